@@ -1,0 +1,96 @@
+//! Events: what happened, why, and because of which earlier event.
+//! Owns the closed list of kinds (`noun.past_participle`) and the shape of one event.
+//! Never assigns a sequence number: the journal does.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::Timestamp;
+use crate::words::words;
+
+words! {
+    /// What an event tells.
+    EventKind {
+        /// A module changed its state; payload `{from, to, text?}`.
+        ModuleStateChanged = "module.state_changed",
+        /// A module is ready; payload `{after_ms}`.
+        ModuleReady = "module.ready",
+        /// A module's process ended; payload `{pid, code, signal, core_dumped}`.
+        ModuleExited = "module.exited",
+        /// A module's health changed; payload `{from, to, issues}`.
+        ModuleHealthChanged = "module.health_changed",
+        /// A module climbed the throttle ladder.
+        ModuleThrottled = "module.throttled",
+        /// A module came down the throttle ladder.
+        ModuleReleased = "module.released",
+        /// Features of a module were switched off, or what it depends on restarted; payload `{text}`.
+        ModuleDegraded = "module.degraded",
+        /// What was degraded is whole again.
+        ModuleRestored = "module.restored",
+        /// A plan was applied.
+        ConfigApplied = "config.applied",
+        /// A plan proved itself.
+        ConfigCommitted = "config.committed",
+        /// A changed configuration was refused.
+        ConfigRejected = "config.rejected",
+        /// The last committed plan was restored.
+        ConfigRolledBack = "config.rolled_back",
+        /// A configuration problem went away.
+        ConfigProblemCleared = "config.problem_cleared",
+        /// A recovery procedure began; payload `{failure, attempt, delay_ms}`.
+        RecoveryStarted = "recovery.started",
+        /// One step of it is done.
+        RecoveryStepCompleted = "recovery.step_completed",
+        /// It succeeded.
+        RecoveryCompleted = "recovery.completed",
+        /// It failed, or the ladder ended; payload `{text, probation_ms?}`.
+        RecoveryFailed = "recovery.failed",
+        /// A group used up its budget.
+        GroupExceeded = "group.exceeded",
+        /// The system's status changed; payload `{from, to, reason}`.
+        SystemStatusChanged = "system.status_changed",
+        /// The machine or the runtime cannot keep up.
+        SystemOverloaded = "system.overloaded",
+        /// The machine slept; payload `{slept_ms}`.
+        SystemResumed = "system.resumed",
+        /// An actor of the runtime died and was started again: a bug of ours; payload `{actor, error}`.
+        ActorRestarted = "actor.restarted",
+        /// The runtime started; payload `{version, pid, plan}`.
+        RuntimeStarted = "runtime.started",
+        /// The runtime died and is back; payload `{adopted, exits, away_ms}`.
+        RuntimeReturned = "runtime.returned",
+        /// A client was refused; payload `{code, method}`.
+        ClientRefused = "client.refused",
+        /// Events were lost; payload `{lost, from, to}`.
+        JournalGap = "journal.gap",
+    }
+}
+
+/// One event, as subscribers and `events` see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Event {
+    /// Position in the journal; grows, may skip.
+    pub seq: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub kind: EventKind,
+    /// The module it happened to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// The run of that module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Why, for events that have a cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<crate::Cause>,
+    /// The event that led to this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause_seq: Option<u64>,
+    /// Who asked, for wishes and administrative actions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// What the kind says it carries.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub payload: Value,
+}

@@ -1,0 +1,33 @@
+//! mainstay-protocol: the words on the wire between mainstay, its clients and its modules.
+//! Owns the shape of every message (JSON-RPC 2.0, one object a line) and every closed list in it.
+//! Never talks to a socket and never serialises an internal type of the runtime.
+
+pub mod event;
+pub mod method;
+pub mod rpc;
+pub mod time;
+pub mod view;
+pub mod words;
+
+pub use event::{Event, EventKind};
+pub use rpc::{Message, Refusal, RefusalCode, Request, RequestId};
+pub use time::Timestamp;
+pub use view::{ModuleView, SystemView};
+pub use words::{Cause, Health, Importance, Level, State, SystemStatus, Wanted};
+
+/// Version of the protocol, exchanged in `hello`. A change that an old reader cannot ignore raises it.
+pub const PROTOCOL: u32 = 1;
+
+/// Longest accepted line in bytes, newline excluded (1 MiB).
+pub const MAX_LINE_BYTES: usize = 1024 * 1024;
+
+/// Environment variable with the path of the socket a module connects to.
+pub const ENV_SOCKET: &str = "MAINSTAY_SOCKET";
+/// Environment variable with the token a module shows in `hello`.
+pub const ENV_TOKEN: &str = "MAINSTAY_TOKEN";
+/// Environment variable with the module's own name.
+pub const ENV_MODULE: &str = "MAINSTAY_MODULE";
+/// Environment variable with the module's generation, a number that grows with every start.
+pub const ENV_GENERATION: &str = "MAINSTAY_GENERATION";
+/// Environment variable with the path of a JSON file that holds the module's `settings` table.
+pub const ENV_SETTINGS: &str = "MAINSTAY_SETTINGS";

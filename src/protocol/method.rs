@@ -1,0 +1,377 @@
+//! Methods: their names, parameters and results, and the level each one needs.
+//! Owns the list of what can be asked; the golden files hold one example of each.
+//! Never decides whether a request is granted.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::words::{Health, Level, State};
+use crate::{Event, EventKind, ModuleView, Timestamp};
+
+/// Method names, as they stand on the wire.
+pub mod name {
+    #![expect(missing_docs, reason = "each constant is its own text")]
+    pub const HELLO: &str = "hello";
+    pub const SYSTEM_STATUS: &str = "system.status";
+    pub const SYSTEM_STOP: &str = "system.stop";
+    pub const MODULE_LIST: &str = "module.list";
+    pub const MODULE_GET: &str = "module.get";
+    pub const MODULE_START: &str = "module.start";
+    pub const MODULE_STOP: &str = "module.stop";
+    pub const MODULE_RESTART: &str = "module.restart";
+    pub const EVENTS_LIST: &str = "events.list";
+    pub const EVENTS_SUBSCRIBE: &str = "events.subscribe";
+    pub const LOGS_READ: &str = "logs.read";
+    pub const WHY: &str = "why";
+    pub const GRAPH: &str = "graph";
+    // A module's own connection.
+    pub const MODULE_READY: &str = "module.ready";
+    pub const MODULE_STATUS: &str = "module.status";
+    pub const MODULE_HEALTH: &str = "module.health";
+    pub const BUS_PUBLISH: &str = "bus.publish";
+    pub const BUS_SUBSCRIBE: &str = "bus.subscribe";
+    pub const BUS_CALL: &str = "bus.call";
+    // Towards a client or a module.
+    pub const EVENT: &str = "event";
+    pub const LOG: &str = "log";
+    pub const HEALTH_CHECK: &str = "health.check";
+    pub const CALL: &str = "call";
+}
+
+/// The level a method needs, or None for a method that does not exist (yet).
+#[must_use]
+pub fn level_of(method: &str) -> Option<Level> {
+    Some(match method {
+        name::HELLO
+        | name::MODULE_READY
+        | name::MODULE_STATUS
+        | name::MODULE_HEALTH
+        | name::BUS_PUBLISH
+        | name::BUS_SUBSCRIBE
+        | name::BUS_CALL => Level::Module,
+        name::SYSTEM_STATUS
+        | name::MODULE_LIST
+        | name::MODULE_GET
+        | name::EVENTS_LIST
+        | name::EVENTS_SUBSCRIBE
+        | name::LOGS_READ
+        | name::WHY
+        | name::GRAPH => Level::Observe,
+        name::MODULE_START | name::MODULE_STOP | name::MODULE_RESTART => Level::Operate,
+        name::SYSTEM_STOP => Level::Admin,
+        _ => return None,
+    })
+}
+
+/// Methods of the design whose feature is not built yet: refused with `not_available_yet`.
+pub const NOT_YET: &[&str] = &[
+    "config.plan", "config.apply", "config.rollback", "config.history", "config.get", "config.set",
+    "config.unset", "what_if", "doctor", "health.report", "metrics", "secret.list", "report.create",
+];
+
+/// Parameters of `hello`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Hello {
+    /// Name and version of the client, for the journal.
+    pub client: String,
+    /// The protocol version the client speaks.
+    pub protocol: u32,
+    /// What a module got in `MAINSTAY_TOKEN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// Result of `hello`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Welcome {
+    /// For instance `mainstay 0.1.0`.
+    pub server: String,
+    /// The protocol version spoken from here on.
+    pub protocol: u32,
+    /// What this connection may do.
+    pub level: Level,
+    /// The module this connection belongs to, if a token was shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+}
+
+/// Parameters of `module.get`, `why` and others that name one module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ModuleParams {
+    /// The module.
+    pub module: String,
+}
+
+/// Parameters of `module.start`, `module.stop`, `module.restart`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ChangeParams {
+    /// The module.
+    pub module: String,
+    /// Only say what would happen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+    /// Answer when the change has been reached (running, stopped or failed), not when it is noted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wait: bool,
+}
+
+/// Result of a change: what it takes along, in order, and where the module stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ChangeResult {
+    /// What happens to whom, in order.
+    pub steps: Vec<ChangeStep>,
+    /// The module after the change was noted, or reached with `wait`.
+    pub module: ModuleView,
+}
+
+/// One step of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ChangeStep {
+    /// The module.
+    pub module: String,
+    /// start, stop, restart or tell.
+    pub action: ChangeAction,
+    /// Why it is taken along, in words.
+    pub reason: String,
+}
+
+/// What a change does to one module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeAction {
+    /// It is started.
+    Start,
+    /// It is stopped.
+    Stop,
+    /// It is stopped and started.
+    Restart,
+    /// It goes on and is told.
+    Tell,
+}
+
+/// Parameters of `system.stop`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct StopParams {
+    /// The total budget in milliseconds; default `mainstay.shutdown_timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// Which events.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct EventsParams {
+    /// Only those after this sequence number. `events.subscribe` first replays them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// Only these kinds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<EventKind>,
+    /// Only of this module.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// `events.list`: at most this many, the newest (default 100, at most 10 000).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// Result of `events.list`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct EventsResult {
+    /// Oldest first.
+    pub events: Vec<Event>,
+}
+
+/// Result of `events.subscribe`; notifications named `event` follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Subscribed {
+    /// The newest committed event at the time of subscribing.
+    pub seq: u64,
+}
+
+/// Parameters of `logs.read`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LogsParams {
+    /// The module.
+    pub module: String,
+    /// The newest lines (default 100, at most 10 000).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lines: Option<usize>,
+    /// Go on with notifications named `log`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
+}
+
+/// Result of `logs.read`, and parameters of the notification `log`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LogLines {
+    /// The module.
+    pub module: String,
+    /// Lines without their newline; bytes that are not UTF-8 are replaced.
+    pub lines: Vec<String>,
+    /// Bytes that were lost before these lines.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// Result of `why`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Why {
+    /// The module.
+    pub module: String,
+    /// Where it stands.
+    pub state: State,
+    /// What led there, oldest first.
+    pub chain: Vec<WhyLink>,
+    /// What happens next, and when.
+    pub next: Option<WhyNext>,
+}
+
+/// One link of the chain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct WhyLink {
+    /// The event.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Its kind.
+    pub kind: EventKind,
+    /// The module it happened to.
+    pub module: Option<String>,
+    /// In plain words.
+    pub text: String,
+}
+
+/// What happens next.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct WhyNext {
+    /// In plain words.
+    pub text: String,
+    /// When, if it is known.
+    pub at: Option<Timestamp>,
+}
+
+/// Result of `graph`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Graph {
+    /// Modules in start order.
+    pub modules: Vec<GraphNode>,
+    /// From dependent to dependency.
+    pub edges: Vec<GraphEdge>,
+}
+
+/// A module in the graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct GraphNode {
+    /// The module.
+    pub module: String,
+    /// Its wave: 0 needs nothing.
+    pub wave: usize,
+    /// Where it stands; null when nothing runs.
+    pub state: Option<State>,
+}
+
+/// An edge in the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct GraphEdge {
+    /// Who needs.
+    pub from: String,
+    /// Who is needed.
+    pub to: String,
+    /// `requires` or `wants`.
+    pub hard: bool,
+    /// started, ready, healthy or completed.
+    pub until: String,
+}
+
+/// Parameters of `module.status` (from a module).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct StatusParams {
+    /// One line a person reads.
+    pub text: String,
+}
+
+/// What a module says about its health: parameters of `module.health`, result of `health.check`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct HealthReport {
+    /// How it is.
+    pub status: Health,
+    /// Numbers, for instance `queue_depth`, `error_rate`, `response_time_ms`.
+    #[serde(default)]
+    pub metrics: std::collections::BTreeMap<String, f64>,
+    /// What is wrong, in words.
+    #[serde(default)]
+    pub issues: Vec<String>,
+}
+
+/// Parameters of `bus.publish`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PublishParams {
+    /// Words joined by dots, for instance `samples.cpu`. `mainstay.*` is reserved.
+    pub subject: String,
+    /// Anything.
+    pub payload: Value,
+}
+
+/// Result of `bus.publish`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Published {
+    /// How many subscribers it was queued for.
+    pub delivered: usize,
+    /// How many were too slow for it.
+    pub dropped: usize,
+}
+
+/// Parameters of `bus.subscribe`; notifications named `event` with a `BusEvent` follow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct BusSubscribeParams {
+    /// Subjects: `*` stands for one word, as the last word for all that follow.
+    pub subjects: Vec<String>,
+}
+
+/// Parameters of the notification `event` on a module's connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct BusEvent {
+    /// The subject it was published under.
+    pub subject: String,
+    /// Who published it; `mainstay` for the runtime's own.
+    pub from: String,
+    /// When.
+    pub at: Timestamp,
+    /// Anything.
+    pub payload: Value,
+    /// Events this subscriber was too slow for, since the last one it got.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lag: u64,
+}
+
+/// Parameters of `bus.call`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct BusCallParams {
+    /// Who is called.
+    pub module: String,
+    /// What of it.
+    pub method: String,
+    /// Anything.
+    #[serde(default)]
+    pub params: Value,
+    /// Deadline in milliseconds (default 5000, at most 60 000).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// Parameters of `call`, towards the called module; its result is the result of `bus.call`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct CallParams {
+    /// Who calls.
+    pub from: String,
+    /// What is called.
+    pub method: String,
+    /// Anything.
+    #[serde(default)]
+    pub params: Value,
+}

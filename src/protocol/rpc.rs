@@ -1,0 +1,232 @@
+//! JSON-RPC 2.0 as mainstay speaks it: one JSON object a line, both directions.
+//! Owns the envelope and the closed list of refusals.
+//! Never interprets a method's parameters.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::words::words;
+
+/// Names a request within one connection and one direction.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RequestId {
+    /// A number, as our own clients use.
+    Number(u64),
+    /// A text, as others may.
+    Text(String),
+}
+
+/// The two letters of version every message carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Version {
+    /// JSON-RPC 2.0.
+    #[serde(rename = "2.0")]
+    V2,
+}
+
+/// A call (with `id`) or a notification (without).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Always `"2.0"`.
+    pub jsonrpc: Version,
+    /// Absent in a notification.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<RequestId>,
+    /// For instance `module.restart`.
+    pub method: String,
+    /// An object; absent means `{}`.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub params: Value,
+}
+
+/// The answer to a call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Always `"2.0"`.
+    pub jsonrpc: Version,
+    /// The id of the call; null when it could not be read.
+    pub id: Option<RequestId>,
+    /// What was asked for; absent in a refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+    /// Why not; absent in a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Refusal>,
+}
+
+/// Anything that may stand on a line.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// A call or a notification.
+    Request(Request),
+    /// An answer.
+    Reply(Reply),
+}
+
+/// A line as it arrives, before it is known whether it asks or answers.
+#[derive(Deserialize)]
+struct Envelope {
+    jsonrpc: Version,
+    #[serde(default)]
+    id: Option<RequestId>,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default)]
+    params: Value,
+    #[serde(default)]
+    result: Option<Value>,
+    #[serde(default)]
+    error: Option<Refusal>,
+}
+
+impl Message {
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// `parse_error` when it is not JSON, `invalid_request` when it is not JSON-RPC 2.0.
+    pub fn parse(line: &[u8]) -> Result<Message, Refusal> {
+        let envelope: Envelope = serde_json::from_slice(line).map_err(|error| {
+            let code = match error.classify() {
+                serde_json::error::Category::Data => RefusalCode::InvalidRequest,
+                _ => RefusalCode::ParseError,
+            };
+            Refusal::new(code, format!("cannot read the message: {error}"))
+        })?;
+        let Envelope { jsonrpc, id, method, params, result, error } = envelope;
+        match method {
+            Some(method) => Ok(Message::Request(Request { jsonrpc, id, method, params })),
+            None if result.is_some() || error.is_some() => {
+                Ok(Message::Reply(Reply { jsonrpc, id, result, error }))
+            }
+            None => Err(Refusal::new(
+                RefusalCode::InvalidRequest,
+                "cannot read the message: it has neither a method nor a result",
+            )),
+        }
+    }
+}
+
+impl Request {
+    /// A call that expects an answer.
+    #[must_use]
+    pub fn call(id: u64, method: impl Into<String>, params: Value) -> Request {
+        let id = Some(RequestId::Number(id));
+        Request { jsonrpc: Version::V2, id, method: method.into(), params }
+    }
+
+    /// A notification: nobody answers.
+    #[must_use]
+    pub fn notification(method: impl Into<String>, params: Value) -> Request {
+        Request { jsonrpc: Version::V2, id: None, method: method.into(), params }
+    }
+}
+
+impl Reply {
+    /// A success.
+    #[must_use]
+    pub fn success(id: RequestId, result: Value) -> Reply {
+        Reply { jsonrpc: Version::V2, id: Some(id), result: Some(result), error: None }
+    }
+
+    /// A refusal.
+    #[must_use]
+    pub fn refusal(id: Option<RequestId>, refusal: Refusal) -> Reply {
+        Reply { jsonrpc: Version::V2, id, result: None, error: Some(refusal) }
+    }
+}
+
+words! {
+    /// Why mainstay said no; `error.data.code` on the wire.
+    RefusalCode {
+        /// The line is not JSON.
+        ParseError = "parse_error",
+        /// The line is not JSON-RPC 2.0.
+        InvalidRequest = "invalid_request",
+        /// No such method.
+        UnknownMethod = "unknown_method",
+        /// The parameters do not fit the method.
+        InvalidParams = "invalid_params",
+        /// The line is longer than 1 MiB; the connection closes.
+        TooLong = "too_long",
+        /// `hello` must come first.
+        HelloFirst = "hello_first",
+        /// The protocol version is not spoken here.
+        UnsupportedProtocol = "unsupported_protocol",
+        /// The token is not the one of a living run.
+        InvalidToken = "invalid_token",
+        /// No module has this name.
+        UnknownModule = "unknown_module",
+        /// The connection's level does not allow it.
+        NotPermitted = "not_permitted",
+        /// Another change is under way.
+        Busy = "busy",
+        /// The configuration is invalid.
+        InvalidConfig = "invalid_config",
+        /// Too many requests a second.
+        RateLimited = "rate_limited",
+        /// It took too long.
+        Timeout = "timeout",
+        /// The system goes down.
+        ShuttingDown = "shutting_down",
+        /// The called module is not there, or does not answer calls.
+        Unavailable = "unavailable",
+        /// The called module has failed too often; calls are held back for a while.
+        BreakerOpen = "breaker_open",
+        /// The called module answered with an error of its own.
+        ModuleError = "module_error",
+        /// Too many connections.
+        TooManyConnections = "too_many_connections",
+        /// Planned, not built in this version.
+        NotAvailableYet = "not_available_yet",
+        /// Something in mainstay went wrong; its log says what.
+        Internal = "internal",
+    }
+}
+
+impl RefusalCode {
+    /// The JSON-RPC number that goes with the code: the standard ones where there is one,
+    /// else -32000 minus the position in the list.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        match self {
+            RefusalCode::ParseError => -32700,
+            RefusalCode::InvalidRequest => -32600,
+            RefusalCode::UnknownMethod => -32601,
+            RefusalCode::InvalidParams => -32602,
+            RefusalCode::Internal => -32603,
+            other => -32000 - other as i32,
+        }
+    }
+}
+
+/// The `error` member of a reply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The JSON-RPC number.
+    pub code: i32,
+    /// One sentence: what, which, and the next step.
+    pub message: String,
+    /// The code a program acts on.
+    pub data: RefusalData,
+}
+
+/// `error.data`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RefusalData {
+    /// The closed word.
+    pub code: RefusalCode,
+    /// More, where a code carries more.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub detail: Value,
+}
+
+impl Refusal {
+    /// A refusal with its sentence.
+    #[must_use]
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Refusal {
+        let data = RefusalData { code, detail: Value::Null };
+        Refusal { code: code.number(), message: message.into(), data }
+    }
+}

@@ -1,0 +1,191 @@
+//! What readers of the wire see of modules and of the system.
+//! Owns the field names, which scripts rely on; golden files hold them.
+//! Never carries a secret, an environment or a command line argument.
+
+use serde::{Deserialize, Serialize};
+
+use crate::words::{Health, Importance, Kind, Rung, State, SystemStatus, Wanted};
+use crate::{Cause, Timestamp};
+
+/// One module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct ModuleView {
+    /// Its name.
+    pub module: String,
+    /// What it is for, as configured.
+    pub description: String,
+    /// Its version, as configured; empty when not.
+    pub version: String,
+    /// service, task or builtin.
+    pub kind: Kind,
+    /// Where it stands.
+    pub state: State,
+    /// What is wished.
+    pub wanted: Wanted,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+    /// Why it is in this state.
+    pub cause: Option<Cause>,
+    /// How it is.
+    pub health: Health,
+    /// 0 to 100; 100 is well.
+    pub score: u8,
+    /// Its main process.
+    pub pid: Option<u32>,
+    /// Counts its starts over the life of the state directory.
+    pub generation: u64,
+    /// Starts after failures since this mainstay started.
+    pub restarts: u64,
+    /// Failures that are not paid back yet.
+    pub attempts: u32,
+    /// Whether the system is critical without it.
+    pub required: bool,
+    /// Who is squeezed first.
+    pub importance: Importance,
+    /// Hard dependencies.
+    pub requires: Vec<String>,
+    /// Soft dependencies.
+    #[serde(default)]
+    pub wants: Vec<String>,
+    /// What it waits for right now.
+    pub waiting_on: Vec<String>,
+    /// When it is tried again.
+    pub next_attempt_at: Option<Timestamp>,
+    /// What it says about itself (`STATUS=`).
+    pub status_text: Option<String>,
+    /// Features that are off.
+    pub degraded: Vec<String>,
+    /// How it is throttled.
+    pub throttle: Throttle,
+    /// What it uses; null until it was sampled.
+    pub usage: Option<Usage>,
+    /// How its last run ended.
+    pub last_exit: Option<LastExit>,
+    /// Bytes of output that were dropped because the disk could not keep up, since the last start.
+    #[serde(default)]
+    pub output_dropped_bytes: u64,
+}
+
+/// How a module is throttled, and by what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Throttle {
+    /// The rung it stands on.
+    pub rung: Rung,
+    /// What enforces limits here, for instance `cgroup2`, `governor`, `none`.
+    pub mechanism: String,
+}
+
+/// What a module's whole process tree uses.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Usage {
+    /// Percent of one core.
+    pub cpu_percent: f64,
+    /// Bytes; see `memory_kind`.
+    pub memory_bytes: u64,
+    /// How memory was measured.
+    #[serde(default)]
+    pub memory_kind: MemoryKind,
+    /// Open file descriptors or handles; null where the platform does not tell cheaply.
+    pub file_handles: Option<u64>,
+    /// Threads; null where the platform does not tell cheaply.
+    pub threads: Option<u64>,
+    /// Processes.
+    pub processes: u64,
+}
+
+/// How memory was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryKind {
+    /// Resident set: shared pages count in every process.
+    #[default]
+    Rss,
+    /// Proportional set: shared pages are shared out.
+    Pss,
+    /// What the control group accounts.
+    Cgroup,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LastExit {
+    /// Exit code; null when a signal ended it.
+    pub code: Option<i32>,
+    /// Signal number; null when it exited by itself.
+    pub signal: Option<i32>,
+    /// When.
+    pub at: Timestamp,
+    /// In words, for instance `exit code 1` or `killed by SIGKILL`, or why it could not start.
+    #[serde(default)]
+    pub text: String,
+}
+
+/// The system as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SystemView {
+    /// Its name.
+    pub name: String,
+    /// How it is.
+    pub status: SystemStatus,
+    /// Why it is not healthy; null when it is.
+    pub reason: Option<String>,
+    /// Required modules that failed.
+    pub failing_modules: Vec<String>,
+    /// What a person should know.
+    pub issues: Vec<String>,
+    /// mainstay's version.
+    pub version: String,
+    /// The number of the plan in force.
+    pub plan: u64,
+    /// Why the files on disk are not in force; null when they are.
+    pub config_problem: Option<String>,
+    /// The runtime's process.
+    pub pid: u32,
+    /// The holder's process.
+    pub holder_pid: u32,
+    /// Milliseconds since `up`.
+    pub uptime_ms: u64,
+    /// Modules by state.
+    pub modules: ModuleCounts,
+    /// What the machine uses.
+    pub usage: MachineUsage,
+    /// What mainstay itself uses.
+    pub own: OwnUsage,
+}
+
+/// How many modules are in each state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[expect(missing_docs, reason = "the names are the states")]
+pub struct ModuleCounts {
+    pub total: usize,
+    pub not_started: usize,
+    pub waiting: usize,
+    pub starting: usize,
+    pub running: usize,
+    pub stopping: usize,
+    pub stopped: usize,
+    pub backoff: usize,
+    pub failed: usize,
+}
+
+/// What the machine uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct MachineUsage {
+    /// Percent of one core; all cores busy is 100 × cores.
+    pub cpu_percent: f64,
+    /// Bytes in use.
+    pub memory_bytes: u64,
+    /// Bytes in use on the volume of the state directory.
+    pub disk_bytes: u64,
+    /// Bytes a second, received and sent.
+    pub network_bytes_per_s: u64,
+}
+
+/// What mainstay itself uses, runtime and holder together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct OwnUsage {
+    /// Percent of one core.
+    pub cpu_percent: f64,
+    /// Resident bytes.
+    pub memory_bytes: u64,
+}
