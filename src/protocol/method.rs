@@ -65,8 +65,19 @@ pub fn level_of(method: &str) -> Option<Level> {
 
 /// Methods of the design whose feature is not built yet: refused with `not_available_yet`.
 pub const NOT_YET: &[&str] = &[
-    "config.plan", "config.apply", "config.rollback", "config.history", "config.get", "config.set",
-    "config.unset", "what_if", "doctor", "health.report", "metrics", "secret.list", "report.create",
+    "config.plan",
+    "config.apply",
+    "config.rollback",
+    "config.history",
+    "config.get",
+    "config.set",
+    "config.unset",
+    "what_if",
+    "doctor",
+    "health.report",
+    "metrics",
+    "secret.list",
+    "report.create",
 ];
 
 /// Parameters of `hello`.
@@ -213,7 +224,10 @@ pub struct LogLines {
     pub dropped_bytes: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for a reference"
+)]
 fn is_zero(n: &u64) -> bool {
     *n == 0
 }

@@ -93,12 +93,27 @@ impl Message {
             };
             Refusal::new(code, format!("cannot read the message: {error}"))
         })?;
-        let Envelope { jsonrpc, id, method, params, result, error } = envelope;
+        let Envelope {
+            jsonrpc,
+            id,
+            method,
+            params,
+            result,
+            error,
+        } = envelope;
         match method {
-            Some(method) => Ok(Message::Request(Request { jsonrpc, id, method, params })),
-            None if result.is_some() || error.is_some() => {
-                Ok(Message::Reply(Reply { jsonrpc, id, result, error }))
-            }
+            Some(method) => Ok(Message::Request(Request {
+                jsonrpc,
+                id,
+                method,
+                params,
+            })),
+            None if result.is_some() || error.is_some() => Ok(Message::Reply(Reply {
+                jsonrpc,
+                id,
+                result,
+                error,
+            })),
             None => Err(Refusal::new(
                 RefusalCode::InvalidRequest,
                 "cannot read the message: it has neither a method nor a result",
@@ -112,13 +127,23 @@ impl Request {
     #[must_use]
     pub fn call(id: u64, method: impl Into<String>, params: Value) -> Request {
         let id = Some(RequestId::Number(id));
-        Request { jsonrpc: Version::V2, id, method: method.into(), params }
+        Request {
+            jsonrpc: Version::V2,
+            id,
+            method: method.into(),
+            params,
+        }
     }
 
     /// A notification: nobody answers.
     #[must_use]
     pub fn notification(method: impl Into<String>, params: Value) -> Request {
-        Request { jsonrpc: Version::V2, id: None, method: method.into(), params }
+        Request {
+            jsonrpc: Version::V2,
+            id: None,
+            method: method.into(),
+            params,
+        }
     }
 }
 
@@ -126,13 +151,23 @@ impl Reply {
     /// A success.
     #[must_use]
     pub fn success(id: RequestId, result: Value) -> Reply {
-        Reply { jsonrpc: Version::V2, id: Some(id), result: Some(result), error: None }
+        Reply {
+            jsonrpc: Version::V2,
+            id: Some(id),
+            result: Some(result),
+            error: None,
+        }
     }
 
     /// A refusal.
     #[must_use]
     pub fn refusal(id: Option<RequestId>, refusal: Refusal) -> Reply {
-        Reply { jsonrpc: Version::V2, id, result: None, error: Some(refusal) }
+        Reply {
+            jsonrpc: Version::V2,
+            id,
+            result: None,
+            error: Some(refusal),
+        }
     }
 }
 
@@ -226,7 +261,14 @@ impl Refusal {
     /// A refusal with its sentence.
     #[must_use]
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Refusal {
-        let data = RefusalData { code, detail: Value::Null };
-        Refusal { code: code.number(), message: message.into(), data }
+        let data = RefusalData {
+            code,
+            detail: Value::Null,
+        };
+        Refusal {
+            code: code.number(),
+            message: message.into(),
+            data,
+        }
     }
 }

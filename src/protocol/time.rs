@@ -6,7 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Milliseconds since the Unix epoch; on the wire `"2026-11-20T12:00:00.000Z"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, schemars::JsonSchema,
+)]
 #[schemars(with = "String")]
 pub struct Timestamp(pub u64);
 
@@ -41,7 +43,9 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
-        humantime::parse_rfc3339_weak(&text).map(Timestamp::from).map_err(de::Error::custom)
+        humantime::parse_rfc3339_weak(&text)
+            .map(Timestamp::from)
+            .map_err(de::Error::custom)
     }
 }
 
@@ -54,6 +58,9 @@ mod tests {
         let at = Timestamp(1_795_000_000_123);
         let text = serde_json::to_string(&at).expect("serialises");
         assert_eq!(text, "\"2026-11-18T11:06:40.123Z\"");
-        assert_eq!(serde_json::from_str::<Timestamp>(&text).expect("parses"), at);
+        assert_eq!(
+            serde_json::from_str::<Timestamp>(&text).expect("parses"),
+            at
+        );
     }
 }

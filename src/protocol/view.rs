@@ -94,7 +94,9 @@ pub struct Usage {
 }
 
 /// How memory was measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryKind {
     /// Resident set: shared pages count in every process.
@@ -154,7 +156,9 @@ pub struct SystemView {
 }
 
 /// How many modules are in each state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[expect(missing_docs, reason = "the names are the states")]
 pub struct ModuleCounts {
     pub total: usize,

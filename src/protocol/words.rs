@@ -29,9 +29,9 @@ macro_rules! words {
         }
 
         impl std::str::FromStr for $name {
-            type Err = UnknownWord;
-            fn from_str(text: &str) -> Result<Self, UnknownWord> {
-                Self::ALL.iter().copied().find(|word| word.as_str() == text).ok_or(UnknownWord)
+            type Err = $crate::words::UnknownWord;
+            fn from_str(text: &str) -> Result<Self, $crate::words::UnknownWord> {
+                Self::ALL.iter().copied().find(|word| word.as_str() == text).ok_or($crate::words::UnknownWord)
             }
         }
     };
