@@ -1,0 +1,248 @@
+//! The validated words of a module, as far as decisions need them.
+//! Owns the types that configuration is lowered to; a value of them is known to make sense.
+//! Never holds what only the OS needs (command, environment, user): that travels beside it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// A module's place in its plan. Stable within one plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleId(pub u32);
+
+impl ModuleId {
+    /// As an index.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What kind of thing runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Runs until stopped.
+    Service,
+    /// Runs to completion.
+    Task,
+    /// Part of the runtime: always up, first, no process.
+    Builtin,
+}
+
+/// When a module is wished up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the system.
+    Eager,
+    /// On the first wish, call, or when a module that is wished up needs it.
+    Lazy,
+}
+
+/// Who is squeezed first, who gets stop budget first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Importance {
+    /// Squeezed first.
+    Low,
+    /// The default.
+    Normal,
+    /// Squeezed late.
+    High,
+    /// Squeezed last.
+    Critical,
+}
+
+/// What a dependent waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The process exists.
+    Started,
+    /// It is ready.
+    Ready,
+    /// It is ready and healthy.
+    Healthy,
+    /// It exited with a clean code.
+    Completed,
+}
+
+/// One dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edge {
+    /// Who is needed.
+    pub to: ModuleId,
+    /// `requires` (true) or `wants` (false).
+    pub hard: bool,
+    /// What is waited for.
+    pub until: Until,
+}
+
+/// How a module becomes ready.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Readiness {
+    /// The exec succeeded.
+    Started,
+    /// It lived this long.
+    Settle(Duration),
+    /// It says so: sd_notify, or its connection.
+    Notify,
+    /// A line of its output matches this regular expression.
+    Log(String),
+    /// It writes a newline to this descriptor (s6).
+    Fd(u32),
+    /// This address accepts a connection, and its own process tree owns the listener.
+    Tcp(String),
+    /// This socket accepts a connection.
+    Unix(String),
+    /// This URL answers with this status.
+    Http {
+        /// `http://host:port/path`.
+        url: String,
+        /// Expected status.
+        status: u16,
+    },
+    /// This command exits 0.
+    Exec(Vec<String>),
+    /// This path exists.
+    File(String),
+}
+
+impl Readiness {
+    /// Whether the runtime has to look (true) or is told (false).
+    #[must_use]
+    pub fn is_polled(&self) -> bool {
+        use Readiness::{Exec, Fd, File, Http, Log, Notify, Settle, Started, Tcp, Unix};
+        match self {
+            Tcp(_) | Unix(_) | Http { .. } | Exec(_) | File(_) => true,
+            Started | Settle(_) | Notify | Log(_) | Fd(_) => false,
+        }
+    }
+}
+
+/// Which endings bring a module back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Every ending that nobody asked for.
+    Always,
+    /// Endings that are failures.
+    OnFailure,
+    /// None.
+    Never,
+}
+
+/// The delay between attempts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backoff {
+    /// Before the first; may be zero.
+    pub initial: Duration,
+    /// From one to the next, at least 1.
+    pub factor: f64,
+    /// At most.
+    pub max: Duration,
+    /// Share of the delay that is random, 0 to 1, both ways.
+    pub jitter: f64,
+    /// At least, from the second failure in a window on.
+    pub floor: Duration,
+}
+
+/// The breaker's half-open tries after giving up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Probation {
+    /// Before the first try.
+    pub initial: Duration,
+    /// From one try to the next, at least 1.
+    pub factor: f64,
+    /// At most.
+    pub max: Duration,
+}
+
+/// One rung of the recovery ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// Start it again after a delay.
+    Restart,
+    /// Give up, without probation.
+    Stop,
+}
+
+/// What to do after a failure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recovery {
+    /// `recovery.auto`: false means that a person starts failed modules.
+    pub auto: bool,
+    /// Which endings bring it back.
+    pub restart: RestartPolicy,
+    /// Exit codes that are no failure.
+    pub clean_exit_codes: Vec<i32>,
+    /// Quick restarts within `window` before the next rung; 0 = unlimited.
+    pub max_attempts: u32,
+    /// The sliding window.
+    pub window: Duration,
+    /// Delay between attempts.
+    pub backoff: Backoff,
+    /// A run this long pays one attempt back.
+    pub stable_after: Duration,
+    /// None: stays failed.
+    pub probation: Option<Probation>,
+    /// The ladder, never empty.
+    pub on_failure: Vec<Strategy>,
+}
+
+/// What a dependent does when a hard dependency restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDependencyRestart {
+    /// It goes on and is told.
+    Notify,
+    /// It is restarted too.
+    Restart,
+    /// It goes on.
+    Ignore,
+}
+
+/// One module, as far as decisions need it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModuleSpec {
+    /// Its name, unique in the plan.
+    pub name: String,
+    /// What kind of thing it is.
+    pub kind: Kind,
+    /// Whether the system is critical without it.
+    pub required: bool,
+    /// When it is wished up.
+    pub start: Start,
+    /// Who is squeezed first.
+    pub importance: Importance,
+    /// What it needs, hard and soft.
+    pub edges: Vec<Edge>,
+    /// How it becomes ready.
+    pub readiness: Readiness,
+    /// Commands run before its start.
+    pub has_before_start: bool,
+    /// Commands run after its end.
+    pub has_after_stop: bool,
+    /// From the order to run until ready.
+    pub startup_timeout: Duration,
+    /// From the stop signal to the kill.
+    pub shutdown_timeout: Duration,
+    /// It must feed its watchdog this often.
+    pub watchdog: Option<Duration>,
+    /// Whether anything reports its health (needed for `until = "healthy"`).
+    pub has_probes: bool,
+    /// What to do after a failure.
+    pub recovery: Recovery,
+    /// What it does when a hard dependency restarts.
+    pub on_dependency_restart: OnDependencyRestart,
+}
+
+/// What holds for the system as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SystemSpec {
+    /// Start everything whose needs are met at once.
+    pub parallel_startup: bool,
+    /// Pause after each start when not parallel.
+    pub module_start_delay: Duration,
+    /// For the whole first start.
+    pub startup_timeout: Duration,
+    /// The stop budget of the whole system.
+    pub shutdown_timeout: Duration,
+    /// Restarts that may be on their way at once; 0 = unlimited.
+    pub concurrent_restarts: u32,
+}

@@ -1,0 +1,25 @@
+//! Time as policy sees it: a monotonic point, always an argument.
+//! Owns the arithmetic. Never reads a clock.
+
+use core::time::Duration;
+
+/// Nanoseconds on the machine's monotonic clock (time asleep not counted).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// A point that is never reached.
+    pub const NEVER: Time = Time(u64::MAX);
+
+    /// The point `span` later; saturates at [`Time::NEVER`].
+    #[must_use]
+    pub fn after(self, span: Duration) -> Time {
+        Time(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long since `earlier`; zero when it is later.
+    #[must_use]
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
