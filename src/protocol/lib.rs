@@ -5,12 +5,14 @@
 pub mod event;
 pub mod method;
 pub mod rpc;
+pub mod schema;
 pub mod time;
 pub mod view;
 pub mod words;
 
 pub use event::{Event, EventKind};
 pub use rpc::{Message, Refusal, RefusalCode, Request, RequestId};
+pub use schema::schema;
 pub use time::Timestamp;
 pub use view::{ModuleView, SystemView};
 pub use words::{Cause, Health, Importance, Level, State, SystemStatus, Wanted};

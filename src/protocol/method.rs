@@ -160,6 +160,12 @@ pub enum ChangeAction {
     Tell,
 }
 
+/// Parameters of methods that need none, and the result of those that only acknowledge: `{}`.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+pub struct Nothing {}
+
 /// Parameters of `system.stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StopParams {

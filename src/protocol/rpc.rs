@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::words::words;
 
 /// Names a request within one connection and one direction.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum RequestId {
     /// A number, as our own clients use.
@@ -18,7 +18,7 @@ pub enum RequestId {
 }
 
 /// The two letters of version every message carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum Version {
     /// JSON-RPC 2.0.
     #[serde(rename = "2.0")]
@@ -26,7 +26,7 @@ pub enum Version {
 }
 
 /// A call (with `id`) or a notification (without).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Request {
     /// Always `"2.0"`.
     pub jsonrpc: Version,
@@ -41,7 +41,7 @@ pub struct Request {
 }
 
 /// The answer to a call.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Reply {
     /// Always `"2.0"`.
     pub jsonrpc: Version,
@@ -236,7 +236,9 @@ impl RefusalCode {
 }
 
 /// The `error` member of a reply.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[derive(
+    Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, thiserror::Error,
+)]
 #[error("{message}")]
 pub struct Refusal {
     /// The JSON-RPC number.
@@ -248,7 +250,7 @@ pub struct Refusal {
 }
 
 /// `error.data`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RefusalData {
     /// The closed word.
     pub code: RefusalCode,

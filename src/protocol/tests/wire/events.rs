@@ -1,0 +1,84 @@
+//! An event of every kind against its golden file, as the notification that carries it.
+//! Owns the examples of payloads; the match has no catch-all, so a new kind needs one.
+//! Never reads a journal.
+
+use mainstay_protocol::{Cause, Event, EventKind, Message, Request, Timestamp, method::name};
+use serde_json::{Value, json};
+
+use crate::golden;
+
+#[test]
+fn every_event_is_what_its_golden_file_says() {
+    let lines: Vec<Request> = (1..)
+        .zip(EventKind::ALL)
+        .map(|(seq, kind)| Request::notification(name::EVENT, json!(example(seq, *kind))))
+        .collect();
+    let kept = golden::check(&golden::folder().join("events.json"), &json!(lines));
+    for (request, line) in lines.into_iter().zip(kept.as_array().expect("a list")) {
+        let event: Event = serde_json::from_value(line["params"].clone()).expect("an event");
+        assert_eq!(json!(event), request.params);
+        let read = Message::parse(line.to_string().as_bytes()).expect("a message");
+        assert_eq!(read, Message::Request(request));
+    }
+}
+
+fn example(seq: u64, kind: EventKind) -> Event {
+    let of_module = matches!(
+        kind.as_str().split_once('.'),
+        Some(("module" | "recovery", _))
+    );
+    let asked = matches!(kind, EventKind::ConfigApplied | EventKind::ConfigRolledBack);
+    Event {
+        seq,
+        at: Timestamp(1_795_000_000_000 + seq * 1000),
+        kind,
+        module: of_module.then(|| "storage".to_owned()),
+        generation: of_module.then_some(4),
+        cause: of_module.then_some(Cause::Exit),
+        cause_seq: (of_module && seq > 1).then(|| seq - 1),
+        actor: asked.then(|| "uid 1000".to_owned()),
+        payload: payload(kind),
+    }
+}
+
+fn payload(kind: EventKind) -> Value {
+    let text = |text: &str| json!({ "text": text });
+    match kind {
+        EventKind::ModuleStateChanged => {
+            json!({"from": "running", "to": "backoff", "text": "exit code 1"})
+        }
+        EventKind::ModuleReady => json!({"after_ms": 120}),
+        EventKind::ModuleExited => {
+            json!({"pid": 4711, "code": 1, "signal": null, "core_dumped": false})
+        }
+        EventKind::ModuleHealthChanged => {
+            json!({"from": "healthy", "to": "degraded", "issues": ["queue is long"]})
+        }
+        EventKind::ModuleThrottled => text("held at 50 % of one core"),
+        EventKind::ModuleReleased => text("below 80 % of its limit for 30s"),
+        EventKind::ModuleDegraded => text("thumbnails are off"),
+        EventKind::ModuleRestored => text("thumbnails are on again"),
+        EventKind::ConfigApplied => text("plan 7: storage restarts, because its command changed"),
+        EventKind::ConfigCommitted => text("plan 7 ran for 30s"),
+        EventKind::ConfigRejected => text("mainstay.toml:3:1: unknown key `helth`"),
+        EventKind::ConfigRolledBack => text("storage failed during the watch; plan 6 is back"),
+        EventKind::ConfigProblemCleared => text("mainstay.toml is good again"),
+        EventKind::RecoveryStarted => {
+            json!({"failure": "exit code 1", "attempt": 2, "delay_ms": 400})
+        }
+        EventKind::RecoveryStepCompleted => text("its cache was removed"),
+        EventKind::RecoveryCompleted => text("running and healthy"),
+        EventKind::RecoveryFailed => json!({"text": "3 restarts in 5m", "probation_ms": 30000}),
+        EventKind::GroupExceeded => text("capture restarted 5 times within 30s"),
+        EventKind::SystemStatusChanged => {
+            json!({"from": "healthy", "to": "critical", "reason": "storage failed"})
+        }
+        EventKind::SystemOverloaded => text("memory pressure is above 90 %"),
+        EventKind::SystemResumed => json!({"slept_ms": 3_600_000}),
+        EventKind::ActorRestarted => json!({"actor": "health", "error": "a broken invariant"}),
+        EventKind::RuntimeStarted => json!({"version": "0.1.0", "pid": 100, "plan": 7}),
+        EventKind::RuntimeReturned => json!({"adopted": 7, "exits": 1, "away_ms": 150}),
+        EventKind::ClientRefused => json!({"code": "not_permitted", "method": "system.stop"}),
+        EventKind::JournalGap => json!({"lost": 12, "from": 100, "to": 111}),
+    }
+}

@@ -1,0 +1,380 @@
+//! One example of every request, reply and notification.
+//! Owns their values; making an example reads its parts back and compares.
+//! Never compares with files: `schema.rs` does, with the fields too.
+
+use std::fmt::Debug;
+
+use mainstay_protocol::method::{self as m, ChangeAction, Nothing, name};
+use mainstay_protocol::rpc::{Reply, Request};
+use mainstay_protocol::view::{
+    LastExit, MachineUsage, MemoryKind, ModuleCounts, OwnUsage, Throttle, Usage,
+};
+use mainstay_protocol::words::{
+    Cause, Health, Importance, Kind, Level, Rung, State, SystemStatus, Wanted,
+};
+use mainstay_protocol::{
+    Event, EventKind, Message, ModuleView, PROTOCOL, RequestId, SystemView, Timestamp,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+/// A call and its answer.
+pub(crate) struct Example {
+    pub(crate) method: &'static str,
+    pub(crate) request: Request,
+    pub(crate) reply: Reply,
+}
+
+fn example<P, R>(method: &'static str, params: P, result: R) -> Example
+where
+    P: Serialize + DeserializeOwned + PartialEq + Debug,
+    R: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let request = Request::call(7, method, kept(params));
+    let reply = Reply::success(RequestId::Number(7), kept(result));
+    assert_eq!(
+        Message::parse(json!(request).to_string().as_bytes()),
+        Ok(Message::Request(request.clone()))
+    );
+    assert_eq!(
+        Message::parse(json!(reply).to_string().as_bytes()),
+        Ok(Message::Reply(reply.clone()))
+    );
+    Example {
+        method,
+        request,
+        reply,
+    }
+}
+
+/// The value on the wire, after it was read back and compared.
+fn kept<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) -> Value {
+    let written = json!(value);
+    let read: T = serde_json::from_value(written.clone()).expect("what is written can be read");
+    assert_eq!(read, value);
+    written
+}
+
+/// What clients and modules ask mainstay.
+pub(crate) fn methods() -> Vec<Example> {
+    let mut all = reading();
+    all.extend(changing());
+    all.extend(of_modules());
+    all
+}
+
+fn reading() -> Vec<Example> {
+    let hello = m::Hello {
+        client: "mainstay-cli 0.1.0".to_owned(),
+        protocol: PROTOCOL,
+        token: Some("c2VjcmV0".to_owned()),
+    };
+    let welcome = m::Welcome {
+        server: "mainstay 0.1.0".to_owned(),
+        protocol: PROTOCOL,
+        level: Level::Module,
+        module: Some("storage".to_owned()),
+    };
+    vec![
+        example(name::HELLO, hello, welcome),
+        example(name::SYSTEM_STATUS, Nothing {}, system()),
+        example(name::MODULE_LIST, Nothing {}, vec![module()]),
+        example(name::MODULE_GET, named(), module()),
+        example(
+            name::EVENTS_LIST,
+            which_events(),
+            m::EventsResult {
+                events: vec![event()],
+            },
+        ),
+        example(
+            name::EVENTS_SUBSCRIBE,
+            which_events(),
+            m::Subscribed { seq: 812 },
+        ),
+        example(
+            name::LOGS_READ,
+            m::LogsParams {
+                module: "storage".to_owned(),
+                lines: Some(10),
+                follow: true,
+            },
+            log_lines(),
+        ),
+        example(name::WHY, named(), why()),
+        example(name::GRAPH, Nothing {}, graph()),
+    ]
+}
+
+fn changing() -> Vec<Example> {
+    let params = m::ChangeParams {
+        module: "storage".to_owned(),
+        dry_run: true,
+        wait: true,
+    };
+    let step = |module: &str, action, reason: &str| m::ChangeStep {
+        module: module.to_owned(),
+        action,
+        reason: reason.to_owned(),
+    };
+    let steps = vec![
+        step("analysis-engine", ChangeAction::Stop, "it requires storage"),
+        step("storage", ChangeAction::Restart, "asked for"),
+        step("analysis-engine", ChangeAction::Start, "it is wanted up"),
+        step("metrics", ChangeAction::Tell, "it wants storage"),
+    ];
+    let result = m::ChangeResult {
+        steps,
+        module: module(),
+    };
+    let change = |method| example(method, params.clone(), result.clone());
+    vec![
+        change(name::MODULE_START),
+        change(name::MODULE_STOP),
+        change(name::MODULE_RESTART),
+        example(
+            name::SYSTEM_STOP,
+            m::StopParams {
+                timeout_ms: Some(30_000),
+            },
+            Nothing {},
+        ),
+    ]
+}
+
+fn of_modules() -> Vec<Example> {
+    let text = "compacting".to_owned();
+    let publish = m::PublishParams {
+        subject: "samples.cpu".to_owned(),
+        payload: json!({"percent": 12.5}),
+    };
+    let call = m::BusCallParams {
+        module: "analysis-engine".to_owned(),
+        method: "score".to_owned(),
+        params: json!({"sample": 1}),
+        timeout_ms: Some(5000),
+    };
+    vec![
+        example(name::MODULE_READY, Nothing {}, Nothing {}),
+        example(name::MODULE_STATUS, m::StatusParams { text }, Nothing {}),
+        example(name::MODULE_HEALTH, report(), Nothing {}),
+        example(
+            name::BUS_PUBLISH,
+            publish,
+            m::Published {
+                delivered: 2,
+                dropped: 0,
+            },
+        ),
+        example(
+            name::BUS_SUBSCRIBE,
+            m::BusSubscribeParams {
+                subjects: vec!["samples.*".to_owned()],
+            },
+            Nothing {},
+        ),
+        example(name::BUS_CALL, call, json!({"score": 0.9})),
+    ]
+}
+
+/// What mainstay asks a module.
+pub(crate) fn towards_modules() -> Vec<Example> {
+    let call = m::CallParams {
+        from: "storage".to_owned(),
+        method: "score".to_owned(),
+        params: json!({"sample": 1}),
+    };
+    vec![
+        example(name::HEALTH_CHECK, Nothing {}, report()),
+        example(name::CALL, call, json!({"score": 0.9})),
+    ]
+}
+
+/// Towards whom, and the notification.
+pub(crate) fn notifications() -> Vec<(&'static str, Request)> {
+    let bus_event = m::BusEvent {
+        subject: "samples.cpu".to_owned(),
+        from: "data-capture".to_owned(),
+        at: Timestamp(1_795_000_000_123),
+        payload: json!({"percent": 12.5}),
+        lag: 3,
+    };
+    vec![
+        ("client", Request::notification(name::EVENT, kept(event()))),
+        (
+            "client",
+            Request::notification(name::LOG, kept(log_lines())),
+        ),
+        (
+            "module",
+            Request::notification(name::EVENT, kept(bus_event)),
+        ),
+    ]
+}
+
+fn named() -> m::ModuleParams {
+    m::ModuleParams {
+        module: "storage".to_owned(),
+    }
+}
+
+fn which_events() -> m::EventsParams {
+    m::EventsParams {
+        since: Some(800),
+        kinds: vec![EventKind::ModuleExited, EventKind::RecoveryStarted],
+        module: Some("storage".to_owned()),
+        limit: Some(100),
+    }
+}
+
+fn event() -> Event {
+    Event {
+        seq: 812,
+        at: Timestamp(1_795_000_000_123),
+        kind: EventKind::ModuleStateChanged,
+        module: Some("storage".to_owned()),
+        generation: Some(4),
+        cause: Some(Cause::Requested),
+        cause_seq: Some(811),
+        actor: Some("uid 1000".to_owned()),
+        payload: json!({"from": "running", "to": "stopping"}),
+    }
+}
+
+fn log_lines() -> m::LogLines {
+    let lines = vec!["listening on 127.0.0.1:9000".to_owned(), "ready".to_owned()];
+    m::LogLines {
+        module: "storage".to_owned(),
+        lines,
+        dropped_bytes: 512,
+    }
+}
+
+fn report() -> m::HealthReport {
+    let metrics = [("queue_depth", 120.0), ("error_rate", 0.02)];
+    m::HealthReport {
+        status: Health::Degraded,
+        metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
+        issues: vec!["queue is long".to_owned()],
+    }
+}
+
+fn why() -> m::Why {
+    let link = m::WhyLink {
+        seq: 812,
+        at: Timestamp(1_795_000_000_123),
+        kind: EventKind::ModuleExited,
+        module: Some("storage".to_owned()),
+        text: "storage exited with code 1".to_owned(),
+    };
+    let next = m::WhyNext {
+        text: "it is started again".to_owned(),
+        at: Some(Timestamp(1_795_000_000_523)),
+    };
+    m::Why {
+        module: "storage".to_owned(),
+        state: State::Backoff,
+        chain: vec![link],
+        next: Some(next),
+    }
+}
+
+fn graph() -> m::Graph {
+    let node = |module: &str, wave, state| m::GraphNode {
+        module: module.to_owned(),
+        wave,
+        state,
+    };
+    let edge = m::GraphEdge {
+        from: "storage".to_owned(),
+        to: "event-bus".to_owned(),
+        hard: true,
+        until: "ready".to_owned(),
+    };
+    m::Graph {
+        modules: vec![
+            node("event-bus", 0, Some(State::Running)),
+            node("storage", 1, None),
+        ],
+        edges: vec![edge],
+    }
+}
+
+fn module() -> ModuleView {
+    ModuleView {
+        module: "storage".to_owned(),
+        description: "Keeps samples and scores".to_owned(),
+        version: "1.0.0".to_owned(),
+        kind: Kind::Service,
+        state: State::Backoff,
+        wanted: Wanted::Up,
+        since: Timestamp(1_795_000_000_123),
+        cause: Some(Cause::Exit),
+        health: Health::Degraded,
+        score: 80,
+        pid: Some(4711),
+        generation: 4,
+        restarts: 3,
+        attempts: 1,
+        required: true,
+        importance: Importance::Normal,
+        requires: vec!["event-bus".to_owned()],
+        wants: vec!["metrics".to_owned()],
+        waiting_on: vec!["event-bus".to_owned()],
+        next_attempt_at: Some(Timestamp(1_795_000_000_523)),
+        status_text: Some("compacting".to_owned()),
+        degraded: vec!["thumbnails".to_owned()],
+        throttle: Throttle {
+            rung: Rung::None,
+            mechanism: "cgroup2".to_owned(),
+        },
+        usage: Some(Usage {
+            cpu_percent: 1.5,
+            memory_bytes: 8_388_608,
+            memory_kind: MemoryKind::Pss,
+            file_handles: Some(9),
+            threads: Some(3),
+            processes: 1,
+        }),
+        last_exit: Some(LastExit {
+            code: Some(1),
+            signal: Some(9),
+            at: Timestamp(1_795_000_000_120),
+            text: "exit code 1".to_owned(),
+        }),
+        output_dropped_bytes: 512,
+    }
+}
+
+fn system() -> SystemView {
+    SystemView {
+        name: "skelly-jelly".to_owned(),
+        status: SystemStatus::Degraded,
+        reason: Some("metrics failed".to_owned()),
+        failing_modules: vec!["metrics".to_owned()],
+        issues: vec!["the disk is nearly full".to_owned()],
+        version: "0.1.0".to_owned(),
+        plan: 7,
+        config_problem: Some("mainstay.toml:3:1: unknown key `helth`".to_owned()),
+        pid: 101,
+        holder_pid: 100,
+        uptime_ms: 7_260_000,
+        modules: ModuleCounts {
+            total: 9,
+            running: 7,
+            backoff: 1,
+            failed: 1,
+            ..Default::default()
+        },
+        usage: MachineUsage {
+            cpu_percent: 120.5,
+            memory_bytes: 4_294_967_296,
+            disk_bytes: 10_737_418_240,
+            network_bytes_per_s: 2048,
+        },
+        own: OwnUsage {
+            cpu_percent: 0.5,
+            memory_bytes: 6_291_456,
+        },
+    }
+}

@@ -1,0 +1,11 @@
+//! The wire against its golden files: every message, every closed list, the schema.
+//! Owns nothing but the comparison; `UPDATE_GOLDEN=1` rewrites the files instead.
+//! Never talks to a socket.
+
+mod conform;
+mod events;
+mod examples;
+mod golden;
+mod refusals;
+mod schema;
+mod words;

@@ -1,0 +1,86 @@
+//! The closed lists against their golden file.
+//! Owns the list of lists.
+//! Never lists a word by hand: each list says its own.
+
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+
+use mainstay_protocol::words::{
+    Cause, ExitCode, Health, Importance, Kind, Level, Rung, State, SystemStatus, Wanted,
+};
+use mainstay_protocol::{EventKind, RefusalCode, method};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::golden;
+
+/// The list's words, after each was spelled and read in every way there is.
+fn spelled<W>(all: &[W]) -> Value
+where
+    W: Copy + Debug + Display + FromStr + PartialEq + Serialize + DeserializeOwned,
+{
+    let words: Vec<String> = all.iter().map(ToString::to_string).collect();
+    for (word, text) in all.iter().zip(&words) {
+        assert_eq!(text.parse::<W>().ok(), Some(*word));
+        assert_eq!(json!(word), json!(text));
+        assert_eq!(serde_json::from_value::<W>(json!(text)).ok(), Some(*word));
+    }
+    let mut distinct = words.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert_eq!(
+        distinct.len(),
+        words.len(),
+        "a word stands twice in {words:?}"
+    );
+    json!(words)
+}
+
+#[test]
+fn closed_lists_are_what_their_golden_file_says() {
+    let codes = [
+        ("ok", ExitCode::Ok),
+        ("failed", ExitCode::Failed),
+        ("usage", ExitCode::Usage),
+        ("not_running", ExitCode::NotRunning),
+        ("refused", ExitCode::Refused),
+        ("configuration", ExitCode::Configuration),
+    ];
+    let codes: Value = codes
+        .iter()
+        .map(|(word, code)| (*word, *code as u8))
+        .collect();
+    let lists = json!({
+        "cause": spelled(Cause::ALL),
+        "event_kind": spelled(EventKind::ALL),
+        "exit_code": codes,
+        "health": spelled(Health::ALL),
+        "importance": spelled(Importance::ALL),
+        "kind": spelled(Kind::ALL),
+        "level": spelled(Level::ALL),
+        "not_available_yet": method::NOT_YET,
+        "refusal_code": spelled(RefusalCode::ALL),
+        "rung": spelled(Rung::ALL),
+        "state": spelled(State::ALL),
+        "system_status": spelled(SystemStatus::ALL),
+        "wanted": spelled(Wanted::ALL),
+    });
+    golden::check(&golden::folder().join("words.json"), &lists);
+}
+
+#[test]
+fn event_kinds_are_a_noun_and_what_happened_to_it() {
+    for kind in EventKind::ALL {
+        let (noun, happened) = kind.as_str().split_once('.').expect("two words");
+        assert!(
+            !noun.is_empty() && !happened.is_empty() && !happened.contains('.'),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_word_is_refused_wherever_it_is_read() {
+    assert!("sleeping".parse::<State>().is_err());
+    assert!(serde_json::from_str::<State>("\"sleeping\"").is_err());
+}
