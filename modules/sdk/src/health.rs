@@ -1,0 +1,73 @@
+//! How a module says it is: a word, numbers, and what is wrong.
+//! Owns the building of a report.
+//! Never judges: mainstay does.
+
+use mainstay_protocol::Health;
+use mainstay_protocol::method;
+
+/// A module's own account of its health.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HealthReport(method::HealthReport);
+
+impl HealthReport {
+    /// All is well.
+    #[must_use]
+    pub fn healthy() -> HealthReport {
+        HealthReport::of(Health::Healthy, None)
+    }
+
+    /// It works, not fully; `issue` says what is wrong.
+    #[must_use]
+    pub fn degraded(issue: impl Into<String>) -> HealthReport {
+        HealthReport::of(Health::Degraded, Some(issue.into()))
+    }
+
+    /// It does not work; `issue` says what is wrong.
+    #[must_use]
+    pub fn unhealthy(issue: impl Into<String>) -> HealthReport {
+        HealthReport::of(Health::Unhealthy, Some(issue.into()))
+    }
+
+    /// Adds a number, for instance `queue_depth`, `error_rate`, `response_time_ms`.
+    /// A number JSON cannot express (not a number, infinite) is left out.
+    #[must_use]
+    pub fn metric(mut self, name: impl Into<String>, value: f64) -> HealthReport {
+        if value.is_finite() {
+            self.0.metrics.insert(name.into(), value);
+        }
+        self
+    }
+
+    /// Adds something that is wrong, in words.
+    #[must_use]
+    pub fn issue(mut self, text: impl Into<String>) -> HealthReport {
+        self.0.issues.push(text.into());
+        self
+    }
+
+    fn of(status: Health, issue: Option<String>) -> HealthReport {
+        HealthReport(method::HealthReport {
+            status,
+            metrics: std::collections::BTreeMap::new(),
+            issues: issue.into_iter().collect(),
+        })
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn status(&self) -> Health {
+        self.0.status
+    }
+}
+
+impl From<method::HealthReport> for HealthReport {
+    fn from(report: method::HealthReport) -> HealthReport {
+        HealthReport(report)
+    }
+}
+
+impl From<HealthReport> for method::HealthReport {
+    fn from(report: HealthReport) -> method::HealthReport {
+        report.0
+    }
+}

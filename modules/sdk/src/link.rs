@@ -1,0 +1,242 @@
+//! The connection to mainstay: made, kept, made again.
+//! Owns two threads, one that connects and reads, one that writes, and the pace of retries.
+//! Never gives up and never lets the module notice that mainstay was away.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_protocol::method::{BusEvent, Hello, Welcome, name};
+use mainstay_protocol::rpc::Reply;
+use mainstay_protocol::{
+    MAX_LINE_BYTES, Message, PROTOCOL, Refusal, RefusalCode, Request, RequestId,
+};
+use serde_json::{Value, json};
+
+use crate::asks::Asks;
+use crate::events::Events;
+use crate::outbox::{Outbox, line};
+use crate::surroundings::Surroundings;
+use crate::transport::Stream;
+
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+const LONGEST_DELAY: Duration = Duration::from_secs(1);
+/// How long mainstay may take to answer `hello`.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// What the two threads of a connection share with the module.
+pub(crate) struct Link {
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) asks: Asks,
+    surroundings: Surroundings,
+}
+
+impl Link {
+    /// Starts the threads; returns at once, connected or not.
+    pub(crate) fn start(surroundings: Surroundings) -> io::Result<Arc<Link>> {
+        let outbox = Arc::new(Outbox::default());
+        let link = Arc::new(Link {
+            asks: Asks::start(&outbox)?,
+            events: Events::start()?,
+            outbox,
+            surroundings,
+        });
+        let reader = Arc::clone(&link);
+        let writer = Arc::clone(&link.outbox);
+        thread("mainstay-reader", move || reader.run())?;
+        thread("mainstay-writer", move || write(&writer))?;
+        Ok(link)
+    }
+
+    /// Ends the connection and every thread that waits; a running handler finishes by itself.
+    pub(crate) fn close(&self) {
+        self.outbox.close();
+        self.events.close();
+        self.asks.close();
+    }
+
+    fn run(&self) {
+        let Some(path) = self.surroundings.socket.clone() else {
+            return;
+        };
+        let mut delay = FIRST_DELAY;
+        loop {
+            match self.connection(&path) {
+                Ok(()) => delay = FIRST_DELAY,
+                Err(error) => self.outbox.set_problem(error.to_string()),
+            }
+            if self.outbox.pause(jittered(delay)) {
+                return;
+            }
+            delay = (delay * 2).min(LONGEST_DELAY);
+        }
+    }
+
+    /// One connection from hello to its end; an error when it never was welcomed.
+    fn connection(&self, path: &Path) -> io::Result<()> {
+        let stream = Arc::new(Stream::connect(path)?);
+        stream.set_timeout(Some(HANDSHAKE))?;
+        let mut reader = BufReader::new(&*stream);
+        self.hello(&stream, &mut reader)?;
+        stream.set_timeout(None)?;
+        let epoch = self.outbox.connected(Arc::clone(&stream));
+        while let Ok(Some(bytes)) = read_line(&mut reader) {
+            self.take(epoch, &bytes);
+        }
+        stream.close();
+        self.outbox.disconnected(epoch);
+        Ok(())
+    }
+
+    fn hello(&self, mut stream: &Stream, reader: &mut impl BufRead) -> io::Result<()> {
+        let module = self.surroundings.module.as_deref().unwrap_or("module");
+        let hello = Hello {
+            client: format!("{module} (mainstay-sdk {})", env!("CARGO_PKG_VERSION")),
+            protocol: PROTOCOL,
+            token: self.surroundings.token.clone(),
+        };
+        stream.write_all(&line(&Request::call(0, name::HELLO, json!(hello))))?;
+        while let Some(bytes) = read_line(reader)? {
+            if let Ok(Message::Reply(reply)) = Message::parse(&bytes) {
+                let welcome = match (reply.result, reply.error) {
+                    (Some(result), _) => serde_json::from_value::<Welcome>(result)?,
+                    (None, error) => {
+                        let why = error.map_or_else(String::new, |refusal| refusal.message);
+                        return Err(io::Error::other(format!("mainstay refused hello: {why}")));
+                    }
+                };
+                if welcome.protocol != PROTOCOL {
+                    return Err(io::Error::other(format!(
+                        "mainstay speaks protocol {}, this module {PROTOCOL}",
+                        welcome.protocol
+                    )));
+                }
+                return Ok(());
+            }
+        }
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn take(&self, epoch: u64, bytes: &[u8]) {
+        match Message::parse(bytes) {
+            Ok(Message::Reply(reply)) => {
+                let Some(RequestId::Number(id)) = reply.id else {
+                    return;
+                };
+                let result = match reply.error {
+                    Some(refusal) => Err(refusal),
+                    None => Ok(reply.result.unwrap_or_default()),
+                };
+                self.outbox.answered(id, result);
+            }
+            Ok(Message::Request(request)) => self.asked(epoch, request),
+            Err(refusal) => match null_result(bytes) {
+                Some(id) => self.outbox.answered(id, Ok(Value::Null)),
+                None => self.outbox.set_problem(refusal.message),
+            },
+        }
+    }
+
+    fn asked(&self, epoch: u64, request: Request) {
+        if request.method == name::EVENT {
+            match serde_json::from_value::<BusEvent>(request.params) {
+                Ok(event) => self.events.deliver(event),
+                Err(error) => self
+                    .outbox
+                    .set_problem(format!("cannot read an event: {error}")),
+            }
+            return;
+        }
+        let id = request.id.clone();
+        if let Err(refusal) = self.asks.take(epoch, request)
+            && let Some(id) = id
+        {
+            self.outbox.reply(epoch, &Reply::refusal(Some(id), refusal));
+        }
+    }
+}
+
+/// The id of a success whose result is null: the shared envelope takes that for no result.
+fn null_result(bytes: &[u8]) -> Option<u64> {
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    value
+        .get("result")
+        .filter(|result| result.is_null())
+        .and_then(|_| value.get("id")?.as_u64())
+}
+
+fn write(outbox: &Outbox) {
+    while let Some(batch) = outbox.next_batch() {
+        if (&*batch.stream).write_all(&batch.bytes).is_err() {
+            // The reader sees the end too; whoever is first tells the queues.
+            batch.stream.close();
+            outbox.disconnected(batch.epoch);
+        }
+    }
+}
+
+/// One line without its newline; None at the end. A line that is too long ends the connection.
+fn read_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    let limit = MAX_LINE_BYTES as u64 + 1;
+    reader.take(limit).read_until(b'\n', &mut bytes)?;
+    if bytes.pop_if(|last| *last == b'\n').is_some() {
+        return Ok(Some(bytes));
+    }
+    if bytes.len() as u64 == limit {
+        let refusal = Refusal::new(RefusalCode::TooLong, "cannot read a line of over 1 MiB");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, refusal));
+    }
+    Ok(None)
+}
+
+/// Between half and one and a half times the delay: modules do not come back as a herd.
+fn jittered(delay: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish() % 1000;
+    let share = 0.5 + f64::from(u32::try_from(random).unwrap_or(500)) / 1000.0;
+    delay.mul_f64(share)
+}
+
+/// Starts a thread with a name that shows in debuggers.
+pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn lines_are_bounded_and_a_half_line_is_none() {
+        let mut lines: &[u8] = b"{}\n[]\nhalf";
+        assert_eq!(read_line(&mut lines).unwrap(), Some(b"{}".to_vec()));
+        assert_eq!(read_line(&mut lines).unwrap(), Some(b"[]".to_vec()));
+        assert_eq!(read_line(&mut lines).unwrap(), None);
+        let endless = vec![b'x'; MAX_LINE_BYTES + 2];
+        assert!(read_line(&mut endless.as_slice()).is_err());
+    }
+
+    #[test]
+    fn jitter_stays_within_half_and_one_and_a_half() {
+        for _ in 0..1000 {
+            let delay = jittered(Duration::from_secs(1));
+            assert!(delay >= Duration::from_millis(500), "{delay:?}");
+            assert!(delay < Duration::from_millis(1500), "{delay:?}");
+        }
+    }
+
+    #[test]
+    fn a_null_result_keeps_its_id() {
+        let id = null_result(br#"{"jsonrpc":"2.0","id":7,"result":null}"#);
+        assert_eq!(id, Some(7));
+        assert_eq!(null_result(br#"{"jsonrpc":"2.0","id":7}"#), None);
+    }
+}
