@@ -1,0 +1,139 @@
+//! The async client, on tokio: the same calls, deadlines by tokio's clock.
+//! Owns the socket of one connection. A call that is dropped half-way leaves the connection whole.
+//! Never spawns a task.
+
+use std::marker::PhantomData;
+use std::path::Path;
+use std::time::Duration;
+
+use mainstay_protocol::method::{
+    ChangeParams, ChangeResult, EventsParams, EventsResult, Graph, Hello, LogLines, LogsParams,
+    Nothing, StopParams, Subscribed, Welcome, Why, name,
+};
+use mainstay_protocol::{Event, ModuleView, SystemView};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+#[cfg(unix)]
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+
+use crate::stream::Async as Stream;
+use crate::typed::{greeting, named, patience, stranger, typed_calls, welcomed};
+use crate::wire::{Followed, Wire};
+use crate::{CALL_TIMEOUT, Error};
+
+/// A connection to a running mainstay.
+pub struct Client {
+    stream: Stream,
+    wire: Wire,
+    timeout: Duration,
+    welcome: Welcome,
+}
+
+impl Client {
+    /// Connects to the control socket and says hello.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] when nothing listens there; any other [`Error`].
+    pub async fn connect(path: impl AsRef<Path>) -> Result<Client, Error> {
+        Client::connect_as(path, &greeting(), CALL_TIMEOUT).await
+    }
+
+    /// Connects with its own words of `hello` and its own patience.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn connect_as(
+        path: impl AsRef<Path>,
+        hello: &Hello,
+        timeout: Duration,
+    ) -> Result<Client, Error> {
+        let path = path.as_ref();
+        let stream = Stream::connect(path).await;
+        let stream = stream.map_err(|source| Error::connecting(path, source))?;
+        let wire = Wire::new(path.to_owned());
+        Client {
+            stream,
+            wire,
+            timeout,
+            welcome: stranger(),
+        }
+        .greeted(hello)
+        .await
+    }
+
+    typed_calls!((async await));
+
+    /// Calls any method and waits for its reply at most this long.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn call_within<R: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        params: impl Serialize,
+        timeout: Duration,
+    ) -> Result<R, Error> {
+        let id = self.wire.ask(method, params)?;
+        let answered = timeout_at(Instant::now() + timeout, self.answer(id, method)).await;
+        answered.unwrap_or_else(|_| {
+            Err(Error::Timeout {
+                method: method.to_owned(),
+                after: timeout,
+            })
+        })
+    }
+
+    async fn answer<R: DeserializeOwned>(&mut self, id: u64, method: &str) -> Result<R, Error> {
+        while !self.wire.unsent().is_empty() {
+            let wrote = self.stream.write(self.wire.unsent()).await;
+            let count = wrote.map_err(|source| self.wire.broke(source))?;
+            self.wire.wrote(count);
+        }
+        loop {
+            if let Some(result) = self.wire.reply(id, method)? {
+                return Ok(result);
+            }
+            self.read_some().await?;
+        }
+    }
+
+    /// The next notification of a kind that was subscribed to. It may be dropped half-way: nothing
+    /// is lost.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Broken`], [`Error::TooLong`], [`Error::Malformed`].
+    pub async fn notification<T: Followed>(&mut self) -> Result<T, Error> {
+        loop {
+            if let Some(notification) = self.wire.notification()? {
+                return Ok(notification);
+            }
+            self.read_some().await?;
+        }
+    }
+
+    async fn read_some(&mut self) -> Result<(), Error> {
+        let read = self.stream.read(self.wire.room()).await;
+        let count = read.map_err(|source| self.wire.broke(source))?;
+        self.wire.received(count)
+    }
+}
+
+/// A connection that follows what it subscribed to. Ends after the first error.
+pub struct Subscription<T> {
+    client: Client,
+    ended: bool,
+    followed: PhantomData<T>,
+}
+
+impl<T: Followed> Subscription<T> {
+    /// The next one; None after an error. It may be dropped half-way: nothing is lost.
+    pub async fn next(&mut self) -> Option<Result<T, Error>> {
+        if self.ended {
+            return None;
+        }
+        let next = self.client.notification().await;
+        self.ended = next.is_err();
+        Some(next)
+    }
+}

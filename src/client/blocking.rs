@@ -1,0 +1,185 @@
+//! The blocking client: one connection, no runtime, deadlines by socket timeouts.
+//! Owns the socket and the clock of one connection.
+//! Never waits longer than it was told.
+
+use std::io::{ErrorKind, Read, Write};
+use std::marker::PhantomData;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mainstay_protocol::method::{
+    ChangeParams, ChangeResult, EventsParams, EventsResult, Graph, Hello, LogLines, LogsParams,
+    Nothing, StopParams, Subscribed, Welcome, Why, name,
+};
+use mainstay_protocol::{Event, ModuleView, SystemView};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::stream::Blocking as Stream;
+use crate::typed::{greeting, named, patience, stranger, typed_calls, welcomed};
+use crate::wire::{Followed, Wire};
+use crate::{CALL_TIMEOUT, Error};
+
+/// A connection to a running mainstay.
+pub struct Client {
+    stream: Stream,
+    wire: Wire,
+    timeout: Duration,
+    welcome: Welcome,
+}
+
+impl Client {
+    /// Connects to the control socket and says hello.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] when nothing listens there; any other [`Error`].
+    pub fn connect(path: impl AsRef<Path>) -> Result<Client, Error> {
+        Client::connect_as(path, &greeting(), CALL_TIMEOUT)
+    }
+
+    /// Connects with its own words of `hello` and its own patience.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect_as(
+        path: impl AsRef<Path>,
+        hello: &Hello,
+        timeout: Duration,
+    ) -> Result<Client, Error> {
+        let path = path.as_ref();
+        let stream = Stream::connect(path).map_err(|source| Error::connecting(path, source))?;
+        let wire = Wire::new(path.to_owned());
+        Client {
+            stream,
+            wire,
+            timeout,
+            welcome: stranger(),
+        }
+        .greeted(hello)
+    }
+
+    typed_calls!();
+
+    /// Calls any method and waits for its reply at most this long.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn call_within<R: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        params: impl Serialize,
+        timeout: Duration,
+    ) -> Result<R, Error> {
+        let late = || Error::Timeout {
+            method: method.to_owned(),
+            after: timeout,
+        };
+        let until = Instant::now() + timeout;
+        let id = self.wire.ask(method, params)?;
+        while !self.wire.unsent().is_empty() {
+            if !self.write_some(until)? {
+                return Err(late());
+            }
+        }
+        loop {
+            if let Some(result) = self.wire.reply(id, method)? {
+                return Ok(result);
+            }
+            if !self.read_some(Some(until))? {
+                return Err(late());
+            }
+        }
+    }
+
+    /// The next notification of a kind that was subscribed to; None when `wait` is over.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Broken`], [`Error::TooLong`], [`Error::Malformed`].
+    pub fn notification<T: Followed>(
+        &mut self,
+        wait: Option<Duration>,
+    ) -> Result<Option<T>, Error> {
+        let until = wait.map(|wait| Instant::now() + wait);
+        loop {
+            if let Some(notification) = self.wire.notification()? {
+                return Ok(Some(notification));
+            }
+            if !self.read_some(until)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Whether something was written before `until`.
+    fn write_some(&mut self, until: Instant) -> Result<bool, Error> {
+        let Some(left) = left(until) else {
+            return Ok(false);
+        };
+        let broke = |source| self.wire.broke(source);
+        self.stream.set_write_timeout(Some(left)).map_err(broke)?;
+        match self.stream.write(self.wire.unsent()) {
+            Ok(count) => self.wire.wrote(count),
+            Err(error) if is_pause(&error) => {}
+            Err(error) => return Err(self.wire.broke(error)),
+        }
+        Ok(true)
+    }
+
+    /// Whether there was time left to read; what arrived is in the wire.
+    fn read_some(&mut self, until: Option<Instant>) -> Result<bool, Error> {
+        let left = until.map(left);
+        if left == Some(None) {
+            return Ok(false);
+        }
+        let timeout = self.stream.set_read_timeout(left.flatten());
+        timeout.map_err(|source| self.wire.broke(source))?;
+        match self.stream.read(self.wire.room()) {
+            Ok(count) => self.wire.received(count)?,
+            Err(error) if is_pause(&error) => {}
+            Err(error) => return Err(self.wire.broke(error)),
+        }
+        Ok(true)
+    }
+}
+
+/// Time left; a socket timeout of zero would mean none at all.
+fn left(until: Instant) -> Option<Duration> {
+    Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+}
+
+fn is_pause(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+    )
+}
+
+/// A connection that follows what it subscribed to. Ends after the first error.
+pub struct Subscription<T> {
+    client: Client,
+    ended: bool,
+    followed: PhantomData<T>,
+}
+
+impl<T: Followed> Subscription<T> {
+    /// The next one; None when `wait` is over.
+    ///
+    /// # Errors
+    /// As [`Client::notification`].
+    pub fn next_within(&mut self, wait: Duration) -> Result<Option<T>, Error> {
+        self.client.notification(Some(wait))
+    }
+}
+
+impl<T: Followed> Iterator for Subscription<T> {
+    type Item = Result<T, Error>;
+
+    fn next(&mut self) -> Option<Result<T, Error>> {
+        if self.ended {
+            return None;
+        }
+        let next = self.client.notification(None).transpose()?;
+        self.ended = next.is_err();
+        Some(next)
+    }
+}

@@ -1,0 +1,123 @@
+//! Where an instance keeps its control socket unless its configuration says otherwise.
+//! Owns the defaults of `runtime_dir`, for clients and for the runtime itself.
+//! Never creates a folder and never reads a configuration.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+
+/// The control socket's file name inside the runtime folder.
+pub const SOCKET_FILE: &str = "control.sock";
+
+/// The control socket of the instance whose runtime folder this is.
+#[must_use]
+pub fn control_socket(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join(SOCKET_FILE)
+}
+
+/// The default runtime folder of the instance `name`: `$XDG_RUNTIME_DIR/mainstay/NAME`, without
+/// that variable `/run/mainstay/NAME` for root, else `mainstay-UID/NAME` in the temporary folder.
+///
+/// # Errors
+/// [`Error::ForeignFolder`] when `mainstay-UID` in the temporary folder belongs to somebody else.
+pub fn runtime_dir(name: &str) -> Result<PathBuf, Error> {
+    let uid = own_uid();
+    let temporary = std::env::temp_dir();
+    let dir = choose(
+        name,
+        std::env::var_os("XDG_RUNTIME_DIR").as_deref(),
+        uid,
+        &temporary,
+    );
+    if let Some(shared) = dir
+        .parent()
+        .filter(|parent| parent.parent() == Some(&temporary))
+    {
+        check_owner(shared, uid)?;
+    }
+    Ok(dir)
+}
+
+/// A variable that is not an absolute path is as good as none, as its specification says.
+fn choose(name: &str, xdg: Option<&OsStr>, uid: Option<u32>, temporary: &Path) -> PathBuf {
+    match (xdg.map(Path::new), uid) {
+        (Some(xdg), _) if xdg.is_absolute() => xdg.join("mainstay").join(name),
+        (_, Some(0)) => Path::new("/run/mainstay").join(name),
+        (_, Some(uid)) => temporary.join(format!("mainstay-{uid}")).join(name),
+        (_, None) => temporary.join("mainstay").join(name),
+    }
+}
+
+/// Checks that nobody else owns the folder; one that is not there is nobody's.
+#[cfg(unix)]
+fn check_owner(folder: &Path, uid: Option<u32>) -> Result<(), Error> {
+    use std::os::unix::fs::MetadataExt;
+    match std::fs::symlink_metadata(folder) {
+        Ok(found) if !found.is_dir() || Some(found.uid()) != uid => Err(Error::ForeignFolder {
+            path: folder.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn check_owner(_folder: &Path, _uid: Option<u32>) -> Result<(), Error> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn own_uid() -> Option<u32> {
+    Some(nix::unistd::geteuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn own_uid() -> Option<u32> {
+    None
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runtime_folder_follows_the_variable_then_the_user() {
+        let folder = |xdg: Option<&str>, uid| {
+            choose("app", xdg.map(OsStr::new), uid, Path::new("/tmp"))
+                .display()
+                .to_string()
+        };
+        assert_eq!(
+            folder(Some("/run/user/7"), Some(7)),
+            "/run/user/7/mainstay/app"
+        );
+        assert_eq!(
+            folder(Some("/run/user/0"), Some(0)),
+            "/run/user/0/mainstay/app"
+        );
+        assert_eq!(folder(Some("relative"), Some(0)), "/run/mainstay/app");
+        assert_eq!(folder(Some(""), Some(7)), "/tmp/mainstay-7/app");
+        assert_eq!(folder(None, Some(7)), "/tmp/mainstay-7/app");
+        assert_eq!(folder(None, None), "/tmp/mainstay/app");
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_not_trusted() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("mainstay-7");
+        assert!(check_owner(&folder, own_uid()).is_ok(), "not there");
+        std::fs::create_dir(&folder).expect("created");
+        assert!(check_owner(&folder, own_uid()).is_ok(), "our own");
+        let other = own_uid().map(|uid| uid + 1);
+        assert!(matches!(
+            check_owner(&folder, other),
+            Err(Error::ForeignFolder { .. })
+        ));
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(&folder, &link).expect("linked");
+        assert!(
+            check_owner(&link, own_uid()).is_err(),
+            "a link can be bent later"
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! A server on a socket in a temporary folder that answers hello and then follows a script.
+//! Owns its thread and its folder; both end with the test.
+//! Never checks what is asked: the script does.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+use mainstay_client::protocol::method::{LogLines, Welcome, name};
+use mainstay_client::protocol::rpc::Reply;
+use mainstay_client::protocol::{Level, Message, PROTOCOL, Refusal, RefusalCode, Request};
+use serde::Serialize;
+use serde_json::json;
+
+/// One connection, from the server's side.
+pub(crate) struct Peer {
+    reader: BufReader<UnixStream>,
+    writer: UnixStream,
+}
+
+impl Peer {
+    /// The next call; None when the client closed.
+    pub(crate) fn heard(&mut self) -> Option<Request> {
+        let mut line = String::new();
+        let count = self.reader.read_line(&mut line).ok()?;
+        if count == 0 {
+            return None;
+        }
+        match Message::parse(line.as_bytes()) {
+            Ok(Message::Request(request)) => Some(request),
+            other => panic!("a client asks, it does not say {other:?}"),
+        }
+    }
+
+    /// Writes bytes as they are. A client that left is no failure of the server.
+    pub(crate) fn say(&mut self, bytes: &[u8]) {
+        let _ = self.writer.write_all(bytes);
+    }
+
+    fn line(&mut self, message: impl Serialize) {
+        let line = json!(message).to_string() + "\n";
+        self.say(line.as_bytes());
+    }
+
+    pub(crate) fn answer(&mut self, request: Request, result: impl Serialize) {
+        let id = request.id.expect("a call has an id");
+        self.line(Reply::success(id, json!(result)));
+    }
+
+    pub(crate) fn refuse(&mut self, request: Request, code: RefusalCode) {
+        self.line(Reply::refusal(
+            request.id,
+            Refusal::new(code, "cannot do this"),
+        ));
+    }
+
+    pub(crate) fn log(&mut self, text: &str) {
+        let lines = vec![text.to_owned()];
+        let lines = LogLines {
+            module: "storage".to_owned(),
+            lines,
+            dropped_bytes: 0,
+        };
+        self.line(Request::notification(name::LOG, json!(lines)));
+    }
+}
+
+/// A server that accepts one connection.
+pub(crate) struct Fake {
+    folder: tempfile::TempDir,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Fake {
+    /// Answers hello, then plays the script, then closes.
+    pub(crate) fn plays(script: impl FnOnce(&mut Peer) + Send + 'static) -> Fake {
+        Fake::greets(PROTOCOL, script)
+    }
+
+    pub(crate) fn greets(protocol: u32, script: impl FnOnce(&mut Peer) + Send + 'static) -> Fake {
+        let folder = tempfile::tempdir().expect("a folder");
+        let listener = UnixListener::bind(folder.path().join("control.sock")).expect("bound");
+        let thread = std::thread::spawn(move || {
+            let (writer, _) = listener.accept().expect("a client");
+            let reader = BufReader::new(writer.try_clone().expect("cloned"));
+            let mut peer = Peer { reader, writer };
+            let Some(hello) = peer.heard() else { return };
+            assert_eq!(hello.method, name::HELLO);
+            let server = "mainstay test".to_owned();
+            peer.answer(
+                hello,
+                Welcome {
+                    server,
+                    protocol,
+                    level: Level::Admin,
+                    module: None,
+                },
+            );
+            script(&mut peer);
+        });
+        Fake {
+            folder,
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("control.sock")
+    }
+
+    /// Waits for the script's end and passes on its failure. The client must be gone by then.
+    pub(crate) fn ends(mut self) {
+        self.thread
+            .take()
+            .expect("a thread")
+            .join()
+            .expect("the script holds");
+    }
+}

@@ -1,0 +1,9 @@
+//! Both clients against a server that says what each test wants it to say.
+//! Owns nothing beyond its temporary folders.
+//! Never needs a mainstay.
+#![cfg(unix)]
+
+#[cfg(feature = "async")]
+mod asynchronous;
+mod blocking;
+mod fake;

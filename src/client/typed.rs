@@ -1,0 +1,222 @@
+//! The typed calls, written once for the blocking and the async client.
+//! Owns which method, parameters and result belong together on the client's side.
+//! Never touches bytes: each call goes through the client's own `call_within`.
+
+use std::time::Duration;
+
+use mainstay_protocol::PROTOCOL;
+use mainstay_protocol::method::{ChangeParams, Hello, Welcome};
+
+use crate::{Error, WAIT_TIMEOUT};
+
+/// What this crate says in `hello`.
+pub(crate) fn greeting() -> Hello {
+    Hello {
+        client: concat!("mainstay-client ", env!("CARGO_PKG_VERSION")).to_owned(),
+        protocol: PROTOCOL,
+        token: None,
+    }
+}
+
+pub(crate) fn welcomed(welcome: Welcome) -> Result<Welcome, Error> {
+    if welcome.protocol == PROTOCOL {
+        return Ok(welcome);
+    }
+    Err(Error::OtherProtocol {
+        server: welcome.server,
+        theirs: welcome.protocol,
+    })
+}
+
+/// How long a change may take: one that waits for its end takes as long as modules do.
+pub(crate) fn patience(params: &ChangeParams, usual: Duration) -> Duration {
+    if params.wait {
+        usual.max(WAIT_TIMEOUT)
+    } else {
+        usual
+    }
+}
+
+/// Defines the typed calls; `typed_calls!()` for blocking ones, `typed_calls!((async await))`.
+macro_rules! typed_calls {
+    ($(($async:tt $await:tt))?) => {
+        /// Calls any method and waits for its reply as long as this client waits.
+        ///
+        /// # Errors
+        /// Every [`Error`] but those of connecting.
+        pub $($async)? fn call<R: DeserializeOwned>(
+            &mut self,
+            method: &str,
+            params: impl Serialize,
+        ) -> Result<R, Error> {
+            self.call_within(method, params, self.timeout) $(.$await)?
+        }
+
+        /// How the system is.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn status(&mut self) -> Result<SystemView, Error> {
+            self.call(name::SYSTEM_STATUS, Nothing {}) $(.$await)?
+        }
+
+        /// Every module.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn modules(&mut self) -> Result<Vec<ModuleView>, Error> {
+            self.call(name::MODULE_LIST, Nothing {}) $(.$await)?
+        }
+
+        /// One module.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn module(&mut self, module: &str) -> Result<ModuleView, Error> {
+            self.call(name::MODULE_GET, named(module)) $(.$await)?
+        }
+
+        /// Starts a module and what it needs.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn start(&mut self, params: &ChangeParams) -> Result<ChangeResult, Error> {
+            self.change(name::MODULE_START, params) $(.$await)?
+        }
+
+        /// Stops a module and what needs it.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn stop(&mut self, params: &ChangeParams) -> Result<ChangeResult, Error> {
+            self.change(name::MODULE_STOP, params) $(.$await)?
+        }
+
+        /// Restarts a module.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn restart(&mut self, params: &ChangeParams) -> Result<ChangeResult, Error> {
+            self.change(name::MODULE_RESTART, params) $(.$await)?
+        }
+
+        /// `module.start`, `module.stop` or `module.restart`, by name. With `wait` it is given
+        /// up to [`crate::WAIT_TIMEOUT`].
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn change(
+            &mut self,
+            method: &str,
+            params: &ChangeParams,
+        ) -> Result<ChangeResult, Error> {
+            let timeout = patience(params, self.timeout);
+            self.call_within(method, params, timeout) $(.$await)?
+        }
+
+        /// Begins the ordered stop of the system.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn stop_system(&mut self, params: &StopParams) -> Result<(), Error> {
+            let done: Result<IgnoredAny, Error> = self.call(name::SYSTEM_STOP, params) $(.$await)?;
+            done.map(|_| ())
+        }
+
+        /// Events of the past, oldest first.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn events(&mut self, params: &EventsParams) -> Result<Vec<Event>, Error> {
+            let result: EventsResult = self.call(name::EVENTS_LIST, params) $(.$await)? ?;
+            Ok(result.events)
+        }
+
+        /// Follows events; with `since` the later ones of the past come first.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn subscribe(
+            mut self,
+            params: &EventsParams,
+        ) -> Result<(Subscribed, Subscription<Event>), Error> {
+            let subscribed = self.call(name::EVENTS_SUBSCRIBE, params) $(.$await)? ?;
+            Ok((subscribed, self.follow()))
+        }
+
+        /// The newest lines of a module's output. With `follow` the rest come as notifications:
+        /// see [`Client::follow`].
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn logs(&mut self, params: &LogsParams) -> Result<LogLines, Error> {
+            self.call(name::LOGS_READ, params) $(.$await)?
+        }
+
+        /// Why a module is as it is, and what happens next.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn why(&mut self, module: &str) -> Result<Why, Error> {
+            self.call(name::WHY, named(module)) $(.$await)?
+        }
+
+        /// Who depends on whom.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn graph(&mut self) -> Result<Graph, Error> {
+            self.call(name::GRAPH, Nothing {}) $(.$await)?
+        }
+
+        /// Says hello as this crate and returns the client.
+        $($async)? fn greeted(mut self, hello: &Hello) -> Result<Client, Error> {
+            let welcome = self.call(name::HELLO, hello) $(.$await)? ?;
+            self.welcome = welcomed(welcome)?;
+            Ok(self)
+        }
+
+        /// What mainstay answered to `hello`: its version, and what this connection may do.
+        #[must_use]
+        pub fn welcome(&self) -> &Welcome {
+            &self.welcome
+        }
+
+        /// Waits this long for replies instead of [`crate::CALL_TIMEOUT`].
+        #[must_use]
+        pub fn with_timeout(mut self, timeout: Duration) -> Client {
+            self.timeout = timeout;
+            self
+        }
+
+        /// Notifications that were dropped because they came faster than they were taken while
+        /// this client waited for replies.
+        #[must_use]
+        pub fn dropped_notifications(&self) -> u64 {
+            self.wire.dropped()
+        }
+
+        /// Turns this connection to following what it subscribed to: [`Event`] or [`LogLines`].
+        #[must_use]
+        pub fn follow<T: Followed>(self) -> Subscription<T> {
+            Subscription { client: self, ended: false, followed: PhantomData }
+        }
+    };
+}
+pub(crate) use typed_calls;
+
+pub(crate) fn named(module: &str) -> mainstay_protocol::method::ModuleParams {
+    mainstay_protocol::method::ModuleParams {
+        module: module.to_owned(),
+    }
+}
+
+/// Who this connection is before mainstay has said so: nobody.
+pub(crate) fn stranger() -> Welcome {
+    Welcome {
+        server: String::new(),
+        protocol: PROTOCOL,
+        level: mainstay_protocol::Level::Module,
+        module: None,
+    }
+}

@@ -1,0 +1,397 @@
+//! One connection's conversation without its socket: bytes in, bytes out, typed replies between.
+//! Owns both buffers, the ids, and the bounded queue of notifications nobody asked for yet.
+//! Never blocks, never reads a clock: the blocking and the async client move the bytes.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use mainstay_protocol::method::{LogLines, name};
+use mainstay_protocol::{Event, MAX_LINE_BYTES, Refusal, RequestId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::Error;
+
+/// Notifications kept for later while a reply is awaited; beyond it the oldest are dropped.
+const HELD_AT_MOST: usize = 1024;
+
+/// Bytes asked of the socket at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// What a client can follow: the notification's name and its parameters.
+pub trait Followed: DeserializeOwned {
+    /// The notification's method.
+    const METHOD: &'static str;
+}
+
+impl Followed for Event {
+    const METHOD: &'static str = name::EVENT;
+}
+
+impl Followed for LogLines {
+    const METHOD: &'static str = name::LOG;
+}
+
+/// A line towards mainstay.
+#[derive(Serialize)]
+struct Asked<'a, P> {
+    jsonrpc: &'static str,
+    id: u64,
+    method: &'a str,
+    params: P,
+}
+
+/// A line from mainstay; what it carries is read once its type is known.
+#[derive(Deserialize)]
+struct Heard<'a> {
+    #[serde(default)]
+    id: Option<RequestId>,
+    #[serde(borrow, default)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+    #[serde(default)]
+    error: Option<Refusal>,
+}
+
+struct Held {
+    method: String,
+    params: Box<RawValue>,
+}
+
+pub(crate) struct Wire {
+    path: PathBuf,
+    incoming: Vec<u8>,
+    /// `incoming[start..filled]` was received and not read yet.
+    start: usize,
+    filled: usize,
+    /// No newline stands in `incoming[start..scanned]`.
+    scanned: usize,
+    outgoing: Vec<u8>,
+    sent: usize,
+    last_id: u64,
+    held: VecDeque<Held>,
+    dropped: u64,
+}
+
+impl Wire {
+    pub(crate) fn new(path: PathBuf) -> Wire {
+        Wire {
+            path,
+            incoming: Vec::new(),
+            start: 0,
+            filled: 0,
+            scanned: 0,
+            outgoing: Vec::new(),
+            sent: 0,
+            last_id: 0,
+            held: VecDeque::new(),
+            dropped: 0,
+        }
+    }
+
+    /// Notifications that were dropped because nobody took them.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Queues a call and returns its id.
+    pub(crate) fn ask(&mut self, method: &str, params: impl Serialize) -> Result<u64, Error> {
+        let id = self.last_id + 1;
+        let line = Asked {
+            jsonrpc: "2.0",
+            id,
+            method,
+            params,
+        };
+        let line = serde_json::to_vec(&line).map_err(|source| Error::Params {
+            method: method.to_owned(),
+            source,
+        })?;
+        if line.len() > MAX_LINE_BYTES {
+            return Err(Error::TooLong);
+        }
+        self.last_id = id;
+        self.outgoing.drain(..self.sent);
+        self.sent = 0;
+        self.outgoing.extend_from_slice(&line);
+        self.outgoing.push(b'\n');
+        Ok(id)
+    }
+
+    /// What is still to be written.
+    pub(crate) fn unsent(&self) -> &[u8] {
+        &self.outgoing[self.sent..]
+    }
+
+    /// So many bytes of `unsent` were written.
+    pub(crate) fn wrote(&mut self, count: usize) {
+        self.sent += count;
+    }
+
+    /// Where the next bytes go.
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        if self.start > 0 {
+            self.incoming.copy_within(self.start..self.filled, 0);
+            self.filled -= self.start;
+            self.scanned -= self.start;
+            self.start = 0;
+        }
+        if self.incoming.len() < self.filled + CHUNK {
+            self.incoming.resize(self.filled + CHUNK, 0);
+        }
+        &mut self.incoming[self.filled..]
+    }
+
+    /// So many bytes arrived in `room`; none means the other end closed.
+    pub(crate) fn received(&mut self, count: usize) -> Result<(), Error> {
+        if count == 0 {
+            return Err(Error::Closed {
+                path: self.path.clone(),
+            });
+        }
+        self.filled += count;
+        Ok(())
+    }
+
+    /// The connection broke; the other end's death is a close, however the system words it.
+    pub(crate) fn broke(&self, source: std::io::Error) -> Error {
+        use std::io::ErrorKind;
+        let path = self.path.clone();
+        match source.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Error::Closed { path },
+            _ => Error::Broken { path, source },
+        }
+    }
+
+    /// The reply to the call `id` if it has arrived. Late replies to older calls are passed over.
+    pub(crate) fn reply<R: DeserializeOwned>(
+        &mut self,
+        id: u64,
+        method: &str,
+    ) -> Result<Option<R>, Error> {
+        let malformed = |source| Error::Malformed {
+            method: method.to_owned(),
+            source,
+        };
+        while let Some((from, to)) = self.next_line()? {
+            let heard: Heard<'_> =
+                serde_json::from_slice(&self.incoming[from..to]).map_err(malformed)?;
+            if let Some(held) = held(&heard) {
+                self.hold(held);
+                continue;
+            }
+            let ours = heard
+                .id
+                .as_ref()
+                .is_none_or(|heard| *heard == RequestId::Number(id));
+            match heard.error {
+                _ if heard.method.is_some() || !ours => {}
+                Some(refusal) => return Err(Error::Refused(refusal)),
+                None => {
+                    let result = heard.result.map_or("null", RawValue::get);
+                    return serde_json::from_str(result).map(Some).map_err(malformed);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next notification of this kind if it has arrived.
+    pub(crate) fn notification<T: Followed>(&mut self) -> Result<Option<T>, Error> {
+        let malformed = |source| Error::Malformed {
+            method: T::METHOD.to_owned(),
+            source,
+        };
+        if let Some(at) = self.held.iter().position(|held| held.method == T::METHOD)
+            && let Some(held) = self.held.remove(at)
+        {
+            return serde_json::from_str(held.params.get())
+                .map(Some)
+                .map_err(malformed);
+        }
+        while let Some((from, to)) = self.next_line()? {
+            let heard: Heard<'_> =
+                serde_json::from_slice(&self.incoming[from..to]).map_err(malformed)?;
+            match (&heard.id, &heard.method, heard.params) {
+                (None, Some(method), Some(params)) if method == T::METHOD => {
+                    return serde_json::from_str(params.get())
+                        .map(Some)
+                        .map_err(malformed);
+                }
+                (None, None, _) if heard.error.is_some() => {
+                    return heard.error.map_or(Ok(None), |refusal| Err(refusal.into()));
+                }
+                _ => {
+                    if let Some(held) = held(&heard) {
+                        self.hold(held);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn hold(&mut self, held: Held) {
+        if self.held.len() == HELD_AT_MOST {
+            self.held.pop_front();
+            self.dropped += 1;
+        }
+        self.held.push_back(held);
+    }
+
+    /// The ends of the next whole line, which counts as read from here on.
+    fn next_line(&mut self) -> Result<Option<(usize, usize)>, Error> {
+        let unread = &self.incoming[self.scanned..self.filled];
+        let Some(length) = unread.iter().position(|byte| *byte == b'\n') else {
+            self.scanned = self.filled;
+            let whole = self.filled - self.start;
+            return if whole > MAX_LINE_BYTES {
+                Err(Error::TooLong)
+            } else {
+                Ok(None)
+            };
+        };
+        let line = (self.start, self.scanned + length);
+        self.start = line.1 + 1;
+        self.scanned = self.start;
+        if line.1 - line.0 > MAX_LINE_BYTES {
+            return Err(Error::TooLong);
+        }
+        Ok(Some(line))
+    }
+}
+
+/// A notification, to be kept. Calls from mainstay are for modules; a client has no answer to them.
+fn held(heard: &Heard<'_>) -> Option<Held> {
+    match (&heard.id, &heard.method, heard.params) {
+        (None, Some(method), Some(params)) => Some(Held {
+            method: method.to_string(),
+            params: params.to_owned(),
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn wire() -> Wire {
+        Wire::new(PathBuf::from("control.sock"))
+    }
+
+    fn hear(wire: &mut Wire, bytes: &[u8]) {
+        for part in bytes.chunks(CHUNK) {
+            wire.room()[..part.len()].copy_from_slice(part);
+            wire.received(part.len()).expect("open");
+        }
+    }
+
+    fn log(n: usize) -> String {
+        let params = json!({"module": "storage", "lines": [n.to_string()]});
+        format!(
+            "{}\n",
+            json!({"jsonrpc": "2.0", "method": "log", "params": params})
+        )
+    }
+
+    #[test]
+    fn a_reply_in_pieces_is_read_when_it_is_whole() {
+        let mut wire = wire();
+        let id = wire
+            .ask("why", json!({"module": "storage"}))
+            .expect("asked");
+        let line = br#"{"jsonrpc":"2.0","id":1,"result":{"a":1}}"#;
+        for byte in line {
+            hear(&mut wire, &[*byte]);
+            assert!(wire.reply::<Value>(id, "why").expect("fine").is_none());
+        }
+        hear(&mut wire, b"\n");
+        assert_eq!(wire.reply(id, "why").expect("fine"), Some(json!({"a": 1})));
+    }
+
+    #[test]
+    fn what_was_sent_is_not_sent_again() {
+        let mut wire = wire();
+        wire.ask("graph", json!({})).expect("asked");
+        let whole = wire.unsent().to_vec();
+        assert_eq!(whole.last(), Some(&b'\n'));
+        wire.wrote(5);
+        assert_eq!(wire.unsent(), &whole[5..]);
+        wire.ask("graph", json!({})).expect("asked");
+        assert!(wire.unsent().starts_with(&whole[5..]));
+    }
+
+    #[test]
+    fn late_replies_are_passed_over_and_notifications_kept() {
+        let mut wire = wire();
+        let late = wire.ask("graph", json!({})).expect("asked");
+        let id = wire.ask("graph", json!({})).expect("asked");
+        assert_eq!((late, id), (1, 2));
+        hear(&mut wire, log(1).as_bytes());
+        hear(&mut wire, b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":1}\n");
+        hear(&mut wire, b"{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":2}\n");
+        hear(&mut wire, log(2).as_bytes());
+        assert_eq!(wire.reply(id, "graph").expect("fine"), Some(2));
+        for n in ["1", "2"] {
+            let lines: Option<LogLines> = wire.notification().expect("fine");
+            assert_eq!(lines.expect("kept").lines, [n]);
+        }
+        assert!(wire.notification::<LogLines>().expect("fine").is_none());
+    }
+
+    #[test]
+    fn the_queue_of_notifications_is_bounded_and_counts_what_it_drops() {
+        let mut wire = wire();
+        let id = wire.ask("graph", json!({})).expect("asked");
+        for n in 0..HELD_AT_MOST + 3 {
+            hear(&mut wire, log(n).as_bytes());
+        }
+        assert!(wire.reply::<Value>(id, "graph").expect("fine").is_none());
+        assert_eq!(wire.dropped(), 3);
+        let first: LogLines = wire.notification().expect("fine").expect("kept");
+        assert_eq!(first.lines, ["3"]);
+    }
+
+    #[test]
+    fn lines_that_are_too_long_are_refused_in_both_directions() {
+        let mut wire = wire();
+        let long = "x".repeat(MAX_LINE_BYTES);
+        assert!(matches!(wire.ask("why", &long), Err(Error::TooLong)));
+        assert!(wire.unsent().is_empty());
+        let id = wire.ask("why", json!({})).expect("asked");
+        hear(&mut wire, long.as_bytes());
+        assert!(
+            wire.reply::<Value>(id, "why")
+                .expect("may still end")
+                .is_none()
+        );
+        hear(&mut wire, b"xx");
+        assert!(matches!(
+            wire.reply::<Value>(id, "why"),
+            Err(Error::TooLong)
+        ));
+    }
+
+    #[test]
+    fn a_refusal_without_an_id_answers_the_call_at_hand() {
+        let mut wire = wire();
+        let id = wire.ask("hello", json!({})).expect("asked");
+        let refusal = Refusal::new(
+            mainstay_protocol::RefusalCode::TooManyConnections,
+            "cannot accept more connections",
+        );
+        let line = json!({"jsonrpc": "2.0", "id": null, "error": refusal});
+        hear(&mut wire, format!("{line}\n").as_bytes());
+        let Err(Error::Refused(heard)) = wire.reply::<Value>(id, "hello") else {
+            panic!("refused");
+        };
+        assert_eq!(heard, refusal);
+    }
+}
