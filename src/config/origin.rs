@@ -1,0 +1,161 @@
+//! Where every value comes from, in twelve bytes a value.
+//! Owns the texts that were read and turns a position in them into line, column and excerpt.
+//! Never reads a file.
+
+use std::cell::OnceCell;
+
+use super::problem::{Excerpt, Place, PlaceKind, Problem};
+
+/// Longest part of a line that is shown.
+const EXCERPT_CHARS: usize = 120;
+
+/// The position of a value: a text and a range of bytes in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Index into [`Texts`].
+    pub(crate) text: u32,
+    /// First byte; the line itself when the text is not known any more.
+    pub(crate) start: u32,
+    /// Behind the last byte.
+    pub(crate) end: u32,
+}
+
+/// One thing that was read.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) kind: PlaceKind,
+    /// As shown to people.
+    pub(crate) name: String,
+    /// None: it was read by an earlier process; origins hold line numbers then.
+    pub(crate) content: Option<String>,
+    lines: OnceCell<Vec<u32>>,
+}
+
+impl Text {
+    pub(crate) fn new(kind: PlaceKind, name: String, content: Option<String>) -> Text {
+        Text {
+            kind,
+            name,
+            content,
+            lines: OnceCell::new(),
+        }
+    }
+
+    /// Line (from 0) and the first byte of it.
+    fn line_of(&self, content: &str, byte: usize) -> (usize, usize) {
+        let lines = self.lines.get_or_init(|| {
+            let ends = content.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            std::iter::once(0)
+                .chain(ends.map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX)))
+                .collect()
+        });
+        let line = lines.partition_point(|start| *start as usize <= byte).max(1) - 1;
+        (line, lines.get(line).map_or(0, |start| *start as usize))
+    }
+}
+
+/// Everything that was read; the first is "the default".
+#[derive(Debug)]
+pub(crate) struct Texts {
+    list: Vec<Text>,
+}
+
+impl Texts {
+    pub(crate) fn new() -> Texts {
+        Texts {
+            list: vec![Text::new(PlaceKind::Default, "default".to_owned(), None)],
+        }
+    }
+
+    /// Adds one and tells its number.
+    pub(crate) fn add(&mut self, text: Text) -> u32 {
+        self.list.push(text);
+        u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn all(&self) -> &[Text] {
+        &self.list
+    }
+
+    pub(crate) fn get(&self, origin: Origin) -> Option<&Text> {
+        self.list.get(origin.text as usize)
+    }
+
+    /// The bytes of a value as they were written; only of variables and options.
+    pub(crate) fn raw(&self, origin: Origin) -> Option<&str> {
+        let text = self.get(origin)?;
+        match text.kind {
+            PlaceKind::Variable | PlaceKind::Set => text.content.as_deref(),
+            PlaceKind::Default | PlaceKind::File | PlaceKind::Override => None,
+        }
+    }
+
+    /// The line of a value, from 1; 0 when it stands in no file.
+    pub(crate) fn line(&self, origin: Origin) -> u32 {
+        let Some(text) = self.get(origin) else { return 0 };
+        match (&text.content, text.kind) {
+            (Some(content), PlaceKind::File) => {
+                let (line, _) = text.line_of(content, origin.start as usize);
+                u32::try_from(line + 1).unwrap_or(u32::MAX)
+            }
+            (None, PlaceKind::File) => origin.start,
+            _ => 0,
+        }
+    }
+
+    /// Where a value stands.
+    pub(crate) fn place(&self, origin: Origin) -> Option<Place> {
+        let text = self.get(origin)?;
+        let mut place = Place {
+            kind: text.kind,
+            name: text.name.clone(),
+            line: None,
+            column: None,
+        };
+        if text.kind == PlaceKind::File {
+            let line = self.line(origin);
+            place.line = (line > 0).then_some(line);
+            if let Some(content) = &text.content {
+                let (_, first) = text.line_of(content, origin.start as usize);
+                let column = content.get(first..origin.start as usize).map_or(0, char_count);
+                place.column = Some(column + 1);
+            }
+        }
+        Some(place)
+    }
+
+    /// A problem with the value at `origin`, with its line.
+    pub(crate) fn problem(&self, origin: Origin, message: String) -> Problem {
+        let mut problem = Problem::new(message);
+        problem.place = self
+            .place(origin)
+            .filter(|place| place.kind != PlaceKind::Default);
+        problem.excerpt = self.excerpt(origin);
+        problem
+    }
+
+    fn excerpt(&self, origin: Origin) -> Option<Excerpt> {
+        let text = self.get(origin).filter(|text| text.kind == PlaceKind::File)?;
+        let content = text.content.as_deref()?;
+        let (_, first) = text.line_of(content, origin.start as usize);
+        let rest = content.get(first..)?;
+        let line = rest.split('\n').next()?.trim_end_matches('\r');
+        let before = content.get(first..origin.start as usize)?.chars().count();
+        let to = (origin.end as usize).clamp(origin.start as usize, first + line.len());
+        let length = content.get(origin.start as usize..to)?.chars().count().max(1);
+        // A very long line is shown from a little before the mark on.
+        let skip = if before + length > EXCERPT_CHARS { before.saturating_sub(20) } else { 0 };
+        let shown = line.chars().skip(skip).take(EXCERPT_CHARS);
+        let before = before - skip;
+        Some(Excerpt {
+            text: shown.map(|each| if each.is_control() { ' ' } else { each }).collect(),
+            before: u32::try_from(before).unwrap_or(u32::MAX),
+            length: u32::try_from(length.min(EXCERPT_CHARS.saturating_sub(before)).max(1))
+                .unwrap_or(1),
+        })
+    }
+}
+
+fn char_count(text: &str) -> u32 {
+    u32::try_from(text.chars().count()).unwrap_or(u32::MAX)
+}

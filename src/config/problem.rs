@@ -1,0 +1,226 @@
+//! What is wrong with a configuration, as a person and as a program read it.
+//! Owns the words of a problem and the list of all of them, found in one go.
+//! Never decides what is wrong: that is said where a value is read.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Problems kept of one attempt; what goes beyond is only counted.
+pub const MAX_PROBLEMS: usize = 100;
+
+/// What kind of layer a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlaceKind {
+    /// Nobody said it.
+    Default,
+    /// A file of the configuration.
+    File,
+    /// A variable of the environment.
+    Variable,
+    /// `--set` on the command line.
+    Set,
+    /// `config set` while it ran.
+    Override,
+}
+
+/// Where a value stands: a file with line and column, a variable, an option.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// What kind of layer it is.
+    pub kind: PlaceKind,
+    /// The file's path, the variable's name, the option's text.
+    pub name: String,
+    /// From 1; only in files.
+    pub line: Option<u32>,
+    /// In characters, from 1; only in files, and only while their text is known.
+    pub column: Option<u32>,
+}
+
+impl Place {
+    /// A whole file.
+    #[must_use]
+    pub fn file(name: impl Into<String>) -> Place {
+        Place {
+            kind: PlaceKind::File,
+            name: name.into(),
+            line: None,
+            column: None,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            PlaceKind::Default => out.write_str("default"),
+            PlaceKind::File => out.write_str(&self.name),
+            PlaceKind::Variable => write!(out, "environment variable {}", self.name),
+            PlaceKind::Set => write!(out, "--set {}", self.name),
+            PlaceKind::Override => write!(out, "config set {}", self.name),
+        }?;
+        if let Some(line) = self.line {
+            write!(out, ":{line}")?;
+        }
+        if let Some(column) = self.column {
+            write!(out, ":{column}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The line a problem stands in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Excerpt {
+    /// The line, shortened when it is very long; tabs are spaces.
+    pub text: String,
+    /// Characters before the mark.
+    pub before: u32,
+    /// Length of the mark in characters, at least 1.
+    pub length: u32,
+}
+
+/// Something else that belongs to a problem, for instance an edge of a cycle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Related {
+    /// Where it stands.
+    pub place: Place,
+    /// What it is.
+    pub text: String,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Where it stands, if it stands somewhere.
+    pub place: Option<Place>,
+    /// "cannot …".
+    pub message: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The line itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub excerpt: Option<Excerpt>,
+    /// Other places that belong to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<Related>,
+}
+
+impl Problem {
+    /// A problem without a place.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Problem {
+        Problem {
+            place: None,
+            message: message.into(),
+            hint: None,
+            excerpt: None,
+            related: Vec::new(),
+        }
+    }
+
+    /// At a place.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Problem {
+        self.place = Some(place);
+        self
+    }
+
+    /// With advice.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Problem {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(out, "{place}: ")?;
+        }
+        out.write_str(&self.message)?;
+        let line = self.place.as_ref().and_then(|place| place.line);
+        let gutter = line.map_or(1, |line| line.to_string().len());
+        if let Some(excerpt) = &self.excerpt {
+            let number = line.map_or_else(String::new, |line| line.to_string());
+            let before = " ".repeat(excerpt.before as usize);
+            let mark = "^".repeat(excerpt.length as usize);
+            write!(out, "\n {:gutter$} |", "")?;
+            write!(out, "\n {number:gutter$} | {}", excerpt.text)?;
+            write!(out, "\n {:gutter$} | {before}{mark}", "")?;
+        }
+        for related in &self.related {
+            write!(out, "\n {:gutter$} - {}: {}", "", related.place, related.text)?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(out, "\n {:gutter$} = {hint}", "")?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that is wrong, found in one go; never empty as an error.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Problems {
+    /// The first of them, in the order of files and lines as far as they have a place.
+    pub problems: Vec<Problem>,
+    /// How many more there are.
+    pub more: usize,
+}
+
+impl Problems {
+    /// How many there are in all.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.problems.len() + self.more
+    }
+
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Whether further problems are only counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
+    }
+
+    /// Adds one; only counts it when there are many already.
+    pub(crate) fn push(&mut self, problem: impl FnOnce() -> Problem) {
+        if self.is_full() {
+            self.more += 1;
+        } else {
+            self.problems.push(problem());
+        }
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Problems {
+        Problems {
+            problems: vec![problem],
+            more: 0,
+        }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                out.write_str("\n\n")?;
+            }
+            problem.fmt(out)?;
+        }
+        if self.more > 0 {
+            write!(out, "\n\nand {} more", self.more)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}

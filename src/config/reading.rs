@@ -1,0 +1,340 @@
+//! One pass over a merged tree: where we are, what variables mean, what was wrong so far.
+//! Owns the problems of the pass and the words they are said in.
+//! Never stops at the first problem.
+
+use std::borrow::Cow;
+
+use super::origin::{Origin, Texts};
+use super::problem::{Problem, Problems};
+use super::schema::{Form, Section};
+use super::tree::{Entry, Node, Table, Tree};
+
+/// What variables stand for; None where they mean nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Variables {
+    pub(crate) project: Option<String>,
+    pub(crate) module_dir: Option<String>,
+    pub(crate) state_dir: Option<String>,
+    pub(crate) runtime_dir: Option<String>,
+}
+
+const NAMES: [&str; 5] = ["project", "module_dir", "state_dir", "runtime_dir", "secrets_dir"];
+
+/// The pass.
+pub(crate) struct Reading<'a> {
+    pub(crate) texts: &'a Texts,
+    pub(crate) variables: Variables,
+    pub(crate) problems: Problems,
+    path: Vec<&'a str>,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn new(texts: &'a Texts, problems: Problems) -> Reading<'a> {
+        Reading {
+            texts,
+            variables: Variables::default(),
+            problems,
+            path: Vec::new(),
+        }
+    }
+
+    pub(crate) fn enter(&mut self, key: &'a str) {
+        self.path.push(key);
+    }
+
+    pub(crate) fn leave(&mut self) {
+        self.path.pop();
+    }
+
+    /// The key that is read, as a person writes it.
+    pub(crate) fn path(&self) -> String {
+        dotted(&self.path)
+    }
+
+    /// How many problems there are so far.
+    pub(crate) fn count(&self) -> usize {
+        self.problems.count()
+    }
+
+    /// Says what is wrong at `origin`, and what to do about it.
+    pub(crate) fn problem<T>(&mut self, origin: Origin, message: String, hint: &str) -> Option<T> {
+        let texts = self.texts;
+        self.problems.push(|| {
+            let problem = texts.problem(origin, message);
+            if hint.is_empty() { problem } else { problem.hint(hint) }
+        });
+        None
+    }
+
+    /// Says something whose words cost too much to find when nobody will read them.
+    pub(crate) fn problem_with(
+        &mut self,
+        origin: Origin,
+        words: impl FnOnce() -> (String, Option<String>),
+    ) {
+        let texts = self.texts;
+        self.problems.push(|| {
+            let (message, hint) = words();
+            let problem = texts.problem(origin, message);
+            Problem { hint, ..problem }
+        });
+    }
+
+    /// Says that a value does not have its form.
+    pub(crate) fn wrong<T>(&mut self, node: &Node, form: Form) -> Option<T> {
+        let path = self.path();
+        let shown = show(node);
+        let text = match &node.value {
+            Tree::Text(text) => text.as_str(),
+            _ => "",
+        };
+        let (mut choices, mut later) = (Vec::new(), false);
+        words_of(form, &mut |word, available| {
+            later |= !available && word == text;
+            if available {
+                choices.push(word);
+            }
+        });
+        if later {
+            let message = format!("cannot use {shown} for {path}: not available yet");
+            return self.problem(node.origin, message, &format!("expected {}", form.expected()));
+        }
+        let message = format!("cannot use {shown} for {path}: expected {}", form.expected());
+        let hint = match near(text, choices) {
+            Some(word) => format!("did you mean {word:?}?"),
+            None => advice(form, node),
+        };
+        self.problem(node.origin, message, &hint)
+    }
+
+    /// Says that there is no such key here, or not yet.
+    pub(crate) fn unknown(&mut self, name: &str, entry: &Entry, section: &'static Section) {
+        let path = self.path();
+        if section.find(name).is_some_and(|key| !key.available) {
+            let message = format!("cannot use {path}: not available yet");
+            return self.problem_with(entry.key, || {
+                (message, Some("leave it out; it is designed, not built".to_owned()))
+            });
+        }
+        let parent = dotted(self.path.get(..self.path.len().saturating_sub(1)).unwrap_or_default());
+        self.problem_with(entry.key, || {
+            let inside = section.all().find_map(|key| match key.form {
+                Form::Table(inner) if inner.find(name).is_some() => Some(key.name),
+                _ => None,
+            });
+            let hint = match near(name, section.all().map(|key| key.name)) {
+                Some(key) => format!("did you mean `{key}`?"),
+                None => match inside {
+                    Some(table) => format!("`{name}` belongs in [{parent}.{table}]"),
+                    None => "`mainstay check --schema` lists every key".to_owned(),
+                },
+            };
+            (format!("cannot use {path}: there is no such key"), Some(hint))
+        });
+    }
+
+    /// The keys of a table.
+    pub(crate) fn table(&mut self, node: &'a Node, form: Form) -> Option<&'a Table> {
+        match &node.value {
+            Tree::Table(table) => Some(table),
+            _ => self.wrong(node, form),
+        }
+    }
+
+    /// A text. A variable of the environment or an option is one however it looks.
+    pub(crate) fn text<'n>(&mut self, node: &'n Node, form: Form) -> Option<&'n str>
+    where
+        'a: 'n,
+    {
+        match &node.value {
+            Tree::Text(text) => Some(text),
+            Tree::List(_) | Tree::Table(_) => self.wrong(node, form),
+            Tree::Whole(_) | Tree::Number(_) | Tree::Flag(_) | Tree::Other(_) => {
+                match self.texts.raw(node.origin) {
+                    Some(raw) if node.origin.end as usize == raw.len() => {
+                        raw.get(node.origin.start as usize..)
+                    }
+                    _ => self.wrong(node, form),
+                }
+            }
+        }
+    }
+
+    /// Replaces variables; `$${` is a plain `${`.
+    pub(crate) fn fill(&mut self, text: &str, origin: Origin) -> Option<String> {
+        if text.contains('\0') {
+            let message = format!("cannot use {}: it has a NUL character in it", self.path());
+            return self.problem(origin, message, "no program can be given one");
+        }
+        if text.starts_with("age:") {
+            let message = format!("cannot use {}: secrets are not available yet", self.path());
+            return self.problem(origin, message, "values that start with \"age:\" are secrets");
+        }
+        if !text.contains("${") {
+            return Some(text.to_owned());
+        }
+        let mut filled = String::with_capacity(text.len() + 32);
+        let mut rest = text;
+        while let Some(place) = rest.find("${") {
+            let (before, from) = rest.split_at(place);
+            if let Some(escaped) = before.strip_suffix('$') {
+                filled.push_str(escaped);
+                filled.push_str("${");
+                rest = from.get(2..).unwrap_or_default();
+                continue;
+            }
+            filled.push_str(before);
+            let Some(end) = from.find('}') else {
+                let message = format!("cannot read {}: \"${{\" is never closed", self.path());
+                return self.problem(origin, message, "`$${` is a plain `${`");
+            };
+            let name = from.get(2..end).unwrap_or_default();
+            filled.push_str(&self.variable(name, origin)?);
+            rest = from.get(end + 1..).unwrap_or_default();
+        }
+        filled.push_str(rest);
+        Some(filled)
+    }
+
+    fn variable(&mut self, name: &str, origin: Origin) -> Option<String> {
+        let value = match name {
+            "project" => &self.variables.project,
+            "module_dir" => &self.variables.module_dir,
+            "state_dir" => &self.variables.state_dir,
+            "runtime_dir" => &self.variables.runtime_dir,
+            "secrets_dir" => {
+                let message = format!("cannot use ${{{name}}} in {}: not available yet", self.path());
+                return self.problem(origin, message, "secrets are designed, not built");
+            }
+            _ => {
+                let message = format!("cannot use ${{{name}}} in {}: no such variable", self.path());
+                let hint = match near(name, NAMES) {
+                    Some(near) => format!("did you mean ${{{near}}}?"),
+                    None => "known: ${project}, ${module_dir}, ${state_dir}, ${runtime_dir}; \
+                             `$${` is a plain `${`"
+                        .to_owned(),
+                };
+                return self.problem(origin, message, &hint);
+            }
+        };
+        if value.is_none() {
+            let message = format!("cannot use ${{{name}}} in {}", self.path());
+            let hint = match name {
+                "module_dir" => "it is the folder of a module.toml, and this module has none",
+                _ => "it is not known here yet",
+            };
+            return self.problem(origin, message, hint);
+        }
+        value.clone()
+    }
+
+    /// A table whose keys are the module's own, as JSON.
+    pub(crate) fn free_table(
+        &mut self,
+        table: &'a Table,
+    ) -> serde_json::Map<String, serde_json::Value> {
+        let mut map = serde_json::Map::new();
+        for (key, entry) in table {
+            self.enter(key);
+            map.insert(key.clone(), self.free(&entry.node));
+            self.leave();
+        }
+        map
+    }
+
+    fn free(&mut self, node: &'a Node) -> serde_json::Value {
+        match &node.value {
+            Tree::Text(text) => self.fill(text, node.origin).unwrap_or_default().into(),
+            Tree::Whole(value) => (*value).into(),
+            Tree::Number(value) => (*value).into(),
+            Tree::Flag(value) => (*value).into(),
+            Tree::Other(text) => text.as_str().into(),
+            Tree::List(list) => list.iter().map(|each| self.free(each)).collect(),
+            Tree::Table(table) => self.free_table(table).into(),
+        }
+    }
+}
+
+/// Keys joined by dots; those that need it in quotes.
+fn dotted(path: &[&str]) -> String {
+    let bare = |key: &&str| {
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        !key.is_empty() && key.bytes().all(word)
+    };
+    let keys: Vec<Cow<'_, str>> = path
+        .iter()
+        .map(|key| if bare(key) { Cow::Borrowed(*key) } else { format!("{key:?}").into() })
+        .collect();
+    keys.join(".")
+}
+
+/// The word that was probably meant.
+pub(crate) fn near<'w>(
+    word: &str,
+    among: impl IntoIterator<Item = &'w str>,
+) -> Option<&'w str> {
+    if word.is_empty() || word.len() > 64 {
+        return None;
+    }
+    let small = word.to_lowercase().replace('-', "_");
+    let allowed = small.len().div_ceil(3).min(3);
+    among
+        .into_iter()
+        .filter(|other| other.len().abs_diff(word.len()) <= allowed.max(4))
+        .filter_map(|other| {
+            let other_small = other.to_lowercase().replace('-', "_");
+            let longer = small.len() > 3
+                && other_small.len() > 3
+                && (other_small.starts_with(&small) || small.starts_with(&other_small));
+            let distance = strsim::osa_distance(&small, &other_small);
+            (distance <= allowed || longer).then_some((distance, other))
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, other)| other)
+}
+
+/// A value as it can stand in a message.
+fn show(node: &Node) -> String {
+    match &node.value {
+        Tree::Text(text) if text.chars().count() > 60 => "this text".to_owned(),
+        Tree::Text(text) => format!("{text:?}"),
+        Tree::Whole(value) => value.to_string(),
+        Tree::Number(value) => format!("{value:?}"),
+        Tree::Flag(value) => value.to_string(),
+        Tree::Other(text) => text.clone(),
+        Tree::List(list) if list.is_empty() => "an empty list".to_owned(),
+        Tree::List(_) | Tree::Table(_) => node.kind().to_owned(),
+    }
+}
+
+/// What to write instead.
+fn advice(form: Form, node: &Node) -> String {
+    match (form, &node.value) {
+        (Form::Command, Tree::Text(text)) => {
+            let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
+            format!("for instance [{}]", words.join(", "))
+        }
+        (Form::Span { .. }, Tree::Whole(number)) if *number > 0 => {
+            format!("write the unit: \"{number}s\" or \"{number}ms\"")
+        }
+        (Form::Span { zero: false }, _) => "more than zero, for instance \"10s\"".to_owned(),
+        (Form::Flag, Tree::Text(text)) if text == "true" || text == "false" => {
+            format!("without quotes: {text}")
+        }
+        (Form::Whole { .. } | Form::Number { .. }, Tree::Text(text))
+            if text.parse::<f64>().is_ok() =>
+        {
+            format!("without quotes: {text}")
+        }
+        (Form::List(_), Tree::Text(text)) => format!("in brackets: [{text:?}]"),
+        _ => String::new(),
+    }
+}
+
+fn words_of(form: Form, each: &mut impl FnMut(&'static str, bool)) {
+    match form {
+        Form::Choice(words) => words.iter().for_each(|word| each(word.word, word.available)),
+        Form::OneOf(forms) => forms.iter().for_each(|form| words_of(*form, each)),
+        _ => {}
+    }
+}

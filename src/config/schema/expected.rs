@@ -1,0 +1,59 @@
+//! Forms in words, for messages and for the reference.
+//! Owns how each form is called.
+//! Never reads a value.
+
+use super::Form;
+
+impl Form {
+    /// "a duration such as "10s"".
+    pub(crate) fn expected(self) -> String {
+        match self {
+            Form::Flag => "true or false".to_owned(),
+            Form::Text | Form::Filled => "text".to_owned(),
+            Form::Name => "a name of a-z, 0-9, - and _, which starts with a letter or digit and \
+                           has at most 64 characters"
+                .to_owned(),
+            Form::Whole { min, max } if max == u64::MAX => format!("a whole number from {min}"),
+            Form::Whole { min, max } => format!("a whole number from {min} to {max}"),
+            Form::Number { min, max } => format!("a number from {min} to {max}"),
+            Form::Span { zero: true } => "a duration such as \"250ms\", \"10s\" or \"5m\"".to_owned(),
+            Form::Span { zero: false } => {
+                "a duration above zero such as \"250ms\", \"10s\" or \"5m\"".to_owned()
+            }
+            Form::Bytes => "a size above zero such as \"10MiB\" or 65536".to_owned(),
+            Form::Signal => "a signal that can ask to stop, such as \"SIGTERM\"".to_owned(),
+            Form::Choice(words) => {
+                let available: Vec<String> = words
+                    .iter()
+                    .filter(|word| word.available)
+                    .map(|word| format!("{:?}", word.word))
+                    .collect();
+                listed(&available)
+            }
+            Form::Command => "program and arguments as a list of texts".to_owned(),
+            Form::List(each) => format!("a list, each {}", each.expected()),
+            Form::Map(each) => format!("a table, each value {}", each.expected()),
+            Form::Table(section) => {
+                let keys: Vec<String> = section
+                    .all()
+                    .filter(|key| key.available)
+                    .map(|key| key.name.to_owned())
+                    .collect();
+                format!("a table with any of {}", keys.join(", "))
+            }
+            Form::OneOf(forms) => {
+                let each: Vec<String> = forms.iter().map(|form| form.expected()).collect();
+                listed(&each)
+            }
+            Form::Any => "anything".to_owned(),
+        }
+    }
+}
+
+fn listed(words: &[String]) -> String {
+    match words {
+        [] => "nothing yet".to_owned(),
+        [one] => one.clone(),
+        [before @ .., last] => format!("{} or {last}", before.join(", ")),
+    }
+}

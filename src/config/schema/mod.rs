@@ -1,0 +1,303 @@
+//! The one table of every key: name, form, default, class, availability, one line of what it does.
+//! Owns the words of that table and the macro that makes a section of it a type.
+//! Never reads a file: `reading` walks a tree along it, `reference` prints it.
+
+mod expected;
+pub(crate) mod module;
+pub(crate) mod shapes;
+pub(crate) mod system;
+pub(crate) mod values;
+pub(crate) mod words;
+
+use super::reading::Reading;
+use super::tree::{Node, Table};
+
+/// What a change of a key does while the system runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Applied in place.
+    Live,
+    /// The module is told and may apply it itself.
+    Notify,
+    /// What it belongs to is started again: the module, or mainstay itself.
+    Restart,
+    /// The module and those that need it are started again.
+    RestartDependents,
+}
+
+impl Class {
+    /// As in the reference page.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Class::Live => "live",
+            Class::Notify => "notify",
+            Class::Restart => "restart",
+            Class::RestartDependents => "restart_dependents",
+        }
+    }
+}
+
+/// One key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) form: Form,
+    /// The default as TOML; empty: none.
+    pub(crate) default: fn() -> String,
+    pub(crate) class: Class,
+    /// False: designed, not built; refused when it is set.
+    pub(crate) available: bool,
+    pub(crate) about: &'static str,
+}
+
+/// A table with a closed set of keys.
+#[derive(Debug)]
+pub(crate) struct Section {
+    pub(crate) about: &'static str,
+    pub(crate) keys: &'static [Key],
+    /// Keys that this section shares with another.
+    pub(crate) base: Option<&'static Section>,
+}
+
+impl Section {
+    /// A key by name.
+    pub(crate) fn find(&self, name: &str) -> Option<&'static Key> {
+        let own = self.keys.iter().find(|key| key.name == name);
+        own.or_else(|| self.base.and_then(|base| base.find(name)))
+    }
+
+    /// All keys, its own first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'static Key> {
+        let base = self.base.map_or(&[][..], |base| base.keys);
+        self.keys.iter().chain(base)
+    }
+}
+
+/// One of a closed set of words.
+#[derive(Debug)]
+pub(crate) struct Word {
+    pub(crate) word: &'static str,
+    pub(crate) available: bool,
+}
+
+/// What a value looks like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Form {
+    /// true or false.
+    Flag,
+    /// Text as it is.
+    Text,
+    /// Text in which variables are replaced.
+    Filled,
+    /// `[a-z0-9][a-z0-9_-]*`.
+    Name,
+    /// A whole number.
+    Whole { min: u64, max: u64 },
+    /// A number.
+    Number { min: f64, max: f64 },
+    /// "250ms", "10s", "5m".
+    Span { zero: bool },
+    /// "10MiB" or a number of bytes.
+    Bytes,
+    /// "SIGTERM".
+    Signal,
+    /// One of these words.
+    Choice(&'static [Word]),
+    /// Program and arguments.
+    Command,
+    /// Any number of.
+    List(&'static Form),
+    /// Freely named keys.
+    Map(&'static Form),
+    /// A table with these keys.
+    Table(&'static Section),
+    /// One of several forms.
+    OneOf(&'static [Form]),
+    /// The module's own.
+    Any,
+}
+
+/// A type that a value of the configuration is read into.
+pub(crate) trait Value: Sized {
+    /// What it looks like.
+    const FORM: Form;
+
+    /// Reads it; None when it is wrong, which was said then.
+    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self>;
+
+    /// Reads it over what holds already; sections merge, all else is replaced.
+    fn update<'a>(&mut self, node: &'a Node, at: &mut Reading<'a>) {
+        if let Some(value) = Self::read(node, at) {
+            *self = value;
+        }
+    }
+
+    /// As TOML, for the reference; empty: none.
+    fn show(&self) -> String;
+}
+
+/// Reads every key of `table` with `take`; what `take` does not know is a problem.
+pub(crate) fn walk<'a>(
+    table: &'a Table,
+    at: &mut Reading<'a>,
+    section: &'static Section,
+    mut take: impl FnMut(&str, &'a Node, &mut Reading<'a>) -> bool,
+) {
+    for (name, entry) in table {
+        at.enter(name);
+        if !take(name, &entry.node, at) {
+            at.unknown(name, entry, section);
+        }
+        at.leave();
+    }
+}
+
+/// Declares a section: a type with defaults, how it is read, and its rows of the table.
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])*
+        $name:ident $(over $base:ident : $base_type:ty)? {
+            $(
+                $(#[doc = $doc:literal])*
+                $class:ident $field:ident : $kind:ty = $default:expr;
+            )*
+        }
+        $(later {
+            $(
+                $(#[doc = $later_doc:literal])*
+                $later_class:ident $later:ident : $later_form:expr, $later_default:literal;
+            )*
+        })?
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub(crate) struct $name {
+            $(pub(crate) $base: $base_type,)?
+            $($(#[doc = $doc])* pub(crate) $field: $kind,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self {
+                    $($base: <$base_type>::default(),)?
+                    $($field: $default,)*
+                }
+            }
+        }
+
+        impl $name {
+            pub(crate) const SECTION: &'static $crate::config::schema::Section =
+                &$crate::config::schema::Section {
+                    about: concat!($($about),*),
+                    keys: &[
+                        $($crate::config::schema::Key {
+                            name: stringify!($field),
+                            form: <$kind as $crate::config::schema::Value>::FORM,
+                            default: || {
+                                <$kind as $crate::config::schema::Value>::show(&$default)
+                            },
+                            class: $crate::config::schema::Class::$class,
+                            available: true,
+                            about: concat!($($doc),*),
+                        },)*
+                        $($($crate::config::schema::Key {
+                            name: stringify!($later),
+                            form: $later_form,
+                            default: || $later_default.to_owned(),
+                            class: $crate::config::schema::Class::$later_class,
+                            available: false,
+                            about: concat!($($later_doc),*),
+                        },)*)?
+                    ],
+                    base: section!(@base $($base_type)?),
+                };
+
+            /// Reads one key; false when there is no such key.
+            pub(crate) fn take<'a>(
+                &mut self,
+                key: &str,
+                node: &'a $crate::config::tree::Node,
+                at: &mut $crate::config::reading::Reading<'a>,
+            ) -> bool {
+                $(if key == stringify!($field) {
+                    $crate::config::schema::Value::update(&mut self.$field, node, at);
+                    return true;
+                })*
+                $(if self.$base.take(key, node, at) {
+                    return true;
+                })?
+                false
+            }
+        }
+
+        impl $crate::config::schema::Value for $name {
+            const FORM: $crate::config::schema::Form =
+                $crate::config::schema::Form::Table(Self::SECTION);
+
+            fn read<'a>(
+                node: &'a $crate::config::tree::Node,
+                at: &mut $crate::config::reading::Reading<'a>,
+            ) -> Option<Self> {
+                let mut value = Self::default();
+                value.update(node, at);
+                Some(value)
+            }
+
+            fn update<'a>(
+                &mut self,
+                node: &'a $crate::config::tree::Node,
+                at: &mut $crate::config::reading::Reading<'a>,
+            ) {
+                if let Some(table) = at.table(node, Self::FORM) {
+                    $crate::config::schema::walk(table, at, Self::SECTION, |key, node, at| {
+                        self.take(key, node, at)
+                    });
+                }
+            }
+
+            fn show(&self) -> String {
+                let mut keys: Vec<(&str, String)> = Vec::new();
+                $(keys.push((
+                    stringify!($field),
+                    $crate::config::schema::Value::show(&self.$field),
+                ));)*
+                $crate::config::schema::values::show_table(&keys)
+            }
+        }
+    };
+    (@base) => { None };
+    (@base $base:ty) => { Some(<$base>::SECTION) };
+}
+pub(crate) use section;
+
+/// Declares a section of which nothing is built yet: only rows of the table.
+macro_rules! later_section {
+    (
+        $(#[doc = $about:literal])*
+        $name:ident {
+            $(
+                $(#[doc = $doc:literal])*
+                $class:ident $field:ident : $form:expr, $default:literal;
+            )*
+        }
+    ) => {
+        $(#[doc = $about])*
+        pub(crate) const $name: &$crate::config::schema::Section =
+            &$crate::config::schema::Section {
+                about: concat!($($about),*),
+                keys: &[
+                    $($crate::config::schema::Key {
+                        name: stringify!($field),
+                        form: $form,
+                        default: || $default.to_owned(),
+                        class: $crate::config::schema::Class::$class,
+                        available: false,
+                        about: concat!($($doc),*),
+                    },)*
+                ],
+                base: None,
+            };
+    };
+}
+pub(crate) use later_section;

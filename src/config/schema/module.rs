@@ -1,0 +1,262 @@
+//! The sections of one module: `[module.NAME]`, or a `module.toml` without the prefix.
+//! Owns their keys with default, class and availability.
+//! Never knows other modules: what refers to them is checked when the plan is made.
+
+use std::collections::BTreeMap;
+
+use mainstay_policy::spec;
+
+use super::shapes::{Needed, Probe, Ready};
+use super::system::{Health, Recovery, Some1};
+use super::values::{Command, Filled, LongSpan, Name, Whole};
+use super::{Form, Value, later_section, section};
+use crate::config::reading::Reading;
+use crate::config::tree::Node;
+
+const TEXTS: Form = Form::List(&Form::Filled);
+
+section! {
+    /// One module.
+    Module {
+        /// One line of what it is for.
+        Live description: String = String::new();
+        /// Its version, shown in `status`.
+        Live version: String = String::new();
+        /// Program and arguments. A program with a slash is relative to `directory`, one without
+        /// is looked up in PATH.
+        Restart command: Option<Command> = None;
+        /// The working directory, and what relative paths of this module are relative to.
+        Restart directory: Filled = Filled("${project}".to_owned());
+        /// Variables of its environment.
+        Restart env: BTreeMap<String, Filled> = BTreeMap::new();
+        /// A file of NAME=value lines, read before `env`.
+        Restart env_file: Option<Filled> = None;
+        /// The module's own table, delivered to it.
+        Notify settings: Settings = Settings::default();
+        /// Start from an empty environment.
+        Restart clear_env: bool = false;
+        /// The user it runs as; only when mainstay runs as root.
+        Restart user: Option<String> = None;
+        /// The group it runs as; without it the user's.
+        Restart group: Option<String> = None;
+        /// Modules it cannot be without. "NAME" waits until ready.
+        Live requires: Vec<Needed> = Vec::new();
+        /// Modules it starts after when they are there, and does without when not.
+        Live wants: Vec<Needed> = Vec::new();
+        /// False: without it the system is degraded, never critical.
+        Live required: bool = true;
+        /// "lazy": on the first wish, call or need.
+        Live start: spec::Start = spec::Start::Eager;
+        /// What the machine must have left for it to start.
+        Live needs: Needs = Needs::default();
+        /// Who is squeezed last, and who gets stop budget first.
+        Live importance: spec::Importance = spec::Importance::Normal;
+        /// How many of it run.
+        Restart replicas: Replicas = Replicas;
+        /// "task" runs to completion; "builtin" is the runtime's own.
+        Restart kind: spec::Kind = spec::Kind::Service;
+        /// How it becomes ready; "started": the moment its process runs.
+        Live ready: Ready = Ready::Started;
+        /// From the start until ready.
+        Live startup_timeout: LongSpan = LongSpan::seconds(30);
+        /// From the stop signal to the kill.
+        Live shutdown_timeout: LongSpan = LongSpan::seconds(10);
+        /// The signal that asks it to stop.
+        Live stop_signal: StopSignal = StopSignal::default();
+        /// Modules it may call over the bus. Without it: those it requires or wants.
+        Live may_call: Option<Vec<Name>> = None;
+        /// Commands run before each start; one that fails is a failed start.
+        Live before_start: Vec<Command> = Vec::new();
+        /// Commands run after each end.
+        Live after_stop: Vec<Command> = Vec::new();
+        /// Commands run at idle priority after the start of the system.
+        Live prewarm: Vec<Command> = Vec::new();
+        /// How it is looked at.
+        Live health: ModuleHealth = ModuleHealth::default();
+        /// What it may use.
+        Restart limits: Limits = Limits::default();
+        /// What happens after its failures.
+        Live recovery: ModuleRecovery = ModuleRecovery::default();
+        /// What it is kept from.
+        Restart isolation: Isolation = Isolation::default();
+    }
+    later {
+        /// The signal that tells it of changed settings.
+        Live reload_signal: Form::Signal, "";
+        /// The command that tells it of changed settings.
+        Live reload_command: Form::Command, "";
+        /// Sockets bound before its start and handed to it.
+        RestartDependents sockets: Form::Map(&Form::Text), "{}";
+        /// The name its running process had before.
+        Live renamed_from: Form::Name, "";
+        /// The rungs it climbs, as in `[resources]`.
+        Live rungs: Form::List(&super::words::RUNGS), "";
+    }
+}
+
+section! {
+    /// What the machine must have left.
+    Needs {
+        /// Free memory in MiB.
+        Live memory_mb: Option<Some1> = None;
+        /// Free disk in the state directory in MiB.
+        Live disk_mb: Option<Whole<1, 1_000_000_000>> = None;
+    }
+}
+
+section! {
+    /// How a module is looked at; the rates hold for all of its probes.
+    ModuleHealth over rates: Health {
+        /// What is looked at.
+        Live probes: Vec<Probe> = Vec::new();
+    }
+}
+
+section! {
+    /// What a module may use.
+    Limits {
+        /// Open files (RLIMIT_NOFILE).
+        Restart file_handles: Option<Whole<8, 1_000_000_000>> = None;
+    }
+    later {
+        /// Percent of one core: a standing ceiling.
+        Live cpu_percent: Form::Number { min: 1.0, max: 100_000.0 }, "";
+        /// Memory in MiB.
+        Live memory_mb: Form::Whole { min: 1, max: 1_000_000_000 }, "";
+        /// Threads.
+        Live threads: Form::Whole { min: 1, max: 1_000_000 }, "";
+        /// Processes.
+        Live processes: Form::Whole { min: 1, max: 1_000_000 }, "";
+    }
+}
+
+section! {
+    /// What happens after a module's failures; what it does not say is as in `[recovery]`.
+    ModuleRecovery over each: Recovery {
+        /// Which endings bring it back. Without it: "always" for a service, "never" for a task.
+        Live restart: Option<spec::RestartPolicy> = None;
+        /// Exit codes that are no failure.
+        Live clean_exit_codes: Vec<Whole<0, 255>> = vec![Whole(0)];
+        /// What it does when a module it requires is restarted.
+        Live on_dependency_restart: spec::OnDependencyRestart = spec::OnDependencyRestart::Notify;
+    }
+    later {
+        /// What "restart_with_reset" clears.
+        Live reset: Form::Table(RESET), "";
+        /// What "degrade" switches off.
+        Live degrade: Form::Table(DEGRADE), "";
+    }
+}
+
+section! {
+    /// What a module is kept from.
+    Isolation {
+        /// It cannot gain rights by executing a file.
+        Restart no_new_privileges: bool = false;
+    }
+    later {
+        /// Capabilities it keeps.
+        Restart capabilities: TEXTS, "[]";
+        /// Paths it can only read.
+        Restart read_only: TEXTS, "[]";
+        /// A temporary directory of its own.
+        Restart private_tmp: Form::Flag, "false";
+    }
+}
+
+later_section! {
+    /// What "restart_with_reset" clears.
+    RESET {
+        /// Files and folders.
+        Live remove: TEXTS, "[]";
+        /// Messages that wait on the bus.
+        Live clear_queues: Form::Flag, "false";
+    }
+}
+
+later_section! {
+    /// What "degrade" switches off.
+    DEGRADE {
+        /// Features.
+        Live disable: TEXTS, "[]";
+        /// The share of the load that is left.
+        Live reduce_load: Form::Number { min: 0.0, max: 1.0 }, "";
+    }
+}
+
+/// A module's own table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Settings(pub(crate) serde_json::Map<String, serde_json::Value>);
+
+impl Value for Settings {
+    const FORM: Form = Form::Map(&Form::Any);
+
+    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+        let table = at.table(node, Self::FORM)?;
+        Some(Settings(at.free_table(table)))
+    }
+
+    fn show(&self) -> String {
+        "{}".to_owned()
+    }
+}
+
+/// How many of a module run: one, until routes exist.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Replicas;
+
+impl Value for Replicas {
+    const FORM: Form = Form::Whole { min: 1, max: 1 };
+
+    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+        match node.value {
+            crate::config::tree::Tree::Whole(1) => Some(Replicas),
+            crate::config::tree::Tree::Whole(2..) => {
+                let message = format!("cannot use {}: more than one is not available yet", at.path());
+                at.problem(node.origin, message, "leave it out; each module runs once")
+            }
+            _ => at.wrong(node, Self::FORM),
+        }
+    }
+
+    fn show(&self) -> String {
+        "1".to_owned()
+    }
+}
+
+/// The signal that asks a module to stop.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StopSignal {
+    pub(crate) name: String,
+    pub(crate) number: i32,
+}
+
+impl Default for StopSignal {
+    fn default() -> StopSignal {
+        StopSignal {
+            name: "SIGTERM".to_owned(),
+            number: 15,
+        }
+    }
+}
+
+impl Value for StopSignal {
+    const FORM: Form = Form::Signal;
+
+    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+        let text = at.text(node, Self::FORM)?;
+        let name = if text.starts_with("SIG") {
+            text.to_owned()
+        } else {
+            format!("SIG{text}")
+        };
+        match super::words::signal(&name) {
+            Some(number) => Some(StopSignal { name, number }),
+            None => at.wrong(node, Self::FORM),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.name.show()
+    }
+}

@@ -1,0 +1,131 @@
+//! The closed sets of words that values are chosen from.
+//! Owns which word means what, and which of them are not built yet.
+//! Never has a word that is accepted and then ignored.
+
+use std::str::FromStr;
+
+use mainstay_policy::spec;
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::{Form, Value, Word};
+use crate::config::reading::Reading;
+use crate::config::tree::{Node, Tree};
+
+/// Declares how a type is chosen by words.
+macro_rules! words {
+    ($kind:ty { $($word:literal => $value:path,)* } $(later { $($later:literal,)* })?) => {
+        impl Value for $kind {
+            const FORM: Form = Form::Choice(&[
+                $(Word { word: $word, available: true },)*
+                $($(Word { word: $later, available: false },)*)?
+            ]);
+
+            fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+                if let Tree::Text(text) = &node.value {
+                    $(if text == $word {
+                        return Some($value);
+                    })*
+                }
+                at.wrong(node, Self::FORM)
+            }
+
+            fn show(&self) -> String {
+                match self {
+                    $($value => concat!("\"", $word, "\"").to_owned(),)*
+                }
+            }
+        }
+    };
+}
+
+/// How what a module writes is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// As it is.
+    Text,
+    /// Lines that are JSON objects are parsed.
+    Json,
+}
+
+/// What a probe is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Failing restarts the module.
+    Liveness,
+}
+
+words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json, });
+words!(Role { "liveness" => Role::Liveness, } later { "startup", "readiness", });
+words!(spec::Kind {
+    "service" => spec::Kind::Service,
+    "task" => spec::Kind::Task,
+    "builtin" => spec::Kind::Builtin,
+});
+words!(spec::Start { "eager" => spec::Start::Eager, "lazy" => spec::Start::Lazy, });
+words!(spec::Importance {
+    "low" => spec::Importance::Low,
+    "normal" => spec::Importance::Normal,
+    "high" => spec::Importance::High,
+    "critical" => spec::Importance::Critical,
+});
+words!(spec::Until {
+    "started" => spec::Until::Started,
+    "ready" => spec::Until::Ready,
+    "healthy" => spec::Until::Healthy,
+    "completed" => spec::Until::Completed,
+});
+words!(spec::RestartPolicy {
+    "always" => spec::RestartPolicy::Always,
+    "on_failure" => spec::RestartPolicy::OnFailure,
+    "never" => spec::RestartPolicy::Never,
+});
+words!(spec::OnDependencyRestart {
+    "notify" => spec::OnDependencyRestart::Notify,
+    "restart" => spec::OnDependencyRestart::Restart,
+    "ignore" => spec::OnDependencyRestart::Ignore,
+});
+words!(spec::Strategy {
+    "restart" => spec::Strategy::Restart,
+    "stop" => spec::Strategy::Stop,
+} later { "restart_with_reset", "degrade", "restart_system", });
+
+/// Words of keys that are not built yet.
+pub(crate) const RUNGS: Form = Form::Choice(&[
+    later("notice"),
+    later("priority"),
+    later("cap"),
+    later("restart"),
+    later("stop"),
+]);
+/// See [`RUNGS`].
+pub(crate) const ENFORCEMENT: Form = Form::Choice(&[later("best_effort"), later("required")]);
+/// See [`RUNGS`].
+pub(crate) const RELOAD: Form = Form::Choice(&[later("auto"), later("manual")]);
+/// See [`RUNGS`].
+pub(crate) const GROUP_STRATEGY: Form =
+    Form::Choice(&[later("one_for_one"), later("one_for_all"), later("rest_for_one")]);
+/// See [`RUNGS`].
+pub(crate) const ON_EXCEEDED: Form = Form::Choice(&[
+    later("escalate"),
+    later("stop_group"),
+    later("restart_system"),
+    later("shutdown"),
+    later("degrade"),
+]);
+
+const fn later(word: &'static str) -> Word {
+    Word {
+        word,
+        available: false,
+    }
+}
+
+/// The number of a signal that can ask a module to stop.
+pub(crate) fn signal(name: &str) -> Option<i32> {
+    let signal = Signal::from_str(name).ok()?;
+    let cannot_ask = [Signal::SIGSTOP, Signal::SIGTSTP, Signal::SIGCONT, Signal::SIGCHLD];
+    (!cannot_ask.contains(&signal)).then_some(signal as i32)
+}

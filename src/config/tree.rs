@@ -1,0 +1,159 @@
+//! The values of all layers in one tree, each with its origin.
+//! Owns merging: tables merge, everything else is replaced by the later layer.
+//! Never knows which keys there are: that is the schema.
+
+use std::collections::BTreeMap;
+
+use toml::de::{DeTable, DeValue};
+
+use super::origin::Origin;
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Node {
+    pub(crate) value: Tree,
+    pub(crate) origin: Origin,
+}
+
+/// A value of TOML.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Tree {
+    Text(String),
+    Whole(i64),
+    Number(f64),
+    Flag(bool),
+    /// A date or time, or a whole number that is too large: kept as written.
+    Other(String),
+    List(Vec<Node>),
+    Table(Table),
+}
+
+/// The keys of a table.
+pub(crate) type Table = BTreeMap<String, Entry>;
+
+/// A value and where its key stands.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) key: Origin,
+    pub(crate) node: Node,
+}
+
+impl Node {
+    /// An empty table.
+    pub(crate) fn table() -> Node {
+        Node {
+            value: Tree::Table(Table::new()),
+            origin: Origin::default(),
+        }
+    }
+
+    pub(crate) fn as_table(&self) -> Option<&Table> {
+        match &self.value {
+            Tree::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The value at a path.
+    pub(crate) fn at(&self, path: &[&str]) -> Option<&Node> {
+        path.iter().try_fold(self, |node, key| {
+            Some(&node.as_table()?.get(*key)?.node)
+        })
+    }
+
+    /// Puts `later` over this one.
+    pub(crate) fn merge(&mut self, later: Node) {
+        match (&mut self.value, later.value) {
+            (Tree::Table(table), Tree::Table(more)) => {
+                if table.is_empty() {
+                    *table = more;
+                } else {
+                    for (key, entry) in more {
+                        merge_entry(table, key, entry);
+                    }
+                }
+                if self.origin == Origin::default() {
+                    self.origin = later.origin;
+                }
+            }
+            (_, value) => {
+                *self = Node {
+                    value,
+                    origin: later.origin,
+                };
+            }
+        }
+    }
+
+    /// A word for the kind of value, for messages.
+    pub(crate) fn kind(&self) -> &'static str {
+        match &self.value {
+            Tree::Text(_) => "text",
+            Tree::Whole(_) => "a whole number",
+            Tree::Number(_) => "a number",
+            Tree::Flag(_) => "true or false",
+            Tree::Other(_) => "a date, a time or a number out of range",
+            Tree::List(_) => "a list",
+            Tree::Table(_) => "a table",
+        }
+    }
+}
+
+fn merge_entry(table: &mut Table, key: String, entry: Entry) {
+    match table.entry(key) {
+        std::collections::btree_map::Entry::Vacant(place) => {
+            place.insert(entry);
+        }
+        std::collections::btree_map::Entry::Occupied(mut place) => {
+            let present = place.get_mut();
+            let both_tables = matches!(
+                (&present.node.value, &entry.node.value),
+                (Tree::Table(_), Tree::Table(_))
+            );
+            if !both_tables {
+                present.key = entry.key;
+            }
+            present.node.merge(entry.node);
+        }
+    }
+}
+
+/// The tree of a parsed table; `text` is the number of the text it stands in.
+pub(crate) fn from_table(table: DeTable<'_>, text: u32) -> Table {
+    let entry = |(key, value): (toml::Spanned<_>, toml::Spanned<DeValue<'_>>)| {
+        let origin = origin_of(text, &key.span());
+        let name: std::borrow::Cow<'_, str> = key.into_inner();
+        let node = from_value(value, text);
+        (name.into_owned(), Entry { key: origin, node })
+    };
+    table.into_iter().map(entry).collect()
+}
+
+/// The node of a parsed value.
+pub(crate) fn from_value(value: toml::Spanned<DeValue<'_>>, text: u32) -> Node {
+    let origin = origin_of(text, &value.span());
+    let value = match value.into_inner() {
+        DeValue::String(value) => Tree::Text(value.into_owned()),
+        DeValue::Integer(value) => i64::from_str_radix(value.as_str(), value.radix())
+            .map_or_else(|_| Tree::Other(value.to_string()), Tree::Whole),
+        DeValue::Float(value) => value
+            .as_str()
+            .parse()
+            .map_or_else(|_| Tree::Other(value.to_string()), Tree::Number),
+        DeValue::Boolean(value) => Tree::Flag(value),
+        DeValue::Datetime(value) => Tree::Other(value.to_string()),
+        DeValue::Array(values) => {
+            Tree::List(values.into_iter().map(|value| from_value(value, text)).collect())
+        }
+        DeValue::Table(table) => Tree::Table(from_table(table, text)),
+    };
+    Node { value, origin }
+}
+
+pub(crate) fn origin_of(text: u32, span: &std::ops::Range<usize>) -> Origin {
+    Origin {
+        text,
+        start: u32::try_from(span.start).unwrap_or(u32::MAX),
+        end: u32::try_from(span.end).unwrap_or(u32::MAX),
+    }
+}
