@@ -11,45 +11,48 @@ use crate::words::words;
 words! {
     /// What an event tells.
     EventKind {
-        /// A module changed its state; payload `{from, to, text?}`.
+        /// A module changed its state; payload `{from, to, text?, by?, waiting_on?}`: `by` is the module or
+        /// group that led to it, `waiting_on` names what a waiting module needs.
         ModuleStateChanged = "module.state_changed",
         /// A module is ready; payload `{after_ms}`.
         ModuleReady = "module.ready",
-        /// A module's process ended; payload `{pid, code, signal, core_dumped}`.
+        /// A module's process ended; payload `{pid, code, signal, core_dumped, ran_ms?, text?}`; `text` says
+        /// how when there is neither code nor signal.
         ModuleExited = "module.exited",
         /// A module's health changed; payload `{from, to, issues}`.
         ModuleHealthChanged = "module.health_changed",
-        /// A module climbed the throttle ladder.
+        /// A module climbed the throttle ladder; payload `{from, to, text?}`.
         ModuleThrottled = "module.throttled",
-        /// A module came down the throttle ladder.
+        /// A module came down the throttle ladder; payload `{from, to, text?}`.
         ModuleReleased = "module.released",
         /// Features of a module were switched off, or what it depends on restarted; payload `{text}`.
         ModuleDegraded = "module.degraded",
-        /// What was degraded is whole again.
+        /// What was degraded is whole again; payload `{text?}`.
         ModuleRestored = "module.restored",
-        /// A plan was applied.
+        /// A plan was applied; payload `{plan, text?}`.
         ConfigApplied = "config.applied",
-        /// A plan proved itself.
+        /// A plan proved itself; payload `{plan}`.
         ConfigCommitted = "config.committed",
-        /// A changed configuration was refused.
+        /// A changed configuration was refused; payload `{text}`.
         ConfigRejected = "config.rejected",
-        /// The last committed plan was restored.
+        /// The last committed plan was restored; payload `{plan, text}`.
         ConfigRolledBack = "config.rolled_back",
         /// A configuration problem went away.
         ConfigProblemCleared = "config.problem_cleared",
-        /// A recovery procedure began; payload `{failure, attempt, delay_ms}`.
+        /// A recovery procedure began; payload `{failure, attempt, delay_ms, max_attempts?}`: `failure` is a noun
+        /// (`a crash`), `max_attempts` is 0 or missing when there is no limit.
         RecoveryStarted = "recovery.started",
-        /// One step of it is done.
+        /// One step of it is done; payload `{text}`.
         RecoveryStepCompleted = "recovery.step_completed",
-        /// It succeeded.
+        /// It succeeded; payload `{text?}`.
         RecoveryCompleted = "recovery.completed",
         /// It failed, or the ladder ended; payload `{text, probation_ms?}`.
         RecoveryFailed = "recovery.failed",
-        /// A group used up its budget.
+        /// A group used up its budget; payload `{group, text?}`.
         GroupExceeded = "group.exceeded",
         /// The system's status changed; payload `{from, to, reason}`.
         SystemStatusChanged = "system.status_changed",
-        /// The machine or the runtime cannot keep up.
+        /// The machine or the runtime cannot keep up; payload `{text}`.
         SystemOverloaded = "system.overloaded",
         /// The machine slept; payload `{slept_ms}`.
         SystemResumed = "system.resumed",
@@ -61,7 +64,8 @@ words! {
         RuntimeReturned = "runtime.returned",
         /// A client was refused; payload `{code, method}`.
         ClientRefused = "client.refused",
-        /// Events were lost; payload `{lost, from, to}`.
+        /// Events were lost; payload `{lost, from, to, text}`: `lost` is null when it cannot be known
+        /// (a crash, a damaged file).
         JournalGap = "journal.gap",
     }
 }

@@ -1,0 +1,349 @@
+//! Events in plain words, for `events`, `why` and people who read logs.
+//! Owns the sentence of every kind. Never fails: what a payload does not say is left out.
+
+use mainstay_protocol::{Cause, Event, EventKind};
+use serde_json::Value;
+
+/// Longest list of things named in one sentence.
+const NAMED: usize = 5;
+
+/// One sentence without a full stop, for instance `storage was killed by SIGKILL after 12 s`.
+#[must_use]
+pub fn describe(event: &Event) -> String {
+    let facts = Facts(&event.payload);
+    let who = event.module.as_deref().unwrap_or("mainstay");
+    match event.kind {
+        EventKind::ModuleStateChanged => state_changed(event, who, facts),
+        EventKind::ModuleReady => {
+            let after = facts.span("after_ms");
+            format!("{who} is ready{}", prefixed(" after ", after))
+        }
+        EventKind::ModuleExited => exited(who, facts),
+        EventKind::ModuleHealthChanged => {
+            let to = facts.text("to").unwrap_or("unknown");
+            let issues = prefixed(": ", facts.list("issues"));
+            format!(
+                "{who} is {to}{}{issues}",
+                prefixed(", was ", facts.text("from"))
+            )
+        }
+        EventKind::ModuleThrottled => {
+            let rung = prefixed(" (", facts.text("to").map(|rung| format!("{rung})")));
+            format!("{who} is throttled{rung}{}", facts.why())
+        }
+        EventKind::ModuleReleased => {
+            let rung = prefixed(" (now ", facts.text("to").map(|rung| format!("{rung})")));
+            format!("{who} is throttled less{rung}{}", facts.why())
+        }
+        EventKind::ModuleDegraded => format!("{who} works with less{}", facts.why()),
+        EventKind::ModuleRestored => format!("{who} works in full again{}", facts.why()),
+        EventKind::RecoveryStarted => recovery_started(who, facts),
+        EventKind::RecoveryStepCompleted => {
+            format!("recovery of {who}: a step is done{}", facts.why())
+        }
+        EventKind::RecoveryCompleted => format!("recovery of {who} succeeded{}", facts.why()),
+        EventKind::RecoveryFailed => {
+            let probation = prefixed("; one more try in ", facts.span("probation_ms"));
+            format!("recovery of {who} failed{}{probation}", facts.why())
+        }
+        EventKind::GroupExceeded => {
+            let group = facts
+                .text("group")
+                .or(event.module.as_deref())
+                .unwrap_or("a group");
+            format!("group {group} used up its budget{}", facts.why())
+        }
+        EventKind::ConfigApplied
+        | EventKind::ConfigCommitted
+        | EventKind::ConfigRejected
+        | EventKind::ConfigRolledBack
+        | EventKind::ConfigProblemCleared => configuration(event.kind, facts),
+        EventKind::SystemStatusChanged
+        | EventKind::SystemOverloaded
+        | EventKind::SystemResumed
+        | EventKind::ActorRestarted
+        | EventKind::RuntimeStarted
+        | EventKind::RuntimeReturned
+        | EventKind::ClientRefused
+        | EventKind::JournalGap => system(event, facts),
+    }
+}
+
+/// A duration as people say it: `214 ms`, `1.5 s`, `12 s`, `5 min`, `3 h`, `2 days`.
+#[must_use]
+pub fn span(ms: u64) -> String {
+    const SECOND: u64 = 1000;
+    const MINUTE: u64 = 60 * SECOND;
+    const HOUR: u64 = 60 * MINUTE;
+    match ms {
+        0..SECOND => format!("{ms} ms"),
+        _ if ms < 10 * SECOND && ms % SECOND >= 100 => {
+            format!("{}.{} s", ms / SECOND, ms % SECOND / 100)
+        }
+        _ if ms < 2 * MINUTE => format!("{} s", ms / SECOND),
+        _ if ms < 2 * HOUR => format!("{} min", ms / MINUTE),
+        _ if ms < 48 * HOUR => format!("{} h", ms / HOUR),
+        _ => format!("{} days", ms / (24 * HOUR)),
+    }
+}
+
+fn state_changed(event: &Event, who: &str, facts: Facts<'_>) -> String {
+    let cause = event
+        .cause
+        .map(|cause| reason(cause, event.actor.as_deref(), facts.text("by")));
+    let because = prefixed(": ", cause.as_deref());
+    let text = prefixed(": ", facts.text("text"));
+    match facts.text("to").unwrap_or_default() {
+        "waiting" => match (facts.list("waiting_on"), facts.text("text")) {
+            (Some(needs), _) => format!("{who} waits for {needs} to be ready"),
+            (None, Some(text)) => format!("{who} waits {text}"),
+            (None, None) => format!("{who} waits for its turn{because}"),
+        },
+        "starting" => format!("{who} is started{because}{text}"),
+        "running" if event.cause == Some(Cause::Adopted) => {
+            format!("{who} went on running while mainstay was away")
+        }
+        "running" => format!("{who} runs{text}"),
+        "stopping" => format!("{who} is stopped{because}{text}"),
+        "stopped" => format!("{who} has stopped{because}{text}"),
+        "backoff" => format!("{who} failed{because}{text}; it will be tried again"),
+        "failed" => format!("{who} was given up{because}{text}"),
+        "not_started" => format!("{who} is known and was not started"),
+        other => format!("{who} changed to {other}{because}{text}"),
+    }
+}
+
+/// A cause as the end of a sentence.
+fn reason(cause: Cause, actor: Option<&str>, by: Option<&str>) -> String {
+    match cause {
+        Cause::Boot => "the system came up".to_owned(),
+        Cause::Requested => format!("requested by {}", actor.or(by).unwrap_or("someone")),
+        Cause::Dependency => by.map_or_else(
+            || "a module it depends on changed".to_owned(),
+            |by| format!("{by}, which it depends on, changed"),
+        ),
+        Cause::Exec => "its program could not be executed".to_owned(),
+        Cause::Exit => "its process ended".to_owned(),
+        Cause::Startup => "the start did not succeed".to_owned(),
+        Cause::Timeout => "it took longer than it may".to_owned(),
+        Cause::Probe => "a health probe failed".to_owned(),
+        Cause::Watchdog => "it stopped feeding its watchdog".to_owned(),
+        Cause::Limit => "it went over a limit".to_owned(),
+        Cause::Reload => "the configuration changed".to_owned(),
+        Cause::Group => by.map_or_else(
+            || "its group acted".to_owned(),
+            |by| format!("its group {by} acted"),
+        ),
+        Cause::Probation => "one more try after giving up".to_owned(),
+        Cause::Shutdown => "the system goes down".to_owned(),
+        Cause::Adopted => "mainstay came back and found it so".to_owned(),
+    }
+}
+
+fn exited(who: &str, facts: Facts<'_>) -> String {
+    let after = prefixed(" after ", facts.span("ran_ms"));
+    let dumped = if facts.0.get("core_dumped").and_then(Value::as_bool) == Some(true) {
+        " and dumped core"
+    } else {
+        ""
+    };
+    match (
+        facts.integer("signal"),
+        facts.integer("code"),
+        facts.text("text"),
+    ) {
+        (Some(signal), ..) => format!("{who} was killed by {}{dumped}{after}", signal_name(signal)),
+        (None, Some(0), _) => format!("{who} exited by itself{after} (code 0)"),
+        (None, Some(code), _) => format!("{who} exited with code {code}{after}"),
+        (None, None, Some(text)) => format!("{who} ended{after}: {text}"),
+        (None, None, None) => format!("{who} ended{after}; how is not known"),
+    }
+}
+
+/// An exit in the words of a module's view: `exit code 1`, `killed by SIGKILL`.
+pub(super) fn exit_text(code: Option<i32>, signal: Option<i32>) -> String {
+    match (signal, code) {
+        (Some(signal), _) => format!("killed by {}", signal_name(signal.into())),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "ended, how is not known".to_owned(),
+    }
+}
+
+/// Signals that have the same number on every Unix by name, others by number.
+fn signal_name(signal: i64) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
+}
+
+fn recovery_started(who: &str, facts: Facts<'_>) -> String {
+    let attempt = facts.integer("attempt").map(|attempt| {
+        let of = prefixed(
+            " of ",
+            facts.integer("max_attempts").filter(|&most| most > 0),
+        );
+        format!("attempt {attempt}{of}")
+    });
+    let next = facts
+        .span("delay_ms")
+        .map(|delay| format!("next start in {delay}"));
+    let failure = facts
+        .text("failure")
+        .map(|failure| format!("after {failure}"));
+    let parts: Vec<String> = [attempt, failure, next].into_iter().flatten().collect();
+    if parts.is_empty() {
+        return format!("recovery of {who} began");
+    }
+    format!("recovery of {who}: {}", parts.join(", "))
+}
+
+fn configuration(kind: EventKind, facts: Facts<'_>) -> String {
+    let plan = facts.integer("plan").map_or_else(
+        || "the configuration".to_owned(),
+        |plan| format!("plan {plan}"),
+    );
+    let why = facts.why();
+    match kind {
+        EventKind::ConfigApplied => format!("{plan} was applied{why}"),
+        EventKind::ConfigCommitted => format!("{plan} proved itself{why}"),
+        EventKind::ConfigRejected => format!("a changed configuration was refused{why}"),
+        EventKind::ConfigRolledBack => format!("{plan} was restored{why}"),
+        _ => format!("the configuration is without problems again{why}"),
+    }
+}
+
+fn system(event: &Event, facts: Facts<'_>) -> String {
+    let why = facts.why();
+    match event.kind {
+        EventKind::SystemStatusChanged => {
+            let to = facts.text("to").unwrap_or("unknown");
+            format!(
+                "the system is {to}{}{why}",
+                prefixed(", was ", facts.text("from"))
+            )
+        }
+        EventKind::SystemOverloaded => format!("the machine or mainstay cannot keep up{why}"),
+        EventKind::SystemResumed => {
+            format!(
+                "the machine slept{}",
+                prefixed(" for ", facts.span("slept_ms"))
+            )
+        }
+        EventKind::ActorRestarted => {
+            let actor = facts.text("actor").unwrap_or("unknown");
+            let error = prefixed(": ", facts.text("error"));
+            format!("mainstay's part {actor} failed and was started again{error}")
+        }
+        EventKind::RuntimeStarted => {
+            format!("mainstay{} started", prefixed(" ", facts.text("version")))
+        }
+        EventKind::RuntimeReturned => {
+            let away = prefixed(" after ", facts.span("away_ms"));
+            let adopted = prefixed("; modules that went on: ", facts.count("adopted"));
+            let exits = prefixed("; modules that ended meanwhile: ", facts.count("exits"));
+            format!("mainstay is back{away}{adopted}{exits}")
+        }
+        EventKind::ClientRefused => {
+            let method = prefixed(" ", facts.text("method"));
+            let code = prefixed(": ", facts.text("code"));
+            let client = event.actor.as_deref().unwrap_or("a client");
+            format!("{client} was refused{method}{code}")
+        }
+        _ => gap(facts),
+    }
+}
+
+fn gap(facts: Facts<'_>) -> String {
+    let from = facts.integer("from").unwrap_or(0);
+    let to = facts.integer("to").unwrap_or(0);
+    let what = match facts.integer("lost") {
+        Some(1) if from == to => format!("event {from} is not in the journal"),
+        Some(1) => format!("1 event between {from} and {to} is not in the journal"),
+        Some(lost) => format!("{lost} events between {from} and {to} are not in the journal"),
+        None => format!("events between {from} and {to} may be missing"),
+    };
+    format!("{what}{}", facts.why())
+}
+
+/// What a payload says; everything in it is optional.
+#[derive(Clone, Copy)]
+struct Facts<'a>(&'a Value);
+
+impl<'a> Facts<'a> {
+    fn text(self, name: &str) -> Option<&'a str> {
+        self.0.get(name)?.as_str().filter(|text| !text.is_empty())
+    }
+
+    fn integer(self, name: &str) -> Option<i64> {
+        self.0.get(name)?.as_i64()
+    }
+
+    /// A number, or how many there are in a list.
+    fn count(self, name: &str) -> Option<usize> {
+        match self.0.get(name)? {
+            Value::Array(list) => Some(list.len()),
+            number => usize::try_from(number.as_u64()?).ok(),
+        }
+    }
+
+    fn span(self, name: &str) -> Option<String> {
+        self.0.get(name)?.as_u64().map(span)
+    }
+
+    /// `a`, `a and b`, `a, b and c`; nothing for an empty list.
+    fn list(self, name: &str) -> Option<String> {
+        let names: Vec<&str> = self
+            .0
+            .get(name)?
+            .as_array()?
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        enumerate(&names)
+    }
+
+    /// The reason a payload gives in words, as the end of a sentence.
+    fn why(self) -> String {
+        prefixed(": ", self.text("text").or_else(|| self.text("reason")))
+    }
+}
+
+/// `a`, `a and b`, `a, b and c`, `a, b, c, d, e and 7 more`; nothing for an empty list.
+pub(super) fn enumerate<T: AsRef<str>>(names: &[T]) -> Option<String> {
+    let text = |names: &[T]| {
+        names
+            .iter()
+            .map(AsRef::as_ref)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    match names {
+        [] => None,
+        [one] => Some(one.as_ref().to_owned()),
+        many if many.len() > NAMED => Some(format!(
+            "{} and {} more",
+            text(&many[..NAMED]),
+            many.len() - NAMED
+        )),
+        [first @ .., last] => Some(format!("{} and {}", text(first), last.as_ref())),
+    }
+}
+
+fn prefixed<T: std::fmt::Display>(prefix: &str, text: Option<T>) -> String {
+    text.map_or_else(String::new, |text| format!("{prefix}{text}"))
+}

@@ -1,0 +1,121 @@
+//! What is told to the journal, before and after it has a number.
+//! Owns the shape of a draft and of a numbered entry.
+//! Never assigns a number and never reads a clock: both times are given.
+
+use mainstay_protocol::{Cause, Event, EventKind, Timestamp};
+use serde_json::Value;
+
+/// An event that has no number yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    /// When it happened, on the wall clock.
+    pub at: Timestamp,
+    /// When it happened, in nanoseconds of the monotonic clock of this boot.
+    pub mono_ns: u64,
+    /// What happened.
+    pub kind: EventKind,
+    /// The module it happened to.
+    pub module: Option<String>,
+    /// The run of that module.
+    pub generation: Option<u64>,
+    /// Why, for events that have a cause.
+    pub cause: Option<Cause>,
+    /// The number of the event that led to this one.
+    pub cause_seq: Option<u64>,
+    /// Who asked, for wishes and administrative actions.
+    pub actor: Option<String>,
+    /// Whether it belongs into the hash chain of administrative actions.
+    pub administrative: bool,
+    /// What the kind says it carries.
+    pub payload: Value,
+}
+
+impl Draft {
+    /// An event about no module, without cause and payload.
+    #[must_use]
+    pub const fn new(kind: EventKind, at: Timestamp, mono_ns: u64) -> Draft {
+        Draft {
+            at,
+            mono_ns,
+            kind,
+            module: None,
+            generation: None,
+            cause: None,
+            cause_seq: None,
+            actor: None,
+            administrative: false,
+            payload: Value::Null,
+        }
+    }
+
+    /// The module it happened to, and which run of it.
+    #[must_use]
+    pub fn module(mut self, module: impl Into<String>, generation: u64) -> Draft {
+        self.module = Some(module.into());
+        self.generation = Some(generation);
+        self
+    }
+
+    /// Why it happened.
+    #[must_use]
+    pub fn cause(mut self, cause: Cause) -> Draft {
+        self.cause = Some(cause);
+        self
+    }
+
+    /// The number of the event that led to it.
+    #[must_use]
+    pub fn because(mut self, seq: u64) -> Draft {
+        self.cause_seq = Some(seq);
+        self
+    }
+
+    /// Who asked for it.
+    #[must_use]
+    pub fn by(mut self, actor: impl Into<String>) -> Draft {
+        self.actor = Some(actor.into());
+        self
+    }
+
+    /// An administrative action of `actor`: it goes into the hash chain.
+    #[must_use]
+    pub fn administrative(mut self, actor: impl Into<String>) -> Draft {
+        self.administrative = true;
+        self.by(actor)
+    }
+
+    /// What the kind says it carries.
+    #[must_use]
+    pub fn payload(mut self, payload: Value) -> Draft {
+        self.payload = payload;
+        self
+    }
+}
+
+/// A numbered event with what readers of the wire do not see.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) event: Event,
+    pub(super) mono_ns: u64,
+    pub(super) administrative: bool,
+}
+
+impl Entry {
+    pub(super) fn new(seq: u64, draft: Draft) -> Entry {
+        Entry {
+            event: Event {
+                seq,
+                at: draft.at,
+                kind: draft.kind,
+                module: draft.module,
+                generation: draft.generation,
+                cause: draft.cause,
+                cause_seq: draft.cause_seq,
+                actor: draft.actor,
+                payload: draft.payload,
+            },
+            mono_ns: draft.mono_ns,
+            administrative: draft.administrative,
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Reading history: each read has its own connection that cannot write.
+//! Owns the SQL of questions and the merge with events that are not written yet.
+//! Never blocks the writer; meant for blocking threads, not for actors.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mainstay_protocol::method::EventsParams;
+use mainstay_protocol::{Event, EventKind, Timestamp};
+use rusqlite::types::Value as Sql;
+use rusqlite::{Row, params_from_iter};
+
+use super::Shared;
+use super::store;
+
+/// Events of one answer when the question does not say.
+const LIMIT: usize = 100;
+/// Most events of one answer.
+const MOST: usize = 10_000;
+/// Longest wait for the database to be opened at the start of the runtime.
+const OPENING: Duration = Duration::from_secs(2);
+
+/// Why history cannot be read; what is in memory still can.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the journal {}: {source}; `mainstay status` says what is wrong with it", journal.display())]
+pub struct ReadError {
+    /// The database.
+    pub journal: PathBuf,
+    /// What SQLite said.
+    pub source: rusqlite::Error,
+}
+
+/// Which events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only these kinds; all when empty.
+    pub kinds: Vec<EventKind>,
+    /// Only of this module.
+    pub module: Option<String>,
+}
+
+impl Filter {
+    /// Whether `event` is one of those.
+    #[must_use]
+    pub fn admits(&self, event: &Event) -> bool {
+        (self.kinds.is_empty() || self.kinds.contains(&event.kind))
+            && self
+                .module
+                .as_ref()
+                .is_none_or(|module| event.module.as_ref() == Some(module))
+    }
+}
+
+impl From<&EventsParams> for Filter {
+    fn from(params: &EventsParams) -> Filter {
+        Filter {
+            kinds: params.kinds.clone(),
+            module: params.module.clone(),
+        }
+    }
+}
+
+/// A part of a replay.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) events: Vec<Event>,
+    /// The number to go on after; nothing when the end was reached.
+    pub(super) next: Option<u64>,
+}
+
+/// What the question asks for, newest last: written events and those still in memory.
+pub(super) fn read(shared: &Shared, params: &EventsParams) -> (Vec<Event>, Option<ReadError>) {
+    let limit = params.limit.unwrap_or(LIMIT).min(MOST);
+    let filter = Filter::from(params);
+    let after = params.since.unwrap_or(0);
+    // Memory first: what is written between the two reads is then in both, never in none.
+    let ring = super::lock(&shared.intake).ring();
+    let (stored, problem) = match newest_stored(shared, &filter, after, limit) {
+        Ok(stored) => (stored, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    let mut events: BTreeMap<u64, Event> =
+        stored.into_iter().map(|event| (event.seq, event)).collect();
+    for entry in ring {
+        if entry.event.seq > after && filter.admits(&entry.event) {
+            events
+                .entry(entry.event.seq)
+                .or_insert_with(|| entry.event.clone());
+        }
+    }
+    while events.len() > limit {
+        events.pop_first();
+    }
+    (events.into_values().collect(), problem)
+}
+
+/// One event by its number, from memory or the database.
+pub(super) fn one(shared: &Shared, seq: u64) -> Option<Event> {
+    let ring = super::lock(&shared.intake).ring();
+    if let Some(entry) = ring.iter().find(|entry| entry.event.seq == seq) {
+        return Some(entry.event.clone());
+    }
+    let page = page(shared, &Filter::default(), seq.checked_sub(1)?, seq, 1).ok()?;
+    page.events.into_iter().next()
+}
+
+/// Up to `count` written events after `after` and not after `upto`, oldest first.
+pub(super) fn page(
+    shared: &Shared,
+    filter: &Filter,
+    after: u64,
+    upto: u64,
+    count: usize,
+) -> Result<Page, ReadError> {
+    let (events, last, rows) = select(shared, filter, (after, upto), count, Order::OldestFirst)?;
+    Ok(Page {
+        events,
+        // Rows of a kind this version does not know are skipped, yet count.
+        next: last.filter(|_| rows == count),
+    })
+}
+
+fn newest_stored(
+    shared: &Shared,
+    filter: &Filter,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Event>, ReadError> {
+    let (mut events, ..) = select(shared, filter, (after, u64::MAX), limit, Order::NewestFirst)?;
+    events.reverse();
+    Ok(events)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
+/// Events, the number of the last row, and how many rows there were.
+type Selected = (Vec<Event>, Option<u64>, usize);
+
+fn select(
+    shared: &Shared,
+    filter: &Filter,
+    (after, upto): (u64, u64),
+    limit: usize,
+    order: Order,
+) -> Result<Selected, ReadError> {
+    if !shared.wait_until_opened(OPENING) {
+        // Nothing was ever written, or nothing can be: memory has what there is.
+        return Ok((Vec::new(), None, 0));
+    }
+    query(shared, filter, (after, upto), limit, order).map_err(|source| {
+        if store::is_damage(&source) {
+            shared
+                .suspect
+                .store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+        ReadError {
+            journal: shared.database.clone(),
+            source,
+        }
+    })
+}
+
+fn query(
+    shared: &Shared,
+    filter: &Filter,
+    (after, upto): (u64, u64),
+    limit: usize,
+    order: Order,
+) -> rusqlite::Result<Selected> {
+    let mut sql = String::from(
+        "SELECT seq, at, kind, module, generation, cause, cause_seq, actor, payload \
+         FROM event WHERE seq > ? AND seq <= ?",
+    );
+    let mut values = vec![
+        Sql::Integer(store::integer(after)),
+        Sql::Integer(store::integer(upto)),
+    ];
+    if let Some(module) = &filter.module {
+        sql.push_str(" AND module = ?");
+        values.push(Sql::Text(module.clone()));
+    }
+    if !filter.kinds.is_empty() {
+        let marks = vec!["?"; filter.kinds.len()].join(", ");
+        sql.push_str(&format!(" AND kind IN ({marks})"));
+        values.extend(filter.kinds.iter().map(|kind| Sql::Text(kind.to_string())));
+    }
+    sql.push_str(match order {
+        Order::OldestFirst => " ORDER BY seq LIMIT ?",
+        Order::NewestFirst => " ORDER BY seq DESC LIMIT ?",
+    });
+    values.push(Sql::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
+
+    let connection = store::connect_to_read(&shared.database)?;
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let (mut events, mut last, mut count) = (Vec::new(), None, 0);
+    while let Some(row) = rows.next()? {
+        count += 1;
+        last = Some(unsigned(row, 0)?.unwrap_or(0));
+        events.extend(event_of(row)?);
+    }
+    Ok((events, last, count))
+}
+
+/// Nothing for a kind this version does not know: a newer mainstay wrote it.
+fn event_of(row: &Row<'_>) -> rusqlite::Result<Option<Event>> {
+    let Ok(kind) = row.get_ref(2)?.as_str()?.parse::<EventKind>() else {
+        return Ok(None);
+    };
+    let cause = row.get_ref(5)?.as_str_or_null()?;
+    let payload = row.get_ref(8)?.as_str_or_null()?;
+    Ok(Some(Event {
+        seq: unsigned(row, 0)?.unwrap_or(0),
+        at: Timestamp(unsigned(row, 1)?.unwrap_or(0)),
+        kind,
+        module: row.get(3)?,
+        generation: unsigned(row, 4)?,
+        cause: cause.and_then(|cause| cause.parse().ok()),
+        cause_seq: unsigned(row, 6)?,
+        actor: row.get(7)?,
+        payload: payload
+            .and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default(),
+    }))
+}
+
+fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    let number: Option<i64> = row.get(column)?;
+    Ok(number.and_then(|number| u64::try_from(number).ok()))
+}

@@ -1,0 +1,69 @@
+//! The state of every module as the journal tells it.
+//! Owns the fold over events. Never looks at a live module: that the two agree is a property
+//! under test.
+
+use std::collections::BTreeMap;
+
+use mainstay_protocol::view::LastExit;
+use mainstay_protocol::{Event, EventKind, State};
+
+/// A module as its events tell it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replayed {
+    /// Where it stands; not started until an event says otherwise.
+    pub state: State,
+    /// The newest run an event told of; 0 before the first.
+    pub generation: u64,
+    /// How its last run ended.
+    pub last_exit: Option<LastExit>,
+}
+
+impl Default for Replayed {
+    fn default() -> Replayed {
+        Replayed {
+            state: State::NotStarted,
+            generation: 0,
+            last_exit: None,
+        }
+    }
+}
+
+/// Folds events, oldest first, into the modules they tell of. News of an older run than one told
+/// of before changes nothing, as in the runtime.
+pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<String, Replayed> {
+    let mut modules: BTreeMap<String, Replayed> = BTreeMap::new();
+    for event in events {
+        let Some(name) = &event.module else {
+            continue;
+        };
+        let module = modules.entry(name.clone()).or_default();
+        let generation = event.generation.unwrap_or(module.generation);
+        if generation < module.generation {
+            continue;
+        }
+        module.generation = generation;
+        note(module, event);
+    }
+    modules
+}
+
+fn note(module: &mut Replayed, event: &Event) {
+    if event.kind == EventKind::ModuleStateChanged {
+        let to = event.payload.get("to").and_then(|to| to.as_str());
+        if let Some(state) = to.and_then(|to| to.parse().ok()) {
+            module.state = state;
+        }
+    } else if event.kind == EventKind::ModuleExited {
+        let number = |name: &str| {
+            let number = event.payload.get(name)?.as_i64()?;
+            i32::try_from(number).ok()
+        };
+        let (code, signal) = (number("code"), number("signal"));
+        module.last_exit = Some(LastExit {
+            code,
+            signal,
+            at: event.at,
+            text: super::describe::exit_text(code, signal),
+        });
+    }
+}

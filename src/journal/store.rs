@@ -1,0 +1,307 @@
+//! The SQLite file: opened, brought to the newest schema, appended to, moved aside when damaged.
+//! Owns the connection that writes and the words of SQL that shape the file.
+//! Never decides when to write or what to do about a failure: the writer does.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_protocol::Timestamp;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::chain::{self, Canonical, Reach};
+use super::draft::Entry;
+
+/// One step a version; steps only add, so that an older mainstay can go on with a newer file.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE event (
+        seq INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL,
+        mono INTEGER NOT NULL,
+        boot TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        module TEXT,
+        generation INTEGER,
+        cause_seq INTEGER,
+        cause TEXT,
+        actor TEXT,
+        payload TEXT,
+        hash BLOB
+    );
+    CREATE INDEX event_of_module ON event (module) WHERE module IS NOT NULL;
+    CREATE INDEX event_administrative ON event (seq) WHERE hash IS NOT NULL;
+    CREATE TABLE chain (name TEXT PRIMARY KEY, count INTEGER NOT NULL, hash BLOB NOT NULL);
+"];
+
+/// OR IGNORE: a number that exists already must not stop everything behind it.
+const INSERT: &str = "INSERT OR IGNORE INTO event \
+    (seq, at, mono, boot, kind, module, generation, cause_seq, cause, actor, payload, hash) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+
+/// Damaged files that are kept; older ones are removed.
+const KEPT_ASIDE: usize = 2;
+
+/// SQLite has signed integers only; what does not fit becomes the largest.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Whether the file itself is damaged, so that trying again is of no use.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+/// The database, open for writing.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) connection: Connection,
+    path: PathBuf,
+    head: Reach,
+}
+
+impl Store {
+    /// Opens or creates the database and brings its schema up to date.
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Store> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_millis(250))?;
+        // Vacuuming in steps has to be chosen before the first table. NORMAL: a commit does not
+        // wait for the disk; after a power cut the newest events may miss, never the older ones.
+        connection.execute_batch(
+            "PRAGMA auto_vacuum = INCREMENTAL;
+             PRAGMA synchronous = NORMAL;
+             PRAGMA cache_size = -512;
+             PRAGMA journal_size_limit = 4194304;
+             PRAGMA temp_store = MEMORY;",
+        )?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        migrate(&mut connection)?;
+        let head = chain::reach(&connection, "head")?;
+        Ok(Store {
+            connection,
+            path: path.to_owned(),
+            head,
+        })
+    }
+
+    /// The newest number in the database, 0 when it is empty.
+    pub(super) fn newest(&self) -> rusqlite::Result<u64> {
+        newest(&self.connection)
+    }
+
+    /// Whether the file is still there under its name: SQLite writes on into a deleted one.
+    pub(super) fn is_there(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// Writes a batch in one transaction, and its administrative rows into the chain.
+    pub(super) fn insert(&mut self, batch: &[Arc<Entry>], boot: &str) -> rusqlite::Result<()> {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut head = self.head;
+        {
+            let mut statement = transaction.prepare_cached(INSERT)?;
+            for entry in batch {
+                insert_one(&mut statement, entry, boot, &mut head)?;
+            }
+        }
+        if head != self.head {
+            chain::set_reach(&transaction, "head", head)?;
+        }
+        transaction.commit()?;
+        self.head = head;
+        Ok(())
+    }
+
+    /// Reads the whole file for damage. Slow: only asked when a reader met some.
+    pub(super) fn is_sound(&self) -> bool {
+        self.connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+            .is_ok_and(|answer| answer == "ok")
+    }
+}
+
+fn insert_one(
+    statement: &mut rusqlite::CachedStatement<'_>,
+    entry: &Entry,
+    boot: &str,
+    head: &mut Reach,
+) -> rusqlite::Result<()> {
+    let event = &entry.event;
+    let payload = (!event.payload.is_null()).then(|| event.payload.to_string());
+    let row = Canonical {
+        seq: integer(event.seq),
+        at: integer(event.at.0),
+        mono: integer(entry.mono_ns),
+        boot,
+        kind: event.kind.as_str(),
+        module: event.module.as_deref(),
+        generation: event.generation.map(integer),
+        cause_seq: event.cause_seq.map(integer),
+        cause: event.cause.map(mainstay_protocol::Cause::as_str),
+        actor: event.actor.as_deref(),
+        payload: payload.as_deref(),
+    };
+    let hash = entry.administrative.then(|| row.link(&head.hash));
+    let written = statement.execute((
+        row.seq,
+        row.at,
+        row.mono,
+        row.boot,
+        row.kind,
+        row.module,
+        row.generation,
+        row.cause_seq,
+        row.cause,
+        row.actor,
+        row.payload,
+        hash,
+    ))?;
+    if let Some(hash) = hash.filter(|_| written == 1) {
+        *head = Reach {
+            count: head.count + 1,
+            hash,
+        };
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let done = usize::try_from(version).unwrap_or(0);
+    if done < MIGRATIONS.len() {
+        for step in &MIGRATIONS[done..] {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "user_version", integer(MIGRATIONS.len() as u64))?;
+    }
+    transaction.commit()
+}
+
+fn newest(connection: &Connection) -> rusqlite::Result<u64> {
+    let seq: Option<i64> =
+        connection.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
+    Ok(seq.and_then(|seq| u64::try_from(seq).ok()).unwrap_or(0))
+}
+
+/// The newest number in the database at `path`; nothing when it cannot be read.
+pub(super) fn newest_of(path: &Path) -> Option<u64> {
+    connect_to_read(path)
+        .and_then(|connection| newest(&connection))
+        .ok()
+}
+
+/// A connection that can only read.
+pub(super) fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_millis(250))?;
+    Ok(connection)
+}
+
+/// Moves a damaged database and what belongs to it aside; answers the new name.
+pub(super) fn set_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
+    let moment: String = now.to_string().replace(['-', ':'], "");
+    let aside = with_suffix(path, &format!(".corrupt-{moment}"));
+    fs::rename(path, &aside)?;
+    for part in ["-wal", "-shm"] {
+        let part_of = with_suffix(path, part);
+        if part_of.exists() {
+            fs::rename(part_of, with_suffix(&aside, part))?;
+        }
+    }
+    remove_older(path);
+    Ok(aside)
+}
+
+/// A disk that damages files again and again must not be filled with them. Best effort.
+fn remove_older(path: &Path) {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return;
+    };
+    let prefix = format!("{}.corrupt-", name.to_string_lossy());
+    let Ok(files) = fs::read_dir(directory) else {
+        return;
+    };
+    let mut aside: Vec<String> = files
+        .flatten()
+        .map(|file| file.file_name().to_string_lossy().into_owned())
+        .filter(|file| {
+            file.starts_with(&prefix) && !file.ends_with("-wal") && !file.ends_with("-shm")
+        })
+        .collect();
+    // Their names end in the time, so their order is their age.
+    aside.sort_unstable();
+    let too_many = aside.len().saturating_sub(KEPT_ASIDE);
+    for file in &aside[..too_many] {
+        for part in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(directory.join(format!("{file}{part}")));
+        }
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_file_of_a_newer_mainstay_is_still_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        let store = Store::open(&path).unwrap();
+        store
+            .connection
+            .execute_batch("ALTER TABLE event ADD COLUMN later TEXT; PRAGMA user_version = 99;")
+            .unwrap();
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.newest().unwrap(), 0);
+        assert!(store.is_sound());
+        let version: i64 = store
+            .connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(
+            version, 99,
+            "an older mainstay must not claim its own version"
+        );
+    }
+
+    #[test]
+    fn only_the_newest_damaged_files_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        for day in 0..4_u64 {
+            fs::write(&path, "damaged").unwrap();
+            set_aside(&path, Timestamp(1_700_000_000_000 + day * 86_400_000)).unwrap();
+        }
+        let mut left: Vec<_> = fs::read_dir(directory.path())
+            .unwrap()
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [
+                "journal.db.corrupt-20231116T221320.000Z",
+                "journal.db.corrupt-20231117T221320.000Z"
+            ]
+        );
+    }
+}

@@ -1,0 +1,217 @@
+//! Followers of the journal: committed events, first from the database, then live.
+//! Owns the list of subscribers and the seam between replay and live.
+//! Never waits for a subscriber: one that is too slow is closed and told so.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use mainstay_protocol::Event;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::JoinHandle;
+
+use super::Shared;
+use super::draft::Entry;
+use super::reader::{self, Filter, Page, ReadError};
+
+/// Events a subscriber may be behind.
+const BEHIND: usize = 1024;
+/// Events of one step of a replay.
+const PAGE: usize = 256;
+
+/// Why a subscription ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    /// The subscriber was more than 1024 events behind; subscribe again after the last one seen.
+    #[error(
+        "cannot go on with the subscription: it was too slow and missed event {missed} and later ones; subscribe again from the last event you saw"
+    )]
+    Lagged {
+        /// The first event that was not delivered.
+        missed: u64,
+    },
+    /// The journal was closed; no event will follow.
+    #[error(
+        "cannot go on with the subscription: the journal was closed; subscribe again when mainstay is back"
+    )]
+    Closed,
+    /// What happened before cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    /// The thread that read died: a bug of ours.
+    #[error(
+        "cannot go on with the subscription: reading the journal failed unexpectedly ({0}); subscribe again"
+    )]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    filter: Filter,
+    live: mpsc::Sender<Arc<Entry>>,
+    missed: Arc<OnceLock<u64>>,
+}
+
+/// All subscribers, and how far they have been served.
+#[derive(Debug)]
+pub(super) struct Hub {
+    subscribers: Vec<Subscriber>,
+    committed: u64,
+    closed: bool,
+}
+
+impl Hub {
+    /// Everything up to `committed` is in the database and was published, or never will be.
+    pub(super) fn new(committed: u64) -> Hub {
+        Hub {
+            subscribers: Vec::new(),
+            committed,
+            closed: false,
+        }
+    }
+
+    pub(super) fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Hands a committed batch to everyone who asked for some of it.
+    pub(super) fn publish(&mut self, batch: &[Arc<Entry>]) {
+        let Some(last) = batch.last() else {
+            return;
+        };
+        self.committed = self.committed.max(last.event.seq);
+        self.subscribers.retain(|subscriber| {
+            batch
+                .iter()
+                .filter(|entry| subscriber.filter.admits(&entry.event))
+                .all(|entry| match subscriber.live.try_send(Arc::clone(entry)) {
+                    Ok(()) => true,
+                    Err(TrySendError::Full(_)) => {
+                        // Cannot be set already: a subscriber that missed one is dropped here.
+                        let _ = subscriber.missed.set(entry.event.seq);
+                        false
+                    }
+                    Err(TrySendError::Closed(_)) => false,
+                })
+        });
+    }
+
+    /// Ends all subscriptions.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.subscribers.clear();
+    }
+
+    fn add(&mut self, filter: Filter) -> (mpsc::Receiver<Arc<Entry>>, Arc<OnceLock<u64>>) {
+        // Those who went away are noticed when something is published; a quiet journal with many
+        // comers and goers would collect them otherwise.
+        self.subscribers
+            .retain(|subscriber| !subscriber.live.is_closed());
+        let (live, events) = mpsc::channel(BEHIND);
+        let missed = Arc::new(OnceLock::new());
+        if !self.closed {
+            self.subscribers.push(Subscriber {
+                filter,
+                live,
+                missed: Arc::clone(&missed),
+            });
+        }
+        (events, missed)
+    }
+}
+
+/// Committed events, oldest first, each once. Belongs to a tokio runtime.
+#[derive(Debug)]
+pub struct Subscription {
+    seq: u64,
+    replay: Option<Replay>,
+    ready: VecDeque<Event>,
+    live: mpsc::Receiver<Arc<Entry>>,
+    missed: Arc<OnceLock<u64>>,
+}
+
+#[derive(Debug)]
+struct Replay {
+    shared: Arc<Shared>,
+    filter: Filter,
+    after: u64,
+    upto: u64,
+    page: Option<JoinHandle<Result<Page, ReadError>>>,
+}
+
+impl Subscription {
+    pub(super) fn new(shared: &Arc<Shared>, filter: Filter, since: Option<u64>) -> Subscription {
+        // Under the hub's lock nothing is published: all up to `seq` comes from the database, all
+        // behind it live.
+        let (seq, (live, missed)) = {
+            let mut hub = super::lock(&shared.hub);
+            (hub.committed(), hub.add(filter.clone()))
+        };
+        let replay = since.filter(|after| *after < seq).map(|after| Replay {
+            shared: Arc::clone(shared),
+            filter,
+            after,
+            upto: seq,
+            page: None,
+        });
+        Subscription {
+            seq,
+            replay,
+            ready: VecDeque::new(),
+            live,
+            missed,
+        }
+    }
+
+    /// The newest committed event at the time of subscribing.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The next event. May be cancelled at any time without losing one.
+    ///
+    /// # Errors
+    /// `Ended` says why no further event comes.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, when there is something to replay.
+    pub async fn recv(&mut self) -> Result<Event, Ended> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(event);
+            }
+            let Some(replay) = &mut self.replay else {
+                break;
+            };
+            let page = replay.next_page().await?;
+            self.ready.extend(page.events);
+            match page.next {
+                Some(next) => replay.after = next,
+                None => self.replay = None,
+            }
+        }
+        match self.live.recv().await {
+            Some(entry) => Ok(Arc::try_unwrap(entry)
+                .map_or_else(|shared| shared.event.clone(), |entry| entry.event)),
+            None => Err(self
+                .missed
+                .get()
+                .map_or(Ended::Closed, |&missed| Ended::Lagged { missed })),
+        }
+    }
+}
+
+impl Replay {
+    /// The handle is kept until the page is there, so that a cancelled `recv` finds it again.
+    async fn next_page(&mut self) -> Result<Page, Ended> {
+        let page = self.page.get_or_insert_with(|| {
+            let (shared, filter) = (Arc::clone(&self.shared), self.filter.clone());
+            let (after, upto) = (self.after, self.upto);
+            tokio::task::spawn_blocking(move || reader::page(&shared, &filter, after, upto, PAGE))
+        });
+        let result = page.await;
+        self.page = None;
+        Ok(result??)
+    }
+}

@@ -1,0 +1,142 @@
+//! Why a module is where it is: the chain of events that led there, and what comes next.
+//! Owns which events belong to the story. Never guesses: every link is an event in the journal.
+
+use std::collections::BTreeMap;
+
+use mainstay_protocol::method::{Why, WhyLink, WhyNext};
+use mainstay_protocol::{Event, EventKind, ModuleView, State, Timestamp, Wanted};
+
+use super::Journal;
+use super::describe::{describe, enumerate, span};
+
+/// Most links of a chain.
+const LINKS: usize = 20;
+/// Events of the module that are looked at for its story.
+const RECENT: usize = 64;
+/// Newest events of the story that are shown beside the chain of causes.
+const BESIDE: usize = 8;
+
+/// Why `module` is in its state, oldest link first, and what happens next, seen at `now`. Blocks
+/// for a few reads of the journal; what cannot be read is left out.
+#[must_use]
+pub fn why(journal: &Journal, module: &ModuleView, now: Timestamp) -> Why {
+    let recent = journal.last(&module.module, RECENT);
+    let mut links = BTreeMap::new();
+    let newest = recent
+        .iter()
+        .rfind(|event| event.kind == EventKind::ModuleStateChanged);
+    if let Some(newest) = newest {
+        follow(newest, |seq| journal.event(seq), &mut links);
+    }
+    let begin = story_begin(&recent);
+    let beside = recent
+        .iter()
+        .filter(|event| event.seq >= begin && tells(event.kind));
+    for event in beside.rev().take(BESIDE) {
+        links.insert(event.seq, event.clone());
+    }
+    while links.len() > LINKS {
+        links.pop_first();
+    }
+    Why {
+        module: module.module.clone(),
+        state: module.state,
+        chain: links.into_values().map(|event| link(&event)).collect(),
+        next: next(module, now),
+    }
+}
+
+/// Walks from `newest` to what led to it. A cause is always older, so the walk ends.
+fn follow(newest: &Event, find: impl Fn(u64) -> Option<Event>, links: &mut BTreeMap<u64, Event>) {
+    let mut event = newest.clone();
+    while links.len() < LINKS {
+        let cause = event.cause_seq.filter(|&cause| cause < event.seq);
+        links.insert(event.seq, event);
+        let Some(cause) = cause.and_then(&find) else {
+            return;
+        };
+        event = cause;
+    }
+}
+
+/// The story begins where the module last left a state in which nothing was about to happen.
+fn story_begin(recent: &[Event]) -> u64 {
+    let left = recent.iter().rfind(|event| {
+        event.kind == EventKind::ModuleStateChanged
+            && matches!(
+                event.payload.get("from").and_then(|from| from.as_str()),
+                Some("running" | "stopped" | "not_started" | "failed")
+            )
+    });
+    let Some(left) = left else {
+        return 0;
+    };
+    // The exit that made it leave comes just before.
+    left.cause_seq.map_or(left.seq, |cause| cause.min(left.seq))
+}
+
+/// Kinds that explain a state.
+fn tells(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::ModuleStateChanged
+            | EventKind::ModuleReady
+            | EventKind::ModuleExited
+            | EventKind::ModuleHealthChanged
+            | EventKind::ModuleDegraded
+            | EventKind::RecoveryStarted
+            | EventKind::RecoveryCompleted
+            | EventKind::RecoveryFailed
+            | EventKind::GroupExceeded
+    )
+}
+
+fn link(event: &Event) -> WhyLink {
+    WhyLink {
+        seq: event.seq,
+        at: event.at,
+        kind: event.kind,
+        module: event.module.clone(),
+        text: describe(event),
+    }
+}
+
+fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
+    let name = &module.module;
+    let at = module.next_attempt_at;
+    let when = at.map_or_else(String::new, |at| match at.0.saturating_sub(now.0) {
+        0 => " now".to_owned(),
+        ms => format!(" in {}", span(ms)),
+    });
+    let say = |text: String| Some(WhyNext { text, at });
+    match module.state {
+        State::Backoff => say(format!("{name} starts again{when}")),
+        State::Failed if at.is_some() => say(format!(
+            "{name} gets one more try{when}; start it now with `mainstay start {name}`"
+        )),
+        State::Failed => say(format!(
+            "nothing by itself; start it with `mainstay start {name}`"
+        )),
+        State::Waiting => say(match enumerate(&module.waiting_on) {
+            Some(needs) => {
+                let are = if module.waiting_on.len() > 1 {
+                    "are"
+                } else {
+                    "is"
+                };
+                format!("{name} starts when {needs} {are} ready")
+            }
+            None => format!("{name} starts when it is its turn{when}"),
+        }),
+        State::Starting => say(format!("{name} runs once it is ready")),
+        State::Stopping if module.wanted == Wanted::Up => {
+            say(format!("{name} starts again once it has stopped"))
+        }
+        State::Stopping => say(format!("{name} stays stopped once its process has ended")),
+        State::Stopped | State::NotStarted if module.wanted == Wanted::Down => say(format!(
+            "nothing by itself; start it with `mainstay start {name}`"
+        )),
+        // A task that is done, or a module that does what it should.
+        State::Stopped | State::NotStarted | State::Running => None,
+    }
+}

@@ -1,0 +1,457 @@
+//! The one thread that writes: takes what is queued, commits it as one batch, then publishes it.
+//! Owns the open database, the events that still have to be written and the reserved numbers.
+//! Never wakes without a reason: no timer runs while there is nothing to write.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, after, never, select};
+use mainstay_protocol::Timestamp;
+
+use super::draft::Entry;
+use super::intake::{Lost, RING};
+use super::store::{self, Store};
+use super::{Opening, Settings, Shared, retention, sequence};
+
+/// Events of one transaction.
+const BATCH: usize = 1024;
+/// Under load (more than one event a batch) commits are this far apart: they cost more than rows.
+const APART: Duration = Duration::from_millis(2);
+/// A batch this large needs no gathering.
+const LARGE: usize = 256;
+/// Events between two looks at the retention.
+const SWEEP_EVERY: usize = 1000;
+
+/// A request that is no event.
+#[derive(Debug)]
+pub(super) enum Control {
+    /// Write everything now; the answer says whether that worked.
+    Flush(Sender<bool>),
+    /// The same, then close the file and end.
+    Close(Sender<bool>),
+}
+
+/// What stands between the events and the disk.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Database(#[from] rusqlite::Error),
+    #[error("its numbers cannot be reserved in journal.seq: {0}")]
+    Numbers(#[source] io::Error),
+    #[error("the damaged file cannot be moved aside: {0}")]
+    Aside(#[source] io::Error),
+}
+
+enum Wake {
+    Queued(Arc<Entry>),
+    Asked(Control),
+    Again,
+    Ended,
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    queue: Receiver<Arc<Entry>>,
+    requests: Receiver<Control>,
+    directory: std::path::PathBuf,
+    settings: Settings,
+    store: Option<Store>,
+    /// Whether the database was opened before in this run.
+    opened_before: bool,
+    /// The first number of this run.
+    first: u64,
+    /// Numbers below are safe to commit: no later run begins below.
+    reserved: u64,
+    pending: VecDeque<Arc<Entry>>,
+    /// What was dropped from `pending`, counted, for the next gap record.
+    dropped: Option<Lost>,
+    /// Losses that are no matter of counting: a crash, a damaged or deleted file.
+    breaks: Vec<Lost>,
+    newest_at: Timestamp,
+    newest_mono_ns: u64,
+    backoff: Duration,
+    retry: Option<Receiver<Instant>>,
+    unswept: usize,
+    last_batch: usize,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        queue: Receiver<Arc<Entry>>,
+        requests: Receiver<Control>,
+        settings: Settings,
+        first: u64,
+        reserved: u64,
+    ) -> Writer {
+        Writer {
+            directory: shared
+                .database
+                .parent()
+                .unwrap_or(Path::new("."))
+                .to_owned(),
+            shared,
+            queue,
+            requests,
+            store: None,
+            opened_before: false,
+            first,
+            reserved,
+            pending: VecDeque::new(),
+            dropped: None,
+            breaks: Vec::new(),
+            newest_at: settings.now,
+            newest_mono_ns: settings.mono_ns,
+            backoff: settings.retry.0,
+            retry: None,
+            // The first batch is followed by a look at what the last run left.
+            unswept: SWEEP_EVERY,
+            last_batch: 0,
+            settings,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let _end = EndOfWriting(Arc::clone(&self.shared));
+        self.write(true);
+        loop {
+            match self.wait() {
+                Wake::Queued(entry) => {
+                    self.pending.push_back(entry);
+                    self.write(false);
+                }
+                Wake::Again => {
+                    self.retry = None;
+                    self.write(false);
+                }
+                Wake::Asked(Control::Flush(reply)) => {
+                    let done = self.write(true);
+                    let _ = reply.try_send(done);
+                }
+                Wake::Asked(Control::Close(reply)) => {
+                    let done = self.finish();
+                    let _ = reply.try_send(done);
+                    return;
+                }
+                Wake::Ended => {
+                    self.finish();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self) -> Wake {
+        if self.store.is_some() && (2..LARGE).contains(&self.last_batch) {
+            self.last_batch = 0;
+            select! {
+                recv(self.requests) -> asked => return asked.map_or(Wake::Ended, Wake::Asked),
+                default(APART) => {}
+            }
+        }
+        let never = never();
+        let retry = self.retry.as_ref().unwrap_or(&never);
+        select! {
+            recv(self.queue) -> entry => entry.map_or(Wake::Ended, Wake::Queued),
+            recv(self.requests) -> asked => asked.map_or(Wake::Ended, Wake::Asked),
+            recv(retry) -> _ => Wake::Again,
+        }
+    }
+
+    /// Writes what there is, unless a failed try is still to be waited out and `now` does not
+    /// insist. Answers whether nothing is left to write.
+    fn write(&mut self, now: bool) -> bool {
+        loop {
+            self.gather();
+            if self.retry.is_some() && !now {
+                break;
+            }
+            let mut result = self.try_to_write();
+            if result.as_ref().is_err_and(Failure::is_damage) {
+                result = self.begin_anew().and_then(|()| self.try_to_write());
+            }
+            if let Err(failure) = result {
+                self.trouble(&failure);
+                break;
+            }
+            self.all_is_well();
+            // What was lost meanwhile may have left no event behind that would wake us.
+            if !super::lock(&self.shared.intake).has_lost() {
+                break;
+            }
+        }
+        self.bound_pending();
+        self.pending.is_empty() && self.dropped.is_none()
+    }
+
+    /// Takes what is queued; more than one batch only as far as it was queued already.
+    fn gather(&mut self) {
+        let queued = self.queue.len();
+        self.pending.extend(self.queue.try_iter().take(queued));
+        if let Some(newest) = self.pending.back() {
+            self.newest_at = newest.event.at.max(self.newest_at);
+            self.newest_mono_ns = newest.mono_ns;
+        }
+        let (rest, lost) = super::lock(&self.shared.intake).take_lost(&self.queue);
+        self.pending.extend(rest);
+        if let Some(lost) = lost {
+            Lost::merge(&mut self.dropped, lost);
+        }
+    }
+
+    fn try_to_write(&mut self) -> Result<(), Failure> {
+        self.ensure_store()?;
+        self.last_batch = self.pending.len();
+        while !self.pending.is_empty() {
+            let count = self.pending.len().min(BATCH);
+            let batch: Vec<_> = self.pending.iter().take(count).map(Arc::clone).collect();
+            self.commit(&batch)?;
+            self.pending.drain(..count);
+            self.sweep_when_due()?;
+        }
+        self.write_gaps()
+    }
+
+    fn commit(&mut self, batch: &[Arc<Entry>]) -> Result<(), Failure> {
+        if let Some(last) = batch.last() {
+            self.reserve_beyond(last.event.seq)?;
+        }
+        if let Some(store) = &mut self.store {
+            store.insert(batch, &self.settings.boot)?;
+        }
+        self.unswept += batch.len();
+        super::lock(&self.shared.hub).publish(batch);
+        Ok(())
+    }
+
+    /// A committed number has to lie in a reserved block. The next block is reserved when half of
+    /// this one is used; failing then is no harm yet.
+    fn reserve_beyond(&mut self, seq: u64) -> Result<(), Failure> {
+        if seq + sequence::BLOCK / 2 < self.reserved {
+            return Ok(());
+        }
+        let reserved = seq + 1 + sequence::BLOCK;
+        match sequence::write(&self.directory, reserved, true) {
+            Ok(()) => self.reserved = reserved,
+            Err(error) if seq >= self.reserved => return Err(Failure::Numbers(error)),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Gap records come last: their numbers are behind everything that was queued.
+    fn write_gaps(&mut self) -> Result<(), Failure> {
+        while let Some(lost) = self.breaks.pop() {
+            self.write_gap(&lost)
+                .inspect_err(|_| self.breaks.push(lost))?;
+        }
+        if let Some(lost) = self.dropped.take() {
+            self.write_gap(&lost)
+                .inspect_err(|_| self.dropped = Some(lost))?;
+        }
+        Ok(())
+    }
+
+    fn write_gap(&mut self, lost: &Lost) -> Result<(), Failure> {
+        // What was appended since `gather` has smaller numbers and goes first.
+        let (mut batch, gap) = {
+            let mut intake = super::lock(&self.shared.intake);
+            let queued: Vec<_> = self.queue.try_iter().collect();
+            (queued, intake.number(lost.draft()))
+        };
+        self.pending.extend(batch.iter().map(Arc::clone));
+        batch.push(gap);
+        self.commit(&batch)?;
+        self.pending.clear();
+        Ok(())
+    }
+
+    fn ensure_store(&mut self) -> Result<(), Failure> {
+        if self.store.as_ref().is_some_and(|store| !store.is_there()) {
+            self.store = None;
+            self.broken_off("the journal was deleted; a new one was begun");
+        }
+        if self.shared.suspect.swap(false, Ordering::Relaxed)
+            && self.store.as_ref().is_some_and(|store| !store.is_sound())
+        {
+            return Err(Failure::damage());
+        }
+        if self.store.is_none() {
+            let store = Store::open(&self.shared.database)?;
+            let newest = store.newest()?;
+            self.store = Some(store);
+            self.shared.set_opening(Opening::Opened);
+            if !std::mem::replace(&mut self.opened_before, true) {
+                self.compare_with_last_run(newest);
+            }
+        }
+        Ok(())
+    }
+
+    /// The last run left either exactly the next number, or a block it did not use up.
+    fn compare_with_last_run(&mut self, newest: u64) {
+        if newest >= self.first {
+            // `journal.seq` was older than the database: a power cut or a copied file.
+            {
+                let mut intake = super::lock(&self.shared.intake);
+                intake.raise_above(newest);
+                self.pending.extend(self.queue.try_iter());
+            }
+            let (used, fresh) = std::mem::take(&mut self.pending)
+                .into_iter()
+                .partition::<VecDeque<_>, _>(|entry| entry.event.seq <= newest);
+            self.pending = fresh;
+            for entry in &used {
+                Lost::count_in(
+                    &mut self.dropped,
+                    entry,
+                    "their numbers had been used before",
+                );
+            }
+        } else if newest + 1 < self.first && self.breaks.is_empty() {
+            self.breaks.push(Lost {
+                count: None,
+                from: newest + 1,
+                to: self.first - 1,
+                at: self.settings.now,
+                mono_ns: self.settings.mono_ns,
+                text: if newest == 0 {
+                    "the journal was missing; a new one was begun".to_owned()
+                } else {
+                    "mainstay ended unexpectedly; what it had not written yet is missing".to_owned()
+                },
+            });
+        }
+    }
+
+    /// Moves the damaged database aside.
+    fn begin_anew(&mut self) -> Result<(), Failure> {
+        self.store = None;
+        let aside =
+            store::set_aside(&self.shared.database, self.newest_at).map_err(Failure::Aside)?;
+        let name = aside.file_name().unwrap_or_default().to_string_lossy();
+        tracing::warn!(aside = %aside.display(), "the journal was damaged and was moved aside");
+        self.broken_off(&format!(
+            "the journal was damaged and was moved to {name}; a new one was begun"
+        ));
+        Ok(())
+    }
+
+    fn broken_off(&mut self, text: &str) {
+        let committed = super::lock(&self.shared.hub).committed();
+        // One break is as good as many: the newest says how far nothing is left.
+        self.breaks.clear();
+        self.breaks.push(Lost {
+            count: None,
+            from: 1,
+            to: committed,
+            at: self.newest_at,
+            mono_ns: self.newest_mono_ns,
+            text: text.to_owned(),
+        });
+    }
+
+    fn all_is_well(&mut self) {
+        self.retry = None;
+        self.backoff = self.settings.retry.0;
+        if let Some(problem) = super::lock(&self.shared.problem).take() {
+            tracing::info!(problem, "the journal is written again");
+        }
+    }
+
+    fn trouble(&mut self, failure: &Failure) {
+        // A fresh connection is tried next: this one may hold a half-written log.
+        self.store = None;
+        if !self.opened_before {
+            self.shared.set_opening(Opening::Failed);
+        }
+        let text = format!(
+            "cannot write the journal {}: {failure}; the newest {RING} events are kept in memory \
+             and writing is tried again; free space or repair the file",
+            self.shared.database.display()
+        );
+        let news = super::lock(&self.shared.problem)
+            .replace(text.clone())
+            .as_ref()
+            != Some(&text);
+        if news {
+            tracing::warn!("{text}");
+        }
+        self.last_batch = 0;
+        if self.pending.is_empty() && self.dropped.is_none() {
+            self.retry = None;
+            return;
+        }
+        self.retry = Some(after(self.backoff));
+        self.backoff = (self.backoff * 2).min(self.settings.retry.1);
+    }
+
+    fn bound_pending(&mut self) {
+        while self.pending.len() > RING {
+            if let Some(entry) = self.pending.pop_front() {
+                Lost::count_in(
+                    &mut self.dropped,
+                    &entry,
+                    "the journal could not be written",
+                );
+            }
+        }
+    }
+
+    fn sweep_when_due(&mut self) -> Result<(), Failure> {
+        let Some(store) = self.store.as_mut().filter(|_| self.unswept >= SWEEP_EVERY) else {
+            return Ok(());
+        };
+        let retention = *super::lock(&self.shared.retention);
+        // One step a batch, until a step finds nothing more.
+        let more = retention::step(&mut store.connection, retention, self.newest_at)?;
+        self.unswept = if more { SWEEP_EVERY } else { 0 };
+        Ok(())
+    }
+
+    /// Writes what is left and closes; a clean end gives back the numbers that were not used.
+    fn finish(&mut self) -> bool {
+        let done = self.write(true);
+        let closed = self.store.take().is_some();
+        if done && closed {
+            let next = super::lock(&self.shared.intake).next();
+            // If this fails the next run begins with the next block and a gap record.
+            let _ = sequence::write(&self.directory, next, false);
+        }
+        done
+    }
+}
+
+impl Failure {
+    fn is_damage(&self) -> bool {
+        matches!(self, Failure::Database(error) if store::is_damage(error))
+    }
+
+    fn damage() -> Failure {
+        Failure::Database(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+            Some("a reader found the file damaged".to_owned()),
+        ))
+    }
+}
+
+/// However the thread ends, nobody waits for it any more, and `status` tells when it was a panic.
+struct EndOfWriting(Arc<Shared>);
+
+impl Drop for EndOfWriting {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text = "cannot write the journal: its writer died, a bug of mainstay; events stay \
+                        in memory until `mainstay upgrade` or a restart";
+            *super::lock(&self.0.problem) = Some(text.to_owned());
+        }
+        if *super::lock(&self.0.opening) == Opening::UnderWay {
+            self.0.set_opening(Opening::Failed);
+        }
+        super::lock(&self.0.hub).close();
+    }
+}
