@@ -1,0 +1,267 @@
+//! What can be typed: verbs, options, their help.
+//! Owns the words of the command line, which scripts rely on.
+//! Never reads the environment or a file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+use mainstay_protocol::EventKind;
+
+/// Keep it running, and be able to say why.
+#[derive(Debug, Parser)]
+#[command(name = "mainstay", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Which instance is meant.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Global {
+    /// Folder that holds mainstay.toml [default: $MAINSTAY_CONFIG, ./config, the user's]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) config: Option<PathBuf>,
+    /// Name of the instance, instead of the one its configuration gives it
+    #[arg(long, global = true)]
+    pub(crate) name: Option<String>,
+    /// Control socket of the instance [default: $MAINSTAY_CONTROL, or found by name]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Write a commented configuration with one example module
+    Init(Init),
+    /// Start everything, in the foreground or detached
+    Up(Up),
+    /// Stop everything in order and wait until it is gone
+    Down(Down),
+    /// Show the system and its modules, or one module
+    Status(Status),
+    /// Start modules and what they need
+    Start(Changed),
+    /// Stop modules and what needs them
+    Stop(Changed),
+    /// Restart modules
+    Restart(Changed),
+    /// Show what modules wrote
+    Logs(Logs),
+    /// Show what happened
+    Events(Events),
+    /// Explain why a module is as it is, and what happens next
+    Why(Why),
+    /// Show who depends on whom
+    Graph(Graph),
+    /// Check the configuration without running it
+    Check(Check),
+    /// Print completions for a shell
+    Completions(Completions),
+    /// The runtime itself, started by the holder
+    #[command(hide = true)]
+    Runtime(Runtime),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// Name of the instance [default: the name of the current folder]
+    pub(crate) instance: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Return as soon as everything runs, and leave it running
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Override one value of the configuration, for instance health.interval=10s
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// How long everything may take to start [default: mainstay.startup_timeout]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// How long everything may take to stop [default: mainstay.shutdown_timeout]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Show this one only
+    pub(crate) module: Option<String>,
+    /// Every module; with --json the list instead of the system
+    #[arg(long, conflicts_with = "module")]
+    pub(crate) all: bool,
+    /// Print the objects of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Changed {
+    /// The modules
+    #[arg(required = true, value_name = "MODULE")]
+    pub(crate) modules: Vec<String>,
+    /// Only say what would happen
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not wait until it has happened
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Print the objects of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// The modules; lines of several get their name in front
+    #[arg(required = true, value_name = "MODULE")]
+    pub(crate) modules: Vec<String>,
+    /// Go on with what they write from now on
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// So many of the newest lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub(crate) lines: usize,
+    /// Print the objects of the protocol, one a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on with what happens from now on
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only those after this number
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) since: Option<u64>,
+    /// Only of this kind; may be repeated
+    #[arg(long = "kind", value_name = "KIND", value_parser = event_kind())]
+    pub(crate) kinds: Vec<EventKind>,
+    /// Only of this module
+    #[arg(long)]
+    pub(crate) module: Option<String>,
+    /// So many of the newest [default: 100, and 10 when following]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Print the objects of the protocol, one a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn event_kind() -> impl TypedValueParser<Value = EventKind> {
+    PossibleValuesParser::new(EventKind::ALL.iter().map(|kind| kind.as_str()))
+        .try_map(|text| text.parse::<EventKind>())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Why {
+    /// The module
+    pub(crate) module: String,
+    /// Print the object of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Graph {
+    /// For Graphviz
+    #[arg(long, group = "form")]
+    pub(crate) dot: bool,
+    /// For Mermaid
+    #[arg(long, group = "form")]
+    pub(crate) mermaid: bool,
+    /// Print the object of the protocol
+    #[arg(long, group = "form")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Print the JSON schema of the configuration instead
+    #[arg(long)]
+    pub(crate) schema: bool,
+    /// Override one value of the configuration, for instance health.interval=10s
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Print the problems as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Runtime {
+    /// Override one value of the configuration, as given to `up`
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parsed(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_behind_the_verb() {
+        for line in ["mainstay --name app status", "mainstay status --name app"] {
+            let cli = parsed(line).expect(line);
+            assert_eq!(cli.global.name.as_deref(), Some("app"));
+        }
+    }
+
+    #[test]
+    fn wrong_lines_are_usage_errors() {
+        for line in [
+            "mainstay",
+            "mainstay stats",
+            "mainstay start",
+            "mainstay status storage --all",
+            "mainstay graph --dot --json",
+            "mainstay events --kind module.slept",
+            "mainstay down --timeout soon",
+        ] {
+            assert_eq!(parsed(line).expect_err(line).exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn kinds_and_durations_are_read() {
+        let cli = parsed("mainstay events --kind module.ready --kind journal.gap -n 5");
+        let Verb::Events(events) = cli.expect("parsed").verb else {
+            panic!("events")
+        };
+        assert_eq!(
+            events.kinds,
+            [EventKind::ModuleReady, EventKind::JournalGap]
+        );
+        let cli = parsed("mainstay down --timeout 1m30s");
+        let Verb::Down(down) = cli.expect("parsed").verb else {
+            panic!("down")
+        };
+        assert_eq!(down.timeout, Some(Duration::from_secs(90)));
+    }
+}

@@ -1,0 +1,236 @@
+//! One module in full: a readable block, one fact a line.
+//! Owns the labels.
+//! Never shows a line that says nothing.
+
+use std::fmt::Write;
+
+use mainstay_protocol::view::{LastExit, MemoryKind, Usage};
+use mainstay_protocol::words::{Rung, Wanted};
+use mainstay_protocol::{ModuleView, Timestamp};
+
+use super::human;
+use super::screen::Screen;
+use super::status::{health_colour, state_colour};
+
+pub(crate) fn render(module: &ModuleView, now: Timestamp, screen: Screen) -> String {
+    let mut out = String::new();
+    title(&mut out, module);
+    let mut state = String::new();
+    screen.paint(
+        &mut state,
+        state_colour(module.state),
+        module.state.as_str(),
+    );
+    let _ = write!(state, " for {}", human::since(module.since, now));
+    if let Some(cause) = module.cause {
+        let _ = write!(state, ", because: {cause}");
+    }
+    if module.wanted == Wanted::Down {
+        state.push_str(", not wanted");
+    }
+    line(&mut out, "state", &state);
+    let mut health = String::new();
+    screen.paint(
+        &mut health,
+        health_colour(module.health),
+        module.health.as_str(),
+    );
+    let _ = write!(health, ", score {} of 100", module.score);
+    line(&mut out, "health", &health);
+    facts(&mut out, module, now);
+    out
+}
+
+fn title(out: &mut String, module: &ModuleView) {
+    out.push_str(&human::clean(&module.module));
+    if !module.version.is_empty() {
+        let _ = write!(out, " {}", human::clean(&module.version));
+    }
+    if !module.description.is_empty() {
+        let _ = write!(out, " - {}", human::clean(&module.description));
+    }
+    out.push('\n');
+}
+
+fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
+    if let Some(text) = &module.status_text {
+        line(out, "says", &human::clean(text));
+    }
+    if let Some(pid) = module.pid {
+        line(
+            out,
+            "process",
+            &format!("{pid}, generation {}", module.generation),
+        );
+    }
+    if let Some(usage) = &module.usage {
+        line(out, "uses", &usage_text(usage));
+    }
+    line(
+        out,
+        "kind",
+        &format!(
+            "{}, {}, importance {}",
+            module.kind,
+            if module.required {
+                "required"
+            } else {
+                "optional"
+            },
+            module.importance
+        ),
+    );
+    line(out, "requires", &human::list(&module.requires));
+    line(out, "wants", &human::list(&module.wants));
+    line(out, "waits for", &human::list(&module.waiting_on));
+    line(out, "without", &human::list(&module.degraded));
+    if module.throttle.rung != Rung::None {
+        let throttle = &module.throttle;
+        line(
+            out,
+            "throttled",
+            &format!("{} (by {})", throttle.rung, throttle.mechanism),
+        );
+    }
+    if module.restarts > 0 || module.attempts > 0 {
+        let text = format!("{}, {} not paid back yet", module.restarts, module.attempts);
+        line(out, "restarts", &text);
+    }
+    if let Some(exit) = &module.last_exit {
+        let ago = human::since(exit.at, now);
+        line(out, "last exit", &format!("{}, {ago} ago", exit_text(exit)));
+    }
+    if let Some(at) = module.next_attempt_at {
+        line(
+            out,
+            "next try",
+            &format!("{} ({})", human::until(at, now), human::time(at)),
+        );
+    }
+    if module.output_dropped_bytes > 0 {
+        let lost = human::bytes(module.output_dropped_bytes);
+        line(
+            out,
+            "output",
+            &format!("{lost} were lost: the disk could not keep up"),
+        );
+    }
+}
+
+fn line(out: &mut String, label: &str, text: &str) {
+    if !text.is_empty() {
+        let _ = writeln!(out, "  {label:<10} {text}");
+    }
+}
+
+fn usage_text(usage: &Usage) -> String {
+    let kind = match usage.memory_kind {
+        MemoryKind::Rss => "rss",
+        MemoryKind::Pss => "pss",
+        MemoryKind::Cgroup => "cgroup",
+    };
+    let mut text = format!(
+        "{} of a core, {} ({kind}), processes: {}",
+        human::percent(usage.cpu_percent),
+        human::bytes(usage.memory_bytes),
+        usage.processes
+    );
+    for (what, count) in [("threads", usage.threads), ("files", usage.file_handles)] {
+        if let Some(count) = count {
+            let _ = write!(text, ", {what}: {count}");
+        }
+    }
+    text
+}
+
+/// How a run ended, in the runtime's words or, without them, in ours.
+pub(crate) fn exit_text(exit: &LastExit) -> String {
+    match (exit.text.is_empty(), exit.signal, exit.code) {
+        (false, ..) => human::clean(&exit.text).into_owned(),
+        (true, Some(signal), _) => format!("killed by signal {signal}"),
+        (true, None, Some(code)) => format!("exit code {code}"),
+        (true, None, None) => "ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// The protocol's own example of a method.
+    pub(crate) fn golden(method: &str) -> Value {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/protocol/golden");
+        let text = std::fs::read_to_string(format!("{folder}/{method}.json"));
+        serde_json::from_str(&text.expect("a golden file")).expect("JSON")
+    }
+
+    pub(crate) fn example() -> ModuleView {
+        serde_json::from_value(golden("module.get")["reply"]["result"].clone()).expect("a view")
+    }
+
+    #[test]
+    fn every_fact_has_its_line() {
+        let mut module = example();
+        module.throttle.rung = Rung::Cap;
+        let text = render(&module, Timestamp(1_795_000_000_223), Screen::default());
+        let expected = "\
+storage 1.0.0 - Keeps samples and scores
+  state      backoff for 100ms, because: exit
+  health     degraded, score 80 of 100
+  says       compacting
+  process    4711, generation 4
+  uses       1.5% of a core, 8.0 MiB (pss), processes: 1, threads: 3, files: 9
+  kind       service, required, importance normal
+  requires   event-bus
+  wants      metrics
+  waits for  event-bus
+  without    thumbnails
+  throttled  cap (by cgroup2)
+  restarts   3, 1 not paid back yet
+  last exit  exit code 1, 103ms ago
+  next try   in 300ms (2026-11-18 11:06:40.523Z)
+  output     512 B were lost: the disk could not keep up
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_says_nothing_is_left_out() {
+        let mut module = example();
+        (module.version, module.description) = (String::new(), String::new());
+        (module.status_text, module.pid, module.usage) = (None, None, None);
+        (module.requires, module.wants) = (Vec::new(), Vec::new());
+        (module.waiting_on, module.degraded) = (Vec::new(), Vec::new());
+        (
+            module.restarts,
+            module.attempts,
+            module.output_dropped_bytes,
+        ) = (0, 0, 0);
+        (module.last_exit, module.next_attempt_at, module.cause) = (None, None, None);
+        (module.wanted, module.required) = (Wanted::Down, false);
+        let text = render(&module, Timestamp(1_795_000_005_123), Screen::default());
+        let expected = "\
+storage
+  state      backoff for 5s, not wanted
+  health     degraded, score 80 of 100
+  kind       service, optional, importance normal
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_exit_without_words_gets_ours() {
+        let exit = |code, signal| {
+            exit_text(&LastExit {
+                code,
+                signal,
+                at: Timestamp(0),
+                text: String::new(),
+            })
+        };
+        assert_eq!(exit(Some(3), None), "exit code 3");
+        assert_eq!(exit(None, Some(9)), "killed by signal 9");
+        assert_eq!(exit(None, None), "ended");
+    }
+}

@@ -1,0 +1,228 @@
+//! `start`, `stop`, `restart`: ask, wait, say what came along and how it ended.
+//! Owns when a change counts as failed.
+//! Never tries again by itself: recovery is mainstay's business.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use mainstay_client::blocking::Client;
+use mainstay_protocol::ModuleView;
+use mainstay_protocol::method::{ChangeAction, ChangeParams, ChangeResult, name};
+use mainstay_protocol::words::{ExitCode, State};
+
+use super::args::{Changed, Global};
+use super::failure::Failure;
+use super::instance::Instance;
+use super::progress::Progress;
+use super::screen::{self, Screen};
+use super::status::state_colour;
+use super::table::Table;
+use super::{block, human};
+
+/// Which of the three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Start,
+    Stop,
+    Restart,
+}
+
+impl Change {
+    fn method(self) -> &'static str {
+        match self {
+            Change::Start => name::MODULE_START,
+            Change::Stop => name::MODULE_STOP,
+            Change::Restart => name::MODULE_RESTART,
+        }
+    }
+
+    fn doing(self) -> &'static str {
+        match self {
+            Change::Start => "starting",
+            Change::Stop => "stopping",
+            Change::Restart => "restarting",
+        }
+    }
+}
+
+/// One module after the other. One that fails does not hold the others; the first code counts.
+pub(crate) fn run(change: Change, args: &Changed, global: &Global) -> Result<ExitCode, Failure> {
+    let mut client = Instance::find(global)?.connect()?;
+    let screen = Screen::of_stdout();
+    let mut code = ExitCode::Ok;
+    let mut results = Vec::new();
+    for module in &args.modules {
+        let begun = Instant::now();
+        let ended = match ask(&mut client, change, module, args) {
+            Ok(result) => {
+                if !args.json {
+                    let took = begun.elapsed();
+                    screen::print(&render(&result, args, took, screen))?;
+                }
+                let failed = !args.dry_run && !args.no_wait && has_failed(&result.module);
+                results.push(result);
+                if failed {
+                    ExitCode::Failed
+                } else {
+                    ExitCode::Ok
+                }
+            }
+            Err(failure @ Failure::Client(mainstay_client::Error::Refused(_))) => failure.tell(),
+            Err(failure) => return Err(failure),
+        };
+        if code == ExitCode::Ok {
+            code = ended;
+        }
+    }
+    match (&results[..], args.json) {
+        (_, false) | ([], _) => {}
+        ([only], true) if args.modules.len() == 1 => screen::print_json(only)?,
+        (all, true) => screen::print_json(&all)?,
+    }
+    Ok(code)
+}
+
+fn ask(
+    client: &mut Client,
+    change: Change,
+    module: &str,
+    args: &Changed,
+) -> Result<ChangeResult, Failure> {
+    let wait = !args.no_wait && !args.dry_run;
+    let params = ChangeParams {
+        module: module.to_owned(),
+        dry_run: args.dry_run,
+        wait,
+    };
+    let _progress = Progress::start(format!("{} {}", change.doing(), human::clean(module)));
+    Ok(client.change(change.method(), &params)?)
+}
+
+fn has_failed(module: &ModuleView) -> bool {
+    matches!(module.state, State::Failed | State::Backoff)
+}
+
+fn render(result: &ChangeResult, args: &Changed, took: Duration, screen: Screen) -> String {
+    let mut out = String::new();
+    let mut table = Table::new(result.steps.len(), [false; 3]);
+    for step in &result.steps {
+        let action = action(step.action, args.dry_run);
+        let cells = [
+            Cow::Borrowed(action),
+            human::clean(&step.module),
+            human::clean(&step.reason),
+        ];
+        table.row(cells.map(|cell| (cell, None)));
+    }
+    table.render(&mut out, 2, screen);
+    if args.dry_run {
+        if result.steps.is_empty() {
+            out.push_str("nothing would happen\n");
+        }
+        return out;
+    }
+    let module = &result.module;
+    out.push_str(&human::clean(&module.module));
+    out.push_str(" is ");
+    screen.paint(&mut out, state_colour(module.state), module.state.as_str());
+    if let Some(pid) = module.pid {
+        out.push_str(&format!(" (pid {pid})"));
+    }
+    if !args.no_wait {
+        out.push_str(&format!(" after {}", human::span(took)));
+    }
+    if let (true, Some(exit)) = (has_failed(module), &module.last_exit) {
+        out.push_str(&format!(": {}", block::exit_text(exit)));
+        out.push_str(&format!(
+            "; `mainstay why {}` tells more",
+            human::clean(&module.module)
+        ));
+    }
+    out.push('\n');
+    out
+}
+
+fn action(action: ChangeAction, dry_run: bool) -> &'static str {
+    match (action, dry_run) {
+        (ChangeAction::Start, false) => "start",
+        (ChangeAction::Stop, false) => "stop",
+        (ChangeAction::Restart, false) => "restart",
+        (ChangeAction::Tell, false) => "tell",
+        (ChangeAction::Start, true) => "would start",
+        (ChangeAction::Stop, true) => "would stop",
+        (ChangeAction::Restart, true) => "would restart",
+        (ChangeAction::Tell, true) => "would tell",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::block::tests::golden;
+
+    fn result() -> ChangeResult {
+        let reply = golden("module.restart")["reply"]["result"].clone();
+        serde_json::from_value(reply).expect("a result")
+    }
+
+    fn changed(dry_run: bool, no_wait: bool) -> Changed {
+        Changed {
+            modules: vec!["storage".to_owned()],
+            dry_run,
+            no_wait,
+            json: false,
+        }
+    }
+
+    fn said(args: &Changed) -> String {
+        render(
+            &result(),
+            args,
+            Duration::from_millis(2500),
+            Screen::default(),
+        )
+    }
+
+    #[test]
+    fn steps_and_outcome_are_told() {
+        let expected = "  stop     analysis-engine  it requires storage
+  restart  storage          asked for
+  start    analysis-engine  it is wanted up
+  tell     metrics          it wants storage
+storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tells more
+";
+        assert_eq!(said(&changed(false, false)), expected);
+        assert!(said(&changed(false, true)).contains("storage is backoff (pid 4711): exit"));
+    }
+
+    #[test]
+    fn a_dry_run_says_would_and_no_outcome() {
+        let text = said(&changed(true, false));
+        assert!(
+            text.starts_with("  would stop     analysis-engine"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 4);
+        let nothing = ChangeResult {
+            steps: Vec::new(),
+            ..result()
+        };
+        let text = render(
+            &nothing,
+            &changed(true, false),
+            Duration::ZERO,
+            Screen::default(),
+        );
+        assert_eq!(text, "nothing would happen\n");
+    }
+
+    #[test]
+    fn only_given_up_or_backing_off_counts_as_failed() {
+        let mut module = result().module;
+        for state in State::ALL {
+            module.state = *state;
+            let failed = matches!(state.as_str(), "failed" | "backoff");
+            assert_eq!(has_failed(&module), failed, "{state}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Why a verb ended badly, and with which exit code.
+//! Owns the way from an error to a sentence on stderr and a number for scripts.
+//! Never prints anything for a reader that has gone away.
+
+use std::io::ErrorKind;
+
+use mainstay_client::Error as ClientError;
+use mainstay_protocol::RefusalCode;
+use mainstay_protocol::words::ExitCode;
+
+use super::instance::Problem;
+
+/// What ends a verb before its time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The instance cannot be told from the configuration.
+    #[error(transparent)]
+    Instance(#[from] Problem),
+    /// Nobody listens; `holder` is what the holder left written, if anything.
+    #[error(
+        "cannot reach mainstay '{name}': nothing listens on {path}; start it with `mainstay up`\
+         {holder}"
+    )]
+    NotRunning {
+        name: String,
+        path: String,
+        holder: String,
+    },
+    /// The connection or the call failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The terminal, pipe or file we print to.
+    #[error("cannot write the output: {0}")]
+    Output(std::io::Error),
+    /// Any other, with its own code.
+    #[error("{message}")]
+    Other { code: ExitCode, message: String },
+}
+
+impl Failure {
+    pub(crate) fn new(code: ExitCode, message: impl Into<String>) -> Failure {
+        Failure::Other {
+            code,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn code(&self) -> ExitCode {
+        match self {
+            Failure::Instance(_) => ExitCode::Configuration,
+            Failure::NotRunning { .. } => ExitCode::NotRunning,
+            Failure::Client(error) => client_code(error),
+            Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::Ok,
+            Failure::Output(_) => ExitCode::Failed,
+            Failure::Other { code, .. } => *code,
+        }
+    }
+
+    /// Says it on stderr and returns the exit code. A closed pipe (`| head`) is no failure.
+    pub(crate) fn tell(&self) -> ExitCode {
+        let closed = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
+        let quiet = matches!(self, Failure::Output(error) if closed(error));
+        if !quiet {
+            super::screen::complain(&self.to_string());
+        }
+        self.code()
+    }
+}
+
+fn client_code(error: &ClientError) -> ExitCode {
+    match error {
+        ClientError::NotRunning { .. } | ClientError::Closed { .. } => ExitCode::NotRunning,
+        ClientError::Refused(refusal) => match refusal.data.code {
+            RefusalCode::InvalidConfig => ExitCode::Configuration,
+            RefusalCode::Timeout | RefusalCode::Internal => ExitCode::Failed,
+            _ => ExitCode::Refused,
+        },
+        _ => ExitCode::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_protocol::Refusal;
+
+    #[test]
+    fn each_failure_has_the_code_the_documents_name() {
+        let refused =
+            |code| Failure::from(ClientError::from(Refusal::new(code, "cannot do this"))).code();
+        assert_eq!(refused(RefusalCode::UnknownModule), ExitCode::Refused);
+        assert_eq!(refused(RefusalCode::NotPermitted), ExitCode::Refused);
+        assert_eq!(refused(RefusalCode::InvalidConfig), ExitCode::Configuration);
+        assert_eq!(refused(RefusalCode::Timeout), ExitCode::Failed);
+        let closed = ClientError::Closed { path: "x".into() };
+        assert_eq!(Failure::from(closed).code(), ExitCode::NotRunning);
+        let pipe = Failure::Output(ErrorKind::BrokenPipe.into());
+        assert_eq!((pipe.tell(), pipe.code()), (ExitCode::Ok, ExitCode::Ok));
+        assert_eq!(
+            Failure::Output(ErrorKind::StorageFull.into()).code(),
+            ExitCode::Failed
+        );
+    }
+}

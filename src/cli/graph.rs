@@ -1,0 +1,175 @@
+//! `graph`: who depends on whom, as text by waves, for Graphviz or for Mermaid.
+//! Owns the three forms.
+//! Never orders anything: modules and edges come in the order mainstay gives.
+
+use std::fmt::Write;
+
+use mainstay_protocol::method::{Graph, GraphEdge, GraphNode};
+use mainstay_protocol::words::ExitCode;
+
+use super::args::{self, Global};
+use super::failure::Failure;
+use super::human;
+use super::instance::Instance;
+use super::screen::{self, Screen};
+use super::status::state_colour;
+
+pub(crate) fn run(args: &args::Graph, global: &Global) -> Result<ExitCode, Failure> {
+    let graph = Instance::find(global)?.connect()?.graph()?;
+    if args.json {
+        screen::print_json(&graph)?;
+    } else if args.dot {
+        screen::print(&dot(&graph))?;
+    } else if args.mermaid {
+        screen::print(&mermaid(&graph))?;
+    } else {
+        screen::print(&tree(&graph, Screen::of_stdout()))?;
+    }
+    Ok(ExitCode::Ok)
+}
+
+/// Waves one below the other; under each module what it needs.
+fn tree(graph: &Graph, screen: Screen) -> String {
+    let mut out = String::new();
+    let waves = graph
+        .modules
+        .iter()
+        .map(|node| node.wave)
+        .max()
+        .map_or(0, |last| last + 1);
+    for wave in 0..waves {
+        let _ = writeln!(out, "wave {wave}");
+        for node in graph.modules.iter().filter(|node| node.wave == wave) {
+            let _ = write!(out, "  {}", human::clean(&node.module));
+            if let Some(state) = node.state {
+                out.push_str(" (");
+                screen.paint(&mut out, state_colour(state), state.as_str());
+                out.push(')');
+            }
+            out.push('\n');
+            for edge in graph.edges.iter().filter(|edge| edge.from == node.module) {
+                let word = if edge.hard { "requires" } else { "wants" };
+                let _ = writeln!(out, "    {word} {}{}", human::clean(&edge.to), until(edge));
+            }
+        }
+    }
+    out
+}
+
+/// Ready is what everybody expects and is not said.
+fn until(edge: &GraphEdge) -> String {
+    match edge.until.as_str() {
+        "ready" => String::new(),
+        other => format!(", {}", human::clean(other)),
+    }
+}
+
+fn dot(graph: &Graph) -> String {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
+    let mut out = String::from("digraph mainstay {\n  rankdir = BT;\n  node [shape = box];\n");
+    for node in &graph.modules {
+        let _ = writeln!(out, "  {};", quoted(&node.module));
+    }
+    for edge in &graph.edges {
+        let style = if edge.hard { "solid" } else { "dashed" };
+        let (from, to, label) = (quoted(&edge.from), quoted(&edge.to), quoted(&edge.until));
+        let _ = writeln!(out, "  {from} -> {to} [style = {style}, label = {label}];");
+    }
+    out.push_str("}\n");
+    out
+}
+
+fn mermaid(graph: &Graph) -> String {
+    let mut out = String::from("graph BT\n");
+    let number = |name: &str| graph.modules.iter().position(|node| node.module == name);
+    for (n, GraphNode { module, .. }) in graph.modules.iter().enumerate() {
+        let _ = writeln!(out, "  m{n}[\"{}\"]", module.replace('"', "#quot;"));
+    }
+    for edge in &graph.edges {
+        if let (Some(from), Some(to)) = (number(&edge.from), number(&edge.to)) {
+            let arrow = if edge.hard { "-->" } else { "-.->" };
+            let _ = writeln!(out, "  m{from} {arrow}|{}| m{to}", edge.until);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mainstay_protocol::words::State;
+
+    fn graph() -> Graph {
+        let node = |module: &str, wave, state| GraphNode {
+            module: module.to_owned(),
+            wave,
+            state,
+        };
+        let edge = |from: &str, to: &str, hard, until: &str| GraphEdge {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            hard,
+            until: until.to_owned(),
+        };
+        Graph {
+            modules: vec![
+                node("event-bus", 0, Some(State::Running)),
+                node("migrate", 0, None),
+                node("storage", 1, Some(State::Waiting)),
+            ],
+            edges: vec![
+                edge("storage", "event-bus", true, "ready"),
+                edge("storage", "migrate", false, "completed"),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_tree_goes_by_waves() {
+        let expected = "\
+wave 0
+  event-bus (running)
+  migrate
+wave 1
+  storage (waiting)
+    requires event-bus
+    wants migrate, completed
+";
+        assert_eq!(tree(&graph(), Screen::default()), expected);
+        let empty = Graph {
+            modules: Vec::new(),
+            edges: Vec::new(),
+        };
+        assert_eq!(tree(&empty, Screen::default()), "");
+    }
+
+    #[test]
+    fn graphviz_gets_a_digraph() {
+        let mut graph = graph();
+        graph.modules[1].module = "a \"b\"".to_owned();
+        let expected = r#"digraph mainstay {
+  rankdir = BT;
+  node [shape = box];
+  "event-bus";
+  "a \"b\"";
+  "storage";
+  "storage" -> "event-bus" [style = solid, label = "ready"];
+  "storage" -> "migrate" [style = dashed, label = "completed"];
+}
+"#;
+        assert_eq!(dot(&graph), expected);
+    }
+
+    #[test]
+    fn mermaid_gets_numbered_nodes() {
+        let expected = "\
+graph BT
+  m0[\"event-bus\"]
+  m1[\"migrate\"]
+  m2[\"storage\"]
+  m2 -->|ready| m0
+  m2 -.->|completed| m1
+";
+        assert_eq!(mermaid(&graph()), expected);
+    }
+}

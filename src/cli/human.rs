@@ -1,0 +1,134 @@
+//! Durations, times, sizes and foreign text as people read them.
+//! Owns the spelling of quantities in every verb.
+//! Never lets a control character of a module reach the terminal.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use mainstay_protocol::Timestamp;
+
+/// The two largest units: `850ms`, `12s`, `3m 5s`, `2h 3m`, `4d 1h`.
+pub(crate) fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    let two = |large: u64, l: &str, small: u64, s: &str| match small {
+        0 => format!("{large}{l}"),
+        _ => format!("{large}{l} {small}{s}"),
+    };
+    match seconds {
+        0 => format!("{}ms", span.as_millis()),
+        1..60 => format!("{seconds}s"),
+        60..3600 => two(seconds / 60, "m", seconds % 60, "s"),
+        3600..86400 => two(seconds / 3600, "h", seconds / 60 % 60, "m"),
+        _ => two(seconds / 86400, "d", seconds / 3600 % 24, "h"),
+    }
+}
+
+/// How long ago; a time to come is no time ago.
+pub(crate) fn since(at: Timestamp, now: Timestamp) -> String {
+    span(Duration::from_millis(now.0.saturating_sub(at.0)))
+}
+
+/// How long until; a time that has passed is now.
+pub(crate) fn until(at: Timestamp, now: Timestamp) -> String {
+    match at.0.saturating_sub(now.0) {
+        0 => "now".to_owned(),
+        left => format!("in {}", span(Duration::from_millis(left))),
+    }
+}
+
+/// `2026-11-20 12:00:00.123Z`.
+pub(crate) fn time(at: Timestamp) -> String {
+    at.to_string().replacen('T', " ", 1)
+}
+
+/// `512 B`, `1.5 KiB`, `12.0 MiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let exponent = (count.ilog2() / 10).min(6);
+    let tenths = (u128::from(count) * 10) >> (10 * exponent);
+    format!(
+        "{}.{} {}",
+        tenths / 10,
+        tenths % 10,
+        units[exponent as usize - 1]
+    )
+}
+
+/// `12.5%` of one core.
+pub(crate) fn percent(share: f64) -> String {
+    format!("{share:.1}%")
+}
+
+/// Text from outside on one line: control characters become spaces.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        Cow::Owned(
+            text.chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect(),
+        )
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// `a, b and c`, or nothing.
+pub(crate) fn list(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => clean(only).into_owned(),
+        [first @ .., last] => format!("{} and {}", clean(&first.join(", ")), clean(last)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_keep_their_two_largest_units() {
+        let said = |ms| span(Duration::from_millis(ms));
+        assert_eq!(said(0), "0ms");
+        assert_eq!(said(999), "999ms");
+        assert_eq!(said(1_999), "1s");
+        assert_eq!(said(60_000), "1m");
+        assert_eq!(said(185_000), "3m 5s");
+        assert_eq!(said(7_380_000), "2h 3m");
+        assert_eq!(said(349_200_000), "4d 1h");
+    }
+
+    #[test]
+    fn times_count_from_now_in_both_directions() {
+        let (early, late) = (Timestamp(1_795_000_000_123), Timestamp(1_795_000_090_123));
+        assert_eq!(since(early, late), "1m 30s");
+        assert_eq!(since(late, early), "0ms");
+        assert_eq!(until(late, early), "in 1m 30s");
+        assert_eq!(until(early, late), "now");
+        assert_eq!(time(early), "2026-11-18 11:06:40.123Z");
+    }
+
+    #[test]
+    fn sizes_have_one_decimal_and_never_overflow() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1024), "1.0 KiB");
+        assert_eq!(bytes(1_572_864), "1.5 MiB");
+        assert_eq!(bytes(u64::MAX), "15.9 EiB");
+    }
+
+    #[test]
+    fn control_characters_do_not_pass() {
+        assert_eq!(clean("a\x1b[31mb\nc"), "a [31mb c");
+        assert_eq!(clean("plain ü"), "plain ü");
+    }
+
+    #[test]
+    fn lists_read_as_sentences() {
+        let names = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(list(&names), "a, b and c");
+        assert_eq!(list(&names[..1]), "a");
+        assert_eq!(list(&[]), "");
+    }
+}

@@ -1,0 +1,177 @@
+//! `init`: a commented configuration with one example module that runs as it is.
+//! Owns the text of the first configuration a person sees.
+//! Never overwrites a file.
+
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use mainstay_protocol::words::ExitCode;
+
+use super::args::{Global, Init};
+use super::failure::Failure;
+use super::screen;
+
+pub(crate) fn run(args: &Init, global: &Global) -> Result<ExitCode, Failure> {
+    let folder = global
+        .config
+        .clone()
+        .unwrap_or_else(|| PathBuf::from("config"));
+    let here = std::env::current_dir().unwrap_or_default();
+    let folder_name = here
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let name = args
+        .instance
+        .as_ref()
+        .or(global.name.as_ref())
+        .or(folder_name.as_ref());
+    let path = write(&folder, &usable(name.map_or("", String::as_str)))?;
+    screen::print(&format!(
+        "wrote {}; `mainstay up` runs it, `mainstay status` shows it\n",
+        path.display()
+    ))?;
+    Ok(ExitCode::Ok)
+}
+
+fn write(folder: &Path, name: &str) -> Result<PathBuf, Failure> {
+    let path = folder.join("mainstay.toml");
+    let failed = |error: std::io::Error| {
+        let why = match error.kind() {
+            ErrorKind::AlreadyExists => {
+                "it is there already; edit it, or name another folder with --config".to_owned()
+            }
+            _ => error.to_string(),
+        };
+        Failure::new(
+            ExitCode::Failed,
+            format!("cannot write {}: {why}", path.display()),
+        )
+    };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let mut file = std::fs::File::create_new(&path).map_err(failed)?;
+    file.write_all(text(name).as_bytes()).map_err(failed)?;
+    Ok(path)
+}
+
+/// A name that may stand in paths: lower-case letters, digits, dashes.
+fn usable(name: &str) -> String {
+    let dashed: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    let words: Vec<&str> = dashed.split('-').filter(|word| !word.is_empty()).collect();
+    let joined: String = words.join("-").chars().take(40).collect();
+    match joined.trim_end_matches('-') {
+        "" => "mainstay".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+/// Says the time every five seconds, with what every system has.
+const COMMAND: &str = if cfg!(windows) {
+    r#"["powershell", "-NoProfile", "-Command", "while ($true) { Get-Date; Start-Sleep 5 }"]"#
+} else {
+    r#"["/bin/sh", "-c", "while :; do date; sleep 5; done"]"#
+};
+
+fn text(name: &str) -> String {
+    format!(
+        r#"# What runs here, and how it is kept running. `mainstay check` reads this file without
+# running it; a saved change is applied while everything runs, a wrong one changes nothing.
+
+[mainstay]
+name = "{name}"                   # names the control socket and the state folder
+# shutdown_timeout = "30s"        # everything together; shared out in reverse order
+
+# Defaults of every module.
+# [health]
+# interval = "30s"
+# [recovery]
+# max_attempts = 3                # quick restarts before it is given up for a while
+# window = "5m"
+
+# One table for each program. This one says the time every five seconds:
+# `mainstay logs clock` shows it, `mainstay why clock` explains what happened to it.
+[module.clock]
+description = "Says the time"
+command = {COMMAND}
+# env = {{ RUST_LOG = "info" }}
+# requires = ["another-module"]   # waits until that one is ready
+# ready = {{ tcp = "127.0.0.1:9000" }}   # or notify = true, settle = "1s", exec = ["cmd"], ...
+# required = false                # without it the system is degraded, never critical
+# [module.clock.limits]
+# cpu_percent = 50.0              # of one core
+# memory_mb = 256
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_valid_and_its_command_exists() {
+        let file: toml::Table = text("app").parse().expect("valid");
+        assert_eq!(file["mainstay"]["name"].as_str(), Some("app"));
+        let command = file["module"]["clock"]["command"]
+            .as_array()
+            .expect("a list");
+        assert!(cfg!(windows) || Path::new(command[0].as_str().expect("text")).exists());
+    }
+
+    #[test]
+    fn its_comments_are_valid_once_they_are_uncommented() {
+        let examples: String = text("app")
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|rest| is_example(rest))
+                    .unwrap_or(line)
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        let file: toml::Table = examples.parse().expect("valid");
+        assert_eq!(
+            file["module"]["clock"]["limits"]["memory_mb"].as_integer(),
+            Some(256)
+        );
+        assert_eq!(file["recovery"]["window"].as_str(), Some("5m"));
+    }
+
+    fn is_example(text: &str) -> bool {
+        text.starts_with('[')
+            || text
+                .split_once(" = ")
+                .is_some_and(|(key, _)| !key.contains(' '))
+    }
+
+    #[test]
+    fn nothing_is_overwritten() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("deep/config");
+        let path = write(&folder, "app").expect("written");
+        let before = std::fs::read(&path).expect("there");
+        let failure = write(&folder, "other").expect_err("there already");
+        assert!(
+            failure.to_string().contains("it is there already"),
+            "{failure}"
+        );
+        assert_eq!(std::fs::read(&path).expect("there"), before);
+    }
+
+    #[test]
+    fn names_are_made_usable() {
+        assert_eq!(usable("My App (2)"), "my-app-2");
+        assert_eq!(usable("skelly-jelly"), "skelly-jelly");
+        assert_eq!(usable("-ü-"), "mainstay");
+        assert_eq!(usable(""), "mainstay");
+        assert!(usable(&"a-".repeat(50)).len() <= 40);
+    }
+}

@@ -1,0 +1,291 @@
+//! Which instance is meant, and where its control socket is.
+//! Owns the order of the places it is looked for in, and two keys of the configuration.
+//! Never validates a configuration: a file that is broken elsewhere still tells its name.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mainstay_client::blocking::Client;
+use mainstay_client::{Error as ClientError, locate};
+use mainstay_protocol::PROTOCOL;
+use mainstay_protocol::method::Hello;
+use serde::Deserialize;
+
+use super::args::Global;
+use super::failure::Failure;
+
+/// The file a configuration folder must hold.
+const FILE: &str = "mainstay.toml";
+const DEFAULT_NAME: &str = "mainstay";
+/// How long hello may take: a runtime that is being restarted is back by then.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An instance that may or may not run.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Instance {
+    pub(crate) name: String,
+    pub(crate) socket: PathBuf,
+}
+
+/// Why the instance cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
+    #[error("cannot find {FILE} in {}; name another folder with --config", .0.display())]
+    NoFile(PathBuf),
+    #[error("cannot read {}: {source}; name the instance with --name", path.display())]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("cannot read [mainstay] in {}: {text}; name the instance with --name", path.display())]
+    Parse { path: PathBuf, text: String },
+    #[error(
+        "cannot find the control socket: runtime_dir \"{0}\" uses a variable that only the \
+         running mainstay knows; name the socket with --socket"
+    )]
+    Variable(String),
+    #[error(transparent)]
+    Locate(ClientError),
+}
+
+/// The two keys of `[mainstay]` that say where an instance is.
+#[derive(Debug, Default, Deserialize)]
+struct Head {
+    name: Option<String>,
+    runtime_dir: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    mainstay: Head,
+}
+
+/// What surrounds the process: its variables and folders.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) variable: &'a dyn Fn(&str) -> Option<OsString>,
+    pub(crate) current: PathBuf,
+    pub(crate) user_config: Option<PathBuf>,
+}
+
+impl Instance {
+    /// Finds the instance the options, the environment or the configuration mean.
+    pub(crate) fn find(global: &Global) -> Result<Instance, Problem> {
+        with_surroundings(|around| Instance::find_in(global, around))
+    }
+
+    fn find_in(global: &Global, around: &Surroundings<'_>) -> Result<Instance, Problem> {
+        let control = (around.variable)("MAINSTAY_CONTROL").map(PathBuf::from);
+        if let Some(socket) = global.socket.clone().or(control) {
+            let folder = socket.parent().and_then(Path::file_name);
+            let folder = folder.map(|name| name.to_string_lossy().into_owned());
+            let name = global
+                .name
+                .clone()
+                .or(folder)
+                .unwrap_or_else(|| DEFAULT_NAME.to_owned());
+            return Ok(Instance { name, socket });
+        }
+        // A name given alone means that instance, whatever is configured here.
+        let folder = match &global.name {
+            Some(_) if global.config.is_none() => None,
+            _ => config_folder_in(global, around)?,
+        };
+        let mut head = folder
+            .as_deref()
+            .map_or_else(|| Ok(Head::default()), read_head)?;
+        let text = |key| (around.variable)(key).and_then(|value| value.into_string().ok());
+        head.name = text("MAINSTAY__MAINSTAY__NAME").or(head.name);
+        head.runtime_dir = text("MAINSTAY__MAINSTAY__RUNTIME_DIR").or(head.runtime_dir);
+        let name = global
+            .name
+            .clone()
+            .or(head.name)
+            .unwrap_or_else(|| DEFAULT_NAME.to_owned());
+        let project = folder
+            .as_deref()
+            .and_then(Path::parent)
+            .unwrap_or(&around.current);
+        let runtime_dir = match head.runtime_dir {
+            Some(dir) => expand(&dir, project)?,
+            None => locate::runtime_dir(&name).map_err(Problem::Locate)?,
+        };
+        Ok(Instance {
+            name,
+            socket: locate::control_socket(&runtime_dir),
+        })
+    }
+
+    /// Connects to it. When nothing listens, says what its holder last wrote.
+    pub(crate) fn connect(&self) -> Result<Client, Failure> {
+        let hello = Hello {
+            client: concat!("mainstay-cli ", env!("CARGO_PKG_VERSION")).to_owned(),
+            protocol: PROTOCOL,
+            token: None,
+        };
+        match Client::connect_as(&self.socket, &hello, PATIENCE) {
+            Ok(client) => Ok(client.with_timeout(mainstay_client::CALL_TIMEOUT)),
+            Err(ClientError::NotRunning { path }) => Err(Failure::NotRunning {
+                name: self.name.clone(),
+                holder: holder_note(&path).unwrap_or_default(),
+                path: path.display().to_string(),
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The configuration folder the options and the environment mean; None when there is none.
+pub(crate) fn config_folder(global: &Global) -> Result<Option<PathBuf>, Problem> {
+    with_surroundings(|around| config_folder_in(global, around))
+}
+
+fn with_surroundings<T>(find: impl FnOnce(&Surroundings<'_>) -> T) -> T {
+    let dirs = directories::ProjectDirs::from("", "", "mainstay");
+    find(&Surroundings {
+        variable: &|name| std::env::var_os(name).filter(|value| !value.is_empty()),
+        current: std::env::current_dir().unwrap_or_default(),
+        user_config: dirs.map(|dirs| dirs.config_dir().to_owned()),
+    })
+}
+
+fn config_folder_in(
+    global: &Global,
+    around: &Surroundings<'_>,
+) -> Result<Option<PathBuf>, Problem> {
+    let asked = (around.variable)("MAINSTAY_CONFIG").map(PathBuf::from);
+    if let Some(folder) = global.config.clone().or(asked) {
+        let folder = around.current.join(folder);
+        return if folder.join(FILE).is_file() {
+            Ok(Some(folder))
+        } else {
+            Err(Problem::NoFile(folder))
+        };
+    }
+    let usual = [
+        Some(around.current.join("config")),
+        around.user_config.clone(),
+    ];
+    Ok(usual
+        .into_iter()
+        .flatten()
+        .find(|folder| folder.join(FILE).is_file()))
+}
+
+/// Reads the two keys from mainstay.toml and then conf.d, where later files win.
+fn read_head(folder: &Path) -> Result<Head, Problem> {
+    let mut head = read_file(&folder.join(FILE))?;
+    let mut parts: Vec<PathBuf> = std::fs::read_dir(folder.join("conf.d"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
+        .collect();
+    parts.sort();
+    for path in parts {
+        let later = read_file(&path)?;
+        head.name = later.name.or(head.name);
+        head.runtime_dir = later.runtime_dir.or(head.runtime_dir);
+    }
+    Ok(head)
+}
+
+fn read_file(path: &Path) -> Result<Head, Problem> {
+    let text = std::fs::read_to_string(path).map_err(|source| Problem::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let whole = toml::from_str::<File>(&text);
+    // Someone who is editing the file still wants to see the status of what runs.
+    let file = whole.or_else(|error| toml::from_str(head_alone(&text)).map_err(|_| error));
+    file.map(|file| file.mainstay)
+        .map_err(|error| Problem::Parse {
+            path: path.to_owned(),
+            text: error.message().to_owned(),
+        })
+}
+
+/// The text of the `[mainstay]` table: from its header to the next one.
+fn head_alone(text: &str) -> &str {
+    let mut offset = 0;
+    let mut from = None;
+    for line in text.split_inclusive('\n') {
+        let start = line.trim_start();
+        match from {
+            None if start.starts_with("[mainstay]") => from = Some(offset),
+            Some(from) if start.starts_with('[') => return &text[from..offset],
+            _ => {}
+        }
+        offset += line.len();
+    }
+    from.map_or("", |from| &text[from..])
+}
+
+/// Relative folders stand in the project: the folder that holds the configuration folder.
+fn expand(dir: &str, project: &Path) -> Result<PathBuf, Problem> {
+    let expanded = dir.replace("${project}", &project.to_string_lossy());
+    if expanded.contains("${") {
+        return Err(Problem::Variable(dir.to_owned()));
+    }
+    Ok(project.join(expanded))
+}
+
+/// What `holder.json` beside the socket says: a holder that lives, or one that died.
+fn holder_note(socket: &Path) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Holder {
+        pid: i32,
+        runtime_pid: Option<i32>,
+        state: String,
+        #[serde(default)]
+        restarts: u64,
+        since: Option<serde_json::Value>,
+    }
+    let text = std::fs::read(socket.parent()?.join("holder.json")).ok()?;
+    let holder: Holder = serde_json::from_slice(&text).ok()?;
+    let lives = if lives(holder.pid) {
+        ""
+    } else {
+        ", which is gone"
+    };
+    let since = match holder.since {
+        Some(serde_json::Value::String(since)) => format!(" since {since}"),
+        Some(since) if !since.is_null() => format!(" since {since}"),
+        _ => String::new(),
+    };
+    let runtime = match holder.runtime_pid {
+        Some(pid) if pid > 0 => format!("runtime {pid}"),
+        _ => "no runtime".to_owned(),
+    };
+    Some(format!(
+        "\nits holder (pid {}{lives}) last wrote: {}{since}, {runtime}, restarted {} times",
+        holder.pid,
+        super::human::clean(&holder.state),
+        holder.restarts
+    ))
+}
+
+/// Whether a process of this number exists, a dead one that nobody collected not counted.
+#[cfg(unix)]
+pub(crate) fn lives(pid: i32) -> bool {
+    if pid <= 0 {
+        return false;
+    }
+    let dead = std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.starts_with(" Z"))
+    });
+    let asked = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
+    !dead && asked != Err(nix::errno::Errno::ESRCH)
+}
+
+#[cfg(not(unix))]
+pub(crate) fn lives(_pid: i32) -> bool {
+    true
+}
+
+#[cfg(test)]
+#[path = "instance_tests.rs"]
+mod tests;

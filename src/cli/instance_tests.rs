@@ -1,0 +1,214 @@
+//! Finding the instance: every place, in its order, on folders of the test's own.
+//! Owns nothing beyond its temporary folders.
+//! Never reads this process's environment.
+
+use super::*;
+
+struct Place {
+    folder: tempfile::TempDir,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place {
+            folder: tempfile::tempdir().expect("a folder"),
+            variables: Vec::new(),
+        }
+    }
+
+    fn file(self, path: &str, text: &str) -> Place {
+        let path = self.folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("created");
+        std::fs::write(path, text).expect("written");
+        self
+    }
+
+    fn variable(mut self, name: &'static str, value: &str) -> Place {
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+
+    fn find(&self, global: &Global) -> Result<Instance, Problem> {
+        let find = |name: &str| {
+            self.variables
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| value.into())
+        };
+        let around = Surroundings {
+            variable: &find,
+            current: self.folder.path().to_owned(),
+            user_config: Some(self.folder.path().join("user")),
+        };
+        Instance::find_in(global, &around)
+    }
+
+    fn name(&self, global: &Global) -> String {
+        self.find(global).expect("found").name
+    }
+
+    fn socket(&self) -> String {
+        let socket = self.find(&Global::default()).expect("found").socket;
+        let below = socket.strip_prefix(self.folder.path()).unwrap_or(&socket);
+        below.display().to_string()
+    }
+}
+
+fn config(dir: &str) -> Global {
+    Global {
+        config: Some(dir.into()),
+        ..Global::default()
+    }
+}
+
+fn named(name: &str) -> Global {
+    Global {
+        name: Some(name.to_owned()),
+        ..Global::default()
+    }
+}
+
+#[test]
+fn the_configuration_folder_is_looked_for_in_its_order() {
+    let place = Place::new();
+    assert_eq!(place.name(&Global::default()), "mainstay");
+    let place = place.file("user/mainstay.toml", "[mainstay]\nname = 'user'");
+    assert_eq!(place.name(&Global::default()), "user");
+    let place = place.file("config/mainstay.toml", "[mainstay]\nname = 'here'");
+    assert_eq!(place.name(&Global::default()), "here");
+    let place = place.file("other/mainstay.toml", "mainstay.name = 'variable'");
+    let place = place.variable("MAINSTAY_CONFIG", "other");
+    assert_eq!(place.name(&Global::default()), "variable");
+    let place = place.file("fourth/mainstay.toml", "[module.a]\ncommand = ['a']");
+    assert_eq!(place.name(&config("fourth")), "mainstay");
+    assert_eq!(place.name(&config("config")), "here");
+}
+
+#[test]
+fn later_layers_win() {
+    let place = Place::new()
+        .file(
+            "config/mainstay.toml",
+            "[mainstay]\nname = 'file'\nruntime_dir = 'run'",
+        )
+        .file("config/conf.d/20.toml", "[mainstay]\nname = 'twenty'")
+        .file(
+            "config/conf.d/10.toml",
+            "[mainstay]\nname = 'ten'\nruntime_dir = 'ten'",
+        )
+        .file("config/conf.d/90.txt", "not ours");
+    let global = Global::default();
+    assert_eq!(place.name(&global), "twenty");
+    assert_eq!(place.socket(), "ten/control.sock");
+    let place = place
+        .variable("MAINSTAY__MAINSTAY__NAME", "environment")
+        .variable("MAINSTAY__MAINSTAY__RUNTIME_DIR", "${project}/elsewhere");
+    assert_eq!(place.name(&global), "environment");
+    assert_eq!(place.socket(), "elsewhere/control.sock");
+    let both = Global {
+        name: Some("option".to_owned()),
+        ..config("config")
+    };
+    assert_eq!(place.name(&both), "option");
+}
+
+#[test]
+fn a_socket_wins_over_everything_and_lends_its_folder_s_name() {
+    let place = Place::new()
+        .file("config/mainstay.toml", "broken")
+        .variable("MAINSTAY_CONTROL", "/a/b/c");
+    assert_eq!(
+        place.find(&Global::default()).expect("found"),
+        Instance {
+            name: "b".to_owned(),
+            socket: "/a/b/c".into()
+        }
+    );
+    let global = Global {
+        socket: Some("/x/control.sock".into()),
+        ..named("app")
+    };
+    let found = place.find(&global).expect("found");
+    assert_eq!(
+        (&*found.name, found.socket),
+        ("app", "/x/control.sock".into())
+    );
+}
+
+#[test]
+fn a_name_alone_needs_no_configuration() {
+    let place = Place::new().file("config/mainstay.toml", "broken");
+    assert_eq!(place.name(&named("app")), "app");
+}
+
+#[test]
+fn a_file_broken_elsewhere_still_tells_its_name() {
+    let text = "# a comment\n [mainstay] # ours\nname = 'app'\n[module.x]\ncommand = [";
+    let place = Place::new().file("config/mainstay.toml", text);
+    assert_eq!(place.name(&Global::default()), "app");
+}
+
+#[test]
+fn what_cannot_be_told_is_said() {
+    let said = |place: &Place, global: &Global| match place.find(global) {
+        Err(problem) => problem.to_string(),
+        Ok(found) => panic!("{found:?}"),
+    };
+    let place = Place::new();
+    assert!(said(&place, &config("nowhere")).starts_with("cannot find mainstay.toml in "));
+    let place = place.file("config/mainstay.toml", "[mainstay]\nname = 3");
+    let text = said(&place, &Global::default());
+    assert!(text.starts_with("cannot read [mainstay] in "), "{text}");
+    assert!(text.ends_with("name the instance with --name"), "{text}");
+    let place = Place::new().file(
+        "config/mainstay.toml",
+        "mainstay.runtime_dir = '${state_dir}/r'",
+    );
+    assert!(said(&place, &Global::default()).contains("--socket"));
+}
+
+#[cfg(unix)]
+#[test]
+fn when_nothing_listens_the_holder_s_last_words_are_passed_on() {
+    let place = Place::new();
+    let socket = place.folder.path().join("control.sock");
+    let instance = Instance {
+        name: "app".to_owned(),
+        socket: socket.clone(),
+    };
+    let said = || {
+        instance
+            .connect()
+            .map(|_| ())
+            .expect_err("nobody there")
+            .to_string()
+    };
+    let expected = format!(
+        "cannot reach mainstay 'app': nothing listens on {}; start it with `mainstay up`",
+        socket.display()
+    );
+    assert_eq!(said(), expected);
+    let own = std::process::id();
+    let place = place.file(
+        "holder.json",
+        &format!(r#"{{"pid":{own},"runtime_pid":null,"state":"restarting","restarts":3,"since":"2026-11-20T12:00:00.000Z"}}"#),
+    );
+    let note = format!(
+        "{expected}\nits holder (pid {own}) last wrote: restarting since \
+         2026-11-20T12:00:00.000Z, no runtime, restarted 3 times"
+    );
+    assert_eq!(said(), note);
+    drop(place);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_process_that_is_gone_does_not_live() {
+    assert!(lives(i32::try_from(std::process::id()).expect("small")));
+    let mut child = std::process::Command::new("true").spawn().expect("started");
+    let pid = i32::try_from(child.id()).expect("small");
+    child.wait().expect("collected");
+    assert!(!lives(pid));
+    assert!(!lives(0), "that would be our whole group");
+}

@@ -1,0 +1,70 @@
+//! The command line: one file per verb; reading and changing verbs talk through the client alone.
+//! Owns the dispatch and the exit code.
+//! Never decides anything about modules: it asks, waits and prints.
+
+pub(crate) mod args;
+mod block;
+mod change;
+mod check;
+mod completions;
+mod down;
+mod events;
+pub(crate) mod failure;
+mod graph;
+mod human;
+mod init;
+pub(crate) mod instance;
+mod logs;
+pub(crate) mod progress;
+mod runtime;
+pub(crate) mod screen;
+mod sentence;
+mod status;
+mod table;
+mod up;
+mod why;
+
+use clap::Parser;
+use mainstay_protocol::words::ExitCode;
+
+use args::{Cli, Verb};
+use change::Change;
+use failure::Failure;
+
+/// Runs the command line of this process and says how it ended.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing help into a closed pipe is no failure worth a word.
+            let _ = error.print();
+            let code = u8::try_from(error.exit_code()).unwrap_or(ExitCode::Usage as u8);
+            return std::process::ExitCode::from(code);
+        }
+    };
+    match run(cli) {
+        Ok(code) => code.into(),
+        Err(failure) => failure.tell().into(),
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let global = &cli.global;
+    match cli.verb {
+        Verb::Init(args) => init::run(&args, global),
+        Verb::Up(args) => up::run(&args, global),
+        Verb::Down(args) => down::run(&args, global),
+        Verb::Status(args) => status::run(&args, global),
+        Verb::Start(args) => change::run(Change::Start, &args, global),
+        Verb::Stop(args) => change::run(Change::Stop, &args, global),
+        Verb::Restart(args) => change::run(Change::Restart, &args, global),
+        Verb::Logs(args) => logs::run(&args, global),
+        Verb::Events(args) => events::run(&args, global),
+        Verb::Why(args) => why::run(&args, global),
+        Verb::Graph(args) => graph::run(&args, global),
+        Verb::Check(args) => check::run(&args, global),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Runtime(args) => runtime::run(&args, global),
+    }
+}

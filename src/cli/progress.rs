@@ -1,0 +1,79 @@
+//! A word on stderr while something takes longer than a second.
+//! Owns one thread, which ends with the value.
+//! Never writes before a second is over, and leaves a terminal's line clean.
+
+use std::io::{IsTerminal, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::human;
+
+/// Shown until it is dropped.
+pub(crate) struct Progress {
+    say: Option<Sender<String>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+const TICK: Duration = Duration::from_secs(1);
+/// Not on a terminal each word is a line of its own: seldom is enough.
+const SELDOM: u32 = 10;
+
+impl Progress {
+    pub(crate) fn start(text: impl Into<String>) -> Progress {
+        let (say, heard) = channel();
+        let text = text.into();
+        let thread = std::thread::Builder::new().name("progress".to_owned());
+        // Without a thread there is no progress to see, and nothing else is lost.
+        let thread = thread.spawn(move || show(text, &heard)).ok();
+        Progress {
+            say: Some(say),
+            thread,
+        }
+    }
+
+    /// Shows this from the next second on.
+    pub(crate) fn say(&self, text: String) {
+        if let Some(say) = &self.say {
+            let _ = say.send(text);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.say = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn show(mut text: String, heard: &Receiver<String>) {
+    let begun = Instant::now();
+    let terminal = std::io::stderr().is_terminal();
+    let mut ticks = 0;
+    loop {
+        let next = TICK * (ticks + 1);
+        match heard.recv_timeout(next.saturating_sub(begun.elapsed())) {
+            Ok(newer) => text = newer,
+            Err(RecvTimeoutError::Timeout) => {
+                let line = format!("{text} … {}", human::span(next));
+                if terminal {
+                    write(&format!("\r\x1b[K{line}"));
+                } else if ticks % SELDOM == 0 {
+                    write(&format!("{line}\n"));
+                }
+                ticks += 1;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    if terminal && ticks > 0 {
+        write("\r\x1b[K");
+    }
+}
+
+fn write(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,90 @@
+//! Where output goes: how wide it is, whether colours help there, one write per answer.
+//! Owns stdout and stderr of the verbs, and the one clock they compare times with.
+//! Never colours or cuts what goes into a pipe or file.
+
+use std::io::{IsTerminal, Write};
+use std::time::SystemTime;
+
+use mainstay_protocol::Timestamp;
+use serde::Serialize;
+
+use super::failure::Failure;
+
+/// What the reader of stdout can show.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Screen {
+    /// Columns of a terminal; None for anything else.
+    pub(crate) width: Option<usize>,
+    pub(crate) colour: bool,
+}
+
+/// The colours there are, as their escape sequences number them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Colour {
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+    Grey = 90,
+}
+
+impl Screen {
+    pub(crate) fn of_stdout() -> Screen {
+        if !std::io::stdout().is_terminal() {
+            return Screen::default();
+        }
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        Screen {
+            width,
+            colour: !set("NO_COLOR") && !dumb,
+        }
+    }
+
+    /// Appends the text, coloured where that helps.
+    pub(crate) fn paint(self, out: &mut String, colour: Option<Colour>, text: &str) {
+        match colour.filter(|_| self.colour && !text.trim().is_empty()) {
+            Some(colour) => {
+                out.push_str(&format!("\x1b[{}m{text}\x1b[0m", colour as u8));
+            }
+            None => out.push_str(text),
+        }
+    }
+}
+
+/// Writes the whole text at once.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    written.map_err(Failure::Output)
+}
+
+/// Prints an object of the protocol for people and scripts.
+pub(crate) fn print_json(object: &impl Serialize) -> Result<(), Failure> {
+    print(&json(object, serde_json::to_string_pretty)?)
+}
+
+/// Prints an object of the protocol on one line, for streams of them.
+pub(crate) fn print_json_line(object: &impl Serialize) -> Result<(), Failure> {
+    print(&json(object, serde_json::to_string)?)
+}
+
+fn json<T: Serialize>(
+    object: &T,
+    write: fn(&T) -> serde_json::Result<String>,
+) -> Result<String, Failure> {
+    let text = write(object).map_err(|error| Failure::Output(error.into()))?;
+    Ok(text + "\n")
+}
+
+/// Says something on stderr. Nobody can be told when that fails.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Now, as the wire writes times.
+pub(crate) fn now() -> Timestamp {
+    SystemTime::now().into()
+}

@@ -1,0 +1,156 @@
+//! Aligned columns: as wide as their content, cut only at the edge of a terminal.
+//! Owns padding and cutting.
+//! Never knows what a column means.
+
+use std::borrow::Cow;
+
+use super::screen::{Colour, Screen};
+
+/// One cell: its text and its colour.
+pub(crate) type Cell<'a> = (Cow<'a, str>, Option<Colour>);
+
+/// A table of `N` columns; those named in `right` stand at their right edge.
+pub(crate) struct Table<'a, const N: usize> {
+    rows: Vec<[Cell<'a>; N]>,
+    widths: [usize; N],
+    right: [bool; N],
+}
+
+const GAP: usize = 2;
+
+impl<'a, const N: usize> Table<'a, N> {
+    pub(crate) fn new(rows: usize, right: [bool; N]) -> Table<'a, N> {
+        Table {
+            rows: Vec::with_capacity(rows),
+            widths: [0; N],
+            right,
+        }
+    }
+
+    pub(crate) fn head(&mut self, titles: [&'a str; N]) {
+        self.row(titles.map(|title| (Cow::Borrowed(title), Some(Colour::Grey))));
+    }
+
+    pub(crate) fn row(&mut self, cells: [Cell<'a>; N]) {
+        for (width, (text, _)) in self.widths.iter_mut().zip(&cells) {
+            *width = (*width).max(columns(text));
+        }
+        self.rows.push(cells);
+    }
+
+    /// Appends the table, each line behind `indent` spaces.
+    pub(crate) fn render(&self, out: &mut String, indent: usize, screen: Screen) {
+        let line = self.widths.iter().sum::<usize>() + N * GAP + indent + 1;
+        out.reserve(line * self.rows.len());
+        for row in &self.rows {
+            let mut room = screen.width.unwrap_or(usize::MAX);
+            let mut owed = indent;
+            for (n, (text, colour)) in row.iter().enumerate() {
+                let missing = self.widths[n] - columns(text);
+                if self.right[n] {
+                    owed += missing;
+                }
+                if !text.is_empty() {
+                    // Spaces are owed, not written, so that no line ends in them.
+                    let spaces = owed.min(room);
+                    out.extend(std::iter::repeat_n(' ', spaces));
+                    room -= spaces;
+                    let shown = cut(text, room);
+                    room -= columns(&shown);
+                    screen.paint(out, *colour, &shown);
+                    owed = 0;
+                }
+                owed += GAP + if self.right[n] { 0 } else { missing };
+            }
+            out.push('\n');
+        }
+    }
+}
+
+fn columns(text: &str) -> usize {
+    if text.is_ascii() {
+        text.len()
+    } else {
+        text.chars().count()
+    }
+}
+
+/// The text within `room` columns, its end marked when it was cut.
+fn cut(text: &str, room: usize) -> Cow<'_, str> {
+    if columns(text) <= room {
+        return Cow::Borrowed(text);
+    }
+    let mut shown: String = text.chars().take(room.saturating_sub(1)).collect();
+    if room > 0 {
+        shown.push('…');
+    }
+    Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(screen: Screen) -> String {
+        let mut table = Table::new(2, [false, true, false]);
+        table.head(["NAME", "SIZE", "TEXT"]);
+        let green = Some(Colour::Green);
+        table.row([
+            ("a".into(), green),
+            ("12345".into(), None),
+            ("ünï code".into(), None),
+        ]);
+        table.row([
+            ("longer".into(), None),
+            ("1".into(), None),
+            ("".into(), None),
+        ]);
+        let mut out = String::new();
+        table.render(&mut out, 1, screen);
+        out
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_content() {
+        let expected = " NAME     SIZE  TEXT\n a       12345  ünï code\n longer      1\n";
+        assert_eq!(rendered(Screen::default()), expected);
+    }
+
+    #[test]
+    fn a_terminal_gets_what_fits() {
+        let screen = Screen {
+            width: Some(18),
+            colour: false,
+        };
+        let expected = " NAME     SIZE  TE\n a       12345  ü…\n longer      1\n";
+        assert_eq!(rendered(screen), expected.replace("TE\n", "T…\n"));
+        for width in 0..30 {
+            let text = rendered(Screen {
+                width: Some(width),
+                colour: false,
+            });
+            assert!(
+                text.lines().all(|line| line.chars().count() <= width),
+                "{width}: {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn colours_do_not_count_as_width() {
+        let plain = rendered(Screen {
+            width: Some(18),
+            colour: false,
+        });
+        let coloured = rendered(Screen {
+            width: Some(18),
+            colour: true,
+        });
+        assert!(coloured.contains("\x1b[32ma\x1b[0m"));
+        let mut stripped = coloured;
+        for code in ["\x1b[32m", "\x1b[90m", "\x1b[0m"] {
+            stripped = stripped.replace(code, "");
+        }
+        assert_eq!(stripped, plain);
+    }
+}
