@@ -47,10 +47,7 @@ pub fn describe(event: &Event) -> String {
             format!("recovery of {who} failed{}{probation}", facts.why())
         }
         EventKind::GroupExceeded => {
-            let group = facts
-                .text("group")
-                .or(event.module.as_deref())
-                .unwrap_or("a group");
+            let group = facts.text("group").unwrap_or("of modules");
             format!("group {group} used up its budget{}", facts.why())
         }
         EventKind::ConfigApplied
@@ -109,6 +106,7 @@ fn state_changed(event: &Event, who: &str, facts: Facts<'_>) -> String {
         "backoff" => format!("{who} failed{because}{text}; it will be tried again"),
         "failed" => format!("{who} was given up{because}{text}"),
         "not_started" => format!("{who} is known and was not started"),
+        "" => format!("{who} changed its state{because}{text}"),
         other => format!("{who} changed to {other}{because}{text}"),
     }
 }
@@ -269,8 +267,9 @@ fn system(event: &Event, facts: Facts<'_>) -> String {
 }
 
 fn gap(facts: Facts<'_>) -> String {
-    let from = facts.integer("from").unwrap_or(0);
-    let to = facts.integer("to").unwrap_or(0);
+    let (Some(from), Some(to)) = (facts.integer("from"), facts.integer("to")) else {
+        return format!("events may be missing{}", facts.why());
+    };
     let what = match facts.integer("lost") {
         Some(1) if from == to => format!("event {from} is not in the journal"),
         Some(1) => format!("1 event between {from} and {to} is not in the journal"),

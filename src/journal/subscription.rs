@@ -102,6 +102,11 @@ impl Hub {
         self.subscribers.clear();
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.subscribers.len()
+    }
+
     fn add(&mut self, filter: Filter) -> (mpsc::Receiver<Arc<Entry>>, Arc<OnceLock<u64>>) {
         // Those who went away are noticed when something is published; a quiet journal with many
         // comers and goers would collect them otherwise.
@@ -126,7 +131,7 @@ pub struct Subscription {
     seq: u64,
     replay: Option<Replay>,
     ready: VecDeque<Event>,
-    live: mpsc::Receiver<Arc<Entry>>,
+    pub(super) live: mpsc::Receiver<Arc<Entry>>,
     missed: Arc<OnceLock<u64>>,
 }
 

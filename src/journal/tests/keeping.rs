@@ -1,0 +1,203 @@
+//! Retention and the hash chain.
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::journal::store::Store;
+use crate::journal::{Broken, Retention, Verified, retention, verify};
+
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+#[test]
+fn events_older_than_the_limit_go_the_newest_stay() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    // 2500 events over 40 days, 16 minutes apart: 30 days are kept.
+    let at = |n: u64| n * 40 * DAY_MS / 2500;
+    for n in 0..2500 {
+        journal.append(draft(at(n)));
+        if n % 50 == 0 {
+            assert!(journal.flush(PATIENCE));
+        }
+    }
+    // The sweep looks again after every 1000 events.
+    for _ in 0..1100 {
+        journal.append(draft(40 * DAY_MS));
+    }
+    assert!(journal.flush(PATIENCE));
+    journal.append(draft(40 * DAY_MS));
+    assert!(journal.flush(PATIENCE));
+    assert!(journal.close(PATIENCE));
+    let events = all(&open(directory.path()));
+    let oldest = events[0].at.0 - NOW;
+    assert!(oldest >= 10 * DAY_MS, "{oldest}");
+    assert!(
+        oldest <= 10 * DAY_MS + at(2),
+        "nothing younger may go: {oldest}"
+    );
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_does_not_empty_the_journal() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    for n in 0..1500 {
+        journal.append(draft(n));
+    }
+    journal.append(draft(10_000 * DAY_MS));
+    for _ in 0..20 {
+        journal.append(draft(10_000 * DAY_MS));
+        assert!(journal.flush(PATIENCE));
+    }
+    assert!(journal.close(PATIENCE));
+    let journal = open(directory.path());
+    journal.append(draft(10_000 * DAY_MS));
+    assert!(journal.close(PATIENCE));
+    assert!(all(&open(directory.path())).len() >= 1000);
+}
+
+#[test]
+fn the_database_stays_below_its_size() {
+    let directory = tempfile::tempdir().unwrap();
+    let max_bytes = 512 * 1024;
+    let settings = Settings {
+        retention: Retention {
+            max_bytes,
+            ..Retention::default()
+        },
+        ..settings()
+    };
+    let journal = Journal::open(directory.path(), settings).unwrap();
+    let padding = "x".repeat(400);
+    for n in 0..8000_u64 {
+        journal.append(draft(n).payload(json!({ "text": padding })));
+        if n % 100 == 0 {
+            assert!(journal.flush(PATIENCE));
+        }
+    }
+    assert!(journal.close(PATIENCE));
+    let path = directory.path().join("journal.db");
+    let store = Store::open(&path).unwrap();
+    let bytes = retention::bytes_in_use(&store.connection).unwrap();
+    // Between two looks at the size 1000 events may come.
+    assert!(bytes < max_bytes + 1000 * 600, "{bytes}");
+    drop(store);
+    let on_disk = std::fs::metadata(&path).unwrap().len();
+    assert!(on_disk < 2 * (max_bytes + 1000 * 600), "{on_disk}");
+    let events = all(&open(directory.path()));
+    assert_eq!(
+        events.last().unwrap().seq,
+        8000,
+        "the newest are the ones that stay"
+    );
+}
+
+fn with_actions(directory: &Path, count: u64) -> Verified {
+    let journal = open(directory);
+    for n in 0..count {
+        journal.append(draft(n));
+        journal.append(draft(n).administrative(format!("uid {n}")));
+        if n % 10 == 0 {
+            assert!(journal.flush(PATIENCE));
+        }
+    }
+    assert!(journal.close(PATIENCE));
+    verify(&directory.join("journal.db")).unwrap()
+}
+
+fn after_meddling(sql: &str) -> Result<Verified, Broken> {
+    let directory = tempfile::tempdir().unwrap();
+    with_actions(directory.path(), 20);
+    let path = directory.path().join("journal.db");
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(sql).unwrap();
+    drop(connection);
+    verify(&path)
+}
+
+#[test]
+fn the_chain_of_administrative_actions_holds_across_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = with_actions(directory.path(), 20);
+    assert_eq!((first.count, first.pruned), (20, 0));
+    let second = with_actions(directory.path(), 3);
+    assert_eq!(second.count, 23);
+    assert_ne!(first.head, second.head);
+    assert_eq!(second.head.len(), 64);
+}
+
+#[test]
+fn an_edit_a_removal_or_a_swap_breaks_the_chain_and_is_located() {
+    let third = 6;
+    for (sql, located) in [
+        (
+            "UPDATE event SET actor = 'nobody' WHERE seq = 6",
+            Some(third),
+        ),
+        ("UPDATE event SET at = at + 1 WHERE seq = 6", Some(third)),
+        ("UPDATE event SET payload = NULL WHERE seq = 6", Some(third)),
+        ("UPDATE event SET cause_seq = 1 WHERE seq = 6", Some(third)),
+        ("DELETE FROM event WHERE seq = 6", Some(8)),
+        ("UPDATE event SET hash = NULL WHERE seq = 6", Some(8)),
+        (
+            "UPDATE event SET seq = 900 WHERE seq = 6; UPDATE event SET seq = 6 WHERE seq = 8; \
+             UPDATE event SET seq = 8 WHERE seq = 900;",
+            Some(third),
+        ),
+        ("DELETE FROM event WHERE seq = 2", Some(4)),
+        ("DELETE FROM event WHERE seq = 40", None),
+        ("UPDATE chain SET count = 19", None),
+        (
+            "INSERT INTO event SELECT 41, at, mono, boot, kind, module, generation, cause_seq, cause, \
+          actor, payload, hash FROM event WHERE seq = 40",
+            Some(41),
+        ),
+    ] {
+        let broken = after_meddling(sql).expect_err(sql);
+        assert_eq!(broken.seq, located, "{sql}: {broken}");
+        assert!(
+            broken
+                .to_string()
+                .starts_with("cannot vouch for the journal")
+        );
+    }
+    // What is not administrative is not vouched for.
+    assert_eq!(
+        after_meddling("DELETE FROM event WHERE seq = 5")
+            .unwrap()
+            .count,
+        20
+    );
+}
+
+#[test]
+fn retention_moves_the_beginning_of_the_chain() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = with_actions(directory.path(), 900);
+    let path = directory.path().join("journal.db");
+    let mut store = Store::open(&path).unwrap();
+    let tight = Retention {
+        max_bytes: 1,
+        ..Retention::default()
+    };
+    assert!(retention::step(&mut store.connection, tight, Timestamp(NOW)).unwrap());
+    drop(store);
+    let after = verify(&path).unwrap();
+    assert_eq!(after.head, before.head);
+    assert_eq!((after.pruned, after.count), (250, 650));
+}
+
+#[test]
+fn what_is_no_journal_cannot_be_vouched_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal.db");
+    let broken = verify(&path).expect_err("there is none");
+    assert_eq!(broken.seq, None);
+    std::fs::write(&path, "no database").unwrap();
+    assert!(
+        verify(&path)
+            .expect_err("it is none")
+            .reason
+            .contains("cannot be read")
+    );
+}

@@ -1,0 +1,458 @@
+//! `why`, `describe` and the replay of events into states.
+
+use std::collections::BTreeMap;
+
+use insta::assert_snapshot;
+use mainstay_protocol::method::Why;
+use mainstay_protocol::view::{ModuleView, Throttle};
+use mainstay_protocol::words::{Health, Importance, Kind, Rung};
+use mainstay_protocol::{Cause, State, Wanted};
+use serde_json::Value;
+
+use super::*;
+use crate::journal::{Replayed, describe, replay, span, why};
+
+fn view(module: &str, state: State) -> ModuleView {
+    ModuleView {
+        module: module.to_owned(),
+        description: String::new(),
+        version: String::new(),
+        kind: Kind::Service,
+        state,
+        wanted: Wanted::Up,
+        since: Timestamp(NOW),
+        cause: None,
+        health: Health::Unknown,
+        score: 100,
+        pid: None,
+        generation: 1,
+        restarts: 0,
+        attempts: 0,
+        required: false,
+        importance: Importance::Normal,
+        requires: Vec::new(),
+        wants: Vec::new(),
+        waiting_on: Vec::new(),
+        next_attempt_at: None,
+        status_text: None,
+        degraded: Vec::new(),
+        throttle: Throttle {
+            rung: Rung::None,
+            mechanism: "none".to_owned(),
+        },
+        usage: None,
+        last_exit: None,
+        output_dropped_bytes: 0,
+    }
+}
+
+fn told(kind: EventKind, module: &str, at: u64, payload: Value) -> Draft {
+    Draft::new(kind, Timestamp(NOW + at), at)
+        .module(module, 1)
+        .payload(payload)
+}
+
+fn moved(module: &str, at: u64, from: State, to: State, cause: Cause) -> Draft {
+    told(
+        EventKind::ModuleStateChanged,
+        module,
+        at,
+        json!({ "from": from, "to": to }),
+    )
+    .cause(cause)
+}
+
+fn lines(why: &Why) -> String {
+    let mut text = format!("{} is {}\n", why.module, why.state);
+    for link in &why.chain {
+        text += &format!("{:>3} +{} ms: {}\n", link.seq, link.at.0 - NOW, link.text);
+    }
+    if let Some(next) = &why.next {
+        text += &format!("next: {}\n", next.text);
+    }
+    text
+}
+
+/// Storage starts, runs 12 s, is killed and waits for its next start; data-capture needs it.
+fn a_crash(journal: &Journal) {
+    use State::{Backoff, NotStarted, Running, Starting, Stopping, Waiting};
+    let up = journal.append(
+        Draft::new(EventKind::RuntimeStarted, Timestamp(NOW), 0)
+            .payload(json!({ "version": "0.1.0", "pid": 7, "plan": 1 })),
+    );
+    journal.append(moved("storage", 1, NotStarted, Starting, Cause::Boot).because(up));
+    journal.append(told(
+        EventKind::ModuleReady,
+        "storage",
+        30,
+        json!({ "after_ms": 29 }),
+    ));
+    journal.append(moved("storage", 30, Starting, Running, Cause::Startup));
+    journal.append(moved("data-capture", 31, NotStarted, Running, Cause::Boot));
+    let exit = journal.append(told(
+        EventKind::ModuleExited,
+        "storage",
+        12_000,
+        json!({ "pid": 70, "code": null, "signal": 9, "core_dumped": false, "ran_ms": 12_000 }),
+    ));
+    let down =
+        journal.append(moved("storage", 12_000, Running, Backoff, Cause::Exit).because(exit));
+    journal.append(
+        told(
+            EventKind::RecoveryStarted,
+            "storage",
+            12_001,
+            json!({ "failure": "a crash", "attempt": 1, "max_attempts": 3, "delay_ms": 214 }),
+        )
+        .because(exit),
+    );
+    let mut stop = moved("data-capture", 12_002, Running, Stopping, Cause::Dependency);
+    stop.payload["by"] = json!("storage");
+    let stop = journal.append(stop.because(down));
+    let mut wait = moved("data-capture", 12_040, Stopping, Waiting, Cause::Dependency);
+    wait.payload["waiting_on"] = json!(["storage"]);
+    journal.append(wait.because(stop));
+}
+
+#[test]
+fn why_tells_the_story_of_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    a_crash(&journal);
+    let storage = ModuleView {
+        next_attempt_at: Some(Timestamp(NOW + 12_214)),
+        ..view("storage", State::Backoff)
+    };
+    let why = why(&journal, &storage, Timestamp(NOW + 12_100));
+    assert_snapshot!(lines(&why), @r#"
+    storage is backoff
+      6 +12000 ms: storage was killed by SIGKILL after 12 s
+      7 +12000 ms: storage failed: its process ended; it will be tried again
+      8 +12001 ms: recovery of storage: attempt 1 of 3, after a crash, next start in 214 ms
+    next: storage starts again in 114 ms
+    "#);
+    assert_eq!(why.next.unwrap().at, storage.next_attempt_at);
+}
+
+#[test]
+fn why_follows_the_cause_into_another_module() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    a_crash(&journal);
+    // The same from the database alone as from memory.
+    assert!(journal.close(PATIENCE));
+    let journal = open(directory.path());
+    let capture = ModuleView {
+        waiting_on: vec!["storage".to_owned()],
+        ..view("data-capture", State::Waiting)
+    };
+    let why = why(&journal, &capture, Timestamp(NOW + 12_100));
+    assert_snapshot!(lines(&why), @r#"
+    data-capture is waiting
+      6 +12000 ms: storage was killed by SIGKILL after 12 s
+      7 +12000 ms: storage failed: its process ended; it will be tried again
+      9 +12002 ms: data-capture is stopped: storage, which it depends on, changed
+     10 +12040 ms: data-capture waits for storage to be ready
+    next: data-capture starts when storage is ready
+    "#);
+}
+
+#[test]
+fn why_tells_of_a_module_that_was_given_up_and_of_one_nobody_knows() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    a_crash(&journal);
+    let failed = journal.append(told(
+        EventKind::RecoveryFailed,
+        "storage",
+        14_000,
+        json!({ "text": "3 attempts in 60 s", "probation_ms": 300_000 }),
+    ));
+    let given_up = moved(
+        "storage",
+        14_000,
+        State::Backoff,
+        State::Failed,
+        Cause::Exit,
+    );
+    journal.append(given_up.because(failed));
+    let probation = ModuleView {
+        next_attempt_at: Some(Timestamp(NOW + 314_000)),
+        ..view("storage", State::Failed)
+    };
+    let text = lines(&why(&journal, &probation, Timestamp(NOW + 14_000)));
+    assert_snapshot!(text, @r#"
+    storage is failed
+      6 +12000 ms: storage was killed by SIGKILL after 12 s
+      7 +12000 ms: storage failed: its process ended; it will be tried again
+      8 +12001 ms: recovery of storage: attempt 1 of 3, after a crash, next start in 214 ms
+     11 +14000 ms: recovery of storage failed: 3 attempts in 60 s; one more try in 5 min
+     12 +14000 ms: storage was given up: its process ended
+    next: storage gets one more try in 5 min; start it now with `mainstay start storage`
+    "#);
+    let unknown = view("ghost", State::NotStarted);
+    assert!(why(&journal, &unknown, Timestamp(NOW)).chain.is_empty());
+}
+
+#[test]
+fn a_chain_of_causes_is_bounded_and_a_circle_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    for n in 1..=100_u64 {
+        let step = moved(
+            &format!("m{n}"),
+            n,
+            State::Running,
+            State::Stopping,
+            Cause::Dependency,
+        );
+        journal.append(step.because(n - 1));
+    }
+    // Says it was caused by itself and by what comes later: no such thing.
+    let selfish = moved("m100", 101, State::Stopping, State::Stopped, Cause::Exit).because(500);
+    journal.append(selfish);
+    let story = why(&journal, &view("m100", State::Stopped), Timestamp(NOW));
+    assert_eq!(story.chain.len(), 2);
+    let story = why(&journal, &view("m99", State::Stopping), Timestamp(NOW));
+    assert_eq!(story.chain.len(), 20);
+    assert_eq!(story.chain[19].seq, 99);
+}
+
+#[test]
+fn every_kind_has_a_sentence_whatever_its_payload() {
+    let mut text = String::new();
+    for &kind in EventKind::ALL {
+        let event = Event {
+            seq: 1,
+            at: Timestamp(NOW),
+            kind,
+            module: Some("storage".to_owned()),
+            generation: None,
+            cause: None,
+            cause_seq: None,
+            actor: None,
+            payload: Value::Null,
+        };
+        text += &format!("{kind}: {}\n", describe(&event));
+        for odd in [
+            json!([]),
+            json!("text"),
+            json!({ "to": 7, "signal": "x", "issues": 3 }),
+        ] {
+            assert!(
+                !describe(&Event {
+                    payload: odd,
+                    ..event.clone()
+                })
+                .is_empty()
+            );
+        }
+    }
+    assert_snapshot!(text, @r#"
+    module.state_changed: storage changed its state
+    module.ready: storage is ready
+    module.exited: storage ended; how is not known
+    module.health_changed: storage is unknown
+    module.throttled: storage is throttled
+    module.released: storage is throttled less
+    module.degraded: storage works with less
+    module.restored: storage works in full again
+    config.applied: the configuration was applied
+    config.committed: the configuration proved itself
+    config.rejected: a changed configuration was refused
+    config.rolled_back: the configuration was restored
+    config.problem_cleared: the configuration is without problems again
+    recovery.started: recovery of storage began
+    recovery.step_completed: recovery of storage: a step is done
+    recovery.completed: recovery of storage succeeded
+    recovery.failed: recovery of storage failed
+    group.exceeded: group of modules used up its budget
+    system.status_changed: the system is unknown
+    system.overloaded: the machine or mainstay cannot keep up
+    system.resumed: the machine slept
+    actor.restarted: mainstay's part unknown failed and was started again
+    runtime.started: mainstay started
+    runtime.returned: mainstay is back
+    client.refused: a client was refused
+    journal.gap: events may be missing
+    "#);
+}
+
+#[test]
+fn sentences_say_what_the_payload_knows() {
+    use EventKind::*;
+    let cases = [
+        told(
+            ModuleExited,
+            "storage",
+            0,
+            json!({ "code": 1, "ran_ms": 1500 }),
+        ),
+        told(
+            ModuleExited,
+            "storage",
+            0,
+            json!({ "code": 0, "ran_ms": 214 }),
+        ),
+        told(
+            ModuleExited,
+            "storage",
+            0,
+            json!({ "signal": 11, "core_dumped": true, "ran_ms": 180_000 }),
+        ),
+        told(ModuleExited, "storage", 0, json!({ "signal": 64 })),
+        told(
+            ModuleHealthChanged,
+            "storage",
+            0,
+            json!({ "from": "healthy", "to": "degraded", "issues": ["disk is slow", "queue is long"] }),
+        ),
+        moved(
+            "storage",
+            0,
+            State::Running,
+            State::Stopping,
+            Cause::Requested,
+        )
+        .by("uid 1000"),
+        moved("storage", 0, State::Waiting, State::Starting, Cause::Boot),
+        moved("storage", 0, State::Running, State::Running, Cause::Adopted),
+        moved("storage", 0, State::Starting, State::Backoff, Cause::Exec).payload(
+            json!({ "from": "starting", "to": "backoff", "text": "execve /no/such: ENOENT" }),
+        ),
+        told(
+            ModuleStateChanged,
+            "storage",
+            0,
+            json!({ "to": "waiting", "waiting_on": ["a", "b", "c", "d", "e", "f", "g"] }),
+        ),
+        told(
+            ModuleThrottled,
+            "storage",
+            0,
+            json!({ "to": "cap", "text": "180 % of one core" }),
+        ),
+        told(
+            RuntimeReturned,
+            "storage",
+            0,
+            json!({ "adopted": 20, "exits": 1, "away_ms": 140 }),
+        ),
+        told(
+            JournalGap,
+            "storage",
+            0,
+            json!({ "lost": 3, "from": 5, "to": 9, "text": "events came too fast" }),
+        ),
+        told(
+            JournalGap,
+            "storage",
+            0,
+            json!({ "lost": null, "from": 5, "to": 9 }),
+        ),
+        told(
+            SystemStatusChanged,
+            "storage",
+            0,
+            json!({ "from": "healthy", "to": "critical", "reason": "storage failed" }),
+        ),
+        told(
+            ClientRefused,
+            "storage",
+            0,
+            json!({ "code": "not_permitted", "method": "system.stop" }),
+        )
+        .by("uid 1000"),
+    ];
+    let text: String = cases
+        .into_iter()
+        .map(|draft| describe(&crate::journal::draft::Entry::new(1, draft).event) + "\n")
+        .collect();
+    assert_snapshot!(text, @r#"
+    storage exited with code 1 after 1.5 s
+    storage exited by itself after 214 ms (code 0)
+    storage was killed by SIGSEGV and dumped core after 3 min
+    storage was killed by signal 64
+    storage is degraded, was healthy: disk is slow and queue is long
+    storage is stopped: requested by uid 1000
+    storage is started: the system came up
+    storage went on running while mainstay was away
+    storage failed: its program could not be executed: execve /no/such: ENOENT; it will be tried again
+    storage waits for a, b, c, d, e and 2 more to be ready
+    storage is throttled (cap): 180 % of one core
+    mainstay is back after 140 ms; modules that went on: 20; modules that ended meanwhile: 1
+    3 events between 5 and 9 are not in the journal: events came too fast
+    events between 5 and 9 may be missing
+    the system is critical, was healthy: storage failed
+    uid 1000 was refused system.stop: not_permitted
+    "#);
+}
+
+#[test]
+fn spans_read_naturally() {
+    let said: Vec<_> = [
+        0,
+        214,
+        1000,
+        1049,
+        1500,
+        12_345,
+        119_999,
+        120_000,
+        7_200_000,
+        200_000_000,
+    ]
+    .map(span)
+    .into();
+    assert_eq!(
+        said,
+        [
+            "0 ms", "214 ms", "1 s", "1 s", "1.5 s", "12 s", "119 s", "2 min", "2 h", "2 days"
+        ]
+    );
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(12))]
+
+    /// What the journal tells is what a live model of the modules says, whatever happened.
+    #[test]
+    fn replay_of_the_journal_is_the_live_state(
+        steps in proptest::collection::vec((0..4_usize, 0..State::ALL.len(), 0..6_i32), 1..300)
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open(directory.path());
+        let mut live: BTreeMap<String, Replayed> = BTreeMap::new();
+        for (at, (module, to, exit)) in (1..).zip(steps) {
+            let name = format!("m{module}");
+            let state = live.entry(name.clone()).or_default();
+            if exit == 0 {
+                state.generation += 1;
+            }
+            if exit == 1 {
+                let event = told(EventKind::ModuleExited, &name, at, json!({ "code": to }))
+                    .module(name.clone(), state.generation);
+                journal.append(event);
+                state.last_exit = Some(mainstay_protocol::view::LastExit {
+                    code: i32::try_from(to).ok(),
+                    signal: None,
+                    at: Timestamp(NOW + at),
+                    text: format!("exit code {to}"),
+                });
+            }
+            if exit == 2 && state.generation > 0 {
+                // Late news of an older run changes nothing.
+                let late = moved(&name, at, State::Running, State::Failed, Cause::Exit);
+                journal.append(late.module(name.clone(), state.generation - 1));
+                continue;
+            }
+            let to = State::ALL[to];
+            let step = moved(&name, at, state.state, to, Cause::Requested);
+            journal.append(step.module(name.clone(), state.generation));
+            state.state = to;
+        }
+        proptest::prop_assert!(journal.close(PATIENCE));
+        let events = all(&open(directory.path()));
+        proptest::prop_assert_eq!(replay(&events), live);
+    }
+}
