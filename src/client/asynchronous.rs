@@ -17,7 +17,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::stream::Async as Stream;
+use crate::stream::{Async as Stream, connect_async};
 use crate::typed::{greeting, named, patience, stranger, typed_calls, welcomed};
 use crate::wire::{Followed, Wire};
 use crate::{CALL_TIMEOUT, Error};
@@ -39,7 +39,7 @@ impl Client {
         Client::connect_as(path, &greeting(), CALL_TIMEOUT).await
     }
 
-    /// Connects with its own words of `hello` and its own patience.
+    /// Connects with its own words of `hello`; `timeout` is for connecting and for each call.
     ///
     /// # Errors
     /// As [`Client::connect`].
@@ -49,7 +49,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Client, Error> {
         let path = path.as_ref();
-        let stream = Stream::connect(path).await;
+        let stream = connect_async(path, timeout).await;
         let stream = stream.map_err(|source| Error::connecting(path, source))?;
         let wire = Wire::new(path.to_owned());
         Client {

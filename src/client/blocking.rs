@@ -15,7 +15,7 @@ use mainstay_protocol::{Event, ModuleView, SystemView};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::stream::Blocking as Stream;
+use crate::stream::{Blocking as Stream, connect};
 use crate::typed::{greeting, named, patience, stranger, typed_calls, welcomed};
 use crate::wire::{Followed, Wire};
 use crate::{CALL_TIMEOUT, Error};
@@ -37,7 +37,7 @@ impl Client {
         Client::connect_as(path, &greeting(), CALL_TIMEOUT)
     }
 
-    /// Connects with its own words of `hello` and its own patience.
+    /// Connects with its own words of `hello`; `timeout` is for connecting and for each call.
     ///
     /// # Errors
     /// As [`Client::connect`].
@@ -47,7 +47,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Client, Error> {
         let path = path.as_ref();
-        let stream = Stream::connect(path).map_err(|source| Error::connecting(path, source))?;
+        let stream = connect(path, timeout).map_err(|source| Error::connecting(path, source))?;
         let wire = Wire::new(path.to_owned());
         Client {
             stream,

@@ -20,6 +20,12 @@ pub enum Error {
         /// The socket.
         path: PathBuf,
     },
+    /// Somebody listens, but accepts nobody.
+    #[error("cannot reach mainstay: it accepts no connection on {}; try again", path.display())]
+    Deaf {
+        /// The socket.
+        path: PathBuf,
+    },
     /// The system refused the connection for another reason.
     #[error("cannot connect to {}: {source}", path.display())]
     Connect {
@@ -116,6 +122,7 @@ impl Error {
         let path = path.to_owned();
         match source.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::NotRunning { path },
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Deaf { path },
             ErrorKind::InvalidInput => Error::PathTooLong { path },
             ErrorKind::Unsupported => Error::NotAvailable { path },
             _ => Error::Connect { path, source },

@@ -6,7 +6,9 @@ use std::os::unix::net::UnixListener;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use mainstay_client::protocol::method::{ChangeParams, LogLines, LogsParams, StopParams, name};
+use mainstay_client::protocol::method::{
+    ChangeParams, Hello, LogLines, LogsParams, StopParams, name,
+};
 use mainstay_client::protocol::{MAX_LINE_BYTES, PROTOCOL, RefusalCode};
 use mainstay_client::{Error, blocking::Client};
 use serde_json::{Value, json};
@@ -45,6 +47,37 @@ fn other_failures_to_connect_say_what_they_are() {
     assert!(
         error.to_string().starts_with("cannot connect to "),
         "{error}"
+    );
+}
+
+#[test]
+fn a_listener_that_accepts_nobody_is_not_waited_for_without_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("control.sock");
+    let address = socket2::SockAddr::unix(&path).expect("short");
+    let kind = (socket2::Domain::UNIX, socket2::Type::STREAM);
+    let listener = socket2::Socket::new(kind.0, kind.1, None).expect("a socket");
+    listener.bind(&address).expect("bound");
+    listener.listen(1).expect("listens");
+    let hello = Hello {
+        client: "test".to_owned(),
+        protocol: PROTOCOL,
+        token: None,
+    };
+    let connect = || {
+        Client::connect_as(&path, &hello, SHORT)
+            .map(|_| ())
+            .expect_err("nobody")
+    };
+    // The queue takes a few, which say hello in vain; connections nobody accepted stay in it.
+    let mut said = (0..20).map(|_| connect());
+    assert!(
+        matches!(said.next(), Some(Error::Timeout { .. })),
+        "the first is queued"
+    );
+    assert!(
+        said.any(|error| matches!(error, Error::Deaf { .. })),
+        "the queue fills"
     );
 }
 
