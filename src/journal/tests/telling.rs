@@ -278,108 +278,73 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     "#);
 }
 
-#[test]
-fn sentences_say_what_the_payload_knows() {
-    use EventKind::*;
-    let cases = [
-        told(
-            ModuleExited,
-            "storage",
-            0,
-            json!({ "code": 1, "ran_ms": 1500 }),
-        ),
-        told(
-            ModuleExited,
-            "storage",
-            0,
-            json!({ "code": 0, "ran_ms": 214 }),
-        ),
-        told(
-            ModuleExited,
-            "storage",
-            0,
-            json!({ "signal": 11, "core_dumped": true, "ran_ms": 180_000 }),
-        ),
-        told(ModuleExited, "storage", 0, json!({ "signal": 64 })),
-        told(
-            ModuleHealthChanged,
-            "storage",
-            0,
-            json!({ "from": "healthy", "to": "degraded", "issues": ["disk is slow", "queue is long"] }),
-        ),
-        moved(
-            "storage",
-            0,
-            State::Running,
-            State::Stopping,
-            Cause::Requested,
-        )
-        .by("uid 1000"),
-        moved("storage", 0, State::Waiting, State::Starting, Cause::Boot),
-        moved("storage", 0, State::Running, State::Running, Cause::Adopted),
-        moved("storage", 0, State::Starting, State::Backoff, Cause::Exec).payload(
-            json!({ "from": "starting", "to": "backoff", "text": "execve /no/such: ENOENT" }),
-        ),
-        told(
-            ModuleStateChanged,
-            "storage",
-            0,
-            json!({ "to": "waiting", "waiting_on": ["a", "b", "c", "d", "e", "f", "g"] }),
-        ),
-        told(
-            ModuleThrottled,
-            "storage",
-            0,
-            json!({ "to": "cap", "text": "180 % of one core" }),
-        ),
-        told(
-            RuntimeReturned,
-            "storage",
-            0,
-            json!({ "adopted": 20, "exits": 1, "away_ms": 140 }),
-        ),
-        told(
-            JournalGap,
-            "storage",
-            0,
-            json!({ "lost": 3, "from": 5, "to": 9, "text": "events came too fast" }),
-        ),
-        told(
-            JournalGap,
-            "storage",
-            0,
-            json!({ "lost": null, "from": 5, "to": 9 }),
-        ),
-        told(
-            SystemStatusChanged,
-            "storage",
-            0,
-            json!({ "from": "healthy", "to": "critical", "reason": "storage failed" }),
-        ),
-        told(
-            ClientRefused,
-            "storage",
-            0,
-            json!({ "code": "not_permitted", "method": "system.stop" }),
-        )
-        .by("uid 1000"),
-    ];
-    let text: String = cases
+fn sentences(drafts: Vec<Draft>) -> String {
+    drafts
         .into_iter()
         .map(|draft| describe(&crate::journal::draft::Entry::new(1, draft).event) + "\n")
-        .collect();
+        .collect()
+}
+
+#[test]
+fn sentences_about_a_module_say_what_the_payload_knows() {
+    use EventKind::{ModuleExited, ModuleHealthChanged, ModuleThrottled};
+    use State::{Backoff, Running, Starting, Stopping, Waiting};
+    let of = |kind, payload| told(kind, "storage", 0, payload);
+    let step = |from, to, cause| moved("storage", 0, from, to, cause);
+    let many = json!({ "to": "waiting", "waiting_on": ["a", "b", "c", "d", "e", "f", "g"] });
+    let no_exec = json!({ "to": "backoff", "text": "execve /no/such: ENOENT" });
+    let segv = json!({ "signal": 11, "core_dumped": true, "ran_ms": 180_000 });
+    let slow =
+        json!({ "from": "healthy", "to": "degraded", "issues": ["slow disk", "long queue"] });
+    let text = sentences(vec![
+        of(ModuleExited, json!({ "code": 1, "ran_ms": 1500 })),
+        of(ModuleExited, json!({ "code": 0, "ran_ms": 214 })),
+        of(ModuleExited, segv),
+        of(ModuleExited, json!({ "signal": 64 })),
+        of(ModuleHealthChanged, slow),
+        of(
+            ModuleThrottled,
+            json!({ "to": "cap", "text": "180 % of one core" }),
+        ),
+        step(Running, Stopping, Cause::Requested).by("uid 1000"),
+        step(Waiting, Starting, Cause::Boot),
+        step(Running, Running, Cause::Adopted),
+        step(Starting, Backoff, Cause::Exec).payload(no_exec),
+        step(Starting, Waiting, Cause::Boot).payload(many),
+    ]);
     assert_snapshot!(text, @r#"
     storage exited with code 1 after 1.5 s
     storage exited by itself after 214 ms (code 0)
     storage was killed by SIGSEGV and dumped core after 3 min
     storage was killed by signal 64
-    storage is degraded, was healthy: disk is slow and queue is long
+    storage is degraded, was healthy: slow disk and long queue
+    storage is throttled (cap): 180 % of one core
     storage is stopped: requested by uid 1000
     storage is started: the system came up
     storage went on running while mainstay was away
     storage failed: its program could not be executed: execve /no/such: ENOENT; it will be tried again
     storage waits for a, b, c, d, e and 2 more to be ready
-    storage is throttled (cap): 180 % of one core
+    "#);
+}
+
+#[test]
+fn sentences_about_the_system_say_what_the_payload_knows() {
+    use EventKind::{ClientRefused, JournalGap, RuntimeReturned, SystemStatusChanged};
+    let of = |kind, payload| Draft::new(kind, Timestamp(NOW), 0).payload(payload);
+    let critical = json!({ "from": "healthy", "to": "critical", "reason": "storage failed" });
+    let refused = json!({ "code": "not_permitted", "method": "system.stop" });
+    let fast = json!({ "lost": 3, "from": 5, "to": 9, "text": "events came too fast" });
+    let text = sentences(vec![
+        of(
+            RuntimeReturned,
+            json!({ "adopted": 20, "exits": 1, "away_ms": 140 }),
+        ),
+        of(JournalGap, fast),
+        of(JournalGap, json!({ "lost": null, "from": 5, "to": 9 })),
+        of(SystemStatusChanged, critical),
+        of(ClientRefused, refused).by("uid 1000"),
+    ]);
+    assert_snapshot!(text, @r#"
     mainstay is back after 140 ms; modules that went on: 20; modules that ended meanwhile: 1
     3 events between 5 and 9 are not in the journal: events came too fast
     events between 5 and 9 may be missing
