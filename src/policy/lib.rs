@@ -5,9 +5,25 @@
 #![no_std]
 
 extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
+pub mod backoff;
+#[cfg(test)]
+mod fixture;
+pub mod graph;
+pub mod lifecycle;
+pub mod module;
+pub mod plan;
+pub mod recovery;
+pub mod shutdown;
 pub mod spec;
+pub mod states;
 pub mod time;
 
+pub use lifecycle::Lifecycle;
+pub use module::Module;
+pub use plan::{Plan, PlanError};
 pub use spec::{ModuleId, ModuleSpec, SystemSpec};
+pub use states::{Cause, Health, State, Status, Wanted};
 pub use time::Time;

@@ -1,17 +1,76 @@
 //! One module's run: from the order to run to the last trace of its process.
 //! Owns one run at a time (a generation) and its deadlines. Never decides whether to run again:
 //! `lifecycle` does; never reads a clock or touches the OS.
-// CONTRACT (types below are fixed; the implementer fills in states and logic).
+
+use core::time::Duration;
+
+use crate::spec::{Kind, ModuleSpec, Readiness};
+use crate::time::Time;
+
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use steps::starting;
+
+/// The pause after the first negative look at readiness; doubles up to [`LOOK_MAX`].
+const LOOK_FIRST: Duration = Duration::from_millis(25);
+/// The longest pause between two looks at readiness.
+const LOOK_MAX: Duration = Duration::from_millis(500);
+/// How often a kill is repeated while the process does not die.
+const KILL_AGAIN: Duration = Duration::from_secs(2);
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit { Code(i32), Signal { signal: i32, core: bool }, /* killed by the kernel for memory */ Oom }
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By a signal.
+    Signal {
+        /// Its number.
+        signal: i32,
+        /// Whether a core was dumped.
+        core: bool,
+    },
+    /// Killed by the kernel for memory.
+    Oom,
+}
 
-/// Why a start failed before its program ran. `errno` 0 = none.
+/// Why a start failed before its program ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StartFailure { pub step: Step, pub errno: i32 }
+pub struct StartFailure {
+    /// What could not be done.
+    pub step: Step,
+    /// The system's error number; 0 = none.
+    pub errno: i32,
+}
+
+/// The steps of a start, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step { Fence, Prepare /* before_start failed */, Pipe, Fork, Session, Directory, Limits, Group, User, Descriptors, Exec }
+pub enum Step {
+    /// The holder refused: one lives, or the generation is not newer.
+    Fence,
+    /// A `before_start` command failed.
+    Prepare,
+    /// Its pipes.
+    Pipe,
+    /// The new process itself.
+    Fork,
+    /// Its session.
+    Session,
+    /// Its working directory.
+    Directory,
+    /// Its resource limits.
+    Limits,
+    /// Its group.
+    Group,
+    /// Its user.
+    User,
+    /// Its descriptors.
+    Descriptors,
+    /// Its program.
+    Exec,
+}
 
 /// How a run ended, as reported to the lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,57 +83,505 @@ pub enum Ending {
     StartTimeout,
     /// It was ended because it did not feed its watchdog (or asked for it with `trigger`).
     Watchdog,
-    /// It was halted by order; `forced` when the kill was needed.
-    Halted { exit: Option<Exit>, forced: bool },
+    /// It was halted by order.
+    Halted {
+        /// How its process ended; None when there was none.
+        exit: Option<Exit>,
+        /// Whether the kill was needed.
+        forced: bool,
+    },
 }
 
+/// A wish or a fact. What carries a generation is about that run and no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    RunAsked { generation: u64 },
-    HaltAsked { generation: u64, grace: Duration },
-    /// Hooks: before_start finished (exit 0 or not); after_stop finished.
-    Prepared { generation: u64, ok: bool },
-    CleanedUp { generation: u64 },
-    Spawned { generation: u64, pid: u32 },
-    SpawnFailed { generation: u64, failure: StartFailure },
-    Exited { generation: u64, exit: Exit },
+    /// Run, as this generation; it is newer than every one before.
+    RunAsked {
+        /// The run.
+        generation: u64,
+    },
+    /// End the run; the kill follows after `grace`.
+    HaltAsked {
+        /// The run.
+        generation: u64,
+        /// From now to the kill.
+        grace: Duration,
+    },
+    /// The `before_start` commands are over.
+    Prepared {
+        /// The run.
+        generation: u64,
+        /// Whether all of them exited 0.
+        ok: bool,
+    },
+    /// The `after_stop` commands are over.
+    CleanedUp {
+        /// The run.
+        generation: u64,
+    },
+    /// The process exists and its program runs.
+    Spawned {
+        /// The run.
+        generation: u64,
+        /// Its process.
+        pid: u32,
+    },
+    /// There is no process.
+    SpawnFailed {
+        /// The run.
+        generation: u64,
+        /// Why.
+        failure: StartFailure,
+    },
+    /// The process is gone.
+    Exited {
+        /// The run.
+        generation: u64,
+        /// How.
+        exit: Exit,
+    },
     /// READY=1, `module.ready`, log line matched, s6 newline.
-    ReadyTold { generation: u64 },
-    /// The answer to Effect::Probe.
-    Probed { generation: u64, ok: bool },
-    TimeoutExtended { generation: u64, by: Duration },
-    WatchdogFed { generation: u64 },
-    WatchdogSet { generation: u64, every: Duration },
-    WatchdogTriggered { generation: u64 },
+    ReadyTold {
+        /// The run.
+        generation: u64,
+    },
+    /// The answer to [`Effect::Probe`].
+    Probed {
+        /// The run.
+        generation: u64,
+        /// Whether it is ready.
+        ok: bool,
+    },
+    /// The module asks for more time to start.
+    TimeoutExtended {
+        /// The run.
+        generation: u64,
+        /// From now.
+        by: Duration,
+    },
+    /// The module is alive.
+    WatchdogFed {
+        /// The run.
+        generation: u64,
+    },
+    /// The module chooses its watchdog; zero switches it off.
+    WatchdogSet {
+        /// The run.
+        generation: u64,
+        /// The longest pause between two feedings.
+        every: Duration,
+    },
+    /// The module asks to be treated as if its watchdog had run out.
+    WatchdogTriggered {
+        /// The run.
+        generation: u64,
+    },
+    /// Time passed.
     Woke,
     /// The runtime returned: take over a living process as it is.
-    Adopted { generation: u64, pid: u32, ready: bool, ready_by: Option<Time> },
+    Adopted {
+        /// The run.
+        generation: u64,
+        /// Its process.
+        pid: u32,
+        /// Whether it was ready.
+        ready: bool,
+        /// The start deadline it had; None: a full one.
+        ready_by: Option<Time>,
+    },
 }
 
+/// What is to be done. None of them can fail here: a failure comes back as an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    Prepare { generation: u64 },
-    Spawn { generation: u64 },
+    /// Run the `before_start` commands; answered by [`Event::Prepared`].
+    Prepare {
+        /// The run.
+        generation: u64,
+    },
+    /// Make the process; answered by [`Event::Spawned`] or [`Event::SpawnFailed`].
+    Spawn {
+        /// The run.
+        generation: u64,
+    },
     /// Look once whether it is ready; at most one in flight.
-    Probe { generation: u64 },
-    /// Stop signal, then SIGCONT.
-    Terminate { generation: u64 },
-    /// The whole tree, now.
-    Kill { generation: u64 },
-    CleanUp { generation: u64 },
+    Probe {
+        /// The run.
+        generation: u64,
+    },
+    /// Stop signal, then SIGCONT, to whatever runs: the process or a hook.
+    Terminate {
+        /// The run.
+        generation: u64,
+    },
+    /// The whole tree, now: of the process or of a hook.
+    Kill {
+        /// The run.
+        generation: u64,
+    },
+    /// Run the `after_stop` commands; answered by [`Event::CleanedUp`].
+    CleanUp {
+        /// The run.
+        generation: u64,
+    },
+    /// Tell the lifecycle.
     Report(Report),
 }
 
 /// What the lifecycle hears; always about the generation it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report { pub generation: u64, pub what: Reported }
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reported { Started { pid: u32 }, Ready, Ended(Ending) }
+pub struct Report {
+    /// The run.
+    pub generation: u64,
+    /// What happened to it.
+    pub what: Reported,
+}
 
-// impl Module {
-//   pub fn new() -> Module
-//   pub fn note(&mut self, spec: &ModuleSpec, now: Time, event: Event)     // records wishes and facts; stale generations change nothing
-//   pub fn settle(&mut self, spec: &ModuleSpec, now: Time) -> Option<Effect>  // call until None
-//   pub fn deadline(&self, …) -> Option<Time>
-//   pub fn pid(&self) -> Option<u32>;  pub fn generation(&self) -> u64; pub fn is_ready(&self) -> bool; pub fn ready_by(&self) -> Option<Time>
-// }
+/// What happened to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reported {
+    /// Its process exists.
+    Started {
+        /// The process.
+        pid: u32,
+    },
+    /// It is ready.
+    Ready,
+    /// It is over; exactly once for every order to run.
+    Ended(Ending),
+}
+
+/// One module's run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Module {
+    generation: u64,
+    /// The interval the module chose for itself in this run.
+    watchdog: Option<Duration>,
+    actual: Actual,
+}
+
+/// Where the run stands. `Asked` and `Over` never outlive a `settle`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Actual {
+    Idle,
+    Asked { ready_by: Time, prepared: bool },
+    Preparing { ready_by: Time },
+    Spawning { ready_by: Time, told: bool },
+    Starting(Starting),
+    Running { pid: u32, feed_by: Time },
+    Stopping(Stopping),
+    Over { ending: Ending, clean_up: bool },
+    Cleaning { ending: Ending, kill_at: Time },
+}
+
+/// A process that is not ready yet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Starting {
+    pid: u32,
+    announced: bool,
+    ready_by: Time,
+    look: Look,
+}
+
+/// How readiness shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Look {
+    /// By living until then.
+    At(Time),
+    /// By being told.
+    Told(bool),
+    /// By looking: the next look, the pause after it, and whether one is on its way.
+    Probing {
+        next: Time,
+        pause: Duration,
+        in_flight: bool,
+    },
+}
+
+/// A run that is being ended by us.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Stopping {
+    left: Left,
+    why: Why,
+    terminated: bool,
+    kill_at: Time,
+    forced: bool,
+}
+
+/// What has to go before the run is over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Left {
+    /// The `before_start` commands.
+    Hook,
+    /// An order to spawn whose answer is still out.
+    Spawn,
+    Process {
+        pid: u32,
+    },
+}
+
+/// Why a run is being ended by us.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Why {
+    Ordered,
+    StartTimeout,
+    Watchdog,
+}
+
+impl Default for Module {
+    fn default() -> Module {
+        Module::new()
+    }
+}
+
+impl Module {
+    /// Nothing runs, nothing is asked.
+    #[must_use]
+    pub fn new() -> Module {
+        Module {
+            generation: 0,
+            watchdog: None,
+            actual: Actual::Idle,
+        }
+    }
+
+    /// Records a wish or a fact. News of another generation than ours changes nothing.
+    pub fn note(&mut self, spec: &ModuleSpec, now: Time, event: Event) {
+        match event {
+            Event::RunAsked { generation } => {
+                if self.actual == Actual::Idle && generation > self.generation {
+                    let ready_by = now.after(spec.startup_timeout);
+                    self.begin(
+                        generation,
+                        Actual::Asked {
+                            ready_by,
+                            prepared: false,
+                        },
+                    );
+                }
+            }
+            Event::Adopted {
+                generation,
+                pid,
+                ready,
+                ready_by,
+            } => {
+                if self.actual == Actual::Idle && generation >= self.generation {
+                    self.begin(generation, Actual::Idle);
+                    let ready_by = ready_by.unwrap_or(now.after(spec.startup_timeout));
+                    self.actual = match ready {
+                        true => self.running(spec, now, pid),
+                        false => starting(spec, now, pid, ready_by, false, true),
+                    };
+                }
+            }
+            Event::HaltAsked { generation, grace } if generation == self.generation => {
+                self.halt(now.after(grace));
+            }
+            Event::Prepared { generation, ok } if generation == self.generation => {
+                self.prepared(ok);
+            }
+            Event::CleanedUp { generation } if generation == self.generation => {
+                if let Actual::Cleaning { ending, .. } = self.actual {
+                    self.actual = Actual::Over {
+                        ending,
+                        clean_up: false,
+                    };
+                }
+            }
+            Event::Spawned { generation, pid } if generation == self.generation => {
+                self.spawned(spec, now, pid);
+            }
+            Event::SpawnFailed {
+                generation,
+                failure,
+            } if generation == self.generation => {
+                self.spawn_failed(failure);
+            }
+            Event::Exited { generation, exit } if generation == self.generation => {
+                self.exited(exit);
+            }
+            Event::ReadyTold { generation } if generation == self.generation => {
+                match &mut self.actual {
+                    // The socket it speaks on may be faster than the news of its process.
+                    Actual::Spawning { told, .. }
+                    | Actual::Starting(Starting {
+                        look: Look::Told(told),
+                        ..
+                    }) => *told = true,
+                    _ => {}
+                }
+            }
+            Event::Probed { generation, ok } if generation == self.generation => {
+                self.probed(now, ok);
+            }
+            Event::TimeoutExtended { generation, by } if generation == self.generation => {
+                self.extend(now, by);
+            }
+            Event::WatchdogFed { generation } if generation == self.generation => {
+                self.feed(spec, now);
+            }
+            Event::WatchdogSet { generation, every } if generation == self.generation => {
+                self.watchdog = Some(every);
+                self.feed(spec, now);
+            }
+            Event::WatchdogTriggered { generation } if generation == self.generation => {
+                if let Actual::Starting(Starting { pid, .. }) | Actual::Running { pid, .. } =
+                    self.actual
+                {
+                    let kill_at = now.after(spec.shutdown_timeout);
+                    self.stop(Left::Process { pid }, Why::Watchdog, kill_at);
+                }
+            }
+            Event::HaltAsked { .. }
+            | Event::Prepared { .. }
+            | Event::CleanedUp { .. }
+            | Event::Spawned { .. }
+            | Event::SpawnFailed { .. }
+            | Event::Exited { .. }
+            | Event::ReadyTold { .. }
+            | Event::Probed { .. }
+            | Event::TimeoutExtended { .. }
+            | Event::WatchdogFed { .. }
+            | Event::WatchdogSet { .. }
+            | Event::WatchdogTriggered { .. }
+            | Event::Woke => {}
+        }
+    }
+
+    /// Closes the gap, one effect at a time; call until None.
+    pub fn settle(&mut self, spec: &ModuleSpec, now: Time) -> Option<Effect> {
+        let generation = self.generation;
+        match self.actual {
+            Actual::Idle => None,
+            Actual::Asked {
+                ready_by,
+                prepared: false,
+            } if spec.has_before_start => {
+                self.actual = Actual::Preparing { ready_by };
+                Some(Effect::Prepare { generation })
+            }
+            Actual::Asked { ready_by, .. } => {
+                self.actual = Actual::Spawning {
+                    ready_by,
+                    told: false,
+                };
+                Some(Effect::Spawn { generation })
+            }
+            Actual::Preparing { ready_by } if now >= ready_by => {
+                self.late(spec, now, Left::Hook, Why::StartTimeout)
+            }
+            Actual::Spawning { ready_by, .. } if now >= ready_by => {
+                self.late(spec, now, Left::Spawn, Why::StartTimeout)
+            }
+            Actual::Preparing { .. } | Actual::Spawning { .. } => None,
+            Actual::Starting(starting) => self.settle_starting(spec, now, starting),
+            Actual::Running { pid, feed_by } if now >= feed_by => {
+                self.late(spec, now, Left::Process { pid }, Why::Watchdog)
+            }
+            Actual::Running { .. } => None,
+            Actual::Stopping(stopping) => self.settle_stopping(now, stopping),
+            Actual::Over {
+                ending,
+                clean_up: true,
+            } if spec.has_after_stop => {
+                let kill_at = now.after(spec.shutdown_timeout);
+                self.actual = Actual::Cleaning { ending, kill_at };
+                Some(Effect::CleanUp { generation })
+            }
+            Actual::Over { ending, .. } => {
+                self.actual = Actual::Idle;
+                self.report(Reported::Ended(ending))
+            }
+            Actual::Cleaning { ending, kill_at } if now >= kill_at => {
+                self.actual = Actual::Cleaning {
+                    ending,
+                    kill_at: now.after(KILL_AGAIN),
+                };
+                Some(Effect::Kill { generation })
+            }
+            Actual::Cleaning { .. } => None,
+        }
+    }
+
+    /// When `settle` next has something to do without news. The actor keeps one alarm for it.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        let at = match self.actual {
+            Actual::Preparing { ready_by } | Actual::Spawning { ready_by, .. } => ready_by,
+            Actual::Starting(Starting { ready_by, look, .. }) => match look {
+                Look::At(at) => at.min(ready_by),
+                Look::Probing {
+                    next,
+                    in_flight: false,
+                    ..
+                } => next.min(ready_by),
+                Look::Told(_) | Look::Probing { .. } => ready_by,
+            },
+            Actual::Running { feed_by, .. } => feed_by,
+            Actual::Stopping(Stopping {
+                left: Left::Spawn, ..
+            })
+            | Actual::Idle => Time::NEVER,
+            Actual::Stopping(Stopping { kill_at, .. }) | Actual::Cleaning { kill_at, .. } => {
+                kill_at
+            }
+            Actual::Asked { .. } | Actual::Over { .. } => Time(0),
+        };
+        (at != Time::NEVER).then_some(at)
+    }
+
+    /// Its process, if there is one.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match self.actual {
+            Actual::Starting(Starting { pid, .. })
+            | Actual::Running { pid, .. }
+            | Actual::Stopping(Stopping {
+                left: Left::Process { pid },
+                ..
+            }) => Some(pid),
+            Actual::Idle
+            | Actual::Asked { .. }
+            | Actual::Preparing { .. }
+            | Actual::Spawning { .. }
+            | Actual::Stopping(_)
+            | Actual::Over { .. }
+            | Actual::Cleaning { .. } => None,
+        }
+    }
+
+    /// The run it is in, or was in last; 0 before the first.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether nothing of a run is left.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.actual == Actual::Idle
+    }
+
+    /// Whether it is ready and not being ended.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.actual, Actual::Running { .. })
+    }
+
+    /// When its start is over time.
+    #[must_use]
+    pub fn ready_by(&self) -> Option<Time> {
+        match self.actual {
+            Actual::Asked { ready_by, .. }
+            | Actual::Preparing { ready_by }
+            | Actual::Spawning { ready_by, .. }
+            | Actual::Starting(Starting { ready_by, .. }) => Some(ready_by),
+            Actual::Idle
+            | Actual::Running { .. }
+            | Actual::Stopping(_)
+            | Actual::Over { .. }
+            | Actual::Cleaning { .. } => None,
+        }
+    }
+}

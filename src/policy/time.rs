@@ -14,7 +14,10 @@ impl Time {
     /// The point `span` later; saturates at [`Time::NEVER`].
     #[must_use]
     pub fn after(self, span: Duration) -> Time {
-        Time(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+        Time(
+            self.0
+                .saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// How long since `earlier`; zero when it is later.

@@ -1,0 +1,337 @@
+//! Plans and scripts in plain words, for the tests of this crate.
+//! Owns the little language; see [`modules`] and [`Script::tell`].
+//! Never part of the product.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::lifecycle::{Effect, Event, Lifecycle, StartupFailure, Wish};
+use crate::module::{Ending, Exit, Report, Reported, StartFailure, Step};
+use crate::plan::Plan;
+use crate::spec::{
+    Backoff, Edge, Importance, Kind, ModuleId, ModuleSpec, OnDependencyRestart, Probation,
+    Readiness, Recovery, RestartPolicy, Start, Strategy, SystemSpec, Until,
+};
+use crate::states::{Health, State};
+use crate::time::Time;
+
+pub(crate) const MS: fn(u64) -> Duration = Duration::from_millis;
+pub(crate) const SEC: fn(u64) -> Duration = Duration::from_secs;
+
+pub(crate) fn system() -> SystemSpec {
+    SystemSpec {
+        parallel_startup: true,
+        module_start_delay: Duration::ZERO,
+        startup_timeout: SEC(60),
+        shutdown_timeout: SEC(30),
+        concurrent_restarts: 4,
+    }
+}
+
+/// The defaults of the documents, without jitter.
+pub(crate) fn recovery() -> Recovery {
+    Recovery {
+        auto: true,
+        restart: RestartPolicy::Always,
+        clean_exit_codes: vec![0],
+        max_attempts: 3,
+        window: SEC(300),
+        backoff: Backoff {
+            initial: MS(200),
+            factor: 2.0,
+            max: SEC(10),
+            jitter: 0.0,
+            floor: MS(50),
+        },
+        stable_after: SEC(60),
+        probation: Some(Probation {
+            initial: SEC(30),
+            factor: 2.0,
+            max: SEC(300),
+        }),
+        on_failure: vec![Strategy::Restart],
+    }
+}
+
+pub(crate) fn module(name: &str) -> ModuleSpec {
+    ModuleSpec {
+        name: name.to_string(),
+        kind: Kind::Service,
+        required: true,
+        start: Start::Eager,
+        importance: Importance::Normal,
+        edges: Vec::new(),
+        readiness: Readiness::Started,
+        has_before_start: false,
+        has_after_stop: false,
+        startup_timeout: SEC(30),
+        shutdown_timeout: SEC(10),
+        watchdog: None,
+        has_probes: true,
+        recovery: recovery(),
+        on_dependency_restart: OnDependencyRestart::Notify,
+    }
+}
+
+/// One module a line: `name: a b? c@completed | optional lazy task`.
+/// `a` is required, `b?` is wanted; `@started`, `@healthy`, `@completed` say until when.
+pub(crate) fn modules(text: &str) -> Vec<ModuleSpec> {
+    let lines: Vec<(&str, &str, &str)> = (text.lines().map(str::trim))
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            let (line, words) = line.split_once('|').unwrap_or((line, ""));
+            let (name, needs) = line.split_once(':').unwrap_or((line, ""));
+            (name.trim(), needs, words)
+        })
+        .collect();
+    let id = |name: &str| {
+        let at = lines
+            .iter()
+            .position(|line| line.0 == name)
+            .expect("a module of the plan");
+        ModuleId(u32::try_from(at).expect("small"))
+    };
+    let edge = |word: &str| {
+        let (word, until) = word.split_once('@').unwrap_or((word, "ready"));
+        let until = match until {
+            "started" => Until::Started,
+            "ready" => Until::Ready,
+            "healthy" => Until::Healthy,
+            "completed" => Until::Completed,
+            other => panic!("no such edge: {other}"),
+        };
+        Edge {
+            to: id(word.trim_end_matches('?')),
+            hard: !word.ends_with('?'),
+            until,
+        }
+    };
+    (lines.iter())
+        .map(|(name, needs, words)| {
+            let mut spec = module(name);
+            spec.edges = needs.split_whitespace().map(edge).collect();
+            words
+                .split_whitespace()
+                .for_each(|word| adorn(&mut spec, word));
+            spec
+        })
+        .collect()
+}
+
+fn adorn(spec: &mut ModuleSpec, word: &str) {
+    let recovery = &mut spec.recovery;
+    match word {
+        "optional" => spec.required = false,
+        "lazy" => spec.start = Start::Lazy,
+        "builtin" => spec.kind = Kind::Builtin,
+        "task" => (spec.kind, recovery.restart) = (Kind::Task, RestartPolicy::Never),
+        "on_failure" => recovery.restart = RestartPolicy::OnFailure,
+        "never" => recovery.restart = RestartPolicy::Never,
+        "by_hand" => recovery.auto = false,
+        "no_probation" => recovery.probation = None,
+        "unlimited" => recovery.max_attempts = 0,
+        "restart" => spec.on_dependency_restart = OnDependencyRestart::Restart,
+        "ignore" => spec.on_dependency_restart = OnDependencyRestart::Ignore,
+        "critical" => spec.importance = Importance::Critical,
+        "low" => spec.importance = Importance::Low,
+        other => panic!("no such word: {other}"),
+    }
+}
+
+pub(crate) fn plan(text: &str) -> Plan {
+    Plan::new(1, system(), modules(text)).expect("a good plan")
+}
+
+/// A lifecycle that is told events and answers with effects, both in words.
+pub(crate) struct Script {
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) now: Time,
+}
+
+impl Script {
+    pub(crate) fn new(plan: Plan) -> Script {
+        Script {
+            lifecycle: Lifecycle::new(plan, 1),
+            now: Time(1_000_000_000),
+        }
+    }
+
+    pub(crate) fn id(&self, name: &str) -> ModuleId {
+        self.lifecycle
+            .plan()
+            .find(name)
+            .unwrap_or_else(|| panic!("no module {name}"))
+    }
+
+    pub(crate) fn state(&self, name: &str) -> State {
+        self.lifecycle.view(self.id(name)).state
+    }
+
+    fn name(&self, module: ModuleId) -> &str {
+        &self.lifecycle.plan().module(module).name
+    }
+
+    /// Makes what `words` say happen and returns the effects, comma-separated and sorted by
+    /// nothing but their order. `Moved` and `Judged` are left out: states are asked for.
+    ///
+    /// `boot`, `resume`, `stop all [5s]`, `wait 200ms`, `start a`, `stop a`, `restart a`,
+    /// `a up` (started and ready), `a started`, `a ready`, `a done`, `a exit 1`, `a killed`,
+    /// `a halted`, `a forced`, `a exec`, `a late`, `a healthy`, `a unhealthy`, `a ill`.
+    pub(crate) fn tell(&mut self, words: &str) -> String {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let mut effects = Vec::new();
+        match &words[..] {
+            ["boot"] => self.note(Event::Boot, &mut effects),
+            ["resume"] => self.note(Event::Resume, &mut effects),
+            ["stop", "all"] => self.note(Event::StopAll { budget: None }, &mut effects),
+            ["stop", "all", budget] => {
+                let budget = Some(span(budget));
+                self.note(Event::StopAll { budget }, &mut effects);
+            }
+            ["wait", time] => self.wait(span(time), &mut effects),
+            ["start", name] => self.wish(name, Wish::Start, &mut effects),
+            ["stop", name] => self.wish(name, Wish::Stop, &mut effects),
+            ["restart", name] => self.wish(name, Wish::Restart, &mut effects),
+            [name, what @ ..] => self.news(name, what, &mut effects),
+            [] => {}
+        }
+        let told = effects.iter().filter_map(|effect| self.words(effect));
+        told.collect::<Vec<_>>().join(", ")
+    }
+
+    fn wish(&mut self, name: &str, wish: Wish, effects: &mut Vec<Effect>) {
+        self.note(
+            Event::Wished {
+                module: self.id(name),
+                wish,
+            },
+            effects,
+        );
+    }
+
+    fn news(&mut self, name: &str, what: &[&str], effects: &mut Vec<Effect>) {
+        let module = self.id(name);
+        let generation = self.lifecycle.view(module).generation;
+        let ended = |ending| vec![Reported::Ended(ending)];
+        let health = |health, restart| Event::Health {
+            module,
+            generation,
+            health,
+            restart,
+        };
+        let halted = |forced| Ending::Halted {
+            exit: Some(Exit::Code(0)),
+            forced,
+        };
+        let reports = match what {
+            ["up"] => vec![Reported::Started { pid: 7 }, Reported::Ready],
+            ["started"] => vec![Reported::Started { pid: 7 }],
+            ["ready"] => vec![Reported::Ready],
+            ["done"] => ended(Ending::Exited(Exit::Code(0))),
+            ["exit", code] => ended(Ending::Exited(Exit::Code(
+                code.parse().expect("an exit code"),
+            ))),
+            ["killed"] => ended(Ending::Exited(Exit::Signal {
+                signal: 9,
+                core: false,
+            })),
+            ["halted"] => ended(halted(false)),
+            ["forced"] => ended(halted(true)),
+            ["exec"] => ended(Ending::NotStarted(StartFailure {
+                step: Step::Exec,
+                errno: 2,
+            })),
+            ["late"] => ended(Ending::StartTimeout),
+            ["healthy"] => return self.note(health(Health::Healthy, false), effects),
+            ["unhealthy"] => return self.note(health(Health::Unhealthy, false), effects),
+            ["ill"] => return self.note(health(Health::Unhealthy, true), effects),
+            other => panic!("no such news: {other:?}"),
+        };
+        for what in reports {
+            let report = Report { generation, what };
+            self.note(Event::Reported { module, report }, effects);
+        }
+    }
+
+    pub(crate) fn note(&mut self, event: Event, effects: &mut Vec<Effect>) {
+        self.lifecycle.note(self.now, event);
+        while let Some(effect) = self.lifecycle.settle(self.now) {
+            effects.push(effect);
+            assert!(effects.len() < 1_000_000, "settle does not come to an end");
+        }
+    }
+
+    /// Lets time pass, with a wake-up at each deadline.
+    fn wait(&mut self, span: Duration, effects: &mut Vec<Effect>) {
+        let end = self.now.after(span);
+        while let Some(at) = self.lifecycle.deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.note(Event::Woke, effects);
+        }
+        self.now = end;
+        self.note(Event::Woke, effects);
+    }
+
+    fn words(&self, effect: &Effect) -> Option<String> {
+        Some(match effect {
+            Effect::Run { module, .. } => format!("run {}", self.name(*module)),
+            Effect::Halt { module, grace, .. } if *grace == SEC(10) => {
+                format!("halt {}", self.name(*module))
+            }
+            Effect::Halt { module, grace, .. } => {
+                format!("halt {} {grace:?}", self.name(*module))
+            }
+            Effect::Tell {
+                module,
+                about,
+                news,
+            } => {
+                format!("tell {} {} {news:?}", self.name(*module), self.name(*about))
+            }
+            Effect::StartupCompleted => "started".to_string(),
+            Effect::StartupFailed {
+                reason: StartupFailure::CriticalModuleFailed { module },
+            } => {
+                format!("start failed: {}", self.name(*module))
+            }
+            Effect::StartupFailed {
+                reason: StartupFailure::TimedOut { missing },
+            } => {
+                let missing: Vec<&str> = missing.iter().map(|id| self.name(*id)).collect();
+                format!("start timed out: {}", missing.join(" "))
+            }
+            Effect::AllStopped { forced } => format!("all stopped, {forced} forced"),
+            Effect::Moved { .. } | Effect::Judged { .. } => return None,
+        })
+    }
+}
+
+fn span(text: &str) -> Duration {
+    let digits = text.trim_end_matches(char::is_alphabetic);
+    let number = digits.parse().expect("a number");
+    match &text[digits.len()..] {
+        "ms" => MS(number),
+        "s" => SEC(number),
+        "m" => SEC(60 * number),
+        "h" => SEC(3600 * number),
+        other => panic!("no such unit: {other}"),
+    }
+}
+
+/// Tells a lifecycle of `plan` one event after the other and compares the effects.
+#[track_caller]
+pub(crate) fn check(text: &str, steps: &[(&str, &str)]) -> Script {
+    let mut script = Script::new(plan(text));
+    run(&mut script, steps);
+    script
+}
+
+#[track_caller]
+pub(crate) fn run(script: &mut Script, steps: &[(&str, &str)]) {
+    for (at, (event, expected)) in steps.iter().enumerate() {
+        assert_eq!(script.tell(event), *expected, "step {}: {event}", at + 1);
+    }
+}

@@ -1,0 +1,133 @@
+//! The return of the runtime: from what the one before knew to where each module stands.
+//! Owns the record that must survive. Times in it are of the same boot.
+//! Never guesses: what lives is adopted, what was recorded as living and is not has failed.
+
+use alloc::sync::Arc;
+
+use super::slot::{Fall, Slot};
+use super::{Lifecycle, Phase};
+use crate::recovery::{Ledger, Remembered};
+use crate::spec::{Kind, ModuleId};
+use crate::states::{Cause, State, Wanted};
+use crate::time::Time;
+
+/// What must survive the runtime, of one module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// What is wished.
+    pub wanted: Wanted,
+    /// How many wishes there were.
+    pub intent: u64,
+    /// Where it stood.
+    pub state: State,
+    /// Its last run.
+    pub generation: u64,
+    /// Whether that run is (or was) ready.
+    pub ready: bool,
+    /// Whether that run ended by itself with a clean code.
+    pub completed: bool,
+    /// When its start is over time.
+    pub ready_by: Option<Time>,
+    /// The end of backoff, or the next probation.
+    pub retry_at: Option<Time>,
+    /// Attempts, rung and breaker.
+    pub remembered: Remembered,
+    /// Runs after the first.
+    pub restarts: u32,
+}
+
+/// A process that lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alive {
+    /// Its run.
+    pub generation: u64,
+    /// Its process.
+    pub pid: u32,
+}
+
+impl Lifecycle {
+    /// What must survive the runtime. A module that is not of the plan has the empty record.
+    #[must_use]
+    pub fn record(&self, module: ModuleId) -> Record {
+        let fresh = Slot::new();
+        let slot = self.slots.get(module.index()).unwrap_or(&fresh);
+        Record {
+            wanted: slot.wanted,
+            intent: slot.intent,
+            state: slot.state,
+            generation: slot.generation,
+            ready: slot.state == State::Running,
+            completed: slot.completed,
+            ready_by: slot.ready_by,
+            retry_at: slot.retry_at,
+            remembered: slot.ledger.remembered(),
+            restarts: slot.restarts,
+        }
+    }
+
+    pub(super) fn adopted(
+        &mut self,
+        now: Time,
+        module: ModuleId,
+        record: Record,
+        alive: Option<Alive>,
+    ) {
+        if self.phase != Phase::New || !self.plan.has(module) || self.is_builtin(module) {
+            return;
+        }
+        let recovery = &self.plan.module(module).recovery;
+        let slot = &mut self.slots[module.index()];
+        slot.ledger = Ledger::restored(recovery, now, record.remembered);
+        slot.adopted = true;
+        slot.wanted = record.wanted;
+        slot.intent = record.intent;
+        slot.restarts = record.restarts;
+        // The holder is right about processes: its generation may be newer than the record.
+        slot.generation = alive
+            .map_or(0, |alive| alive.generation)
+            .max(record.generation);
+        slot.pid = alive.map(|alive| alive.pid);
+        let same_run = alive.is_none_or(|alive| alive.generation == record.generation);
+        slot.completed = record.completed && alive.is_none();
+        slot.needs_token = record.state == State::Waiting && record.generation > 0;
+        slot.lost = alive.is_none() && record.state.is_live();
+        let to = match (alive, record.state) {
+            (Some(_), _) if record.ready && same_run => State::Running,
+            (Some(_), State::Stopping) => {
+                slot.fall = Some(Fall::Adopted);
+                State::Running
+            }
+            (Some(_), _) => State::Starting,
+            (None, state) => state,
+        };
+        if to != State::NotStarted {
+            self.moved(now, module, to, Cause::Adopted, None);
+        }
+        if to == State::Starting {
+            let full = now.after(self.plan.module(module).startup_timeout);
+            let ready_by = record.ready_by.filter(|_| same_run).unwrap_or(full);
+            self.slot_mut(module).ready_by = Some(ready_by);
+        }
+        if let (State::Backoff | State::Failed, Some(at)) = (to, record.retry_at) {
+            self.retry_at(module, at);
+        }
+    }
+
+    /// Goes on from what was adopted. A run that was recorded as living, was not found, and
+    /// whose exit nobody told has failed. An eager module that nobody knew is wished up.
+    pub(super) fn resume(&mut self, now: Time) {
+        if self.phase != Phase::New {
+            return;
+        }
+        self.phase = Phase::Up;
+        let plan = Arc::clone(&self.plan);
+        for module in plan.ids() {
+            if self.slot(module).lost {
+                self.ended(now, module, None);
+            } else if plan.module(module).kind != Kind::Builtin {
+                self.mark(module);
+            }
+        }
+        self.raise_eager(now, |lifecycle, module| !lifecycle.slot(module).adopted);
+    }
+}

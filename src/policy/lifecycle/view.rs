@@ -1,0 +1,177 @@
+//! What others may see of the lifecycle.
+//! Owns the views and the running tally of troubled modules.
+//! Never changes a decision.
+
+use alloc::vec::Vec;
+
+use super::slot::Slot;
+use super::{Lifecycle, Phase};
+use crate::module::Ending;
+use crate::spec::ModuleId;
+use crate::states::{Cause, Health, State, Status, Wanted};
+use crate::time::Time;
+
+/// One module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// Where it stands.
+    pub state: State,
+    /// What is wished.
+    pub wanted: Wanted,
+    /// Since when it is in that state.
+    pub since: Time,
+    /// Why.
+    pub cause: Cause,
+    /// The module that led to it.
+    pub by: Option<ModuleId>,
+    /// Its current or last run; 0 before the first.
+    pub generation: u64,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// How it is.
+    pub health: Health,
+    /// Attempts that count at the moment.
+    pub attempts: u32,
+    /// Runs after the first.
+    pub restarts: u32,
+    /// The dependencies that hold it in `waiting`.
+    pub waiting_on: Vec<ModuleId>,
+    /// The end of backoff, or the next probation.
+    pub retry_at: Option<Time>,
+    /// How its last run ended.
+    pub last_ending: Option<Ending>,
+    /// How many wishes there were.
+    pub intent: u64,
+}
+
+/// Everything together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct System {
+    /// How it is.
+    pub status: Status,
+    /// Required modules that are failed.
+    pub failing: Vec<ModuleId>,
+    /// Those that make it degraded.
+    pub degraded: Vec<ModuleId>,
+    /// Whether the first start is not over.
+    pub starting: bool,
+    /// Whether the ordered stop is on its way, or over.
+    pub stopping: bool,
+}
+
+/// How much trouble a module is for the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Trouble {
+    #[default]
+    None,
+    Degraded,
+    Failing,
+}
+
+/// How many modules are troubled, kept up to date so that the status costs nothing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    of: Vec<Trouble>,
+    degraded: u32,
+    failing: u32,
+}
+
+impl Tally {
+    fn set(&mut self, module: ModuleId, trouble: Trouble) {
+        let at = module.index();
+        if self.of.len() <= at {
+            self.of.resize(at + 1, Trouble::None);
+        }
+        let before = core::mem::replace(&mut self.of[at], trouble);
+        self.degraded += u32::from(trouble == Trouble::Degraded);
+        self.failing += u32::from(trouble == Trouble::Failing);
+        self.degraded -= u32::from(before == Trouble::Degraded);
+        self.failing -= u32::from(before == Trouble::Failing);
+    }
+}
+
+impl Lifecycle {
+    /// One module, at `now`. A module that is not of the plan was never started.
+    #[must_use]
+    pub fn view(&self, module: ModuleId) -> View {
+        let fresh = Slot::new();
+        let slot = self.slots.get(module.index()).unwrap_or(&fresh);
+        View {
+            state: slot.state,
+            wanted: slot.wanted,
+            since: slot.since,
+            cause: slot.cause,
+            by: slot.by,
+            generation: slot.generation,
+            pid: slot.pid,
+            ready: slot.state == State::Running,
+            health: slot.health,
+            attempts: slot.ledger.attempts(),
+            restarts: slot.restarts,
+            waiting_on: self.waiting_on(module, slot),
+            retry_at: slot.retry_at,
+            last_ending: slot.last,
+            intent: slot.intent,
+        }
+    }
+
+    fn waiting_on(&self, module: ModuleId, slot: &Slot) -> Vec<ModuleId> {
+        if slot.state != State::Waiting {
+            return Vec::new();
+        }
+        let edges = self.plan.dependencies(module).iter();
+        // A soft edge whose time is over lets go at the next look, which has been by now.
+        edges
+            .filter(|edge| self.holds(edge, slot.since, slot.since))
+            .map(|edge| edge.to)
+            .collect()
+    }
+
+    /// How the system is; constant cost.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self.phase {
+            Phase::Down | Phase::Over => Status::Stopping,
+            Phase::New | Phase::Starting => Status::Starting,
+            Phase::Up if self.tally.failing > 0 => Status::Critical,
+            Phase::Up if self.tally.degraded > 0 => Status::Degraded,
+            Phase::Up => Status::Healthy,
+        }
+    }
+
+    /// How the system is, and because of whom, in start order.
+    #[must_use]
+    pub fn system(&self) -> System {
+        let of = |trouble: Trouble| {
+            let order = self.plan.order().iter().copied();
+            order
+                .filter(|id| self.tally.of.get(id.index()) == Some(&trouble))
+                .collect()
+        };
+        let status = self.status();
+        System {
+            status,
+            failing: of(Trouble::Failing),
+            degraded: of(Trouble::Degraded),
+            starting: status == Status::Starting,
+            stopping: status == Status::Stopping,
+        }
+    }
+
+    /// Counts `module` anew after a change of its state, wish or health.
+    pub(super) fn retally(&mut self, module: ModuleId) {
+        let slot = &self.slots[module.index()];
+        let trouble = match (slot.state, slot.health) {
+            (State::Failed, _) if self.plan.module(module).required => Trouble::Failing,
+            (State::Failed, _) => Trouble::Degraded,
+            _ if slot.wanted == Wanted::Down => Trouble::None,
+            (State::Backoff, _) | (State::Running, Health::Degraded | Health::Unhealthy) => {
+                Trouble::Degraded
+            }
+            _ => Trouble::None,
+        };
+        self.tally.set(module, trouble);
+    }
+}

@@ -1,0 +1,320 @@
+//! The steps of one run: what each wish, fact and deadline makes of it.
+//! Owns the way from one `Actual` to the next. Never returns an effect that its state forgot.
+
+use core::time::Duration;
+
+use super::{
+    Actual, Effect, Ending, Exit, KILL_AGAIN, Kind, LOOK_FIRST, LOOK_MAX, Left, Look, Module,
+    ModuleSpec, Readiness, Report, Reported, StartFailure, Starting, Step, Stopping, Time, Why,
+};
+
+impl Module {
+    pub(super) fn begin(&mut self, generation: u64, actual: Actual) {
+        *self = Module {
+            generation,
+            watchdog: None,
+            actual,
+        };
+    }
+
+    /// An order to end: the kill comes at `kill_at` at the latest.
+    pub(super) fn halt(&mut self, kill_at: Time) {
+        match &mut self.actual {
+            Actual::Idle | Actual::Over { .. } => {}
+            &mut Actual::Asked { prepared, .. } => {
+                let ending = Ending::Halted {
+                    exit: None,
+                    forced: false,
+                };
+                self.actual = Actual::Over {
+                    ending,
+                    clean_up: prepared,
+                };
+            }
+            Actual::Preparing { .. } => self.stop(Left::Hook, Why::Ordered, kill_at),
+            Actual::Spawning { .. } => self.stop(Left::Spawn, Why::Ordered, kill_at),
+            &mut (Actual::Starting(Starting { pid, .. }) | Actual::Running { pid, .. }) => {
+                self.stop(Left::Process { pid }, Why::Ordered, kill_at);
+            }
+            Actual::Stopping(stopping) => {
+                stopping.why = Why::Ordered;
+                stopping.kill_at = stopping.kill_at.min(kill_at);
+            }
+            Actual::Cleaning { kill_at: at, .. } => *at = (*at).min(kill_at),
+        }
+    }
+
+    pub(super) fn prepared(&mut self, ok: bool) {
+        self.actual = match self.actual {
+            Actual::Preparing { ready_by } if ok => Actual::Asked {
+                ready_by,
+                prepared: true,
+            },
+            Actual::Preparing { .. } => {
+                let failure = StartFailure {
+                    step: Step::Prepare,
+                    errno: 0,
+                };
+                over(Ending::NotStarted(failure))
+            }
+            Actual::Stopping(
+                stopping @ Stopping {
+                    left: Left::Hook, ..
+                },
+            ) => over(stopping.ending(None)),
+            unchanged => unchanged,
+        };
+    }
+
+    pub(super) fn spawned(&mut self, spec: &ModuleSpec, now: Time, pid: u32) {
+        match &mut self.actual {
+            &mut Actual::Spawning { ready_by, told } => {
+                self.actual = starting(spec, now, pid, ready_by, told, false);
+            }
+            Actual::Stopping(Stopping {
+                left: left @ Left::Spawn,
+                ..
+            }) => {
+                *left = Left::Process { pid };
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn spawn_failed(&mut self, failure: StartFailure) {
+        self.actual = match self.actual {
+            Actual::Spawning { .. } => over(Ending::NotStarted(failure)),
+            Actual::Stopping(
+                stopping @ Stopping {
+                    left: Left::Spawn, ..
+                },
+            ) => over(match stopping.why {
+                Why::Ordered => stopping.ending(None),
+                Why::StartTimeout | Why::Watchdog => Ending::NotStarted(failure),
+            }),
+            unchanged => unchanged,
+        };
+    }
+
+    pub(super) fn exited(&mut self, exit: Exit) {
+        self.actual = match self.actual {
+            // Its end may overtake the news of its start; the start is then stale.
+            Actual::Spawning { .. } | Actual::Starting(_) | Actual::Running { .. } => {
+                over(Ending::Exited(exit))
+            }
+            Actual::Stopping(stopping) if stopping.left != Left::Hook => {
+                over(stopping.ending(Some(exit)))
+            }
+            unchanged => unchanged,
+        };
+    }
+
+    pub(super) fn probed(&mut self, now: Time, ok: bool) {
+        let Actual::Starting(Starting { look, .. }) = &mut self.actual else {
+            return;
+        };
+        if let Look::Probing {
+            pause,
+            in_flight: true,
+            ..
+        } = *look
+        {
+            let longer = (pause * 2).min(LOOK_MAX);
+            *look = match ok {
+                true => Look::Told(true),
+                false => Look::Probing {
+                    next: now.after(pause),
+                    pause: longer,
+                    in_flight: false,
+                },
+            };
+        }
+    }
+
+    /// More time to start, if it is asked for before the time is over.
+    pub(super) fn extend(&mut self, now: Time, by: Duration) {
+        if let Actual::Preparing { ready_by }
+        | Actual::Spawning { ready_by, .. }
+        | Actual::Starting(Starting { ready_by, .. }) = &mut self.actual
+            && now < *ready_by
+        {
+            *ready_by = (*ready_by).max(now.after(by));
+        }
+    }
+
+    pub(super) fn feed(&mut self, spec: &ModuleSpec, now: Time) {
+        // Fed too late is not fed: the watchdog has bitten by then.
+        if let Actual::Running { pid, feed_by } = self.actual
+            && now < feed_by
+        {
+            self.actual = self.running(spec, now, pid);
+        }
+    }
+
+    pub(super) fn running(&self, spec: &ModuleSpec, now: Time, pid: u32) -> Actual {
+        let every = self
+            .watchdog
+            .or(spec.watchdog)
+            .filter(|every| !every.is_zero());
+        Actual::Running {
+            pid,
+            feed_by: every.map_or(Time::NEVER, |every| now.after(every)),
+        }
+    }
+
+    pub(super) fn stop(&mut self, left: Left, why: Why, kill_at: Time) {
+        let stopping = Stopping {
+            left,
+            why,
+            terminated: false,
+            kill_at,
+            forced: false,
+        };
+        self.actual = Actual::Stopping(stopping);
+    }
+
+    /// A deadline of ours is over: end the run.
+    pub(super) fn late(
+        &mut self,
+        spec: &ModuleSpec,
+        now: Time,
+        left: Left,
+        why: Why,
+    ) -> Option<Effect> {
+        self.stop(left, why, now.after(spec.shutdown_timeout));
+        self.settle(spec, now)
+    }
+
+    pub(super) fn settle_starting(
+        &mut self,
+        spec: &ModuleSpec,
+        now: Time,
+        starting: Starting,
+    ) -> Option<Effect> {
+        let Starting {
+            pid,
+            announced,
+            ready_by,
+            look,
+        } = starting;
+        let ready = match look {
+            Look::At(at) => now >= at,
+            Look::Told(told) => told,
+            Look::Probing { .. } => false,
+        };
+        if !announced {
+            self.actual = Actual::Starting(Starting {
+                announced: true,
+                ..starting
+            });
+            return self.report(Reported::Started { pid });
+        }
+        if ready {
+            self.actual = self.running(spec, now, pid);
+            return self.report(Reported::Ready);
+        }
+        if now >= ready_by {
+            return self.late(spec, now, Left::Process { pid }, Why::StartTimeout);
+        }
+        match look {
+            Look::Probing {
+                next,
+                pause,
+                in_flight: false,
+            } if now >= next => {
+                let look = Look::Probing {
+                    next,
+                    pause,
+                    in_flight: true,
+                };
+                self.actual = Actual::Starting(Starting { look, ..starting });
+                Some(Effect::Probe {
+                    generation: self.generation,
+                })
+            }
+            Look::At(_) | Look::Told(_) | Look::Probing { .. } => None,
+        }
+    }
+
+    pub(super) fn settle_stopping(&mut self, now: Time, stopping: Stopping) -> Option<Effect> {
+        let generation = self.generation;
+        if stopping.left == Left::Spawn {
+            return None;
+        }
+        if now >= stopping.kill_at {
+            let kill_at = now.after(KILL_AGAIN);
+            self.actual = Actual::Stopping(Stopping {
+                kill_at,
+                forced: true,
+                ..stopping
+            });
+            return Some(Effect::Kill { generation });
+        }
+        if stopping.terminated {
+            return None;
+        }
+        self.actual = Actual::Stopping(Stopping {
+            terminated: true,
+            ..stopping
+        });
+        Some(Effect::Terminate { generation })
+    }
+
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "every caller is a branch of settle"
+    )]
+    pub(super) fn report(&self, what: Reported) -> Option<Effect> {
+        Some(Effect::Report(Report {
+            generation: self.generation,
+            what,
+        }))
+    }
+}
+
+impl Stopping {
+    fn ending(self, exit: Option<Exit>) -> Ending {
+        match self.why {
+            Why::Ordered => Ending::Halted {
+                exit,
+                forced: self.forced,
+            },
+            Why::StartTimeout => Ending::StartTimeout,
+            Why::Watchdog => Ending::Watchdog,
+        }
+    }
+}
+
+pub(super) fn starting(
+    spec: &ModuleSpec,
+    now: Time,
+    pid: u32,
+    ready_by: Time,
+    told: bool,
+    announced: bool,
+) -> Actual {
+    let look = match &spec.readiness {
+        _ if spec.kind == Kind::Task => Look::At(now),
+        Readiness::Started => Look::At(now),
+        Readiness::Settle(span) => Look::At(now.after(*span)),
+        polled if polled.is_polled() => Look::Probing {
+            next: now,
+            pause: LOOK_FIRST,
+            in_flight: false,
+        },
+        _ => Look::Told(told),
+    };
+    Actual::Starting(Starting {
+        pid,
+        announced,
+        ready_by,
+        look,
+    })
+}
+
+fn over(ending: Ending) -> Actual {
+    Actual::Over {
+        ending,
+        clean_up: true,
+    }
+}

@@ -1,0 +1,349 @@
+//! From a failure to a verdict: try again, when, or give up.
+//! Owns the ladder, the sliding window, the paying back of attempts and the breaker.
+//! Never starts anything and never reads a clock; a wish replaces the ledger instead of asking it.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use crate::backoff::{delay, grown, saturation};
+use crate::module::{Ending, Exit, StartFailure};
+use crate::spec::{Recovery, RestartPolicy, Strategy};
+use crate::time::Time;
+
+#[cfg(test)]
+mod tests;
+
+/// The exit code that says "my configuration is wrong" (EX_CONFIG of sysexits).
+pub const EXIT_CONFIGURATION: i32 = 78;
+
+/// An ending that nobody asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The program never ran.
+    NotStarted(StartFailure),
+    /// The process ended by itself.
+    Exited(Exit),
+    /// It did not become ready in time.
+    StartTimeout,
+    /// It did not feed its watchdog.
+    Watchdog,
+    /// A liveness probe failed for good.
+    Probe,
+    /// It ended while the runtime was away, and nobody knows how.
+    Lost,
+}
+
+impl From<Ending> for Failure {
+    fn from(ending: Ending) -> Failure {
+        match ending {
+            Ending::NotStarted(failure) => Failure::NotStarted(failure),
+            Ending::Exited(exit) => Failure::Exited(exit),
+            Ending::StartTimeout => Failure::StartTimeout,
+            Ending::Watchdog => Failure::Watchdog,
+            // Halted, but not by this lifecycle.
+            Ending::Halted {
+                exit: Some(exit), ..
+            } => Failure::Exited(exit),
+            Ending::Halted { exit: None, .. } => Failure::Lost,
+        }
+    }
+}
+
+/// What kind of failure it was, as far as recovery tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// An exit with a clean code.
+    Clean,
+    /// An exit with any other code.
+    Crash,
+    /// The end by a signal.
+    Signal,
+    /// Killed by the kernel for memory.
+    Oom,
+    /// The program never ran.
+    Exec,
+    /// Exit 78: not retried until the configuration changes.
+    Configuration,
+    /// We ended it: start timeout, watchdog, probe; or nobody knows.
+    Unresponsive,
+}
+
+impl Failure {
+    /// What kind of failure it was.
+    #[must_use]
+    pub fn class(self, recovery: &Recovery) -> Class {
+        match self {
+            Failure::Exited(Exit::Code(code)) if recovery.clean_exit_codes.contains(&code) => {
+                Class::Clean
+            }
+            Failure::Exited(Exit::Code(EXIT_CONFIGURATION)) => Class::Configuration,
+            Failure::Exited(Exit::Code(_)) => Class::Crash,
+            Failure::Exited(Exit::Signal { .. }) => Class::Signal,
+            Failure::Exited(Exit::Oom) => Class::Oom,
+            Failure::NotStarted(_) => Class::Exec,
+            Failure::StartTimeout | Failure::Watchdog | Failure::Probe | Failure::Lost => {
+                Class::Unresponsive
+            }
+        }
+    }
+}
+
+/// What follows from a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Start it again.
+    Retry {
+        /// From now.
+        after: Duration,
+    },
+    /// It ended as it may: nothing is to be done.
+    Done,
+    /// It is failed.
+    GiveUp {
+        /// From now to the one try that is let through; None: only a wish brings it back.
+        probation: Option<Duration>,
+    },
+}
+
+/// What recovery remembers of one module.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ledger {
+    /// Attempts that count against the first rung, oldest first; at most `max_attempts`.
+    recent: VecDeque<Time>,
+    /// Attempts while `max_attempts` is 0: no window forgets them, only stability.
+    unlimited: u32,
+    last_failure: Option<Time>,
+    rung: u8,
+    rung_used: bool,
+    probations: u32,
+    half_open: bool,
+    ready_since: Option<Time>,
+}
+
+/// What must survive the runtime of a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remembered {
+    /// Attempts on the first rung.
+    pub attempts: u32,
+    /// The rung it stands on.
+    pub rung: u8,
+    /// Whether that rung's one try is used.
+    pub rung_used: bool,
+    /// How often it was given up since it was last stable.
+    pub probations: u32,
+    /// Whether the current run is the one try after giving up.
+    pub half_open: bool,
+    /// Since when the current run is ready.
+    pub ready_since: Option<Time>,
+}
+
+impl Ledger {
+    /// Attempts that count at the moment.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        u32::try_from(self.recent.len())
+            .unwrap_or(u32::MAX)
+            .max(self.unlimited)
+    }
+
+    /// The run is ready: from here on it earns stability.
+    pub fn ready(&mut self, now: Time) {
+        self.ready_since = Some(now);
+    }
+
+    /// The run is over without a failure.
+    pub fn run_over(&mut self, recovery: &Recovery, now: Time) {
+        self.pay_back(recovery, now);
+    }
+
+    /// One try is let through although it was given up.
+    pub fn half_open(&mut self) {
+        self.half_open = true;
+    }
+
+    /// Whether the current run is that one try.
+    #[must_use]
+    pub fn is_half_open(&self) -> bool {
+        self.half_open
+    }
+
+    /// A wish outranks recovery: everything is forgotten. Keeps its memory for the next time.
+    pub fn forget(&mut self) {
+        let mut recent = core::mem::take(&mut self.recent);
+        recent.clear();
+        *self = Ledger {
+            recent,
+            ready_since: self.ready_since,
+            ..Ledger::default()
+        };
+    }
+
+    /// What must survive the runtime.
+    #[must_use]
+    pub fn remembered(&self) -> Remembered {
+        Remembered {
+            attempts: self.attempts(),
+            rung: self.rung,
+            rung_used: self.rung_used,
+            probations: self.probations,
+            half_open: self.half_open,
+            ready_since: self.ready_since,
+        }
+    }
+
+    /// The opposite of [`Ledger::remembered`]. The attempts count as made `now`: a returning
+    /// runtime may be too careful, never too generous.
+    #[must_use]
+    pub fn restored(recovery: &Recovery, now: Time, from: Remembered) -> Ledger {
+        let limited = from.attempts.min(recovery.max_attempts);
+        Ledger {
+            recent: (0..limited).map(|_| now).collect(),
+            unlimited: if recovery.max_attempts == 0 {
+                from.attempts
+            } else {
+                0
+            },
+            last_failure: (from.attempts > 0).then_some(now),
+            rung: from.rung,
+            rung_used: from.rung_used,
+            probations: from.probations,
+            half_open: from.half_open,
+            ready_since: from.ready_since,
+        }
+    }
+
+    /// Each full `stable_after` of the run pays one attempt, the oldest first; the first one
+    /// closes the breaker and returns to the first rung.
+    fn pay_back(&mut self, recovery: &Recovery, now: Time) {
+        let Some(since) = self.ready_since.take() else {
+            return;
+        };
+        let span = recovery.stable_after.as_nanos().max(1);
+        let paid = usize::try_from(now.since(since).as_nanos() / span).unwrap_or(usize::MAX);
+        if paid == 0 {
+            return;
+        }
+        self.recent.drain(..paid.min(self.recent.len()));
+        self.unlimited = self
+            .unlimited
+            .min(saturation(&recovery.backoff))
+            .saturating_sub(u32::try_from(paid).unwrap_or(u32::MAX));
+        (self.rung, self.rung_used) = (0, false);
+        (self.probations, self.half_open) = (0, false);
+    }
+
+    fn expire(&mut self, recovery: &Recovery, now: Time) {
+        while self
+            .recent
+            .front()
+            .is_some_and(|&at| at.after(recovery.window) <= now)
+        {
+            self.recent.pop_front();
+        }
+    }
+
+    /// Goes up the ladder to the rung that answers this failure.
+    fn climb(&mut self, recovery: &Recovery) -> Answer {
+        loop {
+            match recovery.on_failure.get(usize::from(self.rung)) {
+                None => return Answer::LadderEnds,
+                Some(Strategy::Stop) => return Answer::Stop,
+                Some(Strategy::Restart) if self.rung == 0 => {
+                    let used = u32::try_from(self.recent.len()).unwrap_or(u32::MAX);
+                    if recovery.max_attempts == 0 || used < recovery.max_attempts {
+                        return Answer::Try;
+                    }
+                }
+                Some(Strategy::Restart) if !self.rung_used => {
+                    self.rung_used = true;
+                    return Answer::Try;
+                }
+                Some(Strategy::Restart) => {}
+            }
+            self.rung = self.rung.saturating_add(1);
+            self.rung_used = false;
+        }
+    }
+
+    /// The number of this attempt within what is remembered; the first is 1.
+    fn count(&mut self, recovery: &Recovery, now: Time) -> u32 {
+        if recovery.max_attempts == 0 {
+            self.unlimited = self.unlimited.saturating_add(1);
+        } else if self.rung == 0 {
+            self.recent.push_back(now);
+        }
+        self.attempts().saturating_add(u32::from(self.rung))
+    }
+
+    /// Opens the breaker, each time for longer until a run is stable.
+    fn open(&mut self, recovery: &Recovery) -> Verdict {
+        self.half_open = false;
+        let probation = recovery.probation.map(|probation| {
+            grown(
+                probation.initial,
+                probation.factor,
+                self.probations,
+                probation.max,
+            )
+        });
+        self.probations = self.probations.saturating_add(1);
+        Verdict::GiveUp { probation }
+    }
+}
+
+/// What the ladder says.
+enum Answer {
+    Try,
+    Stop,
+    LadderEnds,
+}
+
+/// The one way from a failure to what follows. `seed` feeds the jitter.
+pub fn decide(
+    recovery: &Recovery,
+    ledger: &mut Ledger,
+    now: Time,
+    failure: Failure,
+    seed: u64,
+) -> Verdict {
+    ledger.pay_back(recovery, now);
+    ledger.expire(recovery, now);
+    let again = ledger
+        .last_failure
+        .is_some_and(|at| at.after(recovery.window) > now);
+    ledger.last_failure = Some(now);
+
+    let for_good = Verdict::GiveUp { probation: None };
+    match (failure.class(recovery), recovery.restart) {
+        (Class::Clean, RestartPolicy::OnFailure | RestartPolicy::Never) => return Verdict::Done,
+        (Class::Configuration, _) | (_, RestartPolicy::Never) => return for_good,
+        (
+            Class::Clean
+            | Class::Crash
+            | Class::Signal
+            | Class::Oom
+            | Class::Exec
+            | Class::Unresponsive,
+            RestartPolicy::Always | RestartPolicy::OnFailure,
+        ) => {}
+    }
+    if !recovery.auto {
+        return for_good;
+    }
+    if ledger.half_open {
+        return ledger.open(recovery);
+    }
+    match ledger.climb(recovery) {
+        Answer::Stop => for_good,
+        Answer::LadderEnds => ledger.open(recovery),
+        Answer::Try => {
+            let attempt = ledger.count(recovery, now);
+            let delay = delay(&recovery.backoff, attempt, seed);
+            // Paid back or not: a second failure in the window never restarts at full speed.
+            let floor = recovery.backoff.floor.min(recovery.backoff.max);
+            Verdict::Retry {
+                after: if again { delay.max(floor) } else { delay },
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A total stop budget, shared out in reverse dependency order.
+//! Owns the sums: along every chain of modules that must end one after the other, the shares
+//! never exceed the total. Never looks at a clock: the lifecycle turns shares into deadlines.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::plan::Plan;
+use crate::spec::{Importance, ModuleId};
+
+#[cfg(test)]
+mod tests;
+
+/// The most that is kept back for the kills themselves.
+const RESERVE_MAX: Duration = Duration::from_millis(500);
+/// Below this no further level is tried (nanoseconds of a weight of 1).
+const SMALLEST_LEVEL: u64 = 1_000;
+
+/// What is kept back of a total: 5 %, at most 500 ms.
+#[must_use]
+pub fn reserve(total: Duration) -> Duration {
+    (total / 20).min(RESERVE_MAX)
+}
+
+/// How much of a scarce budget a module keeps in comparison with others.
+#[must_use]
+pub fn weight(importance: Importance) -> u64 {
+    match importance {
+        Importance::Low => 1,
+        Importance::Normal => 2,
+        Importance::High => 4,
+        Importance::Critical => 8,
+    }
+}
+
+/// A budget shared out over the modules that live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shares {
+    /// Nanoseconds, by module.
+    grace: Vec<u64>,
+    /// The longest sum of shares among those that end after a module, by module.
+    below: Vec<u64>,
+}
+
+impl Shares {
+    /// Shares `budget` (without reserve) over the modules for which `lives` holds.
+    ///
+    /// Everybody gets its `shutdown_timeout` if every chain has room for that. Where a chain has
+    /// not, its modules get `weight × level`, with the highest level at which the chains through
+    /// them fit. A chain never exceeds the budget: none of its members has a level above its own.
+    #[must_use]
+    pub fn new(plan: &Plan, budget: Duration, lives: impl Fn(ModuleId) -> bool) -> Shares {
+        let budget = nanos(budget);
+        let live: Vec<bool> = plan.ids().map(lives).collect();
+        let wish: Vec<u64> = plan
+            .modules()
+            .iter()
+            .zip(&live)
+            .map(|(spec, live)| {
+                if *live {
+                    nanos(spec.shutdown_timeout)
+                } else {
+                    0
+                }
+            })
+            .collect();
+        let weights: Vec<u64> = plan
+            .modules()
+            .iter()
+            .map(|spec| weight(spec.importance))
+            .collect();
+
+        let mut grace: Vec<Option<u64>> = live.iter().map(|live| (!live).then_some(0)).collect();
+        let mut level = u64::MAX;
+        while level > SMALLEST_LEVEL && grace.contains(&None) {
+            let shares: Vec<u64> = (wish.iter().zip(&weights))
+                .map(|(wish, weight)| (*wish).min(level.saturating_mul(*weight)))
+                .collect();
+            let above = longest(plan, &live, &shares, Way::Dependents);
+            let below = longest(plan, &live, &shares, Way::Dependencies);
+            for (at, grace) in grace.iter_mut().enumerate() {
+                let through = above[at]
+                    .saturating_add(shares[at])
+                    .saturating_add(below[at]);
+                if grace.is_none() && through <= budget {
+                    *grace = Some(shares[at]);
+                }
+            }
+            level = match level {
+                u64::MAX => wish.iter().copied().max().unwrap_or(0),
+                lower => lower - lower / 10,
+            };
+        }
+        let grace: Vec<u64> = grace.into_iter().map(|grace| grace.unwrap_or(0)).collect();
+        let below = longest(plan, &live, &grace, Way::Dependencies);
+        Shares { grace, below }
+    }
+
+    /// The share of one module.
+    #[must_use]
+    pub fn grace(&self, module: ModuleId) -> Duration {
+        Duration::from_nanos(self.grace[module.index()])
+    }
+
+    /// What those need that end after `module`.
+    #[must_use]
+    pub fn below(&self, module: ModuleId) -> Duration {
+        Duration::from_nanos(self.below[module.index()])
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Dependents,
+    Dependencies,
+}
+
+/// For each live module the longest sum of shares on one side of it, itself not counted.
+fn longest(plan: &Plan, live: &[bool], shares: &[u64], way: Way) -> Vec<u64> {
+    let mut sums = vec![0_u64; live.len()];
+    let mut visit = |module: ModuleId| {
+        let at = module.index();
+        if !live[at] {
+            return;
+        }
+        let sum = sums[at].saturating_add(shares[at]);
+        let mut reach = |to: ModuleId| sums[to.index()] = sums[to.index()].max(sum);
+        match way {
+            Way::Dependencies => {
+                plan.dependents(module)
+                    .iter()
+                    .for_each(|dependent| reach(dependent.from));
+            }
+            Way::Dependents => plan
+                .dependencies(module)
+                .iter()
+                .for_each(|edge| reach(edge.to)),
+        }
+    };
+    match way {
+        Way::Dependencies => plan.order().iter().copied().for_each(&mut visit),
+        Way::Dependents => plan.order().iter().rev().copied().for_each(&mut visit),
+    }
+    sums
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

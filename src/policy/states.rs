@@ -1,0 +1,122 @@
+//! The words for where a module stands, why, and how it is.
+//! Owns the closed lists; their order is that of the words on the wire.
+//! Never spells them: text belongs to the protocol.
+
+/// Where a module stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// Never wished for since this mainstay started.
+    NotStarted,
+    /// Wished up; something it needs is not there yet.
+    Waiting,
+    /// Its process is being made, or exists and is not ready.
+    Starting,
+    /// Ready.
+    Running,
+    /// Told to end.
+    Stopping,
+    /// Ended as wished, or a task that is done.
+    Stopped,
+    /// Failed; the next try is scheduled.
+    Backoff,
+    /// Given up, until a wish or probation.
+    Failed,
+}
+
+impl State {
+    /// Every state, in the order of the documents.
+    pub const ALL: [State; 8] = [
+        State::NotStarted,
+        State::Waiting,
+        State::Starting,
+        State::Running,
+        State::Stopping,
+        State::Stopped,
+        State::Backoff,
+        State::Failed,
+    ];
+
+    /// Whether a run is out: ordered, and not reported as ended.
+    #[must_use]
+    pub fn is_live(self) -> bool {
+        matches!(self, State::Starting | State::Running | State::Stopping)
+    }
+
+    /// Whether a run is out that nobody has halted.
+    #[must_use]
+    pub fn is_up(self) -> bool {
+        matches!(self, State::Starting | State::Running)
+    }
+}
+
+/// What is wished for a module, apart from what is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wanted {
+    /// It should not run.
+    Down,
+    /// It should run.
+    Up,
+}
+
+/// Why a module changed its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// The system came up.
+    Boot,
+    /// A person or program asked.
+    Requested,
+    /// A module it depends on, or that needs it, changed.
+    Dependency,
+    /// Its program could not be executed.
+    Exec,
+    /// Its process ended.
+    Exit,
+    /// It became ready, or its start failed before the program ran.
+    Startup,
+    /// It took longer than it may.
+    Timeout,
+    /// A health probe failed.
+    Probe,
+    /// It stopped feeding its watchdog.
+    Watchdog,
+    /// It went over a limit.
+    Limit,
+    /// The configuration changed.
+    Reload,
+    /// Its group acted.
+    Group,
+    /// One try after giving up.
+    Probation,
+    /// The system goes down.
+    Shutdown,
+    /// The runtime returned and found it as it is.
+    Adopted,
+}
+
+/// How a running module is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Health {
+    /// Nothing was observed yet, or nothing observes it.
+    Unknown,
+    /// All is well.
+    Healthy,
+    /// It works, not fully.
+    Degraded,
+    /// It does not work.
+    Unhealthy,
+}
+
+/// How the system as a whole is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Status {
+    /// The first start is not over.
+    Starting,
+    /// Everything wished for runs and is well.
+    Healthy,
+    /// Something optional failed, or something is not fully well.
+    Degraded,
+    /// A required module failed.
+    Critical,
+    /// The ordered stop is on its way, or over.
+    Stopping,
+}
