@@ -23,29 +23,10 @@ const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(args: &Down, global: &Global) -> Result<ExitCode, Failure> {
     let instance = Instance::find(global)?;
-    let begun = Instant::now();
-    let mut client = instance.connect()?;
-    let progress = Progress::start(format!("stopping {}", human::clean(&instance.name)));
-    let holder = client.status()?.holder_pid;
     let patience = args
         .timeout
         .map_or(WAIT_TIMEOUT, |timeout| timeout + MARGIN);
-    ask(&mut client, args, patience)?;
-    let until = begun + patience;
-    let gone = closed(&mut client, &progress, until)? && left(&instance, holder, until);
-    drop(progress);
-    if !gone {
-        let waited = human::span(begun.elapsed());
-        return Err(Failure::new(
-            ExitCode::Failed,
-            format!(
-                "cannot see '{}' end: it still runs after {waited}; `mainstay status` says what \
-                 it waits for",
-                instance.name
-            ),
-        ));
-    }
-    let took = human::span(begun.elapsed());
+    let took = human::span(stop(&instance, args.timeout, patience)?);
     screen::print(&format!(
         "{} is down after {took}\n",
         human::clean(&instance.name)
@@ -53,11 +34,35 @@ pub(crate) fn run(args: &Down, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Ok)
 }
 
+/// Stops the instance, waits at most `patience` until it is gone, says how long it took.
+fn stop(
+    instance: &Instance,
+    timeout: Option<Duration>,
+    patience: Duration,
+) -> Result<Duration, Failure> {
+    let begun = Instant::now();
+    let until = begun + patience;
+    let mut client = instance.connect()?;
+    let progress = Progress::start(format!("stopping {}", human::clean(&instance.name)));
+    let holder = client.status()?.holder_pid;
+    ask(&mut client, timeout, patience)?;
+    if closed(&mut client, &progress, until)? && left(instance, holder, until) {
+        return Ok(begun.elapsed());
+    }
+    let waited = human::span(begun.elapsed());
+    Err(Failure::new(
+        ExitCode::Failed,
+        format!(
+            "cannot see '{}' end: it still runs after {waited}; `mainstay status` says what \
+             it waits for",
+            instance.name
+        ),
+    ))
+}
+
 /// Asks for the stop. One that is under way already, or over before its answer, is as good.
-fn ask(client: &mut Client, args: &Down, patience: Duration) -> Result<(), Failure> {
-    let timeout_ms = args
-        .timeout
-        .map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
+fn ask(client: &mut Client, timeout: Option<Duration>, patience: Duration) -> Result<(), Failure> {
+    let timeout_ms = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
     let params = StopParams { timeout_ms };
     match client.call_within::<serde_json::Value>(name::SYSTEM_STOP, params, patience) {
         Ok(_) | Err(ClientError::Closed { .. }) => Ok(()),
@@ -114,4 +119,102 @@ fn left(instance: &Instance, holder: u32, until: Instant) -> bool {
         std::thread::sleep(POLL);
     }
     false
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::cli::block::tests::golden;
+    use crate::cli::fake::{Fake, Peer};
+    use serde_json::{Value, json};
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    fn status(holder: u32) -> Value {
+        let mut view = golden("system.status")["reply"]["result"].clone();
+        view["holder_pid"] = json!(holder);
+        view
+    }
+
+    /// The number of a process that has ended.
+    fn ended() -> u32 {
+        let mut child = std::process::Command::new("true").spawn().expect("started");
+        child.wait().expect("collected");
+        child.id()
+    }
+
+    #[test]
+    fn it_is_down_when_nobody_listens_and_the_holder_has_ended() {
+        let holder = ended();
+        let fake = Fake::plays(vec![Box::new(move |peer: &mut Peer| {
+            peer.answers(name::SYSTEM_STATUS, status(holder));
+            let asked = peer.answers(name::SYSTEM_STOP, json!({}));
+            assert_eq!(asked, json!({"timeout_ms": 1500}));
+        })]);
+        let timeout = Some(Duration::from_millis(1500));
+        stop(&fake.instance(), timeout, LONG).expect("down");
+        fake.ends();
+    }
+
+    #[test]
+    fn a_stop_under_way_or_over_before_its_answer_is_as_good() {
+        let holder = ended();
+        let refuses = move |peer: &mut Peer| {
+            peer.answers(name::SYSTEM_STATUS, status(holder));
+            peer.refuses(name::SYSTEM_STOP, RefusalCode::ShuttingDown);
+        };
+        let leaves = move |peer: &mut Peer| {
+            peer.answers(name::SYSTEM_STATUS, status(holder));
+            peer.hears(name::SYSTEM_STOP);
+        };
+        for script in [
+            Box::new(refuses) as crate::cli::fake::Script,
+            Box::new(leaves),
+        ] {
+            let fake = Fake::plays(vec![script]);
+            stop(&fake.instance(), None, LONG).expect("down");
+            fake.ends();
+        }
+    }
+
+    #[test]
+    fn a_new_holder_on_the_socket_is_another_instance() {
+        let holder = ended();
+        let old = move |peer: &mut Peer| {
+            peer.answers(name::SYSTEM_STATUS, status(holder));
+            peer.answers(name::SYSTEM_STOP, json!({}));
+        };
+        let new = |peer: &mut Peer| {
+            peer.answers(name::SYSTEM_STATUS, status(std::process::id()));
+        };
+        let fake = Fake::plays(vec![Box::new(old), Box::new(new)]);
+        stop(&fake.instance(), None, LONG).expect("down");
+        fake.ends();
+    }
+
+    #[test]
+    fn a_holder_that_stays_is_not_down() {
+        let fake = Fake::plays(vec![Box::new(|peer: &mut Peer| {
+            peer.answers(name::SYSTEM_STATUS, status(std::process::id()));
+            peer.answers(name::SYSTEM_STOP, json!({}));
+        })]);
+        let failure = stop(&fake.instance(), None, Duration::from_millis(200)).expect_err("stays");
+        assert_eq!(failure.code(), ExitCode::Failed);
+        assert!(
+            failure.to_string().starts_with("cannot see 'app' end"),
+            "{failure}"
+        );
+        fake.ends();
+    }
+
+    #[test]
+    fn a_refusal_ends_it() {
+        let fake = Fake::plays(vec![Box::new(|peer: &mut Peer| {
+            peer.answers(name::SYSTEM_STATUS, status(1));
+            peer.refuses(name::SYSTEM_STOP, RefusalCode::NotPermitted);
+        })]);
+        let failure = stop(&fake.instance(), None, LONG).expect_err("refused");
+        assert_eq!(failure.code(), ExitCode::Refused);
+        fake.ends();
+    }
 }

@@ -2,6 +2,7 @@
 //! Owns how the past and the present are joined without a gap.
 //! Never shows an event twice.
 
+use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
 use mainstay_protocol::Event;
 use mainstay_protocol::method::EventsParams;
@@ -16,7 +17,15 @@ use super::{screen, sentence};
 const LEAD_IN: usize = 10;
 
 pub(crate) fn run(args: &Events, global: &Global) -> Result<ExitCode, Failure> {
-    let mut client = Instance::find(global)?.connect()?;
+    let instance = Instance::find(global)?;
+    watch(&instance, args, &mut |events| show(events, args.json))?;
+    Ok(ExitCode::Ok)
+}
+
+type Show<'a> = dyn FnMut(&[Event]) -> Result<(), Failure> + 'a;
+
+fn watch(instance: &Instance, args: &Events, show: &mut Show<'_>) -> Result<(), Failure> {
+    let mut client = instance.connect()?;
     let mut params = EventsParams {
         since: args.since,
         kinds: args.kinds.clone(),
@@ -26,27 +35,125 @@ pub(crate) fn run(args: &Events, global: &Global) -> Result<ExitCode, Failure> {
     // Following from a number on needs no list: the subscription replays all of them.
     if !args.follow || args.since.is_none() {
         let past = client.events(&params)?;
-        show(&past, args)?;
+        show(&past)?;
         params.since = past.last().map(|event| event.seq).or(params.since);
     }
-    if args.follow {
-        params.limit = None;
-        follow(client, &params, args)?;
+    params.limit = None;
+    if !args.follow {
+        return Ok(());
     }
-    Ok(ExitCode::Ok)
+    loop {
+        follow(client, &mut params, show)?;
+        client = instance.connect_again()?;
+    }
 }
 
-fn follow(client: Client, params: &EventsParams, args: &Events) -> Result<(), Failure> {
-    let (_, events) = client.subscribe(params)?;
+/// Shows events until the connection is lost; `since` then says where to go on.
+fn follow(client: Client, params: &mut EventsParams, show: &mut Show<'_>) -> Result<(), Failure> {
+    let (subscribed, events) = client.subscribe(params)?;
+    params.since.get_or_insert(subscribed.seq);
     for event in events {
-        show(&[event?], args)?;
+        match event {
+            Ok(event) => {
+                params.since = Some(event.seq);
+                show(&[event])?;
+            }
+            Err(ClientError::Closed { .. }) => break,
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
 }
 
-fn show(events: &[Event], args: &Events) -> Result<(), Failure> {
-    if args.json {
+fn show(events: &[Event], json: bool) -> Result<(), Failure> {
+    if json {
         return events.iter().try_for_each(screen::print_json_line);
     }
     screen::print(&events.iter().map(sentence::line).collect::<String>())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::cli::fake::{Fake, Peer};
+    use mainstay_protocol::method::name;
+    use serde_json::{Value, json};
+
+    fn event(seq: u64) -> Value {
+        json!({"seq": seq, "at": "2026-11-20T12:00:00.000Z", "kind": "module.ready"})
+    }
+
+    /// The numbers that were shown, and how it ended.
+    fn watched(fake: &Fake, args: &Events) -> (Vec<u64>, Result<(), Failure>) {
+        let mut seen = Vec::new();
+        let ended = watch(&fake.instance(), args, &mut |events| {
+            seen.extend(events.iter().map(|event| event.seq));
+            Ok(())
+        });
+        (seen, ended)
+    }
+
+    fn args(follow: bool, since: Option<u64>) -> Events {
+        let (kinds, module, limit) = (Vec::new(), Some("storage".to_owned()), None);
+        Events {
+            follow,
+            since,
+            kinds,
+            module,
+            limit,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn the_past_alone_is_listed() {
+        let fake = Fake::plays(vec![Box::new(|peer: &mut Peer| {
+            let asked = peer.answers(name::EVENTS_LIST, json!({"events": [event(3), event(5)]}));
+            assert_eq!(asked, json!({"since": 2, "module": "storage"}));
+        })]);
+        let (seen, ended) = watched(&fake, &args(false, Some(2)));
+        assert!(ended.is_ok());
+        assert_eq!(seen, [3, 5]);
+        fake.ends();
+    }
+
+    #[test]
+    fn following_goes_on_where_a_lost_connection_left_off() {
+        let first = |peer: &mut Peer| {
+            let asked = peer.answers(name::EVENTS_LIST, json!({"events": [event(3)]}));
+            assert_eq!(asked, json!({"limit": 10, "module": "storage"}));
+            let asked = peer.answers(name::EVENTS_SUBSCRIBE, json!({"seq": 9}));
+            assert_eq!(asked, json!({"since": 3, "module": "storage"}));
+            peer.notifies(name::EVENT, event(10));
+        };
+        let second = |peer: &mut Peer| {
+            let asked = peer.answers(name::EVENTS_SUBSCRIBE, json!({"seq": 12}));
+            assert_eq!(asked["since"], 10);
+            peer.notifies(name::EVENT, event(12));
+        };
+        let fake = Fake::plays(vec![Box::new(first), Box::new(second)]);
+        let (seen, ended) = watched(&fake, &args(true, None));
+        assert_eq!(seen, [3, 10, 12]);
+        assert!(
+            matches!(ended, Err(Failure::NotRunning { .. })),
+            "then it is down"
+        );
+        fake.ends();
+    }
+
+    #[test]
+    fn a_subscription_that_saw_nothing_resumes_from_its_beginning() {
+        let first = |peer: &mut Peer| {
+            peer.answers(name::EVENTS_LIST, json!({"events": []}));
+            let asked = peer.answers(name::EVENTS_SUBSCRIBE, json!({"seq": 9}));
+            assert_eq!(asked.get("since"), None);
+        };
+        let second = |peer: &mut Peer| {
+            let asked = peer.answers(name::EVENTS_SUBSCRIBE, json!({"seq": 11}));
+            assert_eq!(asked["since"], 9);
+        };
+        let fake = Fake::plays(vec![Box::new(first), Box::new(second)]);
+        assert!(watched(&fake, &args(true, None)).0.is_empty());
+        fake.ends();
+    }
 }

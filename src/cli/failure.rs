@@ -26,6 +26,13 @@ pub(crate) enum Failure {
         path: String,
         holder: String,
     },
+    /// Somebody listens and does not answer as a mainstay should.
+    #[error("cannot use mainstay '{name}': {source}{holder}")]
+    NotAnswering {
+        name: String,
+        source: ClientError,
+        holder: String,
+    },
     /// The connection or the call failed.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -49,7 +56,9 @@ impl Failure {
         match self {
             Failure::Instance(_) => ExitCode::Configuration,
             Failure::NotRunning { .. } => ExitCode::NotRunning,
-            Failure::Client(error) => client_code(error),
+            Failure::Client(error) | Failure::NotAnswering { source: error, .. } => {
+                client_code(error)
+            }
             Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::Ok,
             Failure::Output(_) => ExitCode::Failed,
             Failure::Other { code, .. } => *code,

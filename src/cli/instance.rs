@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_client::{Error as ClientError, locate};
@@ -20,6 +20,10 @@ const FILE: &str = "mainstay.toml";
 const DEFAULT_NAME: &str = "mainstay";
 /// How long hello may take: a runtime that is being restarted is back by then.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a lost connection is tried again.
+const AWAY: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
 
 /// An instance that may or may not run.
 #[derive(Debug, PartialEq, Eq)]
@@ -124,14 +128,37 @@ impl Instance {
             protocol: PROTOCOL,
             token: None,
         };
-        match Client::connect_as(&self.socket, &hello, PATIENCE) {
-            Ok(client) => Ok(client.with_timeout(mainstay_client::CALL_TIMEOUT)),
-            Err(ClientError::NotRunning { path }) => Err(Failure::NotRunning {
-                name: self.name.clone(),
-                holder: holder_note(&path).unwrap_or_default(),
-                path: path.display().to_string(),
-            }),
-            Err(error) => Err(error.into()),
+        let client = Client::connect_as(&self.socket, &hello, PATIENCE);
+        let name = self.name.clone();
+        client
+            .map(|client| client.with_timeout(mainstay_client::CALL_TIMEOUT))
+            .map_err(|error| {
+                let holder = holder_note(&self.socket).unwrap_or_default();
+                match error {
+                    ClientError::NotRunning { path } => Failure::NotRunning {
+                        name,
+                        holder,
+                        path: path.display().to_string(),
+                    },
+                    source => Failure::NotAnswering {
+                        name,
+                        holder,
+                        source,
+                    },
+                }
+            })
+    }
+
+    /// Connects again after the connection was lost: a runtime that died is soon back.
+    pub(crate) fn connect_again(&self) -> Result<Client, Failure> {
+        let until = Instant::now() + AWAY;
+        loop {
+            match self.connect() {
+                Err(Failure::NotAnswering { .. }) if Instant::now() < until => {
+                    std::thread::sleep(POLL);
+                }
+                connected => return connected,
+            }
         }
     }
 }

@@ -190,10 +190,11 @@ fn when_nothing_listens_the_holder_s_last_words_are_passed_on() {
     );
     assert_eq!(said(), expected);
     let own = std::process::id();
-    let place = place.file(
-        "holder.json",
-        &format!(r#"{{"pid":{own},"runtime_pid":null,"state":"restarting","restarts":3,"since":"2026-11-20T12:00:00.000Z"}}"#),
-    );
+    let holder = serde_json::json!({
+        "pid": own, "runtime_pid": null, "state": "restarting", "restarts": 3,
+        "since": "2026-11-20T12:00:00.000Z",
+    });
+    let place = place.file("holder.json", &holder.to_string());
     let note = format!(
         "{expected}\nits holder (pid {own}) last wrote: restarting since \
          2026-11-20T12:00:00.000Z, no runtime, restarted 3 times"

@@ -2,6 +2,8 @@
 //! Owns the name in front of lines when several modules are shown.
 //! Never changes a line: colours and all, it is the module's own.
 
+use mainstay_client::Error as ClientError;
+use mainstay_client::blocking::Client;
 use mainstay_protocol::method::{LogLines, LogsParams};
 use mainstay_protocol::words::ExitCode;
 
@@ -11,25 +13,52 @@ use super::instance::Instance;
 use super::{human, screen};
 
 pub(crate) fn run(args: &Logs, global: &Global) -> Result<ExitCode, Failure> {
-    let mut client = Instance::find(global)?.connect()?;
+    let instance = Instance::find(global)?;
+    let mut client = instance.connect()?;
     let prefix = match &args.modules[..] {
         [_] => None,
         several => several.iter().map(|name| name.chars().count()).max(),
     };
+    read(&mut client, args, args.lines, prefix)?;
+    if !args.follow {
+        return Ok(ExitCode::Ok);
+    }
+    loop {
+        follow(client, args, prefix)?;
+        client = instance.connect_again()?;
+        screen::complain("the connection was lost and is back; lines may be missing here");
+        read(&mut client, args, 0, prefix)?;
+    }
+}
+
+fn read(
+    client: &mut Client,
+    args: &Logs,
+    lines: usize,
+    prefix: Option<usize>,
+) -> Result<(), Failure> {
     for module in &args.modules {
+        let (module, lines) = (module.clone(), Some(lines));
         let params = LogsParams {
-            module: module.clone(),
-            lines: Some(args.lines),
+            module,
+            lines,
             follow: args.follow,
         };
         show(&client.logs(&params)?, args, prefix)?;
     }
-    if args.follow {
-        for lines in client.follow::<LogLines>() {
-            show(&lines?, args, prefix)?;
+    Ok(())
+}
+
+/// Shows lines until the connection is lost.
+fn follow(client: Client, args: &Logs, prefix: Option<usize>) -> Result<(), Failure> {
+    for lines in client.follow::<LogLines>() {
+        match lines {
+            Ok(lines) => show(&lines, args, prefix)?,
+            Err(ClientError::Closed { .. }) => break,
+            Err(error) => return Err(error.into()),
         }
     }
-    Ok(ExitCode::Ok)
+    Ok(())
 }
 
 fn show(lines: &LogLines, args: &Logs, prefix: Option<usize>) -> Result<(), Failure> {

@@ -10,6 +10,8 @@ mod completions;
 mod down;
 mod events;
 pub(crate) mod failure;
+#[cfg(all(test, unix))]
+mod fake;
 mod graph;
 mod human;
 mod init;

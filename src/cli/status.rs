@@ -194,18 +194,7 @@ mod tests {
         (waits.state, waits.pid, waits.status_text) = (State::Waiting, None, None);
         waits.waiting_on = vec!["storage".to_owned(), "event-bus".to_owned()];
         let text = render(&system(), &[well, sick, waits], NOW, Screen::default());
-        let expected = "\
-skelly-jelly is degraded (metrics failed), up 2h 1m, 7 of 9 running
-
-MODULE     STATE    HEALTH     PID  RESTARTS  SINCE   CPU      MEM  STATUS/NEXT
-event-bus  running  -         4711         0     1m     -        -  two lines
-storage    backoff  degraded  4711         3     1m  1.5%  8.0 MiB  next try now; waits for event-bus; exit code 1; without thumbnails; compacting
-ui         waiting  -            -         0     1m     -        -  waits for storage and event-bus
-
-configuration: mainstay.toml:3:1: unknown key `helth`
-issue: the disk is nearly full
-";
-        assert_eq!(text, expected);
+        insta::assert_snapshot!(text);
     }
 
     #[test]
