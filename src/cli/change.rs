@@ -225,4 +225,31 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
             assert_eq!(has_failed(&module), failed, "{state}");
         }
     }
+
+    #[cfg(unix)]
+    #[test]
+    fn it_waits_unless_told_otherwise() {
+        use crate::cli::fake::{Fake, Peer};
+        use serde_json::json;
+
+        let fake = Fake::plays(vec![Box::new(|peer: &mut Peer| {
+            let reply = json!(result());
+            let asked = peer.answers(name::MODULE_STOP, reply.clone());
+            assert_eq!(asked, json!({"module": "storage", "wait": true}));
+            let asked = peer.answers(name::MODULE_START, reply.clone());
+            assert_eq!(asked, json!({"module": "storage", "dry_run": true}));
+            let asked = peer.answers(name::MODULE_RESTART, reply);
+            assert_eq!(asked, json!({"module": "storage"}));
+        })]);
+        let mut client = fake.instance().connect().expect("connected");
+        for (change, args) in [
+            (Change::Stop, changed(false, false)),
+            (Change::Start, changed(true, false)),
+            (Change::Restart, changed(false, true)),
+        ] {
+            let told = ask(&mut client, change, "storage", &args).expect("answered");
+            assert_eq!(told, result());
+        }
+        fake.ends();
+    }
 }

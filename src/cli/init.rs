@@ -81,12 +81,13 @@ const COMMAND: &str = if cfg!(windows) {
 };
 
 fn text(name: &str) -> String {
+    let named = format!("name = \"{name}\" ");
     format!(
         r#"# What runs here, and how it is kept running. `mainstay check` reads this file without
 # running it; a saved change is applied while everything runs, a wrong one changes nothing.
 
 [mainstay]
-name = "{name}"                   # names the control socket and the state folder
+{named:<32}# names the control socket and the state folder
 # shutdown_timeout = "30s"        # everything together; shared out in reverse order
 
 # Defaults of every module.

@@ -1,0 +1,100 @@
+//! `mainstay runtime` (hidden): the runtime itself, started by the holder.
+//! Owns the descriptor of the wire and what is printed while things start and stop.
+//! Never called by a person.
+
+use std::io::{IsTerminal, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+use mainstay_protocol::State;
+use mainstay_protocol::words::ExitCode;
+
+use super::args::{Global, Runtime};
+use super::failure::Failure;
+use crate::actors::{Announce, Announcement};
+use crate::config::Sources;
+
+pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> {
+    let Some(wire) = take_wire() else {
+        let text = "cannot run: this verb is for mainstay itself; use `mainstay up`";
+        return Err(Failure::new(ExitCode::Usage, text));
+    };
+    start_log();
+    let sources = Sources::find(global.config.as_deref(), &args.set);
+    let code = match crate::runtime::run(wire, sources, Some(announcer())) {
+        Ok(code) => code,
+        Err(error) => {
+            super::screen::complain(&error.to_string());
+            error.exit()
+        }
+    };
+    // The holder passes the number on, whatever it is.
+    std::process::exit(i32::from(code))
+}
+
+/// The holder leaves its end on a fixed number; anything but a socket there is not ours.
+#[expect(
+    unsafe_code,
+    reason = "a descriptor that was inherited is a plain number"
+)]
+fn take_wire() -> Option<OwnedFd> {
+    use nix::sys::socket::{getsockopt, sockopt::SockType};
+    let number = mainstay_holder::wire::WIRE_FD;
+    let marked = std::env::var_os(mainstay_holder::ENV_WIRE).is_some();
+    if !marked {
+        return None;
+    }
+    // SAFETY: the holder marked this process as a runtime, so the number is the open end of the
+    // wire, inherited over exec, and nobody else in this process knows it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    match getsockopt(&fd, SockType) {
+        Ok(_) => Some(fd),
+        Err(_) => {
+            std::mem::forget(fd); // not ours: not ours to close either
+            None
+        }
+    }
+}
+
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("MAINSTAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // A second subscriber would be a bug of ours, not worth dying for.
+    let _already_set = log.try_init();
+}
+
+/// Prints what happens, one line each; whoever reads may go away at any time.
+fn announcer() -> Announce {
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    Arc::new(move |what| {
+        let line = match what {
+            Announcement::Moved {
+                module,
+                state,
+                text,
+            } => {
+                let (on, off) = if colour {
+                    (shade(state), "\u{1b}[0m")
+                } else {
+                    ("", "")
+                };
+                format!("  {module:<20} {on}{state:<9}{off} {text}")
+            }
+            Announcement::System(text) => format!("mainstay: {text}"),
+        };
+        let _reader_left = writeln!(std::io::stdout().lock(), "{}", line.trim_end());
+    })
+}
+
+fn shade(state: State) -> &'static str {
+    match state {
+        State::Running => "\u{1b}[32m",
+        State::Backoff => "\u{1b}[33m",
+        State::Failed => "\u{1b}[31m",
+        _ => "\u{1b}[2m",
+    }
+}
