@@ -3,3 +3,58 @@
 //! Never decides anything about modules, never blocks on a disk, never uses tokio.
 
 pub mod wire;
+
+#[cfg(unix)]
+mod frame;
+#[cfg(unix)]
+pub use frame::{Decoder, FrameError, MAX_FDS, Outbox, encode, recv_with_fds, send_with_fds};
+
+#[cfg(target_os = "linux")]
+mod alone;
+#[cfg(target_os = "linux")]
+mod asks;
+#[cfg(target_os = "linux")]
+mod child;
+#[cfg(target_os = "linux")]
+mod clone;
+#[cfg(target_os = "linux")]
+mod embed;
+#[cfg(target_os = "linux")]
+mod engine;
+#[cfg(target_os = "linux")]
+mod exits;
+#[cfg(target_os = "linux")]
+mod fork;
+#[cfg(target_os = "linux")]
+mod group;
+#[cfg(target_os = "linux")]
+mod instance;
+#[cfg(target_os = "linux")]
+mod logs;
+#[cfg(target_os = "linux")]
+mod mail;
+#[cfg(target_os = "linux")]
+mod notify;
+#[cfg(target_os = "linux")]
+mod places;
+#[cfg(target_os = "linux")]
+mod prepare;
+#[cfg(target_os = "linux")]
+mod procfs;
+#[cfg(target_os = "linux")]
+mod shelf;
+#[cfg(target_os = "linux")]
+mod spawner;
+#[cfg(target_os = "linux")]
+mod systemd;
+#[cfg(target_os = "linux")]
+mod wait;
+#[cfg(target_os = "linux")]
+mod walk;
+
+#[cfg(target_os = "linux")]
+pub use alone::{RuntimeCommand, run};
+#[cfg(target_os = "linux")]
+pub use embed::embed;
+#[cfg(target_os = "linux")]
+pub use engine::Options;

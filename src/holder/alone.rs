@@ -1,0 +1,442 @@
+//! The holder as a process of its own: signals, and the runtime as a child that may die.
+//! Owns the runtime's process and when it is started again.
+//! Never lets modules notice that the runtime was away.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use crate::engine::{Engine, about};
+use crate::frame::own;
+use crate::systemd::Service;
+use crate::wait::{Ended, Seen, Whom, look};
+use crate::wire::{Tell, WIRE_FD};
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const LAST_BACKOFF: Duration = Duration::from_secs(5);
+/// In control this long, a runtime's earlier deaths are forgotten.
+const STEADY_AFTER: Duration = Duration::from_secs(60);
+/// How long a runtime that closed its wire may take to end.
+const END_WITHIN: Duration = Duration::from_secs(2);
+
+/// How to start the runtime.
+#[derive(Debug, Clone)]
+pub struct RuntimeCommand {
+    /// The program; opened once, so that replacing the file changes nothing.
+    pub program: PathBuf,
+    /// Arguments after the program's name.
+    pub args: Vec<OsString>,
+    /// Variables on top of the holder's own.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+/// State of the standalone holder.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    command: RuntimeCommand,
+    program: File,
+    signals: SignalFd,
+    service: Option<Service>,
+    pid: Option<i32>,
+    pub(crate) restarts: u32,
+    deaths: u32,
+    ready_at: Option<Instant>,
+    /// Without a runtime in control since.
+    away_since: Instant,
+    start_at: Option<Instant>,
+    kill_at: Option<Instant>,
+    was_ready: bool,
+    refused: Option<u8>,
+}
+
+impl Alone {
+    fn new(command: RuntimeCommand) -> io::Result<Alone> {
+        let mut options = std::fs::OpenOptions::new();
+        let program = options
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(&command.program)?;
+        let program = above_wire(&program)?;
+        let signals = take_signals()?;
+        let now = Instant::now();
+        Ok(Alone {
+            command,
+            program,
+            signals,
+            service: Service::from_env(),
+            pid: None,
+            restarts: 0,
+            deaths: 0,
+            ready_at: None,
+            away_since: now,
+            start_at: Some(now),
+            kill_at: None,
+            was_ready: false,
+            refused: None,
+        })
+    }
+
+    pub(crate) fn runtime_pid(&self) -> Option<i32> {
+        self.pid
+    }
+
+    pub(crate) fn away_ms(&self) -> u64 {
+        let away = if self.was_ready {
+            self.away_since.elapsed()
+        } else {
+            Duration::ZERO
+        };
+        u64::try_from(away.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn lost_wire(&mut self, now: Instant) {
+        self.kill_at = self.pid.map(|_| now + END_WITHIN);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.start_at, self.kill_at].into_iter().flatten().min()
+    }
+
+    fn backoff(&self) -> Duration {
+        let doubled = FIRST_BACKOFF * 2u32.saturating_pow(self.deaths.saturating_sub(2).min(10));
+        if self.deaths <= 1 {
+            Duration::ZERO
+        } else {
+            doubled.min(LAST_BACKOFF)
+        }
+    }
+}
+
+/// A copy well above the wire's number, which itself is kept taken: nothing that is opened later
+/// may get it and be overwritten in the runtime before its exec.
+fn above_wire(program: &File) -> io::Result<File> {
+    use nix::fcntl::{FcntlArg, fcntl};
+    let raw = fcntl(program, FcntlArg::F_DUPFD_CLOEXEC(WIRE_FD + 7))?;
+    let lifted = File::from(own(raw));
+    // Closed standard descriptors are filled too; the last one opened lies above and goes.
+    loop {
+        let filler = File::open("/dev/null")?;
+        if filler.as_raw_fd() > WIRE_FD {
+            return Ok(lifted);
+        }
+        let _ = into_fd(filler); // for the life of the holder
+    }
+}
+
+fn into_fd(file: File) -> RawFd {
+    std::os::fd::IntoRawFd::into_raw_fd(file)
+}
+
+/// The signals that are for us come by descriptor; threads started later inherit the mask.
+fn take_signals() -> io::Result<SignalFd> {
+    let mut ours = SigSet::empty();
+    for one in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGCHLD,
+    ] {
+        ours.add(one);
+    }
+    // An ignored SIGCHLD (inherited) would make children vanish without a status.
+    default_disposition()?;
+    ours.thread_block()?;
+    Ok(SignalFd::with_flags(
+        &ours,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
+}
+
+#[expect(unsafe_code, reason = "sigaction")]
+fn default_disposition() -> io::Result<()> {
+    // SAFETY: no handler functions are installed.
+    unsafe {
+        signal(Signal::SIGCHLD, SigHandler::SigDfl)?;
+        signal(Signal::SIGTERM, SigHandler::SigDfl)?;
+        signal(Signal::SIGPIPE, SigHandler::SigIgn)?;
+    }
+    Ok(())
+}
+
+/// Runs the holder in the foreground until all is stopped; the exit code of the process.
+#[must_use]
+pub fn run(runtime: RuntimeCommand) -> u8 {
+    match begin(runtime) {
+        Ok(engine) => engine.run(),
+        Err(problem) => {
+            eprintln!("cannot start the holder: {problem}");
+            1
+        }
+    }
+}
+
+fn begin(runtime: RuntimeCommand) -> io::Result<Engine> {
+    let nofile = raise_limit()?;
+    // SIGTERM to the holder must find a holder: signals are taken before anything is started.
+    let alone = Alone::new(runtime)?;
+    #[expect(unsafe_code, reason = "prctl")]
+    // SAFETY: numbers only.
+    unsafe {
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    }
+    let no_groups = std::env::var_os("MAINSTAY_CGROUP").is_some_and(|value| value == "off");
+    let options = crate::engine::Options {
+        no_groups,
+        plain_fork: false,
+    };
+    let mut engine = Engine::new(options, nofile)?;
+    engine.watch(&alone.signals, about::SIGNALS)?;
+    engine.alone = Some(Box::new(alone));
+    engine.alone_on_time(Instant::now());
+    Ok(engine)
+}
+
+/// Soft limit of open files to the hard one; the old limits are for the children.
+pub(crate) fn raise_limit() -> io::Result<libc::rlimit> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (rlim_cur, rlim_max) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, rlim_max, rlim_max)?;
+    Ok(libc::rlimit { rlim_cur, rlim_max })
+}
+
+impl Engine {
+    pub(crate) fn show(&self, state: &str) {
+        let (pid, restarts) = match &self.alone {
+            Some(alone) => (alone.pid.map(i32::unsigned_abs), alone.restarts),
+            None => (Some(std::process::id()), 0),
+        };
+        let state = if self.stop_by.is_some() {
+            "stopping"
+        } else {
+            state
+        };
+        if let Some(places) = &self.places {
+            places.show(state, pid, restarts, self.tree());
+        }
+    }
+
+    pub(crate) fn refused(&mut self, exit: u8) {
+        match &mut self.alone {
+            Some(alone) => {
+                alone.refused = Some(exit);
+                alone.kill_at = Some(Instant::now() + END_WITHIN);
+            }
+            None => self.end = self.end.or(Some(exit)),
+        }
+    }
+
+    pub(crate) fn runtime_ready(&mut self) {
+        if let Some(alone) = &mut self.alone {
+            alone.was_ready = true;
+            alone.ready_at = Some(Instant::now());
+            if let Some(service) = &alone.service {
+                service.tell("READY=1");
+            }
+        }
+        self.show("running");
+    }
+
+    pub(crate) fn runtime_beat(&mut self) {
+        if let Some(service) = self.alone.as_ref().and_then(|alone| alone.service.as_ref()) {
+            service.beat();
+        }
+    }
+
+    pub(crate) fn read_signals(&mut self) {
+        while let Some(alone) = &mut self.alone {
+            let Ok(Some(info)) = alone.signals.read_signal() else {
+                return;
+            };
+            let service = alone.service.as_ref();
+            match info.ssi_signo as i32 {
+                libc::SIGCHLD => self.reap_again = true,
+                libc::SIGHUP => self.tell(&Tell::ReloadAsked),
+                signal => {
+                    if let Some(service) = service {
+                        service.tell("STOPPING=1");
+                    }
+                    let by = Instant::now() + self.stop_within();
+                    let first = self.stop_by.is_none();
+                    self.stop_by = self.stop_by.or(Some(by));
+                    self.tell(&Tell::StopAsked { signal });
+                    if first {
+                        self.show("stopping");
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn runtime_ended(&mut self, ended: Ended) {
+        let Some(alone) = &mut self.alone else {
+            return;
+        };
+        let now = Instant::now();
+        alone.pid = None;
+        alone.kill_at = None;
+        if let Some(exit) = alone.refused {
+            self.end = self.end.or(Some(exit));
+            return;
+        }
+        // What it still had said counts: an order to leave may be the last of it.
+        self.read_last_words();
+        let Some(alone) = &mut self.alone else {
+            return;
+        };
+        if !alone.was_ready {
+            let code = ended
+                .code
+                .and_then(|code| u8::try_from(code).ok())
+                .unwrap_or(1);
+            self.end = self.end.or(Some(code));
+            return;
+        }
+        if let Some(at) = alone.ready_at.take() {
+            alone.away_since = now;
+            if now.duration_since(at) >= STEADY_AFTER {
+                alone.deaths = 0;
+            }
+        }
+        alone.deaths += 1;
+        alone.start_at = Some(now + alone.backoff());
+        self.show("returning");
+    }
+
+    fn read_last_words(&mut self) {
+        while self.end.is_none() && self.read_wire_once() {}
+        self.lose_wire();
+        if let Some(alone) = &mut self.alone {
+            alone.kill_at = None; // it is gone
+        }
+    }
+
+    pub(crate) fn kill_runtime(&mut self) {
+        if let Some(alone) = &mut self.alone {
+            alone.kill_at = None;
+            if let Some(pid) = alone.pid {
+                kill(pid);
+            }
+        }
+    }
+
+    pub(crate) fn alone_on_time(&mut self, now: Instant) {
+        let Some(alone) = &mut self.alone else {
+            return;
+        };
+        if alone.kill_at.is_some_and(|at| at <= now) {
+            self.kill_runtime();
+            return;
+        }
+        if alone.start_at.is_none_or(|at| at > now) || self.end.is_some() {
+            return;
+        }
+        alone.start_at = None;
+        let again = alone.was_ready;
+        match start_runtime(&alone.command, &alone.program) {
+            Ok((pid, socket)) => {
+                alone.pid = Some(pid);
+                alone.restarts += u32::from(again);
+                if self.connect(socket).is_err() {
+                    self.kill_runtime();
+                }
+                self.show(if again { "returning" } else { "starting" });
+            }
+            Err(problem) if again => {
+                alone.deaths += 1;
+                alone.start_at = Some(now + alone.backoff().max(FIRST_BACKOFF));
+                eprintln!("cannot start the runtime, trying again: {problem}");
+            }
+            Err(problem) => {
+                eprintln!("cannot start the runtime: {problem}");
+                self.end = Some(1);
+            }
+        }
+    }
+
+    /// Ends all, cleans up, waits a moment for the runtime.
+    pub(crate) fn leave(mut self, code: u8) -> u8 {
+        self.stop_by = Some(Instant::now());
+        self.show("stopping");
+        // Blocked in this thread since its start: a signal now changes nothing.
+        self.end_all();
+        self.flush_wire();
+        if let Some(ground) = self.ground.take() {
+            if let Some(groups) = &ground.groups {
+                groups.remove_all();
+            }
+            ground.logs.quit(END_WITHIN);
+        }
+        self.wire = None;
+        if let Some(pid) = self.alone.as_ref().and_then(|alone| alone.pid) {
+            let end = Instant::now() + END_WITHIN;
+            while look(Whom::Pid(pid), true) == Seen::Alive {
+                if Instant::now() > end {
+                    kill(pid);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        if let Some(places) = self.places.take() {
+            places.leave();
+        }
+        code
+    }
+}
+
+#[expect(unsafe_code, reason = "kill")]
+fn kill(pid: i32) {
+    // SAFETY: our own child that nobody has reaped.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// The runtime on its end of a fresh socket pair, in a process group of its own: what a terminal
+/// sends goes to the holder, which tells it in order.
+fn start_runtime(command: &RuntimeCommand, program: &File) -> io::Result<(i32, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
+    let mut child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    child
+        .arg0(&command.program)
+        .args(&command.args)
+        .process_group(0);
+    child.envs(command.env.iter().map(|(name, value)| (name, value)));
+    let end = theirs.as_raw_fd();
+    #[expect(unsafe_code, reason = "descriptor 3 is set between fork and exec")]
+    // SAFETY: only dup2 and fcntl, which are async-signal-safe.
+    unsafe {
+        child.pre_exec(move || place_wire(end));
+    }
+    let started = child.spawn()?;
+    let pid = i32::try_from(started.id()).unwrap_or(i32::MAX);
+    Ok((pid, ours))
+}
+
+#[expect(unsafe_code, reason = "dup2, fcntl, sigprocmask")]
+fn place_wire(end: RawFd) -> io::Result<()> {
+    // SAFETY: numbers and a local mask; called in the child alone.
+    let failed = unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        if end == WIRE_FD {
+            libc::fcntl(end, libc::F_SETFD, 0) < 0
+        } else {
+            libc::dup2(end, WIRE_FD) < 0
+        }
+    };
+    if failed {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

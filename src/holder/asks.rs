@@ -1,0 +1,427 @@
+//! What a runtime may ask of the engine, and the news of spawns that come back.
+//! Owns the fence: one living process per instance, generations only grow.
+//! Never waits for what it starts.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::engine::{Engine, about};
+use crate::group::Groups;
+use crate::instance::{Instance, Phase, Run, Wishes};
+use crate::logs::Logs;
+use crate::mail::News;
+use crate::notify::Said;
+use crate::places::{Places, hash};
+use crate::prepare::Failure;
+use crate::procfs;
+use crate::shelf::Shelf;
+use crate::spawner::{Ground, Job, Spawner, Started};
+use crate::walk::{Target, sweep_stale};
+use crate::wire::{Ask, MAX_RECORD_BYTES, Setup, Spawn, Step, Tell};
+
+impl Engine {
+    pub(crate) fn ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::Configure(setup) => self.configure(setup),
+            Ask::Spawn(spawn) => self.spawn(spawn),
+            Ask::Signal {
+                instance,
+                generation,
+                signal,
+                cont,
+            } => {
+                if let Some(id) = self.current(&instance, generation) {
+                    self.signal(id, signal, cont);
+                }
+            }
+            Ask::Kill {
+                instance,
+                generation,
+            } => {
+                if let Some(id) = self.current(&instance, generation) {
+                    self.kill_tree(id);
+                }
+            }
+            Ask::Record { instance, record } => {
+                if record.len() <= MAX_RECORD_BYTES {
+                    let id = self.id(&instance);
+                    if let Some(instance) = self.instances.get_mut(&id) {
+                        instance.record = Some(record);
+                        instance.forgotten = false;
+                    }
+                }
+            }
+            Ask::Forget { instance } => self.forget(&instance),
+            Ask::Tap { instance, on } => {
+                let id = self.id(&instance);
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    instance.tapped = on;
+                }
+                if let Some(ground) = &self.ground {
+                    ground.logs.tap(id, on);
+                }
+            }
+            Ask::Logs { max_bytes, keep } => {
+                if let Some(setup) = &mut self.setup {
+                    (setup.log_max_bytes, setup.log_keep) = (max_bytes, keep);
+                }
+                if let Some(ground) = &self.ground {
+                    ground.logs.set_limits(max_bytes, keep);
+                }
+            }
+            Ask::Ready => self.runtime_ready(),
+            Ask::Beat => self.runtime_beat(),
+            Ask::Leave { code } => self.end = self.end.or(Some(code)),
+        }
+    }
+
+    fn configure(&mut self, setup: Setup) {
+        if self.places.is_some() {
+            return;
+        }
+        let made = Places::take(&setup).map_err(|refusal| refusal.to_string());
+        let made = made.and_then(|places| {
+            let listeners = places.listeners();
+            let threads = self.start_threads(&setup, &places);
+            let say = |problem| format!("cannot start {}: {problem}", setup.name);
+            threads
+                .and(listeners)
+                .map(|listeners| (places, listeners))
+                .map_err(say)
+        });
+        match made {
+            Ok((places, listeners)) => {
+                self.places = Some(places);
+                self.setup = Some(setup);
+                self.show("starting");
+                self.tell_with(
+                    &Tell::Configured {
+                        fds: listeners.len() as u32,
+                    },
+                    listeners,
+                );
+            }
+            Err(message) => {
+                self.tell(&Tell::Refused { message, exit: 1 });
+                self.refused(1);
+            }
+        }
+    }
+
+    fn start_threads(&mut self, setup: &Setup, places: &Places) -> std::io::Result<()> {
+        let hash = hash(&setup.state_dir);
+        let alone = self.alone.is_some();
+        let site = self.site.as_ref();
+        let groups = site.and_then(|site| Groups::make(site, &setup.name, &hash, alone));
+        if groups.is_none() {
+            sweep_stale(&hash);
+        }
+        let shelf = Shelf::start(setup.log_dir.clone().into(), Arc::clone(&self.mail))?;
+        let logs = Logs::start(shelf, Arc::clone(&self.mail))?;
+        logs.set_limits(setup.log_max_bytes, setup.log_keep);
+        let ground = Arc::new(Ground {
+            inherited: Arc::clone(&self.inherited),
+            groups,
+            notify_folder: places.notify_folder(),
+            hash,
+            nofile: self.nofile,
+            dev_null: OwnedFd::from(
+                std::fs::OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .open("/dev/null")?,
+            ),
+            logs,
+            mail: Arc::clone(&self.mail),
+            pidfds: !alone,
+            plain_fork: self.options.plain_fork,
+        });
+        self.spawner = Some(Spawner::start(Arc::clone(&ground))?);
+        self.ground = Some(ground);
+        Ok(())
+    }
+
+    /// The number of an instance, which is made known if it was not.
+    fn id(&mut self, name: &str) -> u32 {
+        if let Some(id) = self.names.get(name) {
+            return *id;
+        }
+        self.last_id += 1;
+        let name: Arc<str> = name.into();
+        self.names.insert(Arc::clone(&name), self.last_id);
+        self.instances.insert(self.last_id, Instance::new(name));
+        self.last_id
+    }
+
+    fn current(&self, name: &str, generation: u64) -> Option<u32> {
+        let id = *self.names.get(name)?;
+        self.instances
+            .get(&id)
+            .filter(|one| one.generation == generation)
+            .map(|_| id)
+    }
+
+    fn spawn(&mut self, spawn: Box<Spawn>) {
+        let id = self.id(&spawn.instance);
+        let (Some(spawner), Some(instance)) = (&self.spawner, self.instances.get_mut(&id)) else {
+            let failure = Failure::new(Step::Fence, libc::EAGAIN, "start before the setup is done");
+            return self.spawn_failed(&spawn.instance, spawn.generation, failure);
+        };
+        let idle = matches!(instance.phase, Phase::Idle);
+        if !idle || spawn.generation <= instance.generation {
+            let errno = if idle { libc::ESTALE } else { libc::EBUSY };
+            let what = match idle {
+                true => format!("start generation {} again", spawn.generation),
+                false => format!(
+                    "start {} while generation {} lives",
+                    spawn.instance, instance.generation
+                ),
+            };
+            return self.spawn_failed(
+                &spawn.instance,
+                spawn.generation,
+                Failure::new(Step::Fence, errno, &what),
+            );
+        }
+        instance.generation = spawn.generation;
+        instance.phase = Phase::Starting(Wishes::default());
+        instance.last_exit = None;
+        instance.said = Said::default();
+        instance.forgotten = false;
+        if let Some(socket) = &instance.notify {
+            while crate::notify::receive(socket).is_some() {} // of a run that is over
+        }
+        self.in_flight += 1;
+        spawner.queue(Job {
+            id,
+            name: Arc::clone(&instance.name),
+            spawn,
+            group: instance.group.clone(),
+            has_notify: instance.notify.is_some(),
+            tapped: instance.tapped,
+        });
+    }
+
+    fn spawn_failed(&mut self, instance: &str, generation: u64, failure: Failure) {
+        let Failure {
+            step,
+            errno,
+            message,
+        } = failure;
+        let instance = instance.to_owned();
+        self.tell(&Tell::SpawnFailed {
+            instance,
+            generation,
+            step,
+            errno,
+            message,
+        });
+    }
+
+    pub(crate) fn read_mail(&mut self) {
+        for news in self.mail.take() {
+            match news {
+                News::Spawn {
+                    id,
+                    generation,
+                    outcome,
+                } => {
+                    self.in_flight -= 1;
+                    match outcome {
+                        Ok(started) => self.started(id, *started),
+                        Err(failure) => self.not_started(id, generation, failure),
+                    }
+                    self.reap_again |= self.alone.is_some();
+                }
+                News::Collected {
+                    id,
+                    generation,
+                    output,
+                } => self.collected(id, generation, output),
+                News::Swept(ids) => {
+                    self.sweeping = false;
+                    for id in ids {
+                        self.swept(id);
+                    }
+                }
+                News::Output {
+                    id,
+                    generation,
+                    text,
+                    dropped_bytes,
+                } => {
+                    if let Some(instance) = self.instances.get(&id) {
+                        let instance = instance.name.to_string();
+                        self.tell(&Tell::Output {
+                            instance,
+                            generation,
+                            text,
+                            dropped_bytes,
+                        });
+                    }
+                }
+                News::OutputDropped { name, total_bytes } => {
+                    self.tell(&Tell::OutputDropped {
+                        instance: name,
+                        total_bytes,
+                    });
+                }
+            }
+        }
+    }
+
+    fn not_started(&mut self, id: u32, generation: u64, failure: Failure) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        instance.phase = Phase::Idle;
+        let name = Arc::clone(&instance.name);
+        let forgotten = instance.forgotten;
+        self.spawn_failed(&name, generation, failure);
+        if forgotten {
+            self.forget(&name);
+        }
+    }
+
+    fn started(&mut self, id: u32, started: Started) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let Phase::Starting(wishes) = std::mem::replace(&mut instance.phase, Phase::Idle) else {
+            return;
+        };
+        instance.group = started.group;
+        let fresh = started.notify;
+        if let Some(ready) = &started.ready {
+            let event = crate::engine::readable(about::READY | u64::from(id));
+            let _ = self.epoll.add(ready, event); // without it there is no readiness to tell
+        }
+        if let Some(socket) = &fresh {
+            let event = crate::engine::readable(about::NOTIFY | u64::from(id));
+            let _ = self.epoll.add(socket, event);
+        }
+        if fresh.is_some() {
+            instance.notify = fresh;
+        }
+        if let Some(pidfd) = &started.pidfd {
+            let event = crate::engine::readable(about::PROCESS | u64::from(id));
+            let _ = self.epoll.add(pidfd, event);
+        }
+        instance.phase = Phase::Running(Box::new(Run {
+            pid: started.pid,
+            start_time: started.start_time,
+            uid: started.uid,
+            pidfd: started.pidfd,
+            ready: started.ready,
+            stream: started.stream,
+            mark: started.mark,
+            overdue: false,
+        }));
+        let (generation, tapped) = (instance.generation, instance.tapped);
+        let name = instance.name.to_string();
+        self.by_pid.insert(started.pid, id);
+        if started.kill_after_ms > 0 {
+            let at = Instant::now() + Duration::from_millis(started.kill_after_ms);
+            self.alarms.insert((at, id, generation));
+        }
+        if tapped && let Some(ground) = &self.ground {
+            ground.logs.tap(id, true);
+        }
+        let (pid, start_time) = (started.pid.unsigned_abs(), started.start_time);
+        self.tell(&Tell::Spawned {
+            instance: name,
+            generation,
+            pid,
+            start_time,
+        });
+        if let Some((signal, cont)) = wishes.signal {
+            self.signal(id, signal, cont);
+        }
+        if wishes.kill {
+            self.kill_tree(id);
+        }
+    }
+
+    fn signal(&mut self, id: u32, signal: i32, cont: bool) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        match &mut instance.phase {
+            Phase::Starting(wishes) => wishes.signal = Some((signal, cont)),
+            Phase::Running(run) => {
+                send(run, signal);
+                if cont {
+                    send(run, libc::SIGCONT);
+                }
+            }
+            Phase::Idle | Phase::Ending(_) => {}
+        }
+    }
+
+    /// Kills the main process and all that descends from it.
+    pub(crate) fn kill_tree(&mut self, id: u32) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        match &mut instance.phase {
+            Phase::Starting(wishes) => wishes.kill = true,
+            Phase::Running(run) => match &instance.group {
+                Some(group) => {
+                    group.kill();
+                    send(run, libc::SIGKILL); // in case it moved out
+                }
+                None => self.to_sweep.push(target(id, run)),
+            },
+            Phase::Idle | Phase::Ending(_) => {}
+        }
+    }
+
+    pub(crate) fn forget(&mut self, name: &str) {
+        let Some(id) = self.names.get(name).copied() else {
+            return;
+        };
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        instance.forgotten = true;
+        if !matches!(instance.phase, Phase::Idle) {
+            return self.kill_tree(id); // the rest when it has ended
+        }
+        self.names.remove(name);
+        let had_group = self
+            .instances
+            .remove(&id)
+            .is_some_and(|one| one.group.is_some());
+        if let Some(ground) = &self.ground {
+            if let Some(groups) = ground.groups.as_ref().filter(|_| had_group) {
+                groups.forget(name);
+            }
+            let _ = std::fs::remove_file(ground.notify_folder.join(format!("{name}.sock")));
+            ground.logs.forget(name);
+        }
+    }
+}
+
+pub(crate) fn target(id: u32, run: &Run) -> Target {
+    Target {
+        id,
+        pid: run.pid,
+        start_time: run.start_time,
+        mark: run.mark.clone(),
+    }
+}
+
+/// To the main process, which nobody has reaped: its number cannot mean anyone else.
+#[expect(unsafe_code, reason = "kill")]
+pub(crate) fn send(run: &Run, signal: i32) {
+    match &run.pidfd {
+        Some(pidfd) => {
+            procfs::signal_by(pidfd, signal);
+        }
+        // SAFETY: numbers only.
+        None => unsafe {
+            libc::kill(run.pid, signal);
+        },
+    }
+}

@@ -1,0 +1,298 @@
+//! What a new process does between its birth and its exec.
+//! Owns nothing: it may share the memory of a stopped parent thread, so it only reads its orders.
+//! Never allocates, locks or calls anything that is not async-signal-safe.
+
+use std::ffi::{CString, c_char, c_int};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use crate::wire::Step;
+
+/// Where the child leaves what went wrong; lies in memory shared by parent and child.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Slip {
+    step: AtomicU32,
+    errno: AtomicI32,
+}
+
+const STEPS: [Step; 7] = [
+    Step::Session,
+    Step::Directory,
+    Step::Limits,
+    Step::Group,
+    Step::User,
+    Step::Descriptors,
+    Step::Exec,
+];
+
+impl Slip {
+    pub(crate) fn clear(&self) {
+        self.errno.store(0, Ordering::SeqCst);
+    }
+    pub(crate) fn read(&self) -> Option<(Step, i32)> {
+        let errno = self.errno.load(Ordering::SeqCst);
+        let step = STEPS.get(self.step.load(Ordering::SeqCst) as usize)?;
+        (errno != 0).then_some((*step, errno))
+    }
+}
+
+/// Who the child becomes.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<libc::gid_t>,
+}
+
+/// Everything the child needs, prepared before it exists.
+#[derive(Debug)]
+pub(crate) struct Orders {
+    pub(crate) programs: Vec<CString>,
+    pub(crate) argv: Vec<*const c_char>,
+    pub(crate) envp: Vec<*const c_char>,
+    pub(crate) directory: CString,
+    pub(crate) stdin: c_int,
+    pub(crate) stdout: c_int,
+    /// Source and number of the readiness pipe.
+    pub(crate) ready: Option<(c_int, c_int)>,
+    /// `cgroup.procs` to write oneself to, or -1.
+    pub(crate) group_procs: c_int,
+    pub(crate) nofile: libc::rlimit,
+    pub(crate) nice: c_int,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) no_new_privileges: bool,
+    /// Ten bytes and a NUL for the decimal pid, or null.
+    pub(crate) pid_digits: *mut u8,
+    pub(crate) slip: *const Slip,
+    /// Owners of what the pointers above point to.
+    pub(crate) _strings: Vec<CString>,
+    pub(crate) _pid_text: Option<Box<[u8]>>,
+}
+
+/// Runs in the child; never returns.
+#[expect(unsafe_code, reason = "plain system calls between clone and exec")]
+pub(crate) extern "C" fn become_it(orders: *const Orders) -> ! {
+    // SAFETY: the parent keeps `orders` and all it points to until we exec or exit.
+    let orders = unsafe { &*orders };
+    let (step, errno) = match prepare(orders) {
+        Ok(()) => (Step::Exec, exec(orders)),
+        Err(failed) => failed,
+    };
+    let number = STEPS.iter().position(|one| *one == step).unwrap_or(6);
+    // SAFETY: as above; `_exit` runs no handlers of the parent.
+    unsafe {
+        (*orders.slip).step.store(number as u32, Ordering::SeqCst);
+        (*orders.slip).errno.store(errno, Ordering::SeqCst);
+        libc::_exit(127)
+    }
+}
+
+fn prepare(orders: &Orders) -> Result<(), (Step, i32)> {
+    reset_signals();
+    join_group(orders);
+    session().map_err(|errno| (Step::Session, errno))?;
+    descriptors(orders).map_err(|errno| (Step::Descriptors, errno))?;
+    limits(orders).map_err(|errno| (Step::Limits, errno))?;
+    identity(orders)?;
+    directory(orders).map_err(|errno| (Step::Directory, errno))?;
+    write_pid(orders);
+    Ok(())
+}
+
+fn errno() -> i32 {
+    nix::errno::Errno::last_raw()
+}
+
+fn check(result: i64) -> Result<i64, i32> {
+    if result < 0 { Err(errno()) } else { Ok(result) }
+}
+
+/// All dispositions to their default, then the mask empty (it was full since before the clone).
+#[expect(unsafe_code, reason = "sigaction")]
+fn reset_signals() {
+    // SAFETY: zeroed is SIG_DFL with an empty mask; invalid numbers only fail.
+    unsafe {
+        let action: libc::sigaction = std::mem::zeroed();
+        for signal in 1..=64 {
+            libc::sigaction(signal, &raw const action, null_mut());
+        }
+        let mut mask: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut mask);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, null_mut());
+    }
+}
+
+/// Only where the kernel could not put us there at birth.
+#[expect(unsafe_code, reason = "write")]
+fn join_group(orders: &Orders) {
+    if orders.group_procs >= 0 {
+        // SAFETY: one byte of static memory; a failure leaves us outside, which `Kill` survives.
+        unsafe { libc::write(orders.group_procs, c"0".as_ptr().cast(), 1) };
+    }
+}
+
+#[expect(unsafe_code, reason = "setsid")]
+fn session() -> Result<(), i32> {
+    // SAFETY: no arguments.
+    check(i64::from(unsafe { libc::setsid() })).map(drop)
+}
+
+#[expect(unsafe_code, reason = "fcntl, dup2, close_range")]
+fn descriptors(orders: &Orders) -> Result<(), i32> {
+    let above = orders.ready.map_or(3, |(_, number)| number.max(2) + 1);
+    // SAFETY: numbers only; every descriptor here is the child's own copy.
+    unsafe {
+        let lift = |fd| check(i64::from(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above)));
+        let stdin = lift(orders.stdin)? as c_int;
+        let stdout = lift(orders.stdout)? as c_int;
+        let ready = match orders.ready {
+            Some((source, number)) => Some((lift(source)? as c_int, number)),
+            None => None,
+        };
+        check(i64::from(libc::dup2(stdin, 0)))?;
+        check(i64::from(libc::dup2(stdout, 1)))?;
+        check(i64::from(libc::dup2(stdout, 2)))?;
+        let Some((source, number)) = ready else {
+            return close_from(3, u32::MAX);
+        };
+        check(i64::from(libc::dup2(source, number)))?;
+        if number > 3 {
+            close_from(3, number as u32 - 1)?;
+        }
+        close_from(number as u32 + 1, u32::MAX)
+    }
+}
+
+/// Marks descriptors to be closed by the exec.
+#[expect(unsafe_code, reason = "close_range, fcntl")]
+fn close_from(first: u32, last: u32) -> Result<(), i32> {
+    // SAFETY: numbers only.
+    unsafe {
+        #[cfg(target_os = "linux")]
+        {
+            let flag = libc::CLOSE_RANGE_CLOEXEC;
+            if libc::syscall(libc::SYS_close_range, first, last, flag) == 0 {
+                return Ok(());
+            }
+        }
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        check(i64::from(libc::getrlimit(
+            libc::RLIMIT_NOFILE,
+            &raw mut limit,
+        )))?;
+        let end = (limit.rlim_cur.min(65_536) as u32).min(last.saturating_add(1));
+        for fd in first..end {
+            libc::fcntl(fd as c_int, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "setrlimit, setpriority, prctl")]
+fn limits(orders: &Orders) -> Result<(), i32> {
+    // SAFETY: valid structures and numbers.
+    unsafe {
+        check(i64::from(libc::setrlimit(
+            libc::RLIMIT_NOFILE,
+            &raw const orders.nofile,
+        )))?;
+        if orders.nice != 0 {
+            check(i64::from(libc::setpriority(
+                libc::PRIO_PROCESS,
+                0,
+                orders.nice,
+            )))?;
+        }
+        #[cfg(target_os = "linux")]
+        if orders.no_new_privileges {
+            check(i64::from(libc::prctl(
+                libc::PR_SET_NO_NEW_PRIVS,
+                1,
+                0,
+                0,
+                0,
+            )))?;
+        }
+    }
+    Ok(())
+}
+
+/// Raw calls on Linux: the C library's would tell every thread of the parent to follow.
+#[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
+fn identity(orders: &Orders) -> Result<(), (Step, i32)> {
+    let Some(who) = &orders.identity else {
+        return Ok(());
+    };
+    // SAFETY: the list lives in the orders; the rest are numbers.
+    #[cfg(target_os = "linux")]
+    let (groups, group, user) = unsafe {
+        let call = |number, value: u32| i64::from(libc::syscall(number, value, value, value));
+        let list = who.groups.as_ptr();
+        let groups = i64::from(libc::syscall(libc::SYS_setgroups, who.groups.len(), list));
+        let groups = check(groups);
+        (
+            groups,
+            check(call(libc::SYS_setresgid, who.gid)),
+            check(call(libc::SYS_setresuid, who.uid)),
+        )
+    };
+    // SAFETY: as above; this path is always a full fork with one thread.
+    #[cfg(not(target_os = "linux"))]
+    let (groups, group, user) = unsafe {
+        let count = who.groups.len() as _;
+        (
+            check(i64::from(libc::setgroups(count, who.groups.as_ptr()))),
+            check(i64::from(libc::setgid(who.gid))),
+            check(i64::from(libc::setuid(who.uid))),
+        )
+    };
+    groups.and(group).map_err(|errno| (Step::Group, errno))?;
+    user.map(drop).map_err(|errno| (Step::User, errno))
+}
+
+#[expect(unsafe_code, reason = "chdir")]
+fn directory(orders: &Orders) -> Result<(), i32> {
+    // SAFETY: a NUL-terminated string.
+    check(i64::from(unsafe { libc::chdir(orders.directory.as_ptr()) })).map(drop)
+}
+
+#[expect(unsafe_code, reason = "writes into the prepared environment")]
+fn write_pid(orders: &Orders) {
+    if orders.pid_digits.is_null() {
+        return;
+    }
+    // SAFETY: ten bytes and a NUL were reserved there for us alone.
+    unsafe {
+        let mut digits = [0u8; 10];
+        let mut rest = libc::getpid().unsigned_abs();
+        let mut used = 0;
+        while used == 0 || rest > 0 {
+            digits[used] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            used += 1;
+        }
+        for place in 0..used {
+            *orders.pid_digits.add(place) = digits[used - 1 - place];
+        }
+        *orders.pid_digits.add(used) = 0;
+    }
+}
+
+/// Tries every candidate by the rules of execvp, without its shell fallback; returns the errno.
+#[expect(unsafe_code, reason = "execve")]
+fn exec(orders: &Orders) -> i32 {
+    let mut refused = None;
+    let mut last = libc::ENOENT;
+    for program in &orders.programs {
+        // SAFETY: NUL-terminated strings in NULL-terminated arrays.
+        unsafe { libc::execve(program.as_ptr(), orders.argv.as_ptr(), orders.envp.as_ptr()) };
+        last = errno();
+        match last {
+            libc::EACCES => refused = Some(last),
+            libc::ENOENT | libc::ENOTDIR | libc::ESTALE | libc::ENODEV | libc::ETIMEDOUT => {}
+            _ => return last,
+        }
+    }
+    refused.unwrap_or(last)
+}

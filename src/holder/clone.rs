@@ -1,0 +1,211 @@
+//! Births on Linux: clone3 with the memory shared and the calling thread stopped until the exec.
+//! Owns the child's stack; falls back to fork where clone3 is refused or the user changes.
+//! Never leaves a child unreaped that did not get to its exec.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+
+use crate::child::{Orders, become_it};
+use crate::fork;
+use crate::frame::own;
+use crate::procfs;
+
+const STACK_BYTES: usize = 128 * 1024;
+
+/// Makes processes, one at a time; one per spawner thread.
+#[derive(Debug)]
+pub(crate) struct Cradle {
+    stack: Box<[u8]>,
+    blocked: bool,
+    whole_group: bool,
+    pidfds: bool,
+}
+
+/// A process that was born.
+#[derive(Debug)]
+pub(crate) struct Born {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: Option<OwnedFd>,
+}
+
+impl Cradle {
+    /// `plain` forbids clone3; `pidfds` asks for a descriptor of every child.
+    pub(crate) fn new(plain: bool, pidfds: bool) -> Cradle {
+        let stack = vec![0; STACK_BYTES].into_boxed_slice();
+        Cradle {
+            stack,
+            blocked: plain,
+            whole_group: true,
+            pidfds,
+        }
+    }
+
+    /// Starts what `orders` say. The pid is in `newborn` before the child's first instruction.
+    /// The caller reads the slip afterwards: the process has executed or ended by then.
+    ///
+    /// # Errors
+    /// The errno of the clone.
+    pub(crate) fn bear(
+        &mut self,
+        orders: &Orders,
+        group: Option<BorrowedFd<'_>>,
+        newborn: &AtomicI32,
+    ) -> Result<Born, i32> {
+        let all = SigSet::all();
+        let mut before = SigSet::empty();
+        let masked = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before));
+        masked.map_err(|errno| errno as i32)?;
+        let born = self.bear_masked(orders, group, newborn);
+        // The same mask that was read a moment ago: this cannot fail.
+        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+        born
+    }
+
+    fn bear_masked(
+        &mut self,
+        orders: &Orders,
+        group: Option<BorrowedFd<'_>>,
+        newborn: &AtomicI32,
+    ) -> Result<Born, i32> {
+        // A child that gives up root must not share memory with us for a moment.
+        if self.blocked || orders.identity.is_some() {
+            return self.fork_it(orders, newborn);
+        }
+        let into = group.filter(|_| self.whole_group && orders.group_procs < 0);
+        match self.clone_it(orders, into, newborn) {
+            Err(libc::ENOSYS | libc::EPERM) => {
+                self.blocked = true;
+                self.fork_it(orders, newborn)
+            }
+            Err(libc::EINVAL | libc::E2BIG | libc::EACCES | libc::EBUSY | libc::EOPNOTSUPP)
+                if into.is_some() =>
+            {
+                self.whole_group = false;
+                Err(libc::EAGAIN)
+            }
+            done => done,
+        }
+    }
+
+    fn fork_it(&self, orders: &Orders, newborn: &AtomicI32) -> Result<Born, i32> {
+        let pid = fork::bear(orders, newborn)?;
+        // Our own child that nobody has reaped: the number cannot mean anyone else.
+        let pidfd = if self.pidfds {
+            procfs::pidfd(pid)
+        } else {
+            None
+        };
+        Ok(Born { pid, pidfd })
+    }
+
+    /// Whether the caller must hand over `cgroup.procs` instead of the group itself.
+    pub(crate) fn needs_procs(&self, orders_identity: bool) -> bool {
+        self.blocked || orders_identity || !self.whole_group
+    }
+
+    #[expect(unsafe_code, reason = "clone3 with the child on its own stack")]
+    fn clone_it(
+        &mut self,
+        orders: &Orders,
+        group: Option<BorrowedFd<'_>>,
+        newborn: &AtomicI32,
+    ) -> Result<Born, i32> {
+        let mut pidfd: i32 = -1;
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID;
+        let mut flags = flags as u64;
+        if self.pidfds {
+            flags |= libc::CLONE_PIDFD as u64;
+        }
+        if group.is_some() {
+            flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
+        }
+        let base = self.stack.as_mut_ptr() as usize;
+        let start = base.next_multiple_of(16);
+        // SAFETY: all zero is a valid clone_args.
+        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+        args.flags = flags;
+        args.pidfd = &raw mut pidfd as u64;
+        args.parent_tid = newborn.as_ptr() as u64;
+        args.exit_signal = libc::SIGCHLD as u64;
+        args.stack = start as u64;
+        args.stack_size = (STACK_BYTES - 16) as u64;
+        args.cgroup = group.map_or(0, |fd| fd.as_raw_fd() as u64);
+        // SAFETY: the stack is ours alone and we sleep until the child has left it; `become_it`
+        // never returns; `orders` outlives the child's use because of CLONE_VFORK.
+        let result = unsafe { clone3(&raw const args, std::ptr::from_ref(orders)) };
+        if result < 0 {
+            return Err(-result as i32);
+        }
+        newborn.store(result as i32, Ordering::SeqCst);
+        Ok(Born {
+            pid: result as i32,
+            pidfd: self.pidfds.then(|| own(pidfd)),
+        })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(
+    unsafe_code,
+    reason = "the C library has no clone3 with a child function"
+)]
+unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders) -> i64 {
+    let result: i64;
+    // SAFETY: see the caller; the child enters `become_it` with an aligned stack and never leaves.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") args,
+            in("rsi") size_of::<libc::clone_args>(),
+            in("r12") orders,
+            in("r13") become_it as extern "C" fn(*const Orders) -> !,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+#[cfg(target_arch = "aarch64")]
+#[expect(
+    unsafe_code,
+    reason = "the C library has no clone3 with a child function"
+)]
+unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders) -> i64 {
+    let result: i64;
+    // SAFETY: see the caller; the child enters `become_it` with an aligned stack and never leaves.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x30, xzr",
+            "mov x0, x20",
+            "blr x21",
+            "brk #1",
+            "2:",
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") args as i64 => result,
+            in("x1") size_of::<libc::clone_args>(),
+            in("x20") orders,
+            in("x21") become_it as extern "C" fn(*const Orders) -> !,
+        );
+    }
+    result
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[expect(unsafe_code, reason = "same signature as where it exists")]
+unsafe fn clone3(_: *const libc::clone_args, _: *const Orders) -> i64 {
+    -i64::from(libc::ENOSYS)
+}

@@ -1,0 +1,31 @@
+//! The same engine on a thread of an application.
+//! Owns that thread; the application holds the other end of the wire.
+//! Never waits for foreign children, takes no signals, is no subreaper.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::thread::{Builder, JoinHandle};
+
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use crate::engine::{Engine, Options};
+use crate::spawner::block_signals;
+
+/// Starts an engine; returns the runtime's end of the wire and the thread with its exit code.
+/// Closing the wire ends every process and then the thread.
+///
+/// # Errors
+/// No descriptors or threads are left.
+pub fn embed(options: Options) -> io::Result<(OwnedFd, JoinHandle<u8>)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
+    let (rlim_cur, rlim_max) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let mut engine = Engine::new(options, libc::rlimit { rlim_cur, rlim_max })?;
+    engine.connect(ours)?;
+    let thread = Builder::new().name("holder".into()).spawn(move || {
+        block_signals();
+        engine.run()
+    })?;
+    Ok((theirs, thread))
+}

@@ -1,0 +1,422 @@
+//! The loop of the holder: one epoll, one place where everything that happened is taken in.
+//! Owns instances, connection and deadlines.
+//! Never blocks on a disk, a module or the runtime.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::alone::Alone;
+use crate::frame::{Decoder, Outbox, recv_with_fds};
+use crate::group::{Site, find_site};
+use crate::instance::{Instance, Phase};
+use crate::mail::Mail;
+use crate::places::Places;
+use crate::prepare::Inherited;
+use crate::procfs::nanos;
+use crate::spawner::{Ground, Spawner};
+use crate::walk::{Sweeper, Target};
+use crate::wire::{Ask, Known, Setup, Tell, VERSION, World};
+
+/// Frames that may wait for a runtime that does not read; taps are dropped at half of it.
+const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
+/// Longest stop before a setup said how long it may take.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// What an event of the loop is about; the number with it is an instance.
+pub(crate) mod about {
+    pub(crate) const WIRE: u64 = 1 << 56;
+    pub(crate) const SIGNALS: u64 = 2 << 56;
+    pub(crate) const MAIL: u64 = 3 << 56;
+    pub(crate) const NOTIFY: u64 = 4 << 56;
+    pub(crate) const READY: u64 = 5 << 56;
+    pub(crate) const PROCESS: u64 = 6 << 56;
+    pub(crate) const KIND: u64 = 0xff << 56;
+}
+
+/// The connection to a runtime.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) socket: OwnedFd,
+    decoder: Decoder,
+    fds: VecDeque<OwnedFd>,
+    pub(crate) outbox: Outbox,
+    waits_to_write: bool,
+    /// `World` was sent: from here on everything is told.
+    pub(crate) told_world: bool,
+    pub(crate) heard_at: Instant,
+}
+
+/// Choices of an embedding application, and of tests.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Walk process trees even where control groups could be used (`MAINSTAY_CGROUP=off`).
+    pub no_groups: bool,
+    /// Start processes by fork even where clone3 works.
+    pub plain_fork: bool,
+}
+
+/// Everything the holder knows.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) epoll: Epoll,
+    pub(crate) mail: Arc<Mail>,
+    pub(crate) inherited: Arc<Inherited>,
+    pub(crate) options: Options,
+    pub(crate) nofile: libc::rlimit,
+    pub(crate) site: Option<Site>,
+    pub(crate) setup: Option<Setup>,
+    pub(crate) places: Option<Places>,
+    pub(crate) ground: Option<Arc<Ground>>,
+    pub(crate) spawner: Option<Spawner>,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) sweeping: bool,
+    pub(crate) to_sweep: Vec<Target>,
+    pub(crate) names: HashMap<Arc<str>, u32>,
+    pub(crate) instances: HashMap<u32, Instance>,
+    pub(crate) by_pid: HashMap<i32, u32>,
+    pub(crate) last_id: u32,
+    pub(crate) in_flight: usize,
+    /// When runs overstay: deadline, instance, generation.
+    pub(crate) alarms: BTreeSet<(Instant, u32, u64)>,
+    pub(crate) wire: Option<Wire>,
+    pub(crate) stop_by: Option<Instant>,
+    pub(crate) up_since: u64,
+    pub(crate) alone: Option<Box<Alone>>,
+    pub(crate) reap_again: bool,
+    pub(crate) end: Option<u8>,
+}
+
+impl Engine {
+    pub(crate) fn new(options: Options, nofile: libc::rlimit) -> io::Result<Engine> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let mail = Arc::new(Mail::new()?);
+        epoll.add(mail.fd(), EpollEvent::new(EpollFlags::EPOLLIN, about::MAIL))?;
+        let site = if options.no_groups { None } else { find_site() };
+        Ok(Engine {
+            epoll,
+            sweeper: Sweeper::new(Arc::clone(&mail)),
+            mail,
+            inherited: Arc::new(Inherited::capture()),
+            options,
+            nofile,
+            site,
+            setup: None,
+            places: None,
+            ground: None,
+            spawner: None,
+            sweeping: false,
+            to_sweep: Vec::new(),
+            names: HashMap::new(),
+            instances: HashMap::new(),
+            by_pid: HashMap::new(),
+            last_id: 0,
+            in_flight: 0,
+            alarms: BTreeSet::new(),
+            wire: None,
+            stop_by: None,
+            up_since: nanos(libc::CLOCK_MONOTONIC),
+            alone: None,
+            reap_again: false,
+            end: None,
+        })
+    }
+
+    pub(crate) fn watch(&self, fd: &impl AsFd, about: u64) -> io::Result<()> {
+        Ok(self
+            .epoll
+            .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, about))?)
+    }
+
+    pub(crate) fn connect(&mut self, socket: OwnedFd) -> io::Result<()> {
+        self.watch(&socket, about::WIRE)?;
+        self.wire = Some(Wire {
+            socket,
+            decoder: Decoder::default(),
+            fds: VecDeque::new(),
+            outbox: Outbox::default(),
+            waits_to_write: false,
+            told_world: false,
+            heard_at: Instant::now(),
+        });
+        Ok(())
+    }
+
+    /// Runs until the end; the exit code.
+    pub(crate) fn run(mut self) -> u8 {
+        let mut events = [EpollEvent::empty(); 256];
+        loop {
+            self.settle();
+            if let Some(code) = self.end {
+                return self.leave(code);
+            }
+            let timeout = self.timeout();
+            let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+            for event in &events[..count] {
+                self.take_in(event.data(), event.events());
+            }
+            if std::mem::take(&mut self.reap_again) {
+                self.reap();
+            }
+            self.on_time(Instant::now());
+        }
+    }
+
+    fn take_in(&mut self, what: u64, flags: EpollFlags) {
+        let id = (what & !about::KIND) as u32;
+        match what & about::KIND {
+            about::WIRE => {
+                if flags
+                    .intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
+                {
+                    self.read_wire();
+                }
+            }
+            about::SIGNALS => self.read_signals(),
+            about::MAIL => self.read_mail(),
+            about::NOTIFY => self.read_notify(id),
+            about::READY => self.read_ready(id),
+            about::PROCESS => self.reap_one(id),
+            _ => {}
+        }
+    }
+
+    /// What follows from what was taken in.
+    fn settle(&mut self) {
+        if !self.sweeping && !self.to_sweep.is_empty() {
+            self.sweeping = true;
+            self.sweeper.sweep(std::mem::take(&mut self.to_sweep));
+        }
+        let new = self.wire.as_ref().is_some_and(|wire| !wire.told_world);
+        if new && self.in_flight == 0 {
+            self.tell_world();
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let Some(wire) = &mut self.wire else {
+            return;
+        };
+        let behind = match wire.outbox.flush(&wire.socket) {
+            Ok(done) => !done,
+            Err(_) => false, // its end is read from the same socket
+        };
+        if behind != wire.waits_to_write {
+            wire.waits_to_write = behind;
+            let mut flags = EpollFlags::EPOLLIN;
+            flags.set(EpollFlags::EPOLLOUT, behind);
+            let mut event = EpollEvent::new(flags, about::WIRE);
+            let _ = self.epoll.modify(&wire.socket, &mut event); // it is in there since `connect`
+        }
+    }
+
+    fn read_wire(&mut self) {
+        for _ in 0..16 {
+            if !self.read_wire_once() {
+                return;
+            }
+        }
+    }
+
+    /// False when there is nothing more to read now.
+    pub(crate) fn read_wire_once(&mut self) -> bool {
+        let Some(wire) = &mut self.wire else {
+            return false;
+        };
+        match recv_with_fds(&wire.socket, &mut wire.decoder, &mut wire.fds) {
+            Ok(1..) => {}
+            Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(problem) if problem.kind() == io::ErrorKind::Interrupted => return true,
+            Ok(_) | Err(_) => {
+                self.lose_wire();
+                return false;
+            }
+        }
+        wire.heard_at = Instant::now();
+        wire.fds.clear(); // no ask carries descriptors
+        loop {
+            match self.wire.as_mut().map(|wire| wire.decoder.next::<Ask>()) {
+                Some(Ok(Some(ask))) => self.ask(ask),
+                Some(Ok(None)) | None => return true,
+                Some(Err(_)) => {
+                    self.lose_wire();
+                    return false;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn flush_wire(&mut self) {
+        self.flush();
+    }
+
+    /// The runtime is gone, or speaks nonsense: an embedding application took us down with it.
+    pub(crate) fn lose_wire(&mut self) {
+        let Some(wire) = self.wire.take() else {
+            return;
+        };
+        let _ = self.epoll.delete(&wire.socket);
+        match &mut self.alone {
+            Some(alone) => alone.lost_wire(Instant::now()),
+            None => self.end = self.end.or(Some(0)),
+        }
+    }
+
+    /// Tells the runtime, if one listens; what must not be lost is in the instances.
+    pub(crate) fn tell(&mut self, tell: &Tell) {
+        self.tell_with(tell, Vec::new());
+    }
+
+    pub(crate) fn tell_with(&mut self, tell: &Tell, fds: Vec<OwnedFd>) {
+        let Some(wire) = self.wire.as_mut().filter(|wire| wire.told_world) else {
+            return;
+        };
+        let waiting = wire.outbox.waiting_bytes();
+        if matches!(tell, Tell::Output { .. }) && waiting > OUTBOX_BYTES / 2 {
+            return;
+        }
+        if waiting > OUTBOX_BYTES || wire.outbox.push(tell, fds).is_err() {
+            self.lose_wire();
+        }
+    }
+
+    fn tell_world(&mut self) {
+        let alone = self.alone.as_deref();
+        let mut known: Vec<Known> = Vec::new();
+        for instance in self.instances.values().filter(|one| !one.forgotten) {
+            let run = instance.run();
+            known.push(Known {
+                instance: instance.name.to_string(),
+                generation: instance.generation,
+                pid: run.map(|run| run.pid.unsigned_abs()),
+                start_time: run.map_or(0, |run| run.start_time),
+                record: instance.record.clone(),
+            });
+        }
+        let listeners = self.places.as_ref().map(Places::listeners).transpose();
+        let listeners = listeners.ok().flatten().unwrap_or_default();
+        let world = Tell::World(World {
+            version: VERSION,
+            setup: self.setup.clone(),
+            holder_pid: std::process::id(),
+            restarts: alone.map_or(0, |alone| alone.restarts),
+            away_ms: alone.map_or(0, Alone::away_ms),
+            up_since: self.up_since,
+            instances: known,
+            fds: listeners.len() as u32,
+            tree: self.tree().to_owned(),
+            stopping: self.stop_by.is_some(),
+        });
+        if let Some(wire) = &mut self.wire {
+            wire.told_world = true;
+        }
+        self.tell_with(&world, listeners);
+        self.tell_meanwhile();
+    }
+
+    /// How every run that is over ended, and what the living ones said: a runtime may have been
+    /// lost with that news.
+    fn tell_meanwhile(&mut self) {
+        let mut news = Vec::new();
+        for instance in self.instances.values().filter(|one| !one.forgotten) {
+            if let Some((run, text)) = instance.run().zip(instance.said.text()) {
+                news.push(Tell::Notify {
+                    instance: instance.name.to_string(),
+                    generation: instance.generation,
+                    pid: run.pid.unsigned_abs(),
+                    text,
+                    fds: 0,
+                });
+            }
+            news.extend(instance.last_exit.clone().map(Tell::Exited));
+        }
+        for tell in news {
+            self.tell(&tell);
+        }
+    }
+
+    /// How trees are killed here.
+    pub(crate) fn tree(&self) -> &'static str {
+        let groups = match &self.ground {
+            Some(ground) => ground.groups.is_some(),
+            None => self.site.is_some(),
+        };
+        if groups { "cgroup2" } else { "walk" }
+    }
+
+    pub(crate) fn stop_within(&self) -> Duration {
+        let told = self
+            .setup
+            .as_ref()
+            .map(|setup| Duration::from_millis(setup.stop_within_ms));
+        told.unwrap_or(STOP_WITHIN)
+    }
+
+    fn timeout(&self) -> EpollTimeout {
+        if self.reap_again {
+            return EpollTimeout::ZERO;
+        }
+        let alarm = self.alarms.first().map(|(at, ..)| *at);
+        let deaf = self.deaf_at();
+        let alone = self.alone.as_ref().and_then(|alone| alone.deadline());
+        let Some(next) = [alarm, deaf, self.stop_by, alone]
+            .into_iter()
+            .flatten()
+            .min()
+        else {
+            return EpollTimeout::NONE;
+        };
+        let wait = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        EpollTimeout::try_from(wait.min(Duration::from_hours(1))).unwrap_or(EpollTimeout::ZERO)
+    }
+
+    fn deaf_at(&self) -> Option<Instant> {
+        self.alone.as_ref()?;
+        let after = self
+            .setup
+            .as_ref()
+            .map(|setup| setup.deaf_after_ms)
+            .filter(|ms| *ms > 0)?;
+        let wire = self.wire.as_ref().filter(|wire| wire.told_world)?;
+        Some(wire.heard_at + Duration::from_millis(after))
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        while let Some((at, id, generation)) = self.alarms.first().copied() {
+            if at > now {
+                break;
+            }
+            self.alarms.pop_first();
+            self.overdue(id, generation);
+        }
+        if self.deaf_at().is_some_and(|at| at <= now) {
+            self.lose_wire();
+            self.kill_runtime();
+        }
+        if self.stop_by.is_some_and(|at| at <= now) {
+            self.end = self.end.or(Some(1));
+        }
+        self.alone_on_time(now);
+    }
+
+    fn overdue(&mut self, id: u32, generation: u64) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        if let Phase::Running(run) = &mut instance.phase
+            && instance.generation == generation
+        {
+            run.overdue = true;
+            self.kill_tree(id);
+        }
+    }
+}
+
+pub(crate) fn readable(about: u64) -> EpollEvent {
+    EpollEvent::new(EpollFlags::EPOLLIN, about)
+}

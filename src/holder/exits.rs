@@ -1,0 +1,323 @@
+//! How processes end: waiting for them, killing what they leave, telling it in the right order.
+//! Owns the order: what they said by notify, their exit; `Spawned` always came before.
+//! Never waits for a process that is not its own child.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::asks::{send, target};
+use crate::engine::Engine;
+use crate::instance::{Ending, Instance, Phase, Run};
+use crate::logs::Finish;
+use crate::notify::{has_line, receive, trusted};
+use crate::procfs::{children_of_main_thread, nanos};
+use crate::wait::{Ended, Seen, Whom, look};
+use crate::walk::{Target, sweep};
+use crate::wire::{Exited, Tell};
+
+/// Exits taken in at once before other events get their turn.
+const REAP_AT_ONCE: usize = 512;
+/// Datagrams taken from one socket at once.
+const NOTIFY_AT_ONCE: usize = 64;
+/// How long killed processes may take to be gone when the holder leaves.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// Standalone: looks who ended before reaping, so that no status goes to the wrong place.
+    pub(crate) fn reap(&mut self) {
+        for _ in 0..REAP_AT_ONCE {
+            let Seen::Ended(ended) = look(Whom::Anyone, false) else {
+                return;
+            };
+            let pid = ended.pid;
+            let runtime = self.alone.as_ref().and_then(|alone| alone.runtime_pid());
+            if !self.by_pid.contains_key(&pid) && runtime != Some(pid) {
+                let spawner = self.spawner.as_ref();
+                if spawner.is_some_and(|spawner| spawner.may_be_newborn(pid)) {
+                    return; // its spawn will be told, and then we look again
+                }
+                self.read_mail(); // it may have been told a moment ago
+            }
+            if let Some(id) = self.by_pid.get(&pid).copied() {
+                self.kill_leftovers(id); // while the zombie still keeps its numbers
+                look(Whom::Pid(pid), true);
+                self.exited(id, ended);
+            } else {
+                look(Whom::Pid(pid), true);
+                if runtime == Some(pid) {
+                    self.runtime_ended(ended);
+                }
+            }
+        }
+        self.reap_again = true;
+    }
+
+    /// Embedded: one of ours ended, by its descriptor.
+    pub(crate) fn reap_one(&mut self, id: u32) {
+        let Some(run) = self.instances.get(&id).and_then(Instance::run) else {
+            return;
+        };
+        let Some(pidfd) = &run.pidfd else {
+            return;
+        };
+        let ended = match look(Whom::Process(pidfd), false) {
+            Seen::Alive => return,
+            Seen::Ended(ended) => ended,
+            // Someone else in the application reaped it: that it is gone is all we know.
+            Seen::NoChild => Ended::default(),
+        };
+        let _ = self.epoll.delete(pidfd); // it is in there since the start
+        if ended.pid != 0 {
+            self.kill_leftovers(id);
+        }
+        if let Some(pidfd) = self.instances.get(&id).and_then(Instance::pidfd) {
+            look(Whom::Process(pidfd), true);
+        }
+        self.exited(id, ended);
+    }
+
+    /// At once what can be killed at once; the rest is for a sweep.
+    fn kill_leftovers(&mut self, id: u32) {
+        let Some(instance) = self.instances.get(&id) else {
+            return;
+        };
+        let Some(run) = instance.run() else {
+            return;
+        };
+        match &instance.group {
+            Some(group) => group.kill(),
+            None => kill_group(run.pid),
+        }
+    }
+
+    /// Whether something of its tree may be left outside its process group.
+    fn needs_sweep(&self, instance: &Instance) -> bool {
+        if instance.group.is_some() {
+            return false;
+        }
+        let Some(alone) = &self.alone else {
+            return true;
+        };
+        let Some(orphans) = children_of_main_thread() else {
+            return true;
+        };
+        let known = |pid: &i32| self.by_pid.contains_key(pid) || alone.runtime_pid() == Some(*pid);
+        orphans.iter().any(|pid| !known(pid))
+    }
+
+    fn exited(&mut self, id: u32, ended: Ended) {
+        self.read_notify(id);
+        self.read_ready(id);
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let Phase::Running(run) = std::mem::replace(&mut instance.phase, Phase::Idle) else {
+            return;
+        };
+        self.by_pid.remove(&run.pid);
+        let finish = match (&self.ground, run.stream) {
+            (Some(ground), Some(key)) => ground.logs.finish(key),
+            _ => Finish::Done(String::new()),
+        };
+        let mut exited = how(instance, &run, ended);
+        if exited.signal == Some(libc::SIGKILL)
+            && let Some(group) = &instance.group
+        {
+            let kills = group.oom_kills();
+            exited.oom = kills > instance.oom_kills;
+            instance.oom_kills = kills;
+        }
+        let output = finish == Finish::Later;
+        if let Finish::Done(told) = finish {
+            exited.output = told;
+        }
+        let Some(instance) = self.instances.get(&id) else {
+            return;
+        };
+        let sweep = self.needs_sweep(instance);
+        if sweep {
+            self.to_sweep.push(target(id, &run));
+        }
+        let ending = Ending {
+            exited,
+            sweep,
+            output,
+        };
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.phase = Phase::Ending(Box::new(ending));
+        }
+        self.complete(id);
+    }
+
+    /// Tells the exit when nothing of it is awaited any more.
+    fn complete(&mut self, id: u32) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        match &instance.phase {
+            Phase::Ending(ending) if !ending.sweep && !ending.output => {}
+            _ => return,
+        }
+        let Phase::Ending(ending) = std::mem::replace(&mut instance.phase, Phase::Idle) else {
+            return;
+        };
+        instance.last_exit = Some(ending.exited.clone());
+        let gone = instance.forgotten.then(|| Arc::clone(&instance.name));
+        self.tell(&Tell::Exited(ending.exited));
+        if let Some(name) = gone {
+            self.forget(&name);
+        }
+    }
+
+    pub(crate) fn swept(&mut self, id: u32) {
+        if let Some(instance) = self.instances.get_mut(&id)
+            && let Phase::Ending(ending) = &mut instance.phase
+        {
+            // A sweep that began before the end does not count; the one for the end follows.
+            ending.sweep = self.to_sweep.iter().any(|target| target.id == id);
+        }
+        self.complete(id);
+    }
+
+    pub(crate) fn collected(&mut self, id: u32, generation: u64, output: String) {
+        if let Some(instance) = self.instances.get_mut(&id)
+            && instance.generation == generation
+            && let Phase::Ending(ending) = &mut instance.phase
+        {
+            ending.exited.output = output;
+            ending.output = false;
+        }
+        self.complete(id);
+    }
+
+    pub(crate) fn read_notify(&mut self, id: u32) {
+        for _ in 0..NOTIFY_AT_ONCE {
+            let Some(instance) = self.instances.get_mut(&id) else {
+                return;
+            };
+            let Some(mut datagram) = instance.notify.as_ref().and_then(receive) else {
+                return;
+            };
+            let Some(run) = instance.run() else {
+                continue; // nobody it could come from is left
+            };
+            if !trusted(instance, run, &datagram) || has_line(&datagram.text, "BARRIER=1") {
+                continue; // dropping a barrier's descriptor is the answer to it
+            }
+            let pid = datagram.pid.unsigned_abs();
+            if !has_line(&datagram.text, "FDSTORE=1") {
+                datagram.fds.clear();
+            }
+            instance.said.merge(&datagram.text);
+            let tell = Tell::Notify {
+                instance: instance.name.to_string(),
+                generation: instance.generation,
+                pid,
+                text: datagram.text,
+                fds: datagram.fds.len() as u32,
+            };
+            self.tell_with(&tell, datagram.fds);
+        }
+    }
+
+    pub(crate) fn read_ready(&mut self, id: u32) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let Phase::Running(run) = &mut instance.phase else {
+            return;
+        };
+        let Some(ready) = &run.ready else {
+            return;
+        };
+        let mut bytes = [0u8; 256];
+        let is_ready = match nix::unistd::read(ready, &mut bytes) {
+            Ok(length) => bytes[..length]
+                .contains(&b'\n')
+                .then_some(true)
+                .or((length == 0).then_some(false)),
+            Err(_) => None,
+        };
+        let Some(is_ready) = is_ready else {
+            return;
+        };
+        let _ = self.epoll.delete(ready);
+        run.ready = None;
+        if is_ready {
+            let pid = run.pid.unsigned_abs();
+            instance.said.merge("READY=1");
+            let (name, generation) = (instance.name.to_string(), instance.generation);
+            let text = "READY=1".to_owned();
+            self.tell(&Tell::Notify {
+                instance: name,
+                generation,
+                pid,
+                text,
+                fds: 0,
+            });
+        }
+    }
+
+    /// Ends everything that lives; the holder goes afterwards.
+    pub(crate) fn end_all(&mut self) {
+        if let Some(spawner) = &self.spawner {
+            spawner.quit();
+        }
+        let end = Instant::now() + LEAVE_WITHIN;
+        let tick = Duration::from_millis(1);
+        while self.in_flight > 0 && Instant::now() < end {
+            let queued = self
+                .spawner
+                .as_ref()
+                .map_or(0, crate::spawner::Spawner::abandon);
+            self.in_flight = self.in_flight.saturating_sub(queued);
+            self.read_mail();
+            if self.in_flight > 0 {
+                std::thread::sleep(tick);
+            }
+        }
+        let mut targets: Vec<Target> = std::mem::take(&mut self.to_sweep);
+        let mut pids = Vec::new();
+        for (id, instance) in &self.instances {
+            if let Some(run) = instance.run() {
+                match &instance.group {
+                    Some(group) => group.kill(),
+                    None => targets.push(target(*id, run)),
+                }
+                send(run, libc::SIGKILL);
+                pids.push(run.pid);
+            }
+        }
+        if !targets.is_empty() {
+            sweep(&targets);
+        }
+        while !pids.is_empty() && Instant::now() < end {
+            pids.retain(|pid| look(Whom::Pid(*pid), true) == Seen::Alive);
+            if !pids.is_empty() {
+                std::thread::sleep(tick);
+            }
+        }
+    }
+}
+
+/// The group of a main process whose zombie still keeps the number.
+#[expect(unsafe_code, reason = "kill")]
+fn kill_group(pid: i32) {
+    // SAFETY: numbers only.
+    unsafe { libc::kill(-pid, libc::SIGKILL) };
+}
+
+fn how(instance: &Instance, run: &Run, ended: Ended) -> Exited {
+    Exited {
+        instance: instance.name.to_string(),
+        generation: instance.generation,
+        pid: run.pid.unsigned_abs(),
+        code: ended.code,
+        signal: ended.signal,
+        core: ended.core,
+        oom: false,
+        overdue: run.overdue,
+        output: String::new(),
+        at: nanos(libc::CLOCK_MONOTONIC),
+    }
+}

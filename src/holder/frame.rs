@@ -1,0 +1,276 @@
+//! Frames of the wire: bytes and descriptors in, messages out, and back.
+//! Owns the framing, the receive buffer and the queue of what is not sent yet.
+//! Never blocks, never interprets a message.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::wire::MAX_FRAME_BYTES;
+
+/// Most descriptors in one message (the kernel's SCM_MAX_FD).
+pub const MAX_FDS: usize = 253;
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Why a frame could not be made or read; the connection is of no use afterwards.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// Longer than [`MAX_FRAME_BYTES`].
+    #[error("cannot pass a frame of {0} bytes: the limit is {MAX_FRAME_BYTES}")]
+    TooLong(usize),
+    /// Not the JSON that was expected.
+    #[error("cannot understand a frame; are both ends of the same version?")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Appends one frame to `out`; on an error `out` is as it was.
+///
+/// # Errors
+/// The message is too long or cannot be written as JSON.
+pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let written = serde_json::to_writer(&mut *out, message);
+    let length = out.len() - start - 4;
+    let problem = match written {
+        Ok(()) if length <= MAX_FRAME_BYTES => {
+            let prefix = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+            out[start..start + 4].copy_from_slice(&prefix);
+            return Ok(());
+        }
+        Ok(()) => FrameError::TooLong(length),
+        Err(problem) => problem.into(),
+    };
+    out.truncate(start);
+    Err(problem)
+}
+
+/// Bytes in, messages out.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Decoder {
+    /// Takes received bytes.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.taken > 0 && self.taken >= self.bytes.len() / 2 {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole message, if one is there.
+    ///
+    /// # Errors
+    /// The frame is too long or is not a `T`.
+    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        let rest = &self.bytes[self.taken..];
+        let Some((prefix, body)) = rest.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*prefix) as usize;
+        if length > MAX_FRAME_BYTES {
+            return Err(FrameError::TooLong(length));
+        }
+        let Some(body) = body.get(..length) else {
+            return Ok(None);
+        };
+        let message = serde_json::from_slice(body)?;
+        self.taken += 4 + length;
+        if self.taken == self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.shrink_to(CHUNK_BYTES);
+            self.taken = 0;
+        }
+        Ok(Some(message))
+    }
+}
+
+/// Receives once without blocking: bytes to `decoder`, descriptors (close-on-exec) to `fds` in order.
+/// Returns the number of bytes; 0 is the end of the stream.
+///
+/// # Errors
+/// `WouldBlock` when nothing is there; `InvalidData` when descriptors were cut off.
+pub fn recv_with_fds(
+    socket: &impl AsRawFd,
+    decoder: &mut Decoder,
+    fds: &mut VecDeque<OwnedFd>,
+) -> io::Result<usize> {
+    let mut bytes = [0u8; CHUNK_BYTES];
+    let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let (length, cut) = {
+        let got = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+        if let Ok(messages) = got.cmsgs() {
+            for message in messages {
+                if let ControlMessageOwned::ScmRights(raw) = message {
+                    fds.extend(raw.into_iter().map(own));
+                }
+            }
+        }
+        (got.bytes, got.flags.contains(MsgFlags::MSG_CTRUNC))
+    };
+    if cut {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "cannot take the descriptors of a message: the limit of open files is reached",
+        ));
+    }
+    decoder.push(&bytes[..length]);
+    Ok(length)
+}
+
+/// Takes over a descriptor the kernel just handed out.
+#[expect(unsafe_code, reason = "the kernel returns plain numbers")]
+pub(crate) fn own(raw: RawFd) -> OwnedFd {
+    // SAFETY: the kernel just created this descriptor for us and nobody else has the number.
+    unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+/// Sends once without blocking; `fds` travel with the first byte. Returns the number of bytes.
+///
+/// # Errors
+/// `WouldBlock` when the other side does not read; `BrokenPipe` when it is gone.
+pub fn send_with_fds(socket: &impl AsRawFd, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let parts = [IoSlice::new(bytes)];
+    Ok(sendmsg::<()>(
+        socket.as_raw_fd(),
+        &parts,
+        control,
+        flags,
+        None,
+    )?)
+}
+
+#[derive(Debug, Default)]
+struct Segment {
+    bytes: Vec<u8>,
+    sent: usize,
+    fds: Vec<OwnedFd>,
+}
+
+/// What is to be sent and was not yet.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    segments: VecDeque<Segment>,
+    waiting: usize,
+}
+
+impl Outbox {
+    /// Queues one message; `fds` go with its first byte.
+    ///
+    /// # Errors
+    /// See [`encode`].
+    pub fn push<T: Serialize>(&mut self, message: &T, fds: Vec<OwnedFd>) -> Result<(), FrameError> {
+        if self.segments.is_empty() || !fds.is_empty() {
+            self.segments.push_back(Segment::default());
+        }
+        let Some(segment) = self.segments.back_mut() else {
+            return Ok(());
+        };
+        let before = segment.bytes.len();
+        encode(message, &mut segment.bytes)?;
+        segment.fds.extend(fds);
+        self.waiting += segment.bytes.len() - before;
+        Ok(())
+    }
+
+    /// Sends what goes without blocking; true when nothing is left.
+    ///
+    /// # Errors
+    /// The other side is gone.
+    pub fn flush(&mut self, socket: &impl AsRawFd) -> io::Result<bool> {
+        while let Some(segment) = self.segments.front_mut() {
+            let rest = &segment.bytes[segment.sent..];
+            if rest.is_empty() {
+                self.segments.pop_front();
+                continue;
+            }
+            match send_with_fds(socket, rest, &segment.fds) {
+                Ok(sent) => {
+                    segment.sent += sent;
+                    segment.fds.clear();
+                    self.waiting -= sent;
+                }
+                Err(problem) if problem.kind() == io::ErrorKind::Interrupted => {}
+                Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(problem) => return Err(problem),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Bytes that wait.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn frames_survive_any_cut_and_keep_their_order() {
+        let mut bytes = Vec::new();
+        for number in 0..20u32 {
+            encode(&vec![number; number as usize], &mut bytes).unwrap();
+        }
+        for step in [1, 3, 7, 1000] {
+            let mut decoder = Decoder::default();
+            let mut seen = Vec::new();
+            for part in bytes.chunks(step) {
+                decoder.push(part);
+                while let Some(frame) = decoder.next::<Vec<u32>>().unwrap() {
+                    seen.push(frame.len());
+                }
+            }
+            assert_eq!(seen, (0..20).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused() {
+        let mut decoder = Decoder::default();
+        decoder.push(&u32::MAX.to_le_bytes());
+        assert!(matches!(decoder.next::<u32>(), Err(FrameError::TooLong(_))));
+        let mut out = vec![1];
+        assert!(encode(&"x".repeat(MAX_FRAME_BYTES), &mut out).is_err());
+        assert_eq!(out, [1]);
+    }
+
+    #[test]
+    fn descriptors_travel_with_their_frame() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut outbox = Outbox::default();
+        let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        outbox.push(&1u32, vec![]).unwrap();
+        outbox.push(&2u32, vec![file(), file()]).unwrap();
+        outbox.push(&3u32, vec![file()]).unwrap();
+        assert!(outbox.flush(&ours).unwrap());
+        let (mut decoder, mut fds) = (Decoder::default(), VecDeque::new());
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            recv_with_fds(&theirs, &mut decoder, &mut fds).unwrap();
+            while let Some(frame) = decoder.next::<u32>().unwrap() {
+                seen.push((frame, fds.len()));
+            }
+        }
+        assert_eq!(fds.len(), 3);
+        assert!(seen.contains(&(1, 0)) || seen[0].0 == 1);
+        assert_eq!(outbox.waiting_bytes(), 0);
+    }
+}

@@ -1,0 +1,233 @@
+//! Control groups (v2): one per instance, so that a tree is killed whole.
+//! Owns a subtree of our own group, unique for a state directory, and removes it at the end.
+//! Never touches a group that is not ours or was not delegated to us.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{AccessFlags, access};
+
+use crate::procfs;
+
+/// How long a killed group may take to become empty before it is left behind.
+const EMPTY_WITHIN: Duration = Duration::from_millis(500);
+
+/// A place in the hierarchy where we may make groups.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    path: PathBuf,
+    view: String,
+    /// systemd wants no process beside groups: we move to a leaf of our own.
+    own_leaf: bool,
+}
+
+/// Finds a place that is rightly ours; None where trees must be walked.
+pub(crate) fn find_site() -> Option<Site> {
+    let view = procfs::group_of("self")?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let (root, mount) = mounts.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut words = place.split(' ').skip(3);
+        let found = (words.next()?, words.next()?);
+        kind.starts_with("cgroup2 ").then_some(found)
+    })?;
+    let inside = view.strip_prefix(root.trim_end_matches('/'))?;
+    if inside.contains("..") || mount.contains('\\') {
+        return None;
+    }
+    let own = Site {
+        path: Path::new(mount).join(inside.trim_start_matches('/')),
+        view: view.trim_end_matches('/').to_owned(),
+        own_leaf: false,
+    };
+    if !Path::new("/run/systemd/system").is_dir() {
+        return writable(&own.path).then_some(own);
+    }
+    let parent = Site {
+        path: own.path.parent()?.to_owned(),
+        view: own
+            .view
+            .rsplit_once('/')
+            .map_or_else(String::new, |(above, _)| above.to_owned()),
+        own_leaf: false,
+    };
+    let own = Site {
+        own_leaf: true,
+        ..own
+    };
+    [own, parent]
+        .into_iter()
+        .find(|site| writable(&site.path) && delegated(&site.path))
+}
+
+fn writable(path: &Path) -> bool {
+    let may = |path: &Path| access(path, AccessFlags::W_OK).is_ok();
+    may(path) && may(&path.join("cgroup.procs"))
+}
+
+#[expect(unsafe_code, reason = "getxattr")]
+fn delegated(path: &Path) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    [c"user.delegate", c"trusted.delegate"].iter().any(|name| {
+        let mut value = [0u8; 4];
+        // SAFETY: NUL-terminated strings and a buffer of the stated length.
+        let length = unsafe {
+            let place = value.as_mut_ptr().cast();
+            libc::getxattr(path.as_ptr(), name.as_ptr(), place, value.len())
+        };
+        length == 1 && value[0] == b'1'
+    })
+}
+
+/// Our subtree.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    path: PathBuf,
+    view: String,
+    dir: OwnedFd,
+}
+
+impl Groups {
+    /// Makes the subtree; what an earlier holder of the same state directory left is killed.
+    /// None when the place turns out to be unusable.
+    pub(crate) fn make(site: &Site, name: &str, hash: &str, move_self: bool) -> Option<Groups> {
+        if site.own_leaf {
+            if !move_self {
+                return None;
+            }
+            let leaf = site.path.join("mainstay.holder");
+            let _ = fs::create_dir(&leaf); // may be there from an earlier start
+            procfs::write(&leaf.join("cgroup.procs"), "0").ok()?;
+        }
+        let folder = format!("mainstay-{name}-{hash}");
+        let path = site.path.join(&folder);
+        remove(&path);
+        fs::create_dir(&path).ok()?;
+        if site.own_leaf {
+            for controller in ["+cpu", "+memory", "+pids", "+io"] {
+                // Absent controllers are reported by whoever wants limits.
+                let _ = procfs::write(&site.path.join("cgroup.subtree_control"), controller);
+                let _ = procfs::write(&path.join("cgroup.subtree_control"), controller);
+            }
+        }
+        let usable = path.join("cgroup.kill").exists();
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = open(&path, flags, Mode::empty()).ok().filter(|_| usable);
+        let Some(dir) = dir else {
+            remove(&path);
+            return None;
+        };
+        Some(Groups {
+            path,
+            view: format!("{}/{folder}", site.view),
+            dir,
+        })
+    }
+
+    /// The group of an instance, made if it is not there.
+    pub(crate) fn open(&self, instance: &str) -> Option<Group> {
+        let name = format!("m-{instance}");
+        match mkdirat(&self.dir, name.as_str(), Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+            Err(_) => return None,
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = openat(&self.dir, name.as_str(), flags, Mode::empty()).ok()?;
+        Some(Group {
+            dir,
+            view: format!("{}/{name}", self.view),
+        })
+    }
+
+    /// Removes an instance's group.
+    pub(crate) fn forget(&self, instance: &str) {
+        remove(&self.path.join(format!("m-{instance}")));
+    }
+
+    /// Kills and removes everything.
+    pub(crate) fn remove_all(&self) {
+        remove(&self.path);
+    }
+}
+
+/// Kills what is in a group and removes it with the groups in it.
+fn remove(path: &Path) {
+    if !path.exists() {
+        return;
+    }
+    let _ = procfs::write(&path.join("cgroup.kill"), "1");
+    let end = Instant::now() + EMPTY_WITHIN;
+    while !remove_tree(path) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1)); // the kernel gives no event we could keep here
+    }
+}
+
+fn remove_tree(path: &Path) -> bool {
+    if let Ok(entries) = fs::read_dir(path) {
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                remove_tree(&entry.path());
+            }
+        }
+    }
+    fs::remove_dir(path).is_ok() || !path.exists()
+}
+
+/// The group of one instance.
+#[derive(Debug)]
+pub(crate) struct Group {
+    dir: OwnedFd,
+    view: String,
+}
+
+impl Group {
+    fn file(&self, name: &str, flags: OFlag) -> Option<File> {
+        let fd = openat(&self.dir, name, flags | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+        Some(File::from(fd))
+    }
+
+    /// Where a child that was born outside writes itself in.
+    pub(crate) fn procs(&self) -> Option<File> {
+        self.file("cgroup.procs", OFlag::O_WRONLY)
+    }
+
+    /// Kills everything in it, whatever sessions and parents it has.
+    pub(crate) fn kill(&self) {
+        if let Some(mut file) = self.file("cgroup.kill", OFlag::O_WRONLY) {
+            let _ = file.write_all(b"1"); // fails only for a group that is being removed
+        }
+    }
+
+    /// How many of it the kernel killed for memory so far (0 without that controller).
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let mut text = String::new();
+        if let Some(mut file) = self.file("memory.events", OFlag::O_RDONLY) {
+            let _ = file.read_to_string(&mut text);
+        }
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.and_then(|count| count.parse().ok()).unwrap_or(0)
+    }
+
+    /// Whether a process lies in it.
+    pub(crate) fn holds(&self, pid: i32) -> bool {
+        let view = procfs::group_of(&pid.to_string());
+        let inside = view
+            .as_deref()
+            .and_then(|view| view.strip_prefix(self.view.as_str()));
+        inside.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl AsFd for Group {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}

@@ -1,0 +1,94 @@
+//! One instance as the holder knows it: its run, its record, what it last said and how it ended.
+//! Owns its descriptors while it lives.
+//! Never decides whether it should live.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use crate::group::Group;
+use crate::notify::Said;
+use crate::wire::Exited;
+
+/// A living process.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) pid: i32,
+    pub(crate) start_time: u64,
+    pub(crate) uid: u32,
+    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) ready: Option<OwnedFd>,
+    pub(crate) stream: Option<u64>,
+    pub(crate) mark: String,
+    pub(crate) overdue: bool,
+}
+
+/// An ended process of which something is still awaited before its end is told.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) exited: Exited,
+    pub(crate) sweep: bool,
+    pub(crate) output: bool,
+}
+
+/// What was asked for before the process was there.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    pub(crate) kill: bool,
+    pub(crate) signal: Option<(i32, bool)>,
+}
+
+/// Where it stands.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    Idle,
+    Starting(Wishes),
+    Running(Box<Run>),
+    Ending(Box<Ending>),
+}
+
+/// One instance.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) name: Arc<str>,
+    pub(crate) generation: u64,
+    pub(crate) phase: Phase,
+    pub(crate) record: Option<String>,
+    /// How the last run ended, until the next one starts: a runtime may be lost with the news.
+    pub(crate) last_exit: Option<Exited>,
+    /// The lasting part of what this run said by notify.
+    pub(crate) said: Said,
+    pub(crate) notify: Option<OwnedFd>,
+    pub(crate) group: Option<Arc<Group>>,
+    pub(crate) oom_kills: u64,
+    pub(crate) tapped: bool,
+    pub(crate) forgotten: bool,
+}
+
+impl Instance {
+    pub(crate) fn new(name: Arc<str>) -> Instance {
+        Instance {
+            name,
+            generation: 0,
+            phase: Phase::Idle,
+            record: None,
+            last_exit: None,
+            said: Said::default(),
+            notify: None,
+            group: None,
+            oom_kills: 0,
+            tapped: false,
+            forgotten: false,
+        }
+    }
+
+    pub(crate) fn pidfd(&self) -> Option<&OwnedFd> {
+        self.run().and_then(|run| run.pidfd.as_ref())
+    }
+
+    pub(crate) fn run(&self) -> Option<&Run> {
+        match &self.phase {
+            Phase::Running(run) => Some(run),
+            Phase::Idle | Phase::Starting(_) | Phase::Ending(_) => None,
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Output pipes of all instances: one thread drains them, whatever happens to disk or runtime.
+//! Owns the read ends; hands bytes to the shelf, to a tap or keeps a tail to be told.
+//! Never leaves a pipe unread, never waits for a disk.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::mail::{Mail, News, lock};
+use crate::shelf::Shelf;
+
+const CHUNK_BYTES: usize = 64 * 1024;
+const TOLD_BYTES: usize = 4 * 1024;
+const TAP_LINE_BYTES: usize = 32 * 1024;
+/// How long an escapee may hold the pipe open after the main process ended.
+const HELD_OPEN: Duration = Duration::from_millis(100);
+/// Most that is read at once when a process ended: a pipe holds 64 KiB, an escapee may write on.
+const FINAL_READS: usize = 64;
+const WAKE: u64 = u64::MAX;
+
+/// One pipe.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) fd: Option<OwnedFd>,
+    pub(crate) id: u32,
+    pub(crate) generation: u64,
+    pub(crate) name: Arc<str>,
+    /// The tail, for [`crate::wire::Output::Told`].
+    pub(crate) told: Option<Vec<u8>>,
+    pub(crate) tapped: bool,
+    /// A line that has not ended yet, for the tap.
+    pub(crate) line: Vec<u8>,
+    pub(crate) tap_lost: u64,
+    pub(crate) until: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Streams {
+    by_key: HashMap<u64, Stream>,
+    last_key: u64,
+    /// How many wait for a pipe that is held open.
+    finishing: usize,
+    scratch: Vec<u8>,
+    quit: bool,
+}
+
+/// All pipes.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    streams: Mutex<Streams>,
+    epoll: Epoll,
+    wake: EventFd,
+    shelf: Arc<Shelf>,
+    mail: Arc<Mail>,
+}
+
+/// What became of a stream whose process ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// All is read; the tail, if it was to be told.
+    Done(String),
+    /// Someone holds the pipe open: [`News::Collected`] follows within 100 ms.
+    Later,
+}
+
+#[derive(PartialEq, Eq)]
+enum Read {
+    Some,
+    Nothing,
+    End,
+}
+
+impl Logs {
+    pub(crate) fn start(shelf: Arc<Shelf>, mail: Arc<Mail>) -> io::Result<Arc<Logs>> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        let scratch = vec![0; CHUNK_BYTES];
+        let streams = Mutex::new(Streams {
+            scratch,
+            ..Streams::default()
+        });
+        let logs = Arc::new(Logs {
+            streams,
+            epoll,
+            wake,
+            shelf,
+            mail,
+        });
+        let reader = Arc::clone(&logs);
+        let thread = std::thread::Builder::new()
+            .name("log-read".into())
+            .stack_size(256 * 1024);
+        thread.spawn(move || reader.run())?;
+        Ok(logs)
+    }
+
+    /// Takes a pipe over (its end is non-blocking); the key is for [`Logs::finish`].
+    pub(crate) fn add(&self, stream: Stream) -> io::Result<u64> {
+        let mut streams = lock(&self.streams);
+        streams.last_key += 1;
+        let key = streams.last_key;
+        if let Some(fd) = &stream.fd {
+            self.epoll
+                .add(fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, key))?;
+        }
+        streams.by_key.insert(key, stream);
+        Ok(key)
+    }
+
+    pub(crate) fn set_limits(&self, max_bytes: u64, keep: u32) {
+        self.shelf.set_limits(max_bytes, keep);
+    }
+
+    pub(crate) fn forget(&self, name: &str) {
+        self.shelf.forget(name);
+    }
+
+    /// Drops a pipe whose process was never born.
+    pub(crate) fn discard(&self, key: u64) {
+        if let Some(mut stream) = lock(&self.streams).by_key.remove(&key) {
+            self.close(&mut stream);
+        }
+    }
+
+    pub(crate) fn tap(&self, id: u32, on: bool) {
+        let mut streams = lock(&self.streams);
+        for stream in streams.by_key.values_mut().filter(|stream| stream.id == id) {
+            stream.tapped = on;
+            if !on {
+                stream.line.clear();
+            }
+        }
+    }
+
+    /// The process ended: reads what it left.
+    pub(crate) fn finish(&self, key: u64) -> Finish {
+        let mut streams = lock(&self.streams);
+        let streams = &mut *streams;
+        let Some(stream) = streams.by_key.get_mut(&key) else {
+            return Finish::Done(String::new());
+        };
+        for _ in 0..FINAL_READS {
+            match self.read(stream, &mut streams.scratch) {
+                Read::Some => {}
+                Read::Nothing => break,
+                Read::End => {
+                    let told = self.close(stream);
+                    streams.by_key.remove(&key);
+                    return Finish::Done(told);
+                }
+            }
+        }
+        stream.until = Some(Instant::now() + HELD_OPEN);
+        let later = stream.told.is_some();
+        streams.finishing += 1;
+        let _ = self.wake.write(1); // full means it is awake already
+        if later {
+            Finish::Later
+        } else {
+            Finish::Done(String::new())
+        }
+    }
+
+    fn read(&self, stream: &mut Stream, scratch: &mut [u8]) -> Read {
+        let Some(fd) = &stream.fd else {
+            return Read::End;
+        };
+        let length = match nix::unistd::read(fd, scratch) {
+            Ok(0) => return Read::End,
+            Ok(length) => length,
+            Err(Errno::EINTR) => return Read::Some,
+            Err(Errno::EAGAIN) => return Read::Nothing,
+            Err(_) => return Read::End,
+        };
+        let bytes = &scratch[..length];
+        match &mut stream.told {
+            Some(tail) => {
+                tail.extend_from_slice(bytes);
+                let over = tail.len().saturating_sub(TOLD_BYTES);
+                tail.drain(..over);
+            }
+            None => self.shelf.put(&stream.name, bytes),
+        }
+        if stream.tapped {
+            stream.line.extend_from_slice(bytes);
+            self.tell(stream, false);
+        }
+        Read::Some
+    }
+
+    /// Passes whole lines on, or what there is when it is too long or `all`.
+    fn tell(&self, stream: &mut Stream, all: bool) {
+        loop {
+            let most = stream.line.len().min(TAP_LINE_BYTES);
+            let end = stream.line[..most].iter().rposition(|byte| *byte == b'\n');
+            let count = match end {
+                Some(end) => end + 1,
+                None if all || most == TAP_LINE_BYTES => most,
+                None => return,
+            };
+            if count == 0 {
+                return;
+            }
+            let text = String::from_utf8_lossy(&stream.line[..count]).into_owned();
+            stream.line.drain(..count);
+            if self
+                .mail
+                .send_output(stream.id, stream.generation, text, stream.tap_lost)
+            {
+                stream.tap_lost = 0;
+            } else {
+                stream.tap_lost += count as u64;
+            }
+        }
+    }
+
+    fn close(&self, stream: &mut Stream) -> String {
+        if let Some(fd) = stream.fd.take() {
+            let _ = self.epoll.delete(&fd); // it was added when the stream was
+        }
+        if stream.tapped {
+            self.tell(stream, true);
+        }
+        let tail = stream.told.take().unwrap_or_default();
+        String::from_utf8_lossy(&tail).into_owned()
+    }
+
+    /// Ends the threads after what is in the pipes now was read and written, the disk permitting.
+    pub(crate) fn quit(&self, within: Duration) {
+        lock(&self.streams).quit = true;
+        let _ = self.wake.write(1);
+        let mut streams = lock(&self.streams);
+        let streams = &mut *streams;
+        for stream in streams.by_key.values_mut() {
+            for _ in 0..FINAL_READS {
+                if self.read(stream, &mut streams.scratch) != Read::Some {
+                    break;
+                }
+            }
+        }
+        self.shelf.finish(within);
+    }
+
+    fn run(&self) {
+        crate::spawner::block_signals();
+        let mut events = [EpollEvent::empty(); 64];
+        let mut timeout = EpollTimeout::NONE;
+        loop {
+            let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+            let mut streams = lock(&self.streams);
+            if streams.quit {
+                return;
+            }
+            for event in &events[..count] {
+                self.ready(&mut streams, event.data());
+            }
+            timeout = self.close_overdue(&mut streams);
+        }
+    }
+
+    fn ready(&self, streams: &mut Streams, key: u64) {
+        if key == WAKE {
+            let _ = self.wake.read(); // empty is fine
+            return;
+        }
+        let Some(stream) = streams.by_key.get_mut(&key) else {
+            return;
+        };
+        if self.read(stream, &mut streams.scratch) != Read::End {
+            return;
+        }
+        if stream.until.is_some() {
+            self.collected(streams, key);
+        } else if let Some(fd) = stream.fd.take() {
+            let _ = self.epoll.delete(&fd); // its process lives on without output
+        }
+    }
+
+    fn collected(&self, streams: &mut Streams, key: u64) {
+        if let Some(mut stream) = streams.by_key.remove(&key) {
+            streams.finishing -= 1;
+            let was_told = stream.told.is_some();
+            let output = self.close(&mut stream);
+            if was_told {
+                let (id, generation) = (stream.id, stream.generation);
+                self.mail.send(News::Collected {
+                    id,
+                    generation,
+                    output,
+                });
+            }
+        }
+    }
+
+    fn close_overdue(&self, streams: &mut Streams) -> EpollTimeout {
+        if streams.finishing == 0 {
+            return EpollTimeout::NONE;
+        }
+        let now = Instant::now();
+        let late = |stream: &Stream| stream.until.is_some_and(|until| until <= now);
+        let waits = streams.by_key.iter().filter(|(_, stream)| late(stream));
+        let overdue: Vec<u64> = waits.map(|(key, _)| *key).collect();
+        for key in overdue {
+            self.collected(streams, key);
+        }
+        let next = streams
+            .by_key
+            .values()
+            .filter_map(|stream| stream.until)
+            .min();
+        next.map_or(EpollTimeout::NONE, |until| {
+            let wait = until.saturating_duration_since(now) + Duration::from_millis(1);
+            EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::NONE)
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! News for the loop from its other threads.
+//! Owns a queue and the event descriptor that wakes the loop.
+//! Never blocks a sender longer than the queue's lock.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::prepare::Failure;
+use crate::spawner::Started;
+
+/// Output of tapped instances that may wait for the loop, in bytes.
+const TAP_LIMIT_BYTES: usize = 1024 * 1024;
+
+/// One piece of news.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// A spawn is done.
+    Spawn {
+        id: u32,
+        generation: u64,
+        outcome: Result<Box<Started>, Failure>,
+    },
+    /// What a finished stream had collected.
+    Collected {
+        id: u32,
+        generation: u64,
+        output: String,
+    },
+    /// A sweep over these instances is done.
+    Swept(Vec<u32>),
+    /// Tapped output.
+    Output {
+        id: u32,
+        generation: u64,
+        text: String,
+        dropped_bytes: u64,
+    },
+    /// Output did not reach the disk.
+    OutputDropped { name: String, total_bytes: u64 },
+}
+
+/// The queue.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    queue: Mutex<Vec<News>>,
+    wake: EventFd,
+    tapped: AtomicUsize,
+}
+
+/// A lock that outlives a panic elsewhere: every state behind our locks is valid at any time.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mail {
+    pub(crate) fn new() -> io::Result<Mail> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Mail {
+            queue: Mutex::default(),
+            wake,
+            tapped: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    pub(crate) fn send(&self, news: News) {
+        let mut queue = lock(&self.queue);
+        queue.push(news);
+        if queue.len() == 1 {
+            let _ = self.wake.write(1); // full means it is awake already
+        }
+    }
+
+    /// False when the loop is behind: then the text is dropped.
+    pub(crate) fn send_output(&self, id: u32, generation: u64, text: String, lost: u64) -> bool {
+        if self.tapped.load(Ordering::Relaxed) > TAP_LIMIT_BYTES {
+            return false;
+        }
+        self.tapped.fetch_add(text.len(), Ordering::Relaxed);
+        self.send(News::Output {
+            id,
+            generation,
+            text,
+            dropped_bytes: lost,
+        });
+        true
+    }
+
+    pub(crate) fn take(&self) -> Vec<News> {
+        let taken = {
+            let mut queue = lock(&self.queue);
+            let _ = self.wake.read(); // empty is fine
+            std::mem::take(&mut *queue)
+        };
+        for news in &taken {
+            if let News::Output { text, .. } = news {
+                self.tapped.fetch_sub(text.len(), Ordering::Relaxed);
+            }
+        }
+        taken
+    }
+}

@@ -1,0 +1,164 @@
+//! sd_notify datagrams: receiving them, who may send them, and what of them lasts.
+//! Owns nothing but the merged lines of a run.
+//! Never believes a sender outside the instance's tree.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+
+use crate::frame::{MAX_FDS, own};
+use crate::instance::{Instance, Run};
+use crate::procfs;
+use crate::walk::{Target, belongs};
+
+const DATAGRAM_BYTES: usize = 64 * 1024;
+const SAID_BYTES: usize = 4 * 1024;
+
+/// One datagram.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    pub(crate) text: String,
+    pub(crate) fds: Vec<OwnedFd>,
+    pub(crate) pid: i32,
+    pub(crate) uid: u32,
+}
+
+/// The next datagram, None when there is none.
+pub(crate) fn receive(socket: &OwnedFd) -> Option<Datagram> {
+    let mut bytes = vec![0u8; DATAGRAM_BYTES];
+    let mut control = nix::cmsg_space!([i32; MAX_FDS], nix::sys::socket::UnixCredentials);
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let (mut fds, mut sender) = (Vec::new(), None);
+    let length = loop {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+            Ok(got) => {
+                for message in got.cmsgs().into_iter().flatten() {
+                    match message {
+                        ControlMessageOwned::ScmRights(raw) => fds.extend(raw.into_iter().map(own)),
+                        ControlMessageOwned::ScmCredentials(who) => sender = Some(who),
+                        _ => {}
+                    }
+                }
+                break got.bytes;
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+    let (pid, uid) = sender.map_or((0, u32::MAX), |who| (who.pid(), who.uid()));
+    Some(Datagram {
+        text,
+        fds,
+        pid,
+        uid,
+    })
+}
+
+/// Whether the sender belongs to the run. One that is gone already is judged by its user.
+pub(crate) fn trusted(instance: &Instance, run: &Run, datagram: &Datagram) -> bool {
+    if datagram.pid == run.pid {
+        return true;
+    }
+    if procfs::process(datagram.pid).is_none_or(|seen| seen.zombie) {
+        return datagram.uid == run.uid;
+    }
+    if let Some(group) = &instance.group {
+        return group.holds(datagram.pid);
+    }
+    let (pid, start_time, mark) = (run.pid, run.start_time, run.mark.clone());
+    belongs(
+        datagram.pid,
+        &Target {
+            id: 0,
+            pid,
+            start_time,
+            mark,
+        },
+    )
+}
+
+/// What stays true after it was said: kept for a runtime that was away or lost it.
+#[derive(Debug, Default)]
+pub(crate) struct Said(Vec<(String, String)>);
+
+impl Said {
+    /// Takes the lasting lines of a message; the newest of a kind wins.
+    pub(crate) fn merge(&mut self, text: &str) {
+        for line in text.lines() {
+            let Some((key, value)) = line.split_once('=') else {
+                continue;
+            };
+            let passing = [
+                "WATCHDOG",
+                "EXTEND_TIMEOUT_USEC",
+                "BARRIER",
+                "MONOTONIC_USEC",
+            ];
+            if passing.contains(&key) || key.starts_with("FD") {
+                continue;
+            }
+            let replaced = |old: &str| match key {
+                "READY" => old == "READY" || old == "RELOADING",
+                _ => old == key,
+            };
+            self.0.retain(|(old, _)| !replaced(old));
+            self.0.push((key.to_owned(), value.to_owned()));
+        }
+        while self.bytes() > SAID_BYTES {
+            self.0.remove(0);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.0
+            .iter()
+            .map(|(key, value)| key.len() + value.len() + 2)
+            .sum()
+    }
+
+    /// As one message; None when nothing lasting was said.
+    pub(crate) fn text(&self) -> Option<String> {
+        let lines: Vec<_> = self
+            .0
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
+    }
+}
+
+/// Whether a message carries this exact line.
+pub(crate) fn has_line(text: &str, line: &str) -> bool {
+    text.lines().any(|one| one == line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_a_kind_wins_and_passing_lines_are_not_kept() {
+        let mut said = Said::default();
+        said.merge("STATUS=one\nWATCHDOG=1\nRELOADING=1");
+        said.merge("READY=1\nSTATUS=two\nFDSTORE=1");
+        assert_eq!(said.text().as_deref(), Some("READY=1\nSTATUS=two"));
+        said.merge("RELOADING=1");
+        assert_eq!(
+            said.text().as_deref(),
+            Some("READY=1\nSTATUS=two\nRELOADING=1")
+        );
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut said = Said::default();
+        for number in 0..1000 {
+            said.merge(&format!("X_{number}={}", "y".repeat(100)));
+        }
+        assert!(said.bytes() <= SAID_BYTES);
+        assert!(said.text().is_some_and(|text| text.contains("X_999=")));
+    }
+}

@@ -1,0 +1,247 @@
+//! Directories, the lock, the listening sockets and `holder.json`.
+//! Owns them from the setup on and removes what is not to stay.
+//! Never uses a runtime directory that belongs to someone else.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::sys::socket::{Backlog, listen};
+use serde::Serialize;
+
+use crate::wire::Setup;
+
+/// `sun_path` with its NUL.
+const SOCKET_PATH_BYTES: usize = 108;
+
+/// Why the setup is refused; text for the person who asked.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {name}: {why}")]
+pub(crate) struct Refusal {
+    name: String,
+    why: String,
+}
+
+/// What `holder.json` says.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    pid: u32,
+    runtime_pid: Option<u32>,
+    state: &'a str,
+    restarts: u32,
+    since: String,
+    tree: &'a str,
+}
+
+/// Where things are.
+#[derive(Debug)]
+pub(crate) struct Places {
+    runtime_dir: PathBuf,
+    lock: File,
+    pub(crate) control: OwnedFd,
+    pub(crate) module: OwnedFd,
+}
+
+/// A short name for a state directory, the same at every start.
+pub(crate) fn hash(state_dir: &str) -> String {
+    let mix = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    format!(
+        "{:016x}",
+        state_dir.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
+    )
+}
+
+impl Places {
+    /// Makes and takes everything.
+    ///
+    /// # Errors
+    /// A directory cannot be made or is someone else's, the lock is held, a path is too long.
+    pub(crate) fn take(setup: &Setup) -> Result<Places, Refusal> {
+        let refuse = |why: String| Refusal {
+            name: setup.name.clone(),
+            why,
+        };
+        let name_ok = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if setup.name.is_empty() || !setup.name.chars().all(name_ok) {
+            let why = "the name may only hold letters, digits, - _ and .; change mainstay.name";
+            return Err(refuse(why.to_owned()));
+        }
+        directory(&setup.state_dir, 0o700).map_err(refuse)?;
+        let lock = take_lock(setup).map_err(refuse)?;
+        directory(&setup.runtime_dir, 0o711).map_err(refuse)?;
+        directory(&setup.log_dir, 0o700).map_err(refuse)?;
+        let runtime_dir = PathBuf::from(&setup.runtime_dir);
+        let notify = runtime_dir.join("notify");
+        directory(&notify.to_string_lossy(), 0o711).map_err(refuse)?;
+        let control =
+            bind(&runtime_dir.join("control.sock"), setup.control_mode).map_err(refuse)?;
+        let module = bind(&runtime_dir.join("module.sock"), 0o666).map_err(refuse)?;
+        Ok(Places {
+            runtime_dir,
+            lock,
+            control,
+            module,
+        })
+    }
+
+    pub(crate) fn notify_folder(&self) -> PathBuf {
+        self.runtime_dir.join("notify")
+    }
+
+    /// Duplicates of the listeners, for a runtime.
+    pub(crate) fn listeners(&self) -> io::Result<Vec<OwnedFd>> {
+        Ok(vec![self.control.try_clone()?, self.module.try_clone()?])
+    }
+
+    /// Replaces `holder.json`.
+    pub(crate) fn show(&self, state: &str, runtime_pid: Option<u32>, restarts: u32, tree: &str) {
+        let pid = std::process::id();
+        let since = rfc3339(SystemTime::now());
+        let shown = Shown {
+            pid,
+            runtime_pid,
+            state,
+            restarts,
+            since,
+            tree,
+        };
+        let path = self.runtime_dir.join("holder.json");
+        let aside = self.runtime_dir.join("holder.json.new");
+        let written = serde_json::to_vec(&shown).map_err(io::Error::from);
+        // Information for people only; a full disk must not stop anything.
+        let _ = written
+            .and_then(|text| fs::write(&aside, text))
+            .and_then(|()| fs::rename(aside, path));
+    }
+
+    /// Removes what is not to stay.
+    pub(crate) fn leave(mut self) {
+        for name in ["control.sock", "module.sock", "holder.json"] {
+            let _ = fs::remove_file(self.runtime_dir.join(name)); // gone is what we want
+        }
+        let _ = fs::remove_dir_all(self.notify_folder());
+        let _ = self.lock.set_len(0).and_then(|()| self.lock.flush());
+    }
+}
+
+fn directory(path: &str, mode: u32) -> Result<(), String> {
+    let say = |problem: io::Error| format!("cannot use the directory {path}: {problem}");
+    if let Some(parent) = Path::new(path).parent() {
+        fs::create_dir_all(parent).map_err(say)?;
+    }
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(problem) if problem.kind() != io::ErrorKind::AlreadyExists => return Err(say(problem)),
+        _ => {}
+    }
+    let seen = fs::symlink_metadata(path).map_err(say)?;
+    if !seen.is_dir() {
+        return Err(format!(
+            "{path} is no directory (a link is not followed); move it away"
+        ));
+    }
+    if seen.uid() != nix::unistd::geteuid().as_raw() {
+        let owner = seen.uid();
+        return Err(format!(
+            "the directory {path} belongs to user {owner}; choose another one"
+        ));
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(say)
+}
+
+fn take_lock(setup: &Setup) -> Result<File, String> {
+    let path = Path::new(&setup.state_dir).join("lock");
+    let say = |problem: io::Error| format!("cannot use the lock {}: {problem}", path.display());
+    let mut options = OpenOptions::new();
+    let options = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
+    let mut file = options.open(&path).map_err(say)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::Error(problem)) => return Err(say(problem)),
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let _ = file.read_to_string(&mut text); // then the number is missing in the message
+            let pid = text.split_whitespace().next().unwrap_or("unknown");
+            let place = path.display();
+            return Err(format!(
+                "another mainstay (pid {pid}) holds {place}; stop it with `mainstay down` or \
+                 choose another mainstay.state_dir"
+            ));
+        }
+    }
+    let text = format!("{} {}\n", std::process::id(), setup.name);
+    file.set_len(0).and_then(|()| file.rewind()).map_err(say)?;
+    file.write_all(text.as_bytes()).map_err(say)?;
+    Ok(file)
+}
+
+fn bind(path: &Path, mode: u32) -> Result<OwnedFd, String> {
+    let length = path.as_os_str().len();
+    if length >= SOCKET_PATH_BYTES {
+        return Err(format!(
+            "the socket path {} has {length} bytes, the system allows {}; set a shorter \
+             mainstay.runtime_dir",
+            path.display(),
+            SOCKET_PATH_BYTES - 1
+        ));
+    }
+    let say = |problem: io::Error| format!("cannot open the socket {}: {problem}", path.display());
+    let _ = fs::remove_file(path); // we hold the lock: whoever made it is gone
+    let socket = bind_closed(path).map_err(say)?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(say)?;
+    let backlog = Backlog::new(1024).map_err(|errno| say(errno.into()))?;
+    listen(&socket, backlog).map_err(|errno| say(errno.into()))?;
+    Ok(socket)
+}
+
+/// Bound and listening, but connectable by its owner only until the mode is set.
+fn bind_closed(path: &Path) -> io::Result<OwnedFd> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    // The node takes its mode from the socket.
+    nix::sys::stat::fchmod(&socket, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
+    bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixListener::from(socket).into())
+}
+
+/// UTC with milliseconds.
+fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs();
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Days to a date, counted in eras of 400 years that begin on 1 March of year 0.
+    let shifted = days + 719_468;
+    let (era, day) = (shifted / 146_097, shifted % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let in_year = day - (365 * year + year / 4 - year / 100);
+    let march = (5 * in_year + 2) / 153;
+    let day = in_year - (153 * march + 2) / 5 + 1;
+    let month = if march < 10 { march + 3 } else { march - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    let milli = since.subsec_millis();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn times_are_written_as_the_calendar_says() {
+        let at = |seconds: u64| rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000Z");
+        assert_eq!(at(1_798_761_599), "2026-12-31T23:59:59.000Z");
+    }
+}

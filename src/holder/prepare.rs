@@ -1,0 +1,267 @@
+//! From the words of a spawn to orders a child can follow without allocating.
+//! Owns the inherited environment, taken once; looks up users and groups.
+//! Never starts anything.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::ptr::{null, null_mut};
+
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+
+use crate::child::{Identity, Orders, Slip};
+use crate::wire::{Spawn, Step};
+
+/// Variable by which a process is recognised as one of an instance's tree.
+pub(crate) const MARK: &str = "MAINSTAY_MARK";
+const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
+
+/// Why it does not start.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) step: Step,
+    pub(crate) errno: i32,
+    pub(crate) message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(step: Step, errno: i32, what: &str) -> Failure {
+        let name = nix::errno::Errno::from_raw(errno);
+        let text = std::io::Error::from_raw_os_error(errno).to_string();
+        let text = text.split(" (os error").next().unwrap_or_default();
+        Failure {
+            step,
+            errno,
+            message: format!("cannot {what}: {text} ({name:?})"),
+        }
+    }
+
+    /// Puts into words what the child left on its slip.
+    pub(crate) fn from_child(spawn: &Spawn, step: Step, errno: i32) -> Failure {
+        let program = spawn.argv.first().map_or("", String::as_str);
+        let what = match step {
+            Step::Session => "open a session".to_owned(),
+            Step::Directory => format!("enter the directory {}", spawn.directory),
+            Step::Limits => match spawn.file_handles {
+                Some(limit) => format!("set the limit of open files to {limit} or nice"),
+                None => "set limits or nice".to_owned(),
+            },
+            Step::Group => format!(
+                "become group {}",
+                spawn.group.as_deref().unwrap_or("of the user")
+            ),
+            Step::User => format!("become user {}", spawn.user.as_deref().unwrap_or("?")),
+            Step::Descriptors => "arrange its descriptors".to_owned(),
+            Step::Fence | Step::Pipe | Step::Fork | Step::Exec => format!("execute {program}"),
+        };
+        Failure::new(step, errno, &what)
+    }
+}
+
+/// The environment modules inherit: ours at the start, without what was meant for us alone.
+#[derive(Debug)]
+pub(crate) struct Inherited(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl Inherited {
+    pub(crate) fn capture() -> Inherited {
+        let ours = |name: &OsStr| {
+            let name = name.as_bytes();
+            let starts = |prefix: &str| name.starts_with(prefix.as_bytes());
+            let exact = [&b"NOTIFY_SOCKET"[..], b"INVOCATION_ID", b"JOURNAL_STREAM"];
+            starts("LISTEN_") || starts("WATCHDOG_") || starts("MAINSTAY_") || exact.contains(&name)
+        };
+        let kept = std::env::vars_os().filter(|(name, _)| !ours(name));
+        let bytes = |text: std::ffi::OsString| text.as_bytes().to_vec();
+        Inherited(
+            kept.map(|(name, value)| (bytes(name), bytes(value)))
+                .collect(),
+        )
+    }
+}
+
+/// What the spawner opened for the child.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) stdin: i32,
+    pub(crate) stdout: i32,
+    pub(crate) ready: Option<i32>,
+    pub(crate) notify_path: Option<String>,
+    pub(crate) mark: String,
+    pub(crate) nofile: libc::rlimit,
+}
+
+/// Checks what can be known before anything is opened.
+pub(crate) fn check(spawn: &Spawn) -> Result<(), Failure> {
+    let name = &spawn.instance;
+    let bad = |c: char| c == '/' || c.is_control() || c.is_whitespace();
+    if name.is_empty() || name.len() > 200 || name.starts_with('.') || name.contains(bad) {
+        return Err(Failure::new(
+            Step::Descriptors,
+            libc::EINVAL,
+            &format!("use the name {name:?}"),
+        ));
+    }
+    if spawn.argv.is_empty() {
+        return Err(Failure::new(
+            Step::Exec,
+            libc::EINVAL,
+            "execute an empty command",
+        ));
+    }
+    match spawn.ready_fd {
+        Some(fd) if !(3..1024).contains(&fd) => {
+            let what = format!("give it descriptor {fd} for readiness; choose 3 to 1023");
+            Err(Failure::new(Step::Descriptors, libc::EBADF, &what))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Builds the orders.
+pub(crate) fn orders(
+    spawn: &Spawn,
+    inherited: &Inherited,
+    ends: &Ends,
+    slip: *const Slip,
+) -> Result<Orders, Failure> {
+    let identity = identity(spawn)?;
+    let variables = variables(spawn, inherited, ends);
+    let path = variables
+        .get(&b"PATH"[..])
+        .map_or(DEFAULT_PATH.as_bytes(), Vec::as_slice);
+    let programs = candidates(spawn, path)?;
+    let mut strings = Vec::with_capacity(spawn.argv.len() + variables.len());
+    for word in &spawn.argv {
+        strings.push(text(word.as_bytes(), "pass an argument that contains NUL")?);
+    }
+    for (name, value) in &variables {
+        let pair = [name, &b"="[..], value].concat();
+        strings.push(text(&pair, "pass a variable that contains NUL")?);
+    }
+    let mut pointers = strings.iter().map(|one| one.as_ptr());
+    let mut argv: Vec<_> = pointers.by_ref().take(spawn.argv.len()).collect();
+    let mut envp: Vec<_> = pointers.collect();
+    argv.push(null());
+    let mut pid_text = None;
+    let mut pid_digits = null_mut();
+    if spawn.watchdog_usec.is_some() {
+        let mut slot: Box<[u8]> = [&b"WATCHDOG_PID="[..], &[0; 11]].concat().into();
+        let start = slot.as_mut_ptr();
+        envp.push(start.cast_const().cast());
+        pid_digits = start.wrapping_add(b"WATCHDOG_PID=".len());
+        pid_text = Some(slot);
+    }
+    envp.push(null());
+    let nofile = match spawn.file_handles {
+        Some(limit) => libc::rlimit {
+            rlim_cur: limit as _,
+            rlim_max: limit as _,
+        },
+        None => ends.nofile,
+    };
+    Ok(Orders {
+        programs,
+        argv,
+        envp,
+        directory: text(
+            spawn.directory.as_bytes(),
+            "enter a directory whose name contains NUL",
+        )?,
+        stdin: ends.stdin,
+        stdout: ends.stdout,
+        ready: ends.ready.zip(spawn.ready_fd),
+        group_procs: -1,
+        nofile,
+        nice: spawn.nice,
+        identity,
+        no_new_privileges: spawn.no_new_privileges,
+        pid_digits,
+        slip,
+        _strings: strings,
+        _pid_text: pid_text,
+    })
+}
+
+fn text(bytes: &[u8], what: &str) -> Result<CString, Failure> {
+    CString::new(bytes).map_err(|_| Failure::new(Step::Exec, libc::EINVAL, what))
+}
+
+fn variables(spawn: &Spawn, inherited: &Inherited, ends: &Ends) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut all = if spawn.clear_env {
+        BTreeMap::new()
+    } else {
+        inherited.0.clone()
+    };
+    let mut set = |name: &str, value: &str| all.insert(name.into(), value.into());
+    for (name, value) in &spawn.env {
+        set(name, value);
+    }
+    set(MARK, &ends.mark);
+    if let Some(path) = &ends.notify_path {
+        set("NOTIFY_SOCKET", path);
+    }
+    if let Some(usec) = spawn.watchdog_usec {
+        set("WATCHDOG_USEC", &usec.to_string());
+        all.remove(&b"WATCHDOG_PID"[..]);
+    }
+    all
+}
+
+/// What execvp would try, in its order.
+fn candidates(spawn: &Spawn, path: &[u8]) -> Result<Vec<CString>, Failure> {
+    let what = "execute a program whose name contains NUL";
+    let program = spawn.argv.first().map_or(&b""[..], |word| word.as_bytes());
+    if program.is_empty() || program.contains(&b'/') {
+        return Ok(vec![text(program, what)?]);
+    }
+    let folders = path.split(|byte| *byte == b':');
+    let joined = folders.map(|folder| match folder {
+        [] => text(&[b"./", program].concat(), what),
+        _ => text(&[folder, b"/", program].concat(), what),
+    });
+    joined.collect()
+}
+
+fn identity(spawn: &Spawn) -> Result<Option<Identity>, Failure> {
+    if spawn.user.is_none() && spawn.group.is_none() {
+        return Ok(None);
+    }
+    let (mut uid, mut gid, mut groups) =
+        (Uid::effective().as_raw(), Gid::effective().as_raw(), None);
+    if let Some(name) = &spawn.user {
+        let failed = |errno| Failure::new(Step::User, errno, &format!("find the user {name}"));
+        match find_user(name).map_err(|errno| failed(errno as i32))? {
+            Some(user) => {
+                (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
+                let name = text(user.name.as_bytes(), "use a user name that contains NUL")?;
+                groups = getgrouplist(&name, user.gid).ok();
+            }
+            // A number without an entry is a user too, without further groups.
+            None => uid = name.parse().map_err(|_| failed(libc::ENOENT))?,
+        }
+    }
+    if let Some(name) = &spawn.group {
+        let failed = |errno| Failure::new(Step::Group, errno, &format!("find the group {name}"));
+        let found = Group::from_name(name).map_err(|errno| failed(errno as i32))?;
+        gid = match found {
+            Some(group) => group.gid.as_raw(),
+            None => name.parse().map_err(|_| failed(libc::ENOENT))?,
+        };
+    }
+    let same = uid == Uid::effective().as_raw() && gid == Gid::effective().as_raw();
+    if same && uid != 0 {
+        return Ok(None);
+    }
+    let groups = groups.map_or_else(
+        || vec![gid],
+        |list| list.iter().map(|g| g.as_raw()).collect(),
+    );
+    Ok(Some(Identity { uid, gid, groups }))
+}
+
+fn find_user(name: &str) -> nix::Result<Option<User>> {
+    match name.parse() {
+        Ok(number) => User::from_uid(Uid::from_raw(number)),
+        Err(_) => User::from_name(name),
+    }
+}

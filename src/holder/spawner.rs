@@ -1,0 +1,355 @@
+//! The threads that start processes: two, because a vfork stops only the thread that calls it.
+//! Owns the queue of spawns; opens pipes, sockets and groups for each.
+//! Never ends before the holder does, so no child's parent thread goes away under it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, pipe2};
+
+use crate::child::{Orders, Slip};
+use crate::clone::{Born, Cradle};
+use crate::fork::UNKNOWN;
+use crate::group::{Group, Groups};
+use crate::logs::{Logs, Stream};
+use crate::mail::{Mail, News, lock};
+use crate::prepare::{self, Ends, Failure, Inherited};
+use crate::procfs::{TICK_NANOS, nanos, process};
+use crate::wire::{Output, Spawn, Step};
+
+const THREADS: usize = 2;
+
+/// One spawn to do.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: u32,
+    pub(crate) name: Arc<str>,
+    pub(crate) spawn: Box<Spawn>,
+    pub(crate) group: Option<Arc<Group>>,
+    pub(crate) has_notify: bool,
+    pub(crate) tapped: bool,
+}
+
+/// What was started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: i32,
+    pub(crate) start_time: u64,
+    pub(crate) uid: u32,
+    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) ready: Option<OwnedFd>,
+    /// New notify socket of the instance.
+    pub(crate) notify: Option<OwnedFd>,
+    pub(crate) group: Option<Arc<Group>>,
+    pub(crate) stream: Option<u64>,
+    pub(crate) kill_after_ms: u64,
+    pub(crate) mark: String,
+}
+
+/// What all spawns share.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) inherited: Arc<Inherited>,
+    pub(crate) groups: Option<Groups>,
+    pub(crate) notify_folder: PathBuf,
+    pub(crate) hash: String,
+    pub(crate) nofile: libc::rlimit,
+    pub(crate) dev_null: OwnedFd,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) mail: Arc<Mail>,
+    /// Ask for a descriptor of every child.
+    pub(crate) pidfds: bool,
+    /// Never use clone3.
+    pub(crate) plain_fork: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    quit: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    ground: Arc<Ground>,
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    newborn: [AtomicI32; THREADS],
+}
+
+/// The spawner threads.
+#[derive(Debug, Clone)]
+pub(crate) struct Spawner(Arc<Shared>);
+
+/// Our threads leave all signals to the others.
+pub(crate) fn block_signals() {
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
+}
+
+impl Spawner {
+    pub(crate) fn start(ground: Arc<Ground>) -> io::Result<Spawner> {
+        let newborn = [AtomicI32::new(0), AtomicI32::new(0)];
+        let queue = Mutex::default();
+        let shared = Arc::new(Shared {
+            ground,
+            queue,
+            filled: Condvar::new(),
+            newborn,
+        });
+        for place in 0..THREADS {
+            let shared = Arc::clone(&shared);
+            let thread = std::thread::Builder::new()
+                .name("spawn".into())
+                .stack_size(256 * 1024);
+            thread.spawn(move || run(&shared, place))?;
+        }
+        Ok(Spawner(shared))
+    }
+
+    pub(crate) fn queue(&self, job: Job) {
+        lock(&self.0.queue).jobs.push_back(job);
+        self.0.filled.notify_one();
+    }
+
+    /// Whether this unknown child may be one whose spawn was not told yet.
+    pub(crate) fn may_be_newborn(&self, pid: i32) -> bool {
+        let newborn = self.0.newborn.iter().map(|one| one.load(Ordering::SeqCst));
+        newborn.into_iter().any(|one| one == pid || one == UNKNOWN)
+    }
+
+    /// Drops what is queued; how many.
+    pub(crate) fn abandon(&self) -> usize {
+        std::mem::take(&mut lock(&self.0.queue).jobs).len()
+    }
+
+    pub(crate) fn quit(&self) {
+        lock(&self.0.queue).quit = true;
+        self.0.filled.notify_all();
+    }
+}
+
+fn run(shared: &Shared, place: usize) {
+    block_signals();
+    let ground = &shared.ground;
+    let mut cradle = Cradle::new(ground.plain_fork, ground.pidfds);
+    let slip = shared_slip();
+    loop {
+        let mut queue = lock(&shared.queue);
+        let job = loop {
+            if queue.quit {
+                return;
+            }
+            match queue.jobs.pop_front() {
+                Some(job) => break job,
+                None => {
+                    queue = shared
+                        .filled
+                        .wait(queue)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        };
+        drop(queue);
+        let (id, generation) = (job.id, job.spawn.generation);
+        let newborn = &shared.newborn[place];
+        let outcome = match slip {
+            Some(slip) => birth(ground, &mut cradle, slip, newborn, job).map(Box::new),
+            None => Err(Failure::new(
+                Step::Fork,
+                libc::ENOMEM,
+                "reserve memory for a child",
+            )),
+        };
+        ground.mail.send(News::Spawn {
+            id,
+            generation,
+            outcome,
+        });
+        newborn.store(0, Ordering::SeqCst);
+    }
+}
+
+/// A page that a forked child shares with us; kept for the life of the thread.
+#[expect(unsafe_code, reason = "mmap")]
+fn shared_slip() -> Option<&'static Slip> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_ANON;
+    // SAFETY: a fresh mapping, zeroed (a valid Slip of atomics), never unmapped.
+    unsafe {
+        let page = libc::mmap(
+            std::ptr::null_mut(),
+            size_of::<Slip>(),
+            protection,
+            flags,
+            -1,
+            0,
+        );
+        if page == libc::MAP_FAILED {
+            None
+        } else {
+            Some(&*page.cast::<Slip>())
+        }
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
+    let failed = |errno| Failure::new(Step::Pipe, errno as i32, "open a pipe");
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+    fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failed)?;
+    Ok((read, write))
+}
+
+fn notify_socket(ground: &Ground, name: &str) -> Result<OwnedFd, Failure> {
+    let path = ground.notify_folder.join(format!("{name}.sock"));
+    let what = format!("open the notify socket {}", path.display());
+    let failed = |problem: io::Error| {
+        // The standard library answers a path over the limit without an errno.
+        let errno = problem.raw_os_error().unwrap_or(libc::ENAMETOOLONG);
+        Failure::new(Step::Pipe, errno, &what)
+    };
+    let _ = std::fs::remove_file(&path); // of an earlier holder
+    let socket = UnixDatagram::bind(&path).map_err(failed)?;
+    socket.set_nonblocking(true).map_err(failed)?;
+    let open = std::fs::Permissions::from_mode(0o666);
+    std::fs::set_permissions(&path, open).map_err(failed)?;
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::PassCred, &true)
+        .map_err(|errno| Failure::new(Step::Pipe, errno as i32, &what))?;
+    Ok(socket.into())
+}
+
+fn birth(
+    ground: &Ground,
+    cradle: &mut Cradle,
+    slip: &Slip,
+    newborn: &AtomicI32,
+    job: Job,
+) -> Result<Started, Failure> {
+    let spawn = &job.spawn;
+    prepare::check(spawn)?;
+    let group = job.group.clone().or_else(|| {
+        let groups = ground.groups.as_ref()?;
+        groups.open(&job.name).map(Arc::new)
+    });
+    let notify = match spawn.notify && !job.has_notify {
+        true => Some(notify_socket(ground, &job.name)?),
+        false => None,
+    };
+    let output = if spawn.output == Output::Null {
+        None
+    } else {
+        Some(pipe()?)
+    };
+    let ready = if spawn.ready_fd.is_some() {
+        Some(pipe()?)
+    } else {
+        None
+    };
+    let dev_null = ground.dev_null.as_raw_fd();
+    let notify_path = ground.notify_folder.join(format!("{}.sock", job.name));
+    let ends = Ends {
+        stdin: dev_null,
+        stdout: output
+            .as_ref()
+            .map_or(dev_null, |(_, write)| write.as_raw_fd()),
+        ready: ready.as_ref().map(|(_, write)| write.as_raw_fd()),
+        notify_path: spawn
+            .notify
+            .then(|| notify_path.to_string_lossy().into_owned()),
+        mark: format!("{}:{}:{}", ground.hash, job.name, spawn.generation),
+        nofile: ground.nofile,
+    };
+    let mut orders = prepare::orders(spawn, &ground.inherited, &ends, slip)?;
+    let uid = orders
+        .identity
+        .as_ref()
+        .map_or(nix::unistd::getuid().as_raw(), |who| who.uid);
+    slip.clear();
+    // The writing end closes when this returns; the reading end is watched before the birth,
+    // so that nothing can fail after it.
+    let (read, _write) = output.unzip();
+    let stream = read
+        .map(|read| add_stream(ground, &job, read))
+        .transpose()?;
+    let born = bear(cradle, &mut orders, group.as_deref(), newborn).and_then(|born| {
+        let Some((step, errno)) = slip.read() else {
+            return Ok(born);
+        };
+        // It ends by itself at once; nobody else waits for it while it is in `newborn`.
+        let _ = waitpid(Pid::from_raw(born.0.pid), None::<WaitPidFlag>);
+        Err(Failure::from_child(spawn, step, errno))
+    });
+    let (born, start_time) = born.inspect_err(|_| {
+        if let Some(key) = stream {
+            ground.logs.discard(key);
+        }
+    })?;
+    Ok(Started {
+        pid: born.pid,
+        start_time,
+        uid,
+        pidfd: born.pidfd,
+        ready: ready.map(|(read, _)| read),
+        notify,
+        group,
+        stream,
+        kill_after_ms: job.spawn.kill_after_ms,
+        mark: ends.mark,
+    })
+}
+
+/// Bears it, and finds out when: reading /proc only if the clock's tick changed meanwhile.
+fn bear(
+    cradle: &mut Cradle,
+    orders: &mut Orders,
+    group: Option<&Group>,
+    newborn: &AtomicI32,
+) -> Result<(Born, u64), Failure> {
+    let failed = |errno| Failure::new(Step::Fork, errno, "start a process");
+    let mut procs = None;
+    loop {
+        let late = cradle.needs_procs(orders.identity.is_some());
+        if late && procs.is_none() {
+            procs = group.and_then(Group::procs);
+            orders.group_procs = procs.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        }
+        let before = nanos(libc::CLOCK_BOOTTIME);
+        match cradle.bear(orders, group.map(AsFd::as_fd), newborn) {
+            Ok(born) => {
+                let tick = before / TICK_NANOS;
+                let same = nanos(libc::CLOCK_BOOTTIME) / TICK_NANOS == tick;
+                let seen = if same { None } else { process(born.pid) };
+                return Ok((born, seen.map_or(tick, |seen| seen.start_time)));
+            }
+            // The kernel refused the way, not the process: the next one is tried.
+            Err(_) if !late && cradle.needs_procs(false) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
+    }
+}
+
+fn add_stream(ground: &Ground, job: &Job, read: OwnedFd) -> Result<u64, Failure> {
+    let stream = Stream {
+        fd: Some(read),
+        id: job.id,
+        generation: job.spawn.generation,
+        name: Arc::clone(&job.name),
+        told: (job.spawn.output == Output::Told).then(Vec::new),
+        tapped: job.tapped,
+        line: Vec::new(),
+        tap_lost: 0,
+        until: None,
+    };
+    ground.logs.add(stream).map_err(|problem| {
+        let errno = problem.raw_os_error().unwrap_or(libc::EIO);
+        Failure::new(Step::Pipe, errno, "watch its output")
+    })
+}

@@ -1,0 +1,308 @@
+//! A small runtime for tests: asks the engine and waits for what it tells.
+//! Owns a temporary directory and the engine's thread; ends both.
+//! Never waits without a deadline.
+
+#![expect(dead_code, reason = "every test file uses its own part of it")]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mainstay_holder::wire::{Ask, Exited, Output, Setup, Spawn, Step, Tell, World};
+use mainstay_holder::{Decoder, Options, Outbox, embed, recv_with_fds};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One end of a wire with what has arrived.
+pub(crate) struct Line {
+    pub(crate) socket: OwnedFd,
+    decoder: Decoder,
+    outbox: Outbox,
+    pub(crate) fds: VecDeque<OwnedFd>,
+    pub(crate) seen: VecDeque<Tell>,
+}
+
+impl Line {
+    pub(crate) fn new(socket: OwnedFd) -> Line {
+        let (decoder, outbox) = (Decoder::default(), Outbox::default());
+        Line {
+            socket,
+            decoder,
+            outbox,
+            fds: VecDeque::new(),
+            seen: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn ask(&mut self, ask: &Ask) {
+        self.outbox.push(ask, vec![]).unwrap();
+        while !self.outbox.flush(&self.socket).unwrap() {
+            self.wait(PollFlags::POLLOUT, Instant::now() + PATIENCE);
+        }
+    }
+
+    fn wait(&self, flags: PollFlags, end: Instant) -> bool {
+        let rest = end.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(self.socket.as_fd(), flags)];
+        let timeout = PollTimeout::try_from(rest).unwrap();
+        poll(&mut fds, timeout).is_ok_and(|count| count > 0)
+    }
+
+    /// Takes in what is there; false at the end of the wire.
+    pub(crate) fn pump(&mut self, end: Instant) -> bool {
+        if !self.wait(PollFlags::POLLIN, end) {
+            return true;
+        }
+        match recv_with_fds(&self.socket, &mut self.decoder, &mut self.fds) {
+            Ok(0) => return false,
+            Ok(_) => {}
+            Err(problem) if problem.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return false,
+        }
+        while let Some(tell) = self.decoder.next::<Tell>().unwrap() {
+            self.seen.push_back(tell);
+        }
+        true
+    }
+
+    /// Waits for the first message of which `pick` makes something; others before it are kept.
+    pub(crate) fn until_within<T>(
+        &mut self,
+        within: Duration,
+        mut pick: impl FnMut(&Tell) -> Option<T>,
+    ) -> Option<T> {
+        let end = Instant::now() + within;
+        let mut looked = 0;
+        loop {
+            while let Some(tell) = self.seen.get(looked) {
+                if let Some(found) = pick(tell) {
+                    self.seen.remove(looked);
+                    return Some(found);
+                }
+                looked += 1;
+            }
+            if Instant::now() >= end || !self.pump(end) {
+                return None;
+            }
+        }
+    }
+
+    pub(crate) fn until<T>(&mut self, pick: impl FnMut(&Tell) -> Option<T>) -> T {
+        match self.until_within(PATIENCE, pick) {
+            Some(found) => found,
+            None => panic!("it was not told; seen: {:?}", self.seen),
+        }
+    }
+
+    pub(crate) fn spawned(&mut self, name: &str, generation: u64) -> i32 {
+        self.until(|tell| match tell {
+            Tell::Spawned {
+                instance,
+                generation: g,
+                pid,
+                ..
+            } if instance == name && *g == generation => Some(*pid as i32),
+            Tell::SpawnFailed {
+                instance,
+                message,
+                generation: g,
+                ..
+            } if instance == name && *g == generation => {
+                panic!("{message}")
+            }
+            _ => None,
+        })
+    }
+
+    pub(crate) fn failed(&mut self, name: &str, generation: u64) -> (Step, i32, String) {
+        self.until(|tell| match tell {
+            Tell::SpawnFailed {
+                instance,
+                step,
+                errno,
+                message,
+                generation: g,
+            } if instance == name && *g == generation => Some((*step, *errno, message.clone())),
+            Tell::Spawned {
+                instance,
+                generation: g,
+                ..
+            } if instance == name && *g == generation => {
+                panic!("{name} was started")
+            }
+            _ => None,
+        })
+    }
+
+    pub(crate) fn exited(&mut self, name: &str, generation: u64) -> Exited {
+        self.until(|tell| match tell {
+            Tell::Exited(exited) if exited.instance == name && exited.generation == generation => {
+                Some(exited.clone())
+            }
+            _ => None,
+        })
+    }
+
+    pub(crate) fn said(&mut self, name: &str) -> String {
+        self.until(|tell| match tell {
+            Tell::Notify { instance, text, .. } if instance == name => Some(text.clone()),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn kill(&mut self, name: &str, generation: u64) {
+        self.ask(&Ask::Kill {
+            instance: name.into(),
+            generation,
+        });
+    }
+
+    pub(crate) fn world(&mut self) -> World {
+        self.until(|tell| match tell {
+            Tell::World(world) => Some(world.clone()),
+            _ => None,
+        })
+    }
+}
+
+pub(crate) fn setup_in(dir: &std::path::Path) -> Setup {
+    let at = |name: &str| dir.join(name).to_string_lossy().into_owned();
+    Setup {
+        name: "test".into(),
+        state_dir: at("state"),
+        runtime_dir: at("run"),
+        log_dir: at("logs"),
+        log_max_bytes: 1 << 20,
+        log_keep: 3,
+        control_mode: 0o600,
+        deaf_after_ms: 0,
+        stop_within_ms: 10_000,
+    }
+}
+
+pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> Spawn {
+    Spawn {
+        instance: name.into(),
+        generation,
+        argv: argv.iter().map(|word| (*word).into()).collect(),
+        directory: "/".into(),
+        env: vec![],
+        clear_env: false,
+        user: None,
+        group: None,
+        file_handles: None,
+        notify: false,
+        watchdog_usec: None,
+        ready_fd: None,
+        output: Output::Log,
+        nice: 0,
+        no_new_privileges: false,
+        kill_after_ms: 0,
+    }
+}
+
+/// An embedded engine with a configured setup.
+pub(crate) struct Rig {
+    pub(crate) line: Line,
+    pub(crate) world: World,
+    pub(crate) dir: tempfile::TempDir,
+    thread: Option<JoinHandle<u8>>,
+}
+
+impl Rig {
+    pub(crate) fn new(options: Options) -> Rig {
+        Rig::with(options, |_| {})
+    }
+
+    pub(crate) fn with(options: Options, change: impl FnOnce(&mut Setup)) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, thread) = embed(options).unwrap();
+        let mut line = Line::new(socket);
+        let world = line.world();
+        let mut setup = setup_in(dir.path());
+        change(&mut setup);
+        line.ask(&Ask::Configure(setup));
+        line.until(|tell| match tell {
+            Tell::Configured { fds } => Some(*fds),
+            Tell::Refused { message, .. } => panic!("{message}"),
+            _ => None,
+        });
+        line.ask(&Ask::Ready);
+        Rig {
+            line,
+            world,
+            dir,
+            thread: Some(thread),
+        }
+    }
+
+    pub(crate) fn start(&mut self, spawn: Spawn) -> i32 {
+        let (name, generation) = (spawn.instance.clone(), spawn.generation);
+        self.line.ask(&Ask::Spawn(Box::new(spawn)));
+        self.line.spawned(&name, generation)
+    }
+
+    /// Runs a shell script and returns what it wrote.
+    pub(crate) fn told(&mut self, name: &str, generation: u64, script: &str) -> Exited {
+        let mut spawn = spawn_of(name, generation, &["/bin/sh", "-c", script]);
+        spawn.output = Output::Told;
+        self.start(spawn);
+        self.line.exited(name, generation)
+    }
+
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.dir.path().join("logs").join(format!("{name}.log"))
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let (closed, _) = nix::sys::socket::socketpair(
+            nix::sys::socket::AddressFamily::Unix,
+            nix::sys::socket::SockType::Stream,
+            None,
+            nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        )
+        .unwrap();
+        drop(std::mem::replace(&mut self.line.socket, closed));
+        if let Some(thread) = self.thread.take() {
+            let code = thread.join();
+            if !std::thread::panicking() {
+                assert_eq!(code.ok(), Some(0), "the engine ended in order");
+            }
+        }
+    }
+}
+
+/// Waits until it is so.
+pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < end, "{what}: it did not become so");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Whether the process is there and no zombie.
+pub(crate) fn lives(pid: i32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = text
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+/// Both ways to kill trees, where the machine has both.
+pub(crate) fn both_trees() -> Vec<Options> {
+    vec![
+        Options::default(),
+        Options {
+            no_groups: true,
+            ..Options::default()
+        },
+    ]
+}

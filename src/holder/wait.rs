@@ -1,0 +1,69 @@
+//! waitid, with every signal number there is.
+//! Owns nothing.
+//! Never blocks.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Whom to look at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whom<'a> {
+    Anyone,
+    Pid(i32),
+    Process(&'a OwnedFd),
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) pid: i32,
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    pub(crate) core: bool,
+}
+
+/// What there is to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Ended(Ended),
+    Alive,
+    /// No such child (any more).
+    NoChild,
+}
+
+/// Looks; with `reap` the zombie goes.
+#[expect(
+    unsafe_code,
+    reason = "waitid: the wrapper at hand refuses real-time signals"
+)]
+pub(crate) fn look(whom: Whom<'_>, reap: bool) -> Seen {
+    let (kind, number) = match whom {
+        Whom::Anyone => (libc::P_ALL, 0),
+        Whom::Pid(pid) => (libc::P_PID, pid.unsigned_abs()),
+        Whom::Process(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs()),
+    };
+    let mut flags = libc::WEXITED | libc::WNOHANG;
+    if !reap {
+        flags |= libc::WNOWAIT;
+    }
+    // SAFETY: an all-zero siginfo is valid and is filled by the call; its fields are those of a
+    // child because only WEXITED is asked for.
+    unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        while libc::waitid(kind, number, &raw mut info, flags) != 0 {
+            if nix::errno::Errno::last_raw() != libc::EINTR {
+                return Seen::NoChild;
+            }
+        }
+        let (pid, status) = (info.si_pid(), info.si_status());
+        if pid == 0 {
+            return Seen::Alive;
+        }
+        let exited = info.si_code == libc::CLD_EXITED;
+        Seen::Ended(Ended {
+            pid,
+            code: exited.then_some(status),
+            signal: (!exited).then_some(status),
+            core: info.si_code == libc::CLD_DUMPED,
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! Killing whole trees where there is no control group: freeze, look again, then kill.
+//! Owns a thread that is started with the first sweep.
+//! Never signals a process whose start time changed since it was recognised.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::mail::{Mail, News};
+use crate::prepare::MARK;
+use crate::procfs::{self, Process};
+
+/// Looks at most this often for new processes before it kills what it has.
+const ROUNDS: usize = 40;
+
+/// One tree.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) id: u32,
+    /// Main process, group and session of the tree.
+    pub(crate) pid: i32,
+    pub(crate) start_time: u64,
+    /// Value of the mark all of it inherited.
+    pub(crate) mark: String,
+}
+
+/// Whether this process belongs to the tree by session, group, mark or an ancestor in it.
+pub(crate) fn belongs(pid: i32, target: &Target) -> bool {
+    let mut next = pid;
+    for _ in 0..64 {
+        if next == target.pid {
+            return true;
+        }
+        let Some(seen) = procfs::process(next) else {
+            return false;
+        };
+        if seen.session == target.pid || seen.group == target.pid {
+            return true;
+        }
+        if next == pid && marked(pid, target) {
+            return true;
+        }
+        if seen.parent <= 1 {
+            return false;
+        }
+        next = seen.parent;
+    }
+    false
+}
+
+fn marked(pid: i32, target: &Target) -> bool {
+    procfs::has_variable(pid, format!("{MARK}={}", target.mark).as_bytes())
+}
+
+/// Kills these trees, main processes included, as whole as it can be done here.
+pub(crate) fn sweep(targets: &[Target]) {
+    let mut marks = HashMap::new();
+    for _ in 0..3 {
+        let mut frozen: HashSet<(i32, u64)> = HashSet::new();
+        let mut all = Vec::new();
+        for _ in 0..ROUNDS {
+            let doomed = select(&procfs::processes(), targets, &mut marks);
+            let mut found = false;
+            for process in doomed {
+                if frozen.insert((process.pid, process.start_time)) {
+                    found = true;
+                    procfs::signal_verified(&process, libc::SIGSTOP);
+                    all.push(process);
+                }
+            }
+            if !found {
+                break;
+            }
+        }
+        if all.is_empty() {
+            return;
+        }
+        for process in &all {
+            procfs::signal_verified(process, libc::SIGKILL);
+        }
+    }
+}
+
+fn select(
+    all: &[Process],
+    targets: &[Target],
+    marks: &mut HashMap<(i32, u64), bool>,
+) -> Vec<Process> {
+    let me = std::process::id() as i32;
+    let starts: HashMap<i32, u64> = all.iter().map(|one| (one.pid, one.start_time)).collect();
+    // A main process whose number now belongs to someone else says nothing about sessions.
+    let valid = |target: &&Target| {
+        starts
+            .get(&target.pid)
+            .is_none_or(|at| *at == target.start_time)
+    };
+    let sessions: HashSet<i32> = targets
+        .iter()
+        .filter(valid)
+        .map(|target| target.pid)
+        .collect();
+    let mut chosen: HashSet<i32> = HashSet::new();
+    for one in all
+        .iter()
+        .filter(|one| one.pid != me && one.pid > 2 && one.parent != 2)
+    {
+        let by_number = [one.pid, one.session, one.group]
+            .iter()
+            .any(|id| sessions.contains(id));
+        let mut by_mark = || {
+            let key = (one.pid, one.start_time);
+            *marks
+                .entry(key)
+                .or_insert_with(|| targets.iter().any(|t| marked(one.pid, t)))
+        };
+        if by_number || by_mark() {
+            chosen.insert(one.pid);
+        }
+    }
+    loop {
+        let below = |one: &&Process| chosen.contains(&one.parent) && !chosen.contains(&one.pid);
+        let more: Vec<i32> = all.iter().filter(below).map(|one| one.pid).collect();
+        if more.is_empty() {
+            break;
+        }
+        chosen.extend(more);
+    }
+    all.iter()
+        .filter(|one| chosen.contains(&one.pid) && !one.zombie)
+        .copied()
+        .collect()
+}
+
+/// Kills what an earlier holder of this state directory left behind.
+pub(crate) fn sweep_stale(hash: &str) {
+    let start = format!("{MARK}={hash}:");
+    let is_stale = |one: &Process| procfs::has_variable_starting(one.pid, start.as_bytes());
+    for _ in 0..ROUNDS {
+        let all = procfs::processes();
+        let stale: Vec<_> = all
+            .iter()
+            .filter(|one| !one.zombie && is_stale(one))
+            .collect();
+        if stale.is_empty() {
+            return;
+        }
+        for process in stale {
+            procfs::signal_verified(process, libc::SIGKILL);
+        }
+    }
+}
+
+/// The thread that sweeps, so that the loop goes on meanwhile.
+#[derive(Debug)]
+pub(crate) struct Sweeper {
+    jobs: Option<Sender<Vec<Target>>>,
+    mail: Arc<Mail>,
+}
+
+impl Sweeper {
+    pub(crate) fn new(mail: Arc<Mail>) -> Sweeper {
+        Sweeper { jobs: None, mail }
+    }
+
+    /// Told as [`News::Swept`]. At most one batch is in flight: the caller waits for it.
+    pub(crate) fn sweep(&mut self, targets: Vec<Target>) {
+        if self.jobs.is_none() {
+            let (jobs, todo) = channel();
+            let mail = Arc::clone(&self.mail);
+            let thread = std::thread::Builder::new()
+                .name("sweep".into())
+                .stack_size(256 * 1024);
+            if thread.spawn(move || run(&todo, &mail)).is_ok() {
+                self.jobs = Some(jobs);
+            }
+        }
+        match &self.jobs {
+            Some(jobs) if jobs.send(targets.clone()).is_ok() => {}
+            _ => {
+                sweep(&targets);
+                self.mail
+                    .send(News::Swept(targets.iter().map(|one| one.id).collect()));
+            }
+        }
+    }
+}
+
+fn run(todo: &Receiver<Vec<Target>>, mail: &Mail) {
+    crate::spawner::block_signals();
+    while let Ok(targets) = todo.recv() {
+        sweep(&targets);
+        mail.send(News::Swept(targets.iter().map(|one| one.id).collect()));
+    }
+}
