@@ -1,16 +1,37 @@
 //! Configuration: files and other layers become a checked plan that can run.
 //! Owns the schema, where each value comes from, and every message about a bad one.
 //! Never starts anything and never watches files: that is the runtime's.
+//!
+//! ```text
+//! sources ─► layers (+ overrides) ─► tree ─► reading along schema ─► lower (+ across) ─► Configuration
+//! ```
 
+mod across;
+mod effective;
+mod env_file;
+mod folders;
 mod launch;
+mod layers;
+mod lower;
+mod lower_module;
+mod order;
 mod origin;
+mod overrides;
+mod places;
 mod problem;
 mod reading;
 mod schema;
+mod sources;
 mod tree;
 
+pub use effective::Effective;
 pub use launch::{
     Check, Ipc, Launch, LogFormat, Logs, Needs, ProbeSpec, Role, System, Who,
 };
+pub use lower::{Configuration, EVENT_BUS, load};
 pub use problem::{Excerpt, MAX_PROBLEMS, Place, PlaceKind, Problem, Problems, Related};
-pub use schema::Class;
+pub use schema::{Class, class_of};
+pub use sources::Sources;
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 //! Owns the texts that were read and turns a position in them into line, column and excerpt.
 //! Never reads a file.
 
-use std::cell::OnceCell;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use super::problem::{Excerpt, Place, PlaceKind, Problem};
 
@@ -21,14 +22,16 @@ pub(crate) struct Origin {
 }
 
 /// One thing that was read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Text {
     pub(crate) kind: PlaceKind,
     /// As shown to people.
     pub(crate) name: String,
     /// None: it was read by an earlier process; origins hold line numbers then.
     pub(crate) content: Option<String>,
-    lines: OnceCell<Vec<u32>>,
+    /// The folder that relative paths in it are relative to; only of files.
+    pub(crate) folder: Option<PathBuf>,
+    lines: OnceLock<Vec<u32>>,
 }
 
 impl Text {
@@ -37,7 +40,8 @@ impl Text {
             kind,
             name,
             content,
-            lines: OnceCell::new(),
+            folder: None,
+            lines: OnceLock::new(),
         }
     }
 
@@ -55,7 +59,7 @@ impl Text {
 }
 
 /// Everything that was read; the first is "the default".
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Texts {
     list: Vec<Text>,
 }

@@ -118,14 +118,20 @@ impl<'a> Reading<'a> {
         }
         let parent = dotted(self.path.get(..self.path.len().saturating_sub(1)).unwrap_or_default());
         self.problem_with(entry.key, || {
+            let dot = if parent.is_empty() { "" } else { "." };
             let inside = section.all().find_map(|key| match key.form {
-                Form::Table(inner) if inner.find(name).is_some() => Some(key.name),
+                Form::Table(inner) if inner.find(name).is_some() => {
+                    Some(format!("{parent}{dot}{}", key.name))
+                }
+                Form::Map(Form::Table(inner)) if inner.find(name).is_some() => {
+                    Some(format!("{parent}{dot}{}.NAME", key.name))
+                }
                 _ => None,
             });
             let hint = match near(name, section.all().map(|key| key.name)) {
                 Some(key) => format!("did you mean `{key}`?"),
                 None => match inside {
-                    Some(table) => format!("`{name}` belongs in [{parent}.{table}]"),
+                    Some(table) => format!("`{name}` belongs in [{table}]"),
                     None => "`mainstay check --schema` lists every key".to_owned(),
                 },
             };
@@ -277,7 +283,8 @@ pub(crate) fn near<'w>(
         return None;
     }
     let small = word.to_lowercase().replace('-', "_");
-    let allowed = small.len().div_ceil(3).min(3);
+    // One letter in place of the only one is another name.
+    let allowed = if small.len() < 2 { 0 } else { small.len().div_ceil(3).min(3) };
     among
         .into_iter()
         .filter(|other| other.len().abs_diff(word.len()) <= allowed.max(4))

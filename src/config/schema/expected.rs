@@ -39,6 +39,9 @@ impl Form {
                     .filter(|key| key.available)
                     .map(|key| key.name.to_owned())
                     .collect();
+                if keys.len() > 15 {
+                    return "a table".to_owned();
+                }
                 format!("a table with any of {}", keys.join(", "))
             }
             Form::OneOf(forms) => {

@@ -301,3 +301,57 @@ macro_rules! later_section {
     };
 }
 pub(crate) use later_section;
+
+/// The sections at the top of a configuration.
+pub(crate) fn root() -> &'static Section {
+    const fn top(name: &'static str, form: Form, available: bool, about: &'static str) -> Key {
+        Key {
+            name,
+            form,
+            default: String::new,
+            class: Class::Live,
+            available,
+            about,
+        }
+    }
+    const fn section(section: &'static Section, name: &'static str) -> Key {
+        top(name, Form::Table(section), true, section.about)
+    }
+    const ROOT: &Section = &Section {
+        about: "A configuration.",
+        keys: &[
+            section(system::Mainstay::SECTION, "mainstay"),
+            section(system::Health::SECTION, "health"),
+            section(system::SystemRecovery::SECTION, "recovery"),
+            section(system::Resources::SECTION, "resources"),
+            section(system::Ipc::SECTION, "ipc"),
+            section(system::Logs::SECTION, "logs"),
+            top("module", MODULES, true, "The modules, by name."),
+            top("group", GROUPS, false, "Supervision groups, by name."),
+        ],
+        base: None,
+    };
+    const MODULES: Form = Form::Map(&Form::Table(module::Module::SECTION));
+    const GROUPS: Form = Form::Map(&Form::Table(system::GROUP));
+    ROOT
+}
+
+/// What a change of the key at `path` does; None when there is no such key.
+#[must_use]
+pub fn class_of(path: &[&str]) -> Option<Class> {
+    let mut form = Form::Table(root());
+    let mut class = None;
+    for key in path {
+        form = match form {
+            Form::Table(section) => {
+                let key = section.find(key)?;
+                class = Some(key.class);
+                key.form
+            }
+            Form::Map(each) => *each,
+            // Inside of a value the class of the value holds.
+            _ => return class,
+        };
+    }
+    class
+}

@@ -1,0 +1,198 @@
+//! What must hold between modules: whom they name exists, nobody needs itself, there is no cycle.
+//! Owns these checks, each problem at the place of the edge.
+//! Never changes anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainstay_policy::spec::{Kind, ModuleSpec, Until};
+
+use super::launch::Launch;
+use super::lower::{EVENT_BUS, Read, needs};
+use super::order;
+use super::origin::Origin;
+use super::problem::Related;
+use super::reading::{Reading, near};
+use super::schema::shapes::{Look, Needed};
+use super::schema::values::Name;
+use super::tree::{Table, Tree};
+
+/// Keys that make sense for a builtin.
+const OF_A_BUILTIN: [&str; 4] = ["kind", "description", "version", "importance"];
+
+pub(crate) fn check<'a>(
+    read: &[Read<'a>],
+    ids: &BTreeMap<&str, usize>,
+    at: &mut Reading<'a>,
+) {
+    for each in read {
+        kind(each, at);
+        probes(each, at);
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        let edges = [("requires", &each.module.requires), ("wants", &each.module.wants)];
+        for (key, list) in edges {
+            for needed in list {
+                edge(each, key, needed, read, ids, at);
+                if !seen.insert(&needed.module.text) {
+                    let (name, to) = (each.name, &needed.module.text);
+                    let message = format!("cannot use module.{name}.{key}: it names {to} twice");
+                    let hint = "name a module once, in `requires` or in `wants`";
+                    at.problem::<()>(needed.module.origin, message, hint);
+                }
+            }
+        }
+        for name in each.module.may_call.iter().flatten() {
+            missing(each, "may_call", name, ids, at);
+        }
+    }
+}
+
+fn kind(each: &Read<'_>, at: &mut Reading<'_>) {
+    let (name, Some(entry)) = (each.name, each.entry) else {
+        return;
+    };
+    let origin = entry.key;
+    let builtin = each.module.kind == Kind::Builtin;
+    if builtin != (name == EVENT_BUS) {
+        let message = match builtin {
+            true => format!("cannot make module {name} a builtin: the only one is {EVENT_BUS}"),
+            false => format!("cannot use the name {EVENT_BUS}: it is the runtime's own module"),
+        };
+        let hint = match builtin {
+            true => "leave `kind` out, or say kind = \"task\"",
+            false => "rename this module, or say kind = \"builtin\" and leave the rest out",
+        };
+        at.problem::<()>(origin, message, hint);
+        return;
+    }
+    if builtin {
+        let keys = entry.node.as_table().into_iter().flatten();
+        for (key, entry) in keys.filter(|(key, _)| !OF_A_BUILTIN.contains(&key.as_str())) {
+            let message = format!("cannot use module.{name}.{key}: a builtin has no process");
+            at.problem::<()>(entry.key, message, "leave it out");
+        }
+        return;
+    }
+    // What is there but wrong was told already.
+    let table = entry.node.as_table();
+    if table.is_some_and(|table| !table.contains_key("command")) {
+        let message = format!("cannot start module {name}: it has no command");
+        at.problem::<()>(origin, message, "command = [\"program\", \"argument\"]");
+    }
+}
+
+fn probes(each: &Read<'_>, at: &mut Reading<'_>) {
+    let probes = &each.module.health.probes;
+    for (kind, is) in [
+        ("watchdog", (|look| matches!(look, Look::Watchdog(_))) as fn(&Look) -> bool),
+        ("sdk", |look| matches!(look, Look::Sdk)),
+    ] {
+        if let Some(second) = probes.iter().filter(|probe| is(&probe.look)).nth(1) {
+            let message = format!("cannot use two {kind} probes in module {}", each.name);
+            at.problem::<()>(second.origin, message, "leave one of them out");
+        }
+    }
+}
+
+fn edge(
+    each: &Read<'_>,
+    key: &str,
+    needed: &Needed,
+    read: &[Read<'_>],
+    ids: &BTreeMap<&str, usize>,
+    at: &mut Reading<'_>,
+) {
+    let (name, to) = (each.name, &needed.module);
+    if to.text == name {
+        let message = format!("cannot use module.{name}.{key}: {name} needs itself");
+        at.problem::<()>(to.origin, message, "leave it out");
+        return;
+    }
+    if missing(each, key, to, ids, at) {
+        return;
+    }
+    let target = ids.get(to.text.as_str()).and_then(|index| read.get(*index));
+    let Some(target) = target else { return };
+    if needed.until == Until::Healthy && target.module.health.probes.is_empty() {
+        let message = format!("cannot wait until {} is healthy: it has no probe", to.text);
+        let hint = format!("give it one: [module.{}.health] probes = [{{ sdk = true }}]", to.text);
+        at.problem::<()>(to.origin, message, &hint);
+    }
+    if needed.until == Until::Completed && target.module.kind == Kind::Builtin {
+        let message = format!("cannot wait until {} has completed: it never ends", to.text);
+        at.problem::<()>(to.origin, message, "until = \"ready\"");
+    }
+}
+
+fn missing(
+    each: &Read<'_>,
+    key: &str,
+    to: &Name,
+    ids: &BTreeMap<&str, usize>,
+    at: &mut Reading<'_>,
+) -> bool {
+    if ids.contains_key(to.text.as_str()) {
+        return false;
+    }
+    at.problem_with(to.origin, || {
+        let message = format!(
+            "cannot use module.{}.{key}: there is no module {:?}",
+            each.name, to.text
+        );
+        let hint = match near(&to.text, ids.keys().copied()) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "register it, or leave it out".to_owned(),
+        };
+        (message, Some(hint))
+    });
+    true
+}
+
+/// A cycle with its full path, and where each edge of it stands.
+pub(crate) fn check_cycle(
+    modules: &[(ModuleSpec, Launch)],
+    table: &Table,
+    at: &mut Reading<'_>,
+) {
+    let all: Vec<Vec<usize>> = modules.iter().map(|(spec, _)| needs(spec)).collect();
+    let Some(cycle) = order::cycle(&all) else {
+        return;
+    };
+    let name = |index: usize| modules.get(index).map_or("", |(spec, _)| spec.name.as_str());
+    let mut names: Vec<&str> = cycle.iter().map(|index| name(*index)).collect();
+    names.extend(names.first().copied());
+    let places: Vec<Option<Origin>> = names
+        .windows(2)
+        .map(|pair| pair.first().zip(pair.get(1)).and_then(|(from, to)| place(table, from, to)))
+        .collect();
+    let related = names.windows(2).zip(&places).filter_map(|(pair, origin)| {
+        let place = at.texts.place((*origin)?)?;
+        let text = format!("{} needs {}", pair.first()?, pair.get(1)?);
+        Some(Related { place, text })
+    });
+    let related: Vec<Related> = related.collect();
+    let origin = places.first().copied().flatten().unwrap_or_default();
+    let message = format!("cannot order the modules, they need each other: {}", names.join(" → "));
+    let mut problem = at.texts.problem(origin, message);
+    problem.related = related;
+    let hint = "leave one of these edges out; `wants` does not break a cycle";
+    at.problems.push(|| problem.hint(hint));
+}
+
+/// Where the edge from one module to another stands.
+fn place(table: &Table, from: &str, to: &str) -> Option<Origin> {
+    let module = &table.get("module")?.node.as_table()?.get(from)?.node;
+    ["requires", "wants"].iter().find_map(|key| {
+        let Tree::List(list) = &module.at(&[key])?.value else {
+            return None;
+        };
+        let named = list.iter().find(|each| match &each.value {
+            Tree::Text(text) => text == to,
+            Tree::Table(_) => {
+                let module = each.at(&["module"]).map(|module| &module.value);
+                matches!(module, Some(Tree::Text(text)) if text == to)
+            }
+            _ => false,
+        });
+        named.map(|each| each.origin)
+    })
+}

@@ -1,0 +1,96 @@
+//! Paths: made plain, and found by patterns with `*`.
+//! Owns how a pattern matches folders.
+//! Never follows more than the pattern says: there is no `**`.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+/// Most folders one pattern may mean.
+const MAX_FOLDERS: usize = 100_000;
+
+/// An absolute path without `.` and `..`; nothing is looked up on disk.
+pub(crate) fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    plain
+}
+
+/// All folders that `pattern` means, seen from `beside`, in order.
+pub(crate) fn matching(beside: &Path, pattern: &str) -> Vec<PathBuf> {
+    let whole = plain(&beside.join(pattern));
+    let mut found = vec![PathBuf::new()];
+    for part in whole.components() {
+        let text = part.as_os_str().to_string_lossy();
+        if !text.contains('*') {
+            for path in &mut found {
+                path.push(part);
+            }
+            continue;
+        }
+        found = found.iter().flat_map(|path| inside(path, &text)).take(MAX_FOLDERS).collect();
+    }
+    found.retain(|path| path.is_dir());
+    found
+}
+
+fn inside(folder: &Path, pattern: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with('.') == pattern.starts_with('.'))
+        .filter(|name| fits(pattern, name))
+        .collect();
+    names.sort();
+    names.iter().map(|name| folder.join(name)).collect()
+}
+
+/// Whether `name` is `pattern` with something, or nothing, for each `*`.
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = rest.get(at + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_part_of_one_name() {
+        for (pattern, name) in [("*", "a"), ("a*", "a"), ("*a", "ba"), ("a*c*e", "abcde")] {
+            assert!(fits(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("a", "ab"), ("a*", "b"), ("a*a", "a"), ("a*c*e", "abde")] {
+            assert!(!fits(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_plain_path_goes_nowhere_and_back() {
+        assert_eq!(plain(Path::new("/a/./b/../c")), Path::new("/a/c"));
+        assert_eq!(plain(Path::new("/../a")), Path::new("/a"));
+    }
+}

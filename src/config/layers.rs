@@ -1,0 +1,285 @@
+//! All layers, read and merged: mainstay.toml, module.toml files, conf.d, environment, --set.
+//! Owns the order of layers and every problem of reading a file.
+//! Never judges keys or values: that is the pass along the schema.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use super::folders::{matching, plain};
+use super::origin::{Origin, Text, Texts};
+use super::overrides;
+use super::problem::{Place, PlaceKind, Problem, Problems};
+use super::sources::{FILE, Sources};
+use super::tree::{self, Entry, Node, Table, Tree};
+
+/// Largest file that is read.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// The file that registers a module.
+const MODULE_FILE: &str = "module.toml";
+
+/// Every layer in one tree, not checked yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Merged {
+    pub(crate) texts: Texts,
+    pub(crate) tree: Node,
+    /// Absolute.
+    pub(crate) config_dir: PathBuf,
+    /// Absolute.
+    pub(crate) project: PathBuf,
+    /// The folders of the modules that have a `module.toml`.
+    pub(crate) module_dirs: BTreeMap<String, PathBuf>,
+    /// Every file that was read, in order.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// Reads on and keeps what was wrong.
+struct Gathering<'s> {
+    sources: &'s Sources,
+    merged: Merged,
+    problems: Problems,
+}
+
+/// Reads all layers. With problems the tree lacks what could not be read.
+pub(crate) fn gather(sources: &Sources) -> (Merged, Problems) {
+    let config_dir = plain(&sources.folder);
+    let project = config_dir.parent().unwrap_or(&config_dir).to_owned();
+    let mut all = Gathering {
+        sources,
+        merged: Merged {
+            texts: Texts::new(),
+            tree: Node::table(),
+            config_dir,
+            project,
+            module_dirs: BTreeMap::new(),
+            files: Vec::new(),
+        },
+        problems: Problems::default(),
+    };
+    all.read_layers();
+    (all.merged, all.problems)
+}
+
+impl Gathering<'_> {
+    fn read_layers(&mut self) {
+        let folder = self.merged.config_dir.clone();
+        if let Some(table) = self.read(&folder.join(FILE)) {
+            self.merged.tree.value = Tree::Table(table);
+        }
+        let parts = self.conf_d(&folder.join("conf.d"));
+        let parts: Vec<Table> = parts.iter().filter_map(|path| self.read(path)).collect();
+        let changes = overrides::read(self.sources, &mut self.merged.texts, &mut self.problems);
+        let path = ["mainstay", "modules"];
+        let own = overrides::find(&changes, &path).cloned();
+        let own = own.or_else(|| {
+            let part = |part: &Table| table_at(part, &path).cloned();
+            parts.iter().rev().find_map(part)
+        });
+        if let Some(patterns) = own.or_else(|| self.merged.tree.at(&path).cloned()) {
+            self.read_modules(&patterns);
+        }
+        for part in parts {
+            let origin = Origin::default();
+            let value = Tree::Table(part);
+            self.merged.tree.merge(Node { value, origin });
+        }
+        overrides::apply(changes, &mut self.merged, &mut self.problems);
+    }
+
+    fn conf_d(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                self.unreadable(folder, &error);
+                return Vec::new();
+            }
+        };
+        let mut paths: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.ends_with(".toml") && !name.starts_with('.')
+            })
+            .collect();
+        paths.sort();
+        paths
+    }
+
+    /// Registers the modules of all folders that the patterns mean.
+    fn read_modules(&mut self, patterns: &Node) {
+        let Tree::List(list) = &patterns.value else {
+            return; // The pass along the schema says so.
+        };
+        for each in list {
+            let Tree::Text(pattern) = &each.value else {
+                continue;
+            };
+            let beside = self.merged.texts.get(each.origin).and_then(|text| text.folder.clone());
+            let beside = beside.unwrap_or_else(|| self.merged.config_dir.clone());
+            let project = self.merged.project.to_string_lossy().into_owned();
+            let filled = pattern.replace("${project}", &project);
+            let found = matching(&beside, &filled);
+            let folders: Vec<PathBuf> =
+                found.into_iter().filter(|path| path.join(MODULE_FILE).exists()).collect();
+            if folders.is_empty() {
+                let looked = plain(&beside.join(&filled));
+                let looked = self.shown(&looked);
+                let message = format!("cannot find a module: nothing matches {pattern:?}");
+                let problem = self.merged.texts.problem(each.origin, message);
+                let hint = format!("looked for {looked}/{MODULE_FILE}");
+                self.problems.push(|| problem.hint(hint));
+            }
+            for folder in folders {
+                self.read_module(&folder, each.origin);
+            }
+        }
+    }
+
+    fn read_module(&mut self, folder: &Path, pattern: Origin) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match self.merged.module_dirs.get(&name) {
+            // Two patterns may mean the same folder.
+            Some(other) if other == folder => return,
+            Some(other) => {
+                let (first, second) = (self.shown(other), self.shown(folder));
+                let message = format!("cannot register module {name} twice");
+                let problem = self.merged.texts.problem(pattern, message);
+                let hint = format!("it is in {first} and in {second}: rename one of the folders");
+                return self.problems.push(|| problem.hint(hint));
+            }
+            None => {}
+        }
+        let path = folder.join(MODULE_FILE);
+        self.merged.module_dirs.insert(name.clone(), folder.to_owned());
+        let Some(mut table) = self.read(&path) else {
+            return;
+        };
+        let text = u32::try_from(self.merged.texts.all().len() - 1).unwrap_or(u32::MAX);
+        if let Some(entry) = table.remove("module") {
+            let message = "cannot use [module.…] in a module.toml".to_owned();
+            let problem = self.merged.texts.problem(entry.key, message);
+            let hint = "its keys stand without that prefix; the folder's name is the module's name";
+            self.problems.push(|| problem.hint(hint));
+        }
+        let origin = Origin { text, start: 0, end: 0 };
+        let value = Tree::Table(table);
+        let later = nested(&["module", &name], Node { value, origin }, origin);
+        self.merged.tree.merge(later);
+    }
+
+    /// Reads and parses one file.
+    fn read(&mut self, path: &Path) -> Option<Table> {
+        let content = self.content(path)?;
+        self.merged.files.push(path.to_owned());
+        let number = u32::try_from(self.merged.texts.all().len()).unwrap_or(u32::MAX);
+        let (parsed, errors) = DeTable::parse_recoverable(&content);
+        let table = errors.is_empty().then(|| tree::from_table(parsed.into_inner(), number));
+        let name = self.shown(path);
+        let mut text = Text::new(PlaceKind::File, name, Some(content));
+        text.folder = path.parent().map(Path::to_owned);
+        self.merged.texts.add(text);
+        for error in errors {
+            let span = error.span().unwrap_or(0..0);
+            let origin = tree::origin_of(number, &span);
+            let message = format!("cannot read this line: {}", error.message());
+            let problem = self.merged.texts.problem(origin, message);
+            self.problems.push(|| match error.message() {
+                "duplicate key" => problem.hint("this key stands in the file twice"),
+                _ => problem,
+            });
+        }
+        table
+    }
+
+    fn content(&mut self, path: &Path) -> Option<String> {
+        match read_limited(path) {
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(content) => Some(content),
+                Err(error) => {
+                    let (good, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
+                    let before = bytes.get(..good).unwrap_or_default();
+                    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+                    let mut place = Place::file(self.shown(path));
+                    place.line = u32::try_from(line).ok();
+                    let message = format!("cannot read this file: byte {good} is not UTF-8");
+                    self.problems.push(|| {
+                        Problem::new(message).at(place).hint("save it with the encoding UTF-8")
+                    });
+                    None
+                }
+            },
+            Err(error) => {
+                self.unreadable(path, &error);
+                None
+            }
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
+        let place = Place::file(self.shown(path));
+        let hint = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => "whoever runs mainstay must be able to read it",
+            std::io::ErrorKind::NotFound => "`mainstay init` writes one to begin with",
+            std::io::ErrorKind::FileTooLarge => "put modules into folders of their own",
+            _ => "it must be a plain file",
+        };
+        let message = format!("cannot read this file: {error}");
+        self.problems.push(|| Problem::new(message).at(place).hint(hint));
+    }
+
+    fn shown(&self, path: &Path) -> String {
+        self.sources.shown(path)
+    }
+}
+
+fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
+    let about = fs::metadata(path)?;
+    if about.is_dir() {
+        return Err(std::io::Error::new(std::io::ErrorKind::IsADirectory, "it is a directory"));
+    }
+    if !about.is_file() {
+        return Err(std::io::Error::other("it is no plain file"));
+    }
+    let too_large = || {
+        let message = format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20);
+        std::io::Error::new(std::io::ErrorKind::FileTooLarge, message)
+    };
+    if about.len() > MAX_FILE_BYTES {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0) + 1);
+    // It may have grown since.
+    fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(too_large());
+    }
+    Ok(bytes)
+}
+
+/// Reads a file of a configuration as text, with the same limits.
+pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
+    let bytes = read_limited(path)?;
+    String::from_utf8(bytes)
+        .map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+fn table_at<'t>(table: &'t Table, path: &[&str]) -> Option<&'t Node> {
+    let (first, rest) = path.split_first()?;
+    table.get(*first)?.node.at(rest)
+}
+
+/// A node inside of tables, one a key.
+pub(crate) fn nested(path: &[&str], node: Node, origin: Origin) -> Node {
+    path.iter().rev().fold(node, |node, key| {
+        let entry = Entry { key: origin, node };
+        let value = Tree::Table(Table::from([((*key).to_owned(), entry)]));
+        // The table itself belongs to whoever opened it first.
+        let origin = Origin::default();
+        Node { value, origin }
+    })
+}

@@ -1,0 +1,363 @@
+//! From the merged tree to what runs: one pass along the schema, then the words of policy.
+//! Owns which sections there are and what holds between them.
+//! Never reads a layer: `layers` did.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mainstay_policy::spec::{ModuleSpec, SystemSpec};
+use sha2::{Digest, Sha256};
+
+use super::across;
+use super::effective::Effective;
+use super::env_file::EnvFiles;
+use super::folders::plain;
+use super::launch::{Ipc, Launch, Logs, System};
+use super::layers::{Merged, gather};
+use super::lower_module::{lower_module, lower_recovery};
+use super::order;
+use super::places;
+use super::problem::{Place, Problem, Problems};
+use super::reading::Reading;
+use super::schema::module::Module;
+use super::schema::values::{Filled, is_name};
+use super::schema::{Form, Value, root, system};
+use super::sources::Sources;
+use super::tree::{Entry, Node, Table, Tree};
+
+/// The builtin that every system has.
+pub const EVENT_BUS: &str = "event-bus";
+
+/// A configuration that can run.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    /// What holds for the system, beside policy.
+    pub system: System,
+    /// What holds for the system, for policy.
+    pub system_spec: SystemSpec,
+    /// The modules by name, the builtin among them; the index is the `ModuleId`.
+    pub modules: Vec<(ModuleSpec, Launch)>,
+    /// SHA-256 over everything that was said, comments and order of keys not counted.
+    pub fingerprint: String,
+    /// Every file that was read; a change of one of them may change the configuration.
+    pub files: Vec<PathBuf>,
+    /// What it was made of.
+    pub(crate) merged: Merged,
+    pub(crate) env_files: EnvFiles,
+}
+
+impl Configuration {
+    /// Modules that could start at the same time, in the order of their starts.
+    #[must_use]
+    pub fn waves(&self) -> Vec<Vec<&str>> {
+        let needs: Vec<Vec<usize>> = self.modules.iter().map(|(spec, _)| needs(spec)).collect();
+        let builtin = |(spec, _): &(ModuleSpec, Launch)| {
+            spec.kind == mainstay_policy::spec::Kind::Builtin
+        };
+        let first: Vec<bool> = self.modules.iter().map(builtin).collect();
+        let mut waves: Vec<Vec<&str>> = Vec::new();
+        for (index, wave) in order::waves(&needs, &first).into_iter().enumerate() {
+            if waves.len() <= wave {
+                waves.resize(wave + 1, Vec::new());
+            }
+            waves[wave].push(&self.modules[index].0.name);
+        }
+        waves
+    }
+
+    /// Where the value at `path` was said; None: nowhere, its default holds.
+    #[must_use]
+    pub fn place(&self, path: &[&str]) -> Option<Place> {
+        let node = self.merged.tree.at(path)?;
+        self.merged.texts.place(node.origin)
+    }
+
+    /// The value at `path` as it was said, as JSON; None: nobody said it.
+    #[must_use]
+    pub fn said(&self, path: &[&str]) -> Option<serde_json::Value> {
+        self.merged.tree.at(path).map(super::effective::to_json)
+    }
+
+    /// What can be kept and become the same configuration again.
+    #[must_use]
+    pub fn effective(&self) -> Effective {
+        Effective::of(self)
+    }
+}
+
+pub(crate) fn needs(spec: &ModuleSpec) -> Vec<usize> {
+    spec.edges.iter().map(|edge| edge.to.index()).collect()
+}
+
+/// Reads a configuration.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(sources: &Sources) -> Result<Configuration, Problems> {
+    let (merged, problems) = gather(sources);
+    lower(merged, problems, EnvFiles::default(), None)
+}
+
+/// The folders that an earlier process chose.
+pub(crate) struct Chosen {
+    pub(crate) state_dir: PathBuf,
+    pub(crate) runtime_dir: PathBuf,
+}
+
+/// The sections of the system.
+#[derive(Default)]
+struct Sections {
+    mainstay: system::Mainstay,
+    health: system::Health,
+    recovery: system::SystemRecovery,
+    resources: system::Resources,
+    ipc: system::Ipc,
+    logs: system::Logs,
+}
+
+/// A module as it was read.
+pub(crate) struct Read<'a> {
+    pub(crate) name: &'a str,
+    /// Where its name stands; None: it is ours.
+    pub(crate) entry: Option<&'a Entry>,
+    pub(crate) module: Module,
+}
+
+pub(crate) fn lower(
+    merged: Merged,
+    problems: Problems,
+    mut env_files: EnvFiles,
+    chosen: Option<Chosen>,
+) -> Result<Configuration, Problems> {
+    let damaged = !problems.is_empty();
+    let mut at = Reading::new(&merged.texts, problems);
+    at.variables.project = text_of(&merged.project);
+    let empty = Table::new();
+    let table = merged.tree.as_table().unwrap_or(&empty);
+    let mut sections = read_sections(table, &mut at);
+    let (state_dir, runtime_dir) = folders(&sections.mainstay, &merged.project, chosen, &mut at);
+    at.variables.state_dir = text_of(&state_dir);
+    at.variables.runtime_dir = text_of(&runtime_dir);
+    if let Some(entry) = table.get("logs") {
+        at.enter("logs");
+        sections.logs.update(&entry.node, &mut at);
+        at.leave();
+    }
+    let system = lower_system(&sections, &merged, state_dir, runtime_dir);
+    let read = read_modules(table, &sections, &merged.module_dirs, &mut at);
+    let ids: BTreeMap<&str, usize> =
+        read.iter().enumerate().map(|(index, read)| (read.name, index)).collect();
+    // A layer that could not be read leaves gaps that are no problems of their own.
+    if !damaged {
+        across::check(&read, &ids, &mut at);
+    }
+    let mut modules = Vec::with_capacity(read.len());
+    for each in read {
+        let module_dir = merged.module_dirs.get(each.name);
+        modules.push(lower_module(each, &ids, &system, module_dir, &mut env_files, &mut at));
+    }
+    if at.problems.is_empty() && !damaged {
+        across::check_cycle(&modules, table, &mut at);
+    }
+    let mut problems = at.problems;
+    if !problems.is_empty() {
+        sort(&mut problems);
+        return Err(problems);
+    }
+    let mut files = merged.files.clone();
+    files.extend(env_files.all().map(|(path, _)| PathBuf::from(path)));
+    Ok(Configuration {
+        system_spec: system_spec(&sections),
+        fingerprint: fingerprint(&merged.tree, &system, &env_files),
+        system,
+        modules,
+        files,
+        merged,
+        env_files,
+    })
+}
+
+fn text_of(path: &Path) -> Option<String> {
+    Some(path.to_string_lossy().into_owned())
+}
+
+/// Reads what other sections need first; the sections whose values use the folders come later.
+fn read_sections<'a>(table: &'a Table, at: &mut Reading<'a>) -> Sections {
+    let mut sections = Sections::default();
+    for (name, entry) in table {
+        at.enter(name);
+        let node = &entry.node;
+        match name.as_str() {
+            "mainstay" => sections.mainstay.update(node, at),
+            "health" => sections.health.update(node, at),
+            "recovery" => sections.recovery.update(node, at),
+            "resources" => sections.resources.update(node, at),
+            "ipc" => sections.ipc.update(node, at),
+            "logs" | "module" => {}
+            _ => at.unknown(name, entry, root()),
+        }
+        at.leave();
+    }
+    if let Some(entry) = table.get("recovery") {
+        at.enter("recovery");
+        lower_recovery(&sections.recovery.each, Some(&entry.node), at);
+        at.leave();
+    }
+    sections
+}
+
+/// The state folder and the runtime folder.
+fn folders(
+    mainstay: &system::Mainstay,
+    project: &Path,
+    chosen: Option<Chosen>,
+    at: &mut Reading<'_>,
+) -> (PathBuf, PathBuf) {
+    if let Some(chosen) = chosen {
+        return (chosen.state_dir, chosen.runtime_dir);
+    }
+    let mut known = |said: &Option<Filled>, other: fn(&str) -> Result<PathBuf, Problem>| {
+        if let Some(path) = said {
+            return plain(&project.join(&path.0));
+        }
+        other(&mainstay.name.text).unwrap_or_else(|problem| {
+            at.problems.push(|| problem);
+            PathBuf::new()
+        })
+    };
+    let state_dir = known(&mainstay.state_dir, places::state_dir);
+    (state_dir, known(&mainstay.runtime_dir, places::runtime_dir))
+}
+
+fn lower_system(
+    sections: &Sections,
+    merged: &Merged,
+    state_dir: PathBuf,
+    runtime_dir: PathBuf,
+) -> System {
+    let (ipc, logs) = (&sections.ipc, &sections.logs);
+    System {
+        name: sections.mainstay.name.text.clone(),
+        config_dir: merged.config_dir.clone(),
+        project: merged.project.clone(),
+        logs: Logs {
+            directory: plain(&state_dir.join(&logs.directory.0)),
+            max_bytes: logs.max_bytes.0,
+            keep: logs.keep.small(),
+            format: logs.format,
+        },
+        state_dir,
+        runtime_dir,
+        ipc: Ipc {
+            observers: ipc.observers.clone(),
+            operators: ipc.operators.clone(),
+            admins: ipc.admins.clone(),
+            requests_per_second: ipc.requests_per_second.small(),
+        },
+        check_interval: sections.resources.check_interval.0,
+    }
+}
+
+fn system_spec(sections: &Sections) -> SystemSpec {
+    let mainstay = &sections.mainstay;
+    SystemSpec {
+        parallel_startup: mainstay.parallel_startup,
+        module_start_delay: mainstay.module_start_delay.0,
+        startup_timeout: mainstay.startup_timeout.0,
+        shutdown_timeout: mainstay.shutdown_timeout.0,
+        concurrent_restarts: sections.recovery.concurrent_restarts.small(),
+    }
+}
+
+/// All modules by name, the builtin among them.
+fn read_modules<'a>(
+    table: &'a Table,
+    sections: &Sections,
+    module_dirs: &BTreeMap<String, PathBuf>,
+    at: &mut Reading<'a>,
+) -> Vec<Read<'a>> {
+    at.enter("module");
+    let mut read: Vec<Read<'a>> = Vec::new();
+    let modules = table.get("module").and_then(|entry| at.table(&entry.node, Form::Any));
+    let modules = modules.into_iter().flatten();
+    for (name, entry) in modules {
+        at.enter(name);
+        if !is_name(name) {
+            let message = format!("cannot name a module {name:?}");
+            at.problem::<()>(entry.key, message, &Form::Name.expected());
+        }
+        let mut module = Module::default();
+        module.health.rates = sections.health.clone();
+        module.recovery.each = sections.recovery.each.clone();
+        at.variables.module_dir = module_dirs.get(name).and_then(|path| text_of(path));
+        module.update(&entry.node, at);
+        let entry = Some(entry);
+        read.push(Read { name, entry, module });
+        at.leave();
+    }
+    at.variables.module_dir = None;
+    at.leave();
+    let place = read.binary_search_by(|each| each.name.cmp(EVENT_BUS));
+    if let Err(place) = place {
+        let module = Module {
+            description: "Carries messages between modules".to_owned(),
+            kind: mainstay_policy::spec::Kind::Builtin,
+            ..Module::default()
+        };
+        read.insert(place, Read { name: EVENT_BUS, entry: None, module });
+    }
+    read
+}
+
+/// By file and line; what stands nowhere comes first.
+fn sort(problems: &mut Problems) {
+    let key = |problem: &Problem| {
+        let place = problem.place.as_ref();
+        place.map(|place| (place.name.clone(), place.line, place.column))
+    };
+    problems.problems.sort_by_cached_key(key);
+}
+
+fn fingerprint(tree: &Node, system: &System, env_files: &EnvFiles) -> String {
+    let mut hash = Sha256::new();
+    for path in [&system.project, &system.config_dir, &system.state_dir, &system.runtime_dir] {
+        feed(&mut hash, b'p', path.as_os_str().as_encoded_bytes());
+    }
+    for (path, lines) in env_files.all() {
+        feed(&mut hash, b'e', path.as_bytes());
+        for (name, value) in lines {
+            feed(&mut hash, b'n', name.as_bytes());
+            feed(&mut hash, b'v', value.as_bytes());
+        }
+    }
+    feed_tree(&mut hash, &tree.value);
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A kind, a length, the bytes: no two trees feed the same.
+fn feed(hash: &mut Sha256, kind: u8, bytes: &[u8]) {
+    let mut head = [kind; 9];
+    head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+    hash.update(head);
+    hash.update(bytes);
+}
+
+fn feed_tree(hash: &mut Sha256, tree: &Tree) {
+    match tree {
+        Tree::Text(text) | Tree::Other(text) => feed(hash, b's', text.as_bytes()),
+        Tree::Whole(value) => feed(hash, b'i', &value.to_le_bytes()),
+        Tree::Number(value) => feed(hash, b'f', &value.to_bits().to_le_bytes()),
+        Tree::Flag(value) => feed(hash, b'b', &[u8::from(*value)]),
+        Tree::List(list) => {
+            feed(hash, b'l', &(list.len() as u64).to_le_bytes());
+            list.iter().for_each(|node| feed_tree(hash, &node.value));
+        }
+        Tree::Table(table) => {
+            feed(hash, b't', &(table.len() as u64).to_le_bytes());
+            for (key, entry) in table {
+                feed(hash, b'k', key.as_bytes());
+                feed_tree(hash, &entry.node.value);
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! One module: from its section to the words of policy and to what a start needs.
+//! Owns what relative paths are relative to and what its defaults depend on.
+//! Never looks at other modules but for their place in the plan.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mainstay_policy::spec::{self, Edge, Kind, ModuleId, ModuleSpec, Readiness, RestartPolicy};
+
+use super::env_file::{EnvFiles, is_variable};
+use super::folders::plain;
+use super::launch::{Check, Launch, Needs, ProbeSpec, System};
+use super::lower::Read;
+use super::reading::Reading;
+use super::schema::module::Module;
+use super::schema::shapes::{Look, Needed, Probation, Ready};
+use super::schema::system::Recovery;
+use super::schema::values::Command;
+use super::tree::Node;
+
+const MIB: u64 = 1 << 20;
+
+pub(crate) fn lower_module<'a>(
+    read: Read<'a>,
+    ids: &BTreeMap<&str, usize>,
+    system: &System,
+    module_dir: Option<&PathBuf>,
+    env_files: &mut EnvFiles,
+    at: &mut Reading<'a>,
+) -> (ModuleSpec, Launch) {
+    let Read { name, entry, module } = read;
+    at.enter("module");
+    at.enter(name);
+    let node = entry.map(|entry| &entry.node);
+    let recovery_node = node.and_then(|node| node.at(&["recovery"]));
+    let recovery = match recovery_node {
+        Some(_) => {
+            at.enter("recovery");
+            let recovery = lower_recovery(&module.recovery.each, recovery_node, at);
+            at.leave();
+            recovery
+        }
+        None => lower_recovery(&module.recovery.each, None, at),
+    };
+    let directory = match module.directory.0.as_str() {
+        "${project}" => system.project.clone(),
+        said => plain(&system.project.join(said)),
+    };
+    let env = environment(&module, node, &directory, env_files, at);
+    at.leave();
+    at.leave();
+    let probes = probes(&module, &directory);
+    let spec = ModuleSpec {
+        name: name.to_owned(),
+        kind: module.kind,
+        required: module.required,
+        start: module.start,
+        importance: module.importance,
+        edges: edges(&module, ids),
+        readiness: readiness(&module.ready, &directory),
+        has_before_start: !module.before_start.is_empty(),
+        has_after_stop: !module.after_stop.is_empty(),
+        startup_timeout: module.startup_timeout.0,
+        shutdown_timeout: module.shutdown_timeout.0,
+        watchdog: probes.iter().find_map(|probe| match probe.check {
+            Check::Watchdog(span) => Some(span),
+            _ => None,
+        }),
+        has_probes: !probes.is_empty(),
+        recovery: spec::Recovery {
+            restart: module.recovery.restart.unwrap_or(match module.kind {
+                Kind::Service | Kind::Builtin => RestartPolicy::Always,
+                Kind::Task => RestartPolicy::Never,
+            }),
+            clean_exit_codes: module
+                .recovery
+                .clean_exit_codes
+                .iter()
+                .filter_map(|code| i32::try_from(code.0).ok())
+                .collect(),
+            ..recovery
+        },
+        on_dependency_restart: module.recovery.on_dependency_restart,
+    };
+    (spec, launch(module, directory, module_dir, env, probes))
+}
+
+fn launch(
+    module: Module,
+    directory: PathBuf,
+    module_dir: Option<&PathBuf>,
+    env: Vec<(String, String)>,
+    probes: Vec<ProbeSpec>,
+) -> Launch {
+    let all = |commands: &[Command]| -> Vec<Vec<String>> {
+        commands.iter().map(|command| argv(command, &directory)).collect()
+    };
+    let may_call = match &module.may_call {
+        Some(said) => said.iter().map(|name| name.text.clone()).collect(),
+        None => {
+            let needed = module.requires.iter().chain(&module.wants);
+            needed.map(|needed| needed.module.text.clone()).collect()
+        }
+    };
+    Launch {
+        argv: module.command.as_ref().map(|command| argv(command, &directory)).unwrap_or_default(),
+        before_start: all(&module.before_start),
+        after_stop: all(&module.after_stop),
+        prewarm: all(&module.prewarm),
+        may_call,
+        directory,
+        description: module.description,
+        version: module.version,
+        module_dir: module_dir.cloned(),
+        env,
+        clear_env: module.clear_env,
+        user: module.user,
+        group: module.group,
+        stop_signal: module.stop_signal.number,
+        settings: module.settings.0,
+        file_handles: module.limits.file_handles.map(|handles| handles.0),
+        no_new_privileges: module.isolation.no_new_privileges,
+        probes,
+        needs: Needs {
+            memory_bytes: module.needs.memory_mb.map(|mb| mb.0.saturating_mul(MIB)),
+            disk_bytes: module.needs.disk_mb.map(|mb| mb.0.saturating_mul(MIB)),
+        },
+    }
+}
+
+/// A program with a slash is relative to the directory, one without is looked up in PATH.
+fn argv(command: &Command, directory: &Path) -> Vec<String> {
+    let mut words = command.words.clone();
+    if let Some(program) = words.first_mut()
+        && program.contains('/')
+        && !Path::new(program).is_absolute()
+    {
+        *program = text(&plain(&directory.join(&*program)));
+    }
+    words
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// An abstract socket ("@name") has no place in the file system.
+fn socket(path: &str, directory: &Path) -> String {
+    if path.starts_with('@') { path.to_owned() } else { text(&plain(&directory.join(path))) }
+}
+
+fn edges(module: &Module, ids: &BTreeMap<&str, usize>) -> Vec<Edge> {
+    let edge = |needed: &Needed, hard: bool| {
+        let to = ids.get(needed.module.text.as_str())?;
+        let to = ModuleId(u32::try_from(*to).ok()?);
+        let until = needed.until;
+        Some(Edge { to, hard, until })
+    };
+    let hard = module.requires.iter().filter_map(|needed| edge(needed, true));
+    hard.chain(module.wants.iter().filter_map(|needed| edge(needed, false))).collect()
+}
+
+fn readiness(ready: &Ready, directory: &Path) -> Readiness {
+    match ready {
+        Ready::Started => Readiness::Started,
+        Ready::Settle(span) => Readiness::Settle(*span),
+        Ready::Notify => Readiness::Notify,
+        Ready::Log(pattern) => Readiness::Log(pattern.clone()),
+        Ready::Fd(fd) => Readiness::Fd(*fd),
+        Ready::Tcp(address) => Readiness::Tcp(address.clone()),
+        Ready::Unix(path) => Readiness::Unix(socket(path, directory)),
+        Ready::Http { url, status } => Readiness::Http {
+            url: url.clone(),
+            status: *status,
+        },
+        Ready::Exec(command) => Readiness::Exec(argv(command, directory)),
+        Ready::File(path) => Readiness::File(text(&plain(&directory.join(path)))),
+    }
+}
+
+fn probes(module: &Module, directory: &Path) -> Vec<ProbeSpec> {
+    let lower = |probe: &super::schema::shapes::Probe| {
+        let rates = probe.rates(&module.health.rates);
+        ProbeSpec {
+            check: match &probe.look {
+                Look::Sdk => Check::Sdk,
+                Look::Watchdog(span) => Check::Watchdog(*span),
+                Look::Exec(command) => Check::Exec(argv(command, directory)),
+                Look::Http { url, status } => Check::Http {
+                    url: url.clone(),
+                    status: *status,
+                },
+                Look::Tcp(address) => Check::Tcp(address.clone()),
+                Look::Unix(path) => Check::Unix(socket(path, directory)),
+            },
+            role: probe.table.role,
+            interval: rates.interval.0,
+            timeout: rates.timeout.0,
+            unhealthy_threshold: rates.unhealthy_threshold.small(),
+            healthy_threshold: rates.healthy_threshold.small(),
+            initial_delay: rates.initial_delay.0,
+        }
+    };
+    module.health.probes.iter().map(lower).collect()
+}
+
+/// The variables of `env_file`, then those of `env`; each name once.
+fn environment(
+    module: &Module,
+    node: Option<&Node>,
+    directory: &Path,
+    env_files: &mut EnvFiles,
+    at: &mut Reading<'_>,
+) -> Vec<(String, String)> {
+    let origin = |key: &str| {
+        let found = node.and_then(|node| node.at(&[key]));
+        found.map(|node| node.origin).unwrap_or_default()
+    };
+    let mut env: Vec<(String, String)> = Vec::with_capacity(module.env.len());
+    if let Some(file) = &module.env_file {
+        let path = plain(&directory.join(&file.0));
+        match env_files.lines(&path) {
+            Ok(lines) => {
+                let last: BTreeMap<&String, &String> =
+                    lines.iter().map(|(name, value)| (name, value)).collect();
+                let own = last.into_iter().filter(|(name, _)| !module.env.contains_key(*name));
+                env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
+            }
+            Err(reason) => {
+                let message = format!("cannot read {}: {reason}", path.display());
+                let hint = format!("env_file is relative to {}", directory.display());
+                at.problem::<()>(origin("env_file"), message, &hint);
+            }
+        }
+    }
+    for (name, value) in &module.env {
+        if !is_variable(name) {
+            let message = format!("cannot name a variable {name:?}");
+            at.problem::<()>(origin("env"), message, "no spaces, no `=`, not empty");
+        }
+        env.push((name.clone(), value.0.clone()));
+    }
+    env
+}
+
+/// Recovery as policy knows it; `node` is where it was said, to judge it there.
+pub(crate) fn lower_recovery(
+    recovery: &Recovery,
+    node: Option<&Node>,
+    at: &mut Reading<'_>,
+) -> spec::Recovery {
+    let backoff = &recovery.backoff;
+    let mut ordered = |key: &str, least: (&str, std::time::Duration), max: std::time::Duration| {
+        if let Some(node) = node.and_then(|node| node.at(&[key]))
+            && least.1 > max
+        {
+            let message = format!("cannot use {}.{key}: `{}` is more than `max`", at.path(), least.0);
+            at.problem::<()>(node.origin, message, "make `max` the larger one");
+        }
+    };
+    ordered("backoff", ("initial", backoff.initial.0), backoff.max.0);
+    ordered("backoff", ("floor", backoff.floor.0), backoff.max.0);
+    let probation = match &recovery.probation {
+        Probation::Off => None,
+        Probation::On(times) => {
+            ordered("probation", ("initial", times.initial.0), times.max.0);
+            Some(spec::Probation {
+                initial: times.initial.0,
+                factor: times.factor.0,
+                max: times.max.0,
+            })
+        }
+    };
+    spec::Recovery {
+        auto: recovery.auto,
+        restart: RestartPolicy::Always,
+        clean_exit_codes: Vec::new(),
+        max_attempts: recovery.max_attempts.small(),
+        window: recovery.window.0,
+        backoff: spec::Backoff {
+            initial: backoff.initial.0,
+            factor: backoff.factor.0,
+            max: backoff.max.0,
+            jitter: backoff.jitter.0,
+            floor: backoff.floor.0,
+        },
+        stable_after: recovery.stable_after.0,
+        probation,
+        on_failure: recovery.on_failure.0.clone(),
+    }
+}

@@ -1,0 +1,235 @@
+//! The layers above files: variables of the environment and --set.
+//! Owns how a variable's name is matched to a key.
+//! Never makes a module: what it names must be there already.
+
+use toml::de::DeValue;
+
+use super::layers::{Merged, nested};
+use super::origin::{Origin, Text, Texts};
+use super::problem::{PlaceKind, Problem, Problems};
+use super::reading::near;
+use super::schema::{Form, root};
+use super::sources::Sources;
+use super::tree::{self, Node, Table, Tree};
+
+/// What the names of variables start with.
+pub(crate) const PREFIX: &str = "MAINSTAY__";
+
+/// One value of such a layer.
+pub(crate) struct Change {
+    /// As written; the names of variables keep their case here.
+    path: Vec<String>,
+    /// Names are matched without case, `_` for `-`.
+    loose: bool,
+    node: Node,
+}
+
+/// Reads both layers, in the order in which they are put over each other.
+pub(crate) fn read(
+    sources: &Sources,
+    texts: &mut Texts,
+    problems: &mut Problems,
+) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut variables: Vec<&(String, String)> = sources
+        .environment
+        .iter()
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect();
+    variables.sort();
+    for (name, value) in variables {
+        let path: Vec<String> = name
+            .get(PREFIX.len()..)
+            .unwrap_or_default()
+            .split("__")
+            .map(str::to_owned)
+            .collect();
+        let same = |change: &Change| {
+            let pairs = change.path.iter().zip(&path);
+            change.path.len() == path.len() && pairs.into_iter().all(|(a, b)| same_name(a, b))
+        };
+        let twice = changes.iter().any(same);
+        let text = Text::new(PlaceKind::Variable, name.clone(), Some(value.clone()));
+        let node = parse(value, texts.add(text));
+        let origin = node.origin;
+        if twice || path.iter().any(String::is_empty) {
+            let (message, hint) = if twice {
+                ("cannot use this variable: another one names the same key", "unset one of them")
+            } else {
+                ("cannot use this variable: a part of its name is empty", "MAINSTAY__SECTION__KEY")
+            };
+            let problem = texts.problem(origin, message.to_owned()).hint(hint);
+            problems.push(|| problem);
+            continue;
+        }
+        let loose = true;
+        changes.push(Change { path, loose, node });
+    }
+    for option in &sources.set {
+        match split(option) {
+            Some((path, value)) => {
+                let text = Text::new(PlaceKind::Set, option.clone(), Some(value.to_owned()));
+                let node = parse(value, texts.add(text));
+                let loose = false;
+                changes.push(Change { path, loose, node });
+            }
+            None => problems.push(|| {
+                Problem::new(format!("cannot read --set {option}"))
+                    .hint("--set section.key=value, for instance --set health.interval=10s")
+            }),
+        }
+    }
+    changes
+}
+
+/// The last value for a path of lower-case names without `-`.
+pub(crate) fn find<'c>(changes: &'c [Change], path: &[&str]) -> Option<&'c Node> {
+    let same = |change: &&Change| {
+        let pairs = change.path.iter().zip(path);
+        change.path.len() == path.len()
+            && pairs.into_iter().all(|(a, b)| a == b || change.loose && same_name(a, b))
+    };
+    changes.iter().rev().find(same).map(|change| &change.node)
+}
+
+/// Puts them over the tree.
+pub(crate) fn apply(changes: Vec<Change>, merged: &mut Merged, problems: &mut Problems) {
+    for change in changes {
+        let origin = change.node.origin;
+        match resolve(&change, &merged.tree) {
+            Ok(path) => {
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                merged.tree.merge(nested(&path, change.node, origin));
+            }
+            Err((message, hint)) => {
+                let problem = merged.texts.problem(origin, message).hint(hint);
+                problems.push(|| problem);
+            }
+        }
+    }
+}
+
+/// The keys that a change means, or message and hint.
+fn resolve(change: &Change, tree: &Node) -> Result<Vec<String>, (String, String)> {
+    let mut form = Form::Table(root());
+    let mut present = tree.as_table();
+    let mut path: Vec<String> = Vec::with_capacity(change.path.len());
+    for part in &change.path {
+        let found = if change.loose { loosely(part, form, present)? } else { part.clone() };
+        if path.len() == 1 && path.first().is_some_and(|first| first == "module") {
+            known(&found, present)?;
+        }
+        form = below(form, &found);
+        present = present.and_then(|table| table.get(&found)?.node.as_table());
+        path.push(found);
+    }
+    Ok(path)
+}
+
+/// The key that a part of a variable's name means: one of the schema, one that is there already,
+/// else itself (in lower case where keys are a closed set).
+fn loosely(
+    part: &str,
+    form: Form,
+    present: Option<&Table>,
+) -> Result<String, (String, String)> {
+    if let Form::Table(section) = form {
+        let key = section.all().find(|key| same_name(key.name, part));
+        return Ok(key.map_or_else(|| part.to_lowercase(), |key| key.name.to_owned()));
+    }
+    let keys = present.into_iter().flat_map(|table| table.keys());
+    let mut fitting: Vec<&String> = keys.filter(|key| same_name(key, part)).collect();
+    if let Some(exact) = fitting.iter().position(|key| *key == part) {
+        fitting = vec![fitting.swap_remove(exact)];
+    }
+    match fitting.as_slice() {
+        [] => Ok(part.to_owned()),
+        [one] => Ok((*one).clone()),
+        [first, second, ..] => Err((
+            format!("cannot tell which key {part} means: {first} or {second}"),
+            "use --set, where names are written as they are".to_owned(),
+        )),
+    }
+}
+
+fn known(name: &str, modules: Option<&Table>) -> Result<(), (String, String)> {
+    if modules.is_some_and(|modules| modules.contains_key(name)) {
+        return Ok(());
+    }
+    let names = modules.into_iter().flat_map(|modules| modules.keys().map(String::as_str));
+    let hint = match near(name, names) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "a module needs a file that registers it".to_owned(),
+    };
+    Err((format!("cannot change module {name}: there is none of this name"), hint))
+}
+
+/// The form of what stands under a key.
+fn below(form: Form, key: &str) -> Form {
+    match form {
+        Form::Table(section) => section.find(key).map_or(Form::Any, |key| key.form),
+        Form::Map(each) => *each,
+        Form::OneOf(forms) => {
+            let table = forms.iter().find(|form| matches!(form, Form::Table(_)));
+            table.map_or(Form::Any, |form| below(*form, key))
+        }
+        _ => Form::Any,
+    }
+}
+
+/// Whether two names are the same but for case and `-` or `_`.
+fn same_name(one: &str, other: &str) -> bool {
+    let same = |(a, b): (u8, u8)| {
+        let plain = |byte: u8| if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() };
+        plain(a) == plain(b)
+    };
+    one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
+}
+
+/// A value of TOML, or else the text itself.
+fn parse(value: &str, text: u32) -> Node {
+    let whole = tree::origin_of(text, &(0..value.len()));
+    let (parsed, errors) = DeValue::parse_recoverable(value.trim());
+    let mut node = match errors.is_empty() {
+        true => tree::from_value(parsed, text),
+        false => Node {
+            value: Tree::Text(value.to_owned()),
+            origin: whole,
+        },
+    };
+    spread(&mut node, whole);
+    node
+}
+
+/// Everything in such a value stands where the value stands; only the whole of it has a length.
+fn spread(node: &mut Node, origin: Origin) {
+    node.origin = origin;
+    let origin = Origin { end: 0, ..origin };
+    match &mut node.value {
+        Tree::List(list) => list.iter_mut().for_each(|each| spread(each, origin)),
+        Tree::Table(table) => table.values_mut().for_each(|entry| {
+            entry.key = origin;
+            spread(&mut entry.node, origin);
+        }),
+        _ => {}
+    }
+}
+
+/// `a.b."c d"=value` as keys and value.
+fn split(option: &str) -> Option<(Vec<String>, &str)> {
+    let mut path = vec![String::new()];
+    let mut quoted = false;
+    for (at, each) in option.char_indices() {
+        match each {
+            '"' => quoted = !quoted,
+            '=' if !quoted => {
+                let value = option.get(at + 1..)?;
+                let path: Vec<String> = path.iter().map(|key| key.trim().to_owned()).collect();
+                return path.iter().all(|key| !key.is_empty()).then_some((path, value));
+            }
+            '.' if !quoted => path.push(String::new()),
+            _ => path.last_mut()?.push(each),
+        }
+    }
+    None
+}

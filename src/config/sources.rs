@@ -1,0 +1,105 @@
+//! What a configuration is read from: a folder, the environment, the command line.
+//! Owns where the folder is looked for.
+//! Never reads what is in the folder.
+
+use std::path::{Path, PathBuf};
+
+use super::folders::plain;
+use super::problem::{Problem, Problems};
+
+/// The file every configuration has.
+pub(crate) const FILE: &str = "mainstay.toml";
+
+/// What a configuration is read from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The folder with `mainstay.toml`; absolute.
+    pub folder: PathBuf,
+    /// Variables; those that start with `MAINSTAY__` are a layer.
+    pub environment: Vec<(String, String)>,
+    /// `key=value` texts of the command line.
+    pub set: Vec<String>,
+    /// Paths inside of it are shown to people relative to it.
+    pub current: PathBuf,
+}
+
+impl Sources {
+    /// A folder alone, without environment and command line.
+    #[must_use]
+    pub fn folder(folder: &Path) -> Sources {
+        Sources {
+            folder: std::path::absolute(folder).map_or_else(|_| folder.to_owned(), |p| plain(&p)),
+            ..Sources::default()
+        }
+    }
+
+    /// A folder with this process's environment, and `key=value` texts of the command line.
+    #[must_use]
+    pub fn of_process(folder: &Path, set: &[String]) -> Sources {
+        let variables = std::env::vars_os();
+        let variables = variables.filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            name.starts_with(super::overrides::PREFIX)
+                .then(|| (name, value.to_string_lossy().into_owned()))
+        });
+        Sources {
+            environment: variables.collect(),
+            set: set.to_vec(),
+            current: std::env::current_dir().unwrap_or_default(),
+            ..Sources::folder(folder)
+        }
+    }
+
+    /// Looks for the folder: the one that was named, `$MAINSTAY_CONFIG`, `./config`, the user's.
+    ///
+    /// # Errors
+    /// A problem that says where it was looked for and how to get one.
+    pub fn find(named: Option<&Path>, set: &[String]) -> Result<Sources, Problems> {
+        let asked = std::env::var_os("MAINSTAY_CONFIG").filter(|folder| !folder.is_empty());
+        let asked = asked.map(PathBuf::from);
+        if let Some(folder) = named.or(asked.as_deref()) {
+            return match check(folder) {
+                Ok(()) => Ok(Sources::of_process(folder, set)),
+                Err(problem) => Err(problem.into()),
+            };
+        }
+        let user = directories::ProjectDirs::from("", "", "mainstay");
+        let user = user.map(|user| user.config_dir().to_owned());
+        let usual: Vec<PathBuf> = std::iter::once(PathBuf::from("config")).chain(user).collect();
+        match usual.iter().find(|folder| folder.join(FILE).is_file()) {
+            Some(folder) => Ok(Sources::of_process(folder, set)),
+            None => Err(nowhere(&usual).into()),
+        }
+    }
+
+    /// A path as people see it.
+    pub(crate) fn shown(&self, path: &Path) -> String {
+        let inside = path.strip_prefix(&self.current).ok();
+        let inside = inside.filter(|_| !self.current.as_os_str().is_empty());
+        inside.unwrap_or(path).display().to_string()
+    }
+}
+
+fn check(folder: &Path) -> Result<(), Problem> {
+    let shown = folder.display();
+    if folder.is_file() {
+        return Err(Problem::new(format!("cannot use {shown} as the configuration folder"))
+            .hint(format!("it is a file; name the folder that holds {FILE}")));
+    }
+    if !folder.is_dir() {
+        return Err(Problem::new(format!("cannot find the configuration folder {shown}"))
+            .hint("`mainstay init` writes one to begin with"));
+    }
+    if !folder.join(FILE).exists() {
+        return Err(Problem::new(format!("cannot find {FILE} in {shown}"))
+            .hint("`mainstay init` writes one to begin with"));
+    }
+    Ok(())
+}
+
+fn nowhere(looked: &[PathBuf]) -> Problem {
+    let looked: Vec<String> =
+        looked.iter().map(|folder| folder.join(FILE).display().to_string()).collect();
+    Problem::new(format!("cannot find a configuration: looked for {}", looked.join(" and ")))
+        .hint("name its folder with --config or $MAINSTAY_CONFIG, or let `mainstay init` write one")
+}

@@ -1,0 +1,44 @@
+//! Large configurations take linear time.
+//! Owns a generous bound; benchmarks measure the rest.
+//! Never depends on how fast the machine is in small things.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use super::Project;
+
+fn many(count: usize) -> Project {
+    let mut text = String::new();
+    for number in 0..count {
+        let before = number.saturating_sub(1);
+        write!(
+            text,
+            "[module.m{number}]\ncommand = [\"/bin/sleep\", \"1000\"]\nenv = {{ N = \"{number}\" }}\n\
+             ready = {{ notify = true }}\nhealth.interval = \"10s\"\nwants = [\"m{before}\"]\n"
+        )
+        .expect("text");
+    }
+    Project::of(&text.replace("wants = [\"m0\"]\n", ""))
+}
+
+#[test]
+fn ten_thousand_modules_in_a_chain() {
+    let project = many(10_000);
+    let began = Instant::now();
+    let good = project.good();
+    let took = began.elapsed();
+    assert_eq!(good.modules.len(), 10_001);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn ten_thousand_missing_modules() {
+    let project = many(10_000);
+    let text = std::fs::read_to_string(project.path("config/mainstay.toml")).expect("text");
+    project.write("config/mainstay.toml", text.replace("wants = [\"m", "wants = [\"n").as_bytes());
+    let began = Instant::now();
+    let problems = project.load().expect_err("nobody is called n1");
+    let took = began.elapsed();
+    assert_eq!(problems.count(), 9_998);
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
