@@ -264,14 +264,32 @@ pub struct Module {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Actual {
     Idle,
-    Asked { ready_by: Time, prepared: bool },
-    Preparing { ready_by: Time },
-    Spawning { ready_by: Time, told: bool },
+    Asked {
+        ready_by: Time,
+        prepared: bool,
+    },
+    Preparing {
+        ready_by: Time,
+    },
+    Spawning {
+        ready_by: Time,
+        told: bool,
+    },
     Starting(Starting),
-    Running { pid: u32, feed_by: Time },
+    Running {
+        pid: u32,
+        feed_by: Time,
+    },
     Stopping(Stopping),
-    Over { ending: Ending, clean_up: bool },
-    Cleaning { ending: Ending, kill_at: Time },
+    /// `clean_up`: how long the `after_stop` commands may take; None: there is nothing to clean.
+    Over {
+        ending: Ending,
+        clean_up: Option<Duration>,
+    },
+    Cleaning {
+        ending: Ending,
+        kill_at: Time,
+    },
 }
 
 /// A process that is not ready yet.
@@ -304,6 +322,8 @@ struct Stopping {
     left: Left,
     why: Why,
     terminated: bool,
+    /// What it was given; the `after_stop` commands get as much again.
+    grace: Duration,
     kill_at: Time,
     forced: bool,
 }
@@ -376,7 +396,7 @@ impl Module {
                 }
             }
             Event::HaltAsked { generation, grace } if generation == self.generation => {
-                self.halt(now.after(grace));
+                self.halt(now, grace);
             }
             Event::Prepared { generation, ok } if generation == self.generation => {
                 self.prepared(ok);
@@ -385,7 +405,7 @@ impl Module {
                 if let Actual::Cleaning { ending, .. } = self.actual {
                     self.actual = Actual::Over {
                         ending,
-                        clean_up: false,
+                        clean_up: None,
                     };
                 }
             }
@@ -429,8 +449,12 @@ impl Module {
                 if let Actual::Starting(Starting { pid, .. }) | Actual::Running { pid, .. } =
                     self.actual
                 {
-                    let kill_at = now.after(spec.shutdown_timeout);
-                    self.stop(Left::Process { pid }, Why::Watchdog, kill_at);
+                    self.stop(
+                        Left::Process { pid },
+                        Why::Watchdog,
+                        now,
+                        spec.shutdown_timeout,
+                    );
                 }
             }
             Event::HaltAsked { .. }
@@ -483,9 +507,9 @@ impl Module {
             Actual::Stopping(stopping) => self.settle_stopping(now, stopping),
             Actual::Over {
                 ending,
-                clean_up: true,
+                clean_up: Some(limit),
             } if spec.has_after_stop => {
-                let kill_at = now.after(spec.shutdown_timeout);
+                let kill_at = now.after(limit.min(spec.shutdown_timeout));
                 self.actual = Actual::Cleaning { ending, kill_at };
                 Some(Effect::CleanUp { generation })
             }

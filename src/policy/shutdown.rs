@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::plan::Plan;
-use crate::spec::{Importance, ModuleId};
+use crate::spec::{Importance, ModuleId, ModuleSpec};
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +34,13 @@ pub fn weight(importance: Importance) -> u64 {
     }
 }
 
+/// How often a module may use its `shutdown_timeout`: for its process, and again for its
+/// `after_stop` commands.
+#[must_use]
+pub fn phases(spec: &ModuleSpec) -> u32 {
+    1 + u32::from(spec.has_after_stop)
+}
+
 /// A budget shared out over the modules that live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shares {
@@ -46,7 +53,7 @@ pub struct Shares {
 impl Shares {
     /// Shares `budget` (without reserve) over the modules for which `lives` holds.
     ///
-    /// Everybody gets its `shutdown_timeout` if every chain has room for that. Where a chain has
+    /// Everybody gets its `shutdown_timeout` (see [`phases`]) if every chain has room for that. Where a chain has
     /// not, its modules get `weight × level`, with the highest level at which the chains through
     /// them fit. A chain never exceeds the budget: none of its members has a level above its own.
     #[must_use]
@@ -59,7 +66,7 @@ impl Shares {
             .zip(&live)
             .map(|(spec, live)| {
                 if *live {
-                    nanos(spec.shutdown_timeout)
+                    nanos(spec.shutdown_timeout.saturating_mul(phases(spec)))
                 } else {
                     0
                 }

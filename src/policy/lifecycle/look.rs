@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::slot::Fall;
 use super::{Effect, Lifecycle, Phase};
+use crate::shutdown::phases;
 use crate::spec::{Edge, Kind, ModuleId, Until};
 use crate::states::{Cause, Health, State, Wanted};
 use crate::time::Time;
@@ -150,10 +151,13 @@ impl Lifecycle {
     /// From now to the kill: the module's own timeout, within what is left of a total budget
     /// when those that end after it get their shares.
     pub(super) fn grace(&self, now: Time, module: ModuleId) -> Duration {
-        let own = self.plan.module(module).shutdown_timeout;
+        let spec = self.plan.module(module);
         match &self.stop {
-            None => own,
-            Some(stop) => own.min(stop.by.since(now).saturating_sub(stop.shares.below(module))),
+            None => spec.shutdown_timeout,
+            Some(stop) => {
+                let left = stop.by.since(now).saturating_sub(stop.shares.below(module));
+                spec.shutdown_timeout.min(left / phases(spec))
+            }
         }
     }
 

@@ -17,8 +17,8 @@ impl Module {
         };
     }
 
-    /// An order to end: the kill comes at `kill_at` at the latest.
-    pub(super) fn halt(&mut self, kill_at: Time) {
+    /// An order to end: the kill comes after `grace` at the latest.
+    pub(super) fn halt(&mut self, now: Time, grace: Duration) {
         match &mut self.actual {
             Actual::Idle | Actual::Over { .. } => {}
             &mut Actual::Asked { prepared, .. } => {
@@ -28,19 +28,20 @@ impl Module {
                 };
                 self.actual = Actual::Over {
                     ending,
-                    clean_up: prepared,
+                    clean_up: prepared.then_some(grace),
                 };
             }
-            Actual::Preparing { .. } => self.stop(Left::Hook, Why::Ordered, kill_at),
-            Actual::Spawning { .. } => self.stop(Left::Spawn, Why::Ordered, kill_at),
+            Actual::Preparing { .. } => self.stop(Left::Hook, Why::Ordered, now, grace),
+            Actual::Spawning { .. } => self.stop(Left::Spawn, Why::Ordered, now, grace),
             &mut (Actual::Starting(Starting { pid, .. }) | Actual::Running { pid, .. }) => {
-                self.stop(Left::Process { pid }, Why::Ordered, kill_at);
+                self.stop(Left::Process { pid }, Why::Ordered, now, grace);
             }
             Actual::Stopping(stopping) => {
                 stopping.why = Why::Ordered;
-                stopping.kill_at = stopping.kill_at.min(kill_at);
+                stopping.grace = stopping.grace.min(grace);
+                stopping.kill_at = stopping.kill_at.min(now.after(grace));
             }
-            Actual::Cleaning { kill_at: at, .. } => *at = (*at).min(kill_at),
+            Actual::Cleaning { kill_at, .. } => *kill_at = (*kill_at).min(now.after(grace)),
         }
     }
 
@@ -57,11 +58,7 @@ impl Module {
                 };
                 over(Ending::NotStarted(failure))
             }
-            Actual::Stopping(
-                stopping @ Stopping {
-                    left: Left::Hook, ..
-                },
-            ) => over(stopping.ending(None)),
+            Actual::Stopping(stopping) if stopping.left == Left::Hook => stopping.over(None),
             unchanged => unchanged,
         };
     }
@@ -84,14 +81,10 @@ impl Module {
     pub(super) fn spawn_failed(&mut self, failure: StartFailure) {
         self.actual = match self.actual {
             Actual::Spawning { .. } => over(Ending::NotStarted(failure)),
-            Actual::Stopping(
-                stopping @ Stopping {
-                    left: Left::Spawn, ..
-                },
-            ) => over(match stopping.why {
-                Why::Ordered => stopping.ending(None),
-                Why::StartTimeout | Why::Watchdog => Ending::NotStarted(failure),
-            }),
+            Actual::Stopping(stopping) if stopping.left == Left::Spawn => match stopping.why {
+                Why::Ordered => stopping.over(None),
+                Why::StartTimeout | Why::Watchdog => over(Ending::NotStarted(failure)),
+            },
             unchanged => unchanged,
         };
     }
@@ -102,9 +95,7 @@ impl Module {
             Actual::Spawning { .. } | Actual::Starting(_) | Actual::Running { .. } => {
                 over(Ending::Exited(exit))
             }
-            Actual::Stopping(stopping) if stopping.left != Left::Hook => {
-                over(stopping.ending(Some(exit)))
-            }
+            Actual::Stopping(stopping) if stopping.left != Left::Hook => stopping.over(Some(exit)),
             unchanged => unchanged,
         };
     }
@@ -162,15 +153,17 @@ impl Module {
         }
     }
 
-    pub(super) fn stop(&mut self, left: Left, why: Why, kill_at: Time) {
-        let stopping = Stopping {
+    pub(super) fn stop(&mut self, left: Left, why: Why, now: Time, grace: Duration) {
+        let kill_at = now.after(grace);
+        let (terminated, forced) = (false, false);
+        self.actual = Actual::Stopping(Stopping {
             left,
             why,
-            terminated: false,
+            terminated,
+            grace,
             kill_at,
-            forced: false,
-        };
-        self.actual = Actual::Stopping(stopping);
+            forced,
+        });
     }
 
     /// A deadline of ours is over: end the run.
@@ -181,7 +174,7 @@ impl Module {
         left: Left,
         why: Why,
     ) -> Option<Effect> {
-        self.stop(left, why, now.after(spec.shutdown_timeout));
+        self.stop(left, why, now, spec.shutdown_timeout);
         self.settle(spec, now)
     }
 
@@ -273,14 +266,17 @@ impl Module {
 }
 
 impl Stopping {
-    fn ending(self, exit: Option<Exit>) -> Ending {
-        match self.why {
-            Why::Ordered => Ending::Halted {
-                exit,
-                forced: self.forced,
-            },
+    /// Over, because of us.
+    fn over(self, exit: Option<Exit>) -> Actual {
+        let forced = self.forced;
+        let ending = match self.why {
+            Why::Ordered => Ending::Halted { exit, forced },
             Why::StartTimeout => Ending::StartTimeout,
             Why::Watchdog => Ending::Watchdog,
+        };
+        Actual::Over {
+            ending,
+            clean_up: Some(self.grace),
         }
     }
 }
@@ -312,9 +308,10 @@ pub(super) fn starting(
     })
 }
 
+/// Over, without an order of ours.
 fn over(ending: Ending) -> Actual {
     Actual::Over {
         ending,
-        clean_up: true,
+        clean_up: Some(Duration::MAX),
     }
 }
