@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::args::Global;
 use super::failure::Failure;
+use crate::config::Sources;
 
 /// The file a configuration folder must hold.
 const FILE: &str = "mainstay.toml";
@@ -91,14 +92,17 @@ impl Instance {
                 .unwrap_or_else(|| DEFAULT_NAME.to_owned());
             return Ok(Instance { name, socket });
         }
-        // A name given alone means that instance, whatever is configured here.
-        let folder = match &global.name {
-            Some(_) if global.config.is_none() => None,
-            _ => config_folder_in(global, around)?,
+        // Who names the instance is not held up by a configuration that cannot be read.
+        let lenient = global.name.is_some() && global.config.is_none();
+        let folder = match config_folder_in(global, around) {
+            Err(_) if lenient => None,
+            folder => folder?,
         };
-        let mut head = folder
-            .as_deref()
-            .map_or_else(|| Ok(Head::default()), read_head)?;
+        let mut head = match folder.as_deref().map(read_head) {
+            None => Head::default(),
+            Some(Err(_)) if lenient => Head::default(),
+            Some(head) => head?,
+        };
         let text = |key| (around.variable)(key).and_then(|value| value.into_string().ok());
         head.name = text("MAINSTAY__MAINSTAY__NAME").or(head.name);
         head.runtime_dir = text("MAINSTAY__MAINSTAY__RUNTIME_DIR").or(head.runtime_dir);
@@ -163,11 +167,6 @@ impl Instance {
     }
 }
 
-/// The configuration folder the options and the environment mean; None when there is none.
-pub(crate) fn config_folder(global: &Global) -> Result<Option<PathBuf>, Problem> {
-    with_surroundings(|around| config_folder_in(global, around))
-}
-
 fn with_surroundings<T>(find: impl FnOnce(&Surroundings<'_>) -> T) -> T {
     let dirs = directories::ProjectDirs::from("", "", "mainstay");
     find(&Surroundings {
@@ -183,7 +182,7 @@ fn config_folder_in(
 ) -> Result<Option<PathBuf>, Problem> {
     let asked = (around.variable)("MAINSTAY_CONFIG").map(PathBuf::from);
     if let Some(folder) = global.config.clone().or(asked) {
-        let folder = around.current.join(folder);
+        let folder = Sources::folder(&around.current.join(folder)).folder;
         return if folder.join(FILE).is_file() {
             Ok(Some(folder))
         } else {
@@ -251,11 +250,16 @@ fn head_alone(text: &str) -> &str {
 
 /// Relative folders stand in the project: the folder that holds the configuration folder.
 fn expand(dir: &str, project: &Path) -> Result<PathBuf, Problem> {
-    let expanded = dir.replace("${project}", &project.to_string_lossy());
-    if expanded.contains("${") {
+    let project_text = project.to_string_lossy();
+    // `$${` is a plain `${`.
+    let parts = dir
+        .split("$${")
+        .map(|part| part.replace("${project}", &project_text));
+    let parts: Vec<String> = parts.collect();
+    if parts.iter().any(|part| part.contains("${")) {
         return Err(Problem::Variable(dir.to_owned()));
     }
-    Ok(project.join(expanded))
+    Ok(project.join(parts.join("${")))
 }
 
 /// What `holder.json` beside the socket says: a holder that lives, or one that died.

@@ -137,9 +137,29 @@ fn a_socket_wins_over_everything_and_lends_its_folder_s_name() {
 }
 
 #[test]
-fn a_name_alone_needs_no_configuration() {
+fn a_name_replaces_the_configured_one_and_needs_no_configuration() {
     let place = Place::new().file("config/mainstay.toml", "broken");
     assert_eq!(place.name(&named("app")), "app");
+    let place = place.file(
+        "config/mainstay.toml",
+        "[mainstay]\nname = 'a'\nruntime_dir = 'run'",
+    );
+    let found = place.find(&named("app")).expect("found");
+    assert_eq!(found.name, "app");
+    assert_eq!(found.socket, place.folder.path().join("run/control.sock"));
+}
+
+#[test]
+fn the_project_is_the_folder_around_the_configuration_however_it_is_written() {
+    let text = "mainstay.runtime_dir = '${project}/a$${b}'";
+    let place = Place::new()
+        .file("x/config/mainstay.toml", text)
+        .file("x/config/y/z", "");
+    let found = place.find(&config("x/config/y/..")).expect("found");
+    assert_eq!(
+        found.socket,
+        place.folder.path().join("x/a${b}/control.sock")
+    );
 }
 
 #[test]
