@@ -4,11 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mainstay_policy::spec::{Kind, ModuleSpec, Until};
+use mainstay_policy::graph::Graph;
+use mainstay_policy::spec::{Kind, ModuleId, ModuleSpec, Until};
 
-use super::launch::Launch;
-use super::lower::{EVENT_BUS, Read, needs};
-use super::order;
+use super::lower::{EVENT_BUS, Read};
 use super::origin::Origin;
 use super::problem::Related;
 use super::reading::{Reading, near};
@@ -19,16 +18,15 @@ use super::tree::{Table, Tree};
 /// Keys that make sense for a builtin.
 const OF_A_BUILTIN: [&str; 4] = ["kind", "description", "version", "importance"];
 
-pub(crate) fn check<'a>(
-    read: &[Read<'a>],
-    ids: &BTreeMap<&str, usize>,
-    at: &mut Reading<'a>,
-) {
+pub(crate) fn check<'a>(read: &[Read<'a>], ids: &BTreeMap<&str, usize>, at: &mut Reading<'a>) {
     for each in read {
         kind(each, at);
         probes(each, at);
         let mut seen: BTreeSet<&str> = BTreeSet::new();
-        let edges = [("requires", &each.module.requires), ("wants", &each.module.wants)];
+        let edges = [
+            ("requires", &each.module.requires),
+            ("wants", &each.module.wants),
+        ];
         for (key, list) in edges {
             for needed in list {
                 edge(each, key, needed, read, ids, at);
@@ -83,7 +81,10 @@ fn kind(each: &Read<'_>, at: &mut Reading<'_>) {
 fn probes(each: &Read<'_>, at: &mut Reading<'_>) {
     let probes = &each.module.health.probes;
     for (kind, is) in [
-        ("watchdog", (|look| matches!(look, Look::Watchdog(_))) as fn(&Look) -> bool),
+        (
+            "watchdog",
+            (|look| matches!(look, Look::Watchdog(_))) as fn(&Look) -> bool,
+        ),
         ("sdk", |look| matches!(look, Look::Sdk)),
     ] {
         if let Some(second) = probes.iter().filter(|probe| is(&probe.look)).nth(1) {
@@ -114,7 +115,10 @@ fn edge(
     let Some(target) = target else { return };
     if needed.until == Until::Healthy && target.module.health.probes.is_empty() {
         let message = format!("cannot wait until {} is healthy: it has no probe", to.text);
-        let hint = format!("give it one: [module.{}.health] probes = [{{ sdk = true }}]", to.text);
+        let hint = format!(
+            "give it one: [module.{}.health] probes = [{{ sdk = true }}]",
+            to.text
+        );
         at.problem::<()>(to.origin, message, &hint);
     }
     if needed.until == Until::Completed && target.module.kind == Kind::Builtin {
@@ -147,22 +151,25 @@ fn missing(
     true
 }
 
-/// A cycle with its full path, and where each edge of it stands.
-pub(crate) fn check_cycle(
-    modules: &[(ModuleSpec, Launch)],
-    table: &Table,
-    at: &mut Reading<'_>,
-) {
-    let all: Vec<Vec<usize>> = modules.iter().map(|(spec, _)| needs(spec)).collect();
-    let Some(cycle) = order::cycle(&all) else {
-        return;
+/// The graph; or a cycle with its full path, and where each edge of it stands.
+pub(crate) fn graph(specs: &[ModuleSpec], table: &Table, at: &mut Reading<'_>) -> Option<Graph> {
+    let cycle = match Graph::new(specs) {
+        Ok(graph) => return Some(graph),
+        Err(cycle) => cycle,
     };
-    let name = |index: usize| modules.get(index).map_or("", |(spec, _)| spec.name.as_str());
-    let mut names: Vec<&str> = cycle.iter().map(|index| name(*index)).collect();
+    let name = |id: &ModuleId| specs.get(id.index()).map_or("", |spec| spec.name.as_str());
+    // Told from the first name on, so that it is told the same way every time.
+    let first = cycle.iter().enumerate().min_by_key(|(_, id)| name(id)).map_or(0, |(at, _)| at);
+    let turned = cycle.iter().cycle().skip(first).take(cycle.len());
+    let mut names: Vec<&str> = turned.map(name).collect();
     names.extend(names.first().copied());
     let places: Vec<Option<Origin>> = names
         .windows(2)
-        .map(|pair| pair.first().zip(pair.get(1)).and_then(|(from, to)| place(table, from, to)))
+        .map(|pair| {
+            pair.first()
+                .zip(pair.get(1))
+                .and_then(|(from, to)| place(table, from, to))
+        })
         .collect();
     let related = names.windows(2).zip(&places).filter_map(|(pair, origin)| {
         let place = at.texts.place((*origin)?)?;
@@ -171,11 +178,15 @@ pub(crate) fn check_cycle(
     });
     let related: Vec<Related> = related.collect();
     let origin = places.first().copied().flatten().unwrap_or_default();
-    let message = format!("cannot order the modules, they need each other: {}", names.join(" → "));
+    let message = format!(
+        "cannot order the modules, they need each other: {}",
+        names.join(" → ")
+    );
     let mut problem = at.texts.problem(origin, message);
     problem.related = related;
     let hint = "leave one of these edges out; `wants` does not break a cycle";
     at.problems.push(|| problem.hint(hint));
+    None
 }
 
 /// Where the edge from one module to another stands.

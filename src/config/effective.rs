@@ -66,8 +66,13 @@ impl Effective {
     /// A document of another version, or one that an older program made and this one refuses.
     pub fn restore(self) -> Result<Configuration, Problems> {
         if self.version != VERSION {
-            let message = format!("cannot read a kept configuration of version {}", self.version);
-            return Err(Problem::new(message).hint("start again with `mainstay up`").into());
+            let message = format!(
+                "cannot read a kept configuration of version {}",
+                self.version
+            );
+            return Err(Problem::new(message)
+                .hint("start again with `mainstay up`")
+                .into());
         }
         let mut texts = Texts::new();
         for (kind, name) in self.texts.into_iter().skip(1) {
@@ -87,7 +92,12 @@ impl Effective {
             state_dir: self.state_dir,
             runtime_dir: self.runtime_dir,
         };
-        lower(merged, Problems::default(), self.env_files.closed(), Some(chosen))
+        lower(
+            merged,
+            Problems::default(),
+            self.env_files.closed(),
+            Some(chosen),
+        )
     }
 }
 
@@ -132,9 +142,11 @@ fn from_json(value: serde_json::Value, origins: &mut impl Iterator<Item = (u32, 
             None => Tree::Number(value.as_f64().unwrap_or(f64::NAN)),
         },
         serde_json::Value::String(text) => Tree::Text(text),
-        serde_json::Value::Array(list) => {
-            Tree::List(list.into_iter().map(|each| from_json(each, origins)).collect())
-        }
+        serde_json::Value::Array(list) => Tree::List(
+            list.into_iter()
+                .map(|each| from_json(each, origins))
+                .collect(),
+        ),
         // Sorted by key, as the tree is.
         serde_json::Value::Object(map) => {
             let sorted: BTreeMap<String, serde_json::Value> = map.into_iter().collect();

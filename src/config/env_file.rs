@@ -65,7 +65,9 @@ fn parse(text: &str) -> Result<Lines, String> {
             continue;
         }
         let wrong = |what: &str| format!("line {}: {what}", index + 1);
-        let (name, value) = line.split_once('=').ok_or_else(|| wrong("it is not NAME=value"))?;
+        let (name, value) = line
+            .split_once('=')
+            .ok_or_else(|| wrong("it is not NAME=value"))?;
         let name = name.trim_end();
         if !is_variable(name) {
             return Err(wrong("its name cannot name a variable"));
@@ -106,9 +108,17 @@ mod tests {
     fn lines_are_names_and_values() {
         let text = "# c\nA=1\nexport B = \"x # y\" # z\nC='q'\nD=e f # g\n\nE=\n";
         let read = parse(text).expect("good lines");
-        let expected = [("A", "1"), ("B", "x # y"), ("C", "q"), ("D", "e f"), ("E", "")];
-        let read: Vec<(&str, &str)> =
-            read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let expected = [
+            ("A", "1"),
+            ("B", "x # y"),
+            ("C", "q"),
+            ("D", "e f"),
+            ("E", ""),
+        ];
+        let read: Vec<(&str, &str)> = read
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         assert_eq!(read, expected);
     }
 

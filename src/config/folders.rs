@@ -35,7 +35,11 @@ pub(crate) fn matching(beside: &Path, pattern: &str) -> Vec<PathBuf> {
             }
             continue;
         }
-        found = found.iter().flat_map(|path| inside(path, &text)).take(MAX_FOLDERS).collect();
+        found = found
+            .iter()
+            .flat_map(|path| inside(path, &text))
+            .take(MAX_FOLDERS)
+            .collect();
     }
     found.retain(|path| path.is_dir());
     found

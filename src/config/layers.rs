@@ -119,13 +119,19 @@ impl Gathering<'_> {
             let Tree::Text(pattern) = &each.value else {
                 continue;
             };
-            let beside = self.merged.texts.get(each.origin).and_then(|text| text.folder.clone());
+            let beside = self
+                .merged
+                .texts
+                .get(each.origin)
+                .and_then(|text| text.folder.clone());
             let beside = beside.unwrap_or_else(|| self.merged.config_dir.clone());
             let project = self.merged.project.to_string_lossy().into_owned();
             let filled = pattern.replace("${project}", &project);
             let found = matching(&beside, &filled);
-            let folders: Vec<PathBuf> =
-                found.into_iter().filter(|path| path.join(MODULE_FILE).exists()).collect();
+            let folders: Vec<PathBuf> = found
+                .into_iter()
+                .filter(|path| path.join(MODULE_FILE).exists())
+                .collect();
             if folders.is_empty() {
                 let looked = plain(&beside.join(&filled));
                 let looked = self.shown(&looked);
@@ -141,7 +147,11 @@ impl Gathering<'_> {
     }
 
     fn read_module(&mut self, folder: &Path, pattern: Origin) {
-        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = folder
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         match self.merged.module_dirs.get(&name) {
             // Two patterns may mean the same folder.
             Some(other) if other == folder => return,
@@ -155,7 +165,9 @@ impl Gathering<'_> {
             None => {}
         }
         let path = folder.join(MODULE_FILE);
-        self.merged.module_dirs.insert(name.clone(), folder.to_owned());
+        self.merged
+            .module_dirs
+            .insert(name.clone(), folder.to_owned());
         let Some(mut table) = self.read(&path) else {
             return;
         };
@@ -166,7 +178,11 @@ impl Gathering<'_> {
             let hint = "its keys stand without that prefix; the folder's name is the module's name";
             self.problems.push(|| problem.hint(hint));
         }
-        let origin = Origin { text, start: 0, end: 0 };
+        let origin = Origin {
+            text,
+            start: 0,
+            end: 0,
+        };
         let value = Tree::Table(table);
         let later = nested(&["module", &name], Node { value, origin }, origin);
         self.merged.tree.merge(later);
@@ -178,7 +194,9 @@ impl Gathering<'_> {
         self.merged.files.push(path.to_owned());
         let number = u32::try_from(self.merged.texts.all().len()).unwrap_or(u32::MAX);
         let (parsed, errors) = DeTable::parse_recoverable(&content);
-        let table = errors.is_empty().then(|| tree::from_table(parsed.into_inner(), number));
+        let table = errors
+            .is_empty()
+            .then(|| tree::from_table(parsed.into_inner(), number));
         let name = self.shown(path);
         let mut text = Text::new(PlaceKind::File, name, Some(content));
         text.folder = path.parent().map(Path::to_owned);
@@ -208,7 +226,9 @@ impl Gathering<'_> {
                     place.line = u32::try_from(line).ok();
                     let message = format!("cannot read this file: byte {good} is not UTF-8");
                     self.problems.push(|| {
-                        Problem::new(message).at(place).hint("save it with the encoding UTF-8")
+                        Problem::new(message)
+                            .at(place)
+                            .hint("save it with the encoding UTF-8")
                     });
                     None
                 }
@@ -229,7 +249,8 @@ impl Gathering<'_> {
             _ => "it must be a plain file",
         };
         let message = format!("cannot read this file: {error}");
-        self.problems.push(|| Problem::new(message).at(place).hint(hint));
+        self.problems
+            .push(|| Problem::new(message).at(place).hint(hint));
     }
 
     fn shown(&self, path: &Path) -> String {
@@ -240,7 +261,10 @@ impl Gathering<'_> {
 fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
     let about = fs::metadata(path)?;
     if about.is_dir() {
-        return Err(std::io::Error::new(std::io::ErrorKind::IsADirectory, "it is a directory"));
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::IsADirectory,
+            "it is a directory",
+        ));
     }
     if !about.is_file() {
         return Err(std::io::Error::other("it is no plain file"));
@@ -254,7 +278,9 @@ fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0) + 1);
     // It may have grown since.
-    fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    fs::File::open(path)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(too_large());
     }

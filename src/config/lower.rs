@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use mainstay_policy::graph::Graph;
 use mainstay_policy::spec::{ModuleSpec, SystemSpec};
 use sha2::{Digest, Sha256};
 
@@ -15,7 +16,6 @@ use super::folders::plain;
 use super::launch::{Ipc, Launch, Logs, System};
 use super::layers::{Merged, gather};
 use super::lower_module::{lower_module, lower_recovery};
-use super::order;
 use super::places;
 use super::problem::{Place, Problem, Problems};
 use super::reading::Reading;
@@ -41,6 +41,7 @@ pub struct Configuration {
     pub fingerprint: String,
     /// Every file that was read; a change of one of them may change the configuration.
     pub files: Vec<PathBuf>,
+    graph: Graph,
     /// What it was made of.
     pub(crate) merged: Merged,
     pub(crate) env_files: EnvFiles,
@@ -50,17 +51,13 @@ impl Configuration {
     /// Modules that could start at the same time, in the order of their starts.
     #[must_use]
     pub fn waves(&self) -> Vec<Vec<&str>> {
-        let needs: Vec<Vec<usize>> = self.modules.iter().map(|(spec, _)| needs(spec)).collect();
-        let builtin = |(spec, _): &(ModuleSpec, Launch)| {
-            spec.kind == mainstay_policy::spec::Kind::Builtin
-        };
-        let first: Vec<bool> = self.modules.iter().map(builtin).collect();
         let mut waves: Vec<Vec<&str>> = Vec::new();
-        for (index, wave) in order::waves(&needs, &first).into_iter().enumerate() {
+        for id in self.graph.order() {
+            let wave = self.graph.wave(*id) as usize;
             if waves.len() <= wave {
                 waves.resize(wave + 1, Vec::new());
             }
-            waves[wave].push(&self.modules[index].0.name);
+            waves[wave].push(&self.modules[id.index()].0.name);
         }
         waves
     }
@@ -83,10 +80,6 @@ impl Configuration {
     pub fn effective(&self) -> Effective {
         Effective::of(self)
     }
-}
-
-pub(crate) fn needs(spec: &ModuleSpec) -> Vec<usize> {
-    spec.edges.iter().map(|edge| edge.to.index()).collect()
 }
 
 /// Reads a configuration.
@@ -145,33 +138,40 @@ pub(crate) fn lower(
     }
     let system = lower_system(&sections, &merged, state_dir, runtime_dir);
     let read = read_modules(table, &sections, &merged.module_dirs, &mut at);
-    let ids: BTreeMap<&str, usize> =
-        read.iter().enumerate().map(|(index, read)| (read.name, index)).collect();
+    let ids: BTreeMap<&str, usize> = read
+        .iter()
+        .enumerate()
+        .map(|(index, read)| (read.name, index))
+        .collect();
     // A layer that could not be read leaves gaps that are no problems of their own.
     if !damaged {
         across::check(&read, &ids, &mut at);
     }
-    let mut modules = Vec::with_capacity(read.len());
+    let (mut specs, mut launches) = (Vec::new(), Vec::new());
     for each in read {
         let module_dir = merged.module_dirs.get(each.name);
-        modules.push(lower_module(each, &ids, &system, module_dir, &mut env_files, &mut at));
+        let (spec, launch) =
+            lower_module(each, &ids, &system, module_dir, &mut env_files, &mut at);
+        specs.push(spec);
+        launches.push(launch);
     }
-    if at.problems.is_empty() && !damaged {
-        across::check_cycle(&modules, table, &mut at);
-    }
+    // The graph relies on what was checked before: every edge has a module at its end.
+    let sound = at.problems.is_empty();
+    let graph = sound.then(|| across::graph(&specs, table, &mut at));
     let mut problems = at.problems;
-    if !problems.is_empty() {
+    let Some(graph) = graph.flatten() else {
         sort(&mut problems);
         return Err(problems);
-    }
+    };
     let mut files = merged.files.clone();
     files.extend(env_files.all().map(|(path, _)| PathBuf::from(path)));
     Ok(Configuration {
         system_spec: system_spec(&sections),
         fingerprint: fingerprint(&merged.tree, &system, &env_files),
         system,
-        modules,
+        modules: specs.into_iter().zip(launches).collect(),
         files,
+        graph,
         merged,
         env_files,
     })
@@ -278,7 +278,9 @@ fn read_modules<'a>(
 ) -> Vec<Read<'a>> {
     at.enter("module");
     let mut read: Vec<Read<'a>> = Vec::new();
-    let modules = table.get("module").and_then(|entry| at.table(&entry.node, Form::Any));
+    let modules = table
+        .get("module")
+        .and_then(|entry| at.table(&entry.node, Form::Any));
     let modules = modules.into_iter().flatten();
     for (name, entry) in modules {
         at.enter(name);
@@ -292,7 +294,11 @@ fn read_modules<'a>(
         at.variables.module_dir = module_dirs.get(name).and_then(|path| text_of(path));
         module.update(&entry.node, at);
         let entry = Some(entry);
-        read.push(Read { name, entry, module });
+        read.push(Read {
+            name,
+            entry,
+            module,
+        });
         at.leave();
     }
     at.variables.module_dir = None;
@@ -304,7 +310,14 @@ fn read_modules<'a>(
             kind: mainstay_policy::spec::Kind::Builtin,
             ..Module::default()
         };
-        read.insert(place, Read { name: EVENT_BUS, entry: None, module });
+        read.insert(
+            place,
+            Read {
+                name: EVENT_BUS,
+                entry: None,
+                module,
+            },
+        );
     }
     read
 }
@@ -320,7 +333,12 @@ fn sort(problems: &mut Problems) {
 
 fn fingerprint(tree: &Node, system: &System, env_files: &EnvFiles) -> String {
     let mut hash = Sha256::new();
-    for path in [&system.project, &system.config_dir, &system.state_dir, &system.runtime_dir] {
+    for path in [
+        &system.project,
+        &system.config_dir,
+        &system.state_dir,
+        &system.runtime_dir,
+    ] {
         feed(&mut hash, b'p', path.as_os_str().as_encoded_bytes());
     }
     for (path, lines) in env_files.all() {
@@ -331,7 +349,10 @@ fn fingerprint(tree: &Node, system: &System, env_files: &EnvFiles) -> String {
         }
     }
     feed_tree(&mut hash, &tree.value);
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// A kind, a length, the bytes: no two trees feed the same.

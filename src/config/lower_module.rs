@@ -28,7 +28,11 @@ pub(crate) fn lower_module<'a>(
     env_files: &mut EnvFiles,
     at: &mut Reading<'a>,
 ) -> (ModuleSpec, Launch) {
-    let Read { name, entry, module } = read;
+    let Read {
+        name,
+        entry,
+        module,
+    } = read;
     at.enter("module");
     at.enter(name);
     let node = entry.map(|entry| &entry.node);
@@ -93,7 +97,10 @@ fn launch(
     probes: Vec<ProbeSpec>,
 ) -> Launch {
     let all = |commands: &[Command]| -> Vec<Vec<String>> {
-        commands.iter().map(|command| argv(command, &directory)).collect()
+        commands
+            .iter()
+            .map(|command| argv(command, &directory))
+            .collect()
     };
     let may_call = match &module.may_call {
         Some(said) => said.iter().map(|name| name.text.clone()).collect(),
@@ -103,7 +110,11 @@ fn launch(
         }
     };
     Launch {
-        argv: module.command.as_ref().map(|command| argv(command, &directory)).unwrap_or_default(),
+        argv: module
+            .command
+            .as_ref()
+            .map(|command| argv(command, &directory))
+            .unwrap_or_default(),
         before_start: all(&module.before_start),
         after_stop: all(&module.after_stop),
         prewarm: all(&module.prewarm),
@@ -146,7 +157,11 @@ fn text(path: &Path) -> String {
 
 /// An abstract socket ("@name") has no place in the file system.
 fn socket(path: &str, directory: &Path) -> String {
-    if path.starts_with('@') { path.to_owned() } else { text(&plain(&directory.join(path))) }
+    if path.starts_with('@') {
+        path.to_owned()
+    } else {
+        text(&plain(&directory.join(path)))
+    }
 }
 
 fn edges(module: &Module, ids: &BTreeMap<&str, usize>) -> Vec<Edge> {
@@ -156,8 +171,12 @@ fn edges(module: &Module, ids: &BTreeMap<&str, usize>) -> Vec<Edge> {
         let until = needed.until;
         Some(Edge { to, hard, until })
     };
-    let hard = module.requires.iter().filter_map(|needed| edge(needed, true));
-    hard.chain(module.wants.iter().filter_map(|needed| edge(needed, false))).collect()
+    let hard = module
+        .requires
+        .iter()
+        .filter_map(|needed| edge(needed, true));
+    hard.chain(module.wants.iter().filter_map(|needed| edge(needed, false)))
+        .collect()
 }
 
 fn readiness(ready: &Ready, directory: &Path) -> Readiness {
@@ -223,7 +242,9 @@ fn environment(
             Ok(lines) => {
                 let last: BTreeMap<&String, &String> =
                     lines.iter().map(|(name, value)| (name, value)).collect();
-                let own = last.into_iter().filter(|(name, _)| !module.env.contains_key(*name));
+                let own = last
+                    .into_iter()
+                    .filter(|(name, _)| !module.env.contains_key(*name));
                 env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
             }
             Err(reason) => {
@@ -254,7 +275,11 @@ pub(crate) fn lower_recovery(
         if let Some(node) = node.and_then(|node| node.at(&[key]))
             && least.1 > max
         {
-            let message = format!("cannot use {}.{key}: `{}` is more than `max`", at.path(), least.0);
+            let message = format!(
+                "cannot use {}.{key}: `{}` is more than `max`",
+                at.path(),
+                least.0
+            );
             at.problem::<()>(node.origin, message, "make `max` the larger one");
         }
     };

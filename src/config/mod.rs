@@ -14,22 +14,21 @@ mod launch;
 mod layers;
 mod lower;
 mod lower_module;
-mod order;
 mod origin;
 mod overrides;
 mod places;
 mod problem;
 mod reading;
+mod reference;
 mod schema;
 mod sources;
 mod tree;
 
 pub use effective::Effective;
-pub use launch::{
-    Check, Ipc, Launch, LogFormat, Logs, Needs, ProbeSpec, Role, System, Who,
-};
+pub use launch::{Check, Ipc, Launch, LogFormat, Logs, Needs, ProbeSpec, Role, System, Who};
 pub use lower::{Configuration, EVENT_BUS, load};
 pub use problem::{Excerpt, MAX_PROBLEMS, Place, PlaceKind, Problem, Problems, Related};
+pub use reference::{json_schema, reference};
 pub use schema::{Class, class_of};
 pub use sources::Sources;
 

@@ -48,12 +48,18 @@ impl Text {
     /// Line (from 0) and the first byte of it.
     fn line_of(&self, content: &str, byte: usize) -> (usize, usize) {
         let lines = self.lines.get_or_init(|| {
-            let ends = content.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+            let ends = content
+                .bytes()
+                .enumerate()
+                .filter(|(_, byte)| *byte == b'\n');
             std::iter::once(0)
                 .chain(ends.map(|(at, _)| u32::try_from(at + 1).unwrap_or(u32::MAX)))
                 .collect()
         });
-        let line = lines.partition_point(|start| *start as usize <= byte).max(1) - 1;
+        let line = lines
+            .partition_point(|start| *start as usize <= byte)
+            .max(1)
+            - 1;
         (line, lines.get(line).map_or(0, |start| *start as usize))
     }
 }
@@ -96,7 +102,9 @@ impl Texts {
 
     /// The line of a value, from 1; 0 when it stands in no file.
     pub(crate) fn line(&self, origin: Origin) -> u32 {
-        let Some(text) = self.get(origin) else { return 0 };
+        let Some(text) = self.get(origin) else {
+            return 0;
+        };
         match (&text.content, text.kind) {
             (Some(content), PlaceKind::File) => {
                 let (line, _) = text.line_of(content, origin.start as usize);
@@ -121,7 +129,9 @@ impl Texts {
             place.line = (line > 0).then_some(line);
             if let Some(content) = &text.content {
                 let (_, first) = text.line_of(content, origin.start as usize);
-                let column = content.get(first..origin.start as usize).map_or(0, char_count);
+                let column = content
+                    .get(first..origin.start as usize)
+                    .map_or(0, char_count);
                 place.column = Some(column + 1);
             }
         }
@@ -139,20 +149,32 @@ impl Texts {
     }
 
     fn excerpt(&self, origin: Origin) -> Option<Excerpt> {
-        let text = self.get(origin).filter(|text| text.kind == PlaceKind::File)?;
+        let text = self
+            .get(origin)
+            .filter(|text| text.kind == PlaceKind::File)?;
         let content = text.content.as_deref()?;
         let (_, first) = text.line_of(content, origin.start as usize);
         let rest = content.get(first..)?;
         let line = rest.split('\n').next()?.trim_end_matches('\r');
         let before = content.get(first..origin.start as usize)?.chars().count();
         let to = (origin.end as usize).clamp(origin.start as usize, first + line.len());
-        let length = content.get(origin.start as usize..to)?.chars().count().max(1);
+        let length = content
+            .get(origin.start as usize..to)?
+            .chars()
+            .count()
+            .max(1);
         // A very long line is shown from a little before the mark on.
-        let skip = if before + length > EXCERPT_CHARS { before.saturating_sub(20) } else { 0 };
+        let skip = if before + length > EXCERPT_CHARS {
+            before.saturating_sub(20)
+        } else {
+            0
+        };
         let shown = line.chars().skip(skip).take(EXCERPT_CHARS);
         let before = before - skip;
         Some(Excerpt {
-            text: shown.map(|each| if each.is_control() { ' ' } else { each }).collect(),
+            text: shown
+                .map(|each| if each.is_control() { ' ' } else { each })
+                .collect(),
             before: u32::try_from(before).unwrap_or(u32::MAX),
             length: u32::try_from(length.min(EXCERPT_CHARS.saturating_sub(before)).max(1))
                 .unwrap_or(1),

@@ -25,11 +25,7 @@ pub(crate) struct Change {
 }
 
 /// Reads both layers, in the order in which they are put over each other.
-pub(crate) fn read(
-    sources: &Sources,
-    texts: &mut Texts,
-    problems: &mut Problems,
-) -> Vec<Change> {
+pub(crate) fn read(sources: &Sources, texts: &mut Texts, problems: &mut Problems) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut variables: Vec<&(String, String)> = sources
         .environment
@@ -54,9 +50,15 @@ pub(crate) fn read(
         let origin = node.origin;
         if twice || path.iter().any(String::is_empty) {
             let (message, hint) = if twice {
-                ("cannot use this variable: another one names the same key", "unset one of them")
+                (
+                    "cannot use this variable: another one names the same key",
+                    "unset one of them",
+                )
             } else {
-                ("cannot use this variable: a part of its name is empty", "MAINSTAY__SECTION__KEY")
+                (
+                    "cannot use this variable: a part of its name is empty",
+                    "MAINSTAY__SECTION__KEY",
+                )
             };
             let problem = texts.problem(origin, message.to_owned()).hint(hint);
             problems.push(|| problem);
@@ -87,7 +89,9 @@ pub(crate) fn find<'c>(changes: &'c [Change], path: &[&str]) -> Option<&'c Node>
     let same = |change: &&Change| {
         let pairs = change.path.iter().zip(path);
         change.path.len() == path.len()
-            && pairs.into_iter().all(|(a, b)| a == b || change.loose && same_name(a, b))
+            && pairs
+                .into_iter()
+                .all(|(a, b)| a == b || change.loose && same_name(a, b))
     };
     changes.iter().rev().find(same).map(|change| &change.node)
 }
@@ -115,7 +119,11 @@ fn resolve(change: &Change, tree: &Node) -> Result<Vec<String>, (String, String)
     let mut present = tree.as_table();
     let mut path: Vec<String> = Vec::with_capacity(change.path.len());
     for part in &change.path {
-        let found = if change.loose { loosely(part, form, present)? } else { part.clone() };
+        let found = if change.loose {
+            loosely(part, form, present)?
+        } else {
+            part.clone()
+        };
         if path.len() == 1 && path.first().is_some_and(|first| first == "module") {
             known(&found, present)?;
         }
@@ -128,11 +136,7 @@ fn resolve(change: &Change, tree: &Node) -> Result<Vec<String>, (String, String)
 
 /// The key that a part of a variable's name means: one of the schema, one that is there already,
 /// else itself (in lower case where keys are a closed set).
-fn loosely(
-    part: &str,
-    form: Form,
-    present: Option<&Table>,
-) -> Result<String, (String, String)> {
+fn loosely(part: &str, form: Form, present: Option<&Table>) -> Result<String, (String, String)> {
     if let Form::Table(section) = form {
         let key = section.all().find(|key| same_name(key.name, part));
         return Ok(key.map_or_else(|| part.to_lowercase(), |key| key.name.to_owned()));
@@ -156,12 +160,17 @@ fn known(name: &str, modules: Option<&Table>) -> Result<(), (String, String)> {
     if modules.is_some_and(|modules| modules.contains_key(name)) {
         return Ok(());
     }
-    let names = modules.into_iter().flat_map(|modules| modules.keys().map(String::as_str));
+    let names = modules
+        .into_iter()
+        .flat_map(|modules| modules.keys().map(String::as_str));
     let hint = match near(name, names) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "a module needs a file that registers it".to_owned(),
     };
-    Err((format!("cannot change module {name}: there is none of this name"), hint))
+    Err((
+        format!("cannot change module {name}: there is none of this name"),
+        hint,
+    ))
 }
 
 /// The form of what stands under a key.
@@ -180,7 +189,13 @@ fn below(form: Form, key: &str) -> Form {
 /// Whether two names are the same but for case and `-` or `_`.
 fn same_name(one: &str, other: &str) -> bool {
     let same = |(a, b): (u8, u8)| {
-        let plain = |byte: u8| if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() };
+        let plain = |byte: u8| {
+            if byte == b'-' {
+                b'_'
+            } else {
+                byte.to_ascii_lowercase()
+            }
+        };
         plain(a) == plain(b)
     };
     one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
@@ -225,7 +240,10 @@ fn split(option: &str) -> Option<(Vec<String>, &str)> {
             '=' if !quoted => {
                 let value = option.get(at + 1..)?;
                 let path: Vec<String> = path.iter().map(|key| key.trim().to_owned()).collect();
-                return path.iter().all(|key| !key.is_empty()).then_some((path, value));
+                return path
+                    .iter()
+                    .all(|key| !key.is_empty())
+                    .then_some((path, value));
             }
             '.' if !quoted => path.push(String::new()),
             _ => path.last_mut()?.push(each),

@@ -153,7 +153,11 @@ impl fmt::Display for Problem {
             write!(out, "\n {:gutter$} | {before}{mark}", "")?;
         }
         for related in &self.related {
-            write!(out, "\n {:gutter$} - {}: {}", "", related.place, related.text)?;
+            write!(
+                out,
+                "\n {:gutter$} - {}: {}",
+                "", related.place, related.text
+            )?;
         }
         if let Some(hint) = &self.hint {
             write!(out, "\n {:gutter$} = {hint}", "")?;

@@ -18,7 +18,13 @@ pub(crate) struct Variables {
     pub(crate) runtime_dir: Option<String>,
 }
 
-const NAMES: [&str; 5] = ["project", "module_dir", "state_dir", "runtime_dir", "secrets_dir"];
+const NAMES: [&str; 5] = [
+    "project",
+    "module_dir",
+    "state_dir",
+    "runtime_dir",
+    "secrets_dir",
+];
 
 /// The pass.
 pub(crate) struct Reading<'a> {
@@ -61,7 +67,11 @@ impl<'a> Reading<'a> {
         let texts = self.texts;
         self.problems.push(|| {
             let problem = texts.problem(origin, message);
-            if hint.is_empty() { problem } else { problem.hint(hint) }
+            if hint.is_empty() {
+                problem
+            } else {
+                problem.hint(hint)
+            }
         });
         None
     }
@@ -97,9 +107,16 @@ impl<'a> Reading<'a> {
         });
         if later {
             let message = format!("cannot use {shown} for {path}: not available yet");
-            return self.problem(node.origin, message, &format!("expected {}", form.expected()));
+            return self.problem(
+                node.origin,
+                message,
+                &format!("expected {}", form.expected()),
+            );
         }
-        let message = format!("cannot use {shown} for {path}: expected {}", form.expected());
+        let message = format!(
+            "cannot use {shown} for {path}: expected {}",
+            form.expected()
+        );
         let hint = match near(text, choices) {
             Some(word) => format!("did you mean {word:?}?"),
             None => advice(form, node),
@@ -113,10 +130,17 @@ impl<'a> Reading<'a> {
         if section.find(name).is_some_and(|key| !key.available) {
             let message = format!("cannot use {path}: not available yet");
             return self.problem_with(entry.key, || {
-                (message, Some("leave it out; it is designed, not built".to_owned()))
+                (
+                    message,
+                    Some("leave it out; it is designed, not built".to_owned()),
+                )
             });
         }
-        let parent = dotted(self.path.get(..self.path.len().saturating_sub(1)).unwrap_or_default());
+        let parent = dotted(
+            self.path
+                .get(..self.path.len().saturating_sub(1))
+                .unwrap_or_default(),
+        );
         self.problem_with(entry.key, || {
             let dot = if parent.is_empty() { "" } else { "." };
             let inside = section.all().find_map(|key| match key.form {
@@ -135,7 +159,10 @@ impl<'a> Reading<'a> {
                     None => "`mainstay check --schema` lists every key".to_owned(),
                 },
             };
-            (format!("cannot use {path}: there is no such key"), Some(hint))
+            (
+                format!("cannot use {path}: there is no such key"),
+                Some(hint),
+            )
         });
     }
 
@@ -174,7 +201,11 @@ impl<'a> Reading<'a> {
         }
         if text.starts_with("age:") {
             let message = format!("cannot use {}: secrets are not available yet", self.path());
-            return self.problem(origin, message, "values that start with \"age:\" are secrets");
+            return self.problem(
+                origin,
+                message,
+                "values that start with \"age:\" are secrets",
+            );
         }
         if !text.contains("${") {
             return Some(text.to_owned());
@@ -209,11 +240,17 @@ impl<'a> Reading<'a> {
             "state_dir" => &self.variables.state_dir,
             "runtime_dir" => &self.variables.runtime_dir,
             "secrets_dir" => {
-                let message = format!("cannot use ${{{name}}} in {}: not available yet", self.path());
+                let message = format!(
+                    "cannot use ${{{name}}} in {}: not available yet",
+                    self.path()
+                );
                 return self.problem(origin, message, "secrets are designed, not built");
             }
             _ => {
-                let message = format!("cannot use ${{{name}}} in {}: no such variable", self.path());
+                let message = format!(
+                    "cannot use ${{{name}}} in {}: no such variable",
+                    self.path()
+                );
                 let hint = match near(name, NAMES) {
                     Some(near) => format!("did you mean ${{{near}}}?"),
                     None => "known: ${project}, ${module_dir}, ${state_dir}, ${runtime_dir}; \
@@ -269,22 +306,29 @@ fn dotted(path: &[&str]) -> String {
     };
     let keys: Vec<Cow<'_, str>> = path
         .iter()
-        .map(|key| if bare(key) { Cow::Borrowed(*key) } else { format!("{key:?}").into() })
+        .map(|key| {
+            if bare(key) {
+                Cow::Borrowed(*key)
+            } else {
+                format!("{key:?}").into()
+            }
+        })
         .collect();
     keys.join(".")
 }
 
 /// The word that was probably meant.
-pub(crate) fn near<'w>(
-    word: &str,
-    among: impl IntoIterator<Item = &'w str>,
-) -> Option<&'w str> {
+pub(crate) fn near<'w>(word: &str, among: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     if word.is_empty() || word.len() > 64 {
         return None;
     }
     let small = word.to_lowercase().replace('-', "_");
     // One letter in place of the only one is another name.
-    let allowed = if small.len() < 2 { 0 } else { small.len().div_ceil(3).min(3) };
+    let allowed = if small.len() < 2 {
+        0
+    } else {
+        small.len().div_ceil(3).min(3)
+    };
     among
         .into_iter()
         .filter(|other| other.len().abs_diff(word.len()) <= allowed.max(4))
@@ -318,7 +362,10 @@ fn show(node: &Node) -> String {
 fn advice(form: Form, node: &Node) -> String {
     match (form, &node.value) {
         (Form::Command, Tree::Text(text)) => {
-            let words: Vec<String> = text.split_whitespace().map(|word| format!("{word:?}")).collect();
+            let words: Vec<String> = text
+                .split_whitespace()
+                .map(|word| format!("{word:?}"))
+                .collect();
             format!("for instance [{}]", words.join(", "))
         }
         (Form::Span { .. }, Tree::Whole(number)) if *number > 0 => {
@@ -340,7 +387,9 @@ fn advice(form: Form, node: &Node) -> String {
 
 fn words_of(form: Form, each: &mut impl FnMut(&'static str, bool)) {
     match form {
-        Form::Choice(words) => words.iter().for_each(|word| each(word.word, word.available)),
+        Form::Choice(words) => words
+            .iter()
+            .for_each(|word| each(word.word, word.available)),
         Form::OneOf(forms) => forms.iter().for_each(|form| words_of(*form, each)),
         _ => {}
     }

@@ -65,7 +65,9 @@ impl Sources {
         }
         let user = directories::ProjectDirs::from("", "", "mainstay");
         let user = user.map(|user| user.config_dir().to_owned());
-        let usual: Vec<PathBuf> = std::iter::once(PathBuf::from("config")).chain(user).collect();
+        let usual: Vec<PathBuf> = std::iter::once(PathBuf::from("config"))
+            .chain(user)
+            .collect();
         match usual.iter().find(|folder| folder.join(FILE).is_file()) {
             Some(folder) => Ok(Sources::of_process(folder, set)),
             None => Err(nowhere(&usual).into()),
@@ -83,12 +85,16 @@ impl Sources {
 fn check(folder: &Path) -> Result<(), Problem> {
     let shown = folder.display();
     if folder.is_file() {
-        return Err(Problem::new(format!("cannot use {shown} as the configuration folder"))
-            .hint(format!("it is a file; name the folder that holds {FILE}")));
+        return Err(
+            Problem::new(format!("cannot use {shown} as the configuration folder"))
+                .hint(format!("it is a file; name the folder that holds {FILE}")),
+        );
     }
     if !folder.is_dir() {
-        return Err(Problem::new(format!("cannot find the configuration folder {shown}"))
-            .hint("`mainstay init` writes one to begin with"));
+        return Err(
+            Problem::new(format!("cannot find the configuration folder {shown}"))
+                .hint("`mainstay init` writes one to begin with"),
+        );
     }
     if !folder.join(FILE).exists() {
         return Err(Problem::new(format!("cannot find {FILE} in {shown}"))
@@ -98,8 +104,13 @@ fn check(folder: &Path) -> Result<(), Problem> {
 }
 
 fn nowhere(looked: &[PathBuf]) -> Problem {
-    let looked: Vec<String> =
-        looked.iter().map(|folder| folder.join(FILE).display().to_string()).collect();
-    Problem::new(format!("cannot find a configuration: looked for {}", looked.join(" and ")))
-        .hint("name its folder with --config or $MAINSTAY_CONFIG, or let `mainstay init` write one")
+    let looked: Vec<String> = looked
+        .iter()
+        .map(|folder| folder.join(FILE).display().to_string())
+        .collect();
+    Problem::new(format!(
+        "cannot find a configuration: looked for {}",
+        looked.join(" and ")
+    ))
+    .hint("name its folder with --config or $MAINSTAY_CONFIG, or let `mainstay init` write one")
 }

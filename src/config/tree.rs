@@ -56,9 +56,8 @@ impl Node {
 
     /// The value at a path.
     pub(crate) fn at(&self, path: &[&str]) -> Option<&Node> {
-        path.iter().try_fold(self, |node, key| {
-            Some(&node.as_table()?.get(*key)?.node)
-        })
+        path.iter()
+            .try_fold(self, |node, key| Some(&node.as_table()?.get(*key)?.node))
     }
 
     /// Puts `later` over this one.
@@ -142,9 +141,12 @@ pub(crate) fn from_value(value: toml::Spanned<DeValue<'_>>, text: u32) -> Node {
             .map_or_else(|_| Tree::Other(value.to_string()), Tree::Number),
         DeValue::Boolean(value) => Tree::Flag(value),
         DeValue::Datetime(value) => Tree::Other(value.to_string()),
-        DeValue::Array(values) => {
-            Tree::List(values.into_iter().map(|value| from_value(value, text)).collect())
-        }
+        DeValue::Array(values) => Tree::List(
+            values
+                .into_iter()
+                .map(|value| from_value(value, text))
+                .collect(),
+        ),
         DeValue::Table(table) => Tree::Table(from_table(table, text)),
     };
     Node { value, origin }

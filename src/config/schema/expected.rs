@@ -16,7 +16,9 @@ impl Form {
             Form::Whole { min, max } if max == u64::MAX => format!("a whole number from {min}"),
             Form::Whole { min, max } => format!("a whole number from {min} to {max}"),
             Form::Number { min, max } => format!("a number from {min} to {max}"),
-            Form::Span { zero: true } => "a duration such as \"250ms\", \"10s\" or \"5m\"".to_owned(),
+            Form::Span { zero: true } => {
+                "a duration such as \"250ms\", \"10s\" or \"5m\"".to_owned()
+            }
             Form::Span { zero: false } => {
                 "a duration above zero such as \"250ms\", \"10s\" or \"5m\"".to_owned()
             }

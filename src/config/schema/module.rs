@@ -212,7 +212,10 @@ impl Value for Replicas {
         match node.value {
             crate::config::tree::Tree::Whole(1) => Some(Replicas),
             crate::config::tree::Tree::Whole(2..) => {
-                let message = format!("cannot use {}: more than one is not available yet", at.path());
+                let message = format!(
+                    "cannot use {}: more than one is not available yet",
+                    at.path()
+                );
                 at.problem(node.origin, message, "leave it out; each module runs once")
             }
             _ => at.wrong(node, Self::FORM),

@@ -31,7 +31,11 @@ impl Value for Ladder {
         }
         if matches!(&node.value, Tree::List(list) if list.is_empty()) {
             let message = format!("cannot use {}: the ladder is empty", at.path());
-            return at.problem(node.origin, message, "for instance [\"restart\"] or [\"stop\"]");
+            return at.problem(
+                node.origin,
+                message,
+                "for instance [\"restart\"] or [\"stop\"]",
+            );
         }
         Some(Ladder(rungs))
     }
@@ -263,7 +267,9 @@ fn ready_of(read: ReadyTable, origin: Origin, at: &mut Reading<'_>) -> Option<Re
         return address(&tcp.0, origin, at).map(Ready::Tcp);
     }
     if let Some(http) = read.http {
-        let status = read.status.map_or(200, |status| u16::try_from(status.0).unwrap_or(200));
+        let status = read
+            .status
+            .map_or(200, |status| u16::try_from(status.0).unwrap_or(200));
         return url(&http.0, origin, at).map(|url| Ready::Http { url, status });
     }
     if read.notify == Some(false) {
@@ -389,7 +395,9 @@ fn look_of(table: &ProbeTable, origin: Origin, at: &mut Reading<'_>) -> Option<L
         return address(&tcp.0, origin, at).map(Look::Tcp);
     }
     if let Some(http) = &table.http {
-        let status = table.status.map_or(200, |status| u16::try_from(status.0).unwrap_or(200));
+        let status = table
+            .status
+            .map_or(200, |status| u16::try_from(status.0).unwrap_or(200));
         return url(&http.0, origin, at).map(|url| Look::Http { url, status });
     }
     if table.sdk == Some(false) {
@@ -428,7 +436,11 @@ fn one_form(node: &Node, at: &mut Reading<'_>, section: &Section, beside: &[&str
         _ => format!("it says {} at once", forms.join(" and ")),
     };
     let message = format!("cannot use {}: {said}", at.path());
-    at.problem::<()>(node.origin, message, &format!("exactly one of {}", all.join(", ")));
+    at.problem::<()>(
+        node.origin,
+        message,
+        &format!("exactly one of {}", all.join(", ")),
+    );
     false
 }
 
@@ -441,12 +453,18 @@ fn address(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
         return Some(text.to_owned());
     }
     let message = format!("cannot use {text:?} as an address");
-    at.problem(origin, message, "host:port, for instance \"127.0.0.1:9000\"")
+    at.problem(
+        origin,
+        message,
+        "host:port, for instance \"127.0.0.1:9000\"",
+    )
 }
 
 /// `http://host[:port][/path]`.
 fn url(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
-    let host = text.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+    let host = text
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split('/').next());
     let good = host.is_some_and(|host| {
         let (name, port) = host.rsplit_once(':').unwrap_or((host, "80"));
         !name.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)

@@ -92,7 +92,9 @@ pub(crate) fn is_name(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     text.len() <= 64
         && first.is_some_and(word)
-        && text.bytes().all(|byte| word(byte) || byte == b'_' || byte == b'-')
+        && text
+            .bytes()
+            .all(|byte| word(byte) || byte == b'_' || byte == b'-')
 }
 
 impl Value for bool {
@@ -293,7 +295,9 @@ impl Value for LongSpan {
 /// Bytes from "10MiB", "512KiB", "1GiB", "1000" or "1MB".
 fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text.find(|each: char| !each.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|each: char| !each.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let size: u64 = match unit.trim() {
         "" | "B" => 1,
@@ -406,8 +410,10 @@ impl<T: Value> Value for BTreeMap<String, T> {
     }
 
     fn show(&self) -> String {
-        let keys: Vec<(&str, String)> =
-            self.iter().map(|(key, value)| (key.as_str(), value.show())).collect();
+        let keys: Vec<(&str, String)> = self
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.show()))
+            .collect();
         show_table(&keys)
     }
 }

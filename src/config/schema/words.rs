@@ -105,8 +105,11 @@ pub(crate) const ENFORCEMENT: Form = Form::Choice(&[later("best_effort"), later(
 /// See [`RUNGS`].
 pub(crate) const RELOAD: Form = Form::Choice(&[later("auto"), later("manual")]);
 /// See [`RUNGS`].
-pub(crate) const GROUP_STRATEGY: Form =
-    Form::Choice(&[later("one_for_one"), later("one_for_all"), later("rest_for_one")]);
+pub(crate) const GROUP_STRATEGY: Form = Form::Choice(&[
+    later("one_for_one"),
+    later("one_for_all"),
+    later("rest_for_one"),
+]);
 /// See [`RUNGS`].
 pub(crate) const ON_EXCEEDED: Form = Form::Choice(&[
     later("escalate"),
@@ -126,6 +129,11 @@ const fn later(word: &'static str) -> Word {
 /// The number of a signal that can ask a module to stop.
 pub(crate) fn signal(name: &str) -> Option<i32> {
     let signal = Signal::from_str(name).ok()?;
-    let cannot_ask = [Signal::SIGSTOP, Signal::SIGTSTP, Signal::SIGCONT, Signal::SIGCHLD];
+    let cannot_ask = [
+        Signal::SIGSTOP,
+        Signal::SIGTSTP,
+        Signal::SIGCONT,
+        Signal::SIGCHLD,
+    ];
     (!cannot_ask.contains(&signal)).then_some(signal as i32)
 }

@@ -7,18 +7,38 @@ use super::{Project, assert_has, module, problem};
 #[test]
 fn edges_name_modules_that_exist() {
     for (text, parts) in [
-        (module("requires = [\"event-buss\"]"), &["no module \"event-buss\"", "\"event-bus\"?"][..]),
-        (module("wants = [{ module = \"b\" }]"), &["there is no module \"b\"", "register it"]),
-        (module("may_call = [\"b\"]"), &["module.a.may_call: there is no module \"b\""]),
-        (module("requires = [\"a\"]"), &["module.a.requires: a needs itself"]),
-        (module("wants = [\"a\"]"), &["module.a.wants: a needs itself"]),
+        (
+            module("requires = [\"event-buss\"]"),
+            &["no module \"event-buss\"", "\"event-bus\"?"][..],
+        ),
+        (
+            module("wants = [{ module = \"b\" }]"),
+            &["there is no module \"b\"", "register it"],
+        ),
+        (
+            module("may_call = [\"b\"]"),
+            &["module.a.may_call: there is no module \"b\""],
+        ),
+        (
+            module("requires = [\"a\"]"),
+            &["module.a.requires: a needs itself"],
+        ),
+        (
+            module("wants = [\"a\"]"),
+            &["module.a.wants: a needs itself"],
+        ),
         (
             module("requires = [\"event-bus\"]\nwants = [\"event-bus\"]"),
             &["module.a.wants: it names event-bus twice"],
         ),
         (
-            module("requires = [{ module = \"b\", until = \"healthy\" }]\n[module.b]\ncommand = [\"b\"]"),
-            &["cannot wait until b is healthy: it has no probe", "[module.b.health]"],
+            module(
+                "requires = [{ module = \"b\", until = \"healthy\" }]\n[module.b]\ncommand = [\"b\"]",
+            ),
+            &[
+                "cannot wait until b is healthy: it has no probe",
+                "[module.b.health]",
+            ],
         ),
     ] {
         assert_has(&problem(&text), parts);
@@ -51,12 +71,18 @@ fn the_builtin_is_there_and_the_only_one() {
     let described = "[module.event-bus]\nkind = \"builtin\"\ndescription = \"x\"\n";
     assert_eq!(Project::of(described).good().modules.len(), 1);
     for (text, part) in [
-        ("[module.event-bus]\ncommand = [\"a\"]", "cannot use the name event-bus"),
+        (
+            "[module.event-bus]\ncommand = [\"a\"]",
+            "cannot use the name event-bus",
+        ),
         (
             "[module.event-bus]\nkind = \"builtin\"\ncommand = [\"a\"]",
             "module.event-bus.command: a builtin has no process",
         ),
-        ("[module.a]\nkind = \"builtin\"", "cannot make module a a builtin"),
+        (
+            "[module.a]\nkind = \"builtin\"",
+            "cannot make module a a builtin",
+        ),
     ] {
         assert_has(&problem(text), &[part]);
     }

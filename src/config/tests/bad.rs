@@ -17,12 +17,24 @@ fn unknown_keys_suggest_what_was_meant() {
     for (text, hint) in [
         ("[helth]\ninterval = \"1s\"", "did you mean `health`?"),
         ("[modules.a]\ncommand = [\"a\"]", "did you mean `module`?"),
-        ("[recovery]\nmax_atempts = 1", "did you mean `max_attempts`?"),
-        ("[recovery]\nbackoff = { inital = \"1s\" }", "did you mean `initial`?"),
-        (&module("max_attempts = 1"), "`max_attempts` belongs in [module.a.recovery]"),
+        (
+            "[recovery]\nmax_atempts = 1",
+            "did you mean `max_attempts`?",
+        ),
+        (
+            "[recovery]\nbackoff = { inital = \"1s\" }",
+            "did you mean `initial`?",
+        ),
+        (
+            &module("max_attempts = 1"),
+            "`max_attempts` belongs in [module.a.recovery]",
+        ),
         ("interval = \"1s\"", "`interval` belongs in [health]"),
         ("command = [\"a\"]", "`command` belongs in [module.NAME]"),
-        ("[health]\nxyzzy = 1", "`mainstay check --schema` lists every key"),
+        (
+            "[health]\nxyzzy = 1",
+            "`mainstay check --schema` lists every key",
+        ),
         (&module("ready = { tpc = \"a:1\" }"), "did you mean `tcp`?"),
     ] {
         assert_has(&problem(text), &[hint, "there is no such key"]);
@@ -33,22 +45,49 @@ fn unknown_keys_suggest_what_was_meant() {
 fn what_is_not_built_is_refused() {
     for (text, key) in [
         ("[mainstay]\nreload = \"auto\"", "mainstay.reload"),
-        ("[mainstay]\nreload_watch = \"30s\"", "mainstay.reload_watch"),
+        (
+            "[mainstay]\nreload_watch = \"30s\"",
+            "mainstay.reload_watch",
+        ),
         ("[health]\nadaptive = true", "health.adaptive"),
         ("[recovery]\ncascade = { share = 0.5 }", "recovery.cascade"),
-        ("[recovery]\non_failure = [\"restart\", \"degrade\"]", "recovery.on_failure"),
+        (
+            "[recovery]\non_failure = [\"restart\", \"degrade\"]",
+            "recovery.on_failure",
+        ),
         ("[resources]\nrungs = [\"notice\"]", "resources.rungs"),
-        ("[resources]\nenforcement = \"required\"", "resources.enforcement"),
+        (
+            "[resources]\nenforcement = \"required\"",
+            "resources.enforcement",
+        ),
         ("[group.x]\nmembers = [\"a\"]", "group"),
-        (&module("sockets = { http = \"127.0.0.1:1\" }"), "module.a.sockets"),
+        (
+            &module("sockets = { http = \"127.0.0.1:1\" }"),
+            "module.a.sockets",
+        ),
         (&module("renamed_from = \"b\""), "module.a.renamed_from"),
-        (&module("reload_signal = \"SIGHUP\""), "module.a.reload_signal"),
+        (
+            &module("reload_signal = \"SIGHUP\""),
+            "module.a.reload_signal",
+        ),
         (&module("limits.memory_mb = 1"), "module.a.limits.memory_mb"),
-        (&module("isolation.private_tmp = true"), "module.a.isolation.private_tmp"),
-        (&module("recovery.reset = { clear_queues = true }"), "module.a.recovery.reset"),
+        (
+            &module("isolation.private_tmp = true"),
+            "module.a.isolation.private_tmp",
+        ),
+        (
+            &module("recovery.reset = { clear_queues = true }"),
+            "module.a.recovery.reset",
+        ),
         (&module("replicas = 2"), "module.a.replicas"),
-        (&module("env.PASSWORD = \"age:xyz\""), "module.a.env.PASSWORD"),
-        (&module("settings = { deep = { password = \"age:xyz\" } }"), "settings.deep.password"),
+        (
+            &module("env.PASSWORD = \"age:xyz\""),
+            "module.a.env.PASSWORD",
+        ),
+        (
+            &module("settings = { deep = { password = \"age:xyz\" } }"),
+            "settings.deep.password",
+        ),
         (&module("env.F = \"${secrets_dir}/f\""), "module.a.env.F"),
         (
             &module("health.probes = [{ tcp = \"a:1\", role = \"readiness\" }]"),
@@ -62,51 +101,132 @@ fn what_is_not_built_is_refused() {
 #[test]
 fn wrong_types_and_values_say_what_is_expected() {
     for (text, parts) in [
-        ("[mainstay]\nname = 5", &["cannot use 5 for mainstay.name", "a name of a-z"][..]),
+        (
+            "[mainstay]\nname = 5",
+            &["cannot use 5 for mainstay.name", "a name of a-z"][..],
+        ),
         ("[mainstay]\nname = \"A b\"", &["a name of a-z"]),
         ("mainstay = 5", &["a table with any of name"]),
-        ("[health]\ninterval = \"10\"", &["cannot use \"10\" for health.interval", "a duration"]),
+        (
+            "[health]\ninterval = \"10\"",
+            &["cannot use \"10\" for health.interval", "a duration"],
+        ),
         ("[health]\ninterval = 10", &["write the unit: \"10s\""]),
         ("[health]\ninterval = \"0s\"", &["a duration above zero"]),
         ("[health]\ninterval = \"-5s\"", &["a duration above zero"]),
-        ("[health]\nunhealthy_threshold = 0", &["a whole number from 1"]),
-        ("[health]\nunhealthy_threshold = \"3\"", &["without quotes: 3"]),
+        (
+            "[health]\nunhealthy_threshold = 0",
+            &["a whole number from 1"],
+        ),
+        (
+            "[health]\nunhealthy_threshold = \"3\"",
+            &["without quotes: 3"],
+        ),
         ("[recovery]\nauto = \"true\"", &["without quotes: true"]),
         ("[recovery]\nmax_attempts = -1", &["a whole number from 0"]),
         ("[recovery]\nbackoff.factor = 0.5", &["a number from 1"]),
-        ("[recovery]\nbackoff.jitter = 1.5", &["a number from 0 to 1"]),
-        ("[recovery]\nbackoff = { jitter = nan }", &["a number from 0 to 1"]),
-        ("[recovery]\nbackoff = { initial = \"20s\" }", &["`initial` is more than `max`"]),
+        (
+            "[recovery]\nbackoff.jitter = 1.5",
+            &["a number from 0 to 1"],
+        ),
+        (
+            "[recovery]\nbackoff = { jitter = nan }",
+            &["a number from 0 to 1"],
+        ),
+        (
+            "[recovery]\nbackoff = { initial = \"20s\" }",
+            &["`initial` is more than `max`"],
+        ),
         ("[recovery]\nprobation = \"of\"", &["did you mean \"off\"?"]),
         ("[recovery]\non_failure = []", &["the ladder is empty"]),
-        ("[recovery]\non_failure = [\"stop\", \"restart\"]", &["put \"stop\" last"]),
+        (
+            "[recovery]\non_failure = [\"stop\", \"restart\"]",
+            &["put \"stop\" last"],
+        ),
         ("[ipc]\nadmins = [\"root\"]", &["\"group:NAME\""]),
         ("[ipc]\nadmins = \"user\"", &["in brackets: [\"user\"]"]),
-        ("[logs]\nmax_bytes = \"10 MX\"", &["a size above zero such as \"10MiB\""]),
+        (
+            "[logs]\nmax_bytes = \"10 MX\"",
+            &["a size above zero such as \"10MiB\""],
+        ),
         ("[logs]\nmax_bytes = 0", &["a size above zero"]),
         (&module("start = \"eagre\""), &["did you mean \"eager\"?"]),
-        (&module("stop_signal = \"SIGFOO\""), &["a signal that can ask to stop"]),
-        (&module("stop_signal = \"SIGSTOP\""), &["a signal that can ask to stop"]),
-        (&module("ready = \"redy\""), &["\"started\" or a table with any of notify"]),
-        (&module("ready = { notify = true, settle = \"1s\" }"), &["notify and settle at once"]),
-        (&module("ready = { status = 200 }"), &["exactly one of notify"]),
+        (
+            &module("stop_signal = \"SIGFOO\""),
+            &["a signal that can ask to stop"],
+        ),
+        (
+            &module("stop_signal = \"SIGSTOP\""),
+            &["a signal that can ask to stop"],
+        ),
+        (
+            &module("ready = \"redy\""),
+            &["\"started\" or a table with any of notify"],
+        ),
+        (
+            &module("ready = { notify = true, settle = \"1s\" }"),
+            &["notify and settle at once"],
+        ),
+        (
+            &module("ready = { status = 200 }"),
+            &["exactly one of notify"],
+        ),
         (&module("ready = { tcp = \"9000\" }"), &["host:port"]),
-        (&module("ready = { http = \"https://a/\" }"), &["only plain http"]),
-        (&module("ready = { fd = 2 }"), &["a whole number from 3 to 255"]),
-        (&module("ready = { log = \"(\" }"), &["as a regular expression"]),
-        (&module("health.probes = [{ role = \"liveness\" }]"), &["exactly one of sdk"]),
-        (&module("health.probes = [{ sdk = true }, { sdk = true }]"), &["two sdk probes"]),
-        (&module("requires = [{ until = \"ready\" }]"), &["`module` is missing"]),
-        (&module("env = { A = 1 }"), &["cannot use 1 for module.a.env.A", "text"]),
-        (&module("env = { \"A=B\" = \"1\" }"), &["cannot name a variable"]),
-        (&module("before_start = [\"./migrate\"]"), &["for instance [\"./migrate\"]"]),
-        (&module("limits.file_handles = 0"), &["a whole number from 8"]),
-        ("[module.a]\ncommand = \"run me\"", &["for instance [\"run\", \"me\"]"]),
+        (
+            &module("ready = { http = \"https://a/\" }"),
+            &["only plain http"],
+        ),
+        (
+            &module("ready = { fd = 2 }"),
+            &["a whole number from 3 to 255"],
+        ),
+        (
+            &module("ready = { log = \"(\" }"),
+            &["as a regular expression"],
+        ),
+        (
+            &module("health.probes = [{ role = \"liveness\" }]"),
+            &["exactly one of sdk"],
+        ),
+        (
+            &module("health.probes = [{ sdk = true }, { sdk = true }]"),
+            &["two sdk probes"],
+        ),
+        (
+            &module("requires = [{ until = \"ready\" }]"),
+            &["`module` is missing"],
+        ),
+        (
+            &module("env = { A = 1 }"),
+            &["cannot use 1 for module.a.env.A", "text"],
+        ),
+        (
+            &module("env = { \"A=B\" = \"1\" }"),
+            &["cannot name a variable"],
+        ),
+        (
+            &module("before_start = [\"./migrate\"]"),
+            &["for instance [\"./migrate\"]"],
+        ),
+        (
+            &module("limits.file_handles = 0"),
+            &["a whole number from 8"],
+        ),
+        (
+            "[module.a]\ncommand = \"run me\"",
+            &["for instance [\"run\", \"me\"]"],
+        ),
         ("[module.a]\ncommand = []", &["program and arguments"]),
         ("[module.a]\ncommand = [\"\"]", &["program and arguments"]),
         ("[module.a]\ncommand = [\"a\\u0000\"]", &["a NUL character"]),
-        ("[module.a]\ndescription = \"x\"", &["cannot start module a: it has no command"]),
-        ("[module.\"A b\"]\ncommand = [\"a\"]", &["cannot name a module \"A b\""]),
+        (
+            "[module.a]\ndescription = \"x\"",
+            &["cannot start module a: it has no command"],
+        ),
+        (
+            "[module.\"A b\"]\ncommand = [\"a\"]",
+            &["cannot name a module \"A b\""],
+        ),
         ("[module]\na = 5", &["cannot use 5 for module.a"]),
     ] {
         assert_has(&problem(text), parts);
@@ -116,15 +236,27 @@ fn wrong_types_and_values_say_what_is_expected() {
 #[test]
 fn variables_must_be_known() {
     for (text, parts) in [
-        ("env.A = \"${projct}\"", &["no such variable", "did you mean ${project}?"][..]),
-        ("env.A = \"${HOME}\"", &["no such variable", "`$${` is a plain `${`"]),
+        (
+            "env.A = \"${projct}\"",
+            &["no such variable", "did you mean ${project}?"][..],
+        ),
+        (
+            "env.A = \"${HOME}\"",
+            &["no such variable", "`$${` is a plain `${`"],
+        ),
         ("env.A = \"${module_dir}\"", &["this module has none"]),
         ("env.A = \"${project\"", &["is never closed"]),
     ] {
         assert_has(&problem(&module(text)), parts);
     }
     let early = problem("[mainstay]\nstate_dir = \"${runtime_dir}/s\"");
-    assert_has(&early, &["cannot use ${runtime_dir} in mainstay.state_dir", "not known here yet"]);
+    assert_has(
+        &early,
+        &[
+            "cannot use ${runtime_dir} in mainstay.state_dir",
+            "not known here yet",
+        ],
+    );
 }
 
 #[test]
@@ -139,8 +271,10 @@ fn all_problems_come_at_once_in_the_order_of_the_files() {
         ("m/two/module.toml", "command = [\"a\"]\nwants = [\"on\"]\n"),
     ]);
     let problems = project.bad();
-    let places: Vec<&str> =
-        problems.iter().map(|problem| problem.split(": ").next().unwrap_or_default()).collect();
+    let places: Vec<&str> = problems
+        .iter()
+        .map(|problem| problem.split(": ").next().unwrap_or_default())
+        .collect();
     let expected = [
         "config/conf.d/a.toml:2:1",
         "config/mainstay.toml:3:1",
@@ -155,7 +289,9 @@ fn all_problems_come_at_once_in_the_order_of_the_files() {
 
 #[test]
 fn many_problems_are_counted_and_quick() {
-    let text: String = (0..20_000).map(|number| format!("k{number} = 1\n")).collect();
+    let text: String = (0..20_000)
+        .map(|number| format!("k{number} = 1\n"))
+        .collect();
     let problems = Project::of(&text).load().expect_err("a bad configuration");
     assert_eq!(problems.count(), 20_000);
     assert_eq!(problems.problems.len(), crate::config::MAX_PROBLEMS);
@@ -164,7 +300,9 @@ fn many_problems_are_counted_and_quick() {
 
 #[test]
 fn problems_can_be_read_by_programs() {
-    let problems = Project::of("[helth]\n").load().expect_err("a bad configuration");
+    let problems = Project::of("[helth]\n")
+        .load()
+        .expect_err("a bad configuration");
     let json = serde_json::to_value(&problems).expect("JSON");
     let first = &json["problems"][0];
     assert_eq!(first["place"]["name"], "config/mainstay.toml");

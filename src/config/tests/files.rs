@@ -8,21 +8,41 @@ use crate::config::Sources;
 #[test]
 fn syntax_is_told_with_its_line() {
     let text = Project::of("[mainstay]\nname = \n").problem();
-    assert_has(&text, &["config/mainstay.toml:2:", "cannot read this line", "2 | name = "]);
+    assert_has(
+        &text,
+        &[
+            "config/mainstay.toml:2:",
+            "cannot read this line",
+            "2 | name = ",
+        ],
+    );
 }
 
 #[test]
 fn a_key_that_stands_twice_is_refused() {
     let text = Project::of("[health]\ninterval = \"1s\"\ninterval = \"2s\"\n").problem();
-    assert_has(&text, &["config/mainstay.toml:3:1", "duplicate key", "stands in the file twice"]);
+    assert_has(
+        &text,
+        &[
+            "config/mainstay.toml:3:1",
+            "duplicate key",
+            "stands in the file twice",
+        ],
+    );
 }
 
 #[test]
 fn one_bad_file_does_not_hide_the_others_and_blames_nobody_else() {
     let project = Project::new(&[
-        ("config/mainstay.toml", "[mainstay]\nmodules = [\"../m/*\"]\n[helth]\n"),
+        (
+            "config/mainstay.toml",
+            "[mainstay]\nmodules = [\"../m/*\"]\n[helth]\n",
+        ),
         ("m/one/module.toml", "command = [\n"),
-        ("m/two/module.toml", "command = [\"a\"]\nrequires = [\"one\"]\n"),
+        (
+            "m/two/module.toml",
+            "command = [\"a\"]\nrequires = [\"one\"]\n",
+        ),
     ]);
     let problems = project.bad();
     assert_eq!(problems.len(), 2, "{problems:#?}");
@@ -34,10 +54,16 @@ fn one_bad_file_does_not_hide_the_others_and_blames_nobody_else() {
 fn files_that_are_none() {
     let project = Project::of("");
     project.write("config/conf.d/a.toml/x", b"");
-    assert_has(&project.problem(), &["config/conf.d/a.toml", "it is a directory"]);
+    assert_has(
+        &project.problem(),
+        &["config/conf.d/a.toml", "it is a directory"],
+    );
     let project = Project::of("");
     project.write("config/conf.d", b"");
-    assert_has(&project.problem(), &["config/conf.d: cannot read this file"]);
+    assert_has(
+        &project.problem(),
+        &["config/conf.d: cannot read this file"],
+    );
 }
 
 #[test]
@@ -45,7 +71,14 @@ fn bytes_that_are_no_text() {
     let project = Project::of("");
     project.write("config/conf.d/a.toml", b"[health]\n# \xff\n");
     let text = project.problem();
-    assert_has(&text, &["config/conf.d/a.toml:2", "byte 11 is not UTF-8", "encoding UTF-8"]);
+    assert_has(
+        &text,
+        &[
+            "config/conf.d/a.toml:2",
+            "byte 11 is not UTF-8",
+            "encoding UTF-8",
+        ],
+    );
 }
 
 #[test]
@@ -65,18 +98,29 @@ fn a_file_that_may_not_be_read() {
     if std::fs::File::open(&path).is_ok() {
         return; // Root may read everything.
     }
-    assert_has(&project.problem(), &["cannot read this file", "must be able to read it"]);
+    assert_has(
+        &project.problem(),
+        &["cannot read this file", "must be able to read it"],
+    );
 }
 
 #[test]
 fn a_folder_without_configuration_says_how_to_get_one() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let find = |path: &std::path::Path| {
-        Sources::find(Some(path), &[]).expect_err("nothing there").to_string()
+        Sources::find(Some(path), &[])
+            .expect_err("nothing there")
+            .to_string()
     };
-    assert_has(&find(folder.path()), &["cannot find mainstay.toml in", "mainstay init"]);
+    assert_has(
+        &find(folder.path()),
+        &["cannot find mainstay.toml in", "mainstay init"],
+    );
     let missing = find(&folder.path().join("x"));
-    assert_has(&missing, &["cannot find the configuration folder", "mainstay init"]);
+    assert_has(
+        &missing,
+        &["cannot find the configuration folder", "mainstay init"],
+    );
     let file = folder.path().join("mainstay.toml");
     std::fs::write(&file, "").expect("a file");
     assert_has(&find(&file), &["it is a file; name the folder"]);
@@ -87,7 +131,10 @@ fn a_folder_without_configuration_says_how_to_get_one() {
 #[test]
 fn an_env_file_is_read_or_missed() {
     let project = Project::of(&module("env_file = \".env\"\nenv = { B = \"own\" }"));
-    assert_has(&project.problem(), &["mainstay.toml:3:12", ".env: ", "env_file is relative to"]);
+    assert_has(
+        &project.problem(),
+        &["mainstay.toml:3:12", ".env: ", "env_file is relative to"],
+    );
     project.write(".env", b"# x\nexport A='1 2'\nB=other\n");
     let good = project.good();
     let expected = [("A", "1 2"), ("B", "own")].map(|(a, b)| (a.to_owned(), b.to_owned()));

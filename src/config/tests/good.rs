@@ -18,7 +18,10 @@ fn launch(good: &Configuration) -> &Launch {
 
 #[test]
 fn defaults_are_those_of_the_table() {
-    let project = Project::of(&format!("[mainstay]\nstate_dir = \"state\"\n{}", module("")));
+    let project = Project::of(&format!(
+        "[mainstay]\nstate_dir = \"state\"\n{}",
+        module("")
+    ));
     let good = project.good();
     let (system, (spec, launch)) = (&good.system, &good.modules[0]);
     assert_eq!(system.name, "mainstay");
@@ -31,7 +34,10 @@ fn defaults_are_those_of_the_table() {
     assert!(good.system_spec.parallel_startup);
     assert_eq!(good.system_spec.shutdown_timeout, Duration::from_secs(30));
     assert_eq!(good.system_spec.concurrent_restarts, 4);
-    assert_eq!((spec.kind, spec.start, spec.importance), (Kind::Service, Start::Eager, Importance::Normal));
+    assert_eq!(
+        (spec.kind, spec.start, spec.importance),
+        (Kind::Service, Start::Eager, Importance::Normal)
+    );
     assert!(spec.required && !spec.has_probes && spec.edges.is_empty());
     assert_eq!(spec.readiness, Readiness::Started);
     assert_eq!(spec.startup_timeout, Duration::from_secs(30));
@@ -39,11 +45,17 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(spec.on_dependency_restart, OnDependencyRestart::Notify);
     let recovery = &spec.recovery;
     assert_eq!(recovery.restart, RestartPolicy::Always);
-    assert_eq!((recovery.max_attempts, recovery.window), (3, Duration::from_secs(300)));
+    assert_eq!(
+        (recovery.max_attempts, recovery.window),
+        (3, Duration::from_secs(300))
+    );
     assert_eq!(recovery.backoff.floor, Duration::from_millis(50));
     assert_eq!(recovery.on_failure, [Strategy::Restart]);
     assert_eq!(recovery.clean_exit_codes, [0]);
-    assert_eq!(recovery.probation.map(|times| times.max), Some(Duration::from_secs(300)));
+    assert_eq!(
+        recovery.probation.map(|times| times.max),
+        Some(Duration::from_secs(300))
+    );
     assert_eq!(launch.directory, project.path(""));
     assert_eq!(launch.stop_signal, 15);
     assert_eq!(launch.argv, ["a"]);
@@ -64,17 +76,29 @@ fn a_task_is_not_restarted_unless_it_says_so() {
 fn every_readiness_has_its_form() {
     for (text, expected) in [
         ("\"started\"", Readiness::Started),
-        ("{ settle = \"1s\" }", Readiness::Settle(Duration::from_secs(1))),
+        (
+            "{ settle = \"1s\" }",
+            Readiness::Settle(Duration::from_secs(1)),
+        ),
         ("{ notify = true }", Readiness::Notify),
         ("{ log = \"^up\" }", Readiness::Log("^up".into())),
         ("{ fd = 3 }", Readiness::Fd(3)),
-        ("{ tcp = \"127.0.0.1:9\" }", Readiness::Tcp("127.0.0.1:9".into())),
+        (
+            "{ tcp = \"127.0.0.1:9\" }",
+            Readiness::Tcp("127.0.0.1:9".into()),
+        ),
         ("{ unix = \"/s\" }", Readiness::Unix("/s".into())),
-        ("{ exec = [\"true\"] }", Readiness::Exec(vec!["true".into()])),
+        (
+            "{ exec = [\"true\"] }",
+            Readiness::Exec(vec!["true".into()]),
+        ),
         ("{ file = \"/f\" }", Readiness::File("/f".into())),
         (
             "{ http = \"http://a:1/x\", status = 204 }",
-            Readiness::Http { url: "http://a:1/x".into(), status: 204 },
+            Readiness::Http {
+                url: "http://a:1/x".into(),
+                status: 204,
+            },
         ),
     ] {
         let good = Project::of(&module(&format!("ready = {text}"))).good();
@@ -90,10 +114,16 @@ fn probes_take_their_rates_from_the_nearest() {
     let project = Project::of(text);
     let good = project.good();
     let probes = &launch(&good).probes;
-    assert_eq!(probes[0].check, Check::Exec(vec![join(&project.path(""), "c")]));
+    assert_eq!(
+        probes[0].check,
+        Check::Exec(vec![join(&project.path(""), "c")])
+    );
     let rates = (probes[0].interval.as_secs(), probes[0].timeout.as_secs());
     assert_eq!((rates, probes[0].unhealthy_threshold), ((9, 7), 6));
-    assert_eq!((&probes[2].check, probes[2].unhealthy_threshold), (&Check::Sdk, 5));
+    assert_eq!(
+        (&probes[2].check, probes[2].unhealthy_threshold),
+        (&Check::Sdk, 5)
+    );
     assert_eq!(good.modules[0].0.watchdog, Some(Duration::from_secs(2)));
     assert!(good.modules[0].0.has_probes);
 }
@@ -103,15 +133,25 @@ fn paths_and_variables_are_resolved() {
     let lines = "directory = \"sub\"\nenv = { A = \"${project}/x\", B = \"$${project}\" }\n\
                  settings = { path = \"${state_dir}\", list = [1, 2.5, { on = true }] }\n\
                  ready = { unix = \"s.sock\" }\nbefore_start = [[\"./migrate\", \"./arg\"]]\n";
-    let project = Project::of(&format!("[mainstay]\nstate_dir = \"st\"\n{}", module(lines)));
+    let project = Project::of(&format!(
+        "[mainstay]\nstate_dir = \"st\"\n{}",
+        module(lines)
+    ));
     let good = project.good();
     let (root, launch) = (project.path(""), launch(&good));
     assert_eq!(launch.directory, project.path("sub"));
     assert_eq!(launch.env[0].1, join(&root, "x"));
     assert_eq!(launch.env[1].1, "${project}");
-    assert_eq!(launch.before_start, [vec![join(&root, "sub/migrate"), "./arg".to_owned()]]);
-    assert_eq!(good.modules[0].0.readiness, Readiness::Unix(join(&root, "sub/s.sock")));
-    let expected = serde_json::json!({ "path": join(&root, "st"), "list": [1, 2.5, { "on": true }] });
+    assert_eq!(
+        launch.before_start,
+        [vec![join(&root, "sub/migrate"), "./arg".to_owned()]]
+    );
+    assert_eq!(
+        good.modules[0].0.readiness,
+        Readiness::Unix(join(&root, "sub/s.sock"))
+    );
+    let expected =
+        serde_json::json!({ "path": join(&root, "st"), "list": [1, 2.5, { "on": true }] });
     assert_eq!(serde_json::Value::from(launch.settings.clone()), expected);
 }
 
@@ -121,10 +161,18 @@ fn edges_refer_by_place_in_the_order_of_names() {
                 wants = [{ module = \"event-bus\", until = \"started\" }]\n\
                 [module.m]\ncommand = [\"m\"]\n[module.b]\ncommand = [\"b\"]\nkind = \"task\"\n";
     let good = Project::of(text).good();
-    let names: Vec<&str> = good.modules.iter().map(|(spec, _)| spec.name.as_str()).collect();
+    let names: Vec<&str> = good
+        .modules
+        .iter()
+        .map(|(spec, _)| spec.name.as_str())
+        .collect();
     assert_eq!(names, ["b", "event-bus", "m", "z"]);
-    let edges: Vec<(ModuleId, bool, Until)> =
-        good.modules[3].0.edges.iter().map(|edge| (edge.to, edge.hard, edge.until)).collect();
+    let edges: Vec<(ModuleId, bool, Until)> = good.modules[3]
+        .0
+        .edges
+        .iter()
+        .map(|edge| (edge.to, edge.hard, edge.until))
+        .collect();
     let expected = [
         (ModuleId(2), true, Until::Ready),
         (ModuleId(0), true, Until::Completed),
@@ -132,5 +180,5 @@ fn edges_refer_by_place_in_the_order_of_names() {
     ];
     assert_eq!(edges, expected);
     assert_eq!(good.modules[3].1.may_call, ["m", "b", "event-bus"]);
-    assert_eq!(good.waves(), [vec!["event-bus"], vec!["b", "m"], vec!["z"]]);
+    assert_eq!(good.waves(), [vec!["b", "event-bus", "m"], vec!["z"]]);
 }

@@ -10,10 +10,15 @@ fn project() -> Project {
                 [module.z]\ncommand = [\"./z\"]\nsettings = { a = [1, 2.5, \"t\", true], d = 2020-01-01 }\n";
     let files = [
         ("config/mainstay.toml", text),
-        ("m/b/module.toml", "command = [\"b\"]\nenv_file = \"e\"\nenv.D = \"${module_dir}\"\n"),
+        (
+            "m/b/module.toml",
+            "command = [\"b\"]\nenv_file = \"e\"\nenv.D = \"${module_dir}\"\n",
+        ),
         ("e", "A=1\n"),
     ];
-    Project::new(&files).set("health.interval=3s").variable("MAINSTAY__LOGS__KEEP", "2")
+    Project::new(&files)
+        .set("health.interval=3s")
+        .variable("MAINSTAY__LOGS__KEEP", "2")
 }
 
 fn same(one: &Configuration, other: &Configuration) {
@@ -36,10 +41,16 @@ fn it_comes_back_although_the_files_changed() {
     let back = kept.clone().restore().expect("the same configuration");
     same(&back, &good);
     let shown = |path: &[&str]| back.place(path).map(|place| place.to_string());
-    assert_eq!(shown(&["mainstay", "name"]).as_deref(), Some("config/mainstay.toml:3"));
+    assert_eq!(
+        shown(&["mainstay", "name"]).as_deref(),
+        Some("config/mainstay.toml:3")
+    );
     let place = shown(&["module", "b", "command"]);
     assert_eq!(place.as_deref(), Some("m/b/module.toml:1"));
-    assert_eq!(shown(&["health", "interval"]).as_deref(), Some("--set health.interval=3s"));
+    assert_eq!(
+        shown(&["health", "interval"]).as_deref(),
+        Some("--set health.interval=3s")
+    );
     assert_eq!(back.effective(), kept);
 }
 
@@ -48,7 +59,10 @@ fn another_version_is_refused() {
     let mut kept = serde_json::to_value(project().good().effective()).expect("JSON");
     kept["version"] = 99.into();
     let kept: Effective = serde_json::from_value(kept).expect("a document");
-    assert_has(&kept.restore().expect_err("refused").to_string(), &["version 99"]);
+    assert_has(
+        &kept.restore().expect_err("refused").to_string(),
+        &["version 99"],
+    );
 }
 
 #[test]
@@ -57,9 +71,15 @@ fn the_fingerprint_sees_values_alone() {
     let project = Project::of(&module("env = { A = \"1\" }"));
     let first = print(&project);
     assert_eq!(first.len(), 64);
-    project.write("config/mainstay.toml", b"# c\n[module.a]\nenv.A = '1'\n\ncommand = ['a']\n");
+    project.write(
+        "config/mainstay.toml",
+        b"# c\n[module.a]\nenv.A = '1'\n\ncommand = ['a']\n",
+    );
     assert_eq!(print(&project), first);
-    project.write("config/mainstay.toml", b"[module.a]\nenv.A = '2'\ncommand = ['a']\n");
+    project.write(
+        "config/mainstay.toml",
+        b"[module.a]\nenv.A = '2'\ncommand = ['a']\n",
+    );
     assert_ne!(print(&project), first);
     let project = project.set("module.a.env.A=\"1\"");
     assert_eq!(print(&project), first);

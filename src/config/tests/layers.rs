@@ -16,16 +16,28 @@ fn interval(project: &Project) -> Duration {
 fn each_layer_wins_over_the_one_below() {
     let a = "command = [\"a\"]\nhealth.probes = [{ sdk = true }]\n";
     let project = Project::new(&[
-        ("config/mainstay.toml", "[mainstay]\nmodules = [\"../m/*\"]\n"),
+        (
+            "config/mainstay.toml",
+            "[mainstay]\nmodules = [\"../m/*\"]\n",
+        ),
         ("m/a/module.toml", a),
     ]);
     assert_eq!(interval(&project), Duration::from_secs(30));
     project.write("config/mainstay.toml", b"[mainstay]\nmodules = [\"../m/*\"]\n[health]\ninterval = \"29s\"\n[module.a.health]\ninterval = \"28s\"\n");
     assert_eq!(interval(&project), Duration::from_secs(28));
-    project.write("m/a/module.toml", format!("{a}health.interval = \"27s\"\n").as_bytes());
+    project.write(
+        "m/a/module.toml",
+        format!("{a}health.interval = \"27s\"\n").as_bytes(),
+    );
     assert_eq!(interval(&project), Duration::from_secs(27));
-    project.write("config/conf.d/10.toml", b"[module.a.health]\ninterval = \"26s\"\n");
-    project.write("config/conf.d/20.toml", b"[module.a.health]\ninterval = \"25s\"\n");
+    project.write(
+        "config/conf.d/10.toml",
+        b"[module.a.health]\ninterval = \"26s\"\n",
+    );
+    project.write(
+        "config/conf.d/20.toml",
+        b"[module.a.health]\ninterval = \"25s\"\n",
+    );
     assert_eq!(interval(&project), Duration::from_secs(25));
     let project = project.variable("MAINSTAY__MODULE__A__HEALTH__INTERVAL", "24s");
     assert_eq!(interval(&project), Duration::from_secs(24));
@@ -40,10 +52,16 @@ fn tables_merge_and_lists_replace() {
          env = { A = \"1\", B = \"2\" }\nrecovery.backoff = { initial = \"2s\" }\nwants = [\"b\"]\n\
          [module.b]\ncommand = [\"b\"]\n",
     );
-    project.write("config/conf.d/x.toml", b"[module.a]\nenv = { B = \"3\" }\nwants = []\n");
+    project.write(
+        "config/conf.d/x.toml",
+        b"[module.a]\nenv = { B = \"3\" }\nwants = []\n",
+    );
     let good = project.good();
     let (spec, launch) = &good.modules[0];
-    assert_eq!(launch.env, [("A".into(), "1".into()), ("B".into(), "3".into())]);
+    assert_eq!(
+        launch.env,
+        [("A".into(), "1".into()), ("B".into(), "3".into())]
+    );
     assert!(spec.edges.is_empty());
     assert_eq!(spec.recovery.backoff.initial, Duration::from_secs(2));
     assert_eq!(spec.recovery.backoff.max, Duration::from_secs(9));
@@ -63,24 +81,37 @@ fn values_know_where_they_come_from() {
     let place = shown(&["recovery", "auto"]);
     assert_eq!(place.as_deref(), Some("config/conf.d/x.toml:3:8"));
     let place = good.place(&["health", "timeout"]).expect("a place");
-    assert_eq!((place.kind, place.name.as_str()), (PlaceKind::Variable, "MAINSTAY__HEALTH__TIMEOUT"));
-    assert_eq!(shown(&["logs", "keep"]).as_deref(), Some("--set logs.keep=7"));
+    assert_eq!(
+        (place.kind, place.name.as_str()),
+        (PlaceKind::Variable, "MAINSTAY__HEALTH__TIMEOUT")
+    );
+    assert_eq!(
+        shown(&["logs", "keep"]).as_deref(),
+        Some("--set logs.keep=7")
+    );
     assert_eq!(shown(&["logs", "format"]), None);
 }
 
 #[test]
 fn variables_reach_every_name() {
-    let project = Project::of("[module.data-capture]\ncommand = [\"a\"]\nenv = { Path_X = \"1\" }\n")
-        .variable("MAINSTAY__MODULE__DATA_CAPTURE__DESCRIPTION", "5")
-        .variable("MAINSTAY__MODULE__DATA_CAPTURE__ENV__PATH_X", "true")
-        .variable("MAINSTAY__MODULE__DATA_CAPTURE__ENV__NEW_X", "n")
-        .variable("MAINSTAY__module__data_capture__wants", "[\"event-bus\"]")
-        .variable("MAINSTAY_OTHER", "ignored")
-        .variable("MAINSTAY__MAINSTAY__MODULE_START_DELAY", "3s");
+    let project =
+        Project::of("[module.data-capture]\ncommand = [\"a\"]\nenv = { Path_X = \"1\" }\n")
+            .variable("MAINSTAY__MODULE__DATA_CAPTURE__DESCRIPTION", "5")
+            .variable("MAINSTAY__MODULE__DATA_CAPTURE__ENV__PATH_X", "true")
+            .variable("MAINSTAY__MODULE__DATA_CAPTURE__ENV__NEW_X", "n")
+            .variable("MAINSTAY__module__data_capture__wants", "[\"event-bus\"]")
+            .variable("MAINSTAY_OTHER", "ignored")
+            .variable("MAINSTAY__MAINSTAY__MODULE_START_DELAY", "3s");
     let good = project.good();
     let (spec, launch) = &good.modules[0];
     assert_eq!(launch.description, "5");
-    assert_eq!(launch.env, [("NEW_X".into(), "n".into()), ("Path_X".into(), "true".into())]);
+    assert_eq!(
+        launch.env,
+        [
+            ("NEW_X".into(), "n".into()),
+            ("Path_X".into(), "true".into())
+        ]
+    );
     assert_eq!(spec.edges.len(), 1);
     assert_eq!(good.system_spec.module_start_delay, Duration::from_secs(3));
 }
@@ -91,15 +122,24 @@ fn variables_and_options_that_mean_nothing_are_problems() {
     for (project, parts) in [
         (
             Project::of(two).variable("MAINSTAY__MODULE__A_B__VERSION", "1"),
-            &["environment variable MAINSTAY__MODULE__A_B__VERSION", "a-b or a_b"][..],
+            &[
+                "environment variable MAINSTAY__MODULE__A_B__VERSION",
+                "a-b or a_b",
+            ][..],
         ),
         (
             Project::of(two).variable("MAINSTAY__MODULE__AB__VERSION", "1"),
-            &["cannot change module AB: there is none", "did you mean `a-b`?"],
+            &[
+                "cannot change module AB: there is none",
+                "did you mean `a-b`?",
+            ],
         ),
         (
             Project::of("").variable("MAINSTAY__HEALTH__INTERVALL", "1s"),
-            &["environment variable MAINSTAY__HEALTH__INTERVALL", "did you mean `interval`?"],
+            &[
+                "environment variable MAINSTAY__HEALTH__INTERVALL",
+                "did you mean `interval`?",
+            ],
         ),
         (
             Project::of("")
@@ -107,9 +147,18 @@ fn variables_and_options_that_mean_nothing_are_problems() {
                 .variable("MAINSTAY__Health__INTERVAL", "1s"),
             &["another one names the same key"],
         ),
-        (Project::of("").variable("MAINSTAY__HEALTH__", "1s"), &["a part of its name is empty"]),
-        (Project::of("").set("health.interval=soon"), &["--set health.interval=soon", "a duration"]),
-        (Project::of("").set("health.interval"), &["cannot read --set health.interval"]),
+        (
+            Project::of("").variable("MAINSTAY__HEALTH__", "1s"),
+            &["a part of its name is empty"],
+        ),
+        (
+            Project::of("").set("health.interval=soon"),
+            &["--set health.interval=soon", "a duration"],
+        ),
+        (
+            Project::of("").set("health.interval"),
+            &["cannot read --set health.interval"],
+        ),
         (Project::of("").set("=1"), &["cannot read --set =1"]),
     ] {
         assert_has(&project.problem(), parts);
@@ -134,14 +183,21 @@ fn modules_are_found_by_patterns() {
     let text = "[mainstay]\nmodules = [\"../m/*\", \"../m/on*\", \"${project}/other\"]\n";
     let project = Project::new(&[
         ("config/mainstay.toml", text),
-        ("m/one/module.toml", "command = [\"./run\", \"${module_dir}/x\"]\ndirectory = \"${module_dir}\"\n"),
+        (
+            "m/one/module.toml",
+            "command = [\"./run\", \"${module_dir}/x\"]\ndirectory = \"${module_dir}\"\n",
+        ),
         ("m/two/module.toml", "command = [\"a\"]\n"),
         ("m/no-module/readme", ""),
         ("m/.hidden/module.toml", "nonsense"),
         ("other/module.toml", "command = [\"a\"]\n"),
     ]);
     let good = project.good();
-    let names: Vec<&str> = good.modules.iter().map(|(spec, _)| spec.name.as_str()).collect();
+    let names: Vec<&str> = good
+        .modules
+        .iter()
+        .map(|(spec, _)| spec.name.as_str())
+        .collect();
     assert_eq!(names, ["event-bus", "one", "other", "two"]);
     let folder = project.path("m/one");
     let launch = &good.modules[1].1;
@@ -154,33 +210,58 @@ fn modules_are_found_by_patterns() {
 fn patterns_and_folders_that_mean_nothing_are_problems() {
     let of = |pattern: &str| format!("[mainstay]\nmodules = [\"{pattern}\"]\n");
     let none = Project::of(&of("../m/*"));
-    assert_has(&none.problem(), &["mainstay.toml:2:12", "nothing matches \"../m/*\"", "m/*/module.toml"]);
+    assert_has(
+        &none.problem(),
+        &[
+            "mainstay.toml:2:12",
+            "nothing matches \"../m/*\"",
+            "m/*/module.toml",
+        ],
+    );
     let twice = Project::new(&[
         ("config/mainstay.toml", &of("../*/a")),
         ("m/a/module.toml", "command = [\"a\"]\n"),
         ("n/a/module.toml", "command = [\"a\"]\n"),
     ]);
-    assert_has(&twice.problem(), &["cannot register module a twice", "it is in m/a and in n/a"]);
+    assert_has(
+        &twice.problem(),
+        &["cannot register module a twice", "it is in m/a and in n/a"],
+    );
     let named = Project::new(&[
         ("config/mainstay.toml", &of("../m/*")),
         ("m/My Module/module.toml", "command = [\"a\"]\n"),
     ]);
-    assert_has(&named.problem(), &["cannot name a module \"My Module\"", "a name of a-z"]);
+    assert_has(
+        &named.problem(),
+        &["cannot name a module \"My Module\"", "a name of a-z"],
+    );
     let prefixed = Project::new(&[
         ("config/mainstay.toml", &of("../m/*")),
-        ("m/a/module.toml", "command = [\"a\"]\n[module.a]\nstart = \"lazy\"\n"),
+        (
+            "m/a/module.toml",
+            "command = [\"a\"]\n[module.a]\nstart = \"lazy\"\n",
+        ),
     ]);
-    assert_has(&prefixed.problem(), &["m/a/module.toml:2:", "without that prefix"]);
+    assert_has(
+        &prefixed.problem(),
+        &["m/a/module.toml:2:", "without that prefix"],
+    );
 }
 
 #[test]
 fn patterns_come_from_any_layer() {
-    let files = [("config/mainstay.toml", ""), ("m/a/module.toml", "command = [\"a\"]\n")];
+    let files = [
+        ("config/mainstay.toml", ""),
+        ("m/a/module.toml", "command = [\"a\"]\n"),
+    ];
     let by_variable = Project::new(&files).variable("MAINSTAY__MAINSTAY__MODULES", "[\"../m/*\"]");
     assert_eq!(by_variable.good().modules.len(), 2);
     let by_option = Project::new(&files).set("mainstay.modules=[\"../m/*\"]");
     assert_eq!(by_option.good().modules.len(), 2);
     let by_part = Project::new(&files);
-    by_part.write("config/conf.d/m.toml", b"mainstay.modules = [\"../../m/*\"]\n");
+    by_part.write(
+        "config/conf.d/m.toml",
+        b"mainstay.modules = [\"../../m/*\"]\n",
+    );
     assert_eq!(by_part.good().modules.len(), 2);
 }

@@ -8,6 +8,7 @@ mod files;
 mod good;
 mod kept;
 mod layers;
+mod shipped;
 mod speed;
 
 use std::path::{Path, PathBuf};
@@ -54,7 +55,9 @@ impl Project {
     }
 
     fn variable(mut self, name: &str, value: &str) -> Project {
-        self.sources.environment.push((name.to_owned(), value.to_owned()));
+        self.sources
+            .environment
+            .push((name.to_owned(), value.to_owned()));
         self
     }
 

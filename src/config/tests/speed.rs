@@ -35,7 +35,10 @@ fn ten_thousand_modules_in_a_chain() {
 fn ten_thousand_missing_modules() {
     let project = many(10_000);
     let text = std::fs::read_to_string(project.path("config/mainstay.toml")).expect("text");
-    project.write("config/mainstay.toml", text.replace("wants = [\"m", "wants = [\"n").as_bytes());
+    project.write(
+        "config/mainstay.toml",
+        text.replace("wants = [\"m", "wants = [\"n").as_bytes(),
+    );
     let began = Instant::now();
     let problems = project.load().expect_err("nobody is called n1");
     let took = began.elapsed();

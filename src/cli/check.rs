@@ -1,0 +1,145 @@
+//! `check`: reads the configuration as `up` would, and says everything that is wrong with it.
+//! Owns the form of that answer.
+//! Never starts anything and never asks a running mainstay.
+
+use std::fmt::Write;
+
+use mainstay_protocol::words::ExitCode;
+use serde::Serialize;
+
+use super::args::{Check, Global};
+use super::failure::Failure;
+use super::human;
+use super::screen;
+use crate::config::{self, Configuration, Problem, Problems, Sources};
+
+pub(crate) fn run(args: &Check, global: &Global) -> Result<ExitCode, Failure> {
+    if args.schema {
+        screen::print_json(&config::json_schema())?;
+        return Ok(ExitCode::Ok);
+    }
+    let read = Sources::find(global.config.as_deref(), &args.set);
+    match read.and_then(|sources| config::load(&sources)) {
+        Ok(configuration) => {
+            if args.json {
+                screen::print_json(&Answer::good(&configuration))?;
+            } else {
+                screen::print(&good(&configuration))?;
+            }
+            Ok(ExitCode::Ok)
+        }
+        Err(problems) => {
+            if args.json {
+                screen::print_json(&Answer::bad(&problems))?;
+            } else {
+                screen::complain(&bad(&problems));
+            }
+            Ok(ExitCode::Configuration)
+        }
+    }
+}
+
+/// What scripts read.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    ok: bool,
+    name: Option<&'a str>,
+    fingerprint: Option<&'a str>,
+    files: Vec<String>,
+    /// Modules that could start at the same time, in order.
+    waves: Vec<Vec<&'a str>>,
+    problems: &'a [Problem],
+    /// Problems that are not listed.
+    more_problems: usize,
+}
+
+impl<'a> Answer<'a> {
+    fn good(configuration: &'a Configuration) -> Answer<'a> {
+        let files = configuration.files.iter();
+        Answer {
+            ok: true,
+            name: Some(&configuration.system.name),
+            fingerprint: Some(&configuration.fingerprint),
+            files: files.map(|path| path.display().to_string()).collect(),
+            waves: configuration.waves(),
+            problems: &[],
+            more_problems: 0,
+        }
+    }
+
+    fn bad(problems: &'a Problems) -> Answer<'a> {
+        Answer {
+            ok: false,
+            name: None,
+            fingerprint: None,
+            files: Vec::new(),
+            waves: Vec::new(),
+            problems: &problems.problems,
+            more_problems: problems.more,
+        }
+    }
+}
+
+fn good(configuration: &Configuration) -> String {
+    let modules = count(configuration.modules.len(), "module");
+    let files = count(configuration.files.len(), "file");
+    let mut out = format!("configuration ok: {modules}, {files}\nstart order:\n");
+    for (wave, names) in configuration.waves().iter().enumerate() {
+        let _ = writeln!(out, "  {}  {}", wave + 1, names.join(", "));
+    }
+    out
+}
+
+/// What stands in files is shown as text, whatever bytes are in it.
+fn bad(problems: &Problems) -> String {
+    let mut out = String::new();
+    for line in problems.to_string().lines() {
+        let _ = writeln!(out, "{}", human::clean(line));
+    }
+    let _ = write!(out, "\nconfiguration not usable: {}", count(problems.count(), "problem"));
+    out
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Configuration, Problems> {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("mainstay.toml"), text).expect("a file");
+        config::load(&Sources::folder(folder.path()))
+    }
+
+    const GOOD: &str = "[module.b]\ncommand = [\"b\"]\nrequires = [\"a\"]\n[module.a]\n\
+                        command = [\"a\"]\n";
+
+    #[test]
+    fn a_good_one_is_counted_and_ordered() {
+        let text = good(&load(GOOD).expect("good"));
+        let expected = "configuration ok: 3 modules, 1 file\nstart order:\n  1  a, event-bus\n  2  b\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_bad_one_shows_every_problem() {
+        let text = bad(&load("[helth]\n[logs]\nkep = 1\n").expect_err("bad"));
+        assert!(text.contains("did you mean `health`?"), "{text}");
+        assert!(text.ends_with("configuration not usable: 2 problems"), "{text}");
+    }
+
+    #[test]
+    fn programs_read_the_same() {
+        let problems = load("[helth]\n").expect_err("bad");
+        let json = serde_json::to_value(Answer::bad(&problems)).expect("JSON");
+        assert_eq!(json["ok"], false);
+        assert_eq!(json["problems"][0]["place"]["line"], 1);
+        let good = load(GOOD).expect("good");
+        let json = serde_json::to_value(Answer::good(&good)).expect("JSON");
+        assert_eq!(json["waves"][1][0], "b");
+    }
+}
