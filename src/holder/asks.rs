@@ -16,7 +16,7 @@ use crate::places::{Places, hash};
 use crate::prepare::Failure;
 use crate::procfs;
 use crate::shelf::Shelf;
-use crate::spawner::{Ground, Job, Spawner, Started};
+use crate::spawner::{Ground, Job, Spawner, Started, probe_birth};
 use crate::walk::{Target, sweep_stale};
 use crate::wire::{Ask, MAX_RECORD_BYTES, Setup, Spawn, Step, Tell};
 
@@ -120,7 +120,7 @@ impl Engine {
         let shelf = Shelf::start(setup.log_dir.clone().into(), Arc::clone(&self.mail))?;
         let logs = Logs::start(shelf, Arc::clone(&self.mail))?;
         logs.set_limits(setup.log_max_bytes, setup.log_keep);
-        let ground = Arc::new(Ground {
+        let mut ground = Ground {
             inherited: Arc::clone(&self.inherited),
             groups,
             notify_folder: places.notify_folder(),
@@ -136,7 +136,12 @@ impl Engine {
             mail: Arc::clone(&self.mail),
             pidfds: !alone,
             plain_fork: self.options.plain_fork,
-        });
+        };
+        if let Some(mut groups) = ground.groups.take() {
+            groups.probe(|group| probe_birth(&ground, group));
+            ground.groups = Some(groups);
+        }
+        let ground = Arc::new(ground);
         self.spawner = Some(Spawner::start(Arc::clone(&ground))?);
         self.ground = Some(ground);
         Ok(())

@@ -70,6 +70,30 @@ pub(crate) struct Orders {
     pub(crate) _pid_text: Option<Box<[u8]>>,
 }
 
+impl Orders {
+    /// Orders of a child that gets as far as its exec and finds no program there.
+    pub(crate) fn nothing(dev_null: c_int, nofile: libc::rlimit, slip: *const Slip) -> Orders {
+        Orders {
+            programs: Vec::new(),
+            argv: vec![std::ptr::null()],
+            envp: vec![std::ptr::null()],
+            directory: c"/".into(),
+            stdin: dev_null,
+            stdout: dev_null,
+            ready: None,
+            group_procs: -1,
+            nofile,
+            nice: 0,
+            identity: None,
+            no_new_privileges: false,
+            pid_digits: null_mut(),
+            slip,
+            _strings: Vec::new(),
+            _pid_text: None,
+        }
+    }
+}
+
 /// Runs in the child; never returns.
 #[expect(unsafe_code, reason = "plain system calls between clone and exec")]
 pub(crate) extern "C" fn become_it(orders: *const Orders) -> ! {

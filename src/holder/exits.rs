@@ -85,7 +85,7 @@ impl Engine {
             return;
         };
         match &instance.group {
-            Some(group) => group.kill(),
+            Some(group) => group.kill_rest(),
             None => kill_group(run.pid),
         }
     }

@@ -6,11 +6,13 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
 
 use crate::procfs;
 
@@ -93,6 +95,10 @@ pub(crate) struct Groups {
     path: PathBuf,
     view: String,
     dir: OwnedFd,
+    /// On some kernels a child born into a group that was killed once is killed at birth.
+    burns: bool,
+    /// Whether children may be born inside at all.
+    pub(crate) births: bool,
 }
 
 impl Groups {
@@ -125,11 +131,48 @@ impl Groups {
             remove(&path);
             return None;
         };
+        let view = format!("{}/{folder}", site.view);
         Some(Groups {
             path,
-            view: format!("{}/{folder}", site.view),
+            view,
             dir,
+            burns: true,
+            births: true,
         })
+    }
+
+    /// Finds out what this kernel does with children born into groups; `lives` bears one and says
+    /// whether it got as far as its exec.
+    pub(crate) fn probe(&mut self, mut lives: impl FnMut(&Group) -> bool) {
+        let Some(group) = self.open("probe") else {
+            self.births = false;
+            return;
+        };
+        self.births = lives(&group);
+        group.kill();
+        self.burns = self.births && !lives(&group);
+        drop(group);
+        self.forget("probe");
+    }
+
+    /// The group for the next run of an instance, and whether it may be born inside.
+    pub(crate) fn renew(
+        &self,
+        instance: &str,
+        old: Option<Arc<Group>>,
+    ) -> Option<(Arc<Group>, bool)> {
+        let burnt = |group: &Group| self.burns && group.killed.load(Ordering::Relaxed);
+        if let Some(group) = old {
+            if !burnt(&group) {
+                return Some((group, self.births));
+            }
+            let removed = unlinkat(&self.dir, group.name.as_str(), UnlinkatFlags::RemoveDir);
+            if removed.is_err() {
+                return Some((group, false)); // something in it is still dying
+            }
+        }
+        self.open(instance)
+            .map(|group| (Arc::new(group), self.births))
     }
 
     /// The group of an instance, made if it is not there.
@@ -141,9 +184,12 @@ impl Groups {
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = openat(&self.dir, name.as_str(), flags, Mode::empty()).ok()?;
+        let view = format!("{}/{name}", self.view);
         Some(Group {
             dir,
-            view: format!("{}/{name}", self.view),
+            view,
+            name,
+            killed: AtomicBool::new(false),
         })
     }
 
@@ -186,6 +232,8 @@ fn remove_tree(path: &Path) -> bool {
 pub(crate) struct Group {
     dir: OwnedFd,
     view: String,
+    name: String,
+    killed: AtomicBool,
 }
 
 impl Group {
@@ -201,8 +249,24 @@ impl Group {
 
     /// Kills everything in it, whatever sessions and parents it has.
     pub(crate) fn kill(&self) {
+        self.killed.store(true, Ordering::Relaxed);
         if let Some(mut file) = self.file("cgroup.kill", OFlag::O_WRONLY) {
             let _ = file.write_all(b"1"); // fails only for a group that is being removed
+        }
+    }
+
+    /// Kills what the main process left in it, if anything.
+    pub(crate) fn kill_rest(&self) {
+        let mut text = [0u8; 128];
+        let events = self.file("cgroup.events", OFlag::O_RDONLY);
+        let length = events
+            .and_then(|mut file| file.read(&mut text).ok())
+            .unwrap_or(0);
+        let empty = text[..length]
+            .split(|byte| *byte == b'\n')
+            .any(|line| line == b"populated 0");
+        if !empty {
+            self.kill();
         }
     }
 

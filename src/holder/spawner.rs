@@ -235,10 +235,11 @@ fn birth(
 ) -> Result<Started, Failure> {
     let spawn = &job.spawn;
     prepare::check(spawn)?;
-    let group = job.group.clone().or_else(|| {
-        let groups = ground.groups.as_ref()?;
-        groups.open(&job.name).map(Arc::new)
-    });
+    let group = ground
+        .groups
+        .as_ref()
+        .and_then(|groups| groups.renew(&job.name, job.group.clone()));
+    let (group, inside) = group.unzip();
     let notify = match spawn.notify && !job.has_notify {
         true => Some(notify_socket(ground, &job.name)?),
         false => None,
@@ -279,7 +280,14 @@ fn birth(
     let stream = read
         .map(|read| add_stream(ground, &job, read))
         .transpose()?;
-    let born = bear(cradle, &mut orders, group.as_deref(), newborn).and_then(|born| {
+    let born = bear(
+        cradle,
+        &mut orders,
+        group.as_deref(),
+        inside == Some(true),
+        newborn,
+    )
+    .and_then(|born| {
         let Some((step, errno)) = slip.read() else {
             return Ok(born);
         };
@@ -306,17 +314,32 @@ fn birth(
     })
 }
 
+/// Whether a child can be born into a group here and gets as far as its exec.
+pub(crate) fn probe_birth(ground: &Ground, group: &Group) -> bool {
+    let mut cradle = Cradle::new(ground.plain_fork, false);
+    let Some(slip) = shared_slip().filter(|_| !cradle.needs_procs(false)) else {
+        return false;
+    };
+    let dev_null = ground.dev_null.as_raw_fd();
+    let orders = Orders::nothing(dev_null, ground.nofile, slip);
+    slip.clear();
+    let born = cradle.bear(&orders, Some(group.as_fd()), &AtomicI32::new(0));
+    let born = born.map(|born| waitpid(Pid::from_raw(born.pid), None::<WaitPidFlag>));
+    born.is_ok() && slip.read().is_some_and(|(step, _)| step == Step::Exec)
+}
+
 /// Bears it, and finds out when: reading /proc only if the clock's tick changed meanwhile.
 fn bear(
     cradle: &mut Cradle,
     orders: &mut Orders,
     group: Option<&Group>,
+    inside: bool,
     newborn: &AtomicI32,
 ) -> Result<(Born, u64), Failure> {
     let failed = |errno| Failure::new(Step::Fork, errno, "start a process");
     let mut procs = None;
     loop {
-        let late = cradle.needs_procs(orders.identity.is_some());
+        let late = !inside || cradle.needs_procs(orders.identity.is_some());
         if late && procs.is_none() {
             procs = group.and_then(Group::procs);
             orders.group_procs = procs.as_ref().map_or(-1, AsRawFd::as_raw_fd);

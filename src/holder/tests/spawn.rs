@@ -77,3 +77,24 @@ fn spawn_exec_error_invisible() {
         assert_eq!(rig.line.exited("e", 12).code, Some(0));
     }
 }
+
+#[test]
+fn a_group_is_used_again_over_restarts() {
+    for options in both_trees() {
+        let mut rig = Rig::new(options);
+        for generation in 1..=30 {
+            let exited = rig.told("a", generation, "exit 3");
+            assert_eq!(
+                (exited.code, exited.signal),
+                (Some(3), None),
+                "generation {generation}"
+            );
+        }
+        for generation in 31..=50 {
+            rig.start(spawn_of("a", generation, &["sleep", "100"]));
+            rig.line.kill("a", generation);
+            assert_eq!(rig.line.exited("a", generation).signal, Some(9));
+        }
+        assert_eq!(rig.told("a", 51, "exit 3").code, Some(3));
+    }
+}
