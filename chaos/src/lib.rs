@@ -1,1 +1,13 @@
-//! x
+//! chaos: the seeded simulator of mainstay's policy, and its checkers.
+//! Owns virtual time, the fake processes and the faults; one seed is one history.
+//! Never decides what a module should do: that is what it tests.
+
+pub mod check;
+pub mod plans;
+pub mod rng;
+pub mod sim;
+pub mod trace;
+pub mod world;
+
+pub use check::Violation;
+pub use sim::{Options, Sabotage, Summary, run};

@@ -319,6 +319,10 @@ impl Lifecycle {
             if let Some(effect) = self.out.pop_front() {
                 return Some(effect);
             }
+            if self.phase == Phase::New {
+                // What is known so far may be half of it: nobody is run or halted by it.
+                return None;
+            }
             self.collect_due(now);
             if let Some(rank) = self.dirty.pop_first() {
                 self.look(now, self.plan.order()[rank as usize]);

@@ -4,6 +4,7 @@
 
 use alloc::sync::Arc;
 
+use super::fall::Gone;
 use super::slot::{Fall, Slot};
 use super::{Lifecycle, Phase};
 use crate::recovery::{Ledger, Remembered};
@@ -128,6 +129,15 @@ impl Lifecycle {
                 self.mark(module);
             }
         }
+        // Who was to fall with whom is not recorded, because it follows from what is.
+        for module in plan.ids() {
+            let slot = self.slot(module);
+            let gone = slot.state == State::Failed || slot.wanted == Wanted::Down;
+            if slot.adopted && gone && slot.state != State::NotStarted {
+                self.walk.insert(plan.rank(module));
+            }
+        }
+        self.fall_from_walk(Gone::Stopped);
         self.raise_eager(now, |lifecycle, module| !lifecycle.slot(module).adopted);
     }
 }

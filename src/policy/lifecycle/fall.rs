@@ -6,7 +6,8 @@ use alloc::sync::Arc;
 
 use super::slot::Fall;
 use super::{Effect, Lifecycle, News};
-use crate::spec::{ModuleId, OnDependencyRestart, Until};
+use crate::graph::Dependent;
+use crate::spec::{Kind, ModuleId, OnDependencyRestart, Until};
 use crate::states::{State, Wanted};
 
 /// Why a module is gone.
@@ -20,13 +21,17 @@ impl Lifecycle {
     /// `module` is gone for now and will not come back by itself soon: all that need it, and all
     /// that need them, go back to `waiting` and keep their wish.
     pub(super) fn falls_with(&mut self, module: ModuleId, why: Gone) {
+        self.walk.insert(self.plan.rank(module));
+        self.fall_from_walk(why);
+    }
+
+    /// The same for all modules in `walk`.
+    pub(super) fn fall_from_walk(&mut self, why: Gone) {
         let plan = Arc::clone(&self.plan);
-        self.walk.insert(plan.rank(module));
         while let Some(rank) = self.walk.pop_first() {
             let gone = plan.order()[rank as usize];
             for dependent in plan.dependents(gone) {
-                // Who waited for completion has it: it does not need the module any more.
-                if !dependent.hard || dependent.until == Until::Completed {
+                if !self.leans_on(dependent, gone) {
                     continue;
                 }
                 let slot = self.slot_mut(dependent.from);
@@ -49,6 +54,13 @@ impl Lifecycle {
         }
     }
 
+    /// Whether `dependent` cannot do without the current run of `module`. Who waited for
+    /// completion has it, and a task that is done is all that it can ever be.
+    fn leans_on(&self, dependent: &Dependent, module: ModuleId) -> bool {
+        let done = self.slot(module).completed && self.plan.module(module).kind == Kind::Task;
+        dependent.hard && dependent.until != Until::Completed && !done
+    }
+
     /// `module` ended and will be back: each hard dependent does what its spec says.
     pub(super) fn restarts_under(&mut self, module: ModuleId) {
         let plan = Arc::clone(&self.plan);
@@ -57,10 +69,7 @@ impl Lifecycle {
             let about = plan.order()[rank as usize];
             for dependent in plan.dependents(about) {
                 let from = dependent.from;
-                if !dependent.hard
-                    || dependent.until == Until::Completed
-                    || !self.slot(from).stands()
-                {
+                if !self.leans_on(dependent, about) || !self.slot(from).stands() {
                     continue;
                 }
                 match plan.module(from).on_dependency_restart {

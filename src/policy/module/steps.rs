@@ -239,6 +239,7 @@ impl Module {
             self.actual = Actual::Stopping(Stopping {
                 kill_at,
                 forced: true,
+                terminated: true,
                 ..stopping
             });
             return Some(Effect::Kill { generation });

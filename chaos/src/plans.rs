@@ -1,0 +1,137 @@
+//! Random plans: every readiness, policy, edge and hook, in small numbers.
+//! Owns the distribution. Never makes a cycle: an edge points to a lower id.
+
+use std::time::Duration;
+
+use mainstay_policy::spec::{
+    Backoff, Edge, Importance, Kind, ModuleId, ModuleSpec, OnDependencyRestart, Probation,
+    Readiness, Recovery, RestartPolicy, Start, Strategy, SystemSpec, Until,
+};
+use mainstay_policy::{Plan, PlanError};
+
+use crate::rng::Rng;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+/// A plan of `modules` modules.
+///
+/// # Errors
+/// None, unless the generator itself is wrong.
+pub fn generate(rng: &mut Rng, modules: u32) -> Result<Plan, PlanError> {
+    let system = SystemSpec {
+        parallel_startup: !rng.permille(200),
+        module_start_delay: rng.pick(&[Duration::ZERO, MS(10)]),
+        startup_timeout: rng.pick(&[MS(5_000), MS(20_000), MS(60_000)]),
+        shutdown_timeout: rng.pick(&[MS(500), MS(3_000), MS(30_000)]),
+        concurrent_restarts: rng.pick(&[0, 1, 4]),
+    };
+    let mut specs: Vec<ModuleSpec> = Vec::new();
+    for id in 0..modules {
+        let spec = module(rng, id, &specs);
+        specs.push(spec);
+    }
+    Plan::new(1, system, specs)
+}
+
+fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
+    let kind = match rng.below(10) {
+        0 if id == 0 => Kind::Builtin,
+        1 | 2 => Kind::Task,
+        _ => Kind::Service,
+    };
+    ModuleSpec {
+        name: format!("m{id}"),
+        kind,
+        required: rng.permille(200),
+        start: if rng.permille(150) {
+            Start::Lazy
+        } else {
+            Start::Eager
+        },
+        importance: rng.pick(&[
+            Importance::Low,
+            Importance::Normal,
+            Importance::High,
+            Importance::Critical,
+        ]),
+        edges: edges(rng, before),
+        readiness: rng.pick_readiness(),
+        has_before_start: rng.permille(150),
+        has_after_stop: rng.permille(150),
+        startup_timeout: rng.pick(&[MS(200), MS(2_000), MS(10_000)]),
+        shutdown_timeout: rng.pick(&[Duration::ZERO, MS(50), MS(1_000), MS(5_000)]),
+        watchdog: rng.permille(100).then_some(MS(500)),
+        has_probes: rng.permille(500),
+        recovery: recovery(rng),
+        on_dependency_restart: rng.pick(&[
+            OnDependencyRestart::Notify,
+            OnDependencyRestart::Restart,
+            OnDependencyRestart::Ignore,
+        ]),
+    }
+}
+
+fn edges(rng: &mut Rng, before: &[ModuleSpec]) -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for _ in 0..rng.below(4).min(before.len() as u64) {
+        let to = ModuleId(u32::try_from(rng.below(before.len() as u64)).unwrap_or(0));
+        let target = &before[to.index()];
+        let until = match rng.below(6) {
+            0 => Until::Started,
+            1 if target.has_probes => Until::Healthy,
+            2 if target.kind == Kind::Task => Until::Completed,
+            _ => Until::Ready,
+        };
+        edges.push(Edge {
+            to,
+            hard: rng.permille(600),
+            until,
+        });
+    }
+    edges
+}
+
+fn recovery(rng: &mut Rng) -> Recovery {
+    let probation = Probation {
+        initial: MS(3_000),
+        factor: 2.0,
+        max: MS(20_000),
+    };
+    Recovery {
+        auto: !rng.permille(50),
+        restart: rng.pick(&[
+            RestartPolicy::Always,
+            RestartPolicy::Always,
+            RestartPolicy::OnFailure,
+            RestartPolicy::Never,
+        ]),
+        clean_exit_codes: vec![0],
+        max_attempts: rng.pick(&[0, 1, 3, 5]),
+        window: rng.pick(&[MS(1_000), MS(30_000)]),
+        backoff: Backoff {
+            initial: rng.pick(&[Duration::ZERO, MS(20), MS(200)]),
+            factor: rng.pick(&[1.0, 1.5, 2.0]),
+            max: MS(2_000),
+            jitter: rng.pick(&[0.0, 0.1, 1.0]),
+            floor: rng.pick(&[MS(5), MS(50)]),
+        },
+        stable_after: rng.pick(&[MS(500), MS(60_000)]),
+        probation: (!rng.permille(200)).then_some(probation),
+        on_failure: match rng.below(8) {
+            0 => vec![Strategy::Restart, Strategy::Stop],
+            1 => vec![Strategy::Stop],
+            _ => vec![Strategy::Restart],
+        },
+    }
+}
+
+impl Rng {
+    fn pick_readiness(&mut self) -> Readiness {
+        match self.below(4) {
+            0 => Readiness::Settle(MS(30)),
+            1 => Readiness::Notify,
+            2 => Readiness::File(String::from("/ready")),
+            _ => Readiness::Started,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! What people and accidents do: wishes, stops of everything, the death of the runtime.
+//! Owns how often. Never happens any more once the faults are over.
+
+use std::time::Duration;
+
+use mainstay_policy::lifecycle::{Alive, Event, Record, Wish};
+use mainstay_policy::module::{Ending, Event as ToModule, Module, Report, Reported};
+use mainstay_policy::recovery::Remembered;
+use mainstay_policy::{Health, Lifecycle, ModuleId, State, Time, Wanted};
+
+use super::{Sabotage, Sim};
+use crate::check::{Checked, Violation};
+use crate::world::Item;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+impl Sim {
+    pub(super) fn mischief(&mut self) -> Checked {
+        if !self.faults {
+            return Ok(());
+        }
+        let next = self.now.after(self.rng.span(MS(400)));
+        self.agenda.push_lasting(next, Item::Mischief);
+        if self.records.is_some() {
+            return Ok(());
+        }
+        let id = u32::try_from(self.rng.below(self.plan.len() as u64)).unwrap_or(0);
+        let module = ModuleId(id);
+        let generation = self.lifecycle.view(module).generation;
+        match self.rng.below(100) {
+            0..=49 => self.wish(module)?,
+            50..=69 => {
+                let healths = [Health::Healthy, Health::Degraded, Health::Unhealthy];
+                let health = self.rng.pick(&healths);
+                let ill = health == Health::Unhealthy && self.rng.permille(500);
+                self.agenda
+                    .push(self.now, Item::Feels(module, generation, health, ill));
+            }
+            70..=79 => {
+                let by = self.rng.span(MS(2_000));
+                let events = [
+                    ToModule::TimeoutExtended { generation, by },
+                    ToModule::WatchdogTriggered { generation },
+                    ToModule::WatchdogFed { generation },
+                ];
+                let event = self.rng.pick(&events);
+                self.agenda.push(self.now, Item::ToModule(module, event));
+            }
+            80..=81 => {
+                let budget = self.rng.span(MS(5_000));
+                self.stop_all(Some(budget))?;
+            }
+            82..=86 => self.runtime_dies()?,
+            _ => {}
+        }
+        self.reboot_if_stopped()
+    }
+
+    fn wish(&mut self, module: ModuleId) -> Checked {
+        let wish = match self.rng.below(10) {
+            0..=4 => Wish::Start,
+            5..=6 => Wish::Stop,
+            _ => Wish::Restart,
+        };
+        if !self.is_builtin(module) {
+            self.check.wished(&self.plan, module, wish);
+        }
+        if wish == Wish::Stop && self.is(Sabotage::DeafToStop) {
+            return Ok(());
+        }
+        self.tell_lifecycle(Event::Wished { module, wish })
+    }
+
+    pub(super) fn stop_all(&mut self, budget: Option<Duration>) -> Checked {
+        let total = budget.unwrap_or(self.plan.system().shutdown_timeout);
+        self.check.stop_asked(&self.plan, self.now, total);
+        self.tell_lifecycle(Event::StopAll { budget })
+    }
+
+    /// After a stop of everything the system is started again, as long as there are faults.
+    pub(super) fn reboot_if_stopped(&mut self) -> Checked {
+        if !self.check.is_stopped() || self.ending {
+            return Ok(());
+        }
+        let idle = self
+            .places
+            .iter()
+            .all(|place| place.process.is_none() && place.hook.is_none());
+        if !idle {
+            return Err(Violation::NotStopped);
+        }
+        self.new_runtime();
+        let places = &self.places;
+        self.check
+            .rebooted(&self.plan, |module| places[module.index()].newest);
+        for module in self.plan.ids() {
+            let record = fresh(self.places[module.index()].newest);
+            self.tell_lifecycle(Event::Adopted {
+                module,
+                record,
+                alive: None,
+            })?;
+        }
+        self.tell_lifecycle(Event::Boot)
+    }
+
+    fn new_runtime(&mut self) {
+        self.agenda.runtime_died();
+        self.lifecycle = Lifecycle::new(std::sync::Arc::clone(&self.plan), self.rng.next());
+        self.modules.fill(Module::new());
+        self.armed.fill(Time::NEVER);
+        self.lifecycle_armed = Time::NEVER;
+    }
+
+    /// The runtime is gone. Of the orders on their way some still arrive; hooks die with it.
+    fn runtime_dies(&mut self) -> Checked {
+        self.summary.returns += 1;
+        self.records = Some(
+            self.plan
+                .ids()
+                .map(|module| self.recorded(module))
+                .collect(),
+        );
+        for order in self.agenda.runtime_died() {
+            if self.rng.permille(500) {
+                self.happen(self.now, order)?;
+            }
+        }
+        for place in &mut self.places {
+            place.hook = None;
+        }
+        let at = self.now.after(self.rng.span(MS(1_000)));
+        self.agenda.push_lasting(at, Item::Return);
+        Ok(())
+    }
+
+    fn recorded(&self, module: ModuleId) -> Record {
+        let mut record = self.lifecycle.record(module);
+        record.ready_by = self.modules[module.index()].ready_by().or(record.ready_by);
+        record
+    }
+
+    /// A new runtime takes over what lives and hears of what ended meanwhile.
+    pub(super) fn runtime_returns(&mut self) -> Checked {
+        let Some(records) = self.records.take() else {
+            return Ok(());
+        };
+        self.new_runtime();
+        let alive = |sim: &Sim, module: ModuleId| {
+            let process = sim.places[module.index()].process;
+            process.map(|process| Alive {
+                generation: process.generation,
+                pid: process.pid,
+            })
+        };
+        let plan = std::sync::Arc::clone(&self.plan);
+        self.check.returned(&plan, |module| {
+            let process = self.places[module.index()].process?;
+            let record = &records[module.index()];
+            Some((
+                process.generation,
+                record.ready && record.generation == process.generation,
+            ))
+        });
+        for (module, record) in plan.ids().zip(records) {
+            let alive = alive(self, module);
+            self.tell_lifecycle(Event::Adopted {
+                module,
+                record,
+                alive,
+            })?;
+            if let Some(Alive { generation, pid }) = alive {
+                let ready = record.ready && record.generation == generation;
+                let ready_by = record.ready_by.filter(|_| record.generation == generation);
+                let event = ToModule::Adopted {
+                    generation,
+                    pid,
+                    ready,
+                    ready_by,
+                };
+                self.tell_module(module, event)?;
+                let said = self.places[module.index()]
+                    .process
+                    .is_some_and(|it| it.said);
+                if said {
+                    self.tell_module(module, ToModule::ReadyTold { generation })?;
+                }
+            } else if let Some((generation, exit)) = self.places[module.index()].exit
+                && generation == record.generation
+            {
+                let what = Reported::Ended(Ending::Exited(exit));
+                let report = Report { generation, what };
+                self.check.reported(&plan, self.now, module, report)?;
+                self.tell_lifecycle(Event::Reported { module, report })?;
+            }
+        }
+        for module in plan
+            .ids()
+            .filter(|module| self.places[module.index()].process.is_none())
+        {
+            self.check.lost(module);
+        }
+        self.tell_lifecycle(Event::Resume)?;
+        if self.check.is_stopping() {
+            self.stop_all(None)?;
+        }
+        self.reboot_if_stopped()
+    }
+}
+
+/// What is known of a module that ran as `generation` long ago.
+fn fresh(generation: u64) -> Record {
+    Record {
+        wanted: Wanted::Down,
+        intent: 0,
+        state: State::NotStarted,
+        generation,
+        ready: false,
+        completed: false,
+        ready_by: None,
+        retry_at: None,
+        remembered: Remembered::default(),
+        restarts: 0,
+    }
+}

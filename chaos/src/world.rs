@@ -1,0 +1,179 @@
+//! The fake world: processes and hooks that start, fail, hang, get ready late and die.
+//! Owns what really lives, and the agenda of everything still to happen.
+//! Never lets policy look into it: policy hears news, late, twice or out of date.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use mainstay_policy::module::{Exit, Report};
+use mainstay_policy::{Health, ModuleId, Time, module};
+
+/// Something that will happen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Item {
+    /// News or an order reaches a module's state machine.
+    ToModule(ModuleId, module::Event),
+    /// A module's report reaches the lifecycle.
+    Report(ModuleId, Report),
+    /// How a run feels reaches the lifecycle; true: it should be restarted.
+    Feels(ModuleId, u64, Health, bool),
+    /// An order reaches the system: make a process.
+    Spawn(ModuleId, u64),
+    /// An order reaches the system: stop signal.
+    Terminate(ModuleId, u64),
+    /// An order reaches the system: kill.
+    Kill(ModuleId, u64),
+    /// A process ends.
+    Exit(ModuleId, u64, Exit),
+    /// A hook ends: `before_start` (true) or `after_stop`; and whether well.
+    HookEnds(ModuleId, u64, bool, bool),
+    /// A process feeds its watchdog, if it still can.
+    Feed(ModuleId, u64),
+    /// A deadline of a module.
+    WakeModule(ModuleId),
+    /// The deadline of the lifecycle.
+    WakeLifecycle,
+    /// A process says that it is ready.
+    Says(ModuleId, u64),
+    /// Somebody wishes something; or the runtime dies.
+    Mischief,
+    /// The runtime is started again.
+    Return,
+}
+
+/// A process.
+#[derive(Debug, Clone, Copy)]
+pub struct Process {
+    /// Its run.
+    pub generation: u64,
+    /// Its pid.
+    pub pid: u32,
+    /// From when on it answers that it is ready.
+    pub ready_from: Time,
+    /// Whether the stop signal does nothing to it.
+    pub deaf: bool,
+    /// Whether it has said that it is ready.
+    pub said: bool,
+}
+
+/// The commands around a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Hook {
+    /// The run.
+    pub generation: u64,
+    /// `before_start` (true) or `after_stop`.
+    pub before: bool,
+    /// Whether the stop signal does nothing to it.
+    pub deaf: bool,
+}
+
+/// What the system has of one module.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place {
+    /// Its process.
+    pub process: Option<Process>,
+    /// Its hook.
+    pub hook: Option<Hook>,
+    /// The last exit, kept for a runtime that returns.
+    pub exit: Option<(u64, Exit)>,
+    /// The newest generation that was spawned.
+    pub newest: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    at: Time,
+    order: u64,
+    /// The runtime it is meant for; None: the world itself.
+    epoch: Option<u32>,
+    item: Item,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Due) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// Everything that is still to happen, in order of time.
+#[derive(Debug, Default)]
+pub struct Agenda {
+    heap: BinaryHeap<Reverse<Due>>,
+    order: u64,
+    epoch: u32,
+}
+
+impl Agenda {
+    /// Something for the runtime that runs now; it dies with it.
+    pub fn push(&mut self, at: Time, item: Item) {
+        self.add(at, Some(self.epoch), item);
+    }
+
+    /// Something that happens whether a runtime is there or not.
+    pub fn push_lasting(&mut self, at: Time, item: Item) {
+        self.add(at, None, item);
+    }
+
+    fn add(&mut self, at: Time, epoch: Option<u32>, item: Item) {
+        self.order += 1;
+        self.heap.push(Reverse(Due {
+            at,
+            order: self.order,
+            epoch,
+            item,
+        }));
+    }
+
+    /// The next thing, if it happens at or before `end`.
+    pub fn pop(&mut self, end: Time) -> Option<(Time, Item)> {
+        loop {
+            if self.heap.peek().is_none_or(|due| due.0.at > end) {
+                return None;
+            }
+            let Reverse(due) = self.heap.pop()?;
+            if due.epoch.is_none_or(|epoch| epoch == self.epoch) {
+                return Some((due.at, due.item));
+            }
+        }
+    }
+
+    /// The runtime dies; what was meant for it is lost. Orders that were on their way to the
+    /// system are returned: the caller says which of them still arrived.
+    pub fn runtime_died(&mut self) -> Vec<Item> {
+        let mine = self.epoch;
+        self.epoch += 1;
+        let mut orders = Vec::new();
+        self.heap.retain(|Reverse(due)| {
+            let lost = due.epoch == Some(mine);
+            if lost && matches!(due.item, Item::Spawn(..)) {
+                orders.push(due.item);
+            }
+            !lost
+        });
+        orders
+    }
+}
+
+/// News about one module comes from one mouth: it keeps its order whatever the delays.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Channel(Time);
+
+impl Channel {
+    /// When news sent now with this delay arrives.
+    pub fn arrival(&mut self, now: Time, delay: Duration) -> Time {
+        self.0 = self.0.max(now.after(delay));
+        self.0
+    }
+}
