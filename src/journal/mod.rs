@@ -33,7 +33,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{Event, Timestamp};
 
@@ -148,6 +148,8 @@ pub struct Journal {
     shared: Arc<Shared>,
     queue: Sender<Arc<Entry>>,
     control: Sender<Control>,
+    /// Disconnected when the writer has ended: a request it did not take is never answered.
+    ended: Receiver<()>,
 }
 
 impl Journal {
@@ -177,6 +179,7 @@ impl Journal {
         });
         let (queue, queued) = bounded(QUEUE);
         let (control, requests) = bounded(REQUESTS);
+        let (alive, ended) = bounded(0);
         let writer = Writer::new(
             Arc::clone(&shared),
             queued,
@@ -187,12 +190,16 @@ impl Journal {
         );
         std::thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                writer.run();
+                drop(alive);
+            })
             .map_err(Error::Thread)?;
         Ok(Journal {
             shared,
             queue,
             control,
+            ended,
         })
     }
 
@@ -279,7 +286,8 @@ impl Journal {
     }
 
     /// Writes what is queued, closes the file and ends the writer; subscriptions end. Answers
-    /// whether everything was written in time. What is appended later stays in memory.
+    /// whether everything was written in time; false when it was closed before. What is appended
+    /// later stays in memory.
     #[must_use]
     pub fn close(&self, patience: Duration) -> bool {
         self.ask(patience, Control::Close)
@@ -287,7 +295,14 @@ impl Journal {
 
     fn ask(&self, patience: Duration, request: fn(Sender<bool>) -> Control) -> bool {
         let (reply, answer) = bounded(1);
-        self.control.send_timeout(request(reply), patience).is_ok()
-            && answer.recv_timeout(patience).unwrap_or(false)
+        if self.control.send_timeout(request(reply), patience).is_err() {
+            return false;
+        }
+        select! {
+            recv(answer) -> done => done.unwrap_or(false),
+            // The answer may have come just before the end.
+            recv(self.ended) -> _ => answer.try_recv().unwrap_or(false),
+            default(patience) => false,
+        }
     }
 }

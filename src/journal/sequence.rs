@@ -28,7 +28,8 @@ pub(super) fn first(directory: &Path, database: &Path, now: Timestamp) -> u64 {
     store::newest_of(database).map_or(now.0.max(1), |newest| newest + 1)
 }
 
-fn read(directory: &Path) -> Option<u64> {
+/// What the file says, if it says anything.
+pub(super) fn read(directory: &Path) -> Option<u64> {
     let mut text = String::new();
     File::open(directory.join(FILE))
         .ok()?

@@ -61,7 +61,6 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 pub(super) struct Store {
     pub(super) connection: Connection,
     path: PathBuf,
-    head: Reach,
 }
 
 impl Store {
@@ -83,11 +82,9 @@ impl Store {
         )?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         migrate(&mut connection)?;
-        let head = chain::reach(&connection, "head")?;
         Ok(Store {
             connection,
             path: path.to_owned(),
-            head,
         })
     }
 
@@ -106,19 +103,23 @@ impl Store {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut head = self.head;
+        // Read anew each time: during an upgrade two runtimes may write for a moment.
+        let chained = batch.iter().any(|entry| entry.administrative);
+        let mut head = if chained {
+            chain::reach(&transaction, "head")?
+        } else {
+            Reach::default()
+        };
         {
             let mut statement = transaction.prepare_cached(INSERT)?;
             for entry in batch {
                 insert_one(&mut statement, entry, boot, &mut head)?;
             }
         }
-        if head != self.head {
+        if chained {
             chain::set_reach(&transaction, "head", head)?;
         }
-        transaction.commit()?;
-        self.head = head;
-        Ok(())
+        transaction.commit()
     }
 
     /// Reads the whole file for damage. Slow: only asked when a reader met some.

@@ -333,7 +333,8 @@ impl Writer {
     fn finish(&mut self) -> bool {
         let done = self.write(true);
         let closed = self.store.take().is_some();
-        if done && closed {
+        // Another number in the file is of a mainstay that took over already.
+        if done && closed && sequence::read(&self.directory) == Some(self.reserved) {
             let next = super::lock(&self.shared.intake).next();
             // If this fails the next run begins with the next block and a gap record.
             let _ = sequence::write(&self.directory, next, false);

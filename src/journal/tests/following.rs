@@ -71,7 +71,7 @@ async fn nothing_is_lost_or_doubled_at_the_seam_while_events_come() {
     let done = AtomicBool::new(false);
     let followers: Vec<_> = (0..6_u64)
         .map(|number| {
-            let journal = journal.clone();
+            let journal = Journal::clone(&journal);
             tokio::spawn(async move {
                 // Each one comes at another moment of the stream.
                 let begin = number * TOTAL / 8;
@@ -97,7 +97,7 @@ async fn nothing_is_lost_or_doubled_at_the_seam_while_events_come() {
             })
         })
         .collect();
-    let appender = journal.clone();
+    let appender = Journal::clone(&journal);
     tokio::task::spawn_blocking(move || {
         for n in 0..TOTAL {
             appender.append(draft(n));

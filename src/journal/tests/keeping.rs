@@ -67,7 +67,7 @@ fn the_database_stays_below_its_size() {
         },
         ..settings()
     };
-    let journal = Journal::open(directory.path(), settings).unwrap();
+    let journal = Opened(Journal::open(directory.path(), settings).unwrap());
     let padding = "x".repeat(400);
     for n in 0..8000_u64 {
         journal.append(draft(n).payload(json!({ "text": padding })));
@@ -199,5 +199,27 @@ fn what_is_no_journal_cannot_be_vouched_for() {
             .expect_err("it is none")
             .reason
             .contains("cannot be read")
+    );
+}
+
+#[test]
+fn a_chain_written_by_two_runtimes_during_an_upgrade_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = open(directory.path());
+    old.append(draft(1).administrative("uid 1"));
+    assert!(old.flush(PATIENCE));
+    let new = open(directory.path());
+    new.append(draft(2).administrative("uid 2"));
+    assert!(new.flush(PATIENCE));
+    assert!(old.close(PATIENCE));
+    let seq = new.append(draft(3).administrative("uid 3"));
+    assert!(new.close(PATIENCE));
+    let verified = verify(&directory.path().join("journal.db")).unwrap();
+    assert_eq!(verified.count, 3);
+    let next = std::fs::read_to_string(directory.path().join("journal.seq")).unwrap();
+    assert_eq!(
+        next.trim(),
+        (seq + 1).to_string(),
+        "the new one's numbers count"
     );
 }

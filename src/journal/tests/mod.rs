@@ -31,8 +31,26 @@ fn settings() -> Settings {
     }
 }
 
-fn open(directory: &Path) -> Journal {
-    Journal::open(directory, settings()).unwrap()
+fn open(directory: &Path) -> Opened {
+    Opened(Journal::open(directory, settings()).unwrap())
+}
+
+/// A journal that is closed when its test is over, so that nothing writes into a directory that is
+/// being removed.
+struct Opened(Journal);
+
+impl std::ops::Deref for Opened {
+    type Target = Journal;
+
+    fn deref(&self) -> &Journal {
+        &self.0
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let _ = self.0.close(PATIENCE);
+    }
 }
 
 /// An event with its own place in the test's time: `n` milliseconds after the beginning.

@@ -46,7 +46,7 @@ fn threads_append_without_loss_and_each_in_its_own_order() {
     let journal = open(directory.path());
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
-            let journal = journal.clone();
+            let journal = Journal::clone(&journal);
             scope.spawn(move || {
                 let mut last = 0;
                 for n in 0..EACH {
@@ -75,7 +75,7 @@ fn threads_append_without_loss_and_each_in_its_own_order() {
 #[test]
 fn dropping_the_last_handle_writes_everything() {
     let directory = tempfile::tempdir().unwrap();
-    let journal = open(directory.path());
+    let journal = Journal::open(directory.path(), settings()).unwrap();
     for n in 0..100 {
         journal.append(draft(n));
     }
@@ -130,12 +130,14 @@ fn a_killed_runtime_leaves_a_gap_record_and_no_number_comes_twice() {
 fn an_opened_and_forgotten_journal_never_repeats_a_number() {
     let directory = tempfile::tempdir().unwrap();
     let mut seen = std::collections::BTreeSet::new();
+    let mut forgotten = Vec::new();
     for _ in 0..3 {
         let journal = open(directory.path());
         for n in 0..5 {
             assert!(seen.insert(journal.append(draft(n))));
         }
-        std::mem::forget(journal);
+        // It neither writes nor closes anything before the others were opened.
+        forgotten.push(journal);
     }
 }
 
@@ -272,4 +274,20 @@ fn opening_does_not_wait_for_the_database() {
         .min()
         .unwrap();
     assert!(quickest < Duration::from_millis(1), "{quickest:?}");
+}
+
+#[test]
+fn a_request_to_an_ended_writer_is_answered_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    for _ in 0..200 {
+        let journal = Journal::open(directory.path(), settings()).unwrap();
+        assert!(journal.close(PATIENCE));
+        let begin = Instant::now();
+        // Also in the moment between the writer's last answer and its end.
+        assert!(!journal.flush(PATIENCE));
+        assert!(!journal.close(PATIENCE));
+        assert!(begin.elapsed() < PATIENCE, "it was waited for in vain");
+        journal.append(draft(1));
+        assert_eq!(journal.problem(), None);
+    }
 }
