@@ -23,7 +23,10 @@ const OPENING: Duration = Duration::from_secs(2);
 
 /// Why history cannot be read; what is in memory still can.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the journal {}: {source}; `mainstay status` says what is wrong with it", journal.display())]
+#[error(
+    "cannot read the journal {}: {source}; `mainstay status` says what is wrong with it",
+    journal.display()
+)]
 pub struct ReadError {
     /// The database.
     pub journal: PathBuf,

@@ -24,7 +24,8 @@ const PAGE: usize = 256;
 pub enum Ended {
     /// The subscriber was more than 1024 events behind; subscribe again after the last one seen.
     #[error(
-        "cannot go on with the subscription: it was too slow and missed event {missed} and later ones; subscribe again from the last event you saw"
+        "cannot go on with the subscription: it was too slow and missed event \
+             {missed} and later ones; subscribe again from the last event you saw"
     )]
     Lagged {
         /// The first event that was not delivered.
@@ -32,7 +33,8 @@ pub enum Ended {
     },
     /// The journal was closed; no event will follow.
     #[error(
-        "cannot go on with the subscription: the journal was closed; subscribe again when mainstay is back"
+        "cannot go on with the subscription: the journal was closed; subscribe \
+             again when mainstay is back"
     )]
     Closed,
     /// What happened before cannot be read.
@@ -40,7 +42,8 @@ pub enum Ended {
     Unreadable(#[from] ReadError),
     /// The thread that read died: a bug of ours.
     #[error(
-        "cannot go on with the subscription: reading the journal failed unexpectedly ({0}); subscribe again"
+        "cannot go on with the subscription: reading the journal failed \
+             unexpectedly ({0}); subscribe again"
     )]
     Interrupted(#[from] tokio::task::JoinError),
 }

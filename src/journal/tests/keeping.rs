@@ -148,7 +148,8 @@ fn an_edit_a_removal_or_a_swap_breaks_the_chain_and_is_located() {
         ("DELETE FROM event WHERE seq = 40", None),
         ("UPDATE chain SET count = 19", None),
         (
-            "INSERT INTO event SELECT 41, at, mono, boot, kind, module, generation, cause_seq, cause, \
+            "INSERT INTO event SELECT 41, at, mono, boot, kind, module, generation, \
+             cause_seq, cause, \
           actor, payload, hash FROM event WHERE seq = 40",
             Some(41),
         ),

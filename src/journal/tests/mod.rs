@@ -4,6 +4,7 @@
 
 mod following;
 mod keeping;
+mod replaying;
 mod telling;
 mod trouble;
 mod writing;

@@ -1,6 +1,4 @@
-//! `why`, `describe` and the replay of events into states.
-
-use std::collections::BTreeMap;
+//! `why` and `describe`: stories and sentences.
 
 use insta::assert_snapshot;
 use mainstay_protocol::method::Why;
@@ -10,7 +8,7 @@ use mainstay_protocol::{Cause, State, Wanted};
 use serde_json::Value;
 
 use super::*;
-use crate::journal::{Replayed, describe, replay, span, why};
+use crate::journal::{describe, span, why};
 
 fn view(module: &str, state: State) -> ModuleView {
     ModuleView {
@@ -46,13 +44,13 @@ fn view(module: &str, state: State) -> ModuleView {
     }
 }
 
-fn told(kind: EventKind, module: &str, at: u64, payload: Value) -> Draft {
+pub(super) fn told(kind: EventKind, module: &str, at: u64, payload: Value) -> Draft {
     Draft::new(kind, Timestamp(NOW + at), at)
         .module(module, 1)
         .payload(payload)
 }
 
-fn moved(module: &str, at: u64, from: State, to: State, cause: Cause) -> Draft {
+pub(super) fn moved(module: &str, at: u64, from: State, to: State, cause: Cause) -> Draft {
     told(
         EventKind::ModuleStateChanged,
         module,
@@ -375,49 +373,4 @@ fn spans_read_naturally() {
             "0 ms", "214 ms", "1 s", "1 s", "1.5 s", "12 s", "119 s", "2 min", "2 h", "2 days"
         ]
     );
-}
-
-proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(12))]
-
-    /// What the journal tells is what a live model of the modules says, whatever happened.
-    #[test]
-    fn replay_of_the_journal_is_the_live_state(
-        steps in proptest::collection::vec((0..4_usize, 0..State::ALL.len(), 0..6_i32), 1..300)
-    ) {
-        let directory = tempfile::tempdir().unwrap();
-        let journal = open(directory.path());
-        let mut live: BTreeMap<String, Replayed> = BTreeMap::new();
-        for (at, (module, to, exit)) in (1..).zip(steps) {
-            let name = format!("m{module}");
-            let state = live.entry(name.clone()).or_default();
-            if exit == 0 {
-                state.generation += 1;
-            }
-            if exit == 1 {
-                let event = told(EventKind::ModuleExited, &name, at, json!({ "code": to }))
-                    .module(name.clone(), state.generation);
-                journal.append(event);
-                state.last_exit = Some(mainstay_protocol::view::LastExit {
-                    code: i32::try_from(to).ok(),
-                    signal: None,
-                    at: Timestamp(NOW + at),
-                    text: format!("exit code {to}"),
-                });
-            }
-            if exit == 2 && state.generation > 0 {
-                // Late news of an older run changes nothing.
-                let late = moved(&name, at, State::Running, State::Failed, Cause::Exit);
-                journal.append(late.module(name.clone(), state.generation - 1));
-                continue;
-            }
-            let to = State::ALL[to];
-            let step = moved(&name, at, state.state, to, Cause::Requested);
-            journal.append(step.module(name.clone(), state.generation));
-            state.state = to;
-        }
-        proptest::prop_assert!(journal.close(PATIENCE));
-        let events = all(&open(directory.path()));
-        proptest::prop_assert_eq!(replay(&events), live);
-    }
 }

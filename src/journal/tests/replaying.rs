@@ -1,0 +1,54 @@
+//! The journal's events, folded, are the live state.
+
+use std::collections::BTreeMap;
+
+use mainstay_protocol::{Cause, State};
+
+use super::telling::{moved, told};
+use super::*;
+use crate::journal::{Replayed, replay};
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(12))]
+
+    /// What the journal tells is what a live model of the modules says, whatever happened.
+    #[test]
+    fn replay_of_the_journal_is_the_live_state(
+        steps in proptest::collection::vec((0..4_usize, 0..State::ALL.len(), 0..6_i32), 1..300)
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = open(directory.path());
+        let mut live: BTreeMap<String, Replayed> = BTreeMap::new();
+        for (at, (module, to, exit)) in (1..).zip(steps) {
+            let name = format!("m{module}");
+            let state = live.entry(name.clone()).or_default();
+            if exit == 0 {
+                state.generation += 1;
+            }
+            if exit == 1 {
+                let event = told(EventKind::ModuleExited, &name, at, json!({ "code": to }))
+                    .module(name.clone(), state.generation);
+                journal.append(event);
+                state.last_exit = Some(mainstay_protocol::view::LastExit {
+                    code: i32::try_from(to).ok(),
+                    signal: None,
+                    at: Timestamp(NOW + at),
+                    text: format!("exit code {to}"),
+                });
+            }
+            if exit == 2 && state.generation > 0 {
+                // Late news of an older run changes nothing.
+                let late = moved(&name, at, State::Running, State::Failed, Cause::Exit);
+                journal.append(late.module(name.clone(), state.generation - 1));
+                continue;
+            }
+            let to = State::ALL[to];
+            let step = moved(&name, at, state.state, to, Cause::Requested);
+            journal.append(step.module(name.clone(), state.generation));
+            state.state = to;
+        }
+        proptest::prop_assert!(journal.close(PATIENCE));
+        let events = all(&open(directory.path()));
+        proptest::prop_assert_eq!(replay(&events), live);
+    }
+}
