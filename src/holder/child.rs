@@ -137,13 +137,33 @@ fn check(result: i64) -> Result<i64, i32> {
 fn reset_signals() {
     // SAFETY: zeroed is SIG_DFL with an empty mask; invalid numbers only fail.
     unsafe {
-        let action: libc::sigaction = std::mem::zeroed();
         for signal in 1..=64 {
-            libc::sigaction(signal, &raw const action, null_mut());
+            default_disposition(signal);
         }
         let mut mask: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut mask);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask, null_mut());
+    }
+}
+
+/// The raw call: the C library's refuses the two signals it keeps for itself, which may have
+/// been inherited as ignored.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "rt_sigaction")]
+unsafe fn default_disposition(signal: c_int) {
+    let action = [0u64; 4];
+    let none = std::ptr::null_mut::<u64>();
+    // SAFETY: 32 zero bytes are the kernel's SIG_DFL; its signal sets have 8 bytes.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), none, 8) };
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(unsafe_code, reason = "sigaction")]
+unsafe fn default_disposition(signal: c_int) {
+    // SAFETY: as above.
+    unsafe {
+        let action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, &raw const action, null_mut());
     }
 }
 

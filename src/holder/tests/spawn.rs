@@ -98,3 +98,211 @@ fn a_group_is_used_again_over_restarts() {
         assert_eq!(rig.told("a", 51, "exit 3").code, Some(3));
     }
 }
+
+#[test]
+fn fd_leaks_no_cloexec() {
+    for options in plain() {
+        let mut rig = Rig::new(options);
+        let script = "import os; print(sorted(int(n) for n in os.listdir('/proc/self/fd')))";
+        let mut spawn = spawn_of("f", 1, &["/usr/bin/env", "python3", "-c", script]);
+        spawn.output = Output::Told;
+        // 3 is the directory that is being listed.
+        rig.start(spawn.clone());
+        assert_eq!(rig.line.exited("f", 1).output, "[0, 1, 2, 3]\n");
+        (spawn.generation, spawn.ready_fd) = (2, Some(7));
+        rig.start(spawn);
+        assert_eq!(rig.line.exited("f", 2).output, "[0, 1, 2, 3, 7]\n");
+        let links = "readlink /proc/self/fd/0; readlink /proc/self/fd/1 | cut -c1-4";
+        assert_eq!(rig.told("f", 3, links).output, "/dev/null\npipe\n");
+    }
+}
+
+#[test]
+fn inherited_signal_mask_and_ignored_signals() {
+    for options in plain() {
+        let mut rig = Rig::new(options);
+        let exited = rig.told("s", 1, "exec grep -E 'Sig(Blk|Ign)' /proc/self/status");
+        let none = "0".repeat(16);
+        assert_eq!(exited.output, format!("SigBlk:\t{none}\nSigIgn:\t{none}\n"));
+        let exited = rig.told("s", 2, "cut -d' ' -f5,6 /proc/$$/stat; echo $$");
+        let numbers: Vec<&str> = exited.output.split_whitespace().collect();
+        assert_eq!(numbers[0], numbers[2], "leads its group");
+        assert_eq!(numbers[1], numbers[2], "leads its session");
+    }
+}
+
+#[test]
+fn env_leaks() {
+    let mut rig = Rig::new(Options::default());
+    let run = rig.dir.path().join("run/notify/env.sock");
+    let mut spawn = spawn_of("env", 1, &["/usr/bin/env"]);
+    spawn.env = vec![("B".into(), "2".into()), ("A".into(), "one two".into())];
+    (spawn.clear_env, spawn.notify, spawn.output) = (true, true, Output::Told);
+    spawn.watchdog_usec = Some(5_000_000);
+    let pid = rig.start(spawn);
+    let text = rig.line.exited("env", 1).output;
+    let mut lines: Vec<&str> = text.lines().collect();
+    let mark = lines
+        .iter()
+        .position(|line| line.starts_with("MAINSTAY_MARK="))
+        .unwrap();
+    assert!(lines.remove(mark).ends_with(":env:1"));
+    lines.sort_unstable();
+    let socket = format!("NOTIFY_SOCKET={}", run.display());
+    let pid = format!("WATCHDOG_PID={pid}");
+    assert_eq!(
+        lines,
+        ["A=one two", "B=2", &socket, &pid, "WATCHDOG_USEC=5000000"]
+    );
+}
+
+#[test]
+fn limits_and_identity_are_those_that_were_asked_for() {
+    for options in plain() {
+        let mut rig = Rig::new(options);
+        let mut spawn = spawn_of("l", 1, &["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn; nice"]);
+        (spawn.file_handles, spawn.nice, spawn.output) = (Some(321), 3, Output::Told);
+        rig.start(spawn.clone());
+        assert_eq!(rig.line.exited("l", 1).output, "321\n321\n3\n");
+        (spawn.generation, spawn.file_handles) = (2, Some(u64::MAX - 1));
+        rig.line.ask(&Ask::Spawn(Box::new(spawn)));
+        assert_eq!(rig.line.failed("l", 2).0, Step::Limits);
+        if !nix::unistd::geteuid().is_root() {
+            continue;
+        }
+        let mut spawn = spawn_of(
+            "l",
+            3,
+            &[
+                "/bin/sh",
+                "-c",
+                "id -u; id -G; grep NoNew /proc/self/status",
+            ],
+        );
+        (spawn.user, spawn.output) = (Some("nobody".into()), Output::Told);
+        spawn.no_new_privileges = true;
+        rig.start(spawn);
+        assert_eq!(
+            rig.line.exited("l", 3).output,
+            "65534\n65534\nNoNewPrivs:\t1\n"
+        );
+        let me = std::fs::read_to_string("/proc/self/status").unwrap();
+        assert!(me.contains("Uid:\t0\t0\t0\t0"), "we stay who we are");
+    }
+}
+
+#[test]
+fn late_callback_of_an_old_instance_is_fenced() {
+    let mut rig = Rig::new(Options::default());
+    let pid = rig.start(spawn_of("a", 5, &["sleep", "100"]));
+    for generation in [4, 5, 6] {
+        rig.line
+            .ask(&Ask::Spawn(Box::new(spawn_of("a", generation, &["true"]))));
+        assert_eq!(rig.line.failed("a", generation).0, Step::Fence);
+    }
+    // Old news for an old run changes nothing.
+    rig.line.kill("a", 4);
+    rig.line.ask(&Ask::Signal {
+        instance: "a".into(),
+        generation: 4,
+        signal: 9,
+        cont: false,
+    });
+    rig.told("b", 1, "true");
+    assert!(common::lives(pid));
+    rig.line.kill("a", 5);
+    assert_eq!(rig.line.exited("a", 5).signal, Some(9));
+    rig.line
+        .ask(&Ask::Spawn(Box::new(spawn_of("a", 5, &["true"]))));
+    assert_eq!(rig.line.failed("a", 5).0, Step::Fence);
+    assert_eq!(rig.told("a", 6, "true").code, Some(0));
+}
+
+#[test]
+fn fork_exec_in_threads_under_load() {
+    for options in plain() {
+        let mut rig = Rig::new(options);
+        for number in 0..1000u32 {
+            let code = (number % 200).to_string();
+            let mut spawn = spawn_of(
+                &format!("m{number}"),
+                1,
+                &["/bin/sh", "-c", "exit $0", &code],
+            );
+            spawn.output = Output::Null;
+            rig.line.ask(&Ask::Spawn(Box::new(spawn)));
+        }
+        for number in 0..1000i32 {
+            let exited = rig.line.exited(&format!("m{number}"), 1);
+            assert_eq!(exited.code, Some(number % 200));
+        }
+        let me = std::process::id();
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let read = |one: std::fs::DirEntry| std::fs::read_to_string(one.path().join("stat")).ok();
+        let mut stats = entries.filter_map(read);
+        assert!(
+            !stats.any(|text| text.contains(&format!("(sh) Z {me} "))),
+            "a zombie stays"
+        );
+    }
+}
+
+#[test]
+fn pdeathsig_thread_trap() {
+    let mut rig = std::thread::spawn(|| Rig::new(Options::default()))
+        .join()
+        .unwrap();
+    let line = &mut rig.line;
+    let pid = std::thread::scope(|scope| {
+        let start = scope.spawn(|| {
+            line.ask(&Ask::Spawn(Box::new(spawn_of("a", 1, &["sleep", "100"]))));
+            line.spawned("a", 1)
+        });
+        start.join().unwrap()
+    });
+    let none = rig
+        .line
+        .until_within(std::time::Duration::from_millis(100), |_| Some(()));
+    assert_eq!(none, None);
+    assert!(common::lives(pid));
+}
+
+#[test]
+fn sigstopped_child_ignores_term() {
+    let mut rig = Rig::new(Options::default());
+    let pid = rig.start(spawn_of("a", 1, &["sleep", "100"]));
+    let signal = |signal, cont| Ask::Signal {
+        instance: "a".into(),
+        generation: 1,
+        signal,
+        cont,
+    };
+    rig.line.ask(&signal(libc::SIGSTOP, false));
+    common::eventually("it stops", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .unwrap()
+            .contains(") T ")
+    });
+    rig.line.ask(&signal(libc::SIGTERM, true));
+    assert_eq!(rig.line.exited("a", 1).signal, Some(libc::SIGTERM));
+}
+
+#[test]
+fn a_run_that_overstays_is_killed_with_its_tree() {
+    for options in both_trees() {
+        let mut rig = Rig::new(options);
+        let mut spawn = spawn_of(
+            "p",
+            1,
+            &["/bin/sh", "-c", "echo begun; sleep 100 & sleep 100"],
+        );
+        (spawn.kill_after_ms, spawn.output) = (100, Output::Told);
+        rig.start(spawn);
+        let exited = rig.line.exited("p", 1);
+        assert!(exited.overdue);
+        assert_eq!(
+            (exited.signal, exited.output.as_str()),
+            (Some(9), "begun\n")
+        );
+    }
+}

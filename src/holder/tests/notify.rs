@@ -1,0 +1,179 @@
+//! Readiness and other news from modules: by notify socket and by pipe.
+//! Owns nothing outside temporary directories.
+//! Never leaves a process behind.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use common::{Rig, both_trees, eventually, spawn_of};
+use mainstay_holder::Options;
+use mainstay_holder::wire::{Spawn, Tell};
+
+fn python(name: &str, generation: u64, script: &str) -> Spawn {
+    let head = "
+import os, socket, sys, time, array
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+def say(text, fds=()):
+    s.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))] if fds else [], 0, os.environ['NOTIFY_SOCKET'])
+";
+    let mut spawn = spawn_of(
+        name,
+        generation,
+        &["python3", "-c", &format!("{head}{script}")],
+    );
+    spawn.notify = true;
+    spawn
+}
+
+#[test]
+fn messages_come_before_the_exit_and_in_order() {
+    for options in both_trees() {
+        let mut rig = Rig::new(options);
+        for generation in 1..=10 {
+            let script = "say('READY=1'); say('READY=1'); say('STATUS=x'); os._exit(3)";
+            rig.start(python("n", generation, script));
+            let mut seen = Vec::new();
+            loop {
+                let (text, end) = rig.line.until(|tell| match tell {
+                    Tell::Notify {
+                        text,
+                        generation: g,
+                        ..
+                    } if *g == generation => Some((text.clone(), false)),
+                    Tell::Exited(_) => Some((String::new(), true)),
+                    _ => None,
+                });
+                if end {
+                    break;
+                }
+                seen.push(text);
+            }
+            assert_eq!(seen, ["READY=1", "READY=1", "STATUS=x"]);
+        }
+    }
+}
+
+#[test]
+fn a_helper_may_speak_and_a_stranger_may_not() {
+    for options in both_trees() {
+        let mut rig = Rig::new(options);
+        let script = "
+if os.fork() == 0:
+    os.setsid()
+    say('STATUS=helper')
+    time.sleep(300)
+time.sleep(300)";
+        rig.start(python("n", 1, script));
+        assert_eq!(rig.line.said("n"), "STATUS=helper");
+        let socket = UnixDatagram::unbound().unwrap();
+        let path = rig.dir.path().join("run/notify/n.sock");
+        socket.send_to(b"READY=1", &path).unwrap();
+        let none = rig.line.until_within(Duration::from_millis(200), |tell| {
+            matches!(tell, Tell::Notify { .. }).then_some(())
+        });
+        assert_eq!(none, None, "this test is no module");
+    }
+}
+
+#[test]
+fn stored_descriptors_travel_and_a_barrier_is_answered() {
+    let mut rig = Rig::new(Options::default());
+    let script = "
+r, w = os.pipe()
+os.write(w, b'kept')
+say('FDSTORE=1\\nFDNAME=one', [r])
+say('STATUS=no store', [r])
+br, bw = os.pipe()
+say('BARRIER=1', [bw])
+os.close(bw)
+assert os.read(br, 1) == b''
+say('STATUS=behind the barrier')
+time.sleep(300)";
+    rig.start(python("n", 1, script));
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        seen.push(rig.line.until(|tell| match tell {
+            Tell::Notify { text, fds, .. } => Some((text.clone(), *fds)),
+            _ => None,
+        }));
+    }
+    let texts: Vec<_> = seen
+        .iter()
+        .map(|(text, fds)| (text.as_str(), *fds))
+        .collect();
+    let stored = ("FDSTORE=1\nFDNAME=one", 1);
+    assert_eq!(
+        texts,
+        [
+            stored,
+            ("STATUS=no store", 0),
+            ("STATUS=behind the barrier", 0)
+        ]
+    );
+    let fds: Vec<_> = rig.line.fds.drain(..).collect();
+    let mut bytes = [0; 8];
+    let length = nix::unistd::read(fds.last().unwrap(), &mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"kept");
+}
+
+#[test]
+fn a_newline_on_the_ready_pipe_is_readiness() {
+    for fd in [3, 9] {
+        let mut rig = Rig::new(Options::default());
+        let mut spawn = spawn_of(
+            "r",
+            1,
+            &[
+                "/bin/sh",
+                "-c",
+                &format!("echo ready >&{fd}; echo more >&{fd} || :; sleep 300"),
+            ],
+        );
+        spawn.ready_fd = Some(fd);
+        rig.start(spawn);
+        assert_eq!(rig.line.said("r"), "READY=1");
+        let mut spawn = spawn_of(
+            "quick",
+            1,
+            &["/bin/sh", "-c", &format!("echo >&{fd}; exit 2")],
+        );
+        spawn.ready_fd = Some(fd);
+        rig.start(spawn);
+        assert_eq!(rig.line.said("quick"), "READY=1");
+        assert_eq!(rig.line.exited("quick", 1).code, Some(2));
+    }
+}
+
+#[test]
+fn an_idle_engine_does_not_wake_up() {
+    let mut rig = Rig::new(Options::default());
+    rig.start(python("n", 1, "say('READY=1'); time.sleep(300)"));
+    rig.line.said("n");
+    let switches = || -> u64 {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let ours = ["holder", "spawn", "log-read", "log-write"];
+        let of = |path: std::path::PathBuf| {
+            let name = std::fs::read_to_string(path.join("comm")).ok()?;
+            if !ours.contains(&name.trim()) {
+                return None;
+            }
+            let text = std::fs::read_to_string(path.join("status")).ok()?;
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+            line.trim().parse::<u64>().ok()
+        };
+        tasks.filter_map(|task| of(task.path())).sum()
+    };
+    // Other tests of this binary run engines too: one quiet moment of all of them is enough.
+    eventually("a moment without a wake-up", || {
+        let before = switches();
+        std::thread::sleep(Duration::from_millis(300));
+        before > 0 && switches() == before
+    });
+}

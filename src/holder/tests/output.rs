@@ -1,0 +1,156 @@
+//! Output: never lost at the end, never in the way of a module, bounded on disk.
+//! Owns nothing outside temporary directories.
+//! Never leaves a process behind.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{Rig, eventually, spawn_of};
+use mainstay_holder::Options;
+use mainstay_holder::wire::{Ask, Output, Tell};
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+fn trailing_log_lost() {
+    let mut rig = Rig::new(Options::default());
+    let mut expected = String::new();
+    for generation in 1..=300 {
+        let script =
+            format!("echo begin {generation}; echo error {generation} >&2; printf end{generation}");
+        rig.start(spawn_of("a", generation, &["/bin/sh", "-c", &script]));
+        rig.line.exited("a", generation);
+        expected += &format!("begin {generation}\nerror {generation}\nend{generation}");
+    }
+    eventually("all of it is in the file", || {
+        read(&rig.log("a")) == expected
+    });
+}
+
+#[test]
+fn an_escapee_with_the_pipe_does_not_hold_the_exit_back() {
+    for options in common::both_trees() {
+        let mut rig = Rig::new(options);
+        let begin = std::time::Instant::now();
+        let exited = rig.told("a", 1, "sleep 300 & echo told; exit 1");
+        assert_eq!((exited.code, exited.output.as_str()), (Some(1), "told\n"));
+        assert!(begin.elapsed() < std::time::Duration::from_secs(20));
+    }
+}
+
+#[test]
+fn files_rotate_at_their_size_between_lines() {
+    let mut rig = Rig::with(Options::default(), |setup| {
+        (setup.log_max_bytes, setup.log_keep) = (10_000, 2);
+    });
+    let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; echo last";
+    rig.start(spawn_of("r", 1, &["/bin/sh", "-c", script]));
+    rig.line.exited("r", 1);
+    eventually("all is written", || read(&rig.log("r")).ends_with("last\n"));
+    let parts: Vec<String> = [".2", ".1", ""]
+        .iter()
+        .map(|end| read(Path::new(&format!("{}{end}", rig.log("r").display()))))
+        .collect();
+    assert!(
+        parts
+            .iter()
+            .all(|part| part.len() <= 10_000 && part.ends_with('\n'))
+    );
+    let numbers: Vec<u32> = parts
+        .concat()
+        .lines()
+        .filter_map(|line| line.strip_prefix("line ")?.parse().ok())
+        .collect();
+    assert!(
+        numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+        "no line lost or cut"
+    );
+    assert!(!Path::new(&format!("{}.3", rig.log("r").display())).exists());
+}
+
+#[test]
+fn log_pipe_deadlock() {
+    const BYTES: u64 = 64 << 20;
+    let mut rig = Rig::with(Options::default(), |setup| setup.log_max_bytes = 1 << 30);
+    let script = format!("head -c {BYTES} /dev/zero | tr '\\0' x; echo; echo after");
+    rig.start(spawn_of("flood", 1, &["/bin/sh", "-c", &script]));
+    assert_eq!(rig.line.exited("flood", 1).code, Some(0));
+    let mut text = Vec::new();
+    let accounted = || {
+        text = std::fs::read(rig.log("flood")).unwrap_or_default();
+        let written = text.iter().filter(|byte| **byte == b'x').count() as u64;
+        let notes = String::from_utf8_lossy(&text).into_owned();
+        let dropped: u64 = notes
+            .split("[mainstay: ")
+            .skip(1)
+            .filter_map(|rest| rest.split(' ').next()?.parse::<u64>().ok())
+            .sum();
+        // The two lines at the end may have been dropped with it.
+        (BYTES..=BYTES + 7).contains(&(written + dropped))
+    };
+    eventually("every byte is written or counted", accounted);
+}
+
+#[test]
+fn a_disk_that_refuses_blocks_nobody_and_is_counted() {
+    let mut rig = Rig::new(Options::default());
+    let log = rig.log("full");
+    std::fs::create_dir(&log).unwrap(); // cannot be opened as a file, by root neither
+    rig.start(spawn_of("full", 1, &["/bin/sh", "-c", "echo lost"]));
+    assert_eq!(rig.line.exited("full", 1).code, Some(0));
+    let total = rig.line.until(|tell| match tell {
+        Tell::OutputDropped { total_bytes, .. } => Some(*total_bytes),
+        _ => None,
+    });
+    assert_eq!(total, 5);
+    std::fs::remove_dir(&log).unwrap();
+    for generation in 2..4 {
+        rig.start(spawn_of(
+            "full",
+            generation,
+            &["/bin/sh", "-c", "echo kept"],
+        ));
+        rig.line.exited("full", generation);
+    }
+    eventually("the gap is noted", || {
+        read(&log).contains("bytes of output dropped]\n")
+    });
+}
+
+#[test]
+fn a_tap_gets_whole_lines() {
+    let mut rig = Rig::new(Options::default());
+    rig.line.ask(&Ask::Tap {
+        instance: "t".into(),
+        on: true,
+    });
+    let script = "printf 'one\\ntw'; sleep 0.05; printf 'o\\nrest'";
+    rig.start(spawn_of("t", 1, &["/bin/sh", "-c", script]));
+    let mut seen = Vec::new();
+    while seen.concat() != "one\ntwo\nrest" {
+        seen.push(rig.line.until(|tell| match tell {
+            Tell::Output { text, .. } => Some(text.clone()),
+            _ => None,
+        }));
+    }
+    assert_eq!(seen, ["one\n", "two\n", "rest"]);
+    assert_eq!(rig.line.exited("t", 1).code, Some(0));
+}
+
+#[test]
+fn told_output_is_the_end_of_it() {
+    let mut rig = Rig::new(Options::default());
+    let exited = rig.told("p", 1, "head -c 500000 /dev/zero | tr '\\0' x; echo why");
+    assert_eq!(exited.output.len(), 4096);
+    assert!(exited.output.ends_with("xxwhy\n"));
+    let mut spawn = spawn_of("p", 2, &["/bin/echo", "nobody"]);
+    spawn.output = Output::Null;
+    rig.start(spawn);
+    assert_eq!(rig.line.exited("p", 2).output, "");
+}
