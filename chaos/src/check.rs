@@ -187,7 +187,7 @@ impl Checker {
             Reported::Started { .. } => shadow.started = true,
             Reported::Ready => {
                 if !shadow.halted {
-                    shadow.ready = Some(now);
+                    shadow.ready.get_or_insert(now);
                     self.give_token_back(module);
                 }
             }

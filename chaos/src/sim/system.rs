@@ -53,8 +53,12 @@ impl Sim {
         }
     }
 
-    /// From the system to a module's state machine; sometimes once more, much later.
+    /// From the system to a module's state machine; sometimes once more, much later. Without a
+    /// runtime nobody hears it.
     fn news(&mut self, module: ModuleId, event: ToModule) {
+        if self.records.is_some() {
+            return;
+        }
         let delay = self.delay();
         let at = self.channels[module.index()][2].arrival(self.now, delay);
         self.agenda.push(at, Item::ToModule(module, event));
@@ -233,9 +237,7 @@ impl Sim {
             && process.generation == generation
         {
             process.said = true;
-            if self.records.is_none() {
-                self.news(module, ToModule::ReadyTold { generation });
-            }
+            self.news(module, ToModule::ReadyTold { generation });
         }
     }
 
@@ -246,9 +248,7 @@ impl Sim {
         if !lives || hangs {
             return;
         }
-        if self.records.is_none() {
-            self.news(module, ToModule::WatchdogFed { generation });
-        }
+        self.news(module, ToModule::WatchdogFed { generation });
         self.agenda
             .push_lasting(self.now.after(MS(200)), Item::Feed(module, generation));
     }
@@ -309,7 +309,7 @@ impl Sim {
         self.trace
             .push(self.now, Line::World(module, "ends", generation));
         let lost = self.is(Sabotage::LostExits) && self.rng.permille(300);
-        if self.records.is_none() && !lost {
+        if !lost {
             self.news(module, ToModule::Exited { generation, exit });
         }
     }

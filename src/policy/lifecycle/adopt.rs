@@ -19,7 +19,7 @@ pub struct Record {
     pub wanted: Wanted,
     /// How many wishes there were.
     pub intent: u64,
-    /// Where it stood.
+    /// Where it stood; `stopping` as soon as it was to be ended.
     pub state: State,
     /// Its last run.
     pub generation: u64,
@@ -55,9 +55,14 @@ impl Lifecycle {
         Record {
             wanted: slot.wanted,
             intent: slot.intent,
-            state: slot.state,
+            // Why it has to end may be lost with the runtime; that it has to is not.
+            state: if slot.is_falling() {
+                State::Stopping
+            } else {
+                slot.state
+            },
             generation: slot.generation,
-            ready: slot.state == State::Running,
+            ready: slot.stands() && slot.state == State::Running,
             completed: slot.completed,
             ready_by: slot.ready_by,
             retry_at: slot.retry_at,

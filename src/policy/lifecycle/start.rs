@@ -73,6 +73,10 @@ impl Lifecycle {
         match self.phase {
             Phase::Starting if self.booting == 0 => {
                 self.phase = Phase::Up;
+                // From here on nobody waits for a turn.
+                while let Some(rank) = self.for_turn.pop_first() {
+                    self.dirty.insert(rank);
+                }
                 self.out.push_back(Effect::StartupCompleted);
                 true
             }

@@ -1,0 +1,237 @@
+//! The words of a module: what it is told, what it asks for, how its run ended.
+//! Owns the types that actors, lifecycle and simulator share. Never holds a rule.
+
+use core::time::Duration;
+
+use crate::time::Time;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// By itself, with this code.
+    Code(i32),
+    /// By a signal.
+    Signal {
+        /// Its number.
+        signal: i32,
+        /// Whether a core was dumped.
+        core: bool,
+    },
+    /// Killed by the kernel for memory.
+    Oom,
+}
+
+/// Why a start failed before its program ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartFailure {
+    /// What could not be done.
+    pub step: Step,
+    /// The system's error number; 0 = none.
+    pub errno: i32,
+}
+
+/// The steps of a start, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The holder refused: one lives, or the generation is not newer.
+    Fence,
+    /// A `before_start` command failed.
+    Prepare,
+    /// Its pipes.
+    Pipe,
+    /// The new process itself.
+    Fork,
+    /// Its session.
+    Session,
+    /// Its working directory.
+    Directory,
+    /// Its resource limits.
+    Limits,
+    /// Its group.
+    Group,
+    /// Its user.
+    User,
+    /// Its descriptors.
+    Descriptors,
+    /// Its program.
+    Exec,
+}
+
+/// How a run ended, as reported to the lifecycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The program never ran.
+    NotStarted(StartFailure),
+    /// The process ended by itself.
+    Exited(Exit),
+    /// It was ended because it did not become ready in time.
+    StartTimeout,
+    /// It was ended because it did not feed its watchdog (or asked for it with `trigger`).
+    Watchdog,
+    /// It was halted by order.
+    Halted {
+        /// How its process ended; None when there was none.
+        exit: Option<Exit>,
+        /// Whether the kill was needed.
+        forced: bool,
+    },
+}
+
+/// A wish or a fact. What carries a generation is about that run and no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Run, as this generation; it is newer than every one before.
+    RunAsked {
+        /// The run.
+        generation: u64,
+    },
+    /// End the run; the kill follows after `grace`.
+    HaltAsked {
+        /// The run.
+        generation: u64,
+        /// From now to the kill.
+        grace: Duration,
+    },
+    /// The `before_start` commands are over.
+    Prepared {
+        /// The run.
+        generation: u64,
+        /// Whether all of them exited 0.
+        ok: bool,
+    },
+    /// The `after_stop` commands are over.
+    CleanedUp {
+        /// The run.
+        generation: u64,
+    },
+    /// The process exists and its program runs.
+    Spawned {
+        /// The run.
+        generation: u64,
+        /// Its process.
+        pid: u32,
+    },
+    /// There is no process.
+    SpawnFailed {
+        /// The run.
+        generation: u64,
+        /// Why.
+        failure: StartFailure,
+    },
+    /// The process is gone.
+    Exited {
+        /// The run.
+        generation: u64,
+        /// How.
+        exit: Exit,
+    },
+    /// READY=1, `module.ready`, log line matched, s6 newline.
+    ReadyTold {
+        /// The run.
+        generation: u64,
+    },
+    /// The answer to [`Effect::Probe`].
+    Probed {
+        /// The run.
+        generation: u64,
+        /// Whether it is ready.
+        ok: bool,
+    },
+    /// The module asks for more time to start.
+    TimeoutExtended {
+        /// The run.
+        generation: u64,
+        /// From now.
+        by: Duration,
+    },
+    /// The module is alive.
+    WatchdogFed {
+        /// The run.
+        generation: u64,
+    },
+    /// The module chooses its watchdog; zero switches it off.
+    WatchdogSet {
+        /// The run.
+        generation: u64,
+        /// The longest pause between two feedings.
+        every: Duration,
+    },
+    /// The module asks to be treated as if its watchdog had run out.
+    WatchdogTriggered {
+        /// The run.
+        generation: u64,
+    },
+    /// Time passed.
+    Woke,
+    /// The runtime returned: take over a living process as it is.
+    Adopted {
+        /// The run.
+        generation: u64,
+        /// Its process.
+        pid: u32,
+        /// Whether it was ready.
+        ready: bool,
+        /// The start deadline it had; None: a full one.
+        ready_by: Option<Time>,
+    },
+}
+
+/// What is to be done. None of them can fail here: a failure comes back as an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Run the `before_start` commands; answered by [`Event::Prepared`].
+    Prepare {
+        /// The run.
+        generation: u64,
+    },
+    /// Make the process; answered by [`Event::Spawned`] or [`Event::SpawnFailed`].
+    Spawn {
+        /// The run.
+        generation: u64,
+    },
+    /// Look once whether it is ready; at most one in flight.
+    Probe {
+        /// The run.
+        generation: u64,
+    },
+    /// Stop signal, then SIGCONT, to whatever runs: the process or a hook.
+    Terminate {
+        /// The run.
+        generation: u64,
+    },
+    /// The whole tree, now: of the process or of a hook.
+    Kill {
+        /// The run.
+        generation: u64,
+    },
+    /// Run the `after_stop` commands; answered by [`Event::CleanedUp`].
+    CleanUp {
+        /// The run.
+        generation: u64,
+    },
+    /// Tell the lifecycle.
+    Report(Report),
+}
+
+/// What the lifecycle hears; always about the generation it asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// The run.
+    pub generation: u64,
+    /// What happened to it.
+    pub what: Reported,
+}
+
+/// What happened to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reported {
+    /// Its process exists.
+    Started {
+        /// The process.
+        pid: u32,
+    },
+    /// It is ready.
+    Ready,
+    /// It is over; exactly once for every order to run.
+    Ended(Ending),
+}
