@@ -96,7 +96,11 @@ fn bad(problems: &Problems) -> String {
     for line in problems.to_string().lines() {
         let _ = writeln!(out, "{}", human::clean(line));
     }
-    let _ = write!(out, "\nconfiguration not usable: {}", count(problems.count(), "problem"));
+    let _ = write!(
+        out,
+        "\nconfiguration not usable: {}",
+        count(problems.count(), "problem")
+    );
     out
 }
 
@@ -121,7 +125,8 @@ mod tests {
     #[test]
     fn a_good_one_is_counted_and_ordered() {
         let text = good(&load(GOOD).expect("good"));
-        let expected = "configuration ok: 3 modules, 1 file\nstart order:\n  1  a, event-bus\n  2  b\n";
+        let expected =
+            "configuration ok: 3 modules, 1 file\nstart order:\n  1  a, event-bus\n  2  b\n";
         assert_eq!(text, expected);
     }
 
@@ -129,7 +134,10 @@ mod tests {
     fn a_bad_one_shows_every_problem() {
         let text = bad(&load("[helth]\n[logs]\nkep = 1\n").expect_err("bad"));
         assert!(text.contains("did you mean `health`?"), "{text}");
-        assert!(text.ends_with("configuration not usable: 2 problems"), "{text}");
+        assert!(
+            text.ends_with("configuration not usable: 2 problems"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::lower::{EVENT_BUS, Read};
 use super::origin::Origin;
 use super::problem::Related;
 use super::reading::{Reading, near};
-use super::schema::shapes::{Look, Needed};
+use super::schema::looks::Look;
+use super::schema::shapes::Needed;
 use super::schema::values::Name;
 use super::tree::{Table, Tree};
 
@@ -159,7 +160,11 @@ pub(crate) fn graph(specs: &[ModuleSpec], table: &Table, at: &mut Reading<'_>) -
     };
     let name = |id: &ModuleId| specs.get(id.index()).map_or("", |spec| spec.name.as_str());
     // Told from the first name on, so that it is told the same way every time.
-    let first = cycle.iter().enumerate().min_by_key(|(_, id)| name(id)).map_or(0, |(at, _)| at);
+    let first = cycle
+        .iter()
+        .enumerate()
+        .min_by_key(|(_, id)| name(id))
+        .map_or(0, |(at, _)| at);
     let turned = cycle.iter().cycle().skip(first).take(cycle.len());
     let mut names: Vec<&str> = turned.map(name).collect();
     names.extend(names.first().copied());

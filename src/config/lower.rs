@@ -150,8 +150,7 @@ pub(crate) fn lower(
     let (mut specs, mut launches) = (Vec::new(), Vec::new());
     for each in read {
         let module_dir = merged.module_dirs.get(each.name);
-        let (spec, launch) =
-            lower_module(each, &ids, &system, module_dir, &mut env_files, &mut at);
+        let (spec, launch) = lower_module(each, &ids, &system, module_dir, &mut env_files, &mut at);
         specs.push(spec);
         launches.push(launch);
     }
@@ -216,12 +215,12 @@ fn folders(
     if let Some(chosen) = chosen {
         return (chosen.state_dir, chosen.runtime_dir);
     }
-    let mut known = |said: &Option<Filled>, other: fn(&str) -> Result<PathBuf, Problem>| {
+    let mut known = |said: &Option<Filled>, other: fn(&str) -> Result<PathBuf, Box<Problem>>| {
         if let Some(path) = said {
             return plain(&project.join(&path.0));
         }
         other(&mainstay.name.text).unwrap_or_else(|problem| {
-            at.problems.push(|| problem);
+            at.problems.push(|| *problem);
             PathBuf::new()
         })
     };

@@ -12,8 +12,9 @@ use super::folders::plain;
 use super::launch::{Check, Launch, Needs, ProbeSpec, System};
 use super::lower::Read;
 use super::reading::Reading;
+use super::schema::looks::{Look, Probe, Ready};
 use super::schema::module::Module;
-use super::schema::shapes::{Look, Needed, Probation, Ready};
+use super::schema::shapes::{Needed, Probation};
 use super::schema::system::Recovery;
 use super::schema::values::Command;
 use super::tree::Node;
@@ -198,7 +199,7 @@ fn readiness(ready: &Ready, directory: &Path) -> Readiness {
 }
 
 fn probes(module: &Module, directory: &Path) -> Vec<ProbeSpec> {
-    let lower = |probe: &super::schema::shapes::Probe| {
+    let lower = |probe: &Probe| {
         let rates = probe.rates(&module.health.rates);
         ProbeSpec {
             check: match &probe.look {

@@ -3,7 +3,8 @@
 //! Never starts anything and never watches files: that is the runtime's.
 //!
 //! ```text
-//! sources ─► layers (+ overrides) ─► tree ─► reading along schema ─► lower (+ across) ─► Configuration
+//! sources ─► layers (+ overrides) ─► tree ─► reading along schema ─► lower (+ across)
+//!                                                                    ─► Configuration
 //! ```
 
 mod across;

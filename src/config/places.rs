@@ -10,14 +10,14 @@ use super::problem::Problem;
 ///
 /// # Errors
 /// A problem when this user has no home folder.
-pub(crate) fn state_dir(name: &str) -> Result<PathBuf, Problem> {
+pub(crate) fn state_dir(name: &str) -> Result<PathBuf, Box<Problem>> {
     let said = std::env::var_os("XDG_STATE_HOME");
     if let Some(said) = said.filter(|said| Path::new(said).is_absolute()) {
         return Ok(Path::new(&said).join("mainstay").join(name));
     }
     let user = directories::BaseDirs::new().ok_or_else(|| {
-        Problem::new("cannot tell where to keep state: this user has no home folder")
-            .hint("say it: `state_dir = \"…\"` in [mainstay]")
+        let problem = Problem::new("cannot tell where to keep state: this user has no home folder");
+        Box::new(problem.hint("say it: `state_dir = \"…\"` in [mainstay]"))
     })?;
     let folder = user.state_dir().unwrap_or_else(|| user.data_local_dir());
     Ok(folder.join("mainstay").join(name))
@@ -27,8 +27,9 @@ pub(crate) fn state_dir(name: &str) -> Result<PathBuf, Problem> {
 ///
 /// # Errors
 /// A problem when the folder belongs to somebody else.
-pub(crate) fn runtime_dir(name: &str) -> Result<PathBuf, Problem> {
+pub(crate) fn runtime_dir(name: &str) -> Result<PathBuf, Box<Problem>> {
     mainstay_client::locate::runtime_dir(name).map_err(|error| {
-        Problem::new(error.to_string()).hint("say another: `runtime_dir = \"…\"` in [mainstay]")
+        let problem = Problem::new(error.to_string());
+        Box::new(problem.hint("say another: `runtime_dir = \"…\"` in [mainstay]"))
     })
 }

@@ -86,7 +86,10 @@ fn sections(page: &mut String, path: &str, section: &'static Section, later: &mu
     let _ = write!(page, "\n## `[{path}]`\n\n{}\n\n", section.about.trim());
     page.push_str("| key | value | default | change | what |\n|---|---|---|---|---|\n");
     let of_module = path.starts_with("module.");
-    let base = section.base.filter(|_| !of_module).map_or(&[][..], |base| base.keys);
+    let base = section
+        .base
+        .filter(|_| !of_module)
+        .map_or(&[][..], |base| base.keys);
     for key in base.iter().chain(section.keys) {
         if key.available {
             row(page, key);
@@ -100,8 +103,11 @@ fn sections(page: &mut String, path: &str, section: &'static Section, later: &mu
     }
     if of_module && section.base.is_some() {
         let named = path.rsplit('.').next().unwrap_or_default();
-        let _ = writeln!(page, "\nAnd every key of each module in `[{named}]`, which holds unless \
-                                said here.");
+        let _ = writeln!(
+            page,
+            "\nAnd every key of each module in `[{named}]`, which holds unless \
+                                said here."
+        );
     }
     for key in base.iter().chain(section.keys).filter(|key| key.available) {
         if let Some((inner, list)) = inner(key.form) {
@@ -191,9 +197,15 @@ fn lower_first(text: &str) -> String {
 #[must_use]
 pub fn json_schema() -> Json {
     let mut schema = object(root());
-    schema.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
+    schema.insert(
+        "$schema".to_owned(),
+        "https://json-schema.org/draft/2020-12/schema".into(),
+    );
     schema.insert("title".to_owned(), "mainstay configuration".into());
-    schema.insert("$defs".to_owned(), json!({ "module": object(Module::SECTION) }));
+    schema.insert(
+        "$defs".to_owned(),
+        json!({ "module": object(Module::SECTION) }),
+    );
     schema.into()
 }
 
@@ -209,8 +221,11 @@ fn object(section: &'static Section) -> Map<String, Json> {
         }
         (key.name.to_owned(), property)
     };
-    let properties: Map<String, Json> =
-        section.all().filter(|key| key.available).map(property).collect();
+    let properties: Map<String, Json> = section
+        .all()
+        .filter(|key| key.available)
+        .map(property)
+        .collect();
     let mut schema = Map::new();
     schema.insert("type".to_owned(), "object".into());
     schema.insert("additionalProperties".to_owned(), false.into());
@@ -231,7 +246,9 @@ fn of_form(form: Form) -> Json {
     match form {
         Form::Flag => json!({ "type": "boolean" }),
         Form::Text | Form::Filled => json!({ "type": "string" }),
-        Form::Name => json!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$", "maxLength": 64 }),
+        Form::Name => {
+            json!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$", "maxLength": 64 })
+        }
         Form::Whole { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Form::Number { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
         Form::Span { .. } => json!({ "type": "string", "pattern": "^[0-9]", "examples": ["10s"] }),
@@ -272,7 +289,10 @@ mod tests {
             std::fs::write(&path, &page).expect("docs can be written");
         }
         let there = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(there == page, "docs/configuration.md is stale: run this test with UPDATE_DOCS=1");
+        assert!(
+            there == page,
+            "docs/configuration.md is stale: run this test with UPDATE_DOCS=1"
+        );
     }
 
     #[test]
@@ -307,7 +327,10 @@ mod tests {
     fn the_schema_has_what_is_available() {
         let schema = json_schema();
         let module = &schema["$defs"]["module"]["properties"];
-        assert_eq!(module["kind"]["enum"], json!(["service", "task", "builtin"]));
+        assert_eq!(
+            module["kind"]["enum"],
+            json!(["service", "task", "builtin"])
+        );
         assert_eq!(module["kind"]["default"], "service");
         assert!(module["sockets"].is_null());
         let health = &schema["properties"]["health"]["properties"];

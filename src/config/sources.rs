@@ -58,9 +58,9 @@ impl Sources {
         let asked = std::env::var_os("MAINSTAY_CONFIG").filter(|folder| !folder.is_empty());
         let asked = asked.map(PathBuf::from);
         if let Some(folder) = named.or(asked.as_deref()) {
-            return match check(folder) {
-                Ok(()) => Ok(Sources::of_process(folder, set)),
-                Err(problem) => Err(problem.into()),
+            return match unusable(folder) {
+                None => Ok(Sources::of_process(folder, set)),
+                Some(problem) => Err(problem.into()),
             };
         }
         let user = directories::ProjectDirs::from("", "", "mainstay");
@@ -82,26 +82,29 @@ impl Sources {
     }
 }
 
-fn check(folder: &Path) -> Result<(), Problem> {
+/// Why a folder cannot be the configuration folder.
+fn unusable(folder: &Path) -> Option<Problem> {
     let shown = folder.display();
-    if folder.is_file() {
-        return Err(
-            Problem::new(format!("cannot use {shown} as the configuration folder"))
-                .hint(format!("it is a file; name the folder that holds {FILE}")),
-        );
-    }
-    if !folder.is_dir() {
-        return Err(
-            Problem::new(format!("cannot find the configuration folder {shown}"))
-                .hint("`mainstay init` writes one to begin with"),
-        );
-    }
-    if !folder.join(FILE).exists() {
-        return Err(Problem::new(format!("cannot find {FILE} in {shown}"))
-            .hint("`mainstay init` writes one to begin with"));
-    }
-    Ok(())
+    let (message, hint) = if folder.is_file() {
+        let hint = format!("it is a file; name the folder that holds {FILE}");
+        (
+            format!("cannot use {shown} as the configuration folder"),
+            hint,
+        )
+    } else if !folder.is_dir() {
+        (
+            format!("cannot find the configuration folder {shown}"),
+            INIT.to_owned(),
+        )
+    } else if !folder.join(FILE).exists() {
+        (format!("cannot find {FILE} in {shown}"), INIT.to_owned())
+    } else {
+        return None;
+    };
+    Some(Problem::new(message).hint(hint))
 }
+
+const INIT: &str = "`mainstay init` writes one to begin with";
 
 fn nowhere(looked: &[PathBuf]) -> Problem {
     let looked: Vec<String> = looked

@@ -3,6 +3,8 @@
 //! Never reads a file: `reading` walks a tree along it, `reference` prints it.
 
 mod expected;
+pub(crate) mod looks;
+mod measures;
 pub(crate) mod module;
 pub(crate) mod shapes;
 pub(crate) mod system;
@@ -257,11 +259,10 @@ macro_rules! section {
             }
 
             fn show(&self) -> String {
-                let mut keys: Vec<(&str, String)> = Vec::new();
-                $(keys.push((
+                let keys: Vec<(&str, String)> = vec![$((
                     stringify!($field),
                     $crate::config::schema::Value::show(&self.$field),
-                ));)*
+                )),*];
                 $crate::config::schema::values::show_table(&keys)
             }
         }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use mainstay_policy::spec;
 
-use super::shapes::{Needed, Probe, Ready};
+use super::looks::{Probe, Ready};
+use super::shapes::Needed;
 use super::system::{Health, Recovery, Some1};
 use super::values::{Command, Filled, LongSpan, Name, Whole};
 use super::{Form, Value, later_section, section};

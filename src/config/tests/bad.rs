@@ -99,7 +99,7 @@ fn what_is_not_built_is_refused() {
 }
 
 #[test]
-fn wrong_types_and_values_say_what_is_expected() {
+fn wrong_values_of_the_system_say_what_is_expected() {
     for (text, parts) in [
         (
             "[mainstay]\nname = 5",
@@ -150,6 +150,14 @@ fn wrong_types_and_values_say_what_is_expected() {
             &["a size above zero such as \"10MiB\""],
         ),
         ("[logs]\nmax_bytes = 0", &["a size above zero"]),
+    ] {
+        assert_has(&problem(text), parts);
+    }
+}
+
+#[test]
+fn wrong_values_of_a_module_say_what_is_expected() {
+    let cases: &[(&str, &[&str])] = &[
         (&module("start = \"eagre\""), &["did you mean \"eager\"?"]),
         (
             &module("stop_signal = \"SIGFOO\""),
@@ -228,7 +236,8 @@ fn wrong_types_and_values_say_what_is_expected() {
             &["cannot name a module \"A b\""],
         ),
         ("[module]\na = 5", &["cannot use 5 for module.a"]),
-    ] {
+    ];
+    for &(text, parts) in cases {
         assert_has(&problem(text), parts);
     }
 }

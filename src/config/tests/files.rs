@@ -94,7 +94,7 @@ fn a_file_that_may_not_be_read() {
     use std::os::unix::fs::PermissionsExt;
     let project = Project::of("");
     let path = project.path("config/mainstay.toml");
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).expect("a mode");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).expect("a mode");
     if std::fs::File::open(&path).is_ok() {
         return; // Root may read everything.
     }

@@ -4,6 +4,7 @@
 
 mod across;
 mod bad;
+mod broken;
 mod files;
 mod good;
 mod kept;

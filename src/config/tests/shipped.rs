@@ -1,4 +1,4 @@
-//! The configuration that is shipped: it is valid, and the defaults in its comments are the defaults.
+//! The configuration that is shipped: it is valid, and its comments show the defaults.
 //! Owns how its comments are taken away.
 //! Never runs it.
 
@@ -23,7 +23,10 @@ fn it_is_valid() {
     let demo = folders_with("module.toml", &root().join("modules/skelly-jelly"));
     let good = load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(good.system.name, "skelly-jelly");
-    let builtin = demo.iter().filter(|path| path.ends_with("event-bus")).count();
+    let builtin = demo
+        .iter()
+        .filter(|path| path.ends_with("event-bus"))
+        .count();
     assert_eq!(good.modules.len(), demo.len() + 1 - builtin);
 }
 
@@ -44,24 +47,36 @@ fn uncommented() -> String {
         _ => line.to_owned(),
     };
     let lines: Vec<String> = text.lines().map(plain).collect();
-    lines.join("\n").replace("modules = [\"../modules/skelly-jelly/*\"]", "")
+    lines
+        .join("\n")
+        .replace("modules = [\"../modules/skelly-jelly/*\"]", "")
 }
 
 fn example(configuration: &Configuration) -> usize {
-    let names = configuration.modules.iter().map(|(spec, _)| spec.name.as_str());
-    names.into_iter().position(|name| name == "example").expect("the example")
+    let names = configuration
+        .modules
+        .iter()
+        .map(|(spec, _)| spec.name.as_str());
+    names
+        .into_iter()
+        .position(|name| name == "example")
+        .expect("the example")
 }
 
 #[test]
 fn the_defaults_in_its_comments_are_the_defaults() {
     let project = Project::of(&uncommented());
     let shown = project.good();
-    let minimal = "[mainstay]\nname = \"skelly-jelly\"\n[module.example]\ncommand = [\"./example\"]\n";
+    let minimal =
+        "[mainstay]\nname = \"skelly-jelly\"\n[module.example]\ncommand = [\"./example\"]\n";
     project.write("config/mainstay.toml", minimal.as_bytes());
     let default = project.good();
     assert_eq!(shown.system, default.system);
     assert_eq!(shown.system_spec, default.system_spec);
-    assert_eq!(shown.modules[example(&shown)], default.modules[example(&default)]);
+    assert_eq!(
+        shown.modules[example(&shown)],
+        default.modules[example(&default)]
+    );
 }
 
 #[test]
@@ -76,7 +91,12 @@ fn it_shows_every_key_of_the_system() {
         for key in keys.all().filter(|key| key.available) {
             let optional = (key.default)().is_empty() || key.name == "modules";
             let there = table[section.name].get(key.name).is_some();
-            assert!(there || optional, "{}.{} is not shown", section.name, key.name);
+            assert!(
+                there || optional,
+                "{}.{} is not shown",
+                section.name,
+                key.name
+            );
         }
     }
 }

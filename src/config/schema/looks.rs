@@ -1,0 +1,307 @@
+//! How a module is looked at: readiness and probes, one form each.
+//! Owns how each form is told from the others, and what addresses and URLs look like.
+//! Never guesses: a table with two forms in it, or none, is a problem.
+
+use std::time::Duration;
+
+use super::system::{Health, Some1};
+use super::values::{Command, Filled, LongSpan, Span, Whole};
+use super::words::Role;
+use super::{Form, Section, Value, section};
+use crate::config::origin::Origin;
+use crate::config::reading::Reading;
+use crate::config::tree::{Node, Tree};
+
+/// How a module becomes ready, as written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ready {
+    Started,
+    Settle(Duration),
+    Notify,
+    Log(String),
+    Fd(u32),
+    Tcp(String),
+    Unix(String),
+    Http { url: String, status: u16 },
+    Exec(Command),
+    File(String),
+}
+
+section! {
+    /// How a module becomes ready; exactly one form.
+    ReadyTable {
+        /// It says so: `READY=1` by sd_notify, or its connection.
+        Live notify: Option<bool> = None;
+        /// It lived this long.
+        Live settle: Option<LongSpan> = None;
+        /// A line of its output matches this regular expression.
+        Live log: Option<String> = None;
+        /// It writes a newline to this descriptor.
+        Live fd: Option<Whole<3, 255>> = None;
+        /// This `host:port` accepts a connection.
+        Live tcp: Option<Filled> = None;
+        /// This socket accepts a connection.
+        Live unix: Option<Filled> = None;
+        /// This `http://…` answers.
+        Live http: Option<Filled> = None;
+        /// The status `http` answers with.
+        Live status: Option<Whole<100, 599>> = None;
+        /// This command exits 0.
+        Live exec: Option<Command> = None;
+        /// This path exists.
+        Live file: Option<Filled> = None;
+    }
+}
+
+const STARTED: Form = Form::Choice(&[super::Word {
+    word: "started",
+    available: true,
+}]);
+
+impl Value for Ready {
+    const FORM: Form = Form::OneOf(&[STARTED, ReadyTable::FORM]);
+
+    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+        match &node.value {
+            Tree::Text(text) if text == "started" => return Some(Ready::Started),
+            Tree::Table(_) => {}
+            _ => return at.wrong(node, Self::FORM),
+        }
+        let before = at.count();
+        let read = ReadyTable::read(node, at)?;
+        if at.count() > before || !one_form(node, at, ReadyTable::SECTION, &["status"]) {
+            return None;
+        }
+        ready_of(read, node.origin, at)
+    }
+
+    fn show(&self) -> String {
+        "\"started\"".to_owned()
+    }
+}
+
+fn ready_of(read: ReadyTable, origin: Origin, at: &mut Reading<'_>) -> Option<Ready> {
+    if let Some(log) = read.log {
+        if let Err(error) = regex::Regex::new(&log) {
+            let message = format!("cannot use {log:?} as a regular expression");
+            return at.problem(origin, message, &last_line(&error.to_string()));
+        }
+        return Some(Ready::Log(log));
+    }
+    if let Some(tcp) = read.tcp {
+        return address(&tcp.0, origin, at).map(Ready::Tcp);
+    }
+    if let Some(http) = read.http {
+        let status = read
+            .status
+            .map_or(200, |status| u16::try_from(status.0).unwrap_or(200));
+        return url(&http.0, origin, at).map(|url| Ready::Http { url, status });
+    }
+    if read.notify == Some(false) {
+        let message = format!("cannot use {}: `notify = false` says nothing", at.path());
+        return at.problem(origin, message, "leave `ready` out, or say `notify = true`");
+    }
+    let ready = read.settle.map(|span| Ready::Settle(span.0));
+    let ready = ready.or(read.notify.map(|_| Ready::Notify));
+    let ready = ready.or(read.fd.map(|fd| Ready::Fd(fd.small())));
+    let ready = ready.or(read.unix.map(|path| Ready::Unix(path.0)));
+    let ready = ready.or(read.exec.map(Ready::Exec));
+    ready.or(read.file.map(|path| Ready::File(path.0)))
+}
+
+fn last_line(text: &str) -> String {
+    let line = text.lines().next_back().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+/// A probe as written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Probe {
+    pub(crate) look: Look,
+    pub(crate) table: ProbeTable,
+    pub(crate) origin: Origin,
+}
+
+/// What a probe does.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Look {
+    Sdk,
+    Watchdog(Duration),
+    Exec(Command),
+    Http { url: String, status: u16 },
+    Tcp(String),
+    Unix(String),
+}
+
+section! {
+    /// A probe; exactly one of the first six keys, and what it changes of `[health]`.
+    ProbeTable {
+        /// Asks the module over its connection.
+        Live sdk: Option<bool> = None;
+        /// The module says `WATCHDOG=1` at least this often.
+        Restart watchdog: Option<LongSpan> = None;
+        /// This command exits 0.
+        Live exec: Option<Command> = None;
+        /// This `http://…` answers.
+        Live http: Option<Filled> = None;
+        /// This `host:port` accepts a connection.
+        Live tcp: Option<Filled> = None;
+        /// This socket accepts a connection.
+        Live unix: Option<Filled> = None;
+        /// The status `http` answers with.
+        Live status: Option<Whole<100, 599>> = None;
+        /// What it is for: failing a liveness probe restarts the module.
+        Live role: Role = Role::Liveness;
+        /// As in `[health]`.
+        Live interval: Option<LongSpan> = None;
+        /// As in `[health]`.
+        Live timeout: Option<LongSpan> = None;
+        /// As in `[health]`.
+        Live unhealthy_threshold: Option<Some1> = None;
+        /// As in `[health]`.
+        Live healthy_threshold: Option<Some1> = None;
+        /// As in `[health]`.
+        Live initial_delay: Option<Span> = None;
+    }
+}
+
+const RATES: [&str; 7] = [
+    "status",
+    "role",
+    "interval",
+    "timeout",
+    "unhealthy_threshold",
+    "healthy_threshold",
+    "initial_delay",
+];
+
+impl Value for Probe {
+    const FORM: Form = ProbeTable::FORM;
+
+    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+        let before = at.count();
+        at.table(node, Self::FORM)?;
+        let table = ProbeTable::read(node, at)?;
+        if at.count() > before || !one_form(node, at, ProbeTable::SECTION, &RATES) {
+            return None;
+        }
+        let look = look_of(&table, node.origin, at)?;
+        let origin = node.origin;
+        Some(Probe {
+            look,
+            table,
+            origin,
+        })
+    }
+
+    fn show(&self) -> String {
+        self.table.show()
+    }
+}
+
+impl Probe {
+    /// The [health] keys that hold for this probe.
+    pub(crate) fn rates(&self, of_module: &Health) -> Health {
+        let own = &self.table;
+        Health {
+            interval: own.interval.unwrap_or(of_module.interval),
+            timeout: own.timeout.unwrap_or(of_module.timeout),
+            unhealthy_threshold: own
+                .unhealthy_threshold
+                .unwrap_or(of_module.unhealthy_threshold),
+            healthy_threshold: own.healthy_threshold.unwrap_or(of_module.healthy_threshold),
+            initial_delay: own.initial_delay.unwrap_or(of_module.initial_delay),
+        }
+    }
+}
+
+fn look_of(table: &ProbeTable, origin: Origin, at: &mut Reading<'_>) -> Option<Look> {
+    if let Some(tcp) = &table.tcp {
+        return address(&tcp.0, origin, at).map(Look::Tcp);
+    }
+    if let Some(http) = &table.http {
+        let status = table
+            .status
+            .map_or(200, |status| u16::try_from(status.0).unwrap_or(200));
+        return url(&http.0, origin, at).map(|url| Look::Http { url, status });
+    }
+    if table.sdk == Some(false) {
+        let message = format!("cannot use {}: `sdk = false` says nothing", at.path());
+        return at.problem(origin, message, "leave this probe out, or say `sdk = true`");
+    }
+    let look = table.watchdog.map(|span| Look::Watchdog(span.0));
+    let look = look.or_else(|| table.exec.clone().map(Look::Exec));
+    let look = look.or_else(|| table.unix.as_ref().map(|path| Look::Unix(path.0.clone())));
+    look.or(table.sdk.map(|_| Look::Sdk))
+}
+
+/// Whether exactly one of a table's forms is there; says so if not.
+fn one_form(node: &Node, at: &mut Reading<'_>, section: &Section, beside: &[&str]) -> bool {
+    let Some(table) = node.as_table() else {
+        return false;
+    };
+    let forms: Vec<&str> = table
+        .keys()
+        .map(String::as_str)
+        .filter(|key| !beside.contains(key))
+        .collect();
+    let status_alone = table.contains_key("status") && !table.contains_key("http");
+    if forms.len() == 1 && !status_alone {
+        return true;
+    }
+    let all: Vec<&str> = section
+        .keys
+        .iter()
+        .map(|key| key.name)
+        .filter(|key| !beside.contains(key))
+        .collect();
+    let said = match (forms.len(), status_alone) {
+        (1, _) => "`status` belongs to `http`".to_owned(),
+        (0, _) => "it says nothing to look at".to_owned(),
+        _ => format!("it says {} at once", forms.join(" and ")),
+    };
+    let message = format!("cannot use {}: {said}", at.path());
+    at.problem::<()>(
+        node.origin,
+        message,
+        &format!("exactly one of {}", all.join(", ")),
+    );
+    false
+}
+
+/// `host:port`.
+fn address(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
+    let good = text
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
+    if good {
+        return Some(text.to_owned());
+    }
+    let message = format!("cannot use {text:?} as an address");
+    at.problem(
+        origin,
+        message,
+        "host:port, for instance \"127.0.0.1:9000\"",
+    )
+}
+
+/// `http://host[:port][/path]`.
+fn url(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
+    let host = text
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split('/').next());
+    let good = host.is_some_and(|host| {
+        let (name, port) = host.rsplit_once(':').unwrap_or((host, "80"));
+        !name.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if good {
+        return Some(text.to_owned());
+    }
+    let message = format!("cannot use {text:?} as a URL");
+    let hint = if text.starts_with("https://") {
+        "only plain http: a probe looks at this machine"
+    } else {
+        "for instance \"http://127.0.0.1:8080/health\""
+    };
+    at.problem(origin, message, hint)
+}
