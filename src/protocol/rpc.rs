@@ -74,10 +74,15 @@ struct Envelope {
     method: Option<String>,
     #[serde(default)]
     params: Value,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
     result: Option<Value>,
     #[serde(default)]
     error: Option<Refusal>,
+}
+
+/// A result of null is a result.
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
 }
 
 impl Message {

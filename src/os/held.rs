@@ -1,0 +1,530 @@
+//! Processes through the holder: asks go out, facts come back.
+//! Owns the runtime's end of the wire, the table of what lives, and commands on their way.
+//! Never decides; when the holder is gone it signals by verified identity: a stop still ends.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mainstay_holder::wire::{self as words, Ask, Exited, Known, Spawn, Tell};
+use mainstay_holder::{Decoder, encode, recv_with_fds};
+use mainstay_policy::Time;
+use mainstay_protocol::Timestamp;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::wire::Wire;
+use super::{Alive, Fact, Os, Outcome, machine};
+
+/// Facts that may wait for the router; a holder that tells faster than we listen waits in its
+/// own bounded buffer.
+const FACTS_IN_FLIGHT: usize = 1024;
+/// Asks that may wait for the wire, in bytes; more means that the holder does not read any more.
+const ASKS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long the last word to the holder may take.
+const LEAVE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// What is known of one instance.
+#[derive(Default)]
+struct Slot {
+    alive: Option<Alive>,
+    last_exit: Option<Exited>,
+    record: Option<String>,
+}
+
+/// [`Os`] through the holder.
+pub(crate) struct Held {
+    out: Mutex<Vec<u8>>,
+    out_ready: Notify,
+    /// Signalled when everything asked so far is on the wire.
+    sent: Notify,
+    slots: Mutex<HashMap<String, Slot>>,
+    commands: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
+    next_command: AtomicU64,
+    gone: AtomicBool,
+    facts: mpsc::Sender<Fact>,
+}
+
+impl Held {
+    /// Starts the two tasks of the wire. Facts arrive at the receiver, in the order they happened.
+    ///
+    /// # Errors
+    /// When the socket cannot be registered.
+    pub(crate) fn start(
+        wire: Wire,
+        known: &[Known],
+    ) -> io::Result<(Arc<Held>, mpsc::Receiver<Fact>)> {
+        let (facts, receiver) = mpsc::channel(FACTS_IN_FLIGHT);
+        let slots = known
+            .iter()
+            .filter(|known| !is_command(&known.instance))
+            .map(|known| {
+                let alive = known.pid.map(|pid| Alive {
+                    generation: known.generation,
+                    pid,
+                    start_time: known.start_time,
+                });
+                let record = known.record.clone();
+                (
+                    known.instance.clone(),
+                    Slot {
+                        alive,
+                        last_exit: None,
+                        record,
+                    },
+                )
+            })
+            .collect();
+        let held = Arc::new(Held {
+            out: Mutex::new(Vec::new()),
+            out_ready: Notify::new(),
+            sent: Notify::new(),
+            slots: Mutex::new(slots),
+            commands: Mutex::new(HashMap::new()),
+            next_command: AtomicU64::new(machine::monotonic().0),
+            gone: AtomicBool::new(false),
+            facts,
+        });
+        let Wire {
+            socket,
+            decoder,
+            fds,
+        } = wire;
+        nix::fcntl::fcntl(
+            &socket,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+        )?;
+        let socket = Arc::new(machine::watch(socket)?);
+        tokio::spawn(write_asks(Arc::clone(&held), Arc::clone(&socket)));
+        tokio::spawn(read_tells(Arc::clone(&held), socket, decoder, fds));
+        Ok((held, receiver))
+    }
+
+    /// Says that the system is over and waits until the holder can know it.
+    pub(crate) async fn take_leave(&self, code: u8) {
+        let last = async {
+            // What was sent before may have left a permit behind.
+            let _stale =
+                tokio::time::timeout(std::time::Duration::ZERO, self.sent.notified()).await;
+            self.leave(code);
+            self.sent.notified().await;
+        };
+        let _or_gone = tokio::time::timeout(LEAVE_PATIENCE, last).await;
+    }
+
+    fn ask(&self, ask: &Ask) {
+        if self.gone.load(Ordering::Relaxed) {
+            return self.act_alone(ask);
+        }
+        let mut out = lock(&self.out);
+        if out.len() > ASKS_BYTES_MAX {
+            tracing::error!("cannot ask the holder any more: it does not read its wire");
+            return;
+        }
+        if let Err(error) = encode(ask, &mut out) {
+            tracing::error!(%error, "cannot ask the holder");
+        }
+        drop(out);
+        self.out_ready.notify_one();
+    }
+
+    /// The holder is gone: only ending what runs is left, by identity.
+    fn act_alone(&self, ask: &Ask) {
+        let pinned = |instance: &str, generation: u64| {
+            let alive = lock(&self.slots).get(instance)?.alive?;
+            (alive.generation == generation)
+                .then(|| machine::Pinned::new(alive.pid, alive.start_time))?
+                .map(|pinned| (pinned, alive.pid))
+        };
+        match ask {
+            Ask::Signal {
+                instance,
+                generation,
+                signal,
+                cont,
+            } => {
+                if let Some((process, _)) = pinned(instance, *generation) {
+                    process.signal(*signal);
+                    if *cont {
+                        process.signal(libc::SIGCONT);
+                    }
+                }
+            }
+            Ask::Kill {
+                instance,
+                generation,
+            } => {
+                if let Some((_process, pid)) = pinned(instance, *generation) {
+                    // The pin keeps the pid, and with it the group id, from being reused.
+                    let group = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(0));
+                    let _already_gone = nix::sys::signal::killpg(group, nix::sys::signal::SIGKILL);
+                }
+            }
+            Ask::Spawn(spawn) => {
+                let _router_ended = self.facts.try_send(Fact::SpawnFailed {
+                    instance: spawn.instance.clone(),
+                    generation: spawn.generation,
+                    step: words::Step::Fork,
+                    errno: 0,
+                    message: "cannot start anything: the holder is gone".to_owned(),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Books what a message changes and turns it into the fact the router hears.
+    fn book(&self, tell: Tell) -> Option<Fact> {
+        match tell {
+            Tell::Spawned {
+                instance,
+                generation,
+                pid,
+                start_time,
+            } => {
+                if is_command(&instance) {
+                    return None;
+                }
+                let mut slots = lock(&self.slots);
+                slots.entry(instance.clone()).or_default().alive = Some(Alive {
+                    generation,
+                    pid,
+                    start_time,
+                });
+                Some(Fact::Spawned {
+                    instance,
+                    generation,
+                    pid,
+                })
+            }
+            Tell::SpawnFailed {
+                instance,
+                generation,
+                step,
+                errno,
+                message,
+            } => {
+                let failed = Fact::SpawnFailed {
+                    instance,
+                    generation,
+                    step,
+                    errno,
+                    message,
+                };
+                self.book_failure(failed)
+            }
+            Tell::Exited(exited) => {
+                if is_command(&exited.instance) {
+                    self.finish_command(&exited.instance, outcome(&exited));
+                    return None;
+                }
+                let mut slots = lock(&self.slots);
+                let slot = slots.entry(exited.instance.clone()).or_default();
+                slot.alive = None;
+                slot.last_exit = Some(exited.clone());
+                Some(Fact::Exited(exited))
+            }
+            Tell::Notify {
+                instance,
+                generation,
+                pid,
+                text,
+                fds: _,
+            } => Some(Fact::Notify {
+                instance,
+                generation,
+                pid,
+                text,
+            }),
+            Tell::Output {
+                instance,
+                generation,
+                text,
+                dropped_bytes,
+            } => Some(Fact::Output {
+                instance,
+                generation,
+                text,
+                dropped_bytes,
+            }),
+            Tell::OutputDropped {
+                instance,
+                total_bytes,
+            } => Some(Fact::OutputDropped {
+                instance,
+                total_bytes,
+            }),
+            Tell::StopAsked { .. } => Some(Fact::StopAsked),
+            Tell::ReloadAsked => Some(Fact::ReloadAsked),
+            Tell::World(_) | Tell::Configured { .. } | Tell::Refused { .. } => None,
+        }
+    }
+
+    fn book_failure(&self, failed: Fact) -> Option<Fact> {
+        let Fact::SpawnFailed {
+            instance,
+            generation,
+            step,
+            message,
+            ..
+        } = &failed
+        else {
+            return Some(failed);
+        };
+        if is_command(instance) {
+            let text = message.clone();
+            self.finish_command(instance, Outcome { ok: false, text });
+            return None;
+        }
+        // A second order for a run that lives: the first one was obeyed.
+        let alive = lock(&self.slots).get(instance).and_then(|slot| slot.alive);
+        match alive.filter(|one| one.generation == *generation && *step == words::Step::Fence) {
+            Some(alive) => Some(Fact::Spawned {
+                instance: instance.clone(),
+                generation: *generation,
+                pid: alive.pid,
+            }),
+            None => Some(failed),
+        }
+    }
+
+    fn finish_command(&self, instance: &str, outcome: Outcome) {
+        self.ask(&Ask::Forget {
+            instance: instance.to_owned(),
+        });
+        if let Some(waiting) = lock(&self.commands).remove(instance) {
+            let _nobody_waits_any_more = waiting.send(outcome);
+        }
+    }
+
+    /// Watches what lives by its own pidfd, so that exits are still seen.
+    fn watch_alone(self: &Arc<Self>) {
+        self.gone.store(true, Ordering::Relaxed);
+        lock(&self.commands).clear();
+        let living: Vec<(String, Alive)> = lock(&self.slots)
+            .iter()
+            .filter_map(|(instance, slot)| Some((instance.clone(), slot.alive?)))
+            .collect();
+        for (instance, alive) in living {
+            let held = Arc::clone(self);
+            tokio::spawn(async move {
+                let pinned = machine::Pinned::new(alive.pid, alive.start_time);
+                if let Some(pinned) = pinned {
+                    pinned.ended().await;
+                }
+                let exited = Exited {
+                    instance,
+                    generation: alive.generation,
+                    pid: alive.pid,
+                    code: None,
+                    signal: Some(libc::SIGTERM),
+                    core: false,
+                    oom: false,
+                    overdue: false,
+                    output: String::new(),
+                    at: machine::monotonic().0,
+                };
+                if let Some(fact) = held.book(Tell::Exited(exited)) {
+                    let _router_ended = held.facts.send(fact).await;
+                }
+            });
+        }
+    }
+}
+
+/// `storage#probe` is a command, `storage` a module.
+fn is_command(instance: &str) -> bool {
+    instance.contains('#')
+}
+
+fn outcome(exited: &Exited) -> Outcome {
+    let last = exited
+        .output
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty());
+    let how = match (exited.overdue, exited.code, exited.signal) {
+        (true, _, _) => "it took too long and was killed".to_owned(),
+        (_, Some(code), _) => format!("exit code {code}"),
+        (_, _, Some(signal)) => format!("killed by {}", crate::words::signal_name(signal)),
+        _ => "it ended".to_owned(),
+    };
+    let text = last.map_or_else(|| how.clone(), |line| format!("{how}: {line}"));
+    Outcome {
+        ok: exited.code == Some(0) && !exited.overdue,
+        text,
+    }
+}
+
+/// A poisoned lock means that a thread died inside a push or a lookup: the data is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn write_asks(held: Arc<Held>, socket: Arc<AsyncFd<OwnedFd>>) {
+    let mut frames = Vec::new();
+    loop {
+        held.out_ready.notified().await;
+        frames.clear();
+        std::mem::swap(&mut frames, &mut lock(&held.out));
+        let mut rest = frames.as_slice();
+        while !rest.is_empty() {
+            let Ok(mut guard) = socket.writable().await else {
+                return;
+            };
+            let written =
+                guard.try_io(|fd| nix::unistd::write(fd.get_ref(), rest).map_err(io::Error::from));
+            match written {
+                Ok(Ok(count)) => rest = &rest[count..],
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(_)) => return, // the reader sees the end and says so
+                Err(_would_block) => {}
+            }
+        }
+        held.sent.notify_one();
+        if frames.capacity() > 1024 * 1024 {
+            frames = Vec::new();
+        }
+    }
+}
+
+async fn read_tells(
+    held: Arc<Held>,
+    socket: Arc<AsyncFd<OwnedFd>>,
+    mut decoder: Decoder,
+    mut fds: VecDeque<OwnedFd>,
+) {
+    'wire: loop {
+        loop {
+            match decoder.next::<Tell>() {
+                Ok(Some(tell)) => {
+                    if let Some(fact) = held.book(tell)
+                        && held.facts.send(fact).await.is_err()
+                    {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::error!(%error, "cannot understand the holder");
+                    break 'wire;
+                }
+            }
+        }
+        fds.clear(); // descriptors a module wanted stored: nobody keeps them yet
+        let Ok(mut guard) = socket.readable().await else {
+            break;
+        };
+        let read = guard.try_io(|fd| recv_with_fds(fd.get_ref(), &mut decoder, &mut fds));
+        match read {
+            Ok(Ok(0)) => break,
+            Ok(Ok(_)) | Err(_) => {}
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot read from the holder");
+                break;
+            }
+        }
+    }
+    held.watch_alone();
+    let _router_ended = held.facts.send(Fact::HolderGone).await;
+}
+
+impl Os for Held {
+    fn now(&self) -> Time {
+        machine::monotonic()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the room of the clocks")]
+    fn wall(&self) -> Timestamp {
+        Timestamp::from(std::time::SystemTime::now())
+    }
+
+    fn spawn(&self, spawn: Spawn) {
+        self.ask(&Ask::Spawn(Box::new(spawn)));
+    }
+
+    fn signal(&self, instance: &str, generation: u64, signal: i32, cont: bool) {
+        let instance = instance.to_owned();
+        self.ask(&Ask::Signal {
+            instance,
+            generation,
+            signal,
+            cont,
+        });
+    }
+
+    fn kill(&self, instance: &str, generation: u64) {
+        self.ask(&Ask::Kill {
+            instance: instance.to_owned(),
+            generation,
+        });
+    }
+
+    fn record(&self, instance: &str, record: String) {
+        lock(&self.slots)
+            .entry(instance.to_owned())
+            .or_default()
+            .record = Some(record.clone());
+        self.ask(&Ask::Record {
+            instance: instance.to_owned(),
+            record,
+        });
+    }
+
+    fn tap(&self, instance: &str, on: bool) {
+        self.ask(&Ask::Tap {
+            instance: instance.to_owned(),
+            on,
+        });
+    }
+
+    fn command(&self, mut spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        let number = self.next_command.fetch_add(1, Ordering::Relaxed);
+        spawn.instance = format!("{}#{number}", spawn.instance);
+        spawn.generation = number;
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.commands).insert(spawn.instance.clone(), sender);
+        self.spawn(spawn);
+        Box::pin(async move {
+            receiver.await.unwrap_or_else(|_| Outcome {
+                ok: false,
+                text: "cannot tell how it ended: the holder is gone".to_owned(),
+            })
+        })
+    }
+
+    fn ready(&self) {
+        self.ask(&Ask::Ready);
+    }
+
+    fn beat(&self) {
+        self.ask(&Ask::Beat);
+    }
+
+    fn leave(&self, code: u8) {
+        self.ask(&Ask::Leave { code });
+    }
+
+    fn alive(&self, instance: &str) -> Option<Alive> {
+        lock(&self.slots).get(instance)?.alive
+    }
+
+    fn last_exit(&self, instance: &str) -> Option<Exited> {
+        lock(&self.slots).get(instance)?.last_exit.clone()
+    }
+
+    fn recorded(&self, instance: &str) -> Option<String> {
+        lock(&self.slots).get(instance)?.record.clone()
+    }
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,435 @@
+//! Linux: the clocks, who descends from whom, what processes use, signals by identity.
+//! Owns the reading of /proc. Never signals a process whose start time it has not checked.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use mainstay_policy::Time;
+use nix::time::{ClockId, clock_gettime};
+
+/// The monotonic clock, time asleep not counted.
+pub(crate) fn monotonic() -> Time {
+    Time(read_clock(ClockId::CLOCK_MONOTONIC))
+}
+
+/// These clocks cannot fail on a kernel that runs us; zero would be the honest answer if one did.
+fn read_clock(clock: ClockId) -> u64 {
+    clock_gettime(clock).map_or(0, |at| {
+        u64::try_from(Duration::from(at).as_nanos()).unwrap_or(u64::MAX)
+    })
+}
+
+/// The identity of this boot, for times that must not be compared across boots.
+pub(crate) fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// What `/proc/PID/stat` tells of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// Process id.
+    pub(crate) pid: u32,
+    /// Its parent.
+    pub(crate) parent: u32,
+    /// Its session; our modules lead one each.
+    pub(crate) session: u32,
+    /// CPU time in clock ticks, own and waited-for children not included.
+    pub(crate) cpu_ticks: u64,
+    /// Threads.
+    pub(crate) threads: u64,
+    /// Clock ticks since boot when it started.
+    pub(crate) start_time: u64,
+    /// Resident pages.
+    pub(crate) rss_pages: u64,
+}
+
+/// Reads one process; None when it is gone.
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(pid, &text)
+}
+
+/// The command name may hold anything, so fields are counted from the last parenthesis.
+fn parse_stat(pid: u32, text: &[u8]) -> Option<Stat> {
+    let behind = text.iter().rposition(|byte| *byte == b')')? + 2;
+    let rest = std::str::from_utf8(text.get(behind..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    // Numbered as in proc(5): the state is field 3 and the first one here.
+    let mut field = |skip: usize| fields.nth(skip).and_then(|word| word.parse::<u64>().ok());
+    let parent = field(1)?;
+    let session = field(1)?;
+    let user = field(7)?;
+    let system = field(0)?;
+    let threads = field(4)?;
+    let start_time = field(1)?;
+    let rss_pages = field(1)?;
+    Some(Stat {
+        pid,
+        parent: u32::try_from(parent).ok()?,
+        session: u32::try_from(session).unwrap_or(0),
+        cpu_ticks: user + system,
+        threads,
+        start_time,
+        rss_pages,
+    })
+}
+
+/// The processes above `pid`, nearest first, itself included: (pid, session).
+pub(crate) fn ancestry(pid: u32) -> Vec<(u32, u32)> {
+    let mut line = Vec::new();
+    let mut at = pid;
+    while at > 1 && line.len() < 64 {
+        let Some(stat) = stat(at) else { break };
+        line.push((stat.pid, stat.session));
+        at = stat.parent;
+    }
+    line
+}
+
+/// What a process tree uses, summed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct TreeUse {
+    /// CPU time in nanoseconds of the processes that live now.
+    pub(crate) cpu_ns: u64,
+    /// Resident bytes.
+    pub(crate) memory_bytes: u64,
+    /// Threads.
+    pub(crate) threads: u64,
+    /// Processes.
+    pub(crate) processes: u64,
+    /// Open descriptors.
+    pub(crate) file_handles: u64,
+}
+
+/// Sums what the trees below these roots use: everything that descends from a root or is in the
+/// session a root leads (what double-forked without leaving the session stays ours).
+pub(crate) fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
+    let all = every_process();
+    let parents: HashMap<u32, (u32, u32)> = all
+        .iter()
+        .map(|stat| (stat.pid, (stat.parent, stat.session)))
+        .collect();
+    let wanted: std::collections::HashSet<u32> = roots.iter().copied().collect();
+    let mut sums: HashMap<u32, TreeUse> = HashMap::with_capacity(roots.len());
+    for stat in &all {
+        if let Some(root) = root_of(stat.pid, &parents, &wanted) {
+            add(sums.entry(root).or_default(), stat);
+        }
+    }
+    sums
+}
+
+fn every_process() -> Vec<Stat> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter_map(stat)
+        .collect()
+}
+
+fn root_of(
+    pid: u32,
+    parents: &HashMap<u32, (u32, u32)>,
+    roots: &std::collections::HashSet<u32>,
+) -> Option<u32> {
+    let mut at = pid;
+    for _ in 0..64 {
+        if roots.contains(&at) {
+            return Some(at);
+        }
+        let (parent, session) = *parents.get(&at)?;
+        if roots.contains(&session) {
+            return Some(session);
+        }
+        at = parent;
+    }
+    None
+}
+
+fn add(sum: &mut TreeUse, stat: &Stat) {
+    sum.cpu_ns += stat.cpu_ticks.saturating_mul(1_000_000_000) / ticks_per_second();
+    sum.memory_bytes += stat.rss_pages.saturating_mul(page_bytes());
+    sum.threads += stat.threads;
+    sum.processes += 1;
+    sum.file_handles +=
+        fs::read_dir(format!("/proc/{}/fd", stat.pid)).map_or(0, |dir| dir.count() as u64);
+}
+
+fn ticks_per_second() -> u64 {
+    sysconf(nix::unistd::SysconfVar::CLK_TCK, 100)
+}
+
+fn page_bytes() -> u64 {
+    sysconf(nix::unistd::SysconfVar::PAGE_SIZE, 4096)
+}
+
+fn sysconf(var: nix::unistd::SysconfVar, usual: u64) -> u64 {
+    nix::unistd::sysconf(var)
+        .ok()
+        .flatten()
+        .and_then(|n| u64::try_from(n).ok())
+        .unwrap_or(usual)
+}
+
+/// What the machine as a whole has used: (busy CPU ns since boot, memory in use, network bytes).
+pub(crate) fn machine() -> (u64, u64, u64) {
+    (busy_cpu_ns(), memory_used(), network_bytes())
+}
+
+fn busy_cpu_ns() -> u64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let first = text.lines().next().unwrap_or_default();
+    let ticks: Vec<u64> = first
+        .split_ascii_whitespace()
+        .skip(1)
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    // user nice system idle iowait irq softirq steal: all but idle and iowait is work.
+    let busy: u64 = ticks
+        .iter()
+        .take(8)
+        .enumerate()
+        .filter(|(i, _)| !matches!(i, 3 | 4))
+        .map(|(_, n)| n)
+        .sum();
+    busy.saturating_mul(1_000_000_000) / ticks_per_second()
+}
+
+fn memory_used() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = |key: &str| {
+        text.lines()
+            .find_map(|line| {
+                line.strip_prefix(key)?
+                    .split_ascii_whitespace()
+                    .next()?
+                    .parse()
+                    .ok()
+            })
+            .unwrap_or(0_u64)
+    };
+    kilobytes("MemTotal:")
+        .saturating_sub(kilobytes("MemAvailable:"))
+        .saturating_mul(1024)
+}
+
+fn network_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(name, _)| name.trim() != "lo")
+        .map(|(_, rest)| {
+            let mut fields = rest
+                .split_ascii_whitespace()
+                .map(|n| n.parse::<u64>().unwrap_or(0));
+            fields.next().unwrap_or(0) + fields.nth(7).unwrap_or(0)
+        })
+        .sum()
+}
+
+/// Bytes in use on, and bytes free of, the volume that holds `path`.
+pub(crate) fn disk(path: &std::path::Path) -> Option<(u64, u64)> {
+    let volume = nix::sys::statvfs::statvfs(path).ok()?;
+    let block = volume.fragment_size();
+    let used = volume
+        .blocks()
+        .saturating_sub(volume.blocks_free())
+        .saturating_mul(block);
+    Some((used, volume.blocks_available().saturating_mul(block)))
+}
+
+/// Bytes of memory that could be used without swapping.
+pub(crate) fn memory_available() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.split_ascii_whitespace()
+        .next()?
+        .parse::<u64>()
+        .ok()
+        .map(|kilobytes| kilobytes * 1024)
+}
+
+/// A process pinned by a descriptor: signals through it can never reach a stranger.
+pub(crate) struct Pinned(OwnedFd);
+
+impl Pinned {
+    /// Pins `pid` if it is still the process that started at `start_time`.
+    pub(crate) fn new(pid: u32, start_time: u64) -> Option<Pinned> {
+        let fd = pidfd_open(pid)?;
+        // Checked behind the opening: the descriptor names whoever had the pid at that moment.
+        (stat(pid)?.start_time == start_time).then_some(Pinned(fd))
+    }
+
+    /// Sends a signal to it.
+    pub(crate) fn signal(&self, signal: i32) {
+        pidfd_send_signal(&self.0, signal);
+    }
+
+    /// Ends when the process has ended.
+    pub(crate) async fn ended(self) {
+        if let Ok(fd) = watch(self.0) {
+            let _readable_at_the_end = fd.readable().await;
+        }
+    }
+}
+
+/// Waits for a descriptor with tokio.
+#[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+pub(crate) fn watch(fd: OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open for as long as it lives and always names the same file.
+    unsafe { Ok(tokio::io::unix::AsyncFd::register(fd)?) }
+}
+
+#[expect(unsafe_code, reason = "nix has no pidfd_open")]
+fn pidfd_open(pid: u32) -> Option<OwnedFd> {
+    // SAFETY: a system call without pointers; a result that is not negative is a new descriptor
+    // that nobody else owns.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(i32::try_from(fd).unwrap_or(-1)))
+    }
+}
+
+#[expect(unsafe_code, reason = "nix has no pidfd_send_signal")]
+fn pidfd_send_signal(fd: &OwnedFd, signal: i32) {
+    // SAFETY: the descriptor is open for the length of the call; the info pointer may be null.
+    unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            fd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        );
+    }
+}
+
+/// Whether the process tree of `owner` holds a TCP listener on `port`; None when that cannot be
+/// seen (another user's descriptors, for instance).
+pub(crate) fn listens(port: u16, owner: u32) -> Option<bool> {
+    let inodes = listening_inodes(port);
+    if inodes.is_empty() {
+        return None;
+    }
+    let all = every_process();
+    let parents = all
+        .iter()
+        .map(|stat| (stat.pid, (stat.parent, stat.session)))
+        .collect();
+    let roots = std::iter::once(owner).collect();
+    let mut blind = false;
+    for stat in &all {
+        if root_of(stat.pid, &parents, &roots).is_none() {
+            continue;
+        }
+        let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", stat.pid)) else {
+            blind = true;
+            continue;
+        };
+        let holds = entries
+            .flatten()
+            .filter_map(|entry| fs::read_link(entry.path()).ok())
+            .any(|target| {
+                target
+                    .to_str()
+                    .is_some_and(|target| inodes.iter().any(|i| i == target))
+            });
+        if holds {
+            return Some(true);
+        }
+    }
+    if blind { None } else { Some(false) }
+}
+
+/// The sockets that listen on `port`, as descriptors show them: `socket:[12345]`.
+fn listening_inodes(port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let port = format!(":{port:04X}");
+    ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|table| fs::read_to_string(table).ok())
+        .flat_map(|table| {
+            table
+                .lines()
+                .filter_map(|line| {
+                    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+                    let ours = fields.get(1)?.ends_with(&port) && *fields.get(3)? == LISTEN;
+                    ours.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// Who is at the other end of a Unix socket: (pid, uid, gid).
+pub(crate) fn peer(socket: &impl std::os::fd::AsFd) -> Option<(u32, u32, u32)> {
+    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+    let peer = getsockopt(socket, PeerCredentials).ok()?;
+    Some((u32::try_from(peer.pid()).ok()?, peer.uid(), peer.gid()))
+}
+
+/// The user mainstay runs as.
+pub(crate) fn own_uid() -> u32 {
+    nix::unistd::Uid::effective().as_raw()
+}
+
+/// Whether a user is in a group, by its primary group or the group's member list.
+pub(crate) fn in_group(uid: u32, gid: u32, group: &str) -> bool {
+    use nix::unistd::{Group, Uid, User};
+    let Ok(Some(group)) = Group::from_name(group) else {
+        return false;
+    };
+    group.gid.as_raw() == gid
+        || User::from_uid(Uid::from_raw(uid))
+            .ok()
+            .flatten()
+            .is_some_and(|user| user.gid == group.gid || group.mem.contains(&user.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_name_with_parentheses_and_spaces_is_no_trap() {
+        let line =
+            b"42 (evil) name) S 7 42 43 0 -1 4194560 1 0 0 0 5 6 0 0 20 0 3 0 999 1000 77 18";
+        let stat = parse_stat(42, line).expect("parses");
+        assert_eq!((stat.parent, stat.session), (7, 43));
+        assert_eq!(
+            (
+                stat.cpu_ticks,
+                stat.threads,
+                stat.start_time,
+                stat.rss_pages
+            ),
+            (11, 3, 999, 77)
+        );
+    }
+
+    #[test]
+    fn we_descend_from_ourselves() {
+        let own = std::process::id();
+        assert_eq!(ancestry(own).first().map(|(pid, _)| *pid), Some(own));
+    }
+
+    #[test]
+    fn a_recycled_pid_is_not_pinned() {
+        let own = std::process::id();
+        let start = stat(own).expect("we live").start_time;
+        assert!(Pinned::new(own, start).is_some());
+        assert!(
+            Pinned::new(own, start + 1).is_none(),
+            "same pid, another start time: a stranger"
+        );
+    }
+}

@@ -1,0 +1,124 @@
+//! Looks at ports, sockets, URLs and files, for readiness and health.
+//! Owns one look at a time, bounded in time and in bytes. Never decides what an answer means.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::machine;
+
+/// Longest head of an HTTP answer that is read, in bytes.
+const HEAD_BYTES_MAX: usize = 4096;
+
+/// Whether `address` accepts a connection, and (where the platform tells) its listener belongs to
+/// the tree of `owner`: a port that a stranger holds says nothing about our module.
+///
+/// # Errors
+/// In words, what was seen instead.
+pub(crate) async fn tcp(address: &str, owner: Option<u32>, limit: Duration) -> Result<(), String> {
+    connect(address, owner, limit).await.map(drop)
+}
+
+async fn connect(address: &str, owner: Option<u32>, limit: Duration) -> Result<TcpStream, String> {
+    let stream = within(limit, TcpStream::connect(address))
+        .await
+        .map_err(|error| format!("cannot connect to {address}: {error}"))?;
+    if let (Some(owner), Ok(peer)) = (owner, stream.peer_addr())
+        && peer.ip().is_loopback()
+        && machine::listens(peer.port(), owner) == Some(false)
+    {
+        return Err(format!(
+            "{address} is held by a process that is not of this module"
+        ));
+    }
+    Ok(stream)
+}
+
+/// Whether the Unix socket at `path` accepts a connection.
+///
+/// # Errors
+/// In words, what was seen instead.
+#[cfg(unix)]
+pub(crate) async fn unix(path: &str, limit: Duration) -> Result<(), String> {
+    within(limit, tokio::net::UnixStream::connect(path))
+        .await
+        .map(drop)
+        .map_err(|error| format!("cannot connect to {path}: {error}"))
+}
+
+/// Whether `url` (`http://host[:port][/path]`) answers with `status`.
+///
+/// # Errors
+/// In words, what was seen instead.
+pub(crate) async fn http(
+    url: &str,
+    status: u16,
+    owner: Option<u32>,
+    limit: Duration,
+) -> Result<(), String> {
+    let rest = url
+        .strip_prefix("http://")
+        .ok_or("only http:// URLs can be looked at")?;
+    let (host, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+    let address = if host
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+    {
+        host.to_owned()
+    } else {
+        format!("{host}:80")
+    };
+    let mut stream = connect(&address, owner, limit).await?;
+    let request = format!(
+        "GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: mainstay\r\nConnection: close\r\n\r\n"
+    );
+    let got = within(limit, async {
+        stream.write_all(request.as_bytes()).await?;
+        read_status(&mut stream).await
+    })
+    .await
+    .map_err(|error| format!("cannot read the answer of {url}: {error}"))?;
+    if got == status {
+        Ok(())
+    } else {
+        Err(format!("{url} answers {got} instead of {status}"))
+    }
+}
+
+async fn read_status(stream: &mut TcpStream) -> std::io::Result<u16> {
+    let mut head = Vec::new();
+    while !head.contains(&b'\n') {
+        let mut chunk = [0; 512];
+        let count = stream.read(&mut chunk).await?;
+        if count == 0 || head.len() > HEAD_BYTES_MAX {
+            break;
+        }
+        head.extend_from_slice(&chunk[..count]);
+    }
+    let line = String::from_utf8_lossy(&head);
+    let mut words = line.split_ascii_whitespace();
+    let version = words.next().unwrap_or_default();
+    words
+        .next()
+        .filter(|_| version.starts_with("HTTP/"))
+        .and_then(|code| code.parse().ok())
+        .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "this is not HTTP"))
+}
+
+/// Whether `path` exists.
+pub(crate) fn file(path: &str) -> bool {
+    std::path::Path::new(path).exists()
+}
+
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = std::io::Result<T>>,
+) -> std::io::Result<T> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("no answer within {limit:?}"),
+        ))
+    })
+}

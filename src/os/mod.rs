@@ -1,0 +1,131 @@
+//! The runtime's view of the machine: processes, the clock, who is who.
+//! Owns the trait `Os` and the facts it tells; `held` performs through the holder.
+//! Never decides: it does what it is told and says what it saw.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use mainstay_holder::wire::{Exited, Spawn, Step};
+use mainstay_policy::Time;
+use mainstay_protocol::Timestamp;
+
+pub(crate) mod held;
+pub(crate) mod look;
+#[cfg(target_os = "linux")]
+#[path = "linux.rs"]
+pub(crate) mod machine;
+#[cfg(not(target_os = "linux"))]
+#[path = "other.rs"]
+pub(crate) mod machine;
+pub(crate) mod tail;
+pub(crate) mod wire;
+
+/// The verbs of the machine. None of them blocks; what comes of them arrives as a [`Fact`].
+pub(crate) trait Os: Send + Sync + 'static {
+    /// The monotonic clock.
+    fn now(&self) -> Time;
+    /// The wall clock, for people.
+    fn wall(&self) -> Timestamp;
+    /// Starts a process; `Spawned` or `SpawnFailed` follows.
+    fn spawn(&self, spawn: Spawn);
+    /// Sends a signal to a main process, and SIGCONT behind it when `cont`.
+    fn signal(&self, instance: &str, generation: u64, signal: i32, cont: bool);
+    /// Kills a whole tree; `Exited` follows.
+    fn kill(&self, instance: &str, generation: u64);
+    /// Keeps a text for the next runtime.
+    fn record(&self, instance: &str, record: String);
+    /// Asks for what an instance writes, as `Output` facts.
+    fn tap(&self, instance: &str, on: bool);
+    /// Runs a short-lived command to its end (hooks, probes); it is killed at `kill_after_ms`.
+    fn command(&self, spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+    /// Says that the runtime is in control.
+    fn ready(&self);
+    /// Says that the runtime is alive.
+    fn beat(&self);
+    /// Ends everything: the holder leaves with this exit code.
+    fn leave(&self, code: u8);
+    /// The living main process of an instance.
+    fn alive(&self, instance: &str) -> Option<Alive>;
+    /// How the last run of an instance ended, if that was seen.
+    fn last_exit(&self, instance: &str) -> Option<Exited>;
+    /// The text that is kept for the next runtime.
+    fn recorded(&self, instance: &str) -> Option<String>;
+}
+
+/// A living main process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Alive {
+    /// Its run.
+    pub(crate) generation: u64,
+    /// Its process id.
+    pub(crate) pid: u32,
+    /// Its start time in clock ticks since boot: with the pid, its identity.
+    pub(crate) start_time: u64,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Whether it exited 0.
+    pub(crate) ok: bool,
+    /// In words: `exit code 1: last line of output`.
+    pub(crate) text: String,
+}
+
+/// What the machine tells.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Fact {
+    /// A process runs.
+    Spawned {
+        instance: String,
+        generation: u64,
+        pid: u32,
+    },
+    /// It does not, and why.
+    SpawnFailed {
+        instance: String,
+        generation: u64,
+        step: Step,
+        errno: i32,
+        message: String,
+    },
+    /// Its main process ended.
+    Exited(Exited),
+    /// One sd_notify message.
+    Notify {
+        instance: String,
+        generation: u64,
+        pid: u32,
+        text: String,
+    },
+    /// What a tapped instance wrote.
+    Output {
+        instance: String,
+        generation: u64,
+        text: String,
+        dropped_bytes: u64,
+    },
+    /// Output was lost; total since the holder started.
+    OutputDropped { instance: String, total_bytes: u64 },
+    /// Stop everything in order.
+    StopAsked,
+    /// Read the configuration again.
+    ReloadAsked,
+    /// The holder is gone: what runs must be stopped by us, in order.
+    HolderGone,
+}
+
+impl Fact {
+    /// The module a fact is about.
+    pub(crate) fn instance(&self) -> Option<&str> {
+        match self {
+            Fact::Spawned { instance, .. }
+            | Fact::SpawnFailed { instance, .. }
+            | Fact::Exited(Exited { instance, .. })
+            | Fact::Notify { instance, .. }
+            | Fact::Output { instance, .. }
+            | Fact::OutputDropped { instance, .. } => Some(instance),
+            Fact::StopAsked | Fact::ReloadAsked | Fact::HolderGone => None,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The end of a module's output: its newest lines, rotated files included.
+//! Owns nothing. Never reads more than it must: from the end, in blocks.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+const BLOCK: u64 = 64 * 1024;
+/// At most this much of the past is read, in bytes.
+const BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// The newest `count` lines of a log and, where it is short, of the files rotated before it.
+///
+/// # Errors
+/// When a file that is there cannot be read.
+pub(crate) fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
+    let mut lines: Vec<String> = Vec::new();
+    for number in 0.. {
+        let path = if number == 0 {
+            path.to_owned()
+        } else {
+            rotated(path, number)
+        };
+        let wanted = count - lines.len();
+        let mut older = match end_of(&path, wanted) {
+            Ok(older) => older,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            Err(error) => return Err(error),
+        };
+        older.append(&mut lines);
+        lines = older;
+        if lines.len() >= count {
+            break;
+        }
+    }
+    Ok(lines)
+}
+
+fn rotated(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
+fn end_of(path: &Path, count: usize) -> io::Result<Vec<String>> {
+    let mut file = File::open(path)?;
+    let length = file.seek(SeekFrom::End(0))?;
+    let (mut from, mut bytes) = (length, Vec::new());
+    // A newline more than lines wanted: the first line is whole only behind one.
+    while from > 0 && length - from < BYTES_MAX && newlines(&bytes) <= count {
+        let start = from.saturating_sub(BLOCK);
+        let mut block = vec![0; usize::try_from(from - start).unwrap_or(0)];
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(&mut block)?;
+        block.append(&mut bytes);
+        bytes = block;
+        from = start;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    let skip = lines.len().saturating_sub(count);
+    Ok(lines.into_iter().skip(skip).map(str::to_owned).collect())
+}
+
+fn newlines(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_lines_across_rotated_files() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.log");
+        assert!(
+            last_lines(&path, 5)
+                .expect("no file is no error")
+                .is_empty()
+        );
+        std::fs::write(rotated(&path, 1), "one\ntwo\n").expect("written");
+        std::fs::write(&path, "three\nfour\nunfinished").expect("written");
+        assert_eq!(last_lines(&path, 2).expect("reads"), ["four", "unfinished"]);
+        assert_eq!(
+            last_lines(&path, 4).expect("reads"),
+            ["two", "three", "four", "unfinished"]
+        );
+        assert_eq!(last_lines(&path, 99).expect("reads").len(), 5);
+    }
+
+    #[test]
+    fn a_long_log_is_read_from_its_end() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.log");
+        let text: String = (0..50_000).map(|n| format!("line {n}\n")).collect();
+        std::fs::write(&path, text).expect("written");
+        let lines = last_lines(&path, 10_000).expect("reads");
+        assert_eq!(lines.first().map(String::as_str), Some("line 40000"));
+        assert_eq!(lines.len(), 10_000);
+    }
+}
