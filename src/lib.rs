@@ -1,1 +1,25 @@
-//! x
+//! mainstay: a local-first supervision runtime. *Keep it running, and be able to say why.*
+//!
+//! Where things are:
+//!
+//! | room | what it is |
+//! |---|---|
+//! | [`config`] | files to values: layers, provenance, every problem at once |
+//! | `policy` (crate [`mainstay_policy`]) | pure decisions: what should happen next |
+//! | `actors` | own the state and perform the decisions |
+//! | `os` | the machine: processes (through the holder), clocks, looks |
+//! | `holder` (crate [`mainstay_holder`]) | the small parent process that owns the modules |
+//! | [`journal`] | what happened, and why |
+//! | `ipc`, [`mainstay_protocol`], [`mainstay_client`] | the local socket |
+//! | [`cli`] | one file a verb |
+//!
+//! A restart decision is taken in `policy/recovery.rs`, [`mainstay_policy::recovery::decide`].
+
+mod actors;
+pub mod cli;
+pub mod config;
+mod ipc;
+pub mod journal;
+mod os;
+mod runtime;
+mod words;

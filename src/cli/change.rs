@@ -46,6 +46,7 @@ impl Change {
 }
 
 /// One module after the other. One that fails does not hold the others; the first code counts.
+#[expect(clippy::disallowed_methods, reason = "how long a person waited")]
 pub(crate) fn run(change: Change, args: &Changed, global: &Global) -> Result<ExitCode, Failure> {
     let mut client = Instance::find(global)?.connect()?;
     let screen = Screen::of_stdout();

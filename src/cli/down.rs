@@ -35,6 +35,7 @@ pub(crate) fn run(args: &Down, global: &Global) -> Result<ExitCode, Failure> {
 }
 
 /// Stops the instance, waits at most `patience` until it is gone, says how long it took.
+#[expect(clippy::disallowed_methods, reason = "how long a person waited")]
 fn stop(
     instance: &Instance,
     timeout: Option<Duration>,
@@ -74,6 +75,7 @@ fn ask(client: &mut Client, timeout: Option<Duration>, patience: Duration) -> Re
 }
 
 /// Waits until mainstay closes the connection, and tells how far it is meanwhile.
+#[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
 fn closed(client: &mut Client, progress: &Progress, until: Instant) -> Result<bool, Failure> {
     while Instant::now() < until {
         match client.notification::<Event>(Some(TICK)) {
@@ -103,6 +105,7 @@ fn left_over(system: &SystemView) -> String {
 }
 
 /// Waits until nobody listens, or another holder does, and the holder's process has ended.
+#[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
 fn left(instance: &Instance, holder: u32, until: Instant) -> bool {
     let silent = || match instance.connect() {
         Err(Failure::NotRunning { .. }) => true,
@@ -137,6 +140,10 @@ mod tests {
     }
 
     /// The number of a process that has ended.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a process that nobody supervises"
+    )]
     fn ended() -> u32 {
         let mut child = std::process::Command::new("true").spawn().expect("started");
         child.wait().expect("collected");

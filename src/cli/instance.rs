@@ -154,6 +154,7 @@ impl Instance {
     }
 
     /// Connects again after the connection was lost: a runtime that died is soon back.
+    #[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
     pub(crate) fn connect_again(&self) -> Result<Client, Failure> {
         let until = Instant::now() + AWAY;
         loop {

@@ -224,6 +224,10 @@ fn when_nothing_listens_the_holder_s_last_words_are_passed_on() {
 }
 
 #[cfg(unix)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a process that nobody supervises"
+)]
 #[test]
 fn a_process_that_is_gone_does_not_live() {
     assert!(lives(i32::try_from(std::process::id()).expect("small")));

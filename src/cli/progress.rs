@@ -3,7 +3,7 @@
 //! Never writes before a second is over, and leaves a terminal's line clean.
 
 use std::io::{IsTerminal, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,19 @@ use super::human;
 
 /// Shown until it is dropped.
 pub(crate) struct Progress {
-    say: Option<Sender<String>>,
+    say: Option<SyncSender<String>>,
     thread: Option<JoinHandle<()>>,
 }
 
 const TICK: Duration = Duration::from_secs(1);
 /// Not on a terminal each word is a line of its own: seldom is enough.
 const SELDOM: u32 = 10;
+/// Words the thread may be behind; one more is left out.
+const BEHIND: usize = 16;
 
 impl Progress {
     pub(crate) fn start(text: impl Into<String>) -> Progress {
-        let (say, heard) = channel();
+        let (say, heard) = sync_channel(BEHIND);
         let text = text.into();
         let thread = std::thread::Builder::new().name("progress".to_owned());
         // Without a thread there is no progress to see, and nothing else is lost.
@@ -35,7 +37,7 @@ impl Progress {
     /// Shows this from the next second on.
     pub(crate) fn say(&self, text: String) {
         if let Some(say) = &self.say {
-            let _ = say.send(text);
+            let _full_or_gone = say.try_send(text);
         }
     }
 }
@@ -49,6 +51,7 @@ impl Drop for Progress {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long a person waited")]
 fn show(mut text: String, heard: &Receiver<String>) {
     let begun = Instant::now();
     let terminal = std::io::stderr().is_terminal();

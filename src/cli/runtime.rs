@@ -14,6 +14,10 @@ use super::failure::Failure;
 use crate::actors::{Announce, Announcement};
 use crate::config::Sources;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the exit code is passed on as it is"
+)]
 pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> {
     let Some(wire) = take_wire() else {
         let text = "cannot run: this verb is for mainstay itself; use `mainstay up`";
@@ -40,7 +44,7 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
 fn take_wire() -> Option<OwnedFd> {
     use nix::sys::socket::{getsockopt, sockopt::SockType};
     let number = mainstay_holder::wire::WIRE_FD;
-    let marked = std::env::var_os(mainstay_holder::ENV_WIRE).is_some();
+    let marked = std::env::var_os(super::up::ENV_RUNTIME).is_some();
     if !marked {
         return None;
     }

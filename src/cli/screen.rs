@@ -85,6 +85,10 @@ pub(crate) fn complain(text: &str) {
 }
 
 /// Now, as the wire writes times.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "ages are shown against the wall clock"
+)]
 pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
 }

@@ -64,6 +64,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::call`].
+    #[expect(clippy::disallowed_methods, reason = "a client waits on its own clock")]
     pub fn call_within<R: DeserializeOwned>(
         &mut self,
         method: &str,
@@ -95,6 +96,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Closed`], [`Error::Broken`], [`Error::TooLong`], [`Error::Malformed`].
+    #[expect(clippy::disallowed_methods, reason = "a client waits on its own clock")]
     pub fn notification<T: Followed>(
         &mut self,
         wait: Option<Duration>,
@@ -143,6 +145,7 @@ impl Client {
 }
 
 /// Time left; a socket timeout of zero would mean none at all.
+#[expect(clippy::disallowed_methods, reason = "a client waits on its own clock")]
 fn left(until: Instant) -> Option<Duration> {
     Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
 }

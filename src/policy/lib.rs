@@ -9,9 +9,11 @@ extern crate alloc;
 extern crate std;
 
 pub mod backoff;
+pub mod breaker;
 #[cfg(test)]
 mod fixture;
 pub mod graph;
+pub mod health;
 pub mod lifecycle;
 pub mod module;
 pub mod plan;

@@ -11,13 +11,13 @@ use crate::words::words;
 words! {
     /// What an event tells.
     EventKind {
-        /// A module changed its state; payload `{from, to, text?, by?, waiting_on?}`: `by` is the module or
-        /// group that led to it, `waiting_on` names what a waiting module needs.
+        /// A module changed its state; payload `{from, to, text?, by?, waiting_on?}`: `by` is the
+        /// module or group that led to it, `waiting_on` names what a waiting module needs.
         ModuleStateChanged = "module.state_changed",
         /// A module is ready; payload `{after_ms}`.
         ModuleReady = "module.ready",
-        /// A module's process ended; payload `{pid, code, signal, core_dumped, ran_ms?, text?}`; `text` says
-        /// how when there is neither code nor signal.
+        /// A module's process ended; payload `{pid, code, signal, core_dumped, ran_ms?, text?}`;
+        /// `text` says how when there is neither code nor signal.
         ModuleExited = "module.exited",
         /// A module's health changed; payload `{from, to, issues}`.
         ModuleHealthChanged = "module.health_changed",
@@ -25,7 +25,8 @@ words! {
         ModuleThrottled = "module.throttled",
         /// A module came down the throttle ladder; payload `{from, to, text?}`.
         ModuleReleased = "module.released",
-        /// Features of a module were switched off, or what it depends on restarted; payload `{text}`.
+        /// Features of a module were switched off, or what it depends on restarted; payload
+        /// `{text}`.
         ModuleDegraded = "module.degraded",
         /// What was degraded is whole again; payload `{text?}`.
         ModuleRestored = "module.restored",
@@ -39,8 +40,8 @@ words! {
         ConfigRolledBack = "config.rolled_back",
         /// A configuration problem went away.
         ConfigProblemCleared = "config.problem_cleared",
-        /// A recovery procedure began; payload `{failure, attempt, delay_ms, max_attempts?}`: `failure` is a noun
-        /// (`a crash`), `max_attempts` is 0 or missing when there is no limit.
+        /// A recovery procedure began; payload `{failure, attempt, delay_ms, max_attempts?}`:
+        /// `failure` is a noun (`a crash`), `max_attempts` is 0 or missing when there is no limit.
         RecoveryStarted = "recovery.started",
         /// One step of it is done; payload `{text}`.
         RecoveryStepCompleted = "recovery.step_completed",
@@ -56,7 +57,8 @@ words! {
         SystemOverloaded = "system.overloaded",
         /// The machine slept; payload `{slept_ms}`.
         SystemResumed = "system.resumed",
-        /// An actor of the runtime died and was started again: a bug of ours; payload `{actor, error}`.
+        /// An actor of the runtime died and was started again: a bug of ours; payload
+        /// `{actor, error}`.
         ActorRestarted = "actor.restarted",
         /// The runtime started; payload `{version, pid, plan}`.
         RuntimeStarted = "runtime.started",
@@ -64,8 +66,8 @@ words! {
         RuntimeReturned = "runtime.returned",
         /// A client was refused; payload `{code, method}`.
         ClientRefused = "client.refused",
-        /// Events were lost; payload `{lost, from, to, text}`: `lost` is null when it cannot be known
-        /// (a crash, a damaged file).
+        /// Events were lost; payload `{lost, from, to, text}`: `lost` is null when it cannot be
+        /// known (a crash, a damaged file).
         JournalGap = "journal.gap",
     }
 }

@@ -17,7 +17,8 @@ pub use time::Timestamp;
 pub use view::{ModuleView, SystemView};
 pub use words::{Cause, Health, Importance, Level, State, SystemStatus, Wanted};
 
-/// Version of the protocol, exchanged in `hello`. A change that an old reader cannot ignore raises it.
+/// Version of the protocol, exchanged in `hello`. A change that an old reader cannot ignore raises
+/// it.
 pub const PROTOCOL: u32 = 1;
 
 /// Longest accepted line in bytes, newline excluded (1 MiB).

@@ -6,9 +6,12 @@ use serde::{Deserialize, Serialize};
 
 /// Declares a closed list: an enum, its spelling on the wire, `ALL`, `as_str` and `Display`.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$var_doc:meta])* $var:ident = $text:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident {
+        $($(#[$var_doc:meta])* $var:ident = $text:literal),+ $(,)?
+    }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Serialize, Deserialize, schemars::JsonSchema)]
         pub enum $name { $($(#[$var_doc])* #[serde(rename = $text)] $var),+ }
 
         impl $name {
@@ -31,7 +34,8 @@ macro_rules! words {
         impl std::str::FromStr for $name {
             type Err = $crate::words::UnknownWord;
             fn from_str(text: &str) -> Result<Self, $crate::words::UnknownWord> {
-                Self::ALL.iter().copied().find(|word| word.as_str() == text).ok_or($crate::words::UnknownWord)
+                let word = Self::ALL.iter().copied().find(|word| word.as_str() == text);
+                word.ok_or($crate::words::UnknownWord)
             }
         }
     };

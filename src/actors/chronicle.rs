@@ -1,0 +1,142 @@
+//! Tells the journal what happened, and because of what.
+//! Owns, per module, the number of its newest event: the cause of the next one.
+//! Never waits for the journal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mainstay_policy::ModuleId;
+use mainstay_protocol::{Cause, EventKind};
+use serde_json::Value;
+
+use crate::journal::{Draft, Journal};
+use crate::os::Os;
+
+/// What led to an event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Because {
+    /// Nothing we know of.
+    Nothing,
+    /// The newest event of the same module.
+    Itself,
+    /// The newest event of another module.
+    Module(ModuleId),
+    /// This event.
+    Event(u64),
+}
+
+/// One thing to tell; start with [`Entry::of`] and add what is known.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    kind: EventKind,
+    module: Option<(ModuleId, u64)>,
+    cause: Option<Cause>,
+    because: Because,
+    actor: Option<String>,
+    payload: Value,
+}
+
+impl Entry {
+    /// Something that happened to the system.
+    pub(crate) fn of(kind: EventKind) -> Entry {
+        let because = Because::Nothing;
+        Entry {
+            kind,
+            module: None,
+            cause: None,
+            because,
+            actor: None,
+            payload: Value::Null,
+        }
+    }
+
+    /// It happened to this run of this module; its newest event is taken as the cause.
+    pub(crate) fn module(mut self, module: ModuleId, generation: u64) -> Entry {
+        self.module = Some((module, generation));
+        self.because = Because::Itself;
+        self
+    }
+
+    /// Why, in the closed word.
+    pub(crate) fn cause(mut self, cause: Cause) -> Entry {
+        self.cause = Some(cause);
+        self
+    }
+
+    /// Which event led to it.
+    pub(crate) fn because(mut self, because: Because) -> Entry {
+        self.because = because;
+        self
+    }
+
+    /// Who asked: makes it an administrative action.
+    pub(crate) fn actor(mut self, actor: String) -> Entry {
+        self.actor = Some(actor);
+        self
+    }
+
+    /// What the kind carries.
+    pub(crate) fn payload(mut self, payload: Value) -> Entry {
+        self.payload = payload;
+        self
+    }
+}
+
+/// The pen.
+pub(crate) struct Chronicle {
+    journal: Journal,
+    os: Arc<dyn Os>,
+    names: Vec<Arc<str>>,
+    newest: Vec<AtomicU64>,
+}
+
+impl Chronicle {
+    /// A pen for these modules, in plan order.
+    pub(crate) fn new(journal: Journal, os: Arc<dyn Os>, names: Vec<Arc<str>>) -> Chronicle {
+        let newest = names.iter().map(|_| AtomicU64::new(0)).collect();
+        Chronicle {
+            journal,
+            os,
+            names,
+            newest,
+        }
+    }
+
+    /// Writes it down; returns its number.
+    pub(crate) fn tell(&self, entry: Entry) -> u64 {
+        let cause_seq = match entry.because {
+            Because::Nothing => None,
+            Because::Itself => entry.module.and_then(|(module, _)| self.newest(module)),
+            Because::Module(module) => self.newest(module),
+            Because::Event(seq) => Some(seq),
+        };
+        let seq = self.journal.append(Draft {
+            at: self.os.wall(),
+            mono_ns: self.os.now().0,
+            kind: entry.kind,
+            module: entry
+                .module
+                .map(|(module, _)| self.names[module.index()].to_string()),
+            generation: entry.module.map(|(_, generation)| generation),
+            cause: entry.cause,
+            cause_seq,
+            administrative: entry.actor.is_some(),
+            actor: entry.actor,
+            payload: entry.payload,
+        });
+        if let Some((module, _)) = entry.module {
+            self.newest[module.index()].store(seq, Ordering::Relaxed);
+        }
+        seq
+    }
+
+    /// The newest event of a module, if it had one since this runtime started.
+    pub(crate) fn newest(&self, module: ModuleId) -> Option<u64> {
+        Some(self.newest[module.index()].load(Ordering::Relaxed)).filter(|seq| *seq > 0)
+    }
+
+    /// The journal itself, for readers.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+}

@@ -1,0 +1,125 @@
+//! The gateway: accepts on the two sockets and serves each connection in a task of its own.
+//! Owns the accept loops and how many connections may be open. Never reads or answers by itself.
+//! In flight at most: nothing; connections talk to the other actors directly.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::House;
+use crate::ipc::connection::{Door, serve};
+
+/// Connections open at once on the control socket.
+const CONTROL_MAX: usize = 512;
+
+/// What the gateway is told: nothing yet.
+#[derive(Debug)]
+pub(crate) enum GatewayMsg {}
+
+/// The listeners, kept by root for a gateway that has to begin again.
+pub(crate) struct Arguments {
+    pub(crate) house: Arc<House>,
+    pub(crate) control: OwnedFd,
+    pub(crate) module: OwnedFd,
+}
+
+/// The state: the accept loops end with it, and connections with them.
+pub(crate) struct Owned {
+    loops: [AbortHandle; 2],
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.loops.iter().for_each(AbortHandle::abort);
+    }
+}
+
+/// The actor.
+pub(crate) struct Gateway;
+
+impl Actor for Gateway {
+    type Msg = GatewayMsg;
+    type State = Owned;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<GatewayMsg>,
+        Arguments {
+            house,
+            control,
+            module,
+        }: Arguments,
+    ) -> Result<Owned, ActorProcessingErr> {
+        let control = listen(control)?;
+        let module = listen(module)?;
+        // Every run of every module may hold one, and an old one may still be closing.
+        let modules_max = house.plan.len() * 2 + 64;
+        let loops = [
+            tokio::spawn(accept(
+                Arc::clone(&house),
+                control,
+                Door::Control,
+                CONTROL_MAX,
+            )),
+            tokio::spawn(accept(house, module, Door::Module, modules_max)),
+        ];
+        Ok(Owned {
+            loops: loops.map(|task| task.abort_handle()),
+        })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<GatewayMsg>,
+        msg: GatewayMsg,
+        _: &mut Owned,
+    ) -> Result<(), ActorProcessingErr> {
+        match msg {}
+    }
+}
+
+fn listen(fd: OwnedFd) -> std::io::Result<UnixListener> {
+    let listener = std::os::unix::net::UnixListener::from(fd);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+async fn accept(house: Arc<House>, listener: UnixListener, door: Door, max: usize) {
+    let seats = Arc::new(Semaphore::new(max));
+    let mut connections = JoinSet::new(); // ends them when this loop is aborted
+    loop {
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) => match Arc::clone(&seats).try_acquire_owned() {
+                Ok(seat) => {
+                    let house = Arc::clone(&house);
+                    connections.spawn(async move {
+                        serve(house, stream, door).await;
+                        drop(seat);
+                    });
+                }
+                Err(_) => turn_away(&stream, max),
+            },
+            Err(error) => {
+                // Out of descriptors, for instance: others must end first.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn turn_away(stream: &UnixStream, max: usize) {
+    use mainstay_protocol::rpc::Reply;
+    use mainstay_protocol::{Refusal, RefusalCode};
+    let text = format!("cannot serve more than {max} connections at once; close some");
+    let refusal = Refusal::new(RefusalCode::TooManyConnections, text);
+    let mut line = serde_json::to_vec(&Reply::refusal(None, refusal)).unwrap_or_default();
+    line.push(b'\n');
+    let _reader_left = stream.try_write(&line);
+}

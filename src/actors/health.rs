@@ -1,0 +1,349 @@
+//! Health: looks at running modules on a schedule.
+//! Owns the probe schedules, at most one look in flight a probe, and one alarm. Never judges:
+//! thresholds are policy's.
+//! In flight at most: 1 look a probe, 1 Moved a module, 1 word of each module's own, 1 Woke.
+
+use std::sync::Arc;
+
+use mainstay_policy::health::{Answer, Gauge};
+use mainstay_policy::{ModuleId, Time};
+use mainstay_protocol::method::{HealthReport, name};
+use mainstay_protocol::{EventKind, Health};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde_json::json;
+
+use super::alarm::Alarm;
+use super::chronicle::Entry;
+use super::lifecycle::LifecycleMsg;
+use super::registry::RegistryMsg;
+use super::{House, launching, words};
+use crate::config::{Check, ProbeSpec};
+use crate::os::look;
+
+/// What health is told.
+#[derive(Debug)]
+pub(crate) enum HealthMsg {
+    /// A module became ready, or is not any more.
+    Moved {
+        /// Who.
+        module: ModuleId,
+        /// Its run.
+        generation: u64,
+        /// Ready, or not any more.
+        running: bool,
+    },
+    /// It fed its watchdog, or said how it is by itself.
+    Fed {
+        /// Who.
+        module: ModuleId,
+        /// Its run.
+        generation: u64,
+        /// How it says it is.
+        health: Health,
+    },
+    /// A look is over.
+    Looked {
+        /// At whom.
+        module: ModuleId,
+        /// At which run.
+        generation: u64,
+        /// With which probe.
+        probe: usize,
+        /// What was seen.
+        seen: Seen,
+    },
+    /// The alarm.
+    Woke,
+}
+
+/// What one look saw.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// How the module is.
+    pub(crate) health: Health,
+    /// What is wrong, in words.
+    pub(crate) issues: Vec<String>,
+}
+
+/// One probe of one running module.
+struct Watch {
+    gauge: Gauge,
+    /// None while a look is in flight.
+    due: Option<Time>,
+    issues: Vec<String>,
+}
+
+/// A running module that is looked at.
+struct Watched {
+    generation: u64,
+    probes: Vec<Watch>,
+    /// What it said by itself.
+    said: Health,
+    published: Health,
+}
+
+/// The state.
+pub(crate) struct Owned {
+    house: Arc<House>,
+    watched: Vec<Option<Watched>>,
+    alarm: Alarm,
+}
+
+/// The actor.
+pub(crate) struct HealthActor;
+
+impl Actor for HealthActor {
+    type Msg = HealthMsg;
+    type State = Owned;
+    type Arguments = Arc<House>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<HealthMsg>,
+        house: Arc<House>,
+    ) -> Result<Owned, ActorProcessingErr> {
+        let watched = (0..house.plan.len()).map(|_| None).collect();
+        Ok(Owned {
+            house,
+            watched,
+            alarm: Alarm::default(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<HealthMsg>,
+        msg: HealthMsg,
+        own: &mut Owned,
+    ) -> Result<(), ActorProcessingErr> {
+        match msg {
+            HealthMsg::Moved {
+                module,
+                generation,
+                running,
+            } => {
+                own.watched[module.index()] = running.then(|| own.begin(module, generation));
+                own.publish(module);
+            }
+            HealthMsg::Fed {
+                module,
+                generation,
+                health,
+            } => own.fed(module, generation, health),
+            HealthMsg::Looked {
+                module,
+                generation,
+                probe,
+                seen,
+            } => {
+                own.looked(module, generation, probe, seen);
+            }
+            HealthMsg::Woke => own.look_at_due(),
+        }
+        let (now, next) = (own.house.os.now(), own.next_due());
+        own.alarm.set(now, next, &me, || HealthMsg::Woke);
+        Ok(())
+    }
+}
+
+impl Owned {
+    fn begin(&self, module: ModuleId, generation: u64) -> Watched {
+        let now = self.house.os.now();
+        let probes = self
+            .probes(module)
+            .map(|probe| Watch {
+                gauge: Gauge::new(probe.unhealthy_threshold, probe.healthy_threshold),
+                due: Some(now.after(probe.initial_delay)),
+                issues: Vec::new(),
+            })
+            .collect();
+        Watched {
+            generation,
+            probes,
+            said: Health::Unknown,
+            published: Health::Unknown,
+        }
+    }
+
+    /// The probes that are looked with; a watchdog is fed instead.
+    fn probes(&self, module: ModuleId) -> impl Iterator<Item = &ProbeSpec> {
+        let probes = &self.house.launch(module).probes;
+        probes
+            .iter()
+            .filter(|probe| !matches!(probe.check, Check::Watchdog(_)))
+    }
+
+    fn next_due(&self) -> Option<Time> {
+        self.watched
+            .iter()
+            .flatten()
+            .flat_map(|watched| &watched.probes)
+            .filter_map(|w| w.due)
+            .min()
+    }
+
+    fn look_at_due(&mut self) {
+        let now = self.house.os.now();
+        let mut due = Vec::new();
+        for (index, watched) in self.watched.iter_mut().enumerate() {
+            let Some(watched) = watched else { continue };
+            for (probe, watch) in watched.probes.iter_mut().enumerate() {
+                if watch.due.is_some_and(|at| at <= now) {
+                    watch.due = None;
+                    due.push((index, watched.generation, probe));
+                }
+            }
+        }
+        for (index, generation, probe) in due {
+            let module = ModuleId(u32::try_from(index).unwrap_or(u32::MAX));
+            if let Some(spec) = self.probes(module).nth(probe).cloned() {
+                look(Arc::clone(&self.house), module, generation, probe, spec);
+            }
+        }
+    }
+
+    fn looked(&mut self, module: ModuleId, generation: u64, probe: usize, seen: Seen) {
+        let Some(spec) = self.probes(module).nth(probe).cloned() else {
+            return;
+        };
+        let now = self.house.os.now();
+        let Some(watched) = self.watched[module.index()].as_mut() else {
+            return;
+        };
+        if watched.generation != generation {
+            return;
+        }
+        let Some(watch) = watched.probes.get_mut(probe) else {
+            return;
+        };
+        watch.issues = seen.issues;
+        let answer = watch.gauge.note(words::health_to_policy(seen.health));
+        watch.due = Some(match answer {
+            // The confirmation before a restart: asked again at once.
+            Answer::Confirm => now,
+            Answer::Keep | Answer::Restart => now.after(spec.interval),
+        });
+        self.publish_with(module, answer == Answer::Restart);
+    }
+
+    fn fed(&mut self, module: ModuleId, generation: u64, health: Health) {
+        let Some(watched) = self.watched[module.index()].as_mut() else {
+            return;
+        };
+        if watched.generation == generation {
+            watched.said = health;
+            self.publish(module);
+        }
+    }
+
+    fn publish(&mut self, module: ModuleId) {
+        self.publish_with(module, false);
+    }
+
+    /// The worst of what was seen and said; a change is published and told to the lifecycle.
+    fn publish_with(&mut self, module: ModuleId, restart: bool) {
+        let Some(watched) = self.watched[module.index()].as_mut() else {
+            return;
+        };
+        let seen = watched
+            .probes
+            .iter()
+            .map(|watch| words::health(watch.gauge.health()));
+        let health = seen.chain([watched.said]).max().unwrap_or(Health::Unknown);
+        let builtin = self.house.plan.module(module).kind == mainstay_policy::spec::Kind::Builtin;
+        let health = if builtin { Health::Healthy } else { health };
+        if health == watched.published && !restart {
+            return;
+        }
+        let from = std::mem::replace(&mut watched.published, health);
+        let generation = watched.generation;
+        let issues: Vec<String> = watched
+            .probes
+            .iter()
+            .flat_map(|watch| watch.issues.iter().cloned())
+            .collect();
+        let entry = Entry::of(EventKind::ModuleHealthChanged)
+            .module(module, generation)
+            .payload(json!({ "from": from, "to": health, "issues": issues }));
+        self.house.chronicle.tell(entry);
+        self.house
+            .switchboard
+            .registry
+            .cast(RegistryMsg::Health(module, health, issues));
+        let health = words::health_to_policy(health);
+        let msg = LifecycleMsg::Health {
+            module,
+            generation,
+            health,
+            restart,
+        };
+        self.house.switchboard.lifecycle.cast(msg);
+    }
+}
+
+fn look(house: Arc<House>, module: ModuleId, generation: u64, probe: usize, spec: ProbeSpec) {
+    tokio::spawn(async move {
+        let seen = see(&house, module, &spec).await;
+        let msg = HealthMsg::Looked {
+            module,
+            generation,
+            probe,
+            seen,
+        };
+        house.switchboard.health.cast(msg);
+    });
+}
+
+async fn see(house: &House, module: ModuleId, spec: &ProbeSpec) -> Seen {
+    let pid = house.os.alive(house.name(module)).map(|alive| alive.pid);
+    let result = match &spec.check {
+        Check::Tcp(address) => look::tcp(address, pid, spec.timeout).await,
+        Check::Unix(path) => look::unix(path, spec.timeout).await,
+        Check::Http { url, status } => look::http(url, *status, pid, spec.timeout).await,
+        Check::Exec(argv) => {
+            let mut spawn = launching::command(house, module, argv);
+            spawn.kill_after_ms = u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX);
+            let outcome = house.os.command(spawn).await;
+            if outcome.ok {
+                Ok(())
+            } else {
+                Err(outcome.text)
+            }
+        }
+        Check::Sdk => return ask(house, module, spec).await,
+        Check::Watchdog(_) => Ok(()),
+    };
+    match result {
+        Ok(()) => Seen {
+            health: Health::Healthy,
+            issues: Vec::new(),
+        },
+        Err(issue) => Seen {
+            health: Health::Unhealthy,
+            issues: vec![issue],
+        },
+    }
+}
+
+/// Asks the module itself over its connection.
+async fn ask(house: &House, module: ModuleId, spec: &ProbeSpec) -> Seen {
+    let params = serde_json::Value::Null;
+    let unwell = |issue: String| Seen {
+        health: Health::Unhealthy,
+        issues: vec![issue],
+    };
+    match house
+        .bus
+        .ask(module, name::HEALTH_CHECK, params, spec.timeout)
+        .await
+    {
+        Ok(answer) => match serde_json::from_value::<HealthReport>(answer) {
+            Ok(report) => Seen {
+                health: report.status,
+                issues: report.issues,
+            },
+            Err(error) => unwell(format!("its health report makes no sense: {error}")),
+        },
+        Err(refusal) => unwell(format!("it did not answer: {}", refusal.message)),
+    }
+}

@@ -1,0 +1,70 @@
+//! From a module's launch to what the holder is asked to start.
+//! Owns the variables a module gets from us. Never performs anything.
+
+use mainstay_holder::wire::{Output, Spawn};
+use mainstay_policy::ModuleId;
+use mainstay_policy::spec::Readiness;
+use mainstay_protocol::{ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN};
+
+use super::House;
+
+/// The order for a module's main process.
+pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> Spawn {
+    let (spec, launch) = (house.spec(module), house.launch(module));
+    let mut spawn = command(house, module, &launch.argv);
+    spawn.instance = spec.name.clone();
+    spawn.generation = generation;
+    spawn.output = Output::Log;
+    spawn.notify = spec.readiness == Readiness::Notify || spec.watchdog.is_some();
+    spawn.watchdog_usec = spec
+        .watchdog
+        .map(|every| u64::try_from(every.as_micros()).unwrap_or(u64::MAX));
+    spawn.ready_fd = match spec.readiness {
+        Readiness::Fd(fd) => i32::try_from(fd).ok(),
+        _ => None,
+    };
+    let token = house.tokens.issue(&spec.name, generation);
+    spawn.env.extend([
+        (ENV_GENERATION.to_owned(), generation.to_string()),
+        (
+            ENV_SOCKET.to_owned(),
+            path_text(&house.configuration.system.runtime_dir.join("module.sock")),
+        ),
+        (ENV_TOKEN.to_owned(), token),
+    ]);
+    spawn
+}
+
+/// The order for a command that belongs to a module (hooks, probes): same directory, user and
+/// environment, no token, output told with its end.
+pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> Spawn {
+    let (spec, launch) = (house.spec(module), house.launch(module));
+    let mut env = launch.env.clone();
+    env.push((ENV_MODULE.to_owned(), spec.name.clone()));
+    if let Some(path) = house.settings_file(module) {
+        env.push((ENV_SETTINGS.to_owned(), path_text(&path)));
+    }
+    Spawn {
+        instance: spec.name.clone(),
+        generation: 0,
+        argv: argv.to_vec(),
+        directory: path_text(&launch.directory),
+        env,
+        clear_env: launch.clear_env,
+        user: launch.user.clone(),
+        group: launch.group.clone(),
+        file_handles: launch.file_handles,
+        notify: false,
+        watchdog_usec: None,
+        ready_fd: None,
+        output: Output::Told,
+        nice: 0,
+        no_new_privileges: launch.no_new_privileges,
+        kill_after_ms: 0,
+    }
+}
+
+/// Paths of a configuration come from UTF-8 text.
+fn path_text(path: &std::path::Path) -> String {
+    path.to_string_lossy().into_owned()
+}

@@ -1,0 +1,143 @@
+//! The actors: each owns one thing and performs what policy decided about it.
+//! Owns the tree below and is the only folder that knows ractor.
+//! Never decides, never awaits in `handle` except for spawning a child.
+//!
+//! ```text
+//! root ──┬── registry     the one writer of the picture that readers see
+//!        ├── lifecycle    policy::Lifecycle: wishes, order, restarts
+//!        ├── module × n   policy::Module: one run of one process
+//!        ├── recovery     procedures: pre-checks, steps, validation
+//!        ├── health       probe schedules
+//!        ├── resources    samples
+//!        ├── config       the configuration in force, and what the files say now
+//!        └── gateway      the sockets and their connections
+//! ```
+//!
+//! Every actor is linked to root. One that dies is a bug of ours: root starts it again, its state
+//! is rebuilt from the others, and no module process notices. Messages find their receiver through
+//! the switchboard, so a new actor takes over where the old one was.
+//!
+//! Mailboxes have no bound in ractor; ours are bounded by credits, stated at the head of each
+//! actor.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mainstay_policy::plan::Plan;
+use mainstay_policy::{ModuleId, ModuleSpec};
+use mainstay_protocol::Timestamp;
+
+use crate::config::{Configuration, Launch};
+use crate::os::Os;
+
+mod alarm;
+pub(crate) mod chronicle;
+pub(crate) mod config;
+pub(crate) mod gateway;
+pub(crate) mod health;
+mod launching;
+pub(crate) mod lifecycle;
+pub(crate) mod module;
+mod notify;
+pub(crate) mod picture;
+mod readiness;
+mod record;
+mod recovery;
+pub(crate) mod registry;
+mod resources;
+pub(crate) mod root;
+mod switchboard;
+pub(crate) mod words;
+
+pub(crate) use switchboard::Switchboard;
+
+#[cfg(panic = "abort")]
+compile_error!("supervision of actors needs unwinding: build with panic = \"unwind\"");
+
+/// What every actor shares: the plan in force, the machine, the picture, the pen.
+pub(crate) struct House {
+    /// What was configured.
+    pub(crate) configuration: Arc<Configuration>,
+    /// Where it was read from.
+    pub(crate) sources: crate::config::Sources,
+    /// The plan in force.
+    pub(crate) plan: Arc<Plan>,
+    /// Where modules stand in the plan.
+    pub(crate) ids: HashMap<String, ModuleId>,
+    /// The machine.
+    pub(crate) os: Arc<dyn Os>,
+    /// What readers see.
+    pub(crate) picture: Arc<picture::Picture>,
+    /// The journal's pen.
+    pub(crate) chronicle: chronicle::Chronicle,
+    /// How actors find each other.
+    pub(crate) switchboard: Switchboard,
+    /// The event bus and the modules' connections.
+    pub(crate) bus: Arc<crate::ipc::bus::Bus>,
+    /// Signs and checks modules' tokens.
+    pub(crate) tokens: crate::ipc::token::Tokens,
+    /// When `up` began, on the monotonic clock.
+    pub(crate) up_since: mainstay_policy::Time,
+    /// The holder's process.
+    pub(crate) holder_pid: u32,
+    /// What limits and kills trees here.
+    pub(crate) tree_mechanism: String,
+    /// Where people are told what happens, if someone watches.
+    pub(crate) announce: Option<Announce>,
+}
+
+/// Called with a sentence whenever a module or the system moves.
+pub(crate) type Announce = Arc<dyn Fn(Announcement<'_>) + Send + Sync>;
+
+/// One thing to tell a person.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Announcement<'a> {
+    /// A module changed its state.
+    Moved {
+        /// Its name.
+        module: &'a str,
+        /// Where it stands now.
+        state: mainstay_protocol::State,
+        /// More, in words.
+        text: &'a str,
+    },
+    /// Something about the whole system.
+    System(&'a str),
+}
+
+impl House {
+    /// The specification of a module.
+    pub(crate) fn spec(&self, module: ModuleId) -> &ModuleSpec {
+        self.plan.module(module)
+    }
+
+    /// How a module is started.
+    pub(crate) fn launch(&self, module: ModuleId) -> &Launch {
+        &self.configuration.modules[module.index()].1
+    }
+
+    /// A module's name.
+    pub(crate) fn name(&self, module: ModuleId) -> &str {
+        &self.spec(module).name
+    }
+
+    /// The module with this name.
+    pub(crate) fn find(&self, name: &str) -> Option<ModuleId> {
+        self.ids.get(name).copied()
+    }
+
+    /// A point of policy's time on the wall.
+    pub(crate) fn on_the_wall(&self, at: mainstay_policy::Time) -> Timestamp {
+        let (now, wall) = (self.os.now(), self.os.wall());
+        let ahead = u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX);
+        let behind = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+        Timestamp(wall.0.saturating_add(ahead).saturating_sub(behind))
+    }
+
+    /// Tells a person, if one watches.
+    pub(crate) fn announce(&self, what: Announcement<'_>) {
+        if let Some(announce) = &self.announce {
+            announce(what);
+        }
+    }
+}

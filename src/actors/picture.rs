@@ -1,0 +1,153 @@
+//! The picture of the world that readers see: one lock-free cell a module, one for the system.
+//! Owns the newest published snapshots; the registry is the only writer.
+//! Never waits: a reader gets the newest whole snapshot, a writer swaps a pointer.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use mainstay_policy::ModuleId;
+use mainstay_protocol::view::{LastExit, MachineUsage, OwnUsage, Usage};
+use mainstay_protocol::{Cause, Health, State, SystemStatus, Timestamp, Wanted};
+use tokio::sync::watch;
+
+/// What is published of one module.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    /// Where it stands.
+    pub(crate) state: State,
+    /// What is wished.
+    pub(crate) wanted: Wanted,
+    /// Since when.
+    pub(crate) since: Timestamp,
+    /// Why.
+    pub(crate) cause: Option<Cause>,
+    /// Its run.
+    pub(crate) generation: u64,
+    /// Its main process.
+    pub(crate) pid: Option<u32>,
+    /// Starts after failures.
+    pub(crate) restarts: u64,
+    /// Failures not paid back.
+    pub(crate) attempts: u32,
+    /// What it waits for.
+    pub(crate) waiting_on: Vec<ModuleId>,
+    /// When it is tried again.
+    pub(crate) next_attempt_at: Option<Timestamp>,
+    /// How it is.
+    pub(crate) health: Health,
+    /// What is wrong, in words.
+    pub(crate) issues: Vec<String>,
+    /// What it says.
+    pub(crate) status_text: Option<Arc<str>>,
+    /// What it uses.
+    pub(crate) usage: Option<Usage>,
+    /// How its last run ended.
+    pub(crate) last_exit: Option<LastExit>,
+    /// Output lost since mainstay started.
+    pub(crate) output_dropped_bytes: u64,
+}
+
+impl Snapshot {
+    /// Before anything happened.
+    fn untouched(at: Timestamp) -> Snapshot {
+        Snapshot {
+            state: State::NotStarted,
+            wanted: Wanted::Down,
+            since: at,
+            cause: None,
+            generation: 0,
+            pid: None,
+            restarts: 0,
+            attempts: 0,
+            waiting_on: Vec::new(),
+            next_attempt_at: None,
+            health: Health::Unknown,
+            issues: Vec::new(),
+            status_text: None,
+            usage: None,
+            last_exit: None,
+            output_dropped_bytes: 0,
+        }
+    }
+}
+
+/// What is published of the system.
+#[derive(Debug, Clone)]
+pub(crate) struct SystemSnapshot {
+    /// How it is.
+    pub(crate) status: SystemStatus,
+    /// Why not healthy.
+    pub(crate) reason: Option<String>,
+    /// Required modules that failed.
+    pub(crate) failing: Vec<ModuleId>,
+    /// Why the files on disk are not in force.
+    pub(crate) config_problem: Option<String>,
+    /// What the machine uses.
+    pub(crate) machine: MachineUsage,
+    /// What mainstay uses.
+    pub(crate) own: OwnUsage,
+}
+
+/// The whole picture.
+#[derive(Debug)]
+pub(crate) struct Picture {
+    cells: Vec<ArcSwap<Snapshot>>,
+    system: ArcSwap<SystemSnapshot>,
+    edition: watch::Sender<u64>,
+}
+
+impl Picture {
+    /// A picture of `modules` modules to which nothing has happened.
+    pub(crate) fn new(modules: usize, at: Timestamp) -> Picture {
+        let system = SystemSnapshot {
+            status: SystemStatus::Starting,
+            reason: None,
+            failing: Vec::new(),
+            config_problem: None,
+            machine: MachineUsage::default(),
+            own: OwnUsage::default(),
+        };
+        Picture {
+            cells: (0..modules)
+                .map(|_| ArcSwap::from_pointee(Snapshot::untouched(at)))
+                .collect(),
+            system: ArcSwap::from_pointee(system),
+            edition: watch::Sender::new(0),
+        }
+    }
+
+    /// The newest snapshot of a module.
+    pub(crate) fn module(&self, module: ModuleId) -> Arc<Snapshot> {
+        self.cells[module.index()].load_full()
+    }
+
+    /// The newest snapshot of the system.
+    pub(crate) fn system(&self) -> Arc<SystemSnapshot> {
+        self.system.load_full()
+    }
+
+    /// Changes with every publication; for those who wait for a state.
+    pub(crate) fn edition(&self) -> watch::Receiver<u64> {
+        self.edition.subscribe()
+    }
+
+    /// For the registry alone: replaces parts of one cell.
+    pub(super) fn edit(&self, module: ModuleId, change: impl FnOnce(&mut Snapshot)) {
+        let cell = &self.cells[module.index()];
+        let mut next = Snapshot::clone(&cell.load());
+        change(&mut next);
+        cell.store(Arc::new(next));
+    }
+
+    /// For the registry alone: replaces parts of the system's cell.
+    pub(super) fn edit_system(&self, change: impl FnOnce(&mut SystemSnapshot)) {
+        let mut next = SystemSnapshot::clone(&self.system.load());
+        change(&mut next);
+        self.system.store(Arc::new(next));
+    }
+
+    /// For the registry alone: tells those who wait that something changed.
+    pub(super) fn publish(&self) {
+        self.edition.send_modify(|edition| *edition += 1);
+    }
+}

@@ -1,0 +1,52 @@
+//! One look whether a module is ready, for the kinds that must be looked at.
+//! Owns a short task per look, which casts what it saw back. Never decides when to look.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_policy::ModuleId;
+use mainstay_policy::module::Event;
+use mainstay_policy::spec::Readiness;
+
+use super::House;
+use super::launching;
+use super::module::ModuleMsg;
+use crate::os::look;
+
+/// How long one look may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Looks once, in the background.
+pub(super) fn look_once(house: &Arc<House>, module: ModuleId, generation: u64) {
+    let house = Arc::clone(house);
+    tokio::spawn(async move {
+        let ok = seen(&house, module).await;
+        house
+            .switchboard
+            .module(module)
+            .cast(ModuleMsg::Event(Event::Probed { generation, ok }));
+    });
+}
+
+async fn seen(house: &House, module: ModuleId) -> bool {
+    // Only a listener of its own tree counts: a port that a stranger holds is not our readiness.
+    let pid = house.os.alive(house.name(module)).map(|alive| alive.pid);
+    match &house.spec(module).readiness {
+        Readiness::Tcp(address) => look::tcp(address, pid, LOOK_TIMEOUT).await.is_ok(),
+        Readiness::Unix(path) => look::unix(path, LOOK_TIMEOUT).await.is_ok(),
+        Readiness::Http { url, status } => {
+            look::http(url, *status, pid, LOOK_TIMEOUT).await.is_ok()
+        }
+        Readiness::File(path) => look::file(path),
+        Readiness::Exec(argv) => {
+            let mut spawn = launching::command(house, module, argv);
+            spawn.kill_after_ms = u64::try_from(LOOK_TIMEOUT.as_millis()).unwrap_or(2000);
+            house.os.command(spawn).await.ok
+        }
+        Readiness::Started
+        | Readiness::Settle(_)
+        | Readiness::Notify
+        | Readiness::Log(_)
+        | Readiness::Fd(_) => false,
+    }
+}

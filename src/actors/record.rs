@@ -1,0 +1,90 @@
+//! What must survive the runtime, of one module, as a short text the holder keeps.
+//! Owns its form: `key=value` words, unknown ones skipped, so that an older or newer runtime can
+//! read it. Never longer than the holder takes (512 bytes).
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use mainstay_policy::Time;
+use mainstay_policy::lifecycle::Record;
+use mainstay_policy::recovery::Remembered;
+use mainstay_policy::states::{State, Wanted};
+
+/// The text of a record.
+pub(super) fn encode(record: &Record) -> String {
+    let Record {
+        wanted,
+        intent,
+        state,
+        generation,
+        ready,
+        completed,
+        ready_by,
+        retry_at,
+        remembered,
+        restarts,
+    } = record;
+    let Remembered {
+        attempts,
+        rung,
+        rung_used,
+        probations,
+        half_open,
+        ready_since,
+    } = remembered;
+    let state = super::words::state(*state);
+    let up = u8::from(*wanted == Wanted::Up);
+    let mut text = format!(
+        "up={up} intent={intent} state={state} gen={generation} ready={} done={} \
+         restarts={restarts} attempts={attempts} rung={rung} used={} probations={probations} half={}",
+        u8::from(*ready),
+        u8::from(*completed),
+        u8::from(*rung_used),
+        u8::from(*half_open),
+    );
+    for (key, time) in [
+        ("ready_by", ready_by),
+        ("retry_at", retry_at),
+        ("ready_since", ready_since),
+    ] {
+        if let Some(Time(at)) = time {
+            let _never_fails = write!(text, " {key}={at}");
+        }
+    }
+    text
+}
+
+/// The record of a text; None when it is not one.
+pub(super) fn decode(text: &str) -> Option<Record> {
+    let words: HashMap<&str, &str> = text
+        .split(' ')
+        .filter_map(|word| word.split_once('='))
+        .collect();
+    let number = |key: &str| words.get(key).and_then(|word| word.parse::<u64>().ok());
+    let small = |key: &str| number(key).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let yes = |key: &str| number(key) == Some(1);
+    let time = |key: &str| number(key).map(Time);
+    let state = words.get("state")?;
+    let state = State::ALL
+        .iter()
+        .find(|s| super::words::state(**s).as_str() == *state)?;
+    Some(Record {
+        wanted: if yes("up") { Wanted::Up } else { Wanted::Down },
+        intent: number("intent")?,
+        state: *state,
+        generation: number("gen")?,
+        ready: yes("ready"),
+        completed: yes("done"),
+        ready_by: time("ready_by"),
+        retry_at: time("retry_at"),
+        remembered: Remembered {
+            attempts: small("attempts"),
+            rung: u8::try_from(small("rung")).unwrap_or(u8::MAX),
+            rung_used: yes("used"),
+            probations: small("probations"),
+            half_open: yes("half"),
+            ready_since: time("ready_since"),
+        },
+        restarts: small("restarts"),
+    })
+}

@@ -1,0 +1,196 @@
+//! Resources: what the modules, the machine and mainstay itself use.
+//! Owns the sampler thread and the last sample, to make rates of. Never throttles (not built yet).
+//! In flight at most: 1 sample; the thread takes the next one only after this was taken.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use mainstay_policy::Time;
+use mainstay_protocol::view::{MachineUsage, MemoryKind, OwnUsage, Usage};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use super::House;
+use super::registry::RegistryMsg;
+use crate::os::machine::{self, TreeUse};
+
+/// Behind the start, so that `status` has numbers early.
+const FIRST_SAMPLE: Duration = Duration::from_secs(2);
+
+/// What resources is told.
+#[derive(Debug)]
+pub(crate) enum ResourcesMsg {
+    /// A sample was taken.
+    Sampled(Sample),
+}
+
+/// One look at everything.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    at: Time,
+    trees: HashMap<u32, TreeUse>,
+    machine: (u64, u64, u64),
+    disk_bytes: u64,
+}
+
+/// The state.
+pub(crate) struct Owned {
+    house: Arc<House>,
+    last: Option<Sample>,
+    go_on: Sender<Vec<u32>>,
+}
+
+/// The actor.
+pub(crate) struct Resources;
+
+impl Actor for Resources {
+    type Msg = ResourcesMsg;
+    type State = Owned;
+    type Arguments = Arc<House>;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<ResourcesMsg>,
+        house: Arc<House>,
+    ) -> Result<Owned, ActorProcessingErr> {
+        let interval = house.configuration.system.check_interval;
+        let state_dir = house.configuration.system.state_dir.clone();
+        let go_on = start_sampler(me, Arc::clone(&house), interval, state_dir)?;
+        Ok(Owned {
+            house,
+            last: None,
+            go_on,
+        })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<ResourcesMsg>,
+        msg: ResourcesMsg,
+        own: &mut Owned,
+    ) -> Result<(), ActorProcessingErr> {
+        let ResourcesMsg::Sampled(sample) = msg;
+        own.publish(&sample);
+        own.last = Some(sample);
+        let _sampler_ended = own.go_on.try_send(Vec::new());
+        Ok(())
+    }
+}
+
+impl Owned {
+    fn publish(&self, sample: &Sample) {
+        let rate = |pid: u32, used: &TreeUse| -> f64 {
+            let last = self.last.as_ref();
+            let before = last.and_then(|last| Some((last.at, last.trees.get(&pid)?.cpu_ns)));
+            let (since, ns) = before.unwrap_or((self.house.up_since, 0));
+            percent(used.cpu_ns.saturating_sub(ns), sample.at.since(since))
+        };
+        let mut modules = Vec::new();
+        for id in self.house.plan.ids() {
+            let Some(alive) = self.house.os.alive(self.house.name(id)) else {
+                continue;
+            };
+            if let Some(used) = sample.trees.get(&alive.pid) {
+                modules.push((id, usage(used, rate(alive.pid, used))));
+            }
+        }
+        let mut own = OwnUsage::default();
+        for pid in [std::process::id(), self.house.holder_pid] {
+            if let Some(used) = sample.trees.get(&pid) {
+                own.cpu_percent += rate(pid, used);
+                own.memory_bytes += used.memory_bytes;
+            }
+        }
+        let msg = RegistryMsg::Used(modules, self.machine(sample), own);
+        self.house.switchboard.registry.cast(msg);
+    }
+
+    fn machine(&self, sample: &Sample) -> MachineUsage {
+        let (cpu_ns, memory_bytes, network) = sample.machine;
+        let (cpu_percent, network_bytes_per_s) = self.last.as_ref().map_or((0.0, 0), |last| {
+            let took = sample.at.since(last.at);
+            let bytes = u128::from(network.saturating_sub(last.machine.2)) * 1000;
+            let per_second = bytes / took.as_millis().max(1);
+            let per_second = u64::try_from(per_second).unwrap_or(u64::MAX);
+            (
+                percent(cpu_ns.saturating_sub(last.machine.0), took),
+                per_second,
+            )
+        });
+        let disk_bytes = sample.disk_bytes;
+        MachineUsage {
+            cpu_percent,
+            memory_bytes,
+            disk_bytes,
+            network_bytes_per_s,
+        }
+    }
+}
+
+fn usage(used: &TreeUse, cpu_percent: f64) -> Usage {
+    Usage {
+        cpu_percent,
+        memory_bytes: used.memory_bytes,
+        memory_kind: MemoryKind::Rss,
+        file_handles: Some(used.file_handles),
+        threads: Some(used.threads),
+        processes: used.processes,
+    }
+}
+
+/// CPU time as percent of one core over a span, to a tenth.
+fn percent(cpu_ns: u64, span: Duration) -> f64 {
+    let share = Duration::from_nanos(cpu_ns).as_secs_f64() / span.as_secs_f64().max(1e-6);
+    (share * 1000.0).round() / 10.0
+}
+
+/// The sampler sleeps on its channel: one wake-up an interval, none while a sample is on its way.
+fn start_sampler(
+    me: ActorRef<ResourcesMsg>,
+    house: Arc<House>,
+    interval: Duration,
+    state_dir: PathBuf,
+) -> Result<Sender<Vec<u32>>, std::io::Error> {
+    let (go_on, taken) = bounded::<Vec<u32>>(1);
+    std::thread::Builder::new()
+        .name("sampler".to_owned())
+        .stack_size(256 * 1024)
+        .spawn(move || {
+            let mut wait = FIRST_SAMPLE.min(interval);
+            // A disconnected channel is the actor's end; a word in it before its time is none.
+            while let Err(RecvTimeoutError::Timeout) = taken.recv_timeout(wait) {
+                if me
+                    .cast(ResourcesMsg::Sampled(sample(&house, &state_dir)))
+                    .is_err()
+                {
+                    return;
+                }
+                if taken.recv_timeout(Duration::from_secs(60))
+                    == Err(RecvTimeoutError::Disconnected)
+                {
+                    return;
+                }
+                wait = interval;
+            }
+        })?;
+    Ok(go_on)
+}
+
+fn sample(house: &House, state_dir: &std::path::Path) -> Sample {
+    let mut roots: Vec<u32> = house
+        .plan
+        .ids()
+        .filter_map(|id| house.os.alive(house.name(id)))
+        .map(|alive| alive.pid)
+        .collect();
+    let own = [std::process::id(), house.holder_pid];
+    roots.extend(own);
+    Sample {
+        at: house.os.now(),
+        trees: machine::trees(&roots),
+        machine: machine::machine(),
+        disk_bytes: machine::disk(state_dir).map_or(0, |(used, _)| used),
+    }
+}

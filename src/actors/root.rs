@@ -1,0 +1,461 @@
+//! The root: starts and supervises the other actors.
+//! Owns who is who and the budget of actor deaths; an actor that dies is a bug of ours.
+//! Never touches a module's process: that is why its death disturbs none.
+//! In flight at most: 1 outcome from lifecycle, 1 Beat.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_policy::lifecycle::Alive;
+use mainstay_policy::module::Event;
+use mainstay_policy::{ModuleId, Time};
+use mainstay_protocol::{EventKind, State, SystemStatus};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::alarm::Alarm;
+use super::chronicle::Entry;
+use super::config::{Config, ConfigMsg};
+use super::gateway::{self, Gateway};
+use super::health::{HealthActor, HealthMsg};
+use super::lifecycle::{LifecycleActor, LifecycleMsg};
+use super::module::{self, ModuleActor, ModuleMsg};
+use super::recovery::Recovery;
+use super::registry::Registry;
+use super::resources::Resources;
+use super::{Announcement, House};
+use crate::os::Fact;
+
+/// How often the holder hears that we live; it waits for three and a half of them.
+pub(crate) const BEAT: Duration = Duration::from_secs(10);
+/// More actor deaths than this within `DEATHS_WINDOW` end the runtime; the holder starts a new one.
+const DEATHS_MAX: usize = 10;
+const DEATHS_WINDOW: Duration = Duration::from_secs(60);
+/// What is left of the budget when a stop is asked for again.
+const SECOND_STOP_BUDGET: Duration = Duration::from_secs(1);
+
+/// What root is told.
+#[derive(Debug)]
+pub(crate) enum RootMsg {
+    /// Start the others, then the modules.
+    Begin,
+    /// The first start is over.
+    StartupCompleted,
+    /// It failed, and why; what runs is being stopped.
+    StartupFailed {
+        /// In words.
+        text: String,
+    },
+    /// Everything is down.
+    AllStopped {
+        /// How many had to be killed.
+        forced: u32,
+    },
+    /// The alarm.
+    Beat,
+}
+
+/// Who an actor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Registry,
+    Lifecycle,
+    Recovery,
+    Health,
+    Resources,
+    Config,
+    Gateway,
+    Module(ModuleId),
+}
+
+/// What root starts from.
+pub(crate) struct Arguments {
+    pub(crate) house: Arc<House>,
+    /// The control and the module listener.
+    pub(crate) listeners: (OwnedFd, OwnedFd),
+    /// What the holder knows, when we return; None on the first start.
+    pub(crate) known: Option<HashMap<String, Option<String>>>,
+    /// How the runtime ends.
+    pub(crate) ended: oneshot::Sender<u8>,
+}
+
+/// The state.
+pub(crate) struct Owned {
+    house: Arc<House>,
+    listeners: (OwnedFd, OwnedFd),
+    known: Option<HashMap<String, Option<String>>>,
+    ended: Option<oneshot::Sender<u8>>,
+    roles: HashMap<ActorId, Role>,
+    deaths: VecDeque<Time>,
+    failed: bool,
+    alarm: Alarm,
+}
+
+/// The actor.
+pub(crate) struct Root;
+
+impl Actor for Root {
+    type Msg = RootMsg;
+    type State = Owned;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<RootMsg>,
+        Arguments {
+            house,
+            listeners,
+            known,
+            ended,
+        }: Arguments,
+    ) -> Result<Owned, ActorProcessingErr> {
+        house.switchboard.root.connect(me.clone());
+        me.cast(RootMsg::Begin)?;
+        Ok(Owned {
+            house,
+            listeners,
+            known,
+            ended: Some(ended),
+            roles: HashMap::new(),
+            deaths: VecDeque::new(),
+            failed: false,
+            alarm: Alarm::default(),
+        })
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<RootMsg>,
+        msg: RootMsg,
+        own: &mut Owned,
+    ) -> Result<(), ActorProcessingErr> {
+        match msg {
+            RootMsg::Begin => own.begin(&me).await?,
+            RootMsg::StartupCompleted => {}
+            RootMsg::StartupFailed { text } => {
+                own.failed = true;
+                own.house.announce(Announcement::System(&text));
+                tracing::error!("{text}");
+            }
+            RootMsg::AllStopped { forced } => own.all_stopped(forced),
+            RootMsg::Beat => own.house.os.beat(),
+        }
+        let next = own.house.os.now().after(BEAT);
+        own.alarm
+            .set(own.house.os.now(), Some(next), &me, || RootMsg::Beat);
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        me: ActorRef<RootMsg>,
+        event: SupervisionEvent,
+        own: &mut Owned,
+    ) -> Result<(), ActorProcessingErr> {
+        // The dead actor's state rides in the event: it is dropped with it, at once.
+        let (id, error) = match event {
+            SupervisionEvent::ActorFailed(cell, error) => (cell.get_id(), error.to_string()),
+            SupervisionEvent::ActorTerminated(cell, _, reason) => {
+                (cell.get_id(), reason.unwrap_or_default())
+            }
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {
+                return Ok(());
+            }
+        };
+        match own.roles.remove(&id) {
+            Some(role) => own.start_again(&me, role, &error).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Owned {
+    async fn begin(&mut self, me: &ActorRef<RootMsg>) -> Result<(), ActorProcessingErr> {
+        for role in [
+            Role::Registry,
+            Role::Recovery,
+            Role::Health,
+            Role::Resources,
+            Role::Config,
+            Role::Lifecycle,
+        ] {
+            self.start(me, role).await?;
+        }
+        let ids: Vec<ModuleId> = self.house.plan.ids().collect();
+        for id in &ids {
+            self.start(me, Role::Module(*id)).await?;
+        }
+        match self.known.take() {
+            None => {
+                self.house.switchboard.lifecycle.cast(LifecycleMsg::Boot);
+            }
+            Some(mut records) => {
+                let modules = ids.into_iter().map(|id| {
+                    let record = records.remove(self.house.name(id)).flatten();
+                    (id, record, self.alive(id))
+                });
+                let msg = LifecycleMsg::Adopt(modules.collect());
+                self.house.switchboard.lifecycle.cast(msg);
+                self.house.switchboard.config.cast(ConfigMsg::Compare);
+            }
+        }
+        self.start(me, Role::Gateway).await?;
+        self.house.os.ready();
+        Ok(())
+    }
+
+    /// Starts one actor, linked to us, and connects its line.
+    async fn start(
+        &mut self,
+        me: &ActorRef<RootMsg>,
+        role: Role,
+    ) -> Result<(), ActorProcessingErr> {
+        let (house, board) = (Arc::clone(&self.house), &self.house.switchboard);
+        let cell = me.get_cell();
+        let id = match role {
+            Role::Registry => {
+                let picture = Arc::clone(&house.picture);
+                let (actor, _) = Actor::spawn_linked(None, Registry, picture, cell).await?;
+                board.registry.connect(actor.clone());
+                actor.get_id()
+            }
+            Role::Lifecycle => {
+                let (actor, _) = Actor::spawn_linked(None, LifecycleActor, house, cell).await?;
+                board.lifecycle.connect(actor.clone());
+                actor.get_id()
+            }
+            Role::Recovery => {
+                let (actor, _) = Actor::spawn_linked(None, Recovery, house, cell).await?;
+                board.recovery.connect(actor.clone());
+                actor.get_id()
+            }
+            Role::Health => {
+                let (actor, _) = Actor::spawn_linked(None, HealthActor, house, cell).await?;
+                board.health.connect(actor.clone());
+                actor.get_id()
+            }
+            Role::Resources => {
+                let (actor, _) = Actor::spawn_linked(None, Resources, house, cell).await?;
+                board.resources.connect(actor.clone());
+                actor.get_id()
+            }
+            Role::Config => {
+                let (actor, _) = Actor::spawn_linked(None, Config, house, cell).await?;
+                board.config.connect(actor.clone());
+                actor.get_id()
+            }
+            Role::Gateway => {
+                let control = self.listeners.0.try_clone()?;
+                let module = self.listeners.1.try_clone()?;
+                let arguments = gateway::Arguments {
+                    house,
+                    control,
+                    module,
+                };
+                let (actor, _) = Actor::spawn_linked(None, Gateway, arguments, cell).await?;
+                board.gateway.connect(actor.clone());
+                actor.get_id()
+            }
+            Role::Module(id) => {
+                let adopt = self.takeover(id);
+                let arguments = module::Arguments { house, id, adopt };
+                let (actor, _) = Actor::spawn_linked(None, ModuleActor, arguments, cell).await?;
+                board.module(id).connect(actor.clone());
+                actor.get_id()
+            }
+        };
+        self.roles.insert(id, role);
+        Ok(())
+    }
+
+    fn alive(&self, id: ModuleId) -> Option<Alive> {
+        let alive = self.house.os.alive(self.house.name(id))?;
+        Some(Alive {
+            generation: alive.generation,
+            pid: alive.pid,
+        })
+    }
+
+    /// What a module actor starts from: the process that lives, or the run that was ordered.
+    fn takeover(&self, id: ModuleId) -> Option<Event> {
+        let now = self.house.picture.module(id);
+        let ready = now.state == State::Running || self.recorded_ready(id);
+        let ready_by = Some(
+            self.house
+                .os
+                .now()
+                .after(self.house.spec(id).startup_timeout),
+        );
+        if let Some(Alive { generation, pid }) = self.alive(id) {
+            return Some(Event::Adopted {
+                generation,
+                pid,
+                ready,
+                ready_by,
+            });
+        }
+        let generation = now.generation;
+        let ended = self.house.os.last_exit(self.house.name(id));
+        match now.state {
+            // It ended while nobody listened; the exit is told again behind this.
+            State::Starting | State::Running | State::Stopping
+                if ended
+                    .as_ref()
+                    .is_some_and(|exit| exit.generation == generation) =>
+            {
+                let pid = ended.map_or(0, |exit| exit.pid);
+                Some(Event::Adopted {
+                    generation,
+                    pid,
+                    ready,
+                    ready_by,
+                })
+            }
+            // The order may have been lost with the old actor; the fence makes a second one safe.
+            State::Starting => Some(Event::RunAsked { generation }),
+            _ => None,
+        }
+    }
+
+    /// On the first takeover the picture is empty: the record says whether it was ready.
+    fn recorded_ready(&self, id: ModuleId) -> bool {
+        let record = self
+            .known
+            .as_ref()
+            .and_then(|known| known.get(self.house.name(id))?.as_ref());
+        record
+            .and_then(|record| super::record::decode(record))
+            .is_some_and(|record| record.ready)
+    }
+
+    async fn start_again(
+        &mut self,
+        me: &ActorRef<RootMsg>,
+        role: Role,
+        error: &str,
+    ) -> Result<(), ActorProcessingErr> {
+        let now = self.house.os.now();
+        self.deaths.push_back(now);
+        while self
+            .deaths
+            .front()
+            .is_some_and(|at| now.since(*at) > DEATHS_WINDOW)
+        {
+            self.deaths.pop_front();
+        }
+        if self.deaths.len() > DEATHS_MAX {
+            tracing::error!("too many of mainstay's own parts died: starting the runtime again");
+            return Err("too many actor deaths".into());
+        }
+        let name = match role {
+            Role::Module(id) => format!("module {}", self.house.name(id)),
+            other => format!("{other:?}").to_lowercase(),
+        };
+        tracing::error!(actor = name, error, "an actor died and is started again");
+        let entry =
+            Entry::of(EventKind::ActorRestarted).payload(json!({ "actor": name, "error": error }));
+        self.house.chronicle.tell(entry);
+        self.start(me, role).await?;
+        self.rebuild(role);
+        Ok(())
+    }
+
+    /// Gives a new actor back what the old one knew, from those who know it too.
+    fn rebuild(&self, role: Role) {
+        let (house, board) = (&self.house, &self.house.switchboard);
+        match role {
+            Role::Registry => {
+                board.lifecycle.cast(LifecycleMsg::Republish);
+            }
+            Role::Lifecycle => {
+                let modules = house
+                    .plan
+                    .ids()
+                    .map(|id| (id, house.os.recorded(house.name(id)), self.alive(id)));
+                board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
+                for id in house.plan.ids() {
+                    board.module(id).cast(ModuleMsg::Resync);
+                }
+                if house.picture.system().status == SystemStatus::Stopping {
+                    let actor = "mainstay".to_owned();
+                    board.lifecycle.cast(LifecycleMsg::StopAll {
+                        budget: None,
+                        actor,
+                    });
+                }
+            }
+            Role::Health => {
+                for id in house.plan.ids() {
+                    let now = house.picture.module(id);
+                    if now.state == State::Running {
+                        let (module, generation, running) = (id, now.generation, true);
+                        board.health.cast(HealthMsg::Moved {
+                            module,
+                            generation,
+                            running,
+                        });
+                    }
+                }
+            }
+            Role::Module(id) => {
+                let now = house.picture.module(id);
+                let generation = now.generation;
+                if now.state == State::Stopping {
+                    let grace = house.spec(id).shutdown_timeout;
+                    let halt = Event::HaltAsked { generation, grace };
+                    board.module(id).cast(ModuleMsg::Event(halt));
+                }
+                let ended = house.os.last_exit(house.name(id));
+                if let Some(exit) = ended.filter(|exit| exit.generation == generation) {
+                    board.module(id).cast(ModuleMsg::Fact(Fact::Exited(exit)));
+                }
+            }
+            Role::Recovery | Role::Resources | Role::Config | Role::Gateway => {}
+        }
+    }
+
+    fn all_stopped(&mut self, forced: u32) {
+        let text = match forced {
+            0 => "everything is stopped".to_owned(),
+            1 => "everything is stopped; 1 module had to be killed".to_owned(),
+            n => format!("everything is stopped; {n} modules had to be killed"),
+        };
+        self.house.announce(Announcement::System(&text));
+        if let Some(ended) = self.ended.take() {
+            let _nobody_waits = ended.send(u8::from(self.failed));
+        }
+    }
+}
+
+/// Hands facts to who they are about, in their order, for as long as the machine tells any.
+pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Receiver<Fact>) {
+    let mut stop_asked = false;
+    while let Some(fact) = facts.recv().await {
+        let board = &house.switchboard;
+        match fact {
+            Fact::StopAsked | Fact::HolderGone => {
+                let (budget, actor) = match (&fact, stop_asked) {
+                    (Fact::HolderGone, _) => (None, "the holder is gone"),
+                    (_, false) => (None, "signal"),
+                    (_, true) => (Some(SECOND_STOP_BUDGET), "second signal"),
+                };
+                stop_asked = true;
+                let actor = actor.to_owned();
+                board
+                    .lifecycle
+                    .cast(LifecycleMsg::StopAll { budget, actor });
+            }
+            Fact::ReloadAsked => {
+                board.config.cast(ConfigMsg::Compare);
+            }
+            fact => {
+                if let Some(id) = fact.instance().and_then(|instance| house.find(instance)) {
+                    board.module(id).cast(ModuleMsg::Fact(fact));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! From policy's words to the wire's, and to sentences.
+//! Owns the tables between the two. Never invents a word.
+
+use mainstay_policy::module::{Ending, Exit, StartFailure, Step};
+use mainstay_policy::states;
+use mainstay_protocol::{Cause, Health, Importance, State, Wanted, words::Kind};
+
+use crate::words::{errno_text, signal_name};
+
+pub(crate) fn state(state: states::State) -> State {
+    match state {
+        states::State::NotStarted => State::NotStarted,
+        states::State::Waiting => State::Waiting,
+        states::State::Starting => State::Starting,
+        states::State::Running => State::Running,
+        states::State::Stopping => State::Stopping,
+        states::State::Stopped => State::Stopped,
+        states::State::Backoff => State::Backoff,
+        states::State::Failed => State::Failed,
+    }
+}
+
+pub(crate) fn wanted(wanted: states::Wanted) -> Wanted {
+    match wanted {
+        states::Wanted::Down => Wanted::Down,
+        states::Wanted::Up => Wanted::Up,
+    }
+}
+
+pub(crate) fn cause(cause: states::Cause) -> Cause {
+    match cause {
+        states::Cause::Boot => Cause::Boot,
+        states::Cause::Requested => Cause::Requested,
+        states::Cause::Dependency => Cause::Dependency,
+        states::Cause::Exec => Cause::Exec,
+        states::Cause::Exit => Cause::Exit,
+        states::Cause::Startup => Cause::Startup,
+        states::Cause::Timeout => Cause::Timeout,
+        states::Cause::Probe => Cause::Probe,
+        states::Cause::Watchdog => Cause::Watchdog,
+        states::Cause::Limit => Cause::Limit,
+        states::Cause::Reload => Cause::Reload,
+        states::Cause::Group => Cause::Group,
+        states::Cause::Probation => Cause::Probation,
+        states::Cause::Shutdown => Cause::Shutdown,
+        states::Cause::Adopted => Cause::Adopted,
+    }
+}
+
+pub(crate) fn health(health: states::Health) -> Health {
+    match health {
+        states::Health::Unknown => Health::Unknown,
+        states::Health::Healthy => Health::Healthy,
+        states::Health::Degraded => Health::Degraded,
+        states::Health::Unhealthy => Health::Unhealthy,
+    }
+}
+
+pub(crate) fn health_to_policy(health: Health) -> states::Health {
+    match health {
+        Health::Unknown => states::Health::Unknown,
+        Health::Healthy => states::Health::Healthy,
+        Health::Degraded => states::Health::Degraded,
+        Health::Unhealthy => states::Health::Unhealthy,
+    }
+}
+
+pub(crate) fn kind(kind: mainstay_policy::spec::Kind) -> Kind {
+    match kind {
+        mainstay_policy::spec::Kind::Service => Kind::Service,
+        mainstay_policy::spec::Kind::Task => Kind::Task,
+        mainstay_policy::spec::Kind::Builtin => Kind::Builtin,
+    }
+}
+
+pub(crate) fn importance(importance: mainstay_policy::spec::Importance) -> Importance {
+    match importance {
+        mainstay_policy::spec::Importance::Low => Importance::Low,
+        mainstay_policy::spec::Importance::Normal => Importance::Normal,
+        mainstay_policy::spec::Importance::High => Importance::High,
+        mainstay_policy::spec::Importance::Critical => Importance::Critical,
+    }
+}
+
+/// How a process ended, in words.
+pub(crate) fn exit_text(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exit code {code}"),
+        Exit::Signal { signal, core } => {
+            let dumped = if core { ", core dumped" } else { "" };
+            format!("killed by {}{dumped}", signal_name(signal))
+        }
+        Exit::Oom => "killed by the kernel: out of memory".to_owned(),
+    }
+}
+
+/// Where a start failed, in words.
+pub(crate) fn step_text(step: Step) -> &'static str {
+    match step {
+        Step::Fence => "another run still lives",
+        Step::Prepare => "a before_start command failed",
+        Step::Pipe => "cannot make its pipes",
+        Step::Fork => "cannot make a process",
+        Step::Session => "cannot make a session",
+        Step::Directory => "cannot enter its directory",
+        Step::Limits => "cannot set its limits",
+        Step::Group => "cannot become its group",
+        Step::User => "cannot become its user",
+        Step::Descriptors => "cannot arrange its descriptors",
+        Step::Exec => "cannot execute its command",
+    }
+}
+
+/// Why a start failed, in words.
+pub(crate) fn failure_text(failure: StartFailure) -> String {
+    match failure.errno {
+        0 => step_text(failure.step).to_owned(),
+        errno => format!("{}: {}", step_text(failure.step), errno_text(errno)),
+    }
+}
+
+/// How a run ended, in words.
+pub(crate) fn ending_text(ending: Ending) -> String {
+    match ending {
+        Ending::NotStarted(failure) => failure_text(failure),
+        Ending::Exited(exit) => exit_text(exit),
+        Ending::StartTimeout => "it was not ready in time".to_owned(),
+        Ending::Watchdog => "it did not feed its watchdog".to_owned(),
+        Ending::Halted { exit, forced } => {
+            let how = exit.map_or_else(|| "before it ran".to_owned(), exit_text);
+            if forced {
+                format!("stopped by force, {how}")
+            } else {
+                format!("stopped, {how}")
+            }
+        }
+    }
+}

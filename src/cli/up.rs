@@ -1,0 +1,182 @@
+//! `mainstay up`: become the holder, whose child the runtime is; or start that detached and wait.
+//! Owns how a start looks to the person who asked for it.
+//! Never reads the configuration in the foreground: the runtime does, once.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use mainstay_client::blocking::Client;
+use mainstay_holder::RuntimeCommand;
+use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::{SystemStatus, SystemView};
+
+use super::args::{Global, Up};
+use super::failure::Failure;
+use super::progress::Progress;
+use crate::config::{Sources, load};
+
+/// Marks a process as the runtime of a holder.
+pub(super) const ENV_RUNTIME: &str = "MAINSTAY_RUNTIME";
+/// Marks an `up` that leads a session of its own.
+const ENV_DETACHED: &str = "MAINSTAY_DETACHED";
+/// What a detached `up` may take beyond the configured start.
+const DETACH_MARGIN: Duration = Duration::from_secs(15);
+/// Between two looks whether a detached start is over.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Longest end of the log that is shown after a failed start, in bytes.
+const TAIL_BYTES: usize = 4096;
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the exit code of the holder is passed on as it is"
+)]
+pub(super) fn run(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
+    if args.detach {
+        return detach(args, global);
+    }
+    if std::env::var_os(ENV_DETACHED).is_some() {
+        // Out of the reach of the terminal it was started from.
+        let _already_a_leader = nix::unistd::setsid();
+    }
+    let code = mainstay_holder::run(RuntimeCommand {
+        program: own_program()?,
+        args: words("runtime", args, global),
+        env: vec![(ENV_RUNTIME.into(), "1".into())],
+    });
+    // The number is the runtime's or the system's own: scripts rely on it as it is.
+    std::process::exit(i32::from(code))
+}
+
+fn own_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| {
+        Failure::new(
+            ExitCode::Failed,
+            format!("cannot find mainstay's own program: {error}"),
+        )
+    })
+}
+
+/// The same question for another process of ours.
+fn words(verb: &str, args: &Up, global: &Global) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec![verb.into()];
+    if let Some(config) = &global.config {
+        words.extend(["--config".into(), config.into()]);
+    }
+    let name = global
+        .name
+        .iter()
+        .map(|name| format!("mainstay.name={name}"));
+    let timeout = args
+        .timeout
+        .iter()
+        .map(|limit| format!("mainstay.startup_timeout={}ms", limit.as_millis()));
+    for set in args.set.iter().cloned().chain(name).chain(timeout) {
+        words.extend(["--set".into(), set.into()]);
+    }
+    words
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a person waits, and gets the exit code as it is"
+)]
+fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
+    let words = words("up", args, global);
+    let sets: Vec<String> = words
+        .iter()
+        .skip_while(|word| *word != "--set")
+        .filter(|word| *word != "--set")
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let configuration = Sources::find(global.config.as_deref(), &sets)
+        .and_then(|sources| load(&sources))
+        .map_err(|problems| Failure::new(ExitCode::Configuration, problems.to_string()))?;
+    let log = configuration.system.logs.directory.join("mainstay.out");
+    let limit = configuration.system_spec.startup_timeout + DETACH_MARGIN;
+    let socket = configuration.system.runtime_dir.join("control.sock");
+    let mut child = start(&words, &log)?;
+    let name = &configuration.system.name;
+    let progress = Progress::start(format!("starting {name}"));
+    let outcome = wait(&mut child, &socket, Instant::now() + limit);
+    drop(progress);
+    match outcome {
+        Outcome::Up(view) => {
+            let running = view.modules.running;
+            println!("{name} is up ({}): {running} modules running", view.status);
+            Ok(ExitCode::Ok)
+        }
+        Outcome::Ended(code) => {
+            super::screen::complain(tail(&log).trim_end());
+            std::process::exit(code.unwrap_or(ExitCode::Failed as i32))
+        }
+        Outcome::TooLong => Err(Failure::new(
+            ExitCode::Failed,
+            format!(
+                "cannot say that {name} is up: it still starts; \
+                 `mainstay status` shows how far it is"
+            ),
+        )),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the holder itself has no parent of ours"
+)]
+fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
+    let failed = |what: &str, error: std::io::Error| {
+        Failure::new(ExitCode::Failed, format!("cannot {what}: {error}"))
+    };
+    if let Some(directory) = log.parent() {
+        fs::create_dir_all(directory)
+            .map_err(|error| failed(&format!("create {}", directory.display()), error))?;
+    }
+    let file =
+        File::create(log).map_err(|error| failed(&format!("write {}", log.display()), error))?;
+    let errors = file
+        .try_clone()
+        .map_err(|error| failed("share the log", error))?;
+    Command::new(own_program()?)
+        .args(words)
+        .env(ENV_DETACHED, "1")
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(errors)
+        .spawn()
+        .map_err(|error| failed("start mainstay in the background", error))
+}
+
+enum Outcome {
+    Up(Box<SystemView>),
+    Ended(Option<i32>),
+    TooLong,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
+fn wait(child: &mut Child, socket: &Path, by: Instant) -> Outcome {
+    let own = child.id();
+    while Instant::now() < by {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Outcome::Ended(status.code());
+        }
+        let view = Client::connect(socket).and_then(|mut client| client.status());
+        // Another mainstay of the same name may still answer while ours is being refused.
+        if let Ok(view) = view
+            && view.holder_pid == own
+            && !matches!(view.status, SystemStatus::Starting | SystemStatus::Stopping)
+        {
+            return Outcome::Up(Box::new(view));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Outcome::TooLong
+}
+
+fn tail(log: &Path) -> String {
+    let bytes = fs::read(log).unwrap_or_default();
+    let from = bytes.len().saturating_sub(TAIL_BYTES);
+    String::from_utf8_lossy(&bytes[from..]).into_owned()
+}

@@ -1,0 +1,368 @@
+//! The event bus: publish and subscribe, request and response between modules.
+//! Owns the modules' connections, their subscriptions and the calls on their way.
+//! Never waits for a module: queues are bounded, what does not fit is counted as lag.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mainstay_policy::breaker::Breaker;
+use mainstay_policy::{ModuleId, Time};
+use mainstay_protocol::method::{BusEvent, Published, name};
+use mainstay_protocol::rpc::{Reply, RequestId};
+use mainstay_protocol::{Refusal, RefusalCode, Request, Timestamp};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::follow::{Followers, Piece};
+use super::subject;
+use crate::os::Os;
+
+/// Lines that may wait for one connection's socket.
+pub(crate) const OUTBOX: usize = 1024;
+/// Calls that may be on their way to one module.
+const CALLS_MAX: usize = 256;
+/// Patterns one module may subscribe to.
+const PATTERNS_MAX: usize = 256;
+
+/// A module's living connection.
+struct Member {
+    connection: u64,
+    outbox: mpsc::Sender<Vec<u8>>,
+    patterns: Vec<String>,
+    /// Events it was too slow for since the last it got.
+    lag: u64,
+    calls: HashMap<u64, oneshot::Sender<Result<Value, Refusal>>>,
+    next_call: u64,
+}
+
+/// The bus.
+pub(crate) struct Bus {
+    names: Vec<Arc<str>>,
+    members: Mutex<Vec<Option<Member>>>,
+    breakers: Mutex<Vec<Breaker>>,
+    followers: Followers,
+}
+
+/// A poisoned lock means that a thread died inside a push or a lookup: the data is still whole.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Bus {
+    /// A bus for these modules, in plan order.
+    pub(crate) fn new(names: Vec<Arc<str>>) -> Bus {
+        let members = Mutex::new(names.iter().map(|_| None).collect());
+        let breakers = Mutex::new(vec![Breaker::default(); names.len()]);
+        Bus {
+            names,
+            members,
+            breakers,
+            followers: Followers::default(),
+        }
+    }
+
+    /// A module's connection begins; a former one of the same module is forgotten.
+    pub(super) fn join(&self, module: ModuleId, connection: u64, outbox: mpsc::Sender<Vec<u8>>) {
+        let member = Member {
+            connection,
+            outbox,
+            patterns: Vec::new(),
+            lag: 0,
+            calls: HashMap::new(),
+            next_call: 1,
+        };
+        lock(&self.members)[module.index()] = Some(member);
+    }
+
+    /// A connection ends; calls on their way over it fail at once.
+    pub(super) fn leave(&self, module: ModuleId, connection: u64) {
+        let mut members = lock(&self.members);
+        let seat = &mut members[module.index()];
+        if seat
+            .as_ref()
+            .is_some_and(|member| member.connection == connection)
+        {
+            *seat = None;
+        }
+    }
+
+    /// Subscribes to more subjects.
+    pub(super) fn subscribe(
+        &self,
+        module: ModuleId,
+        connection: u64,
+        subjects: Vec<String>,
+    ) -> Result<(), Refusal> {
+        if let Some(bad) = subjects
+            .iter()
+            .find(|subject| !subject::is_pattern(subject))
+        {
+            let text = format!("cannot subscribe to {bad:?}: subjects are words joined by dots");
+            return Err(Refusal::new(RefusalCode::InvalidParams, text));
+        }
+        let mut members = lock(&self.members);
+        let member = members[module.index()]
+            .as_mut()
+            .filter(|m| m.connection == connection);
+        let Some(member) = member else { return Ok(()) };
+        for subject in subjects {
+            if !member.patterns.contains(&subject) {
+                member.patterns.push(subject);
+            }
+        }
+        if member.patterns.len() > PATTERNS_MAX {
+            member.patterns.truncate(PATTERNS_MAX);
+            let text = format!("cannot subscribe: more than {PATTERNS_MAX} subjects");
+            return Err(Refusal::new(RefusalCode::InvalidParams, text));
+        }
+        Ok(())
+    }
+
+    /// Publishes for a module.
+    pub(super) fn publish(
+        &self,
+        from: ModuleId,
+        at: Timestamp,
+        subject: String,
+        payload: Value,
+    ) -> Result<Published, Refusal> {
+        if !subject::is_subject(&subject) || subject.split('.').next() == Some("mainstay") {
+            let text = format!(
+                "cannot publish under {subject:?}: subjects are words joined by dots, and \
+                 mainstay.* is reserved"
+            );
+            return Err(Refusal::new(RefusalCode::InvalidParams, text));
+        }
+        let from = self.names[from.index()].to_string();
+        Ok(self.deliver(BusEvent {
+            subject,
+            from,
+            at,
+            payload,
+            lag: 0,
+        }))
+    }
+
+    /// Publishes for mainstay itself.
+    pub(crate) fn publish_own(&self, at: Timestamp, subject: &str, payload: &Value) {
+        let mut members = lock(&self.members);
+        if members.iter().all(Option::is_none) {
+            return;
+        }
+        let event = own_event(at, subject, payload.clone());
+        deliver_to(members.iter_mut().flatten(), &event);
+    }
+
+    /// Tells one module about a module it depends on: subject `mainstay.dependency.WORD`.
+    pub(crate) fn tell_dependency(&self, at: Timestamp, to: ModuleId, about: &str, word: &str) {
+        let event = own_event(
+            at,
+            &format!("mainstay.dependency.{word}"),
+            json!({ "module": about }),
+        );
+        if let Some(member) = lock(&self.members)[to.index()].as_mut() {
+            hand(member, &event);
+        }
+    }
+
+    fn deliver(&self, event: BusEvent) -> Published {
+        deliver_to(lock(&self.members).iter_mut().flatten(), &event)
+    }
+
+    /// Asks a module something over its connection.
+    pub(crate) async fn ask(
+        &self,
+        module: ModuleId,
+        method: &str,
+        params: Value,
+        limit: Duration,
+    ) -> Result<Value, Refusal> {
+        let (id, answer) = self.send_call(module, method, params)?;
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_connection_ended)) => Err(self.unavailable(module)),
+            Err(_) => {
+                if let Some(member) = lock(&self.members)[module.index()].as_mut() {
+                    member.calls.remove(&id);
+                }
+                let text = format!(
+                    "cannot get an answer from {} within {limit:?}",
+                    self.names[module.index()]
+                );
+                Err(Refusal::new(RefusalCode::Timeout, text))
+            }
+        }
+    }
+
+    /// One module calls another; the callee's breaker holds calls back after failures in a row.
+    pub(super) async fn call(
+        &self,
+        os: &dyn Os,
+        callee: ModuleId,
+        params: Value,
+        limit: Duration,
+    ) -> Result<Value, Refusal> {
+        if !self.admit(callee, os.now()) {
+            let text = format!(
+                "cannot call {}: it failed to answer too often; try again in a few seconds",
+                self.names[callee.index()]
+            );
+            return Err(Refusal::new(RefusalCode::BreakerOpen, text));
+        }
+        let result = self.ask(callee, name::CALL, params, limit).await;
+        let answered = match &result {
+            Ok(_) => true,
+            Err(refusal) => !matches!(
+                refusal.data.code,
+                RefusalCode::Timeout | RefusalCode::Unavailable
+            ),
+        };
+        lock(&self.breakers)[callee.index()].note(os.now(), answered);
+        result
+    }
+
+    fn admit(&self, callee: ModuleId, now: Time) -> bool {
+        lock(&self.breakers)[callee.index()].admit(now)
+    }
+
+    fn send_call(
+        &self,
+        module: ModuleId,
+        method: &str,
+        params: Value,
+    ) -> Result<(u64, oneshot::Receiver<Result<Value, Refusal>>), Refusal> {
+        let mut members = lock(&self.members);
+        let Some(member) = members[module.index()].as_mut() else {
+            return Err(self.unavailable(module));
+        };
+        // Those who asked may have given up meanwhile.
+        member.calls.retain(|_, waiting| !waiting.is_closed());
+        if member.calls.len() >= CALLS_MAX {
+            let text = format!(
+                "cannot call {}: too many calls wait",
+                self.names[module.index()]
+            );
+            return Err(Refusal::new(RefusalCode::Busy, text));
+        }
+        let id = member.next_call;
+        member.next_call += 1;
+        let line = encode(&Request::call(id, method, params));
+        if member.outbox.try_send(line).is_err() {
+            return Err(self.unavailable(module));
+        }
+        let (sender, receiver) = oneshot::channel();
+        member.calls.insert(id, sender);
+        Ok((id, receiver))
+    }
+
+    fn unavailable(&self, module: ModuleId) -> Refusal {
+        let text = format!(
+            "cannot reach {}: it has no connection to mainstay",
+            self.names[module.index()]
+        );
+        Refusal::new(RefusalCode::Unavailable, text)
+    }
+
+    /// A module answered.
+    pub(super) fn answered(&self, module: ModuleId, connection: u64, reply: Reply) {
+        let Some(RequestId::Number(id)) = reply.id else {
+            return;
+        };
+        let mut members = lock(&self.members);
+        let member = members[module.index()]
+            .as_mut()
+            .filter(|m| m.connection == connection);
+        let Some(waiting) = member.and_then(|member| member.calls.remove(&id)) else {
+            return;
+        };
+        let result = match reply.error {
+            Some(refusal) => Err(Refusal::new(RefusalCode::ModuleError, refusal.message)),
+            None => Ok(reply.result.unwrap_or(Value::Null)),
+        };
+        let _caller_gave_up = waiting.send(result);
+    }
+
+    /// Follows a module's output; opens the tap.
+    pub(super) fn follow(
+        &self,
+        os: &dyn Os,
+        instance: &str,
+        module: ModuleId,
+    ) -> mpsc::Receiver<Piece> {
+        let pieces = self.followers.add(module);
+        os.tap(instance, true);
+        pieces
+    }
+
+    /// Hands output to those who follow.
+    pub(crate) fn follow_logs(&self, module: ModuleId, text: &str, dropped_bytes: u64) {
+        self.followers.hand_out(module, text, dropped_bytes);
+    }
+
+    /// Closes the tap unless someone follows.
+    pub(crate) fn release_tap(&self, os: &dyn Os, instance: &str, module: ModuleId) {
+        if !self.followers.any(module) {
+            os.tap(instance, false);
+        }
+    }
+}
+
+/// One line of JSON.
+pub(super) fn encode(message: &impl serde::Serialize) -> Vec<u8> {
+    // Our own messages have string keys and no failing serialisers.
+    let mut line = serde_json::to_vec(message).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+fn own_event(at: Timestamp, subject: &str, payload: Value) -> BusEvent {
+    BusEvent {
+        subject: subject.to_owned(),
+        from: "mainstay".to_owned(),
+        at,
+        payload,
+        lag: 0,
+    }
+}
+
+fn deliver_to<'a>(members: impl Iterator<Item = &'a mut Member>, event: &BusEvent) -> Published {
+    let mut published = Published {
+        delivered: 0,
+        dropped: 0,
+    };
+    for member in members {
+        if member
+            .patterns
+            .iter()
+            .any(|pattern| subject::matches(pattern, &event.subject))
+        {
+            if hand(member, event) {
+                published.delivered += 1;
+            } else {
+                published.dropped += 1;
+            }
+        }
+    }
+    published
+}
+
+fn hand(member: &mut Member, event: &BusEvent) -> bool {
+    let mut event = json!(event);
+    if member.lag > 0 {
+        event["lag"] = json!(member.lag);
+    }
+    match member
+        .outbox
+        .try_send(encode(&Request::notification(name::EVENT, event)))
+    {
+        Ok(()) => {
+            member.lag = 0;
+            true
+        }
+        Err(_) => {
+            member.lag += 1;
+            false
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! One connection: hello, then requests one after the other, replies and notifications behind them.
+//! Owns its socket, its outbox (bounded) and what it subscribed to, for as long as it lasts.
+//! Never waits for a reader: one that does not read for 5 seconds is dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use mainstay_policy::{ModuleId, Time};
+use mainstay_protocol::method::{Hello, Welcome, level_of, name};
+use mainstay_protocol::rpc::{Reply, RequestId};
+use mainstay_protocol::{
+    EventKind, Level, MAX_LINE_BYTES, Message, PROTOCOL, Refusal, RefusalCode, Request, State,
+};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::bus::{OUTBOX, encode};
+use super::line::{Line, Lines};
+use super::methods;
+use super::peer::Peer;
+use crate::actors::House;
+use crate::actors::chronicle::Entry;
+
+/// A reader may take this long for one line.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Hello must come within this.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Tasks (subscriptions, calls, waits) one connection may have at work.
+const TASKS_MAX: usize = 64;
+
+static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
+
+/// Which socket a connection came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// People and programs; the level comes from who they are.
+    Control,
+    /// Modules; only a token opens it.
+    Module,
+}
+
+/// Who this connection turned out to be.
+pub(super) struct Session {
+    pub(super) house: Arc<House>,
+    pub(super) id: u64,
+    pub(super) level: Level,
+    /// The module and run its token named.
+    pub(super) module: Option<(ModuleId, u64)>,
+    /// For the journal: `cli 0.1.0 (uid 0, pid 7)`.
+    pub(super) actor: String,
+    pub(super) outbox: mpsc::Sender<Vec<u8>>,
+    pub(super) tasks: JoinSet<()>,
+    allowance: Allowance,
+}
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(house: Arc<House>, stream: UnixStream, door: Door) {
+    let peer = crate::os::machine::peer(&stream);
+    let (read, write) = stream.into_split();
+    let (outbox, lines) = mpsc::channel(OUTBOX);
+    let mut writer = tokio::spawn(write_lines(write, lines));
+    let mut from = Lines::new(read);
+    let greeting = tokio::time::timeout(HELLO_TIMEOUT, from.next()).await;
+    let Ok(Ok(Line::Text(line))) = greeting else {
+        writer.abort();
+        return;
+    };
+    match greet(&house, &line, door, peer, outbox.clone()).await {
+        Ok(mut session) => {
+            tokio::select! {
+                () = session.serve(&mut from) => {}
+                _ = &mut writer => {}
+            }
+            session.end();
+        }
+        Err((id, refusal)) => {
+            let _reader_left = outbox.try_send(encode(&Reply::refusal(id, refusal)));
+        }
+    }
+    // What was queued may still go out; the writer ends when the last outbox is dropped.
+    drop(outbox);
+    let _written = tokio::time::timeout(WRITE_TIMEOUT, writer).await;
+}
+
+async fn write_lines(mut to: OwnedWriteHalf, mut lines: mpsc::Receiver<Vec<u8>>) {
+    while let Some(mut line) = lines.recv().await {
+        // What else is ready goes with it: one system call for a burst.
+        while line.len() < 64 * 1024
+            && let Ok(more) = lines.try_recv()
+        {
+            line.extend_from_slice(&more);
+        }
+        match tokio::time::timeout(WRITE_TIMEOUT, to.write_all(&line)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+}
+
+type Refused = (Option<RequestId>, Refusal);
+
+async fn greet(
+    house: &Arc<House>,
+    line: &[u8],
+    door: Door,
+    peer: Option<(u32, u32, u32)>,
+    outbox: mpsc::Sender<Vec<u8>>,
+) -> Result<Session, Refused> {
+    let refuse = |id: Option<RequestId>, code, text: &str| (id, Refusal::new(code, text));
+    let request = match Message::parse(line).map_err(|refusal| (None, refusal))? {
+        Message::Request(request) if request.method == name::HELLO => request,
+        Message::Request(request) => {
+            let text = "cannot answer: the first call must be hello";
+            return Err(refuse(request.id, RefusalCode::HelloFirst, text));
+        }
+        Message::Reply(_) => {
+            let text = "cannot answer: the first call must be hello";
+            return Err(refuse(None, RefusalCode::HelloFirst, text));
+        }
+    };
+    let id = request.id.clone();
+    let hello: Hello = serde_json::from_value(request.params).map_err(|error| {
+        let text = format!("cannot read the parameters of hello: {error}");
+        (id.clone(), Refusal::new(RefusalCode::InvalidParams, text))
+    })?;
+    if hello.protocol == 0 || hello.protocol > PROTOCOL {
+        let text = format!(
+            "cannot speak protocol {}: this is protocol {PROTOCOL}",
+            hello.protocol
+        );
+        return Err((id, Refusal::new(RefusalCode::UnsupportedProtocol, text)));
+    }
+    let peer = peer.map(|(pid, uid, gid)| Peer { pid, uid, gid });
+    let (level, module) =
+        admit(house, &hello, door, peer).map_err(|refusal| (id.clone(), refusal))?;
+    let welcome = Welcome {
+        server: format!("mainstay {}", env!("CARGO_PKG_VERSION")),
+        protocol: PROTOCOL,
+        level,
+        module: module.map(|(module, _)| house.name(module).to_owned()),
+    };
+    let who = peer.map_or_else(String::new, |p| format!(" (uid {}, pid {})", p.uid, p.pid));
+    let client: String = hello
+        .client
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(64)
+        .collect();
+    let session = Session {
+        house: Arc::clone(house),
+        id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
+        level,
+        module,
+        actor: format!("{client}{who}"),
+        outbox,
+        tasks: JoinSet::new(),
+        allowance: Allowance::new(house.configuration.system.ipc.requests_per_second),
+    };
+    if let Some((module, _)) = module {
+        house.bus.join(module, session.id, session.outbox.clone());
+    }
+    if let Some(id) = id {
+        session.send(&Reply::success(id, json!(welcome))).await;
+    }
+    Ok(session)
+}
+
+fn admit(
+    house: &House,
+    hello: &Hello,
+    door: Door,
+    peer: Option<Peer>,
+) -> Result<(Level, Option<(ModuleId, u64)>), Refusal> {
+    if let Some(token) = &hello.token {
+        let (name, generation) = house.tokens.check(token).ok_or_else(invalid_token)?;
+        let module = house.find(name).ok_or_else(invalid_token)?;
+        let now = house.picture.module(module);
+        let alive = house
+            .os
+            .alive(name)
+            .is_some_and(|alive| alive.generation == generation);
+        // A module may be quicker than the news of its own start.
+        let arriving = now.state == State::Starting && now.generation <= generation;
+        if !alive && !arriving {
+            return Err(invalid_token());
+        }
+        return Ok((Level::Module, Some((module, generation))));
+    }
+    let level = match (door, peer) {
+        (Door::Control, Some(peer)) => peer.level(house),
+        (Door::Module, _) | (_, None) => None,
+    };
+    match level {
+        Some(level) if level > Level::Module => Ok((level, None)),
+        _ => {
+            let entry = Entry::of(EventKind::ClientRefused)
+                .payload(json!({ "code": RefusalCode::NotPermitted, "method": "hello" }));
+            house.chronicle.tell(entry);
+            Err(Refusal::new(
+                RefusalCode::NotPermitted,
+                "cannot let you in: your user is not among [ipc] observers, operators or admins, \
+                 or you are inside a module and showed no token",
+            ))
+        }
+    }
+}
+
+fn invalid_token() -> Refusal {
+    let text = "cannot let you in: the token is not the one of a living run";
+    Refusal::new(RefusalCode::InvalidToken, text)
+}
+
+impl Session {
+    async fn serve<R: tokio::io::AsyncRead + Unpin>(&mut self, from: &mut Lines<R>) {
+        loop {
+            let line = match from.next().await {
+                Ok(Line::Text(line)) => line,
+                Ok(Line::TooLong) => {
+                    let text = format!("cannot read a line of more than {MAX_LINE_BYTES} bytes");
+                    let refusal = Refusal::new(RefusalCode::TooLong, text);
+                    self.send(&Reply::refusal(None, refusal)).await;
+                    return;
+                }
+                Ok(Line::End) | Err(_) => return,
+            };
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            match Message::parse(&line) {
+                Ok(Message::Request(request)) => self.answer(request).await,
+                Ok(Message::Reply(reply)) => {
+                    if let Some((module, _)) = self.module {
+                        self.house.bus.answered(module, self.id, reply);
+                    }
+                }
+                Err(refusal) => self.send(&Reply::refusal(None, refusal)).await,
+            }
+        }
+    }
+
+    async fn answer(
+        &mut self,
+        Request {
+            id, method, params, ..
+        }: Request,
+    ) {
+        let result = match self.allow(&method) {
+            Ok(()) => methods::answer(self, id.clone(), &method, params).await,
+            Err(refusal) => Err(refusal),
+        };
+        let Some(id) = id else { return };
+        match result {
+            Ok(methods::Answer::Now(result)) => self.send(&Reply::success(id, result)).await,
+            Ok(methods::Answer::Later) => {}
+            Err(refusal) => self.send(&Reply::refusal(Some(id), refusal)).await,
+        }
+    }
+
+    fn allow(&mut self, method: &str) -> Result<(), Refusal> {
+        let Some(needed) = level_of(method) else {
+            let known = mainstay_protocol::method::NOT_YET.contains(&method);
+            let (code, text) = if known {
+                let text = format!("cannot answer {method}: it is not available yet");
+                (RefusalCode::NotAvailableYet, text)
+            } else {
+                let text = format!("cannot answer {method:.64}: there is no such method");
+                (RefusalCode::UnknownMethod, text)
+            };
+            return Err(Refusal::new(code, text));
+        };
+        // A module has exactly its own methods, and a person has no module's.
+        let permitted = match self.module {
+            Some(_) => needed == Level::Module,
+            None => needed > Level::Module && self.level >= needed,
+        };
+        if !permitted {
+            let entry = Entry::of(EventKind::ClientRefused).payload(json!({
+                "code": RefusalCode::NotPermitted, "method": method, "client": self.actor,
+            }));
+            self.house.chronicle.tell(entry);
+            let text = format!(
+                "cannot answer {method}: it needs the level {needed}, this connection has {}",
+                self.level
+            );
+            return Err(Refusal::new(RefusalCode::NotPermitted, text));
+        }
+        if needed != Level::Observe && !self.allowance.take(self.house.os.now()) {
+            let text = format!(
+                "cannot answer {method}: more than {} requests a second",
+                self.allowance.per_second
+            );
+            return Err(Refusal::new(RefusalCode::RateLimited, text));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn send(&self, message: &impl serde::Serialize) {
+        let _reader_left = self.outbox.send(encode(message)).await;
+    }
+
+    /// Work that goes on beside the next requests; bounded.
+    pub(super) fn go_on(
+        &mut self,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), Refusal> {
+        while self.tasks.try_join_next().is_some() {}
+        if self.tasks.len() >= TASKS_MAX {
+            let text = format!("cannot do more than {TASKS_MAX} things at once on one connection");
+            return Err(Refusal::new(RefusalCode::Busy, text));
+        }
+        self.tasks.spawn(work);
+        Ok(())
+    }
+
+    fn end(mut self) {
+        self.tasks.abort_all();
+        if let Some((module, _)) = self.module {
+            self.house.bus.leave(module, self.id);
+        }
+    }
+}
+
+/// A token bucket: a second's worth of requests, refilled steadily.
+struct Allowance {
+    per_second: u32,
+    left: f64,
+    at: Time,
+}
+
+impl Allowance {
+    fn new(per_second: u32) -> Allowance {
+        Allowance {
+            per_second,
+            left: f64::from(per_second),
+            at: Time(0),
+        }
+    }
+
+    fn take(&mut self, now: Time) -> bool {
+        let full = f64::from(self.per_second);
+        self.left = (self.left + now.since(self.at).as_secs_f64() * full).min(full);
+        self.at = now;
+        if self.left < 1.0 {
+            return false;
+        }
+        self.left -= 1.0;
+        true
+    }
+}
+
+/// The parameters of a method, or `invalid_params` with what is wrong.
+pub(super) fn params<T: serde::de::DeserializeOwned>(
+    method: &str,
+    params: Value,
+) -> Result<T, Refusal> {
+    let params = if params.is_null() { json!({}) } else { params };
+    serde_json::from_value(params).map_err(|error| {
+        let text = format!("cannot read the parameters of {method}: {error}");
+        Refusal::new(RefusalCode::InvalidParams, text)
+    })
+}

@@ -1,0 +1,82 @@
+//! Lines from a socket, at most 1 MiB each.
+//! Owns one growing buffer a connection. Never keeps more than one line and one read of bytes.
+
+use mainstay_protocol::MAX_LINE_BYTES;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// What came.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// A line, without its end.
+    Text(Vec<u8>),
+    /// A line longer than allowed: nothing behind it can be trusted.
+    TooLong,
+    /// The other side is done.
+    End,
+}
+
+/// Reads lines.
+pub(crate) struct Lines<R> {
+    from: R,
+    buffer: Vec<u8>,
+    /// How much of the buffer is known to hold no newline.
+    searched: usize,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    /// Lines of `from`.
+    pub(crate) fn new(from: R) -> Lines<R> {
+        Lines {
+            from,
+            buffer: Vec::new(),
+            searched: 0,
+        }
+    }
+
+    /// The next line. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> std::io::Result<Line> {
+        loop {
+            if let Some(at) = self.buffer[self.searched..]
+                .iter()
+                .position(|byte| *byte == b'\n')
+            {
+                let end = self.searched + at;
+                let rest = self.buffer.split_off(end + 1);
+                let mut line = std::mem::replace(&mut self.buffer, rest);
+                line.truncate(end);
+                self.searched = 0;
+                return Ok(Line::Text(line));
+            }
+            self.searched = self.buffer.len();
+            if self.buffer.len() > MAX_LINE_BYTES {
+                return Ok(Line::TooLong);
+            }
+            self.buffer.reserve(4096);
+            if self.from.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(Line::End); // half a frame before the end is no frame
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_in_pieces_half_frames_and_giants() {
+        let mut lines = Lines::new(&b"one\ntwo\nhalf"[..]);
+        assert_eq!(
+            lines.next().await.expect("reads"),
+            Line::Text(b"one".to_vec())
+        );
+        assert_eq!(
+            lines.next().await.expect("reads"),
+            Line::Text(b"two".to_vec())
+        );
+        assert_eq!(lines.next().await.expect("reads"), Line::End);
+        let giant = vec![b'x'; MAX_LINE_BYTES + 2];
+        let mut lines = Lines::new(giant.as_slice());
+        assert_eq!(lines.next().await.expect("reads"), Line::TooLong);
+    }
+}

@@ -1,0 +1,13 @@
+//! Bytes on a socket to words of the protocol, words to actors; who is asking.
+//! Owns connections while they last, the event bus, and the views readers get.
+//! Never decides about a module: it asks the actors and shows what they published.
+
+pub(crate) mod bus;
+pub(crate) mod connection;
+mod follow;
+mod line;
+mod methods;
+mod peer;
+mod subject;
+pub(crate) mod token;
+pub(crate) mod view;

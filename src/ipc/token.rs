@@ -1,0 +1,136 @@
+//! Tokens: what a module shows to be taken for itself.
+//! Owns the key in the state directory. A token names a module and a run, signed with HMAC-SHA-256.
+//! Never stores a token: whoever has the key can check one.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// Length of the key in bytes.
+const KEY_BYTES: usize = 32;
+
+/// Signs and checks tokens.
+pub(crate) struct Tokens {
+    key: [u8; KEY_BYTES],
+}
+
+impl Tokens {
+    /// Reads the key from `state_dir/key`, or makes one (mode 0600).
+    ///
+    /// # Errors
+    /// When it can neither be read nor written.
+    pub(crate) fn open(state_dir: &Path) -> io::Result<Tokens> {
+        let path = state_dir.join("key");
+        match fs::read(&path) {
+            Ok(bytes) => {
+                if let Ok(key) = bytes.try_into() {
+                    return Ok(Tokens { key });
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut key = [0; KEY_BYTES];
+        fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
+        let fresh = path.with_extension("new");
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)?;
+        file.write_all(&key)?;
+        fs::rename(fresh, path)?;
+        Ok(Tokens { key })
+    }
+
+    /// A key of one process's life, for where no directory can be written.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Tokens {
+        Tokens {
+            key: [7; KEY_BYTES],
+        }
+    }
+
+    /// The token of one run: `NAME.GENERATION.SIGNATURE`.
+    pub(crate) fn issue(&self, module: &str, generation: u64) -> String {
+        let signature = self.mac(module, generation).finalize().into_bytes();
+        let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{module}.{generation}.{hex}")
+    }
+
+    /// Which module and run a token names, if its signature is ours.
+    pub(crate) fn check<'a>(&self, token: &'a str) -> Option<(&'a str, u64)> {
+        let mut parts = token.split('.');
+        let (module, generation, hex) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+        if parts.next().is_some() || !hex.is_ascii() || hex.len() % 2 == 1 {
+            return None;
+        }
+        let signature: Option<Vec<u8>> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok())
+            .collect();
+        // Compared in constant time by the library.
+        self.mac(module, generation)
+            .verify_slice(&signature?)
+            .ok()?;
+        Some((module, generation))
+    }
+
+    fn mac(&self, module: &str, generation: u64) -> Hmac<Sha256> {
+        // The block of SHA-256 is longer than the key: padded with zeros, as RFC 2104 says.
+        let mut block = [0; 64];
+        block[..KEY_BYTES].copy_from_slice(&self.key);
+        let mut mac = Hmac::<Sha256>::new(&block.into());
+        mac.update(module.as_bytes());
+        mac.update(b"\0");
+        mac.update(&generation.to_le_bytes());
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_for_its_module_and_run_alone() {
+        let tokens = Tokens::for_tests();
+        let token = tokens.issue("storage", 4);
+        assert_eq!(tokens.check(&token), Some(("storage", 4)));
+        let forged = [
+            token.replace("storage", "capture"),
+            token.replace(".4.", ".5."),
+            token[..token.len() - 2].to_owned(),
+            format!("{token}.x"),
+            "storage.4.zz".to_owned(),
+            "storage.4.éé".to_owned(),
+            String::new(),
+        ];
+        for forged in forged {
+            assert_eq!(tokens.check(&forged), None, "{forged}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_kept_and_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a directory");
+        let token = Tokens::open(dir.path()).expect("made").issue("a", 1);
+        assert!(
+            Tokens::open(dir.path())
+                .expect("read")
+                .check(&token)
+                .is_some()
+        );
+        let mode = fs::metadata(dir.path().join("key"))
+            .expect("is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,181 @@
+//! What readers get: the picture and the plan, as the protocol shows them.
+//! Owns the conversion and the score. Never shows an environment, a command line or a secret.
+
+use mainstay_policy::spec::Until;
+use mainstay_policy::{ModuleId, spec};
+use mainstay_protocol::method::{Graph, GraphEdge, GraphNode};
+use mainstay_protocol::view::{ModuleCounts, Throttle};
+use mainstay_protocol::words::Rung;
+use mainstay_protocol::{Health, ModuleView, State, SystemView};
+
+use crate::actors::House;
+use crate::actors::picture::Snapshot;
+use crate::actors::words;
+
+/// One module.
+pub(crate) fn module(house: &House, id: ModuleId) -> ModuleView {
+    let (spec, launch, now) = (house.spec(id), house.launch(id), house.picture.module(id));
+    let names = |hard: bool| {
+        let edges = spec.edges.iter().filter(|edge| edge.hard == hard);
+        edges.map(|edge| house.name(edge.to).to_owned()).collect()
+    };
+    ModuleView {
+        module: spec.name.clone(),
+        description: launch.description.clone(),
+        version: launch.version.clone(),
+        kind: words::kind(spec.kind),
+        state: now.state,
+        wanted: now.wanted,
+        since: now.since,
+        cause: now.cause,
+        health: health(spec, &now),
+        score: score(&now),
+        pid: now.pid,
+        generation: now.generation,
+        restarts: now.restarts,
+        attempts: now.attempts,
+        required: spec.required,
+        importance: words::importance(spec.importance),
+        requires: names(true),
+        wants: names(false),
+        waiting_on: now
+            .waiting_on
+            .iter()
+            .map(|id| house.name(*id).to_owned())
+            .collect(),
+        next_attempt_at: now.next_attempt_at,
+        status_text: now.status_text.as_deref().map(str::to_owned),
+        degraded: Vec::new(),
+        throttle: Throttle {
+            rung: Rung::None,
+            mechanism: "none".to_owned(),
+        },
+        usage: now.usage,
+        last_exit: now.last_exit.clone(),
+        output_dropped_bytes: now.output_dropped_bytes,
+    }
+}
+
+/// A builtin is part of us: it is well as long as somebody answers.
+fn health(spec: &spec::ModuleSpec, now: &Snapshot) -> Health {
+    if spec.kind == spec::Kind::Builtin && now.state == State::Running {
+        Health::Healthy
+    } else {
+        now.health
+    }
+}
+
+/// 100, less 40 while degraded, less 70 while unhealthy, less 10 for each failure that is not
+/// paid back (at most 30); 0 for what has failed.
+fn score(now: &Snapshot) -> u8 {
+    if now.state == State::Failed {
+        return 0;
+    }
+    let health = match now.health {
+        Health::Unknown | Health::Healthy => 0,
+        Health::Degraded => 40,
+        Health::Unhealthy => 70,
+    };
+    let attempts = u8::try_from(now.attempts.min(3)).unwrap_or(3) * 10;
+    100_u8.saturating_sub(health).saturating_sub(attempts)
+}
+
+/// All modules, in the order of the plan.
+pub(crate) fn modules(house: &House) -> Vec<ModuleView> {
+    house.plan.ids().map(|id| module(house, id)).collect()
+}
+
+/// The system.
+pub(crate) fn system(house: &House) -> SystemView {
+    let now = house.picture.system();
+    let mut issues: Vec<String> = Vec::new();
+    if let Some(problem) = house.chronicle.journal().problem() {
+        issues.push(format!("the journal is not written: {problem}"));
+    }
+    for id in house.plan.ids() {
+        let module = house.picture.module(id);
+        issues.extend(
+            module
+                .issues
+                .iter()
+                .map(|issue| format!("{}: {issue}", house.name(id))),
+        );
+        if module.output_dropped_bytes > 0 {
+            let bytes = module.output_dropped_bytes;
+            issues.push(format!(
+                "{}: {bytes} bytes of output were dropped",
+                house.name(id)
+            ));
+        }
+    }
+    SystemView {
+        name: house.configuration.system.name.clone(),
+        status: now.status,
+        reason: now.reason.clone(),
+        failing_modules: now
+            .failing
+            .iter()
+            .map(|id| house.name(*id).to_owned())
+            .collect(),
+        issues,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        plan: house.plan.number(),
+        config_problem: now.config_problem.clone(),
+        pid: std::process::id(),
+        holder_pid: house.holder_pid,
+        uptime_ms: u64::try_from(house.os.now().since(house.up_since).as_millis())
+            .unwrap_or(u64::MAX),
+        modules: counts(house),
+        usage: now.machine,
+        own: now.own,
+    }
+}
+
+fn counts(house: &House) -> ModuleCounts {
+    let mut counts = ModuleCounts::default();
+    for id in house.plan.ids() {
+        counts.total += 1;
+        *match house.picture.module(id).state {
+            State::NotStarted => &mut counts.not_started,
+            State::Waiting => &mut counts.waiting,
+            State::Starting => &mut counts.starting,
+            State::Running => &mut counts.running,
+            State::Stopping => &mut counts.stopping,
+            State::Stopped => &mut counts.stopped,
+            State::Backoff => &mut counts.backoff,
+            State::Failed => &mut counts.failed,
+        } += 1;
+    }
+    counts
+}
+
+/// The graph, in start order.
+pub(crate) fn graph(house: &House) -> Graph {
+    let plan = &house.plan;
+    let node = |id: ModuleId| GraphNode {
+        module: house.name(id).to_owned(),
+        wave: plan.wave(id) as usize,
+        state: Some(house.picture.module(id).state),
+    };
+    let edges = plan.ids().flat_map(|id| {
+        house.spec(id).edges.iter().map(move |edge| GraphEdge {
+            from: house.name(id).to_owned(),
+            to: house.name(edge.to).to_owned(),
+            hard: edge.hard,
+            until: until(edge.until).to_owned(),
+        })
+    });
+    Graph {
+        modules: plan.order().iter().map(|id| node(*id)).collect(),
+        edges: edges.collect(),
+    }
+}
+
+fn until(until: Until) -> &'static str {
+    match until {
+        Until::Started => "started",
+        Until::Ready => "ready",
+        Until::Healthy => "healthy",
+        Until::Completed => "completed",
+    }
+}

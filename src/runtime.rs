@@ -1,0 +1,330 @@
+//! The runtime: from a configuration and the wire to a running tree of actors, and its end.
+//! Owns the order of beginning and ending. Never decides about modules.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_holder::wire::{Setup, World};
+use mainstay_policy::plan::Plan;
+use mainstay_policy::{ModuleId, Time};
+use mainstay_protocol::EventKind;
+use mainstay_protocol::words::ExitCode;
+use ractor::Actor;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::actors::chronicle::{Chronicle, Entry};
+use crate::actors::picture::Picture;
+use crate::actors::root::{self, BEAT, Root};
+use crate::actors::{Announce, House, Switchboard};
+use crate::config::{Configuration, Effective, Problems, Sources, Who};
+use crate::ipc::bus::Bus;
+use crate::ipc::token::Tokens;
+use crate::journal::{Journal, Settings};
+use crate::os::Os;
+use crate::os::held::Held;
+use crate::os::machine;
+use crate::os::wire::{Wire, WireError};
+
+/// The last committed plan, in the state directory.
+const COMMITTED: &str = "committed.json";
+/// How long the journal may take to write what is left.
+const JOURNAL_PATIENCE: Duration = Duration::from_secs(2);
+/// What the holder adds to the stop budget before it ends everything itself.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
+
+/// Why the runtime could not begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BeginError {
+    /// The configuration has problems.
+    #[error("{0}")]
+    Configuration(Problems),
+    /// The holder could not be talked to, or refused.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A file of the state directory.
+    #[error("cannot use {}: {source}", path.display())]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The rest of the machine.
+    #[error("cannot start the runtime: {0}")]
+    Machine(String),
+}
+
+impl BeginError {
+    /// The exit code that tells it.
+    pub(crate) fn exit(&self) -> u8 {
+        match self {
+            BeginError::Configuration(_) => ExitCode::Configuration as u8,
+            BeginError::Wire(WireError::Refused(_, exit)) => *exit,
+            BeginError::Wire(_) | BeginError::State { .. } | BeginError::Machine(_) => {
+                ExitCode::Failed as u8
+            }
+        }
+    }
+}
+
+/// Runs to the end, in this process, with the runtime's end of the wire; returns the exit code.
+///
+/// # Errors
+/// When it cannot begin; nothing was started then.
+pub(crate) fn run(
+    socket: OwnedFd,
+    sources: Result<Sources, Problems>,
+    announce: Option<Announce>,
+) -> Result<u8, BeginError> {
+    let mut wire = Wire::new(socket);
+    let (world, mut listeners) = wire.world()?;
+    let configuration = match (&world.setup, &sources) {
+        (None, Ok(sources)) => crate::config::load(sources).map_err(BeginError::Configuration)?,
+        (None, Err(_)) => {
+            return Err(BeginError::Configuration(sources.err().unwrap_or_default()));
+        }
+        (Some(setup), _) => restore(Path::new(&setup.state_dir), &sources)?,
+    };
+    if world.setup.is_none() {
+        listeners = wire.configure(setup(&configuration))?;
+        commit(&configuration)?;
+    }
+    let [control, module] = <[OwnedFd; 2]>::try_from(listeners)
+        .map_err(|_| BeginError::Machine("the holder sent no listeners".to_owned()))?;
+    let sources = sources.unwrap_or_default();
+    // One thread: every decision is taken in turn anyway, and nothing here blocks.
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| BeginError::Machine(error.to_string()))?;
+    let code = tokio.block_on(supervise(
+        wire,
+        world,
+        configuration,
+        sources,
+        (control, module),
+        announce,
+    ));
+    // Whatever still reads a socket or a file must not hold up the end.
+    tokio.shutdown_background();
+    code
+}
+
+fn setup(configuration: &Configuration) -> Setup {
+    let system = &configuration.system;
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let ipc = [
+        &system.ipc.observers,
+        &system.ipc.operators,
+        &system.ipc.admins,
+    ];
+    let others = ipc
+        .iter()
+        .any(|who| who.iter().any(|who| *who != Who::User));
+    let stop_within = configuration.system_spec.shutdown_timeout + STOP_MARGIN;
+    Setup {
+        name: system.name.clone(),
+        state_dir: text(&system.state_dir),
+        runtime_dir: text(&system.runtime_dir),
+        log_dir: text(&system.logs.directory),
+        log_max_bytes: system.logs.max_bytes,
+        log_keep: system.logs.keep,
+        // Who else may connect is decided by peer credentials; the socket only has to let them.
+        control_mode: if others { 0o666 } else { 0o600 },
+        deaf_after_ms: u64::try_from((BEAT * 7 / 2).as_millis()).unwrap_or(35_000),
+        stop_within_ms: u64::try_from(stop_within.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Keeps the plan that runs: a runtime that returns goes on under it, whatever the files say then.
+fn commit(configuration: &Configuration) -> Result<(), BeginError> {
+    let path = configuration.system.state_dir.join(COMMITTED);
+    let failed = |source| BeginError::State {
+        path: path.clone(),
+        source,
+    };
+    let text = serde_json::to_vec(&configuration.effective())
+        .map_err(|error| failed(io::Error::other(error)))?;
+    let fresh = path.with_extension("new");
+    fs::write(&fresh, text)
+        .and_then(|()| fs::rename(&fresh, &path))
+        .map_err(failed)
+}
+
+/// The committed plan; the files only where it cannot be read.
+fn restore(
+    state_dir: &Path,
+    sources: &Result<Sources, Problems>,
+) -> Result<Configuration, BeginError> {
+    let kept = fs::read(state_dir.join(COMMITTED))
+        .ok()
+        .and_then(|text| serde_json::from_slice::<Effective>(&text).ok())
+        .and_then(|effective| effective.restore().ok());
+    if let Some(configuration) = kept {
+        return Ok(configuration);
+    }
+    tracing::error!("cannot read the committed plan; going on with the files");
+    match sources {
+        Ok(sources) => crate::config::load(sources).map_err(BeginError::Configuration),
+        Err(_) => Err(BeginError::Machine(
+            "there is no configuration to go on with".to_owned(),
+        )),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "actors that gave up are not to be waited for"
+)]
+async fn supervise(
+    wire: Wire,
+    world: World,
+    configuration: Configuration,
+    sources: Sources,
+    listeners: (OwnedFd, OwnedFd),
+    announce: Option<Announce>,
+) -> Result<u8, BeginError> {
+    let failed = |error: &dyn std::fmt::Display| BeginError::Machine(error.to_string());
+    let (held, facts) = Held::start(wire, &world.instances).map_err(|error| failed(&error))?;
+    let os: Arc<dyn Os> = Arc::clone(&held) as Arc<dyn Os>;
+    let house = build(os, &world, configuration, sources, announce)?;
+    let returned = world.setup.is_some();
+    tell_beginning(&house, &world, returned);
+    write_settings(&house);
+    let known = returned.then(|| {
+        let instances = world.instances.iter();
+        instances
+            .map(|known| (known.instance.clone(), known.record.clone()))
+            .collect()
+    });
+    let known: Option<HashMap<String, Option<String>>> = known;
+    let (ended, end) = oneshot::channel();
+    let arguments = root::Arguments {
+        house: Arc::clone(&house),
+        listeners,
+        known,
+        ended,
+    };
+    let (_root, root_task) = Actor::spawn(None, Root, arguments)
+        .await
+        .map_err(|error| failed(&error))?;
+    let routes = tokio::spawn(root::route(Arc::clone(&house), facts));
+    let code = tokio::select! {
+        code = end => code.unwrap_or(ExitCode::Failed as u8),
+        // Root gave up: modules go on, the holder starts a new runtime.
+        _ = root_task => std::process::exit(70),
+    };
+    let journal = house.chronicle.journal().clone();
+    let _written = tokio::task::spawn_blocking(move || journal.close(JOURNAL_PATIENCE)).await;
+    held.take_leave(code).await;
+    routes.abort();
+    Ok(code)
+}
+
+fn build(
+    os: Arc<dyn Os>,
+    world: &World,
+    configuration: Configuration,
+    sources: Sources,
+    announce: Option<Announce>,
+) -> Result<Arc<House>, BeginError> {
+    let state_dir = configuration.system.state_dir.clone();
+    let specs = configuration
+        .modules
+        .iter()
+        .map(|(spec, _)| spec.clone())
+        .collect();
+    let plan = Plan::new(1, configuration.system_spec.clone(), specs)
+        .map_err(|error| BeginError::Machine(format!("the plan cannot run: {error:?}")))?;
+    let names: Vec<Arc<str>> = plan
+        .modules()
+        .iter()
+        .map(|spec| Arc::from(spec.name.as_str()))
+        .collect();
+    let settings = Settings::new(machine::boot_id(), os.wall(), os.now().0);
+    let journal = Journal::open(&state_dir, settings)
+        .map_err(|error| BeginError::Machine(error.to_string()))?;
+    let tokens = Tokens::open(&state_dir).map_err(|source| BeginError::State {
+        path: state_dir.join("key"),
+        source,
+    })?;
+    let ids = plan
+        .ids()
+        .map(|id| (plan.module(id).name.clone(), id))
+        .collect();
+    Ok(Arc::new(House {
+        configuration: Arc::new(configuration),
+        sources,
+        ids,
+        picture: Arc::new(Picture::new(plan.len(), os.wall())),
+        chronicle: Chronicle::new(journal, Arc::clone(&os), names.clone()),
+        switchboard: Switchboard::new(plan.len()),
+        bus: Arc::new(Bus::new(names)),
+        tokens,
+        up_since: Time(world.up_since),
+        holder_pid: world.holder_pid,
+        tree_mechanism: world.tree.clone(),
+        announce,
+        plan: Arc::new(plan),
+        os,
+    }))
+}
+
+fn tell_beginning(house: &House, world: &World, returned: bool) {
+    let entry = if returned {
+        let adopted = world
+            .instances
+            .iter()
+            .filter(|known| known.pid.is_some())
+            .count();
+        let exits = world.instances.len() - adopted;
+        Entry::of(EventKind::RuntimeReturned).payload(json!({
+            "adopted": adopted, "exits": exits, "away_ms": world.away_ms,
+        }))
+    } else {
+        Entry::of(EventKind::RuntimeStarted).payload(json!({
+            "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
+            "plan": house.plan.number(),
+        }))
+    };
+    house.chronicle.tell(entry);
+}
+
+/// A module's settings travel as a file: they may be long, and they will change while it runs.
+fn write_settings(house: &House) {
+    for id in house.plan.ids() {
+        let Some(path) = house.settings_file(id) else {
+            continue;
+        };
+        let settings = &house.launch(id).settings;
+        let written = path
+            .parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| {
+                fs::write(
+                    &path,
+                    serde_json::to_vec_pretty(settings).unwrap_or_default(),
+                )
+            });
+        if let Err(error) = written {
+            let name = house.name(id);
+            tracing::error!(module = name, %error, "cannot write the settings of the module");
+        }
+    }
+}
+
+impl House {
+    /// Where a module finds its settings; None when it has none.
+    pub(crate) fn settings_file(&self, module: ModuleId) -> Option<PathBuf> {
+        let directory = self.configuration.system.runtime_dir.join("settings");
+        let file = format!("{}.json", self.name(module));
+        (!self.launch(module).settings.is_empty()).then(|| directory.join(file))
+    }
+}
