@@ -271,14 +271,13 @@ fn identity(orders: &Orders) -> Result<(), (Step, i32)> {
     // SAFETY: the list lives in the orders; the rest are numbers.
     #[cfg(target_os = "linux")]
     let (groups, group, user) = unsafe {
-        let call = |number, value: u32| i64::from(libc::syscall(number, value, value, value));
+        let call = |number, value: u32| check(libc::syscall(number, value, value, value));
         let list = who.groups.as_ptr();
-        let groups = i64::from(libc::syscall(libc::SYS_setgroups, who.groups.len(), list));
-        let groups = check(groups);
+        let groups = check(libc::syscall(libc::SYS_setgroups, who.groups.len(), list));
         (
             groups,
-            check(call(libc::SYS_setresgid, who.gid)),
-            check(call(libc::SYS_setresuid, who.uid)),
+            call(libc::SYS_setresgid, who.gid),
+            call(libc::SYS_setresuid, who.uid),
         )
     };
     // SAFETY: as above; this path is always a full fork with one thread.

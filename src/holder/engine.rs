@@ -169,13 +169,9 @@ impl Engine {
     fn take_in(&mut self, what: u64, flags: EpollFlags) {
         let id = (what & !about::KIND) as u32;
         match what & about::KIND {
-            about::WIRE => {
-                if flags
-                    .intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
-                {
-                    self.read_wire();
-                }
-            }
+            // Hang-ups and errors are found by reading too.
+            about::WIRE if flags != EpollFlags::EPOLLOUT => self.read_wire(),
+            about::WIRE => {}
             about::SIGNALS => self.read_signals(),
             about::MAIL => self.read_mail(),
             about::NOTIFY => self.read_notify(id),

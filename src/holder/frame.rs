@@ -69,6 +69,10 @@ impl Decoder {
     ///
     /// # Errors
     /// The frame is too long or is not a `T`.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "generic over the message, and fallible"
+    )]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
         let rest = &self.bytes[self.taken..];
         let Some((prefix, body)) = rest.split_first_chunk::<4>() else {

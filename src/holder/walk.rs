@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use crate::mail::{Mail, News};
 use crate::prepare::MARK;
@@ -153,7 +153,7 @@ pub(crate) fn sweep_stale(hash: &str) {
 /// The thread that sweeps, so that the loop goes on meanwhile.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
-    jobs: Option<Sender<Vec<Target>>>,
+    jobs: Option<SyncSender<Vec<Target>>>,
     mail: Arc<Mail>,
 }
 
@@ -165,7 +165,7 @@ impl Sweeper {
     /// Told as [`News::Swept`]. At most one batch is in flight: the caller waits for it.
     pub(crate) fn sweep(&mut self, targets: Vec<Target>) {
         if self.jobs.is_none() {
-            let (jobs, todo) = channel();
+            let (jobs, todo) = sync_channel(1);
             let mail = Arc::clone(&self.mail);
             let thread = std::thread::Builder::new()
                 .name("sweep".into())
