@@ -40,6 +40,8 @@ pub(crate) mod lifecycle;
 pub(crate) mod module;
 mod notify;
 pub(crate) mod picture;
+#[cfg(test)]
+mod ractor_contract;
 mod readiness;
 mod record;
 mod recovery;

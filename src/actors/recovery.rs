@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::recovery::Verdict;
