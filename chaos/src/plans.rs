@@ -61,7 +61,8 @@ fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
         startup_timeout: rng.pick(&[MS(200), MS(2_000), MS(10_000)]),
         shutdown_timeout: rng.pick(&[Duration::ZERO, MS(50), MS(1_000), MS(5_000)]),
         watchdog: rng.permille(100).then_some(MS(500)),
-        has_probes: rng.permille(500),
+        // Nobody here reports the health of a builtin.
+        has_probes: kind != Kind::Builtin && rng.permille(500),
         recovery: recovery(rng),
         on_dependency_restart: rng.pick(&[
             OnDependencyRestart::Notify,

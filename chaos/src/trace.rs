@@ -7,7 +7,7 @@ use std::fmt;
 use mainstay_policy::{ModuleId, Time, lifecycle, module};
 
 /// How many steps are kept.
-const KEPT: usize = 4000;
+const KEPT: usize = 50;
 
 /// One thing that happened.
 #[derive(Debug, Clone)]

@@ -1,0 +1,138 @@
+//! Seeds on every push, and proof that each checker can trip.
+//! Owns the number of seeds: a few hundred must fit into a coffee-free minute.
+//! Never uses the machine's clock or chance.
+
+use chaos::{Options, Sabotage, Summary, Violation, run};
+
+fn options(seed: u64) -> Options {
+    Options {
+        seed,
+        modules: 12,
+        steps: 2_000,
+        sabotage: None,
+    }
+}
+
+#[test]
+fn seeds_hold_all_checks() {
+    let mut all = Summary::default();
+    for seed in 0..200 {
+        match run(options(seed)) {
+            Ok(summary) => {
+                all.steps += summary.steps;
+                all.returns += summary.returns;
+                all.stops += summary.stops;
+                all.kills += summary.kills;
+            }
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    assert!(all.steps > 400_000 && all.returns > 200 && all.stops > 200 && all.kills > 1000);
+}
+
+#[test]
+fn one_seed_is_one_history() {
+    for seed in 0..5 {
+        assert_eq!(run(options(seed)).ok(), run(options(seed)).ok());
+    }
+}
+
+/// Runs seeds with something broken until a checker trips.
+#[track_caller]
+fn trips(sabotage: Sabotage, expected: &[fn(&Violation) -> bool]) {
+    let found: Vec<Violation> = (0..40)
+        .filter_map(|seed| {
+            run(Options {
+                sabotage: Some(sabotage),
+                ..options(seed)
+            })
+            .err()
+        })
+        .map(|failure| failure.violation)
+        .collect();
+    for (at, expected) in expected.iter().enumerate() {
+        assert!(
+            found.iter().any(expected),
+            "{sabotage:?}, expectation {at}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn two_processes_are_seen() {
+    trips(
+        Sabotage::SpawnTwice,
+        &[|it| matches!(it, Violation::TwoProcesses(_))],
+    );
+}
+
+#[test]
+fn an_early_start_is_seen() {
+    trips(
+        Sabotage::FalseReady,
+        &[|it| matches!(it, Violation::StartedTooEarly(..))],
+    );
+}
+
+#[test]
+fn a_start_though_down_is_seen() {
+    trips(
+        Sabotage::DeafToStop,
+        &[|it| matches!(it, Violation::StartedThoughDown(_))],
+    );
+}
+
+#[test]
+fn a_budget_that_does_not_hold_is_seen() {
+    trips(
+        Sabotage::Forgiving,
+        &[|it| matches!(it, Violation::BudgetExceeded(_))],
+    );
+}
+
+#[test]
+fn a_stop_that_does_not_end_is_seen() {
+    trips(
+        Sabotage::NoKill,
+        &[|it| {
+            matches!(
+                it,
+                Violation::StopTooLong | Violation::StopHangs(_) | Violation::WishNotReached(..)
+            )
+        }],
+    );
+}
+
+#[test]
+fn a_system_without_alarms_is_seen() {
+    trips(
+        Sabotage::NoAlarm,
+        &[|it| matches!(it, Violation::WishNotReached(..) | Violation::StopTooLong)],
+    );
+}
+
+#[test]
+fn lost_exits_are_seen() {
+    trips(
+        Sabotage::LostExits,
+        &[|it| {
+            matches!(
+                it,
+                Violation::WishNotReached(..) | Violation::StopTooLong | Violation::NotQuiet(_)
+            )
+        }],
+    );
+}
+
+#[test]
+fn a_false_end_is_seen() {
+    trips(
+        Sabotage::FalseEnd,
+        &[|it| {
+            matches!(
+                it,
+                Violation::RunTwice(_) | Violation::StopOrder(..) | Violation::NotStopped
+            )
+        }],
+    );
+}
