@@ -71,9 +71,10 @@ fn kind(each: &Read<'_>, at: &mut Reading<'_>) {
         }
         return;
     }
-    // What is there but wrong was told already.
+    // What is there but wrong, or nearly there, was told already.
+    let said = |key: &String| near(key, ["command"]).is_some();
     let table = entry.node.as_table();
-    if table.is_some_and(|table| !table.contains_key("command")) {
+    if table.is_some_and(|table| !table.keys().any(said)) {
         let message = format!("cannot start module {name}: it has no command");
         at.problem::<()>(origin, message, "command = [\"program\", \"argument\"]");
     }

@@ -331,14 +331,17 @@ pub(crate) fn near<'w>(word: &str, among: impl IntoIterator<Item = &'w str>) -> 
     };
     among
         .into_iter()
-        .filter(|other| other.len().abs_diff(word.len()) <= allowed.max(4))
         .filter_map(|other| {
             let other_small = other.to_lowercase().replace('-', "_");
-            let longer = small.len() > 3
+            // A part of a name is as good as a letter too few.
+            let part = small.len() > 3
                 && other_small.len() > 3
                 && (other_small.starts_with(&small) || small.starts_with(&other_small));
+            if other.len().abs_diff(word.len()) > allowed {
+                return part.then_some((allowed + 1, other));
+            }
             let distance = strsim::osa_distance(&small, &other_small);
-            (distance <= allowed || longer).then_some((distance, other))
+            (distance <= allowed || part).then_some((distance, other))
         })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, other)| other)
@@ -392,5 +395,32 @@ fn words_of(form: Form, each: &mut impl FnMut(&'static str, bool)) {
             .for_each(|word| each(word.word, word.available)),
         Form::OneOf(forms) => forms.iter().for_each(|form| words_of(*form, each)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::near;
+
+    #[test]
+    fn the_nearest_word_is_meant() {
+        let words = [
+            "requires",
+            "required",
+            "parallel_startup",
+            "env",
+            "env_file",
+        ];
+        for (word, meant) in [
+            ("require", Some("requires")),
+            ("Required", Some("required")),
+            ("parallel", Some("parallel_startup")),
+            ("envs", Some("env")),
+            ("env-file", Some("env_file")),
+            ("xyzzy", None),
+            ("e", None),
+        ] {
+            assert_eq!(near(word, words), meant, "{word}");
+        }
     }
 }

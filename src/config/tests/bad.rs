@@ -18,6 +18,11 @@ fn unknown_keys_suggest_what_was_meant() {
         ("[helth]\ninterval = \"1s\"", "did you mean `health`?"),
         ("[modules.a]\ncommand = [\"a\"]", "did you mean `module`?"),
         (
+            "[mainstay]\nparallel = true",
+            "did you mean `parallel_startup`?",
+        ),
+        ("[module.a]\ncomand = [\"a\"]", "did you mean `command`?"),
+        (
             "[recovery]\nmax_atempts = 1",
             "did you mean `max_attempts`?",
         ),
