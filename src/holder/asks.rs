@@ -17,7 +17,7 @@ use crate::prepare::Failure;
 use crate::procfs;
 use crate::shelf::Shelf;
 use crate::spawner::{Ground, Job, Spawner, Started, probe_birth};
-use crate::walk::{Target, sweep_stale};
+use crate::walk::{Target, sweep_marked};
 use crate::wire::{Ask, MAX_RECORD_BYTES, Setup, Spawn, Step, Tell};
 
 impl Engine {
@@ -115,7 +115,7 @@ impl Engine {
         let site = self.site.as_ref();
         let groups = site.and_then(|site| Groups::make(site, &setup.name, &hash, alone));
         if groups.is_none() {
-            sweep_stale(&hash);
+            sweep_marked(&hash); // of an earlier holder
         }
         let shelf = Shelf::start(setup.log_dir.clone().into(), Arc::clone(&self.mail))?;
         let logs = Logs::start(shelf, Arc::clone(&self.mail))?;
@@ -256,15 +256,7 @@ impl Engine {
                     text,
                     dropped_bytes,
                 } => {
-                    if let Some(instance) = self.instances.get(&id) {
-                        let instance = instance.name.to_string();
-                        self.tell(&Tell::Output {
-                            instance,
-                            generation,
-                            text,
-                            dropped_bytes,
-                        });
-                    }
+                    self.tell_output(id, generation, text, dropped_bytes);
                 }
                 News::OutputDropped { name, total_bytes } => {
                     self.tell(&Tell::OutputDropped {
@@ -274,6 +266,26 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn tell_output(&mut self, id: u32, generation: u64, text: String, lost: u64) {
+        let behind = self.is_behind();
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        instance.tap_lost += lost;
+        if behind {
+            instance.tap_lost += text.len() as u64;
+            return;
+        }
+        let dropped_bytes = std::mem::take(&mut instance.tap_lost);
+        let instance = instance.name.to_string();
+        self.tell(&Tell::Output {
+            instance,
+            generation,
+            text,
+            dropped_bytes,
+        });
     }
 
     fn not_started(&mut self, id: u32, generation: u64, failure: Failure) {
@@ -296,6 +308,15 @@ impl Engine {
         let Phase::Starting(wishes) = std::mem::replace(&mut instance.phase, Phase::Idle) else {
             return;
         };
+        let same = |(old, new): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(old, new);
+        if !instance
+            .group
+            .as_ref()
+            .zip(started.group.as_ref())
+            .is_some_and(same)
+        {
+            instance.oom_kills = 0; // a new group counts from the start
+        }
         instance.group = started.group;
         let fresh = started.notify;
         if let Some(ready) = &started.ready {

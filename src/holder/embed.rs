@@ -10,6 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::engine::{Engine, Options};
+use crate::group::Site;
 use crate::spawner::block_signals;
 
 /// Starts an engine; returns the runtime's end of the wire and the thread with its exit code.
@@ -22,6 +23,7 @@ pub fn embed(options: Options) -> io::Result<(OwnedFd, JoinHandle<u8>)> {
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
     let (rlim_cur, rlim_max) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let mut engine = Engine::new(options, libc::rlimit { rlim_cur, rlim_max })?;
+    engine.site = engine.site.filter(Site::without_moving);
     engine.connect(ours)?;
     let thread = Builder::new().name("holder".into()).spawn(move || {
         block_signals();

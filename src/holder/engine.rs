@@ -22,7 +22,8 @@ use crate::spawner::{Ground, Spawner};
 use crate::walk::{Sweeper, Target};
 use crate::wire::{Ask, Known, Setup, Tell, VERSION, World};
 
-/// Frames that may wait for a runtime that does not read; taps are dropped at half of it.
+/// Frames that may wait for a runtime that does not read; from half of it on only exits and
+/// answers are added.
 const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
 /// Longest stop before a setup said how long it may take.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -88,6 +89,8 @@ pub(crate) struct Engine {
     pub(crate) up_since: u64,
     pub(crate) alone: Option<Box<Alone>>,
     pub(crate) reap_again: bool,
+    /// Whose messages were held back.
+    pub(crate) unsaid: BTreeSet<u32>,
     pub(crate) end: Option<u8>,
 }
 
@@ -122,6 +125,7 @@ impl Engine {
             up_since: nanos(libc::CLOCK_MONOTONIC),
             alone: None,
             reap_again: false,
+            unsaid: BTreeSet::new(),
             end: None,
         })
     }
@@ -192,6 +196,10 @@ impl Engine {
             self.tell_world();
         }
         self.flush();
+        if !self.unsaid.is_empty() && !self.is_behind() {
+            self.tell_unsaid();
+            self.flush();
+        }
     }
 
     fn flush(&mut self) {
@@ -273,11 +281,27 @@ impl Engine {
             return;
         };
         let waiting = wire.outbox.waiting_bytes();
-        if matches!(tell, Tell::Output { .. }) && waiting > OUTBOX_BYTES / 2 {
-            return;
-        }
         if waiting > OUTBOX_BYTES || wire.outbox.push(tell, fds).is_err() {
             self.lose_wire();
+        }
+    }
+
+    /// The runtime does not keep up: what can wait or be summed up is held back.
+    pub(crate) fn is_behind(&self) -> bool {
+        let waiting = self
+            .wire
+            .as_ref()
+            .map_or(0, |wire| wire.outbox.waiting_bytes());
+        waiting > OUTBOX_BYTES / 2
+    }
+
+    /// What was held back while the runtime did not keep up.
+    fn tell_unsaid(&mut self) {
+        for id in std::mem::take(&mut self.unsaid) {
+            let notify = self.instances.get(&id).and_then(said);
+            if let Some(notify) = notify {
+                self.tell(&notify);
+            }
         }
     }
 
@@ -320,15 +344,7 @@ impl Engine {
     fn tell_meanwhile(&mut self) {
         let mut news = Vec::new();
         for instance in self.instances.values().filter(|one| !one.forgotten) {
-            if let Some((run, text)) = instance.run().zip(instance.said.text()) {
-                news.push(Tell::Notify {
-                    instance: instance.name.to_string(),
-                    generation: instance.generation,
-                    pid: run.pid.unsigned_abs(),
-                    text,
-                    fds: 0,
-                });
-            }
+            news.extend(said(instance));
             news.extend(instance.last_exit.clone().map(Tell::Exited));
         }
         for tell in news {
@@ -411,6 +427,18 @@ impl Engine {
             self.kill_tree(id);
         }
     }
+}
+
+/// The lasting part of what a living run said.
+fn said(instance: &Instance) -> Option<Tell> {
+    let (run, text) = instance.run().zip(instance.said.text())?;
+    Some(Tell::Notify {
+        instance: instance.name.to_string(),
+        generation: instance.generation,
+        pid: run.pid.unsigned_abs(),
+        text,
+        fds: 0,
+    })
 }
 
 pub(crate) fn readable(about: u64) -> EpollEvent {

@@ -12,7 +12,7 @@ use crate::logs::Finish;
 use crate::notify::{has_line, receive, trusted};
 use crate::procfs::{children_of_main_thread, nanos};
 use crate::wait::{Ended, Seen, Whom, look};
-use crate::walk::{Target, sweep};
+use crate::walk::{Target, sweep, sweep_marked};
 use crate::wire::{Exited, Tell};
 
 /// Exits taken in at once before other events get their turn.
@@ -191,6 +191,7 @@ impl Engine {
     }
 
     pub(crate) fn read_notify(&mut self, id: u32) {
+        let behind = self.is_behind();
         for _ in 0..NOTIFY_AT_ONCE {
             let Some(instance) = self.instances.get_mut(&id) else {
                 return;
@@ -209,6 +210,10 @@ impl Engine {
                 datagram.fds.clear();
             }
             instance.said.merge(&datagram.text);
+            if behind {
+                self.unsaid.insert(id);
+                continue; // what lasts of it is told when the runtime reads again
+            }
             let tell = Tell::Notify {
                 instance: instance.name.to_string(),
                 generation: instance.generation,
@@ -290,6 +295,13 @@ impl Engine {
         }
         if !targets.is_empty() {
             sweep(&targets);
+        }
+        if let Some(ground) = self
+            .ground
+            .as_ref()
+            .filter(|ground| ground.groups.is_none())
+        {
+            sweep_marked(&ground.hash); // those that lost every other tie to their tree
         }
         while !pids.is_empty() && Instant::now() < end {
             pids.retain(|pid| look(Whom::Pid(*pid), true) == Seen::Alive);

@@ -28,6 +28,13 @@ pub(crate) struct Site {
     own_leaf: bool,
 }
 
+impl Site {
+    /// Whether groups can be made here without moving this process, which may not be ours alone.
+    pub(crate) fn without_moving(&self) -> bool {
+        !self.own_leaf
+    }
+}
+
 /// Finds a place that is rightly ours; None where trees must be walked.
 pub(crate) fn find_site() -> Option<Site> {
     let view = procfs::group_of("self")?;
@@ -144,14 +151,17 @@ impl Groups {
     /// Finds out what this kernel does with children born into groups; `lives` bears one and says
     /// whether it got as far as its exec.
     pub(crate) fn probe(&mut self, mut lives: impl FnMut(&Group) -> bool) {
-        let Some(group) = self.open("probe") else {
-            self.births = false;
-            return;
+        let probed = self.renew("probe", None);
+        let (first, again) = match &probed {
+            Some((group, _)) => {
+                let first = lives(group);
+                group.kill();
+                (first, first && lives(group))
+            }
+            None => (false, false),
         };
-        self.births = lives(&group);
-        group.kill();
-        self.burns = self.births && !lives(&group);
-        drop(group);
+        (self.births, self.burns) = (first, first && !again);
+        drop(probed);
         self.forget("probe");
     }
 
@@ -161,41 +171,35 @@ impl Groups {
         instance: &str,
         old: Option<Arc<Group>>,
     ) -> Option<(Arc<Group>, bool)> {
-        let burnt = |group: &Group| self.burns && group.killed.load(Ordering::Relaxed);
-        if let Some(group) = old {
-            if !burnt(&group) {
-                return Some((group, self.births));
-            }
-            let removed = unlinkat(&self.dir, group.name.as_str(), UnlinkatFlags::RemoveDir);
-            if removed.is_err() {
-                return Some((group, false)); // something in it is still dying
-            }
+        if let Some(group) = &old
+            && !(self.burns && group.killed.load(Ordering::Relaxed))
+        {
+            return old.map(|group| (group, self.births));
         }
-        self.open(instance)
-            .map(|group| (Arc::new(group), self.births))
+        let name = format!("m-{instance}");
+        let make = || mkdirat(&self.dir, name.as_str(), Mode::from_bits_truncate(0o755)).is_ok();
+        let remove = || unlinkat(&self.dir, name.as_str(), UnlinkatFlags::RemoveDir).is_ok();
+        // One of that name is burnt, or of an instance that was forgotten. If something in it is
+        // still dying it stays, and the child moves in by itself.
+        let fresh = make() || (remove() && make());
+        let group = self.open(name, !fresh)?;
+        Some((Arc::new(group), self.births && (fresh || !self.burns)))
     }
 
-    /// The group of an instance, made if it is not there.
-    pub(crate) fn open(&self, instance: &str) -> Option<Group> {
-        let name = format!("m-{instance}");
-        match mkdirat(&self.dir, name.as_str(), Mode::from_bits_truncate(0o755)) {
-            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
-            Err(_) => return None,
-        }
+    fn open(&self, name: String, killed: bool) -> Option<Group> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = openat(&self.dir, name.as_str(), flags, Mode::empty()).ok()?;
         let view = format!("{}/{name}", self.view);
         Some(Group {
             dir,
             view,
-            name,
-            killed: AtomicBool::new(false),
+            killed: AtomicBool::new(killed),
         })
     }
 
-    /// Removes an instance's group.
+    /// Removes an instance's group; what is still dying in it stays until the end.
     pub(crate) fn forget(&self, instance: &str) {
-        remove(&self.path.join(format!("m-{instance}")));
+        remove_tree(&self.path.join(format!("m-{instance}")));
     }
 
     /// Kills and removes everything.
@@ -232,7 +236,6 @@ fn remove_tree(path: &Path) -> bool {
 pub(crate) struct Group {
     dir: OwnedFd,
     view: String,
-    name: String,
     killed: AtomicBool,
 }
 

@@ -61,6 +61,8 @@ pub(crate) struct Instance {
     pub(crate) group: Option<Arc<Group>>,
     pub(crate) oom_kills: u64,
     pub(crate) tapped: bool,
+    /// Tapped bytes that were dropped because the runtime did not read.
+    pub(crate) tap_lost: u64,
     pub(crate) forgotten: bool,
 }
 
@@ -77,6 +79,7 @@ impl Instance {
             group: None,
             oom_kills: 0,
             tapped: false,
+            tap_lost: 0,
             forgotten: false,
         }
     }

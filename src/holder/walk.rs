@@ -131,8 +131,8 @@ fn select(
         .collect()
 }
 
-/// Kills what an earlier holder of this state directory left behind.
-pub(crate) fn sweep_stale(hash: &str) {
+/// Kills whatever carries the mark of this state directory.
+pub(crate) fn sweep_marked(hash: &str) {
     let start = format!("{MARK}={hash}:");
     let is_stale = |one: &Process| procfs::has_variable_starting(one.pid, start.as_bytes());
     for _ in 0..ROUNDS {

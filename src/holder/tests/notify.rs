@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{Rig, both_trees, eventually, spawn_of};
 use mainstay_holder::Options;
-use mainstay_holder::wire::{Spawn, Tell};
+use mainstay_holder::wire::{Ask, Spawn, Tell};
 
 fn python(name: &str, generation: u64, script: &str) -> Spawn {
     let head = "
@@ -119,6 +119,32 @@ time.sleep(300)";
     let mut bytes = [0; 8];
     let length = nix::unistd::read(fds.last().unwrap(), &mut bytes).unwrap();
     assert_eq!(&bytes[..length], b"kept");
+}
+
+#[test]
+fn a_runtime_that_does_not_read_loses_no_readiness() {
+    let mut rig = Rig::new(Options::default());
+    rig.line.ask(&Ask::Tap {
+        instance: "n".into(),
+        on: true,
+    });
+    let script = "
+for n in range(400):
+    print('x' * 60000)
+    say('STATUS=' + 'y' * 30000 + str(n))
+say('READY=1')
+open(sys.argv[1], 'w').close()
+time.sleep(300)";
+    let done = rig.dir.path().join("done");
+    let mut spawn = python("n", 1, script);
+    spawn.argv.push(done.display().to_string());
+    rig.start(spawn);
+    // Nothing is read meanwhile, and still the module is not held up.
+    eventually("the module gets through", || done.exists());
+    rig.line.until(|tell| match tell {
+        Tell::Notify { text, .. } if text.contains("READY=1") => Some(()),
+        _ => None,
+    });
 }
 
 #[test]
