@@ -16,33 +16,33 @@ use tempfile::TempDir;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The binary under test.
-pub fn binary() -> &'static str {
+pub(crate) fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_mainstay")
 }
 
 /// Another program of the workspace, built by the same command.
-pub fn program(name: &str) -> String {
+pub(crate) fn program(name: &str) -> String {
     let path = Path::new(binary()).with_file_name(name);
     assert!(path.exists(), "cannot find {}: run `cargo test --workspace`", path.display());
     path.display().to_string()
 }
 
 /// A TOML array that runs misbehave with these words.
-pub fn misbehave(words: &str) -> String {
+pub(crate) fn misbehave(words: &str) -> String {
     let mut argv = vec![program("misbehave")];
     argv.extend(words.split_whitespace().map(str::to_owned));
     format!("{argv:?}")
 }
 
 /// A running mainstay.
-pub struct Daemon {
-    pub dir: TempDir,
+pub(crate) struct Daemon {
+    pub(crate) dir: TempDir,
     child: Child,
 }
 
 impl Daemon {
     /// Starts `mainstay up` with these modules and waits until the first start is over.
-    pub fn start(modules: &str) -> Daemon {
+    pub(crate) fn start(modules: &str) -> Daemon {
         let daemon = Daemon::launch("", modules);
         daemon.wait("the first start to be over", || {
             let status = daemon.try_status()?.status;
@@ -52,12 +52,12 @@ impl Daemon {
     }
 
     /// Starts `mainstay up` and waits for nothing. `head` goes into `[mainstay]`.
-    pub fn launch(head: &str, modules: &str) -> Daemon {
+    pub(crate) fn launch(head: &str, modules: &str) -> Daemon {
         Daemon::launch_in(prepare(head, modules))
     }
 
     /// Starts `mainstay up` in a folder that is prepared.
-    pub fn launch_in(dir: TempDir) -> Daemon {
+    pub(crate) fn launch_in(dir: TempDir) -> Daemon {
         let log = fs::File::create(dir.path().join("up.log")).expect("a log");
         let errors = log.try_clone().expect("the same log");
         let child = Command::new(binary())
@@ -73,26 +73,26 @@ impl Daemon {
     }
 
     /// A path in the test's folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// What `up` printed so far.
-    pub fn printed(&self) -> String {
+    pub(crate) fn printed(&self) -> String {
         fs::read_to_string(self.path("up.log")).unwrap_or_default()
     }
 
     /// The holder's process.
-    pub fn holder(&self) -> u32 {
+    pub(crate) fn holder(&self) -> u32 {
         self.child.id()
     }
 
     /// A connection of its own.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.wait("the socket to answer", || Client::connect(self.socket()).ok())
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.path("run/control.sock")
     }
 
@@ -100,23 +100,23 @@ impl Daemon {
         Client::connect(self.socket()).ok()?.status().ok()
     }
 
-    pub fn status(&self) -> SystemView {
+    pub(crate) fn status(&self) -> SystemView {
         self.wait("a status", || self.try_status())
     }
 
-    pub fn module(&self, name: &str) -> ModuleView {
+    pub(crate) fn module(&self, name: &str) -> ModuleView {
         self.wait("a view of the module", || {
             Client::connect(self.socket()).ok()?.module(name).ok()
         })
     }
 
     /// Waits until a module is in a state, and returns its view.
-    pub fn until(&self, name: &str, state: State) -> ModuleView {
+    pub(crate) fn until(&self, name: &str, state: State) -> ModuleView {
         self.until_view(&format!("{name} to be {state}"), name, |view| view.state == state)
     }
 
     /// Waits until a module's view is as asked.
-    pub fn until_view(
+    pub(crate) fn until_view(
         &self,
         what: &str,
         name: &str,
@@ -129,13 +129,13 @@ impl Daemon {
     }
 
     /// Asks for a change and waits until it is reached.
-    pub fn change(&self, method: &str, module: &str) -> ModuleView {
+    pub(crate) fn change(&self, method: &str, module: &str) -> ModuleView {
         let params = ChangeParams { module: module.to_owned(), dry_run: false, wait: true };
         self.client().change(method, &params).expect("the change is granted").module
     }
 
     /// All events of a module so far, oldest first.
-    pub fn events(&self, module: &str) -> Vec<Event> {
+    pub(crate) fn events(&self, module: &str) -> Vec<Event> {
         let params = EventsParams {
             module: Some(module.to_owned()),
             limit: Some(1000),
@@ -145,14 +145,14 @@ impl Daemon {
     }
 
     /// Waits until an event of a kind has happened to a module.
-    pub fn event(&self, module: &str, kind: EventKind) -> Event {
+    pub(crate) fn event(&self, module: &str, kind: EventKind) -> Event {
         self.wait(&format!("{kind} of {module}"), || {
             self.events(module).into_iter().rev().find(|event| event.kind == kind)
         })
     }
 
     /// Runs the command line against this instance.
-    pub fn cli(&self, words: &[&str]) -> Output {
+    pub(crate) fn cli(&self, words: &[&str]) -> Output {
         Command::new(binary())
             .args(words)
             .arg("--config")
@@ -162,19 +162,19 @@ impl Daemon {
     }
 
     /// Waits for a condition; panics with what was printed when it does not come.
-    pub fn wait<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
         wait_for(what, look).unwrap_or_else(|| {
             panic!("waited in vain for {what}; printed so far:\n{}", self.printed())
         })
     }
 
     /// Sends a signal to the holder.
-    pub fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: i32) {
         kill(self.holder(), signal);
     }
 
     /// Waits for the end of `up` and returns its exit code.
-    pub fn ended(&mut self) -> Option<i32> {
+    pub(crate) fn ended(&mut self) -> Option<i32> {
         let end = Instant::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait().expect("the holder is our child") {
@@ -186,7 +186,7 @@ impl Daemon {
     }
 
     /// Ctrl-C, and the exit code.
-    pub fn stop(mut self) -> Option<i32> {
+    pub(crate) fn stop(mut self) -> Option<i32> {
         self.signal(libc::SIGINT);
         self.ended()
     }
@@ -207,7 +207,7 @@ impl Drop for Daemon {
 }
 
 /// A folder with a configuration in it.
-pub fn prepare(head: &str, modules: &str) -> TempDir {
+pub(crate) fn prepare(head: &str, modules: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     let text = format!(
         "[mainstay]\nname = \"test\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n{head}\n{modules}\n",
@@ -219,7 +219,7 @@ pub fn prepare(head: &str, modules: &str) -> TempDir {
 }
 
 /// Looks again and again until it sees something, or the deadline.
-pub fn wait_for<T>(_what: &str, look: impl Fn() -> Option<T>) -> Option<T> {
+pub(crate) fn wait_for<T>(_what: &str, look: impl Fn() -> Option<T>) -> Option<T> {
     let end = Instant::now() + DEADLINE;
     loop {
         if let Some(seen) = look() {
@@ -233,14 +233,14 @@ pub fn wait_for<T>(_what: &str, look: impl Fn() -> Option<T>) -> Option<T> {
 }
 
 /// Sends a signal to a process of this test.
-pub fn kill(pid: u32, signal: i32) {
+pub(crate) fn kill(pid: u32, signal: i32) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a pid"));
     let signal = nix::sys::signal::Signal::try_from(signal).expect("a signal");
     let _already_gone = nix::sys::signal::kill(pid, signal);
 }
 
 /// Whether a process lives (a zombie does not).
-pub fn lives(pid: u32) -> bool {
+pub(crate) fn lives(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
     })
