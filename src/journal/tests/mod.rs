@@ -85,6 +85,7 @@ fn gaps(events: &[Event]) -> Vec<&Event> {
         .collect()
 }
 
+#[expect(clippy::disallowed_methods, reason = "a deadline for real threads")]
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !condition() {
@@ -94,6 +95,7 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// This test binary, to run `test` once more as a child with `directory`.
+#[expect(clippy::disallowed_methods, reason = "the test itself, once more, to be killed")]
 fn again(program: &mut Command, test: &str, directory: &Path) -> Child {
     program
         .args([test, "--exact", "--nocapture"])

@@ -260,6 +260,7 @@ fn what_does_not_fit_the_queue_is_counted_and_stays_readable() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long it took")]
 fn opening_does_not_wait_for_the_database() {
     let directory = tempfile::tempdir().unwrap();
     // The quickest of several: other tests run beside this one.
@@ -277,6 +278,7 @@ fn opening_does_not_wait_for_the_database() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long it took")]
 fn a_request_to_an_ended_writer_is_answered_at_once() {
     let directory = tempfile::tempdir().unwrap();
     for _ in 0..200 {

@@ -24,7 +24,7 @@ async fn a_socket_nobody_listens_on_is_not_running() {
 
 #[tokio::test]
 async fn calls_are_answered_refused_or_late() {
-    let (go, gone) = mpsc::channel();
+    let (go, gone) = mpsc::sync_channel(1);
     let fake = Fake::plays(move |peer| {
         let asked = peer.heard().expect("asked");
         assert_eq!(asked.method, name::MODULE_LIST);
@@ -58,7 +58,7 @@ async fn calls_are_answered_refused_or_late() {
 
 #[tokio::test]
 async fn a_subscription_survives_a_dropped_wait_and_ends_with_the_connection() {
-    let (go, gone) = mpsc::channel::<()>();
+    let (go, gone) = mpsc::sync_channel::<()>(1);
     let fake = Fake::plays(move |peer| {
         let asked = peer.heard().expect("asked");
         assert_eq!(

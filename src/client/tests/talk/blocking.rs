@@ -130,7 +130,7 @@ fn another_protocol_is_not_spoken() {
 
 #[test]
 fn a_call_that_timed_out_does_not_spoil_the_next() {
-    let (go, gone) = mpsc::channel();
+    let (go, gone) = mpsc::sync_channel(1);
     let fake = Fake::plays(move |peer| {
         let first = peer.heard().expect("asked");
         gone.recv_timeout(LONG).expect("the client gave up");
@@ -180,7 +180,7 @@ fn notifications_between_call_and_reply_are_kept_and_followed() {
 
 #[test]
 fn a_quiet_subscription_waits_as_long_as_it_is_told() {
-    let (go, gone) = mpsc::channel::<()>();
+    let (go, gone) = mpsc::sync_channel::<()>(1);
     let fake = Fake::plays(move |_| assert!(gone.recv_timeout(LONG).is_err()));
     let mut following = Client::connect(fake.socket())
         .expect("connected")
