@@ -296,14 +296,14 @@ pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
 
 fn table_at<'t>(table: &'t Table, path: &[&str]) -> Option<&'t Node> {
     let (first, rest) = path.split_first()?;
-    table.get(*first)?.node.at(rest)
+    table.get(first)?.node.at(rest)
 }
 
 /// A node inside of tables, one a key.
 pub(crate) fn nested(path: &[&str], node: Node, origin: Origin) -> Node {
     path.iter().rev().fold(node, |node, key| {
         let entry = Entry { key: origin, node };
-        let value = Tree::Table(Table::from([((*key).to_owned(), entry)]));
+        let value = Tree::Table(Table::one((*key).to_owned(), entry));
         // The table itself belongs to whoever opened it first.
         let origin = Origin::default();
         Node { value, origin }

@@ -23,6 +23,7 @@ mod reading;
 mod reference;
 mod schema;
 mod sources;
+mod table;
 mod tree;
 
 pub use effective::Effective;

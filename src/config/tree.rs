@@ -2,8 +2,6 @@
 //! Owns merging: tables merge, everything else is replaced by the later layer.
 //! Never knows which keys there are: that is the schema.
 
-use std::collections::BTreeMap;
-
 use toml::de::{DeTable, DeValue};
 
 use super::origin::Origin;
@@ -28,8 +26,7 @@ pub(crate) enum Tree {
     Table(Table),
 }
 
-/// The keys of a table.
-pub(crate) type Table = BTreeMap<String, Entry>;
+pub(crate) use super::table::Table;
 
 /// A value and where its key stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +54,7 @@ impl Node {
     /// The value at a path.
     pub(crate) fn at(&self, path: &[&str]) -> Option<&Node> {
         path.iter()
-            .try_fold(self, |node, key| Some(&node.as_table()?.get(*key)?.node))
+            .try_fold(self, |node, key| Some(&node.as_table()?.get(key)?.node))
     }
 
     /// Puts `later` over this one.
@@ -99,22 +96,18 @@ impl Node {
 }
 
 fn merge_entry(table: &mut Table, key: String, entry: Entry) {
-    match table.entry(key) {
-        std::collections::btree_map::Entry::Vacant(place) => {
-            place.insert(entry);
-        }
-        std::collections::btree_map::Entry::Occupied(mut place) => {
-            let present = place.get_mut();
-            let both_tables = matches!(
-                (&present.node.value, &entry.node.value),
-                (Tree::Table(_), Tree::Table(_))
-            );
-            if !both_tables {
-                present.key = entry.key;
-            }
-            present.node.merge(entry.node);
-        }
+    let Some(present) = table.get_mut(&key) else {
+        table.insert(key, entry);
+        return;
+    };
+    let both_tables = matches!(
+        (&present.node.value, &entry.node.value),
+        (Tree::Table(_), Tree::Table(_))
+    );
+    if !both_tables {
+        present.key = entry.key;
     }
+    present.node.merge(entry.node);
 }
 
 /// The tree of a parsed table; `text` is the number of the text it stands in.
