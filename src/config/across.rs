@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_policy::graph::Graph;
 use mainstay_policy::spec::{Kind, ModuleId, ModuleSpec, Until};
 
+use super::hints::near;
 use super::lower::{EVENT_BUS, Read};
 use super::origin::Origin;
 use super::problem::Related;
-use super::reading::{Reading, near};
+use super::reading::Reading;
 use super::schema::looks::Look;
 use super::schema::shapes::Needed;
 use super::schema::values::Name;

@@ -11,6 +11,7 @@ mod across;
 mod effective;
 mod env_file;
 mod folders;
+mod hints;
 mod launch;
 mod layers;
 mod lower;

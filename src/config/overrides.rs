@@ -4,10 +4,10 @@
 
 use toml::de::DeValue;
 
+use super::hints::near;
 use super::layers::{Merged, nested};
 use super::origin::{Origin, Text, Texts};
 use super::problem::{PlaceKind, Problem, Problems};
-use super::reading::near;
 use super::schema::{Form, root};
 use super::sources::Sources;
 use super::tree::{self, Node, Table, Tree};

@@ -1,0 +1,135 @@
+//! Words for messages: keys and values as people write them, and what was probably meant.
+//! Owns the measure of how near two words are.
+//! Never decides that something is wrong.
+
+use std::borrow::Cow;
+
+use super::schema::Form;
+use super::tree::{Node, Tree};
+
+/// Keys joined by dots; those that need it in quotes.
+pub(crate) fn dotted(path: &[&str]) -> String {
+    let bare = |key: &&str| {
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        !key.is_empty() && key.bytes().all(word)
+    };
+    let keys: Vec<Cow<'_, str>> = path
+        .iter()
+        .map(|key| {
+            if bare(key) {
+                Cow::Borrowed(*key)
+            } else {
+                format!("{key:?}").into()
+            }
+        })
+        .collect();
+    keys.join(".")
+}
+
+/// The word that was probably meant.
+pub(crate) fn near<'w>(word: &str, among: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    if word.is_empty() || word.len() > 64 {
+        return None;
+    }
+    let small = word.to_lowercase().replace('-', "_");
+    // One letter in place of the only one is another name.
+    let allowed = if small.len() < 2 {
+        0
+    } else {
+        small.len().div_ceil(3).min(3)
+    };
+    among
+        .into_iter()
+        .filter_map(|other| {
+            let other_small = other.to_lowercase().replace('-', "_");
+            // A part of a name is as good as a letter too few.
+            let part = small.len() > 3
+                && other_small.len() > 3
+                && (other_small.starts_with(&small) || small.starts_with(&other_small));
+            if other.len().abs_diff(word.len()) > allowed {
+                return part.then_some((allowed + 1, other));
+            }
+            let distance = strsim::osa_distance(&small, &other_small);
+            (distance <= allowed || part).then_some((distance, other))
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, other)| other)
+}
+
+/// A value as it can stand in a message.
+pub(crate) fn show(node: &Node) -> String {
+    match &node.value {
+        Tree::Text(text) if text.chars().count() > 60 => "this text".to_owned(),
+        Tree::Text(text) => format!("{text:?}"),
+        Tree::Whole(value) => value.to_string(),
+        Tree::Number(value) => format!("{value:?}"),
+        Tree::Flag(value) => value.to_string(),
+        Tree::Other(text) => text.clone(),
+        Tree::List(list) if list.is_empty() => "an empty list".to_owned(),
+        Tree::List(_) | Tree::Table(_) => node.kind().to_owned(),
+    }
+}
+
+/// What to write instead.
+pub(crate) fn advice(form: Form, node: &Node) -> String {
+    match (form, &node.value) {
+        (Form::Command, Tree::Text(text)) => {
+            let words: Vec<String> = text
+                .split_whitespace()
+                .map(|word| format!("{word:?}"))
+                .collect();
+            format!("for instance [{}]", words.join(", "))
+        }
+        (Form::Span { .. }, Tree::Whole(number)) if *number > 0 => {
+            format!("write the unit: \"{number}s\" or \"{number}ms\"")
+        }
+        (Form::Span { zero: false }, _) => "more than zero, for instance \"10s\"".to_owned(),
+        (Form::Flag, Tree::Text(text)) if text == "true" || text == "false" => {
+            format!("without quotes: {text}")
+        }
+        (Form::Whole { .. } | Form::Number { .. }, Tree::Text(text))
+            if text.parse::<f64>().is_ok() =>
+        {
+            format!("without quotes: {text}")
+        }
+        (Form::List(_), Tree::Text(text)) => format!("in brackets: [{text:?}]"),
+        _ => String::new(),
+    }
+}
+
+pub(crate) fn words_of(form: Form, each: &mut impl FnMut(&'static str, bool)) {
+    match form {
+        Form::Choice(words) => words
+            .iter()
+            .for_each(|word| each(word.word, word.available)),
+        Form::OneOf(forms) => forms.iter().for_each(|form| words_of(*form, each)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::near;
+
+    #[test]
+    fn the_nearest_word_is_meant() {
+        let words = [
+            "requires",
+            "required",
+            "parallel_startup",
+            "env",
+            "env_file",
+        ];
+        for (word, meant) in [
+            ("require", Some("requires")),
+            ("Required", Some("required")),
+            ("parallel", Some("parallel_startup")),
+            ("envs", Some("env")),
+            ("env-file", Some("env_file")),
+            ("xyzzy", None),
+            ("e", None),
+        ] {
+            assert_eq!(near(word, words), meant, "{word}");
+        }
+    }
+}
