@@ -60,6 +60,8 @@ struct Shadow {
     generation: u64,
     started: bool,
     ready: Option<Time>,
+    /// Since when the run earns stability; unlike `ready` it outlives the runtime.
+    stable_from: Option<Time>,
     healthy: bool,
     completed: bool,
     allowed: bool,
@@ -188,13 +190,14 @@ impl Checker {
             Reported::Ready => {
                 if !shadow.halted {
                     shadow.ready.get_or_insert(now);
+                    shadow.stable_from.get_or_insert(now);
                     self.give_token_back(module);
                 }
             }
             Reported::Ended(ending) => {
                 let late = shadow.stop_by.is_some_and(|by| now > by);
                 let lasted = shadow
-                    .ready
+                    .stable_from
                     .map_or(Duration::ZERO, |since| now.since(since));
                 let paid = lasted.as_nanos() / spec.recovery.stable_after.as_nanos().max(1);
                 for _ in 0..paid.min(shadow.attempts.len() as u128) {
@@ -205,6 +208,7 @@ impl Checker {
                 shadow.completed = clean && !shadow.halted;
                 (shadow.out, shadow.halted, shadow.stop_by) = (false, false, None);
                 (shadow.started, shadow.ready, shadow.healthy) = (false, None, false);
+                shadow.stable_from = None;
                 self.give_token_back(module);
                 return ensure(!late, || Violation::StopHangs(module));
             }
@@ -307,7 +311,6 @@ impl Checker {
         let again = std::mem::replace(&mut shadow.halted, true);
         let by = now.after(grace * 2).after(SLACK);
         shadow.stop_by = Some(shadow.stop_by.map_or(by, |before| before.min(by)));
-        shadow.ready = shadow.ready.filter(|_| shadow.out);
         if again {
             return Ok(());
         }

@@ -25,6 +25,8 @@ mod alarms;
 mod fall;
 mod look;
 mod preview;
+#[cfg(test)]
+mod product;
 mod ranks;
 mod report;
 mod slot;

@@ -1,1 +1,263 @@
-//! x
+//! Tables of recovery: what happened, when, and what follows.
+//! Owns one story for each sentence of the design. Never runs a lifecycle.
+
+use super::*;
+use crate::fixture::{MS, SEC, recovery};
+use crate::module::Step;
+use alloc::vec;
+use alloc::vec::Vec;
+
+const CRASH: Failure = Failure::Exited(Exit::Code(1));
+const CLEAN: Failure = Failure::Exited(Exit::Code(0));
+const CONFIG: Failure = Failure::Exited(Exit::Code(78));
+const NO_PROGRAM: Failure = Failure::NotStarted(StartFailure {
+    step: Step::Exec,
+    errno: 2,
+});
+const GIVE_UP: Verdict = Verdict::GiveUp { probation: None };
+
+fn retry(ms: u64) -> Verdict {
+    Verdict::Retry { after: MS(ms) }
+}
+
+fn probation(seconds: u64) -> Verdict {
+    Verdict::GiveUp {
+        probation: Some(SEC(seconds)),
+    }
+}
+
+/// One run of a story: ready for this many seconds, then a failure, then this verdict.
+/// Each run begins when the verdict before allows it.
+#[track_caller]
+fn check(recovery: &Recovery, story: &[(u64, Failure, Verdict)]) -> Ledger {
+    let (mut ledger, mut now) = (Ledger::default(), Time(0));
+    for (at, (seconds, failure, expected)) in story.iter().enumerate() {
+        if *seconds > 0 {
+            ledger.ready(now);
+            now = now.after(SEC(*seconds));
+        }
+        let verdict = decide(recovery, &mut ledger, now, *failure, 1);
+        assert_eq!(verdict, *expected, "failure {}", at + 1);
+        now = match verdict {
+            Verdict::Retry { after } => now.after(after),
+            Verdict::GiveUp {
+                probation: Some(after),
+            } => {
+                ledger.half_open();
+                now.after(after)
+            }
+            Verdict::GiveUp { probation: None } | Verdict::Done => now,
+        };
+    }
+    ledger
+}
+
+#[test]
+fn quick_crashes_use_up_the_attempts_and_open_the_breaker() {
+    check(
+        &recovery(),
+        &[
+            (1, CRASH, retry(200)),
+            (1, CRASH, retry(400)),
+            (1, CRASH, retry(800)),
+            (1, CRASH, probation(30)),
+            (1, CRASH, probation(60)),
+            (1, CRASH, probation(120)),
+            (1, CRASH, probation(240)),
+            (1, CRASH, probation(300)),
+            // Stable: the breaker is closed and all begins anew.
+            (60, CRASH, retry(200)),
+        ],
+    );
+}
+
+#[test]
+fn a_stable_run_pays_one_attempt_for_each_full_span() {
+    check(
+        &recovery(),
+        &[
+            (1, CRASH, retry(200)),
+            (1, CRASH, retry(400)),
+            (1, CRASH, retry(800)),
+            (60, CRASH, retry(800)),
+            (121, CRASH, retry(400)),
+            (119, CRASH, retry(400)),
+        ],
+    );
+}
+
+#[test]
+fn the_window_slides() {
+    let spec = Recovery {
+        window: SEC(10),
+        stable_after: SEC(1000),
+        ..recovery()
+    };
+    let stories = [
+        (6, CRASH, retry(200)),
+        (6, CRASH, retry(400)),
+        (6, CRASH, retry(400)),
+    ];
+    let ledger = check(&spec, &stories);
+    assert_eq!(ledger.attempts(), 2);
+}
+
+#[test]
+fn startsecs_0_defeats_the_limit_not() {
+    // A run counts by the window, however short and whether it was ever ready.
+    let spec = Recovery {
+        stable_after: SEC(0),
+        ..recovery()
+    };
+    check(
+        &spec,
+        &[
+            (0, CRASH, retry(200)),
+            (0, CRASH, retry(400)),
+            (0, CRASH, retry(800)),
+            (0, CRASH, probation(30)),
+        ],
+    );
+}
+
+#[test]
+fn restart_storm_tight_loop() {
+    let mut spec = Recovery {
+        max_attempts: 0,
+        ..recovery()
+    };
+    spec.backoff.initial = Duration::ZERO;
+    let (mut ledger, mut now, mut starts) = (Ledger::default(), Time(0), 0);
+    while now < Time(0).after(SEC(60)) {
+        let verdict = decide(&spec, &mut ledger, now, NO_PROGRAM, 1);
+        let Verdict::Retry { after } = verdict else {
+            panic!("unlimited: {verdict:?}")
+        };
+        assert!(starts == 0 || after >= MS(50));
+        now = now.after(after);
+        starts += 1;
+    }
+    assert!(starts < 20, "{starts} starts in the first minute");
+}
+
+#[test]
+fn never_forgetting_backoff() {
+    // A month of a module that crashes once an hour: always a first failure.
+    for max_attempts in [0, 3] {
+        let spec = Recovery {
+            max_attempts,
+            ..recovery()
+        };
+        let month: Vec<_> = (0..30 * 24).map(|_| (3600, CRASH, retry(200))).collect();
+        check(&spec, &month);
+    }
+    // And a bad night is forgotten by noon.
+    let spec = Recovery {
+        max_attempts: 0,
+        ..recovery()
+    };
+    let mut ledger = Ledger::default();
+    for second in 0..1000 {
+        decide(&spec, &mut ledger, Time(0).after(SEC(second)), CRASH, 1);
+    }
+    assert_eq!(ledger.attempts(), 1000);
+    ledger.ready(Time(0).after(SEC(1000)));
+    let noon = Time(0).after(SEC(1000 + 7 * 60));
+    assert_eq!(decide(&spec, &mut ledger, noon, CRASH, 1), retry(200));
+}
+
+#[test]
+fn exit_classes_and_policies() {
+    use RestartPolicy::{Always, Never, OnFailure};
+    let killed = Failure::Exited(Exit::Signal {
+        signal: 9,
+        core: false,
+    });
+    let table = [
+        (
+            Always,
+            [
+                retry(200),
+                retry(200),
+                retry(200),
+                retry(200),
+                GIVE_UP,
+                retry(200),
+            ],
+        ),
+        (
+            OnFailure,
+            [
+                Verdict::Done,
+                retry(200),
+                retry(200),
+                retry(200),
+                GIVE_UP,
+                retry(200),
+            ],
+        ),
+        (
+            Never,
+            [Verdict::Done, GIVE_UP, GIVE_UP, GIVE_UP, GIVE_UP, GIVE_UP],
+        ),
+    ];
+    for (restart, verdicts) in table {
+        let spec = Recovery {
+            restart,
+            ..recovery()
+        };
+        let failures = [CLEAN, CRASH, killed, NO_PROGRAM, CONFIG, Failure::Watchdog];
+        for (failure, expected) in failures.into_iter().zip(verdicts) {
+            let verdict = decide(&spec, &mut Ledger::default(), Time(0), failure, 1);
+            assert_eq!(verdict, expected, "{restart:?} {failure:?}");
+        }
+    }
+    let by_hand = Recovery {
+        auto: false,
+        ..recovery()
+    };
+    check(&by_hand, &[(1, CRASH, GIVE_UP)]);
+    let clean_78 = Recovery {
+        clean_exit_codes: vec![78],
+        ..recovery()
+    };
+    check(&clean_78, &[(1, CONFIG, retry(200))]);
+}
+
+#[test]
+fn the_ladder() {
+    let ladder = |on_failure| Recovery {
+        on_failure,
+        max_attempts: 1,
+        ..recovery()
+    };
+    let stop = ladder(vec![Strategy::Restart, Strategy::Stop]);
+    check(&stop, &[(1, CRASH, retry(200)), (1, CRASH, GIVE_UP)]);
+    check(&ladder(vec![Strategy::Stop]), &[(1, CRASH, GIVE_UP)]);
+    let twice = ladder(vec![Strategy::Restart, Strategy::Restart]);
+    check(
+        &twice,
+        &[
+            (1, CRASH, retry(200)),
+            (1, CRASH, retry(400)),
+            (1, CRASH, probation(30)),
+        ],
+    );
+}
+
+#[test]
+fn what_is_remembered_is_restored_and_a_wish_forgets() {
+    let mut ledger = check(
+        &recovery(),
+        &[(1, CRASH, retry(200)), (1, CRASH, retry(400))],
+    );
+    let restored = Ledger::restored(&recovery(), Time(5), ledger.remembered());
+    assert_eq!(restored.remembered(), ledger.remembered());
+    let mut restored = restored;
+    assert_eq!(
+        decide(&recovery(), &mut restored, Time(6), CRASH, 1),
+        retry(800)
+    );
+    ledger.forget();
+    assert_eq!(ledger.remembered(), Remembered::default());
+}

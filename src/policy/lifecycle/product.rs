@@ -1,0 +1,236 @@
+//! The full product: every state of a module, every thing that can be asked of it or happen to
+//! it, twice in a row, must end with the wish reached.
+//! Owns a world where each order succeeds at once. Never accepts a state in between.
+
+use alloc::vec::Vec;
+
+use super::{Effect, Event};
+use crate::fixture::{Script, plan};
+use crate::module::{Ending, Exit, Report, Reported};
+use crate::states::{State, Wanted};
+
+/// Ways into every state of `m`, which needs `dep`; `top` needs `m`.
+const STATES: [(&str, State, &[&str]); 10] = [
+    ("never wished", State::NotStarted, &[]),
+    ("waiting", State::Waiting, &["start m"]),
+    ("starting", State::Starting, &["start m", "dep up"]),
+    (
+        "started",
+        State::Starting,
+        &["start m", "dep up", "m started"],
+    ),
+    (
+        "running",
+        State::Running,
+        &["start top", "dep up", "m up", "top up"],
+    ),
+    (
+        "running alone",
+        State::Running,
+        &["start m", "dep up", "m up"],
+    ),
+    (
+        "stopping",
+        State::Stopping,
+        &["start m", "dep up", "m up", "stop m"],
+    ),
+    (
+        "stopped",
+        State::Stopped,
+        &["start m", "dep up", "m up", "stop m", "m halted"],
+    ),
+    (
+        "backoff",
+        State::Backoff,
+        &["start m", "dep up", "m exit 1"],
+    ),
+    ("failed", State::Failed, &["start m", "dep up", "m exit 78"]),
+];
+
+const COMMANDS: [&str; 13] = [
+    "start m",
+    "stop m",
+    "restart m",
+    "stop all",
+    "start top",
+    "stop dep",
+    "restart dep",
+    "dep killed",
+    "dep exit 78",
+    "m killed",
+    "m exec",
+    "m ill",
+    "wait 1s",
+];
+
+fn at(way: &[&str]) -> Script {
+    let mut script = Script::new(plan("dep | lazy\nm: dep | lazy\ntop: m | lazy restart"));
+    script.tell("boot");
+    for event in way {
+        script.tell(event);
+    }
+    script
+}
+
+/// Answers every order that is out until nothing more happens.
+fn succeed(script: &mut Script) -> bool {
+    let mut stopped = false;
+    for _ in 0..200 {
+        let (mut effects, mut told) = (Vec::new(), false);
+        for module in script.lifecycle.plan().ids() {
+            let view = script.lifecycle.view(module);
+            let generation = view.generation;
+            let what = match view.state {
+                State::Starting if view.pid.is_none() => Reported::Started { pid: 9 },
+                State::Starting => Reported::Ready,
+                State::Stopping => {
+                    let exit = Some(Exit::Code(0));
+                    Reported::Ended(Ending::Halted {
+                        exit,
+                        forced: false,
+                    })
+                }
+                _ => continue,
+            };
+            let report = Report { generation, what };
+            script.note(Event::Reported { module, report }, &mut effects);
+            told = true;
+        }
+        stopped |= effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::AllStopped { .. }));
+        if !told {
+            if script.lifecycle.deadline().is_none() {
+                return stopped;
+            }
+            script.tell("wait 10s");
+        }
+    }
+    panic!("no end");
+}
+
+fn reached(script: &Script, name: &str) -> bool {
+    let view = script.lifecycle.view(script.id(name));
+    match (view.wanted, view.state) {
+        (Wanted::Up, State::Running) => true,
+        // Configuration errors wait for a person, and with them who needs the module.
+        (Wanted::Up, State::Failed) => view.retry_at.is_none(),
+        (Wanted::Up, State::Waiting) => {
+            let needs = script.lifecycle.view(view.waiting_on[0]);
+            needs.wanted == Wanted::Down || !reached_up(needs.state)
+        }
+        (Wanted::Down, State::Stopped | State::NotStarted) => true,
+        _ => false,
+    }
+}
+
+fn reached_up(state: State) -> bool {
+    state == State::Running
+}
+
+#[test]
+fn every_state_and_every_two_commands_reach_the_wish() {
+    for (called, state, way) in STATES {
+        assert_eq!(at(way).state("m"), state, "{called}");
+        for first in COMMANDS {
+            for second in COMMANDS {
+                let mut script = at(way);
+                script.tell(first);
+                script.tell(second);
+                let stopped = succeed(&mut script);
+                let story = alloc::format!("{called}, {first}, {second}");
+                for name in ["dep", "m", "top"] {
+                    let view = script.lifecycle.view(script.id(name));
+                    assert!(reached(&script, name), "{story}: {name} {view:?}");
+                }
+                if [first, second].contains(&"stop all") {
+                    let down =
+                        |name| matches!(script.state(name), State::Stopped | State::NotStarted);
+                    assert!(["dep", "m", "top"].into_iter().all(down), "{story}");
+                    assert!(stopped || script.lifecycle.system().stopping, "{story}");
+                } else if second == "start m" && first != "dep exit 78" && called != "failed" {
+                    assert_eq!(script.state("m"), State::Running, "{story}");
+                } else if second == "stop m" {
+                    let state = script.state("m");
+                    assert!(
+                        matches!(state, State::Stopped | State::NotStarted),
+                        "{story}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn preview_says_what_a_wish_takes_along() {
+    use crate::lifecycle::{Action, Wish};
+    let script = at(&["start top", "dep up", "m up", "top up"]);
+    let steps = |wish| -> Vec<_> {
+        let plan = script.lifecycle.plan();
+        let name = |id| plan.module(id).name.as_str();
+        let steps = script.lifecycle.preview(script.id("m"), wish);
+        steps
+            .iter()
+            .map(|step| (name(step.module), step.action, name(step.because)))
+            .collect()
+    };
+    use Action::{Restart, Stop};
+    assert_eq!(steps(Wish::Start), []);
+    assert_eq!(steps(Wish::Stop), [("top", Stop, "m"), ("m", Stop, "m")]);
+    assert_eq!(
+        steps(Wish::Restart),
+        [("top", Restart, "m"), ("m", Restart, "m")]
+    );
+}
+
+#[test]
+fn a_returning_runtime_goes_on_as_if_nothing_had_happened() {
+    use super::{Alive, Lifecycle};
+    for (called, _, way) in STATES {
+        let before = at(way);
+        let mut after = Script::new(plan("dep | lazy\nm: dep | lazy\ntop: m | lazy restart"));
+        after.lifecycle = Lifecycle::new(before.lifecycle.plan().clone(), 1);
+        after.now = before.now;
+        let mut effects = Vec::new();
+        for module in before.lifecycle.plan().ids() {
+            let (record, view) = (
+                before.lifecycle.record(module),
+                before.lifecycle.view(module),
+            );
+            let alive = view.pid.map(|pid| Alive {
+                generation: view.generation,
+                pid,
+            });
+            after.note(
+                Event::Adopted {
+                    module,
+                    record,
+                    alive,
+                },
+                &mut effects,
+            );
+        }
+        after.note(Event::Resume, &mut effects);
+        let runs = effects
+            .iter()
+            .filter(|effect| matches!(effect, Effect::Run { .. }))
+            .count();
+        assert_eq!(runs, 0, "{called}: {effects:?}");
+        for name in ["dep", "m", "top"] {
+            let (then, now) = (
+                before.lifecycle.view(before.id(name)),
+                after.lifecycle.view(after.id(name)),
+            );
+            // A start that was on its way and left no process has failed.
+            let lost = then.state == State::Starting && then.pid.is_none();
+            let expected = if lost { State::Backoff } else { then.state };
+            assert_eq!(now.state, expected, "{called}: {name}");
+            assert_eq!(
+                (now.wanted, now.retry_at.is_some()),
+                (then.wanted, then.retry_at.is_some() || lost),
+                "{called}: {name}"
+            );
+        }
+    }
+}
