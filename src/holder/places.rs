@@ -72,11 +72,11 @@ impl Places {
         }
         directory(&setup.state_dir, 0o700).map_err(refuse)?;
         let lock = take_lock(setup).map_err(refuse)?;
-        directory(&setup.runtime_dir, 0o711).map_err(refuse)?;
+        open_directory(&setup.runtime_dir, 0o711).map_err(refuse)?;
         directory(&setup.log_dir, 0o700).map_err(refuse)?;
         let runtime_dir = PathBuf::from(&setup.runtime_dir);
         let notify = runtime_dir.join("notify");
-        directory(&notify.to_string_lossy(), 0o711).map_err(refuse)?;
+        open_directory(&notify.to_string_lossy(), 0o711).map_err(refuse)?;
         let control =
             bind(&runtime_dir.join("control.sock"), setup.control_mode).map_err(refuse)?;
         let module = bind(&runtime_dir.join("module.sock"), 0o666).map_err(refuse)?;
@@ -128,28 +128,43 @@ impl Places {
     }
 }
 
-fn directory(path: &str, mode: u32) -> Result<(), String> {
+/// One that others may look into: it and the folder it lies in must be in trusted hands.
+fn open_directory(path: &str, mode: u32) -> Result<(), String> {
+    directory(path, mode)?;
+    let us = nix::unistd::geteuid().as_raw();
     let say = |problem: io::Error| format!("cannot use the directory {path}: {problem}");
-    if let Some(parent) = Path::new(path).parent() {
-        fs::create_dir_all(parent).map_err(say)?;
-    }
-    match DirBuilder::new().mode(mode).create(path) {
-        Err(problem) if problem.kind() != io::ErrorKind::AlreadyExists => return Err(say(problem)),
-        _ => {}
-    }
     let seen = fs::symlink_metadata(path).map_err(say)?;
     if !seen.is_dir() {
         return Err(format!(
             "{path} is no directory (a link is not followed); move it away"
         ));
     }
-    if seen.uid() != nix::unistd::geteuid().as_raw() {
-        let owner = seen.uid();
+    let above = Path::new(path).parent().unwrap_or(Path::new("/"));
+    let above_owner = fs::metadata(above).map_err(say)?.uid();
+    if seen.uid() != us || (above_owner != us && above_owner != 0) {
+        let owner = if seen.uid() == us {
+            above_owner
+        } else {
+            seen.uid()
+        };
         return Err(format!(
-            "the directory {path} belongs to user {owner}; choose another one"
+            "the directory {path} or the one above it belongs to user {owner}; set another \
+             mainstay.runtime_dir"
         ));
     }
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(say)
+}
+
+/// Made if it is missing; one that is there, perhaps by a link, stays as its owner wants it.
+fn directory(path: &str, mode: u32) -> Result<(), String> {
+    let say = |problem: io::Error| format!("cannot use the directory {path}: {problem}");
+    if let Some(parent) = Path::new(path).parent() {
+        fs::create_dir_all(parent).map_err(say)?;
+    }
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(problem) if problem.kind() != io::ErrorKind::AlreadyExists => Err(say(problem)),
+        _ => Ok(()),
+    }
 }
 
 fn take_lock(setup: &Setup) -> Result<File, String> {

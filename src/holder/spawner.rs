@@ -345,7 +345,7 @@ fn bear(
             orders.group_procs = procs.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         }
         let before = nanos(libc::CLOCK_BOOTTIME);
-        match cradle.bear(orders, group.map(AsFd::as_fd), newborn) {
+        match cradle.bear(orders, group.filter(|_| inside).map(AsFd::as_fd), newborn) {
             Ok(born) => {
                 let tick = before / TICK_NANOS;
                 let same = nanos(libc::CLOCK_BOOTTIME) / TICK_NANOS == tick;

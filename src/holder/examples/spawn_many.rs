@@ -51,6 +51,16 @@ fn main() {
         show(&format!("{name}: spawned, second run"), again);
         show(&format!("{name}: spawned and exited, third run"), exits);
     }
+    for (name, no_groups, plain_fork) in ways {
+        let options = mainstay_holder::Options {
+            no_groups,
+            plain_fork,
+        };
+        show(
+            &format!("{name}: kill -9 to its replacement, of 20"),
+            measure::replace(&options),
+        );
+    }
     measure::groups(count);
 }
 
@@ -60,6 +70,8 @@ mod measure {
 
     use mainstay_holder::Options;
     use mainstay_holder::wire::{Ask, Output, Tell};
+
+    use nix::sys::signal::Signal;
 
     use crate::common::{Rig, spawn_of};
 
@@ -120,6 +132,24 @@ mod measure {
         start(&mut rig, count, 3, &["/bin/true"]);
         wait(&mut rig, count, exited);
         (first, again, ms(begin))
+    }
+
+    /// From the signal to the news that the next generation runs.
+    pub(crate) fn replace(options: &Options) -> Vec<f64> {
+        let mut rig = Rig::new(options.clone());
+        let pids: Vec<i32> = (0..20)
+            .map(|n| rig.start(spawn_of(&format!("m{n}"), 1, &["sleep", "100"])))
+            .collect();
+        let mut times = Vec::new();
+        for (number, pid) in pids.into_iter().enumerate() {
+            let name = format!("m{number}");
+            let begin = Instant::now();
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+            rig.line.exited(&name, 1);
+            rig.start(spawn_of(&name, 2, &["sleep", "100"]));
+            times.push(ms(begin));
+        }
+        times
     }
 
     pub(crate) fn groups(count: usize) {

@@ -111,6 +111,10 @@ mod cases {
                 escapees_are_killed_with_a_subreaper_too,
             ),
             (
+                "a_directory_in_other_hands_is_refused",
+                a_directory_in_other_hands_is_refused,
+            ),
+            (
                 "a_socket_path_too_long_is_refused",
                 a_socket_path_too_long_is_refused,
             ),
@@ -524,6 +528,25 @@ time.sleep(60)";
             }
             house.leave(0);
         }
+    }
+
+    fn a_directory_in_other_hands_is_refused() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // nobody else can give a directory away
+        }
+        let mut house = House::new(false);
+        house.line.world();
+        let setup = house.setup();
+        std::fs::create_dir(&setup.runtime_dir).unwrap();
+        std::os::unix::fs::chown(&setup.runtime_dir, Some(65534), None).unwrap();
+        house.line.ask(&Ask::Configure(setup));
+        let message = house.line.until(|tell| match tell {
+            Tell::Refused { message, .. } => Some(message.clone()),
+            _ => None,
+        });
+        assert!(message.contains("belongs to user 65534"), "{message}");
+        house.control = None;
+        assert_eq!(house.end(), 1);
     }
 
     fn a_socket_path_too_long_is_refused() {
