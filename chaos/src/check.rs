@@ -403,7 +403,7 @@ impl Checker {
             };
             let builtin = plan.module(module).kind == Kind::Builtin;
             let wrong = !builtin && (view.state == State::Running) != shadow.out;
-            ensure(!wrong && !(shadow.out && shadow.halted), || {
+            ensure(!(wrong || (shadow.out && shadow.halted)), || {
                 Violation::WishNotReached(module, view.state)
             })?;
         }

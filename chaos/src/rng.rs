@@ -16,7 +16,7 @@ impl Rng {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -26,7 +26,7 @@ impl Rng {
     /// A number below `end`; 0 if that is 0.
     pub fn below(&mut self, end: u64) -> u64 {
         // The high half of a product spreads evenly and costs no division.
-        let wide = u128::from(self.next()) * u128::from(end);
+        let wide = u128::from(self.draw()) * u128::from(end);
         u64::try_from(wide >> 64).unwrap_or(0)
     }
 

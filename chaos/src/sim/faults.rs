@@ -106,7 +106,7 @@ impl Sim {
 
     fn new_runtime(&mut self) {
         self.agenda.runtime_died();
-        self.lifecycle = Lifecycle::new(std::sync::Arc::clone(&self.plan), self.rng.next());
+        self.lifecycle = Lifecycle::new(std::sync::Arc::clone(&self.plan), self.rng.draw());
         self.modules.fill(Module::new());
         self.armed.fill(Time::NEVER);
         self.lifecycle_armed = Time::NEVER;

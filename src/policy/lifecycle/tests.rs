@@ -265,7 +265,7 @@ fn soft_edges_hold_only_for_a_while() {
 
 #[test]
 fn a_task_completes_once_for_all_and_holds_only_those_yet_to_start() {
-    let mut script = check(
+    let script = check(
         "migrate | task\na: migrate@completed\nb: migrate@completed | lazy",
         &[
             ("boot", "run migrate"),

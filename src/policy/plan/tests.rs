@@ -95,6 +95,7 @@ fn edges_that_can_never_be_met_are_refused() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test is about time")]
 fn large_plans_are_linear() {
     let time = |nodes: u32| {
         let prototype = modules("m").remove(0);
