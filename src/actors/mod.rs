@@ -83,6 +83,7 @@ pub(crate) struct House {
     /// The holder's process.
     pub(crate) holder_pid: u32,
     /// What limits and kills trees here.
+    #[expect(dead_code, reason = "for the report of what is enforced here")]
     pub(crate) tree_mechanism: String,
     /// Where people are told what happens, if someone watches.
     pub(crate) announce: Option<Announce>,

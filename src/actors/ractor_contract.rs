@@ -104,9 +104,11 @@ enum Heard {
     Other,
 }
 
-fn ended(with_state: bool, reason: Option<&str>) -> Heard {
-    let reason = reason.map(ToOwned::to_owned);
-    Heard::Ended { with_state, reason }
+fn ended_with_state(reason: &str) -> Heard {
+    Heard::Ended {
+        with_state: true,
+        reason: Some(reason.to_owned()),
+    }
 }
 
 /// Answers pings and passes on what it hears of its children.
@@ -197,7 +199,8 @@ async fn a_child() -> (ActorRef<ChildMsg>, Arc<Notes>) {
 async fn settled(child: &ActorRef<ChildMsg>) -> usize {
     match child.call(ChildMsg::Ask, Some(PATIENCE)).await {
         Ok(CallResult::Success(counted)) => counted,
-        other => panic!("no answer: {other:?}", other = other.is_ok()),
+        Ok(_) => panic!("no answer"),
+        Err(error) => panic!("not delivered: {error}"),
     }
 }
 
@@ -236,19 +239,23 @@ async fn kill_stop_and_drain_differ_by_text_alone() {
     let (mut family, notes) = (Family::new().await, Arc::new(Notes::default()));
     let (child, _task) = family.child(&notes).await;
     child.kill();
-    assert_eq!(family.hear().await, ended(false, Some("killed")));
+    let heard = family.hear().await;
+    assert!(
+        matches!(&heard, Heard::Ended { reason: Some(text), .. } if text == "killed"),
+        "{heard:?}"
+    );
     assert_eq!(notes.post_stops(), 0, "no clean-up after a kill");
 
     let (child, _task) = family.child(&notes).await;
     child.stop(Some("bye".to_owned()));
     // The state rides along: what it owns lives until the event is dropped.
-    assert_eq!(family.hear().await, ended(true, Some("bye")));
+    assert_eq!(family.hear().await, ended_with_state("bye"));
     assert_eq!(notes.post_stops(), 1);
 
     let (child, _task) = family.child(&notes).await;
     child.cast(ChildMsg::Count).expect("delivered");
     child.drain().expect("delivered");
-    assert_eq!(family.hear().await, ended(true, Some("Drained")));
+    assert_eq!(family.hear().await, ended_with_state("Drained"));
     assert_eq!((notes.counted(), notes.post_stops()), (1, 2));
 }
 

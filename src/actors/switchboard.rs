@@ -38,11 +38,6 @@ impl<M: Message> Line<M> {
             .as_ref()
             .is_some_and(|actor| actor.cast(msg).is_ok())
     }
-
-    /// The current actor, for tests and for root.
-    pub(super) fn current(&self) -> Option<ActorRef<M>> {
-        self.0.load().as_ref().map(|actor| ActorRef::clone(actor))
-    }
 }
 
 /// All extensions.
