@@ -14,13 +14,12 @@ use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, Time};
 use mainstay_protocol::EventKind;
 use mainstay_protocol::words::ExitCode;
-use ractor::Actor;
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::actors::chronicle::{Chronicle, Entry};
 use crate::actors::picture::Picture;
-use crate::actors::root::{self, BEAT, Root};
+use crate::actors::root::{self, BEAT};
 use crate::actors::{Announce, House, Switchboard};
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
 use crate::ipc::bus::Bus;
@@ -212,7 +211,7 @@ async fn supervise(
         known,
         ended,
     };
-    let (_root, root_task) = Actor::spawn(None, Root, arguments)
+    let root_task = root::start(arguments)
         .await
         .map_err(|error| failed(&error))?;
     let routes = tokio::spawn(root::route(Arc::clone(&house), facts));

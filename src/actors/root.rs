@@ -12,9 +12,10 @@ use mainstay_policy::lifecycle::Alive;
 use mainstay_policy::module::Event;
 use mainstay_policy::{ModuleId, Time};
 use mainstay_protocol::{EventKind, State, SystemStatus};
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use serde_json::json;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::alarm::Alarm;
 use super::chronicle::Entry;
@@ -428,6 +429,15 @@ impl Owned {
             let _nobody_waits = ended.send(u8::from(self.failed));
         }
     }
+}
+
+/// Starts root, which starts the others; the task ends with it.
+///
+/// # Errors
+/// When root itself cannot start.
+pub(crate) async fn start(arguments: Arguments) -> Result<JoinHandle<()>, SpawnErr> {
+    let (_root, task) = Actor::spawn(None, Root, arguments).await?;
+    Ok(task)
 }
 
 /// Hands facts to who they are about, in their order, for as long as the machine tells any.

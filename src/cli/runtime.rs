@@ -1,9 +1,8 @@
 //! `mainstay runtime` (hidden): the runtime itself, started by the holder.
-//! Owns the descriptor of the wire and what is printed while things start and stop.
+//! Owns what is printed while things start and stop.
 //! Never called by a person.
 
 use std::io::{IsTerminal, Write};
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use mainstay_protocol::State;
@@ -19,7 +18,8 @@ use crate::config::Sources;
     reason = "the exit code is passed on as it is"
 )]
 pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> {
-    let Some(wire) = take_wire() else {
+    let marked = std::env::var_os(super::up::ENV_RUNTIME).is_some();
+    let Some(wire) = marked.then(crate::os::wire::inherited).flatten() else {
         let text = "cannot run: this verb is for mainstay itself; use `mainstay up`";
         return Err(Failure::new(ExitCode::Usage, text));
     };
@@ -34,30 +34,6 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
     };
     // The holder passes the number on, whatever it is.
     std::process::exit(i32::from(code))
-}
-
-/// The holder leaves its end on a fixed number; anything but a socket there is not ours.
-#[expect(
-    unsafe_code,
-    reason = "a descriptor that was inherited is a plain number"
-)]
-fn take_wire() -> Option<OwnedFd> {
-    use nix::sys::socket::{getsockopt, sockopt::SockType};
-    let number = mainstay_holder::wire::WIRE_FD;
-    let marked = std::env::var_os(super::up::ENV_RUNTIME).is_some();
-    if !marked {
-        return None;
-    }
-    // SAFETY: the holder marked this process as a runtime, so the number is the open end of the
-    // wire, inherited over exec, and nobody else in this process knows it.
-    let fd = unsafe { OwnedFd::from_raw_fd(number) };
-    match getsockopt(&fd, SockType) {
-        Ok(_) => Some(fd),
-        Err(_) => {
-            std::mem::forget(fd); // not ours: not ours to close either
-            None
-        }
-    }
 }
 
 fn start_log() {

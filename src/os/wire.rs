@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use mainstay_holder::wire::{Ask, Setup, Tell, World};
 use mainstay_holder::{Decoder, encode, recv_with_fds};
@@ -105,6 +105,26 @@ impl Wire {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+}
+
+/// The end of the wire that the holder left on its fixed number; only for a process that the holder
+/// marked as its runtime, and once. Anything but a socket there is not ours.
+#[expect(
+    unsafe_code,
+    reason = "a descriptor that was inherited is a plain number"
+)]
+pub(crate) fn inherited() -> Option<OwnedFd> {
+    use nix::sys::socket::{getsockopt, sockopt::SockType};
+    // SAFETY: the holder marked this process as a runtime, so the number is the open end of the
+    // wire, inherited over exec, and nobody else in this process knows it.
+    let fd = unsafe { OwnedFd::from_raw_fd(mainstay_holder::wire::WIRE_FD) };
+    match getsockopt(&fd, SockType) {
+        Ok(_) => Some(fd),
+        Err(_) => {
+            std::mem::forget(fd); // not ours: not ours to close either
+            None
         }
     }
 }
