@@ -15,6 +15,16 @@ use crate::wire::MAX_FRAME_BYTES;
 pub const MAX_FDS: usize = 253;
 const CHUNK_BYTES: usize = 64 * 1024;
 
+#[cfg(target_os = "linux")]
+const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_CMSG_CLOEXEC);
+#[cfg(target_os = "linux")]
+const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
+// Elsewhere descriptors are marked after they came, and SIGPIPE is ignored by every program here.
+#[cfg(not(target_os = "linux"))]
+const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT;
+#[cfg(not(target_os = "linux"))]
+const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT;
+
 /// Why a frame could not be made or read; the connection is of no use afterwards.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -109,9 +119,8 @@ pub fn recv_with_fds(
     let mut bytes = [0u8; CHUNK_BYTES];
     let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
     let mut parts = [IoSliceMut::new(&mut bytes)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
     let (length, cut) = {
-        let got = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags)?;
+        let got = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), RECEIVE)?;
         if let Ok(messages) = got.cmsgs() {
             for message in messages {
                 if let ControlMessageOwned::ScmRights(raw) = message {
@@ -135,7 +144,13 @@ pub fn recv_with_fds(
 #[expect(unsafe_code, reason = "the kernel returns plain numbers")]
 pub(crate) fn own(raw: RawFd) -> OwnedFd {
     // SAFETY: the kernel just created this descriptor for us and nobody else has the number.
-    unsafe { OwnedFd::from_raw_fd(raw) }
+    let owned = unsafe { OwnedFd::from_raw_fd(raw) };
+    #[cfg(not(target_os = "linux"))]
+    {
+        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+        let _ = fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)); // it is open: cannot fail
+    }
+    owned
 }
 
 /// Sends once without blocking; `fds` travel with the first byte. Returns the number of bytes.
@@ -146,13 +161,12 @@ pub fn send_with_fds(socket: &impl AsRawFd, bytes: &[u8], fds: &[OwnedFd]) -> io
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control = if raw.is_empty() { &[][..] } else { &rights[..] };
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let parts = [IoSlice::new(bytes)];
     Ok(sendmsg::<()>(
         socket.as_raw_fd(),
         &parts,
         control,
-        flags,
+        SEND,
         None,
     )?)
 }

@@ -236,8 +236,9 @@ pub struct World {
     /// When `up` began: nanoseconds on the monotonic clock.
     #[serde(default)]
     pub up_since: u64,
-    /// Every instance that lives or left a record. What each sent by notify meanwhile and how it
-    /// ended follow as ordinary `Notify` and `Exited`.
+    /// Every instance that lives or left a record. The lasting part of what each said by notify,
+    /// and the last exit of each whose run is over, follow as ordinary `Notify` and `Exited`: the
+    /// runtime before may have been lost with that news, so they may come a second time.
     #[serde(default)]
     pub instances: Vec<Known>,
     /// Control and module listener travel with this frame when `setup` is there.
