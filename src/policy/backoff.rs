@@ -82,7 +82,8 @@ fn jittered(delay: Duration, share: f64, max: Duration, seed: u64) -> Duration {
 
 fn scaled(delay: Duration, by: f64) -> Duration {
     // A float to integer cast saturates, so a huge product is a long delay, not a panic.
-    Duration::from_nanos((delay.as_nanos() as f64 * by) as u64)
+    let nanos = u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos((nanos as f64 * by) as u64)
 }
 
 #[cfg(test)]

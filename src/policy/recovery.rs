@@ -224,10 +224,10 @@ impl Ledger {
             return;
         }
         self.recent.drain(..paid.min(self.recent.len()));
-        self.unlimited = self
-            .unlimited
-            .min(saturation(&recovery.backoff))
-            .saturating_sub(u32::try_from(paid).unwrap_or(u32::MAX));
+        if self.unlimited > 0 {
+            let counted = self.unlimited.min(saturation(&recovery.backoff));
+            self.unlimited = counted.saturating_sub(u32::try_from(paid).unwrap_or(u32::MAX));
+        }
         (self.rung, self.rung_used) = (0, false);
         (self.probations, self.half_open) = (0, false);
     }
