@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mainstay_policy::lifecycle::{Alive, Effect, Event, Lifecycle, News, StartupFailure, Wish};
 use mainstay_policy::module::{self, Report};
-use mainstay_policy::recovery::Verdict;
+use mainstay_policy::recovery::{Failure, Verdict};
 use mainstay_policy::states::{self, State};
 use mainstay_policy::{ModuleId, Time};
 use mainstay_protocol::method::{ChangeAction, ChangeStep};
@@ -264,11 +264,11 @@ impl Owned {
             } => self.moved(module, from, to, cause, by),
             Effect::Judged {
                 module,
-                failure: _,
+                failure,
                 attempt,
                 verdict,
             } => {
-                self.judged(module, attempt, verdict);
+                self.judged(module, failure, attempt, verdict);
             }
             Effect::StartupCompleted => {
                 let took = span(house.os.now().since(house.up_since));
@@ -304,12 +304,18 @@ impl Owned {
         self.touched
             .extend(dependents.filter(|by| self.since[by.index()].0 == State::Waiting));
         let text = self.sentence(module, to);
+        let waiting_on: Vec<&str> = view
+            .waiting_on
+            .iter()
+            .map(|on| self.house.name(*on))
+            .collect();
         let mut entry = Entry::of(EventKind::ModuleStateChanged)
             .module(module, view.generation)
             .cause(words::cause(cause))
             .payload(json!({
                 "from": words::state(from), "to": words::state(to), "text": text,
                 "by": by.map(|by| self.house.name(by)),
+                "waiting_on": waiting_on,
             }));
         if let Some(by) = by {
             entry = entry.because(Because::Module(by));
@@ -381,7 +387,7 @@ impl Owned {
         }
     }
 
-    fn judged(&mut self, module: ModuleId, attempt: u32, verdict: Verdict) {
+    fn judged(&mut self, module: ModuleId, failure: Failure, attempt: u32, verdict: Verdict) {
         let view = self.policy.view(module);
         self.touched.insert(module);
         let why = view
@@ -390,6 +396,7 @@ impl Owned {
         let msg = RecoveryMsg::Judged {
             module,
             generation: view.generation,
+            failure,
             why,
             attempt,
             verdict,

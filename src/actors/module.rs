@@ -243,11 +243,13 @@ impl Owned {
     fn hear_exit(&mut self, exited: &Exited) {
         let exit = exit_to_policy(exited);
         let generation = exited.generation;
+        let ran = Time(exited.at).since(self.ordered_at);
+        let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
         let entry = Entry::of(EventKind::ModuleExited)
             .module(self.id, generation)
             .payload(json!({
                 "pid": exited.pid, "code": exited.code, "signal": exited.signal,
-                "core_dumped": exited.core,
+                "core_dumped": exited.core, "ran_ms": ran_ms, "text": words::exit_text(exit),
             }));
         self.house.chronicle.tell(entry);
         self.tell_end(

@@ -36,7 +36,8 @@ pub(super) fn encode(record: &Record) -> String {
     let up = u8::from(*wanted == Wanted::Up);
     let mut text = format!(
         "up={up} intent={intent} state={state} gen={generation} ready={} done={} \
-         restarts={restarts} attempts={attempts} rung={rung} used={} probations={probations} half={}",
+         restarts={restarts} attempts={attempts} rung={rung} used={} \
+         probations={probations} half={}",
         u8::from(*ready),
         u8::from(*completed),
         u8::from(*rung_used),

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::recovery::Verdict;
+use mainstay_policy::recovery::{Failure, Verdict};
 use mainstay_protocol::EventKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::House;
 use super::chronicle::{Because, Entry};
+use super::{House, words};
 
 /// What recovery is told.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) enum RecoveryMsg {
         module: ModuleId,
         /// The run that failed.
         generation: u64,
+        /// What failed.
+        failure: Failure,
         /// How it ended, in words.
         why: String,
         /// How many failures are not paid back.
@@ -90,11 +92,13 @@ impl Actor for Recovery {
             RecoveryMsg::Judged {
                 module,
                 generation,
+                failure,
                 why,
                 attempt,
                 verdict,
             } => {
-                own.judged(module, generation, &why, attempt, verdict);
+                let payload = own.payload(module, failure, &why, attempt, verdict);
+                own.judged(module, generation, payload);
             }
             RecoveryMsg::Running { module, generation } => {
                 own.close(module, generation, EventKind::RecoveryCompleted);
@@ -108,29 +112,33 @@ impl Actor for Recovery {
 }
 
 impl Owned {
-    fn judged(
-        &mut self,
+    /// What is told of a verdict, and as what.
+    fn payload(
+        &self,
         module: ModuleId,
-        generation: u64,
+        failure: Failure,
         why: &str,
         attempt: u32,
         verdict: Verdict,
-    ) {
+    ) -> Option<(EventKind, Value)> {
         let max = self.house.spec(module).recovery.max_attempts;
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let (kind, payload) = match verdict {
-            Verdict::Retry { after: delay } => (
+        match verdict {
+            Verdict::Retry { after } => Some((
                 EventKind::RecoveryStarted,
-                json!({ "failure": why, "attempt": attempt, "of": max,
-                        "delay_ms": ms(delay) }),
-            ),
-            Verdict::GiveUp { probation } => (
+                json!({ "failure": words::failure_noun(failure), "attempt": attempt,
+                        "max_attempts": max, "delay_ms": ms(after) }),
+            )),
+            Verdict::GiveUp { probation } => Some((
                 EventKind::RecoveryFailed,
-                json!({ "text": why, "attempt": attempt,
-                        "probation_ms": probation.map(ms) }),
-            ),
-            Verdict::Done => return,
-        };
+                json!({ "text": why, "attempt": attempt, "probation_ms": probation.map(ms) }),
+            )),
+            Verdict::Done => None,
+        }
+    }
+
+    fn judged(&mut self, module: ModuleId, generation: u64, told: Option<(EventKind, Value)>) {
+        let Some((kind, payload)) = told else { return };
         let entry = Entry::of(kind).module(module, generation).payload(payload);
         let opened = self.house.chronicle.tell(entry);
         if kind == EventKind::RecoveryStarted {

@@ -2,6 +2,7 @@
 //! Owns the tables between the two. Never invents a word.
 
 use mainstay_policy::module::{Ending, Exit, StartFailure, Step};
+use mainstay_policy::recovery::Failure;
 use mainstay_policy::states;
 use mainstay_protocol::{Cause, Health, Importance, State, Wanted, words::Kind};
 
@@ -134,5 +135,21 @@ pub(crate) fn ending_text(ending: Ending) -> String {
                 format!("stopped, {how}")
             }
         }
+    }
+}
+
+/// A failure as a noun, for sentences like "attempt 2 after …".
+pub(crate) fn failure_noun(failure: Failure) -> String {
+    match failure {
+        Failure::NotStarted(_) => "a failed start".to_owned(),
+        Failure::Exited(Exit::Code(code)) => format!("exit code {code}"),
+        Failure::Exited(Exit::Signal { signal, .. }) => {
+            format!("the end by {}", signal_name(signal))
+        }
+        Failure::Exited(Exit::Oom) => "running out of memory".to_owned(),
+        Failure::StartTimeout => "a start that took too long".to_owned(),
+        Failure::Watchdog => "a watchdog that was not fed".to_owned(),
+        Failure::Probe => "failed health probes".to_owned(),
+        Failure::Lost => "an end that nobody saw".to_owned(),
     }
 }

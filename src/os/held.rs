@@ -228,39 +228,7 @@ impl Held {
                 slot.last_exit = Some(exited.clone());
                 Some(Fact::Exited(exited))
             }
-            Tell::Notify {
-                instance,
-                generation,
-                pid,
-                text,
-                fds: _,
-            } => Some(Fact::Notify {
-                instance,
-                generation,
-                pid,
-                text,
-            }),
-            Tell::Output {
-                instance,
-                generation,
-                text,
-                dropped_bytes,
-            } => Some(Fact::Output {
-                instance,
-                generation,
-                text,
-                dropped_bytes,
-            }),
-            Tell::OutputDropped {
-                instance,
-                total_bytes,
-            } => Some(Fact::OutputDropped {
-                instance,
-                total_bytes,
-            }),
-            Tell::StopAsked { .. } => Some(Fact::StopAsked),
-            Tell::ReloadAsked => Some(Fact::ReloadAsked),
-            Tell::World(_) | Tell::Configured { .. } | Tell::Refused { .. } => None,
+            tell => passed_on(tell),
         }
     }
 
@@ -333,6 +301,46 @@ impl Held {
                 }
             });
         }
+    }
+}
+
+/// What changes nothing in the books.
+fn passed_on(tell: Tell) -> Option<Fact> {
+    match tell {
+        Tell::Notify {
+            instance,
+            generation,
+            pid,
+            text,
+            fds: _,
+        } => Some(Fact::Notify {
+            instance,
+            generation,
+            pid,
+            text,
+        }),
+        Tell::Output {
+            instance,
+            generation,
+            text,
+            dropped_bytes,
+        } => Some(Fact::Output {
+            instance,
+            generation,
+            text,
+            dropped_bytes,
+        }),
+        Tell::OutputDropped {
+            instance,
+            total_bytes,
+        } => Some(Fact::OutputDropped {
+            instance,
+            total_bytes,
+        }),
+        Tell::StopAsked { .. } => Some(Fact::StopAsked),
+        Tell::ReloadAsked => Some(Fact::ReloadAsked),
+        Tell::World(_) | Tell::Configured { .. } | Tell::Refused { .. } => None,
+        Tell::Spawned { .. } | Tell::SpawnFailed { .. } | Tell::Exited(_) => None,
     }
 }
 

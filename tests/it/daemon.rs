@@ -23,7 +23,11 @@ pub(crate) fn binary() -> &'static str {
 /// Another program of the workspace, built by the same command.
 pub(crate) fn program(name: &str) -> String {
     let path = Path::new(binary()).with_file_name(name);
-    assert!(path.exists(), "cannot find {}: run `cargo test --workspace`", path.display());
+    assert!(
+        path.exists(),
+        "cannot find {}: run `cargo test --workspace`",
+        path.display()
+    );
     path.display().to_string()
 }
 
@@ -89,7 +93,9 @@ impl Daemon {
 
     /// A connection of its own.
     pub(crate) fn client(&self) -> Client {
-        self.wait("the socket to answer", || Client::connect(self.socket()).ok())
+        self.wait("the socket to answer", || {
+            Client::connect(self.socket()).ok()
+        })
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -112,7 +118,9 @@ impl Daemon {
 
     /// Waits until a module is in a state, and returns its view.
     pub(crate) fn until(&self, name: &str, state: State) -> ModuleView {
-        self.until_view(&format!("{name} to be {state}"), name, |view| view.state == state)
+        self.until_view(&format!("{name} to be {state}"), name, |view| {
+            view.state == state
+        })
     }
 
     /// Waits until a module's view is as asked.
@@ -130,8 +138,15 @@ impl Daemon {
 
     /// Asks for a change and waits until it is reached.
     pub(crate) fn change(&self, method: &str, module: &str) -> ModuleView {
-        let params = ChangeParams { module: module.to_owned(), dry_run: false, wait: true };
-        self.client().change(method, &params).expect("the change is granted").module
+        let params = ChangeParams {
+            module: module.to_owned(),
+            dry_run: false,
+            wait: true,
+        };
+        self.client()
+            .change(method, &params)
+            .expect("the change is granted")
+            .module
     }
 
     /// All events of a module so far, oldest first.
@@ -147,7 +162,10 @@ impl Daemon {
     /// Waits until an event of a kind has happened to a module.
     pub(crate) fn event(&self, module: &str, kind: EventKind) -> Event {
         self.wait(&format!("{kind} of {module}"), || {
-            self.events(module).into_iter().rev().find(|event| event.kind == kind)
+            self.events(module)
+                .into_iter()
+                .rev()
+                .find(|event| event.kind == kind)
         })
     }
 
@@ -164,7 +182,10 @@ impl Daemon {
     /// Waits for a condition; panics with what was printed when it does not come.
     pub(crate) fn wait<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
         wait_for(what, look).unwrap_or_else(|| {
-            panic!("waited in vain for {what}; printed so far:\n{}", self.printed())
+            panic!(
+                "waited in vain for {what}; printed so far:\n{}",
+                self.printed()
+            )
         })
     }
 
@@ -180,7 +201,11 @@ impl Daemon {
             if let Some(status) = self.child.try_wait().expect("the holder is our child") {
                 return status.code();
             }
-            assert!(Instant::now() < end, "mainstay did not end; printed:\n{}", self.printed());
+            assert!(
+                Instant::now() < end,
+                "mainstay did not end; printed:\n{}",
+                self.printed()
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -242,6 +267,7 @@ pub(crate) fn kill(pid: u32, signal: i32) {
 /// Whether a process lives (a zombie does not).
 pub(crate) fn lives(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
     })
 }

@@ -20,9 +20,16 @@ fn modules_start_in_the_order_of_their_needs_and_only_when_those_are_ready() {
     let daemon = Daemon::start(&pair());
     let ready = daemon.event("base", EventKind::ModuleReady);
     let started = daemon.wait("top to have been started", || {
-        daemon.events("top").into_iter().find(|event| event.payload["to"] == "starting")
+        daemon
+            .events("top")
+            .into_iter()
+            .find(|event| event.payload["to"] == "starting")
     });
-    assert!(ready.seq < started.seq, "base was ready (#{}) after top started", ready.seq);
+    assert!(
+        ready.seq < started.seq,
+        "base was ready (#{}) after top started",
+        ready.seq
+    );
     let status = daemon.status();
     assert_eq!(status.status, SystemStatus::Healthy);
     assert_eq!(status.modules.running, 3, "with the event bus");
@@ -40,7 +47,10 @@ fn a_killed_module_comes_back_and_its_dependents_are_told_and_go_on() {
     });
     assert_ne!(back.pid, base.pid);
     assert_eq!(back.restarts, 1);
-    assert_eq!(back.last_exit.expect("it ended").signal, Some(libc::SIGKILL));
+    assert_eq!(
+        back.last_exit.expect("it ended").signal,
+        Some(libc::SIGKILL)
+    );
     assert_eq!(daemon.module("top").pid, top.pid, "the dependent goes on");
     daemon.event("top", EventKind::ModuleRestored);
     let told = daemon.event("top", EventKind::ModuleDegraded);
@@ -57,10 +67,16 @@ fn why_tells_the_story_of_a_crash() {
     });
     let why = daemon.wait("the whole story", || {
         let why = daemon.client().why("base").ok()?;
-        why.chain.iter().any(|link| link.kind == EventKind::RecoveryStarted).then_some(why)
+        why.chain
+            .iter()
+            .any(|link| link.kind == EventKind::RecoveryStarted)
+            .then_some(why)
     });
     let texts: Vec<&str> = why.chain.iter().map(|link| link.text.as_str()).collect();
-    assert!(texts.iter().any(|text| text.contains("killed by SIGKILL")), "{texts:?}");
+    assert!(
+        texts.iter().any(|text| text.contains("killed by SIGKILL")),
+        "{texts:?}"
+    );
     let printed = daemon.cli(&["why", "base"]);
     assert!(printed.status.success());
     assert!(String::from_utf8_lossy(&printed.stdout).contains("SIGKILL"));
@@ -79,7 +95,11 @@ fn a_killed_runtime_returns_and_no_module_notices() {
     assert_eq!(after.status, SystemStatus::Healthy);
     for (name, old) in [("base", &before.0), ("top", &before.1)] {
         let new = daemon.module(name);
-        assert_eq!((new.pid, new.generation), (old.pid, old.generation), "{name} was touched");
+        assert_eq!(
+            (new.pid, new.generation),
+            (old.pid, old.generation),
+            "{name} was touched"
+        );
     }
     // And it is in control: what dies now comes back.
     kill(before.0.pid.expect("it runs"), libc::SIGKILL);
@@ -92,33 +112,57 @@ fn a_killed_runtime_returns_and_no_module_notices() {
 #[test]
 fn ctrl_c_stops_in_reverse_order_and_leaves_nothing_behind() {
     let daemon = Daemon::start(&pair());
-    let pids: Vec<u32> = ["base", "top"].iter().filter_map(|m| daemon.module(m).pid).collect();
+    let pids: Vec<u32> = ["base", "top"]
+        .iter()
+        .filter_map(|m| daemon.module(m).pid)
+        .collect();
     let (run, printed) = (daemon.path("run"), daemon.path("up.log"));
     let status = daemon.status();
     let mut daemon = daemon;
     daemon.signal(libc::SIGINT);
     assert_eq!(daemon.ended(), Some(0));
-    assert!(pids.iter().all(|pid| !lives(*pid)), "a module outlived the stop");
+    assert!(
+        pids.iter().all(|pid| !lives(*pid)),
+        "a module outlived the stop"
+    );
     assert!(!lives(status.pid), "the runtime outlived the stop");
     let left: Vec<_> = std::fs::read_dir(&run)
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();
     assert!(left.is_empty(), "left behind: {left:?}");
     let printed = std::fs::read_to_string(printed).expect("printed");
-    let at = |text: &str| printed.find(text).unwrap_or_else(|| panic!("no {text:?} in {printed}"));
-    assert!(at("top                  stopped") < at("base                 stopping"), "{printed}");
+    let at = |text: &str| {
+        printed
+            .find(text)
+            .unwrap_or_else(|| panic!("no {text:?} in {printed}"))
+    };
+    assert!(
+        at("top                  stopped") < at("base                 stopping"),
+        "{printed}"
+    );
 }
 
 #[test]
 fn stop_and_start_take_along_what_must_come_along() {
     let daemon = Daemon::start(&pair());
     let dry = daemon.cli(&["stop", "base", "--dry-run"]);
-    assert!(String::from_utf8_lossy(&dry.stdout).contains("top"), "{dry:?}");
-    assert_eq!(daemon.module("top").state, State::Running, "a dry run changes nothing");
+    assert!(
+        String::from_utf8_lossy(&dry.stdout).contains("top"),
+        "{dry:?}"
+    );
+    assert_eq!(
+        daemon.module("top").state,
+        State::Running,
+        "a dry run changes nothing"
+    );
     daemon.change(name::MODULE_STOP, "base");
     let top = daemon.until("top", State::Waiting);
     assert_eq!(top.waiting_on, ["base"]);
-    assert_eq!(top.wanted, mainstay_protocol::Wanted::Up, "it rises by itself");
+    assert_eq!(
+        top.wanted,
+        mainstay_protocol::Wanted::Up,
+        "it rises by itself"
+    );
     daemon.change(name::MODULE_START, "base");
     daemon.until("top", State::Running);
 }
@@ -129,6 +173,9 @@ fn only_one_mainstay_has_a_state_directory() {
     let second = daemon.cli(&["up"]);
     assert_eq!(second.status.code(), Some(1), "{second:?}");
     let complaint = String::from_utf8_lossy(&second.stderr);
-    assert!(complaint.contains(&daemon.holder().to_string()), "it says who: {complaint}");
+    assert!(
+        complaint.contains(&daemon.holder().to_string()),
+        "it says who: {complaint}"
+    );
     assert_eq!(daemon.status().modules.running, 3, "the first goes on");
 }

@@ -1,5 +1,10 @@
 //! The real daemon, end to end: one binary for all integration tests.
 //! Owns the list of them. Never a test itself.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests start programs, wait for them and look at the clock themselves"
+)]
 
 mod daemon;
 mod first_light;
+mod tidy;
