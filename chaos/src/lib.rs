@@ -7,7 +7,8 @@ pub mod plans;
 pub mod rng;
 pub mod sim;
 pub mod trace;
+pub mod violation;
 pub mod world;
 
-pub use check::Violation;
 pub use sim::{Options, Sabotage, Summary, run};
+pub use violation::Violation;

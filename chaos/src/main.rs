@@ -24,7 +24,10 @@ struct Arguments {
     steps: u64,
 }
 
-#[expect(clippy::disallowed_methods, reason = "steps a second are measured by the wall clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "steps a second are measured by the wall clock"
+)]
 fn main() -> ExitCode {
     let Arguments {
         seeds,

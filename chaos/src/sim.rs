@@ -11,10 +11,11 @@ use mainstay_policy::module::{Event as ToModule, Module, Report};
 use mainstay_policy::spec::Kind;
 use mainstay_policy::{Lifecycle, ModuleId, Plan, Time, module};
 
-use crate::check::{Checked, Checker, Violation};
+use crate::check::{Checked, Checker};
 use crate::plans;
 use crate::rng::Rng;
 use crate::trace::{Line, Trace};
+use crate::violation::Violation;
 use crate::world::{Agenda, Channel, Item, Place};
 
 mod faults;

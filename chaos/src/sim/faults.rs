@@ -9,7 +9,8 @@ use mainstay_policy::recovery::Remembered;
 use mainstay_policy::{Health, Lifecycle, ModuleId, State, Time, Wanted};
 
 use super::{Sabotage, Sim};
-use crate::check::{Checked, Violation};
+use crate::check::Checked;
+use crate::violation::Violation;
 use crate::world::Item;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;

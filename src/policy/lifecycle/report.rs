@@ -171,7 +171,9 @@ impl Lifecycle {
 /// The word for a failure.
 fn cause(failure: Failure) -> Cause {
     match failure {
-        Failure::NotStarted(failure) if failure.step == Step::Prepare => Cause::Startup,
+        Failure::NotStarted(failure) if matches!(failure.step, Step::Prepare | Step::Resources) => {
+            Cause::Startup
+        }
         Failure::NotStarted(_) => Cause::Exec,
         Failure::Exited(_) | Failure::Lost => Cause::Exit,
         Failure::StartTimeout => Cause::Timeout,

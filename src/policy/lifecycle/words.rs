@@ -1,0 +1,164 @@
+//! The words of the lifecycle: what it is told, what it asks for.
+//! Owns the types that actors and simulator share. Never holds a rule.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::{Alive, Record};
+use crate::module::Report;
+use crate::recovery::{Failure, Verdict};
+use crate::spec::ModuleId;
+use crate::states::{Cause, Health, State};
+
+/// What somebody asks of a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// Be up.
+    Start,
+    /// Be down.
+    Stop,
+    /// End, then be up.
+    Restart,
+}
+
+/// A wish or a fact.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event {
+    /// Wish up every eager module (and what it needs) and begin the first start.
+    Boot,
+    /// Somebody asks.
+    Wished {
+        /// Of whom.
+        module: ModuleId,
+        /// What.
+        wish: Wish,
+    },
+    /// Ordered stop of everything.
+    StopAll {
+        /// Replaces the configured one.
+        budget: Option<Duration>,
+    },
+    /// From the module's own state machine.
+    Reported {
+        /// Whose.
+        module: ModuleId,
+        /// What.
+        report: Report,
+    },
+    /// From the health actor.
+    Health {
+        /// Whose.
+        module: ModuleId,
+        /// The run that was looked at.
+        generation: u64,
+        /// How it is.
+        health: Health,
+        /// A liveness probe failed for good.
+        restart: bool,
+    },
+    /// The runtime returned; once per known module, before `Boot` or `Resume`.
+    Adopted {
+        /// Which.
+        module: ModuleId,
+        /// What the runtime before knew.
+        record: Record,
+        /// Its process, if it lives.
+        alive: Option<Alive>,
+    },
+    /// After the `Adopted` events: go on from there instead of `Boot`.
+    Resume,
+    /// Time passed.
+    Woke,
+}
+
+/// What a dependent that goes on is told about a module it depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// It ended and will be back.
+    Restarting,
+    /// It is ready again.
+    Back,
+    /// It was given up.
+    Failed,
+}
+
+/// Why the first start failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartupFailure {
+    /// A required module was given up.
+    CriticalModuleFailed {
+        /// Which.
+        module: ModuleId,
+    },
+    /// The system's start took longer than it may.
+    TimedOut {
+        /// Who was not there yet, in start order.
+        missing: Vec<ModuleId>,
+    },
+}
+
+/// What is to be done, or to be told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Run a module; its reports carry this generation.
+    Run {
+        /// Which.
+        module: ModuleId,
+        /// The run, newer than every one before.
+        generation: u64,
+    },
+    /// End the run of a module. Said again with a shorter grace when the time got shorter.
+    Halt {
+        /// Which.
+        module: ModuleId,
+        /// The run.
+        generation: u64,
+        /// From now to the kill.
+        grace: Duration,
+    },
+    /// A dependent that goes on is told about a module it depends on.
+    Tell {
+        /// Who is told.
+        module: ModuleId,
+        /// About whom.
+        about: ModuleId,
+        /// What.
+        news: News,
+    },
+    /// A state change to publish and journal.
+    Moved {
+        /// Whose.
+        module: ModuleId,
+        /// What it left.
+        from: State,
+        /// What it is in.
+        to: State,
+        /// Why.
+        cause: Cause,
+        /// The module that led to it.
+        by: Option<ModuleId>,
+    },
+    /// A failure was judged.
+    Judged {
+        /// Whose.
+        module: ModuleId,
+        /// What happened.
+        failure: Failure,
+        /// Attempts that count at the moment, the one that follows included.
+        attempt: u32,
+        /// What follows.
+        verdict: Verdict,
+    },
+    /// The first start is over: every eager module is ready, done, or (optional) failed.
+    StartupCompleted,
+    /// The first start failed; what runs is being stopped.
+    StartupFailed {
+        /// Why.
+        reason: StartupFailure,
+    },
+    /// Everything is down after `StopAll` or a failed start.
+    AllStopped {
+        /// How many had to be killed.
+        forced: u32,
+    },
+}
