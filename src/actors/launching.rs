@@ -7,6 +7,7 @@ use mainstay_policy::spec::Readiness;
 use mainstay_protocol::{ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN};
 
 use super::House;
+use crate::os::machine;
 
 /// The order for a module's main process.
 pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> Spawn {
@@ -62,6 +63,30 @@ pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> Spawn
         no_new_privileges: launch.no_new_privileges,
         kill_after_ms: 0,
     }
+}
+
+/// Whether the machine has left what a module says it needs.
+///
+/// # Errors
+/// `InsufficientResources`, with what is needed and what is there.
+pub(crate) fn has_what_it_needs(house: &House, module: ModuleId) -> Result<(), String> {
+    let needs = house.launch(module).needs;
+    let state_dir = &house.configuration.system.state_dir;
+    let memory = needs.memory_bytes.zip(machine::memory_available());
+    let disk = needs
+        .disk_bytes
+        .zip(machine::disk(state_dir).map(|(_, free)| free));
+    for (what, pair) in [("memory", memory), ("disk", disk)] {
+        if let Some((needed, free)) = pair.filter(|(needed, free)| free < needed) {
+            let mb = |bytes: u64| bytes / (1024 * 1024);
+            return Err(format!(
+                "InsufficientResources: needs {} MB of {what}, {} MB are free",
+                mb(needed),
+                mb(free)
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Paths of a configuration come from UTF-8 text.

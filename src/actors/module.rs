@@ -174,6 +174,17 @@ impl Owned {
     }
 
     fn spawn(&mut self, generation: u64) {
+        if let Err(short) = launching::has_what_it_needs(&self.house, self.id) {
+            self.tell_end(generation, None, None, short);
+            let failure = StartFailure {
+                step: module::Step::Resources,
+                errno: 0,
+            };
+            return self.note(Event::SpawnFailed {
+                generation,
+                failure,
+            });
+        }
         self.fed = false;
         self.log = match &self.house.spec(self.id).readiness {
             // The pattern was compiled once when the configuration was checked.

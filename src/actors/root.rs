@@ -27,7 +27,7 @@ use super::module::{self, ModuleActor, ModuleMsg};
 use super::recovery::Recovery;
 use super::registry::Registry;
 use super::resources::Resources;
-use super::{Announcement, House};
+use super::{Announcement, House, launching};
 use crate::os::Fact;
 
 /// How often the holder hears that we live; it waits for three and a half of them.
@@ -37,6 +37,11 @@ const DEATHS_MAX: usize = 10;
 const DEATHS_WINDOW: Duration = Duration::from_secs(60);
 /// What is left of the budget when a stop is asked for again.
 const SECOND_STOP_BUDGET: Duration = Duration::from_secs(1);
+
+/// The lowest priority there is.
+const PREWARM_NICE: i32 = 19;
+/// How long one prewarm command may take, in milliseconds.
+const PREWARM_MAX_MS: u64 = 60_000;
 
 /// What root is told.
 #[derive(Debug)]
@@ -135,7 +140,7 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             RootMsg::Begin => own.begin(&me).await?,
-            RootMsg::StartupCompleted => {}
+            RootMsg::StartupCompleted => prewarm(Arc::clone(&own.house)),
             RootMsg::StartupFailed { text } => {
                 own.failed = true;
                 own.house.announce(Announcement::System(&text));
@@ -438,6 +443,24 @@ impl Owned {
 pub(crate) async fn start(arguments: Arguments) -> Result<JoinHandle<()>, SpawnErr> {
     let (_root, task) = Actor::spawn(None, Root, arguments).await?;
     Ok(task)
+}
+
+/// Runs the modules' prewarm commands one after the other, at idle priority, once everything is up.
+fn prewarm(house: Arc<House>) {
+    tokio::spawn(async move {
+        for id in house.plan.ids() {
+            for argv in &house.launch(id).prewarm {
+                let mut spawn = launching::command(&house, id, argv);
+                spawn.nice = PREWARM_NICE;
+                spawn.kill_after_ms = PREWARM_MAX_MS;
+                let outcome = house.os.command(spawn).await;
+                if !outcome.ok {
+                    let module = house.name(id);
+                    tracing::warn!(module, "prewarm `{}`: {}", argv.join(" "), outcome.text);
+                }
+            }
+        }
+    });
 }
 
 /// Hands facts to who they are about, in their order, for as long as the machine tells any.

@@ -100,6 +100,7 @@ pub(crate) fn step_text(step: Step) -> &'static str {
     match step {
         Step::Fence => "another run still lives",
         Step::Prepare => "a before_start command failed",
+        Step::Resources => "the machine has less left than it needs",
         Step::Pipe => "cannot make its pipes",
         Step::Fork => "cannot make a process",
         Step::Session => "cannot make a session",

@@ -12,7 +12,7 @@ use mainstay_protocol::method::{BusEvent, Published, name};
 use mainstay_protocol::rpc::{Reply, RequestId};
 use mainstay_protocol::{Refusal, RefusalCode, Request, Timestamp};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::follow::{Followers, Piece};
 use super::subject;
@@ -42,6 +42,8 @@ pub(crate) struct Bus {
     members: Mutex<Vec<Option<Member>>>,
     breakers: Mutex<Vec<Breaker>>,
     followers: Followers,
+    /// Signalled when a module's connection begins.
+    arrivals: Notify,
 }
 
 /// A poisoned lock means that a thread died inside a push or a lookup: the data is still whole.
@@ -59,6 +61,7 @@ impl Bus {
             members,
             breakers,
             followers: Followers::default(),
+            arrivals: Notify::new(),
         }
     }
 
@@ -73,6 +76,18 @@ impl Bus {
             next_call: 1,
         };
         lock(&self.members)[module.index()] = Some(member);
+        self.arrivals.notify_waiters();
+    }
+
+    /// Waits until a module has a connection; the caller bounds it.
+    pub(super) async fn arrived(&self, module: ModuleId) {
+        loop {
+            let arrival = self.arrivals.notified();
+            if lock(&self.members)[module.index()].is_some() {
+                return;
+            }
+            arrival.await;
+        }
     }
 
     /// A connection ends; calls on their way over it fail at once.

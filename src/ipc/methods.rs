@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Wish;
+use mainstay_policy::spec::Start;
 use mainstay_protocol::method::{
     self, BusCallParams, BusSubscribeParams, CallParams, ChangeParams, ChangeResult, EventsParams,
     EventsResult, HealthReport, LogLines, LogsParams, ModuleParams, PublishParams, StatusParams,
@@ -358,6 +359,29 @@ async fn why(house: &Arc<House>, module: ModuleId) -> Answered {
     now(why)
 }
 
+/// The first call starts a lazy module; what the call may take is all that is waited.
+async fn wake_lazy(house: &House, callee: ModuleId, caller: &str, limit: Duration) {
+    let asleep = house.picture.module(callee).state == State::NotStarted;
+    if house.spec(callee).start != Start::Lazy || !asleep {
+        return;
+    }
+    let (published, noted) = oneshot::channel();
+    let actor = format!("a call of {caller}");
+    let wish = LifecycleMsg::Wished {
+        module: callee,
+        wish: Wish::Start,
+        actor,
+        published,
+    };
+    house.switchboard.lifecycle.cast(wish);
+    let up = async {
+        let _noted = noted.await;
+        reached(house, callee, Wish::Start, 0).await;
+        house.bus.arrived(callee).await;
+    };
+    let _or_late = tokio::time::timeout(limit, up).await;
+}
+
 fn bus_call(
     session: &mut Session,
     id: Option<RequestId>,
@@ -384,6 +408,7 @@ fn bus_call(
     let from = house.name(caller).to_owned();
     let outbox = session.outbox.clone();
     session.go_on(async move {
+        wake_lazy(&house, callee, &from, limit).await;
         let call = json!(CallParams {
             from,
             method,

@@ -37,6 +37,8 @@ pub enum Step {
     Fence,
     /// A `before_start` command failed.
     Prepare,
+    /// The machine has less left than the module needs.
+    Resources,
     /// Its pipes.
     Pipe,
     /// The new process itself.
