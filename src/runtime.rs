@@ -227,7 +227,7 @@ async fn supervise(
     Ok(code)
 }
 
-fn build(
+pub(crate) fn build(
     os: Arc<dyn Os>,
     world: &World,
     configuration: Configuration,

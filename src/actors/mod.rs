@@ -49,6 +49,8 @@ pub(crate) mod registry;
 mod resources;
 pub(crate) mod root;
 mod switchboard;
+#[cfg(test)]
+mod tests;
 pub(crate) mod words;
 
 pub(crate) use switchboard::Switchboard;

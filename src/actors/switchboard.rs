@@ -31,6 +31,12 @@ impl<M: Message> Line<M> {
         self.0.store(Some(std::sync::Arc::new(actor)));
     }
 
+    /// The current actor, for tests that kill it.
+    #[cfg(test)]
+    pub(super) fn current(&self) -> Option<ActorRef<M>> {
+        self.0.load().as_ref().map(|actor| ActorRef::clone(actor))
+    }
+
     /// Sends; false when nobody is there.
     pub(crate) fn cast(&self, msg: M) -> bool {
         self.0

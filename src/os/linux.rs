@@ -246,7 +246,6 @@ pub(crate) fn disk(path: &std::path::Path) -> Option<(u64, u64)> {
 }
 
 /// Bytes of memory that could be used without swapping.
-#[expect(dead_code, reason = "for the check of `needs` before a start")]
 pub(crate) fn memory_available() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text

@@ -1,0 +1,263 @@
+//! The tree of actors over a fake machine: what is killed comes back and touches no process.
+//! Owns the fake: processes that start at once, end when told, and are counted.
+//! Never waits for real time where the clock can be paused.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mainstay_holder::wire::{Exited, Spawn, World};
+use mainstay_policy::Time;
+use mainstay_protocol::{EventKind, State, SystemStatus, Timestamp};
+use ractor::{Actor, ActorCell};
+use tokio::sync::{mpsc, oneshot};
+
+use super::House;
+use super::root::{self, Root};
+use crate::config::{Sources, load};
+use crate::os::{Alive, Fact, Os, Outcome};
+
+/// A machine where everything works at once.
+struct FakeOs {
+    begun: tokio::time::Instant,
+    facts: mpsc::UnboundedSender<Fact>,
+    alive: Mutex<HashMap<String, Alive>>,
+    ended: Mutex<HashMap<String, Exited>>,
+    records: Mutex<HashMap<String, String>>,
+    /// Every spawn, signal and kill, in order.
+    deeds: Mutex<Vec<String>>,
+}
+
+impl FakeOs {
+    fn new() -> (Arc<FakeOs>, mpsc::UnboundedReceiver<Fact>) {
+        let (facts, receiver) = mpsc::unbounded_channel();
+        let os = FakeOs {
+            begun: tokio::time::Instant::now(),
+            facts,
+            alive: Mutex::default(),
+            ended: Mutex::default(),
+            records: Mutex::default(),
+            deeds: Mutex::default(),
+        };
+        (Arc::new(os), receiver)
+    }
+
+    fn deeds(&self) -> Vec<String> {
+        self.deeds.lock().expect("whole").clone()
+    }
+
+    /// A process ends, as if by itself.
+    fn end(&self, instance: &str, signal: i32) {
+        let Some(alive) = self.alive.lock().expect("whole").remove(instance) else { return };
+        let exited = Exited {
+            instance: instance.to_owned(),
+            generation: alive.generation,
+            pid: alive.pid,
+            code: None,
+            signal: Some(signal),
+            core: false,
+            oom: false,
+            overdue: false,
+            output: String::new(),
+            at: self.now().0,
+        };
+        self.ended.lock().expect("whole").insert(instance.to_owned(), exited.clone());
+        self.facts.send(Fact::Exited(exited)).expect("somebody listens");
+    }
+}
+
+impl Os for FakeOs {
+    fn now(&self) -> Time {
+        Time(u64::try_from(self.begun.elapsed().as_nanos()).expect("a short test") + 1)
+    }
+    fn wall(&self) -> Timestamp {
+        Timestamp(1_800_000_000_000 + self.now().0 / 1_000_000)
+    }
+    fn spawn(&self, spawn: Spawn) {
+        let mut deeds = self.deeds.lock().expect("whole");
+        deeds.push(format!("spawn {} {}", spawn.instance, spawn.generation));
+        let pid = 1000 + u32::try_from(deeds.len()).expect("few");
+        let (generation, start_time) = (spawn.generation, 1);
+        let alive = Alive { generation, pid, start_time };
+        self.alive.lock().expect("whole").insert(spawn.instance.clone(), alive);
+        let fact = Fact::Spawned { instance: spawn.instance, generation, pid };
+        self.facts.send(fact).expect("somebody listens");
+    }
+    fn signal(&self, instance: &str, _: u64, signal: i32, _: bool) {
+        self.deeds.lock().expect("whole").push(format!("signal {instance} {signal}"));
+        self.end(instance, signal);
+    }
+    fn kill(&self, instance: &str, _: u64) {
+        self.deeds.lock().expect("whole").push(format!("kill {instance}"));
+        self.end(instance, libc::SIGKILL);
+    }
+    fn record(&self, instance: &str, record: String) {
+        assert!(record.len() <= mainstay_holder::wire::MAX_RECORD_BYTES, "{record}");
+        self.records.lock().expect("whole").insert(instance.to_owned(), record);
+    }
+    fn tap(&self, _: &str, _: bool) {}
+    fn command(&self, _: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        Box::pin(async { Outcome { ok: true, text: String::new() } })
+    }
+    fn ready(&self) {}
+    fn beat(&self) {}
+    fn leave(&self, _: u8) {}
+    fn alive(&self, instance: &str) -> Option<Alive> {
+        self.alive.lock().expect("whole").get(instance).copied()
+    }
+    fn last_exit(&self, instance: &str) -> Option<Exited> {
+        self.ended.lock().expect("whole").get(instance).cloned()
+    }
+    fn recorded(&self, instance: &str) -> Option<String> {
+        self.records.lock().expect("whole").get(instance).cloned()
+    }
+}
+
+/// A running tree over the fake machine.
+struct Rig {
+    house: Arc<House>,
+    os: Arc<FakeOs>,
+    end: oneshot::Receiver<u8>,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    async fn start(modules: &str) -> Rig {
+        let dir = tempfile::tempdir().expect("a folder");
+        let text = format!(
+            "[mainstay]\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n{modules}",
+            dir.path().display()
+        );
+        std::fs::create_dir(dir.path().join("state")).expect("a folder");
+        std::fs::create_dir(dir.path().join("run")).expect("a folder");
+        std::fs::write(dir.path().join("mainstay.toml"), text).expect("a file");
+        let sources = Sources::folder(dir.path());
+        let configuration = load(&sources).expect("a good configuration");
+        let (os, mut told) = FakeOs::new();
+        let machine: Arc<dyn Os> = Arc::clone(&os) as Arc<dyn Os>;
+        let house = crate::runtime::build(machine, &World::default(), configuration, sources, None)
+            .expect("a house");
+        let listen = |name: &str| {
+            let path = dir.path().join(name);
+            std::os::unix::net::UnixListener::bind(path).expect("a socket").into()
+        };
+        let listeners = (listen("control"), listen("module"));
+        let (ended, end) = oneshot::channel();
+        let arguments =
+            root::Arguments { house: Arc::clone(&house), listeners, known: None, ended };
+        Actor::spawn(None, Root, arguments).await.expect("a root");
+        let (facts, receiver) = mpsc::channel(64);
+        tokio::spawn(async move {
+            while let Some(fact) = told.recv().await {
+                facts.send(fact).await.expect("the router listens");
+            }
+        });
+        tokio::spawn(root::route(Arc::clone(&house), receiver));
+        let rig = Rig { house, os, end, _dir: dir };
+        rig.until("the start to be over", |rig| rig.status() == SystemStatus::Healthy).await;
+        rig
+    }
+
+    fn status(&self) -> SystemStatus {
+        self.house.picture.system().status
+    }
+
+    fn state(&self, name: &str) -> State {
+        self.house.picture.module(self.house.find(name).expect("known")).state
+    }
+
+    /// Waits for a condition; time is paused, so a minute passes at once when nothing happens.
+    async fn until(&self, what: &str, is: impl Fn(&Rig) -> bool) {
+        for _ in 0..60_000 {
+            if is(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("waited in vain for {what}; {:?}", self.os.deeds());
+    }
+
+    /// Every actor but root, by name.
+    fn actors(&self) -> Vec<(String, ActorCell)> {
+        let board = &self.house.switchboard;
+        let mut actors: Vec<(String, Option<ActorCell>)> = vec![
+            ("registry".into(), board.registry.current().map(|a| a.get_cell())),
+            ("lifecycle".into(), board.lifecycle.current().map(|a| a.get_cell())),
+            ("recovery".into(), board.recovery.current().map(|a| a.get_cell())),
+            ("health".into(), board.health.current().map(|a| a.get_cell())),
+            ("resources".into(), board.resources.current().map(|a| a.get_cell())),
+            ("config".into(), board.config.current().map(|a| a.get_cell())),
+            ("gateway".into(), board.gateway.current().map(|a| a.get_cell())),
+        ];
+        for id in self.house.plan.ids() {
+            let cell = board.module(id).current().map(|actor| actor.get_cell());
+            actors.push((format!("module {}", self.house.name(id)), cell));
+        }
+        actors.into_iter().map(|(name, cell)| (name, cell.expect("it was started"))).collect()
+    }
+}
+
+const TWO: &str = "[module.a]\ncommand = [\"a\"]\n[module.b]\ncommand = [\"b\"]\nrequires = [\"a\"]\n";
+
+#[tokio::test(start_paused = true)]
+async fn each_actor_in_turn_is_killed_and_comes_back_and_no_process_is_touched() {
+    let rig = Rig::start(TWO).await;
+    let count = rig.actors().len();
+    for index in 0..count {
+        // Deaths within a minute have a budget: a minute between them.
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        let before = rig.os.deeds();
+        let (name, cell) = rig.actors().swap_remove(index);
+        cell.kill();
+        rig.until(&format!("a new {name}"), |rig| rig.actors()[index].1.get_id() != cell.get_id())
+            .await;
+        let events = |rig: &Rig| {
+            let journal = rig.house.chronicle.journal();
+            assert!(journal.flush(Duration::from_secs(5)), "the journal is written");
+            journal.read(&mainstay_protocol::method::EventsParams::default()).expect("readable")
+        };
+        let told = events(&rig).into_iter().rev().find(|e| e.kind == EventKind::ActorRestarted);
+        assert_eq!(told.expect("the death is told").payload["actor"], name.as_str());
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(rig.os.deeds(), before, "the death of {name} touched a process");
+        for module in ["a", "b"] {
+            assert_eq!(rig.state(module), State::Running, "{module} after the death of {name}");
+        }
+        assert_eq!(rig.status(), SystemStatus::Healthy, "after the death of {name}");
+        // And the tree is in control: a module that dies now comes back, once.
+        rig.os.end("b", libc::SIGSEGV);
+        rig.until(&format!("b to be back after the death of {name}"), |rig| {
+            rig.state("b") == State::Running && rig.os.deeds().len() == before.len() + 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ordered_stop_ends_with_its_exit_code() {
+    let mut rig = Rig::start(TWO).await;
+    rig.os.facts.send(Fact::StopAsked).expect("the router listens");
+    let code = tokio::time::timeout(Duration::from_secs(60), &mut rig.end).await;
+    assert_eq!(code.expect("it ends").expect("it says how"), 0);
+    let stops = rig.os.deeds().split_off(2);
+    assert_eq!(stops, ["signal b 15", "signal a 15"], "dependents first");
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_deaths_end_the_runtime_so_that_a_new_one_begins() {
+    let rig = Rig::start(TWO).await;
+    let root = rig.house.switchboard.root.current().expect("root");
+    for _ in 0..11 {
+        let Some(actor) = rig.house.switchboard.config.current() else { break };
+        let old = actor.get_id();
+        actor.kill();
+        rig.until("a new one or the end", |rig| {
+            let current = rig.house.switchboard.config.current();
+            current.is_none_or(|actor| actor.get_id() != old)
+                || root.get_status() == ractor::ActorStatus::Stopped
+        })
+        .await;
+    }
+    rig.until("the end of root", |_| root.get_status() == ractor::ActorStatus::Stopped).await;
+}
