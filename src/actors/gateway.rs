@@ -103,7 +103,7 @@ async fn accept(house: Arc<House>, listener: UnixListener, door: Door, max: usiz
                         drop(seat);
                     });
                 }
-                Err(_) => turn_away(&stream, max),
+                Err(_) => turn_away(stream, max),
             },
             Err(error) => {
                 // Out of descriptors, for instance: others must end first.
@@ -114,12 +114,18 @@ async fn accept(house: Arc<House>, listener: UnixListener, door: Door, max: usiz
     }
 }
 
-fn turn_away(stream: &UnixStream, max: usize) {
+fn turn_away(stream: UnixStream, max: usize) {
+    use std::io::Write;
+
     use mainstay_protocol::rpc::Reply;
     use mainstay_protocol::{Refusal, RefusalCode};
     let text = format!("cannot serve more than {max} connections at once; close some");
     let refusal = Refusal::new(RefusalCode::TooManyConnections, text);
     let mut line = serde_json::to_vec(&Reply::refusal(None, refusal)).unwrap_or_default();
     line.push(b'\n');
-    let _reader_left = stream.try_write(&line);
+    // Not through tokio, which has yet to learn that a new socket can be written. It does not block:
+    // the line fits into an empty buffer, or is lost.
+    if let Ok(mut stream) = stream.into_std() {
+        let _reader_left = stream.write_all(&line);
+    }
 }

@@ -10,25 +10,26 @@ use mainstay_policy::breaker::Breaker;
 use mainstay_policy::{ModuleId, Time};
 use mainstay_protocol::method::{BusEvent, Published, name};
 use mainstay_protocol::rpc::{Reply, RequestId};
-use mainstay_protocol::{Refusal, RefusalCode, Request, Timestamp};
+use mainstay_protocol::{MAX_LINE_BYTES, Refusal, RefusalCode, Request, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::follow::{Followers, Piece};
+use super::outbox::Outbox;
 use super::subject;
 use crate::os::Os;
 
-/// Lines that may wait for one connection's socket.
-pub(crate) const OUTBOX: usize = 1024;
 /// Calls that may be on their way to one module.
 const CALLS_MAX: usize = 256;
+/// What `lag` may add to an event.
+const LAG_BYTES: usize = 32;
 /// Patterns one module may subscribe to.
 const PATTERNS_MAX: usize = 256;
 
 /// A module's living connection.
 struct Member {
     connection: u64,
-    outbox: mpsc::Sender<Vec<u8>>,
+    outbox: Outbox,
     patterns: Vec<String>,
     /// Events it was too slow for since the last it got.
     lag: u64,
@@ -66,7 +67,7 @@ impl Bus {
     }
 
     /// A module's connection begins; a former one of the same module is forgotten.
-    pub(super) fn join(&self, module: ModuleId, connection: u64, outbox: mpsc::Sender<Vec<u8>>) {
+    pub(super) fn join(&self, module: ModuleId, connection: u64, outbox: Outbox) {
         let member = Member {
             connection,
             outbox,
@@ -149,14 +150,25 @@ impl Bus {
             );
             return Err(Refusal::new(RefusalCode::InvalidParams, text));
         }
-        let from = self.names[from.index()].to_string();
-        Ok(self.deliver(BusEvent {
+        let event = BusEvent {
             subject,
-            from,
+            from: self.names[from.index()].to_string(),
             at,
             payload,
             lag: 0,
-        }))
+        };
+        let line = event_line(&event, 0);
+        if line.len() + LAG_BYTES > MAX_LINE_BYTES {
+            let text = format!(
+                "cannot publish under {:?}: with its envelope the event has {} bytes of \
+                 {MAX_LINE_BYTES}",
+                event.subject,
+                line.len() + LAG_BYTES
+            );
+            return Err(Refusal::new(RefusalCode::TooLong, text));
+        }
+        let mut members = lock(&self.members);
+        Ok(deliver(members.iter_mut().flatten(), &event, &line))
     }
 
     /// Publishes for mainstay itself.
@@ -166,7 +178,8 @@ impl Bus {
             return;
         }
         let event = own_event(at, subject, payload.clone());
-        deliver_to(members.iter_mut().flatten(), &event);
+        let line = event_line(&event, 0);
+        deliver(members.iter_mut().flatten(), &event, &line);
     }
 
     /// Tells one module about a module it depends on: subject `mainstay.dependency.WORD`.
@@ -177,12 +190,8 @@ impl Bus {
             json!({ "module": about }),
         );
         if let Some(member) = lock(&self.members)[to.index()].as_mut() {
-            hand(member, &event);
+            hand(member, &event, &event_line(&event, 0));
         }
-    }
-
-    fn deliver(&self, event: BusEvent) -> Published {
-        deliver_to(lock(&self.members).iter_mut().flatten(), &event)
     }
 
     /// Asks a module something over its connection.
@@ -225,6 +234,7 @@ impl Bus {
             );
             return Err(Refusal::new(RefusalCode::BreakerOpen, text));
         }
+        let admitted = Admitted(self, callee);
         let result = self.ask(callee, name::CALL, params, limit).await;
         let answered = match &result {
             Ok(_) => true,
@@ -234,6 +244,7 @@ impl Bus {
             ),
         };
         lock(&self.breakers)[callee.index()].note(os.now(), answered);
+        drop(admitted);
         result
     }
 
@@ -323,6 +334,16 @@ impl Bus {
     }
 }
 
+/// A call the breaker let out. A caller that leaves before it is answered proves nothing about
+/// the callee, and must not keep others waiting for what comes of it.
+struct Admitted<'a>(&'a Bus, ModuleId);
+
+impl Drop for Admitted<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.breakers)[self.1.index()].abandon();
+    }
+}
+
 /// One line of JSON.
 pub(super) fn encode(message: &impl serde::Serialize) -> Vec<u8> {
     // Our own messages have string keys and no failing serialisers.
@@ -341,7 +362,20 @@ fn own_event(at: Timestamp, subject: &str, payload: Value) -> BusEvent {
     }
 }
 
-fn deliver_to<'a>(members: impl Iterator<Item = &'a mut Member>, event: &BusEvent) -> Published {
+/// An event as it travels; written once for all who get it without lag.
+fn event_line(event: &BusEvent, lag: u64) -> Vec<u8> {
+    let mut params = json!(event);
+    if lag > 0 {
+        params["lag"] = json!(lag);
+    }
+    encode(&Request::notification(name::EVENT, params))
+}
+
+fn deliver<'a>(
+    members: impl Iterator<Item = &'a mut Member>,
+    event: &BusEvent,
+    line: &[u8],
+) -> Published {
     let mut published = Published {
         delivered: 0,
         dropped: 0,
@@ -352,7 +386,7 @@ fn deliver_to<'a>(members: impl Iterator<Item = &'a mut Member>, event: &BusEven
             .iter()
             .any(|pattern| subject::matches(pattern, &event.subject))
         {
-            if hand(member, event) {
+            if hand(member, event, line) {
                 published.delivered += 1;
             } else {
                 published.dropped += 1;
@@ -362,15 +396,13 @@ fn deliver_to<'a>(members: impl Iterator<Item = &'a mut Member>, event: &BusEven
     published
 }
 
-fn hand(member: &mut Member, event: &BusEvent) -> bool {
-    let mut event = json!(event);
-    if member.lag > 0 {
-        event["lag"] = json!(member.lag);
-    }
-    match member
-        .outbox
-        .try_send(encode(&Request::notification(name::EVENT, event)))
-    {
+/// Queues an event for one member; `line` is the event without lag.
+fn hand(member: &mut Member, event: &BusEvent, line: &[u8]) -> bool {
+    let line = match member.lag {
+        0 => line.to_vec(),
+        lag => event_line(event, lag),
+    };
+    match member.outbox.try_send(line) {
         Ok(()) => {
             member.lag = 0;
             true

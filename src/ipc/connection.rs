@@ -19,9 +19,10 @@ use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::bus::{OUTBOX, encode};
+use super::bus::encode;
 use super::line::{Line, Lines};
 use super::methods;
+use super::outbox::{Outbox, Outgoing};
 use super::peer::Peer;
 use crate::actors::House;
 use crate::actors::chronicle::Entry;
@@ -53,7 +54,7 @@ pub(super) struct Session {
     pub(super) module: Option<(ModuleId, u64)>,
     /// For the journal: `cli 0.1.0 (uid 0, pid 7)`.
     pub(super) actor: String,
-    pub(super) outbox: mpsc::Sender<Vec<u8>>,
+    pub(super) outbox: Outbox,
     pub(super) tasks: JoinSet<()>,
     allowance: Allowance,
 }
@@ -62,21 +63,28 @@ pub(super) struct Session {
 pub(crate) async fn serve(house: Arc<House>, stream: UnixStream, door: Door) {
     let peer = crate::os::machine::peer(&stream);
     let (read, write) = stream.into_split();
-    let (outbox, lines) = mpsc::channel(OUTBOX);
+    let (outbox, lines) = Outbox::new();
     let mut writer = tokio::spawn(write_lines(write, lines));
     let mut from = Lines::new(read);
     let greeting = tokio::time::timeout(HELLO_TIMEOUT, from.next()).await;
-    let Ok(Ok(Line::Text(line))) = greeting else {
-        writer.abort();
-        return;
+    let greeted = match greeting {
+        Ok(Ok(Line::Text(line))) => greet(&house, &line, door, peer, outbox.clone()).await,
+        Ok(Ok(Line::TooLong)) => Err((None, too_long())),
+        Ok(Ok(Line::End) | Err(_)) | Err(_) => {
+            writer.abort();
+            return;
+        }
     };
-    match greet(&house, &line, door, peer, outbox.clone()).await {
+    match greeted {
         Ok(mut session) => {
-            tokio::select! {
-                () = session.serve(&mut from) => {}
-                _ = &mut writer => {}
-            }
+            let gone = tokio::select! {
+                () = session.serve(&mut from) => false,
+                _ = &mut writer => true,
+            };
             session.end();
+            if gone {
+                return;
+            }
         }
         Err((id, refusal)) => {
             let _reader_left = outbox.try_send(encode(&Reply::refusal(id, refusal)));
@@ -87,15 +95,18 @@ pub(crate) async fn serve(house: Arc<House>, stream: UnixStream, door: Door) {
     let _written = tokio::time::timeout(WRITE_TIMEOUT, writer).await;
 }
 
-async fn write_lines(mut to: OwnedWriteHalf, mut lines: mpsc::Receiver<Vec<u8>>) {
-    while let Some(mut line) = lines.recv().await {
+async fn write_lines(mut to: OwnedWriteHalf, mut lines: mpsc::Receiver<Outgoing>) {
+    while let Some(mut first) = lines.recv().await {
+        let line = &mut first.line;
+        let mut rest = Vec::new();
         // What else is ready goes with it: one system call for a burst.
         while line.len() < 64 * 1024
             && let Ok(more) = lines.try_recv()
         {
-            line.extend_from_slice(&more);
+            line.extend_from_slice(&more.line);
+            rest.push(more); // its room is taken until it is written
         }
-        match tokio::time::timeout(WRITE_TIMEOUT, to.write_all(&line)).await {
+        match tokio::time::timeout(WRITE_TIMEOUT, to.write_all(line)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }
@@ -109,7 +120,7 @@ async fn greet(
     line: &[u8],
     door: Door,
     peer: Option<(u32, u32, u32)>,
-    outbox: mpsc::Sender<Vec<u8>>,
+    outbox: Outbox,
 ) -> Result<Session, Refused> {
     let refuse = |id: Option<RequestId>, code, text: &str| (id, Refusal::new(code, text));
     let request = match Message::parse(line).map_err(|refusal| (None, refusal))? {
@@ -210,9 +221,29 @@ fn admit(
     }
 }
 
+fn too_long() -> Refusal {
+    let text = format!("cannot read a line of more than {MAX_LINE_BYTES} bytes");
+    Refusal::new(RefusalCode::TooLong, text)
+}
+
 fn invalid_token() -> Refusal {
     let text = "cannot let you in: the token is not the one of a living run";
     Refusal::new(RefusalCode::InvalidToken, text)
+}
+
+/// The reply, or that it does not fit into a line.
+fn fitting(method: &str, id: RequestId, result: Value) -> Vec<u8> {
+    let line = encode(&Reply::success(id.clone(), result));
+    if line.len() <= MAX_LINE_BYTES {
+        return line;
+    }
+    let text = format!(
+        "cannot answer {method} in one line: it would have {} bytes of {MAX_LINE_BYTES}; ask \
+         for less at a time",
+        line.len()
+    );
+    let refusal = Refusal::new(RefusalCode::TooLong, text);
+    encode(&Reply::refusal(Some(id), refusal))
 }
 
 impl Session {
@@ -221,9 +252,7 @@ impl Session {
             let line = match from.next().await {
                 Ok(Line::Text(line)) => line,
                 Ok(Line::TooLong) => {
-                    let text = format!("cannot read a line of more than {MAX_LINE_BYTES} bytes");
-                    let refusal = Refusal::new(RefusalCode::TooLong, text);
-                    self.send(&Reply::refusal(None, refusal)).await;
+                    self.send(&Reply::refusal(None, too_long())).await;
                     return;
                 }
                 Ok(Line::End) | Err(_) => return,
@@ -255,7 +284,10 @@ impl Session {
         };
         let Some(id) = id else { return };
         match result {
-            Ok(methods::Answer::Now(result)) => self.send(&Reply::success(id, result)).await,
+            Ok(methods::Answer::Now(result)) => {
+                let line = fitting(&method, id, result);
+                let _reader_left = self.outbox.send(line).await;
+            }
             Ok(methods::Answer::Later) => {}
             Err(refusal) => self.send(&Reply::refusal(Some(id), refusal)).await,
         }
@@ -278,6 +310,14 @@ impl Session {
             Some(_) => needed == Level::Module,
             None => needed > Level::Module && self.level >= needed,
         };
+        let reads = permitted && needed == Level::Observe;
+        if !reads && !self.allowance.take(self.house.os.now()) {
+            let text = format!(
+                "cannot answer {method}: more than {} requests a second",
+                self.allowance.per_second
+            );
+            return Err(Refusal::new(RefusalCode::RateLimited, text));
+        }
         if !permitted {
             let entry = Entry::of(EventKind::ClientRefused).payload(json!({
                 "code": RefusalCode::NotPermitted, "method": method, "client": self.actor,
@@ -288,13 +328,6 @@ impl Session {
                 self.level
             );
             return Err(Refusal::new(RefusalCode::NotPermitted, text));
-        }
-        if needed != Level::Observe && !self.allowance.take(self.house.os.now()) {
-            let text = format!(
-                "cannot answer {method}: more than {} requests a second",
-                self.allowance.per_second
-            );
-            return Err(Refusal::new(RefusalCode::RateLimited, text));
         }
         Ok(())
     }

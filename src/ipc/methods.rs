@@ -14,7 +14,7 @@ use mainstay_protocol::method::{
     StopParams, Subscribed, name,
 };
 use mainstay_protocol::rpc::{Reply, RequestId};
-use mainstay_protocol::{Refusal, RefusalCode, Request, State};
+use mainstay_protocol::{MAX_LINE_BYTES, Refusal, RefusalCode, Request, State};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -84,6 +84,7 @@ pub(super) async fn answer(
                 .list(params)
                 .await
                 .map_err(internal)?;
+            let events = newest_that_fit(events);
             now(EventsResult { events })
         }
         name::EVENTS_SUBSCRIBE => subscribe(session, params(method, raw)?),
@@ -323,6 +324,7 @@ async fn logs(session: &mut Session, params: LogsParams) -> Answered {
         .await
         .map_err(internal)?
         .map_err(internal)?;
+    let lines = newest_that_fit(lines);
     let module = params.module;
     if let Some(mut pieces) = pieces {
         let (outbox, module, house) = (session.outbox.clone(), module.clone(), Arc::clone(&house));
@@ -347,6 +349,19 @@ async fn logs(session: &mut Session, params: LogsParams) -> Answered {
         lines,
         dropped_bytes: 0,
     })
+}
+
+/// As many of the newest as a reply has room for: a line of the protocol is bounded.
+fn newest_that_fit<T: serde::Serialize>(mut items: Vec<T>) -> Vec<T> {
+    let room = MAX_LINE_BYTES - 4096;
+    let mut taken = 0;
+    let fits = items.iter().rev().take_while(|item| {
+        taken += encode(item).len(); // with its newline, for the comma
+        taken <= room
+    });
+    let too_many = items.len() - fits.count();
+    items.drain(..too_many);
+    items
 }
 
 async fn why(house: &Arc<House>, module: ModuleId) -> Answered {

@@ -7,6 +7,7 @@ pub(crate) mod connection;
 mod follow;
 mod line;
 mod methods;
+mod outbox;
 mod peer;
 mod subject;
 pub(crate) mod token;

@@ -48,8 +48,17 @@ impl Peer {
         }
     }
 
+    /// What the holder started is of a module, even where it left the module's session: nothing
+    /// but modules and their commands descends from it. Who is gone already cannot be told from
+    /// one: a module could let a short-lived child connect for it.
     fn is_of_a_module(self, house: &House) -> bool {
         let line = machine::ancestry(self.pid);
+        let embedded = house.holder_pid == std::process::id();
+        if line.is_empty()
+            || (!embedded && line.iter().skip(1).any(|(pid, _)| *pid == house.holder_pid))
+        {
+            return true;
+        }
         house
             .plan
             .ids()

@@ -32,6 +32,11 @@ impl Breaker {
         }
     }
 
+    /// An admitted call was given up by who made it: nothing is known, another may try.
+    pub fn abandon(&mut self) {
+        self.trying = false;
+    }
+
     /// What came of an admitted call. Only failures of communication count (no answer, not
     /// there); an error the callee answers with is an answer.
     pub fn note(&mut self, now: Time, answered: bool) {
@@ -73,6 +78,15 @@ mod tests {
         assert!(breaker.admit(later));
         breaker.note(later, true);
         assert!(breaker.admit(later) && breaker.admit(later), "closed");
+    }
+
+    #[test]
+    fn a_try_that_was_given_up_lets_another_try() {
+        let mut breaker = opened_at(Time(0));
+        let later = Time(0).after(OPEN_FOR);
+        assert!(breaker.admit(later) && !breaker.admit(later));
+        breaker.abandon();
+        assert!(breaker.admit(later));
     }
 
     #[test]
