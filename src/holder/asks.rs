@@ -237,7 +237,7 @@ impl Engine {
                         Ok(started) => self.started(id, *started),
                         Err(failure) => self.not_started(id, generation, failure),
                     }
-                    self.reap_again |= self.alone.is_some();
+                    self.reap_again |= std::mem::take(&mut self.reap_later);
                 }
                 News::Collected {
                     id,

@@ -65,6 +65,8 @@ pub(crate) struct Orders {
     /// Ten bytes and a NUL for the decimal pid, or null.
     pub(crate) pid_digits: *mut u8,
     pub(crate) slip: *const Slip,
+    /// The first descriptor it can do without, where it leaves a shared table.
+    pub(crate) above: u32,
     /// Owners of what the pointers above point to.
     pub(crate) _strings: Vec<CString>,
     pub(crate) _pid_text: Option<Box<[u8]>>,
@@ -88,6 +90,7 @@ impl Orders {
             no_new_privileges: false,
             pid_digits: null_mut(),
             slip,
+            above: 0,
             _strings: Vec::new(),
             _pid_text: None,
         }
@@ -103,8 +106,30 @@ pub(crate) extern "C" fn become_it(orders: *const Orders) -> ! {
         Ok(()) => (Step::Exec, exec(orders)),
         Err(failed) => failed,
     };
+    give_up(orders, step, errno)
+}
+
+/// The same for a child that shares its parent's descriptors: it first leaves their table.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "close_range")]
+pub(crate) extern "C" fn become_it_apart(orders: *const Orders) -> ! {
+    // SAFETY: as in `become_it`.
+    let orders = unsafe { &*orders };
+    join_group(orders); // by a descriptor that does not come along
+    let flag = libc::CLOSE_RANGE_UNSHARE;
+    // SAFETY: numbers only; on success the table is our own.
+    let left = check(unsafe { libc::syscall(libc::SYS_close_range, orders.above, u32::MAX, flag) });
+    match left {
+        Ok(_) => become_it(orders),
+        Err(errno) => give_up(orders, Step::Descriptors, errno),
+    }
+}
+
+/// Leaves word and ends.
+#[expect(unsafe_code, reason = "_exit, and the slip in shared memory")]
+fn give_up(orders: &Orders, step: Step, errno: i32) -> ! {
     let number = STEPS.iter().position(|one| *one == step).unwrap_or(6);
-    // SAFETY: as above; `_exit` runs no handlers of the parent.
+    // SAFETY: the slip lies in memory the parent keeps; `_exit` runs no handlers of the parent.
     unsafe {
         (*orders.slip).step.store(number as u32, Ordering::SeqCst);
         (*orders.slip).errno.store(errno, Ordering::SeqCst);

@@ -7,12 +7,16 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
-use crate::child::{Orders, become_it};
+use crate::child::{Orders, become_it, become_it_apart};
 use crate::fork;
 use crate::frame::own;
+use crate::low::Low;
 use crate::procfs;
 
 const STACK_BYTES: usize = 128 * 1024;
+
+/// What a child runs.
+type Enter = extern "C" fn(*const Orders) -> !;
 
 /// Makes processes, one at a time; one per spawner thread.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub(crate) struct Cradle {
     blocked: bool,
     whole_group: bool,
     pidfds: bool,
+    /// Where its children find their ends, if they share the table of descriptors at first.
+    pub(crate) low: Option<Low>,
 }
 
 /// A process that was born.
@@ -39,6 +45,7 @@ impl Cradle {
             blocked: plain,
             whole_group: true,
             pidfds,
+            low: None,
         }
     }
 
@@ -118,6 +125,12 @@ impl Cradle {
         if self.pidfds {
             flags |= libc::CLONE_PIDFD as u64;
         }
+        let enter: Enter = if self.low.is_some() {
+            flags |= libc::CLONE_FILES as u64;
+            become_it_apart
+        } else {
+            become_it
+        };
         if group.is_some() {
             flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
         }
@@ -132,9 +145,9 @@ impl Cradle {
         args.stack = start as u64;
         args.stack_size = (STACK_BYTES - 16) as u64;
         args.cgroup = group.map_or(0, |fd| fd.as_raw_fd() as u64);
-        // SAFETY: the stack is ours alone and we sleep until the child has left it; `become_it`
+        // SAFETY: the stack is ours alone and we sleep until the child has left it; `enter`
         // never returns; `orders` outlives the child's use because of CLONE_VFORK.
-        let result = unsafe { clone3(&raw const args, std::ptr::from_ref(orders)) };
+        let result = unsafe { clone3(&raw const args, std::ptr::from_ref(orders), enter) };
         if result < 0 {
             return Err(-result as i32);
         }
@@ -151,9 +164,9 @@ impl Cradle {
     unsafe_code,
     reason = "the C library has no clone3 with a child function"
 )]
-unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders) -> i64 {
+unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders, enter: Enter) -> i64 {
     let result: i64;
-    // SAFETY: see the caller; the child enters `become_it` with an aligned stack and never leaves.
+    // SAFETY: see the caller; the child enters `enter` with an aligned stack and never leaves.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -168,7 +181,7 @@ unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders) -> i64 {
             in("rdi") args,
             in("rsi") size_of::<libc::clone_args>(),
             in("r12") orders,
-            in("r13") become_it as extern "C" fn(*const Orders) -> !,
+            in("r13") enter,
             lateout("rcx") _,
             lateout("r11") _,
         );
@@ -181,9 +194,9 @@ unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders) -> i64 {
     unsafe_code,
     reason = "the C library has no clone3 with a child function"
 )]
-unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders) -> i64 {
+unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders, enter: Enter) -> i64 {
     let result: i64;
-    // SAFETY: see the caller; the child enters `become_it` with an aligned stack and never leaves.
+    // SAFETY: see the caller; the child enters `enter` with an aligned stack and never leaves.
     unsafe {
         std::arch::asm!(
             "svc 0",
@@ -198,7 +211,7 @@ unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders) -> i64 {
             inlateout("x0") args as i64 => result,
             in("x1") size_of::<libc::clone_args>(),
             in("x20") orders,
-            in("x21") become_it as extern "C" fn(*const Orders) -> !,
+            in("x21") enter,
         );
     }
     result
@@ -206,6 +219,6 @@ unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders) -> i64 {
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[expect(unsafe_code, reason = "same signature as where it exists")]
-unsafe fn clone3(_: *const libc::clone_args, _: *const Orders) -> i64 {
+unsafe fn clone3(_: *const libc::clone_args, _: *const Orders, _: Enter) -> i64 {
     -i64::from(libc::ENOSYS)
 }

@@ -89,6 +89,8 @@ pub(crate) struct Engine {
     pub(crate) up_since: u64,
     pub(crate) alone: Option<Box<Alone>>,
     pub(crate) reap_again: bool,
+    /// Someone unknown ended who may be a child whose spawn is about to be told.
+    pub(crate) reap_later: bool,
     /// Whose messages were held back.
     pub(crate) unsaid: BTreeSet<u32>,
     pub(crate) end: Option<u8>,
@@ -125,6 +127,7 @@ impl Engine {
             up_since: nanos(libc::CLOCK_MONOTONIC),
             alone: None,
             reap_again: false,
+            reap_later: false,
             unsaid: BTreeSet::new(),
             end: None,
         })

@@ -34,7 +34,8 @@ impl Engine {
             if !self.by_pid.contains_key(&pid) && runtime != Some(pid) {
                 let spawner = self.spawner.as_ref();
                 if spawner.is_some_and(|spawner| spawner.may_be_newborn(pid)) {
-                    return; // its spawn will be told, and then we look again
+                    self.reap_later = true; // its spawn will be told
+                    return;
                 }
                 self.read_mail(); // it may have been told a moment ago
             }

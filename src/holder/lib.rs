@@ -32,6 +32,8 @@ mod instance;
 #[cfg(target_os = "linux")]
 mod logs;
 #[cfg(target_os = "linux")]
+mod low;
+#[cfg(target_os = "linux")]
 mod mail;
 #[cfg(target_os = "linux")]
 mod notify;

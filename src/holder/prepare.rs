@@ -88,6 +88,7 @@ pub(crate) struct Ends {
     pub(crate) notify_path: Option<String>,
     pub(crate) mark: String,
     pub(crate) nofile: libc::rlimit,
+    pub(crate) above: u32,
 }
 
 /// Checks what can be known before anything is opened.
@@ -177,6 +178,7 @@ pub(crate) fn orders(
         no_new_privileges: spawn.no_new_privileges,
         pid_digits,
         slip,
+        above: ends.above,
         _strings: strings,
         _pid_text: pid_text,
     })

@@ -21,6 +21,7 @@ use crate::clone::{Born, Cradle};
 use crate::fork::UNKNOWN;
 use crate::group::{Group, Groups};
 use crate::logs::{Logs, Stream};
+use crate::low::Low;
 use crate::mail::{Mail, News, lock};
 use crate::prepare::{self, Ends, Failure, Inherited};
 use crate::procfs::{TICK_NANOS, nanos, process};
@@ -141,6 +142,9 @@ fn run(shared: &Shared, place: usize) {
     block_signals();
     let ground = &shared.ground;
     let mut cradle = Cradle::new(ground.plain_fork, ground.pidfds);
+    if !ground.plain_fork {
+        cradle.low = Low::take(ground.dev_null.as_fd());
+    }
     let slip = shared_slip();
     loop {
         let mut queue = lock(&shared.queue);
@@ -255,18 +259,22 @@ fn birth(
         None
     };
     let dev_null = ground.dev_null.as_raw_fd();
+    let stdout = output
+        .as_ref()
+        .map_or(dev_null, |(_, write)| write.as_raw_fd());
+    let says_ready = ready.as_ref().map(|(_, write)| write.as_raw_fd());
+    let low = cradle.low.as_ref().map(Low::numbers);
     let notify_path = ground.notify_folder.join(format!("{}.sock", job.name));
     let ends = Ends {
-        stdin: dev_null,
-        stdout: output
-            .as_ref()
-            .map_or(dev_null, |(_, write)| write.as_raw_fd()),
-        ready: ready.as_ref().map(|(_, write)| write.as_raw_fd()),
+        stdin: low.map_or(dev_null, |(stdin, ..)| stdin),
+        stdout: low.map_or(stdout, |(_, stdout, _)| stdout),
+        ready: says_ready.map(|high| low.map_or(high, |(.., ready)| ready)),
         notify_path: spawn
             .notify
             .then(|| notify_path.to_string_lossy().into_owned()),
         mark: format!("{}:{}:{}", ground.hash, job.name, spawn.generation),
         nofile: ground.nofile,
+        above: cradle.low.as_ref().map_or(0, Low::above),
     };
     let mut orders = prepare::orders(spawn, &ground.inherited, &ends, slip)?;
     let uid = orders
@@ -280,14 +288,17 @@ fn birth(
     let stream = read
         .map(|read| add_stream(ground, &job, read))
         .transpose()?;
-    let born = bear(
-        cradle,
-        &mut orders,
-        group.as_deref(),
-        inside == Some(true),
-        newborn,
-    )
-    .and_then(|born| {
+    let put = cradle.low.as_ref();
+    let put = put.map_or(Ok(()), |low| low.put(stdout, says_ready));
+    let put = put.map_err(|errno| Failure::new(Step::Descriptors, errno, "arrange its ends"));
+    let born = put.and_then(|()| {
+        let inside = inside == Some(true);
+        bear(cradle, &mut orders, group.as_deref(), inside, newborn)
+    });
+    if let Some(low) = &cradle.low {
+        low.clear();
+    }
+    let born = born.and_then(|born| {
         let Some((step, errno)) = slip.read() else {
             return Ok(born);
         };
