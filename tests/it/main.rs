@@ -6,5 +6,10 @@
 )]
 
 mod daemon;
+mod exits;
 mod first_light;
+mod ipc;
+mod ipc_levels;
+mod raw;
+mod readiness;
 mod tidy;
