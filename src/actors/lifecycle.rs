@@ -209,6 +209,9 @@ impl Owned {
     fn adopt(&mut self, modules: Vec<(ModuleId, Option<String>, Option<Alive>)>) {
         let now = self.house.os.now();
         for (module, record, alive) in modules {
+            if let Some(since) = record.as_deref().and_then(record::since) {
+                self.since[module.index()].1 = since;
+            }
             let record = record.as_deref().and_then(record::decode);
             // Without a record there is nothing to go on from: it is as in a fresh plan.
             let record = record.unwrap_or_else(|| self.policy.record(module));
@@ -293,7 +296,13 @@ impl Owned {
         by: Option<ModuleId>,
     ) {
         let view = self.policy.view(module);
-        self.since[module.index()] = (to, self.house.os.wall());
+        // What was found as it was has been so for longer than this runtime knows it.
+        let (found, kept) = (
+            cause == states::Cause::Adopted,
+            self.since[module.index()].1,
+        );
+        let since = if found { kept } else { self.house.os.wall() };
+        self.since[module.index()] = (to, since);
         self.touched.insert(module);
         let dependents = self
             .house
@@ -480,7 +489,7 @@ impl Owned {
         let mut standings = Vec::with_capacity(touched.len());
         for module in touched {
             standings.push(self.standing(module));
-            let record = record::encode(&self.policy.record(module));
+            let record = record::encode(&self.policy.record(module), self.since[module.index()].1);
             if record != self.records[module.index()] {
                 self.house
                     .os

@@ -9,9 +9,10 @@ use mainstay_policy::Time;
 use mainstay_policy::lifecycle::Record;
 use mainstay_policy::recovery::Remembered;
 use mainstay_policy::states::{State, Wanted};
+use mainstay_protocol::Timestamp;
 
 /// The text of a record.
-pub(super) fn encode(record: &Record) -> String {
+pub(super) fn encode(record: &Record, since: Timestamp) -> String {
     let Record {
         wanted,
         intent,
@@ -37,11 +38,12 @@ pub(super) fn encode(record: &Record) -> String {
     let mut text = format!(
         "up={up} intent={intent} state={state} gen={generation} ready={} done={} \
          restarts={restarts} attempts={attempts} rung={rung} used={} \
-         probations={probations} half={}",
+         probations={probations} half={} since={}",
         u8::from(*ready),
         u8::from(*completed),
         u8::from(*rung_used),
         u8::from(*half_open),
+        since.0,
     );
     for (key, time) in [
         ("ready_by", ready_by),
@@ -53,6 +55,14 @@ pub(super) fn encode(record: &Record) -> String {
         }
     }
     text
+}
+
+/// Since when it was in its state, if the text says so.
+pub(super) fn since(text: &str) -> Option<Timestamp> {
+    let word = text
+        .split(' ')
+        .find_map(|word| word.strip_prefix("since="))?;
+    word.parse().ok().map(Timestamp)
 }
 
 /// The record of a text; None when it is not one.
@@ -88,4 +98,47 @@ pub(super) fn decode(text: &str) -> Option<Record> {
         },
         restarts: small("restarts"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            wanted: Wanted::Up,
+            intent: 3,
+            state: State::Backoff,
+            generation: u64::MAX,
+            ready: true,
+            completed: false,
+            ready_by: Some(Time(u64::MAX - 1)),
+            retry_at: Some(Time(7)),
+            remembered: Remembered {
+                attempts: u32::MAX,
+                rung: 1,
+                rung_used: true,
+                probations: 2,
+                half_open: true,
+                ready_since: None,
+            },
+            restarts: 9,
+        }
+    }
+
+    #[test]
+    fn a_record_survives_its_text_and_fits_what_the_holder_keeps() {
+        let text = encode(&record(), Timestamp(u64::MAX));
+        assert!(text.len() <= mainstay_holder::wire::MAX_RECORD_BYTES, "{} bytes", text.len());
+        assert_eq!(decode(&text), Some(record()));
+        assert_eq!(since(&text), Some(Timestamp(u64::MAX)));
+    }
+
+    #[test]
+    fn words_of_another_version_are_skipped_and_nonsense_is_no_record() {
+        let text = format!("{} colour=green", encode(&record(), Timestamp(0)));
+        assert_eq!(decode(&text), Some(record()));
+        assert_eq!(decode("up=1 state=flying gen=1 intent=1"), None);
+        assert_eq!(decode(""), None);
+    }
 }
