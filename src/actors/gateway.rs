@@ -123,8 +123,8 @@ fn turn_away(stream: UnixStream, max: usize) {
     let refusal = Refusal::new(RefusalCode::TooManyConnections, text);
     let mut line = serde_json::to_vec(&Reply::refusal(None, refusal)).unwrap_or_default();
     line.push(b'\n');
-    // Not through tokio, which has yet to learn that a new socket can be written. It does not block:
-    // the line fits into an empty buffer, or is lost.
+    // Not through tokio, which has yet to learn that a new socket can be written. It does not
+    // block: the line fits into an empty buffer, or is lost.
     if let Ok(mut stream) = stream.into_std() {
         let _reader_left = stream.write_all(&line);
     }

@@ -23,8 +23,7 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
         let text = "cannot run: this verb is for mainstay itself; use `mainstay up`";
         return Err(Failure::new(ExitCode::Usage, text));
     };
-    #[cfg(target_os = "linux")]
-    let _only_for_people = nix::sys::prctl::set_name(c"mainstay");
+    crate::os::machine::name_process(c"mainstay");
     start_log();
     let sources = Sources::find(global.config.as_deref(), &args.set);
     let code = match crate::runtime::run(wire, sources, Some(announcer())) {

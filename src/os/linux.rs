@@ -21,6 +21,11 @@ fn read_clock(clock: ClockId) -> u64 {
     })
 }
 
+/// Names this process as `ps` and `top` show it.
+pub(crate) fn name_process(name: &std::ffi::CStr) {
+    let _only_for_people = nix::sys::prctl::set_name(name);
+}
+
 /// The identity of this boot, for times that must not be compared across boots.
 pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")

@@ -17,6 +17,9 @@ pub(crate) fn monotonic() -> Time {
     }))
 }
 
+/// There is no portable way to name a process.
+pub(crate) fn name_process(_: &std::ffi::CStr) {}
+
 /// The identity of this boot: when it began.
 pub(crate) fn boot_id() -> String {
     System::boot_time().to_string()
