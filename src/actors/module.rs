@@ -23,7 +23,11 @@ use super::lifecycle::LifecycleMsg;
 use super::notify::{self, Word};
 use super::registry::RegistryMsg;
 use super::{House, launching, readiness, words};
-use crate::os::Fact;
+use crate::os::{Fact, Outcome, command_name};
+
+mod hooks;
+
+use hooks::Hook;
 
 /// What a module actor is told.
 #[derive(Debug)]
@@ -43,6 +47,13 @@ pub(crate) enum ModuleMsg {
         generation: u64,
         /// One line.
         text: String,
+    },
+    /// A command before or after a run ended.
+    HookEnded {
+        /// Which.
+        number: u64,
+        /// How.
+        outcome: Outcome,
     },
     /// The lifecycle is new: tell it again where this run stands.
     Resync,
@@ -70,6 +81,12 @@ pub(crate) struct Owned {
     fed: bool,
     /// How the last run ended.
     ended: Option<Report>,
+    /// Why this run could not start, in full.
+    detail: Option<String>,
+    /// The command around a run that is on its way.
+    hook: Option<Hook>,
+    /// The newest look by a command whether it is ready.
+    look: Option<u64>,
 }
 
 /// Longest unfinished line kept while waiting for a log line, in bytes.
@@ -102,6 +119,9 @@ impl Actor for ModuleActor {
             log: None,
             fed: false,
             ended: None,
+            detail: None,
+            hook: None,
+            look: None,
         })
     }
 
@@ -116,6 +136,7 @@ impl Actor for ModuleActor {
             ModuleMsg::Fact(fact) => own.hear(fact),
             ModuleMsg::Ready { generation } => own.note(Event::ReadyTold { generation }),
             ModuleMsg::Status { generation, text } => own.said(generation, &text),
+            ModuleMsg::HookEnded { number, outcome } => own.hook_ended(number, &outcome),
             ModuleMsg::Resync => own.resync(),
         }
         own.settle();
@@ -131,6 +152,7 @@ impl Owned {
         let now = self.house.os.now();
         if let Event::RunAsked { .. } = event {
             self.ordered_at = now;
+            self.detail = None;
         }
         self.module.note(self.house.spec(self.id), now, event);
     }
@@ -146,36 +168,66 @@ impl Owned {
     }
 
     fn perform(&mut self, effect: Effect) {
-        let (house, name) = (&self.house, self.house.name(self.id));
         match effect {
-            Effect::Prepare { generation } => self.run_hooks(generation, true),
-            Effect::CleanUp { generation } => self.run_hooks(generation, false),
+            Effect::Prepare { generation } => self.run_hook(generation, true, 0),
+            Effect::CleanUp { generation } => self.run_hook(generation, false, 0),
             Effect::Spawn { generation } => self.spawn(generation),
-            Effect::Probe { generation } => readiness::look_once(house, self.id, generation),
+            Effect::Probe { generation } => {
+                let number = readiness::look_once(&self.house, self.id, generation);
+                self.look = Some(number);
+            }
             Effect::Terminate { generation } => {
-                house
-                    .os
-                    .signal(name, generation, house.launch(self.id).stop_signal, true);
-            }
-            Effect::Kill { generation } => house.os.kill(name, generation),
-            Effect::Report(report) => {
-                match report.what {
-                    Reported::Started { .. } => {}
-                    Reported::Ready => self.tell_ready(report.generation),
-                    Reported::Ended(_) => self.ended = Some(report),
+                self.end_look();
+                if !self.end_hook(false) {
+                    let signal = self.house.launch(self.id).stop_signal;
+                    let name = self.house.name(self.id);
+                    self.house.os.signal(name, generation, signal, true);
                 }
-                let module = self.id;
-                self.house
-                    .switchboard
-                    .lifecycle
-                    .cast(LifecycleMsg::Reported { module, report });
             }
+            Effect::Kill { generation } => {
+                self.end_look();
+                if !self.end_hook(true) {
+                    self.house.os.kill(self.house.name(self.id), generation);
+                }
+            }
+            Effect::Report(report) => self.report(report),
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        match report.what {
+            Reported::Started { .. } => {}
+            Reported::Ready => self.tell_ready(report.generation),
+            Reported::Ended(_) => {
+                self.end_look();
+                self.ended = Some(report);
+            }
+        }
+        self.tell_report(report);
+    }
+
+    fn tell_report(&self, report: Report) {
+        let ended = matches!(report.what, Reported::Ended(_));
+        let msg = LifecycleMsg::Reported {
+            module: self.id,
+            report,
+            detail: self.detail.clone().filter(|_| ended),
+        };
+        self.house.switchboard.lifecycle.cast(msg);
+    }
+
+    /// A look that is on its way has nothing to look at any more.
+    fn end_look(&mut self) {
+        if let Some(number) = self.look.take() {
+            let name = command_name(self.house.name(self.id), number);
+            self.house.os.kill(&name, number);
         }
     }
 
     fn spawn(&mut self, generation: u64) {
         if let Err(short) = launching::has_what_it_needs(&self.house, self.id) {
-            self.tell_end(generation, None, None, short);
+            self.tell_end(generation, None, None, short.clone());
+            self.detail = Some(short);
             let failure = StartFailure {
                 step: module::Step::Resources,
                 errno: 0,
@@ -186,17 +238,7 @@ impl Owned {
             });
         }
         self.fed = false;
-        self.log = match &self.house.spec(self.id).readiness {
-            // The pattern was compiled once when the configuration was checked.
-            Readiness::Log(pattern) => Regex::new(pattern)
-                .ok()
-                .map(|pattern| (pattern, String::new())),
-            _ => None,
-        };
-        let name = self.house.name(self.id);
-        if self.log.is_some() {
-            self.house.os.tap(name, true);
-        }
+        self.begin_search();
         self.house
             .switchboard
             .registry
@@ -218,6 +260,9 @@ impl Owned {
                 message,
                 ..
             } => {
+                if generation == self.module.generation() {
+                    self.detail = Some(message.clone());
+                }
                 self.tell_end(generation, None, None, message);
                 let failure = StartFailure {
                     step: step_to_policy(step),
@@ -335,11 +380,32 @@ impl Owned {
             None => {}
         }
         if found {
-            self.log = None;
+            self.end_search();
+            self.note(Event::ReadyTold { generation });
+        }
+    }
+
+    /// For `ready = { log = … }`: what it writes is looked at until the line was there.
+    fn begin_search(&mut self) {
+        self.end_search();
+        if let Readiness::Log(pattern) = &self.house.spec(self.id).readiness {
+            // It was compiled once already when the configuration was checked.
+            self.log = Regex::new(pattern)
+                .ok()
+                .map(|pattern| (pattern, String::new()));
+            let name = self.house.name(self.id);
             self.house
                 .bus
-                .release_tap(&*self.house.os, self.house.name(self.id), self.id);
-            self.note(Event::ReadyTold { generation });
+                .search_logs(&*self.house.os, name, self.id, true);
+        }
+    }
+
+    fn end_search(&mut self) {
+        if self.log.take().is_some() {
+            let name = self.house.name(self.id);
+            self.house
+                .bus
+                .search_logs(&*self.house.os, name, self.id, false);
         }
     }
 
@@ -352,26 +418,6 @@ impl Owned {
         self.house.chronicle.tell(entry);
     }
 
-    /// Runs before_start or after_stop commands one after the other, within the module's timeouts.
-    fn run_hooks(&self, generation: u64, before: bool) {
-        let (house, id) = (Arc::clone(&self.house), self.id);
-        tokio::spawn(async move {
-            let (spec, launch) = (house.spec(id), house.launch(id));
-            let (commands, limit) = if before {
-                (&launch.before_start, spec.startup_timeout)
-            } else {
-                (&launch.after_stop, spec.shutdown_timeout)
-            };
-            let ok = run_in_turn(&house, id, commands, limit).await;
-            let event = if before {
-                Event::Prepared { generation, ok }
-            } else {
-                Event::CleanedUp { generation }
-            };
-            house.switchboard.module(id).cast(ModuleMsg::Event(event));
-        });
-    }
-
     /// What a new lifecycle has to hear; what it knows already changes nothing there.
     fn resync(&self) {
         let generation = self.module.generation();
@@ -381,42 +427,9 @@ impl Owned {
         let reports = [started, ready].into_iter().flatten();
         let reports = reports.map(|what| Report { generation, what });
         for report in reports.chain(ended) {
-            let module = self.id;
-            self.house
-                .switchboard
-                .lifecycle
-                .cast(LifecycleMsg::Reported { module, report });
+            self.tell_report(report);
         }
     }
-}
-
-async fn run_in_turn(
-    house: &House,
-    id: ModuleId,
-    commands: &[Vec<String>],
-    limit: Duration,
-) -> bool {
-    for argv in commands {
-        let mut spawn = launching::command(house, id, argv);
-        spawn.kill_after_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-        let outcome = house.os.command(spawn).await;
-        if !outcome.ok {
-            let text = format!("`{}` failed: {}", argv.join(" "), outcome.text);
-            tracing::warn!(module = house.name(id), "{text}");
-            let exit = LastExit {
-                code: None,
-                signal: None,
-                at: house.os.wall(),
-                text,
-            };
-            house
-                .switchboard
-                .registry
-                .cast(RegistryMsg::Ended(id, exit));
-            return false;
-        }
-    }
-    true
 }
 
 /// The wire's word for how a process ended, as policy's.

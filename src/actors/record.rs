@@ -129,7 +129,11 @@ mod tests {
     #[test]
     fn a_record_survives_its_text_and_fits_what_the_holder_keeps() {
         let text = encode(&record(), Timestamp(u64::MAX));
-        assert!(text.len() <= mainstay_holder::wire::MAX_RECORD_BYTES, "{} bytes", text.len());
+        assert!(
+            text.len() <= mainstay_holder::wire::MAX_RECORD_BYTES,
+            "{} bytes",
+            text.len()
+        );
         assert_eq!(decode(&text), Some(record()));
         assert_eq!(since(&text), Some(Timestamp(u64::MAX)));
     }

@@ -95,6 +95,7 @@ mod tests {
         let lines = LogLines {
             module: "ui".to_owned(),
             lines,
+            records: Vec::new(),
             dropped_bytes: 0,
         };
         assert_eq!(render(&lines, None), "one\ntwo\n");

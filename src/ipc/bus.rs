@@ -326,6 +326,16 @@ impl Bus {
         self.followers.hand_out(module, text, dropped_bytes);
     }
 
+    /// Opens the tap for as long as a module's output is searched for its readiness.
+    pub(crate) fn search_logs(&self, os: &dyn Os, instance: &str, module: ModuleId, on: bool) {
+        self.followers.search(module, on);
+        if on {
+            os.tap(instance, true);
+        } else {
+            self.release_tap(os, instance, module);
+        }
+    }
+
     /// Closes the tap unless someone follows.
     pub(crate) fn release_tap(&self, os: &dyn Os, instance: &str, module: ModuleId) {
         if !self.followers.any(module) {

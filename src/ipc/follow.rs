@@ -2,7 +2,7 @@
 //! Owns the followers and how many want the tap open.
 //! Never waits for one: what does not fit is counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use mainstay_policy::ModuleId;
@@ -31,6 +31,8 @@ struct Follower {
 #[derive(Default)]
 pub(crate) struct Followers {
     by_module: Mutex<HashMap<ModuleId, Vec<Follower>>>,
+    /// Modules whose output is searched for their readiness.
+    searched: Mutex<HashSet<ModuleId>>,
 }
 
 impl Followers {
@@ -48,8 +50,21 @@ impl Followers {
         from
     }
 
+    /// Notes that a module's output is searched for its readiness, or not any more.
+    pub(crate) fn search(&self, module: ModuleId, on: bool) {
+        let mut searched = lock(&self.searched);
+        if on {
+            searched.insert(module);
+        } else {
+            searched.remove(&module);
+        }
+    }
+
     /// Whether anyone follows; those who left are forgotten.
     pub(crate) fn any(&self, module: ModuleId) -> bool {
+        if lock(&self.searched).contains(&module) {
+            return true;
+        }
         let mut by_module = lock(&self.by_module);
         let Some(followers) = by_module.get_mut(&module) else {
             return false;

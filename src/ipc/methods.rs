@@ -16,16 +16,18 @@ use mainstay_protocol::method::{
 use mainstay_protocol::rpc::{Reply, RequestId};
 use mainstay_protocol::{MAX_LINE_BYTES, Refusal, RefusalCode, Request, State};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::bus::encode;
 use super::connection::{Session, params};
+use super::follow::Piece;
 use super::view;
 use crate::actors::House;
 use crate::actors::health::HealthMsg;
 use crate::actors::lifecycle::LifecycleMsg;
 use crate::actors::module::ModuleMsg;
-use crate::journal::Filter;
+use crate::config::LogFormat;
+use crate::journal::{Ended, Filter};
 
 /// What a method answers.
 pub(super) enum Answer {
@@ -292,9 +294,13 @@ fn subscribe(session: &mut Session, params: EventsParams) -> Answered {
             let line = match events.recv().await {
                 Ok(event) => encode(&Request::notification(name::EVENT, json!(event))),
                 Err(ended) => {
-                    let last = json!({ "ended": ended.to_string() });
-                    let line = encode(&Request::notification(name::EVENT, last));
-                    let _reader_left = outbox.send(line).await;
+                    let code = match &ended {
+                        Ended::Lagged { .. } => RefusalCode::Timeout,
+                        Ended::Closed => RefusalCode::ShuttingDown,
+                        Ended::Unreadable(_) | Ended::Interrupted(_) => RefusalCode::Internal,
+                    };
+                    let last = Reply::refusal(None, Refusal::new(code, ended.to_string()));
+                    let _reader_left = outbox.send(encode(&last)).await;
                     return;
                 }
             };
@@ -310,45 +316,82 @@ async fn logs(session: &mut Session, params: LogsParams) -> Answered {
     let house = Arc::clone(&session.house);
     let id = find(&house, &params.module)?;
     let count = params.lines.unwrap_or(100).min(10_000);
-    let path = house
-        .configuration
-        .system
-        .logs
-        .directory
-        .join(format!("{}.log", params.module));
+    let settings = &house.configuration.system.logs;
+    let path = settings.directory.join(format!("{}.log", params.module));
+    let json = settings.format == LogFormat::Json;
     // Followed first and read then: a line may come twice at the seam, never be missed.
-    let pieces = params
-        .follow
-        .then(|| house.bus.follow(&*house.os, house.name(id), id));
+    let following = params.follow.then(|| Following::begin(&house, id));
     let lines = tokio::task::spawn_blocking(move || crate::os::tail::last_lines(&path, count))
         .await
         .map_err(internal)?
         .map_err(internal)?;
-    let lines = newest_that_fit(lines);
     let module = params.module;
-    if let Some(mut pieces) = pieces {
-        let (outbox, module, house) = (session.outbox.clone(), module.clone(), Arc::clone(&house));
+    if let Some(mut following) = following {
+        let (outbox, module) = (session.outbox.clone(), module.clone());
         session.go_on(async move {
-            while let Some(piece) = pieces.recv().await {
-                let lines = LogLines {
-                    module: module.clone(),
-                    lines: piece.text.lines().map(str::to_owned).collect(),
-                    dropped_bytes: piece.dropped_bytes,
-                };
+            while let Some(piece) = following.pieces.recv().await {
+                let lines = piece.text.lines().map(str::to_owned).collect();
+                let lines = log_lines(module.clone(), lines, json, piece.dropped_bytes);
                 let line = encode(&Request::notification(name::LOG, json!(lines)));
                 if outbox.send(line).await.is_err() {
                     break;
                 }
             }
-            drop(pieces);
-            house.bus.release_tap(&*house.os, &module, id);
         })?;
     }
-    now(LogLines {
+    now(log_lines(module, lines, json, 0))
+}
+
+/// Lines as the wire shows them, the newest that fit; with `json` also the objects they are.
+fn log_lines(module: String, lines: Vec<String>, json: bool, dropped_bytes: u64) -> LogLines {
+    if !json {
+        let lines = newest_that_fit(lines);
+        return LogLines {
+            module,
+            lines,
+            records: Vec::new(),
+            dropped_bytes,
+        };
+    }
+    let object = |line: &str| serde_json::from_str(line).ok().filter(Value::is_object);
+    let both = lines.into_iter().map(|line| {
+        let record = object(&line);
+        (line, record)
+    });
+    let (lines, records) = newest_that_fit(both.collect()).into_iter().unzip();
+    LogLines {
         module,
         lines,
-        dropped_bytes: 0,
-    })
+        records,
+        dropped_bytes,
+    }
+}
+
+/// A follower of a module's output; the tap is closed with the last one, however it ends.
+struct Following {
+    house: Arc<House>,
+    id: ModuleId,
+    pieces: mpsc::Receiver<Piece>,
+}
+
+impl Following {
+    fn begin(house: &Arc<House>, id: ModuleId) -> Following {
+        let pieces = house.bus.follow(&*house.os, house.name(id), id);
+        Following {
+            house: Arc::clone(house),
+            id,
+            pieces,
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.pieces.close();
+        self.house
+            .bus
+            .release_tap(&*self.house.os, self.house.name(self.id), self.id);
+    }
 }
 
 /// As many of the newest as a reply has room for: a line of the protocol is bounded.

@@ -225,6 +225,9 @@ pub struct LogLines {
     pub module: String,
     /// Lines without their newline; bytes that are not UTF-8 are replaced.
     pub lines: Vec<String>,
+    /// With `logs.format = "json"`: for each line, the object it is, or null.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<Option<Value>>,
     /// Bytes that were lost before these lines.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropped_bytes: u64,

@@ -60,6 +60,7 @@ impl Peer {
         let lines = LogLines {
             module: "storage".to_owned(),
             lines,
+            records: Vec::new(),
             dropped_bytes: 0,
         };
         self.line(Request::notification(name::LOG, json!(lines)));

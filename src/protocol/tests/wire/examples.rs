@@ -242,10 +242,12 @@ fn event() -> Event {
 }
 
 fn log_lines() -> m::LogLines {
-    let lines = vec!["listening on 127.0.0.1:9000".to_owned(), "ready".to_owned()];
+    let structured = json!({ "level": "info", "message": "listening" });
+    let lines = vec![structured.to_string(), "ready".to_owned()];
     m::LogLines {
         module: "storage".to_owned(),
         lines,
+        records: vec![Some(structured), None],
         dropped_bytes: 512,
     }
 }
