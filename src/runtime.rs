@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_holder::wire::{Setup, World};
+use mainstay_holder::wire::{Known, Setup, World};
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, Time};
 use mainstay_protocol::EventKind;
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use crate::actors::chronicle::{Chronicle, Entry};
 use crate::actors::picture::Picture;
 use crate::actors::root::{self, BEAT};
-use crate::actors::{Announce, House, Switchboard};
+use crate::actors::{Announce, House, Switchboard, record};
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
 use crate::ipc::bus::Bus;
 use crate::ipc::token::Tokens;
@@ -283,7 +283,10 @@ fn tell_beginning(house: &House, world: &World, returned: bool) {
             .iter()
             .filter(|known| known.pid.is_some())
             .count();
-        let exits = world.instances.len() - adopted;
+        let ended = |known: &&Known| {
+            known.pid.is_none() && known.record.as_deref().is_some_and(record::was_live)
+        };
+        let exits = world.instances.iter().filter(ended).count();
         Entry::of(EventKind::RuntimeReturned).payload(json!({
             "adopted": adopted, "exits": exits, "away_ms": world.away_ms,
         }))

@@ -18,7 +18,7 @@ use super::lifecycle::LifecycleMsg;
 use super::registry::RegistryMsg;
 use super::{House, launching, words};
 use crate::config::{Check, ProbeSpec};
-use crate::os::look;
+use crate::os::{command_name, look};
 
 /// What health is told.
 #[derive(Debug)]
@@ -70,6 +70,8 @@ struct Watch {
     gauge: Gauge,
     /// None while a look is in flight.
     due: Option<Time>,
+    /// The newest look; tells a command that looks from any other.
+    number: u64,
     issues: Vec<String>,
 }
 
@@ -122,6 +124,7 @@ impl Actor for HealthActor {
                 generation,
                 running,
             } => {
+                own.end_looks(module);
                 own.watched[module.index()] = running.then(|| own.begin(module, generation));
                 own.publish(module);
             }
@@ -154,6 +157,7 @@ impl Owned {
             .map(|probe| Watch {
                 gauge: Gauge::new(probe.unhealthy_threshold, probe.healthy_threshold),
                 due: Some(now.after(probe.initial_delay)),
+                number: 0,
                 issues: Vec::new(),
             })
             .collect();
@@ -190,15 +194,29 @@ impl Owned {
             for (probe, watch) in watched.probes.iter_mut().enumerate() {
                 if watch.due.is_some_and(|at| at <= now) {
                     watch.due = None;
-                    due.push((index, watched.generation, probe));
+                    watch.number = now.0 + probe as u64;
+                    due.push((index, watched.generation, probe, watch.number));
                 }
             }
         }
-        for (index, generation, probe) in due {
+        for (index, generation, probe, number) in due {
             let module = ModuleId(u32::try_from(index).unwrap_or(u32::MAX));
             if let Some(spec) = self.probes(module).nth(probe).cloned() {
-                look(Arc::clone(&self.house), module, generation, probe, spec);
+                let house = Arc::clone(&self.house);
+                look(house, module, (generation, probe, number), spec);
             }
+        }
+    }
+
+    /// Looks at what does not run any more end with it.
+    fn end_looks(&self, module: ModuleId) {
+        let Some(watched) = &self.watched[module.index()] else {
+            return;
+        };
+        let looking = watched.probes.iter().filter(|watch| watch.due.is_none());
+        for watch in looking {
+            let name = command_name(self.house.name(module), watch.number);
+            self.house.os.kill(&name, watch.number);
         }
     }
 
@@ -281,9 +299,14 @@ impl Owned {
     }
 }
 
-fn look(house: Arc<House>, module: ModuleId, generation: u64, probe: usize, spec: ProbeSpec) {
+fn look(
+    house: Arc<House>,
+    module: ModuleId,
+    (generation, probe, number): (u64, usize, u64),
+    spec: ProbeSpec,
+) {
     tokio::spawn(async move {
-        let seen = see(&house, module, &spec).await;
+        let seen = see(&house, module, number, &spec).await;
         let msg = HealthMsg::Looked {
             module,
             generation,
@@ -294,7 +317,7 @@ fn look(house: Arc<House>, module: ModuleId, generation: u64, probe: usize, spec
     });
 }
 
-async fn see(house: &House, module: ModuleId, spec: &ProbeSpec) -> Seen {
+async fn see(house: &House, module: ModuleId, number: u64, spec: &ProbeSpec) -> Seen {
     let pid = house.os.alive(house.name(module)).map(|alive| alive.pid);
     let result = match &spec.check {
         Check::Tcp(address) => look::tcp(address, pid, spec.timeout).await,
@@ -302,6 +325,7 @@ async fn see(house: &House, module: ModuleId, spec: &ProbeSpec) -> Seen {
         Check::Http { url, status } => look::http(url, *status, pid, spec.timeout).await,
         Check::Exec(argv) => {
             let mut spawn = launching::command(house, module, argv);
+            spawn.generation = number;
             spawn.kill_after_ms = u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX);
             let outcome = house.os.command(spawn).await;
             if outcome.ok {

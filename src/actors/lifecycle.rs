@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::lifecycle::{Alive, Effect, Event, Lifecycle, News, StartupFailure, Wish};
-use mainstay_policy::module::{self, Report};
+use mainstay_policy::module::{self, Ending, Report};
 use mainstay_policy::recovery::{Failure, Verdict};
 use mainstay_policy::states::{self, State};
 use mainstay_policy::{ModuleId, Time};
@@ -41,6 +41,8 @@ pub(crate) enum LifecycleMsg {
         module: ModuleId,
         /// What.
         report: Report,
+        /// Why it could not start, in full.
+        detail: Option<String>,
     },
     /// From the health actor.
     Health {
@@ -95,6 +97,8 @@ pub(crate) struct Owned {
     touched: BTreeSet<ModuleId>,
     /// The newest record sent of each module.
     records: Vec<String>,
+    /// Why each module could not start, in full.
+    details: Vec<Option<String>>,
     /// When each module entered its state, and what it was.
     since: Vec<(State, Timestamp)>,
     status: SystemStatus,
@@ -122,6 +126,7 @@ impl Actor for LifecycleActor {
             alarm: Alarm::default(),
             touched: BTreeSet::new(),
             records: vec![String::new(); count],
+            details: vec![None; count],
             since: vec![(State::NotStarted, house.os.wall()); count],
             status: SystemStatus::Starting,
             asking: None,
@@ -151,9 +156,14 @@ impl Owned {
         match msg {
             LifecycleMsg::Boot => self.note(Event::Boot),
             LifecycleMsg::Adopt(modules) => self.adopt(modules),
-            LifecycleMsg::Reported { module, report } => {
+            LifecycleMsg::Reported {
+                module,
+                report,
+                detail,
+            } => {
                 self.touched.insert(module);
                 if let module::Reported::Ended(_) = report.what {
+                    self.details[module.index()] = detail;
                     let generation = report.generation;
                     let msg = RecoveryMsg::Ended { module, generation };
                     self.house.switchboard.recovery.cast(msg);
@@ -250,8 +260,14 @@ impl Owned {
                 module,
                 generation,
                 grace,
+                limit,
             } => {
-                order(module, module::Event::HaltAsked { generation, grace });
+                let halt = module::Event::HaltAsked {
+                    generation,
+                    grace,
+                    limit,
+                };
+                order(module, halt);
             }
             Effect::Tell {
                 module,
@@ -384,24 +400,28 @@ impl Owned {
                 let wait = view
                     .retry_at
                     .map_or(Duration::ZERO, |at| at.since(self.house.os.now()));
-                let why = view
-                    .last_ending
-                    .map_or_else(String::new, words::ending_text);
+                let why = self.ending(module);
                 format!("{why}; next start in {}", span(wait))
             }
-            State::Failed | State::Stopped => view
-                .last_ending
-                .map_or_else(String::new, words::ending_text),
+            State::Failed | State::Stopped => self.ending(module),
             State::NotStarted | State::Starting | State::Stopping => String::new(),
+        }
+    }
+
+    /// How its last run ended, in words; a start that failed with all that is known of it.
+    fn ending(&self, module: ModuleId) -> String {
+        match self.policy.view(module).last_ending {
+            Some(Ending::NotStarted(failure)) => self.details[module.index()]
+                .clone()
+                .unwrap_or_else(|| words::ending_text(Ending::NotStarted(failure))),
+            ending => ending.map_or_else(String::new, words::ending_text),
         }
     }
 
     fn judged(&mut self, module: ModuleId, failure: Failure, attempt: u32, verdict: Verdict) {
         let view = self.policy.view(module);
         self.touched.insert(module);
-        let why = view
-            .last_ending
-            .map_or_else(String::new, words::ending_text);
+        let why = self.ending(module);
         let msg = RecoveryMsg::Judged {
             module,
             generation: view.generation,
@@ -436,13 +456,10 @@ impl Owned {
     fn startup_failed(&mut self, reason: StartupFailure) {
         let text = match reason {
             StartupFailure::CriticalModuleFailed { module } => {
-                let why = self.policy.view(module).last_ending;
-                let why = why.map_or_else(String::new, |ending| {
-                    format!(": {}", words::ending_text(ending))
-                });
+                let why = self.ending(module);
                 let name = self.house.name(module);
                 format!(
-                    "cannot start: CriticalModuleFailed: {name} failed{why}; \
+                    "cannot start: CriticalModuleFailed: {name} failed: {why}; \
                      see `mainstay logs {name}`"
                 )
             }

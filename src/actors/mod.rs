@@ -43,7 +43,7 @@ pub(crate) mod picture;
 #[cfg(test)]
 mod ractor_contract;
 mod readiness;
-mod record;
+pub(crate) mod record;
 mod recovery;
 pub(crate) mod registry;
 mod resources;

@@ -4,7 +4,6 @@
 //! In flight at most: 1 order of lifecycle, the facts of one process, 1 look, 1 hook, 1 Woke.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use mainstay_holder::wire::{Exited, Step};
 use mainstay_policy::module::{self, Effect, Event, Exit, Module, Report, Reported, StartFailure};

@@ -26,6 +26,8 @@ pub(crate) enum Word {
     ExtendTimeout(Duration),
     /// `ERRNO=…`.
     Errno(i32),
+    /// `EXIT_STATUS=…`.
+    ExitStatus(i32),
 }
 
 /// Longest status text that is kept, in characters.
@@ -46,9 +48,71 @@ pub(crate) fn parse(text: &str) -> impl Iterator<Item = Word> + '_ {
             ("WATCHDOG_USEC", _) => micros().map(Word::WatchdogEvery),
             ("EXTEND_TIMEOUT_USEC", _) => micros().map(Word::ExtendTimeout),
             ("ERRNO", number) => number.parse().ok().map(Word::Errno),
+            ("EXIT_STATUS", number) => number.parse().ok().map(Word::ExitStatus),
             _ => None,
         }
     })
+}
+
+/// What a run said about itself and that is shown until it is over.
+#[derive(Debug, Default)]
+pub(crate) struct Sayings {
+    status: Option<String>,
+    reloading: bool,
+    errno: Option<i32>,
+    exit_status: Option<i32>,
+}
+
+impl Sayings {
+    /// `STATUS=…`; what is to be shown now.
+    pub(crate) fn status(&mut self, text: String) -> String {
+        self.status = Some(text);
+        self.shown()
+    }
+
+    /// `RELOADING=1`; what is to be shown now.
+    pub(crate) fn reloading(&mut self) -> String {
+        self.reloading = true;
+        self.shown()
+    }
+
+    /// `READY=1`; what is to be shown now, if that ends a reload.
+    pub(crate) fn ready(&mut self) -> Option<String> {
+        std::mem::take(&mut self.reloading).then(|| self.shown())
+    }
+
+    pub(crate) fn errno(&mut self, errno: i32) {
+        self.errno = Some(errno);
+    }
+
+    pub(crate) fn exit_status(&mut self, status: i32) {
+        self.exit_status = Some(status);
+    }
+
+    fn shown(&self) -> String {
+        match (&self.status, self.reloading) {
+            (Some(text), true) if !text.is_empty() => format!("reloading: {text}"),
+            (_, true) => "reloading".to_owned(),
+            (text, false) => text.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Behind the words for its end: what it gave as the reason.
+    pub(crate) fn reason(&self) -> String {
+        let errno = self.errno.map(|errno| {
+            let text = std::io::Error::from_raw_os_error(errno).to_string();
+            let text = text.split(" (os error").next().unwrap_or_default();
+            format!("ERRNO={errno} ({text})")
+        });
+        let status = self
+            .exit_status
+            .map(|status| format!("EXIT_STATUS={status}"));
+        let said: Vec<String> = errno.into_iter().chain(status).collect();
+        match said.as_slice() {
+            [] => String::new(),
+            said => format!("; it said {}", said.join(", ")),
+        }
+    }
 }
 
 /// What a module says ends up on a terminal: control characters stay out of it.
@@ -62,6 +126,29 @@ pub(crate) fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reload_is_shown_and_over_with_ready() {
+        let mut sayings = Sayings::default();
+        assert_eq!(sayings.ready(), None, "nothing was reloaded");
+        assert_eq!(sayings.reloading(), "reloading");
+        assert_eq!(sayings.ready().as_deref(), Some(""));
+        assert_eq!(sayings.status("serving".to_owned()), "serving");
+        assert_eq!(sayings.reloading(), "reloading: serving");
+        assert_eq!(sayings.status("half".to_owned()), "reloading: half");
+        assert_eq!(sayings.ready().as_deref(), Some("half"));
+    }
+
+    #[test]
+    fn the_reason_it_gave_is_told_behind_its_end() {
+        let mut sayings = Sayings::default();
+        assert_eq!(sayings.reason(), "");
+        sayings.exit_status(4);
+        assert_eq!(sayings.reason(), "; it said EXIT_STATUS=4");
+        sayings.errno(2);
+        let both = "; it said ERRNO=2 (No such file or directory), EXIT_STATUS=4";
+        assert_eq!(sayings.reason(), both);
+    }
 
     #[test]
     fn a_message_of_several_lines_is_read_in_order_and_nonsense_is_skipped() {

@@ -16,19 +16,20 @@ use crate::os::look;
 /// How long one look may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Looks once, in the background.
-pub(super) fn look_once(house: &Arc<House>, module: ModuleId, generation: u64) {
-    let house = Arc::clone(house);
+/// Looks once, in the background; the number tells a command that looks from any other.
+pub(super) fn look_once(house: &Arc<House>, module: ModuleId, generation: u64) -> u64 {
+    let (house, number) = (Arc::clone(house), house.os.now().0);
     tokio::spawn(async move {
-        let ok = seen(&house, module).await;
+        let ok = seen(&house, module, number).await;
         house
             .switchboard
             .module(module)
             .cast(ModuleMsg::Event(Event::Probed { generation, ok }));
     });
+    number
 }
 
-async fn seen(house: &House, module: ModuleId) -> bool {
+async fn seen(house: &House, module: ModuleId, number: u64) -> bool {
     // Only a listener of its own tree counts: a port that a stranger holds is not our readiness.
     let pid = house.os.alive(house.name(module)).map(|alive| alive.pid);
     match &house.spec(module).readiness {
@@ -40,6 +41,7 @@ async fn seen(house: &House, module: ModuleId) -> bool {
         Readiness::File(path) => look::file(path),
         Readiness::Exec(argv) => {
             let mut spawn = launching::command(house, module, argv);
+            spawn.generation = number;
             spawn.kill_after_ms = u64::try_from(LOOK_TIMEOUT.as_millis()).unwrap_or(2000);
             house.os.command(spawn).await.ok
         }

@@ -57,6 +57,11 @@ pub(super) fn encode(record: &Record, since: Timestamp) -> String {
     text
 }
 
+/// Whether a module had a process when this was written.
+pub(crate) fn was_live(text: &str) -> bool {
+    decode(text).is_some_and(|record| record.generation > 0 && record.state.is_live())
+}
+
 /// Since when it was in its state, if the text says so.
 pub(super) fn since(text: &str) -> Option<Timestamp> {
     let word = text

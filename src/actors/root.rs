@@ -411,7 +411,12 @@ impl Owned {
                 let generation = now.generation;
                 if now.state == State::Stopping {
                     let grace = house.spec(id).shutdown_timeout;
-                    let halt = Event::HaltAsked { generation, grace };
+                    let limit = grace;
+                    let halt = Event::HaltAsked {
+                        generation,
+                        grace,
+                        limit,
+                    };
                     board.module(id).cast(ModuleMsg::Event(halt));
                 }
                 let ended = house.os.last_exit(house.name(id));

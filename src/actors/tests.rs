@@ -49,7 +49,9 @@ impl FakeOs {
 
     /// A process ends, as if by itself.
     fn end(&self, instance: &str, signal: i32) {
-        let Some(alive) = self.alive.lock().expect("whole").remove(instance) else { return };
+        let Some(alive) = self.alive.lock().expect("whole").remove(instance) else {
+            return;
+        };
         let exited = Exited {
             instance: instance.to_owned(),
             generation: alive.generation,
@@ -62,8 +64,13 @@ impl FakeOs {
             output: String::new(),
             at: self.now().0,
         };
-        self.ended.lock().expect("whole").insert(instance.to_owned(), exited.clone());
-        self.facts.send(Fact::Exited(exited)).expect("somebody listens");
+        self.ended
+            .lock()
+            .expect("whole")
+            .insert(instance.to_owned(), exited.clone());
+        self.facts
+            .send(Fact::Exited(exited))
+            .expect("somebody listens");
     }
 }
 
@@ -79,26 +86,54 @@ impl Os for FakeOs {
         deeds.push(format!("spawn {} {}", spawn.instance, spawn.generation));
         let pid = 1000 + u32::try_from(deeds.len()).expect("few");
         let (generation, start_time) = (spawn.generation, 1);
-        let alive = Alive { generation, pid, start_time };
-        self.alive.lock().expect("whole").insert(spawn.instance.clone(), alive);
-        let fact = Fact::Spawned { instance: spawn.instance, generation, pid };
+        let alive = Alive {
+            generation,
+            pid,
+            start_time,
+        };
+        self.alive
+            .lock()
+            .expect("whole")
+            .insert(spawn.instance.clone(), alive);
+        let fact = Fact::Spawned {
+            instance: spawn.instance,
+            generation,
+            pid,
+        };
         self.facts.send(fact).expect("somebody listens");
     }
     fn signal(&self, instance: &str, _: u64, signal: i32, _: bool) {
-        self.deeds.lock().expect("whole").push(format!("signal {instance} {signal}"));
+        self.deeds
+            .lock()
+            .expect("whole")
+            .push(format!("signal {instance} {signal}"));
         self.end(instance, signal);
     }
     fn kill(&self, instance: &str, _: u64) {
-        self.deeds.lock().expect("whole").push(format!("kill {instance}"));
+        self.deeds
+            .lock()
+            .expect("whole")
+            .push(format!("kill {instance}"));
         self.end(instance, libc::SIGKILL);
     }
     fn record(&self, instance: &str, record: String) {
-        assert!(record.len() <= mainstay_holder::wire::MAX_RECORD_BYTES, "{record}");
-        self.records.lock().expect("whole").insert(instance.to_owned(), record);
+        assert!(
+            record.len() <= mainstay_holder::wire::MAX_RECORD_BYTES,
+            "{record}"
+        );
+        self.records
+            .lock()
+            .expect("whole")
+            .insert(instance.to_owned(), record);
     }
     fn tap(&self, _: &str, _: bool) {}
     fn command(&self, _: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
-        Box::pin(async { Outcome { ok: true, text: String::new() } })
+        Box::pin(async {
+            Outcome {
+                ok: true,
+                text: String::new(),
+            }
+        })
     }
     fn ready(&self) {}
     fn beat(&self) {}
@@ -140,12 +175,18 @@ impl Rig {
             .expect("a house");
         let listen = |name: &str| {
             let path = dir.path().join(name);
-            std::os::unix::net::UnixListener::bind(path).expect("a socket").into()
+            std::os::unix::net::UnixListener::bind(path)
+                .expect("a socket")
+                .into()
         };
         let listeners = (listen("control"), listen("module"));
         let (ended, end) = oneshot::channel();
-        let arguments =
-            root::Arguments { house: Arc::clone(&house), listeners, known: None, ended };
+        let arguments = root::Arguments {
+            house: Arc::clone(&house),
+            listeners,
+            known: None,
+            ended,
+        };
         Actor::spawn(None, Root, arguments).await.expect("a root");
         let (facts, receiver) = mpsc::channel(64);
         tokio::spawn(async move {
@@ -154,8 +195,16 @@ impl Rig {
             }
         });
         tokio::spawn(root::route(Arc::clone(&house), receiver));
-        let rig = Rig { house, os, end, _dir: dir };
-        rig.until("the start to be over", |rig| rig.status() == SystemStatus::Healthy).await;
+        let rig = Rig {
+            house,
+            os,
+            end,
+            _dir: dir,
+        };
+        rig.until("the start to be over", |rig| {
+            rig.status() == SystemStatus::Healthy
+        })
+        .await;
         rig
     }
 
@@ -164,7 +213,10 @@ impl Rig {
     }
 
     fn state(&self, name: &str) -> State {
-        self.house.picture.module(self.house.find(name).expect("known")).state
+        self.house
+            .picture
+            .module(self.house.find(name).expect("known"))
+            .state
     }
 
     /// Waits for a condition; time is paused, so a minute passes at once when nothing happens.
@@ -182,23 +234,48 @@ impl Rig {
     fn actors(&self) -> Vec<(String, ActorCell)> {
         let board = &self.house.switchboard;
         let mut actors: Vec<(String, Option<ActorCell>)> = vec![
-            ("registry".into(), board.registry.current().map(|a| a.get_cell())),
-            ("lifecycle".into(), board.lifecycle.current().map(|a| a.get_cell())),
-            ("recovery".into(), board.recovery.current().map(|a| a.get_cell())),
-            ("health".into(), board.health.current().map(|a| a.get_cell())),
-            ("resources".into(), board.resources.current().map(|a| a.get_cell())),
-            ("config".into(), board.config.current().map(|a| a.get_cell())),
-            ("gateway".into(), board.gateway.current().map(|a| a.get_cell())),
+            (
+                "registry".into(),
+                board.registry.current().map(|a| a.get_cell()),
+            ),
+            (
+                "lifecycle".into(),
+                board.lifecycle.current().map(|a| a.get_cell()),
+            ),
+            (
+                "recovery".into(),
+                board.recovery.current().map(|a| a.get_cell()),
+            ),
+            (
+                "health".into(),
+                board.health.current().map(|a| a.get_cell()),
+            ),
+            (
+                "resources".into(),
+                board.resources.current().map(|a| a.get_cell()),
+            ),
+            (
+                "config".into(),
+                board.config.current().map(|a| a.get_cell()),
+            ),
+            (
+                "gateway".into(),
+                board.gateway.current().map(|a| a.get_cell()),
+            ),
         ];
         for id in self.house.plan.ids() {
             let cell = board.module(id).current().map(|actor| actor.get_cell());
             actors.push((format!("module {}", self.house.name(id)), cell));
         }
-        actors.into_iter().map(|(name, cell)| (name, cell.expect("it was started"))).collect()
+        actors
+            .into_iter()
+            .map(|(name, cell)| (name, cell.expect("it was started")))
+            .collect()
     }
 }
 
-const TWO: &str = "[module.a]\ncommand = [\"a\"]\n[module.b]\ncommand = [\"b\"]\nrequires = [\"a\"]\n";
+const TWO: &str =
+    "[module.a]\ncommand = [\"a\"]\n[module.b]\ncommand = [\"b\"]\nrequires = [\"a\"]\n";
 
 #[tokio::test(start_paused = true)]
 async fn each_actor_in_turn_is_killed_and_comes_back_and_no_process_is_touched() {
@@ -210,21 +287,46 @@ async fn each_actor_in_turn_is_killed_and_comes_back_and_no_process_is_touched()
         let before = rig.os.deeds();
         let (name, cell) = rig.actors().swap_remove(index);
         cell.kill();
-        rig.until(&format!("a new {name}"), |rig| rig.actors()[index].1.get_id() != cell.get_id())
-            .await;
+        rig.until(&format!("a new {name}"), |rig| {
+            rig.actors()[index].1.get_id() != cell.get_id()
+        })
+        .await;
         let events = |rig: &Rig| {
             let journal = rig.house.chronicle.journal();
-            assert!(journal.flush(Duration::from_secs(5)), "the journal is written");
-            journal.read(&mainstay_protocol::method::EventsParams::default()).expect("readable")
+            assert!(
+                journal.flush(Duration::from_secs(5)),
+                "the journal is written"
+            );
+            journal
+                .read(&mainstay_protocol::method::EventsParams::default())
+                .expect("readable")
         };
-        let told = events(&rig).into_iter().rev().find(|e| e.kind == EventKind::ActorRestarted);
-        assert_eq!(told.expect("the death is told").payload["actor"], name.as_str());
+        let told = events(&rig)
+            .into_iter()
+            .rev()
+            .find(|e| e.kind == EventKind::ActorRestarted);
+        assert_eq!(
+            told.expect("the death is told").payload["actor"],
+            name.as_str()
+        );
         tokio::time::sleep(Duration::from_secs(5)).await;
-        assert_eq!(rig.os.deeds(), before, "the death of {name} touched a process");
+        assert_eq!(
+            rig.os.deeds(),
+            before,
+            "the death of {name} touched a process"
+        );
         for module in ["a", "b"] {
-            assert_eq!(rig.state(module), State::Running, "{module} after the death of {name}");
+            assert_eq!(
+                rig.state(module),
+                State::Running,
+                "{module} after the death of {name}"
+            );
         }
-        assert_eq!(rig.status(), SystemStatus::Healthy, "after the death of {name}");
+        assert_eq!(
+            rig.status(),
+            SystemStatus::Healthy,
+            "after the death of {name}"
+        );
         // And the tree is in control: a module that dies now comes back, once.
         rig.os.end("b", libc::SIGSEGV);
         rig.until(&format!("b to be back after the death of {name}"), |rig| {
@@ -237,7 +339,10 @@ async fn each_actor_in_turn_is_killed_and_comes_back_and_no_process_is_touched()
 #[tokio::test(start_paused = true)]
 async fn the_ordered_stop_ends_with_its_exit_code() {
     let mut rig = Rig::start(TWO).await;
-    rig.os.facts.send(Fact::StopAsked).expect("the router listens");
+    rig.os
+        .facts
+        .send(Fact::StopAsked)
+        .expect("the router listens");
     let code = tokio::time::timeout(Duration::from_secs(60), &mut rig.end).await;
     assert_eq!(code.expect("it ends").expect("it says how"), 0);
     let stops = rig.os.deeds().split_off(2);
@@ -249,7 +354,9 @@ async fn too_many_deaths_end_the_runtime_so_that_a_new_one_begins() {
     let rig = Rig::start(TWO).await;
     let root = rig.house.switchboard.root.current().expect("root");
     for _ in 0..11 {
-        let Some(actor) = rig.house.switchboard.config.current() else { break };
+        let Some(actor) = rig.house.switchboard.config.current() else {
+            break;
+        };
         let old = actor.get_id();
         actor.kill();
         rig.until("a new one or the end", |rig| {
@@ -259,5 +366,8 @@ async fn too_many_deaths_end_the_runtime_so_that_a_new_one_begins() {
         })
         .await;
     }
-    rig.until("the end of root", |_| root.get_status() == ractor::ActorStatus::Stopped).await;
+    rig.until("the end of root", |_| {
+        root.get_status() == ractor::ActorStatus::Stopped
+    })
+    .await;
 }

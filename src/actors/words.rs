@@ -92,6 +92,7 @@ pub(crate) fn exit_text(exit: Exit) -> String {
             format!("killed by {}{dumped}", signal_name(signal))
         }
         Exit::Oom => "killed by the kernel: out of memory".to_owned(),
+        Exit::Unknown => "ended, nobody knows how".to_owned(),
     }
 }
 
@@ -148,6 +149,7 @@ pub(crate) fn failure_noun(failure: Failure) -> String {
             format!("the end by {}", signal_name(signal))
         }
         Failure::Exited(Exit::Oom) => "running out of memory".to_owned(),
+        Failure::Exited(Exit::Unknown) => failure_noun(Failure::Lost),
         Failure::StartTimeout => "a start that took too long".to_owned(),
         Failure::Watchdog => "a watchdog that was not fed".to_owned(),
         Failure::Probe => "failed health probes".to_owned(),

@@ -59,6 +59,8 @@ pub(crate) enum Verb {
     Graph(Graph),
     /// Check the configuration without running it
     Check(Check),
+    /// Check the record of who changed what
+    Audit(Audit),
     /// Print completions for a shell
     Completions(Completions),
     /// The runtime itself, started by the holder
@@ -199,6 +201,24 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(subcommand)]
+    pub(crate) verb: AuditVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditVerb {
+    /// Check that no administrative action in the journal was changed, removed or moved
+    Verify {
+        /// The journal [default: journal.db in the state directory of the configuration]
+        journal: Option<PathBuf>,
+        /// Print the result as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Completions {
     /// The shell
     pub(crate) shell: clap_complete::Shell,
@@ -243,6 +263,7 @@ mod tests {
             "mainstay graph --dot --json",
             "mainstay events --kind module.slept",
             "mainstay down --timeout soon",
+            "mainstay audit",
         ] {
             assert_eq!(parsed(line).expect_err(line).exit_code(), 2);
         }

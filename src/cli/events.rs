@@ -4,9 +4,9 @@
 
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
-use mainstay_protocol::Event;
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::{Event, RefusalCode};
 
 use super::args::{Events, Global};
 use super::failure::Failure;
@@ -59,10 +59,16 @@ fn follow(client: Client, params: &mut EventsParams, show: &mut Show<'_>) -> Res
                 show(&[event])?;
             }
             Err(ClientError::Closed { .. }) => break,
+            Err(ClientError::Refused(refusal)) if resumes(refusal.data.code) => break,
             Err(error) => return Err(error.into()),
         }
     }
     Ok(())
+}
+
+/// Ends of a subscription after which another one goes on from the last event seen.
+fn resumes(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::Timeout | RefusalCode::ShuttingDown)
 }
 
 fn show(events: &[Event], json: bool) -> Result<(), Failure> {

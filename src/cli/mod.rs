@@ -3,6 +3,7 @@
 //! Never decides anything about modules: it asks, waits and prints.
 
 pub(crate) mod args;
+mod audit;
 mod block;
 mod change;
 mod check;
@@ -66,6 +67,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Why(args) => why::run(&args, global),
         Verb::Graph(args) => graph::run(&args, global),
         Verb::Check(args) => check::run(&args, global),
+        Verb::Audit(args) => audit::run(&args, global),
         Verb::Completions(args) => completions::run(&args),
         Verb::Runtime(args) => runtime::run(&args, global),
     }

@@ -35,6 +35,13 @@ pub fn describe(event: &Event) -> String {
             let rung = prefixed(" (now ", facts.text("to").map(|rung| format!("{rung})")));
             format!("{who} is throttled less{rung}{}", facts.why())
         }
+        // What it depends on moved, and it goes on.
+        EventKind::ModuleDegraded | EventKind::ModuleRestored if facts.text("by").is_some() => {
+            format!(
+                "{who} goes on and is {}",
+                facts.text("text").unwrap_or("told")
+            )
+        }
         EventKind::ModuleDegraded => format!("{who} works with less{}", facts.why()),
         EventKind::ModuleRestored => format!("{who} works in full again{}", facts.why()),
         EventKind::RecoveryStarted => recovery_started(who, facts),
@@ -103,7 +110,10 @@ fn state_changed(event: &Event, who: &str, facts: Facts<'_>) -> String {
         "running" => format!("{who} runs{text}"),
         "stopping" => format!("{who} is stopped{because}{text}"),
         "stopped" => format!("{who} has stopped{because}{text}"),
-        "backoff" => format!("{who} failed{because}{text}; it will be tried again"),
+        "backoff" => match facts.text("text") {
+            Some(text) => format!("{who} failed: {text}"),
+            None => format!("{who} failed{because}; it will be tried again"),
+        },
         "failed" => format!("{who} was given up{because}{text}"),
         "not_started" => format!("{who} is known and was not started"),
         "" => format!("{who} changed its state{because}{text}"),

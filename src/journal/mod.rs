@@ -56,7 +56,7 @@ const QUEUE: usize = 8192;
 /// Requests to the writer that may wait.
 const REQUESTS: usize = 16;
 /// The database's name in the state directory.
-const DATABASE: &str = "journal.db";
+pub const DATABASE: &str = "journal.db";
 
 /// What the journal has to know when it is opened.
 #[derive(Debug, Clone)]

@@ -95,7 +95,10 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// This test binary, to run `test` once more as a child with `directory`.
-#[expect(clippy::disallowed_methods, reason = "the test itself, once more, to be killed")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test itself, once more, to be killed"
+)]
 fn again(program: &mut Command, test: &str, directory: &Path) -> Child {
     program
         .args([test, "--exact", "--nocapture"])

@@ -1,0 +1,121 @@
+//! The commands around a run: before_start and after_stop, one after the other.
+//! Owns the one that is on its way. Never decides when its time is over: policy does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_policy::module::Event;
+
+use super::{ModuleMsg, Owned};
+use crate::actors::launching;
+use crate::os::{Outcome, command_name};
+
+/// Asks a command to end.
+const SIGTERM: i32 = 15;
+
+/// A command on its way.
+pub(super) struct Hook {
+    generation: u64,
+    before: bool,
+    /// Its place in the list.
+    place: usize,
+    /// What tells it from any other command.
+    number: u64,
+    /// It was told to end: nothing comes after it.
+    halted: bool,
+}
+
+impl Owned {
+    /// Runs the command at `place` of before_start or after_stop, or tells that all are done.
+    pub(super) fn run_hook(&mut self, generation: u64, before: bool, place: usize) {
+        let (house, id) = (Arc::clone(&self.house), self.id);
+        let (spec, launch) = (house.spec(id), house.launch(id));
+        let commands = if before {
+            &launch.before_start
+        } else {
+            &launch.after_stop
+        };
+        let Some(argv) = commands.get(place) else {
+            return self.hooks_over(generation, before, true);
+        };
+        let number = house.os.now().0;
+        let mut spawn = launching::command(&house, id, argv);
+        spawn.generation = number;
+        // Policy ends it before; this is for a runtime that died meanwhile.
+        spawn.kill_after_ms = ms(spec.startup_timeout + spec.shutdown_timeout);
+        self.hook = Some(Hook {
+            generation,
+            before,
+            place,
+            number,
+            halted: false,
+        });
+        tokio::spawn(async move {
+            let outcome = house.os.command(spawn).await;
+            house
+                .switchboard
+                .module(id)
+                .cast(ModuleMsg::HookEnded { number, outcome });
+        });
+    }
+
+    /// A command ended: the next one, unless this one failed or was told to end.
+    pub(super) fn hook_ended(&mut self, number: u64, outcome: &Outcome) {
+        let Some(hook) = self.hook.take_if(|hook| hook.number == number) else {
+            return;
+        };
+        let (generation, before) = (hook.generation, hook.before);
+        if !outcome.ok {
+            self.tell_failure(&hook, &outcome.text);
+        }
+        if hook.halted || (before && !outcome.ok) {
+            return self.hooks_over(generation, before, false);
+        }
+        // What cleans up does so whatever became of the command before it.
+        self.run_hook(generation, before, hook.place + 1);
+    }
+
+    fn hooks_over(&mut self, generation: u64, before: bool, ok: bool) {
+        self.note(if before {
+            Event::Prepared { generation, ok }
+        } else {
+            Event::CleanedUp { generation }
+        });
+    }
+
+    fn tell_failure(&mut self, hook: &Hook, how: &str) {
+        let launch = self.house.launch(self.id);
+        let commands = if hook.before {
+            &launch.before_start
+        } else {
+            &launch.after_stop
+        };
+        let command = commands.get(hook.place).map(|argv| argv.join(" "));
+        let text = format!("`{}` failed: {how}", command.unwrap_or_default());
+        tracing::warn!(module = self.house.name(self.id), "{text}");
+        // How the module itself ended is not hidden by what cleans up after it.
+        if hook.before {
+            self.tell_end(hook.generation, None, None, text.clone());
+            self.detail = Some(text);
+        }
+    }
+
+    /// Ends the command that is on its way, if there is one.
+    pub(super) fn end_hook(&mut self, by_force: bool) -> bool {
+        let Some(hook) = &mut self.hook else {
+            return false;
+        };
+        hook.halted = true;
+        let name = command_name(self.house.name(self.id), hook.number);
+        if by_force {
+            self.house.os.kill(&name, hook.number);
+        } else {
+            self.house.os.signal(&name, hook.number, SIGTERM, true);
+        }
+        true
+    }
+}
+
+fn ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,65 @@
+//! `audit verify`: checks the chain of administrative actions in the journal.
+//! Owns the form of that answer.
+//! Never needs a running mainstay, never writes.
+
+use std::path::PathBuf;
+
+use mainstay_protocol::words::ExitCode;
+use serde_json::json;
+
+use super::args::{Audit, AuditVerb, Global};
+use super::failure::Failure;
+use super::screen;
+use crate::config::{Sources, load};
+use crate::journal;
+
+pub(crate) fn run(args: &Audit, global: &Global) -> Result<ExitCode, Failure> {
+    let AuditVerb::Verify { journal, json } = &args.verb;
+    let path = match journal {
+        Some(path) => path.clone(),
+        None => configured(global)?,
+    };
+    let result = journal::verify(&path);
+    if *json {
+        screen::print_json(&match &result {
+            Ok(it) => {
+                json!({ "ok": true, "count": it.count, "pruned": it.pruned, "head": it.head })
+            }
+            Err(it) => json!({ "ok": false, "seq": it.seq, "reason": it.reason }),
+        })?;
+    }
+    match result {
+        Ok(_) if *json => Ok(ExitCode::Ok),
+        Ok(it) => {
+            let pruned = match it.pruned {
+                0 => String::new(),
+                pruned => format!(", {pruned} older ones were removed with age"),
+            };
+            screen::print(&format!(
+                "the chain holds: {} administrative actions{pruned}\nhead {}\n",
+                it.count, it.head
+            ))?;
+            Ok(ExitCode::Ok)
+        }
+        Err(_) if *json => Ok(ExitCode::Failed),
+        Err(broken) => {
+            let at = broken
+                .seq
+                .map_or_else(String::new, |seq| format!(" (first at event {seq})"));
+            Err(Failure::new(ExitCode::Failed, format!("{broken}{at}")))
+        }
+    }
+}
+
+/// The journal of the configured instance.
+fn configured(global: &Global) -> Result<PathBuf, Failure> {
+    let name = global
+        .name
+        .iter()
+        .map(|name| format!("mainstay.name={name}"));
+    let sets: Vec<String> = name.collect();
+    let configuration = Sources::find(global.config.as_deref(), &sets)
+        .and_then(|sources| load(&sources))
+        .map_err(|problems| Failure::new(ExitCode::Configuration, problems.to_string()))?;
+    Ok(configuration.system.state_dir.join(journal::DATABASE))
+}
