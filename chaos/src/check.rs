@@ -205,7 +205,12 @@ impl Checker {
     pub fn decided(&mut self, plan: &Plan, now: Time, effect: &Effect) -> Checked {
         match effect {
             Effect::Run { module, generation } => self.runs(plan, *module, *generation),
-            Effect::Halt { module, grace, .. } => self.halts(plan, now, *module, *grace),
+            Effect::Halt {
+                module,
+                grace,
+                limit,
+                ..
+            } => self.halts(plan, now, *module, *grace + *limit),
             Effect::Judged {
                 module, verdict, ..
             } => self.judged(plan, now, *module, *verdict),
@@ -273,11 +278,11 @@ impl Checker {
         }
     }
 
-    fn halts(&mut self, plan: &Plan, now: Time, module: ModuleId, grace: Duration) -> Checked {
+    fn halts(&mut self, plan: &Plan, now: Time, module: ModuleId, most: Duration) -> Checked {
         let stopping = self.is_stopping();
         let shadow = self.of(module);
         let again = std::mem::replace(&mut shadow.halted, true);
-        let by = now.after(grace * 2).after(SLACK);
+        let by = now.after(most).after(SLACK);
         shadow.stop_by = Some(shadow.stop_by.map_or(by, |before| before.min(by)));
         if again {
             return Ok(());

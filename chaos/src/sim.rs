@@ -316,8 +316,16 @@ impl Sim {
                 module,
                 generation,
                 grace,
+                limit,
             } => {
-                self.order(module, ToModule::HaltAsked { generation, grace });
+                self.order(
+                    module,
+                    ToModule::HaltAsked {
+                        generation,
+                        grace,
+                        limit,
+                    },
+                );
                 if self.is(Sabotage::FalseEnd) {
                     let ending = module::Ending::Halted {
                         exit: None,

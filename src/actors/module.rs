@@ -19,7 +19,7 @@ use super::alarm::Alarm;
 use super::chronicle::Entry;
 use super::health::HealthMsg;
 use super::lifecycle::LifecycleMsg;
-use super::notify::{self, Word};
+use super::notify::{self, Sayings, Word};
 use super::registry::RegistryMsg;
 use super::{House, launching, readiness, words};
 use crate::os::{Fact, Outcome, command_name};
@@ -78,6 +78,8 @@ pub(crate) struct Owned {
     log: Option<(Regex, String)>,
     /// Whether this run has fed its watchdog.
     fed: bool,
+    /// What this run said about itself.
+    sayings: Sayings,
     /// How the last run ended.
     ended: Option<Report>,
     /// Why this run could not start, in full.
@@ -117,6 +119,7 @@ impl Actor for ModuleActor {
             ordered_at,
             log: None,
             fed: false,
+            sayings: Sayings::default(),
             ended: None,
             detail: None,
             hook: None,
@@ -237,6 +240,7 @@ impl Owned {
             });
         }
         self.fed = false;
+        self.sayings = Sayings::default();
         self.begin_search();
         self.house
             .switchboard
@@ -272,6 +276,16 @@ impl Owned {
                     failure,
                 });
             }
+            Fact::MainChanged {
+                generation, pid, ..
+            } => {
+                let module = self.house.name(self.id);
+                tracing::info!(module, pid, "the module named another main process");
+                self.note(Event::MainChanged { generation, pid });
+            }
+            Fact::Ignored { message, .. } => {
+                tracing::warn!(module = self.house.name(self.id), "{message}");
+            }
             Fact::Exited(exited) => self.hear_exit(&exited),
             Fact::Notify {
                 generation, text, ..
@@ -300,19 +314,18 @@ impl Owned {
         let generation = exited.generation;
         let ran = Time(exited.at).since(self.ordered_at);
         let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
+        let mut text = words::exit_text(exit);
+        if generation == self.module.generation() {
+            text += &self.sayings.reason();
+        }
         let entry = Entry::of(EventKind::ModuleExited)
             .module(self.id, generation)
             .payload(json!({
                 "pid": exited.pid, "code": exited.code, "signal": exited.signal,
-                "core_dumped": exited.core, "ran_ms": ran_ms, "text": words::exit_text(exit),
+                "core_dumped": exited.core, "ran_ms": ran_ms, "text": text,
             }));
         self.house.chronicle.tell(entry);
-        self.tell_end(
-            generation,
-            exited.code,
-            exited.signal,
-            words::exit_text(exit),
-        );
+        self.tell_end(generation, exited.code, exited.signal, text);
         self.note(Event::Exited { generation, exit });
     }
 
@@ -334,8 +347,16 @@ impl Owned {
 
     fn hear_word(&mut self, generation: u64, word: Word) {
         match word {
-            Word::Ready => self.note(Event::ReadyTold { generation }),
-            Word::Status(text) => self.said(generation, &text),
+            Word::Ready => {
+                self.note(Event::ReadyTold { generation });
+                if let Some(text) = self.sayings.ready() {
+                    self.said(generation, &text);
+                }
+            }
+            Word::Status(text) => {
+                let shown = self.sayings.status(text);
+                self.said(generation, &shown);
+            }
             Word::Watchdog => {
                 self.note(Event::WatchdogFed { generation });
                 if !std::mem::replace(&mut self.fed, true) {
@@ -351,8 +372,27 @@ impl Owned {
             Word::WatchdogTrigger => self.note(Event::WatchdogTriggered { generation }),
             Word::WatchdogEvery(every) => self.note(Event::WatchdogSet { generation, every }),
             Word::ExtendTimeout(by) => self.note(Event::TimeoutExtended { generation, by }),
-            Word::Stopping => self.said(generation, "stopping"),
-            Word::Reloading | Word::Errno(_) => {}
+            Word::Stopping => self.leaving(generation),
+            Word::Reloading => {
+                let shown = self.sayings.reloading();
+                self.said(generation, &shown);
+            }
+            Word::Errno(errno) => self.sayings.errno(errno),
+            Word::ExitStatus(status) => self.sayings.exit_status(status),
+        }
+    }
+
+    /// It is about to end by itself: nobody looks any more whether it is well.
+    fn leaving(&mut self, generation: u64) {
+        self.said(generation, "stopping");
+        self.note(Event::Leaving { generation });
+        if generation == self.module.generation() && self.module.is_ready() {
+            let (module, running) = (self.id, false);
+            self.house.switchboard.health.cast(HealthMsg::Moved {
+                module,
+                generation,
+                running,
+            });
         }
     }
 
@@ -440,7 +480,7 @@ pub(super) fn exit_to_policy(exited: &Exited) -> Exit {
             signal,
             core: exited.core,
         },
-        (_, None, None) => Exit::Code(-1),
+        (_, None, None) => Exit::Unknown,
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) enum RegistryMsg {
         Option<SystemStanding>,
         Option<oneshot::Sender<()>>,
     ),
-    /// A module said something about itself.
+    /// A module said something about itself; an empty text takes it back.
     Said(ModuleId, Arc<str>),
     /// A run began: what the last one said is over.
     Began(ModuleId),
@@ -115,7 +115,8 @@ fn write(picture: &Picture, msg: RegistryMsg) -> Option<oneshot::Sender<()>> {
             return answer;
         }
         RegistryMsg::Said(module, text) => {
-            picture.edit(module, |cell| cell.status_text = Some(text));
+            let text = (!text.is_empty()).then_some(text);
+            picture.edit(module, |cell| cell.status_text = text);
         }
         RegistryMsg::Began(module) => picture.edit(module, |cell| {
             cell.status_text = None;

@@ -265,13 +265,8 @@ impl Engine {
                     if let Some(service) = service {
                         service.tell("STOPPING=1");
                     }
-                    let by = Instant::now() + self.stop_within();
-                    let first = self.stop_by.is_none();
-                    self.stop_by = self.stop_by.or(Some(by));
                     self.tell(&Tell::StopAsked { signal });
-                    if first {
-                        self.show("stopping");
-                    }
+                    self.stopping(self.stop_within());
                 }
             }
         }

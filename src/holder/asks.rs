@@ -72,6 +72,7 @@ impl Engine {
             }
             Ask::Ready => self.runtime_ready(),
             Ask::Beat => self.runtime_beat(),
+            Ask::Stopping { within_ms } => self.stopping(Duration::from_millis(within_ms)),
             Ask::Leave { code } => self.end = self.end.or(Some(code)),
         }
     }
@@ -435,6 +436,7 @@ pub(crate) fn target(id: u32, run: &Run) -> Target {
         pid: run.pid,
         start_time: run.start_time,
         mark: run.mark.clone(),
+        group: None,
     }
 }
 

@@ -353,6 +353,21 @@ impl Engine {
         for tell in news {
             self.tell(&tell);
         }
+        if self.stop_by.is_some() {
+            // The runtime before had begun to stop everything.
+            let signal = libc::SIGTERM;
+            self.tell(&Tell::StopAsked { signal });
+        }
+    }
+
+    /// An ordered stop began: it ends within this, one way or the other.
+    pub(crate) fn stopping(&mut self, within: Duration) {
+        let by = Instant::now() + within;
+        let before = self.stop_by;
+        self.stop_by = Some(before.map_or(by, |before| before.min(by)));
+        if before.is_none() {
+            self.show("stopping");
+        }
     }
 
     /// How trees are killed here.
@@ -440,7 +455,6 @@ fn said(instance: &Instance) -> Option<Tell> {
         generation: instance.generation,
         pid: run.pid.unsigned_abs(),
         text,
-        fds: 0,
     })
 }
 

@@ -40,9 +40,10 @@ impl Engine {
                 self.read_mail(); // it may have been told a moment ago
             }
             if let Some(id) = self.by_pid.get(&pid).copied() {
-                self.kill_leftovers(id); // while the zombie still keeps its numbers
+                // While the zombie still keeps its numbers.
+                let left = self.kill_leftovers(id);
                 look(Whom::Pid(pid), true);
-                self.exited(id, ended);
+                self.exited(id, ended, left);
             } else {
                 look(Whom::Pid(pid), true);
                 if runtime == Some(pid) {
@@ -68,26 +69,28 @@ impl Engine {
             Seen::NoChild => Ended::default(),
         };
         let _ = self.epoll.delete(pidfd); // it is in there since the start
-        if ended.pid != 0 {
-            self.kill_leftovers(id);
-        }
+        let left = ended.pid != 0 && self.kill_leftovers(id);
         if let Some(pidfd) = self.instances.get(&id).and_then(Instance::pidfd) {
             look(Whom::Process(pidfd), true);
         }
-        self.exited(id, ended);
+        self.exited(id, ended, left);
     }
 
-    /// At once what can be killed at once; the rest is for a sweep.
-    fn kill_leftovers(&mut self, id: u32) {
+    /// At once what can be killed at once; the rest is for a sweep. True when its group was not
+    /// empty: its end is awaited.
+    fn kill_leftovers(&mut self, id: u32) -> bool {
         let Some(instance) = self.instances.get(&id) else {
-            return;
+            return false;
         };
         let Some(run) = instance.run() else {
-            return;
+            return false;
         };
         match &instance.group {
             Some(group) => group.kill_rest(),
-            None => kill_group(run.pid),
+            None => {
+                kill_group(run.pid);
+                false
+            }
         }
     }
 
@@ -106,7 +109,7 @@ impl Engine {
         orphans.iter().any(|pid| !known(pid))
     }
 
-    fn exited(&mut self, id: u32, ended: Ended) {
+    fn exited(&mut self, id: u32, ended: Ended, left: bool) {
         self.read_notify(id);
         self.read_ready(id);
         let Some(instance) = self.instances.get_mut(&id) else {
@@ -135,9 +138,13 @@ impl Engine {
         let Some(instance) = self.instances.get(&id) else {
             return;
         };
-        let sweep = self.needs_sweep(instance);
+        let sweep = left || self.needs_sweep(instance);
         if sweep {
-            self.to_sweep.push(target(id, &run));
+            let group = instance.group.clone();
+            self.to_sweep.push(Target {
+                group,
+                ..target(id, &run)
+            });
         }
         let ending = Ending {
             exited,
@@ -197,7 +204,7 @@ impl Engine {
             let Some(instance) = self.instances.get_mut(&id) else {
                 return;
             };
-            let Some(mut datagram) = instance.notify.as_ref().and_then(receive) else {
+            let Some(datagram) = instance.notify.as_ref().and_then(receive) else {
                 return;
             };
             let Some(run) = instance.run() else {
@@ -207,9 +214,6 @@ impl Engine {
                 continue; // dropping a barrier's descriptor is the answer to it
             }
             let pid = datagram.pid.unsigned_abs();
-            if !has_line(&datagram.text, "FDSTORE=1") {
-                datagram.fds.clear();
-            }
             instance.said.merge(&datagram.text);
             if behind {
                 self.unsaid.insert(id);
@@ -220,9 +224,8 @@ impl Engine {
                 generation: instance.generation,
                 pid,
                 text: datagram.text,
-                fds: datagram.fds.len() as u32,
             };
-            self.tell_with(&tell, datagram.fds);
+            self.tell(&tell);
         }
     }
 
@@ -259,7 +262,6 @@ impl Engine {
                 generation,
                 pid,
                 text,
-                fds: 0,
             });
         }
     }

@@ -76,6 +76,7 @@ pub(crate) fn trusted(instance: &Instance, run: &Run, datagram: &Datagram) -> bo
             pid,
             start_time,
             mark,
+            group: None,
         },
     )
 }
@@ -96,6 +97,7 @@ impl Said {
                 "EXTEND_TIMEOUT_USEC",
                 "BARRIER",
                 "MONOTONIC_USEC",
+                "MAINPID",
             ];
             if passing.contains(&key) || key.starts_with("FD") {
                 continue;

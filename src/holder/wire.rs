@@ -40,7 +40,7 @@ pub enum Ask {
     Kill { instance: String, generation: u64 },
     /// Keep these bytes for the next runtime.
     Record { instance: String, record: String },
-    /// The instance left the plan: drop its record, sockets and group.
+    /// The instance left the plan: drop its record, sockets, stored descriptors and group.
     Forget { instance: String },
     /// Send what the instance writes as `Output` too (bounded: what does not fit is counted).
     Tap { instance: String, on: bool },
@@ -50,6 +50,9 @@ pub enum Ask {
     Ready,
     /// The runtime is alive; expected every second, see `Setup::deaf_after_ms`.
     Beat,
+    /// An ordered stop of everything began; when it takes longer, end everything. A runtime that
+    /// comes after this one is told to go on with it.
+    Stopping { within_ms: u64 },
     /// All is stopped: end yourself with this exit code (whatever still lives is killed first).
     Leave { code: u8 },
 }
@@ -102,7 +105,8 @@ pub struct Spawn {
     /// RLIMIT_NOFILE, soft and hard.
     #[serde(default)]
     pub file_handles: Option<u64>,
-    /// Give it a notify socket (`NOTIFY_SOCKET` is set by the holder).
+    /// Give it a notify socket (`NOTIFY_SOCKET` is set by the holder). What earlier runs stored
+    /// with FDSTORE is given to it on descriptors from 3 on, with `LISTEN_FDS` and its company.
     #[serde(default)]
     pub notify: bool,
     /// `WATCHDOG_USEC` (with `WATCHDOG_PID`, set in the child) when it has a watchdog.
@@ -163,15 +167,23 @@ pub enum Tell {
         errno: i32,
         message: String,
     },
+    /// MAINPID: another process of the tree is the main process from now on.
+    MainChanged {
+        instance: String,
+        generation: u64,
+        pid: u32,
+        start_time: u64,
+    },
+    /// Something a module asked for by sd_notify is not done, and why (a few times a run at most).
+    Ignored { instance: String, message: String },
     /// The main process ended. Told after everything it had sent by notify.
     Exited(Exited),
-    /// One sd_notify datagram; `fds` descriptors travel with it (FDSTORE).
+    /// One sd_notify datagram of a sender that belongs to the run.
     Notify {
         instance: String,
         generation: u64,
         pid: u32,
         text: String,
-        fds: u32,
     },
     /// What a tapped instance wrote.
     Output {
@@ -197,7 +209,8 @@ pub struct Exited {
     pub generation: u64,
     /// Its main process.
     pub pid: u32,
-    /// Exit code, if it exited.
+    /// Exit code, if it exited. Neither code nor signal: it is gone, and the kernel told how to
+    /// its parent alone, which is not us.
     pub code: Option<i32>,
     /// Signal, if one ended it.
     pub signal: Option<i32>,

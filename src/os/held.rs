@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::wire::Wire;
-use super::{Alive, Fact, Os, Outcome, machine};
+use super::{Alive, Fact, Os, Outcome, command_name, machine};
 
 /// Facts that may wait for the router; a holder that tells faster than we listen waits in its
 /// own bounded buffer.
@@ -89,6 +89,12 @@ impl Held {
             gone: AtomicBool::new(false),
             facts,
         });
+        // Nobody waits any more for the commands of the runtime before.
+        let orphans = known.iter().filter(|known| is_command(&known.instance));
+        for orphan in orphans {
+            let instance = orphan.instance.clone();
+            held.ask(&Ask::Forget { instance });
+        }
         let Wire {
             socket,
             decoder,
@@ -158,7 +164,8 @@ impl Held {
                 instance,
                 generation,
             } => {
-                if let Some((_process, pid)) = pinned(instance, *generation) {
+                if let Some((process, pid)) = pinned(instance, *generation) {
+                    process.signal(libc::SIGKILL); // it may lead no group
                     // The pin keeps the pid, and with it the group id, from being reused.
                     let group = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(0));
                     let _already_gone = nix::sys::signal::killpg(group, nix::sys::signal::SIGKILL);
@@ -228,6 +235,21 @@ impl Held {
                 slot.last_exit = Some(exited.clone());
                 Some(Fact::Exited(exited))
             }
+            Tell::MainChanged {
+                instance,
+                generation,
+                pid,
+                start_time,
+            } => {
+                let mut slots = lock(&self.slots);
+                let alive = slots.get_mut(&instance)?.alive.as_mut()?;
+                (alive.pid, alive.start_time) = (pid, start_time);
+                Some(Fact::MainChanged {
+                    instance,
+                    generation,
+                    pid,
+                })
+            }
             tell => passed_on(tell),
         }
     }
@@ -289,7 +311,7 @@ impl Held {
                     generation: alive.generation,
                     pid: alive.pid,
                     code: None,
-                    signal: Some(libc::SIGTERM),
+                    signal: None,
                     core: false,
                     oom: false,
                     overdue: false,
@@ -312,7 +334,6 @@ fn passed_on(tell: Tell) -> Option<Fact> {
             generation,
             pid,
             text,
-            fds: _,
         } => Some(Fact::Notify {
             instance,
             generation,
@@ -330,6 +351,7 @@ fn passed_on(tell: Tell) -> Option<Fact> {
             text,
             dropped_bytes,
         }),
+        Tell::Ignored { instance, message } => Some(Fact::Ignored { instance, message }),
         Tell::OutputDropped {
             instance,
             total_bytes,
@@ -340,7 +362,10 @@ fn passed_on(tell: Tell) -> Option<Fact> {
         Tell::StopAsked { .. } => Some(Fact::StopAsked),
         Tell::ReloadAsked => Some(Fact::ReloadAsked),
         Tell::World(_) | Tell::Configured { .. } | Tell::Refused { .. } => None,
-        Tell::Spawned { .. } | Tell::SpawnFailed { .. } | Tell::Exited(_) => None,
+        Tell::Spawned { .. }
+        | Tell::SpawnFailed { .. }
+        | Tell::MainChanged { .. }
+        | Tell::Exited(_) => None,
     }
 }
 
@@ -423,7 +448,7 @@ async fn read_tells(
                 }
             }
         }
-        fds.clear(); // descriptors a module wanted stored: nobody keeps them yet
+        fds.clear(); // the two listeners came with the world; nothing else does
         let Ok(mut guard) = socket.readable().await else {
             break;
         };
@@ -492,9 +517,10 @@ impl Os for Held {
     }
 
     fn command(&self, mut spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
-        let number = self.next_command.fetch_add(1, Ordering::Relaxed);
-        spawn.instance = format!("{}#{number}", spawn.instance);
-        spawn.generation = number;
+        if spawn.generation == 0 {
+            spawn.generation = self.next_command.fetch_add(1, Ordering::Relaxed);
+        }
+        spawn.instance = command_name(&spawn.instance, spawn.generation);
         let (sender, receiver) = oneshot::channel();
         lock(&self.commands).insert(spawn.instance.clone(), sender);
         self.spawn(spawn);
@@ -512,6 +538,11 @@ impl Os for Held {
 
     fn beat(&self) {
         self.ask(&Ask::Beat);
+    }
+
+    fn stopping(&self, within: std::time::Duration) {
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        self.ask(&Ask::Stopping { within_ms });
     }
 
     fn leave(&self, code: u8) {

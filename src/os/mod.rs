@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use mainstay_holder::wire::{Exited, Spawn, Step};
 use mainstay_policy::Time;
@@ -37,11 +38,14 @@ pub(crate) trait Os: Send + Sync + 'static {
     /// Asks for what an instance writes, as `Output` facts.
     fn tap(&self, instance: &str, on: bool);
     /// Runs a short-lived command to its end (hooks, probes); it is killed at `kill_after_ms`.
+    /// With a generation it can be signalled under its [`command_name`] meanwhile.
     fn command(&self, spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
     /// Says that the runtime is in control.
     fn ready(&self);
     /// Says that the runtime is alive.
     fn beat(&self);
+    /// Says that an ordered stop of everything began, and how long it may take at most.
+    fn stopping(&self, _within: Duration) {}
     /// Ends everything: the holder leaves with this exit code.
     fn leave(&self, code: u8);
     /// The living main process of an instance.
@@ -61,6 +65,11 @@ pub(crate) struct Alive {
     pub(crate) pid: u32,
     /// Its start time in clock ticks since boot: with the pid, its identity.
     pub(crate) start_time: u64,
+}
+
+/// The name of a module's command: no module has one like it.
+pub(crate) fn command_name(module: &str, number: u64) -> String {
+    format!("{module}#{number}")
 }
 
 /// How a command ended.
@@ -89,6 +98,14 @@ pub(crate) enum Fact {
         errno: i32,
         message: String,
     },
+    /// Another process of the run is its main process from now on.
+    MainChanged {
+        instance: String,
+        generation: u64,
+        pid: u32,
+    },
+    /// A module asked by sd_notify for something that is not done, and why.
+    Ignored { instance: String, message: String },
     /// Its main process ended.
     Exited(Exited),
     /// One sd_notify message.
@@ -121,6 +138,8 @@ impl Fact {
         match self {
             Fact::Spawned { instance, .. }
             | Fact::SpawnFailed { instance, .. }
+            | Fact::MainChanged { instance, .. }
+            | Fact::Ignored { instance, .. }
             | Fact::Exited(Exited { instance, .. })
             | Fact::Notify { instance, .. }
             | Fact::Output { instance, .. }

@@ -29,6 +29,10 @@ pub struct Module {
     generation: u64,
     /// The interval the module chose for itself in this run.
     watchdog: Option<Duration>,
+    /// It said that it is about to end; `feed_by` is when it has to be gone.
+    leaving: bool,
+    /// A new main process that was not reported yet.
+    moved_to: Option<u32>,
     actual: Actual,
 }
 
@@ -97,6 +101,8 @@ struct Stopping {
     /// What it was given; the `after_stop` commands get as much again.
     grace: Duration,
     kill_at: Time,
+    /// No request for more time moves the kill behind this.
+    limit_at: Time,
     forced: bool,
 }
 
@@ -133,6 +139,8 @@ impl Module {
         Module {
             generation: 0,
             watchdog: None,
+            leaving: false,
+            moved_to: None,
             actual: Actual::Idle,
         }
     }
@@ -171,12 +179,14 @@ impl Module {
             | Event::Prepared { generation, .. }
             | Event::CleanedUp { generation }
             | Event::Spawned { generation, .. }
+            | Event::MainChanged { generation, .. }
             | Event::SpawnFailed { generation, .. }
             | Event::Exited { generation, .. }
             | Event::ReadyTold { generation }
             | Event::Probed { generation, .. }
             | Event::TimeoutExtended { generation, .. }
             | Event::WatchdogFed { generation }
+            | Event::Leaving { generation }
             | Event::WatchdogSet { generation, .. }
             | Event::WatchdogTriggered { generation } => {
                 if generation == self.generation {
@@ -190,7 +200,7 @@ impl Module {
     /// Something about the run it is in, or was in last.
     fn hear(&mut self, spec: &ModuleSpec, now: Time, event: Event) {
         match event {
-            Event::HaltAsked { grace, .. } => self.halt(now, grace),
+            Event::HaltAsked { grace, limit, .. } => self.halt(now, grace, limit),
             Event::Prepared { ok, .. } => self.prepared(ok),
             Event::CleanedUp { .. } => {
                 if let Actual::Cleaning { ending, .. } = self.actual {
@@ -201,6 +211,7 @@ impl Module {
                 }
             }
             Event::Spawned { pid, .. } => self.spawned(spec, now, pid),
+            Event::MainChanged { pid, .. } => self.main_changed(pid),
             Event::SpawnFailed { failure, .. } => self.spawn_failed(failure),
             Event::Exited { exit, .. } => self.exited(exit),
             Event::ReadyTold { .. } => match &mut self.actual {
@@ -215,6 +226,7 @@ impl Module {
             Event::Probed { ok, .. } => self.probed(now, ok),
             Event::TimeoutExtended { by, .. } => self.extend(now, by),
             Event::WatchdogFed { .. } => self.feed(spec, now),
+            Event::Leaving { .. } => self.leave(spec, now),
             Event::WatchdogSet { every, .. } => {
                 self.watchdog = Some(every);
                 self.feed(spec, now);
@@ -223,12 +235,8 @@ impl Module {
                 if let Actual::Starting(Starting { pid, .. }) | Actual::Running { pid, .. } =
                     self.actual
                 {
-                    self.stop(
-                        Left::Process { pid },
-                        Why::Watchdog,
-                        now,
-                        spec.shutdown_timeout,
-                    );
+                    let grace = spec.shutdown_timeout;
+                    self.stop(Left::Process { pid }, Why::Watchdog, now, grace, grace);
                 }
             }
             Event::RunAsked { .. } | Event::Adopted { .. } | Event::Woke => {}
@@ -238,6 +246,9 @@ impl Module {
     /// Closes the gap, one effect at a time; call until None.
     pub fn settle(&mut self, spec: &ModuleSpec, now: Time) -> Option<Effect> {
         let generation = self.generation;
+        if let Some(pid) = self.moved_to.take() {
+            return self.report(Reported::Started { pid });
+        }
         match self.actual {
             Actual::Idle => None,
             Actual::Asked {
@@ -263,7 +274,12 @@ impl Module {
             Actual::Preparing { .. } | Actual::Spawning { .. } => None,
             Actual::Starting(starting) => self.settle_starting(spec, now, starting),
             Actual::Running { pid, feed_by } if now >= feed_by => {
-                self.late(spec, now, Left::Process { pid }, Why::Watchdog)
+                let why = if self.leaving {
+                    Why::Ordered
+                } else {
+                    Why::Watchdog
+                };
+                self.late(spec, now, Left::Process { pid }, why)
             }
             Actual::Running { .. } => None,
             Actual::Stopping(stopping) => self.settle_stopping(now, stopping),
@@ -294,6 +310,7 @@ impl Module {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let at = match self.actual {
+            _ if self.moved_to.is_some() => Time(0),
             Actual::Preparing { ready_by } | Actual::Spawning { ready_by, .. } => ready_by,
             Actual::Starting(Starting { ready_by, look, .. }) => match look {
                 Look::At(at) => at.min(ready_by),

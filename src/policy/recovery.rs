@@ -29,7 +29,7 @@ pub enum Failure {
     Watchdog,
     /// A liveness probe failed for good.
     Probe,
-    /// It ended while the runtime was away, and nobody knows how.
+    /// It ended, and nobody knows how: the runtime was away, or it was nobody's child.
     Lost,
 }
 
@@ -37,6 +37,11 @@ impl From<Ending> for Failure {
     fn from(ending: Ending) -> Failure {
         match ending {
             Ending::NotStarted(failure) => Failure::NotStarted(failure),
+            Ending::Exited(Exit::Unknown)
+            | Ending::Halted {
+                exit: None | Some(Exit::Unknown),
+                ..
+            } => Failure::Lost,
             Ending::Exited(exit) => Failure::Exited(exit),
             Ending::StartTimeout => Failure::StartTimeout,
             Ending::Watchdog => Failure::Watchdog,
@@ -44,7 +49,6 @@ impl From<Ending> for Failure {
             Ending::Halted {
                 exit: Some(exit), ..
             } => Failure::Exited(exit),
-            Ending::Halted { exit: None, .. } => Failure::Lost,
         }
     }
 }
@@ -81,9 +85,11 @@ impl Failure {
             Failure::Exited(Exit::Signal { .. }) => Class::Signal,
             Failure::Exited(Exit::Oom) => Class::Oom,
             Failure::NotStarted(_) => Class::Exec,
-            Failure::StartTimeout | Failure::Watchdog | Failure::Probe | Failure::Lost => {
-                Class::Unresponsive
-            }
+            Failure::StartTimeout
+            | Failure::Watchdog
+            | Failure::Probe
+            | Failure::Lost
+            | Failure::Exited(Exit::Unknown) => Class::Unresponsive,
         }
     }
 }

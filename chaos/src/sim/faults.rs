@@ -39,7 +39,10 @@ impl Sim {
             }
             70..=79 => {
                 let by = self.rng.span(MS(2_000));
+                let pid = u32::try_from(self.rng.below(1 << 20)).unwrap_or(0);
                 let events = [
+                    ToModule::MainChanged { generation, pid },
+                    ToModule::Leaving { generation },
                     ToModule::TimeoutExtended { generation, by },
                     ToModule::WatchdogTriggered { generation },
                     ToModule::WatchdogFed { generation },

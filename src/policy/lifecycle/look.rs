@@ -3,7 +3,6 @@
 //! Never walks further than a module's own edges.
 
 use alloc::sync::Arc;
-use core::time::Duration;
 
 use super::slot::Fall;
 use super::{Effect, Lifecycle, Phase};
@@ -139,26 +138,29 @@ impl Lifecycle {
             (Wanted::Up, Some(Fall::Probe)) => (Cause::Probe, None),
             (Wanted::Up, Some(Fall::Adopted)) => (Cause::Adopted, None),
         };
-        let grace = self.grace(now, module);
+        self.order_halt(now, module, generation);
+        self.moved(now, module, State::Stopping, cause, by);
+    }
+
+    /// Until the kill: the module's own timeout, and up to the budget of a whole stop if it asks
+    /// for more; within what is left of that when those that end after it get their shares.
+    pub(super) fn order_halt(&mut self, now: Time, module: ModuleId, generation: u64) {
+        let spec = self.plan.module(module);
+        let own = spec.shutdown_timeout;
+        let limit = match &self.stop {
+            None => own.max(self.plan.system().shutdown_timeout),
+            Some(stop) => {
+                let left = stop.by.since(now).saturating_sub(stop.shares.below(module));
+                left / phases(spec)
+            }
+        };
+        let grace = own.min(limit);
         self.out.push_back(Effect::Halt {
             module,
             generation,
             grace,
+            limit,
         });
-        self.moved(now, module, State::Stopping, cause, by);
-    }
-
-    /// From now to the kill: the module's own timeout, within what is left of a total budget
-    /// when those that end after it get their shares.
-    pub(super) fn grace(&self, now: Time, module: ModuleId) -> Duration {
-        let spec = self.plan.module(module);
-        match &self.stop {
-            None => spec.shutdown_timeout,
-            Some(stop) => {
-                let left = stop.by.since(now).saturating_sub(stop.shares.below(module));
-                spec.shutdown_timeout.min(left / phases(spec))
-            }
-        }
     }
 
     /// Whether an edge holds `module` in `waiting`. Remembers which, and arms the end of a soft

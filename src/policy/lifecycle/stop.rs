@@ -35,12 +35,7 @@ impl Lifecycle {
             self.retally(module);
             self.mark(module);
             if state == State::Stopping {
-                let grace = self.grace(now, module);
-                self.out.push_back(Effect::Halt {
-                    module,
-                    generation,
-                    grace,
-                });
+                self.order_halt(now, module, generation);
             }
         }
     }

@@ -115,6 +115,8 @@ pub enum Effect {
         generation: u64,
         /// From now to the kill.
         grace: Duration,
+        /// From now to the latest kill, whatever more time it asks for.
+        limit: Duration,
     },
     /// A dependent that goes on is told about a module it depends on.
     Tell {

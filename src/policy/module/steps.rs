@@ -12,13 +12,13 @@ impl Module {
     pub(super) fn begin(&mut self, generation: u64, actual: Actual) {
         *self = Module {
             generation,
-            watchdog: None,
             actual,
+            ..Module::new()
         };
     }
 
-    /// An order to end: the kill comes after `grace` at the latest.
-    pub(super) fn halt(&mut self, now: Time, grace: Duration) {
+    /// An order to end: the kill comes after `grace`, or up to `limit` if it asks for more time.
+    pub(super) fn halt(&mut self, now: Time, grace: Duration, limit: Duration) {
         match &mut self.actual {
             Actual::Idle | Actual::Over { .. } => {}
             &mut Actual::Asked { prepared, .. } => {
@@ -31,15 +31,16 @@ impl Module {
                     clean_up: prepared.then_some(grace),
                 };
             }
-            Actual::Preparing { .. } => self.stop(Left::Hook, Why::Ordered, now, grace),
-            Actual::Spawning { .. } => self.stop(Left::Spawn, Why::Ordered, now, grace),
+            Actual::Preparing { .. } => self.stop(Left::Hook, Why::Ordered, now, grace, limit),
+            Actual::Spawning { .. } => self.stop(Left::Spawn, Why::Ordered, now, grace, limit),
             &mut (Actual::Starting(Starting { pid, .. }) | Actual::Running { pid, .. }) => {
-                self.stop(Left::Process { pid }, Why::Ordered, now, grace);
+                self.stop(Left::Process { pid }, Why::Ordered, now, grace, limit);
             }
             Actual::Stopping(stopping) => {
                 stopping.why = Why::Ordered;
                 stopping.grace = stopping.grace.min(grace);
                 stopping.kill_at = stopping.kill_at.min(now.after(grace));
+                stopping.limit_at = stopping.limit_at.min(now.after(limit.max(grace)));
             }
             Actual::Cleaning { kill_at, .. } => *kill_at = (*kill_at).min(now.after(grace)),
         }
@@ -75,6 +76,21 @@ impl Module {
                 *left = Left::Process { pid };
             }
             _ => {}
+        }
+    }
+
+    /// The process changes, the run does not.
+    pub(super) fn main_changed(&mut self, now: u32) {
+        if let Actual::Starting(Starting { pid, .. })
+        | Actual::Running { pid, .. }
+        | Actual::Stopping(Stopping {
+            left: Left::Process { pid },
+            ..
+        }) = &mut self.actual
+            && *pid != now
+        {
+            *pid = now;
+            self.moved_to = Some(now);
         }
     }
 
@@ -122,14 +138,31 @@ impl Module {
         }
     }
 
-    /// More time to start, if it is asked for before the time is over.
+    /// More time to start or to end, if it is asked for before the time is over.
     pub(super) fn extend(&mut self, now: Time, by: Duration) {
-        if let Actual::Preparing { ready_by }
-        | Actual::Spawning { ready_by, .. }
-        | Actual::Starting(Starting { ready_by, .. }) = &mut self.actual
-            && now < *ready_by
+        let (deadline, most) = match &mut self.actual {
+            Actual::Preparing { ready_by }
+            | Actual::Spawning { ready_by, .. }
+            | Actual::Starting(Starting { ready_by, .. }) => (ready_by, Time::NEVER),
+            Actual::Running { feed_by, .. } if self.leaving => (feed_by, Time::NEVER),
+            Actual::Stopping(stopping) if !stopping.forced => {
+                (&mut stopping.kill_at, stopping.limit_at)
+            }
+            _ => return,
+        };
+        if now < *deadline {
+            *deadline = (*deadline).max(now.after(by).min(most));
+        }
+    }
+
+    /// It ends by itself: no watchdog any more, but it has to be gone in the time of a stop.
+    pub(super) fn leave(&mut self, spec: &ModuleSpec, now: Time) {
+        if let Actual::Running { feed_by, .. } = &mut self.actual
+            && now < *feed_by
+            && !self.leaving
         {
-            *ready_by = (*ready_by).max(now.after(by));
+            *feed_by = now.after(spec.shutdown_timeout);
+            self.leaving = true;
         }
     }
 
@@ -137,6 +170,7 @@ impl Module {
         // Fed too late is not fed: the watchdog has bitten by then.
         if let Actual::Running { pid, feed_by } = self.actual
             && now < feed_by
+            && !self.leaving
         {
             self.actual = self.running(spec, now, pid);
         }
@@ -153,8 +187,15 @@ impl Module {
         }
     }
 
-    pub(super) fn stop(&mut self, left: Left, why: Why, now: Time, grace: Duration) {
-        let kill_at = now.after(grace);
+    pub(super) fn stop(
+        &mut self,
+        left: Left,
+        why: Why,
+        now: Time,
+        grace: Duration,
+        limit: Duration,
+    ) {
+        let (kill_at, limit_at) = (now.after(grace), now.after(limit.max(grace)));
         let (terminated, forced) = (false, false);
         self.actual = Actual::Stopping(Stopping {
             left,
@@ -162,6 +203,7 @@ impl Module {
             terminated,
             grace,
             kill_at,
+            limit_at,
             forced,
         });
     }
@@ -174,7 +216,8 @@ impl Module {
         left: Left,
         why: Why,
     ) -> Option<Effect> {
-        self.stop(left, why, now, spec.shutdown_timeout);
+        let grace = spec.shutdown_timeout;
+        self.stop(left, why, now, grace, grace);
         self.settle(spec, now)
     }
 

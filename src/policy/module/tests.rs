@@ -12,6 +12,8 @@ use crate::fixture::{MS, SEC, module};
 use crate::spec::{Kind, ModuleSpec, Readiness};
 use crate::time::Time;
 
+mod said;
+
 const G: u64 = 1;
 
 /// A module with everything: hooks, notify, a watchdog.
@@ -54,6 +56,7 @@ const READY: Event = Event::ReadyTold { generation: G };
 const HALT: Event = Event::HaltAsked {
     generation: G,
     grace: Duration::from_secs(10),
+    limit: Duration::from_secs(30),
 };
 const EXITED: Event = Event::Exited {
     generation: G,
@@ -78,7 +81,7 @@ const STATES: [(&str, &[Event]); 9] = [
     ("cleaning", &[RUN, PREPARED, SPAWNED, EXITED]),
 ];
 
-const EVENTS: [(&str, Event); 18] = [
+const EVENTS: [(&str, Event); 20] = [
     ("run", Event::RunAsked { generation: 2 }),
     ("run again", RUN),
     ("halt", HALT),
@@ -87,6 +90,7 @@ const EVENTS: [(&str, Event); 18] = [
         Event::HaltAsked {
             generation: G,
             grace: Duration::ZERO,
+            limit: Duration::ZERO,
         },
     ),
     ("prepared", PREPARED),
@@ -99,6 +103,14 @@ const EVENTS: [(&str, Event); 18] = [
     ),
     ("cleaned up", CLEANED),
     ("spawned", SPAWNED),
+    (
+        "main changed",
+        Event::MainChanged {
+            generation: G,
+            pid: 8,
+        },
+    ),
+    ("leaving", Event::Leaving { generation: G }),
     (
         "spawn failed",
         Event::SpawnFailed {
@@ -243,6 +255,7 @@ fn late_callback_of_an_old_instance() {
         Event::HaltAsked {
             generation: 0,
             grace: Duration::ZERO,
+            limit: Duration::ZERO,
         },
         Event::Prepared {
             generation: 0,
@@ -361,6 +374,7 @@ fn a_shorter_grace_shortens_and_a_longer_one_does_not() {
     let halt = |grace| Event::HaltAsked {
         generation: G,
         grace,
+        limit: grace,
     };
     let mut module = reach(&[RUN, PREPARED, SPAWNED, HALT]);
     assert_eq!(step(&mut module, &spec(), Time(0), halt(SEC(20))), []);

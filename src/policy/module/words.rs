@@ -19,6 +19,8 @@ pub enum Exit {
     },
     /// Killed by the kernel for memory.
     Oom,
+    /// It is gone, and nobody was told how.
+    Unknown,
 }
 
 /// Why a start failed before its program ran.
@@ -93,6 +95,8 @@ pub enum Event {
         generation: u64,
         /// From now to the kill.
         grace: Duration,
+        /// From now to the latest kill, whatever more time it asks for.
+        limit: Duration,
     },
     /// The `before_start` commands are over.
     Prepared {
@@ -111,6 +115,13 @@ pub enum Event {
         /// The run.
         generation: u64,
         /// Its process.
+        pid: u32,
+    },
+    /// Another process of the run is its main process from now on.
+    MainChanged {
+        /// The run.
+        generation: u64,
+        /// The process.
         pid: u32,
     },
     /// There is no process.
@@ -139,7 +150,7 @@ pub enum Event {
         /// Whether it is ready.
         ok: bool,
     },
-    /// The module asks for more time to start.
+    /// The module asks for more time to start or to stop.
     TimeoutExtended {
         /// The run.
         generation: u64,
@@ -148,6 +159,11 @@ pub enum Event {
     },
     /// The module is alive.
     WatchdogFed {
+        /// The run.
+        generation: u64,
+    },
+    /// The module says that it is about to end by itself.
+    Leaving {
         /// The run.
         generation: u64,
     },
@@ -227,7 +243,7 @@ pub struct Report {
 /// What happened to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reported {
-    /// Its process exists.
+    /// Its process exists; said again when another one takes its place.
     Started {
         /// The process.
         pid: u32,

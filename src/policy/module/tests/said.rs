@@ -1,0 +1,114 @@
+//! What a module says about itself while it runs: another main process, more time, its leave.
+//! Owns the stories of those words. Never repeats the table.
+
+use super::{EXITED, G, HALT, PREPARED, READY, RUN, SPAWNED, reach, spec, step, told};
+use crate::fixture::SEC;
+use crate::module::{Effect, Ending, Event, Exit, Reported};
+use crate::time::Time;
+
+const MOVED: Event = Event::MainChanged {
+    generation: G,
+    pid: 8,
+};
+const LEAVING: Event = Event::Leaving { generation: G };
+
+fn at(seconds: u64) -> Time {
+    Time(0).after(SEC(seconds))
+}
+
+fn more(seconds: u64) -> Event {
+    Event::TimeoutExtended {
+        generation: G,
+        by: SEC(seconds),
+    }
+}
+
+fn exited(code: i32) -> Event {
+    Event::Exited {
+        generation: G,
+        exit: Exit::Code(code),
+    }
+}
+
+#[test]
+fn another_main_process_is_the_process_of_the_run_and_reported_once() {
+    for way in [
+        &[RUN, PREPARED, SPAWNED][..],
+        &[RUN, PREPARED, SPAWNED, READY],
+        &[RUN, PREPARED, SPAWNED, READY, HALT],
+    ] {
+        let mut module = reach(way);
+        let news = told(&step(&mut module, &spec(), Time(1), MOVED));
+        assert_eq!(news, [Reported::Started { pid: 8 }], "{way:?}");
+        assert_eq!(module.pid(), Some(8));
+        assert_eq!(step(&mut module, &spec(), Time(1), MOVED), []);
+    }
+    let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);
+    let stale = Event::MainChanged {
+        generation: G + 1,
+        pid: 8,
+    };
+    assert_eq!(step(&mut module, &spec(), Time(1), stale), []);
+    assert_eq!(module.pid(), Some(7));
+}
+
+#[test]
+fn more_time_to_stop_stays_within_the_budget_and_comes_in_time() {
+    let mut module = reach(&[RUN, PREPARED, SPAWNED, READY, HALT]);
+    assert_eq!(module.deadline(), Some(at(10)));
+    step(&mut module, &spec(), at(5), more(2));
+    assert_eq!(module.deadline(), Some(at(10)), "it never takes time away");
+    step(&mut module, &spec(), at(9), more(15));
+    assert_eq!(module.deadline(), Some(at(24)));
+    step(&mut module, &spec(), at(20), more(60));
+    assert_eq!(module.deadline(), Some(at(30)), "the budget");
+    let late = step(&mut module, &spec(), at(30), more(60));
+    assert_eq!(late, [Effect::Kill { generation: G }]);
+    let killed = module.deadline();
+    step(&mut module, &spec(), at(31), more(60));
+    assert_eq!(module.deadline(), killed, "a killed one is killed again");
+}
+
+#[test]
+fn a_bitten_watchdog_gets_no_more_time() {
+    let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);
+    step(&mut module, &spec(), at(5), Event::Woke);
+    let kill = module.deadline();
+    step(&mut module, &spec(), at(6), more(60));
+    assert_eq!(module.deadline(), kill);
+}
+
+#[test]
+fn who_says_it_leaves_has_no_watchdog_and_the_time_of_a_stop() {
+    let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);
+    let spec = spec();
+    step(&mut module, &spec, at(1), LEAVING);
+    let gone_by = at(1).after(spec.shutdown_timeout);
+    assert_eq!(module.deadline(), Some(gone_by));
+    step(
+        &mut module,
+        &spec,
+        at(2),
+        Event::WatchdogFed { generation: G },
+    );
+    step(&mut module, &spec, at(2), LEAVING);
+    assert_eq!(module.deadline(), Some(gone_by), "said once");
+    let mut quick = module;
+    step(&mut quick, &spec, at(8), exited(0));
+    let end = step(&mut quick, &spec, at(8), Event::CleanedUp { generation: G });
+    assert_eq!(told(&end), [Reported::Ended(Ending::Exited(Exit::Code(0)))]);
+    let slow = step(&mut module, &spec, gone_by, Event::Woke);
+    assert_eq!(slow, [Effect::Terminate { generation: G }]);
+    step(&mut module, &spec, gone_by, EXITED);
+    let end = step(
+        &mut module,
+        &spec,
+        gone_by,
+        Event::CleanedUp { generation: G },
+    );
+    let halted = Ending::Halted {
+        exit: Some(Exit::Code(1)),
+        forced: false,
+    };
+    assert_eq!(told(&end), [Reported::Ended(halted)]);
+}
