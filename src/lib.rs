@@ -10,6 +10,7 @@
 //! | `os` | the machine: processes (through the holder), clocks, looks |
 //! | `holder` (crate [`mainstay_holder`]) | the small parent process that owns the modules |
 //! | [`journal`] | what happened, and why |
+//! | `embed` | [`Runtime`]: all of this inside of an application |
 //! | `ipc`, [`mainstay_protocol`], [`mainstay_client`] | the local socket |
 //! | [`cli`] | one file a verb |
 //!
@@ -18,8 +19,11 @@
 mod actors;
 pub mod cli;
 pub mod config;
+mod embed;
 mod ipc;
 pub mod journal;
 mod os;
 mod runtime;
 mod words;
+
+pub use embed::{Builder, Context, Events, Outcome, Runtime, StartError, TaskError};

@@ -1,7 +1,7 @@
 //! The runtime: from a configuration and the wire to a running tree of actors, and its end.
-//! Owns the order of beginning and ending. Never decides about modules.
+//! Owns the order of beginning and ending: `prepare`, `hold`, `build`, `begin`, `over`, `close`.
+//! Never decides about modules, nor where it runs: `run` is a process of its own, `embed` is not.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,25 +15,28 @@ use mainstay_policy::{ModuleId, Time};
 use mainstay_protocol::EventKind;
 use mainstay_protocol::words::ExitCode;
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
 use crate::actors::chronicle::{Chronicle, Entry};
 use crate::actors::picture::Picture;
-use crate::actors::root::{self, BEAT};
+use crate::actors::root::{self, BEAT, End};
 use crate::actors::{Announce, House, Switchboard, record};
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
 use crate::ipc::bus::Bus;
 use crate::ipc::token::Tokens;
 use crate::journal::{Journal, Settings};
-use crate::os::Os;
 use crate::os::held::Held;
 use crate::os::machine;
 use crate::os::wire::{Wire, WireError};
+use crate::os::{Fact, Os};
 
 /// The last committed plan, in the state directory.
 const COMMITTED: &str = "committed.json";
 /// How long the journal may take to write what is left.
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(2);
+/// How long root may take to end when everything is over.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 /// What the holder adds to the stop budget before it ends everything itself.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
@@ -83,6 +86,57 @@ pub(crate) fn run(
     announce: Option<Announce>,
 ) -> Result<u8, BeginError> {
     let mut wire = Wire::new(socket);
+    let ground = prepare(&mut wire, sources)?;
+    // One thread: every decision is taken in turn anyway, and nothing here blocks.
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| BeginError::Machine(error.to_string()))?;
+    let code = tokio.block_on(supervise(wire, ground, announce));
+    // Whatever still reads a socket or a file must not hold up the end.
+    tokio.shutdown_background();
+    code
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "actors that gave up are not to be waited for"
+)]
+async fn supervise(
+    wire: Wire,
+    ground: Ground,
+    announce: Option<Announce>,
+) -> Result<u8, BeginError> {
+    let (held, facts) = hold(wire, &ground)?;
+    let os: Arc<dyn Os> = Arc::clone(&held) as Arc<dyn Os>;
+    let mut running = ground.build(os, announce)?.begin(facts).await?;
+    match running.over().await {
+        Some(end) => {
+            running.close(&held, end.code).await;
+            Ok(end.code)
+        }
+        // Root gave up: modules go on, the holder starts a new runtime.
+        None => std::process::exit(70),
+    }
+}
+
+/// What is known before anything runs: configuration, directories, listeners.
+pub(crate) struct Ground {
+    world: World,
+    /// What was configured.
+    pub(crate) configuration: Configuration,
+    sources: Sources,
+    listeners: (OwnedFd, OwnedFd),
+}
+
+/// Agrees with the holder on what is to run and where; blocks for its answers.
+///
+/// # Errors
+/// The configuration, the holder's refusal, or files that cannot be written.
+pub(crate) fn prepare(
+    wire: &mut Wire,
+    sources: Result<Sources, Problems>,
+) -> Result<Ground, BeginError> {
     let (world, mut listeners) = wire.world()?;
     let configuration = match (&world.setup, &sources) {
         (None, Ok(sources)) => crate::config::load(sources).map_err(BeginError::Configuration)?,
@@ -97,23 +151,123 @@ pub(crate) fn run(
     }
     let [control, module] = <[OwnedFd; 2]>::try_from(listeners)
         .map_err(|_| BeginError::Machine("the holder sent no listeners".to_owned()))?;
-    let sources = sources.unwrap_or_default();
-    // One thread: every decision is taken in turn anyway, and nothing here blocks.
-    let tokio = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| BeginError::Machine(error.to_string()))?;
-    let code = tokio.block_on(supervise(
-        wire,
+    Ok(Ground {
         world,
         configuration,
-        sources,
-        (control, module),
-        announce,
-    ));
-    // Whatever still reads a socket or a file must not hold up the end.
-    tokio.shutdown_background();
-    code
+        sources: sources.unwrap_or_default(),
+        listeners: (control, module),
+    })
+}
+
+/// The wire as the actors use it.
+///
+/// # Errors
+/// When its socket cannot be watched.
+pub(crate) fn hold(
+    wire: Wire,
+    ground: &Ground,
+) -> Result<(Arc<Held>, mpsc::Receiver<Fact>), BeginError> {
+    Held::start(wire, &ground.world.instances)
+        .map_err(|error| BeginError::Machine(error.to_string()))
+}
+
+impl Ground {
+    /// Builds the house on it.
+    ///
+    /// # Errors
+    /// As `build`.
+    pub(crate) fn build(
+        self,
+        os: Arc<dyn Os>,
+        announce: Option<Announce>,
+    ) -> Result<Built, BeginError> {
+        let (world, listeners) = (self.world, self.listeners);
+        let house = build(os, &world, self.configuration, self.sources, announce)?;
+        Ok(Built {
+            house,
+            world,
+            listeners,
+        })
+    }
+}
+
+/// A house in which nobody lives yet.
+pub(crate) struct Built {
+    pub(crate) house: Arc<House>,
+    world: World,
+    listeners: (OwnedFd, OwnedFd),
+}
+
+/// The actors at work.
+pub(crate) struct Running {
+    /// What readers and wishes go through.
+    pub(crate) house: Arc<House>,
+    /// How the first start went, once it is over.
+    pub(crate) started: watch::Receiver<Option<Result<(), String>>>,
+    end: oneshot::Receiver<End>,
+    root: JoinHandle<()>,
+    routes: JoinHandle<()>,
+}
+
+impl Built {
+    /// Starts the actors, and with them what is to run.
+    ///
+    /// # Errors
+    /// When the first of them cannot start.
+    pub(crate) async fn begin(self, facts: mpsc::Receiver<Fact>) -> Result<Running, BeginError> {
+        let Built {
+            house,
+            world,
+            listeners,
+        } = self;
+        let returned = world.setup.is_some();
+        tell_beginning(&house, &world, returned);
+        write_settings(&house);
+        let known = returned.then(|| {
+            let instances = world.instances.iter();
+            instances
+                .map(|known| (known.instance.clone(), known.record.clone()))
+                .collect()
+        });
+        let (started_writer, started) = watch::channel(None);
+        let (ended, end) = oneshot::channel();
+        let arguments = root::Arguments {
+            house: Arc::clone(&house),
+            listeners,
+            known,
+            started: started_writer,
+            ended,
+        };
+        let root = root::start(arguments)
+            .await
+            .map_err(|error| BeginError::Machine(error.to_string()))?;
+        let routes = tokio::spawn(root::route(Arc::clone(&house), facts));
+        Ok(Running {
+            house,
+            started,
+            end,
+            root,
+            routes,
+        })
+    }
+}
+
+impl Running {
+    /// Waits until everything is stopped; None when root gave up before that.
+    pub(crate) async fn over(&mut self) -> Option<End> {
+        (&mut self.end).await.ok()
+    }
+
+    /// Writes what is left, lets the holder go and ends the actors.
+    pub(crate) async fn close(self, held: &Held, code: u8) {
+        let journal = self.house.chronicle.journal().clone();
+        let _written = tokio::task::spawn_blocking(move || journal.close(JOURNAL_PATIENCE)).await;
+        let _there_were_none = fs::remove_dir_all(self.house.settings_folder());
+        held.take_leave(code).await;
+        self.routes.abort();
+        root::leave(&self.house);
+        let _ended = tokio::time::timeout(LEAVE_PATIENCE, self.root).await;
+    }
 }
 
 fn setup(configuration: &Configuration) -> Setup {
@@ -178,55 +332,10 @@ fn restore(
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "actors that gave up are not to be waited for"
-)]
-async fn supervise(
-    wire: Wire,
-    world: World,
-    configuration: Configuration,
-    sources: Sources,
-    listeners: (OwnedFd, OwnedFd),
-    announce: Option<Announce>,
-) -> Result<u8, BeginError> {
-    let failed = |error: &dyn std::fmt::Display| BeginError::Machine(error.to_string());
-    let (held, facts) = Held::start(wire, &world.instances).map_err(|error| failed(&error))?;
-    let os: Arc<dyn Os> = Arc::clone(&held) as Arc<dyn Os>;
-    let house = build(os, &world, configuration, sources, announce)?;
-    let returned = world.setup.is_some();
-    tell_beginning(&house, &world, returned);
-    write_settings(&house);
-    let known = returned.then(|| {
-        let instances = world.instances.iter();
-        instances
-            .map(|known| (known.instance.clone(), known.record.clone()))
-            .collect()
-    });
-    let known: Option<HashMap<String, Option<String>>> = known;
-    let (ended, end) = oneshot::channel();
-    let arguments = root::Arguments {
-        house: Arc::clone(&house),
-        listeners,
-        known,
-        ended,
-    };
-    let root_task = root::start(arguments)
-        .await
-        .map_err(|error| failed(&error))?;
-    let routes = tokio::spawn(root::route(Arc::clone(&house), facts));
-    let code = tokio::select! {
-        code = end => code.unwrap_or(ExitCode::Failed as u8),
-        // Root gave up: modules go on, the holder starts a new runtime.
-        _ = root_task => std::process::exit(70),
-    };
-    let journal = house.chronicle.journal().clone();
-    let _written = tokio::task::spawn_blocking(move || journal.close(JOURNAL_PATIENCE)).await;
-    held.take_leave(code).await;
-    routes.abort();
-    Ok(code)
-}
-
+/// Puts everything together that the actors share.
+///
+/// # Errors
+/// A plan that cannot run, or files of the state directory.
 pub(crate) fn build(
     os: Arc<dyn Os>,
     world: &World,
@@ -323,10 +432,13 @@ fn write_settings(house: &House) {
 }
 
 impl House {
+    fn settings_folder(&self) -> PathBuf {
+        self.configuration.system.runtime_dir.join("settings")
+    }
+
     /// Where a module finds its settings; None when it has none.
     pub(crate) fn settings_file(&self, module: ModuleId) -> Option<PathBuf> {
-        let directory = self.configuration.system.runtime_dir.join("settings");
         let file = format!("{}.json", self.name(module));
-        (!self.launch(module).settings.is_empty()).then(|| directory.join(file))
+        (!self.launch(module).settings.is_empty()).then(|| self.settings_folder().join(file))
     }
 }

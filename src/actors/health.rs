@@ -18,7 +18,7 @@ use super::lifecycle::LifecycleMsg;
 use super::registry::RegistryMsg;
 use super::{House, launching, words};
 use crate::config::{Check, ProbeSpec};
-use crate::os::{command_name, look};
+use crate::os::{Alive, command_name, look};
 
 /// What health is told.
 #[derive(Debug)]
@@ -318,7 +318,8 @@ fn look(
 }
 
 async fn see(house: &House, module: ModuleId, number: u64, spec: &ProbeSpec) -> Seen {
-    let pid = house.os.alive(house.name(module)).map(|alive| alive.pid);
+    let pid = house.os.alive(house.name(module));
+    let pid = pid.and_then(Alive::process);
     let result = match &spec.check {
         Check::Tcp(address) => look::tcp(address, pid, spec.timeout).await,
         Check::Unix(path) => look::unix(path, spec.timeout).await,

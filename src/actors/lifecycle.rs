@@ -395,6 +395,7 @@ impl Owned {
             }
             State::Running => view
                 .pid
+                .filter(|pid| *pid != 0)
                 .map_or_else(String::new, |pid| format!("pid {pid}")),
             State::Backoff => {
                 let wait = view
@@ -408,14 +409,24 @@ impl Owned {
         }
     }
 
-    /// How its last run ended, in words; a start that failed with all that is known of it.
+    /// How its last run ended, in words: a start that failed with all that is known of it, a task
+    /// in its own words where it had some.
     fn ending(&self, module: ModuleId) -> String {
         match self.policy.view(module).last_ending {
             Some(Ending::NotStarted(failure)) => self.details[module.index()]
                 .clone()
                 .unwrap_or_else(|| words::ending_text(Ending::NotStarted(failure))),
+            Some(ending @ Ending::Exited(_)) => self
+                .own_words(module)
+                .unwrap_or_else(|| words::ending_text(ending)),
             ending => ending.map_or_else(String::new, words::ending_text),
         }
+    }
+
+    fn own_words(&self, module: ModuleId) -> Option<String> {
+        let exited = self.house.os.last_exit(self.house.name(module))?;
+        let current = exited.generation == self.policy.view(module).generation;
+        words::own_words(&exited).filter(|_| current)
     }
 
     fn judged(&mut self, module: ModuleId, failure: Failure, attempt: u32, verdict: Verdict) {
@@ -528,7 +539,7 @@ impl Owned {
             since: self.since[module.index()].1,
             cause: (view.state != State::NotStarted).then(|| words::cause(view.cause)),
             generation: view.generation,
-            pid: view.pid,
+            pid: view.pid.filter(|pid| *pid != 0),
             restarts: u64::from(view.restarts),
             attempts: view.attempts,
             waiting_on: view.waiting_on,

@@ -286,7 +286,13 @@ impl Owned {
             Fact::Ignored { message, .. } => {
                 tracing::warn!(module = self.house.name(self.id), "{message}");
             }
-            Fact::Exited(exited) => self.hear_exit(&exited),
+            Fact::Exited(exited) => self.hear_exit(&exited, exit_to_policy(&exited)),
+            Fact::Stuck { generation, .. } => {
+                let ended = self.house.os.last_exit(self.house.name(self.id));
+                if let Some(ended) = ended.filter(|ended| ended.generation == generation) {
+                    self.hear_exit(&ended, Exit::Stuck);
+                }
+            }
             Fact::Notify {
                 generation, text, ..
             } => {
@@ -309,12 +315,12 @@ impl Owned {
         }
     }
 
-    fn hear_exit(&mut self, exited: &Exited) {
-        let exit = exit_to_policy(exited);
+    fn hear_exit(&mut self, exited: &Exited, exit: Exit) {
         let generation = exited.generation;
         let ran = Time(exited.at).since(self.ordered_at);
         let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
-        let mut text = words::exit_text(exit);
+        let own = words::own_words(exited);
+        let mut text = own.unwrap_or_else(|| words::exit_text(exit));
         if generation == self.module.generation() {
             text += &self.sayings.reason();
         }

@@ -11,7 +11,7 @@ use mainstay_policy::spec::Readiness;
 use super::House;
 use super::launching;
 use super::module::ModuleMsg;
-use crate::os::look;
+use crate::os::{Alive, look};
 
 /// How long one look may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,7 +31,8 @@ pub(super) fn look_once(house: &Arc<House>, module: ModuleId, generation: u64) -
 
 async fn seen(house: &House, module: ModuleId, number: u64) -> bool {
     // Only a listener of its own tree counts: a port that a stranger holds is not our readiness.
-    let pid = house.os.alive(house.name(module)).map(|alive| alive.pid);
+    let pid = house.os.alive(house.name(module));
+    let pid = pid.and_then(Alive::process);
     match &house.spec(module).readiness {
         Readiness::Tcp(address) => look::tcp(address, pid, LOOK_TIMEOUT).await.is_ok(),
         Readiness::Unix(path) => look::unix(path, LOOK_TIMEOUT).await.is_ok(),

@@ -14,6 +14,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::House;
 use super::registry::RegistryMsg;
+use crate::os::Alive;
 use crate::os::machine::{self, TreeUse};
 
 /// Behind the start, so that `status` has numbers early.
@@ -92,12 +93,13 @@ impl Owned {
             let Some(alive) = self.house.os.alive(self.house.name(id)) else {
                 continue;
             };
-            if let Some(used) = sample.trees.get(&alive.pid) {
+            let used = alive.process().and_then(|pid| sample.trees.get(&pid));
+            if let Some(used) = used {
                 modules.push((id, usage(used, rate(alive.pid, used))));
             }
         }
         let mut own = OwnUsage::default();
-        for pid in [std::process::id(), self.house.holder_pid] {
+        for pid in own_processes(&self.house) {
             if let Some(used) = sample.trees.get(&pid) {
                 own.cpu_percent += rate(pid, used);
                 own.memory_bytes += used.memory_bytes;
@@ -178,15 +180,20 @@ fn start_sampler(
     Ok(go_on)
 }
 
+/// The runtime and the holder; embedded they are one.
+fn own_processes(house: &House) -> impl Iterator<Item = u32> + use<> {
+    let (own, holder) = (std::process::id(), house.holder_pid);
+    std::iter::once(own).chain((holder != own).then_some(holder))
+}
+
 fn sample(house: &House, state_dir: &std::path::Path) -> Sample {
     let mut roots: Vec<u32> = house
         .plan
         .ids()
         .filter_map(|id| house.os.alive(house.name(id)))
-        .map(|alive| alive.pid)
+        .filter_map(Alive::process)
         .collect();
-    let own = [std::process::id(), house.holder_pid];
-    roots.extend(own);
+    roots.extend(own_processes(house));
     Sample {
         at: house.os.now(),
         trees: machine::trees(&roots),

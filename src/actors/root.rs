@@ -14,7 +14,7 @@ use mainstay_policy::{ModuleId, Time};
 use mainstay_protocol::{EventKind, State, SystemStatus};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::alarm::Alarm;
@@ -84,8 +84,19 @@ pub(crate) struct Arguments {
     pub(crate) listeners: (OwnedFd, OwnedFd),
     /// What the holder knows, when we return; None on the first start.
     pub(crate) known: Option<HashMap<String, Option<String>>>,
+    /// How the first start went, once it is over.
+    pub(crate) started: watch::Sender<Option<Result<(), String>>>,
     /// How the runtime ends.
-    pub(crate) ended: oneshot::Sender<u8>,
+    pub(crate) ended: oneshot::Sender<End>,
+}
+
+/// The end of everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    /// The exit code that tells it.
+    pub(crate) code: u8,
+    /// Modules that had to be killed.
+    pub(crate) forced: u32,
 }
 
 /// The state.
@@ -93,7 +104,8 @@ pub(crate) struct Owned {
     house: Arc<House>,
     listeners: (OwnedFd, OwnedFd),
     known: Option<HashMap<String, Option<String>>>,
-    ended: Option<oneshot::Sender<u8>>,
+    started: watch::Sender<Option<Result<(), String>>>,
+    ended: Option<oneshot::Sender<End>>,
     roles: HashMap<ActorId, Role>,
     deaths: VecDeque<Time>,
     failed: bool,
@@ -115,6 +127,7 @@ impl Actor for Root {
             house,
             listeners,
             known,
+            started,
             ended,
         }: Arguments,
     ) -> Result<Owned, ActorProcessingErr> {
@@ -124,6 +137,7 @@ impl Actor for Root {
             house,
             listeners,
             known,
+            started,
             ended: Some(ended),
             roles: HashMap::new(),
             deaths: VecDeque::new(),
@@ -140,11 +154,15 @@ impl Actor for Root {
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             RootMsg::Begin => own.begin(&me).await?,
-            RootMsg::StartupCompleted => prewarm(Arc::clone(&own.house)),
+            RootMsg::StartupCompleted => {
+                own.started(Ok(()));
+                prewarm(Arc::clone(&own.house));
+            }
             RootMsg::StartupFailed { text } => {
                 own.failed = true;
                 own.house.announce(Announcement::System(&text));
                 tracing::error!("{text}");
+                own.started(Err(text));
             }
             RootMsg::AllStopped { forced } => own.all_stopped(forced),
             RootMsg::Beat => own.house.os.beat(),
@@ -428,6 +446,12 @@ impl Owned {
         }
     }
 
+    fn started(&self, how: Result<(), String>) {
+        self.started.send_modify(|started| {
+            started.get_or_insert(how);
+        });
+    }
+
     fn all_stopped(&mut self, forced: u32) {
         let text = match forced {
             0 => "everything is stopped".to_owned(),
@@ -436,7 +460,8 @@ impl Owned {
         };
         self.house.announce(Announcement::System(&text));
         if let Some(ended) = self.ended.take() {
-            let _nobody_waits = ended.send(u8::from(self.failed));
+            let code = u8::from(self.failed);
+            let _nobody_waits = ended.send(End { code, forced });
         }
     }
 }
@@ -448,6 +473,11 @@ impl Owned {
 pub(crate) async fn start(arguments: Arguments) -> Result<JoinHandle<()>, SpawnErr> {
     let (_root, task) = Actor::spawn(None, Root, arguments).await?;
     Ok(task)
+}
+
+/// Ends root and all that it started, when everything is over but the process goes on.
+pub(crate) fn leave(house: &House) {
+    house.switchboard.root.end();
 }
 
 /// Runs the modules' prewarm commands one after the other, at idle priority, once everything is up.

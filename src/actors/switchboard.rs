@@ -31,6 +31,13 @@ impl<M: Message> Line<M> {
         self.0.store(Some(std::sync::Arc::new(actor)));
     }
 
+    /// Ends the actor, and with it those that are linked to it.
+    pub(super) fn end(&self) {
+        if let Some(actor) = self.0.load().as_ref() {
+            actor.stop(None);
+        }
+    }
+
     /// The current actor, for tests that kill it.
     #[cfg(test)]
     pub(super) fn current(&self) -> Option<ActorRef<M>> {

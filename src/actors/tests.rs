@@ -11,7 +11,7 @@ use mainstay_holder::wire::{Exited, Spawn, World};
 use mainstay_policy::Time;
 use mainstay_protocol::{EventKind, State, SystemStatus, Timestamp};
 use ractor::{Actor, ActorCell};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::House;
 use super::root::{self, Root};
@@ -153,7 +153,7 @@ impl Os for FakeOs {
 struct Rig {
     house: Arc<House>,
     os: Arc<FakeOs>,
-    end: oneshot::Receiver<u8>,
+    end: oneshot::Receiver<root::End>,
     _dir: tempfile::TempDir,
 }
 
@@ -181,10 +181,12 @@ impl Rig {
         };
         let listeners = (listen("control"), listen("module"));
         let (ended, end) = oneshot::channel();
+        let (started, _) = watch::channel(None);
         let arguments = root::Arguments {
             house: Arc::clone(&house),
             listeners,
             known: None,
+            started,
             ended,
         };
         Actor::spawn(None, Root, arguments).await.expect("a root");
@@ -344,7 +346,7 @@ async fn the_ordered_stop_ends_with_its_exit_code() {
         .send(Fact::StopAsked)
         .expect("the router listens");
     let code = tokio::time::timeout(Duration::from_secs(60), &mut rig.end).await;
-    assert_eq!(code.expect("it ends").expect("it says how"), 0);
+    assert_eq!(code.expect("it ends").expect("it says how").code, 0);
     let stops = rig.os.deeds().split_off(2);
     assert_eq!(stops, ["signal b 15", "signal a 15"], "dependents first");
 }

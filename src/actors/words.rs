@@ -1,6 +1,7 @@
 //! From policy's words to the wire's, and to sentences.
 //! Owns the tables between the two. Never invents a word.
 
+use mainstay_holder::wire::Exited;
 use mainstay_policy::module::{Ending, Exit, StartFailure, Step};
 use mainstay_policy::recovery::Failure;
 use mainstay_policy::states;
@@ -92,6 +93,7 @@ pub(crate) fn exit_text(exit: Exit) -> String {
             format!("killed by {}{dumped}", signal_name(signal))
         }
         Exit::Oom => "killed by the kernel: out of memory".to_owned(),
+        Exit::Stuck => "it did not end when it was ended by force, and still lasts".to_owned(),
         Exit::Unknown => "ended, nobody knows how".to_owned(),
     }
 }
@@ -140,6 +142,11 @@ pub(crate) fn ending_text(ending: Ending) -> String {
     }
 }
 
+/// How the run of a task ended, as it was told; a process says nothing but a number.
+pub(crate) fn own_words(exited: &Exited) -> Option<String> {
+    (exited.pid == 0 && !exited.output.is_empty()).then(|| exited.output.clone())
+}
+
 /// A failure as a noun, for sentences like "attempt 2 after …".
 pub(crate) fn failure_noun(failure: Failure) -> String {
     match failure {
@@ -149,6 +156,7 @@ pub(crate) fn failure_noun(failure: Failure) -> String {
             format!("the end by {}", signal_name(signal))
         }
         Failure::Exited(Exit::Oom) => "running out of memory".to_owned(),
+        Failure::Exited(Exit::Stuck) => "a run that cannot be ended".to_owned(),
         Failure::Exited(Exit::Unknown) => failure_noun(Failure::Lost),
         Failure::StartTimeout => "a start that took too long".to_owned(),
         Failure::Watchdog => "a watchdog that was not fed".to_owned(),

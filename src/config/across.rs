@@ -12,7 +12,7 @@ use super::lower::{EVENT_BUS, Read};
 use super::origin::Origin;
 use super::problem::Related;
 use super::reading::Reading;
-use super::schema::looks::Look;
+use super::schema::looks::{Look, Ready};
 use super::schema::shapes::Needed;
 use super::schema::values::Name;
 use super::tree::{Table, Tree};
@@ -20,9 +20,20 @@ use super::tree::{Table, Tree};
 /// Keys that make sense for a builtin.
 const OF_A_BUILTIN: [&str; 4] = ["kind", "description", "version", "importance"];
 
-pub(crate) fn check<'a>(read: &[Read<'a>], ids: &BTreeMap<&str, usize>, at: &mut Reading<'a>) {
+/// Keys that are about a process: a task of the application has none.
+const OF_A_PROCESS: [&str; 5] = ["command", "stop_signal", "limits", "isolation", "clear_env"];
+
+pub(crate) fn check<'a>(
+    read: &[Read<'a>],
+    ids: &BTreeMap<&str, usize>,
+    tasks: &BTreeSet<String>,
+    at: &mut Reading<'a>,
+) {
     for each in read {
-        kind(each, at);
+        kind(each, tasks, at);
+        if tasks.contains(each.name) {
+            task(each, at);
+        }
         probes(each, at);
         let mut seen: BTreeSet<&str> = BTreeSet::new();
         let edges = [
@@ -46,7 +57,7 @@ pub(crate) fn check<'a>(read: &[Read<'a>], ids: &BTreeMap<&str, usize>, at: &mut
     }
 }
 
-fn kind(each: &Read<'_>, at: &mut Reading<'_>) {
+fn kind(each: &Read<'_>, tasks: &BTreeSet<String>, at: &mut Reading<'_>) {
     let (name, Some(entry)) = (each.name, each.entry) else {
         return;
     };
@@ -75,9 +86,36 @@ fn kind(each: &Read<'_>, at: &mut Reading<'_>) {
     // What is there but wrong, or nearly there, was told already.
     let said = |key: &String| near(key, ["command"]).is_some();
     let table = entry.node.as_table();
-    if table.is_some_and(|table| !table.keys().any(said)) {
+    let needs_one = !tasks.contains(name);
+    if needs_one && table.is_some_and(|table| !table.keys().any(said)) {
         let message = format!("cannot start module {name}: it has no command");
         at.problem::<()>(origin, message, "command = [\"program\", \"argument\"]");
+    }
+}
+
+/// A task of the application is started by a call, not by an exec.
+fn task(each: &Read<'_>, at: &mut Reading<'_>) {
+    let (name, table) = (
+        each.name,
+        each.entry.and_then(|entry| entry.node.as_table()),
+    );
+    for (key, entry) in table.into_iter().flatten() {
+        if OF_A_PROCESS.contains(&key.as_str()) {
+            let message =
+                format!("cannot use module.{name}.{key}: the application runs {name} itself");
+            at.problem::<()>(entry.key, message, "leave it out: it has no process");
+        }
+        if key == "ready" && matches!(each.module.ready, Ready::Log(_) | Ready::Fd(_)) {
+            let message =
+                format!("cannot use module.{name}.ready: the application runs {name} itself");
+            let hint = "ready = { notify = true }: it says `ready()`";
+            at.problem::<()>(entry.key, message, hint);
+        }
+    }
+    let mut probes = each.module.health.probes.iter();
+    if let Some(probe) = probes.find(|probe| matches!(probe.look, Look::Sdk)) {
+        let message = format!("cannot ask {name} over its connection: it is a task and has none");
+        at.problem::<()>(probe.origin, message, "a watchdog probe, fed by the task");
     }
 }
 

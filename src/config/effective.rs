@@ -2,7 +2,7 @@
 //! Owns the form of that document and the way back.
 //! Never reads the files again: a plan that runs goes on although they changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,8 @@ pub struct Effective {
     runtime_dir: PathBuf,
     module_dirs: BTreeMap<String, PathBuf>,
     files: Vec<PathBuf>,
+    #[serde(default)]
+    tasks: BTreeSet<String>,
     env_files: EnvFiles,
     /// What was read: kind and name.
     texts: Vec<(PlaceKind, String)>,
@@ -53,6 +55,7 @@ impl Effective {
             runtime_dir: configuration.system.runtime_dir.clone(),
             module_dirs: merged.module_dirs.clone(),
             files: merged.files.clone(),
+            tasks: merged.tasks.clone(),
             env_files: configuration.env_files.kept(),
             texts: texts.map(|text| (text.kind, text.name.clone())).collect(),
             said: to_json(&merged.tree),
@@ -87,6 +90,7 @@ impl Effective {
             project: self.project,
             module_dirs: self.module_dirs,
             files: self.files,
+            tasks: self.tasks,
         };
         let chosen = Chosen {
             state_dir: self.state_dir,

@@ -2,7 +2,7 @@
 //! Owns the order of layers and every problem of reading a file.
 //! Never judges keys or values: that is the pass along the schema.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,8 @@ pub(crate) struct Merged {
     pub(crate) module_dirs: BTreeMap<String, PathBuf>,
     /// Every file that was read, in order.
     pub(crate) files: Vec<PathBuf>,
+    /// Modules that the application runs itself.
+    pub(crate) tasks: BTreeSet<String>,
 }
 
 /// Reads on and keeps what was wrong.
@@ -57,6 +59,7 @@ pub(crate) fn gather(sources: &Sources) -> (Merged, Problems) {
             project,
             module_dirs: BTreeMap::new(),
             files: Vec::new(),
+            tasks: sources.tasks.iter().cloned().collect(),
         },
         problems: Problems::default(),
     };

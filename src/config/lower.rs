@@ -137,7 +137,7 @@ pub(crate) fn lower(
         at.leave();
     }
     let system = lower_system(&sections, &merged, state_dir, runtime_dir);
-    let read = read_modules(table, &sections, &merged.module_dirs, &mut at);
+    let read = read_modules(table, &sections, &merged, &mut at);
     let ids: BTreeMap<&str, usize> = read
         .iter()
         .enumerate()
@@ -145,7 +145,7 @@ pub(crate) fn lower(
         .collect();
     // A layer that could not be read leaves gaps that are no problems of their own.
     if !damaged {
-        across::check(&read, &ids, &mut at);
+        across::check(&read, &ids, &merged.tasks, &mut at);
     }
     let (mut specs, mut launches) = (Vec::new(), Vec::new());
     for each in read {
@@ -268,13 +268,19 @@ fn system_spec(sections: &Sections) -> SystemSpec {
     }
 }
 
-/// All modules by name, the builtin among them.
+/// All modules by name, the builtin and the application's undeclared tasks among them.
 fn read_modules<'a>(
     table: &'a Table,
     sections: &Sections,
-    module_dirs: &BTreeMap<String, PathBuf>,
+    merged: &'a Merged,
     at: &mut Reading<'a>,
 ) -> Vec<Read<'a>> {
+    let with_defaults = || {
+        let mut module = Module::default();
+        module.health.rates = sections.health.clone();
+        module.recovery.each = sections.recovery.each.clone();
+        module
+    };
     at.enter("module");
     let mut read: Vec<Read<'a>> = Vec::new();
     let modules = table
@@ -287,10 +293,8 @@ fn read_modules<'a>(
             let message = format!("cannot name a module {name:?}");
             at.problem::<()>(entry.key, message, &Form::Name.expected());
         }
-        let mut module = Module::default();
-        module.health.rates = sections.health.clone();
-        module.recovery.each = sections.recovery.each.clone();
-        at.variables.module_dir = module_dirs.get(name).and_then(|path| text_of(path));
+        let mut module = with_defaults();
+        at.variables.module_dir = merged.module_dirs.get(name).and_then(|path| text_of(path));
         module.update(&entry.node, at);
         let entry = Some(entry);
         read.push(Read {
@@ -302,6 +306,18 @@ fn read_modules<'a>(
     }
     at.variables.module_dir = None;
     at.leave();
+    for name in &merged.tasks {
+        if let Err(place) = read.binary_search_by(|each| each.name.cmp(name)) {
+            let module = with_defaults();
+            let entry = None;
+            let task = Read {
+                name,
+                entry,
+                module,
+            };
+            read.insert(place, task);
+        }
+    }
     let place = read.binary_search_by(|each| each.name.cmp(EVENT_BUS));
     if let Err(place) = place {
         let module = Module {

@@ -19,6 +19,8 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// `key=value` texts of the command line.
     pub set: Vec<String>,
+    /// Modules that the application runs itself: they have no command.
+    pub tasks: Vec<String>,
     /// Paths inside of it are shown to people relative to it.
     pub current: PathBuf,
 }

@@ -62,6 +62,9 @@ pub(crate) struct Orders {
     pub(crate) nice: c_int,
     pub(crate) identity: Option<Identity>,
     pub(crate) no_new_privileges: bool,
+    /// The process without which this one must not live, or 0: an application has nobody who would
+    /// end its modules after it was killed.
+    pub(crate) dies_with: c_int,
     /// Ten bytes and a NUL for the decimal pid, or null.
     pub(crate) pid_digits: *mut u8,
     pub(crate) slip: *const Slip,
@@ -88,6 +91,7 @@ impl Orders {
             nice: 0,
             identity: None,
             no_new_privileges: false,
+            dies_with: 0,
             pid_digits: null_mut(),
             slip,
             above: 0,
@@ -145,6 +149,7 @@ fn prepare(orders: &Orders) -> Result<(), (Step, i32)> {
     limits(orders).map_err(|errno| (Step::Limits, errno))?;
     identity(orders)?;
     directory(orders).map_err(|errno| (Step::Directory, errno))?;
+    die_with(orders.dies_with).map_err(|errno| (Step::Limits, errno))?;
     write_pid(orders);
     Ok(())
 }
@@ -199,6 +204,34 @@ fn join_group(orders: &Orders) {
         // SAFETY: one byte of static memory; a failure leaves us outside, which `Kill` survives.
         unsafe { libc::write(orders.group_procs, c"0".as_ptr().cast(), 1) };
     }
+}
+
+/// Behind the change of user, which would undo it. The thread that started us lasts as long as its
+/// process does.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "prctl, getppid")]
+fn die_with(parent: c_int) -> Result<(), i32> {
+    if parent == 0 {
+        return Ok(());
+    }
+    // SAFETY: numbers only.
+    unsafe {
+        check(i64::from(libc::prctl(
+            libc::PR_SET_PDEATHSIG,
+            libc::SIGKILL,
+        )))?;
+        // It may have died before we asked.
+        if libc::getppid() == parent {
+            Ok(())
+        } else {
+            Err(libc::ESRCH)
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with(_parent: c_int) -> Result<(), i32> {
+    Ok(())
 }
 
 #[expect(unsafe_code, reason = "setsid")]

@@ -176,6 +176,7 @@ pub(crate) fn orders(
         nice: spawn.nice,
         identity,
         no_new_privileges: spawn.no_new_privileges,
+        dies_with: 0,
         pid_digits,
         slip,
         above: ends.above,

@@ -277,6 +277,9 @@ fn birth(
         above: cradle.low.as_ref().map_or(0, Low::above),
     };
     let mut orders = prepare::orders(spawn, &ground.inherited, &ends, slip)?;
+    if ground.pidfds {
+        orders.dies_with = std::process::id().cast_signed(); // embedded: nobody else ends it
+    }
     let uid = orders
         .identity
         .as_ref()

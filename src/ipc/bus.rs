@@ -136,7 +136,7 @@ impl Bus {
     }
 
     /// Publishes for a module.
-    pub(super) fn publish(
+    pub(crate) fn publish(
         &self,
         from: ModuleId,
         at: Timestamp,
@@ -220,7 +220,7 @@ impl Bus {
     }
 
     /// One module calls another; the callee's breaker holds calls back after failures in a row.
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &self,
         os: &dyn Os,
         callee: ModuleId,

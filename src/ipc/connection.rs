@@ -36,6 +36,11 @@ const TASKS_MAX: usize = 64;
 
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 
+/// A number that no other connection of this process has.
+pub(super) fn next_connection() -> u64 {
+    NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Which socket a connection came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
@@ -164,7 +169,7 @@ async fn greet(
         .collect();
     let session = Session {
         house: Arc::clone(house),
-        id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
+        id: next_connection(),
         level,
         module,
         actor: format!("{client}{who}"),

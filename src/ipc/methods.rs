@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Wish;
-use mainstay_policy::spec::Start;
 use mainstay_protocol::method::{
-    self, BusCallParams, BusSubscribeParams, CallParams, ChangeParams, ChangeResult, EventsParams,
-    EventsResult, HealthReport, LogLines, LogsParams, ModuleParams, PublishParams, StatusParams,
-    StopParams, Subscribed, name,
+    BusCallParams, BusSubscribeParams, CallParams, ChangeParams, EventsParams, EventsResult,
+    HealthReport, LogLines, LogsParams, ModuleParams, PublishParams, StatusParams, StopParams,
+    Subscribed, name,
 };
 use mainstay_protocol::rpc::{Reply, RequestId};
-use mainstay_protocol::{MAX_LINE_BYTES, Refusal, RefusalCode, Request, State};
+use mainstay_protocol::{MAX_LINE_BYTES, Refusal, RefusalCode, Request};
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::bus::encode;
 use super::connection::{Session, params};
 use super::follow::Piece;
+use super::requests::{Change, call_module, callee, find, internal, last_lines, why};
 use super::view;
 use crate::actors::House;
 use crate::actors::health::HealthMsg;
@@ -37,10 +37,6 @@ pub(super) enum Answer {
     Later,
 }
 
-/// How long the actors may take to publish a change.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long `wait` may take beyond the module's own timeouts.
-const WAIT_MARGIN: Duration = Duration::from_secs(30);
 /// `bus.call`, when the caller does not say, and at most.
 const CALL_TIMEOUT: (u64, u64) = (5_000, 60_000);
 
@@ -93,7 +89,7 @@ pub(super) async fn answer(
         name::LOGS_READ => logs(session, params(method, raw)?).await,
         name::WHY => {
             let ModuleParams { module } = params(method, raw)?;
-            why(&house, find(&house, &module)?).await
+            now(why(&house, find(&house, &module)?).await?)
         }
         name::GRAPH => now(view::graph(&house)),
         _ => own(session, id, method, raw),
@@ -157,127 +153,26 @@ fn unknown(method: &str) -> Refusal {
     Refusal::new(RefusalCode::NotPermitted, text)
 }
 
-fn internal(error: impl std::fmt::Display) -> Refusal {
-    Refusal::new(RefusalCode::Internal, error.to_string())
-}
-
-fn find(house: &House, module: &str) -> Result<ModuleId, Refusal> {
-    house.find(module).ok_or_else(|| {
-        let near = house
-            .ids
-            .keys()
-            .map(|known| (strsim::osa_distance(known, module), known))
-            .min()
-            .filter(|(distance, known)| *distance <= known.len() / 3 + 1)
-            .map_or_else(String::new, |(_, known)| format!("; did you mean {known}?"));
-        let text = format!("cannot find a module named {module:.64}{near}");
-        Refusal::new(RefusalCode::UnknownModule, text)
-    })
-}
-
 async fn change(
     session: &mut Session,
     id: Option<RequestId>,
     wish: Wish,
-    ChangeParams {
-        module,
-        dry_run,
-        wait,
-    }: ChangeParams,
+    params: ChangeParams,
 ) -> Answered {
     let house = Arc::clone(&session.house);
-    let module = find(&house, &module)?;
-    let (answer, preview) = oneshot::channel();
-    house.switchboard.lifecycle.cast(LifecycleMsg::Preview {
-        module,
-        wish,
-        answer,
-    });
-    let steps = soon(preview).await?;
-    if dry_run {
-        return now(ChangeResult {
-            steps,
-            module: view::module(&house, module),
-        });
-    }
-    if house.picture.system().status == mainstay_protocol::SystemStatus::Stopping {
-        let text = "cannot change a module: the system is stopping";
-        return Err(Refusal::new(RefusalCode::ShuttingDown, text));
-    }
-    let before = house.picture.module(module).generation;
-    let actor = session.actor.clone();
-    let (published, noted) = oneshot::channel();
-    house.switchboard.lifecycle.cast(LifecycleMsg::Wished {
-        module,
-        wish,
-        actor,
-        published,
-    });
-    soon(noted).await?;
-    if !wait {
-        return now(ChangeResult {
-            steps,
-            module: view::module(&house, module),
-        });
+    let change = Change::make(&house, wish, &params, session.actor.clone()).await?;
+    if params.dry_run || !params.wait {
+        return now(change.result(&house));
     }
     let outbox = session.outbox.clone();
     session.go_on(async move {
-        reached(&house, module, wish, before).await;
+        change.reached(&house).await;
         if let Some(id) = id {
-            let result = ChangeResult {
-                steps,
-                module: view::module(&house, module),
-            };
-            let _reader_left = outbox
-                .send(encode(&Reply::success(id, json!(result))))
-                .await;
+            let result = json!(change.result(&house));
+            let _reader_left = outbox.send(encode(&Reply::success(id, result))).await;
         }
     })?;
     Ok(Answer::Later)
-}
-
-async fn soon<T>(answer: oneshot::Receiver<T>) -> Result<T, Refusal> {
-    match tokio::time::timeout(PUBLISH_TIMEOUT, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => {
-            let text =
-                "cannot tell what came of it: a part of mainstay is being restarted; ask again";
-            Err(Refusal::new(RefusalCode::Busy, text))
-        }
-        Err(_) => Err(Refusal::new(
-            RefusalCode::Timeout,
-            "cannot get an answer in time",
-        )),
-    }
-}
-
-/// Waits until a wish came to rest, at most as long as the module's own timeouts allow.
-async fn reached(house: &House, module: ModuleId, wish: Wish, before: u64) {
-    let spec = house.spec(module);
-    let limit = spec.startup_timeout + spec.shutdown_timeout + WAIT_MARGIN;
-    let mut edition = house.picture.edition();
-    let came_to_rest = async {
-        loop {
-            edition.borrow_and_update();
-            let now = house.picture.module(module);
-            let at_rest = match wish {
-                Wish::Stop => matches!(now.state, State::Stopped | State::NotStarted),
-                Wish::Start | Wish::Restart => {
-                    let renewed = wish == Wish::Start || now.generation > before;
-                    match now.state {
-                        State::Running | State::Failed | State::Backoff => renewed,
-                        // A finished task.
-                        State::Stopped => now.generation > before,
-                        _ => false,
-                    }
-                }
-            };
-            if at_rest || edition.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    let _or_late = tokio::time::timeout(limit, came_to_rest).await;
 }
 
 fn subscribe(session: &mut Session, params: EventsParams) -> Answered {
@@ -315,16 +210,10 @@ fn subscribe(session: &mut Session, params: EventsParams) -> Answered {
 async fn logs(session: &mut Session, params: LogsParams) -> Answered {
     let house = Arc::clone(&session.house);
     let id = find(&house, &params.module)?;
-    let count = params.lines.unwrap_or(100).min(10_000);
-    let settings = &house.configuration.system.logs;
-    let path = settings.directory.join(format!("{}.log", params.module));
-    let json = settings.format == LogFormat::Json;
+    let json = house.configuration.system.logs.format == LogFormat::Json;
     // Followed first and read then: a line may come twice at the seam, never be missed.
     let following = params.follow.then(|| Following::begin(&house, id));
-    let lines = tokio::task::spawn_blocking(move || crate::os::tail::last_lines(&path, count))
-        .await
-        .map_err(internal)?
-        .map_err(internal)?;
+    let lines = last_lines(&house, id, params.lines).await?;
     let module = params.module;
     if let Some(mut following) = following {
         let (outbox, module) = (session.outbox.clone(), module.clone());
@@ -407,39 +296,6 @@ fn newest_that_fit<T: serde::Serialize>(mut items: Vec<T>) -> Vec<T> {
     items
 }
 
-async fn why(house: &Arc<House>, module: ModuleId) -> Answered {
-    let view = view::module(house, module);
-    let house = Arc::clone(house);
-    let why = tokio::task::spawn_blocking(move || {
-        crate::journal::why(house.chronicle.journal(), &view, house.os.wall())
-    });
-    let why: method::Why = why.await.map_err(internal)?;
-    now(why)
-}
-
-/// The first call starts a lazy module; what the call may take is all that is waited.
-async fn wake_lazy(house: &House, callee: ModuleId, caller: &str, limit: Duration) {
-    let asleep = house.picture.module(callee).state == State::NotStarted;
-    if house.spec(callee).start != Start::Lazy || !asleep {
-        return;
-    }
-    let (published, noted) = oneshot::channel();
-    let actor = format!("a call of {caller}");
-    let wish = LifecycleMsg::Wished {
-        module: callee,
-        wish: Wish::Start,
-        actor,
-        published,
-    };
-    house.switchboard.lifecycle.cast(wish);
-    let up = async {
-        let _noted = noted.await;
-        reached(house, callee, Wish::Start, 0).await;
-        house.bus.arrived(callee).await;
-    };
-    let _or_late = tokio::time::timeout(limit, up).await;
-}
-
 fn bus_call(
     session: &mut Session,
     id: Option<RequestId>,
@@ -452,27 +308,17 @@ fn bus_call(
     }: BusCallParams,
 ) -> Answered {
     let house = Arc::clone(&session.house);
-    let callee = find(&house, &module)?;
-    let launch = house.launch(caller);
-    if !launch.may_call.contains(&module) {
-        let text = format!(
-            "cannot let {} call {module}: add it to module.{}.may_call",
-            house.name(caller),
-            house.name(caller)
-        );
-        return Err(Refusal::new(RefusalCode::NotPermitted, text));
-    }
+    let callee = callee(&house, caller, &module)?;
     let limit = Duration::from_millis(timeout_ms.unwrap_or(CALL_TIMEOUT.0).min(CALL_TIMEOUT.1));
     let from = house.name(caller).to_owned();
     let outbox = session.outbox.clone();
     session.go_on(async move {
-        wake_lazy(&house, callee, &from, limit).await;
-        let call = json!(CallParams {
+        let call = CallParams {
             from,
             method,
-            params
-        });
-        let result = house.bus.call(&*house.os, callee, call, limit).await;
+            params,
+        };
+        let result = call_module(&house, callee, call, limit).await;
         let Some(id) = id else { return };
         let reply = match result {
             Ok(result) => Reply::success(id, result),

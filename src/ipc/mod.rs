@@ -9,6 +9,8 @@ mod line;
 mod methods;
 mod outbox;
 mod peer;
+pub(crate) mod requests;
+pub(crate) mod seat;
 mod subject;
 pub(crate) mod token;
 pub(crate) mod view;

@@ -5,7 +5,7 @@ use mainstay_protocol::Level;
 
 use crate::actors::House;
 use crate::config::Who;
-use crate::os::machine;
+use crate::os::{Alive, machine};
 
 /// Someone at the other end of the control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,9 +63,10 @@ impl Peer {
             .plan
             .ids()
             .filter_map(|id| house.os.alive(house.name(id)))
-            .any(|alive| {
+            .filter_map(Alive::process)
+            .any(|own| {
                 line.iter()
-                    .any(|(pid, session)| *pid == alive.pid || *session == alive.pid)
+                    .any(|(pid, session)| *pid == own || *session == own)
             })
     }
 }

@@ -122,6 +122,11 @@ impl Held {
         let _or_gone = tokio::time::timeout(LEAVE_PATIENCE, last).await;
     }
 
+    /// Where facts go: those of `direct` take the same way.
+    pub(super) fn facts(&self) -> mpsc::Sender<Fact> {
+        self.facts.clone()
+    }
+
     fn ask(&self, ask: &Ask) {
         if self.gone.load(Ordering::Relaxed) {
             return self.act_alone(ask);
@@ -294,6 +299,7 @@ impl Held {
     /// Watches what lives by its own pidfd, so that exits are still seen.
     fn watch_alone(self: &Arc<Self>) {
         self.gone.store(true, Ordering::Relaxed);
+        self.out_ready.notify_one();
         lock(&self.commands).clear();
         let living: Vec<(String, Alive)> = lock(&self.slots)
             .iter()
@@ -394,7 +400,7 @@ fn outcome(exited: &Exited) -> Outcome {
 }
 
 /// A poisoned lock means that a thread died inside a push or a lookup: the data is still whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -402,6 +408,9 @@ async fn write_asks(held: Arc<Held>, socket: Arc<AsyncFd<OwnedFd>>) {
     let mut frames = Vec::new();
     loop {
         held.out_ready.notified().await;
+        if held.gone.load(Ordering::Relaxed) {
+            return; // an application goes on without us: nothing of ours may stay
+        }
         frames.clear();
         std::mem::swap(&mut frames, &mut lock(&held.out));
         let mut rest = frames.as_slice();

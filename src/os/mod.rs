@@ -1,5 +1,5 @@
 //! The runtime's view of the machine: processes, the clock, who is who.
-//! Owns the trait `Os` and the facts it tells; `held` performs through the holder.
+//! Owns the trait `Os` and the facts it tells: `held` acts through the holder, `direct` in here too.
 //! Never decides: it does what it is told and says what it saw.
 
 use std::future::Future;
@@ -10,6 +10,7 @@ use mainstay_holder::wire::{Exited, Spawn, Step};
 use mainstay_policy::Time;
 use mainstay_protocol::Timestamp;
 
+pub(crate) mod direct;
 pub(crate) mod held;
 pub(crate) mod look;
 #[cfg(target_os = "linux")]
@@ -56,15 +57,22 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn recorded(&self, instance: &str) -> Option<String>;
 }
 
-/// A living main process.
+/// A living main process, or a task of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Alive {
     /// Its run.
     pub(crate) generation: u64,
-    /// Its process id.
+    /// Its process id; 0 for a task, which has none of its own.
     pub(crate) pid: u32,
     /// Its start time in clock ticks since boot: with the pid, its identity.
     pub(crate) start_time: u64,
+}
+
+impl Alive {
+    /// Its process, unless it is a task: what is true of the application is not true of a task.
+    pub(crate) fn process(self) -> Option<u32> {
+        (self.pid != 0).then_some(self.pid)
+    }
 }
 
 /// The name of a module's command: no module has one like it.
@@ -108,6 +116,8 @@ pub(crate) enum Fact {
     Ignored { instance: String, message: String },
     /// Its main process ended.
     Exited(Exited),
+    /// It was to be ended and is not: nothing else can be done from inside a process.
+    Stuck { instance: String, generation: u64 },
     /// One sd_notify message.
     Notify {
         instance: String,
@@ -138,6 +148,7 @@ impl Fact {
         match self {
             Fact::Spawned { instance, .. }
             | Fact::SpawnFailed { instance, .. }
+            | Fact::Stuck { instance, .. }
             | Fact::MainChanged { instance, .. }
             | Fact::Ignored { instance, .. }
             | Fact::Exited(Exited { instance, .. })

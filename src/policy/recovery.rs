@@ -84,6 +84,7 @@ impl Failure {
             Failure::Exited(Exit::Code(_)) => Class::Crash,
             Failure::Exited(Exit::Signal { .. }) => Class::Signal,
             Failure::Exited(Exit::Oom) => Class::Oom,
+            Failure::Exited(Exit::Stuck) => Class::Unresponsive,
             Failure::NotStarted(_) => Class::Exec,
             Failure::StartTimeout
             | Failure::Watchdog
@@ -336,7 +337,8 @@ pub fn decide(
     if !recovery.auto {
         return for_good;
     }
-    if ledger.half_open {
+    // What cannot be ended cannot be started again: a quick attempt would meet the fence.
+    if ledger.half_open || failure == Failure::Exited(Exit::Stuck) {
         return ledger.open(recovery);
     }
     match ledger.climb(recovery) {

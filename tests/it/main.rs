@@ -1,5 +1,6 @@
 //! The real daemon, end to end: one binary for all integration tests.
 //! Owns the list of them. Never a test itself.
+mod embedded;
 #![expect(
     clippy::disallowed_methods,
     reason = "the tests start programs, wait for them and look at the clock themselves"

@@ -21,6 +21,8 @@ impl Lifecycle {
                     self.halt(now, module);
                 }
             }
+            // It lasts although it is wished down: only the end of everything hides that.
+            (State::Failed, Wanted::Down) if slot.is_stuck() && self.phase != Phase::Down => {}
             (State::Waiting | State::Backoff | State::Failed, Wanted::Down) => {
                 let cause = self.down_cause();
                 self.moved(now, module, State::Stopped, cause, None);

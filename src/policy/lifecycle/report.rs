@@ -90,8 +90,15 @@ impl Lifecycle {
         (slot.pid, slot.health, slot.lost) = (None, Health::Unknown, false);
         let fall = slot.fall.take();
         let halted = slot.state == State::Stopping || fall.is_some();
+        let stuck = slot.is_stuck() && ending.is_some();
         slot.completed = clean && slot.state != State::Stopping;
         match (slot.wanted, fall) {
+            (Wanted::Down, _) if stuck && self.phase != Phase::Down => {
+                self.moved(now, module, State::Failed, Cause::Timeout, None);
+            }
+            (Wanted::Up, _) if stuck => {
+                self.judge(now, module, Failure::Exited(Exit::Stuck));
+            }
             (Wanted::Down, _) => {
                 slot.ledger.run_over(recovery, now);
                 (slot.owes_hard, slot.owes_soft) = (false, false);

@@ -102,6 +102,11 @@ impl Slot {
         self.state.is_up() && !self.must_fall()
     }
 
+    /// Whether its last run could not be ended at all.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.last.is_some_and(Ending::is_stuck)
+    }
+
     /// Whether a run is out that is being ended, or will be.
     pub(super) fn is_falling(&self) -> bool {
         self.state == State::Stopping || (self.state.is_up() && self.must_fall())

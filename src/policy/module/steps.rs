@@ -315,6 +315,8 @@ impl Stopping {
         let forced = self.forced;
         let ending = match self.why {
             Why::Ordered => Ending::Halted { exit, forced },
+            // That it lasts is worse than why it had to go.
+            _ if exit == Some(Exit::Stuck) => Ending::Exited(Exit::Stuck),
             Why::StartTimeout => Ending::StartTimeout,
             Why::Watchdog => Ending::Watchdog,
         };

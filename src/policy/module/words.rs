@@ -19,6 +19,9 @@ pub enum Exit {
     },
     /// Killed by the kernel for memory.
     Oom,
+    /// It did not end and cannot be ended: a task of an application that never yields. The fence
+    /// keeps a second one from being started while it lasts.
+    Stuck,
     /// It is gone, and nobody was told how.
     Unknown,
 }
@@ -79,6 +82,21 @@ pub enum Ending {
         /// Whether the kill was needed.
         forced: bool,
     },
+}
+
+impl Ending {
+    /// Whether the run could not be ended at all.
+    #[must_use]
+    pub fn is_stuck(self) -> bool {
+        matches!(
+            self,
+            Ending::Exited(Exit::Stuck)
+                | Ending::Halted {
+                    exit: Some(Exit::Stuck),
+                    ..
+                }
+        )
+    }
 }
 
 /// A wish or a fact. What carries a generation is about that run and no other.

@@ -1,0 +1,212 @@
+//! From what an application says to a running runtime.
+//! Owns what was said until `start`. Never changes anything before the configuration is checked.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mainstay_holder::{Options, embed};
+use tokio::sync::watch;
+
+use super::context::{Context, TaskError};
+use super::guard::Guard;
+use super::handle::{Outcome, Runtime};
+use crate::config::{Problems, Sources};
+use crate::os::Os;
+use crate::os::direct::{Direct, Work};
+use crate::os::wire::{Wire, WireError};
+use crate::runtime::{self, BeginError, Ground, Running};
+
+/// Why an embedded runtime did not start. Nothing was started then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration has problems; all of them, with file, line and hint.
+    #[error("{0}")]
+    Configuration(Problems),
+    /// The same name was given to two tasks.
+    #[error("cannot start: two tasks are named {0}; give each its own name")]
+    TwoTasks(String),
+    /// The state directory is in use, or a directory cannot be made.
+    #[error("{0}")]
+    Refused(String),
+    /// A file of the state directory.
+    #[error("cannot use {}: {source}", path.display())]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No thread, descriptor or tokio runtime to be had; in words.
+    #[error("cannot start the runtime: {0}")]
+    Machine(String),
+}
+
+impl From<BeginError> for StartError {
+    fn from(error: BeginError) -> StartError {
+        match error {
+            BeginError::Configuration(problems) => StartError::Configuration(problems),
+            BeginError::Wire(WireError::Refused(text, _)) => StartError::Refused(text),
+            BeginError::Wire(other) => StartError::Machine(other.to_string()),
+            BeginError::State { path, source } => StartError::State { path, source },
+            BeginError::Machine(text) => StartError::Machine(text),
+        }
+    }
+}
+
+/// What an embedded runtime is made of; see [`Runtime::builder`].
+#[derive(Default)]
+pub struct Builder {
+    folder: Option<PathBuf>,
+    set: Vec<String>,
+    tasks: Vec<(String, Work)>,
+}
+
+impl Builder {
+    /// The configuration's folder. Without it: `$MAINSTAY_CONFIG`, `./config`, the user's, as for
+    /// `mainstay up`.
+    #[must_use]
+    pub fn config(mut self, folder: impl Into<PathBuf>) -> Builder {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// A value on top of the files, `health.interval=10s`, as `--set` of the command line.
+    #[must_use]
+    pub fn set(mut self, key_and_value: impl Into<String>) -> Builder {
+        self.set.push(key_and_value.into());
+        self
+    }
+
+    /// A module that the application runs itself. `Ok` is a clean exit, `Err` a failed one
+    /// (exit code 1), a panic a crash (101); what follows is configured in `[module.NAME]`, which
+    /// may be missing and has no `command`. Each run has a thread of its own and is polled there
+    /// with the application's tokio runtime; the closure is called once for each run.
+    #[must_use]
+    pub fn task<F, R>(mut self, name: impl Into<String>, task: F) -> Builder
+    where
+        F: Fn(Context) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), TaskError>> + Send + 'static,
+    {
+        let work: Work = Arc::new(move |errand| {
+            let run = task(Context::new(errand));
+            Box::pin(async move { run.await.map_err(|error| chain(&*error)) })
+        });
+        self.tasks.push((name.into(), work));
+        self
+    }
+
+    /// Checks the configuration, takes the state directory and begins the first start; see
+    /// [`Runtime::wait_started`] for its end. Needs a tokio runtime with I/O and time, of any
+    /// flavour; the actors run on it, processes are started and waited for on threads of their own.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing was started then.
+    pub async fn start(self) -> Result<Runtime, StartError> {
+        let mut tasks: HashMap<String, Work> = HashMap::new();
+        for (name, work) in self.tasks {
+            if tasks.insert(name.clone(), work).is_some() {
+                return Err(StartError::TwoTasks(name));
+            }
+        }
+        let mut names: Vec<String> = tasks.keys().cloned().collect();
+        names.sort();
+        let sources = Sources::find(self.folder.as_deref(), &self.set);
+        let sources = sources.map_err(StartError::Configuration)?;
+        let sources = Sources {
+            tasks: names,
+            ..sources
+        };
+        // The engine answers from its own thread; files are read meanwhile.
+        let prepared = tokio::task::spawn_blocking(move || prepare(sources));
+        let (wire, ground, mut guard) = prepared
+            .await
+            .map_err(|error| StartError::Machine(error.to_string()))??;
+        let settings = settings_of(&ground);
+        let (held, facts) = runtime::hold(wire, &ground)?;
+        let tasks = tasks.into_iter().map(|(name, work)| {
+            let settings = settings.get(&name).cloned().unwrap_or_default();
+            (name, work, settings)
+        });
+        let direct = Arc::new(Direct::new(Arc::clone(&held), tasks));
+        guard.guard(Arc::clone(&direct));
+        let os: Arc<dyn Os> = Arc::clone(&direct) as Arc<dyn Os>;
+        let built = ground.build(os, None)?;
+        direct.connect(&built.house);
+        let running = built.begin(facts).await?;
+        let (house, started) = (Arc::clone(&running.house), running.started.clone());
+        let (over, outcome) = watch::channel(None);
+        tokio::spawn(see_through(running, held, guard, over));
+        Ok(Runtime::new(house, started, outcome))
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tasks: Vec<&String> = self.tasks.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Builder")
+            .field("folder", &self.folder)
+            .field("set", &self.set)
+            .field("tasks", &tasks)
+            .finish()
+    }
+}
+
+fn prepare(sources: Sources) -> Result<(Wire, Ground, Guard), StartError> {
+    let machine = |error: io::Error| StartError::Machine(error.to_string());
+    let (socket, engine) = embed(Options::default()).map_err(machine)?;
+    let guard = Guard::new(&socket, engine).map_err(machine)?;
+    let mut wire = Wire::new(socket);
+    let ground = runtime::prepare(&mut wire, Ok(sources))?;
+    Ok((wire, ground, guard))
+}
+
+type Settings = serde_json::Map<String, serde_json::Value>;
+
+fn settings_of(ground: &Ground) -> HashMap<String, Settings> {
+    let modules = ground.configuration.modules.iter();
+    modules
+        .map(|(spec, launch)| (spec.name.clone(), launch.settings.clone()))
+        .collect()
+}
+
+/// Waits for the end and brings it about to its last trace. Dropped half-way (with the
+/// application's tokio runtime), the guard ends what is left.
+async fn see_through(
+    mut running: Running,
+    held: Arc<crate::os::held::Held>,
+    guard: Guard,
+    over: watch::Sender<Option<Outcome>>,
+) {
+    let end = running.over().await;
+    let failure = running.started.borrow().clone().and_then(Result::err);
+    let outcome = match end {
+        Some(end) => Outcome {
+            forced: end.forced,
+            failure,
+        },
+        None => Outcome {
+            forced: 0,
+            failure: Some("a part of mainstay failed too often; its log says why".to_owned()),
+        },
+    };
+    running
+        .close(&held, u8::from(outcome.failure.is_some()))
+        .await;
+    let _ended = tokio::task::spawn_blocking(move || drop(guard)).await;
+    over.send_replace(Some(outcome));
+}
+
+/// An error and what led to it, in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,170 @@
+//! What a task of an application sees of mainstay.
+//! Owns one run's view: its cancellation, its settings, its words.
+//! Never speaks for another run: what an old one says changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_protocol::RefusalCode;
+use mainstay_protocol::method::{CallParams, Published};
+use mainstay_protocol::{Refusal, method::BusEvent};
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::House;
+use crate::ipc::requests::{call_module, callee as callee_of};
+use crate::ipc::seat::Seat;
+use crate::os::direct::Errand;
+
+/// Why a task failed: any error, by `?`.
+pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
+
+/// One run of a task. Clones are the same run.
+#[derive(Clone)]
+pub struct Context {
+    errand: Arc<Errand>,
+}
+
+impl Context {
+    pub(super) fn new(errand: Errand) -> Context {
+        let errand = Arc::new(errand);
+        Context { errand }
+    }
+
+    /// The module's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.errand.module
+    }
+
+    /// The number of this run; each start has a greater one.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.errand.generation
+    }
+
+    /// Waits until the task is to stop. It then has `shutdown_timeout` (10 s unless configured) to
+    /// return; after that it is aborted at its next await.
+    pub async fn cancelled(&self) {
+        self.errand.cancelled.cancelled().await;
+    }
+
+    /// Whether the task is to stop.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.errand.cancelled.is_cancelled()
+    }
+
+    /// Says that the task does its work from now on; needed with `ready = { notify = true }`.
+    pub fn ready(&self) {
+        self.errand.say("READY=1");
+    }
+
+    /// Says in one line what the task is doing; line breaks become spaces.
+    pub fn status(&self, text: impl AsRef<str>) {
+        let text = text.as_ref().replace(['\n', '\r'], " ");
+        self.errand.say(&format!("STATUS={text}"));
+    }
+
+    /// Feeds the watchdog of a module with a probe `{ watchdog = "…" }`.
+    pub fn feed_watchdog(&self) {
+        self.errand.say("WATCHDOG=1");
+    }
+
+    /// The module's own table, `[module.NAME.settings]`; empty when there is none.
+    #[must_use]
+    pub fn settings(&self) -> &Map<String, Value> {
+        &self.errand.settings
+    }
+
+    /// Publishes under a subject (words joined by dots; `mainstay.*` is reserved). Never waits: a
+    /// subscriber that is too slow misses it and is told how much it missed.
+    ///
+    /// # Errors
+    /// `invalid_params` for a subject that is none, `shutting_down` after the runtime's end.
+    pub fn publish(&self, subject: &str, payload: Value) -> Result<Published, Refusal> {
+        let house = self.house()?;
+        let module = house.find(self.name()).ok_or_else(over)?;
+        house
+            .bus
+            .publish(module, house.os.wall(), subject.to_owned(), payload)
+    }
+
+    /// Follows what is published under these subjects: `*` stands for one word, as the last word
+    /// for all that follow. A later call of the same task replaces an earlier one. 1024 events may
+    /// wait; what does not fit is counted in `lag` of the next.
+    ///
+    /// # Errors
+    /// `invalid_params` for a pattern that is none, `shutting_down` after the runtime's end.
+    pub fn subscribe(&self, subjects: &[&str]) -> Result<Events, Refusal> {
+        let house = self.house()?;
+        let module = house.find(self.name()).ok_or_else(over)?;
+        let subjects = subjects.iter().map(|&subject| subject.to_owned()).collect();
+        let seat = Seat::take(&house.bus, module, subjects)?;
+        let cancelled = self.errand.cancelled.clone();
+        Ok(Events { seat, cancelled })
+    }
+
+    /// Calls a method that a module serves over its connection and waits for the answer, `limit`
+    /// at most. Whom a task may call is configured as for any module: `may_call`, or whom it
+    /// requires or wants.
+    ///
+    /// # Errors
+    /// `not_permitted`, `unknown_module`, `unavailable`, `timeout`, `breaker_open`, `module_error`.
+    pub async fn call(
+        &self,
+        module: &str,
+        method: &str,
+        params: Value,
+        limit: Duration,
+    ) -> Result<Value, Refusal> {
+        let house = self.house()?;
+        let caller = house.find(self.name()).ok_or_else(over)?;
+        let callee = callee_of(&house, caller, module)?;
+        let call = CallParams {
+            from: self.name().to_owned(),
+            method: method.to_owned(),
+            params,
+        };
+        call_module(&house, callee, call, limit).await
+    }
+
+    fn house(&self) -> Result<Arc<House>, Refusal> {
+        self.errand.house.upgrade().ok_or_else(over)
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("module", &self.errand.module)
+            .field("generation", &self.errand.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+fn over() -> Refusal {
+    Refusal::new(
+        RefusalCode::ShuttingDown,
+        "cannot reach the runtime: it has ended",
+    )
+}
+
+/// What a task subscribed to; ends the subscription when it is dropped.
+#[derive(Debug)]
+pub struct Events {
+    seat: Seat,
+    cancelled: CancellationToken,
+}
+
+impl Events {
+    /// The next event; None when the task is to stop, subscribed anew, or the runtime has ended.
+    /// It may be dropped half-way: nothing is lost.
+    pub async fn next(&mut self) -> Option<BusEvent> {
+        tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => None,
+            event = self.seat.next() => event,
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The end of an embedded runtime, however it comes.
+//! Owns the engine's thread, a second grip on its wire, and the tasks' cancellation.
+//! Never leaves a process behind: when the application's tokio runtime goes first, it waits here.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use nix::sys::socket::{Shutdown, shutdown};
+
+use crate::os::direct::Direct;
+
+/// Ends tasks and processes when it is dropped.
+pub(super) struct Guard {
+    wire: OwnedFd,
+    engine: Option<JoinHandle<u8>>,
+    direct: Option<Arc<Direct>>,
+}
+
+impl Guard {
+    /// Guards an engine from the moment on that it runs.
+    pub(super) fn new(wire: &OwnedFd, engine: JoinHandle<u8>) -> std::io::Result<Guard> {
+        Ok(Guard {
+            wire: wire.as_fd().try_clone_to_owned()?,
+            engine: Some(engine),
+            direct: None,
+        })
+    }
+
+    /// Guards the tasks too.
+    pub(super) fn guard(&mut self, direct: Arc<Direct>) {
+        self.direct = Some(direct);
+    }
+}
+
+impl Drop for Guard {
+    /// At most as long as killed processes take to be gone (5 s).
+    fn drop(&mut self) {
+        if let Some(direct) = &self.direct {
+            direct.abandon();
+        }
+        let _it_left_already = shutdown(self.wire.as_raw_fd(), Shutdown::Both);
+        if let Some(engine) = self.engine.take() {
+            let _code_or_panic = engine.join();
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The handle of an embedded runtime: every question of the socket, and its end.
+//! Owns nothing but the way to the actors; when the last clone goes, the system is stopped.
+//! Never a second way: it asks what the socket asks, `ipc::requests` and `ipc::view`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_policy::lifecycle::Wish;
+use mainstay_protocol::method::{ChangeParams, EventsParams, Graph, Why};
+use mainstay_protocol::{Event, ModuleView, Refusal, RefusalCode, SystemView};
+use tokio::sync::watch;
+
+use super::builder::Builder;
+use crate::actors::House;
+use crate::actors::lifecycle::LifecycleMsg;
+use crate::ipc::requests::{Change, find, internal, last_lines, why};
+use crate::ipc::view;
+use crate::journal::{Filter, Subscription};
+
+/// Who asks, in the journal.
+const ACTOR: &str = "application";
+
+/// How everything ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Modules that did not stop in time and were ended by force.
+    pub forced: u32,
+    /// Why the system ended by itself, if it did: the first start failed, or mainstay did.
+    pub failure: Option<String>,
+}
+
+/// A running mainstay inside of an application. Clones are the same one; when the last is dropped
+/// everything is stopped in order, in the background and within `shutdown_timeout`. When the
+/// application's tokio runtime ends before that, what still lives is killed.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let mainstay = mainstay::Runtime::builder()
+///     .config("config")
+///     .task("indexer", |ctx| async move {
+///         ctx.status("watching");
+///         ctx.cancelled().await;
+///         Ok(())
+///     })
+///     .start()
+///     .await?;
+/// mainstay.wait_started().await?;
+/// println!("{}", mainstay.status().status);
+/// mainstay.stop_system(std::time::Duration::from_secs(10)).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    house: Arc<House>,
+    started: watch::Receiver<Option<Result<(), String>>>,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        stop(&self.house, None);
+    }
+}
+
+fn stop(house: &House, budget: Option<Duration>) {
+    let actor = ACTOR.to_owned();
+    let lifecycle = &house.switchboard.lifecycle;
+    lifecycle.cast(LifecycleMsg::StopAll { budget, actor });
+}
+
+impl Runtime {
+    /// Begins to describe a runtime.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(super) fn new(
+        house: Arc<House>,
+        started: watch::Receiver<Option<Result<(), String>>>,
+        outcome: watch::Receiver<Option<Outcome>>,
+    ) -> Runtime {
+        let shared = Arc::new(Shared {
+            house,
+            started,
+            outcome,
+        });
+        Runtime { shared }
+    }
+
+    /// Waits until the first start is over: every eager module is ready, done, or (when it is not
+    /// required) failed. At most `mainstay.startup_timeout`.
+    ///
+    /// # Errors
+    /// `unavailable` with the reason when the first start failed; everything is being stopped then.
+    pub async fn wait_started(&self) -> Result<(), Refusal> {
+        let mut started = self.shared.started.clone();
+        let how = started.wait_for(Option::is_some).await;
+        match how.ok().and_then(|how| how.clone()) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(text)) => Err(Refusal::new(RefusalCode::Unavailable, text)),
+            None => Err(over()),
+        }
+    }
+
+    /// Stops everything in reverse order of dependency, `timeout` in all, and waits until it is
+    /// done. Modules that do not stop get killed within it; a task that never yields is given up
+    /// about 2 seconds after. A second call can only shorten the first; after the end it returns
+    /// at once.
+    pub async fn stop_system(&self, timeout: Duration) -> Outcome {
+        stop(&self.shared.house, Some(timeout));
+        self.wait_ended().await
+    }
+
+    /// Waits until everything has ended, whoever asked for it.
+    pub async fn wait_ended(&self) -> Outcome {
+        let mut outcome = self.shared.outcome.clone();
+        let outcome = outcome.wait_for(Option::is_some).await;
+        let outcome = outcome.ok().and_then(|outcome| outcome.clone());
+        outcome.unwrap_or_else(|| Outcome {
+            forced: 0,
+            failure: Some("the application's tokio runtime ended".to_owned()),
+        })
+    }
+
+    /// How the system is: its status, why it is not healthy, counts and usage.
+    #[must_use]
+    pub fn status(&self) -> SystemView {
+        view::system(&self.shared.house)
+    }
+
+    /// The same as [`Runtime::status`], by the name the socket's health report has.
+    #[must_use]
+    pub fn system_health(&self) -> SystemView {
+        self.status()
+    }
+
+    /// All modules, the builtin `event-bus` among them, by name.
+    #[must_use]
+    pub fn modules(&self) -> Vec<ModuleView> {
+        view::modules(&self.shared.house)
+    }
+
+    /// One module.
+    ///
+    /// # Errors
+    /// `unknown_module`.
+    pub fn module(&self, name: &str) -> Result<ModuleView, Refusal> {
+        let house = &self.shared.house;
+        Ok(view::module(house, find(house, name)?))
+    }
+
+    /// Starts a module and what it needs, and waits until it is running or failed, at most its own
+    /// timeouts and 30 s.
+    ///
+    /// # Errors
+    /// `unknown_module`, `shutting_down`, `busy`, `timeout`.
+    pub async fn start_module(&self, name: &str) -> Result<ModuleView, Refusal> {
+        self.change(name, Wish::Start).await
+    }
+
+    /// Stops a module and waits until it is down; what needs it goes down with it and waits.
+    ///
+    /// # Errors
+    /// As [`Runtime::start_module`].
+    pub async fn stop_module(&self, name: &str) -> Result<ModuleView, Refusal> {
+        self.change(name, Wish::Stop).await
+    }
+
+    /// Restarts a module and waits until its new run is running or failed.
+    ///
+    /// # Errors
+    /// As [`Runtime::start_module`].
+    pub async fn restart_module(&self, name: &str) -> Result<ModuleView, Refusal> {
+        self.change(name, Wish::Restart).await
+    }
+
+    async fn change(&self, name: &str, wish: Wish) -> Result<ModuleView, Refusal> {
+        let house = &self.shared.house;
+        let params = ChangeParams {
+            module: name.to_owned(),
+            dry_run: false,
+            wait: true,
+        };
+        let change = Change::make(house, wish, &params, ACTOR.to_owned()).await?;
+        change.reached(house).await;
+        Ok(change.result(house).module)
+    }
+
+    /// Why a module stands where it does: the chain of events that led there, and what comes next.
+    ///
+    /// # Errors
+    /// `unknown_module`, `internal`.
+    pub async fn why(&self, name: &str) -> Result<Why, Refusal> {
+        let house = &self.shared.house;
+        why(house, find(house, name)?).await
+    }
+
+    /// The dependency graph, in start order.
+    #[must_use]
+    pub fn graph(&self) -> Graph {
+        view::graph(&self.shared.house)
+    }
+
+    /// Events of the journal: the newest 100 unless `params` says, oldest first.
+    ///
+    /// # Errors
+    /// `internal` when the journal cannot be read.
+    pub async fn events(&self, params: EventsParams) -> Result<Vec<Event>, Refusal> {
+        let journal = self.shared.house.chronicle.journal();
+        journal.list(params).await.map_err(internal)
+    }
+
+    /// Follows committed events from now on. 1024 may wait; who is further behind is told so and
+    /// subscribes again after the last one it saw.
+    #[must_use]
+    pub fn subscribe(&self) -> Subscription {
+        self.subscribe_to(Filter::default(), None)
+    }
+
+    /// Follows the committed events that pass the filter; with `since`, those after that number
+    /// come first, without a gap or a repetition.
+    #[must_use]
+    pub fn subscribe_to(&self, filter: Filter, since: Option<u64>) -> Subscription {
+        self.shared
+            .house
+            .chronicle
+            .journal()
+            .subscribe(filter, since)
+    }
+
+    /// The newest lines of what a module's process wrote, oldest first; at most 10 000. A task
+    /// writes where the application does: it has none.
+    ///
+    /// # Errors
+    /// `unknown_module`, `internal` when the file cannot be read.
+    pub async fn logs(&self, name: &str, lines: usize) -> Result<Vec<String>, Refusal> {
+        let house = &self.shared.house;
+        last_lines(house, find(house, name)?, Some(lines)).await
+    }
+
+    /// Changes the configuration while everything runs: not available yet.
+    ///
+    /// # Errors
+    /// Always `not_available_yet`.
+    pub async fn update_config(&self, _set: &[String]) -> Result<(), Refusal> {
+        let text = "cannot change the configuration while running: it is not available yet; \
+                    stop, and start with the new one";
+        Err(Refusal::new(RefusalCode::NotAvailableYet, text))
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime")
+            .field("name", &self.shared.house.configuration.system.name)
+            .finish_non_exhaustive()
+    }
+}
+
+fn over() -> Refusal {
+    Refusal::new(
+        RefusalCode::ShuttingDown,
+        "cannot say how the first start went: the runtime ended before it was over",
+    )
+}
