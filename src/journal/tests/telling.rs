@@ -320,7 +320,7 @@ fn sentences_about_a_module_say_what_the_payload_knows() {
     storage is stopped: requested by uid 1000
     storage is started: the system came up
     storage went on running while mainstay was away
-    storage failed: its program could not be executed: execve /no/such: ENOENT; it will be tried again
+    storage failed: execve /no/such: ENOENT
     storage waits for a, b, c, d, e and 2 more to be ready
     "#);
 }
