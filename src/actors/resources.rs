@@ -161,6 +161,9 @@ fn start_sampler(
         .stack_size(256 * 1024)
         .spawn(move || {
             let mut wait = FIRST_SAMPLE.min(interval);
+            let mut settled = false;
+            // What an application around us needs is not ours to judge.
+            let alone = house.holder_pid != std::process::id();
             // A disconnected channel is the actor's end; a word in it before its time is none.
             while let Err(RecvTimeoutError::Timeout) = taken.recv_timeout(wait) {
                 if me
@@ -168,6 +171,9 @@ fn start_sampler(
                     .is_err()
                 {
                     return;
+                }
+                if alone && !std::mem::replace(&mut settled, true) {
+                    crate::os::trim::let_go_of_the_start();
                 }
                 if taken.recv_timeout(Duration::from_secs(60))
                     == Err(RecvTimeoutError::Disconnected)

@@ -25,6 +25,9 @@ const FACTS_IN_FLIGHT: usize = 1024;
 /// Asks that may wait for the wire, in bytes; more means that the holder does not read any more.
 const ASKS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// A buffer that grew beyond this in a burst is given back after it.
+const KEPT_BYTES: usize = 64 * 1024;
+
 /// How long the last word to the holder may take.
 const LEAVE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -428,7 +431,7 @@ async fn write_asks(held: Arc<Held>, socket: Arc<AsyncFd<OwnedFd>>) {
             }
         }
         held.sent.notify_one();
-        if frames.capacity() > 1024 * 1024 {
+        if frames.capacity() > KEPT_BYTES {
             frames = Vec::new();
         }
     }

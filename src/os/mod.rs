@@ -20,6 +20,7 @@ pub(crate) mod machine;
 #[path = "other.rs"]
 pub(crate) mod machine;
 pub(crate) mod tail;
+pub(crate) mod trim;
 pub(crate) mod wire;
 
 /// The verbs of the machine. None of them blocks; what comes of them arrives as a [`Fact`].

@@ -1,0 +1,60 @@
+//! Giving memory back that only the start needed.
+//! Owns nothing. Asked once, when the first start is over.
+//! Never drops a page that could have been written to.
+
+/// Gives back freed heap, and the pages of our own code: those still needed come back from the
+/// page cache as they are used.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "malloc_trim, madvise")]
+pub(crate) fn let_go_of_the_start() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a number only; other threads may allocate meanwhile.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
+        return;
+    };
+    for (start, length) in maps.lines().filter_map(code) {
+        let start = std::ptr::with_exposed_provenance_mut(start);
+        // SAFETY: private pages of a file that are not writable: a thread that runs in them
+        // faults and reads the same bytes again.
+        unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
+    }
+}
+
+/// Nothing is known to be worth it here.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn let_go_of_the_start() {}
+
+/// Start and length of a mapping of code from a file.
+#[cfg(target_os = "linux")]
+fn code(line: &str) -> Option<(usize, usize)> {
+    let mut words = line.split_ascii_whitespace();
+    let (range, mode) = (words.next()?, words.next()?);
+    let (start, end) = range.split_once('-')?;
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    let (start, end) = (number(start)?, number(end)?);
+    let from_file = words.nth(3)?.starts_with('/');
+    (mode == "r-xp" && from_file).then_some((start, end.checked_sub(start)?))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_code_from_files_is_let_go_of() {
+        let line = |mode: &str, file: &str| format!("1000-3000 {mode} 00000000 fe:00 42  {file}");
+        assert_eq!(code(&line("r-xp", "/bin/mainstay")), Some((0x1000, 0x2000)));
+        for other in [
+            ("rw-p", "/bin/mainstay"),
+            ("r--p", "/bin/mainstay"),
+            ("r-xp", "[vdso]"),
+        ] {
+            assert_eq!(code(&line(other.0, other.1)), None, "{other:?}");
+        }
+        assert_eq!(code("1000-3000 rw-p 00000000 00:00 0"), None);
+        let_go_of_the_start();
+    }
+}
