@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
@@ -38,6 +39,30 @@ pub(crate) fn misbehave(words: &str) -> String {
     format!("{argv:?}")
 }
 
+/// A TOML array that runs a script. It may `exec` misbehave as `$misbehave`, and runs in the
+/// test's folder.
+pub(crate) fn script(text: &str) -> String {
+    let text = format!("misbehave={}\n{text}", program("misbehave"));
+    format!("{:?}", ["/bin/sh", "-c", &text])
+}
+
+/// A script that runs misbehave with these words as soon as the file `go` is there.
+pub(crate) fn on_go(words: &str) -> String {
+    script(&format!(
+        "until [ -e go ]; do sleep 0.02; done; exec $misbehave {words}"
+    ))
+}
+
+/// An address of this machine that no other test uses: each has a host of its own.
+pub(crate) fn free_address() -> String {
+    static COUNT: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = (std::process::id() as u16).to_be_bytes();
+    let host = COUNT.fetch_add(1, Ordering::Relaxed) % 250 + 2;
+    let any = format!("127.{}.{low}.{host}:0", high % 250 + 2);
+    let listener = std::net::TcpListener::bind(any).expect("a free port");
+    listener.local_addr().expect("bound").to_string()
+}
+
 /// A running mainstay.
 pub(crate) struct Daemon {
     pub(crate) dir: TempDir,
@@ -62,9 +87,14 @@ impl Daemon {
 
     /// Starts `mainstay up` in a folder that is prepared.
     pub(crate) fn launch_in(dir: TempDir) -> Daemon {
+        Daemon::launch_as(dir, Command::new(binary()))
+    }
+
+    /// Starts it by a command of the test's own, which gets the words of `up`.
+    pub(crate) fn launch_as(dir: TempDir, mut command: Command) -> Daemon {
         let log = fs::File::create(dir.path().join("up.log")).expect("a log");
         let errors = log.try_clone().expect("the same log");
-        let child = Command::new(binary())
+        let child = command
             .args(["up", "--config"])
             .arg(dir.path().join("config"))
             .stdin(Stdio::null())
@@ -169,6 +199,51 @@ impl Daemon {
         })
     }
 
+    /// Waits until a module has moved to a state for this many times, and returns those events.
+    pub(crate) fn moves(&self, module: &str, to: State, count: usize) -> Vec<Event> {
+        self.wait(&format!("{module} to have been {to} {count} times"), || {
+            let mut events = self.events(module);
+            events.retain(|event| event.payload["to"] == to.as_str());
+            (events.len() >= count).then_some(events)
+        })
+    }
+
+    /// How many events of a kind happened to a module so far.
+    pub(crate) fn count(&self, module: &str, kind: EventKind) -> usize {
+        self.events(module)
+            .iter()
+            .filter(|event| event.kind == kind)
+            .count()
+    }
+
+    /// What a module wrote, as far as it is in the current file.
+    pub(crate) fn output(&self, module: &str) -> String {
+        let path = self.path(&format!("state/logs/{module}.log"));
+        String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until a module has written this line, and returns all it wrote.
+    pub(crate) fn wrote(&self, module: &str, line: &str) -> String {
+        self.wait(&format!("{module} to write {line:?}"), || {
+            let output = self.output(module);
+            output.lines().any(|one| one == line).then_some(output)
+        })
+    }
+
+    /// Creates a file in the test's folder that modules wait for.
+    pub(crate) fn touch(&self, name: &str) {
+        fs::write(self.path(name), "").expect("a file");
+    }
+
+    /// Kills the runtime and waits until a new one answers.
+    pub(crate) fn kill_runtime(&self) {
+        let before = self.status().pid;
+        kill(before, libc::SIGKILL);
+        self.wait("a new runtime", || {
+            self.try_status().filter(|status| status.pid != before)
+        });
+    }
+
     /// Runs the command line against this instance.
     pub(crate) fn cli(&self, words: &[&str]) -> Output {
         Command::new(binary())
@@ -241,6 +316,11 @@ pub(crate) fn prepare(head: &str, modules: &str) -> TempDir {
     fs::create_dir(dir.path().join("config")).expect("a folder");
     fs::write(dir.path().join("config/mainstay.toml"), text).expect("a configuration");
     dir
+}
+
+/// Says why a test looks at nothing here.
+pub(crate) fn skip(why: &str) {
+    eprintln!("skipped: {why}");
 }
 
 /// Looks again and again until it sees something, or the deadline.

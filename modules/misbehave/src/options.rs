@@ -81,7 +81,8 @@ pub(crate) struct Options {
     /// How long any process it starts lives at most
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub(crate) life: Duration,
-    /// How to say ready: notify, fd:N, file:PATH, tcp:ADDR, unix:PATH, log:TEXT or never
+    /// How to say ready: notify, fd:N, file:PATH, tcp:ADDR, unix:PATH, http:ADDR
+    /// (it answers 200), log:TEXT or never
     #[arg(long, value_name = "HOW", default_value = "never")]
     pub(crate) ready: Ready,
     /// When to say it, counted from the start
@@ -165,6 +166,7 @@ pub(crate) enum Ready {
     File(PathBuf),
     Tcp(String),
     Unix(PathBuf),
+    Http(String),
     Log(String),
 }
 
@@ -185,10 +187,11 @@ impl FromStr for Ready {
             ("file", path) if !path.is_empty() => Ok(Ready::File(path.into())),
             ("tcp", address) if !address.is_empty() => Ok(Ready::Tcp(address.to_owned())),
             ("unix", path) if !path.is_empty() => Ok(Ready::Unix(path.into())),
+            ("http", address) if !address.is_empty() => Ok(Ready::Http(address.to_owned())),
             ("log", line) if !line.is_empty() => Ok(Ready::Log(line.to_owned())),
             _ => Err(format!(
                 "cannot say ready by '{text}': use notify, fd:N, file:PATH, tcp:ADDR, \
-                 unix:PATH, log:TEXT or never"
+                 unix:PATH, http:ADDR, log:TEXT or never"
             )),
         }
     }
@@ -229,6 +232,7 @@ mod tests {
             ("fd:3", Some(Ready::Fd(3))),
             ("file:/tmp/a:b", Some(Ready::File("/tmp/a:b".into()))),
             ("tcp:127.0.0.1:0", Some(Ready::Tcp("127.0.0.1:0".into()))),
+            ("http:127.0.0.1:0", Some(Ready::Http("127.0.0.1:0".into()))),
             ("unix:/x", Some(Ready::Unix("/x".into()))),
             (
                 "log:up: and running",

@@ -2,8 +2,8 @@
 //! Owns the sockets it listens on.
 //! Never says it by itself.
 
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::FromRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
@@ -33,8 +33,8 @@ impl Announcement {
                 .map_err(|error| cannot(&format!("write {}", path.display()), error)),
             Ready::Fd(number) => write_newline(*number)
                 .map_err(|error| cannot(&format!("write to descriptor {number}"), error)),
-            Ready::Tcp(_) | Ready::Unix(_) if self.listening => Ok(()),
-            Ready::Tcp(address) => {
+            Ready::Tcp(_) | Ready::Http(_) | Ready::Unix(_) if self.listening => Ok(()),
+            Ready::Tcp(address) | Ready::Http(address) => {
                 let listener = TcpListener::bind(address)
                     .map_err(|error| cannot(&format!("listen on {address}"), error))?;
                 let bound = listener
@@ -42,7 +42,14 @@ impl Announcement {
                     .map_err(|error| cannot("listen", error))?;
                 show::say(&format!("listening {bound}"));
                 self.listening = true;
-                std::thread::spawn(move || listener.incoming().for_each(drop));
+                let answers = matches!(ready, Ready::Http(_));
+                std::thread::spawn(move || {
+                    for peer in listener.incoming().flatten() {
+                        if answers {
+                            answer(peer);
+                        }
+                    }
+                });
                 Ok(())
             }
             Ready::Unix(path) => {
@@ -56,6 +63,13 @@ impl Announcement {
             }
         }
     }
+}
+
+/// To any question: all is well. Who asks nothing, or leaves, is no reason to stop.
+fn answer(mut peer: TcpStream) {
+    let _ = peer.set_read_timeout(Some(Duration::from_secs(1)));
+    let _ = peer.read(&mut [0; 4096]);
+    let _ = peer.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n");
 }
 
 /// As s6 does it: a newline, then the descriptor is closed.
