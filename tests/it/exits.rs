@@ -1,0 +1,343 @@
+//! Every way to fail: what cannot be started, every kind of exit, and what comes of it.
+//! Owns how it is judged and how it is said. Never looks inside.
+
+use std::time::Duration;
+
+use mainstay_protocol::{Cause, Event, EventKind, State, SystemStatus};
+
+use crate::daemon::{Daemon, kill, misbehave, script};
+
+/// Optional modules of these names, settings and commands, tried again after 10 ms at most.
+fn optional(modules: &[(&str, &str, String)]) -> String {
+    let mut text =
+        "[recovery]\nbackoff = { initial = \"10ms\", max = \"10ms\", floor = \"10ms\" }\n"
+            .to_owned();
+    for (name, more, command) in modules {
+        text += &format!("[module.{name}]\nrequired = false\ncommand = {command}\n{more}\n");
+    }
+    text
+}
+
+/// What `status` and `why` print of a module.
+fn told(daemon: &Daemon, module: &str) -> String {
+    ["status", "why"]
+        .map(|verb| String::from_utf8_lossy(&daemon.cli(&[verb, module]).stdout).into_owned())
+        .concat()
+}
+
+fn text(event: &Event) -> &str {
+    event.payload["text"].as_str().unwrap_or_default()
+}
+
+#[test]
+fn what_cannot_be_started_says_which_step_failed_and_why() {
+    let dir = crate::daemon::prepare("", "");
+    let plain = dir.path().join("plain");
+    std::fs::write(&plain, "not a program").expect("a file");
+    let folder = format!("[{:?}]", dir.path());
+    let broken = [
+        ("missing", "", "[\"/missing/program\"]".to_owned(), "ENOENT"),
+        (
+            "nowhere",
+            "",
+            "[\"no-such-program-anywhere\"]".to_owned(),
+            "ENOENT",
+        ),
+        ("plain", "", format!("[{plain:?}]"), "EACCES"),
+        ("folder", "", folder, "EACCES"),
+        (
+            "bad-cwd",
+            "directory = \"/missing/folder\"",
+            misbehave(""),
+            "ENOENT",
+        ),
+        (
+            "bad-user",
+            "user = \"nobody-of-this-name\"",
+            misbehave(""),
+            "ENOENT",
+        ),
+        (
+            "bad-group",
+            "group = \"no-group-of-this-name\"",
+            misbehave(""),
+            "ENOENT",
+        ),
+    ];
+    let modules: Vec<_> = broken
+        .iter()
+        .map(|(name, more, command, _)| (*name, *more, command.clone()))
+        .collect();
+    let daemon = Daemon::start(&optional(&modules));
+    for (name, _, _, errno) in broken {
+        let step = match name {
+            "bad-cwd" => "/missing/folder",
+            "bad-user" => "nobody-of-this-name",
+            "bad-group" => "no-group-of-this-name",
+            _ => "execute",
+        };
+        let first = &daemon.moves(name, State::Backoff, 1)[0];
+        assert_eq!(first.cause, Some(Cause::Exec), "{name}");
+        daemon.until(name, State::Failed);
+        let told = told(&daemon, name);
+        assert!(
+            told.contains(step) && told.contains(errno),
+            "{name}: {told}"
+        );
+        for event in [first, &daemon.moves(name, State::Failed, 1)[0]] {
+            let text = text(event);
+            assert!(
+                text.contains(step) && text.contains(errno),
+                "{name}: {text}"
+            );
+        }
+        assert_eq!(daemon.count(name, EventKind::ModuleReady), 0, "{name}");
+    }
+    assert_eq!(daemon.status().status, SystemStatus::Degraded);
+}
+
+#[test]
+fn a_program_that_is_missing_does_not_make_the_runtime_busy() {
+    let more = "recovery = { max_attempts = 0 }";
+    let daemon = Daemon::start(&optional(&[("missing", more, "[\"/missing\"]".to_owned())]));
+    daemon.moves("missing", State::Backoff, 20);
+    let began = std::time::Instant::now();
+    daemon.status();
+    assert!(
+        began.elapsed() < Duration::from_secs(1),
+        "it answers while it tries"
+    );
+}
+
+#[test]
+fn a_module_runs_as_another_user() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::daemon::skip("only root may start a module as another user");
+    }
+    let dir = crate::daemon::prepare(
+        "",
+        &optional(&[("it", "user = \"nobody\"", {
+            script("id -un; id -G; exec sleep 60")
+        })]),
+    );
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).expect("its folder lets it in");
+    let daemon = Daemon::launch_in(dir);
+    let output = daemon.wrote("it", "nobody");
+    assert!(
+        !output
+            .lines()
+            .any(|line| line.split(' ').any(|id| id == "0")),
+        "{output}"
+    );
+}
+
+#[test]
+fn a_clean_exit_is_a_failure_only_where_it_is_one() {
+    let exit = |code: i32| misbehave(&format!("--exit-code {code} --after 20ms"));
+    let daemon = Daemon::start(&optional(&[
+        ("always", "recovery.restart = \"always\"", exit(0)),
+        ("on-failure", "recovery.restart = \"on_failure\"", exit(0)),
+        ("never", "recovery.restart = \"never\"", exit(0)),
+        (
+            "other",
+            "recovery = { restart = \"on_failure\", clean_exit_codes = [0, 7] }",
+            exit(7),
+        ),
+        ("failing", "recovery.restart = \"on_failure\"", exit(3)),
+        ("never-mind", "recovery.restart = \"never\"", exit(3)),
+    ]));
+    daemon.moves("always", State::Backoff, 2);
+    let failing = daemon.moves("failing", State::Backoff, 2);
+    assert!(
+        text(&failing[0]).starts_with("exit code 3"),
+        "{:?}",
+        failing[0]
+    );
+    for name in ["on-failure", "never", "other"] {
+        daemon.until(name, State::Stopped);
+        assert_eq!(daemon.module(name).restarts, 0, "{name}");
+        assert_eq!(daemon.count(name, EventKind::RecoveryStarted), 0, "{name}");
+    }
+    let given_up = daemon.until("never-mind", State::Failed);
+    assert_eq!((given_up.restarts, given_up.next_attempt_at), (0, None));
+}
+
+#[test]
+fn a_signal_is_told_by_its_name() {
+    let daemon = Daemon::start(&optional(&[("it", "", misbehave("--crash --after 20ms"))]));
+    let backoff = daemon.moves("it", State::Backoff, 1);
+    assert!(text(&backoff[0]).contains("SIGSEGV"), "{:?}", backoff[0]);
+    assert_eq!(backoff[0].cause, Some(Cause::Exit));
+    let exited = daemon.event("it", EventKind::ModuleExited);
+    assert_eq!(exited.payload["signal"], libc::SIGSEGV);
+    assert!(told(&daemon, "it").contains("SIGSEGV"));
+}
+
+#[test]
+fn a_wrong_configuration_is_not_tried_again() {
+    let daemon = Daemon::start(&optional(&[("it", "", misbehave("--exit-code 78"))]));
+    let view = daemon.until("it", State::Failed);
+    assert_eq!(
+        (view.generation, view.next_attempt_at),
+        (1, None),
+        "no probation either"
+    );
+    assert_eq!(view.last_exit.expect("it ended").code, Some(78));
+}
+
+#[test]
+fn delays_grow_and_the_next_attempt_is_shown() {
+    let recovery = "recovery = { max_attempts = 6, backoff = { initial = \"40ms\", factor = 3.0, \
+                    max = \"60s\", jitter = 0.0 } }";
+    let daemon = Daemon::start(&optional(&[("it", recovery, misbehave("--exit-code 1"))]));
+    let begun = daemon.wait("four attempts", || {
+        let mut events = daemon.events("it");
+        events.retain(|event| event.kind == EventKind::RecoveryStarted);
+        (events.len() >= 4).then_some(events)
+    });
+    let delays: Vec<_> = begun
+        .iter()
+        .map(|event| event.payload["delay_ms"].clone())
+        .collect();
+    assert_eq!(
+        delays[..4],
+        [40, 120, 360, 1080].map(serde_json::Value::from)
+    );
+    let view = daemon.until_view("its fourth pause", "it", |view| {
+        view.state == State::Backoff && view.attempts >= 4
+    });
+    let next = view.next_attempt_at.expect("it is tried again");
+    assert!(next > view.since, "{view:?}");
+    assert_eq!(view.restarts, u64::from(view.attempts) - 1);
+    assert!(told(&daemon, "it").contains("exit code 1"));
+}
+
+#[test]
+fn given_up_tried_on_probation_and_back() {
+    let recovery = "recovery = { max_attempts = 2, probation = { initial = \"150ms\" } }";
+    let command = script("[ -e good ] && exec $misbehave; exit 1");
+    let daemon = Daemon::start(&optional(&[("it", recovery, command)]));
+    let failed = daemon.moves("it", State::Failed, 2);
+    let given_up = daemon.event("it", EventKind::RecoveryFailed);
+    assert!(given_up.payload["probation_ms"].is_u64(), "{given_up:?}");
+    assert!(
+        failed[0].generation < failed[1].generation,
+        "one try between them"
+    );
+    daemon.touch("good");
+    let back = daemon.until("it", State::Running);
+    assert!(
+        back.generation >= 5,
+        "three tries, and those on probation: {back:?}"
+    );
+    daemon.wait("all to be well", || {
+        (daemon.status().status == SystemStatus::Healthy).then_some(())
+    });
+}
+
+#[test]
+fn a_failed_module_is_started_by_a_wish() {
+    let recovery = "recovery = { max_attempts = 1, probation = \"off\" }";
+    let command = script("[ -e good ] && exec $misbehave; exit 1");
+    let daemon = Daemon::start(&optional(&[("it", recovery, command)]));
+    assert_eq!(daemon.until("it", State::Failed).next_attempt_at, None);
+    daemon.touch("good");
+    daemon.change("module.start", "it");
+    let back = daemon.until("it", State::Running);
+    assert_eq!(back.attempts, 0, "a wish begins anew");
+}
+
+#[test]
+fn a_task_runs_to_its_end_once() {
+    let daemon = Daemon::start(&optional(&[
+        ("good", "kind = \"task\"", misbehave("--exit-code 0")),
+        ("bad", "kind = \"task\"", misbehave("--exit-code 2")),
+        (
+            "stubborn",
+            "kind = \"task\"\nrecovery.restart = \"on_failure\"",
+            script("[ -e once ] && exit 0; touch once; exit 2"),
+        ),
+    ]));
+    assert_eq!(daemon.until("good", State::Stopped).generation, 1);
+    assert_eq!(daemon.until("bad", State::Failed).generation, 1);
+    assert_eq!(daemon.until("stubborn", State::Stopped).generation, 2);
+}
+
+#[test]
+fn a_required_module_that_cannot_start_ends_the_whole_start() {
+    let modules = format!(
+        "[module.base]\ncommand = {}\n[module.middle]\ncommand = {}\nrequires = [\"base\"]\n\
+         [module.broken]\ncommand = [\"/missing/program\"]\nrequires = [\"middle\"]\n\
+         recovery.max_attempts = 1\nrecovery.backoff.initial = \"10ms\"\n",
+        misbehave(""),
+        misbehave(""),
+    );
+    let mut daemon = Daemon::launch("", &modules);
+    assert_eq!(daemon.ended(), Some(1));
+    let printed = daemon.printed();
+    let at = |text: &str| {
+        printed
+            .find(text)
+            .unwrap_or_else(|| panic!("no {text:?} in {printed}"))
+    };
+    let why =
+        at("cannot start: CriticalModuleFailed: broken failed: cannot execute /missing/program");
+    assert!(why < at("middle               stopping"), "{printed}");
+    assert!(
+        at("middle               stopped") < at("base                 stopping"),
+        "{printed}"
+    );
+    assert!(
+        at("base                 stopped") < at("everything is stopped"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_start_that_takes_too_long_as_a_whole_ends_and_says_what_is_missing() {
+    let modules = format!(
+        "[module.base]\ncommand = {}\n[module.slow]\ncommand = {}\nready = {{ notify = true }}\n",
+        misbehave(""),
+        misbehave(""),
+    );
+    let mut daemon = Daemon::launch("startup_timeout = \"500ms\"", &modules);
+    assert_eq!(daemon.ended(), Some(1));
+    let printed = daemon.printed();
+    assert!(
+        printed.contains("not ready within mainstay.startup_timeout: slow"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn an_optional_module_that_cannot_start_leaves_the_system_degraded() {
+    let modules = optional(&[("broken", "", "[\"/missing\"]".to_owned())])
+        + &format!("[module.base]\ncommand = {}\n", misbehave(""));
+    let daemon = Daemon::start(&modules);
+    daemon.until("broken", State::Failed);
+    let status = daemon.status();
+    assert_eq!(status.status, SystemStatus::Degraded);
+    assert!(status.reason.expect("a reason").contains("broken"));
+    assert_eq!(daemon.module("base").state, State::Running);
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_required_module_that_fails_later_is_critical_and_the_rest_goes_on() {
+    let modules = format!(
+        "[module.base]\ncommand = {}\nrecovery = {{ max_attempts = 1, probation = \"off\", \
+         backoff = {{ initial = \"10ms\" }} }}\n[module.other]\ncommand = {}\n",
+        script("[ -e bad ] && exit 1; exec $misbehave"),
+        misbehave(""),
+    );
+    let daemon = Daemon::start(&modules);
+    let other = daemon.module("other");
+    daemon.touch("bad");
+    kill(daemon.module("base").pid.expect("it runs"), libc::SIGKILL);
+    daemon.until("base", State::Failed);
+    let status = daemon.status();
+    assert_eq!(status.status, SystemStatus::Critical);
+    assert_eq!(status.failing_modules, ["base"]);
+    assert_eq!(daemon.module("other").pid, other.pid);
+}
