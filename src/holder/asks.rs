@@ -11,13 +11,13 @@ use crate::group::Groups;
 use crate::instance::{Instance, Phase, Run, Wishes};
 use crate::logs::Logs;
 use crate::mail::News;
-use crate::notify::Said;
+use crate::notify::{Said, targets};
 use crate::places::{Places, hash};
 use crate::prepare::Failure;
 use crate::procfs;
 use crate::shelf::Shelf;
 use crate::spawner::{Ground, Job, Spawner, Started, probe_birth};
-use crate::walk::{Target, sweep_marked};
+use crate::walk::sweep_marked;
 use crate::wire::{Ask, MAX_RECORD_BYTES, Setup, Spawn, Step, Tell};
 
 impl Engine {
@@ -205,6 +205,7 @@ impl Engine {
             spawn,
             group: instance.group.clone(),
             has_notify: instance.notify.is_some(),
+            stored: instance.store.given(),
             tapped: instance.tapped,
         });
     }
@@ -336,6 +337,7 @@ impl Engine {
             let _ = self.epoll.add(pidfd, event);
         }
         instance.phase = Phase::Running(Box::new(Run {
+            first: (started.pid, started.start_time),
             pid: started.pid,
             start_time: started.start_time,
             uid: started.uid,
@@ -344,6 +346,7 @@ impl Engine {
             stream: started.stream,
             mark: started.mark,
             overdue: false,
+            ignored: 0,
         }));
         let (generation, tapped) = (instance.generation, instance.tapped);
         let name = instance.name.to_string();
@@ -398,7 +401,7 @@ impl Engine {
                     group.kill();
                     send(run, libc::SIGKILL); // in case it moved out
                 }
-                None => self.to_sweep.push(target(id, run)),
+                None => self.to_sweep.extend(targets(id, run)),
             },
             Phase::Idle | Phase::Ending(_) => {}
         }
@@ -416,10 +419,11 @@ impl Engine {
             return self.kill_tree(id); // the rest when it has ended
         }
         self.names.remove(name);
-        let had_group = self
-            .instances
-            .remove(&id)
-            .is_some_and(|one| one.group.is_some());
+        let mut gone = self.instances.remove(&id);
+        let had_group = gone.as_ref().is_some_and(|one| one.group.is_some());
+        if let Some(gone) = &mut gone {
+            gone.store.clear(&self.epoll);
+        }
         if let Some(ground) = &self.ground {
             if let Some(groups) = ground.groups.as_ref().filter(|_| had_group) {
                 groups.forget(name);
@@ -427,16 +431,6 @@ impl Engine {
             let _ = std::fs::remove_file(ground.notify_folder.join(format!("{name}.sock")));
             ground.logs.forget(name);
         }
-    }
-}
-
-pub(crate) fn target(id: u32, run: &Run) -> Target {
-    Target {
-        id,
-        pid: run.pid,
-        start_time: run.start_time,
-        mark: run.mark.clone(),
-        group: None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::ffi::{CString, c_char, c_int};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+use crate::store::MOST;
 use crate::wire::Step;
 
 /// Where the child leaves what went wrong; lies in memory shared by parent and child.
@@ -54,8 +55,8 @@ pub(crate) struct Orders {
     pub(crate) directory: CString,
     pub(crate) stdin: c_int,
     pub(crate) stdout: c_int,
-    /// Source and number of the readiness pipe.
-    pub(crate) ready: Option<(c_int, c_int)>,
+    /// Source and number of each descriptor it is given from 3 on, by rising number.
+    pub(crate) given: Vec<(c_int, c_int)>,
     /// `cgroup.procs` to write oneself to, or -1.
     pub(crate) group_procs: c_int,
     pub(crate) nofile: libc::rlimit,
@@ -65,14 +66,14 @@ pub(crate) struct Orders {
     /// The process without which this one must not live, or 0: an application has nobody who would
     /// end its modules after it was killed.
     pub(crate) dies_with: c_int,
-    /// Ten bytes and a NUL for the decimal pid, or null.
-    pub(crate) pid_digits: *mut u8,
+    /// Each null or a place of ten bytes and a NUL for the decimal pid.
+    pub(crate) pid_digits: [*mut u8; 2],
     pub(crate) slip: *const Slip,
     /// The first descriptor it can do without, where it leaves a shared table.
     pub(crate) above: u32,
     /// Owners of what the pointers above point to.
     pub(crate) _strings: Vec<CString>,
-    pub(crate) _pid_text: Option<Box<[u8]>>,
+    pub(crate) _pid_texts: Vec<Box<[u8]>>,
 }
 
 impl Orders {
@@ -85,18 +86,18 @@ impl Orders {
             directory: c"/".into(),
             stdin: dev_null,
             stdout: dev_null,
-            ready: None,
+            given: Vec::new(),
             group_procs: -1,
             nofile,
             nice: 0,
             identity: None,
             no_new_privileges: false,
             dies_with: 0,
-            pid_digits: null_mut(),
+            pid_digits: [null_mut(); 2],
             slip,
             above: 0,
             _strings: Vec::new(),
-            _pid_text: None,
+            _pid_texts: Vec::new(),
         }
     }
 }
@@ -242,27 +243,28 @@ fn session() -> Result<(), i32> {
 
 #[expect(unsafe_code, reason = "fcntl, dup2, close_range")]
 fn descriptors(orders: &Orders) -> Result<(), i32> {
-    let above = orders.ready.map_or(3, |(_, number)| number.max(2) + 1);
+    let above = orders.given.last().map_or(3, |(_, number)| number + 1);
+    let mut copies = [-1; MOST + 1];
     // SAFETY: numbers only; every descriptor here is the child's own copy.
     unsafe {
         let lift = |fd| check(i64::from(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above)));
         let stdin = lift(orders.stdin)? as c_int;
         let stdout = lift(orders.stdout)? as c_int;
-        let ready = match orders.ready {
-            Some((source, number)) => Some((lift(source)? as c_int, number)),
-            None => None,
-        };
+        for (copy, (source, _)) in copies.iter_mut().zip(&orders.given) {
+            *copy = lift(*source)? as c_int;
+        }
         check(i64::from(libc::dup2(stdin, 0)))?;
         check(i64::from(libc::dup2(stdout, 1)))?;
         check(i64::from(libc::dup2(stdout, 2)))?;
-        let Some((source, number)) = ready else {
-            return close_from(3, u32::MAX);
-        };
-        check(i64::from(libc::dup2(source, number)))?;
-        if number > 3 {
-            close_from(3, number as u32 - 1)?;
+        let mut next = 3;
+        for (copy, (_, number)) in copies.iter().zip(&orders.given) {
+            check(i64::from(libc::dup2(*copy, *number)))?;
+            if *number > next {
+                close_from(next as u32, *number as u32 - 1)?;
+            }
+            next = number + 1;
         }
-        close_from(number as u32 + 1, u32::MAX)
+        close_from(next as u32, u32::MAX)
     }
 }
 
@@ -360,10 +362,15 @@ fn directory(orders: &Orders) -> Result<(), i32> {
 
 #[expect(unsafe_code, reason = "writes into the prepared environment")]
 fn write_pid(orders: &Orders) {
-    if orders.pid_digits.is_null() {
-        return;
+    for place in orders.pid_digits.iter().filter(|place| !place.is_null()) {
+        // SAFETY: ten bytes and a NUL were reserved there for us alone.
+        unsafe { write_digits(*place) };
     }
-    // SAFETY: ten bytes and a NUL were reserved there for us alone.
+}
+
+#[expect(unsafe_code, reason = "writes into the prepared environment")]
+unsafe fn write_digits(to: *mut u8) {
+    // SAFETY: the caller's.
     unsafe {
         let mut digits = [0u8; 10];
         let mut rest = libc::getpid().unsigned_abs();
@@ -374,9 +381,9 @@ fn write_pid(orders: &Orders) {
             used += 1;
         }
         for place in 0..used {
-            *orders.pid_digits.add(place) = digits[used - 1 - place];
+            *to.add(place) = digits[used - 1 - place];
         }
-        *orders.pid_digits.add(used) = 0;
+        *to.add(used) = 0;
     }
 }
 

@@ -125,7 +125,7 @@ impl Cradle {
         if self.pidfds {
             flags |= libc::CLONE_PIDFD as u64;
         }
-        let enter: Enter = if self.low.is_some() {
+        let enter: Enter = if orders.above > 0 {
             flags |= libc::CLONE_FILES as u64;
             become_it_apart
         } else {

@@ -36,6 +36,9 @@ pub(crate) mod about {
     pub(crate) const NOTIFY: u64 = 4 << 56;
     pub(crate) const READY: u64 = 5 << 56;
     pub(crate) const PROCESS: u64 = 6 << 56;
+    pub(crate) const FORMER: u64 = 7 << 56;
+    /// With the key of a stored descriptor between this and the instance.
+    pub(crate) const STORED: u64 = 8 << 56;
     pub(crate) const KIND: u64 = 0xff << 56;
 }
 
@@ -80,6 +83,8 @@ pub(crate) struct Engine {
     pub(crate) names: HashMap<Arc<str>, u32>,
     pub(crate) instances: HashMap<u32, Instance>,
     pub(crate) by_pid: HashMap<i32, u32>,
+    /// Embedded: processes of ours whose place as main process was taken by another.
+    pub(crate) former: HashMap<i32, OwnedFd>,
     pub(crate) last_id: u32,
     pub(crate) in_flight: usize,
     /// When runs overstay: deadline, instance, generation.
@@ -119,6 +124,7 @@ impl Engine {
             names: HashMap::new(),
             instances: HashMap::new(),
             by_pid: HashMap::new(),
+            former: HashMap::new(),
             last_id: 0,
             in_flight: 0,
             alarms: BTreeSet::new(),
@@ -181,9 +187,18 @@ impl Engine {
             about::WIRE => {}
             about::SIGNALS => self.read_signals(),
             about::MAIL => self.read_mail(),
-            about::NOTIFY => self.read_notify(id),
+            about::NOTIFY => {
+                self.read_notify(id);
+            }
             about::READY => self.read_ready(id),
             about::PROCESS => self.reap_one(id),
+            about::FORMER => self.reap_former(),
+            about::STORED => {
+                if let Some(instance) = self.instances.get_mut(&id) {
+                    let key = (what & !about::KIND) >> 32;
+                    instance.store.hung_up(&self.epoll, key);
+                }
+            }
             _ => {}
         }
     }

@@ -2,23 +2,22 @@
 //! Owns the order: what they said by notify, their exit; `Spawned` always came before.
 //! Never waits for a process that is not its own child.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::asks::{send, target};
-use crate::engine::Engine;
+use crate::asks::send;
+use crate::engine::{Engine, about};
 use crate::instance::{Ending, Instance, Phase, Run};
 use crate::logs::Finish;
-use crate::notify::{has_line, receive, trusted};
-use crate::procfs::{children_of_main_thread, nanos};
+use crate::notify::targets;
+use crate::procfs::{self, children_of_main_thread, nanos};
 use crate::wait::{Ended, Seen, Whom, look};
 use crate::walk::{Target, sweep, sweep_marked};
 use crate::wire::{Exited, Tell};
 
 /// Exits taken in at once before other events get their turn.
 const REAP_AT_ONCE: usize = 512;
-/// Datagrams taken from one socket at once.
-const NOTIFY_AT_ONCE: usize = 64;
 /// How long killed processes may take to be gone when the holder leaves.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -40,8 +39,11 @@ impl Engine {
                 self.read_mail(); // it may have been told a moment ago
             }
             if let Some(id) = self.by_pid.get(&pid).copied() {
+                self.read_last_notify(id); // it may have named another main process
+            }
+            if let Some(id) = self.by_pid.get(&pid).copied() {
                 // While the zombie still keeps its numbers.
-                let left = self.kill_leftovers(id);
+                let left = self.kill_leftovers(id, true);
                 look(Whom::Pid(pid), true);
                 self.exited(id, ended, left);
             } else {
@@ -54,31 +56,49 @@ impl Engine {
         self.reap_again = true;
     }
 
-    /// Embedded: one of ours ended, by its descriptor.
+    /// One of ours ended, by its descriptor: embedded any, standalone one that was named by
+    /// MAINPID and may be nobody's child here.
     pub(crate) fn reap_one(&mut self, id: u32) {
-        let Some(run) = self.instances.get(&id).and_then(Instance::run) else {
-            return;
-        };
-        let Some(pidfd) = &run.pidfd else {
+        self.read_last_notify(id); // it may have named another main process
+        let pidfd = self.instances.get(&id).and_then(Instance::pidfd);
+        let Some(pidfd) = pidfd.filter(|pidfd| procfs::has_ended(pidfd)) else {
             return;
         };
         let ended = match look(Whom::Process(pidfd), false) {
             Seen::Alive => return,
             Seen::Ended(ended) => ended,
-            // Someone else in the application reaped it: that it is gone is all we know.
+            // Its parent is, or was, someone else: that it is gone is all we know.
             Seen::NoChild => Ended::default(),
         };
         let _ = self.epoll.delete(pidfd); // it is in there since the start
-        let left = ended.pid != 0 && self.kill_leftovers(id);
+        let left = self.kill_leftovers(id, ended.pid != 0);
         if let Some(pidfd) = self.instances.get(&id).and_then(Instance::pidfd) {
             look(Whom::Process(pidfd), true);
         }
         self.exited(id, ended, left);
     }
 
+    /// Embedded: nobody else reaps the process that was started when another one took its place.
+    pub(crate) fn watch_former(&mut self, pid: i32, pidfd: OwnedFd) {
+        if self.watch(&pidfd, about::FORMER).is_ok() {
+            self.former.insert(pid, pidfd);
+        }
+    }
+
+    pub(crate) fn reap_former(&mut self) {
+        let epoll = &self.epoll;
+        self.former.retain(|_, pidfd| {
+            let lives = look(Whom::Process(pidfd), true) == Seen::Alive;
+            if !lives {
+                let _ = epoll.delete(&*pidfd); // it is in there since `watch_former`
+            }
+            lives
+        });
+    }
+
     /// At once what can be killed at once; the rest is for a sweep. True when its group was not
     /// empty: its end is awaited.
-    fn kill_leftovers(&mut self, id: u32) -> bool {
+    fn kill_leftovers(&mut self, id: u32, is_zombie: bool) -> bool {
         let Some(instance) = self.instances.get(&id) else {
             return false;
         };
@@ -88,7 +108,9 @@ impl Engine {
         match &instance.group {
             Some(group) => group.kill_rest(),
             None => {
-                kill_group(run.pid);
+                if is_zombie {
+                    kill_group(run.pid);
+                }
                 false
             }
         }
@@ -110,7 +132,6 @@ impl Engine {
     }
 
     fn exited(&mut self, id: u32, ended: Ended, left: bool) {
-        self.read_notify(id);
         self.read_ready(id);
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
@@ -138,13 +159,15 @@ impl Engine {
         let Some(instance) = self.instances.get(&id) else {
             return;
         };
-        let sweep = left || self.needs_sweep(instance);
+        let led_by_another = run.pid != run.first.0 && instance.group.is_none();
+        let sweep = left || led_by_another || self.needs_sweep(instance);
         if sweep {
-            let group = instance.group.clone();
-            self.to_sweep.push(Target {
-                group,
-                ..target(id, &run)
-            });
+            let group = &instance.group;
+            let with_group = |target| Target {
+                group: group.clone(),
+                ..target
+            };
+            self.to_sweep.extend(targets(id, &run).map(with_group));
         }
         let ending = Ending {
             exited,
@@ -198,74 +221,6 @@ impl Engine {
         self.complete(id);
     }
 
-    pub(crate) fn read_notify(&mut self, id: u32) {
-        let behind = self.is_behind();
-        for _ in 0..NOTIFY_AT_ONCE {
-            let Some(instance) = self.instances.get_mut(&id) else {
-                return;
-            };
-            let Some(datagram) = instance.notify.as_ref().and_then(receive) else {
-                return;
-            };
-            let Some(run) = instance.run() else {
-                continue; // nobody it could come from is left
-            };
-            if !trusted(instance, run, &datagram) || has_line(&datagram.text, "BARRIER=1") {
-                continue; // dropping a barrier's descriptor is the answer to it
-            }
-            let pid = datagram.pid.unsigned_abs();
-            instance.said.merge(&datagram.text);
-            if behind {
-                self.unsaid.insert(id);
-                continue; // what lasts of it is told when the runtime reads again
-            }
-            let tell = Tell::Notify {
-                instance: instance.name.to_string(),
-                generation: instance.generation,
-                pid,
-                text: datagram.text,
-            };
-            self.tell(&tell);
-        }
-    }
-
-    pub(crate) fn read_ready(&mut self, id: u32) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        let Phase::Running(run) = &mut instance.phase else {
-            return;
-        };
-        let Some(ready) = &run.ready else {
-            return;
-        };
-        let mut bytes = [0u8; 256];
-        let is_ready = match nix::unistd::read(ready, &mut bytes) {
-            Ok(length) => bytes[..length]
-                .contains(&b'\n')
-                .then_some(true)
-                .or((length == 0).then_some(false)),
-            Err(_) => None,
-        };
-        let Some(is_ready) = is_ready else {
-            return;
-        };
-        let _ = self.epoll.delete(ready);
-        run.ready = None;
-        if is_ready {
-            let pid = run.pid.unsigned_abs();
-            instance.said.merge("READY=1");
-            let (name, generation) = (instance.name.to_string(), instance.generation);
-            let text = "READY=1".to_owned();
-            self.tell(&Tell::Notify {
-                instance: name,
-                generation,
-                pid,
-                text,
-            });
-        }
-    }
-
     /// Ends everything that lives; the holder goes afterwards.
     pub(crate) fn end_all(&mut self) {
         if let Some(spawner) = &self.spawner {
@@ -284,20 +239,20 @@ impl Engine {
                 std::thread::sleep(tick);
             }
         }
-        let mut targets: Vec<Target> = std::mem::take(&mut self.to_sweep);
-        let mut pids = Vec::new();
+        let mut doomed: Vec<Target> = std::mem::take(&mut self.to_sweep);
+        let mut pids: Vec<i32> = self.former.keys().copied().collect();
         for (id, instance) in &self.instances {
             if let Some(run) = instance.run() {
                 match &instance.group {
                     Some(group) => group.kill(),
-                    None => targets.push(target(*id, run)),
+                    None => doomed.extend(targets(*id, run)),
                 }
                 send(run, libc::SIGKILL);
                 pids.push(run.pid);
             }
         }
-        if !targets.is_empty() {
-            sweep(&targets);
+        if !doomed.is_empty() {
+            sweep(&doomed);
         }
         if let Some(ground) = self
             .ground

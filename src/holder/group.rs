@@ -258,19 +258,35 @@ impl Group {
         }
     }
 
-    /// Kills what the main process left in it, if anything.
-    pub(crate) fn kill_rest(&self) {
+    /// Kills what the main process left in it; whether there was anything.
+    pub(crate) fn kill_rest(&self) -> bool {
+        let left = !self.is_empty();
+        if left {
+            self.kill();
+        }
+        left
+    }
+
+    /// Waits until what was killed in it is gone. Bounded: the kernel may hold on to one that
+    /// waits for a disk.
+    pub(crate) fn wait_until_empty(&self) {
+        let end = Instant::now() + EMPTY_WITHIN;
+        while !self.is_empty() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
         let mut text = [0u8; 128];
         let events = self.file("cgroup.events", OFlag::O_RDONLY);
         let length = events
             .and_then(|mut file| file.read(&mut text).ok())
             .unwrap_or(0);
-        let empty = text[..length]
-            .split(|byte| *byte == b'\n')
-            .any(|line| line == b"populated 0");
-        if !empty {
-            self.kill();
-        }
+        // A group that cannot be read any more was removed.
+        length == 0
+            || text[..length]
+                .split(|byte| *byte == b'\n')
+                .any(|line| line == b"populated 0")
     }
 
     /// How many of it the kernel killed for memory so far (0 without that controller).

@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use crate::group::Group;
 use crate::notify::Said;
+use crate::store::Store;
 use crate::wire::Exited;
 
 /// A living process.
 #[derive(Debug)]
 pub(crate) struct Run {
+    /// The process that was started, and when: number of the session and group of the tree.
+    pub(crate) first: (i32, u64),
+    /// The main process: that one, or the one it named by MAINPID.
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
     pub(crate) uid: u32,
@@ -20,6 +24,8 @@ pub(crate) struct Run {
     pub(crate) stream: Option<u64>,
     pub(crate) mark: String,
     pub(crate) overdue: bool,
+    /// Wishes it sent by notify that were not granted.
+    pub(crate) ignored: u32,
 }
 
 /// An ended process of which something is still awaited before its end is told.
@@ -57,6 +63,8 @@ pub(crate) struct Instance {
     pub(crate) last_exit: Option<Exited>,
     /// The lasting part of what this run said by notify.
     pub(crate) said: Said,
+    /// Descriptors for its next runs.
+    pub(crate) store: Store,
     pub(crate) notify: Option<OwnedFd>,
     pub(crate) group: Option<Arc<Group>>,
     pub(crate) oom_kills: u64,
@@ -75,6 +83,7 @@ impl Instance {
             record: None,
             last_exit: None,
             said: Said::default(),
+            store: Store::default(),
             notify: None,
             group: None,
             oom_kills: 0,

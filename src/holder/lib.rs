@@ -30,6 +30,8 @@ mod group;
 #[cfg(target_os = "linux")]
 mod instance;
 #[cfg(target_os = "linux")]
+mod listen;
+#[cfg(target_os = "linux")]
 mod logs;
 #[cfg(target_os = "linux")]
 mod low;
@@ -47,6 +49,8 @@ mod procfs;
 mod shelf;
 #[cfg(target_os = "linux")]
 mod spawner;
+#[cfg(target_os = "linux")]
+mod store;
 #[cfg(target_os = "linux")]
 mod systemd;
 #[cfg(target_os = "linux")]

@@ -65,20 +65,31 @@ pub(crate) fn trusted(instance: &Instance, run: &Run, datagram: &Datagram) -> bo
     if procfs::process(datagram.pid).is_none_or(|seen| seen.zombie) {
         return datagram.uid == run.uid;
     }
-    if let Some(group) = &instance.group {
-        return group.holds(datagram.pid);
+    in_tree(instance, run, datagram.pid)
+}
+
+/// Whether a living process is one of the run's.
+pub(crate) fn in_tree(instance: &Instance, run: &Run, pid: i32) -> bool {
+    match &instance.group {
+        Some(group) => group.holds(pid),
+        None => targets(0, run).any(|target| belongs(pid, &target)),
     }
-    let (pid, start_time, mark) = (run.pid, run.start_time, run.mark.clone());
-    belongs(
-        datagram.pid,
-        &Target {
-            id: 0,
+}
+
+/// The tree of a run: below the process that was started, and below the one it named instead.
+pub(crate) fn targets(id: u32, run: &Run) -> impl Iterator<Item = Target> {
+    let main = (run.pid, run.start_time);
+    let other = (main != run.first).then_some(main);
+    [Some(run.first), other]
+        .into_iter()
+        .flatten()
+        .map(move |(pid, start_time)| Target {
+            id,
             pid,
             start_time,
-            mark,
+            mark: run.mark.clone(),
             group: None,
-        },
-    )
+        })
 }
 
 /// What stays true after it was said: kept for a runtime that was away or lost it.
@@ -130,6 +141,12 @@ impl Said {
             .collect();
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
+}
+
+/// The value of the last line with this key.
+pub(crate) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let of = |line: &'a str| line.strip_prefix(key)?.strip_prefix('=');
+    text.lines().rev().find_map(of)
 }
 
 /// Whether a message carries this exact line.

@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr::{null, null_mut};
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
 use crate::child::{Identity, Orders, Slip};
+use crate::store::Given;
 use crate::wire::{Spawn, Step};
 
 /// Variable by which a process is recognised as one of an instance's tree.
@@ -81,7 +83,7 @@ impl Inherited {
 
 /// What the spawner opened for the child.
 #[derive(Debug)]
-pub(crate) struct Ends {
+pub(crate) struct Ends<'a> {
     pub(crate) stdin: i32,
     pub(crate) stdout: i32,
     pub(crate) ready: Option<i32>,
@@ -89,6 +91,7 @@ pub(crate) struct Ends {
     pub(crate) mark: String,
     pub(crate) nofile: libc::rlimit,
     pub(crate) above: u32,
+    pub(crate) stored: &'a [Given],
 }
 
 /// Checks what can be known before anything is opened.
@@ -122,9 +125,10 @@ pub(crate) fn check(spawn: &Spawn) -> Result<(), Failure> {
 pub(crate) fn orders(
     spawn: &Spawn,
     inherited: &Inherited,
-    ends: &Ends,
+    ends: &Ends<'_>,
     slip: *const Slip,
 ) -> Result<Orders, Failure> {
+    let given = given(spawn, ends)?;
     let identity = identity(spawn)?;
     let variables = variables(spawn, inherited, ends);
     let path = variables
@@ -143,14 +147,21 @@ pub(crate) fn orders(
     let mut argv: Vec<_> = pointers.by_ref().take(spawn.argv.len()).collect();
     let mut envp: Vec<_> = pointers.collect();
     argv.push(null());
-    let mut pid_text = None;
-    let mut pid_digits = null_mut();
-    if spawn.watchdog_usec.is_some() {
-        let mut slot: Box<[u8]> = [&b"WATCHDOG_PID="[..], &[0; 11]].concat().into();
+    let mut pid_texts = Vec::new();
+    let mut pid_digits = [null_mut(); 2];
+    let wanted = [
+        ("WATCHDOG_PID=", spawn.watchdog_usec.is_some()),
+        ("LISTEN_PID=", !ends.stored.is_empty()),
+    ];
+    for (digits, (name, _)) in pid_digits
+        .iter_mut()
+        .zip(wanted.iter().filter(|(_, is)| *is))
+    {
+        let mut slot: Box<[u8]> = [name.as_bytes(), &[0; 11]].concat().into();
         let start = slot.as_mut_ptr();
         envp.push(start.cast_const().cast());
-        pid_digits = start.wrapping_add(b"WATCHDOG_PID=".len());
-        pid_text = Some(slot);
+        *digits = start.wrapping_add(name.len());
+        pid_texts.push(slot);
     }
     envp.push(null());
     let nofile = match spawn.file_handles {
@@ -170,7 +181,7 @@ pub(crate) fn orders(
         )?,
         stdin: ends.stdin,
         stdout: ends.stdout,
-        ready: ends.ready.zip(spawn.ready_fd),
+        given,
         group_procs: -1,
         nofile,
         nice: spawn.nice,
@@ -181,15 +192,33 @@ pub(crate) fn orders(
         slip,
         above: ends.above,
         _strings: strings,
-        _pid_text: pid_text,
+        _pid_texts: pid_texts,
     })
+}
+
+/// Where each descriptor comes from and goes to, by rising number: what was stored from 3 on,
+/// without a gap, and the readiness pipe behind it.
+fn given(spawn: &Spawn, ends: &Ends<'_>) -> Result<Vec<(i32, i32)>, Failure> {
+    let stored = ends.stored.iter().map(|(_, fd)| fd.as_raw_fd());
+    let given = stored.zip(3..).chain(ends.ready.zip(spawn.ready_fd));
+    let given: Vec<(i32, i32)> = given.collect();
+    match given.as_slice() {
+        [.., (_, last), (_, ready)] if ends.ready.is_some() && ready <= last => {
+            let what = format!(
+                "give it descriptor {ready} for readiness: what it stored lies on 3 to {last}; \
+                 choose a higher one"
+            );
+            Err(Failure::new(Step::Descriptors, libc::EBUSY, &what))
+        }
+        _ => Ok(given),
+    }
 }
 
 fn text(bytes: &[u8], what: &str) -> Result<CString, Failure> {
     CString::new(bytes).map_err(|_| Failure::new(Step::Exec, libc::EINVAL, what))
 }
 
-fn variables(spawn: &Spawn, inherited: &Inherited, ends: &Ends) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn variables(spawn: &Spawn, inherited: &Inherited, ends: &Ends<'_>) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut all = if spawn.clear_env {
         BTreeMap::new()
     } else {
@@ -206,6 +235,13 @@ fn variables(spawn: &Spawn, inherited: &Inherited, ends: &Ends) -> BTreeMap<Vec<
     if let Some(usec) = spawn.watchdog_usec {
         set("WATCHDOG_USEC", &usec.to_string());
         all.remove(&b"WATCHDOG_PID"[..]);
+    }
+    if !ends.stored.is_empty() {
+        let names: Vec<&str> = ends.stored.iter().map(|(name, _)| name.as_str()).collect();
+        let mut set = |name: &str, value: String| all.insert(name.into(), value.into());
+        set("LISTEN_FDS", names.len().to_string());
+        set("LISTEN_FDNAMES", names.join(":"));
+        all.remove(&b"LISTEN_PID"[..]);
     }
     all
 }

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use crate::frame::own;
@@ -107,6 +107,13 @@ pub(crate) fn signal_by(pidfd: &OwnedFd, signal: i32) -> bool {
     let fd = pidfd.as_raw_fd();
     // SAFETY: a valid descriptor, no siginfo, no flags.
     unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, none, 0) == 0 }
+}
+
+/// Whether the process of a descriptor has ended, whoever its parent is.
+pub(crate) fn has_ended(pidfd: &OwnedFd) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut one = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut one, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
 /// Signals this very process: pinned first, then its start time compared.

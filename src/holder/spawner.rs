@@ -25,6 +25,7 @@ use crate::low::Low;
 use crate::mail::{Mail, News, lock};
 use crate::prepare::{self, Ends, Failure, Inherited};
 use crate::procfs::{TICK_NANOS, nanos, process};
+use crate::store::Given;
 use crate::wire::{Output, Spawn, Step};
 
 const THREADS: usize = 2;
@@ -37,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) spawn: Box<Spawn>,
     pub(crate) group: Option<Arc<Group>>,
     pub(crate) has_notify: bool,
+    /// What earlier runs left for this one.
+    pub(crate) stored: Vec<Given>,
     pub(crate) tapped: bool,
 }
 
@@ -263,7 +266,9 @@ fn birth(
         .as_ref()
         .map_or(dev_null, |(_, write)| write.as_raw_fd());
     let says_ready = ready.as_ref().map(|(_, write)| write.as_raw_fd());
-    let low = cradle.low.as_ref().map(Low::numbers);
+    // Stored descriptors lie where they lie: then the child copies the whole table.
+    let lends = cradle.low.as_ref().filter(|_| job.stored.is_empty());
+    let low = lends.map(Low::numbers);
     let notify_path = ground.notify_folder.join(format!("{}.sock", job.name));
     let ends = Ends {
         stdin: low.map_or(dev_null, |(stdin, ..)| stdin),
@@ -274,7 +279,8 @@ fn birth(
             .then(|| notify_path.to_string_lossy().into_owned()),
         mark: format!("{}:{}:{}", ground.hash, job.name, spawn.generation),
         nofile: ground.nofile,
-        above: cradle.low.as_ref().map_or(0, Low::above),
+        above: lends.map_or(0, Low::above),
+        stored: &job.stored,
     };
     let mut orders = prepare::orders(spawn, &ground.inherited, &ends, slip)?;
     if ground.pidfds {
@@ -291,8 +297,7 @@ fn birth(
     let stream = read
         .map(|read| add_stream(ground, &job, read))
         .transpose()?;
-    let put = cradle.low.as_ref();
-    let put = put.map_or(Ok(()), |low| low.put(stdout, says_ready));
+    let put = lends.map_or(Ok(()), |low| low.put(stdout, says_ready));
     let put = put.map_err(|errno| Failure::new(Step::Descriptors, errno, "arrange its ends"));
     let born = put.and_then(|()| {
         let inside = inside == Some(true);

@@ -5,13 +5,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
+use crate::group::Group;
 use crate::mail::{Mail, News};
 use crate::prepare::MARK;
 use crate::procfs::{self, Process};
 
 /// Looks at most this often for new processes before it kills what it has.
 const ROUNDS: usize = 40;
+/// How long the end of what was killed is awaited.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// One tree.
 #[derive(Debug, Clone)]
@@ -22,6 +26,8 @@ pub(crate) struct Target {
     pub(crate) start_time: u64,
     /// Value of the mark all of it inherited.
     pub(crate) mark: String,
+    /// The control group that was killed already: only its end is awaited.
+    pub(crate) group: Option<Arc<Group>>,
 }
 
 /// Whether this process belongs to the tree by session, group, mark or an ancestor in it.
@@ -52,8 +58,20 @@ fn marked(pid: i32, target: &Target) -> bool {
     procfs::has_variable(pid, format!("{MARK}={}", target.mark).as_bytes())
 }
 
-/// Kills these trees, main processes included, as whole as it can be done here.
+/// Kills these trees, main processes included, as whole as it can be done here, and waits until
+/// they are gone.
 pub(crate) fn sweep(targets: &[Target]) {
+    let (grouped, walked): (Vec<_>, Vec<_>) =
+        targets.iter().cloned().partition(|one| one.group.is_some());
+    if !walked.is_empty() {
+        walk(&walked);
+    }
+    for group in grouped.iter().filter_map(|one| one.group.as_deref()) {
+        group.wait_until_empty();
+    }
+}
+
+fn walk(targets: &[Target]) {
     let mut marks = HashMap::new();
     for _ in 0..3 {
         let mut frozen: HashSet<(i32, u64)> = HashSet::new();
@@ -77,6 +95,21 @@ pub(crate) fn sweep(targets: &[Target]) {
         }
         for process in &all {
             procfs::signal_verified(process, libc::SIGKILL);
+        }
+        wait_until_gone(&all);
+    }
+}
+
+/// Bounded: the kernel may hold on to one that waits for a disk.
+fn wait_until_gone(killed: &[Process]) {
+    let end = Instant::now() + GONE_WITHIN;
+    let lives = |one: &Process| {
+        let seen = procfs::process(one.pid);
+        seen.is_some_and(|seen| seen.start_time == one.start_time && !seen.zombie)
+    };
+    for one in killed {
+        while lives(one) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

@@ -10,25 +10,9 @@ mod common;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use common::{Rig, both_trees, eventually, spawn_of};
+use common::{Rig, both_trees, eventually, python, spawn_of};
 use mainstay_holder::Options;
-use mainstay_holder::wire::{Ask, Spawn, Tell};
-
-fn python(name: &str, generation: u64, script: &str) -> Spawn {
-    let head = "
-import os, socket, sys, time, array
-s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-def say(text, fds=()):
-    s.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))] if fds else [], 0, os.environ['NOTIFY_SOCKET'])
-";
-    let mut spawn = spawn_of(
-        name,
-        generation,
-        &["python3", "-c", &format!("{head}{script}")],
-    );
-    spawn.notify = true;
-    spawn
-}
+use mainstay_holder::wire::{Ask, Tell};
 
 #[test]
 fn messages_come_before_the_exit_and_in_order() {
@@ -78,47 +62,6 @@ time.sleep(300)";
         });
         assert_eq!(none, None, "this test is no module");
     }
-}
-
-#[test]
-fn stored_descriptors_travel_and_a_barrier_is_answered() {
-    let mut rig = Rig::new(Options::default());
-    let script = "
-r, w = os.pipe()
-os.write(w, b'kept')
-say('FDSTORE=1\\nFDNAME=one', [r])
-say('STATUS=no store', [r])
-br, bw = os.pipe()
-say('BARRIER=1', [bw])
-os.close(bw)
-assert os.read(br, 1) == b''
-say('STATUS=behind the barrier')
-time.sleep(300)";
-    rig.start(python("n", 1, script));
-    let mut seen = Vec::new();
-    while seen.len() < 3 {
-        seen.push(rig.line.until(|tell| match tell {
-            Tell::Notify { text, fds, .. } => Some((text.clone(), *fds)),
-            _ => None,
-        }));
-    }
-    let texts: Vec<_> = seen
-        .iter()
-        .map(|(text, fds)| (text.as_str(), *fds))
-        .collect();
-    let stored = ("FDSTORE=1\nFDNAME=one", 1);
-    assert_eq!(
-        texts,
-        [
-            stored,
-            ("STATUS=no store", 0),
-            ("STATUS=behind the barrier", 0)
-        ]
-    );
-    let fds: Vec<_> = rig.line.fds.drain(..).collect();
-    let mut bytes = [0; 8];
-    let length = nix::unistd::read(fds.last().unwrap(), &mut bytes).unwrap();
-    assert_eq!(&bytes[..length], b"kept");
 }
 
 #[test]

@@ -205,6 +205,23 @@ pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> Spawn {
     }
 }
 
+/// A Python script that can `say(text, descriptors)` by sd_notify.
+pub(crate) fn python(name: &str, generation: u64, script: &str) -> Spawn {
+    let head = "
+import os, socket, sys, time, array
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+def say(text, fds=()):
+    s.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', fds))] if fds else [], 0, os.environ['NOTIFY_SOCKET'])
+";
+    let mut spawn = spawn_of(
+        name,
+        generation,
+        &["python3", "-c", &format!("{head}{script}")],
+    );
+    spawn.notify = true;
+    spawn
+}
+
 /// An embedded engine with a configured setup.
 pub(crate) struct Rig {
     pub(crate) line: Line,

@@ -1,0 +1,196 @@
+//! What modules say while they run: by notify socket and by readiness pipe.
+//! Owns what of it is for the holder: another main process, descriptors to keep.
+//! Never believes a word that comes from outside the run's own tree.
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use crate::engine::{Engine, about};
+use crate::instance::Phase;
+use crate::notify::{Datagram, has_line, in_tree, receive, trusted, value};
+use crate::procfs;
+use crate::store::close_apart;
+use crate::wire::Tell;
+
+/// Datagrams taken from one socket at once.
+const AT_ONCE: usize = 64;
+/// Rounds of that at the end of a process: the kernel queues some hundreds at most.
+const LAST_ROUNDS: usize = 16;
+/// How often a run is told that something it asked for is not done.
+const IGNORED_AT_MOST: u32 = 16;
+
+impl Engine {
+    /// False when there is nothing more to read now.
+    pub(crate) fn read_notify(&mut self, id: u32) -> bool {
+        for _ in 0..AT_ONCE {
+            let notify = self.instances.get(&id).and_then(|one| one.notify.as_ref());
+            match notify.and_then(receive) {
+                Some(datagram) => self.hear(id, datagram),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// All that was said before the end of a process; others of its tree may go on for ever.
+    pub(crate) fn read_last_notify(&mut self, id: u32) {
+        for _ in 0..LAST_ROUNDS {
+            if !self.read_notify(id) {
+                return;
+            }
+        }
+    }
+
+    fn hear(&mut self, id: u32, datagram: Datagram) {
+        let Some(instance) = self.instances.get(&id) else {
+            return;
+        };
+        let Some(run) = instance.run() else {
+            return close_apart(datagram.fds); // nobody it could come from is left
+        };
+        if !trusted(instance, run, &datagram) || has_line(&datagram.text, "BARRIER=1") {
+            return close_apart(datagram.fds); // which is the answer to a barrier
+        }
+        let Datagram { text, fds, pid, .. } = datagram;
+        if let Some(pid) = value(&text, "MAINPID") {
+            let changed = self.change_main(id, pid);
+            self.or_ignored(id, changed.err());
+        }
+        let behind = self.is_behind();
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let name = value(&text, "FDNAME");
+        let problem = if has_line(&text, "FDSTOREREMOVE=1") {
+            let removed = name.map_or(0, |name| instance.store.remove(&self.epoll, name));
+            close_apart(fds);
+            let which = name.unwrap_or("a descriptor without FDNAME");
+            (removed == 0).then(|| format!("cannot remove {which}: nothing of that name is stored"))
+        } else if has_line(&text, "FDSTORE=1") {
+            let poll = !has_line(&text, "FDPOLL=0");
+            instance.store.put((&self.epoll, id), name, fds, poll)
+        } else {
+            close_apart(fds);
+            None
+        };
+        instance.said.merge(&text);
+        let tell = Tell::Notify {
+            instance: instance.name.to_string(),
+            generation: instance.generation,
+            pid: pid.unsigned_abs(),
+            text,
+        };
+        if behind {
+            self.unsaid.insert(id); // what lasts of it is told when the runtime reads again
+        } else {
+            self.tell(&tell);
+        }
+        self.or_ignored(id, problem);
+    }
+
+    /// MAINPID: the run is about that process from here on.
+    fn change_main(&mut self, id: u32, text: &str) -> Result<(), String> {
+        let Some(instance) = self.instances.get(&id) else {
+            return Ok(());
+        };
+        let Some(run) = instance.run() else {
+            return Ok(());
+        };
+        let (name, old) = (&instance.name, run.pid);
+        let cannot = |why: &str| {
+            format!("cannot make MAINPID={text} the main process of {name}: {why}; it stays {old}")
+        };
+        let pid = text.parse().ok().filter(|pid| *pid > 0);
+        let pid: i32 = pid.ok_or_else(|| cannot("it is no number of a process"))?;
+        if pid == old {
+            return Ok(());
+        }
+        let gone = || cannot("there is no such process");
+        let pidfd = procfs::pidfd(pid).ok_or_else(gone)?;
+        let seen = procfs::process(pid).filter(|seen| !seen.zombie);
+        let seen = seen.ok_or_else(gone)?;
+        if !in_tree(instance, run, pid) || self.by_pid.contains_key(&pid) {
+            return Err(cannot("it does not belong to the module"));
+        }
+        // Still the one that was pinned first: what was read of that number was read of it.
+        if !procfs::signal_by(&pidfd, 0) {
+            return Err(gone());
+        }
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, about::PROCESS | u64::from(id));
+        let watched = self.epoll.add(&pidfd, event);
+        watched.map_err(|errno| cannot(&format!("it cannot be watched ({errno})")))?;
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return Ok(());
+        };
+        let Phase::Running(run) = &mut instance.phase else {
+            return Ok(());
+        };
+        self.by_pid.remove(&old);
+        self.by_pid.insert(pid, id);
+        if let Some(returning) = self.former.remove(&pid) {
+            let _ = self.epoll.delete(&returning); // watched as the main process again
+        }
+        let before = run.pidfd.replace(pidfd);
+        (run.pid, run.start_time) = (pid, seen.start_time);
+        let tell = Tell::MainChanged {
+            instance: instance.name.to_string(),
+            generation: instance.generation,
+            pid: pid.unsigned_abs(),
+            start_time: seen.start_time,
+        };
+        let is_child = old == run.first.0;
+        if let Some(before) = before {
+            let _ = self.epoll.delete(&before); // it is in there since it became the main process
+            if self.alone.is_none() && is_child {
+                self.watch_former(old, before);
+            }
+        }
+        self.tell(&tell);
+        Ok(())
+    }
+
+    fn or_ignored(&mut self, id: u32, problem: Option<String>) {
+        let Some((message, instance)) = problem.zip(self.instances.get_mut(&id)) else {
+            return;
+        };
+        let Phase::Running(run) = &mut instance.phase else {
+            return;
+        };
+        run.ignored += 1;
+        if run.ignored <= IGNORED_AT_MOST {
+            let instance = instance.name.to_string();
+            self.tell(&Tell::Ignored { instance, message });
+        }
+    }
+
+    pub(crate) fn read_ready(&mut self, id: u32) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let Phase::Running(run) = &mut instance.phase else {
+            return;
+        };
+        let Some(ready) = &run.ready else {
+            return;
+        };
+        let mut bytes = [0u8; 256];
+        let is_ready = match nix::unistd::read(ready, &mut bytes) {
+            Ok(0) => false,
+            Ok(length) if bytes[..length].contains(&b'\n') => true,
+            Ok(_) | Err(_) => return,
+        };
+        let _ = self.epoll.delete(ready); // it was added when the run began
+        run.ready = None;
+        if is_ready {
+            let pid = run.pid.unsigned_abs();
+            let text = "READY=1".to_owned();
+            instance.said.merge(&text);
+            let tell = Tell::Notify {
+                instance: instance.name.to_string(),
+                generation: instance.generation,
+                pid,
+                text,
+            };
+            self.tell(&tell);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Descriptors that modules leave with us for their next run (FDSTORE).
+//! Owns them: each file once, at most so many an instance, until the instance is forgotten.
+//! Never reads or writes one, never waits for one to close.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::stat::fstat;
+
+use crate::engine::about;
+
+/// Most descriptors that are kept for an instance.
+pub(crate) const MOST: usize = 64;
+/// What one without a name is called.
+const UNNAMED: &str = "stored";
+const NAME_BYTES: usize = 255;
+/// Threads that may be busy with closing at a time.
+const CLOSERS: usize = 8;
+
+/// A descriptor with its name, shared with the birth it is given to.
+pub(crate) type Given = (String, Arc<OwnedFd>);
+
+#[derive(Debug)]
+struct Kept {
+    name: String,
+    fd: Arc<OwnedFd>,
+    key: u64,
+}
+
+/// What one instance left.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    kept: Vec<Kept>,
+    last_key: u64,
+}
+
+impl Store {
+    /// Keeps these, watched for a hang-up if `poll`; says what of it is not done.
+    pub(crate) fn put(
+        &mut self,
+        (epoll, id): (&Epoll, u32),
+        name: Option<&str>,
+        fds: Vec<OwnedFd>,
+        poll: bool,
+    ) -> Option<String> {
+        let good = name.filter(|name| is_name(name));
+        let mut problem = (name.is_some() && good.is_none()).then(|| {
+            format!("cannot use the FDNAME it gave: 1 to {NAME_BYTES} ASCII characters without `:`, please; it is kept as `{UNNAMED}`")
+        });
+        let mut left = Vec::new();
+        for fd in fds {
+            if self.kept.iter().any(|one| is_same(&one.fd, &fd)) {
+                left.push(fd);
+            } else if self.kept.len() >= MOST {
+                left.push(fd);
+                problem = Some(format!(
+                    "cannot store more than {MOST} descriptors; remove some with FDSTOREREMOVE=1"
+                ));
+            } else {
+                self.last_key = (self.last_key + 1) & 0xff_ffff;
+                let key = self.last_key;
+                if poll {
+                    let about = about::STORED | key << 32 | u64::from(id);
+                    // A file that cannot be watched has nobody who could hang up.
+                    let _ = epoll.add(&fd, EpollEvent::new(EpollFlags::empty(), about));
+                }
+                let name = good.unwrap_or(UNNAMED).to_owned();
+                let fd = Arc::new(fd);
+                self.kept.push(Kept { name, fd, key });
+            }
+        }
+        close_apart(left);
+        problem
+    }
+
+    /// Drops those of this name; how many.
+    pub(crate) fn remove(&mut self, epoll: &Epoll, name: &str) -> usize {
+        self.drop_if(epoll, |one| one.name == name)
+    }
+
+    /// Nobody is at the other end of this one any more.
+    pub(crate) fn hung_up(&mut self, epoll: &Epoll, key: u64) {
+        self.drop_if(epoll, |one| one.key == key);
+    }
+
+    /// Drops all.
+    pub(crate) fn clear(&mut self, epoll: &Epoll) {
+        self.drop_if(epoll, |_| true);
+    }
+
+    /// What the next run is given.
+    pub(crate) fn given(&self) -> Vec<Given> {
+        let share = |one: &Kept| (one.name.clone(), Arc::clone(&one.fd));
+        self.kept.iter().map(share).collect()
+    }
+
+    fn drop_if(&mut self, epoll: &Epoll, goes: impl Fn(&Kept) -> bool) -> usize {
+        let before = self.kept.len();
+        let (gone, kept) = self.kept.drain(..).partition(goes);
+        self.kept = kept;
+        for one in &gone {
+            // The file may stay open elsewhere: closing alone would leave it watched.
+            let _ = epoll.delete(&one.fd);
+        }
+        close_apart(gone.into_iter().map(|one: Kept| one.fd).collect::<Vec<_>>());
+        before - self.kept.len()
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = (1..=NAME_BYTES).contains(&name.len());
+    fits && name.chars().all(|c| matches!(c, ' '..='~') && c != ':')
+}
+
+/// Whether both are the same open file. Where the kernel does not say, two of the same inode
+/// count as one if they are opened the same way (the ends of a pipe are not).
+#[expect(unsafe_code, reason = "the C library has no kcmp")]
+fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
+    const KCMP_FILE: libc::c_int = 0;
+    let me = std::process::id();
+    let (a, b) = (one.as_raw_fd(), other.as_raw_fd());
+    // SAFETY: numbers only.
+    let compared = unsafe { libc::syscall(libc::SYS_kcmp, me, me, KCMP_FILE, a, b) };
+    if compared >= 0 {
+        return compared == 0;
+    }
+    let flags = |fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL).ok();
+    match (fstat(one), fstat(other)) {
+        (Ok(a), Ok(b)) => {
+            let inode = (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
+            // Without a type it is one of those that all share a single inode.
+            inode && a.st_mode & libc::S_IFMT != 0 && flags(one) == flags(other)
+        }
+        _ => false,
+    }
+}
+
+/// Closes on a thread: the last close of a socket that lingers, or of a file of a dead server,
+/// may take as long as its owner likes.
+pub(crate) fn close_apart<T: Send + 'static>(fds: Vec<T>) {
+    static BUSY: AtomicUsize = AtomicUsize::new(0);
+    if fds.is_empty() {
+        return;
+    }
+    if BUSY.fetch_add(1, Ordering::Relaxed) >= CLOSERS {
+        BUSY.fetch_sub(1, Ordering::Relaxed);
+        return drop(fds);
+    }
+    let thread = std::thread::Builder::new()
+        .name("close".into())
+        .stack_size(64 * 1024);
+    let started = thread.spawn(move || {
+        crate::spawner::block_signals();
+        drop(fds);
+        BUSY.fetch_sub(1, Ordering::Relaxed);
+    });
+    if started.is_err() {
+        BUSY.fetch_sub(1, Ordering::Relaxed); // dropped here, then
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use nix::sys::epoll::EpollCreateFlags;
+    use nix::unistd::{dup, pipe};
+
+    #[test]
+    fn a_file_is_kept_once_and_both_ends_of_a_pipe_are_two() {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let (read, write) = pipe().unwrap();
+        let again = dup(&read).unwrap();
+        let mut store = Store::default();
+        let put = |store: &mut Store, name, fd| store.put((&epoll, 1), Some(name), vec![fd], true);
+        assert_eq!(put(&mut store, "r", read), None);
+        assert_eq!(put(&mut store, "again", again), None);
+        assert_eq!(put(&mut store, "w", write), None);
+        let names = |store: &Store| -> Vec<String> {
+            store.given().into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(&store), ["r", "w"]);
+        assert_eq!(store.remove(&epoll, "again"), 0);
+        assert_eq!(store.remove(&epoll, "r"), 1);
+        assert_eq!(names(&store), ["w"]);
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_passed_on_is_not_used_and_the_number_is_bounded() {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let mut store = Store::default();
+        let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        for name in ["a:b", "", "\u{e9}", "a\tb", &"x".repeat(256)] {
+            let problem = store.put((&epoll, 1), Some(name), vec![file()], true);
+            assert!(problem.unwrap().contains("FDNAME"), "{name}");
+        }
+        assert!(store.given().iter().all(|(name, _)| name == UNNAMED));
+        let many = (0..100).map(|_| file()).collect();
+        let problem = store.put((&epoll, 1), Some("fine"), many, true);
+        assert!(problem.unwrap().contains("64"));
+        assert_eq!(store.given().len(), MOST);
+        store.clear(&epoll);
+        assert!(store.given().is_empty());
+    }
+}
