@@ -6,10 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mainstay_policy::ModuleId;
+use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{Cause, EventKind};
 use serde_json::Value;
 
-use crate::journal::{Draft, Journal};
+use super::House;
+use super::registry::RegistryMsg;
+use crate::journal::{Draft, Journal, replay};
 use crate::os::Os;
 
 /// What led to an event.
@@ -139,4 +142,23 @@ impl Chronicle {
     pub(crate) fn journal(&self) -> &Journal {
         &self.journal
     }
+}
+
+/// Exits that are looked through for the newest of each module.
+const RECALLED: usize = 10_000;
+
+/// A runtime that returned tells its readers how runs ended before its time.
+pub(crate) fn recall(house: Arc<House>) {
+    tokio::task::spawn_blocking(move || {
+        let params = EventsParams {
+            kinds: vec![EventKind::RuntimeStarted, EventKind::ModuleExited],
+            limit: Some(RECALLED),
+            ..EventsParams::default()
+        };
+        let events = house.chronicle.journal().read(&params).unwrap_or_default();
+        let exits = replay(&events).into_iter();
+        let exits = exits.filter_map(|(name, told)| Some((house.find(&name)?, told.last_exit?)));
+        let msg = RegistryMsg::Recalled(exits.collect());
+        house.switchboard.registry.cast(msg);
+    });
 }

@@ -57,6 +57,8 @@ pub(crate) enum RegistryMsg {
     Health(ModuleId, Health, Vec<String>),
     /// A run ended.
     Ended(ModuleId, LastExit),
+    /// How runs ended that an earlier runtime saw.
+    Recalled(Vec<(ModuleId, LastExit)>),
     /// Output was lost.
     Dropped(ModuleId, u64),
     /// What everything uses.
@@ -132,6 +134,14 @@ fn write(picture: &Picture, msg: RegistryMsg) -> Option<oneshot::Sender<()>> {
             cell.pid = None;
             cell.usage = None;
         }),
+        RegistryMsg::Recalled(exits) => {
+            for (module, exit) in exits {
+                // What this runtime saw itself is newer.
+                picture.edit(module, |cell| {
+                    cell.last_exit.get_or_insert(exit);
+                });
+            }
+        }
         RegistryMsg::Dropped(module, bytes) => {
             picture.edit(module, |cell| cell.output_dropped_bytes = bytes);
         }

@@ -224,6 +224,7 @@ impl Owned {
                 let msg = LifecycleMsg::Adopt(modules.collect());
                 self.house.switchboard.lifecycle.cast(msg);
                 self.house.switchboard.config.cast(ConfigMsg::Compare);
+                super::chronicle::recall(Arc::clone(&self.house));
             }
         }
         self.start(me, Role::Gateway).await?;

@@ -29,10 +29,14 @@ impl Default for Replayed {
 }
 
 /// Folds events, oldest first, into the modules they tell of. News of an older run than one told
-/// of before changes nothing, as in the runtime.
+/// of before changes nothing, as in the runtime; a fresh start begins anew.
 pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<String, Replayed> {
     let mut modules: BTreeMap<String, Replayed> = BTreeMap::new();
     for event in events {
+        // Everything begins anew; a runtime that only returned goes on.
+        if event.kind == EventKind::RuntimeStarted {
+            modules.clear();
+        }
         let Some(name) = &event.module else {
             continue;
         };
