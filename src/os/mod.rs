@@ -1,5 +1,5 @@
 //! The runtime's view of the machine: processes, the clock, who is who.
-//! Owns the trait `Os` and the facts it tells: `held` acts through the holder, `direct` in here too.
+//! Owns the trait `Os` and the facts it tells: `held` acts through the holder, `direct` in here.
 //! Never decides: it does what it is told and says what it saw.
 
 use std::future::Future;

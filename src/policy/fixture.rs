@@ -240,6 +240,10 @@ impl Script {
             })),
             ["halted"] => ended(halted(false)),
             ["forced"] => ended(halted(true)),
+            ["stuck"] => ended(Ending::Halted {
+                exit: Some(Exit::Stuck),
+                forced: true,
+            }),
             ["exec"] => ended(Ending::NotStarted(StartFailure {
                 step: Step::Exec,
                 errno: 2,

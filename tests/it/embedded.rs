@@ -4,17 +4,19 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use mainstay::{Builder, Runtime, StartError};
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{EventKind, ModuleView, RefusalCode, State, SystemStatus};
-use serde_json::json;
 use tempfile::TempDir;
 
 use crate::daemon::{kill, lives, misbehave, prepare, wait_for};
+
+mod examples;
+mod tasks;
 
 /// Longer than anything takes that goes well.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -349,3 +349,46 @@ fn starting_a_module_wishes_up_what_it_needs() {
         ],
     );
 }
+
+#[test]
+fn what_cannot_be_ended_is_failed_until_everything_ends() {
+    let mut script = check(
+        "a\nb",
+        &[
+            ("boot", "run a, run b"),
+            ("a up", ""),
+            ("b up", "started"),
+            ("stop a", "halt a"),
+            ("a stuck", ""),
+        ],
+    );
+    assert_eq!(
+        script.state("a"),
+        State::Failed,
+        "although it is wished down"
+    );
+    run(
+        &mut script,
+        &[
+            ("start a", "run a"),
+            ("a up", ""),
+            ("restart a", "halt a"),
+            ("a stuck", ""),
+        ],
+    );
+    assert_eq!(
+        script.state("a"),
+        State::Failed,
+        "it is not run again at once"
+    );
+    run(&mut script, &[("stop a", "")]);
+    assert_eq!(script.state("a"), State::Failed);
+    run(
+        &mut script,
+        &[
+            ("stop all", "halt b"),
+            ("b halted", "all stopped, 0 forced"),
+        ],
+    );
+    assert_eq!(script.state("a"), State::Stopped);
+}
