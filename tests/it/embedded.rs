@@ -51,16 +51,26 @@ async fn until(
     });
     match seen.await {
         Ok(view) => view,
-        Err(_) => panic!("waited in vain for {module} {what}: {:?}", mainstay.module(module)),
+        Err(_) => panic!(
+            "waited in vain for {module} {what}: {:?}",
+            mainstay.module(module)
+        ),
     }
 }
 
 fn gone(pid: u32) {
-    assert!(wait_for("its end", || (!lives(pid)).then_some(())).is_some(), "{pid} lives on");
+    assert!(
+        wait_for("its end", || (!lives(pid)).then_some(())).is_some(),
+        "{pid} lives on"
+    );
 }
 
 fn pids(mainstay: &Runtime) -> Vec<u32> {
-    mainstay.modules().iter().filter_map(|view| view.pid).collect()
+    mainstay
+        .modules()
+        .iter()
+        .filter_map(|view| view.pid)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,218 +95,78 @@ async fn two_tasks_and_two_processes_are_one_system() {
         .expect("it starts");
     mainstay.wait_started().await.expect("everything comes up");
     let status = mainstay.status();
-    assert_eq!((status.status, status.modules.running), (SystemStatus::Healthy, 5));
-    assert_eq!((status.pid, status.holder_pid), (std::process::id(), std::process::id()));
+    assert_eq!(
+        (status.status, status.modules.running),
+        (SystemStatus::Healthy, 5)
+    );
+    assert_eq!(
+        (status.pid, status.holder_pid),
+        (std::process::id(), std::process::id())
+    );
     let indexer = mainstay.module("indexer").expect("it exists");
-    assert_eq!((indexer.state, indexer.pid), (State::Running, None), "a task has no process");
+    assert_eq!(
+        (indexer.state, indexer.pid),
+        (State::Running, None),
+        "a task has no process"
+    );
     assert_eq!(indexer.status_text.as_deref(), Some("indexing"));
-    assert_eq!(mainstay.module("pulse").expect("undeclared").state, State::Running);
+    assert_eq!(
+        mainstay.module("pulse").expect("undeclared").state,
+        State::Running
+    );
     // The order of needs holds between processes and tasks.
-    let order: Vec<String> =
-        mainstay.graph().modules.into_iter().map(|node| node.module).collect();
+    let order: Vec<String> = mainstay
+        .graph()
+        .modules
+        .into_iter()
+        .map(|node| node.module)
+        .collect();
     let place = |name: &str| order.iter().position(|module| module == name);
     assert!(place("base") < place("indexer"), "{order:?}");
     // What dies is restarted, through the handle and the socket alike.
     let top = mainstay.restart_module("top").await.expect("granted");
     assert_eq!((top.state, top.generation), (State::Running, 2));
-    kill(mainstay.module("base").expect("it exists").pid.expect("it runs"), libc::SIGKILL);
+    kill(
+        mainstay
+            .module("base")
+            .expect("it exists")
+            .pid
+            .expect("it runs"),
+        libc::SIGKILL,
+    );
     until(&mainstay, "base", "to be back", |view| {
         view.generation == 2 && view.state == State::Running
     })
     .await;
     let why = mainstay.why("base").await.expect("a story");
-    assert!(why.chain.iter().any(|link| link.text.contains("SIGKILL")), "{:?}", why.chain);
+    assert!(
+        why.chain.iter().any(|link| link.text.contains("SIGKILL")),
+        "{:?}",
+        why.chain
+    );
     let unknown = mainstay.module("idexer").expect_err("there is none");
     assert_eq!(unknown.data.code, RefusalCode::UnknownModule);
     assert!(unknown.message.contains("indexer"), "{unknown}");
-    let later = mainstay.update_config(&[]).await.expect_err("not built yet");
+    let later = mainstay
+        .update_config(&[])
+        .await
+        .expect_err("not built yet");
     assert_eq!(later.data.code, RefusalCode::NotAvailableYet);
     let processes = pids(&mainstay);
     assert_eq!(processes.len(), 2);
     let outcome = mainstay.stop_system(PATIENCE).await;
     assert_eq!((outcome.forced, outcome.failure), (0, None));
-    assert!(processes.iter().all(|pid| !lives(*pid)), "a process outlived the stop");
+    assert!(
+        processes.iter().all(|pid| !lives(*pid)),
+        "a process outlived the stop"
+    );
     let left = std::fs::read_dir(dir.path().join("run")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "sockets are left behind");
-    assert_eq!(mainstay.stop_system(PATIENCE).await.forced, 0, "a second stop returns at once");
-}
-
-#[tokio::test]
-async fn a_panicking_task_is_restarted_with_backoff() {
-    let dir = prepare("", "[recovery]\nbackoff = { initial = \"100ms\", jitter = 0.0 }\n");
-    let runs = Arc::new(AtomicU32::new(0));
-    let counted = Arc::clone(&runs);
-    let mainstay = builder(&dir)
-        .task("fragile", move |ctx| {
-            let run = counted.fetch_add(1, SeqCst) + 1;
-            async move {
-                assert!(run != 1, "boom");
-                if run == 2 {
-                    return Err(std::io::Error::other("the index is damaged").into());
-                }
-                ctx.cancelled().await;
-                Ok(())
-            }
-        })
-        .start()
-        .await
-        .expect("it starts");
-    let mut events = mainstay.subscribe_to(mainstay::journal::Filter::default(), Some(0));
-    let view = until(&mainstay, "fragile", "to run for good", |view| {
-        view.generation == 3 && view.state == State::Running
-    })
-    .await;
-    assert_eq!((runs.load(SeqCst), view.restarts), (3, 2));
-    let last = view.last_exit.expect("it failed before");
-    assert_eq!((last.code, last.text.as_str()), (Some(1), "failed: the index is damaged"));
-    let (mut exits, mut starts, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-    while starts.len() < 3 {
-        let event = tokio::time::timeout(PATIENCE, events.recv()).await.expect("in time");
-        let event = event.expect("an event");
-        if event.module.as_deref() != Some("fragile") {
-            continue;
-        }
-        match event.kind {
-            EventKind::ModuleExited => exits.push((event.at, event.payload["code"].clone())),
-            EventKind::ModuleStateChanged if event.payload["to"] == "starting" => {
-                starts.push(event.at);
-            }
-            EventKind::ModuleStateChanged => texts.push(event.payload["text"].to_string()),
-            _ => {}
-        }
-    }
-    assert_eq!(exits[0].1, 101);
-    assert!(texts.iter().any(|text| text.contains("panicked: boom")), "{texts:?}");
-    for (exit, start) in exits.iter().zip(&starts[1..]) {
-        let waited = start.0 - exit.0.0;
-        assert!(waited >= 95, "restarted after {waited} ms: no backoff");
-    }
-    mainstay.stop_system(PATIENCE).await;
-}
-
-#[tokio::test]
-async fn cancellation_is_a_stop_and_what_ignores_it_is_aborted() {
-    let dir = prepare("", "[module.deaf]\nshutdown_timeout = \"100ms\"\n");
-    let (polite, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    struct OnDrop(Arc<AtomicBool>);
-    impl Drop for OnDrop {
-        fn drop(&mut self) {
-            self.0.store(true, SeqCst);
-        }
-    }
-    let (said, fell) = (Arc::clone(&polite), Arc::clone(&dropped));
-    let mainstay = builder(&dir)
-        .task("polite", move |ctx| {
-            let said = Arc::clone(&said);
-            async move {
-                assert!(!ctx.is_cancelled());
-                ctx.cancelled().await;
-                said.store(ctx.is_cancelled(), SeqCst);
-                Ok(())
-            }
-        })
-        .task("deaf", move |_ctx| {
-            let guard = OnDrop(Arc::clone(&fell));
-            async move {
-                std::future::pending::<()>().await;
-                drop(guard);
-                Ok(())
-            }
-        })
-        .start()
-        .await
-        .expect("it starts");
-    mainstay.wait_started().await.expect("both run");
-    let view = mainstay.stop_module("polite").await.expect("granted");
-    assert_eq!((view.state, view.last_exit.expect("it ended").code), (State::Stopped, Some(0)));
-    assert!(polite.load(SeqCst));
-    let view = mainstay.stop_module("deaf").await.expect("granted");
-    let exit = view.last_exit.expect("it ended");
-    assert_eq!((view.state, exit.signal), (State::Stopped, Some(libc::SIGKILL)));
-    assert!(exit.text.starts_with("aborted"), "{}", exit.text);
-    assert!(dropped.load(SeqCst), "what an aborted task holds is dropped");
-    assert_eq!(mainstay.start_module("polite").await.expect("granted").state, State::Running);
-    mainstay.stop_system(PATIENCE).await;
-}
-
-/// On one thread, on purpose: not even there may it hold up the others.
-#[tokio::test]
-async fn a_task_that_never_yields_becomes_failed_and_is_never_doubled() {
-    let settings = "[module.stuck]\nshutdown_timeout = \"50ms\"\n\
-                    recovery = { backoff = { initial = \"10ms\", floor = \"10ms\" }, max_attempts = 1 }\n\
-                    [module.other]\n";
-    let dir = prepare("", settings);
-    let (release, alive, most) =
-        (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let (go, now, peak) = (Arc::clone(&release), Arc::clone(&alive), Arc::clone(&most));
-    let mainstay = builder(&dir)
-        .task("stuck", move |ctx| {
-            let (go, now, peak) = (Arc::clone(&go), Arc::clone(&now), Arc::clone(&peak));
-            async move {
-                peak.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
-                while !go.load(SeqCst) {
-                    std::hint::spin_loop();
-                }
-                now.fetch_sub(1, SeqCst);
-                ctx.cancelled().await;
-                Ok(())
-            }
-        })
-        .task("other", |ctx| async move {
-            ctx.cancelled().await;
-            Ok(())
-        })
-        .start()
-        .await
-        .expect("it starts");
-    mainstay.wait_started().await.expect("both run");
-    let view = mainstay.stop_module("stuck").await.expect("granted");
-    assert_eq!(view.state, State::Failed, "{view:?}");
-    let why = view.last_exit.expect("given up").text;
-    assert!(why.contains("never yields"), "{why}");
-    assert_eq!(mainstay.module("other").expect("it exists").state, State::Running);
-    assert_eq!(alive.load(SeqCst), 1, "it still lasts");
-    mainstay.start_module("stuck").await.expect("granted");
-    let view = until(&mainstay, "stuck", "to be refused", |view| view.state == State::Failed).await;
-    let why = view.last_exit.expect("refused").text;
-    assert!(why.contains("has not ended"), "{why}");
-    release.store(true, SeqCst);
-    let view = tokio::time::timeout(PATIENCE, async {
-        loop {
-            let view = mainstay.start_module("stuck").await.expect("granted");
-            if view.state == State::Running {
-                return view;
-            }
-        }
-    });
-    let view = view.await.expect("it may start again once the first has ended");
-    assert!(view.generation > 1);
-    assert_eq!(most.load(SeqCst), 1, "there were two at once");
-    mainstay.stop_system(PATIENCE).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_system_with_a_task_that_never_yields_still_stops() {
-    let dir = prepare("", "[module.stuck]\nshutdown_timeout = \"50ms\"\n");
-    let release = Arc::new(AtomicBool::new(false));
-    let go = Arc::clone(&release);
-    let mainstay = builder(&dir)
-        .task("stuck", move |_ctx| {
-            let go = Arc::clone(&go);
-            async move {
-                while !go.load(SeqCst) {
-                    std::hint::spin_loop();
-                }
-                Ok(())
-            }
-        })
-        .start()
-        .await
-        .expect("it starts");
-    mainstay.wait_started().await.expect("it runs");
-    let outcome = tokio::time::timeout(PATIENCE, mainstay.stop_system(Duration::from_secs(1)));
-    assert_eq!(outcome.await.expect("a stop ends").forced, 1);
-    release.store(true, SeqCst);
+    assert_eq!(
+        mainstay.stop_system(PATIENCE).await.forced,
+        0,
+        "a second stop returns at once"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -306,11 +176,22 @@ async fn two_runtimes_live_in_one_process() {
         ctx.cancelled().await;
         Ok(())
     };
-    let first = builder(&one).task("own", task).start().await.expect("it starts");
-    let second = builder(&two).task("own", task).start().await.expect("so does the second");
+    let first = builder(&one)
+        .task("own", task)
+        .start()
+        .await
+        .expect("it starts");
+    let second = builder(&two)
+        .task("own", task)
+        .start()
+        .await
+        .expect("so does the second");
     first.wait_started().await.expect("up");
     second.wait_started().await.expect("up");
-    let third = builder(&one).start().await.expect_err("the state directory is taken");
+    let third = builder(&one)
+        .start()
+        .await
+        .expect_err("the state directory is taken");
     assert!(matches!(third, StartError::Refused(_)), "{third}");
     let (ours, theirs) = (pids(&first), pids(&second));
     assert_eq!((ours.len(), theirs.len()), (2, 2));
@@ -325,7 +206,9 @@ async fn two_runtimes_live_in_one_process() {
 async fn a_foreign_child_of_the_application_keeps_its_exit_status() {
     let start = |code: u32| -> Child {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", &format!("read line; exit {code}")]).stdin(Stdio::piped());
+        command
+            .args(["-c", &format!("read line; exit {code}")])
+            .stdin(Stdio::piped());
         command.spawn().expect("a shell")
     };
     let dir = prepare("", &pair());
@@ -381,7 +264,10 @@ fn modules_end_when_the_applications_tokio_runtime_ends() {
     });
     assert_eq!(processes.len(), 2);
     drop(tokio);
-    assert!(processes.iter().all(|pid| !lives(*pid)), "a process outlived its application");
+    assert!(
+        processes.iter().all(|pid| !lives(*pid)),
+        "a process outlived its application"
+    );
     drop(mainstay);
 }
 
@@ -408,59 +294,31 @@ async fn the_socket_of_an_embedded_runtime_answers_the_client() {
     let config = dir.path().join("config");
     let printed = tokio::task::spawn_blocking(move || cli(&["status"], &config)).await;
     let printed = printed.expect("no panic");
-    assert!(printed.contains("own") && printed.contains("top"), "{printed}");
-    let events = mainstay.events(EventsParams::default()).await.expect("a journal");
-    assert!(events.iter().any(|event| event.kind == EventKind::RuntimeStarted));
+    assert!(
+        printed.contains("own") && printed.contains("top"),
+        "{printed}"
+    );
+    let events = mainstay
+        .events(EventsParams::default())
+        .await
+        .expect("a journal");
+    assert!(
+        events
+            .iter()
+            .any(|event| event.kind == EventKind::RuntimeStarted)
+    );
     mainstay.stop_system(PATIENCE).await;
 }
 
 fn cli(words: &[&str], config: &Path) -> String {
     let mut command = Command::new(crate::daemon::binary());
-    let output = command.args(words).arg("--config").arg(config).output().expect("it runs");
+    let output = command
+        .args(words)
+        .arg("--config")
+        .arg(config)
+        .output()
+        .expect("it runs");
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-#[tokio::test]
-async fn tasks_talk_over_the_bus() {
-    let dir = prepare("", "[module.speaker]\nrequires = [\"listener\"]\nmay_call = [\"listener\"]\n\
-                           [module.listener]\nready = { notify = true }\n");
-    let (heard, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let (hears, refuses) = (Arc::clone(&heard), Arc::clone(&refused));
-    let mainstay = builder(&dir)
-        .task("listener", move |ctx| {
-            let hears = Arc::clone(&hears);
-            async move {
-                let mut events = ctx.subscribe(&["samples.*"])?;
-                ctx.ready();
-                while let Some(event) = events.next().await {
-                    assert_eq!((event.from.as_str(), &event.payload), ("speaker", &json!(7)));
-                    hears.store(true, SeqCst);
-                }
-                Ok(())
-            }
-        })
-        .task("speaker", move |ctx| {
-            let refuses = Arc::clone(&refuses);
-            async move {
-                assert_eq!(ctx.publish("samples.machine", json!(7))?.delivered, 1);
-                let limit = Duration::from_secs(5);
-                let answer = ctx.call("listener", "greet", json!({}), limit).await;
-                let code = answer.expect_err("tasks serve nothing").data.code;
-                refuses.store(code == RefusalCode::ModuleError, SeqCst);
-                ctx.cancelled().await;
-                Ok(())
-            }
-        })
-        .start()
-        .await
-        .expect("it starts");
-    let both = tokio::time::timeout(PATIENCE, async {
-        while !(heard.load(SeqCst) && refused.load(SeqCst)) {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    });
-    both.await.expect("both were heard");
-    mainstay.stop_system(PATIENCE).await;
 }
 
 #[tokio::test]
@@ -468,11 +326,23 @@ async fn a_module_without_a_command_needs_a_task_and_a_task_has_no_command() {
     let dir = prepare("", "[module.ghost]\n");
     let error = builder(&dir).start().await.expect_err("nobody runs it");
     assert!(matches!(error, StartError::Configuration(_)), "{error}");
-    assert!(error.to_string().contains("ghost: it has no command"), "{error}");
-    let dir = prepare("", "[module.own]\ncommand = [\"true\"]\nready = { log = \"up\" }\n");
-    let error = builder(&dir).task("own", |_ctx| async { Ok(()) }).start().await;
+    assert!(
+        error.to_string().contains("ghost: it has no command"),
+        "{error}"
+    );
+    let dir = prepare(
+        "",
+        "[module.own]\ncommand = [\"true\"]\nready = { log = \"up\" }\n",
+    );
+    let error = builder(&dir)
+        .task("own", |_ctx| async { Ok(()) })
+        .start()
+        .await;
     let text = error.expect_err("it cannot be both").to_string();
-    assert!(text.contains("module.own.command") && text.contains("module.own.ready"), "{text}");
+    assert!(
+        text.contains("module.own.command") && text.contains("module.own.ready"),
+        "{text}"
+    );
     let same = |_ctx| async { Ok(()) };
     let error = builder(&dir).task("a", same).task("a", same).start().await;
     assert!(matches!(error, Err(StartError::TwoTasks(name)) if name == "a"));
@@ -487,11 +357,20 @@ async fn a_failed_first_start_is_told_with_its_reason() {
         .await
         .expect("it begins");
     // It runs for a moment, which is all that `ready = \"started\"` asks; what needs it would not.
-    let view = until(&mainstay, "own", "to be failed", |view| view.state == State::Failed).await;
-    assert_eq!(view.last_exit.expect("it failed").text, "failed: no index to be found");
+    let view = until(&mainstay, "own", "to be failed", |view| {
+        view.state == State::Failed
+    })
+    .await;
+    assert_eq!(
+        view.last_exit.expect("it failed").text,
+        "failed: no index to be found"
+    );
     mainstay.stop_system(PATIENCE).await;
-    let dir = prepare("", "[module.own]\nready = { notify = true }\nstartup_timeout = \"50ms\"\n\
-                           recovery = { restart = \"never\" }\n");
+    let dir = prepare(
+        "",
+        "[module.own]\nready = { notify = true }\nstartup_timeout = \"50ms\"\n\
+                           recovery = { restart = \"never\" }\n",
+    );
     let mainstay = builder(&dir)
         .task("own", |ctx| async move {
             ctx.cancelled().await;
@@ -500,8 +379,18 @@ async fn a_failed_first_start_is_told_with_its_reason() {
         .start()
         .await
         .expect("it begins");
-    let refusal = mainstay.wait_started().await.expect_err("it is never ready");
-    assert!(refusal.message.contains("own failed: it was not ready in time"), "{refusal}");
-    let outcome = tokio::time::timeout(PATIENCE, mainstay.wait_ended()).await.expect("it ends");
+    let refusal = mainstay
+        .wait_started()
+        .await
+        .expect_err("it is never ready");
+    assert!(
+        refusal
+            .message
+            .contains("own failed: it was not ready in time"),
+        "{refusal}"
+    );
+    let outcome = tokio::time::timeout(PATIENCE, mainstay.wait_ended())
+        .await
+        .expect("it ends");
     assert_eq!(outcome.failure.as_deref(), Some(refusal.message.as_str()));
 }
