@@ -28,6 +28,9 @@ use super::root::RootMsg;
 use super::{Announcement, House, record, words};
 use crate::words::span;
 
+/// What the holder adds to the time of a stop before it ends everything itself.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
+
 /// What the lifecycle is told.
 #[derive(Debug)]
 pub(crate) enum LifecycleMsg {
@@ -204,6 +207,8 @@ impl Owned {
             }
             LifecycleMsg::StopAll { budget, actor } => {
                 self.asking = Some(actor);
+                let within = budget.unwrap_or(self.house.plan.system().shutdown_timeout);
+                self.house.os.stopping(within + STOP_MARGIN);
                 self.note(Event::StopAll { budget });
             }
             LifecycleMsg::Republish => self.touched.extend(self.house.plan.ids()),
@@ -479,6 +484,8 @@ impl Owned {
                 self.names(&missing)
             ),
         };
+        // Said before the stop that follows from it.
+        self.house.announce(Announcement::System(&text));
         self.house
             .switchboard
             .root

@@ -55,6 +55,13 @@ pub(crate) enum RootMsg {
         /// In words.
         text: String,
     },
+    /// Stop everything in order.
+    StopAsked {
+        /// Instead of the configured budget.
+        budget: Option<Duration>,
+        /// Who asked.
+        actor: &'static str,
+    },
     /// Everything is down.
     AllStopped {
         /// How many had to be killed.
@@ -160,9 +167,13 @@ impl Actor for Root {
             }
             RootMsg::StartupFailed { text } => {
                 own.failed = true;
-                own.house.announce(Announcement::System(&text));
                 tracing::error!("{text}");
                 own.started(Err(text));
+            }
+            RootMsg::StopAsked { budget, actor } => {
+                let actor = actor.to_owned();
+                let msg = LifecycleMsg::StopAll { budget, actor };
+                own.house.switchboard.lifecycle.cast(msg);
             }
             RootMsg::AllStopped { forced } => own.all_stopped(forced),
             RootMsg::Beat => own.house.os.beat(),
@@ -512,10 +523,8 @@ pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Recei
                     (_, true) => (Some(SECOND_STOP_BUDGET), "second signal"),
                 };
                 stop_asked = true;
-                let actor = actor.to_owned();
-                board
-                    .lifecycle
-                    .cast(LifecycleMsg::StopAll { budget, actor });
+                // By way of root: behind the start or the adoption of everything.
+                board.root.cast(RootMsg::StopAsked { budget, actor });
             }
             Fact::ReloadAsked => {
                 board.config.cast(ConfigMsg::Compare);
