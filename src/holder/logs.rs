@@ -1,6 +1,7 @@
 //! Output pipes of all instances: one thread drains them, whatever happens to disk or runtime.
 //! Owns the read ends; hands bytes to the shelf, to a tap or keeps a tail to be told.
-//! Never leaves a pipe unread, never waits for a disk.
+//! Never waits for a disk: a pipe is left unread for a moment when files cannot follow, then what
+//! comes is dropped and counted.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,6 +24,10 @@ const HELD_OPEN: Duration = Duration::from_millis(100);
 /// Most that is read at once when a process ended: a pipe holds 64 KiB, an escapee may write on.
 const FINAL_READS: usize = 64;
 const WAKE: u64 = u64::MAX;
+/// How long a pipe is left unread while its file cannot follow; a module may wait that long.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How often it is looked whether files could follow.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// One pipe.
 #[derive(Debug)]
@@ -38,6 +43,19 @@ pub(crate) struct Stream {
     pub(crate) line: Vec<u8>,
     pub(crate) tap_lost: u64,
     pub(crate) until: Option<Instant>,
+    pub(crate) pace: Pace,
+}
+
+/// Whether a pipe is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Pace {
+    /// As it comes.
+    #[default]
+    Follows,
+    /// Not until its file has followed, or this moment.
+    Paused(Instant),
+    /// It is, though its file has not followed: bytes may be dropped.
+    Ahead,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +64,8 @@ struct Streams {
     last_key: u64,
     /// How many wait for a pipe that is held open.
     finishing: usize,
+    /// How many are left unread for now.
+    paused: usize,
     scratch: Vec<u8>,
     quit: bool,
 }
@@ -146,8 +166,9 @@ impl Logs {
         let Some(stream) = streams.by_key.get_mut(&key) else {
             return Finish::Done(String::new());
         };
+        self.resume(key, stream, Pace::Ahead);
         for _ in 0..FINAL_READS {
-            match self.read(stream, &mut streams.scratch) {
+            match self.read(stream, &mut streams.scratch, true) {
                 Read::Some => {}
                 Read::Nothing => break,
                 Read::End => {
@@ -168,7 +189,7 @@ impl Logs {
         }
     }
 
-    fn read(&self, stream: &mut Stream, scratch: &mut [u8]) -> Read {
+    fn read(&self, stream: &mut Stream, scratch: &mut [u8], last: bool) -> Read {
         let Some(fd) = &stream.fd else {
             return Read::End;
         };
@@ -186,7 +207,7 @@ impl Logs {
                 let over = tail.len().saturating_sub(TOLD_BYTES);
                 tail.drain(..over);
             }
-            None => self.shelf.put(&stream.name, bytes),
+            None => self.shelf.put(&stream.name, bytes, last),
         }
         if stream.tapped {
             stream.line.extend_from_slice(bytes);
@@ -240,7 +261,7 @@ impl Logs {
         let streams = &mut *streams;
         for stream in streams.by_key.values_mut() {
             for _ in 0..FINAL_READS {
-                if self.read(stream, &mut streams.scratch) != Read::Some {
+                if self.read(stream, &mut streams.scratch, true) != Read::Some {
                     break;
                 }
             }
@@ -261,7 +282,9 @@ impl Logs {
             for event in &events[..count] {
                 self.ready(&mut streams, event.data());
             }
-            timeout = self.close_overdue(&mut streams);
+            let overdue = self.close_overdue(&mut streams);
+            let paused = self.resume_paused(&mut streams);
+            timeout = sooner(overdue, paused);
         }
     }
 
@@ -273,7 +296,11 @@ impl Logs {
         let Some(stream) = streams.by_key.get_mut(&key) else {
             return;
         };
-        if self.read(stream, &mut streams.scratch) != Read::End {
+        if self.must_pause(stream) {
+            streams.paused += 1;
+            return;
+        }
+        if self.read(stream, &mut streams.scratch, false) != Read::End {
             return;
         }
         if stream.until.is_some() {
@@ -281,6 +308,55 @@ impl Logs {
         } else if let Some(fd) = stream.fd.take() {
             let _ = self.epoll.delete(&fd); // its process lives on without output
         }
+    }
+
+    /// Leaves the pipe unread when its file cannot follow, unless that has lasted already.
+    fn must_pause(&self, stream: &mut Stream) -> bool {
+        let goes_to_file = stream.told.is_none() && stream.until.is_none();
+        if !goes_to_file || self.shelf.has_room(&stream.name, CHUNK_BYTES) {
+            stream.pace = Pace::Follows;
+            return false;
+        }
+        let Some(fd) = stream.fd.as_ref().filter(|_| stream.pace == Pace::Follows) else {
+            return false;
+        };
+        // Out of the list altogether: that it is closed would be told again and again.
+        let paused = self.epoll.delete(fd).is_ok();
+        if paused {
+            stream.pace = Pace::Paused(Instant::now() + PATIENCE);
+        }
+        paused
+    }
+
+    /// Reads those again whose file has followed, or that have waited long enough; when to look
+    /// next.
+    fn resume_paused(&self, streams: &mut Streams) -> Option<Duration> {
+        if streams.paused == 0 {
+            return None;
+        }
+        let now = Instant::now();
+        streams.paused = 0;
+        for (key, stream) in &mut streams.by_key {
+            let Pace::Paused(until) = stream.pace else {
+                continue;
+            };
+            if self.shelf.has_room(&stream.name, CHUNK_BYTES) {
+                self.resume(*key, stream, Pace::Follows);
+            } else if until <= now {
+                self.resume(*key, stream, Pace::Ahead);
+            } else {
+                streams.paused += 1;
+            }
+        }
+        (streams.paused > 0).then_some(LOOK_EVERY)
+    }
+
+    fn resume(&self, key: u64, stream: &mut Stream, pace: Pace) {
+        if let (Pace::Paused(_), Some(fd)) = (stream.pace, &stream.fd) {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, key);
+            let _ = self.epoll.add(fd, event); // without it the rest is read at the end
+        }
+        stream.pace = pace;
     }
 
     fn collected(&self, streams: &mut Streams, key: u64) {
@@ -299,9 +375,9 @@ impl Logs {
         }
     }
 
-    fn close_overdue(&self, streams: &mut Streams) -> EpollTimeout {
+    fn close_overdue(&self, streams: &mut Streams) -> Option<Duration> {
         if streams.finishing == 0 {
-            return EpollTimeout::NONE;
+            return None;
         }
         let now = Instant::now();
         let late = |stream: &Stream| stream.until.is_some_and(|until| until <= now);
@@ -315,9 +391,13 @@ impl Logs {
             .values()
             .filter_map(|stream| stream.until)
             .min();
-        next.map_or(EpollTimeout::NONE, |until| {
-            let wait = until.saturating_duration_since(now) + Duration::from_millis(1);
-            EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::NONE)
-        })
+        next.map(|until| until.saturating_duration_since(now) + Duration::from_millis(1))
     }
+}
+
+fn sooner(one: Option<Duration>, other: Option<Duration>) -> EpollTimeout {
+    let wait = [one, other].into_iter().flatten().min();
+    wait.map_or(EpollTimeout::NONE, |wait| {
+        EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::NONE)
+    })
 }

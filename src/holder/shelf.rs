@@ -15,6 +15,8 @@ use crate::mail::{Mail, News, lock};
 /// Output that may wait for the disk: of one instance, and in all.
 const ONE_LIMIT_BYTES: usize = 256 * 1024;
 const ALL_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+/// What a pipe may still hold when its process ended, on top of both.
+const LAST_BYTES: usize = 128 * 1024;
 /// Files kept open.
 const OPEN_FILES: usize = 256;
 
@@ -70,11 +72,23 @@ impl Shelf {
         (state.max_bytes, state.keep) = (max_bytes, keep);
     }
 
-    pub(crate) fn put(&self, name: &Arc<str>, bytes: &[u8]) {
+    /// Whether so many bytes of an instance would be taken now.
+    pub(crate) fn has_room(&self, name: &str, count: usize) -> bool {
+        let state = lock(&self.state);
+        let taken = state.waiting.get(name);
+        let fits = |waiting: &Waiting| {
+            waiting.dropped == 0 && waiting.bytes.len() + count <= ONE_LIMIT_BYTES
+        };
+        state.total + count <= ALL_LIMIT_BYTES && taken.is_none_or(fits)
+    }
+
+    /// Takes bytes, or counts them as dropped; `last`: what was left behind by a process.
+    pub(crate) fn put(&self, name: &Arc<str>, bytes: &[u8], last: bool) {
         let mut state = lock(&self.state);
-        let room = ALL_LIMIT_BYTES.saturating_sub(state.total);
+        let more = if last { LAST_BYTES } else { 0 };
+        let room = (ALL_LIMIT_BYTES + more).saturating_sub(state.total);
         let waiting = state.waiting.entry(Arc::clone(name)).or_default();
-        let room = room.min(ONE_LIMIT_BYTES.saturating_sub(waiting.bytes.len()));
+        let room = room.min((ONE_LIMIT_BYTES + more).saturating_sub(waiting.bytes.len()));
         // After a gap nothing is taken until the writer was there: the gap's line marks its place.
         let fits = waiting.dropped == 0 && bytes.len() <= room;
         let queue = !std::mem::replace(&mut waiting.queued, true);

@@ -20,7 +20,7 @@ use crate::child::{Orders, Slip};
 use crate::clone::{Born, Cradle};
 use crate::fork::UNKNOWN;
 use crate::group::{Group, Groups};
-use crate::logs::{Logs, Stream};
+use crate::logs::{Logs, Pace, Stream};
 use crate::low::Low;
 use crate::mail::{Mail, News, lock};
 use crate::prepare::{self, Ends, Failure, Inherited};
@@ -389,6 +389,7 @@ fn add_stream(ground: &Ground, job: &Job, read: OwnedFd) -> Result<u64, Failure>
         line: Vec::new(),
         tap_lost: 0,
         until: None,
+        pace: Pace::default(),
     };
     ground.logs.add(stream).map_err(|problem| {
         let errno = problem.raw_os_error().unwrap_or(libc::EIO);
