@@ -18,7 +18,6 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::engine::{Engine, about};
 use crate::frame::own;
-use crate::systemd::Service;
 use crate::wait::{Ended, Seen, Whom, look};
 use crate::wire::{Tell, WIRE_FD};
 
@@ -46,7 +45,6 @@ pub(crate) struct Alone {
     command: RuntimeCommand,
     program: File,
     signals: SignalFd,
-    service: Option<Service>,
     pid: Option<i32>,
     pub(crate) restarts: u32,
     deaths: u32,
@@ -73,7 +71,6 @@ impl Alone {
             command,
             program,
             signals,
-            service: Service::from_env(),
             pid: None,
             restarts: 0,
             deaths: 0,
@@ -239,17 +236,8 @@ impl Engine {
         if let Some(alone) = &mut self.alone {
             alone.was_ready = true;
             alone.ready_at = Some(Instant::now());
-            if let Some(service) = &alone.service {
-                service.tell("READY=1");
-            }
         }
         self.show("running");
-    }
-
-    pub(crate) fn runtime_beat(&mut self) {
-        if let Some(service) = self.alone.as_ref().and_then(|alone| alone.service.as_ref()) {
-            service.beat();
-        }
     }
 
     pub(crate) fn read_signals(&mut self) {
@@ -257,14 +245,10 @@ impl Engine {
             let Ok(Some(info)) = alone.signals.read_signal() else {
                 return;
             };
-            let service = alone.service.as_ref();
             match info.ssi_signo as i32 {
                 libc::SIGCHLD => self.reap_again = true,
                 libc::SIGHUP => self.tell(&Tell::ReloadAsked),
                 signal => {
-                    if let Some(service) = service {
-                        service.tell("STOPPING=1");
-                    }
                     self.tell(&Tell::StopAsked { signal });
                     self.stopping(self.stop_within());
                 }

@@ -52,8 +52,6 @@ mod spawner;
 #[cfg(target_os = "linux")]
 mod store;
 #[cfg(target_os = "linux")]
-mod systemd;
-#[cfg(target_os = "linux")]
 mod wait;
 #[cfg(target_os = "linux")]
 mod walk;
