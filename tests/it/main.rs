@@ -15,6 +15,7 @@ mod health;
 mod ipc;
 mod ipc_levels;
 mod journal;
+mod notify;
 mod raw;
 mod readiness;
 mod tidy;

@@ -79,7 +79,13 @@ pub(crate) fn hop(hop: Hop, options: &Options) -> i32 {
     } else {
         "daemon"
     };
-    i32::from(!report(options, what, command.spawn()))
+    let spawned = command.spawn();
+    if let (Hop::Daemon, true, Ok(child)) = (hop, options.name_daemon, &spawned)
+        && let Err(error) = crate::ready::notify(&format!("MAINPID={}\nREADY=1", child.id()))
+    {
+        eprintln!("misbehave: {error}");
+    }
+    i32::from(!report(options, what, spawned))
 }
 
 /// Closes every descriptor, the standard ones included.

@@ -78,6 +78,10 @@ pub(crate) struct Options {
     /// Go on as a daemon: the first process exits with 0
     #[arg(long)]
     pub(crate) double_fork: bool,
+    /// With --double-fork: its parent names the daemon as the main process, says that it is
+    /// ready (MAINPID and READY by sd_notify), and exits
+    #[arg(long)]
+    pub(crate) name_daemon: bool,
     /// How long any process it starts lives at most
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub(crate) life: Duration,
