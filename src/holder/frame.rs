@@ -106,7 +106,8 @@ impl Decoder {
     }
 }
 
-/// Receives once without blocking: bytes to `decoder`, descriptors (close-on-exec) to `fds` in order.
+/// Receives once without blocking: bytes to `decoder`, descriptors (close-on-exec) to `fds` in
+/// their order.
 /// Returns the number of bytes; 0 is the end of the stream.
 ///
 /// # Errors

@@ -216,7 +216,8 @@ fn remove(path: &Path) {
     let _ = procfs::write(&path.join("cgroup.kill"), "1");
     let end = Instant::now() + EMPTY_WITHIN;
     while !remove_tree(path) && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(1)); // the kernel gives no event we could keep here
+        // The kernel gives no event we could keep here.
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

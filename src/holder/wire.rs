@@ -64,7 +64,8 @@ pub struct Setup {
     pub name: String,
     /// Absolute; created 0700 if missing; `lock` in it is held for the holder's life.
     pub state_dir: String,
-    /// Absolute; created 0711 if missing, its owner checked; `control.sock`, `module.sock` and `notify/` live in it.
+    /// Absolute; created 0711 if missing, its owner checked; `control.sock`, `module.sock` and
+    /// `notify/` live in it.
     pub runtime_dir: String,
     /// Absolute; created 0700 if missing; module output goes to `NAME.log` in it.
     pub log_dir: String,
@@ -148,7 +149,8 @@ pub enum Output {
 pub enum Tell {
     /// First message to every runtime.
     World(World),
-    /// Directories are made, the lock is held, sockets listen: `fds` are control and module listener.
+    /// Directories are made, the lock is held, sockets listen: `fds` are the control and the
+    /// module listener.
     Configured { fds: u32 },
     /// The setup failed; `exit` is what to end with.
     Refused { message: String, exit: u8 },
@@ -192,7 +194,8 @@ pub enum Tell {
         text: String,
         dropped_bytes: u64,
     },
-    /// Output was lost because the disk could not keep up (told at most once a second per instance).
+    /// Output was lost because the disk could not keep up (told at most once a second per
+    /// instance).
     OutputDropped { instance: String, total_bytes: u64 },
     /// SIGTERM or SIGINT arrived: stop everything in order.
     StopAsked { signal: i32 },

@@ -14,7 +14,7 @@ use mainstay_protocol::{Event, EventKind, ModuleView, State, SystemView};
 use tempfile::TempDir;
 
 /// The longest any wait may take; only reached by failures.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The binary under test.
 pub(crate) fn binary() -> &'static str {

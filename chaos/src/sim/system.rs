@@ -119,20 +119,7 @@ impl Sim {
                 self.says(module, generation);
                 Ok(())
             }
-            Item::WakeModule(module) => {
-                self.armed[module.index()] = Time::NEVER;
-                let due = self.modules[module.index()]
-                    .deadline()
-                    .is_some_and(|due| due <= at);
-                match due && !self.is(Sabotage::NoAlarm) {
-                    true => self.tell_module(module, ToModule::Woke),
-                    false if due => Ok(()),
-                    false => {
-                        self.arm_module(module);
-                        Ok(())
-                    }
-                }
-            }
+            Item::WakeModule(module) => self.wake_module(at, module),
             Item::WakeLifecycle if self.is(Sabotage::NoAlarm) => Ok(()),
             Item::WakeLifecycle => {
                 self.lifecycle_armed = Time::NEVER;
@@ -141,6 +128,19 @@ impl Sim {
             }
             Item::Mischief => self.mischief(),
             Item::Return => self.runtime_returns(),
+        }
+    }
+
+    fn wake_module(&mut self, at: Time, module: ModuleId) -> Checked {
+        self.armed[module.index()] = Time::NEVER;
+        let deadline = self.modules[module.index()].deadline();
+        if deadline.is_none_or(|due| due > at) {
+            self.arm_module(module);
+            return Ok(());
+        }
+        match self.is(Sabotage::NoAlarm) {
+            true => Ok(()),
+            false => self.tell_module(module, ToModule::Woke),
         }
     }
 
