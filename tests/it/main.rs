@@ -5,17 +5,20 @@
     reason = "the tests start programs, wait for them and look at the clock themselves"
 )]
 
-mod bus;
 mod daemon;
 mod embedded;
 mod events;
 mod exits;
 mod first_light;
-mod health;
+mod hygiene;
 mod ipc;
 mod ipc_levels;
 mod journal;
 mod notify;
+mod output;
 mod raw;
 mod readiness;
+mod real_programs;
+mod stopping;
 mod tidy;
+mod trees;
