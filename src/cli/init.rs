@@ -84,7 +84,7 @@ fn text(name: &str) -> String {
     let named = format!("name = \"{name}\" ");
     format!(
         r#"# What runs here, and how it is kept running. `mainstay check` reads this file without
-# running it; a saved change is applied while everything runs, a wrong one changes nothing.
+# running it; what is changed holds from the next `mainstay up` on.
 
 [mainstay]
 {named:<32}# names the control socket and the state folder
@@ -103,12 +103,11 @@ fn text(name: &str) -> String {
 description = "Says the time"
 command = {COMMAND}
 # env = {{ RUST_LOG = "info" }}
-# requires = ["another-module"]   # waits until that one is ready
+# requires = ["event-bus"]        # waits until that module is ready
 # ready = {{ tcp = "127.0.0.1:9000" }}   # or notify = true, settle = "1s", exec = ["cmd"], ...
 # required = false                # without it the system is degraded, never critical
 # [module.clock.limits]
-# cpu_percent = 50.0              # of one core
-# memory_mb = 256
+# file_handles = 1024
 "#
     )
 }
@@ -139,11 +138,13 @@ mod tests {
             .flat_map(|line| [line, "\n"])
             .collect();
         let file: toml::Table = examples.parse().expect("valid");
-        assert_eq!(
-            file["module"]["clock"]["limits"]["memory_mb"].as_integer(),
-            Some(256)
-        );
         assert_eq!(file["recovery"]["window"].as_str(), Some("5m"));
+        let limits = &file["module"]["clock"]["limits"];
+        assert_eq!(limits["file_handles"].as_integer(), Some(1024));
+        // And mainstay takes every key of it.
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("mainstay.toml"), &examples).expect("a file");
+        crate::config::load(&crate::config::Sources::folder(folder.path())).expect("good");
     }
 
     fn is_example(text: &str) -> bool {

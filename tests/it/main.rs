@@ -5,11 +5,14 @@
     reason = "the tests start programs, wait for them and look at the clock themselves"
 )]
 
+mod bus;
+mod configuration;
 mod daemon;
 mod embedded;
 mod events;
 mod exits;
 mod first_light;
+mod health;
 mod hygiene;
 mod ipc;
 mod ipc_levels;
