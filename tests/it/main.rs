@@ -6,7 +6,6 @@
 )]
 
 mod bus;
-mod configuration;
 mod daemon;
 mod embedded;
 mod events;

@@ -34,6 +34,14 @@ fn below(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// The process below one that calls itself so.
+fn named(pid: u32, word: &str) -> Option<u32> {
+    below(pid).into_iter().find(|pid| {
+        let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.contains(word)
+    })
+}
+
 /// Kills the main process, waits for the next run, and finds nothing of the one before.
 fn survives_the_end_of_its_main_process(daemon: &Daemon) {
     let before = daemon.until("it", State::Running);
@@ -206,13 +214,10 @@ fn postgresql_server() {
     let before = daemon.until("it", State::Running);
     let main = before.pid.expect("it runs");
     // A worker that is killed makes it start all of them anew, under the same main process.
-    let workers = daemon.wait("its workers", || {
-        Some(below(main)).filter(|all| all.len() >= 4)
-    });
-    kill(workers[workers.len() - 1], libc::SIGKILL);
-    daemon.wait("new workers", || {
-        let now = below(main);
-        (now.len() >= 4 && !now.iter().any(|pid| workers.contains(pid))).then_some(())
+    let worker = daemon.wait("its checkpointer", || named(main, "checkpointer"));
+    kill(worker, libc::SIGKILL);
+    daemon.wait("a new one", || {
+        named(main, "checkpointer").filter(|now| *now != worker)
     });
     assert_eq!(
         daemon.module("it").generation,
