@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mainstay_policy::lifecycle::Wish;
 use mainstay_protocol::method::{ChangeParams, EventsParams, Graph, Why};
-use mainstay_protocol::{Event, ModuleView, Refusal, RefusalCode, SystemView};
+use mainstay_protocol::{Event, ModuleView, Refusal, RefusalCode, SystemStatus, SystemView};
 use tokio::sync::watch;
 
 use super::builder::Builder;
@@ -19,6 +19,9 @@ use crate::journal::{Filter, Subscription};
 
 /// Who asks, in the journal.
 const ACTOR: &str = "application";
+
+/// How long the actors may take to publish what they told.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How everything ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,9 +105,26 @@ impl Runtime {
         let mut started = self.shared.started.clone();
         let how = started.wait_for(Option::is_some).await;
         match how.ok().and_then(|how| how.clone()) {
-            Some(Ok(())) => Ok(()),
+            Some(Ok(())) => {
+                // The news may be quicker than the picture of it.
+                let _or_late = tokio::time::timeout(PUBLISH_TIMEOUT, self.shown()).await;
+                Ok(())
+            }
             Some(Err(text)) => Err(Refusal::new(RefusalCode::Unavailable, text)),
             None => Err(over()),
+        }
+    }
+
+    /// Waits until the picture that readers get shows the end of the first start.
+    async fn shown(&self) {
+        let picture = &self.shared.house.picture;
+        let mut edition = picture.edition();
+        loop {
+            edition.borrow_and_update();
+            let starting = picture.system().status == SystemStatus::Starting;
+            if !starting || edition.changed().await.is_err() {
+                return;
+            }
         }
     }
 
