@@ -21,7 +21,7 @@ use crate::os::{Alive, Fact, Os, Outcome};
 /// A machine where everything works at once.
 struct FakeOs {
     begun: tokio::time::Instant,
-    facts: mpsc::UnboundedSender<Fact>,
+    facts: mpsc::Sender<Fact>,
     alive: Mutex<HashMap<String, Alive>>,
     ended: Mutex<HashMap<String, Exited>>,
     records: Mutex<HashMap<String, String>>,
@@ -30,8 +30,8 @@ struct FakeOs {
 }
 
 impl FakeOs {
-    fn new() -> (Arc<FakeOs>, mpsc::UnboundedReceiver<Fact>) {
-        let (facts, receiver) = mpsc::unbounded_channel();
+    fn new() -> (Arc<FakeOs>, mpsc::Receiver<Fact>) {
+        let (facts, receiver) = mpsc::channel(1024);
         let os = FakeOs {
             begun: tokio::time::Instant::now(),
             facts,
@@ -69,7 +69,7 @@ impl FakeOs {
             .expect("whole")
             .insert(instance.to_owned(), exited.clone());
         self.facts
-            .send(Fact::Exited(exited))
+            .try_send(Fact::Exited(exited))
             .expect("somebody listens");
     }
 }
@@ -100,7 +100,7 @@ impl Os for FakeOs {
             generation,
             pid,
         };
-        self.facts.send(fact).expect("somebody listens");
+        self.facts.try_send(fact).expect("somebody listens");
     }
     fn signal(&self, instance: &str, _: u64, signal: i32, _: bool) {
         self.deeds
@@ -343,7 +343,7 @@ async fn the_ordered_stop_ends_with_its_exit_code() {
     let mut rig = Rig::start(TWO).await;
     rig.os
         .facts
-        .send(Fact::StopAsked)
+        .try_send(Fact::StopAsked)
         .expect("the router listens");
     let code = tokio::time::timeout(Duration::from_secs(60), &mut rig.end).await;
     assert_eq!(code.expect("it ends").expect("it says how").code, 0);

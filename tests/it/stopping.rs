@@ -198,7 +198,7 @@ fn ends_within(daemon: &mut Daemon, limit: Duration, ask: impl Fn(&Daemon)) -> (
         .collect();
     let runtime = daemon.status().pid;
     let began = Instant::now();
-    ask(&daemon);
+    ask(daemon);
     let code = daemon.ended().expect("it exits");
     let took = began.elapsed();
     assert!(took < limit, "it took {took:?}:\n{}", daemon.printed());

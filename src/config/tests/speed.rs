@@ -1,9 +1,8 @@
-//! Large configurations take linear time.
-//! Owns a generous bound; benchmarks measure the rest.
-//! Never depends on how fast the machine is in small things.
+//! Large configurations are read whole, and their problems told without drowning anybody.
+//! Owns configurations of ten thousand modules. Never measures time: benchmarks do; what grew with
+//! the square of them would not end.
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
 
 use super::Project;
 
@@ -24,11 +23,8 @@ fn many(count: usize) -> Project {
 #[test]
 fn ten_thousand_modules_in_a_chain() {
     let project = many(10_000);
-    let began = Instant::now();
     let good = project.good();
-    let took = began.elapsed();
     assert_eq!(good.modules.len(), 10_001);
-    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[test]
@@ -39,9 +35,6 @@ fn ten_thousand_missing_modules() {
         "config/mainstay.toml",
         text.replace("wants = [\"m", "wants = [\"n").as_bytes(),
     );
-    let began = Instant::now();
     let problems = project.load().expect_err("nobody is called n1");
-    let took = began.elapsed();
     assert_eq!(problems.count(), 9_998);
-    assert!(took < Duration::from_secs(20), "{took:?}");
 }
