@@ -127,6 +127,8 @@ impl Chronicle {
             actor: entry.actor,
             payload: entry.payload,
         });
+        let module = entry.module.map(|(module, _)| &*self.names[module.index()]);
+        tracing::debug!(seq, cause = cause_seq, module, "{}", entry.kind);
         if let Some((module, _)) = entry.module {
             self.newest[module.index()].store(seq, Ordering::Relaxed);
         }

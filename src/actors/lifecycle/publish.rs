@@ -1,0 +1,95 @@
+//! What the lifecycle publishes: the standing of what changed, and of the system.
+//! Owns the comparison with what was published before. Never decides.
+
+use mainstay_policy::states::{self, State};
+use mainstay_policy::{ModuleId, Time};
+use mainstay_protocol::{EventKind, SystemStatus};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::super::chronicle::Entry;
+use super::super::registry::{RegistryMsg, Standing, SystemStanding};
+use super::super::{record, words};
+use super::Owned;
+
+impl Owned {
+    pub(super) fn publish(&mut self, published: Option<oneshot::Sender<()>>) {
+        if self.touched.is_empty() && published.is_none() {
+            return;
+        }
+        let now = self.house.os.now();
+        let touched = std::mem::take(&mut self.touched);
+        let mut standings = Vec::with_capacity(touched.len());
+        for module in touched {
+            standings.push(self.standing(module));
+            let record = record::encode(&self.policy.record(module), self.since[module.index()].1);
+            if record != self.records[module.index()] {
+                self.house
+                    .os
+                    .record(self.house.name(module), record.clone());
+                self.records[module.index()] = record;
+            }
+        }
+        let system = self.system(now);
+        let msg = RegistryMsg::Stands(standings, Some(system), published);
+        self.house.switchboard.registry.cast(msg);
+    }
+
+    pub(super) fn standing(&self, module: ModuleId) -> Standing {
+        let view = self.policy.view(module);
+        Standing {
+            module,
+            state: words::state(view.state),
+            wanted: words::wanted(view.wanted),
+            since: self.since[module.index()].1,
+            cause: (view.state != State::NotStarted).then(|| words::cause(view.cause)),
+            generation: view.generation,
+            pid: view.pid.filter(|pid| *pid != 0),
+            restarts: u64::from(view.restarts),
+            attempts: view.attempts,
+            waiting_on: view.waiting_on,
+            next_attempt_at: view.retry_at.map(|at| self.house.on_the_wall(at)),
+        }
+    }
+
+    pub(super) fn names(&self, modules: &[ModuleId]) -> String {
+        modules
+            .iter()
+            .map(|id| self.house.name(*id))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// The system's standing; a change of status is an event.
+    pub(super) fn system(&mut self, _now: Time) -> SystemStanding {
+        let system = self.policy.system();
+        let reason = if !system.failing.is_empty() {
+            Some(format!("failed: {}", self.names(&system.failing)))
+        } else if !system.degraded.is_empty() {
+            Some(format!("not well: {}", self.names(&system.degraded)))
+        } else {
+            None
+        };
+        let status = match system.status {
+            states::Status::Starting => SystemStatus::Starting,
+            states::Status::Healthy => SystemStatus::Healthy,
+            states::Status::Degraded => SystemStatus::Degraded,
+            states::Status::Critical => SystemStatus::Critical,
+            states::Status::Stopping => SystemStatus::Stopping,
+        };
+        if status != self.status {
+            let mut entry = Entry::of(EventKind::SystemStatusChanged)
+                .payload(json!({ "from": self.status, "to": status, "reason": reason }));
+            if let (Some(actor), SystemStatus::Stopping) = (&self.asking, status) {
+                entry = entry.actor(actor.clone());
+            }
+            self.house.chronicle.tell(entry);
+            self.status = status;
+        }
+        SystemStanding {
+            status,
+            reason,
+            failing: system.failing,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What the lifecycle tells of a change: to the journal, to people, to other actors.
+//! Owns the sentences. Never decides and never publishes.
+
+use std::time::Duration;
+
+use mainstay_policy::ModuleId;
+use mainstay_policy::lifecycle::{News, StartupFailure};
+use mainstay_policy::module::Ending;
+use mainstay_policy::recovery::{Failure, Verdict};
+use mainstay_policy::states::{self, State};
+use mainstay_protocol::EventKind;
+use serde_json::json;
+
+use super::super::chronicle::{Because, Entry};
+use super::super::health::HealthMsg;
+use super::super::recovery::RecoveryMsg;
+use super::super::root::RootMsg;
+use super::super::{Announcement, words};
+use super::Owned;
+use crate::words::span;
+
+impl Owned {
+    pub(super) fn moved(
+        &mut self,
+        module: ModuleId,
+        from: State,
+        to: State,
+        cause: states::Cause,
+        by: Option<ModuleId>,
+    ) {
+        let view = self.policy.view(module);
+        // What was found as it was has been so for longer than this runtime knows it.
+        let (found, kept) = (
+            cause == states::Cause::Adopted,
+            self.since[module.index()].1,
+        );
+        let since = if found { kept } else { self.house.os.wall() };
+        self.since[module.index()] = (to, since);
+        self.touched.insert(module);
+        let dependents = self
+            .house
+            .plan
+            .dependents(module)
+            .iter()
+            .map(|edge| edge.from);
+        self.touched
+            .extend(dependents.filter(|by| self.since[by.index()].0 == State::Waiting));
+        let text = self.sentence(module, to);
+        let waiting_on: Vec<&str> = view
+            .waiting_on
+            .iter()
+            .map(|on| self.house.name(*on))
+            .collect();
+        let mut entry = Entry::of(EventKind::ModuleStateChanged)
+            .module(module, view.generation)
+            .cause(words::cause(cause))
+            .payload(json!({
+                "from": words::state(from), "to": words::state(to), "text": text,
+                "by": by.map(|by| self.house.name(by)),
+                "waiting_on": waiting_on,
+            }));
+        if let Some(by) = by {
+            entry = entry.because(Because::Module(by));
+        }
+        if let (Some(actor), states::Cause::Requested) = (&self.asking, cause) {
+            entry = entry.actor(actor.clone());
+        }
+        self.house.chronicle.tell(entry);
+        let name = self.house.name(module);
+        let announcement = Announcement::Moved {
+            module: name,
+            state: words::state(to),
+            text: &text,
+        };
+        self.house.announce(announcement);
+        self.house.bus.publish_own(
+            self.house.os.wall(),
+            "mainstay.module.state_changed",
+            &json!({ "module": name, "from": words::state(from), "to": words::state(to) }),
+        );
+        let running = to == State::Running;
+        if running || from == State::Running {
+            let generation = view.generation;
+            let msg = HealthMsg::Moved {
+                module,
+                generation,
+                running,
+            };
+            self.house.switchboard.health.cast(msg);
+            if running {
+                let msg = RecoveryMsg::Running { module, generation };
+                self.house.switchboard.recovery.cast(msg);
+            }
+        }
+    }
+
+    /// What a person reads behind the new state.
+    pub(super) fn sentence(&self, module: ModuleId, to: State) -> String {
+        let view = self.policy.view(module);
+        match to {
+            State::Waiting => {
+                let names: Vec<&str> = view
+                    .waiting_on
+                    .iter()
+                    .map(|id| self.house.name(*id))
+                    .collect();
+                if names.is_empty() {
+                    String::new()
+                } else {
+                    format!("for {}", names.join(", "))
+                }
+            }
+            State::Running => view
+                .pid
+                .filter(|pid| *pid != 0)
+                .map_or_else(String::new, |pid| format!("pid {pid}")),
+            State::Backoff => {
+                let wait = view
+                    .retry_at
+                    .map_or(Duration::ZERO, |at| at.since(self.house.os.now()));
+                let why = self.ending(module);
+                format!("{why}; next start in {}", span(wait))
+            }
+            State::Failed | State::Stopped => self.ending(module),
+            State::NotStarted | State::Starting | State::Stopping => String::new(),
+        }
+    }
+
+    /// How its last run ended, in words: a start that failed with all that is known of it, a task
+    /// in its own words where it had some.
+    pub(super) fn ending(&self, module: ModuleId) -> String {
+        match self.policy.view(module).last_ending {
+            Some(Ending::NotStarted(failure)) => self.details[module.index()]
+                .clone()
+                .unwrap_or_else(|| words::ending_text(Ending::NotStarted(failure))),
+            Some(ending @ Ending::Exited(_)) => self
+                .own_words(module)
+                .unwrap_or_else(|| words::ending_text(ending)),
+            ending => ending.map_or_else(String::new, words::ending_text),
+        }
+    }
+
+    pub(super) fn own_words(&self, module: ModuleId) -> Option<String> {
+        let exited = self.house.os.last_exit(self.house.name(module))?;
+        let current = exited.generation == self.policy.view(module).generation;
+        words::own_words(&exited).filter(|_| current)
+    }
+
+    pub(super) fn judged(
+        &mut self,
+        module: ModuleId,
+        failure: Failure,
+        attempt: u32,
+        verdict: Verdict,
+    ) {
+        let view = self.policy.view(module);
+        self.touched.insert(module);
+        let why = self.ending(module);
+        let msg = RecoveryMsg::Judged {
+            module,
+            generation: view.generation,
+            failure,
+            why,
+            attempt,
+            verdict,
+        };
+        self.house.switchboard.recovery.cast(msg);
+    }
+
+    /// A dependent that goes on hears about what it depends on.
+    pub(super) fn tell(&mut self, module: ModuleId, about: ModuleId, news: News) {
+        let (kind, word) = match news {
+            News::Restarting => (EventKind::ModuleDegraded, "restarting"),
+            News::Failed => (EventKind::ModuleDegraded, "failed"),
+            News::Back => (EventKind::ModuleRestored, "back"),
+        };
+        let about_name = self.house.name(about);
+        let entry = Entry::of(kind)
+            .module(module, self.policy.view(module).generation)
+            .cause(mainstay_protocol::Cause::Dependency)
+            .because(Because::Module(about))
+            .payload(
+                json!({ "text": format!("told that {about_name} is {word}"), "by": about_name }),
+            );
+        self.house.chronicle.tell(entry);
+        let at = self.house.os.wall();
+        self.house.bus.tell_dependency(at, module, about_name, word);
+    }
+
+    pub(super) fn startup_failed(&mut self, reason: StartupFailure) {
+        let text = match reason {
+            StartupFailure::CriticalModuleFailed { module } => {
+                let why = self.ending(module);
+                let name = self.house.name(module);
+                format!(
+                    "cannot start: CriticalModuleFailed: {name} failed: {why}; \
+                     see `mainstay logs {name}`"
+                )
+            }
+            StartupFailure::TimedOut { missing } => format!(
+                "cannot start: not ready within mainstay.startup_timeout: {}",
+                self.names(&missing)
+            ),
+        };
+        // Said before the stop that follows from it.
+        self.house.announce(Announcement::System(&text));
+        self.house
+            .switchboard
+            .root
+            .cast(RootMsg::StartupFailed { text });
+    }
+}
