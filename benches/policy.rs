@@ -1,0 +1,150 @@
+//! What deciding costs: a large plan from its parts, and the life of modules step by step.
+//! Owns nothing. Never measures how a plan's parts were made.
+
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput};
+use mainstay_policy::lifecycle::{Effect, Event};
+use mainstay_policy::module::{Ending, Exit, Report, Reported};
+use mainstay_policy::spec::{
+    Backoff, Edge, Importance, Kind, OnDependencyRestart, Readiness, Recovery, RestartPolicy,
+    Start, Strategy, Until,
+};
+use mainstay_policy::{Lifecycle, ModuleId, ModuleSpec, Plan, SystemSpec, Time};
+
+fn system() -> SystemSpec {
+    SystemSpec {
+        parallel_startup: true,
+        module_start_delay: Duration::ZERO,
+        startup_timeout: Duration::from_mins(1),
+        shutdown_timeout: Duration::from_secs(30),
+        concurrent_restarts: 0,
+    }
+}
+
+fn module(number: u32, needs: impl Iterator<Item = u32>) -> ModuleSpec {
+    let edge = |to| Edge {
+        to: ModuleId(to),
+        hard: true,
+        until: Until::Ready,
+    };
+    ModuleSpec {
+        name: format!("module-{number}"),
+        kind: Kind::Service,
+        required: true,
+        start: Start::Eager,
+        importance: Importance::Normal,
+        edges: needs.map(edge).collect(),
+        readiness: Readiness::Started,
+        has_before_start: false,
+        has_after_stop: false,
+        startup_timeout: Duration::from_secs(30),
+        shutdown_timeout: Duration::from_secs(10),
+        watchdog: None,
+        has_probes: false,
+        recovery: Recovery {
+            auto: true,
+            restart: RestartPolicy::Always,
+            clean_exit_codes: vec![0],
+            max_attempts: 0,
+            window: Duration::from_mins(5),
+            backoff: Backoff {
+                initial: Duration::ZERO,
+                factor: 2.0,
+                max: Duration::ZERO,
+                jitter: 0.0,
+                floor: Duration::ZERO,
+            },
+            stable_after: Duration::from_mins(1),
+            probation: None,
+            on_failure: vec![Strategy::Restart],
+        },
+        on_dependency_restart: OnDependencyRestart::Notify,
+    }
+}
+
+/// Each module needs up to three of those a step, a leap and a long way before it.
+fn modules(count: u32) -> Vec<ModuleSpec> {
+    let needs = |n: u32| {
+        [1, 7, 31]
+            .into_iter()
+            .filter_map(move |by| n.checked_sub(by))
+    };
+    (0..count).map(|n| module(n, needs(n))).collect()
+}
+
+fn plan(c: &mut Criterion) {
+    let mut group = c.benchmark_group("policy/plan");
+    group.sample_size(10);
+    for count in [1_000_u32, 10_000, 100_000] {
+        group.throughput(Throughput::Elements(u64::from(count)));
+        group.bench_function(format!("{count} modules, {} edges", 3 * count), |b| {
+            b.iter_batched(
+                || modules(count),
+                |specs| Plan::new(1, system(), specs).expect("a plan without cycles"),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// A system of independent modules, all running.
+fn running(count: u32) -> Lifecycle {
+    let specs = (0..count).map(|n| module(n, std::iter::empty())).collect();
+    let plan = Plan::new(1, system(), specs).expect("a plan without cycles");
+    let mut lifecycle = Lifecycle::new(plan, 1);
+    lifecycle.note(Time(0), Event::Boot);
+    follow(&mut lifecycle, Time(0));
+    lifecycle
+}
+
+/// Answers every order to run as a machine would; the number of effects.
+fn follow(lifecycle: &mut Lifecycle, now: Time) -> u64 {
+    let mut effects = 0;
+    while let Some(effect) = lifecycle.settle(now) {
+        effects += 1;
+        if let Effect::Run { module, generation } = effect {
+            for what in [Reported::Started { pid: 1 }, Reported::Ready] {
+                let report = Report { generation, what };
+                lifecycle.note(now, Event::Reported { module, report });
+            }
+        }
+    }
+    effects
+}
+
+fn restart(c: &mut Criterion) {
+    let mut group = c.benchmark_group("policy/one module of many dies and is back");
+    for count in [20_u32, 1_000] {
+        let mut lifecycle = running(count);
+        let (mut turn, mut now) = (0_u32, 0_u64);
+        group.bench_function(format!("{count} modules"), |b| {
+            b.iter(|| {
+                turn = (turn + 1) % count;
+                now += 1_000_000_000;
+                let module = ModuleId(turn);
+                let generation = lifecycle.view(module).generation;
+                let exit = Exit::Signal {
+                    signal: 9,
+                    core: false,
+                };
+                let what = Reported::Ended(Ending::Exited(exit));
+                let report = Report { generation, what };
+                lifecycle.note(Time(now), Event::Reported { module, report });
+                let effects = follow(&mut lifecycle, Time(now));
+                let next = lifecycle.view(module).generation;
+                assert_eq!(next, generation + 1, "it runs again");
+                effects
+            });
+        });
+    }
+    group.finish();
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    plan(&mut criterion);
+    restart(&mut criterion);
+    criterion.final_summary();
+}
