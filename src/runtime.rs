@@ -77,6 +77,7 @@ impl BeginError {
 }
 
 /// Runs to the end, in this process, with the runtime's end of the wire; returns the exit code.
+/// `begun` hears where logs go as soon as that is known.
 ///
 /// # Errors
 /// When it cannot begin; nothing was started then.
@@ -84,9 +85,11 @@ pub(crate) fn run(
     socket: OwnedFd,
     sources: Result<Sources, Problems>,
     announce: Option<Announce>,
+    begun: impl FnOnce(&crate::config::Logs),
 ) -> Result<u8, BeginError> {
     let mut wire = Wire::new(socket);
     let ground = prepare(&mut wire, sources)?;
+    begun(&ground.configuration.system.logs);
     // One thread: every decision is taken in turn anyway, and nothing here blocks.
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()

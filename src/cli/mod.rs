@@ -17,6 +17,7 @@ mod graph;
 mod human;
 mod init;
 pub(crate) mod instance;
+mod log;
 mod logs;
 pub(crate) mod progress;
 mod runtime;

@@ -24,28 +24,19 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
         return Err(Failure::new(ExitCode::Usage, text));
     };
     crate::os::machine::name_process(c"mainstay");
-    start_log();
+    let log = super::log::start();
     let sources = Sources::find(global.config.as_deref(), &args.set);
-    let code = match crate::runtime::run(wire, sources, Some(announcer())) {
+    let begun = |logs: &crate::config::Logs| log.open(&logs.directory, logs.max_bytes, logs.keep);
+    let code = match crate::runtime::run(wire, sources, Some(announcer()), begun) {
         Ok(code) => code,
         Err(error) => {
             super::screen::complain(&error.to_string());
             error.exit()
         }
     };
+    drop(log);
     // The holder passes the number on, whatever it is.
     std::process::exit(i32::from(code))
-}
-
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("MAINSTAY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    // A second subscriber would be a bug of ours, not worth dying for.
-    let _already_set = log.try_init();
 }
 
 /// Prints what happens, one line each; whoever reads may go away at any time.

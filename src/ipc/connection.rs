@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::bus::encode;
 use super::line::{Line, Lines};
@@ -284,7 +285,11 @@ impl Session {
         }: Request,
     ) {
         let result = match self.allow(&method) {
-            Ok(()) => methods::answer(self, id.clone(), &method, params).await,
+            Ok(()) => {
+                let span = self.span(id.as_ref(), &method);
+                let answer = methods::answer(self, id.clone(), &method, params);
+                answer.instrument(span).await
+            }
             Err(refusal) => Err(refusal),
         };
         let Some(id) = id else { return };
@@ -296,6 +301,17 @@ impl Session {
             Ok(methods::Answer::Later) => {}
             Err(refusal) => self.send(&Reply::refusal(Some(id), refusal)).await,
         }
+    }
+
+    /// Lines of the log about a change name the request. Looking leaves no trace.
+    fn span(&self, id: Option<&RequestId>, method: &str) -> tracing::Span {
+        if level_of(method) < Some(Level::Operate) {
+            return tracing::Span::none();
+        }
+        let id = id.map(tracing::field::debug);
+        let span = tracing::info_span!("request", connection = self.id, id, method);
+        span.in_scope(|| tracing::info!(actor = self.actor, "asked for"));
+        span
     }
 
     fn allow(&mut self, method: &str) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@
 )]
 
 mod bus;
+mod configuration;
 mod daemon;
 mod embedded;
 mod events;
@@ -21,6 +22,7 @@ mod output;
 mod raw;
 mod readiness;
 mod real_programs;
+mod runtime_log;
 mod stopping;
 mod tidy;
 mod trees;

@@ -64,7 +64,8 @@ const PLACES: &[Place] = &[
         word: "tracing",
         folders: &[
             "src/actors/",
-            "src/cli/runtime.rs",
+            "src/cli/log.rs",
+            "src/ipc/",
             "src/journal/",
             "src/os/",
             "src/runtime.rs",

@@ -1,0 +1,98 @@
+//! A file that is turned when it is full: `mainstay.log`, `.1`, `.2`, as modules' logs are.
+//! Owns the file and its size. Never grows beyond what was allowed, but by one line.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The file.
+pub(super) struct Rotating {
+    path: PathBuf,
+    file: File,
+    written: u64,
+    max_bytes: u64,
+    keep: u32,
+}
+
+impl Rotating {
+    /// Opens it to append; its folder is made where it is missing.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn open(path: &Path, max_bytes: u64, keep: u32) -> io::Result<Rotating> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let file = append(path)?;
+        Ok(Rotating {
+            written: file.metadata()?.len(),
+            path: path.to_owned(),
+            file,
+            max_bytes,
+            keep,
+        })
+    }
+
+    /// Writes one line, into the next file where this one is full.
+    ///
+    /// # Errors
+    /// What the system says; the line is lost then.
+    pub(super) fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let length = line.len() as u64;
+        if self.written > 0 && self.written + length > self.max_bytes {
+            self.turn()?;
+        }
+        self.file.write_all(line)?;
+        self.written += length;
+        Ok(())
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        for number in (1..self.keep).rev() {
+            let _missing = fs::rename(self.numbered(number), self.numbered(number + 1));
+        }
+        if self.keep > 0 {
+            fs::rename(&self.path, self.numbered(1))?;
+        } else {
+            fs::remove_file(&self.path)?;
+        }
+        self.file = append(&self.path)?;
+        self.written = 0;
+        Ok(())
+    }
+
+    fn numbered(&self, number: u32) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn full_files_are_turned_and_only_so_many_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/mainstay.log");
+        for number in 0..3 {
+            // Opened again each time: what is there counts.
+            let mut log = Rotating::open(&path, 20, 2).unwrap();
+            for line in 0..4 {
+                log.write(format!("line {number}{line}\n").as_bytes())
+                    .unwrap();
+            }
+        }
+        let read = |name: &str| fs::read_to_string(path.with_file_name(name)).unwrap();
+        assert_eq!(read("mainstay.log"), "line 22\nline 23\n");
+        assert_eq!(read("mainstay.log.1"), "line 20\nline 21\n");
+        assert_eq!(read("mainstay.log.2"), "line 12\nline 13\n");
+        assert!(!path.with_file_name("mainstay.log.3").exists());
+    }
+}
