@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::engine::{Engine, about};
 use crate::frame::own;
+use crate::procfs;
 use crate::wait::{Ended, Seen, Whom, look};
 use crate::wire::{Tell, WIRE_FD};
 
@@ -126,12 +127,8 @@ fn above_wire(program: &File) -> io::Result<File> {
         if filler.as_raw_fd() > WIRE_FD {
             return Ok(lifted);
         }
-        let _ = into_fd(filler); // for the life of the holder
+        let _ = filler.into_raw_fd(); // for the life of the holder
     }
-}
-
-fn into_fd(file: File) -> RawFd {
-    std::os::fd::IntoRawFd::into_raw_fd(file)
 }
 
 /// The signals that are for us come by descriptor; threads started later inherit the mask.
@@ -303,7 +300,7 @@ impl Engine {
         if let Some(alone) = &mut self.alone {
             alone.kill_at = None;
             if let Some(pid) = alone.pid {
-                kill(pid);
+                procfs::kill(pid, libc::SIGKILL); // our own child that nobody has reaped
             }
         }
     }
@@ -348,7 +345,7 @@ impl Engine {
         self.show("stopping");
         // Blocked in this thread since its start: a signal now changes nothing.
         self.end_all();
-        self.flush_wire();
+        self.flush();
         if let Some(ground) = self.ground.take() {
             if let Some(groups) = &ground.groups {
                 groups.remove_all();
@@ -360,7 +357,7 @@ impl Engine {
             let end = Instant::now() + END_WITHIN;
             while look(Whom::Pid(pid), true) == Seen::Alive {
                 if Instant::now() > end {
-                    kill(pid);
+                    procfs::kill(pid, libc::SIGKILL); // our own child that nobody has reaped
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -370,12 +367,6 @@ impl Engine {
         }
         code
     }
-}
-
-#[expect(unsafe_code, reason = "kill")]
-fn kill(pid: i32) {
-    // SAFETY: our own child that nobody has reaped.
-    unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
 /// The runtime on its end of a fresh socket pair, in a process group of its own: what a terminal

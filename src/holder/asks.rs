@@ -81,15 +81,11 @@ impl Engine {
         if self.places.is_some() {
             return;
         }
-        let made = Places::take(&setup).map_err(|refusal| refusal.to_string());
-        let made = made.and_then(|places| {
+        let made = Places::take(&setup).and_then(|places| {
             let listeners = places.listeners();
             let threads = self.start_threads(&setup, &places);
-            let say = |problem| format!("cannot start {}: {problem}", setup.name);
-            threads
-                .and(listeners)
-                .map(|listeners| (places, listeners))
-                .map_err(say)
+            let made = threads.and(listeners).map(|listeners| (places, listeners));
+            made.map_err(|problem| problem.to_string())
         });
         match made {
             Ok((places, listeners)) => {
@@ -103,7 +99,8 @@ impl Engine {
                     listeners,
                 );
             }
-            Err(message) => {
+            Err(why) => {
+                let message = format!("cannot start {}: {why}", setup.name);
                 self.tell(&Tell::Refused { message, exit: 1 });
                 self.refused(1);
             }
@@ -435,15 +432,11 @@ impl Engine {
 }
 
 /// To the main process, which nobody has reaped: its number cannot mean anyone else.
-#[expect(unsafe_code, reason = "kill")]
 pub(crate) fn send(run: &Run, signal: i32) {
     match &run.pidfd {
         Some(pidfd) => {
             procfs::signal_by(pidfd, signal);
         }
-        // SAFETY: numbers only.
-        None => unsafe {
-            libc::kill(run.pid, signal);
-        },
+        None => procfs::kill(run.pid, signal),
     }
 }

@@ -115,7 +115,6 @@ pub(crate) extern "C" fn become_it(orders: *const Orders) -> ! {
 }
 
 /// The same for a child that shares its parent's descriptors: it first leaves their table.
-#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "close_range")]
 pub(crate) extern "C" fn become_it_apart(orders: *const Orders) -> ! {
     // SAFETY: as in `become_it`.
@@ -159,7 +158,8 @@ fn errno() -> i32 {
     nix::errno::Errno::last_raw()
 }
 
-fn check(result: i64) -> Result<i64, i32> {
+fn check(result: impl Into<i64>) -> Result<i64, i32> {
+    let result = result.into();
     if result < 0 { Err(errno()) } else { Ok(result) }
 }
 
@@ -179,23 +179,12 @@ fn reset_signals() {
 
 /// The raw call: the C library's refuses the two signals it keeps for itself, which may have
 /// been inherited as ignored.
-#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "rt_sigaction")]
 unsafe fn default_disposition(signal: c_int) {
     let action = [0u64; 4];
     let none = std::ptr::null_mut::<u64>();
     // SAFETY: 32 zero bytes are the kernel's SIG_DFL; its signal sets have 8 bytes.
     unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), none, 8) };
-}
-
-#[cfg(not(target_os = "linux"))]
-#[expect(unsafe_code, reason = "sigaction")]
-unsafe fn default_disposition(signal: c_int) {
-    // SAFETY: as above.
-    unsafe {
-        let action: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, &raw const action, null_mut());
-    }
 }
 
 /// Only where the kernel could not put us there at birth.
@@ -209,7 +198,6 @@ fn join_group(orders: &Orders) {
 
 /// Behind the change of user, which would undo it. The thread that started us lasts as long as its
 /// process does.
-#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "prctl, getppid")]
 fn die_with(parent: c_int) -> Result<(), i32> {
     if parent == 0 {
@@ -217,10 +205,7 @@ fn die_with(parent: c_int) -> Result<(), i32> {
     }
     // SAFETY: numbers only.
     unsafe {
-        check(i64::from(libc::prctl(
-            libc::PR_SET_PDEATHSIG,
-            libc::SIGKILL,
-        )))?;
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
         // It may have died before we asked.
         if libc::getppid() == parent {
             Ok(())
@@ -230,15 +215,10 @@ fn die_with(parent: c_int) -> Result<(), i32> {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-fn die_with(_parent: c_int) -> Result<(), i32> {
-    Ok(())
-}
-
 #[expect(unsafe_code, reason = "setsid")]
 fn session() -> Result<(), i32> {
     // SAFETY: no arguments.
-    check(i64::from(unsafe { libc::setsid() })).map(drop)
+    check(unsafe { libc::setsid() }).map(drop)
 }
 
 #[expect(unsafe_code, reason = "fcntl, dup2, close_range")]
@@ -247,18 +227,18 @@ fn descriptors(orders: &Orders) -> Result<(), i32> {
     let mut copies = [-1; MOST + 1];
     // SAFETY: numbers only; every descriptor here is the child's own copy.
     unsafe {
-        let lift = |fd| check(i64::from(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above)));
+        let lift = |fd| check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above));
         let stdin = lift(orders.stdin)? as c_int;
         let stdout = lift(orders.stdout)? as c_int;
         for (copy, (source, _)) in copies.iter_mut().zip(&orders.given) {
             *copy = lift(*source)? as c_int;
         }
-        check(i64::from(libc::dup2(stdin, 0)))?;
-        check(i64::from(libc::dup2(stdout, 1)))?;
-        check(i64::from(libc::dup2(stdout, 2)))?;
+        check(libc::dup2(stdin, 0))?;
+        check(libc::dup2(stdout, 1))?;
+        check(libc::dup2(stdout, 2))?;
         let mut next = 3;
         for (copy, (_, number)) in copies.iter().zip(&orders.given) {
-            check(i64::from(libc::dup2(*copy, *number)))?;
+            check(libc::dup2(*copy, *number))?;
             if *number > next {
                 close_from(next as u32, *number as u32 - 1)?;
             }
@@ -273,18 +253,12 @@ fn descriptors(orders: &Orders) -> Result<(), i32> {
 fn close_from(first: u32, last: u32) -> Result<(), i32> {
     // SAFETY: numbers only.
     unsafe {
-        #[cfg(target_os = "linux")]
-        {
-            let flag = libc::CLOSE_RANGE_CLOEXEC;
-            if libc::syscall(libc::SYS_close_range, first, last, flag) == 0 {
-                return Ok(());
-            }
+        let flag = libc::CLOSE_RANGE_CLOEXEC;
+        if libc::syscall(libc::SYS_close_range, first, last, flag) == 0 {
+            return Ok(());
         }
         let mut limit: libc::rlimit = std::mem::zeroed();
-        check(i64::from(libc::getrlimit(
-            libc::RLIMIT_NOFILE,
-            &raw mut limit,
-        )))?;
+        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
         let end = (limit.rlim_cur.min(65_536) as u32).min(last.saturating_add(1));
         for fd in first..end {
             libc::fcntl(fd as c_int, libc::F_SETFD, libc::FD_CLOEXEC);
@@ -297,39 +271,27 @@ fn close_from(first: u32, last: u32) -> Result<(), i32> {
 fn limits(orders: &Orders) -> Result<(), i32> {
     // SAFETY: valid structures and numbers.
     unsafe {
-        check(i64::from(libc::setrlimit(
+        check(libc::setrlimit(
             libc::RLIMIT_NOFILE,
             &raw const orders.nofile,
-        )))?;
+        ))?;
         if orders.nice != 0 {
-            check(i64::from(libc::setpriority(
-                libc::PRIO_PROCESS,
-                0,
-                orders.nice,
-            )))?;
+            check(libc::setpriority(libc::PRIO_PROCESS, 0, orders.nice))?;
         }
-        #[cfg(target_os = "linux")]
         if orders.no_new_privileges {
-            check(i64::from(libc::prctl(
-                libc::PR_SET_NO_NEW_PRIVS,
-                1,
-                0,
-                0,
-                0,
-            )))?;
+            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
         }
     }
     Ok(())
 }
 
-/// Raw calls on Linux: the C library's would tell every thread of the parent to follow.
+/// Raw calls: the C library's would tell every thread of the parent to follow.
 #[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
 fn identity(orders: &Orders) -> Result<(), (Step, i32)> {
     let Some(who) = &orders.identity else {
         return Ok(());
     };
     // SAFETY: the list lives in the orders; the rest are numbers.
-    #[cfg(target_os = "linux")]
     let (groups, group, user) = unsafe {
         let call = |number, value: u32| check(libc::syscall(number, value, value, value));
         let list = who.groups.as_ptr();
@@ -340,16 +302,6 @@ fn identity(orders: &Orders) -> Result<(), (Step, i32)> {
             call(libc::SYS_setresuid, who.uid),
         )
     };
-    // SAFETY: as above; this path is always a full fork with one thread.
-    #[cfg(not(target_os = "linux"))]
-    let (groups, group, user) = unsafe {
-        let count = who.groups.len() as _;
-        (
-            check(i64::from(libc::setgroups(count, who.groups.as_ptr()))),
-            check(i64::from(libc::setgid(who.gid))),
-            check(i64::from(libc::setuid(who.uid))),
-        )
-    };
     groups.and(group).map_err(|errno| (Step::Group, errno))?;
     user.map(drop).map_err(|errno| (Step::User, errno))
 }
@@ -357,7 +309,7 @@ fn identity(orders: &Orders) -> Result<(), (Step, i32)> {
 #[expect(unsafe_code, reason = "chdir")]
 fn directory(orders: &Orders) -> Result<(), i32> {
     // SAFETY: a NUL-terminated string.
-    check(i64::from(unsafe { libc::chdir(orders.directory.as_ptr()) })).map(drop)
+    check(unsafe { libc::chdir(orders.directory.as_ptr()) }).map(drop)
 }
 
 #[expect(unsafe_code, reason = "writes into the prepared environment")]

@@ -13,7 +13,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use crate::alone::Alone;
 use crate::frame::{Decoder, Outbox, recv_with_fds};
 use crate::group::{Site, find_site};
-use crate::instance::{Instance, Phase};
+use crate::instance::{Former, Instance, Phase};
 use crate::mail::Mail;
 use crate::places::Places;
 use crate::prepare::Inherited;
@@ -83,8 +83,8 @@ pub(crate) struct Engine {
     pub(crate) names: HashMap<Arc<str>, u32>,
     pub(crate) instances: HashMap<u32, Instance>,
     pub(crate) by_pid: HashMap<i32, u32>,
-    /// Embedded: processes of ours whose place as main process was taken by another.
-    pub(crate) former: HashMap<i32, OwnedFd>,
+    /// Processes that were started and whose place as main process was taken by another.
+    pub(crate) former: HashMap<i32, Former>,
     pub(crate) last_id: u32,
     pub(crate) in_flight: usize,
     /// When runs overstay: deadline, instance, generation.
@@ -220,7 +220,7 @@ impl Engine {
         }
     }
 
-    fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let Some(wire) = &mut self.wire else {
             return;
         };
@@ -271,10 +271,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    pub(crate) fn flush_wire(&mut self) {
-        self.flush();
     }
 
     /// The runtime is gone, or speaks nonsense: an embedding application took us down with it.

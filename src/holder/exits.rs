@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::asks::send;
 use crate::engine::{Engine, about};
-use crate::instance::{Ending, Instance, Phase, Run};
+use crate::instance::{Ending, Former, Instance, Phase, Run};
 use crate::logs::Finish;
 use crate::notify::targets;
 use crate::procfs::{self, children_of_main_thread, nanos};
@@ -38,8 +38,9 @@ impl Engine {
                 }
                 self.read_mail(); // it may have been told a moment ago
             }
-            if let Some(id) = self.by_pid.get(&pid).copied() {
-                self.read_last_notify(id); // it may have named another main process
+            let named = || self.former.get(&pid).map(|former| former.id);
+            if let Some(id) = self.by_pid.get(&pid).copied().or_else(named) {
+                self.read_last_notify(id); // it may have named another main process, or itself
             }
             if let Some(id) = self.by_pid.get(&pid).copied() {
                 // While the zombie still keeps its numbers.
@@ -48,6 +49,7 @@ impl Engine {
                 self.exited(id, ended, left);
             } else {
                 look(Whom::Pid(pid), true);
+                self.forget_former(pid);
                 if runtime == Some(pid) {
                     self.runtime_ended(ended);
                 }
@@ -78,22 +80,30 @@ impl Engine {
         self.exited(id, ended, left);
     }
 
-    /// Embedded: nobody else reaps the process that was started when another one took its place.
-    pub(crate) fn watch_former(&mut self, pid: i32, pidfd: OwnedFd) {
-        if self.watch(&pidfd, about::FORMER).is_ok() {
-            self.former.insert(pid, pidfd);
+    /// The process that was started, after another one took its place. It is still ours to reap.
+    pub(crate) fn watch_former(&mut self, pid: i32, id: u32, pidfd: Option<OwnedFd>) {
+        if let Some(pidfd) = &pidfd {
+            let _ = self.watch(pidfd, about::FORMER); // unwatched it is reaped at the end
+        }
+        self.former.insert(pid, Former { id, pidfd });
+    }
+
+    /// Embedded: some of them may have ended.
+    pub(crate) fn reap_former(&mut self) {
+        let has_ended = |former: &Former| former.pidfd.as_ref().is_some_and(procfs::has_ended);
+        let ended = self.former.iter().filter(|(_, former)| has_ended(former));
+        let ended: Vec<(i32, u32)> = ended.map(|(pid, former)| (*pid, former.id)).collect();
+        for (pid, id) in ended {
+            self.read_last_notify(id); // it may have named itself
+            self.forget_former(pid);
         }
     }
 
-    pub(crate) fn reap_former(&mut self) {
-        let epoll = &self.epoll;
-        self.former.retain(|_, pidfd| {
-            let lives = look(Whom::Process(pidfd), true) == Seen::Alive;
-            if !lives {
-                let _ = epoll.delete(&*pidfd); // it is in there since `watch_former`
-            }
-            lives
-        });
+    fn forget_former(&mut self, pid: i32) {
+        if let Some(pidfd) = self.former.remove(&pid).and_then(|former| former.pidfd) {
+            look(Whom::Process(&pidfd), true);
+            let _ = self.epoll.delete(&pidfd); // it is in there since `watch_former`
+        }
     }
 
     /// At once what can be killed at once; the rest is for a sweep. True when its group was not
@@ -109,7 +119,7 @@ impl Engine {
             Some(group) => group.kill_rest(),
             None => {
                 if is_zombie {
-                    kill_group(run.pid);
+                    procfs::kill(-run.pid, libc::SIGKILL); // its group
                 }
                 false
             }
@@ -268,13 +278,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// The group of a main process whose zombie still keeps the number.
-#[expect(unsafe_code, reason = "kill")]
-fn kill_group(pid: i32) {
-    // SAFETY: numbers only.
-    unsafe { libc::kill(-pid, libc::SIGKILL) };
 }
 
 fn how(instance: &Instance, run: &Run, ended: Ended) -> Exited {

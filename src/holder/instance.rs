@@ -28,6 +28,14 @@ pub(crate) struct Run {
     pub(crate) ignored: u32,
 }
 
+/// A process that was started and is not the main process any more.
+#[derive(Debug)]
+pub(crate) struct Former {
+    pub(crate) id: u32,
+    /// Embedded only: standalone every child is waited for.
+    pub(crate) pidfd: Option<OwnedFd>,
+}
+
 /// An ended process of which something is still awaited before its end is told.
 #[derive(Debug)]
 pub(crate) struct Ending {

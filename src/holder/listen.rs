@@ -21,6 +21,13 @@ const IGNORED_AT_MOST: u32 = 16;
 impl Engine {
     /// False when there is nothing more to read now.
     pub(crate) fn read_notify(&mut self, id: u32) -> bool {
+        // A quick run speaks before the news of its birth is read: its word waits for that.
+        if self.is_being_born(id) {
+            self.read_mail();
+            if self.is_being_born(id) {
+                return false;
+            }
+        }
         for _ in 0..AT_ONCE {
             let notify = self.instances.get(&id).and_then(|one| one.notify.as_ref());
             match notify.and_then(receive) {
@@ -29,6 +36,11 @@ impl Engine {
             }
         }
         true
+    }
+
+    fn is_being_born(&self, id: u32) -> bool {
+        let instance = self.instances.get(&id);
+        instance.is_some_and(|one| matches!(one.phase, Phase::Starting(_)))
     }
 
     /// All that was said before the end of a process; others of its tree may go on for ever.
@@ -55,7 +67,6 @@ impl Engine {
             let changed = self.change_main(id, pid);
             self.or_ignored(id, changed.err());
         }
-        let behind = self.is_behind();
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
@@ -72,19 +83,27 @@ impl Engine {
             close_apart(fds);
             None
         };
+        self.pass_on(id, pid, text);
+        self.or_ignored(id, problem);
+    }
+
+    fn pass_on(&mut self, id: u32, pid: i32, text: String) {
+        let behind = self.is_behind();
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
         instance.said.merge(&text);
+        if behind {
+            self.unsaid.insert(id); // what lasts of it is told when the runtime reads again
+            return;
+        }
         let tell = Tell::Notify {
             instance: instance.name.to_string(),
             generation: instance.generation,
             pid: pid.unsigned_abs(),
             text,
         };
-        if behind {
-            self.unsaid.insert(id); // what lasts of it is told when the runtime reads again
-        } else {
-            self.tell(&tell);
-        }
-        self.or_ignored(id, problem);
+        self.tell(&tell);
     }
 
     /// MAINPID: the run is about that process from here on.
@@ -106,8 +125,8 @@ impl Engine {
         }
         let gone = || cannot("there is no such process");
         let pidfd = procfs::pidfd(pid).ok_or_else(gone)?;
-        let seen = procfs::process(pid).filter(|seen| !seen.zombie);
-        let seen = seen.ok_or_else(gone)?;
+        // One that ended after it was named is still the one whose end counts.
+        let seen = procfs::process(pid).ok_or_else(gone)?;
         if !in_tree(instance, run, pid) || self.by_pid.contains_key(&pid) {
             return Err(cannot("it does not belong to the module"));
         }
@@ -126,9 +145,7 @@ impl Engine {
         };
         self.by_pid.remove(&old);
         self.by_pid.insert(pid, id);
-        if let Some(returning) = self.former.remove(&pid) {
-            let _ = self.epoll.delete(&returning); // watched as the main process again
-        }
+        let returning = self.former.remove(&pid); // watched as the main process again
         let before = run.pidfd.replace(pidfd);
         (run.pid, run.start_time) = (pid, seen.start_time);
         let tell = Tell::MainChanged {
@@ -138,11 +155,12 @@ impl Engine {
             start_time: seen.start_time,
         };
         let is_child = old == run.first.0;
-        if let Some(before) = before {
-            let _ = self.epoll.delete(&before); // it is in there since it became the main process
-            if self.alone.is_none() && is_child {
-                self.watch_former(old, before);
-            }
+        let returning = returning.and_then(|former| former.pidfd);
+        for unwatched in [&before, &returning].into_iter().flatten() {
+            let _ = self.epoll.delete(unwatched); // it was added when it got that place
+        }
+        if is_child {
+            self.watch_former(old, id, before);
         }
         self.tell(&tell);
         Ok(())
@@ -181,16 +199,8 @@ impl Engine {
         let _ = self.epoll.delete(ready); // it was added when the run began
         run.ready = None;
         if is_ready {
-            let pid = run.pid.unsigned_abs();
-            let text = "READY=1".to_owned();
-            instance.said.merge(&text);
-            let tell = Tell::Notify {
-                instance: instance.name.to_string(),
-                generation: instance.generation,
-                pid,
-                text,
-            };
-            self.tell(&tell);
+            let pid = run.pid;
+            self.pass_on(id, pid, "READY=1".to_owned());
         }
     }
 }

@@ -14,6 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::mail::{Mail, News, lock};
+use crate::procfs::thread;
 use crate::shelf::Shelf;
 
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -114,10 +115,7 @@ impl Logs {
             mail,
         });
         let reader = Arc::clone(&logs);
-        let thread = std::thread::Builder::new()
-            .name("log-read".into())
-            .stack_size(256 * 1024);
-        thread.spawn(move || reader.run())?;
+        thread("log-read", move || reader.run())?;
         Ok(logs)
     }
 
@@ -270,7 +268,6 @@ impl Logs {
     }
 
     fn run(&self) {
-        crate::spawner::block_signals();
         let mut events = [EpollEvent::empty(); 64];
         let mut timeout = EpollTimeout::NONE;
         loop {

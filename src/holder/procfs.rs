@@ -56,21 +56,10 @@ pub(crate) fn processes() -> Vec<Process> {
     pids.filter_map(process).collect()
 }
 
-/// Whether the process carries this variable exactly.
-pub(crate) fn has_variable(pid: i32, pair: &[u8]) -> bool {
-    let Ok(text) = fs::read(format!("/proc/{pid}/environ")) else {
-        return false;
-    };
-    text.split(|byte| *byte == 0).any(|one| one == pair)
-}
-
-/// Whether a variable of the process starts like this.
-pub(crate) fn has_variable_starting(pid: i32, start: &[u8]) -> bool {
-    let Ok(text) = fs::read(format!("/proc/{pid}/environ")) else {
-        return false;
-    };
-    text.split(|byte| *byte == 0)
-        .any(|one| one.starts_with(start))
+/// Whether a variable of the process, as `NAME=VALUE`, is such.
+pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> bool {
+    let text = fs::read(format!("/proc/{pid}/environ"));
+    text.is_ok_and(|text| text.split(|byte| *byte == 0).any(is))
 }
 
 /// The v2 control group of a process (`/` is the root of our view).
@@ -98,6 +87,25 @@ pub(crate) fn pidfd(pid: i32) -> Option<OwnedFd> {
     // SAFETY: numbers only; the result is checked before it is owned.
     let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     i32::try_from(raw).ok().filter(|raw| *raw >= 0).map(own)
+}
+
+/// Signals a process, or with a minus a group, whose number cannot mean anyone else.
+#[expect(unsafe_code, reason = "kill, with every signal number there is")]
+pub(crate) fn kill(pid: i32, signal: i32) {
+    // SAFETY: numbers only.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// Starts one of our threads: small, and it leaves all signals to the others.
+pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let small = std::thread::Builder::new()
+        .name(name.into())
+        .stack_size(256 * 1024);
+    let started = small.spawn(move || {
+        crate::spawner::block_signals();
+        work();
+    });
+    started.map(drop)
 }
 
 /// Signals by descriptor.

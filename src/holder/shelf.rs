@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::mail::{Mail, News, lock};
+use crate::procfs::thread;
 
 /// Output that may wait for the disk: of one instance, and in all.
 const ONE_LIMIT_BYTES: usize = 256 * 1024;
@@ -60,10 +61,7 @@ impl Shelf {
             mail,
         });
         let writer = Arc::clone(&shelf);
-        let thread = std::thread::Builder::new()
-            .name("log-write".into())
-            .stack_size(256 * 1024);
-        thread.spawn(move || writer.run())?;
+        thread("log-write", move || writer.run())?;
         Ok(shelf)
     }
 
@@ -142,7 +140,6 @@ impl Shelf {
     }
 
     fn run(&self) {
-        crate::spawner::block_signals();
         let mut files = HashMap::new();
         loop {
             let mut state = lock(&self.state);

@@ -24,7 +24,7 @@ use crate::logs::{Logs, Pace, Stream};
 use crate::low::Low;
 use crate::mail::{Mail, News, lock};
 use crate::prepare::{self, Ends, Failure, Inherited};
-use crate::procfs::{TICK_NANOS, nanos, process};
+use crate::procfs::{TICK_NANOS, nanos, process, thread};
 use crate::store::Given;
 use crate::wire::{Output, Spawn, Step};
 
@@ -111,10 +111,7 @@ impl Spawner {
         });
         for place in 0..THREADS {
             let shared = Arc::clone(&shared);
-            let thread = std::thread::Builder::new()
-                .name("spawn".into())
-                .stack_size(256 * 1024);
-            thread.spawn(move || run(&shared, place))?;
+            thread("spawn", move || run(&shared, place))?;
         }
         Ok(Spawner(shared))
     }
@@ -142,7 +139,6 @@ impl Spawner {
 }
 
 fn run(shared: &Shared, place: usize) {
-    block_signals();
     let ground = &shared.ground;
     let mut cradle = Cradle::new(ground.plain_fork, ground.pidfds);
     if !ground.plain_fork {

@@ -148,11 +148,7 @@ pub(crate) fn close_apart<T: Send + 'static>(fds: Vec<T>) {
         BUSY.fetch_sub(1, Ordering::Relaxed);
         return drop(fds);
     }
-    let thread = std::thread::Builder::new()
-        .name("close".into())
-        .stack_size(64 * 1024);
-    let started = thread.spawn(move || {
-        crate::spawner::block_signals();
+    let started = crate::procfs::thread("close", move || {
         drop(fds);
         BUSY.fetch_sub(1, Ordering::Relaxed);
     });

@@ -55,7 +55,8 @@ pub(crate) fn belongs(pid: i32, target: &Target) -> bool {
 }
 
 fn marked(pid: i32, target: &Target) -> bool {
-    procfs::has_variable(pid, format!("{MARK}={}", target.mark).as_bytes())
+    let mark = format!("{MARK}={}", target.mark);
+    procfs::has_variable(pid, |one| one == mark.as_bytes())
 }
 
 /// Kills these trees, main processes included, as whole as it can be done here, and waits until
@@ -167,7 +168,8 @@ fn select(
 /// Kills whatever carries the mark of this state directory.
 pub(crate) fn sweep_marked(hash: &str) {
     let start = format!("{MARK}={hash}:");
-    let is_stale = |one: &Process| procfs::has_variable_starting(one.pid, start.as_bytes());
+    let is_stale =
+        |one: &Process| procfs::has_variable(one.pid, |one| one.starts_with(start.as_bytes()));
     for _ in 0..ROUNDS {
         let all = procfs::processes();
         let stale: Vec<_> = all
@@ -200,10 +202,7 @@ impl Sweeper {
         if self.jobs.is_none() {
             let (jobs, todo) = sync_channel(1);
             let mail = Arc::clone(&self.mail);
-            let thread = std::thread::Builder::new()
-                .name("sweep".into())
-                .stack_size(256 * 1024);
-            if thread.spawn(move || run(&todo, &mail)).is_ok() {
+            if procfs::thread("sweep", move || run(&todo, &mail)).is_ok() {
                 self.jobs = Some(jobs);
             }
         }
@@ -219,7 +218,6 @@ impl Sweeper {
 }
 
 fn run(todo: &Receiver<Vec<Target>>, mail: &Mail) {
-    crate::spawner::block_signals();
     while let Ok(targets) = todo.recv() {
         sweep(&targets);
         mail.send(News::Swept(targets.iter().map(|one| one.id).collect()));
