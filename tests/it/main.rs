@@ -12,6 +12,7 @@ mod embedded;
 mod events;
 mod exits;
 mod first_light;
+mod fuzzed;
 mod health;
 mod hygiene;
 mod ipc;

@@ -1,0 +1,106 @@
+//! What is done with bytes from outside: for the fuzzer, and for the ordinary tests.
+//! Owns one function a kind of input; each must come back, whatever the bytes are.
+//! Never judges what is refused, only that it is refused in order.
+
+use std::path::Path;
+
+use mainstay::config::{Sources, load};
+use mainstay_holder::Decoder;
+use mainstay_holder::wire::{Ask, Tell};
+use mainstay_protocol::method::{
+    BusCallParams, BusSubscribeParams, CallParams, ChangeParams, EventsParams, HealthReport, Hello,
+    LogsParams, ModuleParams, PublishParams, StatusParams, StopParams, level_of, name,
+};
+use mainstay_protocol::rpc::Reply;
+use mainstay_protocol::{Message, Request};
+use serde::de::DeserializeOwned;
+
+/// A line on the socket: read as a message, its parameters as those of its method.
+pub fn ipc_line(bytes: &[u8]) {
+    match Message::parse(bytes) {
+        Ok(Message::Request(request)) => asked(request),
+        Ok(Message::Reply(reply)) => written(&reply),
+        Err(refusal) => {
+            assert!(
+                refusal.message.starts_with("cannot "),
+                "{}",
+                refusal.message
+            );
+            written(&Reply::refusal(None, refusal));
+        }
+    }
+}
+
+fn asked(request: Request) {
+    let again = serde_json::to_vec(&request).expect("what was read can be written");
+    let again = Message::parse(&again).expect("and read again");
+    assert_eq!(again, Message::Request(request.clone()));
+    let known = level_of(&request.method).is_some();
+    let Request { method, params, .. } = request;
+    let read = match method.as_str() {
+        name::HELLO => fits::<Hello>(params),
+        name::MODULE_GET | name::WHY => fits::<ModuleParams>(params),
+        name::MODULE_START | name::MODULE_STOP | name::MODULE_RESTART => {
+            fits::<ChangeParams>(params)
+        }
+        name::SYSTEM_STOP => fits::<StopParams>(params),
+        name::EVENTS_LIST | name::EVENTS_SUBSCRIBE => fits::<EventsParams>(params),
+        name::LOGS_READ => fits::<LogsParams>(params),
+        name::MODULE_STATUS => fits::<StatusParams>(params),
+        name::MODULE_HEALTH | name::HEALTH_CHECK => fits::<HealthReport>(params),
+        name::BUS_PUBLISH => fits::<PublishParams>(params),
+        name::BUS_SUBSCRIBE => fits::<BusSubscribeParams>(params),
+        name::BUS_CALL => fits::<BusCallParams>(params),
+        name::CALL => fits::<CallParams>(params),
+        _ => return,
+    };
+    assert!(known || !read || matches!(method.as_str(), name::HEALTH_CHECK | name::CALL));
+}
+
+fn fits<T: DeserializeOwned>(params: serde_json::Value) -> bool {
+    serde_json::from_value::<T>(params).is_ok()
+}
+
+fn written(reply: &Reply) {
+    serde_json::to_vec(reply).expect("a reply can be written");
+}
+
+/// What the holder and the runtime read of each other: however the bytes are cut, the frames are
+/// the same.
+pub fn holder_frames(bytes: &[u8]) {
+    let pieces = bytes.first().map_or(1, |first| usize::from(*first) + 1);
+    assert_eq!(
+        frames::<Ask>(bytes, bytes.len().max(1)),
+        frames::<Ask>(bytes, pieces)
+    );
+    assert_eq!(
+        frames::<Tell>(bytes, bytes.len().max(1)),
+        frames::<Tell>(bytes, pieces)
+    );
+}
+
+/// How many frames there are before the end or the first bad one, and whether there was one.
+fn frames<T: DeserializeOwned>(bytes: &[u8], piece: usize) -> (usize, bool) {
+    let mut decoder = Decoder::default();
+    let mut count = 0;
+    for piece in bytes.chunks(piece) {
+        decoder.push(piece);
+        loop {
+            match decoder.next::<T>() {
+                Ok(Some(_)) => count += 1,
+                Ok(None) => break,
+                Err(_) => return (count, true),
+            }
+        }
+    }
+    (count, false)
+}
+
+/// A configuration file of any content, in this folder.
+pub fn configuration(folder: &Path, bytes: &[u8]) {
+    std::fs::write(folder.join("mainstay.toml"), bytes).expect("a file of our own");
+    if let Err(problems) = load(&Sources::folder(folder)) {
+        assert!(problems.count() > 0);
+        assert!(!problems.to_string().is_empty(), "it says what is wrong");
+    }
+}

@@ -1,0 +1,7 @@
+//! Lines of the socket. Owns nothing. Never ends by itself.
+#![no_main]
+
+#[path = "../bodies.rs"]
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::ipc_line(bytes));
