@@ -88,6 +88,19 @@ fn saying_ready_twice_is_said_once() {
 }
 
 #[test]
+fn a_quick_word_is_heard_in_every_run() {
+    let more = "startup_timeout = \"20s\"";
+    let words = misbehave("--ready notify");
+    let daemon = Daemon::start(&one("{ notify = true }", &words, more));
+    for _ in 0..40 {
+        daemon.change("module.restart", "it");
+    }
+    let view = daemon.until("it", State::Running);
+    assert_eq!(view.generation, 41, "each run was ready at once");
+    assert_eq!(daemon.count("it", EventKind::RecoveryStarted), 0);
+}
+
+#[test]
 fn a_stranger_cannot_say_that_a_module_is_ready() {
     let command = on_go("--ready notify --ready-after 300ms --notify STATUS=mine");
     let daemon = Daemon::launch("", &one("{ notify = true }", &command, ""));
