@@ -55,7 +55,8 @@ impl Shares {
     ///
     /// Everybody gets its `shutdown_timeout` (see [`phases`]) if every chain has room for that.
     /// Where a chain has not, its modules get `weight × level`, with the highest level at which the
-    /// chains through them fit. A chain never exceeds the budget: none of its members has a level above its own.
+    /// chains through them fit. A chain never exceeds the budget: none of its members has a level
+    /// above its own.
     #[must_use]
     pub fn new(plan: &Plan, budget: Duration, lives: impl Fn(ModuleId) -> bool) -> Shares {
         let budget = nanos(budget);
