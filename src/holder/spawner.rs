@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -247,37 +247,15 @@ fn birth(
         true => Some(notify_socket(ground, &job.name)?),
         false => None,
     };
-    let output = if spawn.output == Output::Null {
-        None
-    } else {
-        Some(pipe()?)
-    };
-    let ready = if spawn.ready_fd.is_some() {
-        Some(pipe()?)
-    } else {
-        None
-    };
-    let dev_null = ground.dev_null.as_raw_fd();
-    let stdout = output
-        .as_ref()
-        .map_or(dev_null, |(_, write)| write.as_raw_fd());
-    let says_ready = ready.as_ref().map(|(_, write)| write.as_raw_fd());
+    let pipe_if = |wanted: bool| wanted.then(pipe).transpose();
+    let output = pipe_if(spawn.output != Output::Null)?;
+    let ready = pipe_if(spawn.ready_fd.is_some())?;
+    let write_end = |pipe: &Option<(_, OwnedFd)>| pipe.as_ref().map(|(_, end)| end.as_raw_fd());
+    let stdout = write_end(&output).unwrap_or(ground.dev_null.as_raw_fd());
+    let says_ready = write_end(&ready);
     // Stored descriptors lie where they lie: then the child copies the whole table.
     let lends = cradle.low.as_ref().filter(|_| job.stored.is_empty());
-    let low = lends.map(Low::numbers);
-    let notify_path = ground.notify_folder.join(format!("{}.sock", job.name));
-    let ends = Ends {
-        stdin: low.map_or(dev_null, |(stdin, ..)| stdin),
-        stdout: low.map_or(stdout, |(_, stdout, _)| stdout),
-        ready: says_ready.map(|high| low.map_or(high, |(.., ready)| ready)),
-        notify_path: spawn
-            .notify
-            .then(|| notify_path.to_string_lossy().into_owned()),
-        mark: format!("{}:{}:{}", ground.hash, job.name, spawn.generation),
-        nofile: ground.nofile,
-        above: lends.map_or(0, Low::above),
-        stored: &job.stored,
-    };
+    let ends = ends(ground, &job, lends, stdout, says_ready);
     let mut orders = prepare::orders(spawn, &ground.inherited, &ends, slip)?;
     if ground.pidfds {
         orders.dies_with = std::process::id().cast_signed(); // embedded: nobody else ends it
@@ -302,14 +280,7 @@ fn birth(
     if let Some(low) = &cradle.low {
         low.clear();
     }
-    let born = born.and_then(|born| {
-        let Some((step, errno)) = slip.read() else {
-            return Ok(born);
-        };
-        // It ends by itself at once; nobody else waits for it while it is in `newborn`.
-        let _ = waitpid(Pid::from_raw(born.0.pid), None::<WaitPidFlag>);
-        Err(Failure::from_child(spawn, step, errno))
-    });
+    let born = born.and_then(|born| executed(born, spawn, slip));
     let (born, start_time) = born.inspect_err(|_| {
         if let Some(key) = stream {
             ground.logs.discard(key);
@@ -327,6 +298,42 @@ fn birth(
         kill_after_ms: job.spawn.kill_after_ms,
         mark: ends.mark,
     })
+}
+
+fn ends<'a>(
+    ground: &Ground,
+    job: &'a Job,
+    lends: Option<&Low>,
+    stdout: RawFd,
+    says_ready: Option<RawFd>,
+) -> Ends<'a> {
+    let stdin = ground.dev_null.as_raw_fd();
+    let (stdin, stdout, ready) = match lends.map(Low::numbers) {
+        Some((stdin, stdout, ready)) => (stdin, stdout, says_ready.map(|_| ready)),
+        None => (stdin, stdout, says_ready),
+    };
+    let notify_path = ground.notify_folder.join(format!("{}.sock", job.name));
+    let notify_path = job.spawn.notify.then_some(notify_path);
+    Ends {
+        stdin,
+        stdout,
+        ready,
+        notify_path: notify_path.map(|path| path.to_string_lossy().into_owned()),
+        mark: format!("{}:{}:{}", ground.hash, job.name, job.spawn.generation),
+        nofile: ground.nofile,
+        above: lends.map_or(0, Low::above),
+        stored: &job.stored,
+    }
+}
+
+/// Whether it got as far as its program.
+fn executed(born: (Born, u64), spawn: &Spawn, slip: &Slip) -> Result<(Born, u64), Failure> {
+    let Some((step, errno)) = slip.read() else {
+        return Ok(born);
+    };
+    // It ends by itself at once; nobody else waits for it while it is in `newborn`.
+    let _ = waitpid(Pid::from_raw(born.0.pid), None::<WaitPidFlag>);
+    Err(Failure::from_child(spawn, step, errno))
 }
 
 /// Whether a child can be born into a group here and gets as far as its exec.

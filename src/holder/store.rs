@@ -47,7 +47,10 @@ impl Store {
     ) -> Option<String> {
         let good = name.filter(|name| is_name(name));
         let mut problem = (name.is_some() && good.is_none()).then(|| {
-            format!("cannot use the FDNAME it gave: 1 to {NAME_BYTES} ASCII characters without `:`, please; it is kept as `{UNNAMED}`")
+            format!(
+                "cannot use the FDNAME it gave, it is kept as `{UNNAMED}`; choose 1 to \
+                 {NAME_BYTES} printable ASCII characters without `:`"
+            )
         });
         let mut left = Vec::new();
         for fd in fds {
