@@ -1,11 +1,8 @@
 //! Text of a configuration. Owns a folder of the temporary directory. Never ends by itself.
 #![no_main]
 
-#[path = "../bodies.rs"]
-mod bodies;
-
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let folder = std::env::temp_dir().join(format!("mainstay-fuzz-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    bodies::configuration(&folder, bytes);
+    mainstay_fuzz::configuration(&folder, bytes);
 });

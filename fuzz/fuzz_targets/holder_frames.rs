@@ -1,7 +1,4 @@
 //! Frames between holder and runtime. Owns nothing. Never ends by itself.
 #![no_main]
 
-#[path = "../bodies.rs"]
-mod bodies;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::holder_frames(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mainstay_fuzz::holder_frames(bytes));

@@ -1,7 +1,4 @@
 //! Lines of the socket. Owns nothing. Never ends by itself.
 #![no_main]
 
-#[path = "../bodies.rs"]
-mod bodies;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| bodies::ipc_line(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mainstay_fuzz::ipc_line(bytes));

@@ -2,6 +2,7 @@
 //! Owns the seeds and the mutations. Never runs longer than a few seconds.
 
 #[path = "../../fuzz/bodies.rs"]
+#[expect(unreachable_pub, reason = "it is the library of the fuzz targets too")]
 mod bodies;
 
 use mainstay_holder::wire::Ask;
