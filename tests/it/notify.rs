@@ -64,7 +64,7 @@ fn last_text(view: ModuleView) -> String {
 
 #[test]
 fn a_daemon_that_forks_twice_is_the_module() {
-    let command = misbehave("--double-fork --name-daemon");
+    let command = misbehave("--double-fork --name-daemon --ready log:up");
     let module = one(&command, "").replace("recovery.auto = false", "");
     let daemon = Daemon::start(&module);
     let view = daemon.until("it", State::Running);
@@ -82,11 +82,10 @@ fn a_daemon_that_forks_twice_is_the_module() {
         view.generation == 2 && view.state == State::Running
     });
     let pid = again.pid.expect("it runs");
-    daemon.wait("the second daemon", || {
-        daemon
-            .output("it")
-            .contains(&format!("daemon {pid}"))
-            .then_some(())
+    daemon.wait("the second daemon to hear signals", || {
+        let output = daemon.output("it");
+        let up = output.lines().filter(|line| *line == "up").count() == 2;
+        (up && output.contains(&format!("daemon {pid}"))).then_some(())
     });
     let stopped = daemon.change("module.stop", "it");
     assert_eq!(
