@@ -204,6 +204,8 @@ fn the_audit_notices_a_changed_action() {
     let mut daemon = Daemon::start(&modules());
     daemon.change(name::MODULE_RESTART, "alone");
     daemon.change(name::MODULE_STOP, "side");
+    // The journal opens and is written beside all else: what is told from it is in the file.
+    daemon.moves("side", State::Stopped, 1);
     let good = daemon.cli(&["audit", "verify"]);
     assert_eq!(good.status.code(), Some(0), "while it runs: {good:?}");
     daemon.signal(libc::SIGINT);
