@@ -128,7 +128,7 @@ fn files_that_cannot_be_read_are_told() {
     use std::os::unix::fs::PermissionsExt;
     let hidden = configured(A);
     let path = hidden.path().join("config/mainstay.toml");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("ours");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("ours");
     assert_eq!(run_in(hidden.path(), &["check"]).status.code(), Some(5));
 }
 

@@ -109,8 +109,16 @@ pub(crate) fn code(reply: &Value) -> RefusalCode {
 
 /// What a running module was given; whoever has it can speak for the module.
 pub(crate) fn surroundings(daemon: &Daemon, module: &str) -> Surroundings {
-    let pid = daemon.module(module).pid.expect("it runs");
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).expect("it lives");
+    // While a program is being replaced by another, its environment reads as empty.
+    let environment = daemon.wait("the module's environment", || {
+        let pid = daemon.module(module).pid?;
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let token = ENV_TOKEN.as_bytes();
+        let found = environment
+            .windows(token.len())
+            .any(|window| window == token);
+        found.then_some(environment)
+    });
     let variable = |name: &str| {
         environment
             .split(|byte| *byte == 0)
