@@ -42,12 +42,18 @@ pub(super) fn run(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
         let _already_a_leader = nix::unistd::setsid();
     }
     let code = mainstay_holder::run(RuntimeCommand {
-        program: own_program()?,
+        program: running_program()?,
         args: words("runtime", args, global),
         env: vec![(ENV_RUNTIME.into(), "1".into())],
     });
     // The number is the runtime's or the system's own: scripts rely on it as it is.
     std::process::exit(i32::from(code))
+}
+
+/// What runs right now, even if its file is being replaced at this moment.
+fn running_program() -> Result<PathBuf, Failure> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { own_program() }
 }
 
 fn own_program() -> Result<PathBuf, Failure> {
