@@ -53,7 +53,11 @@ pub(super) fn run(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
 /// What runs right now, even if its file is being replaced at this moment.
 fn running_program() -> Result<PathBuf, Failure> {
     let running = PathBuf::from("/proc/self/exe");
-    if running.exists() { Ok(running) } else { own_program() }
+    if running.exists() {
+        Ok(running)
+    } else {
+        own_program()
+    }
 }
 
 fn own_program() -> Result<PathBuf, Failure> {
