@@ -8,10 +8,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::lifecycle::Alive;
-use mainstay_policy::module::Event;
 use mainstay_policy::{ModuleId, Time};
-use mainstay_protocol::{EventKind, State, SystemStatus};
+use mainstay_protocol::EventKind;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
@@ -21,28 +19,25 @@ use super::alarm::Alarm;
 use super::chronicle::Entry;
 use super::config::{Config, ConfigMsg};
 use super::gateway::{self, Gateway};
-use super::health::{HealthActor, HealthMsg};
+use super::health::HealthActor;
 use super::lifecycle::{LifecycleActor, LifecycleMsg};
-use super::module::{self, ModuleActor, ModuleMsg};
+use super::module::{self, ModuleActor};
 use super::recovery::Recovery;
 use super::registry::Registry;
 use super::resources::Resources;
-use super::{Announcement, House, launching};
-use crate::os::Fact;
+use super::{Announcement, House};
+
+mod rebuild;
+mod route;
+
+use route::prewarm;
+pub(crate) use route::route;
 
 /// How often the holder hears that we live; it waits for three and a half of them.
 pub(crate) const BEAT: Duration = Duration::from_secs(10);
 /// More actor deaths than this within `DEATHS_WINDOW` end the runtime; the holder starts a new one.
 const DEATHS_MAX: usize = 10;
 const DEATHS_WINDOW: Duration = Duration::from_secs(60);
-/// What is left of the budget when a stop is asked for again.
-const SECOND_STOP_BUDGET: Duration = Duration::from_secs(1);
-
-/// The lowest priority there is.
-const PREWARM_NICE: i32 = 19;
-/// How long one prewarm command may take, in milliseconds.
-const PREWARM_MAX_MS: u64 = 60_000;
-
 /// What root is told.
 #[derive(Debug)]
 pub(crate) enum RootMsg {
@@ -307,66 +302,6 @@ impl Owned {
         Ok(())
     }
 
-    fn alive(&self, id: ModuleId) -> Option<Alive> {
-        let alive = self.house.os.alive(self.house.name(id))?;
-        Some(Alive {
-            generation: alive.generation,
-            pid: alive.pid,
-        })
-    }
-
-    /// What a module actor starts from: the process that lives, or the run that was ordered.
-    fn takeover(&self, id: ModuleId) -> Option<Event> {
-        let now = self.house.picture.module(id);
-        let ready = now.state == State::Running || self.recorded_ready(id);
-        let ready_by = Some(
-            self.house
-                .os
-                .now()
-                .after(self.house.spec(id).startup_timeout),
-        );
-        if let Some(Alive { generation, pid }) = self.alive(id) {
-            return Some(Event::Adopted {
-                generation,
-                pid,
-                ready,
-                ready_by,
-            });
-        }
-        let generation = now.generation;
-        let ended = self.house.os.last_exit(self.house.name(id));
-        match now.state {
-            // It ended while nobody listened; the exit is told again behind this.
-            State::Starting | State::Running | State::Stopping
-                if ended
-                    .as_ref()
-                    .is_some_and(|exit| exit.generation == generation) =>
-            {
-                let pid = ended.map_or(0, |exit| exit.pid);
-                Some(Event::Adopted {
-                    generation,
-                    pid,
-                    ready,
-                    ready_by,
-                })
-            }
-            // The order may have been lost with the old actor; the fence makes a second one safe.
-            State::Starting => Some(Event::RunAsked { generation }),
-            _ => None,
-        }
-    }
-
-    /// On the first takeover the picture is empty: the record says whether it was ready.
-    fn recorded_ready(&self, id: ModuleId) -> bool {
-        let record = self
-            .known
-            .as_ref()
-            .and_then(|known| known.get(self.house.name(id))?.as_ref());
-        record
-            .and_then(|record| super::record::decode(record))
-            .is_some_and(|record| record.ready)
-    }
-
     async fn start_again(
         &mut self,
         me: &ActorRef<RootMsg>,
@@ -397,65 +332,6 @@ impl Owned {
         self.start(me, role).await?;
         self.rebuild(role);
         Ok(())
-    }
-
-    /// Gives a new actor back what the old one knew, from those who know it too.
-    fn rebuild(&self, role: Role) {
-        let (house, board) = (&self.house, &self.house.switchboard);
-        match role {
-            Role::Registry => {
-                board.lifecycle.cast(LifecycleMsg::Republish);
-            }
-            Role::Lifecycle => {
-                let modules = house
-                    .plan
-                    .ids()
-                    .map(|id| (id, house.os.recorded(house.name(id)), self.alive(id)));
-                board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
-                for id in house.plan.ids() {
-                    board.module(id).cast(ModuleMsg::Resync);
-                }
-                if house.picture.system().status == SystemStatus::Stopping {
-                    let actor = "mainstay".to_owned();
-                    board.lifecycle.cast(LifecycleMsg::StopAll {
-                        budget: None,
-                        actor,
-                    });
-                }
-            }
-            Role::Health => {
-                for id in house.plan.ids() {
-                    let now = house.picture.module(id);
-                    if now.state == State::Running {
-                        let (module, generation, running) = (id, now.generation, true);
-                        board.health.cast(HealthMsg::Moved {
-                            module,
-                            generation,
-                            running,
-                        });
-                    }
-                }
-            }
-            Role::Module(id) => {
-                let now = house.picture.module(id);
-                let generation = now.generation;
-                if now.state == State::Stopping {
-                    let grace = house.spec(id).shutdown_timeout;
-                    let limit = grace;
-                    let halt = Event::HaltAsked {
-                        generation,
-                        grace,
-                        limit,
-                    };
-                    board.module(id).cast(ModuleMsg::Event(halt));
-                }
-                let ended = house.os.last_exit(house.name(id));
-                if let Some(exit) = ended.filter(|exit| exit.generation == generation) {
-                    board.module(id).cast(ModuleMsg::Fact(Fact::Exited(exit)));
-                }
-            }
-            Role::Recovery | Role::Resources | Role::Config | Role::Gateway => {}
-        }
     }
 
     fn started(&self, how: Result<(), String>) {
@@ -490,50 +366,4 @@ pub(crate) async fn start(arguments: Arguments) -> Result<JoinHandle<()>, SpawnE
 /// Ends root and all that it started, when everything is over but the process goes on.
 pub(crate) fn leave(house: &House) {
     house.switchboard.root.end();
-}
-
-/// Runs the modules' prewarm commands one after the other, at idle priority, once everything is up.
-fn prewarm(house: Arc<House>) {
-    tokio::spawn(async move {
-        for id in house.plan.ids() {
-            for argv in &house.launch(id).prewarm {
-                let mut spawn = launching::command(&house, id, argv);
-                spawn.nice = PREWARM_NICE;
-                spawn.kill_after_ms = PREWARM_MAX_MS;
-                let outcome = house.os.command(spawn).await;
-                if !outcome.ok {
-                    let module = house.name(id);
-                    tracing::warn!(module, "prewarm `{}`: {}", argv.join(" "), outcome.text);
-                }
-            }
-        }
-    });
-}
-
-/// Hands facts to who they are about, in their order, for as long as the machine tells any.
-pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Receiver<Fact>) {
-    let mut stop_asked = false;
-    while let Some(fact) = facts.recv().await {
-        let board = &house.switchboard;
-        match fact {
-            Fact::StopAsked | Fact::HolderGone => {
-                let (budget, actor) = match (&fact, stop_asked) {
-                    (Fact::HolderGone, _) => (None, "the holder is gone"),
-                    (_, false) => (None, "signal"),
-                    (_, true) => (Some(SECOND_STOP_BUDGET), "second signal"),
-                };
-                stop_asked = true;
-                // By way of root: behind the start or the adoption of everything.
-                board.root.cast(RootMsg::StopAsked { budget, actor });
-            }
-            Fact::ReloadAsked => {
-                board.config.cast(ConfigMsg::Compare);
-            }
-            fact => {
-                if let Some(id) = fact.instance().and_then(|instance| house.find(instance)) {
-                    board.module(id).cast(ModuleMsg::Fact(fact));
-                }
-            }
-        }
-    }
 }

@@ -1,0 +1,135 @@
+//! What a new actor starts from: the process that lives, the record, the picture, the others.
+//! Owns the rules of who knows what. Never starts an actor and never touches a process.
+
+use mainstay_policy::ModuleId;
+use mainstay_policy::lifecycle::Alive;
+use mainstay_policy::module::Event;
+use mainstay_protocol::{State, SystemStatus};
+
+use super::super::health::HealthMsg;
+use super::super::lifecycle::LifecycleMsg;
+use super::super::module::ModuleMsg;
+use super::super::record;
+use super::{Owned, Role};
+use crate::os::Fact;
+
+impl Owned {
+    pub(super) fn alive(&self, id: ModuleId) -> Option<Alive> {
+        let alive = self.house.os.alive(self.house.name(id))?;
+        Some(Alive {
+            generation: alive.generation,
+            pid: alive.pid,
+        })
+    }
+
+    /// What a module actor starts from: the process that lives, or the run that was ordered.
+    pub(super) fn takeover(&self, id: ModuleId) -> Option<Event> {
+        let now = self.house.picture.module(id);
+        let ready = now.state == State::Running || self.recorded_ready(id);
+        let ready_by = Some(
+            self.house
+                .os
+                .now()
+                .after(self.house.spec(id).startup_timeout),
+        );
+        if let Some(Alive { generation, pid }) = self.alive(id) {
+            return Some(Event::Adopted {
+                generation,
+                pid,
+                ready,
+                ready_by,
+            });
+        }
+        let generation = now.generation;
+        let ended = self.house.os.last_exit(self.house.name(id));
+        match now.state {
+            // It ended while nobody listened; the exit is told again behind this.
+            State::Starting | State::Running | State::Stopping
+                if ended
+                    .as_ref()
+                    .is_some_and(|exit| exit.generation == generation) =>
+            {
+                let pid = ended.map_or(0, |exit| exit.pid);
+                Some(Event::Adopted {
+                    generation,
+                    pid,
+                    ready,
+                    ready_by,
+                })
+            }
+            // The order may have been lost with the old actor; the fence makes a second one safe.
+            State::Starting => Some(Event::RunAsked { generation }),
+            _ => None,
+        }
+    }
+
+    /// On the first takeover the picture is empty: the record says whether it was ready.
+    pub(super) fn recorded_ready(&self, id: ModuleId) -> bool {
+        let record = self
+            .known
+            .as_ref()
+            .and_then(|known| known.get(self.house.name(id))?.as_ref());
+        record
+            .and_then(|record| record::decode(record))
+            .is_some_and(|record| record.ready)
+    }
+
+    /// Gives a new actor back what the old one knew, from those who know it too.
+    pub(super) fn rebuild(&self, role: Role) {
+        let (house, board) = (&self.house, &self.house.switchboard);
+        match role {
+            Role::Registry => {
+                board.lifecycle.cast(LifecycleMsg::Republish);
+            }
+            Role::Lifecycle => {
+                let modules = house
+                    .plan
+                    .ids()
+                    .map(|id| (id, house.os.recorded(house.name(id)), self.alive(id)));
+                board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
+                for id in house.plan.ids() {
+                    board.module(id).cast(ModuleMsg::Resync);
+                }
+                if house.picture.system().status == SystemStatus::Stopping {
+                    let actor = "mainstay".to_owned();
+                    board.lifecycle.cast(LifecycleMsg::StopAll {
+                        budget: None,
+                        actor,
+                    });
+                }
+            }
+            Role::Health => {
+                for id in house.plan.ids() {
+                    let now = house.picture.module(id);
+                    if now.state == State::Running {
+                        let (module, generation, running) = (id, now.generation, true);
+                        board.health.cast(HealthMsg::Moved {
+                            module,
+                            generation,
+                            running,
+                        });
+                    }
+                }
+            }
+            Role::Module(id) => {
+                let now = house.picture.module(id);
+                let generation = now.generation;
+                if now.state == State::Stopping {
+                    let grace = house.spec(id).shutdown_timeout;
+                    let limit = grace;
+                    let halt = Event::HaltAsked {
+                        generation,
+                        grace,
+                        limit,
+                    };
+                    board.module(id).cast(ModuleMsg::Event(halt));
+                }
+                let ended = house.os.last_exit(house.name(id));
+                if let Some(exit) = ended.filter(|exit| exit.generation == generation) {
+                    board.module(id).cast(ModuleMsg::Fact(Fact::Exited(exit)));
+                }
+            }
+            Role::Recovery | Role::Resources | Role::Config | Role::Gateway => {}
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! From facts of the machine to the actors they are about, in their order.
+//! Owns the translation of signals to wishes, and the commands that run once everything is up.
+//! Never decides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::config::ConfigMsg;
+use super::super::module::ModuleMsg;
+use super::super::{House, launching};
+use super::RootMsg;
+use crate::os::Fact;
+
+/// What is left of the budget when a stop is asked for again.
+const SECOND_STOP_BUDGET: Duration = Duration::from_secs(1);
+
+/// The lowest priority there is.
+const PREWARM_NICE: i32 = 19;
+/// How long one prewarm command may take, in milliseconds.
+const PREWARM_MAX_MS: u64 = 60_000;
+
+/// Runs the modules' prewarm commands one after the other, at idle priority, once everything is up.
+pub(super) fn prewarm(house: Arc<House>) {
+    tokio::spawn(async move {
+        for id in house.plan.ids() {
+            for argv in &house.launch(id).prewarm {
+                let mut spawn = launching::command(&house, id, argv);
+                spawn.nice = PREWARM_NICE;
+                spawn.kill_after_ms = PREWARM_MAX_MS;
+                let outcome = house.os.command(spawn).await;
+                if !outcome.ok {
+                    let module = house.name(id);
+                    tracing::warn!(module, "prewarm `{}`: {}", argv.join(" "), outcome.text);
+                }
+            }
+        }
+    });
+}
+
+/// Hands facts to who they are about, in their order, for as long as the machine tells any.
+pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Receiver<Fact>) {
+    let mut stop_asked = false;
+    while let Some(fact) = facts.recv().await {
+        let board = &house.switchboard;
+        match fact {
+            Fact::StopAsked | Fact::HolderGone => {
+                let (budget, actor) = match (&fact, stop_asked) {
+                    (Fact::HolderGone, _) => (None, "the holder is gone"),
+                    (_, false) => (None, "signal"),
+                    (_, true) => (Some(SECOND_STOP_BUDGET), "second signal"),
+                };
+                stop_asked = true;
+                // By way of root: behind the start or the adoption of everything.
+                board.root.cast(RootMsg::StopAsked { budget, actor });
+            }
+            Fact::ReloadAsked => {
+                board.config.cast(ConfigMsg::Compare);
+            }
+            fact => {
+                if let Some(id) = fact.instance().and_then(|instance| house.find(instance)) {
+                    board.module(id).cast(ModuleMsg::Fact(fact));
+                }
+            }
+        }
+    }
+}
