@@ -25,6 +25,9 @@ use super::schema::{Form, Value, root, system};
 use super::sources::Sources;
 use super::tree::{Entry, Node, Table, Tree};
 
+/// The name of the runtime itself, on the bus and in the folder of logs.
+const RESERVED: &str = "mainstay";
+
 /// The builtin that every system has.
 pub const EVENT_BUS: &str = "event-bus";
 
@@ -292,6 +295,9 @@ fn read_modules<'a>(
         if !is_name(name) {
             let message = format!("cannot name a module {name:?}");
             at.problem::<()>(entry.key, message, &Form::Name.expected());
+        } else if name == RESERVED {
+            let message = format!("cannot name a module {name:?}");
+            at.problem::<()>(entry.key, message, "choose another: it is the runtime's own");
         }
         let mut module = with_defaults();
         at.variables.module_dir = merged.module_dirs.get(name).and_then(|path| text_of(path));

@@ -324,3 +324,10 @@ fn problems_can_be_read_by_programs() {
     assert_eq!(first["hint"], "did you mean `health`?");
     assert_eq!(first["excerpt"]["text"], "[helth]");
 }
+
+#[test]
+fn a_module_that_takes_the_runtimes_name() {
+    let project = Project::of("[module.mainstay]\ncommand = [\"a\"]\n");
+    let problems = project.load().expect_err("the name is taken");
+    assert!(problems.to_string().contains("the runtime's own"), "{problems}");
+}
