@@ -238,8 +238,8 @@ fn invalid_token() -> Refusal {
 }
 
 /// The reply, or that it does not fit into a line.
-fn fitting(method: &str, id: RequestId, result: Value) -> Vec<u8> {
-    let line = encode(&Reply::success(id.clone(), result));
+fn fitting(method: &str, id: RequestId, result: &methods::Body) -> Vec<u8> {
+    let line = result.line(&id);
     if line.len() <= MAX_LINE_BYTES {
         return line;
     }
@@ -295,7 +295,7 @@ impl Session {
         let Some(id) = id else { return };
         match result {
             Ok(methods::Answer::Now(result)) => {
-                let line = fitting(&method, id, result);
+                let line = fitting(&method, id, &result);
                 let _reader_left = self.outbox.send(line).await;
             }
             Ok(methods::Answer::Later) => {}

@@ -32,7 +32,7 @@ use crate::journal::{Ended, Filter};
 /// What a method answers.
 pub(super) enum Answer {
     /// This.
-    Now(Value),
+    Now(Body),
     /// A task answers when it is done.
     Later,
 }
@@ -42,8 +42,32 @@ const CALL_TIMEOUT: (u64, u64) = (5_000, 60_000);
 
 type Answered = Result<Answer, Refusal>;
 
+/// The result of a call as it goes out: written from the typed value, never a tree of values.
+pub(super) struct Body(Vec<u8>);
+
+impl Body {
+    fn of(value: &impl serde::Serialize) -> Body {
+        // Our own views have string keys and no failing serialisers.
+        Body(serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec()))
+    }
+
+    /// The whole line of a success.
+    pub(super) fn line(&self, id: &RequestId) -> Vec<u8> {
+        let mut line = br#"{"jsonrpc":"2.0","id":"#.to_vec();
+        line.reserve(self.0.len() + 64);
+        match id {
+            RequestId::Number(number) => line.extend_from_slice(number.to_string().as_bytes()),
+            RequestId::Text(text) => line.extend_from_slice(json!(text).to_string().as_bytes()),
+        }
+        line.extend_from_slice(br#","result":"#);
+        line.extend_from_slice(&self.0);
+        line.extend_from_slice(b"}\n");
+        line
+    }
+}
+
 fn now(value: impl serde::Serialize) -> Answered {
-    Ok(Answer::Now(json!(value)))
+    Ok(Answer::Now(Body::of(&value)))
 }
 
 /// Answers one request.
@@ -168,8 +192,8 @@ async fn change(
     session.go_on(async move {
         change.reached(&house).await;
         if let Some(id) = id {
-            let result = json!(change.result(&house));
-            let _reader_left = outbox.send(encode(&Reply::success(id, result))).await;
+            let line = Body::of(&change.result(&house)).line(&id);
+            let _reader_left = outbox.send(line).await;
         }
     })?;
     Ok(Answer::Later)
@@ -327,4 +351,24 @@ fn bus_call(
         let _caller_left = outbox.send(encode(&reply)).await;
     })?;
     Ok(Answer::Later)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_in_its_line_says_what_the_protocol_says() {
+        let value = json!({ "a": [1, null, "\"\n"], "b": { "c": 0.5 } });
+        for id in [
+            RequestId::Number(u64::MAX),
+            RequestId::Text("a \"text\"\n".to_owned()),
+        ] {
+            let line = Body::of(&value).line(&id);
+            let read: Value = serde_json::from_slice(&line).expect("JSON");
+            assert_eq!(read, json!(Reply::success(id, value.clone())));
+            let newlines = line.iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!((newlines, line.last()), (1, Some(&b'\n')));
+        }
+    }
 }
