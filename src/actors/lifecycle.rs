@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use super::alarm::Alarm;
 use super::module::ModuleMsg;
 use super::recovery::RecoveryMsg;
+use super::registry::SystemStanding;
 use super::root::RootMsg;
 use super::{Announcement, House, record};
 use crate::words::span;
@@ -103,6 +104,8 @@ pub(crate) struct Owned {
     /// When each module entered its state, and what it was.
     since: Vec<(State, Timestamp)>,
     status: SystemStatus,
+    /// What was published last of the system.
+    stands: Option<SystemStanding>,
     /// Who asked for what is being handled right now.
     asking: Option<String>,
 }
@@ -130,6 +133,7 @@ impl Actor for LifecycleActor {
             details: vec![None; count],
             since: vec![(State::NotStarted, house.os.wall()); count],
             status: SystemStatus::Starting,
+            stands: None,
             asking: None,
             house,
         })
@@ -209,7 +213,10 @@ impl Owned {
                 self.house.os.stopping(within + STOP_MARGIN);
                 self.note(Event::StopAll { budget });
             }
-            LifecycleMsg::Republish => self.touched.extend(self.house.plan.ids()),
+            LifecycleMsg::Republish => {
+                self.stands = None;
+                self.touched.extend(self.house.plan.ids());
+            }
             LifecycleMsg::Woke => self.note(Event::Woke),
         }
         None

@@ -126,6 +126,21 @@ impl House {
         &self.spec(module).name
     }
 
+    /// Their names, for a sentence.
+    pub(crate) fn names(&self, modules: &[ModuleId]) -> String {
+        let names: Vec<&str> = modules.iter().map(|id| self.name(*id)).collect();
+        names.join(", ")
+    }
+
+    /// Why the system is not healthy, if so.
+    pub(crate) fn reason(&self, failing: &[ModuleId], degraded: &[ModuleId]) -> Option<String> {
+        match (failing, degraded) {
+            ([], []) => None,
+            ([], degraded) => Some(format!("not well: {}", self.names(degraded))),
+            (failing, _) => Some(format!("failed: {}", self.names(failing))),
+        }
+    }
+
     /// The module with this name.
     pub(crate) fn find(&self, name: &str) -> Option<ModuleId> {
         self.ids.get(name).copied()

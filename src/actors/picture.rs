@@ -76,10 +76,10 @@ impl Snapshot {
 pub(crate) struct SystemSnapshot {
     /// How it is.
     pub(crate) status: SystemStatus,
-    /// Why not healthy.
-    pub(crate) reason: Option<String>,
     /// Required modules that failed.
     pub(crate) failing: Vec<ModuleId>,
+    /// What else is not well.
+    pub(crate) degraded: Vec<ModuleId>,
     /// Why the files on disk are not in force.
     pub(crate) config_problem: Option<String>,
     /// What the machine uses.
@@ -101,8 +101,8 @@ impl Picture {
     pub(crate) fn new(modules: usize, at: Timestamp) -> Picture {
         let system = SystemSnapshot {
             status: SystemStatus::Starting,
-            reason: None,
             failing: Vec::new(),
+            degraded: Vec::new(),
             config_problem: None,
             machine: MachineUsage::default(),
             own: OwnUsage::default(),

@@ -30,14 +30,14 @@ pub(crate) struct Standing {
 }
 
 /// How the system is.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SystemStanding {
     /// How it is.
     pub(crate) status: SystemStatus,
-    /// Why not healthy.
-    pub(crate) reason: Option<String>,
     /// Required modules that failed.
     pub(crate) failing: Vec<ModuleId>,
+    /// What else is not well.
+    pub(crate) degraded: Vec<ModuleId>,
 }
 
 /// What the registry is told.
@@ -106,12 +106,12 @@ fn write(picture: &Picture, msg: RegistryMsg) -> Option<oneshot::Sender<()>> {
             }
             if let Some(SystemStanding {
                 status,
-                reason,
                 failing,
+                degraded,
             }) = system
             {
                 picture.edit_system(|cell| {
-                    (cell.status, cell.reason, cell.failing) = (status, reason, failing);
+                    (cell.status, cell.failing, cell.degraded) = (status, failing, degraded);
                 });
             }
             return answer;

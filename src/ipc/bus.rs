@@ -3,6 +3,7 @@
 //! Never waits for a module: queues are bounded, what does not fit is counted as lag.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ struct Member {
 pub(crate) struct Bus {
     names: Vec<Arc<str>>,
     members: Mutex<Vec<Option<Member>>>,
+    /// Members with a subscription; changed under the members' lock.
+    listening: AtomicUsize,
     breakers: Mutex<Vec<Breaker>>,
     followers: Followers,
     /// Signalled when a module's connection begins.
@@ -60,6 +63,7 @@ impl Bus {
         Bus {
             names,
             members,
+            listening: AtomicUsize::new(0),
             breakers,
             followers: Followers::default(),
             arrivals: Notify::new(),
@@ -76,7 +80,9 @@ impl Bus {
             calls: HashMap::new(),
             next_call: 1,
         };
-        lock(&self.members)[module.index()] = Some(member);
+        let mut members = lock(&self.members);
+        self.left(members[module.index()].replace(member).as_ref());
+        drop(members);
         self.arrivals.notify_waiters();
     }
 
@@ -99,7 +105,13 @@ impl Bus {
             .as_ref()
             .is_some_and(|member| member.connection == connection)
         {
-            *seat = None;
+            self.left(seat.take().as_ref());
+        }
+    }
+
+    fn left(&self, member: Option<&Member>) {
+        if member.is_some_and(|member| !member.patterns.is_empty()) {
+            self.listening.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -122,6 +134,9 @@ impl Bus {
             .as_mut()
             .filter(|m| m.connection == connection);
         let Some(member) = member else { return Ok(()) };
+        if member.patterns.is_empty() && !subjects.is_empty() {
+            self.listening.fetch_add(1, Ordering::Relaxed);
+        }
         for subject in subjects {
             if !member.patterns.contains(&subject) {
                 member.patterns.push(subject);
@@ -171,13 +186,18 @@ impl Bus {
         Ok(deliver(members.iter_mut().flatten(), &event, &line))
     }
 
-    /// Publishes for mainstay itself.
-    pub(crate) fn publish_own(&self, at: Timestamp, subject: &str, payload: &Value) {
-        let mut members = lock(&self.members);
-        if members.iter().all(Option::is_none) {
+    /// Publishes for mainstay itself; costs next to nothing while nobody listens.
+    pub(crate) fn publish_own(
+        &self,
+        at: Timestamp,
+        subject: &str,
+        payload: impl FnOnce() -> Value,
+    ) {
+        if self.listening.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let event = own_event(at, subject, payload.clone());
+        let mut members = lock(&self.members);
+        let event = own_event(at, subject, payload());
         let line = event_line(&event, 0);
         deliver(members.iter_mut().flatten(), &event, &line);
     }

@@ -111,7 +111,7 @@ pub(crate) fn system(house: &House) -> SystemView {
     SystemView {
         name: house.configuration.system.name.clone(),
         status: now.status,
-        reason: now.reason.clone(),
+        reason: house.reason(&now.failing, &now.degraded),
         failing_modules: now
             .failing
             .iter()

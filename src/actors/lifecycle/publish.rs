@@ -1,8 +1,8 @@
 //! What the lifecycle publishes: the standing of what changed, and of the system.
 //! Owns the comparison with what was published before. Never decides.
 
+use mainstay_policy::ModuleId;
 use mainstay_policy::states::{self, State};
-use mainstay_policy::{ModuleId, Time};
 use mainstay_protocol::{EventKind, SystemStatus};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -17,7 +17,6 @@ impl Owned {
         if self.touched.is_empty() && published.is_none() {
             return;
         }
-        let now = self.house.os.now();
         let touched = std::mem::take(&mut self.touched);
         let mut standings = Vec::with_capacity(touched.len());
         for module in touched {
@@ -30,8 +29,7 @@ impl Owned {
                 self.records[module.index()] = record;
             }
         }
-        let system = self.system(now);
-        let msg = RegistryMsg::Stands(standings, Some(system), published);
+        let msg = RegistryMsg::Stands(standings, self.system(), published);
         self.house.switchboard.registry.cast(msg);
     }
 
@@ -52,24 +50,9 @@ impl Owned {
         }
     }
 
-    pub(super) fn names(&self, modules: &[ModuleId]) -> String {
-        modules
-            .iter()
-            .map(|id| self.house.name(*id))
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-
-    /// The system's standing; a change of status is an event.
-    pub(super) fn system(&mut self, _now: Time) -> SystemStanding {
+    /// The system's standing, if it is new; a change of status is an event.
+    pub(super) fn system(&mut self) -> Option<SystemStanding> {
         let system = self.policy.system();
-        let reason = if !system.failing.is_empty() {
-            Some(format!("failed: {}", self.names(&system.failing)))
-        } else if !system.degraded.is_empty() {
-            Some(format!("not well: {}", self.names(&system.degraded)))
-        } else {
-            None
-        };
         let status = match system.status {
             states::Status::Starting => SystemStatus::Starting,
             states::Status::Healthy => SystemStatus::Healthy,
@@ -78,6 +61,7 @@ impl Owned {
             states::Status::Stopping => SystemStatus::Stopping,
         };
         if status != self.status {
+            let reason = self.house.reason(&system.failing, &system.degraded);
             let mut entry = Entry::of(EventKind::SystemStatusChanged)
                 .payload(json!({ "from": self.status, "to": status, "reason": reason }));
             if let (Some(actor), SystemStatus::Stopping) = (&self.asking, status) {
@@ -86,10 +70,15 @@ impl Owned {
             self.house.chronicle.tell(entry);
             self.status = status;
         }
-        SystemStanding {
+        let standing = SystemStanding {
             status,
-            reason,
             failing: system.failing,
+            degraded: system.degraded,
+        };
+        if self.stands.as_ref() == Some(&standing) {
+            return None;
         }
+        self.stands = Some(standing.clone());
+        Some(standing)
     }
 }

@@ -76,7 +76,7 @@ impl Owned {
         self.house.bus.publish_own(
             self.house.os.wall(),
             "mainstay.module.state_changed",
-            &json!({ "module": name, "from": words::state(from), "to": words::state(to) }),
+            || json!({ "module": name, "from": words::state(from), "to": words::state(to) }),
         );
         let running = to == State::Running;
         if running || from == State::Running {
@@ -199,7 +199,7 @@ impl Owned {
             }
             StartupFailure::TimedOut { missing } => format!(
                 "cannot start: not ready within mainstay.startup_timeout: {}",
-                self.names(&missing)
+                self.house.names(&missing)
             ),
         };
         // Said before the stop that follows from it.

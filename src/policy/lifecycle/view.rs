@@ -144,17 +144,16 @@ impl Lifecycle {
     /// How the system is, and because of whom, in start order.
     #[must_use]
     pub fn system(&self) -> System {
-        let of = |trouble: Trouble| {
+        let of = |trouble: Trouble, count: u32| {
             let order = self.plan.order().iter().copied();
-            order
-                .filter(|id| self.tally.of.get(id.index()) == Some(&trouble))
-                .collect()
+            let such = order.filter(|id| self.tally.of.get(id.index()) == Some(&trouble));
+            such.take(count as usize).collect() // all is well most of the time
         };
         let status = self.status();
         System {
             status,
-            failing: of(Trouble::Failing),
-            degraded: of(Trouble::Degraded),
+            failing: of(Trouble::Failing, self.tally.failing),
+            degraded: of(Trouble::Degraded, self.tally.degraded),
             starting: status == Status::Starting,
             stopping: status == Status::Stopping,
         }
