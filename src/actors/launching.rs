@@ -72,10 +72,11 @@ pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> Spawn
 pub(crate) fn has_what_it_needs(house: &House, module: ModuleId) -> Result<(), String> {
     let needs = house.launch(module).needs;
     let state_dir = &house.configuration.system.state_dir;
-    let memory = needs.memory_bytes.zip(machine::memory_available());
-    let disk = needs
-        .disk_bytes
-        .zip(machine::disk(state_dir).map(|(_, free)| free));
+    // The machine is asked only for what is needed: this lies on the way of every start.
+    let memory = needs.memory_bytes.map(|_| machine::memory_available());
+    let memory = needs.memory_bytes.zip(memory.flatten());
+    let disk = needs.disk_bytes.map(|_| machine::disk(state_dir));
+    let disk = needs.disk_bytes.zip(disk.flatten().map(|(_, free)| free));
     for (what, pair) in [("memory", memory), ("disk", disk)] {
         if let Some((needed, free)) = pair.filter(|(needed, free)| free < needed) {
             let mb = |bytes: u64| bytes / (1024 * 1024);
