@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -54,8 +55,13 @@ pub(crate) struct Stat {
 
 /// Reads one process; None when it is gone.
 pub(crate) fn stat(pid: u32) -> Option<Stat> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(pid, &text)
+    // One read and no question for its size: the kernel writes it in one go, and never this long.
+    let mut text = [0; 1024];
+    let length = fs::File::open(format!("/proc/{pid}/stat"))
+        .ok()?
+        .read(&mut text)
+        .ok()?;
+    parse_stat(pid, &text[..length])
 }
 
 /// The command name may hold anything, so fields are counted from the last parenthesis.
@@ -163,8 +169,17 @@ fn add(sum: &mut TreeUse, stat: &Stat) {
     sum.memory_bytes += stat.rss_pages.saturating_mul(page_bytes());
     sum.threads += stat.threads;
     sum.processes += 1;
-    sum.file_handles +=
-        fs::read_dir(format!("/proc/{}/fd", stat.pid)).map_or(0, |dir| dir.count() as u64);
+    sum.file_handles += open_files(stat.pid);
+}
+
+fn open_files(pid: u32) -> u64 {
+    let folder = format!("/proc/{pid}/fd");
+    // Since Linux 6.2 its size is their number; before, or where that says nothing, they are
+    // counted.
+    match fs::metadata(&folder).map_or(0, |about| about.len()) {
+        0 => fs::read_dir(folder).map_or(0, |dir| dir.count() as u64),
+        count => count,
+    }
 }
 
 fn ticks_per_second() -> u64 {
