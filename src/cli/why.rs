@@ -57,11 +57,11 @@ fn render(why: &Why, now: Timestamp, screen: Screen) -> String {
     match &why.next {
         None => out.push_str("next: nothing, until somebody asks or something changes\n"),
         Some(next) => {
-            let _ = write!(out, "next: {}", human::clean(&next.text));
+            out.push_str("next: ");
             if let Some(at) = next.at {
-                let _ = write!(out, ", {} ({})", human::until(at, now), human::time(at));
+                let _ = write!(out, "{}: ", human::time(at));
             }
-            out.push('\n');
+            let _ = writeln!(out, "{}", human::clean(&next.text));
         }
     }
     out
@@ -87,7 +87,7 @@ mod tests {
 storage is backoff, and this led there:
   2m 10s ago  2026-11-18 11:04:30.123Z  event-bus became ready
    100ms ago  2026-11-18 11:06:40.123Z  storage exited with code 1
-next: it is started again, in 300ms (2026-11-18 11:06:40.523Z)
+next: 2026-11-18 11:06:40.523Z: it is started again
 ";
         let text = render(&why, Timestamp(1_795_000_000_223), Screen::default());
         assert_eq!(text, expected);

@@ -46,7 +46,8 @@ pub fn describe(event: &Event) -> String {
         EventKind::ModuleRestored => format!("{who} works in full again{}", facts.why()),
         EventKind::RecoveryStarted => recovery_started(who, facts),
         EventKind::RecoveryStepCompleted => {
-            format!("recovery of {who}: a step is done{}", facts.why())
+            let step = facts.text("text").or_else(|| facts.text("reason"));
+            format!("recovery of {who}: {}", step.unwrap_or("a step is done"))
         }
         EventKind::RecoveryCompleted => format!("recovery of {who} succeeded{}", facts.why()),
         EventKind::RecoveryFailed => {
@@ -161,7 +162,6 @@ fn exited(who: &str, facts: Facts<'_>) -> String {
         facts.text("text"),
     ) {
         (Some(signal), ..) => format!("{who} was killed by {}{dumped}{after}", signal_name(signal)),
-        (None, Some(0), _) => format!("{who} exited by itself{after} (code 0)"),
         (None, Some(code), _) => format!("{who} exited with code {code}{after}"),
         (None, None, Some(text)) => format!("{who} ended{after}: {text}"),
         (None, None, None) => format!("{who} ended{after}; how is not known"),

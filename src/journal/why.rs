@@ -13,6 +13,8 @@ use super::describe::{describe, enumerate, span};
 const LINKS: usize = 20;
 /// Events of the module that are looked at for its story.
 const RECENT: usize = 64;
+/// A turn that came within this many milliseconds was not waited for.
+const AT_ONCE: u64 = 10;
 /// Newest events of the story that are shown beside the chain of causes.
 const BESIDE: usize = 8;
 
@@ -41,9 +43,69 @@ pub fn why(journal: &Journal, module: &ModuleView, now: Timestamp) -> Why {
     Why {
         module: module.module.clone(),
         state: module.state,
-        chain: links.into_values().map(|event| link(&event)).collect(),
+        chain: tell(links.into_values().collect()),
         next: next(module, now),
     }
+}
+
+/// The links as sentences, without what the one before has just said.
+fn tell(links: Vec<Event>) -> Vec<WhyLink> {
+    let mut told: Vec<WhyLink> = Vec::with_capacity(links.len());
+    let mut before: Option<Event> = None;
+    for event in links {
+        if let Some(before) = &before
+            && turn_came_at_once(before, &event)
+        {
+            told.pop();
+        }
+        let repeats = before.as_ref().filter(|before| says_why(before));
+        let repeats = repeats.and_then(moved_to);
+        let text = match (event.kind, repeats) {
+            (EventKind::RecoveryStarted, Some("backoff"))
+            | (EventKind::RecoveryFailed, Some("failed")) => describe(&without_reason(&event)),
+            _ => describe(&event),
+        };
+        told.push(WhyLink {
+            seq: event.seq,
+            at: event.at,
+            kind: event.kind,
+            module: event.module.clone(),
+            text,
+        });
+        before = Some(event);
+    }
+    told
+}
+
+/// Whether `before` says that a module waits for its turn, and `event` that it did not have to.
+fn turn_came_at_once(before: &Event, event: &Event) -> bool {
+    moved_to(before) == Some("waiting")
+        && moved_to(event) == Some("starting")
+        && before.module == event.module
+        && before.cause == event.cause
+        && event.at.0.saturating_sub(before.at.0) < AT_ONCE
+        && before.payload.get("waiting_on").is_none()
+}
+
+fn moved_to(event: &Event) -> Option<&str> {
+    (event.kind == EventKind::ModuleStateChanged)
+        .then(|| event.payload.get("to")?.as_str())
+        .flatten()
+}
+
+fn says_why(event: &Event) -> bool {
+    event.payload.get("text").is_some()
+}
+
+/// What failed and when it goes on: the change of state just before says both.
+fn without_reason(event: &Event) -> Event {
+    let mut event = event.clone();
+    if let Some(payload) = event.payload.as_object_mut() {
+        for said in ["failure", "delay_ms", "text", "reason"] {
+            payload.remove(said);
+        }
+    }
+    event
 }
 
 /// Walks from `newest` to what led to it. A cause is always older, so the walk ends.
@@ -89,16 +151,6 @@ fn tells(kind: EventKind) -> bool {
             | EventKind::RecoveryFailed
             | EventKind::GroupExceeded
     )
-}
-
-fn link(event: &Event) -> WhyLink {
-    WhyLink {
-        seq: event.seq,
-        at: event.at,
-        kind: event.kind,
-        module: event.module.clone(),
-        text: describe(event),
-    }
 }
 
 fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {

@@ -133,6 +133,44 @@ fn why_tells_the_story_of_a_crash() {
 }
 
 #[test]
+fn why_says_nothing_twice() {
+    use State::{Backoff, Failed, Running, Starting, Waiting};
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    let step = |kind, at, payload| journal.append(told(kind, "storage", at, payload));
+    let with = |text: &str, mut draft: Draft| {
+        draft.payload["text"] = json!(text);
+        journal.append(draft)
+    };
+    let ended = json!({ "code": 3, "ran_ms": 100 });
+    step(EventKind::ModuleExited, 100, ended.clone());
+    let failed = moved("storage", 100, Running, Backoff, Cause::Exit);
+    with("exit code 3; next start in 200 ms", failed);
+    let attempt = json!({
+        "failure": "exit code 3", "attempt": 1, "max_attempts": 1, "delay_ms": 200
+    });
+    step(EventKind::RecoveryStarted, 100, attempt);
+    journal.append(moved("storage", 300, Backoff, Waiting, Cause::Exit));
+    journal.append(moved("storage", 300, Waiting, Starting, Cause::Exit));
+    step(EventKind::ModuleExited, 400, ended);
+    let given_up = moved("storage", 400, Starting, Failed, Cause::Exit);
+    with("exit code 3", given_up);
+    let last = json!({ "text": "exit code 3", "probation_ms": 30_000 });
+    step(EventKind::RecoveryFailed, 400, last);
+    let why = why(&journal, &view("storage", Failed), Timestamp(NOW + 500));
+    assert_snapshot!(lines(&why), @r#"
+    storage is failed
+      2 +100 ms: storage failed: exit code 3; next start in 200 ms
+      3 +100 ms: recovery of storage: attempt 1 of 1
+      5 +300 ms: storage is started: its process ended
+      6 +400 ms: storage exited with code 3 after 100 ms
+      7 +400 ms: storage was given up: its process ended: exit code 3
+      8 +400 ms: recovery of storage failed; one more try in 30 s
+    next: nothing by itself; start it with `mainstay start storage`
+    "#);
+}
+
+#[test]
 fn why_follows_the_cause_into_another_module() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path());
@@ -312,7 +350,7 @@ fn sentences_about_a_module_say_what_the_payload_knows() {
     ]);
     assert_snapshot!(text, @r#"
     storage exited with code 1 after 1.5 s
-    storage exited by itself after 214 ms (code 0)
+    storage exited with code 0 after 214 ms
     storage was killed by SIGSEGV and dumped core after 3 min
     storage was killed by signal 64
     storage is degraded, was healthy: slow disk and long queue
