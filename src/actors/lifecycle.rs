@@ -21,8 +21,7 @@ use super::module::ModuleMsg;
 use super::recovery::RecoveryMsg;
 use super::registry::SystemStanding;
 use super::root::RootMsg;
-use super::{Announcement, House, record};
-use crate::words::span;
+use super::{House, record};
 
 mod publish;
 mod tell;
@@ -299,13 +298,7 @@ impl Owned {
             } => {
                 self.judged(module, failure, attempt, verdict);
             }
-            Effect::StartupCompleted => {
-                let took = span(house.os.now().since(house.up_since));
-                house.announce(Announcement::System(&format!(
-                    "everything is up after {took}"
-                )));
-                house.switchboard.root.cast(RootMsg::StartupCompleted);
-            }
+            Effect::StartupCompleted => self.startup_completed(),
             Effect::StartupFailed { reason } => self.startup_failed(reason),
             Effect::AllStopped { forced } => {
                 house.switchboard.root.cast(RootMsg::AllStopped { forced });

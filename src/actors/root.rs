@@ -110,7 +110,7 @@ pub(crate) struct Owned {
     ended: Option<oneshot::Sender<End>>,
     roles: HashMap<ActorId, Role>,
     deaths: VecDeque<Time>,
-    failed: bool,
+    failed: Option<String>,
     alarm: Alarm,
 }
 
@@ -143,7 +143,7 @@ impl Actor for Root {
             ended: Some(ended),
             roles: HashMap::new(),
             deaths: VecDeque::new(),
-            failed: false,
+            failed: None,
             alarm: Alarm::default(),
         })
     }
@@ -161,8 +161,7 @@ impl Actor for Root {
                 prewarm(Arc::clone(&own.house));
             }
             RootMsg::StartupFailed { text } => {
-                own.failed = true;
-                tracing::error!("{text}");
+                own.failed = Some(text.clone());
                 own.started(Err(text));
             }
             RootMsg::StopAsked { budget, actor } => {
@@ -347,8 +346,12 @@ impl Owned {
             n => format!("everything is stopped; {n} modules had to be killed"),
         };
         self.house.announce(Announcement::System(&text));
+        // Last of all, where it is seen: what stopped since has scrolled the first word away.
+        if let Some(failed) = &self.failed {
+            tracing::error!("{failed}");
+        }
         if let Some(ended) = self.ended.take() {
-            let code = u8::from(self.failed);
+            let code = u8::from(self.failed.is_some());
             let _nobody_waits = ended.send(End { code, forced });
         }
     }

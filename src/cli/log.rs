@@ -138,7 +138,9 @@ where
         let layer = layer.with_ansi(false).event_format(Prioritised(plain));
         layer.with_filter(levels(LevelFilter::INFO)).boxed()
     } else {
-        let layer = layer.with_ansi(io::stderr().is_terminal());
+        let terminal = io::stderr().is_terminal();
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+        let layer = layer.with_ansi(colour).with_target(!terminal);
         layer.with_filter(LevelFilter::WARN).boxed()
     }
 }

@@ -54,6 +54,8 @@ fn announcer() -> Announce {
                 } else {
                     ("", "")
                 };
+                // The word for the state says that already.
+                let text = text.strip_prefix("stopped, ").unwrap_or(text);
                 format!("  {module:<20} {on}{state:<9}{off} {text}")
             }
             Announcement::System(text) => format!("mainstay: {text}"),

@@ -37,7 +37,10 @@ pub(crate) fn find(house: &House, module: &str) -> Result<ModuleId, Refusal> {
             .map(|known| (strsim::osa_distance(known, module), known))
             .min()
             .filter(|(distance, known)| *distance <= known.len() / 3 + 1)
-            .map_or_else(String::new, |(_, known)| format!("; did you mean {known}?"));
+            .map_or_else(
+                || "; `mainstay status` lists all".to_owned(),
+                |(_, known)| format!("; did you mean {known}?"),
+            );
         let text = format!("cannot find a module named {module:.64}{near}");
         Refusal::new(RefusalCode::UnknownModule, text)
     })

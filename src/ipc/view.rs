@@ -44,7 +44,11 @@ pub(crate) fn module(house: &House, id: ModuleId) -> ModuleView {
             .map(|id| house.name(*id).to_owned())
             .collect(),
         next_attempt_at: now.next_attempt_at,
-        status_text: now.status_text.as_deref().map(str::to_owned),
+        status_text: now
+            .status_text
+            .as_deref()
+            .filter(|_| still_says(spec.kind, now.state))
+            .map(str::to_owned),
         degraded: Vec::new(),
         throttle: Throttle {
             rung: Rung::None,
@@ -53,6 +57,16 @@ pub(crate) fn module(house: &House, id: ModuleId) -> ModuleView {
         usage: now.usage,
         last_exit: now.last_exit.clone(),
         output_dropped_bytes: now.output_dropped_bytes,
+    }
+}
+
+/// Whether what a module last said of itself still holds: "stopping" does not once it has stopped;
+/// last words before a failure and the result of a task do.
+fn still_says(kind: spec::Kind, state: State) -> bool {
+    match state {
+        State::NotStarted | State::Waiting => false,
+        State::Stopped => kind == spec::Kind::Task,
+        State::Starting | State::Running | State::Stopping | State::Backoff | State::Failed => true,
     }
 }
 

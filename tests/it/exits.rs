@@ -281,8 +281,7 @@ fn a_required_module_that_cannot_start_ends_the_whole_start() {
             .find(text)
             .unwrap_or_else(|| panic!("no {text:?} in {printed}"))
     };
-    let why =
-        at("cannot start: CriticalModuleFailed: broken failed: cannot execute /missing/program");
+    let why = at("cannot start: broken failed: cannot execute /missing/program");
     assert!(why < at("middle               stopping"), "{printed}");
     assert!(
         at("middle               stopped") < at("base                 stopping"),

@@ -187,15 +187,47 @@ impl Owned {
         self.house.bus.tell_dependency(at, module, about_name, word);
     }
 
+    /// What a person does about a start that failed. Nobody answers on the socket by then: a file
+    /// is named, no verb.
+    fn next_step(&self, module: ModuleId) -> String {
+        if let Some(Ending::NotStarted(_)) = self.policy.view(module).last_ending {
+            return "correct that and run `mainstay up` again".to_owned();
+        }
+        let name = self.house.name(module);
+        let logs = &self.house.configuration.system.logs.directory;
+        let log = logs.join(format!("{name}.log"));
+        format!("what it wrote is in {}", log.display())
+    }
+
+    /// The first start is over; what is optional may still be missing.
+    pub(super) fn startup_completed(&self) {
+        let took = span(self.house.os.now().since(self.house.up_since));
+        let missing: Vec<ModuleId> = self
+            .house
+            .plan
+            .ids()
+            .filter(|id| {
+                let state = self.policy.view(*id).state;
+                matches!(state, State::Backoff | State::Failed)
+            })
+            .collect();
+        let text = if missing.is_empty() {
+            format!("everything is up after {took}")
+        } else {
+            let names = self.house.names(&missing);
+            format!("up after {took}, without {names}; `mainstay why MODULE` says why")
+        };
+        self.house.announce(Announcement::System(&text));
+        self.house.switchboard.root.cast(RootMsg::StartupCompleted);
+    }
+
     pub(super) fn startup_failed(&mut self, reason: StartupFailure) {
         let text = match reason {
             StartupFailure::CriticalModuleFailed { module } => {
                 let why = self.ending(module);
                 let name = self.house.name(module);
-                format!(
-                    "cannot start: CriticalModuleFailed: {name} failed: {why}; \
-                     see `mainstay logs {name}`"
-                )
+                let next = self.next_step(module);
+                format!("cannot start: {name} failed: {why}; {next}")
             }
             StartupFailure::TimedOut { missing } => format!(
                 "cannot start: not ready within mainstay.startup_timeout: {}",

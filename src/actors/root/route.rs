@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::config::ConfigMsg;
 use super::super::module::ModuleMsg;
-use super::super::{House, launching};
+use super::super::{Announcement, House, launching};
 use super::RootMsg;
 use crate::os::Fact;
 
@@ -49,6 +49,10 @@ pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Recei
                     (_, false) => (None, "signal"),
                     (_, true) => (Some(SECOND_STOP_BUDGET), "second signal"),
                 };
+                if matches!(fact, Fact::StopAsked) && !stop_asked {
+                    let text = "stopping in order; a second Ctrl-C kills what still runs";
+                    house.announce(Announcement::System(text));
+                }
                 stop_asked = true;
                 // By way of root: behind the start or the adoption of everything.
                 board.root.cast(RootMsg::StopAsked { budget, actor });
