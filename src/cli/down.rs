@@ -26,7 +26,14 @@ pub(crate) fn run(args: &Down, global: &Global) -> Result<ExitCode, Failure> {
     let patience = args
         .timeout
         .map_or(WAIT_TIMEOUT, |timeout| timeout + MARGIN);
-    let took = human::span(stop(&instance, args.timeout, patience)?);
+    let took = match stop(&instance, args.timeout, patience) {
+        Err(Failure::NotRunning { path, name, holder }) => {
+            let text =
+                format!("cannot stop '{name}': it does not run, nothing listens on {path}{holder}");
+            return Err(Failure::new(ExitCode::NotRunning, text));
+        }
+        took => human::span(took?),
+    };
     screen::print(&format!(
         "{} is down after {took}\n",
         human::clean(&instance.name)

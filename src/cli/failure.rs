@@ -27,7 +27,7 @@ pub(crate) enum Failure {
         holder: String,
     },
     /// Somebody listens and does not answer as a mainstay should.
-    #[error("cannot use mainstay '{name}': {source}{holder}")]
+    #[error("cannot use mainstay '{name}': {source}{}{holder}", next_step(source))]
     NotAnswering {
         name: String,
         source: ClientError,
@@ -76,6 +76,19 @@ impl Failure {
     }
 }
 
+/// What the client's sentence leaves open to a person at a terminal.
+fn next_step(error: &ClientError) -> &'static str {
+    match error {
+        ClientError::Timeout { .. } => {
+            "; it is busy or stuck: try again, a stuck runtime is replaced within a minute"
+        }
+        ClientError::Connect { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            "; it belongs to another user: ask as that user, or as root"
+        }
+        _ => "",
+    }
+}
+
 fn client_code(error: &ClientError) -> ExitCode {
     match error {
         ClientError::NotRunning { .. } | ClientError::Closed { .. } => ExitCode::NotRunning,
@@ -92,6 +105,29 @@ fn client_code(error: &ClientError) -> ExitCode {
 mod tests {
     use super::*;
     use mainstay_protocol::Refusal;
+
+    #[test]
+    fn a_silent_runtime_and_a_foreign_socket_come_with_a_next_step() {
+        let not_answering = |source| {
+            let (name, holder) = ("app".to_owned(), String::new());
+            Failure::NotAnswering {
+                name,
+                source,
+                holder,
+            }
+            .to_string()
+        };
+        let silent = not_answering(ClientError::Timeout {
+            method: "hello".to_owned(),
+            after: std::time::Duration::from_secs(5),
+        });
+        assert!(silent.contains("try again"), "{silent}");
+        let foreign = not_answering(ClientError::Connect {
+            path: "x".into(),
+            source: ErrorKind::PermissionDenied.into(),
+        });
+        assert!(foreign.contains("as that user"), "{foreign}");
+    }
 
     #[test]
     fn each_failure_has_the_code_the_documents_name() {

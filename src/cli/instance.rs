@@ -290,11 +290,15 @@ fn holder_note(socket: &Path) -> Option<String> {
         Some(pid) if pid > 0 => format!("runtime {pid}"),
         _ => "no runtime".to_owned(),
     };
+    let restarts = match holder.restarts {
+        0 => String::new(),
+        1 => ", restarted once".to_owned(),
+        times => format!(", restarted {times} times"),
+    };
     Some(format!(
-        "\nits holder (pid {}{lives}) last wrote: {}{since}, {runtime}, restarted {} times",
+        "\nits holder (pid {}{lives}) last wrote: {}{since}, {runtime}{restarts}",
         holder.pid,
         super::human::clean(&holder.state),
-        holder.restarts
     ))
 }
 

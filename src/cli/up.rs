@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -107,15 +108,15 @@ fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
     let log = configuration.system.logs.directory.join("mainstay.out");
     let limit = configuration.system_spec.startup_timeout + DETACH_MARGIN;
     let socket = configuration.system.runtime_dir.join("control.sock");
-    let mut child = start(&words, &log)?;
     let name = &configuration.system.name;
+    refuse_second(name, &socket)?;
+    let mut child = start(&words, &log)?;
     let progress = Progress::start(format!("starting {name}"));
     let outcome = wait(&mut child, &socket, Instant::now() + limit);
     drop(progress);
     match outcome {
         Outcome::Up(view) => {
-            let running = view.modules.running;
-            println!("{name} is up ({}): {running} modules running", view.status);
+            super::screen::print(&up_line(&view))?;
             Ok(ExitCode::Ok)
         }
         Outcome::Ended(code) => {
@@ -132,13 +133,48 @@ fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
+/// How it is up: all of it, or what not.
+fn up_line(view: &SystemView) -> String {
+    let (running, total) = (view.modules.running, view.modules.total);
+    let reason = view.reason.as_ref();
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    let count = match (running, total) {
+        (1, 1) => "1 module running".to_owned(),
+        _ if running == total => format!("{running} modules running"),
+        _ => format!("{running} of {total} modules running"),
+    };
+    let name = super::human::clean(&view.name);
+    format!("{name} is up ({}{reason}): {count}\n", view.status)
+}
+
+/// One that runs would lose what is written down of its own start, to be told that it runs.
+fn refuse_second(name: &str, socket: &Path) -> Result<(), Failure> {
+    match Client::connect(socket).and_then(|mut client| client.status()) {
+        Ok(view) if view.status != SystemStatus::Stopping => Err(Failure::new(
+            ExitCode::Failed,
+            format!(
+                "cannot start {name}: it is up already (pid {}); `mainstay status` shows it, \
+                 `mainstay down` stops it",
+                view.holder_pid
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the holder itself has no parent of ours"
 )]
 fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
     let failed = |what: &str, error: std::io::Error| {
-        Failure::new(ExitCode::Failed, format!("cannot {what}: {error}"))
+        let next = match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::NotADirectory => {
+                "; set another mainstay.state_dir"
+            }
+            _ => "",
+        };
+        Failure::new(ExitCode::Failed, format!("cannot {what}: {error}{next}"))
     };
     if let Some(directory) = log.parent() {
         fs::create_dir_all(directory)
@@ -189,4 +225,27 @@ fn tail(log: &Path) -> String {
     let bytes = fs::read(log).unwrap_or_default();
     let from = bytes.len().saturating_sub(TAIL_BYTES);
     String::from_utf8_lossy(&bytes[from..]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::block::tests::golden;
+
+    #[test]
+    fn what_is_up_is_counted_and_what_is_missing_is_named() {
+        let mut view: SystemView =
+            serde_json::from_value(golden("system.status")["reply"]["result"].clone())
+                .expect("a view");
+        view.name = "app".to_owned();
+        (view.modules.running, view.modules.total) = (1, 2);
+        (view.status, view.reason) = (SystemStatus::Degraded, Some("not well: a".to_owned()));
+        assert_eq!(
+            up_line(&view),
+            "app is up (degraded: not well: a): 1 of 2 modules running\n"
+        );
+        (view.modules.running, view.modules.total) = (2, 2);
+        (view.status, view.reason) = (SystemStatus::Healthy, None);
+        assert_eq!(up_line(&view), "app is up (healthy): 2 modules running\n");
+    }
 }
