@@ -51,14 +51,14 @@ pub fn why(journal: &Journal, module: &ModuleView, now: Timestamp) -> Why {
 /// The links as sentences, without what the one before has just said.
 fn tell(links: Vec<Event>) -> Vec<WhyLink> {
     let mut told: Vec<WhyLink> = Vec::with_capacity(links.len());
-    let mut before: Option<Event> = None;
+    let (mut before, mut moved): (Option<Event>, Option<Event>) = (None, None);
     for event in links {
         if let Some(before) = &before
             && turn_came_at_once(before, &event)
         {
             told.pop();
         }
-        let repeats = before.as_ref().filter(|before| says_why(before));
+        let repeats = moved.as_ref().filter(|moved| says_why(moved, &event));
         let repeats = repeats.and_then(moved_to);
         let text = match (event.kind, repeats) {
             (EventKind::RecoveryStarted, Some("backoff"))
@@ -72,6 +72,9 @@ fn tell(links: Vec<Event>) -> Vec<WhyLink> {
             module: event.module.clone(),
             text,
         });
+        if event.kind == EventKind::ModuleStateChanged {
+            moved = Some(event.clone());
+        }
         before = Some(event);
     }
     told
@@ -84,7 +87,14 @@ fn turn_came_at_once(before: &Event, event: &Event) -> bool {
         && before.module == event.module
         && before.cause == event.cause
         && event.at.0.saturating_sub(before.at.0) < AT_ONCE
-        && before.payload.get("waiting_on").is_none()
+        && waits_for_none(before)
+}
+
+fn waits_for_none(event: &Event) -> bool {
+    let needs = event.payload.get("waiting_on");
+    needs
+        .and_then(|needs| needs.as_array())
+        .is_none_or(Vec::is_empty)
 }
 
 fn moved_to(event: &Event) -> Option<&str> {
@@ -93,11 +103,12 @@ fn moved_to(event: &Event) -> Option<&str> {
         .flatten()
 }
 
-fn says_why(event: &Event) -> bool {
-    event.payload.get("text").is_some()
+/// Whether the last change of state said already what `event` is about to say.
+fn says_why(moved: &Event, event: &Event) -> bool {
+    moved.module == event.module && moved.payload.get("text").is_some()
 }
 
-/// What failed and when it goes on: the change of state just before says both.
+/// What failed and when it goes on: the change of state before says both.
 fn without_reason(event: &Event) -> Event {
     let mut event = event.clone();
     if let Some(payload) = event.payload.as_object_mut() {

@@ -150,7 +150,9 @@ fn why_says_nothing_twice() {
         "failure": "exit code 3", "attempt": 1, "max_attempts": 1, "delay_ms": 200
     });
     step(EventKind::RecoveryStarted, 100, attempt);
-    journal.append(moved("storage", 300, Backoff, Waiting, Cause::Exit));
+    let mut turn = moved("storage", 300, Backoff, Waiting, Cause::Exit);
+    turn.payload["waiting_on"] = json!([]);
+    journal.append(turn);
     journal.append(moved("storage", 300, Waiting, Starting, Cause::Exit));
     step(EventKind::ModuleExited, 400, ended);
     let given_up = moved("storage", 400, Starting, Failed, Cause::Exit);
