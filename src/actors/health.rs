@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use mainstay_policy::health::{Answer, Gauge};
-use mainstay_policy::{ModuleId, Time};
+use mainstay_policy::{ModuleId, Time, states};
 use mainstay_protocol::method::{HealthReport, name};
-use mainstay_protocol::{EventKind, Health};
+use mainstay_protocol::{EventKind, Health, RefusalCode};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 
@@ -63,6 +63,8 @@ pub(crate) struct Seen {
     pub(crate) health: Health,
     /// What is wrong, in words.
     pub(crate) issues: Vec<String>,
+    /// It has no connection it could be asked over.
+    pub(crate) absent: bool,
 }
 
 /// One probe of one running module.
@@ -78,6 +80,8 @@ struct Watch {
 /// A running module that is looked at.
 struct Watched {
     generation: u64,
+    /// Since when it is looked at.
+    since: Time,
     probes: Vec<Watch>,
     /// What it said by itself.
     said: Health,
@@ -163,6 +167,7 @@ impl Owned {
             .collect();
         Watched {
             generation,
+            since: now,
             probes,
             said: Health::Unknown,
             published: Health::Unknown,
@@ -234,6 +239,13 @@ impl Owned {
         let Some(watch) = watched.probes.get_mut(probe) else {
             return;
         };
+        // Its connection comes behind its start, or behind our own return: as long as it has never
+        // answered, it may be away for as long as a start may take.
+        let young = now.since(watched.since) < self.house.plan.module(module).startup_timeout;
+        if seen.absent && young && watch.gauge.health() == states::Health::Unknown {
+            watch.due = Some(now.after(spec.interval));
+            return;
+        }
         watch.issues = seen.issues;
         let answer = watch.gauge.note(words::health_to_policy(seen.health));
         watch.due = Some(match answer {
@@ -342,10 +354,12 @@ async fn see(house: &House, module: ModuleId, number: u64, spec: &ProbeSpec) -> 
         Ok(()) => Seen {
             health: Health::Healthy,
             issues: Vec::new(),
+            absent: false,
         },
         Err(issue) => Seen {
             health: Health::Unhealthy,
             issues: vec![issue],
+            absent: false,
         },
     }
 }
@@ -356,6 +370,7 @@ async fn ask(house: &House, module: ModuleId, spec: &ProbeSpec) -> Seen {
     let unwell = |issue: String| Seen {
         health: Health::Unhealthy,
         issues: vec![issue],
+        absent: false,
     };
     match house
         .bus
@@ -366,9 +381,13 @@ async fn ask(house: &House, module: ModuleId, spec: &ProbeSpec) -> Seen {
             Ok(report) => Seen {
                 health: report.status,
                 issues: report.issues,
+                absent: false,
             },
             Err(error) => unwell(format!("its health report makes no sense: {error}")),
         },
-        Err(refusal) => unwell(format!("it did not answer: {}", refusal.message)),
+        Err(refusal) => Seen {
+            absent: refusal.data.code == RefusalCode::Unavailable,
+            ..unwell(format!("it did not answer: {}", refusal.message))
+        },
     }
 }
