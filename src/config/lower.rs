@@ -297,7 +297,11 @@ fn read_modules<'a>(
             at.problem::<()>(entry.key, message, &Form::Name.expected());
         } else if name == RESERVED {
             let message = format!("cannot name a module {name:?}");
-            at.problem::<()>(entry.key, message, "choose another: it is the runtime's own");
+            at.problem::<()>(
+                entry.key,
+                message,
+                "choose another: it is the runtime's own",
+            );
         }
         let mut module = with_defaults();
         at.variables.module_dir = merged.module_dirs.get(name).and_then(|path| text_of(path));

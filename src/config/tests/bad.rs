@@ -329,5 +329,8 @@ fn problems_can_be_read_by_programs() {
 fn a_module_that_takes_the_runtimes_name() {
     let project = Project::of("[module.mainstay]\ncommand = [\"a\"]\n");
     let problems = project.load().expect_err("the name is taken");
-    assert!(problems.to_string().contains("the runtime's own"), "{problems}");
+    assert!(
+        problems.to_string().contains("the runtime's own"),
+        "{problems}"
+    );
 }
