@@ -180,8 +180,10 @@ fn deaf_chain(count: usize) -> String {
                 format!("\"m{}\"", n - 1)
             };
             format!(
-                "[module.m{n}]\nrequires = [{needs}]\ncommand = {}\nshutdown_timeout = \"20s\"\n",
-                misbehave("--ignore-sigterm")
+                "[module.m{n}]\nrequires = [{needs}]\ncommand = {}\nshutdown_timeout = \"20s\"\n\
+                 ready = {{ notify = true }}\n",
+                // Ready means deaf: before that a signal would still end it.
+                misbehave("--ignore-sigterm --ready notify")
             )
         })
         .collect()
