@@ -62,10 +62,9 @@ pub(crate) fn trusted(instance: &Instance, run: &Run, datagram: &Datagram) -> bo
     if datagram.pid == run.pid {
         return true;
     }
-    if procfs::process(datagram.pid).is_none_or(|seen| seen.zombie) {
-        return datagram.uid == run.uid;
-    }
-    in_tree(instance, run, datagram.pid)
+    // Looked at last: a sender that ended while its tree was looked at is gone, not a stranger.
+    let is_gone = || procfs::process(datagram.pid).is_none_or(|seen| seen.zombie);
+    in_tree(instance, run, datagram.pid) || (datagram.uid == run.uid && is_gone())
 }
 
 /// Whether a living process is one of the run's.

@@ -70,7 +70,8 @@ fn a_daemon_that_forks_twice_is_the_module() {
     let view = daemon.until("it", State::Running);
     let pid = view.pid.expect("it runs");
     daemon.wrote("it", &format!("daemon {pid}"));
-    assert_eq!(view.generation, 1);
+    let told = || format!("{:#?}\n{}", daemon.events("it"), daemon.output("it"));
+    assert_eq!(view.generation, 1, "{}", told());
     daemon.kill_runtime();
     let adopted = daemon.until("it", State::Running);
     assert_eq!((adopted.pid, adopted.generation), (Some(pid), 1));
