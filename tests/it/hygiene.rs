@@ -158,8 +158,12 @@ fn a_cleared_environment_holds_what_was_given_and_nothing_else() {
     .expect("a file");
     let daemon = Daemon::launch_in(dir);
     let pid = daemon.until("it", State::Running).pid.expect("it runs");
-    let env: BTreeMap<String, String> = daemon
-        .output("it")
+    // What it wrote reaches the file a moment behind its word that it is ready.
+    let output = daemon.wait("its variables", || {
+        let output = daemon.output("it");
+        (output.matches("env ").count() >= 12).then_some(output)
+    });
+    let env: BTreeMap<String, String> = output
         .lines()
         .filter_map(|line| line.strip_prefix("env ")?.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
