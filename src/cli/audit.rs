@@ -2,22 +2,22 @@
 //! Owns the form of that answer.
 //! Never needs a running mainstay, never writes.
 
-use std::path::PathBuf;
-
 use mainstay_protocol::words::ExitCode;
 use serde_json::json;
 
 use super::args::{Audit, AuditVerb, Global};
 use super::failure::Failure;
-use super::screen;
-use crate::config::{Sources, load};
+use super::{history, screen};
 use crate::journal;
 
 pub(crate) fn run(args: &Audit, global: &Global) -> Result<ExitCode, Failure> {
     let AuditVerb::Verify { journal, json } = &args.verb;
     let path = match journal {
         Some(path) => path.clone(),
-        None => configured(global)?,
+        None => {
+            let system = history::configuration(global)?.system;
+            system.state_dir.join(journal::DATABASE)
+        }
     };
     let result = journal::verify(&path);
     if *json {
@@ -49,17 +49,4 @@ pub(crate) fn run(args: &Audit, global: &Global) -> Result<ExitCode, Failure> {
             Err(Failure::new(ExitCode::Failed, format!("{broken}{at}")))
         }
     }
-}
-
-/// The journal of the configured instance.
-fn configured(global: &Global) -> Result<PathBuf, Failure> {
-    let name = global
-        .name
-        .iter()
-        .map(|name| format!("mainstay.name={name}"));
-    let sets: Vec<String> = name.collect();
-    let configuration = Sources::find(global.config.as_deref(), &sets)
-        .and_then(|sources| load(&sources))
-        .map_err(|problems| Failure::new(ExitCode::Configuration, problems.to_string()))?;
-    Ok(configuration.system.state_dir.join(journal::DATABASE))
 }

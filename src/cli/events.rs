@@ -10,6 +10,7 @@ use mainstay_protocol::{Event, RefusalCode};
 
 use super::args::{Events, Global};
 use super::failure::Failure;
+use super::history::History;
 use super::instance::Instance;
 use super::{screen, sentence};
 
@@ -18,20 +19,45 @@ const LEAD_IN: usize = 10;
 
 pub(crate) fn run(args: &Events, global: &Global) -> Result<ExitCode, Failure> {
     let instance = Instance::find(global)?;
-    watch(&instance, args, &mut |events| show(events, args.json))?;
+    match instance.connect() {
+        Ok(client) => {
+            watch(&instance, client, args, &mut |events| {
+                show(events, args.json)
+            })?;
+            Ok(ExitCode::Ok)
+        }
+        Err(failure) => past(&History::instead(failure, global)?, args),
+    }
+}
+
+/// Shows what happened while mainstay ran.
+fn past(history: &History, args: &Events) -> Result<ExitCode, Failure> {
+    show(&history.events(&asked(args))?, args.json)?;
+    if args.follow {
+        let text = "cannot follow what is not running; start it with `mainstay up`";
+        return Err(Failure::new(ExitCode::NotRunning, text));
+    }
     Ok(ExitCode::Ok)
 }
 
-type Show<'a> = dyn FnMut(&[Event]) -> Result<(), Failure> + 'a;
-
-fn watch(instance: &Instance, args: &Events, show: &mut Show<'_>) -> Result<(), Failure> {
-    let mut client = instance.connect()?;
-    let mut params = EventsParams {
+fn asked(args: &Events) -> EventsParams {
+    EventsParams {
         since: args.since,
         kinds: args.kinds.clone(),
         module: args.module.clone(),
         limit: args.limit.or(args.follow.then_some(LEAD_IN)),
-    };
+    }
+}
+
+type Show<'a> = dyn FnMut(&[Event]) -> Result<(), Failure> + 'a;
+
+fn watch(
+    instance: &Instance,
+    mut client: Client,
+    args: &Events,
+    show: &mut Show<'_>,
+) -> Result<(), Failure> {
+    let mut params = asked(args);
     // Following from a number on needs no list: the subscription replays all of them.
     if !args.follow || args.since.is_none() {
         let past = client.events(&params)?;
@@ -92,7 +118,9 @@ mod tests {
     /// The numbers that were shown, and how it ended.
     fn watched(fake: &Fake, args: &Events) -> (Vec<u64>, Result<(), Failure>) {
         let mut seen = Vec::new();
-        let ended = watch(&fake.instance(), args, &mut |events| {
+        let instance = fake.instance();
+        let client = instance.connect().expect("the fake answers");
+        let ended = watch(&instance, client, args, &mut |events| {
             seen.extend(events.iter().map(|event| event.seq));
             Ok(())
         });

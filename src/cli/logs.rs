@@ -9,15 +9,19 @@ use mainstay_protocol::words::ExitCode;
 
 use super::args::{Global, Logs};
 use super::failure::Failure;
+use super::history::History;
 use super::instance::Instance;
 use super::{human, screen};
 
 pub(crate) fn run(args: &Logs, global: &Global) -> Result<ExitCode, Failure> {
     let instance = Instance::find(global)?;
-    let mut client = instance.connect()?;
     let prefix = match &args.modules[..] {
         [_] => None,
         several => several.iter().map(|name| name.chars().count()).max(),
+    };
+    let mut client = match instance.connect() {
+        Ok(client) => client,
+        Err(failure) => return past(&History::instead(failure, global)?, args, prefix),
     };
     read(&mut client, args, args.lines, prefix)?;
     if !args.follow {
@@ -31,6 +35,19 @@ pub(crate) fn run(args: &Logs, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
+/// Shows what was written while mainstay ran.
+fn past(history: &History, args: &Logs, prefix: Option<usize>) -> Result<ExitCode, Failure> {
+    for lines in history.logs(&args.modules, args.lines)? {
+        say_if_empty(&lines, args.lines);
+        show(&lines, args, prefix)?;
+    }
+    if args.follow {
+        let text = "cannot follow what is not running; start it with `mainstay up`";
+        return Err(Failure::new(ExitCode::NotRunning, text));
+    }
+    Ok(ExitCode::Ok)
+}
+
 fn read(
     client: &mut Client,
     args: &Logs,
@@ -38,13 +55,14 @@ fn read(
     prefix: Option<usize>,
 ) -> Result<(), Failure> {
     for module in &args.modules {
-        let (module, lines) = (module.clone(), Some(lines));
         let params = LogsParams {
-            module,
-            lines,
+            module: module.clone(),
+            lines: Some(lines),
             follow: args.follow,
         };
-        show(&client.logs(&params)?, args, prefix)?;
+        let read = client.logs(&params)?;
+        say_if_empty(&read, lines);
+        show(&read, args, prefix)?;
     }
     Ok(())
 }
@@ -59,6 +77,14 @@ fn follow(client: Client, args: &Logs, prefix: Option<usize>) -> Result<(), Fail
         }
     }
     Ok(())
+}
+
+/// Nothing at all would look like a log that cannot be found.
+fn say_if_empty(read: &LogLines, asked: usize) {
+    if asked > 0 && read.lines.is_empty() {
+        let module = human::clean(&read.module);
+        screen::complain(&format!("{module} has written nothing yet"));
+    }
 }
 
 fn show(lines: &LogLines, args: &Logs, prefix: Option<usize>) -> Result<(), Failure> {

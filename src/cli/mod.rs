@@ -14,6 +14,7 @@ pub(crate) mod failure;
 #[cfg(all(test, unix))]
 mod fake;
 mod graph;
+mod history;
 mod human;
 mod init;
 pub(crate) mod instance;

@@ -11,6 +11,7 @@ use mainstay_protocol::words::ExitCode;
 
 use super::args::{self, Global};
 use super::failure::Failure;
+use super::history::History;
 use super::human;
 use super::instance::Instance;
 use super::screen::{self, Colour, Screen};
@@ -18,18 +19,21 @@ use super::status::state_colour;
 use super::table::Table;
 
 pub(crate) fn run(args: &args::Why, global: &Global) -> Result<ExitCode, Failure> {
-    let mut client = Instance::find(global)?.connect()?;
-    let why = client.why(&args.module)?;
+    let (why, running) = match Instance::find(global)?.connect() {
+        Ok(mut client) => (client.why(&args.module)?, true),
+        Err(failure) => (History::instead(failure, global)?.why(&args.module)?, false),
+    };
     if args.json {
         screen::print_json(&why)?;
     } else {
-        screen::print(&render(&why, screen::now(), Screen::of_stdout()))?;
+        screen::print(&render(&why, running, screen::now(), Screen::of_stdout()))?;
     }
     Ok(ExitCode::Ok)
 }
 
-fn render(why: &Why, now: Timestamp, screen: Screen) -> String {
-    let mut out = format!("{} is ", human::clean(&why.module));
+fn render(why: &Why, running: bool, now: Timestamp, screen: Screen) -> String {
+    let verb = if running { "is" } else { "was" };
+    let mut out = format!("{} {verb} ", human::clean(&why.module));
     screen.paint(&mut out, state_colour(why.state), why.state.as_str());
     if why.chain.is_empty() {
         out.push_str("; nothing in the journal led there\n");
@@ -55,6 +59,7 @@ fn render(why: &Why, now: Timestamp, screen: Screen) -> String {
         },
     );
     match &why.next {
+        None if !running => out.push_str("next: nothing, until `mainstay up` starts mainstay\n"),
         None => out.push_str("next: nothing, until somebody asks or something changes\n"),
         Some(next) => {
             out.push_str("next: ");
@@ -89,7 +94,7 @@ storage is backoff, and this led there:
    100ms ago  2026-11-18 11:06:40.123Z  storage exited with code 1
 next: 2026-11-18 11:06:40.523Z: it is started again
 ";
-        let text = render(&why, Timestamp(1_795_000_000_223), Screen::default());
+        let text = render(&why, true, Timestamp(1_795_000_000_223), Screen::default());
         assert_eq!(text, expected);
     }
 
@@ -104,6 +109,9 @@ next: 2026-11-18 11:06:40.523Z: it is started again
 storage is backoff; nothing in the journal led there
 next: nothing, until somebody asks or something changes
 ";
-        assert_eq!(render(&why, Timestamp(0), Screen::default()), expected);
+        assert_eq!(
+            render(&why, true, Timestamp(0), Screen::default()),
+            expected
+        );
     }
 }

@@ -104,6 +104,13 @@ pub(super) fn set_reach(connection: &Connection, name: &str, to: Reach) -> rusql
     Ok(())
 }
 
+/// Whether the database was created and its tables not yet.
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| {
+        row.get(0)
+    })
+}
+
 /// Checks every administrative action in the database at `path` against its hash.
 ///
 /// # Errors
@@ -115,9 +122,19 @@ pub fn verify(path: &Path) -> Result<Verified, Broken> {
         reason,
     };
     let unreadable = |source: rusqlite::Error| broken(None, format!("it cannot be read: {source}"));
+    if !path.exists() {
+        return Err(broken(
+            None,
+            "there is none; `mainstay up` begins one".to_owned(),
+        ));
+    }
     let connection = store::connect_to_read(path).map_err(unreadable)?;
     // One snapshot: rows, anchor and head belong together although the writer goes on.
     let snapshot = connection.unchecked_transaction().map_err(unreadable)?;
+    if is_empty(&snapshot).map_err(unreadable)? {
+        let reason = "nothing is in it yet; if mainstay is starting just now, try again";
+        return Err(broken(None, reason.to_owned()));
+    }
     let anchor = reach(&snapshot, "anchor").map_err(unreadable)?;
     let head = reach(&snapshot, "head").map_err(unreadable)?;
     let mut statement = snapshot

@@ -3,7 +3,7 @@
 //! Never blocks the writer; meant for blocking threads, not for actors.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mainstay_protocol::method::EventsParams;
@@ -15,9 +15,9 @@ use super::Shared;
 use super::store;
 
 /// Events of one answer when the question does not say.
-const LIMIT: usize = 100;
+pub(super) const LIMIT: usize = 100;
 /// Most events of one answer.
-const MOST: usize = 10_000;
+pub(super) const MOST: usize = 10_000;
 /// Longest wait for the database to be opened at the start of the runtime.
 const OPENING: Duration = Duration::from_secs(2);
 
@@ -136,13 +136,13 @@ fn newest_stored(
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
     OldestFirst,
     NewestFirst,
 }
 
 /// Events, the number of the last row, and how many rows there were.
-type Selected = (Vec<Event>, Option<u64>, usize);
+pub(super) type Selected = (Vec<Event>, Option<u64>, usize);
 
 fn select(
     shared: &Shared,
@@ -155,7 +155,7 @@ fn select(
         // Nothing was ever written, or nothing can be: memory has what there is.
         return Ok((Vec::new(), None, 0));
     }
-    query(shared, filter, (after, upto), limit, order).map_err(|source| {
+    query(&shared.database, filter, (after, upto), limit, order).map_err(|source| {
         if store::is_damage(&source) {
             shared
                 .suspect
@@ -168,8 +168,8 @@ fn select(
     })
 }
 
-fn query(
-    shared: &Shared,
+pub(super) fn query(
+    database: &Path,
     filter: &Filter,
     (after, upto): (u64, u64),
     limit: usize,
@@ -198,7 +198,7 @@ fn query(
     });
     values.push(Sql::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
 
-    let connection = store::connect_to_read(&shared.database)?;
+    let connection = store::connect_to_read(database)?;
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let (mut events, mut last, mut count) = (Vec::new(), None, 0);

@@ -12,7 +12,7 @@ use super::describe::{describe, enumerate, span};
 /// Most links of a chain.
 const LINKS: usize = 20;
 /// Events of the module that are looked at for its story.
-const RECENT: usize = 64;
+pub(super) const RECENT: usize = 64;
 /// A turn that came within this many milliseconds was not waited for.
 const AT_ONCE: u64 = 10;
 /// Newest events of the story that are shown beside the chain of causes.
@@ -22,15 +22,26 @@ const BESIDE: usize = 8;
 /// for a few reads of the journal; what cannot be read is left out.
 #[must_use]
 pub fn why(journal: &Journal, module: &ModuleView, now: Timestamp) -> Why {
-    let recent = journal.last(&module.module, RECENT);
+    Why {
+        module: module.module.clone(),
+        state: module.state,
+        chain: chain(&journal.last(&module.module, RECENT), |seq| {
+            journal.event(seq)
+        }),
+        next: next(module, now),
+    }
+}
+
+/// What led to where the module of these events stands, oldest first; `find` knows the others.
+pub(super) fn chain(recent: &[Event], find: impl Fn(u64) -> Option<Event>) -> Vec<WhyLink> {
     let mut links = BTreeMap::new();
     let newest = recent
         .iter()
         .rfind(|event| event.kind == EventKind::ModuleStateChanged);
     if let Some(newest) = newest {
-        follow(newest, |seq| journal.event(seq), &mut links);
+        follow(newest, find, &mut links);
     }
-    let begin = story_begin(&recent);
+    let begin = story_begin(recent);
     let beside = recent
         .iter()
         .filter(|event| event.seq >= begin && tells(event.kind));
@@ -40,12 +51,7 @@ pub fn why(journal: &Journal, module: &ModuleView, now: Timestamp) -> Why {
     while links.len() > LINKS {
         links.pop_first();
     }
-    Why {
-        module: module.module.clone(),
-        state: module.state,
-        chain: tell(links.into_values().collect()),
-        next: next(module, now),
-    }
+    tell(links.into_values().collect())
 }
 
 /// The links as sentences, without what the one before has just said.

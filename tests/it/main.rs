@@ -14,6 +14,7 @@ mod exits;
 mod first_light;
 mod fuzzed;
 mod health;
+mod history;
 mod hygiene;
 mod ipc;
 mod ipc_levels;

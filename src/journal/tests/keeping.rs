@@ -194,6 +194,11 @@ fn what_is_no_journal_cannot_be_vouched_for() {
     let path = directory.path().join("journal.db");
     let broken = verify(&path).expect_err("there is none");
     assert_eq!(broken.seq, None);
+    assert!(broken.reason.contains("mainstay up"), "{broken}");
+    // As it is for a moment while mainstay starts for the first time.
+    std::fs::write(&path, "").unwrap();
+    let broken = verify(&path).expect_err("nothing in it");
+    assert!(broken.reason.contains("try again"), "{broken}");
     std::fs::write(&path, "no database").unwrap();
     assert!(
         verify(&path)
