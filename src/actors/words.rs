@@ -7,7 +7,7 @@ use mainstay_policy::recovery::Failure;
 use mainstay_policy::states;
 use mainstay_protocol::{Cause, Health, Importance, State, Wanted, words::Kind};
 
-use crate::words::{errno_text, signal_name};
+use crate::words::{code_text, errno_text, signal_name};
 
 pub(crate) fn state(state: states::State) -> State {
     match state {
@@ -87,7 +87,7 @@ pub(crate) fn importance(importance: mainstay_policy::spec::Importance) -> Impor
 /// How a process ended, in words.
 pub(crate) fn exit_text(exit: Exit) -> String {
     match exit {
-        Exit::Code(code) => format!("exit code {code}"),
+        Exit::Code(code) => code_text(code),
         Exit::Signal { signal, core } => {
             let dumped = if core { ", core dumped" } else { "" };
             format!("killed by {}{dumped}", signal_name(signal))

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::args::{Check, Global};
 use super::failure::Failure;
-use super::human;
-use super::screen;
+use super::missing::missing;
+use super::{human, screen};
 use crate::config::{self, Configuration, Problem, Problems, Sources};
 
 pub(crate) fn run(args: &Check, global: &Global) -> Result<ExitCode, Failure> {
@@ -21,10 +21,14 @@ pub(crate) fn run(args: &Check, global: &Global) -> Result<ExitCode, Failure> {
     let read = Sources::find(global.config.as_deref(), &args.set);
     match read.and_then(|sources| config::load(&sources)) {
         Ok(configuration) => {
+            let warnings = missing(&configuration);
             if args.json {
-                screen::print_json(&Answer::good(&configuration))?;
+                screen::print_json(&Answer::good(&configuration, &warnings))?;
             } else {
                 screen::print(&good(&configuration))?;
+                for warning in &warnings {
+                    screen::complain(&format!("warning: {}", human::clean(warning)));
+                }
             }
             Ok(ExitCode::Ok)
         }
@@ -49,12 +53,14 @@ struct Answer<'a> {
     /// Modules that could start at the same time, in order.
     waves: Vec<Vec<&'a str>>,
     problems: &'a [Problem],
+    /// What is missing on this machine now; `up` would begin all the same.
+    warnings: &'a [String],
     /// Problems that are not listed.
     more_problems: usize,
 }
 
 impl<'a> Answer<'a> {
-    fn good(configuration: &'a Configuration) -> Answer<'a> {
+    fn good(configuration: &'a Configuration, warnings: &'a [String]) -> Answer<'a> {
         let files = configuration.files.iter();
         Answer {
             ok: true,
@@ -63,6 +69,7 @@ impl<'a> Answer<'a> {
             files: files.map(|path| path.display().to_string()).collect(),
             waves: configuration.waves(),
             problems: &[],
+            warnings,
             more_problems: 0,
         }
     }
@@ -75,6 +82,7 @@ impl<'a> Answer<'a> {
             files: Vec::new(),
             waves: Vec::new(),
             problems: &problems.problems,
+            warnings: &[],
             more_problems: problems.more,
         }
     }
@@ -147,7 +155,7 @@ mod tests {
         assert_eq!(json["ok"], false);
         assert_eq!(json["problems"][0]["place"]["line"], 1);
         let good = load(GOOD).expect("good");
-        let json = serde_json::to_value(Answer::good(&good)).expect("JSON");
+        let json = serde_json::to_value(Answer::good(&good, &[])).expect("JSON");
         assert_eq!(json["waves"][1][0], "b");
     }
 }

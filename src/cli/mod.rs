@@ -20,6 +20,7 @@ mod init;
 pub(crate) mod instance;
 mod log;
 mod logs;
+mod missing;
 pub(crate) mod progress;
 mod runtime;
 pub(crate) mod screen;

@@ -6,17 +6,18 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::ptr::{null, null_mut};
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
 use crate::child::{Identity, Orders, Slip};
+use crate::here;
 use crate::store::Given;
 use crate::wire::{Spawn, Step};
 
 /// Variable by which a process is recognised as one of an instance's tree.
 pub(crate) const MARK: &str = "MAINSTAY_MARK";
-const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 
 /// Why it does not start.
 #[derive(Debug)]
@@ -38,8 +39,13 @@ impl Failure {
         }
     }
 
-    /// Puts into words what the child left on its slip.
-    pub(crate) fn from_child(spawn: &Spawn, step: Step, errno: i32) -> Failure {
+    /// Puts into words what the child left on its slip, and what a person does about it.
+    pub(crate) fn from_child(
+        spawn: &Spawn,
+        inherited: &Inherited,
+        step: Step,
+        errno: i32,
+    ) -> Failure {
         let program = spawn.argv.first().map_or("", String::as_str);
         let what = match step {
             Step::Session => "open a session".to_owned(),
@@ -56,8 +62,45 @@ impl Failure {
             Step::Descriptors => "arrange its descriptors".to_owned(),
             Step::Fence | Step::Pipe | Step::Fork | Step::Exec => format!("execute {program}"),
         };
-        Failure::new(step, errno, &what)
+        Failure::new(step, errno, &what).advised(next_step(spawn, inherited, step, errno))
     }
+
+    fn advised(mut self, advice: Option<String>) -> Failure {
+        if let Some(advice) = advice {
+            self.message = format!("{}; {advice}", self.message);
+        }
+        self
+    }
+}
+
+fn next_step(spawn: &Spawn, inherited: &Inherited, step: Step, errno: i32) -> Option<String> {
+    let said = match (step, errno) {
+        (Step::Exec, _) => {
+            let program = spawn.argv.first()?;
+            let path = path(spawn, inherited);
+            let path = String::from_utf8_lossy(path);
+            return here::advice(program, Path::new(&spawn.directory), &path, errno);
+        }
+        (Step::Directory, libc::ENOENT) => "create it, or correct `directory`",
+        (Step::Directory, libc::ENOTDIR) => "it is a file; correct `directory`",
+        (Step::Directory, libc::EACCES) => "its user may not enter it, or a folder above it",
+        (Step::User | Step::Group, libc::EPERM) => {
+            "only root may start a module as somebody else: run mainstay as root, or remove \
+             `user` and `group`"
+        }
+        (Step::Limits, libc::EPERM) => "only root may raise a limit; lower it",
+        _ => return None,
+    };
+    Some(said.to_owned())
+}
+
+/// PATH as the program will find it.
+fn path<'a>(spawn: &'a Spawn, inherited: &'a Inherited) -> &'a [u8] {
+    let own = spawn.env.iter().rfind(|(name, _)| name == "PATH");
+    let kept = inherited.0.get(&b"PATH"[..]).filter(|_| !spawn.clear_env);
+    own.map(|(_, path)| path.as_bytes())
+        .or(kept.map(Vec::as_slice))
+        .unwrap_or(here::DEFAULT_PATH.as_bytes())
 }
 
 /// The environment modules inherit: ours at the start, without what was meant for us alone.
@@ -131,10 +174,7 @@ pub(crate) fn orders(
     let given = given(spawn, ends)?;
     let identity = identity(spawn)?;
     let variables = variables(spawn, inherited, ends);
-    let path = variables
-        .get(&b"PATH"[..])
-        .map_or(DEFAULT_PATH.as_bytes(), Vec::as_slice);
-    let programs = candidates(spawn, path)?;
+    let programs = candidates(spawn, path(spawn, inherited))?;
     let mut strings = Vec::with_capacity(spawn.argv.len() + variables.len());
     for word in &spawn.argv {
         strings.push(text(word.as_bytes(), "pass an argument that contains NUL")?);
@@ -268,7 +308,7 @@ fn identity(spawn: &Spawn) -> Result<Option<Identity>, Failure> {
     let (mut uid, mut gid, mut groups) =
         (Uid::effective().as_raw(), Gid::effective().as_raw(), None);
     if let Some(name) = &spawn.user {
-        let failed = |errno| Failure::new(Step::User, errno, &format!("find the user {name}"));
+        let failed = |errno| not_found(Step::User, errno, "user", name);
         match find_user(name).map_err(|errno| failed(errno as i32))? {
             Some(user) => {
                 (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
@@ -280,7 +320,7 @@ fn identity(spawn: &Spawn) -> Result<Option<Identity>, Failure> {
         }
     }
     if let Some(name) = &spawn.group {
-        let failed = |errno| Failure::new(Step::Group, errno, &format!("find the group {name}"));
+        let failed = |errno| not_found(Step::Group, errno, "group", name);
         let found = Group::from_name(name).map_err(|errno| failed(errno as i32))?;
         gid = match found {
             Some(group) => group.gid.as_raw(),
@@ -296,6 +336,12 @@ fn identity(spawn: &Spawn) -> Result<Option<Identity>, Failure> {
         |list| list.iter().map(|g| g.as_raw()).collect(),
     );
     Ok(Some(Identity { uid, gid, groups }))
+}
+
+fn not_found(step: Step, errno: i32, what: &str, name: &str) -> Failure {
+    let failure = Failure::new(step, errno, &format!("find the {what} {name}"));
+    let advice = format!("there is none of this name here; create it, or correct `{what}`");
+    failure.advised((errno == libc::ENOENT).then_some(advice))
 }
 
 fn find_user(name: &str) -> nix::Result<Option<User>> {

@@ -280,7 +280,7 @@ fn birth(
     if let Some(low) = &cradle.low {
         low.clear();
     }
-    let born = born.and_then(|born| executed(born, spawn, slip));
+    let born = born.and_then(|born| executed(born, ground, spawn, slip));
     let (born, start_time) = born.inspect_err(|_| {
         if let Some(key) = stream {
             ground.logs.discard(key);
@@ -327,13 +327,18 @@ fn ends<'a>(
 }
 
 /// Whether it got as far as its program.
-fn executed(born: (Born, u64), spawn: &Spawn, slip: &Slip) -> Result<(Born, u64), Failure> {
+fn executed(
+    born: (Born, u64),
+    ground: &Ground,
+    spawn: &Spawn,
+    slip: &Slip,
+) -> Result<(Born, u64), Failure> {
     let Some((step, errno)) = slip.read() else {
         return Ok(born);
     };
     // It ends by itself at once; nobody else waits for it while it is in `newborn`.
     let _ = waitpid(Pid::from_raw(born.0.pid), None::<WaitPidFlag>);
-    Err(Failure::from_child(spawn, step, errno))
+    Err(Failure::from_child(spawn, &ground.inherited, step, errno))
 }
 
 /// Whether a child can be born into a group here and gets as far as its exec.

@@ -4,6 +4,8 @@
 use mainstay_protocol::{Cause, Event, EventKind};
 use serde_json::Value;
 
+use crate::words::code_text;
+
 /// Longest list of things named in one sentence.
 const NAMED: usize = 5;
 
@@ -162,7 +164,13 @@ fn exited(who: &str, facts: Facts<'_>) -> String {
         facts.text("text"),
     ) {
         (Some(signal), ..) => format!("{who} was killed by {}{dumped}{after}", signal_name(signal)),
-        (None, Some(code), _) => format!("{who} exited with code {code}{after}"),
+        (None, Some(code), _) => {
+            let code = i32::try_from(code).unwrap_or(i32::MAX);
+            format!(
+                "{who} exited with {}{after}",
+                code_text(code).trim_start_matches("exit ")
+            )
+        }
         (None, None, Some(text)) => format!("{who} ended{after}: {text}"),
         (None, None, None) => format!("{who} ended{after}; how is not known"),
     }
@@ -172,7 +180,7 @@ fn exited(who: &str, facts: Facts<'_>) -> String {
 pub(super) fn exit_text(code: Option<i32>, signal: Option<i32>) -> String {
     match (signal, code) {
         (Some(signal), _) => format!("killed by {}", signal_name(signal.into())),
-        (None, Some(code)) => format!("exit code {code}"),
+        (None, Some(code)) => code_text(code),
         (None, None) => "ended, how is not known".to_owned(),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use mainstay_policy::recovery::EXIT_CONFIGURATION;
 use mainstay_protocol::method::{Why, WhyLink, WhyNext};
 use mainstay_protocol::{Event, EventKind, ModuleView, State, Timestamp, Wanted};
 
@@ -170,6 +171,12 @@ fn tells(kind: EventKind) -> bool {
     )
 }
 
+/// Whether it said by its exit code that its configuration is wrong.
+fn is_configuration(module: &ModuleView) -> bool {
+    let exit = module.last_exit.as_ref();
+    exit.is_some_and(|exit| exit.code == Some(EXIT_CONFIGURATION))
+}
+
 fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
     let name = &module.module;
     let at = module.next_attempt_at;
@@ -182,6 +189,10 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
         State::Backoff => say(format!("{name} starts again{when}")),
         State::Failed if at.is_some() => say(format!(
             "{name} gets one more try{when}; start it now with `mainstay start {name}`"
+        )),
+        State::Failed if is_configuration(module) => say(format!(
+            "nothing by itself; correct the configuration of {name} and start it with \
+             `mainstay start {name}`"
         )),
         State::Failed => say(format!(
             "nothing by itself; start it with `mainstay start {name}`"

@@ -35,7 +35,18 @@ fn what_cannot_be_started_says_which_step_failed_and_why() {
     let plain = dir.path().join("plain");
     std::fs::write(&plain, "not a program").expect("a file");
     let folder = format!("[{:?}]", dir.path());
+    let executable = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).expect("a file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&file, mode).expect("its mode");
+        format!("[{file:?}]")
+    };
+    let lost = executable("lost", "#!/no/such/interpreter\n");
+    let bare = executable("bare", "echo no interpreter line\n");
     let broken = [
+        ("lost", "", lost, "ENOENT"),
+        ("bare", "", bare, "ENOEXEC"),
         ("missing", "", "[\"/missing/program\"]".to_owned(), "ENOENT"),
         (
             "nowhere",
@@ -76,12 +87,22 @@ fn what_cannot_be_started_says_which_step_failed_and_why() {
             "bad-group" => "no-group-of-this-name",
             _ => "execute",
         };
+        let advice = match name {
+            "lost" => "its interpreter /no/such/interpreter does not exist",
+            "bare" => "begin it with `#!/bin/sh`",
+            "missing" => "there is no such file",
+            "nowhere" => "it is in no folder of PATH (/",
+            "plain" => "`chmod +x",
+            "folder" => "it is a directory",
+            "bad-cwd" => "create it",
+            _ => "there is none of this name here",
+        };
         let first = &daemon.moves(name, State::Backoff, 1)[0];
         assert_eq!(first.cause, Some(Cause::Exec), "{name}");
         daemon.until(name, State::Failed);
         let told = told(&daemon, name);
         assert!(
-            told.contains(step) && told.contains(errno),
+            told.contains(step) && told.contains(errno) && told.contains(advice),
             "{name}: {told}"
         );
         for event in [first, &daemon.moves(name, State::Failed, 1)[0]] {
@@ -184,6 +205,81 @@ fn a_wrong_configuration_is_not_tried_again() {
         "no probation either"
     );
     assert_eq!(view.last_exit.expect("it ended").code, Some(78));
+    let (out, _) = crate::history::both(&daemon.cli(&["why", "it"]));
+    assert!(
+        out.contains("code 78 (its configuration is wrong)"),
+        "{out}"
+    );
+    assert!(
+        out.contains("not tried again until it is started by hand"),
+        "{out}"
+    );
+    assert!(
+        out.contains("next: nothing by itself; correct the configuration of it"),
+        "{out}"
+    );
+}
+
+#[test]
+fn an_end_that_is_no_failure_elsewhere_says_why_it_is_one_here() {
+    let exit = |code: i32| misbehave(&format!("--exit-code {code}"));
+    let daemon = Daemon::start(&optional(&[
+        ("always", "", exit(0)),
+        ("never", "recovery.restart = \"never\"", exit(3)),
+        ("shell", "recovery.restart = \"never\"", exit(127)),
+    ]));
+    let clean = &daemon.moves("always", State::Backoff, 1)[0];
+    assert!(
+        text(clean).contains("a clean end, but recovery.restart is \"always\""),
+        "{clean:?}"
+    );
+    let never = &daemon.moves("never", State::Failed, 1)[0];
+    assert!(
+        text(never).ends_with("not tried again: recovery.restart is \"never\""),
+        "{never:?}"
+    );
+    let shell = &daemon.moves("shell", State::Failed, 1)[0];
+    assert!(
+        text(shell).contains("(a command it ran was not found)"),
+        "{shell:?}"
+    );
+}
+
+#[test]
+fn check_warns_of_what_is_not_here_and_is_content() {
+    let dir = crate::daemon::prepare(
+        "",
+        "[module.a]\ncommand = [\"no-such-program-anywhere\"]\nuser = \"no-such-user\"\n\
+         before_start = [[\"/no/such/hook\"]]\n\
+         health.probes = [{ exec = [\"no-such-probe\"] }]\n\
+         [module.b]\ncommand = [\"sh\"]\ndirectory = \"/no/such/folder\"\n\
+         [module.c]\ncommand = [\"sh\"]\n",
+    );
+    let check = |words: &[&str]| {
+        std::process::Command::new(crate::daemon::binary())
+            .args(["check", "--config"])
+            .arg(dir.path().join("config"))
+            .args(words)
+            .output()
+            .expect("it runs")
+    };
+    let output = check(&[]);
+    let (out, err) = crate::history::both(&output);
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    assert!(out.starts_with("configuration ok"), "{out}");
+    for warned in [
+        "no-such-program-anywhere of module.a.command: it is in no folder of PATH",
+        "no-such-user",
+        "/no/such/hook of module.a.before_start: there is no such file",
+        "no-such-probe of module.a.health.probes",
+        "/no/such/folder of module.b.directory",
+    ] {
+        assert!(err.contains(warned), "{warned} in {err}");
+    }
+    assert_eq!(err.lines().count(), 5, "{err}");
+    let json = check(&["--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!(json["warnings"].as_array().expect("a list").len(), 5);
 }
 
 #[test]

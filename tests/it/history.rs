@@ -5,7 +5,7 @@ use std::process::Output;
 
 use crate::daemon::{Daemon, misbehave, prepare, script};
 
-fn both(output: &Output) -> (String, String) {
+pub(crate) fn both(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{News, StartupFailure};
 use mainstay_policy::module::Ending;
-use mainstay_policy::recovery::{Failure, Verdict};
+use mainstay_policy::recovery::{Class, Failure, Verdict};
+use mainstay_policy::spec::RestartPolicy;
 use mainstay_policy::states::{self, State};
 use mainstay_protocol::EventKind;
 use serde_json::json;
@@ -119,10 +120,31 @@ impl Owned {
                     .retry_at
                     .map_or(Duration::ZERO, |at| at.since(self.house.os.now()));
                 let why = self.ending(module);
-                format!("{why}; next start in {}", span(wait))
+                let class = self.class_text(module, to);
+                format!("{why}{class}; next start in {}", span(wait))
             }
-            State::Failed | State::Stopped => self.ending(module),
+            State::Failed => self.ending(module) + self.class_text(module, to),
+            State::Stopped => self.ending(module),
             State::NotStarted | State::Starting | State::Stopping => String::new(),
+        }
+    }
+
+    /// Why an end is treated as it is, where that is no matter of course.
+    fn class_text(&self, module: ModuleId, to: State) -> &'static str {
+        let recovery = &self.house.spec(module).recovery;
+        let ending = self.policy.view(module).last_ending;
+        let class = ending.map(|ending| Failure::from(ending).class(recovery));
+        match (to, class) {
+            (State::Backoff, Some(Class::Clean)) => {
+                ", a clean end, but recovery.restart is \"always\""
+            }
+            (State::Failed, Some(Class::Configuration)) => {
+                "; it is not tried again until it is started by hand"
+            }
+            (State::Failed, Some(_)) if recovery.restart == RestartPolicy::Never => {
+                "; it is not tried again: recovery.restart is \"never\""
+            }
+            _ => "",
         }
     }
 

@@ -1,0 +1,86 @@
+//! What a configuration names that is not on this machine now: commands, folders, users.
+//! Owns the sentences of `check` about them.
+//! Never an error: a build, a mount or `before_start` may bring it in time.
+
+use mainstay_holder::here;
+use mainstay_policy::spec::{ModuleSpec, Readiness};
+
+use crate::config::{Check, Configuration, Launch};
+
+/// A sentence for each thing that is missing.
+pub(super) fn missing(configuration: &Configuration) -> Vec<String> {
+    let modules = configuration.modules.iter();
+    modules
+        .flat_map(|(spec, launch)| of_module(spec, launch))
+        .collect()
+}
+
+fn of_module(spec: &ModuleSpec, launch: &Launch) -> Vec<String> {
+    let name = &spec.name;
+    let mut found = Vec::new();
+    if let Some(user) = launch.user.as_ref().filter(|user| !here::has_user(user)) {
+        found.push(format!(
+            "cannot find the user {user} of module.{name}.user; create it"
+        ));
+    }
+    if let Some(group) = launch
+        .group
+        .as_ref()
+        .filter(|group| !here::has_group(group))
+    {
+        found.push(format!(
+            "cannot find the group {group} of module.{name}.group; create it"
+        ));
+    }
+    if !launch.directory.is_dir() {
+        let directory = launch.directory.display();
+        found.push(format!(
+            "cannot find the folder {directory} of module.{name}.directory; create it"
+        ));
+        // What is looked for in it would be missing for this reason alone.
+        return found;
+    }
+    let path = path(launch);
+    for (key, command) in commands(spec, launch) {
+        let Some(program) = command.first() else {
+            continue;
+        };
+        if let Some(why) = here::program(program, &launch.directory, &path) {
+            found.push(format!(
+                "cannot execute {program} of module.{name}.{key}: {why}"
+            ));
+        }
+    }
+    found
+}
+
+/// Everything that is executed for a module, with its key.
+fn commands<'a>(spec: &'a ModuleSpec, launch: &'a Launch) -> Vec<(&'static str, &'a [String])> {
+    let mut commands: Vec<(&'static str, &'a [String])> = vec![("command", &launch.argv)];
+    if let Readiness::Exec(command) = &spec.readiness {
+        commands.push(("ready", command));
+    }
+    for probe in &launch.probes {
+        if let Check::Exec(command) = &probe.check {
+            commands.push(("health.probes", command));
+        }
+    }
+    let hooks = [
+        ("before_start", &launch.before_start),
+        ("after_stop", &launch.after_stop),
+        ("prewarm", &launch.prewarm),
+    ];
+    for (key, list) in hooks {
+        commands.extend(list.iter().map(|command| (key, &command[..])));
+    }
+    commands
+}
+
+/// PATH as the module will have it, if mainstay is started from here.
+fn path(launch: &Launch) -> String {
+    let own = launch.env.iter().rfind(|(name, _)| name == "PATH");
+    let kept = || std::env::var("PATH").ok().filter(|_| !launch.clear_env);
+    own.map(|(_, path)| path.clone())
+        .or_else(kept)
+        .unwrap_or_else(|| here::DEFAULT_PATH.to_owned())
+}
