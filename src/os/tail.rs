@@ -9,30 +9,37 @@ const BLOCK: u64 = 64 * 1024;
 /// At most this much of the past is read, in bytes.
 const BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// The newest `count` lines of a log and, where it is short, of the files rotated before it.
+/// The newest `count` lines of a log and, where it is short, of the files rotated before it. A line
+/// that was begun in one file and ended in the next is one line.
 ///
 /// # Errors
 /// When a file that is there cannot be read.
 pub(crate) fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
     let mut lines: Vec<String> = Vec::new();
+    let mut room = BYTES_MAX;
+    // One line more than asked for: only then it is known where the first one begins.
     for number in 0.. {
-        let path = if number == 0 {
-            path.to_owned()
-        } else {
-            rotated(path, number)
+        let older = match number {
+            0 => end_of(path, count + 1, room),
+            _ => end_of(&rotated(path, number), count + 1 - lines.len(), room),
         };
-        let wanted = count - lines.len();
-        let mut older = match end_of(&path, wanted) {
+        let mut older = match older {
             Ok(older) => older,
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(error) => return Err(error),
         };
-        older.append(&mut lines);
-        lines = older;
-        if lines.len() >= count {
+        if let (false, Some(begun), false) = (older.ended, older.lines.last_mut(), lines.is_empty())
+        {
+            begun.push_str(&lines.remove(0));
+        }
+        older.lines.append(&mut lines);
+        lines = older.lines;
+        room = room.saturating_sub(older.bytes);
+        if lines.len() > count || room == 0 {
             break;
         }
     }
+    lines.drain(..lines.len().saturating_sub(count));
     Ok(lines)
 }
 
@@ -42,12 +49,20 @@ fn rotated(path: &Path, number: u32) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn end_of(path: &Path, count: usize) -> io::Result<Vec<String>> {
+/// The end of one file.
+struct End {
+    lines: Vec<String>,
+    /// Whether the last line has its newline.
+    ended: bool,
+    bytes: u64,
+}
+
+fn end_of(path: &Path, count: usize, room: u64) -> io::Result<End> {
     let mut file = File::open(path)?;
     let length = file.seek(SeekFrom::End(0))?;
     let (mut from, mut bytes) = (length, Vec::new());
     // A newline more than lines wanted: the first line is whole only behind one.
-    while from > 0 && length - from < BYTES_MAX && newlines(&bytes) <= count {
+    while from > 0 && length - from < room && newlines(&bytes) <= count {
         let start = from.saturating_sub(BLOCK);
         let mut block = vec![0; usize::try_from(from - start).unwrap_or(0)];
         file.seek(SeekFrom::Start(start))?;
@@ -59,7 +74,11 @@ fn end_of(path: &Path, count: usize) -> io::Result<Vec<String>> {
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
     let skip = lines.len().saturating_sub(count);
-    Ok(lines.into_iter().skip(skip).map(str::to_owned).collect())
+    Ok(End {
+        lines: lines.into_iter().skip(skip).map(str::to_owned).collect(),
+        ended: bytes.last().is_none_or(|last| *last == b'\n'),
+        bytes: length - from,
+    })
 }
 
 fn newlines(bytes: &[u8]) -> usize {
@@ -87,6 +106,20 @@ mod tests {
             ["two", "three", "four", "unfinished"]
         );
         assert_eq!(last_lines(&path, 99).expect("reads").len(), 5);
+    }
+
+    #[test]
+    fn a_line_that_goes_on_in_the_next_file_is_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.log");
+        std::fs::write(rotated(&path, 2), "zero\non").expect("written");
+        std::fs::write(rotated(&path, 1), "e and a ").expect("written");
+        std::fs::write(&path, "half\ntwo\n").expect("written");
+        let read = |count| last_lines(&path, count).expect("reads");
+        assert_eq!(read(1), ["two"]);
+        assert_eq!(read(2), ["one and a half", "two"]);
+        assert_eq!(read(9), ["zero", "one and a half", "two"]);
+        assert!(read(0).is_empty());
     }
 
     #[test]
