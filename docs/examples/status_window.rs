@@ -2,7 +2,7 @@
 //! Owns the screen while it runs. Never changes anything: it only looks.
 //!
 //! `cargo run --example status_window SOCKET [REDRAWS]`; ends on q and Enter, on Ctrl-C, after
-//! that many redraws, or with mainstay. `mainstay doctor` and `holder.json` name the socket:
+//! that many redraws, or with mainstay. The socket is `control.sock` in the runtime directory:
 //! `$XDG_RUNTIME_DIR/mainstay/NAME/control.sock`.
 
 use std::io::Write;

@@ -59,6 +59,8 @@ pub(crate) enum Verb {
     Graph(Graph),
     /// Check the configuration without running it
     Check(Check),
+    /// Look up the configuration in force
+    Config(Config),
     /// Check the record of who changed what
     Audit(Audit),
     /// Print completions for a shell
@@ -201,6 +203,27 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Config {
+    #[command(subcommand)]
+    pub(crate) verb: ConfigVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigVerb {
+    /// Print a value, or all values of a table, as the running mainstay uses them
+    Get {
+        /// For instance health.interval, or module.storage [default: everything]
+        path: Option<String>,
+        /// Say where each value comes from: file and line, a variable, an option, the default
+        #[arg(long)]
+        origin: bool,
+        /// Print the object of the protocol
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Audit {
     #[command(subcommand)]
     pub(crate) verb: AuditVerb,
@@ -264,6 +287,7 @@ mod tests {
             "mainstay events --kind module.slept",
             "mainstay down --timeout soon",
             "mainstay audit",
+            "mainstay config",
         ] {
             assert_eq!(parsed(line).expect_err(line).exit_code(), 2);
         }

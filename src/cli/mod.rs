@@ -8,6 +8,7 @@ mod block;
 mod change;
 mod check;
 mod completions;
+mod config;
 mod down;
 mod events;
 pub(crate) mod failure;
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Why(args) => why::run(&args, global),
         Verb::Graph(args) => graph::run(&args, global),
         Verb::Check(args) => check::run(&args, global),
+        Verb::Config(args) => config::run(&args, global),
         Verb::Audit(args) => audit::run(&args, global),
         Verb::Completions(args) => completions::run(&args),
         Verb::Runtime(args) => runtime::run(&args, global),

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::time::Duration;
 
+use mainstay_protocol::config::{ConfigGetParams, ConfigValue, ConfigValues};
 use mainstay_protocol::method::{
     ChangeParams, ChangeResult, EventsParams, EventsResult, Graph, Hello, LogLines, LogsParams,
     Nothing, StopParams, Subscribed, Welcome, Why, name,

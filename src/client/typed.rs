@@ -169,6 +169,18 @@ macro_rules! typed_calls {
             self.call(name::GRAPH, Nothing {}) $(.$await)?
         }
 
+        /// The configuration in force at or below a path, and where each value was said; ""
+        /// is everything.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn config(&mut self, path: &str) -> Result<Vec<ConfigValue>, Error> {
+            let path = (!path.is_empty()).then(|| path.to_owned());
+            let params = ConfigGetParams { path };
+            let result: ConfigValues = self.call(name::CONFIG_GET, params) $(.$await)? ?;
+            Ok(result.values)
+        }
+
         /// Says hello as this crate and returns the client.
         $($async)? fn greeted(mut self, hello: &Hello) -> Result<Client, Error> {
             let welcome = self.call(name::HELLO, hello) $(.$await)? ?;

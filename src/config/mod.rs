@@ -26,6 +26,7 @@ mod schema;
 mod sources;
 mod table;
 mod tree;
+mod value;
 
 pub use effective::Effective;
 pub use launch::{Check, Ipc, Launch, LogFormat, Logs, Needs, ProbeSpec, Role, System, Who};
@@ -34,6 +35,7 @@ pub use problem::{Excerpt, MAX_PROBLEMS, Place, PlaceKind, Problem, Problems, Re
 pub use reference::{json_schema, reference};
 pub use schema::{Class, class_of};
 pub use sources::Sources;
+pub use value::NoSuchKey;
 
 #[cfg(test)]
 mod tests;

@@ -232,22 +232,27 @@ fn spread(node: &mut Node, origin: Origin) {
 
 /// `a.b."c d"=value` as keys and value.
 fn split(option: &str) -> Option<(Vec<String>, &str)> {
-    let mut path = vec![String::new()];
     let mut quoted = false;
-    for (at, each) in option.char_indices() {
+    let is_sign = |(_, each): &(usize, char)| {
+        quoted ^= *each == '"';
+        *each == '=' && !quoted
+    };
+    let (at, _) = option.char_indices().find(is_sign)?;
+    Some((keys(option.get(..at)?)?, option.get(at + 1..)?))
+}
+
+/// `a.b."c d"` as keys, none of them empty.
+pub(crate) fn keys(path: &str) -> Option<Vec<String>> {
+    let mut keys = vec![String::new()];
+    let mut quoted = false;
+    for each in path.chars() {
         match each {
             '"' => quoted = !quoted,
-            '=' if !quoted => {
-                let value = option.get(at + 1..)?;
-                let path: Vec<String> = path.iter().map(|key| key.trim().to_owned()).collect();
-                return path
-                    .iter()
-                    .all(|key| !key.is_empty())
-                    .then_some((path, value));
-            }
-            '.' if !quoted => path.push(String::new()),
-            _ => path.last_mut()?.push(each),
+            '.' if !quoted => keys.push(String::new()),
+            _ => keys.last_mut()?.push(each),
         }
     }
-    None
+    let keys: Vec<String> = keys.iter().map(|key| key.trim().to_owned()).collect();
+    let whole = !quoted && keys.iter().all(|key| !key.is_empty());
+    whole.then_some(keys)
 }

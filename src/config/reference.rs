@@ -34,7 +34,8 @@ else is replaced:
 
 The value of a variable or of `--set` is read as TOML, and as text when it is none. A file may have
 4 MiB. A key that is not known, or not available yet, is an error and never ignored; all problems
-are told at once.
+are told at once. `mainstay config get health.interval --origin` prints the value in force and where
+it was said; without a key, all of them.
 
 In text, `${project}` is the folder that holds the configuration folder, `${module_dir}` the folder
 of a `module.toml`, `${state_dir}` and `${runtime_dir}` are as configured; `$${` is a plain `${`. A
@@ -233,7 +234,8 @@ fn object(section: &'static Section) -> Map<String, Json> {
     schema
 }
 
-fn default_of(key: &Key) -> Option<Json> {
+/// What holds where nobody said anything.
+pub(super) fn default_of(key: &Key) -> Option<Json> {
     let text = (key.default)();
     if matches!(key.form, Form::Table(_)) || text.is_empty() {
         return None;

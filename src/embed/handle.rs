@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::lifecycle::Wish;
+use mainstay_protocol::config::ConfigValue;
 use mainstay_protocol::method::{ChangeParams, EventsParams, Graph, Why};
 use mainstay_protocol::{Event, ModuleView, Refusal, RefusalCode, SystemStatus, SystemView};
 use tokio::sync::watch;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use super::builder::Builder;
 use crate::actors::House;
 use crate::actors::lifecycle::LifecycleMsg;
-use crate::ipc::requests::{Change, find, internal, last_lines, why};
+use crate::ipc::requests::{Change, config_values, find, internal, last_lines, why};
 use crate::ipc::view;
 use crate::journal::{Filter, Subscription};
 
@@ -225,6 +226,15 @@ impl Runtime {
     #[must_use]
     pub fn graph(&self) -> Graph {
         view::graph(&self.shared.house)
+    }
+
+    /// The configuration in force at or below a path, and where each value was said; "" is
+    /// everything.
+    ///
+    /// # Errors
+    /// `invalid_params` when there is no such key.
+    pub fn config(&self, path: &str) -> Result<Vec<ConfigValue>, Refusal> {
+        config_values(&self.shared.house, path)
     }
 
     /// Events of the journal: the newest 100 unless `params` says, oldest first.

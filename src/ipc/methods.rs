@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Wish;
+use mainstay_protocol::config::{ConfigGetParams, ConfigValues};
 use mainstay_protocol::method::{
     BusCallParams, BusSubscribeParams, CallParams, ChangeParams, EventsParams, EventsResult,
     HealthReport, LogLines, LogsParams, ModuleParams, PublishParams, StatusParams, StopParams,
@@ -20,7 +21,9 @@ use tokio::sync::mpsc;
 use super::bus::encode;
 use super::connection::{Session, params};
 use super::follow::Piece;
-use super::requests::{Change, call_module, callee, find, internal, last_lines, why};
+use super::requests::{
+    Change, call_module, callee, config_values, find, internal, last_lines, why,
+};
 use super::view;
 use crate::actors::House;
 use crate::actors::health::HealthMsg;
@@ -116,6 +119,11 @@ pub(super) async fn answer(
             now(why(&house, find(&house, &module)?).await?)
         }
         name::GRAPH => now(view::graph(&house)),
+        name::CONFIG_GET => {
+            let ConfigGetParams { path } = params(method, raw)?;
+            let values = config_values(&house, &path.unwrap_or_default())?;
+            now(ConfigValues { values })
+        }
         _ => own(session, id, method, raw),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Wish;
 use mainstay_policy::spec::Start;
+use mainstay_protocol::config::ConfigValue;
 use mainstay_protocol::method::{CallParams, ChangeParams, ChangeResult, ChangeStep, Why};
 use mainstay_protocol::{Refusal, RefusalCode, State, SystemStatus};
 use serde_json::{Value, json};
@@ -177,6 +178,20 @@ pub(crate) async fn why(house: &Arc<House>, module: ModuleId) -> Result<Why, Ref
         crate::journal::why(house.chronicle.journal(), &view, house.os.wall())
     });
     why.await.map_err(internal)
+}
+
+/// The configuration in force at or below a path, without what modules are given in confidence.
+pub(crate) fn config_values(house: &House, path: &str) -> Result<Vec<ConfigValue>, Refusal> {
+    let values = house.configuration.values(path);
+    let mut values =
+        values.map_err(|error| Refusal::new(RefusalCode::InvalidParams, error.to_string()))?;
+    for value in &mut values {
+        let mut keys = value.path.split('.').skip(2);
+        if value.path.starts_with("module.") && matches!(keys.next(), Some("env" | "settings")) {
+            (value.value, value.hidden) = (Value::Null, true);
+        }
+    }
+    Ok(values)
 }
 
 /// Whom a module means, if it may call it.

@@ -24,6 +24,7 @@ pub mod name {
     pub const LOGS_READ: &str = "logs.read";
     pub const WHY: &str = "why";
     pub const GRAPH: &str = "graph";
+    pub const CONFIG_GET: &str = "config.get";
     // A module's own connection.
     pub const MODULE_READY: &str = "module.ready";
     pub const MODULE_STATUS: &str = "module.status";
@@ -58,7 +59,8 @@ pub fn level_of(method: &str) -> Option<Level> {
         | name::WHY
         | name::GRAPH => Level::Observe,
         name::MODULE_START | name::MODULE_STOP | name::MODULE_RESTART => Level::Operate,
-        name::SYSTEM_STOP => Level::Admin,
+        // What modules are given may be confidential.
+        name::SYSTEM_STOP | name::CONFIG_GET => Level::Admin,
         _ => return None,
     })
 }
@@ -69,7 +71,6 @@ pub const NOT_YET: &[&str] = &[
     "config.apply",
     "config.rollback",
     "config.history",
-    "config.get",
     "config.set",
     "config.unset",
     "what_if",

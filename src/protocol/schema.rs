@@ -6,6 +6,7 @@ use schemars::generate::SchemaGenerator;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
+use crate::config::{ConfigGetParams, ConfigValues};
 use crate::method::{self as m, Nothing, level_of, name};
 use crate::rpc::{Reply, Request};
 use crate::{Event, MAX_LINE_BYTES, ModuleView, PROTOCOL, SystemView};
@@ -54,6 +55,7 @@ const METHODS: &[Row] = &[
     (name::LOGS_READ, of::<m::LogsParams>, of::<m::LogLines>),
     (name::WHY, of::<m::ModuleParams>, of::<m::Why>),
     (name::GRAPH, of::<Nothing>, of::<m::Graph>),
+    (name::CONFIG_GET, of::<ConfigGetParams>, of::<ConfigValues>),
     (name::MODULE_READY, of::<Nothing>, of::<Nothing>),
     (name::MODULE_STATUS, of::<m::StatusParams>, of::<Nothing>),
     (name::MODULE_HEALTH, of::<m::HealthReport>, of::<Nothing>),

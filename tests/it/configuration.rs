@@ -179,6 +179,50 @@ fn options_outrank_variables_which_outrank_files() {
 }
 
 #[test]
+fn values_are_told_with_their_origin_by_a_running_mainstay_and_by_the_files() {
+    let text = "[health]\ninterval = \"7s\"\n".to_owned()
+        + &format!("[module.a]\ncommand = {}\n", misbehave(""));
+    let daemon = Daemon::start(&text);
+    let ask = |words: &[&str]| {
+        let output = daemon.cli(&[&["config", "get"], words].concat());
+        (output.status.code(), said(&output))
+    };
+    assert_eq!(ask(&["health.interval"]), (Some(0), "7s\n".to_owned()));
+    // The files may say something else by now: what is in force is told.
+    fs::create_dir(daemon.path("config/conf.d")).expect("a folder");
+    let later = daemon.path("config/conf.d/later.toml");
+    fs::write(later, "[health]\ninterval = \"8s\"\n").expect("written");
+    let (code, told) = ask(&["module.a.health.interval", "--origin"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.starts_with("7s  # ") && told.contains("mainstay.toml:"),
+        "{told}"
+    );
+    let (code, told) = ask(&["health.intervall"]);
+    assert_eq!(code, Some(4), "{told}");
+    assert!(told.contains("did you mean `interval`?"), "{told}");
+    let (code, told) = ask(&["--json"]);
+    assert_eq!(code, Some(0), "{told}");
+    let read: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert!(read["values"].as_array().is_some_and(|all| all.len() > 50));
+
+    let folder = configured(text);
+    let down = run_in(
+        folder.path(),
+        &["config", "get", "health.interval", "--origin"],
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&down.stdout),
+        "7s  # config/mainstay.toml:2\n"
+    );
+    assert!(
+        said(&down).contains("is not running: read from its files"),
+        "{}",
+        said(&down)
+    );
+}
+
+#[test]
 fn init_then_up_in_an_empty_folder_works() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = |words: &[&str]| {

@@ -388,6 +388,15 @@ fn no_reply_holds_an_environment_a_command_line_or_a_token() {
             assert!(!reply.contains(hidden), "{method} shows {hidden}: {reply}");
         }
     }
+    // What the configuration says is for administrators, and without what modules are given.
+    let reply = raw.call(name::CONFIG_GET, json!({})).to_string();
+    assert!(reply.contains("module.one.env.PASSWORD"), "{reply}");
+    for hidden in [secret, &token] {
+        assert!(
+            !reply.contains(hidden),
+            "config.get shows {hidden}: {reply}"
+        );
+    }
     for hidden in [secret, argument, &token] {
         assert!(!daemon.printed().contains(hidden), "up shows {hidden}");
         let journal = std::fs::read(daemon.path("state/journal.db")).expect("a journal");

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use mainstay_protocol::config::ConfigValue;
+
 use super::{Project, assert_has, join, module};
 use crate::config::PlaceKind;
 
@@ -90,6 +92,83 @@ fn values_know_where_they_come_from() {
         Some("--set logs.keep=7")
     );
     assert_eq!(shown(&["logs", "format"]), None);
+}
+
+#[test]
+fn values_are_found_by_their_path_with_their_origin() {
+    let project = Project::of(
+        "[health]\ninterval = \"1s\"\n[module.a]\ncommand = [\"a\"]\n\
+         env = { A = \"1\" }\n[module.a.health]\ntimeout = \"2s\"\n",
+    )
+    .variable("MAINSTAY__RECOVERY__WINDOW", "3m")
+    .set("logs.keep=7");
+    let good = project.good();
+    let shown = |path: &str| -> Vec<String> {
+        let values = good.values(path).expect(path).into_iter();
+        let line = |one: ConfigValue| format!("{} = {} # {}", one.path, one.value, one.origin);
+        values.map(line).collect()
+    };
+    for (path, expected) in [
+        (
+            "health.interval",
+            "health.interval = \"1s\" # config/mainstay.toml:2",
+        ),
+        // What all modules share, where the module says nothing else.
+        (
+            "module.a.health.interval",
+            "module.a.health.interval = \"1s\" # config/mainstay.toml:2",
+        ),
+        (
+            "module.a.health.timeout",
+            "module.a.health.timeout = \"2s\" # config/mainstay.toml:7",
+        ),
+        (
+            "module.a.env.A",
+            "module.a.env.A = \"1\" # config/mainstay.toml:5",
+        ),
+        (
+            "recovery.window",
+            "recovery.window = \"3m\" # $MAINSTAY__RECOVERY__WINDOW",
+        ),
+        ("logs.keep", "logs.keep = 7 # --set logs.keep=7"),
+        ("logs.format", "logs.format = \"text\" # default"),
+        ("module.a.user", "module.a.user = null # default"),
+        (
+            "recovery.probation.max",
+            "recovery.probation.max = \"5m\" # default",
+        ),
+    ] {
+        assert_eq!(shown(path), [expected]);
+    }
+    assert_eq!(shown("health").len(), 5);
+    let state_dir = shown("mainstay.state_dir").remove(0);
+    assert!(
+        state_dir.starts_with("mainstay.state_dir = \"/"),
+        "{state_dir}"
+    );
+    let everything = shown("");
+    assert!(everything.len() > 50, "{everything:#?}");
+    assert!(
+        everything
+            .iter()
+            .any(|line| line.starts_with("module.a.command"))
+    );
+}
+
+#[test]
+fn values_that_are_not_there_come_with_a_next_step() {
+    let good = Project::of(&module("")).good();
+    for (path, parts) in [
+        ("helth", &["no such key", "did you mean `health`"][..]),
+        ("health.intervall", &["health.intervall", "`interval`"]),
+        ("group.x", &["not available yet"]),
+        ("module.b", &["cannot find module.b"]),
+        ("module.a.env.X", &["module.a.env.X"]),
+        ("health.interval.x", &["cannot find x in health.interval"]),
+        ("health..interval", &["a part of it is empty"]),
+    ] {
+        assert_has(&good.values(path).expect_err(path).to_string(), parts);
+    }
 }
 
 #[test]

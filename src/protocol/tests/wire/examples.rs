@@ -4,6 +4,9 @@
 
 use std::fmt::Debug;
 
+use mainstay_protocol::config::{
+    ConfigGetParams, ConfigLayer, ConfigOrigin, ConfigValue, ConfigValues,
+};
 use mainstay_protocol::method::{self as m, ChangeAction, Nothing, name};
 use mainstay_protocol::rpc::{Reply, Request};
 use mainstay_protocol::view::{
@@ -103,7 +106,29 @@ fn reading() -> Vec<Example> {
         ),
         example(name::WHY, named(), why()),
         example(name::GRAPH, Nothing {}, graph()),
+        example(name::CONFIG_GET, which_value(), values()),
     ]
+}
+
+fn which_value() -> ConfigGetParams {
+    ConfigGetParams {
+        path: Some("health.interval".to_owned()),
+    }
+}
+
+fn values() -> ConfigValues {
+    ConfigValues {
+        values: vec![ConfigValue {
+            path: "health.interval".to_owned(),
+            value: json!("10s"),
+            hidden: true,
+            origin: ConfigOrigin {
+                layer: ConfigLayer::File,
+                name: "config/mainstay.toml".to_owned(),
+                line: Some(12),
+            },
+        }],
+    }
 }
 
 fn changing() -> Vec<Example> {

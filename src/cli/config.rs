@@ -1,0 +1,152 @@
+//! `config get`: values of the configuration, and where each was said.
+//! Owns how they read.
+//! Never changes the configuration; reads the files itself only where no mainstay runs.
+
+use std::fmt::Write;
+
+use mainstay_protocol::config::{ConfigValue, ConfigValues};
+use mainstay_protocol::words::ExitCode;
+use serde_json::Value;
+
+use super::args::{self, ConfigVerb, Global};
+use super::failure::Failure;
+use super::human;
+use super::instance::Instance;
+use super::screen;
+use crate::config::{Sources, load};
+
+pub(crate) fn run(args: &args::Config, global: &Global) -> Result<ExitCode, Failure> {
+    let ConfigVerb::Get { path, origin, json } = &args.verb;
+    let path = path.as_deref().unwrap_or_default();
+    let values = match Instance::find(global)?.connect() {
+        Ok(mut client) => client.config(path)?,
+        Err(Failure::NotRunning { name, .. }) => {
+            screen::complain(&format!(
+                "mainstay '{name}' is not running: read from its files"
+            ));
+            of_files(path, global)?
+        }
+        Err(failure) => return Err(failure),
+    };
+    if *json {
+        screen::print_json(&ConfigValues { values })?;
+    } else {
+        screen::print(&render(path, &values, *origin))?;
+    }
+    Ok(ExitCode::Ok)
+}
+
+/// What `up` would use.
+fn of_files(path: &str, global: &Global) -> Result<Vec<ConfigValue>, Failure> {
+    let name = global.name.iter();
+    let sets: Vec<String> = name.map(|name| format!("mainstay.name={name}")).collect();
+    let configuration = Sources::find(global.config.as_deref(), &sets)
+        .and_then(|sources| load(&sources))
+        .map_err(|problems| Failure::new(ExitCode::Configuration, problems.to_string()))?;
+    let values = configuration.values(path);
+    values.map_err(|error| Failure::new(ExitCode::Refused, error.to_string()))
+}
+
+/// The value alone where one key was asked for, else `key = value` lines as TOML has them.
+fn render(path: &str, values: &[ConfigValue], origin: bool) -> String {
+    let mut out = String::new();
+    for ConfigValue {
+        path: key,
+        value,
+        hidden,
+        origin: said,
+    } in values
+    {
+        if *hidden {
+            let _ = write!(out, "# {key} is set, and not shown");
+        } else if values.len() == 1 && key == path {
+            out.push_str(&human::clean(&plain(value)));
+        } else if value.is_null() {
+            let _ = write!(out, "# {key} is not set");
+        } else {
+            let _ = write!(out, "{key} = {}", human::clean(&toml(value)));
+        }
+        if origin {
+            let _ = write!(out, "  # {}", human::clean(&said.to_string()));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// As a script wants it: text without quotes, nothing for nothing.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => toml(other),
+    }
+}
+
+fn toml(value: &Value) -> String {
+    match value {
+        Value::Object(table) => {
+            let each = table
+                .iter()
+                .map(|(key, value)| format!("{key} = {}", toml(value)));
+            let each: Vec<String> = each.collect();
+            format!("{{ {} }}", each.join(", "))
+        }
+        Value::Array(list) => {
+            let each: Vec<String> = list.iter().map(toml).collect();
+            format!("[{}]", each.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_protocol::config::{ConfigLayer, ConfigOrigin};
+    use serde_json::json;
+
+    use super::*;
+
+    fn value(path: &str, value: Value, line: Option<u32>) -> ConfigValue {
+        let (layer, name) = match line {
+            Some(_) => (ConfigLayer::File, "config/mainstay.toml"),
+            None => (ConfigLayer::Default, ""),
+        };
+        let name = name.to_owned();
+        ConfigValue {
+            path: path.to_owned(),
+            value,
+            hidden: false,
+            origin: ConfigOrigin { layer, name, line },
+        }
+    }
+
+    #[test]
+    fn one_key_is_its_value() {
+        let one = [value("health.interval", json!("10s"), Some(3))];
+        assert_eq!(render("health.interval", &one, false), "10s\n");
+        let told = "10s  # config/mainstay.toml:3\n";
+        assert_eq!(render("health.interval", &one, true), told);
+        let nothing = [value("module.a.user", Value::Null, None)];
+        assert_eq!(render("module.a.user", &nothing, false), "\n");
+    }
+
+    #[test]
+    fn a_table_is_lines_of_toml() {
+        let several = [
+            value("module.a.command", json!(["a", "-x"]), Some(2)),
+            value("module.a.ready", json!({ "tcp": "127.0.0.1:1" }), Some(3)),
+            value("module.a.user", Value::Null, None),
+        ];
+        let expected = "\
+module.a.command = [\"a\", \"-x\"]  # config/mainstay.toml:2
+module.a.ready = { tcp = \"127.0.0.1:1\" }  # config/mainstay.toml:3
+# module.a.user is not set  # default
+";
+        assert_eq!(render("module.a", &several, true), expected);
+        let mut secret = value("module.a.env.KEY", Value::Null, Some(4));
+        secret.hidden = true;
+        let told = render("module.a.env.KEY", &[secret], false);
+        assert_eq!(told, "# module.a.env.KEY is set, and not shown\n");
+    }
+}
