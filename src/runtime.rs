@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::chronicle::{Chronicle, Entry};
 use crate::actors::picture::Picture;
-use crate::actors::root::{self, BEAT, End};
+use crate::actors::root::{self, BEAT};
 use crate::actors::{Announce, House, Switchboard, record};
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
 use crate::ipc::bus::Bus;
@@ -28,6 +27,7 @@ use crate::ipc::token::Tokens;
 use crate::journal::{Journal, Settings};
 use crate::os::held::Held;
 use crate::os::machine;
+use crate::os::transport::{End, Entrance};
 use crate::os::wire::{Wire, WireError};
 use crate::os::{Fact, Os};
 
@@ -82,12 +82,12 @@ impl BeginError {
 /// # Errors
 /// When it cannot begin; nothing was started then.
 pub(crate) fn run(
-    socket: OwnedFd,
+    end: End,
     sources: Result<Sources, Problems>,
     announce: Option<Announce>,
     begun: impl FnOnce(&crate::config::Logs),
 ) -> Result<u8, BeginError> {
-    let mut wire = Wire::new(socket);
+    let mut wire = Wire::new(end);
     let ground = prepare(&mut wire, sources)?;
     begun(&ground.configuration.system.logs);
     // One thread: every decision is taken in turn anyway, and nothing here blocks.
@@ -129,7 +129,7 @@ pub(crate) struct Ground {
     /// What was configured.
     pub(crate) configuration: Configuration,
     sources: Sources,
-    listeners: (OwnedFd, OwnedFd),
+    entrances: [Entrance; 2],
 }
 
 /// Agrees with the holder on what is to run and where; blocks for its answers.
@@ -140,7 +140,7 @@ pub(crate) fn prepare(
     wire: &mut Wire,
     sources: Result<Sources, Problems>,
 ) -> Result<Ground, BeginError> {
-    let (world, mut listeners) = wire.world()?;
+    let (world, entrances) = wire.world()?;
     let configuration = match (&world.setup, &sources) {
         (None, Ok(sources)) => crate::config::load(sources).map_err(BeginError::Configuration)?,
         (None, Err(_)) => {
@@ -148,17 +148,19 @@ pub(crate) fn prepare(
         }
         (Some(setup), _) => restore(Path::new(&setup.state_dir), &sources)?,
     };
-    if world.setup.is_none() {
-        listeners = wire.configure(setup(&configuration))?;
-        commit(&configuration)?;
-    }
-    let [control, module] = <[OwnedFd; 2]>::try_from(listeners)
-        .map_err(|_| BeginError::Machine("the holder sent no listeners".to_owned()))?;
+    let entrances = match entrances {
+        Some(entrances) => entrances,
+        None => {
+            let entrances = wire.configure(setup(&configuration))?;
+            commit(&configuration)?;
+            entrances
+        }
+    };
     Ok(Ground {
         world,
         configuration,
         sources: sources.unwrap_or_default(),
-        listeners: (control, module),
+        entrances,
     })
 }
 
@@ -184,12 +186,12 @@ impl Ground {
         os: Arc<dyn Os>,
         announce: Option<Announce>,
     ) -> Result<Built, BeginError> {
-        let (world, listeners) = (self.world, self.listeners);
+        let (world, entrances) = (self.world, self.entrances);
         let house = build(os, &world, self.configuration, self.sources, announce)?;
         Ok(Built {
             house,
             world,
-            listeners,
+            entrances,
         })
     }
 }
@@ -198,7 +200,7 @@ impl Ground {
 pub(crate) struct Built {
     pub(crate) house: Arc<House>,
     world: World,
-    listeners: (OwnedFd, OwnedFd),
+    entrances: [Entrance; 2],
 }
 
 /// The actors at work.
@@ -207,7 +209,7 @@ pub(crate) struct Running {
     pub(crate) house: Arc<House>,
     /// How the first start went, once it is over.
     pub(crate) started: watch::Receiver<Option<Result<(), String>>>,
-    end: oneshot::Receiver<End>,
+    end: oneshot::Receiver<root::End>,
     root: JoinHandle<()>,
     routes: JoinHandle<()>,
 }
@@ -221,7 +223,7 @@ impl Built {
         let Built {
             house,
             world,
-            listeners,
+            entrances,
         } = self;
         let returned = world.setup.is_some();
         tell_beginning(&house, &world, returned);
@@ -236,7 +238,7 @@ impl Built {
         let (ended, end) = oneshot::channel();
         let arguments = root::Arguments {
             house: Arc::clone(&house),
-            listeners,
+            entrances: Arc::new(entrances),
             known,
             started: started_writer,
             ended,
@@ -257,7 +259,7 @@ impl Built {
 
 impl Running {
     /// Waits until everything is stopped; None when root gave up before that.
-    pub(crate) async fn over(&mut self) -> Option<End> {
+    pub(crate) async fn over(&mut self) -> Option<root::End> {
         (&mut self.end).await.ok()
     }
 

@@ -2,16 +2,15 @@
 //! Owns the accept loops and how many connections may be open. Never reads or answers by itself.
 //! In flight at most: nothing; connections talk to the other actors directly.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::House;
 use crate::ipc::connection::{Door, serve};
+use crate::os::transport::{self, Entrance, Listener, Stream};
 
 /// Connections open at once on the control socket.
 const CONTROL_MAX: usize = 512;
@@ -23,8 +22,7 @@ pub(crate) enum GatewayMsg {}
 /// The listeners, kept by root for a gateway that has to begin again.
 pub(crate) struct Arguments {
     pub(crate) house: Arc<House>,
-    pub(crate) control: OwnedFd,
-    pub(crate) module: OwnedFd,
+    pub(crate) entrances: Arc<[Entrance; 2]>,
 }
 
 /// The state: the accept loops end with it, and connections with them.
@@ -49,14 +47,10 @@ impl Actor for Gateway {
     async fn pre_start(
         &self,
         _: ActorRef<GatewayMsg>,
-        Arguments {
-            house,
-            control,
-            module,
-        }: Arguments,
+        Arguments { house, entrances }: Arguments,
     ) -> Result<Owned, ActorProcessingErr> {
-        let control = listen(control)?;
-        let module = listen(module)?;
+        let [control, module] = &*entrances;
+        let (control, module) = (control.listen()?, module.listen()?);
         // Every run of every module may hold one, and an old one may still be closing.
         let modules_max = house.plan.len() * 2 + 64;
         let loops = [
@@ -83,19 +77,13 @@ impl Actor for Gateway {
     }
 }
 
-fn listen(fd: OwnedFd) -> std::io::Result<UnixListener> {
-    let listener = std::os::unix::net::UnixListener::from(fd);
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
-}
-
-async fn accept(house: Arc<House>, listener: UnixListener, door: Door, max: usize) {
+async fn accept(house: Arc<House>, mut listener: Listener, door: Door, max: usize) {
     let seats = Arc::new(Semaphore::new(max));
     let mut connections = JoinSet::new(); // ends them when this loop is aborted
     loop {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok((stream, _)) => match Arc::clone(&seats).try_acquire_owned() {
+            Ok(stream) => match Arc::clone(&seats).try_acquire_owned() {
                 Ok(seat) => {
                     let house = Arc::clone(&house);
                     connections.spawn(async move {
@@ -114,18 +102,12 @@ async fn accept(house: Arc<House>, listener: UnixListener, door: Door, max: usiz
     }
 }
 
-fn turn_away(stream: UnixStream, max: usize) {
-    use std::io::Write;
-
+fn turn_away(stream: Stream, max: usize) {
     use mainstay_protocol::rpc::Reply;
     use mainstay_protocol::{Refusal, RefusalCode};
     let text = format!("cannot serve more than {max} connections at once; close some");
     let refusal = Refusal::new(RefusalCode::TooManyConnections, text);
     let mut line = serde_json::to_vec(&Reply::refusal(None, refusal)).unwrap_or_default();
     line.push(b'\n');
-    // Not through tokio, which has yet to learn that a new socket can be written. It does not
-    // block: the line fits into an empty buffer, or is lost.
-    if let Ok(mut stream) = stream.into_std() {
-        let _reader_left = stream.write_all(&line);
-    }
+    transport::turn_away(stream, &line);
 }

@@ -4,7 +4,6 @@
 //! In flight at most: 1 outcome from lifecycle, 1 Beat.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use super::recovery::Recovery;
 use super::registry::Registry;
 use super::resources::Resources;
 use super::{Announcement, House};
+use crate::os::transport::Entrance;
 
 mod rebuild;
 mod route;
@@ -82,8 +82,8 @@ enum Role {
 /// What root starts from.
 pub(crate) struct Arguments {
     pub(crate) house: Arc<House>,
-    /// The control and the module listener.
-    pub(crate) listeners: (OwnedFd, OwnedFd),
+    /// Where clients and where modules come in.
+    pub(crate) entrances: Arc<[Entrance; 2]>,
     /// What the holder knows, when we return; None on the first start.
     pub(crate) known: Option<HashMap<String, Option<String>>>,
     /// How the first start went, once it is over.
@@ -104,7 +104,7 @@ pub(crate) struct End {
 /// The state.
 pub(crate) struct Owned {
     house: Arc<House>,
-    listeners: (OwnedFd, OwnedFd),
+    entrances: Arc<[Entrance; 2]>,
     known: Option<HashMap<String, Option<String>>>,
     started: watch::Sender<Option<Result<(), String>>>,
     ended: Option<oneshot::Sender<End>>,
@@ -127,7 +127,7 @@ impl Actor for Root {
         me: ActorRef<RootMsg>,
         Arguments {
             house,
-            listeners,
+            entrances,
             known,
             started,
             ended,
@@ -137,7 +137,7 @@ impl Actor for Root {
         me.cast(RootMsg::Begin)?;
         Ok(Owned {
             house,
-            listeners,
+            entrances,
             known,
             started,
             ended: Some(ended),
@@ -278,13 +278,8 @@ impl Owned {
                 actor.get_id()
             }
             Role::Gateway => {
-                let control = self.listeners.0.try_clone()?;
-                let module = self.listeners.1.try_clone()?;
-                let arguments = gateway::Arguments {
-                    house,
-                    control,
-                    module,
-                };
+                let entrances = Arc::clone(&self.entrances);
+                let arguments = gateway::Arguments { house, entrances };
                 let (actor, _) = Actor::spawn_linked(None, Gateway, arguments, cell).await?;
                 board.gateway.connect(actor.clone());
                 actor.get_id()

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::House;
 use super::root::{self, Root};
 use crate::config::{Sources, load};
+use crate::os::transport::Entrance;
 use crate::os::{Alive, Fact, Os, Outcome};
 
 /// A machine where everything works at once.
@@ -175,16 +176,15 @@ impl Rig {
             .expect("a house");
         let listen = |name: &str| {
             let path = dir.path().join(name);
-            std::os::unix::net::UnixListener::bind(path)
-                .expect("a socket")
-                .into()
+            let listener = std::os::unix::net::UnixListener::bind(path).expect("a socket");
+            Entrance::from(std::os::fd::OwnedFd::from(listener))
         };
-        let listeners = (listen("control"), listen("module"));
+        let entrances = Arc::new([listen("control"), listen("module")]);
         let (ended, end) = oneshot::channel();
         let (started, _) = watch::channel(None);
         let arguments = root::Arguments {
             house: Arc::clone(&house),
-            listeners,
+            entrances,
             known: None,
             started,
             ended,

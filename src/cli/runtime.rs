@@ -19,7 +19,7 @@ use crate::config::Sources;
 )]
 pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> {
     let marked = std::env::var_os(super::up::ENV_RUNTIME).is_some();
-    let Some(wire) = marked.then(crate::os::wire::inherited).flatten() else {
+    let Some(end) = marked.then(crate::os::transport::End::inherited).flatten() else {
         let text = "cannot run: this verb is for mainstay itself; use `mainstay up`";
         return Err(Failure::new(ExitCode::Usage, text));
     };
@@ -27,7 +27,7 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
     let log = super::log::start();
     let sources = Sources::find(global.config.as_deref(), &args.set);
     let begun = |logs: &crate::config::Logs| log.open(&logs.directory, logs.max_bytes, logs.keep);
-    let code = match crate::runtime::run(wire, sources, Some(announcer()), begun) {
+    let code = match crate::runtime::run(end, sources, Some(announcer()), begun) {
         Ok(code) => code,
         Err(error) => {
             super::screen::complain(&error.to_string());

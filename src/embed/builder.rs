@@ -15,6 +15,7 @@ use super::handle::{Outcome, Runtime};
 use crate::config::{Problems, Sources};
 use crate::os::Os;
 use crate::os::direct::{Direct, Work};
+use crate::os::transport::End;
 use crate::os::wire::{Wire, WireError};
 use crate::runtime::{self, BeginError, Ground, Running};
 
@@ -157,8 +158,9 @@ impl std::fmt::Debug for Builder {
 fn prepare(sources: Sources) -> Result<(Wire, Ground, Guard), StartError> {
     let machine = |error: io::Error| StartError::Machine(error.to_string());
     let (socket, engine) = embed(Options::default()).map_err(machine)?;
-    let guard = Guard::new(&socket, engine).map_err(machine)?;
-    let mut wire = Wire::new(socket);
+    let end = End::from(socket);
+    let guard = Guard::new(&end, engine).map_err(machine)?;
+    let mut wire = Wire::new(end);
     let ground = runtime::prepare(&mut wire, Ok(sources))?;
     Ok((wire, ground, guard))
 }

@@ -2,26 +2,24 @@
 //! Owns the engine's thread, a second grip on its wire, and the tasks' cancellation.
 //! Never leaves a process behind: when the application's tokio runtime goes first, it waits here.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use nix::sys::socket::{Shutdown, shutdown};
-
 use crate::os::direct::Direct;
+use crate::os::transport::{End, Grip};
 
 /// Ends tasks and processes when it is dropped.
 pub(super) struct Guard {
-    wire: OwnedFd,
+    wire: Grip,
     engine: Option<JoinHandle<u8>>,
     direct: Option<Arc<Direct>>,
 }
 
 impl Guard {
     /// Guards an engine from the moment on that it runs.
-    pub(super) fn new(wire: &OwnedFd, engine: JoinHandle<u8>) -> std::io::Result<Guard> {
+    pub(super) fn new(wire: &End, engine: JoinHandle<u8>) -> std::io::Result<Guard> {
         Ok(Guard {
-            wire: wire.as_fd().try_clone_to_owned()?,
+            wire: wire.grip()?,
             engine: Some(engine),
             direct: None,
         })
@@ -39,7 +37,7 @@ impl Drop for Guard {
         if let Some(direct) = &self.direct {
             direct.abandon();
         }
-        let _it_left_already = shutdown(self.wire.as_raw_fd(), Shutdown::Both);
+        self.wire.end();
         if let Some(engine) = self.engine.take() {
             let _code_or_panic = engine.join();
         }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::alone::Alone;
-use crate::frame::{Decoder, Outbox, recv_with_fds};
+use crate::codec::Decoder;
+use crate::frame::{Outbox, recv_with_fds};
 use crate::group::{Site, find_site};
 use crate::instance::{Former, Instance, Phase};
 use crate::mail::Mail;

@@ -1,5 +1,5 @@
-//! Frames of the wire: bytes and descriptors in, messages out, and back.
-//! Owns the framing, the receive buffer and the queue of what is not sent yet.
+//! The wire on a Unix socket: bytes and descriptors in and out.
+//! Owns the queue of what is not sent yet.
 //! Never blocks, never interprets a message.
 
 use std::collections::VecDeque;
@@ -7,13 +7,12 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
-use crate::wire::MAX_FRAME_BYTES;
+use crate::codec::{CHUNK_BYTES, Decoder, FrameError, encode};
 
 /// Most descriptors in one message (the kernel's SCM_MAX_FD).
 pub const MAX_FDS: usize = 253;
-const CHUNK_BYTES: usize = 64 * 1024;
 
 #[cfg(target_os = "linux")]
 const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_CMSG_CLOEXEC);
@@ -24,87 +23,6 @@ const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT;
 #[cfg(not(target_os = "linux"))]
 const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT;
-
-/// Why a frame could not be made or read; the connection is of no use afterwards.
-#[derive(Debug, thiserror::Error)]
-pub enum FrameError {
-    /// Longer than [`MAX_FRAME_BYTES`].
-    #[error("cannot pass a frame of {0} bytes: the limit is {MAX_FRAME_BYTES}")]
-    TooLong(usize),
-    /// Not the JSON that was expected.
-    #[error("cannot understand a frame; are both ends of the same version?")]
-    Json(#[from] serde_json::Error),
-}
-
-/// Appends one frame to `out`; on an error `out` is as it was.
-///
-/// # Errors
-/// The message is too long or cannot be written as JSON.
-pub fn encode<T: Serialize>(message: &T, out: &mut Vec<u8>) -> Result<(), FrameError> {
-    let start = out.len();
-    out.extend_from_slice(&[0; 4]);
-    let written = serde_json::to_writer(&mut *out, message);
-    let length = out.len() - start - 4;
-    let problem = match written {
-        Ok(()) if length <= MAX_FRAME_BYTES => {
-            let prefix = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
-            out[start..start + 4].copy_from_slice(&prefix);
-            return Ok(());
-        }
-        Ok(()) => FrameError::TooLong(length),
-        Err(problem) => problem.into(),
-    };
-    out.truncate(start);
-    Err(problem)
-}
-
-/// Bytes in, messages out.
-#[derive(Debug, Default)]
-pub struct Decoder {
-    bytes: Vec<u8>,
-    taken: usize,
-}
-
-impl Decoder {
-    /// Takes received bytes.
-    pub fn push(&mut self, bytes: &[u8]) {
-        if self.taken > 0 && self.taken >= self.bytes.len() / 2 {
-            self.bytes.drain(..self.taken);
-            self.taken = 0;
-        }
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    /// The next whole message, if one is there.
-    ///
-    /// # Errors
-    /// The frame is too long or is not a `T`.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "generic over the message, and fallible"
-    )]
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
-        let rest = &self.bytes[self.taken..];
-        let Some((prefix, body)) = rest.split_first_chunk::<4>() else {
-            return Ok(None);
-        };
-        let length = u32::from_le_bytes(*prefix) as usize;
-        if length > MAX_FRAME_BYTES {
-            return Err(FrameError::TooLong(length));
-        }
-        let Some(body) = body.get(..length) else {
-            return Ok(None);
-        };
-        let message = serde_json::from_slice(body)?;
-        self.taken += 4 + length;
-        if self.taken == self.bytes.len() {
-            self.bytes.clear();
-            self.bytes.shrink_to(CHUNK_BYTES);
-            self.taken = 0;
-        }
-        Ok(Some(message))
-    }
-}
 
 /// Receives once without blocking: bytes to `decoder`, descriptors (close-on-exec) to `fds` in
 /// their order.
@@ -241,35 +159,6 @@ impl Outbox {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
-
-    #[test]
-    fn frames_survive_any_cut_and_keep_their_order() {
-        let mut bytes = Vec::new();
-        for number in 0..20u32 {
-            encode(&vec![number; number as usize], &mut bytes).unwrap();
-        }
-        for step in [1, 3, 7, 1000] {
-            let mut decoder = Decoder::default();
-            let mut seen = Vec::new();
-            for part in bytes.chunks(step) {
-                decoder.push(part);
-                while let Some(frame) = decoder.next::<Vec<u32>>().unwrap() {
-                    seen.push(frame.len());
-                }
-            }
-            assert_eq!(seen, (0..20).collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn a_length_over_the_limit_is_refused() {
-        let mut decoder = Decoder::default();
-        decoder.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(decoder.next::<u32>(), Err(FrameError::TooLong(_))));
-        let mut out = vec![1];
-        assert!(encode(&"x".repeat(MAX_FRAME_BYTES), &mut out).is_err());
-        assert_eq!(out, [1]);
-    }
 
     #[test]
     fn descriptors_travel_with_their_frame() {

@@ -5,10 +5,13 @@
 pub mod here;
 pub mod wire;
 
+mod codec;
+pub use codec::{Decoder, FrameError, encode};
+
 #[cfg(unix)]
 mod frame;
 #[cfg(unix)]
-pub use frame::{Decoder, FrameError, MAX_FDS, Outbox, encode, recv_with_fds, send_with_fds};
+pub use frame::{MAX_FDS, Outbox, recv_with_fds, send_with_fds};
 
 #[cfg(target_os = "linux")]
 mod alone;

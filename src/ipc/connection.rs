@@ -14,8 +14,6 @@ use mainstay_protocol::{
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -27,6 +25,7 @@ use super::outbox::{Outbox, Outgoing};
 use super::peer::Peer;
 use crate::actors::House;
 use crate::actors::chronicle::Entry;
+use crate::os::transport::{self, Stream, Writer};
 
 /// A reader may take this long for one line.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -66,9 +65,9 @@ pub(super) struct Session {
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(house: Arc<House>, stream: UnixStream, door: Door) {
+pub(crate) async fn serve(house: Arc<House>, stream: Stream, door: Door) {
     let peer = crate::os::machine::peer(&stream);
-    let (read, write) = stream.into_split();
+    let (read, write) = transport::split(stream);
     let (outbox, lines) = Outbox::new();
     let mut writer = tokio::spawn(write_lines(write, lines));
     let mut from = Lines::new(read);
@@ -101,7 +100,7 @@ pub(crate) async fn serve(house: Arc<House>, stream: UnixStream, door: Door) {
     let _written = tokio::time::timeout(WRITE_TIMEOUT, writer).await;
 }
 
-async fn write_lines(mut to: OwnedWriteHalf, mut lines: mpsc::Receiver<Outgoing>) {
+async fn write_lines(mut to: Writer, mut lines: mpsc::Receiver<Outgoing>) {
     while let Some(mut first) = lines.recv().await {
         let line = &mut first.line;
         let mut rest = Vec::new();

@@ -5,7 +5,7 @@ use mainstay_protocol::Level;
 
 use crate::actors::House;
 use crate::config::Who;
-use crate::os::{Alive, machine};
+use crate::os::{Alive, machine, transport};
 
 /// Someone at the other end of the control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Peer {
     /// but modules and their commands descends from it. Who is gone already cannot be told from
     /// one: a module could let a short-lived child connect for it.
     fn is_of_a_module(self, house: &House) -> bool {
-        let line = machine::ancestry(self.pid);
+        let line = transport::ancestry(self.pid, house.holder_pid);
         let embedded = house.holder_pid == std::process::id();
         if line.is_empty()
             || (!embedded && line.iter().skip(1).any(|(pid, _)| *pid == house.holder_pid))

@@ -2,20 +2,19 @@
 //! Owns the runtime's end of the wire, the table of what lives, and commands on their way.
 //! Never decides; when the holder is gone it signals by verified identity: a stop still ends.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mainstay_holder::wire::{self as words, Ask, Exited, Known, Spawn, Tell};
-use mainstay_holder::{Decoder, encode, recv_with_fds};
+use mainstay_holder::{Decoder, encode};
 use mainstay_policy::Time;
 use mainstay_protocol::Timestamp;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::transport::{Hearing, Speaking};
 use super::wire::Wire;
 use super::{Alive, Fact, Os, Outcome, command_name, machine};
 
@@ -98,18 +97,9 @@ impl Held {
             let instance = orphan.instance.clone();
             held.ask(&Ask::Forget { instance });
         }
-        let Wire {
-            socket,
-            decoder,
-            fds,
-        } = wire;
-        nix::fcntl::fcntl(
-            &socket,
-            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
-        )?;
-        let socket = Arc::new(machine::watch(socket)?);
-        tokio::spawn(write_asks(Arc::clone(&held), Arc::clone(&socket)));
-        tokio::spawn(read_tells(Arc::clone(&held), socket, decoder, fds));
+        let (hearing, speaking) = wire.end.split()?;
+        tokio::spawn(write_asks(Arc::clone(&held), speaking));
+        tokio::spawn(read_tells(Arc::clone(&held), hearing, wire.decoder));
         Ok((held, receiver))
     }
 
@@ -407,7 +397,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn write_asks(held: Arc<Held>, socket: Arc<AsyncFd<OwnedFd>>) {
+async fn write_asks(held: Arc<Held>, mut speaking: Speaking) {
     let mut frames = Vec::new();
     loop {
         held.out_ready.notified().await;
@@ -416,19 +406,8 @@ async fn write_asks(held: Arc<Held>, socket: Arc<AsyncFd<OwnedFd>>) {
         }
         frames.clear();
         std::mem::swap(&mut frames, &mut lock(&held.out));
-        let mut rest = frames.as_slice();
-        while !rest.is_empty() {
-            let Ok(mut guard) = socket.writable().await else {
-                return;
-            };
-            let written =
-                guard.try_io(|fd| nix::unistd::write(fd.get_ref(), rest).map_err(io::Error::from));
-            match written {
-                Ok(Ok(count)) => rest = &rest[count..],
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(_)) => return, // the reader sees the end and says so
-                Err(_would_block) => {}
-            }
+        if speaking.write_all(&frames).await.is_err() {
+            return; // the reader sees the end and says so
         }
         held.sent.notify_one();
         if frames.capacity() > KEPT_BYTES {
@@ -437,12 +416,7 @@ async fn write_asks(held: Arc<Held>, socket: Arc<AsyncFd<OwnedFd>>) {
     }
 }
 
-async fn read_tells(
-    held: Arc<Held>,
-    socket: Arc<AsyncFd<OwnedFd>>,
-    mut decoder: Decoder,
-    mut fds: VecDeque<OwnedFd>,
-) {
+async fn read_tells(held: Arc<Held>, mut hearing: Hearing, mut decoder: Decoder) {
     'wire: loop {
         loop {
             match decoder.next::<Tell>() {
@@ -460,16 +434,10 @@ async fn read_tells(
                 }
             }
         }
-        fds.clear(); // the two listeners came with the world; nothing else does
-        let Ok(mut guard) = socket.readable().await else {
-            break;
-        };
-        let read = guard.try_io(|fd| recv_with_fds(fd.get_ref(), &mut decoder, &mut fds));
-        match read {
-            Ok(Ok(0)) => break,
-            Ok(Ok(_)) | Err(_) => {}
-            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(Err(error)) => {
+        match hearing.receive(&mut decoder).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => {
                 tracing::error!(%error, "cannot read from the holder");
                 break;
             }

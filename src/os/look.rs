@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::machine;
+use super::{machine, transport};
 
 /// Longest head of an HTTP answer that is read, in bytes.
 const HEAD_BYTES_MAX: usize = 4096;
@@ -39,11 +39,9 @@ async fn connect(address: &str, owner: Option<u32>, limit: Duration) -> Result<T
 ///
 /// # Errors
 /// In words, what was seen instead.
-#[cfg(unix)]
 pub(crate) async fn unix(path: &str, limit: Duration) -> Result<(), String> {
-    within(limit, tokio::net::UnixStream::connect(path))
+    within(limit, transport::connect(path.as_ref()))
         .await
-        .map(drop)
         .map_err(|error| format!("cannot connect to {path}: {error}"))
 }
 

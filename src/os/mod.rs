@@ -20,6 +20,9 @@ pub(crate) mod machine;
 #[path = "other.rs"]
 pub(crate) mod machine;
 pub(crate) mod tail;
+#[cfg(unix)]
+#[path = "sockets.rs"]
+pub(crate) mod transport;
 pub(crate) mod trim;
 pub(crate) mod wire;
 

@@ -1,0 +1,233 @@
+//! Unix: the runtime's end of the holder's wire, and the sockets that clients come in by.
+//! Owns descriptors that were handed over, and how to wait for them.
+//! Never interprets a byte.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use mainstay_holder::wire::{Setup, WIRE_FD};
+use mainstay_holder::{Decoder, recv_with_fds};
+use tokio::io::unix::AsyncFd;
+use tokio::net::{UnixListener, UnixStream, unix};
+
+use super::machine;
+
+/// The runtime's end of the wire: a socket by which descriptors come too.
+pub(crate) struct End {
+    socket: OwnedFd,
+    fds: VecDeque<OwnedFd>,
+}
+
+impl From<OwnedFd> for End {
+    fn from(socket: OwnedFd) -> End {
+        let fds = VecDeque::new();
+        End { socket, fds }
+    }
+}
+
+impl End {
+    /// The end that the holder left on its fixed number; only for a process that the holder marked
+    /// as its runtime, and once. Anything but a socket there is not ours.
+    #[expect(
+        unsafe_code,
+        reason = "a descriptor that was inherited is a plain number"
+    )]
+    pub(crate) fn inherited() -> Option<End> {
+        use nix::sys::socket::{getsockopt, sockopt::SockType};
+        // SAFETY: the holder marked this process as a runtime, so the number is the open end of
+        // the wire, inherited over exec, and nobody else in this process knows it.
+        let fd = unsafe { OwnedFd::from_raw_fd(WIRE_FD) };
+        match getsockopt(&fd, SockType) {
+            Ok(_) => Some(fd.into()),
+            Err(_) => {
+                std::mem::forget(fd); // not ours: not ours to close either
+                None
+            }
+        }
+    }
+
+    /// A second grip on it, to end the talk with.
+    pub(crate) fn grip(&self) -> io::Result<Grip> {
+        Ok(Grip(self.socket.try_clone()?))
+    }
+
+    /// Writes all of it; blocks.
+    pub(crate) fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match nix::unistd::write(&self.socket, bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(nix::Error::EAGAIN | nix::Error::EINTR) => wait(&self.socket, false)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for bytes and reads them; 0 is the end.
+    pub(crate) fn receive(&mut self, decoder: &mut Decoder) -> io::Result<usize> {
+        loop {
+            wait(&self.socket, true)?;
+            match recv_with_fds(&self.socket, decoder, &mut self.fds) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                received => return received,
+            }
+        }
+    }
+
+    /// The entrances for clients and for modules, of which so many descriptors came; None when
+    /// some are missing.
+    pub(crate) fn entrances(&mut self, count: u32, _: &Setup) -> Option<[Entrance; 2]> {
+        let came: Option<Vec<Entrance>> = (0..count)
+            .map(|_| self.fds.pop_front().map(Entrance))
+            .collect();
+        came?.try_into().ok()
+    }
+
+    /// Both directions, for tokio.
+    pub(crate) fn split(self) -> io::Result<(Hearing, Speaking)> {
+        nix::fcntl::fcntl(
+            &self.socket,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+        )?;
+        let socket = Arc::new(machine::watch(self.socket)?);
+        let fds = self.fds;
+        Ok((
+            Hearing {
+                socket: Arc::clone(&socket),
+                fds,
+            },
+            Speaking(socket),
+        ))
+    }
+}
+
+fn wait(socket: &OwnedFd, readable: bool) -> io::Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let flags = if readable {
+        PollFlags::POLLIN
+    } else {
+        PollFlags::POLLOUT
+    };
+    let mut fds = [PollFd::new(socket.as_fd(), flags)];
+    match poll(&mut fds, PollTimeout::from(30_000_u16)) {
+        Ok(0) => Err(io::ErrorKind::TimedOut.into()),
+        Ok(_) | Err(nix::Error::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What ends the talk with an engine in this process.
+pub(crate) struct Grip(OwnedFd);
+
+impl Grip {
+    /// Ends it for both sides.
+    pub(crate) fn end(&self) {
+        use nix::sys::socket::{Shutdown, shutdown};
+        let _it_left_already = shutdown(self.0.as_raw_fd(), Shutdown::Both);
+    }
+}
+
+/// What the holder says.
+pub(crate) struct Hearing {
+    socket: Arc<AsyncFd<OwnedFd>>,
+    fds: VecDeque<OwnedFd>,
+}
+
+impl Hearing {
+    /// Waits for bytes and reads them; 0 is the end.
+    pub(crate) async fn receive(&mut self, decoder: &mut Decoder) -> io::Result<usize> {
+        self.fds.clear(); // the two listeners came with the world; nothing else does
+        loop {
+            let mut guard = self.socket.readable().await?;
+            let read = guard.try_io(|fd| recv_with_fds(fd.get_ref(), decoder, &mut self.fds));
+            match read {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(read) => return read,
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+/// What is said to the holder.
+pub(crate) struct Speaking(Arc<AsyncFd<OwnedFd>>);
+
+impl Speaking {
+    /// Writes all of it.
+    pub(crate) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let mut guard = self.0.writable().await?;
+            let written =
+                guard.try_io(|fd| nix::unistd::write(fd.get_ref(), bytes).map_err(io::Error::from));
+            match written {
+                Ok(Ok(count)) => bytes = &bytes[count..],
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_would_block) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A listening socket as the holder keeps it: it outlives the runtime.
+pub(crate) struct Entrance(OwnedFd);
+
+impl From<OwnedFd> for Entrance {
+    fn from(listening: OwnedFd) -> Entrance {
+        Entrance(listening)
+    }
+}
+
+impl Entrance {
+    /// Listens there; more than once in a row, for a gateway that has to begin again.
+    pub(crate) fn listen(&self) -> io::Result<Listener> {
+        let listener = std::os::unix::net::UnixListener::from(self.0.try_clone()?);
+        listener.set_nonblocking(true)?;
+        Ok(Listener(UnixListener::from_std(listener)?))
+    }
+}
+
+/// Where clients come in.
+pub(crate) struct Listener(UnixListener);
+
+impl Listener {
+    /// The next one.
+    pub(crate) async fn accept(&mut self) -> io::Result<Stream> {
+        Ok(self.0.accept().await?.0)
+    }
+}
+
+/// The connection of one client.
+pub(crate) type Stream = UnixStream;
+/// Its half for reading.
+pub(crate) type Reader = unix::OwnedReadHalf;
+/// Its half for writing.
+pub(crate) type Writer = unix::OwnedWriteHalf;
+
+/// Both halves.
+pub(crate) fn split(stream: Stream) -> (Reader, Writer) {
+    stream.into_split()
+}
+
+/// Sends a line to someone who is not let in, without waiting.
+pub(crate) fn turn_away(stream: Stream, line: &[u8]) {
+    // Not through tokio, which has yet to learn that a new socket can be written. It does not
+    // block: the line fits into an empty buffer, or is lost.
+    if let Ok(mut stream) = stream.into_std() {
+        let _reader_left = stream.write_all(line);
+    }
+}
+
+/// Whether the socket at `path` accepts a connection.
+pub(crate) async fn connect(path: &Path) -> io::Result<()> {
+    UnixStream::connect(path).await.map(drop)
+}
+
+/// The processes above a client, nearest first, itself included: (pid, session).
+pub(crate) fn ancestry(pid: u32, _holder: u32) -> Vec<(u32, u32)> {
+    machine::ancestry(pid)
+}
