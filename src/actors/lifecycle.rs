@@ -18,8 +18,8 @@ use tokio::sync::oneshot;
 
 use super::alarm::Alarm;
 use super::module::ModuleMsg;
+use super::picture::SystemStanding;
 use super::recovery::RecoveryMsg;
-use super::registry::SystemStanding;
 use super::root::RootMsg;
 use super::{House, record};
 
@@ -181,6 +181,12 @@ impl Owned {
                 restart,
             } => {
                 self.touched.insert(module);
+                let msg = RecoveryMsg::Health {
+                    module,
+                    generation,
+                    healthy: health == states::Health::Healthy,
+                };
+                self.house.switchboard.recovery.cast(msg);
                 self.note(Event::Health {
                     module,
                     generation,

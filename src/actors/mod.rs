@@ -133,12 +133,23 @@ impl House {
     }
 
     /// Why the system is not healthy, if so.
-    pub(crate) fn reason(&self, failing: &[ModuleId], degraded: &[ModuleId]) -> Option<String> {
-        match (failing, degraded) {
-            ([], []) => None,
-            ([], degraded) => Some(format!("not well: {}", self.names(degraded))),
-            (failing, _) => Some(format!("failed: {}", self.names(failing))),
-        }
+    pub(crate) fn reason(&self, standing: &picture::SystemStanding) -> Option<String> {
+        let stopped = match &standing.stopped[..] {
+            [_] => "was stopped on request",
+            _ => "were stopped on request",
+        };
+        let parts = [
+            ("failed: ", &standing.failing, ""),
+            ("not well: ", &standing.degraded, ""),
+            ("", &standing.stopped, stopped),
+        ];
+        let parts = parts.iter().filter(|(_, modules, _)| !modules.is_empty());
+        let said = parts.map(|(before, modules, behind)| {
+            format!("{before}{} {behind}", self.names(modules))
+                .trim_end()
+                .to_owned()
+        });
+        Some(said.collect::<Vec<_>>().join("; ")).filter(|said| !said.is_empty())
     }
 
     /// The module with this name.

@@ -71,15 +71,24 @@ impl Snapshot {
     }
 }
 
-/// What is published of the system.
-#[derive(Debug, Clone)]
-pub(crate) struct SystemSnapshot {
+/// How the system is, and because of whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SystemStanding {
     /// How it is.
     pub(crate) status: SystemStatus,
     /// Required modules that failed.
     pub(crate) failing: Vec<ModuleId>,
     /// What else is not well.
     pub(crate) degraded: Vec<ModuleId>,
+    /// Required modules that were stopped on request.
+    pub(crate) stopped: Vec<ModuleId>,
+}
+
+/// What is published of the system.
+#[derive(Debug, Clone)]
+pub(crate) struct SystemSnapshot {
+    /// How it is, and because of whom.
+    pub(crate) standing: SystemStanding,
     /// Why the files on disk are not in force.
     pub(crate) config_problem: Option<String>,
     /// What the machine uses.
@@ -100,9 +109,12 @@ impl Picture {
     /// A picture of `modules` modules to which nothing has happened.
     pub(crate) fn new(modules: usize, at: Timestamp) -> Picture {
         let system = SystemSnapshot {
-            status: SystemStatus::Starting,
-            failing: Vec::new(),
-            degraded: Vec::new(),
+            standing: SystemStanding {
+                status: SystemStatus::Starting,
+                failing: Vec::new(),
+                degraded: Vec::new(),
+                stopped: Vec::new(),
+            },
             config_problem: None,
             machine: MachineUsage::default(),
             own: OwnUsage::default(),

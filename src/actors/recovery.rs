@@ -1,17 +1,18 @@
 //! Recovery: runs the procedure behind each verdict and writes it down step by step.
 //! Owns the procedures on their way, at most one a module. Never gives the verdict: policy did.
-//! In flight at most: 1 verdict, 1 Running and 1 Ended a module.
+//! In flight at most: 1 verdict, 1 Running, 1 Health and 1 Ended a module, and 1 Woke.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::ModuleId;
 use mainstay_policy::recovery::{Failure, Verdict};
+use mainstay_policy::{ModuleId, Time};
 use mainstay_protocol::EventKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::{Value, json};
 
+use super::alarm::Alarm;
 use super::chronicle::{Because, Entry};
 use super::{House, words};
 
@@ -33,13 +34,24 @@ pub(crate) enum RecoveryMsg {
         /// What policy decided.
         verdict: Verdict,
     },
-    /// A module is ready: the validation of a procedure on its way.
+    /// A module is ready: the validation of a procedure on its way begins.
     Running {
         /// Who.
         module: ModuleId,
         /// Its run.
         generation: u64,
     },
+    /// The health of a module changed.
+    Health {
+        /// Whose.
+        module: ModuleId,
+        /// Its run.
+        generation: u64,
+        /// Whether it is healthy now.
+        healthy: bool,
+    },
+    /// The alarm.
+    Woke,
     /// A run ended.
     Ended {
         /// Whose.
@@ -49,18 +61,31 @@ pub(crate) enum RecoveryMsg {
     },
 }
 
+/// A run that is ready has to last this long before it is told that recovery succeeded: of one
+/// that nothing is looked for, being ready says no more than that it was started.
+const PROVEN: Duration = Duration::from_secs(1);
+
 /// A procedure on its way.
 struct Procedure {
     /// The run that failed; a newer one validates or fails it.
     failed: u64,
     /// The event that opened it.
     opened: u64,
+    /// The newer run, once it is ready.
+    ready: Option<u64>,
+    /// Whether that run has been ready for long enough.
+    lasted: bool,
+    /// Whether its probes found it healthy.
+    healthy: bool,
 }
 
 /// The state.
 pub(crate) struct Owned {
     house: Arc<House>,
     procedures: HashMap<ModuleId, Procedure>,
+    /// Runs that are ready, and when they will have lasted long enough; in that order.
+    proving: VecDeque<(Time, ModuleId, u64)>,
+    alarm: Alarm,
 }
 
 /// The actor.
@@ -79,12 +104,14 @@ impl Actor for Recovery {
         Ok(Owned {
             house,
             procedures: HashMap::new(),
+            proving: VecDeque::new(),
+            alarm: Alarm::default(),
         })
     }
 
     async fn handle(
         &self,
-        _: ActorRef<RecoveryMsg>,
+        me: ActorRef<RecoveryMsg>,
         msg: RecoveryMsg,
         own: &mut Owned,
     ) -> Result<(), ActorProcessingErr> {
@@ -100,13 +127,27 @@ impl Actor for Recovery {
                 let payload = own.payload(module, failure, &why, attempt, verdict);
                 own.judged(module, generation, payload);
             }
-            RecoveryMsg::Running { module, generation } => {
-                own.close(module, generation, EventKind::RecoveryCompleted);
+            RecoveryMsg::Running { module, generation } => own.ready(module, generation),
+            RecoveryMsg::Health {
+                module,
+                generation,
+                healthy,
+            } => {
+                if let Some(procedure) = own.newer(module, generation) {
+                    procedure.healthy = healthy;
+                    own.validate(module);
+                }
             }
+            RecoveryMsg::Woke => own.proved(),
             RecoveryMsg::Ended { module, generation } => {
-                own.close(module, generation, EventKind::RecoveryStepCompleted);
+                if own.newer(module, generation).is_some() {
+                    own.close(module, generation, EventKind::RecoveryStepCompleted);
+                }
             }
         }
+        let next = own.proving.front().map(|(at, ..)| *at);
+        let now = own.house.os.now();
+        own.alarm.set(now, next, &me, || RecoveryMsg::Woke);
         Ok(())
     }
 }
@@ -147,6 +188,9 @@ impl Owned {
                 Procedure {
                     failed: generation,
                     opened,
+                    ready: None,
+                    lasted: false,
+                    healthy: false,
                 },
             );
         } else {
@@ -154,26 +198,58 @@ impl Owned {
         }
     }
 
-    /// A newer run became ready (completed) or ended (that step failed; policy judges again).
-    fn close(&mut self, module: ModuleId, generation: u64, kind: EventKind) {
-        let newer = self
-            .procedures
-            .get(&module)
-            .is_some_and(|open| open.failed < generation);
-        if !newer {
+    /// The procedure whose validation this run is.
+    fn newer(&mut self, module: ModuleId, generation: u64) -> Option<&mut Procedure> {
+        let procedure = self.procedures.get_mut(&module)?;
+        (procedure.failed < generation).then_some(procedure)
+    }
+
+    fn ready(&mut self, module: ModuleId, generation: u64) {
+        let at = self.house.os.now().after(PROVEN);
+        if let Some(procedure) = self.newer(module, generation) {
+            (procedure.ready, procedure.lasted) = (Some(generation), false);
+            self.proving.push_back((at, module, generation));
+        }
+    }
+
+    /// Those whose time has come have lasted, if it is still the same run.
+    fn proved(&mut self) {
+        let now = self.house.os.now();
+        while let Some((_, module, generation)) = self.proving.pop_front_if(|(at, ..)| *at <= now) {
+            let procedure = self.procedures.get_mut(&module);
+            if let Some(procedure) = procedure.filter(|one| one.ready == Some(generation)) {
+                procedure.lasted = true;
+                self.validate(module);
+            }
+        }
+    }
+
+    /// Ready for long enough, and healthy where it is looked at: recovery succeeded.
+    fn validate(&mut self, module: ModuleId) {
+        let Some(procedure) = self.procedures.get(&module) else {
             return;
+        };
+        let healthy = procedure.healthy || !self.house.spec(module).has_probes;
+        if let Some(generation) = procedure.ready.filter(|_| procedure.lasted && healthy) {
+            self.close(module, generation, EventKind::RecoveryCompleted);
         }
-        if let Some(procedure) = self.procedures.remove(&module) {
-            let text = if kind == EventKind::RecoveryCompleted {
-                "it is ready again"
-            } else {
-                "the new run ended before it was ready"
-            };
-            let entry = Entry::of(kind)
-                .module(module, generation)
-                .because(Because::Event(procedure.opened))
-                .payload(json!({ "text": text }));
-            self.house.chronicle.tell(entry);
-        }
+    }
+
+    /// A newer run proved itself (completed) or ended (that step failed; policy judges again).
+    fn close(&mut self, module: ModuleId, generation: u64, kind: EventKind) {
+        let Some(procedure) = self.procedures.remove(&module) else {
+            return;
+        };
+        let text = match (kind, procedure.ready, procedure.healthy) {
+            (EventKind::RecoveryCompleted, _, true) => "it is ready and healthy again",
+            (EventKind::RecoveryCompleted, ..) => "it is ready again",
+            (_, Some(_), _) => "the new run ended before it had proved itself",
+            (_, None, _) => "the new run ended before it was ready",
+        };
+        let entry = Entry::of(kind)
+            .module(module, generation)
+            .because(Because::Event(procedure.opened))
+            .payload(json!({ "text": text }));
+        self.house.chronicle.tell(entry);
     }
 }

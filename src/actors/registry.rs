@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
 use mainstay_protocol::view::{LastExit, MachineUsage, OwnUsage, Usage};
-use mainstay_protocol::{Cause, Health, State, SystemStatus, Timestamp, Wanted};
+use mainstay_protocol::{Cause, Health, State, Timestamp, Wanted};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-use super::picture::Picture;
+use super::picture::{Picture, SystemStanding};
 
 /// What the lifecycle knows of one module.
 #[derive(Debug)]
@@ -27,17 +27,6 @@ pub(crate) struct Standing {
     pub(crate) attempts: u32,
     pub(crate) waiting_on: Vec<ModuleId>,
     pub(crate) next_attempt_at: Option<Timestamp>,
-}
-
-/// How the system is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SystemStanding {
-    /// How it is.
-    pub(crate) status: SystemStatus,
-    /// Required modules that failed.
-    pub(crate) failing: Vec<ModuleId>,
-    /// What else is not well.
-    pub(crate) degraded: Vec<ModuleId>,
 }
 
 /// What the registry is told.
@@ -104,15 +93,8 @@ fn write(picture: &Picture, msg: RegistryMsg) -> Option<oneshot::Sender<()>> {
             for standing in modules {
                 stand(picture, standing);
             }
-            if let Some(SystemStanding {
-                status,
-                failing,
-                degraded,
-            }) = system
-            {
-                picture.edit_system(|cell| {
-                    (cell.status, cell.failing, cell.degraded) = (status, failing, degraded);
-                });
+            if let Some(standing) = system {
+                picture.edit_system(|cell| cell.standing = standing);
             }
             return answer;
         }

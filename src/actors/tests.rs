@@ -211,7 +211,7 @@ impl Rig {
     }
 
     fn status(&self) -> SystemStatus {
-        self.house.picture.system().status
+        self.house.picture.system().standing.status
     }
 
     fn state(&self, name: &str) -> State {

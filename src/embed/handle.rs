@@ -122,7 +122,7 @@ impl Runtime {
         let mut edition = picture.edition();
         loop {
             edition.borrow_and_update();
-            let starting = picture.system().status == SystemStatus::Starting;
+            let starting = picture.system().standing.status == SystemStatus::Starting;
             if !starting || edition.changed().await.is_err() {
                 return;
             }

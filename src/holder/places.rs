@@ -56,13 +56,14 @@ impl Places {
     pub(crate) fn take(setup: &Setup) -> Result<Places, String> {
         let name_ok = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if setup.name.is_empty() || !setup.name.chars().all(name_ok) {
-            let why = "the name may only hold letters, digits, - _ and .; change mainstay.name";
+            let why = "cannot use its name: it may only hold letters, digits, - _ and .; change \
+                       mainstay.name";
             return Err(why.to_owned());
         }
-        directory(&setup.state_dir, 0o700)?;
+        directory(&setup.state_dir, 0o700, "mainstay.state_dir")?;
         let lock = take_lock(setup)?;
         open_directory(&setup.runtime_dir, 0o711)?;
-        directory(&setup.log_dir, 0o700)?;
+        directory(&setup.log_dir, 0o700, "logs.directory")?;
         let runtime_dir = PathBuf::from(&setup.runtime_dir);
         let notify = runtime_dir.join("notify");
         open_directory(&notify.to_string_lossy(), 0o711)?;
@@ -118,9 +119,10 @@ impl Places {
 
 /// One that others may look into: it and the folder it lies in must be in trusted hands.
 fn open_directory(path: &str, mode: u32) -> Result<(), String> {
-    directory(path, mode)?;
+    const KEY: &str = "mainstay.runtime_dir";
+    directory(path, mode, KEY)?;
     let us = nix::unistd::geteuid().as_raw();
-    let say = |problem: io::Error| format!("cannot use the directory {path}: {problem}");
+    let say = |problem: io::Error| unusable("use the folder", Path::new(path), KEY, &problem);
     let seen = fs::symlink_metadata(path).map_err(say)?;
     if !seen.is_dir() {
         return Err(format!(
@@ -144,20 +146,52 @@ fn open_directory(path: &str, mode: u32) -> Result<(), String> {
 }
 
 /// Made if it is missing; one that is there, perhaps by a link, stays as its owner wants it.
-fn directory(path: &str, mode: u32) -> Result<(), String> {
-    let say = |problem: io::Error| format!("cannot use the directory {path}: {problem}");
-    if let Some(parent) = Path::new(path).parent() {
+fn directory(path: &str, mode: u32, key: &str) -> Result<(), String> {
+    let path = Path::new(path);
+    let say = |problem: io::Error| unusable("make the folder", path, key, &problem);
+    if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(say)?;
     }
     match DirBuilder::new().mode(mode).create(path) {
         Err(problem) if problem.kind() != io::ErrorKind::AlreadyExists => Err(say(problem)),
+        Err(_) if !path.is_dir() => Err(say(io::Error::from_raw_os_error(libc::ENOTDIR))),
         _ => Ok(()),
     }
 }
 
+/// What is wrong with a place, where exactly, and what a person does about it.
+fn unusable(what: &str, path: &Path, key: &str, problem: &io::Error) -> String {
+    let errno = nix::errno::Errno::from_raw(problem.raw_os_error().unwrap_or(0));
+    // What is there of the path is what stands in the way.
+    let there = path
+        .ancestors()
+        .find(|part| part.symlink_metadata().is_ok());
+    let there = there.unwrap_or(Path::new("/")).display();
+    let next = match errno {
+        nix::errno::Errno::EACCES | nix::errno::Errno::EPERM => {
+            let us = nix::unistd::geteuid();
+            format!("let user {us} write to {there}")
+        }
+        nix::errno::Errno::EROFS => format!("{there} is on a file system that is read-only"),
+        nix::errno::Errno::ENOSPC | nix::errno::Errno::EDQUOT => {
+            format!("the disk that holds {there} is full: make room on it")
+        }
+        nix::errno::Errno::ENOTDIR | nix::errno::Errno::EEXIST => {
+            format!("{there} is no folder: move it away")
+        }
+        _ => format!("look at {there}"),
+    };
+    let path = path.display();
+    let text = match errno {
+        nix::errno::Errno::UnknownErrno => problem.to_string(),
+        errno => format!("{} ({errno:?})", errno.desc()),
+    };
+    format!("cannot {what} {path}: {text}; {next}, or set another {key}")
+}
+
 fn take_lock(setup: &Setup) -> Result<File, String> {
     let path = Path::new(&setup.state_dir).join("lock");
-    let say = |problem: io::Error| format!("cannot use the lock {}: {problem}", path.display());
+    let say = |problem: io::Error| unusable("use the lock", &path, "mainstay.state_dir", &problem);
     let mut options = OpenOptions::new();
     let options = options
         .read(true)
@@ -196,7 +230,8 @@ fn bind(path: &Path, mode: u32) -> Result<OwnedFd, String> {
             SOCKET_PATH_BYTES - 1
         ));
     }
-    let say = |problem: io::Error| format!("cannot open the socket {}: {problem}", path.display());
+    let say =
+        |problem: io::Error| unusable("open the socket", path, "mainstay.runtime_dir", &problem);
     let _ = fs::remove_file(path); // we hold the lock: whoever made it is gone
     let socket = bind_closed(path).map_err(say)?;
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(say)?;
@@ -239,6 +274,42 @@ fn rfc3339(time: SystemTime) -> String {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn a_place_that_cannot_be_used_comes_with_where_why_and_the_next_step() {
+        let said = |errno| {
+            let problem = io::Error::from_raw_os_error(errno);
+            unusable(
+                "make the folder",
+                Path::new("/no/such"),
+                "mainstay.state_dir",
+                &problem,
+            )
+        };
+        for (errno, words) in [
+            (libc::EACCES, "Permission denied (EACCES); let user "),
+            (
+                libc::EROFS,
+                "Read-only file system (EROFS); / is on a file system",
+            ),
+            (
+                libc::ENOSPC,
+                "No space left on device (ENOSPC); the disk that holds / is full",
+            ),
+            (
+                libc::ENOTDIR,
+                "Not a directory (ENOTDIR); / is no folder: move it away",
+            ),
+        ] {
+            let said = said(errno);
+            let begin = format!("cannot make the folder /no/such: {words}");
+            assert!(said.starts_with(&begin), "{said}");
+            assert!(
+                said.ends_with(", or set another mainstay.state_dir"),
+                "{said}"
+            );
+        }
+    }
 
     #[test]
     fn times_are_written_as_the_calendar_says() {

@@ -83,7 +83,7 @@ impl Change {
         if params.dry_run {
             return Ok(change);
         }
-        if house.picture.system().status == SystemStatus::Stopping {
+        if house.picture.system().standing.status == SystemStatus::Stopping {
             let text = "cannot change a module: the system is stopping";
             return Err(Refusal::new(RefusalCode::ShuttingDown, text));
         }

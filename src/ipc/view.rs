@@ -124,9 +124,10 @@ pub(crate) fn system(house: &House) -> SystemView {
     }
     SystemView {
         name: house.configuration.system.name.clone(),
-        status: now.status,
-        reason: house.reason(&now.failing, &now.degraded),
+        status: now.standing.status,
+        reason: house.reason(&now.standing),
         failing_modules: now
+            .standing
             .failing
             .iter()
             .map(|id| house.name(*id).to_owned())

@@ -436,3 +436,30 @@ fn a_required_module_that_fails_later_is_critical_and_the_rest_goes_on() {
     assert_eq!(status.failing_modules, ["base"]);
     assert_eq!(daemon.module("other").pid, other.pid);
 }
+
+#[test]
+fn recovery_is_told_to_have_succeeded_only_when_it_has() {
+    let short = "recovery.max_attempts = 3";
+    let looked = "health = { interval = \"20ms\", unhealthy_threshold = 100000, \
+                  probes = [{ exec = [\"test\", \"-e\", \"well\"] }] }";
+    let daemon = Daemon::start(&optional(&[
+        ("short", short, misbehave("--exit-code 1 --after 2ms")),
+        ("looked", looked, misbehave("")),
+    ]));
+    daemon.until("short", State::Failed);
+    assert_eq!(daemon.count("short", EventKind::RecoveryStarted), 3);
+    assert_eq!(daemon.count("short", EventKind::RecoveryCompleted), 0);
+
+    kill(daemon.module("looked").pid.expect("it runs"), libc::SIGKILL);
+    let back = daemon.until_view("looked to have been back for long", "looked", |view| {
+        view.restarts == 1 && view.state == State::Running
+    });
+    daemon.wait("more than the time a run has to last", || {
+        let now = mainstay_protocol::Timestamp::from(std::time::SystemTime::now());
+        (now.0 > back.since.0 + 1500).then_some(())
+    });
+    assert_eq!(daemon.count("looked", EventKind::RecoveryCompleted), 0);
+    daemon.touch("well");
+    let told = daemon.event("looked", EventKind::RecoveryCompleted);
+    assert_eq!(text(&told), "it is ready and healthy again");
+}

@@ -163,8 +163,29 @@ fn stop_and_start_take_along_what_must_come_along() {
         mainstay_protocol::Wanted::Up,
         "it rises by itself"
     );
+    let without = daemon.wait("the system to miss it", || {
+        let status = daemon.status();
+        (status.status == SystemStatus::Degraded).then_some(status)
+    });
+    assert_eq!(
+        without.reason.as_deref(),
+        Some("base was stopped on request")
+    );
     daemon.change(name::MODULE_START, "base");
     daemon.until("top", State::Running);
+    let status = daemon.status();
+    assert_eq!(
+        (status.status, status.reason),
+        (SystemStatus::Healthy, None)
+    );
+    // Without top too, as it is asked; what only waits for it is not told apart.
+    daemon.change(name::MODULE_STOP, "top");
+    daemon.change(name::MODULE_STOP, "base");
+    let both = daemon.status().reason;
+    assert_eq!(both.as_deref(), Some("base, top were stopped on request"));
+    daemon.kill_runtime();
+    let after = daemon.status();
+    assert_eq!((after.status, after.reason), (SystemStatus::Degraded, both));
 }
 
 #[test]
@@ -178,4 +199,32 @@ fn only_one_mainstay_has_a_state_directory() {
         "it says who: {complaint}"
     );
     assert_eq!(daemon.status().modules.running, 3, "the first goes on");
+}
+
+#[test]
+fn a_place_that_cannot_be_used_is_named_with_the_next_step() {
+    for (key, place) in [
+        ("state_dir", "state"),
+        ("runtime_dir", "run"),
+        ("logs", "state/logs"),
+    ] {
+        let dir = crate::daemon::prepare("", "");
+        if key == "logs" {
+            std::fs::create_dir(dir.path().join("state")).expect("a folder");
+        }
+        let file = dir.path().join(place);
+        std::fs::write(&file, "").expect("a file in the way");
+        let mut daemon = Daemon::launch_in(dir);
+        assert_eq!(daemon.ended(), Some(1), "{key}");
+        let printed = daemon.printed();
+        let file = file.display();
+        assert!(
+            printed.contains(&format!(
+                "cannot make the folder {file}: Not a directory (ENOTDIR)"
+            )) && printed.contains(&format!(
+                "{file} is no folder: move it away, or set another"
+            )) && printed.contains(key),
+            "{key}: {printed}"
+        );
+    }
 }

@@ -8,7 +8,8 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::super::chronicle::Entry;
-use super::super::registry::{RegistryMsg, Standing, SystemStanding};
+use super::super::picture::SystemStanding;
+use super::super::registry::{RegistryMsg, Standing};
 use super::super::{record, words};
 use super::Owned;
 
@@ -60,8 +61,14 @@ impl Owned {
             states::Status::Critical => SystemStatus::Critical,
             states::Status::Stopping => SystemStatus::Stopping,
         };
+        let standing = SystemStanding {
+            status,
+            failing: system.failing,
+            degraded: system.degraded,
+            stopped: system.stopped,
+        };
         if status != self.status {
-            let reason = self.house.reason(&system.failing, &system.degraded);
+            let reason = self.house.reason(&standing);
             let mut entry = Entry::of(EventKind::SystemStatusChanged)
                 .payload(json!({ "from": self.status, "to": status, "reason": reason }));
             if let (Some(actor), SystemStatus::Stopping) = (&self.asking, status) {
@@ -70,11 +77,6 @@ impl Owned {
             self.house.chronicle.tell(entry);
             self.status = status;
         }
-        let standing = SystemStanding {
-            status,
-            failing: system.failing,
-            degraded: system.degraded,
-        };
         if self.stands.as_ref() == Some(&standing) {
             return None;
         }

@@ -90,7 +90,7 @@ impl Owned {
                 for id in house.plan.ids() {
                     board.module(id).cast(ModuleMsg::Resync);
                 }
-                if house.picture.system().status == SystemStatus::Stopping {
+                if house.picture.system().standing.status == SystemStatus::Stopping {
                     let actor = "mainstay".to_owned();
                     board.lifecycle.cast(LifecycleMsg::StopAll {
                         budget: None,

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::slot::Slot;
 use super::{Lifecycle, Phase};
 use crate::module::Ending;
-use crate::spec::ModuleId;
+use crate::spec::{ModuleId, Start};
 use crate::states::{Cause, Health, State, Status, Wanted};
 use crate::time::Time;
 
@@ -55,6 +55,8 @@ pub struct System {
     pub failing: Vec<ModuleId>,
     /// Those that make it degraded.
     pub degraded: Vec<ModuleId>,
+    /// Required modules that were stopped on request: without them it is degraded too.
+    pub stopped: Vec<ModuleId>,
     /// Whether the first start is not over.
     pub starting: bool,
     /// Whether the ordered stop is on its way, or over.
@@ -67,6 +69,8 @@ pub(super) enum Trouble {
     #[default]
     None,
     Degraded,
+    /// On request.
+    Stopped,
     Failing,
 }
 
@@ -75,6 +79,7 @@ pub(super) enum Trouble {
 pub(super) struct Tally {
     of: Vec<Trouble>,
     degraded: u32,
+    stopped: u32,
     failing: u32,
 }
 
@@ -85,10 +90,15 @@ impl Tally {
             self.of.resize(at + 1, Trouble::None);
         }
         let before = core::mem::replace(&mut self.of[at], trouble);
-        self.degraded += u32::from(trouble == Trouble::Degraded);
-        self.failing += u32::from(trouble == Trouble::Failing);
-        self.degraded -= u32::from(before == Trouble::Degraded);
-        self.failing -= u32::from(before == Trouble::Failing);
+        for (trouble, more, less) in [(trouble, 1, 0), (before, 0, 1)] {
+            let count = match trouble {
+                Trouble::None => continue,
+                Trouble::Degraded => &mut self.degraded,
+                Trouble::Stopped => &mut self.stopped,
+                Trouble::Failing => &mut self.failing,
+            };
+            *count = *count + more - less;
+        }
     }
 }
 
@@ -136,7 +146,7 @@ impl Lifecycle {
             Phase::Down | Phase::Over => Status::Stopping,
             Phase::New | Phase::Starting => Status::Starting,
             Phase::Up if self.tally.failing > 0 => Status::Critical,
-            Phase::Up if self.tally.degraded > 0 => Status::Degraded,
+            Phase::Up if self.tally.degraded + self.tally.stopped > 0 => Status::Degraded,
             Phase::Up => Status::Healthy,
         }
     }
@@ -154,6 +164,7 @@ impl Lifecycle {
             status,
             failing: of(Trouble::Failing, self.tally.failing),
             degraded: of(Trouble::Degraded, self.tally.degraded),
+            stopped: of(Trouble::Stopped, self.tally.stopped),
             starting: status == Status::Starting,
             stopping: status == Status::Stopping,
         }
@@ -165,6 +176,7 @@ impl Lifecycle {
         let trouble = match (slot.state, slot.health) {
             (State::Failed, _) if self.plan.module(module).required => Trouble::Failing,
             (State::Failed, _) => Trouble::Degraded,
+            _ if slot.wanted == Wanted::Down && self.is_missed(module) => Trouble::Stopped,
             _ if slot.wanted == Wanted::Down => Trouble::None,
             (State::Backoff, _) | (State::Running, Health::Degraded | Health::Unhealthy) => {
                 Trouble::Degraded
@@ -172,5 +184,12 @@ impl Lifecycle {
             _ => Trouble::None,
         };
         self.tally.set(module, trouble);
+    }
+    /// Whether the system is not what it is meant to be without a module that is wished down.
+    fn is_missed(&self, module: ModuleId) -> bool {
+        let spec = self.plan.module(module);
+        let began = self.slots[module.index()].state != State::NotStarted;
+        let stopping = matches!(self.phase, Phase::Down | Phase::Over);
+        spec.required && spec.start == Start::Eager && began && !stopping
     }
 }
