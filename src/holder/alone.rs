@@ -6,19 +6,17 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::engine::{Engine, about};
-use crate::frame::own;
-use crate::procfs;
+use crate::kernel::{self, Program, Signals};
+use crate::process;
 use crate::wait::{Ended, Seen, Whom, look};
 use crate::wire::{Tell, WIRE_FD};
 
@@ -44,8 +42,8 @@ pub struct RuntimeCommand {
 #[derive(Debug)]
 pub(crate) struct Alone {
     command: RuntimeCommand,
-    program: File,
-    signals: SignalFd,
+    program: Program,
+    signals: Signals,
     pid: Option<i32>,
     pub(crate) restarts: u32,
     deaths: u32,
@@ -60,12 +58,8 @@ pub(crate) struct Alone {
 
 impl Alone {
     fn new(command: RuntimeCommand) -> io::Result<Alone> {
-        let mut options = std::fs::OpenOptions::new();
-        let program = options
-            .read(true)
-            .custom_flags(libc::O_PATH)
-            .open(&command.program)?;
-        let program = above_wire(&program)?;
+        keep_wire_taken()?;
+        let program = Program::open(&command.program)?;
         let signals = take_signals()?;
         let now = Instant::now();
         Ok(Alone {
@@ -115,40 +109,29 @@ impl Alone {
     }
 }
 
-/// A copy well above the wire's number, which itself is kept taken: nothing that is opened later
-/// may get it and be overwritten in the runtime before its exec.
-fn above_wire(program: &File) -> io::Result<File> {
-    use nix::fcntl::{FcntlArg, fcntl};
-    let raw = fcntl(program, FcntlArg::F_DUPFD_CLOEXEC(WIRE_FD + 7))?;
-    let lifted = File::from(own(raw));
+/// Nothing that is opened later may get the wire's number and be overwritten in the runtime before
+/// its exec.
+fn keep_wire_taken() -> io::Result<()> {
     // Closed standard descriptors are filled too; the last one opened lies above and goes.
     loop {
         let filler = File::open("/dev/null")?;
         if filler.as_raw_fd() > WIRE_FD {
-            return Ok(lifted);
+            return Ok(());
         }
         let _ = filler.into_raw_fd(); // for the life of the holder
     }
 }
 
 /// The signals that are for us come by descriptor; threads started later inherit the mask.
-fn take_signals() -> io::Result<SignalFd> {
-    let mut ours = SigSet::empty();
-    for one in [
+fn take_signals() -> io::Result<Signals> {
+    // An ignored SIGCHLD (inherited) would make children vanish without a status.
+    default_disposition()?;
+    Signals::take(&[
         Signal::SIGTERM,
         Signal::SIGINT,
         Signal::SIGHUP,
         Signal::SIGCHLD,
-    ] {
-        ours.add(one);
-    }
-    // An ignored SIGCHLD (inherited) would make children vanish without a status.
-    default_disposition()?;
-    ours.thread_block()?;
-    Ok(SignalFd::with_flags(
-        &ours,
-        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
-    )?)
+    ])
 }
 
 #[expect(unsafe_code, reason = "sigaction")]
@@ -178,11 +161,7 @@ fn begin(runtime: RuntimeCommand) -> io::Result<Engine> {
     let nofile = raise_limit()?;
     // SIGTERM to the holder must find a holder: signals are taken before anything is started.
     let alone = Alone::new(runtime)?;
-    #[expect(unsafe_code, reason = "prctl")]
-    // SAFETY: numbers only.
-    unsafe {
-        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    }
+    kernel::adopt_orphans();
     let no_groups = std::env::var_os("MAINSTAY_CGROUP").is_some_and(|value| value == "off");
     let options = crate::engine::Options {
         no_groups,
@@ -199,7 +178,11 @@ fn begin(runtime: RuntimeCommand) -> io::Result<Engine> {
 pub(crate) fn raise_limit() -> io::Result<libc::rlimit> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (rlim_cur, rlim_max) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, rlim_max, rlim_max)?;
+    setrlimit(
+        Resource::RLIMIT_NOFILE,
+        kernel::most_files(rlim_max),
+        rlim_max,
+    )?;
     Ok(libc::rlimit { rlim_cur, rlim_max })
 }
 
@@ -239,13 +222,13 @@ impl Engine {
 
     pub(crate) fn read_signals(&mut self) {
         while let Some(alone) = &mut self.alone {
-            let Ok(Some(info)) = alone.signals.read_signal() else {
+            let Some(signal) = alone.signals.next() else {
                 return;
             };
-            match info.ssi_signo as i32 {
+            match signal {
                 libc::SIGCHLD => self.reap_again = true,
                 libc::SIGHUP => self.tell(&Tell::ReloadAsked),
-                signal => {
+                _ => {
                     self.tell(&Tell::StopAsked { signal });
                     self.stopping(self.stop_within());
                 }
@@ -300,7 +283,7 @@ impl Engine {
         if let Some(alone) = &mut self.alone {
             alone.kill_at = None;
             if let Some(pid) = alone.pid {
-                procfs::kill(pid, libc::SIGKILL); // our own child that nobody has reaped
+                process::kill(pid, libc::SIGKILL); // our own child that nobody has reaped
             }
         }
     }
@@ -357,7 +340,7 @@ impl Engine {
             let end = Instant::now() + END_WITHIN;
             while look(Whom::Pid(pid), true) == Seen::Alive {
                 if Instant::now() > end {
-                    procfs::kill(pid, libc::SIGKILL); // our own child that nobody has reaped
+                    process::kill(pid, libc::SIGKILL); // our own child that nobody has reaped
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -371,10 +354,9 @@ impl Engine {
 
 /// The runtime on its end of a fresh socket pair, in a process group of its own: what a terminal
 /// sends goes to the holder, which tells it in order.
-fn start_runtime(command: &RuntimeCommand, program: &File) -> io::Result<(i32, OwnedFd)> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
-    let mut child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+fn start_runtime(command: &RuntimeCommand, program: &Program) -> io::Result<(i32, OwnedFd)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut child = Command::new(program.path());
     child
         .arg0(&command.program)
         .args(&command.args)
@@ -388,7 +370,7 @@ fn start_runtime(command: &RuntimeCommand, program: &File) -> io::Result<(i32, O
     }
     let started = child.spawn()?;
     let pid = i32::try_from(started.id()).unwrap_or(i32::MAX);
-    Ok((pid, ours))
+    Ok((pid, ours.into()))
 }
 
 #[expect(unsafe_code, reason = "dup2, fcntl, sigprocmask")]

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, about};
-use crate::group::Groups;
 use crate::instance::{Instance, Phase, Run, Wishes};
+use crate::kernel::Groups;
 use crate::logs::Logs;
 use crate::mail::News;
 use crate::notify::{Said, targets};
 use crate::places::{Places, hash};
 use crate::prepare::Failure;
-use crate::procfs;
+use crate::process;
 use crate::shelf::Shelf;
 use crate::spawner::{Ground, Job, Spawner, Started, probe_birth};
 use crate::walk::sweep_marked;
@@ -132,7 +132,7 @@ impl Engine {
             ),
             logs,
             mail: Arc::clone(&self.mail),
-            pidfds: !alone,
+            pins: !alone,
             plain_fork: self.options.plain_fork,
         };
         if let Some(mut groups) = ground.groups.take() {
@@ -319,26 +319,24 @@ impl Engine {
         instance.group = started.group;
         let fresh = started.notify;
         if let Some(ready) = &started.ready {
-            let event = crate::engine::readable(about::READY | u64::from(id));
-            let _ = self.epoll.add(ready, event); // without it there is no readiness to tell
+            let about = about::READY | u64::from(id);
+            let _ = self.poll.add(ready, about); // without it there is no readiness to tell
         }
         if let Some(socket) = &fresh {
-            let event = crate::engine::readable(about::NOTIFY | u64::from(id));
-            let _ = self.epoll.add(socket, event);
+            let _ = self.poll.add(socket, about::NOTIFY | u64::from(id));
         }
         if fresh.is_some() {
             instance.notify = fresh;
         }
-        if let Some(pidfd) = &started.pidfd {
-            let event = crate::engine::readable(about::PROCESS | u64::from(id));
-            let _ = self.epoll.add(pidfd, event);
+        if let Some(pinned) = &started.pinned {
+            let _ = self.poll.add(pinned, about::PROCESS | u64::from(id));
         }
         instance.phase = Phase::Running(Box::new(Run {
             first: (started.pid, started.start_time),
             pid: started.pid,
             start_time: started.start_time,
             uid: started.uid,
-            pidfd: started.pidfd,
+            pinned: started.pinned,
             ready: started.ready,
             stream: started.stream,
             mark: started.mark,
@@ -419,7 +417,7 @@ impl Engine {
         let mut gone = self.instances.remove(&id);
         let had_group = gone.as_ref().is_some_and(|one| one.group.is_some());
         if let Some(gone) = &mut gone {
-            gone.store.clear(&self.epoll);
+            gone.store.clear(&self.poll);
         }
         if let Some(ground) = &self.ground {
             if let Some(groups) = ground.groups.as_ref().filter(|_| had_group) {
@@ -433,10 +431,10 @@ impl Engine {
 
 /// To the main process, which nobody has reaped: its number cannot mean anyone else.
 pub(crate) fn send(run: &Run, signal: i32) {
-    match &run.pidfd {
-        Some(pidfd) => {
-            procfs::signal_by(pidfd, signal);
+    match &run.pinned {
+        Some(pinned) => {
+            pinned.signal(signal);
         }
-        None => procfs::kill(run.pid, signal),
+        None => process::kill(run.pid, signal),
     }
 }

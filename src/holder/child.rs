@@ -6,6 +6,7 @@ use std::ffi::{CString, c_char, c_int};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+use crate::kernel::child as kernel;
 use crate::store::MOST;
 use crate::wire::Step;
 
@@ -70,6 +71,10 @@ pub(crate) struct Orders {
     pub(crate) pid_digits: [*mut u8; 2],
     pub(crate) slip: *const Slip,
     /// The first descriptor it can do without, where it leaves a shared table.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "no table is shared here")
+    )]
     pub(crate) above: u32,
     /// Owners of what the pointers above point to.
     pub(crate) _strings: Vec<CString>,
@@ -114,24 +119,9 @@ pub(crate) extern "C" fn become_it(orders: *const Orders) -> ! {
     give_up(orders, step, errno)
 }
 
-/// The same for a child that shares its parent's descriptors: it first leaves their table.
-#[expect(unsafe_code, reason = "close_range")]
-pub(crate) extern "C" fn become_it_apart(orders: *const Orders) -> ! {
-    // SAFETY: as in `become_it`.
-    let orders = unsafe { &*orders };
-    join_group(orders); // by a descriptor that does not come along
-    let flag = libc::CLOSE_RANGE_UNSHARE;
-    // SAFETY: numbers only; on success the table is our own.
-    let left = check(unsafe { libc::syscall(libc::SYS_close_range, orders.above, u32::MAX, flag) });
-    match left {
-        Ok(_) => become_it(orders),
-        Err(errno) => give_up(orders, Step::Descriptors, errno),
-    }
-}
-
 /// Leaves word and ends.
 #[expect(unsafe_code, reason = "_exit, and the slip in shared memory")]
-fn give_up(orders: &Orders, step: Step, errno: i32) -> ! {
+pub(crate) fn give_up(orders: &Orders, step: Step, errno: i32) -> ! {
     let number = STEPS.iter().position(|one| *one == step).unwrap_or(6);
     // SAFETY: the slip lies in memory the parent keeps; `_exit` runs no handlers of the parent.
     unsafe {
@@ -147,18 +137,23 @@ fn prepare(orders: &Orders) -> Result<(), (Step, i32)> {
     session().map_err(|errno| (Step::Session, errno))?;
     descriptors(orders).map_err(|errno| (Step::Descriptors, errno))?;
     limits(orders).map_err(|errno| (Step::Limits, errno))?;
-    identity(orders)?;
+    if let Some(who) = &orders.identity {
+        kernel::become_user(who)?;
+    }
     directory(orders).map_err(|errno| (Step::Directory, errno))?;
-    die_with(orders.dies_with).map_err(|errno| (Step::Limits, errno))?;
+    if orders.dies_with != 0 {
+        // Behind the change of user, which would undo it.
+        kernel::die_with(orders.dies_with).map_err(|errno| (Step::Limits, errno))?;
+    }
     write_pid(orders);
     Ok(())
 }
 
-fn errno() -> i32 {
+pub(crate) fn errno() -> i32 {
     nix::errno::Errno::last_raw()
 }
 
-fn check(result: impl Into<i64>) -> Result<i64, i32> {
+pub(crate) fn check(result: impl Into<i64>) -> Result<i64, i32> {
     let result = result.into();
     if result < 0 { Err(errno()) } else { Ok(result) }
 }
@@ -168,8 +163,8 @@ fn check(result: impl Into<i64>) -> Result<i64, i32> {
 fn reset_signals() {
     // SAFETY: zeroed is SIG_DFL with an empty mask; invalid numbers only fail.
     unsafe {
-        for signal in 1..=64 {
-            default_disposition(signal);
+        for signal in 1..=kernel::SIGNALS {
+            kernel::default_disposition(signal);
         }
         let mut mask: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut mask);
@@ -177,41 +172,12 @@ fn reset_signals() {
     }
 }
 
-/// The raw call: the C library's refuses the two signals it keeps for itself, which may have
-/// been inherited as ignored.
-#[expect(unsafe_code, reason = "rt_sigaction")]
-unsafe fn default_disposition(signal: c_int) {
-    let action = [0u64; 4];
-    let none = std::ptr::null_mut::<u64>();
-    // SAFETY: 32 zero bytes are the kernel's SIG_DFL; its signal sets have 8 bytes.
-    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), none, 8) };
-}
-
 /// Only where the kernel could not put us there at birth.
 #[expect(unsafe_code, reason = "write")]
-fn join_group(orders: &Orders) {
+pub(crate) fn join_group(orders: &Orders) {
     if orders.group_procs >= 0 {
         // SAFETY: one byte of static memory; a failure leaves us outside, which `Kill` survives.
         unsafe { libc::write(orders.group_procs, c"0".as_ptr().cast(), 1) };
-    }
-}
-
-/// Behind the change of user, which would undo it. The thread that started us lasts as long as its
-/// process does.
-#[expect(unsafe_code, reason = "prctl, getppid")]
-fn die_with(parent: c_int) -> Result<(), i32> {
-    if parent == 0 {
-        return Ok(());
-    }
-    // SAFETY: numbers only.
-    unsafe {
-        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-        // It may have died before we asked.
-        if libc::getppid() == parent {
-            Ok(())
-        } else {
-            Err(libc::ESRCH)
-        }
     }
 }
 
@@ -221,7 +187,7 @@ fn session() -> Result<(), i32> {
     check(unsafe { libc::setsid() }).map(drop)
 }
 
-#[expect(unsafe_code, reason = "fcntl, dup2, close_range")]
+#[expect(unsafe_code, reason = "fcntl, dup2")]
 fn descriptors(orders: &Orders) -> Result<(), i32> {
     let above = orders.given.last().map_or(3, |(_, number)| number + 1);
     let mut copies = [-1; MOST + 1];
@@ -240,23 +206,19 @@ fn descriptors(orders: &Orders) -> Result<(), i32> {
         for (copy, (_, number)) in copies.iter().zip(&orders.given) {
             check(libc::dup2(*copy, *number))?;
             if *number > next {
-                close_from(next as u32, *number as u32 - 1)?;
+                kernel::close_from(next as u32, *number as u32 - 1)?;
             }
             next = number + 1;
         }
-        close_from(next as u32, u32::MAX)
+        kernel::close_from(next as u32, u32::MAX)
     }
 }
 
-/// Marks descriptors to be closed by the exec.
-#[expect(unsafe_code, reason = "close_range, fcntl")]
-fn close_from(first: u32, last: u32) -> Result<(), i32> {
-    // SAFETY: numbers only.
+/// The same one by one, where the kernel cannot do it at once.
+#[expect(unsafe_code, reason = "getrlimit, fcntl")]
+pub(crate) fn close_one_by_one(first: u32, last: u32) -> Result<(), i32> {
+    // SAFETY: numbers only, and a place for the answer.
     unsafe {
-        let flag = libc::CLOSE_RANGE_CLOEXEC;
-        if libc::syscall(libc::SYS_close_range, first, last, flag) == 0 {
-            return Ok(());
-        }
         let mut limit: libc::rlimit = std::mem::zeroed();
         check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
         let end = (limit.rlim_cur.min(65_536) as u32).min(last.saturating_add(1));
@@ -267,7 +229,7 @@ fn close_from(first: u32, last: u32) -> Result<(), i32> {
     Ok(())
 }
 
-#[expect(unsafe_code, reason = "setrlimit, setpriority, prctl")]
+#[expect(unsafe_code, reason = "setrlimit, setpriority")]
 fn limits(orders: &Orders) -> Result<(), i32> {
     // SAFETY: valid structures and numbers.
     unsafe {
@@ -279,31 +241,10 @@ fn limits(orders: &Orders) -> Result<(), i32> {
             check(libc::setpriority(libc::PRIO_PROCESS, 0, orders.nice))?;
         }
         if orders.no_new_privileges {
-            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+            kernel::no_new_privileges()?;
         }
     }
     Ok(())
-}
-
-/// Raw calls: the C library's would tell every thread of the parent to follow.
-#[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
-fn identity(orders: &Orders) -> Result<(), (Step, i32)> {
-    let Some(who) = &orders.identity else {
-        return Ok(());
-    };
-    // SAFETY: the list lives in the orders; the rest are numbers.
-    let (groups, group, user) = unsafe {
-        let call = |number, value: u32| check(libc::syscall(number, value, value, value));
-        let list = who.groups.as_ptr();
-        let groups = check(libc::syscall(libc::SYS_setgroups, who.groups.len(), list));
-        (
-            groups,
-            call(libc::SYS_setresgid, who.gid),
-            call(libc::SYS_setresuid, who.uid),
-        )
-    };
-    groups.and(group).map_err(|errno| (Step::Group, errno))?;
-    user.map(drop).map_err(|errno| (Step::User, errno))
 }
 
 #[expect(unsafe_code, reason = "chdir")]

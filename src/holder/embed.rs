@@ -4,13 +4,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::thread::{Builder, JoinHandle};
 
 use nix::sys::resource::{Resource, getrlimit};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::engine::{Engine, Options};
-use crate::group::Site;
+use crate::kernel::Site;
 use crate::spawner::block_signals;
 
 /// Starts an engine; returns the runtime's end of the wire and the thread with its exit code.
@@ -19,15 +19,14 @@ use crate::spawner::block_signals;
 /// # Errors
 /// No descriptors or threads are left.
 pub fn embed(options: Options) -> io::Result<(OwnedFd, JoinHandle<u8>)> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags)?;
+    let (ours, theirs) = UnixStream::pair()?;
     let (rlim_cur, rlim_max) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let mut engine = Engine::new(options, libc::rlimit { rlim_cur, rlim_max })?;
     engine.site = engine.site.filter(Site::without_moving);
-    engine.connect(ours)?;
+    engine.connect(ours.into())?;
     let thread = Builder::new().name("holder".into()).spawn(move || {
         block_signals();
         engine.run()
     })?;
-    Ok((theirs, thread))
+    Ok((theirs.into(), thread))
 }

@@ -1,4 +1,4 @@
-//! The loop of the holder: one epoll, one place where everything that happened is taken in.
+//! The loop of the holder: one place where everything that happened is taken in.
 //! Owns instances, connection and deadlines.
 //! Never blocks on a disk, a module or the runtime.
 
@@ -8,17 +8,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-
 use crate::alone::Alone;
 use crate::codec::Decoder;
 use crate::frame::{Outbox, recv_with_fds};
-use crate::group::{Site, find_site};
 use crate::instance::{Former, Instance, Phase};
+use crate::kernel::{Events, Poll, Site, find_site};
 use crate::mail::Mail;
 use crate::places::Places;
 use crate::prepare::Inherited;
-use crate::procfs::nanos;
+use crate::process::nanos;
 use crate::spawner::{Ground, Spawner};
 use crate::walk::{Sweeper, Target};
 use crate::wire::{Ask, Known, Setup, Tell, VERSION, World};
@@ -68,7 +66,7 @@ pub struct Options {
 /// Everything the holder knows.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) epoll: Epoll,
+    pub(crate) poll: Poll,
     pub(crate) mail: Arc<Mail>,
     pub(crate) inherited: Arc<Inherited>,
     pub(crate) options: Options,
@@ -104,12 +102,12 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(options: Options, nofile: libc::rlimit) -> io::Result<Engine> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let poll = Poll::new()?;
         let mail = Arc::new(Mail::new()?);
-        epoll.add(mail.fd(), EpollEvent::new(EpollFlags::EPOLLIN, about::MAIL))?;
+        poll.add(mail.fd(), about::MAIL)?;
         let site = if options.no_groups { None } else { find_site() };
         Ok(Engine {
-            epoll,
+            poll,
             sweeper: Sweeper::new(Arc::clone(&mail)),
             mail,
             inherited: Arc::new(Inherited::capture()),
@@ -141,9 +139,7 @@ impl Engine {
     }
 
     pub(crate) fn watch(&self, fd: &impl AsFd, about: u64) -> io::Result<()> {
-        Ok(self
-            .epoll
-            .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, about))?)
+        self.poll.add(fd, about)
     }
 
     pub(crate) fn connect(&mut self, socket: OwnedFd) -> io::Result<()> {
@@ -162,16 +158,16 @@ impl Engine {
 
     /// Runs until the end; the exit code.
     pub(crate) fn run(mut self) -> u8 {
-        let mut events = [EpollEvent::empty(); 256];
+        let mut events = Events::<256>::new();
         loop {
             self.settle();
             if let Some(code) = self.end {
                 return self.leave(code);
             }
             let timeout = self.timeout();
-            let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
-            for event in &events[..count] {
-                self.take_in(event.data(), event.events());
+            self.poll.wait(&mut events, timeout);
+            for (what, only_room) in events.iter() {
+                self.take_in(what, only_room);
             }
             if std::mem::take(&mut self.reap_again) {
                 self.reap();
@@ -180,11 +176,11 @@ impl Engine {
         }
     }
 
-    fn take_in(&mut self, what: u64, flags: EpollFlags) {
+    fn take_in(&mut self, what: u64, only_room: bool) {
         let id = (what & !about::KIND) as u32;
         match what & about::KIND {
             // Hang-ups and errors are found by reading too.
-            about::WIRE if flags != EpollFlags::EPOLLOUT => self.read_wire(),
+            about::WIRE if !only_room => self.read_wire(),
             about::WIRE => {}
             about::SIGNALS => self.read_signals(),
             about::MAIL => self.read_mail(),
@@ -197,7 +193,7 @@ impl Engine {
             about::STORED => {
                 if let Some(instance) = self.instances.get_mut(&id) {
                     let key = (what & !about::KIND) >> 32;
-                    instance.store.hung_up(&self.epoll, key);
+                    instance.store.hung_up(&self.poll, key);
                 }
             }
             _ => {}
@@ -231,10 +227,7 @@ impl Engine {
         };
         if behind != wire.waits_to_write {
             wire.waits_to_write = behind;
-            let mut flags = EpollFlags::EPOLLIN;
-            flags.set(EpollFlags::EPOLLOUT, behind);
-            let mut event = EpollEvent::new(flags, about::WIRE);
-            let _ = self.epoll.modify(&wire.socket, &mut event); // it is in there since `connect`
+            self.poll.watch_room(&wire.socket, about::WIRE, behind); // in there since `connect`
         }
     }
 
@@ -279,7 +272,7 @@ impl Engine {
         let Some(wire) = self.wire.take() else {
             return;
         };
-        let _ = self.epoll.delete(&wire.socket);
+        self.poll.delete(&wire.socket);
         match &mut self.alone {
             Some(alone) => alone.lost_wire(Instant::now()),
             None => self.end = self.end.or(Some(0)),
@@ -399,22 +392,17 @@ impl Engine {
         told.unwrap_or(STOP_WITHIN)
     }
 
-    fn timeout(&self) -> EpollTimeout {
+    fn timeout(&self) -> Option<Duration> {
         if self.reap_again {
-            return EpollTimeout::ZERO;
+            return Some(Duration::ZERO);
         }
         let alarm = self.alarms.first().map(|(at, ..)| *at);
         let deaf = self.deaf_at();
         let alone = self.alone.as_ref().and_then(|alone| alone.deadline());
-        let Some(next) = [alarm, deaf, self.stop_by, alone]
-            .into_iter()
-            .flatten()
-            .min()
-        else {
-            return EpollTimeout::NONE;
-        };
+        let ends = [alarm, deaf, self.stop_by, alone];
+        let next = ends.into_iter().flatten().min()?;
         let wait = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
-        EpollTimeout::try_from(wait.min(Duration::from_hours(1))).unwrap_or(EpollTimeout::ZERO)
+        Some(wait.min(Duration::from_hours(1)))
     }
 
     fn deaf_at(&self) -> Option<Instant> {
@@ -468,8 +456,4 @@ fn said(instance: &Instance) -> Option<Tell> {
         pid: run.pid.unsigned_abs(),
         text,
     })
-}
-
-pub(crate) fn readable(about: u64) -> EpollEvent {
-    EpollEvent::new(EpollFlags::EPOLLIN, about)
 }

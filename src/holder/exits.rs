@@ -2,16 +2,16 @@
 //! Owns the order: what they said by notify, their exit; `Spawned` always came before.
 //! Never waits for a process that is not its own child.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::asks::send;
 use crate::engine::{Engine, about};
 use crate::instance::{Ending, Former, Instance, Phase, Run};
+use crate::kernel::{Pinned, orphans};
 use crate::logs::Finish;
 use crate::notify::targets;
-use crate::procfs::{self, children_of_main_thread, nanos};
+use crate::process::{self, nanos};
 use crate::wait::{Ended, Seen, Whom, look};
 use crate::walk::{Target, sweep, sweep_marked};
 use crate::wire::{Exited, Tell};
@@ -62,35 +62,35 @@ impl Engine {
     /// MAINPID and may be nobody's child here.
     pub(crate) fn reap_one(&mut self, id: u32) {
         self.read_last_notify(id); // it may have named another main process
-        let pidfd = self.instances.get(&id).and_then(Instance::pidfd);
-        let Some(pidfd) = pidfd.filter(|pidfd| procfs::has_ended(pidfd)) else {
+        let pinned = self.instances.get(&id).and_then(Instance::pinned);
+        let Some(pinned) = pinned.filter(|pinned| pinned.has_ended()) else {
             return;
         };
-        let ended = match look(Whom::Process(pidfd), false) {
+        let ended = match look(Whom::Process(pinned), false) {
             Seen::Alive => return,
             Seen::Ended(ended) => ended,
             // Its parent is, or was, someone else: that it is gone is all we know.
             Seen::NoChild => Ended::default(),
         };
-        let _ = self.epoll.delete(pidfd); // it is in there since the start
+        self.poll.delete(pinned); // it is in there since the start
         let left = self.kill_leftovers(id, ended.pid != 0);
-        if let Some(pidfd) = self.instances.get(&id).and_then(Instance::pidfd) {
-            look(Whom::Process(pidfd), true);
+        if let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) {
+            look(Whom::Process(pinned), true);
         }
         self.exited(id, ended, left);
     }
 
     /// The process that was started, after another one took its place. It is still ours to reap.
-    pub(crate) fn watch_former(&mut self, pid: i32, id: u32, pidfd: Option<OwnedFd>) {
-        if let Some(pidfd) = &pidfd {
-            let _ = self.watch(pidfd, about::FORMER); // unwatched it is reaped at the end
+    pub(crate) fn watch_former(&mut self, pid: i32, id: u32, pinned: Option<Pinned>) {
+        if let Some(pinned) = &pinned {
+            let _ = self.watch(pinned, about::FORMER); // unwatched it is reaped at the end
         }
-        self.former.insert(pid, Former { id, pidfd });
+        self.former.insert(pid, Former { id, pinned });
     }
 
     /// Embedded: some of them may have ended.
     pub(crate) fn reap_former(&mut self) {
-        let has_ended = |former: &Former| former.pidfd.as_ref().is_some_and(procfs::has_ended);
+        let has_ended = |former: &Former| former.pinned.as_ref().is_some_and(Pinned::has_ended);
         let ended = self.former.iter().filter(|(_, former)| has_ended(former));
         let ended: Vec<(i32, u32)> = ended.map(|(pid, former)| (*pid, former.id)).collect();
         for (pid, id) in ended {
@@ -100,9 +100,9 @@ impl Engine {
     }
 
     fn forget_former(&mut self, pid: i32) {
-        if let Some(pidfd) = self.former.remove(&pid).and_then(|former| former.pidfd) {
-            look(Whom::Process(&pidfd), true);
-            let _ = self.epoll.delete(&pidfd); // it is in there since `watch_former`
+        if let Some(pinned) = self.former.remove(&pid).and_then(|former| former.pinned) {
+            look(Whom::Process(&pinned), true);
+            self.poll.delete(&pinned); // it is in there since `watch_former`
         }
     }
 
@@ -119,7 +119,7 @@ impl Engine {
             Some(group) => group.kill_rest(),
             None => {
                 if is_zombie {
-                    procfs::kill(-run.pid, libc::SIGKILL); // its group
+                    process::kill(-run.pid, libc::SIGKILL); // its group
                 }
                 false
             }
@@ -134,7 +134,7 @@ impl Engine {
         let Some(alone) = &self.alone else {
             return true;
         };
-        let Some(orphans) = children_of_main_thread() else {
+        let Some(orphans) = orphans() else {
             return true;
         };
         let known = |pid: &i32| self.by_pid.contains_key(pid) || alone.runtime_pid() == Some(*pid);

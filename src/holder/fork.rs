@@ -6,10 +6,27 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+
 use crate::child::{Orders, become_it};
 
 /// Means: a child exists whose number is not known yet.
 pub(crate) const UNKNOWN: i32 = -1;
+
+/// Does it with all signals blocked: none may run a handler of ours in a child.
+///
+/// # Errors
+/// Those of `work`.
+pub(crate) fn masked<T>(work: impl FnOnce() -> Result<T, i32>) -> Result<T, i32> {
+    let all = SigSet::all();
+    let mut before = SigSet::empty();
+    let masked = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before));
+    masked.map_err(|errno| errno as i32)?;
+    let done = work();
+    // The same mask that was read a moment ago: this cannot fail.
+    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
+    done
+}
 
 /// Forks, and waits until the child has executed or ended.
 ///

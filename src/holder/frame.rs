@@ -10,19 +10,10 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use serde::Serialize;
 
 use crate::codec::{CHUNK_BYTES, Decoder, FrameError, encode};
+use crate::kernel::{BORN_CLOSED, RECEIVE, SEND};
 
 /// Most descriptors in one message (the kernel's SCM_MAX_FD).
 pub const MAX_FDS: usize = 253;
-
-#[cfg(target_os = "linux")]
-const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_CMSG_CLOEXEC);
-#[cfg(target_os = "linux")]
-const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
-// Elsewhere descriptors are marked after they came, and SIGPIPE is ignored by every program here.
-#[cfg(not(target_os = "linux"))]
-const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT;
-#[cfg(not(target_os = "linux"))]
-const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT;
 
 /// Receives once without blocking: bytes to `decoder`, descriptors (close-on-exec) to `fds` in
 /// their order.
@@ -64,8 +55,7 @@ pub fn recv_with_fds(
 pub(crate) fn own(raw: RawFd) -> OwnedFd {
     // SAFETY: the kernel just created this descriptor for us and nobody else has the number.
     let owned = unsafe { OwnedFd::from_raw_fd(raw) };
-    #[cfg(not(target_os = "linux"))]
-    {
+    if !BORN_CLOSED {
         use nix::fcntl::{FcntlArg, FdFlag, fcntl};
         let _ = fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)); // it is open: cannot fail
     }

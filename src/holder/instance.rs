@@ -5,7 +5,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::group::Group;
+use crate::kernel::{Group, Pinned};
 use crate::notify::Said;
 use crate::store::Store;
 use crate::wire::Exited;
@@ -19,7 +19,7 @@ pub(crate) struct Run {
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
     pub(crate) uid: u32,
-    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) pinned: Option<Pinned>,
     pub(crate) ready: Option<OwnedFd>,
     pub(crate) stream: Option<u64>,
     pub(crate) mark: String,
@@ -33,7 +33,7 @@ pub(crate) struct Run {
 pub(crate) struct Former {
     pub(crate) id: u32,
     /// Embedded only: standalone every child is waited for.
-    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) pinned: Option<Pinned>,
 }
 
 /// An ended process of which something is still awaited before its end is told.
@@ -101,8 +101,8 @@ impl Instance {
         }
     }
 
-    pub(crate) fn pidfd(&self) -> Option<&OwnedFd> {
-        self.run().and_then(|run| run.pidfd.as_ref())
+    pub(crate) fn pinned(&self) -> Option<&Pinned> {
+        self.run().and_then(|run| run.pinned.as_ref())
     }
 
     pub(crate) fn run(&self) -> Option<&Run> {

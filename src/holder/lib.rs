@@ -6,63 +6,67 @@ pub mod here;
 pub mod wire;
 
 mod codec;
-pub use codec::{Decoder, FrameError, encode};
 
+// The one place where a kernel is chosen: both folders have the same names in them.
+#[cfg(target_os = "linux")]
+#[path = "linux/mod.rs"]
+mod kernel;
+#[cfg(all(unix, not(target_os = "linux")))]
+#[path = "bsd/mod.rs"]
+mod kernel;
+
+#[cfg(unix)]
+mod alone;
+#[cfg(unix)]
+mod asks;
+#[cfg(unix)]
+mod child;
+#[cfg(unix)]
+mod embed;
+#[cfg(unix)]
+mod engine;
+#[cfg(unix)]
+mod exits;
+#[cfg(unix)]
+mod fork;
 #[cfg(unix)]
 mod frame;
 #[cfg(unix)]
-pub use frame::{MAX_FDS, Outbox, recv_with_fds, send_with_fds};
-
-#[cfg(target_os = "linux")]
-mod alone;
-#[cfg(target_os = "linux")]
-mod asks;
-#[cfg(target_os = "linux")]
-mod child;
-#[cfg(target_os = "linux")]
-mod clone;
-#[cfg(target_os = "linux")]
-mod embed;
-#[cfg(target_os = "linux")]
-mod engine;
-#[cfg(target_os = "linux")]
-mod exits;
-#[cfg(target_os = "linux")]
-mod fork;
-#[cfg(target_os = "linux")]
-mod group;
-#[cfg(target_os = "linux")]
 mod instance;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod listen;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod logs;
-#[cfg(target_os = "linux")]
-mod low;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod mail;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod notify;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod places;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod prepare;
-#[cfg(target_os = "linux")]
-mod procfs;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
+mod process;
+#[cfg(unix)]
 mod shelf;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod spawner;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod store;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod wait;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 mod walk;
 
-#[cfg(target_os = "linux")]
+pub use codec::{Decoder, FrameError, encode};
+
+#[cfg(unix)]
 pub use alone::{RuntimeCommand, run};
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 pub use embed::embed;
-#[cfg(target_os = "linux")]
+#[cfg(unix)]
 pub use engine::Options;
+#[cfg(unix)]
+pub use frame::{MAX_FDS, Outbox, recv_with_fds, send_with_fds};
+#[cfg(unix)]
+pub use process::{ancestry, start_time};

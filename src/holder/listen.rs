@@ -2,12 +2,10 @@
 //! Owns what of it is for the holder: another main process, descriptors to keep.
 //! Never believes a word that comes from outside the run's own tree.
 
-use nix::sys::epoll::{EpollEvent, EpollFlags};
-
 use crate::engine::{Engine, about};
 use crate::instance::Phase;
+use crate::kernel::{self, Pinned};
 use crate::notify::{Datagram, has_line, in_tree, receive, trusted, value};
-use crate::procfs;
 use crate::store::close_apart;
 use crate::wire::Tell;
 
@@ -72,13 +70,13 @@ impl Engine {
         };
         let name = value(&text, "FDNAME");
         let problem = if has_line(&text, "FDSTOREREMOVE=1") {
-            let removed = name.map_or(0, |name| instance.store.remove(&self.epoll, name));
+            let removed = name.map_or(0, |name| instance.store.remove(&self.poll, name));
             close_apart(fds);
             let which = name.unwrap_or("a descriptor without FDNAME");
             (removed == 0).then(|| format!("cannot remove {which}: nothing of that name is stored"))
         } else if has_line(&text, "FDSTORE=1") {
             let poll = !has_line(&text, "FDPOLL=0");
-            instance.store.put((&self.epoll, id), name, fds, poll)
+            instance.store.put((&self.poll, id), name, fds, poll)
         } else {
             close_apart(fds);
             None
@@ -124,19 +122,18 @@ impl Engine {
             return Ok(());
         }
         let gone = || cannot("there is no such process");
-        let pidfd = procfs::pidfd(pid).ok_or_else(gone)?;
+        let pinned = Pinned::new(pid).ok_or_else(gone)?;
         // One that ended after it was named is still the one whose end counts.
-        let seen = procfs::process(pid).ok_or_else(gone)?;
+        let seen = kernel::process(pid).ok_or_else(gone)?;
         if !in_tree(instance, run, pid) || self.by_pid.contains_key(&pid) {
             return Err(cannot("it does not belong to the module"));
         }
         // Still the one that was pinned first: what was read of that number was read of it.
-        if !procfs::signal_by(&pidfd, 0) {
+        if !pinned.signal(0) {
             return Err(gone());
         }
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, about::PROCESS | u64::from(id));
-        let watched = self.epoll.add(&pidfd, event);
-        watched.map_err(|errno| cannot(&format!("it cannot be watched ({errno})")))?;
+        let watched = self.poll.add(&pinned, about::PROCESS | u64::from(id));
+        watched.map_err(|problem| cannot(&format!("it cannot be watched ({problem})")))?;
         let Some(instance) = self.instances.get_mut(&id) else {
             return Ok(());
         };
@@ -146,7 +143,7 @@ impl Engine {
         self.by_pid.remove(&old);
         self.by_pid.insert(pid, id);
         let returning = self.former.remove(&pid); // watched as the main process again
-        let before = run.pidfd.replace(pidfd);
+        let before = run.pinned.replace(pinned);
         (run.pid, run.start_time) = (pid, seen.start_time);
         let tell = Tell::MainChanged {
             instance: instance.name.to_string(),
@@ -155,9 +152,9 @@ impl Engine {
             start_time: seen.start_time,
         };
         let is_child = old == run.first.0;
-        let returning = returning.and_then(|former| former.pidfd);
+        let returning = returning.and_then(|former| former.pinned);
         for unwatched in [&before, &returning].into_iter().flatten() {
-            let _ = self.epoll.delete(unwatched); // it was added when it got that place
+            self.poll.delete(unwatched); // it was added when it got that place
         }
         if is_child {
             self.watch_former(old, id, before);
@@ -196,7 +193,7 @@ impl Engine {
             Ok(length) if bytes[..length].contains(&b'\n') => true,
             Ok(_) | Err(_) => return,
         };
-        let _ = self.epoll.delete(ready); // it was added when the run began
+        self.poll.delete(ready); // it was added when the run began
         run.ready = None;
         if is_ready {
             let pid = run.pid;

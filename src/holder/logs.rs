@@ -5,16 +5,15 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::kernel::{Events, Poll, Wake};
 use crate::mail::{Mail, News, lock};
-use crate::procfs::thread;
+use crate::process::thread;
 use crate::shelf::Shelf;
 
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -24,7 +23,7 @@ const TAP_LINE_BYTES: usize = 32 * 1024;
 const HELD_OPEN: Duration = Duration::from_millis(100);
 /// Most that is read at once when a process ended: a pipe holds 64 KiB, an escapee may write on.
 const FINAL_READS: usize = 64;
-const WAKE: u64 = u64::MAX;
+const WAKE: u64 = u64::MAX >> 1;
 /// How long a pipe is left unread while its file cannot follow; a module may wait that long.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// How often it is looked whether files could follow.
@@ -75,8 +74,8 @@ struct Streams {
 #[derive(Debug)]
 pub(crate) struct Logs {
     streams: Mutex<Streams>,
-    epoll: Epoll,
-    wake: EventFd,
+    poll: Poll,
+    wake: Wake,
     shelf: Arc<Shelf>,
     mail: Arc<Mail>,
 }
@@ -99,9 +98,9 @@ enum Read {
 
 impl Logs {
     pub(crate) fn start(shelf: Arc<Shelf>, mail: Arc<Mail>) -> io::Result<Arc<Logs>> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        let poll = Poll::new()?;
+        let wake = Wake::new()?;
+        poll.add(&wake, WAKE)?;
         let scratch = vec![0; CHUNK_BYTES];
         let streams = Mutex::new(Streams {
             scratch,
@@ -109,7 +108,7 @@ impl Logs {
         });
         let logs = Arc::new(Logs {
             streams,
-            epoll,
+            poll,
             wake,
             shelf,
             mail,
@@ -125,8 +124,7 @@ impl Logs {
         streams.last_key += 1;
         let key = streams.last_key;
         if let Some(fd) = &stream.fd {
-            self.epoll
-                .add(fd.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, key))?;
+            self.poll.add(fd, key)?;
         }
         streams.by_key.insert(key, stream);
         Ok(key)
@@ -179,7 +177,7 @@ impl Logs {
         stream.until = Some(Instant::now() + HELD_OPEN);
         let later = stream.told.is_some();
         streams.finishing += 1;
-        let _ = self.wake.write(1); // full means it is awake already
+        self.wake.wake();
         if later {
             Finish::Later
         } else {
@@ -242,7 +240,7 @@ impl Logs {
 
     fn close(&self, stream: &mut Stream) -> String {
         if let Some(fd) = stream.fd.take() {
-            let _ = self.epoll.delete(&fd); // it was added when the stream was
+            self.poll.delete(&fd); // it was added when the stream was
         }
         if stream.tapped {
             self.tell(stream, true);
@@ -254,7 +252,7 @@ impl Logs {
     /// Ends the threads after what is in the pipes now was read and written, the disk permitting.
     pub(crate) fn quit(&self, within: Duration) {
         lock(&self.streams).quit = true;
-        let _ = self.wake.write(1);
+        self.wake.wake();
         let mut streams = lock(&self.streams);
         let streams = &mut *streams;
         for stream in streams.by_key.values_mut() {
@@ -268,26 +266,26 @@ impl Logs {
     }
 
     fn run(&self) {
-        let mut events = [EpollEvent::empty(); 64];
-        let mut timeout = EpollTimeout::NONE;
+        let mut events = Events::<64>::new();
+        let mut timeout = None;
         loop {
-            let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+            self.poll.wait(&mut events, timeout);
             let mut streams = lock(&self.streams);
             if streams.quit {
                 return;
             }
-            for event in &events[..count] {
-                self.ready(&mut streams, event.data());
+            for (key, _) in events.iter() {
+                self.ready(&mut streams, key);
             }
             let overdue = self.close_overdue(&mut streams);
             let paused = self.resume_paused(&mut streams);
-            timeout = sooner(overdue, paused);
+            timeout = [overdue, paused].into_iter().flatten().min();
         }
     }
 
     fn ready(&self, streams: &mut Streams, key: u64) {
         if key == WAKE {
-            let _ = self.wake.read(); // empty is fine
+            self.wake.clear();
             return;
         }
         let Some(stream) = streams.by_key.get_mut(&key) else {
@@ -303,7 +301,7 @@ impl Logs {
         if stream.until.is_some() {
             self.collected(streams, key);
         } else if let Some(fd) = stream.fd.take() {
-            let _ = self.epoll.delete(&fd); // its process lives on without output
+            self.poll.delete(&fd); // its process lives on without output
         }
     }
 
@@ -318,7 +316,7 @@ impl Logs {
             return false;
         };
         // Out of the list altogether: that it is closed would be told again and again.
-        let paused = self.epoll.delete(fd).is_ok();
+        let paused = self.poll.delete(fd);
         if paused {
             stream.pace = Pace::Paused(Instant::now() + PATIENCE);
         }
@@ -350,8 +348,7 @@ impl Logs {
 
     fn resume(&self, key: u64, stream: &mut Stream, pace: Pace) {
         if let (Pace::Paused(_), Some(fd)) = (stream.pace, &stream.fd) {
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, key);
-            let _ = self.epoll.add(fd, event); // without it the rest is read at the end
+            let _ = self.poll.add(fd, key); // without it the rest is read at the end
         }
         stream.pace = pace;
     }
@@ -390,11 +387,4 @@ impl Logs {
             .min();
         next.map(|until| until.saturating_duration_since(now) + Duration::from_millis(1))
     }
-}
-
-fn sooner(one: Option<Duration>, other: Option<Duration>) -> EpollTimeout {
-    let wait = [one, other].into_iter().flatten().min();
-    wait.map_or(EpollTimeout::NONE, |wait| {
-        EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::NONE)
-    })
 }

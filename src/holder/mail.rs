@@ -7,8 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
+use crate::kernel::Wake;
 use crate::prepare::Failure;
 use crate::spawner::Started;
 
@@ -47,7 +46,7 @@ pub(crate) enum News {
 #[derive(Debug)]
 pub(crate) struct Mail {
     queue: Mutex<Vec<News>>,
-    wake: EventFd,
+    wake: Wake,
     tapped: AtomicUsize,
 }
 
@@ -58,7 +57,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Mail {
     pub(crate) fn new() -> io::Result<Mail> {
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let wake = Wake::new()?;
         Ok(Mail {
             queue: Mutex::default(),
             wake,
@@ -74,7 +73,7 @@ impl Mail {
         let mut queue = lock(&self.queue);
         queue.push(news);
         if queue.len() == 1 {
-            let _ = self.wake.write(1); // full means it is awake already
+            self.wake.wake();
         }
     }
 
@@ -96,7 +95,7 @@ impl Mail {
     pub(crate) fn take(&self) -> Vec<News> {
         let taken = {
             let mut queue = lock(&self.queue);
-            let _ = self.wake.read(); // empty is fine
+            self.wake.clear();
             std::mem::take(&mut *queue)
         };
         for news in &taken {

@@ -5,11 +5,11 @@
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+use nix::sys::socket::{ControlMessageOwned, UnixAddr, recvmsg};
 
-use crate::frame::{MAX_FDS, own};
+use crate::frame::own;
 use crate::instance::{Instance, Run};
-use crate::procfs;
+use crate::kernel::{self, NAMES_SENDERS, RECEIVE};
 use crate::walk::{Target, belongs};
 
 const DATAGRAM_BYTES: usize = 64 * 1024;
@@ -27,18 +27,16 @@ pub(crate) struct Datagram {
 /// The next datagram, None when there is none.
 pub(crate) fn receive(socket: &OwnedFd) -> Option<Datagram> {
     let mut bytes = vec![0u8; DATAGRAM_BYTES];
-    let mut control = nix::cmsg_space!([i32; MAX_FDS], nix::sys::socket::UnixCredentials);
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let mut control = kernel::control_space();
     let (mut fds, mut sender) = (Vec::new(), None);
     let length = loop {
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags) {
+        match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), RECEIVE) {
             Ok(got) => {
                 for message in got.cmsgs().into_iter().flatten() {
                     match message {
                         ControlMessageOwned::ScmRights(raw) => fds.extend(raw.into_iter().map(own)),
-                        ControlMessageOwned::ScmCredentials(who) => sender = Some(who),
-                        _ => {}
+                        other => sender = kernel::sender(&other).or(sender),
                     }
                 }
                 break got.bytes;
@@ -48,7 +46,7 @@ pub(crate) fn receive(socket: &OwnedFd) -> Option<Datagram> {
         }
     };
     let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-    let (pid, uid) = sender.map_or((0, u32::MAX), |who| (who.pid(), who.uid()));
+    let (pid, uid) = sender.unwrap_or((0, u32::MAX));
     Some(Datagram {
         text,
         fds,
@@ -57,13 +55,14 @@ pub(crate) fn receive(socket: &OwnedFd) -> Option<Datagram> {
     })
 }
 
-/// Whether the sender belongs to the run. One that is gone already is judged by its user.
+/// Whether the sender belongs to the run. One that is gone already is judged by its user, and one
+/// whom the kernel does not name by its having been let in: the socket is for the run's user alone.
 pub(crate) fn trusted(instance: &Instance, run: &Run, datagram: &Datagram) -> bool {
-    if datagram.pid == run.pid {
+    if datagram.pid == run.pid || !NAMES_SENDERS {
         return true;
     }
     // Looked at last: a sender that ended while its tree was looked at is gone, not a stranger.
-    let is_gone = || procfs::process(datagram.pid).is_none_or(|seen| seen.zombie);
+    let is_gone = || kernel::process(datagram.pid).is_none_or(|seen| seen.zombie);
     in_tree(instance, run, datagram.pid) || (datagram.uid == run.uid && is_gone())
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::sys::socket::{Backlog, listen};
 use serde::Serialize;
 
+use crate::frame::own;
+use crate::kernel::SOCKET;
 use crate::wire::Setup;
 
 /// `sun_path` with its NUL.
-const SOCKET_PATH_BYTES: usize = 108;
+const SOCKET_PATH_BYTES: usize =
+    size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path);
 
 /// What `holder.json` says.
 #[derive(Debug, Serialize)]
@@ -240,15 +243,14 @@ fn bind(path: &Path, mode: u32) -> Result<OwnedFd, String> {
     Ok(socket)
 }
 
-/// Bound and listening, but connectable by its owner only until the mode is set.
+/// Bound and not listening: nobody can connect before its mode is set.
 fn bind_closed(path: &Path) -> io::Result<OwnedFd> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    // The node takes its mode from the socket.
-    nix::sys::stat::fchmod(&socket, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
+    use nix::sys::socket::{AddressFamily, SockType, UnixAddr, bind, socket};
+    let socket = socket(AddressFamily::Unix, SockType::Stream, SOCKET, None)?;
+    let socket = UnixListener::from(own(socket.into_raw_fd()));
+    socket.set_nonblocking(true)?;
     bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(UnixListener::from(socket).into())
+    Ok(socket.into())
 }
 
 /// UTC with milliseconds.

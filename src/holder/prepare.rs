@@ -9,10 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::child::{Identity, Orders, Slip};
 use crate::here;
+use crate::kernel::groups_of;
 use crate::store::Given;
 use crate::wire::{Spawn, Step};
 
@@ -313,7 +314,7 @@ fn identity(spawn: &Spawn) -> Result<Option<Identity>, Failure> {
             Some(user) => {
                 (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
                 let name = text(user.name.as_bytes(), "use a user name that contains NUL")?;
-                groups = getgrouplist(&name, user.gid).ok();
+                groups = groups_of(&name, user.gid);
             }
             // A number without an entry is a user too, without further groups.
             None => uid = name.parse().map_err(|_| failed(libc::ENOENT))?,
@@ -331,10 +332,7 @@ fn identity(spawn: &Spawn) -> Result<Option<Identity>, Failure> {
     if same && uid != 0 {
         return Ok(None);
     }
-    let groups = groups.map_or_else(
-        || vec![gid],
-        |list| list.iter().map(|g| g.as_raw()).collect(),
-    );
+    let groups = groups.unwrap_or_else(|| vec![gid]);
     Ok(Some(Identity { uid, gid, groups }))
 }
 

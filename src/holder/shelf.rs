@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::mail::{Mail, News, lock};
-use crate::procfs::thread;
+use crate::process::thread;
 
 /// Output that may wait for the disk: of one instance, and in all.
 const ONE_LIMIT_BYTES: usize = 256 * 1024;

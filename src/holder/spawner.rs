@@ -14,17 +14,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{Pid, pipe2};
+use nix::unistd::Pid;
 
 use crate::child::{Orders, Slip};
-use crate::clone::{Born, Cradle};
 use crate::fork::UNKNOWN;
-use crate::group::{Group, Groups};
+use crate::kernel::{self, Born, Cradle, Group, Groups, Low, Pinned};
 use crate::logs::{Logs, Pace, Stream};
-use crate::low::Low;
 use crate::mail::{Mail, News, lock};
+use crate::notify::receive;
 use crate::prepare::{self, Ends, Failure, Inherited};
-use crate::procfs::{TICK_NANOS, nanos, process, thread};
+use crate::process::thread;
 use crate::store::Given;
 use crate::wire::{Output, Spawn, Step};
 
@@ -49,7 +48,7 @@ pub(crate) struct Started {
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
     pub(crate) uid: u32,
-    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) pinned: Option<Pinned>,
     pub(crate) ready: Option<OwnedFd>,
     /// New notify socket of the instance.
     pub(crate) notify: Option<OwnedFd>,
@@ -70,8 +69,8 @@ pub(crate) struct Ground {
     pub(crate) dev_null: OwnedFd,
     pub(crate) logs: Arc<Logs>,
     pub(crate) mail: Arc<Mail>,
-    /// Ask for a descriptor of every child.
-    pub(crate) pidfds: bool,
+    /// Pin every child: nothing else tells of its end.
+    pub(crate) pins: bool,
     /// Never use clone3.
     pub(crate) plain_fork: bool,
 }
@@ -140,7 +139,7 @@ impl Spawner {
 
 fn run(shared: &Shared, place: usize) {
     let ground = &shared.ground;
-    let mut cradle = Cradle::new(ground.plain_fork, ground.pidfds);
+    let mut cradle = Cradle::new(ground.plain_fork, ground.pins);
     if !ground.plain_fork {
         cradle.low = Low::take(ground.dev_null.as_fd());
     }
@@ -205,10 +204,14 @@ fn shared_slip() -> Option<&'static Slip> {
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
-    let failed = |errno| Failure::new(Step::Pipe, errno as i32, "open a pipe");
-    let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
-    fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failed)?;
-    Ok((read, write))
+    let failed = |problem: io::Error| {
+        let errno = problem.raw_os_error().unwrap_or(libc::EIO);
+        Failure::new(Step::Pipe, errno, "open a pipe")
+    };
+    let (read, write) = io::pipe().map_err(failed)?;
+    let not_blocking = fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+    not_blocking.map_err(|errno| failed(errno.into()))?;
+    Ok((read.into(), write.into()))
 }
 
 fn notify_socket(ground: &Ground, name: &str) -> Result<OwnedFd, Failure> {
@@ -222,11 +225,28 @@ fn notify_socket(ground: &Ground, name: &str) -> Result<OwnedFd, Failure> {
     let _ = std::fs::remove_file(&path); // of an earlier holder
     let socket = UnixDatagram::bind(&path).map_err(failed)?;
     socket.set_nonblocking(true).map_err(failed)?;
-    let open = std::fs::Permissions::from_mode(0o666);
+    let open = std::fs::Permissions::from_mode(kernel::NOTIFY_MODE);
     std::fs::set_permissions(&path, open).map_err(failed)?;
-    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::PassCred, &true)
-        .map_err(|errno| Failure::new(Step::Pipe, errno as i32, &what))?;
-    Ok(socket.into())
+    let socket = OwnedFd::from(socket);
+    kernel::name_senders(&socket).map_err(|errno| failed(errno.into()))?;
+    Ok(socket)
+}
+
+/// Where a datagram does not say who sent it, its user alone may send one. What came in before
+/// that was so is not for this run.
+fn let_in(ground: &Ground, name: &str, uid: u32, new: Option<&OwnedFd>) -> Result<(), Failure> {
+    let path = ground.notify_folder.join(format!("{name}.sock"));
+    let given = std::os::unix::fs::chown(&path, Some(uid), None);
+    given.map_err(|problem| {
+        let what = format!("give the notify socket {} to its user", path.display());
+        Failure::new(
+            Step::Pipe,
+            problem.raw_os_error().unwrap_or(libc::EIO),
+            &what,
+        )
+    })?;
+    while new.is_some_and(|socket| receive(socket).is_some()) {}
+    Ok(())
 }
 
 fn birth(
@@ -257,13 +277,16 @@ fn birth(
     let lends = cradle.low.as_ref().filter(|_| job.stored.is_empty());
     let ends = ends(ground, &job, lends, stdout, says_ready);
     let mut orders = prepare::orders(spawn, &ground.inherited, &ends, slip)?;
-    if ground.pidfds {
+    if ground.pins {
         orders.dies_with = std::process::id().cast_signed(); // embedded: nobody else ends it
     }
     let uid = orders
         .identity
         .as_ref()
         .map_or(nix::unistd::getuid().as_raw(), |who| who.uid);
+    if spawn.notify && !kernel::NAMES_SENDERS {
+        let_in(ground, &job.name, uid, notify.as_ref())?;
+    }
     slip.clear();
     // The writing end closes when this returns; the reading end is watched before the birth,
     // so that nothing can fail after it.
@@ -290,7 +313,7 @@ fn birth(
         pid: born.pid,
         start_time,
         uid,
-        pidfd: born.pidfd,
+        pinned: born.pinned,
         ready: ready.map(|(read, _)| read),
         notify,
         group,
@@ -355,7 +378,7 @@ pub(crate) fn probe_birth(ground: &Ground, group: &Group) -> bool {
     born.is_ok() && slip.read().is_some_and(|(step, _)| step == Step::Exec)
 }
 
-/// Bears it, and finds out when: reading /proc only if the clock's tick changed meanwhile.
+/// Bears it, and finds out when.
 fn bear(
     cradle: &mut Cradle,
     orders: &mut Orders,
@@ -371,13 +394,11 @@ fn bear(
             procs = group.and_then(Group::procs);
             orders.group_procs = procs.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         }
-        let before = nanos(libc::CLOCK_BOOTTIME);
+        let before = kernel::moment();
         match cradle.bear(orders, group.filter(|_| inside).map(AsFd::as_fd), newborn) {
             Ok(born) => {
-                let tick = before / TICK_NANOS;
-                let same = nanos(libc::CLOCK_BOOTTIME) / TICK_NANOS == tick;
-                let seen = if same { None } else { process(born.pid) };
-                return Ok((born, seen.map_or(tick, |seen| seen.start_time)));
+                let start_time = kernel::birth(born.pid, before);
+                return Ok((born, start_time));
             }
             // The kernel refused the way, not the process: the next one is tried.
             Err(_) if !late && cradle.needs_procs(false) => {}

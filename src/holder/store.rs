@@ -2,14 +2,14 @@
 //! Owns them: each file once, at most so many an instance, until the instance is forgotten.
 //! Never reads or writes one, never waits for one to close.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::stat::fstat;
 
 use crate::engine::about;
+use crate::kernel::{Poll, is_same_file};
 
 /// Most descriptors that are kept for an instance.
 pub(crate) const MOST: usize = 64;
@@ -37,13 +37,13 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Keeps these, watched for a hang-up if `poll`; says what of it is not done.
+    /// Keeps these, watched for a hang-up if `watch`; says what of it is not done.
     pub(crate) fn put(
         &mut self,
-        (epoll, id): (&Epoll, u32),
+        (poll, id): (&Poll, u32),
         name: Option<&str>,
         fds: Vec<OwnedFd>,
-        poll: bool,
+        watch: bool,
     ) -> Option<String> {
         let good = name.filter(|name| is_name(name));
         let mut problem = (name.is_some() && good.is_none()).then(|| {
@@ -64,10 +64,9 @@ impl Store {
             } else {
                 self.last_key = (self.last_key + 1) & 0xff_ffff;
                 let key = self.last_key;
-                if poll {
+                if watch {
                     let about = about::STORED | key << 32 | u64::from(id);
-                    // A file that cannot be watched has nobody who could hang up.
-                    let _ = epoll.add(&fd, EpollEvent::new(EpollFlags::empty(), about));
+                    poll.add_for_end(&fd, about);
                 }
                 let name = good.unwrap_or(UNNAMED).to_owned();
                 let fd = Arc::new(fd);
@@ -79,18 +78,18 @@ impl Store {
     }
 
     /// Drops those of this name; how many.
-    pub(crate) fn remove(&mut self, epoll: &Epoll, name: &str) -> usize {
-        self.drop_if(epoll, |one| one.name == name)
+    pub(crate) fn remove(&mut self, poll: &Poll, name: &str) -> usize {
+        self.drop_if(poll, |one| one.name == name)
     }
 
     /// Nobody is at the other end of this one any more.
-    pub(crate) fn hung_up(&mut self, epoll: &Epoll, key: u64) {
-        self.drop_if(epoll, |one| one.key == key);
+    pub(crate) fn hung_up(&mut self, poll: &Poll, key: u64) {
+        self.drop_if(poll, |one| one.key == key);
     }
 
     /// Drops all.
-    pub(crate) fn clear(&mut self, epoll: &Epoll) {
-        self.drop_if(epoll, |_| true);
+    pub(crate) fn clear(&mut self, poll: &Poll) {
+        self.drop_if(poll, |_| true);
     }
 
     /// What the next run is given.
@@ -99,13 +98,13 @@ impl Store {
         self.kept.iter().map(share).collect()
     }
 
-    fn drop_if(&mut self, epoll: &Epoll, goes: impl Fn(&Kept) -> bool) -> usize {
+    fn drop_if(&mut self, poll: &Poll, goes: impl Fn(&Kept) -> bool) -> usize {
         let before = self.kept.len();
         let (gone, kept) = self.kept.drain(..).partition(goes);
         self.kept = kept;
         for one in &gone {
             // The file may stay open elsewhere: closing alone would leave it watched.
-            let _ = epoll.delete(&one.fd);
+            poll.delete(&one.fd);
         }
         close_apart(gone.into_iter().map(|one: Kept| one.fd).collect::<Vec<_>>());
         before - self.kept.len()
@@ -119,22 +118,16 @@ fn is_name(name: &str) -> bool {
 
 /// Whether both are the same open file. Where the kernel does not say, two of the same inode
 /// count as one if they are opened the same way (the ends of a pipe are not).
-#[expect(unsafe_code, reason = "the C library has no kcmp")]
 fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
-    const KCMP_FILE: libc::c_int = 0;
-    let me = std::process::id();
-    let (a, b) = (one.as_raw_fd(), other.as_raw_fd());
-    // SAFETY: numbers only.
-    let compared = unsafe { libc::syscall(libc::SYS_kcmp, me, me, KCMP_FILE, a, b) };
-    if compared >= 0 {
-        return compared == 0;
+    if let Some(same) = is_same_file(one, other) {
+        return same;
     }
     let flags = |fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL).ok();
     match (fstat(one), fstat(other)) {
         (Ok(a), Ok(b)) => {
             let inode = (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
-            // Without a type it is one of those that all share a single inode.
-            inode && a.st_mode & libc::S_IFMT != 0 && flags(one) == flags(other)
+            // Without a type or number it is one of those that all share a single inode.
+            inode && a.st_ino != 0 && a.st_mode & libc::S_IFMT != 0 && flags(one) == flags(other)
         }
         _ => false,
     }
@@ -151,7 +144,7 @@ pub(crate) fn close_apart<T: Send + 'static>(fds: Vec<T>) {
         BUSY.fetch_sub(1, Ordering::Relaxed);
         return drop(fds);
     }
-    let started = crate::procfs::thread("close", move || {
+    let started = crate::process::thread("close", move || {
         drop(fds);
         BUSY.fetch_sub(1, Ordering::Relaxed);
     });
@@ -164,16 +157,15 @@ pub(crate) fn close_apart<T: Send + 'static>(fds: Vec<T>) {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use nix::sys::epoll::EpollCreateFlags;
     use nix::unistd::{dup, pipe};
 
     #[test]
     fn a_file_is_kept_once_and_both_ends_of_a_pipe_are_two() {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let poll = Poll::new().unwrap();
         let (read, write) = pipe().unwrap();
         let again = dup(&read).unwrap();
         let mut store = Store::default();
-        let put = |store: &mut Store, name, fd| store.put((&epoll, 1), Some(name), vec![fd], true);
+        let put = |store: &mut Store, name, fd| store.put((&poll, 1), Some(name), vec![fd], true);
         assert_eq!(put(&mut store, "r", read), None);
         assert_eq!(put(&mut store, "again", again), None);
         assert_eq!(put(&mut store, "w", write), None);
@@ -181,26 +173,26 @@ mod tests {
             store.given().into_iter().map(|(name, _)| name).collect()
         };
         assert_eq!(names(&store), ["r", "w"]);
-        assert_eq!(store.remove(&epoll, "again"), 0);
-        assert_eq!(store.remove(&epoll, "r"), 1);
+        assert_eq!(store.remove(&poll, "again"), 0);
+        assert_eq!(store.remove(&poll, "r"), 1);
         assert_eq!(names(&store), ["w"]);
     }
 
     #[test]
     fn a_name_that_cannot_be_passed_on_is_not_used_and_the_number_is_bounded() {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let poll = Poll::new().unwrap();
         let mut store = Store::default();
         let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         for name in ["a:b", "", "\u{e9}", "a\tb", &"x".repeat(256)] {
-            let problem = store.put((&epoll, 1), Some(name), vec![file()], true);
+            let problem = store.put((&poll, 1), Some(name), vec![file()], true);
             assert!(problem.unwrap().contains("FDNAME"), "{name}");
         }
         assert!(store.given().iter().all(|(name, _)| name == UNNAMED));
         let many = (0..100).map(|_| file()).collect();
-        let problem = store.put((&epoll, 1), Some("fine"), many, true);
+        let problem = store.put((&poll, 1), Some("fine"), many, true);
         assert!(problem.unwrap().contains("64"));
         assert_eq!(store.given().len(), MOST);
-        store.clear(&epoll);
+        store.clear(&poll);
         assert!(store.given().is_empty());
     }
 }

@@ -2,14 +2,14 @@
 //! Owns nothing.
 //! Never blocks.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use crate::kernel::Pinned;
 
 /// Whom to look at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Whom<'a> {
     Anyone,
     Pid(i32),
-    Process(&'a OwnedFd),
+    Process(&'a Pinned),
 }
 
 /// How a child ended.
@@ -36,12 +36,15 @@ pub(crate) enum Seen {
     reason = "waitid: the wrapper at hand refuses real-time signals"
 )]
 pub(crate) fn look(whom: Whom<'_>, reap: bool) -> Seen {
-    let (kind, number) = match whom {
-        Whom::Anyone => (libc::P_ALL, 0),
-        Whom::Pid(pid) => (libc::P_PID, pid.unsigned_abs()),
-        Whom::Process(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs()),
+    let (kind, number, how) = match whom {
+        Whom::Anyone => (libc::P_ALL, 0, libc::WNOHANG),
+        Whom::Pid(pid) => (libc::P_PID, pid as libc::id_t, libc::WNOHANG),
+        Whom::Process(pinned) => match pinned.whose() {
+            Some(whose) => whose,
+            None => return Seen::NoChild,
+        },
     };
-    let mut flags = libc::WEXITED | libc::WNOHANG;
+    let mut flags = libc::WEXITED | how;
     if !reap {
         flags |= libc::WNOWAIT;
     }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::group::Group;
+use crate::kernel::{self, Group};
 use crate::mail::{Mail, News};
 use crate::prepare::MARK;
-use crate::procfs::{self, Process};
+use crate::process::{self, Process};
 
 /// Looks at most this often for new processes before it kills what it has.
 const ROUNDS: usize = 40;
@@ -37,7 +37,7 @@ pub(crate) fn belongs(pid: i32, target: &Target) -> bool {
         if next == target.pid {
             return true;
         }
-        let Some(seen) = procfs::process(next) else {
+        let Some(seen) = kernel::process(next) else {
             return false;
         };
         if seen.session == target.pid || seen.group == target.pid {
@@ -56,7 +56,7 @@ pub(crate) fn belongs(pid: i32, target: &Target) -> bool {
 
 fn marked(pid: i32, target: &Target) -> bool {
     let mark = format!("{MARK}={}", target.mark);
-    procfs::has_variable(pid, |one| one == mark.as_bytes())
+    kernel::has_variable(pid, |one| one == mark.as_bytes())
 }
 
 /// Kills these trees, main processes included, as whole as it can be done here, and waits until
@@ -78,12 +78,12 @@ fn walk(targets: &[Target]) {
         let mut frozen: HashSet<(i32, u64)> = HashSet::new();
         let mut all = Vec::new();
         for _ in 0..ROUNDS {
-            let doomed = select(&procfs::processes(), targets, &mut marks);
+            let doomed = select(&kernel::processes(), targets, &mut marks);
             let mut found = false;
             for process in doomed {
                 if frozen.insert((process.pid, process.start_time)) {
                     found = true;
-                    procfs::signal_verified(&process, libc::SIGSTOP);
+                    kernel::signal_verified(&process, libc::SIGSTOP);
                     all.push(process);
                 }
             }
@@ -95,7 +95,7 @@ fn walk(targets: &[Target]) {
             return;
         }
         for process in &all {
-            procfs::signal_verified(process, libc::SIGKILL);
+            kernel::signal_verified(process, libc::SIGKILL);
         }
         wait_until_gone(&all);
     }
@@ -105,7 +105,7 @@ fn walk(targets: &[Target]) {
 fn wait_until_gone(killed: &[Process]) {
     let end = Instant::now() + GONE_WITHIN;
     let lives = |one: &Process| {
-        let seen = procfs::process(one.pid);
+        let seen = kernel::process(one.pid);
         seen.is_some_and(|seen| seen.start_time == one.start_time && !seen.zombie)
     };
     for one in killed {
@@ -169,9 +169,9 @@ fn select(
 pub(crate) fn sweep_marked(hash: &str) {
     let start = format!("{MARK}={hash}:");
     let is_stale =
-        |one: &Process| procfs::has_variable(one.pid, |one| one.starts_with(start.as_bytes()));
+        |one: &Process| kernel::has_variable(one.pid, |one| one.starts_with(start.as_bytes()));
     for _ in 0..ROUNDS {
-        let all = procfs::processes();
+        let all = kernel::processes();
         let stale: Vec<_> = all
             .iter()
             .filter(|one| !one.zombie && is_stale(one))
@@ -180,7 +180,7 @@ pub(crate) fn sweep_marked(hash: &str) {
             return;
         }
         for process in stale {
-            procfs::signal_verified(process, libc::SIGKILL);
+            kernel::signal_verified(process, libc::SIGKILL);
         }
     }
 }
@@ -202,7 +202,7 @@ impl Sweeper {
         if self.jobs.is_none() {
             let (jobs, todo) = sync_channel(1);
             let mail = Arc::clone(&self.mail);
-            if procfs::thread("sweep", move || run(&todo, &mail)).is_ok() {
+            if process::thread("sweep", move || run(&todo, &mail)).is_ok() {
                 self.jobs = Some(jobs);
             }
         }

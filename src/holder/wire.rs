@@ -180,7 +180,8 @@ pub enum Tell {
     Ignored { instance: String, message: String },
     /// The main process ended. Told after everything it had sent by notify.
     Exited(Exited),
-    /// One sd_notify datagram of a sender that belongs to the run.
+    /// One sd_notify datagram of a sender that belongs to the run; pid 0: the kernel does not say
+    /// whose.
     Notify {
         instance: String,
         generation: u64,

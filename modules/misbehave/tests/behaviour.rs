@@ -94,16 +94,19 @@ impl Running {
     }
 }
 
+#[cfg(target_os = "linux")]
 fn is_alive(pid: i32) -> bool {
     status(pid, "State").is_some_and(|state| !state.starts_with('Z'))
 }
 
+#[cfg(target_os = "linux")]
 fn status(pid: i32, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
+#[cfg(target_os = "linux")]
 fn reap(pids: &[i32]) {
     for pid in pids {
         let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);

@@ -2,16 +2,14 @@
 //! Owns the child's stack; falls back to fork where clone3 is refused or the user changes.
 //! Never leaves a child unreaped that did not get to its exec.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
-
-use crate::child::{Orders, become_it, become_it_apart};
-use crate::fork;
+use super::child::become_it_apart;
+use super::{Low, Pinned};
+use crate::child::{Orders, become_it};
+use crate::fork::{self, masked};
 use crate::frame::own;
-use crate::low::Low;
-use crate::procfs;
 
 const STACK_BYTES: usize = 128 * 1024;
 
@@ -24,7 +22,7 @@ pub(crate) struct Cradle {
     stack: Box<[u8]>,
     blocked: bool,
     whole_group: bool,
-    pidfds: bool,
+    pins: bool,
     /// Where its children find their ends, if they share the table of descriptors at first.
     pub(crate) low: Option<Low>,
 }
@@ -33,18 +31,18 @@ pub(crate) struct Cradle {
 #[derive(Debug)]
 pub(crate) struct Born {
     pub(crate) pid: i32,
-    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) pinned: Option<Pinned>,
 }
 
 impl Cradle {
-    /// `plain` forbids clone3; `pidfds` asks for a descriptor of every child.
-    pub(crate) fn new(plain: bool, pidfds: bool) -> Cradle {
+    /// `plain` forbids clone3; `pins` asks for a descriptor of every child.
+    pub(crate) fn new(plain: bool, pins: bool) -> Cradle {
         let stack = vec![0; STACK_BYTES].into_boxed_slice();
         Cradle {
             stack,
             blocked: plain,
             whole_group: true,
-            pidfds,
+            pins,
             low: None,
         }
     }
@@ -60,14 +58,7 @@ impl Cradle {
         group: Option<BorrowedFd<'_>>,
         newborn: &AtomicI32,
     ) -> Result<Born, i32> {
-        let all = SigSet::all();
-        let mut before = SigSet::empty();
-        let masked = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before));
-        masked.map_err(|errno| errno as i32)?;
-        let born = self.bear_masked(orders, group, newborn);
-        // The same mask that was read a moment ago: this cannot fail.
-        let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
-        born
+        masked(|| self.bear_masked(orders, group, newborn))
     }
 
     fn bear_masked(
@@ -99,12 +90,8 @@ impl Cradle {
     fn fork_it(&self, orders: &Orders, newborn: &AtomicI32) -> Result<Born, i32> {
         let pid = fork::bear(orders, newborn)?;
         // Our own child that nobody has reaped: the number cannot mean anyone else.
-        let pidfd = if self.pidfds {
-            procfs::pidfd(pid)
-        } else {
-            None
-        };
-        Ok(Born { pid, pidfd })
+        let pinned = if self.pins { Pinned::new(pid) } else { None };
+        Ok(Born { pid, pinned })
     }
 
     /// Whether the caller must hand over `cgroup.procs` instead of the group itself.
@@ -122,7 +109,7 @@ impl Cradle {
         let mut pidfd: i32 = -1;
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID;
         let mut flags = flags as u64;
-        if self.pidfds {
+        if self.pins {
             flags |= libc::CLONE_PIDFD as u64;
         }
         let enter: Enter = if orders.above > 0 {
@@ -154,7 +141,7 @@ impl Cradle {
         newborn.store(result as i32, Ordering::SeqCst);
         Ok(Born {
             pid: result as i32,
-            pidfd: self.pidfds.then(|| own(pidfd)),
+            pinned: self.pins.then(|| Pinned::born(own(pidfd))),
         })
     }
 }

@@ -3,7 +3,7 @@
 //! Never touches a group that is not ours or was not delegated to us.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
-
-use crate::procfs;
 
 /// How long a killed group may take to become empty before it is left behind.
 const EMPTY_WITHIN: Duration = Duration::from_millis(500);
@@ -37,7 +35,7 @@ impl Site {
 
 /// Finds a place that is rightly ours; None where trees must be walked.
 pub(crate) fn find_site() -> Option<Site> {
-    let view = procfs::group_of("self")?;
+    let view = group_of("self")?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let (root, mount) = mounts.lines().find_map(|line| {
         let (place, kind) = line.split_once(" - ")?;
@@ -72,6 +70,20 @@ pub(crate) fn find_site() -> Option<Site> {
     [own, parent]
         .into_iter()
         .find(|site| writable(&site.path) && delegated(&site.path))
+}
+
+/// The v2 control group of a process (`/` is the root of our view).
+fn group_of(pid: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .map(str::to_owned)
+}
+
+/// Writes a file that the kernel gives, in one go.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 fn writable(path: &Path) -> bool {
@@ -118,7 +130,7 @@ impl Groups {
             }
             let leaf = site.path.join("mainstay.holder");
             let _ = fs::create_dir(&leaf); // may be there from an earlier start
-            procfs::write(&leaf.join("cgroup.procs"), "0").ok()?;
+            write(&leaf.join("cgroup.procs"), "0").ok()?;
         }
         let folder = format!("mainstay-{name}-{hash}");
         let path = site.path.join(&folder);
@@ -127,8 +139,8 @@ impl Groups {
         if site.own_leaf {
             for controller in ["+cpu", "+memory", "+pids", "+io"] {
                 // Absent controllers are reported by whoever wants limits.
-                let _ = procfs::write(&site.path.join("cgroup.subtree_control"), controller);
-                let _ = procfs::write(&path.join("cgroup.subtree_control"), controller);
+                let _ = write(&site.path.join("cgroup.subtree_control"), controller);
+                let _ = write(&path.join("cgroup.subtree_control"), controller);
             }
         }
         let usable = path.join("cgroup.kill").exists();
@@ -213,7 +225,7 @@ fn remove(path: &Path) {
     if !path.exists() {
         return;
     }
-    let _ = procfs::write(&path.join("cgroup.kill"), "1");
+    let _ = write(&path.join("cgroup.kill"), "1");
     let end = Instant::now() + EMPTY_WITHIN;
     while !remove_tree(path) && Instant::now() < end {
         // The kernel gives no event we could keep here.
@@ -302,7 +314,7 @@ impl Group {
 
     /// Whether a process lies in it.
     pub(crate) fn holds(&self, pid: i32) -> bool {
-        let view = procfs::group_of(&pid.to_string());
+        let view = group_of(&pid.to_string());
         let inside = view
             .as_deref()
             .and_then(|view| view.strip_prefix(self.view.as_str()));

@@ -1,0 +1,88 @@
+//! What a new process asks of Linux between its birth and its exec.
+//! Owns nothing.
+//! Never allocates or locks: only plain system calls.
+
+use std::ffi::c_int;
+
+use crate::child::{Identity, Orders, become_it, check, close_one_by_one, give_up, join_group};
+use crate::wire::Step;
+
+/// The highest signal there is.
+pub(crate) const SIGNALS: c_int = 64;
+
+/// The same for a child that shares its parent's descriptors: it first leaves their table.
+#[expect(unsafe_code, reason = "close_range")]
+pub(crate) extern "C" fn become_it_apart(orders: *const Orders) -> ! {
+    // SAFETY: as in `become_it`.
+    let orders = unsafe { &*orders };
+    join_group(orders); // by a descriptor that does not come along
+    let flag = libc::CLOSE_RANGE_UNSHARE;
+    // SAFETY: numbers only; on success the table is our own.
+    let left = check(unsafe { libc::syscall(libc::SYS_close_range, orders.above, u32::MAX, flag) });
+    match left {
+        Ok(_) => become_it(orders),
+        Err(errno) => give_up(orders, Step::Descriptors, errno),
+    }
+}
+
+/// The raw call: the C library's refuses the two signals it keeps for itself, which may have
+/// been inherited as ignored.
+#[expect(unsafe_code, reason = "rt_sigaction")]
+pub(crate) fn default_disposition(signal: c_int) {
+    let action = [0u64; 4];
+    let none = std::ptr::null_mut::<u64>();
+    // SAFETY: 32 zero bytes are the kernel's SIG_DFL; its signal sets have 8 bytes.
+    unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), none, 8) };
+}
+
+#[expect(unsafe_code, reason = "prctl")]
+pub(crate) fn no_new_privileges() -> Result<(), i32> {
+    // SAFETY: numbers only.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Ends this process with its parent. The thread that started us lasts as long as its process.
+#[expect(unsafe_code, reason = "prctl, getppid")]
+pub(crate) fn die_with(parent: c_int) -> Result<(), i32> {
+    // SAFETY: numbers only.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+        // It may have died before we asked.
+        if libc::getppid() == parent {
+            Ok(())
+        } else {
+            Err(libc::ESRCH)
+        }
+    }
+}
+
+/// Marks descriptors to be closed by the exec.
+#[expect(unsafe_code, reason = "close_range")]
+pub(crate) fn close_from(first: u32, last: u32) -> Result<(), i32> {
+    // SAFETY: numbers only.
+    unsafe {
+        let flag = libc::CLOSE_RANGE_CLOEXEC;
+        if libc::syscall(libc::SYS_close_range, first, last, flag) == 0 {
+            return Ok(());
+        }
+    }
+    close_one_by_one(first, last)
+}
+
+/// Raw calls: the C library's would tell every thread of the parent to follow.
+#[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
+pub(crate) fn become_user(who: &Identity) -> Result<(), (Step, i32)> {
+    // SAFETY: the list lives in the orders; the rest are numbers.
+    let (groups, group, user) = unsafe {
+        let call = |number, value: u32| check(libc::syscall(number, value, value, value));
+        let list = who.groups.as_ptr();
+        let groups = check(libc::syscall(libc::SYS_setgroups, who.groups.len(), list));
+        (
+            groups,
+            call(libc::SYS_setresgid, who.gid),
+            call(libc::SYS_setresuid, who.uid),
+        )
+    };
+    groups.and(group).map_err(|errno| (Step::Group, errno))?;
+    user.map(drop).map_err(|errno| (Step::User, errno))
+}

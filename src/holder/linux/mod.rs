@@ -1,0 +1,106 @@
+//! Linux, where it is asked its own way; `bsd` answers the same questions elsewhere.
+//! Owns what only Linux has: epoll, pidfds, clone3, /proc, control groups.
+//! Never decides anything: the names are those of `bsd`, so that the rest does not differ.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::FcntlArg;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag, UnixCredentials};
+
+use crate::frame::own;
+
+pub(crate) mod child;
+mod clone;
+mod group;
+mod low;
+mod poll;
+mod processes;
+
+pub(crate) use clone::{Born, Cradle};
+pub(crate) use group::{Group, Groups, Site, find_site};
+pub(crate) use low::Low;
+pub(crate) use poll::{Events, Poll, Signals, Wake};
+pub(crate) use processes::{
+    Pinned, birth, has_variable, moment, orphans, process, processes, signal_verified,
+};
+
+/// How messages are received and sent: at once or not at all, descriptors closed by an exec.
+pub(crate) const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_CMSG_CLOEXEC);
+pub(crate) const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
+/// How a socket is made: closed by an exec.
+pub(crate) const SOCKET: SockFlag = SockFlag::SOCK_CLOEXEC;
+/// Descriptors that the kernel makes are closed by an exec from the start.
+pub(crate) const BORN_CLOSED: bool = true;
+/// Anyone may write to a notify socket: every datagram says who sent it.
+pub(crate) const NOTIFY_MODE: u32 = 0o666;
+pub(crate) const NAMES_SENDERS: bool = true;
+
+/// Lets every datagram say who sent it.
+pub(crate) fn name_senders(socket: &OwnedFd) -> nix::Result<()> {
+    nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::PassCred, &true)
+}
+
+/// Room for descriptors and the sender of a datagram.
+pub(crate) fn control_space() -> Vec<u8> {
+    nix::cmsg_space!([i32; crate::frame::MAX_FDS], UnixCredentials)
+}
+
+/// Process and user who sent a datagram.
+pub(crate) fn sender(message: &ControlMessageOwned) -> Option<(i32, u32)> {
+    match message {
+        ControlMessageOwned::ScmCredentials(who) => Some((who.pid(), who.uid())),
+        _ => None,
+    }
+}
+
+/// A program that stays what it was when its file is replaced.
+#[derive(Debug)]
+pub(crate) struct Program(OwnedFd);
+
+impl Program {
+    pub(crate) fn open(path: &Path) -> io::Result<Program> {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.read(true).custom_flags(libc::O_PATH).open(path)?;
+        // Out of the way of the low numbers that children get.
+        let raw = nix::fcntl::fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(10))?;
+        Ok(Program(own(raw)))
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    }
+}
+
+/// Makes this process the parent of what its descendants leave behind.
+#[expect(unsafe_code, reason = "prctl")]
+pub(crate) fn adopt_orphans() {
+    // SAFETY: numbers only.
+    unsafe {
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    }
+}
+
+/// The soft limit of open files that a hard one allows.
+pub(crate) fn most_files(hard: libc::rlim_t) -> libc::rlim_t {
+    hard
+}
+
+/// Whether two descriptors are the same open file, if the kernel says.
+#[expect(unsafe_code, reason = "the C library has no kcmp")]
+pub(crate) fn is_same_file(one: &OwnedFd, other: &OwnedFd) -> Option<bool> {
+    const KCMP_FILE: libc::c_int = 0;
+    let me = std::process::id();
+    let (a, b) = (one.as_raw_fd(), other.as_raw_fd());
+    // SAFETY: numbers only.
+    let compared = unsafe { libc::syscall(libc::SYS_kcmp, me, me, KCMP_FILE, a, b) };
+    (compared >= 0).then_some(compared == 0)
+}
+
+/// The groups a user is in.
+pub(crate) fn groups_of(name: &std::ffi::CStr, group: nix::unistd::Gid) -> Option<Vec<u32>> {
+    let groups = nix::unistd::getgrouplist(name, group).ok()?;
+    Some(groups.iter().map(|group| group.as_raw()).collect())
+}

@@ -1,0 +1,146 @@
+//! What /proc says about processes, and descriptors of processes.
+//! Owns nothing. Reads at the moment it is asked.
+//! Never signals by a number that may mean someone else by now.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use crate::frame::own;
+use crate::process::{Process, nanos};
+
+/// Nanoseconds in a clock tick: user space sees 100 ticks a second on every Linux.
+const TICK_NANOS: u64 = 10_000_000;
+
+/// When a birth begins, for [`birth`].
+pub(crate) fn moment() -> u64 {
+    nanos(libc::CLOCK_BOOTTIME)
+}
+
+/// The start time of a process that was born since that moment: /proc is read only if the clock's
+/// tick changed meanwhile.
+pub(crate) fn birth(pid: i32, since: u64) -> u64 {
+    let tick = since / TICK_NANOS;
+    let same = moment() / TICK_NANOS == tick;
+    let seen = if same { None } else { process(pid) };
+    seen.map_or(tick, |seen| seen.start_time)
+}
+
+/// Reads one process; None when it is gone.
+pub(crate) fn process(pid: i32) -> Option<Process> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse(pid, &text)
+}
+
+fn parse(pid: i32, text: &[u8]) -> Option<Process> {
+    // The name in brackets may contain anything, brackets too.
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(text.get(end + 2..)?).ok()?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let number = |place: usize| fields.get(place).and_then(|text| text.parse::<i32>().ok());
+    Some(Process {
+        pid,
+        zombie: matches!(fields.first(), Some(&("Z" | "X"))),
+        parent: number(1)?,
+        group: number(2)?,
+        session: number(3)?,
+        start_time: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// Every process that can be seen.
+pub(crate) fn processes() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(process).collect()
+}
+
+/// Whether a variable of the process, as `NAME=VALUE`, is such.
+pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> bool {
+    let text = fs::read(format!("/proc/{pid}/environ"));
+    text.is_ok_and(|text| text.split(|byte| *byte == 0).any(is))
+}
+
+/// Orphans (and whatever else the main thread of this process is the parent of).
+pub(crate) fn orphans() -> Option<Vec<i32>> {
+    let me = std::process::id();
+    let text = fs::read_to_string(format!("/proc/{me}/task/{me}/children")).ok()?;
+    Some(
+        text.split_ascii_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .collect(),
+    )
+}
+
+/// A process by descriptor: readable when it has ended, whoever its parent is.
+#[derive(Debug)]
+pub(crate) struct Pinned(OwnedFd);
+
+impl Pinned {
+    #[expect(unsafe_code, reason = "the C library here has no pidfd_open")]
+    pub(crate) fn new(pid: i32) -> Option<Pinned> {
+        // SAFETY: numbers only; the result is checked before it is owned.
+        let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let raw = i32::try_from(raw).ok().filter(|raw| *raw >= 0);
+        raw.map(own).map(Pinned)
+    }
+
+    /// A child that was born with a descriptor.
+    pub(super) fn born(pidfd: OwnedFd) -> Pinned {
+        Pinned(pidfd)
+    }
+
+    /// False when it is gone.
+    #[expect(unsafe_code, reason = "the C library here has no pidfd_send_signal")]
+    pub(crate) fn signal(&self, signal: i32) -> bool {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        let fd = self.0.as_raw_fd();
+        // SAFETY: a valid descriptor, no siginfo, no flags.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, none, 0) == 0 }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let mut one = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut one, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    }
+
+    /// How waitid finds it, without waiting.
+    pub(crate) fn whose(&self) -> Option<(libc::idtype_t, libc::id_t, libc::c_int)> {
+        let number = self.0.as_raw_fd().unsigned_abs();
+        Some((libc::P_PIDFD, number, libc::WNOHANG))
+    }
+}
+
+impl AsFd for Pinned {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Signals this very process: pinned first, then its start time compared.
+pub(crate) fn signal_verified(who: &Process, signal: i32) -> bool {
+    let Some(pinned) = Pinned::new(who.pid) else {
+        return false;
+    };
+    let same = process(who.pid).is_some_and(|now| now.start_time == who.start_time);
+    same && pinned.signal(signal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
+        let text = b"7 (a) S (b) R 1 2 3 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
+        let seen = parse(7, text).expect("parsed");
+        assert_eq!(
+            (seen.parent, seen.group, seen.session, seen.start_time),
+            (1, 2, 3, 4711)
+        );
+    }
+}
