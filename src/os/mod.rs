@@ -16,8 +16,8 @@ pub(crate) mod look;
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
 pub(crate) mod machine;
-#[cfg(not(target_os = "linux"))]
-#[path = "other.rs"]
+#[cfg(all(unix, not(target_os = "linux")))]
+#[path = "bsd.rs"]
 pub(crate) mod machine;
 pub(crate) mod tail;
 #[cfg(unix)]

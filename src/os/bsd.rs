@@ -1,6 +1,6 @@
-//! Other Unixes: the same questions as `linux.rs`, answered by sysinfo where there is no /proc.
+//! macOS and FreeBSD: the same questions as `linux.rs`, answered by the holder's crate and sysinfo.
 //! Owns nothing. Less exact, and says so: no descriptor pins a process, so identity is checked
-//! right before each signal, and listeners and descriptors are not seen.
+//! right before each signal; never sees listeners, threads and descriptors of others.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -20,35 +20,38 @@ pub(crate) fn monotonic() -> Time {
 /// There is no portable way to name a process.
 pub(crate) fn name_process(_: &std::ffi::CStr) {}
 
-/// The identity of this boot: when it began.
+/// The identity of this boot. When it began is none: that changes with the clock.
+#[expect(unsafe_code, reason = "sysctlbyname")]
 pub(crate) fn boot_id() -> String {
-    System::boot_time().to_string()
+    let name = if cfg!(target_os = "macos") {
+        c"kern.bootsessionuuid"
+    } else {
+        c"kern.boot_id"
+    };
+    let mut id = [0u8; 64];
+    let mut length = id.len();
+    // SAFETY: a name with its NUL, and room whose size is told.
+    let failed = unsafe {
+        let (place, none) = (id.as_mut_ptr().cast(), std::ptr::null_mut());
+        libc::sysctlbyname(name.as_ptr(), place, &raw mut length, none, 0) != 0
+    };
+    let known = if failed { &[][..] } else { &id[..length] };
+    known.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The processes above `pid`, nearest first, itself included: (pid, session).
 pub(crate) fn ancestry(pid: u32) -> Vec<(u32, u32)> {
-    let system = processes();
-    let mut line = Vec::new();
-    let mut at = Some(Pid::from_u32(pid));
-    while let Some(process) = at.and_then(|pid| system.process(pid)) {
-        if line.len() == 64 {
-            break;
-        }
-        let session = process.session_id().map_or(0, Pid::as_u32);
-        line.push((process.pid().as_u32(), session));
-        at = process.parent();
-    }
-    line
+    mainstay_holder::ancestry(pid)
 }
 
-fn processes() -> System {
-    let mut system = System::new();
+fn processes() -> Option<System> {
+    let mut system = System::new().ok()?;
     let what = ProcessRefreshKind::nothing()
         .with_cpu()
         .with_memory()
         .with_exe(UpdateKind::Never);
     system.refresh_processes_specifics(ProcessesToUpdate::All, true, what);
-    system
+    Some(system)
 }
 
 /// What a process tree uses, summed.
@@ -66,17 +69,21 @@ pub(crate) struct TreeUse {
     pub(crate) file_handles: u64,
 }
 
-/// Sums what the trees below these roots use.
+/// Sums what the trees below these roots use: everything that descends from a root or is in the
+/// session a root leads.
 pub(crate) fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
-    let system = processes();
     let mut sums: HashMap<u32, TreeUse> = HashMap::new();
+    let Some(system) = processes() else {
+        return sums;
+    };
     for process in system.processes().values() {
         let mut at = Some(process);
         for _ in 0..64 {
             let Some(here) = at else { break };
-            let pid = here.pid().as_u32();
-            if roots.contains(&pid) {
-                let sum = sums.entry(pid).or_default();
+            let session = here.session_id().map_or(0, Pid::as_u32);
+            let by = [here.pid().as_u32(), session];
+            if let Some(root) = by.into_iter().find(|one| roots.contains(one)) {
+                let sum = sums.entry(root).or_default();
                 sum.cpu_ns += process.accumulated_cpu_time().saturating_mul(1_000_000);
                 sum.memory_bytes += process.memory();
                 sum.processes += 1;
@@ -91,9 +98,7 @@ pub(crate) fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
 /// What the machine as a whole uses: (busy CPU ns: not told here, memory in use, network: not
 /// told).
 pub(crate) fn machine() -> (u64, u64, u64) {
-    let mut system = System::new();
-    system.refresh_memory();
-    (0, system.used_memory(), 0)
+    (0, memory().map_or(0, |system| system.used_memory()), 0)
 }
 
 /// Bytes in use on, and bytes free of, the volume that holds `path`.
@@ -109,9 +114,13 @@ pub(crate) fn disk(path: &std::path::Path) -> Option<(u64, u64)> {
 
 /// Bytes of memory that could be used without swapping.
 pub(crate) fn memory_available() -> Option<u64> {
-    let mut system = System::new();
+    memory().map(|system| system.available_memory())
+}
+
+fn memory() -> Option<System> {
+    let mut system = System::new().ok()?;
     system.refresh_memory();
-    Some(system.available_memory())
+    Some(system)
 }
 
 /// A process known by its start time; nothing pins it here.
@@ -128,12 +137,7 @@ impl Pinned {
     }
 
     fn is_the_same(&self) -> bool {
-        let mut system = System::new();
-        let pid = Pid::from_u32(self.pid);
-        system.refresh_processes(ProcessesToUpdate::Some(&[pid]), true);
-        system
-            .process(pid)
-            .is_some_and(|process| process.start_time() == self.start_time)
+        mainstay_holder::start_time(self.pid) == Some(self.start_time)
     }
 
     /// Sends a signal to it, after one more look.
@@ -170,7 +174,32 @@ pub(crate) fn listens(_port: u16, _owner: u32) -> Option<bool> {
 /// Who is at the other end of a Unix socket: (pid, uid, gid).
 pub(crate) fn peer(socket: &impl std::os::fd::AsFd) -> Option<(u32, u32, u32)> {
     let (uid, gid) = nix::unistd::getpeereid(socket).ok()?;
-    Some((0, uid.as_raw(), gid.as_raw()))
+    Some((peer_pid(socket)?, uid.as_raw(), gid.as_raw()))
+}
+
+#[cfg(target_os = "macos")]
+fn peer_pid(socket: &impl std::os::fd::AsFd) -> Option<u32> {
+    use nix::sys::socket::{getsockopt, sockopt::LocalPeerPid};
+    u32::try_from(getsockopt(socket, LocalPeerPid).ok()?).ok()
+}
+
+#[cfg(not(target_os = "macos"))]
+#[expect(unsafe_code, reason = "nix does not show the process")]
+fn peer_pid(socket: &impl std::os::fd::AsFd) -> Option<u32> {
+    use std::os::fd::AsRawFd;
+    const SOL_LOCAL: libc::c_int = 0;
+    let socket = socket.as_fd().as_raw_fd();
+    let mut length = size_of::<libc::xucred>() as libc::socklen_t;
+    // SAFETY: all zero is a valid answer, its size is told, and every value of the number is one.
+    let pid = unsafe {
+        let mut who: libc::xucred = std::mem::zeroed();
+        let (name, place) = (libc::LOCAL_PEERCRED, (&raw mut who).cast());
+        if libc::getsockopt(socket, SOL_LOCAL, name, place, &raw mut length) != 0 {
+            return None;
+        }
+        who.cr_pid__c_anonymous_union.cr_pid
+    };
+    u32::try_from(pid).ok()
 }
 
 /// The user mainstay runs as.

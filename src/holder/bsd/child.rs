@@ -1,0 +1,41 @@
+//! What a new process asks of these kernels between its birth and its exec.
+//! Owns nothing.
+//! Never allocates or locks: only plain system calls.
+
+use std::ffi::c_int;
+use std::ptr::null_mut;
+
+use super::system::GROUPS_MOST;
+pub(crate) use super::system::{SIGNALS, die_with, no_new_privileges};
+use crate::child::{Identity, check, close_one_by_one};
+use crate::wire::Step;
+
+/// Those that the C library keeps for itself, and those that cannot be changed, only fail.
+#[expect(unsafe_code, reason = "sigaction")]
+pub(crate) fn default_disposition(signal: c_int) {
+    // SAFETY: all zero is SIG_DFL with an empty mask; no handler is installed.
+    unsafe {
+        let action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, &raw const action, null_mut());
+    }
+}
+
+/// Marks descriptors to be closed by the exec.
+pub(crate) fn close_from(first: u32, last: u32) -> Result<(), i32> {
+    close_one_by_one(first, last)
+}
+
+/// A child of a fork has one thread, so nobody else has to follow. As root all three of a kind
+/// are set, the saved one too.
+#[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
+pub(crate) fn become_user(who: &Identity) -> Result<(), (Step, i32)> {
+    let count = who.groups.len().min(GROUPS_MOST) as c_int;
+    // SAFETY: the list lives in the orders and is at least so long; the rest are numbers.
+    unsafe {
+        let groups = check(libc::setgroups(count, who.groups.as_ptr()));
+        let group = groups.and_then(|_| check(libc::setgid(who.gid)));
+        group.map_err(|errno| (Step::Group, errno))?;
+        check(libc::setuid(who.uid)).map_err(|errno| (Step::User, errno))?;
+    }
+    Ok(())
+}

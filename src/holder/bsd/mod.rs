@@ -1,0 +1,89 @@
+//! macOS and FreeBSD, with the names that `linux` has.
+//! Owns what stands in for Linux's own: kqueue for epoll and pidfds, fork for clone3, no groups.
+//! Never promises what these kernels do not keep: docs/decisions/0010 says what that is.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag};
+
+mod births;
+pub(crate) mod child;
+mod group;
+mod kqueue;
+mod pinned;
+#[cfg(target_os = "freebsd")]
+#[path = "freebsd.rs"]
+mod system;
+#[cfg(target_os = "macos")]
+#[path = "macos.rs"]
+mod system;
+#[cfg(not(any(target_os = "macos", target_os = "freebsd")))]
+compile_error!("cannot build for this system: mainstay knows Linux, macOS, FreeBSD and Windows");
+
+pub(crate) use births::{Born, Cradle, Low};
+pub(crate) use group::{Group, Groups, Site, find_site};
+pub(crate) use kqueue::{Events, Poll, Signals, Wake};
+pub(crate) use pinned::{Pinned, signal_verified};
+pub(crate) use system::{adopt_orphans, groups_of, has_variable, most_files, process, processes};
+
+/// How messages are received and sent: at once or not at all. Descriptors are marked to be closed
+/// by an exec after they came; every program here ignores SIGPIPE.
+pub(crate) const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT;
+pub(crate) const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT;
+/// How a socket is made: it is marked afterwards.
+pub(crate) const SOCKET: SockFlag = SockFlag::empty();
+pub(crate) const BORN_CLOSED: bool = false;
+/// A datagram does not say who sent it: the run's user alone may write to its socket.
+pub(crate) const NOTIFY_MODE: u32 = 0o600;
+pub(crate) const NAMES_SENDERS: bool = false;
+
+/// There is nothing to switch on.
+pub(crate) fn name_senders(_: &OwnedFd) -> nix::Result<()> {
+    Ok(())
+}
+
+/// Room for descriptors.
+pub(crate) fn control_space() -> Vec<u8> {
+    nix::cmsg_space!([i32; crate::frame::MAX_FDS])
+}
+
+/// Nobody knows.
+pub(crate) fn sender(_: &ControlMessageOwned) -> Option<(i32, u32)> {
+    None
+}
+
+/// A program by its path: a new file there is the next one that is started.
+#[derive(Debug)]
+pub(crate) struct Program(PathBuf);
+
+impl Program {
+    pub(crate) fn open(path: &Path) -> io::Result<Program> {
+        path.canonicalize().map(Program)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.clone()
+    }
+}
+
+/// Not told here: whether descriptors are the same is judged by their files.
+pub(crate) fn is_same_file(_: &OwnedFd, _: &OwnedFd) -> Option<bool> {
+    None
+}
+
+/// Not told here: what a run left behind is always looked for.
+pub(crate) fn orphans() -> Option<Vec<i32>> {
+    None
+}
+
+/// When a birth begins; the kernel is asked afterwards.
+pub(crate) fn moment() -> u64 {
+    0
+}
+
+/// The start time of a child that nobody has reaped.
+pub(crate) fn birth(pid: i32, _: u64) -> u64 {
+    process(pid).map_or(0, |seen| seen.start_time)
+}
