@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use crate::actors::chronicle::{Chronicle, Entry};
 use crate::actors::picture::Picture;
 use crate::actors::root::{self, BEAT};
-use crate::actors::{Announce, House, Switchboard, record};
+use crate::actors::{Announce, House, Switchboard, launching, record};
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
 use crate::ipc::bus::Bus;
 use crate::ipc::token::Tokens;
@@ -246,6 +246,7 @@ impl Built {
         let root = root::start(arguments)
             .await
             .map_err(|error| BeginError::Machine(error.to_string()))?;
+        launching::listen_for_the_lazy(&house);
         let routes = tokio::spawn(root::route(Arc::clone(&house), facts));
         Ok(Running {
             house,

@@ -92,9 +92,6 @@ struct Watched {
 pub(crate) struct Owned {
     house: Arc<House>,
     watched: Vec<Option<Watched>>,
-    /// What each module last said of itself, and in which run: its word may be faster than the
-    /// news that it runs.
-    said: Vec<(u64, Health)>,
     alarm: Alarm,
 }
 
@@ -113,7 +110,6 @@ impl Actor for HealthActor {
     ) -> Result<Owned, ActorProcessingErr> {
         let watched = (0..house.plan.len()).map(|_| None).collect();
         Ok(Owned {
-            said: vec![(0, Health::Unknown); house.plan.len()],
             house,
             watched,
             alarm: Alarm::default(),
@@ -169,16 +165,11 @@ impl Owned {
                 issues: Vec::new(),
             })
             .collect();
-        let (of, said) = self.said[module.index()];
         Watched {
             generation,
             since: now,
             probes,
-            said: if of == generation {
-                said
-            } else {
-                Health::Unknown
-            },
+            said: Health::Unknown,
             published: Health::Unknown,
         }
     }
@@ -266,9 +257,10 @@ impl Owned {
     }
 
     fn fed(&mut self, module: ModuleId, generation: u64, health: Health) {
-        self.said[module.index()] = (generation, health);
-        let watched = self.watched[module.index()].as_mut();
-        if let Some(watched) = watched.filter(|watched| watched.generation == generation) {
+        let Some(watched) = self.watched[module.index()].as_mut() else {
+            return;
+        };
+        if watched.generation == generation {
             watched.said = health;
             self.publish(module);
         }

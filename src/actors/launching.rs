@@ -1,9 +1,9 @@
 //! From a module's launch to what the holder is asked to start.
 //! Owns the variables a module gets from us. Never performs anything.
 
-use mainstay_holder::wire::{Output, Spawn};
+use mainstay_holder::wire::{Output, Socket, Spawn};
 use mainstay_policy::ModuleId;
-use mainstay_policy::spec::Readiness;
+use mainstay_policy::spec::{Readiness, Start};
 use mainstay_protocol::{ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN};
 
 use super::House;
@@ -24,6 +24,7 @@ pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> 
         Readiness::Fd(fd) => i32::try_from(fd).ok(),
         _ => None,
     };
+    spawn.sockets = sockets(house, module);
     let token = house.tokens.issue(&spec.name, generation);
     spawn.env.extend([
         (ENV_GENERATION.to_owned(), generation.to_string()),
@@ -34,6 +35,26 @@ pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> 
         (ENV_TOKEN.to_owned(), token),
     ]);
     spawn
+}
+
+/// Where a module listens.
+fn sockets(house: &House, module: ModuleId) -> Vec<Socket> {
+    let listens = house.launch(module).sockets.iter();
+    let socket = |(name, address): &(String, String)| Socket {
+        name: name.clone(),
+        address: address.clone(),
+    };
+    listens.map(socket).collect()
+}
+
+/// Listens for the modules that start on the first connection.
+pub(crate) fn listen_for_the_lazy(house: &House) {
+    for module in house.plan.ids() {
+        let sockets = sockets(house, module);
+        if house.spec(module).start == Start::Lazy && !sockets.is_empty() {
+            house.os.listen(house.name(module), sockets);
+        }
+    }
 }
 
 /// The order for a command that belongs to a module (hooks, probes): same directory, user and
@@ -58,6 +79,7 @@ pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> Spawn
         notify: false,
         watchdog_usec: None,
         ready_fd: None,
+        sockets: Vec::new(),
         output: Output::Told,
         nice: 0,
         no_new_privileges: launch.no_new_privileges,

@@ -35,7 +35,7 @@ pub(crate) mod chronicle;
 pub(crate) mod config;
 pub(crate) mod gateway;
 pub(crate) mod health;
-mod launching;
+pub(crate) mod launching;
 pub(crate) mod lifecycle;
 pub(crate) mod module;
 mod notify;

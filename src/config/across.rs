@@ -21,7 +21,14 @@ use super::tree::{Table, Tree};
 const OF_A_BUILTIN: [&str; 4] = ["kind", "description", "version", "importance"];
 
 /// Keys that are about a process: a task of the application has none.
-const OF_A_PROCESS: [&str; 5] = ["command", "stop_signal", "limits", "isolation", "clear_env"];
+const OF_A_PROCESS: [&str; 6] = [
+    "command",
+    "stop_signal",
+    "limits",
+    "isolation",
+    "clear_env",
+    "sockets",
+];
 
 pub(crate) fn check<'a>(
     read: &[Read<'a>],
@@ -29,8 +36,10 @@ pub(crate) fn check<'a>(
     tasks: &BTreeSet<String>,
     at: &mut Reading<'a>,
 ) {
+    let mut listens = BTreeMap::new();
     for each in read {
         kind(each, tasks, at);
+        sockets(each, &mut listens, at);
         if tasks.contains(each.name) {
             task(each, at);
         }
@@ -53,6 +62,30 @@ pub(crate) fn check<'a>(
         }
         for name in each.module.may_call.iter().flatten() {
             missing(each, "may_call", name, ids, at);
+        }
+    }
+}
+
+/// One address belongs to one module.
+fn sockets<'r>(
+    each: &'r Read<'_>,
+    listens: &mut BTreeMap<(&'r str, &'r str), &'r str>,
+    at: &mut Reading<'_>,
+) {
+    for listen in &each.module.sockets.0 {
+        let relative = listen.address.contains('/') && !listen.address.starts_with('/');
+        let beside = if relative {
+            each.module.directory.0.as_str()
+        } else {
+            ""
+        };
+        if let Some(other) = listens.insert((beside, &listen.address), each.name) {
+            let message = format!("cannot listen on {}: {other} does", listen.address);
+            at.problem::<()>(
+                listen.origin,
+                message,
+                "choose another address for one of them",
+            );
         }
     }
 }

@@ -94,6 +94,8 @@ pub struct Launch {
     pub prewarm: Vec<Vec<String>>,
     /// How it is looked at; the watchdog is here and in its `ModuleSpec`.
     pub probes: Vec<ProbeSpec>,
+    /// Sockets it is handed: name, and `address:port` or an absolute path.
+    pub sockets: Vec<(String, String)>,
     /// Modules it may call over the bus.
     pub may_call: Vec<String>,
     /// What the machine must have left.

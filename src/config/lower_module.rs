@@ -110,7 +110,10 @@ fn launch(
             needed.map(|needed| needed.module.text.clone()).collect()
         }
     };
+    let listens = module.sockets.0.iter();
+    let sockets = listens.map(|listen| (listen.name.clone(), place(&listen.address, &directory)));
     Launch {
+        sockets: sockets.collect(),
         argv: module
             .command
             .as_ref()
@@ -154,6 +157,15 @@ fn argv(command: &Command, directory: &Path) -> Vec<String> {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// Where a module listens; a path is relative to its directory.
+pub(crate) fn place(address: &str, directory: &Path) -> String {
+    if address.contains('/') {
+        text(&plain(&directory.join(address)))
+    } else {
+        address.to_owned()
+    }
 }
 
 /// An abstract socket ("@name") has no place in the file system.

@@ -334,7 +334,7 @@ mod tests {
             json!(["service", "task", "builtin"])
         );
         assert_eq!(module["kind"]["default"], "service");
-        assert!(module["sockets"].is_null());
+        assert!(module["renamed_from"].is_null());
         let health = &schema["properties"]["health"]["properties"];
         assert_eq!(health["interval"]["default"], "30s");
         assert_eq!(health["interval"]["x-change"], "live");

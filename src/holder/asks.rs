@@ -16,6 +16,7 @@ use crate::places::{Places, hash};
 use crate::prepare::Failure;
 use crate::process;
 use crate::shelf::Shelf;
+use crate::sockets::{await_knocks, ignore_knocks};
 use crate::spawner::{Ground, Job, Spawner, Started, probe_birth};
 use crate::walk::sweep_marked;
 use crate::wire::{Ask, MAX_RECORD_BYTES, Setup, Spawn, Step, Tell};
@@ -43,18 +44,6 @@ impl Engine {
                     self.kill_tree(id);
                 }
             }
-            Ask::Listen {
-                instance,
-                generation,
-            } => {
-                if let Some(id) = self.current(&instance, generation) {
-                    self.read_last_notify(id);
-                }
-                self.tell(&Tell::Listened {
-                    instance,
-                    generation,
-                });
-            }
             Ask::Record { instance, record } => {
                 if record.len() <= MAX_RECORD_BYTES {
                     let id = self.id(&instance);
@@ -65,6 +54,7 @@ impl Engine {
                 }
             }
             Ask::Forget { instance } => self.forget(&instance),
+            Ask::Listen { instance, sockets } => self.listen_for(&instance, &sockets),
             Ask::Tap { instance, on } => {
                 let id = self.id(&instance);
                 if let Some(instance) = self.instances.get_mut(&id) {
@@ -74,6 +64,10 @@ impl Engine {
                     ground.logs.tap(id, on);
                 }
             }
+            Ask::Settle { instance, number } => match &self.ground {
+                Some(ground) => ground.logs.settle(&instance, number),
+                None => self.tell(&Tell::Settled { number }),
+            },
             Ask::Logs { max_bytes, keep } => {
                 if let Some(setup) = &mut self.setup {
                     (setup.log_max_bytes, setup.log_keep) = (max_bytes, keep);
@@ -158,7 +152,7 @@ impl Engine {
     }
 
     /// The number of an instance, which is made known if it was not.
-    fn id(&mut self, name: &str) -> u32 {
+    pub(crate) fn id(&mut self, name: &str) -> u32 {
         if let Some(id) = self.names.get(name) {
             return *id;
         }
@@ -199,6 +193,11 @@ impl Engine {
                 Failure::new(Step::Fence, errno, &what),
             );
         }
+        ignore_knocks(&self.poll, instance);
+        if let Err(failure) = instance.sockets.settle(&spawn.sockets) {
+            await_knocks(&self.poll, id, instance);
+            return self.spawn_failed(&spawn.instance, spawn.generation, failure);
+        }
         instance.generation = spawn.generation;
         instance.phase = Phase::Starting(Wishes::default());
         instance.last_exit = None;
@@ -214,7 +213,11 @@ impl Engine {
             spawn,
             group: instance.group.clone(),
             has_notify: instance.notify.is_some(),
-            stored: instance.store.given(),
+            handed: instance
+                .sockets
+                .given()
+                .chain(instance.store.given())
+                .collect(),
             tapped: instance.tapped,
         });
     }
@@ -269,6 +272,7 @@ impl Engine {
                 } => {
                     self.tell_output(id, generation, text, dropped_bytes);
                 }
+                News::Settled { number } => self.tell(&Tell::Settled { number }),
                 News::OutputDropped { name, total_bytes } => {
                     self.tell(&Tell::OutputDropped {
                         instance: name,
@@ -304,6 +308,7 @@ impl Engine {
             return;
         };
         instance.phase = Phase::Idle;
+        await_knocks(&self.poll, id, instance);
         let name = Arc::clone(&instance.name);
         let forgotten = instance.forgotten;
         self.spawn_failed(&name, generation, failure);
@@ -429,6 +434,7 @@ impl Engine {
         let mut gone = self.instances.remove(&id);
         let had_group = gone.as_ref().is_some_and(|one| one.group.is_some());
         if let Some(gone) = &mut gone {
+            ignore_knocks(&self.poll, gone);
             gone.store.clear(&self.poll);
         }
         if let Some(ground) = &self.ground {

@@ -7,8 +7,8 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use crate::kernel::child as kernel;
-use crate::store::MOST;
 use crate::wire::Step;
+use crate::{sockets, store};
 
 /// Where the child leaves what went wrong; lies in memory shared by parent and child.
 #[derive(Debug, Default)]
@@ -190,7 +190,7 @@ fn session() -> Result<(), i32> {
 #[expect(unsafe_code, reason = "fcntl, dup2")]
 fn descriptors(orders: &Orders) -> Result<(), i32> {
     let above = orders.given.last().map_or(3, |(_, number)| number + 1);
-    let mut copies = [-1; MOST + 1];
+    let mut copies = [-1; store::MOST + sockets::MOST + 1];
     // SAFETY: numbers only; every descriptor here is the child's own copy.
     unsafe {
         let lift = |fd| check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above));

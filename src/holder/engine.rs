@@ -38,6 +38,8 @@ pub(crate) mod about {
     pub(crate) const FORMER: u64 = 7 << 56;
     /// With the key of a stored descriptor between this and the instance.
     pub(crate) const STORED: u64 = 8 << 56;
+    /// With the place of the socket between this and the instance.
+    pub(crate) const KNOCK: u64 = 9 << 56;
     pub(crate) const KIND: u64 = 0xff << 56;
 }
 
@@ -196,6 +198,7 @@ impl Engine {
                     instance.store.hung_up(&self.poll, key);
                 }
             }
+            about::KNOCK => self.knocked(id, ((what & !about::KIND) >> 32) as usize),
             _ => {}
         }
     }

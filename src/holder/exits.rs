@@ -12,6 +12,7 @@ use crate::kernel::{Pinned, orphans};
 use crate::logs::Finish;
 use crate::notify::targets;
 use crate::process::{self, nanos};
+use crate::sockets::await_knocks;
 use crate::wait::{Ended, Seen, Whom, look};
 use crate::walk::{Target, sweep, sweep_marked};
 use crate::wire::{Exited, Tell};
@@ -203,6 +204,7 @@ impl Engine {
             return;
         };
         instance.last_exit = Some(ending.exited.clone());
+        await_knocks(&self.poll, id, instance);
         let gone = instance.forgotten.then(|| Arc::clone(&instance.name));
         self.tell(&Tell::Exited(ending.exited));
         if let Some(name) = gone {

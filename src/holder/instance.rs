@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::kernel::{Group, Pinned};
 use crate::notify::Said;
+use crate::sockets::Sockets;
 use crate::store::Store;
 use crate::wire::Exited;
 
@@ -73,6 +74,8 @@ pub(crate) struct Instance {
     pub(crate) said: Said,
     /// Descriptors for its next runs.
     pub(crate) store: Store,
+    /// Where it listens, running or not.
+    pub(crate) sockets: Sockets,
     pub(crate) notify: Option<OwnedFd>,
     pub(crate) group: Option<Arc<Group>>,
     pub(crate) oom_kills: u64,
@@ -92,6 +95,7 @@ impl Instance {
             last_exit: None,
             said: Said::default(),
             store: Store::default(),
+            sockets: Sockets::default(),
             notify: None,
             group: None,
             oom_kills: 0,

@@ -50,6 +50,8 @@ mod process;
 #[cfg(unix)]
 mod shelf;
 #[cfg(unix)]
+mod sockets;
+#[cfg(unix)]
 mod spawner;
 #[cfg(unix)]
 mod store;

@@ -134,6 +134,12 @@ impl Logs {
         self.shelf.set_limits(max_bytes, keep);
     }
 
+    /// [`News::Settled`] follows when what was read of an instance so far is written.
+    pub(crate) fn settle(&self, name: &str, number: u64) {
+        let _reading = lock(&self.streams); // a piece that is read just now is on the shelf then
+        self.shelf.settle(name, number);
+    }
+
     pub(crate) fn forget(&self, name: &str) {
         self.shelf.forget(name);
     }

@@ -38,6 +38,8 @@ pub(crate) enum News {
         text: String,
         dropped_bytes: u64,
     },
+    /// What an instance wrote until this was asked is in its file.
+    Settled { number: u64 },
     /// Output did not reach the disk.
     OutputDropped { name: String, total_bytes: u64 },
 }

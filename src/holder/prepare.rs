@@ -66,7 +66,7 @@ impl Failure {
         Failure::new(step, errno, &what).advised(next_step(spawn, inherited, step, errno))
     }
 
-    fn advised(mut self, advice: Option<String>) -> Failure {
+    pub(crate) fn advised(mut self, advice: Option<String>) -> Failure {
         if let Some(advice) = advice {
             self.message = format!("{}; {advice}", self.message);
         }
@@ -135,7 +135,8 @@ pub(crate) struct Ends<'a> {
     pub(crate) mark: String,
     pub(crate) nofile: libc::rlimit,
     pub(crate) above: u32,
-    pub(crate) stored: &'a [Given],
+    /// What it is given from descriptor 3 on: sockets, then what it stored.
+    pub(crate) handed: &'a [Given],
 }
 
 /// Checks what can be known before anything is opened.
@@ -192,7 +193,7 @@ pub(crate) fn orders(
     let mut pid_digits = [null_mut(); 2];
     let wanted = [
         ("WATCHDOG_PID=", spawn.watchdog_usec.is_some()),
-        ("LISTEN_PID=", !ends.stored.is_empty()),
+        ("LISTEN_PID=", !ends.handed.is_empty()),
     ];
     for (digits, (name, _)) in pid_digits
         .iter_mut()
@@ -237,17 +238,17 @@ pub(crate) fn orders(
     })
 }
 
-/// Where each descriptor comes from and goes to, by rising number: what was stored from 3 on,
+/// Where each descriptor comes from and goes to, by rising number: what it is handed from 3 on,
 /// without a gap, and the readiness pipe behind it.
 fn given(spawn: &Spawn, ends: &Ends<'_>) -> Result<Vec<(i32, i32)>, Failure> {
-    let stored = ends.stored.iter().map(|(_, fd)| fd.as_raw_fd());
-    let given = stored.zip(3..).chain(ends.ready.zip(spawn.ready_fd));
+    let handed = ends.handed.iter().map(|(_, fd)| fd.as_raw_fd());
+    let given = handed.zip(3..).chain(ends.ready.zip(spawn.ready_fd));
     let given: Vec<(i32, i32)> = given.collect();
     match given.as_slice() {
         [.., (_, last), (_, ready)] if ends.ready.is_some() && ready <= last => {
             let what = format!(
-                "give it descriptor {ready} for readiness: what it stored lies on 3 to {last}; \
-                 choose a higher one"
+                "give it descriptor {ready} for readiness: its sockets and what it stored lie on 3 \
+                 to {last}; choose a higher one"
             );
             Err(Failure::new(Step::Descriptors, libc::EBUSY, &what))
         }
@@ -277,8 +278,8 @@ fn variables(spawn: &Spawn, inherited: &Inherited, ends: &Ends<'_>) -> BTreeMap<
         set("WATCHDOG_USEC", &usec.to_string());
         all.remove(&b"WATCHDOG_PID"[..]);
     }
-    if !ends.stored.is_empty() {
-        let names: Vec<&str> = ends.stored.iter().map(|(name, _)| name.as_str()).collect();
+    if !ends.handed.is_empty() {
+        let names: Vec<&str> = ends.handed.iter().map(|(name, _)| name.as_str()).collect();
         let mut set = |name: &str, value: String| all.insert(name.into(), value.into());
         set("LISTEN_FDS", names.len().to_string());
         set("LISTEN_FDNAMES", names.join(":"));

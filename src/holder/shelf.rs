@@ -27,6 +27,8 @@ struct Waiting {
     dropped: u64,
     total_dropped: u64,
     told_at: Option<Instant>,
+    /// Who waits for what is here, and for what is being written.
+    settles: Vec<u64>,
     queued: bool,
 }
 
@@ -103,6 +105,18 @@ impl Shelf {
         }
     }
 
+    /// [`News::Settled`] follows when what was put here so far is written, or dropped.
+    pub(crate) fn settle(&self, name: &str, number: u64) {
+        let mut state = lock(&self.state);
+        let name: Arc<str> = name.into();
+        let waiting = state.waiting.entry(Arc::clone(&name)).or_default();
+        waiting.settles.push(number);
+        if !std::mem::replace(&mut waiting.queued, true) {
+            state.order.push_back(name);
+            self.changed.notify_all();
+        }
+    }
+
     fn lose(&self, name: &Arc<str>, waiting: &mut Waiting, count: u64) {
         waiting.total_dropped += count;
         let now = Instant::now();
@@ -161,6 +175,7 @@ impl Shelf {
             waiting.queued = false;
             let mut bytes = std::mem::take(&mut waiting.bytes);
             let dropped = std::mem::take(&mut waiting.dropped);
+            let settles = std::mem::take(&mut waiting.settles);
             drop(state);
             let taken = bytes.len();
             if dropped > 0 {
@@ -185,6 +200,10 @@ impl Shelf {
                     waiting.dropped += dropped + taken as u64;
                     self.lose(&name, waiting, taken as u64);
                 }
+            }
+            drop(state);
+            for number in settles {
+                self.mail.send(News::Settled { number });
             }
         }
     }

@@ -38,7 +38,7 @@ pub(crate) struct Job {
     pub(crate) group: Option<Arc<Group>>,
     pub(crate) has_notify: bool,
     /// What earlier runs left for this one.
-    pub(crate) stored: Vec<Given>,
+    pub(crate) handed: Vec<Given>,
     pub(crate) tapped: bool,
 }
 
@@ -273,8 +273,8 @@ fn birth(
     let write_end = |pipe: &Option<(_, OwnedFd)>| pipe.as_ref().map(|(_, end)| end.as_raw_fd());
     let stdout = write_end(&output).unwrap_or(ground.dev_null.as_raw_fd());
     let says_ready = write_end(&ready);
-    // Stored descriptors lie where they lie: then the child copies the whole table.
-    let lends = cradle.low.as_ref().filter(|_| job.stored.is_empty());
+    // What it is handed lies where it lies: then the child copies the whole table.
+    let lends = cradle.low.as_ref().filter(|_| job.handed.is_empty());
     let ends = ends(ground, &job, lends, stdout, says_ready);
     let mut orders = prepare::orders(spawn, &ground.inherited, &ends, slip)?;
     if ground.pins {
@@ -345,7 +345,7 @@ fn ends<'a>(
         mark: format!("{}:{}:{}", ground.hash, job.name, job.spawn.generation),
         nofile: ground.nofile,
         above: lends.map_or(0, Low::above),
-        stored: &job.stored,
+        handed: &job.handed,
     }
 }
 

@@ -38,14 +38,20 @@ pub enum Ask {
     },
     /// Kill the whole tree, escapees included. `Exited` follows when the main process is gone.
     Kill { instance: String, generation: u64 },
-    /// Read what the instance said and nobody read yet; `Listened` follows behind all of it.
-    Listen { instance: String, generation: u64 },
     /// Keep these bytes for the next runtime.
     Record { instance: String, record: String },
     /// The instance left the plan: drop its record, sockets, stored descriptors and group.
     Forget { instance: String },
+    /// Listen on these for an instance, and tell `Knocked` when somebody connects while it does not
+    /// run; once, and again after its next run.
+    Listen {
+        instance: String,
+        sockets: Vec<Socket>,
+    },
     /// Send what the instance writes as `Output` too (bounded: what does not fit is counted).
     Tap { instance: String, on: bool },
+    /// Answered by `Settled` when what was read of the instance's output so far is in its file.
+    Settle { instance: String, number: u64 },
     /// The log limits changed.
     Logs { max_bytes: u64, keep: u32 },
     /// The runtime is in control.
@@ -118,6 +124,10 @@ pub struct Spawn {
     /// Give it a pipe on this descriptor; a newline on it is told as `Notify { text: "READY=1" }`.
     #[serde(default)]
     pub ready_fd: Option<i32>,
+    /// Sockets it is given on descriptors from 3 on, before what was stored. They are bound at the
+    /// first start that names them, and closed when one comes that does not.
+    #[serde(default)]
+    pub sockets: Vec<Socket>,
     /// Where stdout and stderr go.
     #[serde(default)]
     pub output: Output,
@@ -130,6 +140,15 @@ pub struct Spawn {
     /// Kill its tree by itself after this many milliseconds (probes, hooks); 0 = never.
     #[serde(default)]
     pub kill_after_ms: u64,
+}
+
+/// A socket that listens for an instance before it starts and over all its runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Socket {
+    /// Its name in `LISTEN_FDNAMES`.
+    pub name: String,
+    /// `address:port`, or an absolute path.
+    pub address: String,
 }
 
 /// Where a process's output goes.
@@ -190,8 +209,6 @@ pub enum Tell {
         pid: u32,
         text: String,
     },
-    /// All that the instance said before `Listen` was read has been told.
-    Listened { instance: String, generation: u64 },
     /// What a tapped instance wrote.
     Output {
         instance: String,
@@ -199,9 +216,13 @@ pub enum Tell {
         text: String,
         dropped_bytes: u64,
     },
+    /// See `Settle`.
+    Settled { number: u64 },
     /// Output was lost because the disk could not keep up (told at most once a second per
     /// instance).
     OutputDropped { instance: String, total_bytes: u64 },
+    /// Somebody connected to this socket of an instance that does not run.
+    Knocked { instance: String, socket: String },
     /// SIGTERM or SIGINT arrived: stop everything in order.
     StopAsked { signal: i32 },
     /// SIGHUP arrived.

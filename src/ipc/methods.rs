@@ -245,6 +245,9 @@ async fn logs(session: &mut Session, params: LogsParams) -> Answered {
     let json = house.configuration.system.logs.format == LogFormat::Json;
     // Followed first and read then: a line may come twice at the seam, never be missed.
     let following = params.follow.then(|| Following::begin(&house, id));
+    if following.is_some() {
+        house.os.settled(house.name(id)).await;
+    }
     let lines = last_lines(&house, id, params.lines).await?;
     let module = params.module;
     if let Some(mut following) = following {

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use mainstay_holder::wire::{Exited, Spawn, Step};
+use mainstay_holder::wire::{Exited, Socket, Spawn, Step};
 use mainstay_policy::Time;
 use mainstay_protocol::Timestamp;
 use serde_json::{Map, Value};
@@ -347,19 +347,6 @@ impl Os for Direct {
         }
     }
 
-    fn listen(&self, instance: &str, generation: u64) {
-        if self.tasks.contains_key(instance) {
-            // A task says what it says at once.
-            let instance = instance.to_owned();
-            let _router_ended = self.held.facts().try_send(Fact::Listened {
-                instance,
-                generation,
-            });
-            return;
-        }
-        self.held.listen(instance, generation);
-    }
-
     fn record(&self, instance: &str, record: String) {
         self.held.record(instance, record);
     }
@@ -368,6 +355,14 @@ impl Os for Direct {
         if !self.tasks.contains_key(instance) {
             self.held.tap(instance, on);
         }
+    }
+
+    fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.held.settled(instance)
+    }
+
+    fn listen(&self, instance: &str, sockets: Vec<Socket>) {
+        self.held.listen(instance, sockets);
     }
 
     fn command(&self, spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {

@@ -8,12 +8,13 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mainstay_holder::wire::{self as words, Ask, Exited, Known, Spawn, Tell};
+use mainstay_holder::wire::{self as words, Ask, Exited, Known, Socket, Spawn, Tell};
 use mainstay_holder::{Decoder, encode};
 use mainstay_policy::Time;
 use mainstay_protocol::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::command::{is_command, outcome};
 use super::transport::{Hearing, Speaking};
 use super::wire::Wire;
 use super::{Alive, Fact, Os, Outcome, command_name, machine};
@@ -26,6 +27,9 @@ const ASKS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// A buffer that grew beyond this in a burst is given back after it.
 const KEPT_BYTES: usize = 64 * 1024;
+
+/// How long a disk may take to what is read from it.
+const SETTLE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How long the last word to the holder may take.
 const LEAVE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -46,6 +50,7 @@ pub(crate) struct Held {
     sent: Notify,
     slots: Mutex<HashMap<String, Slot>>,
     commands: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
+    settles: Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>,
     next_command: AtomicU64,
     gone: AtomicBool,
     facts: mpsc::Sender<Fact>,
@@ -87,6 +92,7 @@ impl Held {
             sent: Notify::new(),
             slots: Mutex::new(slots),
             commands: Mutex::new(HashMap::new()),
+            settles: Arc::default(),
             next_command: AtomicU64::new(machine::monotonic().0),
             gone: AtomicBool::new(false),
             facts,
@@ -185,6 +191,7 @@ impl Held {
     /// Books what a message changes and turns it into the fact the router hears.
     fn book(&self, tell: Tell) -> Option<Fact> {
         match tell {
+            Tell::Settled { number } => self.finish_settle(number),
             Tell::Spawned {
                 instance,
                 generation,
@@ -289,6 +296,12 @@ impl Held {
         }
     }
 
+    fn finish_settle(&self, number: u64) -> Option<Fact> {
+        let asker = lock(&self.settles).remove(&number)?;
+        let _it_left = asker.send(());
+        None
+    }
+
     /// Watches what lives by its own pidfd, so that exits are still seen.
     fn watch_alone(self: &Arc<Self>) {
         self.gone.store(true, Ordering::Relaxed);
@@ -339,13 +352,6 @@ fn passed_on(tell: Tell) -> Option<Fact> {
             pid,
             text,
         }),
-        Tell::Listened {
-            instance,
-            generation,
-        } => Some(Fact::Listened {
-            instance,
-            generation,
-        }),
         Tell::Output {
             instance,
             generation,
@@ -357,6 +363,7 @@ fn passed_on(tell: Tell) -> Option<Fact> {
             text,
             dropped_bytes,
         }),
+        Tell::Knocked { instance, socket } => Some(Fact::Knocked { instance, socket }),
         Tell::Ignored { instance, message } => Some(Fact::Ignored { instance, message }),
         Tell::OutputDropped {
             instance,
@@ -367,35 +374,13 @@ fn passed_on(tell: Tell) -> Option<Fact> {
         }),
         Tell::StopAsked { .. } => Some(Fact::StopAsked),
         Tell::ReloadAsked => Some(Fact::ReloadAsked),
-        Tell::World(_) | Tell::Configured { .. } | Tell::Refused { .. } => None,
+        Tell::World(_) | Tell::Configured { .. } | Tell::Refused { .. } | Tell::Settled { .. } => {
+            None
+        }
         Tell::Spawned { .. }
         | Tell::SpawnFailed { .. }
         | Tell::MainChanged { .. }
         | Tell::Exited(_) => None,
-    }
-}
-
-/// `storage#probe` is a command, `storage` a module.
-fn is_command(instance: &str) -> bool {
-    instance.contains('#')
-}
-
-fn outcome(exited: &Exited) -> Outcome {
-    let last = exited
-        .output
-        .lines()
-        .rev()
-        .find(|line| !line.trim().is_empty());
-    let how = match (exited.overdue, exited.code, exited.signal) {
-        (true, _, _) => "it took too long and was killed".to_owned(),
-        (_, Some(code), _) => format!("exit code {code}"),
-        (_, _, Some(signal)) => format!("killed by {}", crate::words::signal_name(signal)),
-        _ => "it ended".to_owned(),
-    };
-    let text = last.map_or_else(|| how.clone(), |line| format!("{how}: {line}"));
-    Outcome {
-        ok: exited.code == Some(0) && !exited.overdue,
-        text,
     }
 }
 
@@ -485,14 +470,6 @@ impl Os for Held {
         });
     }
 
-    fn listen(&self, instance: &str, generation: u64) {
-        let instance = instance.to_owned();
-        self.ask(&Ask::Listen {
-            instance,
-            generation,
-        });
-    }
-
     fn record(&self, instance: &str, record: String) {
         lock(&self.slots)
             .entry(instance.to_owned())
@@ -509,6 +486,24 @@ impl Os for Held {
             instance: instance.to_owned(),
             on,
         });
+    }
+
+    fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let number = self.next_command.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        let settles = Arc::clone(&self.settles);
+        lock(&settles).insert(number, sender);
+        let instance = instance.to_owned();
+        self.ask(&Ask::Settle { instance, number });
+        Box::pin(async move {
+            let _or_not = tokio::time::timeout(SETTLE_PATIENCE, receiver).await;
+            lock(&settles).remove(&number);
+        })
+    }
+
+    fn listen(&self, instance: &str, sockets: Vec<Socket>) {
+        let instance = instance.to_owned();
+        self.ask(&Ask::Listen { instance, sockets });
     }
 
     fn command(&self, mut spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {

@@ -6,10 +6,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use mainstay_holder::wire::{Exited, Spawn, Step};
+use mainstay_holder::wire::{Exited, Socket, Spawn, Step};
 use mainstay_policy::Time;
 use mainstay_protocol::Timestamp;
 
+pub(crate) mod command;
 pub(crate) mod direct;
 pub(crate) mod held;
 pub(crate) mod look;
@@ -26,6 +27,8 @@ pub(crate) mod transport;
 pub(crate) mod trim;
 pub(crate) mod wire;
 
+pub(crate) use command::{Outcome, command_name};
+
 /// The verbs of the machine. None of them blocks; what comes of them arrives as a [`Fact`].
 pub(crate) trait Os: Send + Sync + 'static {
     /// The monotonic clock.
@@ -38,12 +41,15 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn signal(&self, instance: &str, generation: u64, signal: i32, cont: bool);
     /// Kills a whole tree; `Exited` follows.
     fn kill(&self, instance: &str, generation: u64);
-    /// Asks for what an instance said and nobody read yet; `Listened` follows behind all of it.
-    fn listen(&self, instance: &str, generation: u64);
     /// Keeps a text for the next runtime.
     fn record(&self, instance: &str, record: String);
     /// Asks for what an instance writes, as `Output` facts.
     fn tap(&self, instance: &str, on: bool);
+    /// Done when what an instance wrote before its last [`Os::tap`] is in its file, or after
+    /// 2 seconds.
+    fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Listens for an instance; `Knocked` follows when somebody connects while it does not run.
+    fn listen(&self, instance: &str, sockets: Vec<Socket>);
     /// Runs a short-lived command to its end (hooks, probes); it is killed at `kill_after_ms`.
     /// With a generation it can be signalled under its [`command_name`] meanwhile.
     fn command(&self, spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -79,20 +85,6 @@ impl Alive {
     pub(crate) fn process(self) -> Option<u32> {
         (self.pid != 0).then_some(self.pid)
     }
-}
-
-/// The name of a module's command: no module has one like it.
-pub(crate) fn command_name(module: &str, number: u64) -> String {
-    format!("{module}#{number}")
-}
-
-/// How a command ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outcome {
-    /// Whether it exited 0.
-    pub(crate) ok: bool,
-    /// In words: `exit code 1: last line of output`.
-    pub(crate) text: String,
 }
 
 /// What the machine tells.
@@ -131,8 +123,6 @@ pub(crate) enum Fact {
         pid: u32,
         text: String,
     },
-    /// All that an instance said before it was asked for has been told.
-    Listened { instance: String, generation: u64 },
     /// What a tapped instance wrote.
     Output {
         instance: String,
@@ -142,6 +132,8 @@ pub(crate) enum Fact {
     },
     /// Output was lost; total since the holder started.
     OutputDropped { instance: String, total_bytes: u64 },
+    /// Somebody connected to this socket of an instance that does not run.
+    Knocked { instance: String, socket: String },
     /// Stop everything in order.
     StopAsked,
     /// Read the configuration again.
@@ -161,8 +153,8 @@ impl Fact {
             | Fact::Ignored { instance, .. }
             | Fact::Exited(Exited { instance, .. })
             | Fact::Notify { instance, .. }
-            | Fact::Listened { instance, .. }
             | Fact::Output { instance, .. }
+            | Fact::Knocked { instance, .. }
             | Fact::OutputDropped { instance, .. } => Some(instance),
             Fact::StopAsked | Fact::ReloadAsked | Fact::HolderGone => None,
         }

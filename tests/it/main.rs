@@ -25,6 +25,7 @@ mod raw;
 mod readiness;
 mod real_programs;
 mod runtime_log;
+mod sockets;
 mod stopping;
 mod tidy;
 mod trees;

@@ -21,6 +21,8 @@ mod ready;
 #[cfg_attr(test, expect(dead_code, reason = "the tests' entry does not run it"))]
 mod run;
 #[cfg(unix)]
+mod serve;
+#[cfg(unix)]
 mod show;
 #[cfg(unix)]
 mod stamp;

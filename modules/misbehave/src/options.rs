@@ -95,6 +95,9 @@ pub(crate) struct Options {
     /// Say it twice (a listening socket is opened once all the same)
     #[arg(long)]
     pub(crate) ready_twice: bool,
+    /// Answer each connection on the sockets it was handed (LISTEN_FDS) with `NAME PID`
+    #[arg(long)]
+    pub(crate) serve: bool,
     /// Send this text by sd_notify at start; `{pid}` becomes the pid (repeatable)
     #[arg(long, value_name = "TEXT")]
     pub(crate) notify: Vec<String>,

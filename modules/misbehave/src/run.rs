@@ -13,7 +13,7 @@ use crate::fate::{self, Flood};
 use crate::offspring;
 use crate::options::Options;
 use crate::ready::{self, Announcement};
-use crate::{show, stamp};
+use crate::{serve, show, stamp};
 
 /// What wakes the main loop besides time.
 pub(crate) enum Word {
@@ -73,6 +73,9 @@ pub(crate) fn run() -> i32 {
 fn begin(options: &Options, first: u128) -> Result<(), String> {
     if let Some(file) = &options.stamp {
         stamp::append(file, &stamp::line(first, &options.label, ""))?;
+    }
+    if options.serve {
+        serve::serve()?;
     }
     for text in &options.notify {
         let pid = std::process::id().to_string();

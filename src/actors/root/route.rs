@@ -5,7 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_policy::lifecycle::Wish;
+use mainstay_protocol::{State, Wanted};
+use tokio::sync::oneshot;
+
 use super::super::config::ConfigMsg;
+use super::super::lifecycle::LifecycleMsg;
 use super::super::module::ModuleMsg;
 use super::super::{Announcement, House, launching};
 use super::RootMsg;
@@ -60,11 +65,30 @@ pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Recei
             Fact::ReloadAsked => {
                 board.config.cast(ConfigMsg::Compare);
             }
+            Fact::Knocked { instance, socket } => knocked(&house, &instance, &socket),
             fact => {
                 if let Some(id) = fact.instance().and_then(|instance| house.find(instance)) {
                     board.module(id).cast(ModuleMsg::Fact(fact));
                 }
             }
         }
+    }
+}
+
+/// A connection starts a lazy module that nobody has stopped on purpose.
+fn knocked(house: &House, instance: &str, socket: &str) {
+    let Some(module) = house.find(instance) else {
+        return;
+    };
+    let seen = house.picture.module(module);
+    let ended_by_itself = seen.state == State::Stopped && seen.wanted == Wanted::Up;
+    if seen.state == State::NotStarted || ended_by_itself {
+        let (published, _nobody_waits) = oneshot::channel();
+        house.switchboard.lifecycle.cast(LifecycleMsg::Wished {
+            module,
+            wish: Wish::Start,
+            actor: format!("a connection to {socket}"),
+            published,
+        });
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod looks;
 mod measures;
 pub(crate) mod module;
 pub(crate) mod shapes;
+pub(crate) mod sockets;
 pub(crate) mod system;
 pub(crate) mod values;
 pub(crate) mod words;

@@ -8,6 +8,7 @@ use mainstay_policy::spec;
 
 use super::looks::{Probe, Ready};
 use super::shapes::Needed;
+use super::sockets::Sockets;
 use super::system::{Health, Recovery, Some1};
 use super::values::{Command, Filled, LongSpan, Name, Whole};
 use super::{Form, Value, later_section, section};
@@ -46,7 +47,7 @@ section! {
         Live wants: Vec<Needed> = Vec::new();
         /// False: without it the system is degraded, never critical.
         Live required: bool = true;
-        /// "lazy": on the first wish, call or need.
+        /// "lazy": on the first wish, call, connection or need.
         Live start: spec::Start = spec::Start::Eager;
         /// What the machine must have left for it to start.
         Live needs: Needs = Needs::default();
@@ -64,6 +65,10 @@ section! {
         Live shutdown_timeout: LongSpan = LongSpan::seconds(10);
         /// The signal that asks it to stop.
         Live stop_signal: StopSignal = StopSignal::default();
+        /// Sockets by name, each `address:port` or a path with a `/`: bound before its first start,
+        /// kept while it restarts (connections wait), handed to it as `LISTEN_FDS`. A lazy module
+        /// starts on the first connection.
+        RestartDependents sockets: Sockets = Sockets::default();
         /// Modules it may call over the bus. Without it: those it requires or wants.
         Live may_call: Option<Vec<Name>> = None;
         /// Commands run before each start; one that fails is a failed start.
@@ -86,8 +91,6 @@ section! {
         Live reload_signal: Form::Signal, "";
         /// The command that tells it of changed settings.
         Live reload_command: Form::Command, "";
-        /// Sockets bound before its start and handed to it.
-        RestartDependents sockets: Form::Map(&Form::Text), "{}";
         /// The name its running process had before.
         Live renamed_from: Form::Name, "";
         /// The rungs it climbs, as in `[resources]`.

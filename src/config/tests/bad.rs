@@ -66,10 +66,6 @@ fn what_is_not_built_is_refused() {
             "resources.enforcement",
         ),
         ("[group.x]\nmembers = [\"a\"]", "group"),
-        (
-            &module("sockets = { http = \"127.0.0.1:1\" }"),
-            "module.a.sockets",
-        ),
         (&module("renamed_from = \"b\""), "module.a.renamed_from"),
         (
             &module("reload_signal = \"SIGHUP\""),

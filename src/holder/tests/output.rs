@@ -144,6 +144,37 @@ fn a_tap_gets_whole_lines() {
 }
 
 #[test]
+fn what_was_read_before_a_settle_is_in_the_file_after_it() {
+    let mut rig = Rig::new(Options::default());
+    rig.line.ask(&Ask::Tap {
+        instance: "t".into(),
+        on: true,
+    });
+    rig.start(spawn_of("t", 1, &["/usr/bin/env", "seq", "20000"]));
+    let mut read = 0;
+    for number in 1..=20 {
+        read += rig.line.until(|tell| match tell {
+            Tell::Output { text, .. } => Some(text.len()),
+            _ => None,
+        });
+        let instance = "t".into();
+        rig.line.ask(&Ask::Settle { instance, number });
+        rig.line
+            .until(|tell| (*tell == Tell::Settled { number }).then_some(()));
+        let written = std::fs::read(rig.log("t")).expect("a log").len();
+        assert!(written >= read, "{written} of {read} bytes are written");
+        if written == 108_894 {
+            break;
+        }
+    }
+    // Nothing waits: the answer comes all the same.
+    let (instance, number) = ("nobody".into(), 99);
+    rig.line.ask(&Ask::Settle { instance, number });
+    rig.line
+        .until(|tell| (*tell == Tell::Settled { number }).then_some(()));
+}
+
+#[test]
 fn told_output_is_the_end_of_it() {
     let mut rig = Rig::new(Options::default());
     let exited = rig.told("p", 1, "head -c 500000 /dev/zero | tr '\\0' x; echo why");

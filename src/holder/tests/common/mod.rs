@@ -198,6 +198,7 @@ pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> Spawn {
         notify: false,
         watchdog_usec: None,
         ready_fd: None,
+        sockets: vec![],
         output: Output::Log,
         nice: 0,
         no_new_privileges: false,

@@ -1,0 +1,110 @@
+//! Sockets that are bound before a module starts and handed to it.
+//! Owns what their names and addresses may be.
+//! Never binds one: that is the holder's.
+
+use std::net::SocketAddr;
+
+use super::values::Filled;
+use super::{Form, Value};
+use crate::config::origin::Origin;
+use crate::config::reading::Reading;
+use crate::config::tree::Node;
+
+/// Most of one module, as the holder has it.
+const MOST: usize = 16;
+/// Longest name in bytes: that of sd_listen_fds.
+const NAME_BYTES: usize = 255;
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Listen {
+    pub(crate) name: String,
+    /// `address:port`, or a path that may be relative.
+    pub(crate) address: String,
+    pub(crate) origin: Origin,
+}
+
+/// All of one module, by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Sockets(pub(crate) Vec<Listen>);
+
+impl Value for Sockets {
+    const FORM: Form = Form::Map(&Form::Filled);
+
+    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+        let table = at.table(node, Self::FORM)?;
+        let mut sockets = Vec::new();
+        for (name, entry) in table {
+            at.enter(name);
+            if sockets.len() == MOST {
+                let message = format!("cannot use {}: {MOST} sockets are the most", at.path());
+                at.problem::<()>(entry.key, message, "leave some out");
+            } else if let Some(listen) = one(name, entry.key, &entry.node, at) {
+                sockets.push(listen);
+            }
+            at.leave();
+        }
+        Some(Sockets(sockets))
+    }
+
+    fn show(&self) -> String {
+        "{}".to_owned()
+    }
+}
+
+fn one<'a>(name: &str, key: Origin, node: &'a Node, at: &mut Reading<'a>) -> Option<Listen> {
+    let passes_on = name.chars().all(|c| matches!(c, ' '..='~') && c != ':');
+    if !passes_on || !(1..=NAME_BYTES).contains(&name.len()) {
+        let message = format!("cannot name a socket {name:?}");
+        return at.problem(key, message, "printable ASCII characters without `:`");
+    }
+    let Filled(text) = Filled::read(node, at)?;
+    let origin = node.origin;
+    let address = address(&text).or_else(|| {
+        let message = format!("cannot listen on {text:?}");
+        let hint = "an address and a port of this machine, for instance \"127.0.0.1:8080\", or the \
+                    path of a socket with a `/` in it";
+        at.problem(origin, message, hint)
+    })?;
+    Some(Listen {
+        name: name.to_owned(),
+        address,
+        origin,
+    })
+}
+
+/// The address as the holder reads it.
+fn address(text: &str) -> Option<String> {
+    if text.contains('/') {
+        return Some(text.to_owned());
+    }
+    let text = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_owned(),
+    };
+    let parsed: SocketAddr = text.parse().ok()?;
+    (parsed.port() != 0).then(|| parsed.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn addresses_are_of_this_machine_and_name_a_port() {
+        for (text, expected) in [
+            ("127.0.0.1:8080", Some("127.0.0.1:8080")),
+            ("localhost:80", Some("127.0.0.1:80")),
+            ("[::1]:80", Some("[::1]:80")),
+            ("run/app.sock", Some("run/app.sock")),
+            ("/run/app.sock", Some("/run/app.sock")),
+            ("example.org:80", None),
+            ("127.0.0.1:0", None),
+            ("127.0.0.1", None),
+            (":80", None),
+            ("", None),
+        ] {
+            assert_eq!(address(text).as_deref(), expected, "{text}");
+        }
+    }
+}

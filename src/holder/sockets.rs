@@ -1,0 +1,231 @@
+//! Sockets of modules that listen before their first start and over all runs (LISTEN_FDS).
+//! Owns them, and the names of Unix sockets in the file system, until the instance is forgotten.
+//! Never accepts a connection: what comes waits for the module in the kernel's queue.
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::engine::{Engine, about};
+use crate::instance::{Instance, Phase};
+use crate::kernel::Poll;
+use crate::prepare::Failure;
+use crate::store::Given;
+use crate::wire::{Socket, Step, Tell};
+
+/// Most of one instance.
+pub(crate) const MOST: usize = 16;
+
+#[derive(Debug)]
+struct Bound {
+    socket: Socket,
+    fd: Arc<OwnedFd>,
+    path: Option<PathBuf>,
+}
+
+/// Those of one instance.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    bound: Vec<Bound>,
+    /// Whether the first connection is to be told while nothing runs.
+    pub(crate) knocks: bool,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path); // whoever removed it before us is right too
+        }
+    }
+}
+
+impl Sockets {
+    /// Listens on these: keeps what listens already, closes what is not wanted any more.
+    pub(crate) fn settle(&mut self, wanted: &[Socket]) -> Result<(), Failure> {
+        if wanted.len() > MOST {
+            let what = format!("listen on {} sockets; {MOST} are the most", wanted.len());
+            return Err(Failure::new(Step::Descriptors, libc::E2BIG, &what));
+        }
+        self.bound.retain(|one| wanted.contains(&one.socket));
+        let mut bound = Vec::with_capacity(wanted.len());
+        for socket in wanted {
+            let kept = self.bound.iter().position(|one| one.socket == *socket);
+            bound.push(match kept {
+                Some(at) => self.bound.swap_remove(at),
+                None => bind(socket)?,
+            });
+        }
+        self.bound = bound;
+        Ok(())
+    }
+
+    /// What each run is given, in the order of the configuration.
+    pub(crate) fn given(&self) -> impl Iterator<Item = Given> {
+        let share = |one: &Bound| (one.socket.name.clone(), Arc::clone(&one.fd));
+        self.bound.iter().map(share)
+    }
+
+    pub(crate) fn fds(&self) -> impl Iterator<Item = &OwnedFd> {
+        self.bound.iter().map(|one| &*one.fd)
+    }
+
+    pub(crate) fn name(&self, at: usize) -> Option<&str> {
+        self.bound.get(at).map(|one| one.socket.name.as_str())
+    }
+}
+
+fn bind(socket: &Socket) -> Result<Bound, Failure> {
+    let Socket { name, address } = socket;
+    let path = address.contains('/').then(|| PathBuf::from(address));
+    let fd = match &path {
+        Some(path) => listen_unix(path),
+        None => listen_tcp(address),
+    };
+    let fd = fd.map_err(|problem| {
+        // The standard library answers some without an errno: no such address, too long a path.
+        let errno = problem.raw_os_error().unwrap_or(libc::EINVAL);
+        let what = format!("listen on {address} (socket {name})");
+        let failure = Failure::new(Step::Descriptors, errno, &what);
+        let advice = "another program listens there: stop it, or choose another address";
+        failure.advised((errno == libc::EADDRINUSE).then(|| advice.to_owned()))
+    })?;
+    Ok(Bound {
+        socket: socket.clone(),
+        fd: Arc::new(fd),
+        path,
+    })
+}
+
+fn listen_tcp(address: &str) -> io::Result<OwnedFd> {
+    let address: SocketAddr = address.parse().map_err(io::Error::other)?;
+    TcpListener::bind(address).map(OwnedFd::from)
+}
+
+fn listen_unix(path: &Path) -> io::Result<OwnedFd> {
+    let listener = UnixListener::bind(path).or_else(|problem| {
+        let dead = UnixStream::connect(path).is_err_and(|no| {
+            no.kind() == io::ErrorKind::ConnectionRefused // its name outlived its socket
+        });
+        if problem.kind() != io::ErrorKind::AddrInUse || !dead {
+            return Err(problem);
+        }
+        fs::remove_file(path)?;
+        UnixListener::bind(path)
+    });
+    listener.map(OwnedFd::from)
+}
+
+impl Engine {
+    /// Listens for an instance that does not run yet.
+    pub(crate) fn listen_for(&mut self, name: &str, sockets: &[Socket]) {
+        let id = self.id(name);
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        ignore_knocks(&self.poll, instance);
+        if matches!(instance.phase, Phase::Idle)
+            && let Err(failure) = instance.sockets.settle(sockets)
+        {
+            let (instance, message) = (name.to_owned(), failure.message);
+            return self.tell(&Tell::Ignored { instance, message });
+        }
+        instance.sockets.knocks = true;
+        await_knocks(&self.poll, id, instance);
+    }
+
+    /// Somebody connected; the rest of them wait for the run that this brings about.
+    pub(crate) fn knocked(&mut self, id: u32, at: usize) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        ignore_knocks(&self.poll, instance);
+        let socket = instance.sockets.name(at).unwrap_or_default().to_owned();
+        let instance = instance.name.to_string();
+        self.tell(&Tell::Knocked { instance, socket });
+    }
+}
+
+/// Watches its sockets while it does not run, if somebody wants to know.
+pub(crate) fn await_knocks(poll: &Poll, id: u32, instance: &Instance) {
+    if !instance.sockets.knocks || !matches!(instance.phase, Phase::Idle) {
+        return;
+    }
+    for (at, fd) in instance.sockets.fds().enumerate() {
+        let about = about::KNOCK | (at as u64) << 32 | u64::from(id);
+        let _ = poll.add(fd, about); // without it a wish starts it, or a call
+    }
+}
+
+pub(crate) fn ignore_knocks(poll: &Poll, instance: &Instance) {
+    for fd in instance.sockets.fds().filter(|_| instance.sockets.knocks) {
+        poll.delete(fd); // it may not be watched at the moment
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    fn socket(name: &str, address: impl Into<String>) -> Socket {
+        Socket {
+            name: name.to_owned(),
+            address: address.into(),
+        }
+    }
+
+    #[test]
+    fn what_listens_is_kept_and_what_is_not_wanted_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let (a, b) = (socket("a", path("a")), socket("b", path("b")));
+        let mut sockets = Sockets::default();
+        sockets.settle(&[a.clone(), b.clone()]).unwrap();
+        let numbers =
+            |sockets: &Sockets| -> Vec<i32> { sockets.fds().map(AsRawFd::as_raw_fd).collect() };
+        let before = numbers(&sockets);
+        sockets.settle(&[b.clone(), a]).unwrap();
+        assert_eq!(numbers(&sockets), [before[1], before[0]]);
+        sockets.settle(&[b]).unwrap();
+        assert_eq!(numbers(&sockets), [before[1]]);
+        assert!(!Path::new(&path("a")).exists() && Path::new(&path("b")).exists());
+        drop(sockets);
+        assert!(!Path::new(&path("b")).exists());
+    }
+
+    #[test]
+    fn a_name_that_outlived_its_socket_is_taken_and_a_living_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let wanted = [socket("s", path.to_str().unwrap())];
+        let mut sockets = Sockets::default();
+        sockets.settle(&wanted).unwrap();
+        let mut second = Sockets::default();
+        let failure = second.settle(&wanted).unwrap_err();
+        assert_eq!(failure.errno, libc::EADDRINUSE);
+        assert!(
+            failure.message.contains("another program listens there"),
+            "{failure:?}"
+        );
+        assert!(path.exists(), "the living one keeps its name");
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_told() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let failure = Sockets::default()
+            .settle(&[socket("http", address)])
+            .unwrap_err();
+        assert_eq!(
+            (failure.step, failure.errno),
+            (Step::Descriptors, libc::EADDRINUSE)
+        );
+    }
+}
