@@ -89,6 +89,7 @@ fn next_step(spawn: &Spawn, inherited: &Inherited, step: Step, errno: i32) -> Op
             "only root may start a module as somebody else: run mainstay as root, or remove \
              `user` and `group`"
         }
+        (Step::Limits, libc::ENOTSUP) => "this system has no `no_new_privileges`; remove it",
         (Step::Limits, libc::EPERM) => "only root may raise a limit; lower it",
         _ => return None,
     };

@@ -119,15 +119,22 @@ mod cases {
                 a_socket_path_too_long_is_refused,
             ),
         ];
-        let wanted: Vec<String> = std::env::args()
-            .skip(1)
-            .filter(|a| !a.starts_with('-'))
-            .collect();
+        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--skip" => unwanted.extend(words.next()),
+                word if word.starts_with('-') => {}
+                _ => wanted.push(word),
+            }
+        }
         if std::env::args().any(|argument| argument == "--list") {
             cases.iter().for_each(|(name, _)| println!("{name}: test"));
             return ExitCode::SUCCESS;
         }
-        let chosen = |name: &str| wanted.is_empty() || wanted.iter().any(|one| name.contains(one));
+        let is_one = |of: &[String], name: &str| of.iter().any(|one| name.contains(one.as_str()));
+        let chosen =
+            |name: &str| (wanted.is_empty() || is_one(&wanted, name)) && !is_one(&unwanted, name);
         let mut failed = 0;
         for (name, case) in cases.iter().filter(|(name, _)| chosen(name)) {
             let begin = Instant::now();
