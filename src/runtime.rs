@@ -243,10 +243,10 @@ impl Built {
             started: started_writer,
             ended,
         };
+        launching::listen_for_the_lazy(&house, !returned).await;
         let root = root::start(arguments)
             .await
             .map_err(|error| BeginError::Machine(error.to_string()))?;
-        launching::listen_for_the_lazy(&house);
         let routes = tokio::spawn(root::route(Arc::clone(&house), facts));
         Ok(Running {
             house,

@@ -47,13 +47,19 @@ fn sockets(house: &House, module: ModuleId) -> Vec<Socket> {
     listens.map(socket).collect()
 }
 
-/// Listens for the modules that start on the first connection.
-pub(crate) fn listen_for_the_lazy(house: &House) {
+/// Listens for the modules that start on the first connection; who is `new` here waits until that
+/// holds, before it says that everything is up.
+pub(crate) async fn listen_for_the_lazy(house: &House, new: bool) {
+    let mut last = None;
     for module in house.plan.ids() {
         let sockets = sockets(house, module);
         if house.spec(module).start == Start::Lazy && !sockets.is_empty() {
             house.os.listen(house.name(module), sockets);
+            last = Some(house.name(module));
         }
+    }
+    if let Some(last) = last.filter(|_| new) {
+        house.os.settled(last).await;
     }
 }
 

@@ -45,8 +45,8 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn record(&self, instance: &str, record: String);
     /// Asks for what an instance writes, as `Output` facts.
     fn tap(&self, instance: &str, on: bool);
-    /// Done when what an instance wrote before its last [`Os::tap`] is in its file, or after
-    /// 2 seconds.
+    /// Done when all that was asked before holds, and what the instance wrote before is in its
+    /// file; or after 2 seconds.
     fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>>;
     /// Listens for an instance; `Knocked` follows when somebody connects while it does not run.
     fn listen(&self, instance: &str, sockets: Vec<Socket>);
