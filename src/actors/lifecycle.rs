@@ -34,8 +34,8 @@ const STOP_MARGIN: Duration = Duration::from_secs(5);
 pub(crate) enum LifecycleMsg {
     /// Begin the first start.
     Boot,
-    /// Go on with what lived before: the record of each module, and its process if it lives.
-    Adopt(Vec<(ModuleId, Option<String>, Option<Alive>)>),
+    /// Go on with what lived before.
+    Adopt(Vec<Before>),
     /// From a module actor.
     Reported {
         /// Which one.
@@ -87,6 +87,19 @@ pub(crate) enum LifecycleMsg {
     Republish,
     /// The alarm.
     Woke,
+}
+
+/// What is known of one module from before.
+#[derive(Debug)]
+pub(crate) struct Before {
+    /// Which one.
+    pub(crate) module: ModuleId,
+    /// What was recorded.
+    pub(crate) record: Option<String>,
+    /// Its process, if it lives.
+    pub(crate) alive: Option<Alive>,
+    /// Which run ended and how, while nobody listened.
+    pub(crate) ended: Option<(u64, module::Exit)>,
 }
 
 /// The state.
@@ -231,9 +244,16 @@ impl Owned {
         self.policy.note(self.house.os.now(), event);
     }
 
-    fn adopt(&mut self, modules: Vec<(ModuleId, Option<String>, Option<Alive>)>) {
+    fn adopt(&mut self, modules: Vec<Before>) {
         let now = self.house.os.now();
-        for (module, record, alive) in modules {
+        let mut ends = Vec::new();
+        for before in modules {
+            let Before {
+                module,
+                record,
+                alive,
+                ended,
+            } = before;
             if let Some(since) = record.as_deref().and_then(record::since) {
                 self.since[module.index()].1 = since;
             }
@@ -249,6 +269,15 @@ impl Owned {
                 },
             );
             self.touched.insert(module);
+            if let Some((generation, exit)) = ended.filter(|_| alive.is_none()) {
+                let what = module::Reported::Ended(module::Ending::Exited(exit));
+                let report = Report { generation, what };
+                ends.push(Event::Reported { module, report });
+            }
+        }
+        // Behind all of them: who falls with whom depends on what the others do.
+        for end in ends {
+            self.policy.note(now, end);
         }
         self.policy.note(now, Event::Resume);
     }

@@ -224,7 +224,7 @@ impl Owned {
             Some(mut records) => {
                 let modules = ids.into_iter().map(|id| {
                     let record = records.remove(self.house.name(id)).flatten();
-                    (id, record, self.alive(id))
+                    self.before(id, record)
                 });
                 let msg = LifecycleMsg::Adopt(modules.collect());
                 self.house.switchboard.lifecycle.cast(msg);

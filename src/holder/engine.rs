@@ -19,7 +19,7 @@ use crate::prepare::Inherited;
 use crate::process::nanos;
 use crate::spawner::{Ground, Spawner};
 use crate::walk::{Sweeper, Target};
-use crate::wire::{Ask, Known, Setup, Tell, VERSION, World};
+use crate::wire::{Ask, End, Known, Setup, Tell, VERSION, World};
 
 /// Frames that may wait for a runtime that does not read; from half of it on only exits and
 /// answers are added.
@@ -327,6 +327,7 @@ impl Engine {
                 pid: run.map(|run| run.pid.unsigned_abs()),
                 start_time: run.map_or(0, |run| run.start_time),
                 record: instance.record.clone(),
+                end: instance.ended().map(End::from),
             });
         }
         let listeners = self.places.as_ref().map(Places::listeners).transpose();

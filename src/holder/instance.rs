@@ -109,6 +109,15 @@ impl Instance {
         self.run().and_then(|run| run.pinned.as_ref())
     }
 
+    /// How its newest run ended, if it did, told or not.
+    pub(crate) fn ended(&self) -> Option<&Exited> {
+        match &self.phase {
+            Phase::Ending(ending) => Some(&ending.exited),
+            Phase::Idle => self.last_exit.as_ref(),
+            Phase::Starting(_) | Phase::Running(_) => None,
+        }
+    }
+
     pub(crate) fn run(&self) -> Option<&Run> {
         match &self.phase {
             Phase::Running(run) => Some(run),

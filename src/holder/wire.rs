@@ -309,6 +309,44 @@ pub struct Known {
     /// What the last runtime wanted kept.
     #[serde(default)]
     pub record: Option<String>,
+    /// How that run ended, if it did. The whole of it is told after the world.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+}
+
+/// How a process ended, in few bytes: the world holds one of each instance, in one frame.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// As in [`Exited`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<i32>,
+    /// As in [`Exited`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// As in [`Exited`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub core: bool,
+    /// As in [`Exited`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub oom: bool,
+}
+
+impl From<&Exited> for End {
+    fn from(exited: &Exited) -> End {
+        let Exited {
+            code,
+            signal,
+            core,
+            oom,
+            ..
+        } = *exited;
+        End {
+            code,
+            signal,
+            core,
+            oom,
+        }
+    }
 }
 
 /// Where a start failed.

@@ -56,6 +56,28 @@ pub(crate) struct Held {
     facts: mpsc::Sender<Fact>,
 }
 
+/// What can be said of an end before all of it is told.
+fn ended(known: &Known, end: words::End) -> Exited {
+    let words::End {
+        code,
+        signal,
+        core,
+        oom,
+    } = end;
+    Exited {
+        instance: known.instance.clone(),
+        generation: known.generation,
+        pid: 0,
+        code,
+        signal,
+        core,
+        oom,
+        overdue: false,
+        output: String::new(),
+        at: machine::monotonic().0,
+    }
+}
+
 impl Held {
     /// Starts the two tasks of the wire. Facts arrive at the receiver, in the order they happened.
     ///
@@ -76,11 +98,12 @@ impl Held {
                     start_time: known.start_time,
                 });
                 let record = known.record.clone();
+                let last_exit = known.end.map(|end| ended(known, end));
                 (
                     known.instance.clone(),
                     Slot {
                         alive,
-                        last_exit: None,
+                        last_exit,
                         record,
                     },
                 )

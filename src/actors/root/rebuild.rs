@@ -7,8 +7,8 @@ use mainstay_policy::module::Event;
 use mainstay_protocol::{State, SystemStatus};
 
 use super::super::health::HealthMsg;
-use super::super::lifecycle::LifecycleMsg;
-use super::super::module::ModuleMsg;
+use super::super::lifecycle::{Before, LifecycleMsg};
+use super::super::module::{ModuleMsg, exit_to_policy};
 use super::super::record;
 use super::{Owned, Role};
 use crate::os::Fact;
@@ -20,6 +20,17 @@ impl Owned {
             generation: alive.generation,
             pid: alive.pid,
         })
+    }
+
+    /// What the lifecycle starts from, of one module.
+    pub(super) fn before(&self, module: ModuleId, record: Option<String>) -> Before {
+        let ended = self.house.os.last_exit(self.house.name(module));
+        Before {
+            module,
+            record,
+            alive: self.alive(module),
+            ended: ended.map(|exited| (exited.generation, exit_to_policy(&exited))),
+        }
     }
 
     /// What a module actor starts from: the process that lives, or the run that was ordered.
@@ -82,10 +93,11 @@ impl Owned {
                 board.lifecycle.cast(LifecycleMsg::Republish);
             }
             Role::Lifecycle => {
-                let modules = house
-                    .plan
-                    .ids()
-                    .map(|id| (id, house.os.recorded(house.name(id)), self.alive(id)));
+                // How a run ended is told by its module, when that is done with it.
+                let modules = house.plan.ids().map(|id| Before {
+                    ended: None,
+                    ..self.before(id, house.os.recorded(house.name(id)))
+                });
                 board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
                 for id in house.plan.ids() {
                     board.module(id).cast(ModuleMsg::Resync);
