@@ -10,7 +10,10 @@ use mainstay_policy::lifecycle::{Effect, Wish};
 use mainstay_policy::module::{Ending, Exit, Report, Reported};
 use mainstay_policy::recovery::Verdict;
 use mainstay_policy::spec::{Edge, Kind, Start, Until};
-use mainstay_policy::{Health, Lifecycle, ModuleId, Plan, State, Time, Wanted};
+use mainstay_policy::{Health, ModuleId, Plan, Time};
+
+mod rest;
+mod returns;
 
 /// The result of a check.
 pub type Checked = Result<(), Violation>;
@@ -32,7 +35,12 @@ struct Shadow {
     stable_from: Option<Time>,
     healthy: bool,
     completed: bool,
+    /// Wished up by name, or by the first start.
+    wished: bool,
+    /// That, or needed by one that is.
     allowed: bool,
+    /// The place of its last run among all runs.
+    run: u64,
     stop_by: Option<Time>,
     attempts: VecDeque<Time>,
     coming_back: bool,
@@ -44,6 +52,7 @@ struct Shadow {
 pub struct Checker {
     shadows: Vec<Shadow>,
     restarting: u32,
+    runs: u64,
     /// The stop of everything is on its way, until then.
     stop_by: Option<Time>,
     stopped: bool,
@@ -58,6 +67,7 @@ impl Checker {
         Checker {
             shadows: vec![Shadow::default(); plan.len()],
             restarting: 0,
+            runs: 0,
             stop_by: None,
             stopped: false,
             serial: !plan.system().parallel_startup,
@@ -91,6 +101,7 @@ impl Checker {
 
     fn allow(&mut self, plan: &Plan, module: ModuleId) {
         let mut more = vec![module];
+        self.of(module).wished = true;
         while let Some(module) = more.pop() {
             self.of(module).allowed = true;
             more.extend(
@@ -108,7 +119,10 @@ impl Checker {
             return;
         }
         match wish {
-            Wish::Stop => self.of(module).allowed = false,
+            Wish::Stop => {
+                let shadow = self.of(module);
+                (shadow.wished, shadow.allowed) = (false, false);
+            }
             Wish::Start | Wish::Restart => self.allow(plan, module),
         }
         // A wish forgives: it may reach further than its module, and all that it reaches may
@@ -247,18 +261,21 @@ impl Checker {
             })?;
         }
         let tokens = plan.system().concurrent_restarts;
-        let serial = self.serial;
+        let (serial, run) = (self.serial, self.runs + 1);
         let shadow = self.of(module);
-        let (attempts, allowed) = (std::mem::take(&mut shadow.attempts), shadow.allowed);
+        let attempts = std::mem::take(&mut shadow.attempts);
         let uses_token = shadow.coming_back && tokens > 0 && !serial;
         *shadow = Shadow {
             out: true,
             generation,
-            allowed,
+            wished: shadow.wished,
+            allowed: shadow.allowed,
+            run,
             attempts,
             uses_token,
             ..Shadow::default()
         };
+        self.runs = run;
         self.restarting += u32::from(uses_token);
         ensure(!uses_token || self.restarting <= tokens, || {
             Violation::TooManyRestarts(module)
@@ -313,32 +330,6 @@ impl Checker {
         Ok(())
     }
 
-    /// A new runtime begins: with nothing (None), or with the processes that live.
-    pub fn returned(&mut self, plan: &Plan, ready: impl Fn(ModuleId) -> Option<(u64, bool)>) {
-        self.restarting = 0;
-        self.serial = false;
-        // The new runtime is asked again, with a budget of its own.
-        self.stop_by = self.stop_by.map(|_| Time::NEVER);
-        for module in plan.ids() {
-            let alive = ready(module);
-            let shadow = self.of(module);
-            shadow.uses_token = false;
-            (shadow.halted, shadow.stop_by, shadow.healthy) = (false, None, false);
-            // A lost run counts as out until its end is told or judged.
-            if let Some((generation, ready)) = alive {
-                (shadow.out, shadow.started, shadow.generation) = (true, true, generation);
-                shadow.ready = shadow.ready.filter(|_| ready);
-            }
-        }
-    }
-
-    /// Nothing lives of a run, and nobody told its end.
-    pub fn lost(&mut self, module: ModuleId) {
-        let shadow = self.of(module);
-        (shadow.out, shadow.halted, shadow.stop_by) = (false, false, None);
-        (shadow.started, shadow.ready) = (false, None);
-    }
-
     /// After `AllStopped` everything begins anew; the system knows the `newest` generations.
     pub fn rebooted(&mut self, plan: &Plan, newest: impl Fn(ModuleId) -> u64) {
         *self = Checker::new(plan);
@@ -346,44 +337,6 @@ impl Checker {
             self.of(module).generation = newest(module);
         }
         self.booted(plan);
-    }
-
-    /// Long after the last fault: everything is where it was wished, or has a reason not to be.
-    ///
-    /// # Errors
-    /// Who is not.
-    pub fn at_rest(&self, plan: &Plan, lifecycle: &Lifecycle) -> Checked {
-        let views: Vec<_> = plan.ids().map(|module| lifecycle.view(module)).collect();
-        let mut stuck = vec![false; plan.len()];
-        for &module in plan.order() {
-            let at = module.index();
-            let (view, shadow) = (&views[at], &self.shadows[at]);
-            let held = plan.dependencies(module).iter().any(|edge| {
-                let target = &views[edge.to.index()];
-                let never = edge.until == Until::Completed && !self.is_met(plan, edge);
-                edge.hard
-                    && (stuck[edge.to.index()]
-                        || never
-                        || target.state == State::Stopped && !self.is_met(plan, edge)
-                        || edge.until == Until::Healthy && target.health != Health::Healthy)
-            });
-            stuck[at] = match (view.wanted, view.state) {
-                (Wanted::Up, State::Failed) if view.retry_at.is_none() => true,
-                (Wanted::Up, State::Waiting) if held => true,
-                (Wanted::Down, State::Stopped | State::NotStarted) => true,
-                (Wanted::Up, State::Running | State::Stopped) => false,
-                (_, state) => return Err(Violation::WishNotReached(module, state)),
-            };
-            let builtin = plan.module(module).kind == Kind::Builtin;
-            let wrong = !builtin && (view.state == State::Running) != shadow.out;
-            ensure(!(wrong || (shadow.out && shadow.halted)), || {
-                Violation::WishNotReached(module, view.state)
-            })?;
-        }
-        let probation = views.iter().filter_map(|view| view.retry_at).min();
-        ensure(lifecycle.deadline() == probation, || {
-            Violation::NotQuiet(None)
-        })
     }
 }
 

@@ -49,6 +49,8 @@ fn main() -> ExitCode {
                 all.spawns += summary.spawns;
                 all.kills += summary.kills;
                 all.returns += summary.returns;
+                all.lost_records += summary.lost_records;
+                all.sleeps += summary.sleeps;
                 all.stops += summary.stops;
                 all.lasted += summary.lasted;
             }
@@ -61,13 +63,15 @@ fn main() -> ExitCode {
     let seconds = begin.elapsed().as_secs_f64();
     println!(
         "{seeds} seeds, {} steps ({:.0} a second), {:.1} virtual hours, {} processes, {} kills, \
-         {} returns of the runtime, {} stops of everything",
+         {} returns of the runtime, {} records lost, {} sleeps, {} stops of everything",
         all.steps,
         all.steps as f64 / seconds,
         all.lasted as f64 / 3.6e12,
         all.spawns,
         all.kills,
         all.returns,
+        all.lost_records,
+        all.sleeps,
         all.stops,
     );
     ExitCode::SUCCESS

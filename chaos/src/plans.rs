@@ -33,6 +33,25 @@ pub fn generate(rng: &mut Rng, modules: u32) -> Result<Plan, PlanError> {
     Plan::new(1, system, specs)
 }
 
+/// A plan that promises less than `plan`: unlimited restarts at once, and nobody restarts with
+/// what it needs.
+///
+/// # Panics
+/// Never: edges and names are those of a plan.
+#[must_use]
+pub fn spoilt(plan: &Plan) -> Plan {
+    let mut system = plan.system().clone();
+    system.concurrent_restarts = 0;
+    let mut modules = plan.modules().to_vec();
+    for module in &mut modules {
+        module.on_dependency_restart = OnDependencyRestart::Ignore;
+    }
+    match Plan::new(plan.number(), system, modules) {
+        Ok(plan) => plan,
+        Err(error) => unreachable!("cannot spoil a plan: {error}"),
+    }
+}
+
 fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
     let kind = match rng.below(10) {
         0 if id == 0 => Kind::Builtin,

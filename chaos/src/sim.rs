@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::lifecycle::{Effect, Event, Record};
+use mainstay_policy::lifecycle::{Effect, Event};
 use mainstay_policy::module::{Event as ToModule, Module, Report};
 use mainstay_policy::spec::Kind;
 use mainstay_policy::{Lifecycle, ModuleId, Plan, Time, module};
@@ -17,8 +17,10 @@ use crate::rng::Rng;
 use crate::trace::{Line, Trace};
 use crate::violation::Violation;
 use crate::world::{Agenda, Channel, Item, Place};
+use records::Records;
 
 mod faults;
+mod records;
 mod system;
 
 /// The most effects one event may have, for each module.
@@ -58,6 +60,30 @@ pub enum Sabotage {
     LostExits,
     /// A halt is taken for an end.
     FalseEnd,
+    /// The lifecycle believes a plan that promises less: restart tokens for everybody, and
+    /// nobody restarts with what it needs.
+    Lax,
+    /// Somebody wishes the opposite of whatever the lifecycle decided, at once.
+    Contrary,
+    /// The holder keeps no record that is newer than the first.
+    OldRecords,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Sabotage; 11] = [
+        Sabotage::SpawnTwice,
+        Sabotage::FalseReady,
+        Sabotage::DeafToStop,
+        Sabotage::Forgiving,
+        Sabotage::NoKill,
+        Sabotage::NoAlarm,
+        Sabotage::LostExits,
+        Sabotage::FalseEnd,
+        Sabotage::Lax,
+        Sabotage::Contrary,
+        Sabotage::OldRecords,
+    ];
 }
 
 /// What a history had in it.
@@ -71,6 +97,10 @@ pub struct Summary {
     pub kills: u64,
     /// Times the runtime died and returned.
     pub returns: u64,
+    /// Records that were on their way when it did, and lost.
+    pub lost_records: u64,
+    /// Times all of it was asleep.
+    pub sleeps: u64,
     /// Times everything was stopped.
     pub stops: u64,
     /// Virtual nanoseconds.
@@ -141,6 +171,8 @@ struct Sim {
     options: Options,
     rng: Rng,
     plan: Arc<Plan>,
+    /// What the runtime takes for the plan.
+    believed: Arc<Plan>,
     now: Time,
     agenda: Agenda,
     places: Vec<Place>,
@@ -151,8 +183,12 @@ struct Sim {
     armed: Vec<Time>,
     /// Lifecycle to module, module to system, system to module, module to lifecycle.
     channels: Vec<[Channel; 4]>,
-    /// What the holder keeps while there is no runtime.
-    records: Option<Vec<Record>>,
+    /// What the holder keeps, and what is on its way there.
+    records: Records,
+    /// There is no runtime.
+    alone: bool,
+    /// So many things happen before the runtime dies.
+    doom: Option<u64>,
     check: Checker,
     trace: Trace,
     faults: bool,
@@ -164,8 +200,12 @@ struct Sim {
 
 impl Sim {
     fn new(options: Options, rng: Rng, plan: Arc<Plan>) -> Sim {
+        let believed = match options.sabotage {
+            Some(Sabotage::Lax) => Arc::new(plans::spoilt(&plan)),
+            _ => Arc::clone(&plan),
+        };
         Sim {
-            lifecycle: Lifecycle::new(Arc::clone(&plan), options.seed),
+            lifecycle: Lifecycle::new(Arc::clone(&believed), options.seed),
             modules: vec![Module::new(); plan.len()],
             places: vec![Place::default(); plan.len()],
             armed: vec![Time::NEVER; plan.len()],
@@ -173,11 +213,14 @@ impl Sim {
             check: Checker::new(&plan),
             options,
             rng,
+            records: Records::new(plan.len()),
+            alone: false,
+            doom: None,
             plan,
+            believed,
             now: Time(1_000_000_000),
             agenda: Agenda::default(),
             lifecycle_armed: Time::NEVER,
-            records: None,
             trace: Trace::default(),
             faults: true,
             ending: false,
@@ -194,7 +237,10 @@ impl Sim {
         let faults_end = self.options.steps / 10 * 8;
         while self.summary.steps < faults_end {
             match self.agenda.pop(Time::NEVER) {
-                Some((at, item)) => self.happen(at, item)?,
+                Some((at, item)) => {
+                    self.happen(at, item)?;
+                    self.meet_doom()?;
+                }
                 None => return Err(Violation::Endless),
             }
         }
@@ -283,8 +329,10 @@ impl Sim {
         self.summary.steps += 1;
         self.trace.push(self.now, Line::ToLifecycle(event));
         self.lifecycle.note(self.now, event);
+        self.concerns(event);
         for _ in 0..EFFECTS_A_MODULE * (1 + self.plan.len()) {
             let Some(effect) = self.lifecycle.settle(self.now) else {
+                self.write_records();
                 if let Some(deadline) = self.lifecycle.deadline()
                     && deadline < self.lifecycle_armed
                 {
@@ -295,6 +343,14 @@ impl Sim {
                 return Ok(());
             };
             self.trace.push(self.now, Line::Lifecycle(effect.clone()));
+            match effect {
+                Effect::StartupFailed { .. } => self.records.stops(self.check.stop_by()),
+                Effect::Run { module, generation } => {
+                    let completed = self.check.completed(module);
+                    self.records.run(module, generation, completed);
+                }
+                _ => {}
+            }
             self.check.decided(&self.plan, self.now, &effect)?;
             self.carry_out(effect);
         }
@@ -347,11 +403,20 @@ impl Sim {
                 self.lifecycle
                     .note(self.now, Event::Wished { module, wish });
             }
-            Effect::Tell { .. }
-            | Effect::Moved { .. }
-            | Effect::Judged { .. }
-            | Effect::StartupCompleted
-            | Effect::StartupFailed { .. } => {}
+            Effect::Moved { module, to, .. } => {
+                self.records.touch(module);
+                if self.is(Sabotage::Contrary) {
+                    use mainstay_policy::lifecycle::Wish;
+                    let down = matches!(to, mainstay_policy::State::Stopped);
+                    let wish = if down { Wish::Start } else { Wish::Stop };
+                    self.lifecycle
+                        .note(self.now, Event::Wished { module, wish });
+                }
+            }
+            Effect::Judged {
+                module, verdict, ..
+            } => self.records.judged(module, verdict),
+            Effect::Tell { .. } | Effect::StartupCompleted | Effect::StartupFailed { .. } => {}
         }
     }
 

@@ -1,5 +1,5 @@
 //! What must never happen.
-//! Owns the list; `tests/seeds.rs` breaks things on purpose to see most of them found.
+//! Owns the list; `tests/seeds.rs` breaks things on purpose to see each of them found.
 //! Never looks for it: `check` does.
 
 use mainstay_policy::{ModuleId, State};
@@ -31,6 +31,37 @@ pub enum Violation {
     NotQuiet(Option<ModuleId>),
     /// Long after the last fault a module is not where its wish wants it.
     WishNotReached(ModuleId, State),
+    /// A module is not wished for what somebody wished it last.
+    WishLost(ModuleId),
+    /// A module goes on under a newer run of what it needs, though it is to restart with that.
+    LeftBehind(ModuleId, ModuleId),
     /// One event led to effects without end, or a seed to steps without end.
     Endless,
+}
+
+impl Violation {
+    /// How many there are.
+    pub const COUNT: usize = 15;
+
+    /// Its place in the list, for those who count them.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        match self {
+            Violation::TwoProcesses(_) => 0,
+            Violation::StartedTooEarly(..) => 1,
+            Violation::StartedThoughDown(_) => 2,
+            Violation::RunTwice(_) => 3,
+            Violation::BudgetExceeded(_) => 4,
+            Violation::TooManyRestarts(_) => 5,
+            Violation::StopOrder(..) => 6,
+            Violation::StopHangs(_) => 7,
+            Violation::StopTooLong => 8,
+            Violation::NotStopped => 9,
+            Violation::NotQuiet(_) => 10,
+            Violation::WishNotReached(..) => 11,
+            Violation::WishLost(_) => 12,
+            Violation::LeftBehind(..) => 13,
+            Violation::Endless => 14,
+        }
+    }
 }

@@ -150,19 +150,20 @@ impl Agenda {
     }
 
     /// The runtime dies; what was meant for it is lost. Orders that were on their way to the
-    /// system are returned: the caller says which of them still arrived.
-    pub fn runtime_died(&mut self) -> Vec<Item> {
+    /// system are returned, the first to arrive first: the caller says which of them still did.
+    pub fn runtime_died(&mut self) -> Vec<(Time, Item)> {
         let mine = self.epoch;
         self.epoch += 1;
         let mut orders = Vec::new();
         self.heap.retain(|Reverse(due)| {
             let lost = due.epoch == Some(mine);
             if lost && matches!(due.item, Item::Spawn(..)) {
-                orders.push(due.item);
+                orders.push(*due);
             }
             !lost
         });
-        orders
+        orders.sort();
+        orders.into_iter().map(|due| (due.at, due.item)).collect()
     }
 }
 
@@ -171,6 +172,12 @@ impl Agenda {
 pub struct Channel(Time);
 
 impl Channel {
+    /// When the newest of what was sent arrives.
+    #[must_use]
+    pub fn newest(&self) -> Time {
+        self.0
+    }
+
     /// When news sent now with this delay arrives.
     pub fn arrival(&mut self, now: Time, delay: Duration) -> Time {
         self.0 = self.0.max(now.after(delay));

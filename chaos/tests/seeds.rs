@@ -21,6 +21,8 @@ fn seeds_hold_all_checks() {
             Ok(summary) => {
                 all.steps += summary.steps;
                 all.returns += summary.returns;
+                all.lost_records += summary.lost_records;
+                all.sleeps += summary.sleeps;
                 all.stops += summary.stops;
                 all.kills += summary.kills;
             }
@@ -28,6 +30,7 @@ fn seeds_hold_all_checks() {
         }
     }
     assert!(all.steps > 400_000 && all.returns > 200 && all.stops > 200 && all.kills > 1000);
+    assert!(all.lost_records > 200 && all.sleeps > 200, "{all:?}");
 }
 
 #[test]
@@ -135,4 +138,24 @@ fn a_false_end_is_seen() {
             )
         }],
     );
+}
+
+#[test]
+fn every_violation_is_found_by_some_sabotage() {
+    let mut found: Vec<Vec<(Sabotage, u64)>> = vec![Vec::new(); Violation::COUNT];
+    for sabotage in Sabotage::ALL {
+        for seed in 0..40 {
+            let sabotaged = Options {
+                sabotage: Some(sabotage),
+                ..options(seed)
+            };
+            if let Err(failure) = run(sabotaged) {
+                found[failure.violation.number()].push((sabotage, seed));
+            }
+        }
+    }
+    let missing: Vec<usize> = (0..Violation::COUNT)
+        .filter(|number| found[*number].is_empty())
+        .collect();
+    assert_eq!(missing, [0; 0], "{found:?}");
 }

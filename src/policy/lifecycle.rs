@@ -76,6 +76,8 @@ pub struct Lifecycle {
     out: VecDeque<Effect>,
     /// Whom to look at, by rank.
     dirty: Ranks,
+    /// Whose record may have changed.
+    changed: Ranks,
     /// Scratch of the walks along edges; empty between calls.
     walk: Ranks,
     rising: Ranks,
@@ -109,6 +111,7 @@ impl Lifecycle {
             slots: (0..len).map(|_| Slot::new()).collect(),
             out: VecDeque::with_capacity(64),
             dirty: Ranks::new(len),
+            changed: Ranks::new(len),
             walk: Ranks::new(len),
             rising: Ranks::new(len),
             alarms: Alarms::new(len),
@@ -203,15 +206,24 @@ impl Lifecycle {
             && at <= now
         {
             self.alarms.clear(module);
-            self.mark(module);
+            self.dirty.insert(self.plan.rank(module));
         }
         if self.phase == Phase::Starting && now >= self.startup_by {
             self.startup_timed_out(now);
         }
     }
 
+    /// One whose record may have changed since it was last named here. Orders follow from what
+    /// is wished: the record has to be kept before they are given.
+    pub fn changed(&mut self) -> Option<ModuleId> {
+        let rank = self.changed.pop_first()?;
+        Some(self.plan.order()[rank as usize])
+    }
+
     fn mark(&mut self, module: ModuleId) {
-        self.dirty.insert(self.plan.rank(module));
+        let rank = self.plan.rank(module);
+        self.dirty.insert(rank);
+        self.changed.insert(rank);
     }
 
     fn slot(&self, module: ModuleId) -> &Slot {

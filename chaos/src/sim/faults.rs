@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use mainstay_policy::lifecycle::{Alive, Event, Record, Wish};
 use mainstay_policy::module::{Ending, Event as ToModule, Module, Report, Reported};
-use mainstay_policy::recovery::Remembered;
-use mainstay_policy::{Health, Lifecycle, ModuleId, State, Time, Wanted};
+use mainstay_policy::{Health, Lifecycle, ModuleId, Time};
 
 use super::{Sabotage, Sim};
 use crate::check::Checked;
@@ -22,7 +21,7 @@ impl Sim {
         }
         let next = self.now.after(self.rng.span(MS(400)));
         self.agenda.push_lasting(next, Item::Mischief);
-        if self.records.is_some() {
+        if self.alone {
             return Ok(());
         }
         let id = u32::try_from(self.rng.below(self.plan.len() as u64)).unwrap_or(0);
@@ -54,7 +53,8 @@ impl Sim {
                 let budget = self.rng.span(MS(5_000));
                 self.stop_all(Some(budget))?;
             }
-            82..=86 => self.runtime_dies()?,
+            82..=86 => self.doom = Some(self.rng.below(12)),
+            87 => self.sleep(),
             _ => {}
         }
         self.reboot_if_stopped()
@@ -67,6 +67,7 @@ impl Sim {
             _ => Wish::Restart,
         };
         if !self.is_builtin(module) {
+            self.records.wished(self.check.wishes());
             self.check.wished(&self.plan, module, wish);
         }
         if wish == Wish::Stop && self.is(Sabotage::DeafToStop) {
@@ -77,6 +78,7 @@ impl Sim {
 
     pub(super) fn stop_all(&mut self, budget: Option<Duration>) -> Checked {
         let total = budget.unwrap_or(self.plan.system().shutdown_timeout);
+        self.records.stops(self.check.stop_by());
         self.check.stop_asked(&self.plan, self.now, total);
         self.tell_lifecycle(Event::StopAll { budget })
     }
@@ -95,10 +97,11 @@ impl Sim {
         }
         self.new_runtime();
         let places = &self.places;
+        self.records.begin_anew(|at| places[at].newest);
         self.check
             .rebooted(&self.plan, |module| places[module.index()].newest);
         for module in self.plan.ids() {
-            let record = fresh(self.places[module.index()].newest);
+            let record = self.records.held(module);
             self.tell_lifecycle(Event::Adopted {
                 module,
                 record,
@@ -110,23 +113,51 @@ impl Sim {
 
     fn new_runtime(&mut self) {
         self.agenda.runtime_died();
-        self.lifecycle = Lifecycle::new(std::sync::Arc::clone(&self.plan), self.rng.draw());
+        self.lifecycle = Lifecycle::new(std::sync::Arc::clone(&self.believed), self.rng.draw());
+        self.records.begin();
         self.modules.fill(Module::new());
         self.armed.fill(Time::NEVER);
         self.lifecycle_armed = Time::NEVER;
     }
 
-    /// The runtime is gone. Of the orders on their way some still arrive; hooks die with it.
+    /// The machine sleeps: what was due meanwhile happens late, all at once, in its order.
+    fn sleep(&mut self) {
+        self.summary.sleeps += 1;
+        let span = self.rng.span(MS(20_000));
+        self.now = self.now.after(span);
+        self.check.slept(span);
+    }
+
+    /// A death is most telling in the middle of things.
+    pub(super) fn meet_doom(&mut self) -> Checked {
+        match self.doom {
+            Some(0) if self.alone => Ok(()),
+            Some(0) => {
+                self.doom = None;
+                self.runtime_dies()
+            }
+            Some(left) => {
+                self.doom = Some(left - 1);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The runtime is gone. Of its last words to the system, records and orders, the first still
+    /// arrive and the others do not; hooks die with it.
     fn runtime_dies(&mut self) -> Checked {
         self.summary.returns += 1;
-        self.records = Some(
-            self.plan
-                .ids()
-                .map(|module| self.recorded(module))
-                .collect(),
-        );
-        for order in self.agenda.runtime_died() {
-            if self.rng.permille(500) {
+        self.alone = true;
+        let until = self.now.after(self.rng.span(MS(20)));
+        let until = if self.rng.permille(500) {
+            self.now
+        } else {
+            until
+        };
+        self.lose_records(until);
+        for (at, order) in self.agenda.runtime_died() {
+            if at <= until {
                 self.happen(self.now, order)?;
             }
         }
@@ -138,17 +169,13 @@ impl Sim {
         Ok(())
     }
 
-    fn recorded(&self, module: ModuleId) -> Record {
-        let mut record = self.lifecycle.record(module);
-        record.ready_by = self.modules[module.index()].ready_by().or(record.ready_by);
-        record
-    }
-
     /// A new runtime takes over what lives and hears of what ended meanwhile.
     pub(super) fn runtime_returns(&mut self) -> Checked {
-        let Some(records) = self.records.take() else {
+        if !std::mem::take(&mut self.alone) {
             return Ok(());
-        };
+        }
+        let held = |module| self.records.held(module);
+        let records: Vec<Record> = self.plan.ids().map(held).collect();
         self.new_runtime();
         let alive = |sim: &Sim, module: ModuleId| {
             let process = sim.places[module.index()].process;
@@ -166,30 +193,21 @@ impl Sim {
                 record.ready && record.generation == process.generation,
             ))
         });
-        for (module, record) in plan.ids().zip(records) {
-            let alive = alive(self, module);
+        for (module, record) in plan.ids().zip(&records) {
+            let (record, alive) = (*record, alive(self, module));
             self.tell_lifecycle(Event::Adopted {
                 module,
                 record,
                 alive,
             })?;
-            if let Some(Alive { generation, pid }) = alive {
-                let ready = record.ready && record.generation == generation;
-                let ready_by = record.ready_by.filter(|_| record.generation == generation);
-                let event = ToModule::Adopted {
-                    generation,
-                    pid,
-                    ready,
-                    ready_by,
-                };
-                self.tell_module(module, event)?;
-                let said = self.places[module.index()]
-                    .process
-                    .is_some_and(|it| it.said);
-                if said {
-                    self.tell_module(module, ToModule::ReadyTold { generation })?;
-                }
-            } else if let Some((generation, exit)) = self.places[module.index()].exit
+            if let Some(alive) = alive {
+                self.take_over(module, &record, alive)?;
+            }
+        }
+        for (module, record) in plan.ids().zip(records) {
+            let place = &self.places[module.index()];
+            if place.process.is_none()
+                && let Some((generation, exit)) = place.exit
                 && generation == record.generation
             {
                 let what = Reported::Ended(Ending::Exited(exit));
@@ -210,20 +228,23 @@ impl Sim {
         }
         self.reboot_if_stopped()
     }
-}
 
-/// What is known of a module that ran as `generation` long ago.
-fn fresh(generation: u64) -> Record {
-    Record {
-        wanted: Wanted::Down,
-        intent: 0,
-        state: State::NotStarted,
-        generation,
-        ready: false,
-        completed: false,
-        ready_by: None,
-        retry_at: None,
-        remembered: Remembered::default(),
-        restarts: 0,
+    fn take_over(&mut self, module: ModuleId, record: &Record, alive: Alive) -> Checked {
+        let Alive { generation, pid } = alive;
+        let same = record.generation == generation;
+        let event = ToModule::Adopted {
+            generation,
+            pid,
+            ready: record.ready && same,
+            ready_by: record.ready_by.filter(|_| same),
+        };
+        self.tell_module(module, event)?;
+        let said = self.places[module.index()]
+            .process
+            .is_some_and(|it| it.said);
+        match said {
+            true => self.tell_module(module, ToModule::ReadyTold { generation }),
+            false => Ok(()),
+        }
     }
 }

@@ -23,7 +23,8 @@ const KILLED: Exit = Exit::Signal {
 impl Sim {
     /// A module's effect goes on its way.
     pub(super) fn perform(&mut self, module: ModuleId, effect: Effect) {
-        let delay = self.delay();
+        // No order overtakes the records of what led to it.
+        let delay = self.delay().max(self.records.arrive().since(self.now));
         let at = self.channels[module.index()][1].arrival(self.now, delay);
         match effect {
             Effect::Prepare { generation } => self.start_hook(module, generation, true),
@@ -56,7 +57,7 @@ impl Sim {
     /// From the system to a module's state machine; sometimes once more, much later. Without a
     /// runtime nobody hears it.
     fn news(&mut self, module: ModuleId, event: ToModule) {
-        if self.records.is_some() {
+        if self.alone {
             return;
         }
         let delay = self.delay();
@@ -70,7 +71,9 @@ impl Sim {
 
     /// One thing happens.
     pub(super) fn happen(&mut self, at: Time, item: Item) -> Checked {
-        self.now = at;
+        // After a sleep everything is late.
+        self.now = self.now.max(at);
+        let at = self.now;
         match item {
             Item::ToModule(module, event) => self.tell_module(module, event),
             Item::Report(module, report) => {

@@ -15,6 +15,9 @@ use super::Owned;
 
 impl Owned {
     pub(super) fn publish(&mut self, published: Option<oneshot::Sender<()>>) {
+        while let Some(module) = self.policy.changed() {
+            self.touched.insert(module);
+        }
         if self.touched.is_empty() && published.is_none() {
             return;
         }

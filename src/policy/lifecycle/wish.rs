@@ -104,9 +104,13 @@ impl Lifecycle {
                 self.mark(module);
             }
             // An order to end it may have been due and is no more.
-            State::Starting | State::Running => self.wake_dependents(module),
+            State::Starting | State::Running => {
+                self.mark(module);
+                self.wake_dependents(module);
+            }
             State::Stopping => {
                 slot.fall = Some(Fall::Requested);
+                self.mark(module);
             }
         }
         self.retally(module);

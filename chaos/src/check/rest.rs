@@ -1,0 +1,69 @@
+//! What must hold long after the last fault, when nothing is about to happen.
+//! Owns the comparison of the two pictures. Never changes either.
+
+use mainstay_policy::spec::{Kind, OnDependencyRestart, Until};
+use mainstay_policy::{Health, Lifecycle, ModuleId, Plan, State, Wanted};
+
+use super::{Checked, Checker, ensure};
+use crate::violation::Violation;
+
+impl Checker {
+    /// Long after the last fault: everything is where it was wished, or has a reason not to be.
+    ///
+    /// # Errors
+    /// Who is not.
+    pub fn at_rest(&self, plan: &Plan, lifecycle: &Lifecycle) -> Checked {
+        let views: Vec<_> = plan.ids().map(|module| lifecycle.view(module)).collect();
+        let mut stuck = vec![false; plan.len()];
+        for &module in plan.order() {
+            let at = module.index();
+            let (view, shadow) = (&views[at], &self.shadows[at]);
+            let builtin = plan.module(module).kind == Kind::Builtin;
+            let wanted = view.wanted == Wanted::Up;
+            let lost = (shadow.wished && !wanted) || (wanted && !shadow.allowed);
+            ensure(builtin || !lost, || Violation::WishLost(module))?;
+            self.goes_along(plan, module)?;
+            let held = plan.dependencies(module).iter().any(|edge| {
+                let target = &views[edge.to.index()];
+                let never = edge.until == Until::Completed && !self.is_met(plan, edge);
+                edge.hard
+                    && (stuck[edge.to.index()]
+                        || never
+                        || target.state == State::Stopped && !self.is_met(plan, edge)
+                        || edge.until == Until::Healthy && target.health != Health::Healthy)
+            });
+            stuck[at] = match (view.wanted, view.state) {
+                (Wanted::Up, State::Failed) if view.retry_at.is_none() => true,
+                (Wanted::Up, State::Waiting) if held => true,
+                (Wanted::Down, State::Stopped | State::NotStarted) => true,
+                (Wanted::Up, State::Running | State::Stopped) => false,
+                (_, state) => return Err(Violation::WishNotReached(module, state)),
+            };
+            let wrong = !builtin && (view.state == State::Running) != shadow.out;
+            ensure(!(wrong || (shadow.out && shadow.halted)), || {
+                Violation::WishNotReached(module, view.state)
+            })?;
+        }
+        let probation = views.iter().filter_map(|view| view.retry_at).min();
+        ensure(lifecycle.deadline() == probation, || {
+            Violation::NotQuiet(None)
+        })
+    }
+
+    /// Who restarts with what it needs began after it.
+    fn goes_along(&self, plan: &Plan, module: ModuleId) -> Checked {
+        let shadow = &self.shadows[module.index()];
+        let alone = plan.module(module).on_dependency_restart != OnDependencyRestart::Restart;
+        if alone || !shadow.out {
+            return Ok(());
+        }
+        for edge in plan.dependencies(module) {
+            let target = &self.shadows[edge.to.index()];
+            // Of a task, and of what was to complete, the end is all that was needed.
+            let lasts = edge.until != Until::Completed && plan.module(edge.to).kind != Kind::Task;
+            let behind = edge.hard && lasts && target.run > shadow.run;
+            ensure(!behind, || Violation::LeftBehind(module, edge.to))?;
+        }
+        Ok(())
+    }
+}

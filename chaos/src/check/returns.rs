@@ -1,0 +1,87 @@
+//! What the death and the return of the runtime change in the second picture.
+//! Owns what may be lost: what nobody was told yet. Never forgets a process.
+
+use std::time::Duration;
+
+use mainstay_policy::{ModuleId, Plan, Time};
+
+use super::{Checker, Shadow};
+
+impl Checker {
+    /// Whom the wishes so far reach: wished by name, and allowed.
+    #[must_use]
+    pub fn wishes(&self) -> Vec<(bool, bool)> {
+        let of = |shadow: &Shadow| (shadow.wished, shadow.allowed);
+        self.shadows.iter().map(of).collect()
+    }
+
+    /// A wish was lost with the runtime, before anybody could rely on it.
+    pub fn unwished(&mut self, before: &[(bool, bool)]) {
+        for (shadow, before) in self.shadows.iter_mut().zip(before) {
+            (shadow.wished, shadow.allowed) = *before;
+        }
+    }
+
+    /// A verdict was lost with the runtime; the failure will be judged again.
+    pub fn unjudged(&mut self, module: ModuleId) {
+        self.of(module).attempts.pop_back();
+    }
+
+    /// Until when everything has to be stopped, if that was asked for.
+    #[must_use]
+    pub fn stop_by(&self) -> Option<Time> {
+        self.stop_by
+    }
+
+    /// A stop of everything was lost with the runtime: whoever asked has no answer.
+    pub fn unstopped(&mut self, before: Option<Time>) {
+        self.stop_by = before;
+    }
+
+    /// Whether its last run ended by itself as it may.
+    #[must_use]
+    pub fn completed(&self, module: ModuleId) -> bool {
+        self.shadows[module.index()].completed
+    }
+
+    /// A run was lost with the runtime before there was anything of it.
+    pub fn never_ran(&mut self, module: ModuleId, generation: u64, completed: bool) {
+        let shadow = self.of(module);
+        (shadow.out, shadow.generation, shadow.completed) = (false, generation, completed);
+    }
+
+    /// Nobody ran for this long: neither the runtime nor any process.
+    pub fn slept(&mut self, span: Duration) {
+        let later = |by: &mut Option<Time>| *by = by.map(|by| by.after(span));
+        later(&mut self.stop_by);
+        for shadow in &mut self.shadows {
+            later(&mut shadow.stop_by);
+        }
+    }
+
+    /// A new runtime begins: with nothing (None), or with the processes that live.
+    pub fn returned(&mut self, plan: &Plan, ready: impl Fn(ModuleId) -> Option<(u64, bool)>) {
+        self.restarting = 0;
+        self.serial = false;
+        // The new runtime is asked again, with a budget of its own.
+        self.stop_by = self.stop_by.map(|_| Time::NEVER);
+        for module in plan.ids() {
+            let alive = ready(module);
+            let shadow = self.of(module);
+            shadow.uses_token = false;
+            (shadow.halted, shadow.stop_by, shadow.healthy) = (false, None, false);
+            // A lost run counts as out until its end is told or judged.
+            if let Some((generation, ready)) = alive {
+                (shadow.out, shadow.started, shadow.generation) = (true, true, generation);
+                shadow.ready = shadow.ready.filter(|_| ready);
+            }
+        }
+    }
+
+    /// Nothing lives of a run, and nobody told its end.
+    pub fn lost(&mut self, module: ModuleId) {
+        let shadow = self.of(module);
+        (shadow.out, shadow.halted, shadow.stop_by) = (false, false, None);
+        (shadow.started, shadow.ready) = (false, None);
+    }
+}
