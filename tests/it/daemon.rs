@@ -2,6 +2,7 @@
 //! Owns the folder, the holder process and their end: whatever a test does, nothing is left.
 //! Never sleeps for a fixed time: every wait looks for a condition and has a deadline.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -63,6 +64,22 @@ pub(crate) fn free_address() -> String {
     listener.local_addr().expect("bound").to_string()
 }
 
+thread_local! {
+    /// How the daemons that this test starts keep trees together; None: as its own environment
+    /// says.
+    static CGROUP: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Runs a test with control groups, and once more with daemons that must walk process trees.
+/// Where there are no control groups, both times are the second.
+pub(crate) fn in_both_ways(test: impl Fn()) {
+    for way in ["on", "off"] {
+        eprintln!("MAINSTAY_CGROUP={way}");
+        CGROUP.set(Some(way));
+        test();
+    }
+}
+
 /// A running mainstay.
 pub(crate) struct Daemon {
     pub(crate) dir: TempDir,
@@ -94,6 +111,9 @@ impl Daemon {
     pub(crate) fn launch_as(dir: TempDir, mut command: Command) -> Daemon {
         let log = fs::File::create(dir.path().join("up.log")).expect("a log");
         let errors = log.try_clone().expect("the same log");
+        if let Some(way) = CGROUP.get() {
+            command.env("MAINSTAY_CGROUP", way);
+        }
         let child = command
             .args(["up", "--config"])
             .arg(dir.path().join("config"))

@@ -4,7 +4,7 @@
 use mainstay_protocol::method::name;
 use mainstay_protocol::{EventKind, Health, State, SystemStatus};
 
-use crate::daemon::{Daemon, kill, lives, misbehave};
+use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave};
 
 fn pair() -> String {
     format!(
@@ -84,62 +84,66 @@ fn why_tells_the_story_of_a_crash() {
 
 #[test]
 fn a_killed_runtime_returns_and_no_module_notices() {
-    let daemon = Daemon::start(&pair());
-    let before = (daemon.module("base"), daemon.module("top"), daemon.status());
-    kill(before.2.pid, libc::SIGKILL);
-    let after = daemon.wait("a new runtime", || {
-        let status = daemon.status();
-        (status.pid != before.2.pid && status.modules.running == 3).then_some(status)
+    in_both_ways(|| {
+        let daemon = Daemon::start(&pair());
+        let before = (daemon.module("base"), daemon.module("top"), daemon.status());
+        kill(before.2.pid, libc::SIGKILL);
+        let after = daemon.wait("a new runtime", || {
+            let status = daemon.status();
+            (status.pid != before.2.pid && status.modules.running == 3).then_some(status)
+        });
+        assert_eq!(after.holder_pid, before.2.holder_pid);
+        assert_eq!(after.status, SystemStatus::Healthy);
+        for (name, old) in [("base", &before.0), ("top", &before.1)] {
+            let new = daemon.module(name);
+            assert_eq!(
+                (new.pid, new.generation),
+                (old.pid, old.generation),
+                "{name} was touched"
+            );
+        }
+        // And it is in control: what dies now comes back.
+        kill(before.0.pid.expect("it runs"), libc::SIGKILL);
+        daemon.until_view("base to be back", "base", |view| {
+            view.state == State::Running && view.generation > before.0.generation
+        });
+        assert_eq!(daemon.stop(), Some(0));
     });
-    assert_eq!(after.holder_pid, before.2.holder_pid);
-    assert_eq!(after.status, SystemStatus::Healthy);
-    for (name, old) in [("base", &before.0), ("top", &before.1)] {
-        let new = daemon.module(name);
-        assert_eq!(
-            (new.pid, new.generation),
-            (old.pid, old.generation),
-            "{name} was touched"
-        );
-    }
-    // And it is in control: what dies now comes back.
-    kill(before.0.pid.expect("it runs"), libc::SIGKILL);
-    daemon.until_view("base to be back", "base", |view| {
-        view.state == State::Running && view.generation > before.0.generation
-    });
-    assert_eq!(daemon.stop(), Some(0));
 }
 
 #[test]
 fn ctrl_c_stops_in_reverse_order_and_leaves_nothing_behind() {
-    let daemon = Daemon::start(&pair());
-    let pids: Vec<u32> = ["base", "top"]
-        .iter()
-        .filter_map(|m| daemon.module(m).pid)
-        .collect();
-    let (run, printed) = (daemon.path("run"), daemon.path("up.log"));
-    let status = daemon.status();
-    let mut daemon = daemon;
-    daemon.signal(libc::SIGINT);
-    assert_eq!(daemon.ended(), Some(0));
-    assert!(
-        pids.iter().all(|pid| !lives(*pid)),
-        "a module outlived the stop"
-    );
-    assert!(!lives(status.pid), "the runtime outlived the stop");
-    let left: Vec<_> = std::fs::read_dir(&run)
-        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-        .unwrap_or_default();
-    assert!(left.is_empty(), "left behind: {left:?}");
-    let printed = std::fs::read_to_string(printed).expect("printed");
-    let at = |text: &str| {
-        printed
-            .find(text)
-            .unwrap_or_else(|| panic!("no {text:?} in {printed}"))
-    };
-    assert!(
-        at("top                  stopped") < at("base                 stopping"),
-        "{printed}"
-    );
+    in_both_ways(|| {
+        let daemon = Daemon::start(&pair());
+        let pids: Vec<u32> = ["base", "top"]
+            .iter()
+            .filter_map(|m| daemon.module(m).pid)
+            .collect();
+        let (run, printed) = (daemon.path("run"), daemon.path("up.log"));
+        let status = daemon.status();
+        let mut daemon = daemon;
+        daemon.signal(libc::SIGINT);
+        assert_eq!(daemon.ended(), Some(0));
+        assert!(
+            pids.iter().all(|pid| !lives(*pid)),
+            "a module outlived the stop"
+        );
+        assert!(!lives(status.pid), "the runtime outlived the stop");
+        let left: Vec<_> = std::fs::read_dir(&run)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        assert!(left.is_empty(), "left behind: {left:?}");
+        let printed = std::fs::read_to_string(printed).expect("printed");
+        let at = |text: &str| {
+            printed
+                .find(text)
+                .unwrap_or_else(|| panic!("no {text:?} in {printed}"))
+        };
+        assert!(
+            at("top                  stopped") < at("base                 stopping"),
+            "{printed}"
+        );
+    });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use mainstay_protocol::method::{ChangeParams, name};
 use mainstay_protocol::{EventKind, Level, RefusalCode, State, SystemStatus, Wanted};
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, binary, misbehave, prepare};
+use crate::daemon::{Daemon, binary, in_both_ways, misbehave, prepare};
 use crate::raw::{Raw, code, token};
 
 fn one() -> String {
@@ -131,14 +131,16 @@ fn asks_from_inside(how: &str) -> Daemon {
 
 #[test]
 fn whoever_is_inside_a_module_gets_no_more_than_a_module_not_even_root() {
-    for how in ["", "setsid", "setsid setsid --fork"] {
-        let daemon = asks_from_inside(how);
-        let answer = daemon.wait("an answer inside the module", || {
-            std::fs::read_to_string(daemon.path("answer")).ok()
-        });
-        assert!(answer.contains("code 4"), "{how}: {answer}");
-        assert!(answer.contains("inside a module"), "{how}: {answer}");
-    }
+    in_both_ways(|| {
+        for how in ["", "setsid", "setsid setsid --fork"] {
+            let daemon = asks_from_inside(how);
+            let answer = daemon.wait("an answer inside the module", || {
+                std::fs::read_to_string(daemon.path("answer")).ok()
+            });
+            assert!(answer.contains("code 4"), "{how}: {answer}");
+            assert!(answer.contains("inside a module"), "{how}: {answer}");
+        }
+    });
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 
 use mainstay_protocol::{Cause, EventKind, ModuleView, State};
 
-use crate::daemon::{Daemon, kill, lives, misbehave, script};
+use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script};
 
 /// One module named `it` that is ready by notify and tried once.
 fn one(command: &str, more: &str) -> String {
@@ -64,37 +64,39 @@ fn last_text(view: ModuleView) -> String {
 
 #[test]
 fn a_daemon_that_forks_twice_is_the_module() {
-    let command = misbehave("--double-fork --name-daemon --ready log:up");
-    let module = one(&command, "").replace("recovery.auto = false", "");
-    let daemon = Daemon::start(&module);
-    let view = daemon.until("it", State::Running);
-    let pid = view.pid.expect("it runs");
-    daemon.wrote("it", &format!("daemon {pid}"));
-    let told = || format!("{:#?}\n{}", daemon.events("it"), daemon.output("it"));
-    assert_eq!(view.generation, 1, "{}", told());
-    daemon.kill_runtime();
-    let adopted = daemon.until("it", State::Running);
-    assert_eq!((adopted.pid, adopted.generation), (Some(pid), 1));
-    kill(pid, libc::SIGKILL);
-    let exited = daemon.event("it", EventKind::ModuleExited);
-    assert_eq!(exited.payload["pid"], pid);
-    assert_eq!(exited.payload["signal"], libc::SIGKILL, "it became ours");
-    let again = daemon.until_view("its second run", "it", |view| {
-        view.generation == 2 && view.state == State::Running
+    in_both_ways(|| {
+        let command = misbehave("--double-fork --name-daemon --ready log:up");
+        let module = one(&command, "").replace("recovery.auto = false", "");
+        let daemon = Daemon::start(&module);
+        let view = daemon.until("it", State::Running);
+        let pid = view.pid.expect("it runs");
+        daemon.wrote("it", &format!("daemon {pid}"));
+        let told = || format!("{:#?}\n{}", daemon.events("it"), daemon.output("it"));
+        assert_eq!(view.generation, 1, "{}", told());
+        daemon.kill_runtime();
+        let adopted = daemon.until("it", State::Running);
+        assert_eq!((adopted.pid, adopted.generation), (Some(pid), 1));
+        kill(pid, libc::SIGKILL);
+        let exited = daemon.event("it", EventKind::ModuleExited);
+        assert_eq!(exited.payload["pid"], pid);
+        assert_eq!(exited.payload["signal"], libc::SIGKILL, "it became ours");
+        let again = daemon.until_view("its second run", "it", |view| {
+            view.generation == 2 && view.state == State::Running
+        });
+        let pid = again.pid.expect("it runs");
+        daemon.wait("the second daemon to hear signals", || {
+            let output = daemon.output("it");
+            let up = output.lines().filter(|line| *line == "up").count() == 2;
+            (up && output.contains(&format!("daemon {pid}"))).then_some(())
+        });
+        let stopped = daemon.change("module.stop", "it");
+        assert_eq!(
+            stopped.last_exit.expect("it ended").code,
+            Some(0),
+            "it heard SIGTERM"
+        );
+        assert!(!lives(pid));
     });
-    let pid = again.pid.expect("it runs");
-    daemon.wait("the second daemon to hear signals", || {
-        let output = daemon.output("it");
-        let up = output.lines().filter(|line| *line == "up").count() == 2;
-        (up && output.contains(&format!("daemon {pid}"))).then_some(())
-    });
-    let stopped = daemon.change("module.stop", "it");
-    assert_eq!(
-        stopped.last_exit.expect("it ended").code,
-        Some(0),
-        "it heard SIGTERM"
-    );
-    assert!(!lives(pid));
 }
 
 #[test]
@@ -115,35 +117,39 @@ fn a_main_process_outside_the_tree_is_refused_and_that_is_logged() {
 
 #[test]
 fn a_stranger_is_not_heard_whatever_it_says() {
-    let daemon = Daemon::launch(
-        "",
-        &one(&says("wait_for go; say STATUS=mine; exec sleep 60"), ""),
-    );
-    let before = daemon.until_view("its process", "it", |view| view.pid.is_some());
-    let socket = UnixDatagram::unbound().expect("a socket");
-    let me = std::process::id();
-    for text in [
-        format!("MAINPID={me}"),
-        "READY=1\nSTATUS=stranger".to_owned(),
-        "STOPPING=1".to_owned(),
-        "WATCHDOG=trigger".to_owned(),
-        "FDSTORE=1".to_owned(),
-    ] {
-        let path = daemon.path("run/notify/it.sock");
-        socket
-            .send_to(text.as_bytes(), path)
-            .expect("the socket takes it");
-    }
-    daemon.touch("go");
-    let view = daemon.until_view("its own word", "it", |view| view.status_text.is_some());
-    assert_eq!(view.status_text.as_deref(), Some("mine"));
-    assert_eq!((view.state, view.pid), (State::Starting, before.pid));
+    in_both_ways(|| {
+        let daemon = Daemon::launch(
+            "",
+            &one(&says("wait_for go; say STATUS=mine; exec sleep 60"), ""),
+        );
+        let before = daemon.until_view("its process", "it", |view| view.pid.is_some());
+        let socket = UnixDatagram::unbound().expect("a socket");
+        let me = std::process::id();
+        for text in [
+            format!("MAINPID={me}"),
+            "READY=1\nSTATUS=stranger".to_owned(),
+            "STOPPING=1".to_owned(),
+            "WATCHDOG=trigger".to_owned(),
+            "FDSTORE=1".to_owned(),
+        ] {
+            let path = daemon.path("run/notify/it.sock");
+            socket
+                .send_to(text.as_bytes(), path)
+                .expect("the socket takes it");
+        }
+        daemon.touch("go");
+        let view = daemon.until_view("its own word", "it", |view| view.status_text.is_some());
+        assert_eq!(view.status_text.as_deref(), Some("mine"));
+        assert_eq!((view.state, view.pid), (State::Starting, before.pid));
+    });
 }
 
 #[test]
 fn one_that_is_gone_when_its_word_is_read_is_heard() {
-    let daemon = Daemon::start(&one(&says("say READY=1; exec sleep 60"), ""));
-    assert_eq!(daemon.until("it", State::Running).generation, 1);
+    in_both_ways(|| {
+        let daemon = Daemon::start(&one(&says("say READY=1; exec sleep 60"), ""));
+        assert_eq!(daemon.until("it", State::Running).generation, 1);
+    });
 }
 
 #[test]

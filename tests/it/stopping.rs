@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mainstay_protocol::method::name;
 use mainstay_protocol::{EventKind, State, Wanted};
 
-use crate::daemon::{Daemon, kill, lives, misbehave, script};
+use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script};
 
 /// One optional module named `it`.
 fn one(command: &str, more: &str) -> String {
@@ -118,43 +118,48 @@ fn while_it_is_stopped_or_stopping() {
 
 #[test]
 fn one_that_ignores_the_signal_is_killed_in_its_time() {
-    let words = misbehave("--ignore-sigterm --children 2 --pids pids");
-    let daemon = Daemon::start(&one(&words, "shutdown_timeout = \"400ms\""));
-    let pid = daemon.until("it", State::Running).pid.expect("it runs");
-    daemon.wrote(
-        "it",
-        &daemon.wait("its children", || {
-            let pids = std::fs::read_to_string(daemon.path("pids")).ok()?;
-            (pids.lines().count() == 2).then(|| pids.lines().next().unwrap_or_default().to_owned())
-        }),
-    );
-    let took = stop(&daemon);
-    assert!(
-        (Duration::from_millis(400)..Duration::from_secs(5)).contains(&took),
-        "{took:?}"
-    );
-    assert!(!lives(pid));
-    let text = &daemon.moves("it", State::Stopped, 1)[0].payload["text"];
-    assert_eq!(text, "stopped by force, killed by SIGKILL");
+    in_both_ways(|| {
+        let words = misbehave("--ignore-sigterm --children 2 --pids pids");
+        let daemon = Daemon::start(&one(&words, "shutdown_timeout = \"400ms\""));
+        let pid = daemon.until("it", State::Running).pid.expect("it runs");
+        daemon.wrote(
+            "it",
+            &daemon.wait("its children", || {
+                let pids = std::fs::read_to_string(daemon.path("pids")).ok()?;
+                (pids.lines().count() == 2)
+                    .then(|| pids.lines().next().unwrap_or_default().to_owned())
+            }),
+        );
+        let took = stop(&daemon);
+        assert!(
+            (Duration::from_millis(400)..Duration::from_secs(5)).contains(&took),
+            "{took:?}"
+        );
+        assert!(!lives(pid));
+        let text = &daemon.moves("it", State::Stopped, 1)[0].payload["text"];
+        assert_eq!(text, "stopped by force, killed by SIGKILL");
+    });
 }
 
 #[test]
 fn one_that_is_frozen_ends_at_once() {
-    let daemon = Daemon::start(&one(&misbehave("--hang"), "shutdown_timeout = \"30s\""));
-    let pid = daemon.until("it", State::Running).pid.expect("it runs");
-    daemon.wait("it to be frozen", || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
+    in_both_ways(|| {
+        let daemon = Daemon::start(&one(&misbehave("--hang"), "shutdown_timeout = \"30s\""));
+        let pid = daemon.until("it", State::Running).pid.expect("it runs");
+        daemon.wait("it to be frozen", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
+        });
+        let took = stop(&daemon);
+        assert!(
+            took < Duration::from_secs(3),
+            "it was continued and ended: {took:?}"
+        );
+        assert_eq!(
+            daemon.module("it").last_exit.expect("it ended").code,
+            Some(0)
+        );
     });
-    let took = stop(&daemon);
-    assert!(
-        took < Duration::from_secs(3),
-        "it was continued and ended: {took:?}"
-    );
-    assert_eq!(
-        daemon.module("it").last_exit.expect("it ended").code,
-        Some(0)
-    );
 }
 
 #[test]
@@ -212,40 +217,44 @@ fn ends_within(daemon: &mut Daemon, limit: Duration, ask: impl Fn(&Daemon)) -> (
 
 #[test]
 fn everything_ends_within_the_total_budget_and_force_is_counted() {
-    let mut daemon = Daemon::launch("shutdown_timeout = \"2s\"", &deaf_chain(4));
-    daemon.until("m3", State::Running);
-    let (code, printed) = ends_within(&mut daemon, Duration::from_secs(4), |daemon| {
-        daemon.signal(libc::SIGTERM)
-    });
-    assert_eq!(code, 0);
-    assert!(
-        printed.contains("everything is stopped; 4 modules had to be killed"),
-        "{printed}"
-    );
-    let at = |text: &str| {
-        printed
-            .find(text)
-            .unwrap_or_else(|| panic!("no {text:?} in {printed}"))
-    };
-    for n in 1..4 {
-        let (above, below) = (format!("m{n}                   stopped"), n - 1);
+    in_both_ways(|| {
+        let mut daemon = Daemon::launch("shutdown_timeout = \"2s\"", &deaf_chain(4));
+        daemon.until("m3", State::Running);
+        let (code, printed) = ends_within(&mut daemon, Duration::from_secs(4), |daemon| {
+            daemon.signal(libc::SIGTERM)
+        });
+        assert_eq!(code, 0);
         assert!(
-            at(&above) < at(&format!("m{below}                   stopping")),
+            printed.contains("everything is stopped; 4 modules had to be killed"),
             "{printed}"
         );
-    }
+        let at = |text: &str| {
+            printed
+                .find(text)
+                .unwrap_or_else(|| panic!("no {text:?} in {printed}"))
+        };
+        for n in 1..4 {
+            let (above, below) = (format!("m{n}                   stopped"), n - 1);
+            assert!(
+                at(&above) < at(&format!("m{below}                   stopping")),
+                "{printed}"
+            );
+        }
+    });
 }
 
 #[test]
 fn ctrl_c_twice_is_quick() {
-    let mut daemon = Daemon::start(&deaf_chain(3));
-    let (code, printed) = ends_within(&mut daemon, Duration::from_secs(10), |daemon| {
-        daemon.signal(libc::SIGINT);
-        daemon.until("m2", State::Stopping);
-        daemon.signal(libc::SIGINT);
+    in_both_ways(|| {
+        let mut daemon = Daemon::start(&deaf_chain(3));
+        let (code, printed) = ends_within(&mut daemon, Duration::from_secs(10), |daemon| {
+            daemon.signal(libc::SIGINT);
+            daemon.until("m2", State::Stopping);
+            daemon.signal(libc::SIGINT);
+        });
+        assert_eq!(code, 0);
+        assert!(printed.contains("3 modules had to be killed"), "{printed}");
     });
-    assert_eq!(code, 0);
-    assert!(printed.contains("3 modules had to be killed"), "{printed}");
 }
 
 #[test]
@@ -299,15 +308,17 @@ fn a_stop_while_everything_starts_ends_what_began_and_begins_nothing() {
 
 #[test]
 fn a_stop_begun_before_the_runtime_died_is_finished_by_the_next() {
-    let daemon = Daemon::start(&one(&misbehave("--slow-stop 1s"), ""));
-    let before = daemon.until("it", State::Running);
-    let runtime = daemon.status().pid;
-    let mut daemon = daemon;
-    daemon.signal(libc::SIGTERM);
-    daemon.until("it", State::Stopping);
-    kill(runtime, libc::SIGKILL);
-    assert_eq!(daemon.ended(), Some(0), "{}", daemon.printed());
-    assert!(!lives(before.pid.expect("it ran")));
+    in_both_ways(|| {
+        let daemon = Daemon::start(&one(&misbehave("--slow-stop 1s"), ""));
+        let before = daemon.until("it", State::Running);
+        let runtime = daemon.status().pid;
+        let mut daemon = daemon;
+        daemon.signal(libc::SIGTERM);
+        daemon.until("it", State::Stopping);
+        kill(runtime, libc::SIGKILL);
+        assert_eq!(daemon.ended(), Some(0), "{}", daemon.printed());
+        assert!(!lives(before.pid.expect("it ran")));
+    });
 }
 
 #[test]

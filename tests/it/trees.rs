@@ -3,7 +3,7 @@
 
 use mainstay_protocol::{EventKind, State};
 
-use crate::daemon::{Daemon, kill, lives, misbehave, script};
+use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script};
 
 /// One module named `it`.
 fn one(command: &str, more: &str) -> String {
@@ -28,6 +28,10 @@ fn alive(pids: &[u32]) -> Vec<u32> {
 
 /// All of it is gone when it is stopped, and when it crashed before the next run begins.
 fn leaves_nothing(words: &str, count: usize) {
+    in_both_ways(|| leaves_nothing_this_way(words, count));
+}
+
+fn leaves_nothing_this_way(words: &str, count: usize) {
     let words = format!("{words} --pids pids --stamp stamps");
     let daemon = Daemon::start(&one(&misbehave(&words), ""));
     let first = pids(&daemon, count);
@@ -78,13 +82,15 @@ fn a_tree_of_a_hundred_ends_with_it() {
 
 #[test]
 fn a_daemon_that_leaves_its_first_process_does_not_outlive_the_run() {
-    // Its first process ends at once: that is the end of the run, and what it left goes.
-    let more = "required = false\nrecovery.restart = \"never\"";
-    let daemon = Daemon::start(&one(&misbehave("--double-fork --pids pids"), more));
-    daemon.moves("it", State::Stopped, 1);
-    let left = pids(&daemon, 1);
-    daemon.wait("the daemon to be gone", || {
-        alive(&left).is_empty().then_some(())
+    in_both_ways(|| {
+        // Its first process ends at once: that is the end of the run, and what it left goes.
+        let more = "required = false\nrecovery.restart = \"never\"";
+        let daemon = Daemon::start(&one(&misbehave("--double-fork --pids pids"), more));
+        daemon.moves("it", State::Stopped, 1);
+        let left = pids(&daemon, 1);
+        daemon.wait("the daemon to be gone", || {
+            alive(&left).is_empty().then_some(())
+        });
     });
 }
 
@@ -159,79 +165,89 @@ fn deaf() -> String {
 
 #[test]
 fn a_command_before_ends_with_its_tree_at_the_end_of_its_time() {
-    let more = format!(
-        "required = false\nbefore_start = [{}]\nrecovery.auto = false\n\
+    in_both_ways(|| {
+        let more = format!(
+            "required = false\nbefore_start = [{}]\nrecovery.auto = false\n\
          startup_timeout = \"300ms\"\nshutdown_timeout = \"200ms\"",
-        deaf(),
-    );
-    let daemon = Daemon::launch("", &one(&misbehave(""), &more));
-    let hook = pids(&daemon, 1);
-    let failed = daemon.moves("it", State::Failed, 1);
-    assert_eq!(failed[0].payload["text"], "it was not ready in time");
-    assert_eq!(alive(&hook), [0; 0]);
-    assert_eq!(daemon.stop(), Some(0));
+            deaf(),
+        );
+        let daemon = Daemon::launch("", &one(&misbehave(""), &more));
+        let hook = pids(&daemon, 1);
+        let failed = daemon.moves("it", State::Failed, 1);
+        assert_eq!(failed[0].payload["text"], "it was not ready in time");
+        assert_eq!(alive(&hook), [0; 0]);
+        assert_eq!(daemon.stop(), Some(0));
+    });
 }
 
 #[test]
 fn a_stop_ends_a_command_before_and_does_not_wait_for_it() {
-    let friendly = script("echo hook $$ >> pids; exec sleep 60");
-    for (hook, timeout) in [(friendly, "20s"), (deaf(), "200ms")] {
-        let more = format!(
-            "required = false\nbefore_start = [{hook}, {}]\nshutdown_timeout = \"{timeout}\"",
-            script("touch second"),
-        );
-        let daemon = Daemon::launch("", &one(&misbehave(""), &more));
-        let hook = pids(&daemon, 1);
-        let began = std::time::Instant::now();
-        daemon.change("module.stop", "it");
-        assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
-        assert_eq!(daemon.until("it", State::Stopped).pid, None);
-        assert_eq!(alive(&hook), [0; 0]);
-        assert!(
-            !daemon.path("second").exists(),
-            "nothing comes after a stop"
-        );
-    }
+    in_both_ways(|| {
+        let friendly = script("echo hook $$ >> pids; exec sleep 60");
+        for (hook, timeout) in [(friendly, "20s"), (deaf(), "200ms")] {
+            let more = format!(
+                "required = false\nbefore_start = [{hook}, {}]\nshutdown_timeout = \"{timeout}\"",
+                script("touch second"),
+            );
+            let daemon = Daemon::launch("", &one(&misbehave(""), &more));
+            let hook = pids(&daemon, 1);
+            let began = std::time::Instant::now();
+            daemon.change("module.stop", "it");
+            assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+            assert_eq!(daemon.until("it", State::Stopped).pid, None);
+            assert_eq!(alive(&hook), [0; 0]);
+            assert!(
+                !daemon.path("second").exists(),
+                "nothing comes after a stop"
+            );
+        }
+    });
 }
 
 #[test]
 fn a_command_after_ends_at_the_end_of_its_time() {
-    let more = format!("after_stop = [{}]\nshutdown_timeout = \"300ms\"", deaf());
-    let daemon = Daemon::start(&one(&misbehave(""), &more));
-    let began = std::time::Instant::now();
-    daemon.change("module.stop", "it");
-    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
-    daemon.until("it", State::Stopped);
-    assert_eq!(alive(&pids(&daemon, 1)), [0; 0]);
+    in_both_ways(|| {
+        let more = format!("after_stop = [{}]\nshutdown_timeout = \"300ms\"", deaf());
+        let daemon = Daemon::start(&one(&misbehave(""), &more));
+        let began = std::time::Instant::now();
+        daemon.change("module.stop", "it");
+        assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+        daemon.until("it", State::Stopped);
+        assert_eq!(alive(&pids(&daemon, 1)), [0; 0]);
+    });
 }
 
 #[test]
 fn a_probe_ends_at_its_timeout_and_with_its_module() {
-    let probe = |timeout: &str| {
-        format!(
-            "health.probes = [{{ exec = {}, interval = \"10ms\", timeout = \"{timeout}\", \
+    in_both_ways(|| {
+        let probe = |timeout: &str| {
+            format!(
+                "health.probes = [{{ exec = {}, interval = \"10ms\", timeout = \"{timeout}\", \
              unhealthy_threshold = 100 }}]",
-            deaf(),
-        )
-    };
-    let daemon = Daemon::start(&one(&misbehave(""), &probe("150ms")));
-    let looks = pids(&daemon, 3);
-    assert_eq!(alive(&looks[..2]), [0; 0], "one look at a time");
+                deaf(),
+            )
+        };
+        let daemon = Daemon::start(&one(&misbehave(""), &probe("150ms")));
+        let looks = pids(&daemon, 3);
+        assert_eq!(alive(&looks[..2]), [0; 0], "one look at a time");
 
-    let daemon = Daemon::start(&one(&misbehave(""), &probe("60s")));
-    let look = pids(&daemon, 1);
-    daemon.change("module.stop", "it");
-    daemon.wait("the look to be gone", || {
-        alive(&look).is_empty().then_some(())
+        let daemon = Daemon::start(&one(&misbehave(""), &probe("60s")));
+        let look = pids(&daemon, 1);
+        daemon.change("module.stop", "it");
+        daemon.wait("the look to be gone", || {
+            alive(&look).is_empty().then_some(())
+        });
     });
 }
 
 #[test]
 fn a_command_of_a_runtime_that_died_does_not_go_on_beside_the_next() {
-    let more = format!("required = false\nbefore_start = [{}]", deaf());
-    let daemon = Daemon::launch("", &one(&misbehave(""), &more));
-    let hook = pids(&daemon, 1);
-    daemon.kill_runtime();
-    pids(&daemon, 2);
-    assert_eq!(alive(&hook), [0; 0], "two at once");
+    in_both_ways(|| {
+        let more = format!("required = false\nbefore_start = [{}]", deaf());
+        let daemon = Daemon::launch("", &one(&misbehave(""), &more));
+        let hook = pids(&daemon, 1);
+        daemon.kill_runtime();
+        pids(&daemon, 2);
+        assert_eq!(alive(&hook), [0; 0], "two at once");
+    });
 }

@@ -95,6 +95,7 @@ pub(crate) struct Flood {
 
 impl Flood {
     const LINE: usize = 100;
+    const BLOCK: usize = 64 * 1024;
 
     pub(crate) fn of(options: &Options) -> Flood {
         Flood {
@@ -103,20 +104,24 @@ impl Flood {
         }
     }
 
-    /// Writes it all; numbered lines, so that a lost one can be told.
+    /// Writes it all; numbered lines, so that a lost one can be told. Without newlines there is
+    /// nothing to tell apart: it goes as fast as it is taken.
     pub(crate) fn pour(&self) {
-        let mut out = std::io::BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+        let mut out = std::io::BufWriter::with_capacity(Flood::BLOCK, std::io::stdout().lock());
         let mut left = self.bytes;
+        let mut block = vec![b'x'; Flood::BLOCK];
         let mut number = 0u64;
         while left > 0 {
-            let mut line = format!("flood {number:010} ").into_bytes();
-            line.resize(Flood::LINE - 1, b'x');
-            line.push(if self.newlines { b'\n' } else { b'x' });
-            line.truncate(usize::try_from(left).unwrap_or(Flood::LINE));
-            if out.write_all(&line).is_err() {
+            if self.newlines {
+                block = format!("flood {number:010} ").into_bytes();
+                block.resize(Flood::LINE - 1, b'x');
+                block.push(b'\n');
+            }
+            block.truncate(usize::try_from(left).unwrap_or(Flood::BLOCK));
+            if out.write_all(&block).is_err() {
                 return;
             }
-            left -= line.len() as u64;
+            left -= block.len() as u64;
             number += 1;
         }
         // Nothing is left to do about an error here.
