@@ -84,7 +84,8 @@ impl Lifecycle {
         let recovery = &self.plan.module(module).recovery;
         let slot = &mut self.slots[module.index()];
         slot.ledger = Ledger::restored(recovery, now, record.remembered);
-        slot.adopted = true;
+        // A record of nothing is none: the runtime before died at the beginning of its first start.
+        slot.adopted = alive.is_some() || record.state != State::NotStarted;
         slot.wanted = record.wanted;
         slot.intent = record.intent;
         slot.restarts = record.restarts;

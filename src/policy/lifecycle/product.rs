@@ -234,3 +234,23 @@ fn a_returning_runtime_goes_on_as_if_nothing_had_happened() {
         }
     }
 }
+
+#[test]
+fn a_first_start_of_which_nothing_was_kept_is_begun_again() {
+    let mut script = Script::new(plan("a\nb: a\nc | lazy"));
+    let mut effects = Vec::new();
+    for module in script.lifecycle.plan().ids() {
+        let (record, alive) = (script.lifecycle.record(module), None);
+        script.note(
+            Event::Adopted {
+                module,
+                record,
+                alive,
+            },
+            &mut effects,
+        );
+    }
+    assert_eq!(script.tell("resume"), "run a");
+    assert_eq!(script.tell("a up"), "run b");
+    assert_eq!(script.state("c"), State::NotStarted);
+}
