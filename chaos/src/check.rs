@@ -15,6 +15,8 @@ use mainstay_policy::{Health, ModuleId, Plan, Time};
 mod rest;
 mod returns;
 
+pub use returns::RunSeen;
+
 /// The result of a check.
 pub type Checked = Result<(), Violation>;
 
@@ -39,8 +41,11 @@ struct Shadow {
     wished: bool,
     /// That, or needed by one that is.
     allowed: bool,
-    /// The place of its last run among all runs.
+    /// The place of its last run among all runs, and of the last that was a restart for others: a
+    /// start after an end as it may be is none.
     run: u64,
+    restart: u64,
+    rests: bool,
     stop_by: Option<Time>,
     attempts: VecDeque<Time>,
     coming_back: bool,
@@ -271,6 +276,7 @@ impl Checker {
             wished: shadow.wished,
             allowed: shadow.allowed,
             run,
+            restart: if shadow.rests { shadow.restart } else { run },
             attempts,
             uses_token,
             ..Shadow::default()
@@ -318,6 +324,7 @@ impl Checker {
     fn judged(&mut self, plan: &Plan, now: Time, module: ModuleId, verdict: Verdict) -> Checked {
         let recovery = &plan.module(module).recovery;
         let shadow = self.of(module);
+        shadow.rests = verdict == Verdict::Done;
         if let Verdict::Retry { after } = verdict {
             shadow.coming_back = true;
             shadow.attempts.retain(|at| at.after(recovery.window) > now);

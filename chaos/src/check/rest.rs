@@ -61,7 +61,7 @@ impl Checker {
             let target = &self.shadows[edge.to.index()];
             // Of a task, and of what was to complete, the end is all that was needed.
             let lasts = edge.until != Until::Completed && plan.module(edge.to).kind != Kind::Task;
-            let behind = edge.hard && lasts && target.run > shadow.run;
+            let behind = edge.hard && lasts && target.restart > shadow.run;
             ensure(!behind, || Violation::LeftBehind(module, edge.to))?;
         }
         Ok(())

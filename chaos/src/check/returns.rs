@@ -7,6 +7,13 @@ use mainstay_policy::{ModuleId, Plan, Time};
 
 use super::{Checker, Shadow};
 
+/// What a run was before its end.
+#[derive(Debug, Clone, Copy)]
+pub struct RunSeen {
+    out: bool,
+    stable_from: Option<Time>,
+}
+
 impl Checker {
     /// Whom the wishes so far reach: wished by name, and allowed.
     #[must_use]
@@ -24,7 +31,9 @@ impl Checker {
 
     /// A verdict was lost with the runtime; the failure will be judged again.
     pub fn unjudged(&mut self, module: ModuleId) {
-        self.of(module).attempts.pop_back();
+        let shadow = self.of(module);
+        shadow.attempts.pop_back();
+        shadow.coming_back = false;
     }
 
     /// Until when everything has to be stopped, if that was asked for.
@@ -48,6 +57,22 @@ impl Checker {
     pub fn never_ran(&mut self, module: ModuleId, generation: u64, completed: bool) {
         let shadow = self.of(module);
         (shadow.out, shadow.generation, shadow.completed) = (false, generation, completed);
+    }
+
+    /// What is seen of the run of a module.
+    #[must_use]
+    pub fn seen(&self, module: ModuleId) -> RunSeen {
+        let shadow = &self.shadows[module.index()];
+        RunSeen {
+            out: shadow.out,
+            stable_from: shadow.stable_from,
+        }
+    }
+
+    /// The end of a run was lost with the runtime: it will be told again.
+    pub fn unended(&mut self, module: ModuleId, seen: RunSeen) {
+        let shadow = self.of(module);
+        (shadow.out, shadow.stable_from) = (seen.out, seen.stable_from);
     }
 
     /// Nobody ran for this long: neither the runtime nor any process.

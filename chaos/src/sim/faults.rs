@@ -212,6 +212,7 @@ impl Sim {
             {
                 let what = Reported::Ended(Ending::Exited(exit));
                 let report = Report { generation, what };
+                self.records.ends(module, self.check.seen(module));
                 self.check.reported(&plan, self.now, module, report)?;
                 self.tell_lifecycle(Event::Reported { module, report })?;
             }

@@ -9,6 +9,7 @@ use mainstay_policy::recovery::{Remembered, Verdict};
 use mainstay_policy::{ModuleId, State, Time, Wanted};
 
 use super::{Sabotage, Sim};
+use crate::check::RunSeen;
 use crate::world::Channel;
 
 /// On its way to the holder.
@@ -20,6 +21,8 @@ enum Written {
     /// The record that follows holds a run, the one after this generation, and whether that one
     /// had ended as it may.
     Run(ModuleId, u64, bool),
+    /// The record that follows holds the end of a run, of which this was known.
+    End(ModuleId, RunSeen),
     /// What follows is the stop of everything, instead of this one.
     Stop(Option<Time>),
     /// The record that follows holds a wish; whom the wishes reached before it.
@@ -75,6 +78,10 @@ impl Records {
     pub(super) fn run(&mut self, module: ModuleId, generation: u64, completed: bool) {
         self.notes
             .push(Written::Run(module, generation - 1, completed));
+    }
+
+    pub(super) fn ends(&mut self, module: ModuleId, seen: RunSeen) {
+        self.notes.push(Written::End(module, seen));
     }
 
     pub(super) fn stops(&mut self, before: Option<Time>) {
@@ -159,6 +166,7 @@ impl Sim {
                 Written::Run(module, generation, completed) => {
                     self.check.never_ran(module, generation, completed);
                 }
+                Written::End(module, seen) => self.check.unended(module, seen),
                 Written::Stop(before) => self.check.unstopped(before),
                 Written::Wish(before) => self.check.unwished(&before),
             }

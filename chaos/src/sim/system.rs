@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use mainstay_policy::lifecycle::Event;
-use mainstay_policy::module::{Effect, Event as ToModule, Exit, StartFailure, Step};
+use mainstay_policy::module::{Effect, Event as ToModule, Exit, Reported, StartFailure, Step};
 use mainstay_policy::spec::{Kind, Readiness};
 use mainstay_policy::{Health, ModuleId, Time};
 
@@ -77,6 +77,9 @@ impl Sim {
         match item {
             Item::ToModule(module, event) => self.tell_module(module, event),
             Item::Report(module, report) => {
+                if matches!(report.what, Reported::Ended(_)) {
+                    self.records.ends(module, self.check.seen(module));
+                }
                 self.check.reported(&self.plan, at, module, report)?;
                 self.tell_lifecycle(Event::Reported { module, report })?;
                 self.feel(module, report);

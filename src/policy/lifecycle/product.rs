@@ -235,6 +235,52 @@ fn a_returning_runtime_goes_on_as_if_nothing_had_happened() {
     }
 }
 
+/// The next runtime, which knows what the one before recorded, and what lives of `living`.
+fn returned(before: &Script, text: &str, living: &[&str]) -> Script {
+    use super::Alive;
+    let mut after = Script::new(plan(text));
+    after.now = before.now;
+    let mut effects = Vec::new();
+    for module in before.lifecycle.plan().ids() {
+        let (record, view) = (
+            before.lifecycle.record(module),
+            before.lifecycle.view(module),
+        );
+        let name = &before.lifecycle.plan().module(module).name;
+        let lives = living.contains(&name.as_str());
+        let alive = view.pid.filter(|_| lives).map(|pid| Alive {
+            generation: view.generation,
+            pid,
+        });
+        after.note(
+            Event::Adopted {
+                module,
+                record,
+                alive,
+            },
+            &mut effects,
+        );
+    }
+    after
+}
+
+#[test]
+fn who_restarts_with_what_it_needs_does_so_when_the_reason_is_forgotten() {
+    const PLAN: &str = "a\nb: a | restart";
+    let ended_before = [("a halted", ""), ("resume", "run a, halt b")];
+    let ends_now = [("resume", "halt a"), ("a halted", "run a, halt b")];
+    for (living, steps) in [(&["b"][..], ended_before), (&["a", "b"], ends_now)] {
+        let mut before = Script::new(plan(PLAN));
+        for event in ["boot", "a up", "b up", "a ill"] {
+            before.tell(event);
+        }
+        assert_eq!(before.state("a"), State::Stopping);
+        let mut after = returned(&before, PLAN, living);
+        crate::fixture::run(&mut after, &steps);
+        crate::fixture::run(&mut after, &[("b halted", ""), ("a up", "run b")]);
+    }
+}
+
 #[test]
 fn a_first_start_of_which_nothing_was_kept_is_begun_again() {
     let mut script = Script::new(plan("a\nb: a\nc | lazy"));

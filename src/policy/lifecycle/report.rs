@@ -115,6 +115,10 @@ impl Lifecycle {
                     _ => (Cause::Requested, None),
                 };
                 self.moved(now, module, State::Waiting, cause, by);
+                if matches!(fall, None | Some(Fall::Adopted)) {
+                    // Why it had to end died with a runtime; its dependents may not know of it.
+                    self.restarts_under(module);
+                }
             }
             (Wanted::Up, _) if clean && is_task => {
                 slot.ledger.run_over(recovery, now);
