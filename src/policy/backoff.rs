@@ -103,6 +103,17 @@ mod tests {
     }
 
     #[test]
+    fn the_generator_is_the_published_one() {
+        let published = [
+            (0, 0xe220_a839_7b1d_cdaf),
+            (0x9e37_79b9_7f4a_7c15, 0x6e78_9e6a_a1b9_65f4),
+        ];
+        for (seed, number) in published {
+            assert_eq!(splitmix64(seed), number);
+        }
+    }
+
+    #[test]
     fn delays_grow_to_their_maximum() {
         let delays = |initial, floor| {
             [1, 2, 3, 4, 7, 60, u32::MAX].map(|n| delay(&backoff(initial, floor, 0.0), n, 7))

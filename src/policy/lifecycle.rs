@@ -19,6 +19,8 @@ use crate::time::Time;
 
 mod adopt;
 mod alarms;
+#[cfg(test)]
+mod corners;
 mod fall;
 mod look;
 mod preview;

@@ -25,7 +25,9 @@ fn an_end_that_no_runtime_saw_is_judged_by_how_it_was() {
     let daemon = Daemon::start(&modules);
     end_meanwhile(&daemon, "it", libc::SIGTERM);
     // Clean: that is no failure.
-    let view = daemon.until("it", State::Stopped);
+    let view = daemon.until_view("its end", "it", |view| {
+        view.state == State::Stopped && view.last_exit.is_some()
+    });
     assert_eq!(view.last_exit.expect("it ended").code, Some(0));
     assert_eq!(daemon.count("it", EventKind::RecoveryStarted), 0);
     daemon.change("module.start", "it");

@@ -22,6 +22,7 @@ mod ipc_levels;
 mod journal;
 mod notify;
 mod output;
+mod pitfalls;
 mod raw;
 mod readiness;
 mod real_programs;

@@ -188,7 +188,6 @@ fn follow(daemon: &Daemon) -> std::process::Child {
         .args(["logs", "it", "-f", "-n", "1", "--config"])
         .arg(daemon.path("config"))
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
         .spawn()
         .expect("the command line runs")
 }

@@ -319,11 +319,12 @@ fn one_at_a_time_in_a_stable_order() {
     let modules = crate::fixture::modules("c\nb\na: c");
     let plan = crate::Plan::new(1, serial, modules).expect("good");
     let mut script = crate::fixture::Script::new(plan);
+    run(&mut script, &[("boot", "run b"), ("b up", "")]);
+    let turn = script.now.after(crate::fixture::MS(10));
+    assert_eq!(script.lifecycle.deadline(), Some(turn));
     run(
         &mut script,
         &[
-            ("boot", "run b"),
-            ("b up", ""),
             ("wait 10ms", "run c"),
             ("wait 10ms", ""),
             ("c exit 1", ""),

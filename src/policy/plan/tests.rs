@@ -41,7 +41,7 @@ fn cycles_excess_depth() {
     );
     // The tail (t) and those behind the circle (x) are not part of the path.
     assert_eq!(
-        refused("x: c\nc: a\nb: c? t\na: b\nt"),
+        refused("x: c\nc: a\nb: t c?\na: b\nt"),
         "cannot order the modules: they depend on each other in a circle: \
          a -> b -> c -> a; remove one of these dependencies"
     );
@@ -123,7 +123,8 @@ fn large_plans_are_linear() {
         assert_eq!(plan.order().len(), nodes as usize);
         took
     };
-    let (small, large) = (time(10_000), time(100_000));
+    let quickest = |nodes| (0..5).map(|_| time(nodes)).min().expect("five");
+    let (small, large) = (quickest(10_000), quickest(100_000));
     // Ten times the nodes: far below the hundredfold of a quadratic way, with room for a cold
     // cache and a busy machine.
     assert!(
