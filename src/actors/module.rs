@@ -178,6 +178,9 @@ impl Owned {
                 let number = readiness::look_once(&self.house, self.id, generation);
                 self.look = Some(number);
             }
+            Effect::Listen { generation } => {
+                self.house.os.listen(self.house.name(self.id), generation);
+            }
             Effect::Terminate { generation } => {
                 self.end_look();
                 if !self.end_hook(false) {
@@ -286,6 +289,7 @@ impl Owned {
             Fact::Ignored { message, .. } => {
                 tracing::warn!(module = self.house.name(self.id), "{message}");
             }
+            Fact::Listened { generation, .. } => self.note(Event::Listened { generation }),
             Fact::Exited(exited) => self.hear_exit(&exited, exit_to_policy(&exited)),
             Fact::Stuck { generation, .. } => {
                 let ended = self.house.os.last_exit(self.house.name(self.id));

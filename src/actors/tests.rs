@@ -127,6 +127,14 @@ impl Os for FakeOs {
             .expect("whole")
             .insert(instance.to_owned(), record);
     }
+    fn listen(&self, instance: &str, generation: u64) {
+        let instance = instance.to_owned();
+        let fact = Fact::Listened {
+            instance,
+            generation,
+        };
+        self.facts.try_send(fact).expect("somebody listens");
+    }
     fn tap(&self, _: &str, _: bool) {}
     fn settled(&self, _: &str) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(std::future::ready(()))

@@ -44,6 +44,18 @@ impl Engine {
                     self.kill_tree(id);
                 }
             }
+            Ask::Listen {
+                instance,
+                generation,
+            } => {
+                if let Some(id) = self.current(&instance, generation) {
+                    self.read_last_notify(id);
+                }
+                self.tell(&Tell::Listened {
+                    instance,
+                    generation,
+                });
+            }
             Ask::Record { instance, record } => {
                 if record.len() <= MAX_RECORD_BYTES {
                     let id = self.id(&instance);

@@ -92,6 +92,13 @@ pub(crate) async fn serve(house: Arc<House>, stream: Stream, door: Door) {
             }
         }
         Err((id, refusal)) => {
+            if refusal.data.code == RefusalCode::NotPermitted
+                && !has_left(&house, peer, &mut from).await
+            {
+                let entry = Entry::of(EventKind::ClientRefused)
+                    .payload(json!({ "code": RefusalCode::NotPermitted, "method": "hello" }));
+                house.chronicle.tell(entry);
+            }
             let _reader_left = outbox.try_send(encode(&Reply::refusal(id, refusal)));
         }
     }
@@ -213,17 +220,24 @@ fn admit(
     };
     match level {
         Some(level) if level > Level::Module => Ok((level, None)),
-        _ => {
-            let entry = Entry::of(EventKind::ClientRefused)
-                .payload(json!({ "code": RefusalCode::NotPermitted, "method": "hello" }));
-            house.chronicle.tell(entry);
-            Err(Refusal::new(
-                RefusalCode::NotPermitted,
-                "cannot let you in: your user is not among [ipc] observers, operators or admins, \
-                 or you are inside a module and showed no token",
-            ))
-        }
+        _ => Err(Refusal::new(
+            RefusalCode::NotPermitted,
+            "cannot let you in: your user is not among [ipc] observers, operators or admins, or \
+             you are inside a module and showed no token",
+        )),
     }
+}
+
+/// Whether a client hung up and is gone before it got an answer: nobody was refused then.
+async fn has_left<R: tokio::io::AsyncRead + Unpin>(
+    house: &House,
+    peer: Option<(u32, u32, u32)>,
+    from: &mut Lines<R>,
+) -> bool {
+    let more = tokio::time::timeout(Duration::ZERO, from.next()).await;
+    let hung_up = matches!(more, Ok(Ok(Line::End) | Err(_)));
+    let gone = |(pid, _, _): (u32, u32, u32)| transport::ancestry(pid, house.holder_pid).is_empty();
+    hung_up && peer.is_some_and(gone)
 }
 
 fn too_long() -> Refusal {

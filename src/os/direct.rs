@@ -347,6 +347,19 @@ impl Os for Direct {
         }
     }
 
+    fn listen(&self, instance: &str, generation: u64) {
+        if self.tasks.contains_key(instance) {
+            // A task says what it says at once.
+            let instance = instance.to_owned();
+            let _router_ended = self.held.facts().try_send(Fact::Listened {
+                instance,
+                generation,
+            });
+            return;
+        }
+        self.held.listen(instance, generation);
+    }
+
     fn record(&self, instance: &str, record: String) {
         self.held.record(instance, record);
     }

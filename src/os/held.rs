@@ -375,6 +375,13 @@ fn passed_on(tell: Tell) -> Option<Fact> {
             pid,
             text,
         }),
+        Tell::Listened {
+            instance,
+            generation,
+        } => Some(Fact::Listened {
+            instance,
+            generation,
+        }),
         Tell::Output {
             instance,
             generation,
@@ -489,6 +496,14 @@ impl Os for Held {
     fn kill(&self, instance: &str, generation: u64) {
         self.ask(&Ask::Kill {
             instance: instance.to_owned(),
+            generation,
+        });
+    }
+
+    fn listen(&self, instance: &str, generation: u64) {
+        let instance = instance.to_owned();
+        self.ask(&Ask::Listen {
+            instance,
             generation,
         });
     }

@@ -31,6 +31,8 @@ pub struct Module {
     watchdog: Option<Duration>,
     /// It said that it is about to end; `feed_by` is when it has to be gone.
     leaving: bool,
+    /// A deadline is over, and whether it said something in time is being asked.
+    listening: bool,
     /// A new main process that was not reported yet.
     moved_to: Option<u32>,
     actual: Actual,
@@ -140,6 +142,7 @@ impl Module {
             generation: 0,
             watchdog: None,
             leaving: false,
+            listening: false,
             moved_to: None,
             actual: Actual::Idle,
         }
@@ -186,6 +189,7 @@ impl Module {
             | Event::Probed { generation, .. }
             | Event::TimeoutExtended { generation, .. }
             | Event::WatchdogFed { generation }
+            | Event::Listened { generation }
             | Event::Leaving { generation }
             | Event::WatchdogSet { generation, .. }
             | Event::WatchdogTriggered { generation } => {
@@ -226,6 +230,7 @@ impl Module {
             Event::Probed { ok, .. } => self.probed(now, ok),
             Event::TimeoutExtended { by, .. } => self.extend(now, by),
             Event::WatchdogFed { .. } => self.feed(spec, now),
+            Event::Listened { .. } => self.listened(spec, now),
             Event::Leaving { .. } => self.leave(spec, now),
             Event::WatchdogSet { every, .. } => {
                 self.watchdog = Some(every);
@@ -273,14 +278,7 @@ impl Module {
             }
             Actual::Preparing { .. } | Actual::Spawning { .. } => None,
             Actual::Starting(starting) => self.settle_starting(spec, now, starting),
-            Actual::Running { pid, feed_by } if now >= feed_by => {
-                let why = if self.leaving {
-                    Why::Ordered
-                } else {
-                    Why::Watchdog
-                };
-                self.late(spec, now, Left::Process { pid }, why)
-            }
+            Actual::Running { feed_by, .. } if now >= feed_by => self.listen(),
             Actual::Running { .. } => None,
             Actual::Stopping(stopping) => self.settle_stopping(now, stopping),
             Actual::Over {
@@ -312,6 +310,15 @@ impl Module {
         let at = match self.actual {
             _ if self.moved_to.is_some() => Time(0),
             Actual::Preparing { ready_by } | Actual::Spawning { ready_by, .. } => ready_by,
+            Actual::Starting(Starting { look, .. }) if self.listening => match look {
+                Look::Probing {
+                    next,
+                    in_flight: false,
+                    ..
+                } => next,
+                _ => Time::NEVER,
+            },
+            Actual::Running { .. } if self.listening => Time::NEVER,
             Actual::Starting(Starting { ready_by, look, .. }) => match look {
                 Look::At(at) => at.min(ready_by),
                 Look::Probing {

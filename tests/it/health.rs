@@ -169,3 +169,50 @@ fn a_watchdog_that_is_not_fed_in_time_restarts() {
     restarted(&daemon, &before);
     assert_eq!(cause(&daemon), Some(Cause::Watchdog));
 }
+
+#[test]
+fn pings_that_waited_while_the_holder_or_the_runtime_was_stopped_are_heard() {
+    let daemon = Daemon::start(&probed(
+        &misbehave("--ready notify"),
+        "{ watchdog = \"500ms\" }",
+    ));
+    let before = daemon.until_view("it to be healthy", "one", |view| {
+        view.health == Health::Healthy
+    });
+    let long_enough = || {
+        let end = std::time::Instant::now() + Duration::from_millis(1600);
+        daemon.wait("three times the watchdog", || {
+            (std::time::Instant::now() > end).then_some(())
+        });
+    };
+    // The runtime answers while its holder is stopped.
+    crate::daemon::kill(daemon.holder(), libc::SIGSTOP);
+    long_enough();
+    let output = daemon.cli(&["status"]);
+    crate::daemon::kill(daemon.holder(), libc::SIGCONT);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    long_enough();
+    let runtime = daemon.status().pid;
+    crate::daemon::kill(runtime, libc::SIGSTOP);
+    // A client that gives up: nobody was refused.
+    let began = std::time::Instant::now();
+    let output = daemon.cli(&["status"]);
+    assert!(began.elapsed() < Duration::from_secs(15), "it ends");
+    crate::daemon::kill(runtime, libc::SIGCONT);
+    let (_, err) = crate::history::both(&output);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("it is busy or stuck: try again"), "{err}");
+    long_enough();
+    let after = daemon.module("one");
+    assert_eq!(
+        (after.pid, after.restarts),
+        (before.pid, 0),
+        "it was left alone"
+    );
+    let all = mainstay_protocol::method::EventsParams {
+        kinds: vec![EventKind::ClientRefused],
+        ..Default::default()
+    };
+    let refused = daemon.client().events(&all).expect("events");
+    assert!(refused.is_empty(), "{refused:?}");
+}

@@ -42,6 +42,7 @@ impl Sim {
                 let ok = process.is_some_and(|process| process.ready_from <= self.now);
                 self.news(module, ToModule::Probed { generation, ok });
             }
+            Effect::Listen { generation } => self.news(module, ToModule::Listened { generation }),
             Effect::Report(report) => {
                 let delay = self.delay();
                 let at = self.channels[module.index()][3].arrival(self.now, delay);

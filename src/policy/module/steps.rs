@@ -150,7 +150,8 @@ impl Module {
             }
             _ => return,
         };
-        if now < *deadline {
+        if now < *deadline || self.listening {
+            self.listening = false;
             *deadline = (*deadline).max(now.after(by).min(most));
         }
     }
@@ -158,22 +159,48 @@ impl Module {
     /// It ends by itself: no watchdog any more, but it has to be gone in the time of a stop.
     pub(super) fn leave(&mut self, spec: &ModuleSpec, now: Time) {
         if let Actual::Running { feed_by, .. } = &mut self.actual
-            && now < *feed_by
+            && (now < *feed_by || self.listening)
             && !self.leaving
         {
             *feed_by = now.after(spec.shutdown_timeout);
-            self.leaving = true;
+            (self.leaving, self.listening) = (true, false);
         }
     }
 
     pub(super) fn feed(&mut self, spec: &ModuleSpec, now: Time) {
         // Fed too late is not fed: the watchdog has bitten by then.
         if let Actual::Running { pid, feed_by } = self.actual
-            && now < feed_by
+            && (now < feed_by || self.listening)
             && !self.leaving
         {
+            self.listening = false;
             self.actual = self.running(spec, now, pid);
         }
+    }
+
+    /// Before a deadline is judged: asks once for what is still on its way.
+    pub(super) fn listen(&mut self) -> Option<Effect> {
+        let generation = self.generation;
+        (!core::mem::replace(&mut self.listening, true)).then_some(Effect::Listen { generation })
+    }
+
+    /// Nothing is on its way any more: a deadline that is still over is over.
+    pub(super) fn listened(&mut self, spec: &ModuleSpec, now: Time) {
+        if !core::mem::take(&mut self.listening) {
+            return;
+        }
+        let grace = spec.shutdown_timeout;
+        let (pid, why) = match self.actual {
+            Actual::Running { pid, feed_by } if now >= feed_by && self.leaving => {
+                (pid, Why::Ordered)
+            }
+            Actual::Running { pid, feed_by } if now >= feed_by => (pid, Why::Watchdog),
+            Actual::Starting(Starting { pid, ready_by, .. }) if now >= ready_by => {
+                (pid, Why::StartTimeout)
+            }
+            _ => return,
+        };
+        self.stop(Left::Process { pid }, why, now, grace, grace);
     }
 
     pub(super) fn running(&self, spec: &ModuleSpec, now: Time, pid: u32) -> Actual {
@@ -197,6 +224,7 @@ impl Module {
     ) {
         let (kill_at, limit_at) = (now.after(grace), now.after(limit.max(grace)));
         let (terminated, forced) = (false, false);
+        self.listening = false;
         self.actual = Actual::Stopping(Stopping {
             left,
             why,
@@ -246,11 +274,12 @@ impl Module {
             return self.report(Reported::Started { pid });
         }
         if ready {
+            self.listening = false;
             self.actual = self.running(spec, now, pid);
             return self.report(Reported::Ready);
         }
-        if now >= ready_by {
-            return self.late(spec, now, Left::Process { pid }, Why::StartTimeout);
+        if now >= ready_by && !self.listening {
+            return self.listen();
         }
         match look {
             Look::Probing {

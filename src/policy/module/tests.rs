@@ -27,12 +27,20 @@ fn spec() -> ModuleSpec {
     }
 }
 
-/// Notes an event and drains the effects.
+/// Notes an event and drains the effects. Nothing is on its way that was not noted.
 fn step(module: &mut Module, spec: &ModuleSpec, now: Time, event: Event) -> Vec<Effect> {
     module.note(spec, now, event);
-    core::iter::from_fn(|| module.settle(spec, now))
-        .take(100)
-        .collect()
+    let mut effects = Vec::new();
+    while let Some(effect) = module.settle(spec, now) {
+        match effect {
+            Effect::Listen { generation } => {
+                module.note(spec, now, Event::Listened { generation });
+            }
+            effect => effects.push(effect),
+        }
+        assert!(effects.len() < 100, "{effects:?}");
+    }
+    effects
 }
 
 fn told(effects: &[Effect]) -> Vec<Reported> {
@@ -482,6 +490,51 @@ fn a_watchdog_bites_who_does_not_feed_it() {
     step(&mut module, &spec(), at(8), EXITED);
     let end = step(&mut module, &spec(), at(8), CLEANED);
     assert_eq!(told(&end), [Reported::Ended(Ending::Watchdog)]);
+}
+
+#[test]
+fn words_that_were_held_up_are_heard_before_a_deadline_is_judged() {
+    let at = |seconds| Time(0).after(SEC(seconds));
+    let listen = Some(Effect::Listen { generation: G });
+    let listened = Event::Listened { generation: G };
+    let spec = spec();
+    let mut module = reach(&[RUN, PREPARED, SPAWNED]);
+    assert_eq!(
+        module.settle(&spec, at(40)),
+        listen,
+        "READY=1 may be on its way"
+    );
+    assert_eq!(
+        (module.settle(&spec, at(40)), module.deadline()),
+        (None, None)
+    );
+    assert_eq!(
+        told(&step(&mut module, &spec, at(41), READY)),
+        [Reported::Ready]
+    );
+    assert!(step(&mut module, &spec, at(41), listened).is_empty());
+
+    assert_eq!(
+        module.settle(&spec, at(60)),
+        listen,
+        "and so may WATCHDOG=1"
+    );
+    assert_eq!(
+        (module.settle(&spec, at(90)), module.deadline()),
+        (None, None)
+    );
+    step(
+        &mut module,
+        &spec,
+        at(90),
+        Event::WatchdogFed { generation: G },
+    );
+    assert_eq!(module.deadline(), Some(at(95)));
+    assert!(step(&mut module, &spec, at(90), listened).is_empty());
+
+    assert_eq!(module.settle(&spec, at(95)), listen);
+    let bite = step(&mut module, &spec, at(95), listened);
+    assert_eq!(bite, [Effect::Terminate { generation: G }]);
 }
 
 #[test]

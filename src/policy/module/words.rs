@@ -180,6 +180,11 @@ pub enum Event {
         /// The run.
         generation: u64,
     },
+    /// The answer to [`Effect::Listen`]: everything it had said by then came before.
+    Listened {
+        /// The run.
+        generation: u64,
+    },
     /// The module says that it is about to end by itself.
     Leaving {
         /// The run.
@@ -227,6 +232,12 @@ pub enum Effect {
     },
     /// Look once whether it is ready; at most one in flight.
     Probe {
+        /// The run.
+        generation: u64,
+    },
+    /// Make sure that nothing it said is still on its way; answered by [`Event::Listened`]. A
+    /// deadline is judged only then: who carries its words may have been held up, not the module.
+    Listen {
         /// The run.
         generation: u64,
     },
