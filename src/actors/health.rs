@@ -92,6 +92,9 @@ struct Watched {
 pub(crate) struct Owned {
     house: Arc<House>,
     watched: Vec<Option<Watched>>,
+    /// What each module last said of itself, and in which run: its word may be faster than the
+    /// news that it runs.
+    said: Vec<(u64, Health)>,
     alarm: Alarm,
 }
 
@@ -110,6 +113,7 @@ impl Actor for HealthActor {
     ) -> Result<Owned, ActorProcessingErr> {
         let watched = (0..house.plan.len()).map(|_| None).collect();
         Ok(Owned {
+            said: vec![(0, Health::Unknown); house.plan.len()],
             house,
             watched,
             alarm: Alarm::default(),
@@ -165,11 +169,16 @@ impl Owned {
                 issues: Vec::new(),
             })
             .collect();
+        let (of, said) = self.said[module.index()];
         Watched {
             generation,
             since: now,
             probes,
-            said: Health::Unknown,
+            said: if of == generation {
+                said
+            } else {
+                Health::Unknown
+            },
             published: Health::Unknown,
         }
     }
@@ -257,10 +266,9 @@ impl Owned {
     }
 
     fn fed(&mut self, module: ModuleId, generation: u64, health: Health) {
-        let Some(watched) = self.watched[module.index()].as_mut() else {
-            return;
-        };
-        if watched.generation == generation {
+        self.said[module.index()] = (generation, health);
+        let watched = self.watched[module.index()].as_mut();
+        if let Some(watched) = watched.filter(|watched| watched.generation == generation) {
             watched.said = health;
             self.publish(module);
         }

@@ -3,7 +3,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use mainstay_protocol::{Cause, EventKind, ModuleView, State};
+use mainstay_protocol::{Cause, EventKind, Health, ModuleView, State};
 
 use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script};
 
@@ -260,4 +260,14 @@ fn a_module_may_set_and_pull_its_own_watchdog() {
         let failed = daemon.moves("it", State::Failed, 1);
         assert_eq!(failed[0].cause, Some(Cause::Watchdog), "{text}");
     }
+}
+
+#[test]
+fn a_first_ping_that_comes_before_ready_is_not_lost() {
+    let command = says("say \"WATCHDOG=1\nREADY=1\"; exec sleep 60");
+    let more = "health.probes = [{ watchdog = \"60s\" }]";
+    let daemon = Daemon::start(&one(&command, more));
+    daemon.until_view("it to be healthy", "it", |view| {
+        view.health == Health::Healthy
+    });
 }

@@ -493,51 +493,6 @@ fn a_watchdog_bites_who_does_not_feed_it() {
 }
 
 #[test]
-fn words_that_were_held_up_are_heard_before_a_deadline_is_judged() {
-    let at = |seconds| Time(0).after(SEC(seconds));
-    let listen = Some(Effect::Listen { generation: G });
-    let listened = Event::Listened { generation: G };
-    let spec = spec();
-    let mut module = reach(&[RUN, PREPARED, SPAWNED]);
-    assert_eq!(
-        module.settle(&spec, at(40)),
-        listen,
-        "READY=1 may be on its way"
-    );
-    assert_eq!(
-        (module.settle(&spec, at(40)), module.deadline()),
-        (None, None)
-    );
-    assert_eq!(
-        told(&step(&mut module, &spec, at(41), READY)),
-        [Reported::Ready]
-    );
-    assert!(step(&mut module, &spec, at(41), listened).is_empty());
-
-    assert_eq!(
-        module.settle(&spec, at(60)),
-        listen,
-        "and so may WATCHDOG=1"
-    );
-    assert_eq!(
-        (module.settle(&spec, at(90)), module.deadline()),
-        (None, None)
-    );
-    step(
-        &mut module,
-        &spec,
-        at(90),
-        Event::WatchdogFed { generation: G },
-    );
-    assert_eq!(module.deadline(), Some(at(95)));
-    assert!(step(&mut module, &spec, at(90), listened).is_empty());
-
-    assert_eq!(module.settle(&spec, at(95)), listen);
-    let bite = step(&mut module, &spec, at(95), listened);
-    assert_eq!(bite, [Effect::Terminate { generation: G }]);
-}
-
-#[test]
 fn readiness_by_kind() {
     let ready_after = |readiness, kind| {
         let spec = ModuleSpec {
