@@ -311,9 +311,11 @@ impl Owned {
                 self.search(generation, &text);
                 self.house.bus.follow_logs(self.id, &text, dropped_bytes);
             }
-            Fact::OutputDropped { total_bytes, .. } => {
+            Fact::OutputDropped {
+                total_bytes, errno, ..
+            } => {
                 let registry = &self.house.switchboard.registry;
-                registry.cast(RegistryMsg::Dropped(self.id, total_bytes));
+                registry.cast(RegistryMsg::Dropped(self.id, total_bytes, errno));
             }
             // The router sees to these.
             Fact::Knocked { .. } | Fact::StopAsked | Fact::ReloadAsked | Fact::HolderGone => {}
@@ -326,7 +328,7 @@ impl Owned {
         let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
         let own = words::own_words(exited);
         let mut text = own.unwrap_or_else(|| words::exit_text(exit));
-        if generation == self.module.generation() {
+        if self.is_ours(generation) {
             text += &self.sayings.reason();
         }
         let entry = Entry::of(EventKind::ModuleExited)
@@ -338,6 +340,12 @@ impl Owned {
         self.house.chronicle.tell(entry);
         self.tell_end(generation, exited.code, exited.signal, text);
         self.note(Event::Exited { generation, exit });
+    }
+
+    /// Whether news of this run are news of ours; a run that ended while the runtime was away is
+    /// told of before any other.
+    fn is_ours(&self, generation: u64) -> bool {
+        [generation, 0].contains(&self.module.generation())
     }
 
     fn tell_end(&self, generation: u64, code: Option<i32>, signal: Option<i32>, text: String) {
@@ -408,7 +416,7 @@ impl Owned {
     }
 
     fn said(&self, generation: u64, text: &str) {
-        if generation == self.module.generation() {
+        if self.is_ours(generation) {
             let text = Arc::from(notify::one_line(text));
             self.house
                 .switchboard

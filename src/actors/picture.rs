@@ -45,6 +45,8 @@ pub(crate) struct Snapshot {
     pub(crate) last_exit: Option<LastExit>,
     /// Output lost since mainstay started.
     pub(crate) output_dropped_bytes: u64,
+    /// What the system said to writing it, if it did.
+    pub(crate) output_errno: Option<i32>,
 }
 
 impl Snapshot {
@@ -67,6 +69,7 @@ impl Snapshot {
             usage: None,
             last_exit: None,
             output_dropped_bytes: 0,
+            output_errno: None,
         }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) enum RegistryMsg {
     /// How runs ended that an earlier runtime saw.
     Recalled(Vec<(ModuleId, LastExit)>),
     /// Output was lost.
-    Dropped(ModuleId, u64),
+    Dropped(ModuleId, u64, Option<i32>),
     /// What everything uses.
     Used(Vec<(ModuleId, Usage)>, MachineUsage, OwnUsage),
     /// The files on disk are (not) in force.
@@ -124,9 +124,9 @@ fn write(picture: &Picture, msg: RegistryMsg) -> Option<oneshot::Sender<()>> {
                 });
             }
         }
-        RegistryMsg::Dropped(module, bytes) => {
-            picture.edit(module, |cell| cell.output_dropped_bytes = bytes);
-        }
+        RegistryMsg::Dropped(module, bytes, errno) => picture.edit(module, |cell| {
+            (cell.output_dropped_bytes, cell.output_errno) = (bytes, errno);
+        }),
         RegistryMsg::Used(modules, machine, own) => {
             for (module, usage) in modules {
                 picture.edit(module, |cell| cell.usage = cell.pid.map(|_| usage));

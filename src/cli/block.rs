@@ -112,7 +112,7 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
         line(
             out,
             "output",
-            &format!("{lost} were lost: the disk could not keep up"),
+            &format!("{lost} were lost; `mainstay status` says why"),
         );
     }
 }
@@ -190,7 +190,7 @@ storage 1.0.0 - Keeps samples and scores
   restarts   3, 1 not paid back yet
   last exit  exit code 1, 103ms ago
   next try   in 300ms (2026-11-18 11:06:40.523Z)
-  output     512 B were lost: the disk could not keep up
+  output     512 B were lost; `mainstay status` says why
 ";
         assert_eq!(text, expected);
     }

@@ -19,7 +19,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use crate::stream::{Async as Stream, connect_async};
-use crate::typed::{greeting, named, patience, stranger, typed_calls, welcomed};
+use crate::typed::{
+    greeting, is_too_long, named, next_page, patience, stranger, typed_calls, welcomed,
+};
 use crate::wire::{Followed, Wire};
 use crate::{CALL_TIMEOUT, Error};
 

@@ -17,7 +17,9 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::stream::{Blocking as Stream, connect};
-use crate::typed::{greeting, named, patience, stranger, typed_calls, welcomed};
+use crate::typed::{
+    greeting, is_too_long, named, next_page, patience, stranger, typed_calls, welcomed,
+};
 use crate::wire::{Followed, Wire};
 use crate::{CALL_TIMEOUT, Error};
 

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use mainstay_protocol::PROTOCOL;
-use mainstay_protocol::method::{ChangeParams, Hello, Welcome};
+use mainstay_protocol::method::{ChangeParams, Hello, PageParams, Welcome};
+use mainstay_protocol::{PROTOCOL, RefusalCode};
 
 use crate::{Error, WAIT_TIMEOUT};
 
@@ -26,6 +26,21 @@ pub(crate) fn welcomed(welcome: Welcome) -> Result<Welcome, Error> {
         server: welcome.server,
         theirs: welcome.protocol,
     })
+}
+
+/// Modules that are asked for at a time when all of them are too many for a line.
+const PAGE: usize = 1000;
+
+/// Whether mainstay has more to say than a line holds.
+pub(crate) fn is_too_long(error: &Error) -> bool {
+    matches!(error, Error::Refused(refusal) if refusal.data.code == RefusalCode::TooLong)
+}
+
+pub(crate) fn next_page(after: Option<&String>) -> PageParams {
+    PageParams {
+        after: after.cloned(),
+        limit: Some(PAGE),
+    }
 }
 
 /// How long a change may take: one that waits for its end takes as long as modules do.
@@ -60,12 +75,24 @@ macro_rules! typed_calls {
             self.call(name::SYSTEM_STATUS, Nothing {}) $(.$await)?
         }
 
-        /// Every module.
+        /// Every module, read in parts where one line is too short for all of them.
         ///
         /// # Errors
         /// As [`Client::call`].
         pub $($async)? fn modules(&mut self) -> Result<Vec<ModuleView>, Error> {
-            self.call(name::MODULE_LIST, Nothing {}) $(.$await)?
+            match self.call(name::MODULE_LIST, Nothing {}) $(.$await)? {
+                Err(error) if is_too_long(&error) => {}
+                all => return all,
+            }
+            let mut all: Vec<ModuleView> = Vec::new();
+            loop {
+                let page = next_page(all.last().map(|last| &last.module));
+                let page: Vec<ModuleView> = self.call(name::MODULE_LIST, page) $(.$await)? ?;
+                if page.is_empty() {
+                    return Ok(all);
+                }
+                all.extend(page);
+            }
         }
 
         /// One module.
@@ -161,12 +188,25 @@ macro_rules! typed_calls {
             self.call(name::WHY, named(module)) $(.$await)?
         }
 
-        /// Who depends on whom.
+        /// Who depends on whom, read in parts where one line is too short for all of it.
         ///
         /// # Errors
         /// As [`Client::call`].
         pub $($async)? fn graph(&mut self) -> Result<Graph, Error> {
-            self.call(name::GRAPH, Nothing {}) $(.$await)?
+            match self.call(name::GRAPH, Nothing {}) $(.$await)? {
+                Err(error) if is_too_long(&error) => {}
+                all => return all,
+            }
+            let mut all = Graph { modules: Vec::new(), edges: Vec::new() };
+            loop {
+                let page = next_page(all.modules.last().map(|last| &last.module));
+                let page: Graph = self.call(name::GRAPH, page) $(.$await)? ?;
+                if page.modules.is_empty() {
+                    return Ok(all);
+                }
+                all.modules.extend(page.modules);
+                all.edges.extend(page.edges);
+            }
         }
 
         /// The configuration in force at or below a path, and where each value was said; ""

@@ -225,7 +225,7 @@ impl Runtime {
     /// The dependency graph, in start order.
     #[must_use]
     pub fn graph(&self) -> Graph {
-        view::graph(&self.shared.house)
+        view::graph(&self.shared.house, self.shared.house.plan.order())
     }
 
     /// The configuration in force at or below a path, and where each value was said; "" is

@@ -285,10 +285,15 @@ impl Engine {
                     self.tell_output(id, generation, text, dropped_bytes);
                 }
                 News::Settled { number } => self.tell(&Tell::Settled { number }),
-                News::OutputDropped { name, total_bytes } => {
+                News::OutputDropped {
+                    name,
+                    total_bytes,
+                    errno,
+                } => {
                     self.tell(&Tell::OutputDropped {
                         instance: name,
                         total_bytes,
+                        errno,
                     });
                 }
             }

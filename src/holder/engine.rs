@@ -357,6 +357,7 @@ impl Engine {
         let mut news = Vec::new();
         for instance in self.instances.values().filter(|one| !one.forgotten) {
             news.extend(said(instance));
+            news.extend(last_words(instance));
             news.extend(instance.last_exit.clone().map(Tell::Exited));
         }
         for tell in news {
@@ -459,5 +460,16 @@ fn said(instance: &Instance) -> Option<Tell> {
         generation: instance.generation,
         pid: run.pid.unsigned_abs(),
         text,
+    })
+}
+
+/// What a run that is over gave as the reason for its end, to be told before that.
+fn last_words(instance: &Instance) -> Option<Tell> {
+    let exited = instance.last_exit.as_ref()?;
+    Some(Tell::Notify {
+        instance: exited.instance.clone(),
+        generation: exited.generation,
+        pid: exited.pid,
+        text: crate::notify::last_words(&instance.said.text()?)?,
     })
 }

@@ -41,7 +41,11 @@ pub(crate) enum News {
     /// What an instance wrote until this was asked is in its file.
     Settled { number: u64 },
     /// Output did not reach the disk.
-    OutputDropped { name: String, total_bytes: u64 },
+    OutputDropped {
+        name: String,
+        total_bytes: u64,
+        errno: Option<i32>,
+    },
 }
 
 /// The queue.

@@ -141,6 +141,17 @@ impl Said {
     }
 }
 
+/// Of what a run said, what is still of use when it is over: what it was doing, and its reason to
+/// end.
+pub(crate) fn last_words(said: &str) -> Option<String> {
+    let lasts = |line: &&str| {
+        let key = line.split('=').next();
+        matches!(key, Some("STATUS" | "ERRNO" | "EXIT_STATUS"))
+    };
+    let lines: Vec<&str> = said.lines().filter(lasts).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
 /// The value of the last line with this key.
 pub(crate) fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     let of = |line: &'a str| line.strip_prefix(key)?.strip_prefix('=');

@@ -30,6 +30,8 @@ struct Waiting {
     /// Who waits for what is here, and for what is being written.
     settles: Vec<u64>,
     queued: bool,
+    /// Why a write failed, if one did.
+    errno: Option<i32>,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +129,7 @@ impl Shelf {
             self.mail.send(News::OutputDropped {
                 name: name.to_string(),
                 total_bytes,
+                errno: waiting.errno,
             });
         }
     }
@@ -194,9 +197,10 @@ impl Shelf {
             let written = write(&mut files, &name, &path, &bytes, limits);
             let mut state = lock(&self.state);
             state.total -= taken;
-            if written.is_err() {
+            if let Err(problem) = written {
                 files.remove(&name);
                 if let Some(waiting) = state.waiting.get_mut(&name) {
+                    waiting.errno = problem.raw_os_error();
                     waiting.dropped += dropped + taken as u64;
                     self.lose(&name, waiting, taken as u64);
                 }

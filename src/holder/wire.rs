@@ -224,7 +224,13 @@ pub enum Tell {
     Settled { number: u64 },
     /// Output was lost because the disk could not keep up (told at most once a second per
     /// instance).
-    OutputDropped { instance: String, total_bytes: u64 },
+    OutputDropped {
+        instance: String,
+        total_bytes: u64,
+        /// What the system said to a write that failed; none when the disk was too slow.
+        #[serde(default)]
+        errno: Option<i32>,
+    },
     /// Somebody connected to this socket of an instance that does not run.
     Knocked { instance: String, socket: String },
     /// SIGTERM or SIGINT arrived: stop everything in order.

@@ -10,11 +10,11 @@ use mainstay_policy::lifecycle::Wish;
 use mainstay_protocol::config::{ConfigGetParams, ConfigValues};
 use mainstay_protocol::method::{
     BusCallParams, BusSubscribeParams, CallParams, ChangeParams, EventsParams, EventsResult,
-    HealthReport, LogLines, LogsParams, ModuleParams, PublishParams, StatusParams, StopParams,
-    Subscribed, name,
+    HealthReport, LogLines, LogsParams, ModuleParams, PageParams, PublishParams, StatusParams,
+    StopParams, Subscribed, name,
 };
 use mainstay_protocol::rpc::{Reply, RequestId};
-use mainstay_protocol::{MAX_LINE_BYTES, Refusal, RefusalCode, Request};
+use mainstay_protocol::{MAX_LINE_BYTES, ModuleView, Refusal, RefusalCode, Request};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -42,6 +42,9 @@ pub(super) enum Answer {
 
 /// `bus.call`, when the caller does not say, and at most.
 const CALL_TIMEOUT: (u64, u64) = (5_000, 60_000);
+
+/// What a result may take of a line: the rest of it is the reply around it.
+const ROOM: usize = MAX_LINE_BYTES - 4096;
 
 type Answered = Result<Answer, Refusal>;
 
@@ -83,7 +86,13 @@ pub(super) async fn answer(
     let house = Arc::clone(&session.house);
     match method {
         name::SYSTEM_STATUS => now(view::system(&house)),
-        name::MODULE_LIST => now(view::modules(&house)),
+        name::MODULE_LIST => {
+            let order: Vec<ModuleId> = house.plan.ids().collect();
+            let modules = |ids: &[ModuleId]| -> Vec<ModuleView> {
+                ids.iter().map(|id| view::module(&house, *id)).collect()
+            };
+            page(&house, &order, &params(method, raw)?, modules)
+        }
         name::MODULE_GET => {
             let ModuleParams { module } = params(method, raw)?;
             now(view::module(&house, find(&house, &module)?))
@@ -118,13 +127,40 @@ pub(super) async fn answer(
             let ModuleParams { module } = params(method, raw)?;
             now(why(&house, find(&house, &module)?).await?)
         }
-        name::GRAPH => now(view::graph(&house)),
+        name::GRAPH => page(&house, house.plan.order(), &params(method, raw)?, |ids| {
+            view::graph(&house, ids)
+        }),
         name::CONFIG_GET => {
             let ConfigGetParams { path } = params(method, raw)?;
             let values = config_values(&house, &path.unwrap_or_default())?;
             now(ConfigValues { values })
         }
         _ => own(session, id, method, raw),
+    }
+}
+
+/// Everything, or the part of it that is asked for and fits into a line.
+fn page<T: serde::Serialize>(
+    house: &House,
+    order: &[ModuleId],
+    asked: &PageParams,
+    of: impl Fn(&[ModuleId]) -> T,
+) -> Answered {
+    let after = asked.after.as_ref().map(|after| find(house, after));
+    let after = after.transpose()?;
+    let before = order.iter().position(|id| Some(*id) == after);
+    let rest = &order[before.map_or(0, |at| at + 1)..];
+    let mut count = asked
+        .limit
+        .unwrap_or(usize::MAX)
+        .clamp(1, rest.len().max(1));
+    loop {
+        let body = Body::of(&of(&rest[..count.min(rest.len())]));
+        // Who asks for all gets all, or is told that it does not fit.
+        if *asked == PageParams::default() || count == 1 || body.0.len() <= ROOM {
+            return Ok(Answer::Now(body));
+        }
+        count /= 2;
     }
 }
 
@@ -320,11 +356,10 @@ impl Drop for Following {
 
 /// As many of the newest as a reply has room for: a line of the protocol is bounded.
 fn newest_that_fit<T: serde::Serialize>(mut items: Vec<T>) -> Vec<T> {
-    let room = MAX_LINE_BYTES - 4096;
     let mut taken = 0;
     let fits = items.iter().rev().take_while(|item| {
         taken += encode(item).len(); // with its newline, for the comma
-        taken <= room
+        taken <= ROOM
     });
     let too_many = items.len() - fits.count();
     items.drain(..too_many);

@@ -99,6 +99,23 @@ pub(crate) fn modules(house: &House) -> Vec<ModuleView> {
     house.plan.ids().map(|id| module(house, id)).collect()
 }
 
+/// Why output does not reach its file, and what a person does about it.
+fn dropped_because(house: &House, module: ModuleId, errno: Option<i32>) -> String {
+    let Some(errno) = errno else {
+        return "it comes faster than the disk takes it".to_owned();
+    };
+    let directory = &house.configuration.system.logs.directory;
+    let file = directory.join(format!("{}.log", house.name(module)));
+    let next = match errno {
+        libc::ENOSPC | libc::EDQUOT => "; the disk is full: make room on it",
+        libc::EROFS => "; the file system is read-only",
+        libc::EACCES | libc::EPERM => "; let mainstay's user write it",
+        _ => "",
+    };
+    let text = crate::words::errno_text(errno);
+    format!("cannot write {}: {text}{next}", file.display())
+}
+
 /// The system.
 pub(crate) fn system(house: &House) -> SystemView {
     let now = house.picture.system();
@@ -116,8 +133,9 @@ pub(crate) fn system(house: &House) -> SystemView {
         );
         if module.output_dropped_bytes > 0 {
             let bytes = module.output_dropped_bytes;
+            let why = dropped_because(house, id, module.output_errno);
             issues.push(format!(
-                "{}: {bytes} bytes of output were dropped",
+                "{}: {bytes} bytes of output were dropped: {why}",
                 house.name(id)
             ));
         }
@@ -165,14 +183,14 @@ fn counts(house: &House) -> ModuleCounts {
 }
 
 /// The graph, in start order.
-pub(crate) fn graph(house: &House) -> Graph {
+pub(crate) fn graph(house: &House, modules: &[ModuleId]) -> Graph {
     let plan = &house.plan;
     let node = |id: ModuleId| GraphNode {
         module: house.name(id).to_owned(),
         wave: plan.wave(id) as usize,
         state: Some(house.picture.module(id).state),
     };
-    let edges = plan.ids().flat_map(|id| {
+    let edges = modules.iter().flat_map(|&id| {
         house.spec(id).edges.iter().map(move |edge| GraphEdge {
             from: house.name(id).to_owned(),
             to: house.name(edge.to).to_owned(),
@@ -181,7 +199,7 @@ pub(crate) fn graph(house: &House) -> Graph {
         })
     });
     Graph {
-        modules: plan.order().iter().map(|id| node(*id)).collect(),
+        modules: modules.iter().map(|id| node(*id)).collect(),
         edges: edges.collect(),
     }
 }

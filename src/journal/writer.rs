@@ -287,8 +287,9 @@ impl Writer {
         }
         let text = format!(
             "cannot write the journal {}: {failure}; the newest {RING} events are kept in memory \
-             and writing is tried again; free space or repair the file",
-            self.shared.database.display()
+             and writing is tried again; {}",
+            self.shared.database.display(),
+            failure.next_step(&self.shared.database)
         );
         let news = super::lock(&self.shared.problem)
             .replace(text.clone())
@@ -344,6 +345,31 @@ impl Writer {
 }
 
 impl Failure {
+    /// What a person does about it. SQLite does not pass on what the system said: it is asked.
+    fn next_step(&self, database: &Path) -> String {
+        let said = match self {
+            Failure::Numbers(error) | Failure::Aside(error) => error.raw_os_error(),
+            Failure::Database(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
+            {
+                Some(libc::ENOSPC)
+            }
+            Failure::Database(_) => {
+                let opened = std::fs::OpenOptions::new().append(true).open(database);
+                opened.err().and_then(|error| error.raw_os_error())
+            }
+        };
+        let disk = database.parent().unwrap_or(database).display();
+        match said {
+            Some(errno @ (libc::ENOSPC | libc::EDQUOT)) => {
+                let errno = crate::words::errno_text(errno);
+                format!("the disk that holds {disk} is full: {errno}; make room on it")
+            }
+            Some(errno) => format!("repair {disk}: {}", crate::words::errno_text(errno)),
+            None => format!("free space on the disk that holds {disk}, or repair the file"),
+        }
+    }
+
     fn is_damage(&self) -> bool {
         matches!(self, Failure::Database(error) if store::is_damage(error))
     }

@@ -398,9 +398,11 @@ fn passed_on(tell: Tell) -> Option<Fact> {
         Tell::OutputDropped {
             instance,
             total_bytes,
+            errno,
         } => Some(Fact::OutputDropped {
             instance,
             total_bytes,
+            errno,
         }),
         Tell::StopAsked { .. } => Some(Fact::StopAsked),
         Tell::ReloadAsked => Some(Fact::ReloadAsked),

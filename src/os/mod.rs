@@ -134,8 +134,12 @@ pub(crate) enum Fact {
         text: String,
         dropped_bytes: u64,
     },
-    /// Output was lost; total since the holder started.
-    OutputDropped { instance: String, total_bytes: u64 },
+    /// Output was lost; total since the holder started, and why if the system said so.
+    OutputDropped {
+        instance: String,
+        total_bytes: u64,
+        errno: Option<i32>,
+    },
     /// Somebody connected to this socket of an instance that does not run.
     Knocked { instance: String, socket: String },
     /// Stop everything in order.

@@ -114,6 +114,19 @@ pub struct ModuleParams {
     pub module: String,
 }
 
+/// Parameters of `module.list` and `graph`. Without any, everything comes at once, or is refused
+/// as `too_long`; with any, as many of the modules behind `after` as fit into a line, and none
+/// when there are no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PageParams {
+    /// The last module of the page before; nothing for the first page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// At most so many modules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
 /// Parameters of `module.start`, `module.stop`, `module.restart`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ChangeParams {

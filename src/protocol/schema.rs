@@ -25,7 +25,11 @@ const METHODS: &[Row] = &[
     (name::HELLO, of::<m::Hello>, of::<m::Welcome>),
     (name::SYSTEM_STATUS, of::<Nothing>, of::<SystemView>),
     (name::SYSTEM_STOP, of::<m::StopParams>, of::<Nothing>),
-    (name::MODULE_LIST, of::<Nothing>, of::<Vec<ModuleView>>),
+    (
+        name::MODULE_LIST,
+        of::<m::PageParams>,
+        of::<Vec<ModuleView>>,
+    ),
     (name::MODULE_GET, of::<m::ModuleParams>, of::<ModuleView>),
     (
         name::MODULE_START,
@@ -54,7 +58,7 @@ const METHODS: &[Row] = &[
     ),
     (name::LOGS_READ, of::<m::LogsParams>, of::<m::LogLines>),
     (name::WHY, of::<m::ModuleParams>, of::<m::Why>),
-    (name::GRAPH, of::<Nothing>, of::<m::Graph>),
+    (name::GRAPH, of::<m::PageParams>, of::<m::Graph>),
     (name::CONFIG_GET, of::<ConfigGetParams>, of::<ConfigValues>),
     (name::MODULE_READY, of::<Nothing>, of::<Nothing>),
     (name::MODULE_STATUS, of::<m::StatusParams>, of::<Nothing>),

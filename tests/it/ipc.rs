@@ -244,3 +244,43 @@ fn a_client_that_never_reads_is_dropped_and_costs_little() {
     );
     is_well(&daemon);
 }
+
+#[test]
+fn a_list_too_long_for_a_line_is_read_in_parts() {
+    let words = "of many words ".repeat(20);
+    let mut modules = "[module.first]\ncommand = [\"true\"]\nstart = \"lazy\"\n".to_owned();
+    for number in 1..2000 {
+        modules += &format!(
+            "[module.lazy-{number}]\ncommand = [\"true\"]\nstart = \"lazy\"\n\
+             wants = [\"first\"]\ndescription = \"{words}\"\n"
+        );
+    }
+    let daemon = Daemon::start(&modules);
+    let mut client = daemon.client();
+    let all = client.modules().expect("all of them");
+    assert_eq!(all.len(), 2001, "with the event bus");
+    let mut names: Vec<&str> = all.iter().map(|view| view.module.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 2001, "each once");
+    let graph = client.graph().expect("all of it");
+    assert_eq!((graph.modules.len(), graph.edges.len()), (2001, 1999));
+
+    let mut raw = Raw::welcomed(&daemon.socket());
+    let refused = raw.call(name::MODULE_LIST, json!({}));
+    assert_eq!(refused["error"]["data"]["code"], "too_long");
+    let two = raw.call(name::MODULE_LIST, json!({ "limit": 2 }));
+    assert_eq!(two["result"].as_array().expect("a list").len(), 2);
+    let after = two["result"][0]["module"].clone();
+    let next = raw.call(name::MODULE_LIST, json!({ "after": after, "limit": 1 }));
+    assert_eq!(next["result"][0]["module"], two["result"][1]["module"]);
+    let last = all.last().expect("many").module.clone();
+    let end = raw.call(name::MODULE_LIST, json!({ "after": last }));
+    assert_eq!(end["result"], json!([]));
+    let unknown = raw.call(name::GRAPH, json!({ "after": "nobody" }));
+    assert_eq!(unknown["error"]["data"]["code"], "unknown_module");
+    let status = daemon.cli(&["status", "--all", "--json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    assert_eq!(status.as_array().expect("a list").len(), 2001);
+    assert_eq!(daemon.stop(), Some(0));
+}

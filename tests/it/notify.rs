@@ -271,3 +271,21 @@ fn a_first_ping_that_comes_before_ready_is_not_lost() {
         view.health == Health::Healthy
     });
 }
+
+#[test]
+fn the_reason_of_an_end_that_no_runtime_saw_is_told_to_the_next() {
+    let text = "say \"READY=1\nSTATUS=at work\"; wait_for go; say ERRNO=2; say STATUS=lost; exit 3";
+    let daemon = Daemon::start(&one(&says(text), "recovery.restart = \"never\""));
+    let view = daemon.until("it", State::Running);
+    let runtime = daemon.status().pid;
+    crate::daemon::kill(runtime, libc::SIGSTOP);
+    daemon.touch("go");
+    let pid = view.pid.expect("it runs");
+    daemon.wait("its end", || (!crate::daemon::lives(pid)).then_some(()));
+    crate::daemon::kill(runtime, libc::SIGKILL);
+    let exited = daemon.event("it", EventKind::ModuleExited);
+    let told = exited.payload["text"].as_str().expect("a text");
+    assert!(told.contains("ERRNO=2"), "{told}");
+    let after = daemon.until("it", State::Failed);
+    assert_eq!(after.status_text.as_deref(), Some("lost"));
+}

@@ -105,10 +105,12 @@ fn a_disk_that_refuses_blocks_nobody_and_is_counted() {
     rig.start(spawn_of("full", 1, &["/bin/sh", "-c", "echo lost"]));
     assert_eq!(rig.line.exited("full", 1).code, Some(0));
     let total = rig.line.until(|tell| match tell {
-        Tell::OutputDropped { total_bytes, .. } => Some(*total_bytes),
+        Tell::OutputDropped {
+            total_bytes, errno, ..
+        } => Some((*total_bytes, *errno)),
         _ => None,
     });
-    assert_eq!(total, 5);
+    assert_eq!(total, (5, Some(libc::EISDIR)));
     std::fs::remove_dir(&log).unwrap();
     for generation in 2..4 {
         rig.start(spawn_of(

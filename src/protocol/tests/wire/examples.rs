@@ -81,7 +81,7 @@ fn reading() -> Vec<Example> {
     vec![
         example(name::HELLO, hello, welcome),
         example(name::SYSTEM_STATUS, Nothing {}, system()),
-        example(name::MODULE_LIST, Nothing {}, vec![module()]),
+        example(name::MODULE_LIST, page(), vec![module()]),
         example(name::MODULE_GET, named(), module()),
         example(
             name::EVENTS_LIST,
@@ -105,9 +105,16 @@ fn reading() -> Vec<Example> {
             log_lines(),
         ),
         example(name::WHY, named(), why()),
-        example(name::GRAPH, Nothing {}, graph()),
+        example(name::GRAPH, page(), graph()),
         example(name::CONFIG_GET, which_value(), values()),
     ]
+}
+
+fn page() -> m::PageParams {
+    m::PageParams {
+        after: Some("analysis-engine".to_owned()),
+        limit: Some(100),
+    }
 }
 
 fn which_value() -> ConfigGetParams {
