@@ -179,7 +179,7 @@ impl Owned {
                 self.look = Some(number);
             }
             Effect::Listen { generation } => {
-                self.house.os.listen(self.house.name(self.id), generation);
+                self.house.os.hear(self.house.name(self.id), generation);
             }
             Effect::Terminate { generation } => {
                 self.end_look();
@@ -289,7 +289,7 @@ impl Owned {
             Fact::Ignored { message, .. } => {
                 tracing::warn!(module = self.house.name(self.id), "{message}");
             }
-            Fact::Listened { generation, .. } => self.note(Event::Listened { generation }),
+            Fact::Heard { generation, .. } => self.note(Event::Listened { generation }),
             Fact::Exited(exited) => self.hear_exit(&exited, exit_to_policy(&exited)),
             Fact::Stuck { generation, .. } => {
                 let ended = self.house.os.last_exit(self.house.name(self.id));

@@ -127,9 +127,9 @@ impl Os for FakeOs {
             .expect("whole")
             .insert(instance.to_owned(), record);
     }
-    fn listen(&self, instance: &str, generation: u64) {
+    fn hear(&self, instance: &str, generation: u64) {
         let instance = instance.to_owned();
-        let fact = Fact::Listened {
+        let fact = Fact::Heard {
             instance,
             generation,
         };

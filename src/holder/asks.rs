@@ -44,14 +44,14 @@ impl Engine {
                     self.kill_tree(id);
                 }
             }
-            Ask::Listen {
+            Ask::Hear {
                 instance,
                 generation,
             } => {
                 if let Some(id) = self.current(&instance, generation) {
                     self.read_last_notify(id);
                 }
-                self.tell(&Tell::Listened {
+                self.tell(&Tell::Heard {
                     instance,
                     generation,
                 });

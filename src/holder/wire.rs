@@ -38,8 +38,8 @@ pub enum Ask {
     },
     /// Kill the whole tree, escapees included. `Exited` follows when the main process is gone.
     Kill { instance: String, generation: u64 },
-    /// Read what the instance said and nobody read yet; `Listened` follows behind all of it.
-    Listen { instance: String, generation: u64 },
+    /// Read what the instance said and nobody read yet; `Heard` follows behind all of it.
+    Hear { instance: String, generation: u64 },
     /// Keep these bytes for the next runtime.
     Record { instance: String, record: String },
     /// The instance left the plan: drop its record, sockets, stored descriptors and group.
@@ -211,8 +211,8 @@ pub enum Tell {
         pid: u32,
         text: String,
     },
-    /// All that the instance said before `Listen` was read has been told.
-    Listened { instance: String, generation: u64 },
+    /// All that the instance said before `Hear` was read has been told.
+    Heard { instance: String, generation: u64 },
     /// What a tapped instance wrote.
     Output {
         instance: String,

@@ -347,17 +347,17 @@ impl Os for Direct {
         }
     }
 
-    fn listen(&self, instance: &str, generation: u64) {
+    fn hear(&self, instance: &str, generation: u64) {
         if self.tasks.contains_key(instance) {
             // A task says what it says at once.
             let instance = instance.to_owned();
-            let _router_ended = self.held.facts().try_send(Fact::Listened {
+            let _router_ended = self.held.facts().try_send(Fact::Heard {
                 instance,
                 generation,
             });
             return;
         }
-        self.held.listen(instance, generation);
+        self.held.hear(instance, generation);
     }
 
     fn record(&self, instance: &str, record: String) {

@@ -375,10 +375,10 @@ fn passed_on(tell: Tell) -> Option<Fact> {
             pid,
             text,
         }),
-        Tell::Listened {
+        Tell::Heard {
             instance,
             generation,
-        } => Some(Fact::Listened {
+        } => Some(Fact::Heard {
             instance,
             generation,
         }),
@@ -502,9 +502,9 @@ impl Os for Held {
         });
     }
 
-    fn listen(&self, instance: &str, generation: u64) {
+    fn hear(&self, instance: &str, generation: u64) {
         let instance = instance.to_owned();
-        self.ask(&Ask::Listen {
+        self.ask(&Ask::Hear {
             instance,
             generation,
         });

@@ -41,8 +41,8 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn signal(&self, instance: &str, generation: u64, signal: i32, cont: bool);
     /// Kills a whole tree; `Exited` follows.
     fn kill(&self, instance: &str, generation: u64);
-    /// Asks for what an instance said and nobody read yet; `Listened` follows behind all of it.
-    fn listen(&self, instance: &str, generation: u64);
+    /// Asks for what an instance said and nobody read yet; `Heard` follows behind all of it.
+    fn hear(&self, instance: &str, generation: u64);
     /// Keeps a text for the next runtime.
     fn record(&self, instance: &str, record: String);
     /// Asks for what an instance writes, as `Output` facts.
@@ -126,7 +126,7 @@ pub(crate) enum Fact {
         text: String,
     },
     /// All that an instance said before it was asked for has been told.
-    Listened { instance: String, generation: u64 },
+    Heard { instance: String, generation: u64 },
     /// What a tapped instance wrote.
     Output {
         instance: String,
@@ -161,7 +161,7 @@ impl Fact {
             | Fact::Ignored { instance, .. }
             | Fact::Exited(Exited { instance, .. })
             | Fact::Notify { instance, .. }
-            | Fact::Listened { instance, .. }
+            | Fact::Heard { instance, .. }
             | Fact::Output { instance, .. }
             | Fact::Knocked { instance, .. }
             | Fact::OutputDropped { instance, .. } => Some(instance),
