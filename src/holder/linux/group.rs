@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,11 @@ use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
 
 /// How long a killed group may take to become empty before it is left behind.
 const EMPTY_WITHIN: Duration = Duration::from_millis(500);
+
+/// What begins the name of every subtree of ours.
+const PREFIX: &str = "mainstay-";
+/// A subtree that nobody holds is left alone this long: it may just be made.
+const YOUNG: Duration = Duration::from_mins(5);
 
 /// A place in the hierarchy where we may make groups.
 #[derive(Debug, Clone)]
@@ -114,6 +120,8 @@ pub(crate) struct Groups {
     path: PathBuf,
     view: String,
     dir: OwnedFd,
+    /// Locked as long as this process lives: nobody else removes the subtree meanwhile.
+    _held: Option<File>,
     /// On some kernels a child born into a group that was killed once is killed at birth.
     burns: bool,
     /// Whether children may be born inside at all.
@@ -124,6 +132,7 @@ impl Groups {
     /// Makes the subtree; what an earlier holder of the same state directory left is killed.
     /// None when the place turns out to be unusable.
     pub(crate) fn make(site: &Site, name: &str, hash: &str, move_self: bool) -> Option<Groups> {
+        remove_orphans(&site.path, YOUNG);
         if site.own_leaf {
             if !move_self {
                 return None;
@@ -132,10 +141,12 @@ impl Groups {
             let _ = fs::create_dir(&leaf); // may be there from an earlier start
             write(&leaf.join("cgroup.procs"), "0").ok()?;
         }
-        let folder = format!("mainstay-{name}-{hash}");
+        let folder = format!("{PREFIX}{name}-{hash}");
         let path = site.path.join(&folder);
         remove(&path);
         fs::create_dir(&path).ok()?;
+        let held = File::open(&path).ok();
+        let held = held.filter(|file| file.try_lock().is_ok());
         if site.own_leaf {
             for controller in ["+cpu", "+memory", "+pids", "+io"] {
                 // Absent controllers are reported by whoever wants limits.
@@ -155,6 +166,7 @@ impl Groups {
             path,
             view,
             dir,
+            _held: held,
             burns: true,
             births: true,
         })
@@ -231,6 +243,33 @@ fn remove(path: &Path) {
         // The kernel gives no event we could keep here.
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Removes what holders and applications that were killed left behind: subtrees of our user that
+/// nobody holds any more and in which nothing lives. The kernel refuses to remove any other.
+fn remove_orphans(site: &Path, young: Duration) {
+    let us = nix::unistd::geteuid().as_raw();
+    let Ok(entries) = fs::read_dir(site) else {
+        return;
+    };
+    let ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(PREFIX);
+    for entry in entries.flatten().filter(|entry| ours(&entry.file_name())) {
+        let Ok(dir) = File::open(entry.path()) else {
+            continue;
+        };
+        let old = dir.metadata().is_ok_and(|seen| {
+            let age = seen.modified().ok().and_then(|at| at.elapsed().ok());
+            seen.uid() == us && age.is_some_and(|age| age >= young)
+        });
+        if old && dir.try_lock().is_ok() && !is_populated(&entry.path()) {
+            remove_tree(&entry.path());
+        }
+    }
+}
+
+fn is_populated(path: &Path) -> bool {
+    let events = fs::read_to_string(path.join("cgroup.events"));
+    events.is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
 }
 
 fn remove_tree(path: &Path) -> bool {
@@ -325,5 +364,57 @@ impl Group {
 impl AsFd for Group {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn what_a_killed_holder_left_empty_is_removed_and_nothing_else() {
+        let Some(site) = find_site().filter(Site::without_moving) else {
+            eprintln!("skipped: no control groups may be made here");
+            return;
+        };
+        // A place of this test's own: the real ones beside it are not looked at.
+        let own = site
+            .path
+            .join(format!("mainstay-test.{}", std::process::id()));
+        fs::create_dir(&own).unwrap();
+        let at = |name: &str| own.join(name);
+        for name in [
+            "mainstay-dead-1",
+            "mainstay-lives-2",
+            "mainstay-full-3",
+            "other-4",
+        ] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        fs::create_dir(at("mainstay-dead-1").join("m-module")).unwrap();
+        let held = File::open(at("mainstay-lives-2")).unwrap();
+        held.try_lock().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        write(
+            &at("mainstay-full-3").join("cgroup.procs"),
+            &child.id().to_string(),
+        )
+        .unwrap();
+
+        remove_orphans(&own, YOUNG);
+        assert!(at("mainstay-dead-1").exists(), "it may just be made");
+        remove_orphans(&own, Duration::ZERO);
+        let left = |name: &str| at(name).exists();
+        assert!(!left("mainstay-dead-1"));
+        assert!(left("mainstay-lives-2") && left("mainstay-full-3") && left("other-4"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(held);
+        remove(&own);
+        assert!(!own.exists());
     }
 }
