@@ -120,7 +120,11 @@ fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
             Ok(ExitCode::Ok)
         }
         Outcome::Ended(code) => {
-            super::screen::complain(tail(&log).trim_end());
+            let said = tail(&log);
+            match said.trim_end() {
+                "" => super::screen::complain(&ended_silently(name, &log)),
+                said => super::screen::complain(said),
+            }
             std::process::exit(code.unwrap_or(ExitCode::Failed as i32))
         }
         Outcome::TooLong => Err(Failure::new(
@@ -219,6 +223,15 @@ fn wait(child: &mut Child, socket: &Path, by: Instant) -> Outcome {
         std::thread::sleep(LOOK_EVERY);
     }
     Outcome::TooLong
+}
+
+/// It says why in a file; there is nothing in it when that could not be written.
+fn ended_silently(name: &str, log: &Path) -> String {
+    let log = log.display();
+    format!(
+        "cannot start {name}: it ended, and {log} does not say why; is that disk full? \
+         `mainstay up` in the foreground says more"
+    )
 }
 
 fn tail(log: &Path) -> String {

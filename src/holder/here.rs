@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// Where programs are looked for when no PATH is set.
 pub const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
+/// Folders of a PATH that are shown.
+const PATH_SHOWN: usize = 6;
 /// As much of a first line as the kernel reads.
 const FIRST_LINE_BYTES: usize = 256;
 
@@ -25,13 +27,26 @@ pub fn program(program: &str, directory: &Path, path: &str) -> Option<String> {
         .map(|found| file(&found, program, directory))
         .peekable();
     if found.peek().is_none() {
+        let shown = shortened(path);
         return Some(format!(
-            "it is in no folder of PATH ({path}); install it, or name it with its path"
+            "it is in no folder of PATH ({shown}); install it, or name it with its path"
         ));
     }
     // One that works is taken, whatever is wrong with those before it.
     let problems: Vec<String> = found.collect::<Option<_>>()?;
     problems.into_iter().next()
+}
+
+/// The beginning of a PATH, as much as fits into a sentence.
+fn shortened(path: &str) -> String {
+    let folders: Vec<&str> = path.split(':').collect();
+    match folders.len() {
+        0..=PATH_SHOWN => path.to_owned(),
+        all => {
+            let more = all - PATH_SHOWN;
+            format!("{} and {more} more", folders[..PATH_SHOWN].join(":"))
+        }
+    }
 }
 
 fn file(file: &Path, program: &str, directory: &Path) -> Option<String> {
@@ -210,6 +225,8 @@ mod tests {
             let problem = program(name, at, "/nowhere").unwrap();
             assert!(problem.contains(said), "{name}: {problem}");
         }
+        let long = program("none", at, "/1:/2:/3:/4:/5:/6:/7:/8").unwrap();
+        assert!(long.contains("(/1:/2:/3:/4:/5:/6 and 2 more)"), "{long}");
         let path = format!("/nowhere:{}", at.display());
         for name in ["good", "./good", "text"] {
             assert_eq!(program(name, at, &path), None, "{name}");

@@ -232,3 +232,25 @@ fn a_place_that_cannot_be_used_is_named_with_the_next_step() {
         );
     }
 }
+
+#[test]
+fn a_detached_start_that_could_not_write_why_it_ended_says_where_to_look() {
+    let dir = crate::daemon::prepare("", "");
+    std::fs::write(dir.path().join("run"), "").expect("a file in the way");
+    let logs = dir.path().join("state/logs");
+    std::fs::create_dir_all(&logs).expect("folders");
+    // What is written there is lost, as on a full disk.
+    std::os::unix::fs::symlink("/dev/null", logs.join("mainstay.out")).expect("a link");
+    let output = std::process::Command::new(crate::daemon::binary())
+        .args(["up", "-d", "--config"])
+        .arg(dir.path().join("config"))
+        .output()
+        .expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    let (_, err) = crate::history::both(&output);
+    assert!(
+        err.contains("it ended, and") && err.contains("mainstay.out"),
+        "{err}"
+    );
+    assert!(err.contains("`mainstay up` in the foreground"), "{err}");
+}
