@@ -11,6 +11,7 @@ use mainstay_protocol::{Health, ModuleView, State, SystemView};
 use crate::actors::House;
 use crate::actors::picture::Snapshot;
 use crate::actors::words;
+use crate::os::machine;
 
 /// One module.
 pub(crate) fn module(house: &House, id: ModuleId) -> ModuleView {
@@ -122,6 +123,13 @@ pub(crate) fn system(house: &House) -> SystemView {
     let mut issues: Vec<String> = Vec::new();
     if let Some(problem) = house.chronicle.journal().problem() {
         issues.push(format!("the journal is not written: {problem}"));
+    }
+    if machine::is_stopped(house.holder_pid) {
+        let pid = house.holder_pid;
+        issues.push(format!(
+            "the holder (pid {pid}) was stopped, by Ctrl-Z perhaps: nothing is started or ended; \
+             go on with `fg` or `kill -CONT {pid}`"
+        ));
     }
     for id in house.plan.ids() {
         let module = house.picture.module(id);

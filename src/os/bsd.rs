@@ -219,3 +219,8 @@ pub(crate) fn in_group(uid: u32, gid: u32, group: &str) -> bool {
             .flatten()
             .is_some_and(|user| user.gid == group.gid || group.mem.contains(&user.name))
 }
+
+/// Whether a process was stopped by a signal: not known here.
+pub(crate) fn is_stopped(_pid: u32) -> bool {
+    false
+}

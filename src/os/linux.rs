@@ -64,6 +64,13 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
     parse_stat(pid, &text[..length])
 }
 
+/// Whether a process was stopped by a signal and does nothing until it is continued.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind = stat.iter().rposition(|byte| *byte == b')');
+    behind.is_some_and(|at| matches!(stat.get(at + 2), Some(b'T' | b't')))
+}
+
 /// The command name may hold anything, so fields are counted from the last parenthesis.
 fn parse_stat(pid: u32, text: &[u8]) -> Option<Stat> {
     let behind = text.iter().rposition(|byte| *byte == b')')? + 2;

@@ -191,6 +191,9 @@ fn pings_that_waited_while_the_holder_or_the_runtime_was_stopped_are_heard() {
     let output = daemon.cli(&["status"]);
     crate::daemon::kill(daemon.holder(), libc::SIGCONT);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let (out, _) = crate::history::both(&output);
+    assert!(out.contains(") was stopped, by Ctrl-Z perhaps"), "{out}");
+    assert_eq!(daemon.status().issues, [""; 0], "it goes on");
     long_enough();
     let runtime = daemon.status().pid;
     crate::daemon::kill(runtime, libc::SIGSTOP);
