@@ -406,6 +406,7 @@ fn passed_on(tell: Tell) -> Option<Fact> {
         }),
         Tell::StopAsked { .. } => Some(Fact::StopAsked),
         Tell::ReloadAsked => Some(Fact::ReloadAsked),
+        Tell::Beat => Some(Fact::BeatAsked),
         Tell::World(_) | Tell::Configured { .. } | Tell::Refused { .. } | Tell::Settled { .. } => {
             None
         }
@@ -511,10 +512,14 @@ impl Os for Held {
     }
 
     fn record(&self, instance: &str, record: String) {
-        lock(&self.slots)
-            .entry(instance.to_owned())
-            .or_default()
-            .record = Some(record.clone());
+        {
+            let mut slots = lock(&self.slots);
+            let slot = slots.entry(instance.to_owned()).or_default();
+            if slot.record.as_deref() == Some(&record) {
+                return;
+            }
+            slot.record = Some(record.clone());
+        }
         self.ask(&Ask::Record {
             instance: instance.to_owned(),
             record,
