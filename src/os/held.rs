@@ -512,25 +512,20 @@ impl Os for Held {
     }
 
     fn record(&self, instance: &str, record: String) {
-        {
+        let instance = instance.to_owned();
+        let before = {
             let mut slots = lock(&self.slots);
-            let slot = slots.entry(instance.to_owned()).or_default();
-            if slot.record.as_deref() == Some(&record) {
-                return;
-            }
-            slot.record = Some(record.clone());
+            let slot = slots.entry(instance.clone()).or_default();
+            slot.record.replace(record.clone())
+        };
+        if before.as_deref() != Some(&record) {
+            self.ask(&Ask::Record { instance, record });
         }
-        self.ask(&Ask::Record {
-            instance: instance.to_owned(),
-            record,
-        });
     }
 
     fn tap(&self, instance: &str, on: bool) {
-        self.ask(&Ask::Tap {
-            instance: instance.to_owned(),
-            on,
-        });
+        let instance = instance.to_owned();
+        self.ask(&Ask::Tap { instance, on });
     }
 
     fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {
