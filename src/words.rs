@@ -3,15 +3,68 @@
 
 use mainstay_policy::recovery::EXIT_CONFIGURATION;
 
+/// The signal that cannot be refused; wherever there are signals it has this number.
+pub(crate) const SIGKILL: i32 = 9;
+/// The signal that asks to end: the only one besides that Windows has a word for.
+#[cfg(windows)]
+pub(crate) const SIGTERM: i32 = 15;
+
+/// Why a second start of what lives is refused.
+#[cfg(unix)]
+pub(crate) const BUSY: i32 = libc::EBUSY;
+/// Why a start that is not newer than the last is refused.
+#[cfg(unix)]
+pub(crate) const STALE: i32 = libc::ESTALE;
+/// Why nothing can be written any more.
+#[cfg(unix)]
+pub(crate) const DISK_FULL: i32 = libc::ENOSPC;
+/// Why a second start of what lives is refused.
+#[cfg(windows)]
+pub(crate) const BUSY: i32 = 170; // ERROR_BUSY
+/// Why a start that is not newer than the last is refused.
+#[cfg(windows)]
+pub(crate) const STALE: i32 = 1306; // ERROR_REVISION_MISMATCH
+/// Why nothing can be written any more.
+#[cfg(windows)]
+pub(crate) const DISK_FULL: i32 = 112; // ERROR_DISK_FULL
+
 /// `SIGKILL`, or `signal 40` for one without a name.
 pub(crate) fn signal_name(signal: i32) -> String {
-    nix::sys::signal::Signal::try_from(signal).map_or_else(
-        |_| format!("signal {signal}"),
-        |signal| signal.as_str().to_owned(),
-    )
+    let name = signal_word(signal);
+    name.map_or_else(|| format!("signal {signal}"), ToOwned::to_owned)
+}
+
+#[cfg(unix)]
+fn signal_word(signal: i32) -> Option<&'static str> {
+    let signal = nix::sys::signal::Signal::try_from(signal).ok()?;
+    Some(signal.as_str())
+}
+
+/// Those that mainstay itself says where there are no signals.
+#[cfg(windows)]
+fn signal_word(signal: i32) -> Option<&'static str> {
+    match signal {
+        SIGKILL => Some("SIGKILL"),
+        SIGTERM => Some("SIGTERM"),
+        _ => None,
+    }
+}
+
+/// The number of a signal.
+#[cfg(unix)]
+pub(crate) fn signal_number(name: &str) -> Option<i32> {
+    let signal: nix::sys::signal::Signal = name.parse().ok()?;
+    Some(signal as i32)
+}
+
+/// The number of a signal: the one that stands for asking to end.
+#[cfg(windows)]
+pub(crate) fn signal_number(name: &str) -> Option<i32> {
+    (name == "SIGTERM").then_some(SIGTERM)
 }
 
 /// `No such file or directory (ENOENT)`.
+#[cfg(unix)]
 pub(crate) fn errno_text(errno: i32) -> String {
     let errno = nix::errno::Errno::from_raw(errno);
     format!("{} ({errno:?})", errno.desc())
@@ -24,9 +77,17 @@ pub(crate) fn code_text(code: i32) -> String {
         126 => "a command it ran could not be executed".to_owned(),
         127 => "a command it ran was not found".to_owned(),
         129..=159 => format!("a command it ran was killed by {}", signal_name(code - 128)),
+        #[cfg(windows)]
+        ..0 => return format!("exit code {:#x}", code.cast_unsigned()), // a status of the system
         _ => return format!("exit code {code}"),
     };
     format!("exit code {code} ({meaning})")
+}
+
+/// `File not found. (os error 2)`.
+#[cfg(windows)]
+pub(crate) fn errno_text(errno: i32) -> String {
+    std::io::Error::from_raw_os_error(errno).to_string()
 }
 
 /// A length of time as people say it: `250 ms`, `12 s`, `3 min`.

@@ -317,9 +317,9 @@ pub(crate) fn lives(pid: i32) -> bool {
     !dead && asked != Err(nix::errno::Errno::ESRCH)
 }
 
-#[cfg(not(unix))]
-pub(crate) fn lives(_pid: i32) -> bool {
-    true
+#[cfg(windows)]
+pub(crate) fn lives(pid: i32) -> bool {
+    u32::try_from(pid).is_ok_and(crate::os::machine::lives)
 }
 
 #[cfg(test)]

@@ -146,10 +146,16 @@ where
 }
 
 /// Whether stderr is the stream that `JOURNAL_STREAM` (device:inode) names.
+#[cfg(unix)]
 fn stderr_is_journal() -> bool {
     let said = std::env::var("JOURNAL_STREAM").unwrap_or_default();
     nix::sys::stat::fstat(io::stderr())
         .is_ok_and(|stat| said == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+#[cfg(windows)]
+fn stderr_is_journal() -> bool {
+    false
 }
 
 /// Lines that begin with their priority, as sd-daemon(3) says.

@@ -27,6 +27,9 @@ const ENV_DETACHED: &str = "MAINSTAY_DETACHED";
 const DETACH_MARGIN: Duration = Duration::from_secs(15);
 /// Between two looks whether a detached start is over.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// For a process without a window (the number is Windows' own).
+#[cfg(windows)]
+const CREATE_NO_WINDOW: u32 = 0x0800_0000;
 /// Longest end of the log that is shown after a failed start, in bytes.
 const TAIL_BYTES: usize = 4096;
 
@@ -40,6 +43,7 @@ pub(super) fn run(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
     }
     if std::env::var_os(ENV_DETACHED).is_some() {
         // Out of the reach of the terminal it was started from.
+        #[cfg(unix)]
         let _already_a_leader = nix::unistd::setsid();
     }
     let code = mainstay_holder::run(RuntimeCommand {
@@ -54,7 +58,8 @@ pub(super) fn run(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
 /// What runs right now, even if its file is being replaced at this moment.
 fn running_program() -> Result<PathBuf, Failure> {
     let running = PathBuf::from("/proc/self/exe");
-    if running.exists() {
+    // Wine has that path too, with another meaning.
+    if cfg!(unix) && running.exists() {
         Ok(running)
     } else {
         own_program()
@@ -189,7 +194,15 @@ fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
     let errors = file
         .try_clone()
         .map_err(|error| failed("share the log", error))?;
-    Command::new(own_program()?)
+    let mut command = Command::new(own_program()?);
+    // A console of its own that nobody sees: by it modules are asked to end.
+    #[cfg(windows)]
+    {
+        std::os::windows::process::CommandExt::creation_flags(&mut command, CREATE_NO_WINDOW);
+        // Whoever reads what this process says must not wait for the other one to end.
+        crate::os::machine::keep_standard_handles();
+    }
+    command
         .args(words)
         .env(ENV_DETACHED, "1")
         .stdin(Stdio::null())

@@ -14,7 +14,6 @@ use mainstay_protocol::method::{
 use mainstay_protocol::{Event, ModuleView, SystemView};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-#[cfg(unix)]
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 

@@ -1,5 +1,5 @@
-//! The socket itself, per platform.
-//! Owns connecting; where the control socket is not there yet, nothing can be connected.
+//! The socket itself, per platform: a Unix socket here, a named pipe in `pipe.rs`.
+//! Owns connecting.
 //! Never interprets a byte.
 
 #[cfg(unix)]
@@ -41,67 +41,9 @@ mod platform {
     }
 }
 
-#[cfg(not(unix))]
-mod platform {
-    use std::io::{ErrorKind, Read, Result, Write};
-    use std::path::Path;
-    use std::time::Duration;
-
-    /// Cannot exist.
-    #[derive(Debug)]
-    pub(crate) enum Blocking {}
-
-    pub(crate) fn connect(_path: &Path, _timeout: Duration) -> Result<Blocking> {
-        Err(ErrorKind::Unsupported.into())
-    }
-
-    impl Blocking {
-        pub(crate) fn set_read_timeout(&self, _timeout: Option<Duration>) -> Result<()> {
-            match *self {}
-        }
-
-        pub(crate) fn set_write_timeout(&self, _timeout: Option<Duration>) -> Result<()> {
-            match *self {}
-        }
-    }
-
-    impl Read for Blocking {
-        fn read(&mut self, _into: &mut [u8]) -> Result<usize> {
-            match *self {}
-        }
-    }
-
-    impl Write for Blocking {
-        fn write(&mut self, _from: &[u8]) -> Result<usize> {
-            match *self {}
-        }
-
-        fn flush(&mut self) -> Result<()> {
-            match *self {}
-        }
-    }
-
-    /// Cannot exist.
-    #[cfg(feature = "async")]
-    #[derive(Debug)]
-    pub(crate) enum Async {}
-
-    #[cfg(feature = "async")]
-    pub(crate) async fn connect_async(_path: &Path, _timeout: Duration) -> Result<Async> {
-        Err(ErrorKind::Unsupported.into())
-    }
-
-    #[cfg(feature = "async")]
-    impl Async {
-        pub(crate) async fn read(&mut self, _into: &mut [u8]) -> Result<usize> {
-            match *self {}
-        }
-
-        pub(crate) async fn write(&mut self, _from: &[u8]) -> Result<usize> {
-            match *self {}
-        }
-    }
-}
+#[cfg(windows)]
+#[path = "pipe.rs"]
+mod platform;
 
 #[cfg(feature = "async")]
 pub(crate) use platform::{Async, connect_async};

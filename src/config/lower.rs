@@ -149,6 +149,11 @@ pub(crate) fn lower(
     // A layer that could not be read leaves gaps that are no problems of their own.
     if !damaged {
         across::check(&read, &ids, &merged.tasks, &mut at);
+        #[cfg(windows)]
+        {
+            super::windows::modules(&read, &mut at);
+            super::windows::ipc(&sections.ipc, table, &mut at);
+        }
     }
     let (mut specs, mut launches) = (Vec::new(), Vec::new());
     for each in read {

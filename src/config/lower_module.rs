@@ -147,7 +147,7 @@ fn launch(
 fn argv(command: &Command, directory: &Path) -> Vec<String> {
     let mut words = command.words.clone();
     if let Some(program) = words.first_mut()
-        && program.contains('/')
+        && program.contains(std::path::is_separator)
         && !Path::new(program).is_absolute()
     {
         *program = text(&plain(&directory.join(&*program)));

@@ -27,6 +27,8 @@ mod sources;
 mod table;
 mod tree;
 mod value;
+#[cfg(windows)]
+mod windows;
 
 pub use effective::Effective;
 pub use launch::{Check, Ipc, Launch, LogFormat, Logs, Needs, ProbeSpec, Role, System, Who};

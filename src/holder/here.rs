@@ -147,46 +147,24 @@ fn is_binary(name: &str, directory: &Path, path: &str) -> bool {
     first.is_some_and(|file| first_line(file).is_ok_and(|line| line.contains(&0)))
 }
 
-#[cfg(unix)]
 fn may_be_executed(found: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::PermissionsExt;
     found.permissions().mode() & 0o111 != 0
 }
 
-#[cfg(not(unix))]
-fn may_be_executed(_found: &std::fs::Metadata) -> bool {
-    true
-}
-
 /// Whether there is a user of this name; any number is one.
-#[cfg(unix)]
 #[must_use]
 pub fn has_user(name: &str) -> bool {
     name.parse::<u32>().is_ok() || !matches!(nix::unistd::User::from_name(name), Ok(None))
 }
 
 /// Whether there is a group of this name; any number is one.
-#[cfg(unix)]
 #[must_use]
 pub fn has_group(name: &str) -> bool {
     name.parse::<u32>().is_ok() || !matches!(nix::unistd::Group::from_name(name), Ok(None))
 }
 
-/// There are no users to look for.
-#[cfg(not(unix))]
-#[must_use]
-pub fn has_user(_name: &str) -> bool {
-    true
-}
-
-/// There are no groups to look for.
-#[cfg(not(unix))]
-#[must_use]
-pub fn has_group(_name: &str) -> bool {
-    true
-}
-
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;

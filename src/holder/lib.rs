@@ -2,10 +2,16 @@
 //! Owns processes, exit statuses, log pipes, sockets and the lock; restarts the runtime.
 //! Never decides anything about modules, never blocks on a disk, never uses tokio.
 
+#[cfg(unix)]
+pub mod here;
+#[cfg(windows)]
+#[path = "windows/here.rs"]
 pub mod here;
 pub mod wire;
 
 mod codec;
+mod shelf;
+mod shown;
 
 // The one place where a kernel is chosen: both folders have the same names in them.
 #[cfg(target_os = "linux")]
@@ -48,8 +54,6 @@ mod prepare;
 #[cfg(unix)]
 mod process;
 #[cfg(unix)]
-mod shelf;
-#[cfg(unix)]
 mod sockets;
 #[cfg(unix)]
 mod spawner;
@@ -72,3 +76,12 @@ pub use engine::Options;
 pub use frame::{MAX_FDS, Outbox, recv_with_fds, send_with_fds};
 #[cfg(unix)]
 pub use process::{ancestry, start_time};
+
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub use windows::{
+    Options, RuntimeCommand, embed, inherited, job_of_modules, monotonic_nanos, run,
+};
+#[cfg(windows)]
+use windows::{mail, process};

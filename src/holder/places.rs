@@ -8,29 +8,17 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::socket::{Backlog, listen};
-use serde::Serialize;
 
 use crate::frame::own;
 use crate::kernel::SOCKET;
+use crate::shown::Shown;
 use crate::wire::Setup;
 
 /// `sun_path` with its NUL.
 const SOCKET_PATH_BYTES: usize =
     size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path);
-
-/// What `holder.json` says.
-#[derive(Debug, Serialize)]
-struct Shown<'a> {
-    pid: u32,
-    runtime_pid: Option<u32>,
-    state: &'a str,
-    restarts: u32,
-    since: String,
-    tree: &'a str,
-}
 
 /// Where things are.
 #[derive(Debug)]
@@ -91,23 +79,7 @@ impl Places {
 
     /// Replaces `holder.json`.
     pub(crate) fn show(&self, state: &str, runtime_pid: Option<u32>, restarts: u32, tree: &str) {
-        let pid = std::process::id();
-        let since = rfc3339(SystemTime::now());
-        let shown = Shown {
-            pid,
-            runtime_pid,
-            state,
-            restarts,
-            since,
-            tree,
-        };
-        let path = self.runtime_dir.join("holder.json");
-        let aside = self.runtime_dir.join("holder.json.new");
-        let written = serde_json::to_vec(&shown).map_err(io::Error::from);
-        // Information for people only; a full disk must not stop anything.
-        let _ = written
-            .and_then(|text| fs::write(&aside, text))
-            .and_then(|()| fs::rename(aside, path));
+        Shown::now(state, runtime_pid, restarts, tree).write(&self.runtime_dir);
     }
 
     /// Removes what is not to stay.
@@ -253,29 +225,9 @@ fn bind_closed(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// UTC with milliseconds.
-fn rfc3339(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = since.as_secs();
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days to a date, counted in eras of 400 years that begin on 1 March of year 0.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let in_year = day - (365 * year + year / 4 - year / 100);
-    let march = (5 * in_year + 2) / 153;
-    let day = in_year - (153 * march + 2) / 5 + 1;
-    let month = if march < 10 { march + 3 } else { march - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    let milli = since.subsec_millis();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_place_that_cannot_be_used_comes_with_where_why_and_the_next_step() {
@@ -311,13 +263,5 @@ mod tests {
                 "{said}"
             );
         }
-    }
-
-    #[test]
-    fn times_are_written_as_the_calendar_says() {
-        let at = |seconds: u64| rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(0), "1970-01-01T00:00:00.000Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000Z");
-        assert_eq!(at(1_798_761_599), "2026-12-31T23:59:59.000Z");
     }
 }

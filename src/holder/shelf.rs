@@ -5,7 +5,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -256,15 +255,29 @@ fn fitting(bytes: &[u8], room: usize, empty: bool) -> usize {
 fn open(files: &mut Files, name: &Arc<str>, path: &Path) -> io::Result<u64> {
     if let Some(file) = files.get(name) {
         let seen = file.metadata()?;
-        if seen.nlink() > 0 {
+        if is_there(&seen) {
             return Ok(seen.len());
         }
     }
     let mut options = OpenOptions::new();
-    let file = options.append(true).create(true).mode(0o600).open(path)?;
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
     let size = file.metadata()?.len();
     files.insert(Arc::clone(name), file);
     Ok(size)
+}
+
+#[cfg(unix)]
+fn is_there(seen: &fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(seen) > 0
+}
+
+/// Windows does not say; who takes a log away while it is written loses what follows.
+#[cfg(windows)]
+fn is_there(_: &fs::Metadata) -> bool {
+    true
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {

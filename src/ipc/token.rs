@@ -3,8 +3,7 @@
 //! Never stores a token: whoever has the key can check one.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
 use std::path::Path;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -19,7 +18,8 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Reads the key from `state_dir/key`, or makes one (mode 0600).
+    /// Reads the key from `state_dir/key`, or makes one (mode 0600; on Windows it inherits who may
+    /// read it from the folder).
     ///
     /// # Errors
     /// When it can neither be read nor written.
@@ -35,14 +35,13 @@ impl Tokens {
             Err(error) => return Err(error),
         }
         let mut key = [0; KEY_BYTES];
-        fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
+        random(&mut key)?;
         let fresh = path.with_extension("new");
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&fresh)?;
         file.write_all(&key)?;
         fs::rename(fresh, path)?;
         Ok(Tokens { key })
@@ -92,6 +91,14 @@ impl Tokens {
         mac
     }
 }
+
+#[cfg(unix)]
+fn random(bytes: &mut [u8]) -> io::Result<()> {
+    io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, bytes)
+}
+
+#[cfg(windows)]
+use crate::os::machine::random;
 
 #[cfg(test)]
 mod tests {

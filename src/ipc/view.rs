@@ -1,6 +1,8 @@
 //! What readers get: the picture and the plan, as the protocol shows them.
 //! Owns the conversion and the score. Never shows an environment, a command line or a secret.
 
+use std::io::{Error, ErrorKind};
+
 use mainstay_policy::spec::Until;
 use mainstay_policy::{ModuleId, spec};
 use mainstay_protocol::method::{Graph, GraphEdge, GraphNode};
@@ -107,10 +109,10 @@ fn dropped_because(house: &House, module: ModuleId, errno: Option<i32>) -> Strin
     };
     let directory = &house.configuration.system.logs.directory;
     let file = directory.join(format!("{}.log", house.name(module)));
-    let next = match errno {
-        libc::ENOSPC | libc::EDQUOT => "; the disk is full: make room on it",
-        libc::EROFS => "; the file system is read-only",
-        libc::EACCES | libc::EPERM => "; let mainstay's user write it",
+    let next = match Error::from_raw_os_error(errno).kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; the disk is full: make room on it",
+        ErrorKind::ReadOnlyFilesystem => "; the file system is read-only",
+        ErrorKind::PermissionDenied => "; let mainstay's user write it",
         _ => "",
     };
     let text = crate::words::errno_text(errno);

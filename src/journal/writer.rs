@@ -344,6 +344,12 @@ impl Writer {
     }
 }
 
+fn is_full(errno: i32) -> bool {
+    use std::io::{Error, ErrorKind};
+    let kind = Error::from_raw_os_error(errno).kind();
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
 impl Failure {
     /// What a person does about it. SQLite does not pass on what the system said: it is asked.
     fn next_step(&self, database: &Path) -> String {
@@ -352,7 +358,7 @@ impl Failure {
             Failure::Database(error)
                 if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
             {
-                Some(libc::ENOSPC)
+                Some(crate::words::DISK_FULL)
             }
             Failure::Database(_) => {
                 let opened = std::fs::OpenOptions::new().append(true).open(database);
@@ -361,7 +367,7 @@ impl Failure {
         };
         let disk = database.parent().unwrap_or(database).display();
         match said {
-            Some(errno @ (libc::ENOSPC | libc::EDQUOT)) => {
+            Some(errno) if is_full(errno) => {
                 let errno = crate::words::errno_text(errno);
                 format!("the disk that holds {disk} is full: {errno}; make room on it")
             }

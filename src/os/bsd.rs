@@ -9,8 +9,6 @@ use std::time::Duration;
 use mainstay_policy::Time;
 use nix::time::{ClockId, clock_gettime};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// The monotonic clock.
 pub(crate) fn monotonic() -> Time {
@@ -73,7 +71,7 @@ pub(crate) struct TreeUse {
 
 /// Sums what the trees below these roots use: everything that descends from a root or is in the
 /// session a root leads.
-fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
+pub(crate) fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
     let mut sums: HashMap<u32, TreeUse> = HashMap::new();
     let Some(system) = processes() else {
         return sums;
@@ -95,17 +93,6 @@ fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
         }
     }
     sums
-}
-
-/// Looks at our process trees; nothing is kept between looks here.
-#[derive(Debug, Default)]
-pub(crate) struct Census;
-
-impl Census {
-    /// Sums what the trees below these roots use.
-    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUse> {
-        trees(roots)
-    }
 }
 
 /// What the machine as a whole uses: (busy CPU ns: not told here, memory in use, network: not
@@ -172,11 +159,11 @@ impl Pinned {
     }
 }
 
-/// Waits for a descriptor with tokio, for reading or for writing.
+/// Waits for a descriptor with tokio.
 #[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
-pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> std::io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watch(fd: OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open for as long as it lives and always names the same file.
-    unsafe { Ok(AsyncFd::register_with_interest(fd, interest)?) }
+    unsafe { Ok(tokio::io::unix::AsyncFd::register(fd)?) }
 }
 
 /// Whether a tree holds a listener: not seen here.

@@ -173,7 +173,7 @@ impl Direct {
                 instance: task.name.to_string(),
                 generation,
                 step: Step::Fork,
-                errno: error.raw_os_error().unwrap_or(libc::EAGAIN),
+                errno: error.raw_os_error().unwrap_or(0),
                 message: format!("cannot start a thread for {}: {error}", task.name),
             }),
         }
@@ -232,9 +232,9 @@ fn refuse(task: &Task, slot: &Slot, generation: u64) -> Option<Fact> {
                 generation,
                 step: Step::Fence,
                 errno: if living.is_some() {
-                    libc::EBUSY
+                    crate::words::BUSY
                 } else {
-                    libc::ESTALE
+                    crate::words::STALE
                 },
             })
         }
@@ -266,7 +266,7 @@ fn live(task: &Task, handle: &Handle, errand: Errand, aborted: &CancellationToke
         Ok(Some(Ok(()))) => ((Some(0), None), "it came to its end".to_owned()),
         Ok(Some(Err(text))) => ((Some(1), None), format!("failed: {text}")),
         Ok(None) => (
-            (None, Some(libc::SIGKILL)),
+            (None, Some(crate::words::SIGKILL)),
             "aborted: it did not end in time".to_owned(),
         ),
         Err(panic) => (

@@ -165,49 +165,20 @@ impl Held {
         self.out_ready.notify_one();
     }
 
-    /// The holder is gone: only ending what runs is left, by identity.
+    /// The holder is gone: only ending what runs is left.
     fn act_alone(&self, ask: &Ask) {
-        let pinned = |instance: &str, generation: u64| {
-            let alive = lock(&self.slots).get(instance)?.alive?;
-            (alive.generation == generation)
-                .then(|| machine::Pinned::new(alive.pid, alive.start_time))?
-                .map(|pinned| (pinned, alive.pid))
-        };
-        match ask {
-            Ask::Signal {
-                instance,
-                generation,
-                signal,
-                cont,
-            } => {
-                if let Some((process, _)) = pinned(instance, *generation) {
-                    process.signal(*signal);
-                    if *cont {
-                        process.signal(libc::SIGCONT);
-                    }
-                }
-            }
-            Ask::Kill {
-                instance,
-                generation,
-            } => {
-                if let Some((process, pid)) = pinned(instance, *generation) {
-                    process.signal(libc::SIGKILL); // it may lead no group
-                    // The pin keeps the pid, and with it the group id, from being reused.
-                    let group = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(0));
-                    let _already_gone = nix::sys::signal::killpg(group, nix::sys::signal::SIGKILL);
-                }
-            }
-            Ask::Spawn(spawn) => {
-                let _router_ended = self.facts.try_send(Fact::SpawnFailed {
-                    instance: spawn.instance.clone(),
-                    generation: spawn.generation,
-                    step: words::Step::Fork,
-                    errno: 0,
-                    message: "cannot start anything: the holder is gone".to_owned(),
-                });
-            }
-            _ => {}
+        if let Ask::Spawn(spawn) = ask {
+            let _router_ended = self.facts.try_send(Fact::SpawnFailed {
+                instance: spawn.instance.clone(),
+                generation: spawn.generation,
+                step: words::Step::Fork,
+                errno: 0,
+                message: "cannot start anything: the holder is gone".to_owned(),
+            });
+        } else {
+            #[cfg(unix)]
+            super::orphans::end(ask, |instance| self.alive(instance));
+            // On Windows the system has ended everything with the holder.
         }
     }
 
@@ -406,7 +377,6 @@ fn passed_on(tell: Tell) -> Option<Fact> {
         }),
         Tell::StopAsked { .. } => Some(Fact::StopAsked),
         Tell::ReloadAsked => Some(Fact::ReloadAsked),
-        Tell::Beat => Some(Fact::BeatAsked),
         Tell::World(_) | Tell::Configured { .. } | Tell::Refused { .. } | Tell::Settled { .. } => {
             None
         }
@@ -512,20 +482,21 @@ impl Os for Held {
     }
 
     fn record(&self, instance: &str, record: String) {
-        let instance = instance.to_owned();
-        let before = {
-            let mut slots = lock(&self.slots);
-            let slot = slots.entry(instance.clone()).or_default();
-            slot.record.replace(record.clone())
-        };
-        if before.as_deref() != Some(&record) {
-            self.ask(&Ask::Record { instance, record });
-        }
+        lock(&self.slots)
+            .entry(instance.to_owned())
+            .or_default()
+            .record = Some(record.clone());
+        self.ask(&Ask::Record {
+            instance: instance.to_owned(),
+            record,
+        });
     }
 
     fn tap(&self, instance: &str, on: bool) {
-        let instance = instance.to_owned();
-        self.ask(&Ask::Tap { instance, on });
+        self.ask(&Ask::Tap {
+            instance: instance.to_owned(),
+            on,
+        });
     }
 
     fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {

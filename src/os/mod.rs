@@ -10,8 +10,6 @@ use mainstay_holder::wire::{Exited, Socket, Spawn, Step};
 use mainstay_policy::Time;
 use mainstay_protocol::Timestamp;
 
-#[cfg(target_os = "linux")]
-mod census;
 pub(crate) mod command;
 pub(crate) mod direct;
 pub(crate) mod held;
@@ -22,9 +20,17 @@ pub(crate) mod machine;
 #[cfg(all(unix, not(target_os = "linux")))]
 #[path = "bsd.rs"]
 pub(crate) mod machine;
+#[cfg(windows)]
+#[path = "windows.rs"]
+pub(crate) mod machine;
+#[cfg(unix)]
+mod orphans;
 pub(crate) mod tail;
 #[cfg(unix)]
 #[path = "sockets.rs"]
+pub(crate) mod transport;
+#[cfg(windows)]
+#[path = "pipes.rs"]
 pub(crate) mod transport;
 pub(crate) mod trim;
 pub(crate) mod wire;
@@ -45,7 +51,7 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn kill(&self, instance: &str, generation: u64);
     /// Asks for what an instance said and nobody read yet; `Heard` follows behind all of it.
     fn hear(&self, instance: &str, generation: u64);
-    /// Keeps a text for the next runtime; the same text again costs nothing.
+    /// Keeps a text for the next runtime.
     fn record(&self, instance: &str, record: String);
     /// Asks for what an instance writes, as `Output` facts.
     fn tap(&self, instance: &str, on: bool);
@@ -148,8 +154,6 @@ pub(crate) enum Fact {
     StopAsked,
     /// Read the configuration again.
     ReloadAsked,
-    /// Say that the runtime is alive.
-    BeatAsked,
     /// The holder is gone: what runs must be stopped by us, in order.
     HolderGone,
 }
@@ -169,7 +173,7 @@ impl Fact {
             | Fact::Output { instance, .. }
             | Fact::Knocked { instance, .. }
             | Fact::OutputDropped { instance, .. } => Some(instance),
-            Fact::StopAsked | Fact::ReloadAsked | Fact::BeatAsked | Fact::HolderGone => None,
+            Fact::StopAsked | Fact::ReloadAsked | Fact::HolderGone => None,
         }
     }
 }

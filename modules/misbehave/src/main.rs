@@ -26,6 +26,8 @@ mod serve;
 mod show;
 #[cfg(unix)]
 mod stamp;
+#[cfg(windows)]
+mod windows;
 
 #[cfg(all(unix, not(test)))]
 #[expect(
@@ -40,8 +42,7 @@ extern "C" fn main(_count: libc::c_int, _arguments: *const *const libc::c_char) 
     std::panic::catch_unwind(run::run).unwrap_or(101)
 }
 
-#[cfg(not(unix))]
-fn main() {
-    eprintln!("cannot misbehave here: signals and forks are needed, and this is not a Unix");
-    std::process::exit(2);
+#[cfg(windows)]
+fn main() -> std::process::ExitCode {
+    windows::run()
 }

@@ -16,7 +16,6 @@ use crate::asks::HealthSlot;
 use crate::link::Link;
 use crate::notify::Notify;
 use crate::outbox::{Ended, NotQueued};
-use crate::transport;
 use crate::watchdog::Watchdog;
 use crate::{Call, CallError, Error, Event, HealthReport, Surroundings};
 
@@ -64,7 +63,7 @@ impl Module {
         let mut problem = None;
         let notify = Notify::new(surroundings.notify_socket.clone());
         let mut link = None;
-        if transport::AVAILABLE && surroundings.socket.is_some() {
+        if surroundings.socket.is_some() {
             match Link::start(surroundings.clone()) {
                 Ok(started) => link = Some(started),
                 Err(error) => problem = Some(format!("cannot start a thread: {error}")),

@@ -1,4 +1,4 @@
-//! The stream a connection runs over: a Unix socket; elsewhere there is none yet.
+//! The stream a connection runs over: a Unix socket here, a named pipe in `pipe.rs`.
 //! Owns the difference between platforms.
 //! Never knows what is written on it.
 
@@ -9,9 +9,6 @@ mod platform {
     use std::os::unix::net::UnixStream;
     use std::path::Path;
     use std::time::Duration;
-
-    /// True where connections are built.
-    pub(crate) const AVAILABLE: bool = true;
 
     /// A connection, readable and writable through a shared reference.
     #[derive(Debug)]
@@ -51,48 +48,8 @@ mod platform {
     }
 }
 
-#[cfg(not(unix))]
-mod platform {
-    use std::io;
-    use std::path::Path;
-    use std::time::Duration;
+#[cfg(windows)]
+#[path = "pipe.rs"]
+mod platform;
 
-    /// True where connections are built.
-    pub(crate) const AVAILABLE: bool = false;
-
-    /// No value of it exists.
-    #[derive(Debug)]
-    pub(crate) enum Stream {}
-
-    impl Stream {
-        pub(crate) fn connect(_: &Path) -> io::Result<Stream> {
-            Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "the named pipe of this platform is not built yet",
-            ))
-        }
-        pub(crate) fn set_timeout(&self, _: Option<Duration>) -> io::Result<()> {
-            match *self {}
-        }
-        pub(crate) fn close(&self) {
-            match *self {}
-        }
-    }
-
-    impl io::Read for &Stream {
-        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-            match **self {}
-        }
-    }
-
-    impl io::Write for &Stream {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            match **self {}
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            match **self {}
-        }
-    }
-}
-
-pub(crate) use platform::{AVAILABLE, Stream};
+pub(crate) use platform::Stream;

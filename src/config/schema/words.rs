@@ -2,10 +2,7 @@
 //! Owns which word means what, and which of them are not built yet.
 //! Never has a word that is accepted and then ignored.
 
-use std::str::FromStr;
-
 use mainstay_policy::spec;
-use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::{Form, Value, Word};
@@ -128,12 +125,6 @@ const fn later(word: &'static str) -> Word {
 
 /// The number of a signal that can ask a module to stop.
 pub(crate) fn signal(name: &str) -> Option<i32> {
-    let signal = Signal::from_str(name).ok()?;
-    let cannot_ask = [
-        Signal::SIGSTOP,
-        Signal::SIGTSTP,
-        Signal::SIGCONT,
-        Signal::SIGCHLD,
-    ];
-    (!cannot_ask.contains(&signal)).then_some(signal as i32)
+    let cannot_ask = ["SIGSTOP", "SIGTSTP", "SIGCONT", "SIGCHLD"];
+    crate::words::signal_number(name).filter(|_| !cannot_ask.contains(&name))
 }

@@ -1,0 +1,98 @@
+//! What a configuration can ask for that Windows does not have.
+//! Owns the sentences that refuse it, each at its place and with the next step.
+//! Never lets a key be accepted and then ignored.
+
+use super::lower::Read;
+use super::reading::Reading;
+use super::schema::looks::{Look, Ready};
+use super::schema::shapes::Who;
+use super::schema::system::Ipc;
+use super::tree::Table;
+
+/// Ways to be ready that are there.
+const READY: &str = "use { log = \"…\" }, { file = \"…\" }, { tcp = \"…\" }, { http = \"…\" }, \
+                     { exec = […] }, or { notify = true } with the SDK";
+
+/// Refuses what modules ask for.
+pub(crate) fn modules<'a>(read: &[Read<'a>], at: &mut Reading<'a>) {
+    for each in read {
+        let (name, module) = (each.name, &each.module);
+        let same = "leave it out: modules run as the user of mainstay";
+        let limits = "leave it out: no mechanism enforces it here";
+        let asked = [
+            (&["user"][..], module.user.is_some(), "other users", same),
+            (&["group"], module.group.is_some(), "groups", same),
+            (
+                &["limits", "file_handles"],
+                module.limits.file_handles.is_some(),
+                "limits of open files",
+                limits,
+            ),
+            (
+                &["isolation", "no_new_privileges"],
+                module.isolation.no_new_privileges,
+                "privileges gained by an exec",
+                limits,
+            ),
+            (
+                &["sockets"],
+                !module.sockets.0.is_empty(),
+                "sockets that a module could inherit",
+                "leave it out, and let the module listen by itself",
+            ),
+            (
+                &["ready"],
+                matches!(module.ready, Ready::Fd(_)),
+                "descriptors that a module could inherit",
+                READY,
+            ),
+            (
+                &["ready"],
+                matches!(module.ready, Ready::Unix(_)),
+                "Unix sockets",
+                READY,
+            ),
+        ];
+        for (keys, _, what, hint) in asked.into_iter().filter(|(_, asked, ..)| *asked) {
+            let node = each.entry.and_then(|entry| entry.node.at(keys));
+            let origin = node.map(|node| node.origin).unwrap_or_default();
+            let message = format!(
+                "cannot use module.{name}.{}: Windows has no {what}",
+                keys.join(".")
+            );
+            at.problem::<()>(origin, message, hint);
+        }
+        for probe in &module.health.probes {
+            let (what, hint) = match probe.look {
+                Look::Watchdog(_) => ("sd_notify to feed a watchdog by", "use { sdk = true }"),
+                Look::Unix(_) => ("Unix sockets", "use a tcp, http, exec or sdk probe"),
+                _ => continue,
+            };
+            let message = format!("cannot use a probe of module {name}: Windows has no {what}");
+            at.problem::<()>(probe.origin, message, hint);
+        }
+    }
+}
+
+/// Refuses to let in whom Windows cannot name to us.
+pub(crate) fn ipc<'a>(ipc: &Ipc, table: &'a Table, at: &mut Reading<'a>) {
+    let lists = [
+        ("observers", &ipc.observers),
+        ("operators", &ipc.operators),
+        ("admins", &ipc.admins),
+    ];
+    for (key, who) in lists {
+        if who.iter().all(|who| *who == Who::User) {
+            continue;
+        }
+        let entry = table.get("ipc").and_then(|entry| entry.node.at(&[key]));
+        let origin = entry.map(|node| node.origin).unwrap_or_default();
+        let message =
+            format!("cannot use ipc.{key}: on Windows only its own user can talk to mainstay");
+        at.problem::<()>(
+            origin,
+            message,
+            &format!("{key} = [\"user\"], or leave it out"),
+        );
+    }
+}

@@ -1,0 +1,400 @@
+//! The loop of the holder: one queue of news, one place where everything is taken in.
+//! Owns instances, the connection to the runtime and deadlines.
+//! Never blocks on a disk, a module or the runtime; starts one process after the other.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{self, PipeReader, PipeWriter, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::alone::Alone;
+use super::birth::Variables;
+use super::handles::{Job, job_of_modules, monotonic_nanos};
+use super::mail::{Mail, News};
+use super::places::Places;
+use super::process::thread;
+use super::told::Outgoing;
+use crate::codec::{CHUNK_BYTES, Decoder};
+use crate::shelf::Shelf;
+use crate::wire::{Ask, End, Exited, Known, MAX_RECORD_BYTES, Setup, Tell, VERSION, World};
+
+/// How trees are killed here.
+pub(crate) const TREE: &str = "job";
+/// Frames that may wait for a runtime that does not read; from half of it on output is dropped.
+const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
+/// Longest stop before a setup said how long it may take.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// What a stop is told as: CTRL_BREAK and its like have no number of their own on the wire.
+const SIGTERM: i32 = 15;
+
+/// A living run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) pid: u32,
+    pub(crate) start_time: u64,
+    pub(crate) job: Arc<Job>,
+    pub(crate) overdue: bool,
+    /// We ended it.
+    pub(crate) killed: bool,
+}
+
+/// One instance as the holder knows it.
+#[derive(Debug, Default)]
+pub(crate) struct Instance {
+    pub(crate) generation: u64,
+    pub(crate) run: Option<Run>,
+    pub(crate) record: Option<String>,
+    /// How the last run ended, until the next one starts: a runtime may be lost with the news.
+    pub(crate) last_exit: Option<Exited>,
+    pub(crate) tapped: Arc<AtomicBool>,
+    /// Tapped bytes that were dropped because the runtime did not read.
+    pub(crate) tap_lost: u64,
+    pub(crate) forgotten: bool,
+}
+
+/// The connection to a runtime.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    out: Outgoing,
+    pub(crate) heard_at: Instant,
+}
+
+/// Everything the holder knows.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) mail: Arc<Mail>,
+    pub(crate) news: Receiver<News>,
+    pub(crate) inherited: Variables,
+    /// Of all that is started here.
+    pub(crate) modules: Job,
+    pub(crate) setup: Option<Setup>,
+    pub(crate) places: Option<Places>,
+    pub(crate) shelf: Option<Arc<Shelf>>,
+    pub(crate) instances: HashMap<Arc<str>, Instance>,
+    /// When runs overstay: deadline, instance, generation.
+    pub(crate) alarms: BTreeSet<(Instant, Arc<str>, u64)>,
+    pub(crate) wire: Option<Wire>,
+    /// Which runtime the wire leads to, counted from the first.
+    pub(crate) runtime: u32,
+    pub(crate) stop_by: Option<Instant>,
+    pub(crate) up_since: u64,
+    pub(crate) alone: Option<Alone>,
+    pub(crate) end: Option<u8>,
+}
+
+impl Engine {
+    pub(crate) fn new(mail: Arc<Mail>, news: Receiver<News>) -> io::Result<Engine> {
+        Ok(Engine {
+            mail,
+            news,
+            inherited: Variables::inherited(),
+            modules: Job::new(Some(&job_of_modules(std::process::id())))?,
+            setup: None,
+            places: None,
+            shelf: None,
+            instances: HashMap::new(),
+            alarms: BTreeSet::new(),
+            wire: None,
+            runtime: 0,
+            stop_by: None,
+            up_since: monotonic_nanos(),
+            alone: None,
+            end: None,
+        })
+    }
+
+    /// A fresh wire; returns the runtime's end of it.
+    pub(crate) fn connect(&mut self) -> io::Result<(PipeReader, PipeWriter)> {
+        let (hears, out) = io::pipe()?;
+        let (from, speaks) = io::pipe()?;
+        let out = Outgoing::start(out)?;
+        self.runtime += 1;
+        let (mail, runtime) = (Arc::clone(&self.mail), self.runtime);
+        thread("wire-read", move || listen(from, &mail, runtime))?;
+        let heard_at = Instant::now();
+        self.wire = Some(Wire { out, heard_at });
+        self.tell_world();
+        Ok((hears, speaks))
+    }
+
+    /// Runs until the end; the exit code.
+    pub(crate) fn run(mut self) -> u8 {
+        loop {
+            if let Some(code) = self.end {
+                return self.leave(code);
+            }
+            let news = match self.timeout() {
+                Some(wait) => self.news.recv_timeout(wait),
+                None => self.news.recv().map_err(RecvTimeoutError::from),
+            };
+            if let Ok(news) = news {
+                self.take_in(news);
+            }
+            self.on_time(Instant::now());
+        }
+    }
+
+    pub(crate) fn take_in(&mut self, news: News) {
+        match news {
+            News::Ask { runtime, ask } if runtime == self.runtime => {
+                if let Some(wire) = &mut self.wire {
+                    wire.heard_at = Instant::now();
+                }
+                self.ask(ask);
+            }
+            News::WireClosed { runtime } if runtime == self.runtime => self.wire_closed(),
+            News::RuntimeEnded { runtime, code } if runtime == self.runtime => {
+                self.runtime_ended(code);
+            }
+            News::Ask { .. } | News::WireClosed { .. } | News::RuntimeEnded { .. } => {}
+            News::Exited {
+                name,
+                generation,
+                code,
+                output,
+            } => self.exited(&name, generation, code, output),
+            News::Output {
+                name,
+                generation,
+                text,
+                dropped_bytes,
+            } => self.tell_output(&name, generation, text, dropped_bytes),
+            News::OutputDropped {
+                name,
+                total_bytes,
+                errno,
+            } => self.tell(&Tell::OutputDropped {
+                instance: name,
+                total_bytes,
+                errno,
+            }),
+            News::Settled { number } => self.tell(&Tell::Settled { number }),
+            News::StopAsked => {
+                self.tell(&Tell::StopAsked { signal: SIGTERM });
+                self.stopping(self.stop_within());
+            }
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::Configure(setup) => self.configure(setup),
+            Ask::Spawn(spawn) => self.spawn(&spawn),
+            Ask::Signal {
+                instance,
+                generation,
+                ..
+            } => self.ask_to_end(&instance, generation),
+            Ask::Kill {
+                instance,
+                generation,
+            } => self.kill(&instance, generation),
+            Ask::Record { instance, record } => {
+                if record.len() <= MAX_RECORD_BYTES {
+                    let instance = self.instance(&instance);
+                    instance.record = Some(record);
+                    instance.forgotten = false;
+                }
+            }
+            Ask::Forget { instance } => self.forget(&instance),
+            Ask::Tap { instance, on } => {
+                let tapped = &self.instance(&instance).tapped;
+                tapped.store(on, Ordering::Relaxed);
+            }
+            Ask::Settle { instance, number } => match &self.shelf {
+                Some(shelf) => shelf.settle(&instance, number),
+                None => self.tell(&Tell::Settled { number }),
+            },
+            Ask::Hear {
+                instance,
+                generation,
+            } => self.tell(&Tell::Heard {
+                instance,
+                generation,
+            }),
+            Ask::Listen { .. } => {} // the configuration refuses sockets, and so does a spawn
+            Ask::Logs { max_bytes, keep } => {
+                if let Some(setup) = &mut self.setup {
+                    (setup.log_max_bytes, setup.log_keep) = (max_bytes, keep);
+                }
+                if let Some(shelf) = &self.shelf {
+                    shelf.set_limits(max_bytes, keep);
+                }
+            }
+            Ask::Ready => self.runtime_ready(),
+            Ask::Beat => {} // that it was read is what counts
+            Ask::Stopping { within_ms } => self.stopping(Duration::from_millis(within_ms)),
+            Ask::Leave { code } => self.end = self.end.or(Some(code)),
+        }
+    }
+
+    fn configure(&mut self, setup: Setup) {
+        if self.places.is_some() {
+            return;
+        }
+        let made = Places::take(&setup).and_then(|places| {
+            let shelf = Shelf::start(setup.log_dir.clone().into(), Arc::clone(&self.mail));
+            let shelf = shelf.map_err(|problem| problem.to_string())?;
+            shelf.set_limits(setup.log_max_bytes, setup.log_keep);
+            Ok((places, shelf))
+        });
+        match made {
+            Ok((places, shelf)) => {
+                self.places = Some(places);
+                self.shelf = Some(shelf);
+                self.setup = Some(setup);
+                self.show("starting");
+                self.tell(&Tell::Configured { fds: 0 });
+            }
+            Err(why) => {
+                let message = format!("cannot start {}: {why}", setup.name);
+                self.tell(&Tell::Refused { message, exit: 1 });
+                self.refused(1);
+            }
+        }
+    }
+
+    /// The instance of this name, which is made known if it was not.
+    pub(crate) fn instance(&mut self, name: &str) -> &mut Instance {
+        self.instances.entry(name.into()).or_default()
+    }
+
+    /// Tells the runtime, if one listens; what must not be lost is in the instances.
+    pub(crate) fn tell(&mut self, tell: &Tell) {
+        let Some(wire) = &self.wire else {
+            return;
+        };
+        if wire.out.waiting() > OUTBOX_BYTES || wire.out.push(tell).is_err() {
+            self.lose_wire();
+        }
+    }
+
+    fn tell_output(&mut self, name: &Arc<str>, generation: u64, text: String, lost: u64) {
+        let waiting = self.wire.as_ref().map_or(0, |wire| wire.out.waiting());
+        let Some(instance) = self.instances.get_mut(name) else {
+            return;
+        };
+        instance.tap_lost += lost;
+        if waiting > OUTBOX_BYTES / 2 {
+            instance.tap_lost += text.len() as u64;
+            return;
+        }
+        let dropped_bytes = std::mem::take(&mut instance.tap_lost);
+        self.tell(&Tell::Output {
+            instance: name.to_string(),
+            generation,
+            text,
+            dropped_bytes,
+        });
+    }
+
+    /// First of all to every runtime; then how every run that is over ended: a runtime may have
+    /// been lost with that news.
+    fn tell_world(&mut self) {
+        let known = self.instances.iter().filter(|(_, one)| !one.forgotten);
+        let known = known.map(|(name, instance)| Known {
+            instance: name.to_string(),
+            generation: instance.generation,
+            pid: instance.run.as_ref().map(|run| run.pid),
+            start_time: instance.run.as_ref().map_or(0, |run| run.start_time),
+            record: instance.record.clone(),
+            end: instance.last_exit.as_ref().map(End::from),
+        });
+        let world = World {
+            version: VERSION,
+            setup: self.setup.clone(),
+            holder_pid: std::process::id(),
+            restarts: self.alone.as_ref().map_or(0, |alone| alone.restarts),
+            away_ms: self.alone.as_ref().map_or(0, Alone::away_ms),
+            up_since: self.up_since,
+            instances: known.collect(),
+            fds: 0,
+            tree: TREE.to_owned(),
+            stopping: self.stop_by.is_some(),
+        };
+        self.tell(&Tell::World(world));
+        let known = self.instances.values().filter(|one| !one.forgotten);
+        let exits: Vec<Exited> = known.filter_map(|one| one.last_exit.clone()).collect();
+        for exited in exits {
+            self.tell(&Tell::Exited(exited));
+        }
+        if self.stop_by.is_some() {
+            // The runtime before had begun to stop everything.
+            self.tell(&Tell::StopAsked { signal: SIGTERM });
+        }
+    }
+
+    /// An ordered stop began: it ends within this, one way or the other.
+    pub(crate) fn stopping(&mut self, within: Duration) {
+        let by = Instant::now() + within;
+        let before = self.stop_by;
+        self.stop_by = Some(before.map_or(by, |before| before.min(by)));
+        if before.is_none() {
+            self.show("stopping");
+        }
+    }
+
+    fn stop_within(&self) -> Duration {
+        let told = self.setup.as_ref();
+        told.map_or(STOP_WITHIN, |setup| {
+            Duration::from_millis(setup.stop_within_ms)
+        })
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let alarm = self.alarms.first().map(|(at, ..)| *at);
+        let alone = self.alone.as_ref().and_then(Alone::deadline);
+        let next = [alarm, self.deaf_at(), self.stop_by, alone];
+        let next = next.into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    fn deaf_at(&self) -> Option<Instant> {
+        self.alone.as_ref()?;
+        let after = self.setup.as_ref().map(|setup| setup.deaf_after_ms);
+        let after = Duration::from_millis(after.filter(|ms| *ms > 0)?);
+        Some(self.wire.as_ref()?.heard_at + after)
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        while self.alarms.first().is_some_and(|(at, ..)| *at <= now) {
+            if let Some((_, name, generation)) = self.alarms.pop_first() {
+                self.overdue(&name, generation);
+            }
+        }
+        if self.deaf_at().is_some_and(|at| at <= now) {
+            self.lose_wire();
+            self.kill_runtime();
+        }
+        if self.stop_by.is_some_and(|at| at <= now) {
+            self.end = self.end.or(Some(1));
+        }
+        self.alone_on_time(now);
+    }
+}
+
+/// Reads what the runtime asks, to the end of its wire.
+fn listen(mut from: PipeReader, mail: &Mail, runtime: u32) {
+    let mut decoder = Decoder::default();
+    let mut bytes = vec![0; CHUNK_BYTES];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        decoder.push(&bytes[..count]);
+        loop {
+            match decoder.next::<Ask>() {
+                Ok(Some(ask)) => {
+                    if !mail.send(News::Ask { runtime, ask }) {
+                        return;
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    mail.send(News::WireClosed { runtime });
+                    return;
+                }
+            }
+        }
+    }
+    mail.send(News::WireClosed { runtime });
+}

@@ -1,0 +1,64 @@
+//! Where a command's program is on this machine, and what keeps it from being used, in words.
+//! Owns the order in which files are looked for.
+//! Never executes anything; what it does not see may still be wrong.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// Where programs are looked for when no PATH is set: nowhere.
+pub const DEFAULT_PATH: &str = "";
+
+/// The file that is meant: as it is said or with `.exe`, in `directory`, or in the folders of
+/// `path` when it has no slash.
+pub(crate) fn find(program: &str, directory: &Path, path: &OsStr) -> Option<PathBuf> {
+    let folders: Vec<PathBuf> = match program.contains(['/', '\\']) {
+        true => vec![directory.to_owned()],
+        false => std::env::split_paths(path)
+            .map(|folder| directory.join(folder))
+            .collect(),
+    };
+    let named = [program.to_owned(), format!("{program}.exe")];
+    let mut candidates = folders
+        .iter()
+        .flat_map(|folder| named.iter().map(|name| folder.join(name)));
+    candidates.find(|path| !program.is_empty() && path.is_file())
+}
+
+/// Whether a file is a script of cmd.exe, which takes words apart by rules that cannot be quoted
+/// for.
+pub(crate) fn is_batch(file: &Path) -> bool {
+    let ending = file.extension().map(OsStr::to_ascii_lowercase);
+    ending.is_some_and(|ending| ending == "bat" || ending == "cmd")
+}
+
+/// What has to be mended before `program` can be executed in `directory`, looked for in `path`;
+/// nothing when nothing is to be seen.
+#[must_use]
+pub fn program(program: &str, directory: &Path, path: &str) -> Option<String> {
+    match find(program, directory, OsStr::new(path)) {
+        Some(file) if is_batch(&file) => {
+            Some("it is a script; name its shell: [\"cmd.exe\", \"/c\", …]".to_owned())
+        }
+        Some(_) => None,
+        None if program.contains(['/', '\\']) => Some(format!(
+            "there is no such file in {}, with or without .exe; build it there, or correct the \
+             path",
+            directory.display()
+        )),
+        None => Some(format!(
+            "it is in no folder of PATH ({path}); install it, or name it with its path"
+        )),
+    }
+}
+
+/// There are no users to look for: the configuration refuses to name one.
+#[must_use]
+pub fn has_user(_name: &str) -> bool {
+    true
+}
+
+/// There are no groups to look for: the configuration refuses to name one.
+#[must_use]
+pub fn has_group(_name: &str) -> bool {
+    true
+}

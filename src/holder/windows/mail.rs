@@ -1,0 +1,65 @@
+//! News for the loop from the threads that wait.
+//! Owns the bounded queue.
+//! Never makes whoever tells of output wait: what does not fit is dropped and counted.
+
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::wire::Ask;
+
+/// News that may wait; a thread with more waits itself.
+pub(crate) const QUEUE: usize = 1024;
+
+/// One piece of news.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// The runtime asks; which runtime, counted from the first.
+    Ask { runtime: u32, ask: Ask },
+    /// The runtime has closed its wire, or spoke nonsense.
+    WireClosed { runtime: u32 },
+    /// The runtime's process has ended.
+    RuntimeEnded { runtime: u32, code: u32 },
+    /// A tree has ended; what its main process returned, and what of its output is to be told.
+    Exited {
+        name: Arc<str>,
+        generation: u64,
+        code: u32,
+        output: String,
+    },
+    /// Tapped output.
+    Output {
+        name: Arc<str>,
+        generation: u64,
+        text: String,
+        dropped_bytes: u64,
+    },
+    /// Output did not reach the disk.
+    OutputDropped {
+        name: String,
+        total_bytes: u64,
+        errno: Option<i32>,
+    },
+    /// What an instance wrote until this was asked is in its file.
+    Settled { number: u64 },
+    /// A person, or the system, wants all of it to end.
+    StopAsked,
+}
+
+/// The end that news goes in by.
+#[derive(Debug)]
+pub(crate) struct Mail(pub(crate) SyncSender<News>);
+
+/// A lock that outlives a panic elsewhere: every state behind our locks is valid at any time.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mail {
+    /// Waits for room, except with what is only good to know: false when that was dropped.
+    pub(crate) fn send(&self, news: News) -> bool {
+        match news {
+            News::Output { .. } | News::OutputDropped { .. } => self.0.try_send(news).is_ok(),
+            news => self.0.send(news).is_ok(),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Windows: the runtime's end of the holder's wire, and the named pipes that clients come in by.
+//! Owns two inherited pipes, and the making of pipe instances.
+//! Never interprets a byte.
+
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use mainstay_holder::wire::{Ask, Setup};
+use mainstay_holder::{Decoder, encode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::windows::named_pipe::{NamedPipeServer, ServerOptions};
+
+use super::machine;
+
+/// Most that is read from the holder at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// How long someone who is not let in may take to read why.
+const TURN_AWAY: Duration = Duration::from_secs(1);
+
+/// The runtime's end of the wire: a pipe for each direction.
+pub(crate) struct End {
+    hears: PipeReader,
+    speaks: PipeWriter,
+}
+
+impl From<(PipeReader, PipeWriter)> for End {
+    fn from((hears, speaks): (PipeReader, PipeWriter)) -> End {
+        End { hears, speaks }
+    }
+}
+
+impl End {
+    /// The end that the holder handed down; only for a process that the holder marked as its
+    /// runtime, and once.
+    pub(crate) fn inherited() -> Option<End> {
+        mainstay_holder::inherited().map(End::from)
+    }
+
+    /// A second grip on it, to end the talk with.
+    pub(crate) fn grip(&self) -> io::Result<Grip> {
+        Ok(Grip(self.speaks.try_clone()?))
+    }
+
+    /// Writes all of it; blocks.
+    pub(crate) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.speaks.write_all(bytes)
+    }
+
+    /// Waits for bytes and reads them; 0 is the end.
+    pub(crate) fn receive(&mut self, decoder: &mut Decoder) -> io::Result<usize> {
+        let mut bytes = vec![0; CHUNK_BYTES];
+        let count = self.hears.read(&mut bytes)?;
+        decoder.push(&bytes[..count]);
+        Ok(count)
+    }
+
+    /// The entrances for clients and for modules: pipes of the names that the holder chose.
+    pub(crate) fn entrances(&mut self, _: u32, setup: &Setup) -> Option<[Entrance; 2]> {
+        let folder = Path::new(&setup.runtime_dir);
+        let entrance = |file: &str| {
+            let name = std::fs::read_to_string(folder.join(file)).ok()?;
+            Some(Entrance(name.trim().to_owned()))
+        };
+        Some([entrance("control.sock")?, entrance("module.sock")?])
+    }
+
+    /// Both directions, for tokio.
+    pub(crate) fn split(self) -> io::Result<(Hearing, Speaking)> {
+        let file = |handle: std::os::windows::io::OwnedHandle| {
+            tokio::fs::File::from_std(std::fs::File::from(handle))
+        };
+        let buffer = vec![0; CHUNK_BYTES];
+        let from = file(self.hears.into());
+        Ok((Hearing { from, buffer }, Speaking(file(self.speaks.into()))))
+    }
+}
+
+/// What ends the talk with an engine in this process.
+pub(crate) struct Grip(PipeWriter);
+
+impl Grip {
+    /// Lets the engine go, if it has not gone.
+    pub(crate) fn end(&self) {
+        let mut frame = Vec::new();
+        if encode(&Ask::Leave { code: 0 }, &mut frame).is_ok() {
+            let _it_left_already = (&self.0).write_all(&frame);
+        }
+    }
+}
+
+/// What the holder says.
+pub(crate) struct Hearing {
+    from: tokio::fs::File,
+    buffer: Vec<u8>,
+}
+
+impl Hearing {
+    /// Waits for bytes and reads them; 0 is the end.
+    pub(crate) async fn receive(&mut self, decoder: &mut Decoder) -> io::Result<usize> {
+        let count = match self.from.read(&mut self.buffer).await {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            read => read?,
+        };
+        decoder.push(&self.buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// What is said to the holder.
+pub(crate) struct Speaking(tokio::fs::File);
+
+impl Speaking {
+    /// Writes all of it.
+    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes).await?;
+        self.0.flush().await
+    }
+}
+
+/// The name of a pipe. Nobody listens there while the runtime is away: clients try again.
+pub(crate) struct Entrance(String);
+
+impl Entrance {
+    /// Listens there; more than once in a row, for a gateway that has to begin again.
+    pub(crate) fn listen(&self) -> io::Result<Listener> {
+        let name = self.0.clone();
+        Ok(Listener {
+            next: instance(&name)?,
+            name,
+        })
+    }
+}
+
+/// Who may open it is said by Windows' own default: this user, administrators and the system.
+fn instance(name: &str) -> io::Result<NamedPipeServer> {
+    ServerOptions::new()
+        .reject_remote_clients(true)
+        .create(name)
+}
+
+/// Where clients come in.
+pub(crate) struct Listener {
+    name: String,
+    next: NamedPipeServer,
+}
+
+impl Listener {
+    /// The next one.
+    pub(crate) async fn accept(&mut self) -> io::Result<Stream> {
+        if let Err(error) = self.next.connect().await {
+            // Who came has gone again: the instance is free for the next.
+            self.next.disconnect()?;
+            return Err(error);
+        }
+        let next = instance(&self.name)?;
+        Ok(std::mem::replace(&mut self.next, next))
+    }
+}
+
+/// The connection of one client.
+pub(crate) type Stream = NamedPipeServer;
+/// Its half for reading.
+pub(crate) type Reader = tokio::io::ReadHalf<NamedPipeServer>;
+/// Its half for writing.
+pub(crate) type Writer = tokio::io::WriteHalf<NamedPipeServer>;
+
+/// Both halves.
+pub(crate) fn split(stream: Stream) -> (Reader, Writer) {
+    tokio::io::split(stream)
+}
+
+/// Sends a line to someone who is not let in; a task of its own waits a moment for it.
+pub(crate) fn turn_away(mut stream: Stream, line: &[u8]) {
+    let line = line.to_owned();
+    tokio::spawn(async move {
+        let _reader_left = tokio::time::timeout(TURN_AWAY, stream.write_all(&line)).await;
+    });
+}
+
+/// Whether the Unix socket at `path` accepts a connection: there are none here, and the
+/// configuration refuses what asks for one.
+pub(crate) async fn connect(_: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Who stands above a client, as far as it matters: the holder, when the client is in the job of
+/// everything that the holder started. Empty when the client is gone. (pid, session)
+pub(crate) fn ancestry(pid: u32, holder: u32) -> Vec<(u32, u32)> {
+    match machine::is_of_a_module(pid, holder) {
+        Some(true) => vec![(pid, 0), (holder, 0)],
+        Some(false) => vec![(pid, 0)],
+        None => Vec::new(),
+    }
+}
