@@ -34,7 +34,9 @@ pub fn ipc_line(bytes: &[u8]) {
 fn asked(request: Request) {
     let again = serde_json::to_vec(&request).expect("what was read can be written");
     let again = Message::parse(&again).expect("and read again");
-    assert_eq!(again, Message::Request(request.clone()));
+    if is_exact(&request.params) {
+        assert_eq!(again, Message::Request(request.clone()));
+    }
     let known = level_of(&request.method).is_some();
     let Request { method, params, .. } = request;
     let read = match method.as_str() {
@@ -55,6 +57,17 @@ fn asked(request: Request) {
         _ => return,
     };
     assert!(known || !read || matches!(method.as_str(), name::HEALTH_CHECK | name::CALL));
+}
+
+/// Fractions, and numbers of more than 64 bits, may lose digits from text to text.
+fn is_exact(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::Number(number) => number.is_i64() || number.is_u64(),
+        Value::Array(values) => values.iter().all(is_exact),
+        Value::Object(fields) => fields.values().all(is_exact),
+        Value::Null | Value::Bool(_) | Value::String(_) => true,
+    }
 }
 
 fn fits<T: DeserializeOwned>(params: serde_json::Value) -> bool {

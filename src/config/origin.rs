@@ -157,12 +157,10 @@ impl Texts {
         let rest = content.get(first..)?;
         let line = rest.split('\n').next()?.trim_end_matches('\r');
         let before = content.get(first..origin.start as usize)?.chars().count();
-        let to = (origin.end as usize).clamp(origin.start as usize, first + line.len());
-        let length = content
-            .get(origin.start as usize..to)?
-            .chars()
-            .count()
-            .max(1);
+        // What is wrong may be the end of the line itself, which is not shown.
+        let start = origin.start as usize;
+        let to = (origin.end as usize).clamp(start, start.max(first + line.len()));
+        let length = content.get(start..to)?.chars().count().max(1);
         // A very long line is shown from a little before the mark on.
         let skip = if before + length > EXCERPT_CHARS {
             before.saturating_sub(20)

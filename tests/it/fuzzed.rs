@@ -56,6 +56,27 @@ fn mutated(chance: &mut Chance, seeds: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
+/// What the fuzzer once fell over, for the body of this name.
+fn regressions(name: &str) -> Vec<Vec<u8>> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/regressions");
+    let files = std::fs::read_dir(std::path::Path::new(folder).join(name)).expect("a folder");
+    let read = |file: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read(file.expect("an entry").path()).expect("a file")
+    };
+    files.map(read).collect()
+}
+
+#[test]
+fn what_the_fuzzer_once_fell_over_is_read_or_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for bytes in regressions("configuration") {
+        bodies::configuration(folder.path(), &bytes);
+    }
+    for bytes in regressions("ipc_line") {
+        bodies::ipc_line(&bytes);
+    }
+}
+
 #[test]
 fn any_line_on_the_socket_gets_an_answer() {
     let seeds: Vec<Vec<u8>> = [

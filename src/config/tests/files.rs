@@ -19,6 +19,14 @@ fn syntax_is_told_with_its_line() {
 }
 
 #[test]
+fn a_carriage_return_alone_is_told_where_it_stands() {
+    for text in ["\r", "[mainstay]\r", "[health]\ninterval = \"1s\"\r\r\n"] {
+        let told = Project::of(text).problem();
+        assert_has(&told, &["config/mainstay.toml:", "cannot read this line"]);
+    }
+}
+
+#[test]
 fn a_key_that_stands_twice_is_refused() {
     let text = Project::of("[health]\ninterval = \"1s\"\ninterval = \"2s\"\n").problem();
     assert_has(
