@@ -349,7 +349,8 @@ impl Owned {
     }
 
     fn tell_end(&self, generation: u64, code: Option<i32>, signal: Option<i32>, text: String) {
-        if generation != self.module.generation() {
+        // A newer one than we know ended while no runtime was there.
+        if generation < self.module.generation() {
             return;
         }
         let exit = LastExit {

@@ -1,9 +1,11 @@
 //! What happens while there is no runtime: the next one has to know it all the same.
 //! Owns ends that nobody but the holder saw. Never looks inside.
 
+use mainstay_client::blocking::Client;
+use mainstay_protocol::method::{ChangeParams, name};
 use mainstay_protocol::{Cause, EventKind, State};
 
-use crate::daemon::{Daemon, kill, misbehave};
+use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave};
 
 /// Ends a module by a signal while its runtime is away.
 fn end_meanwhile(daemon: &Daemon, module: &str, signal: i32) {
@@ -56,4 +58,54 @@ fn who_restarts_with_what_it_needs_does_so_when_no_runtime_saw_the_end() {
         });
     }
     assert_eq!(daemon.count("above", EventKind::RecoveryStarted), 0);
+}
+
+/// The processes of the module that live: each wrote itself down when it began.
+fn living(daemon: &Daemon) -> Vec<u32> {
+    let stamps = std::fs::read_to_string(daemon.path("stamps")).unwrap_or_default();
+    let pids = stamps
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1)?.parse().ok());
+    pids.filter(|pid| lives(*pid)).collect()
+}
+
+#[test]
+fn orphan_adoption_leaves_one_process_wherever_the_runtime_died() {
+    in_both_ways(|| {
+        let words = misbehave("--ready notify --stamp stamps");
+        let module = format!("[module.it]\nready = {{ notify = true }}\ncommand = {words}\n");
+        let daemon = Daemon::start(&module);
+        for round in 0_u64..6 {
+            let (runtime, pid) = (daemon.status().pid, daemon.module("it").pid);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let restart = ChangeParams {
+                        module: "it".to_owned(),
+                        dry_run: false,
+                        wait: false,
+                    };
+                    // A refusal, or that it is gone, is an answer too.
+                    while lives(runtime) {
+                        let _answer = Client::connect(daemon.socket())
+                            .and_then(|mut client| client.change(name::MODULE_RESTART, &restart));
+                    }
+                });
+                // Somewhere in the middle of that: other rounds, other moments.
+                for _ in 0..round * 977 % 6 * 300 {
+                    let _looked = lives(runtime);
+                }
+                if let Some(pid) = pid.filter(|_| round % 3 == 0) {
+                    kill(pid, libc::SIGKILL);
+                }
+                kill(runtime, libc::SIGKILL);
+            });
+            daemon.wait("one process, and a runtime that knows it", || {
+                let living = living(&daemon);
+                assert!(living.len() <= 1, "round {round}: {living:?} at once");
+                let view = Client::connect(daemon.socket()).ok()?.module("it").ok()?;
+                let agreed = view.state == State::Running && view.pid == living.first().copied();
+                (agreed && view.pid.is_some() && daemon.status().pid != runtime).then_some(())
+            });
+        }
+    });
 }
