@@ -1,7 +1,8 @@
 //! Corners of the lifecycle: kinds and fates that few plans have.
 //! Owns one story each, in the words of the fixture. Never looks inside.
 
-use crate::fixture::check;
+use crate::fixture::{SEC, Script, check, modules, run, system};
+use crate::plan::Plan;
 use crate::states::{Health, State, Wanted};
 
 #[test]
@@ -33,4 +34,84 @@ fn a_builtin_runs_from_the_first_to_the_last_moment_whatever_is_wished() {
         (view.state, view.wanted, view.health),
         (State::Running, Wanted::Up, Health::Unhealthy)
     );
+}
+
+#[test]
+fn a_first_start_waits_for_the_required_that_cannot_come_but_not_for_the_stopped() {
+    check(
+        "a | optional by_hand\nb: a",
+        &[
+            ("boot", "run a"),
+            ("a exit 1", ""),
+            ("wait 60s", "start timed out: b, all stopped, 0 forced"),
+        ],
+    );
+    check(
+        "a\nb: a",
+        &[("boot", "run a"), ("stop a", "halt a, started")],
+    );
+}
+
+#[test]
+fn who_needs_a_task_falls_with_its_run_and_not_with_its_end() {
+    let up = [("boot", "run t"), ("t up", "run b"), ("b up", "started")];
+    let mut script = check("t | task\nb: t", &up);
+    run(&mut script, &[("stop t", "halt b"), ("b halted", "halt t")]);
+    let mut script = check("t | task\nb: t", &up);
+    run(&mut script, &[("t done", ""), ("stop t", "")]);
+    assert_eq!(script.state("b"), State::Running);
+}
+
+#[test]
+fn a_failure_is_told_to_those_that_run_without_it_alone() {
+    check(
+        "a | optional by_hand\nb: a? | lazy",
+        &[("boot", "run a"), ("a up", "started"), ("a exit 1", "")],
+    );
+}
+
+#[test]
+fn the_one_try_on_probation_is_one_however_long_ago_the_others_were() {
+    let mut specs = modules("a | optional");
+    specs[0].recovery.window = SEC(10);
+    let plan = Plan::new(1, system(), specs).expect("good");
+    let mut script = Script::new(plan);
+    run(&mut script, &[("boot", "run a"), ("a exec", "started")]);
+    for wait in ["wait 200ms", "wait 400ms", "wait 800ms"] {
+        run(&mut script, &[(wait, "run a"), ("a exec", "")]);
+    }
+    run(&mut script, &[("wait 30s", "run a"), ("a exec", "")]);
+    assert_eq!(script.state("a"), State::Failed);
+}
+
+/// Both have crashed and their backoff is over, with so many restart tokens.
+fn both_crashed(tokens: u32, expected: &str) -> Script {
+    let mut system = system();
+    system.concurrent_restarts = tokens;
+    let plan = Plan::new(1, system, modules("a\nb")).expect("good");
+    let mut script = Script::new(plan);
+    run(
+        &mut script,
+        &[
+            ("boot", "run a, run b"),
+            ("a up", ""),
+            ("b up", "started"),
+            ("a exit 1", ""),
+            ("b exit 1", ""),
+            ("wait 200ms", expected),
+        ],
+    );
+    script
+}
+
+#[test]
+fn no_tokens_means_no_limit() {
+    both_crashed(0, "run a, run b");
+}
+
+#[test]
+fn who_is_stopped_while_it_waits_for_a_token_does_not_get_it() {
+    let mut script = both_crashed(1, "run a");
+    run(&mut script, &[("stop b", ""), ("a up", "")]);
+    assert_eq!(script.state("b"), State::Stopped);
 }
