@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::chronicle::{Chronicle, Entry};
 use crate::actors::picture::Picture;
-use crate::actors::root::{self, BEAT};
+use crate::actors::root;
 use crate::actors::{Announce, House, Switchboard, launching, record};
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
 use crate::ipc::bus::Bus;
@@ -37,6 +37,8 @@ const COMMITTED: &str = "committed.json";
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(2);
 /// How long root may take to end when everything is over.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+/// A runtime that says nothing for so long, though it was asked, is deaf: the holder replaces it.
+const DEAF_AFTER: Duration = Duration::from_secs(40);
 /// What the holder adds to the stop budget before it ends everything itself.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
@@ -297,7 +299,7 @@ fn setup(configuration: &Configuration) -> Setup {
         log_keep: system.logs.keep,
         // Who else may connect is decided by peer credentials; the socket only has to let them.
         control_mode: if others { 0o666 } else { 0o600 },
-        deaf_after_ms: u64::try_from((BEAT * 7 / 2).as_millis()).unwrap_or(35_000),
+        deaf_after_ms: u64::try_from(DEAF_AFTER.as_millis()).unwrap_or(40_000),
         stop_within_ms: u64::try_from(stop_within.as_millis()).unwrap_or(u64::MAX),
     }
 }

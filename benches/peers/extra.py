@@ -39,6 +39,7 @@ def away():
     """kill -9 of the runtime, until the new one answers; who was touched, and is it in control?
 
     One kill a session: a runtime that dies again within a minute is started again with a pause."""
+    found = {}
     for n, times in ((20, 5), (1000, 3)):
         back, again_after, starts, alive = [], [], 0, 0
         for _ in range(times):
@@ -68,6 +69,8 @@ def away():
         print(f"runtime killed, {n} modules: in control again after ms", spread(back),
               f"alive {alive}/{n * times}, started a second time {starts};",
               "a module killed afterwards is back after ms", spread(again_after), flush=True)
+        found[n] = {"ms": back, "touched": n * times - alive, "doubled": starts}
+    return found
 
 
 def holder():
@@ -96,7 +99,7 @@ def requests():
     with peers.Session(bench.Mainstay, 100) as s:
         assert s.start()[0]
         time.sleep(3)
-        connection = bench.Control(s.p.control())
+        connection, found = bench.Control(s.p.control()), {}
         for method, params in (("module.get", {"module": "svc7"}), ("system.status", {}),
                                ("module.list", {})):
             took = []
@@ -105,6 +108,7 @@ def requests():
                 connection.ask(method, params)
                 took.append((now() - began) / MS)
             print(f"{method}, one at a time, ms:", spread(took), flush=True)
+            found[method] = took
         call = {"jsonrpc": "2.0", "id": 1, "method": "module.get", "params": {"module": "svc7"}}
         burst = (json.dumps(call).encode() + b"\n") * 100
         began, answered = now(), 0
@@ -113,8 +117,9 @@ def requests():
             for _ in range(100):
                 connection.line()
             answered += 100
-        print(f"module.get, 100 on their way: {answered / ((now() - began) / 1e9):,.0f} a second",
-              flush=True)
+        found["a second"] = answered / ((now() - began) / 1e9)
+        print(f"module.get, 100 on their way: {found['a second']:,.0f} a second", flush=True)
+    return found
 
 
 def demo():
@@ -143,6 +148,7 @@ def demo():
         child.send_signal(signal.SIGTERM)
         child.wait(30)
     print("demo application, exec to healthy, ms:", spread(took), flush=True)
+    return took
 
 
 if __name__ == "__main__":

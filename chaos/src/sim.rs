@@ -299,10 +299,10 @@ impl Sim {
     fn tell_module(&mut self, module: ModuleId, event: ToModule) -> Checked {
         self.summary.steps += 1;
         self.trace.push(self.now, Line::ToModule(module, event));
-        let plan = Arc::clone(&self.plan);
-        let (spec, at) = (plan.module(module), module.index());
-        self.modules[at].note(spec, self.now, event);
+        let at = module.index();
+        self.modules[at].note(self.plan.module(module), self.now, event);
         for _ in 0..EFFECTS_A_MODULE {
+            let spec = self.plan.module(module);
             let Some(effect) = self.modules[at].settle(spec, self.now) else {
                 self.arm_module(module);
                 return Ok(());

@@ -81,36 +81,15 @@ pub struct Place {
     pub newest: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Due {
-    at: Time,
-    order: u64,
-    /// The runtime it is meant for; None: the world itself.
-    epoch: Option<u32>,
-    item: Item,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Due) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Due) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Due) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 /// Everything that is still to happen, in order of time.
 #[derive(Debug, Default)]
 pub struct Agenda {
-    heap: BinaryHeap<Reverse<Due>>,
+    /// When, the how manieth, and where in `items`: small, because a heap moves what it holds.
+    heap: BinaryHeap<Reverse<(Time, u64, u32)>>,
+    /// What, and the runtime it is meant for; None: the world itself.
+    items: Vec<(Option<u32>, Item)>,
+    /// Places of `items` that are over.
+    free: Vec<u32>,
     order: u64,
     epoch: u32,
 }
@@ -128,23 +107,30 @@ impl Agenda {
 
     fn add(&mut self, at: Time, epoch: Option<u32>, item: Item) {
         self.order += 1;
-        self.heap.push(Reverse(Due {
-            at,
-            order: self.order,
-            epoch,
-            item,
-        }));
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.items[place as usize] = (epoch, item);
+                place
+            }
+            None => {
+                self.items.push((epoch, item));
+                u32::try_from(self.items.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        self.heap.push(Reverse((at, self.order, place)));
     }
 
     /// The next thing, if it happens at or before `end`.
     pub fn pop(&mut self, end: Time) -> Option<(Time, Item)> {
         loop {
-            if self.heap.peek().is_none_or(|due| due.0.at > end) {
+            if self.heap.peek().is_none_or(|due| due.0.0 > end) {
                 return None;
             }
-            let Reverse(due) = self.heap.pop()?;
-            if due.epoch.is_none_or(|epoch| epoch == self.epoch) {
-                return Some((due.at, due.item));
+            let Reverse((at, _, place)) = self.heap.pop()?;
+            self.free.push(place);
+            let (epoch, item) = self.items[place as usize];
+            if epoch.is_none_or(|epoch| epoch == self.epoch) {
+                return Some((at, item));
             }
         }
     }
@@ -155,15 +141,20 @@ impl Agenda {
         let mine = self.epoch;
         self.epoch += 1;
         let mut orders = Vec::new();
-        self.heap.retain(|Reverse(due)| {
-            let lost = due.epoch == Some(mine);
-            if lost && matches!(due.item, Item::Spawn(..)) {
-                orders.push(*due);
+        self.heap.retain(|Reverse((at, order, place))| {
+            let (epoch, item) = self.items[*place as usize];
+            let lost = epoch == Some(mine);
+            if lost {
+                self.free.push(*place);
+            }
+            if lost && matches!(item, Item::Spawn(..)) {
+                orders.push((*at, *order, item));
             }
             !lost
         });
-        orders.sort();
-        orders.into_iter().map(|due| (due.at, due.item)).collect()
+        orders.sort_by_key(|(at, order, _)| (*at, *order));
+        let in_order = orders.into_iter().map(|(at, _, item)| (at, item));
+        in_order.collect()
     }
 }
 

@@ -135,6 +135,9 @@ impl Actor for HealthActor {
                 own.end_looks(module);
                 own.watched[module.index()] = running.then(|| own.begin(module, generation));
                 own.publish(module);
+                if own.probes(module).next().is_none() {
+                    return Ok(()); // nothing of it is due, before or after
+                }
             }
             HealthMsg::Fed {
                 module,

@@ -109,8 +109,6 @@ pub(crate) struct Owned {
     alarm: Alarm,
     /// Modules whose standing may have changed since the last publication.
     touched: BTreeSet<ModuleId>,
-    /// The newest record sent of each module.
-    records: Vec<String>,
     /// Why each module could not start, in full.
     details: Vec<Option<String>>,
     /// When each module entered its state, and what it was.
@@ -141,7 +139,6 @@ impl Actor for LifecycleActor {
             policy: Lifecycle::new(Arc::clone(&house.plan), seed),
             alarm: Alarm::default(),
             touched: BTreeSet::new(),
-            records: vec![String::new(); count],
             details: vec![None; count],
             since: vec![(State::NotStarted, house.os.wall()); count],
             status: SystemStatus::Starting,

@@ -318,7 +318,11 @@ impl Owned {
                 registry.cast(RegistryMsg::Dropped(self.id, total_bytes, errno));
             }
             // The router sees to these.
-            Fact::Knocked { .. } | Fact::StopAsked | Fact::ReloadAsked | Fact::HolderGone => {}
+            Fact::Knocked { .. }
+            | Fact::StopAsked
+            | Fact::ReloadAsked
+            | Fact::BeatAsked
+            | Fact::HolderGone => {}
         }
     }
 

@@ -15,7 +15,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use super::House;
 use super::registry::RegistryMsg;
 use crate::os::Alive;
-use crate::os::machine::{self, TreeUse};
+use crate::os::machine::{self, Census, TreeUse};
 
 /// Behind the start, so that `status` has numbers early.
 const FIRST_SAMPLE: Duration = Duration::from_secs(2);
@@ -161,15 +161,13 @@ fn start_sampler(
         .stack_size(256 * 1024)
         .spawn(move || {
             let mut wait = FIRST_SAMPLE.min(interval);
-            let mut settled = false;
+            let (mut census, mut settled) = (Census::default(), false);
             // What an application around us needs is not ours to judge.
             let alone = house.holder_pid != std::process::id();
             // A disconnected channel is the actor's end; a word in it before its time is none.
             while let Err(RecvTimeoutError::Timeout) = taken.recv_timeout(wait) {
-                if me
-                    .cast(ResourcesMsg::Sampled(sample(&house, &state_dir)))
-                    .is_err()
-                {
+                let sample = sample(&house, &mut census, &state_dir);
+                if me.cast(ResourcesMsg::Sampled(sample)).is_err() {
                     return;
                 }
                 if alone && !std::mem::replace(&mut settled, true) {
@@ -192,7 +190,7 @@ fn own_processes(house: &House) -> impl Iterator<Item = u32> + use<> {
     std::iter::once(own).chain((holder != own).then_some(holder))
 }
 
-fn sample(house: &House, state_dir: &std::path::Path) -> Sample {
+fn sample(house: &House, census: &mut Census, state_dir: &std::path::Path) -> Sample {
     let mut roots: Vec<u32> = house
         .plan
         .ids()
@@ -202,7 +200,7 @@ fn sample(house: &House, state_dir: &std::path::Path) -> Sample {
     roots.extend(own_processes(house));
     Sample {
         at: house.os.now(),
-        trees: machine::trees(&roots),
+        trees: census.trees(&roots),
         machine: machine::machine(),
         disk_bytes: machine::disk(state_dir).map_or(0, |(used, _)| used),
     }

@@ -14,7 +14,6 @@ use serde_json::json;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::alarm::Alarm;
 use super::chronicle::Entry;
 use super::config::{Config, ConfigMsg};
 use super::gateway::{self, Gateway};
@@ -33,8 +32,6 @@ mod route;
 use route::prewarm;
 pub(crate) use route::route;
 
-/// How often the holder hears that we live; it waits for three and a half of them.
-pub(crate) const BEAT: Duration = Duration::from_secs(10);
 /// More actor deaths than this within `DEATHS_WINDOW` end the runtime; the holder starts a new one.
 const DEATHS_MAX: usize = 10;
 const DEATHS_WINDOW: Duration = Duration::from_secs(60);
@@ -62,7 +59,7 @@ pub(crate) enum RootMsg {
         /// How many had to be killed.
         forced: u32,
     },
-    /// The alarm.
+    /// The holder wants to know whether we live.
     Beat,
 }
 
@@ -111,7 +108,6 @@ pub(crate) struct Owned {
     roles: HashMap<ActorId, Role>,
     deaths: VecDeque<Time>,
     failed: Option<String>,
-    alarm: Alarm,
 }
 
 /// The actor.
@@ -144,7 +140,6 @@ impl Actor for Root {
             roles: HashMap::new(),
             deaths: VecDeque::new(),
             failed: None,
-            alarm: Alarm::default(),
         })
     }
 
@@ -172,9 +167,6 @@ impl Actor for Root {
             RootMsg::AllStopped { forced } => own.all_stopped(forced),
             RootMsg::Beat => own.house.os.beat(),
         }
-        let next = own.house.os.now().after(BEAT);
-        own.alarm
-            .set(own.house.os.now(), Some(next), &me, || RootMsg::Beat);
         Ok(())
     }
 

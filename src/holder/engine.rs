@@ -54,6 +54,8 @@ pub(crate) struct Wire {
     /// `World` was sent: from here on everything is told.
     pub(crate) told_world: bool,
     pub(crate) heard_at: Instant,
+    /// It was asked then whether it lives, and said nothing since.
+    asked_at: Option<Instant>,
 }
 
 /// Choices of an embedding application, and of tests.
@@ -154,6 +156,7 @@ impl Engine {
             waits_to_write: false,
             told_world: false,
             heard_at: Instant::now(),
+            asked_at: None,
         });
         Ok(())
     }
@@ -256,7 +259,7 @@ impl Engine {
                 return false;
             }
         }
-        wire.heard_at = Instant::now();
+        (wire.heard_at, wire.asked_at) = (Instant::now(), None);
         wire.fds.clear(); // no ask carries descriptors
         loop {
             match self.wire.as_mut().map(|wire| wire.decoder.next::<Ask>()) {
@@ -402,15 +405,16 @@ impl Engine {
             return Some(Duration::ZERO);
         }
         let alarm = self.alarms.first().map(|(at, ..)| *at);
-        let deaf = self.deaf_at();
+        let silence = self.silence_ends();
         let alone = self.alone.as_ref().and_then(|alone| alone.deadline());
-        let ends = [alarm, deaf, self.stop_by, alone];
+        let ends = [alarm, silence, self.stop_by, alone];
         let next = ends.into_iter().flatten().min()?;
         let wait = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         Some(wait.min(Duration::from_hours(1)))
     }
 
-    fn deaf_at(&self) -> Option<Instant> {
+    /// When a silent runtime is asked whether it lives; once it was, when it counts as deaf.
+    fn silence_ends(&self) -> Option<Instant> {
         self.alone.as_ref()?;
         let after = self
             .setup
@@ -418,7 +422,10 @@ impl Engine {
             .map(|setup| setup.deaf_after_ms)
             .filter(|ms| *ms > 0)?;
         let wire = self.wire.as_ref().filter(|wire| wire.told_world)?;
-        Some(wire.heard_at + Duration::from_millis(after))
+        let quarter = Duration::from_millis(after) / 4;
+        // From the question on, whenever that was: the holder itself may have been stopped.
+        let asked = wire.asked_at.map(|at| at + quarter);
+        Some(asked.unwrap_or(wire.heard_at + 3 * quarter))
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -429,9 +436,17 @@ impl Engine {
             self.alarms.pop_first();
             self.overdue(id, generation);
         }
-        if self.deaf_at().is_some_and(|at| at <= now) {
-            self.lose_wire();
-            self.kill_runtime();
+        if self.silence_ends().is_some_and(|at| at <= now) {
+            match &mut self.wire {
+                Some(wire) if wire.asked_at.is_none() => {
+                    wire.asked_at = Some(now);
+                    self.tell(&Tell::Beat);
+                }
+                _ => {
+                    self.lose_wire();
+                    self.kill_runtime();
+                }
+            }
         }
         if self.stop_by.is_some_and(|at| at <= now) {
             self.end = self.end.or(Some(1));

@@ -58,7 +58,7 @@ pub enum Ask {
     Logs { max_bytes: u64, keep: u32 },
     /// The runtime is in control.
     Ready,
-    /// The runtime is alive; expected every second, see `Setup::deaf_after_ms`.
+    /// The runtime is alive; the answer to `Tell::Beat`.
     Beat,
     /// An ordered stop of everything began; when it takes longer, end everything. A runtime that
     /// comes after this one is told to go on with it.
@@ -85,7 +85,8 @@ pub struct Setup {
     pub log_keep: u32,
     /// Mode of `control.sock`, for instance 0o600.
     pub control_mode: u32,
-    /// Kill the runtime and start it again when it was silent this long; 0 = never.
+    /// Kill the runtime and start it again when it was silent this long; it is asked with `Beat`
+    /// when three quarters of it are over. 0 = never.
     pub deaf_after_ms: u64,
     /// How long an ordered stop may take in all, before the holder ends everything itself.
     pub stop_within_ms: u64,
@@ -237,6 +238,8 @@ pub enum Tell {
     StopAsked { signal: i32 },
     /// SIGHUP arrived.
     ReloadAsked,
+    /// Nothing was heard of the runtime for long: it is to say `Beat`.
+    Beat,
 }
 
 /// How a process ended.

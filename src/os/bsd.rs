@@ -9,6 +9,8 @@ use std::time::Duration;
 use mainstay_policy::Time;
 use nix::time::{ClockId, clock_gettime};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// The monotonic clock.
 pub(crate) fn monotonic() -> Time {
@@ -71,7 +73,7 @@ pub(crate) struct TreeUse {
 
 /// Sums what the trees below these roots use: everything that descends from a root or is in the
 /// session a root leads.
-pub(crate) fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
+fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
     let mut sums: HashMap<u32, TreeUse> = HashMap::new();
     let Some(system) = processes() else {
         return sums;
@@ -93,6 +95,17 @@ pub(crate) fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
         }
     }
     sums
+}
+
+/// Looks at our process trees; nothing is kept between looks here.
+#[derive(Debug, Default)]
+pub(crate) struct Census;
+
+impl Census {
+    /// Sums what the trees below these roots use.
+    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUse> {
+        trees(roots)
+    }
 }
 
 /// What the machine as a whole uses: (busy CPU ns: not told here, memory in use, network: not
@@ -159,11 +172,11 @@ impl Pinned {
     }
 }
 
-/// Waits for a descriptor with tokio.
+/// Waits for a descriptor with tokio, for reading or for writing.
 #[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
-pub(crate) fn watch(fd: OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open for as long as it lives and always names the same file.
-    unsafe { Ok(tokio::io::unix::AsyncFd::register(fd)?) }
+    unsafe { Ok(AsyncFd::register_with_interest(fd, interest)?) }
 }
 
 /// Whether a tree holds a listener: not seen here.

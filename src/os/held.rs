@@ -377,6 +377,7 @@ fn passed_on(tell: Tell) -> Option<Fact> {
         }),
         Tell::StopAsked { .. } => Some(Fact::StopAsked),
         Tell::ReloadAsked => Some(Fact::ReloadAsked),
+        Tell::Beat => Some(Fact::BeatAsked),
         Tell::World(_) | Tell::Configured { .. } | Tell::Refused { .. } | Tell::Settled { .. } => {
             None
         }
@@ -482,21 +483,20 @@ impl Os for Held {
     }
 
     fn record(&self, instance: &str, record: String) {
-        lock(&self.slots)
-            .entry(instance.to_owned())
-            .or_default()
-            .record = Some(record.clone());
-        self.ask(&Ask::Record {
-            instance: instance.to_owned(),
-            record,
-        });
+        let instance = instance.to_owned();
+        let before = {
+            let mut slots = lock(&self.slots);
+            let slot = slots.entry(instance.clone()).or_default();
+            slot.record.replace(record.clone())
+        };
+        if before.as_deref() != Some(&record) {
+            self.ask(&Ask::Record { instance, record });
+        }
     }
 
     fn tap(&self, instance: &str, on: bool) {
-        self.ask(&Ask::Tap {
-            instance: instance.to_owned(),
-            on,
-        });
+        let instance = instance.to_owned();
+        self.ask(&Ask::Tap { instance, on });
     }
 
     fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {

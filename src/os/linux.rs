@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use mainstay_policy::Time;
 use nix::time::{ClockId, clock_gettime};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+pub(crate) use super::census::{Census, TreeUse};
 
 /// The monotonic clock, time asleep not counted.
 pub(crate) fn monotonic() -> Time {
@@ -108,40 +112,7 @@ pub(crate) fn ancestry(pid: u32) -> Vec<(u32, u32)> {
     line
 }
 
-/// What a process tree uses, summed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct TreeUse {
-    /// CPU time in nanoseconds of the processes that live now.
-    pub(crate) cpu_ns: u64,
-    /// Resident bytes.
-    pub(crate) memory_bytes: u64,
-    /// Threads.
-    pub(crate) threads: u64,
-    /// Processes.
-    pub(crate) processes: u64,
-    /// Open descriptors.
-    pub(crate) file_handles: u64,
-}
-
-/// Sums what the trees below these roots use: everything that descends from a root or is in the
-/// session a root leads (what double-forked without leaving the session stays ours).
-pub(crate) fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
-    let all = every_process();
-    let parents: HashMap<u32, (u32, u32)> = all
-        .iter()
-        .map(|stat| (stat.pid, (stat.parent, stat.session)))
-        .collect();
-    let wanted: std::collections::HashSet<u32> = roots.iter().copied().collect();
-    let mut sums: HashMap<u32, TreeUse> = HashMap::with_capacity(roots.len());
-    for stat in &all {
-        if let Some(root) = root_of(stat.pid, &parents, &wanted) {
-            add(sums.entry(root).or_default(), stat);
-        }
-    }
-    sums
-}
-
-fn every_process() -> Vec<Stat> {
+pub(super) fn every_process() -> Vec<Stat> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -152,7 +123,7 @@ fn every_process() -> Vec<Stat> {
         .collect()
 }
 
-fn root_of(
+pub(super) fn root_of(
     pid: u32,
     parents: &HashMap<u32, (u32, u32)>,
     roots: &std::collections::HashSet<u32>,
@@ -171,29 +142,11 @@ fn root_of(
     None
 }
 
-fn add(sum: &mut TreeUse, stat: &Stat) {
-    sum.cpu_ns += stat.cpu_ticks.saturating_mul(1_000_000_000) / ticks_per_second();
-    sum.memory_bytes += stat.rss_pages.saturating_mul(page_bytes());
-    sum.threads += stat.threads;
-    sum.processes += 1;
-    sum.file_handles += open_files(stat.pid);
-}
-
-fn open_files(pid: u32) -> u64 {
-    let folder = format!("/proc/{pid}/fd");
-    // Since Linux 6.2 its size is their number; before, or where that says nothing, they are
-    // counted.
-    match fs::metadata(&folder).map_or(0, |about| about.len()) {
-        0 => fs::read_dir(folder).map_or(0, |dir| dir.count() as u64),
-        count => count,
-    }
-}
-
-fn ticks_per_second() -> u64 {
+pub(super) fn ticks_per_second() -> u64 {
     sysconf(nix::unistd::SysconfVar::CLK_TCK, 100)
 }
 
-fn page_bytes() -> u64 {
+pub(super) fn page_bytes() -> u64 {
     sysconf(nix::unistd::SysconfVar::PAGE_SIZE, 4096)
 }
 
@@ -303,17 +256,17 @@ impl Pinned {
 
     /// Ends when the process has ended.
     pub(crate) async fn ended(self) {
-        if let Ok(fd) = watch(self.0) {
+        if let Ok(fd) = watch(self.0, Interest::READABLE) {
             let _readable_at_the_end = fd.readable().await;
         }
     }
 }
 
-/// Waits for a descriptor with tokio.
+/// Waits for a descriptor with tokio, for reading or for writing.
 #[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
-pub(crate) fn watch(fd: OwnedFd) -> std::io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> std::io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is open for as long as it lives and always names the same file.
-    unsafe { Ok(tokio::io::unix::AsyncFd::register(fd)?) }
+    unsafe { Ok(AsyncFd::register_with_interest(fd, interest)?) }
 }
 
 #[expect(unsafe_code, reason = "nix has no pidfd_open")]

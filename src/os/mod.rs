@@ -10,6 +10,8 @@ use mainstay_holder::wire::{Exited, Socket, Spawn, Step};
 use mainstay_policy::Time;
 use mainstay_protocol::Timestamp;
 
+#[cfg(target_os = "linux")]
+mod census;
 pub(crate) mod command;
 pub(crate) mod direct;
 pub(crate) mod held;
@@ -51,7 +53,7 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn kill(&self, instance: &str, generation: u64);
     /// Asks for what an instance said and nobody read yet; `Heard` follows behind all of it.
     fn hear(&self, instance: &str, generation: u64);
-    /// Keeps a text for the next runtime.
+    /// Keeps a text for the next runtime; the same text again costs nothing.
     fn record(&self, instance: &str, record: String);
     /// Asks for what an instance writes, as `Output` facts.
     fn tap(&self, instance: &str, on: bool);
@@ -154,6 +156,8 @@ pub(crate) enum Fact {
     StopAsked,
     /// Read the configuration again.
     ReloadAsked,
+    /// Say that the runtime is alive.
+    BeatAsked,
     /// The holder is gone: what runs must be stopped by us, in order.
     HolderGone,
 }
@@ -173,7 +177,7 @@ impl Fact {
             | Fact::Output { instance, .. }
             | Fact::Knocked { instance, .. }
             | Fact::OutputDropped { instance, .. } => Some(instance),
-            Fact::StopAsked | Fact::ReloadAsked | Fact::HolderGone => None,
+            Fact::StopAsked | Fact::ReloadAsked | Fact::BeatAsked | Fact::HolderGone => None,
         }
     }
 }

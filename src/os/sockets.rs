@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 
 use mainstay_holder::wire::{Setup, WIRE_FD};
 use mainstay_holder::{Decoder, recv_with_fds};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream, unix};
 
@@ -92,15 +92,10 @@ impl End {
             &self.socket,
             nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
         )?;
-        let socket = Arc::new(machine::watch(self.socket)?);
+        let speaking = Speaking(self.socket.try_clone()?);
+        let socket = machine::watch(self.socket, Interest::READABLE)?;
         let fds = self.fds;
-        Ok((
-            Hearing {
-                socket: Arc::clone(&socket),
-                fds,
-            },
-            Speaking(socket),
-        ))
+        Ok((Hearing { socket, fds }, speaking))
     }
 }
 
@@ -132,7 +127,7 @@ impl Grip {
 
 /// What the holder says.
 pub(crate) struct Hearing {
-    socket: Arc<AsyncFd<OwnedFd>>,
+    socket: AsyncFd<OwnedFd>,
     fds: VecDeque<OwnedFd>,
 }
 
@@ -152,21 +147,22 @@ impl Hearing {
     }
 }
 
-/// What is said to the holder.
-pub(crate) struct Speaking(Arc<AsyncFd<OwnedFd>>);
+/// What is said to the holder. There is room most of the time: it is waited for when there is none,
+/// and not watched before, since that would wake us whenever the holder has read.
+pub(crate) struct Speaking(OwnedFd);
 
 impl Speaking {
     /// Writes all of it.
     pub(crate) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let mut guard = self.0.writable().await?;
-            let written =
-                guard.try_io(|fd| nix::unistd::write(fd.get_ref(), bytes).map_err(io::Error::from));
-            match written {
-                Ok(Ok(count)) => bytes = &bytes[count..],
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(error)) => return Err(error),
-                Err(_would_block) => {}
+            match nix::unistd::write(&self.0, bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(nix::Error::EINTR) => {}
+                Err(nix::Error::EAGAIN) => {
+                    let room = machine::watch(self.0.try_clone()?, Interest::WRITABLE)?;
+                    room.writable().await?.clear_ready();
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())

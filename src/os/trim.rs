@@ -27,16 +27,19 @@ pub(crate) fn let_go_of_the_start() {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn let_go_of_the_start() {}
 
-/// Start and length of a mapping of code from a file.
+/// Start and length of a mapping of code or constants from a file.
 #[cfg(target_os = "linux")]
 fn code(line: &str) -> Option<(usize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (range, mode) = (words.next()?, words.next()?);
     let (start, end) = range.split_once('-')?;
+    let at = words.next()?;
     let number = |text| usize::from_str_radix(text, 16).ok();
     let (start, end) = (number(start)?, number(end)?);
-    let from_file = words.nth(3)?.starts_with('/');
-    (mode == "r-xp" && from_file).then_some((start, end.checked_sub(start)?))
+    let from_file = words.nth(2)?.starts_with('/');
+    // What lies at the beginning of a program are its constants; what was relocated comes later.
+    let clean = mode == "r-xp" || (mode == "r--p" && at == "00000000");
+    (clean && from_file).then_some((start, end.checked_sub(start)?))
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -46,12 +49,12 @@ mod tests {
     #[test]
     fn only_code_from_files_is_let_go_of() {
         let line = |mode: &str, file: &str| format!("1000-3000 {mode} 00000000 fe:00 42  {file}");
-        assert_eq!(code(&line("r-xp", "/bin/mainstay")), Some((0x1000, 0x2000)));
-        for other in [
-            ("rw-p", "/bin/mainstay"),
-            ("r--p", "/bin/mainstay"),
-            ("r-xp", "[vdso]"),
-        ] {
+        for mode in ["r-xp", "r--p"] {
+            assert_eq!(code(&line(mode, "/bin/mainstay")), Some((0x1000, 0x2000)));
+        }
+        let relocated = line("r--p", "/bin/mainstay").replace("00000000", "00940ec0");
+        assert_eq!(code(&relocated), None);
+        for other in [("rw-p", "/bin/mainstay"), ("r-xp", "[vdso]")] {
             assert_eq!(code(&line(other.0, other.1)), None, "{other:?}");
         }
         assert_eq!(code("1000-3000 rw-p 00000000 00:00 0"), None);

@@ -80,25 +80,32 @@ impl Shares {
             .collect();
 
         let mut grace: Vec<Option<u64>> = live.iter().map(|live| (!live).then_some(0)).collect();
-        let mut level = u64::MAX;
+        // At this level everybody has its wish.
+        let mut level = wish.iter().copied().max().unwrap_or(0);
+        level = level.max(SMALLEST_LEVEL + 1);
         while level > SMALLEST_LEVEL && grace.contains(&None) {
             let shares: Vec<u64> = (wish.iter().zip(&weights))
                 .map(|(wish, weight)| (*wish).min(level.saturating_mul(*weight)))
                 .collect();
             let above = longest(plan, &live, &shares, Way::Dependents);
             let below = longest(plan, &live, &shares, Way::Dependencies);
+            let mut shortest = u64::MAX;
             for (at, grace) in grace.iter_mut().enumerate() {
                 let through = above[at]
                     .saturating_add(shares[at])
                     .saturating_add(below[at]);
-                if grace.is_none() && through <= budget {
-                    *grace = Some(shares[at]);
+                match grace {
+                    Some(_) => {}
+                    None if through <= budget => *grace = Some(shares[at]),
+                    None => shortest = shortest.min(through),
                 }
             }
-            level = match level {
-                u64::MAX => wish.iter().copied().max().unwrap_or(0),
-                lower => lower - lower / 10,
-            };
+            // A chain shrinks no faster than the level: none of the levels above fits anybody.
+            let fits = u128::from(level) * u128::from(budget) / u128::from(shortest);
+            level -= level / 10;
+            while level > SMALLEST_LEVEL && u128::from(level) > fits {
+                level -= level / 10;
+            }
         }
         let grace: Vec<u64> = grace.into_iter().map(|grace| grace.unwrap_or(0)).collect();
         let below = longest(plan, &live, &grace, Way::Dependencies);

@@ -26,12 +26,7 @@ impl Owned {
         for module in touched {
             standings.push(self.standing(module));
             let record = record::encode(&self.policy.record(module), self.since[module.index()].1);
-            if record != self.records[module.index()] {
-                self.house
-                    .os
-                    .record(self.house.name(module), record.clone());
-                self.records[module.index()] = record;
-            }
+            self.house.os.record(self.house.name(module), record);
         }
         let msg = RegistryMsg::Stands(standings, self.system(), published);
         self.house.switchboard.registry.cast(msg);

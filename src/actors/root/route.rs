@@ -66,6 +66,10 @@ pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Recei
                 board.config.cast(ConfigMsg::Compare);
             }
             Fact::Knocked { instance, socket } => knocked(&house, &instance, &socket),
+            // By way of root: that it answers is what the holder wants to know.
+            Fact::BeatAsked => {
+                board.root.cast(RootMsg::Beat);
+            }
             fact => {
                 if let Some(id) = fact.instance().and_then(|instance| house.find(instance)) {
                     board.module(id).cast(ModuleMsg::Fact(fact));

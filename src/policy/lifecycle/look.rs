@@ -2,8 +2,6 @@
 //! Owns the edges: whom they hold in `waiting`, and who must end before whom.
 //! Never walks further than a module's own edges.
 
-use alloc::sync::Arc;
-
 use super::slot::Fall;
 use super::{Effect, Lifecycle, Phase};
 use crate::shutdown::phases;
@@ -168,22 +166,19 @@ impl Lifecycle {
     /// Whether an edge holds `module` in `waiting`. Remembers which, and arms the end of a soft
     /// one. The search goes on where the last one ended: over time each edge is passed once.
     fn is_held(&mut self, now: Time, module: ModuleId) -> bool {
-        let plan = Arc::clone(&self.plan);
-        let edges = plan.dependencies(module);
+        let edges = self.plan.dependencies(module);
         let slot = self.slot(module);
         let (from, since) = (slot.held_by as usize, slot.since);
-        for at in (from..edges.len()).chain(0..from) {
-            let edge = edges[at];
-            if !self.holds(&edge, since, now) {
-                continue;
-            }
-            self.slot_mut(module).held_by = u32::try_from(at).unwrap_or(0);
-            if !edge.hard {
-                self.alarms.set(module, self.soft_until(&edge, since));
-            }
-            return true;
+        let mut places = (from..edges.len()).chain(0..from);
+        let Some(at) = places.find(|at| self.holds(&edges[*at], since, now)) else {
+            return false;
+        };
+        let edge = edges[at];
+        self.slot_mut(module).held_by = u32::try_from(at).unwrap_or(0);
+        if !edge.hard {
+            self.alarms.set(module, self.soft_until(&edge, since));
         }
-        false
+        true
     }
 
     /// A soft edge holds only this long.
@@ -223,16 +218,15 @@ impl Lifecycle {
 
     /// Marks those that wait for `module` and nothing before it.
     pub(super) fn wake_dependents(&mut self, module: ModuleId) {
-        let plan = Arc::clone(&self.plan);
-        for dependent in plan.dependents(module) {
-            let slot = self.slot(dependent.from);
+        for dependent in self.plan.dependents(module) {
+            let slot = &self.slots[dependent.from.index()];
             if slot.state == State::Waiting {
-                let edges = plan.dependencies(dependent.from);
+                let edges = self.plan.dependencies(dependent.from);
                 if edges
                     .get(slot.held_by as usize)
                     .is_some_and(|edge| edge.to == module)
                 {
-                    self.mark(dependent.from);
+                    self.dirty.insert(self.plan.rank(dependent.from));
                 }
             }
         }
@@ -240,27 +234,25 @@ impl Lifecycle {
 
     /// Whether a dependent that is being ended too must be down before `module`.
     fn is_blocked(&mut self, module: ModuleId) -> bool {
-        let plan = Arc::clone(&self.plan);
-        let dependents = plan.dependents(module);
+        let dependents = self.plan.dependents(module);
         let from = self.slot(module).blocked_by as usize;
-        for at in (from..dependents.len()).chain(0..from) {
-            if self.slot(dependents[at].from).is_falling() {
-                self.slot_mut(module).blocked_by = u32::try_from(at).unwrap_or(0);
-                return true;
-            }
-        }
-        false
+        let mut places = (from..dependents.len()).chain(0..from);
+        let Some(at) = places.find(|at| self.slot(dependents[*at].from).is_falling()) else {
+            return false;
+        };
+        self.slot_mut(module).blocked_by = u32::try_from(at).unwrap_or(0);
+        true
     }
 
     /// Marks those that are blocked by `module`, which is down now.
     pub(super) fn wake_dependencies(&mut self, module: ModuleId) {
-        let plan = Arc::clone(&self.plan);
-        for edge in plan.dependencies(module) {
-            let slot = self.slot(edge.to);
+        for edge in self.plan.dependencies(module) {
+            let slot = &self.slots[edge.to.index()];
             if slot.state.is_up() && slot.must_fall() {
-                let first = plan.dependents(edge.to).get(slot.blocked_by as usize);
+                let blocking = self.plan.dependents(edge.to);
+                let first = blocking.get(slot.blocked_by as usize);
                 if first.is_some_and(|dependent| dependent.from == module) {
-                    self.mark(edge.to);
+                    self.dirty.insert(self.plan.rank(edge.to));
                 }
             }
         }
