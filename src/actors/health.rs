@@ -346,6 +346,7 @@ async fn see(house: &House, module: ModuleId, number: u64, spec: &ProbeSpec) -> 
     let result = match &spec.check {
         Check::Tcp(address) => look::tcp(address, pid, spec.timeout).await,
         Check::Unix(path) => look::unix(path, spec.timeout).await,
+        Check::Grpc(target) => look::grpc(target, pid, spec.timeout).await,
         Check::Http { url, status } => look::http(url, *status, pid, spec.timeout).await,
         Check::Exec(argv) => {
             let mut spawn = launching::command(house, module, argv);

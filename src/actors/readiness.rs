@@ -39,6 +39,7 @@ async fn seen(house: &House, module: ModuleId, number: u64) -> bool {
         Readiness::Http { url, status } => {
             look::http(url, *status, pid, LOOK_TIMEOUT).await.is_ok()
         }
+        Readiness::Grpc(target) => look::grpc(target, pid, LOOK_TIMEOUT).await.is_ok(),
         Readiness::File(path) => look::file(path),
         Readiness::Exec(argv) => {
             let mut spawn = launching::command(house, module, argv);

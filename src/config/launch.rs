@@ -147,6 +147,8 @@ pub enum Check {
         /// Expected status.
         status: u16,
     },
+    /// This `host:port` or `host:port/service` says by gRPC that it serves.
+    Grpc(String),
     /// This `host:port` accepts a connection.
     Tcp(String),
     /// This socket accepts a connection.

@@ -201,6 +201,7 @@ fn readiness(ready: &Ready, directory: &Path) -> Readiness {
         Ready::Fd(fd) => Readiness::Fd(*fd),
         Ready::Tcp(address) => Readiness::Tcp(address.clone()),
         Ready::Unix(path) => Readiness::Unix(socket(path, directory)),
+        Ready::Grpc(target) => Readiness::Grpc(target.clone()),
         Ready::Http { url, status } => Readiness::Http {
             url: url.clone(),
             status: *status,
@@ -218,6 +219,7 @@ fn probes(module: &Module, directory: &Path) -> Vec<ProbeSpec> {
                 Look::Sdk => Check::Sdk,
                 Look::Watchdog(span) => Check::Watchdog(*span),
                 Look::Exec(command) => Check::Exec(argv(command, directory)),
+                Look::Grpc(target) => Check::Grpc(target.clone()),
                 Look::Http { url, status } => Check::Http {
                     url: url.clone(),
                     status: *status,

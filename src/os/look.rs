@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{machine, transport};
+use super::{grpc, machine, transport};
 
 /// Longest head of an HTTP answer that is read, in bytes.
 const HEAD_BYTES_MAX: usize = 4096;
@@ -82,6 +82,18 @@ pub(crate) async fn http(
     } else {
         Err(format!("{url} answers {got} instead of {status}"))
     }
+}
+
+/// Whether the gRPC server at `target` (`host:port`, or `host:port/service`) says that it serves.
+///
+/// # Errors
+/// In words, what was seen instead.
+pub(crate) async fn grpc(target: &str, owner: Option<u32>, limit: Duration) -> Result<(), String> {
+    let (address, service) = target.split_once('/').unwrap_or((target, ""));
+    let stream = connect(address, owner, limit).await?;
+    within(limit, grpc::check(stream, address, service))
+        .await
+        .map_err(|error| format!("cannot find {target} healthy: {error}"))
 }
 
 async fn read_status(stream: &mut TcpStream) -> std::io::Result<u16> {

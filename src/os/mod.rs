@@ -14,6 +14,7 @@ use mainstay_protocol::Timestamp;
 mod census;
 pub(crate) mod command;
 pub(crate) mod direct;
+mod grpc;
 pub(crate) mod held;
 pub(crate) mod look;
 #[cfg(target_os = "linux")]

@@ -99,6 +99,8 @@ pub enum Readiness {
         /// Expected status.
         status: u16,
     },
+    /// This `host:port` or `host:port/service` says that it serves, by gRPC's health protocol.
+    Grpc(String),
     /// This command exits 0.
     Exec(Vec<String>),
     /// This path exists.
@@ -109,9 +111,9 @@ impl Readiness {
     /// Whether the runtime has to look (true) or is told (false).
     #[must_use]
     pub fn is_polled(&self) -> bool {
-        use Readiness::{Exec, Fd, File, Http, Log, Notify, Settle, Started, Tcp, Unix};
+        use Readiness::{Exec, Fd, File, Grpc, Http, Log, Notify, Settle, Started, Tcp, Unix};
         match self {
-            Tcp(_) | Unix(_) | Http { .. } | Exec(_) | File(_) => true,
+            Tcp(_) | Unix(_) | Grpc(_) | Http { .. } | Exec(_) | File(_) => true,
             Started | Settle(_) | Notify | Log(_) | Fd(_) => false,
         }
     }

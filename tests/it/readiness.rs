@@ -190,6 +190,22 @@ fn a_url_counts_when_it_answers_as_it_should() {
 }
 
 #[test]
+fn a_grpc_server_counts_when_it_says_that_it_serves() {
+    let address = free_address();
+    let serves = |address: &str| format!("--ready grpc:{address}");
+    let ready = format!("{{ grpc = \"{address}\" }}");
+    is_ready_on_go(&one(&ready, &on_go(&serves(&address)), ""));
+    let address = free_address();
+    let ready = format!("{{ grpc = \"{address}/bad\" }}");
+    is_never_ready(&late(&ready, &misbehave(&serves(&address)), "500ms"));
+    // One that accepts and speaks something else.
+    let address = free_address();
+    let ready = format!("{{ grpc = \"{address}\" }}");
+    let other = misbehave(&format!("--ready http:{address}"));
+    is_never_ready(&late(&ready, &other, "500ms"));
+}
+
+#[test]
 fn a_command_counts_when_it_exits_with_0() {
     is_ready_on_go(&one(
         "{ exec = [\"test\", \"-e\", \"go\"] }",

@@ -12,6 +12,8 @@ mod agenda;
 #[cfg(unix)]
 mod fate;
 #[cfg(unix)]
+mod grpc;
+#[cfg(unix)]
 mod offspring;
 #[cfg(unix)]
 mod options;

@@ -86,7 +86,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub(crate) life: Duration,
     /// How to say ready: notify, fd:N, file:PATH, tcp:ADDR, unix:PATH, http:ADDR
-    /// (it answers 200), log:TEXT or never
+    /// (it answers 200), grpc:ADDR (`bad` is not served), log:TEXT or never
     #[arg(long, value_name = "HOW", default_value = "never")]
     pub(crate) ready: Ready,
     /// When to say it, counted from the start
@@ -174,6 +174,7 @@ pub(crate) enum Ready {
     Tcp(String),
     Unix(PathBuf),
     Http(String),
+    Grpc(String),
     Log(String),
 }
 
@@ -195,10 +196,11 @@ impl FromStr for Ready {
             ("tcp", address) if !address.is_empty() => Ok(Ready::Tcp(address.to_owned())),
             ("unix", path) if !path.is_empty() => Ok(Ready::Unix(path.into())),
             ("http", address) if !address.is_empty() => Ok(Ready::Http(address.to_owned())),
+            ("grpc", address) if !address.is_empty() => Ok(Ready::Grpc(address.to_owned())),
             ("log", line) if !line.is_empty() => Ok(Ready::Log(line.to_owned())),
             _ => Err(format!(
                 "cannot say ready by '{text}': use notify, fd:N, file:PATH, tcp:ADDR, \
-                 unix:PATH, http:ADDR, log:TEXT or never"
+                 unix:PATH, http:ADDR, grpc:ADDR, log:TEXT or never"
             )),
         }
     }

@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
 use crate::options::Ready;
-use crate::show;
+use crate::{grpc, show};
 
 /// What was said already.
 #[derive(Default)]
@@ -50,6 +50,13 @@ impl Announcement {
                         }
                     }
                 });
+                Ok(())
+            }
+            Ready::Grpc(_) if self.listening => Ok(()),
+            Ready::Grpc(address) => {
+                let bound = grpc::serve(address)?;
+                show::say(&format!("listening {bound}"));
+                self.listening = true;
                 Ok(())
             }
             Ready::Unix(path) => {

@@ -23,6 +23,7 @@ pub(crate) enum Ready {
     Tcp(String),
     Unix(String),
     Http { url: String, status: u16 },
+    Grpc(String),
     Exec(Command),
     File(String),
 }
@@ -46,6 +47,8 @@ section! {
         Live http: Option<Filled> = None;
         /// The status `http` answers with.
         Live status: Option<Whole<100, 599>> = None;
+        /// This `host:port`, or `host:port/service`, says that it serves by grpc.health.v1.
+        Live grpc: Option<Filled> = None;
         /// This command exits 0.
         Live exec: Option<Command> = None;
         /// This path exists.
@@ -91,6 +94,9 @@ fn ready_of(read: ReadyTable, origin: Origin, at: &mut Reading<'_>) -> Option<Re
     if let Some(tcp) = read.tcp {
         return address(&tcp.0, origin, at).map(Ready::Tcp);
     }
+    if let Some(grpc) = read.grpc {
+        return target(&grpc.0, origin, at).map(Ready::Grpc);
+    }
     if let Some(http) = read.http {
         let status = read
             .status
@@ -129,12 +135,13 @@ pub(crate) enum Look {
     Watchdog(Duration),
     Exec(Command),
     Http { url: String, status: u16 },
+    Grpc(String),
     Tcp(String),
     Unix(String),
 }
 
 section! {
-    /// A probe; exactly one of the first six keys, and what it changes of `[health]`.
+    /// A probe; exactly one of the first seven keys, and what it changes of `[health]`.
     ProbeTable {
         /// Asks the module over its connection.
         Live sdk: Option<bool> = None;
@@ -144,6 +151,8 @@ section! {
         Live exec: Option<Command> = None;
         /// This `http://…` answers.
         Live http: Option<Filled> = None;
+        /// This `host:port`, or `host:port/service`, says that it serves by grpc.health.v1.
+        Live grpc: Option<Filled> = None;
         /// This `host:port` accepts a connection.
         Live tcp: Option<Filled> = None;
         /// This socket accepts a connection.
@@ -219,6 +228,9 @@ fn look_of(table: &ProbeTable, origin: Origin, at: &mut Reading<'_>) -> Option<L
     if let Some(tcp) = &table.tcp {
         return address(&tcp.0, origin, at).map(Look::Tcp);
     }
+    if let Some(grpc) = &table.grpc {
+        return target(&grpc.0, origin, at).map(Look::Grpc);
+    }
     if let Some(http) = &table.http {
         let status = table
             .status
@@ -283,6 +295,12 @@ fn address(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
         message,
         "host:port, for instance \"127.0.0.1:9000\"",
     )
+}
+
+/// `host:port` or `host:port/service`.
+fn target(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
+    let host = text.split('/').next().unwrap_or_default();
+    address(host, origin, at).map(|_| text.to_owned())
 }
 
 /// `http://host[:port][/path]`.

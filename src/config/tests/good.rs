@@ -93,6 +93,7 @@ fn every_readiness_has_its_form() {
             Readiness::Exec(vec!["true".into()]),
         ),
         ("{ file = \"/f\" }", Readiness::File("/f".into())),
+        ("{ grpc = \"a:1/b.C\" }", Readiness::Grpc("a:1/b.C".into())),
         (
             "{ http = \"http://a:1/x\", status = 204 }",
             Readiness::Http {
