@@ -14,6 +14,8 @@ use crate::process::{self, Process};
 
 /// Looks at most this often for new processes before it kills what it has.
 const ROUNDS: usize = 40;
+/// Looks at one process that is changing.
+const LOOKS: usize = 16;
 /// How long the end of what was killed is awaited.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -32,29 +34,42 @@ pub(crate) struct Target {
 
 /// Whether this process belongs to the tree by session, group, mark or an ancestor in it.
 pub(crate) fn belongs(pid: i32, target: &Target) -> bool {
-    let mut next = pid;
-    for _ in 0..64 {
-        if next == target.pid {
-            return true;
+    for _ in 0..LOOKS {
+        if let Some(answer) = look(pid, target) {
+            return answer;
         }
-        let Some(seen) = kernel::process(next) else {
-            return false;
-        };
-        if seen.session == target.pid || seen.group == target.pid {
-            return true;
-        }
-        if next == pid && marked(pid, target) {
-            return true;
-        }
-        if seen.parent <= 1 {
-            return false;
-        }
-        next = seen.parent;
+        std::thread::yield_now();
     }
     false
 }
 
-fn marked(pid: i32, target: &Target) -> bool {
+/// None: what it hangs on changed under the look, or its mark is not to be seen at this moment.
+fn look(pid: i32, target: &Target) -> Option<bool> {
+    let mut next = pid;
+    let mut is_marked = Some(false);
+    for _ in 0..64 {
+        if next == target.pid {
+            return Some(true);
+        }
+        let Some(seen) = kernel::process(next) else {
+            return (next == pid).then_some(false); // else it has another parent by now
+        };
+        if seen.session == target.pid || seen.group == target.pid {
+            return Some(true);
+        }
+        if next == pid {
+            is_marked = marked(pid, target);
+        }
+        if is_marked == Some(true) || seen.parent <= 1 {
+            break;
+        }
+        next = seen.parent;
+    }
+    is_marked
+}
+
+/// None in the moment of an exec, when a process has no environment.
+fn marked(pid: i32, target: &Target) -> Option<bool> {
     let mark = format!("{MARK}={}", target.mark);
     kernel::has_variable(pid, |one| one == mark.as_bytes())
 }
@@ -143,9 +158,15 @@ fn select(
             .any(|id| sessions.contains(id));
         let mut by_mark = || {
             let key = (one.pid, one.start_time);
-            *marks
-                .entry(key)
-                .or_insert_with(|| targets.iter().any(|t| marked(one.pid, t)))
+            if let Some(known) = marks.get(&key) {
+                return *known;
+            }
+            let seen: Vec<_> = targets.iter().map(|t| marked(one.pid, t)).collect();
+            let is = seen.contains(&Some(true));
+            if is || !seen.contains(&None) {
+                marks.insert(key, is);
+            }
+            is
         };
         if by_number || by_mark() {
             chosen.insert(one.pid);
@@ -168,8 +189,10 @@ fn select(
 /// Kills whatever carries the mark of this state directory.
 pub(crate) fn sweep_marked(hash: &str) {
     let start = format!("{MARK}={hash}:");
-    let is_stale =
-        |one: &Process| kernel::has_variable(one.pid, |one| one.starts_with(start.as_bytes()));
+    let is_stale = |one: &Process| {
+        let is = |variable: &[u8]| variable.starts_with(start.as_bytes());
+        kernel::has_variable(one.pid, is) == Some(true)
+    };
     for _ in 0..ROUNDS {
         let all = kernel::processes();
         let stale: Vec<_> = all

@@ -61,10 +61,10 @@ pub(crate) fn processes() -> Vec<Process> {
     ask(&[libc::KERN_PROC_PROC]).iter().map(seen).collect()
 }
 
-/// Whether a variable of the process, as `NAME=VALUE`, is such.
-pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> bool {
+/// Whether a variable of the process, as `NAME=VALUE`, is such; None: none can be seen just now.
+pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool> {
     let text: Vec<u8> = ask(&[libc::KERN_PROC_ENV, pid]);
-    text.split(|byte| *byte == 0).any(is)
+    (!text.is_empty()).then(|| text.split(|byte| *byte == 0).any(is))
 }
 
 /// The groups a user is in.

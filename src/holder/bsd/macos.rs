@@ -56,10 +56,10 @@ pub(crate) fn processes() -> Vec<Process> {
     pids.into_iter().filter_map(process).collect()
 }
 
-/// Whether a variable of the process, as `NAME=VALUE`, is such. Those of Apple's own protected
+/// Whether a variable of the process, as `NAME=VALUE`, is such; None: none can be seen just now. Those of Apple's own protected
 /// programs are not shown.
 #[expect(unsafe_code, reason = "sysctl")]
-pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> bool {
+pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool> {
     const ARGUMENTS_BYTES: usize = 1024 * 1024; // ARG_MAX
     let mut text: Vec<u8> = Vec::with_capacity(ARGUMENTS_BYTES);
     let mut name = [libc::CTL_KERN, libc::KERN_PROCARGS2, pid];
@@ -69,11 +69,11 @@ pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> bool {
         let (old, none) = (text.as_mut_ptr().cast(), std::ptr::null_mut());
         let count = name.len() as libc::c_uint;
         if libc::sysctl(name.as_mut_ptr(), count, old, &raw mut length, none, 0) != 0 {
-            return false;
+            return Some(false);
         }
         text.set_len(length.min(ARGUMENTS_BYTES));
     }
-    variables(&text).is_some_and(|mut variables| variables.any(is))
+    Some(variables(&text)?.any(is))
 }
 
 /// Behind the number of arguments, the program's path with zeros behind it, and the arguments.

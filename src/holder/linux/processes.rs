@@ -58,10 +58,13 @@ pub(crate) fn processes() -> Vec<Process> {
     pids.filter_map(process).collect()
 }
 
-/// Whether a variable of the process, as `NAME=VALUE`, is such.
-pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> bool {
-    let text = fs::read(format!("/proc/{pid}/environ"));
-    text.is_ok_and(|text| text.split(|byte| *byte == 0).any(is))
+/// Whether a variable of the process, as `NAME=VALUE`, is such; None: none can be seen just now.
+pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool> {
+    match fs::read(format!("/proc/{pid}/environ")) {
+        Ok(text) if text.is_empty() => None,
+        Ok(text) => Some(text.split(|byte| *byte == 0).any(is)),
+        Err(_) => Some(false),
+    }
 }
 
 /// Orphans (and whatever else the main thread of this process is the parent of).
