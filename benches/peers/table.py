@@ -179,7 +179,7 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--runs", type=int, default=5)
     arguments.add_argument("--real-time", action="store_true")
-    arguments.add_argument("--only", default=",".join(GROUPS))
+    arguments.add_argument("--only", default=",".join(GROUPS), help="groups of rows: %(default)s")
     asked = arguments.parse_args()
     subprocess.run(["make", "-s", "-C", f"{peers.HERE}/c"], check=True)
     os.makedirs(peers.ROOT, exist_ok=True)
