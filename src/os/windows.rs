@@ -58,7 +58,7 @@ pub(crate) struct TreeUse {
 }
 
 /// Sums what the trees below these roots use.
-pub(crate) fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
+fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
     let Ok(mut system) = System::new() else {
         return HashMap::new();
     };
@@ -86,6 +86,17 @@ pub(crate) fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
         }
     }
     sums
+}
+
+/// Looks at our process trees; nothing is kept between looks here.
+#[derive(Debug, Default)]
+pub(crate) struct Census;
+
+impl Census {
+    /// Sums what the trees below these roots use.
+    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUse> {
+        trees(roots)
+    }
 }
 
 /// What the machine as a whole uses: (busy CPU ns: not told here, memory in use, network: not
