@@ -56,8 +56,8 @@ pub(crate) fn processes() -> Vec<Process> {
     pids.into_iter().filter_map(process).collect()
 }
 
-/// Whether a variable of the process, as `NAME=VALUE`, is such; None: none can be seen just now. Those of Apple's own protected
-/// programs are not shown.
+/// Whether a variable of the process, as `NAME=VALUE`, is such; None: none can be seen just now.
+/// Those of Apple's own protected programs are not shown.
 #[expect(unsafe_code, reason = "sysctl")]
 pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool> {
     const ARGUMENTS_BYTES: usize = 1024 * 1024; // ARG_MAX

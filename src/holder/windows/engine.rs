@@ -59,6 +59,8 @@ pub(crate) struct Instance {
 pub(crate) struct Wire {
     out: Outgoing,
     pub(crate) heard_at: Instant,
+    /// It was asked then whether it lives, and said nothing since.
+    asked_at: Option<Instant>,
 }
 
 /// Everything the holder knows.
@@ -113,8 +115,11 @@ impl Engine {
         self.runtime += 1;
         let (mail, runtime) = (Arc::clone(&self.mail), self.runtime);
         thread("wire-read", move || listen(from, &mail, runtime))?;
-        let heard_at = Instant::now();
-        self.wire = Some(Wire { out, heard_at });
+        self.wire = Some(Wire {
+            out,
+            heard_at: Instant::now(),
+            asked_at: None,
+        });
         self.tell_world();
         Ok((hears, speaks))
     }
@@ -140,7 +145,7 @@ impl Engine {
         match news {
             News::Ask { runtime, ask } if runtime == self.runtime => {
                 if let Some(wire) = &mut self.wire {
-                    wire.heard_at = Instant::now();
+                    (wire.heard_at, wire.asked_at) = (Instant::now(), None);
                 }
                 self.ask(ask);
             }
@@ -346,16 +351,20 @@ impl Engine {
     fn timeout(&self) -> Option<Duration> {
         let alarm = self.alarms.first().map(|(at, ..)| *at);
         let alone = self.alone.as_ref().and_then(Alone::deadline);
-        let next = [alarm, self.deaf_at(), self.stop_by, alone];
+        let next = [alarm, self.silence_ends(), self.stop_by, alone];
         let next = next.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    fn deaf_at(&self) -> Option<Instant> {
+    /// When a silent runtime is asked whether it lives; once it was, when it counts as deaf.
+    fn silence_ends(&self) -> Option<Instant> {
         self.alone.as_ref()?;
         let after = self.setup.as_ref().map(|setup| setup.deaf_after_ms);
-        let after = Duration::from_millis(after.filter(|ms| *ms > 0)?);
-        Some(self.wire.as_ref()?.heard_at + after)
+        let quarter = Duration::from_millis(after.filter(|ms| *ms > 0)?) / 4;
+        let wire = self.wire.as_ref()?;
+        // From the question on, whenever that was: the holder itself may have been stopped.
+        let asked = wire.asked_at.map(|at| at + quarter);
+        Some(asked.unwrap_or(wire.heard_at + 3 * quarter))
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -364,9 +373,17 @@ impl Engine {
                 self.overdue(&name, generation);
             }
         }
-        if self.deaf_at().is_some_and(|at| at <= now) {
-            self.lose_wire();
-            self.kill_runtime();
+        if self.silence_ends().is_some_and(|at| at <= now) {
+            match &mut self.wire {
+                Some(wire) if wire.asked_at.is_none() => {
+                    wire.asked_at = Some(now);
+                    self.tell(&Tell::Beat);
+                }
+                _ => {
+                    self.lose_wire();
+                    self.kill_runtime();
+                }
+            }
         }
         if self.stop_by.is_some_and(|at| at <= now) {
             self.end = self.end.or(Some(1));
