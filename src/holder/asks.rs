@@ -21,6 +21,9 @@ use crate::spawner::{Ground, Job, Spawner, Started, probe_birth};
 use crate::walk::sweep_marked;
 use crate::wire::{Ask, MAX_RECORD_BYTES, Setup, Spawn, Step, Tell};
 
+/// How long the loop waits in all for processes that a run names in the moment of their exec.
+const EXEC_PATIENCE: Duration = Duration::from_millis(100);
+
 impl Engine {
     pub(crate) fn ask(&mut self, ask: Ask) {
         match ask {
@@ -376,6 +379,7 @@ impl Engine {
             mark: started.mark,
             overdue: false,
             ignored: 0,
+            patience: EXEC_PATIENCE.into(),
         }));
         let (generation, tapped) = (instance.generation, instance.tapped);
         let name = instance.name.to_string();

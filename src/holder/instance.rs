@@ -2,8 +2,10 @@
 //! Owns its descriptors while it lives.
 //! Never decides whether it should live.
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::kernel::{Group, Pinned};
 use crate::notify::Said;
@@ -27,6 +29,8 @@ pub(crate) struct Run {
     pub(crate) overdue: bool,
     /// Wishes it sent by notify that were not granted.
     pub(crate) ignored: u32,
+    /// How long the loop may still wait until a process it named has executed its program.
+    pub(crate) patience: Cell<Duration>,
 }
 
 /// A process that was started and is not the main process any more.

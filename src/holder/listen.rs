@@ -2,6 +2,8 @@
 //! Owns what of it is for the holder: another main process, descriptors to keep.
 //! Never believes a word that comes from outside the run's own tree.
 
+use std::time::Instant;
+
 use crate::engine::{Engine, about};
 use crate::instance::Phase;
 use crate::kernel::{self, Pinned};
@@ -125,7 +127,11 @@ impl Engine {
         let pinned = Pinned::new(pid).ok_or_else(gone)?;
         // One that ended after it was named is still the one whose end counts.
         let seen = kernel::process(pid).ok_or_else(gone)?;
-        if !in_tree(instance, run, pid) || self.by_pid.contains_key(&pid) {
+        // The exit of the process before may be the next news: this cannot be put off.
+        let (begun, patience) = (Instant::now(), run.patience.get());
+        let is_ours = in_tree(instance, run, pid, begun + patience);
+        run.patience.set(patience.saturating_sub(begun.elapsed()));
+        if !is_ours || self.by_pid.contains_key(&pid) {
             return Err(cannot("it does not belong to the module"));
         }
         // Still the one that was pinned first: what was read of that number was read of it.

@@ -4,6 +4,7 @@
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Instant;
 
 use nix::sys::socket::{ControlMessageOwned, UnixAddr, recvmsg};
 
@@ -63,14 +64,14 @@ pub(crate) fn trusted(instance: &Instance, run: &Run, datagram: &Datagram) -> bo
     }
     // Looked at last: a sender that ended while its tree was looked at is gone, not a stranger.
     let is_gone = || kernel::process(datagram.pid).is_none_or(|seen| seen.zombie);
-    in_tree(instance, run, datagram.pid) || (datagram.uid == run.uid && is_gone())
+    in_tree(instance, run, datagram.pid, Instant::now()) || (datagram.uid == run.uid && is_gone())
 }
 
-/// Whether a living process is one of the run's.
-pub(crate) fn in_tree(instance: &Instance, run: &Run, pid: i32) -> bool {
+/// Whether a living process is one of the run's; see [`belongs`] for `until`.
+pub(crate) fn in_tree(instance: &Instance, run: &Run, pid: i32, until: Instant) -> bool {
     match &instance.group {
         Some(group) => group.holds(pid),
-        None => targets(0, run).any(|target| belongs(pid, &target)),
+        None => targets(0, run).any(|target| belongs(pid, &target, until)),
     }
 }
 

@@ -33,12 +33,19 @@ pub(crate) struct Target {
 }
 
 /// Whether this process belongs to the tree by session, group, mark or an ancestor in it.
-pub(crate) fn belongs(pid: i32, target: &Target) -> bool {
-    for _ in 0..LOOKS {
+/// While that cannot be told it is looked at again, a few times and then until `until`.
+pub(crate) fn belongs(pid: i32, target: &Target, until: Instant) -> bool {
+    for looks in 1.. {
         if let Some(answer) = look(pid, target) {
             return answer;
         }
-        std::thread::yield_now();
+        if looks < LOOKS {
+            std::thread::yield_now();
+        } else if Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        } else {
+            break;
+        }
     }
     false
 }
