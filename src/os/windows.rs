@@ -152,6 +152,11 @@ pub(crate) fn lives(pid: u32) -> bool {
     open(pid).is_some_and(|process| !has_ended(&process))
 }
 
+/// Whether a process was stopped by a signal: there are none.
+pub(crate) fn is_stopped(_: u32) -> bool {
+    false
+}
+
 /// A process held by a handle: its number means nobody else while we have it.
 pub(crate) struct Pinned(OwnedHandle);
 
