@@ -345,8 +345,8 @@ fn two_clients_that_restart_the_same_module_both_get_a_running_one() {
 #[test]
 fn while_it_goes_down_it_changes_nothing_and_still_answers() {
     let daemon = Daemon::start(&format!(
-        "[module.one]\ncommand = {}\n",
-        misbehave("--slow-stop 2s")
+        "[module.one]\ncommand = {}\nready = {{ notify = true }}\n",
+        misbehave("--slow-stop 2s --ready notify")
     ));
     let mut raw = Raw::welcomed(&daemon.socket());
     assert_eq!(raw.call(name::SYSTEM_STOP, json!({}))["result"], json!({}));

@@ -13,6 +13,13 @@ fn one(command: &str, more: &str) -> String {
     format!("[module.it]\nrequired = false\ncommand = {command}\n{more}\n")
 }
 
+/// One that takes so long from the signal to its end; ready when it hears signals.
+fn slow(long: &str) -> String {
+    misbehave(&format!("--slow-stop {long} --ready notify"))
+}
+
+const HEARS: &str = "ready = { notify = true }";
+
 /// Stops `it` and returns how long that took.
 fn stop(daemon: &Daemon) -> Duration {
     let began = Instant::now();
@@ -95,7 +102,7 @@ fn while_it_is_failed_and_on_probation() {
 
 #[test]
 fn while_it_is_stopped_or_stopping() {
-    let daemon = Daemon::start(&one(&misbehave("--slow-stop 300ms"), ""));
+    let daemon = Daemon::start(&one(&slow("300ms"), HEARS));
     let other = std::thread::scope(|scope| {
         let first = scope.spawn(|| stop(&daemon));
         let second = scope.spawn(|| stop(&daemon));
@@ -259,7 +266,7 @@ fn ctrl_c_twice_is_quick() {
 
 #[test]
 fn down_waits_until_all_is_gone() {
-    let daemon = Daemon::start(&one(&misbehave("--slow-stop 300ms"), ""));
+    let daemon = Daemon::start(&one(&slow("300ms"), HEARS));
     let pid = daemon.until("it", State::Running).pid.expect("it runs");
     let mut daemon = daemon;
     let down = daemon.cli(&["down"]);
@@ -309,7 +316,7 @@ fn a_stop_while_everything_starts_ends_what_began_and_begins_nothing() {
 #[test]
 fn a_stop_begun_before_the_runtime_died_is_finished_by_the_next() {
     in_both_ways(|| {
-        let daemon = Daemon::start(&one(&misbehave("--slow-stop 1s"), ""));
+        let daemon = Daemon::start(&one(&slow("1s"), HEARS));
         let before = daemon.until("it", State::Running);
         let runtime = daemon.status().pid;
         let mut daemon = daemon;
@@ -323,7 +330,7 @@ fn a_stop_begun_before_the_runtime_died_is_finished_by_the_next() {
 
 #[test]
 fn a_stop_of_one_module_survives_the_runtime() {
-    let daemon = Daemon::start(&one(&misbehave("--slow-stop 800ms"), ""));
+    let daemon = Daemon::start(&one(&slow("800ms"), HEARS));
     let before = daemon.until("it", State::Running);
     let ask = ["stop", "it", "--no-wait"];
     assert!(daemon.cli(&ask).status.success());
