@@ -17,11 +17,13 @@ const BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub(crate) fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
     let mut lines: Vec<String> = Vec::new();
     let mut room = BYTES_MAX;
-    // One line more than asked for: only then it is known where the first one begins.
     for number in 0.. {
+        // Two more than asked for: one is joined with what is there, and behind the other it is
+        // known where the first one begins.
+        let more = count + 2 - lines.len();
         let older = match number {
-            0 => end_of(path, count + 1, room),
-            _ => end_of(&rotated(path, number), count + 1 - lines.len(), room),
+            0 => end_of(path, more, room),
+            _ => end_of(&rotated(path, number), more, room),
         };
         let mut older = match older {
             Ok(older) => older,
@@ -120,6 +122,11 @@ mod tests {
         assert_eq!(read(2), ["one and a half", "two"]);
         assert_eq!(read(9), ["zero", "one and a half", "two"]);
         assert!(read(0).is_empty());
+        // A file of which only the end is read has nothing to do with the one before it.
+        std::fs::write(rotated(&path, 1), "a\nb\nhal").expect("written");
+        std::fs::write(&path, "f\ntwo\n").expect("written");
+        assert_eq!(last_lines(&path, 2).expect("reads"), ["half", "two"]);
+        assert_eq!(last_lines(&path, 3).expect("reads"), ["b", "half", "two"]);
     }
 
     #[test]
