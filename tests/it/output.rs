@@ -179,7 +179,7 @@ fn output_of_one_that_escaped_does_not_hold_up_the_end() {
                 .code,
             Some(3)
         );
-        assert_eq!(daemon.output("it"), "main\n");
+        assert_eq!(daemon.wrote("it", "main"), "main\n");
     });
 }
 
