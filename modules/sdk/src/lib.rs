@@ -18,7 +18,7 @@
 //! wait meanwhile, then the oldest are dropped and counted ([`Module::dropped`]). A message that
 //! was sent and not confirmed is sent again, so a subscriber may see it twice.
 //!
-//! On Windows the named pipe is not built yet: [`Module::connect`] is the no-op there.
+//! On Windows the connection is a named pipe; that it compiles is all that was tried of it.
 //! Variables such as `NOTIFY_SOCKET` stay in the environment; a module that starts programs of
 //! its own removes them from theirs.
 
