@@ -8,14 +8,17 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Backlog, listen};
 
 use crate::frame::own;
-use crate::kernel::SOCKET;
+use crate::kernel::{self, SOCKET};
 use crate::shown::Shown;
 use crate::wire::Setup;
 
+/// How long a lock is awaited whose holder is dead.
+const LOCK_OUTLASTS: Duration = Duration::from_secs(1);
 /// `sun_path` with its NUL.
 const SOCKET_PATH_BYTES: usize =
     size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path);
@@ -175,7 +178,16 @@ fn take_lock(setup: &Setup) -> Result<File, String> {
         .truncate(false)
         .mode(0o600);
     let mut file = options.open(&path).map_err(say)?;
-    match file.try_lock() {
+    let until = Instant::now() + LOCK_OUTLASTS;
+    let taken = loop {
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) if Instant::now() < until && is_left(&mut file) => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            taken => break taken,
+        }
+    };
+    match taken {
         Ok(()) => {}
         Err(fs::TryLockError::Error(problem)) => return Err(say(problem)),
         Err(fs::TryLockError::WouldBlock) => {
@@ -193,6 +205,20 @@ fn take_lock(setup: &Setup) -> Result<File, String> {
     file.set_len(0).and_then(|()| file.rewind()).map_err(say)?;
     file.write_all(text.as_bytes()).map_err(say)?;
     Ok(file)
+}
+
+/// Whether the holder that is named there is dead: a child that it bore last has its lock until the
+/// exec is done.
+fn is_left(file: &mut File) -> bool {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    let _ = file.rewind(); // what is read next begins there, or says nothing
+    let pid = text
+        .split_whitespace()
+        .next()
+        .and_then(|pid| pid.parse().ok());
+    let dead = |pid| kernel::process(pid).is_none_or(|seen| seen.zombie);
+    read.is_ok() && pid.is_some_and(dead)
 }
 
 fn bind(path: &Path, mode: u32) -> Result<OwnedFd, String> {
