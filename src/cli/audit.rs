@@ -33,10 +33,12 @@ pub(crate) fn run(args: &Audit, global: &Global) -> Result<ExitCode, Failure> {
         Ok(it) => {
             let pruned = match it.pruned {
                 0 => String::new(),
+                1 => ", 1 older one was removed with age".to_owned(),
                 pruned => format!(", {pruned} older ones were removed with age"),
             };
+            let actions = if it.count == 1 { "action" } else { "actions" };
             screen::print(&format!(
-                "the chain holds: {} administrative actions{pruned}\nhead {}\n",
+                "the chain holds: {} administrative {actions}{pruned}\nhead {}\n",
                 it.count, it.head
             ))?;
             Ok(ExitCode::Ok)
