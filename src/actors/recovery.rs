@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::recovery::{Failure, Verdict};
+use mainstay_policy::recovery::{Failure, Outcome, Trial, Verdict};
 use mainstay_policy::{ModuleId, Time};
 use mainstay_protocol::EventKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -61,30 +61,19 @@ pub(crate) enum RecoveryMsg {
     },
 }
 
-/// A run that is ready has to last this long before it is told that recovery succeeded: of one
-/// that nothing is looked for, being ready says no more than that it was started.
-const PROVEN: Duration = Duration::from_secs(1);
-
 /// A procedure on its way.
 struct Procedure {
-    /// The run that failed; a newer one validates or fails it.
-    failed: u64,
     /// The event that opened it.
     opened: u64,
-    /// The newer run, once it is ready.
-    ready: Option<u64>,
-    /// Whether that run has been ready for long enough.
-    lasted: bool,
-    /// Whether its probes found it healthy.
-    healthy: bool,
+    trial: Trial,
 }
 
 /// The state.
 pub(crate) struct Owned {
     house: Arc<House>,
     procedures: HashMap<ModuleId, Procedure>,
-    /// Runs that are ready, and when they will have lasted long enough; in that order.
-    proving: VecDeque<(Time, ModuleId, u64)>,
+    /// Whose run is ready, and when it is to be looked at again; in that order.
+    proving: VecDeque<(Time, ModuleId)>,
     alarm: Alarm,
 }
 
@@ -133,15 +122,16 @@ impl Actor for Recovery {
                 generation,
                 healthy,
             } => {
-                if let Some(procedure) = own.newer(module, generation) {
-                    procedure.healthy = healthy;
+                if let Some(procedure) = own.procedures.get_mut(&module) {
+                    procedure.trial.felt(generation, healthy);
                     own.validate(module);
                 }
             }
             RecoveryMsg::Woke => own.proved(),
             RecoveryMsg::Ended { module, generation } => {
-                if own.newer(module, generation).is_some() {
-                    own.close(module, generation, EventKind::RecoveryStepCompleted);
+                let procedure = own.procedures.get(&module);
+                if let Some(outcome) = procedure.and_then(|one| one.trial.ended(generation)) {
+                    own.close(module, generation, outcome);
                 }
             }
         }
@@ -183,68 +173,55 @@ impl Owned {
         let entry = Entry::of(kind).module(module, generation).payload(payload);
         let opened = self.house.chronicle.tell(entry);
         if kind == EventKind::RecoveryStarted {
-            self.procedures.insert(
-                module,
-                Procedure {
-                    failed: generation,
-                    opened,
-                    ready: None,
-                    lasted: false,
-                    healthy: false,
-                },
-            );
+            let trial = Trial::new(generation, self.house.spec(module).has_probes);
+            self.procedures.insert(module, Procedure { opened, trial });
         } else {
             self.procedures.remove(&module);
         }
     }
 
-    /// The procedure whose validation this run is.
-    fn newer(&mut self, module: ModuleId, generation: u64) -> Option<&mut Procedure> {
-        let procedure = self.procedures.get_mut(&module)?;
-        (procedure.failed < generation).then_some(procedure)
-    }
-
     fn ready(&mut self, module: ModuleId, generation: u64) {
-        let at = self.house.os.now().after(PROVEN);
-        if let Some(procedure) = self.newer(module, generation) {
-            (procedure.ready, procedure.lasted) = (Some(generation), false);
-            self.proving.push_back((at, module, generation));
+        let now = self.house.os.now();
+        let procedure = self.procedures.get_mut(&module);
+        if let Some(at) = procedure.and_then(|one| one.trial.ready(now, generation)) {
+            self.proving.push_back((at, module));
         }
     }
 
-    /// Those whose time has come have lasted, if it is still the same run.
+    /// Looks at those whose time has come.
     fn proved(&mut self) {
         let now = self.house.os.now();
-        while let Some((_, module, generation)) = self.proving.pop_front_if(|(at, ..)| *at <= now) {
-            let procedure = self.procedures.get_mut(&module);
-            if let Some(procedure) = procedure.filter(|one| one.ready == Some(generation)) {
-                procedure.lasted = true;
-                self.validate(module);
-            }
+        while let Some((_, module)) = self.proving.pop_front_if(|(at, _)| *at <= now) {
+            self.validate(module);
         }
     }
 
-    /// Ready for long enough, and healthy where it is looked at: recovery succeeded.
     fn validate(&mut self, module: ModuleId) {
-        let Some(procedure) = self.procedures.get(&module) else {
-            return;
-        };
-        let healthy = procedure.healthy || !self.house.spec(module).has_probes;
-        if let Some(generation) = procedure.ready.filter(|_| procedure.lasted && healthy) {
-            self.close(module, generation, EventKind::RecoveryCompleted);
+        let (now, procedure) = (self.house.os.now(), self.procedures.get(&module));
+        if let Some((generation, outcome)) = procedure.and_then(|one| one.trial.outcome(now)) {
+            self.close(module, generation, outcome);
         }
     }
 
-    /// A newer run proved itself (completed) or ended (that step failed; policy judges again).
-    fn close(&mut self, module: ModuleId, generation: u64, kind: EventKind) {
+    /// The newer run proved itself, or that step failed and policy judges again.
+    fn close(&mut self, module: ModuleId, generation: u64, outcome: Outcome) {
         let Some(procedure) = self.procedures.remove(&module) else {
             return;
         };
-        let text = match (kind, procedure.ready, procedure.healthy) {
-            (EventKind::RecoveryCompleted, _, true) => "it is ready and healthy again",
-            (EventKind::RecoveryCompleted, ..) => "it is ready again",
-            (_, Some(_), _) => "the new run ended before it had proved itself",
-            (_, None, _) => "the new run ended before it was ready",
+        use EventKind::{RecoveryCompleted, RecoveryStepCompleted};
+        let (kind, text) = match outcome {
+            Outcome::Proven { healthy: true } => {
+                (RecoveryCompleted, "it is ready and healthy again")
+            }
+            Outcome::Proven { healthy: false } => (RecoveryCompleted, "it is ready again"),
+            Outcome::Ended { ready: true } => (
+                RecoveryStepCompleted,
+                "the new run ended before it had proved itself",
+            ),
+            Outcome::Ended { ready: false } => (
+                RecoveryStepCompleted,
+                "the new run ended before it was ready",
+            ),
         };
         let entry = Entry::of(kind)
             .module(module, generation)

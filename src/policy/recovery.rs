@@ -12,6 +12,9 @@ use crate::time::Time;
 
 #[cfg(test)]
 mod tests;
+mod trial;
+
+pub use trial::{Outcome, PROVEN_AFTER, Trial};
 
 /// The exit code that says "my configuration is wrong" (EX_CONFIG of sysexits).
 pub const EXIT_CONFIGURATION: i32 = 78;

@@ -261,3 +261,45 @@ fn what_is_remembered_is_restored_and_a_wish_forgets() {
     ledger.forget();
     assert_eq!(ledger.remembered(), Remembered::default());
 }
+
+/// What is seen of the runs after run 3 failed, in order, and what has come of it.
+#[test]
+fn a_trial_is_over_when_the_newer_run_proved_itself_or_ended() {
+    enum Seen {
+        Ready(u64),
+        Well(u64),
+        Ill(u64),
+        Wait(u64),
+    }
+    use Seen::{Ill, Ready, Wait, Well};
+    let proven = |healthy| Some((4, Outcome::Proven { healthy }));
+    type Row = (bool, &'static [Seen], Option<(u64, Outcome)>);
+    let rows: [Row; 10] = [
+        (false, &[], None),
+        (false, &[Ready(4)], None),
+        (false, &[Ready(4), Wait(999)], None),
+        (false, &[Ready(4), Wait(1000)], proven(false)),
+        // News of the run that failed proves nothing.
+        (false, &[Ready(3), Wait(5000)], None),
+        (true, &[Ready(4), Well(3), Wait(5000)], None),
+        (true, &[Ready(4), Wait(5000)], None),
+        (true, &[Ready(4), Well(4), Wait(500)], None),
+        (true, &[Well(4), Ready(4), Wait(1000)], proven(true)),
+        (true, &[Ready(4), Well(4), Ill(4), Wait(1000)], None),
+    ];
+    for (at, (has_probes, seen, expected)) in rows.into_iter().enumerate() {
+        let (mut trial, mut now) = (Trial::new(3, has_probes), Time(0));
+        for one in seen {
+            match *one {
+                Ready(generation) => drop(trial.ready(now, generation)),
+                Well(generation) => trial.felt(generation, true),
+                Ill(generation) => trial.felt(generation, false),
+                Wait(ms) => now = now.after(Duration::from_millis(ms)),
+            }
+        }
+        assert_eq!(trial.outcome(now), expected, "row {at}");
+        assert_eq!(trial.ended(3), None, "row {at}: that one has been judged");
+        let ready = seen.iter().any(|one| matches!(one, Ready(4)));
+        assert_eq!(trial.ended(4), Some(Outcome::Ended { ready }), "row {at}");
+    }
+}
