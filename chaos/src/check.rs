@@ -25,6 +25,17 @@ const SLACK: Duration = Duration::from_secs(3);
 /// What the death of one process adds to a stop of everything.
 const SLACK_A_MODULE: Duration = Duration::from_millis(100);
 
+/// How far wishes reach a module.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reach {
+    /// Wished up by name, or by the first start.
+    wished: bool,
+    /// That, or needed by one that is.
+    allowed: bool,
+    /// Stopped by name, and reached by no wish since.
+    put_down: bool,
+}
+
 #[derive(Debug, Clone, Default)]
 struct Shadow {
     /// Ordered to run, and not known as ended.
@@ -37,10 +48,7 @@ struct Shadow {
     stable_from: Option<Time>,
     healthy: bool,
     completed: bool,
-    /// Wished up by name, or by the first start.
-    wished: bool,
-    /// That, or needed by one that is.
-    allowed: bool,
+    reach: Reach,
     /// The place of its last run among all runs, and of the last that was a restart for others: a
     /// start after an end as it may be is none.
     run: u64,
@@ -106,9 +114,10 @@ impl Checker {
 
     fn allow(&mut self, plan: &Plan, module: ModuleId) {
         let mut more = vec![module];
-        self.of(module).wished = true;
+        self.of(module).reach.wished = true;
         while let Some(module) = more.pop() {
-            self.of(module).allowed = true;
+            let reach = &mut self.of(module).reach;
+            (reach.allowed, reach.put_down) = (true, false);
             more.extend(
                 plan.dependencies(module)
                     .iter()
@@ -125,15 +134,28 @@ impl Checker {
         }
         match wish {
             Wish::Stop => {
-                let shadow = self.of(module);
-                (shadow.wished, shadow.allowed) = (false, false);
+                self.of(module).reach = Reach {
+                    put_down: true,
+                    ..Reach::default()
+                };
             }
             Wish::Start | Wish::Restart => self.allow(plan, module),
+            Wish::Wake => {
+                let shadow = self.of(module);
+                let lazy = plan.module(module).start == Start::Lazy;
+                if !lazy || shadow.reach.put_down || shadow.out || shadow.coming_back {
+                    return;
+                }
+                let before = shadow.reach;
+                self.allow(plan, module);
+                // One that others may have brought up, or not: it need not be asleep.
+                self.of(module).reach.wished = before.wished || !before.allowed;
+            }
         }
         // A wish forgives: it may reach further than its module, and all that it reaches may
         // start anew.
         for module in plan.ids() {
-            if wish != Wish::Stop || !self.shadows[module.index()].allowed {
+            if wish != Wish::Stop || !self.shadows[module.index()].reach.allowed {
                 let shadow = self.of(module);
                 shadow.attempts.clear();
                 shadow.coming_back = false;
@@ -257,7 +279,7 @@ impl Checker {
         ensure(!shadow.out && generation > shadow.generation, || {
             Violation::RunTwice(module)
         })?;
-        ensure(shadow.allowed && !self.is_stopping(), || {
+        ensure(shadow.reach.allowed && !self.is_stopping(), || {
             Violation::StartedThoughDown(module)
         })?;
         for edge in plan.dependencies(module).iter().filter(|edge| edge.hard) {
@@ -273,8 +295,7 @@ impl Checker {
         *shadow = Shadow {
             out: true,
             generation,
-            wished: shadow.wished,
-            allowed: shadow.allowed,
+            reach: shadow.reach,
             run,
             restart: if shadow.rests { shadow.restart } else { run },
             attempts,
@@ -310,7 +331,7 @@ impl Checker {
         if again {
             return Ok(());
         }
-        let wished_down = !shadow.allowed;
+        let wished_down = !shadow.reach.allowed;
         for dependent in plan.dependents(module) {
             let needs = dependent.hard && dependent.until != Until::Completed;
             if stopping || (wished_down && needs) {

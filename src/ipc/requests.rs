@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::view;
 use crate::actors::House;
 use crate::actors::lifecycle::LifecycleMsg;
+use crate::actors::picture::Snapshot;
 
 /// How long the actors may take to publish a change.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -110,23 +111,15 @@ impl Change {
     pub(crate) async fn reached(&self, house: &House) {
         let spec = house.spec(self.module);
         let limit = spec.startup_timeout + spec.shutdown_timeout + WAIT_MARGIN;
-        let mut edition = house.picture.edition();
-        let came_to_rest = async {
-            loop {
-                edition.borrow_and_update();
-                let now = house.picture.module(self.module);
-                if self.is_at_rest(now.state, now.generation) || edition.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        let _or_late = tokio::time::timeout(limit, came_to_rest).await;
+        let at_rest = |now: &Snapshot| self.is_at_rest(now.state, now.generation);
+        let _or_late = tokio::time::timeout(limit, seen(house, self.module, at_rest)).await;
     }
 
     fn is_at_rest(&self, state: State, generation: u64) -> bool {
         match self.wish {
             // Failed although it is wished down: it could not be ended.
             Wish::Stop => matches!(state, State::Stopped | State::NotStarted | State::Failed),
+            Wish::Wake => !matches!(state, State::Waiting | State::Starting | State::Stopping),
             Wish::Start | Wish::Restart => {
                 let renewed = self.wish == Wish::Start || generation > self.before;
                 match state {
@@ -136,6 +129,17 @@ impl Change {
                     _ => false,
                 }
             }
+        }
+    }
+}
+
+/// Waits until the picture shows a module like this.
+async fn seen(house: &House, module: ModuleId, like: impl Fn(&Snapshot) -> bool) {
+    let mut edition = house.picture.edition();
+    loop {
+        edition.borrow_and_update();
+        if like(&house.picture.module(module)) || edition.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -206,27 +210,27 @@ pub(crate) fn callee(house: &House, caller: ModuleId, module: &str) -> Result<Mo
     Err(Refusal::new(RefusalCode::NotPermitted, text))
 }
 
-/// One module calls another. The first call starts a lazy module; what the call may take is all
-/// that is waited for it.
+/// One module calls another. A call wakes a lazy module; what the call may take is all that is
+/// waited for it.
 pub(crate) async fn call_module(
     house: &House,
     callee: ModuleId,
     call: CallParams,
     limit: Duration,
 ) -> Result<Value, Refusal> {
-    wake_lazy(house, callee, &call.from, limit).await;
+    wake(house, callee, &call.from, limit).await;
     house.bus.call(&*house.os, callee, json!(call), limit).await
 }
 
-async fn wake_lazy(house: &House, callee: ModuleId, caller: &str, limit: Duration) {
-    let asleep = house.picture.module(callee).state == State::NotStarted;
-    if house.spec(callee).start != Start::Lazy || !asleep {
+async fn wake(house: &House, callee: ModuleId, caller: &str, limit: Duration) {
+    let runs = house.picture.module(callee).state == State::Running;
+    if house.spec(callee).start != Start::Lazy || runs {
         return;
     }
     let (published, noted) = oneshot::channel();
     let change = Change {
         module: callee,
-        wish: Wish::Start,
+        wish: Wish::Wake,
         steps: Vec::new(),
         before: 0,
     };
@@ -240,7 +244,10 @@ async fn wake_lazy(house: &House, callee: ModuleId, caller: &str, limit: Duratio
     let up = async {
         let _noted = noted.await;
         change.reached(house).await;
-        house.bus.arrived(callee).await;
+        tokio::select! {
+            () = house.bus.arrived(callee) => {}
+            () = seen(house, callee, |now| now.state != State::Running) => {}
+        }
     };
     let _or_late = tokio::time::timeout(limit, up).await;
 }

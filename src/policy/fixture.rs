@@ -178,7 +178,7 @@ impl Script {
     /// nothing but their order. `Moved` and `Judged` are left out: states are asked for.
     ///
     /// `boot`, `resume`, `stop all [5s]`, `wait 200ms`, `start a`, `stop a`, `restart a`,
-    /// `a up` (started and ready), `a started`, `a ready`, `a done`, `a exit 1`, `a killed`,
+    /// `wake a`, `a up` (started and ready), `a started`, `a ready`, `a done`, `a exit 1`, `a killed`,
     /// `a halted`, `a forced`, `a exec`, `a late`, `a healthy`, `a unhealthy`, `a ill`.
     pub(crate) fn tell(&mut self, words: &str) -> String {
         let words: Vec<&str> = words.split_whitespace().collect();
@@ -195,6 +195,7 @@ impl Script {
             ["start", name] => self.wish(name, Wish::Start, &mut effects),
             ["stop", name] => self.wish(name, Wish::Stop, &mut effects),
             ["restart", name] => self.wish(name, Wish::Restart, &mut effects),
+            ["wake", name] => self.wish(name, Wish::Wake, &mut effects),
             [name, what @ ..] => self.news(name, what, &mut effects),
             [] => {}
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mainstay_protocol::method::name;
 use mainstay_protocol::{RefusalCode, State};
@@ -252,4 +252,35 @@ fn modules_hear_what_mainstay_says_and_cannot_speak_in_its_name() {
         .expect("queued");
     daemon.wait("the refusal", || (listener.dropped() == 1).then_some(()));
     assert!(listener.problem().expect("it is told").contains("reserved"));
+}
+
+#[test]
+fn a_call_wakes_who_ended_by_itself_and_not_who_was_stopped_on_purpose() {
+    let daemon = Daemon::start(&format!(
+        "[module.asker]\ncommand = {}\nmay_call = [\"brief\", \"put-down\"]\n\
+         [module.brief]\ncommand = {}\nstart = \"lazy\"\n\
+         [module.brief.recovery]\nrestart = \"on_failure\"\n\
+         [module.put-down]\ncommand = {}\nstart = \"lazy\"\n",
+        misbehave(""),
+        misbehave("--exit-code 0 --after 10ms"),
+        misbehave("")
+    ));
+    let asker = module(&daemon, "asker");
+    for run in 1..=2 {
+        // Nobody answers: it serves for a moment and says nothing.
+        asker
+            .call("brief", "x", json!({}), PATIENCE)
+            .expect_err("no answer");
+        let brief = daemon.until("brief", State::Stopped);
+        assert_eq!((brief.generation, brief.attempts), (run, 0));
+    }
+    daemon.change(name::MODULE_STOP, "put-down");
+    let asked = Instant::now();
+    let answer = asker.call("put-down", "x", json!({}), PATIENCE);
+    let Err(CallError::Refused(refusal)) = answer else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(refusal.data.code, RefusalCode::Unavailable, "{refusal:?}");
+    assert!(asked.elapsed() < PATIENCE, "nobody was waited for");
+    assert_eq!(daemon.module("put-down").generation, 0);
 }

@@ -20,7 +20,7 @@ impl Checker {
             let (view, shadow) = (&views[at], &self.shadows[at]);
             let builtin = plan.module(module).kind == Kind::Builtin;
             let wanted = view.wanted == Wanted::Up;
-            let lost = (shadow.wished && !wanted) || (wanted && !shadow.allowed);
+            let lost = (shadow.reach.wished && !wanted) || (wanted && !shadow.reach.allowed);
             ensure(builtin || !lost, || Violation::WishLost(module))?;
             self.goes_along(plan, module)?;
             let held = plan.dependencies(module).iter().any(|edge| {

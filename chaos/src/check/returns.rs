@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mainstay_policy::{ModuleId, Plan, Time};
 
-use super::{Checker, Shadow};
+use super::{Checker, Reach};
 
 /// What a run was before its end.
 #[derive(Debug, Clone, Copy)]
@@ -15,17 +15,16 @@ pub struct RunSeen {
 }
 
 impl Checker {
-    /// Whom the wishes so far reach: wished by name, and allowed.
+    /// Whom the wishes so far reach.
     #[must_use]
-    pub fn wishes(&self) -> Vec<(bool, bool)> {
-        let of = |shadow: &Shadow| (shadow.wished, shadow.allowed);
-        self.shadows.iter().map(of).collect()
+    pub fn wishes(&self) -> Vec<Reach> {
+        self.shadows.iter().map(|shadow| shadow.reach).collect()
     }
 
     /// A wish was lost with the runtime, before anybody could rely on it.
-    pub fn unwished(&mut self, before: &[(bool, bool)]) {
+    pub fn unwished(&mut self, before: &[Reach]) {
         for (shadow, before) in self.shadows.iter_mut().zip(before) {
-            (shadow.wished, shadow.allowed) = *before;
+            shadow.reach = *before;
         }
     }
 

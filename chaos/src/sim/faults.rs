@@ -64,7 +64,8 @@ impl Sim {
         let wish = match self.rng.below(10) {
             0..=4 => Wish::Start,
             5..=6 => Wish::Stop,
-            _ => Wish::Restart,
+            7..=8 => Wish::Restart,
+            _ => Wish::Wake,
         };
         if !self.is_builtin(module) {
             self.records.wished(self.check.wishes());

@@ -9,7 +9,7 @@ use mainstay_policy::recovery::{Remembered, Verdict};
 use mainstay_policy::{ModuleId, State, Time, Wanted};
 
 use super::{Sabotage, Sim};
-use crate::check::RunSeen;
+use crate::check::{Reach, RunSeen};
 use crate::world::Channel;
 
 /// On its way to the holder.
@@ -26,7 +26,7 @@ enum Written {
     /// What follows is the stop of everything, instead of this one.
     Stop(Option<Time>),
     /// The record that follows holds a wish; whom the wishes reached before it.
-    Wish(Vec<(bool, bool)>),
+    Wish(Vec<Reach>),
 }
 
 /// All records.
@@ -88,7 +88,7 @@ impl Records {
         self.notes.push(Written::Stop(before));
     }
 
-    pub(super) fn wished(&mut self, before: Vec<(bool, bool)>) {
+    pub(super) fn wished(&mut self, before: Vec<Reach>) {
         self.notes.push(Written::Wish(before));
     }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::lifecycle::Wish;
-use mainstay_protocol::{State, Wanted};
 use tokio::sync::oneshot;
 
 use super::super::config::ConfigMsg;
@@ -79,18 +78,13 @@ pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Recei
     }
 }
 
-/// A connection starts a lazy module that nobody has stopped on purpose.
+/// A connection wakes who listens.
 fn knocked(house: &House, instance: &str, socket: &str) {
-    let Some(module) = house.find(instance) else {
-        return;
-    };
-    let seen = house.picture.module(module);
-    let ended_by_itself = seen.state == State::Stopped && seen.wanted == Wanted::Up;
-    if seen.state == State::NotStarted || ended_by_itself {
+    if let Some(module) = house.find(instance) {
         let (published, _nobody_waits) = oneshot::channel();
         house.switchboard.lifecycle.cast(LifecycleMsg::Wished {
             module,
-            wish: Wish::Start,
+            wish: Wish::Wake,
             actor: format!("a connection to {socket}"),
             published,
         });

@@ -1,9 +1,52 @@
 //! Corners of the lifecycle: kinds and fates that few plans have.
 //! Owns one story each, in the words of the fixture. Never looks inside.
 
-use crate::fixture::{SEC, Script, check, modules, run, system};
+use crate::fixture::{SEC, Script, check, modules, plan, run, system};
 use crate::plan::Plan;
 use crate::states::{Health, State, Wanted};
+
+/// What a call or a connection does to a module in each state.
+#[test]
+fn only_what_is_asleep_is_woken() {
+    const LAZY: &str = "dep\nm: dep | lazy on_failure";
+    let rows: [(&str, &[&str], &str); 13] = [
+        (LAZY, &["boot", "dep up"], "run m"),
+        ("dep | lazy\nm: dep | lazy", &["boot"], "run dep"),
+        (LAZY, &["boot", "dep up", "start m"], ""),
+        (LAZY, &["boot", "dep up", "start m", "m up"], ""),
+        (
+            LAZY,
+            &["boot", "dep up", "start m", "m up", "m done"],
+            "run m",
+        ),
+        (LAZY, &["boot", "dep up", "start m", "m up", "stop m"], ""),
+        (
+            LAZY,
+            &["boot", "dep up", "start m", "m up", "stop m", "m halted"],
+            "",
+        ),
+        (LAZY, &["boot", "dep up", "stop m"], ""),
+        // Recovery has its own time for these.
+        (LAZY, &["boot", "dep up", "start m", "m exit 1"], ""),
+        (LAZY, &["boot", "dep up", "start m", "m exit 78"], ""),
+        // What it needs comes along, as with every wish.
+        (
+            LAZY,
+            &["boot", "dep up", "stop dep", "dep halted"],
+            "run dep",
+        ),
+        (LAZY, &["boot", "dep up", "stop all"], ""),
+        // An eager one that ended is done until somebody wishes.
+        ("m | on_failure", &["boot", "m up", "m done"], ""),
+    ];
+    for (text, way, expected) in rows {
+        let mut script = Script::new(plan(text));
+        for event in way {
+            script.tell(event);
+        }
+        assert_eq!(script.tell("wake m"), expected, "{text:?} after {way:?}");
+    }
+}
 
 #[test]
 fn a_builtin_runs_from_the_first_to_the_last_moment_whatever_is_wished() {

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use super::fall::Gone;
 use super::slot::Fall;
 use super::{Lifecycle, Phase, Wish};
-use crate::spec::ModuleId;
+use crate::spec::{ModuleId, Start};
 use crate::states::{Cause, State, Wanted};
 use crate::time::Time;
 
@@ -17,9 +17,12 @@ impl Lifecycle {
         if refused || !self.plan.has(module) || self.is_builtin(module) {
             return;
         }
+        let asleep = self.is_asleep(module);
         let slot = self.slot_mut(module);
         match wish {
             Wish::Start => self.wish_up(now, module),
+            Wish::Wake if asleep => self.wish_up(now, module),
+            Wish::Wake => {}
             Wish::Stop => {
                 slot.intent += 1;
                 slot.wanted = Wanted::Down;
@@ -75,6 +78,16 @@ impl Lifecycle {
                 }
             }
         }
+    }
+
+    /// Whether a call or a connection starts it: a lazy one that was never started, or that ended
+    /// by itself as it may. One that was stopped on purpose stays down, and one that failed is left
+    /// to recovery.
+    fn is_asleep(&self, module: ModuleId) -> bool {
+        let slot = self.slot(module);
+        let fresh = slot.state == State::NotStarted && slot.intent == 0;
+        let ended_by_itself = slot.state == State::Stopped && slot.wanted == Wanted::Up;
+        self.plan.module(module).start == Start::Lazy && (fresh || ended_by_itself)
     }
 
     /// Whether only a wish brings it back: not wished for, or ended as it may.

@@ -19,6 +19,8 @@ pub enum Wish {
     Stop,
     /// End, then be up.
     Restart,
+    /// Be up if it is asleep: a call or a connection asks. Anything else is left as it is.
+    Wake,
 }
 
 /// A wish or a fact.
