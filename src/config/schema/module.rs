@@ -47,7 +47,8 @@ section! {
         Live wants: Vec<Needed> = Vec::new();
         /// False: without it the system is degraded, never critical.
         Live required: bool = true;
-        /// "lazy": on the first wish, call, connection or need.
+        /// "lazy": on the first wish, call, connection or need; by call or connection again after
+        /// it ended by itself, never after a stop.
         Live start: spec::Start = spec::Start::Eager;
         /// What the machine must have left for it to start.
         Live needs: Needs = Needs::default();
