@@ -386,7 +386,6 @@ pub(crate) fn build(
         tokens,
         up_since: Time(world.up_since),
         holder_pid: world.holder_pid,
-        tree_mechanism: world.tree.clone(),
         announce,
         plan: Arc::new(plan),
         os,

@@ -84,9 +84,6 @@ pub(crate) struct House {
     pub(crate) up_since: mainstay_policy::Time,
     /// The holder's process.
     pub(crate) holder_pid: u32,
-    /// What limits and kills trees here.
-    #[expect(dead_code, reason = "for the report of what is enforced here")]
-    pub(crate) tree_mechanism: String,
     /// Where people are told what happens, if someone watches.
     pub(crate) announce: Option<Announce>,
 }

@@ -77,6 +77,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn we_descend_from_ourselves() {
+        let own = std::process::id();
+        let line = ancestry(own);
+        assert_eq!(line.first().map(|(pid, _)| *pid), Some(own));
+        assert!(
+            line.len() > 1 && line.iter().all(|(pid, _)| *pid > 1),
+            "{line:?}"
+        );
+    }
+
+    #[test]
     fn a_process_with_another_start_time_is_not_signalled() {
         let me = i32::try_from(std::process::id()).expect("a pid");
         let me = kernel::process(me).expect("we exist");

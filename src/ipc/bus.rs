@@ -11,13 +11,12 @@ use mainstay_policy::breaker::Breaker;
 use mainstay_policy::{ModuleId, Time};
 use mainstay_protocol::method::{BusEvent, Published, name};
 use mainstay_protocol::rpc::{Reply, RequestId};
-use mainstay_protocol::{MAX_LINE_BYTES, Refusal, RefusalCode, Request, Timestamp};
+use mainstay_protocol::{MAX_LINE_BYTES, Refusal, RefusalCode, Request, Timestamp, subject};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::follow::{Followers, Piece};
 use super::outbox::Outbox;
-use super::subject;
 use crate::os::Os;
 
 /// Calls that may be on their way to one module.

@@ -11,6 +11,5 @@ mod outbox;
 mod peer;
 pub(crate) mod requests;
 pub(crate) mod seat;
-mod subject;
 pub(crate) mod token;
 pub(crate) mod view;

@@ -41,11 +41,6 @@ pub(crate) fn boot_id() -> String {
     known.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The processes above `pid`, nearest first, itself included: (pid, session).
-pub(crate) fn ancestry(pid: u32) -> Vec<(u32, u32)> {
-    mainstay_holder::ancestry(pid)
-}
-
 fn processes() -> Option<System> {
     let mut system = System::new().ok()?;
     let what = ProcessRefreshKind::nothing()

@@ -100,18 +100,6 @@ fn parse_stat(pid: u32, text: &[u8]) -> Option<Stat> {
     })
 }
 
-/// The processes above `pid`, nearest first, itself included: (pid, session).
-pub(crate) fn ancestry(pid: u32) -> Vec<(u32, u32)> {
-    let mut line = Vec::new();
-    let mut at = pid;
-    while at > 1 && line.len() < 64 {
-        let Some(stat) = stat(at) else { break };
-        line.push((stat.pid, stat.session));
-        at = stat.parent;
-    }
-    line
-}
-
 pub(super) fn every_process() -> Vec<Stat> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -394,12 +382,6 @@ mod tests {
             ),
             (11, 3, 999, 77)
         );
-    }
-
-    #[test]
-    fn we_descend_from_ourselves() {
-        let own = std::process::id();
-        assert_eq!(ancestry(own).first().map(|(pid, _)| *pid), Some(own));
     }
 
     #[test]

@@ -225,5 +225,5 @@ pub(crate) async fn connect(path: &Path) -> io::Result<()> {
 
 /// The processes above a client, nearest first, itself included: (pid, session).
 pub(crate) fn ancestry(pid: u32, _holder: u32) -> Vec<(u32, u32)> {
-    machine::ancestry(pid)
+    mainstay_holder::ancestry(pid)
 }

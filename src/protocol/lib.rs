@@ -7,6 +7,7 @@ pub mod event;
 pub mod method;
 pub mod rpc;
 pub mod schema;
+pub mod subject;
 pub mod time;
 pub mod view;
 pub mod words;

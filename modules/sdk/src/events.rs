@@ -1,5 +1,5 @@
 //! Events from the bus on their way to the module's listeners.
-//! Owns the subjects' matching, the waiting events and the count of those that did not fit.
+//! Owns the listeners, the waiting events and the count of those that did not fit.
 //! Never holds the reader up: a slow listener loses the oldest events, and is told how many.
 
 use std::io;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mainstay_protocol::method::BusEvent;
+use mainstay_protocol::subject;
 
 use crate::link::thread;
 use crate::queue::Queue;
@@ -75,7 +76,7 @@ impl Events {
                 if listener
                     .subjects
                     .iter()
-                    .any(|one| matches(one, &event.subject))
+                    .any(|one| subject::matches(one, &event.subject))
                 {
                     let mut callback = listener
                         .callback
@@ -85,47 +86,6 @@ impl Events {
                     let _ = catch_unwind(AssertUnwindSafe(|| callback(&event)));
                 }
             }
-        }
-    }
-}
-
-/// `*` stands for one word, as the last word for all that follow (one at least).
-fn matches(pattern: &str, subject: &str) -> bool {
-    let mut words = subject.split('.');
-    let mut wanted = pattern.split('.').peekable();
-    while let Some(want) = wanted.next() {
-        let Some(word) = words.next() else {
-            return false;
-        };
-        if want == "*" && wanted.peek().is_none() {
-            return true;
-        }
-        if want != "*" && want != word {
-            return false;
-        }
-    }
-    words.next().is_none()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subjects_match_by_word() {
-        for (pattern, subject, expected) in [
-            ("samples.cpu", "samples.cpu", true),
-            ("samples.cpu", "samples.cpu.core", false),
-            ("samples.*", "samples.cpu", true),
-            ("samples.*", "samples.cpu.core", true),
-            ("samples.*", "samples", false),
-            ("*.cpu", "samples.cpu", true),
-            ("*.cpu", "samples.memory", false),
-            ("*.cpu", "samples.deep.cpu", false),
-            ("*", "anything.at.all", true),
-            ("samples", "sample", false),
-        ] {
-            assert_eq!(matches(pattern, subject), expected, "{pattern} {subject}");
         }
     }
 }

@@ -5,12 +5,14 @@
 const SUBJECT_BYTES_MAX: usize = 256;
 
 /// Whether this may be published under: words of letters, digits, `-` and `_`, joined by dots.
-pub(crate) fn is_subject(text: &str) -> bool {
+#[must_use]
+pub fn is_subject(text: &str) -> bool {
     text.len() <= SUBJECT_BYTES_MAX && text.split('.').all(is_word)
 }
 
 /// Whether this may be subscribed to: as a subject, with `*` in place of words.
-pub(crate) fn is_pattern(text: &str) -> bool {
+#[must_use]
+pub fn is_pattern(text: &str) -> bool {
     text.len() <= SUBJECT_BYTES_MAX && text.split('.').all(|word| word == "*" || is_word(word))
 }
 
@@ -22,7 +24,8 @@ fn is_word(word: &str) -> bool {
 }
 
 /// `*` stands for one word; as the last word for one or more.
-pub(crate) fn matches(pattern: &str, subject: &str) -> bool {
+#[must_use]
+pub fn matches(pattern: &str, subject: &str) -> bool {
     let mut words = subject.split('.');
     let mut parts = pattern.split('.').peekable();
     while let Some(part) = parts.next() {
@@ -51,10 +54,14 @@ mod tests {
             ("a.*", "a.b.c"),
             ("*", "a.b"),
             ("a.*.c", "a.b.c"),
+            ("*.c", "a.c"),
         ];
         let no = [
             ("a", "b"),
             ("a", "a.b"),
+            ("*.c", "a.d"),
+            ("*.c", "a.b.c"),
+            ("samples", "sample"),
             ("a.*", "a"),
             ("a.*.c", "a.b.d"),
             ("a.*.c", "a.b.c.d"),
