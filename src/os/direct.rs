@@ -22,6 +22,9 @@ use super::held::{Held, lock};
 use super::{Alive, Fact, Os, Outcome};
 use crate::actors::House;
 
+#[cfg(all(test, unix))]
+mod tests;
+
 /// What a panic ends a program with.
 const PANICKED: i32 = 101;
 /// How long an aborted task may take to its next await before it counts as stuck.
@@ -351,11 +354,10 @@ impl Os for Direct {
         if self.tasks.contains_key(instance) {
             // A task says what it says at once.
             let instance = instance.to_owned();
-            let _router_ended = self.held.facts().try_send(Fact::Heard {
+            return self.tell(Fact::Heard {
                 instance,
                 generation,
             });
-            return;
         }
         self.held.hear(instance, generation);
     }

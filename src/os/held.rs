@@ -12,12 +12,15 @@ use mainstay_holder::wire::{self as words, Ask, Exited, Known, Socket, Spawn, Te
 use mainstay_holder::{Decoder, encode};
 use mainstay_policy::Time;
 use mainstay_protocol::Timestamp;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::command::{is_command, outcome};
 use super::transport::{Hearing, Speaking};
 use super::wire::Wire;
 use super::{Alive, Fact, Os, Outcome, command_name, machine};
+
+mod alone;
 
 /// Facts that may wait for the router; a holder that tells faster than we listen waits in its
 /// own bounded buffer.
@@ -37,6 +40,8 @@ const LEAVE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 /// What is known of one instance.
 #[derive(Default)]
 struct Slot {
+    /// A run that was asked for, while the answer is out.
+    spawning: Option<u64>,
     alive: Option<Alive>,
     last_exit: Option<Exited>,
     record: Option<String>,
@@ -54,6 +59,7 @@ pub(crate) struct Held {
     next_command: AtomicU64,
     gone: AtomicBool,
     facts: mpsc::Sender<Fact>,
+    handle: Handle,
 }
 
 /// What can be said of an end before all of it is told.
@@ -102,6 +108,7 @@ impl Held {
                 (
                     known.instance.clone(),
                     Slot {
+                        spawning: None,
                         alive,
                         last_exit,
                         record,
@@ -119,6 +126,7 @@ impl Held {
             next_command: AtomicU64::new(machine::monotonic().0),
             gone: AtomicBool::new(false),
             facts,
+            handle: Handle::current(),
         });
         // Nobody waits any more for the commands of the runtime before.
         let orphans = known.iter().filter(|known| is_command(&known.instance));
@@ -144,6 +152,10 @@ impl Held {
         let _or_gone = tokio::time::timeout(LEAVE_PATIENCE, last).await;
     }
 
+    fn living(&self, instance: &str) -> Option<Alive> {
+        lock(&self.slots).get(instance)?.alive
+    }
+
     /// Where facts go: those of `direct` take the same way.
     pub(super) fn facts(&self) -> mpsc::Sender<Fact> {
         self.facts.clone()
@@ -165,21 +177,12 @@ impl Held {
         self.out_ready.notify_one();
     }
 
-    /// The holder is gone: only ending what runs is left.
-    fn act_alone(&self, ask: &Ask) {
-        if let Ask::Spawn(spawn) = ask {
-            let _router_ended = self.facts.try_send(Fact::SpawnFailed {
-                instance: spawn.instance.clone(),
-                generation: spawn.generation,
-                step: words::Step::Fork,
-                errno: 0,
-                message: "cannot start anything: the holder is gone".to_owned(),
-            });
-        } else {
-            #[cfg(unix)]
-            super::orphans::end(ask, |instance| self.alive(instance));
-            // On Windows the system has ended everything with the holder.
-        }
+    /// From an actor, which does not wait.
+    fn tell(&self, fact: Fact) {
+        let facts = self.facts.clone();
+        self.handle.spawn(async move {
+            let _router_ended = facts.send(fact).await;
+        });
     }
 
     /// Books what a message changes and turns it into the fact the router hears.
@@ -196,7 +199,9 @@ impl Held {
                     return None;
                 }
                 let mut slots = lock(&self.slots);
-                slots.entry(instance.clone()).or_default().alive = Some(Alive {
+                let slot = slots.entry(instance.clone()).or_default();
+                slot.spawning = None;
+                slot.alive = Some(Alive {
                     generation,
                     pid,
                     start_time,
@@ -269,8 +274,11 @@ impl Held {
             self.finish_command(instance, Outcome { ok: false, text });
             return None;
         }
+        let alive = lock(&self.slots).get_mut(instance).and_then(|slot| {
+            slot.spawning.take_if(|run| *run == *generation);
+            slot.alive
+        });
         // A second order for a run that lives: the first one was obeyed.
-        let alive = lock(&self.slots).get(instance).and_then(|slot| slot.alive);
         match alive.filter(|one| one.generation == *generation && *step == words::Step::Fence) {
             Some(alive) => Some(Fact::Spawned {
                 instance: instance.clone(),
@@ -294,41 +302,6 @@ impl Held {
         let asker = lock(&self.settles).remove(&number)?;
         let _it_left = asker.send(());
         None
-    }
-
-    /// Watches what lives by its own pidfd, so that exits are still seen.
-    fn watch_alone(self: &Arc<Self>) {
-        self.gone.store(true, Ordering::Relaxed);
-        self.out_ready.notify_one();
-        lock(&self.commands).clear();
-        let living: Vec<(String, Alive)> = lock(&self.slots)
-            .iter()
-            .filter_map(|(instance, slot)| Some((instance.clone(), slot.alive?)))
-            .collect();
-        for (instance, alive) in living {
-            let held = Arc::clone(self);
-            tokio::spawn(async move {
-                let pinned = machine::Pinned::new(alive.pid, alive.start_time);
-                if let Some(pinned) = pinned {
-                    pinned.ended().await;
-                }
-                let exited = Exited {
-                    instance,
-                    generation: alive.generation,
-                    pid: alive.pid,
-                    code: None,
-                    signal: None,
-                    core: false,
-                    oom: false,
-                    overdue: false,
-                    output: String::new(),
-                    at: machine::monotonic().0,
-                };
-                if let Some(fact) = held.book(Tell::Exited(exited)) {
-                    let _router_ended = held.facts.send(fact).await;
-                }
-            });
-        }
     }
 }
 
@@ -454,6 +427,11 @@ impl Os for Held {
     }
 
     fn spawn(&self, spawn: Spawn) {
+        if !is_command(&spawn.instance) {
+            let mut slots = lock(&self.slots);
+            let slot = slots.entry(spawn.instance.clone()).or_default();
+            slot.spawning = Some(spawn.generation);
+        }
         self.ask(&Ask::Spawn(Box::new(spawn)));
     }
 
@@ -551,7 +529,7 @@ impl Os for Held {
     }
 
     fn alive(&self, instance: &str) -> Option<Alive> {
-        lock(&self.slots).get(instance)?.alive
+        self.living(instance)
     }
 
     fn last_exit(&self, instance: &str) -> Option<Exited> {

@@ -1,11 +1,11 @@
 //! What happens while there is no runtime: the next one has to know it all the same.
-//! Owns ends that nobody but the holder saw. Never looks inside.
+//! Owns ends that nobody but the holder saw, and the end of the holder. Never looks inside.
 
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::{ChangeParams, name};
 use mainstay_protocol::{Cause, EventKind, State};
 
-use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave};
+use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script, wait_for};
 
 /// Ends a module by a signal while its runtime is away.
 fn end_meanwhile(daemon: &Daemon, module: &str, signal: i32) {
@@ -108,4 +108,43 @@ fn orphan_adoption_leaves_one_process_wherever_the_runtime_died() {
             });
         }
     });
+}
+
+/// Kills the holder: its runtime ends what runs, and then itself.
+fn ends_without_its_holder(daemon: &Daemon) {
+    let runtime = daemon.status().pid;
+    kill(daemon.holder(), libc::SIGKILL);
+    let ended = wait_for("its end", || (!lives(runtime)).then_some(()));
+    if ended.is_none() {
+        kill(runtime, libc::SIGKILL);
+    }
+    assert!(ended.is_some(), "it goes on for ever; {}", daemon.printed());
+}
+
+#[test]
+fn what_cleans_up_does_not_hold_a_runtime_that_lost_its_holder() {
+    let clean = script("touch cleaned");
+    let command = misbehave("");
+    let modules = format!("[module.it]\ncommand = {command}\nafter_stop = [{clean}]\n");
+    let daemon = Daemon::start(&modules);
+    let pid = daemon.module("it").pid.expect("it runs");
+    ends_without_its_holder(&daemon);
+    assert!(!lives(pid), "it ended before its runtime");
+}
+
+#[test]
+fn a_start_that_no_holder_answers_any_more_does_not_hold_the_runtime() {
+    let modules = format!("[module.it]\ncommand = {}\n", misbehave(""));
+    let daemon = Daemon::start(&modules);
+    daemon.change(name::MODULE_STOP, "it");
+    kill(daemon.holder(), libc::SIGSTOP);
+    let start = ChangeParams {
+        module: "it".to_owned(),
+        dry_run: false,
+        wait: false,
+    };
+    let asked = daemon.client().change(name::MODULE_START, &start);
+    asked.expect("the change is granted");
+    daemon.until("it", State::Starting);
+    ends_without_its_holder(&daemon);
 }

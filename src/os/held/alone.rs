@@ -1,0 +1,80 @@
+//! When the holder is gone: what runs is ended by us, and every question gets an answer.
+//! Owns nothing of its own; it is the part of `held` that acts without a wire.
+//! Never starts anything: whoever waits for a start is told that there is none.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use mainstay_holder::wire::{Ask, Exited, Step, Tell};
+
+use super::super::{Alive, Fact, machine};
+use super::{Held, lock};
+
+impl Held {
+    /// The holder is gone: only ending what runs is left.
+    pub(super) fn act_alone(&self, ask: &Ask) {
+        if let Ask::Spawn(spawn) = ask {
+            let why = "cannot start anything: the holder is gone";
+            self.fail(&spawn.instance, spawn.generation, why);
+        } else {
+            #[cfg(unix)]
+            super::super::orphans::end(ask, |instance| self.living(instance));
+            // On Windows the system has ended everything with the holder.
+        }
+    }
+
+    /// Watches what lives by its own pidfd, so that exits are still seen; what was asked for and
+    /// not answered never will be.
+    pub(super) fn watch_alone(self: &Arc<Self>) {
+        self.gone.store(true, Ordering::Relaxed);
+        self.out_ready.notify_one();
+        lock(&self.commands).clear();
+        let (mut living, mut unanswered) = (Vec::new(), Vec::new());
+        for (instance, slot) in lock(&self.slots).iter() {
+            living.extend(slot.alive.map(|alive| (instance.clone(), alive)));
+            unanswered.extend(slot.spawning.map(|run| (instance.clone(), run)));
+        }
+        for (instance, generation) in unanswered {
+            let why = "cannot tell whether it was started: the holder is gone";
+            self.fail(&instance, generation, why);
+        }
+        for (instance, alive) in living {
+            tokio::spawn(Arc::clone(self).await_end(instance, alive));
+        }
+    }
+
+    fn fail(&self, instance: &str, generation: u64, why: &str) {
+        let failed = Fact::SpawnFailed {
+            instance: instance.to_owned(),
+            generation,
+            step: Step::Fork,
+            errno: 0,
+            message: why.to_owned(),
+        };
+        if let Some(fact) = self.book_failure(failed) {
+            self.tell(fact);
+        }
+    }
+
+    async fn await_end(self: Arc<Self>, instance: String, alive: Alive) {
+        let pinned = machine::Pinned::new(alive.pid, alive.start_time);
+        if let Some(pinned) = pinned {
+            pinned.ended().await;
+        }
+        let exited = Exited {
+            instance,
+            generation: alive.generation,
+            pid: alive.pid,
+            code: None,
+            signal: None,
+            core: false,
+            oom: false,
+            overdue: false,
+            output: String::new(),
+            at: machine::monotonic().0,
+        };
+        if let Some(fact) = self.book(Tell::Exited(exited)) {
+            let _router_ended = self.facts.send(fact).await;
+        }
+    }
+}
