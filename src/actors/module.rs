@@ -157,6 +157,9 @@ impl Owned {
             self.detail = None;
         }
         self.module.note(self.house.spec(self.id), now, event);
+        if let Event::Adopted { ready: false, .. } = event {
+            self.begin_search(true);
+        }
     }
 
     fn settle(&mut self) {
@@ -244,7 +247,7 @@ impl Owned {
         }
         self.fed = false;
         self.sayings = Sayings::default();
-        self.begin_search();
+        self.begin_search(false);
         self.house
             .switchboard
             .registry
@@ -432,7 +435,8 @@ impl Owned {
 
     /// Looks for the readiness line in what it wrote; lines may arrive in pieces.
     fn search(&mut self, generation: u64, text: &str) {
-        let Some((pattern, unfinished)) = &mut self.log else {
+        let ours = generation == self.module.generation();
+        let Some((pattern, unfinished)) = self.log.as_mut().filter(|_| ours) else {
             return;
         };
         unfinished.push_str(text);
@@ -448,8 +452,9 @@ impl Owned {
         }
     }
 
-    /// For `ready = { log = … }`: what it writes is looked at until the line was there.
-    fn begin_search(&mut self) {
+    /// For `ready = { log = … }`: what it writes is looked at until the line was there; with what
+    /// it wrote before, when we are not the first to look.
+    fn begin_search(&mut self, again: bool) {
         self.end_search();
         if let Readiness::Log(pattern) = &self.house.spec(self.id).readiness {
             // It was compiled once already when the configuration was checked.
@@ -459,16 +464,14 @@ impl Owned {
             let name = self.house.name(self.id);
             self.house
                 .bus
-                .search_logs(&*self.house.os, name, self.id, true);
+                .search_logs(&*self.house.os, name, self.id, again);
         }
     }
 
     fn end_search(&mut self) {
         if self.log.take().is_some() {
             let name = self.house.name(self.id);
-            self.house
-                .bus
-                .search_logs(&*self.house.os, name, self.id, false);
+            self.house.bus.end_search(&*self.house.os, name, self.id);
         }
     }
 

@@ -135,7 +135,7 @@ impl Os for FakeOs {
         };
         self.facts.try_send(fact).expect("somebody listens");
     }
-    fn tap(&self, _: &str, _: bool) {}
+    fn tap(&self, _: &str, _: bool, _: bool) {}
     fn settled(&self, _: &str) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(std::future::ready(()))
     }

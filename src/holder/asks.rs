@@ -70,15 +70,11 @@ impl Engine {
             }
             Ask::Forget { instance } => self.forget(&instance),
             Ask::Listen { instance, sockets } => self.listen_for(&instance, &sockets),
-            Ask::Tap { instance, on } => {
-                let id = self.id(&instance);
-                if let Some(instance) = self.instances.get_mut(&id) {
-                    instance.tapped = on;
-                }
-                if let Some(ground) = &self.ground {
-                    ground.logs.tap(id, on);
-                }
-            }
+            Ask::Tap {
+                instance,
+                on,
+                again,
+            } => self.tap(&instance, on, again),
             Ask::Settle { instance, number } => match &self.ground {
                 Some(ground) => ground.logs.settle(&instance, number),
                 None => self.tell(&Tell::Settled { number }),
@@ -303,6 +299,16 @@ impl Engine {
         }
     }
 
+    fn tap(&mut self, instance: &str, on: bool, again: bool) {
+        let id = self.id(instance);
+        if let Some(instance) = self.instances.get_mut(&id) {
+            instance.tapped = on;
+        }
+        if let Some(ground) = &self.ground {
+            ground.logs.tap(id, on, again);
+        }
+    }
+
     fn tell_output(&mut self, id: u32, generation: u64, text: String, lost: u64) {
         let behind = self.is_behind();
         let Some(instance) = self.instances.get_mut(&id) else {
@@ -389,7 +395,7 @@ impl Engine {
             self.alarms.insert((at, id, generation));
         }
         if tapped && let Some(ground) = &self.ground {
-            ground.logs.tap(id, true);
+            ground.logs.tap(id, true, false);
         }
         let (pid, start_time) = (started.pid.unsigned_abs(), started.start_time);
         self.tell(&Tell::Spawned {

@@ -10,6 +10,7 @@ pub mod here;
 pub mod wire;
 
 mod codec;
+mod kept;
 mod shelf;
 mod shown;
 

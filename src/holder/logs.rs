@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use crate::kept::Kept;
 use crate::kernel::{Events, Poll, Wake};
 use crate::mail::{Mail, News, lock};
 use crate::process::thread;
@@ -41,6 +42,7 @@ pub(crate) struct Stream {
     pub(crate) tapped: bool,
     /// A line that has not ended yet, for the tap.
     pub(crate) line: Vec<u8>,
+    pub(crate) kept: Kept,
     pub(crate) tap_lost: u64,
     pub(crate) until: Option<Instant>,
     pub(crate) pace: Pace,
@@ -151,12 +153,18 @@ impl Logs {
         }
     }
 
-    pub(crate) fn tap(&self, id: u32, on: bool) {
+    pub(crate) fn tap(&self, id: u32, on: bool, again: bool) {
         let mut streams = lock(&self.streams);
         for stream in streams.by_key.values_mut().filter(|stream| stream.id == id) {
             stream.tapped = on;
             if !on {
                 stream.line.clear();
+                stream.kept.clear();
+            } else if again {
+                let (id, run, text) = (stream.id, stream.generation, stream.kept.text());
+                if !text.is_empty() && !self.mail.send_output(id, run, text, 0) {
+                    stream.tap_lost += stream.kept.text().len() as u64;
+                }
             }
         }
     }
@@ -233,6 +241,7 @@ impl Logs {
             }
             let text = String::from_utf8_lossy(&stream.line[..count]).into_owned();
             stream.line.drain(..count);
+            stream.kept.push(&text);
             if self
                 .mail
                 .send_output(stream.id, stream.generation, text, stream.tap_lost)

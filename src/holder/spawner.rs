@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 
 use crate::child::{Orders, Slip};
 use crate::fork::UNKNOWN;
+use crate::kept::Kept;
 use crate::kernel::{self, Born, Cradle, Group, Groups, Low, Pinned};
 use crate::logs::{Logs, Pace, Stream};
 use crate::mail::{Mail, News, lock};
@@ -416,6 +417,7 @@ fn add_stream(ground: &Ground, job: &Job, read: OwnedFd) -> Result<u64, Failure>
         told: (job.spawn.output == Output::Told).then(Vec::new),
         tapped: job.tapped,
         line: Vec::new(),
+        kept: Kept::default(),
         tap_lost: 0,
         until: None,
         pace: Pace::default(),

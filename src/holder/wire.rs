@@ -51,7 +51,14 @@ pub enum Ask {
         sockets: Vec<Socket>,
     },
     /// Send what the instance writes as `Output` too (bounded: what does not fit is counted).
-    Tap { instance: String, on: bool },
+    Tap {
+        instance: String,
+        on: bool,
+        /// Begin with what was sent of its run already: the runtime that heard it may be gone. At
+        /// least the newest 32 KiB.
+        #[serde(default)]
+        again: bool,
+    },
     /// Answered by `Settled` when what was read of the instance's output so far is in its file.
     Settle { instance: String, number: u64 },
     /// The log limits changed.

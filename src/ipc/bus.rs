@@ -336,7 +336,7 @@ impl Bus {
         module: ModuleId,
     ) -> mpsc::Receiver<Piece> {
         let pieces = self.followers.add(module);
-        os.tap(instance, true);
+        os.tap(instance, true, false);
         pieces
     }
 
@@ -345,20 +345,23 @@ impl Bus {
         self.followers.hand_out(module, text, dropped_bytes);
     }
 
-    /// Opens the tap for as long as a module's output is searched for its readiness.
-    pub(crate) fn search_logs(&self, os: &dyn Os, instance: &str, module: ModuleId, on: bool) {
-        self.followers.search(module, on);
-        if on {
-            os.tap(instance, true);
-        } else {
-            self.release_tap(os, instance, module);
-        }
+    /// Opens the tap for as long as a module's output is searched for its readiness; `again`: what
+    /// its run wrote before is searched too.
+    pub(crate) fn search_logs(&self, os: &dyn Os, instance: &str, module: ModuleId, again: bool) {
+        self.followers.search(module, true);
+        os.tap(instance, true, again);
+    }
+
+    /// The line was there.
+    pub(crate) fn end_search(&self, os: &dyn Os, instance: &str, module: ModuleId) {
+        self.followers.search(module, false);
+        self.release_tap(os, instance, module);
     }
 
     /// Closes the tap unless someone follows.
     pub(crate) fn release_tap(&self, os: &dyn Os, instance: &str, module: ModuleId) {
         if !self.followers.any(module) {
-            os.tap(instance, false);
+            os.tap(instance, false, false);
         }
     }
 }

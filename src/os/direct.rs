@@ -366,9 +366,9 @@ impl Os for Direct {
         self.held.record(instance, record);
     }
 
-    fn tap(&self, instance: &str, on: bool) {
+    fn tap(&self, instance: &str, on: bool, again: bool) {
         if !self.tasks.contains_key(instance) {
-            self.held.tap(instance, on);
+            self.held.tap(instance, on, again);
         }
     }
 

@@ -472,9 +472,13 @@ impl Os for Held {
         }
     }
 
-    fn tap(&self, instance: &str, on: bool) {
+    fn tap(&self, instance: &str, on: bool, again: bool) {
         let instance = instance.to_owned();
-        self.ask(&Ask::Tap { instance, on });
+        self.ask(&Ask::Tap {
+            instance,
+            on,
+            again,
+        });
     }
 
     fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {

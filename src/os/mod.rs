@@ -56,8 +56,9 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn hear(&self, instance: &str, generation: u64);
     /// Keeps a text for the next runtime; the same text again costs nothing.
     fn record(&self, instance: &str, record: String);
-    /// Asks for what an instance writes, as `Output` facts.
-    fn tap(&self, instance: &str, on: bool);
+    /// Asks for what an instance writes, as `Output` facts; `again`: and first for those of its run
+    /// that were told before.
+    fn tap(&self, instance: &str, on: bool, again: bool);
     /// Done when all that was asked before holds, and what the instance wrote before is in its
     /// file; or after 2 seconds.
     fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -60,6 +60,51 @@ fn who_restarts_with_what_it_needs_does_so_when_no_runtime_saw_the_end() {
     assert_eq!(daemon.count("above", EventKind::RecoveryStarted), 0);
 }
 
+#[test]
+fn the_line_that_says_it_is_ready_counts_whenever_it_was_written() {
+    let command = script(
+        "until [ -e go ]; do sleep 0.02; done\n\
+         rm go; echo up; exec $misbehave",
+    );
+    let modules = format!(
+        "[module.it]\nready = {{ log = \"^up$\" }}\nrequired = false\ncommand = {command}\n\
+         startup_timeout = \"20s\"\n"
+    );
+    let daemon = Daemon::launch("", &modules);
+    let ready = |generation: u64| {
+        let view = daemon.until_view("its start to be over", "it", |view| {
+            view.state != State::Starting
+        });
+        assert_eq!((view.state, view.generation), (State::Running, generation));
+    };
+    let starts = |generation| {
+        daemon.until_view("its start", "it", |view| {
+            view.generation == generation && view.state == State::Starting && view.pid.is_some()
+        });
+    };
+    starts(1);
+    // While the runtime is deaf, which then dies of it: it has heard nothing.
+    let runtime = daemon.status().pid;
+    kill(runtime, libc::SIGSTOP);
+    daemon.touch("go");
+    daemon.wrote("it", "up");
+    kill(runtime, libc::SIGKILL);
+    ready(1);
+    let restart = ChangeParams {
+        module: "it".to_owned(),
+        dry_run: false,
+        wait: false,
+    };
+    let asked = daemon.client().change(name::MODULE_RESTART, &restart);
+    asked.expect("the change is granted");
+    starts(2);
+    daemon.kill_runtime();
+    // What the run before wrote is in its log, and nothing of this one.
+    assert_eq!(daemon.module("it").state, State::Starting);
+    daemon.touch("go");
+    ready(2);
+}
+
 /// The processes of the module that live: each wrote itself down when it began.
 fn living(daemon: &Daemon) -> Vec<u32> {
     let stamps = std::fs::read_to_string(daemon.path("stamps")).unwrap_or_default();

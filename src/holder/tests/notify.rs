@@ -70,6 +70,7 @@ fn a_runtime_that_does_not_read_loses_no_readiness() {
     rig.line.ask(&Ask::Tap {
         instance: "n".into(),
         on: true,
+        again: false,
     });
     let script = "
 for n in range(400):

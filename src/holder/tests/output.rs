@@ -131,6 +131,7 @@ fn a_tap_gets_whole_lines() {
     rig.line.ask(&Ask::Tap {
         instance: "t".into(),
         on: true,
+        again: false,
     });
     let script = "printf 'one\\ntw'; sleep 0.05; printf 'o\\nrest'";
     rig.start(spawn_of("t", 1, &["/bin/sh", "-c", script]));
@@ -146,11 +147,46 @@ fn a_tap_gets_whole_lines() {
 }
 
 #[test]
+fn what_a_run_wrote_into_its_tap_is_told_again_on_request() {
+    let mut rig = Rig::new(Options::default());
+    let tap = |again| Ask::Tap {
+        instance: "t".into(),
+        on: true,
+        again,
+    };
+    let output = |tell: &Tell| match tell {
+        Tell::Output {
+            text, generation, ..
+        } => Some((*generation, text.clone())),
+        _ => None,
+    };
+    rig.line.ask(&tap(false));
+    rig.start(spawn_of("t", 1, &["/bin/sh", "-c", "echo old"]));
+    assert_eq!(rig.line.until(output), (1, "old\n".to_owned()));
+    rig.line.exited("t", 1);
+    let go = rig.dir.path().join("go");
+    let script = format!(
+        "printf 'one\\ntw'; read x < {}; echo o; exec sleep 60",
+        go.display()
+    );
+    nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    rig.start(spawn_of("t", 2, &["/bin/sh", "-c", &script]));
+    assert_eq!(rig.line.until(output), (2, "one\n".to_owned()));
+    rig.line.ask(&tap(true));
+    assert_eq!(rig.line.until(output), (2, "one\n".to_owned()));
+    std::fs::write(&go, "go\n").expect("it reads");
+    assert_eq!(rig.line.until(output), (2, "two\n".to_owned()));
+    rig.line.ask(&tap(true));
+    assert_eq!(rig.line.until(output), (2, "one\ntwo\n".to_owned()));
+}
+
+#[test]
 fn what_was_read_before_a_settle_is_in_the_file_after_it() {
     let mut rig = Rig::new(Options::default());
     rig.line.ask(&Ask::Tap {
         instance: "t".into(),
         on: true,
+        again: false,
     });
     rig.start(spawn_of("t", 1, &["/usr/bin/env", "seq", "20000"]));
     let mut read = 0;

@@ -4,19 +4,20 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, PipeReader, PipeWriter, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::alone::Alone;
 use super::birth::Variables;
 use super::handles::{Job, job_of_modules, monotonic_nanos};
-use super::mail::{Mail, News};
+use super::mail::{Mail, News, lock};
 use super::places::Places;
 use super::process::thread;
 use super::told::Outgoing;
 use crate::codec::{CHUNK_BYTES, Decoder};
+use crate::kept::Kept;
 use crate::shelf::Shelf;
 use crate::wire::{Ask, End, Exited, Known, MAX_RECORD_BYTES, Setup, Tell, VERSION, World};
 
@@ -49,6 +50,8 @@ pub(crate) struct Instance {
     /// How the last run ended, until the next one starts: a runtime may be lost with the news.
     pub(crate) last_exit: Option<Exited>,
     pub(crate) tapped: Arc<AtomicBool>,
+    /// What its newest run wrote into the tap.
+    pub(crate) kept: Arc<Mutex<Kept>>,
     /// Tapped bytes that were dropped because the runtime did not read.
     pub(crate) tap_lost: u64,
     pub(crate) forgotten: bool,
@@ -204,10 +207,11 @@ impl Engine {
                 }
             }
             Ask::Forget { instance } => self.forget(&instance),
-            Ask::Tap { instance, on } => {
-                let tapped = &self.instance(&instance).tapped;
-                tapped.store(on, Ordering::Relaxed);
-            }
+            Ask::Tap {
+                instance,
+                on,
+                again,
+            } => self.tap(&instance, on, again),
             Ask::Settle { instance, number } => match &self.shelf {
                 Some(shelf) => shelf.settle(&instance, number),
                 None => self.tell(&Tell::Settled { number }),
@@ -273,6 +277,15 @@ impl Engine {
         };
         if wire.out.waiting() > OUTBOX_BYTES || wire.out.push(tell).is_err() {
             self.lose_wire();
+        }
+    }
+
+    fn tap(&mut self, name: &str, on: bool, again: bool) {
+        let instance = self.instance(name);
+        instance.tapped.store(on, Ordering::Relaxed);
+        let (run, text) = (instance.generation, lock(&instance.kept).text());
+        if on && again && !text.is_empty() {
+            self.tell_output(&name.into(), run, text, 0);
         }
     }
 

@@ -88,6 +88,7 @@ impl Engine {
         let mail = Arc::clone(&self.mail);
         let instance = self.instance(&name);
         instance.generation = spawn.generation;
+        instance.kept = Arc::default();
         instance.last_exit = None;
         instance.forgotten = false;
         instance.run = Some(Run {
@@ -103,6 +104,7 @@ impl Engine {
             generation: spawn.generation,
             told: spawn.output == Output::Told,
             tapped: Arc::clone(&instance.tapped),
+            kept: Arc::clone(&instance.kept),
             shelf,
             mail: Arc::clone(&mail),
         };

@@ -3,14 +3,15 @@
 //! Never lets a module wait for a disk for longer than a moment: then what comes is dropped.
 
 use std::io::{self, PipeReader, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::mail::{Mail, News};
+use super::mail::{Mail, News, lock};
 use super::process::thread;
+use crate::kept::Kept;
 use crate::shelf::Shelf;
 
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -27,6 +28,7 @@ pub(crate) struct Stream {
     /// Whether what it writes is told at its end, instead of kept in a file.
     pub(crate) told: bool,
     pub(crate) tapped: Arc<AtomicBool>,
+    pub(crate) kept: Arc<Mutex<Kept>>,
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) mail: Arc<Mail>,
 }
@@ -65,6 +67,7 @@ impl Stream {
                 self.tell(&mut tap, false);
             } else {
                 tap.line.clear();
+                lock(&self.kept).clear();
             }
         }
         self.tell(&mut tap, true);
@@ -91,10 +94,12 @@ impl Stream {
                 None if all || most == TAP_LINE_BYTES => most,
                 None => return,
             };
+            let text = String::from_utf8_lossy(&tap.line[..count]).into_owned();
+            lock(&self.kept).push(&text);
             let sent = self.mail.send(News::Output {
                 name: Arc::clone(&self.name),
                 generation: self.generation,
-                text: String::from_utf8_lossy(&tap.line[..count]).into_owned(),
+                text,
                 dropped_bytes: tap.lost,
             });
             tap.lost = if sent { 0 } else { tap.lost + count as u64 };
