@@ -29,6 +29,11 @@ mod tell;
 /// What the holder adds to the time of a stop before it ends everything itself.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
+/// The budget of a stop after which the holder ends everything in so much time.
+pub(super) fn budget_within(left: Duration) -> Duration {
+    left.saturating_sub(STOP_MARGIN)
+}
+
 /// What the lifecycle is told.
 #[derive(Debug)]
 pub(crate) enum LifecycleMsg {

@@ -322,7 +322,7 @@ impl Owned {
             }
             // The router sees to these.
             Fact::Knocked { .. }
-            | Fact::StopAsked
+            | Fact::StopAsked { .. }
             | Fact::ReloadAsked
             | Fact::BeatAsked
             | Fact::HolderGone => {}

@@ -26,8 +26,10 @@ struct FakeOs {
     alive: Mutex<HashMap<String, Alive>>,
     ended: Mutex<HashMap<String, Exited>>,
     records: Mutex<HashMap<String, String>>,
-    /// Every spawn, signal and kill, in order.
+    /// Every spawn, signal, kill and command, in order.
     deeds: Mutex<Vec<String>>,
+    /// When the holder ends everything.
+    stop_by: Mutex<Option<Time>>,
 }
 
 impl FakeOs {
@@ -40,6 +42,7 @@ impl FakeOs {
             ended: Mutex::default(),
             records: Mutex::default(),
             deeds: Mutex::default(),
+            stop_by: Mutex::default(),
         };
         (Arc::new(os), receiver)
     }
@@ -108,7 +111,9 @@ impl Os for FakeOs {
             .lock()
             .expect("whole")
             .push(format!("signal {instance} {signal}"));
-        self.end(instance, signal);
+        if !instance.starts_with("deaf") {
+            self.end(instance, signal);
+        }
     }
     fn kill(&self, instance: &str, _: u64) {
         self.deeds
@@ -140,7 +145,9 @@ impl Os for FakeOs {
         Box::pin(std::future::ready(()))
     }
     fn listen(&self, _: &str, _: Vec<mainstay_holder::wire::Socket>) {}
-    fn command(&self, _: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+    fn command(&self, spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        let deed = format!("command {}", spawn.instance);
+        self.deeds.lock().expect("whole").push(deed);
         Box::pin(async {
             Outcome {
                 ok: true,
@@ -150,6 +157,15 @@ impl Os for FakeOs {
     }
     fn ready(&self) {}
     fn beat(&self) {}
+    fn stopping(&self, within: Duration) {
+        let by = self.now().after(within);
+        let mut stop_by = self.stop_by.lock().expect("whole");
+        *stop_by = Some(stop_by.map_or(by, |before| before.min(by)));
+    }
+    fn stop_left(&self) -> Option<Duration> {
+        let by = *self.stop_by.lock().expect("whole");
+        by.map(|by| by.since(self.now()))
+    }
     fn leave(&self, _: u8) {}
     fn alive(&self, instance: &str) -> Option<Alive> {
         self.alive.lock().expect("whole").get(instance).copied()
@@ -355,7 +371,7 @@ async fn the_ordered_stop_ends_with_its_exit_code() {
     let mut rig = Rig::start(TWO).await;
     rig.os
         .facts
-        .try_send(Fact::StopAsked)
+        .try_send(Fact::StopAsked { left: None })
         .expect("the router listens");
     let code = tokio::time::timeout(Duration::from_secs(60), &mut rig.end).await;
     assert_eq!(code.expect("it ends").expect("it says how").code, 0);

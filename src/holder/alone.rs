@@ -229,7 +229,8 @@ impl Engine {
                 libc::SIGCHLD => self.reap_again = true,
                 libc::SIGHUP => self.tell(&Tell::ReloadAsked),
                 _ => {
-                    self.tell(&Tell::StopAsked { signal });
+                    let left_ms = None;
+                    self.tell(&Tell::StopAsked { signal, left_ms });
                     self.stopping(self.stop_within());
                 }
             }

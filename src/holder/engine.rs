@@ -366,10 +366,10 @@ impl Engine {
         for tell in news {
             self.tell(&tell);
         }
-        if self.stop_by.is_some() {
+        if let Some(by) = self.stop_by {
             // The runtime before had begun to stop everything.
-            let signal = libc::SIGTERM;
-            self.tell(&Tell::StopAsked { signal });
+            let (signal, left_ms) = (libc::SIGTERM, Some(ms_until(by)));
+            self.tell(&Tell::StopAsked { signal, left_ms });
         }
     }
 
@@ -465,6 +465,11 @@ impl Engine {
             self.kill_tree(id);
         }
     }
+}
+
+fn ms_until(at: Instant) -> u64 {
+    let left = at.saturating_duration_since(Instant::now());
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The lasting part of what a living run said.

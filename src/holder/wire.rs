@@ -241,8 +241,13 @@ pub enum Tell {
     },
     /// Somebody connected to this socket of an instance that does not run.
     Knocked { instance: String, socket: String },
-    /// SIGTERM or SIGINT arrived: stop everything in order.
-    StopAsked { signal: i32 },
+    /// SIGTERM or SIGINT arrived, or a runtime before this one had begun: stop everything in order.
+    StopAsked {
+        signal: i32,
+        /// What is left of a stop that had begun, in milliseconds: then everything is ended.
+        #[serde(default)]
+        left_ms: Option<u64>,
+    },
     /// SIGHUP arrived.
     ReloadAsked,
     /// Nothing was heard of the runtime for long: it is to say `Beat`.

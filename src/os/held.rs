@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mainstay_holder::wire::{self as words, Ask, Exited, Known, Socket, Spawn, Tell};
 use mainstay_holder::{Decoder, encode};
@@ -32,10 +33,10 @@ const ASKS_BYTES_MAX: usize = 64 * 1024 * 1024;
 const KEPT_BYTES: usize = 64 * 1024;
 
 /// How long a disk may take to what is read from it.
-const SETTLE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the last word to the holder may take.
-const LEAVE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is known of one instance.
 #[derive(Default)]
@@ -58,6 +59,8 @@ pub(crate) struct Held {
     settles: Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>,
     next_command: AtomicU64,
     gone: AtomicBool,
+    /// When the holder ends everything, once a stop has begun.
+    stop_by: AtomicU64,
     facts: mpsc::Sender<Fact>,
     handle: Handle,
 }
@@ -125,6 +128,7 @@ impl Held {
             settles: Arc::default(),
             next_command: AtomicU64::new(machine::monotonic().0),
             gone: AtomicBool::new(false),
+            stop_by: AtomicU64::new(Time::NEVER.0),
             facts,
             handle: Handle::current(),
         });
@@ -144,8 +148,7 @@ impl Held {
     pub(crate) async fn take_leave(&self, code: u8) {
         let last = async {
             // What was sent before may have left a permit behind.
-            let _stale =
-                tokio::time::timeout(std::time::Duration::ZERO, self.sent.notified()).await;
+            let _stale = tokio::time::timeout(Duration::ZERO, self.sent.notified()).await;
             self.leave(code);
             self.sent.notified().await;
         };
@@ -348,7 +351,9 @@ fn passed_on(tell: Tell) -> Option<Fact> {
             total_bytes,
             errno,
         }),
-        Tell::StopAsked { .. } => Some(Fact::StopAsked),
+        Tell::StopAsked { left_ms, .. } => Some(Fact::StopAsked {
+            left: left_ms.map(Duration::from_millis),
+        }),
         Tell::ReloadAsked => Some(Fact::ReloadAsked),
         Tell::Beat => Some(Fact::BeatAsked),
         Tell::World(_) | Tell::Configured { .. } | Tell::Refused { .. } | Tell::Settled { .. } => {
@@ -523,9 +528,16 @@ impl Os for Held {
         self.ask(&Ask::Beat);
     }
 
-    fn stopping(&self, within: std::time::Duration) {
+    fn stopping(&self, within: Duration) {
+        let by = self.now().after(within);
+        self.stop_by.fetch_min(by.0, Ordering::Relaxed);
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         self.ask(&Ask::Stopping { within_ms });
+    }
+
+    fn stop_left(&self) -> Option<Duration> {
+        let by = Time(self.stop_by.load(Ordering::Relaxed));
+        (by != Time::NEVER).then(|| by.since(self.now()))
     }
 
     fn leave(&self, code: u8) {

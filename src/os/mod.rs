@@ -73,6 +73,10 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn beat(&self);
     /// Says that an ordered stop of everything began, and how long it may take at most.
     fn stopping(&self, _within: Duration) {}
+    /// What is left of the time that the last word of that gave; None: nothing is being stopped.
+    fn stop_left(&self) -> Option<Duration> {
+        None
+    }
     /// Ends everything: the holder leaves with this exit code.
     fn leave(&self, code: u8);
     /// The living main process of an instance.
@@ -155,7 +159,10 @@ pub(crate) enum Fact {
     /// Somebody connected to this socket of an instance that does not run.
     Knocked { instance: String, socket: String },
     /// Stop everything in order.
-    StopAsked,
+    StopAsked {
+        /// What is left of a stop that a runtime before had begun.
+        left: Option<Duration>,
+    },
     /// Read the configuration again.
     ReloadAsked,
     /// Say that the runtime is alive.
@@ -179,7 +186,7 @@ impl Fact {
             | Fact::Output { instance, .. }
             | Fact::Knocked { instance, .. }
             | Fact::OutputDropped { instance, .. } => Some(instance),
-            Fact::StopAsked | Fact::ReloadAsked | Fact::BeatAsked | Fact::HolderGone => None,
+            Fact::StopAsked { .. } | Fact::ReloadAsked | Fact::BeatAsked | Fact::HolderGone => None,
         }
     }
 }

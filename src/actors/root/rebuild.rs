@@ -7,7 +7,7 @@ use mainstay_policy::module::Event;
 use mainstay_protocol::{State, SystemStatus};
 
 use super::super::health::HealthMsg;
-use super::super::lifecycle::{Before, LifecycleMsg};
+use super::super::lifecycle::{Before, LifecycleMsg, budget_within};
 use super::super::module::{ModuleMsg, exit_to_policy};
 use super::super::record;
 use super::{Owned, Role};
@@ -104,10 +104,10 @@ impl Owned {
                 }
                 if house.picture.system().standing.status == SystemStatus::Stopping {
                     let actor = "mainstay".to_owned();
-                    board.lifecycle.cast(LifecycleMsg::StopAll {
-                        budget: None,
-                        actor,
-                    });
+                    let budget = house.os.stop_left().map(budget_within);
+                    board
+                        .lifecycle
+                        .cast(LifecycleMsg::StopAll { budget, actor });
                 }
             }
             Role::Health => {

@@ -9,7 +9,7 @@ use mainstay_policy::lifecycle::Wish;
 use tokio::sync::oneshot;
 
 use super::super::config::ConfigMsg;
-use super::super::lifecycle::LifecycleMsg;
+use super::super::lifecycle::{LifecycleMsg, budget_within};
 use super::super::module::ModuleMsg;
 use super::super::{Announcement, House, launching};
 use super::RootMsg;
@@ -47,13 +47,16 @@ pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Recei
     while let Some(fact) = facts.recv().await {
         let board = &house.switchboard;
         match fact {
-            Fact::StopAsked | Fact::HolderGone => {
+            Fact::StopAsked { .. } | Fact::HolderGone => {
                 let (budget, actor) = match (&fact, stop_asked) {
-                    (Fact::HolderGone, _) => (None, "the holder is gone"),
-                    (_, false) => (None, "signal"),
-                    (_, true) => (Some(SECOND_STOP_BUDGET), "second signal"),
+                    (Fact::StopAsked { left: Some(left) }, _) => {
+                        (Some(budget_within(*left)), "signal")
+                    }
+                    (Fact::StopAsked { .. }, true) => (Some(SECOND_STOP_BUDGET), "second signal"),
+                    (Fact::StopAsked { .. }, false) => (None, "signal"),
+                    _ => (None, "the holder is gone"),
                 };
-                if matches!(fact, Fact::StopAsked) && !stop_asked {
+                if matches!(fact, Fact::StopAsked { .. }) && !stop_asked {
                     let text = "stopping in order; a second Ctrl-C kills what still runs";
                     house.announce(Announcement::System(text));
                 }

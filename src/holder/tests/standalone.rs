@@ -395,13 +395,21 @@ time.sleep(60)";
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGINT] {
             house.signal(signal);
             let told = house.line.until(|tell| match tell {
-                Tell::StopAsked { signal } => Some(*signal),
+                Tell::StopAsked {
+                    signal,
+                    left_ms: None,
+                } => Some(*signal),
                 _ => None,
             });
             assert_eq!(told, signal as i32);
         }
         house.kill_runtime();
         assert!(house.line.world().stopping);
+        let left = house.line.until(|tell| match tell {
+            Tell::StopAsked { left_ms, .. } => Some(*left_ms),
+            _ => None,
+        });
+        assert!(left.is_some_and(|ms| 0 < ms && ms <= 10_000), "{left:?}");
         house.leave(3);
         eventually("it is killed", || !lives(pid));
     }

@@ -180,7 +180,7 @@ impl Engine {
             }),
             News::Settled { number } => self.tell(&Tell::Settled { number }),
             News::StopAsked => {
-                self.tell(&Tell::StopAsked { signal: SIGTERM });
+                self.tell_stop(None);
                 self.stopping(self.stop_within());
             }
         }
@@ -338,10 +338,16 @@ impl Engine {
         for exited in exits {
             self.tell(&Tell::Exited(exited));
         }
-        if self.stop_by.is_some() {
+        if let Some(by) = self.stop_by {
             // The runtime before had begun to stop everything.
-            self.tell(&Tell::StopAsked { signal: SIGTERM });
+            let left = by.saturating_duration_since(Instant::now());
+            self.tell_stop(u64::try_from(left.as_millis()).ok());
         }
+    }
+
+    fn tell_stop(&mut self, left_ms: Option<u64>) {
+        let signal = SIGTERM;
+        self.tell(&Tell::StopAsked { signal, left_ms });
     }
 
     /// An ordered stop began: it ends within this, one way or the other.
