@@ -196,6 +196,7 @@ impl Checker {
         }
         match report.what {
             Reported::Started { .. } => shadow.started = true,
+            Reported::Extended { .. } => {}
             Reported::Ready => {
                 if !shadow.halted {
                     shadow.ready.get_or_insert(now);

@@ -4,6 +4,7 @@
 //! In flight at most: 1 look a probe, 1 Moved a module, 1 word of each module's own, 1 Woke.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_policy::health::{Answer, Gauge};
 use mainstay_policy::{ModuleId, Time, states};
@@ -31,6 +32,8 @@ pub(crate) enum HealthMsg {
         generation: u64,
         /// Ready, or not any more.
         running: bool,
+        /// It was ready before, and is only found so.
+        found: bool,
     },
     /// It fed its watchdog, or said how it is by itself.
     Fed {
@@ -131,9 +134,10 @@ impl Actor for HealthActor {
                 module,
                 generation,
                 running,
+                found,
             } => {
                 own.end_looks(module);
-                own.watched[module.index()] = running.then(|| own.begin(module, generation));
+                own.watched[module.index()] = running.then(|| own.begin(module, generation, found));
                 own.publish(module);
                 if own.probes(module).next().is_none() {
                     return Ok(()); // nothing of it is due, before or after
@@ -161,13 +165,17 @@ impl Actor for HealthActor {
 }
 
 impl Owned {
-    fn begin(&self, module: ModuleId, generation: u64) -> Watched {
+    fn begin(&self, module: ModuleId, generation: u64, found: bool) -> Watched {
         let now = self.house.os.now();
+        let delay = |probe: &ProbeSpec| match found {
+            true => probe.initial_delay.max(self.first_of_many(module, probe)),
+            false => probe.initial_delay,
+        };
         let probes = self
             .probes(module)
             .map(|probe| Watch {
                 gauge: Gauge::new(probe.unhealthy_threshold, probe.healthy_threshold),
-                due: Some(now.after(probe.initial_delay)),
+                due: Some(now.after(delay(probe))),
                 number: 0,
                 issues: Vec::new(),
             })
@@ -184,6 +192,14 @@ impl Owned {
             },
             published: Health::Unknown,
         }
+    }
+
+    /// All that is found is found at once: a whole interval passes before it is looked at, and up
+    /// to a quarter more, by its place, so that not all are looked at in the same moment.
+    fn first_of_many(&self, module: ModuleId, probe: &ProbeSpec) -> Duration {
+        let (place, count) = (module.0, self.house.plan.len().max(1));
+        let spread = probe.interval / 4 * place / u32::try_from(count).unwrap_or(u32::MAX);
+        probe.interval + spread
     }
 
     /// The probes that are looked with; a watchdog is fed instead.

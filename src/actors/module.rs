@@ -204,7 +204,7 @@ impl Owned {
 
     fn report(&mut self, report: Report) {
         match report.what {
-            Reported::Started { .. } => {}
+            Reported::Started { .. } | Reported::Extended { .. } => {}
             Reported::Ready => self.tell_ready(report.generation),
             Reported::Ended(_) => {
                 self.end_look();
@@ -419,6 +419,7 @@ impl Owned {
                 module,
                 generation,
                 running,
+                found: false,
             });
         }
     }

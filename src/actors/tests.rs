@@ -19,6 +19,8 @@ use crate::config::{Sources, load};
 use crate::os::transport::Entrance;
 use crate::os::{Alive, Fact, Os, Outcome};
 
+mod times;
+
 /// A machine where everything works at once.
 struct FakeOs {
     begun: tokio::time::Instant,

@@ -20,6 +20,9 @@ use steps::starting;
 const LOOK_FIRST: Duration = Duration::from_millis(25);
 /// The longest pause between two looks at readiness.
 const LOOK_MAX: Duration = Duration::from_millis(500);
+/// What is left at least of an adopted start, however late it is: one look, and what it said
+/// meanwhile.
+const ADOPTED_MIN: Duration = Duration::from_secs(2);
 /// How often a kill is repeated while the process does not die.
 const KILL_AGAIN: Duration = Duration::from_secs(2);
 
@@ -35,6 +38,8 @@ pub struct Module {
     listening: bool,
     /// A new main process that was not reported yet.
     moved_to: Option<u32>,
+    /// A new deadline of its start that was not reported yet.
+    extended: bool,
     actual: Actual,
 }
 
@@ -144,6 +149,7 @@ impl Module {
             leaving: false,
             listening: false,
             moved_to: None,
+            extended: false,
             actual: Actual::Idle,
         }
     }
@@ -172,6 +178,7 @@ impl Module {
                 if self.actual == Actual::Idle && generation >= self.generation {
                     self.begin(generation, Actual::Idle);
                     let ready_by = ready_by.unwrap_or(now.after(spec.startup_timeout));
+                    let ready_by = ready_by.max(now.after(ADOPTED_MIN));
                     self.actual = match ready {
                         true => self.running(spec, now, pid),
                         false => starting(spec, now, pid, ready_by, false, true),
@@ -254,6 +261,11 @@ impl Module {
         if let Some(pid) = self.moved_to.take() {
             return self.report(Reported::Started { pid });
         }
+        if core::mem::take(&mut self.extended)
+            && let Some(ready_by) = self.ready_by()
+        {
+            return self.report(Reported::Extended { ready_by });
+        }
         match self.actual {
             Actual::Idle => None,
             Actual::Asked {
@@ -308,7 +320,7 @@ impl Module {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let at = match self.actual {
-            _ if self.moved_to.is_some() => Time(0),
+            _ if self.moved_to.is_some() || self.extended => Time(0),
             Actual::Preparing { ready_by } | Actual::Spawning { ready_by, .. } => ready_by,
             Actual::Starting(Starting { look, .. }) if self.listening => match look {
                 Look::Probing {

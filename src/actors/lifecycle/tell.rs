@@ -86,6 +86,7 @@ impl Owned {
                 module,
                 generation,
                 running,
+                found,
             };
             self.house.switchboard.health.cast(msg);
             if running {

@@ -36,20 +36,20 @@ impl Owned {
     /// What a module actor starts from: the process that lives, or the run that was ordered.
     pub(super) fn takeover(&self, id: ModuleId) -> Option<Event> {
         let now = self.house.picture.module(id);
-        let ready = now.state == State::Running || self.recorded_ready(id);
-        let ready_by = Some(
-            self.house
-                .os
-                .now()
-                .after(self.house.spec(id).startup_timeout),
-        );
-        if let Some(Alive { generation, pid }) = self.alive(id) {
-            return Some(Event::Adopted {
+        let adopted = |generation, pid| {
+            // On the first takeover the picture is empty: the record says where the run stood.
+            let record = self.house.os.recorded(self.house.name(id));
+            let record = record.and_then(|record| record::decode(&record));
+            let record = record.filter(|record| record.generation == generation);
+            Event::Adopted {
                 generation,
                 pid,
-                ready,
-                ready_by,
-            });
+                ready: now.state == State::Running || record.is_some_and(|record| record.ready),
+                ready_by: record.and_then(|record| record.ready_by),
+            }
+        };
+        if let Some(Alive { generation, pid }) = self.alive(id) {
+            return Some(adopted(generation, pid));
         }
         let generation = now.generation;
         let ended = self.house.os.last_exit(self.house.name(id));
@@ -60,29 +60,12 @@ impl Owned {
                     .as_ref()
                     .is_some_and(|exit| exit.generation == generation) =>
             {
-                let pid = ended.map_or(0, |exit| exit.pid);
-                Some(Event::Adopted {
-                    generation,
-                    pid,
-                    ready,
-                    ready_by,
-                })
+                Some(adopted(generation, ended.map_or(0, |exit| exit.pid)))
             }
             // The order may have been lost with the old actor; the fence makes a second one safe.
             State::Starting => Some(Event::RunAsked { generation }),
             _ => None,
         }
-    }
-
-    /// On the first takeover the picture is empty: the record says whether it was ready.
-    pub(super) fn recorded_ready(&self, id: ModuleId) -> bool {
-        let record = self
-            .known
-            .as_ref()
-            .and_then(|known| known.get(self.house.name(id))?.as_ref());
-        record
-            .and_then(|record| record::decode(record))
-            .is_some_and(|record| record.ready)
     }
 
     /// Gives a new actor back what the old one knew, from those who know it too.
@@ -119,6 +102,7 @@ impl Owned {
                             module,
                             generation,
                             running,
+                            found: true,
                         });
                     }
                 }

@@ -235,6 +235,21 @@ fn a_returning_runtime_goes_on_as_if_nothing_had_happened() {
     }
 }
 
+#[test]
+fn more_time_to_start_is_recorded() {
+    let mut script = Script::new(plan("m"));
+    script.tell("boot");
+    script.tell("m started");
+    let (module, ready_by) = (script.id("m"), script.now.after(crate::fixture::SEC(300)));
+    while script.lifecycle.changed().is_some() {}
+    let what = Reported::Extended { ready_by };
+    let (generation, mut effects) = (1, Vec::new());
+    let report = Report { generation, what };
+    script.note(Event::Reported { module, report }, &mut effects);
+    assert_eq!(script.lifecycle.record(module).ready_by, Some(ready_by));
+    assert_eq!(script.lifecycle.changed(), Some(module));
+}
+
 /// The next runtime, which knows what the one before recorded, and what lives of `living`.
 fn returned(before: &Script, text: &str, living: &[&str]) -> Script {
     use super::Alive;

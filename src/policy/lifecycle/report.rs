@@ -26,6 +26,12 @@ impl Lifecycle {
                 slot.pid = Some(pid);
                 self.wake_dependents(module);
             }
+            Reported::Extended { ready_by } => {
+                if slot.state == State::Starting {
+                    slot.ready_by = Some(ready_by);
+                    self.mark(module);
+                }
+            }
             Reported::Ready => {
                 if slot.state == State::Starting {
                     slot.ledger.ready(now);

@@ -153,6 +153,7 @@ impl Module {
         if now < *deadline || self.listening {
             self.listening = false;
             *deadline = (*deadline).max(now.after(by).min(most));
+            self.extended = self.ready_by().is_some();
         }
     }
 

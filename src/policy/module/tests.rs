@@ -549,8 +549,13 @@ fn adoption_keeps_what_was() {
         (true, Some(9), Some(Time(100).after(SEC(5))))
     );
     assert_eq!(
-        adopt(false, Some(Time(300))),
-        (false, Some(9), Some(Time(300)))
+        adopt(false, Some(Time(100).after(SEC(20)))),
+        (false, Some(9), Some(Time(100).after(SEC(20))))
+    );
+    // Its time may have ended while nobody looked: it is looked at once all the same.
+    assert_eq!(
+        adopt(false, Some(Time(50))),
+        (false, Some(9), Some(Time(100).after(SEC(2))))
     );
     assert_eq!(
         adopt(false, None),

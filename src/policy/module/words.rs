@@ -277,6 +277,11 @@ pub enum Reported {
         /// The process.
         pid: u32,
     },
+    /// It asked for more time to start.
+    Extended {
+        /// When its start is over time now.
+        ready_by: Time,
+    },
     /// It is ready.
     Ready,
     /// It is over; exactly once for every order to run.

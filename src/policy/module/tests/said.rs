@@ -70,6 +70,14 @@ fn more_time_to_stop_stays_within_the_budget_and_comes_in_time() {
 }
 
 #[test]
+fn more_time_to_start_is_reported_once() {
+    let mut module = reach(&[RUN, PREPARED, SPAWNED]);
+    let news = told(&step(&mut module, &spec(), at(5), more(60)));
+    assert_eq!(news, [Reported::Extended { ready_by: at(65) }]);
+    assert_eq!(step(&mut module, &spec(), at(6), Event::Woke), []);
+}
+
+#[test]
 fn a_bitten_watchdog_gets_no_more_time() {
     let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);
     step(&mut module, &spec(), at(5), Event::Woke);
