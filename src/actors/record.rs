@@ -21,6 +21,7 @@ pub(super) fn encode(record: &Record, since: Timestamp) -> String {
         ready,
         completed,
         ready_by,
+        boot_by,
         retry_at,
         remembered,
         restarts,
@@ -47,6 +48,7 @@ pub(super) fn encode(record: &Record, since: Timestamp) -> String {
     );
     for (key, time) in [
         ("ready_by", ready_by),
+        ("boot_by", boot_by),
         ("retry_at", retry_at),
         ("ready_since", ready_since),
     ] {
@@ -92,6 +94,7 @@ pub(super) fn decode(text: &str) -> Option<Record> {
         ready: yes("ready"),
         completed: yes("done"),
         ready_by: time("ready_by"),
+        boot_by: time("boot_by"),
         retry_at: time("retry_at"),
         remembered: Remembered {
             attempts: small("attempts"),
@@ -118,6 +121,7 @@ mod tests {
             ready: true,
             completed: false,
             ready_by: Some(Time(u64::MAX - 1)),
+            boot_by: Some(Time(u64::MAX - 2)),
             retry_at: Some(Time(7)),
             remembered: Remembered {
                 attempts: u32::MAX,

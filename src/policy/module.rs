@@ -22,7 +22,7 @@ const LOOK_FIRST: Duration = Duration::from_millis(25);
 const LOOK_MAX: Duration = Duration::from_millis(500);
 /// What is left at least of an adopted start, however late it is: one look, and what it said
 /// meanwhile.
-const ADOPTED_MIN: Duration = Duration::from_secs(2);
+pub(crate) const ADOPTED_MIN: Duration = Duration::from_secs(2);
 /// How often a kill is repeated while the process does not die.
 const KILL_AGAIN: Duration = Duration::from_secs(2);
 

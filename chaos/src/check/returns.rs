@@ -86,7 +86,6 @@ impl Checker {
     /// A new runtime begins: with nothing (None), or with the processes that live.
     pub fn returned(&mut self, plan: &Plan, ready: impl Fn(ModuleId) -> Option<(u64, bool)>) {
         self.restarting = 0;
-        self.serial = false;
         // The new runtime is asked again, with a budget of its own.
         self.stop_by = self.stop_by.map(|_| Time::NEVER);
         for module in plan.ids() {

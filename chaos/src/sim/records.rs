@@ -184,6 +184,7 @@ pub(super) fn fresh(generation: u64) -> Record {
         ready: false,
         completed: false,
         ready_by: None,
+        boot_by: None,
         retry_at: None,
         remembered: Remembered::default(),
         restarts: 0,

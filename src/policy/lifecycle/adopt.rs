@@ -7,8 +7,9 @@ use alloc::sync::Arc;
 use super::fall::Gone;
 use super::slot::{Fall, Slot};
 use super::{Lifecycle, Phase};
+use crate::module::ADOPTED_MIN;
 use crate::recovery::{Ledger, Remembered};
-use crate::spec::{Kind, ModuleId};
+use crate::spec::{Kind, ModuleId, Start};
 use crate::states::{Cause, State, Wanted};
 use crate::time::Time;
 
@@ -29,6 +30,8 @@ pub struct Record {
     pub completed: bool,
     /// When its start is over time.
     pub ready_by: Option<Time>,
+    /// While the first start waits for it: when that is over time.
+    pub boot_by: Option<Time>,
     /// The end of backoff, or the next probation.
     pub retry_at: Option<Time>,
     /// Attempts, rung and breaker.
@@ -65,6 +68,7 @@ impl Lifecycle {
             ready: slot.stands() && slot.state == State::Running,
             completed: slot.completed,
             ready_by: slot.ready_by,
+            boot_by: slot.booting.then_some(self.startup_by),
             retry_at: slot.retry_at,
             remembered: slot.ledger.remembered(),
             restarts: slot.restarts,
@@ -115,6 +119,11 @@ impl Lifecycle {
             let ready_by = record.ready_by.filter(|_| same_run).unwrap_or(full);
             self.slot_mut(module).ready_by = Some(ready_by);
         }
+        if let Some(boot_by) = record.boot_by.filter(|_| to != State::Running) {
+            self.slot_mut(module).booting = true;
+            self.booting += 1;
+            self.startup_by = self.startup_by.min(boot_by);
+        }
         if let (State::Backoff | State::Failed, Some(at)) = (to, record.retry_at) {
             self.retry_at(module, at);
         }
@@ -126,8 +135,21 @@ impl Lifecycle {
         if self.phase != Phase::New {
             return;
         }
-        self.phase = Phase::Up;
         let plan = Arc::clone(&self.plan);
+        let fresh = |own: &Lifecycle, module: ModuleId| !own.slot(module).adopted;
+        let eager = |module: &ModuleId| {
+            let spec = plan.module(*module);
+            spec.start == Start::Eager && spec.kind != Kind::Builtin
+        };
+        // An eager one that nobody knows is part of a first start of which nothing was kept.
+        let goes_on = self.booting > 0;
+        let begins = plan.ids().filter(eager).any(|module| fresh(self, module));
+        (self.phase, self.startup_by) = match (goes_on, begins) {
+            // News that waited for this runtime comes behind this.
+            (true, _) => (Phase::Starting, self.startup_by.max(now.after(ADOPTED_MIN))),
+            (false, true) => (Phase::Starting, now.after(plan.system().startup_timeout)),
+            (false, false) => (Phase::Up, Time::NEVER),
+        };
         for module in plan.ids() {
             if self.slot(module).lost {
                 self.ended(now, module, None);
@@ -144,6 +166,11 @@ impl Lifecycle {
             }
         }
         self.fall_from_walk(Gone::Stopped);
-        self.raise_eager(now, |lifecycle, module| !lifecycle.slot(module).adopted);
+        self.raise_eager(now, fresh);
+        self.count_booting(fresh);
+        if !plan.system().parallel_startup {
+            let starts = |module: &ModuleId| self.slot(*module).state == State::Starting;
+            self.turn = plan.ids().find(starts);
+        }
     }
 }

@@ -252,8 +252,13 @@ fn more_time_to_start_is_recorded() {
 
 /// The next runtime, which knows what the one before recorded, and what lives of `living`.
 fn returned(before: &Script, text: &str, living: &[&str]) -> Script {
-    use super::Alive;
     let mut after = Script::new(plan(text));
+    take_over(before, &mut after, living);
+    after
+}
+
+fn take_over(before: &Script, after: &mut Script, living: &[&str]) {
+    use super::Alive;
     after.now = before.now;
     let mut effects = Vec::new();
     for module in before.lifecycle.plan().ids() {
@@ -276,7 +281,6 @@ fn returned(before: &Script, text: &str, living: &[&str]) -> Script {
             &mut effects,
         );
     }
-    after
 }
 
 #[test]
@@ -296,6 +300,73 @@ fn who_restarts_with_what_it_needs_does_so_when_the_reason_is_forgotten() {
     }
 }
 
+/// What follows when the runtime died in the middle of the first start: the same as if it had not.
+#[test]
+fn a_first_start_goes_on_with_the_time_it_had() {
+    const PLAN: &str = "a\nb: a\nc | optional";
+    type Story = &'static [(&'static str, &'static str)];
+    let stories: [Story; 4] = [
+        &[("a ready", "run b"), ("b up", ""), ("c up", "started")],
+        &[("a ready", "run b"), ("b up", ""), ("c exit 1", "started")],
+        &[("a exit 78", "start failed: a, halt c")],
+        &[
+            ("wait 50s", ""),
+            ("wait 10s", "start timed out: a c b, halt a, halt c"),
+        ],
+    ];
+    for story in stories {
+        let begin = || {
+            let mut script = Script::new(plan(PLAN));
+            for event in ["boot", "a started", "c started"] {
+                script.tell(event);
+            }
+            script
+        };
+        crate::fixture::run(&mut begin(), story);
+        let mut after = returned(&begin(), PLAN, &["a", "c"]);
+        assert_eq!(after.tell("resume"), "");
+        assert!(after.lifecycle.system().starting);
+        crate::fixture::run(&mut after, story);
+    }
+}
+
+/// The runtime was away for longer than the first start may take: what was said meanwhile is on
+/// its way.
+#[test]
+fn a_first_start_is_not_over_time_before_the_news_came() {
+    let mut before = Script::new(plan("a"));
+    before.tell("boot");
+    before.tell("a started");
+    before.now = before.now.after(crate::fixture::SEC(100));
+    let mut after = returned(&before, "a", &["a"]);
+    crate::fixture::run(
+        &mut after,
+        &[("resume", ""), ("wait 1s", ""), ("a ready", "started")],
+    );
+}
+
+#[test]
+fn turns_go_on_after_a_return() {
+    let mut serial = crate::fixture::system();
+    serial.parallel_startup = false;
+    let modules = crate::fixture::modules("a\nb");
+    let plan = crate::Plan::new(1, serial, modules).expect("good");
+    let mut before = Script::new(plan);
+    assert_eq!(before.tell("boot"), "run a");
+    before.tell("a started");
+    let mut after = Script::new(before.lifecycle.plan().clone());
+    take_over(&before, &mut after, &["a"]);
+    crate::fixture::run(
+        &mut after,
+        &[
+            ("resume", ""),
+            ("wait 1s", ""),
+            ("a ready", "run b"),
+            ("b up", "started"),
+        ],
+    );
+}
+
 #[test]
 fn a_first_start_of_which_nothing_was_kept_is_begun_again() {
     let mut script = Script::new(plan("a\nb: a\nc | lazy"));
@@ -313,5 +384,6 @@ fn a_first_start_of_which_nothing_was_kept_is_begun_again() {
     }
     assert_eq!(script.tell("resume"), "run a");
     assert_eq!(script.tell("a up"), "run b");
+    assert_eq!(script.tell("b up"), "started");
     assert_eq!(script.state("c"), State::NotStarted);
 }

@@ -18,11 +18,17 @@ impl Lifecycle {
         self.phase = Phase::Starting;
         self.startup_by = now.after(self.plan.system().startup_timeout);
         self.raise_eager(now, |_, _| true);
+        self.count_booting(|_, _| true);
+    }
+
+    /// The first start waits for those on their way up that `choose` picks.
+    pub(super) fn count_booting(&mut self, choose: impl Fn(&Lifecycle, ModuleId) -> bool) {
         let plan = Arc::clone(&self.plan);
         for module in plan.ids() {
-            let slot = self.slot_mut(module);
-            if slot.wanted == Wanted::Up && matches!(slot.state, State::Waiting | State::Starting) {
-                slot.booting = true;
+            let slot = self.slot(module);
+            let rises = matches!(slot.state, State::Waiting | State::Starting);
+            if slot.wanted == Wanted::Up && rises && !slot.booting && choose(self, module) {
+                self.slot_mut(module).booting = true;
                 self.booting += 1;
             }
         }
@@ -65,6 +71,7 @@ impl Lifecycle {
     pub(super) fn boot_done(&mut self, module: ModuleId) {
         if core::mem::take(&mut self.slot_mut(module).booting) {
             self.booting -= 1;
+            self.changed.insert(self.plan.rank(module));
         }
     }
 
