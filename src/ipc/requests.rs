@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Wish;
-use mainstay_policy::spec::Start;
+use mainstay_policy::spec::{Kind, Start};
 use mainstay_protocol::config::ConfigValue;
 use mainstay_protocol::method::{CallParams, ChangeParams, ChangeResult, ChangeStep, Why};
 use mainstay_protocol::{Refusal, RefusalCode, State, SystemStatus};
@@ -67,6 +67,13 @@ impl Change {
         actor: String,
     ) -> Result<Change, Refusal> {
         let module = find(house, &params.module)?;
+        if wish != Wish::Start && house.spec(module).kind == Kind::Builtin {
+            let text = format!(
+                "cannot stop or restart {}: it is a part of mainstay, up as long as mainstay is",
+                params.module
+            );
+            return Err(Refusal::new(RefusalCode::NotPermitted, text));
+        }
         let (answer, preview) = oneshot::channel();
         house.switchboard.lifecycle.cast(LifecycleMsg::Preview {
             module,

@@ -250,6 +250,20 @@ fn changes_are_rate_limited_and_looking_is_not() {
 }
 
 #[test]
+fn what_is_part_of_mainstay_is_not_stopped_by_itself() {
+    let daemon = Daemon::start(&format!(
+        "[module.event-bus]\nkind = \"builtin\"\n{}",
+        one()
+    ));
+    for verb in ["stop", "restart"] {
+        let output = daemon.cli(&[verb, "event-bus"]);
+        assert_eq!(output.status.code(), Some(4), "{output:?}");
+    }
+    let output = daemon.cli(&["start", "event-bus"]);
+    assert_eq!(output.status.code(), Some(0), "it is up: {output:?}");
+}
+
+#[test]
 fn a_dry_run_tells_the_steps_and_changes_nothing() {
     let daemon = Daemon::start(&pair());
     let before = [daemon.module("base"), daemon.module("top")];
