@@ -3,9 +3,9 @@
 
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::{ChangeParams, name};
-use mainstay_protocol::{Cause, EventKind, State};
+use mainstay_protocol::{Cause, EventKind, State, SystemStatus};
 
-use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script, wait_for};
+use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, on_go, script, wait_for};
 
 /// Ends a module by a signal while its runtime is away.
 fn end_meanwhile(daemon: &Daemon, module: &str, signal: i32) {
@@ -192,4 +192,42 @@ fn a_start_that_no_holder_answers_any_more_does_not_hold_the_runtime() {
     asked.expect("the change is granted");
     daemon.until("it", State::Starting);
     ends_without_its_holder(&daemon);
+}
+
+/// Two that start one after the other; the first is ready when it is told to be.
+fn slow_first(timeout: &str) -> Daemon {
+    let head = format!("startup_timeout = \"{timeout}\"\n");
+    let modules = format!(
+        "[module.slow]\nready = {{ notify = true }}\ncommand = {}\n\
+         [module.above]\nrequires = [\"slow\"]\ncommand = {}\n",
+        on_go("--ready notify"),
+        misbehave("")
+    );
+    let daemon = Daemon::launch(&head, &modules);
+    daemon.until_view("its process", "slow", |view| view.pid.is_some());
+    daemon.kill_runtime();
+    assert_eq!(daemon.status().status, SystemStatus::Starting);
+    daemon
+}
+
+#[test]
+fn a_first_start_goes_on_under_the_next_runtime() {
+    let daemon = slow_first("60s");
+    daemon.touch("go");
+    daemon.until("above", State::Running);
+    daemon.wait("word of it", || {
+        daemon.printed().contains("everything is up").then_some(())
+    });
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_first_start_is_over_time_under_the_next_runtime_too() {
+    let mut daemon = slow_first("8s");
+    assert_eq!(daemon.ended(), Some(1));
+    let printed = daemon.printed();
+    assert!(
+        printed.contains("not ready within mainstay.startup_timeout"),
+        "{printed}"
+    );
 }
