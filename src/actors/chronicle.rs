@@ -36,6 +36,7 @@ pub(crate) struct Entry {
     cause: Option<Cause>,
     because: Because,
     actor: Option<String>,
+    administrative: bool,
     payload: Value,
 }
 
@@ -49,6 +50,7 @@ impl Entry {
             cause: None,
             because,
             actor: None,
+            administrative: false,
             payload: Value::Null,
         }
     }
@@ -72,10 +74,16 @@ impl Entry {
         self
     }
 
-    /// Who asked: makes it an administrative action.
-    pub(crate) fn actor(mut self, actor: String) -> Entry {
+    /// Who asked.
+    pub(crate) fn by(mut self, actor: String) -> Entry {
         self.actor = Some(actor);
         self
+    }
+
+    /// An administrative action of `actor`: it goes into the hash chain.
+    pub(crate) fn administrative(mut self, actor: String) -> Entry {
+        self.administrative = true;
+        self.by(actor)
     }
 
     /// What the kind carries.
@@ -123,7 +131,7 @@ impl Chronicle {
             generation: entry.module.map(|(_, generation)| generation),
             cause: entry.cause,
             cause_seq,
-            administrative: entry.actor.is_some(),
+            administrative: entry.administrative,
             actor: entry.actor,
             payload: entry.payload,
         });

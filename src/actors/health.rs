@@ -323,6 +323,7 @@ impl Owned {
             .module(module, generation)
             .payload(json!({ "from": from, "to": health, "issues": issues }));
         self.house.chronicle.tell(entry);
+        let found = issues.join("; ");
         self.house
             .switchboard
             .registry
@@ -332,7 +333,7 @@ impl Owned {
             module,
             generation,
             health,
-            restart,
+            ill: restart.then_some(found),
         };
         self.house.switchboard.lifecycle.cast(msg);
     }

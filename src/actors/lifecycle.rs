@@ -3,7 +3,7 @@
 //! Never decides.
 //! In flight at most: 2 reports a module, 1 health change a module, 1 wish a connection, 1 Woke.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,8 +58,8 @@ pub(crate) enum LifecycleMsg {
         generation: u64,
         /// How it is.
         health: states::Health,
-        /// Whether a liveness probe failed for good.
-        restart: bool,
+        /// What a liveness probe found that failed for good.
+        ill: Option<String>,
     },
     /// From a person or a program.
     Wished {
@@ -121,8 +121,20 @@ pub(crate) struct Owned {
     status: SystemStatus,
     /// What was published last of the system.
     stands: Option<SystemStanding>,
-    /// Who asked for what is being handled right now.
+    /// Who asked for the stop of everything that is being handled right now.
     asking: Option<String>,
+    /// Whose wish each module follows at the moment.
+    asked: HashMap<ModuleId, Asked>,
+    /// What the liveness probe of each module found when it failed for good.
+    ill: Vec<Option<String>>,
+}
+
+/// Who wished something of a module.
+struct Asked {
+    actor: String,
+    /// Whether the first change that followed is still to be told: that one is the action, what
+    /// comes later are its steps.
+    is_new: bool,
 }
 
 /// The actor.
@@ -149,6 +161,8 @@ impl Actor for LifecycleActor {
             status: SystemStatus::Starting,
             stands: None,
             asking: None,
+            asked: HashMap::new(),
+            ill: vec![None; count],
             house,
         })
     }
@@ -193,7 +207,7 @@ impl Owned {
                 module,
                 generation,
                 health,
-                restart,
+                ill,
             } => {
                 self.touched.insert(module);
                 let msg = RecoveryMsg::Health {
@@ -202,6 +216,8 @@ impl Owned {
                     healthy: health == states::Health::Healthy,
                 };
                 self.house.switchboard.recovery.cast(msg);
+                let restart = ill.is_some();
+                self.ill[module.index()] = ill.or(self.ill[module.index()].take());
                 self.note(Event::Health {
                     module,
                     generation,
@@ -215,9 +231,7 @@ impl Owned {
                 actor,
                 published,
             } => {
-                self.touched.insert(module);
-                self.asking = Some(actor);
-                self.note(Event::Wished { module, wish });
+                self.wished(module, wish, actor);
                 return Some(published);
             }
             LifecycleMsg::Preview {
@@ -240,6 +254,14 @@ impl Owned {
             LifecycleMsg::Woke => self.note(Event::Woke),
         }
         None
+    }
+
+    fn wished(&mut self, module: ModuleId, wish: Wish, actor: String) {
+        self.touched.insert(module);
+        // Nobody administers by a call or a connection.
+        let is_new = wish != Wish::Wake;
+        self.asked.insert(module, Asked { actor, is_new });
+        self.note(Event::Wished { module, wish });
     }
 
     fn note(&mut self, event: Event) {

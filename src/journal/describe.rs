@@ -97,7 +97,7 @@ pub fn span(ms: u64) -> String {
 fn state_changed(event: &Event, who: &str, facts: Facts<'_>) -> String {
     let cause = event
         .cause
-        .map(|cause| reason(cause, event.actor.as_deref(), facts.text("by")));
+        .map(|cause| reason(cause, event.actor.as_deref(), facts));
     let because = prefixed(": ", cause.as_deref());
     let text = prefixed(": ", facts.text("text"));
     match facts.text("to").unwrap_or_default() {
@@ -125,14 +125,19 @@ fn state_changed(event: &Event, who: &str, facts: Facts<'_>) -> String {
 }
 
 /// A cause as the end of a sentence.
-fn reason(cause: Cause, actor: Option<&str>, by: Option<&str>) -> String {
+fn reason(cause: Cause, actor: Option<&str>, facts: Facts<'_>) -> String {
+    let by = facts.text("by");
     match cause {
         Cause::Boot => "the system came up".to_owned(),
-        Cause::Requested => format!("requested by {}", actor.or(by).unwrap_or("someone")),
-        Cause::Dependency => by.map_or_else(
-            || "a module it depends on changed".to_owned(),
-            |by| format!("{by}, which it depends on, changed"),
+        Cause::Requested => actor.or(by).map_or_else(
+            || "on request".to_owned(),
+            |who| format!("requested by {who}"),
         ),
+        Cause::Dependency => match (by, facts.truth("needed")) {
+            (None, _) => "a module it depends on changed".to_owned(),
+            (Some(by), false) => format!("{by}, which it depends on, changed"),
+            (Some(by), true) => format!("{by} needs it"),
+        },
         Cause::Exec => "its program could not be executed".to_owned(),
         Cause::Exit => "its process ended".to_owned(),
         Cause::Startup => "the start did not succeed".to_owned(),
@@ -153,7 +158,7 @@ fn reason(cause: Cause, actor: Option<&str>, by: Option<&str>) -> String {
 
 fn exited(who: &str, facts: Facts<'_>) -> String {
     let after = prefixed(" after ", facts.span("ran_ms"));
-    let dumped = if facts.0.get("core_dumped").and_then(Value::as_bool) == Some(true) {
+    let dumped = if facts.truth("core_dumped") {
         " and dumped core"
     } else {
         ""
@@ -308,6 +313,10 @@ impl<'a> Facts<'a> {
 
     fn integer(self, name: &str) -> Option<i64> {
         self.0.get(name)?.as_i64()
+    }
+
+    fn truth(self, name: &str) -> bool {
+        self.0.get(name).and_then(Value::as_bool) == Some(true)
     }
 
     /// A number, or how many there are in a list.

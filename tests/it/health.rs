@@ -118,6 +118,9 @@ fn a_command_that_fails_once_restarts_nobody_and_one_that_goes_on_failing_does()
     );
     std::fs::write(&bad, "").expect("a file");
     restarted(&daemon, &before);
+    let backoff = &daemon.moves("one", State::Backoff, 1)[0];
+    let text = backoff.payload["text"].as_str().unwrap_or_default();
+    assert!(text.starts_with("a liveness probe failed: "), "{text}");
     std::fs::remove_file(&bad).expect("a file");
     daemon.until_view("it to be healthy at last", "one", |view| {
         view.health == Health::Healthy

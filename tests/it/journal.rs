@@ -243,3 +243,34 @@ fn the_audit_notices_a_changed_action() {
     let none = daemon.cli(&["audit", "verify", "/nowhere/journal.db"]);
     assert_eq!(none.status.code(), Some(1));
 }
+
+#[test]
+fn a_wish_is_one_action_of_whoever_made_it_however_long_it_takes() {
+    let command = misbehave("");
+    let daemon = Daemon::start(&format!(
+        "[module.base]\ncommand = {command}\n\
+         [module.above]\nrequires = [\"base\"]\ncommand = {command}\n"
+    ));
+    let actions = || {
+        let told = daemon.cli(&["audit", "verify", "--json"]).stdout;
+        let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
+        told["count"].as_u64().expect("a count")
+    };
+    // The journal opens beside all else.
+    daemon.moves("above", State::Running, 1);
+    let before = actions();
+    // Its end comes behind that of the one above.
+    daemon.change(name::MODULE_STOP, "base");
+    for state in [State::Stopping, State::Stopped] {
+        let moved = &daemon.moves("base", state, 1)[0];
+        assert!(moved.actor.is_some(), "{moved:?}");
+    }
+    assert_eq!(actions(), before + 1);
+    daemon.change(name::MODULE_START, "above");
+    let raised = daemon.moves("base", State::Waiting, 2);
+    assert_eq!(raised[1].payload["by"], "above");
+    let story = daemon.cli(&["why", "base"]).stdout;
+    let story = String::from_utf8_lossy(&story);
+    assert!(story.contains("above needs it"), "{story}");
+    assert_eq!(actions(), before + 2);
+}

@@ -70,7 +70,7 @@ impl Owned {
             let mut entry = Entry::of(EventKind::SystemStatusChanged)
                 .payload(json!({ "from": self.status, "to": status, "reason": reason }));
             if let (Some(actor), SystemStatus::Stopping) = (&self.asking, status) {
-                entry = entry.actor(actor.clone());
+                entry = entry.administrative(actor.clone());
             }
             self.house.chronicle.tell(entry);
             self.status = status;

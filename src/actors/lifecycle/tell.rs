@@ -58,14 +58,13 @@ impl Owned {
             .payload(json!({
                 "from": words::state(from), "to": words::state(to), "text": text,
                 "by": by.map(|by| self.house.name(by)),
+                "needed": by.map(|by| self.needs(by, module)),
                 "waiting_on": waiting_on,
             }));
         if let Some(by) = by {
             entry = entry.because(Because::Module(by));
         }
-        if let (Some(actor), states::Cause::Requested) = (&self.asking, cause) {
-            entry = entry.actor(actor.clone());
-        }
+        let entry = self.asked_by(entry, module, cause);
         self.house.chronicle.tell(entry);
         let name = self.house.name(module);
         let announcement = Announcement::Moved {
@@ -94,6 +93,26 @@ impl Owned {
                 self.house.switchboard.recovery.cast(msg);
             }
         }
+    }
+
+    /// With who asked for it, if somebody did: the first change is the action.
+    fn asked_by(&mut self, entry: Entry, module: ModuleId, cause: states::Cause) -> Entry {
+        if cause != states::Cause::Requested {
+            self.asked.remove(&module);
+        }
+        let Some(asked) = self.asked.get_mut(&module) else {
+            return entry;
+        };
+        let actor = asked.actor.clone();
+        match std::mem::take(&mut asked.is_new) {
+            true => entry.administrative(actor),
+            false => entry.by(actor),
+        }
+    }
+
+    /// Whether `by` is one of those that need `module`, at some remove.
+    fn needs(&self, by: ModuleId, module: ModuleId) -> bool {
+        self.house.plan.rank(by) > self.house.plan.rank(module)
     }
 
     /// What a person reads behind the new state.
@@ -133,7 +152,9 @@ impl Owned {
     /// Why an end is treated as it is, where that is no matter of course.
     fn class_text(&self, module: ModuleId, to: State) -> &'static str {
         let recovery = &self.house.spec(module).recovery;
-        let ending = self.policy.view(module).last_ending;
+        let view = self.policy.view(module);
+        let by_itself = view.cause != states::Cause::Probe;
+        let ending = view.last_ending.filter(|_| by_itself);
         let class = ending.map(|ending| Failure::from(ending).class(recovery));
         match (to, class) {
             (State::Backoff, Some(Class::Clean)) => {
@@ -152,14 +173,29 @@ impl Owned {
     /// How its last run ended, in words: a start that failed with all that is known of it, a task
     /// in its own words where it had some.
     pub(super) fn ending(&self, module: ModuleId) -> String {
-        match self.policy.view(module).last_ending {
+        let view = self.policy.view(module);
+        if view.cause == states::Cause::Probe {
+            return self.probe_failed(module);
+        }
+        match view.last_ending {
             Some(Ending::NotStarted(failure)) => self.details[module.index()]
                 .clone()
                 .unwrap_or_else(|| words::ending_text(Ending::NotStarted(failure))),
             Some(ending @ Ending::Exited(_)) => self
                 .own_words(module)
                 .unwrap_or_else(|| words::ending_text(ending)),
+            None if matches!(view.state, State::Backoff | State::Failed) => {
+                "it ended while mainstay was away, nobody knows how".to_owned()
+            }
             ending => ending.map_or_else(String::new, words::ending_text),
+        }
+    }
+
+    fn probe_failed(&self, module: ModuleId) -> String {
+        let found = self.ill[module.index()].as_deref().unwrap_or_default();
+        match found {
+            "" => "a liveness probe failed".to_owned(),
+            found => format!("a liveness probe failed: {found}"),
         }
     }
 
@@ -178,7 +214,10 @@ impl Owned {
     ) {
         let view = self.policy.view(module);
         self.touched.insert(module);
-        let why = self.ending(module);
+        let why = match failure {
+            Failure::Probe => self.probe_failed(module),
+            _ => self.ending(module),
+        };
         let msg = RecoveryMsg::Judged {
             module,
             generation: view.generation,

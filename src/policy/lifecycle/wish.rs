@@ -114,6 +114,7 @@ impl Lifecycle {
             }
             State::Waiting => {
                 slot.needs_token = false;
+                (slot.cause, slot.by) = (cause, by);
                 self.mark(module);
             }
             // An order to end it may have been due and is no more.
