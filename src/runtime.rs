@@ -27,6 +27,7 @@ use crate::ipc::token::Tokens;
 use crate::journal::{Journal, Settings};
 use crate::os::held::Held;
 use crate::os::machine;
+use crate::os::private;
 use crate::os::transport::{End, Entrance};
 use crate::os::wire::{Wire, WireError};
 use crate::os::{Fact, Os};
@@ -229,7 +230,7 @@ impl Built {
         } = self;
         let returned = world.setup.is_some();
         tell_beginning(&house, &world, returned);
-        write_settings(&house);
+        write_settings(&house, returned);
         let known = returned.then(|| {
             let instances = world.instances.iter();
             instances
@@ -313,10 +314,8 @@ fn commit(configuration: &Configuration) -> Result<(), BeginError> {
     };
     let text = serde_json::to_vec(&configuration.effective())
         .map_err(|error| failed(io::Error::other(error)))?;
-    let fresh = path.with_extension("new");
-    fs::write(&fresh, text)
-        .and_then(|()| fs::rename(&fresh, &path))
-        .map_err(failed)
+    // It holds what modules are given in confidence, and the folder may be open to others.
+    private::write(&path, &text, None).map_err(failed)
 }
 
 /// The committed plan; the files only where it cannot be read.
@@ -415,22 +414,21 @@ fn tell_beginning(house: &House, world: &World, returned: bool) {
     house.chronicle.tell(entry);
 }
 
-/// A module's settings travel as a file: they may be long, and they will change while it runs.
-fn write_settings(house: &House) {
+/// A module's settings travel as a file: they may be long, and they will change while it runs. Only
+/// its user may read them: they may be as secret as its environment.
+fn write_settings(house: &House, returned: bool) {
+    let folder = house.settings_folder();
+    if !returned {
+        let _there_were_none = fs::remove_dir_all(&folder); // of modules that are no more
+    }
     for id in house.plan.ids() {
         let Some(path) = house.settings_file(id) else {
             continue;
         };
-        let settings = &house.launch(id).settings;
-        let written = path
-            .parent()
-            .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| {
-                fs::write(
-                    &path,
-                    serde_json::to_vec_pretty(settings).unwrap_or_default(),
-                )
-            });
+        let launch = house.launch(id);
+        let text = serde_json::to_vec_pretty(&launch.settings).unwrap_or_default();
+        let written = private::passage(&folder)
+            .and_then(|()| private::write(&path, &text, launch.user.as_deref()));
         if let Err(error) = written {
             let name = house.name(id);
             tracing::error!(module = name, %error, "cannot write the settings of the module");

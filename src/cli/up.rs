@@ -18,6 +18,7 @@ use super::args::{Global, Up};
 use super::failure::Failure;
 use super::progress::Progress;
 use crate::config::{Sources, load};
+use crate::os::private;
 
 /// Marks a process as the runtime of a holder.
 pub(super) const ENV_RUNTIME: &str = "MAINSTAY_RUNTIME";
@@ -115,7 +116,8 @@ fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
     let socket = configuration.system.runtime_dir.join("control.sock");
     let name = &configuration.system.name;
     refuse_second(name, &socket)?;
-    let mut child = start(&words, &log)?;
+    let system = &configuration.system;
+    let mut child = start(&words, [&system.state_dir, &system.logs.directory], &log)?;
     let progress = Progress::start(format!("starting {name}"));
     let outcome = wait(&mut child, &socket, Instant::now() + limit);
     drop(progress);
@@ -175,7 +177,7 @@ fn refuse_second(name: &str, socket: &Path) -> Result<(), Failure> {
     clippy::disallowed_methods,
     reason = "the holder itself has no parent of ours"
 )]
-fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
+fn start(words: &[OsString], folders: [&Path; 2], log: &Path) -> Result<Child, Failure> {
     let failed = |what: &str, error: std::io::Error| {
         let next = match error.kind() {
             ErrorKind::PermissionDenied | ErrorKind::NotADirectory => {
@@ -185,12 +187,12 @@ fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
         };
         Failure::new(ExitCode::Failed, format!("cannot {what}: {error}{next}"))
     };
-    if let Some(directory) = log.parent() {
-        fs::create_dir_all(directory)
-            .map_err(|error| failed(&format!("create {}", directory.display()), error))?;
+    for folder in folders {
+        private::folder(folder)
+            .map_err(|error| failed(&format!("create {}", folder.display()), error))?;
     }
-    let file =
-        File::create(log).map_err(|error| failed(&format!("write {}", log.display()), error))?;
+    let file = private::make(log).and_then(|()| File::create(log));
+    let file = file.map_err(|error| failed(&format!("write {}", log.display()), error))?;
     let errors = file
         .try_clone()
         .map_err(|error| failed("share the log", error))?;

@@ -3,11 +3,13 @@
 //! Never stores a token: whoever has the key can check one.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+
+use crate::os::private;
 
 /// Length of the key in bytes.
 const KEY_BYTES: usize = 32;
@@ -36,14 +38,7 @@ impl Tokens {
         }
         let mut key = [0; KEY_BYTES];
         random(&mut key)?;
-        let fresh = path.with_extension("new");
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&fresh)?;
-        file.write_all(&key)?;
-        fs::rename(fresh, path)?;
+        private::write(&path, &key, None)?;
         Ok(Tokens { key })
     }
 

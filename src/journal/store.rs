@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::chain::{self, Canonical, Reach};
 use super::draft::Entry;
+use crate::os::private;
 
 /// One step a version; steps only add, so that an older mainstay can go on with a newer file.
 const MIGRATIONS: &[&str] = &["
@@ -69,6 +70,9 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // What happens is for observers alone, whoever may look into the folder. SQLite gives its
+        // other files the same mode. What stands in the way of this one it meets next, and says.
+        let _ = private::make(path);
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(Duration::from_millis(250))?;
         // Vacuuming in steps has to be chosen before the first table. NORMAL: a commit does not

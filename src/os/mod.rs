@@ -28,6 +28,7 @@ pub(crate) mod machine;
 pub(crate) mod machine;
 #[cfg(unix)]
 mod orphans;
+pub(crate) mod private;
 pub(crate) mod tail;
 #[cfg(unix)]
 #[path = "sockets.rs"]

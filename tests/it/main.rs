@@ -23,6 +23,7 @@ mod journal;
 mod notify;
 mod output;
 mod pitfalls;
+mod private;
 mod raw;
 mod readiness;
 mod real_programs;

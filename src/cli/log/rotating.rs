@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::os::private;
+
 /// The file.
 pub(super) struct Rotating {
     path: PathBuf,
@@ -21,7 +23,7 @@ impl Rotating {
     /// What the system says.
     pub(super) fn open(path: &Path, max_bytes: u64, keep: u32) -> io::Result<Rotating> {
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            private::folder(folder)?;
         }
         let file = append(path)?;
         Ok(Rotating {
@@ -69,7 +71,8 @@ impl Rotating {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    private::make(path)?;
+    OpenOptions::new().append(true).open(path)
 }
 
 #[cfg(test)]

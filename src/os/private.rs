@@ -1,0 +1,168 @@
+//! Files that one user alone may read: the committed plan, modules' settings, the key, the journal.
+//! Owns their modes, which hold from the moment a file is there. On Windows the folder decides.
+//! Never leaves half a file under the name that is read.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Replaces the file at `path` by one that this user alone may read; None: we.
+///
+/// # Errors
+/// What the system says, also when there is no such user.
+pub(crate) fn write(path: &Path, bytes: &[u8], user: Option<&str>) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    // One that is left over may be open to others.
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = create(&fresh)?;
+    file.write_all(bytes)?;
+    if let Some(user) = user {
+        give(&file, user)?;
+    }
+    drop(file);
+    fs::rename(fresh, path)
+}
+
+/// Makes an empty file for us alone where there is none, before it is opened by its name. What is
+/// there, perhaps by a link, stays as it is: it may be a device that others need.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn make(path: &Path) -> io::Result<()> {
+    match create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
+}
+
+/// A file that was not there, for us alone.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Makes a folder for us alone where there is none; one that is there stays as its owner wants it.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn folder(path: &Path) -> io::Result<()> {
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above)?;
+    }
+    folder_of(path, 0o700)
+}
+
+/// Makes a folder that others may pass through and not look into, where there is none.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn passage(path: &Path) -> io::Result<()> {
+    folder_of(path, 0o711)
+}
+
+fn folder_of(path: &Path, mode: u32) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(false);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(path) {
+        Ok(()) => set_mode(path, mode), // whatever this process keeps from what it makes
+        Err(_) if path.is_dir() => Ok(()),
+        failed => failed,
+    }
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+#[cfg(windows)]
+fn set_mode(_: &Path, _: u32) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn give(file: &File, user: &str) -> io::Result<()> {
+    let uid = match user.parse() {
+        Ok(uid) => uid,
+        Err(_) => nix::unistd::User::from_name(user)?
+            .ok_or_else(|| io::Error::other(format!("there is no user {user}")))?
+            .uid
+            .as_raw(),
+    };
+    if uid == super::machine::own_uid() {
+        return Ok(());
+    }
+    std::os::unix::fs::fchown(file, Some(uid), None)
+}
+
+#[cfg(windows)]
+fn give(_: &File, _: &str) -> io::Result<()> {
+    Ok(()) // the configuration refuses to name a user
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("it is there").mode() & 0o777
+    }
+
+    #[test]
+    fn what_was_open_to_others_is_not_any_more() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("plan.json");
+        for name in ["plan.json", "plan.new"] {
+            fs::write(dir.path().join(name), "old").expect("a file");
+            set_mode(&dir.path().join(name), 0o666).expect("a mode");
+        }
+        write(&path, b"new", None).expect("replaced");
+        assert_eq!(fs::read(&path).expect("read"), b"new");
+        assert_eq!(mode(&path), 0o600);
+        let missing = dir.path().join("journal.db");
+        make(&missing).expect("made");
+        assert_eq!(mode(&missing), 0o600);
+        set_mode(&path, 0o640).expect("a mode");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).expect("a link");
+        make(&link).expect("it is there");
+        assert_eq!(mode(&path), 0o640, "somebody else's");
+    }
+
+    #[test]
+    fn folders_are_made_for_us_alone_and_passages_for_who_knows_the_name() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let state = dir.path().join("above/state");
+        folder(&state).expect("made");
+        assert_eq!(mode(&state), 0o700);
+        let through = state.join("through");
+        passage(&through).expect("made");
+        assert_eq!(mode(&through), 0o711);
+        folder(&through).expect("it is there");
+        passage(&state).expect("it is there");
+        assert_eq!((mode(&through), mode(&state)), (0o711, 0o700));
+        fs::write(dir.path().join("file"), "").expect("a file");
+        assert!(folder(&dir.path().join("file")).is_err());
+    }
+
+    #[test]
+    fn a_user_that_is_not_there_gets_no_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("it.json");
+        let error = write(&path, b"{}", Some("nobody-of-this-name")).expect_err("no such user");
+        assert!(error.to_string().contains("nobody-of-this-name"), "{error}");
+        assert!(!path.exists());
+        let own = super::super::machine::own_uid();
+        write(&path, b"{}", Some(&own.to_string())).expect("ours");
+        assert_eq!(fs::metadata(&path).expect("there").uid(), own);
+    }
+}
