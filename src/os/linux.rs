@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub(crate) use super::census::{Census, TreeUse};
+pub(crate) use super::listeners::listens;
 
 /// The monotonic clock, time asleep not counted.
 pub(crate) fn monotonic() -> Time {
@@ -279,63 +280,6 @@ fn pidfd_send_signal(fd: &OwnedFd, signal: i32) {
             0,
         );
     }
-}
-
-/// Whether the process tree of `owner` holds a TCP listener on `port`; None when that cannot be
-/// seen (another user's descriptors, for instance).
-pub(crate) fn listens(port: u16, owner: u32) -> Option<bool> {
-    let inodes = listening_inodes(port);
-    if inodes.is_empty() {
-        return None;
-    }
-    let all = every_process();
-    let parents = all
-        .iter()
-        .map(|stat| (stat.pid, (stat.parent, stat.session)))
-        .collect();
-    let roots = std::iter::once(owner).collect();
-    let mut blind = false;
-    for stat in &all {
-        if root_of(stat.pid, &parents, &roots).is_none() {
-            continue;
-        }
-        let Ok(entries) = fs::read_dir(format!("/proc/{}/fd", stat.pid)) else {
-            blind = true;
-            continue;
-        };
-        let holds = entries
-            .flatten()
-            .filter_map(|entry| fs::read_link(entry.path()).ok())
-            .any(|target| {
-                target
-                    .to_str()
-                    .is_some_and(|target| inodes.iter().any(|i| i == target))
-            });
-        if holds {
-            return Some(true);
-        }
-    }
-    if blind { None } else { Some(false) }
-}
-
-/// The sockets that listen on `port`, as descriptors show them: `socket:[12345]`.
-fn listening_inodes(port: u16) -> Vec<String> {
-    const LISTEN: &str = "0A";
-    let port = format!(":{port:04X}");
-    ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|table| {
-            table
-                .lines()
-                .filter_map(|line| {
-                    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-                    let ours = fields.get(1)?.ends_with(&port) && *fields.get(3)? == LISTEN;
-                    ours.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
-                })
-                .collect::<Vec<_>>()
-        })
-        .collect()
 }
 
 /// Who is at the other end of a Unix socket: (pid, uid, gid).

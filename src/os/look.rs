@@ -26,11 +26,17 @@ async fn connect(address: &str, owner: Option<u32>, limit: Duration) -> Result<T
         .map_err(|error| format!("cannot connect to {address}: {error}"))?;
     if let (Some(owner), Ok(peer)) = (owner, stream.peer_addr())
         && peer.ip().is_loopback()
-        && machine::listens(peer.port(), owner) == Some(false)
     {
-        return Err(format!(
-            "{address} is held by a process that is not of this module"
-        ));
+        // It reads about processes, and that blocks.
+        let seen = tokio::task::spawn_blocking(move || machine::listens(peer.port(), owner));
+        let seen = within(limit, async { seen.await.map_err(std::io::Error::other) });
+        let seen = seen.await;
+        if seen.map_err(|error| format!("cannot see who holds {address}: {error}"))? == Some(false)
+        {
+            return Err(format!(
+                "{address} is held by a process that is not of this module"
+            ));
+        }
     }
     Ok(stream)
 }
@@ -131,4 +137,32 @@ async fn within<T>(
             format!("no answer within {limit:?}"),
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_a_port_is_not_looked_up_on_the_thread_of_the_actors() {
+        let tokio = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .expect("a runtime");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let own = Some(std::process::id());
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(0);
+        tokio.block_on(async {
+            let busy = tokio::task::spawn_blocking(move || held.recv().is_err());
+            let short = Duration::from_millis(50);
+            let seen = tcp(&address, own, short).await;
+            assert!(seen.is_err_and(|why| why.contains("cannot see who holds")));
+            drop(release);
+            assert!(busy.await.expect("it ends"));
+            let long = Duration::from_secs(60);
+            assert_eq!(tcp(&address, own, long).await, Ok(()));
+        });
+    }
 }

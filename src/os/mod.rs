@@ -16,6 +16,8 @@ pub(crate) mod command;
 pub(crate) mod direct;
 mod grpc;
 pub(crate) mod held;
+#[cfg(target_os = "linux")]
+mod listeners;
 pub(crate) mod look;
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
