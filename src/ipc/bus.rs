@@ -182,7 +182,11 @@ impl Bus {
             return Err(Refusal::new(RefusalCode::TooLong, text));
         }
         let mut members = lock(&self.members);
-        Ok(deliver(members.iter_mut().flatten(), &event, &line))
+        Ok(deliver(
+            members.iter_mut().flatten(),
+            &event,
+            &Arc::new(line),
+        ))
     }
 
     /// Publishes for mainstay itself; costs next to nothing while nobody listens.
@@ -198,7 +202,7 @@ impl Bus {
         let mut members = lock(&self.members);
         let event = own_event(at, subject, payload());
         let line = event_line(&event, 0);
-        deliver(members.iter_mut().flatten(), &event, &line);
+        deliver(members.iter_mut().flatten(), &event, &Arc::new(line));
     }
 
     /// Tells one module about a module it depends on: subject `mainstay.dependency.WORD`.
@@ -209,7 +213,7 @@ impl Bus {
             json!({ "module": about }),
         );
         if let Some(member) = lock(&self.members)[to.index()].as_mut() {
-            hand(member, &event, &event_line(&event, 0));
+            hand(member, &event, &Arc::new(event_line(&event, 0)));
         }
     }
 
@@ -406,7 +410,7 @@ fn event_line(event: &BusEvent, lag: u64) -> Vec<u8> {
 fn deliver<'a>(
     members: impl Iterator<Item = &'a mut Member>,
     event: &BusEvent,
-    line: &[u8],
+    line: &Arc<Vec<u8>>,
 ) -> Published {
     let mut published = Published {
         delivered: 0,
@@ -428,20 +432,71 @@ fn deliver<'a>(
     published
 }
 
-/// Queues an event for one member; `line` is the event without lag.
-fn hand(member: &mut Member, event: &BusEvent, line: &[u8]) -> bool {
-    let line = match member.lag {
-        0 => line.to_vec(),
-        lag => event_line(event, lag),
+/// Queues an event for one member; `line` is the event without lag, one for all. Nothing is copied
+/// or written anew before it is known that there is room.
+fn hand(member: &mut Member, event: &BusEvent, line: &Arc<Vec<u8>>) -> bool {
+    let Ok(room) = member.outbox.room(line.len() + LAG_BYTES) else {
+        member.lag += 1;
+        return false;
     };
-    match member.outbox.try_send(line) {
-        Ok(()) => {
-            member.lag = 0;
-            true
+    room.put(match std::mem::take(&mut member.lag) {
+        0 => Arc::clone(line),
+        lag => Arc::new(event_line(event, lag)),
+    });
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bus_of(count: usize) -> (Bus, Vec<mpsc::Receiver<super::super::outbox::Outgoing>>) {
+        let bus = Bus::new((0..count).map(|n| Arc::from(format!("m{n}"))).collect());
+        let lines = (0..count).map(|n| {
+            let module = ModuleId(u32::try_from(n).expect("few"));
+            let (outbox, lines) = Outbox::new();
+            bus.join(module, 1, outbox);
+            bus.subscribe(module, 1, vec!["big".to_owned()])
+                .expect("a pattern");
+            lines
+        });
+        let lines = lines.collect();
+        (bus, lines)
+    }
+
+    #[tokio::test]
+    async fn one_line_goes_to_all_and_a_full_outbox_costs_its_owner_alone() {
+        let (bus, mut lines) = bus_of(2);
+        let publish = |bytes: usize| {
+            let payload = json!("x".repeat(bytes));
+            let published = bus.publish(ModuleId(0), Timestamp(0), "big".to_owned(), payload);
+            published
+                .map(|it| (it.delivered, it.dropped))
+                .expect("a subject")
+        };
+        const BIG: usize = 900_000;
+        assert_eq!(publish(BIG), (2, 0));
+        let first = lines[0].recv().await.expect("an event").line;
+        let same = lines[1].recv().await.expect("an event").line;
+        assert!(Arc::ptr_eq(&first, &same), "a copy for each");
+        assert_eq!([publish(BIG), publish(BIG)], [(2, 0), (2, 0)]);
+        // One reads on, the other does not.
+        for _ in 0..2 {
+            drop(lines[0].recv().await);
         }
-        Err(_) => {
-            member.lag += 1;
-            false
+        assert_eq!([publish(BIG), publish(10)], [(1, 1), (2, 0)]);
+        for _ in 0..2 {
+            drop(lines[1].recv().await);
         }
+        let late = lines[1].recv().await.expect("the small one").line;
+        let late: Value = serde_json::from_slice(&late).expect("JSON");
+        assert_eq!(late["params"]["lag"], 1);
+        drop(lines[0].recv().await);
+        let other = lines[0].recv().await.expect("the small one").line;
+        let other: Value = serde_json::from_slice(&other).expect("JSON");
+        assert!(
+            other["params"].get("lag").is_none_or(|lag| *lag == 0),
+            "{other}"
+        );
     }
 }

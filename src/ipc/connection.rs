@@ -109,16 +109,15 @@ pub(crate) async fn serve(house: Arc<House>, stream: Stream, door: Door) {
 
 async fn write_lines(mut to: Writer, mut lines: mpsc::Receiver<Outgoing>) {
     while let Some(mut first) = lines.recv().await {
-        let line = &mut first.line;
         let mut rest = Vec::new();
         // What else is ready goes with it: one system call for a burst.
-        while line.len() < 64 * 1024
+        while first.line.len() < 64 * 1024
             && let Ok(more) = lines.try_recv()
         {
-            line.extend_from_slice(&more.line);
+            Arc::make_mut(&mut first.line).extend_from_slice(&more.line);
             rest.push(more); // its room is taken until it is written
         }
-        match tokio::time::timeout(WRITE_TIMEOUT, to.write_all(line)).await {
+        match tokio::time::timeout(WRITE_TIMEOUT, to.write_all(&first.line)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }

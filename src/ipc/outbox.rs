@@ -24,8 +24,23 @@ pub(super) struct Outbox {
 
 /// A line on its way, and the room it takes until it is dropped.
 pub(super) struct Outgoing {
-    pub(super) line: Vec<u8>,
+    /// Shared where others get the same one.
+    pub(super) line: Arc<Vec<u8>>,
     _room: OwnedSemaphorePermit,
+}
+
+/// Room for one line that is yet to be put in.
+pub(super) struct Room<'a> {
+    place: mpsc::Permit<'a, Outgoing>,
+    bytes: OwnedSemaphorePermit,
+}
+
+impl Room<'_> {
+    /// Puts in a line of no more bytes than were asked for.
+    pub(super) fn put(self, line: Arc<Vec<u8>>) {
+        let _room = self.bytes;
+        self.place.send(Outgoing { line, _room });
+    }
 }
 
 impl Outbox {
@@ -38,23 +53,30 @@ impl Outbox {
 
     /// Waits for room. A writer that gives up makes room, and then this fails.
     pub(super) async fn send(&self, line: Vec<u8>) -> Result<(), NotTaken> {
-        let room = Arc::clone(&self.room).acquire_many_owned(weight(&line));
+        let room = Arc::clone(&self.room).acquire_many_owned(weight(line.len()));
         let _room = room.await.map_err(|_closed| NotTaken)?;
+        let line = Arc::new(line);
         let outgoing = Outgoing { line, _room };
         self.lines.send(outgoing).await.map_err(|_gone| NotTaken)
     }
 
     /// Never waits.
     pub(super) fn try_send(&self, line: Vec<u8>) -> Result<(), NotTaken> {
-        let room = Arc::clone(&self.room).try_acquire_many_owned(weight(&line));
-        let _room = room.map_err(|_full| NotTaken)?;
-        let outgoing = Outgoing { line, _room };
-        self.lines.try_send(outgoing).map_err(|_full| NotTaken)
+        self.room(line.len())?.put(Arc::new(line));
+        Ok(())
+    }
+
+    /// Room for a line of so many bytes, if there is some: asked for before one is made.
+    pub(super) fn room(&self, bytes: usize) -> Result<Room<'_>, NotTaken> {
+        let room = Arc::clone(&self.room).try_acquire_many_owned(weight(bytes));
+        let bytes = room.map_err(|_full| NotTaken)?;
+        let place = self.lines.try_reserve().map_err(|_full| NotTaken)?;
+        Ok(Room { place, bytes })
     }
 }
 
-fn weight(line: &[u8]) -> u32 {
-    u32::try_from(line.len()).map_or(BYTES, |length| length.min(BYTES))
+fn weight(bytes: usize) -> u32 {
+    u32::try_from(bytes).map_or(BYTES, |bytes| bytes.min(BYTES))
 }
 
 #[cfg(test)]
