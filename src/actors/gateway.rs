@@ -5,14 +5,15 @@
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::House;
 use crate::ipc::connection::{Door, serve};
-use crate::os::transport::{self, Entrance, Listener, Stream};
+use crate::ipc::lobby::Lobby;
+use crate::os::machine;
+use crate::os::transport::{Entrance, Listener};
 
-/// Connections open at once on the control socket.
+/// Connections of clients that said hello, open at once on the control socket.
 const CONTROL_MAX: usize = 512;
 
 /// What the gateway is told: nothing yet.
@@ -77,22 +78,19 @@ impl Actor for Gateway {
     }
 }
 
-async fn accept(house: Arc<House>, mut listener: Listener, door: Door, max: usize) {
-    let seats = Arc::new(Semaphore::new(max));
+async fn accept(house: Arc<House>, mut listener: Listener, door: Door, seats: usize) {
+    let lobby = Lobby::new(seats);
     let mut connections = JoinSet::new(); // ends them when this loop is aborted
     loop {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
-            Ok(stream) => match Arc::clone(&seats).try_acquire_owned() {
-                Ok(seat) => {
-                    let house = Arc::clone(&house);
-                    connections.spawn(async move {
-                        serve(house, stream, door).await;
-                        drop(seat);
-                    });
-                }
-                Err(_) => turn_away(stream, max),
-            },
+            Ok(stream) => {
+                let peer = machine::peer(&stream);
+                let place = lobby.enter(peer.map(|(_, user, _)| user));
+                connections.spawn(serve(Arc::clone(&house), stream, door, peer, place));
+                // Who is in may speak before the next one comes and perhaps takes its place.
+                tokio::task::yield_now().await;
+            }
             Err(error) => {
                 // Out of descriptors, for instance: others must end first.
                 tracing::warn!(%error, "cannot accept a connection");
@@ -100,14 +98,4 @@ async fn accept(house: Arc<House>, mut listener: Listener, door: Door, max: usiz
             }
         }
     }
-}
-
-fn turn_away(stream: Stream, max: usize) {
-    use mainstay_protocol::rpc::Reply;
-    use mainstay_protocol::{Refusal, RefusalCode};
-    let text = format!("cannot serve more than {max} connections at once; close some");
-    let refusal = Refusal::new(RefusalCode::TooManyConnections, text);
-    let mut line = serde_json::to_vec(&Reply::refusal(None, refusal)).unwrap_or_default();
-    line.push(b'\n');
-    transport::turn_away(stream, &line);
 }

@@ -19,7 +19,13 @@ use super::lifecycle::LifecycleMsg;
 use super::registry::RegistryMsg;
 use super::{House, launching, words};
 use crate::config::{Check, ProbeSpec};
+use crate::ipc::allowance::Allowance;
 use crate::os::{Alive, command_name, look};
+
+/// Changes of one run that are told at once. One that goes to and fro is told more slowly then.
+const CHANGES_AT_ONCE: u32 = 10;
+/// How often that is; what counts is how it is then.
+const CHANGE_EVERY: Duration = Duration::from_secs(10);
 
 /// What health is told.
 #[derive(Debug)]
@@ -89,6 +95,9 @@ struct Watched {
     /// What it said by itself.
     said: Health,
     published: Health,
+    changes: Allowance,
+    /// When a change is told that came too soon behind others.
+    late: Option<Time>,
 }
 
 /// The state.
@@ -191,6 +200,8 @@ impl Owned {
                 Health::Unknown
             },
             published: Health::Unknown,
+            changes: Allowance::new(CHANGES_AT_ONCE, 1.0 / CHANGE_EVERY.as_secs_f64()),
+            late: None,
         }
     }
 
@@ -214,16 +225,19 @@ impl Owned {
         self.watched
             .iter()
             .flatten()
-            .flat_map(|watched| &watched.probes)
-            .filter_map(|w| w.due)
+            .flat_map(|watched| watched.probes.iter().map(|w| w.due).chain([watched.late]))
+            .flatten()
             .min()
     }
 
     fn look_at_due(&mut self) {
         let now = self.house.os.now();
-        let mut due = Vec::new();
+        let (mut due, mut late) = (Vec::new(), Vec::new());
         for (index, watched) in self.watched.iter_mut().enumerate() {
             let Some(watched) = watched else { continue };
+            if watched.late.is_some_and(|at| at <= now) {
+                late.push(ModuleId(u32::try_from(index).unwrap_or(u32::MAX)));
+            }
             for (probe, watch) in watched.probes.iter_mut().enumerate() {
                 if watch.due.is_some_and(|at| at <= now) {
                     watch.due = None;
@@ -232,6 +246,7 @@ impl Owned {
                 }
             }
         }
+        late.into_iter().for_each(|module| self.publish(module));
         for (index, generation, probe, number) in due {
             let module = ModuleId(u32::try_from(index).unwrap_or(u32::MAX));
             if let Some(spec) = self.probes(module).nth(probe).cloned() {
@@ -309,7 +324,14 @@ impl Owned {
         let health = seen.chain([watched.said]).max().unwrap_or(Health::Unknown);
         let builtin = self.house.plan.module(module).kind == mainstay_policy::spec::Kind::Builtin;
         let health = if builtin { Health::Healthy } else { health };
+        let late = watched.late.take();
         if health == watched.published && !restart {
+            return;
+        }
+        let now = self.house.os.now();
+        if !restart && !watched.changes.take(now) {
+            let late = late.filter(|at| *at > now);
+            watched.late = late.or_else(|| Some(now.after(CHANGE_EVERY)));
             return;
         }
         let from = std::mem::replace(&mut watched.published, health);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mainstay_holder::wire::{Exited, Spawn, World};
 use mainstay_policy::Time;
+use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{EventKind, State, SystemStatus, Timestamp};
 use ractor::{Actor, ActorCell};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -402,4 +403,23 @@ async fn too_many_deaths_end_the_runtime_so_that_a_new_one_begins() {
         root.get_status() == ractor::ActorStatus::Stopped
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_strangers_are_told_one_by_one_and_then_as_a_number() {
+    let rig = Rig::start(TWO).await;
+    let lobby = crate::ipc::lobby::Lobby::new(1);
+    (0..100).for_each(|_| lobby.refused(&rig.house));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    lobby.refused(&rig.house);
+    let params = EventsParams {
+        kinds: vec![EventKind::ClientRefused],
+        ..EventsParams::default()
+    };
+    let journal = rig.house.chronicle.journal().clone();
+    let events = journal.list(params).await.expect("events");
+    let count = |event: &mainstay_protocol::Event| event.payload["count"].as_u64().unwrap_or(1);
+    let counts: Vec<u64> = events.iter().map(count).collect();
+    let singly = vec![1; 16];
+    assert_eq!(counts, [singly, vec![84, 1]].concat());
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mainstay_policy::{ModuleId, Time};
+use mainstay_policy::ModuleId;
 use mainstay_protocol::method::{Hello, Welcome, level_of, name};
 use mainstay_protocol::rpc::{Reply, RequestId};
 use mainstay_protocol::{
@@ -14,12 +14,14 @@ use mainstay_protocol::{
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use super::allowance::Allowance;
 use super::bus::encode;
 use super::line::{Line, Lines};
+use super::lobby::Place;
 use super::methods;
 use super::outbox::{Outbox, Outgoing};
 use super::peer::Peer;
@@ -31,6 +33,8 @@ use crate::os::transport::{self, Stream, Writer};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Hello must come within this.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest hello: who says it may be anyone.
+const HELLO_BYTES_MAX: usize = 16 * 1024;
 /// Tasks (subscriptions, calls, waits) one connection may have at work.
 const TASKS_MAX: usize = 64;
 
@@ -62,26 +66,41 @@ pub(super) struct Session {
     pub(super) outbox: Outbox,
     pub(super) tasks: JoinSet<()>,
     allowance: Allowance,
+    _seat: OwnedSemaphorePermit,
 }
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(house: Arc<House>, stream: Stream, door: Door) {
-    let peer = crate::os::machine::peer(&stream);
+pub(crate) async fn serve(
+    house: Arc<House>,
+    stream: Stream,
+    door: Door,
+    peer: Option<(u32, u32, u32)>,
+    mut place: Place,
+) {
     let (read, write) = transport::split(stream);
     let (outbox, lines) = Outbox::new();
     let mut writer = tokio::spawn(write_lines(write, lines));
-    let mut from = Lines::new(read);
-    let greeting = tokio::time::timeout(HELLO_TIMEOUT, from.next()).await;
+    let mut from = Lines::new(read, HELLO_BYTES_MAX);
+    let greeting = tokio::select! {
+        biased;
+        line = tokio::time::timeout(HELLO_TIMEOUT, from.next()) => Ok(line),
+        refusal = place.needed() => Err(refusal),
+    };
+    let lobby = Arc::clone(&place.lobby);
     let greeted = match greeting {
-        Ok(Ok(Line::Text(line))) => greet(&house, &line, door, peer, outbox.clone()).await,
-        Ok(Ok(Line::TooLong)) => Err((None, too_long())),
-        Ok(Ok(Line::End) | Err(_)) | Err(_) => {
+        Ok(Ok(Ok(Line::Text(line)))) => {
+            greet(&house, &line, door, peer, outbox.clone(), place).await
+        }
+        Ok(Ok(Ok(Line::TooLong))) => Err((None, too_long(HELLO_BYTES_MAX))),
+        Ok(Ok(Ok(Line::End) | Err(_)) | Err(_)) => {
             writer.abort();
             return;
         }
+        Err(refusal) => Err((None, refusal)),
     };
     match greeted {
         Ok(mut session) => {
+            from.allow(MAX_LINE_BYTES);
             let gone = tokio::select! {
                 () = session.serve(&mut from) => false,
                 _ = &mut writer => true,
@@ -95,9 +114,7 @@ pub(crate) async fn serve(house: Arc<House>, stream: Stream, door: Door) {
             if refusal.data.code == RefusalCode::NotPermitted
                 && !has_left(&house, peer, &mut from).await
             {
-                let entry = Entry::of(EventKind::ClientRefused)
-                    .payload(json!({ "code": RefusalCode::NotPermitted, "method": "hello" }));
-                house.chronicle.tell(entry);
+                lobby.refused(&house);
             }
             let _reader_left = outbox.try_send(encode(&Reply::refusal(id, refusal)));
         }
@@ -132,6 +149,7 @@ async fn greet(
     door: Door,
     peer: Option<(u32, u32, u32)>,
     outbox: Outbox,
+    place: Place,
 ) -> Result<Session, Refused> {
     let refuse = |id: Option<RequestId>, code, text: &str| (id, Refusal::new(code, text));
     let request = match Message::parse(line).map_err(|refusal| (None, refusal))? {
@@ -160,6 +178,8 @@ async fn greet(
     let peer = peer.map(|(pid, uid, gid)| Peer { pid, uid, gid });
     let (level, module) =
         admit(house, &hello, door, peer).map_err(|refusal| (id.clone(), refusal))?;
+    let seat = place.lobby.seat();
+    let seat = seat.map_err(|refusal| (id.clone(), refusal))?;
     let welcome = Welcome {
         server: format!("mainstay {}", env!("CARGO_PKG_VERSION")),
         protocol: PROTOCOL,
@@ -173,6 +193,7 @@ async fn greet(
         .filter(|c| !c.is_control())
         .take(64)
         .collect();
+    let per_second = house.configuration.system.ipc.requests_per_second;
     let session = Session {
         house: Arc::clone(house),
         id: next_connection(),
@@ -181,7 +202,8 @@ async fn greet(
         actor: format!("{client}{who}"),
         outbox,
         tasks: JoinSet::new(),
-        allowance: Allowance::new(house.configuration.system.ipc.requests_per_second),
+        allowance: Allowance::new(per_second, f64::from(per_second)),
+        _seat: seat,
     };
     if let Some((module, _)) = module {
         house.bus.join(module, session.id, session.outbox.clone());
@@ -239,8 +261,8 @@ async fn has_left<R: tokio::io::AsyncRead + Unpin>(
     hung_up && peer.is_some_and(gone)
 }
 
-fn too_long() -> Refusal {
-    let text = format!("cannot read a line of more than {MAX_LINE_BYTES} bytes");
+fn too_long(limit: usize) -> Refusal {
+    let text = format!("cannot read a line of more than {limit} bytes");
     Refusal::new(RefusalCode::TooLong, text)
 }
 
@@ -270,7 +292,8 @@ impl Session {
             let line = match from.next().await {
                 Ok(Line::Text(line)) => line,
                 Ok(Line::TooLong) => {
-                    self.send(&Reply::refusal(None, too_long())).await;
+                    self.send(&Reply::refusal(None, too_long(MAX_LINE_BYTES)))
+                        .await;
                     return;
                 }
                 Ok(Line::End) | Err(_) => return,
@@ -350,7 +373,7 @@ impl Session {
         if !free && !self.allowance.take(self.house.os.now()) {
             let text = format!(
                 "cannot answer {method}: more than {} requests a second",
-                self.allowance.per_second
+                self.house.configuration.system.ipc.requests_per_second
             );
             return Err(Refusal::new(RefusalCode::RateLimited, text));
         }
@@ -391,34 +414,6 @@ impl Session {
         if let Some((module, _)) = self.module {
             self.house.bus.leave(module, self.id);
         }
-    }
-}
-
-/// A token bucket: a second's worth of requests, refilled steadily.
-struct Allowance {
-    per_second: u32,
-    left: f64,
-    at: Time,
-}
-
-impl Allowance {
-    fn new(per_second: u32) -> Allowance {
-        Allowance {
-            per_second,
-            left: f64::from(per_second),
-            at: Time(0),
-        }
-    }
-
-    fn take(&mut self, now: Time) -> bool {
-        let full = f64::from(self.per_second);
-        self.left = (self.left + now.since(self.at).as_secs_f64() * full).min(full);
-        self.at = now;
-        if self.left < 1.0 {
-            return false;
-        }
-        self.left -= 1.0;
-        true
     }
 }
 

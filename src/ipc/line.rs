@@ -1,7 +1,6 @@
-//! Lines from a socket, at most 1 MiB each.
+//! Lines from a socket, bounded in their length.
 //! Owns one growing buffer a connection. Never keeps more than one line and one read of bytes.
 
-use mainstay_protocol::MAX_LINE_BYTES;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// What came.
@@ -21,16 +20,23 @@ pub(crate) struct Lines<R> {
     buffer: Vec<u8>,
     /// How much of the buffer is known to hold no newline.
     searched: usize,
+    limit: usize,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    /// Lines of `from`.
-    pub(crate) fn new(from: R) -> Lines<R> {
+    /// Lines of `from`, of so many bytes at most.
+    pub(crate) fn new(from: R, limit: usize) -> Lines<R> {
         Lines {
             from,
             buffer: Vec::new(),
             searched: 0,
+            limit,
         }
+    }
+
+    /// Lines may have so many bytes from now on.
+    pub(crate) fn allow(&mut self, limit: usize) {
+        self.limit = limit;
     }
 
     /// The next line. Dropping the future loses nothing.
@@ -48,7 +54,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 return Ok(Line::Text(line));
             }
             self.searched = self.buffer.len();
-            if self.buffer.len() > MAX_LINE_BYTES {
+            if self.buffer.len() > self.limit {
                 return Ok(Line::TooLong);
             }
             self.buffer.reserve(4096);
@@ -62,10 +68,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mainstay_protocol::MAX_LINE_BYTES;
 
     #[tokio::test]
     async fn lines_in_pieces_half_frames_and_giants() {
-        let mut lines = Lines::new(&b"one\ntwo\nhalf"[..]);
+        let mut lines = Lines::new(&b"one\ntwo\nhalf"[..], 16);
         assert_eq!(
             lines.next().await.expect("reads"),
             Line::Text(b"one".to_vec())
@@ -76,7 +83,8 @@ mod tests {
         );
         assert_eq!(lines.next().await.expect("reads"), Line::End);
         let giant = vec![b'x'; MAX_LINE_BYTES + 2];
-        let mut lines = Lines::new(giant.as_slice());
+        let mut lines = Lines::new(giant.as_slice(), 16);
+        lines.allow(MAX_LINE_BYTES);
         assert_eq!(lines.next().await.expect("reads"), Line::TooLong);
     }
 }

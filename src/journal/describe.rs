@@ -282,6 +282,9 @@ fn system(event: &Event, facts: Facts<'_>) -> String {
         EventKind::ClientRefused => {
             let method = prefixed(" ", facts.text("method"));
             let code = prefixed(": ", facts.text("code"));
+            if let Some(count) = facts.count("count") {
+                return format!("{count} clients were refused{method}{code}");
+            }
             let client = event.actor.as_deref().unwrap_or("a client");
             format!("{client} was refused{method}{code}")
         }

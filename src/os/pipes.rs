@@ -4,7 +4,6 @@
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use mainstay_holder::wire::{Ask, Setup};
 use mainstay_holder::{Decoder, encode};
@@ -15,8 +14,6 @@ use super::machine;
 
 /// Most that is read from the holder at once.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// How long someone who is not let in may take to read why.
-const TURN_AWAY: Duration = Duration::from_secs(1);
 
 /// The runtime's end of the wire: a pipe for each direction.
 pub(crate) struct End {
@@ -168,14 +165,6 @@ pub(crate) type Writer = tokio::io::WriteHalf<NamedPipeServer>;
 /// Both halves.
 pub(crate) fn split(stream: Stream) -> (Reader, Writer) {
     tokio::io::split(stream)
-}
-
-/// Sends a line to someone who is not let in; a task of its own waits a moment for it.
-pub(crate) fn turn_away(mut stream: Stream, line: &[u8]) {
-    let line = line.to_owned();
-    tokio::spawn(async move {
-        let _reader_left = tokio::time::timeout(TURN_AWAY, stream.write_all(&line)).await;
-    });
 }
 
 /// Whether the Unix socket at `path` accepts a connection: there are none here, and the

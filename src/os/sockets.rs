@@ -3,7 +3,7 @@
 //! Never interprets a byte.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
@@ -207,15 +207,6 @@ pub(crate) type Writer = unix::OwnedWriteHalf;
 /// Both halves.
 pub(crate) fn split(stream: Stream) -> (Reader, Writer) {
     stream.into_split()
-}
-
-/// Sends a line to someone who is not let in, without waiting.
-pub(crate) fn turn_away(stream: Stream, line: &[u8]) {
-    // Not through tokio, which has yet to learn that a new socket can be written. It does not
-    // block: the line fits into an empty buffer, or is lost.
-    if let Ok(mut stream) = stream.into_std() {
-        let _reader_left = stream.write_all(line);
-    }
 }
 
 /// Whether the socket at `path` accepts a connection.

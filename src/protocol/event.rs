@@ -64,7 +64,8 @@ words! {
         RuntimeStarted = "runtime.started",
         /// The runtime died and is back; payload `{adopted, exits, away_ms}`.
         RuntimeReturned = "runtime.returned",
-        /// A client was refused; payload `{code, method}`.
+        /// A client was refused; payload `{code, method, client?, count?}`: `count` where many
+        /// were, within a minute.
         ClientRefused = "client.refused",
         /// Events were lost; payload `{lost, from, to, text}`: `lost` is null when it cannot be
         /// known (a crash, a damaged file).

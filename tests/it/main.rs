@@ -30,5 +30,6 @@ mod real_programs;
 mod runtime_log;
 mod sockets;
 mod stopping;
+mod strangers;
 mod tidy;
 mod trees;

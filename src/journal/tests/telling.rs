@@ -371,6 +371,7 @@ fn sentences_about_the_system_say_what_the_payload_knows() {
     let of = |kind, payload| Draft::new(kind, Timestamp(NOW), 0).payload(payload);
     let critical = json!({ "from": "healthy", "to": "critical", "reason": "storage failed" });
     let refused = json!({ "code": "not_permitted", "method": "system.stop" });
+    let many = json!({ "code": "not_permitted", "method": "hello", "count": 12 });
     let fast = json!({ "lost": 3, "from": 5, "to": 9, "text": "events came too fast" });
     let text = sentences(vec![
         of(
@@ -381,6 +382,7 @@ fn sentences_about_the_system_say_what_the_payload_knows() {
         of(JournalGap, json!({ "lost": null, "from": 5, "to": 9 })),
         of(SystemStatusChanged, critical),
         of(ClientRefused, refused).by("uid 1000"),
+        of(ClientRefused, many),
     ]);
     assert_snapshot!(text, @r#"
     mainstay is back after 140 ms; modules that went on: 20; modules that ended meanwhile: 1
@@ -388,6 +390,7 @@ fn sentences_about_the_system_say_what_the_payload_knows() {
     events between 5 and 9 may be missing
     the system is critical, was healthy: storage failed
     uid 1000 was refused system.stop: not_permitted
+    12 clients were refused hello: not_permitted
     "#);
 }
 
