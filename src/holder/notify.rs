@@ -14,7 +14,18 @@ use crate::kernel::{self, NAMES_SENDERS, RECEIVE};
 use crate::walk::{Target, belongs};
 
 const DATAGRAM_BYTES: usize = 64 * 1024;
-const SAID_BYTES: usize = 4 * 1024;
+/// What stays true after it was said; of everything else a message is the only word.
+const LASTING: [&str; 7] = [
+    "READY",
+    "RELOADING",
+    "STOPPING",
+    "STATUS",
+    "ERRNO",
+    "EXIT_STATUS",
+    "WATCHDOG_USEC",
+];
+/// Of a longer value the beginning is kept.
+const VALUE_BYTES: usize = 1024;
 
 /// One datagram.
 #[derive(Debug)]
@@ -91,7 +102,7 @@ pub(crate) fn targets(id: u32, run: &Run) -> impl Iterator<Item = Target> {
         })
 }
 
-/// What stays true after it was said: kept for a runtime that was away or lost it.
+/// What of it all stays true: kept for a runtime that was away or lost it. Bounded by its keys.
 #[derive(Debug, Default)]
 pub(crate) struct Said(Vec<(String, String)>);
 
@@ -102,14 +113,7 @@ impl Said {
             let Some((key, value)) = line.split_once('=') else {
                 continue;
             };
-            let passing = [
-                "WATCHDOG",
-                "EXTEND_TIMEOUT_USEC",
-                "BARRIER",
-                "MONOTONIC_USEC",
-                "MAINPID",
-            ];
-            if passing.contains(&key) || key.starts_with("FD") {
+            if !LASTING.contains(&key) {
                 continue;
             }
             let replaced = |old: &str| match key {
@@ -117,18 +121,9 @@ impl Said {
                 _ => old == key,
             };
             self.0.retain(|(old, _)| !replaced(old));
+            let value = &value[..value.floor_char_boundary(VALUE_BYTES)];
             self.0.push((key.to_owned(), value.to_owned()));
         }
-        while self.bytes() > SAID_BYTES {
-            self.0.remove(0);
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.0
-            .iter()
-            .map(|(key, value)| key.len() + value.len() + 2)
-            .sum()
     }
 
     /// As one message; None when nothing lasting was said.
@@ -184,10 +179,14 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded() {
         let mut said = Said::default();
+        said.merge("READY=1");
         for number in 0..1000 {
             said.merge(&format!("X_{number}={}", "y".repeat(100)));
         }
-        assert!(said.bytes() <= SAID_BYTES);
-        assert!(said.text().is_some_and(|text| text.contains("X_999=")));
+        assert_eq!(said.text().as_deref(), Some("READY=1"));
+        // A long word does not drive out what was said before it.
+        said.merge(&format!("STATUS={}", "ü".repeat(10_000)));
+        let status = "ü".repeat(VALUE_BYTES / 2);
+        assert_eq!(said.text(), Some(format!("READY=1\nSTATUS={status}")));
     }
 }
