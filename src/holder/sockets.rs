@@ -6,7 +6,8 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -90,8 +91,14 @@ fn bind(socket: &Socket) -> Result<Bound, Failure> {
         let errno = problem.raw_os_error().unwrap_or(libc::EINVAL);
         let what = format!("listen on {address} (socket {name})");
         let failure = Failure::new(Step::Descriptors, errno, &what);
-        let advice = "another program listens there: stop it, or choose another address";
-        failure.advised((errno == libc::EADDRINUSE).then(|| advice.to_owned()))
+        let advice = match errno {
+            libc::EADDRINUSE => {
+                Some("another program listens there: stop it, or choose another address")
+            }
+            libc::EEXIST => Some("it is no socket: move it away, or choose another address"),
+            _ => None,
+        };
+        failure.advised(advice.map(str::to_owned))
     })?;
     Ok(Bound {
         socket: socket.clone(),
@@ -107,16 +114,26 @@ fn listen_tcp(address: &str) -> io::Result<OwnedFd> {
 
 fn listen_unix(path: &Path) -> io::Result<OwnedFd> {
     let listener = UnixListener::bind(path).or_else(|problem| {
-        let dead = UnixStream::connect(path).is_err_and(|no| {
-            no.kind() == io::ErrorKind::ConnectionRefused // its name outlived its socket
-        });
-        if problem.kind() != io::ErrorKind::AddrInUse || !dead {
+        if problem.kind() != io::ErrorKind::AddrInUse {
+            return Err(problem);
+        }
+        if !fs::symlink_metadata(path)?.file_type().is_socket() {
+            return Err(io::Error::from_raw_os_error(libc::EEXIST));
+        }
+        if !outlived(path) {
             return Err(problem);
         }
         fs::remove_file(path)?;
         UnixListener::bind(path)
     });
     listener.map(OwnedFd::from)
+}
+
+/// Whether this name outlived its socket. A datagram socket does not wait in the queue of one that
+/// listens: it is told at once that there is one, of another type.
+fn outlived(path: &Path) -> bool {
+    let tried = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    tried.is_err_and(|no| no.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 impl Engine {
@@ -171,6 +188,8 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
 
     fn socket(name: &str, address: impl Into<String>) -> Socket {
         Socket {
@@ -214,6 +233,34 @@ mod tests {
             "{failure:?}"
         );
         assert!(path.exists(), "the living one keeps its name");
+    }
+
+    #[test]
+    fn one_that_listens_and_accepts_nobody_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let stopped = UnixListener::bind(&path).unwrap();
+        let least = nix::sys::socket::Backlog::new(0).unwrap();
+        nix::sys::socket::listen(&stopped, least).unwrap();
+        let _waits_in_its_queue = UnixStream::connect(&path).unwrap();
+        let wanted = [socket("s", path.to_str().unwrap())];
+        let (done, outcome) = std::sync::mpsc::sync_channel(1);
+        std::thread::spawn(move || done.send(Sockets::default().settle(&wanted)));
+        let failure = outcome.recv_timeout(Duration::from_secs(20));
+        let failure = failure.expect("the holder waits for nobody").unwrap_err();
+        assert_eq!(failure.errno, libc::EADDRINUSE);
+        drop(stopped);
+    }
+
+    #[test]
+    fn a_file_of_that_name_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        fs::write(&path, "somebody's").unwrap();
+        let wanted = [socket("s", path.to_str().unwrap())];
+        let failure = Sockets::default().settle(&wanted).unwrap_err();
+        assert!(failure.message.contains("it is no socket"), "{failure:?}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
     }
 
     #[test]
