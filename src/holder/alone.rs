@@ -16,6 +16,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::engine::{Engine, about};
 use crate::kernel::{self, Program, Signals};
+use crate::prepare::MARK;
 use crate::process;
 use crate::wait::{Ended, Seen, Whom, look};
 use crate::wire::{Tell, WIRE_FD};
@@ -362,6 +363,7 @@ fn start_runtime(command: &RuntimeCommand, program: &Program) -> io::Result<(i32
         .arg0(&command.program)
         .args(&command.args)
         .process_group(0);
+    child.env_remove(MARK); // of an earlier holder, whose leftovers are swept
     child.envs(command.env.iter().map(|(name, value)| (name, value)));
     let end = theirs.as_raw_fd();
     #[expect(unsafe_code, reason = "descriptor 3 is set between fork and exec")]

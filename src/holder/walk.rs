@@ -77,8 +77,12 @@ fn look(pid: i32, target: &Target) -> Option<bool> {
 
 /// None in the moment of an exec, when a process has no environment.
 fn marked(pid: i32, target: &Target) -> Option<bool> {
-    let mark = format!("{MARK}={}", target.mark);
-    kernel::has_variable(pid, |one| one == mark.as_bytes())
+    let mark = variable(&target.mark);
+    kernel::has_variable(pid, |one| one == mark)
+}
+
+fn variable(mark: &str) -> Vec<u8> {
+    format!("{MARK}={mark}").into_bytes()
 }
 
 /// Kills these trees, main processes included, as whole as it can be done here, and waits until
@@ -95,12 +99,12 @@ pub(crate) fn sweep(targets: &[Target]) {
 }
 
 fn walk(targets: &[Target]) {
-    let mut marks = HashMap::new();
+    let (mut marks, spared) = (HashMap::new(), own_line());
     for _ in 0..3 {
         let mut frozen: HashSet<(i32, u64)> = HashSet::new();
         let mut all = Vec::new();
         for _ in 0..ROUNDS {
-            let doomed = select(&kernel::processes(), targets, &mut marks);
+            let doomed = select(&kernel::processes(), targets, &spared, &mut marks);
             let mut found = false;
             for process in doomed {
                 if frozen.insert((process.pid, process.start_time)) {
@@ -137,12 +141,19 @@ fn wait_until_gone(killed: &[Process]) {
     }
 }
 
+/// This process and those above it. They carry a mark too if `up` was typed in what an earlier
+/// holder left behind: it is not ended by its own order, nor is the shell it was given in.
+fn own_line() -> HashSet<i32> {
+    let line = process::ancestry(std::process::id());
+    line.iter().map(|(pid, _)| pid.cast_signed()).collect()
+}
+
 fn select(
     all: &[Process],
     targets: &[Target],
+    spared: &HashSet<i32>,
     marks: &mut HashMap<(i32, u64), bool>,
 ) -> Vec<Process> {
-    let me = std::process::id() as i32;
     let starts: HashMap<i32, u64> = all.iter().map(|one| (one.pid, one.start_time)).collect();
     // A main process whose number now belongs to someone else says nothing about sessions.
     let valid = |target: &&Target| {
@@ -155,10 +166,11 @@ fn select(
         .filter(valid)
         .map(|target| target.pid)
         .collect();
+    let wanted: HashSet<Vec<u8>> = targets.iter().map(|one| variable(&one.mark)).collect();
     let mut chosen: HashSet<i32> = HashSet::new();
     for one in all
         .iter()
-        .filter(|one| one.pid != me && one.pid > 2 && one.parent != 2)
+        .filter(|one| !spared.contains(&one.pid) && one.pid > 2 && one.parent != 2)
     {
         let by_number = [one.pid, one.session, one.group]
             .iter()
@@ -168,12 +180,11 @@ fn select(
             if let Some(known) = marks.get(&key) {
                 return *known;
             }
-            let seen: Vec<_> = targets.iter().map(|t| marked(one.pid, t)).collect();
-            let is = seen.contains(&Some(true));
-            if is || !seen.contains(&None) {
+            let is = kernel::has_variable(one.pid, |variable| wanted.contains(variable));
+            if let Some(is) = is {
                 marks.insert(key, is);
             }
-            is
+            is == Some(true)
         };
         if by_number || by_mark() {
             chosen.insert(one.pid);
@@ -195,6 +206,7 @@ fn select(
 
 /// Kills whatever carries the mark of this state directory.
 pub(crate) fn sweep_marked(hash: &str) {
+    let spared = own_line();
     let start = format!("{MARK}={hash}:");
     let is_stale = |one: &Process| {
         let is = |variable: &[u8]| variable.starts_with(start.as_bytes());
@@ -204,7 +216,7 @@ pub(crate) fn sweep_marked(hash: &str) {
         let all = kernel::processes();
         let stale: Vec<_> = all
             .iter()
-            .filter(|one| !one.zombie && is_stale(one))
+            .filter(|one| !one.zombie && !spared.contains(&one.pid) && is_stale(one))
             .collect();
         if stale.is_empty() {
             return;

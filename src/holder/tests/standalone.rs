@@ -56,9 +56,12 @@ mod roles {
 
 #[cfg(target_os = "linux")]
 mod cases {
+    mod leftovers;
+
     use std::collections::VecDeque;
     use std::io::Write;
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::os::unix::process::CommandExt;
     use std::path::PathBuf;
     use std::process::{Child, Command, ExitCode};
     use std::time::{Duration, Instant};
@@ -104,11 +107,15 @@ mod cases {
             ),
             (
                 "a_killed_holder_leaves_nothing_to_meet",
-                a_killed_holder_leaves_nothing_to_meet,
+                leftovers::a_killed_holder_leaves_nothing_to_meet,
+            ),
+            (
+                "up_below_what_was_left_spares_its_own_line",
+                leftovers::up_below_what_was_left_spares_its_own_line,
             ),
             (
                 "escapees_are_killed_with_a_subreaper_too",
-                escapees_are_killed_with_a_subreaper_too,
+                leftovers::escapees_are_killed_with_a_subreaper_too,
             ),
             (
                 "a_directory_in_other_hands_is_refused",
@@ -158,8 +165,18 @@ mod cases {
     }
 
     fn start_holder(dir: &tempfile::TempDir, program: &PathBuf, walk: bool) -> Child {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let command = Command::new(std::env::current_exe().unwrap());
+        start_as_holder(command, dir, program, walk)
+    }
+
+    fn start_as_holder(
+        mut command: Command,
+        dir: &tempfile::TempDir,
+        program: &PathBuf,
+        walk: bool,
+    ) -> Child {
         command
+            .process_group(0)
             .env("TEST_ROLE", "holder")
             .env("TEST_PROGRAM", program);
         command.env("TEST_SOCKET", dir.path().join("test.sock"));
@@ -203,6 +220,15 @@ mod cases {
             let _ = std::fs::remove_file(&path);
             let listener = UnixListener::bind(path).unwrap();
             let holder = start_holder(&dir, &program, walk);
+            House::with(dir, listener, holder, walk)
+        }
+
+        fn with(
+            dir: tempfile::TempDir,
+            listener: UnixListener,
+            holder: Child,
+            walk: bool,
+        ) -> House {
             let (runtime, control, line) = accept(&listener);
             House {
                 dir,
@@ -280,7 +306,8 @@ mod cases {
     impl Drop for House {
         fn drop(&mut self) {
             if let Ok(None) = self.holder.try_wait() {
-                let _ = self.holder.kill();
+                let group = Pid::from_raw(self.holder.id() as i32);
+                let _ = nix::sys::signal::killpg(group, Signal::SIGKILL);
                 let _ = self.holder.wait();
             }
         }
@@ -499,51 +526,6 @@ time.sleep(60)";
         house.kill_runtime();
         assert_eq!(house.line.world().restarts, 1);
         house.leave(0);
-    }
-
-    fn a_killed_holder_leaves_nothing_to_meet() {
-        for walk in [false, true] {
-            let mut house = House::ready(walk);
-            let pid = house.start("a", 1, "setsid sleep 300 & sleep 300");
-            house.holder.kill().unwrap();
-            house.holder.wait().unwrap();
-            assert!(lives(pid));
-            let dir = std::mem::replace(&mut house.dir, tempfile::tempdir().unwrap());
-            drop(house);
-            let mut house = House::of(dir, std::env::current_exe().unwrap(), walk);
-            let setup = house.setup();
-            house.configure(setup);
-            eventually("what was left is killed", || !lives(pid));
-            assert_eq!(house.walk, walk);
-            house.leave(0);
-        }
-    }
-
-    fn escapees_are_killed_with_a_subreaper_too() {
-        for walk in [false, true] {
-            let mut house = House::ready(walk);
-            let path = house.dir.path().join("pid");
-            let file = path.display();
-            let escape =
-                format!("(setsid sh -c 'echo $$ > {file}.n; mv {file}.n {file}; sleep 300' &)");
-            for (generation, rest) in [(1, "sleep 300"), (2, "while [ ! -s F ]; do :; done")] {
-                let _ = std::fs::remove_file(&path);
-                let rest = rest.replace('F', &file.to_string());
-                house.start("a", generation, &format!("{escape}; {rest}"));
-                eventually("it escapes", || path.exists());
-                let pid: i32 = std::fs::read_to_string(&path)
-                    .unwrap()
-                    .trim()
-                    .parse()
-                    .unwrap();
-                if generation == 1 {
-                    house.line.kill("a", generation);
-                }
-                house.line.exited("a", generation);
-                eventually("the escapee is killed", || !lives(pid));
-            }
-            house.leave(0);
-        }
     }
 
     fn a_directory_in_other_hands_is_refused() {
