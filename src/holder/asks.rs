@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Engine, about};
+use crate::engine::{BIRTH_WITHIN, Engine, about};
 use crate::instance::{Instance, Phase, Run, Wishes};
 use crate::kernel::Groups;
 use crate::logs::Logs;
@@ -210,7 +210,14 @@ impl Engine {
             return self.spawn_failed(&spawn.instance, spawn.generation, failure);
         }
         instance.generation = spawn.generation;
-        instance.phase = Phase::Starting(Wishes::default());
+        let kill_after = Duration::from_millis(spawn.kill_after_ms);
+        let end_by = (!kill_after.is_zero()).then(|| Instant::now() + kill_after + BIRTH_WITHIN);
+        let alarm = end_by.map(|at| (at, id, spawn.generation));
+        self.alarms.extend(alarm);
+        instance.phase = Phase::Starting(Wishes {
+            end_by,
+            ..Wishes::default()
+        });
         instance.last_exit = None;
         instance.said = Said::default();
         instance.forgotten = false;
@@ -383,13 +390,16 @@ impl Engine {
             ready: started.ready,
             stream: started.stream,
             mark: started.mark,
-            overdue: false,
+            overdue: wishes.overdue,
             ignored: 0,
             patience: EXEC_PATIENCE.into(),
         }));
         let (generation, tapped) = (instance.generation, instance.tapped);
         let name = instance.name.to_string();
         self.by_pid.insert(started.pid, id);
+        if let Some(at) = wishes.end_by {
+            self.alarms.remove(&(at, id, generation));
+        }
         if started.kill_after_ms > 0 {
             let at = Instant::now() + Duration::from_millis(started.kill_after_ms);
             self.alarms.insert((at, id, generation));
@@ -434,7 +444,16 @@ impl Engine {
             return;
         };
         match &mut instance.phase {
-            Phase::Starting(wishes) => wishes.kill = true,
+            Phase::Starting(wishes) => {
+                wishes.kill = true;
+                let generation = instance.generation;
+                if self.spawner.as_ref().is_some_and(|one| one.end(id)) {
+                    self.in_flight -= 1;
+                    let what = "start a process that is to end already";
+                    let failure = Failure::new(Step::Fork, libc::ECANCELED, what);
+                    self.not_started(id, generation, failure);
+                }
+            }
             Phase::Running(run) => match &instance.group {
                 Some(group) => {
                     group.kill();

@@ -27,6 +27,9 @@ const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
 /// Longest stop before a setup said how long it may take.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
+/// A start that takes longer hangs, where nobody else says how long it may take.
+pub(crate) const BIRTH_WITHIN: Duration = Duration::from_secs(10);
+
 /// What an event of the loop is about; the number with it is an instance.
 pub(crate) mod about {
     pub(crate) const WIRE: u64 = 1 << 56;
@@ -407,10 +410,27 @@ impl Engine {
         let alarm = self.alarms.first().map(|(at, ..)| *at);
         let silence = self.silence_ends();
         let alone = self.alone.as_ref().and_then(|alone| alone.deadline());
-        let ends = [alarm, silence, self.stop_by, alone];
+        let ends = [alarm, silence, self.stop_by, alone, self.world_by()];
         let next = ends.into_iter().flatten().min()?;
         let wait = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         Some(wait.min(Duration::from_hours(1)))
+    }
+
+    /// A new runtime is told the world when no start is in flight; from here on it is told anyway.
+    fn world_by(&self) -> Option<Instant> {
+        let new = |wire: &&Wire| !wire.told_world && self.in_flight > 0;
+        let wire = self.wire.as_ref().filter(new)?;
+        Some(wire.heard_at + BIRTH_WITHIN) // it says nothing before it was told
+    }
+
+    /// What hangs on its way to its program is ended, and so is what waits behind it.
+    fn end_births(&mut self) {
+        let born = |one: &Instance| matches!(one.phase, Phase::Starting(_));
+        let those = self.instances.iter().filter(|(_, one)| born(one));
+        let those: Vec<u32> = those.map(|(id, _)| *id).collect();
+        for id in those {
+            self.kill_tree(id);
+        }
     }
 
     /// When a silent runtime is asked whether it lives; once it was, when it counts as deaf.
@@ -436,6 +456,10 @@ impl Engine {
             self.alarms.pop_first();
             self.overdue(id, generation);
         }
+        if self.world_by().is_some_and(|at| at <= now) {
+            self.end_births();
+            self.tell_world();
+        }
         if self.silence_ends().is_some_and(|at| at <= now) {
             match &mut self.wire {
                 Some(wire) if wire.asked_at.is_none() => {
@@ -458,12 +482,15 @@ impl Engine {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
-        if let Phase::Running(run) = &mut instance.phase
-            && instance.generation == generation
-        {
-            run.overdue = true;
-            self.kill_tree(id);
+        if instance.generation != generation {
+            return;
         }
+        match &mut instance.phase {
+            Phase::Starting(wishes) => wishes.overdue = true,
+            Phase::Running(run) => run.overdue = true,
+            Phase::Idle | Phase::Ending(_) => return,
+        }
+        self.kill_tree(id);
     }
 }
 

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::kernel::{Group, Pinned};
 use crate::notify::Said;
@@ -54,6 +54,9 @@ pub(crate) struct Ending {
 pub(crate) struct Wishes {
     pub(crate) kill: bool,
     pub(crate) signal: Option<(i32, bool)>,
+    /// When its birth is over time, if nobody but us ends it.
+    pub(crate) end_by: Option<Instant>,
+    pub(crate) overdue: bool,
 }
 
 /// Where it stands.

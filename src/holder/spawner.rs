@@ -24,7 +24,7 @@ use crate::logs::{Logs, Pace, Stream};
 use crate::mail::{Mail, News, lock};
 use crate::notify::receive;
 use crate::prepare::{self, Ends, Failure, Inherited};
-use crate::process::thread;
+use crate::process::{self, thread};
 use crate::store::Given;
 use crate::wire::{Output, Spawn, Step};
 
@@ -87,7 +87,27 @@ struct Shared {
     ground: Arc<Ground>,
     queue: Mutex<Queue>,
     filled: Condvar,
-    newborn: [AtomicI32; THREADS],
+    births: [Birth; THREADS],
+}
+
+/// What a thread is busy with.
+#[derive(Debug, Default)]
+struct Birth {
+    /// Its child, until that is told; [`UNKNOWN`] in the moment of the fork.
+    newborn: AtomicI32,
+    /// Whose it is, while nobody can have reaped it.
+    whose: Mutex<Option<u32>>,
+}
+
+impl Birth {
+    /// Ends a child that may hang on its way to its program: on a file system that does not answer.
+    fn end(&self, is: impl FnOnce(u32) -> bool) {
+        let whose = lock(&self.whose); // held, it is not reaped: the number means nobody else
+        let pid = self.newborn.load(Ordering::SeqCst);
+        if pid > 0 && whose.is_some_and(is) {
+            process::kill(pid, libc::SIGKILL);
+        }
+    }
 }
 
 /// The spawner threads.
@@ -101,13 +121,12 @@ pub(crate) fn block_signals() {
 
 impl Spawner {
     pub(crate) fn start(ground: Arc<Ground>) -> io::Result<Spawner> {
-        let newborn = [AtomicI32::new(0), AtomicI32::new(0)];
         let queue = Mutex::default();
         let shared = Arc::new(Shared {
             ground,
             queue,
             filled: Condvar::new(),
-            newborn,
+            births: Default::default(),
         });
         for place in 0..THREADS {
             let shared = Arc::clone(&shared);
@@ -123,13 +142,32 @@ impl Spawner {
 
     /// Whether this unknown child may be one whose spawn was not told yet.
     pub(crate) fn may_be_newborn(&self, pid: i32) -> bool {
-        let newborn = self.0.newborn.iter().map(|one| one.load(Ordering::SeqCst));
-        newborn.into_iter().any(|one| one == pid || one == UNKNOWN)
+        let births = self.0.births.iter();
+        let mut newborn = births.map(|birth| birth.newborn.load(Ordering::SeqCst));
+        newborn.any(|one| one == pid || one == UNKNOWN)
     }
 
-    /// Drops what is queued; how many.
+    /// Ends the birth that goes on for an instance. True when it had not begun: it never will, and
+    /// nothing will be told of it.
+    pub(crate) fn end(&self, id: u32) -> bool {
+        let jobs = &mut lock(&self.0.queue).jobs;
+        if let Some(at) = jobs.iter().position(|job| job.id == id) {
+            jobs.remove(at);
+            return true;
+        }
+        for birth in &self.0.births {
+            birth.end(|whose| whose == id);
+        }
+        false
+    }
+
+    /// Drops what is queued, and ends the births that go on; how many were queued.
     pub(crate) fn abandon(&self) -> usize {
-        std::mem::take(&mut lock(&self.0.queue).jobs).len()
+        let queued = std::mem::take(&mut lock(&self.0.queue).jobs).len();
+        for birth in &self.0.births {
+            birth.end(|_| true);
+        }
+        queued
     }
 
     pub(crate) fn quit(&self) {
@@ -163,9 +201,9 @@ fn run(shared: &Shared, place: usize) {
         };
         drop(queue);
         let (id, generation) = (job.id, job.spawn.generation);
-        let newborn = &shared.newborn[place];
+        let this = &shared.births[place];
         let outcome = match slip {
-            Some(slip) => birth(ground, &mut cradle, slip, newborn, job).map(Box::new),
+            Some(slip) => birth(ground, &mut cradle, slip, this, job).map(Box::new),
             None => Err(Failure::new(
                 Step::Fork,
                 libc::ENOMEM,
@@ -177,7 +215,7 @@ fn run(shared: &Shared, place: usize) {
             generation,
             outcome,
         });
-        newborn.store(0, Ordering::SeqCst);
+        this.newborn.store(0, Ordering::SeqCst);
     }
 }
 
@@ -254,7 +292,7 @@ fn birth(
     ground: &Ground,
     cradle: &mut Cradle,
     slip: &Slip,
-    newborn: &AtomicI32,
+    this: &Birth,
     job: Job,
 ) -> Result<Started, Failure> {
     let spawn = &job.spawn;
@@ -299,7 +337,10 @@ fn birth(
     let put = put.map_err(|errno| Failure::new(Step::Descriptors, errno, "arrange its ends"));
     let born = put.and_then(|()| {
         let inside = inside == Some(true);
-        bear(cradle, &mut orders, group.as_deref(), inside, newborn)
+        *lock(&this.whose) = Some(job.id);
+        let born = bear(cradle, &mut orders, group.as_deref(), inside, &this.newborn);
+        *lock(&this.whose) = None;
+        born
     });
     if let Some(low) = &cradle.low {
         low.clear();

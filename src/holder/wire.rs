@@ -36,7 +36,8 @@ pub enum Ask {
         signal: i32,
         cont: bool,
     },
-    /// Kill the whole tree, escapees included. `Exited` follows when the main process is gone.
+    /// Kill the whole tree, escapees included. `Exited` follows when the main process is gone. A
+    /// start that goes on is ended as well; one whose turn had not come is told as `SpawnFailed`.
     Kill { instance: String, generation: u64 },
     /// Read what the instance said and nobody read yet; `Heard` follows behind all of it.
     Hear { instance: String, generation: u64 },

@@ -341,10 +341,7 @@ impl Module {
                 Look::Told(_) | Look::Probing { .. } => ready_by,
             },
             Actual::Running { feed_by, .. } => feed_by,
-            Actual::Stopping(Stopping {
-                left: Left::Spawn, ..
-            })
-            | Actual::Idle => Time::NEVER,
+            Actual::Idle => Time::NEVER,
             Actual::Stopping(Stopping { kill_at, .. }) | Actual::Cleaning { kill_at, .. } => {
                 kill_at
             }

@@ -1,8 +1,9 @@
 //! Pitfalls that others fell into and that need a real system to be seen.
 //! Owns one test a pitfall that no other file is about. Never looks inside.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mainstay_protocol::{EventKind, State};
@@ -129,4 +130,55 @@ fn a_storm_of_signals_loses_no_word_and_no_exit() {
     assert_eq!(daemon.count("it", EventKind::ModuleExited), 20);
     assert_eq!(daemon.count("it", EventKind::ModuleReady), 21);
     assert_eq!(daemon.status().pid, runtime, "the runtime lives");
+}
+
+/// As of a program on a disk that does not answer: who opens it waits until the lease on it is
+/// given back.
+const LEASE: &str = "
+import fcntl, os, shutil, signal, sys
+shutil.copy('/bin/sleep', sys.argv[1])
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+program = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.fcntl(program, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('kept', flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn starts_that_hang_are_late_and_others_start_meanwhile() {
+    let hanging = |name| {
+        format!(
+            "[module.{name}]\ncommand = [\"${{project}}/hangs\", \"60\"]\nrequired = false\n\
+             startup_timeout = \"500ms\"\nshutdown_timeout = \"200ms\"\nrecovery.auto = false\n"
+        )
+    };
+    let calm = format!(
+        "[module.it]\nstart = \"lazy\"\ncommand = {}\n",
+        misbehave("")
+    );
+    in_both_ways(|| {
+        let dir = prepare("", &(hanging("one") + &hanging("other") + &calm));
+        let mut python = Command::new("python3");
+        python.args(["-c", LEASE]).arg(dir.path().join("hangs"));
+        python.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let Ok(mut keeper) = python.spawn() else {
+            return skip("no python3 here");
+        };
+        let mut said = String::new();
+        let mut out = BufReader::new(keeper.stdout.take().expect("a pipe"));
+        out.read_line(&mut said).expect("a line");
+        if said == "kept\n" {
+            let daemon = Daemon::launch_in(dir);
+            for name in ["one", "other"] {
+                let failed = daemon.moves(name, State::Failed, 1);
+                assert_eq!(failed[0].payload["text"], "it was not ready in time");
+            }
+            daemon.change("module.start", "it");
+            assert_eq!(daemon.stop(), Some(0));
+        } else {
+            skip("nobody can keep a lease here");
+        }
+        drop(keeper.stdin.take());
+        keeper.wait().expect("it ends with its input");
+    });
 }

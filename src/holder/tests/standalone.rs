@@ -56,6 +56,7 @@ mod roles {
 
 #[cfg(target_os = "linux")]
 mod cases {
+    mod hanging;
     mod leftovers;
 
     use std::collections::VecDeque;
@@ -116,6 +117,10 @@ mod cases {
             (
                 "escapees_are_killed_with_a_subreaper_too",
                 leftovers::escapees_are_killed_with_a_subreaper_too,
+            ),
+            (
+                "a_start_that_hangs_does_not_keep_a_runtime_waiting",
+                hanging::a_start_that_hangs_does_not_keep_a_runtime_waiting,
             ),
             (
                 "a_directory_in_other_hands_is_refused",

@@ -304,9 +304,6 @@ impl Module {
 
     pub(super) fn settle_stopping(&mut self, now: Time, stopping: Stopping) -> Option<Effect> {
         let generation = self.generation;
-        if stopping.left == Left::Spawn {
-            return None;
-        }
         if now >= stopping.kill_at {
             let kill_at = now.after(KILL_AGAIN);
             self.actual = Actual::Stopping(Stopping {
@@ -317,7 +314,8 @@ impl Module {
             });
             return Some(Effect::Kill { generation });
         }
-        if stopping.terminated {
+        // What has no process yet is not asked to end; what hangs before it has one is killed.
+        if stopping.terminated || stopping.left == Left::Spawn {
             return None;
         }
         self.actual = Actual::Stopping(Stopping {

@@ -377,6 +377,23 @@ fn a_deaf_process_is_killed_again_until_it_dies() {
     assert_eq!(told(&end), [Reported::Ended(ending)]);
 }
 
+/// Its program may lie on a disk that does not answer.
+#[test]
+fn a_start_that_hangs_is_killed() {
+    let (spec, mut module) = (spec(), reach(&[RUN, PREPARED]));
+    let late = module.deadline().expect("its start is over time");
+    assert_eq!(step(&mut module, &spec, late, Event::Woke), []);
+    for _ in 0..2 {
+        let at = module.deadline().expect("the kill");
+        let kill = [Effect::Kill { generation: G }];
+        assert_eq!(step(&mut module, &spec, at, Event::Woke), kill);
+    }
+    step(&mut module, &spec, late, SPAWNED);
+    step(&mut module, &spec, late, EXITED);
+    let end = step(&mut module, &spec, late, CLEANED);
+    assert_eq!(told(&end), [Reported::Ended(Ending::StartTimeout)]);
+}
+
 #[test]
 fn a_shorter_grace_shortens_and_a_longer_one_does_not() {
     let halt = |grace| Event::HaltAsked {

@@ -5,6 +5,8 @@
 #![expect(dead_code, reason = "every test file uses its own part of it")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+pub(crate) mod leased;
+
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;

@@ -1,0 +1,38 @@
+//! A start that hangs, as on a file system that does not answer, while the runtime goes and comes.
+//! Owns nothing but what it starts.
+//! Never leaves a process behind.
+
+use mainstay_holder::wire::{Ask, Tell};
+
+use super::House;
+use crate::common::leased::Leased;
+use crate::common::spawn_of;
+
+pub(super) fn a_start_that_hangs_does_not_keep_a_runtime_waiting() {
+    let mut house = House::ready(false);
+    let leased = Leased::new(house.dir.path());
+    for name in ["h1", "h2", "h3"] {
+        let spawn = spawn_of(name, 1, &[leased.program(), "300"]);
+        house.line.ask(&Ask::Spawn(Box::new(spawn)));
+    }
+    let settled = Ask::Settle {
+        instance: "h3".into(),
+        number: 1,
+    };
+    house.line.ask(&settled); // it read so far
+    house
+        .line
+        .until(|tell| matches!(tell, Tell::Settled { .. }).then_some(()));
+    house.kill_runtime();
+    let world = house.line.world();
+    assert_eq!(world.instances.len(), 3);
+    assert!(world.instances.iter().all(|known| known.pid.is_none()));
+    for name in ["h1", "h2"] {
+        assert_eq!(house.line.exited(name, 1).signal, Some(9));
+    }
+    for name in ["h1", "h2", "h3"] {
+        house.start(name, 2, "sleep 300");
+    }
+    house.line.ask(&Ask::Ready);
+    house.leave(0);
+}

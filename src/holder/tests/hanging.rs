@@ -1,0 +1,91 @@
+//! Starts that hang before their program runs, as on a file system that does not answer.
+//! Owns the processes that make others wait, and ends them.
+//! Never leaves a process behind.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::leased::Leased;
+use common::{Rig, both_trees, eventually, spawn_of};
+use mainstay_holder::Options;
+use mainstay_holder::wire::{Ask, Tell};
+
+/// As the runtime does: again and again, until it is over.
+fn end(rig: &mut Rig, name: &str) {
+    let again = Duration::from_millis(50);
+    eventually(&format!("{name} is over"), || {
+        rig.line.kill(name, 1);
+        let over = rig.line.until_within(again, |tell| match tell {
+            Tell::Exited(exited) if exited.instance == name => Some(exited.signal),
+            Tell::SpawnFailed { instance, .. } if instance == name => Some(None),
+            _ => None,
+        });
+        over.is_some_and(|signal| [None, Some(libc::SIGKILL)].contains(&signal))
+    });
+}
+
+/// Processes, before their program too, whose directory this is.
+fn inside(directory: &Path) -> usize {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let links = entries.filter_map(|one| std::fs::read_link(one.path().join("cwd")).ok());
+    links.filter(|link| link == directory).count()
+}
+
+#[test]
+fn starts_that_hang_are_ended_and_others_get_their_turn() {
+    let plain_fork = Options {
+        plain_fork: true,
+        ..Options::default()
+    };
+    for options in both_trees().into_iter().chain([plain_fork]) {
+        let mut rig = Rig::new(options);
+        let leased = Leased::new(rig.dir.path());
+        for name in ["h1", "h2", "h3"] {
+            let spawn = spawn_of(name, 1, &[leased.program(), "300"]);
+            rig.line.ask(&Ask::Spawn(Box::new(spawn)));
+        }
+        let behind = spawn_of("a", 1, &["/bin/sh", "-c", "exit 3"]);
+        rig.line.ask(&Ask::Spawn(Box::new(behind)));
+        rig.line.kill("h3", 1);
+        let (_, errno, message) = rig.line.failed("h3", 1);
+        assert_eq!(errno, libc::ECANCELED, "its turn had not come: {message}");
+        end(&mut rig, "h1");
+        assert_eq!(rig.line.exited("a", 1).code, Some(3));
+        end(&mut rig, "h2");
+        // Nothing of it is in the way of the next run.
+        drop(leased);
+        assert_eq!(rig.told("h1", 2, "exit 4").code, Some(4));
+    }
+}
+
+#[test]
+fn a_command_that_hangs_is_over_time() {
+    let mut rig = Rig::new(Options::default());
+    let leased = Leased::new(rig.dir.path());
+    let mut spawn = spawn_of("p", 1, &[leased.program(), "300"]);
+    spawn.kill_after_ms = 1;
+    rig.line.ask(&Ask::Spawn(Box::new(spawn)));
+    let exited = rig.line.exited("p", 1);
+    assert_eq!((exited.overdue, exited.signal), (true, Some(libc::SIGKILL)));
+}
+
+#[test]
+fn a_start_that_hangs_does_not_outlive_the_holder() {
+    for options in both_trees() {
+        let directory = tempfile::tempdir().unwrap();
+        let leased = Leased::new(directory.path());
+        let mut rig = Rig::new(options);
+        let mut spawn = spawn_of("h", 1, &[leased.program(), "300"]);
+        spawn.directory = directory.path().to_string_lossy().into_owned();
+        rig.line.ask(&Ask::Spawn(Box::new(spawn)));
+        eventually("it hangs", || inside(directory.path()) == 1);
+        rig.line.ask(&Ask::Leave { code: 0 });
+        drop(rig);
+        assert_eq!(inside(directory.path()), 0);
+    }
+}
