@@ -79,8 +79,7 @@ impl History {
             Failure::new(ExitCode::Failed, text)
         })?;
         // The file is made for the first line: without one, a module that could have run is silent.
-        let mut modules = self.configuration.modules.iter();
-        let mut silent = || modules.any(|(spec, _)| spec.name == module) && self.past().is_some();
+        let silent = || self.configures(module) && self.past().is_some();
         if lines.is_empty() && !path.is_file() && !silent() {
             return Ok(None);
         }
@@ -100,6 +99,12 @@ impl History {
     /// The newest events that are asked for.
     pub(crate) fn events(&self, params: &EventsParams) -> Result<Vec<Event>, Failure> {
         let events = self.journal()?.read(params).map_err(unreadable)?;
+        if let (true, Some(module)) = (events.is_empty(), &params.module)
+            && !self.configures(module)
+        {
+            let module = human::clean(module);
+            return Err(self.nothing(&format!("nothing about {module} in its journal")));
+        }
         self.tell(&self.configuration.system.state_dir);
         Ok(events)
     }
@@ -119,6 +124,11 @@ impl History {
         let folder = self.configuration.system.state_dir.display();
         self.past()
             .ok_or_else(|| self.nothing(&format!("no journal in {folder}")))
+    }
+
+    fn configures(&self, module: &str) -> bool {
+        let mut modules = self.configuration.modules.iter();
+        modules.any(|(spec, _)| spec.name == module)
     }
 
     fn past(&self) -> Option<Past> {

@@ -112,12 +112,17 @@ pub(super) async fn answer(
         }
         name::EVENTS_LIST => {
             let params: EventsParams = params(method, raw)?;
+            let named = params.module.clone();
             let events = house
                 .chronicle
                 .journal()
                 .list(params)
                 .await
                 .map_err(internal)?;
+            // One that was taken out of the configuration still has a past.
+            if let (true, Some(module)) = (events.is_empty(), &named) {
+                find(&house, module)?;
+            }
             let events = newest_that_fit(events);
             now(EventsResult { events })
         }
@@ -244,6 +249,9 @@ async fn change(
 }
 
 fn subscribe(session: &mut Session, params: EventsParams) -> Answered {
+    if let Some(module) = &params.module {
+        find(&session.house, module)?;
+    }
     let journal = session.house.chronicle.journal();
     let seq = journal.committed();
     let filter = Filter {

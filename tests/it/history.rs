@@ -85,8 +85,12 @@ fn a_log_without_a_line_says_so() {
 #[test]
 fn without_any_history_it_is_not_running_and_nothing_else() {
     let daemon = stopped();
-    for words in [["logs", "nobody"], ["why", "nobody"]] {
-        let output = daemon.cli(&words);
+    for words in [
+        &["logs", "nobody"][..],
+        &["why", "nobody"],
+        &["events", "--module", "nobody"],
+    ] {
+        let output = daemon.cli(words);
         assert_eq!(output.status.code(), Some(3), "{words:?}");
         let (_, err) = both(&output);
         assert!(
