@@ -91,6 +91,9 @@ pub(crate) struct House {
 /// Called with a sentence whenever a module or the system moves.
 pub(crate) type Announce = Arc<dyn Fn(Announcement<'_>) + Send + Sync>;
 
+/// The target of log lines that say what an announcement says too.
+pub(crate) const ANNOUNCED: &str = "mainstay::actors::announced";
+
 /// One thing to tell a person.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Announcement<'a> {

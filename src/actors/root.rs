@@ -23,7 +23,7 @@ use super::module::{self, ModuleActor};
 use super::recovery::Recovery;
 use super::registry::Registry;
 use super::resources::Resources;
-use super::{Announcement, House};
+use super::{ANNOUNCED, Announcement, House};
 use crate::os::transport::Entrance;
 
 mod rebuild;
@@ -333,9 +333,9 @@ impl Owned {
             n => format!("everything is stopped; {n} modules had to be killed"),
         };
         self.house.announce(Announcement::System(&text));
-        // Last of all, where it is seen: what stopped since has scrolled the first word away.
+        // Last of all, for those who read errors alone.
         if let Some(failed) = &self.failed {
-            tracing::error!("{failed}");
+            tracing::error!(target: ANNOUNCED, "{failed}");
         }
         if let Some(ended) = self.ended.take() {
             let code = u8::from(self.failed.is_some());

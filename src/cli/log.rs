@@ -5,19 +5,20 @@
 mod rotating;
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
+use crate::actors::ANNOUNCED;
 use rotating::Rotating;
 
 /// Lines that may wait for the disk.
@@ -127,7 +128,8 @@ fn to_file(writer: NonBlocking) -> Boxed {
     }
 }
 
-/// A person at the terminal is told what is wrong; a system's journal gets everything, in its form.
+/// A person is told what is wrong in the voice of the announcements, and nothing that these say
+/// where both are read together; a system's journal gets everything, in its form.
 fn to_stderr<S>() -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -138,10 +140,50 @@ where
         let layer = layer.with_ansi(false).event_format(Prioritised(plain));
         layer.with_filter(levels(LevelFilter::INFO)).boxed()
     } else {
-        let terminal = io::stderr().is_terminal();
-        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-        let layer = layer.with_ansi(colour).with_target(!terminal);
-        layer.with_filter(LevelFilter::WARN).boxed()
+        let together = read_together();
+        let news = filter_fn(move |about| {
+            *about.level() <= Level::WARN && !(together && about.target() == ANNOUNCED)
+        });
+        // A terminal that has gone away is nothing to panic about.
+        let layer = layer.with_ansi(false).log_internal_errors(false);
+        layer
+            .event_format(Voice)
+            .with_filter(news.with_max_level_hint(LevelFilter::WARN))
+            .boxed()
+    }
+}
+
+/// Whether whoever reads stderr reads stdout too.
+#[cfg(unix)]
+fn read_together() -> bool {
+    let place = |about: nix::sys::stat::FileStat| (about.st_dev, about.st_ino);
+    let out = nix::sys::stat::fstat(io::stdout()).map(place);
+    nix::sys::stat::fstat(io::stderr()).map(place) == out
+}
+
+#[cfg(windows)]
+fn read_together() -> bool {
+    use std::io::IsTerminal;
+    io::stdout().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Lines as the announcements have them; the file says when and where.
+struct Voice;
+
+impl<S, N> FormatEvent<S, N> for Voice
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        writer.write_str("mainstay: ")?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
     }
 }
 

@@ -105,3 +105,55 @@ fn lines_for_the_journal_begin_with_their_priority() {
         "{text}"
     );
 }
+
+/// A start that fails at a command before it, with stderr somewhere else than stdout or not.
+fn failed(apart: bool) -> (String, String, String) {
+    let modules = format!(
+        "{}before_start = [[\"/bin/false\"]]\nrecovery.max_attempts = 1\n",
+        one()
+    );
+    let dir = prepare("", &modules);
+    let (out, err) = (dir.path().join("out"), dir.path().join("err"));
+    let stdout = std::fs::File::create(&out).expect("a file");
+    let stderr = match apart {
+        true => std::fs::File::create(&err).expect("a file"),
+        false => stdout.try_clone().expect("the same"),
+    };
+    let ended = Command::new(binary())
+        .args(["up", "--config"])
+        .arg(dir.path().join("config"))
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(stderr)
+        .status()
+        .expect("it starts");
+    assert_eq!(ended.code(), Some(1));
+    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    (
+        read(out),
+        read(err),
+        read(dir.path().join("state/logs/mainstay.log")),
+    )
+}
+
+#[test]
+fn a_person_reads_each_thing_once_and_the_file_has_it_all() {
+    let (out, _, log) = failed(false);
+    assert_eq!(out.matches("cannot start: one failed").count(), 1, "{out}");
+    let level = |text: &str| text.contains("WARN") || text.contains("ERROR");
+    assert!(!level(&out), "{out}");
+    for line in [
+        "WARN",
+        "`/bin/false` failed",
+        "ERROR",
+        "cannot start: one failed",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    let (out, err, _) = failed(true);
+    assert!(out.contains("cannot start: one failed"), "{out}");
+    assert!(
+        err.contains("mainstay: cannot start: one failed") && !level(&err),
+        "{err}"
+    );
+}

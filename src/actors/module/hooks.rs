@@ -7,7 +7,7 @@ use std::time::Duration;
 use mainstay_policy::module::Event;
 
 use super::{ModuleMsg, Owned};
-use crate::actors::launching;
+use crate::actors::{ANNOUNCED, launching};
 use crate::os::{Outcome, command_name};
 
 /// Asks a command to end.
@@ -92,9 +92,12 @@ impl Owned {
         };
         let command = commands.get(hook.place).map(|argv| argv.join(" "));
         let text = format!("`{}` failed: {how}", command.unwrap_or_default());
-        tracing::warn!(module = self.house.name(self.id), "{text}");
+        let module = self.house.name(self.id);
         // How the module itself ended is not hidden by what cleans up after it.
-        if hook.before {
+        if !hook.before {
+            tracing::warn!(module, "{text}");
+        } else {
+            tracing::warn!(target: ANNOUNCED, module, "{text}");
             self.tell_end(hook.generation, None, None, text.clone());
             self.detail = Some(text);
         }
