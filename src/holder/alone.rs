@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -45,6 +45,8 @@ pub(crate) struct Alone {
     command: RuntimeCommand,
     program: Program,
     signals: Signals,
+    /// Started in the foreground of a terminal: SIGHUP means that it went away.
+    terminal: bool,
     pid: Option<i32>,
     pub(crate) restarts: u32,
     deaths: u32,
@@ -67,6 +69,7 @@ impl Alone {
             command,
             program,
             signals,
+            terminal: io::stdin().is_terminal() || io::stderr().is_terminal(),
             pid: None,
             restarts: 0,
             deaths: 0,
@@ -228,7 +231,9 @@ impl Engine {
             };
             match signal {
                 libc::SIGCHLD => self.reap_again = true,
-                libc::SIGHUP => self.tell(&Tell::ReloadAsked),
+                libc::SIGHUP if !alone.terminal => self.tell(&Tell::ReloadAsked),
+                // A shell that ends says so beside the kernel: that is no second Ctrl-C.
+                libc::SIGHUP if self.stop_by.is_some() => {}
                 _ => {
                     let left_ms = None;
                     self.tell(&Tell::StopAsked { signal, left_ms });

@@ -31,5 +31,7 @@ mod runtime_log;
 mod sockets;
 mod stopping;
 mod strangers;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod tidy;
 mod trees;
