@@ -149,6 +149,10 @@ fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
             .map_or(Cow::Borrowed(""), human::clean);
     }
     let mut parts = Vec::new();
+    // What is wanted waits or starts from the beginning.
+    if module.state == State::NotStarted {
+        parts.push("starts when needed".to_owned());
+    }
     if let Some(at) = module.next_attempt_at {
         parts.push(format!("next try {}", human::until(at, now)));
     }
@@ -193,7 +197,15 @@ mod tests {
         waits.module = "ui".to_owned();
         (waits.state, waits.pid, waits.status_text) = (State::Waiting, None, None);
         waits.waiting_on = vec!["storage".to_owned(), "event-bus".to_owned()];
-        let text = render(&system(), &[well, sick, waits], NOW, Screen::default());
+        let mut lazy = waits.clone();
+        lazy.module = "export".to_owned();
+        (lazy.state, lazy.waiting_on) = (State::NotStarted, Vec::new());
+        let text = render(
+            &system(),
+            &[well, sick, waits, lazy],
+            NOW,
+            Screen::default(),
+        );
         insta::assert_snapshot!(text);
     }
 

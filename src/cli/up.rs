@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_holder::RuntimeCommand;
+use mainstay_holder::here::make_folder;
 use mainstay_protocol::words::ExitCode;
 use mainstay_protocol::{SystemStatus, SystemView};
 
@@ -32,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 #[cfg(windows)]
 const CREATE_NO_WINDOW: u32 = 0x0800_0000;
 /// Longest end of the log that is shown after a failed start, in bytes.
-const TAIL_BYTES: usize = 4096;
+const TAIL_BYTES: usize = 16 * 1024;
 
 #[expect(
     clippy::disallowed_methods,
@@ -111,13 +112,21 @@ fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
     let configuration = Sources::find(global.config.as_deref(), &sets)
         .and_then(|sources| load(&sources))
         .map_err(|problems| Failure::new(ExitCode::Configuration, problems.to_string()))?;
-    let log = configuration.system.logs.directory.join("mainstay.out");
-    let limit = configuration.system_spec.startup_timeout + DETACH_MARGIN;
-    let socket = configuration.system.runtime_dir.join("control.sock");
-    let name = &configuration.system.name;
-    refuse_second(name, &socket)?;
     let system = &configuration.system;
-    let mut child = start(&words, [&system.state_dir, &system.logs.directory], &log)?;
+    let log = system.logs.directory.join("mainstay.out");
+    let limit = configuration.system_spec.startup_timeout + DETACH_MARGIN;
+    let socket = system.runtime_dir.join("control.sock");
+    let name = &system.name;
+    refuse_second(name, &socket)?;
+    for (folder, key) in [
+        (&system.state_dir, "mainstay.state_dir"),
+        (&system.logs.directory, "logs.directory"),
+    ] {
+        make_folder(folder, key).map_err(|problem| {
+            Failure::new(ExitCode::Failed, format!("cannot start {name}: {problem}"))
+        })?;
+    }
+    let mut child = start(&words, &log)?;
     let progress = Progress::start(format!("starting {name}"));
     let outcome = wait(&mut child, &socket, Instant::now() + limit);
     drop(progress);
@@ -149,11 +158,17 @@ fn up_line(view: &SystemView) -> String {
     let (running, total) = (view.modules.running, view.modules.total);
     let reason = view.reason.as_ref();
     let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-    let count = match (running, total) {
+    let mut count = match (running, total) {
         (1, 1) => "1 module running".to_owned(),
         _ if running == total => format!("{running} modules running"),
         _ => format!("{running} of {total} modules running"),
     };
+    // All that is wanted waits or starts from the beginning.
+    match view.modules.not_started {
+        0 => {}
+        1 => count.push_str(", 1 starts when needed"),
+        more => count.push_str(&format!(", {more} start when needed")),
+    }
     let name = super::human::clean(&view.name);
     format!("{name} is up ({}{reason}): {count}\n", view.status)
 }
@@ -177,7 +192,7 @@ fn refuse_second(name: &str, socket: &Path) -> Result<(), Failure> {
     clippy::disallowed_methods,
     reason = "the holder itself has no parent of ours"
 )]
-fn start(words: &[OsString], folders: [&Path; 2], log: &Path) -> Result<Child, Failure> {
+fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
     let failed = |what: &str, error: std::io::Error| {
         let next = match error.kind() {
             ErrorKind::PermissionDenied | ErrorKind::NotADirectory => {
@@ -187,10 +202,6 @@ fn start(words: &[OsString], folders: [&Path; 2], log: &Path) -> Result<Child, F
         };
         Failure::new(ExitCode::Failed, format!("cannot {what}: {error}{next}"))
     };
-    for folder in folders {
-        private::folder(folder)
-            .map_err(|error| failed(&format!("create {}", folder.display()), error))?;
-    }
     let file = private::make(log).and_then(|()| File::create(log));
     let file = file.map_err(|error| failed(&format!("write {}", log.display()), error))?;
     let errors = file
@@ -266,12 +277,20 @@ mod tests {
             serde_json::from_value(golden("system.status")["reply"]["result"].clone())
                 .expect("a view");
         view.name = "app".to_owned();
+        view.modules.not_started = 0;
         (view.modules.running, view.modules.total) = (1, 2);
         (view.status, view.reason) = (SystemStatus::Degraded, Some("not well: a".to_owned()));
         assert_eq!(
             up_line(&view),
             "app is up (degraded: not well: a): 1 of 2 modules running\n"
         );
+        view.modules.not_started = 1;
+        let told = up_line(&view);
+        assert!(
+            told.ends_with(": 1 of 2 modules running, 1 starts when needed\n"),
+            "{told}"
+        );
+        view.modules.not_started = 0;
         (view.modules.running, view.modules.total) = (2, 2);
         (view.status, view.reason) = (SystemStatus::Healthy, None);
         assert_eq!(up_line(&view), "app is up (healthy): 2 modules running\n");

@@ -152,6 +152,15 @@ fn may_be_executed(found: &std::fs::Metadata) -> bool {
     found.permissions().mode() & 0o111 != 0
 }
 
+/// Makes a folder for this user alone, as the holder makes those of an instance; one that is there
+/// stays as it is.
+///
+/// # Errors
+/// In a sentence, with the next step; `key` is what in the configuration names the folder.
+pub fn make_folder(path: &Path, key: &str) -> Result<(), String> {
+    crate::places::directory(&path.to_string_lossy(), 0o700, key)
+}
+
 /// Whether there is a user of this name; any number is one.
 #[must_use]
 pub fn has_user(name: &str) -> bool {

@@ -124,7 +124,7 @@ fn open_directory(path: &str, mode: u32) -> Result<(), String> {
 }
 
 /// Made if it is missing; one that is there, perhaps by a link, stays as its owner wants it.
-fn directory(path: &str, mode: u32, key: &str) -> Result<(), String> {
+pub(crate) fn directory(path: &str, mode: u32, key: &str) -> Result<(), String> {
     let path = Path::new(path);
     let say = |problem: io::Error| unusable("make the folder", path, key, &problem);
     if let Some(parent) = path.parent() {
@@ -193,11 +193,13 @@ fn take_lock(setup: &Setup) -> Result<File, String> {
         Err(fs::TryLockError::WouldBlock) => {
             let mut text = String::new();
             let _ = file.read_to_string(&mut text); // then the number is missing in the message
-            let pid = text.split_whitespace().next().unwrap_or("unknown");
+            let mut words = text.split_whitespace();
+            let pid = words.next().unwrap_or("unknown");
+            let name = words.next().unwrap_or(&setup.name);
             let place = path.display();
             return Err(format!(
-                "another mainstay (pid {pid}) holds {place}; stop it with `mainstay down` or \
-                 choose another mainstay.state_dir"
+                "another mainstay (pid {pid}) holds {place}; stop it with `mainstay --name {name} \
+                 down` or choose another mainstay.state_dir"
             ));
         }
     }

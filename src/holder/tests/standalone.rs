@@ -403,6 +403,7 @@ time.sleep(60)";
                 Some((message, exit)) => {
                     assert_eq!(exit, 1);
                     assert!(message.starts_with("cannot start test: another mainstay (pid "));
+                    assert!(message.contains("`mainstay --name test down`"), "{message}");
                     control.write_all(&[1]).unwrap();
                 }
             }

@@ -51,6 +51,17 @@ pub fn program(program: &str, directory: &Path, path: &str) -> Option<String> {
     }
 }
 
+/// Makes a folder; one that is there stays as it is.
+///
+/// # Errors
+/// In a sentence; `key` is what in the configuration names the folder.
+pub fn make_folder(path: &Path, key: &str) -> Result<(), String> {
+    std::fs::create_dir_all(path).map_err(|problem| {
+        let path = path.display();
+        format!("cannot make the folder {path}: {problem}; set another {key}")
+    })
+}
+
 /// There are no users to look for: the configuration refuses to name one.
 #[must_use]
 pub fn has_user(_name: &str) -> bool {

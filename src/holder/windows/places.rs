@@ -79,14 +79,12 @@ fn hold(path: &Path, text: &str, key: &str) -> Result<(PathBuf, File), String> {
     let say = |problem: io::Error| match problem.raw_os_error() {
         Some(SHARING_VIOLATION) => {
             let holder = fs::read_to_string(path.with_file_name("lock")).unwrap_or_default();
-            let pid = holder
-                .split_whitespace()
-                .next()
-                .unwrap_or("unknown")
-                .to_owned();
+            let mut words = holder.split_whitespace();
+            let pid = words.next().unwrap_or("unknown");
+            let name = words.next().unwrap_or("NAME");
             format!(
-                "another mainstay (pid {pid}) holds {}; stop it with `mainstay down` or choose \
-                 another mainstay.{key}",
+                "another mainstay (pid {pid}) holds {}; stop it with `mainstay --name {name} down` \
+                 or choose another mainstay.{key}",
                 path.display()
             )
         }
