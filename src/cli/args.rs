@@ -9,6 +9,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use mainstay_protocol::EventKind;
 
+use crate::config::is_name;
+
 /// Keep it running, and be able to say why.
 #[derive(Debug, Parser)]
 #[command(name = "mainstay", version, max_term_width = 100)]
@@ -26,11 +28,21 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) config: Option<PathBuf>,
     /// Name of the instance, instead of the one its configuration gives it
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_parser = instance_name)]
     pub(crate) name: Option<String>,
     /// Control socket of the instance [default: $MAINSTAY_CONTROL, or found by name]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
+}
+
+fn instance_name(text: &str) -> Result<String, String> {
+    if is_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err(
+        "a name has a-z, 0-9, - and _, begins with a letter or digit, and has at most 64"
+            .to_owned(),
+    )
 }
 
 #[derive(Debug, Subcommand)]
@@ -287,6 +299,8 @@ mod tests {
             "mainstay events --kind module.slept",
             "mainstay down --timeout soon",
             "mainstay audit",
+            "mainstay check --name a/b",
+            "mainstay up --name A",
             "mainstay config",
         ] {
             assert_eq!(parsed(line).expect_err(line).exit_code(), 2);

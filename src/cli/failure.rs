@@ -16,7 +16,7 @@ pub(crate) enum Failure {
     /// The instance cannot be told from the configuration.
     #[error(transparent)]
     Instance(#[from] Problem),
-    /// Nobody listens; `holder` is what the holder left written, if anything.
+    /// Nobody listens; `holder` is what the holder left written, if anything, and who else runs.
     #[error(
         "cannot reach mainstay '{name}': nothing listens on {path}; start it with `mainstay up`\
          {holder}"
@@ -27,7 +27,11 @@ pub(crate) enum Failure {
         holder: String,
     },
     /// Somebody listens and does not answer as a mainstay should.
-    #[error("cannot use mainstay '{name}': {source}{}{holder}", next_step(source))]
+    #[error(
+        "cannot use mainstay '{name}': {}{}{holder}",
+        said(source),
+        next_step(source)
+    )]
     NotAnswering {
         name: String,
         source: ClientError,
@@ -76,6 +80,13 @@ impl Failure {
     }
 }
 
+fn said(error: &ClientError) -> String {
+    match error {
+        ClientError::Timeout { after, .. } => format!("it did not answer within {after:?}"),
+        other => other.to_string(),
+    }
+}
+
 /// What the client's sentence leaves open to a person at a terminal.
 fn next_step(error: &ClientError) -> &'static str {
     match error {
@@ -121,6 +132,11 @@ mod tests {
             method: "hello".to_owned(),
             after: std::time::Duration::from_secs(5),
         });
+        assert!(
+            silent
+                .starts_with("cannot use mainstay 'app': it did not answer within 5s; it is busy"),
+            "{silent}"
+        );
         assert!(silent.contains("try again"), "{silent}");
         let foreign = not_answering(ClientError::Connect {
             path: "x".into(),

@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a lost connection is tried again.
 const AWAY: Duration = Duration::from_secs(10);
+/// Other instances that are named.
+const OTHERS: usize = 5;
 const POLL: Duration = Duration::from_millis(50);
 
 /// An instance that may or may not run.
@@ -137,7 +139,10 @@ impl Instance {
         client
             .map(|client| client.with_timeout(mainstay_client::CALL_TIMEOUT))
             .map_err(|error| {
-                let holder = holder_note(&self.socket).unwrap_or_default();
+                let mut holder = holder_note(&self.socket).unwrap_or_default();
+                if matches!(error, ClientError::NotRunning { .. }) {
+                    holder += &others(&self.name);
+                }
                 match error {
                     ClientError::NotRunning { path } => Failure::NotRunning {
                         name,
@@ -151,6 +156,11 @@ impl Instance {
                     },
                 }
             })
+    }
+
+    /// Whether it was stopped in order, or is being stopped: then its holder leaves nothing behind.
+    pub(crate) fn is_leaving(&self) -> bool {
+        holder_beside(&self.socket).is_none_or(|holder| holder.state == "stopping")
     }
 
     /// Connects again after the connection was lost: a runtime that died is soon back.
@@ -184,7 +194,7 @@ fn config_folder_in(
     let asked = (around.variable)("MAINSTAY_CONFIG").map(PathBuf::from);
     if let Some(folder) = global.config.clone().or(asked) {
         let folder = Sources::folder(&around.current.join(folder)).folder;
-        return if folder.join(FILE).is_file() {
+        return if folder.join(FILE).exists() {
             Ok(Some(folder))
         } else {
             Err(Problem::NoFile(folder))
@@ -197,7 +207,7 @@ fn config_folder_in(
     Ok(usual
         .into_iter()
         .flatten()
-        .find(|folder| folder.join(FILE).is_file()))
+        .find(|folder| folder.join(FILE).exists()))
 }
 
 /// Reads the two keys from mainstay.toml and then conf.d, where later files win.
@@ -263,19 +273,56 @@ fn expand(dir: &str, project: &Path) -> Result<PathBuf, Problem> {
     Ok(project.join(parts.join("${")))
 }
 
+/// `holder.json`.
+#[derive(Deserialize)]
+struct Holder {
+    pid: i32,
+    runtime_pid: Option<i32>,
+    state: String,
+    #[serde(default)]
+    restarts: u64,
+    since: Option<serde_json::Value>,
+}
+
+fn holder_beside(socket: &Path) -> Option<Holder> {
+    let text = std::fs::read(socket.parent()?.join("holder.json")).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// Those that run in the usual folder under other names, or nothing.
+fn others(name: &str) -> String {
+    let folder = locate::runtime_dir(name).ok();
+    let folder = folder.as_deref().and_then(Path::parent);
+    let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+    let mut names: Vec<String> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|found| {
+            let holder = holder_beside(&locate::control_socket(found));
+            holder.is_some_and(|holder| lives(holder.pid))
+        })
+        .filter_map(|found| Some(found.file_name()?.to_str()?.to_owned()))
+        .filter(|found| found != name)
+        .collect();
+    names.sort();
+    let more = match names.len().saturating_sub(OTHERS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    names.truncate(OTHERS);
+    match names.is_empty() {
+        true => String::new(),
+        false => {
+            let names = super::human::clean(&names.join(", ")).into_owned();
+            format!("\nrunning under other names: {names}{more}; name one with --name")
+        }
+    }
+}
+
 /// What `holder.json` beside the socket says: a holder that lives, or one that died.
 fn holder_note(socket: &Path) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Holder {
-        pid: i32,
-        runtime_pid: Option<i32>,
-        state: String,
-        #[serde(default)]
-        restarts: u64,
-        since: Option<serde_json::Value>,
-    }
-    let text = std::fs::read(socket.parent()?.join("holder.json")).ok()?;
-    let holder: Holder = serde_json::from_slice(&text).ok()?;
+    let holder = holder_beside(socket)?;
     let lives = if lives(holder.pid) {
         ""
     } else {

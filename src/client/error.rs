@@ -68,7 +68,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// No answer came in time.
-    #[error("cannot wait longer for `{method}`: no answer within {after:?}")]
+    #[error("cannot wait longer for mainstay: no answer to `{method}` within {after:?}")]
     Timeout {
         /// What was called.
         method: String,

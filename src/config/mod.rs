@@ -35,6 +35,7 @@ pub use launch::{Check, Ipc, Launch, LogFormat, Logs, Needs, ProbeSpec, Role, Sy
 pub use lower::{Configuration, EVENT_BUS, load};
 pub use problem::{Excerpt, MAX_PROBLEMS, Place, PlaceKind, Problem, Problems, Related};
 pub use reference::{json_schema, reference};
+pub(crate) use schema::values::is_name;
 pub use schema::{Class, class_of};
 pub use sources::Sources;
 pub use value::NoSuchKey;

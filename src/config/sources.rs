@@ -70,7 +70,7 @@ impl Sources {
         let usual: Vec<PathBuf> = std::iter::once(PathBuf::from("config"))
             .chain(user)
             .collect();
-        match usual.iter().find(|folder| folder.join(FILE).is_file()) {
+        match usual.iter().find(|folder| folder.join(FILE).exists()) {
             Some(folder) => Ok(Sources::of_process(folder, set)),
             None => Err(nowhere(&usual).into()),
         }
