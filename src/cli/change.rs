@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
 use mainstay_protocol::ModuleView;
 use mainstay_protocol::method::{ChangeAction, ChangeParams, ChangeResult, name};
@@ -48,7 +49,8 @@ impl Change {
 /// One module after the other. One that fails does not hold the others; the first code counts.
 #[expect(clippy::disallowed_methods, reason = "how long a person waited")]
 pub(crate) fn run(change: Change, args: &Changed, global: &Global) -> Result<ExitCode, Failure> {
-    let mut client = Instance::find(global)?.connect()?;
+    let instance = Instance::find(global)?;
+    let mut client = instance.connect()?;
     let screen = Screen::of_stdout();
     let mut code = ExitCode::Ok;
     let mut results = Vec::new();
@@ -68,7 +70,11 @@ pub(crate) fn run(change: Change, args: &Changed, global: &Global) -> Result<Exi
                     ExitCode::Ok
                 }
             }
-            Err(failure @ Failure::Client(mainstay_client::Error::Refused(_))) => failure.tell(),
+            Err(failure @ Failure::Client(ClientError::Refused(_))) => failure.tell(),
+            Err(Failure::Client(ClientError::Closed { .. })) => {
+                client = instance.connect_again()?;
+                lost(&mut client, change, module)?.tell()
+            }
             Err(failure) => return Err(failure),
         };
         if code == ExitCode::Ok {
@@ -97,6 +103,19 @@ fn ask(
     };
     let _progress = Progress::start(format!("{} {}", change.doing(), human::clean(module)));
     Ok(client.change(change.method(), &params)?)
+}
+
+/// The connection was lost before the answer, and is back. Whether the wish was taken nobody knows
+/// then: it is not repeated.
+fn lost(client: &mut Client, change: Change, module: &str) -> Result<Failure, Failure> {
+    let module = client.module(module)?;
+    let (name, state) = (human::clean(&module.module), module.state);
+    let text = format!(
+        "cannot say how {} {name} ended: the runtime was replaced meanwhile; {name} is {state} \
+         now, and `mainstay why {name}` tells more",
+        change.doing()
+    );
+    Ok(Failure::new(ExitCode::Failed, text))
 }
 
 fn has_failed(module: &ModuleView) -> bool {
@@ -225,6 +244,38 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
             let failed = matches!(state.as_str(), "failed" | "backoff");
             assert_eq!(has_failed(&module), failed, "{state}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_wish_whose_answer_was_lost_is_not_repeated_and_not_called_well() {
+        use crate::cli::fake::{Fake, Peer};
+        use serde_json::json;
+
+        let asked = |peer: &mut Peer| {
+            peer.hears(name::MODULE_RESTART);
+        };
+        let back = |peer: &mut Peer| {
+            peer.answers(name::MODULE_GET, json!(result().module));
+        };
+        let fake = Fake::plays(vec![Box::new(asked), Box::new(back)]);
+        let instance = fake.instance();
+        let mut client = instance.connect().expect("connected");
+        let args = changed(false, false);
+        let gone = ask(&mut client, Change::Restart, "storage", &args).expect_err("lost");
+        assert!(
+            matches!(gone, Failure::Client(ClientError::Closed { .. })),
+            "{gone}"
+        );
+        let mut client = instance.connect_again().expect("back");
+        let told = lost(&mut client, Change::Restart, "storage").expect("told");
+        assert_eq!(told.code(), ExitCode::Failed);
+        let text = told.to_string();
+        assert!(
+            text.contains("was replaced meanwhile; storage is backoff now"),
+            "{text}"
+        );
+        fake.ends();
     }
 
     #[cfg(unix)]

@@ -70,13 +70,22 @@ fn watch(
     }
     loop {
         follow(client, &mut params, show)?;
-        client = instance.connect_again()?;
+        client = match instance.connect_again() {
+            Err(Failure::NotRunning { .. }) if instance.is_leaving() => {
+                screen::complain(&format!("mainstay '{}' was stopped", instance.name));
+                return Ok(());
+            }
+            connected => connected?,
+        };
     }
 }
 
 /// Shows events until the connection is lost; `since` then says where to go on.
 fn follow(client: Client, params: &mut EventsParams, show: &mut Show<'_>) -> Result<(), Failure> {
-    let (subscribed, events) = client.subscribe(params)?;
+    let (subscribed, events) = match client.subscribe(params) {
+        Err(ClientError::Closed { .. }) => return Ok(()),
+        subscribed => subscribed?,
+    };
     params.since.get_or_insert(subscribed.seq);
     for event in events {
         match event {
@@ -168,9 +177,21 @@ mod tests {
         let fake = Fake::plays(vec![Box::new(first), Box::new(second)]);
         let (seen, ended) = watched(&fake, &args(true, None));
         assert_eq!(seen, [3, 10, 12]);
+        assert!(ended.is_ok(), "then it is down, and left nothing behind");
+        fake.ends();
+    }
+
+    #[test]
+    fn a_holder_that_died_is_no_ordinary_end() {
+        let fake = Fake::plays(vec![Box::new(|peer: &mut Peer| {
+            peer.answers(name::EVENTS_LIST, json!({"events": []}));
+        })]);
+        let holder = fake.instance().socket.with_file_name("holder.json");
+        std::fs::write(holder, r#"{"pid": 0, "state": "running"}"#).expect("a file");
+        let ended = watched(&fake, &args(true, None)).1;
         assert!(
             matches!(ended, Err(Failure::NotRunning { .. })),
-            "then it is down"
+            "{ended:?}"
         );
         fake.ends();
     }

@@ -75,6 +75,34 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A module's line as a terminal may have it: colours are kept, other control characters shown.
+pub(crate) fn harmless(line: &str) -> Cow<'_, str> {
+    let plain = |c: char| c == '\t' || !c.is_control();
+    if line.chars().all(plain) {
+        return Cow::Borrowed(line);
+    }
+    let mut out = String::with_capacity(line.len() + 8);
+    let mut rest = line.strip_suffix('\r').unwrap_or(line);
+    while let Some(c) = rest.chars().next() {
+        let length = colour(rest).unwrap_or(c.len_utf8());
+        let (now, later) = rest.split_at(length);
+        match u8::try_from(c) {
+            Ok(byte) if length == 1 && !plain(c) => out.extend(['^', char::from(byte ^ 0x40)]),
+            _ if plain(c) || length > c.len_utf8() => out.push_str(now),
+            _ => out.push(char::REPLACEMENT_CHARACTER),
+        }
+        rest = later;
+    }
+    out.into()
+}
+
+/// Bytes of the colour sequence (`ESC [ … m`) this begins with.
+fn colour(text: &str) -> Option<usize> {
+    let numbers = text.strip_prefix("\x1b[")?;
+    let end = numbers.find(|c: char| !matches!(c, '0'..='9' | ';' | ':'))?;
+    numbers[end..].starts_with('m').then_some(end + 3)
+}
+
 /// `a, b and c`, or nothing.
 pub(crate) fn list(names: &[String]) -> String {
     match names {
@@ -122,6 +150,21 @@ mod tests {
     fn control_characters_do_not_pass() {
         assert_eq!(clean("a\x1b[31mb\nc"), "a [31mb c");
         assert_eq!(clean("plain ü"), "plain ü");
+    }
+
+    #[test]
+    fn of_a_line_a_terminal_gets_text_and_colours() {
+        for (line, shown) in [
+            ("plain\tü", "plain\tü"),
+            ("\x1b[1;38:5:9mred\x1b[0m!\r", "\x1b[1;38:5:9mred\x1b[0m!"),
+            ("a\x1b]0;title\x07b", "a^[]0;title^Gb"),
+            ("\x1b[2J\x1b[1;1H", "^[[2J^[[1;1H"),
+            ("\x1b[3", "^[[3"),
+            ("50%\r60%\x08\x7f", "50%^M60%^H^?"),
+            ("\u{9b}2J", "\u{fffd}2J"),
+        ] {
+            assert_eq!(harmless(line), shown);
+        }
     }
 
     #[test]

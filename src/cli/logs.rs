@@ -1,6 +1,8 @@
 //! `logs`: what modules wrote, and what they write from now on.
 //! Owns the name in front of lines when several modules are shown.
-//! Never changes a line: colours and all, it is the module's own.
+//! Never changes a line, but for what would move a terminal's cursor or set its title there.
+
+use std::io::IsTerminal;
 
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
@@ -29,9 +31,19 @@ pub(crate) fn run(args: &Logs, global: &Global) -> Result<ExitCode, Failure> {
     }
     loop {
         follow(client, args, prefix)?;
-        client = instance.connect_again()?;
+        client = match instance.connect_again() {
+            Err(Failure::NotRunning { .. }) if instance.is_leaving() => {
+                screen::complain(&format!("mainstay '{}' was stopped", instance.name));
+                return Ok(ExitCode::Ok);
+            }
+            connected => connected?,
+        };
         screen::complain("the connection was lost and is back; lines may be missing here");
-        read(&mut client, args, 0, prefix)?;
+        match read(&mut client, args, 0, prefix) {
+            // Then it is lost again.
+            Err(Failure::Client(ClientError::Closed { .. })) => {}
+            read => read?,
+        }
     }
 }
 
@@ -98,15 +110,20 @@ fn show(lines: &LogLines, args: &Logs, prefix: Option<usize>) -> Result<(), Fail
         );
         screen::complain(&format!("{module}: {lost} of output were lost here"));
     }
-    screen::print(&render(lines, prefix))
+    screen::print(&render(lines, prefix, std::io::stdout().is_terminal()))
 }
 
-fn render(lines: &LogLines, prefix: Option<usize>) -> String {
+fn render(lines: &LogLines, prefix: Option<usize>, terminal: bool) -> String {
     let name = prefix.map(|width| format!("{:<width$} | ", human::clean(&lines.module)));
     let name = name.as_deref().unwrap_or("");
     let mut out = String::new();
     for line in &lines.lines {
-        out.extend([name, line, "\n"]);
+        let line = if terminal {
+            human::harmless(line)
+        } else {
+            line.into()
+        };
+        out.extend([name, &*line, "\n"]);
     }
     out
 }
@@ -118,13 +135,16 @@ mod tests {
     #[test]
     fn several_modules_have_their_name_in_front() {
         let lines = vec!["one".to_owned(), "two".to_owned()];
-        let lines = LogLines {
+        let mut lines = LogLines {
             module: "ui".to_owned(),
             lines,
             records: Vec::new(),
             dropped_bytes: 0,
         };
-        assert_eq!(render(&lines, None), "one\ntwo\n");
-        assert_eq!(render(&lines, Some(4)), "ui   | one\nui   | two\n");
+        assert_eq!(render(&lines, None, false), "one\ntwo\n");
+        assert_eq!(render(&lines, Some(4), true), "ui   | one\nui   | two\n");
+        lines.lines = vec!["\x1b[2J".to_owned()];
+        assert_eq!(render(&lines, None, false), "\x1b[2J\n");
+        assert_eq!(render(&lines, None, true), "^[[2J\n");
     }
 }

@@ -2,6 +2,7 @@
 //! Owns the tests of subscriptions and of `events`. Never counts on how fast something happens.
 
 use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
@@ -9,7 +10,7 @@ use mainstay_protocol::method::{EventsParams, name};
 use mainstay_protocol::{Event, EventKind, RefusalCode, State};
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, kill, misbehave};
+use crate::daemon::{Daemon, binary, kill, misbehave, script};
 use crate::raw::{Raw, code, request, token};
 
 fn pair(more: &str) -> String {
@@ -145,6 +146,55 @@ fn the_command_line_lists_from_a_number_on() {
         "the kinds are a closed list"
     );
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("module.ready"));
+}
+
+#[test]
+fn a_module_that_is_unknown_is_refused_with_what_was_meant() {
+    let daemon = Daemon::start(&pair(""));
+    for words in [
+        &["events", "--module", "tob"][..],
+        &["events", "--module", "tob", "--json"],
+        &["events", "--module", "tob", "--since", "0", "-f"],
+    ] {
+        let refused = daemon.cli(words);
+        let error = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(4), "{words:?}: {error}");
+        assert!(error.contains("did you mean top?"), "{words:?}: {error}");
+    }
+    let nothing = daemon.cli(&["events", "--module", "top", "--kind", "journal.gap"]);
+    assert_eq!(
+        nothing.status.code(),
+        Some(0),
+        "nothing happened to one that is known"
+    );
+}
+
+#[test]
+fn followers_end_well_when_mainstay_is_stopped() {
+    let talks = script("echo here; exec $misbehave");
+    let daemon = Daemon::start(&format!("[module.talks]\ncommand = {talks}\n"));
+    daemon.wrote("talks", "here");
+    let followers = [&["events", "-f"][..], &["logs", "-f", "talks"]].map(|words| {
+        let mut follower = Command::new(binary())
+            .args(words)
+            .arg("--config")
+            .arg(daemon.path("config"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut first = [0];
+        let out = follower.stdout.as_mut().expect("a pipe");
+        std::io::Read::read_exact(out, &mut first).expect("the past");
+        follower
+    });
+    assert_eq!(daemon.stop(), Some(0));
+    for follower in followers {
+        let ended = follower.wait_with_output().expect("it ends");
+        let error = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(0), "{error}");
+        assert!(error.ends_with("mainstay 'test' was stopped\n"), "{error}");
+    }
 }
 
 #[test]
