@@ -204,13 +204,24 @@ impl Gathering<'_> {
         let mut text = Text::new(PlaceKind::File, name, Some(content));
         text.folder = path.parent().map(Path::to_owned);
         self.merged.texts.add(text);
-        for error in errors {
+        // What is never closed swallows the lines after it: all but the first error follow from it.
+        let swallows = |message: &str| {
+            ["unclosed array,", "unclosed inline table"]
+                .iter()
+                .any(|open| message.starts_with(open))
+        };
+        let mut later = errors.iter().skip(1).map(toml::de::Error::message);
+        let open = later.rfind(|message| swallows(message));
+        let open = open.map(|message| format!("before this, something is left open: {message}"));
+        let told = if open.is_some() { 1 } else { errors.len() };
+        for error in errors.iter().take(told) {
             let span = error.span().unwrap_or(0..0);
             let origin = tree::origin_of(number, &span);
             let message = format!("cannot read this line: {}", error.message());
             let problem = self.merged.texts.problem(origin, message);
-            self.problems.push(|| match error.message() {
-                "duplicate key" => problem.hint("this key stands in the file twice"),
+            self.problems.push(|| match (error.message(), &open) {
+                ("duplicate key", _) => problem.hint("this key stands in the file twice"),
+                (_, Some(open)) => problem.hint(open),
                 _ => problem,
             });
         }

@@ -92,7 +92,7 @@ fn ready_of(read: ReadyTable, origin: Origin, at: &mut Reading<'_>) -> Option<Re
         return Some(Ready::Log(log));
     }
     if let Some(tcp) = read.tcp {
-        return address(&tcp.0, origin, at).map(Ready::Tcp);
+        return address(&tcp.0, "tcp", origin, at).map(Ready::Tcp);
     }
     if let Some(grpc) = read.grpc {
         return target(&grpc.0, origin, at).map(Ready::Grpc);
@@ -226,7 +226,7 @@ impl Probe {
 
 fn look_of(table: &ProbeTable, origin: Origin, at: &mut Reading<'_>) -> Option<Look> {
     if let Some(tcp) = &table.tcp {
-        return address(&tcp.0, origin, at).map(Look::Tcp);
+        return address(&tcp.0, "tcp", origin, at).map(Look::Tcp);
     }
     if let Some(grpc) = &table.grpc {
         return target(&grpc.0, origin, at).map(Look::Grpc);
@@ -282,14 +282,16 @@ fn one_form(node: &Node, at: &mut Reading<'_>, section: &Section, beside: &[&str
 }
 
 /// `host:port`.
-fn address(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
-    let good = text
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0));
-    if good {
-        return Some(text.to_owned());
-    }
-    let message = format!("cannot use {text:?} as an address");
+fn address(text: &str, key: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
+    let wrong = match text.rsplit_once(':') {
+        None => "it has no port",
+        Some(("", _)) => "it has no host",
+        Some((_, port)) if port.parse::<u16>().is_ok_and(|port| port > 0) => {
+            return Some(text.to_owned());
+        }
+        Some(_) => "its port is no number from 1 to 65535",
+    };
+    let message = format!("cannot use {text:?} for {}.{key}: {wrong}", at.path());
     at.problem(
         origin,
         message,
@@ -300,7 +302,7 @@ fn address(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
 /// `host:port` or `host:port/service`.
 fn target(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
     let host = text.split('/').next().unwrap_or_default();
-    address(host, origin, at).map(|_| text.to_owned())
+    address(host, "grpc", origin, at).map(|_| text.to_owned())
 }
 
 /// `http://host[:port][/path]`.
@@ -315,7 +317,10 @@ fn url(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
     if good {
         return Some(text.to_owned());
     }
-    let message = format!("cannot use {text:?} as a URL");
+    let message = format!(
+        "cannot use {text:?} for {}.http: it is no URL to ask",
+        at.path()
+    );
     let hint = if text.starts_with("https://") {
         "only plain http: a probe looks at this machine"
     } else {

@@ -227,7 +227,8 @@ impl Value for Command {
             return None;
         }
         if words.first().is_some_and(String::is_empty) {
-            return at.wrong(node, Self::FORM);
+            let message = format!("cannot use {}: its first text is empty", at.path());
+            return at.problem(node.origin, message, "the first text is the program");
         }
         let origin = node.origin;
         Some(Command { words, origin })

@@ -180,7 +180,18 @@ fn wrong_values_of_a_module_say_what_is_expected() {
             &module("ready = { status = 200 }"),
             &["exactly one of notify"],
         ),
-        (&module("ready = { tcp = \"9000\" }"), &["host:port"]),
+        (
+            &module("ready = { tcp = \"9000\" }"),
+            &["module.a.ready.tcp: it has no port", "host:port"],
+        ),
+        (
+            &module("ready = { tcp = \"127.0.0.1:99999\" }"),
+            &["module.a.ready.tcp: its port is no number from 1 to 65535"],
+        ),
+        (
+            &module("ready = { http = \"http://:80\" }"),
+            &["module.a.ready.http: it is no URL"],
+        ),
         (
             &module("ready = { http = \"https://a/\" }"),
             &["only plain http"],
@@ -226,7 +237,10 @@ fn wrong_values_of_a_module_say_what_is_expected() {
             &["for instance [\"run\", \"me\"]"],
         ),
         ("[module.a]\ncommand = []", &["program and arguments"]),
-        ("[module.a]\ncommand = [\"\"]", &["program and arguments"]),
+        (
+            "[module.a]\ncommand = [\"\", \"\"]",
+            &["module.a.command: its first text is empty"],
+        ),
         ("[module.a]\ncommand = [\"a\\u0000\"]", &["a NUL character"]),
         (
             "[module.a]\ndescription = \"x\"",

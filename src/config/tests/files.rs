@@ -19,6 +19,18 @@ fn syntax_is_told_with_its_line() {
 }
 
 #[test]
+fn what_is_never_closed_is_one_problem_and_not_one_for_each_line_after_it() {
+    let text = "[module.a]\ncommand = [\"a\"\nuser = \"b\"\n[module.b]\ncommand = [\"b\"]\n";
+    let told = Project::of(text).problem();
+    assert_has(
+        &told,
+        &["config/mainstay.toml:3:1", "left open: unclosed array"],
+    );
+    let project = Project::of("[mainstay]\nname = \n[health]\ninterval = \n");
+    assert_eq!(project.bad().len(), 2, "what stands alone is told alone");
+}
+
+#[test]
 fn a_carriage_return_alone_is_told_where_it_stands() {
     for text in ["\r", "[mainstay]\r", "[health]\ninterval = \"1s\"\r\r\n"] {
         let told = Project::of(text).problem();
