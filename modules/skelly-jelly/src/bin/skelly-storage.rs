@@ -108,8 +108,9 @@ fn work(
         }
         if now >= tell_at {
             tell_at = now + Duration::from_secs(10);
+            let moments = if kept == 1 { "moment" } else { "moments" };
             app.module
-                .status(format!("remembers {kept} moments of this machine"));
+                .status(format!("remembers {kept} {moments} of this machine"));
         }
     }
     app.module.stopping();
