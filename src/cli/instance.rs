@@ -141,7 +141,9 @@ impl Instance {
             .map_err(|error| {
                 let mut holder = holder_note(&self.socket).unwrap_or_default();
                 if matches!(error, ClientError::NotRunning { .. }) {
-                    holder += &others(&self.name);
+                    let folder = locate::runtime_dir(&self.name).ok();
+                    let folder = folder.as_deref().and_then(Path::parent);
+                    holder += &others(folder, &self.name);
                 }
                 match error {
                     ClientError::NotRunning { path } => Failure::NotRunning {
@@ -289,10 +291,8 @@ fn holder_beside(socket: &Path) -> Option<Holder> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Those that run in the usual folder under other names, or nothing.
-fn others(name: &str) -> String {
-    let folder = locate::runtime_dir(name).ok();
-    let folder = folder.as_deref().and_then(Path::parent);
+/// Those that run in this folder under other names, or nothing.
+fn others(folder: Option<&Path>, name: &str) -> String {
     let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
     let mut names: Vec<String> = entries
         .into_iter()

@@ -237,3 +237,29 @@ fn a_process_that_is_gone_does_not_live() {
     assert!(!lives(pid));
     assert!(!lives(0), "that would be our whole group");
 }
+
+#[test]
+fn who_cannot_be_reached_names_a_few_of_those_that_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let put = |name: &str, pid: u32| {
+        let place = folder.path().join(name);
+        std::fs::create_dir(&place).expect("a folder");
+        let text = format!("{{\"pid\": {pid}, \"state\": \"running\"}}");
+        std::fs::write(place.join("holder.json"), text).expect("a file");
+    };
+    put("gone", 0);
+    assert_eq!(others(Some(folder.path()), "app"), "");
+    put("app", std::process::id());
+    put("web", std::process::id());
+    let told = others(Some(folder.path()), "app");
+    assert_eq!(
+        told,
+        "\nrunning under other names: web; name one with --name"
+    );
+    for more in ["a", "b", "c", "d", "e", "f"] {
+        put(more, std::process::id());
+    }
+    let told = others(Some(folder.path()), "app");
+    assert!(told.contains("names: a, b, c, d, e and 2 more;"), "{told}");
+    assert_eq!(others(None, "app"), "");
+}

@@ -230,6 +230,10 @@ fn a_place_that_cannot_be_used_is_named_with_the_next_step() {
             )) && printed.contains(key),
             "{key}: {printed}"
         );
+        let detached = daemon.cli(&["up", "-d"]);
+        assert_eq!(detached.status.code(), Some(1), "{key}");
+        let error = String::from_utf8_lossy(&detached.stderr).into_owned();
+        assert_eq!(error, printed, "{key}: detached it says the same");
     }
 }
 
