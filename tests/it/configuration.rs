@@ -112,7 +112,10 @@ fn files_that_cannot_be_read_are_told() {
             &giant,
             "config/mainstay.toml: cannot read this file: it is larger than 4 MiB",
         ),
-        (&directory, "cannot find a configuration"),
+        (
+            &directory,
+            "config/mainstay.toml: cannot read this file: it is a directory",
+        ),
         (&missing, "cannot find a configuration"),
     ] {
         for verb in ["check", "up"] {
