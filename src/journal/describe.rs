@@ -300,7 +300,8 @@ fn gap(facts: Facts<'_>) -> String {
         Some(1) if from == to => format!("event {from} is not in the journal"),
         Some(1) => format!("1 event between {from} and {to} is not in the journal"),
         Some(lost) => format!("{lost} events between {from} and {to} are not in the journal"),
-        None => format!("events between {from} and {to} may be missing"),
+        // The numbers in between were set aside, most of them never used.
+        None => format!("what happened just before event {to} may be missing"),
     };
     format!("{what}{}", facts.why())
 }

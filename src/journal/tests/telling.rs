@@ -387,7 +387,7 @@ fn sentences_about_the_system_say_what_the_payload_knows() {
     assert_snapshot!(text, @r#"
     mainstay is back after 140 ms; modules that went on: 20; modules that ended meanwhile: 1
     3 events between 5 and 9 are not in the journal: events came too fast
-    events between 5 and 9 may be missing
+    what happened just before event 9 may be missing
     the system is critical, was healthy: storage failed
     uid 1000 was refused system.stop: not_permitted
     12 clients were refused hello: not_permitted
