@@ -34,10 +34,15 @@ pub(super) fn up_below_what_was_left_spares_its_own_line() {
     let spawn = spawn_of("a", 1, &["sleep", "300"]);
     house.line.ask(&Ask::Spawn(Box::new(spawn)));
     let pid = house.line.spawned("a", 1);
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
-    let mut variables = environment.split(|byte| *byte == 0);
-    let mark = variables.find_map(|one| one.strip_prefix(b"MAINSTAY_MARK="));
-    let mark = String::from_utf8(mark.unwrap().to_vec()).unwrap();
+    let mut mark = String::new();
+    // The kernel shows it a moment after what ends the wait for an exec.
+    eventually("its mark is seen", || {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let mut variables = environment.split(|byte| *byte == 0);
+        let found = variables.find_map(|one| one.strip_prefix(b"MAINSTAY_MARK="));
+        mark = String::from_utf8_lossy(found.unwrap_or_default()).into_owned();
+        !mark.is_empty()
+    });
     house.holder.kill().unwrap();
     house.holder.wait().unwrap();
     let dir = std::mem::replace(&mut house.dir, tempfile::tempdir().unwrap());
