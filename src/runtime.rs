@@ -403,7 +403,7 @@ fn tell_beginning(house: &House, world: &World, returned: bool) {
         };
         let exits = world.instances.iter().filter(ended).count();
         Entry::of(EventKind::RuntimeReturned).payload(json!({
-            "adopted": adopted, "exits": exits, "away_ms": world.away_ms,
+            "adopted": adopted, "exits": exits, "away_ms": world.away_ms, "reason": world.ended,
         }))
     } else {
         Entry::of(EventKind::RuntimeStarted).payload(json!({

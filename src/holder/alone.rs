@@ -57,6 +57,10 @@ pub(crate) struct Alone {
     kill_at: Option<Instant>,
     was_ready: bool,
     refused: Option<u8>,
+    /// It was ended because it did not answer.
+    deaf: bool,
+    /// How the last runtime ended, in words.
+    pub(crate) ended: Option<String>,
 }
 
 impl Alone {
@@ -79,6 +83,8 @@ impl Alone {
             kill_at: None,
             was_ready: false,
             refused: None,
+            deaf: false,
+            ended: None,
         })
     }
 
@@ -250,6 +256,16 @@ impl Engine {
         let now = Instant::now();
         alone.pid = None;
         alone.kill_at = None;
+        let deaf = std::mem::take(&mut alone.deaf);
+        alone.ended = Some(match (ended.signal, ended.code) {
+            _ if deaf => "it did not answer, and was killed".to_owned(),
+            (Some(signal), _) => Signal::try_from(signal).map_or_else(
+                |_| format!("it was killed by signal {signal}"),
+                |signal| format!("it was killed by {signal}"),
+            ),
+            (None, Some(code)) => format!("it ended with exit code {code}"),
+            (None, None) => "nobody knows how it ended".to_owned(),
+        });
         if let Some(exit) = alone.refused {
             self.end = self.end.or(Some(exit));
             return;
@@ -284,6 +300,15 @@ impl Engine {
         if let Some(alone) = &mut self.alone {
             alone.kill_at = None; // it is gone
         }
+    }
+
+    /// It was asked whether it lives, and did not answer.
+    pub(crate) fn kill_deaf_runtime(&mut self) {
+        if let Some(alone) = &mut self.alone {
+            alone.deaf = true;
+        }
+        self.lose_wire();
+        self.kill_runtime();
     }
 
     pub(crate) fn kill_runtime(&mut self) {

@@ -344,6 +344,7 @@ impl Engine {
             holder_pid: std::process::id(),
             restarts: alone.map_or(0, |alone| alone.restarts),
             away_ms: alone.map_or(0, Alone::away_ms),
+            ended: alone.and_then(|alone| alone.ended.clone()),
             up_since: self.up_since,
             instances: known,
             fds: listeners.len() as u32,
@@ -466,10 +467,7 @@ impl Engine {
                     wire.asked_at = Some(now);
                     self.tell(&Tell::Beat);
                 }
-                _ => {
-                    self.lose_wire();
-                    self.kill_runtime();
-                }
+                _ => self.kill_deaf_runtime(),
             }
         }
         if self.stop_by.is_some_and(|at| at <= now) {

@@ -301,6 +301,9 @@ pub struct World {
     /// Milliseconds without a runtime in control.
     #[serde(default)]
     pub away_ms: u64,
+    /// How the runtime before ended, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
     /// When `up` began: nanoseconds on the monotonic clock.
     #[serde(default)]
     pub up_since: u64,

@@ -277,7 +277,8 @@ fn system(event: &Event, facts: Facts<'_>) -> String {
             let away = prefixed(" after ", facts.span("away_ms"));
             let adopted = prefixed("; modules that went on: ", facts.count("adopted"));
             let exits = prefixed("; modules that ended meanwhile: ", facts.count("exits"));
-            format!("mainstay is back{away}{adopted}{exits}")
+            let reason = prefixed("; before: ", facts.text("reason"));
+            format!("mainstay is back{away}{adopted}{exits}{reason}")
         }
         EventKind::ClientRefused => {
             let method = prefixed(" ", facts.text("method"));

@@ -62,7 +62,7 @@ words! {
         ActorRestarted = "actor.restarted",
         /// The runtime started; payload `{version, pid, plan}`.
         RuntimeStarted = "runtime.started",
-        /// The runtime died and is back; payload `{adopted, exits, away_ms}`.
+        /// The runtime died and is back; payload `{adopted, exits, away_ms, reason}`.
         RuntimeReturned = "runtime.returned",
         /// A client was refused; payload `{code, method, client?, count?}`: `count` where many
         /// were, within a minute.

@@ -468,7 +468,10 @@ time.sleep(60)";
         let deaf = house.runtime;
         house.next_runtime();
         assert!(!lives(deaf));
-        assert_eq!(house.line.world().restarts, 1);
+        let world = house.line.world();
+        assert_eq!(world.restarts, 1);
+        let why = "it did not answer, and was killed";
+        assert_eq!(world.ended.as_deref(), Some(why));
         house.leave(0);
     }
 

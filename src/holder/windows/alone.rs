@@ -62,6 +62,10 @@ pub(crate) struct Alone {
     /// What it returned, until its last words were heard too.
     ended: Option<u32>,
     silent: bool,
+    /// It was ended because it did not answer.
+    deaf: bool,
+    /// How the last runtime ended, in words.
+    pub(crate) last: Option<String>,
 }
 
 impl Alone {
@@ -80,6 +84,8 @@ impl Alone {
             refused: None,
             ended: None,
             silent: false,
+            deaf: false,
+            last: None,
         }
     }
 
@@ -258,6 +264,10 @@ impl Engine {
         };
         let now = Instant::now();
         (alone.child, alone.kill_at, alone.silent) = (None, None, false);
+        alone.last = Some(match std::mem::take(&mut alone.deaf) {
+            true => "it did not answer, and was killed".to_owned(),
+            false => format!("it ended with exit code {code}"),
+        });
         if let Some(exit) = alone.refused {
             self.end = self.end.or(Some(exit));
             return;
@@ -275,6 +285,15 @@ impl Engine {
         alone.deaths += 1;
         alone.start_at = Some(now + alone.backoff());
         self.show("returning");
+    }
+
+    /// It was asked whether it lives, and did not answer.
+    pub(crate) fn kill_deaf_runtime(&mut self) {
+        if let Some(alone) = &mut self.alone {
+            alone.deaf = true;
+        }
+        self.lose_wire();
+        self.kill_runtime();
     }
 
     pub(crate) fn kill_runtime(&mut self) {

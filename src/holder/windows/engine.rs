@@ -326,6 +326,7 @@ impl Engine {
             holder_pid: std::process::id(),
             restarts: self.alone.as_ref().map_or(0, |alone| alone.restarts),
             away_ms: self.alone.as_ref().map_or(0, Alone::away_ms),
+            ended: self.alone.as_ref().and_then(|alone| alone.last.clone()),
             up_since: self.up_since,
             instances: known.collect(),
             fds: 0,
@@ -398,10 +399,7 @@ impl Engine {
                     wire.asked_at = Some(now);
                     self.tell(&Tell::Beat);
                 }
-                _ => {
-                    self.lose_wire();
-                    self.kill_runtime();
-                }
+                _ => self.kill_deaf_runtime(),
             }
         }
         if self.stop_by.is_some_and(|at| at <= now) {

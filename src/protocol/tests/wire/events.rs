@@ -77,7 +77,10 @@ fn payload(kind: EventKind) -> Value {
         EventKind::SystemResumed => json!({"slept_ms": 3_600_000}),
         EventKind::ActorRestarted => json!({"actor": "health", "error": "a broken invariant"}),
         EventKind::RuntimeStarted => json!({"version": "0.1.0", "pid": 100, "plan": 7}),
-        EventKind::RuntimeReturned => json!({"adopted": 7, "exits": 1, "away_ms": 150}),
+        EventKind::RuntimeReturned => {
+            let reason = "it was killed by SIGKILL";
+            json!({"adopted": 7, "exits": 1, "away_ms": 150, "reason": reason})
+        }
         EventKind::ClientRefused => json!({"code": "not_permitted", "method": "system.stop"}),
         EventKind::JournalGap => json!({"lost": 12, "from": 100, "to": 111}),
     }
