@@ -82,6 +82,8 @@ pub(crate) struct Owned {
     sayings: Sayings,
     /// How the last run ended.
     ended: Option<Report>,
+    /// The newest run whose end readers were told.
+    told_end: u64,
     /// Why this run could not start, in full.
     detail: Option<String>,
     /// The command around a run that is on its way.
@@ -121,6 +123,7 @@ impl Actor for ModuleActor {
             fed: false,
             sayings: Sayings::default(),
             ended: None,
+            told_end: 0,
             detail: None,
             hook: None,
             look: None,
@@ -355,11 +358,12 @@ impl Owned {
         [generation, 0].contains(&self.module.generation())
     }
 
-    fn tell_end(&self, generation: u64, code: Option<i32>, signal: Option<i32>, text: String) {
-        // A newer one than we know ended while no runtime was there.
-        if generation < self.module.generation() {
+    fn tell_end(&mut self, generation: u64, code: Option<i32>, signal: Option<i32>, text: String) {
+        // The end of the run before may be heard behind a newer one's, never the other way round.
+        if generation < self.told_end {
             return;
         }
+        self.told_end = generation;
         let exit = LastExit {
             code,
             signal,

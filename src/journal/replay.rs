@@ -14,7 +14,9 @@ pub struct Replayed {
     pub state: State,
     /// The newest run an event told of; 0 before the first.
     pub generation: u64,
-    /// How its last run ended.
+    /// The newest run an event told the end of; 0 before the first.
+    pub ended: u64,
+    /// How that run ended.
     pub last_exit: Option<LastExit>,
 }
 
@@ -23,13 +25,15 @@ impl Default for Replayed {
         Replayed {
             state: State::NotStarted,
             generation: 0,
+            ended: 0,
             last_exit: None,
         }
     }
 }
 
 /// Folds events, oldest first, into the modules they tell of. News of an older run than one told
-/// of before changes nothing, as in the runtime; a fresh start begins anew.
+/// of before changes nothing but how the last run ended: its end may be told behind the start of
+/// the next. A fresh start begins anew.
 pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<String, Replayed> {
     let mut modules: BTreeMap<String, Replayed> = BTreeMap::new();
     for event in events {
@@ -42,11 +46,14 @@ pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<Strin
         };
         let module = modules.entry(name.clone()).or_default();
         let generation = event.generation.unwrap_or(module.generation);
-        if generation < module.generation {
-            continue;
+        if event.kind == EventKind::ModuleExited && generation >= module.ended {
+            module.ended = generation;
+            module.last_exit = Some(exit(event));
         }
-        module.generation = generation;
-        note(module, event);
+        if generation >= module.generation {
+            module.generation = generation;
+            note(module, event);
+        }
     }
     modules
 }
@@ -57,17 +64,19 @@ fn note(module: &mut Replayed, event: &Event) {
         if let Some(state) = to.and_then(|to| to.parse().ok()) {
             module.state = state;
         }
-    } else if event.kind == EventKind::ModuleExited {
-        let number = |name: &str| {
-            let number = event.payload.get(name)?.as_i64()?;
-            i32::try_from(number).ok()
-        };
-        let (code, signal) = (number("code"), number("signal"));
-        module.last_exit = Some(LastExit {
-            code,
-            signal,
-            at: event.at,
-            text: super::describe::exit_text(code, signal),
-        });
+    }
+}
+
+fn exit(event: &Event) -> LastExit {
+    let number = |name: &str| {
+        let number = event.payload.get(name)?.as_i64()?;
+        i32::try_from(number).ok()
+    };
+    let (code, signal) = (number("code"), number("signal"));
+    LastExit {
+        code,
+        signal,
+        at: event.at,
+        text: super::describe::exit_text(code, signal),
     }
 }

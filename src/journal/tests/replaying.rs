@@ -25,10 +25,18 @@ proptest::proptest! {
             if exit == 0 {
                 state.generation += 1;
             }
-            if exit == 1 {
-                let event = told(EventKind::ModuleExited, &name, at, json!({ "code": to }))
-                    .module(name.clone(), state.generation);
-                journal.append(event);
+            // The end of the run before may be told behind the start of the next.
+            let of = match exit {
+                1 => Some(state.generation),
+                3 => state.generation.checked_sub(1),
+                _ => None,
+            };
+            if let Some(of) = of {
+                let event = told(EventKind::ModuleExited, &name, at, json!({ "code": to }));
+                journal.append(event.module(name.clone(), of));
+            }
+            if let Some(of) = of.filter(|of| *of >= state.ended) {
+                state.ended = of;
                 state.last_exit = Some(mainstay_protocol::view::LastExit {
                     code: i32::try_from(to).ok(),
                     signal: None,
@@ -37,7 +45,7 @@ proptest::proptest! {
                 });
             }
             if exit == 2 && state.generation > 0 {
-                // Late news of an older run changes nothing.
+                // Other late news of an older run changes nothing.
                 let late = moved(&name, at, State::Running, State::Failed, Cause::Exit);
                 journal.append(late.module(name.clone(), state.generation - 1));
                 continue;
