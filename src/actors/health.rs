@@ -341,10 +341,12 @@ impl Owned {
             .iter()
             .flat_map(|watch| watch.issues.iter().cloned())
             .collect();
-        let entry = Entry::of(EventKind::ModuleHealthChanged)
-            .module(module, generation)
-            .payload(json!({ "from": from, "to": health, "issues": issues }));
-        self.house.chronicle.tell(entry);
+        if from != health {
+            let entry = Entry::of(EventKind::ModuleHealthChanged)
+                .module(module, generation)
+                .payload(json!({ "from": from, "to": health, "issues": issues }));
+            self.house.chronicle.tell(entry);
+        }
         let found = issues.join("; ");
         self.house
             .switchboard

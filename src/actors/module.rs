@@ -72,8 +72,8 @@ pub(crate) struct Owned {
     id: ModuleId,
     module: Module,
     alarm: Alarm,
-    /// When the run was ordered.
-    ordered_at: Time,
+    /// When the run was ordered; None: by another runtime.
+    ordered_at: Option<Time>,
     /// The pattern of `ready = { log = … }`, and the unfinished line it is searched in.
     log: Option<(Regex, String)>,
     /// Whether this run has fed its watchdog.
@@ -111,14 +111,13 @@ impl Actor for ModuleActor {
         if let Some(event) = adopt {
             me.cast(ModuleMsg::Event(event))?;
         }
-        let ordered_at = house.os.now();
         let (module, alarm) = (Module::new(), Alarm::default());
         Ok(Owned {
             house,
             id,
             module,
             alarm,
-            ordered_at,
+            ordered_at: None,
             log: None,
             fed: false,
             sayings: Sayings::default(),
@@ -156,7 +155,7 @@ impl Owned {
     fn note(&mut self, event: Event) {
         let now = self.house.os.now();
         if let Event::RunAsked { .. } = event {
-            self.ordered_at = now;
+            self.ordered_at = Some(now);
             self.detail = None;
         }
         self.module.note(self.house.spec(self.id), now, event);
@@ -334,8 +333,7 @@ impl Owned {
 
     fn hear_exit(&mut self, exited: &Exited, exit: Exit) {
         let generation = exited.generation;
-        let ran = Time(exited.at).since(self.ordered_at);
-        let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
+        let ran_ms = self.since_order(Time(exited.at));
         let own = words::own_words(exited);
         let mut text = own.unwrap_or_else(|| words::exit_text(exit));
         if self.is_ours(generation) {
@@ -480,9 +478,14 @@ impl Owned {
         }
     }
 
+    /// Milliseconds from the order to run until then.
+    fn since_order(&self, then: Time) -> Option<u64> {
+        let passed = then.since(self.ordered_at?).as_millis();
+        Some(u64::try_from(passed).unwrap_or(u64::MAX))
+    }
+
     fn tell_ready(&self, generation: u64) {
-        let after = self.house.os.now().since(self.ordered_at);
-        let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        let after_ms = self.since_order(self.house.os.now());
         let entry = Entry::of(EventKind::ModuleReady)
             .module(self.id, generation)
             .payload(json!({ "after_ms": after_ms }));

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use mainstay_protocol::view::{LastExit, MemoryKind, Usage};
 use mainstay_protocol::words::{Rung, Wanted};
-use mainstay_protocol::{ModuleView, Timestamp};
+use mainstay_protocol::{Cause, ModuleView, State, Timestamp};
 
 use super::human;
 use super::screen::Screen;
@@ -96,6 +96,9 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
         let text = format!("{}, {} not paid back yet", module.restarts, module.attempts);
         line(out, "restarts", &text);
     }
+    if let Some(text) = judged_by(module) {
+        line(out, "failed", text);
+    }
     if let Some(exit) = &module.last_exit {
         let ago = human::since(exit.at, now);
         line(out, "last exit", &format!("{}, {ago} ago", exit_text(exit)));
@@ -141,6 +144,22 @@ fn usage_text(usage: &Usage) -> String {
         }
     }
     text
+}
+
+/// What a module in trouble failed by: what was found of it, else how its run ended.
+pub(crate) fn failure_text(module: &ModuleView) -> Option<String> {
+    let found = judged_by(module).map(str::to_owned);
+    let ended = || module.last_exit.as_ref().map(exit_text);
+    let failed = matches!(module.state, State::Failed | State::Backoff);
+    failed.then(|| found.or_else(ended)).flatten()
+}
+
+/// Mainstay ended the run: how it then ended says nothing of why.
+fn judged_by(module: &ModuleView) -> Option<&'static str> {
+    match (module.state, module.cause) {
+        (State::Failed | State::Backoff, Some(Cause::Probe)) => Some("a health probe failed"),
+        _ => None,
+    }
 }
 
 /// How a run ended, in the runtime's words or, without them, in ours.

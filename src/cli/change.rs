@@ -151,8 +151,8 @@ fn render(result: &ChangeResult, args: &Changed, took: Duration, screen: Screen)
     if !args.no_wait {
         out.push_str(&format!(" after {}", human::span(took)));
     }
-    if let (true, Some(exit)) = (has_failed(module), &module.last_exit) {
-        out.push_str(&format!(": {}", block::exit_text(exit)));
+    if let Some(text) = block::failure_text(module) {
+        out.push_str(&format!(": {text}"));
         out.push_str(&format!(
             "; `mainstay why {}` tells more",
             human::clean(&module.module)

@@ -159,9 +159,7 @@ fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
     if !module.waiting_on.is_empty() {
         parts.push(format!("waits for {}", human::list(&module.waiting_on)));
     }
-    if let (State::Backoff | State::Failed, Some(exit)) = (module.state, &module.last_exit) {
-        parts.push(block::exit_text(exit));
-    }
+    parts.extend(block::failure_text(module));
     if !module.degraded.is_empty() {
         parts.push(format!("without {}", human::list(&module.degraded)));
     }

@@ -113,9 +113,18 @@ fn nowhere(looked: &[PathBuf]) -> Problem {
         .iter()
         .map(|folder| folder.join(FILE).display().to_string())
         .collect();
+    let hint = match Path::new(FILE).is_file() {
+        true => {
+            "there is a mainstay.toml right here: `--config .` takes it, and so does a folder \
+                 `config` around it without any word"
+        }
+        false => {
+            "name its folder with --config or $MAINSTAY_CONFIG, or let `mainstay init` write one"
+        }
+    };
     Problem::new(format!(
         "cannot find a configuration: looked for {}",
         looked.join(" and ")
     ))
-    .hint("name its folder with --config or $MAINSTAY_CONFIG, or let `mainstay init` write one")
+    .hint(hint)
 }

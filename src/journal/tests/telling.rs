@@ -166,7 +166,7 @@ fn why_says_nothing_twice() {
       3 +100 ms: recovery of storage: attempt 1 of 1
       5 +300 ms: storage is started: its process ended
       6 +400 ms: storage exited with code 3 after 100 ms
-      7 +400 ms: storage was given up: its process ended: exit code 3
+      7 +400 ms: storage was given up: exit code 3
       8 +400 ms: recovery of storage failed; one more try in 30 s
     next: nothing by itself; start it with `mainstay start storage`
     "#);
