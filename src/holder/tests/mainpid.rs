@@ -9,7 +9,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Rig, both_trees, eventually, lives, python};
+use common::{Rig, both_trees, eventually, has_python, lives, python};
 use mainstay_holder::wire::{Ask, Tell};
 
 fn changed(rig: &mut Rig) -> i32 {
@@ -45,6 +45,9 @@ if child == 0:
 
 #[test]
 fn the_one_that_was_named_is_the_run() {
+    if !has_python() {
+        return;
+    }
     for options in both_trees() {
         let mut rig = Rig::new(options.clone());
         let first = rig.start(python("n", 1, &script("time.sleep(0.2)\nos._exit(7)")));
@@ -71,6 +74,9 @@ fn the_one_that_was_named_is_the_run() {
 
 #[test]
 fn the_end_of_the_one_that_was_named_ends_all() {
+    if !has_python() {
+        return;
+    }
     for options in both_trees() {
         let mut rig = Rig::new(options.clone());
         let first = rig.start(python("n", 1, &script("time.sleep(300)")));
@@ -90,6 +96,9 @@ fn the_end_of_the_one_that_was_named_ends_all() {
 
 #[test]
 fn it_may_go_back_and_forth() {
+    if !has_python() {
+        return;
+    }
     for options in both_trees() {
         let mut rig = Rig::new(options.clone());
         let text = "
@@ -112,6 +121,9 @@ os._exit(5)";
 
 #[test]
 fn a_process_outside_the_tree_is_refused_and_that_is_said() {
+    if !has_python() {
+        return;
+    }
     for options in both_trees() {
         let mut rig = Rig::new(options.clone());
         let me = std::process::id();

@@ -10,12 +10,15 @@ mod common;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use common::{Rig, both_trees, eventually, python, spawn_of};
+use common::{Rig, both_trees, eventually, has_python, python, spawn_of};
 use mainstay_holder::Options;
 use mainstay_holder::wire::{Ask, Tell};
 
 #[test]
 fn messages_come_before_the_exit_and_in_order() {
+    if !has_python() {
+        return;
+    }
     for options in both_trees() {
         let mut rig = Rig::new(options);
         for generation in 1..=10 {
@@ -44,6 +47,9 @@ fn messages_come_before_the_exit_and_in_order() {
 
 #[test]
 fn a_helper_may_speak_and_a_stranger_may_not() {
+    if !has_python() {
+        return;
+    }
     for options in both_trees() {
         let mut rig = Rig::new(options);
         let script = "
@@ -66,6 +72,9 @@ time.sleep(300)";
 
 #[test]
 fn a_runtime_that_does_not_read_loses_no_readiness() {
+    if !has_python() {
+        return;
+    }
     let mut rig = Rig::new(Options::default());
     rig.line.ask(&Ask::Tap {
         instance: "n".into(),
@@ -121,6 +130,9 @@ fn a_newline_on_the_ready_pipe_is_readiness() {
 
 #[test]
 fn an_idle_engine_does_not_wake_up() {
+    if !has_python() {
+        return;
+    }
     let mut rig = Rig::new(Options::default());
     rig.start(python("n", 1, "say('READY=1'); time.sleep(300)"));
     rig.line.said("n");

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Rig, both_trees, python, spawn_of};
+use common::{Rig, both_trees, has_python, python, spawn_of};
 use mainstay_holder::Options;
 use mainstay_holder::wire::{Ask, Output, Spawn, Step, Tell};
 
@@ -51,6 +51,9 @@ fn store(rig: &mut Rig, name: &str, generation: u64, script: &str) {
 
 #[test]
 fn what_was_stored_is_given_to_the_next_runs() {
+    if !has_python() {
+        return;
+    }
     for options in both_trees() {
         for plain_fork in [false, true] {
             let mut rig = Rig::new(Options {
@@ -95,6 +98,9 @@ say('FDSTOREREMOVE=1\\nFDNAME=gone')";
 
 #[test]
 fn one_whose_other_end_is_gone_is_dropped_unless_it_asked_otherwise() {
+    if !has_python() {
+        return;
+    }
     let mut rig = Rig::new(Options::default());
     let script = "
 r, w = os.pipe()
@@ -117,6 +123,9 @@ say('FDSTORE=1\\nFDNAME=dropped', [r2])";
 
 #[test]
 fn a_readiness_pipe_lies_behind_what_is_stored_or_is_refused() {
+    if !has_python() {
+        return;
+    }
     let mut rig = Rig::new(Options::default());
     store(&mut rig, "n", 1, "say('FDSTORE=1', [file('1'), file('2')])");
     let mut spawn = spawn_of(
@@ -146,6 +155,9 @@ fn a_readiness_pipe_lies_behind_what_is_stored_or_is_refused() {
 
 #[test]
 fn what_cannot_be_stored_is_said_and_the_number_is_bounded() {
+    if !has_python() {
+        return;
+    }
     let mut rig = Rig::new(Options::default());
     let script = "
 for n in range(70):
@@ -171,6 +183,9 @@ say('FDSTOREREMOVE=1\\nFDNAME=unknown')";
 
 #[test]
 fn a_barrier_is_answered_when_what_was_said_before_is_heard() {
+    if !has_python() {
+        return;
+    }
     let mut rig = Rig::new(Options::default());
     let script = "
 say('STATUS=before')

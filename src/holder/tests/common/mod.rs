@@ -208,6 +208,17 @@ pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> Spawn {
     }
 }
 
+/// Whether there is a Python; says so where there is none. What a fresh machine has (Rust and a C
+/// compiler) has to do: what speaks by a script is not tested there.
+pub(crate) fn has_python() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = std::env::split_paths(&path).any(|folder| folder.join("python3").is_file());
+    if !has {
+        eprintln!("no python3 here: not tested");
+    }
+    has
+}
+
 /// A Python script that can `say(text, descriptors)` by sd_notify.
 pub(crate) fn python(name: &str, generation: u64, script: &str) -> Spawn {
     let head = "
