@@ -4,14 +4,20 @@
 
 use std::io::Read;
 use std::os::fd::AsRawFd;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
 use crate::child::{Orders, become_it};
+use crate::mail::lock;
 
 /// Means: a child exists whose number is not known yet.
 pub(crate) const UNKNOWN: i32 = -1;
+
+/// A child that is forked while another's pipe is open for writing has a copy of that end until its
+/// own exec, which may hang: the other birth would seem to hang with it.
+static FORKING: Mutex<()> = Mutex::new(());
 
 /// Does it with all signals blocked: none may run a handler of ours in a child.
 ///
@@ -35,6 +41,7 @@ pub(crate) fn masked<T>(work: impl FnOnce() -> Result<T, i32>) -> Result<T, i32>
 #[expect(unsafe_code, reason = "fork")]
 pub(crate) fn bear(orders: &Orders, newborn: &AtomicI32) -> Result<i32, i32> {
     let errno = |problem: std::io::Error| problem.raw_os_error().unwrap_or(libc::EIO);
+    let alone = lock(&FORKING);
     let (mut done, held) = std::io::pipe().map_err(errno)?;
     newborn.store(UNKNOWN, Ordering::SeqCst);
     // SAFETY: the child only runs `become_it`, which is async-signal-safe. `held` is
@@ -53,7 +60,7 @@ pub(crate) fn bear(orders: &Orders, newborn: &AtomicI32) -> Result<i32, i32> {
         return Err(failed);
     }
     newborn.store(pid, Ordering::SeqCst);
-    drop(held);
+    drop((held, alone));
     let _ = done.read(&mut [0]); // the end of the pipe is the news
     Ok(pid)
 }
