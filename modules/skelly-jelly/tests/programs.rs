@@ -110,7 +110,11 @@ impl Receiver {
         let deadline = Instant::now() + LONG;
         while Instant::now() < deadline {
             let mut bytes = [0; 4096];
-            let length = self.socket.recv(&mut bytes).unwrap();
+            let length = match self.socket.recv(&mut bytes) {
+                // With a timeout a wait ends so when this process was stopped for a moment.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                length => length.unwrap(),
+            };
             let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
             if text.contains(wanted) {
                 return text;
