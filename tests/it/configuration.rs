@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use mainstay_protocol::State;
 
-use crate::daemon::{Daemon, binary, misbehave, prepare};
+use crate::daemon::{Daemon, binary, copy_program, misbehave, prepare};
 
 /// Runs mainstay in a folder, with everything of its own in there.
 fn run_in(folder: &Path, words: &[&str]) -> Output {
@@ -137,7 +137,7 @@ fn a_file_that_may_not_be_read_is_told() {
     // Root may read everything: then it is somebody else who asks, with a program to be reached.
     let program = hidden.path().join("mainstay");
     if fs::hard_link(binary(), &program).is_err() {
-        fs::copy(binary(), &program).expect("a copy");
+        copy_program(binary(), &program);
     }
     let mut command = Command::new(&program);
     if nix::unistd::geteuid().is_root() {

@@ -3,6 +3,7 @@
 //! Never sleeps for a fixed time: every wait looks for a condition and has a deadline.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -324,6 +325,13 @@ impl Drop for Daemon {
             let _reaped = self.child.wait();
         }
     }
+}
+
+/// Copies a program by a process of its own: a child that another test forks meanwhile would have
+/// it open for writing until its exec, and nobody could execute it.
+pub(crate) fn copy_program(from: impl AsRef<OsStr>, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status();
+    assert!(copied.is_ok_and(|status| status.success()), "no copy");
 }
 
 /// A folder with a configuration in it.

@@ -262,7 +262,7 @@ fn one_of_another_user_says_ready_and_is_stopped() {
     // The program has to be where that user may read it.
     let dir = open_folder("");
     let copy = dir.path().join("misbehave");
-    std::fs::copy(crate::daemon::program("misbehave"), &copy).expect("a copy");
+    crate::daemon::copy_program(crate::daemon::program("misbehave"), &copy);
     let command = format!("[{:?}, \"--ready\", \"notify\"]", copy.display());
     let modules = one(&command, "user = \"nobody\"\nready = { notify = true }");
     let config = dir.path().join("config/mainstay.toml");

@@ -9,7 +9,7 @@ use mainstay_protocol::method::{ChangeParams, name};
 use mainstay_protocol::{EventKind, Level, RefusalCode, State, SystemStatus, Wanted};
 use serde_json::{Value, json};
 
-use crate::daemon::{Daemon, binary, in_both_ways, misbehave, prepare};
+use crate::daemon::{Daemon, binary, copy_program, in_both_ways, misbehave, prepare};
 use crate::raw::{Raw, code, token};
 
 fn one() -> String {
@@ -181,7 +181,7 @@ fn as_nobody(daemon: &Daemon, words: &[&str]) -> Option<(i32, String)> {
     // A copy: the build folder may not be open to others.
     let program = daemon.path("mainstay");
     if !program.exists() {
-        std::fs::copy(binary(), &program).expect("a copy");
+        copy_program(binary(), &program);
     }
     let output = Command::new(program)
         .args(words)
