@@ -1,0 +1,31 @@
+//! One way to find out from outside whether a module works.
+//! Owns the one list: readiness, health and configuration use it.
+//! Never runs a probe.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+/// One way to find out from outside whether a module works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// This `host:port` accepts a connection, and the process tree of the module owns the listener.
+    Tcp(String),
+    /// This socket accepts a connection: a path, or `@NAME` for an abstract one.
+    Unix(String),
+    /// This URL answers with this status.
+    Http {
+        /// `http://host:port/path`.
+        url: String,
+        /// The expected status.
+        status: u16,
+    },
+    /// This `host:port` or `host:port/service` serves, by grpc.health.v1.
+    Grpc(String),
+    /// This command exits 0.
+    Exec(Vec<String>),
+    /// This path exists.
+    File(String),
+}

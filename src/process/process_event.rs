@@ -1,0 +1,147 @@
+//! What happens to a process.
+//! Owns the one type in which the holder reports it and the runtime passes it on.
+//! Never says what follows from it.
+
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Exit, Instance, StartFailure};
+
+/// What happened to an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessEvent {
+    /// Which.
+    pub instance: Instance,
+    /// Its run; 0 for what belongs to no run.
+    #[serde(default)]
+    pub generation: u64,
+    /// What happened.
+    pub what: ProcessEventKind,
+}
+
+/// What can happen to an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ProcessEventKind {
+    /// A process runs: the exec succeeded.
+    Spawned {
+        /// Its process id; 0 for a task of an embedding application.
+        pid: u32,
+        /// Its start time in clock ticks since boot: with the pid, its identity.
+        #[serde(default)]
+        start_time: u64,
+    },
+    /// It does not run.
+    SpawnFailed {
+        /// Why.
+        failure: StartFailure,
+        /// Why, as a message with the next step.
+        #[serde(default)]
+        message: String,
+    },
+    /// MAINPID: another process of the tree is the main process from now on.
+    MainChanged {
+        /// Its process id.
+        pid: u32,
+        /// Its start time.
+        #[serde(default)]
+        start_time: u64,
+    },
+    /// The main process exited. Sent after everything the process had sent by sd_notify.
+    Exited(Exited),
+    /// One sd_notify datagram of a sender that belongs to the run.
+    Notify {
+        /// The sender; 0: the kernel does not say.
+        #[serde(default)]
+        pid: u32,
+        /// The datagram.
+        text: String,
+    },
+    /// A request by sd_notify was not granted (reported a few times a run at most).
+    NotifyRejected {
+        /// Which, and why.
+        message: String,
+    },
+    /// Everything the instance had sent by sd_notify has been reported.
+    NotifyDrained,
+    /// What a tapped instance wrote.
+    Output {
+        /// The text.
+        text: String,
+        /// Bytes that were dropped before it.
+        #[serde(default)]
+        dropped_bytes: u64,
+    },
+    /// Output was lost (reported at most once a second per instance).
+    OutputDropped {
+        /// Since the holder started.
+        total_bytes: u64,
+        /// Why the write failed; None: the disk was too slow.
+        #[serde(default)]
+        errno: Option<i32>,
+    },
+    /// A connection arrived on this socket while the instance does not run.
+    SocketActivated {
+        /// Its name.
+        socket: String,
+    },
+    /// What only a newer mainstay knows.
+    #[serde(other)]
+    Other,
+}
+
+/// How a main process ended, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exited {
+    /// The process; 0 for a task of an embedding application.
+    #[serde(default)]
+    pub pid: u32,
+    /// How it ended.
+    pub exit: Exit,
+    /// Whether it was killed because `timeout_ms` had passed.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub timed_out: bool,
+    /// What it wrote, with [`Output::Captured`](crate::Output::Captured).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output: String,
+    /// Nanoseconds on the monotonic clock when it was seen.
+    #[serde(default)]
+    pub at: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> ProcessEvent {
+        serde_json::from_str(json).expect(json)
+    }
+
+    #[test]
+    fn events_have_one_flat_form() {
+        let json = r#"{"instance":"web","generation":3,"what":{"event":"exited","pid":7,"exit":{"code":1},"at":5}}"#;
+        let event = read(json);
+        assert_eq!(serde_json::to_string(&event).expect("it is JSON"), json);
+        let ProcessEventKind::Exited(exited) = event.what else {
+            panic!("it exited");
+        };
+        assert_eq!((exited.exit, exited.timed_out), (Exit::Code(1), false));
+    }
+
+    #[test]
+    fn what_only_a_newer_side_knows_is_another_event() {
+        let newer = read(
+            r#"{"instance":"web","generation":3,"since":1,"what":{"event":"frozen","by":{"user":1}}}"#,
+        );
+        assert_eq!(newer.what, ProcessEventKind::Other);
+        let newer = read(
+            r#"{"instance":"web","generation":3,"what":{"event":"spawned","pid":7,"cgroup":"a"}}"#,
+        );
+        let spawned = ProcessEventKind::Spawned {
+            pid: 7,
+            start_time: 0,
+        };
+        assert_eq!(newer.what, spawned);
+    }
+}

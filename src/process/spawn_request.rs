@@ -1,0 +1,83 @@
+//! What to start: one process, whole.
+//! Owns the shape of the request; the runtime fills it, the holder carries it out.
+//! Never looks anything up.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Instance, Limits};
+
+/// What to start.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SpawnRequest {
+    /// The name it runs under.
+    pub instance: Instance,
+    /// The number of the run; refused when a run is alive or this is not newer than the last one.
+    pub generation: u64,
+    /// Program and arguments; looked up in the child's PATH when it has no slash.
+    pub argv: Vec<String>,
+    /// Absolute working directory.
+    pub directory: String,
+    /// Variables set in addition to the inherited ones (or alone, with `clear_env`).
+    pub env: Vec<(String, String)>,
+    /// Start from an empty environment (PATH, HOME, LANG, TZ, USER stay out too).
+    #[serde(default)]
+    pub clear_env: bool,
+    /// User name or number; only root may.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Group name or number; default: the user's.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Give it a notify socket (the holder sets `NOTIFY_SOCKET`). What earlier runs stored with
+    /// FDSTORE is passed to it on descriptors from 3 on, with `LISTEN_FDS`.
+    #[serde(default)]
+    pub notify: bool,
+    /// `WATCHDOG_USEC` (with `WATCHDOG_PID`, set in the child) when it has a watchdog.
+    #[serde(default)]
+    pub watchdog_usec: Option<u64>,
+    /// Give it a pipe on this descriptor; a newline on it is reported as `READY=1`.
+    #[serde(default)]
+    pub ready_fd: Option<i32>,
+    /// Sockets passed to it on descriptors from 3 on, before what was stored. They are bound at
+    /// the first start that names them, and closed by a start that does not.
+    #[serde(default)]
+    pub sockets: Vec<ActivationSocket>,
+    /// Where stdout and stderr go.
+    #[serde(default)]
+    pub output: Output,
+    /// prctl(PR_SET_NO_NEW_PRIVS).
+    #[serde(default)]
+    pub no_new_privileges: bool,
+    /// Kill its tree after this many milliseconds (probes, hooks); 0 = never.
+    #[serde(default)]
+    pub timeout_ms: u64,
+}
+
+/// A socket that listens for an instance before it starts and over all its runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivationSocket {
+    /// Its name in `LISTEN_FDNAMES`.
+    pub name: String,
+    /// `address:port`, or an absolute path.
+    pub address: String,
+}
+
+/// Where a process's output goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// `NAME.log`, through a pipe that the holder always drains.
+    #[default]
+    Log,
+    /// Up to 4 KiB are reported with the exit (probes and hooks).
+    Captured,
+    /// /dev/null; also a place that only a newer mainstay knows.
+    #[serde(other)]
+    Null,
+}
