@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput};
-use mainstay_policy::lifecycle::{Effect, Event};
-use mainstay_policy::module::{Ending, Exit, Report, Reported};
+use mainstay_policy::lifecycle::{LifecycleEffect, LifecycleEvent};
+use mainstay_policy::run::{Exit, RunEnd, RunReport, RunReportKind};
 use mainstay_policy::spec::{
-    Backoff, Edge, Importance, Kind, OnDependencyRestart, Readiness, Recovery, RestartPolicy,
-    Start, Strategy, Until,
+    Backoff, DependencyCondition, Edge, Importance, Kind, OnDependencyRestart, Readiness,
+    RecoverySpec, RestartPolicy, StartMode, Strategy,
 };
-use mainstay_policy::{Lifecycle, ModuleId, ModuleSpec, Plan, SystemSpec, Time};
+use mainstay_policy::{Lifecycle, ModuleId, ModuleSpec, MonoTime, Plan, SystemSpec};
 
 fn system() -> SystemSpec {
     SystemSpec {
@@ -26,13 +26,13 @@ fn module(number: u32, needs: impl Iterator<Item = u32>) -> ModuleSpec {
     let edge = |to| Edge {
         to: ModuleId(to),
         hard: true,
-        until: Until::Ready,
+        until: DependencyCondition::Ready,
     };
     ModuleSpec {
         name: format!("module-{number}"),
         kind: Kind::Service,
         required: true,
-        start: Start::Eager,
+        start: StartMode::Eager,
         importance: Importance::Normal,
         edges: needs.map(edge).collect(),
         readiness: Readiness::Started,
@@ -42,7 +42,7 @@ fn module(number: u32, needs: impl Iterator<Item = u32>) -> ModuleSpec {
         shutdown_timeout: Duration::from_secs(10),
         watchdog: None,
         has_probes: false,
-        recovery: Recovery {
+        recovery: RecoverySpec {
             auto: true,
             restart: RestartPolicy::Always,
             clean_exit_codes: vec![0],
@@ -94,20 +94,20 @@ fn running(count: u32) -> Lifecycle {
     let specs = (0..count).map(|n| module(n, std::iter::empty())).collect();
     let plan = Plan::new(1, system(), specs).expect("a plan without cycles");
     let mut lifecycle = Lifecycle::new(plan, 1);
-    lifecycle.note(Time(0), Event::Boot);
-    follow(&mut lifecycle, Time(0));
+    lifecycle.apply(MonoTime(0), LifecycleEvent::Boot);
+    follow(&mut lifecycle, MonoTime(0));
     lifecycle
 }
 
 /// Answers every order to run as a machine would; the number of effects.
-fn follow(lifecycle: &mut Lifecycle, now: Time) -> u64 {
+fn follow(lifecycle: &mut Lifecycle, now: MonoTime) -> u64 {
     let mut effects = 0;
-    while let Some(effect) = lifecycle.settle(now) {
+    while let Some(effect) = lifecycle.next_effect(now) {
         effects += 1;
-        if let Effect::Run { module, generation } = effect {
-            for what in [Reported::Started { pid: 1 }, Reported::Ready] {
-                let report = Report { generation, what };
-                lifecycle.note(now, Event::Reported { module, report });
+        if let LifecycleEffect::Run { module, generation } = effect {
+            for what in [RunReportKind::Started { pid: 1 }, RunReportKind::Ready] {
+                let report = RunReport { generation, what };
+                lifecycle.apply(now, LifecycleEvent::Reported { module, report });
             }
         }
     }
@@ -129,10 +129,10 @@ fn restart(c: &mut Criterion) {
                     signal: 9,
                     core: false,
                 };
-                let what = Reported::Ended(Ending::Exited(exit));
-                let report = Report { generation, what };
-                lifecycle.note(Time(now), Event::Reported { module, report });
-                let effects = follow(&mut lifecycle, Time(now));
+                let what = RunReportKind::Ended(RunEnd::Exited(exit));
+                let report = RunReport { generation, what };
+                lifecycle.apply(MonoTime(now), LifecycleEvent::Reported { module, report });
+                let effects = follow(&mut lifecycle, MonoTime(now));
                 let next = lifecycle.view(module).generation;
                 assert_eq!(next, generation + 1, "it runs again");
                 effects

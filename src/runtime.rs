@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mainstay_holder::wire::{Known, Setup, World};
 use mainstay_policy::plan::Plan;
-use mainstay_policy::{ModuleId, Time};
+use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::EventKind;
 use mainstay_protocol::words::ExitCode;
 use serde_json::json;
@@ -383,7 +383,7 @@ pub(crate) fn build(
         switchboard: Switchboard::new(plan.len()),
         bus: Arc::new(Bus::new(names)),
         tokens,
-        up_since: Time(world.up_since),
+        up_since: MonoTime(world.up_since),
         holder_pid: world.holder_pid,
         announce,
         plan: Arc::new(plan),

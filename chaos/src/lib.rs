@@ -2,7 +2,7 @@
 //! Owns virtual time, the fake processes and the faults; one seed is one history.
 //! Never decides what a module should do: that is what it tests.
 
-pub mod check;
+pub mod checker;
 pub mod plans;
 pub mod rng;
 pub mod sim;
@@ -10,5 +10,5 @@ pub mod trace;
 pub mod violation;
 pub mod world;
 
-pub use sim::{Options, Sabotage, Summary, run};
+pub use sim::{InjectedBug, SimOptions, Summary, run};
 pub use violation::Violation;

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use chaos::{Options, Summary};
+use chaos::{SimOptions, Summary};
 use clap::Parser;
 
 /// Simulates mainstay's policy with random plans, faults and wishes.
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let begin = Instant::now();
     let mut all = Summary::default();
     for seed in first..first.saturating_add(seeds) {
-        match chaos::run(Options {
+        match chaos::run(SimOptions {
             seed,
             modules,
             steps,

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use mainstay_policy::spec::{
-    Backoff, Edge, Importance, Kind, ModuleId, ModuleSpec, OnDependencyRestart, Probation,
-    Readiness, Recovery, RestartPolicy, Start, Strategy, SystemSpec, Until,
+    Backoff, DependencyCondition, Edge, Importance, Kind, ModuleId, ModuleSpec,
+    OnDependencyRestart, Probation, Readiness, RecoverySpec, RestartPolicy, StartMode, Strategy,
+    SystemSpec,
 };
 use mainstay_policy::{Plan, PlanError};
 
@@ -39,7 +40,7 @@ pub fn generate(rng: &mut Rng, modules: u32) -> Result<Plan, PlanError> {
 /// # Panics
 /// Never: edges and names are those of a plan.
 #[must_use]
-pub fn spoilt(plan: &Plan) -> Plan {
+pub fn weakened(plan: &Plan) -> Plan {
     let mut system = plan.system().clone();
     system.concurrent_restarts = 0;
     let mut modules = plan.modules().to_vec();
@@ -63,9 +64,9 @@ fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
         kind,
         required: rng.permille(200),
         start: if rng.permille(150) {
-            Start::Lazy
+            StartMode::Lazy
         } else {
-            Start::Eager
+            StartMode::Eager
         },
         importance: rng.pick(&[
             Importance::Low,
@@ -97,10 +98,10 @@ fn edges(rng: &mut Rng, before: &[ModuleSpec]) -> Vec<Edge> {
         let to = ModuleId(u32::try_from(rng.below(before.len() as u64)).unwrap_or(0));
         let target = &before[to.index()];
         let until = match rng.below(6) {
-            0 => Until::Started,
-            1 if target.has_probes => Until::Healthy,
-            2 if target.kind == Kind::Task => Until::Completed,
-            _ => Until::Ready,
+            0 => DependencyCondition::Started,
+            1 if target.has_probes => DependencyCondition::Healthy,
+            2 if target.kind == Kind::Task => DependencyCondition::Completed,
+            _ => DependencyCondition::Ready,
         };
         edges.push(Edge {
             to,
@@ -111,13 +112,13 @@ fn edges(rng: &mut Rng, before: &[ModuleSpec]) -> Vec<Edge> {
     edges
 }
 
-fn recovery(rng: &mut Rng) -> Recovery {
+fn recovery(rng: &mut Rng) -> RecoverySpec {
     let probation = Probation {
         initial: MS(3_000),
         factor: 2.0,
         max: MS(20_000),
     };
-    Recovery {
+    RecoverySpec {
         auto: !rng.permille(50),
         restart: rng.pick(&[
             RestartPolicy::Always,

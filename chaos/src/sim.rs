@@ -6,22 +6,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::lifecycle::{Effect, Event};
-use mainstay_policy::module::{Event as ToModule, Module, Report};
+use mainstay_policy::lifecycle::{LifecycleEffect, LifecycleEvent};
+use mainstay_policy::run::{RunEvent as ToModule, RunMachine, RunReport};
 use mainstay_policy::spec::Kind;
-use mainstay_policy::{Lifecycle, ModuleId, Plan, Time, module};
+use mainstay_policy::{Lifecycle, ModuleId, MonoTime, Plan, run};
 
-use crate::check::{Checked, Checker};
+use crate::checker::{Checked, Checker};
 use crate::plans;
 use crate::rng::Rng;
-use crate::trace::{Line, Trace};
+use crate::trace::{Trace, TraceLine};
 use crate::violation::Violation;
-use crate::world::{Agenda, Channel, Item, Place};
-use records::Records;
+use crate::world::{Agenda, FifoDelay, SimModule, WorldEvent};
+use records::RecordChannel;
 
+mod fake_os;
 mod faults;
 mod records;
-mod system;
 
 /// The most effects one event may have, for each module.
 const EFFECTS_A_MODULE: usize = 1000;
@@ -30,7 +30,7 @@ const QUIET: Duration = Duration::from_secs(180);
 
 /// What is simulated.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct SimOptions {
     /// The seed of everything random.
     pub seed: u64,
     /// How many modules the plan has.
@@ -38,20 +38,20 @@ pub struct Options {
     /// About how many policy steps, most of them with faults.
     pub steps: u64,
     /// Something that is broken on purpose.
-    pub sabotage: Option<Sabotage>,
+    pub sabotage: Option<InjectedBug>,
 }
 
 /// A deliberate breakage, to see a checker trip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sabotage {
+pub enum InjectedBug {
     /// Each order to spawn is carried out twice.
     SpawnTwice,
     /// The lifecycle hears that a module is ready when it was only asked to run.
     FalseReady,
     /// The lifecycle does not hear wishes to stop.
-    DeafToStop,
+    IgnoreStop,
     /// Every failure is forgiven behind the checker's back.
-    Forgiving,
+    ForgetFailures,
     /// Kills do nothing, and every process ignores the stop signal.
     NoKill,
     /// Nothing wakes up by time.
@@ -59,30 +59,30 @@ pub enum Sabotage {
     /// Some ends of processes are never told.
     LostExits,
     /// A halt is taken for an end.
-    FalseEnd,
+    StopMeansEnded,
     /// The lifecycle believes a plan that promises less: restart tokens for everybody, and
     /// nobody restarts with what it needs.
-    Lax,
+    WeakenedPlan,
     /// Somebody wishes the opposite of whatever the lifecycle decided, at once.
-    Contrary,
+    OppositeRequests,
     /// The holder keeps no record that is newer than the first.
     OldRecords,
 }
 
-impl Sabotage {
+impl InjectedBug {
     /// All of them.
-    pub const ALL: [Sabotage; 11] = [
-        Sabotage::SpawnTwice,
-        Sabotage::FalseReady,
-        Sabotage::DeafToStop,
-        Sabotage::Forgiving,
-        Sabotage::NoKill,
-        Sabotage::NoAlarm,
-        Sabotage::LostExits,
-        Sabotage::FalseEnd,
-        Sabotage::Lax,
-        Sabotage::Contrary,
-        Sabotage::OldRecords,
+    pub const ALL: [InjectedBug; 11] = [
+        InjectedBug::SpawnTwice,
+        InjectedBug::FalseReady,
+        InjectedBug::IgnoreStop,
+        InjectedBug::ForgetFailures,
+        InjectedBug::NoKill,
+        InjectedBug::NoAlarm,
+        InjectedBug::LostExits,
+        InjectedBug::StopMeansEnded,
+        InjectedBug::WeakenedPlan,
+        InjectedBug::OppositeRequests,
+        InjectedBug::OldRecords,
     ];
 }
 
@@ -109,20 +109,20 @@ pub struct Summary {
 
 /// A checker tripped.
 #[derive(Debug, Clone)]
-pub struct Failure {
+pub struct SimFailure {
     /// The history.
-    pub options: Options,
+    pub options: SimOptions,
     /// What happened.
     pub violation: Violation,
     /// When.
-    pub at: Time,
+    pub at: MonoTime,
     /// The last steps.
     pub trace: Trace,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for SimFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Options {
+        let SimOptions {
             seed,
             modules,
             steps,
@@ -141,13 +141,13 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for SimFailure {}
 
 /// Runs one history.
 ///
 /// # Errors
 /// The first violation, with the steps that led to it.
-pub fn run(options: Options) -> Result<Summary, Box<Failure>> {
+pub fn run(options: SimOptions) -> Result<Summary, Box<SimFailure>> {
     let mut rng = Rng::new(options.seed);
     let mut sim = match plans::generate(&mut rng, options.modules) {
         Ok(plan) => Sim::new(options, rng, Arc::new(plan)),
@@ -158,7 +158,7 @@ pub fn run(options: Options) -> Result<Summary, Box<Failure>> {
             sim.summary.lasted = sim.now.0;
             Ok(sim.summary)
         }
-        Err(violation) => Err(Box::new(Failure {
+        Err(violation) => Err(Box::new(SimFailure {
             options,
             violation,
             at: sim.now,
@@ -168,27 +168,27 @@ pub fn run(options: Options) -> Result<Summary, Box<Failure>> {
 }
 
 struct Sim {
-    options: Options,
+    options: SimOptions,
     rng: Rng,
     plan: Arc<Plan>,
     /// What the runtime takes for the plan.
-    believed: Arc<Plan>,
-    now: Time,
+    runtime_plan: Arc<Plan>,
+    now: MonoTime,
     agenda: Agenda,
-    places: Vec<Place>,
+    modules_in_world: Vec<SimModule>,
     lifecycle: Lifecycle,
-    modules: Vec<Module>,
+    modules: Vec<RunMachine>,
     /// Wake-ups on their way: to the lifecycle, to each module.
-    lifecycle_armed: Time,
-    armed: Vec<Time>,
+    lifecycle_armed: MonoTime,
+    armed: Vec<MonoTime>,
     /// Lifecycle to module, module to system, system to module, module to lifecycle.
-    channels: Vec<[Channel; 4]>,
+    channels: Vec<[FifoDelay; 4]>,
     /// What the holder keeps, and what is on its way there.
-    records: Records,
+    records: RecordChannel,
     /// There is no runtime.
-    alone: bool,
+    runtime_down: bool,
     /// So many things happen before the runtime dies.
-    doom: Option<u64>,
+    crash_after: Option<u64>,
     check: Checker,
     trace: Trace,
     faults: bool,
@@ -199,28 +199,28 @@ struct Sim {
 }
 
 impl Sim {
-    fn new(options: Options, rng: Rng, plan: Arc<Plan>) -> Sim {
+    fn new(options: SimOptions, rng: Rng, plan: Arc<Plan>) -> Sim {
         let believed = match options.sabotage {
-            Some(Sabotage::Lax) => Arc::new(plans::spoilt(&plan)),
+            Some(InjectedBug::WeakenedPlan) => Arc::new(plans::weakened(&plan)),
             _ => Arc::clone(&plan),
         };
         Sim {
             lifecycle: Lifecycle::new(Arc::clone(&believed), options.seed),
-            modules: vec![Module::new(); plan.len()],
-            places: vec![Place::default(); plan.len()],
-            armed: vec![Time::NEVER; plan.len()],
-            channels: vec![[Channel::default(); 4]; plan.len()],
+            modules: vec![RunMachine::new(); plan.len()],
+            modules_in_world: vec![SimModule::default(); plan.len()],
+            armed: vec![MonoTime::NEVER; plan.len()],
+            channels: vec![[FifoDelay::default(); 4]; plan.len()],
             check: Checker::new(&plan),
             options,
             rng,
-            records: Records::new(plan.len()),
-            alone: false,
-            doom: None,
+            records: RecordChannel::new(plan.len()),
+            runtime_down: false,
+            crash_after: None,
             plan,
-            believed,
-            now: Time(1_000_000_000),
+            runtime_plan: believed,
+            now: MonoTime(1_000_000_000),
             agenda: Agenda::default(),
-            lifecycle_armed: Time::NEVER,
+            lifecycle_armed: MonoTime::NEVER,
             trace: Trace::default(),
             faults: true,
             ending: false,
@@ -232,14 +232,14 @@ impl Sim {
     /// Faults, then quiet, then the end.
     fn history(&mut self) -> Checked {
         self.check.booted(&Arc::clone(&self.plan));
-        self.tell_lifecycle(Event::Boot)?;
-        self.agenda.push_lasting(self.now, Item::Mischief);
+        self.apply_to_lifecycle(LifecycleEvent::Boot)?;
+        self.agenda.push_lasting(self.now, WorldEvent::FaultDue);
         let faults_end = self.options.steps / 10 * 8;
         while self.summary.steps < faults_end {
-            match self.agenda.pop(Time::NEVER) {
+            match self.agenda.pop(MonoTime::NEVER) {
                 Some((at, item)) => {
-                    self.happen(at, item)?;
-                    self.meet_doom()?;
+                    self.dispatch(at, item)?;
+                    self.crash_if_due()?;
                 }
                 None => return Err(Violation::Endless),
             }
@@ -249,7 +249,7 @@ impl Sim {
         if self.check.is_stopping() {
             return Err(Violation::StopTooLong);
         }
-        self.feel_well();
+        self.report_all_healthy();
         self.pass(QUIET)?;
         self.rest()?;
         self.ending = true;
@@ -263,7 +263,7 @@ impl Sim {
         let end = self.now.after(span);
         let limit = self.summary.steps + 2_000_000 + 50 * self.options.steps;
         while let Some((at, item)) = self.agenda.pop(end) {
-            self.happen(at, item)?;
+            self.dispatch(at, item)?;
             if self.summary.steps > limit {
                 return Err(Violation::Endless);
             }
@@ -278,7 +278,7 @@ impl Sim {
         for module in self.plan.ids() {
             let at = module.index();
             let watched = self.plan.module(module).watchdog.is_some();
-            let lives = self.places[at].process.is_some();
+            let lives = self.modules_in_world[at].process.is_some();
             let quiet = self.modules[at].deadline().is_none() || (watched && lives);
             if !quiet || lives != self.modules[at].pid().is_some() {
                 return Err(Violation::NotQuiet(Some(module)));
@@ -288,26 +288,27 @@ impl Sim {
     }
 
     fn all_gone(&mut self) -> Checked {
-        let lives = |place: &Place| place.process.is_some() || place.hook.is_some();
-        if self.places.iter().any(lives) || !self.check.is_stopped() {
+        let lives = |place: &SimModule| place.process.is_some() || place.hook.is_some();
+        if self.modules_in_world.iter().any(lives) || !self.check.is_stopped() {
             return Err(Violation::StopTooLong);
         }
         Ok(())
     }
 
     /// One module is told something and does what follows.
-    fn tell_module(&mut self, module: ModuleId, event: ToModule) -> Checked {
+    fn apply_to_module(&mut self, module: ModuleId, event: ToModule) -> Checked {
         self.summary.steps += 1;
-        self.trace.push(self.now, Line::ToModule(module, event));
+        self.trace
+            .push(self.now, TraceLine::ToModule(module, event));
         let at = module.index();
-        self.modules[at].note(self.plan.module(module), self.now, event);
+        self.modules[at].apply(self.plan.module(module), self.now, event);
         for _ in 0..EFFECTS_A_MODULE {
             let spec = self.plan.module(module);
-            let Some(effect) = self.modules[at].settle(spec, self.now) else {
+            let Some(effect) = self.modules[at].next_effect(spec, self.now) else {
                 self.arm_module(module);
                 return Ok(());
             };
-            self.trace.push(self.now, Line::Module(module, effect));
+            self.trace.push(self.now, TraceLine::Module(module, effect));
             self.perform(module, effect);
         }
         Err(Violation::Endless)
@@ -320,32 +321,33 @@ impl Sim {
         {
             self.armed[at] = deadline;
             self.agenda
-                .push(deadline.max(self.now), Item::WakeModule(module));
+                .push(deadline.max(self.now), WorldEvent::WakeModule(module));
         }
     }
 
     /// The lifecycle is told something and does what follows.
-    fn tell_lifecycle(&mut self, event: Event) -> Checked {
+    fn apply_to_lifecycle(&mut self, event: LifecycleEvent) -> Checked {
         self.summary.steps += 1;
-        self.trace.push(self.now, Line::ToLifecycle(event));
-        self.lifecycle.note(self.now, event);
+        self.trace.push(self.now, TraceLine::ToLifecycle(event));
+        self.lifecycle.apply(self.now, event);
         self.concerns(event);
         for _ in 0..EFFECTS_A_MODULE * (1 + self.plan.len()) {
-            let Some(effect) = self.lifecycle.settle(self.now) else {
+            let Some(effect) = self.lifecycle.next_effect(self.now) else {
                 self.write_records();
                 if let Some(deadline) = self.lifecycle.deadline()
                     && deadline < self.lifecycle_armed
                 {
                     self.lifecycle_armed = deadline;
                     self.agenda
-                        .push(deadline.max(self.now), Item::WakeLifecycle);
+                        .push(deadline.max(self.now), WorldEvent::WakeLifecycle);
                 }
                 return Ok(());
             };
-            self.trace.push(self.now, Line::Lifecycle(effect.clone()));
+            self.trace
+                .push(self.now, TraceLine::Lifecycle(effect.clone()));
             match effect {
-                Effect::StartupFailed { .. } => self.records.stops(self.check.stop_by()),
-                Effect::Run { module, generation } => {
+                LifecycleEffect::StartupFailed { .. } => self.records.stops(self.check.stop_by()),
+                LifecycleEffect::Run { module, generation } => {
                     let completed = self.check.completed(module);
                     self.records.run(module, generation, completed);
                 }
@@ -357,18 +359,18 @@ impl Sim {
         Err(Violation::Endless)
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn carry_out(&mut self, effect: LifecycleEffect) {
         match effect {
-            Effect::Run { module, generation } => {
-                self.order(module, ToModule::RunAsked { generation });
-                if self.is(Sabotage::FalseReady) {
-                    let what = module::Reported::Ready;
-                    let report = Report { generation, what };
+            LifecycleEffect::Run { module, generation } => {
+                self.order(module, ToModule::StartRequested { generation });
+                if self.is(InjectedBug::FalseReady) {
+                    let what = run::RunReportKind::Ready;
+                    let report = RunReport { generation, what };
                     self.lifecycle
-                        .note(self.now, Event::Reported { module, report });
+                        .apply(self.now, LifecycleEvent::Reported { module, report });
                 }
             }
-            Effect::Halt {
+            LifecycleEffect::Stop {
                 module,
                 generation,
                 grace,
@@ -376,47 +378,55 @@ impl Sim {
             } => {
                 self.order(
                     module,
-                    ToModule::HaltAsked {
+                    ToModule::StopRequested {
                         generation,
                         grace,
                         limit,
                     },
                 );
-                if self.is(Sabotage::FalseEnd) {
-                    let ending = module::Ending::Halted {
+                if self.is(InjectedBug::StopMeansEnded) {
+                    let ending = run::RunEnd::Stopped {
                         exit: None,
                         forced: false,
                     };
-                    let report = Report {
+                    let report = RunReport {
                         generation,
-                        what: module::Reported::Ended(ending),
+                        what: run::RunReportKind::Ended(ending),
                     };
                     self.lifecycle
-                        .note(self.now, Event::Reported { module, report });
+                        .apply(self.now, LifecycleEvent::Reported { module, report });
                 }
             }
-            Effect::AllStopped { .. } => {
+            LifecycleEffect::AllStopped { .. } => {
                 self.summary.stops += 1;
             }
-            Effect::Judged { module, .. } if self.is(Sabotage::Forgiving) => {
-                let wish = mainstay_policy::lifecycle::Wish::Restart;
+            LifecycleEffect::RecoveryDecided { module, .. }
+                if self.is(InjectedBug::ForgetFailures) =>
+            {
+                let wish = mainstay_policy::lifecycle::Operation::Restart;
                 self.lifecycle
-                    .note(self.now, Event::Wished { module, wish });
+                    .apply(self.now, LifecycleEvent::Requested { module, wish });
             }
-            Effect::Moved { module, to, .. } => {
+            LifecycleEffect::StateChanged { module, to, .. } => {
                 self.records.touch(module);
-                if self.is(Sabotage::Contrary) {
-                    use mainstay_policy::lifecycle::Wish;
+                if self.is(InjectedBug::OppositeRequests) {
+                    use mainstay_policy::lifecycle::Operation;
                     let down = matches!(to, mainstay_policy::State::Stopped);
-                    let wish = if down { Wish::Start } else { Wish::Stop };
+                    let wish = if down {
+                        Operation::Start
+                    } else {
+                        Operation::Stop
+                    };
                     self.lifecycle
-                        .note(self.now, Event::Wished { module, wish });
+                        .apply(self.now, LifecycleEvent::Requested { module, wish });
                 }
             }
-            Effect::Judged {
+            LifecycleEffect::RecoveryDecided {
                 module, verdict, ..
             } => self.records.judged(module, verdict),
-            Effect::Tell { .. } | Effect::StartupCompleted | Effect::StartupFailed { .. } => {}
+            LifecycleEffect::NotifyDependent { .. }
+            | LifecycleEffect::StartupCompleted
+            | LifecycleEffect::StartupFailed { .. } => {}
         }
     }
 
@@ -424,10 +434,10 @@ impl Sim {
     fn order(&mut self, module: ModuleId, event: ToModule) {
         let delay = self.delay();
         let at = self.channels[module.index()][0].arrival(self.now, delay);
-        self.agenda.push(at, Item::ToModule(module, event));
+        self.agenda.push(at, WorldEvent::ToModule(module, event));
     }
 
-    fn is(&self, sabotage: Sabotage) -> bool {
+    fn is(&self, sabotage: InjectedBug) -> bool {
         self.options.sabotage == Some(sabotage)
     }
 

@@ -4,22 +4,22 @@
 
 use std::fmt;
 
-use mainstay_policy::{ModuleId, Time, lifecycle, module};
+use mainstay_policy::{ModuleId, MonoTime, lifecycle, run};
 
 /// How many steps are kept.
 const KEPT: usize = 50;
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
-pub enum Line {
+pub enum TraceLine {
     /// The lifecycle was told.
-    ToLifecycle(lifecycle::Event),
+    ToLifecycle(lifecycle::LifecycleEvent),
     /// The lifecycle decided.
-    Lifecycle(lifecycle::Effect),
+    Lifecycle(lifecycle::LifecycleEffect),
     /// A module was told.
-    ToModule(ModuleId, module::Event),
+    ToModule(ModuleId, run::RunEvent),
     /// A module decided.
-    Module(ModuleId, module::Effect),
+    Module(ModuleId, run::RunEffect),
     /// The world did something by itself.
     World(ModuleId, &'static str, u64),
 }
@@ -27,13 +27,13 @@ pub enum Line {
 /// The ring.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
-    lines: Vec<(Time, Line)>,
+    lines: Vec<(MonoTime, TraceLine)>,
     next: usize,
 }
 
 impl Trace {
     /// Keeps one more, and forgets the oldest.
-    pub fn push(&mut self, at: Time, line: Line) {
+    pub fn push(&mut self, at: MonoTime, line: TraceLine) {
         if self.lines.len() < KEPT {
             self.lines.push((at, line));
         } else {
@@ -50,11 +50,11 @@ impl fmt::Display for Trace {
             let micros = at.0 / 1000;
             write!(f, "{:>10}.{:06} ", micros / 1_000_000, micros % 1_000_000)?;
             match line {
-                Line::ToLifecycle(event) => writeln!(f, "lifecycle <- {event:?}")?,
-                Line::Lifecycle(effect) => writeln!(f, "lifecycle -> {effect:?}")?,
-                Line::ToModule(module, event) => writeln!(f, "m{} <- {event:?}", module.0)?,
-                Line::Module(module, effect) => writeln!(f, "m{} -> {effect:?}", module.0)?,
-                Line::World(module, what, generation) => {
+                TraceLine::ToLifecycle(event) => writeln!(f, "lifecycle <- {event:?}")?,
+                TraceLine::Lifecycle(effect) => writeln!(f, "lifecycle -> {effect:?}")?,
+                TraceLine::ToModule(module, event) => writeln!(f, "m{} <- {event:?}", module.0)?,
+                TraceLine::Module(module, effect) => writeln!(f, "m{} -> {effect:?}", module.0)?,
+                TraceLine::World(module, what, generation) => {
                     writeln!(f, "world: m{} generation {generation} {what}", module.0)?;
                 }
             }

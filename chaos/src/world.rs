@@ -6,18 +6,18 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use mainstay_policy::module::{Exit, Report};
-use mainstay_policy::{Health, ModuleId, Time, module};
+use mainstay_policy::run::{Exit, RunReport};
+use mainstay_policy::{Health, ModuleId, MonoTime, run};
 
 /// Something that will happen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Item {
+pub enum WorldEvent {
     /// News or an order reaches a module's state machine.
-    ToModule(ModuleId, module::Event),
+    ToModule(ModuleId, run::RunEvent),
     /// A module's report reaches the lifecycle.
-    Report(ModuleId, Report),
+    Report(ModuleId, RunReport),
     /// How a run feels reaches the lifecycle; true: it should be restarted.
-    Feels(ModuleId, u64, Health, bool),
+    HealthChanged(ModuleId, u64, Health, bool),
     /// An order reaches the system: make a process.
     Spawn(ModuleId, u64),
     /// An order reaches the system: stop signal.
@@ -35,46 +35,46 @@ pub enum Item {
     /// The deadline of the lifecycle.
     WakeLifecycle,
     /// A process says that it is ready.
-    Says(ModuleId, u64),
+    ReadyReported(ModuleId, u64),
     /// Somebody wishes something; or the runtime dies.
-    Mischief,
+    FaultDue,
     /// The runtime is started again.
-    Return,
+    RuntimeStarts,
 }
 
 /// A process.
 #[derive(Debug, Clone, Copy)]
-pub struct Process {
+pub struct SimProcess {
     /// Its run.
     pub generation: u64,
     /// Its pid.
     pub pid: u32,
     /// From when on it answers that it is ready.
-    pub ready_from: Time,
+    pub ready_from: MonoTime,
     /// Whether the stop signal does nothing to it.
-    pub deaf: bool,
+    pub ignores_sigterm: bool,
     /// Whether it has said that it is ready.
-    pub said: bool,
+    pub ready_sent: bool,
 }
 
 /// The commands around a run.
 #[derive(Debug, Clone, Copy)]
-pub struct Hook {
+pub struct SimHook {
     /// The run.
     pub generation: u64,
     /// `before_start` (true) or `after_stop`.
     pub before: bool,
     /// Whether the stop signal does nothing to it.
-    pub deaf: bool,
+    pub ignores_sigterm: bool,
 }
 
 /// What the system has of one module.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Place {
+pub struct SimModule {
     /// Its process.
-    pub process: Option<Process>,
+    pub process: Option<SimProcess>,
     /// Its hook.
-    pub hook: Option<Hook>,
+    pub hook: Option<SimHook>,
     /// The last exit, kept for a runtime that returns.
     pub exit: Option<(u64, Exit)>,
     /// The newest generation that was spawned.
@@ -85,9 +85,9 @@ pub struct Place {
 #[derive(Debug, Default)]
 pub struct Agenda {
     /// When, the how manieth, and where in `items`: small, because a heap moves what it holds.
-    heap: BinaryHeap<Reverse<(Time, u64, u32)>>,
+    heap: BinaryHeap<Reverse<(MonoTime, u64, u32)>>,
     /// What, and the runtime it is meant for; None: the world itself.
-    items: Vec<(Option<u32>, Item)>,
+    items: Vec<(Option<u32>, WorldEvent)>,
     /// Places of `items` that are over.
     free: Vec<u32>,
     order: u64,
@@ -96,16 +96,16 @@ pub struct Agenda {
 
 impl Agenda {
     /// Something for the runtime that runs now; it dies with it.
-    pub fn push(&mut self, at: Time, item: Item) {
+    pub fn push(&mut self, at: MonoTime, item: WorldEvent) {
         self.add(at, Some(self.epoch), item);
     }
 
     /// Something that happens whether a runtime is there or not.
-    pub fn push_lasting(&mut self, at: Time, item: Item) {
+    pub fn push_lasting(&mut self, at: MonoTime, item: WorldEvent) {
         self.add(at, None, item);
     }
 
-    fn add(&mut self, at: Time, epoch: Option<u32>, item: Item) {
+    fn add(&mut self, at: MonoTime, epoch: Option<u32>, item: WorldEvent) {
         self.order += 1;
         let place = match self.free.pop() {
             Some(place) => {
@@ -121,7 +121,7 @@ impl Agenda {
     }
 
     /// The next thing, if it happens at or before `end`.
-    pub fn pop(&mut self, end: Time) -> Option<(Time, Item)> {
+    pub fn pop(&mut self, end: MonoTime) -> Option<(MonoTime, WorldEvent)> {
         loop {
             if self.heap.peek().is_none_or(|due| due.0.0 > end) {
                 return None;
@@ -137,7 +137,7 @@ impl Agenda {
 
     /// The runtime dies; what was meant for it is lost. Orders that were on their way to the
     /// system are returned, the first to arrive first: the caller says which of them still did.
-    pub fn runtime_died(&mut self) -> Vec<(Time, Item)> {
+    pub fn runtime_died(&mut self) -> Vec<(MonoTime, WorldEvent)> {
         let mine = self.epoch;
         self.epoch += 1;
         let mut orders = Vec::new();
@@ -147,7 +147,7 @@ impl Agenda {
             if lost {
                 self.free.push(*place);
             }
-            if lost && matches!(item, Item::Spawn(..)) {
+            if lost && matches!(item, WorldEvent::Spawn(..)) {
                 orders.push((*at, *order, item));
             }
             !lost
@@ -160,17 +160,17 @@ impl Agenda {
 
 /// News about one module comes from one mouth: it keeps its order whatever the delays.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Channel(Time);
+pub struct FifoDelay(MonoTime);
 
-impl Channel {
+impl FifoDelay {
     /// When the newest of what was sent arrives.
     #[must_use]
-    pub fn newest(&self) -> Time {
+    pub fn newest(&self) -> MonoTime {
         self.0
     }
 
     /// When news sent now with this delay arrives.
-    pub fn arrival(&mut self, now: Time, delay: Duration) -> Time {
+    pub fn arrival(&mut self, now: MonoTime, delay: Duration) -> MonoTime {
         self.0 = self.0.max(now.after(delay));
         self.0
     }

@@ -2,10 +2,10 @@
 //! Owns the number of seeds: a few hundred must fit into a coffee-free minute.
 //! Never uses the machine's clock or chance.
 
-use chaos::{Options, Sabotage, Summary, Violation, run};
+use chaos::{InjectedBug, SimOptions, Summary, Violation, run};
 
-fn options(seed: u64) -> Options {
-    Options {
+fn options(seed: u64) -> SimOptions {
+    SimOptions {
         seed,
         modules: 12,
         steps: 2_000,
@@ -42,10 +42,10 @@ fn one_seed_is_one_history() {
 
 /// Runs seeds with something broken until a checker trips.
 #[track_caller]
-fn trips(sabotage: Sabotage, expected: &[fn(&Violation) -> bool]) {
+fn trips(sabotage: InjectedBug, expected: &[fn(&Violation) -> bool]) {
     let found: Vec<Violation> = (0..40)
         .filter_map(|seed| {
-            run(Options {
+            run(SimOptions {
                 sabotage: Some(sabotage),
                 ..options(seed)
             })
@@ -64,7 +64,7 @@ fn trips(sabotage: Sabotage, expected: &[fn(&Violation) -> bool]) {
 #[test]
 fn two_processes_are_seen() {
     trips(
-        Sabotage::SpawnTwice,
+        InjectedBug::SpawnTwice,
         &[|it| matches!(it, Violation::TwoProcesses(_))],
     );
 }
@@ -72,7 +72,7 @@ fn two_processes_are_seen() {
 #[test]
 fn an_early_start_is_seen() {
     trips(
-        Sabotage::FalseReady,
+        InjectedBug::FalseReady,
         &[|it| matches!(it, Violation::StartedTooEarly(..))],
     );
 }
@@ -80,7 +80,7 @@ fn an_early_start_is_seen() {
 #[test]
 fn a_start_though_down_is_seen() {
     trips(
-        Sabotage::DeafToStop,
+        InjectedBug::IgnoreStop,
         &[|it| matches!(it, Violation::StartedThoughDown(_))],
     );
 }
@@ -88,7 +88,7 @@ fn a_start_though_down_is_seen() {
 #[test]
 fn a_budget_that_does_not_hold_is_seen() {
     trips(
-        Sabotage::Forgiving,
+        InjectedBug::ForgetFailures,
         &[|it| matches!(it, Violation::BudgetExceeded(_))],
     );
 }
@@ -96,7 +96,7 @@ fn a_budget_that_does_not_hold_is_seen() {
 #[test]
 fn a_stop_that_does_not_end_is_seen() {
     trips(
-        Sabotage::NoKill,
+        InjectedBug::NoKill,
         &[|it| {
             matches!(
                 it,
@@ -109,7 +109,7 @@ fn a_stop_that_does_not_end_is_seen() {
 #[test]
 fn a_system_without_alarms_is_seen() {
     trips(
-        Sabotage::NoAlarm,
+        InjectedBug::NoAlarm,
         &[|it| matches!(it, Violation::WishNotReached(..) | Violation::StopTooLong)],
     );
 }
@@ -117,7 +117,7 @@ fn a_system_without_alarms_is_seen() {
 #[test]
 fn lost_exits_are_seen() {
     trips(
-        Sabotage::LostExits,
+        InjectedBug::LostExits,
         &[|it| {
             matches!(
                 it,
@@ -130,7 +130,7 @@ fn lost_exits_are_seen() {
 #[test]
 fn a_false_end_is_seen() {
     trips(
-        Sabotage::FalseEnd,
+        InjectedBug::StopMeansEnded,
         &[|it| {
             matches!(
                 it,
@@ -142,10 +142,10 @@ fn a_false_end_is_seen() {
 
 #[test]
 fn every_violation_is_found_by_some_sabotage() {
-    let mut found: Vec<Vec<(Sabotage, u64)>> = vec![Vec::new(); Violation::COUNT];
-    for sabotage in Sabotage::ALL {
+    let mut found: Vec<Vec<(InjectedBug, u64)>> = vec![Vec::new(); Violation::COUNT];
+    for sabotage in InjectedBug::ALL {
         for seed in 0..40 {
-            let sabotaged = Options {
+            let sabotaged = SimOptions {
                 sabotage: Some(sabotage),
                 ..options(seed)
             };

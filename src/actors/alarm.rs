@@ -4,26 +4,26 @@
 
 use std::time::Duration;
 
-use mainstay_policy::Time;
+use mainstay_policy::MonoTime;
 use ractor::{ActorRef, Message};
 use tokio::task::AbortHandle;
 
 /// The one alarm an actor keeps for its policy's `deadline()`.
 #[derive(Debug, Default)]
 pub(crate) struct Alarm {
-    armed: Option<(Time, AbortHandle)>,
+    armed: Option<(MonoTime, AbortHandle)>,
 }
 
 impl Alarm {
     /// Arms for `deadline`, or disarms with None. The same deadline again costs nothing.
     pub(crate) fn set<M: Message>(
         &mut self,
-        now: Time,
-        deadline: Option<Time>,
+        now: MonoTime,
+        deadline: Option<MonoTime>,
         to: &ActorRef<M>,
         wake: fn() -> M,
     ) {
-        let Some(at) = deadline.filter(|at| *at != Time::NEVER) else {
+        let Some(at) = deadline.filter(|at| *at != MonoTime::NEVER) else {
             return self.disarm();
         };
         if self

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::health::{Answer, Gauge};
-use mainstay_policy::{ModuleId, Time, states};
+use mainstay_policy::health::{ProbeAction, ProbeTracker};
+use mainstay_policy::{ModuleId, MonoTime, states};
 use mainstay_protocol::method::{HealthReport, name};
 use mainstay_protocol::{EventKind, Health, RefusalCode};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -78,9 +78,9 @@ pub(crate) struct Seen {
 
 /// One probe of one running module.
 struct Watch {
-    gauge: Gauge,
+    gauge: ProbeTracker,
     /// None while a look is in flight.
-    due: Option<Time>,
+    due: Option<MonoTime>,
     /// The newest look; tells a command that looks from any other.
     number: u64,
     issues: Vec<String>,
@@ -90,14 +90,14 @@ struct Watch {
 struct Watched {
     generation: u64,
     /// Since when it is looked at.
-    since: Time,
+    since: MonoTime,
     probes: Vec<Watch>,
     /// What it said by itself.
     said: Health,
     published: Health,
     changes: Allowance,
     /// When a change is told that came too soon behind others.
-    late: Option<Time>,
+    late: Option<MonoTime>,
 }
 
 /// The state.
@@ -183,7 +183,7 @@ impl Owned {
         let probes = self
             .probes(module)
             .map(|probe| Watch {
-                gauge: Gauge::new(probe.unhealthy_threshold, probe.healthy_threshold),
+                gauge: ProbeTracker::new(probe.unhealthy_threshold, probe.healthy_threshold),
                 due: Some(now.after(delay(probe))),
                 number: 0,
                 issues: Vec::new(),
@@ -221,7 +221,7 @@ impl Owned {
             .filter(|probe| !matches!(probe.check, Check::Watchdog(_)))
     }
 
-    fn next_due(&self) -> Option<Time> {
+    fn next_due(&self) -> Option<MonoTime> {
         self.watched
             .iter()
             .flatten()
@@ -290,13 +290,13 @@ impl Owned {
             return;
         }
         watch.issues = seen.issues;
-        let answer = watch.gauge.note(words::health_to_policy(seen.health));
+        let answer = watch.gauge.record(words::health_to_policy(seen.health));
         watch.due = Some(match answer {
             // The confirmation before a restart: asked again at once.
-            Answer::Confirm => now,
-            Answer::Keep | Answer::Restart => now.after(spec.interval),
+            ProbeAction::Recheck => now,
+            ProbeAction::Continue | ProbeAction::Restart => now.after(spec.interval),
         });
-        self.publish_with(module, answer == Answer::Restart);
+        self.publish_with(module, answer == ProbeAction::Restart);
     }
 
     fn fed(&mut self, module: ModuleId, generation: u64, health: Health) {

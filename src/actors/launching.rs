@@ -3,7 +3,7 @@
 
 use mainstay_holder::wire::{Output, Socket, Spawn};
 use mainstay_policy::ModuleId;
-use mainstay_policy::spec::{Readiness, Start};
+use mainstay_policy::spec::{Readiness, StartMode};
 use mainstay_protocol::{ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN};
 
 use super::House;
@@ -53,7 +53,7 @@ pub(crate) async fn listen_for_the_lazy(house: &House, new: bool) {
     let mut last = None;
     for module in house.plan.ids() {
         let sockets = sockets(house, module);
-        if house.spec(module).start == Start::Lazy && !sockets.is_empty() {
+        if house.spec(module).start == StartMode::Lazy && !sockets.is_empty() {
             house.os.listen(house.name(module), sockets);
             last = Some(house.name(module));
         }

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::lifecycle::{Alive, Effect, Event, Lifecycle, Wish};
-use mainstay_policy::module::{self, Report};
+use mainstay_policy::lifecycle::{
+    AdoptedProcess, Lifecycle, LifecycleEffect, LifecycleEvent, Operation,
+};
+use mainstay_policy::run::{self, RunReport};
 use mainstay_policy::states::{self, State};
 use mainstay_protocol::method::{ChangeAction, ChangeStep};
 use mainstay_protocol::{SystemStatus, Timestamp};
@@ -46,7 +48,7 @@ pub(crate) enum LifecycleMsg {
         /// Which one.
         module: ModuleId,
         /// What.
-        report: Report,
+        report: RunReport,
         /// Why it could not start, in full.
         detail: Option<String>,
     },
@@ -66,7 +68,7 @@ pub(crate) enum LifecycleMsg {
         /// For whom.
         module: ModuleId,
         /// What.
-        wish: Wish,
+        wish: Operation,
         /// Who asked.
         actor: String,
         /// Answered when the picture shows it.
@@ -77,7 +79,7 @@ pub(crate) enum LifecycleMsg {
         /// For whom.
         module: ModuleId,
         /// What.
-        wish: Wish,
+        wish: Operation,
         /// The steps, in order.
         answer: oneshot::Sender<Vec<ChangeStep>>,
     },
@@ -102,9 +104,9 @@ pub(crate) struct Before {
     /// What was recorded.
     pub(crate) record: Option<String>,
     /// Its process, if it lives.
-    pub(crate) alive: Option<Alive>,
+    pub(crate) alive: Option<AdoptedProcess>,
     /// Which run ended and how, while nobody listened.
-    pub(crate) ended: Option<(u64, module::Exit)>,
+    pub(crate) ended: Option<(u64, run::Exit)>,
 }
 
 /// The state.
@@ -187,7 +189,7 @@ impl Owned {
     /// Notes a fact or a wish; returns who wants to know that it is published.
     fn take(&mut self, msg: LifecycleMsg) -> Option<oneshot::Sender<()>> {
         match msg {
-            LifecycleMsg::Boot => self.note(Event::Boot),
+            LifecycleMsg::Boot => self.note(LifecycleEvent::Boot),
             LifecycleMsg::Adopt(modules) => self.adopt(modules),
             LifecycleMsg::Reported {
                 module,
@@ -195,13 +197,13 @@ impl Owned {
                 detail,
             } => {
                 self.touched.insert(module);
-                if let module::Reported::Ended(_) = report.what {
+                if let run::RunReportKind::Ended(_) = report.what {
                     self.details[module.index()] = detail;
                     let generation = report.generation;
                     let msg = RecoveryMsg::Ended { module, generation };
                     self.house.switchboard.recovery.cast(msg);
                 }
-                self.note(Event::Reported { module, report });
+                self.note(LifecycleEvent::Reported { module, report });
             }
             LifecycleMsg::Health {
                 module,
@@ -218,7 +220,7 @@ impl Owned {
                 self.house.switchboard.recovery.cast(msg);
                 let restart = ill.is_some();
                 self.ill[module.index()] = ill.or(self.ill[module.index()].take());
-                self.note(Event::Health {
+                self.note(LifecycleEvent::Health {
                     module,
                     generation,
                     health,
@@ -245,27 +247,27 @@ impl Owned {
                 self.asking = Some(actor);
                 let within = budget.unwrap_or(self.house.plan.system().shutdown_timeout);
                 self.house.os.stopping(within + STOP_MARGIN);
-                self.note(Event::StopAll { budget });
+                self.note(LifecycleEvent::StopAll { budget });
             }
             LifecycleMsg::Republish => {
                 self.stands = None;
                 self.touched.extend(self.house.plan.ids());
             }
-            LifecycleMsg::Woke => self.note(Event::Woke),
+            LifecycleMsg::Woke => self.note(LifecycleEvent::TimerFired),
         }
         None
     }
 
-    fn wished(&mut self, module: ModuleId, wish: Wish, actor: String) {
+    fn wished(&mut self, module: ModuleId, wish: Operation, actor: String) {
         self.touched.insert(module);
         // Nobody administers by a call or a connection.
-        let is_new = wish != Wish::Wake;
+        let is_new = wish != Operation::Wake;
         self.asked.insert(module, Asked { actor, is_new });
-        self.note(Event::Wished { module, wish });
+        self.note(LifecycleEvent::Requested { module, wish });
     }
 
-    fn note(&mut self, event: Event) {
-        self.policy.note(self.house.os.now(), event);
+    fn note(&mut self, event: LifecycleEvent) {
+        self.policy.apply(self.house.os.now(), event);
     }
 
     fn adopt(&mut self, modules: Vec<Before>) {
@@ -284,9 +286,9 @@ impl Owned {
             let record = record.as_deref().and_then(record::decode);
             // Without a record there is nothing to go on from: it is as in a fresh plan.
             let record = record.unwrap_or_else(|| self.policy.record(module));
-            self.policy.note(
+            self.policy.apply(
                 now,
-                Event::Adopted {
+                LifecycleEvent::Adopted {
                     module,
                     record,
                     alive,
@@ -294,25 +296,25 @@ impl Owned {
             );
             self.touched.insert(module);
             if let Some((generation, exit)) = ended.filter(|_| alive.is_none()) {
-                let what = module::Reported::Ended(module::Ending::Exited(exit));
-                let report = Report { generation, what };
-                ends.push(Event::Reported { module, report });
+                let what = run::RunReportKind::Ended(run::RunEnd::Exited(exit));
+                let report = RunReport { generation, what };
+                ends.push(LifecycleEvent::Reported { module, report });
             }
         }
         // Behind all of them: who falls with whom depends on what the others do.
         for end in ends {
-            self.policy.note(now, end);
+            self.policy.apply(now, end);
         }
-        self.policy.note(now, Event::Resume);
+        self.policy.apply(now, LifecycleEvent::Resume);
     }
 
     fn settle(&mut self) {
-        while let Some(effect) = self.policy.settle(self.house.os.now()) {
+        while let Some(effect) = self.policy.next_effect(self.house.os.now()) {
             self.perform(effect);
         }
     }
 
-    fn perform(&mut self, effect: Effect) {
+    fn perform(&mut self, effect: LifecycleEffect) {
         let house = Arc::clone(&self.house);
         let order = |module, event| {
             house
@@ -321,35 +323,35 @@ impl Owned {
                 .cast(ModuleMsg::Event(event));
         };
         match effect {
-            Effect::Run { module, generation } => {
-                order(module, module::Event::RunAsked { generation });
+            LifecycleEffect::Run { module, generation } => {
+                order(module, run::RunEvent::StartRequested { generation });
             }
-            Effect::Halt {
+            LifecycleEffect::Stop {
                 module,
                 generation,
                 grace,
                 limit,
             } => {
-                let halt = module::Event::HaltAsked {
+                let halt = run::RunEvent::StopRequested {
                     generation,
                     grace,
                     limit,
                 };
                 order(module, halt);
             }
-            Effect::Tell {
+            LifecycleEffect::NotifyDependent {
                 module,
                 about,
                 news,
             } => self.tell(module, about, news),
-            Effect::Moved {
+            LifecycleEffect::StateChanged {
                 module,
                 from,
                 to,
                 cause,
                 by,
             } => self.moved(module, from, to, cause, by),
-            Effect::Judged {
+            LifecycleEffect::RecoveryDecided {
                 module,
                 failure,
                 attempt,
@@ -357,23 +359,23 @@ impl Owned {
             } => {
                 self.judged(module, failure, attempt, verdict);
             }
-            Effect::StartupCompleted => self.startup_completed(),
-            Effect::StartupFailed { reason } => self.startup_failed(reason),
-            Effect::AllStopped { forced } => {
+            LifecycleEffect::StartupCompleted => self.startup_completed(),
+            LifecycleEffect::StartupFailed { reason } => self.startup_failed(reason),
+            LifecycleEffect::AllStopped { forced } => {
                 house.switchboard.root.cast(RootMsg::AllStopped { forced });
             }
         }
     }
 
-    fn preview(&self, module: ModuleId, wish: Wish) -> Vec<ChangeStep> {
-        use mainstay_policy::lifecycle::Action;
-        let step = |step: mainstay_policy::lifecycle::Step| ChangeStep {
+    fn preview(&self, module: ModuleId, wish: Operation) -> Vec<ChangeStep> {
+        use mainstay_policy::lifecycle::PreviewAction;
+        let step = |step: mainstay_policy::lifecycle::PreviewStep| ChangeStep {
             module: self.house.name(step.module).to_owned(),
             action: match step.action {
-                Action::Start => ChangeAction::Start,
-                Action::Stop => ChangeAction::Stop,
-                Action::Restart => ChangeAction::Restart,
-                Action::Tell => ChangeAction::Tell,
+                PreviewAction::Start => ChangeAction::Start,
+                PreviewAction::Stop => ChangeAction::Stop,
+                PreviewAction::Restart => ChangeAction::Restart,
+                PreviewAction::Notify => ChangeAction::Tell,
             },
             reason: if step.because == step.module {
                 "asked for".to_owned()

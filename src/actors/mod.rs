@@ -81,7 +81,7 @@ pub(crate) struct House {
     /// Signs and checks modules' tokens.
     pub(crate) tokens: crate::ipc::token::Tokens,
     /// When `up` began, on the monotonic clock.
-    pub(crate) up_since: mainstay_policy::Time,
+    pub(crate) up_since: mainstay_policy::MonoTime,
     /// The holder's process.
     pub(crate) holder_pid: u32,
     /// Where people are told what happens, if someone watches.
@@ -158,7 +158,7 @@ impl House {
     }
 
     /// A point of policy's time on the wall.
-    pub(crate) fn on_the_wall(&self, at: mainstay_policy::Time) -> Timestamp {
+    pub(crate) fn on_the_wall(&self, at: mainstay_policy::MonoTime) -> Timestamp {
         let (now, wall) = (self.os.now(), self.os.wall());
         let ahead = u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX);
         let behind = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);

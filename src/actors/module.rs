@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use mainstay_holder::wire::{Exited, Step};
-use mainstay_policy::module::{self, Effect, Event, Exit, Module, Report, Reported, StartFailure};
+use mainstay_policy::run::{
+    self, Exit, RunEffect, RunEvent, RunMachine, RunReport, RunReportKind, StartFailure,
+};
 use mainstay_policy::spec::Readiness;
-use mainstay_policy::{ModuleId, Time};
+use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::view::LastExit;
 use mainstay_protocol::{EventKind, Health};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -32,7 +34,7 @@ use hooks::Hook;
 #[derive(Debug)]
 pub(crate) enum ModuleMsg {
     /// An order, an answer, or a wake-up.
-    Event(Event),
+    Event(RunEvent),
     /// Something the machine saw.
     Fact(Fact),
     /// Over its own connection it said that it is ready.
@@ -63,17 +65,17 @@ pub(crate) struct Arguments {
     pub(crate) house: Arc<House>,
     pub(crate) id: ModuleId,
     /// What the rebuilt state starts from.
-    pub(crate) adopt: Option<Event>,
+    pub(crate) adopt: Option<RunEvent>,
 }
 
 /// The state.
 pub(crate) struct Owned {
     house: Arc<House>,
     id: ModuleId,
-    module: Module,
+    module: RunMachine,
     alarm: Alarm,
     /// When the run was ordered; None: by another runtime.
-    ordered_at: Option<Time>,
+    ordered_at: Option<MonoTime>,
     /// The pattern of `ready = { log = … }`, and the unfinished line it is searched in.
     log: Option<(Regex, String)>,
     /// Whether this run has fed its watchdog.
@@ -81,7 +83,7 @@ pub(crate) struct Owned {
     /// What this run said about itself.
     sayings: Sayings,
     /// How the last run ended.
-    ended: Option<Report>,
+    ended: Option<RunReport>,
     /// The newest run whose end readers were told.
     told_end: u64,
     /// Why this run could not start, in full.
@@ -111,7 +113,7 @@ impl Actor for ModuleActor {
         if let Some(event) = adopt {
             me.cast(ModuleMsg::Event(event))?;
         }
-        let (module, alarm) = (Module::new(), Alarm::default());
+        let (module, alarm) = (RunMachine::new(), Alarm::default());
         Ok(Owned {
             house,
             id,
@@ -138,28 +140,29 @@ impl Actor for ModuleActor {
         match msg {
             ModuleMsg::Event(event) => own.note(event),
             ModuleMsg::Fact(fact) => own.hear(fact),
-            ModuleMsg::Ready { generation } => own.note(Event::ReadyTold { generation }),
+            ModuleMsg::Ready { generation } => own.note(RunEvent::ReadyReported { generation }),
             ModuleMsg::Status { generation, text } => own.said(generation, &text),
             ModuleMsg::HookEnded { number, outcome } => own.hook_ended(number, &outcome),
             ModuleMsg::Resync => own.resync(),
         }
         own.settle();
         let (now, deadline) = (own.house.os.now(), own.module.deadline());
-        own.alarm
-            .set(now, deadline, &me, || ModuleMsg::Event(Event::Woke));
+        own.alarm.set(now, deadline, &me, || {
+            ModuleMsg::Event(RunEvent::TimerFired)
+        });
         Ok(())
     }
 }
 
 impl Owned {
-    fn note(&mut self, event: Event) {
+    fn note(&mut self, event: RunEvent) {
         let now = self.house.os.now();
-        if let Event::RunAsked { .. } = event {
+        if let RunEvent::StartRequested { .. } = event {
             self.ordered_at = Some(now);
             self.detail = None;
         }
-        self.module.note(self.house.spec(self.id), now, event);
-        if let Event::Adopted { ready: false, .. } = event {
+        self.module.apply(self.house.spec(self.id), now, event);
+        if let RunEvent::Adopted { ready: false, .. } = event {
             self.begin_search(true);
         }
     }
@@ -167,26 +170,26 @@ impl Owned {
     fn settle(&mut self) {
         loop {
             let now = self.house.os.now();
-            let Some(effect) = self.module.settle(self.house.spec(self.id), now) else {
+            let Some(effect) = self.module.next_effect(self.house.spec(self.id), now) else {
                 return;
             };
             self.perform(effect);
         }
     }
 
-    fn perform(&mut self, effect: Effect) {
+    fn perform(&mut self, effect: RunEffect) {
         match effect {
-            Effect::Prepare { generation } => self.run_hook(generation, true, 0),
-            Effect::CleanUp { generation } => self.run_hook(generation, false, 0),
-            Effect::Spawn { generation } => self.spawn(generation),
-            Effect::Probe { generation } => {
+            RunEffect::Prepare { generation } => self.run_hook(generation, true, 0),
+            RunEffect::CleanUp { generation } => self.run_hook(generation, false, 0),
+            RunEffect::Spawn { generation } => self.spawn(generation),
+            RunEffect::Probe { generation } => {
                 let number = readiness::look_once(&self.house, self.id, generation);
                 self.look = Some(number);
             }
-            Effect::Listen { generation } => {
+            RunEffect::DrainNotify { generation } => {
                 self.house.os.hear(self.house.name(self.id), generation);
             }
-            Effect::Terminate { generation } => {
+            RunEffect::Terminate { generation } => {
                 self.end_look();
                 if !self.end_hook(false) {
                     let signal = self.house.launch(self.id).stop_signal;
@@ -194,21 +197,21 @@ impl Owned {
                     self.house.os.signal(name, generation, signal, true);
                 }
             }
-            Effect::Kill { generation } => {
+            RunEffect::Kill { generation } => {
                 self.end_look();
                 if !self.end_hook(true) {
                     self.house.os.kill(self.house.name(self.id), generation);
                 }
             }
-            Effect::Report(report) => self.report(report),
+            RunEffect::Report(report) => self.report(report),
         }
     }
 
-    fn report(&mut self, report: Report) {
+    fn report(&mut self, report: RunReport) {
         match report.what {
-            Reported::Started { .. } | Reported::Extended { .. } => {}
-            Reported::Ready => self.tell_ready(report.generation),
-            Reported::Ended(_) => {
+            RunReportKind::Started { .. } | RunReportKind::Extended { .. } => {}
+            RunReportKind::Ready => self.tell_ready(report.generation),
+            RunReportKind::Ended(_) => {
                 self.end_look();
                 self.ended = Some(report);
             }
@@ -216,8 +219,8 @@ impl Owned {
         self.tell_report(report);
     }
 
-    fn tell_report(&self, report: Report) {
-        let ended = matches!(report.what, Reported::Ended(_));
+    fn tell_report(&self, report: RunReport) {
+        let ended = matches!(report.what, RunReportKind::Ended(_));
         let msg = LifecycleMsg::Reported {
             module: self.id,
             report,
@@ -239,10 +242,10 @@ impl Owned {
             self.tell_end(generation, None, None, short.clone());
             self.detail = Some(short);
             let failure = StartFailure {
-                step: module::Step::Resources,
+                step: run::StartStep::Resources,
                 errno: 0,
             };
-            return self.note(Event::SpawnFailed {
+            return self.note(RunEvent::SpawnFailed {
                 generation,
                 failure,
             });
@@ -263,7 +266,7 @@ impl Owned {
         match fact {
             Fact::Spawned {
                 generation, pid, ..
-            } => self.note(Event::Spawned { generation, pid }),
+            } => self.note(RunEvent::Spawned { generation, pid }),
             Fact::SpawnFailed {
                 generation,
                 step,
@@ -279,7 +282,7 @@ impl Owned {
                     step: step_to_policy(step),
                     errno,
                 };
-                self.note(Event::SpawnFailed {
+                self.note(RunEvent::SpawnFailed {
                     generation,
                     failure,
                 });
@@ -289,12 +292,12 @@ impl Owned {
             } => {
                 let module = self.house.name(self.id);
                 tracing::info!(module, pid, "the module named another main process");
-                self.note(Event::MainChanged { generation, pid });
+                self.note(RunEvent::MainChanged { generation, pid });
             }
             Fact::Ignored { message, .. } => {
                 tracing::warn!(module = self.house.name(self.id), "{message}");
             }
-            Fact::Heard { generation, .. } => self.note(Event::Listened { generation }),
+            Fact::Heard { generation, .. } => self.note(RunEvent::NotifyDrained { generation }),
             Fact::Exited(exited) => self.hear_exit(&exited, exit_to_policy(&exited)),
             Fact::Stuck { generation, .. } => {
                 let ended = self.house.os.last_exit(self.house.name(self.id));
@@ -333,7 +336,7 @@ impl Owned {
 
     fn hear_exit(&mut self, exited: &Exited, exit: Exit) {
         let generation = exited.generation;
-        let ran_ms = self.since_order(Time(exited.at));
+        let ran_ms = self.since_order(MonoTime(exited.at));
         let own = words::own_words(exited);
         let mut text = own.unwrap_or_else(|| words::exit_text(exit));
         if self.is_ours(generation) {
@@ -347,7 +350,7 @@ impl Owned {
             }));
         self.house.chronicle.tell(entry);
         self.tell_end(generation, exited.code, exited.signal, text);
-        self.note(Event::Exited { generation, exit });
+        self.note(RunEvent::Exited { generation, exit });
     }
 
     /// Whether news of this run are news of ours; a run that ended while the runtime was away is
@@ -377,7 +380,7 @@ impl Owned {
     fn hear_word(&mut self, generation: u64, word: Word) {
         match word {
             Word::Ready => {
-                self.note(Event::ReadyTold { generation });
+                self.note(RunEvent::ReadyReported { generation });
                 if let Some(text) = self.sayings.ready() {
                     self.said(generation, &text);
                 }
@@ -387,7 +390,7 @@ impl Owned {
                 self.said(generation, &shown);
             }
             Word::Watchdog => {
-                self.note(Event::WatchdogFed { generation });
+                self.note(RunEvent::WatchdogFed { generation });
                 if !std::mem::replace(&mut self.fed, true) {
                     let (module, health) = (self.id, Health::Healthy);
                     let fed = HealthMsg::Fed {
@@ -398,9 +401,9 @@ impl Owned {
                     self.house.switchboard.health.cast(fed);
                 }
             }
-            Word::WatchdogTrigger => self.note(Event::WatchdogTriggered { generation }),
-            Word::WatchdogEvery(every) => self.note(Event::WatchdogSet { generation, every }),
-            Word::ExtendTimeout(by) => self.note(Event::TimeoutExtended { generation, by }),
+            Word::WatchdogTrigger => self.note(RunEvent::WatchdogTriggered { generation }),
+            Word::WatchdogEvery(every) => self.note(RunEvent::WatchdogSet { generation, every }),
+            Word::ExtendTimeout(by) => self.note(RunEvent::TimeoutExtended { generation, by }),
             Word::Stopping => self.leaving(generation),
             Word::Reloading => {
                 let shown = self.sayings.reloading();
@@ -414,7 +417,7 @@ impl Owned {
     /// It is about to end by itself: nobody looks any more whether it is well.
     fn leaving(&mut self, generation: u64) {
         self.said(generation, "stopping");
-        self.note(Event::Leaving { generation });
+        self.note(RunEvent::StoppingReported { generation });
         if generation == self.module.generation() && self.module.is_ready() {
             let (module, running) = (self.id, false);
             self.house.switchboard.health.cast(HealthMsg::Moved {
@@ -451,7 +454,7 @@ impl Owned {
         }
         if found {
             self.end_search();
-            self.note(Event::ReadyTold { generation });
+            self.note(RunEvent::ReadyReported { generation });
         }
     }
 
@@ -479,7 +482,7 @@ impl Owned {
     }
 
     /// Milliseconds from the order to run until then.
-    fn since_order(&self, then: Time) -> Option<u64> {
+    fn since_order(&self, then: MonoTime) -> Option<u64> {
         let passed = then.since(self.ordered_at?).as_millis();
         Some(u64::try_from(passed).unwrap_or(u64::MAX))
     }
@@ -495,11 +498,11 @@ impl Owned {
     /// What a new lifecycle has to hear; what it knows already changes nothing there.
     fn resync(&self) {
         let generation = self.module.generation();
-        let started = self.module.pid().map(|pid| Reported::Started { pid });
-        let ready = self.module.is_ready().then_some(Reported::Ready);
+        let started = self.module.pid().map(|pid| RunReportKind::Started { pid });
+        let ready = self.module.is_ready().then_some(RunReportKind::Ready);
         let ended = self.ended.filter(|_| self.module.is_idle());
         let reports = [started, ready].into_iter().flatten();
-        let reports = reports.map(|what| Report { generation, what });
+        let reports = reports.map(|what| RunReport { generation, what });
         for report in reports.chain(ended) {
             self.tell_report(report);
         }
@@ -519,17 +522,17 @@ pub(super) fn exit_to_policy(exited: &Exited) -> Exit {
     }
 }
 
-fn step_to_policy(step: Step) -> module::Step {
+fn step_to_policy(step: Step) -> run::StartStep {
     match step {
-        Step::Fence => module::Step::Fence,
-        Step::Pipe => module::Step::Pipe,
-        Step::Fork => module::Step::Fork,
-        Step::Session => module::Step::Session,
-        Step::Directory => module::Step::Directory,
-        Step::Limits => module::Step::Limits,
-        Step::Group => module::Step::Group,
-        Step::User => module::Step::User,
-        Step::Descriptors => module::Step::Descriptors,
-        Step::Exec => module::Step::Exec,
+        Step::Fence => run::StartStep::Fence,
+        Step::Pipe => run::StartStep::Pipe,
+        Step::Fork => run::StartStep::Fork,
+        Step::Session => run::StartStep::Session,
+        Step::Directory => run::StartStep::Directory,
+        Step::Limits => run::StartStep::Limits,
+        Step::Group => run::StartStep::Group,
+        Step::User => run::StartStep::User,
+        Step::Descriptors => run::StartStep::Descriptors,
+        Step::Exec => run::StartStep::Exec,
     }
 }

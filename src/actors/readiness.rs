@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::module::Event;
+use mainstay_policy::run::RunEvent;
 use mainstay_policy::spec::Readiness;
 
 use super::House;
@@ -24,7 +24,7 @@ pub(super) fn look_once(house: &Arc<House>, module: ModuleId, generation: u64) -
         house
             .switchboard
             .module(module)
-            .cast(ModuleMsg::Event(Event::Probed { generation, ok }));
+            .cast(ModuleMsg::Event(RunEvent::Probed { generation, ok }));
     });
     number
 }

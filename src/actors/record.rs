@@ -5,28 +5,28 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use mainstay_policy::Time;
-use mainstay_policy::lifecycle::Record;
-use mainstay_policy::recovery::Remembered;
-use mainstay_policy::states::{State, Wanted};
+use mainstay_policy::MonoTime;
+use mainstay_policy::lifecycle::ModuleRecord;
+use mainstay_policy::recovery::SavedRecovery;
+use mainstay_policy::states::{Desired, State};
 use mainstay_protocol::Timestamp;
 
 /// The text of a record.
-pub(super) fn encode(record: &Record, since: Timestamp) -> String {
-    let Record {
+pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
+    let ModuleRecord {
         wanted,
         intent,
         state,
         generation,
         ready,
         completed,
-        ready_by,
-        boot_by,
+        ready_deadline: ready_by,
+        initial_start_deadline: boot_by,
         retry_at,
-        remembered,
+        recovery: remembered,
         restarts,
     } = record;
-    let Remembered {
+    let SavedRecovery {
         attempts,
         rung,
         rung_used,
@@ -35,7 +35,7 @@ pub(super) fn encode(record: &Record, since: Timestamp) -> String {
         ready_since,
     } = remembered;
     let state = super::words::state(*state);
-    let up = u8::from(*wanted == Wanted::Up);
+    let up = u8::from(*wanted == Desired::Up);
     let mut text = format!(
         "up={up} intent={intent} state={state} gen={generation} ready={} done={} \
          restarts={restarts} attempts={attempts} rung={rung} used={} \
@@ -52,7 +52,7 @@ pub(super) fn encode(record: &Record, since: Timestamp) -> String {
         ("retry_at", retry_at),
         ("ready_since", ready_since),
     ] {
-        if let Some(Time(at)) = time {
+        if let Some(MonoTime(at)) = time {
             let _never_fails = write!(text, " {key}={at}");
         }
     }
@@ -73,7 +73,7 @@ pub(super) fn since(text: &str) -> Option<Timestamp> {
 }
 
 /// The record of a text; None when it is not one.
-pub(super) fn decode(text: &str) -> Option<Record> {
+pub(super) fn decode(text: &str) -> Option<ModuleRecord> {
     let words: HashMap<&str, &str> = text
         .split(' ')
         .filter_map(|word| word.split_once('='))
@@ -81,22 +81,26 @@ pub(super) fn decode(text: &str) -> Option<Record> {
     let number = |key: &str| words.get(key).and_then(|word| word.parse::<u64>().ok());
     let small = |key: &str| number(key).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     let yes = |key: &str| number(key) == Some(1);
-    let time = |key: &str| number(key).map(Time);
+    let time = |key: &str| number(key).map(MonoTime);
     let state = words.get("state")?;
     let state = State::ALL
         .iter()
         .find(|s| super::words::state(**s).as_str() == *state)?;
-    Some(Record {
-        wanted: if yes("up") { Wanted::Up } else { Wanted::Down },
+    Some(ModuleRecord {
+        wanted: if yes("up") {
+            Desired::Up
+        } else {
+            Desired::Down
+        },
         intent: number("intent")?,
         state: *state,
         generation: number("gen")?,
         ready: yes("ready"),
         completed: yes("done"),
-        ready_by: time("ready_by"),
-        boot_by: time("boot_by"),
+        ready_deadline: time("ready_by"),
+        initial_start_deadline: time("boot_by"),
         retry_at: time("retry_at"),
-        remembered: Remembered {
+        recovery: SavedRecovery {
             attempts: small("attempts"),
             rung: u8::try_from(small("rung")).unwrap_or(u8::MAX),
             rung_used: yes("used"),
@@ -112,18 +116,18 @@ pub(super) fn decode(text: &str) -> Option<Record> {
 mod tests {
     use super::*;
 
-    fn record() -> Record {
-        Record {
-            wanted: Wanted::Up,
+    fn record() -> ModuleRecord {
+        ModuleRecord {
+            wanted: Desired::Up,
             intent: 3,
             state: State::Backoff,
             generation: u64::MAX,
             ready: true,
             completed: false,
-            ready_by: Some(Time(u64::MAX - 1)),
-            boot_by: Some(Time(u64::MAX - 2)),
-            retry_at: Some(Time(7)),
-            remembered: Remembered {
+            ready_deadline: Some(MonoTime(u64::MAX - 1)),
+            initial_start_deadline: Some(MonoTime(u64::MAX - 2)),
+            retry_at: Some(MonoTime(7)),
+            recovery: SavedRecovery {
                 attempts: u32::MAX,
                 rung: 1,
                 rung_used: true,

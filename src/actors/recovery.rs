@@ -6,8 +6,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::recovery::{Failure, Outcome, Trial, Verdict};
-use mainstay_policy::{ModuleId, Time};
+use mainstay_policy::recovery::{Failure, RecoveryValidation, ValidationOutcome, Verdict};
+use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::EventKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ pub(crate) enum RecoveryMsg {
 struct Procedure {
     /// The event that opened it.
     opened: u64,
-    trial: Trial,
+    trial: RecoveryValidation,
 }
 
 /// The state.
@@ -73,7 +73,7 @@ pub(crate) struct Owned {
     house: Arc<House>,
     procedures: HashMap<ModuleId, Procedure>,
     /// Whose run is ready, and when it is to be looked at again; in that order.
-    proving: VecDeque<(Time, ModuleId)>,
+    proving: VecDeque<(MonoTime, ModuleId)>,
     alarm: Alarm,
 }
 
@@ -123,7 +123,7 @@ impl Actor for Recovery {
                 healthy,
             } => {
                 if let Some(procedure) = own.procedures.get_mut(&module) {
-                    procedure.trial.felt(generation, healthy);
+                    procedure.trial.health_changed(generation, healthy);
                     own.validate(module);
                 }
             }
@@ -173,7 +173,7 @@ impl Owned {
         let entry = Entry::of(kind).module(module, generation).payload(payload);
         let opened = self.house.chronicle.tell(entry);
         if kind == EventKind::RecoveryStarted {
-            let trial = Trial::new(generation, self.house.spec(module).has_probes);
+            let trial = RecoveryValidation::new(generation, self.house.spec(module).has_probes);
             self.procedures.insert(module, Procedure { opened, trial });
         } else {
             self.procedures.remove(&module);
@@ -204,21 +204,23 @@ impl Owned {
     }
 
     /// The newer run proved itself, or that step failed and policy judges again.
-    fn close(&mut self, module: ModuleId, generation: u64, outcome: Outcome) {
+    fn close(&mut self, module: ModuleId, generation: u64, outcome: ValidationOutcome) {
         let Some(procedure) = self.procedures.remove(&module) else {
             return;
         };
         use EventKind::{RecoveryCompleted, RecoveryStepCompleted};
         let (kind, text) = match outcome {
-            Outcome::Proven { healthy: true } => {
+            ValidationOutcome::Passed { healthy: true } => {
                 (RecoveryCompleted, "it is ready and healthy again")
             }
-            Outcome::Proven { healthy: false } => (RecoveryCompleted, "it is ready again"),
-            Outcome::Ended { ready: true } => (
+            ValidationOutcome::Passed { healthy: false } => {
+                (RecoveryCompleted, "it is ready again")
+            }
+            ValidationOutcome::Ended { ready: true } => (
                 RecoveryStepCompleted,
                 "the new run ended before it had proved itself",
             ),
-            Outcome::Ended { ready: false } => (
+            ValidationOutcome::Ended { ready: false } => (
                 RecoveryStepCompleted,
                 "the new run ended before it was ready",
             ),

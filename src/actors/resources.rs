@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use mainstay_policy::Time;
+use mainstay_policy::MonoTime;
 use mainstay_protocol::view::{MachineUsage, MemoryKind, OwnUsage, Usage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -30,7 +30,7 @@ pub(crate) enum ResourcesMsg {
 /// One look at everything.
 #[derive(Debug)]
 pub(crate) struct Sample {
-    at: Time,
+    at: MonoTime,
     trees: HashMap<u32, TreeUse>,
     machine: (u64, u64, u64),
     disk_bytes: u64,

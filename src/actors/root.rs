@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::{ModuleId, Time};
+use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::EventKind;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 use serde_json::json;
@@ -106,7 +106,7 @@ pub(crate) struct Owned {
     started: watch::Sender<Option<Result<(), String>>>,
     ended: Option<oneshot::Sender<End>>,
     roles: HashMap<ActorId, Role>,
-    deaths: VecDeque<Time>,
+    deaths: VecDeque<MonoTime>,
     failed: Option<String>,
 }
 

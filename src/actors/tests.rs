@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_holder::wire::{Exited, Spawn, World};
-use mainstay_policy::Time;
+use mainstay_policy::MonoTime;
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{EventKind, State, SystemStatus, Timestamp};
 use ractor::{Actor, ActorCell};
@@ -32,7 +32,7 @@ struct FakeOs {
     /// Every spawn, signal, kill and command, in order.
     deeds: Mutex<Vec<String>>,
     /// When the holder ends everything.
-    stop_by: Mutex<Option<Time>>,
+    stop_by: Mutex<Option<MonoTime>>,
 }
 
 impl FakeOs {
@@ -82,8 +82,8 @@ impl FakeOs {
 }
 
 impl Os for FakeOs {
-    fn now(&self) -> Time {
-        Time(u64::try_from(self.begun.elapsed().as_nanos()).expect("a short test") + 1)
+    fn now(&self) -> MonoTime {
+        MonoTime(u64::try_from(self.begun.elapsed().as_nanos()).expect("a short test") + 1)
     }
     fn wall(&self) -> Timestamp {
         Timestamp(1_800_000_000_000 + self.now().0 / 1_000_000)

@@ -2,8 +2,8 @@
 //! Owns the tables between the two. Never invents a word.
 
 use mainstay_holder::wire::Exited;
-use mainstay_policy::module::{Ending, Exit, StartFailure, Step};
 use mainstay_policy::recovery::Failure;
+use mainstay_policy::run::{Exit, RunEnd, StartFailure, StartStep};
 use mainstay_policy::states;
 use mainstay_protocol::{Cause, Health, Importance, State, Wanted, words::Kind};
 
@@ -22,10 +22,10 @@ pub(crate) fn state(state: states::State) -> State {
     }
 }
 
-pub(crate) fn wanted(wanted: states::Wanted) -> Wanted {
+pub(crate) fn wanted(wanted: states::Desired) -> Wanted {
     match wanted {
-        states::Wanted::Down => Wanted::Down,
-        states::Wanted::Up => Wanted::Up,
+        states::Desired::Down => Wanted::Down,
+        states::Desired::Up => Wanted::Up,
     }
 }
 
@@ -99,20 +99,20 @@ pub(crate) fn exit_text(exit: Exit) -> String {
 }
 
 /// Where a start failed, in words.
-pub(crate) fn step_text(step: Step) -> &'static str {
+pub(crate) fn step_text(step: StartStep) -> &'static str {
     match step {
-        Step::Fence => "another run still lives",
-        Step::Prepare => "a before_start command failed",
-        Step::Resources => "the machine has less left than it needs",
-        Step::Pipe => "cannot make its pipes",
-        Step::Fork => "cannot make a process",
-        Step::Session => "cannot make a session",
-        Step::Directory => "cannot enter its directory",
-        Step::Limits => "cannot set its limits",
-        Step::Group => "cannot become its group",
-        Step::User => "cannot become its user",
-        Step::Descriptors => "cannot arrange its descriptors",
-        Step::Exec => "cannot execute its command",
+        StartStep::Fence => "another run still lives",
+        StartStep::Prepare => "a before_start command failed",
+        StartStep::Resources => "the machine has less left than it needs",
+        StartStep::Pipe => "cannot make its pipes",
+        StartStep::Fork => "cannot make a process",
+        StartStep::Session => "cannot make a session",
+        StartStep::Directory => "cannot enter its directory",
+        StartStep::Limits => "cannot set its limits",
+        StartStep::Group => "cannot become its group",
+        StartStep::User => "cannot become its user",
+        StartStep::Descriptors => "cannot arrange its descriptors",
+        StartStep::Exec => "cannot execute its command",
     }
 }
 
@@ -125,13 +125,13 @@ pub(crate) fn failure_text(failure: StartFailure) -> String {
 }
 
 /// How a run ended, in words.
-pub(crate) fn ending_text(ending: Ending) -> String {
+pub(crate) fn ending_text(ending: RunEnd) -> String {
     match ending {
-        Ending::NotStarted(failure) => failure_text(failure),
-        Ending::Exited(exit) => exit_text(exit),
-        Ending::StartTimeout => "it was not ready in time".to_owned(),
-        Ending::Watchdog => "it did not feed its watchdog".to_owned(),
-        Ending::Halted { exit, forced } => {
+        RunEnd::NotStarted(failure) => failure_text(failure),
+        RunEnd::Exited(exit) => exit_text(exit),
+        RunEnd::StartTimeout => "it was not ready in time".to_owned(),
+        RunEnd::Watchdog => "it did not feed its watchdog".to_owned(),
+        RunEnd::Stopped { exit, forced } => {
             let how = exit.map_or_else(|| "before it ran".to_owned(), exit_text);
             if forced {
                 format!("stopped by force, {how}")
@@ -157,10 +157,10 @@ pub(crate) fn failure_noun(failure: Failure) -> String {
         }
         Failure::Exited(Exit::Oom) => "running out of memory".to_owned(),
         Failure::Exited(Exit::Stuck) => "a run that cannot be ended".to_owned(),
-        Failure::Exited(Exit::Unknown) => failure_noun(Failure::Lost),
+        Failure::Exited(Exit::Unknown) => failure_noun(Failure::ExitUnknown),
         Failure::StartTimeout => "a start that took too long".to_owned(),
         Failure::Watchdog => "a watchdog that was not fed".to_owned(),
         Failure::Probe => "failed health probes".to_owned(),
-        Failure::Lost => "an end that nobody saw".to_owned(),
+        Failure::ExitUnknown => "an end that nobody saw".to_owned(),
     }
 }

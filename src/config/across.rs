@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mainstay_policy::graph::Graph;
-use mainstay_policy::spec::{Kind, ModuleId, ModuleSpec, Until};
+use mainstay_policy::graph::DependencyGraph;
+use mainstay_policy::spec::{DependencyCondition, Kind, ModuleId, ModuleSpec};
 
 use super::hints::near;
 use super::lower::{EVENT_BUS, Read};
@@ -187,7 +187,7 @@ fn edge(
     }
     let target = ids.get(to.text.as_str()).and_then(|index| read.get(*index));
     let Some(target) = target else { return };
-    if needed.until == Until::Healthy && target.module.health.probes.is_empty() {
+    if needed.until == DependencyCondition::Healthy && target.module.health.probes.is_empty() {
         let message = format!("cannot wait until {} is healthy: it has no probe", to.text);
         let hint = format!(
             "give it one: [module.{}.health] probes = [{{ sdk = true }}]",
@@ -195,7 +195,7 @@ fn edge(
         );
         at.problem::<()>(to.origin, message, &hint);
     }
-    if needed.until == Until::Completed && target.module.kind == Kind::Builtin {
+    if needed.until == DependencyCondition::Completed && target.module.kind == Kind::Builtin {
         let message = format!("cannot wait until {} has completed: it never ends", to.text);
         at.problem::<()>(to.origin, message, "until = \"ready\"");
     }
@@ -226,8 +226,12 @@ fn missing(
 }
 
 /// The graph; or a cycle with its full path, and where each edge of it stands.
-pub(crate) fn graph(specs: &[ModuleSpec], table: &Table, at: &mut Reading<'_>) -> Option<Graph> {
-    let cycle = match Graph::new(specs) {
+pub(crate) fn graph(
+    specs: &[ModuleSpec],
+    table: &Table,
+    at: &mut Reading<'_>,
+) -> Option<DependencyGraph> {
+    let cycle = match DependencyGraph::new(specs) {
         Ok(graph) => return Some(graph),
         Err(cycle) => cycle,
     };

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mainstay_policy::graph::Graph;
+use mainstay_policy::graph::DependencyGraph;
 use mainstay_policy::spec::{ModuleSpec, SystemSpec};
 use sha2::{Digest, Sha256};
 
@@ -44,7 +44,7 @@ pub struct Configuration {
     pub fingerprint: String,
     /// Every file that was read; a change of one of them may change the configuration.
     pub files: Vec<PathBuf>,
-    graph: Graph,
+    graph: DependencyGraph,
     /// What it was made of.
     pub(crate) merged: Merged,
     pub(crate) env_files: EnvFiles,

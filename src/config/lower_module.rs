@@ -72,7 +72,7 @@ pub(crate) fn lower_module<'a>(
             _ => None,
         }),
         has_probes: !probes.is_empty(),
-        recovery: spec::Recovery {
+        recovery: spec::RecoverySpec {
             restart: module.recovery.restart.unwrap_or(match module.kind {
                 Kind::Service | Kind::Builtin => RestartPolicy::Always,
                 Kind::Task => RestartPolicy::Never,
@@ -284,7 +284,7 @@ pub(crate) fn lower_recovery(
     recovery: &Recovery,
     node: Option<&Node>,
     at: &mut Reading<'_>,
-) -> spec::Recovery {
+) -> spec::RecoverySpec {
     let backoff = &recovery.backoff;
     let mut ordered = |key: &str, least: (&str, std::time::Duration), max: std::time::Duration| {
         if let Some(node) = node.and_then(|node| node.at(&[key]))
@@ -311,7 +311,7 @@ pub(crate) fn lower_recovery(
             })
         }
     };
-    spec::Recovery {
+    spec::RecoverySpec {
         auto: recovery.auto,
         restart: RestartPolicy::Always,
         clean_exit_codes: Vec::new(),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::lifecycle::Wish;
+use mainstay_policy::lifecycle::Operation;
 use mainstay_protocol::config::ConfigValue;
 use mainstay_protocol::method::{ChangeParams, EventsParams, Graph, Why};
 use mainstay_protocol::{Event, ModuleView, Refusal, RefusalCode, SystemStatus, SystemView};
@@ -182,7 +182,7 @@ impl Runtime {
     /// # Errors
     /// `unknown_module`, `shutting_down`, `busy`, `timeout`.
     pub async fn start_module(&self, name: &str) -> Result<ModuleView, Refusal> {
-        self.change(name, Wish::Start).await
+        self.change(name, Operation::Start).await
     }
 
     /// Stops a module and waits until it is down; what needs it goes down with it and waits.
@@ -190,7 +190,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::start_module`].
     pub async fn stop_module(&self, name: &str) -> Result<ModuleView, Refusal> {
-        self.change(name, Wish::Stop).await
+        self.change(name, Operation::Stop).await
     }
 
     /// Restarts a module and waits until its new run is running or failed.
@@ -198,10 +198,10 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::start_module`].
     pub async fn restart_module(&self, name: &str) -> Result<ModuleView, Refusal> {
-        self.change(name, Wish::Restart).await
+        self.change(name, Operation::Restart).await
     }
 
-    async fn change(&self, name: &str, wish: Wish) -> Result<ModuleView, Refusal> {
+    async fn change(&self, name: &str, wish: Operation) -> Result<ModuleView, Refusal> {
         let house = &self.shared.house;
         let params = ChangeParams {
             module: name.to_owned(),

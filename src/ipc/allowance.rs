@@ -1,14 +1,14 @@
 //! How often someone may do something: some at once, then so many a second.
 //! Owns what is left of it. Never reads a clock: time is an argument.
 
-use mainstay_policy::Time;
+use mainstay_policy::MonoTime;
 
 /// A bucket of tokens that is refilled steadily.
 pub(crate) struct Allowance {
     at_once: f64,
     per_second: f64,
     left: f64,
-    at: Time,
+    at: MonoTime,
 }
 
 impl Allowance {
@@ -18,12 +18,12 @@ impl Allowance {
             at_once: f64::from(at_once),
             per_second,
             left: f64::from(at_once),
-            at: Time(0),
+            at: MonoTime(0),
         }
     }
 
     /// Takes one, if there is one.
-    pub(crate) fn take(&mut self, now: Time) -> bool {
+    pub(crate) fn take(&mut self, now: MonoTime) -> bool {
         let come = now.since(self.at).as_secs_f64() * self.per_second;
         self.left = (self.left + come).min(self.at_once);
         self.at = now;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mainstay_policy::breaker::Breaker;
-use mainstay_policy::{ModuleId, Time};
+use mainstay_policy::circuit_breaker::CircuitBreaker;
+use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::method::{BusEvent, Published, name};
 use mainstay_protocol::rpc::{Reply, RequestId};
 use mainstay_protocol::{MAX_LINE_BYTES, Refusal, RefusalCode, Request, Timestamp, subject};
@@ -43,7 +43,7 @@ pub(crate) struct Bus {
     members: Mutex<Vec<Option<Member>>>,
     /// Members with a subscription; changed under the members' lock.
     listening: AtomicUsize,
-    breakers: Mutex<Vec<Breaker>>,
+    breakers: Mutex<Vec<CircuitBreaker>>,
     followers: Followers,
     /// Signalled when a module's connection begins.
     arrivals: Notify,
@@ -58,7 +58,7 @@ impl Bus {
     /// A bus for these modules, in plan order.
     pub(crate) fn new(names: Vec<Arc<str>>) -> Bus {
         let members = Mutex::new(names.iter().map(|_| None).collect());
-        let breakers = Mutex::new(vec![Breaker::default(); names.len()]);
+        let breakers = Mutex::new(vec![CircuitBreaker::default(); names.len()]);
         Bus {
             names,
             members,
@@ -266,13 +266,13 @@ impl Bus {
                 RefusalCode::Timeout | RefusalCode::Unavailable
             ),
         };
-        lock(&self.breakers)[callee.index()].note(os.now(), answered);
+        lock(&self.breakers)[callee.index()].record_result(os.now(), answered);
         drop(admitted);
         result
     }
 
-    fn admit(&self, callee: ModuleId, now: Time) -> bool {
-        lock(&self.breakers)[callee.index()].admit(now)
+    fn admit(&self, callee: ModuleId, now: MonoTime) -> bool {
+        lock(&self.breakers)[callee.index()].try_acquire(now)
     }
 
     fn send_call(
@@ -376,7 +376,7 @@ struct Admitted<'a>(&'a Bus, ModuleId);
 
 impl Drop for Admitted<'_> {
     fn drop(&mut self) {
-        lock(&self.0.breakers)[self.1.index()].abandon();
+        lock(&self.0.breakers)[self.1.index()].cancel();
     }
 }
 

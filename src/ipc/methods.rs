@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::lifecycle::Wish;
+use mainstay_policy::lifecycle::Operation;
 use mainstay_protocol::config::{ConfigGetParams, ConfigValues};
 use mainstay_protocol::method::{
     BusCallParams, BusSubscribeParams, CallParams, ChangeParams, EventsParams, EventsResult,
@@ -97,9 +97,9 @@ pub(super) async fn answer(
             let ModuleParams { module } = params(method, raw)?;
             now(view::module(&house, find(&house, &module)?))
         }
-        name::MODULE_START => change(session, id, Wish::Start, params(method, raw)?).await,
-        name::MODULE_STOP => change(session, id, Wish::Stop, params(method, raw)?).await,
-        name::MODULE_RESTART => change(session, id, Wish::Restart, params(method, raw)?).await,
+        name::MODULE_START => change(session, id, Operation::Start, params(method, raw)?).await,
+        name::MODULE_STOP => change(session, id, Operation::Stop, params(method, raw)?).await,
+        name::MODULE_RESTART => change(session, id, Operation::Restart, params(method, raw)?).await,
         name::SYSTEM_STOP => {
             let StopParams { timeout_ms } = params(method, raw)?;
             let budget = timeout_ms.map(Duration::from_millis);
@@ -229,7 +229,7 @@ fn unknown(method: &str) -> Refusal {
 async fn change(
     session: &mut Session,
     id: Option<RequestId>,
-    wish: Wish,
+    wish: Operation,
     params: ChangeParams,
 ) -> Answered {
     let house = Arc::clone(&session.house);

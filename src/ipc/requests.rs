@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::lifecycle::Wish;
-use mainstay_policy::spec::{Kind, Start};
+use mainstay_policy::lifecycle::Operation;
+use mainstay_policy::spec::{Kind, StartMode};
 use mainstay_protocol::config::ConfigValue;
 use mainstay_protocol::method::{CallParams, ChangeParams, ChangeResult, ChangeStep, Why};
 use mainstay_protocol::{Refusal, RefusalCode, State, SystemStatus};
@@ -51,7 +51,7 @@ pub(crate) fn find(house: &House, module: &str) -> Result<ModuleId, Refusal> {
 /// A wish that was made, or (dry run) only looked at.
 pub(crate) struct Change {
     module: ModuleId,
-    wish: Wish,
+    wish: Operation,
     steps: Vec<ChangeStep>,
     /// The run it was in.
     before: u64,
@@ -62,12 +62,12 @@ impl Change {
     /// along.
     pub(crate) async fn make(
         house: &House,
-        wish: Wish,
+        wish: Operation,
         params: &ChangeParams,
         actor: String,
     ) -> Result<Change, Refusal> {
         let module = find(house, &params.module)?;
-        if wish != Wish::Start && house.spec(module).kind == Kind::Builtin {
+        if wish != Operation::Start && house.spec(module).kind == Kind::Builtin {
             let text = format!(
                 "cannot stop or restart {}: it is a part of mainstay, up as long as mainstay is",
                 params.module
@@ -125,10 +125,10 @@ impl Change {
     fn is_at_rest(&self, state: State, generation: u64) -> bool {
         match self.wish {
             // Failed although it is wished down: it could not be ended.
-            Wish::Stop => matches!(state, State::Stopped | State::NotStarted | State::Failed),
-            Wish::Wake => !matches!(state, State::Waiting | State::Starting | State::Stopping),
-            Wish::Start | Wish::Restart => {
-                let renewed = self.wish == Wish::Start || generation > self.before;
+            Operation::Stop => matches!(state, State::Stopped | State::NotStarted | State::Failed),
+            Operation::Wake => !matches!(state, State::Waiting | State::Starting | State::Stopping),
+            Operation::Start | Operation::Restart => {
+                let renewed = self.wish == Operation::Start || generation > self.before;
                 match state {
                     State::Running | State::Failed | State::Backoff => renewed,
                     // A finished task.
@@ -231,13 +231,13 @@ pub(crate) async fn call_module(
 
 async fn wake(house: &House, callee: ModuleId, caller: &str, limit: Duration) {
     let runs = house.picture.module(callee).state == State::Running;
-    if house.spec(callee).start != Start::Lazy || runs {
+    if house.spec(callee).start != StartMode::Lazy || runs {
         return;
     }
     let (published, noted) = oneshot::channel();
     let change = Change {
         module: callee,
-        wish: Wish::Wake,
+        wish: Operation::Wake,
         steps: Vec::new(),
         before: 0,
     };

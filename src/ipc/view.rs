@@ -3,7 +3,7 @@
 
 use std::io::{Error, ErrorKind};
 
-use mainstay_policy::spec::Until;
+use mainstay_policy::spec::DependencyCondition;
 use mainstay_policy::{ModuleId, spec};
 use mainstay_protocol::method::{Graph, GraphEdge, GraphNode};
 use mainstay_protocol::view::{ModuleCounts, Throttle};
@@ -214,11 +214,11 @@ pub(crate) fn graph(house: &House, modules: &[ModuleId]) -> Graph {
     }
 }
 
-fn until(until: Until) -> &'static str {
+fn until(until: DependencyCondition) -> &'static str {
     match until {
-        Until::Started => "started",
-        Until::Ready => "ready",
-        Until::Healthy => "healthy",
-        Until::Completed => "completed",
+        DependencyCondition::Started => "started",
+        DependencyCondition::Ready => "ready",
+        DependencyCondition::Healthy => "healthy",
+        DependencyCondition::Completed => "completed",
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use mainstay_holder::wire::{Exited, Socket, Spawn, Step};
-use mainstay_policy::Time;
+use mainstay_policy::MonoTime;
 use mainstay_protocol::Timestamp;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
@@ -74,7 +74,7 @@ struct Run {
     generation: u64,
     cancelled: CancellationToken,
     aborted: CancellationToken,
-    aborted_at: Option<Time>,
+    aborted_at: Option<MonoTime>,
     /// It was told that it lasts; nobody waits for its end any more.
     stuck: bool,
 }
@@ -301,7 +301,7 @@ fn exited(
     generation: u64,
     (code, signal): (Option<i32>, Option<i32>),
     output: String,
-    at: Time,
+    at: MonoTime,
 ) -> Exited {
     Exited {
         instance: task.name.to_string(),
@@ -318,7 +318,7 @@ fn exited(
 }
 
 impl Os for Direct {
-    fn now(&self) -> Time {
+    fn now(&self) -> MonoTime {
         self.held.now()
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mainstay_holder::wire::{self as words, Ask, Exited, Known, Socket, Spawn, Tell};
 use mainstay_holder::{Decoder, encode};
-use mainstay_policy::Time;
+use mainstay_policy::MonoTime;
 use mainstay_protocol::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -128,7 +128,7 @@ impl Held {
             settles: Arc::default(),
             next_command: AtomicU64::new(machine::monotonic().0),
             gone: AtomicBool::new(false),
-            stop_by: AtomicU64::new(Time::NEVER.0),
+            stop_by: AtomicU64::new(MonoTime::NEVER.0),
             facts,
             handle: Handle::current(),
         });
@@ -422,7 +422,7 @@ async fn read_tells(held: Arc<Held>, mut hearing: Hearing, mut decoder: Decoder)
 }
 
 impl Os for Held {
-    fn now(&self) -> Time {
+    fn now(&self) -> MonoTime {
         machine::monotonic()
     }
 
@@ -536,8 +536,8 @@ impl Os for Held {
     }
 
     fn stop_left(&self) -> Option<Duration> {
-        let by = Time(self.stop_by.load(Ordering::Relaxed));
-        (by != Time::NEVER).then(|| by.since(self.now()))
+        let by = MonoTime(self.stop_by.load(Ordering::Relaxed));
+        (by != MonoTime::NEVER).then(|| by.since(self.now()))
     }
 
     fn leave(&self, code: u8) {

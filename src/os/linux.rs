@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use mainstay_policy::Time;
+use mainstay_policy::MonoTime;
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -16,8 +16,8 @@ pub(crate) use super::census::{Census, TreeUse};
 pub(crate) use super::listeners::listens;
 
 /// The monotonic clock, time asleep not counted.
-pub(crate) fn monotonic() -> Time {
-    Time(read_clock(ClockId::CLOCK_MONOTONIC))
+pub(crate) fn monotonic() -> MonoTime {
+    MonoTime(read_clock(ClockId::CLOCK_MONOTONIC))
 }
 
 /// These clocks cannot fail on a kernel that runs us; zero would be the honest answer if one did.

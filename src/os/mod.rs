@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use mainstay_holder::wire::{Exited, Socket, Spawn, Step};
-use mainstay_policy::Time;
+use mainstay_policy::MonoTime;
 use mainstay_protocol::Timestamp;
 
 #[cfg(target_os = "linux")]
@@ -46,7 +46,7 @@ pub(crate) use command::{Outcome, command_name};
 /// The verbs of the machine. None of them blocks; what comes of them arrives as a [`Fact`].
 pub(crate) trait Os: Send + Sync + 'static {
     /// The monotonic clock.
-    fn now(&self) -> Time;
+    fn now(&self) -> MonoTime;
     /// The wall clock, for people.
     fn wall(&self) -> Timestamp;
     /// Starts a process; `Spawned` or `SpawnFailed` follows.

@@ -16,7 +16,7 @@ pub fn splitmix64(seed: u64) -> u64 {
 
 /// `initial × factor^steps`, at most `max`. A factor below 1 counts as 1.
 #[must_use]
-pub fn grown(initial: Duration, factor: f64, steps: u32, max: Duration) -> Duration {
+pub fn exponential(initial: Duration, factor: f64, steps: u32, max: Duration) -> Duration {
     let mut delay = initial.min(max);
     if delay.is_zero() || factor <= 1.0 {
         return delay;
@@ -37,12 +37,12 @@ pub fn grown(initial: Duration, factor: f64, steps: u32, max: Duration) -> Durat
 #[must_use]
 pub fn delay(backoff: &Backoff, attempt: u32, seed: u64) -> Duration {
     let steps = attempt.saturating_sub(1);
-    let from_initial = grown(backoff.initial, backoff.factor, steps, backoff.max);
+    let from_initial = exponential(backoff.initial, backoff.factor, steps, backoff.max);
     let Some(steps) = steps.checked_sub(1) else {
         return jittered(from_initial, backoff.jitter, backoff.max, seed);
     };
     let floor = backoff.floor.min(backoff.max);
-    let from_floor = grown(floor, backoff.factor, steps, backoff.max);
+    let from_floor = exponential(floor, backoff.factor, steps, backoff.max);
     jittered(
         from_initial.max(from_floor),
         backoff.jitter,

@@ -1,5 +1,5 @@
 //! Plans and scripts in plain words, for the tests of this crate.
-//! Owns the little language; see [`modules`] and [`Script::tell`].
+//! Owns the little language; see [`modules`] and [`LifecycleScript::apply`].
 //! Never part of the product.
 
 use alloc::format;
@@ -8,15 +8,16 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::lifecycle::{Effect, Event, Lifecycle, StartupFailure, Wish};
-use crate::module::{Ending, Exit, Report, Reported, StartFailure, Step};
+use crate::lifecycle::{Lifecycle, LifecycleEffect, LifecycleEvent, Operation, StartupFailure};
+use crate::mono_time::MonoTime;
 use crate::plan::Plan;
+use crate::run::{Exit, RunEnd, RunReport, RunReportKind, StartFailure, StartStep};
 use crate::spec::{
-    Backoff, Edge, Importance, Kind, ModuleId, ModuleSpec, OnDependencyRestart, Probation,
-    Readiness, Recovery, RestartPolicy, Start, Strategy, SystemSpec, Until,
+    Backoff, DependencyCondition, Edge, Importance, Kind, ModuleId, ModuleSpec,
+    OnDependencyRestart, Probation, Readiness, RecoverySpec, RestartPolicy, StartMode, Strategy,
+    SystemSpec,
 };
 use crate::states::{Health, State};
-use crate::time::Time;
 
 pub(crate) const MS: fn(u64) -> Duration = Duration::from_millis;
 pub(crate) const SEC: fn(u64) -> Duration = Duration::from_secs;
@@ -32,8 +33,8 @@ pub(crate) fn system() -> SystemSpec {
 }
 
 /// The defaults of the documents, without jitter.
-pub(crate) fn recovery() -> Recovery {
-    Recovery {
+pub(crate) fn recovery() -> RecoverySpec {
+    RecoverySpec {
         auto: true,
         restart: RestartPolicy::Always,
         clean_exit_codes: vec![0],
@@ -61,7 +62,7 @@ pub(crate) fn module(name: &str) -> ModuleSpec {
         name: name.to_string(),
         kind: Kind::Service,
         required: true,
-        start: Start::Eager,
+        start: StartMode::Eager,
         importance: Importance::Normal,
         edges: Vec::new(),
         readiness: Readiness::Started,
@@ -97,10 +98,10 @@ pub(crate) fn modules(text: &str) -> Vec<ModuleSpec> {
     let edge = |word: &str| {
         let (word, until) = word.split_once('@').unwrap_or((word, "ready"));
         let until = match until {
-            "started" => Until::Started,
-            "ready" => Until::Ready,
-            "healthy" => Until::Healthy,
-            "completed" => Until::Completed,
+            "started" => DependencyCondition::Started,
+            "ready" => DependencyCondition::Ready,
+            "healthy" => DependencyCondition::Healthy,
+            "completed" => DependencyCondition::Completed,
             other => panic!("no such edge: {other}"),
         };
         Edge {
@@ -125,7 +126,7 @@ fn adorn(spec: &mut ModuleSpec, word: &str) {
     let recovery = &mut spec.recovery;
     match word {
         "optional" => spec.required = false,
-        "lazy" => spec.start = Start::Lazy,
+        "lazy" => spec.start = StartMode::Lazy,
         "builtin" => spec.kind = Kind::Builtin,
         "task" => (spec.kind, recovery.restart) = (Kind::Task, RestartPolicy::Never),
         "on_failure" => recovery.restart = RestartPolicy::OnFailure,
@@ -146,16 +147,16 @@ pub(crate) fn plan(text: &str) -> Plan {
 }
 
 /// A lifecycle that is told events and answers with effects, both in words.
-pub(crate) struct Script {
+pub(crate) struct LifecycleScript {
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) now: Time,
+    pub(crate) now: MonoTime,
 }
 
-impl Script {
-    pub(crate) fn new(plan: Plan) -> Script {
-        Script {
+impl LifecycleScript {
+    pub(crate) fn new(plan: Plan) -> LifecycleScript {
+        LifecycleScript {
             lifecycle: Lifecycle::new(plan, 1),
-            now: Time(1_000_000_000),
+            now: MonoTime(1_000_000_000),
         }
     }
 
@@ -175,27 +176,27 @@ impl Script {
     }
 
     /// Makes what `words` say happen and returns the effects, comma-separated and sorted by
-    /// nothing but their order. `Moved` and `Judged` are left out: states are asked for.
+    /// nothing but their order. `StateChanged` and `RecoveryDecided` are left out: states are asked for.
     ///
     /// `boot`, `resume`, `stop all [5s]`, `wait 200ms`, `start a`, `stop a`, `restart a`,
     /// `wake a`, `a up` (started and ready), `a started`, `a ready`, `a done`, `a exit 1`, `a killed`,
     /// `a halted`, `a forced`, `a exec`, `a late`, `a healthy`, `a unhealthy`, `a ill`.
-    pub(crate) fn tell(&mut self, words: &str) -> String {
+    pub(crate) fn apply(&mut self, words: &str) -> String {
         let words: Vec<&str> = words.split_whitespace().collect();
         let mut effects = Vec::new();
         match &words[..] {
-            ["boot"] => self.note(Event::Boot, &mut effects),
-            ["resume"] => self.note(Event::Resume, &mut effects),
-            ["stop", "all"] => self.note(Event::StopAll { budget: None }, &mut effects),
+            ["boot"] => self.note(LifecycleEvent::Boot, &mut effects),
+            ["resume"] => self.note(LifecycleEvent::Resume, &mut effects),
+            ["stop", "all"] => self.note(LifecycleEvent::StopAll { budget: None }, &mut effects),
             ["stop", "all", budget] => {
                 let budget = Some(span(budget));
-                self.note(Event::StopAll { budget }, &mut effects);
+                self.note(LifecycleEvent::StopAll { budget }, &mut effects);
             }
             ["wait", time] => self.wait(span(time), &mut effects),
-            ["start", name] => self.wish(name, Wish::Start, &mut effects),
-            ["stop", name] => self.wish(name, Wish::Stop, &mut effects),
-            ["restart", name] => self.wish(name, Wish::Restart, &mut effects),
-            ["wake", name] => self.wish(name, Wish::Wake, &mut effects),
+            ["start", name] => self.wish(name, Operation::Start, &mut effects),
+            ["stop", name] => self.wish(name, Operation::Stop, &mut effects),
+            ["restart", name] => self.wish(name, Operation::Restart, &mut effects),
+            ["wake", name] => self.wish(name, Operation::Wake, &mut effects),
             [name, what @ ..] => self.news(name, what, &mut effects),
             [] => {}
         }
@@ -203,9 +204,9 @@ impl Script {
         told.collect::<Vec<_>>().join(", ")
     }
 
-    fn wish(&mut self, name: &str, wish: Wish, effects: &mut Vec<Effect>) {
+    fn wish(&mut self, name: &str, wish: Operation, effects: &mut Vec<LifecycleEffect>) {
         self.note(
-            Event::Wished {
+            LifecycleEvent::Requested {
                 module: self.id(name),
                 wish,
             },
@@ -213,103 +214,105 @@ impl Script {
         );
     }
 
-    fn news(&mut self, name: &str, what: &[&str], effects: &mut Vec<Effect>) {
+    fn news(&mut self, name: &str, what: &[&str], effects: &mut Vec<LifecycleEffect>) {
         let module = self.id(name);
         let generation = self.lifecycle.view(module).generation;
-        let ended = |ending| vec![Reported::Ended(ending)];
-        let health = |health, restart| Event::Health {
+        let ended = |ending| vec![RunReportKind::Ended(ending)];
+        let health = |health, restart| LifecycleEvent::Health {
             module,
             generation,
             health,
             restart,
         };
-        let halted = |forced| Ending::Halted {
+        let halted = |forced| RunEnd::Stopped {
             exit: Some(Exit::Code(0)),
             forced,
         };
         let reports = match what {
-            ["up"] => vec![Reported::Started { pid: 7 }, Reported::Ready],
-            ["started"] => vec![Reported::Started { pid: 7 }],
-            ["ready"] => vec![Reported::Ready],
-            ["done"] => ended(Ending::Exited(Exit::Code(0))),
-            ["exit", code] => ended(Ending::Exited(Exit::Code(
+            ["up"] => vec![RunReportKind::Started { pid: 7 }, RunReportKind::Ready],
+            ["started"] => vec![RunReportKind::Started { pid: 7 }],
+            ["ready"] => vec![RunReportKind::Ready],
+            ["done"] => ended(RunEnd::Exited(Exit::Code(0))),
+            ["exit", code] => ended(RunEnd::Exited(Exit::Code(
                 code.parse().expect("an exit code"),
             ))),
-            ["killed"] => ended(Ending::Exited(Exit::Signal {
+            ["killed"] => ended(RunEnd::Exited(Exit::Signal {
                 signal: 9,
                 core: false,
             })),
             ["halted"] => ended(halted(false)),
             ["forced"] => ended(halted(true)),
-            ["stuck"] => ended(Ending::Halted {
+            ["stuck"] => ended(RunEnd::Stopped {
                 exit: Some(Exit::Stuck),
                 forced: true,
             }),
-            ["exec"] => ended(Ending::NotStarted(StartFailure {
-                step: Step::Exec,
+            ["exec"] => ended(RunEnd::NotStarted(StartFailure {
+                step: StartStep::Exec,
                 errno: 2,
             })),
-            ["late"] => ended(Ending::StartTimeout),
+            ["late"] => ended(RunEnd::StartTimeout),
             ["healthy"] => return self.note(health(Health::Healthy, false), effects),
             ["unhealthy"] => return self.note(health(Health::Unhealthy, false), effects),
             ["ill"] => return self.note(health(Health::Unhealthy, true), effects),
             other => panic!("no such news: {other:?}"),
         };
         for what in reports {
-            let report = Report { generation, what };
-            self.note(Event::Reported { module, report }, effects);
+            let report = RunReport { generation, what };
+            self.note(LifecycleEvent::Reported { module, report }, effects);
         }
     }
 
-    pub(crate) fn note(&mut self, event: Event, effects: &mut Vec<Effect>) {
-        self.lifecycle.note(self.now, event);
-        while let Some(effect) = self.lifecycle.settle(self.now) {
+    pub(crate) fn note(&mut self, event: LifecycleEvent, effects: &mut Vec<LifecycleEffect>) {
+        self.lifecycle.apply(self.now, event);
+        while let Some(effect) = self.lifecycle.next_effect(self.now) {
             effects.push(effect);
             assert!(effects.len() < 1_000_000, "settle does not come to an end");
         }
     }
 
     /// Lets time pass, with a wake-up at each deadline.
-    fn wait(&mut self, span: Duration, effects: &mut Vec<Effect>) {
+    fn wait(&mut self, span: Duration, effects: &mut Vec<LifecycleEffect>) {
         let end = self.now.after(span);
         while let Some(at) = self.lifecycle.deadline().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            self.note(Event::Woke, effects);
+            self.note(LifecycleEvent::TimerFired, effects);
         }
         self.now = end;
-        self.note(Event::Woke, effects);
+        self.note(LifecycleEvent::TimerFired, effects);
     }
 
-    fn words(&self, effect: &Effect) -> Option<String> {
+    fn words(&self, effect: &LifecycleEffect) -> Option<String> {
         Some(match effect {
-            Effect::Run { module, .. } => format!("run {}", self.name(*module)),
-            Effect::Halt { module, grace, .. } if *grace == SEC(10) => {
+            LifecycleEffect::Run { module, .. } => format!("run {}", self.name(*module)),
+            LifecycleEffect::Stop { module, grace, .. } if *grace == SEC(10) => {
                 format!("halt {}", self.name(*module))
             }
-            Effect::Halt { module, grace, .. } => {
+            LifecycleEffect::Stop { module, grace, .. } => {
                 format!("halt {} {grace:?}", self.name(*module))
             }
-            Effect::Tell {
+            LifecycleEffect::NotifyDependent {
                 module,
                 about,
                 news,
             } => {
                 format!("tell {} {} {news:?}", self.name(*module), self.name(*about))
             }
-            Effect::StartupCompleted => "started".to_string(),
-            Effect::StartupFailed {
+            LifecycleEffect::StartupCompleted => "started".to_string(),
+            LifecycleEffect::StartupFailed {
                 reason: StartupFailure::CriticalModuleFailed { module },
             } => {
                 format!("start failed: {}", self.name(*module))
             }
-            Effect::StartupFailed {
+            LifecycleEffect::StartupFailed {
                 reason: StartupFailure::TimedOut { missing },
             } => {
                 let missing: Vec<&str> = missing.iter().map(|id| self.name(*id)).collect();
                 format!("start timed out: {}", missing.join(" "))
             }
-            Effect::AllStopped { forced } => format!("all stopped, {forced} forced"),
-            Effect::Moved { .. } | Effect::Judged { .. } => return None,
+            LifecycleEffect::AllStopped { forced } => format!("all stopped, {forced} forced"),
+            LifecycleEffect::StateChanged { .. } | LifecycleEffect::RecoveryDecided { .. } => {
+                return None;
+            }
         })
     }
 }
@@ -328,15 +331,15 @@ fn span(text: &str) -> Duration {
 
 /// Tells a lifecycle of `plan` one event after the other and compares the effects.
 #[track_caller]
-pub(crate) fn check(text: &str, steps: &[(&str, &str)]) -> Script {
-    let mut script = Script::new(plan(text));
+pub(crate) fn check(text: &str, steps: &[(&str, &str)]) -> LifecycleScript {
+    let mut script = LifecycleScript::new(plan(text));
     run(&mut script, steps);
     script
 }
 
 #[track_caller]
-pub(crate) fn run(script: &mut Script, steps: &[(&str, &str)]) {
+pub(crate) fn run(script: &mut LifecycleScript, steps: &[(&str, &str)]) {
     for (at, (event, expected)) in steps.iter().enumerate() {
-        assert_eq!(script.tell(event), *expected, "step {}: {event}", at + 1);
+        assert_eq!(script.apply(event), *expected, "step {}: {event}", at + 1);
     }
 }

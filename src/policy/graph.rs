@@ -5,7 +5,7 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::spec::{ModuleId, ModuleSpec, Until};
+use crate::spec::{DependencyCondition, ModuleId, ModuleSpec};
 
 /// An edge seen from its target: who depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,12 +15,12 @@ pub struct Dependent {
     /// `requires` (true) or `wants` (false).
     pub hard: bool,
     /// What it waits for.
-    pub until: Until,
+    pub until: DependencyCondition,
 }
 
 /// A graph without cycles.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Graph {
+pub struct DependencyGraph {
     /// `dependents[starts[m]..starts[m + 1]]` are those of `m`.
     dependents: Vec<Dependent>,
     starts: Vec<u32>,
@@ -29,12 +29,12 @@ pub struct Graph {
     order: Vec<ModuleId>,
 }
 
-impl Graph {
+impl DependencyGraph {
     /// Orders `modules`; every edge must point into the slice.
     ///
     /// # Errors
     /// The path of a cycle: each module depends on the next, the last one on the first.
-    pub fn new(modules: &[ModuleSpec]) -> Result<Graph, Vec<ModuleId>> {
+    pub fn new(modules: &[ModuleSpec]) -> Result<DependencyGraph, Vec<ModuleId>> {
         let (starts, dependents) = reversed(modules);
         let of = |module: usize| starts[module] as usize..starts[module + 1] as usize;
 
@@ -63,7 +63,7 @@ impl Graph {
         for (place, module) in (0_u32..).zip(&order) {
             rank[module.index()] = place;
         }
-        Ok(Graph {
+        Ok(DependencyGraph {
             dependents,
             starts,
             wave,
@@ -85,7 +85,7 @@ impl Graph {
         self.wave[module.index()]
     }
 
-    /// The place of `module` in [`Graph::order`].
+    /// The place of `module` in [`DependencyGraph::order`].
     #[must_use]
     pub fn rank(&self, module: ModuleId) -> u32 {
         self.rank[module.index()]
@@ -115,7 +115,7 @@ fn reversed(modules: &[ModuleSpec]) -> (Vec<u32>, Vec<Dependent>) {
     let nobody = Dependent {
         from: ModuleId(0),
         hard: false,
-        until: Until::Started,
+        until: DependencyCondition::Started,
     };
     let mut dependents = vec![nobody; total];
     let mut free = starts.clone();

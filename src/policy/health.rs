@@ -4,11 +4,11 @@
 use crate::states::Health;
 
 /// Looks at once after the threshold, before a restart, so that random loss restarts nobody.
-const CONFIRMATIONS: u32 = 2;
+const RECHECKS: u32 = 2;
 
 /// The counters of one probe of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gauge {
+pub struct ProbeTracker {
     unhealthy_threshold: u32,
     healthy_threshold: u32,
     failures: u32,
@@ -18,20 +18,20 @@ pub struct Gauge {
 
 /// What to do after a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum ProbeAction {
     /// Go on with the schedule.
-    Keep,
+    Continue,
     /// Look again at once.
-    Confirm,
+    Recheck,
     /// It failed for good: restart the module.
     Restart,
 }
 
-impl Gauge {
+impl ProbeTracker {
     /// Nothing seen yet. Thresholds count results in a row and are at least 1.
     #[must_use]
-    pub fn new(unhealthy_threshold: u32, healthy_threshold: u32) -> Gauge {
-        Gauge {
+    pub fn new(unhealthy_threshold: u32, healthy_threshold: u32) -> ProbeTracker {
+        ProbeTracker {
             unhealthy_threshold: unhealthy_threshold.max(1),
             healthy_threshold: healthy_threshold.max(1),
             failures: 0,
@@ -47,7 +47,7 @@ impl Gauge {
     }
 
     /// Takes one result. `Degraded` is an answer, not a failure.
-    pub fn note(&mut self, seen: Health) -> Answer {
+    pub fn record(&mut self, seen: Health) -> ProbeAction {
         match seen {
             Health::Unhealthy => self.failed(),
             Health::Healthy | Health::Degraded | Health::Unknown => {
@@ -56,26 +56,26 @@ impl Gauge {
                 if self.health != Health::Unhealthy || self.successes >= self.healthy_threshold {
                     self.health = seen;
                 }
-                Answer::Keep
+                ProbeAction::Continue
             }
         }
     }
 
-    fn failed(&mut self) -> Answer {
+    fn failed(&mut self) -> ProbeAction {
         self.successes = 0;
         self.failures = self.failures.saturating_add(1);
         if self.failures < self.unhealthy_threshold {
             if self.health == Health::Healthy {
                 self.health = Health::Degraded;
             }
-            return Answer::Keep;
+            return ProbeAction::Continue;
         }
         self.health = Health::Unhealthy;
-        if self.failures < self.unhealthy_threshold.saturating_add(CONFIRMATIONS) {
-            return Answer::Confirm;
+        if self.failures < self.unhealthy_threshold.saturating_add(RECHECKS) {
+            return ProbeAction::Recheck;
         }
         self.failures = 0;
-        Answer::Restart
+        ProbeAction::Restart
     }
 }
 
@@ -85,30 +85,30 @@ mod tests {
 
     #[test]
     fn one_failed_poll_degrades_and_restarts_nobody() {
-        let mut gauge = Gauge::new(3, 1);
-        assert_eq!(gauge.note(Health::Healthy), Answer::Keep);
-        assert_eq!(gauge.note(Health::Unhealthy), Answer::Keep);
+        let mut gauge = ProbeTracker::new(3, 1);
+        assert_eq!(gauge.record(Health::Healthy), ProbeAction::Continue);
+        assert_eq!(gauge.record(Health::Unhealthy), ProbeAction::Continue);
         assert_eq!(gauge.health(), Health::Degraded);
-        assert_eq!(gauge.note(Health::Healthy), Answer::Keep);
+        assert_eq!(gauge.record(Health::Healthy), ProbeAction::Continue);
         assert_eq!(gauge.health(), Health::Healthy);
     }
 
     #[test]
     fn a_restart_needs_the_threshold_and_two_confirmations() {
-        let mut gauge = Gauge::new(2, 1);
-        let answers: [Answer; 4] = core::array::from_fn(|_| gauge.note(Health::Unhealthy));
-        use Answer::{Confirm, Keep, Restart};
-        assert_eq!(answers, [Keep, Confirm, Confirm, Restart]);
+        let mut gauge = ProbeTracker::new(2, 1);
+        let answers: [ProbeAction; 4] = core::array::from_fn(|_| gauge.record(Health::Unhealthy));
+        use ProbeAction::{Continue, Recheck, Restart};
+        assert_eq!(answers, [Continue, Recheck, Recheck, Restart]);
         assert_eq!(gauge.health(), Health::Unhealthy);
     }
 
     #[test]
     fn coming_back_takes_as_many_successes_as_asked() {
-        let mut gauge = Gauge::new(1, 2);
-        gauge.note(Health::Unhealthy);
-        gauge.note(Health::Healthy);
+        let mut gauge = ProbeTracker::new(1, 2);
+        gauge.record(Health::Unhealthy);
+        gauge.record(Health::Healthy);
         assert_eq!(gauge.health(), Health::Unhealthy);
-        gauge.note(Health::Healthy);
+        gauge.record(Health::Healthy);
         assert_eq!(gauge.health(), Health::Healthy);
     }
 }

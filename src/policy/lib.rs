@@ -9,23 +9,23 @@ extern crate alloc;
 extern crate std;
 
 pub mod backoff;
-pub mod breaker;
+pub mod circuit_breaker;
 #[cfg(test)]
 mod fixture;
 pub mod graph;
 pub mod health;
 pub mod lifecycle;
-pub mod module;
+pub mod mono_time;
 pub mod plan;
 pub mod recovery;
-pub mod shutdown;
+pub mod run;
 pub mod spec;
 pub mod states;
-pub mod time;
+pub mod stop_budget;
 
 pub use lifecycle::Lifecycle;
-pub use module::Module;
+pub use mono_time::MonoTime;
 pub use plan::{Plan, PlanError};
+pub use run::RunMachine;
 pub use spec::{ModuleId, ModuleSpec, SystemSpec};
-pub use states::{Cause, Health, State, Status, Wanted};
-pub use time::Time;
+pub use states::{Cause, Desired, Health, State, Status};

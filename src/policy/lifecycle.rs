@@ -2,7 +2,7 @@
 //! Owns wishes, attempts and order; calls `recovery::decide` inline.
 //! Never runs or signals anything: it returns effects; never reads a clock.
 //!
-//! [`Lifecycle::note`] records a wish or a fact and marks whom it concerns; [`Lifecycle::settle`]
+//! [`Lifecycle::apply`] records a wish or a fact and marks whom it concerns; [`Lifecycle::next_effect`]
 //! then looks at each marked module once and closes the gap between what is wished and what is.
 //! A module that cannot go on remembers the one edge that holds it and is looked at again when
 //! that edge changes, so that a start or stop of everything is linear in modules and edges.
@@ -11,60 +11,60 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::mono_time::MonoTime;
 use crate::plan::Plan;
-use crate::shutdown::Shares;
 use crate::spec::{Kind, ModuleId};
 use crate::states::{Cause, State};
-use crate::time::Time;
+use crate::stop_budget::StopBudget;
 
 mod adopt;
-mod alarms;
+mod deadlines;
 #[cfg(test)]
-mod corners;
-mod fall;
-mod look;
+mod edge_case_tests;
+mod info;
+mod interface;
+mod managed_module;
+mod operation;
 mod preview;
-#[cfg(test)]
-mod product;
-mod ranks;
+mod propagation;
+mod rank_set;
+mod reconcile;
 mod report;
-mod slot;
-mod start;
+mod startup;
+#[cfg(test)]
+mod state_product_tests;
 mod stop;
 #[cfg(test)]
 mod tests;
-mod view;
-mod wish;
-mod words;
 
-pub use adopt::{Alive, Record};
-pub use preview::{Action, Step};
-pub use view::{System, View};
-pub use words::{Effect, Event, News, StartupFailure, Wish};
+pub use adopt::{AdoptedProcess, ModuleRecord};
+pub use info::{ModuleInfo, SystemInfo};
+pub use interface::{DependencyNotice, LifecycleEffect, LifecycleEvent, Operation, StartupFailure};
+pub use preview::{PreviewAction, PreviewStep};
 
-use alarms::Alarms;
-use ranks::Ranks;
-use slot::Slot;
+use deadlines::DeadlineHeap;
+use managed_module::ManagedModule;
+use rank_set::RankSet;
 
 /// Where the system as a whole stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum SystemPhase {
     /// Before `Boot` or `Resume`: nothing is run.
     New,
     /// The first start.
     Starting,
     Up,
     /// The ordered stop of everything.
-    Down,
+    Stopping,
     /// After it; nothing happens any more.
-    Over,
+    Stopped,
 }
 
 /// The stop of everything.
 #[derive(Debug, Clone)]
-struct Stop {
-    by: Time,
-    shares: Shares,
+struct SystemStop {
+    by: MonoTime,
+    shares: StopBudget,
 }
 
 /// The modules of a plan, together.
@@ -72,33 +72,33 @@ struct Stop {
 pub struct Lifecycle {
     plan: Arc<Plan>,
     seed: u64,
-    phase: Phase,
-    slots: Vec<Slot>,
+    phase: SystemPhase,
+    modules: Vec<ManagedModule>,
     /// Decided and not yet handed out.
-    out: VecDeque<Effect>,
+    effects: VecDeque<LifecycleEffect>,
     /// Whom to look at, by rank.
-    dirty: Ranks,
+    dirty: RankSet,
     /// Whose record may have changed.
-    changed: Ranks,
+    next_changed_record: RankSet,
     /// Scratch of the walks along edges; empty between calls.
-    walk: Ranks,
-    rising: Ranks,
-    alarms: Alarms,
+    worklist: RankSet,
+    to_start: RankSet,
+    alarms: DeadlineHeap,
     /// May start but for a restart token, in topological order.
-    for_token: Ranks,
+    for_token: RankSet,
     tokens_out: u32,
     /// May start but for their turn (`parallel_startup = false`).
-    for_turn: Ranks,
+    for_turn: RankSet,
     turn: Option<ModuleId>,
-    turn_at: Time,
-    startup_by: Time,
+    turn_at: MonoTime,
+    startup_by: MonoTime,
     /// Modules the first start still waits for.
     booting: u32,
     /// Runs that are out.
-    live: u32,
+    live_runs: u32,
     forced: u32,
-    stop: Option<Stop>,
-    tally: view::Tally,
+    stop: Option<SystemStop>,
+    tally: info::StatusCounts,
 }
 
 impl Lifecycle {
@@ -109,25 +109,25 @@ impl Lifecycle {
         let len = plan.len();
         Lifecycle {
             seed,
-            phase: Phase::New,
-            slots: (0..len).map(|_| Slot::new()).collect(),
-            out: VecDeque::with_capacity(64),
-            dirty: Ranks::new(len),
-            changed: Ranks::new(len),
-            walk: Ranks::new(len),
-            rising: Ranks::new(len),
-            alarms: Alarms::new(len),
-            for_token: Ranks::new(len),
+            phase: SystemPhase::New,
+            modules: (0..len).map(|_| ManagedModule::new()).collect(),
+            effects: VecDeque::with_capacity(64),
+            dirty: RankSet::new(len),
+            next_changed_record: RankSet::new(len),
+            worklist: RankSet::new(len),
+            to_start: RankSet::new(len),
+            alarms: DeadlineHeap::new(len),
+            for_token: RankSet::new(len),
             tokens_out: 0,
-            for_turn: Ranks::new(len),
+            for_turn: RankSet::new(len),
             turn: None,
-            turn_at: Time(0),
-            startup_by: Time::NEVER,
+            turn_at: MonoTime(0),
+            startup_by: MonoTime::NEVER,
             booting: 0,
-            live: 0,
+            live_runs: 0,
             forced: 0,
             stop: None,
-            tally: view::Tally::default(),
+            tally: info::StatusCounts::default(),
             plan,
         }
     }
@@ -139,101 +139,101 @@ impl Lifecycle {
     }
 
     /// Records a wish or a fact. News of a run that is no longer ours changes nothing.
-    pub fn note(&mut self, now: Time, event: Event) {
+    pub fn apply(&mut self, now: MonoTime, event: LifecycleEvent) {
         match event {
-            Event::Boot => self.boot(now),
-            Event::Wished { module, wish } => self.wished(now, module, wish),
-            Event::StopAll { budget } => {
+            LifecycleEvent::Boot => self.boot(now),
+            LifecycleEvent::Requested { module, wish } => self.apply_operation(now, module, wish),
+            LifecycleEvent::StopAll { budget } => {
                 let budget = budget.unwrap_or(self.plan.system().shutdown_timeout);
                 self.stop_all(now, budget);
             }
-            Event::Reported { module, report } => self.reported(now, module, report),
-            Event::Health {
+            LifecycleEvent::Reported { module, report } => self.apply_report(now, module, report),
+            LifecycleEvent::Health {
                 module,
                 generation,
                 health,
                 restart,
             } => {
-                self.felt(module, generation, health, restart);
+                self.apply_health(module, generation, health, restart);
             }
-            Event::Adopted {
+            LifecycleEvent::Adopted {
                 module,
                 record,
                 alive,
             } => self.adopted(now, module, record, alive),
-            Event::Resume => self.resume(now),
-            Event::Woke => {}
+            LifecycleEvent::Resume => self.resume(now),
+            LifecycleEvent::TimerFired => {}
         }
     }
 
     /// Closes the gap, one effect at a time; call until None.
-    pub fn settle(&mut self, now: Time) -> Option<Effect> {
+    pub fn next_effect(&mut self, now: MonoTime) -> Option<LifecycleEffect> {
         loop {
-            if let Some(effect) = self.out.pop_front() {
+            if let Some(effect) = self.effects.pop_front() {
                 return Some(effect);
             }
-            if self.phase == Phase::New {
+            if self.phase == SystemPhase::New {
                 // What is known so far may be half of it: nobody is run or halted by it.
                 return None;
             }
-            self.collect_due(now);
+            self.fire_deadlines(now);
             if let Some(rank) = self.dirty.pop_first() {
-                self.look(now, self.plan.order()[rank as usize]);
-            } else if !self.hand_out(now) && !self.conclude(now) {
+                self.reconcile_module(now, self.plan.order()[rank as usize]);
+            } else if !self.grant_next_start(now) && !self.finish_phase(now) {
                 return None;
             }
         }
     }
 
-    /// When `settle` next has something to do without news. The actor keeps one alarm for it.
+    /// When `next_effect` next has something to do without news. The actor keeps one alarm for it.
     #[must_use]
-    pub fn deadline(&self) -> Option<Time> {
-        let alarm = self.alarms.first().map_or(Time::NEVER, |(at, _)| at);
+    pub fn deadline(&self) -> Option<MonoTime> {
+        let alarm = self.alarms.first().map_or(MonoTime::NEVER, |(at, _)| at);
         let turn = match self.turn {
             None if !self.for_turn.is_empty() => self.turn_at,
-            _ => Time::NEVER,
+            _ => MonoTime::NEVER,
         };
-        let startup = if self.phase == Phase::Starting {
+        let startup = if self.phase == SystemPhase::Starting {
             self.startup_by
         } else {
-            Time::NEVER
+            MonoTime::NEVER
         };
         let first = alarm.min(turn).min(startup);
-        (first != Time::NEVER).then_some(first)
+        (first != MonoTime::NEVER).then_some(first)
     }
 
     /// Marks those whose time has come.
-    fn collect_due(&mut self, now: Time) {
+    fn fire_deadlines(&mut self, now: MonoTime) {
         while let Some((at, module)) = self.alarms.first()
             && at <= now
         {
             self.alarms.clear(module);
             self.dirty.insert(self.plan.rank(module));
         }
-        if self.phase == Phase::Starting && now >= self.startup_by {
+        if self.phase == SystemPhase::Starting && now >= self.startup_by {
             self.startup_timed_out(now);
         }
     }
 
     /// One whose record may have changed since it was last named here. Orders follow from what
     /// is wished: the record has to be kept before they are given.
-    pub fn changed(&mut self) -> Option<ModuleId> {
-        let rank = self.changed.pop_first()?;
+    pub fn next_changed_record(&mut self) -> Option<ModuleId> {
+        let rank = self.next_changed_record.pop_first()?;
         Some(self.plan.order()[rank as usize])
     }
 
-    fn mark(&mut self, module: ModuleId) {
+    fn mark_dirty(&mut self, module: ModuleId) {
         let rank = self.plan.rank(module);
         self.dirty.insert(rank);
-        self.changed.insert(rank);
+        self.next_changed_record.insert(rank);
     }
 
-    fn slot(&self, module: ModuleId) -> &Slot {
-        &self.slots[module.index()]
+    fn module(&self, module: ModuleId) -> &ManagedModule {
+        &self.modules[module.index()]
     }
 
-    fn slot_mut(&mut self, module: ModuleId) -> &mut Slot {
-        &mut self.slots[module.index()]
+    fn module_mut(&mut self, module: ModuleId) -> &mut ManagedModule {
+        &mut self.modules[module.index()]
     }
 
     fn is_builtin(&self, module: ModuleId) -> bool {
@@ -241,31 +241,31 @@ impl Lifecycle {
     }
 
     /// The one place where a state changes.
-    fn moved(
+    fn set_state(
         &mut self,
-        now: Time,
+        now: MonoTime,
         module: ModuleId,
         to: State,
         cause: Cause,
         by: Option<ModuleId>,
     ) {
-        let slot = &mut self.slots[module.index()];
+        let slot = &mut self.modules[module.index()];
         let from = core::mem::replace(&mut slot.state, to);
         (slot.since, slot.cause, slot.by, slot.retry_at) = (now, cause, by, None);
         if !self.is_builtin(module) {
-            self.live += u32::from(to.is_live());
-            self.live -= u32::from(from.is_live());
+            self.live_runs += u32::from(to.is_live());
+            self.live_runs -= u32::from(from.is_live());
         }
         self.alarms.clear(module);
-        self.retally(module);
-        self.out.push_back(Effect::Moved {
+        self.update_counts(module);
+        self.effects.push_back(LifecycleEffect::StateChanged {
             module,
             from,
             to,
             cause,
             by,
         });
-        self.mark(module);
-        self.wake_dependents(module);
+        self.mark_dirty(module);
+        self.mark_waiting_dependents(module);
     }
 }

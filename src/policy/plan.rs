@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::graph::{Dependent, Graph};
-use crate::spec::{Edge, Kind, ModuleId, ModuleSpec, SystemSpec, Until};
+use crate::graph::{DependencyGraph, Dependent};
+use crate::spec::{DependencyCondition, Edge, Kind, ModuleId, ModuleSpec, SystemSpec};
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +18,7 @@ pub struct Plan {
     number: u64,
     system: SystemSpec,
     modules: Vec<ModuleSpec>,
-    graph: Graph,
+    graph: DependencyGraph,
 }
 
 /// Why a set of modules cannot be run.
@@ -73,7 +73,7 @@ impl Plan {
         modules: Vec<ModuleSpec>,
     ) -> Result<Plan, PlanError> {
         check(&modules)?;
-        let graph = Graph::new(&modules).map_err(|path| PlanError::Cycle {
+        let graph = DependencyGraph::new(&modules).map_err(|path| PlanError::Cycle {
             path: path
                 .iter()
                 .map(|id| modules[id.index()].name.clone())
@@ -193,13 +193,13 @@ fn check(modules: &[ModuleSpec]) -> Result<(), PlanError> {
                 return Err(PlanError::SelfEdge { module: module() });
             }
             let to = || target.name.clone();
-            if edge.until == Until::Healthy && !target.has_probes {
+            if edge.until == DependencyCondition::Healthy && !target.has_probes {
                 return Err(PlanError::NeverHealthy {
                     module: module(),
                     to: to(),
                 });
             }
-            if edge.until == Until::Completed && target.kind == Kind::Builtin {
+            if edge.until == DependencyCondition::Completed && target.kind == Kind::Builtin {
                 return Err(PlanError::NeverCompletes {
                     module: module(),
                     to: to(),

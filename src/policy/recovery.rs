@@ -5,16 +5,16 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use crate::backoff::{delay, grown, saturation};
-use crate::module::{Ending, Exit, StartFailure};
-use crate::spec::{Recovery, RestartPolicy, Strategy};
-use crate::time::Time;
+use crate::backoff::{delay, exponential, saturation};
+use crate::mono_time::MonoTime;
+use crate::run::{Exit, RunEnd, StartFailure};
+use crate::spec::{RecoverySpec, RestartPolicy, Strategy};
 
 #[cfg(test)]
 mod tests;
-mod trial;
+mod validation;
 
-pub use trial::{Outcome, PROVEN_AFTER, Trial};
+pub use validation::{MIN_READY_TIME, RecoveryValidation, ValidationOutcome};
 
 /// The exit code that says "my configuration is wrong" (EX_CONFIG of sysexits).
 pub const EXIT_CONFIGURATION: i32 = 78;
@@ -33,23 +33,23 @@ pub enum Failure {
     /// A liveness probe failed for good.
     Probe,
     /// It ended, and nobody knows how: the runtime was away, or it was nobody's child.
-    Lost,
+    ExitUnknown,
 }
 
-impl From<Ending> for Failure {
-    fn from(ending: Ending) -> Failure {
+impl From<RunEnd> for Failure {
+    fn from(ending: RunEnd) -> Failure {
         match ending {
-            Ending::NotStarted(failure) => Failure::NotStarted(failure),
-            Ending::Exited(Exit::Unknown)
-            | Ending::Halted {
+            RunEnd::NotStarted(failure) => Failure::NotStarted(failure),
+            RunEnd::Exited(Exit::Unknown)
+            | RunEnd::Stopped {
                 exit: None | Some(Exit::Unknown),
                 ..
-            } => Failure::Lost,
-            Ending::Exited(exit) => Failure::Exited(exit),
-            Ending::StartTimeout => Failure::StartTimeout,
-            Ending::Watchdog => Failure::Watchdog,
+            } => Failure::ExitUnknown,
+            RunEnd::Exited(exit) => Failure::Exited(exit),
+            RunEnd::StartTimeout => Failure::StartTimeout,
+            RunEnd::Watchdog => Failure::Watchdog,
             // Halted, but not by this lifecycle.
-            Ending::Halted {
+            RunEnd::Stopped {
                 exit: Some(exit), ..
             } => Failure::Exited(exit),
         }
@@ -58,7 +58,7 @@ impl From<Ending> for Failure {
 
 /// What kind of failure it was, as far as recovery tells them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub enum FailureClass {
     /// An exit with a clean code.
     Clean,
     /// An exit with any other code.
@@ -78,22 +78,22 @@ pub enum Class {
 impl Failure {
     /// What kind of failure it was.
     #[must_use]
-    pub fn class(self, recovery: &Recovery) -> Class {
+    pub fn class(self, recovery: &RecoverySpec) -> FailureClass {
         match self {
             Failure::Exited(Exit::Code(code)) if recovery.clean_exit_codes.contains(&code) => {
-                Class::Clean
+                FailureClass::Clean
             }
-            Failure::Exited(Exit::Code(EXIT_CONFIGURATION)) => Class::Configuration,
-            Failure::Exited(Exit::Code(_)) => Class::Crash,
-            Failure::Exited(Exit::Signal { .. }) => Class::Signal,
-            Failure::Exited(Exit::Oom) => Class::Oom,
-            Failure::Exited(Exit::Stuck) => Class::Unresponsive,
-            Failure::NotStarted(_) => Class::Exec,
+            Failure::Exited(Exit::Code(EXIT_CONFIGURATION)) => FailureClass::Configuration,
+            Failure::Exited(Exit::Code(_)) => FailureClass::Crash,
+            Failure::Exited(Exit::Signal { .. }) => FailureClass::Signal,
+            Failure::Exited(Exit::Oom) => FailureClass::Oom,
+            Failure::Exited(Exit::Stuck) => FailureClass::Unresponsive,
+            Failure::NotStarted(_) => FailureClass::Exec,
             Failure::StartTimeout
             | Failure::Watchdog
             | Failure::Probe
-            | Failure::Lost
-            | Failure::Exited(Exit::Unknown) => Class::Unresponsive,
+            | Failure::ExitUnknown
+            | Failure::Exited(Exit::Unknown) => FailureClass::Unresponsive,
         }
     }
 }
@@ -117,22 +117,22 @@ pub enum Verdict {
 
 /// What recovery remembers of one module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ledger {
+pub struct RecoveryState {
     /// Attempts that count against the first rung, oldest first; at most `max_attempts`.
-    recent: VecDeque<Time>,
+    recent: VecDeque<MonoTime>,
     /// Attempts while `max_attempts` is 0: no window forgets them, only stability.
     unlimited: u32,
-    last_failure: Option<Time>,
+    last_failure: Option<MonoTime>,
     rung: u8,
     rung_used: bool,
     probations: u32,
     half_open: bool,
-    ready_since: Option<Time>,
+    ready_since: Option<MonoTime>,
 }
 
 /// What must survive the runtime of a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Remembered {
+pub struct SavedRecovery {
     /// Attempts on the first rung.
     pub attempts: u32,
     /// The rung it stands on.
@@ -144,10 +144,10 @@ pub struct Remembered {
     /// Whether the current run is the one try after giving up.
     pub half_open: bool,
     /// Since when the current run is ready.
-    pub ready_since: Option<Time>,
+    pub ready_since: Option<MonoTime>,
 }
 
-impl Ledger {
+impl RecoveryState {
     /// Attempts that count at the moment.
     #[must_use]
     pub fn attempts(&self) -> u32 {
@@ -157,13 +157,13 @@ impl Ledger {
     }
 
     /// The run is ready: from here on it earns stability.
-    pub fn ready(&mut self, now: Time) {
+    pub fn ready(&mut self, now: MonoTime) {
         self.ready_since = Some(now);
     }
 
     /// The run is over without a failure.
-    pub fn run_over(&mut self, recovery: &Recovery, now: Time) {
-        self.pay_back(recovery, now);
+    pub fn run_over(&mut self, recovery: &RecoverySpec, now: MonoTime) {
+        self.credit_stable_time(recovery, now);
     }
 
     /// One try is let through although it was given up.
@@ -178,20 +178,20 @@ impl Ledger {
     }
 
     /// A wish outranks recovery: everything is forgotten. Keeps its memory for the next time.
-    pub fn forget(&mut self) {
+    pub fn reset(&mut self) {
         let mut recent = core::mem::take(&mut self.recent);
         recent.clear();
-        *self = Ledger {
+        *self = RecoveryState {
             recent,
             ready_since: self.ready_since,
-            ..Ledger::default()
+            ..RecoveryState::default()
         };
     }
 
     /// What must survive the runtime.
     #[must_use]
-    pub fn remembered(&self) -> Remembered {
-        Remembered {
+    pub fn save(&self) -> SavedRecovery {
+        SavedRecovery {
             attempts: self.attempts(),
             rung: self.rung,
             rung_used: self.rung_used,
@@ -201,12 +201,12 @@ impl Ledger {
         }
     }
 
-    /// The opposite of [`Ledger::remembered`]. The attempts count as made `now`: a returning
+    /// The opposite of [`RecoveryState::save`]. The attempts count as made `now`: a returning
     /// runtime may be too careful, never too generous.
     #[must_use]
-    pub fn restored(recovery: &Recovery, now: Time, from: Remembered) -> Ledger {
+    pub fn restore(recovery: &RecoverySpec, now: MonoTime, from: SavedRecovery) -> RecoveryState {
         let limited = from.attempts.min(recovery.max_attempts);
-        Ledger {
+        RecoveryState {
             recent: (0..limited).map(|_| now).collect(),
             unlimited: if recovery.max_attempts == 0 {
                 from.attempts
@@ -224,7 +224,7 @@ impl Ledger {
 
     /// Each full `stable_after` of the run pays one attempt, the oldest first; the first one
     /// closes the breaker and returns to the first rung.
-    fn pay_back(&mut self, recovery: &Recovery, now: Time) {
+    fn credit_stable_time(&mut self, recovery: &RecoverySpec, now: MonoTime) {
         let Some(since) = self.ready_since.take() else {
             return;
         };
@@ -242,7 +242,7 @@ impl Ledger {
         (self.probations, self.half_open) = (0, false);
     }
 
-    fn expire(&mut self, recovery: &Recovery, now: Time) {
+    fn expire(&mut self, recovery: &RecoverySpec, now: MonoTime) {
         while self
             .recent
             .front()
@@ -253,20 +253,20 @@ impl Ledger {
     }
 
     /// Goes up the ladder to the rung that answers this failure.
-    fn climb(&mut self, recovery: &Recovery) -> Answer {
+    fn climb(&mut self, recovery: &RecoverySpec) -> LadderStep {
         loop {
             match recovery.on_failure.get(usize::from(self.rung)) {
-                None => return Answer::LadderEnds,
-                Some(Strategy::Stop) => return Answer::Stop,
+                None => return LadderStep::LadderEnds,
+                Some(Strategy::Stop) => return LadderStep::Stop,
                 Some(Strategy::Restart) if self.rung == 0 => {
                     let used = u32::try_from(self.recent.len()).unwrap_or(u32::MAX);
                     if recovery.max_attempts == 0 || used < recovery.max_attempts {
-                        return Answer::Try;
+                        return LadderStep::Try;
                     }
                 }
                 Some(Strategy::Restart) if !self.rung_used => {
                     self.rung_used = true;
-                    return Answer::Try;
+                    return LadderStep::Try;
                 }
                 Some(Strategy::Restart) => {}
             }
@@ -276,7 +276,7 @@ impl Ledger {
     }
 
     /// The number of this attempt within what is remembered; the first is 1.
-    fn count(&mut self, recovery: &Recovery, now: Time) -> u32 {
+    fn count(&mut self, recovery: &RecoverySpec, now: MonoTime) -> u32 {
         if recovery.max_attempts == 0 {
             self.unlimited = self.unlimited.saturating_add(1);
         } else if self.rung == 0 {
@@ -286,10 +286,10 @@ impl Ledger {
     }
 
     /// Opens the breaker, each time for longer until a run is stable.
-    fn open(&mut self, recovery: &Recovery) -> Verdict {
+    fn open(&mut self, recovery: &RecoverySpec) -> Verdict {
         self.half_open = false;
         let probation = recovery.probation.map(|probation| {
-            grown(
+            exponential(
                 probation.initial,
                 probation.factor,
                 self.probations,
@@ -302,7 +302,7 @@ impl Ledger {
 }
 
 /// What the ladder says.
-enum Answer {
+enum LadderStep {
     Try,
     Stop,
     LadderEnds,
@@ -310,13 +310,13 @@ enum Answer {
 
 /// The one way from a failure to what follows. `seed` feeds the jitter.
 pub fn decide(
-    recovery: &Recovery,
-    ledger: &mut Ledger,
-    now: Time,
+    recovery: &RecoverySpec,
+    ledger: &mut RecoveryState,
+    now: MonoTime,
     failure: Failure,
     seed: u64,
 ) -> Verdict {
-    ledger.pay_back(recovery, now);
+    ledger.credit_stable_time(recovery, now);
     ledger.expire(recovery, now);
     let again = ledger
         .last_failure
@@ -325,15 +325,17 @@ pub fn decide(
 
     let for_good = Verdict::GiveUp { probation: None };
     match (failure.class(recovery), recovery.restart) {
-        (Class::Clean, RestartPolicy::OnFailure | RestartPolicy::Never) => return Verdict::Done,
-        (Class::Configuration, _) | (_, RestartPolicy::Never) => return for_good,
+        (FailureClass::Clean, RestartPolicy::OnFailure | RestartPolicy::Never) => {
+            return Verdict::Done;
+        }
+        (FailureClass::Configuration, _) | (_, RestartPolicy::Never) => return for_good,
         (
-            Class::Clean
-            | Class::Crash
-            | Class::Signal
-            | Class::Oom
-            | Class::Exec
-            | Class::Unresponsive,
+            FailureClass::Clean
+            | FailureClass::Crash
+            | FailureClass::Signal
+            | FailureClass::Oom
+            | FailureClass::Exec
+            | FailureClass::Unresponsive,
             RestartPolicy::Always | RestartPolicy::OnFailure,
         ) => {}
     }
@@ -345,9 +347,9 @@ pub fn decide(
         return ledger.open(recovery);
     }
     match ledger.climb(recovery) {
-        Answer::Stop => for_good,
-        Answer::LadderEnds => ledger.open(recovery),
-        Answer::Try => {
+        LadderStep::Stop => for_good,
+        LadderStep::LadderEnds => ledger.open(recovery),
+        LadderStep::Try => {
             let attempt = ledger.count(recovery, now);
             let delay = delay(&recovery.backoff, attempt, seed);
             // Paid back or not: a second failure in the window never restarts at full speed.

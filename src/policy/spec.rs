@@ -31,7 +31,7 @@ pub enum Kind {
 
 /// When a module is wished up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum StartMode {
     /// With the system.
     Eager,
     /// On the first wish, call, or when a module that is wished up needs it.
@@ -53,7 +53,7 @@ pub enum Importance {
 
 /// What a dependent waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub enum DependencyCondition {
     /// The process exists.
     Started,
     /// It is ready.
@@ -72,7 +72,7 @@ pub struct Edge {
     /// `requires` (true) or `wants` (false).
     pub hard: bool,
     /// What is waited for.
-    pub until: Until,
+    pub until: DependencyCondition,
 }
 
 /// How a module becomes ready.
@@ -167,7 +167,7 @@ pub enum Strategy {
 
 /// What to do after a failure.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Recovery {
+pub struct RecoverySpec {
     /// `recovery.auto`: false means that a person starts failed modules.
     pub auto: bool,
     /// Which endings bring it back.
@@ -209,7 +209,7 @@ pub struct ModuleSpec {
     /// Whether the system is critical without it.
     pub required: bool,
     /// When it is wished up.
-    pub start: Start,
+    pub start: StartMode,
     /// Who is squeezed first.
     pub importance: Importance,
     /// What it needs, hard and soft.
@@ -229,7 +229,7 @@ pub struct ModuleSpec {
     /// Whether anything reports its health (needed for `until = "healthy"`).
     pub has_probes: bool,
     /// What to do after a failure.
-    pub recovery: Recovery,
+    pub recovery: RecoverySpec,
     /// What it does when a hard dependency restarts.
     pub on_dependency_restart: OnDependencyRestart,
 }

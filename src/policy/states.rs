@@ -51,7 +51,7 @@ impl State {
 
 /// What is wished for a module, apart from what is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Wanted {
+pub enum Desired {
     /// It should not run.
     Down,
     /// It should run.

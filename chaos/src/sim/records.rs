@@ -4,64 +4,64 @@
 
 use std::collections::VecDeque;
 
-use mainstay_policy::lifecycle::{Event, Record};
-use mainstay_policy::recovery::{Remembered, Verdict};
-use mainstay_policy::{ModuleId, State, Time, Wanted};
+use mainstay_policy::lifecycle::{LifecycleEvent, ModuleRecord};
+use mainstay_policy::recovery::{SavedRecovery, Verdict};
+use mainstay_policy::{Desired, ModuleId, MonoTime, State};
 
-use super::{Sabotage, Sim};
-use crate::check::{Reach, RunSeen};
-use crate::world::Channel;
+use super::{InjectedBug, Sim};
+use crate::checker::{DesiredReach, ObservedRun};
+use crate::world::FifoDelay;
 
 /// On its way to the holder.
 #[derive(Debug)]
-enum Written {
-    Record(ModuleId, Box<Record>),
+enum PendingWrite {
+    Record(ModuleId, Box<ModuleRecord>),
     /// The record that follows holds a verdict to try again.
     Retry(ModuleId),
     /// The record that follows holds a run, the one after this generation, and whether that one
     /// had ended as it may.
     Run(ModuleId, u64, bool),
     /// The record that follows holds the end of a run, of which this was known.
-    End(ModuleId, RunSeen),
+    End(ModuleId, ObservedRun),
     /// What follows is the stop of everything, instead of this one.
-    Stop(Option<Time>),
+    Stop(Option<MonoTime>),
     /// The record that follows holds a wish; whom the wishes reached before it.
-    Wish(Vec<Reach>),
+    Wish(Vec<DesiredReach>),
 }
 
 /// All records.
 #[derive(Debug)]
-pub(super) struct Records {
-    held: Vec<Record>,
+pub(super) struct RecordChannel {
+    saved: Vec<ModuleRecord>,
     /// What the runtime wrote last of each module.
-    newest: Vec<Option<Record>>,
-    on_the_way: VecDeque<(Time, Written)>,
-    mouth: Channel,
+    newest: Vec<Option<ModuleRecord>>,
+    in_flight: VecDeque<(MonoTime, PendingWrite)>,
+    channel: FifoDelay,
     touched: Vec<ModuleId>,
     /// Notes for what is written next.
-    notes: Vec<Written>,
+    queued_notes: Vec<PendingWrite>,
 }
 
-impl Records {
-    pub(super) fn new(modules: usize) -> Records {
-        Records {
-            held: vec![fresh(0); modules],
+impl RecordChannel {
+    pub(super) fn new(modules: usize) -> RecordChannel {
+        RecordChannel {
+            saved: vec![fresh(0); modules],
             newest: vec![None; modules],
-            on_the_way: VecDeque::new(),
-            mouth: Channel::default(),
+            in_flight: VecDeque::new(),
+            channel: FifoDelay::default(),
             touched: Vec::new(),
-            notes: Vec::new(),
+            queued_notes: Vec::new(),
         }
     }
 
     /// What the holder has of a module.
-    pub(super) fn held(&self, module: ModuleId) -> Record {
-        self.held[module.index()]
+    pub(super) fn saved(&self, module: ModuleId) -> ModuleRecord {
+        self.saved[module.index()]
     }
 
     /// When the newest record arrives: no order that was given after it arrives before.
-    pub(super) fn arrive(&self) -> Time {
-        self.mouth.newest()
+    pub(super) fn arrive(&self) -> MonoTime {
+        self.channel.newest()
     }
 
     pub(super) fn touch(&mut self, module: ModuleId) {
@@ -71,32 +71,32 @@ impl Records {
     pub(super) fn judged(&mut self, module: ModuleId, verdict: Verdict) {
         self.touch(module);
         if matches!(verdict, Verdict::Retry { .. }) {
-            self.notes.push(Written::Retry(module));
+            self.queued_notes.push(PendingWrite::Retry(module));
         }
     }
 
     pub(super) fn run(&mut self, module: ModuleId, generation: u64, completed: bool) {
-        self.notes
-            .push(Written::Run(module, generation - 1, completed));
+        self.queued_notes
+            .push(PendingWrite::Run(module, generation - 1, completed));
     }
 
-    pub(super) fn ends(&mut self, module: ModuleId, seen: RunSeen) {
-        self.notes.push(Written::End(module, seen));
+    pub(super) fn ends(&mut self, module: ModuleId, seen: ObservedRun) {
+        self.queued_notes.push(PendingWrite::End(module, seen));
     }
 
-    pub(super) fn stops(&mut self, before: Option<Time>) {
-        self.notes.push(Written::Stop(before));
+    pub(super) fn stops(&mut self, before: Option<MonoTime>) {
+        self.queued_notes.push(PendingWrite::Stop(before));
     }
 
-    pub(super) fn wished(&mut self, before: Vec<Reach>) {
-        self.notes.push(Written::Wish(before));
+    pub(super) fn requested(&mut self, before: Vec<DesiredReach>) {
+        self.queued_notes.push(PendingWrite::Wish(before));
     }
 
     /// Everything that arrives by `now` is with the holder.
-    fn deliver(&mut self, now: Time) {
-        while self.on_the_way.front().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, Written::Record(module, record))) = self.on_the_way.pop_front() {
-                self.held[module.index()] = *record;
+    fn deliver(&mut self, now: MonoTime) {
+        while self.in_flight.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, PendingWrite::Record(module, record))) = self.in_flight.pop_front() {
+                self.saved[module.index()] = *record;
             }
         }
     }
@@ -108,8 +108,8 @@ impl Records {
 
     /// A new system: of each module only its newest generation is known.
     pub(super) fn begin_anew(&mut self, newest: impl Fn(usize) -> u64) {
-        self.on_the_way.clear();
-        for (at, held) in self.held.iter_mut().enumerate() {
+        self.in_flight.clear();
+        for (at, held) in self.saved.iter_mut().enumerate() {
             *held = fresh(newest(at));
         }
     }
@@ -117,13 +117,16 @@ impl Records {
 
 impl Sim {
     /// As the product does it: whom an event names is looked at again.
-    pub(super) fn concerns(&mut self, event: Event) {
+    pub(super) fn concerns(&mut self, event: LifecycleEvent) {
         match event {
-            Event::Wished { module, .. }
-            | Event::Reported { module, .. }
-            | Event::Health { module, .. }
-            | Event::Adopted { module, .. } => self.records.touch(module),
-            Event::Boot | Event::Resume | Event::StopAll { .. } | Event::Woke => {}
+            LifecycleEvent::Requested { module, .. }
+            | LifecycleEvent::Reported { module, .. }
+            | LifecycleEvent::Health { module, .. }
+            | LifecycleEvent::Adopted { module, .. } => self.records.touch(module),
+            LifecycleEvent::Boot
+            | LifecycleEvent::Resume
+            | LifecycleEvent::StopAll { .. }
+            | LifecycleEvent::TimerFired => {}
         }
     }
 
@@ -132,61 +135,61 @@ impl Sim {
         let delay = self.delay();
         let records = &mut self.records;
         records.deliver(self.now);
-        while let Some(module) = self.lifecycle.changed() {
+        while let Some(module) = self.lifecycle.next_changed_record() {
             records.touched.push(module);
         }
-        if self.options.sabotage == Some(Sabotage::OldRecords) {
+        if self.options.sabotage == Some(InjectedBug::OldRecords) {
             records.touched.clear();
         }
         let mut at = None;
         let mut arrival =
-            |mouth: &mut Channel| *at.get_or_insert_with(|| mouth.arrival(self.now, delay));
-        for note in records.notes.drain(..) {
-            let at = arrival(&mut records.mouth);
-            records.on_the_way.push_back((at, note));
+            |mouth: &mut FifoDelay| *at.get_or_insert_with(|| mouth.arrival(self.now, delay));
+        for note in records.queued_notes.drain(..) {
+            let at = arrival(&mut records.channel);
+            records.in_flight.push_back((at, note));
         }
         for module in records.touched.drain(..) {
             let record = self.lifecycle.record(module);
             if records.newest[module.index()].replace(record) != Some(record) {
-                let at = arrival(&mut records.mouth);
-                let record = Written::Record(module, Box::new(record));
-                records.on_the_way.push_back((at, record));
+                let at = arrival(&mut records.channel);
+                let record = PendingWrite::Record(module, Box::new(record));
+                records.in_flight.push_back((at, record));
             }
         }
     }
 
     /// The runtime is gone: what would arrive after `until` is lost, and the second picture
     /// forgets what only the runtime knew.
-    pub(super) fn lose_records(&mut self, until: Time) {
+    pub(super) fn lose_records(&mut self, until: MonoTime) {
         self.records.deliver(until);
-        while let Some((_, lost)) = self.records.on_the_way.pop_back() {
+        while let Some((_, lost)) = self.records.in_flight.pop_back() {
             match lost {
-                Written::Record(..) => self.summary.lost_records += 1,
-                Written::Retry(module) => self.check.unjudged(module),
-                Written::Run(module, generation, completed) => {
-                    self.check.never_ran(module, generation, completed);
+                PendingWrite::Record(..) => self.summary.lost_records += 1,
+                PendingWrite::Retry(module) => self.check.undo_verdict(module),
+                PendingWrite::Run(module, generation, completed) => {
+                    self.check.undo_run(module, generation, completed);
                 }
-                Written::End(module, seen) => self.check.unended(module, seen),
-                Written::Stop(before) => self.check.unstopped(before),
-                Written::Wish(before) => self.check.unwished(&before),
+                PendingWrite::End(module, seen) => self.check.undo_end(module, seen),
+                PendingWrite::Stop(before) => self.check.undo_stop(before),
+                PendingWrite::Wish(before) => self.check.undo_request(&before),
             }
         }
     }
 }
 
 /// What is known of a module that ran as `generation` long ago.
-pub(super) fn fresh(generation: u64) -> Record {
-    Record {
-        wanted: Wanted::Down,
+pub(super) fn fresh(generation: u64) -> ModuleRecord {
+    ModuleRecord {
+        wanted: Desired::Down,
         intent: 0,
         state: State::NotStarted,
         generation,
         ready: false,
         completed: false,
-        ready_by: None,
-        boot_by: None,
+        ready_deadline: None,
+        initial_start_deadline: None,
         retry_at: None,
-        remembered: Remembered::default(),
+        recovery: SavedRecovery::default(),
         restarts: 0,
     }
 }

@@ -15,7 +15,7 @@ use super::Owned;
 
 impl Owned {
     pub(super) fn publish(&mut self, published: Option<oneshot::Sender<()>>) {
-        while let Some(module) = self.policy.changed() {
+        while let Some(module) = self.policy.next_changed_record() {
             self.touched.insert(module);
         }
         if self.touched.is_empty() && published.is_none() {

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::lifecycle::{News, StartupFailure};
-use mainstay_policy::module::Ending;
-use mainstay_policy::recovery::{Class, Failure, Verdict};
+use mainstay_policy::lifecycle::{DependencyNotice, StartupFailure};
+use mainstay_policy::recovery::{Failure, FailureClass, Verdict};
+use mainstay_policy::run::RunEnd;
 use mainstay_policy::spec::RestartPolicy;
 use mainstay_policy::states::{self, State};
 use mainstay_protocol::EventKind;
@@ -157,10 +157,10 @@ impl Owned {
         let ending = view.last_ending.filter(|_| by_itself);
         let class = ending.map(|ending| Failure::from(ending).class(recovery));
         match (to, class) {
-            (State::Backoff, Some(Class::Clean)) => {
+            (State::Backoff, Some(FailureClass::Clean)) => {
                 ", a clean end, but recovery.restart is \"always\""
             }
-            (State::Failed, Some(Class::Configuration)) => {
+            (State::Failed, Some(FailureClass::Configuration)) => {
                 "; it is not tried again until it is started by hand"
             }
             (State::Failed, Some(_)) if recovery.restart == RestartPolicy::Never => {
@@ -178,10 +178,10 @@ impl Owned {
             return self.probe_failed(module);
         }
         match view.last_ending {
-            Some(Ending::NotStarted(failure)) => self.details[module.index()]
+            Some(RunEnd::NotStarted(failure)) => self.details[module.index()]
                 .clone()
-                .unwrap_or_else(|| words::ending_text(Ending::NotStarted(failure))),
-            Some(ending @ Ending::Exited(_)) => self
+                .unwrap_or_else(|| words::ending_text(RunEnd::NotStarted(failure))),
+            Some(ending @ RunEnd::Exited(_)) => self
                 .own_words(module)
                 .unwrap_or_else(|| words::ending_text(ending)),
             None if matches!(view.state, State::Backoff | State::Failed) => {
@@ -230,11 +230,11 @@ impl Owned {
     }
 
     /// A dependent that goes on hears about what it depends on.
-    pub(super) fn tell(&mut self, module: ModuleId, about: ModuleId, news: News) {
+    pub(super) fn tell(&mut self, module: ModuleId, about: ModuleId, news: DependencyNotice) {
         let (kind, word) = match news {
-            News::Restarting => (EventKind::ModuleDegraded, "restarting"),
-            News::Failed => (EventKind::ModuleDegraded, "failed"),
-            News::Back => (EventKind::ModuleRestored, "back"),
+            DependencyNotice::Restarting => (EventKind::ModuleDegraded, "restarting"),
+            DependencyNotice::Failed => (EventKind::ModuleDegraded, "failed"),
+            DependencyNotice::Recovered => (EventKind::ModuleRestored, "back"),
         };
         let about_name = self.house.name(about);
         let entry = Entry::of(kind)
@@ -252,7 +252,7 @@ impl Owned {
     /// What a person does about a start that failed. Nobody answers on the socket by then: a file
     /// is named, no verb.
     fn next_step(&self, module: ModuleId) -> String {
-        if let Some(Ending::NotStarted(_)) = self.policy.view(module).last_ending {
+        if let Some(RunEnd::NotStarted(_)) = self.policy.view(module).last_ending {
             return "correct that and run `mainstay up` again".to_owned();
         }
         let name = self.house.name(module);

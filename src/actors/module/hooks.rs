@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::module::Event;
+use mainstay_policy::run::RunEvent;
 
 use super::{ModuleMsg, Owned};
 use crate::actors::{ANNOUNCED, launching};
@@ -77,9 +77,9 @@ impl Owned {
 
     fn hooks_over(&mut self, generation: u64, before: bool, ok: bool) {
         self.note(if before {
-            Event::Prepared { generation, ok }
+            RunEvent::Prepared { generation, ok }
         } else {
-            Event::CleanedUp { generation }
+            RunEvent::CleanedUp { generation }
         });
     }
 

@@ -2,8 +2,8 @@
 //! Owns the rules of who knows what. Never starts an actor and never touches a process.
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::lifecycle::Alive;
-use mainstay_policy::module::Event;
+use mainstay_policy::lifecycle::AdoptedProcess;
+use mainstay_policy::run::RunEvent;
 use mainstay_protocol::{State, SystemStatus};
 
 use super::super::health::HealthMsg;
@@ -14,9 +14,9 @@ use super::{Owned, Role};
 use crate::os::Fact;
 
 impl Owned {
-    pub(super) fn alive(&self, id: ModuleId) -> Option<Alive> {
+    pub(super) fn alive(&self, id: ModuleId) -> Option<AdoptedProcess> {
         let alive = self.house.os.alive(self.house.name(id))?;
-        Some(Alive {
+        Some(AdoptedProcess {
             generation: alive.generation,
             pid: alive.pid,
         })
@@ -34,21 +34,21 @@ impl Owned {
     }
 
     /// What a module actor starts from: the process that lives, or the run that was ordered.
-    pub(super) fn takeover(&self, id: ModuleId) -> Option<Event> {
+    pub(super) fn takeover(&self, id: ModuleId) -> Option<RunEvent> {
         let now = self.house.picture.module(id);
         let adopted = |generation, pid| {
             // On the first takeover the picture is empty: the record says where the run stood.
             let record = self.house.os.recorded(self.house.name(id));
             let record = record.and_then(|record| record::decode(&record));
             let record = record.filter(|record| record.generation == generation);
-            Event::Adopted {
+            RunEvent::Adopted {
                 generation,
                 pid,
                 ready: now.state == State::Running || record.is_some_and(|record| record.ready),
-                ready_by: record.and_then(|record| record.ready_by),
+                ready_by: record.and_then(|record| record.ready_deadline),
             }
         };
-        if let Some(Alive { generation, pid }) = self.alive(id) {
+        if let Some(AdoptedProcess { generation, pid }) = self.alive(id) {
             return Some(adopted(generation, pid));
         }
         let generation = now.generation;
@@ -63,7 +63,7 @@ impl Owned {
                 Some(adopted(generation, ended.map_or(0, |exit| exit.pid)))
             }
             // The order may have been lost with the old actor; the fence makes a second one safe.
-            State::Starting => Some(Event::RunAsked { generation }),
+            State::Starting => Some(RunEvent::StartRequested { generation }),
             _ => None,
         }
     }
@@ -113,7 +113,7 @@ impl Owned {
                 if now.state == State::Stopping {
                     let grace = house.spec(id).shutdown_timeout;
                     let limit = grace;
-                    let halt = Event::HaltAsked {
+                    let halt = RunEvent::StopRequested {
                         generation,
                         grace,
                         limit,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::lifecycle::Wish;
+use mainstay_policy::lifecycle::Operation;
 use tokio::sync::oneshot;
 
 use super::super::config::ConfigMsg;
@@ -87,7 +87,7 @@ fn knocked(house: &House, instance: &str, socket: &str) {
         let (published, _nobody_waits) = oneshot::channel();
         house.switchboard.lifecycle.cast(LifecycleMsg::Wished {
             module,
-            wish: Wish::Wake,
+            wish: Operation::Wake,
             actor: format!("a connection to {socket}"),
             published,
         });

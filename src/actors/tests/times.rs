@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::actors::lifecycle::LifecycleMsg;
-use mainstay_policy::lifecycle::Wish;
+use mainstay_policy::lifecycle::Operation;
 
 /// Kills an actor and waits for the next one of its name.
 async fn replaced(rig: &Rig, name: &str) {
@@ -32,7 +32,7 @@ async fn a_start_keeps_its_deadline_when_its_actor_is_new() {
     let module = "[module.a]\ncommand = [\"a\"]\nstart = \"lazy\"\nready = { notify = true }\n\
                   startup_timeout = \"30s\"\n";
     let rig = Rig::start(module).await;
-    let (module, wish) = (rig.house.find("a").expect("known"), Wish::Start);
+    let (module, wish) = (rig.house.find("a").expect("known"), Operation::Start);
     let (actor, (published, _)) = ("a test".to_owned(), oneshot::channel());
     rig.house.switchboard.lifecycle.cast(LifecycleMsg::Wished {
         module,

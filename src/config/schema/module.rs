@@ -49,7 +49,7 @@ section! {
         Live required: bool = true;
         /// "lazy": on the first wish, call, connection or need; by call or connection again after
         /// it ended by itself, never after a stop.
-        Live start: spec::Start = spec::Start::Eager;
+        Live start: spec::StartMode = spec::StartMode::Eager;
         /// What the machine must have left for it to start.
         Live needs: Needs = Needs::default();
         /// Who is squeezed last, and who gets stop budget first.

@@ -2,7 +2,7 @@
 //! Owns how each form is told from the others.
 //! Never guesses: what has no form is a problem.
 
-use mainstay_policy::spec::{Strategy, Until};
+use mainstay_policy::spec::{DependencyCondition, Strategy};
 use serde::{Deserialize, Serialize};
 
 use super::system::ProbationTimes;
@@ -142,7 +142,7 @@ impl Value for Who {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Needed {
     pub(crate) module: Name,
-    pub(crate) until: Until,
+    pub(crate) until: DependencyCondition,
 }
 
 section! {
@@ -151,7 +151,7 @@ section! {
         /// The module that is needed.
         Live module: Option<Name> = None;
         /// What is waited for.
-        Live until: Until = Until::Ready;
+        Live until: DependencyCondition = DependencyCondition::Ready;
     }
 }
 
@@ -162,7 +162,7 @@ impl Value for Needed {
         match &node.value {
             Tree::Text(_) => Name::read(node, at).map(|module| Needed {
                 module,
-                until: Until::Ready,
+                until: DependencyCondition::Ready,
             }),
             Tree::Table(table) => {
                 let read = NeededTable::read(node, at)?;

@@ -61,18 +61,18 @@ words!(spec::Kind {
     "task" => spec::Kind::Task,
     "builtin" => spec::Kind::Builtin,
 });
-words!(spec::Start { "eager" => spec::Start::Eager, "lazy" => spec::Start::Lazy, });
+words!(spec::StartMode { "eager" => spec::StartMode::Eager, "lazy" => spec::StartMode::Lazy, });
 words!(spec::Importance {
     "low" => spec::Importance::Low,
     "normal" => spec::Importance::Normal,
     "high" => spec::Importance::High,
     "critical" => spec::Importance::Critical,
 });
-words!(spec::Until {
-    "started" => spec::Until::Started,
-    "ready" => spec::Until::Ready,
-    "healthy" => spec::Until::Healthy,
-    "completed" => spec::Until::Completed,
+words!(spec::DependencyCondition {
+    "started" => spec::DependencyCondition::Started,
+    "ready" => spec::DependencyCondition::Ready,
+    "healthy" => spec::DependencyCondition::Healthy,
+    "completed" => spec::DependencyCondition::Completed,
 });
 words!(spec::RestartPolicy {
     "always" => spec::RestartPolicy::Always,

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use mainstay_policy::spec::{
-    Importance, Kind, ModuleId, OnDependencyRestart, Readiness, RestartPolicy, Start, Strategy,
-    Until,
+    DependencyCondition, Importance, Kind, ModuleId, OnDependencyRestart, Readiness, RestartPolicy,
+    StartMode, Strategy,
 };
 
 use super::{Project, join, module};
@@ -36,7 +36,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(good.system_spec.concurrent_restarts, 4);
     assert_eq!(
         (spec.kind, spec.start, spec.importance),
-        (Kind::Service, Start::Eager, Importance::Normal)
+        (Kind::Service, StartMode::Eager, Importance::Normal)
     );
     assert!(spec.required && !spec.has_probes && spec.edges.is_empty());
     assert_eq!(spec.readiness, Readiness::Started);
@@ -168,16 +168,16 @@ fn edges_refer_by_place_in_the_order_of_names() {
         .map(|(spec, _)| spec.name.as_str())
         .collect();
     assert_eq!(names, ["b", "event-bus", "m", "z"]);
-    let edges: Vec<(ModuleId, bool, Until)> = good.modules[3]
+    let edges: Vec<(ModuleId, bool, DependencyCondition)> = good.modules[3]
         .0
         .edges
         .iter()
         .map(|edge| (edge.to, edge.hard, edge.until))
         .collect();
     let expected = [
-        (ModuleId(2), true, Until::Ready),
-        (ModuleId(0), true, Until::Completed),
-        (ModuleId(1), false, Until::Started),
+        (ModuleId(2), true, DependencyCondition::Ready),
+        (ModuleId(0), true, DependencyCondition::Completed),
+        (ModuleId(1), false, DependencyCondition::Started),
     ];
     assert_eq!(edges, expected);
     assert_eq!(good.modules[3].1.may_call, ["m", "b", "event-bus"]);

@@ -4,20 +4,20 @@
 
 use alloc::sync::Arc;
 
-use super::fall::Gone;
-use super::slot::{Fall, Slot};
-use super::{Lifecycle, Phase};
-use crate::module::ADOPTED_MIN;
-use crate::recovery::{Ledger, Remembered};
-use crate::spec::{Kind, ModuleId, Start};
-use crate::states::{Cause, State, Wanted};
-use crate::time::Time;
+use super::managed_module::{ManagedModule, StopReason};
+use super::propagation::DependencyLoss;
+use super::{Lifecycle, SystemPhase};
+use crate::mono_time::MonoTime;
+use crate::recovery::{RecoveryState, SavedRecovery};
+use crate::run::ADOPTED_MIN;
+use crate::spec::{Kind, ModuleId, StartMode};
+use crate::states::{Cause, Desired, State};
 
 /// What must survive the runtime, of one module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record {
+pub struct ModuleRecord {
     /// What is wished.
-    pub wanted: Wanted,
+    pub wanted: Desired,
     /// How many wishes there were.
     pub intent: u64,
     /// Where it stood; `stopping` as soon as it was to be ended.
@@ -29,20 +29,20 @@ pub struct Record {
     /// Whether that run ended by itself with a clean code.
     pub completed: bool,
     /// When its start is over time.
-    pub ready_by: Option<Time>,
+    pub ready_deadline: Option<MonoTime>,
     /// While the first start waits for it: when that is over time.
-    pub boot_by: Option<Time>,
+    pub initial_start_deadline: Option<MonoTime>,
     /// The end of backoff, or the next probation.
-    pub retry_at: Option<Time>,
+    pub retry_at: Option<MonoTime>,
     /// Attempts, rung and breaker.
-    pub remembered: Remembered,
+    pub recovery: SavedRecovery,
     /// Runs after the first.
     pub restarts: u32,
 }
 
 /// A process that lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Alive {
+pub struct AdoptedProcess {
     /// Its run.
     pub generation: u64,
     /// Its process.
@@ -52,46 +52,46 @@ pub struct Alive {
 impl Lifecycle {
     /// What must survive the runtime. A module that is not of the plan has the empty record.
     #[must_use]
-    pub fn record(&self, module: ModuleId) -> Record {
-        let fresh = Slot::new();
-        let slot = self.slots.get(module.index()).unwrap_or(&fresh);
-        Record {
-            wanted: slot.wanted,
-            intent: slot.intent,
+    pub fn record(&self, module: ModuleId) -> ModuleRecord {
+        let fresh = ManagedModule::new();
+        let slot = self.modules.get(module.index()).unwrap_or(&fresh);
+        ModuleRecord {
+            wanted: slot.desired,
+            intent: slot.desired_revision,
             // Why it has to end may be lost with the runtime; that it has to is not.
-            state: if slot.is_falling() {
+            state: if slot.is_stopping() {
                 State::Stopping
             } else {
                 slot.state
             },
             generation: slot.generation,
-            ready: slot.stands() && slot.state == State::Running,
+            ready: slot.is_active() && slot.state == State::Running,
             completed: slot.completed,
-            ready_by: slot.ready_by,
-            boot_by: slot.booting.then_some(self.startup_by),
+            ready_deadline: slot.ready_by,
+            initial_start_deadline: slot.in_initial_start.then_some(self.startup_by),
             retry_at: slot.retry_at,
-            remembered: slot.ledger.remembered(),
+            recovery: slot.recovery.save(),
             restarts: slot.restarts,
         }
     }
 
     pub(super) fn adopted(
         &mut self,
-        now: Time,
+        now: MonoTime,
         module: ModuleId,
-        record: Record,
-        alive: Option<Alive>,
+        record: ModuleRecord,
+        alive: Option<AdoptedProcess>,
     ) {
-        if self.phase != Phase::New || !self.plan.has(module) || self.is_builtin(module) {
+        if self.phase != SystemPhase::New || !self.plan.has(module) || self.is_builtin(module) {
             return;
         }
         let recovery = &self.plan.module(module).recovery;
-        let slot = &mut self.slots[module.index()];
-        slot.ledger = Ledger::restored(recovery, now, record.remembered);
+        let slot = &mut self.modules[module.index()];
+        slot.recovery = RecoveryState::restore(recovery, now, record.recovery);
         // A record of nothing is none: the runtime before died at the beginning of its first start.
         slot.adopted = alive.is_some() || record.state != State::NotStarted;
-        slot.wanted = record.wanted;
-        slot.intent = record.intent;
+        slot.desired = record.wanted;
+        slot.desired_revision = record.intent;
         slot.restarts = record.restarts;
         // The holder is right about processes: its generation may be newer than the record.
         slot.generation = alive
@@ -101,26 +101,29 @@ impl Lifecycle {
         let same_run = alive.is_none_or(|alive| alive.generation == record.generation);
         slot.completed = record.completed && alive.is_none();
         slot.needs_token = record.state == State::Waiting && record.generation > 0;
-        slot.lost = alive.is_none() && record.state.is_live();
+        slot.exit_unknown = alive.is_none() && record.state.is_live();
         let to = match (alive, record.state) {
             (Some(_), _) if record.ready && same_run => State::Running,
             (Some(_), State::Stopping) => {
-                slot.fall = Some(Fall::Adopted);
+                slot.stop_reason = Some(StopReason::Adopted);
                 State::Running
             }
             (Some(_), _) => State::Starting,
             (None, state) => state,
         };
         if to != State::NotStarted {
-            self.moved(now, module, to, Cause::Adopted, None);
+            self.set_state(now, module, to, Cause::Adopted, None);
         }
         if to == State::Starting {
             let full = now.after(self.plan.module(module).startup_timeout);
-            let ready_by = record.ready_by.filter(|_| same_run).unwrap_or(full);
-            self.slot_mut(module).ready_by = Some(ready_by);
+            let ready_by = record.ready_deadline.filter(|_| same_run).unwrap_or(full);
+            self.module_mut(module).ready_by = Some(ready_by);
         }
-        if let Some(boot_by) = record.boot_by.filter(|_| to != State::Running) {
-            self.slot_mut(module).booting = true;
+        if let Some(boot_by) = record
+            .initial_start_deadline
+            .filter(|_| to != State::Running)
+        {
+            self.module_mut(module).in_initial_start = true;
             self.booting += 1;
             self.startup_by = self.startup_by.min(boot_by);
         }
@@ -131,45 +134,51 @@ impl Lifecycle {
 
     /// Goes on from what was adopted. A run that was recorded as living, was not found, and
     /// whose exit nobody told has failed. An eager module that nobody knew is wished up.
-    pub(super) fn resume(&mut self, now: Time) {
-        if self.phase != Phase::New {
+    pub(super) fn resume(&mut self, now: MonoTime) {
+        if self.phase != SystemPhase::New {
             return;
         }
         let plan = Arc::clone(&self.plan);
-        let fresh = |own: &Lifecycle, module: ModuleId| !own.slot(module).adopted;
+        let fresh = |own: &Lifecycle, module: ModuleId| !own.module(module).adopted;
         let eager = |module: &ModuleId| {
             let spec = plan.module(*module);
-            spec.start == Start::Eager && spec.kind != Kind::Builtin
+            spec.start == StartMode::Eager && spec.kind != Kind::Builtin
         };
         // An eager one that nobody knows is part of a first start of which nothing was kept.
         let goes_on = self.booting > 0;
         let begins = plan.ids().filter(eager).any(|module| fresh(self, module));
         (self.phase, self.startup_by) = match (goes_on, begins) {
             // News that waited for this runtime comes behind this.
-            (true, _) => (Phase::Starting, self.startup_by.max(now.after(ADOPTED_MIN))),
-            (false, true) => (Phase::Starting, now.after(plan.system().startup_timeout)),
-            (false, false) => (Phase::Up, Time::NEVER),
+            (true, _) => (
+                SystemPhase::Starting,
+                self.startup_by.max(now.after(ADOPTED_MIN)),
+            ),
+            (false, true) => (
+                SystemPhase::Starting,
+                now.after(plan.system().startup_timeout),
+            ),
+            (false, false) => (SystemPhase::Up, MonoTime::NEVER),
         };
         for module in plan.ids() {
-            if self.slot(module).lost {
-                self.ended(now, module, None);
+            if self.module(module).exit_unknown {
+                self.apply_run_end(now, module, None);
             } else if plan.module(module).kind != Kind::Builtin {
-                self.mark(module);
+                self.mark_dirty(module);
             }
         }
         // Who was to fall with whom is not recorded, because it follows from what is.
         for module in plan.ids() {
-            let slot = self.slot(module);
-            let gone = slot.state == State::Failed || slot.wanted == Wanted::Down;
+            let slot = self.module(module);
+            let gone = slot.state == State::Failed || slot.desired == Desired::Down;
             if slot.adopted && gone && slot.state != State::NotStarted {
-                self.walk.insert(plan.rank(module));
+                self.worklist.insert(plan.rank(module));
             }
         }
-        self.fall_from_walk(Gone::Stopped);
-        self.raise_eager(now, fresh);
-        self.count_booting(fresh);
+        self.propagate_worklist(DependencyLoss::Stopped);
+        self.start_eager(now, fresh);
+        self.count_initial_starts(fresh);
         if !plan.system().parallel_startup {
-            let starts = |module: &ModuleId| self.slot(*module).state == State::Starting;
+            let starts = |module: &ModuleId| self.module(*module).state == State::Starting;
             self.turn = plan.ids().find(starts);
         }
     }

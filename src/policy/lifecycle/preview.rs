@@ -4,15 +4,15 @@
 
 use alloc::vec::Vec;
 
-use super::{Effect, Event, Lifecycle, Wish};
-use crate::module::{Ending, Exit, Report, Reported};
+use super::{Lifecycle, LifecycleEffect, LifecycleEvent, Operation};
+use crate::mono_time::MonoTime;
+use crate::run::{Exit, RunEnd, RunReport, RunReportKind};
 use crate::spec::{Kind, ModuleId};
 use crate::states::Health;
-use crate::time::Time;
 
 /// What happens to a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum PreviewAction {
     /// It is started.
     Start,
     /// It is stopped.
@@ -20,16 +20,16 @@ pub enum Action {
     /// It is stopped, and started later on.
     Restart,
     /// It goes on and is told.
-    Tell,
+    Notify,
 }
 
 /// One step that a wish would lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
+pub struct PreviewStep {
     /// To whom.
     pub module: ModuleId,
     /// What.
-    pub action: Action,
+    pub action: PreviewAction,
     /// Because of whom.
     pub because: ModuleId,
 }
@@ -40,93 +40,93 @@ const STEPS_A_MODULE: usize = 16;
 impl Lifecycle {
     /// What `wish` would take along, in order, each module once. Costs a copy of everything.
     #[must_use]
-    pub fn preview(&self, module: ModuleId, wish: Wish) -> Vec<Step> {
+    pub fn preview(&self, module: ModuleId, wish: Operation) -> Vec<PreviewStep> {
         let mut copy = self.clone();
         // Nothing waits for time in this world, so any moment will do.
-        let now = Time(0);
-        while copy.out.pop_front().is_some() {}
-        copy.note(now, Event::Wished { module, wish });
-        let mut steps: Vec<Step> = Vec::new();
-        let mut told: Vec<Step> = Vec::new();
-        for _ in 0..STEPS_A_MODULE * (1 + copy.slots.len()) {
-            let Some(effect) = copy.settle(now) else {
+        let now = MonoTime(0);
+        while copy.effects.pop_front().is_some() {}
+        copy.apply(now, LifecycleEvent::Requested { module, wish });
+        let mut steps: Vec<PreviewStep> = Vec::new();
+        let mut told: Vec<PreviewStep> = Vec::new();
+        for _ in 0..STEPS_A_MODULE * (1 + copy.modules.len()) {
+            let Some(effect) = copy.next_effect(now) else {
                 break;
             };
             match effect {
-                Effect::Run {
+                LifecycleEffect::Run {
                     module: who,
                     generation,
                 } => {
-                    let because = copy.slot(who).by.unwrap_or(module);
+                    let because = copy.module(who).by.unwrap_or(module);
                     match steps.iter_mut().find(|step| step.module == who) {
-                        Some(step) => step.action = Action::Restart,
+                        Some(step) => step.action = PreviewAction::Restart,
                         None => {
-                            steps.push(Step {
+                            steps.push(PreviewStep {
                                 module: who,
-                                action: Action::Start,
+                                action: PreviewAction::Start,
                                 because,
                             });
                         }
                     }
                     copy.succeed(now, who, generation);
                 }
-                Effect::Halt {
+                LifecycleEffect::Stop {
                     module: who,
                     generation,
                     ..
                 } => {
-                    let because = copy.slot(who).by.unwrap_or(module);
-                    steps.push(Step {
+                    let because = copy.module(who).by.unwrap_or(module);
+                    steps.push(PreviewStep {
                         module: who,
-                        action: Action::Stop,
+                        action: PreviewAction::Stop,
                         because,
                     });
-                    let ending = Ending::Halted {
+                    let ending = RunEnd::Stopped {
                         exit: Some(Exit::Code(0)),
                         forced: false,
                     };
-                    copy.tell(now, who, generation, Reported::Ended(ending));
+                    copy.report(now, who, generation, RunReportKind::Ended(ending));
                 }
-                Effect::Tell {
+                LifecycleEffect::NotifyDependent {
                     module: who, about, ..
                 } => {
-                    let step = Step {
+                    let step = PreviewStep {
                         module: who,
-                        action: Action::Tell,
+                        action: PreviewAction::Notify,
                         because: about,
                     };
                     if !told.contains(&step) {
                         told.push(step);
                     }
                 }
-                Effect::Moved { .. }
-                | Effect::Judged { .. }
-                | Effect::StartupCompleted
-                | Effect::StartupFailed { .. }
-                | Effect::AllStopped { .. } => {}
+                LifecycleEffect::StateChanged { .. }
+                | LifecycleEffect::RecoveryDecided { .. }
+                | LifecycleEffect::StartupCompleted
+                | LifecycleEffect::StartupFailed { .. }
+                | LifecycleEffect::AllStopped { .. } => {}
             }
         }
         steps.append(&mut told);
         steps
     }
 
-    fn succeed(&mut self, now: Time, module: ModuleId, generation: u64) {
-        self.tell(now, module, generation, Reported::Started { pid: 1 });
-        self.tell(now, module, generation, Reported::Ready);
+    fn succeed(&mut self, now: MonoTime, module: ModuleId, generation: u64) {
+        self.report(now, module, generation, RunReportKind::Started { pid: 1 });
+        self.report(now, module, generation, RunReportKind::Ready);
         if self.plan.module(module).kind == Kind::Task {
             let clean = self.plan.module(module).recovery.clean_exit_codes.first();
             let exit = Exit::Code(clean.copied().unwrap_or(0));
-            self.tell(
+            self.report(
                 now,
                 module,
                 generation,
-                Reported::Ended(Ending::Exited(exit)),
+                RunReportKind::Ended(RunEnd::Exited(exit)),
             );
         }
         let health = Health::Healthy;
-        self.note(
+        self.apply(
             now,
-            Event::Health {
+            LifecycleEvent::Health {
                 module,
                 generation,
                 health,
@@ -135,12 +135,12 @@ impl Lifecycle {
         );
     }
 
-    fn tell(&mut self, now: Time, module: ModuleId, generation: u64, what: Reported) {
-        self.note(
+    fn report(&mut self, now: MonoTime, module: ModuleId, generation: u64, what: RunReportKind) {
+        self.apply(
             now,
-            Event::Reported {
+            LifecycleEvent::Reported {
                 module,
-                report: Report { generation, what },
+                report: RunReport { generation, what },
             },
         );
     }

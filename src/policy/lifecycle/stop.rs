@@ -5,52 +5,54 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use super::{Effect, Lifecycle, Phase, Stop};
-use crate::shutdown::{Shares, reserve};
-use crate::states::{Cause, State, Wanted};
-use crate::time::Time;
+use super::{Lifecycle, LifecycleEffect, SystemPhase, SystemStop};
+use crate::mono_time::MonoTime;
+use crate::states::{Cause, Desired, State};
+use crate::stop_budget::{StopBudget, reserve};
 
 impl Lifecycle {
     /// Wishes everything down within `budget`. A second call can only shorten the first.
-    pub(super) fn stop_all(&mut self, now: Time, budget: Duration) {
+    pub(super) fn stop_all(&mut self, now: MonoTime, budget: Duration) {
         let usable = budget.saturating_sub(reserve(budget));
         let by = now.after(usable);
-        if self.phase == Phase::Over || self.stop.as_ref().is_some_and(|stop| stop.by <= by) {
+        if self.phase == SystemPhase::Stopped
+            || self.stop.as_ref().is_some_and(|stop| stop.by <= by)
+        {
             return;
         }
-        self.phase = Phase::Down;
+        self.phase = SystemPhase::Stopping;
         let plan = Arc::clone(&self.plan);
-        let shares = Shares::new(&plan, usable, |module| {
-            !self.is_builtin(module) && self.slot(module).state.is_live()
+        let shares = StopBudget::new(&plan, usable, |module| {
+            !self.is_builtin(module) && self.module(module).state.is_live()
         });
-        self.stop = Some(Stop { by, shares });
+        self.stop = Some(SystemStop { by, shares });
         for module in plan.ids() {
             if self.is_builtin(module) {
                 continue;
             }
-            self.boot_done(module);
-            let slot = self.slot_mut(module);
-            slot.wanted = Wanted::Down;
+            self.leave_initial_start(module);
+            let slot = self.module_mut(module);
+            slot.desired = Desired::Down;
             let (state, generation) = (slot.state, slot.generation);
-            self.retally(module);
-            self.mark(module);
+            self.update_counts(module);
+            self.mark_dirty(module);
             if state == State::Stopping {
-                self.order_halt(now, module, generation);
+                self.emit_stop(now, module, generation);
             }
         }
     }
 
     /// No run is out any more: the builtins go last.
-    pub(super) fn all_down(&mut self, now: Time) {
-        self.phase = Phase::Over;
+    pub(super) fn finish_stop(&mut self, now: MonoTime) {
+        self.phase = SystemPhase::Stopped;
         let plan = Arc::clone(&self.plan);
         for &module in plan.order().iter().rev() {
-            if self.is_builtin(module) && self.slot(module).state == State::Running {
-                self.slot_mut(module).wanted = Wanted::Down;
-                self.moved(now, module, State::Stopped, Cause::Shutdown, None);
+            if self.is_builtin(module) && self.module(module).state == State::Running {
+                self.module_mut(module).desired = Desired::Down;
+                self.set_state(now, module, State::Stopped, Cause::Shutdown, None);
             }
         }
-        self.out.push_back(Effect::AllStopped {
+        self.effects.push_back(LifecycleEffect::AllStopped {
             forced: self.forced,
         });
     }

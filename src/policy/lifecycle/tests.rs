@@ -70,7 +70,7 @@ fn a_crash_is_retried_with_backoff_and_dependents_are_told() {
             ("c halted", ""),
             ("wait 199ms", ""),
             ("wait 1ms", "run a"),
-            ("a up", "tell b a Back, run c"),
+            ("a up", "tell b a Recovered, run c"),
         ],
     );
 }
@@ -123,7 +123,7 @@ fn manual_restart_triggers_policy() {
             ("restart a", "tell c a Restarting, halt b"),
             ("b halted", "halt a"),
             ("a exit 1", "run a"),
-            ("a up", "tell c a Back, run b"),
+            ("a up", "tell c a Recovered, run b"),
         ],
     );
     assert_eq!(script.lifecycle.view(script.id("b")).attempts, 0);
@@ -188,20 +188,20 @@ fn thundering_herd() {
         .map(|n| alloc::format!("\nd{n:03}: db | restart"))
         .collect();
     let mut script = check(&alloc::format!("db{dependents}"), &[("boot", "run db")]);
-    script.tell("db up");
-    (0..200).for_each(|n| drop(script.tell(&alloc::format!("d{n:03} up"))));
-    script.tell("db killed");
-    (0..200).for_each(|n| drop(script.tell(&alloc::format!("d{n:03} halted"))));
-    script.tell("wait 200ms");
+    script.apply("db up");
+    (0..200).for_each(|n| drop(script.apply(&alloc::format!("d{n:03} up"))));
+    script.apply("db killed");
+    (0..200).for_each(|n| drop(script.apply(&alloc::format!("d{n:03} halted"))));
+    script.apply("wait 200ms");
     // The token of the database itself is free when it is ready; then four at a time, in order.
     let expect = |first: u32| (first..first + 4).map(|n| alloc::format!("run d{n:03}"));
     assert_eq!(
-        script.tell("db up"),
+        script.apply("db up"),
         expect(0).collect::<alloc::vec::Vec<_>>().join(", ")
     );
     for n in 0..196 {
         let next = alloc::format!("run d{:03}", n + 4);
-        assert_eq!(script.tell(&alloc::format!("d{n:03} up")), next);
+        assert_eq!(script.apply(&alloc::format!("d{n:03} up")), next);
     }
 }
 
@@ -217,7 +217,7 @@ fn a_failure_for_good_takes_dependents_and_its_return_brings_them_back() {
             ("a exit 1", "tell c a Failed, halt b"),
             ("b halted", ""),
             ("start a", "run a"),
-            ("a up", "tell c a Back, run b"),
+            ("a up", "tell c a Recovered, run b"),
         ],
     );
 }
@@ -318,7 +318,7 @@ fn one_at_a_time_in_a_stable_order() {
     serial.module_start_delay = crate::fixture::MS(10);
     let modules = crate::fixture::modules("c\nb\na: c");
     let plan = crate::Plan::new(1, serial, modules).expect("good");
-    let mut script = crate::fixture::Script::new(plan);
+    let mut script = crate::fixture::LifecycleScript::new(plan);
     run(&mut script, &[("boot", "run b"), ("b up", "")]);
     let turn = script.now.after(crate::fixture::MS(10));
     assert_eq!(script.lifecycle.deadline(), Some(turn));

@@ -49,7 +49,7 @@ fn cycles_excess_depth() {
     ring[0].edges = vec![Edge {
         to: ModuleId(9_999),
         hard: true,
-        until: Until::Ready,
+        until: DependencyCondition::Ready,
     }];
     for id in 1..10_000 {
         let mut next = ring[0].clone();
@@ -107,7 +107,7 @@ fn large_plans_are_linear() {
                 let edge = |step| Edge {
                     to: to(step),
                     hard: true,
-                    until: Until::Ready,
+                    until: DependencyCondition::Ready,
                 };
                 spec.edges = if id == 0 {
                     vec![]

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::fixture::{MS, SEC, recovery};
-use crate::module::Step;
+use crate::run::StartStep;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -11,7 +11,7 @@ const CRASH: Failure = Failure::Exited(Exit::Code(1));
 const CLEAN: Failure = Failure::Exited(Exit::Code(0));
 const CONFIG: Failure = Failure::Exited(Exit::Code(78));
 const NO_PROGRAM: Failure = Failure::NotStarted(StartFailure {
-    step: Step::Exec,
+    step: StartStep::Exec,
     errno: 2,
 });
 const GIVE_UP: Verdict = Verdict::GiveUp { probation: None };
@@ -29,8 +29,8 @@ fn probation(seconds: u64) -> Verdict {
 /// One run of a story: ready for this many seconds, then a failure, then this verdict.
 /// Each run begins when the verdict before allows it.
 #[track_caller]
-fn check(recovery: &Recovery, story: &[(u64, Failure, Verdict)]) -> Ledger {
-    let (mut ledger, mut now) = (Ledger::default(), Time(0));
+fn check(recovery: &RecoverySpec, story: &[(u64, Failure, Verdict)]) -> RecoveryState {
+    let (mut ledger, mut now) = (RecoveryState::default(), MonoTime(0));
     for (at, (seconds, failure, expected)) in story.iter().enumerate() {
         if *seconds > 0 {
             ledger.ready(now);
@@ -88,7 +88,7 @@ fn a_stable_run_pays_one_attempt_for_each_full_span() {
 
 #[test]
 fn the_window_slides() {
-    let spec = Recovery {
+    let spec = RecoverySpec {
         window: SEC(10),
         stable_after: SEC(1000),
         ..recovery()
@@ -105,7 +105,7 @@ fn the_window_slides() {
 #[test]
 fn startsecs_0_defeats_the_limit_not() {
     // A run counts by the window, however short and whether it was ever ready.
-    let spec = Recovery {
+    let spec = RecoverySpec {
         stable_after: SEC(0),
         ..recovery()
     };
@@ -122,13 +122,13 @@ fn startsecs_0_defeats_the_limit_not() {
 
 #[test]
 fn restart_storm_tight_loop() {
-    let mut spec = Recovery {
+    let mut spec = RecoverySpec {
         max_attempts: 0,
         ..recovery()
     };
     spec.backoff.initial = Duration::ZERO;
-    let (mut ledger, mut now, mut starts) = (Ledger::default(), Time(0), 0);
-    while now < Time(0).after(SEC(60)) {
+    let (mut ledger, mut now, mut starts) = (RecoveryState::default(), MonoTime(0), 0);
+    while now < MonoTime(0).after(SEC(60)) {
         let verdict = decide(&spec, &mut ledger, now, NO_PROGRAM, 1);
         let Verdict::Retry { after } = verdict else {
             panic!("unlimited: {verdict:?}")
@@ -144,7 +144,7 @@ fn restart_storm_tight_loop() {
 fn never_forgetting_backoff() {
     // A month of a module that crashes once an hour: always a first failure.
     for max_attempts in [0, 3] {
-        let spec = Recovery {
+        let spec = RecoverySpec {
             max_attempts,
             ..recovery()
         };
@@ -152,17 +152,17 @@ fn never_forgetting_backoff() {
         check(&spec, &month);
     }
     // And a bad night is forgotten by noon.
-    let spec = Recovery {
+    let spec = RecoverySpec {
         max_attempts: 0,
         ..recovery()
     };
-    let mut ledger = Ledger::default();
+    let mut ledger = RecoveryState::default();
     for second in 0..1000 {
-        decide(&spec, &mut ledger, Time(0).after(SEC(second)), CRASH, 1);
+        decide(&spec, &mut ledger, MonoTime(0).after(SEC(second)), CRASH, 1);
     }
     assert_eq!(ledger.attempts(), 1000);
-    ledger.ready(Time(0).after(SEC(1000)));
-    let noon = Time(0).after(SEC(1000 + 7 * 60));
+    ledger.ready(MonoTime(0).after(SEC(1000)));
+    let noon = MonoTime(0).after(SEC(1000 + 7 * 60));
     assert_eq!(decide(&spec, &mut ledger, noon, CRASH, 1), retry(200));
 }
 
@@ -202,22 +202,28 @@ fn exit_classes_and_policies() {
         ),
     ];
     for (restart, verdicts) in table {
-        let spec = Recovery {
+        let spec = RecoverySpec {
             restart,
             ..recovery()
         };
         let failures = [CLEAN, CRASH, killed, NO_PROGRAM, CONFIG, Failure::Watchdog];
         for (failure, expected) in failures.into_iter().zip(verdicts) {
-            let verdict = decide(&spec, &mut Ledger::default(), Time(0), failure, 1);
+            let verdict = decide(
+                &spec,
+                &mut RecoveryState::default(),
+                MonoTime(0),
+                failure,
+                1,
+            );
             assert_eq!(verdict, expected, "{restart:?} {failure:?}");
         }
     }
-    let by_hand = Recovery {
+    let by_hand = RecoverySpec {
         auto: false,
         ..recovery()
     };
     check(&by_hand, &[(1, CRASH, GIVE_UP)]);
-    let clean_78 = Recovery {
+    let clean_78 = RecoverySpec {
         clean_exit_codes: vec![78],
         ..recovery()
     };
@@ -226,7 +232,7 @@ fn exit_classes_and_policies() {
 
 #[test]
 fn the_ladder() {
-    let ladder = |on_failure| Recovery {
+    let ladder = |on_failure| RecoverySpec {
         on_failure,
         max_attempts: 1,
         ..recovery()
@@ -251,15 +257,15 @@ fn what_is_remembered_is_restored_and_a_wish_forgets() {
         &recovery(),
         &[(1, CRASH, retry(200)), (1, CRASH, retry(400))],
     );
-    let restored = Ledger::restored(&recovery(), Time(5), ledger.remembered());
-    assert_eq!(restored.remembered(), ledger.remembered());
+    let restored = RecoveryState::restore(&recovery(), MonoTime(5), ledger.save());
+    assert_eq!(restored.save(), ledger.save());
     let mut restored = restored;
     assert_eq!(
-        decide(&recovery(), &mut restored, Time(6), CRASH, 1),
+        decide(&recovery(), &mut restored, MonoTime(6), CRASH, 1),
         retry(800)
     );
-    ledger.forget();
-    assert_eq!(ledger.remembered(), Remembered::default());
+    ledger.reset();
+    assert_eq!(ledger.save(), SavedRecovery::default());
 }
 
 /// What is seen of the runs after run 3 failed, in order, and what has come of it.
@@ -272,8 +278,8 @@ fn a_trial_is_over_when_the_newer_run_proved_itself_or_ended() {
         Wait(u64),
     }
     use Seen::{Ill, Ready, Wait, Well};
-    let proven = |healthy| Some((4, Outcome::Proven { healthy }));
-    type Row = (bool, &'static [Seen], Option<(u64, Outcome)>);
+    let proven = |healthy| Some((4, ValidationOutcome::Passed { healthy }));
+    type Row = (bool, &'static [Seen], Option<(u64, ValidationOutcome)>);
     let rows: [Row; 10] = [
         (false, &[], None),
         (false, &[Ready(4)], None),
@@ -288,18 +294,22 @@ fn a_trial_is_over_when_the_newer_run_proved_itself_or_ended() {
         (true, &[Ready(4), Well(4), Ill(4), Wait(1000)], None),
     ];
     for (at, (has_probes, seen, expected)) in rows.into_iter().enumerate() {
-        let (mut trial, mut now) = (Trial::new(3, has_probes), Time(0));
+        let (mut trial, mut now) = (RecoveryValidation::new(3, has_probes), MonoTime(0));
         for one in seen {
             match *one {
                 Ready(generation) => drop(trial.ready(now, generation)),
-                Well(generation) => trial.felt(generation, true),
-                Ill(generation) => trial.felt(generation, false),
+                Well(generation) => trial.health_changed(generation, true),
+                Ill(generation) => trial.health_changed(generation, false),
                 Wait(ms) => now = now.after(Duration::from_millis(ms)),
             }
         }
         assert_eq!(trial.outcome(now), expected, "row {at}");
         assert_eq!(trial.ended(3), None, "row {at}: that one has been judged");
         let ready = seen.iter().any(|one| matches!(one, Ready(4)));
-        assert_eq!(trial.ended(4), Some(Outcome::Ended { ready }), "row {at}");
+        assert_eq!(
+            trial.ended(4),
+            Some(ValidationOutcome::Ended { ready }),
+            "row {at}"
+        );
     }
 }

@@ -3,33 +3,33 @@
 
 use std::time::Duration;
 
-use mainstay_policy::{ModuleId, Plan, Time};
+use mainstay_policy::{ModuleId, MonoTime, Plan};
 
-use super::{Checker, Reach};
+use super::{Checker, DesiredReach};
 
 /// What a run was before its end.
 #[derive(Debug, Clone, Copy)]
-pub struct RunSeen {
+pub struct ObservedRun {
     out: bool,
-    stable_from: Option<Time>,
+    stable_from: Option<MonoTime>,
 }
 
 impl Checker {
     /// Whom the wishes so far reach.
     #[must_use]
-    pub fn wishes(&self) -> Vec<Reach> {
+    pub fn desired(&self) -> Vec<DesiredReach> {
         self.shadows.iter().map(|shadow| shadow.reach).collect()
     }
 
     /// A wish was lost with the runtime, before anybody could rely on it.
-    pub fn unwished(&mut self, before: &[Reach]) {
+    pub fn undo_request(&mut self, before: &[DesiredReach]) {
         for (shadow, before) in self.shadows.iter_mut().zip(before) {
             shadow.reach = *before;
         }
     }
 
     /// A verdict was lost with the runtime; the failure will be judged again.
-    pub fn unjudged(&mut self, module: ModuleId) {
+    pub fn undo_verdict(&mut self, module: ModuleId) {
         let shadow = self.of(module);
         shadow.attempts.pop_back();
         shadow.coming_back = false;
@@ -37,12 +37,12 @@ impl Checker {
 
     /// Until when everything has to be stopped, if that was asked for.
     #[must_use]
-    pub fn stop_by(&self) -> Option<Time> {
+    pub fn stop_by(&self) -> Option<MonoTime> {
         self.stop_by
     }
 
     /// A stop of everything was lost with the runtime: whoever asked has no answer.
-    pub fn unstopped(&mut self, before: Option<Time>) {
+    pub fn undo_stop(&mut self, before: Option<MonoTime>) {
         self.stop_by = before;
     }
 
@@ -53,30 +53,30 @@ impl Checker {
     }
 
     /// A run was lost with the runtime before there was anything of it.
-    pub fn never_ran(&mut self, module: ModuleId, generation: u64, completed: bool) {
+    pub fn undo_run(&mut self, module: ModuleId, generation: u64, completed: bool) {
         let shadow = self.of(module);
         (shadow.out, shadow.generation, shadow.completed) = (false, generation, completed);
     }
 
     /// What is seen of the run of a module.
     #[must_use]
-    pub fn seen(&self, module: ModuleId) -> RunSeen {
+    pub fn observed_run(&self, module: ModuleId) -> ObservedRun {
         let shadow = &self.shadows[module.index()];
-        RunSeen {
+        ObservedRun {
             out: shadow.out,
             stable_from: shadow.stable_from,
         }
     }
 
     /// The end of a run was lost with the runtime: it will be told again.
-    pub fn unended(&mut self, module: ModuleId, seen: RunSeen) {
+    pub fn undo_end(&mut self, module: ModuleId, seen: ObservedRun) {
         let shadow = self.of(module);
         (shadow.out, shadow.stable_from) = (seen.out, seen.stable_from);
     }
 
     /// Nobody ran for this long: neither the runtime nor any process.
     pub fn slept(&mut self, span: Duration) {
-        let later = |by: &mut Option<Time>| *by = by.map(|by| by.after(span));
+        let later = |by: &mut Option<MonoTime>| *by = by.map(|by| by.after(span));
         later(&mut self.stop_by);
         for shadow in &mut self.shadows {
             later(&mut shadow.stop_by);
@@ -87,7 +87,7 @@ impl Checker {
     pub fn returned(&mut self, plan: &Plan, ready: impl Fn(ModuleId) -> Option<(u64, bool)>) {
         self.restarting = 0;
         // The new runtime is asked again, with a budget of its own.
-        self.stop_by = self.stop_by.map(|_| Time::NEVER);
+        self.stop_by = self.stop_by.map(|_| MonoTime::NEVER);
         for module in plan.ids() {
             let alive = ready(module);
             let shadow = self.of(module);

@@ -7,10 +7,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Effect, Ending, Event, Exit, Module, Report, Reported, StartFailure, Step};
+use super::{
+    Exit, RunEffect, RunEnd, RunEvent, RunMachine, RunReport, RunReportKind, StartFailure,
+    StartStep,
+};
 use crate::fixture::{MS, SEC, module};
+use crate::mono_time::MonoTime;
 use crate::spec::{Kind, ModuleSpec, Readiness};
-use crate::time::Time;
 
 mod said;
 
@@ -28,13 +31,18 @@ fn spec() -> ModuleSpec {
 }
 
 /// Notes an event and drains the effects. Nothing is on its way that was not noted.
-fn step(module: &mut Module, spec: &ModuleSpec, now: Time, event: Event) -> Vec<Effect> {
-    module.note(spec, now, event);
+fn step(
+    module: &mut RunMachine,
+    spec: &ModuleSpec,
+    now: MonoTime,
+    event: RunEvent,
+) -> Vec<RunEffect> {
+    module.apply(spec, now, event);
     let mut effects = Vec::new();
-    while let Some(effect) = module.settle(spec, now) {
+    while let Some(effect) = module.next_effect(spec, now) {
         match effect {
-            Effect::Listen { generation } => {
-                module.note(spec, now, Event::Listened { generation });
+            RunEffect::DrainNotify { generation } => {
+                module.apply(spec, now, RunEvent::NotifyDrained { generation });
             }
             effect => effects.push(effect),
         }
@@ -43,41 +51,41 @@ fn step(module: &mut Module, spec: &ModuleSpec, now: Time, event: Event) -> Vec<
     effects
 }
 
-fn told(effects: &[Effect]) -> Vec<Reported> {
-    let report = |effect: &Effect| match effect {
-        Effect::Report(Report { what, .. }) => Some(*what),
+fn told(effects: &[RunEffect]) -> Vec<RunReportKind> {
+    let report = |effect: &RunEffect| match effect {
+        RunEffect::Report(RunReport { what, .. }) => Some(*what),
         _ => None,
     };
     effects.iter().filter_map(report).collect()
 }
 
-const RUN: Event = Event::RunAsked { generation: G };
-const PREPARED: Event = Event::Prepared {
+const RUN: RunEvent = RunEvent::StartRequested { generation: G };
+const PREPARED: RunEvent = RunEvent::Prepared {
     generation: G,
     ok: true,
 };
-const SPAWNED: Event = Event::Spawned {
+const SPAWNED: RunEvent = RunEvent::Spawned {
     generation: G,
     pid: 7,
 };
-const READY: Event = Event::ReadyTold { generation: G };
-const HALT: Event = Event::HaltAsked {
+const READY: RunEvent = RunEvent::ReadyReported { generation: G };
+const HALT: RunEvent = RunEvent::StopRequested {
     generation: G,
     grace: Duration::from_secs(10),
     limit: Duration::from_secs(30),
 };
-const EXITED: Event = Event::Exited {
+const EXITED: RunEvent = RunEvent::Exited {
     generation: G,
     exit: Exit::Code(1),
 };
-const CLEANED: Event = Event::CleanedUp { generation: G };
+const CLEANED: RunEvent = RunEvent::CleanedUp { generation: G };
 const FAILURE: StartFailure = StartFailure {
-    step: Step::Exec,
+    step: StartStep::Exec,
     errno: 2,
 };
 
 /// Every state that outlives a settle, with a way into it.
-const STATES: [(&str, &[Event]); 9] = [
+const STATES: [(&str, &[RunEvent]); 9] = [
     ("idle", &[]),
     ("preparing", &[RUN]),
     ("spawning", &[RUN, PREPARED]),
@@ -89,13 +97,13 @@ const STATES: [(&str, &[Event]); 9] = [
     ("cleaning", &[RUN, PREPARED, SPAWNED, EXITED]),
 ];
 
-const EVENTS: [(&str, Event); 20] = [
-    ("run", Event::RunAsked { generation: 2 }),
+const EVENTS: [(&str, RunEvent); 20] = [
+    ("run", RunEvent::StartRequested { generation: 2 }),
     ("run again", RUN),
     ("halt", HALT),
     (
         "halt now",
-        Event::HaltAsked {
+        RunEvent::StopRequested {
             generation: G,
             grace: Duration::ZERO,
             limit: Duration::ZERO,
@@ -104,7 +112,7 @@ const EVENTS: [(&str, Event); 20] = [
     ("prepared", PREPARED),
     (
         "not prepared",
-        Event::Prepared {
+        RunEvent::Prepared {
             generation: G,
             ok: false,
         },
@@ -113,15 +121,15 @@ const EVENTS: [(&str, Event); 20] = [
     ("spawned", SPAWNED),
     (
         "main changed",
-        Event::MainChanged {
+        RunEvent::MainChanged {
             generation: G,
             pid: 8,
         },
     ),
-    ("leaving", Event::Leaving { generation: G }),
+    ("leaving", RunEvent::StoppingReported { generation: G }),
     (
         "spawn failed",
-        Event::SpawnFailed {
+        RunEvent::SpawnFailed {
             generation: G,
             failure: FAILURE,
         },
@@ -130,34 +138,34 @@ const EVENTS: [(&str, Event); 20] = [
     ("ready", READY),
     (
         "probed ready",
-        Event::Probed {
+        RunEvent::Probed {
             generation: G,
             ok: true,
         },
     ),
     (
         "more time",
-        Event::TimeoutExtended {
+        RunEvent::TimeoutExtended {
             generation: G,
             by: Duration::from_secs(60),
         },
     ),
-    ("fed", Event::WatchdogFed { generation: G }),
+    ("fed", RunEvent::WatchdogFed { generation: G }),
     (
         "watchdog set",
-        Event::WatchdogSet {
+        RunEvent::WatchdogSet {
             generation: G,
             every: Duration::from_secs(1),
         },
     ),
     (
         "watchdog triggered",
-        Event::WatchdogTriggered { generation: G },
+        RunEvent::WatchdogTriggered { generation: G },
     ),
-    ("woke", Event::Woke),
+    ("woke", RunEvent::TimerFired),
     (
         "adopted",
-        Event::Adopted {
+        RunEvent::Adopted {
             generation: 3,
             pid: 9,
             ready: true,
@@ -166,42 +174,44 @@ const EVENTS: [(&str, Event); 20] = [
     ),
 ];
 
-fn reach(events: &[Event]) -> Module {
-    let mut module = Module::new();
+fn reach(events: &[RunEvent]) -> RunMachine {
+    let mut module = RunMachine::new();
     for event in events {
-        step(&mut module, &spec(), Time(0), *event);
+        step(&mut module, &spec(), MonoTime(0), *event);
     }
     module
 }
 
 /// The short name of the state a module is in.
-fn name(module: &Module) -> &'static str {
-    use super::{Actual, Left, Stopping};
+fn name(module: &RunMachine) -> &'static str {
+    use super::{RunPhase, StopTarget, StoppingRun};
     match module.actual {
-        Actual::Idle => "idle",
-        Actual::Asked { .. } => "asked",
-        Actual::Preparing { .. } => "preparing",
-        Actual::Spawning { .. } => "spawning",
-        Actual::Starting(_) => "starting",
-        Actual::Running { .. } => "running",
-        Actual::Stopping(Stopping {
-            left: Left::Hook, ..
+        RunPhase::Idle => "idle",
+        RunPhase::Requested { .. } => "asked",
+        RunPhase::Preparing { .. } => "preparing",
+        RunPhase::Spawning { .. } => "spawning",
+        RunPhase::Starting(_) => "starting",
+        RunPhase::Running { .. } => "running",
+        RunPhase::Stopping(StoppingRun {
+            left: StopTarget::Hook,
+            ..
         }) => "stopping a hook",
-        Actual::Stopping(Stopping {
-            left: Left::Spawn, ..
+        RunPhase::Stopping(StoppingRun {
+            left: StopTarget::Spawn,
+            ..
         }) => "stopping a spawn",
-        Actual::Stopping(Stopping {
-            left: Left::Process { .. },
+        RunPhase::Stopping(StoppingRun {
+            left: StopTarget::Process { .. },
             ..
         }) => "stopping a process",
-        Actual::Over { .. } => "over",
-        Actual::Cleaning { .. } => "cleaning",
+        RunPhase::Ended { .. } => "over",
+        RunPhase::CleaningUp { .. } => "cleaning",
     }
 }
 
-fn words(effects: &[Effect]) -> String {
-    let word = |effect: &Effect| match effect {
-        Effect::Report(Report { what, .. }) => format!("{what:?}"),
+fn words(effects: &[RunEffect]) -> String {
+    let word = |effect: &RunEffect| match effect {
+        RunEffect::Report(RunReport { what, .. }) => format!("{what:?}"),
         other => format!("{other:?}")
             .split(' ')
             .next()
@@ -218,7 +228,7 @@ fn table() -> Vec<(&'static str, &'static str, &'static str, String)> {
         for (word, event) in EVENTS {
             let mut module = reach(way);
             assert_eq!(name(&module), state);
-            let effects = step(&mut module, &spec(), Time(1), event);
+            let effects = step(&mut module, &spec(), MonoTime(1), event);
             lines.push((state, word, name(&module), words(&effects)));
         }
     }
@@ -260,48 +270,48 @@ fn the_graph_of_states() {
 #[test]
 fn late_callback_of_an_old_instance() {
     let stale = [
-        Event::HaltAsked {
+        RunEvent::StopRequested {
             generation: 0,
             grace: Duration::ZERO,
             limit: Duration::ZERO,
         },
-        Event::Prepared {
+        RunEvent::Prepared {
             generation: 0,
             ok: false,
         },
-        Event::CleanedUp { generation: 0 },
-        Event::Spawned {
+        RunEvent::CleanedUp { generation: 0 },
+        RunEvent::Spawned {
             generation: 0,
             pid: 9,
         },
-        Event::SpawnFailed {
+        RunEvent::SpawnFailed {
             generation: 0,
             failure: FAILURE,
         },
-        Event::Exited {
+        RunEvent::Exited {
             generation: 0,
             exit: Exit::Oom,
         },
-        Event::ReadyTold { generation: 0 },
-        Event::Probed {
+        RunEvent::ReadyReported { generation: 0 },
+        RunEvent::Probed {
             generation: 0,
             ok: true,
         },
-        Event::TimeoutExtended {
+        RunEvent::TimeoutExtended {
             generation: 0,
             by: SEC(99),
         },
-        Event::WatchdogSet {
+        RunEvent::WatchdogSet {
             generation: 0,
             every: SEC(1),
         },
-        Event::WatchdogTriggered { generation: 0 },
+        RunEvent::WatchdogTriggered { generation: 0 },
     ];
     for (state, way) in STATES.iter().skip(1) {
         for event in stale {
             let (before, mut module) = (reach(way), reach(way));
             assert_eq!(
-                step(&mut module, &spec(), Time(1), event),
+                step(&mut module, &spec(), MonoTime(1), event),
                 [],
                 "{state}: {event:?}"
             );
@@ -314,12 +324,12 @@ fn late_callback_of_an_old_instance() {
 #[test]
 fn stop_in_every_state() {
     let answers = [
-        &[Event::Prepared {
+        &[RunEvent::Prepared {
             generation: G,
             ok: false,
         }][..],
         &[SPAWNED, EXITED],
-        &[Event::SpawnFailed {
+        &[RunEvent::SpawnFailed {
             generation: G,
             failure: FAILURE,
         }],
@@ -329,18 +339,18 @@ fn stop_in_every_state() {
     for (state, way) in STATES.iter().skip(1) {
         for answer in answers {
             let mut module = reach(way);
-            let mut effects = step(&mut module, &spec(), Time(1), HALT);
+            let mut effects = step(&mut module, &spec(), MonoTime(1), HALT);
             for event in answer.iter().chain(&[CLEANED]) {
-                effects.extend(step(&mut module, &spec(), Time(2), *event));
+                effects.extend(step(&mut module, &spec(), MonoTime(2), *event));
             }
             let ends = told(&effects)
                 .iter()
-                .filter(|what| matches!(what, Reported::Ended(_)))
+                .filter(|what| matches!(what, RunReportKind::Ended(_)))
                 .count();
             assert_eq!(ends, usize::from(module.is_idle()), "{state}: {answer:?}");
             let fits = match *state {
-                "preparing" | "stopping a hook" => matches!(answer[0], Event::Prepared { .. }),
-                "spawning" | "stopping a spawn" => !matches!(answer[0], Event::Prepared { .. }),
+                "preparing" | "stopping a hook" => matches!(answer[0], RunEvent::Prepared { .. }),
+                "spawning" | "stopping a spawn" => !matches!(answer[0], RunEvent::Prepared { .. }),
                 "cleaning" => true,
                 _ => answer.contains(&EXITED),
             };
@@ -354,27 +364,27 @@ fn a_deaf_process_is_killed_again_until_it_dies() {
     let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);
     let spec = spec();
     assert_eq!(
-        step(&mut module, &spec, Time(0), HALT),
-        [Effect::Terminate { generation: G }]
+        step(&mut module, &spec, MonoTime(0), HALT),
+        [RunEffect::Terminate { generation: G }]
     );
     let mut kills = Vec::new();
     for _ in 0..3 {
         let at = module.deadline().expect("the kill");
         assert_eq!(
-            step(&mut module, &spec, at, Event::Woke),
-            [Effect::Kill { generation: G }]
+            step(&mut module, &spec, at, RunEvent::TimerFired),
+            [RunEffect::Kill { generation: G }]
         );
-        kills.push(at.since(Time(0)));
+        kills.push(at.since(MonoTime(0)));
     }
     assert_eq!(kills, [SEC(10), SEC(12), SEC(14)]);
-    let end = step(&mut module, &spec, Time(0).after(SEC(15)), EXITED);
-    assert_eq!(end, [Effect::CleanUp { generation: G }]);
-    let end = step(&mut module, &spec, Time(0).after(SEC(15)), CLEANED);
-    let ending = Ending::Halted {
+    let end = step(&mut module, &spec, MonoTime(0).after(SEC(15)), EXITED);
+    assert_eq!(end, [RunEffect::CleanUp { generation: G }]);
+    let end = step(&mut module, &spec, MonoTime(0).after(SEC(15)), CLEANED);
+    let ending = RunEnd::Stopped {
         exit: Some(Exit::Code(1)),
         forced: true,
     };
-    assert_eq!(told(&end), [Reported::Ended(ending)]);
+    assert_eq!(told(&end), [RunReportKind::Ended(ending)]);
 }
 
 /// Its program may lie on a disk that does not answer.
@@ -382,32 +392,32 @@ fn a_deaf_process_is_killed_again_until_it_dies() {
 fn a_start_that_hangs_is_killed() {
     let (spec, mut module) = (spec(), reach(&[RUN, PREPARED]));
     let late = module.deadline().expect("its start is over time");
-    assert_eq!(step(&mut module, &spec, late, Event::Woke), []);
+    assert_eq!(step(&mut module, &spec, late, RunEvent::TimerFired), []);
     for _ in 0..2 {
         let at = module.deadline().expect("the kill");
-        let kill = [Effect::Kill { generation: G }];
-        assert_eq!(step(&mut module, &spec, at, Event::Woke), kill);
+        let kill = [RunEffect::Kill { generation: G }];
+        assert_eq!(step(&mut module, &spec, at, RunEvent::TimerFired), kill);
     }
     step(&mut module, &spec, late, SPAWNED);
     step(&mut module, &spec, late, EXITED);
     let end = step(&mut module, &spec, late, CLEANED);
-    assert_eq!(told(&end), [Reported::Ended(Ending::StartTimeout)]);
+    assert_eq!(told(&end), [RunReportKind::Ended(RunEnd::StartTimeout)]);
 }
 
 #[test]
 fn a_shorter_grace_shortens_and_a_longer_one_does_not() {
-    let halt = |grace| Event::HaltAsked {
+    let halt = |grace| RunEvent::StopRequested {
         generation: G,
         grace,
         limit: grace,
     };
     let mut module = reach(&[RUN, PREPARED, SPAWNED, HALT]);
-    assert_eq!(step(&mut module, &spec(), Time(0), halt(SEC(20))), []);
-    assert_eq!(module.deadline(), Some(Time(0).after(SEC(10))));
-    assert_eq!(step(&mut module, &spec(), Time(0), halt(SEC(1))), []);
-    assert_eq!(module.deadline(), Some(Time(0).after(SEC(1))));
-    let now = step(&mut module, &spec(), Time(0), halt(SEC(0)));
-    assert_eq!(now, [Effect::Kill { generation: G }]);
+    assert_eq!(step(&mut module, &spec(), MonoTime(0), halt(SEC(20))), []);
+    assert_eq!(module.deadline(), Some(MonoTime(0).after(SEC(10))));
+    assert_eq!(step(&mut module, &spec(), MonoTime(0), halt(SEC(1))), []);
+    assert_eq!(module.deadline(), Some(MonoTime(0).after(SEC(1))));
+    let now = step(&mut module, &spec(), MonoTime(0), halt(SEC(0)));
+    assert_eq!(now, [RunEffect::Kill { generation: G }]);
 }
 
 #[test]
@@ -416,15 +426,15 @@ fn looking_for_readiness_slows_down_and_never_overlaps() {
         readiness: Readiness::Tcp("x".into()),
         ..module("m")
     };
-    let mut module = Module::new();
-    let mut now = Time(0);
+    let mut module = RunMachine::new();
+    let mut now = MonoTime(0);
     step(&mut module, &spec, now, RUN);
     let first = step(&mut module, &spec, now, SPAWNED);
-    assert_eq!(first[1..], [Effect::Probe { generation: G }]);
+    assert_eq!(first[1..], [RunEffect::Probe { generation: G }]);
     let mut pauses = Vec::new();
     for _ in 0..7 {
         assert_eq!(
-            step(&mut module, &spec, now, Event::Woke),
+            step(&mut module, &spec, now, RunEvent::TimerFired),
             [],
             "one look at a time"
         );
@@ -433,7 +443,7 @@ fn looking_for_readiness_slows_down_and_never_overlaps() {
                 &mut module,
                 &spec,
                 now,
-                Event::Probed {
+                RunEvent::Probed {
                     generation: G,
                     ok: false
                 }
@@ -444,8 +454,8 @@ fn looking_for_readiness_slows_down_and_never_overlaps() {
         pauses.push(next.since(now));
         now = next;
         assert_eq!(
-            step(&mut module, &spec, now, Event::Woke),
-            [Effect::Probe { generation: G }]
+            step(&mut module, &spec, now, RunEvent::TimerFired),
+            [RunEffect::Probe { generation: G }]
         );
     }
     assert_eq!(pauses, [25, 50, 100, 200, 400, 500, 500].map(MS));
@@ -453,60 +463,60 @@ fn looking_for_readiness_slows_down_and_never_overlaps() {
         &mut module,
         &spec,
         now,
-        Event::Probed {
+        RunEvent::Probed {
             generation: G,
             ok: true,
         },
     );
-    assert_eq!(told(&ready), [Reported::Ready]);
+    assert_eq!(told(&ready), [RunReportKind::Ready]);
     assert_eq!(module.deadline(), None);
 }
 
 #[test]
 fn more_time_buys_its_own_interval_if_it_comes_in_time() {
-    let more = Event::TimeoutExtended {
+    let more = RunEvent::TimeoutExtended {
         generation: G,
         by: SEC(20),
     };
-    let at = |seconds| Time(0).after(SEC(seconds));
+    let at = |seconds| MonoTime(0).after(SEC(seconds));
     let mut module = reach(&[RUN, PREPARED, SPAWNED]);
     step(&mut module, &spec(), at(5), more);
     assert_eq!(module.ready_by(), Some(at(30)), "it never takes time away");
     step(&mut module, &spec(), at(29), more);
     assert_eq!(module.ready_by(), Some(at(49)));
     let late = step(&mut module, &spec(), at(49), more);
-    assert_eq!(late, [Effect::Terminate { generation: G }]);
+    assert_eq!(late, [RunEffect::Terminate { generation: G }]);
     step(&mut module, &spec(), at(50), EXITED);
     let end = step(&mut module, &spec(), at(50), CLEANED);
-    assert_eq!(told(&end), [Reported::Ended(Ending::StartTimeout)]);
+    assert_eq!(told(&end), [RunReportKind::Ended(RunEnd::StartTimeout)]);
 }
 
 #[test]
 fn a_watchdog_bites_who_does_not_feed_it() {
     let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);
-    let at = |seconds| Time(0).after(SEC(seconds));
+    let at = |seconds| MonoTime(0).after(SEC(seconds));
     step(
         &mut module,
         &spec(),
         at(4),
-        Event::WatchdogFed { generation: G },
+        RunEvent::WatchdogFed { generation: G },
     );
     assert_eq!(module.deadline(), Some(at(9)));
     step(
         &mut module,
         &spec(),
         at(5),
-        Event::WatchdogSet {
+        RunEvent::WatchdogSet {
             generation: G,
             every: SEC(2),
         },
     );
     assert_eq!(module.deadline(), Some(at(7)));
-    let bite = step(&mut module, &spec(), at(7), Event::Woke);
-    assert_eq!(bite, [Effect::Terminate { generation: G }]);
+    let bite = step(&mut module, &spec(), at(7), RunEvent::TimerFired);
+    assert_eq!(bite, [RunEffect::Terminate { generation: G }]);
     step(&mut module, &spec(), at(8), EXITED);
     let end = step(&mut module, &spec(), at(8), CLEANED);
-    assert_eq!(told(&end), [Reported::Ended(Ending::Watchdog)]);
+    assert_eq!(told(&end), [RunReportKind::Ended(RunEnd::Watchdog)]);
 }
 
 #[test]
@@ -517,12 +527,12 @@ fn readiness_by_kind() {
             kind,
             ..module("m")
         };
-        let mut module = Module::new();
-        step(&mut module, &spec, Time(0), RUN);
-        step(&mut module, &spec, Time(0), SPAWNED);
+        let mut module = RunMachine::new();
+        step(&mut module, &spec, MonoTime(0), RUN);
+        step(&mut module, &spec, MonoTime(0), SPAWNED);
         (
             module.is_ready(),
-            module.deadline().map(|at| at.since(Time(0))),
+            module.deadline().map(|at| at.since(MonoTime(0))),
         )
     };
     assert_eq!(ready_after(Readiness::Started, Kind::Service), (true, None));
@@ -540,42 +550,45 @@ fn readiness_by_kind() {
 #[test]
 fn ready_before_the_news_of_its_process_counts_and_ready_twice_changes_nothing() {
     let mut module = reach(&[RUN, PREPARED]);
-    assert_eq!(step(&mut module, &spec(), Time(0), READY), []);
-    let told = told(&step(&mut module, &spec(), Time(0), SPAWNED));
-    assert_eq!(told, [Reported::Started { pid: 7 }, Reported::Ready]);
+    assert_eq!(step(&mut module, &spec(), MonoTime(0), READY), []);
+    let told = told(&step(&mut module, &spec(), MonoTime(0), SPAWNED));
+    assert_eq!(
+        told,
+        [RunReportKind::Started { pid: 7 }, RunReportKind::Ready]
+    );
     let before = module;
-    assert_eq!(step(&mut module, &spec(), Time(0), READY), []);
+    assert_eq!(step(&mut module, &spec(), MonoTime(0), READY), []);
     assert_eq!(module, before);
 }
 
 #[test]
 fn adoption_keeps_what_was() {
     let adopt = |ready, ready_by| {
-        let mut module = Module::new();
-        let event = Event::Adopted {
+        let mut module = RunMachine::new();
+        let event = RunEvent::Adopted {
             generation: 5,
             pid: 9,
             ready,
             ready_by,
         };
-        assert_eq!(step(&mut module, &spec(), Time(100), event), []);
+        assert_eq!(step(&mut module, &spec(), MonoTime(100), event), []);
         (module.is_ready(), module.pid(), module.deadline())
     };
     assert_eq!(
         adopt(true, None),
-        (true, Some(9), Some(Time(100).after(SEC(5))))
+        (true, Some(9), Some(MonoTime(100).after(SEC(5))))
     );
     assert_eq!(
-        adopt(false, Some(Time(100).after(SEC(20)))),
-        (false, Some(9), Some(Time(100).after(SEC(20))))
+        adopt(false, Some(MonoTime(100).after(SEC(20)))),
+        (false, Some(9), Some(MonoTime(100).after(SEC(20))))
     );
     // Its time may have ended while nobody looked: it is looked at once all the same.
     assert_eq!(
-        adopt(false, Some(Time(50))),
-        (false, Some(9), Some(Time(100).after(SEC(2))))
+        adopt(false, Some(MonoTime(50))),
+        (false, Some(9), Some(MonoTime(100).after(SEC(2))))
     );
     assert_eq!(
         adopt(false, None),
-        (false, Some(9), Some(Time(100).after(SEC(30))))
+        (false, Some(9), Some(MonoTime(100).after(SEC(30))))
     );
 }

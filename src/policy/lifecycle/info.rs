@@ -4,22 +4,22 @@
 
 use alloc::vec::Vec;
 
-use super::slot::Slot;
-use super::{Lifecycle, Phase};
-use crate::module::Ending;
-use crate::spec::{ModuleId, Start};
-use crate::states::{Cause, Health, State, Status, Wanted};
-use crate::time::Time;
+use super::managed_module::ManagedModule;
+use super::{Lifecycle, SystemPhase};
+use crate::mono_time::MonoTime;
+use crate::run::RunEnd;
+use crate::spec::{ModuleId, StartMode};
+use crate::states::{Cause, Desired, Health, State, Status};
 
 /// One module.
 #[derive(Debug, Clone, PartialEq)]
-pub struct View {
+pub struct ModuleInfo {
     /// Where it stands.
     pub state: State,
     /// What is wished.
-    pub wanted: Wanted,
+    pub wanted: Desired,
     /// Since when it is in that state.
-    pub since: Time,
+    pub since: MonoTime,
     /// Why.
     pub cause: Cause,
     /// The module that led to it.
@@ -39,16 +39,16 @@ pub struct View {
     /// The dependencies that hold it in `waiting`.
     pub waiting_on: Vec<ModuleId>,
     /// The end of backoff, or the next probation.
-    pub retry_at: Option<Time>,
+    pub retry_at: Option<MonoTime>,
     /// How its last run ended.
-    pub last_ending: Option<Ending>,
+    pub last_ending: Option<RunEnd>,
     /// How many wishes there were.
     pub intent: u64,
 }
 
 /// Everything together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct System {
+pub struct SystemInfo {
     /// How it is.
     pub status: Status,
     /// Required modules that are failed.
@@ -65,7 +65,7 @@ pub struct System {
 
 /// How much trouble a module is for the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Trouble {
+pub(super) enum Severity {
     #[default]
     None,
     Degraded,
@@ -76,26 +76,26 @@ pub(super) enum Trouble {
 
 /// How many modules are troubled, kept up to date so that the status costs nothing.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tally {
-    of: Vec<Trouble>,
+pub(super) struct StatusCounts {
+    of: Vec<Severity>,
     degraded: u32,
     stopped: u32,
     failing: u32,
 }
 
-impl Tally {
-    fn set(&mut self, module: ModuleId, trouble: Trouble) {
+impl StatusCounts {
+    fn set(&mut self, module: ModuleId, trouble: Severity) {
         let at = module.index();
         if self.of.len() <= at {
-            self.of.resize(at + 1, Trouble::None);
+            self.of.resize(at + 1, Severity::None);
         }
         let before = core::mem::replace(&mut self.of[at], trouble);
         for (trouble, more, less) in [(trouble, 1, 0), (before, 0, 1)] {
             let count = match trouble {
-                Trouble::None => continue,
-                Trouble::Degraded => &mut self.degraded,
-                Trouble::Stopped => &mut self.stopped,
-                Trouble::Failing => &mut self.failing,
+                Severity::None => continue,
+                Severity::Degraded => &mut self.degraded,
+                Severity::Stopped => &mut self.stopped,
+                Severity::Failing => &mut self.failing,
             };
             *count = *count + more - less;
         }
@@ -105,12 +105,12 @@ impl Tally {
 impl Lifecycle {
     /// One module, at `now`. A module that is not of the plan was never started.
     #[must_use]
-    pub fn view(&self, module: ModuleId) -> View {
-        let fresh = Slot::new();
-        let slot = self.slots.get(module.index()).unwrap_or(&fresh);
-        View {
+    pub fn view(&self, module: ModuleId) -> ModuleInfo {
+        let fresh = ManagedModule::new();
+        let slot = self.modules.get(module.index()).unwrap_or(&fresh);
+        ModuleInfo {
             state: slot.state,
-            wanted: slot.wanted,
+            wanted: slot.desired,
             since: slot.since,
             cause: slot.cause,
             by: slot.by,
@@ -118,23 +118,23 @@ impl Lifecycle {
             pid: slot.pid,
             ready: slot.state == State::Running,
             health: slot.health,
-            attempts: slot.ledger.attempts(),
+            attempts: slot.recovery.attempts(),
             restarts: slot.restarts,
             waiting_on: self.waiting_on(module, slot),
             retry_at: slot.retry_at,
             last_ending: slot.last,
-            intent: slot.intent,
+            intent: slot.desired_revision,
         }
     }
 
-    fn waiting_on(&self, module: ModuleId, slot: &Slot) -> Vec<ModuleId> {
+    fn waiting_on(&self, module: ModuleId, slot: &ManagedModule) -> Vec<ModuleId> {
         if slot.state != State::Waiting {
             return Vec::new();
         }
         let edges = self.plan.dependencies(module).iter();
         // A soft edge whose time is over lets go at the next look, which has been by now.
         edges
-            .filter(|edge| self.holds(edge, slot.since, slot.since))
+            .filter(|edge| self.edge_blocks(edge, slot.since, slot.since))
             .map(|edge| edge.to)
             .collect()
     }
@@ -143,53 +143,55 @@ impl Lifecycle {
     #[must_use]
     pub fn status(&self) -> Status {
         match self.phase {
-            Phase::Down | Phase::Over => Status::Stopping,
-            Phase::New | Phase::Starting => Status::Starting,
-            Phase::Up if self.tally.failing > 0 => Status::Critical,
-            Phase::Up if self.tally.degraded + self.tally.stopped > 0 => Status::Degraded,
-            Phase::Up => Status::Healthy,
+            SystemPhase::Stopping | SystemPhase::Stopped => Status::Stopping,
+            SystemPhase::New | SystemPhase::Starting => Status::Starting,
+            SystemPhase::Up if self.tally.failing > 0 => Status::Critical,
+            SystemPhase::Up if self.tally.degraded + self.tally.stopped > 0 => Status::Degraded,
+            SystemPhase::Up => Status::Healthy,
         }
     }
 
     /// How the system is, and because of whom, in start order.
     #[must_use]
-    pub fn system(&self) -> System {
-        let of = |trouble: Trouble, count: u32| {
+    pub fn system(&self) -> SystemInfo {
+        let of = |trouble: Severity, count: u32| {
             let order = self.plan.order().iter().copied();
             let such = order.filter(|id| self.tally.of.get(id.index()) == Some(&trouble));
             such.take(count as usize).collect() // all is well most of the time
         };
         let status = self.status();
-        System {
+        SystemInfo {
             status,
-            failing: of(Trouble::Failing, self.tally.failing),
-            degraded: of(Trouble::Degraded, self.tally.degraded),
-            stopped: of(Trouble::Stopped, self.tally.stopped),
+            failing: of(Severity::Failing, self.tally.failing),
+            degraded: of(Severity::Degraded, self.tally.degraded),
+            stopped: of(Severity::Stopped, self.tally.stopped),
             starting: status == Status::Starting,
             stopping: status == Status::Stopping,
         }
     }
 
     /// Counts `module` anew after a change of its state, wish or health.
-    pub(super) fn retally(&mut self, module: ModuleId) {
-        let slot = &self.slots[module.index()];
+    pub(super) fn update_counts(&mut self, module: ModuleId) {
+        let slot = &self.modules[module.index()];
         let trouble = match (slot.state, slot.health) {
-            (State::Failed, _) if self.plan.module(module).required => Trouble::Failing,
-            (State::Failed, _) => Trouble::Degraded,
-            _ if slot.wanted == Wanted::Down && self.is_missed(module) => Trouble::Stopped,
-            _ if slot.wanted == Wanted::Down => Trouble::None,
-            (State::Backoff, _) | (State::Running, Health::Degraded | Health::Unhealthy) => {
-                Trouble::Degraded
+            (State::Failed, _) if self.plan.module(module).required => Severity::Failing,
+            (State::Failed, _) => Severity::Degraded,
+            _ if slot.desired == Desired::Down && self.counts_as_missing(module) => {
+                Severity::Stopped
             }
-            _ => Trouble::None,
+            _ if slot.desired == Desired::Down => Severity::None,
+            (State::Backoff, _) | (State::Running, Health::Degraded | Health::Unhealthy) => {
+                Severity::Degraded
+            }
+            _ => Severity::None,
         };
         self.tally.set(module, trouble);
     }
     /// Whether the system is not what it is meant to be without a module that is wished down.
-    fn is_missed(&self, module: ModuleId) -> bool {
+    fn counts_as_missing(&self, module: ModuleId) -> bool {
         let spec = self.plan.module(module);
-        let began = self.slots[module.index()].state != State::NotStarted;
-        let stopping = matches!(self.phase, Phase::Down | Phase::Over);
-        spec.required && spec.start == Start::Eager && began && !stopping
+        let began = self.modules[module.index()].state != State::NotStarted;
+        let stopping = matches!(self.phase, SystemPhase::Stopping | SystemPhase::Stopped);
+        spec.required && spec.start == StartMode::Eager && began && !stopping
     }
 }

@@ -3,7 +3,7 @@
 
 use core::time::Duration;
 
-use crate::time::Time;
+use crate::mono_time::MonoTime;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,14 +30,14 @@ pub enum Exit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartFailure {
     /// What could not be done.
-    pub step: Step,
+    pub step: StartStep,
     /// The system's error number; 0 = none.
     pub errno: i32,
 }
 
 /// The steps of a start, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum StartStep {
     /// The holder refused: one lives, or the generation is not newer.
     Fence,
     /// A `before_start` command failed.
@@ -66,7 +66,7 @@ pub enum Step {
 
 /// How a run ended, as reported to the lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum RunEnd {
     /// The program never ran.
     NotStarted(StartFailure),
     /// The process ended by itself.
@@ -76,7 +76,7 @@ pub enum Ending {
     /// It was ended because it did not feed its watchdog (or asked for it with `trigger`).
     Watchdog,
     /// It was halted by order.
-    Halted {
+    Stopped {
         /// How its process ended; None when there was none.
         exit: Option<Exit>,
         /// Whether the kill was needed.
@@ -84,14 +84,14 @@ pub enum Ending {
     },
 }
 
-impl Ending {
+impl RunEnd {
     /// Whether the run could not be ended at all.
     #[must_use]
     pub fn is_stuck(self) -> bool {
         matches!(
             self,
-            Ending::Exited(Exit::Stuck)
-                | Ending::Halted {
+            RunEnd::Exited(Exit::Stuck)
+                | RunEnd::Stopped {
                     exit: Some(Exit::Stuck),
                     ..
                 }
@@ -101,14 +101,14 @@ impl Ending {
 
 /// A wish or a fact. What carries a generation is about that run and no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum RunEvent {
     /// Run, as this generation; it is newer than every one before.
-    RunAsked {
+    StartRequested {
         /// The run.
         generation: u64,
     },
     /// End the run; the kill follows after `grace`.
-    HaltAsked {
+    StopRequested {
         /// The run.
         generation: u64,
         /// From now to the kill.
@@ -157,11 +157,11 @@ pub enum Event {
         exit: Exit,
     },
     /// READY=1, `module.ready`, log line matched, s6 newline.
-    ReadyTold {
+    ReadyReported {
         /// The run.
         generation: u64,
     },
-    /// The answer to [`Effect::Probe`].
+    /// The answer to [`RunEffect::Probe`].
     Probed {
         /// The run.
         generation: u64,
@@ -180,13 +180,13 @@ pub enum Event {
         /// The run.
         generation: u64,
     },
-    /// The answer to [`Effect::Listen`]: everything it had said by then came before.
-    Listened {
+    /// The answer to [`RunEffect::DrainNotify`]: everything it had said by then came before.
+    NotifyDrained {
         /// The run.
         generation: u64,
     },
     /// The module says that it is about to end by itself.
-    Leaving {
+    StoppingReported {
         /// The run.
         generation: u64,
     },
@@ -203,7 +203,7 @@ pub enum Event {
         generation: u64,
     },
     /// Time passed.
-    Woke,
+    TimerFired,
     /// The runtime returned: take over a living process as it is.
     Adopted {
         /// The run.
@@ -213,19 +213,19 @@ pub enum Event {
         /// Whether it was ready.
         ready: bool,
         /// The start deadline it had; None: a full one.
-        ready_by: Option<Time>,
+        ready_by: Option<MonoTime>,
     },
 }
 
 /// What is to be done. None of them can fail here: a failure comes back as an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// Run the `before_start` commands; answered by [`Event::Prepared`].
+pub enum RunEffect {
+    /// Run the `before_start` commands; answered by [`RunEvent::Prepared`].
     Prepare {
         /// The run.
         generation: u64,
     },
-    /// Make the process; answered by [`Event::Spawned`] or [`Event::SpawnFailed`].
+    /// Make the process; answered by [`RunEvent::Spawned`] or [`RunEvent::SpawnFailed`].
     Spawn {
         /// The run.
         generation: u64,
@@ -235,9 +235,9 @@ pub enum Effect {
         /// The run.
         generation: u64,
     },
-    /// Make sure that nothing it said is still on its way; answered by [`Event::Listened`]. A
+    /// Make sure that nothing it said is still on its way; answered by [`RunEvent::NotifyDrained`]. A
     /// deadline is judged only then: who carries its words may have been held up, not the module.
-    Listen {
+    DrainNotify {
         /// The run.
         generation: u64,
     },
@@ -251,27 +251,27 @@ pub enum Effect {
         /// The run.
         generation: u64,
     },
-    /// Run the `after_stop` commands; answered by [`Event::CleanedUp`].
+    /// Run the `after_stop` commands; answered by [`RunEvent::CleanedUp`].
     CleanUp {
         /// The run.
         generation: u64,
     },
     /// Tell the lifecycle.
-    Report(Report),
+    Report(RunReport),
 }
 
 /// What the lifecycle hears; always about the generation it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
+pub struct RunReport {
     /// The run.
     pub generation: u64,
     /// What happened to it.
-    pub what: Reported,
+    pub what: RunReportKind,
 }
 
 /// What happened to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reported {
+pub enum RunReportKind {
     /// Its process exists; said again when another one takes its place.
     Started {
         /// The process.
@@ -280,10 +280,10 @@ pub enum Reported {
     /// It asked for more time to start.
     Extended {
         /// When its start is over time now.
-        ready_by: Time,
+        ready_by: MonoTime,
     },
     /// It is ready.
     Ready,
     /// It is over; exactly once for every order to run.
-    Ended(Ending),
+    Ended(RunEnd),
 }

@@ -43,14 +43,14 @@ pub fn phases(spec: &ModuleSpec) -> u32 {
 
 /// A budget shared out over the modules that live.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shares {
+pub struct StopBudget {
     /// Nanoseconds, by module.
     grace: Vec<u64>,
     /// The longest sum of shares among those that end after a module, by module.
-    below: Vec<u64>,
+    time_after: Vec<u64>,
 }
 
-impl Shares {
+impl StopBudget {
     /// Shares `budget` (without reserve) over the modules for which `lives` holds.
     ///
     /// Everybody gets its `shutdown_timeout` (see [`phases`]) if every chain has room for that.
@@ -58,7 +58,7 @@ impl Shares {
     /// chains through them fit. A chain never exceeds the budget: none of its members has a level
     /// above its own.
     #[must_use]
-    pub fn new(plan: &Plan, budget: Duration, lives: impl Fn(ModuleId) -> bool) -> Shares {
+    pub fn new(plan: &Plan, budget: Duration, lives: impl Fn(ModuleId) -> bool) -> StopBudget {
         let budget = nanos(budget);
         let live: Vec<bool> = plan.ids().map(lives).collect();
         let wish: Vec<u64> = plan
@@ -87,8 +87,8 @@ impl Shares {
             let shares: Vec<u64> = (wish.iter().zip(&weights))
                 .map(|(wish, weight)| (*wish).min(level.saturating_mul(*weight)))
                 .collect();
-            let above = longest(plan, &live, &shares, Way::Dependents);
-            let below = longest(plan, &live, &shares, Way::Dependencies);
+            let above = longest(plan, &live, &shares, Direction::Dependents);
+            let below = longest(plan, &live, &shares, Direction::Dependencies);
             let mut shortest = u64::MAX;
             for (at, grace) in grace.iter_mut().enumerate() {
                 let through = above[at]
@@ -108,8 +108,11 @@ impl Shares {
             }
         }
         let grace: Vec<u64> = grace.into_iter().map(|grace| grace.unwrap_or(0)).collect();
-        let below = longest(plan, &live, &grace, Way::Dependencies);
-        Shares { grace, below }
+        let below = longest(plan, &live, &grace, Direction::Dependencies);
+        StopBudget {
+            grace,
+            time_after: below,
+        }
     }
 
     /// The share of one module.
@@ -120,19 +123,19 @@ impl Shares {
 
     /// What those need that end after `module`.
     #[must_use]
-    pub fn below(&self, module: ModuleId) -> Duration {
-        Duration::from_nanos(self.below[module.index()])
+    pub fn time_after(&self, module: ModuleId) -> Duration {
+        Duration::from_nanos(self.time_after[module.index()])
     }
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Way {
+enum Direction {
     Dependents,
     Dependencies,
 }
 
 /// For each live module the longest sum of shares on one side of it, itself not counted.
-fn longest(plan: &Plan, live: &[bool], shares: &[u64], way: Way) -> Vec<u64> {
+fn longest(plan: &Plan, live: &[bool], shares: &[u64], way: Direction) -> Vec<u64> {
     let mut sums = vec![0_u64; live.len()];
     let mut visit = |module: ModuleId| {
         let at = module.index();
@@ -142,20 +145,20 @@ fn longest(plan: &Plan, live: &[bool], shares: &[u64], way: Way) -> Vec<u64> {
         let sum = sums[at].saturating_add(shares[at]);
         let mut reach = |to: ModuleId| sums[to.index()] = sums[to.index()].max(sum);
         match way {
-            Way::Dependencies => {
+            Direction::Dependencies => {
                 plan.dependents(module)
                     .iter()
                     .for_each(|dependent| reach(dependent.from));
             }
-            Way::Dependents => plan
+            Direction::Dependents => plan
                 .dependencies(module)
                 .iter()
                 .for_each(|edge| reach(edge.to)),
         }
     };
     match way {
-        Way::Dependencies => plan.order().iter().copied().for_each(&mut visit),
-        Way::Dependents => plan.order().iter().rev().copied().for_each(&mut visit),
+        Direction::Dependencies => plan.order().iter().copied().for_each(&mut visit),
+        Direction::Dependents => plan.order().iter().rev().copied().for_each(&mut visit),
     }
     sums
 }

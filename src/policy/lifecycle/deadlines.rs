@@ -5,38 +5,38 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::mono_time::MonoTime;
 use crate::spec::ModuleId;
-use crate::time::Time;
 
 /// Not in the heap.
 const NOWHERE: u32 = u32::MAX;
 
 /// The deadlines of all modules.
 #[derive(Debug, Clone)]
-pub(super) struct Alarms {
-    heap: Vec<(Time, ModuleId)>,
+pub(super) struct DeadlineHeap {
+    heap: Vec<(MonoTime, ModuleId)>,
     place: Vec<u32>,
 }
 
-impl Alarms {
+impl DeadlineHeap {
     /// Room for one deadline for each of `len` modules.
-    pub(super) fn new(len: usize) -> Alarms {
-        Alarms {
+    pub(super) fn new(len: usize) -> DeadlineHeap {
+        DeadlineHeap {
             heap: Vec::with_capacity(len),
             place: vec![NOWHERE; len],
         }
     }
 
     /// The first deadline.
-    pub(super) fn first(&self) -> Option<(Time, ModuleId)> {
+    pub(super) fn first(&self) -> Option<(MonoTime, ModuleId)> {
         self.heap.first().copied()
     }
 
     /// Arms the deadline of `module`, instead of the one it had.
-    pub(super) fn set(&mut self, module: ModuleId, at: Time) {
+    pub(super) fn set(&mut self, module: ModuleId, at: MonoTime) {
         self.clear(module);
         self.heap.push((at, module));
-        self.rise(self.heap.len() - 1);
+        self.sift_up(self.heap.len() - 1);
     }
 
     /// Takes the deadline of `module` back.
@@ -48,20 +48,20 @@ impl Alarms {
         let place = place as usize;
         self.heap.swap_remove(place);
         if place < self.heap.len() {
-            self.rise(place);
-            self.sink(place);
+            self.sift_up(place);
+            self.sift_down(place);
         }
     }
 
-    fn rise(&mut self, mut at: usize) {
+    fn sift_up(&mut self, mut at: usize) {
         while at > 0 && self.heap[at] < self.heap[(at - 1) / 2] {
             self.swap(at, (at - 1) / 2);
             at = (at - 1) / 2;
         }
-        self.note(at);
+        self.set_position(at);
     }
 
-    fn sink(&mut self, mut at: usize) {
+    fn sift_down(&mut self, mut at: usize) {
         loop {
             let children = 2 * at + 1..(2 * at + 3).min(self.heap.len());
             let Some(least) = children.min_by_key(|&child| self.heap[child]) else {
@@ -73,20 +73,20 @@ impl Alarms {
             self.swap(at, least);
             at = least;
         }
-        self.note(at);
+        self.set_position(at);
     }
 
     fn swap(&mut self, one: usize, other: usize) {
         self.heap.swap(one, other);
-        self.note(one);
-        self.note(other);
+        self.set_position(one);
+        self.set_position(other);
     }
 
     #[expect(
         clippy::cast_possible_truncation,
         reason = "there are no more than u32 modules"
     )]
-    fn note(&mut self, at: usize) {
+    fn set_position(&mut self, at: usize) {
         if let Some((_, module)) = self.heap.get(at) {
             self.place[module.index()] = at as u32;
         }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_first_deadline_is_always_known() {
-        let (mut alarms, mut model, mut seed) = (Alarms::new(50), BTreeMap::new(), 1);
+        let (mut alarms, mut model, mut seed) = (DeadlineHeap::new(50), BTreeMap::new(), 1);
         for _ in 0..50_000 {
             seed = crate::backoff::splitmix64(seed);
             let module = ModuleId(u32::try_from(seed % 50).expect("small"));
@@ -108,7 +108,7 @@ mod tests {
                 alarms.clear(module);
                 model.remove(&module);
             } else {
-                let at = Time((seed >> 40) % 100);
+                let at = MonoTime((seed >> 40) % 100);
                 alarms.set(module, at);
                 model.insert(module, at);
             }

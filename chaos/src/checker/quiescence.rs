@@ -1,8 +1,8 @@
 //! What must hold long after the last fault, when nothing is about to happen.
 //! Owns the comparison of the two pictures. Never changes either.
 
-use mainstay_policy::spec::{Kind, OnDependencyRestart, Until};
-use mainstay_policy::{Health, Lifecycle, ModuleId, Plan, State, Wanted};
+use mainstay_policy::spec::{DependencyCondition, Kind, OnDependencyRestart};
+use mainstay_policy::{Desired, Health, Lifecycle, ModuleId, Plan, State};
 
 use super::{Checked, Checker, ensure};
 use crate::violation::Violation;
@@ -19,24 +19,26 @@ impl Checker {
             let at = module.index();
             let (view, shadow) = (&views[at], &self.shadows[at]);
             let builtin = plan.module(module).kind == Kind::Builtin;
-            let wanted = view.wanted == Wanted::Up;
-            let lost = (shadow.reach.wished && !wanted) || (wanted && !shadow.reach.allowed);
+            let wanted = view.wanted == Desired::Up;
+            let lost = (shadow.reach.requested && !wanted) || (wanted && !shadow.reach.allowed);
             ensure(builtin || !lost, || Violation::WishLost(module))?;
-            self.goes_along(plan, module)?;
+            self.restarted_with(plan, module)?;
             let held = plan.dependencies(module).iter().any(|edge| {
                 let target = &views[edge.to.index()];
-                let never = edge.until == Until::Completed && !self.is_met(plan, edge);
+                let never =
+                    edge.until == DependencyCondition::Completed && !self.is_met(plan, edge);
                 edge.hard
                     && (stuck[edge.to.index()]
                         || never
                         || target.state == State::Stopped && !self.is_met(plan, edge)
-                        || edge.until == Until::Healthy && target.health != Health::Healthy)
+                        || edge.until == DependencyCondition::Healthy
+                            && target.health != Health::Healthy)
             });
             stuck[at] = match (view.wanted, view.state) {
-                (Wanted::Up, State::Failed) if view.retry_at.is_none() => true,
-                (Wanted::Up, State::Waiting) if held => true,
-                (Wanted::Down, State::Stopped | State::NotStarted) => true,
-                (Wanted::Up, State::Running | State::Stopped) => false,
+                (Desired::Up, State::Failed) if view.retry_at.is_none() => true,
+                (Desired::Up, State::Waiting) if held => true,
+                (Desired::Down, State::Stopped | State::NotStarted) => true,
+                (Desired::Up, State::Running | State::Stopped) => false,
                 (_, state) => return Err(Violation::WishNotReached(module, state)),
             };
             let wrong = !builtin && (view.state == State::Running) != shadow.out;
@@ -51,7 +53,7 @@ impl Checker {
     }
 
     /// Who restarts with what it needs began after it.
-    fn goes_along(&self, plan: &Plan, module: ModuleId) -> Checked {
+    fn restarted_with(&self, plan: &Plan, module: ModuleId) -> Checked {
         let shadow = &self.shadows[module.index()];
         let alone = plan.module(module).on_dependency_restart != OnDependencyRestart::Restart;
         if alone || !shadow.out {
@@ -60,7 +62,8 @@ impl Checker {
         for edge in plan.dependencies(module) {
             let target = &self.shadows[edge.to.index()];
             // Of a task, and of what was to complete, the end is all that was needed.
-            let lasts = edge.until != Until::Completed && plan.module(edge.to).kind != Kind::Task;
+            let lasts = edge.until != DependencyCondition::Completed
+                && plan.module(edge.to).kind != Kind::Task;
             let behind = edge.hard && lasts && target.restart > shadow.run;
             ensure(!behind, || Violation::LeftBehind(module, edge.to))?;
         }

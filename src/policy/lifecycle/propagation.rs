@@ -4,15 +4,15 @@
 
 use alloc::sync::Arc;
 
-use super::slot::Fall;
-use super::{Effect, Lifecycle, News};
+use super::managed_module::StopReason;
+use super::{DependencyNotice, Lifecycle, LifecycleEffect};
 use crate::graph::Dependent;
-use crate::spec::{Kind, ModuleId, OnDependencyRestart, Until};
-use crate::states::{State, Wanted};
+use crate::spec::{DependencyCondition, Kind, ModuleId, OnDependencyRestart};
+use crate::states::{Desired, State};
 
 /// Why a module is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gone {
+pub(super) enum DependencyLoss {
     Stopped,
     Failed,
 }
@@ -20,73 +20,73 @@ pub(super) enum Gone {
 impl Lifecycle {
     /// `module` is gone for now and will not come back by itself soon: all that need it, and all
     /// that need them, go back to `waiting` and keep their wish.
-    pub(super) fn falls_with(&mut self, module: ModuleId, why: Gone) {
-        self.walk.insert(self.plan.rank(module));
-        self.fall_from_walk(why);
+    pub(super) fn propagate_stop(&mut self, module: ModuleId, why: DependencyLoss) {
+        self.worklist.insert(self.plan.rank(module));
+        self.propagate_worklist(why);
     }
 
     /// The same for all modules in `walk`.
-    pub(super) fn fall_from_walk(&mut self, why: Gone) {
+    pub(super) fn propagate_worklist(&mut self, why: DependencyLoss) {
         let plan = Arc::clone(&self.plan);
-        while let Some(rank) = self.walk.pop_first() {
+        while let Some(rank) = self.worklist.pop_first() {
             let gone = plan.order()[rank as usize];
             for dependent in plan.dependents(gone) {
-                if !self.leans_on(dependent, gone) {
+                if !self.requires_run_of(dependent, gone) {
                     continue;
                 }
-                let slot = self.slot_mut(dependent.from);
-                if slot.wanted == Wanted::Down {
+                let slot = self.module_mut(dependent.from);
+                if slot.desired == Desired::Down {
                     continue;
                 }
                 match slot.state {
                     State::Starting | State::Running => {
-                        slot.fall.get_or_insert(Fall::Dependency(gone));
-                        self.mark(dependent.from);
+                        slot.stop_reason.get_or_insert(StopReason::Dependency(gone));
+                        self.mark_dirty(dependent.from);
                     }
                     State::Waiting | State::Stopping | State::Backoff => {}
                     State::NotStarted | State::Stopped | State::Failed => continue,
                 }
-                if why == Gone::Stopped || !plan.module(dependent.from).required {
-                    self.boot_done(dependent.from);
+                if why == DependencyLoss::Stopped || !plan.module(dependent.from).required {
+                    self.leave_initial_start(dependent.from);
                 }
-                self.walk.insert(plan.rank(dependent.from));
+                self.worklist.insert(plan.rank(dependent.from));
             }
         }
     }
 
     /// Whether `dependent` cannot do without the current run of `module`. Who waited for
     /// completion has it, and a task that is done is all that it can ever be.
-    fn leans_on(&self, dependent: &Dependent, module: ModuleId) -> bool {
-        let done = self.slot(module).completed && self.plan.module(module).kind == Kind::Task;
-        dependent.hard && dependent.until != Until::Completed && !done
+    fn requires_run_of(&self, dependent: &Dependent, module: ModuleId) -> bool {
+        let done = self.module(module).completed && self.plan.module(module).kind == Kind::Task;
+        dependent.hard && dependent.until != DependencyCondition::Completed && !done
     }
 
     /// `module` ended and will be back: each hard dependent does what its spec says.
-    pub(super) fn restarts_under(&mut self, module: ModuleId) {
+    pub(super) fn propagate_restart(&mut self, module: ModuleId) {
         let plan = Arc::clone(&self.plan);
-        self.walk.insert(plan.rank(module));
-        while let Some(rank) = self.walk.pop_first() {
+        self.worklist.insert(plan.rank(module));
+        while let Some(rank) = self.worklist.pop_first() {
             let about = plan.order()[rank as usize];
             for dependent in plan.dependents(about) {
                 let from = dependent.from;
-                if !self.leans_on(dependent, about) || !self.slot(from).stands() {
+                if !self.requires_run_of(dependent, about) || !self.module(from).is_active() {
                     continue;
                 }
                 match plan.module(from).on_dependency_restart {
                     OnDependencyRestart::Ignore => {}
                     OnDependencyRestart::Notify => {
-                        self.slot_mut(about).owes_hard = true;
-                        let news = News::Restarting;
-                        self.out.push_back(Effect::Tell {
+                        self.module_mut(about).hard_notice_due = true;
+                        let news = DependencyNotice::Restarting;
+                        self.effects.push_back(LifecycleEffect::NotifyDependent {
                             module: from,
                             about,
                             news,
                         });
                     }
                     OnDependencyRestart::Restart => {
-                        self.slot_mut(from).fall = Some(Fall::Dependency(about));
-                        self.mark(from);
-                        self.walk.insert(plan.rank(from));
+                        self.module_mut(from).stop_reason = Some(StopReason::Dependency(about));
+                        self.mark_dirty(from);
+                        self.worklist.insert(plan.rank(from));
                     }
                 }
             }
@@ -94,13 +94,13 @@ impl Lifecycle {
     }
 
     /// Soft dependents go on without `module` and are told so.
-    pub(super) fn tell_failed(&mut self, module: ModuleId) {
+    pub(super) fn notify_failed(&mut self, module: ModuleId) {
         let plan = Arc::clone(&self.plan);
         for dependent in plan.dependents(module) {
-            if !dependent.hard && self.slot(dependent.from).stands() {
-                self.slot_mut(module).owes_soft = true;
-                let (about, news) = (module, News::Failed);
-                self.out.push_back(Effect::Tell {
+            if !dependent.hard && self.module(dependent.from).is_active() {
+                self.module_mut(module).soft_notice_due = true;
+                let (about, news) = (module, DependencyNotice::Failed);
+                self.effects.push_back(LifecycleEffect::NotifyDependent {
                     module: dependent.from,
                     about,
                     news,
@@ -110,10 +110,10 @@ impl Lifecycle {
     }
 
     /// `module` is ready again: whoever was told that it went is told that it is back.
-    pub(super) fn tell_back(&mut self, module: ModuleId) {
-        let slot = self.slot_mut(module);
-        let hard = core::mem::take(&mut slot.owes_hard);
-        let soft = core::mem::take(&mut slot.owes_soft);
+    pub(super) fn notify_recovered(&mut self, module: ModuleId) {
+        let slot = self.module_mut(module);
+        let hard = core::mem::take(&mut slot.hard_notice_due);
+        let soft = core::mem::take(&mut slot.soft_notice_due);
         if !hard && !soft {
             return;
         }
@@ -123,13 +123,13 @@ impl Lifecycle {
             let was_told = match dependent.hard {
                 true => {
                     hard && policy == OnDependencyRestart::Notify
-                        && dependent.until != Until::Completed
+                        && dependent.until != DependencyCondition::Completed
                 }
                 false => soft,
             };
-            if was_told && self.slot(dependent.from).stands() {
-                let (about, news) = (module, News::Back);
-                self.out.push_back(Effect::Tell {
+            if was_told && self.module(dependent.from).is_active() {
+                let (about, news) = (module, DependencyNotice::Recovered);
+                self.effects.push_back(LifecycleEffect::NotifyDependent {
                     module: dependent.from,
                     about,
                     news,

@@ -6,16 +6,16 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::violation::Violation;
-use mainstay_policy::lifecycle::{Effect, Wish};
-use mainstay_policy::module::{Ending, Exit, Report, Reported};
+use mainstay_policy::lifecycle::{LifecycleEffect, Operation};
 use mainstay_policy::recovery::Verdict;
-use mainstay_policy::spec::{Edge, Kind, Start, Until};
-use mainstay_policy::{Health, ModuleId, Plan, Time};
+use mainstay_policy::run::{Exit, RunEnd, RunReport, RunReportKind};
+use mainstay_policy::spec::{DependencyCondition, Edge, Kind, StartMode};
+use mainstay_policy::{Health, ModuleId, MonoTime, Plan};
 
-mod rest;
-mod returns;
+mod quiescence;
+mod runtime_restart;
 
-pub use returns::RunSeen;
+pub use runtime_restart::ObservedRun;
 
 /// The result of a check.
 pub type Checked = Result<(), Violation>;
@@ -27,35 +27,35 @@ const SLACK_A_MODULE: Duration = Duration::from_millis(100);
 
 /// How far wishes reach a module.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Reach {
+pub struct DesiredReach {
     /// Wished up by name, or by the first start.
-    wished: bool,
+    requested: bool,
     /// That, or needed by one that is.
     allowed: bool,
     /// Stopped by name, and reached by no wish since.
-    put_down: bool,
+    stopped_by_name: bool,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Shadow {
+struct ModelModule {
     /// Ordered to run, and not known as ended.
     out: bool,
     halted: bool,
     generation: u64,
     started: bool,
-    ready: Option<Time>,
+    ready: Option<MonoTime>,
     /// Since when the run earns stability; unlike `ready` it outlives the runtime.
-    stable_from: Option<Time>,
+    stable_from: Option<MonoTime>,
     healthy: bool,
     completed: bool,
-    reach: Reach,
+    reach: DesiredReach,
     /// The place of its last run among all runs, and of the last that was a restart for others: a
     /// start after an end as it may be is none.
     run: u64,
     restart: u64,
-    rests: bool,
-    stop_by: Option<Time>,
-    attempts: VecDeque<Time>,
+    at_rest: bool,
+    stop_by: Option<MonoTime>,
+    attempts: VecDeque<MonoTime>,
     coming_back: bool,
     uses_token: bool,
 }
@@ -63,11 +63,11 @@ struct Shadow {
 /// The second picture.
 #[derive(Debug)]
 pub struct Checker {
-    shadows: Vec<Shadow>,
+    shadows: Vec<ModelModule>,
     restarting: u32,
     runs: u64,
     /// The stop of everything is on its way, until then.
-    stop_by: Option<Time>,
+    stop_by: Option<MonoTime>,
     stopped: bool,
     /// The plan forbids parallel starts, and the first one is not over.
     serial: bool,
@@ -78,7 +78,7 @@ impl Checker {
     #[must_use]
     pub fn new(plan: &Plan) -> Checker {
         Checker {
-            shadows: vec![Shadow::default(); plan.len()],
+            shadows: vec![ModelModule::default(); plan.len()],
             restarting: 0,
             runs: 0,
             stop_by: None,
@@ -99,14 +99,14 @@ impl Checker {
         self.stopped
     }
 
-    fn of(&mut self, module: ModuleId) -> &mut Shadow {
+    fn of(&mut self, module: ModuleId) -> &mut ModelModule {
         &mut self.shadows[module.index()]
     }
 
     /// Everything eager is wished up.
     pub fn booted(&mut self, plan: &Plan) {
         for module in plan.ids() {
-            if plan.module(module).start == Start::Eager {
+            if plan.module(module).start == StartMode::Eager {
                 self.allow(plan, module);
             }
         }
@@ -114,10 +114,10 @@ impl Checker {
 
     fn allow(&mut self, plan: &Plan, module: ModuleId) {
         let mut more = vec![module];
-        self.of(module).reach.wished = true;
+        self.of(module).reach.requested = true;
         while let Some(module) = more.pop() {
             let reach = &mut self.of(module).reach;
-            (reach.allowed, reach.put_down) = (true, false);
+            (reach.allowed, reach.stopped_by_name) = (true, false);
             more.extend(
                 plan.dependencies(module)
                     .iter()
@@ -128,34 +128,34 @@ impl Checker {
     }
 
     /// Somebody wished.
-    pub fn wished(&mut self, plan: &Plan, module: ModuleId, wish: Wish) {
+    pub fn requested(&mut self, plan: &Plan, module: ModuleId, wish: Operation) {
         if self.is_stopping() {
             return;
         }
         match wish {
-            Wish::Stop => {
-                self.of(module).reach = Reach {
-                    put_down: true,
-                    ..Reach::default()
+            Operation::Stop => {
+                self.of(module).reach = DesiredReach {
+                    stopped_by_name: true,
+                    ..DesiredReach::default()
                 };
             }
-            Wish::Start | Wish::Restart => self.allow(plan, module),
-            Wish::Wake => {
+            Operation::Start | Operation::Restart => self.allow(plan, module),
+            Operation::Wake => {
                 let shadow = self.of(module);
-                let lazy = plan.module(module).start == Start::Lazy;
-                if !lazy || shadow.reach.put_down || shadow.out || shadow.coming_back {
+                let lazy = plan.module(module).start == StartMode::Lazy;
+                if !lazy || shadow.reach.stopped_by_name || shadow.out || shadow.coming_back {
                     return;
                 }
                 let before = shadow.reach;
                 self.allow(plan, module);
                 // One that others may have brought up, or not: it need not be asleep.
-                self.of(module).reach.wished = before.wished || !before.allowed;
+                self.of(module).reach.requested = before.requested || !before.allowed;
             }
         }
         // A wish forgives: it may reach further than its module, and all that it reaches may
         // start anew.
         for module in plan.ids() {
-            if wish != Wish::Stop || !self.shadows[module.index()].reach.allowed {
+            if wish != Operation::Stop || !self.shadows[module.index()].reach.allowed {
                 let shadow = self.of(module);
                 shadow.attempts.clear();
                 shadow.coming_back = false;
@@ -164,7 +164,7 @@ impl Checker {
     }
 
     /// The stop of everything was asked for.
-    pub fn stop_asked(&mut self, plan: &Plan, now: Time, budget: Duration) {
+    pub fn stop_requested(&mut self, plan: &Plan, now: MonoTime, budget: Duration) {
         let modules = u32::try_from(plan.len()).unwrap_or(u32::MAX);
         let by = now.after(budget + SLACK_A_MODULE * modules);
         self.stop_by = Some(self.stop_by.map_or(by, |before| before.min(by)));
@@ -185,9 +185,9 @@ impl Checker {
     pub fn reported(
         &mut self,
         plan: &Plan,
-        now: Time,
+        now: MonoTime,
         module: ModuleId,
-        report: Report,
+        report: RunReport,
     ) -> Checked {
         let spec = plan.module(module);
         let shadow = self.of(module);
@@ -195,16 +195,16 @@ impl Checker {
             return Ok(());
         }
         match report.what {
-            Reported::Started { .. } => shadow.started = true,
-            Reported::Extended { .. } => {}
-            Reported::Ready => {
+            RunReportKind::Started { .. } => shadow.started = true,
+            RunReportKind::Extended { .. } => {}
+            RunReportKind::Ready => {
                 if !shadow.halted {
                     shadow.ready.get_or_insert(now);
                     shadow.stable_from.get_or_insert(now);
-                    self.give_token_back(module);
+                    self.return_token(module);
                 }
             }
-            Reported::Ended(ending) => {
+            RunReportKind::Ended(ending) => {
                 let late = shadow.stop_by.is_some_and(|by| now > by);
                 let lasted = shadow
                     .stable_from
@@ -213,27 +213,27 @@ impl Checker {
                 for _ in 0..paid.min(shadow.attempts.len() as u128) {
                     shadow.attempts.pop_front();
                 }
-                let clean = matches!(ending, Ending::Exited(Exit::Code(code))
+                let clean = matches!(ending, RunEnd::Exited(Exit::Code(code))
                     if spec.recovery.clean_exit_codes.contains(&code));
                 shadow.completed = clean && !shadow.halted;
                 (shadow.out, shadow.halted, shadow.stop_by) = (false, false, None);
                 (shadow.started, shadow.ready, shadow.healthy) = (false, None, false);
                 shadow.stable_from = None;
-                self.give_token_back(module);
+                self.return_token(module);
                 return ensure(!late, || Violation::StopHangs(module));
             }
         }
         Ok(())
     }
 
-    fn give_token_back(&mut self, module: ModuleId) {
+    fn return_token(&mut self, module: ModuleId) {
         if std::mem::take(&mut self.of(module).uses_token) {
             self.restarting -= 1;
         }
     }
 
     /// How a run feels reaches the lifecycle.
-    pub fn felt(&mut self, module: ModuleId, generation: u64, health: Health) {
+    pub fn health_reported(&mut self, module: ModuleId, generation: u64, health: Health) {
         let shadow = self.of(module);
         if shadow.out && !shadow.halted && shadow.generation == generation {
             shadow.healthy = health == Health::Healthy;
@@ -244,34 +244,36 @@ impl Checker {
     ///
     /// # Errors
     /// It should not have.
-    pub fn decided(&mut self, plan: &Plan, now: Time, effect: &Effect) -> Checked {
+    pub fn decided(&mut self, plan: &Plan, now: MonoTime, effect: &LifecycleEffect) -> Checked {
         match effect {
-            Effect::Run { module, generation } => self.runs(plan, *module, *generation),
-            Effect::Halt {
+            LifecycleEffect::Run { module, generation } => self.runs(plan, *module, *generation),
+            LifecycleEffect::Stop {
                 module,
                 grace,
                 limit,
                 ..
             } => self.halts(plan, now, *module, *grace + *limit),
-            Effect::Judged {
+            LifecycleEffect::RecoveryDecided {
                 module, verdict, ..
             } => self.judged(plan, now, *module, *verdict),
-            Effect::StartupFailed { .. } => {
-                self.stop_asked(plan, now, plan.system().shutdown_timeout);
+            LifecycleEffect::StartupFailed { .. } => {
+                self.stop_requested(plan, now, plan.system().shutdown_timeout);
                 Ok(())
             }
-            Effect::StartupCompleted => {
+            LifecycleEffect::StartupCompleted => {
                 self.serial = false;
                 Ok(())
             }
-            Effect::AllStopped { .. } => {
+            LifecycleEffect::AllStopped { .. } => {
                 let out = self.shadows.iter().any(|shadow| shadow.out);
                 let twice = std::mem::replace(&mut self.stopped, true);
                 ensure(!out && !twice, || Violation::NotStopped)?;
                 let late = self.stop_by.is_none_or(|by| now > by);
                 ensure(!late, || Violation::StopTooLong)
             }
-            Effect::Tell { .. } | Effect::Moved { .. } => Ok(()),
+            LifecycleEffect::NotifyDependent { .. } | LifecycleEffect::StateChanged { .. } => {
+                Ok(())
+            }
         }
     }
 
@@ -293,15 +295,15 @@ impl Checker {
         let shadow = self.of(module);
         let attempts = std::mem::take(&mut shadow.attempts);
         let uses_token = shadow.coming_back && tokens > 0 && !serial;
-        *shadow = Shadow {
+        *shadow = ModelModule {
             out: true,
             generation,
             reach: shadow.reach,
             run,
-            restart: if shadow.rests { shadow.restart } else { run },
+            restart: if shadow.at_rest { shadow.restart } else { run },
             attempts,
             uses_token,
-            ..Shadow::default()
+            ..ModelModule::default()
         };
         self.runs = run;
         self.restarting += u32::from(uses_token);
@@ -315,15 +317,15 @@ impl Checker {
         let up = target.out && !target.halted;
         match (kind, edge.until) {
             (Kind::Builtin, _) => true,
-            (Kind::Task, _) | (_, Until::Completed) if target.completed => true,
-            (_, Until::Started) => up && target.started,
-            (_, Until::Ready) => up && target.ready.is_some(),
-            (_, Until::Healthy) => up && target.ready.is_some() && target.healthy,
-            (_, Until::Completed) => false,
+            (Kind::Task, _) | (_, DependencyCondition::Completed) if target.completed => true,
+            (_, DependencyCondition::Started) => up && target.started,
+            (_, DependencyCondition::Ready) => up && target.ready.is_some(),
+            (_, DependencyCondition::Healthy) => up && target.ready.is_some() && target.healthy,
+            (_, DependencyCondition::Completed) => false,
         }
     }
 
-    fn halts(&mut self, plan: &Plan, now: Time, module: ModuleId, most: Duration) -> Checked {
+    fn halts(&mut self, plan: &Plan, now: MonoTime, module: ModuleId, most: Duration) -> Checked {
         let stopping = self.is_stopping();
         let shadow = self.of(module);
         let again = std::mem::replace(&mut shadow.halted, true);
@@ -334,7 +336,7 @@ impl Checker {
         }
         let wished_down = !shadow.reach.allowed;
         for dependent in plan.dependents(module) {
-            let needs = dependent.hard && dependent.until != Until::Completed;
+            let needs = dependent.hard && dependent.until != DependencyCondition::Completed;
             if stopping || (wished_down && needs) {
                 let out = self.shadows[dependent.from.index()].out;
                 ensure(!out, || Violation::StopOrder(module, dependent.from))?;
@@ -343,10 +345,16 @@ impl Checker {
         Ok(())
     }
 
-    fn judged(&mut self, plan: &Plan, now: Time, module: ModuleId, verdict: Verdict) -> Checked {
+    fn judged(
+        &mut self,
+        plan: &Plan,
+        now: MonoTime,
+        module: ModuleId,
+        verdict: Verdict,
+    ) -> Checked {
         let recovery = &plan.module(module).recovery;
         let shadow = self.of(module);
-        shadow.rests = verdict == Verdict::Done;
+        shadow.at_rest = verdict == Verdict::Done;
         if let Verdict::Retry { after } = verdict {
             shadow.coming_back = true;
             shadow.attempts.retain(|at| at.after(recovery.window) > now);

@@ -7,17 +7,17 @@ use alloc::vec::Vec;
 
 /// A set of small numbers, ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ranks {
+pub(super) struct RankSet {
     bits: Vec<u64>,
     /// One bit for each word of `bits` that is not zero.
     words: Vec<u64>,
 }
 
-impl Ranks {
+impl RankSet {
     /// Room for the numbers below `len`.
-    pub(super) fn new(len: usize) -> Ranks {
+    pub(super) fn new(len: usize) -> RankSet {
         let words = len.div_ceil(64);
-        Ranks {
+        RankSet {
             bits: vec![0; words],
             words: vec![0; words.div_ceil(64)],
         }
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn behaves_like_an_ordered_set() {
-        let (mut ranks, mut model, mut seed) = (Ranks::new(10_000), BTreeSet::new(), 1);
+        let (mut ranks, mut model, mut seed) = (RankSet::new(10_000), BTreeSet::new(), 1);
         for _ in 0..100_000 {
             seed = crate::backoff::splitmix64(seed);
             let rank = u32::try_from(seed % 10_000).expect("small");

@@ -1,9 +1,9 @@
 //! Corners of the lifecycle: kinds and fates that few plans have.
 //! Owns one story each, in the words of the fixture. Never looks inside.
 
-use crate::fixture::{SEC, Script, check, modules, plan, run, system};
+use crate::fixture::{LifecycleScript, SEC, check, modules, plan, run, system};
 use crate::plan::Plan;
-use crate::states::{Health, State, Wanted};
+use crate::states::{Desired, Health, State};
 
 /// What a call or a connection does to a module in each state.
 #[test]
@@ -40,11 +40,11 @@ fn only_what_is_asleep_is_woken() {
         ("m | on_failure", &["boot", "m up", "m done"], ""),
     ];
     for (text, way, expected) in rows {
-        let mut script = Script::new(plan(text));
+        let mut script = LifecycleScript::new(plan(text));
         for event in way {
-            script.tell(event);
+            script.apply(event);
         }
-        assert_eq!(script.tell("wake m"), expected, "{text:?} after {way:?}");
+        assert_eq!(script.apply("wake m"), expected, "{text:?} after {way:?}");
     }
 }
 
@@ -66,7 +66,7 @@ fn a_builtin_runs_from_the_first_to_the_last_moment_whatever_is_wished() {
     let view = script.lifecycle.view(script.id("bus"));
     assert_eq!(
         (view.state, view.wanted, view.generation),
-        (State::Stopped, Wanted::Down, 0)
+        (State::Stopped, Desired::Down, 0)
     );
     let script = check(
         "bus | builtin\na: bus",
@@ -75,7 +75,7 @@ fn a_builtin_runs_from_the_first_to_the_last_moment_whatever_is_wished() {
     let view = script.lifecycle.view(script.id("bus"));
     assert_eq!(
         (view.state, view.wanted, view.health),
-        (State::Running, Wanted::Up, Health::Unhealthy)
+        (State::Running, Desired::Up, Health::Unhealthy)
     );
 }
 
@@ -118,7 +118,7 @@ fn the_one_try_on_probation_is_one_however_long_ago_the_others_were() {
     let mut specs = modules("a | optional");
     specs[0].recovery.window = SEC(10);
     let plan = Plan::new(1, system(), specs).expect("good");
-    let mut script = Script::new(plan);
+    let mut script = LifecycleScript::new(plan);
     run(&mut script, &[("boot", "run a"), ("a exec", "started")]);
     for wait in ["wait 200ms", "wait 400ms", "wait 800ms"] {
         run(&mut script, &[(wait, "run a"), ("a exec", "")]);
@@ -128,11 +128,11 @@ fn the_one_try_on_probation_is_one_however_long_ago_the_others_were() {
 }
 
 /// Both have crashed and their backoff is over, with so many restart tokens.
-fn both_crashed(tokens: u32, expected: &str) -> Script {
+fn both_crashed(tokens: u32, expected: &str) -> LifecycleScript {
     let mut system = system();
     system.concurrent_restarts = tokens;
     let plan = Plan::new(1, system, modules("a\nb")).expect("good");
-    let mut script = Script::new(plan);
+    let mut script = LifecycleScript::new(plan);
     run(
         &mut script,
         &[

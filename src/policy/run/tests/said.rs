@@ -3,28 +3,28 @@
 
 use super::{EXITED, G, HALT, PREPARED, READY, RUN, SPAWNED, reach, spec, step, told};
 use crate::fixture::SEC;
-use crate::module::{Effect, Ending, Event, Exit, Reported};
-use crate::time::Time;
+use crate::mono_time::MonoTime;
+use crate::run::{Exit, RunEffect, RunEnd, RunEvent, RunReportKind};
 
-const MOVED: Event = Event::MainChanged {
+const MOVED: RunEvent = RunEvent::MainChanged {
     generation: G,
     pid: 8,
 };
-const LEAVING: Event = Event::Leaving { generation: G };
+const LEAVING: RunEvent = RunEvent::StoppingReported { generation: G };
 
-fn at(seconds: u64) -> Time {
-    Time(0).after(SEC(seconds))
+fn at(seconds: u64) -> MonoTime {
+    MonoTime(0).after(SEC(seconds))
 }
 
-fn more(seconds: u64) -> Event {
-    Event::TimeoutExtended {
+fn more(seconds: u64) -> RunEvent {
+    RunEvent::TimeoutExtended {
         generation: G,
         by: SEC(seconds),
     }
 }
 
-fn exited(code: i32) -> Event {
-    Event::Exited {
+fn exited(code: i32) -> RunEvent {
+    RunEvent::Exited {
         generation: G,
         exit: Exit::Code(code),
     }
@@ -38,17 +38,17 @@ fn another_main_process_is_the_process_of_the_run_and_reported_once() {
         &[RUN, PREPARED, SPAWNED, READY, HALT],
     ] {
         let mut module = reach(way);
-        let news = told(&step(&mut module, &spec(), Time(1), MOVED));
-        assert_eq!(news, [Reported::Started { pid: 8 }], "{way:?}");
+        let news = told(&step(&mut module, &spec(), MonoTime(1), MOVED));
+        assert_eq!(news, [RunReportKind::Started { pid: 8 }], "{way:?}");
         assert_eq!(module.pid(), Some(8));
-        assert_eq!(step(&mut module, &spec(), Time(1), MOVED), []);
+        assert_eq!(step(&mut module, &spec(), MonoTime(1), MOVED), []);
     }
     let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);
-    let stale = Event::MainChanged {
+    let stale = RunEvent::MainChanged {
         generation: G + 1,
         pid: 8,
     };
-    assert_eq!(step(&mut module, &spec(), Time(1), stale), []);
+    assert_eq!(step(&mut module, &spec(), MonoTime(1), stale), []);
     assert_eq!(module.pid(), Some(7));
 }
 
@@ -63,7 +63,7 @@ fn more_time_to_stop_stays_within_the_budget_and_comes_in_time() {
     step(&mut module, &spec(), at(20), more(60));
     assert_eq!(module.deadline(), Some(at(30)), "the budget");
     let late = step(&mut module, &spec(), at(30), more(60));
-    assert_eq!(late, [Effect::Kill { generation: G }]);
+    assert_eq!(late, [RunEffect::Kill { generation: G }]);
     let killed = module.deadline();
     step(&mut module, &spec(), at(31), more(60));
     assert_eq!(module.deadline(), killed, "a killed one is killed again");
@@ -73,14 +73,14 @@ fn more_time_to_stop_stays_within_the_budget_and_comes_in_time() {
 fn more_time_to_start_is_reported_once() {
     let mut module = reach(&[RUN, PREPARED, SPAWNED]);
     let news = told(&step(&mut module, &spec(), at(5), more(60)));
-    assert_eq!(news, [Reported::Extended { ready_by: at(65) }]);
-    assert_eq!(step(&mut module, &spec(), at(6), Event::Woke), []);
+    assert_eq!(news, [RunReportKind::Extended { ready_by: at(65) }]);
+    assert_eq!(step(&mut module, &spec(), at(6), RunEvent::TimerFired), []);
 }
 
 #[test]
 fn a_bitten_watchdog_gets_no_more_time() {
     let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);
-    step(&mut module, &spec(), at(5), Event::Woke);
+    step(&mut module, &spec(), at(5), RunEvent::TimerFired);
     let kill = module.deadline();
     step(&mut module, &spec(), at(6), more(60));
     assert_eq!(module.deadline(), kill);
@@ -97,70 +97,78 @@ fn who_says_it_leaves_has_no_watchdog_and_the_time_of_a_stop() {
         &mut module,
         &spec,
         at(2),
-        Event::WatchdogFed { generation: G },
+        RunEvent::WatchdogFed { generation: G },
     );
     step(&mut module, &spec, at(2), LEAVING);
     assert_eq!(module.deadline(), Some(gone_by), "said once");
     let mut quick = module;
     step(&mut quick, &spec, at(8), exited(0));
-    let end = step(&mut quick, &spec, at(8), Event::CleanedUp { generation: G });
-    assert_eq!(told(&end), [Reported::Ended(Ending::Exited(Exit::Code(0)))]);
-    let slow = step(&mut module, &spec, gone_by, Event::Woke);
-    assert_eq!(slow, [Effect::Terminate { generation: G }]);
+    let end = step(
+        &mut quick,
+        &spec,
+        at(8),
+        RunEvent::CleanedUp { generation: G },
+    );
+    assert_eq!(
+        told(&end),
+        [RunReportKind::Ended(RunEnd::Exited(Exit::Code(0)))]
+    );
+    let slow = step(&mut module, &spec, gone_by, RunEvent::TimerFired);
+    assert_eq!(slow, [RunEffect::Terminate { generation: G }]);
     step(&mut module, &spec, gone_by, EXITED);
     let end = step(
         &mut module,
         &spec,
         gone_by,
-        Event::CleanedUp { generation: G },
+        RunEvent::CleanedUp { generation: G },
     );
-    let halted = Ending::Halted {
+    let halted = RunEnd::Stopped {
         exit: Some(Exit::Code(1)),
         forced: false,
     };
-    assert_eq!(told(&end), [Reported::Ended(halted)]);
+    assert_eq!(told(&end), [RunReportKind::Ended(halted)]);
 }
 
 #[test]
 fn words_that_were_held_up_are_heard_before_a_deadline_is_judged() {
-    let listen = Some(Effect::Listen { generation: G });
-    let listened = Event::Listened { generation: G };
+    let listen = Some(RunEffect::DrainNotify { generation: G });
+    let listened = RunEvent::NotifyDrained { generation: G };
     let spec = spec();
     let mut module = reach(&[RUN, PREPARED, SPAWNED]);
     assert_eq!(
-        module.settle(&spec, at(40)),
+        module.next_effect(&spec, at(40)),
         listen,
         "READY=1 may be on its way"
     );
     assert_eq!(
-        (module.settle(&spec, at(40)), module.deadline()),
+        (module.next_effect(&spec, at(40)), module.deadline()),
         (None, None)
     );
     assert_eq!(
         told(&step(&mut module, &spec, at(41), READY)),
-        [Reported::Ready]
+        [RunReportKind::Ready]
     );
     assert!(step(&mut module, &spec, at(41), listened).is_empty());
 
     assert_eq!(
-        module.settle(&spec, at(60)),
+        module.next_effect(&spec, at(60)),
         listen,
         "and so may WATCHDOG=1"
     );
     assert_eq!(
-        (module.settle(&spec, at(90)), module.deadline()),
+        (module.next_effect(&spec, at(90)), module.deadline()),
         (None, None)
     );
     step(
         &mut module,
         &spec,
         at(90),
-        Event::WatchdogFed { generation: G },
+        RunEvent::WatchdogFed { generation: G },
     );
     assert_eq!(module.deadline(), Some(at(95)));
     assert!(step(&mut module, &spec, at(90), listened).is_empty());
 
-    assert_eq!(module.settle(&spec, at(95)), listen);
+    assert_eq!(module.next_effect(&spec, at(95)), listen);
     let bite = step(&mut module, &spec, at(95), listened);
-    assert_eq!(bite, [Effect::Terminate { generation: G }]);
+    assert_eq!(bite, [RunEffect::Terminate { generation: G }]);
 }

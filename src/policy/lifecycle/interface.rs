@@ -4,15 +4,15 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::{Alive, Record};
-use crate::module::Report;
+use super::{AdoptedProcess, ModuleRecord};
 use crate::recovery::{Failure, Verdict};
+use crate::run::RunReport;
 use crate::spec::ModuleId;
 use crate::states::{Cause, Health, State};
 
 /// What somebody asks of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum Operation {
     /// Be up.
     Start,
     /// Be down.
@@ -25,15 +25,15 @@ pub enum Wish {
 
 /// A wish or a fact.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Event {
+pub enum LifecycleEvent {
     /// Wish up every eager module (and what it needs) and begin the first start.
     Boot,
     /// Somebody asks.
-    Wished {
+    Requested {
         /// Of whom.
         module: ModuleId,
         /// What.
-        wish: Wish,
+        wish: Operation,
     },
     /// Ordered stop of everything.
     StopAll {
@@ -45,7 +45,7 @@ pub enum Event {
         /// Whose.
         module: ModuleId,
         /// What.
-        report: Report,
+        report: RunReport,
     },
     /// From the health actor.
     Health {
@@ -63,23 +63,23 @@ pub enum Event {
         /// Which.
         module: ModuleId,
         /// What the runtime before knew.
-        record: Record,
+        record: ModuleRecord,
         /// Its process, if it lives.
-        alive: Option<Alive>,
+        alive: Option<AdoptedProcess>,
     },
     /// After the `Adopted` events: go on from there instead of `Boot`.
     Resume,
     /// Time passed.
-    Woke,
+    TimerFired,
 }
 
 /// What a dependent that goes on is told about a module it depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
+pub enum DependencyNotice {
     /// It ended and will be back.
     Restarting,
     /// It is ready again.
-    Back,
+    Recovered,
     /// It was given up.
     Failed,
 }
@@ -101,7 +101,7 @@ pub enum StartupFailure {
 
 /// What is to be done, or to be told.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
+pub enum LifecycleEffect {
     /// Run a module; its reports carry this generation.
     Run {
         /// Which.
@@ -110,7 +110,7 @@ pub enum Effect {
         generation: u64,
     },
     /// End the run of a module. Said again with a shorter grace when the time got shorter.
-    Halt {
+    Stop {
         /// Which.
         module: ModuleId,
         /// The run.
@@ -121,16 +121,16 @@ pub enum Effect {
         limit: Duration,
     },
     /// A dependent that goes on is told about a module it depends on.
-    Tell {
+    NotifyDependent {
         /// Who is told.
         module: ModuleId,
         /// About whom.
         about: ModuleId,
         /// What.
-        news: News,
+        news: DependencyNotice,
     },
     /// A state change to publish and journal.
-    Moved {
+    StateChanged {
         /// Whose.
         module: ModuleId,
         /// What it left.
@@ -143,7 +143,7 @@ pub enum Effect {
         by: Option<ModuleId>,
     },
     /// A failure was judged.
-    Judged {
+    RecoveryDecided {
         /// Whose.
         module: ModuleId,
         /// What happened.

@@ -5,16 +5,16 @@ use core::time::Duration;
 
 /// Nanoseconds on the machine's monotonic clock (time asleep not counted).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Time(pub u64);
+pub struct MonoTime(pub u64);
 
-impl Time {
+impl MonoTime {
     /// A point that is never reached.
-    pub const NEVER: Time = Time(u64::MAX);
+    pub const NEVER: MonoTime = MonoTime(u64::MAX);
 
-    /// The point `span` later; saturates at [`Time::NEVER`].
+    /// The point `span` later; saturates at [`MonoTime::NEVER`].
     #[must_use]
-    pub fn after(self, span: Duration) -> Time {
-        Time(
+    pub fn after(self, span: Duration) -> MonoTime {
+        MonoTime(
             self.0
                 .saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)),
         )
@@ -22,7 +22,7 @@ impl Time {
 
     /// How long since `earlier`; zero when it is later.
     #[must_use]
-    pub fn since(self, earlier: Time) -> Duration {
+    pub fn since(self, earlier: MonoTime) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }

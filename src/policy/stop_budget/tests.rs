@@ -4,12 +4,12 @@
 use super::*;
 use crate::backoff::splitmix64;
 use crate::fixture::{SEC, modules, plan, system};
+use crate::spec::DependencyCondition;
 use crate::spec::Edge;
-use crate::spec::Until;
 use alloc::format;
 
 fn shares(plan: &Plan, budget: u64) -> Vec<Duration> {
-    let shares = Shares::new(plan, SEC(budget), |_| true);
+    let shares = StopBudget::new(plan, SEC(budget), |_| true);
     plan.ids().map(|id| shares.grace(id)).collect()
 }
 
@@ -69,16 +69,16 @@ fn stop_times_add_up() {
                 spec.edges.push(Edge {
                     to,
                     hard: edge > 0,
-                    until: Until::Ready,
+                    until: DependencyCondition::Ready,
                 });
             }
             specs.push(spec);
         }
         let plan = Plan::new(1, system(), specs).expect("no circle");
         let budget = SEC(1 + number(1, 40));
-        let shares = Shares::new(&plan, budget, |_| true);
+        let shares = StopBudget::new(&plan, budget, |_| true);
         for module in plan.ids() {
-            let chain = shares.grace(module) + shares.below(module);
+            let chain = shares.grace(module) + shares.time_after(module);
             assert!(chain <= budget, "seed {seed}: {chain:?} of {budget:?}");
             assert!(shares.grace(module) <= plan.module(module).shutdown_timeout);
         }

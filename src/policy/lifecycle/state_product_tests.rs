@@ -4,10 +4,10 @@
 
 use alloc::vec::Vec;
 
-use super::{Effect, Event};
-use crate::fixture::{Script, plan};
-use crate::module::{Ending, Exit, Report, Reported};
-use crate::states::{State, Wanted};
+use super::{LifecycleEffect, LifecycleEvent};
+use crate::fixture::{LifecycleScript, plan};
+use crate::run::{Exit, RunEnd, RunReport, RunReportKind};
+use crate::states::{Desired, State};
 
 /// Ways into every state of `m`, which needs `dep`; `top` needs `m`.
 const STATES: [(&str, State, &[&str]); 10] = [
@@ -63,17 +63,17 @@ const COMMANDS: [&str; 13] = [
     "wait 1s",
 ];
 
-fn at(way: &[&str]) -> Script {
-    let mut script = Script::new(plan("dep | lazy\nm: dep | lazy\ntop: m | lazy restart"));
-    script.tell("boot");
+fn at(way: &[&str]) -> LifecycleScript {
+    let mut script = LifecycleScript::new(plan("dep | lazy\nm: dep | lazy\ntop: m | lazy restart"));
+    script.apply("boot");
     for event in way {
-        script.tell(event);
+        script.apply(event);
     }
     script
 }
 
 /// Answers every order that is out until nothing more happens.
-fn succeed(script: &mut Script) -> bool {
+fn succeed(script: &mut LifecycleScript) -> bool {
     let mut stopped = false;
     for _ in 0..200 {
         let (mut effects, mut told) = (Vec::new(), false);
@@ -81,45 +81,45 @@ fn succeed(script: &mut Script) -> bool {
             let view = script.lifecycle.view(module);
             let generation = view.generation;
             let what = match view.state {
-                State::Starting if view.pid.is_none() => Reported::Started { pid: 9 },
-                State::Starting => Reported::Ready,
+                State::Starting if view.pid.is_none() => RunReportKind::Started { pid: 9 },
+                State::Starting => RunReportKind::Ready,
                 State::Stopping => {
                     let exit = Some(Exit::Code(0));
-                    Reported::Ended(Ending::Halted {
+                    RunReportKind::Ended(RunEnd::Stopped {
                         exit,
                         forced: false,
                     })
                 }
                 _ => continue,
             };
-            let report = Report { generation, what };
-            script.note(Event::Reported { module, report }, &mut effects);
+            let report = RunReport { generation, what };
+            script.note(LifecycleEvent::Reported { module, report }, &mut effects);
             told = true;
         }
         stopped |= effects
             .iter()
-            .any(|effect| matches!(effect, Effect::AllStopped { .. }));
+            .any(|effect| matches!(effect, LifecycleEffect::AllStopped { .. }));
         if !told {
             if script.lifecycle.deadline().is_none() {
                 return stopped;
             }
-            script.tell("wait 10s");
+            script.apply("wait 10s");
         }
     }
     panic!("no end");
 }
 
-fn reached(script: &Script, name: &str) -> bool {
+fn reached(script: &LifecycleScript, name: &str) -> bool {
     let view = script.lifecycle.view(script.id(name));
     match (view.wanted, view.state) {
-        (Wanted::Up, State::Running) => true,
+        (Desired::Up, State::Running) => true,
         // Configuration errors wait for a person, and with them who needs the module.
-        (Wanted::Up, State::Failed) => view.retry_at.is_none(),
-        (Wanted::Up, State::Waiting) => {
+        (Desired::Up, State::Failed) => view.retry_at.is_none(),
+        (Desired::Up, State::Waiting) => {
             let needs = script.lifecycle.view(view.waiting_on[0]);
-            needs.wanted == Wanted::Down || !reached_up(needs.state)
+            needs.wanted == Desired::Down || !reached_up(needs.state)
         }
-        (Wanted::Down, State::Stopped | State::NotStarted) => true,
+        (Desired::Down, State::Stopped | State::NotStarted) => true,
         _ => false,
     }
 }
@@ -135,8 +135,8 @@ fn every_state_and_every_two_commands_reach_the_wish() {
         for first in COMMANDS {
             for second in COMMANDS {
                 let mut script = at(way);
-                script.tell(first);
-                script.tell(second);
+                script.apply(first);
+                script.apply(second);
                 let stopped = succeed(&mut script);
                 let story = alloc::format!("{called}, {first}, {second}");
                 for name in ["dep", "m", "top"] {
@@ -164,7 +164,7 @@ fn every_state_and_every_two_commands_reach_the_wish() {
 
 #[test]
 fn preview_says_what_a_wish_takes_along() {
-    use crate::lifecycle::{Action, Wish};
+    use crate::lifecycle::{Operation, PreviewAction};
     let script = at(&["start top", "dep up", "m up", "top up"]);
     let steps = |wish| -> Vec<_> {
         let plan = script.lifecycle.plan();
@@ -175,21 +175,25 @@ fn preview_says_what_a_wish_takes_along() {
             .map(|step| (name(step.module), step.action, name(step.because)))
             .collect()
     };
-    use Action::{Restart, Stop};
-    assert_eq!(steps(Wish::Start), []);
-    assert_eq!(steps(Wish::Stop), [("top", Stop, "m"), ("m", Stop, "m")]);
+    use PreviewAction::{Restart, Stop};
+    assert_eq!(steps(Operation::Start), []);
     assert_eq!(
-        steps(Wish::Restart),
+        steps(Operation::Stop),
+        [("top", Stop, "m"), ("m", Stop, "m")]
+    );
+    assert_eq!(
+        steps(Operation::Restart),
         [("top", Restart, "m"), ("m", Restart, "m")]
     );
 }
 
 #[test]
 fn a_returning_runtime_goes_on_as_if_nothing_had_happened() {
-    use super::{Alive, Lifecycle};
+    use super::{AdoptedProcess, Lifecycle};
     for (called, _, way) in STATES {
         let before = at(way);
-        let mut after = Script::new(plan("dep | lazy\nm: dep | lazy\ntop: m | lazy restart"));
+        let mut after =
+            LifecycleScript::new(plan("dep | lazy\nm: dep | lazy\ntop: m | lazy restart"));
         after.lifecycle = Lifecycle::new(before.lifecycle.plan().clone(), 1);
         after.now = before.now;
         let mut effects = Vec::new();
@@ -198,12 +202,12 @@ fn a_returning_runtime_goes_on_as_if_nothing_had_happened() {
                 before.lifecycle.record(module),
                 before.lifecycle.view(module),
             );
-            let alive = view.pid.map(|pid| Alive {
+            let alive = view.pid.map(|pid| AdoptedProcess {
                 generation: view.generation,
                 pid,
             });
             after.note(
-                Event::Adopted {
+                LifecycleEvent::Adopted {
                     module,
                     record,
                     alive,
@@ -211,10 +215,10 @@ fn a_returning_runtime_goes_on_as_if_nothing_had_happened() {
                 &mut effects,
             );
         }
-        after.note(Event::Resume, &mut effects);
+        after.note(LifecycleEvent::Resume, &mut effects);
         let runs = effects
             .iter()
-            .filter(|effect| matches!(effect, Effect::Run { .. }))
+            .filter(|effect| matches!(effect, LifecycleEffect::Run { .. }))
             .count();
         assert_eq!(runs, 0, "{called}: {effects:?}");
         for name in ["dep", "m", "top"] {
@@ -237,28 +241,31 @@ fn a_returning_runtime_goes_on_as_if_nothing_had_happened() {
 
 #[test]
 fn more_time_to_start_is_recorded() {
-    let mut script = Script::new(plan("m"));
-    script.tell("boot");
-    script.tell("m started");
+    let mut script = LifecycleScript::new(plan("m"));
+    script.apply("boot");
+    script.apply("m started");
     let (module, ready_by) = (script.id("m"), script.now.after(crate::fixture::SEC(300)));
-    while script.lifecycle.changed().is_some() {}
-    let what = Reported::Extended { ready_by };
+    while script.lifecycle.next_changed_record().is_some() {}
+    let what = RunReportKind::Extended { ready_by };
     let (generation, mut effects) = (1, Vec::new());
-    let report = Report { generation, what };
-    script.note(Event::Reported { module, report }, &mut effects);
-    assert_eq!(script.lifecycle.record(module).ready_by, Some(ready_by));
-    assert_eq!(script.lifecycle.changed(), Some(module));
+    let report = RunReport { generation, what };
+    script.note(LifecycleEvent::Reported { module, report }, &mut effects);
+    assert_eq!(
+        script.lifecycle.record(module).ready_deadline,
+        Some(ready_by)
+    );
+    assert_eq!(script.lifecycle.next_changed_record(), Some(module));
 }
 
 /// The next runtime, which knows what the one before recorded, and what lives of `living`.
-fn returned(before: &Script, text: &str, living: &[&str]) -> Script {
-    let mut after = Script::new(plan(text));
+fn returned(before: &LifecycleScript, text: &str, living: &[&str]) -> LifecycleScript {
+    let mut after = LifecycleScript::new(plan(text));
     take_over(before, &mut after, living);
     after
 }
 
-fn take_over(before: &Script, after: &mut Script, living: &[&str]) {
-    use super::Alive;
+fn take_over(before: &LifecycleScript, after: &mut LifecycleScript, living: &[&str]) {
+    use super::AdoptedProcess;
     after.now = before.now;
     let mut effects = Vec::new();
     for module in before.lifecycle.plan().ids() {
@@ -268,12 +275,12 @@ fn take_over(before: &Script, after: &mut Script, living: &[&str]) {
         );
         let name = &before.lifecycle.plan().module(module).name;
         let lives = living.contains(&name.as_str());
-        let alive = view.pid.filter(|_| lives).map(|pid| Alive {
+        let alive = view.pid.filter(|_| lives).map(|pid| AdoptedProcess {
             generation: view.generation,
             pid,
         });
         after.note(
-            Event::Adopted {
+            LifecycleEvent::Adopted {
                 module,
                 record,
                 alive,
@@ -289,9 +296,9 @@ fn who_restarts_with_what_it_needs_does_so_when_the_reason_is_forgotten() {
     let ended_before = [("a halted", ""), ("resume", "run a, halt b")];
     let ends_now = [("resume", "halt a"), ("a halted", "run a, halt b")];
     for (living, steps) in [(&["b"][..], ended_before), (&["a", "b"], ends_now)] {
-        let mut before = Script::new(plan(PLAN));
+        let mut before = LifecycleScript::new(plan(PLAN));
         for event in ["boot", "a up", "b up", "a ill"] {
-            before.tell(event);
+            before.apply(event);
         }
         assert_eq!(before.state("a"), State::Stopping);
         let mut after = returned(&before, PLAN, living);
@@ -316,15 +323,15 @@ fn a_first_start_goes_on_with_the_time_it_had() {
     ];
     for story in stories {
         let begin = || {
-            let mut script = Script::new(plan(PLAN));
+            let mut script = LifecycleScript::new(plan(PLAN));
             for event in ["boot", "a started", "c started"] {
-                script.tell(event);
+                script.apply(event);
             }
             script
         };
         crate::fixture::run(&mut begin(), story);
         let mut after = returned(&begin(), PLAN, &["a", "c"]);
-        assert_eq!(after.tell("resume"), "");
+        assert_eq!(after.apply("resume"), "");
         assert!(after.lifecycle.system().starting);
         crate::fixture::run(&mut after, story);
     }
@@ -334,9 +341,9 @@ fn a_first_start_goes_on_with_the_time_it_had() {
 /// its way.
 #[test]
 fn a_first_start_is_not_over_time_before_the_news_came() {
-    let mut before = Script::new(plan("a"));
-    before.tell("boot");
-    before.tell("a started");
+    let mut before = LifecycleScript::new(plan("a"));
+    before.apply("boot");
+    before.apply("a started");
     before.now = before.now.after(crate::fixture::SEC(100));
     let mut after = returned(&before, "a", &["a"]);
     crate::fixture::run(
@@ -351,10 +358,10 @@ fn turns_go_on_after_a_return() {
     serial.parallel_startup = false;
     let modules = crate::fixture::modules("a\nb");
     let plan = crate::Plan::new(1, serial, modules).expect("good");
-    let mut before = Script::new(plan);
-    assert_eq!(before.tell("boot"), "run a");
-    before.tell("a started");
-    let mut after = Script::new(before.lifecycle.plan().clone());
+    let mut before = LifecycleScript::new(plan);
+    assert_eq!(before.apply("boot"), "run a");
+    before.apply("a started");
+    let mut after = LifecycleScript::new(before.lifecycle.plan().clone());
     take_over(&before, &mut after, &["a"]);
     crate::fixture::run(
         &mut after,
@@ -369,12 +376,12 @@ fn turns_go_on_after_a_return() {
 
 #[test]
 fn a_first_start_of_which_nothing_was_kept_is_begun_again() {
-    let mut script = Script::new(plan("a\nb: a\nc | lazy"));
+    let mut script = LifecycleScript::new(plan("a\nb: a\nc | lazy"));
     let mut effects = Vec::new();
     for module in script.lifecycle.plan().ids() {
         let (record, alive) = (script.lifecycle.record(module), None);
         script.note(
-            Event::Adopted {
+            LifecycleEvent::Adopted {
                 module,
                 record,
                 alive,
@@ -382,8 +389,8 @@ fn a_first_start_of_which_nothing_was_kept_is_begun_again() {
             &mut effects,
         );
     }
-    assert_eq!(script.tell("resume"), "run a");
-    assert_eq!(script.tell("a up"), "run b");
-    assert_eq!(script.tell("b up"), "started");
+    assert_eq!(script.apply("resume"), "run a");
+    assert_eq!(script.apply("a up"), "run b");
+    assert_eq!(script.apply("b up"), "started");
     assert_eq!(script.state("c"), State::NotStarted);
 }

@@ -1,0 +1,269 @@
+//! One look at one module: the next step from what is to what is wished.
+//! Owns the edges: whom they hold in `waiting`, and who must end before whom.
+//! Never walks further than a module's own edges.
+
+use super::managed_module::StopReason;
+use super::{Lifecycle, LifecycleEffect, SystemPhase};
+use crate::mono_time::MonoTime;
+use crate::spec::{DependencyCondition, Edge, Kind, ModuleId};
+use crate::states::{Cause, Desired, Health, State};
+use crate::stop_budget::phases;
+
+impl Lifecycle {
+    /// Takes the step that is due, if any.
+    pub(super) fn reconcile_module(&mut self, now: MonoTime, module: ModuleId) {
+        let slot = self.module(module);
+        match (slot.state, slot.desired) {
+            (State::Starting | State::Running, _) if slot.must_stop() => {
+                if !self.stop_is_blocked(module) {
+                    self.stop_module(now, module);
+                }
+            }
+            // It lasts although it is wished down: only the end of everything hides that.
+            (State::Failed, Desired::Down)
+                if slot.is_stuck() && self.phase != SystemPhase::Stopping => {}
+            (State::Waiting | State::Backoff | State::Failed, Desired::Down) => {
+                let cause = self.stop_cause();
+                self.set_state(now, module, State::Stopped, cause, None);
+            }
+            (State::Waiting, Desired::Up) => self.start_if_allowed(now, module),
+            (State::Backoff | State::Failed, Desired::Up) => self.retry_if_due(now, module),
+            (State::Starting | State::Running | State::Stopping, _)
+            | (State::NotStarted | State::Stopped, _) => {}
+        }
+    }
+
+    /// Why a module that is wished down goes there.
+    pub(super) fn stop_cause(&self) -> Cause {
+        match self.phase {
+            SystemPhase::Stopping | SystemPhase::Stopped => Cause::Shutdown,
+            SystemPhase::New | SystemPhase::Starting | SystemPhase::Up => Cause::Requested,
+        }
+    }
+
+    /// Backoff or probation may be over.
+    fn retry_if_due(&mut self, now: MonoTime, module: ModuleId) {
+        let slot = self.module_mut(module);
+        if slot.retry_at.is_none_or(|at| now < at) {
+            return;
+        }
+        let (cause, by) = match slot.state {
+            State::Failed => {
+                slot.recovery.half_open();
+                (Cause::Probation, None)
+            }
+            _ => (slot.cause, slot.by),
+        };
+        slot.needs_token = true;
+        self.set_state(now, module, State::Waiting, cause, by);
+    }
+
+    /// Leaves `waiting` if nothing holds it; tokens and turns are handed out when all is settled.
+    fn start_if_allowed(&mut self, now: MonoTime, module: ModuleId) {
+        if !matches!(self.phase, SystemPhase::Starting | SystemPhase::Up)
+            || self.is_waiting(now, module)
+        {
+            return;
+        }
+        let rank = self.plan.rank(module);
+        if self.is_serial() {
+            self.for_turn.insert(rank);
+        } else if self.module(module).needs_token && self.plan.system().concurrent_restarts > 0 {
+            self.for_token.insert(rank);
+        } else {
+            self.start_module(now, module);
+        }
+    }
+
+    fn is_serial(&self) -> bool {
+        self.phase == SystemPhase::Starting && !self.plan.system().parallel_startup
+    }
+
+    /// Gives one free token or turn to the first that can use it. True if there was one to try.
+    pub(super) fn grant_next_start(&mut self, now: MonoTime) -> bool {
+        if self.tokens_out < self.plan.system().concurrent_restarts
+            && let Some(rank) = self.for_token.pop_first()
+        {
+            let module = self.plan.order()[rank as usize];
+            if self.may_start(now, module) {
+                self.module_mut(module).holds_token = true;
+                self.tokens_out += 1;
+                self.start_module(now, module);
+            }
+            return true;
+        }
+        if self.turn.is_none()
+            && now >= self.turn_at
+            && let Some(rank) = self.for_turn.pop_first()
+        {
+            let module = self.plan.order()[rank as usize];
+            if self.may_start(now, module) {
+                self.turn = Some(module);
+                self.start_module(now, module);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Who was queued may have been stopped or held since.
+    fn may_start(&mut self, now: MonoTime, module: ModuleId) -> bool {
+        let slot = self.module(module);
+        matches!(self.phase, SystemPhase::Starting | SystemPhase::Up)
+            && (slot.state, slot.desired) == (State::Waiting, Desired::Up)
+            && !self.is_waiting(now, module)
+    }
+
+    fn start_module(&mut self, now: MonoTime, module: ModuleId) {
+        let rank = self.plan.rank(module);
+        self.for_token.remove(rank);
+        self.for_turn.remove(rank);
+        let timeout = self.plan.module(module).startup_timeout;
+        let slot = self.module_mut(module);
+        slot.restarts += u32::from(slot.generation > 0);
+        slot.generation += 1;
+        slot.needs_token = false;
+        slot.completed = false;
+        slot.health = Health::Unknown;
+        slot.ready_by = Some(now.after(timeout));
+        let (generation, cause, by) = (slot.generation, slot.cause, slot.by);
+        self.effects
+            .push_back(LifecycleEffect::Run { module, generation });
+        self.set_state(now, module, State::Starting, cause, by);
+    }
+
+    fn stop_module(&mut self, now: MonoTime, module: ModuleId) {
+        let slot = self.module(module);
+        let generation = slot.generation;
+        let (cause, by) = match (slot.desired, slot.stop_reason) {
+            (Desired::Down, _) | (_, None) => (self.stop_cause(), None),
+            (Desired::Up, Some(StopReason::Dependency(by))) => (Cause::Dependency, Some(by)),
+            (Desired::Up, Some(StopReason::Requested)) => (Cause::Requested, None),
+            (Desired::Up, Some(StopReason::Probe)) => (Cause::Probe, None),
+            (Desired::Up, Some(StopReason::Adopted)) => (Cause::Adopted, None),
+        };
+        self.emit_stop(now, module, generation);
+        self.set_state(now, module, State::Stopping, cause, by);
+    }
+
+    /// Until the kill: the module's own timeout, and up to the budget of a whole stop if it asks
+    /// for more; within what is left of that when those that end after it get their shares.
+    pub(super) fn emit_stop(&mut self, now: MonoTime, module: ModuleId, generation: u64) {
+        let spec = self.plan.module(module);
+        let own = spec.shutdown_timeout;
+        let limit = match &self.stop {
+            None => own.max(self.plan.system().shutdown_timeout),
+            Some(stop) => {
+                let left = stop
+                    .by
+                    .since(now)
+                    .saturating_sub(stop.shares.time_after(module));
+                left / phases(spec)
+            }
+        };
+        let grace = own.min(limit);
+        self.effects.push_back(LifecycleEffect::Stop {
+            module,
+            generation,
+            grace,
+            limit,
+        });
+    }
+
+    /// Whether an edge holds `module` in `waiting`. Remembers which, and arms the end of a soft
+    /// one. The search goes on where the last one ended: over time each edge is passed once.
+    fn is_waiting(&mut self, now: MonoTime, module: ModuleId) -> bool {
+        let edges = self.plan.dependencies(module);
+        let slot = self.module(module);
+        let (from, since) = (slot.waiting_on_edge as usize, slot.since);
+        let mut places = (from..edges.len()).chain(0..from);
+        let Some(at) = places.find(|at| self.edge_blocks(&edges[*at], since, now)) else {
+            return false;
+        };
+        let edge = edges[at];
+        self.module_mut(module).waiting_on_edge = u32::try_from(at).unwrap_or(0);
+        if !edge.hard {
+            self.alarms
+                .set(module, self.soft_wait_deadline(&edge, since));
+        }
+        true
+    }
+
+    /// A soft edge holds only this long.
+    fn soft_wait_deadline(&self, edge: &Edge, since: MonoTime) -> MonoTime {
+        since.after(self.plan.module(edge.to).startup_timeout)
+    }
+
+    /// Whether `edge` holds one that is waiting `since`.
+    pub(super) fn edge_blocks(&self, edge: &Edge, since: MonoTime, now: MonoTime) -> bool {
+        if self.is_satisfied(edge) {
+            return false;
+        }
+        let target = self.module(edge.to);
+        edge.hard
+            || (target.desired == Desired::Up
+                && matches!(target.state, State::Waiting | State::Starting)
+                && now < self.soft_wait_deadline(edge, since))
+    }
+
+    /// Whether the target is, in its current run, what the edge asks for.
+    pub(super) fn is_satisfied(&self, edge: &Edge) -> bool {
+        let target = self.module(edge.to);
+        // A task that is done is all that it can ever be.
+        if target.completed
+            && (edge.until == DependencyCondition::Completed
+                || self.plan.module(edge.to).kind == Kind::Task)
+        {
+            return true;
+        }
+        let ready = target.is_active() && target.state == State::Running;
+        match edge.until {
+            DependencyCondition::Started => ready || (target.is_active() && target.pid.is_some()),
+            DependencyCondition::Ready => ready,
+            DependencyCondition::Healthy => ready && target.health == Health::Healthy,
+            DependencyCondition::Completed => false,
+        }
+    }
+
+    /// Marks those that wait for `module` and nothing before it.
+    pub(super) fn mark_waiting_dependents(&mut self, module: ModuleId) {
+        for dependent in self.plan.dependents(module) {
+            let slot = &self.modules[dependent.from.index()];
+            if slot.state == State::Waiting {
+                let edges = self.plan.dependencies(dependent.from);
+                if edges
+                    .get(slot.waiting_on_edge as usize)
+                    .is_some_and(|edge| edge.to == module)
+                {
+                    self.dirty.insert(self.plan.rank(dependent.from));
+                }
+            }
+        }
+    }
+
+    /// Whether a dependent that is being ended too must be down before `module`.
+    fn stop_is_blocked(&mut self, module: ModuleId) -> bool {
+        let dependents = self.plan.dependents(module);
+        let from = self.module(module).stop_blocked_by as usize;
+        let mut places = (from..dependents.len()).chain(0..from);
+        let Some(at) = places.find(|at| self.module(dependents[*at].from).is_stopping()) else {
+            return false;
+        };
+        self.module_mut(module).stop_blocked_by = u32::try_from(at).unwrap_or(0);
+        true
+    }
+
+    /// Marks those that are blocked by `module`, which is down now.
+    pub(super) fn mark_blocked_dependencies(&mut self, module: ModuleId) {
+        for edge in self.plan.dependencies(module) {
+            let slot = &self.modules[edge.to.index()];
+            if slot.state.is_up() && slot.must_stop() {
+                let blocking = self.plan.dependents(edge.to);
+                let first = blocking.get(slot.stop_blocked_by as usize);
+                if first.is_some_and(|dependent| dependent.from == module) {
+                    self.dirty.insert(self.plan.rank(edge.to));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The first start of everything.
+//! Owns whom it still waits for, and when it is over or has failed.
+//! Never judges a module's failure: recovery does, and tells here what came of it.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{Lifecycle, LifecycleEffect, StartupFailure, SystemPhase};
+use crate::mono_time::MonoTime;
+use crate::spec::{Kind, ModuleId, StartMode};
+use crate::states::{Cause, Desired, State};
+
+impl Lifecycle {
+    pub(super) fn boot(&mut self, now: MonoTime) {
+        if self.phase != SystemPhase::New {
+            return;
+        }
+        self.phase = SystemPhase::Starting;
+        self.startup_by = now.after(self.plan.system().startup_timeout);
+        self.start_eager(now, |_, _| true);
+        self.count_initial_starts(|_, _| true);
+    }
+
+    /// The first start waits for those on their way up that `choose` picks.
+    pub(super) fn count_initial_starts(&mut self, choose: impl Fn(&Lifecycle, ModuleId) -> bool) {
+        let plan = Arc::clone(&self.plan);
+        for module in plan.ids() {
+            let slot = self.module(module);
+            let rises = matches!(slot.state, State::Waiting | State::Starting);
+            if slot.desired == Desired::Up
+                && rises
+                && !slot.in_initial_start
+                && choose(self, module)
+            {
+                self.module_mut(module).in_initial_start = true;
+                self.booting += 1;
+            }
+        }
+    }
+
+    /// Brings the builtins up, and wishes up every eager module that `choose` picks.
+    pub(super) fn start_eager(
+        &mut self,
+        now: MonoTime,
+        choose: impl Fn(&Lifecycle, ModuleId) -> bool,
+    ) {
+        let plan = Arc::clone(&self.plan);
+        for module in plan.ids() {
+            let spec = plan.module(module);
+            if spec.kind == Kind::Builtin {
+                self.module_mut(module).desired = Desired::Up;
+                self.set_state(now, module, State::Running, Cause::Boot, None);
+            } else if spec.start == StartMode::Eager && choose(self, module) {
+                self.worklist.insert(plan.rank(module));
+            }
+        }
+        self.collect_dependencies();
+        while let Some(rank) = self.to_start.pop_first() {
+            let module = plan.order()[rank as usize];
+            let spec = plan.module(module);
+            if spec.start == StartMode::Eager && choose(self, module) {
+                self.set_desired_up(now, module, Cause::Boot, None);
+            } else if self.module(module).desired == Desired::Down {
+                let needed_by = plan
+                    .dependents(module)
+                    .iter()
+                    .find(|dependent| dependent.hard);
+                self.set_desired_up(
+                    now,
+                    module,
+                    Cause::Dependency,
+                    needed_by.map(|found| found.from),
+                );
+            }
+        }
+    }
+
+    /// The first start no longer waits for `module`.
+    pub(super) fn leave_initial_start(&mut self, module: ModuleId) {
+        if core::mem::take(&mut self.module_mut(module).in_initial_start) {
+            self.booting -= 1;
+            self.next_changed_record.insert(self.plan.rank(module));
+        }
+    }
+
+    /// Nothing is left to look at: a phase may be over. True if there is an effect.
+    pub(super) fn finish_phase(&mut self, now: MonoTime) -> bool {
+        match self.phase {
+            SystemPhase::Starting if self.booting == 0 => {
+                self.phase = SystemPhase::Up;
+                // From here on nobody waits for a turn.
+                while let Some(rank) = self.for_turn.pop_first() {
+                    self.dirty.insert(rank);
+                }
+                self.effects.push_back(LifecycleEffect::StartupCompleted);
+                true
+            }
+            SystemPhase::Stopping if self.live_runs == 0 => {
+                self.finish_stop(now);
+                true
+            }
+            SystemPhase::New
+            | SystemPhase::Starting
+            | SystemPhase::Up
+            | SystemPhase::Stopping
+            | SystemPhase::Stopped => false,
+        }
+    }
+
+    /// The time for the first start is over. Without optional modules the system is degraded,
+    /// without a required one it has not started.
+    pub(super) fn startup_timed_out(&mut self, now: MonoTime) {
+        let plan = Arc::clone(&self.plan);
+        let order = plan.order().iter().copied();
+        let missing: Vec<ModuleId> = order
+            .filter(|id| self.module(*id).in_initial_start)
+            .collect();
+        if missing.iter().any(|module| plan.module(*module).required) {
+            self.startup_failed(now, StartupFailure::TimedOut { missing });
+        } else {
+            missing
+                .into_iter()
+                .for_each(|module| self.leave_initial_start(module));
+            self.startup_by = MonoTime::NEVER;
+        }
+    }
+
+    pub(super) fn startup_failed(&mut self, now: MonoTime, reason: StartupFailure) {
+        self.effects
+            .push_back(LifecycleEffect::StartupFailed { reason });
+        self.stop_all(now, self.plan.system().shutdown_timeout);
+    }
+}

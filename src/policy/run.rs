@@ -1,0 +1,419 @@
+//! One module's run: from the order to run to the last trace of its process.
+//! Owns one run at a time (a generation) and its deadlines. Never decides whether to run again:
+//! `lifecycle` does; never reads a clock or touches the OS.
+
+use core::time::Duration;
+
+use crate::mono_time::MonoTime;
+use crate::spec::{Kind, ModuleSpec, Readiness};
+
+mod interface;
+#[cfg(test)]
+mod tests;
+mod transitions;
+
+pub use interface::{
+    Exit, RunEffect, RunEnd, RunEvent, RunReport, RunReportKind, StartFailure, StartStep,
+};
+
+use transitions::starting;
+
+/// The pause after the first negative look at readiness; doubles up to [`READINESS_INTERVAL_MAX`].
+const READINESS_INTERVAL_MIN: Duration = Duration::from_millis(25);
+/// The longest pause between two looks at readiness.
+const READINESS_INTERVAL_MAX: Duration = Duration::from_millis(500);
+/// What is left at least of an adopted start, however late it is: one look, and what it said
+/// meanwhile.
+pub(crate) const ADOPTED_MIN: Duration = Duration::from_secs(2);
+/// How often a kill is repeated while the process does not die.
+const KILL_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// One module's run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RunMachine {
+    generation: u64,
+    /// The interval the module chose for itself in this run.
+    watchdog: Option<Duration>,
+    /// It said that it is about to end; `watchdog_deadline` is when it has to be gone.
+    stopping_reported: bool,
+    /// A deadline is over, and whether it said something in time is being asked.
+    draining: bool,
+    /// A new main process that was not reported yet.
+    new_main_pid: Option<u32>,
+    /// A new deadline of its start that was not reported yet.
+    extended: bool,
+    actual: RunPhase,
+}
+
+/// Where the run stands. `Requested` and `Ended` never outlive a `next_effect`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum RunPhase {
+    Idle,
+    Requested {
+        ready_by: MonoTime,
+        prepared: bool,
+    },
+    Preparing {
+        ready_by: MonoTime,
+    },
+    Spawning {
+        ready_by: MonoTime,
+        told: bool,
+    },
+    Starting(StartingRun),
+    Running {
+        pid: u32,
+        watchdog_deadline: MonoTime,
+    },
+    Stopping(StoppingRun),
+    /// `clean_up`: how long the `after_stop` commands may take; None: there is nothing to clean.
+    Ended {
+        ending: RunEnd,
+        clean_up: Option<Duration>,
+    },
+    CleaningUp {
+        ending: RunEnd,
+        kill_at: MonoTime,
+    },
+}
+
+/// A process that is not ready yet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct StartingRun {
+    pid: u32,
+    started_reported: bool,
+    ready_by: MonoTime,
+    look: ReadinessCheck,
+}
+
+/// How readiness shows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum ReadinessCheck {
+    /// By living until then.
+    At(MonoTime),
+    /// By being told.
+    Reported(bool),
+    /// By looking: the next look, the pause after it, and whether one is on its way.
+    Polling {
+        next: MonoTime,
+        pause: Duration,
+        in_flight: bool,
+    },
+}
+
+/// A run that is being ended by us.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct StoppingRun {
+    left: StopTarget,
+    why: StopTrigger,
+    terminated: bool,
+    /// What it was given; the `after_stop` commands get as much again.
+    grace: Duration,
+    kill_at: MonoTime,
+    /// No request for more time moves the kill behind this.
+    limit_at: MonoTime,
+    forced: bool,
+}
+
+/// What has to go before the run is over.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum StopTarget {
+    /// The `before_start` commands.
+    Hook,
+    /// An order to spawn whose answer is still out.
+    Spawn,
+    Process {
+        pid: u32,
+    },
+}
+
+/// Why a run is being ended by us.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum StopTrigger {
+    Ordered,
+    StartTimeout,
+    Watchdog,
+}
+
+impl Default for RunMachine {
+    fn default() -> RunMachine {
+        RunMachine::new()
+    }
+}
+
+impl RunMachine {
+    /// Nothing runs, nothing is asked.
+    #[must_use]
+    pub fn new() -> RunMachine {
+        RunMachine {
+            generation: 0,
+            watchdog: None,
+            stopping_reported: false,
+            draining: false,
+            new_main_pid: None,
+            extended: false,
+            actual: RunPhase::Idle,
+        }
+    }
+
+    /// Records a wish or a fact. News of another generation than ours changes nothing.
+    pub fn apply(&mut self, spec: &ModuleSpec, now: MonoTime, event: RunEvent) {
+        match event {
+            RunEvent::StartRequested { generation } => {
+                if self.actual == RunPhase::Idle && generation > self.generation {
+                    let ready_by = now.after(spec.startup_timeout);
+                    self.begin(
+                        generation,
+                        RunPhase::Requested {
+                            ready_by,
+                            prepared: false,
+                        },
+                    );
+                }
+            }
+            RunEvent::Adopted {
+                generation,
+                pid,
+                ready,
+                ready_by,
+            } => {
+                if self.actual == RunPhase::Idle && generation >= self.generation {
+                    self.begin(generation, RunPhase::Idle);
+                    let ready_by = ready_by.unwrap_or(now.after(spec.startup_timeout));
+                    let ready_by = ready_by.max(now.after(ADOPTED_MIN));
+                    self.actual = match ready {
+                        true => self.running(spec, now, pid),
+                        false => starting(spec, now, pid, ready_by, false, true),
+                    };
+                }
+            }
+            RunEvent::StopRequested { generation, .. }
+            | RunEvent::Prepared { generation, .. }
+            | RunEvent::CleanedUp { generation }
+            | RunEvent::Spawned { generation, .. }
+            | RunEvent::MainChanged { generation, .. }
+            | RunEvent::SpawnFailed { generation, .. }
+            | RunEvent::Exited { generation, .. }
+            | RunEvent::ReadyReported { generation }
+            | RunEvent::Probed { generation, .. }
+            | RunEvent::TimeoutExtended { generation, .. }
+            | RunEvent::WatchdogFed { generation }
+            | RunEvent::NotifyDrained { generation }
+            | RunEvent::StoppingReported { generation }
+            | RunEvent::WatchdogSet { generation, .. }
+            | RunEvent::WatchdogTriggered { generation } => {
+                if generation == self.generation {
+                    self.apply_to_run(spec, now, event);
+                }
+            }
+            RunEvent::TimerFired => {}
+        }
+    }
+
+    /// Something about the run it is in, or was in last.
+    fn apply_to_run(&mut self, spec: &ModuleSpec, now: MonoTime, event: RunEvent) {
+        match event {
+            RunEvent::StopRequested { grace, limit, .. } => self.stop_requested(now, grace, limit),
+            RunEvent::Prepared { ok, .. } => self.prepared(ok),
+            RunEvent::CleanedUp { .. } => {
+                if let RunPhase::CleaningUp { ending, .. } = self.actual {
+                    self.actual = RunPhase::Ended {
+                        ending,
+                        clean_up: None,
+                    };
+                }
+            }
+            RunEvent::Spawned { pid, .. } => self.spawned(spec, now, pid),
+            RunEvent::MainChanged { pid, .. } => self.main_pid_changed(pid),
+            RunEvent::SpawnFailed { failure, .. } => self.spawn_failed(failure),
+            RunEvent::Exited { exit, .. } => self.exited(exit),
+            RunEvent::ReadyReported { .. } => match &mut self.actual {
+                // The socket it speaks on may be faster than the news of its process.
+                RunPhase::Spawning { told, .. }
+                | RunPhase::Starting(StartingRun {
+                    look: ReadinessCheck::Reported(told),
+                    ..
+                }) => *told = true,
+                _ => {}
+            },
+            RunEvent::Probed { ok, .. } => self.probed(now, ok),
+            RunEvent::TimeoutExtended { by, .. } => self.extend(now, by),
+            RunEvent::WatchdogFed { .. } => self.watchdog_fed(spec, now),
+            RunEvent::NotifyDrained { .. } => self.notify_drained(spec, now),
+            RunEvent::StoppingReported { .. } => self.stopping_reported(spec, now),
+            RunEvent::WatchdogSet { every, .. } => {
+                self.watchdog = Some(every);
+                self.watchdog_fed(spec, now);
+            }
+            RunEvent::WatchdogTriggered { .. } => {
+                if let RunPhase::Starting(StartingRun { pid, .. }) | RunPhase::Running { pid, .. } =
+                    self.actual
+                {
+                    let grace = spec.shutdown_timeout;
+                    self.stop(
+                        StopTarget::Process { pid },
+                        StopTrigger::Watchdog,
+                        now,
+                        grace,
+                        grace,
+                    );
+                }
+            }
+            RunEvent::StartRequested { .. } | RunEvent::Adopted { .. } | RunEvent::TimerFired => {}
+        }
+    }
+
+    /// Closes the gap, one effect at a time; call until None.
+    pub fn next_effect(&mut self, spec: &ModuleSpec, now: MonoTime) -> Option<RunEffect> {
+        let generation = self.generation;
+        if let Some(pid) = self.new_main_pid.take() {
+            return self.report(RunReportKind::Started { pid });
+        }
+        if core::mem::take(&mut self.extended)
+            && let Some(ready_by) = self.ready_by()
+        {
+            return self.report(RunReportKind::Extended { ready_by });
+        }
+        match self.actual {
+            RunPhase::Idle => None,
+            RunPhase::Requested {
+                ready_by,
+                prepared: false,
+            } if spec.has_before_start => {
+                self.actual = RunPhase::Preparing { ready_by };
+                Some(RunEffect::Prepare { generation })
+            }
+            RunPhase::Requested { ready_by, .. } => {
+                self.actual = RunPhase::Spawning {
+                    ready_by,
+                    told: false,
+                };
+                Some(RunEffect::Spawn { generation })
+            }
+            RunPhase::Preparing { ready_by } if now >= ready_by => {
+                self.deadline_passed(spec, now, StopTarget::Hook, StopTrigger::StartTimeout)
+            }
+            RunPhase::Spawning { ready_by, .. } if now >= ready_by => {
+                self.deadline_passed(spec, now, StopTarget::Spawn, StopTrigger::StartTimeout)
+            }
+            RunPhase::Preparing { .. } | RunPhase::Spawning { .. } => None,
+            RunPhase::Starting(starting) => self.next_starting_effect(spec, now, starting),
+            RunPhase::Running {
+                watchdog_deadline: feed_by,
+                ..
+            } if now >= feed_by => self.drain_notify(),
+            RunPhase::Running { .. } => None,
+            RunPhase::Stopping(stopping) => self.next_stopping_effect(now, stopping),
+            RunPhase::Ended {
+                ending,
+                clean_up: Some(limit),
+            } if spec.has_after_stop => {
+                let kill_at = now.after(limit.min(spec.shutdown_timeout));
+                self.actual = RunPhase::CleaningUp { ending, kill_at };
+                Some(RunEffect::CleanUp { generation })
+            }
+            RunPhase::Ended { ending, .. } => {
+                self.actual = RunPhase::Idle;
+                self.report(RunReportKind::Ended(ending))
+            }
+            RunPhase::CleaningUp { ending, kill_at } if now >= kill_at => {
+                self.actual = RunPhase::CleaningUp {
+                    ending,
+                    kill_at: now.after(KILL_RETRY_INTERVAL),
+                };
+                Some(RunEffect::Kill { generation })
+            }
+            RunPhase::CleaningUp { .. } => None,
+        }
+    }
+
+    /// When `next_effect` next has something to do without news. The actor keeps one alarm for it.
+    #[must_use]
+    pub fn deadline(&self) -> Option<MonoTime> {
+        let at = match self.actual {
+            _ if self.new_main_pid.is_some() || self.extended => MonoTime(0),
+            RunPhase::Preparing { ready_by } | RunPhase::Spawning { ready_by, .. } => ready_by,
+            RunPhase::Starting(StartingRun { look, .. }) if self.draining => match look {
+                ReadinessCheck::Polling {
+                    next,
+                    in_flight: false,
+                    ..
+                } => next,
+                _ => MonoTime::NEVER,
+            },
+            RunPhase::Running { .. } if self.draining => MonoTime::NEVER,
+            RunPhase::Starting(StartingRun { ready_by, look, .. }) => match look {
+                ReadinessCheck::At(at) => at.min(ready_by),
+                ReadinessCheck::Polling {
+                    next,
+                    in_flight: false,
+                    ..
+                } => next.min(ready_by),
+                ReadinessCheck::Reported(_) | ReadinessCheck::Polling { .. } => ready_by,
+            },
+            RunPhase::Running {
+                watchdog_deadline: feed_by,
+                ..
+            } => feed_by,
+            RunPhase::Idle => MonoTime::NEVER,
+            RunPhase::Stopping(StoppingRun { kill_at, .. })
+            | RunPhase::CleaningUp { kill_at, .. } => kill_at,
+            RunPhase::Requested { .. } | RunPhase::Ended { .. } => MonoTime(0),
+        };
+        (at != MonoTime::NEVER).then_some(at)
+    }
+
+    /// Its process, if there is one.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        match self.actual {
+            RunPhase::Starting(StartingRun { pid, .. })
+            | RunPhase::Running { pid, .. }
+            | RunPhase::Stopping(StoppingRun {
+                left: StopTarget::Process { pid },
+                ..
+            }) => Some(pid),
+            RunPhase::Idle
+            | RunPhase::Requested { .. }
+            | RunPhase::Preparing { .. }
+            | RunPhase::Spawning { .. }
+            | RunPhase::Stopping(_)
+            | RunPhase::Ended { .. }
+            | RunPhase::CleaningUp { .. } => None,
+        }
+    }
+
+    /// The run it is in, or was in last; 0 before the first.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether nothing of a run is left.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.actual == RunPhase::Idle
+    }
+
+    /// Whether it is ready and not being ended.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self.actual, RunPhase::Running { .. })
+    }
+
+    /// When its start is over time.
+    #[must_use]
+    pub fn ready_by(&self) -> Option<MonoTime> {
+        match self.actual {
+            RunPhase::Requested { ready_by, .. }
+            | RunPhase::Preparing { ready_by }
+            | RunPhase::Spawning { ready_by, .. }
+            | RunPhase::Starting(StartingRun { ready_by, .. }) => Some(ready_by),
+            RunPhase::Idle
+            | RunPhase::Running { .. }
+            | RunPhase::Stopping(_)
+            | RunPhase::Ended { .. }
+            | RunPhase::CleaningUp { .. } => None,
+        }
+    }
+}

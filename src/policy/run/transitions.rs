@@ -1,0 +1,431 @@
+//! The steps of one run: what each wish, fact and deadline makes of it.
+//! Owns the way from one `RunPhase` to the next. Never returns an effect that its state forgot.
+
+use core::time::Duration;
+
+use super::{
+    Exit, KILL_RETRY_INTERVAL, Kind, ModuleSpec, MonoTime, READINESS_INTERVAL_MAX,
+    READINESS_INTERVAL_MIN, Readiness, ReadinessCheck, RunEffect, RunEnd, RunMachine, RunPhase,
+    RunReport, RunReportKind, StartFailure, StartStep, StartingRun, StopTarget, StopTrigger,
+    StoppingRun,
+};
+
+impl RunMachine {
+    pub(super) fn begin(&mut self, generation: u64, actual: RunPhase) {
+        *self = RunMachine {
+            generation,
+            actual,
+            ..RunMachine::new()
+        };
+    }
+
+    /// An order to end: the kill comes after `grace`, or up to `limit` if it asks for more time.
+    pub(super) fn stop_requested(&mut self, now: MonoTime, grace: Duration, limit: Duration) {
+        match &mut self.actual {
+            RunPhase::Idle | RunPhase::Ended { .. } => {}
+            &mut RunPhase::Requested { prepared, .. } => {
+                let ending = RunEnd::Stopped {
+                    exit: None,
+                    forced: false,
+                };
+                self.actual = RunPhase::Ended {
+                    ending,
+                    clean_up: prepared.then_some(grace),
+                };
+            }
+            RunPhase::Preparing { .. } => {
+                self.stop(StopTarget::Hook, StopTrigger::Ordered, now, grace, limit)
+            }
+            RunPhase::Spawning { .. } => {
+                self.stop(StopTarget::Spawn, StopTrigger::Ordered, now, grace, limit)
+            }
+            &mut (RunPhase::Starting(StartingRun { pid, .. }) | RunPhase::Running { pid, .. }) => {
+                self.stop(
+                    StopTarget::Process { pid },
+                    StopTrigger::Ordered,
+                    now,
+                    grace,
+                    limit,
+                );
+            }
+            RunPhase::Stopping(stopping) => {
+                stopping.why = StopTrigger::Ordered;
+                stopping.grace = stopping.grace.min(grace);
+                stopping.kill_at = stopping.kill_at.min(now.after(grace));
+                stopping.limit_at = stopping.limit_at.min(now.after(limit.max(grace)));
+            }
+            RunPhase::CleaningUp { kill_at, .. } => *kill_at = (*kill_at).min(now.after(grace)),
+        }
+    }
+
+    pub(super) fn prepared(&mut self, ok: bool) {
+        self.actual = match self.actual {
+            RunPhase::Preparing { ready_by } if ok => RunPhase::Requested {
+                ready_by,
+                prepared: true,
+            },
+            RunPhase::Preparing { .. } => {
+                let failure = StartFailure {
+                    step: StartStep::Prepare,
+                    errno: 0,
+                };
+                over(RunEnd::NotStarted(failure))
+            }
+            RunPhase::Stopping(stopping) if stopping.left == StopTarget::Hook => {
+                stopping.over(None)
+            }
+            unchanged => unchanged,
+        };
+    }
+
+    pub(super) fn spawned(&mut self, spec: &ModuleSpec, now: MonoTime, pid: u32) {
+        match &mut self.actual {
+            &mut RunPhase::Spawning { ready_by, told } => {
+                self.actual = starting(spec, now, pid, ready_by, told, false);
+            }
+            RunPhase::Stopping(StoppingRun {
+                left: left @ StopTarget::Spawn,
+                ..
+            }) => {
+                *left = StopTarget::Process { pid };
+            }
+            _ => {}
+        }
+    }
+
+    /// The process changes, the run does not.
+    pub(super) fn main_pid_changed(&mut self, now: u32) {
+        if let RunPhase::Starting(StartingRun { pid, .. })
+        | RunPhase::Running { pid, .. }
+        | RunPhase::Stopping(StoppingRun {
+            left: StopTarget::Process { pid },
+            ..
+        }) = &mut self.actual
+            && *pid != now
+        {
+            *pid = now;
+            self.new_main_pid = Some(now);
+        }
+    }
+
+    pub(super) fn spawn_failed(&mut self, failure: StartFailure) {
+        self.actual = match self.actual {
+            RunPhase::Spawning { .. } => over(RunEnd::NotStarted(failure)),
+            RunPhase::Stopping(stopping) if stopping.left == StopTarget::Spawn => {
+                match stopping.why {
+                    StopTrigger::Ordered => stopping.over(None),
+                    StopTrigger::StartTimeout | StopTrigger::Watchdog => {
+                        over(RunEnd::NotStarted(failure))
+                    }
+                }
+            }
+            unchanged => unchanged,
+        };
+    }
+
+    pub(super) fn exited(&mut self, exit: Exit) {
+        self.actual = match self.actual {
+            // Its end may overtake the news of its start; the start is then stale.
+            RunPhase::Spawning { .. } | RunPhase::Starting(_) | RunPhase::Running { .. } => {
+                over(RunEnd::Exited(exit))
+            }
+            RunPhase::Stopping(stopping) if stopping.left != StopTarget::Hook => {
+                stopping.over(Some(exit))
+            }
+            unchanged => unchanged,
+        };
+    }
+
+    pub(super) fn probed(&mut self, now: MonoTime, ok: bool) {
+        let RunPhase::Starting(StartingRun { look, .. }) = &mut self.actual else {
+            return;
+        };
+        if let ReadinessCheck::Polling {
+            pause,
+            in_flight: true,
+            ..
+        } = *look
+        {
+            let longer = (pause * 2).min(READINESS_INTERVAL_MAX);
+            *look = match ok {
+                true => ReadinessCheck::Reported(true),
+                false => ReadinessCheck::Polling {
+                    next: now.after(pause),
+                    pause: longer,
+                    in_flight: false,
+                },
+            };
+        }
+    }
+
+    /// More time to start or to end, if it is asked for before the time is over.
+    pub(super) fn extend(&mut self, now: MonoTime, by: Duration) {
+        let (deadline, most) = match &mut self.actual {
+            RunPhase::Preparing { ready_by }
+            | RunPhase::Spawning { ready_by, .. }
+            | RunPhase::Starting(StartingRun { ready_by, .. }) => (ready_by, MonoTime::NEVER),
+            RunPhase::Running {
+                watchdog_deadline: feed_by,
+                ..
+            } if self.stopping_reported => (feed_by, MonoTime::NEVER),
+            RunPhase::Stopping(stopping) if !stopping.forced => {
+                (&mut stopping.kill_at, stopping.limit_at)
+            }
+            _ => return,
+        };
+        if now < *deadline || self.draining {
+            self.draining = false;
+            *deadline = (*deadline).max(now.after(by).min(most));
+            self.extended = self.ready_by().is_some();
+        }
+    }
+
+    /// It ends by itself: no watchdog any more, but it has to be gone in the time of a stop.
+    pub(super) fn stopping_reported(&mut self, spec: &ModuleSpec, now: MonoTime) {
+        if let RunPhase::Running {
+            watchdog_deadline: feed_by,
+            ..
+        } = &mut self.actual
+            && (now < *feed_by || self.draining)
+            && !self.stopping_reported
+        {
+            *feed_by = now.after(spec.shutdown_timeout);
+            (self.stopping_reported, self.draining) = (true, false);
+        }
+    }
+
+    pub(super) fn watchdog_fed(&mut self, spec: &ModuleSpec, now: MonoTime) {
+        // Fed too late is not fed: the watchdog has bitten by then.
+        if let RunPhase::Running {
+            pid,
+            watchdog_deadline: feed_by,
+        } = self.actual
+            && (now < feed_by || self.draining)
+            && !self.stopping_reported
+        {
+            self.draining = false;
+            self.actual = self.running(spec, now, pid);
+        }
+    }
+
+    /// Before a deadline is judged: asks once for what is still on its way.
+    pub(super) fn drain_notify(&mut self) -> Option<RunEffect> {
+        let generation = self.generation;
+        (!core::mem::replace(&mut self.draining, true))
+            .then_some(RunEffect::DrainNotify { generation })
+    }
+
+    /// Nothing is on its way any more: a deadline that is still over is over.
+    pub(super) fn notify_drained(&mut self, spec: &ModuleSpec, now: MonoTime) {
+        if !core::mem::take(&mut self.draining) {
+            return;
+        }
+        let grace = spec.shutdown_timeout;
+        let (pid, why) = match self.actual {
+            RunPhase::Running {
+                pid,
+                watchdog_deadline: feed_by,
+            } if now >= feed_by && self.stopping_reported => (pid, StopTrigger::Ordered),
+            RunPhase::Running {
+                pid,
+                watchdog_deadline: feed_by,
+            } if now >= feed_by => (pid, StopTrigger::Watchdog),
+            RunPhase::Starting(StartingRun { pid, ready_by, .. }) if now >= ready_by => {
+                (pid, StopTrigger::StartTimeout)
+            }
+            _ => return,
+        };
+        self.stop(StopTarget::Process { pid }, why, now, grace, grace);
+    }
+
+    pub(super) fn running(&self, spec: &ModuleSpec, now: MonoTime, pid: u32) -> RunPhase {
+        let every = self
+            .watchdog
+            .or(spec.watchdog)
+            .filter(|every| !every.is_zero());
+        RunPhase::Running {
+            pid,
+            watchdog_deadline: every.map_or(MonoTime::NEVER, |every| now.after(every)),
+        }
+    }
+
+    pub(super) fn stop(
+        &mut self,
+        left: StopTarget,
+        why: StopTrigger,
+        now: MonoTime,
+        grace: Duration,
+        limit: Duration,
+    ) {
+        let (kill_at, limit_at) = (now.after(grace), now.after(limit.max(grace)));
+        let (terminated, forced) = (false, false);
+        self.draining = false;
+        self.actual = RunPhase::Stopping(StoppingRun {
+            left,
+            why,
+            terminated,
+            grace,
+            kill_at,
+            limit_at,
+            forced,
+        });
+    }
+
+    /// A deadline of ours is over: end the run.
+    pub(super) fn deadline_passed(
+        &mut self,
+        spec: &ModuleSpec,
+        now: MonoTime,
+        left: StopTarget,
+        why: StopTrigger,
+    ) -> Option<RunEffect> {
+        let grace = spec.shutdown_timeout;
+        self.stop(left, why, now, grace, grace);
+        self.next_effect(spec, now)
+    }
+
+    pub(super) fn next_starting_effect(
+        &mut self,
+        spec: &ModuleSpec,
+        now: MonoTime,
+        starting: StartingRun,
+    ) -> Option<RunEffect> {
+        let StartingRun {
+            pid,
+            started_reported: announced,
+            ready_by,
+            look,
+        } = starting;
+        let ready = match look {
+            ReadinessCheck::At(at) => now >= at,
+            ReadinessCheck::Reported(told) => told,
+            ReadinessCheck::Polling { .. } => false,
+        };
+        if !announced {
+            self.actual = RunPhase::Starting(StartingRun {
+                started_reported: true,
+                ..starting
+            });
+            return self.report(RunReportKind::Started { pid });
+        }
+        if ready {
+            self.draining = false;
+            self.actual = self.running(spec, now, pid);
+            return self.report(RunReportKind::Ready);
+        }
+        if now >= ready_by && !self.draining {
+            return self.drain_notify();
+        }
+        match look {
+            ReadinessCheck::Polling {
+                next,
+                pause,
+                in_flight: false,
+            } if now >= next => {
+                let look = ReadinessCheck::Polling {
+                    next,
+                    pause,
+                    in_flight: true,
+                };
+                self.actual = RunPhase::Starting(StartingRun { look, ..starting });
+                Some(RunEffect::Probe {
+                    generation: self.generation,
+                })
+            }
+            ReadinessCheck::At(_)
+            | ReadinessCheck::Reported(_)
+            | ReadinessCheck::Polling { .. } => None,
+        }
+    }
+
+    pub(super) fn next_stopping_effect(
+        &mut self,
+        now: MonoTime,
+        stopping: StoppingRun,
+    ) -> Option<RunEffect> {
+        let generation = self.generation;
+        if now >= stopping.kill_at {
+            let kill_at = now.after(KILL_RETRY_INTERVAL);
+            self.actual = RunPhase::Stopping(StoppingRun {
+                kill_at,
+                forced: true,
+                terminated: true,
+                ..stopping
+            });
+            return Some(RunEffect::Kill { generation });
+        }
+        // What has no process yet is not asked to end; what hangs before it has one is killed.
+        if stopping.terminated || stopping.left == StopTarget::Spawn {
+            return None;
+        }
+        self.actual = RunPhase::Stopping(StoppingRun {
+            terminated: true,
+            ..stopping
+        });
+        Some(RunEffect::Terminate { generation })
+    }
+
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "every caller is a branch of settle"
+    )]
+    pub(super) fn report(&self, what: RunReportKind) -> Option<RunEffect> {
+        Some(RunEffect::Report(RunReport {
+            generation: self.generation,
+            what,
+        }))
+    }
+}
+
+impl StoppingRun {
+    /// Over, because of us.
+    fn over(self, exit: Option<Exit>) -> RunPhase {
+        let forced = self.forced;
+        let ending = match self.why {
+            StopTrigger::Ordered => RunEnd::Stopped { exit, forced },
+            // That it lasts is worse than why it had to go.
+            _ if exit == Some(Exit::Stuck) => RunEnd::Exited(Exit::Stuck),
+            StopTrigger::StartTimeout => RunEnd::StartTimeout,
+            StopTrigger::Watchdog => RunEnd::Watchdog,
+        };
+        RunPhase::Ended {
+            ending,
+            clean_up: Some(self.grace),
+        }
+    }
+}
+
+pub(super) fn starting(
+    spec: &ModuleSpec,
+    now: MonoTime,
+    pid: u32,
+    ready_by: MonoTime,
+    told: bool,
+    announced: bool,
+) -> RunPhase {
+    let look = match &spec.readiness {
+        _ if spec.kind == Kind::Task => ReadinessCheck::At(now),
+        Readiness::Started => ReadinessCheck::At(now),
+        Readiness::Settle(span) => ReadinessCheck::At(now.after(*span)),
+        polled if polled.is_polled() => ReadinessCheck::Polling {
+            next: now,
+            pause: READINESS_INTERVAL_MIN,
+            in_flight: false,
+        },
+        _ => ReadinessCheck::Reported(told),
+    };
+    RunPhase::Starting(StartingRun {
+        pid,
+        started_reported: announced,
+        ready_by,
+        look,
+    })
+}
+
+/// Over, without an order of ours.
+fn over(ending: RunEnd) -> RunPhase {
+    RunPhase::Ended {
+        ending,
+        clean_up: Some(Duration::MAX),
+    }
+}
