@@ -6,7 +6,7 @@ use std::path::Path;
 
 use mainstay::config::{Sources, load};
 use mainstay_holder::Decoder;
-use mainstay_holder::wire::{Ask, Tell};
+use mainstay_holder::messages::{HolderMessage, HolderRequest};
 use mainstay_protocol::method::{
     BusCallParams, BusSubscribeParams, CallParams, ChangeParams, EventsParams, HealthReport, Hello,
     LogsParams, ModuleParams, PublishParams, StatusParams, StopParams, level_of, name,
@@ -83,12 +83,12 @@ fn written(reply: &Reply) {
 pub fn holder_frames(bytes: &[u8]) {
     let pieces = bytes.first().map_or(1, |first| usize::from(*first) + 1);
     assert_eq!(
-        frames::<Ask>(bytes, bytes.len().max(1)),
-        frames::<Ask>(bytes, pieces)
+        frames::<HolderRequest>(bytes, bytes.len().max(1)),
+        frames::<HolderRequest>(bytes, pieces)
     );
     assert_eq!(
-        frames::<Tell>(bytes, bytes.len().max(1)),
-        frames::<Tell>(bytes, pieces)
+        frames::<HolderMessage>(bytes, bytes.len().max(1)),
+        frames::<HolderMessage>(bytes, pieces)
     );
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_holder::wire::{Known, Setup, World};
+use mainstay_holder::messages::{HolderSetup, InstanceInfo, TakeoverState};
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::EventKind;
@@ -128,7 +128,7 @@ async fn supervise(
 
 /// What is known before anything runs: configuration, directories, listeners.
 pub(crate) struct Ground {
-    world: World,
+    world: TakeoverState,
     /// What was configured.
     pub(crate) configuration: Configuration,
     sources: Sources,
@@ -202,7 +202,7 @@ impl Ground {
 /// A house in which nobody lives yet.
 pub(crate) struct Built {
     pub(crate) house: Arc<House>,
-    world: World,
+    world: TakeoverState,
     entrances: [Entrance; 2],
 }
 
@@ -279,7 +279,7 @@ impl Running {
     }
 }
 
-fn setup(configuration: &Configuration) -> Setup {
+fn setup(configuration: &Configuration) -> HolderSetup {
     let system = &configuration.system;
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let ipc = [
@@ -291,7 +291,7 @@ fn setup(configuration: &Configuration) -> Setup {
         .iter()
         .any(|who| who.iter().any(|who| *who != Who::User));
     let stop_within = configuration.system_spec.shutdown_timeout + STOP_MARGIN;
-    Setup {
+    HolderSetup {
         name: system.name.clone(),
         state_dir: text(&system.state_dir),
         runtime_dir: text(&system.runtime_dir),
@@ -300,8 +300,8 @@ fn setup(configuration: &Configuration) -> Setup {
         log_keep: system.logs.keep,
         // Who else may connect is decided by peer credentials; the socket only has to let them.
         control_mode: if others { 0o666 } else { 0o600 },
-        deaf_after_ms: u64::try_from(DEAF_AFTER.as_millis()).unwrap_or(40_000),
-        stop_within_ms: u64::try_from(stop_within.as_millis()).unwrap_or(u64::MAX),
+        heartbeat_timeout_ms: u64::try_from(DEAF_AFTER.as_millis()).unwrap_or(40_000),
+        stop_timeout_ms: u64::try_from(stop_within.as_millis()).unwrap_or(u64::MAX),
     }
 }
 
@@ -345,7 +345,7 @@ fn restore(
 /// A plan that cannot run, or files of the state directory.
 pub(crate) fn build(
     os: Arc<dyn Os>,
-    world: &World,
+    world: &TakeoverState,
     configuration: Configuration,
     sources: Sources,
     announce: Option<Announce>,
@@ -391,19 +391,19 @@ pub(crate) fn build(
     }))
 }
 
-fn tell_beginning(house: &House, world: &World, returned: bool) {
+fn tell_beginning(house: &House, world: &TakeoverState, returned: bool) {
     let entry = if returned {
         let adopted = world
             .instances
             .iter()
             .filter(|known| known.pid.is_some())
             .count();
-        let ended = |known: &&Known| {
+        let ended = |known: &&InstanceInfo| {
             known.pid.is_none() && known.record.as_deref().is_some_and(record::was_live)
         };
         let exits = world.instances.iter().filter(ended).count();
         Entry::of(EventKind::RuntimeReturned).payload(json!({
-            "adopted": adopted, "exits": exits, "away_ms": world.away_ms, "reason": world.ended,
+            "adopted": adopted, "exits": exits, "away_ms": world.runtime_down_ms, "reason": world.ended,
         }))
     } else {
         Entry::of(EventKind::RuntimeStarted).payload(json!({

@@ -392,7 +392,7 @@ async fn see(house: &House, module: ModuleId, number: u64, spec: &ProbeSpec) -> 
         Check::Exec(argv) => {
             let mut spawn = launching::command(house, module, argv);
             spawn.generation = number;
-            spawn.kill_after_ms = u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX);
+            spawn.timeout_ms = u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX);
             let outcome = house.os.command(spawn).await;
             if outcome.ok {
                 Ok(())

@@ -1,7 +1,7 @@
 //! From a module's launch to what the holder is asked to start.
 //! Owns the variables a module gets from us. Never performs anything.
 
-use mainstay_holder::wire::{Output, Socket, Spawn};
+use mainstay_holder::messages::{ActivationSocket, Output, SpawnRequest};
 use mainstay_policy::ModuleId;
 use mainstay_policy::spec::{Readiness, StartMode};
 use mainstay_protocol::{ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN};
@@ -10,7 +10,7 @@ use super::House;
 use crate::os::machine;
 
 /// The order for a module's main process.
-pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> Spawn {
+pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> SpawnRequest {
     let (spec, launch) = (house.spec(module), house.launch(module));
     let mut spawn = command(house, module, &launch.argv);
     spawn.instance = spec.name.clone();
@@ -38,9 +38,9 @@ pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> 
 }
 
 /// Where a module listens.
-fn sockets(house: &House, module: ModuleId) -> Vec<Socket> {
+fn sockets(house: &House, module: ModuleId) -> Vec<ActivationSocket> {
     let listens = house.launch(module).sockets.iter();
-    let socket = |(name, address): &(String, String)| Socket {
+    let socket = |(name, address): &(String, String)| ActivationSocket {
         name: name.clone(),
         address: address.clone(),
     };
@@ -65,14 +65,14 @@ pub(crate) async fn listen_for_the_lazy(house: &House, new: bool) {
 
 /// The order for a command that belongs to a module (hooks, probes): same directory, user and
 /// environment, no token, output told with its end.
-pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> Spawn {
+pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> SpawnRequest {
     let (spec, launch) = (house.spec(module), house.launch(module));
     let mut env = launch.env.clone();
     env.push((ENV_MODULE.to_owned(), spec.name.clone()));
     if let Some(path) = house.settings_file(module) {
         env.push((ENV_SETTINGS.to_owned(), path_text(&path)));
     }
-    Spawn {
+    SpawnRequest {
         instance: spec.name.clone(),
         generation: 0,
         argv: argv.to_vec(),
@@ -86,10 +86,10 @@ pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> Spawn
         watchdog_usec: None,
         ready_fd: None,
         sockets: Vec::new(),
-        output: Output::Told,
+        output: Output::Captured,
         nice: 0,
         no_new_privileges: launch.no_new_privileges,
-        kill_after_ms: 0,
+        timeout_ms: 0,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use mainstay_holder::wire::{Exited, Step};
+use mainstay_holder::messages::{Exited, SpawnStep};
 use mainstay_policy::run::{
     self, Exit, RunEffect, RunEvent, RunMachine, RunReport, RunReportKind, StartFailure,
 };
@@ -522,17 +522,17 @@ pub(super) fn exit_to_policy(exited: &Exited) -> Exit {
     }
 }
 
-fn step_to_policy(step: Step) -> run::StartStep {
+fn step_to_policy(step: SpawnStep) -> run::StartStep {
     match step {
-        Step::Fence => run::StartStep::Fence,
-        Step::Pipe => run::StartStep::Pipe,
-        Step::Fork => run::StartStep::Fork,
-        Step::Session => run::StartStep::Session,
-        Step::Directory => run::StartStep::Directory,
-        Step::Limits => run::StartStep::Limits,
-        Step::Group => run::StartStep::Group,
-        Step::User => run::StartStep::User,
-        Step::Descriptors => run::StartStep::Descriptors,
-        Step::Exec => run::StartStep::Exec,
+        SpawnStep::Fence => run::StartStep::Fence,
+        SpawnStep::Pipe => run::StartStep::Pipe,
+        SpawnStep::Fork => run::StartStep::Fork,
+        SpawnStep::Session => run::StartStep::Session,
+        SpawnStep::Directory => run::StartStep::Directory,
+        SpawnStep::Limits => run::StartStep::Limits,
+        SpawnStep::Group => run::StartStep::Group,
+        SpawnStep::User => run::StartStep::User,
+        SpawnStep::Descriptors => run::StartStep::Descriptors,
+        SpawnStep::Exec => run::StartStep::Exec,
     }
 }

@@ -44,7 +44,7 @@ async fn seen(house: &House, module: ModuleId, number: u64) -> bool {
         Readiness::Exec(argv) => {
             let mut spawn = launching::command(house, module, argv);
             spawn.generation = number;
-            spawn.kill_after_ms = u64::try_from(LOOK_TIMEOUT.as_millis()).unwrap_or(2000);
+            spawn.timeout_ms = u64::try_from(LOOK_TIMEOUT.as_millis()).unwrap_or(2000);
             house.os.command(spawn).await.ok
         }
         Readiness::Started

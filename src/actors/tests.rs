@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay_holder::wire::{Exited, Spawn, World};
+use mainstay_holder::messages::{Exited, SpawnRequest, TakeoverState};
 use mainstay_policy::MonoTime;
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{EventKind, State, SystemStatus, Timestamp};
@@ -88,7 +88,7 @@ impl Os for FakeOs {
     fn wall(&self) -> Timestamp {
         Timestamp(1_800_000_000_000 + self.now().0 / 1_000_000)
     }
-    fn spawn(&self, spawn: Spawn) {
+    fn spawn(&self, spawn: SpawnRequest) {
         let mut deeds = self.deeds.lock().expect("whole");
         deeds.push(format!("spawn {} {}", spawn.instance, spawn.generation));
         let pid = 1000 + u32::try_from(deeds.len()).expect("few");
@@ -127,7 +127,7 @@ impl Os for FakeOs {
     }
     fn record(&self, instance: &str, record: String) {
         assert!(
-            record.len() <= mainstay_holder::wire::MAX_RECORD_BYTES,
+            record.len() <= mainstay_holder::messages::MAX_RECORD_BYTES,
             "{record}"
         );
         self.records
@@ -147,8 +147,8 @@ impl Os for FakeOs {
     fn settled(&self, _: &str) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(std::future::ready(()))
     }
-    fn listen(&self, _: &str, _: Vec<mainstay_holder::wire::Socket>) {}
-    fn command(&self, spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+    fn listen(&self, _: &str, _: Vec<mainstay_holder::messages::ActivationSocket>) {}
+    fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         let deed = format!("command {}", spawn.instance);
         self.deeds.lock().expect("whole").push(deed);
         Box::pin(async {
@@ -203,8 +203,14 @@ impl Rig {
         let configuration = load(&sources).expect("a good configuration");
         let (os, mut told) = FakeOs::new();
         let machine: Arc<dyn Os> = Arc::clone(&os) as Arc<dyn Os>;
-        let house = crate::runtime::build(machine, &World::default(), configuration, sources, None)
-            .expect("a house");
+        let house = crate::runtime::build(
+            machine,
+            &TakeoverState::default(),
+            configuration,
+            sources,
+            None,
+        )
+        .expect("a house");
         let listen = |name: &str| {
             let path = dir.path().join(name);
             let listener = std::os::unix::net::UnixListener::bind(path).expect("a socket");

@@ -1,7 +1,7 @@
 //! From policy's words to the wire's, and to sentences.
 //! Owns the tables between the two. Never invents a word.
 
-use mainstay_holder::wire::Exited;
+use mainstay_holder::messages::Exited;
 use mainstay_policy::recovery::Failure;
 use mainstay_policy::run::{Exit, RunEnd, StartFailure, StartStep};
 use mainstay_policy::states;

@@ -2,7 +2,7 @@
 //! Owns the sentences of `check` about them.
 //! Never an error: a build, a mount or `before_start` may bring it in time.
 
-use mainstay_holder::here;
+use mainstay_holder::preflight;
 use mainstay_policy::spec::{ModuleSpec, Readiness};
 
 use crate::config::{Check, Configuration, Launch};
@@ -18,7 +18,11 @@ pub(super) fn missing(configuration: &Configuration) -> Vec<String> {
 fn of_module(spec: &ModuleSpec, launch: &Launch) -> Vec<String> {
     let name = &spec.name;
     let mut found = Vec::new();
-    if let Some(user) = launch.user.as_ref().filter(|user| !here::has_user(user)) {
+    if let Some(user) = launch
+        .user
+        .as_ref()
+        .filter(|user| !preflight::has_user(user))
+    {
         found.push(format!(
             "cannot find the user {user} of module.{name}.user; create it"
         ));
@@ -26,7 +30,7 @@ fn of_module(spec: &ModuleSpec, launch: &Launch) -> Vec<String> {
     if let Some(group) = launch
         .group
         .as_ref()
-        .filter(|group| !here::has_group(group))
+        .filter(|group| !preflight::has_group(group))
     {
         found.push(format!(
             "cannot find the group {group} of module.{name}.group; create it"
@@ -45,7 +49,7 @@ fn of_module(spec: &ModuleSpec, launch: &Launch) -> Vec<String> {
         let Some(program) = command.first() else {
             continue;
         };
-        if let Some(why) = here::program(program, &launch.directory, &path) {
+        if let Some(why) = preflight::check_program(program, &launch.directory, &path) {
             found.push(format!(
                 "cannot execute {program} of module.{name}.{key}: {why}"
             ));
@@ -82,5 +86,5 @@ fn path(launch: &Launch) -> String {
     let kept = || std::env::var("PATH").ok().filter(|_| !launch.clear_env);
     own.map(|(_, path)| path.clone())
         .or_else(kept)
-        .unwrap_or_else(|| here::DEFAULT_PATH.to_owned())
+        .unwrap_or_else(|| preflight::DEFAULT_PATH.to_owned())
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_holder::RuntimeCommand;
-use mainstay_holder::here::make_folder;
+use mainstay_holder::preflight::make_folder;
 use mainstay_protocol::words::ExitCode;
 use mainstay_protocol::{SystemStatus, SystemView};
 

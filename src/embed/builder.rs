@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mainstay_holder::{Options, embed};
+use mainstay_holder::{EngineOptions, embed};
 use tokio::sync::watch;
 
 use super::context::{Context, TaskError};
@@ -157,7 +157,7 @@ impl std::fmt::Debug for Builder {
 
 fn prepare(sources: Sources) -> Result<(Wire, Ground, Guard), StartError> {
     let machine = |error: io::Error| StartError::Machine(error.to_string());
-    let (socket, engine) = embed(Options::default()).map_err(machine)?;
+    let (socket, engine) = embed(EngineOptions::default()).map_err(machine)?;
     let end = End::from(socket);
     let guard = Guard::new(&end, engine).map_err(machine)?;
     let mut wire = Wire::new(end);

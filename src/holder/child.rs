@@ -7,32 +7,32 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use crate::kernel::child as kernel;
-use crate::wire::Step;
-use crate::{sockets, store};
+use crate::messages::SpawnStep;
+use crate::{activation, fd_store};
 
 /// Where the child leaves what went wrong; lies in memory shared by parent and child.
 #[derive(Debug, Default)]
 #[repr(C)]
-pub(crate) struct Slip {
+pub(crate) struct ChildErrorSlot {
     step: AtomicU32,
     errno: AtomicI32,
 }
 
-const STEPS: [Step; 7] = [
-    Step::Session,
-    Step::Directory,
-    Step::Limits,
-    Step::Group,
-    Step::User,
-    Step::Descriptors,
-    Step::Exec,
+const STEPS: [SpawnStep; 7] = [
+    SpawnStep::Session,
+    SpawnStep::Directory,
+    SpawnStep::Limits,
+    SpawnStep::Group,
+    SpawnStep::User,
+    SpawnStep::Descriptors,
+    SpawnStep::Exec,
 ];
 
-impl Slip {
+impl ChildErrorSlot {
     pub(crate) fn clear(&self) {
         self.errno.store(0, Ordering::SeqCst);
     }
-    pub(crate) fn read(&self) -> Option<(Step, i32)> {
+    pub(crate) fn read(&self) -> Option<(SpawnStep, i32)> {
         let errno = self.errno.load(Ordering::SeqCst);
         let step = STEPS.get(self.step.load(Ordering::SeqCst) as usize)?;
         (errno != 0).then_some((*step, errno))
@@ -41,7 +41,7 @@ impl Slip {
 
 /// Who the child becomes.
 #[derive(Debug, Clone)]
-pub(crate) struct Identity {
+pub(crate) struct Credentials {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<libc::gid_t>,
@@ -49,7 +49,7 @@ pub(crate) struct Identity {
 
 /// Everything the child needs, prepared before it exists.
 #[derive(Debug)]
-pub(crate) struct Orders {
+pub(crate) struct ExecSpec {
     pub(crate) programs: Vec<CString>,
     pub(crate) argv: Vec<*const c_char>,
     pub(crate) envp: Vec<*const c_char>,
@@ -57,50 +57,54 @@ pub(crate) struct Orders {
     pub(crate) stdin: c_int,
     pub(crate) stdout: c_int,
     /// Source and number of each descriptor it is given from 3 on, by rising number.
-    pub(crate) given: Vec<(c_int, c_int)>,
+    pub(crate) fd_mappings: Vec<(c_int, c_int)>,
     /// `cgroup.procs` to write oneself to, or -1.
     pub(crate) group_procs: c_int,
     pub(crate) nofile: libc::rlimit,
     pub(crate) nice: c_int,
-    pub(crate) identity: Option<Identity>,
+    pub(crate) identity: Option<Credentials>,
     pub(crate) no_new_privileges: bool,
     /// The process without which this one must not live, or 0: an application has nobody who would
     /// end its modules after it was killed.
-    pub(crate) dies_with: c_int,
+    pub(crate) parent_death_pid: c_int,
     /// Each null or a place of ten bytes and a NUL for the decimal pid.
     pub(crate) pid_digits: [*mut u8; 2],
-    pub(crate) slip: *const Slip,
+    pub(crate) slip: *const ChildErrorSlot,
     /// The first descriptor it can do without, where it leaves a shared table.
     #[cfg_attr(
         not(target_os = "linux"),
         expect(dead_code, reason = "no table is shared here")
     )]
-    pub(crate) above: u32,
+    pub(crate) first_droppable_fd: u32,
     /// Owners of what the pointers above point to.
     pub(crate) _strings: Vec<CString>,
     pub(crate) _pid_texts: Vec<Box<[u8]>>,
 }
 
-impl Orders {
+impl ExecSpec {
     /// Orders of a child that gets as far as its exec and finds no program there.
-    pub(crate) fn nothing(dev_null: c_int, nofile: libc::rlimit, slip: *const Slip) -> Orders {
-        Orders {
+    pub(crate) fn nothing(
+        dev_null: c_int,
+        nofile: libc::rlimit,
+        slip: *const ChildErrorSlot,
+    ) -> ExecSpec {
+        ExecSpec {
             programs: Vec::new(),
             argv: vec![std::ptr::null()],
             envp: vec![std::ptr::null()],
             directory: c"/".into(),
             stdin: dev_null,
             stdout: dev_null,
-            given: Vec::new(),
+            fd_mappings: Vec::new(),
             group_procs: -1,
             nofile,
             nice: 0,
             identity: None,
             no_new_privileges: false,
-            dies_with: 0,
+            parent_death_pid: 0,
             pid_digits: [null_mut(); 2],
             slip,
-            above: 0,
+            first_droppable_fd: 0,
             _strings: Vec::new(),
             _pid_texts: Vec::new(),
         }
@@ -109,19 +113,19 @@ impl Orders {
 
 /// Runs in the child; never returns.
 #[expect(unsafe_code, reason = "plain system calls between clone and exec")]
-pub(crate) extern "C" fn become_it(orders: *const Orders) -> ! {
+pub(crate) extern "C" fn exec_child(orders: *const ExecSpec) -> ! {
     // SAFETY: the parent keeps `orders` and all it points to until we exec or exit.
     let orders = unsafe { &*orders };
     let (step, errno) = match prepare(orders) {
-        Ok(()) => (Step::Exec, exec(orders)),
+        Ok(()) => (SpawnStep::Exec, exec(orders)),
         Err(failed) => failed,
     };
-    give_up(orders, step, errno)
+    fail_and_exit(orders, step, errno)
 }
 
 /// Leaves word and ends.
 #[expect(unsafe_code, reason = "_exit, and the slip in shared memory")]
-pub(crate) fn give_up(orders: &Orders, step: Step, errno: i32) -> ! {
+pub(crate) fn fail_and_exit(orders: &ExecSpec, step: SpawnStep, errno: i32) -> ! {
     let number = STEPS.iter().position(|one| *one == step).unwrap_or(6);
     // SAFETY: the slip lies in memory the parent keeps; `_exit` runs no handlers of the parent.
     unsafe {
@@ -131,19 +135,19 @@ pub(crate) fn give_up(orders: &Orders, step: Step, errno: i32) -> ! {
     }
 }
 
-fn prepare(orders: &Orders) -> Result<(), (Step, i32)> {
+fn prepare(orders: &ExecSpec) -> Result<(), (SpawnStep, i32)> {
     reset_signals();
     join_group(orders);
-    session().map_err(|errno| (Step::Session, errno))?;
-    descriptors(orders).map_err(|errno| (Step::Descriptors, errno))?;
-    limits(orders).map_err(|errno| (Step::Limits, errno))?;
+    session().map_err(|errno| (SpawnStep::Session, errno))?;
+    descriptors(orders).map_err(|errno| (SpawnStep::Descriptors, errno))?;
+    limits(orders).map_err(|errno| (SpawnStep::Limits, errno))?;
     if let Some(who) = &orders.identity {
         kernel::become_user(who)?;
     }
-    directory(orders).map_err(|errno| (Step::Directory, errno))?;
-    if orders.dies_with != 0 {
+    directory(orders).map_err(|errno| (SpawnStep::Directory, errno))?;
+    if orders.parent_death_pid != 0 {
         // Behind the change of user, which would undo it.
-        kernel::die_with(orders.dies_with).map_err(|errno| (Step::Limits, errno))?;
+        kernel::die_with(orders.parent_death_pid).map_err(|errno| (SpawnStep::Limits, errno))?;
     }
     write_pid(orders);
     Ok(())
@@ -164,7 +168,7 @@ fn reset_signals() {
     // SAFETY: zeroed is SIG_DFL with an empty mask; invalid numbers only fail.
     unsafe {
         for signal in 1..=kernel::SIGNALS {
-            kernel::default_disposition(signal);
+            kernel::reset_disposition(signal);
         }
         let mut mask: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut mask);
@@ -174,7 +178,7 @@ fn reset_signals() {
 
 /// Only where the kernel could not put us there at birth.
 #[expect(unsafe_code, reason = "write")]
-pub(crate) fn join_group(orders: &Orders) {
+pub(crate) fn join_group(orders: &ExecSpec) {
     if orders.group_procs >= 0 {
         // SAFETY: one byte of static memory; a failure leaves us outside, which `Kill` survives.
         unsafe { libc::write(orders.group_procs, c"0".as_ptr().cast(), 1) };
@@ -188,22 +192,25 @@ fn session() -> Result<(), i32> {
 }
 
 #[expect(unsafe_code, reason = "fcntl, dup2")]
-fn descriptors(orders: &Orders) -> Result<(), i32> {
-    let above = orders.given.last().map_or(3, |(_, number)| number + 1);
-    let mut copies = [-1; store::MOST + sockets::MOST + 1];
+fn descriptors(orders: &ExecSpec) -> Result<(), i32> {
+    let above = orders
+        .fd_mappings
+        .last()
+        .map_or(3, |(_, number)| number + 1);
+    let mut copies = [-1; fd_store::MOST + activation::SOCKETS_MAX + 1];
     // SAFETY: numbers only; every descriptor here is the child's own copy.
     unsafe {
         let lift = |fd| check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above));
         let stdin = lift(orders.stdin)? as c_int;
         let stdout = lift(orders.stdout)? as c_int;
-        for (copy, (source, _)) in copies.iter_mut().zip(&orders.given) {
+        for (copy, (source, _)) in copies.iter_mut().zip(&orders.fd_mappings) {
             *copy = lift(*source)? as c_int;
         }
         check(libc::dup2(stdin, 0))?;
         check(libc::dup2(stdout, 1))?;
         check(libc::dup2(stdout, 2))?;
         let mut next = 3;
-        for (copy, (_, number)) in copies.iter().zip(&orders.given) {
+        for (copy, (_, number)) in copies.iter().zip(&orders.fd_mappings) {
             check(libc::dup2(*copy, *number))?;
             if *number > next {
                 kernel::close_from(next as u32, *number as u32 - 1)?;
@@ -230,7 +237,7 @@ pub(crate) fn close_one_by_one(first: u32, last: u32) -> Result<(), i32> {
 }
 
 #[expect(unsafe_code, reason = "setrlimit, setpriority")]
-fn limits(orders: &Orders) -> Result<(), i32> {
+fn limits(orders: &ExecSpec) -> Result<(), i32> {
     // SAFETY: valid structures and numbers.
     unsafe {
         check(libc::setrlimit(
@@ -248,13 +255,13 @@ fn limits(orders: &Orders) -> Result<(), i32> {
 }
 
 #[expect(unsafe_code, reason = "chdir")]
-fn directory(orders: &Orders) -> Result<(), i32> {
+fn directory(orders: &ExecSpec) -> Result<(), i32> {
     // SAFETY: a NUL-terminated string.
     check(unsafe { libc::chdir(orders.directory.as_ptr()) }).map(drop)
 }
 
 #[expect(unsafe_code, reason = "writes into the prepared environment")]
-fn write_pid(orders: &Orders) {
+fn write_pid(orders: &ExecSpec) {
     for place in orders.pid_digits.iter().filter(|place| !place.is_null()) {
         // SAFETY: ten bytes and a NUL were reserved there for us alone.
         unsafe { write_digits(*place) };
@@ -282,7 +289,7 @@ unsafe fn write_digits(to: *mut u8) {
 
 /// Tries every candidate by the rules of execvp, without its shell fallback; returns the errno.
 #[expect(unsafe_code, reason = "execve")]
-fn exec(orders: &Orders) -> i32 {
+fn exec(orders: &ExecSpec) -> i32 {
     let mut refused = None;
     let mut last = libc::ENOENT;
     for program in &orders.programs {

@@ -4,7 +4,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::wire::MAX_FRAME_BYTES;
+use crate::messages::MAX_FRAME_BYTES;
 
 /// Most that is read at once, and what an idle receive buffer keeps.
 pub(crate) const CHUNK_BYTES: usize = 64 * 1024;

@@ -9,8 +9,8 @@ use std::thread::{Builder, JoinHandle};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use crate::engine::{Engine, Options};
-use crate::kernel::Site;
+use crate::engine::{Engine, EngineOptions};
+use crate::kernel::CgroupRoot;
 use crate::spawner::block_signals;
 
 /// Starts an engine; returns the runtime's end of the wire and the thread with its exit code.
@@ -18,11 +18,11 @@ use crate::spawner::block_signals;
 ///
 /// # Errors
 /// No descriptors or threads are left.
-pub fn embed(options: Options) -> io::Result<(OwnedFd, JoinHandle<u8>)> {
+pub fn embed(options: EngineOptions) -> io::Result<(OwnedFd, JoinHandle<u8>)> {
     let (ours, theirs) = UnixStream::pair()?;
     let (rlim_cur, rlim_max) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let mut engine = Engine::new(options, libc::rlimit { rlim_cur, rlim_max })?;
-    engine.site = engine.site.filter(Site::without_moving);
+    engine.site = engine.site.filter(CgroupRoot::without_moving);
     engine.connect(ours.into())?;
     let thread = Builder::new().name("holder".into()).spawn(move || {
         block_signals();

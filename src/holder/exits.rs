@@ -5,51 +5,54 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::asks::send;
-use crate::engine::{Engine, about};
-use crate::instance::{Ending, Former, Instance, Phase, Run};
-use crate::kernel::{Pinned, orphans};
-use crate::logs::Finish;
+use crate::activation::watch_activation;
+use crate::dispatch::send;
+use crate::engine::{Engine, poll_key};
+use crate::instance::{FormerMain, Instance, InstancePhase, PendingExit, RunningProcess};
+use crate::kernel::{ProcessHandle, orphans};
+use crate::messages::{Exited, HolderMessage};
 use crate::notify::targets;
+use crate::output::FinishResult;
 use crate::process::{self, nanos};
-use crate::sockets::await_knocks;
-use crate::wait::{Ended, Seen, Whom, look};
-use crate::walk::{Target, sweep, sweep_marked};
-use crate::wire::{Exited, Tell};
+use crate::sweep::{ProcessTree, sweep, sweep_marked};
+use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
 
 /// Exits taken in at once before other events get their turn.
-const REAP_AT_ONCE: usize = 512;
+const REAP_BATCH: usize = 512;
 /// How long killed processes may take to be gone when the holder leaves.
-const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Standalone: looks who ended before reaping, so that no status goes to the wrong place.
     pub(crate) fn reap(&mut self) {
-        for _ in 0..REAP_AT_ONCE {
-            let Seen::Ended(ended) = look(Whom::Anyone, false) else {
+        for _ in 0..REAP_BATCH {
+            let WaitResult::Ended(ended) = wait_nohang(WaitTarget::Anyone, false) else {
                 return;
             };
             let pid = ended.pid;
-            let runtime = self.alone.as_ref().and_then(|alone| alone.runtime_pid());
+            let runtime = self
+                .supervisor
+                .as_ref()
+                .and_then(|alone| alone.runtime_pid());
             if !self.by_pid.contains_key(&pid) && runtime != Some(pid) {
                 let spawner = self.spawner.as_ref();
-                if spawner.is_some_and(|spawner| spawner.may_be_newborn(pid)) {
-                    self.reap_later = true; // its spawn will be told
+                if spawner.is_some_and(|spawner| spawner.may_be_pending_child(pid)) {
+                    self.reap_retry = true; // its spawn will be told
                     return;
                 }
-                self.read_mail(); // it may have been told a moment ago
+                self.handle_queue(); // it may have been told a moment ago
             }
-            let named = || self.former.get(&pid).map(|former| former.id);
+            let named = || self.former_mains.get(&pid).map(|former| former.id);
             if let Some(id) = self.by_pid.get(&pid).copied().or_else(named) {
                 self.read_last_notify(id); // it may have named another main process, or itself
             }
             if let Some(id) = self.by_pid.get(&pid).copied() {
                 // While the zombie still keeps its numbers.
                 let left = self.kill_leftovers(id, true);
-                look(Whom::Pid(pid), true);
+                wait_nohang(WaitTarget::Pid(pid), true);
                 self.exited(id, ended, left);
             } else {
-                look(Whom::Pid(pid), true);
+                wait_nohang(WaitTarget::Pid(pid), true);
                 self.forget_former(pid);
                 if runtime == Some(pid) {
                     self.runtime_ended(ended);
@@ -67,32 +70,36 @@ impl Engine {
         let Some(pinned) = pinned.filter(|pinned| pinned.has_ended()) else {
             return;
         };
-        let ended = match look(Whom::Process(pinned), false) {
-            Seen::Alive => return,
-            Seen::Ended(ended) => ended,
+        let ended = match wait_nohang(WaitTarget::Process(pinned), false) {
+            WaitResult::Alive => return,
+            WaitResult::Ended(ended) => ended,
             // Its parent is, or was, someone else: that it is gone is all we know.
-            Seen::NoChild => Ended::default(),
+            WaitResult::NoChild => ReapedChild::default(),
         };
         self.poll.delete(pinned); // it is in there since the start
         let left = self.kill_leftovers(id, ended.pid != 0);
         if let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) {
-            look(Whom::Process(pinned), true);
+            wait_nohang(WaitTarget::Process(pinned), true);
         }
         self.exited(id, ended, left);
     }
 
     /// The process that was started, after another one took its place. It is still ours to reap.
-    pub(crate) fn watch_former(&mut self, pid: i32, id: u32, pinned: Option<Pinned>) {
+    pub(crate) fn watch_former(&mut self, pid: i32, id: u32, pinned: Option<ProcessHandle>) {
         if let Some(pinned) = &pinned {
-            let _ = self.watch(pinned, about::FORMER); // unwatched it is reaped at the end
+            let _ = self.watch(pinned, poll_key::FORMER); // unwatched it is reaped at the end
         }
-        self.former.insert(pid, Former { id, pinned });
+        self.former_mains.insert(pid, FormerMain { id, pinned });
     }
 
     /// Embedded: some of them may have ended.
     pub(crate) fn reap_former(&mut self) {
-        let has_ended = |former: &Former| former.pinned.as_ref().is_some_and(Pinned::has_ended);
-        let ended = self.former.iter().filter(|(_, former)| has_ended(former));
+        let has_ended =
+            |former: &FormerMain| former.pinned.as_ref().is_some_and(ProcessHandle::has_ended);
+        let ended = self
+            .former_mains
+            .iter()
+            .filter(|(_, former)| has_ended(former));
         let ended: Vec<(i32, u32)> = ended.map(|(pid, former)| (*pid, former.id)).collect();
         for (pid, id) in ended {
             self.read_last_notify(id); // it may have named itself
@@ -101,8 +108,12 @@ impl Engine {
     }
 
     fn forget_former(&mut self, pid: i32) {
-        if let Some(pinned) = self.former.remove(&pid).and_then(|former| former.pinned) {
-            look(Whom::Process(&pinned), true);
+        if let Some(pinned) = self
+            .former_mains
+            .remove(&pid)
+            .and_then(|former| former.pinned)
+        {
+            wait_nohang(WaitTarget::Process(&pinned), true);
             self.poll.delete(&pinned); // it is in there since `watch_former`
         }
     }
@@ -132,7 +143,7 @@ impl Engine {
         if instance.group.is_some() {
             return false;
         }
-        let Some(alone) = &self.alone else {
+        let Some(alone) = &self.supervisor else {
             return true;
         };
         let Some(orphans) = orphans() else {
@@ -142,20 +153,22 @@ impl Engine {
         orphans.iter().any(|pid| !known(pid))
     }
 
-    fn exited(&mut self, id: u32, ended: Ended, left: bool) {
+    fn exited(&mut self, id: u32, ended: ReapedChild, left: bool) {
         self.read_ready(id);
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
-        let Phase::Running(run) = std::mem::replace(&mut instance.phase, Phase::Idle) else {
+        let InstancePhase::Running(run) =
+            std::mem::replace(&mut instance.phase, InstancePhase::Idle)
+        else {
             return;
         };
         self.by_pid.remove(&run.pid);
         let finish = match (&self.ground, run.stream) {
             (Some(ground), Some(key)) => ground.logs.finish(key),
-            _ => Finish::Done(String::new()),
+            _ => FinishResult::Done(String::new()),
         };
-        let mut exited = how(instance, &run, ended);
+        let mut exited = exit_of(instance, &run, ended);
         if exited.signal == Some(libc::SIGKILL)
             && let Some(group) = &instance.group
         {
@@ -163,8 +176,8 @@ impl Engine {
             exited.oom = kills > instance.oom_kills;
             instance.oom_kills = kills;
         }
-        let output = finish == Finish::Later;
-        if let Finish::Done(told) = finish {
+        let output = finish == FinishResult::Later;
+        if let FinishResult::Done(told) = finish {
             exited.output = told;
         }
         let Some(instance) = self.instances.get(&id) else {
@@ -174,63 +187,65 @@ impl Engine {
         let sweep = left || led_by_another || self.needs_sweep(instance);
         if sweep {
             let group = &instance.group;
-            let with_group = |target| Target {
+            let with_group = |target| ProcessTree {
                 group: group.clone(),
                 ..target
             };
             self.to_sweep.extend(targets(id, &run).map(with_group));
         }
-        let ending = Ending {
+        let ending = PendingExit {
             exited,
             sweep,
             output,
         };
         if let Some(instance) = self.instances.get_mut(&id) {
-            instance.phase = Phase::Ending(Box::new(ending));
+            instance.phase = InstancePhase::Ending(Box::new(ending));
         }
-        self.complete(id);
+        self.report_exit(id);
     }
 
     /// Tells the exit when nothing of it is awaited any more.
-    fn complete(&mut self, id: u32) {
+    fn report_exit(&mut self, id: u32) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
         match &instance.phase {
-            Phase::Ending(ending) if !ending.sweep && !ending.output => {}
+            InstancePhase::Ending(ending) if !ending.sweep && !ending.output => {}
             _ => return,
         }
-        let Phase::Ending(ending) = std::mem::replace(&mut instance.phase, Phase::Idle) else {
+        let InstancePhase::Ending(ending) =
+            std::mem::replace(&mut instance.phase, InstancePhase::Idle)
+        else {
             return;
         };
         instance.last_exit = Some(ending.exited.clone());
-        await_knocks(&self.poll, id, instance);
+        watch_activation(&self.poll, id, instance);
         let gone = instance.forgotten.then(|| Arc::clone(&instance.name));
-        self.tell(&Tell::Exited(ending.exited));
+        self.send(&HolderMessage::Exited(ending.exited));
         if let Some(name) = gone {
             self.forget(&name);
         }
     }
 
-    pub(crate) fn swept(&mut self, id: u32) {
+    pub(crate) fn on_swept(&mut self, id: u32) {
         if let Some(instance) = self.instances.get_mut(&id)
-            && let Phase::Ending(ending) = &mut instance.phase
+            && let InstancePhase::Ending(ending) = &mut instance.phase
         {
             // A sweep that began before the end does not count; the one for the end follows.
             ending.sweep = self.to_sweep.iter().any(|target| target.id == id);
         }
-        self.complete(id);
+        self.report_exit(id);
     }
 
-    pub(crate) fn collected(&mut self, id: u32, generation: u64, output: String) {
+    pub(crate) fn on_output_collected(&mut self, id: u32, generation: u64, output: String) {
         if let Some(instance) = self.instances.get_mut(&id)
             && instance.generation == generation
-            && let Phase::Ending(ending) = &mut instance.phase
+            && let InstancePhase::Ending(ending) = &mut instance.phase
         {
             ending.exited.output = output;
             ending.output = false;
         }
-        self.complete(id);
+        self.report_exit(id);
     }
 
     /// Ends everything that lives; the holder goes afterwards.
@@ -238,7 +253,7 @@ impl Engine {
         if let Some(spawner) = &self.spawner {
             spawner.quit();
         }
-        let end = Instant::now() + LEAVE_WITHIN;
+        let end = Instant::now() + EXIT_TIMEOUT;
         let tick = Duration::from_millis(1);
         while self.in_flight > 0 && Instant::now() < end {
             let queued = self
@@ -246,13 +261,13 @@ impl Engine {
                 .as_ref()
                 .map_or(0, crate::spawner::Spawner::abandon);
             self.in_flight = self.in_flight.saturating_sub(queued);
-            self.read_mail();
+            self.handle_queue();
             if self.in_flight > 0 {
                 std::thread::sleep(tick);
             }
         }
-        let mut doomed: Vec<Target> = std::mem::take(&mut self.to_sweep);
-        let mut pids: Vec<i32> = self.former.keys().copied().collect();
+        let mut doomed: Vec<ProcessTree> = std::mem::take(&mut self.to_sweep);
+        let mut pids: Vec<i32> = self.former_mains.keys().copied().collect();
         for (id, instance) in &self.instances {
             if let Some(run) = instance.run() {
                 match &instance.group {
@@ -274,7 +289,7 @@ impl Engine {
             sweep_marked(&ground.hash); // those that lost every other tie to their tree
         }
         while !pids.is_empty() && Instant::now() < end {
-            pids.retain(|pid| look(Whom::Pid(*pid), true) == Seen::Alive);
+            pids.retain(|pid| wait_nohang(WaitTarget::Pid(*pid), true) == WaitResult::Alive);
             if !pids.is_empty() {
                 std::thread::sleep(tick);
             }
@@ -282,7 +297,7 @@ impl Engine {
     }
 }
 
-fn how(instance: &Instance, run: &Run, ended: Ended) -> Exited {
+fn exit_of(instance: &Instance, run: &RunningProcess, ended: ReapedChild) -> Exited {
     Exited {
         instance: instance.name.to_string(),
         generation: instance.generation,
@@ -291,7 +306,7 @@ fn how(instance: &Instance, run: &Run, ended: Ended) -> Exited {
         signal: ended.signal,
         core: ended.core,
         oom: false,
-        overdue: run.overdue,
+        overdue: run.timed_out,
         output: String::new(),
         at: nanos(libc::CLOCK_MONOTONIC),
     }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
-use crate::child::{Orders, become_it};
-use crate::mail::lock;
+use crate::child::{ExecSpec, exec_child};
+use crate::engine_queue::lock;
 
 /// Means: a child exists whose number is not known yet.
 pub(crate) const UNKNOWN: i32 = -1;
@@ -23,7 +23,7 @@ static FORKING: Mutex<()> = Mutex::new(());
 ///
 /// # Errors
 /// Those of `work`.
-pub(crate) fn masked<T>(work: impl FnOnce() -> Result<T, i32>) -> Result<T, i32> {
+pub(crate) fn with_signals_blocked<T>(work: impl FnOnce() -> Result<T, i32>) -> Result<T, i32> {
     let all = SigSet::all();
     let mut before = SigSet::empty();
     let masked = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&all), Some(&mut before));
@@ -39,7 +39,7 @@ pub(crate) fn masked<T>(work: impl FnOnce() -> Result<T, i32>) -> Result<T, i32>
 /// # Errors
 /// The errno of pipe or fork.
 #[expect(unsafe_code, reason = "fork")]
-pub(crate) fn bear(orders: &Orders, newborn: &AtomicI32) -> Result<i32, i32> {
+pub(crate) fn fork_and_exec(orders: &ExecSpec, newborn: &AtomicI32) -> Result<i32, i32> {
     let errno = |problem: std::io::Error| problem.raw_os_error().unwrap_or(libc::EIO);
     let alone = lock(&FORKING);
     let (mut done, held) = std::io::pipe().map_err(errno)?;
@@ -50,7 +50,7 @@ pub(crate) fn bear(orders: &Orders, newborn: &AtomicI32) -> Result<i32, i32> {
         let pid = libc::fork();
         if pid == 0 {
             libc::close(done.as_raw_fd());
-            become_it(std::ptr::from_ref(orders));
+            exec_child(std::ptr::from_ref(orders));
         }
         pid
     };

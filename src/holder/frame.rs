@@ -10,7 +10,7 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use serde::Serialize;
 
 use crate::codec::{CHUNK_BYTES, Decoder, FrameError, encode};
-use crate::kernel::{BORN_CLOSED, RECEIVE, SEND};
+use crate::kernel::{CLOEXEC_AT_CREATION, RECEIVE, SEND};
 
 /// Most descriptors in one message (the kernel's SCM_MAX_FD).
 pub const MAX_FDS: usize = 253;
@@ -34,7 +34,7 @@ pub fn recv_with_fds(
         if let Ok(messages) = got.cmsgs() {
             for message in messages {
                 if let ControlMessageOwned::ScmRights(raw) = message {
-                    fds.extend(raw.into_iter().map(own));
+                    fds.extend(raw.into_iter().map(own_fd));
                 }
             }
         }
@@ -52,10 +52,10 @@ pub fn recv_with_fds(
 
 /// Takes over a descriptor the kernel just handed out.
 #[expect(unsafe_code, reason = "the kernel returns plain numbers")]
-pub(crate) fn own(raw: RawFd) -> OwnedFd {
+pub(crate) fn own_fd(raw: RawFd) -> OwnedFd {
     // SAFETY: the kernel just created this descriptor for us and nobody else has the number.
     let owned = unsafe { OwnedFd::from_raw_fd(raw) };
-    if !BORN_CLOSED {
+    if !CLOEXEC_AT_CREATION {
         use nix::fcntl::{FcntlArg, FdFlag, fcntl};
         let _ = fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)); // it is open: cannot fail
     }
@@ -89,12 +89,12 @@ struct Segment {
 
 /// What is to be sent and was not yet.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct FrameQueue {
     segments: VecDeque<Segment>,
     waiting: usize,
 }
 
-impl Outbox {
+impl FrameQueue {
     /// Queues one message; `fds` go with its first byte.
     ///
     /// # Errors
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn descriptors_travel_with_their_frame() {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let mut outbox = Outbox::default();
+        let mut outbox = FrameQueue::default();
         let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         outbox.push(&1u32, vec![]).unwrap();
         outbox.push(&2u32, vec![file(), file()]).unwrap();

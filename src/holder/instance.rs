@@ -7,43 +7,43 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::kernel::{Group, Pinned};
-use crate::notify::Said;
-use crate::sockets::Sockets;
-use crate::store::Store;
-use crate::wire::Exited;
+use crate::activation::ActivationSockets;
+use crate::fd_store::FdStore;
+use crate::kernel::{Cgroup, ProcessHandle};
+use crate::messages::Exited;
+use crate::notify::NotifyState;
 
 /// A living process.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub(crate) struct RunningProcess {
     /// The process that was started, and when: number of the session and group of the tree.
     pub(crate) first: (i32, u64),
     /// The main process: that one, or the one it named by MAINPID.
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
     pub(crate) uid: u32,
-    pub(crate) pinned: Option<Pinned>,
+    pub(crate) pinned: Option<ProcessHandle>,
     pub(crate) ready: Option<OwnedFd>,
     pub(crate) stream: Option<u64>,
     pub(crate) mark: String,
-    pub(crate) overdue: bool,
+    pub(crate) timed_out: bool,
     /// Wishes it sent by notify that were not granted.
     pub(crate) ignored: u32,
     /// How long the loop may still wait until a process it named has executed its program.
-    pub(crate) patience: Cell<Duration>,
+    pub(crate) exec_wait_left: Cell<Duration>,
 }
 
 /// A process that was started and is not the main process any more.
 #[derive(Debug)]
-pub(crate) struct Former {
+pub(crate) struct FormerMain {
     pub(crate) id: u32,
     /// Embedded only: standalone every child is waited for.
-    pub(crate) pinned: Option<Pinned>,
+    pub(crate) pinned: Option<ProcessHandle>,
 }
 
 /// An ended process of which something is still awaited before its end is told.
 #[derive(Debug)]
-pub(crate) struct Ending {
+pub(crate) struct PendingExit {
     pub(crate) exited: Exited,
     pub(crate) sweep: bool,
     pub(crate) output: bool,
@@ -51,21 +51,21 @@ pub(crate) struct Ending {
 
 /// What was asked for before the process was there.
 #[derive(Debug, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct DeferredRequests {
     pub(crate) kill: bool,
     pub(crate) signal: Option<(i32, bool)>,
     /// When its birth is over time, if nobody but us ends it.
     pub(crate) end_by: Option<Instant>,
-    pub(crate) overdue: bool,
+    pub(crate) timed_out: bool,
 }
 
 /// Where it stands.
 #[derive(Debug)]
-pub(crate) enum Phase {
+pub(crate) enum InstancePhase {
     Idle,
-    Starting(Wishes),
-    Running(Box<Run>),
-    Ending(Box<Ending>),
+    Starting(DeferredRequests),
+    Running(Box<RunningProcess>),
+    Ending(Box<PendingExit>),
 }
 
 /// One instance.
@@ -73,22 +73,22 @@ pub(crate) enum Phase {
 pub(crate) struct Instance {
     pub(crate) name: Arc<str>,
     pub(crate) generation: u64,
-    pub(crate) phase: Phase,
+    pub(crate) phase: InstancePhase,
     pub(crate) record: Option<String>,
     /// How the last run ended, until the next one starts: a runtime may be lost with the news.
     pub(crate) last_exit: Option<Exited>,
     /// The lasting part of what this run said by notify.
-    pub(crate) said: Said,
+    pub(crate) notify_state: NotifyState,
     /// Descriptors for its next runs.
-    pub(crate) store: Store,
+    pub(crate) store: FdStore,
     /// Where it listens, running or not.
-    pub(crate) sockets: Sockets,
+    pub(crate) sockets: ActivationSockets,
     pub(crate) notify: Option<OwnedFd>,
-    pub(crate) group: Option<Arc<Group>>,
+    pub(crate) group: Option<Arc<Cgroup>>,
     pub(crate) oom_kills: u64,
     pub(crate) tapped: bool,
     /// Tapped bytes that were dropped because the runtime did not read.
-    pub(crate) tap_lost: u64,
+    pub(crate) tap_dropped: u64,
     pub(crate) forgotten: bool,
 }
 
@@ -97,38 +97,38 @@ impl Instance {
         Instance {
             name,
             generation: 0,
-            phase: Phase::Idle,
+            phase: InstancePhase::Idle,
             record: None,
             last_exit: None,
-            said: Said::default(),
-            store: Store::default(),
-            sockets: Sockets::default(),
+            notify_state: NotifyState::default(),
+            store: FdStore::default(),
+            sockets: ActivationSockets::default(),
             notify: None,
             group: None,
             oom_kills: 0,
             tapped: false,
-            tap_lost: 0,
+            tap_dropped: 0,
             forgotten: false,
         }
     }
 
-    pub(crate) fn pinned(&self) -> Option<&Pinned> {
+    pub(crate) fn pinned(&self) -> Option<&ProcessHandle> {
         self.run().and_then(|run| run.pinned.as_ref())
     }
 
     /// How its newest run ended, if it did, told or not.
     pub(crate) fn ended(&self) -> Option<&Exited> {
         match &self.phase {
-            Phase::Ending(ending) => Some(&ending.exited),
-            Phase::Idle => self.last_exit.as_ref(),
-            Phase::Starting(_) | Phase::Running(_) => None,
+            InstancePhase::Ending(ending) => Some(&ending.exited),
+            InstancePhase::Idle => self.last_exit.as_ref(),
+            InstancePhase::Starting(_) | InstancePhase::Running(_) => None,
         }
     }
 
-    pub(crate) fn run(&self) -> Option<&Run> {
+    pub(crate) fn run(&self) -> Option<&RunningProcess> {
         match &self.phase {
-            Phase::Running(run) => Some(run),
-            Phase::Idle | Phase::Starting(_) | Phase::Ending(_) => None,
+            InstancePhase::Running(run) => Some(run),
+            InstancePhase::Idle | InstancePhase::Starting(_) | InstancePhase::Ending(_) => None,
         }
     }
 }

@@ -2,17 +2,17 @@
 //! Owns processes, exit statuses, log pipes, sockets and the lock; restarts the runtime.
 //! Never decides anything about modules, never blocks on a disk, never uses tokio.
 
+pub mod messages;
 #[cfg(unix)]
-pub mod here;
+pub mod preflight;
 #[cfg(windows)]
-#[path = "windows/here.rs"]
-pub mod here;
-pub mod wire;
+#[path = "windows/preflight.rs"]
+pub mod preflight;
 
 mod codec;
-mod kept;
-mod shelf;
-mod shown;
+mod log_writer;
+mod status_file;
+mod tap_replay;
 
 // The one place where a kernel is chosen: both folders have the same names in them.
 #[cfg(target_os = "linux")]
@@ -23,17 +23,23 @@ mod kernel;
 mod kernel;
 
 #[cfg(unix)]
-mod alone;
-#[cfg(unix)]
-mod asks;
+mod activation;
 #[cfg(unix)]
 mod child;
+#[cfg(unix)]
+mod directories;
+#[cfg(unix)]
+mod dispatch;
 #[cfg(unix)]
 mod embed;
 #[cfg(unix)]
 mod engine;
 #[cfg(unix)]
+mod engine_queue;
+#[cfg(unix)]
 mod exits;
+#[cfg(unix)]
+mod fd_store;
 #[cfg(unix)]
 mod fork;
 #[cfg(unix)]
@@ -41,48 +47,42 @@ mod frame;
 #[cfg(unix)]
 mod instance;
 #[cfg(unix)]
-mod listen;
-#[cfg(unix)]
-mod logs;
-#[cfg(unix)]
-mod mail;
-#[cfg(unix)]
 mod notify;
 #[cfg(unix)]
-mod places;
+mod notify_input;
+#[cfg(unix)]
+mod output;
 #[cfg(unix)]
 mod prepare;
 #[cfg(unix)]
 mod process;
 #[cfg(unix)]
-mod sockets;
+mod runtime_supervisor;
 #[cfg(unix)]
 mod spawner;
 #[cfg(unix)]
-mod store;
+mod sweep;
 #[cfg(unix)]
 mod wait;
-#[cfg(unix)]
-mod walk;
 
 pub use codec::{Decoder, FrameError, encode};
 
 #[cfg(unix)]
-pub use alone::{RuntimeCommand, run};
-#[cfg(unix)]
 pub use embed::embed;
 #[cfg(unix)]
-pub use engine::Options;
+pub use engine::EngineOptions;
 #[cfg(unix)]
-pub use frame::{MAX_FDS, Outbox, recv_with_fds, send_with_fds};
+pub use frame::{FrameQueue, MAX_FDS, recv_with_fds, send_with_fds};
 #[cfg(unix)]
 pub use process::{ancestry, start_time};
+#[cfg(unix)]
+pub use runtime_supervisor::{RuntimeCommand, run};
 
 #[cfg(windows)]
 mod windows;
 #[cfg(windows)]
 pub use windows::{
-    Options, RuntimeCommand, embed, inherited, job_of_modules, monotonic_nanos, run,
+    EngineOptions, RuntimeCommand, embed, inherited, modules_job_name, monotonic_nanos, run,
 };
 #[cfg(windows)]
-use windows::{mail, process};
+use windows::{engine_queue, threads as process};

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use nix::sys::socket::{ControlMessageOwned, UnixAddr, recvmsg};
 
-use crate::frame::own;
-use crate::instance::{Instance, Run};
-use crate::kernel::{self, NAMES_SENDERS, RECEIVE};
-use crate::walk::{Target, belongs};
+use crate::frame::own_fd;
+use crate::instance::{Instance, RunningProcess};
+use crate::kernel::{self, HAS_SENDER_CREDENTIALS, RECEIVE};
+use crate::sweep::{ProcessTree, belongs};
 
 const DATAGRAM_BYTES: usize = 64 * 1024;
 /// What stays true after it was said; of everything else a message is the only word.
-const LASTING: [&str; 7] = [
+const STICKY_KEYS: [&str; 7] = [
     "READY",
     "RELOADING",
     "STOPPING",
@@ -29,7 +29,7 @@ const VALUE_BYTES: usize = 1024;
 
 /// One datagram.
 #[derive(Debug)]
-pub(crate) struct Datagram {
+pub(crate) struct NotifyDatagram {
     pub(crate) text: String,
     pub(crate) fds: Vec<OwnedFd>,
     pub(crate) pid: i32,
@@ -37,7 +37,7 @@ pub(crate) struct Datagram {
 }
 
 /// The next datagram, None when there is none.
-pub(crate) fn receive(socket: &OwnedFd) -> Option<Datagram> {
+pub(crate) fn receive(socket: &OwnedFd) -> Option<NotifyDatagram> {
     let mut bytes = vec![0u8; DATAGRAM_BYTES];
     let mut control = kernel::control_space();
     let (mut fds, mut sender) = (Vec::new(), None);
@@ -47,8 +47,10 @@ pub(crate) fn receive(socket: &OwnedFd) -> Option<Datagram> {
             Ok(got) => {
                 for message in got.cmsgs().into_iter().flatten() {
                     match message {
-                        ControlMessageOwned::ScmRights(raw) => fds.extend(raw.into_iter().map(own)),
-                        other => sender = kernel::sender(&other).or(sender),
+                        ControlMessageOwned::ScmRights(raw) => {
+                            fds.extend(raw.into_iter().map(own_fd))
+                        }
+                        other => sender = kernel::sender_credentials(&other).or(sender),
                     }
                 }
                 break got.bytes;
@@ -59,7 +61,7 @@ pub(crate) fn receive(socket: &OwnedFd) -> Option<Datagram> {
     };
     let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
     let (pid, uid) = sender.unwrap_or((0, u32::MAX));
-    Some(Datagram {
+    Some(NotifyDatagram {
         text,
         fds,
         pid,
@@ -69,8 +71,12 @@ pub(crate) fn receive(socket: &OwnedFd) -> Option<Datagram> {
 
 /// Whether the sender belongs to the run. One that is gone already is judged by its user, and one
 /// whom the kernel does not name by its having been let in: the socket is for the run's user alone.
-pub(crate) fn trusted(instance: &Instance, run: &Run, datagram: &Datagram) -> bool {
-    if datagram.pid == run.pid || !NAMES_SENDERS {
+pub(crate) fn is_trusted_sender(
+    instance: &Instance,
+    run: &RunningProcess,
+    datagram: &NotifyDatagram,
+) -> bool {
+    if datagram.pid == run.pid || !HAS_SENDER_CREDENTIALS {
         return true;
     }
     // Looked at last: a sender that ended while its tree was looked at is gone, not a stranger.
@@ -79,21 +85,21 @@ pub(crate) fn trusted(instance: &Instance, run: &Run, datagram: &Datagram) -> bo
 }
 
 /// Whether a living process is one of the run's; see [`belongs`] for `until`.
-pub(crate) fn in_tree(instance: &Instance, run: &Run, pid: i32, until: Instant) -> bool {
+pub(crate) fn in_tree(instance: &Instance, run: &RunningProcess, pid: i32, until: Instant) -> bool {
     match &instance.group {
-        Some(group) => group.holds(pid),
+        Some(group) => group.contains(pid),
         None => targets(0, run).any(|target| belongs(pid, &target, until)),
     }
 }
 
 /// The tree of a run: below the process that was started, and below the one it named instead.
-pub(crate) fn targets(id: u32, run: &Run) -> impl Iterator<Item = Target> {
+pub(crate) fn targets(id: u32, run: &RunningProcess) -> impl Iterator<Item = ProcessTree> {
     let main = (run.pid, run.start_time);
     let other = (main != run.first).then_some(main);
     [Some(run.first), other]
         .into_iter()
         .flatten()
-        .map(move |(pid, start_time)| Target {
+        .map(move |(pid, start_time)| ProcessTree {
             id,
             pid,
             start_time,
@@ -104,16 +110,16 @@ pub(crate) fn targets(id: u32, run: &Run) -> impl Iterator<Item = Target> {
 
 /// What of it all stays true: kept for a runtime that was away or lost it. Bounded by its keys.
 #[derive(Debug, Default)]
-pub(crate) struct Said(Vec<(String, String)>);
+pub(crate) struct NotifyState(Vec<(String, String)>);
 
-impl Said {
+impl NotifyState {
     /// Takes the lasting lines of a message; the newest of a kind wins.
     pub(crate) fn merge(&mut self, text: &str) {
         for line in text.lines() {
             let Some((key, value)) = line.split_once('=') else {
                 continue;
             };
-            if !LASTING.contains(&key) {
+            if !STICKY_KEYS.contains(&key) {
                 continue;
             }
             let replaced = |old: &str| match key {
@@ -139,7 +145,7 @@ impl Said {
 
 /// Of what a run said, what is still of use when it is over: what it was doing, and its reason to
 /// end.
-pub(crate) fn last_words(said: &str) -> Option<String> {
+pub(crate) fn exit_notify_state(said: &str) -> Option<String> {
     let lasts = |line: &&str| {
         let key = line.split('=').next();
         matches!(key, Some("STATUS" | "ERRNO" | "EXIT_STATUS"))
@@ -165,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_newest_of_a_kind_wins_and_passing_lines_are_not_kept() {
-        let mut said = Said::default();
+        let mut said = NotifyState::default();
         said.merge("STATUS=one\nWATCHDOG=1\nRELOADING=1");
         said.merge("READY=1\nSTATUS=two\nFDSTORE=1");
         assert_eq!(said.text().as_deref(), Some("READY=1\nSTATUS=two"));
@@ -178,7 +184,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut said = Said::default();
+        let mut said = NotifyState::default();
         said.merge("READY=1");
         for number in 0..1000 {
             said.merge(&format!("X_{number}={}", "y".repeat(100)));

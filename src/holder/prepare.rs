@@ -11,29 +11,29 @@ use std::ptr::{null, null_mut};
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use crate::child::{Identity, Orders, Slip};
-use crate::here;
+use crate::child::{ChildErrorSlot, Credentials, ExecSpec};
+use crate::fd_store::NamedFd;
 use crate::kernel::groups_of;
-use crate::store::Given;
-use crate::wire::{Spawn, Step};
+use crate::messages::{SpawnRequest, SpawnStep};
+use crate::preflight;
 
 /// Variable by which a process is recognised as one of an instance's tree.
-pub(crate) const MARK: &str = "MAINSTAY_MARK";
+pub(crate) const TREE_MARK_VAR: &str = "MAINSTAY_MARK";
 
 /// Why it does not start.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) step: Step,
+pub(crate) struct SpawnError {
+    pub(crate) step: SpawnStep,
     pub(crate) errno: i32,
     pub(crate) message: String,
 }
 
-impl Failure {
-    pub(crate) fn new(step: Step, errno: i32, what: &str) -> Failure {
+impl SpawnError {
+    pub(crate) fn new(step: SpawnStep, errno: i32, what: &str) -> SpawnError {
         let name = nix::errno::Errno::from_raw(errno);
         let text = std::io::Error::from_raw_os_error(errno).to_string();
         let text = text.split(" (os error").next().unwrap_or_default();
-        Failure {
+        SpawnError {
             step,
             errno,
             message: format!("cannot {what}: {text} ({name:?})"),
@@ -42,31 +42,33 @@ impl Failure {
 
     /// Puts into words what the child left on its slip, and what a person does about it.
     pub(crate) fn from_child(
-        spawn: &Spawn,
-        inherited: &Inherited,
-        step: Step,
+        spawn: &SpawnRequest,
+        inherited: &BaseEnvironment,
+        step: SpawnStep,
         errno: i32,
-    ) -> Failure {
+    ) -> SpawnError {
         let program = spawn.argv.first().map_or("", String::as_str);
         let what = match step {
-            Step::Session => "open a session".to_owned(),
-            Step::Directory => format!("enter the directory {}", spawn.directory),
-            Step::Limits => match spawn.file_handles {
+            SpawnStep::Session => "open a session".to_owned(),
+            SpawnStep::Directory => format!("enter the directory {}", spawn.directory),
+            SpawnStep::Limits => match spawn.file_handles {
                 Some(limit) => format!("set the limit of open files to {limit} or nice"),
                 None => "set limits or nice".to_owned(),
             },
-            Step::Group => format!(
+            SpawnStep::Group => format!(
                 "become group {}",
                 spawn.group.as_deref().unwrap_or("of the user")
             ),
-            Step::User => format!("become user {}", spawn.user.as_deref().unwrap_or("?")),
-            Step::Descriptors => "arrange its descriptors".to_owned(),
-            Step::Fence | Step::Pipe | Step::Fork | Step::Exec => format!("execute {program}"),
+            SpawnStep::User => format!("become user {}", spawn.user.as_deref().unwrap_or("?")),
+            SpawnStep::Descriptors => "arrange its descriptors".to_owned(),
+            SpawnStep::Fence | SpawnStep::Pipe | SpawnStep::Fork | SpawnStep::Exec => {
+                format!("execute {program}")
+            }
         };
-        Failure::new(step, errno, &what).advised(next_step(spawn, inherited, step, errno))
+        SpawnError::new(step, errno, &what).with_advice(next_step(spawn, inherited, step, errno))
     }
 
-    pub(crate) fn advised(mut self, advice: Option<String>) -> Failure {
+    pub(crate) fn with_advice(mut self, advice: Option<String>) -> SpawnError {
         if let Some(advice) = advice {
             self.message = format!("{}; {advice}", self.message);
         }
@@ -74,43 +76,48 @@ impl Failure {
     }
 }
 
-fn next_step(spawn: &Spawn, inherited: &Inherited, step: Step, errno: i32) -> Option<String> {
+fn next_step(
+    spawn: &SpawnRequest,
+    inherited: &BaseEnvironment,
+    step: SpawnStep,
+    errno: i32,
+) -> Option<String> {
     let said = match (step, errno) {
-        (Step::Exec, _) => {
+        (SpawnStep::Exec, _) => {
             let program = spawn.argv.first()?;
             let path = path(spawn, inherited);
             let path = String::from_utf8_lossy(path);
-            return here::advice(program, Path::new(&spawn.directory), &path, errno);
+            return preflight::advice(program, Path::new(&spawn.directory), &path, errno);
         }
-        (Step::Directory, libc::ENOENT) => "create it, or correct `directory`",
-        (Step::Directory, libc::ENOTDIR) => "it is a file; correct `directory`",
-        (Step::Directory, libc::EACCES) => "its user may not enter it, or a folder above it",
-        (Step::User | Step::Group, libc::EPERM) => {
+        (SpawnStep::Directory, libc::ENOENT) => "create it, or correct `directory`",
+        (SpawnStep::Directory, libc::ENOTDIR) => "it is a file; correct `directory`",
+        (SpawnStep::Directory, libc::EACCES) => "its user may not enter it, or a folder above it",
+        (SpawnStep::User | SpawnStep::Group, libc::EPERM) => {
             "only root may start a module as somebody else: run mainstay as root, or remove \
              `user` and `group`"
         }
-        (Step::Limits, libc::ENOTSUP) => "this system has no `no_new_privileges`; remove it",
-        (Step::Limits, libc::EPERM) => "only root may raise a limit; lower it",
+        (SpawnStep::Limits, libc::ENOTSUP) => "this system has no `no_new_privileges`; remove it",
+        (SpawnStep::Limits, libc::EPERM) => "only root may raise a limit; lower it",
         _ => return None,
     };
     Some(said.to_owned())
 }
 
 /// PATH as the program will find it.
-fn path<'a>(spawn: &'a Spawn, inherited: &'a Inherited) -> &'a [u8] {
+fn path<'a>(spawn: &'a SpawnRequest, inherited: &'a BaseEnvironment) -> &'a [u8] {
     let own = spawn.env.iter().rfind(|(name, _)| name == "PATH");
     let kept = inherited.0.get(&b"PATH"[..]).filter(|_| !spawn.clear_env);
     own.map(|(_, path)| path.as_bytes())
         .or(kept.map(Vec::as_slice))
-        .unwrap_or(here::DEFAULT_PATH.as_bytes())
+        .unwrap_or(preflight::DEFAULT_PATH.as_bytes())
 }
 
 /// The environment modules inherit: ours at the start, without what was meant for us alone.
 #[derive(Debug)]
-pub(crate) struct Inherited(BTreeMap<Vec<u8>, Vec<u8>>);
+pub(crate) struct BaseEnvironment(BTreeMap<Vec<u8>, Vec<u8>>);
 
-impl Inherited {
-    pub(crate) fn capture() -> Inherited {
+impl BaseEnvironment {
+    pub(crate) fn capture() -> BaseEnvironment {
         let ours = |name: &OsStr| {
             let name = name.as_bytes();
             let starts = |prefix: &str| name.starts_with(prefix.as_bytes());
@@ -119,7 +126,7 @@ impl Inherited {
         };
         let kept = std::env::vars_os().filter(|(name, _)| !ours(name));
         let bytes = |text: std::ffi::OsString| text.as_bytes().to_vec();
-        Inherited(
+        BaseEnvironment(
             kept.map(|(name, value)| (bytes(name), bytes(value)))
                 .collect(),
         )
@@ -128,7 +135,7 @@ impl Inherited {
 
 /// What the spawner opened for the child.
 #[derive(Debug)]
-pub(crate) struct Ends<'a> {
+pub(crate) struct ChildFds<'a> {
     pub(crate) stdin: i32,
     pub(crate) stdout: i32,
     pub(crate) ready: Option<i32>,
@@ -137,23 +144,23 @@ pub(crate) struct Ends<'a> {
     pub(crate) nofile: libc::rlimit,
     pub(crate) above: u32,
     /// What it is given from descriptor 3 on: sockets, then what it stored.
-    pub(crate) handed: &'a [Given],
+    pub(crate) handed: &'a [NamedFd],
 }
 
 /// Checks what can be known before anything is opened.
-pub(crate) fn check(spawn: &Spawn) -> Result<(), Failure> {
+pub(crate) fn check(spawn: &SpawnRequest) -> Result<(), SpawnError> {
     let name = &spawn.instance;
     let bad = |c: char| c == '/' || c.is_control() || c.is_whitespace();
     if name.is_empty() || name.len() > 200 || name.starts_with('.') || name.contains(bad) {
-        return Err(Failure::new(
-            Step::Descriptors,
+        return Err(SpawnError::new(
+            SpawnStep::Descriptors,
             libc::EINVAL,
             &format!("use the name {name:?}"),
         ));
     }
     if spawn.argv.is_empty() {
-        return Err(Failure::new(
-            Step::Exec,
+        return Err(SpawnError::new(
+            SpawnStep::Exec,
             libc::EINVAL,
             "execute an empty command",
         ));
@@ -161,20 +168,20 @@ pub(crate) fn check(spawn: &Spawn) -> Result<(), Failure> {
     match spawn.ready_fd {
         Some(fd) if !(3..1024).contains(&fd) => {
             let what = format!("give it descriptor {fd} for readiness; choose 3 to 1023");
-            Err(Failure::new(Step::Descriptors, libc::EBADF, &what))
+            Err(SpawnError::new(SpawnStep::Descriptors, libc::EBADF, &what))
         }
         _ => Ok(()),
     }
 }
 
 /// Builds the orders.
-pub(crate) fn orders(
-    spawn: &Spawn,
-    inherited: &Inherited,
-    ends: &Ends<'_>,
-    slip: *const Slip,
-) -> Result<Orders, Failure> {
-    let given = given(spawn, ends)?;
+pub(crate) fn exec_spec(
+    spawn: &SpawnRequest,
+    inherited: &BaseEnvironment,
+    ends: &ChildFds<'_>,
+    slip: *const ChildErrorSlot,
+) -> Result<ExecSpec, SpawnError> {
+    let given = fd_mappings(spawn, ends)?;
     let identity = identity(spawn)?;
     let variables = variables(spawn, inherited, ends);
     let programs = candidates(spawn, path(spawn, inherited))?;
@@ -214,7 +221,7 @@ pub(crate) fn orders(
         },
         None => ends.nofile,
     };
-    Ok(Orders {
+    Ok(ExecSpec {
         programs,
         argv,
         envp,
@@ -224,16 +231,16 @@ pub(crate) fn orders(
         )?,
         stdin: ends.stdin,
         stdout: ends.stdout,
-        given,
+        fd_mappings: given,
         group_procs: -1,
         nofile,
         nice: spawn.nice,
         identity,
         no_new_privileges: spawn.no_new_privileges,
-        dies_with: 0,
+        parent_death_pid: 0,
         pid_digits,
         slip,
-        above: ends.above,
+        first_droppable_fd: ends.above,
         _strings: strings,
         _pid_texts: pid_texts,
     })
@@ -241,7 +248,7 @@ pub(crate) fn orders(
 
 /// Where each descriptor comes from and goes to, by rising number: what it is handed from 3 on,
 /// without a gap, and the readiness pipe behind it.
-fn given(spawn: &Spawn, ends: &Ends<'_>) -> Result<Vec<(i32, i32)>, Failure> {
+fn fd_mappings(spawn: &SpawnRequest, ends: &ChildFds<'_>) -> Result<Vec<(i32, i32)>, SpawnError> {
     let handed = ends.handed.iter().map(|(_, fd)| fd.as_raw_fd());
     let given = handed.zip(3..).chain(ends.ready.zip(spawn.ready_fd));
     let given: Vec<(i32, i32)> = given.collect();
@@ -251,17 +258,21 @@ fn given(spawn: &Spawn, ends: &Ends<'_>) -> Result<Vec<(i32, i32)>, Failure> {
                 "give it descriptor {ready} for readiness: its sockets and what it stored lie on 3 \
                  to {last}; choose a higher one"
             );
-            Err(Failure::new(Step::Descriptors, libc::EBUSY, &what))
+            Err(SpawnError::new(SpawnStep::Descriptors, libc::EBUSY, &what))
         }
         _ => Ok(given),
     }
 }
 
-fn text(bytes: &[u8], what: &str) -> Result<CString, Failure> {
-    CString::new(bytes).map_err(|_| Failure::new(Step::Exec, libc::EINVAL, what))
+fn text(bytes: &[u8], what: &str) -> Result<CString, SpawnError> {
+    CString::new(bytes).map_err(|_| SpawnError::new(SpawnStep::Exec, libc::EINVAL, what))
 }
 
-fn variables(spawn: &Spawn, inherited: &Inherited, ends: &Ends<'_>) -> BTreeMap<Vec<u8>, Vec<u8>> {
+fn variables(
+    spawn: &SpawnRequest,
+    inherited: &BaseEnvironment,
+    ends: &ChildFds<'_>,
+) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut all = if spawn.clear_env {
         BTreeMap::new()
     } else {
@@ -271,7 +282,7 @@ fn variables(spawn: &Spawn, inherited: &Inherited, ends: &Ends<'_>) -> BTreeMap<
     for (name, value) in &spawn.env {
         set(name, value);
     }
-    set(MARK, &ends.mark);
+    set(TREE_MARK_VAR, &ends.mark);
     if let Some(path) = &ends.notify_path {
         set("NOTIFY_SOCKET", path);
     }
@@ -290,7 +301,7 @@ fn variables(spawn: &Spawn, inherited: &Inherited, ends: &Ends<'_>) -> BTreeMap<
 }
 
 /// What execvp would try, in its order.
-fn candidates(spawn: &Spawn, path: &[u8]) -> Result<Vec<CString>, Failure> {
+fn candidates(spawn: &SpawnRequest, path: &[u8]) -> Result<Vec<CString>, SpawnError> {
     let what = "execute a program whose name contains NUL";
     let program = spawn.argv.first().map_or(&b""[..], |word| word.as_bytes());
     if program.is_empty() || program.contains(&b'/') {
@@ -304,14 +315,14 @@ fn candidates(spawn: &Spawn, path: &[u8]) -> Result<Vec<CString>, Failure> {
     joined.collect()
 }
 
-fn identity(spawn: &Spawn) -> Result<Option<Identity>, Failure> {
+fn identity(spawn: &SpawnRequest) -> Result<Option<Credentials>, SpawnError> {
     if spawn.user.is_none() && spawn.group.is_none() {
         return Ok(None);
     }
     let (mut uid, mut gid, mut groups) =
         (Uid::effective().as_raw(), Gid::effective().as_raw(), None);
     if let Some(name) = &spawn.user {
-        let failed = |errno| not_found(Step::User, errno, "user", name);
+        let failed = |errno| not_found(SpawnStep::User, errno, "user", name);
         match find_user(name).map_err(|errno| failed(errno as i32))? {
             Some(user) => {
                 (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
@@ -323,7 +334,7 @@ fn identity(spawn: &Spawn) -> Result<Option<Identity>, Failure> {
         }
     }
     if let Some(name) = &spawn.group {
-        let failed = |errno| not_found(Step::Group, errno, "group", name);
+        let failed = |errno| not_found(SpawnStep::Group, errno, "group", name);
         let found = Group::from_name(name).map_err(|errno| failed(errno as i32))?;
         gid = match found {
             Some(group) => group.gid.as_raw(),
@@ -335,13 +346,13 @@ fn identity(spawn: &Spawn) -> Result<Option<Identity>, Failure> {
         return Ok(None);
     }
     let groups = groups.unwrap_or_else(|| vec![gid]);
-    Ok(Some(Identity { uid, gid, groups }))
+    Ok(Some(Credentials { uid, gid, groups }))
 }
 
-fn not_found(step: Step, errno: i32, what: &str, name: &str) -> Failure {
-    let failure = Failure::new(step, errno, &format!("find the {what} {name}"));
+fn not_found(step: SpawnStep, errno: i32, what: &str, name: &str) -> SpawnError {
+    let failure = SpawnError::new(step, errno, &format!("find the {what} {name}"));
     let advice = format!("there is none of this name here; create it, or correct `{what}`");
-    failure.advised((errno == libc::ENOENT).then_some(advice))
+    failure.with_advice((errno == libc::ENOENT).then_some(advice))
 }
 
 fn find_user(name: &str) -> nix::Result<Option<User>> {

@@ -8,7 +8,7 @@ use crate::kernel;
 
 /// A process as the kernel shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Process {
+pub(crate) struct ProcessInfo {
     pub(crate) pid: i32,
     pub(crate) parent: i32,
     pub(crate) group: i32,
@@ -18,7 +18,7 @@ pub(crate) struct Process {
     pub(crate) zombie: bool,
 }
 
-/// When the process with this number started, in the unit of [`crate::wire::Known::start_time`];
+/// When the process with this number started, in the unit of [`crate::wire::InstanceInfo::start_time`];
 /// none when there is none or it has ended.
 #[must_use]
 pub fn start_time(pid: u32) -> Option<u64> {
@@ -91,7 +91,7 @@ mod tests {
         let me = i32::try_from(std::process::id()).expect("a pid");
         let me = kernel::process(me).expect("we exist");
         assert!(kernel::signal_verified(&me, 0));
-        let stranger = Process {
+        let stranger = ProcessInfo {
             start_time: me.start_time + 1,
             ..me
         };

@@ -16,44 +16,46 @@ use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::child::{Orders, Slip};
+use crate::child::{ChildErrorSlot, ExecSpec};
+use crate::engine_queue::{EngineEvent, EngineQueue, lock};
+use crate::fd_store::NamedFd;
 use crate::fork::UNKNOWN;
-use crate::kept::Kept;
-use crate::kernel::{self, Born, Cradle, Group, Groups, Low, Pinned};
-use crate::logs::{Logs, Pace, Stream};
-use crate::mail::{Mail, News, lock};
+use crate::kernel::{
+    self, Cgroup, CgroupTree, ProcessHandle, ProcessLauncher, ReservedFds, SpawnedChild,
+};
+use crate::messages::{Output, SpawnRequest, SpawnStep};
 use crate::notify::receive;
-use crate::prepare::{self, Ends, Failure, Inherited};
+use crate::output::{Backpressure, OutputDrain, OutputStream};
+use crate::prepare::{self, BaseEnvironment, ChildFds, SpawnError};
 use crate::process::{self, thread};
-use crate::store::Given;
-use crate::wire::{Output, Spawn, Step};
+use crate::tap_replay::TapReplay;
 
 const THREADS: usize = 2;
 
 /// One spawn to do.
 #[derive(Debug)]
-pub(crate) struct Job {
+pub(crate) struct SpawnJob {
     pub(crate) id: u32,
     pub(crate) name: Arc<str>,
-    pub(crate) spawn: Box<Spawn>,
-    pub(crate) group: Option<Arc<Group>>,
+    pub(crate) spawn: Box<SpawnRequest>,
+    pub(crate) group: Option<Arc<Cgroup>>,
     pub(crate) has_notify: bool,
     /// What earlier runs left for this one.
-    pub(crate) handed: Vec<Given>,
+    pub(crate) handed: Vec<NamedFd>,
     pub(crate) tapped: bool,
 }
 
 /// What was started.
 #[derive(Debug)]
-pub(crate) struct Started {
+pub(crate) struct SpawnedProcess {
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
     pub(crate) uid: u32,
-    pub(crate) pinned: Option<Pinned>,
+    pub(crate) pinned: Option<ProcessHandle>,
     pub(crate) ready: Option<OwnedFd>,
     /// New notify socket of the instance.
     pub(crate) notify: Option<OwnedFd>,
-    pub(crate) group: Option<Arc<Group>>,
+    pub(crate) group: Option<Arc<Cgroup>>,
     pub(crate) stream: Option<u64>,
     pub(crate) kill_after_ms: u64,
     pub(crate) mark: String,
@@ -61,15 +63,15 @@ pub(crate) struct Started {
 
 /// What all spawns share.
 #[derive(Debug)]
-pub(crate) struct Ground {
-    pub(crate) inherited: Arc<Inherited>,
-    pub(crate) groups: Option<Groups>,
+pub(crate) struct SpawnContext {
+    pub(crate) inherited: Arc<BaseEnvironment>,
+    pub(crate) groups: Option<CgroupTree>,
     pub(crate) notify_folder: PathBuf,
     pub(crate) hash: String,
     pub(crate) nofile: libc::rlimit,
     pub(crate) dev_null: OwnedFd,
-    pub(crate) logs: Arc<Logs>,
-    pub(crate) mail: Arc<Mail>,
+    pub(crate) logs: Arc<OutputDrain>,
+    pub(crate) mail: Arc<EngineQueue>,
     /// Pin every child: nothing else tells of its end.
     pub(crate) pins: bool,
     /// Never use clone3.
@@ -77,33 +79,33 @@ pub(crate) struct Ground {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
+struct SpawnQueue {
+    jobs: VecDeque<SpawnJob>,
     quit: bool,
 }
 
 #[derive(Debug)]
-struct Shared {
-    ground: Arc<Ground>,
-    queue: Mutex<Queue>,
+struct SpawnerShared {
+    ground: Arc<SpawnContext>,
+    queue: Mutex<SpawnQueue>,
     filled: Condvar,
-    births: [Birth; THREADS],
+    births: [SpawnInFlight; THREADS],
 }
 
 /// What a thread is busy with.
 #[derive(Debug, Default)]
-struct Birth {
+struct SpawnInFlight {
     /// Its child, until that is told; [`UNKNOWN`] in the moment of the fork.
-    newborn: AtomicI32,
+    child_pid: AtomicI32,
     /// Whose it is, while nobody can have reaped it.
     whose: Mutex<Option<u32>>,
 }
 
-impl Birth {
+impl SpawnInFlight {
     /// Ends a child that may hang on its way to its program: on a file system that does not answer.
-    fn end(&self, is: impl FnOnce(u32) -> bool) {
+    fn abort(&self, is: impl FnOnce(u32) -> bool) {
         let whose = lock(&self.whose); // held, it is not reaped: the number means nobody else
-        let pid = self.newborn.load(Ordering::SeqCst);
+        let pid = self.child_pid.load(Ordering::SeqCst);
         if pid > 0 && whose.is_some_and(is) {
             process::kill(pid, libc::SIGKILL);
         }
@@ -112,7 +114,7 @@ impl Birth {
 
 /// The spawner threads.
 #[derive(Debug, Clone)]
-pub(crate) struct Spawner(Arc<Shared>);
+pub(crate) struct Spawner(Arc<SpawnerShared>);
 
 /// Our threads leave all signals to the others.
 pub(crate) fn block_signals() {
@@ -120,9 +122,9 @@ pub(crate) fn block_signals() {
 }
 
 impl Spawner {
-    pub(crate) fn start(ground: Arc<Ground>) -> io::Result<Spawner> {
+    pub(crate) fn start(ground: Arc<SpawnContext>) -> io::Result<Spawner> {
         let queue = Mutex::default();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SpawnerShared {
             ground,
             queue,
             filled: Condvar::new(),
@@ -135,28 +137,28 @@ impl Spawner {
         Ok(Spawner(shared))
     }
 
-    pub(crate) fn queue(&self, job: Job) {
+    pub(crate) fn queue(&self, job: SpawnJob) {
         lock(&self.0.queue).jobs.push_back(job);
         self.0.filled.notify_one();
     }
 
     /// Whether this unknown child may be one whose spawn was not told yet.
-    pub(crate) fn may_be_newborn(&self, pid: i32) -> bool {
+    pub(crate) fn may_be_pending_child(&self, pid: i32) -> bool {
         let births = self.0.births.iter();
-        let mut newborn = births.map(|birth| birth.newborn.load(Ordering::SeqCst));
+        let mut newborn = births.map(|birth| birth.child_pid.load(Ordering::SeqCst));
         newborn.any(|one| one == pid || one == UNKNOWN)
     }
 
     /// Ends the birth that goes on for an instance. True when it had not begun: it never will, and
     /// nothing will be told of it.
-    pub(crate) fn end(&self, id: u32) -> bool {
+    pub(crate) fn abort(&self, id: u32) -> bool {
         let jobs = &mut lock(&self.0.queue).jobs;
         if let Some(at) = jobs.iter().position(|job| job.id == id) {
             jobs.remove(at);
             return true;
         }
         for birth in &self.0.births {
-            birth.end(|whose| whose == id);
+            birth.abort(|whose| whose == id);
         }
         false
     }
@@ -165,7 +167,7 @@ impl Spawner {
     pub(crate) fn abandon(&self) -> usize {
         let queued = std::mem::take(&mut lock(&self.0.queue).jobs).len();
         for birth in &self.0.births {
-            birth.end(|_| true);
+            birth.abort(|_| true);
         }
         queued
     }
@@ -176,11 +178,11 @@ impl Spawner {
     }
 }
 
-fn run(shared: &Shared, place: usize) {
+fn run(shared: &SpawnerShared, place: usize) {
     let ground = &shared.ground;
-    let mut cradle = Cradle::new(ground.plain_fork, ground.pins);
+    let mut cradle = ProcessLauncher::new(ground.plain_fork, ground.pins);
     if !ground.plain_fork {
-        cradle.low = Low::take(ground.dev_null.as_fd());
+        cradle.low = ReservedFds::take(ground.dev_null.as_fd());
     }
     let slip = shared_slip();
     loop {
@@ -203,32 +205,32 @@ fn run(shared: &Shared, place: usize) {
         let (id, generation) = (job.id, job.spawn.generation);
         let this = &shared.births[place];
         let outcome = match slip {
-            Some(slip) => birth(ground, &mut cradle, slip, this, job).map(Box::new),
-            None => Err(Failure::new(
-                Step::Fork,
+            Some(slip) => spawn_one(ground, &mut cradle, slip, this, job).map(Box::new),
+            None => Err(SpawnError::new(
+                SpawnStep::Fork,
                 libc::ENOMEM,
                 "reserve memory for a child",
             )),
         };
-        ground.mail.send(News::Spawn {
+        ground.mail.send(EngineEvent::Spawn {
             id,
             generation,
             outcome,
         });
-        this.newborn.store(0, Ordering::SeqCst);
+        this.child_pid.store(0, Ordering::SeqCst);
     }
 }
 
 /// A page that a forked child shares with us; kept for the life of the thread.
 #[expect(unsafe_code, reason = "mmap")]
-fn shared_slip() -> Option<&'static Slip> {
+fn shared_slip() -> Option<&'static ChildErrorSlot> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANON;
     // SAFETY: a fresh mapping, zeroed (a valid Slip of atomics), never unmapped.
     unsafe {
         let page = libc::mmap(
             std::ptr::null_mut(),
-            size_of::<Slip>(),
+            size_of::<ChildErrorSlot>(),
             protection,
             flags,
             -1,
@@ -237,15 +239,15 @@ fn shared_slip() -> Option<&'static Slip> {
         if page == libc::MAP_FAILED {
             None
         } else {
-            Some(&*page.cast::<Slip>())
+            Some(&*page.cast::<ChildErrorSlot>())
         }
     }
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
+fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnError> {
     let failed = |problem: io::Error| {
         let errno = problem.raw_os_error().unwrap_or(libc::EIO);
-        Failure::new(Step::Pipe, errno, "open a pipe")
+        SpawnError::new(SpawnStep::Pipe, errno, "open a pipe")
     };
     let (read, write) = io::pipe().map_err(failed)?;
     let not_blocking = fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
@@ -253,13 +255,13 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
     Ok((read.into(), write.into()))
 }
 
-fn notify_socket(ground: &Ground, name: &str) -> Result<OwnedFd, Failure> {
+fn notify_socket(ground: &SpawnContext, name: &str) -> Result<OwnedFd, SpawnError> {
     let path = ground.notify_folder.join(format!("{name}.sock"));
     let what = format!("open the notify socket {}", path.display());
     let failed = |problem: io::Error| {
         // The standard library answers a path over the limit without an errno.
         let errno = problem.raw_os_error().unwrap_or(libc::ENAMETOOLONG);
-        Failure::new(Step::Pipe, errno, &what)
+        SpawnError::new(SpawnStep::Pipe, errno, &what)
     };
     let _ = std::fs::remove_file(&path); // of an earlier holder
     let socket = UnixDatagram::bind(&path).map_err(failed)?;
@@ -267,19 +269,24 @@ fn notify_socket(ground: &Ground, name: &str) -> Result<OwnedFd, Failure> {
     let open = std::fs::Permissions::from_mode(kernel::NOTIFY_MODE);
     std::fs::set_permissions(&path, open).map_err(failed)?;
     let socket = OwnedFd::from(socket);
-    kernel::name_senders(&socket).map_err(|errno| failed(errno.into()))?;
+    kernel::enable_sender_credentials(&socket).map_err(|errno| failed(errno.into()))?;
     Ok(socket)
 }
 
 /// Where a datagram does not say who sent it, its user alone may send one. What came in before
 /// that was so is not for this run.
-fn let_in(ground: &Ground, name: &str, uid: u32, new: Option<&OwnedFd>) -> Result<(), Failure> {
+fn restrict_notify_socket(
+    ground: &SpawnContext,
+    name: &str,
+    uid: u32,
+    new: Option<&OwnedFd>,
+) -> Result<(), SpawnError> {
     let path = ground.notify_folder.join(format!("{name}.sock"));
     let given = std::os::unix::fs::chown(&path, Some(uid), None);
     given.map_err(|problem| {
         let what = format!("give the notify socket {} to its user", path.display());
-        Failure::new(
-            Step::Pipe,
+        SpawnError::new(
+            SpawnStep::Pipe,
             problem.raw_os_error().unwrap_or(libc::EIO),
             &what,
         )
@@ -288,19 +295,19 @@ fn let_in(ground: &Ground, name: &str, uid: u32, new: Option<&OwnedFd>) -> Resul
     Ok(())
 }
 
-fn birth(
-    ground: &Ground,
-    cradle: &mut Cradle,
-    slip: &Slip,
-    this: &Birth,
-    job: Job,
-) -> Result<Started, Failure> {
+fn spawn_one(
+    ground: &SpawnContext,
+    cradle: &mut ProcessLauncher,
+    slip: &ChildErrorSlot,
+    this: &SpawnInFlight,
+    job: SpawnJob,
+) -> Result<SpawnedProcess, SpawnError> {
     let spawn = &job.spawn;
     prepare::check(spawn)?;
     let group = ground
         .groups
         .as_ref()
-        .and_then(|groups| groups.renew(&job.name, job.group.clone()));
+        .and_then(|groups| groups.recreate(&job.name, job.group.clone()));
     let (group, inside) = group.unzip();
     let notify = match spawn.notify && !job.has_notify {
         true => Some(notify_socket(ground, &job.name)?),
@@ -314,17 +321,17 @@ fn birth(
     let says_ready = write_end(&ready);
     // What it is handed lies where it lies: then the child copies the whole table.
     let lends = cradle.low.as_ref().filter(|_| job.handed.is_empty());
-    let ends = ends(ground, &job, lends, stdout, says_ready);
-    let mut orders = prepare::orders(spawn, &ground.inherited, &ends, slip)?;
+    let ends = child_fds(ground, &job, lends, stdout, says_ready);
+    let mut orders = prepare::exec_spec(spawn, &ground.inherited, &ends, slip)?;
     if ground.pins {
-        orders.dies_with = std::process::id().cast_signed(); // embedded: nobody else ends it
+        orders.parent_death_pid = std::process::id().cast_signed(); // embedded: nobody else ends it
     }
     let uid = orders
         .identity
         .as_ref()
         .map_or(nix::unistd::getuid().as_raw(), |who| who.uid);
-    if spawn.notify && !kernel::NAMES_SENDERS {
-        let_in(ground, &job.name, uid, notify.as_ref())?;
+    if spawn.notify && !kernel::HAS_SENDER_CREDENTIALS {
+        restrict_notify_socket(ground, &job.name, uid, notify.as_ref())?;
     }
     slip.clear();
     // The writing end closes when this returns; the reading end is watched before the birth,
@@ -333,12 +340,19 @@ fn birth(
     let stream = read
         .map(|read| add_stream(ground, &job, read))
         .transpose()?;
-    let put = lends.map_or(Ok(()), |low| low.put(stdout, says_ready));
-    let put = put.map_err(|errno| Failure::new(Step::Descriptors, errno, "arrange its ends"));
+    let put = lends.map_or(Ok(()), |low| low.install(stdout, says_ready));
+    let put =
+        put.map_err(|errno| SpawnError::new(SpawnStep::Descriptors, errno, "arrange its ends"));
     let born = put.and_then(|()| {
         let inside = inside == Some(true);
         *lock(&this.whose) = Some(job.id);
-        let born = bear(cradle, &mut orders, group.as_deref(), inside, &this.newborn);
+        let born = bear(
+            cradle,
+            &mut orders,
+            group.as_deref(),
+            inside,
+            &this.child_pid,
+        );
         *lock(&this.whose) = None;
         born
     });
@@ -351,7 +365,7 @@ fn birth(
             ground.logs.discard(key);
         }
     })?;
-    Ok(Started {
+    Ok(SpawnedProcess {
         pid: born.pid,
         start_time,
         uid,
@@ -360,86 +374,91 @@ fn birth(
         notify,
         group,
         stream,
-        kill_after_ms: job.spawn.kill_after_ms,
+        kill_after_ms: job.spawn.timeout_ms,
         mark: ends.mark,
     })
 }
 
-fn ends<'a>(
-    ground: &Ground,
-    job: &'a Job,
-    lends: Option<&Low>,
+fn child_fds<'a>(
+    ground: &SpawnContext,
+    job: &'a SpawnJob,
+    lends: Option<&ReservedFds>,
     stdout: RawFd,
     says_ready: Option<RawFd>,
-) -> Ends<'a> {
+) -> ChildFds<'a> {
     let stdin = ground.dev_null.as_raw_fd();
-    let (stdin, stdout, ready) = match lends.map(Low::numbers) {
+    let (stdin, stdout, ready) = match lends.map(ReservedFds::numbers) {
         Some((stdin, stdout, ready)) => (stdin, stdout, says_ready.map(|_| ready)),
         None => (stdin, stdout, says_ready),
     };
     let notify_path = ground.notify_folder.join(format!("{}.sock", job.name));
     let notify_path = job.spawn.notify.then_some(notify_path);
-    Ends {
+    ChildFds {
         stdin,
         stdout,
         ready,
         notify_path: notify_path.map(|path| path.to_string_lossy().into_owned()),
         mark: format!("{}:{}:{}", ground.hash, job.name, job.spawn.generation),
         nofile: ground.nofile,
-        above: lends.map_or(0, Low::above),
+        above: lends.map_or(0, ReservedFds::above),
         handed: &job.handed,
     }
 }
 
 /// Whether it got as far as its program.
 fn executed(
-    born: (Born, u64),
-    ground: &Ground,
-    spawn: &Spawn,
-    slip: &Slip,
-) -> Result<(Born, u64), Failure> {
+    born: (SpawnedChild, u64),
+    ground: &SpawnContext,
+    spawn: &SpawnRequest,
+    slip: &ChildErrorSlot,
+) -> Result<(SpawnedChild, u64), SpawnError> {
     let Some((step, errno)) = slip.read() else {
         return Ok(born);
     };
-    // It ends by itself at once; nobody else waits for it while it is in `newborn`.
+    // It ends by itself at once; nobody else waits for it while it is in `child_pid`.
     let _ = waitpid(Pid::from_raw(born.0.pid), None::<WaitPidFlag>);
-    Err(Failure::from_child(spawn, &ground.inherited, step, errno))
+    Err(SpawnError::from_child(
+        spawn,
+        &ground.inherited,
+        step,
+        errno,
+    ))
 }
 
 /// Whether a child can be born into a group here and gets as far as its exec.
-pub(crate) fn probe_birth(ground: &Ground, group: &Group) -> bool {
-    let mut cradle = Cradle::new(ground.plain_fork, false);
+pub(crate) fn probe_cgroup_spawn(ground: &SpawnContext, group: &Cgroup) -> bool {
+    let mut cradle = ProcessLauncher::new(ground.plain_fork, false);
     let Some(slip) = shared_slip().filter(|_| !cradle.needs_procs(false)) else {
         return false;
     };
     let dev_null = ground.dev_null.as_raw_fd();
-    let orders = Orders::nothing(dev_null, ground.nofile, slip);
+    let orders = ExecSpec::nothing(dev_null, ground.nofile, slip);
     slip.clear();
-    let born = cradle.bear(&orders, Some(group.as_fd()), &AtomicI32::new(0));
+    let born = cradle.spawn(&orders, Some(group.as_fd()), &AtomicI32::new(0));
     let born = born.map(|born| waitpid(Pid::from_raw(born.pid), None::<WaitPidFlag>));
-    born.is_ok() && slip.read().is_some_and(|(step, _)| step == Step::Exec)
+    born.is_ok() && slip.read().is_some_and(|(step, _)| step == SpawnStep::Exec)
 }
 
 /// Bears it, and finds out when.
 fn bear(
-    cradle: &mut Cradle,
-    orders: &mut Orders,
-    group: Option<&Group>,
+    cradle: &mut ProcessLauncher,
+    orders: &mut ExecSpec,
+    group: Option<&Cgroup>,
     inside: bool,
     newborn: &AtomicI32,
-) -> Result<(Born, u64), Failure> {
-    let failed = |errno| Failure::new(Step::Fork, errno, "start a process");
+) -> Result<(SpawnedChild, u64), SpawnError> {
+    let failed = |errno| SpawnError::new(SpawnStep::Fork, errno, "start a process");
     let mut procs = None;
     loop {
         let late = !inside || cradle.needs_procs(orders.identity.is_some());
         if late && procs.is_none() {
-            procs = group.and_then(Group::procs);
+            procs = group.and_then(Cgroup::procs);
             orders.group_procs = procs.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         }
-        let before = kernel::moment();
-        match cradle.bear(orders, group.filter(|_| inside).map(AsFd::as_fd), newborn) {
+        let before = kernel::start_stamp();
+        match cradle.spawn(orders, group.filter(|_| inside).map(AsFd::as_fd), newborn) {
             Ok(born) => {
-                let start_time = kernel::birth(born.pid, before);
+                let start_time = kernel::start_time_since(born.pid, before);
                 return Ok((born, start_time));
             }
             // The kernel refused the way, not the process: the next one is tried.
@@ -449,22 +468,22 @@ fn bear(
     }
 }
 
-fn add_stream(ground: &Ground, job: &Job, read: OwnedFd) -> Result<u64, Failure> {
-    let stream = Stream {
+fn add_stream(ground: &SpawnContext, job: &SpawnJob, read: OwnedFd) -> Result<u64, SpawnError> {
+    let stream = OutputStream {
         fd: Some(read),
         id: job.id,
         generation: job.spawn.generation,
         name: Arc::clone(&job.name),
-        told: (job.spawn.output == Output::Told).then(Vec::new),
+        told: (job.spawn.output == Output::Captured).then(Vec::new),
         tapped: job.tapped,
         line: Vec::new(),
-        kept: Kept::default(),
+        kept: TapReplay::default(),
         tap_lost: 0,
         until: None,
-        pace: Pace::default(),
+        pace: Backpressure::default(),
     };
     ground.logs.add(stream).map_err(|problem| {
         let errno = problem.raw_os_error().unwrap_or(libc::EIO);
-        Failure::new(Step::Pipe, errno, "watch its output")
+        SpawnError::new(SpawnStep::Pipe, errno, "watch its output")
     })
 }

@@ -2,19 +2,19 @@
 //! Owns nothing.
 //! Never blocks.
 
-use crate::kernel::Pinned;
+use crate::kernel::ProcessHandle;
 
 /// Whom to look at.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Whom<'a> {
+pub(crate) enum WaitTarget<'a> {
     Anyone,
     Pid(i32),
-    Process(&'a Pinned),
+    Process(&'a ProcessHandle),
 }
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Ended {
+pub(crate) struct ReapedChild {
     pub(crate) pid: i32,
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
@@ -23,8 +23,8 @@ pub(crate) struct Ended {
 
 /// What there is to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
-    Ended(Ended),
+pub(crate) enum WaitResult {
+    Ended(ReapedChild),
     Alive,
     /// No such child (any more).
     NoChild,
@@ -35,13 +35,13 @@ pub(crate) enum Seen {
     unsafe_code,
     reason = "waitid: the wrapper at hand refuses real-time signals"
 )]
-pub(crate) fn look(whom: Whom<'_>, reap: bool) -> Seen {
+pub(crate) fn wait_nohang(whom: WaitTarget<'_>, reap: bool) -> WaitResult {
     let (kind, number, how) = match whom {
-        Whom::Anyone => (libc::P_ALL, 0, libc::WNOHANG),
-        Whom::Pid(pid) => (libc::P_PID, pid as libc::id_t, libc::WNOHANG),
-        Whom::Process(pinned) => match pinned.whose() {
+        WaitTarget::Anyone => (libc::P_ALL, 0, libc::WNOHANG),
+        WaitTarget::Pid(pid) => (libc::P_PID, pid as libc::id_t, libc::WNOHANG),
+        WaitTarget::Process(pinned) => match pinned.waitid_target() {
             Some(whose) => whose,
-            None => return Seen::NoChild,
+            None => return WaitResult::NoChild,
         },
     };
     let mut flags = libc::WEXITED | how;
@@ -54,15 +54,15 @@ pub(crate) fn look(whom: Whom<'_>, reap: bool) -> Seen {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         while libc::waitid(kind, number, &raw mut info, flags) != 0 {
             if nix::errno::Errno::last_raw() != libc::EINTR {
-                return Seen::NoChild;
+                return WaitResult::NoChild;
             }
         }
         let (pid, status) = (info.si_pid(), info.si_status());
         if pid == 0 {
-            return Seen::Alive;
+            return WaitResult::Alive;
         }
         let exited = info.si_code == libc::CLD_EXITED;
-        Seen::Ended(Ended {
+        WaitResult::Ended(ReapedChild {
             pid,
             code: exited.then_some(status),
             signal: (!exited).then_some(status),

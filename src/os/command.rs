@@ -2,7 +2,7 @@
 //! Owns the form of both.
 //! Never runs one.
 
-use mainstay_holder::wire::Exited;
+use mainstay_holder::messages::Exited;
 
 /// The name of a module's command: no module has one like it.
 pub(crate) fn command_name(module: &str, number: u64) -> String {

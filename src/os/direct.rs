@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use mainstay_holder::wire::{Exited, Socket, Spawn, Step};
+use mainstay_holder::messages::{ActivationSocket, Exited, SpawnRequest, SpawnStep};
 use mainstay_policy::MonoTime;
 use mainstay_protocol::Timestamp;
 use serde_json::{Map, Value};
@@ -175,7 +175,7 @@ impl Direct {
             Err(error) => self.tell(Fact::SpawnFailed {
                 instance: task.name.to_string(),
                 generation,
-                step: Step::Fork,
+                step: SpawnStep::Fork,
                 errno: error.raw_os_error().unwrap_or(0),
                 message: format!("cannot start a thread for {}: {error}", task.name),
             }),
@@ -233,7 +233,7 @@ fn refuse(task: &Task, slot: &Slot, generation: u64) -> Option<Fact> {
                 message: format!("cannot start {instance}: {why}"),
                 instance,
                 generation,
-                step: Step::Fence,
+                step: SpawnStep::Fence,
                 errno: if living.is_some() {
                     crate::words::BUSY
                 } else {
@@ -326,7 +326,7 @@ impl Os for Direct {
         self.held.wall()
     }
 
-    fn spawn(&self, spawn: Spawn) {
+    fn spawn(&self, spawn: SpawnRequest) {
         match self.tasks.get(&spawn.instance) {
             Some(task) => self.start(task, spawn.generation),
             None => self.held.spawn(spawn),
@@ -376,11 +376,11 @@ impl Os for Direct {
         self.held.settled(instance)
     }
 
-    fn listen(&self, instance: &str, sockets: Vec<Socket>) {
+    fn listen(&self, instance: &str, sockets: Vec<ActivationSocket>) {
         self.held.listen(instance, sockets);
     }
 
-    fn command(&self, spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+    fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         self.held.command(spawn)
     }
 

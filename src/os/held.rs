@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mainstay_holder::wire::{self as words, Ask, Exited, Known, Socket, Spawn, Tell};
+use mainstay_holder::messages::{
+    self as words, ActivationSocket, Exited, HolderMessage, HolderRequest, InstanceInfo,
+    SpawnRequest,
+};
 use mainstay_holder::{Decoder, encode};
 use mainstay_policy::MonoTime;
 use mainstay_protocol::Timestamp;
@@ -66,8 +69,8 @@ pub(crate) struct Held {
 }
 
 /// What can be said of an end before all of it is told.
-fn ended(known: &Known, end: words::End) -> Exited {
-    let words::End {
+fn ended(known: &InstanceInfo, end: words::ExitSummary) -> Exited {
+    let words::ExitSummary {
         code,
         signal,
         core,
@@ -94,7 +97,7 @@ impl Held {
     /// When the socket cannot be registered.
     pub(crate) fn start(
         wire: Wire,
-        known: &[Known],
+        known: &[InstanceInfo],
     ) -> io::Result<(Arc<Held>, mpsc::Receiver<Fact>)> {
         let (facts, receiver) = mpsc::channel(FACTS_IN_FLIGHT);
         let slots = known
@@ -136,7 +139,7 @@ impl Held {
         let orphans = known.iter().filter(|known| is_command(&known.instance));
         for orphan in orphans {
             let instance = orphan.instance.clone();
-            held.ask(&Ask::Forget { instance });
+            held.ask(&HolderRequest::Forget { instance });
         }
         let (hearing, speaking) = wire.end.split()?;
         tokio::spawn(write_asks(Arc::clone(&held), speaking));
@@ -164,7 +167,7 @@ impl Held {
         self.facts.clone()
     }
 
-    fn ask(&self, ask: &Ask) {
+    fn ask(&self, ask: &HolderRequest) {
         if self.gone.load(Ordering::Relaxed) {
             return self.act_alone(ask);
         }
@@ -189,10 +192,10 @@ impl Held {
     }
 
     /// Books what a message changes and turns it into the fact the router hears.
-    fn book(&self, tell: Tell) -> Option<Fact> {
+    fn book(&self, tell: HolderMessage) -> Option<Fact> {
         match tell {
-            Tell::Settled { number } => self.finish_settle(number),
-            Tell::Spawned {
+            HolderMessage::OutputFlushed { number } => self.finish_settle(number),
+            HolderMessage::Spawned {
                 instance,
                 generation,
                 pid,
@@ -215,7 +218,7 @@ impl Held {
                     pid,
                 })
             }
-            Tell::SpawnFailed {
+            HolderMessage::SpawnFailed {
                 instance,
                 generation,
                 step,
@@ -231,7 +234,7 @@ impl Held {
                 };
                 self.book_failure(failed)
             }
-            Tell::Exited(exited) => {
+            HolderMessage::Exited(exited) => {
                 if is_command(&exited.instance) {
                     self.finish_command(&exited.instance, outcome(&exited));
                     return None;
@@ -242,7 +245,7 @@ impl Held {
                 slot.last_exit = Some(exited.clone());
                 Some(Fact::Exited(exited))
             }
-            Tell::MainChanged {
+            HolderMessage::MainChanged {
                 instance,
                 generation,
                 pid,
@@ -282,7 +285,8 @@ impl Held {
             slot.alive
         });
         // A second order for a run that lives: the first one was obeyed.
-        match alive.filter(|one| one.generation == *generation && *step == words::Step::Fence) {
+        match alive.filter(|one| one.generation == *generation && *step == words::SpawnStep::Fence)
+        {
             Some(alive) => Some(Fact::Spawned {
                 instance: instance.clone(),
                 generation: *generation,
@@ -293,7 +297,7 @@ impl Held {
     }
 
     fn finish_command(&self, instance: &str, outcome: Outcome) {
-        self.ask(&Ask::Forget {
+        self.ask(&HolderRequest::Forget {
             instance: instance.to_owned(),
         });
         if let Some(waiting) = lock(&self.commands).remove(instance) {
@@ -309,9 +313,9 @@ impl Held {
 }
 
 /// What changes nothing in the books.
-fn passed_on(tell: Tell) -> Option<Fact> {
+fn passed_on(tell: HolderMessage) -> Option<Fact> {
     match tell {
-        Tell::Notify {
+        HolderMessage::Notify {
             instance,
             generation,
             pid,
@@ -322,14 +326,14 @@ fn passed_on(tell: Tell) -> Option<Fact> {
             pid,
             text,
         }),
-        Tell::Heard {
+        HolderMessage::NotifyDrained {
             instance,
             generation,
         } => Some(Fact::Heard {
             instance,
             generation,
         }),
-        Tell::Output {
+        HolderMessage::Output {
             instance,
             generation,
             text,
@@ -340,9 +344,13 @@ fn passed_on(tell: Tell) -> Option<Fact> {
             text,
             dropped_bytes,
         }),
-        Tell::Knocked { instance, socket } => Some(Fact::Knocked { instance, socket }),
-        Tell::Ignored { instance, message } => Some(Fact::Ignored { instance, message }),
-        Tell::OutputDropped {
+        HolderMessage::SocketActivated { instance, socket } => {
+            Some(Fact::Knocked { instance, socket })
+        }
+        HolderMessage::NotifyRejected { instance, message } => {
+            Some(Fact::Ignored { instance, message })
+        }
+        HolderMessage::OutputDropped {
             instance,
             total_bytes,
             errno,
@@ -351,18 +359,22 @@ fn passed_on(tell: Tell) -> Option<Fact> {
             total_bytes,
             errno,
         }),
-        Tell::StopAsked { left_ms, .. } => Some(Fact::StopAsked {
+        HolderMessage::StopRequested {
+            time_left_ms: left_ms,
+            ..
+        } => Some(Fact::StopAsked {
             left: left_ms.map(Duration::from_millis),
         }),
-        Tell::ReloadAsked => Some(Fact::ReloadAsked),
-        Tell::Beat => Some(Fact::BeatAsked),
-        Tell::World(_) | Tell::Configured { .. } | Tell::Refused { .. } | Tell::Settled { .. } => {
-            None
-        }
-        Tell::Spawned { .. }
-        | Tell::SpawnFailed { .. }
-        | Tell::MainChanged { .. }
-        | Tell::Exited(_) => None,
+        HolderMessage::ReloadRequested => Some(Fact::ReloadAsked),
+        HolderMessage::Ping => Some(Fact::BeatAsked),
+        HolderMessage::Takeover(_)
+        | HolderMessage::Configured { .. }
+        | HolderMessage::Refused { .. }
+        | HolderMessage::OutputFlushed { .. } => None,
+        HolderMessage::Spawned { .. }
+        | HolderMessage::SpawnFailed { .. }
+        | HolderMessage::MainChanged { .. }
+        | HolderMessage::Exited(_) => None,
     }
 }
 
@@ -393,7 +405,7 @@ async fn write_asks(held: Arc<Held>, mut speaking: Speaking) {
 async fn read_tells(held: Arc<Held>, mut hearing: Hearing, mut decoder: Decoder) {
     'wire: loop {
         loop {
-            match decoder.next::<Tell>() {
+            match decoder.next::<HolderMessage>() {
                 Ok(Some(tell)) => {
                     if let Some(fact) = held.book(tell)
                         && held.facts.send(fact).await.is_err()
@@ -431,18 +443,18 @@ impl Os for Held {
         Timestamp::from(std::time::SystemTime::now())
     }
 
-    fn spawn(&self, spawn: Spawn) {
+    fn spawn(&self, spawn: SpawnRequest) {
         if !is_command(&spawn.instance) {
             let mut slots = lock(&self.slots);
             let slot = slots.entry(spawn.instance.clone()).or_default();
             slot.spawning = Some(spawn.generation);
         }
-        self.ask(&Ask::Spawn(Box::new(spawn)));
+        self.ask(&HolderRequest::Spawn(Box::new(spawn)));
     }
 
     fn signal(&self, instance: &str, generation: u64, signal: i32, cont: bool) {
         let instance = instance.to_owned();
-        self.ask(&Ask::Signal {
+        self.ask(&HolderRequest::Signal {
             instance,
             generation,
             signal,
@@ -451,7 +463,7 @@ impl Os for Held {
     }
 
     fn kill(&self, instance: &str, generation: u64) {
-        self.ask(&Ask::Kill {
+        self.ask(&HolderRequest::Kill {
             instance: instance.to_owned(),
             generation,
         });
@@ -459,7 +471,7 @@ impl Os for Held {
 
     fn hear(&self, instance: &str, generation: u64) {
         let instance = instance.to_owned();
-        self.ask(&Ask::Hear {
+        self.ask(&HolderRequest::DrainNotify {
             instance,
             generation,
         });
@@ -473,16 +485,16 @@ impl Os for Held {
             slot.record.replace(record.clone())
         };
         if before.as_deref() != Some(&record) {
-            self.ask(&Ask::Record { instance, record });
+            self.ask(&HolderRequest::SaveRecord { instance, record });
         }
     }
 
     fn tap(&self, instance: &str, on: bool, again: bool) {
         let instance = instance.to_owned();
-        self.ask(&Ask::Tap {
+        self.ask(&HolderRequest::Tap {
             instance,
             on,
-            again,
+            replay: again,
         });
     }
 
@@ -492,19 +504,19 @@ impl Os for Held {
         let settles = Arc::clone(&self.settles);
         lock(&settles).insert(number, sender);
         let instance = instance.to_owned();
-        self.ask(&Ask::Settle { instance, number });
+        self.ask(&HolderRequest::FlushOutput { instance, number });
         Box::pin(async move {
             let _or_not = tokio::time::timeout(SETTLE_PATIENCE, receiver).await;
             lock(&settles).remove(&number);
         })
     }
 
-    fn listen(&self, instance: &str, sockets: Vec<Socket>) {
+    fn listen(&self, instance: &str, sockets: Vec<ActivationSocket>) {
         let instance = instance.to_owned();
-        self.ask(&Ask::Listen { instance, sockets });
+        self.ask(&HolderRequest::Listen { instance, sockets });
     }
 
-    fn command(&self, mut spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+    fn command(&self, mut spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         if spawn.generation == 0 {
             spawn.generation = self.next_command.fetch_add(1, Ordering::Relaxed);
         }
@@ -521,18 +533,18 @@ impl Os for Held {
     }
 
     fn ready(&self) {
-        self.ask(&Ask::Ready);
+        self.ask(&HolderRequest::Ready);
     }
 
     fn beat(&self) {
-        self.ask(&Ask::Beat);
+        self.ask(&HolderRequest::Pong);
     }
 
     fn stopping(&self, within: Duration) {
         let by = self.now().after(within);
         self.stop_by.fetch_min(by.0, Ordering::Relaxed);
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        self.ask(&Ask::Stopping { within_ms });
+        self.ask(&HolderRequest::Stopping { within_ms });
     }
 
     fn stop_left(&self) -> Option<Duration> {
@@ -541,7 +553,7 @@ impl Os for Held {
     }
 
     fn leave(&self, code: u8) {
-        self.ask(&Ask::Leave { code });
+        self.ask(&HolderRequest::Exit { code });
     }
 
     fn alive(&self, instance: &str) -> Option<Alive> {

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use mainstay_holder::wire::{Exited, Socket, Spawn, Step};
+use mainstay_holder::messages::{ActivationSocket, Exited, SpawnRequest, SpawnStep};
 use mainstay_policy::MonoTime;
 use mainstay_protocol::Timestamp;
 
@@ -50,7 +50,7 @@ pub(crate) trait Os: Send + Sync + 'static {
     /// The wall clock, for people.
     fn wall(&self) -> Timestamp;
     /// Starts a process; `Spawned` or `SpawnFailed` follows.
-    fn spawn(&self, spawn: Spawn);
+    fn spawn(&self, spawn: SpawnRequest);
     /// Sends a signal to a main process, and SIGCONT behind it when `cont`.
     fn signal(&self, instance: &str, generation: u64, signal: i32, cont: bool);
     /// Kills a whole tree; `Exited` follows.
@@ -66,10 +66,10 @@ pub(crate) trait Os: Send + Sync + 'static {
     /// file; or after 2 seconds.
     fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>>;
     /// Listens for an instance; `Knocked` follows when somebody connects while it does not run.
-    fn listen(&self, instance: &str, sockets: Vec<Socket>);
+    fn listen(&self, instance: &str, sockets: Vec<ActivationSocket>);
     /// Runs a short-lived command to its end (hooks, probes); it is killed at `kill_after_ms`.
     /// With a generation it can be signalled under its [`command_name`] meanwhile.
-    fn command(&self, spawn: Spawn) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+    fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
     /// Says that the runtime is in control.
     fn ready(&self);
     /// Says that the runtime is alive.
@@ -121,7 +121,7 @@ pub(crate) enum Fact {
     SpawnFailed {
         instance: String,
         generation: u64,
-        step: Step,
+        step: SpawnStep,
         errno: i32,
         message: String,
     },

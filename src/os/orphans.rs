@@ -2,12 +2,12 @@
 //! Owns nothing; each is named by its identity for the moment of a signal.
 //! Never signals a process that may be another by now: nobody reaps for us any more.
 
-use mainstay_holder::wire::Ask;
+use mainstay_holder::messages::HolderRequest;
 
 use super::{Alive, machine};
 
 /// Does what the holder was asked for, if it is to ask for the end or to end.
-pub(super) fn end(ask: &Ask, alive: impl Fn(&str) -> Option<Alive>) {
+pub(super) fn end(ask: &HolderRequest, alive: impl Fn(&str) -> Option<Alive>) {
     let pinned = |instance: &str, generation: u64| {
         let alive = alive(instance)?;
         (alive.generation == generation)
@@ -15,7 +15,7 @@ pub(super) fn end(ask: &Ask, alive: impl Fn(&str) -> Option<Alive>) {
             .map(|pinned| (pinned, alive.pid))
     };
     match ask {
-        Ask::Signal {
+        HolderRequest::Signal {
             instance,
             generation,
             signal,
@@ -28,7 +28,7 @@ pub(super) fn end(ask: &Ask, alive: impl Fn(&str) -> Option<Alive>) {
                 }
             }
         }
-        Ask::Kill {
+        HolderRequest::Kill {
             instance,
             generation,
         } => {

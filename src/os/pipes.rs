@@ -5,7 +5,7 @@
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::path::Path;
 
-use mainstay_holder::wire::{Ask, Setup};
+use mainstay_holder::messages::{HolderRequest, HolderSetup};
 use mainstay_holder::{Decoder, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::windows::named_pipe::{NamedPipeServer, ServerOptions};
@@ -53,7 +53,7 @@ impl End {
     }
 
     /// The entrances for clients and for modules: pipes of the names that the holder chose.
-    pub(crate) fn entrances(&mut self, _: u32, setup: &Setup) -> Option<[Entrance; 2]> {
+    pub(crate) fn entrances(&mut self, _: u32, setup: &HolderSetup) -> Option<[Entrance; 2]> {
         let folder = Path::new(&setup.runtime_dir);
         let entrance = |file: &str| {
             let name = std::fs::read_to_string(folder.join(file)).ok()?;
@@ -80,7 +80,7 @@ impl Grip {
     /// Lets the engine go, if it has not gone.
     pub(crate) fn end(&self) {
         let mut frame = Vec::new();
-        if encode(&Ask::Leave { code: 0 }, &mut frame).is_ok() {
+        if encode(&HolderRequest::Exit { code: 0 }, &mut frame).is_ok() {
             let _it_left_already = (&self.0).write_all(&frame);
         }
     }

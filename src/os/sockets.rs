@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
-use mainstay_holder::wire::{Setup, WIRE_FD};
+use mainstay_holder::messages::{CHANNEL_FD, HolderSetup};
 use mainstay_holder::{Decoder, recv_with_fds};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -39,7 +39,7 @@ impl End {
         use nix::sys::socket::{getsockopt, sockopt::SockType};
         // SAFETY: the holder marked this process as a runtime, so the number is the open end of
         // the wire, inherited over exec, and nobody else in this process knows it.
-        let fd = unsafe { OwnedFd::from_raw_fd(WIRE_FD) };
+        let fd = unsafe { OwnedFd::from_raw_fd(CHANNEL_FD) };
         match getsockopt(&fd, SockType) {
             Ok(_) => Some(fd.into()),
             Err(_) => {
@@ -79,7 +79,7 @@ impl End {
 
     /// The entrances for clients and for modules, of which so many descriptors came; None when
     /// some are missing.
-    pub(crate) fn entrances(&mut self, count: u32, _: &Setup) -> Option<[Entrance; 2]> {
+    pub(crate) fn entrances(&mut self, count: u32, _: &HolderSetup) -> Option<[Entrance; 2]> {
         let came: Option<Vec<Entrance>> = (0..count)
             .map(|_| self.fds.pop_front().map(Entrance))
             .collect();

@@ -255,7 +255,7 @@ pub(crate) fn in_group(_uid: u32, _gid: u32, _group: &str) -> bool {
 #[expect(unsafe_code, reason = "system calls")]
 pub(crate) fn is_of_a_module(pid: u32, holder: u32) -> Option<bool> {
     let process = open(pid)?;
-    let name = wide(&mainstay_holder::job_of_modules(holder));
+    let name = wide(&mainstay_holder::modules_job_name(holder));
     // SAFETY: the name ends with 0; a handle that is not null is new and nobody else's.
     let job = unsafe {
         let handle = OpenJobObjectW(JOB_OBJECT_QUERY, 0, name.as_ptr());

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use mainstay_holder::wire::{Ask, Setup, Tell, World};
+use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup, TakeoverState};
 use mainstay_holder::{Decoder, encode};
 
 use super::transport::{End, Entrance};
@@ -43,9 +43,9 @@ impl Wire {
     ///
     /// # Errors
     /// When the holder is gone or says something else.
-    pub(crate) fn world(&mut self) -> Result<(World, Option<[Entrance; 2]>), WireError> {
+    pub(crate) fn world(&mut self) -> Result<(TakeoverState, Option<[Entrance; 2]>), WireError> {
         match self.receive()? {
-            Tell::World(world) => {
+            HolderMessage::Takeover(world) => {
                 let entrances = match &world.setup {
                     Some(setup) => Some(self.entrances(world.fds, setup)?),
                     None => None,
@@ -62,29 +62,29 @@ impl Wire {
     ///
     /// # Errors
     /// `Refused` with the holder's sentence, or when it is gone.
-    pub(crate) fn configure(&mut self, setup: Setup) -> Result<[Entrance; 2], WireError> {
+    pub(crate) fn configure(&mut self, setup: HolderSetup) -> Result<[Entrance; 2], WireError> {
         let mut frame = Vec::new();
-        encode(&Ask::Configure(setup.clone()), &mut frame)
+        encode(&HolderRequest::Configure(setup.clone()), &mut frame)
             .map_err(|error| WireError::Nonsense(error.to_string()))?;
         self.end.write_all(&frame)?;
         match self.receive()? {
-            Tell::Configured { fds } => self.entrances(fds, &setup),
-            Tell::Refused { message, exit } => Err(WireError::Refused(message, exit)),
+            HolderMessage::Configured { fds } => self.entrances(fds, &setup),
+            HolderMessage::Refused { message, exit } => Err(WireError::Refused(message, exit)),
             other => Err(WireError::Nonsense(format!(
                 "expected an answer, got {other:?}"
             ))),
         }
     }
 
-    fn entrances(&mut self, count: u32, setup: &Setup) -> Result<[Entrance; 2], WireError> {
+    fn entrances(&mut self, count: u32, setup: &HolderSetup) -> Result<[Entrance; 2], WireError> {
         self.end
             .entrances(count, setup)
             .ok_or_else(|| WireError::Nonsense("a listener is missing".to_owned()))
     }
 
-    fn receive(&mut self) -> Result<Tell, WireError> {
+    fn receive(&mut self) -> Result<HolderMessage, WireError> {
         loop {
-            match self.decoder.next::<Tell>() {
+            match self.decoder.next::<HolderMessage>() {
                 Ok(Some(tell)) => return Ok(tell),
                 Ok(None) => {}
                 Err(error) => return Err(WireError::Nonsense(error.to_string())),

@@ -5,7 +5,7 @@
 #[expect(unreachable_pub, reason = "it is the library of the fuzz targets too")]
 mod bodies;
 
-use mainstay_holder::wire::Ask;
+use mainstay_holder::messages::HolderRequest;
 use serde_json::json;
 
 /// A small generator: the same numbers in every run.
@@ -107,10 +107,10 @@ fn any_frame_of_the_wire_is_read_or_refused_however_it_is_cut() {
         let mut bytes = Vec::new();
         for _ in 0..count {
             let spawn = json!({
-                "ask": "spawn", "instance": "a", "generation": 1, "argv": vec!["a"; count],
+                "type": "spawn", "instance": "a", "generation": 1, "argv": vec!["a"; count],
                 "directory": "/", "env": [["A", "b"]],
             });
-            let ask: Ask = serde_json::from_value(spawn).expect("what the holder reads");
+            let ask: HolderRequest = serde_json::from_value(spawn).expect("what the holder reads");
             mainstay_holder::encode(&ask, &mut bytes).expect("a frame");
         }
         bodies::holder_frames(&bytes);

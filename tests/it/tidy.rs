@@ -59,7 +59,7 @@ const PLACES: &[Place] = &[
         word: "println!",
         folders: &[
             "src/cli/",
-            "src/holder/alone.rs",
+            "src/holder/runtime_supervisor.rs",
             "src/holder/windows/alone.rs",
             "modules/",
             "chaos/",

@@ -42,7 +42,7 @@ impl Owned {
         let mut spawn = launching::command(&house, id, argv);
         spawn.generation = number;
         // Policy ends it before; this is for a runtime that died meanwhile.
-        spawn.kill_after_ms = ms(spec.startup_timeout + spec.shutdown_timeout);
+        spawn.timeout_ms = ms(spec.startup_timeout + spec.shutdown_timeout);
         self.hook = Some(Hook {
             generation,
             before,

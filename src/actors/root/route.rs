@@ -30,7 +30,7 @@ pub(super) fn prewarm(house: Arc<House>) {
             for argv in &house.launch(id).prewarm {
                 let mut spawn = launching::command(&house, id, argv);
                 spawn.nice = PREWARM_NICE;
-                spawn.kill_after_ms = PREWARM_MAX_MS;
+                spawn.timeout_ms = PREWARM_MAX_MS;
                 let outcome = house.os.command(spawn).await;
                 if !outcome.ok {
                     let module = house.name(id);

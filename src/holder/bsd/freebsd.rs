@@ -8,7 +8,7 @@ use std::ptr::null_mut;
 use nix::unistd::Gid;
 
 use crate::child::check;
-use crate::process::Process;
+use crate::process::ProcessInfo;
 
 /// The highest signal there is.
 pub(crate) const SIGNALS: c_int = 128;
@@ -39,9 +39,9 @@ fn ask<T: Copy>(what: &[c_int]) -> Vec<T> {
     answer
 }
 
-fn seen(info: &libc::kinfo_proc) -> Process {
+fn seen(info: &libc::kinfo_proc) -> ProcessInfo {
     let (seconds, micros) = (info.ki_start.tv_sec, info.ki_start.tv_usec);
-    Process {
+    ProcessInfo {
         pid: info.ki_pid,
         parent: info.ki_ppid,
         group: info.ki_pgid,
@@ -52,12 +52,12 @@ fn seen(info: &libc::kinfo_proc) -> Process {
 }
 
 /// Reads one process, one that is not reaped yet too; None when it is gone.
-pub(crate) fn process(pid: i32) -> Option<Process> {
+pub(crate) fn process(pid: i32) -> Option<ProcessInfo> {
     ask(&[libc::KERN_PROC_PID, pid]).first().map(seen)
 }
 
 /// Every process that can be seen.
-pub(crate) fn processes() -> Vec<Process> {
+pub(crate) fn processes() -> Vec<ProcessInfo> {
     ask(&[libc::KERN_PROC_PROC]).iter().map(seen).collect()
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::frame::own;
+use crate::frame::own_fd;
 
 /// Marks those of whom only the end is of interest; no number that is watched has this bit.
 const FOR_END: u64 = 1 << 63;
@@ -27,7 +27,7 @@ const _: () = assert!(
 pub(super) fn kqueue() -> io::Result<OwnedFd> {
     // SAFETY: no arguments; a result that is not negative is a new descriptor.
     let raw = Errno::result(unsafe { libc::kqueue() })?;
-    Ok(own(raw))
+    Ok(own_fd(raw))
 }
 
 /// Changes what is watched.
@@ -62,7 +62,7 @@ pub(super) fn change(
 
 /// Takes what happened; how many. None waits for ever.
 #[expect(unsafe_code, reason = "kevent")]
-fn take(kqueue: &OwnedFd, events: &mut [libc::kevent], within: Option<Duration>) -> usize {
+fn open(kqueue: &OwnedFd, events: &mut [libc::kevent], within: Option<Duration>) -> usize {
     let within = within.map(|within| libc::timespec {
         tv_sec: within.as_secs() as libc::time_t,
         tv_nsec: within.subsec_nanos().into(),
@@ -79,16 +79,16 @@ fn take(kqueue: &OwnedFd, events: &mut [libc::kevent], within: Option<Duration>)
 
 /// Descriptors that are watched.
 #[derive(Debug)]
-pub(crate) struct Poll(OwnedFd);
+pub(crate) struct Poller(OwnedFd);
 
 /// Room for what happened.
-pub(crate) struct Events<const ROOM: usize>([libc::kevent; ROOM], usize);
+pub(crate) struct PollEvents<const ROOM: usize>([libc::kevent; ROOM], usize);
 
-impl<const ROOM: usize> Events<ROOM> {
+impl<const ROOM: usize> PollEvents<ROOM> {
     #[expect(unsafe_code, reason = "empty events")]
     pub(crate) fn new() -> Self {
         // SAFETY: all zero is a valid kevent.
-        Events(unsafe { std::mem::zeroed() }, 0)
+        PollEvents(unsafe { std::mem::zeroed() }, 0)
     }
 
     /// What each is about, and whether it says only that something can be written.
@@ -108,9 +108,9 @@ fn ident(fd: &impl AsFd) -> usize {
     fd.as_fd().as_raw_fd().unsigned_abs() as usize
 }
 
-impl Poll {
-    pub(crate) fn new() -> io::Result<Poll> {
-        kqueue().map(Poll)
+impl Poller {
+    pub(crate) fn new() -> io::Result<Poller> {
+        kqueue().map(Poller)
     }
 
     /// Watches for something to read, and for its end.
@@ -135,7 +135,7 @@ impl Poll {
     }
 
     /// Whether one that is in here is watched for room to write too.
-    pub(crate) fn watch_room(&self, fd: impl AsFd, about: u64, on: bool) {
+    pub(crate) fn watch_writable(&self, fd: impl AsFd, about: u64, on: bool) {
         let flags = if on { libc::EV_ADD } else { libc::EV_DELETE };
         let what = (ident(&fd), libc::EVFILT_WRITE);
         let _ = change(&self.0, what, (flags, 0), about); // it is open
@@ -152,26 +152,26 @@ impl Poll {
     /// Waits until something happened or the time is over.
     pub(crate) fn wait<const ROOM: usize>(
         &self,
-        events: &mut Events<ROOM>,
+        events: &mut PollEvents<ROOM>,
         within: Option<Duration>,
     ) {
-        events.1 = take(&self.0, &mut events.0, within);
+        events.1 = open(&self.0, &mut events.0, within);
     }
 }
 
 /// By which another thread wakes the one that waits.
 #[derive(Debug)]
-pub(crate) struct Wake {
+pub(crate) struct LoopWaker {
     sleeper: UnixStream,
     waker: UnixStream,
 }
 
-impl Wake {
-    pub(crate) fn new() -> io::Result<Wake> {
+impl LoopWaker {
+    pub(crate) fn new() -> io::Result<LoopWaker> {
         let (sleeper, waker) = UnixStream::pair()?;
         sleeper.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
-        Ok(Wake { sleeper, waker })
+        Ok(LoopWaker { sleeper, waker })
     }
 
     pub(crate) fn wake(&self) {
@@ -187,7 +187,7 @@ impl Wake {
     }
 }
 
-impl AsFd for Wake {
+impl AsFd for LoopWaker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.sleeper.as_fd()
     }
@@ -200,7 +200,7 @@ pub(crate) struct Signals(OwnedFd);
 impl Signals {
     /// Blocks these in the calling thread, threads started later inherit that; a kqueue is told of
     /// a signal before it is known to be blocked.
-    pub(crate) fn take(which: &[Signal]) -> io::Result<Signals> {
+    pub(crate) fn open(which: &[Signal]) -> io::Result<Signals> {
         let mut ours = SigSet::empty();
         let kqueue = kqueue()?;
         for one in which {
@@ -214,8 +214,8 @@ impl Signals {
 
     /// The next that came.
     pub(crate) fn next(&self) -> Option<i32> {
-        let mut one = Events::<1>::new();
-        one.1 = take(&self.0, &mut one.0, Some(Duration::ZERO));
+        let mut one = PollEvents::<1>::new();
+        one.1 = open(&self.0, &mut one.0, Some(Duration::ZERO));
         let seen = one.0[..one.1].first()?;
         i32::try_from(seen.ident).ok()
     }

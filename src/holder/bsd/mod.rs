@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag};
 
-mod births;
+mod cgroup;
 pub(crate) mod child;
-mod group;
 mod kqueue;
+mod launcher;
 mod pinned;
 #[cfg(target_os = "freebsd")]
 #[path = "freebsd.rs"]
@@ -22,10 +22,10 @@ mod system;
 #[cfg(not(any(target_os = "macos", target_os = "freebsd")))]
 compile_error!("cannot build for this system: mainstay knows Linux, macOS, FreeBSD and Windows");
 
-pub(crate) use births::{Born, Cradle, Low};
-pub(crate) use group::{Group, Groups, Site, find_site};
-pub(crate) use kqueue::{Events, Poll, Signals, Wake};
-pub(crate) use pinned::{Pinned, signal_verified};
+pub(crate) use cgroup::{Cgroup, CgroupRoot, CgroupTree, find_cgroup_root};
+pub(crate) use kqueue::{LoopWaker, PollEvents, Poller, Signals};
+pub(crate) use launcher::{ProcessLauncher, ReservedFds, SpawnedChild};
+pub(crate) use pinned::{ProcessHandle, signal_verified};
 pub(crate) use system::{adopt_orphans, groups_of, has_variable, most_files, process, processes};
 
 /// How messages are received and sent: at once or not at all. Descriptors are marked to be closed
@@ -34,13 +34,13 @@ pub(crate) const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT;
 pub(crate) const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT;
 /// How a socket is made: it is marked afterwards.
 pub(crate) const SOCKET: SockFlag = SockFlag::empty();
-pub(crate) const BORN_CLOSED: bool = false;
+pub(crate) const CLOEXEC_AT_CREATION: bool = false;
 /// A datagram does not say who sent it: the run's user alone may write to its socket.
 pub(crate) const NOTIFY_MODE: u32 = 0o600;
-pub(crate) const NAMES_SENDERS: bool = false;
+pub(crate) const HAS_SENDER_CREDENTIALS: bool = false;
 
 /// There is nothing to switch on.
-pub(crate) fn name_senders(_: &OwnedFd) -> nix::Result<()> {
+pub(crate) fn enable_sender_credentials(_: &OwnedFd) -> nix::Result<()> {
     Ok(())
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn control_space() -> Vec<u8> {
 }
 
 /// Nobody knows.
-pub(crate) fn sender(_: &ControlMessageOwned) -> Option<(i32, u32)> {
+pub(crate) fn sender_credentials(_: &ControlMessageOwned) -> Option<(i32, u32)> {
     None
 }
 
@@ -79,11 +79,11 @@ pub(crate) fn orphans() -> Option<Vec<i32>> {
 }
 
 /// When a birth begins; the kernel is asked afterwards.
-pub(crate) fn moment() -> u64 {
+pub(crate) fn start_stamp() -> u64 {
     0
 }
 
 /// The start time of a child that nobody has reaped.
-pub(crate) fn birth(pid: i32, _: u64) -> u64 {
+pub(crate) fn start_time_since(pid: i32, _: u64) -> u64 {
     process(pid).map_or(0, |seen| seen.start_time)
 }

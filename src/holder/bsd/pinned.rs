@@ -12,25 +12,25 @@ use nix::errno::Errno;
 
 use super::kqueue::{change, kqueue};
 use super::process;
-use crate::process::{Process, kill};
-use crate::wait::{Seen, Whom, look};
+use crate::process::{ProcessInfo, kill};
+use crate::wait::{WaitResult, WaitTarget, wait_nohang};
 
 /// A process.
 #[derive(Debug)]
-pub(crate) struct Pinned {
+pub(crate) struct ProcessHandle {
     end: OwnedFd,
     pid: i32,
     start_time: Option<u64>,
 }
 
-impl Pinned {
-    pub(crate) fn new(pid: i32) -> Option<Pinned> {
-        let start = |seen: Process| seen.start_time;
+impl ProcessHandle {
+    pub(crate) fn new(pid: i32) -> Option<ProcessHandle> {
+        let start = |seen: ProcessInfo| seen.start_time;
         let start_time = process(pid).map(start);
         let end = end_of(pid).ok()?;
         // Whose end is awaited is known only if the number did not change hands meanwhile.
         let same = process(pid).map(start) == start_time;
-        same.then_some(Pinned {
+        same.then_some(ProcessHandle {
             end,
             pid,
             start_time,
@@ -55,8 +55,8 @@ impl Pinned {
 
     /// How waitid finds it; None if its number is someone else's by now. Its end may be told a
     /// moment before its status can be had: that moment is waited for.
-    pub(crate) fn whose(&self) -> Option<(libc::idtype_t, libc::id_t, libc::c_int)> {
-        let other = |seen: Process| Some(seen.start_time) != self.start_time;
+    pub(crate) fn waitid_target(&self) -> Option<(libc::idtype_t, libc::id_t, libc::c_int)> {
+        let other = |seen: ProcessInfo| Some(seen.start_time) != self.start_time;
         if self.start_time.is_some() && process(self.pid).is_some_and(other) {
             return None;
         }
@@ -79,17 +79,20 @@ fn end_of(pid: i32) -> io::Result<OwnedFd> {
 
 fn is_zombie(pid: i32) -> bool {
     let seen = process(pid).is_some_and(|seen| seen.zombie);
-    seen || matches!(look(Whom::Pid(pid), false), Seen::Ended(_))
+    seen || matches!(
+        wait_nohang(WaitTarget::Pid(pid), false),
+        WaitResult::Ended(_)
+    )
 }
 
-impl AsFd for Pinned {
+impl AsFd for ProcessHandle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.end.as_fd()
     }
 }
 
 /// Signals this very process, after one more look.
-pub(crate) fn signal_verified(who: &Process, signal: i32) -> bool {
+pub(crate) fn signal_verified(who: &ProcessInfo, signal: i32) -> bool {
     let same = process(who.pid).is_some_and(|now| now.start_time == who.start_time);
     if same {
         kill(who.pid, signal);

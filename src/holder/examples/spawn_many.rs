@@ -36,7 +36,7 @@ fn main() {
         ("walk, fork", true, true),
     ];
     for (name, no_groups, plain_fork) in ways {
-        let options = mainstay_holder::Options {
+        let options = mainstay_holder::EngineOptions {
             no_groups,
             plain_fork,
         };
@@ -52,7 +52,7 @@ fn main() {
         show(&format!("{name}: spawned and exited, third run"), exits);
     }
     for (name, no_groups, plain_fork) in ways {
-        let options = mainstay_holder::Options {
+        let options = mainstay_holder::EngineOptions {
             no_groups,
             plain_fork,
         };
@@ -68,8 +68,8 @@ fn main() {
 mod measure {
     use std::time::Instant;
 
-    use mainstay_holder::Options;
-    use mainstay_holder::wire::{Ask, Output, Tell};
+    use mainstay_holder::EngineOptions;
+    use mainstay_holder::messages::{HolderMessage, HolderRequest, Output};
 
     use nix::sys::signal::Signal;
 
@@ -104,20 +104,20 @@ mod measure {
             let mut spawn = spawn_of(&format!("m{number}"), generation, program);
             spawn.output = Output::Log;
             spawn.clear_env = true;
-            rig.line.ask(&Ask::Spawn(Box::new(spawn)));
+            rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
         }
     }
 
-    fn wait(rig: &mut Rig, count: usize, what: fn(&Tell) -> bool) {
+    fn wait(rig: &mut Rig, count: usize, what: fn(&HolderMessage) -> bool) {
         for _ in 0..count {
             rig.line.until(|tell| what(tell).then_some(()));
         }
     }
 
-    pub(crate) fn engine(options: &Options, count: usize) -> (f64, f64, f64) {
+    pub(crate) fn engine(options: &EngineOptions, count: usize) -> (f64, f64, f64) {
         let mut rig = Rig::new(options.clone());
-        let spawned = |tell: &Tell| matches!(tell, Tell::Spawned { .. });
-        let exited = |tell: &Tell| matches!(tell, Tell::Exited(_));
+        let spawned = |tell: &HolderMessage| matches!(tell, HolderMessage::Spawned { .. });
+        let exited = |tell: &HolderMessage| matches!(tell, HolderMessage::Exited(_));
         let begin = Instant::now();
         start(&mut rig, count, 1, &["/bin/true"]);
         wait(&mut rig, count, spawned);
@@ -135,7 +135,7 @@ mod measure {
     }
 
     /// From the signal to the news that the next generation runs.
-    pub(crate) fn replace(options: &Options) -> Vec<f64> {
+    pub(crate) fn replace(options: &EngineOptions) -> Vec<f64> {
         let mut rig = Rig::new(options.clone());
         let pids: Vec<i32> = (0..20)
             .map(|n| rig.start(spawn_of(&format!("m{n}"), 1, &["sleep", "100"])))

@@ -4,31 +4,40 @@
 
 use std::ffi::c_int;
 
-use crate::child::{Identity, Orders, become_it, check, close_one_by_one, give_up, join_group};
-use crate::wire::Step;
+use crate::child::{
+    Credentials, ExecSpec, check, close_one_by_one, exec_child, fail_and_exit, join_group,
+};
+use crate::messages::SpawnStep;
 
 /// The highest signal there is.
 pub(crate) const SIGNALS: c_int = 64;
 
 /// The same for a child that shares its parent's descriptors: it first leaves their table.
 #[expect(unsafe_code, reason = "close_range")]
-pub(crate) extern "C" fn become_it_apart(orders: *const Orders) -> ! {
+pub(crate) extern "C" fn exec_child_unshared(orders: *const ExecSpec) -> ! {
     // SAFETY: as in `become_it`.
     let orders = unsafe { &*orders };
     join_group(orders); // by a descriptor that does not come along
     let flag = libc::CLOSE_RANGE_UNSHARE;
     // SAFETY: numbers only; on success the table is our own.
-    let left = check(unsafe { libc::syscall(libc::SYS_close_range, orders.above, u32::MAX, flag) });
+    let left = check(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            orders.first_droppable_fd,
+            u32::MAX,
+            flag,
+        )
+    });
     match left {
-        Ok(_) => become_it(orders),
-        Err(errno) => give_up(orders, Step::Descriptors, errno),
+        Ok(_) => exec_child(orders),
+        Err(errno) => fail_and_exit(orders, SpawnStep::Descriptors, errno),
     }
 }
 
 /// The raw call: the C library's refuses the two signals it keeps for itself, which may have
 /// been inherited as ignored.
 #[expect(unsafe_code, reason = "rt_sigaction")]
-pub(crate) fn default_disposition(signal: c_int) {
+pub(crate) fn reset_disposition(signal: c_int) {
     let action = [0u64; 4];
     let none = std::ptr::null_mut::<u64>();
     // SAFETY: 32 zero bytes are the kernel's SIG_DFL; its signal sets have 8 bytes.
@@ -71,7 +80,7 @@ pub(crate) fn close_from(first: u32, last: u32) -> Result<(), i32> {
 
 /// Raw calls: the C library's would tell every thread of the parent to follow.
 #[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
-pub(crate) fn become_user(who: &Identity) -> Result<(), (Step, i32)> {
+pub(crate) fn become_user(who: &Credentials) -> Result<(), (SpawnStep, i32)> {
     // SAFETY: the list lives in the orders; the rest are numbers.
     let (groups, group, user) = unsafe {
         let call = |number, value: u32| check(libc::syscall(number, value, value, value));
@@ -83,6 +92,8 @@ pub(crate) fn become_user(who: &Identity) -> Result<(), (Step, i32)> {
             call(libc::SYS_setresuid, who.uid),
         )
     };
-    groups.and(group).map_err(|errno| (Step::Group, errno))?;
-    user.map(drop).map_err(|errno| (Step::User, errno))
+    groups
+        .and(group)
+        .map_err(|errno| (SpawnStep::Group, errno))?;
+    user.map(drop).map_err(|errno| (SpawnStep::User, errno))
 }

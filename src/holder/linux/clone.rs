@@ -5,40 +5,40 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::child::become_it_apart;
-use super::{Low, Pinned};
-use crate::child::{Orders, become_it};
-use crate::fork::{self, masked};
-use crate::frame::own;
+use super::child::exec_child_unshared;
+use super::{ProcessHandle, ReservedFds};
+use crate::child::{ExecSpec, exec_child};
+use crate::fork::{self, with_signals_blocked};
+use crate::frame::own_fd;
 
 const STACK_BYTES: usize = 128 * 1024;
 
 /// What a child runs.
-type Enter = extern "C" fn(*const Orders) -> !;
+type Enter = extern "C" fn(*const ExecSpec) -> !;
 
 /// Makes processes, one at a time; one per spawner thread.
 #[derive(Debug)]
-pub(crate) struct Cradle {
+pub(crate) struct ProcessLauncher {
     stack: Box<[u8]>,
     blocked: bool,
     whole_group: bool,
     pins: bool,
     /// Where its children find their ends, if they share the table of descriptors at first.
-    pub(crate) low: Option<Low>,
+    pub(crate) low: Option<ReservedFds>,
 }
 
 /// A process that was born.
 #[derive(Debug)]
-pub(crate) struct Born {
+pub(crate) struct SpawnedChild {
     pub(crate) pid: i32,
-    pub(crate) pinned: Option<Pinned>,
+    pub(crate) pinned: Option<ProcessHandle>,
 }
 
-impl Cradle {
+impl ProcessLauncher {
     /// `plain` forbids clone3; `pins` asks for a descriptor of every child.
-    pub(crate) fn new(plain: bool, pins: bool) -> Cradle {
+    pub(crate) fn new(plain: bool, pins: bool) -> ProcessLauncher {
         let stack = vec![0; STACK_BYTES].into_boxed_slice();
-        Cradle {
+        ProcessLauncher {
             stack,
             blocked: plain,
             whole_group: true,
@@ -52,21 +52,21 @@ impl Cradle {
     ///
     /// # Errors
     /// The errno of the clone.
-    pub(crate) fn bear(
+    pub(crate) fn spawn(
         &mut self,
-        orders: &Orders,
+        orders: &ExecSpec,
         group: Option<BorrowedFd<'_>>,
         newborn: &AtomicI32,
-    ) -> Result<Born, i32> {
-        masked(|| self.bear_masked(orders, group, newborn))
+    ) -> Result<SpawnedChild, i32> {
+        with_signals_blocked(|| self.bear_masked(orders, group, newborn))
     }
 
     fn bear_masked(
         &mut self,
-        orders: &Orders,
+        orders: &ExecSpec,
         group: Option<BorrowedFd<'_>>,
         newborn: &AtomicI32,
-    ) -> Result<Born, i32> {
+    ) -> Result<SpawnedChild, i32> {
         // A child that gives up root must not share memory with us for a moment.
         if self.blocked || orders.identity.is_some() {
             return self.fork_it(orders, newborn);
@@ -87,11 +87,15 @@ impl Cradle {
         }
     }
 
-    fn fork_it(&self, orders: &Orders, newborn: &AtomicI32) -> Result<Born, i32> {
-        let pid = fork::bear(orders, newborn)?;
+    fn fork_it(&self, orders: &ExecSpec, newborn: &AtomicI32) -> Result<SpawnedChild, i32> {
+        let pid = fork::fork_and_exec(orders, newborn)?;
         // Our own child that nobody has reaped: the number cannot mean anyone else.
-        let pinned = if self.pins { Pinned::new(pid) } else { None };
-        Ok(Born { pid, pinned })
+        let pinned = if self.pins {
+            ProcessHandle::new(pid)
+        } else {
+            None
+        };
+        Ok(SpawnedChild { pid, pinned })
     }
 
     /// Whether the caller must hand over `cgroup.procs` instead of the group itself.
@@ -102,21 +106,21 @@ impl Cradle {
     #[expect(unsafe_code, reason = "clone3 with the child on its own stack")]
     fn clone_it(
         &mut self,
-        orders: &Orders,
+        orders: &ExecSpec,
         group: Option<BorrowedFd<'_>>,
         newborn: &AtomicI32,
-    ) -> Result<Born, i32> {
+    ) -> Result<SpawnedChild, i32> {
         let mut pidfd: i32 = -1;
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID;
         let mut flags = flags as u64;
         if self.pins {
             flags |= libc::CLONE_PIDFD as u64;
         }
-        let enter: Enter = if orders.above > 0 {
+        let enter: Enter = if orders.first_droppable_fd > 0 {
             flags |= libc::CLONE_FILES as u64;
-            become_it_apart
+            exec_child_unshared
         } else {
-            become_it
+            exec_child
         };
         if group.is_some() {
             flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
@@ -139,9 +143,9 @@ impl Cradle {
             return Err(-result as i32);
         }
         newborn.store(result as i32, Ordering::SeqCst);
-        Ok(Born {
+        Ok(SpawnedChild {
             pid: result as i32,
-            pinned: self.pins.then(|| Pinned::born(own(pidfd))),
+            pinned: self.pins.then(|| ProcessHandle::born(own_fd(pidfd))),
         })
     }
 }
@@ -151,7 +155,7 @@ impl Cradle {
     unsafe_code,
     reason = "the C library has no clone3 with a child function"
 )]
-unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders, enter: Enter) -> i64 {
+unsafe fn clone3(args: *const libc::clone_args, orders: *const ExecSpec, enter: Enter) -> i64 {
     let result: i64;
     // SAFETY: see the caller; the child enters `enter` with an aligned stack and never leaves.
     unsafe {
@@ -181,7 +185,7 @@ unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders, enter: En
     unsafe_code,
     reason = "the C library has no clone3 with a child function"
 )]
-unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders, enter: Enter) -> i64 {
+unsafe fn clone3(args: *const libc::clone_args, orders: *const ExecSpec, enter: Enter) -> i64 {
     let result: i64;
     // SAFETY: see the caller; the child enters `enter` with an aligned stack and never leaves.
     unsafe {
@@ -206,6 +210,6 @@ unsafe fn clone3(args: *const libc::clone_args, orders: *const Orders, enter: En
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[expect(unsafe_code, reason = "same signature as where it exists")]
-unsafe fn clone3(_: *const libc::clone_args, _: *const Orders, _: Enter) -> i64 {
+unsafe fn clone3(_: *const libc::clone_args, _: *const ExecSpec, _: Enter) -> i64 {
     -i64::from(libc::ENOSYS)
 }

@@ -10,22 +10,23 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::FcntlArg;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag, UnixCredentials};
 
-use crate::frame::own;
+use crate::frame::own_fd;
 
+mod cgroup;
 pub(crate) mod child;
 mod clone;
-mod group;
-mod low;
 mod poll;
 mod processes;
+mod reserved_fds;
 
-pub(crate) use clone::{Born, Cradle};
-pub(crate) use group::{Group, Groups, Site, find_site};
-pub(crate) use low::Low;
-pub(crate) use poll::{Events, Poll, Signals, Wake};
+pub(crate) use cgroup::{Cgroup, CgroupRoot, CgroupTree, find_cgroup_root};
+pub(crate) use clone::{ProcessLauncher, SpawnedChild};
+pub(crate) use poll::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use processes::{
-    Pinned, birth, has_variable, moment, orphans, process, processes, signal_verified,
+    ProcessHandle, has_variable, orphans, process, processes, signal_verified, start_stamp,
+    start_time_since,
 };
+pub(crate) use reserved_fds::ReservedFds;
 
 /// How messages are received and sent: at once or not at all, descriptors closed by an exec.
 pub(crate) const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_CMSG_CLOEXEC);
@@ -33,13 +34,13 @@ pub(crate) const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOS
 /// How a socket is made: closed by an exec.
 pub(crate) const SOCKET: SockFlag = SockFlag::SOCK_CLOEXEC;
 /// Descriptors that the kernel makes are closed by an exec from the start.
-pub(crate) const BORN_CLOSED: bool = true;
+pub(crate) const CLOEXEC_AT_CREATION: bool = true;
 /// Anyone may write to a notify socket: every datagram says who sent it.
 pub(crate) const NOTIFY_MODE: u32 = 0o666;
-pub(crate) const NAMES_SENDERS: bool = true;
+pub(crate) const HAS_SENDER_CREDENTIALS: bool = true;
 
 /// Lets every datagram say who sent it.
-pub(crate) fn name_senders(socket: &OwnedFd) -> nix::Result<()> {
+pub(crate) fn enable_sender_credentials(socket: &OwnedFd) -> nix::Result<()> {
     nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::PassCred, &true)
 }
 
@@ -49,7 +50,7 @@ pub(crate) fn control_space() -> Vec<u8> {
 }
 
 /// Process and user who sent a datagram.
-pub(crate) fn sender(message: &ControlMessageOwned) -> Option<(i32, u32)> {
+pub(crate) fn sender_credentials(message: &ControlMessageOwned) -> Option<(i32, u32)> {
     match message {
         ControlMessageOwned::ScmCredentials(who) => Some((who.pid(), who.uid())),
         _ => None,
@@ -66,7 +67,7 @@ impl Program {
         let file = options.read(true).custom_flags(libc::O_PATH).open(path)?;
         // Out of the way of the low numbers that children get.
         let raw = nix::fcntl::fcntl(&file, FcntlArg::F_DUPFD_CLOEXEC(10))?;
-        Ok(Program(own(raw)))
+        Ok(Program(own_fd(raw)))
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -76,7 +77,7 @@ impl Program {
 
 /// Makes this process the parent of what its descendants leave behind.
 #[expect(unsafe_code, reason = "prctl")]
-pub(crate) fn adopt_orphans() {
+pub(crate) fn become_subreaper() {
     // SAFETY: numbers only.
     unsafe {
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
@@ -84,7 +85,7 @@ pub(crate) fn adopt_orphans() {
 }
 
 /// The soft limit of open files that a hard one allows.
-pub(crate) fn most_files(hard: libc::rlim_t) -> libc::rlim_t {
+pub(crate) fn max_open_files(hard: libc::rlim_t) -> libc::rlim_t {
     hard
 }
 

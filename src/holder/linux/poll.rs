@@ -13,15 +13,15 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// Descriptors that are watched.
 #[derive(Debug)]
-pub(crate) struct Poll(Epoll);
+pub(crate) struct Poller(Epoll);
 
 /// Room for what happened.
 #[derive(Debug)]
-pub(crate) struct Events<const ROOM: usize>([EpollEvent; ROOM], usize);
+pub(crate) struct PollEvents<const ROOM: usize>([EpollEvent; ROOM], usize);
 
-impl<const ROOM: usize> Events<ROOM> {
+impl<const ROOM: usize> PollEvents<ROOM> {
     pub(crate) fn new() -> Self {
-        Events([EpollEvent::empty(); ROOM], 0)
+        PollEvents([EpollEvent::empty(); ROOM], 0)
     }
 
     /// What each is about, and whether it says only that something can be written.
@@ -31,9 +31,9 @@ impl<const ROOM: usize> Events<ROOM> {
     }
 }
 
-impl Poll {
-    pub(crate) fn new() -> io::Result<Poll> {
-        Ok(Poll(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
+impl Poller {
+    pub(crate) fn new() -> io::Result<Poller> {
+        Ok(Poller(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
     }
 
     /// Watches for something to read, and for its end.
@@ -48,7 +48,7 @@ impl Poll {
     }
 
     /// Whether one that is in here is watched for room to write too.
-    pub(crate) fn watch_room(&self, fd: impl AsFd, about: u64, on: bool) {
+    pub(crate) fn watch_writable(&self, fd: impl AsFd, about: u64, on: bool) {
         let mut flags = EpollFlags::EPOLLIN;
         flags.set(EpollFlags::EPOLLOUT, on);
         let _ = self.0.modify(fd, &mut EpollEvent::new(flags, about)); // it is in here
@@ -62,7 +62,7 @@ impl Poll {
     /// Waits until something happened or the time is over.
     pub(crate) fn wait<const ROOM: usize>(
         &self,
-        events: &mut Events<ROOM>,
+        events: &mut PollEvents<ROOM>,
         within: Option<Duration>,
     ) {
         let timeout = within.map_or(EpollTimeout::NONE, |within| {
@@ -74,12 +74,12 @@ impl Poll {
 
 /// By which another thread wakes the one that waits.
 #[derive(Debug)]
-pub(crate) struct Wake(EventFd);
+pub(crate) struct LoopWaker(EventFd);
 
-impl Wake {
-    pub(crate) fn new() -> io::Result<Wake> {
+impl LoopWaker {
+    pub(crate) fn new() -> io::Result<LoopWaker> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        Ok(Wake(EventFd::from_flags(flags)?))
+        Ok(LoopWaker(EventFd::from_flags(flags)?))
     }
 
     pub(crate) fn wake(&self) {
@@ -91,7 +91,7 @@ impl Wake {
     }
 }
 
-impl AsFd for Wake {
+impl AsFd for LoopWaker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -103,7 +103,7 @@ pub(crate) struct Signals(SignalFd);
 
 impl Signals {
     /// Blocks these in the calling thread; threads started later inherit that.
-    pub(crate) fn take(which: &[Signal]) -> io::Result<Signals> {
+    pub(crate) fn open(which: &[Signal]) -> io::Result<Signals> {
         let mut ours = SigSet::empty();
         which.iter().for_each(|one| ours.add(*one));
         ours.thread_block()?;

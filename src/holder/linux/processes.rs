@@ -5,39 +5,39 @@
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use crate::frame::own;
-use crate::process::{Process, nanos};
+use crate::frame::own_fd;
+use crate::process::{ProcessInfo, nanos};
 
 /// Nanoseconds in a clock tick: user space sees 100 ticks a second on every Linux.
 const TICK_NANOS: u64 = 10_000_000;
 
-/// When a birth begins, for [`birth`].
-pub(crate) fn moment() -> u64 {
+/// When a birth begins, for [`start_time_since`].
+pub(crate) fn start_stamp() -> u64 {
     nanos(libc::CLOCK_BOOTTIME)
 }
 
 /// The start time of a process that was born since that moment: /proc is read only if the clock's
 /// tick changed meanwhile.
-pub(crate) fn birth(pid: i32, since: u64) -> u64 {
+pub(crate) fn start_time_since(pid: i32, since: u64) -> u64 {
     let tick = since / TICK_NANOS;
-    let same = moment() / TICK_NANOS == tick;
+    let same = start_stamp() / TICK_NANOS == tick;
     let seen = if same { None } else { process(pid) };
     seen.map_or(tick, |seen| seen.start_time)
 }
 
 /// Reads one process; None when it is gone.
-pub(crate) fn process(pid: i32) -> Option<Process> {
+pub(crate) fn process(pid: i32) -> Option<ProcessInfo> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
     parse(pid, &text)
 }
 
-fn parse(pid: i32, text: &[u8]) -> Option<Process> {
+fn parse(pid: i32, text: &[u8]) -> Option<ProcessInfo> {
     // The name in brackets may contain anything, brackets too.
     let end = text.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(text.get(end + 2..)?).ok()?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let number = |place: usize| fields.get(place).and_then(|text| text.parse::<i32>().ok());
-    Some(Process {
+    Some(ProcessInfo {
         pid,
         zombie: matches!(fields.first(), Some(&("Z" | "X"))),
         parent: number(1)?,
@@ -48,7 +48,7 @@ fn parse(pid: i32, text: &[u8]) -> Option<Process> {
 }
 
 /// Every process that can be seen.
-pub(crate) fn processes() -> Vec<Process> {
+pub(crate) fn processes() -> Vec<ProcessInfo> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -80,20 +80,20 @@ pub(crate) fn orphans() -> Option<Vec<i32>> {
 
 /// A process by descriptor: readable when it has ended, whoever its parent is.
 #[derive(Debug)]
-pub(crate) struct Pinned(OwnedFd);
+pub(crate) struct ProcessHandle(OwnedFd);
 
-impl Pinned {
+impl ProcessHandle {
     #[expect(unsafe_code, reason = "the C library here has no pidfd_open")]
-    pub(crate) fn new(pid: i32) -> Option<Pinned> {
+    pub(crate) fn new(pid: i32) -> Option<ProcessHandle> {
         // SAFETY: numbers only; the result is checked before it is owned.
         let raw = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         let raw = i32::try_from(raw).ok().filter(|raw| *raw >= 0);
-        raw.map(own).map(Pinned)
+        raw.map(own_fd).map(ProcessHandle)
     }
 
     /// A child that was born with a descriptor.
-    pub(super) fn born(pidfd: OwnedFd) -> Pinned {
-        Pinned(pidfd)
+    pub(super) fn born(pidfd: OwnedFd) -> ProcessHandle {
+        ProcessHandle(pidfd)
     }
 
     /// False when it is gone.
@@ -112,21 +112,21 @@ impl Pinned {
     }
 
     /// How waitid finds it, without waiting.
-    pub(crate) fn whose(&self) -> Option<(libc::idtype_t, libc::id_t, libc::c_int)> {
+    pub(crate) fn waitid_target(&self) -> Option<(libc::idtype_t, libc::id_t, libc::c_int)> {
         let number = self.0.as_raw_fd().unsigned_abs();
         Some((libc::P_PIDFD, number, libc::WNOHANG))
     }
 }
 
-impl AsFd for Pinned {
+impl AsFd for ProcessHandle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
 /// Signals this very process: pinned first, then its start time compared.
-pub(crate) fn signal_verified(who: &Process, signal: i32) -> bool {
-    let Some(pinned) = Pinned::new(who.pid) else {
+pub(crate) fn signal_verified(who: &ProcessInfo, signal: i32) -> bool {
+    let Some(pinned) = ProcessHandle::new(who.pid) else {
         return false;
     };
     let same = process(who.pid).is_some_and(|now| now.start_time == who.start_time);

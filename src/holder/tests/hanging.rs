@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use common::leased::Leased;
 use common::{Rig, both_trees, eventually, spawn_of};
-use mainstay_holder::Options;
-use mainstay_holder::wire::{Ask, Tell};
+use mainstay_holder::EngineOptions;
+use mainstay_holder::messages::{HolderMessage, HolderRequest};
 
 /// As the runtime does: again and again, until it is over.
 fn end(rig: &mut Rig, name: &str) {
@@ -21,8 +21,8 @@ fn end(rig: &mut Rig, name: &str) {
     eventually(&format!("{name} is over"), || {
         rig.line.kill(name, 1);
         let over = rig.line.until_within(again, |tell| match tell {
-            Tell::Exited(exited) if exited.instance == name => Some(exited.signal),
-            Tell::SpawnFailed { instance, .. } if instance == name => Some(None),
+            HolderMessage::Exited(exited) if exited.instance == name => Some(exited.signal),
+            HolderMessage::SpawnFailed { instance, .. } if instance == name => Some(None),
             _ => None,
         });
         over.is_some_and(|signal| [None, Some(libc::SIGKILL)].contains(&signal))
@@ -38,9 +38,9 @@ fn inside(directory: &Path) -> usize {
 
 #[test]
 fn starts_that_hang_are_ended_and_others_get_their_turn() {
-    let plain_fork = Options {
+    let plain_fork = EngineOptions {
         plain_fork: true,
-        ..Options::default()
+        ..EngineOptions::default()
     };
     for options in both_trees().into_iter().chain([plain_fork]) {
         let mut rig = Rig::new(options);
@@ -49,10 +49,10 @@ fn starts_that_hang_are_ended_and_others_get_their_turn() {
         };
         for name in ["h1", "h2", "h3"] {
             let spawn = spawn_of(name, 1, &[leased.program(), "300"]);
-            rig.line.ask(&Ask::Spawn(Box::new(spawn)));
+            rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
         }
         let behind = spawn_of("a", 1, &["/bin/sh", "-c", "exit 3"]);
-        rig.line.ask(&Ask::Spawn(Box::new(behind)));
+        rig.line.ask(&HolderRequest::Spawn(Box::new(behind)));
         rig.line.kill("h3", 1);
         let (_, errno, message) = rig.line.failed("h3", 1);
         assert_eq!(errno, libc::ECANCELED, "its turn had not come: {message}");
@@ -67,13 +67,13 @@ fn starts_that_hang_are_ended_and_others_get_their_turn() {
 
 #[test]
 fn a_command_that_hangs_is_over_time() {
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     let Some(leased) = Leased::new(rig.dir.path()) else {
         return;
     };
     let mut spawn = spawn_of("p", 1, &[leased.program(), "300"]);
-    spawn.kill_after_ms = 1;
-    rig.line.ask(&Ask::Spawn(Box::new(spawn)));
+    spawn.timeout_ms = 1;
+    rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
     let exited = rig.line.exited("p", 1);
     assert_eq!((exited.overdue, exited.signal), (true, Some(libc::SIGKILL)));
 }
@@ -88,9 +88,9 @@ fn a_start_that_hangs_does_not_outlive_the_holder() {
         let mut rig = Rig::new(options);
         let mut spawn = spawn_of("h", 1, &[leased.program(), "300"]);
         spawn.directory = directory.path().to_string_lossy().into_owned();
-        rig.line.ask(&Ask::Spawn(Box::new(spawn)));
+        rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
         eventually("it hangs", || inside(directory.path()) == 1);
-        rig.line.ask(&Ask::Leave { code: 0 });
+        rig.line.ask(&HolderRequest::Exit { code: 0 });
         drop(rig);
         assert_eq!(inside(directory.path()), 0);
     }

@@ -10,17 +10,17 @@ mod common;
 use std::time::Duration;
 
 use common::{Rig, both_trees, eventually, has_python, lives, python};
-use mainstay_holder::wire::{Ask, Tell};
+use mainstay_holder::messages::{HolderMessage, HolderRequest};
 
 fn changed(rig: &mut Rig) -> i32 {
     rig.line.until(|tell| match tell {
-        Tell::MainChanged { pid, .. } => Some(*pid as i32),
+        HolderMessage::MainChanged { pid, .. } => Some(*pid as i32),
         _ => None,
     })
 }
 
 fn signal(rig: &mut Rig, name: &str, signal: i32) {
-    rig.line.ask(&Ask::Signal {
+    rig.line.ask(&HolderRequest::Signal {
         instance: name.into(),
         generation: 1,
         signal,
@@ -58,7 +58,7 @@ fn the_one_that_was_named_is_the_run() {
             !std::path::Path::new(&format!("/proc/{first}")).exists()
         });
         let none = rig.line.until_within(Duration::from_millis(100), |tell| {
-            matches!(tell, Tell::Exited(_)).then_some(())
+            matches!(tell, HolderMessage::Exited(_)).then_some(())
         });
         assert_eq!(none, None, "{options:?}: the run goes on");
         assert!(lives(main), "{options:?}: it was not taken along");
@@ -142,13 +142,13 @@ time.sleep(300)"
         let mut ignored = 0;
         loop {
             let done = rig.line.until(|tell| match tell {
-                Tell::Ignored { message, .. } => {
+                HolderMessage::NotifyRejected { message, .. } => {
                     assert!(message.starts_with("cannot make MAINPID="), "{message}");
                     assert!(message.ends_with(&format!("it stays {first}")), "{message}");
                     Some(false)
                 }
-                Tell::Notify { text, .. } if text == "STATUS=done" => Some(true),
-                Tell::MainChanged { pid, .. } => panic!("{pid} was taken"),
+                HolderMessage::Notify { text, .. } if text == "STATUS=done" => Some(true),
+                HolderMessage::MainChanged { pid, .. } => panic!("{pid} was taken"),
                 _ => None,
             });
             if done {

@@ -11,8 +11,8 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use common::{Rig, both_trees, eventually, has_python, python, spawn_of};
-use mainstay_holder::Options;
-use mainstay_holder::wire::{Ask, Tell};
+use mainstay_holder::EngineOptions;
+use mainstay_holder::messages::{HolderMessage, HolderRequest};
 
 #[test]
 fn messages_come_before_the_exit_and_in_order() {
@@ -27,12 +27,12 @@ fn messages_come_before_the_exit_and_in_order() {
             let mut seen = Vec::new();
             loop {
                 let (text, end) = rig.line.until(|tell| match tell {
-                    Tell::Notify {
+                    HolderMessage::Notify {
                         text,
                         generation: g,
                         ..
                     } if *g == generation => Some((text.clone(), false)),
-                    Tell::Exited(_) => Some((String::new(), true)),
+                    HolderMessage::Exited(_) => Some((String::new(), true)),
                     _ => None,
                 });
                 if end {
@@ -64,7 +64,7 @@ time.sleep(300)";
         let path = rig.dir.path().join("run/notify/n.sock");
         socket.send_to(b"READY=1", &path).unwrap();
         let none = rig.line.until_within(Duration::from_millis(200), |tell| {
-            matches!(tell, Tell::Notify { .. }).then_some(())
+            matches!(tell, HolderMessage::Notify { .. }).then_some(())
         });
         assert_eq!(none, None, "this test is no module");
     }
@@ -75,11 +75,11 @@ fn a_runtime_that_does_not_read_loses_no_readiness() {
     if !has_python() {
         return;
     }
-    let mut rig = Rig::new(Options::default());
-    rig.line.ask(&Ask::Tap {
+    let mut rig = Rig::new(EngineOptions::default());
+    rig.line.ask(&HolderRequest::Tap {
         instance: "n".into(),
         on: true,
-        again: false,
+        replay: false,
     });
     let script = "
 for n in range(400):
@@ -95,7 +95,7 @@ time.sleep(300)";
     // Nothing is read meanwhile, and still the module is not held up.
     eventually("the module gets through", || done.exists());
     rig.line.until(|tell| match tell {
-        Tell::Notify { text, .. } if text.contains("READY=1") => Some(()),
+        HolderMessage::Notify { text, .. } if text.contains("READY=1") => Some(()),
         _ => None,
     });
 }
@@ -103,7 +103,7 @@ time.sleep(300)";
 #[test]
 fn a_newline_on_the_ready_pipe_is_readiness() {
     for fd in [3, 9] {
-        let mut rig = Rig::new(Options::default());
+        let mut rig = Rig::new(EngineOptions::default());
         let mut spawn = spawn_of(
             "r",
             1,
@@ -133,7 +133,7 @@ fn an_idle_engine_does_not_wake_up() {
     if !has_python() {
         return;
     }
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     rig.start(python("n", 1, "say('READY=1'); time.sleep(300)"));
     rig.line.said("n");
     let switches = || -> u64 {

@@ -10,8 +10,8 @@ mod common;
 use std::path::Path;
 
 use common::{Rig, eventually, spawn_of};
-use mainstay_holder::Options;
-use mainstay_holder::wire::{Ask, Output, Tell};
+use mainstay_holder::EngineOptions;
+use mainstay_holder::messages::{HolderMessage, HolderRequest, Output};
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
@@ -19,7 +19,7 @@ fn read(path: &Path) -> String {
 
 #[test]
 fn trailing_log_lost() {
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     let mut expected = String::new();
     for generation in 1..=300 {
         let script =
@@ -46,7 +46,7 @@ fn an_escapee_with_the_pipe_does_not_hold_the_exit_back() {
 
 #[test]
 fn files_rotate_at_their_size_between_lines() {
-    let mut rig = Rig::with(Options::default(), |setup| {
+    let mut rig = Rig::with(EngineOptions::default(), |setup| {
         (setup.log_max_bytes, setup.log_keep) = (10_000, 2);
     });
     let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; echo last";
@@ -77,7 +77,9 @@ fn files_rotate_at_their_size_between_lines() {
 #[test]
 fn log_pipe_deadlock() {
     const BYTES: u64 = 64 << 20;
-    let mut rig = Rig::with(Options::default(), |setup| setup.log_max_bytes = 1 << 30);
+    let mut rig = Rig::with(EngineOptions::default(), |setup| {
+        setup.log_max_bytes = 1 << 30
+    });
     let script = format!("head -c {BYTES} /dev/zero | tr '\\0' x; echo; echo after");
     rig.start(spawn_of("flood", 1, &["/bin/sh", "-c", &script]));
     assert_eq!(rig.line.exited("flood", 1).code, Some(0));
@@ -99,13 +101,13 @@ fn log_pipe_deadlock() {
 
 #[test]
 fn a_disk_that_refuses_blocks_nobody_and_is_counted() {
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     let log = rig.log("full");
     std::fs::create_dir(&log).unwrap(); // cannot be opened as a file, by root neither
     rig.start(spawn_of("full", 1, &["/bin/sh", "-c", "echo lost"]));
     assert_eq!(rig.line.exited("full", 1).code, Some(0));
     let total = rig.line.until(|tell| match tell {
-        Tell::OutputDropped {
+        HolderMessage::OutputDropped {
             total_bytes, errno, ..
         } => Some((*total_bytes, *errno)),
         _ => None,
@@ -127,18 +129,18 @@ fn a_disk_that_refuses_blocks_nobody_and_is_counted() {
 
 #[test]
 fn a_tap_gets_whole_lines() {
-    let mut rig = Rig::new(Options::default());
-    rig.line.ask(&Ask::Tap {
+    let mut rig = Rig::new(EngineOptions::default());
+    rig.line.ask(&HolderRequest::Tap {
         instance: "t".into(),
         on: true,
-        again: false,
+        replay: false,
     });
     let script = "printf 'one\\ntw'; sleep 0.05; printf 'o\\nrest'";
     rig.start(spawn_of("t", 1, &["/bin/sh", "-c", script]));
     let mut seen = Vec::new();
     while seen.concat() != "one\ntwo\nrest" {
         seen.push(rig.line.until(|tell| match tell {
-            Tell::Output { text, .. } => Some(text.clone()),
+            HolderMessage::Output { text, .. } => Some(text.clone()),
             _ => None,
         }));
     }
@@ -148,14 +150,14 @@ fn a_tap_gets_whole_lines() {
 
 #[test]
 fn what_a_run_wrote_into_its_tap_is_told_again_on_request() {
-    let mut rig = Rig::new(Options::default());
-    let tap = |again| Ask::Tap {
+    let mut rig = Rig::new(EngineOptions::default());
+    let tap = |again| HolderRequest::Tap {
         instance: "t".into(),
         on: true,
-        again,
+        replay: again,
     };
-    let output = |tell: &Tell| match tell {
-        Tell::Output {
+    let output = |tell: &HolderMessage| match tell {
+        HolderMessage::Output {
             text, generation, ..
         } => Some((*generation, text.clone())),
         _ => None,
@@ -182,23 +184,24 @@ fn what_a_run_wrote_into_its_tap_is_told_again_on_request() {
 
 #[test]
 fn what_was_read_before_a_settle_is_in_the_file_after_it() {
-    let mut rig = Rig::new(Options::default());
-    rig.line.ask(&Ask::Tap {
+    let mut rig = Rig::new(EngineOptions::default());
+    rig.line.ask(&HolderRequest::Tap {
         instance: "t".into(),
         on: true,
-        again: false,
+        replay: false,
     });
     rig.start(spawn_of("t", 1, &["/usr/bin/env", "seq", "20000"]));
     let mut read = 0;
     for number in 1..=20 {
         read += rig.line.until(|tell| match tell {
-            Tell::Output { text, .. } => Some(text.len()),
+            HolderMessage::Output { text, .. } => Some(text.len()),
             _ => None,
         });
         let instance = "t".into();
-        rig.line.ask(&Ask::Settle { instance, number });
         rig.line
-            .until(|tell| (*tell == Tell::Settled { number }).then_some(()));
+            .ask(&HolderRequest::FlushOutput { instance, number });
+        rig.line
+            .until(|tell| (*tell == HolderMessage::OutputFlushed { number }).then_some(()));
         let written = std::fs::read(rig.log("t")).expect("a log").len();
         assert!(written >= read, "{written} of {read} bytes are written");
         if written == 108_894 {
@@ -207,14 +210,15 @@ fn what_was_read_before_a_settle_is_in_the_file_after_it() {
     }
     // Nothing waits: the answer comes all the same.
     let (instance, number) = ("nobody".into(), 99);
-    rig.line.ask(&Ask::Settle { instance, number });
     rig.line
-        .until(|tell| (*tell == Tell::Settled { number }).then_some(()));
+        .ask(&HolderRequest::FlushOutput { instance, number });
+    rig.line
+        .until(|tell| (*tell == HolderMessage::OutputFlushed { number }).then_some(()));
 }
 
 #[test]
 fn told_output_is_the_end_of_it() {
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     let exited = rig.told("p", 1, "head -c 500000 /dev/zero | tr '\\0' x; echo why");
     assert_eq!(exited.output.len(), 4096);
     assert!(exited.output.ends_with("xxwhy\n"));

@@ -10,15 +10,15 @@ mod common;
 use std::os::unix::fs::PermissionsExt;
 
 use common::{Rig, both_trees, spawn_of};
-use mainstay_holder::Options;
-use mainstay_holder::wire::{Ask, Output, Step};
+use mainstay_holder::EngineOptions;
+use mainstay_holder::messages::{HolderRequest, Output, SpawnStep};
 
-fn plain() -> Vec<Options> {
+fn plain() -> Vec<EngineOptions> {
     vec![
-        Options::default(),
-        Options {
+        EngineOptions::default(),
+        EngineOptions {
             plain_fork: true,
-            ..Options::default()
+            ..EngineOptions::default()
         },
     ]
 }
@@ -53,10 +53,13 @@ fn spawn_exec_error_invisible() {
             (text, libc::ENOEXEC),
         ];
         for (generation, (program, errno)) in (1..).zip(cases) {
-            rig.line
-                .ask(&Ask::Spawn(Box::new(spawn_of("e", generation, &[program]))));
+            rig.line.ask(&HolderRequest::Spawn(Box::new(spawn_of(
+                "e",
+                generation,
+                &[program],
+            ))));
             let (step, seen, message) = rig.line.failed("e", generation);
-            assert_eq!((step, seen), (Step::Exec, errno), "{message}");
+            assert_eq!((step, seen), (SpawnStep::Exec, errno), "{message}");
             assert!(
                 message.starts_with(&format!("cannot execute {program}: ")),
                 "{message}"
@@ -64,13 +67,13 @@ fn spawn_exec_error_invisible() {
         }
         let mut spawn = spawn_of("e", 10, &["true"]);
         spawn.directory = "/no/such/directory".into();
-        rig.line.ask(&Ask::Spawn(Box::new(spawn)));
+        rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
         let (step, errno, _) = rig.line.failed("e", 10);
-        assert_eq!((step, errno), (Step::Directory, libc::ENOENT));
+        assert_eq!((step, errno), (SpawnStep::Directory, libc::ENOENT));
         let mut spawn = spawn_of("e", 11, &["true"]);
         spawn.user = Some("no-such-user-here".into());
-        rig.line.ask(&Ask::Spawn(Box::new(spawn)));
-        assert_eq!(rig.line.failed("e", 11).0, Step::User);
+        rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
+        assert_eq!(rig.line.failed("e", 11).0, SpawnStep::User);
         let mut spawn = spawn_of("e", 12, &["true"]);
         spawn.output = Output::Null;
         rig.start(spawn);
@@ -105,7 +108,7 @@ fn fd_leaks_no_cloexec() {
         let mut rig = Rig::new(options);
         // `ls` itself opens the folder: the lowest number that is free.
         let mut spawn = spawn_of("f", 1, &["/bin/ls", "-m", "/proc/self/fd"]);
-        spawn.output = Output::Told;
+        spawn.output = Output::Captured;
         rig.start(spawn.clone());
         assert_eq!(rig.line.exited("f", 1).output, "0, 1, 2, 3\n");
         (spawn.generation, spawn.ready_fd) = (2, Some(7));
@@ -132,11 +135,11 @@ fn inherited_signal_mask_and_ignored_signals() {
 
 #[test]
 fn env_leaks() {
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     let run = rig.dir.path().join("run/notify/env.sock");
     let mut spawn = spawn_of("env", 1, &["/usr/bin/env"]);
     spawn.env = vec![("B".into(), "2".into()), ("A".into(), "one two".into())];
-    (spawn.clear_env, spawn.notify, spawn.output) = (true, true, Output::Told);
+    (spawn.clear_env, spawn.notify, spawn.output) = (true, true, Output::Captured);
     spawn.watchdog_usec = Some(5_000_000);
     let pid = rig.start(spawn);
     let text = rig.line.exited("env", 1).output;
@@ -160,12 +163,12 @@ fn limits_and_identity_are_those_that_were_asked_for() {
     for options in plain() {
         let mut rig = Rig::new(options);
         let mut spawn = spawn_of("l", 1, &["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn; nice"]);
-        (spawn.file_handles, spawn.nice, spawn.output) = (Some(321), 3, Output::Told);
+        (spawn.file_handles, spawn.nice, spawn.output) = (Some(321), 3, Output::Captured);
         rig.start(spawn.clone());
         assert_eq!(rig.line.exited("l", 1).output, "321\n321\n3\n");
         (spawn.generation, spawn.file_handles) = (2, Some(u64::MAX - 1));
-        rig.line.ask(&Ask::Spawn(Box::new(spawn)));
-        assert_eq!(rig.line.failed("l", 2).0, Step::Limits);
+        rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
+        assert_eq!(rig.line.failed("l", 2).0, SpawnStep::Limits);
         if !nix::unistd::geteuid().is_root() {
             continue;
         }
@@ -178,7 +181,7 @@ fn limits_and_identity_are_those_that_were_asked_for() {
                 "id -u; id -G; grep NoNew /proc/self/status",
             ],
         );
-        (spawn.user, spawn.output) = (Some("nobody".into()), Output::Told);
+        (spawn.user, spawn.output) = (Some("nobody".into()), Output::Captured);
         spawn.no_new_privileges = true;
         rig.start(spawn);
         assert_eq!(
@@ -192,16 +195,19 @@ fn limits_and_identity_are_those_that_were_asked_for() {
 
 #[test]
 fn late_callback_of_an_old_instance_is_fenced() {
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     let pid = rig.start(spawn_of("a", 5, &["sleep", "100"]));
     for generation in [4, 5, 6] {
-        rig.line
-            .ask(&Ask::Spawn(Box::new(spawn_of("a", generation, &["true"]))));
-        assert_eq!(rig.line.failed("a", generation).0, Step::Fence);
+        rig.line.ask(&HolderRequest::Spawn(Box::new(spawn_of(
+            "a",
+            generation,
+            &["true"],
+        ))));
+        assert_eq!(rig.line.failed("a", generation).0, SpawnStep::Fence);
     }
     // Old news for an old run changes nothing.
     rig.line.kill("a", 4);
-    rig.line.ask(&Ask::Signal {
+    rig.line.ask(&HolderRequest::Signal {
         instance: "a".into(),
         generation: 4,
         signal: 9,
@@ -212,8 +218,8 @@ fn late_callback_of_an_old_instance_is_fenced() {
     rig.line.kill("a", 5);
     assert_eq!(rig.line.exited("a", 5).signal, Some(9));
     rig.line
-        .ask(&Ask::Spawn(Box::new(spawn_of("a", 5, &["true"]))));
-    assert_eq!(rig.line.failed("a", 5).0, Step::Fence);
+        .ask(&HolderRequest::Spawn(Box::new(spawn_of("a", 5, &["true"]))));
+    assert_eq!(rig.line.failed("a", 5).0, SpawnStep::Fence);
     assert_eq!(rig.told("a", 6, "true").code, Some(0));
 }
 
@@ -229,7 +235,7 @@ fn fork_exec_in_threads_under_load() {
                 &["/bin/sh", "-c", "exit $0", &code],
             );
             spawn.output = Output::Null;
-            rig.line.ask(&Ask::Spawn(Box::new(spawn)));
+            rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
         }
         for number in 0..1000i32 {
             let exited = rig.line.exited(&format!("m{number}"), 1);
@@ -248,13 +254,17 @@ fn fork_exec_in_threads_under_load() {
 
 #[test]
 fn pdeathsig_thread_trap() {
-    let mut rig = std::thread::spawn(|| Rig::new(Options::default()))
+    let mut rig = std::thread::spawn(|| Rig::new(EngineOptions::default()))
         .join()
         .unwrap();
     let line = &mut rig.line;
     let pid = std::thread::scope(|scope| {
         let start = scope.spawn(|| {
-            line.ask(&Ask::Spawn(Box::new(spawn_of("a", 1, &["sleep", "100"]))));
+            line.ask(&HolderRequest::Spawn(Box::new(spawn_of(
+                "a",
+                1,
+                &["sleep", "100"],
+            ))));
             line.spawned("a", 1)
         });
         start.join().unwrap()
@@ -268,9 +278,9 @@ fn pdeathsig_thread_trap() {
 
 #[test]
 fn sigstopped_child_ignores_term() {
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     let pid = rig.start(spawn_of("a", 1, &["sleep", "100"]));
-    let signal = |signal, cont| Ask::Signal {
+    let signal = |signal, cont| HolderRequest::Signal {
         instance: "a".into(),
         generation: 1,
         signal,
@@ -295,7 +305,7 @@ fn a_run_that_overstays_is_killed_with_its_tree() {
             1,
             &["/bin/sh", "-c", "echo begun; sleep 100 & sleep 100"],
         );
-        (spawn.kill_after_ms, spawn.output) = (100, Output::Told);
+        (spawn.timeout_ms, spawn.output) = (100, Output::Captured);
         rig.start(spawn);
         let exited = rig.line.exited("p", 1);
         assert!(exited.overdue);

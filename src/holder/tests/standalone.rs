@@ -26,7 +26,7 @@ mod roles {
     use std::os::unix::net::UnixStream;
     use std::process::ExitCode;
 
-    use mainstay_holder::wire::WIRE_FD;
+    use mainstay_holder::messages::CHANNEL_FD;
     use mainstay_holder::{RuntimeCommand, run, send_with_fds};
 
     pub(crate) fn holder() -> ExitCode {
@@ -42,7 +42,7 @@ mod roles {
     pub(crate) fn runtime() -> ExitCode {
         #[expect(unsafe_code, reason = "the wire is where the holder put it")]
         // SAFETY: nobody else in this process uses it.
-        let wire = unsafe { OwnedFd::from_raw_fd(WIRE_FD) };
+        let wire = unsafe { OwnedFd::from_raw_fd(CHANNEL_FD) };
         let Ok(mut test) = UnixStream::connect(std::env::var_os("TEST_SOCKET").unwrap()) else {
             return ExitCode::from(99);
         };
@@ -67,7 +67,7 @@ mod cases {
     use std::process::{Child, Command, ExitCode};
     use std::time::{Duration, Instant};
 
-    use mainstay_holder::wire::{Ask, Setup, Tell};
+    use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup};
     use mainstay_holder::{Decoder, recv_with_fds};
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
@@ -246,21 +246,21 @@ mod cases {
             }
         }
 
-        fn setup(&self) -> Setup {
+        fn setup(&self) -> HolderSetup {
             setup_in(self.dir.path())
         }
 
-        fn configure(&mut self, setup: Setup) {
+        fn configure(&mut self, setup: HolderSetup) {
             let world = self.line.world();
             assert_eq!(world.setup, None);
-            self.line.ask(&Ask::Configure(setup));
+            self.line.ask(&HolderRequest::Configure(setup));
             let fds = self.line.until(|tell| match tell {
-                Tell::Configured { fds } => Some(*fds),
-                Tell::Refused { message, .. } => panic!("{message}"),
+                HolderMessage::Configured { fds } => Some(*fds),
+                HolderMessage::Refused { message, .. } => panic!("{message}"),
                 _ => None,
             });
             assert_eq!((fds, self.line.fds.len()), (2, 2));
-            self.line.ask(&Ask::Ready);
+            self.line.ask(&HolderRequest::Ready);
         }
 
         fn ready(walk: bool) -> House {
@@ -272,7 +272,7 @@ mod cases {
 
         fn start(&mut self, name: &str, generation: u64, script: &str) -> i32 {
             let spawn = spawn_of(name, generation, &["/bin/sh", "-c", script]);
-            self.line.ask(&Ask::Spawn(Box::new(spawn)));
+            self.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
             self.line.spawned(name, generation)
         }
 
@@ -300,7 +300,7 @@ mod cases {
         }
 
         fn leave(mut self, code: u8) {
-            self.line.ask(&Ask::Leave { code });
+            self.line.ask(&HolderRequest::Exit { code });
             self.control = None; // the runtime ends by itself, as a real one does
             assert_eq!(self.end(), i32::from(code));
             assert!(!self.dir.path().join("run/control.sock").exists());
@@ -321,7 +321,7 @@ mod cases {
     fn supervisor_dies_no_module_notices() {
         let mut house = House::ready(false);
         let pid = house.start("a", 3, "while :; do echo tick; sleep 0.01; done");
-        house.line.ask(&Ask::Record {
+        house.line.ask(&HolderRequest::SaveRecord {
             instance: "a".into(),
             record: "wanted up".into(),
         });
@@ -338,7 +338,7 @@ mod cases {
             assert_eq!((known.pid, known.generation), (Some(pid as u32), 3));
             assert_eq!(known.record.as_deref(), Some("wanted up"));
             assert_eq!(house.line.fds.len(), 2);
-            house.line.ask(&Ask::Ready);
+            house.line.ask(&HolderRequest::Ready);
         }
         assert!(lives(pid));
         let text = std::fs::read_to_string(house.dir.path().join("run/holder.json")).unwrap();
@@ -357,7 +357,7 @@ mod cases {
         let mut house = House::ready(false);
         let mut spawn = spawn_of("n", 1, &["python3", "-c", SPEAKS]);
         spawn.notify = true;
-        house.line.ask(&Ask::Spawn(Box::new(spawn)));
+        house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
         house.line.spawned("n", 1);
         let pid = house.start("a", 1, "sleep 0.2; exit 42");
         kill(Pid::from_raw(house.runtime), Signal::SIGKILL).unwrap();
@@ -365,7 +365,7 @@ mod cases {
         house.next_runtime();
         assert_eq!(house.line.exited("a", 1).code, Some(42));
         house.line.until(|tell| match tell {
-            Tell::Notify { text, .. } if text.contains("READY=1") => Some(()),
+            HolderMessage::Notify { text, .. } if text.contains("READY=1") => Some(()),
             _ => None,
         });
         // News that a second runtime may have been lost with is told again.
@@ -392,13 +392,13 @@ time.sleep(60)";
         let mut lines: Vec<_> = (0..8).map(|_| accept(&listener)).collect();
         for (_, _, line) in &mut lines {
             line.world();
-            line.ask(&Ask::Configure(setup_in(dir.path())));
+            line.ask(&HolderRequest::Configure(setup_in(dir.path())));
         }
         let mut winners = Vec::new();
         for (place, (_, control, line)) in lines.iter_mut().enumerate() {
             let refusal = line.until(|tell| match tell {
-                Tell::Configured { .. } => Some(None),
-                Tell::Refused { message, exit } => Some(Some((message.clone(), *exit))),
+                HolderMessage::Configured { .. } => Some(None),
+                HolderMessage::Refused { message, exit } => Some(Some((message.clone(), *exit))),
                 _ => None,
             });
             match refusal {
@@ -412,7 +412,7 @@ time.sleep(60)";
             }
         }
         assert_eq!(winners.len(), 1);
-        lines[winners[0]].2.ask(&Ask::Leave { code: 0 });
+        lines[winners[0]].2.ask(&HolderRequest::Exit { code: 0 });
         let mut codes: Vec<_> = holders
             .iter_mut()
             .map(|one| one.wait().unwrap().code())
@@ -427,13 +427,13 @@ time.sleep(60)";
         house.signal(Signal::SIGHUP);
         house
             .line
-            .until(|tell| (*tell == Tell::ReloadAsked).then_some(()));
+            .until(|tell| (*tell == HolderMessage::ReloadRequested).then_some(()));
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGINT] {
             house.signal(signal);
             let told = house.line.until(|tell| match tell {
-                Tell::StopAsked {
+                HolderMessage::StopRequested {
                     signal,
-                    left_ms: None,
+                    time_left_ms: None,
                 } => Some(*signal),
                 _ => None,
             });
@@ -442,7 +442,10 @@ time.sleep(60)";
         house.kill_runtime();
         assert!(house.line.world().stopping);
         let left = house.line.until(|tell| match tell {
-            Tell::StopAsked { left_ms, .. } => Some(*left_ms),
+            HolderMessage::StopRequested {
+                time_left_ms: left_ms,
+                ..
+            } => Some(*left_ms),
             _ => None,
         });
         assert!(left.is_some_and(|ms| 0 < ms && ms <= 10_000), "{left:?}");
@@ -459,12 +462,12 @@ time.sleep(60)";
     fn a_deaf_runtime_is_replaced() {
         let mut house = House::new(false);
         let mut setup = house.setup();
-        setup.deaf_after_ms = 1200;
+        setup.heartbeat_timeout_ms = 1200;
         house.configure(setup);
-        let asked = |tell: &Tell| (*tell == Tell::Beat).then_some(());
+        let asked = |tell: &HolderMessage| (*tell == HolderMessage::Ping).then_some(());
         for _ in 0..2 {
             house.line.until(asked);
-            house.line.ask(&Ask::Beat);
+            house.line.ask(&HolderRequest::Pong);
         }
         house.line.until(asked);
         assert!(lives(house.runtime), "one that answers is left alone");
@@ -481,7 +484,7 @@ time.sleep(60)";
     fn a_stop_nobody_finishes_ends_anyway() {
         let mut house = House::new(false);
         let mut setup = house.setup();
-        setup.stop_within_ms = 200;
+        setup.stop_timeout_ms = 200;
         house.configure(setup);
         let pid = house.start("a", 1, "sleep 100");
         house.signal(Signal::SIGTERM);
@@ -499,7 +502,7 @@ time.sleep(60)";
             for quick in 0..200 {
                 let script = format!("exit {}", quick % 100);
                 let spawn = spawn_of(&format!("q{quick}"), 1, &["/bin/sh", "-c", &script]);
-                house.line.ask(&Ask::Spawn(Box::new(spawn)));
+                house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
             }
             for quick in 0..200 {
                 assert_eq!(
@@ -549,9 +552,9 @@ time.sleep(60)";
         let setup = house.setup();
         std::fs::create_dir(&setup.runtime_dir).unwrap();
         std::os::unix::fs::chown(&setup.runtime_dir, Some(65534), None).unwrap();
-        house.line.ask(&Ask::Configure(setup));
+        house.line.ask(&HolderRequest::Configure(setup));
         let message = house.line.until(|tell| match tell {
-            Tell::Refused { message, .. } => Some(message.clone()),
+            HolderMessage::Refused { message, .. } => Some(message.clone()),
             _ => None,
         });
         assert!(message.contains("belongs to user 65534"), "{message}");
@@ -569,9 +572,9 @@ time.sleep(60)";
             .join("x".repeat(100))
             .to_string_lossy()
             .into_owned();
-        house.line.ask(&Ask::Configure(setup));
+        house.line.ask(&HolderRequest::Configure(setup));
         let (message, exit) = house.line.until(|tell| match tell {
-            Tell::Refused { message, exit } => Some((message.clone(), *exit)),
+            HolderMessage::Refused { message, exit } => Some((message.clone(), *exit)),
             _ => None,
         });
         assert!(message.contains("mainstay.runtime_dir"), "{message}");

@@ -7,8 +7,8 @@
 mod common;
 
 use common::{Rig, both_trees, has_python, python, spawn_of};
-use mainstay_holder::Options;
-use mainstay_holder::wire::{Ask, Output, Spawn, Step, Tell};
+use mainstay_holder::EngineOptions;
+use mainstay_holder::messages::{HolderMessage, HolderRequest, Output, SpawnRequest, SpawnStep};
 
 /// Prints what it was given: `NAME TARGET`, one a line, and whether LISTEN_PID is its own.
 const SHOW: &str = "
@@ -24,9 +24,9 @@ given = None
 print('open', sorted(int(fd) for fd in os.listdir('/proc/self/fd'))[:-1])
 ";
 
-fn show(name: &str, generation: u64) -> Spawn {
+fn show(name: &str, generation: u64) -> SpawnRequest {
     let mut spawn = python(name, generation, SHOW);
-    spawn.output = Output::Told;
+    spawn.output = Output::Captured;
     spawn
 }
 
@@ -43,7 +43,7 @@ fn store(rig: &mut Rig, name: &str, generation: u64, script: &str) {
     let script = format!("{FILE}{script}\nsay('STATUS=done')\nos._exit(0)");
     rig.start(python(name, generation, &script));
     rig.line.until(|tell| match tell {
-        Tell::Notify { text, .. } if text == "STATUS=done" => Some(()),
+        HolderMessage::Notify { text, .. } if text == "STATUS=done" => Some(()),
         _ => None,
     });
     assert_eq!(rig.line.exited(name, generation).code, Some(0));
@@ -56,7 +56,7 @@ fn what_was_stored_is_given_to_the_next_runs() {
     }
     for options in both_trees() {
         for plain_fork in [false, true] {
-            let mut rig = Rig::new(Options {
+            let mut rig = Rig::new(EngineOptions {
                 plain_fork,
                 ..options.clone()
             });
@@ -89,7 +89,7 @@ say('FDSTOREREMOVE=1\\nFDNAME=gone')";
                 assert_eq!(lines[5], "open [0, 1, 2, 3, 4, 5, 6]", "{told}");
             }
             let instance = "n".to_owned();
-            rig.line.ask(&Ask::Forget { instance });
+            rig.line.ask(&HolderRequest::Forget { instance });
             rig.start(show("n", 4));
             assert_eq!(rig.line.exited("n", 4).output, "open [0, 1, 2]\n");
         }
@@ -101,7 +101,7 @@ fn one_whose_other_end_is_gone_is_dropped_unless_it_asked_otherwise() {
     if !has_python() {
         return;
     }
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     let script = "
 r, w = os.pipe()
 os.write(w, b'kept')
@@ -126,7 +126,7 @@ fn a_readiness_pipe_lies_behind_what_is_stored_or_is_refused() {
     if !has_python() {
         return;
     }
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     store(&mut rig, "n", 1, "say('FDSTORE=1', [file('1'), file('2')])");
     let mut spawn = spawn_of(
         "n",
@@ -134,19 +134,19 @@ fn a_readiness_pipe_lies_behind_what_is_stored_or_is_refused() {
         &["/bin/sh", "-c", "echo >&4; read it <&3; exit $it"],
     );
     spawn.ready_fd = Some(4);
-    rig.line.ask(&Ask::Spawn(Box::new(spawn.clone())));
+    rig.line.ask(&HolderRequest::Spawn(Box::new(spawn.clone())));
     let (step, _, message) = rig.line.failed("n", 2);
-    assert_eq!(step, Step::Descriptors);
+    assert_eq!(step, SpawnStep::Descriptors);
     assert!(
         message.contains("descriptor 4") && message.contains("3 to 4"),
         "{message}"
     );
     (spawn.generation, spawn.ready_fd) = (3, Some(5));
     spawn.argv[2] = "echo >&5; cat <&3 <&4; ls /proc/self/fd | wc -l".to_owned();
-    spawn.output = Output::Told;
+    spawn.output = Output::Captured;
     rig.start(spawn);
     rig.line.until(|tell| match tell {
-        Tell::Notify { text, .. } if text == "READY=1" => Some(()),
+        HolderMessage::Notify { text, .. } if text == "READY=1" => Some(()),
         _ => None,
     });
     let told = rig.line.exited("n", 3).output;
@@ -158,7 +158,7 @@ fn what_cannot_be_stored_is_said_and_the_number_is_bounded() {
     if !has_python() {
         return;
     }
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     let script = "
 for n in range(70):
     say('FDSTORE=1\\nFDNAME=n%d' % n, [file(str(n))])
@@ -167,7 +167,7 @@ say('FDSTOREREMOVE=1\\nFDNAME=unknown')";
     store(&mut rig, "n", 1, script);
     let mut ignored = || {
         rig.line.until(|tell| match tell {
-            Tell::Ignored { message, .. } => Some(message.clone()),
+            HolderMessage::NotifyRejected { message, .. } => Some(message.clone()),
             _ => None,
         })
     };
@@ -186,7 +186,7 @@ fn a_barrier_is_answered_when_what_was_said_before_is_heard() {
     if !has_python() {
         return;
     }
-    let mut rig = Rig::new(Options::default());
+    let mut rig = Rig::new(EngineOptions::default());
     let script = "
 say('STATUS=before')
 br, bw = os.pipe()

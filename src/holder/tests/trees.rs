@@ -8,7 +8,7 @@
 mod common;
 
 use common::{Rig, both_trees, eventually, has_python, lives, spawn_of};
-use mainstay_holder::Options;
+use mainstay_holder::EngineOptions;
 
 /// A shell script that leaves a process behind which writes its number to `pid`.
 fn escape(how: &str, rig: &Rig) -> String {
@@ -137,9 +137,9 @@ fn closing_the_wire_ends_everything() {
         assert!(pids.into_iter().all(|pid| !lives(pid)));
     }
     assert_eq!(
-        Rig::new(Options {
+        Rig::new(EngineOptions {
             no_groups: true,
-            ..Options::default()
+            ..EngineOptions::default()
         })
         .world
         .tree,

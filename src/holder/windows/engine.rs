@@ -9,20 +9,23 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::alone::Alone;
-use super::birth::Variables;
-use super::handles::{Job, job_of_modules, monotonic_nanos};
-use super::mail::{Mail, News, lock};
-use super::places::Places;
-use super::process::thread;
-use super::told::Outgoing;
+use super::create_process::EnvBlock;
+use super::directories::SystemDirs;
+use super::engine_queue::{EngineEvent, EngineQueue, lock};
+use super::frame_writer::FrameWriter;
+use super::handles::{JobObject, modules_job_name, monotonic_nanos};
+use super::runtime_supervisor::RuntimeSupervisor;
+use super::threads::thread;
 use crate::codec::{CHUNK_BYTES, Decoder};
-use crate::kept::Kept;
-use crate::shelf::Shelf;
-use crate::wire::{Ask, End, Exited, Known, MAX_RECORD_BYTES, Setup, Tell, VERSION, World};
+use crate::log_writer::LogWriter;
+use crate::messages::{
+    ExitSummary, Exited, HolderMessage, HolderRequest, HolderSetup, InstanceInfo, MAX_RECORD_BYTES,
+    TakeoverState, VERSION,
+};
+use crate::tap_replay::TapReplay;
 
 /// How trees are killed here.
-pub(crate) const TREE: &str = "job";
+pub(crate) const TREE_METHOD: &str = "job";
 /// Frames that may wait for a runtime that does not read; from half of it on output is dropped.
 const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
 /// Longest stop before a setup said how long it may take.
@@ -32,10 +35,10 @@ const SIGTERM: i32 = 15;
 
 /// A living run.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub(crate) struct RunningProcess {
     pub(crate) pid: u32,
     pub(crate) start_time: u64,
-    pub(crate) job: Arc<Job>,
+    pub(crate) job: Arc<JobObject>,
     pub(crate) overdue: bool,
     /// We ended it.
     pub(crate) killed: bool,
@@ -45,13 +48,13 @@ pub(crate) struct Run {
 #[derive(Debug, Default)]
 pub(crate) struct Instance {
     pub(crate) generation: u64,
-    pub(crate) run: Option<Run>,
+    pub(crate) run: Option<RunningProcess>,
     pub(crate) record: Option<String>,
     /// How the last run ended, until the next one starts: a runtime may be lost with the news.
     pub(crate) last_exit: Option<Exited>,
     pub(crate) tapped: Arc<AtomicBool>,
     /// What its newest run wrote into the tap.
-    pub(crate) kept: Arc<Mutex<Kept>>,
+    pub(crate) kept: Arc<Mutex<TapReplay>>,
     /// Tapped bytes that were dropped because the runtime did not read.
     pub(crate) tap_lost: u64,
     pub(crate) forgotten: bool,
@@ -59,8 +62,8 @@ pub(crate) struct Instance {
 
 /// The connection to a runtime.
 #[derive(Debug)]
-pub(crate) struct Wire {
-    out: Outgoing,
+pub(crate) struct RuntimeConnection {
+    out: FrameWriter,
     pub(crate) heard_at: Instant,
     /// It was asked then whether it lives, and said nothing since.
     asked_at: Option<Instant>,
@@ -69,33 +72,33 @@ pub(crate) struct Wire {
 /// Everything the holder knows.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) mail: Arc<Mail>,
-    pub(crate) news: Receiver<News>,
-    pub(crate) inherited: Variables,
+    pub(crate) mail: Arc<EngineQueue>,
+    pub(crate) news: Receiver<EngineEvent>,
+    pub(crate) inherited: EnvBlock,
     /// Of all that is started here.
-    pub(crate) modules: Job,
-    pub(crate) setup: Option<Setup>,
-    pub(crate) places: Option<Places>,
-    pub(crate) shelf: Option<Arc<Shelf>>,
+    pub(crate) modules: JobObject,
+    pub(crate) setup: Option<HolderSetup>,
+    pub(crate) places: Option<SystemDirs>,
+    pub(crate) shelf: Option<Arc<LogWriter>>,
     pub(crate) instances: HashMap<Arc<str>, Instance>,
     /// When runs overstay: deadline, instance, generation.
     pub(crate) alarms: BTreeSet<(Instant, Arc<str>, u64)>,
-    pub(crate) wire: Option<Wire>,
+    pub(crate) wire: Option<RuntimeConnection>,
     /// Which runtime the wire leads to, counted from the first.
     pub(crate) runtime: u32,
     pub(crate) stop_by: Option<Instant>,
     pub(crate) up_since: u64,
-    pub(crate) alone: Option<Alone>,
+    pub(crate) alone: Option<RuntimeSupervisor>,
     pub(crate) end: Option<u8>,
 }
 
 impl Engine {
-    pub(crate) fn new(mail: Arc<Mail>, news: Receiver<News>) -> io::Result<Engine> {
+    pub(crate) fn new(mail: Arc<EngineQueue>, news: Receiver<EngineEvent>) -> io::Result<Engine> {
         Ok(Engine {
             mail,
             news,
-            inherited: Variables::inherited(),
-            modules: Job::new(Some(&job_of_modules(std::process::id())))?,
+            inherited: EnvBlock::inherited(),
+            modules: JobObject::new(Some(&modules_job_name(std::process::id())))?,
             setup: None,
             places: None,
             shelf: None,
@@ -114,16 +117,16 @@ impl Engine {
     pub(crate) fn connect(&mut self) -> io::Result<(PipeReader, PipeWriter)> {
         let (hears, out) = io::pipe()?;
         let (from, speaks) = io::pipe()?;
-        let out = Outgoing::start(out)?;
+        let out = FrameWriter::start(out)?;
         self.runtime += 1;
         let (mail, runtime) = (Arc::clone(&self.mail), self.runtime);
-        thread("wire-read", move || listen(from, &mail, runtime))?;
-        self.wire = Some(Wire {
+        thread("wire-read", move || read_requests(from, &mail, runtime))?;
+        self.wire = Some(RuntimeConnection {
             out,
             heard_at: Instant::now(),
             asked_at: None,
         });
-        self.tell_world();
+        self.send_takeover();
         Ok((hears, speaks))
     }
 
@@ -131,7 +134,7 @@ impl Engine {
     pub(crate) fn run(mut self) -> u8 {
         loop {
             if let Some(code) = self.end {
-                return self.leave(code);
+                return self.shut_down(code);
             }
             let news = match self.timeout() {
                 Some(wait) => self.news.recv_timeout(wait),
@@ -144,87 +147,91 @@ impl Engine {
         }
     }
 
-    pub(crate) fn take_in(&mut self, news: News) {
+    pub(crate) fn take_in(&mut self, news: EngineEvent) {
         match news {
-            News::Ask { runtime, ask } if runtime == self.runtime => {
+            EngineEvent::Ask { runtime, ask } if runtime == self.runtime => {
                 if let Some(wire) = &mut self.wire {
                     (wire.heard_at, wire.asked_at) = (Instant::now(), None);
                 }
-                self.ask(ask);
+                self.handle_request(ask);
             }
-            News::WireClosed { runtime } if runtime == self.runtime => self.wire_closed(),
-            News::RuntimeEnded { runtime, code } if runtime == self.runtime => {
+            EngineEvent::WireClosed { runtime } if runtime == self.runtime => self.channel_closed(),
+            EngineEvent::RuntimeEnded { runtime, code } if runtime == self.runtime => {
                 self.runtime_ended(code);
             }
-            News::Ask { .. } | News::WireClosed { .. } | News::RuntimeEnded { .. } => {}
-            News::Exited {
+            EngineEvent::Ask { .. }
+            | EngineEvent::WireClosed { .. }
+            | EngineEvent::RuntimeEnded { .. } => {}
+            EngineEvent::Exited {
                 name,
                 generation,
                 code,
                 output,
             } => self.exited(&name, generation, code, output),
-            News::Output {
+            EngineEvent::Output {
                 name,
                 generation,
                 text,
                 dropped_bytes,
-            } => self.tell_output(&name, generation, text, dropped_bytes),
-            News::OutputDropped {
+            } => self.send_output(&name, generation, text, dropped_bytes),
+            EngineEvent::OutputDropped {
                 name,
                 total_bytes,
                 errno,
-            } => self.tell(&Tell::OutputDropped {
+            } => self.send(&HolderMessage::OutputDropped {
                 instance: name,
                 total_bytes,
                 errno,
             }),
-            News::Settled { number } => self.tell(&Tell::Settled { number }),
-            News::StopAsked => {
-                self.tell_stop(None);
+            EngineEvent::OutputFlushed { number } => {
+                self.send(&HolderMessage::OutputFlushed { number })
+            }
+            EngineEvent::StopAsked => {
+                self.send_stop(None);
                 self.stopping(self.stop_within());
             }
         }
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn handle_request(&mut self, ask: HolderRequest) {
         match ask {
-            Ask::Configure(setup) => self.configure(setup),
-            Ask::Spawn(spawn) => self.spawn(&spawn),
-            Ask::Signal {
+            HolderRequest::Configure(setup) => self.configure(setup),
+            HolderRequest::Spawn(spawn) => self.spawn(&spawn),
+            HolderRequest::Signal {
                 instance,
                 generation,
                 ..
-            } => self.ask_to_end(&instance, generation),
-            Ask::Kill {
+            } => self.request_stop(&instance, generation),
+            HolderRequest::Kill {
                 instance,
                 generation,
             } => self.kill(&instance, generation),
-            Ask::Record { instance, record } => {
+            HolderRequest::SaveRecord { instance, record } => {
                 if record.len() <= MAX_RECORD_BYTES {
                     let instance = self.instance(&instance);
                     instance.record = Some(record);
                     instance.forgotten = false;
                 }
             }
-            Ask::Forget { instance } => self.forget(&instance),
-            Ask::Tap {
+            HolderRequest::Forget { instance } => self.forget(&instance),
+            HolderRequest::Tap {
                 instance,
                 on,
-                again,
+                replay: again,
             } => self.tap(&instance, on, again),
-            Ask::Settle { instance, number } => match &self.shelf {
-                Some(shelf) => shelf.settle(&instance, number),
-                None => self.tell(&Tell::Settled { number }),
+            HolderRequest::FlushOutput { instance, number } => match &self.shelf {
+                Some(shelf) => shelf.notify_when_written(&instance, number),
+                None => self.send(&HolderMessage::OutputFlushed { number }),
             },
-            Ask::Hear {
+            HolderRequest::DrainNotify {
                 instance,
                 generation,
-            } => self.tell(&Tell::Heard {
+            } => self.send(&HolderMessage::NotifyDrained {
                 instance,
                 generation,
             }),
-            Ask::Listen { .. } => {} // the configuration refuses sockets, and so does a spawn
-            Ask::Logs { max_bytes, keep } => {
+            HolderRequest::Listen { .. } => {} // the configuration refuses sockets, and so does a spawn
+            HolderRequest::Logs { max_bytes, keep } => {
                 if let Some(setup) = &mut self.setup {
                     (setup.log_max_bytes, setup.log_keep) = (max_bytes, keep);
                 }
@@ -232,19 +239,21 @@ impl Engine {
                     shelf.set_limits(max_bytes, keep);
                 }
             }
-            Ask::Ready => self.runtime_ready(),
-            Ask::Beat => {} // that it was read is what counts
-            Ask::Stopping { within_ms } => self.stopping(Duration::from_millis(within_ms)),
-            Ask::Leave { code } => self.end = self.end.or(Some(code)),
+            HolderRequest::Ready => self.runtime_ready(),
+            HolderRequest::Pong => {} // that it was read is what counts
+            HolderRequest::Stopping { within_ms } => {
+                self.stopping(Duration::from_millis(within_ms))
+            }
+            HolderRequest::Exit { code } => self.end = self.end.or(Some(code)),
         }
     }
 
-    fn configure(&mut self, setup: Setup) {
+    fn configure(&mut self, setup: HolderSetup) {
         if self.places.is_some() {
             return;
         }
-        let made = Places::take(&setup).and_then(|places| {
-            let shelf = Shelf::start(setup.log_dir.clone().into(), Arc::clone(&self.mail));
+        let made = SystemDirs::claim(&setup).and_then(|places| {
+            let shelf = LogWriter::start(setup.log_dir.clone().into(), Arc::clone(&self.mail));
             let shelf = shelf.map_err(|problem| problem.to_string())?;
             shelf.set_limits(setup.log_max_bytes, setup.log_keep);
             Ok((places, shelf))
@@ -255,11 +264,11 @@ impl Engine {
                 self.shelf = Some(shelf);
                 self.setup = Some(setup);
                 self.show("starting");
-                self.tell(&Tell::Configured { fds: 0 });
+                self.send(&HolderMessage::Configured { fds: 0 });
             }
             Err(why) => {
                 let message = format!("cannot start {}: {why}", setup.name);
-                self.tell(&Tell::Refused { message, exit: 1 });
+                self.send(&HolderMessage::Refused { message, exit: 1 });
                 self.refused(1);
             }
         }
@@ -271,12 +280,12 @@ impl Engine {
     }
 
     /// Tells the runtime, if one listens; what must not be lost is in the instances.
-    pub(crate) fn tell(&mut self, tell: &Tell) {
+    pub(crate) fn send(&mut self, tell: &HolderMessage) {
         let Some(wire) = &self.wire else {
             return;
         };
         if wire.out.waiting() > OUTBOX_BYTES || wire.out.push(tell).is_err() {
-            self.lose_wire();
+            self.drop_channel();
         }
     }
 
@@ -285,11 +294,11 @@ impl Engine {
         instance.tapped.store(on, Ordering::Relaxed);
         let (run, text) = (instance.generation, lock(&instance.kept).text());
         if on && again && !text.is_empty() {
-            self.tell_output(&name.into(), run, text, 0);
+            self.send_output(&name.into(), run, text, 0);
         }
     }
 
-    fn tell_output(&mut self, name: &Arc<str>, generation: u64, text: String, lost: u64) {
+    fn send_output(&mut self, name: &Arc<str>, generation: u64, text: String, lost: u64) {
         let waiting = self.wire.as_ref().map_or(0, |wire| wire.out.waiting());
         let Some(instance) = self.instances.get_mut(name) else {
             return;
@@ -300,7 +309,7 @@ impl Engine {
             return;
         }
         let dropped_bytes = std::mem::take(&mut instance.tap_lost);
-        self.tell(&Tell::Output {
+        self.send(&HolderMessage::Output {
             instance: name.to_string(),
             generation,
             text,
@@ -310,45 +319,48 @@ impl Engine {
 
     /// First of all to every runtime; then how every run that is over ended: a runtime may have
     /// been lost with that news.
-    fn tell_world(&mut self) {
+    fn send_takeover(&mut self) {
         let known = self.instances.iter().filter(|(_, one)| !one.forgotten);
-        let known = known.map(|(name, instance)| Known {
+        let known = known.map(|(name, instance)| InstanceInfo {
             instance: name.to_string(),
             generation: instance.generation,
             pid: instance.run.as_ref().map(|run| run.pid),
             start_time: instance.run.as_ref().map_or(0, |run| run.start_time),
             record: instance.record.clone(),
-            end: instance.last_exit.as_ref().map(End::from),
+            end: instance.last_exit.as_ref().map(ExitSummary::from),
         });
-        let world = World {
+        let world = TakeoverState {
             version: VERSION,
             setup: self.setup.clone(),
             holder_pid: std::process::id(),
             restarts: self.alone.as_ref().map_or(0, |alone| alone.restarts),
-            away_ms: self.alone.as_ref().map_or(0, Alone::away_ms),
+            runtime_down_ms: self.alone.as_ref().map_or(0, RuntimeSupervisor::away_ms),
             ended: self.alone.as_ref().and_then(|alone| alone.last.clone()),
             up_since: self.up_since,
             instances: known.collect(),
             fds: 0,
-            tree: TREE.to_owned(),
+            tree: TREE_METHOD.to_owned(),
             stopping: self.stop_by.is_some(),
         };
-        self.tell(&Tell::World(world));
+        self.send(&HolderMessage::Takeover(world));
         let known = self.instances.values().filter(|one| !one.forgotten);
         let exits: Vec<Exited> = known.filter_map(|one| one.last_exit.clone()).collect();
         for exited in exits {
-            self.tell(&Tell::Exited(exited));
+            self.send(&HolderMessage::Exited(exited));
         }
         if let Some(by) = self.stop_by {
             // The runtime before had begun to stop everything.
             let left = by.saturating_duration_since(Instant::now());
-            self.tell_stop(u64::try_from(left.as_millis()).ok());
+            self.send_stop(u64::try_from(left.as_millis()).ok());
         }
     }
 
-    fn tell_stop(&mut self, left_ms: Option<u64>) {
+    fn send_stop(&mut self, left_ms: Option<u64>) {
         let signal = SIGTERM;
-        self.tell(&Tell::StopAsked { signal, left_ms });
+        self.send(&HolderMessage::StopRequested {
+            signal,
+            time_left_ms: left_ms,
+        });
     }
 
     /// An ordered stop began: it ends within this, one way or the other.
@@ -364,13 +376,13 @@ impl Engine {
     fn stop_within(&self) -> Duration {
         let told = self.setup.as_ref();
         told.map_or(STOP_WITHIN, |setup| {
-            Duration::from_millis(setup.stop_within_ms)
+            Duration::from_millis(setup.stop_timeout_ms)
         })
     }
 
     fn timeout(&self) -> Option<Duration> {
         let alarm = self.alarms.first().map(|(at, ..)| *at);
-        let alone = self.alone.as_ref().and_then(Alone::deadline);
+        let alone = self.alone.as_ref().and_then(RuntimeSupervisor::deadline);
         let next = [alarm, self.silence_ends(), self.stop_by, alone];
         let next = next.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
@@ -379,7 +391,7 @@ impl Engine {
     /// When a silent runtime is asked whether it lives; once it was, when it counts as deaf.
     fn silence_ends(&self) -> Option<Instant> {
         self.alone.as_ref()?;
-        let after = self.setup.as_ref().map(|setup| setup.deaf_after_ms);
+        let after = self.setup.as_ref().map(|setup| setup.heartbeat_timeout_ms);
         let quarter = Duration::from_millis(after.filter(|ms| *ms > 0)?) / 4;
         let wire = self.wire.as_ref()?;
         // From the question on, whenever that was: the holder itself may have been stopped.
@@ -397,9 +409,9 @@ impl Engine {
             match &mut self.wire {
                 Some(wire) if wire.asked_at.is_none() => {
                     wire.asked_at = Some(now);
-                    self.tell(&Tell::Beat);
+                    self.send(&HolderMessage::Ping);
                 }
-                _ => self.kill_deaf_runtime(),
+                _ => self.kill_unresponsive_runtime(),
             }
         }
         if self.stop_by.is_some_and(|at| at <= now) {
@@ -410,25 +422,25 @@ impl Engine {
 }
 
 /// Reads what the runtime asks, to the end of its wire.
-fn listen(mut from: PipeReader, mail: &Mail, runtime: u32) {
+fn read_requests(mut from: PipeReader, mail: &EngineQueue, runtime: u32) {
     let mut decoder = Decoder::default();
     let mut bytes = vec![0; CHUNK_BYTES];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
         decoder.push(&bytes[..count]);
         loop {
-            match decoder.next::<Ask>() {
+            match decoder.next::<HolderRequest>() {
                 Ok(Some(ask)) => {
-                    if !mail.send(News::Ask { runtime, ask }) {
+                    if !mail.send(EngineEvent::Ask { runtime, ask }) {
                         return;
                     }
                 }
                 Ok(None) => break,
                 Err(_) => {
-                    mail.send(News::WireClosed { runtime });
+                    mail.send(EngineEvent::WireClosed { runtime });
                     return;
                 }
             }
         }
     }
-    mail.send(News::WireClosed { runtime });
+    mail.send(EngineEvent::WireClosed { runtime });
 }

@@ -14,13 +14,15 @@ use std::time::{Duration, Instant};
 use windows_sys::Win32::Foundation::{ERROR_BUSY, ERROR_NOT_READY, ERROR_REVISION_MISMATCH};
 use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
 
-use super::birth::{Cradle, Failure, bear, check, program, variables};
-use super::engine::{Engine, Run};
-use super::handles::{Job, Process, done, monotonic_nanos};
-use super::mail::{Mail, News};
-use super::output::{Stream, drain};
-use super::process::thread;
-use crate::wire::{Exited, Output, Spawn, Step, Tell};
+use super::create_process::{
+    CreateProcessArgs, SpawnError, check, create_suspended, program, variables,
+};
+use super::engine::{Engine, RunningProcess};
+use super::engine_queue::{EngineEvent, EngineQueue};
+use super::handles::{ChildHandle, JobObject, done, monotonic_nanos};
+use super::output::{OutputStream, drain};
+use super::threads::thread;
+use crate::messages::{Exited, HolderMessage, Output, SpawnRequest, SpawnStep};
 
 /// What a program without a handler returns when it is asked to end (STATUS_CONTROL_C_EXIT).
 const ENDED_AS_ASKED: u32 = 0xc000_013a;
@@ -32,21 +34,21 @@ const GONE_WITHIN: Duration = Duration::from_millis(500);
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 impl Engine {
-    pub(crate) fn spawn(&mut self, spawn: &Spawn) {
+    pub(crate) fn spawn(&mut self, spawn: &SpawnRequest) {
         let (instance, generation) = (spawn.instance.clone(), spawn.generation);
         match self.start(spawn) {
-            Ok((pid, start_time)) => self.tell(&Tell::Spawned {
+            Ok((pid, start_time)) => self.send(&HolderMessage::Spawned {
                 instance,
                 generation,
                 pid,
                 start_time,
             }),
-            Err(Failure {
+            Err(SpawnError {
                 step,
                 errno,
                 message,
             }) => {
-                self.tell(&Tell::SpawnFailed {
+                self.send(&HolderMessage::SpawnFailed {
                     instance,
                     generation,
                     step,
@@ -57,17 +59,17 @@ impl Engine {
         }
     }
 
-    fn start(&mut self, spawn: &Spawn) -> Result<(u32, u64), Failure> {
+    fn start(&mut self, spawn: &SpawnRequest) -> Result<(u32, u64), SpawnError> {
         let name: Arc<str> = spawn.instance.as_str().into();
         self.fence(spawn)?;
         check(spawn)?;
         let Some(shelf) = self.shelf.clone() else {
             let what = "start before the setup is done";
-            return Err(Failure::new(Step::Fence, ERROR_NOT_READY, what));
+            return Err(SpawnError::new(SpawnStep::Fence, ERROR_NOT_READY, what));
         };
         let variables = variables(spawn, &self.inherited);
         let program = program(spawn, &variables)?;
-        let pipe = |error: io::Error| Failure::of(Step::Pipe, &error, "open a pipe");
+        let pipe = |error: io::Error| SpawnError::of(SpawnStep::Pipe, &error, "open a pipe");
         let null = File::options()
             .read(true)
             .write(true)
@@ -76,12 +78,12 @@ impl Engine {
         let (from, to) = io::pipe().map_err(pipe)?;
         let output = match spawn.output {
             Output::Null => null.as_handle(),
-            Output::Log | Output::Told => to.as_handle(),
+            Output::Log | Output::Captured => to.as_handle(),
         };
         let standard = [null.as_handle(), output, output];
-        let job =
-            Job::new(None).map_err(|error| Failure::of(Step::Fork, &error, "make a job for it"))?;
-        let (process, pid) = self.bear(spawn, &program, &variables, standard, &job)?;
+        let job = JobObject::new(None)
+            .map_err(|error| SpawnError::of(SpawnStep::Fork, &error, "make a job for it"))?;
+        let (process, pid) = self.spawn_in_job(spawn, &program, &variables, standard, &job)?;
         drop(to); // the last writer is the tree now
         let job = Arc::new(job);
         let start_time = process.start_time();
@@ -91,24 +93,24 @@ impl Engine {
         instance.kept = Arc::default();
         instance.last_exit = None;
         instance.forgotten = false;
-        instance.run = Some(Run {
+        instance.run = Some(RunningProcess {
             pid,
             start_time,
             job: Arc::clone(&job),
             overdue: false,
             killed: false,
         });
-        let stream = Stream {
+        let stream = OutputStream {
             from,
             name: Arc::clone(&name),
             generation: spawn.generation,
-            told: spawn.output == Output::Told,
+            told: spawn.output == Output::Captured,
             tapped: Arc::clone(&instance.tapped),
             kept: Arc::clone(&instance.kept),
             shelf,
             mail: Arc::clone(&mail),
         };
-        let end = End {
+        let end = RunWatcher {
             process,
             job,
             name: Arc::clone(&name),
@@ -117,24 +119,28 @@ impl Engine {
         };
         if let Err(error) = drain(stream).and_then(|tail| end.watch(tail)) {
             instance.run = None; // its job is closed with its last handle: it ends
-            return Err(Failure::of(Step::Fork, &error, "start a thread for it"));
+            return Err(SpawnError::of(
+                SpawnStep::Fork,
+                &error,
+                "start a thread for it",
+            ));
         }
-        if spawn.kill_after_ms > 0 {
-            let at = Instant::now() + Duration::from_millis(spawn.kill_after_ms);
+        if spawn.timeout_ms > 0 {
+            let at = Instant::now() + Duration::from_millis(spawn.timeout_ms);
             self.alarms.insert((at, name, spawn.generation));
         }
         Ok((pid, start_time))
     }
 
-    fn bear(
+    fn spawn_in_job(
         &self,
-        spawn: &Spawn,
+        spawn: &SpawnRequest,
         program: &Path,
-        variables: &super::birth::Variables,
+        variables: &super::create_process::EnvBlock,
         standard: [BorrowedHandle<'_>; 3],
-        job: &Job,
-    ) -> Result<(Process, u32), Failure> {
-        bear(&Cradle {
+        job: &JobObject,
+    ) -> Result<(ChildHandle, u32), SpawnError> {
+        create_suspended(&CreateProcessArgs {
             program,
             argv: spawn.argv.iter().map(AsRef::as_ref).collect(),
             directory: Some(Path::new(&spawn.directory)),
@@ -145,8 +151,8 @@ impl Engine {
             idle: spawn.nice > 0,
         })
         .map_err(|error| {
-            Failure::of(
-                Step::Exec,
+            SpawnError::of(
+                SpawnStep::Exec,
                 &error,
                 &format!("execute {}", program.display()),
             )
@@ -154,7 +160,7 @@ impl Engine {
     }
 
     /// There are never two, and generations only grow.
-    fn fence(&mut self, spawn: &Spawn) -> Result<(), Failure> {
+    fn fence(&mut self, spawn: &SpawnRequest) -> Result<(), SpawnError> {
         let instance = self.instance(&spawn.instance);
         let (errno, what) = match &instance.run {
             Some(_) => (
@@ -170,10 +176,10 @@ impl Engine {
             ),
             None => return Ok(()),
         };
-        Err(Failure::new(Step::Fence, errno, &what))
+        Err(SpawnError::new(SpawnStep::Fence, errno, &what))
     }
 
-    fn current(&mut self, name: &str, generation: u64) -> Option<&mut Run> {
+    fn current(&mut self, name: &str, generation: u64) -> Option<&mut RunningProcess> {
         let instance = self.instances.get_mut(name)?;
         let run = instance.run.as_mut()?;
         (instance.generation == generation).then_some(run)
@@ -182,7 +188,7 @@ impl Engine {
     /// CTRL_BREAK to the group that its main process leads. Who cannot be asked is ended at once:
     /// waiting would change nothing.
     #[expect(unsafe_code, reason = "a system call")]
-    pub(crate) fn ask_to_end(&mut self, name: &str, generation: u64) {
+    pub(crate) fn request_stop(&mut self, name: &str, generation: u64) {
         let Some(run) = self.current(name, generation) else {
             return;
         };
@@ -191,7 +197,7 @@ impl Engine {
         let asked = done(unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, run.pid) });
         if let Err(error) = asked {
             let message = format!("cannot ask it to end by CTRL_BREAK, it is ended: {error}");
-            self.tell(&Tell::Ignored {
+            self.send(&HolderMessage::NotifyRejected {
                 instance: name.to_owned(),
                 message,
             });
@@ -255,7 +261,7 @@ impl Engine {
         };
         instance.last_exit = Some(exited.clone());
         let forgotten = instance.forgotten;
-        self.tell(&Tell::Exited(exited));
+        self.send(&HolderMessage::Exited(exited));
         if forgotten {
             self.forget(name);
         }
@@ -268,7 +274,7 @@ impl Engine {
         while self.instances.values().any(|one| one.run.is_some()) {
             let left = end.saturating_duration_since(Instant::now());
             match self.news.recv_timeout(left) {
-                Ok(News::Exited {
+                Ok(EngineEvent::Exited {
                     name,
                     generation,
                     code,
@@ -282,22 +288,22 @@ impl Engine {
 }
 
 /// A run whose end is awaited.
-struct End {
-    process: Process,
-    job: Arc<Job>,
+struct RunWatcher {
+    process: ChildHandle,
+    job: Arc<JobObject>,
     name: Arc<str>,
     generation: u64,
-    mail: Arc<Mail>,
+    mail: Arc<EngineQueue>,
 }
 
-impl End {
+impl RunWatcher {
     fn watch(self, tail: Receiver<String>) -> io::Result<()> {
-        let work = move || self.see(&tail);
+        let work = move || self.wait(&tail);
         thread("wait", work)
     }
 
     /// Waits for the main process, ends what it left, and takes what was still to be read.
-    fn see(self, tail: &Receiver<String>) {
+    fn wait(self, tail: &Receiver<String>) {
         let code = self.process.wait(None).unwrap_or_default();
         self.job.kill();
         let end = Instant::now() + GONE_WITHIN;
@@ -305,7 +311,7 @@ impl End {
             sleep(Duration::from_millis(1));
         }
         let output = tail.recv_timeout(GONE_WITHIN).unwrap_or_default();
-        self.mail.send(News::Exited {
+        self.mail.send(EngineEvent::Exited {
             name: self.name,
             generation: self.generation,
             code,

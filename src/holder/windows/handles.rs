@@ -39,7 +39,7 @@ pub fn monotonic_nanos() -> u64 {
 /// The name of the job in which everything is that a holder started; by it the runtime can tell a
 /// client that is inside of a module.
 #[must_use]
-pub fn job_of_modules(holder: u32) -> String {
+pub fn modules_job_name(holder: u32) -> String {
     format!("Local\\mainstay-{holder}-modules")
 }
 
@@ -50,12 +50,12 @@ pub(crate) fn wide(text: &str) -> Vec<u16> {
 
 /// Processes that end together, at the latest when the last handle of the job is closed.
 #[derive(Debug)]
-pub(crate) struct Job(OwnedHandle);
+pub(crate) struct JobObject(OwnedHandle);
 
-impl Job {
+impl JobObject {
     /// A new one; with a name it must be the first of it.
     #[expect(unsafe_code, reason = "system calls")]
-    pub(crate) fn new(name: Option<&str>) -> io::Result<Job> {
+    pub(crate) fn new(name: Option<&str>) -> io::Result<JobObject> {
         let name = name.map(wide);
         let name = name.as_ref().map_or(null(), |name| name.as_ptr());
         // SAFETY: the name ends with 0; a handle that is not null is new and nobody else's.
@@ -65,7 +65,7 @@ impl Job {
             if handle.is_null() {
                 return Err(error);
             }
-            let job = Job(OwnedHandle::from_raw_handle(handle));
+            let job = JobObject(OwnedHandle::from_raw_handle(handle));
             if error.raw_os_error() == Some(ERROR_ALREADY_EXISTS.cast_signed()) {
                 return Err(error);
             }
@@ -127,9 +127,9 @@ pub(crate) fn done(returned: i32) -> io::Result<()> {
 
 /// A process that we started.
 #[derive(Debug)]
-pub(crate) struct Process(pub(crate) OwnedHandle);
+pub(crate) struct ChildHandle(pub(crate) OwnedHandle);
 
-impl Process {
+impl ChildHandle {
     /// Waits for its end, so long at most; what it returned.
     #[expect(unsafe_code, reason = "system calls")]
     pub(crate) fn wait(&self, within: Option<Duration>) -> Option<u32> {

@@ -2,40 +2,40 @@
 //! Owns what `engine` and its neighbours own elsewhere; speaks the same words to the runtime.
 //! Never decides anything about modules.
 
-pub(crate) mod alone;
-mod birth;
+mod create_process;
+mod directories;
 mod engine;
+pub(crate) mod engine_queue;
 mod exits;
+mod frame_writer;
 mod handles;
-pub(crate) mod mail;
 mod output;
-mod places;
-pub(crate) mod process;
-mod told;
+pub(crate) mod runtime_supervisor;
+pub(crate) mod threads;
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 
-pub use alone::{RuntimeCommand, inherited, run};
-pub use handles::{job_of_modules, monotonic_nanos};
+pub use handles::{modules_job_name, monotonic_nanos};
+pub use runtime_supervisor::{RuntimeCommand, inherited, run};
 
 use engine::Engine;
-use mail::{Mail, QUEUE};
+use engine_queue::{EngineQueue, QUEUE};
 
 /// Choices of an embedding application: there are none here.
 #[derive(Debug, Clone, Default)]
-pub struct Options {}
+pub struct EngineOptions {}
 
 /// Starts an engine on a thread of an application; returns the runtime's end of the wire and the
-/// thread with its exit code. `Leave`, or closing the wire, ends every process and then the thread.
+/// thread with its exit code. `Exit`, or closing the wire, ends every process and then the thread.
 ///
 /// # Errors
 /// No handles or threads are left.
-pub fn embed(_: Options) -> io::Result<((PipeReader, PipeWriter), JoinHandle<u8>)> {
+pub fn embed(_: EngineOptions) -> io::Result<((PipeReader, PipeWriter), JoinHandle<u8>)> {
     let (sender, news) = sync_channel(QUEUE);
-    let mut engine = Engine::new(Arc::new(Mail(sender)), news)?;
+    let mut engine = Engine::new(Arc::new(EngineQueue(sender)), news)?;
     let theirs = engine.connect()?;
     let thread = Builder::new()
         .name("holder".into())

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::mail::{Mail, News, lock};
-use super::process::thread;
-use crate::kept::Kept;
-use crate::shelf::Shelf;
+use super::engine_queue::{EngineEvent, EngineQueue, lock};
+use super::threads::thread;
+use crate::log_writer::LogWriter;
+use crate::tap_replay::TapReplay;
 
 const CHUNK_BYTES: usize = 16 * 1024;
 const TOLD_BYTES: usize = 4 * 1024;
@@ -21,20 +21,20 @@ const TAP_LINE_BYTES: usize = 32 * 1024;
 const PATIENCE: (u32, Duration) = (100, Duration::from_millis(10));
 
 /// A pipe that is to be emptied.
-pub(crate) struct Stream {
+pub(crate) struct OutputStream {
     pub(crate) from: PipeReader,
     pub(crate) name: Arc<str>,
     pub(crate) generation: u64,
     /// Whether what it writes is told at its end, instead of kept in a file.
     pub(crate) told: bool,
     pub(crate) tapped: Arc<AtomicBool>,
-    pub(crate) kept: Arc<Mutex<Kept>>,
-    pub(crate) shelf: Arc<Shelf>,
-    pub(crate) mail: Arc<Mail>,
+    pub(crate) kept: Arc<Mutex<TapReplay>>,
+    pub(crate) shelf: Arc<LogWriter>,
+    pub(crate) mail: Arc<EngineQueue>,
 }
 
 /// Starts to empty it; the tail to be told comes when its last writer is gone.
-pub(crate) fn drain(stream: Stream) -> io::Result<Receiver<String>> {
+pub(crate) fn drain(stream: OutputStream) -> io::Result<Receiver<String>> {
     let (sender, tail) = sync_channel(1);
     let work = move || {
         let told = stream.run();
@@ -44,10 +44,10 @@ pub(crate) fn drain(stream: Stream) -> io::Result<Receiver<String>> {
     Ok(tail)
 }
 
-impl Stream {
+impl OutputStream {
     fn run(mut self) -> String {
         let mut chunk = vec![0; CHUNK_BYTES];
-        let (mut tail, mut tap) = (Vec::new(), Tap::default());
+        let (mut tail, mut tap) = (Vec::new(), TapState::default());
         loop {
             let count = match self.from.read(&mut chunk) {
                 Ok(0) => break,
@@ -60,32 +60,32 @@ impl Stream {
                 tail.extend_from_slice(bytes);
                 tail.drain(..tail.len().saturating_sub(TOLD_BYTES));
             } else {
-                self.keep(bytes);
+                self.append(bytes);
             }
             if self.tapped.load(Ordering::Relaxed) {
                 tap.line.extend_from_slice(bytes);
-                self.tell(&mut tap, false);
+                self.forward_tap(&mut tap, false);
             } else {
                 tap.line.clear();
                 lock(&self.kept).clear();
             }
         }
-        self.tell(&mut tap, true);
+        self.forward_tap(&mut tap, true);
         String::from_utf8_lossy(&tail).into_owned()
     }
 
-    fn keep(&self, bytes: &[u8]) {
+    fn append(&self, bytes: &[u8]) {
         for _ in 0..PATIENCE.0 {
             if self.shelf.has_room(&self.name, bytes.len()) {
                 break;
             }
             sleep(PATIENCE.1);
         }
-        self.shelf.put(&self.name, bytes, false);
+        self.shelf.append(&self.name, bytes, false);
     }
 
     /// Passes whole lines on, or what there is when it is too long or `all`.
-    fn tell(&self, tap: &mut Tap, all: bool) {
+    fn forward_tap(&self, tap: &mut TapState, all: bool) {
         while !tap.line.is_empty() {
             let most = tap.line.len().min(TAP_LINE_BYTES);
             let end = tap.line[..most].iter().rposition(|byte| *byte == b'\n');
@@ -96,7 +96,7 @@ impl Stream {
             };
             let text = String::from_utf8_lossy(&tap.line[..count]).into_owned();
             lock(&self.kept).push(&text);
-            let sent = self.mail.send(News::Output {
+            let sent = self.mail.send(EngineEvent::Output {
                 name: Arc::clone(&self.name),
                 generation: self.generation,
                 text,
@@ -109,7 +109,7 @@ impl Stream {
 }
 
 #[derive(Default)]
-struct Tap {
+struct TapState {
     line: Vec<u8>,
     lost: u64,
 }

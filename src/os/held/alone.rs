@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mainstay_holder::wire::{Ask, Exited, Step, Tell};
+use mainstay_holder::messages::{Exited, HolderMessage, HolderRequest, SpawnStep};
 
 use super::super::{Alive, Fact, machine};
 use super::{Held, lock};
 
 impl Held {
     /// The holder is gone: only ending what runs is left.
-    pub(super) fn act_alone(&self, ask: &Ask) {
-        if let Ask::Spawn(spawn) = ask {
+    pub(super) fn act_alone(&self, ask: &HolderRequest) {
+        if let HolderRequest::Spawn(spawn) = ask {
             let why = "cannot start anything: the holder is gone";
             self.fail(&spawn.instance, spawn.generation, why);
         } else {
@@ -47,7 +47,7 @@ impl Held {
         let failed = Fact::SpawnFailed {
             instance: instance.to_owned(),
             generation,
-            step: Step::Fork,
+            step: SpawnStep::Fork,
             errno: 0,
             message: why.to_owned(),
         };
@@ -73,7 +73,7 @@ impl Held {
             output: String::new(),
             at: machine::monotonic().0,
         };
-        if let Some(fact) = self.book(Tell::Exited(exited)) {
+        if let Some(fact) = self.book(HolderMessage::Exited(exited)) {
             let _router_ended = self.facts.send(fact).await;
         }
     }

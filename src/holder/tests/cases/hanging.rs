@@ -2,7 +2,7 @@
 //! Owns nothing but what it starts.
 //! Never leaves a process behind.
 
-use mainstay_holder::wire::{Ask, Tell};
+use mainstay_holder::messages::{HolderMessage, HolderRequest};
 
 use super::House;
 use crate::common::leased::Leased;
@@ -15,16 +15,16 @@ pub(super) fn a_start_that_hangs_does_not_keep_a_runtime_waiting() {
     };
     for name in ["h1", "h2", "h3"] {
         let spawn = spawn_of(name, 1, &[leased.program(), "300"]);
-        house.line.ask(&Ask::Spawn(Box::new(spawn)));
+        house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
     }
-    let settled = Ask::Settle {
+    let settled = HolderRequest::FlushOutput {
         instance: "h3".into(),
         number: 1,
     };
     house.line.ask(&settled); // it read so far
     house
         .line
-        .until(|tell| matches!(tell, Tell::Settled { .. }).then_some(()));
+        .until(|tell| matches!(tell, HolderMessage::OutputFlushed { .. }).then_some(()));
     house.kill_runtime();
     let world = house.line.world();
     assert_eq!(world.instances.len(), 3);
@@ -35,6 +35,6 @@ pub(super) fn a_start_that_hangs_does_not_keep_a_runtime_waiting() {
     for name in ["h1", "h2", "h3"] {
         house.start(name, 2, "sleep 300");
     }
-    house.line.ask(&Ask::Ready);
+    house.line.ask(&HolderRequest::Ready);
     house.leave(0);
 }

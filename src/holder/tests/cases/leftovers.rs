@@ -5,7 +5,7 @@
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use mainstay_holder::wire::Ask;
+use mainstay_holder::messages::HolderRequest;
 
 use super::{House, start_as_holder};
 use crate::common::{eventually, lives, spawn_of};
@@ -32,7 +32,7 @@ pub(super) fn a_killed_holder_leaves_nothing_to_meet() {
 pub(super) fn up_below_what_was_left_spares_its_own_line() {
     let mut house = House::ready(true);
     let spawn = spawn_of("a", 1, &["sleep", "300"]);
-    house.line.ask(&Ask::Spawn(Box::new(spawn)));
+    house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
     let pid = house.line.spawned("a", 1);
     let mut mark = String::new();
     // The kernel shows it a moment after what ends the wait for an exec.
@@ -68,7 +68,7 @@ pub(super) fn up_below_what_was_left_spares_its_own_line() {
     house.line.kill("a", 1);
     house.line.exited("a", 1);
     assert!(!lives(one) && lives(other));
-    house.line.ask(&Ask::Leave { code: 5 });
+    house.line.ask(&HolderRequest::Exit { code: 5 });
     house.control = None;
     assert_eq!(house.end(), 15, "the shell lives and sees how it ended");
     assert!(!lives(other));

@@ -13,8 +13,11 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mainstay_holder::wire::{Ask, Exited, Output, Setup, Spawn, Step, Tell, World};
-use mainstay_holder::{Decoder, Options, Outbox, embed, recv_with_fds};
+use mainstay_holder::messages::{
+    Exited, HolderMessage, HolderRequest, HolderSetup, Output, SpawnRequest, SpawnStep,
+    TakeoverState,
+};
+use mainstay_holder::{Decoder, EngineOptions, FrameQueue, embed, recv_with_fds};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,14 +26,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Line {
     pub(crate) socket: OwnedFd,
     decoder: Decoder,
-    outbox: Outbox,
+    outbox: FrameQueue,
     pub(crate) fds: VecDeque<OwnedFd>,
-    pub(crate) seen: VecDeque<Tell>,
+    pub(crate) seen: VecDeque<HolderMessage>,
 }
 
 impl Line {
     pub(crate) fn new(socket: OwnedFd) -> Line {
-        let (decoder, outbox) = (Decoder::default(), Outbox::default());
+        let (decoder, outbox) = (Decoder::default(), FrameQueue::default());
         Line {
             socket,
             decoder,
@@ -40,7 +43,7 @@ impl Line {
         }
     }
 
-    pub(crate) fn ask(&mut self, ask: &Ask) {
+    pub(crate) fn ask(&mut self, ask: &HolderRequest) {
         self.outbox.push(ask, vec![]).unwrap();
         while !self.outbox.flush(&self.socket).unwrap() {
             self.wait(PollFlags::POLLOUT, Instant::now() + PATIENCE);
@@ -65,7 +68,7 @@ impl Line {
             Err(problem) if problem.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => return false,
         }
-        while let Some(tell) = self.decoder.next::<Tell>().unwrap() {
+        while let Some(tell) = self.decoder.next::<HolderMessage>().unwrap() {
             self.seen.push_back(tell);
         }
         true
@@ -75,7 +78,7 @@ impl Line {
     pub(crate) fn until_within<T>(
         &mut self,
         within: Duration,
-        mut pick: impl FnMut(&Tell) -> Option<T>,
+        mut pick: impl FnMut(&HolderMessage) -> Option<T>,
     ) -> Option<T> {
         let end = Instant::now() + within;
         let mut looked = 0;
@@ -93,7 +96,7 @@ impl Line {
         }
     }
 
-    pub(crate) fn until<T>(&mut self, pick: impl FnMut(&Tell) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&mut self, pick: impl FnMut(&HolderMessage) -> Option<T>) -> T {
         match self.until_within(PATIENCE, pick) {
             Some(found) => found,
             None => panic!("it was not told; seen: {:?}", self.seen),
@@ -102,13 +105,13 @@ impl Line {
 
     pub(crate) fn spawned(&mut self, name: &str, generation: u64) -> i32 {
         self.until(|tell| match tell {
-            Tell::Spawned {
+            HolderMessage::Spawned {
                 instance,
                 generation: g,
                 pid,
                 ..
             } if instance == name && *g == generation => Some(*pid as i32),
-            Tell::SpawnFailed {
+            HolderMessage::SpawnFailed {
                 instance,
                 message,
                 generation: g,
@@ -120,16 +123,16 @@ impl Line {
         })
     }
 
-    pub(crate) fn failed(&mut self, name: &str, generation: u64) -> (Step, i32, String) {
+    pub(crate) fn failed(&mut self, name: &str, generation: u64) -> (SpawnStep, i32, String) {
         self.until(|tell| match tell {
-            Tell::SpawnFailed {
+            HolderMessage::SpawnFailed {
                 instance,
                 step,
                 errno,
                 message,
                 generation: g,
             } if instance == name && *g == generation => Some((*step, *errno, message.clone())),
-            Tell::Spawned {
+            HolderMessage::Spawned {
                 instance,
                 generation: g,
                 ..
@@ -142,7 +145,9 @@ impl Line {
 
     pub(crate) fn exited(&mut self, name: &str, generation: u64) -> Exited {
         self.until(|tell| match tell {
-            Tell::Exited(exited) if exited.instance == name && exited.generation == generation => {
+            HolderMessage::Exited(exited)
+                if exited.instance == name && exited.generation == generation =>
+            {
                 Some(exited.clone())
             }
             _ => None,
@@ -151,29 +156,29 @@ impl Line {
 
     pub(crate) fn said(&mut self, name: &str) -> String {
         self.until(|tell| match tell {
-            Tell::Notify { instance, text, .. } if instance == name => Some(text.clone()),
+            HolderMessage::Notify { instance, text, .. } if instance == name => Some(text.clone()),
             _ => None,
         })
     }
 
     pub(crate) fn kill(&mut self, name: &str, generation: u64) {
-        self.ask(&Ask::Kill {
+        self.ask(&HolderRequest::Kill {
             instance: name.into(),
             generation,
         });
     }
 
-    pub(crate) fn world(&mut self) -> World {
+    pub(crate) fn world(&mut self) -> TakeoverState {
         self.until(|tell| match tell {
-            Tell::World(world) => Some(world.clone()),
+            HolderMessage::Takeover(world) => Some(world.clone()),
             _ => None,
         })
     }
 }
 
-pub(crate) fn setup_in(dir: &std::path::Path) -> Setup {
+pub(crate) fn setup_in(dir: &std::path::Path) -> HolderSetup {
     let at = |name: &str| dir.join(name).to_string_lossy().into_owned();
-    Setup {
+    HolderSetup {
         name: "test".into(),
         state_dir: at("state"),
         runtime_dir: at("run"),
@@ -181,13 +186,13 @@ pub(crate) fn setup_in(dir: &std::path::Path) -> Setup {
         log_max_bytes: 1 << 20,
         log_keep: 3,
         control_mode: 0o600,
-        deaf_after_ms: 0,
-        stop_within_ms: 10_000,
+        heartbeat_timeout_ms: 0,
+        stop_timeout_ms: 10_000,
     }
 }
 
-pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> Spawn {
-    Spawn {
+pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> SpawnRequest {
+    SpawnRequest {
         instance: name.into(),
         generation,
         argv: argv.iter().map(|word| (*word).into()).collect(),
@@ -204,7 +209,7 @@ pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> Spawn {
         output: Output::Log,
         nice: 0,
         no_new_privileges: false,
-        kill_after_ms: 0,
+        timeout_ms: 0,
     }
 }
 
@@ -220,7 +225,7 @@ pub(crate) fn has_python() -> bool {
 }
 
 /// A Python script that can `say(text, descriptors)` by sd_notify.
-pub(crate) fn python(name: &str, generation: u64, script: &str) -> Spawn {
+pub(crate) fn python(name: &str, generation: u64, script: &str) -> SpawnRequest {
     let head = "
 import os, socket, sys, time, array
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -239,30 +244,30 @@ def say(text, fds=()):
 /// An embedded engine with a configured setup.
 pub(crate) struct Rig {
     pub(crate) line: Line,
-    pub(crate) world: World,
+    pub(crate) world: TakeoverState,
     pub(crate) dir: tempfile::TempDir,
     thread: Option<JoinHandle<u8>>,
 }
 
 impl Rig {
-    pub(crate) fn new(options: Options) -> Rig {
+    pub(crate) fn new(options: EngineOptions) -> Rig {
         Rig::with(options, |_| {})
     }
 
-    pub(crate) fn with(options: Options, change: impl FnOnce(&mut Setup)) -> Rig {
+    pub(crate) fn with(options: EngineOptions, change: impl FnOnce(&mut HolderSetup)) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let (socket, thread) = embed(options).unwrap();
         let mut line = Line::new(socket);
         let world = line.world();
         let mut setup = setup_in(dir.path());
         change(&mut setup);
-        line.ask(&Ask::Configure(setup));
+        line.ask(&HolderRequest::Configure(setup));
         line.until(|tell| match tell {
-            Tell::Configured { fds } => Some(*fds),
-            Tell::Refused { message, .. } => panic!("{message}"),
+            HolderMessage::Configured { fds } => Some(*fds),
+            HolderMessage::Refused { message, .. } => panic!("{message}"),
             _ => None,
         });
-        line.ask(&Ask::Ready);
+        line.ask(&HolderRequest::Ready);
         Rig {
             line,
             world,
@@ -271,16 +276,16 @@ impl Rig {
         }
     }
 
-    pub(crate) fn start(&mut self, spawn: Spawn) -> i32 {
+    pub(crate) fn start(&mut self, spawn: SpawnRequest) -> i32 {
         let (name, generation) = (spawn.instance.clone(), spawn.generation);
-        self.line.ask(&Ask::Spawn(Box::new(spawn)));
+        self.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
         self.line.spawned(&name, generation)
     }
 
     /// Runs a shell script and returns what it wrote.
     pub(crate) fn told(&mut self, name: &str, generation: u64, script: &str) -> Exited {
         let mut spawn = spawn_of(name, generation, &["/bin/sh", "-c", script]);
-        spawn.output = Output::Told;
+        spawn.output = Output::Captured;
         self.start(spawn);
         self.line.exited(name, generation)
     }
@@ -328,12 +333,12 @@ pub(crate) fn lives(pid: i32) -> bool {
 }
 
 /// Both ways to kill trees, where the machine has both.
-pub(crate) fn both_trees() -> Vec<Options> {
+pub(crate) fn both_trees() -> Vec<EngineOptions> {
     vec![
-        Options::default(),
-        Options {
+        EngineOptions::default(),
+        EngineOptions {
             no_groups: true,
-            ..Options::default()
+            ..EngineOptions::default()
         },
     ]
 }

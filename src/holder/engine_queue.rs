@@ -7,21 +7,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::kernel::Wake;
-use crate::prepare::Failure;
-use crate::spawner::Started;
+use crate::kernel::LoopWaker;
+use crate::prepare::SpawnError;
+use crate::spawner::SpawnedProcess;
 
 /// Output of tapped instances that may wait for the loop, in bytes.
 const TAP_LIMIT_BYTES: usize = 1024 * 1024;
 
 /// One piece of news.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum EngineEvent {
     /// A spawn is done.
     Spawn {
         id: u32,
         generation: u64,
-        outcome: Result<Box<Started>, Failure>,
+        outcome: Result<Box<SpawnedProcess>, SpawnError>,
     },
     /// What a finished stream had collected.
     Collected {
@@ -39,7 +39,7 @@ pub(crate) enum News {
         dropped_bytes: u64,
     },
     /// What an instance wrote until this was asked is in its file.
-    Settled { number: u64 },
+    OutputFlushed { number: u64 },
     /// Output did not reach the disk.
     OutputDropped {
         name: String,
@@ -50,9 +50,9 @@ pub(crate) enum News {
 
 /// The queue.
 #[derive(Debug)]
-pub(crate) struct Mail {
-    queue: Mutex<Vec<News>>,
-    wake: Wake,
+pub(crate) struct EngineQueue {
+    queue: Mutex<Vec<EngineEvent>>,
+    wake: LoopWaker,
     tapped: AtomicUsize,
 }
 
@@ -61,10 +61,10 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Mail {
-    pub(crate) fn new() -> io::Result<Mail> {
-        let wake = Wake::new()?;
-        Ok(Mail {
+impl EngineQueue {
+    pub(crate) fn new() -> io::Result<EngineQueue> {
+        let wake = LoopWaker::new()?;
+        Ok(EngineQueue {
             queue: Mutex::default(),
             wake,
             tapped: AtomicUsize::new(0),
@@ -75,7 +75,7 @@ impl Mail {
         self.wake.as_fd()
     }
 
-    pub(crate) fn send(&self, news: News) {
+    pub(crate) fn send(&self, news: EngineEvent) {
         let mut queue = lock(&self.queue);
         queue.push(news);
         if queue.len() == 1 {
@@ -89,7 +89,7 @@ impl Mail {
             return false;
         }
         self.tapped.fetch_add(text.len(), Ordering::Relaxed);
-        self.send(News::Output {
+        self.send(EngineEvent::Output {
             id,
             generation,
             text,
@@ -98,14 +98,14 @@ impl Mail {
         true
     }
 
-    pub(crate) fn take(&self) -> Vec<News> {
+    pub(crate) fn take(&self) -> Vec<EngineEvent> {
         let taken = {
             let mut queue = lock(&self.queue);
             self.wake.clear();
             std::mem::take(&mut *queue)
         };
         for news in &taken {
-            if let News::Output { text, .. } = news {
+            if let EngineEvent::Output { text, .. } = news {
                 self.tapped.fetch_sub(text.len(), Ordering::Relaxed);
             }
         }

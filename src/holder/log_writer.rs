@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::mail::{Mail, News, lock};
+use crate::engine_queue::{EngineEvent, EngineQueue, lock};
 use crate::process::thread;
 
 /// Output that may wait for the disk: of one instance, and in all.
@@ -21,21 +21,21 @@ const LAST_BYTES: usize = 128 * 1024;
 const OPEN_FILES: usize = 256;
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingOutput {
     bytes: Vec<u8>,
     dropped: u64,
     total_dropped: u64,
     told_at: Option<Instant>,
     /// Who waits for what is here, and for what is being written.
-    settles: Vec<u64>,
+    flush_waiters: Vec<u64>,
     queued: bool,
     /// Why a write failed, if one did.
     errno: Option<i32>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    waiting: HashMap<Arc<str>, Waiting>,
+struct LogWriterState {
+    waiting: HashMap<Arc<str>, PendingOutput>,
     order: VecDeque<Arc<str>>,
     total: usize,
     max_bytes: u64,
@@ -46,18 +46,18 @@ struct State {
 
 /// The buffer between pipes and files.
 #[derive(Debug)]
-pub(crate) struct Shelf {
+pub(crate) struct LogWriter {
     folder: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<LogWriterState>,
     changed: Condvar,
-    mail: Arc<Mail>,
+    mail: Arc<EngineQueue>,
 }
 
-impl Shelf {
+impl LogWriter {
     /// Starts the writer.
-    pub(crate) fn start(folder: PathBuf, mail: Arc<Mail>) -> io::Result<Arc<Shelf>> {
+    pub(crate) fn start(folder: PathBuf, mail: Arc<EngineQueue>) -> io::Result<Arc<LogWriter>> {
         let state = Mutex::default();
-        let shelf = Arc::new(Shelf {
+        let shelf = Arc::new(LogWriter {
             folder,
             state,
             changed: Condvar::new(),
@@ -77,14 +77,14 @@ impl Shelf {
     pub(crate) fn has_room(&self, name: &str, count: usize) -> bool {
         let state = lock(&self.state);
         let taken = state.waiting.get(name);
-        let fits = |waiting: &Waiting| {
+        let fits = |waiting: &PendingOutput| {
             waiting.dropped == 0 && waiting.bytes.len() + count <= ONE_LIMIT_BYTES
         };
         state.total + count <= ALL_LIMIT_BYTES && taken.is_none_or(fits)
     }
 
     /// Takes bytes, or counts them as dropped; `last`: what was left behind by a process.
-    pub(crate) fn put(&self, name: &Arc<str>, bytes: &[u8], last: bool) {
+    pub(crate) fn append(&self, name: &Arc<str>, bytes: &[u8], last: bool) {
         let mut state = lock(&self.state);
         let more = if last { LAST_BYTES } else { 0 };
         let room = (ALL_LIMIT_BYTES + more).saturating_sub(state.total);
@@ -98,7 +98,7 @@ impl Shelf {
             state.total += bytes.len();
         } else {
             waiting.dropped += bytes.len() as u64;
-            self.lose(name, waiting, bytes.len() as u64);
+            self.count_dropped(name, waiting, bytes.len() as u64);
         }
         if queue {
             state.order.push_back(Arc::clone(name));
@@ -106,26 +106,26 @@ impl Shelf {
         }
     }
 
-    /// [`News::Settled`] follows when what was put here so far is written, or dropped.
-    pub(crate) fn settle(&self, name: &str, number: u64) {
+    /// [`EngineEvent::OutputFlushed`] follows when what was put here so far is written, or dropped.
+    pub(crate) fn notify_when_written(&self, name: &str, number: u64) {
         let mut state = lock(&self.state);
         let name: Arc<str> = name.into();
         let waiting = state.waiting.entry(Arc::clone(&name)).or_default();
-        waiting.settles.push(number);
+        waiting.flush_waiters.push(number);
         if !std::mem::replace(&mut waiting.queued, true) {
             state.order.push_back(name);
             self.changed.notify_all();
         }
     }
 
-    fn lose(&self, name: &Arc<str>, waiting: &mut Waiting, count: u64) {
+    fn count_dropped(&self, name: &Arc<str>, waiting: &mut PendingOutput, count: u64) {
         waiting.total_dropped += count;
         let now = Instant::now();
         let recent = |at: Instant| now.duration_since(at) < Duration::from_secs(1);
         if !waiting.told_at.is_some_and(recent) {
             waiting.told_at = Some(now);
             let total_bytes = waiting.total_dropped;
-            self.mail.send(News::OutputDropped {
+            self.mail.send(EngineEvent::OutputDropped {
                 name: name.to_string(),
                 total_bytes,
                 errno: waiting.errno,
@@ -177,7 +177,7 @@ impl Shelf {
             waiting.queued = false;
             let mut bytes = std::mem::take(&mut waiting.bytes);
             let dropped = std::mem::take(&mut waiting.dropped);
-            let settles = std::mem::take(&mut waiting.settles);
+            let settles = std::mem::take(&mut waiting.flush_waiters);
             drop(state);
             let taken = bytes.len();
             if dropped > 0 {
@@ -201,12 +201,12 @@ impl Shelf {
                 if let Some(waiting) = state.waiting.get_mut(&name) {
                     waiting.errno = problem.raw_os_error();
                     waiting.dropped += dropped + taken as u64;
-                    self.lose(&name, waiting, taken as u64);
+                    self.count_dropped(&name, waiting, taken as u64);
                 }
             }
             drop(state);
             for number in settles {
-                self.mail.send(News::Settled { number });
+                self.mail.send(EngineEvent::OutputFlushed { number });
             }
         }
     }

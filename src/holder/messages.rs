@@ -13,22 +13,22 @@
 use serde::{Deserialize, Serialize};
 
 /// Version of this wire.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest frame in bytes.
 pub const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// Longest record of an instance in bytes.
 pub const MAX_RECORD_BYTES: usize = 512;
 /// The descriptor on which the runtime finds its end of the wire.
-pub const WIRE_FD: i32 = 3;
+pub const CHANNEL_FD: i32 = 3;
 
 /// From the runtime to the holder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "snake_case")]
-pub enum Ask {
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum HolderRequest {
     /// First message of the first runtime: where things are. Answered by `Configured` or `Refused`.
-    Configure(Setup),
+    Configure(HolderSetup),
     /// Start a process. Answered by `Spawned` or `SpawnFailed`.
-    Spawn(Box<Spawn>),
+    Spawn(Box<SpawnRequest>),
     /// Send a signal to the main process (and SIGCONT behind it when `cont`).
     Signal {
         instance: String,
@@ -39,17 +39,17 @@ pub enum Ask {
     /// Kill the whole tree, escapees included. `Exited` follows when the main process is gone. A
     /// start that goes on is ended as well; one whose turn had not come is told as `SpawnFailed`.
     Kill { instance: String, generation: u64 },
-    /// Read what the instance said and nobody read yet; `Heard` follows behind all of it.
-    Hear { instance: String, generation: u64 },
+    /// Read what the instance said and nobody read yet; `NotifyDrained` follows behind all of it.
+    DrainNotify { instance: String, generation: u64 },
     /// Keep these bytes for the next runtime.
-    Record { instance: String, record: String },
+    SaveRecord { instance: String, record: String },
     /// The instance left the plan: drop its record, sockets, stored descriptors and group.
     Forget { instance: String },
-    /// Listen on these for an instance, and tell `Knocked` when somebody connects while it does not
+    /// Listen on these for an instance, and tell `SocketActivated` when somebody connects while it does not
     /// run; once, and again after its next run.
     Listen {
         instance: String,
-        sockets: Vec<Socket>,
+        sockets: Vec<ActivationSocket>,
     },
     /// Send what the instance writes as `Output` too (bounded: what does not fit is counted).
     Tap {
@@ -58,26 +58,26 @@ pub enum Ask {
         /// Begin with what was sent of its run already: the runtime that heard it may be gone. At
         /// least the newest 32 KiB.
         #[serde(default)]
-        again: bool,
+        replay: bool,
     },
-    /// Answered by `Settled` when what was read of the instance's output so far is in its file.
-    Settle { instance: String, number: u64 },
+    /// Answered by `OutputFlushed` when what was read of the instance's output so far is in its file.
+    FlushOutput { instance: String, number: u64 },
     /// The log limits changed.
     Logs { max_bytes: u64, keep: u32 },
     /// The runtime is in control.
     Ready,
-    /// The runtime is alive; the answer to `Tell::Beat`.
-    Beat,
+    /// The runtime is alive; the answer to `HolderMessage::Pong`.
+    Pong,
     /// An ordered stop of everything began; when it takes longer, end everything. A runtime that
     /// comes after this one is told to go on with it.
     Stopping { within_ms: u64 },
     /// All is stopped: end yourself with this exit code (whatever still lives is killed first).
-    Leave { code: u8 },
+    Exit { code: u8 },
 }
 
 /// Where things are; kept by the holder for later runtimes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Setup {
+pub struct HolderSetup {
     /// The system's name.
     pub name: String,
     /// Absolute; created 0700 if missing; `lock` in it is held for the holder's life.
@@ -93,16 +93,16 @@ pub struct Setup {
     pub log_keep: u32,
     /// Mode of `control.sock`, for instance 0o600.
     pub control_mode: u32,
-    /// Kill the runtime and start it again when it was silent this long; it is asked with `Beat`
+    /// Kill the runtime and start it again when it was silent this long; it is asked with `Pong`
     /// when three quarters of it are over. 0 = never.
-    pub deaf_after_ms: u64,
+    pub heartbeat_timeout_ms: u64,
     /// How long an ordered stop may take in all, before the holder ends everything itself.
-    pub stop_within_ms: u64,
+    pub stop_timeout_ms: u64,
 }
 
 /// What to start.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Spawn {
+pub struct SpawnRequest {
     /// The module, or `storage@2`, or `storage#probe` for short-lived commands.
     pub instance: String,
     /// Refused when one lives or this is not newer than the last.
@@ -138,7 +138,7 @@ pub struct Spawn {
     /// Sockets it is given on descriptors from 3 on, before what was stored. They are bound at the
     /// first start that names them, and closed when one comes that does not.
     #[serde(default)]
-    pub sockets: Vec<Socket>,
+    pub sockets: Vec<ActivationSocket>,
     /// Where stdout and stderr go.
     #[serde(default)]
     pub output: Output,
@@ -150,12 +150,12 @@ pub struct Spawn {
     pub no_new_privileges: bool,
     /// Kill its tree by itself after this many milliseconds (probes, hooks); 0 = never.
     #[serde(default)]
-    pub kill_after_ms: u64,
+    pub timeout_ms: u64,
 }
 
 /// A socket that listens for an instance before it starts and over all its runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Socket {
+pub struct ActivationSocket {
     /// Its name in `LISTEN_FDNAMES`.
     pub name: String,
     /// `address:port`, or an absolute path.
@@ -170,17 +170,17 @@ pub enum Output {
     #[default]
     Log,
     /// Kept up to 4 KiB and told with the exit (probes and hooks).
-    Told,
+    Captured,
     /// /dev/null.
     Null,
 }
 
 /// From the holder to the runtime.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "tell", rename_all = "snake_case")]
-pub enum Tell {
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum HolderMessage {
     /// First message to every runtime.
-    World(World),
+    Takeover(TakeoverState),
     /// Directories are made, the lock is held, sockets listen: `fds` are the control and the
     /// module listener.
     Configured { fds: u32 },
@@ -197,7 +197,7 @@ pub enum Tell {
     SpawnFailed {
         instance: String,
         generation: u64,
-        step: Step,
+        step: SpawnStep,
         errno: i32,
         message: String,
     },
@@ -209,7 +209,7 @@ pub enum Tell {
         start_time: u64,
     },
     /// Something a module asked for by sd_notify is not done, and why (a few times a run at most).
-    Ignored { instance: String, message: String },
+    NotifyRejected { instance: String, message: String },
     /// The main process ended. Told after everything it had sent by notify.
     Exited(Exited),
     /// One sd_notify datagram of a sender that belongs to the run; pid 0: the kernel does not say
@@ -220,8 +220,8 @@ pub enum Tell {
         pid: u32,
         text: String,
     },
-    /// All that the instance said before `Hear` was read has been told.
-    Heard { instance: String, generation: u64 },
+    /// All that the instance said before `DrainNotify` was read has been told.
+    NotifyDrained { instance: String, generation: u64 },
     /// What a tapped instance wrote.
     Output {
         instance: String,
@@ -229,8 +229,8 @@ pub enum Tell {
         text: String,
         dropped_bytes: u64,
     },
-    /// See `Settle`.
-    Settled { number: u64 },
+    /// See `FlushOutput`.
+    OutputFlushed { number: u64 },
     /// Output was lost because the disk could not keep up (told at most once a second per
     /// instance).
     OutputDropped {
@@ -241,18 +241,18 @@ pub enum Tell {
         errno: Option<i32>,
     },
     /// Somebody connected to this socket of an instance that does not run.
-    Knocked { instance: String, socket: String },
+    SocketActivated { instance: String, socket: String },
     /// SIGTERM or SIGINT arrived, or a runtime before this one had begun: stop everything in order.
-    StopAsked {
+    StopRequested {
         signal: i32,
         /// What is left of a stop that had begun, in milliseconds: then everything is ended.
         #[serde(default)]
-        left_ms: Option<u64>,
+        time_left_ms: Option<u64>,
     },
     /// SIGHUP arrived.
-    ReloadAsked,
-    /// Nothing was heard of the runtime for long: it is to say `Beat`.
-    Beat,
+    ReloadRequested,
+    /// Nothing was heard of the runtime for long: it is to say `Pong`.
+    Ping,
 }
 
 /// How a process ended.
@@ -275,10 +275,10 @@ pub struct Exited {
     /// Whether the kernel killed it for memory (known only with a control group).
     #[serde(default)]
     pub oom: bool,
-    /// Whether `kill_after_ms` ended it.
+    /// Whether `timeout_ms` ended it.
     #[serde(default)]
     pub overdue: bool,
-    /// What it wrote, with `Output::Told`.
+    /// What it wrote, with `Output::Captured`.
     #[serde(default)]
     pub output: String,
     /// Nanoseconds on the monotonic clock when it was seen.
@@ -287,12 +287,12 @@ pub struct Exited {
 
 /// What the holder knows, for a runtime that takes over.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct World {
+pub struct TakeoverState {
     /// Version of the wire.
     pub version: u32,
     /// None: the first runtime, `Configure` is expected.
     #[serde(default)]
-    pub setup: Option<Setup>,
+    pub setup: Option<HolderSetup>,
     /// The holder.
     pub holder_pid: u32,
     /// How often the runtime was started before.
@@ -300,7 +300,7 @@ pub struct World {
     pub restarts: u32,
     /// Milliseconds without a runtime in control.
     #[serde(default)]
-    pub away_ms: u64,
+    pub runtime_down_ms: u64,
     /// How the runtime before ended, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
@@ -311,7 +311,7 @@ pub struct World {
     /// and the last exit of each whose run is over, follow as ordinary `Notify` and `Exited`: the
     /// runtime before may have been lost with that news, so they may come a second time.
     #[serde(default)]
-    pub instances: Vec<Known>,
+    pub instances: Vec<InstanceInfo>,
     /// Control and module listener travel with this frame when `setup` is there.
     #[serde(default)]
     pub fds: u32,
@@ -325,7 +325,7 @@ pub struct World {
 
 /// An instance the holder knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
+pub struct InstanceInfo {
     /// The instance.
     pub instance: String,
     /// Its last run.
@@ -340,12 +340,12 @@ pub struct Known {
     pub record: Option<String>,
     /// How that run ended, if it did. The whole of it is told after the world.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end: Option<End>,
+    pub end: Option<ExitSummary>,
 }
 
 /// How a process ended, in few bytes: the world holds one of each instance, in one frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub struct ExitSummary {
     /// As in [`Exited`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<i32>,
@@ -360,8 +360,8 @@ pub struct End {
     pub oom: bool,
 }
 
-impl From<&Exited> for End {
-    fn from(exited: &Exited) -> End {
+impl From<&Exited> for ExitSummary {
+    fn from(exited: &Exited) -> ExitSummary {
         let Exited {
             code,
             signal,
@@ -369,7 +369,7 @@ impl From<&Exited> for End {
             oom,
             ..
         } = *exited;
-        End {
+        ExitSummary {
             code,
             signal,
             core,
@@ -381,7 +381,7 @@ impl From<&Exited> for End {
 /// Where a start failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub enum SpawnStep {
     /// One lives already, or the generation is not newer.
     Fence,
     /// Pipes, sockets.

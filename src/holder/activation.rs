@@ -11,32 +11,32 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::engine::{Engine, about};
-use crate::instance::{Instance, Phase};
-use crate::kernel::Poll;
-use crate::prepare::Failure;
-use crate::store::Given;
-use crate::wire::{Socket, Step, Tell};
+use crate::engine::{Engine, poll_key};
+use crate::fd_store::NamedFd;
+use crate::instance::{Instance, InstancePhase};
+use crate::kernel::Poller;
+use crate::messages::{ActivationSocket, HolderMessage, SpawnStep};
+use crate::prepare::SpawnError;
 
 /// Most of one instance.
-pub(crate) const MOST: usize = 16;
+pub(crate) const SOCKETS_MAX: usize = 16;
 
 #[derive(Debug)]
-struct Bound {
-    socket: Socket,
+struct BoundSocket {
+    socket: ActivationSocket,
     fd: Arc<OwnedFd>,
     path: Option<PathBuf>,
 }
 
 /// Those of one instance.
 #[derive(Debug, Default)]
-pub(crate) struct Sockets {
-    bound: Vec<Bound>,
+pub(crate) struct ActivationSockets {
+    bound: Vec<BoundSocket>,
     /// Whether the first connection is to be told while nothing runs.
-    pub(crate) knocks: bool,
+    pub(crate) wants_activation: bool,
 }
 
-impl Drop for Bound {
+impl Drop for BoundSocket {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
             let _ = fs::remove_file(path); // whoever removed it before us is right too
@@ -44,12 +44,15 @@ impl Drop for Bound {
     }
 }
 
-impl Sockets {
+impl ActivationSockets {
     /// Listens on these: keeps what listens already, closes what is not wanted any more.
-    pub(crate) fn settle(&mut self, wanted: &[Socket]) -> Result<(), Failure> {
-        if wanted.len() > MOST {
-            let what = format!("listen on {} sockets; {MOST} are the most", wanted.len());
-            return Err(Failure::new(Step::Descriptors, libc::E2BIG, &what));
+    pub(crate) fn bind_exactly(&mut self, wanted: &[ActivationSocket]) -> Result<(), SpawnError> {
+        if wanted.len() > SOCKETS_MAX {
+            let what = format!(
+                "listen on {} sockets; {SOCKETS_MAX} are the most",
+                wanted.len()
+            );
+            return Err(SpawnError::new(SpawnStep::Descriptors, libc::E2BIG, &what));
         }
         self.bound.retain(|one| wanted.contains(&one.socket));
         let mut bound = Vec::with_capacity(wanted.len());
@@ -65,8 +68,8 @@ impl Sockets {
     }
 
     /// What each run is given, in the order of the configuration.
-    pub(crate) fn given(&self) -> impl Iterator<Item = Given> {
-        let share = |one: &Bound| (one.socket.name.clone(), Arc::clone(&one.fd));
+    pub(crate) fn given(&self) -> impl Iterator<Item = NamedFd> {
+        let share = |one: &BoundSocket| (one.socket.name.clone(), Arc::clone(&one.fd));
         self.bound.iter().map(share)
     }
 
@@ -79,8 +82,8 @@ impl Sockets {
     }
 }
 
-fn bind(socket: &Socket) -> Result<Bound, Failure> {
-    let Socket { name, address } = socket;
+fn bind(socket: &ActivationSocket) -> Result<BoundSocket, SpawnError> {
+    let ActivationSocket { name, address } = socket;
     let path = address.contains('/').then(|| PathBuf::from(address));
     let fd = match &path {
         Some(path) => listen_unix(path),
@@ -90,7 +93,7 @@ fn bind(socket: &Socket) -> Result<Bound, Failure> {
         // The standard library answers some without an errno: no such address, too long a path.
         let errno = problem.raw_os_error().unwrap_or(libc::EINVAL);
         let what = format!("listen on {address} (socket {name})");
-        let failure = Failure::new(Step::Descriptors, errno, &what);
+        let failure = SpawnError::new(SpawnStep::Descriptors, errno, &what);
         let advice = match errno {
             libc::EADDRINUSE => {
                 Some("another program listens there: stop it, or choose another address")
@@ -98,9 +101,9 @@ fn bind(socket: &Socket) -> Result<Bound, Failure> {
             libc::EEXIST => Some("it is no socket: move it away, or choose another address"),
             _ => None,
         };
-        failure.advised(advice.map(str::to_owned))
+        failure.with_advice(advice.map(str::to_owned))
     })?;
-    Ok(Bound {
+    Ok(BoundSocket {
         socket: socket.clone(),
         fd: Arc::new(fd),
         path,
@@ -120,7 +123,7 @@ fn listen_unix(path: &Path) -> io::Result<OwnedFd> {
         if !fs::symlink_metadata(path)?.file_type().is_socket() {
             return Err(io::Error::from_raw_os_error(libc::EEXIST));
         }
-        if !outlived(path) {
+        if !is_stale(path) {
             return Err(problem);
         }
         fs::remove_file(path)?;
@@ -131,54 +134,58 @@ fn listen_unix(path: &Path) -> io::Result<OwnedFd> {
 
 /// Whether this name outlived its socket. A datagram socket does not wait in the queue of one that
 /// listens: it is told at once that there is one, of another type.
-fn outlived(path: &Path) -> bool {
+fn is_stale(path: &Path) -> bool {
     let tried = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
     tried.is_err_and(|no| no.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 impl Engine {
     /// Listens for an instance that does not run yet.
-    pub(crate) fn listen_for(&mut self, name: &str, sockets: &[Socket]) {
+    pub(crate) fn bind_for(&mut self, name: &str, sockets: &[ActivationSocket]) {
         let id = self.id(name);
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
-        ignore_knocks(&self.poll, instance);
-        if matches!(instance.phase, Phase::Idle)
-            && let Err(failure) = instance.sockets.settle(sockets)
+        unwatch_activation(&self.poll, instance);
+        if matches!(instance.phase, InstancePhase::Idle)
+            && let Err(failure) = instance.sockets.bind_exactly(sockets)
         {
             let (instance, message) = (name.to_owned(), failure.message);
-            return self.tell(&Tell::Ignored { instance, message });
+            return self.send(&HolderMessage::NotifyRejected { instance, message });
         }
-        instance.sockets.knocks = true;
-        await_knocks(&self.poll, id, instance);
+        instance.sockets.wants_activation = true;
+        watch_activation(&self.poll, id, instance);
     }
 
     /// Somebody connected; the rest of them wait for the run that this brings about.
-    pub(crate) fn knocked(&mut self, id: u32, at: usize) {
+    pub(crate) fn on_activation(&mut self, id: u32, at: usize) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
-        ignore_knocks(&self.poll, instance);
+        unwatch_activation(&self.poll, instance);
         let socket = instance.sockets.name(at).unwrap_or_default().to_owned();
         let instance = instance.name.to_string();
-        self.tell(&Tell::Knocked { instance, socket });
+        self.send(&HolderMessage::SocketActivated { instance, socket });
     }
 }
 
 /// Watches its sockets while it does not run, if somebody wants to know.
-pub(crate) fn await_knocks(poll: &Poll, id: u32, instance: &Instance) {
-    if !instance.sockets.knocks || !matches!(instance.phase, Phase::Idle) {
+pub(crate) fn watch_activation(poll: &Poller, id: u32, instance: &Instance) {
+    if !instance.sockets.wants_activation || !matches!(instance.phase, InstancePhase::Idle) {
         return;
     }
     for (at, fd) in instance.sockets.fds().enumerate() {
-        let about = about::KNOCK | (at as u64) << 32 | u64::from(id);
+        let about = poll_key::KNOCK | (at as u64) << 32 | u64::from(id);
         let _ = poll.add(fd, about); // without it a wish starts it, or a call
     }
 }
 
-pub(crate) fn ignore_knocks(poll: &Poll, instance: &Instance) {
-    for fd in instance.sockets.fds().filter(|_| instance.sockets.knocks) {
+pub(crate) fn unwatch_activation(poll: &Poller, instance: &Instance) {
+    for fd in instance
+        .sockets
+        .fds()
+        .filter(|_| instance.sockets.wants_activation)
+    {
         poll.delete(fd); // it may not be watched at the moment
     }
 }
@@ -191,8 +198,8 @@ mod tests {
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
 
-    fn socket(name: &str, address: impl Into<String>) -> Socket {
-        Socket {
+    fn socket(name: &str, address: impl Into<String>) -> ActivationSocket {
+        ActivationSocket {
             name: name.to_owned(),
             address: address.into(),
         }
@@ -203,14 +210,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         let (a, b) = (socket("a", path("a")), socket("b", path("b")));
-        let mut sockets = Sockets::default();
-        sockets.settle(&[a.clone(), b.clone()]).unwrap();
-        let numbers =
-            |sockets: &Sockets| -> Vec<i32> { sockets.fds().map(AsRawFd::as_raw_fd).collect() };
+        let mut sockets = ActivationSockets::default();
+        sockets.bind_exactly(&[a.clone(), b.clone()]).unwrap();
+        let numbers = |sockets: &ActivationSockets| -> Vec<i32> {
+            sockets.fds().map(AsRawFd::as_raw_fd).collect()
+        };
         let before = numbers(&sockets);
-        sockets.settle(&[b.clone(), a]).unwrap();
+        sockets.bind_exactly(&[b.clone(), a]).unwrap();
         assert_eq!(numbers(&sockets), [before[1], before[0]]);
-        sockets.settle(&[b]).unwrap();
+        sockets.bind_exactly(&[b]).unwrap();
         assert_eq!(numbers(&sockets), [before[1]]);
         assert!(!Path::new(&path("a")).exists() && Path::new(&path("b")).exists());
         drop(sockets);
@@ -223,10 +231,10 @@ mod tests {
         let path = folder.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
         let wanted = [socket("s", path.to_str().unwrap())];
-        let mut sockets = Sockets::default();
-        sockets.settle(&wanted).unwrap();
-        let mut second = Sockets::default();
-        let failure = second.settle(&wanted).unwrap_err();
+        let mut sockets = ActivationSockets::default();
+        sockets.bind_exactly(&wanted).unwrap();
+        let mut second = ActivationSockets::default();
+        let failure = second.bind_exactly(&wanted).unwrap_err();
         assert_eq!(failure.errno, libc::EADDRINUSE);
         assert!(
             failure.message.contains("another program listens there"),
@@ -245,7 +253,7 @@ mod tests {
         let _waits_in_its_queue = UnixStream::connect(&path).unwrap();
         let wanted = [socket("s", path.to_str().unwrap())];
         let (done, outcome) = std::sync::mpsc::sync_channel(1);
-        std::thread::spawn(move || done.send(Sockets::default().settle(&wanted)));
+        std::thread::spawn(move || done.send(ActivationSockets::default().bind_exactly(&wanted)));
         let failure = outcome.recv_timeout(Duration::from_secs(20));
         let failure = failure.expect("the holder waits for nobody").unwrap_err();
         assert_eq!(failure.errno, libc::EADDRINUSE);
@@ -258,7 +266,9 @@ mod tests {
         let path = folder.path().join("s");
         fs::write(&path, "somebody's").unwrap();
         let wanted = [socket("s", path.to_str().unwrap())];
-        let failure = Sockets::default().settle(&wanted).unwrap_err();
+        let failure = ActivationSockets::default()
+            .bind_exactly(&wanted)
+            .unwrap_err();
         assert!(failure.message.contains("it is no socket"), "{failure:?}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
     }
@@ -267,12 +277,12 @@ mod tests {
     fn a_port_that_is_taken_is_told() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
-        let failure = Sockets::default()
-            .settle(&[socket("http", address)])
+        let failure = ActivationSockets::default()
+            .bind_exactly(&[socket("http", address)])
             .unwrap_err();
         assert_eq!(
             (failure.step, failure.errno),
-            (Step::Descriptors, libc::EADDRINUSE)
+            (SpawnStep::Descriptors, libc::EADDRINUSE)
         );
     }
 }

@@ -7,21 +7,21 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use crate::kernel::{self, Group};
-use crate::mail::{Mail, News};
-use crate::prepare::MARK;
-use crate::process::{self, Process};
+use crate::engine_queue::{EngineEvent, EngineQueue};
+use crate::kernel::{self, Cgroup};
+use crate::prepare::TREE_MARK_VAR;
+use crate::process::{self, ProcessInfo};
 
 /// Looks at most this often for new processes before it kills what it has.
 const ROUNDS: usize = 40;
 /// Looks at one process that is changing.
-const LOOKS: usize = 16;
+const RECHECKS_MAX: usize = 16;
 /// How long the end of what was killed is awaited.
-const GONE_WITHIN: Duration = Duration::from_secs(1);
+const EXIT_WAIT: Duration = Duration::from_secs(1);
 
 /// One tree.
 #[derive(Debug, Clone)]
-pub(crate) struct Target {
+pub(crate) struct ProcessTree {
     pub(crate) id: u32,
     /// Main process, group and session of the tree.
     pub(crate) pid: i32,
@@ -29,17 +29,17 @@ pub(crate) struct Target {
     /// Value of the mark all of it inherited.
     pub(crate) mark: String,
     /// The control group that was killed already: only its end is awaited.
-    pub(crate) group: Option<Arc<Group>>,
+    pub(crate) group: Option<Arc<Cgroup>>,
 }
 
 /// Whether this process belongs to the tree by session, group, mark or an ancestor in it.
 /// While that cannot be told it is looked at again, a few times and then until `until`.
-pub(crate) fn belongs(pid: i32, target: &Target, until: Instant) -> bool {
+pub(crate) fn belongs(pid: i32, target: &ProcessTree, until: Instant) -> bool {
     for looks in 1.. {
-        if let Some(answer) = look(pid, target) {
+        if let Some(answer) = is_member(pid, target) {
             return answer;
         }
-        if looks < LOOKS {
+        if looks < RECHECKS_MAX {
             std::thread::yield_now();
         } else if Instant::now() < until {
             std::thread::sleep(Duration::from_millis(1));
@@ -51,7 +51,7 @@ pub(crate) fn belongs(pid: i32, target: &Target, until: Instant) -> bool {
 }
 
 /// None: what it hangs on changed under the look, or its mark is not to be seen at this moment.
-fn look(pid: i32, target: &Target) -> Option<bool> {
+fn is_member(pid: i32, target: &ProcessTree) -> Option<bool> {
     let mut next = pid;
     let mut is_marked = Some(false);
     for _ in 0..64 {
@@ -76,35 +76,35 @@ fn look(pid: i32, target: &Target) -> Option<bool> {
 }
 
 /// None in the moment of an exec, when a process has no environment.
-fn marked(pid: i32, target: &Target) -> Option<bool> {
+fn marked(pid: i32, target: &ProcessTree) -> Option<bool> {
     let mark = variable(&target.mark);
     kernel::has_variable(pid, |one| one == mark)
 }
 
 fn variable(mark: &str) -> Vec<u8> {
-    format!("{MARK}={mark}").into_bytes()
+    format!("{TREE_MARK_VAR}={mark}").into_bytes()
 }
 
 /// Kills these trees, main processes included, as whole as it can be done here, and waits until
 /// they are gone.
-pub(crate) fn sweep(targets: &[Target]) {
+pub(crate) fn sweep(targets: &[ProcessTree]) {
     let (grouped, walked): (Vec<_>, Vec<_>) =
         targets.iter().cloned().partition(|one| one.group.is_some());
     if !walked.is_empty() {
-        walk(&walked);
+        kill_walk(&walked);
     }
     for group in grouped.iter().filter_map(|one| one.group.as_deref()) {
         group.wait_until_empty();
     }
 }
 
-fn walk(targets: &[Target]) {
-    let (mut marks, spared) = (HashMap::new(), own_line());
+fn kill_walk(targets: &[ProcessTree]) {
+    let (mut marks, spared) = (HashMap::new(), own_ancestors());
     for _ in 0..3 {
         let mut frozen: HashSet<(i32, u64)> = HashSet::new();
         let mut all = Vec::new();
         for _ in 0..ROUNDS {
-            let doomed = select(&kernel::processes(), targets, &spared, &mut marks);
+            let doomed = matching(&kernel::processes(), targets, &spared, &mut marks);
             let mut found = false;
             for process in doomed {
                 if frozen.insert((process.pid, process.start_time)) {
@@ -128,9 +128,9 @@ fn walk(targets: &[Target]) {
 }
 
 /// Bounded: the kernel may hold on to one that waits for a disk.
-fn wait_until_gone(killed: &[Process]) {
-    let end = Instant::now() + GONE_WITHIN;
-    let lives = |one: &Process| {
+fn wait_until_gone(killed: &[ProcessInfo]) {
+    let end = Instant::now() + EXIT_WAIT;
+    let lives = |one: &ProcessInfo| {
         let seen = kernel::process(one.pid);
         seen.is_some_and(|seen| seen.start_time == one.start_time && !seen.zombie)
     };
@@ -143,20 +143,20 @@ fn wait_until_gone(killed: &[Process]) {
 
 /// This process and those above it. They carry a mark too if `up` was typed in what an earlier
 /// holder left behind: it is not ended by its own order, nor is the shell it was given in.
-fn own_line() -> HashSet<i32> {
+fn own_ancestors() -> HashSet<i32> {
     let line = process::ancestry(std::process::id());
     line.iter().map(|(pid, _)| pid.cast_signed()).collect()
 }
 
-fn select(
-    all: &[Process],
-    targets: &[Target],
+fn matching(
+    all: &[ProcessInfo],
+    targets: &[ProcessTree],
     spared: &HashSet<i32>,
     marks: &mut HashMap<(i32, u64), bool>,
-) -> Vec<Process> {
+) -> Vec<ProcessInfo> {
     let starts: HashMap<i32, u64> = all.iter().map(|one| (one.pid, one.start_time)).collect();
     // A main process whose number now belongs to someone else says nothing about sessions.
-    let valid = |target: &&Target| {
+    let valid = |target: &&ProcessTree| {
         starts
             .get(&target.pid)
             .is_none_or(|at| *at == target.start_time)
@@ -191,7 +191,7 @@ fn select(
         }
     }
     loop {
-        let below = |one: &&Process| chosen.contains(&one.parent) && !chosen.contains(&one.pid);
+        let below = |one: &&ProcessInfo| chosen.contains(&one.parent) && !chosen.contains(&one.pid);
         let more: Vec<i32> = all.iter().filter(below).map(|one| one.pid).collect();
         if more.is_empty() {
             break;
@@ -206,9 +206,9 @@ fn select(
 
 /// Kills whatever carries the mark of this state directory.
 pub(crate) fn sweep_marked(hash: &str) {
-    let spared = own_line();
-    let start = format!("{MARK}={hash}:");
-    let is_stale = |one: &Process| {
+    let spared = own_ancestors();
+    let start = format!("{TREE_MARK_VAR}={hash}:");
+    let is_stale = |one: &ProcessInfo| {
         let is = |variable: &[u8]| variable.starts_with(start.as_bytes());
         kernel::has_variable(one.pid, is) == Some(true)
     };
@@ -230,17 +230,17 @@ pub(crate) fn sweep_marked(hash: &str) {
 /// The thread that sweeps, so that the loop goes on meanwhile.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
-    jobs: Option<SyncSender<Vec<Target>>>,
-    mail: Arc<Mail>,
+    jobs: Option<SyncSender<Vec<ProcessTree>>>,
+    mail: Arc<EngineQueue>,
 }
 
 impl Sweeper {
-    pub(crate) fn new(mail: Arc<Mail>) -> Sweeper {
+    pub(crate) fn new(mail: Arc<EngineQueue>) -> Sweeper {
         Sweeper { jobs: None, mail }
     }
 
-    /// Told as [`News::Swept`]. At most one batch is in flight: the caller waits for it.
-    pub(crate) fn sweep(&mut self, targets: Vec<Target>) {
+    /// Told as [`EngineEvent::Swept`]. At most one batch is in flight: the caller waits for it.
+    pub(crate) fn sweep(&mut self, targets: Vec<ProcessTree>) {
         if self.jobs.is_none() {
             let (jobs, todo) = sync_channel(1);
             let mail = Arc::clone(&self.mail);
@@ -252,16 +252,19 @@ impl Sweeper {
             Some(jobs) if jobs.send(targets.clone()).is_ok() => {}
             _ => {
                 sweep(&targets);
-                self.mail
-                    .send(News::Swept(targets.iter().map(|one| one.id).collect()));
+                self.mail.send(EngineEvent::Swept(
+                    targets.iter().map(|one| one.id).collect(),
+                ));
             }
         }
     }
 }
 
-fn run(todo: &Receiver<Vec<Target>>, mail: &Mail) {
+fn run(todo: &Receiver<Vec<ProcessTree>>, mail: &EngineQueue) {
     while let Ok(targets) = todo.recv() {
         sweep(&targets);
-        mail.send(News::Swept(targets.iter().map(|one| one.id).collect()));
+        mail.send(EngineEvent::Swept(
+            targets.iter().map(|one| one.id).collect(),
+        ));
     }
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::sys::stat::fstat;
 
-use crate::engine::about;
-use crate::kernel::{Poll, is_same_file};
+use crate::engine::poll_key;
+use crate::kernel::{Poller, is_same_file};
 
 /// Most descriptors that are kept for an instance.
 pub(crate) const MOST: usize = 64;
@@ -20,10 +20,10 @@ const NAME_BYTES: usize = 255;
 const CLOSERS: usize = 8;
 
 /// A descriptor with its name, shared with the birth it is given to.
-pub(crate) type Given = (String, Arc<OwnedFd>);
+pub(crate) type NamedFd = (String, Arc<OwnedFd>);
 
 #[derive(Debug)]
-struct Kept {
+struct StoredFd {
     name: String,
     fd: Arc<OwnedFd>,
     key: u64,
@@ -31,16 +31,16 @@ struct Kept {
 
 /// What one instance left.
 #[derive(Debug, Default)]
-pub(crate) struct Store {
-    kept: Vec<Kept>,
+pub(crate) struct FdStore {
+    kept: Vec<StoredFd>,
     last_key: u64,
 }
 
-impl Store {
+impl FdStore {
     /// Keeps these, watched for a hang-up if `watch`; says what of it is not done.
     pub(crate) fn put(
         &mut self,
-        (poll, id): (&Poll, u32),
+        (poll, id): (&Poller, u32),
         name: Option<&str>,
         fds: Vec<OwnedFd>,
         watch: bool,
@@ -65,40 +65,40 @@ impl Store {
                 self.last_key = (self.last_key + 1) & 0xff_ffff;
                 let key = self.last_key;
                 if watch {
-                    let about = about::STORED | key << 32 | u64::from(id);
+                    let about = poll_key::STORED | key << 32 | u64::from(id);
                     poll.add_for_end(&fd, about);
                 }
                 let name = good.unwrap_or(UNNAMED).to_owned();
                 let fd = Arc::new(fd);
-                self.kept.push(Kept { name, fd, key });
+                self.kept.push(StoredFd { name, fd, key });
             }
         }
-        close_apart(left);
+        close_in_background(left);
         problem
     }
 
     /// Drops those of this name; how many.
-    pub(crate) fn remove(&mut self, poll: &Poll, name: &str) -> usize {
+    pub(crate) fn remove(&mut self, poll: &Poller, name: &str) -> usize {
         self.drop_if(poll, |one| one.name == name)
     }
 
     /// Nobody is at the other end of this one any more.
-    pub(crate) fn hung_up(&mut self, poll: &Poll, key: u64) {
+    pub(crate) fn hung_up(&mut self, poll: &Poller, key: u64) {
         self.drop_if(poll, |one| one.key == key);
     }
 
     /// Drops all.
-    pub(crate) fn clear(&mut self, poll: &Poll) {
+    pub(crate) fn clear(&mut self, poll: &Poller) {
         self.drop_if(poll, |_| true);
     }
 
     /// What the next run is given.
-    pub(crate) fn given(&self) -> impl Iterator<Item = Given> {
-        let share = |one: &Kept| (one.name.clone(), Arc::clone(&one.fd));
+    pub(crate) fn for_next_run(&self) -> impl Iterator<Item = NamedFd> {
+        let share = |one: &StoredFd| (one.name.clone(), Arc::clone(&one.fd));
         self.kept.iter().map(share)
     }
 
-    fn drop_if(&mut self, poll: &Poll, goes: impl Fn(&Kept) -> bool) -> usize {
+    fn drop_if(&mut self, poll: &Poller, goes: impl Fn(&StoredFd) -> bool) -> usize {
         let before = self.kept.len();
         let (gone, kept) = self.kept.drain(..).partition(goes);
         self.kept = kept;
@@ -106,7 +106,11 @@ impl Store {
             // The file may stay open elsewhere: closing alone would leave it watched.
             poll.delete(&one.fd);
         }
-        close_apart(gone.into_iter().map(|one: Kept| one.fd).collect::<Vec<_>>());
+        close_in_background(
+            gone.into_iter()
+                .map(|one: StoredFd| one.fd)
+                .collect::<Vec<_>>(),
+        );
         before - self.kept.len()
     }
 }
@@ -135,7 +139,7 @@ fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
 
 /// Closes on a thread: the last close of a socket that lingers, or of a file of a dead server,
 /// may take as long as its owner likes.
-pub(crate) fn close_apart<T: Send + 'static>(fds: Vec<T>) {
+pub(crate) fn close_in_background<T: Send + 'static>(fds: Vec<T>) {
     static BUSY: AtomicUsize = AtomicUsize::new(0);
     if fds.is_empty() {
         return;
@@ -161,16 +165,17 @@ mod tests {
 
     #[test]
     fn a_file_is_kept_once_and_both_ends_of_a_pipe_are_two() {
-        let poll = Poll::new().unwrap();
+        let poll = Poller::new().unwrap();
         let (read, write) = pipe().unwrap();
         let again = dup(&read).unwrap();
-        let mut store = Store::default();
-        let put = |store: &mut Store, name, fd| store.put((&poll, 1), Some(name), vec![fd], true);
+        let mut store = FdStore::default();
+        let put = |store: &mut FdStore, name, fd| store.put((&poll, 1), Some(name), vec![fd], true);
         assert_eq!(put(&mut store, "r", read), None);
         assert_eq!(put(&mut store, "again", again), None);
         assert_eq!(put(&mut store, "w", write), None);
-        let names =
-            |store: &Store| -> Vec<String> { store.given().map(|(name, _)| name).collect() };
+        let names = |store: &FdStore| -> Vec<String> {
+            store.for_next_run().map(|(name, _)| name).collect()
+        };
         assert_eq!(names(&store), ["r", "w"]);
         assert_eq!(store.remove(&poll, "again"), 0);
         assert_eq!(store.remove(&poll, "r"), 1);
@@ -179,19 +184,19 @@ mod tests {
 
     #[test]
     fn a_name_that_cannot_be_passed_on_is_not_used_and_the_number_is_bounded() {
-        let poll = Poll::new().unwrap();
-        let mut store = Store::default();
+        let poll = Poller::new().unwrap();
+        let mut store = FdStore::default();
         let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         for name in ["a:b", "", "\u{e9}", "a\tb", &"x".repeat(256)] {
             let problem = store.put((&poll, 1), Some(name), vec![file()], true);
             assert!(problem.unwrap().contains("FDNAME"), "{name}");
         }
-        assert!(store.given().all(|(name, _)| name == UNNAMED));
+        assert!(store.for_next_run().all(|(name, _)| name == UNNAMED));
         let many = (0..100).map(|_| file()).collect();
         let problem = store.put((&poll, 1), Some("fine"), many, true);
         assert!(problem.unwrap().contains("64"));
-        assert_eq!(store.given().count(), MOST);
+        assert_eq!(store.for_next_run().count(), MOST);
         store.clear(&poll);
-        assert_eq!(store.given().count(), 0);
+        assert_eq!(store.for_next_run().count(), 0);
     }
 }

@@ -11,58 +11,58 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::kept::Kept;
-use crate::kernel::{Events, Poll, Wake};
-use crate::mail::{Mail, News, lock};
+use crate::engine_queue::{EngineEvent, EngineQueue, lock};
+use crate::kernel::{LoopWaker, PollEvents, Poller};
+use crate::log_writer::LogWriter;
 use crate::process::thread;
-use crate::shelf::Shelf;
+use crate::tap_replay::TapReplay;
 
 const CHUNK_BYTES: usize = 64 * 1024;
 const TOLD_BYTES: usize = 4 * 1024;
 const TAP_LINE_BYTES: usize = 32 * 1024;
 /// How long an escapee may hold the pipe open after the main process ended.
-const HELD_OPEN: Duration = Duration::from_millis(100);
+const PIPE_LINGER: Duration = Duration::from_millis(100);
 /// Most that is read at once when a process ended: a pipe holds 64 KiB, an escapee may write on.
 const FINAL_READS: usize = 64;
 const WAKE: u64 = u64::MAX >> 1;
 /// How long a pipe is left unread while its file cannot follow; a module may wait that long.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// How often it is looked whether files could follow.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const PAUSE_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// One pipe.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct OutputStream {
     pub(crate) fd: Option<OwnedFd>,
     pub(crate) id: u32,
     pub(crate) generation: u64,
     pub(crate) name: Arc<str>,
-    /// The tail, for [`crate::wire::Output::Told`].
+    /// The tail, for [`crate::wire::Output::Captured`].
     pub(crate) told: Option<Vec<u8>>,
     pub(crate) tapped: bool,
     /// A line that has not ended yet, for the tap.
     pub(crate) line: Vec<u8>,
-    pub(crate) kept: Kept,
+    pub(crate) kept: TapReplay,
     pub(crate) tap_lost: u64,
     pub(crate) until: Option<Instant>,
-    pub(crate) pace: Pace,
+    pub(crate) pace: Backpressure,
 }
 
 /// Whether a pipe is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Pace {
+pub(crate) enum Backpressure {
     /// As it comes.
     #[default]
-    Follows,
+    Reading,
     /// Not until its file has followed, or this moment.
     Paused(Instant),
     /// It is, though its file has not followed: bytes may be dropped.
-    Ahead,
+    Dropping,
 }
 
 #[derive(Debug, Default)]
 struct Streams {
-    by_key: HashMap<u64, Stream>,
+    by_key: HashMap<u64, OutputStream>,
     last_key: u64,
     /// How many wait for a pipe that is held open.
     finishing: usize,
@@ -74,41 +74,44 @@ struct Streams {
 
 /// All pipes.
 #[derive(Debug)]
-pub(crate) struct Logs {
+pub(crate) struct OutputDrain {
     streams: Mutex<Streams>,
-    poll: Poll,
-    wake: Wake,
-    shelf: Arc<Shelf>,
-    mail: Arc<Mail>,
+    poll: Poller,
+    wake: LoopWaker,
+    shelf: Arc<LogWriter>,
+    mail: Arc<EngineQueue>,
 }
 
 /// What became of a stream whose process ended.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Finish {
+pub(crate) enum FinishResult {
     /// All is read; the tail, if it was to be told.
     Done(String),
-    /// Someone holds the pipe open: [`News::Collected`] follows within 100 ms.
+    /// Someone holds the pipe open: [`EngineEvent::Collected`] follows within 100 ms.
     Later,
 }
 
 #[derive(PartialEq, Eq)]
-enum Read {
+enum ReadStatus {
     Some,
     Nothing,
     End,
 }
 
-impl Logs {
-    pub(crate) fn start(shelf: Arc<Shelf>, mail: Arc<Mail>) -> io::Result<Arc<Logs>> {
-        let poll = Poll::new()?;
-        let wake = Wake::new()?;
+impl OutputDrain {
+    pub(crate) fn start(
+        shelf: Arc<LogWriter>,
+        mail: Arc<EngineQueue>,
+    ) -> io::Result<Arc<OutputDrain>> {
+        let poll = Poller::new()?;
+        let wake = LoopWaker::new()?;
         poll.add(&wake, WAKE)?;
         let scratch = vec![0; CHUNK_BYTES];
         let streams = Mutex::new(Streams {
             scratch,
             ..Streams::default()
         });
-        let logs = Arc::new(Logs {
+        let logs = Arc::new(OutputDrain {
             streams,
             poll,
             wake,
@@ -120,8 +123,8 @@ impl Logs {
         Ok(logs)
     }
 
-    /// Takes a pipe over (its end is non-blocking); the key is for [`Logs::finish`].
-    pub(crate) fn add(&self, stream: Stream) -> io::Result<u64> {
+    /// Takes a pipe over (its end is non-blocking); the key is for [`OutputDrain::finish`].
+    pub(crate) fn add(&self, stream: OutputStream) -> io::Result<u64> {
         let mut streams = lock(&self.streams);
         streams.last_key += 1;
         let key = streams.last_key;
@@ -136,10 +139,10 @@ impl Logs {
         self.shelf.set_limits(max_bytes, keep);
     }
 
-    /// [`News::Settled`] follows when what was read of an instance so far is written.
-    pub(crate) fn settle(&self, name: &str, number: u64) {
+    /// [`EngineEvent::OutputFlushed`] follows when what was read of an instance so far is written.
+    pub(crate) fn notify_when_written(&self, name: &str, number: u64) {
         let _reading = lock(&self.streams); // a piece that is read just now is on the shelf then
-        self.shelf.settle(name, number);
+        self.shelf.notify_when_written(name, number);
     }
 
     pub(crate) fn forget(&self, name: &str) {
@@ -170,45 +173,45 @@ impl Logs {
     }
 
     /// The process ended: reads what it left.
-    pub(crate) fn finish(&self, key: u64) -> Finish {
+    pub(crate) fn finish(&self, key: u64) -> FinishResult {
         let mut streams = lock(&self.streams);
         let streams = &mut *streams;
         let Some(stream) = streams.by_key.get_mut(&key) else {
-            return Finish::Done(String::new());
+            return FinishResult::Done(String::new());
         };
-        self.resume(key, stream, Pace::Ahead);
+        self.resume(key, stream, Backpressure::Dropping);
         for _ in 0..FINAL_READS {
             match self.read(stream, &mut streams.scratch, true) {
-                Read::Some => {}
-                Read::Nothing => break,
-                Read::End => {
+                ReadStatus::Some => {}
+                ReadStatus::Nothing => break,
+                ReadStatus::End => {
                     let told = self.close(stream);
                     streams.by_key.remove(&key);
-                    return Finish::Done(told);
+                    return FinishResult::Done(told);
                 }
             }
         }
-        stream.until = Some(Instant::now() + HELD_OPEN);
+        stream.until = Some(Instant::now() + PIPE_LINGER);
         let later = stream.told.is_some();
         streams.finishing += 1;
         self.wake.wake();
         if later {
-            Finish::Later
+            FinishResult::Later
         } else {
-            Finish::Done(String::new())
+            FinishResult::Done(String::new())
         }
     }
 
-    fn read(&self, stream: &mut Stream, scratch: &mut [u8], last: bool) -> Read {
+    fn read(&self, stream: &mut OutputStream, scratch: &mut [u8], last: bool) -> ReadStatus {
         let Some(fd) = &stream.fd else {
-            return Read::End;
+            return ReadStatus::End;
         };
         let length = match nix::unistd::read(fd, scratch) {
-            Ok(0) => return Read::End,
+            Ok(0) => return ReadStatus::End,
             Ok(length) => length,
-            Err(Errno::EINTR) => return Read::Some,
-            Err(Errno::EAGAIN) => return Read::Nothing,
-            Err(_) => return Read::End,
+            Err(Errno::EINTR) => return ReadStatus::Some,
+            Err(Errno::EAGAIN) => return ReadStatus::Nothing,
+            Err(_) => return ReadStatus::End,
         };
         let bytes = &scratch[..length];
         match &mut stream.told {
@@ -217,17 +220,17 @@ impl Logs {
                 let over = tail.len().saturating_sub(TOLD_BYTES);
                 tail.drain(..over);
             }
-            None => self.shelf.put(&stream.name, bytes, last),
+            None => self.shelf.append(&stream.name, bytes, last),
         }
         if stream.tapped {
             stream.line.extend_from_slice(bytes);
-            self.tell(stream, false);
+            self.forward_tap(stream, false);
         }
-        Read::Some
+        ReadStatus::Some
     }
 
     /// Passes whole lines on, or what there is when it is too long or `all`.
-    fn tell(&self, stream: &mut Stream, all: bool) {
+    fn forward_tap(&self, stream: &mut OutputStream, all: bool) {
         loop {
             let most = stream.line.len().min(TAP_LINE_BYTES);
             let end = stream.line[..most].iter().rposition(|byte| *byte == b'\n');
@@ -253,12 +256,12 @@ impl Logs {
         }
     }
 
-    fn close(&self, stream: &mut Stream) -> String {
+    fn close(&self, stream: &mut OutputStream) -> String {
         if let Some(fd) = stream.fd.take() {
             self.poll.delete(&fd); // it was added when the stream was
         }
         if stream.tapped {
-            self.tell(stream, true);
+            self.forward_tap(stream, true);
         }
         let tail = stream.told.take().unwrap_or_default();
         String::from_utf8_lossy(&tail).into_owned()
@@ -272,7 +275,7 @@ impl Logs {
         let streams = &mut *streams;
         for stream in streams.by_key.values_mut() {
             for _ in 0..FINAL_READS {
-                if self.read(stream, &mut streams.scratch, true) != Read::Some {
+                if self.read(stream, &mut streams.scratch, true) != ReadStatus::Some {
                     break;
                 }
             }
@@ -281,7 +284,7 @@ impl Logs {
     }
 
     fn run(&self) {
-        let mut events = Events::<64>::new();
+        let mut events = PollEvents::<64>::new();
         let mut timeout = None;
         loop {
             self.poll.wait(&mut events, timeout);
@@ -310,7 +313,7 @@ impl Logs {
             streams.paused += 1;
             return;
         }
-        if self.read(stream, &mut streams.scratch, false) != Read::End {
+        if self.read(stream, &mut streams.scratch, false) != ReadStatus::End {
             return;
         }
         if stream.until.is_some() {
@@ -321,19 +324,23 @@ impl Logs {
     }
 
     /// Leaves the pipe unread when its file cannot follow, unless that has lasted already.
-    fn must_pause(&self, stream: &mut Stream) -> bool {
+    fn must_pause(&self, stream: &mut OutputStream) -> bool {
         let goes_to_file = stream.told.is_none() && stream.until.is_none();
         if !goes_to_file || self.shelf.has_room(&stream.name, CHUNK_BYTES) {
-            stream.pace = Pace::Follows;
+            stream.pace = Backpressure::Reading;
             return false;
         }
-        let Some(fd) = stream.fd.as_ref().filter(|_| stream.pace == Pace::Follows) else {
+        let Some(fd) = stream
+            .fd
+            .as_ref()
+            .filter(|_| stream.pace == Backpressure::Reading)
+        else {
             return false;
         };
         // Out of the list altogether: that it is closed would be told again and again.
         let paused = self.poll.delete(fd);
         if paused {
-            stream.pace = Pace::Paused(Instant::now() + PATIENCE);
+            stream.pace = Backpressure::Paused(Instant::now() + PAUSE_MAX);
         }
         paused
     }
@@ -347,22 +354,22 @@ impl Logs {
         let now = Instant::now();
         streams.paused = 0;
         for (key, stream) in &mut streams.by_key {
-            let Pace::Paused(until) = stream.pace else {
+            let Backpressure::Paused(until) = stream.pace else {
                 continue;
             };
             if self.shelf.has_room(&stream.name, CHUNK_BYTES) {
-                self.resume(*key, stream, Pace::Follows);
+                self.resume(*key, stream, Backpressure::Reading);
             } else if until <= now {
-                self.resume(*key, stream, Pace::Ahead);
+                self.resume(*key, stream, Backpressure::Dropping);
             } else {
                 streams.paused += 1;
             }
         }
-        (streams.paused > 0).then_some(LOOK_EVERY)
+        (streams.paused > 0).then_some(PAUSE_POLL_INTERVAL)
     }
 
-    fn resume(&self, key: u64, stream: &mut Stream, pace: Pace) {
-        if let (Pace::Paused(_), Some(fd)) = (stream.pace, &stream.fd) {
+    fn resume(&self, key: u64, stream: &mut OutputStream, pace: Backpressure) {
+        if let (Backpressure::Paused(_), Some(fd)) = (stream.pace, &stream.fd) {
             let _ = self.poll.add(fd, key); // without it the rest is read at the end
         }
         stream.pace = pace;
@@ -375,7 +382,7 @@ impl Logs {
             let output = self.close(&mut stream);
             if was_told {
                 let (id, generation) = (stream.id, stream.generation);
-                self.mail.send(News::Collected {
+                self.mail.send(EngineEvent::Collected {
                     id,
                     generation,
                     output,
@@ -389,7 +396,7 @@ impl Logs {
             return None;
         }
         let now = Instant::now();
-        let late = |stream: &Stream| stream.until.is_some_and(|until| until <= now);
+        let late = |stream: &OutputStream| stream.until.is_some_and(|until| until <= now);
         let waits = streams.by_key.iter().filter(|(_, stream)| late(stream));
         let overdue: Vec<u64> = waits.map(|(key, _)| *key).collect();
         for key in overdue {

@@ -8,32 +8,32 @@ use std::sync::Arc;
 
 /// A place where groups may be made: nowhere.
 #[derive(Debug, Clone)]
-pub(crate) enum Site {}
+pub(crate) enum CgroupRoot {}
 
-impl Site {
+impl CgroupRoot {
     pub(crate) fn without_moving(&self) -> bool {
         match *self {}
     }
 }
 
-pub(crate) fn find_site() -> Option<Site> {
+pub(crate) fn find_cgroup_root() -> Option<CgroupRoot> {
     None
 }
 
 /// Our groups.
 #[derive(Debug)]
-pub(crate) enum Groups {}
+pub(crate) enum CgroupTree {}
 
-impl Groups {
-    pub(crate) fn make(site: &Site, _: &str, _: &str, _: bool) -> Option<Groups> {
+impl CgroupTree {
+    pub(crate) fn make(site: &CgroupRoot, _: &str, _: &str, _: bool) -> Option<CgroupTree> {
         match *site {}
     }
 
-    pub(crate) fn probe(&mut self, _: impl FnMut(&Group) -> bool) {
+    pub(crate) fn probe(&mut self, _: impl FnMut(&Cgroup) -> bool) {
         match *self {}
     }
 
-    pub(crate) fn renew(&self, _: &str, _: Option<Arc<Group>>) -> Option<(Arc<Group>, bool)> {
+    pub(crate) fn recreate(&self, _: &str, _: Option<Arc<Cgroup>>) -> Option<(Arc<Cgroup>, bool)> {
         match *self {}
     }
 
@@ -48,9 +48,9 @@ impl Groups {
 
 /// The group of one instance.
 #[derive(Debug)]
-pub(crate) enum Group {}
+pub(crate) enum Cgroup {}
 
-impl Group {
+impl Cgroup {
     pub(crate) fn procs(&self) -> Option<File> {
         match *self {}
     }
@@ -71,12 +71,12 @@ impl Group {
         match *self {}
     }
 
-    pub(crate) fn holds(&self, _: i32) -> bool {
+    pub(crate) fn contains(&self, _: i32) -> bool {
         match *self {}
     }
 }
 
-impl AsFd for Group {
+impl AsFd for Cgroup {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match *self {}
     }

@@ -17,18 +17,18 @@ use windows_sys::Win32::System::Console::{
     STD_ERROR_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, SetConsoleCtrlHandler, SetStdHandle,
 };
 
-use super::birth::{Cradle, Variables, bear};
+use super::create_process::{CreateProcessArgs, EnvBlock, create_suspended};
 use super::engine::Engine;
-use super::handles::{Process, done};
-use super::mail::{Mail, News, QUEUE};
-use super::process::thread;
+use super::engine_queue::{EngineEvent, EngineQueue, QUEUE};
+use super::handles::{ChildHandle, done};
+use super::threads::thread;
 
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-const LAST_BACKOFF: Duration = Duration::from_secs(5);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// In control this long, a runtime's earlier deaths are forgotten.
-const STEADY_AFTER: Duration = Duration::from_secs(60);
+const STABLE_AFTER: Duration = Duration::from_secs(60);
 /// How long a runtime that closed its wire may take to end.
-const END_WITHIN: Duration = Duration::from_secs(2);
+const RUNTIME_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 const STANDARD: [u32; 3] = [STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_ERROR_HANDLE];
 /// Names the two ends of the wire to the runtime: the numbers of inherited handles.
 const ENV_WIRE: &str = "MAINSTAY_WIRE";
@@ -46,10 +46,10 @@ pub struct RuntimeCommand {
 
 /// State of the standalone holder.
 #[derive(Debug)]
-pub(crate) struct Alone {
+pub(crate) struct RuntimeSupervisor {
     command: RuntimeCommand,
     /// Its process and number.
-    child: Option<(Arc<Process>, u32)>,
+    child: Option<(Arc<ChildHandle>, u32)>,
     pub(crate) restarts: u32,
     deaths: u32,
     ready_at: Option<Instant>,
@@ -63,15 +63,15 @@ pub(crate) struct Alone {
     ended: Option<u32>,
     silent: bool,
     /// It was ended because it did not answer.
-    deaf: bool,
+    unresponsive: bool,
     /// How the last runtime ended, in words.
     pub(crate) last: Option<String>,
 }
 
-impl Alone {
-    fn new(command: RuntimeCommand) -> Alone {
+impl RuntimeSupervisor {
+    fn new(command: RuntimeCommand) -> RuntimeSupervisor {
         let now = Instant::now();
-        Alone {
+        RuntimeSupervisor {
             command,
             child: None,
             restarts: 0,
@@ -84,7 +84,7 @@ impl Alone {
             refused: None,
             ended: None,
             silent: false,
-            deaf: false,
+            unresponsive: false,
             last: None,
         }
     }
@@ -104,7 +104,7 @@ impl Alone {
     fn backoff(&self) -> Duration {
         match self.deaths {
             0 | 1 => Duration::ZERO,
-            deaths => (FIRST_BACKOFF * 2u32.pow((deaths - 2).min(10))).min(LAST_BACKOFF),
+            deaths => (BACKOFF_MIN * 2u32.pow((deaths - 2).min(10))).min(BACKOFF_MAX),
         }
     }
 }
@@ -124,18 +124,18 @@ pub fn run(runtime: RuntimeCommand) -> u8 {
 fn begin(runtime: RuntimeCommand) -> io::Result<Engine> {
     let (sender, news) = sync_channel(QUEUE);
     take_console(sender.clone())?;
-    let mut engine = Engine::new(Arc::new(Mail(sender)), news)?;
-    engine.alone = Some(Alone::new(runtime));
+    let mut engine = Engine::new(Arc::new(EngineQueue(sender)), news)?;
+    engine.alone = Some(RuntimeSupervisor::new(runtime));
     engine.alone_on_time(Instant::now());
     Ok(engine)
 }
 
 /// Where the console's events go: Windows calls a function and passes nothing of ours along.
-static STOP: OnceLock<SyncSender<News>> = OnceLock::new();
+static STOP: OnceLock<SyncSender<EngineEvent>> = OnceLock::new();
 
 /// Modules can be asked to end only through a console that they share with us.
 #[expect(unsafe_code, reason = "system calls")]
-fn take_console(stop: SyncSender<News>) -> io::Result<()> {
+fn take_console(stop: SyncSender<EngineEvent>) -> io::Result<()> {
     let _only_once = STOP.set(stop);
     // SAFETY: the place is as long as is said; the function is there for the process's life.
     unsafe {
@@ -158,7 +158,7 @@ fn take_console(stop: SyncSender<News>) -> io::Result<()> {
 #[expect(unsafe_code, reason = "the form that Windows calls")]
 unsafe extern "system" fn on_event(event: u32) -> i32 {
     if let Some(stop) = STOP.get() {
-        let _full_of_news = stop.try_send(News::StopAsked);
+        let _full_of_news = stop.try_send(EngineEvent::StopAsked);
     }
     while !matches!(event, CTRL_C_EVENT | CTRL_BREAK_EVENT) {
         park();
@@ -204,7 +204,7 @@ impl Engine {
             None => state,
         };
         if let Some(places) = &self.places {
-            places.show(state, pid, restarts);
+            places.write_status(state, pid, restarts);
         }
     }
 
@@ -212,7 +212,7 @@ impl Engine {
         match &mut self.alone {
             Some(alone) => {
                 alone.refused = Some(exit);
-                alone.kill_at = Some(Instant::now() + END_WITHIN);
+                alone.kill_at = Some(Instant::now() + RUNTIME_EXIT_TIMEOUT);
             }
             None => self.end = self.end.or(Some(exit)),
         }
@@ -227,11 +227,11 @@ impl Engine {
     }
 
     /// The runtime does not read, or is not understood: it is not told anything any more.
-    pub(crate) fn lose_wire(&mut self) {
+    pub(crate) fn drop_channel(&mut self) {
         self.wire = None;
         match &mut self.alone {
             Some(alone) => {
-                let end = Instant::now() + END_WITHIN;
+                let end = Instant::now() + RUNTIME_EXIT_TIMEOUT;
                 alone.kill_at = alone.child.as_ref().map(|_| end);
             }
             None => self.end = self.end.or(Some(0)),
@@ -239,23 +239,23 @@ impl Engine {
     }
 
     /// All it had asked was heard.
-    pub(crate) fn wire_closed(&mut self) {
-        self.lose_wire();
+    pub(crate) fn channel_closed(&mut self) {
+        self.drop_channel();
         if let Some(alone) = &mut self.alone {
             alone.silent = true;
         }
-        self.settle_end();
+        self.finish_runtime_exit();
     }
 
     pub(crate) fn runtime_ended(&mut self, code: u32) {
         if let Some(alone) = &mut self.alone {
             alone.ended = Some(code);
         }
-        self.settle_end();
+        self.finish_runtime_exit();
     }
 
     /// What it still had said counts: an order to leave may be the last of it.
-    fn settle_end(&mut self) {
+    fn finish_runtime_exit(&mut self) {
         let Some(alone) = self.alone.as_mut().filter(|alone| alone.silent) else {
             return;
         };
@@ -264,7 +264,7 @@ impl Engine {
         };
         let now = Instant::now();
         (alone.child, alone.kill_at, alone.silent) = (None, None, false);
-        alone.last = Some(match std::mem::take(&mut alone.deaf) {
+        alone.last = Some(match std::mem::take(&mut alone.unresponsive) {
             true => "it did not answer, and was killed".to_owned(),
             false => format!("it ended with exit code {code}"),
         });
@@ -278,7 +278,7 @@ impl Engine {
         }
         if let Some(at) = alone.ready_at.take() {
             alone.away_since = now;
-            if now.duration_since(at) >= STEADY_AFTER {
+            if now.duration_since(at) >= STABLE_AFTER {
                 alone.deaths = 0;
             }
         }
@@ -288,11 +288,11 @@ impl Engine {
     }
 
     /// It was asked whether it lives, and did not answer.
-    pub(crate) fn kill_deaf_runtime(&mut self) {
+    pub(crate) fn kill_unresponsive_runtime(&mut self) {
         if let Some(alone) = &mut self.alone {
-            alone.deaf = true;
+            alone.unresponsive = true;
         }
-        self.lose_wire();
+        self.drop_channel();
         self.kill_runtime();
     }
 
@@ -330,7 +330,7 @@ impl Engine {
         };
         (alone.silent, alone.ended) = (false, None);
         alone.deaths += 1;
-        alone.start_at = Some(now + alone.backoff().max(FIRST_BACKOFF));
+        alone.start_at = Some(now + alone.backoff().max(BACKOFF_MIN));
         eprintln!("cannot start the runtime, trying again: {problem}");
     }
 
@@ -343,7 +343,7 @@ impl Engine {
         let number = |handle: &dyn AsRawHandle| handle.as_raw_handle().expose_provenance();
         let ends = format!("{},{}", number(&hears), number(&speaks));
         let command = &alone.command;
-        let mut variables = Variables::default();
+        let mut variables = EnvBlock::default();
         for (name, value) in std::env::vars_os().chain(command.env.iter().cloned()) {
             variables.set(&name, &value);
         }
@@ -355,7 +355,7 @@ impl Engine {
         let stdout = owned(io::stdout().as_handle().try_clone_to_owned())?;
         let stderr = owned(io::stderr().as_handle().try_clone_to_owned())?;
         let args = command.args.iter().map(|arg| &**arg);
-        let (process, pid) = bear(&Cradle {
+        let (process, pid) = create_suspended(&CreateProcessArgs {
             program: &command.program,
             argv: std::iter::once(command.program.as_os_str())
                 .chain(args)
@@ -372,27 +372,27 @@ impl Engine {
         alone.child = Some((process, pid));
         thread("wait", move || {
             let code = awaited.wait(None).unwrap_or(1);
-            mail.send(News::RuntimeEnded { runtime, code });
+            mail.send(EngineEvent::RuntimeEnded { runtime, code });
         })?;
         Ok(())
     }
 
     /// Ends all, cleans up, waits a moment for the runtime.
-    pub(crate) fn leave(mut self, code: u8) -> u8 {
+    pub(crate) fn shut_down(mut self, code: u8) -> u8 {
         self.stop_by = Some(Instant::now());
         self.show("stopping");
         self.end_all();
         if let Some(shelf) = self.shelf.take() {
-            shelf.finish(END_WITHIN);
+            shelf.finish(RUNTIME_EXIT_TIMEOUT);
         }
         self.wire = None;
         if let Some((process, _)) = self.alone.take().and_then(|alone| alone.child)
-            && process.wait(Some(END_WITHIN)).is_none()
+            && process.wait(Some(RUNTIME_EXIT_TIMEOUT)).is_none()
         {
             process.kill();
         }
         if let Some(places) = self.places.take() {
-            places.leave();
+            places.release();
         }
         code
     }

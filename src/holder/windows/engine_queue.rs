@@ -5,16 +5,16 @@
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::wire::Ask;
+use crate::messages::HolderRequest;
 
 /// News that may wait; a thread with more waits itself.
 pub(crate) const QUEUE: usize = 1024;
 
 /// One piece of news.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum EngineEvent {
     /// The runtime asks; which runtime, counted from the first.
-    Ask { runtime: u32, ask: Ask },
+    Ask { runtime: u32, ask: HolderRequest },
     /// The runtime has closed its wire, or spoke nonsense.
     WireClosed { runtime: u32 },
     /// The runtime's process has ended.
@@ -40,25 +40,27 @@ pub(crate) enum News {
         errno: Option<i32>,
     },
     /// What an instance wrote until this was asked is in its file.
-    Settled { number: u64 },
+    OutputFlushed { number: u64 },
     /// A person, or the system, wants all of it to end.
     StopAsked,
 }
 
 /// The end that news goes in by.
 #[derive(Debug)]
-pub(crate) struct Mail(pub(crate) SyncSender<News>);
+pub(crate) struct EngineQueue(pub(crate) SyncSender<EngineEvent>);
 
 /// A lock that outlives a panic elsewhere: every state behind our locks is valid at any time.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Mail {
+impl EngineQueue {
     /// Waits for room, except with what is only good to know: false when that was dropped.
-    pub(crate) fn send(&self, news: News) -> bool {
+    pub(crate) fn send(&self, news: EngineEvent) -> bool {
         match news {
-            News::Output { .. } | News::OutputDropped { .. } => self.0.try_send(news).is_ok(),
+            EngineEvent::Output { .. } | EngineEvent::OutputDropped { .. } => {
+                self.0.try_send(news).is_ok()
+            }
             news => self.0.send(news).is_ok(),
         }
     }

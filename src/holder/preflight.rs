@@ -13,10 +13,10 @@ const PATH_SHOWN: usize = 6;
 /// As much of a first line as the kernel reads.
 const FIRST_LINE_BYTES: usize = 256;
 
-/// What has to be mended before `program` can be executed in `directory`, looked for in `path` as
+/// What has to be mended before `check_program` can be executed in `directory`, looked for in `path` as
 /// execvp does; nothing when nothing is to be seen.
 #[must_use]
-pub fn program(program: &str, directory: &Path, path: &str) -> Option<String> {
+pub fn check_program(program: &str, directory: &Path, path: &str) -> Option<String> {
     if program.contains('/') {
         return file(&directory.join(program), program, directory);
     }
@@ -112,7 +112,7 @@ fn first_line(file: &Path) -> io::Result<Vec<u8>> {
 /// What a person does about a program that could not be executed, with this error.
 #[must_use]
 pub fn advice(name: &str, directory: &Path, path: &str, errno: i32) -> Option<String> {
-    program(name, directory, path).or_else(|| {
+    check_program(name, directory, path).or_else(|| {
         let said = match errno {
             libc::EACCES => {
                 "its user may not execute it or enter a folder above it, or its file system is \
@@ -158,7 +158,7 @@ fn may_be_executed(found: &std::fs::Metadata) -> bool {
 /// # Errors
 /// In a sentence, with the next step; `key` is what in the configuration names the folder.
 pub fn make_folder(path: &Path, key: &str) -> Result<(), String> {
-    crate::places::directory(&path.to_string_lossy(), 0o700, key)
+    crate::directories::directory(&path.to_string_lossy(), 0o700, key)
 }
 
 /// Whether there is a user of this name; any number is one.
@@ -209,16 +209,20 @@ mod tests {
             ("none", "in no folder of PATH (/nowhere)"),
         ];
         for (name, said) in cases {
-            let problem = program(name, at, "/nowhere").unwrap();
+            let problem = check_program(name, at, "/nowhere").unwrap();
             assert!(problem.contains(said), "{name}: {problem}");
         }
-        let long = program("none", at, "/1:/2:/3:/4:/5:/6:/7:/8").unwrap();
+        let long = check_program("none", at, "/1:/2:/3:/4:/5:/6:/7:/8").unwrap();
         assert!(long.contains("(/1:/2:/3:/4:/5:/6 and 2 more)"), "{long}");
         let path = format!("/nowhere:{}", at.display());
         for name in ["good", "./good", "text"] {
-            assert_eq!(program(name, at, &path), None, "{name}");
+            assert_eq!(check_program(name, at, &path), None, "{name}");
         }
-        assert!(program("plain", at, &path).unwrap().contains("chmod +x"));
+        assert!(
+            check_program("plain", at, &path)
+                .unwrap()
+                .contains("chmod +x")
+        );
         let text = advice("text", at, &path, libc::ENOEXEC).unwrap();
         assert!(text.contains("#!/bin/sh"), "{text}");
         let noexec = advice("good", at, &path, libc::EACCES).unwrap();

@@ -7,9 +7,9 @@ const KEPT_BYTES: usize = 32 * 1024;
 
 /// What was passed on since the tap was opened.
 #[derive(Debug, Default)]
-pub(crate) struct Kept(String);
+pub(crate) struct TapReplay(String);
 
-impl Kept {
+impl TapReplay {
     pub(crate) fn push(&mut self, text: &str) {
         self.0.push_str(text);
         if self.0.len() > 2 * KEPT_BYTES {
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn the_newest_is_kept_whole_in_bounds() {
-        let mut kept = Kept::default();
+        let mut kept = TapReplay::default();
         kept.push("first\n");
         assert_eq!(kept.text(), "first\n");
         for number in 0..100_000 {

@@ -25,14 +25,14 @@ const YOUNG: Duration = Duration::from_mins(5);
 
 /// A place in the hierarchy where we may make groups.
 #[derive(Debug, Clone)]
-pub(crate) struct Site {
+pub(crate) struct CgroupRoot {
     path: PathBuf,
     view: String,
     /// systemd wants no process beside groups: we move to a leaf of our own.
     own_leaf: bool,
 }
 
-impl Site {
+impl CgroupRoot {
     /// Whether groups can be made here without moving this process, which may not be ours alone.
     pub(crate) fn without_moving(&self) -> bool {
         !self.own_leaf
@@ -40,7 +40,7 @@ impl Site {
 }
 
 /// Finds a place that is rightly ours; None where trees must be walked.
-pub(crate) fn find_site() -> Option<Site> {
+pub(crate) fn find_cgroup_root() -> Option<CgroupRoot> {
     let view = group_of("self")?;
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let (root, mount) = mounts.lines().find_map(|line| {
@@ -53,7 +53,7 @@ pub(crate) fn find_site() -> Option<Site> {
     if inside.contains("..") || mount.contains('\\') {
         return None;
     }
-    let own = Site {
+    let own = CgroupRoot {
         path: Path::new(mount).join(inside.trim_start_matches('/')),
         view: view.trim_end_matches('/').to_owned(),
         own_leaf: false,
@@ -61,7 +61,7 @@ pub(crate) fn find_site() -> Option<Site> {
     if !Path::new("/run/systemd/system").is_dir() {
         return writable(&own.path).then_some(own);
     }
-    let parent = Site {
+    let parent = CgroupRoot {
         path: own.path.parent()?.to_owned(),
         view: own
             .view
@@ -69,7 +69,7 @@ pub(crate) fn find_site() -> Option<Site> {
             .map_or_else(String::new, |(above, _)| above.to_owned()),
         own_leaf: false,
     };
-    let own = Site {
+    let own = CgroupRoot {
         own_leaf: true,
         ..own
     };
@@ -116,7 +116,7 @@ fn delegated(path: &Path) -> bool {
 
 /// Our subtree.
 #[derive(Debug)]
-pub(crate) struct Groups {
+pub(crate) struct CgroupTree {
     path: PathBuf,
     view: String,
     dir: OwnedFd,
@@ -128,10 +128,15 @@ pub(crate) struct Groups {
     pub(crate) births: bool,
 }
 
-impl Groups {
+impl CgroupTree {
     /// Makes the subtree; what an earlier holder of the same state directory left is killed.
     /// None when the place turns out to be unusable.
-    pub(crate) fn make(site: &Site, name: &str, hash: &str, move_self: bool) -> Option<Groups> {
+    pub(crate) fn make(
+        site: &CgroupRoot,
+        name: &str,
+        hash: &str,
+        move_self: bool,
+    ) -> Option<CgroupTree> {
         remove_orphans(&site.path, YOUNG);
         if site.own_leaf {
             if !move_self {
@@ -162,7 +167,7 @@ impl Groups {
             return None;
         };
         let view = format!("{}/{folder}", site.view);
-        Some(Groups {
+        Some(CgroupTree {
             path,
             view,
             dir,
@@ -174,8 +179,8 @@ impl Groups {
 
     /// Finds out what this kernel does with children born into groups; `lives` bears one and says
     /// whether it got as far as its exec.
-    pub(crate) fn probe(&mut self, mut lives: impl FnMut(&Group) -> bool) {
-        let probed = self.renew("probe", None);
+    pub(crate) fn probe(&mut self, mut lives: impl FnMut(&Cgroup) -> bool) {
+        let probed = self.recreate("probe", None);
         let (first, again) = match &probed {
             Some((group, _)) => {
                 let first = lives(group);
@@ -190,11 +195,11 @@ impl Groups {
     }
 
     /// The group for the next run of an instance, and whether it may be born inside.
-    pub(crate) fn renew(
+    pub(crate) fn recreate(
         &self,
         instance: &str,
-        old: Option<Arc<Group>>,
-    ) -> Option<(Arc<Group>, bool)> {
+        old: Option<Arc<Cgroup>>,
+    ) -> Option<(Arc<Cgroup>, bool)> {
         if let Some(group) = &old
             && !(self.burns && group.killed.load(Ordering::Relaxed))
         {
@@ -210,11 +215,11 @@ impl Groups {
         Some((Arc::new(group), self.births && (fresh || !self.burns)))
     }
 
-    fn open(&self, name: String, killed: bool) -> Option<Group> {
+    fn open(&self, name: String, killed: bool) -> Option<Cgroup> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = openat(&self.dir, name.as_str(), flags, Mode::empty()).ok()?;
         let view = format!("{}/{name}", self.view);
-        Some(Group {
+        Some(Cgroup {
             dir,
             view,
             killed: AtomicBool::new(killed),
@@ -285,13 +290,13 @@ fn remove_tree(path: &Path) -> bool {
 
 /// The group of one instance.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct Cgroup {
     dir: OwnedFd,
     view: String,
     killed: AtomicBool,
 }
 
-impl Group {
+impl Cgroup {
     fn file(&self, name: &str, flags: OFlag) -> Option<File> {
         let fd = openat(&self.dir, name, flags | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
         Some(File::from(fd))
@@ -352,7 +357,7 @@ impl Group {
     }
 
     /// Whether a process lies in it.
-    pub(crate) fn holds(&self, pid: i32) -> bool {
+    pub(crate) fn contains(&self, pid: i32) -> bool {
         let view = group_of(&pid.to_string());
         let inside = view
             .as_deref()
@@ -361,7 +366,7 @@ impl Group {
     }
 }
 
-impl AsFd for Group {
+impl AsFd for Cgroup {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
@@ -374,7 +379,7 @@ mod tests {
 
     #[test]
     fn what_a_killed_holder_left_empty_is_removed_and_nothing_else() {
-        let Some(site) = find_site().filter(Site::without_moving) else {
+        let Some(site) = find_cgroup_root().filter(CgroupRoot::without_moving) else {
             eprintln!("skipped: no control groups may be made here");
             return;
         };

@@ -21,26 +21,26 @@ use windows_sys::Win32::System::Threading::{
     ResumeThread, STARTF_USESTDHANDLES, STARTUPINFOEXW, UpdateProcThreadAttribute,
 };
 
-use super::handles::{Job, Process, done};
-use crate::here;
-use crate::wire::{Spawn, Step};
+use super::handles::{ChildHandle, JobObject, done};
+use crate::messages::{SpawnRequest, SpawnStep};
+use crate::preflight;
 
 /// Why it does not start.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) step: Step,
+pub(crate) struct SpawnError {
+    pub(crate) step: SpawnStep,
     pub(crate) errno: i32,
     pub(crate) message: String,
 }
 
-impl Failure {
-    pub(crate) fn new(step: Step, errno: u32, what: &str) -> Failure {
+impl SpawnError {
+    pub(crate) fn new(step: SpawnStep, errno: u32, what: &str) -> SpawnError {
         let error = io::Error::from_raw_os_error(errno.cast_signed());
-        Failure::of(step, &error, what)
+        SpawnError::of(step, &error, what)
     }
 
-    pub(crate) fn of(step: Step, error: &io::Error, what: &str) -> Failure {
-        Failure {
+    pub(crate) fn of(step: SpawnStep, error: &io::Error, what: &str) -> SpawnError {
+        SpawnError {
             step,
             errno: error.raw_os_error().unwrap_or(0),
             message: format!("cannot {what}: {error}"),
@@ -50,12 +50,12 @@ impl Failure {
 
 /// Variables by their names, which differ by more than case.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Variables(BTreeMap<OsString, (OsString, OsString)>);
+pub(crate) struct EnvBlock(BTreeMap<OsString, (OsString, OsString)>);
 
-impl Variables {
+impl EnvBlock {
     /// Those of this process, without what was meant for it alone.
-    pub(crate) fn inherited() -> Variables {
-        let mut all = Variables::default();
+    pub(crate) fn inherited() -> EnvBlock {
+        let mut all = EnvBlock::default();
         for (name, value) in std::env::vars_os() {
             if !name
                 .to_string_lossy()
@@ -74,8 +74,8 @@ impl Variables {
     }
 
     /// What no program can do without.
-    fn bare(&self) -> Variables {
-        let mut bare = Variables::default();
+    fn bare(&self) -> EnvBlock {
+        let mut bare = EnvBlock::default();
         if let Some((name, value)) = self.0.get(OsStr::new("SYSTEMROOT")) {
             bare.set(name, value);
         }
@@ -113,24 +113,24 @@ fn one_line(text: impl Iterator<Item = u16>) -> io::Result<Vec<u16>> {
 }
 
 /// What a process is given.
-pub(crate) struct Cradle<'a> {
+pub(crate) struct CreateProcessArgs<'a> {
     pub(crate) program: &'a Path,
     pub(crate) argv: Vec<&'a OsStr>,
     pub(crate) directory: Option<&'a Path>,
-    pub(crate) variables: &'a Variables,
+    pub(crate) variables: &'a EnvBlock,
     /// stdin, stdout, stderr.
     pub(crate) standard: [BorrowedHandle<'a>; 3],
     /// What it finds beyond those, under the numbers they have here.
     pub(crate) more: Vec<BorrowedHandle<'a>>,
     /// From the outermost inwards.
-    pub(crate) jobs: Vec<&'a Job>,
+    pub(crate) jobs: Vec<&'a JobObject>,
     pub(crate) idle: bool,
 }
 
 /// Starts it; its number too.
-pub(crate) fn bear(cradle: &Cradle<'_>) -> io::Result<(Process, u32)> {
+pub(crate) fn create_suspended(cradle: &CreateProcessArgs<'_>) -> io::Result<(ChildHandle, u32)> {
     let born = create(cradle)?;
-    let (process, thread) = (Process(born.0), born.1);
+    let (process, thread) = (ChildHandle(born.0), born.1);
     let taken = cradle.jobs.iter().try_for_each(|job| job.take(&process.0));
     if let Err(error) = taken {
         process.kill();
@@ -151,7 +151,7 @@ fn resume(thread: &OwnedHandle) -> io::Result<()> {
 
 /// Suspended: process, first thread, number.
 #[expect(unsafe_code, reason = "system calls")]
-fn create(cradle: &Cradle<'_>) -> io::Result<(OwnedHandle, OwnedHandle, u32)> {
+fn create(cradle: &CreateProcessArgs<'_>) -> io::Result<(OwnedHandle, OwnedHandle, u32)> {
     let with_end = |path: &Path| one_line(path.as_os_str().encode_wide()).map(ended);
     let program = with_end(cradle.program)?;
     let mut line = ended(one_line(quoted(&cradle.argv).into_iter())?);
@@ -284,32 +284,32 @@ fn quoted(words: &[&OsStr]) -> Vec<u16> {
 }
 
 /// Refuses what Windows does not have. The configuration says so first, with its place.
-pub(crate) fn check(spawn: &Spawn) -> Result<(), Failure> {
-    let no = |step, what: &str| Err(Failure::new(step, ERROR_NOT_SUPPORTED, what));
+pub(crate) fn check(spawn: &SpawnRequest) -> Result<(), SpawnError> {
+    let no = |step, what: &str| Err(SpawnError::new(step, ERROR_NOT_SUPPORTED, what));
     let name = &spawn.instance;
     let bad = |c: char| "/\\:*?\"<>|".contains(c) || c.is_control() || c.is_whitespace();
     if name.is_empty() || name.len() > 200 || name.starts_with('.') || name.contains(bad) {
         let what = format!("use the name {name:?}");
-        return Err(Failure::new(
-            Step::Descriptors,
+        return Err(SpawnError::new(
+            SpawnStep::Descriptors,
             ERROR_INVALID_PARAMETER,
             &what,
         ));
     }
     if spawn.user.is_some() || spawn.group.is_some() {
-        return no(Step::User, "become another user");
+        return no(SpawnStep::User, "become another user");
     }
     if spawn.file_handles.is_some() {
-        return no(Step::Limits, "limit open files");
+        return no(SpawnStep::Limits, "limit open files");
     }
     if spawn.no_new_privileges {
-        return no(Step::Limits, "forbid new privileges");
+        return no(SpawnStep::Limits, "forbid new privileges");
     }
     if !spawn.sockets.is_empty() {
-        return no(Step::Descriptors, "hand sockets to it");
+        return no(SpawnStep::Descriptors, "hand sockets to it");
     }
     if spawn.ready_fd.is_some() {
-        return no(Step::Descriptors, "give it a descriptor for readiness");
+        return no(SpawnStep::Descriptors, "give it a descriptor for readiness");
     }
     match std::fs::metadata(&spawn.directory) {
         Ok(found) if found.is_dir() => Ok(()),
@@ -317,13 +317,13 @@ pub(crate) fn check(spawn: &Spawn) -> Result<(), Failure> {
             let file = io::Error::from_raw_os_error(ERROR_DIRECTORY.cast_signed());
             let error = found.err().unwrap_or(file);
             let what = format!("enter the directory {}", spawn.directory);
-            Err(Failure::of(Step::Directory, &error, &what))
+            Err(SpawnError::of(SpawnStep::Directory, &error, &what))
         }
     }
 }
 
 /// The variables of a spawn.
-pub(crate) fn variables(spawn: &Spawn, inherited: &Variables) -> Variables {
+pub(crate) fn variables(spawn: &SpawnRequest, inherited: &EnvBlock) -> EnvBlock {
     let mut all = match spawn.clear_env {
         true => inherited.bare(),
         false => inherited.clone(),
@@ -335,13 +335,14 @@ pub(crate) fn variables(spawn: &Spawn, inherited: &Variables) -> Variables {
 }
 
 /// The file to execute.
-pub(crate) fn program(spawn: &Spawn, variables: &Variables) -> Result<PathBuf, Failure> {
+pub(crate) fn program(spawn: &SpawnRequest, variables: &EnvBlock) -> Result<PathBuf, SpawnError> {
     let said = spawn.argv.first().map_or("", String::as_str);
-    let failed = |code, said: &str| Failure::new(Step::Exec, code, &format!("execute {said}"));
+    let failed =
+        |code, said: &str| SpawnError::new(SpawnStep::Exec, code, &format!("execute {said}"));
     let path = variables.get("PATH").unwrap_or_default();
-    let found = here::find(said, Path::new(&spawn.directory), path)
+    let found = preflight::find(said, Path::new(&spawn.directory), path)
         .ok_or_else(|| failed(ERROR_FILE_NOT_FOUND, said))?;
-    if here::is_batch(&found) {
+    if preflight::is_batch(&found) {
         let what = format!("{said}, a script; name its shell: [\"cmd.exe\", \"/c\", …]");
         return Err(failed(ERROR_NOT_SUPPORTED, &what));
     }

@@ -6,30 +6,32 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::engine::{BIRTH_WITHIN, Engine, about};
-use crate::instance::{Instance, Phase, Run, Wishes};
-use crate::kernel::Groups;
-use crate::logs::Logs;
-use crate::mail::News;
-use crate::notify::{Said, targets};
-use crate::places::{Places, hash};
-use crate::prepare::Failure;
+use crate::activation::{unwatch_activation, watch_activation};
+use crate::directories::{SystemDirs, hash};
+use crate::engine::{Engine, SPAWN_TIMEOUT, poll_key};
+use crate::engine_queue::EngineEvent;
+use crate::instance::{DeferredRequests, Instance, InstancePhase, RunningProcess};
+use crate::kernel::CgroupTree;
+use crate::log_writer::LogWriter;
+use crate::messages::{
+    HolderMessage, HolderRequest, HolderSetup, MAX_RECORD_BYTES, SpawnRequest, SpawnStep,
+};
+use crate::notify::{NotifyState, targets};
+use crate::output::OutputDrain;
+use crate::prepare::SpawnError;
 use crate::process;
-use crate::shelf::Shelf;
-use crate::sockets::{await_knocks, ignore_knocks};
-use crate::spawner::{Ground, Job, Spawner, Started, probe_birth};
-use crate::walk::sweep_marked;
-use crate::wire::{Ask, MAX_RECORD_BYTES, Setup, Spawn, Step, Tell};
+use crate::spawner::{SpawnContext, SpawnJob, SpawnedProcess, Spawner, probe_cgroup_spawn};
+use crate::sweep::sweep_marked;
 
 /// How long the loop waits in all for processes that a run names in the moment of their exec.
-const EXEC_PATIENCE: Duration = Duration::from_millis(100);
+const EXEC_WAIT_MAX: Duration = Duration::from_millis(100);
 
 impl Engine {
-    pub(crate) fn ask(&mut self, ask: Ask) {
+    pub(crate) fn handle_request(&mut self, ask: HolderRequest) {
         match ask {
-            Ask::Configure(setup) => self.configure(setup),
-            Ask::Spawn(spawn) => self.spawn(spawn),
-            Ask::Signal {
+            HolderRequest::Configure(setup) => self.configure(setup),
+            HolderRequest::Spawn(spawn) => self.spawn(spawn),
+            HolderRequest::Signal {
                 instance,
                 generation,
                 signal,
@@ -39,7 +41,7 @@ impl Engine {
                     self.signal(id, signal, cont);
                 }
             }
-            Ask::Kill {
+            HolderRequest::Kill {
                 instance,
                 generation,
             } => {
@@ -47,19 +49,19 @@ impl Engine {
                     self.kill_tree(id);
                 }
             }
-            Ask::Hear {
+            HolderRequest::DrainNotify {
                 instance,
                 generation,
             } => {
                 if let Some(id) = self.current(&instance, generation) {
                     self.read_last_notify(id);
                 }
-                self.tell(&Tell::Heard {
+                self.send(&HolderMessage::NotifyDrained {
                     instance,
                     generation,
                 });
             }
-            Ask::Record { instance, record } => {
+            HolderRequest::SaveRecord { instance, record } => {
                 if record.len() <= MAX_RECORD_BYTES {
                     let id = self.id(&instance);
                     if let Some(instance) = self.instances.get_mut(&id) {
@@ -68,18 +70,18 @@ impl Engine {
                     }
                 }
             }
-            Ask::Forget { instance } => self.forget(&instance),
-            Ask::Listen { instance, sockets } => self.listen_for(&instance, &sockets),
-            Ask::Tap {
+            HolderRequest::Forget { instance } => self.forget(&instance),
+            HolderRequest::Listen { instance, sockets } => self.bind_for(&instance, &sockets),
+            HolderRequest::Tap {
                 instance,
                 on,
-                again,
+                replay: again,
             } => self.tap(&instance, on, again),
-            Ask::Settle { instance, number } => match &self.ground {
-                Some(ground) => ground.logs.settle(&instance, number),
-                None => self.tell(&Tell::Settled { number }),
+            HolderRequest::FlushOutput { instance, number } => match &self.ground {
+                Some(ground) => ground.logs.notify_when_written(&instance, number),
+                None => self.send(&HolderMessage::OutputFlushed { number }),
             },
-            Ask::Logs { max_bytes, keep } => {
+            HolderRequest::Logs { max_bytes, keep } => {
                 if let Some(setup) = &mut self.setup {
                     (setup.log_max_bytes, setup.log_keep) = (max_bytes, keep);
                 }
@@ -87,18 +89,20 @@ impl Engine {
                     ground.logs.set_limits(max_bytes, keep);
                 }
             }
-            Ask::Ready => self.runtime_ready(),
-            Ask::Beat => {} // that it was read is what counts
-            Ask::Stopping { within_ms } => self.stopping(Duration::from_millis(within_ms)),
-            Ask::Leave { code } => self.end = self.end.or(Some(code)),
+            HolderRequest::Ready => self.runtime_ready(),
+            HolderRequest::Pong => {} // that it was read is what counts
+            HolderRequest::Stopping { within_ms } => {
+                self.stopping(Duration::from_millis(within_ms))
+            }
+            HolderRequest::Exit { code } => self.end = self.end.or(Some(code)),
         }
     }
 
-    fn configure(&mut self, setup: Setup) {
+    fn configure(&mut self, setup: HolderSetup) {
         if self.places.is_some() {
             return;
         }
-        let made = Places::take(&setup).and_then(|places| {
+        let made = SystemDirs::claim(&setup).and_then(|places| {
             let listeners = places.listeners();
             let threads = self.start_threads(&setup, &places);
             let made = threads.and(listeners).map(|listeners| (places, listeners));
@@ -108,9 +112,9 @@ impl Engine {
             Ok((places, listeners)) => {
                 self.places = Some(places);
                 self.setup = Some(setup);
-                self.show("starting");
-                self.tell_with(
-                    &Tell::Configured {
+                self.write_status("starting");
+                self.send_message_with(
+                    &HolderMessage::Configured {
                         fds: listeners.len() as u32,
                     },
                     listeners,
@@ -118,24 +122,24 @@ impl Engine {
             }
             Err(why) => {
                 let message = format!("cannot start {}: {why}", setup.name);
-                self.tell(&Tell::Refused { message, exit: 1 });
+                self.send(&HolderMessage::Refused { message, exit: 1 });
                 self.refused(1);
             }
         }
     }
 
-    fn start_threads(&mut self, setup: &Setup, places: &Places) -> std::io::Result<()> {
+    fn start_threads(&mut self, setup: &HolderSetup, places: &SystemDirs) -> std::io::Result<()> {
         let hash = hash(&setup.state_dir);
-        let alone = self.alone.is_some();
+        let alone = self.supervisor.is_some();
         let site = self.site.as_ref();
-        let groups = site.and_then(|site| Groups::make(site, &setup.name, &hash, alone));
+        let groups = site.and_then(|site| CgroupTree::make(site, &setup.name, &hash, alone));
         if groups.is_none() {
             sweep_marked(&hash); // of an earlier holder
         }
-        let shelf = Shelf::start(setup.log_dir.clone().into(), Arc::clone(&self.mail))?;
-        let logs = Logs::start(shelf, Arc::clone(&self.mail))?;
+        let shelf = LogWriter::start(setup.log_dir.clone().into(), Arc::clone(&self.mail))?;
+        let logs = OutputDrain::start(shelf, Arc::clone(&self.mail))?;
         logs.set_limits(setup.log_max_bytes, setup.log_keep);
-        let mut ground = Ground {
+        let mut ground = SpawnContext {
             inherited: Arc::clone(&self.inherited),
             groups,
             notify_folder: places.notify_folder(),
@@ -153,7 +157,7 @@ impl Engine {
             plain_fork: self.options.plain_fork,
         };
         if let Some(mut groups) = ground.groups.take() {
-            groups.probe(|group| probe_birth(&ground, group));
+            groups.probe(|group| probe_cgroup_spawn(&ground, group));
             ground.groups = Some(groups);
         }
         let ground = Arc::new(ground);
@@ -182,13 +186,17 @@ impl Engine {
             .map(|_| id)
     }
 
-    fn spawn(&mut self, spawn: Box<Spawn>) {
+    fn spawn(&mut self, spawn: Box<SpawnRequest>) {
         let id = self.id(&spawn.instance);
         let (Some(spawner), Some(instance)) = (&self.spawner, self.instances.get_mut(&id)) else {
-            let failure = Failure::new(Step::Fence, libc::EAGAIN, "start before the setup is done");
+            let failure = SpawnError::new(
+                SpawnStep::Fence,
+                libc::EAGAIN,
+                "start before the setup is done",
+            );
             return self.spawn_failed(&spawn.instance, spawn.generation, failure);
         };
-        let idle = matches!(instance.phase, Phase::Idle);
+        let idle = matches!(instance.phase, InstancePhase::Idle);
         if !idle || spawn.generation <= instance.generation {
             let errno = if idle { libc::ESTALE } else { libc::EBUSY };
             let what = match idle {
@@ -201,31 +209,31 @@ impl Engine {
             return self.spawn_failed(
                 &spawn.instance,
                 spawn.generation,
-                Failure::new(Step::Fence, errno, &what),
+                SpawnError::new(SpawnStep::Fence, errno, &what),
             );
         }
-        ignore_knocks(&self.poll, instance);
-        if let Err(failure) = instance.sockets.settle(&spawn.sockets) {
-            await_knocks(&self.poll, id, instance);
+        unwatch_activation(&self.poll, instance);
+        if let Err(failure) = instance.sockets.bind_exactly(&spawn.sockets) {
+            watch_activation(&self.poll, id, instance);
             return self.spawn_failed(&spawn.instance, spawn.generation, failure);
         }
         instance.generation = spawn.generation;
-        let kill_after = Duration::from_millis(spawn.kill_after_ms);
-        let end_by = (!kill_after.is_zero()).then(|| Instant::now() + kill_after + BIRTH_WITHIN);
+        let kill_after = Duration::from_millis(spawn.timeout_ms);
+        let end_by = (!kill_after.is_zero()).then(|| Instant::now() + kill_after + SPAWN_TIMEOUT);
         let alarm = end_by.map(|at| (at, id, spawn.generation));
-        self.alarms.extend(alarm);
-        instance.phase = Phase::Starting(Wishes {
+        self.run_deadlines.extend(alarm);
+        instance.phase = InstancePhase::Starting(DeferredRequests {
             end_by,
-            ..Wishes::default()
+            ..DeferredRequests::default()
         });
         instance.last_exit = None;
-        instance.said = Said::default();
+        instance.notify_state = NotifyState::default();
         instance.forgotten = false;
         if let Some(socket) = &instance.notify {
             while crate::notify::receive(socket).is_some() {} // of a run that is over
         }
         self.in_flight += 1;
-        spawner.queue(Job {
+        spawner.queue(SpawnJob {
             id,
             name: Arc::clone(&instance.name),
             spawn,
@@ -234,20 +242,20 @@ impl Engine {
             handed: instance
                 .sockets
                 .given()
-                .chain(instance.store.given())
+                .chain(instance.store.for_next_run())
                 .collect(),
             tapped: instance.tapped,
         });
     }
 
-    fn spawn_failed(&mut self, instance: &str, generation: u64, failure: Failure) {
-        let Failure {
+    fn spawn_failed(&mut self, instance: &str, generation: u64, failure: SpawnError) {
+        let SpawnError {
             step,
             errno,
             message,
         } = failure;
         let instance = instance.to_owned();
-        self.tell(&Tell::SpawnFailed {
+        self.send(&HolderMessage::SpawnFailed {
             instance,
             generation,
             step,
@@ -256,10 +264,10 @@ impl Engine {
         });
     }
 
-    pub(crate) fn read_mail(&mut self) {
+    pub(crate) fn handle_queue(&mut self) {
         for news in self.mail.take() {
             match news {
-                News::Spawn {
+                EngineEvent::Spawn {
                     id,
                     generation,
                     outcome,
@@ -269,34 +277,36 @@ impl Engine {
                         Ok(started) => self.started(id, *started),
                         Err(failure) => self.not_started(id, generation, failure),
                     }
-                    self.reap_again |= std::mem::take(&mut self.reap_later);
+                    self.reap_again |= std::mem::take(&mut self.reap_retry);
                 }
-                News::Collected {
+                EngineEvent::Collected {
                     id,
                     generation,
                     output,
-                } => self.collected(id, generation, output),
-                News::Swept(ids) => {
+                } => self.on_output_collected(id, generation, output),
+                EngineEvent::Swept(ids) => {
                     self.sweeping = false;
                     for id in ids {
-                        self.swept(id);
+                        self.on_swept(id);
                     }
                 }
-                News::Output {
+                EngineEvent::Output {
                     id,
                     generation,
                     text,
                     dropped_bytes,
                 } => {
-                    self.tell_output(id, generation, text, dropped_bytes);
+                    self.send_output(id, generation, text, dropped_bytes);
                 }
-                News::Settled { number } => self.tell(&Tell::Settled { number }),
-                News::OutputDropped {
+                EngineEvent::OutputFlushed { number } => {
+                    self.send(&HolderMessage::OutputFlushed { number })
+                }
+                EngineEvent::OutputDropped {
                     name,
                     total_bytes,
                     errno,
                 } => {
-                    self.tell(&Tell::OutputDropped {
+                    self.send(&HolderMessage::OutputDropped {
                         instance: name,
                         total_bytes,
                         errno,
@@ -316,19 +326,19 @@ impl Engine {
         }
     }
 
-    fn tell_output(&mut self, id: u32, generation: u64, text: String, lost: u64) {
-        let behind = self.is_behind();
+    fn send_output(&mut self, id: u32, generation: u64, text: String, lost: u64) {
+        let behind = self.is_backpressured();
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
-        instance.tap_lost += lost;
+        instance.tap_dropped += lost;
         if behind {
-            instance.tap_lost += text.len() as u64;
+            instance.tap_dropped += text.len() as u64;
             return;
         }
-        let dropped_bytes = std::mem::take(&mut instance.tap_lost);
+        let dropped_bytes = std::mem::take(&mut instance.tap_dropped);
         let instance = instance.name.to_string();
-        self.tell(&Tell::Output {
+        self.send(&HolderMessage::Output {
             instance,
             generation,
             text,
@@ -336,12 +346,12 @@ impl Engine {
         });
     }
 
-    fn not_started(&mut self, id: u32, generation: u64, failure: Failure) {
+    fn not_started(&mut self, id: u32, generation: u64, failure: SpawnError) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
-        instance.phase = Phase::Idle;
-        await_knocks(&self.poll, id, instance);
+        instance.phase = InstancePhase::Idle;
+        watch_activation(&self.poll, id, instance);
         let name = Arc::clone(&instance.name);
         let forgotten = instance.forgotten;
         self.spawn_failed(&name, generation, failure);
@@ -350,11 +360,13 @@ impl Engine {
         }
     }
 
-    fn started(&mut self, id: u32, started: Started) {
+    fn started(&mut self, id: u32, started: SpawnedProcess) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
-        let Phase::Starting(wishes) = std::mem::replace(&mut instance.phase, Phase::Idle) else {
+        let InstancePhase::Starting(wishes) =
+            std::mem::replace(&mut instance.phase, InstancePhase::Idle)
+        else {
             return;
         };
         let same = |(old, new): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(old, new);
@@ -369,19 +381,19 @@ impl Engine {
         instance.group = started.group;
         let fresh = started.notify;
         if let Some(ready) = &started.ready {
-            let about = about::READY | u64::from(id);
+            let about = poll_key::READY | u64::from(id);
             let _ = self.poll.add(ready, about); // without it there is no readiness to tell
         }
         if let Some(socket) = &fresh {
-            let _ = self.poll.add(socket, about::NOTIFY | u64::from(id));
+            let _ = self.poll.add(socket, poll_key::NOTIFY | u64::from(id));
         }
         if fresh.is_some() {
             instance.notify = fresh;
         }
         if let Some(pinned) = &started.pinned {
-            let _ = self.poll.add(pinned, about::PROCESS | u64::from(id));
+            let _ = self.poll.add(pinned, poll_key::PROCESS | u64::from(id));
         }
-        instance.phase = Phase::Running(Box::new(Run {
+        instance.phase = InstancePhase::Running(Box::new(RunningProcess {
             first: (started.pid, started.start_time),
             pid: started.pid,
             start_time: started.start_time,
@@ -390,25 +402,25 @@ impl Engine {
             ready: started.ready,
             stream: started.stream,
             mark: started.mark,
-            overdue: wishes.overdue,
+            timed_out: wishes.timed_out,
             ignored: 0,
-            patience: EXEC_PATIENCE.into(),
+            exec_wait_left: EXEC_WAIT_MAX.into(),
         }));
         let (generation, tapped) = (instance.generation, instance.tapped);
         let name = instance.name.to_string();
         self.by_pid.insert(started.pid, id);
         if let Some(at) = wishes.end_by {
-            self.alarms.remove(&(at, id, generation));
+            self.run_deadlines.remove(&(at, id, generation));
         }
         if started.kill_after_ms > 0 {
             let at = Instant::now() + Duration::from_millis(started.kill_after_ms);
-            self.alarms.insert((at, id, generation));
+            self.run_deadlines.insert((at, id, generation));
         }
         if tapped && let Some(ground) = &self.ground {
             ground.logs.tap(id, true, false);
         }
         let (pid, start_time) = (started.pid.unsigned_abs(), started.start_time);
-        self.tell(&Tell::Spawned {
+        self.send(&HolderMessage::Spawned {
             instance: name,
             generation,
             pid,
@@ -427,14 +439,14 @@ impl Engine {
             return;
         };
         match &mut instance.phase {
-            Phase::Starting(wishes) => wishes.signal = Some((signal, cont)),
-            Phase::Running(run) => {
+            InstancePhase::Starting(wishes) => wishes.signal = Some((signal, cont)),
+            InstancePhase::Running(run) => {
                 send(run, signal);
                 if cont {
                     send(run, libc::SIGCONT);
                 }
             }
-            Phase::Idle | Phase::Ending(_) => {}
+            InstancePhase::Idle | InstancePhase::Ending(_) => {}
         }
     }
 
@@ -444,24 +456,24 @@ impl Engine {
             return;
         };
         match &mut instance.phase {
-            Phase::Starting(wishes) => {
+            InstancePhase::Starting(wishes) => {
                 wishes.kill = true;
                 let generation = instance.generation;
-                if self.spawner.as_ref().is_some_and(|one| one.end(id)) {
+                if self.spawner.as_ref().is_some_and(|one| one.abort(id)) {
                     self.in_flight -= 1;
                     let what = "start a process that is to end already";
-                    let failure = Failure::new(Step::Fork, libc::ECANCELED, what);
+                    let failure = SpawnError::new(SpawnStep::Fork, libc::ECANCELED, what);
                     self.not_started(id, generation, failure);
                 }
             }
-            Phase::Running(run) => match &instance.group {
+            InstancePhase::Running(run) => match &instance.group {
                 Some(group) => {
                     group.kill();
                     send(run, libc::SIGKILL); // in case it moved out
                 }
                 None => self.to_sweep.extend(targets(id, run)),
             },
-            Phase::Idle | Phase::Ending(_) => {}
+            InstancePhase::Idle | InstancePhase::Ending(_) => {}
         }
     }
 
@@ -473,14 +485,14 @@ impl Engine {
             return;
         };
         instance.forgotten = true;
-        if !matches!(instance.phase, Phase::Idle) {
+        if !matches!(instance.phase, InstancePhase::Idle) {
             return self.kill_tree(id); // the rest when it has ended
         }
         self.names.remove(name);
         let mut gone = self.instances.remove(&id);
         let had_group = gone.as_ref().is_some_and(|one| one.group.is_some());
         if let Some(gone) = &mut gone {
-            ignore_knocks(&self.poll, gone);
+            unwatch_activation(&self.poll, gone);
             gone.store.clear(&self.poll);
         }
         if let Some(ground) = &self.ground {
@@ -494,7 +506,7 @@ impl Engine {
 }
 
 /// To the main process, which nobody has reaped: its number cannot mean anyone else.
-pub(crate) fn send(run: &Run, signal: i32) {
+pub(crate) fn send(run: &RunningProcess, signal: i32) {
     match &run.pinned {
         Some(pinned) => {
             pinned.signal(signal);

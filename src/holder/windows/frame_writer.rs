@@ -5,13 +5,13 @@
 use std::io::{self, PipeWriter, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::mail::lock;
-use super::process::thread;
+use super::engine_queue::lock;
+use super::threads::thread;
 use crate::codec::{FrameError, encode};
-use crate::wire::Tell;
+use crate::messages::HolderMessage;
 
 #[derive(Debug, Default)]
-struct State {
+struct FrameWriterState {
     bytes: Vec<u8>,
     /// Bytes the thread has taken and not yet written.
     taken: usize,
@@ -19,24 +19,24 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct FrameWriterShared {
+    state: Mutex<FrameWriterState>,
     changed: Condvar,
 }
 
 /// The end that is told into; dropped, the runtime sees the end behind what was told.
 #[derive(Debug)]
-pub(crate) struct Outgoing(Arc<Shared>);
+pub(crate) struct FrameWriter(Arc<FrameWriterShared>);
 
-impl Outgoing {
-    pub(crate) fn start(to: PipeWriter) -> io::Result<Outgoing> {
-        let shared = Arc::new(Shared::default());
+impl FrameWriter {
+    pub(crate) fn start(to: PipeWriter) -> io::Result<FrameWriter> {
+        let shared = Arc::new(FrameWriterShared::default());
         let own = Arc::clone(&shared);
         thread("wire-write", move || own.write(to))?;
-        Ok(Outgoing(shared))
+        Ok(FrameWriter(shared))
     }
 
-    pub(crate) fn push(&self, tell: &Tell) -> Result<(), FrameError> {
+    pub(crate) fn push(&self, tell: &HolderMessage) -> Result<(), FrameError> {
         let pushed = encode(tell, &mut lock(&self.0.state).bytes);
         self.0.changed.notify_one();
         pushed
@@ -49,14 +49,14 @@ impl Outgoing {
     }
 }
 
-impl Drop for Outgoing {
+impl Drop for FrameWriter {
     fn drop(&mut self) {
         lock(&self.0.state).closed = true;
         self.0.changed.notify_one();
     }
 }
 
-impl Shared {
+impl FrameWriterShared {
     fn write(&self, mut to: PipeWriter) {
         loop {
             let mut state = lock(&self.state);

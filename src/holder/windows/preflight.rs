@@ -31,10 +31,10 @@ pub(crate) fn is_batch(file: &Path) -> bool {
     ending.is_some_and(|ending| ending == "bat" || ending == "cmd")
 }
 
-/// What has to be mended before `program` can be executed in `directory`, looked for in `path`;
+/// What has to be mended before `check_program` can be executed in `directory`, looked for in `path`;
 /// nothing when nothing is to be seen.
 #[must_use]
-pub fn program(program: &str, directory: &Path, path: &str) -> Option<String> {
+pub fn check_program(program: &str, directory: &Path, path: &str) -> Option<String> {
     match find(program, directory, OsStr::new(path)) {
         Some(file) if is_batch(&file) => {
             Some("it is a script; name its shell: [\"cmd.exe\", \"/c\", …]".to_owned())

@@ -10,24 +10,28 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-use crate::frame::own;
+use crate::frame::own_fd;
 
 /// The numbers.
 #[derive(Debug)]
-pub(crate) struct Low {
+pub(crate) struct ReservedFds {
     stdin: OwnedFd,
     stdout: OwnedFd,
     ready: OwnedFd,
 }
 
-impl Low {
+impl ReservedFds {
     /// Takes the lowest numbers that are free; None where a table cannot be left.
-    pub(crate) fn take(dev_null: BorrowedFd<'_>) -> Option<Low> {
-        if !can_leave() {
+    pub(crate) fn take(dev_null: BorrowedFd<'_>) -> Option<ReservedFds> {
+        if !can_unshare_fds() {
             return None;
         }
-        let copy = || fcntl(dev_null, FcntlArg::F_DUPFD_CLOEXEC(4)).ok().map(own);
-        Some(Low {
+        let copy = || {
+            fcntl(dev_null, FcntlArg::F_DUPFD_CLOEXEC(4))
+                .ok()
+                .map(own_fd)
+        };
+        Some(ReservedFds {
             stdin: copy()?,
             stdout: copy()?,
             ready: copy()?,
@@ -36,7 +40,7 @@ impl Low {
 
     /// What stdin, stdout and the readiness pipe are called below.
     pub(crate) fn numbers(&self) -> (RawFd, RawFd, RawFd) {
-        let Low {
+        let ReservedFds {
             stdin,
             stdout,
             ready,
@@ -51,7 +55,7 @@ impl Low {
     }
 
     /// Puts these on the numbers, until `clear`.
-    pub(crate) fn put(&self, stdout: RawFd, ready: Option<RawFd>) -> Result<(), i32> {
+    pub(crate) fn install(&self, stdout: RawFd, ready: Option<RawFd>) -> Result<(), i32> {
         copy(stdout, self.stdout.as_raw_fd())?;
         ready.map_or(Ok(()), |ready| copy(ready, self.ready.as_raw_fd()))
     }
@@ -67,7 +71,7 @@ impl Low {
 
 /// Whether this kernel lets a child leave a shared table: the call and its flag came together.
 #[expect(unsafe_code, reason = "close_range")]
-fn can_leave() -> bool {
+fn can_unshare_fds() -> bool {
     // SAFETY: no descriptor has this number, so nothing is closed.
     unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, 0) == 0 }
 }

@@ -4,43 +4,43 @@
 
 use std::time::Instant;
 
-use crate::engine::{Engine, about};
-use crate::instance::Phase;
-use crate::kernel::{self, Pinned};
-use crate::notify::{Datagram, has_line, in_tree, receive, trusted, value};
-use crate::store::close_apart;
-use crate::wire::Tell;
+use crate::engine::{Engine, poll_key};
+use crate::fd_store::close_in_background;
+use crate::instance::InstancePhase;
+use crate::kernel::{self, ProcessHandle};
+use crate::messages::HolderMessage;
+use crate::notify::{NotifyDatagram, has_line, in_tree, is_trusted_sender, receive, value};
 
 /// Datagrams taken from one socket at once.
 const AT_ONCE: usize = 64;
 /// Rounds of that at the end of a process: the kernel queues some hundreds at most.
 const LAST_ROUNDS: usize = 16;
 /// How often a run is told that something it asked for is not done.
-const IGNORED_AT_MOST: u32 = 16;
+const REJECTIONS_MAX: u32 = 16;
 
 impl Engine {
     /// False when there is nothing more to read now.
     pub(crate) fn read_notify(&mut self, id: u32) -> bool {
         // A quick run speaks before the news of its birth is read: its word waits for that.
-        if self.is_being_born(id) {
-            self.read_mail();
-            if self.is_being_born(id) {
+        if self.is_spawning(id) {
+            self.handle_queue();
+            if self.is_spawning(id) {
                 return false;
             }
         }
         for _ in 0..AT_ONCE {
             let notify = self.instances.get(&id).and_then(|one| one.notify.as_ref());
             match notify.and_then(receive) {
-                Some(datagram) => self.hear(id, datagram),
+                Some(datagram) => self.on_datagram(id, datagram),
                 None => return false,
             }
         }
         true
     }
 
-    fn is_being_born(&self, id: u32) -> bool {
+    fn is_spawning(&self, id: u32) -> bool {
         let instance = self.instances.get(&id);
-        instance.is_some_and(|one| matches!(one.phase, Phase::Starting(_)))
+        instance.is_some_and(|one| matches!(one.phase, InstancePhase::Starting(_)))
     }
 
     /// All that was said before the end of a process; others of its tree may go on for ever.
@@ -52,20 +52,20 @@ impl Engine {
         }
     }
 
-    fn hear(&mut self, id: u32, datagram: Datagram) {
+    fn on_datagram(&mut self, id: u32, datagram: NotifyDatagram) {
         let Some(instance) = self.instances.get(&id) else {
             return;
         };
         let Some(run) = instance.run() else {
-            return close_apart(datagram.fds); // nobody it could come from is left
+            return close_in_background(datagram.fds); // nobody it could come from is left
         };
-        if !trusted(instance, run, &datagram) || has_line(&datagram.text, "BARRIER=1") {
-            return close_apart(datagram.fds); // which is the answer to a barrier
+        if !is_trusted_sender(instance, run, &datagram) || has_line(&datagram.text, "BARRIER=1") {
+            return close_in_background(datagram.fds); // which is the answer to a barrier
         }
-        let Datagram { text, fds, pid, .. } = datagram;
+        let NotifyDatagram { text, fds, pid, .. } = datagram;
         if let Some(pid) = value(&text, "MAINPID") {
-            let changed = self.change_main(id, pid);
-            self.or_ignored(id, changed.err());
+            let changed = self.change_main_pid(id, pid);
+            self.report_rejected(id, changed.err());
         }
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
@@ -73,41 +73,41 @@ impl Engine {
         let name = value(&text, "FDNAME");
         let problem = if has_line(&text, "FDSTOREREMOVE=1") {
             let removed = name.map_or(0, |name| instance.store.remove(&self.poll, name));
-            close_apart(fds);
+            close_in_background(fds);
             let which = name.unwrap_or("a descriptor without FDNAME");
             (removed == 0).then(|| format!("cannot remove {which}: nothing of that name is stored"))
         } else if has_line(&text, "FDSTORE=1") {
             let poll = !has_line(&text, "FDPOLL=0");
             instance.store.put((&self.poll, id), name, fds, poll)
         } else {
-            close_apart(fds);
+            close_in_background(fds);
             None
         };
-        self.pass_on(id, pid, text);
-        self.or_ignored(id, problem);
+        self.forward(id, pid, text);
+        self.report_rejected(id, problem);
     }
 
-    fn pass_on(&mut self, id: u32, pid: i32, text: String) {
-        let behind = self.is_behind();
+    fn forward(&mut self, id: u32, pid: i32, text: String) {
+        let behind = self.is_backpressured();
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
-        instance.said.merge(&text);
+        instance.notify_state.merge(&text);
         if behind {
-            self.unsaid.insert(id); // what lasts of it is told when the runtime reads again
+            self.deferred_notify.insert(id); // what lasts of it is told when the runtime reads again
             return;
         }
-        let tell = Tell::Notify {
+        let tell = HolderMessage::Notify {
             instance: instance.name.to_string(),
             generation: instance.generation,
             pid: pid.unsigned_abs(),
             text,
         };
-        self.tell(&tell);
+        self.send(&tell);
     }
 
     /// MAINPID: the run is about that process from here on.
-    fn change_main(&mut self, id: u32, text: &str) -> Result<(), String> {
+    fn change_main_pid(&mut self, id: u32, text: &str) -> Result<(), String> {
         let Some(instance) = self.instances.get(&id) else {
             return Ok(());
         };
@@ -124,13 +124,14 @@ impl Engine {
             return Ok(());
         }
         let gone = || cannot("there is no such process");
-        let pinned = Pinned::new(pid).ok_or_else(gone)?;
+        let pinned = ProcessHandle::new(pid).ok_or_else(gone)?;
         // One that ended after it was named is still the one whose end counts.
         let seen = kernel::process(pid).ok_or_else(gone)?;
         // The exit of the process before may be the next news: this cannot be put off.
-        let (begun, patience) = (Instant::now(), run.patience.get());
+        let (begun, patience) = (Instant::now(), run.exec_wait_left.get());
         let is_ours = in_tree(instance, run, pid, begun + patience);
-        run.patience.set(patience.saturating_sub(begun.elapsed()));
+        run.exec_wait_left
+            .set(patience.saturating_sub(begun.elapsed()));
         if !is_ours || self.by_pid.contains_key(&pid) {
             return Err(cannot("it does not belong to the module"));
         }
@@ -138,20 +139,20 @@ impl Engine {
         if !pinned.signal(0) {
             return Err(gone());
         }
-        let watched = self.poll.add(&pinned, about::PROCESS | u64::from(id));
+        let watched = self.poll.add(&pinned, poll_key::PROCESS | u64::from(id));
         watched.map_err(|problem| cannot(&format!("it cannot be watched ({problem})")))?;
         let Some(instance) = self.instances.get_mut(&id) else {
             return Ok(());
         };
-        let Phase::Running(run) = &mut instance.phase else {
+        let InstancePhase::Running(run) = &mut instance.phase else {
             return Ok(());
         };
         self.by_pid.remove(&old);
         self.by_pid.insert(pid, id);
-        let returning = self.former.remove(&pid); // watched as the main process again
+        let returning = self.former_mains.remove(&pid); // watched as the main process again
         let before = run.pinned.replace(pinned);
         (run.pid, run.start_time) = (pid, seen.start_time);
-        let tell = Tell::MainChanged {
+        let tell = HolderMessage::MainChanged {
             instance: instance.name.to_string(),
             generation: instance.generation,
             pid: pid.unsigned_abs(),
@@ -165,21 +166,21 @@ impl Engine {
         if is_child {
             self.watch_former(old, id, before);
         }
-        self.tell(&tell);
+        self.send(&tell);
         Ok(())
     }
 
-    fn or_ignored(&mut self, id: u32, problem: Option<String>) {
+    fn report_rejected(&mut self, id: u32, problem: Option<String>) {
         let Some((message, instance)) = problem.zip(self.instances.get_mut(&id)) else {
             return;
         };
-        let Phase::Running(run) = &mut instance.phase else {
+        let InstancePhase::Running(run) = &mut instance.phase else {
             return;
         };
         run.ignored += 1;
-        if run.ignored <= IGNORED_AT_MOST {
+        if run.ignored <= REJECTIONS_MAX {
             let instance = instance.name.to_string();
-            self.tell(&Tell::Ignored { instance, message });
+            self.send(&HolderMessage::NotifyRejected { instance, message });
         }
     }
 
@@ -187,7 +188,7 @@ impl Engine {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
-        let Phase::Running(run) = &mut instance.phase else {
+        let InstancePhase::Running(run) = &mut instance.phase else {
             return;
         };
         let Some(ready) = &run.ready else {
@@ -203,7 +204,7 @@ impl Engine {
         run.ready = None;
         if is_ready {
             let pid = run.pid;
-            self.pass_on(id, pid, "READY=1".to_owned());
+            self.forward(id, pid, "READY=1".to_owned());
         }
     }
 }

@@ -9,8 +9,8 @@ use std::io::{self, Write};
 use std::os::windows::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::shown::Shown;
-use crate::wire::Setup;
+use crate::messages::HolderSetup;
+use crate::status_file::HolderStatus;
 
 /// Others may read meanwhile, but neither write nor take it for themselves.
 const SHARE_READ: u32 = 1;
@@ -19,18 +19,18 @@ const SHARING_VIOLATION: i32 = 32;
 
 /// Where things are.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct SystemDirs {
     runtime_dir: PathBuf,
     /// Open for as long as this holder lives: nobody else can open them for writing.
     held: Vec<(PathBuf, File)>,
 }
 
-impl Places {
+impl SystemDirs {
     /// Makes and takes everything.
     ///
     /// # Errors
     /// In a sentence: a directory cannot be made, or another mainstay has it.
-    pub(crate) fn take(setup: &Setup) -> Result<Places, String> {
+    pub(crate) fn claim(setup: &HolderSetup) -> Result<SystemDirs, String> {
         let name_ok = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if setup.name.is_empty() || !setup.name.chars().all(name_ok) {
             let why = "the name may only hold letters, digits, - _ and .; change mainstay.name";
@@ -56,16 +56,17 @@ impl Places {
             let file = runtime_dir.join(format!("{door}.sock"));
             held.push(hold(&file, &pipe, "runtime_dir")?);
         }
-        Ok(Places { runtime_dir, held })
+        Ok(SystemDirs { runtime_dir, held })
     }
 
     /// Replaces `holder.json`.
-    pub(crate) fn show(&self, state: &str, runtime_pid: Option<u32>, restarts: u32) {
-        Shown::now(state, runtime_pid, restarts, super::engine::TREE).write(&self.runtime_dir);
+    pub(crate) fn write_status(&self, state: &str, runtime_pid: Option<u32>, restarts: u32) {
+        HolderStatus::now(state, runtime_pid, restarts, super::engine::TREE_METHOD)
+            .write(&self.runtime_dir);
     }
 
     /// Removes what is not to stay.
-    pub(crate) fn leave(self) {
+    pub(crate) fn release(self) {
         for (path, file) in self.held {
             drop(file);
             let _ = fs::remove_file(path); // gone is what we want

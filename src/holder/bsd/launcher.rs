@@ -5,44 +5,48 @@
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::AtomicI32;
 
-use super::Pinned;
-use crate::child::Orders;
-use crate::fork::{self, masked};
+use super::ProcessHandle;
+use crate::child::ExecSpec;
+use crate::fork::{self, with_signals_blocked};
 
 /// Makes processes, one at a time; one per spawner thread.
 #[derive(Debug)]
-pub(crate) struct Cradle {
+pub(crate) struct ProcessLauncher {
     pins: bool,
-    pub(crate) low: Option<Low>,
+    pub(crate) low: Option<ReservedFds>,
 }
 
 /// A process that was born.
 #[derive(Debug)]
-pub(crate) struct Born {
+pub(crate) struct SpawnedChild {
     pub(crate) pid: i32,
-    pub(crate) pinned: Option<Pinned>,
+    pub(crate) pinned: Option<ProcessHandle>,
 }
 
-impl Cradle {
+impl ProcessLauncher {
     /// `pins` asks for a pin of every child.
-    pub(crate) fn new(_plain: bool, pins: bool) -> Cradle {
-        Cradle { pins, low: None }
+    pub(crate) fn new(_plain: bool, pins: bool) -> ProcessLauncher {
+        ProcessLauncher { pins, low: None }
     }
 
     /// Starts what `orders` say; see `linux`.
     ///
     /// # Errors
     /// The errno of the fork.
-    pub(crate) fn bear(
+    pub(crate) fn spawn(
         &mut self,
-        orders: &Orders,
+        orders: &ExecSpec,
         _group: Option<BorrowedFd<'_>>,
         newborn: &AtomicI32,
-    ) -> Result<Born, i32> {
-        let pid = masked(|| fork::bear(orders, newborn))?;
+    ) -> Result<SpawnedChild, i32> {
+        let pid = with_signals_blocked(|| fork::fork_and_exec(orders, newborn))?;
         // Our own child that nobody has reaped: the number cannot mean anyone else.
-        let pinned = if self.pins { Pinned::new(pid) } else { None };
-        Ok(Born { pid, pinned })
+        let pinned = if self.pins {
+            ProcessHandle::new(pid)
+        } else {
+            None
+        };
+        Ok(SpawnedChild { pid, pinned })
     }
 
     /// There are no groups.
@@ -53,10 +57,10 @@ impl Cradle {
 
 /// There is none.
 #[derive(Debug)]
-pub(crate) enum Low {}
+pub(crate) enum ReservedFds {}
 
-impl Low {
-    pub(crate) fn take(_: BorrowedFd<'_>) -> Option<Low> {
+impl ReservedFds {
+    pub(crate) fn take(_: BorrowedFd<'_>) -> Option<ReservedFds> {
         None
     }
 
@@ -68,7 +72,7 @@ impl Low {
         match *self {}
     }
 
-    pub(crate) fn put(&self, _: RawFd, _: Option<RawFd>) -> Result<(), i32> {
+    pub(crate) fn install(&self, _: RawFd, _: Option<RawFd>) -> Result<(), i32> {
         match *self {}
     }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 /// What `holder.json` says.
 #[derive(Debug, Serialize)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct HolderStatus<'a> {
     pid: u32,
     runtime_pid: Option<u32>,
     state: &'a str,
@@ -20,15 +20,15 @@ pub(crate) struct Shown<'a> {
     tree: &'a str,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> HolderStatus<'a> {
     /// This holder, now.
     pub(crate) fn now(
         state: &'a str,
         runtime_pid: Option<u32>,
         restarts: u32,
         tree: &'a str,
-    ) -> Shown<'a> {
-        Shown {
+    ) -> HolderStatus<'a> {
+        HolderStatus {
             pid: std::process::id(),
             runtime_pid,
             state,

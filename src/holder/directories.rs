@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Backlog, listen};
 
-use crate::frame::own;
+use crate::frame::own_fd;
 use crate::kernel::{self, SOCKET};
-use crate::shown::Shown;
-use crate::wire::Setup;
+use crate::messages::HolderSetup;
+use crate::status_file::HolderStatus;
 
 /// How long a lock is awaited whose holder is dead.
-const LOCK_OUTLASTS: Duration = Duration::from_secs(1);
+const STALE_LOCK_WAIT: Duration = Duration::from_secs(1);
 /// `sun_path` with its NUL.
 const SOCKET_PATH_BYTES: usize =
     size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path);
 
 /// Where things are.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct SystemDirs {
     runtime_dir: PathBuf,
     lock: File,
     pub(crate) control: OwnedFd,
@@ -41,13 +41,13 @@ pub(crate) fn hash(state_dir: &str) -> String {
     )
 }
 
-impl Places {
+impl SystemDirs {
     /// Makes and takes everything.
     ///
     /// # Errors
     /// In a sentence: a directory cannot be made or is someone else's, the lock is held, a path
     /// is too long.
-    pub(crate) fn take(setup: &Setup) -> Result<Places, String> {
+    pub(crate) fn claim(setup: &HolderSetup) -> Result<SystemDirs, String> {
         let name_ok = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if setup.name.is_empty() || !setup.name.chars().all(name_ok) {
             let why = "cannot use its name: it may only hold letters, digits, - _ and .; change \
@@ -63,7 +63,7 @@ impl Places {
         open_directory(&notify.to_string_lossy(), 0o711)?;
         let control = bind(&runtime_dir.join("control.sock"), setup.control_mode)?;
         let module = bind(&runtime_dir.join("module.sock"), 0o666)?;
-        Ok(Places {
+        Ok(SystemDirs {
             runtime_dir,
             lock,
             control,
@@ -81,12 +81,18 @@ impl Places {
     }
 
     /// Replaces `holder.json`.
-    pub(crate) fn show(&self, state: &str, runtime_pid: Option<u32>, restarts: u32, tree: &str) {
-        Shown::now(state, runtime_pid, restarts, tree).write(&self.runtime_dir);
+    pub(crate) fn write_status(
+        &self,
+        state: &str,
+        runtime_pid: Option<u32>,
+        restarts: u32,
+        tree: &str,
+    ) {
+        HolderStatus::now(state, runtime_pid, restarts, tree).write(&self.runtime_dir);
     }
 
     /// Removes what is not to stay.
-    pub(crate) fn leave(mut self) {
+    pub(crate) fn release(mut self) {
         for name in ["control.sock", "module.sock", "holder.json"] {
             let _ = fs::remove_file(self.runtime_dir.join(name)); // gone is what we want
         }
@@ -167,7 +173,7 @@ fn unusable(what: &str, path: &Path, key: &str, problem: &io::Error) -> String {
     format!("cannot {what} {path}: {text}; {next}, or set another {key}")
 }
 
-fn take_lock(setup: &Setup) -> Result<File, String> {
+fn take_lock(setup: &HolderSetup) -> Result<File, String> {
     let path = Path::new(&setup.state_dir).join("lock");
     let say = |problem: io::Error| unusable("use the lock", &path, "mainstay.state_dir", &problem);
     let mut options = OpenOptions::new();
@@ -178,10 +184,12 @@ fn take_lock(setup: &Setup) -> Result<File, String> {
         .truncate(false)
         .mode(0o600);
     let mut file = options.open(&path).map_err(say)?;
-    let until = Instant::now() + LOCK_OUTLASTS;
+    let until = Instant::now() + STALE_LOCK_WAIT;
     let taken = loop {
         match file.try_lock() {
-            Err(fs::TryLockError::WouldBlock) if Instant::now() < until && is_left(&mut file) => {
+            Err(fs::TryLockError::WouldBlock)
+                if Instant::now() < until && is_stale_lock(&mut file) =>
+            {
                 std::thread::sleep(Duration::from_millis(5));
             }
             taken => break taken,
@@ -211,7 +219,7 @@ fn take_lock(setup: &Setup) -> Result<File, String> {
 
 /// Whether the holder that is named there is dead: a child that it bore last has its lock until the
 /// exec is done.
-fn is_left(file: &mut File) -> bool {
+fn is_stale_lock(file: &mut File) -> bool {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
     let _ = file.rewind(); // what is read next begins there, or says nothing
@@ -247,7 +255,7 @@ fn bind(path: &Path, mode: u32) -> Result<OwnedFd, String> {
 fn bind_closed(path: &Path) -> io::Result<OwnedFd> {
     use nix::sys::socket::{AddressFamily, SockType, UnixAddr, bind, socket};
     let socket = socket(AddressFamily::Unix, SockType::Stream, SOCKET, None)?;
-    let socket = UnixListener::from(own(socket.into_raw_fd()));
+    let socket = UnixListener::from(own_fd(socket.into_raw_fd()));
     socket.set_nonblocking(true)?;
     bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(socket.into())

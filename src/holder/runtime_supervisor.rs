@@ -14,19 +14,19 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-use crate::engine::{Engine, about};
+use crate::engine::{Engine, poll_key};
 use crate::kernel::{self, Program, Signals};
-use crate::prepare::MARK;
+use crate::messages::{CHANNEL_FD, HolderMessage};
+use crate::prepare::TREE_MARK_VAR;
 use crate::process;
-use crate::wait::{Ended, Seen, Whom, look};
-use crate::wire::{Tell, WIRE_FD};
+use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
 
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-const LAST_BACKOFF: Duration = Duration::from_secs(5);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// In control this long, a runtime's earlier deaths are forgotten.
-const STEADY_AFTER: Duration = Duration::from_secs(60);
+const STABLE_AFTER: Duration = Duration::from_secs(60);
 /// How long a runtime that closed its wire may take to end.
-const END_WITHIN: Duration = Duration::from_secs(2);
+const RUNTIME_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How to start the runtime.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub struct RuntimeCommand {
 
 /// State of the standalone holder.
 #[derive(Debug)]
-pub(crate) struct Alone {
+pub(crate) struct RuntimeSupervisor {
     command: RuntimeCommand,
     program: Program,
     signals: Signals,
@@ -52,24 +52,24 @@ pub(crate) struct Alone {
     deaths: u32,
     ready_at: Option<Instant>,
     /// Without a runtime in control since.
-    away_since: Instant,
+    runtime_down_since: Instant,
     start_at: Option<Instant>,
     kill_at: Option<Instant>,
     was_ready: bool,
     refused: Option<u8>,
     /// It was ended because it did not answer.
-    deaf: bool,
+    unresponsive: bool,
     /// How the last runtime ended, in words.
-    pub(crate) ended: Option<String>,
+    pub(crate) last_exit_text: Option<String>,
 }
 
-impl Alone {
-    fn new(command: RuntimeCommand) -> io::Result<Alone> {
-        keep_wire_taken()?;
+impl RuntimeSupervisor {
+    fn new(command: RuntimeCommand) -> io::Result<RuntimeSupervisor> {
+        reserve_channel_fd()?;
         let program = Program::open(&command.program)?;
         let signals = take_signals()?;
         let now = Instant::now();
-        Ok(Alone {
+        Ok(RuntimeSupervisor {
             command,
             program,
             signals,
@@ -78,13 +78,13 @@ impl Alone {
             restarts: 0,
             deaths: 0,
             ready_at: None,
-            away_since: now,
+            runtime_down_since: now,
             start_at: Some(now),
             kill_at: None,
             was_ready: false,
             refused: None,
-            deaf: false,
-            ended: None,
+            unresponsive: false,
+            last_exit_text: None,
         })
     }
 
@@ -94,15 +94,15 @@ impl Alone {
 
     pub(crate) fn away_ms(&self) -> u64 {
         let away = if self.was_ready {
-            self.away_since.elapsed()
+            self.runtime_down_since.elapsed()
         } else {
             Duration::ZERO
         };
         u64::try_from(away.as_millis()).unwrap_or(u64::MAX)
     }
 
-    pub(crate) fn lost_wire(&mut self, now: Instant) {
-        self.kill_at = self.pid.map(|_| now + END_WITHIN);
+    pub(crate) fn channel_lost(&mut self, now: Instant) {
+        self.kill_at = self.pid.map(|_| now + RUNTIME_EXIT_TIMEOUT);
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -110,22 +110,22 @@ impl Alone {
     }
 
     fn backoff(&self) -> Duration {
-        let doubled = FIRST_BACKOFF * 2u32.saturating_pow(self.deaths.saturating_sub(2).min(10));
+        let doubled = BACKOFF_MIN * 2u32.saturating_pow(self.deaths.saturating_sub(2).min(10));
         if self.deaths <= 1 {
             Duration::ZERO
         } else {
-            doubled.min(LAST_BACKOFF)
+            doubled.min(BACKOFF_MAX)
         }
     }
 }
 
 /// Nothing that is opened later may get the wire's number and be overwritten in the runtime before
 /// its exec.
-fn keep_wire_taken() -> io::Result<()> {
+fn reserve_channel_fd() -> io::Result<()> {
     // Closed standard descriptors are filled too; the last one opened lies above and goes.
     loop {
         let filler = File::open("/dev/null")?;
-        if filler.as_raw_fd() > WIRE_FD {
+        if filler.as_raw_fd() > CHANNEL_FD {
             return Ok(());
         }
         let _ = filler.into_raw_fd(); // for the life of the holder
@@ -136,7 +136,7 @@ fn keep_wire_taken() -> io::Result<()> {
 fn take_signals() -> io::Result<Signals> {
     // An ignored SIGCHLD (inherited) would make children vanish without a status.
     default_disposition()?;
-    Signals::take(&[
+    Signals::open(&[
         Signal::SIGTERM,
         Signal::SIGINT,
         Signal::SIGHUP,
@@ -170,17 +170,17 @@ pub fn run(runtime: RuntimeCommand) -> u8 {
 fn begin(runtime: RuntimeCommand) -> io::Result<Engine> {
     let nofile = raise_limit()?;
     // SIGTERM to the holder must find a holder: signals are taken before anything is started.
-    let alone = Alone::new(runtime)?;
-    kernel::adopt_orphans();
+    let alone = RuntimeSupervisor::new(runtime)?;
+    kernel::become_subreaper();
     let no_groups = std::env::var_os("MAINSTAY_CGROUP").is_some_and(|value| value == "off");
-    let options = crate::engine::Options {
+    let options = crate::engine::EngineOptions {
         no_groups,
         plain_fork: false,
     };
     let mut engine = Engine::new(options, nofile)?;
-    engine.watch(&alone.signals, about::SIGNALS)?;
-    engine.alone = Some(Box::new(alone));
-    engine.alone_on_time(Instant::now());
+    engine.watch(&alone.signals, poll_key::SIGNALS)?;
+    engine.supervisor = Some(Box::new(alone));
+    engine.on_supervisor_deadline(Instant::now());
     Ok(engine)
 }
 
@@ -190,15 +190,15 @@ pub(crate) fn raise_limit() -> io::Result<libc::rlimit> {
     let (rlim_cur, rlim_max) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(
         Resource::RLIMIT_NOFILE,
-        kernel::most_files(rlim_max),
+        kernel::max_open_files(rlim_max),
         rlim_max,
     )?;
     Ok(libc::rlimit { rlim_cur, rlim_max })
 }
 
 impl Engine {
-    pub(crate) fn show(&self, state: &str) {
-        let (pid, restarts) = match &self.alone {
+    pub(crate) fn write_status(&self, state: &str) {
+        let (pid, restarts) = match &self.supervisor {
             Some(alone) => (alone.pid.map(i32::unsigned_abs), alone.restarts),
             None => (Some(std::process::id()), 0),
         };
@@ -208,56 +208,59 @@ impl Engine {
             state
         };
         if let Some(places) = &self.places {
-            places.show(state, pid, restarts, self.tree());
+            places.write_status(state, pid, restarts, self.tree());
         }
     }
 
     pub(crate) fn refused(&mut self, exit: u8) {
-        match &mut self.alone {
+        match &mut self.supervisor {
             Some(alone) => {
                 alone.refused = Some(exit);
-                alone.kill_at = Some(Instant::now() + END_WITHIN);
+                alone.kill_at = Some(Instant::now() + RUNTIME_EXIT_TIMEOUT);
             }
             None => self.end = self.end.or(Some(exit)),
         }
     }
 
     pub(crate) fn runtime_ready(&mut self) {
-        if let Some(alone) = &mut self.alone {
+        if let Some(alone) = &mut self.supervisor {
             alone.was_ready = true;
             alone.ready_at = Some(Instant::now());
         }
-        self.show("running");
+        self.write_status("running");
     }
 
     pub(crate) fn read_signals(&mut self) {
-        while let Some(alone) = &mut self.alone {
+        while let Some(alone) = &mut self.supervisor {
             let Some(signal) = alone.signals.next() else {
                 return;
             };
             match signal {
                 libc::SIGCHLD => self.reap_again = true,
-                libc::SIGHUP if !alone.terminal => self.tell(&Tell::ReloadAsked),
+                libc::SIGHUP if !alone.terminal => self.send(&HolderMessage::ReloadRequested),
                 // A shell that ends says so beside the kernel: that is no second Ctrl-C.
                 libc::SIGHUP if self.stop_by.is_some() => {}
                 _ => {
                     let left_ms = None;
-                    self.tell(&Tell::StopAsked { signal, left_ms });
+                    self.send(&HolderMessage::StopRequested {
+                        signal,
+                        time_left_ms: left_ms,
+                    });
                     self.stopping(self.stop_within());
                 }
             }
         }
     }
 
-    pub(crate) fn runtime_ended(&mut self, ended: Ended) {
-        let Some(alone) = &mut self.alone else {
+    pub(crate) fn runtime_ended(&mut self, ended: ReapedChild) {
+        let Some(alone) = &mut self.supervisor else {
             return;
         };
         let now = Instant::now();
         alone.pid = None;
         alone.kill_at = None;
-        let deaf = std::mem::take(&mut alone.deaf);
-        alone.ended = Some(match (ended.signal, ended.code) {
+        let deaf = std::mem::take(&mut alone.unresponsive);
+        alone.last_exit_text = Some(match (ended.signal, ended.code) {
             _ if deaf => "it did not answer, and was killed".to_owned(),
             (Some(signal), _) => Signal::try_from(signal).map_or_else(
                 |_| format!("it was killed by signal {signal}"),
@@ -271,8 +274,8 @@ impl Engine {
             return;
         }
         // What it still had said counts: an order to leave may be the last of it.
-        self.read_last_words();
-        let Some(alone) = &mut self.alone else {
+        self.drain_channel();
+        let Some(alone) = &mut self.supervisor else {
             return;
         };
         if !alone.was_ready {
@@ -284,35 +287,35 @@ impl Engine {
             return;
         }
         if let Some(at) = alone.ready_at.take() {
-            alone.away_since = now;
-            if now.duration_since(at) >= STEADY_AFTER {
+            alone.runtime_down_since = now;
+            if now.duration_since(at) >= STABLE_AFTER {
                 alone.deaths = 0;
             }
         }
         alone.deaths += 1;
         alone.start_at = Some(now + alone.backoff());
-        self.show("returning");
+        self.write_status("returning");
     }
 
-    fn read_last_words(&mut self) {
+    fn drain_channel(&mut self) {
         while self.end.is_none() && self.read_wire_once() {}
-        self.lose_wire();
-        if let Some(alone) = &mut self.alone {
+        self.drop_channel();
+        if let Some(alone) = &mut self.supervisor {
             alone.kill_at = None; // it is gone
         }
     }
 
     /// It was asked whether it lives, and did not answer.
-    pub(crate) fn kill_deaf_runtime(&mut self) {
-        if let Some(alone) = &mut self.alone {
-            alone.deaf = true;
+    pub(crate) fn kill_unresponsive_runtime(&mut self) {
+        if let Some(alone) = &mut self.supervisor {
+            alone.unresponsive = true;
         }
-        self.lose_wire();
+        self.drop_channel();
         self.kill_runtime();
     }
 
     pub(crate) fn kill_runtime(&mut self) {
-        if let Some(alone) = &mut self.alone {
+        if let Some(alone) = &mut self.supervisor {
             alone.kill_at = None;
             if let Some(pid) = alone.pid {
                 process::kill(pid, libc::SIGKILL); // our own child that nobody has reaped
@@ -320,8 +323,8 @@ impl Engine {
         }
     }
 
-    pub(crate) fn alone_on_time(&mut self, now: Instant) {
-        let Some(alone) = &mut self.alone else {
+    pub(crate) fn on_supervisor_deadline(&mut self, now: Instant) {
+        let Some(alone) = &mut self.supervisor else {
             return;
         };
         if alone.kill_at.is_some_and(|at| at <= now) {
@@ -340,11 +343,11 @@ impl Engine {
                 if self.connect(socket).is_err() {
                     self.kill_runtime();
                 }
-                self.show(if again { "returning" } else { "starting" });
+                self.write_status(if again { "returning" } else { "starting" });
             }
             Err(problem) if again => {
                 alone.deaths += 1;
-                alone.start_at = Some(now + alone.backoff().max(FIRST_BACKOFF));
+                alone.start_at = Some(now + alone.backoff().max(BACKOFF_MIN));
                 eprintln!("cannot start the runtime, trying again: {problem}");
             }
             Err(problem) => {
@@ -355,9 +358,9 @@ impl Engine {
     }
 
     /// Ends all, cleans up, waits a moment for the runtime.
-    pub(crate) fn leave(mut self, code: u8) -> u8 {
+    pub(crate) fn shut_down(mut self, code: u8) -> u8 {
         self.stop_by = Some(Instant::now());
-        self.show("stopping");
+        self.write_status("stopping");
         // Blocked in this thread since its start: a signal now changes nothing.
         self.end_all();
         self.flush();
@@ -365,12 +368,12 @@ impl Engine {
             if let Some(groups) = &ground.groups {
                 groups.remove_all();
             }
-            ground.logs.quit(END_WITHIN);
+            ground.logs.quit(RUNTIME_EXIT_TIMEOUT);
         }
         self.wire = None;
-        if let Some(pid) = self.alone.as_ref().and_then(|alone| alone.pid) {
-            let end = Instant::now() + END_WITHIN;
-            while look(Whom::Pid(pid), true) == Seen::Alive {
+        if let Some(pid) = self.supervisor.as_ref().and_then(|alone| alone.pid) {
+            let end = Instant::now() + RUNTIME_EXIT_TIMEOUT;
+            while wait_nohang(WaitTarget::Pid(pid), true) == WaitResult::Alive {
                 if Instant::now() > end {
                     process::kill(pid, libc::SIGKILL); // our own child that nobody has reaped
                 }
@@ -378,7 +381,7 @@ impl Engine {
             }
         }
         if let Some(places) = self.places.take() {
-            places.leave();
+            places.release();
         }
         code
     }
@@ -393,13 +396,13 @@ fn start_runtime(command: &RuntimeCommand, program: &Program) -> io::Result<(i32
         .arg0(&command.program)
         .args(&command.args)
         .process_group(0);
-    child.env_remove(MARK); // of an earlier holder, whose leftovers are swept
+    child.env_remove(TREE_MARK_VAR); // of an earlier holder, whose leftovers are swept
     child.envs(command.env.iter().map(|(name, value)| (name, value)));
     let end = theirs.as_raw_fd();
     #[expect(unsafe_code, reason = "descriptor 3 is set between fork and exec")]
     // SAFETY: only dup2 and fcntl, which are async-signal-safe.
     unsafe {
-        child.pre_exec(move || place_wire(end));
+        child.pre_exec(move || install_channel(end));
     }
     let started = child.spawn()?;
     let pid = i32::try_from(started.id()).unwrap_or(i32::MAX);
@@ -407,16 +410,16 @@ fn start_runtime(command: &RuntimeCommand, program: &Program) -> io::Result<(i32
 }
 
 #[expect(unsafe_code, reason = "dup2, fcntl, sigprocmask")]
-fn place_wire(end: RawFd) -> io::Result<()> {
+fn install_channel(end: RawFd) -> io::Result<()> {
     // SAFETY: numbers and a local mask; called in the child alone.
     let failed = unsafe {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        if end == WIRE_FD {
+        if end == CHANNEL_FD {
             libc::fcntl(end, libc::F_SETFD, 0) < 0
         } else {
-            libc::dup2(end, WIRE_FD) < 0
+            libc::dup2(end, CHANNEL_FD) < 0
         }
     };
     if failed {
