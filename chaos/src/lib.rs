@@ -1,8 +1,9 @@
-//! chaos: the seeded simulator of mainstay's policy, and its checkers.
+//! chaos: the seeded simulators of mainstay's policy and of its holder, and their checkers.
 //! Owns virtual time, the fake processes and the faults; one seed is one history.
 //! Never decides what a module should do: that is what it tests.
 
 pub mod checker;
+pub mod holder;
 pub mod plans;
 pub mod rng;
 pub mod sim;

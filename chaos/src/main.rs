@@ -4,12 +4,25 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
+use chaos::holder::{self, HolderOptions, HolderSummary};
 use chaos::{SimOptions, Summary};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
-/// Simulates mainstay's policy with random plans, faults and wishes.
+/// Which state machines are simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Model {
+    /// The lifecycle and its run machines, with random plans, faults and operations.
+    Policy,
+    /// The roster of the holder and its runtime supervisor.
+    Holder,
+}
+
+/// Simulates mainstay's state machines under faults, until a checker finds a violation.
 #[derive(Debug, Parser)]
 struct Arguments {
+    /// What is simulated.
+    #[arg(long, value_enum, default_value_t = Model::Policy)]
+    model: Model,
     /// How many histories.
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
@@ -19,7 +32,7 @@ struct Arguments {
     /// Modules in each plan.
     #[arg(long, default_value_t = 20)]
     modules: u32,
-    /// Policy steps of each history, about.
+    /// Policy steps of each history, about; of the holder, its faults.
     #[arg(long, default_value_t = 10_000)]
     steps: u64,
 }
@@ -29,43 +42,54 @@ struct Arguments {
     reason = "steps a second are measured by the wall clock"
 )]
 fn main() -> ExitCode {
-    let Arguments {
-        seeds,
-        seed: first,
-        modules,
-        steps,
-    } = Arguments::parse();
+    let arguments = Arguments::parse();
     let begin = Instant::now();
-    let mut all = Summary::default();
-    for seed in first..first.saturating_add(seeds) {
-        match chaos::run(SimOptions {
-            seed,
-            modules,
-            steps,
-            sabotage: None,
-        }) {
-            Ok(summary) => {
-                all.steps += summary.steps;
-                all.spawns += summary.spawns;
-                all.kills += summary.kills;
-                all.returns += summary.returns;
-                all.lost_records += summary.lost_records;
-                all.sleeps += summary.sleeps;
-                all.stops += summary.stops;
-                all.lasted += summary.lasted;
-            }
-            Err(failure) => {
-                eprintln!("{failure}");
-                return ExitCode::FAILURE;
-            }
+    let done = match arguments.model {
+        Model::Policy => policy(&arguments),
+        Model::Holder => holder(&arguments),
+    };
+    match done {
+        Ok((steps, text)) => {
+            let rate = steps as f64 / begin.elapsed().as_secs_f64();
+            let seeds = arguments.seeds;
+            println!("{seeds} seeds, {steps} steps ({rate:.0} a second), {text}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
         }
     }
-    let seconds = begin.elapsed().as_secs_f64();
-    println!(
-        "{seeds} seeds, {} steps ({:.0} a second), {:.1} virtual hours, {} processes, {} kills, \
-         {} returns of the runtime, {} records lost, {} sleeps, {} stops of everything",
-        all.steps,
-        all.steps as f64 / seconds,
+}
+
+fn seeds(arguments: &Arguments) -> std::ops::Range<u64> {
+    arguments.seed..arguments.seed.saturating_add(arguments.seeds)
+}
+
+/// The number of steps, and what the histories had in them.
+type Done = Result<(u64, String), Box<dyn std::error::Error>>;
+
+fn policy(arguments: &Arguments) -> Done {
+    let mut all = Summary::default();
+    for seed in seeds(arguments) {
+        let summary = chaos::run(SimOptions {
+            seed,
+            modules: arguments.modules,
+            steps: arguments.steps,
+            sabotage: None,
+        })?;
+        all.steps += summary.steps;
+        all.spawns += summary.spawns;
+        all.kills += summary.kills;
+        all.returns += summary.returns;
+        all.lost_records += summary.lost_records;
+        all.sleeps += summary.sleeps;
+        all.stops += summary.stops;
+        all.lasted += summary.lasted;
+    }
+    let text = format!(
+        "{:.1} virtual hours, {} processes, {} kills, {} returns of the runtime, {} records lost, \
+         {} sleeps, {} stops of everything",
         all.lasted as f64 / 3.6e12,
         all.spawns,
         all.kills,
@@ -74,5 +98,29 @@ fn main() -> ExitCode {
         all.sleeps,
         all.stops,
     );
-    ExitCode::SUCCESS
+    Ok((all.steps, text))
+}
+
+fn holder(arguments: &Arguments) -> Done {
+    let mut all = HolderSummary::default();
+    for seed in seeds(arguments) {
+        all += holder::run(HolderOptions {
+            seed,
+            modules: arguments.modules,
+            faults: u32::try_from(arguments.steps)?,
+            injected_bug: None,
+        })?;
+    }
+    let text = format!(
+        "{:.1} virtual hours, {} processes, {} hung spawns, {} slow kills, {} runtimes, {} \
+         unresponsive, {} messages dropped",
+        all.lasted.as_secs_f64() / 3600.0,
+        all.processes,
+        all.hung_spawns,
+        all.slow_kills,
+        all.runtimes,
+        all.unresponsive,
+        all.dropped_messages,
+    );
+    Ok((all.steps, text))
 }

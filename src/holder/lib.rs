@@ -2,6 +2,7 @@
 //! Owns processes, exit statuses, log pipes, sockets and the lock; restarts the runtime.
 //! Never decides anything about modules, never blocks on a disk, never uses tokio.
 
+pub mod machines;
 pub mod messages;
 #[cfg(unix)]
 pub mod preflight;

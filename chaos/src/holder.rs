@@ -1,0 +1,569 @@
+//! One seed, one history of the holder: its roster and its runtime supervisor under faults.
+//! Owns virtual time, the channel between holder and runtime, and the part of the engine.
+//! Never helps the machines: spawns hang, kills do not kill, messages are late, twice or dropped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mainstay_holder::machines::{
+    FenceError, ProcessExit, Roster, RosterEffect, RuntimeExit, RuntimeSupervisor, SupervisorEffect,
+};
+
+use mainstay_holder::messages::{HolderMessage, SpawnStep};
+
+use crate::rng::Rng;
+use checker::Checker;
+use fake_os::FakeOs;
+use fake_runtime::{Delivery, FakeRuntime, Request, RuntimeTimer};
+
+mod checker;
+mod fake_os;
+mod fake_runtime;
+mod faults;
+mod history;
+
+pub use checker::HolderViolation;
+pub use history::{HolderBug, HolderFailure, HolderOptions, HolderSummary};
+
+/// The most effects one input may have.
+const EFFECTS_MAX: usize = 10_000;
+/// How long a history goes on without faults before everything must be in order.
+const QUIET: Duration = Duration::from_secs(200);
+/// Silence after which the runtime counts as unresponsive.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(8);
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// The last lines of a history that are shown with a failure, and the length of each.
+const TRACE_LINES: usize = 80;
+const TRACE_COLUMNS: usize = 300;
+
+/// Something that will happen.
+#[derive(Debug, Clone)]
+enum Item {
+    /// A spawner thread has finished with the job.
+    SpawnDone(u64),
+    /// A process exits, and is reaped a moment later.
+    ProcessExits(u32, ProcessExit),
+    ExitReaped(u32, ProcessExit),
+    /// The sweep of these instances is done.
+    SweepDone(Vec<u32>),
+    OutputCollected(u32, u64),
+    /// A request of this runtime reaches the holder.
+    ToHolder(u32, Request),
+    /// A message of the holder reaches this runtime.
+    ToRuntime(u32, Delivery),
+    RuntimeTimer(u32, RuntimeTimer),
+    RuntimeExits(u32),
+    RuntimeReaped(u32),
+    Fault,
+    /// The runtime stops reading and answering.
+    HangRuntime,
+    /// Nothing: the loop turns.
+    Turn,
+}
+
+struct Sim {
+    options: HolderOptions,
+    rng: Rng,
+    now: Duration,
+    agenda: BTreeMap<(Duration, u64), Item>,
+    order: u64,
+    supervisor: RuntimeSupervisor,
+    roster: Roster,
+    os: FakeOs,
+    /// The process of the runtime, while it runs.
+    runtime: Option<FakeRuntime>,
+    last_epoch: u32,
+    /// The runtime at the other end of the channel, while the holder has it open; when the newest
+    /// message in either direction arrives.
+    channel: Option<(u32, Duration, Duration)>,
+    /// The exit of a runtime is noticed before the end of its channel, as on Windows.
+    exit_first: bool,
+    to_sweep: Vec<u32>,
+    sweeping: bool,
+    configured: bool,
+    faults_left: u32,
+    exited: Option<u8>,
+    check: Checker,
+    trace: Vec<String>,
+    summary: HolderSummary,
+}
+
+type Checked = Result<(), HolderViolation>;
+
+/// Runs one history.
+///
+/// # Errors
+/// The first violation, with the lines that led to it.
+pub fn run(options: HolderOptions) -> Result<HolderSummary, Box<HolderFailure>> {
+    let mut sim = Sim::new(options);
+    match sim.history() {
+        Ok(()) => {
+            sim.summary.lasted = sim.now;
+            Ok(sim.summary)
+        }
+        Err(violation) => {
+            let from = sim.trace.len().saturating_sub(TRACE_LINES);
+            Err(Box::new(HolderFailure {
+                options,
+                violation,
+                at: sim.now,
+                trace: sim.trace.split_off(from),
+            }))
+        }
+    }
+}
+
+impl Sim {
+    fn new(options: HolderOptions) -> Sim {
+        let mut rng = Rng::new(options.seed);
+        let exit_first = rng.permille(500);
+        Sim {
+            options,
+            rng,
+            now: Duration::from_secs(1000),
+            agenda: BTreeMap::new(),
+            order: 0,
+            supervisor: RuntimeSupervisor::standalone(Duration::from_secs(1000)),
+            roster: Roster::default(),
+            os: FakeOs::default(),
+            runtime: None,
+            last_epoch: 0,
+            channel: None,
+            exit_first,
+            to_sweep: Vec::new(),
+            sweeping: false,
+            configured: false,
+            faults_left: options.faults,
+            exited: None,
+            check: Checker::default(),
+            trace: Vec::new(),
+            summary: HolderSummary::default(),
+        }
+    }
+
+    fn has_bug(&self, bug: HolderBug) -> bool {
+        self.options.injected_bug == Some(bug)
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        let at = self.now.as_secs_f64();
+        let line: String = line().chars().take(TRACE_COLUMNS).collect();
+        self.trace.push(format!("{at:>12.6} {line}"));
+        if self.trace.len() > 10 * TRACE_LINES {
+            self.trace.drain(..9 * TRACE_LINES);
+        }
+    }
+
+    fn after(&mut self, delay: Duration, item: Item) {
+        self.at(self.now + delay, item);
+    }
+
+    fn at(&mut self, at: Duration, item: Item) {
+        self.order += 1;
+        self.agenda.insert((at, self.order), item);
+    }
+
+    fn history(&mut self) -> Checked {
+        self.effects()?;
+        self.after(Duration::from_millis(500), Item::Fault);
+        // Faults are at most three seconds apart, sleeps of the holder apart.
+        while self.faults_left > 0 && self.exited.is_none() {
+            self.step(Duration::MAX)?;
+        }
+        let quiet = self.now + QUIET;
+        while self.exited.is_none() && self.step(quiet)? {}
+        if self.exited.is_none() {
+            self.now = quiet;
+            self.check_quiet()?;
+            self.request_stop();
+            // Some runtimes hang in the middle of the stop.
+            if self.rng.permille(300) {
+                let delay = self.rng.span(Duration::from_secs(2));
+                self.after(delay, Item::HangRuntime);
+            }
+            self.after(Duration::ZERO, Item::Turn);
+            while self.exited.is_none() && self.step(Duration::MAX)? {}
+        }
+        match self.exited {
+            Some(_) => Ok(()),
+            None => Err(HolderViolation::StopTooLong),
+        }
+    }
+
+    /// One turn of the loop of the holder, at or before `end`; false if nothing is left to happen.
+    fn step(&mut self, end: Duration) -> Result<bool, HolderViolation> {
+        let next = self.agenda.keys().next().map(|(at, _)| *at);
+        let Some(at) = [self.next_deadline(), next].into_iter().flatten().min() else {
+            return Ok(false);
+        };
+        if at > end {
+            return Ok(false);
+        }
+        self.now = self.now.max(at);
+        self.summary.steps += 1;
+        // What has happened comes first, then what is due.
+        while let Some(entry) = self.agenda.first_entry()
+            && entry.key().0 <= self.now
+        {
+            let item = entry.remove();
+            self.happen(item)?;
+            self.roster_effects()?;
+        }
+        let skips = self.has_bug(HolderBug::SkipRunDeadlines);
+        if !skips && self.next_deadline().is_some_and(|at| at <= self.now) {
+            self.roster.deadline_passed(self.now);
+        }
+        self.effects()?;
+        if self.exited.is_none() {
+            self.check.on_time(self.now)?;
+            let running = self.runtime.as_ref().map(|one| one.epoch);
+            self.check.runtime(self.now, running)?;
+        }
+        Ok(true)
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let machines = [self.supervisor.next_deadline(), self.roster.next_deadline()];
+        let deadline = machines.into_iter().flatten().min();
+        let ignores = self.has_bug(HolderBug::IgnoreDeadlines)
+            || (self.has_bug(HolderBug::NeverExit) && self.supervisor.is_stopping());
+        deadline.filter(|_| !ignores)
+    }
+
+    fn happen(&mut self, item: Item) -> Checked {
+        match item {
+            Item::SpawnDone(job) => self.spawn_done(job)?,
+            Item::ProcessExits(pid, exit) => self.process_exits(pid, exit),
+            Item::ExitReaped(pid, exit) => self.exit_reaped(pid, exit)?,
+            Item::SweepDone(ids) => {
+                self.sweeping = false;
+                for id in ids {
+                    let again = self.to_sweep.contains(&id);
+                    self.check.swept(id, again);
+                    self.roster.tree_swept(id, again);
+                }
+            }
+            Item::OutputCollected(id, generation) => {
+                self.check.collected(id, generation);
+                let output = "output".to_owned();
+                self.roster.output_collected(id, generation, output);
+            }
+            Item::ToHolder(epoch, request) => {
+                if self.channel.is_some_and(|(open, ..)| open == epoch) {
+                    self.handle(request)?;
+                } else {
+                    self.summary.dropped_messages += 1;
+                }
+            }
+            Item::ToRuntime(epoch, delivery) => self.deliver(epoch, delivery),
+            Item::RuntimeTimer(epoch, timer) => self.runtime_timer(epoch, timer),
+            Item::RuntimeExits(epoch) => self.runtime_exits(epoch),
+            Item::RuntimeReaped(epoch) => self.runtime_reaped(epoch)?,
+            Item::Fault => self.inject_fault(),
+            Item::HangRuntime => self.hang_runtime(),
+            Item::Turn => {}
+        }
+        Ok(())
+    }
+
+    /// What the engine does with a request.
+    fn handle(&mut self, request: Request) -> Checked {
+        self.note(|| format!("holder <- {request:?}"));
+        if !self.has_bug(HolderBug::LoseRequests) {
+            self.supervisor.request_received(self.now);
+        }
+        match request {
+            Request::Configure => {
+                self.configured = true;
+                self.supervisor
+                    .setup_accepted(HEARTBEAT_TIMEOUT, STOP_TIMEOUT);
+            }
+            Request::Spawn {
+                name,
+                generation,
+                timeout,
+                hostile,
+            } => self.spawn(&name, generation, timeout, hostile)?,
+            Request::Signal { name, generation } => {
+                self.check.signal_requested(&name, generation);
+                self.roster.signal_requested(&name, generation, 15, true);
+            }
+            Request::Kill { name, generation } => {
+                self.check.kill_requested(&name, generation);
+                self.roster.kill_requested(&name, generation);
+            }
+            Request::SaveRecord { name, record } => {
+                self.check.saved(&name, &record);
+                if self.has_bug(HolderBug::ForgetSaved) {
+                    self.roster.forget_requested(&name);
+                } else if !self.has_bug(HolderBug::LoseRecords) {
+                    self.roster.record_saved(&name, record);
+                }
+            }
+            Request::Forget { name } => {
+                self.check.forgotten(&name);
+                self.roster.forget_requested(&name);
+            }
+            Request::Ready => self.supervisor.runtime_ready(self.now),
+            Request::Pong => {}
+            Request::Stopping { timeout } => self.stop_started(timeout),
+            Request::Exit { .. } if self.has_bug(HolderBug::NeverExit) => {}
+            Request::Exit { code } => self.supervisor.exit(code),
+        }
+        self.roster_effects()
+    }
+
+    fn spawn(&mut self, name: &str, generation: u64, timeout: Duration, hostile: bool) -> Checked {
+        if hostile && !self.check.knows(name) {
+            return Ok(()); // the fence of an instance goes with it
+        }
+        if self.has_bug(HolderBug::BurnGenerations)
+            && let Ok(id) = self
+                .roster
+                .spawn_requested(self.now, name, generation, timeout)
+        {
+            let message = "cannot start it".to_owned();
+            self.roster.spawn_failed(id, SpawnStep::Exec, 2, message);
+        }
+        let passed = self
+            .roster
+            .spawn_requested(self.now, name, generation, timeout);
+        let id = match passed {
+            Ok(id) => {
+                self.check
+                    .spawn_accepted(self.now, name, id, generation, timeout)?;
+                id
+            }
+            Err(_) if self.has_bug(HolderBug::IgnoreFence) => {
+                let id = self.roster.intern(name);
+                let now = self.now;
+                self.check
+                    .spawn_accepted(now, name, id, generation, timeout)?;
+                id
+            }
+            Err(_) if hostile => return Ok(()),
+            Err(FenceError::Running(_)) => return self.refuse_spawn(name, generation),
+            Err(FenceError::Stale) => {
+                return Err(HolderViolation::RefusedSpawn(name.to_owned(), generation));
+            }
+        };
+        self.queue_spawn(id, name, generation, timeout);
+        Ok(())
+    }
+
+    /// As for a runtime that was sent the takeover state while a spawn hung.
+    fn refuse_spawn(&mut self, name: &str, generation: u64) -> Checked {
+        let refusal = HolderMessage::SpawnFailed {
+            instance: name.to_owned(),
+            generation,
+            step: SpawnStep::Fence,
+            errno: 16,
+            message: "cannot start it while it runs".to_owned(),
+        };
+        self.send(Delivery::Message(Box::new(refusal)))
+    }
+
+    fn stop_started(&mut self, timeout: Duration) {
+        self.supervisor.stop_started(self.now, timeout);
+        let by = self.channel.map(|(epoch, ..)| epoch);
+        self.check.stop_started(self.now + timeout, by);
+    }
+
+    fn request_stop(&mut self) {
+        self.note(|| "holder <- SIGTERM".to_owned());
+        self.supervisor.stop_requested(self.now, 15);
+        self.check.stop_started(self.now + STOP_TIMEOUT, None);
+    }
+
+    /// Performs what follows from an input.
+    fn roster_effects(&mut self) -> Checked {
+        for _ in 0..EFFECTS_MAX {
+            let Some(effect) = self.roster.next_effect() else {
+                return Ok(());
+            };
+            self.note(|| format!("roster -> {effect:?}"));
+            self.perform(effect)?;
+        }
+        Err(HolderViolation::Endless)
+    }
+
+    /// Performs everything that is due.
+    fn effects(&mut self) -> Checked {
+        for _ in 0..EFFECTS_MAX {
+            self.roster_effects()?;
+            if self.exited.is_some() {
+                return Ok(());
+            }
+            let effect = self.supervisor.next_effect(self.now);
+            if let Some(code) = self.supervisor.exit_code() {
+                return self.shut_down(code);
+            }
+            let Some(effect) = effect else {
+                self.start_sweep();
+                self.run_spawners()?;
+                return self.check_state();
+            };
+            self.note(|| format!("supervisor -> {effect:?}"));
+            self.supervise(effect)?;
+        }
+        Err(HolderViolation::Endless)
+    }
+
+    fn perform(&mut self, effect: RosterEffect) -> Checked {
+        match effect {
+            RosterEffect::SendTakeover(infos) => {
+                let Some((epoch, ..)) = self.channel else {
+                    return Err(HolderViolation::SentToNobody);
+                };
+                self.check.takeover(epoch, &infos)?;
+                for info in &infos {
+                    let is_right = self.os.agrees(info);
+                    if !is_right {
+                        return Err(HolderViolation::WrongTakeover(info.instance.clone()));
+                    }
+                }
+                self.supervisor.takeover_sent(self.now);
+                self.send(Delivery::Takeover(infos))
+            }
+            RosterEffect::Send(message) => {
+                if self.has_bug(HolderBug::SkipReplay) && self.check.is_replaying() {
+                    return Ok(());
+                }
+                let twice = self.has_bug(HolderBug::SendExitsTwice);
+                for _ in 0..1 + u32::from(twice) {
+                    let epoch = self.channel.map(|(epoch, ..)| epoch);
+                    self.check.sent(epoch, &message)?;
+                    if self.has_bug(HolderBug::LoseMessages) && self.rng.permille(100) {
+                        continue;
+                    }
+                    self.send(Delivery::Message(Box::new(message.clone())))?;
+                }
+                Ok(())
+            }
+            RosterEffect::AbortSpawn(id) => self.abort_spawn(id),
+            RosterEffect::Signal { id, signal, .. } => {
+                self.signal_process(id, signal);
+                Ok(())
+            }
+            RosterEffect::KillTree(id) => {
+                self.kill_tree(id);
+                Ok(())
+            }
+            RosterEffect::WatchActivation(_) => Ok(()),
+            RosterEffect::Remove { name, .. } => self.check.removed(&name),
+        }
+    }
+
+    fn supervise(&mut self, effect: SupervisorEffect) -> Checked {
+        match effect {
+            SupervisorEffect::StartRuntime => {
+                if self.has_bug(HolderBug::StartTwice) {
+                    self.start_runtime()?;
+                }
+                self.start_runtime()
+            }
+            SupervisorEffect::KillRuntime => self.kill_runtime(),
+            SupervisorEffect::CloseChannel => {
+                self.close_channel();
+                Ok(())
+            }
+            SupervisorEffect::SendPing => self.send(Delivery::Ping),
+            SupervisorEffect::SendStopRequest { time_left, .. } => {
+                if self.has_bug(HolderBug::LoseStopRequests) {
+                    return Ok(());
+                }
+                self.check.stop_sent(self.channel.map(|(epoch, ..)| epoch));
+                self.send(Delivery::StopRequested { time_left })
+            }
+            SupervisorEffect::WriteStatus(_) => Ok(()),
+        }
+    }
+
+    /// Everything that the engine knows is killed at its exit; nothing else may be left.
+    fn shut_down(&mut self, code: u8) -> Checked {
+        self.note(|| format!("holder exits with {code}"));
+        self.exited = Some(code);
+        let skips = self.has_bug(HolderBug::SkipFinalKill);
+        let killed = self.roster.all_running().filter(|_| !skips);
+        let known: BTreeSet<u32> = killed.map(|(_, one)| one.pid).collect();
+        self.os.check_left(&known)
+    }
+
+    /// Nothing is due any more, and what the machines know is true.
+    fn check_state(&mut self) -> Checked {
+        if self.next_deadline().is_some_and(|at| at <= self.now) {
+            return Err(HolderViolation::Spins);
+        }
+        self.os.check_known(&self.roster)?;
+        self.check.settled()
+    }
+
+    /// Long after the last fault: the runtime knows the truth, and what it wants runs.
+    fn check_quiet(&mut self) -> Checked {
+        let Some(runtime) = self.runtime.as_ref().filter(|one| !one.unresponsive) else {
+            return Err(HolderViolation::RuntimeAbsent);
+        };
+        for (name, view) in &runtime.views {
+            // A new runtime does not know a process that was to be dropped and never dies.
+            if view.running() != self.os.generation_of(name) && !self.os.never_dies(name) {
+                return Err(HolderViolation::ViewDiffers(name.clone()));
+            }
+        }
+        for number in 0..self.options.modules {
+            let name = format!("m{number}");
+            if self.os.generation_of(&name).is_none() {
+                return Err(HolderViolation::NotRunning(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn start_sweep(&mut self) {
+        if !self.sweeping && !self.to_sweep.is_empty() {
+            self.sweeping = true;
+            let ids = std::mem::take(&mut self.to_sweep);
+            let delay = self.rng.span(Duration::from_millis(50));
+            self.after(delay, Item::SweepDone(ids));
+        }
+    }
+
+    fn runtime_reaped(&mut self, epoch: u32) -> Checked {
+        let exit = RuntimeExit {
+            code: Some(1),
+            text: "exited".to_owned(),
+        };
+        if self.exit_first {
+            self.supervisor.runtime_exited(self.now, exit);
+            return self.read_rest(epoch);
+        }
+        self.read_rest(epoch)?;
+        if self.exited.is_none() {
+            self.supervisor.runtime_exited(self.now, exit);
+        }
+        Ok(())
+    }
+
+    /// What a runtime wrote before it exited is read, then its channel is closed.
+    fn read_rest(&mut self, epoch: u32) -> Checked {
+        let mine = |item: &Item| matches!(item, Item::ToHolder(of, _) if *of == epoch);
+        let keys = self
+            .agenda
+            .iter()
+            .filter(|(_, item)| mine(item))
+            .map(|(key, _)| *key);
+        let keys: Vec<_> = keys.collect();
+        for key in keys {
+            if let Some(Item::ToHolder(_, request)) = self.agenda.remove(&key)
+                && self.channel.is_some_and(|(open, ..)| open == epoch)
+                && self.exited.is_none()
+            {
+                self.handle(request)?;
+            }
+        }
+        if self.channel.is_some_and(|(open, ..)| open == epoch) && self.exited.is_none() {
+            self.close_channel();
+            self.supervisor.channel_closed(self.now);
+        }
+        Ok(())
+    }
+}

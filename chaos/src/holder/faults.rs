@@ -1,0 +1,156 @@
+//! What goes wrong in a history: crashes, a runtime that dies or hangs, requests that are wrong.
+//! Owns the choice of the next fault.
+//! Never breaks the machines themselves: an injected bug does that.
+
+use std::time::Duration;
+
+use mainstay_holder::machines::ProcessExit;
+
+use super::fake_runtime::Request;
+use super::{Item, Sim};
+
+impl Sim {
+    pub(super) fn inject_fault(&mut self) {
+        if self.faults_left == 0 {
+            return;
+        }
+        self.faults_left -= 1;
+        let delay = self.rng.span(Duration::from_secs(3));
+        self.after(delay, Item::Fault);
+        match self.rng.below(100) {
+            0..25 => self.crash_process(),
+            25..33 => self.crash_runtime(),
+            33..38 => self.hang_runtime(),
+            38..50 => self.request_wrongly(),
+            50..62 => self.kill_random(),
+            62..67 => self.forget_random(),
+            67..82 => {
+                let number = self.rng.below(40);
+                let timeout = self.rng.span(Duration::from_secs(5)) + Duration::from_millis(1);
+                self.start_instance(format!("m0#{number}"), timeout);
+            }
+            82..90 => self.notify_random(),
+            90..94 => {
+                if let Some(pid) = self.random_pid() {
+                    self.change_main(pid);
+                }
+            }
+            94..97 => self.suspend(),
+            97 if self.rng.permille(200) => self.request_stop(),
+            _ => self.roster.send_deferred_notify(),
+        }
+    }
+
+    fn random_pid(&mut self) -> Option<u32> {
+        let pids = self.os.running_pids();
+        let number = usize::try_from(self.rng.below(pids.len() as u64)).unwrap_or(0);
+        pids.get(number).copied()
+    }
+
+    fn crash_process(&mut self) {
+        if let Some(pid) = self.random_pid() {
+            let signal = Some(self.rng.pick(&[6, 9, 11]));
+            let exit = ProcessExit {
+                signal,
+                ..ProcessExit::default()
+            };
+            self.process_exits(pid, exit);
+        }
+    }
+
+    fn crash_runtime(&mut self) {
+        if let Some(epoch) = self.runtime.as_ref().map(|one| one.epoch) {
+            self.runtime_exits(epoch);
+        }
+    }
+
+    pub(super) fn hang_runtime(&mut self) {
+        let may_hang = self.roster.is_taken_over() && self.configured;
+        let Some(runtime) = self.runtime.as_mut().filter(|_| may_hang) else {
+            return;
+        };
+        let epoch = runtime.epoch;
+        if !std::mem::replace(&mut runtime.unresponsive, true) {
+            self.summary.unresponsive += 1;
+            self.check.unresponsive(epoch, self.now);
+            self.note(|| format!("runtime {epoch} hangs"));
+        }
+    }
+
+    /// A run that exists or existed, a run of the past, one of the future, a record too long.
+    fn request_wrongly(&mut self) {
+        let views = self.runtime.iter().flat_map(|one| &one.views);
+        let all: Vec<(String, u64)> = views
+            .map(|(name, view)| (name.clone(), view.generation()))
+            .collect();
+        let number = usize::try_from(self.rng.below(all.len() as u64)).unwrap_or(0);
+        let Some((name, generation)) = all.get(number).cloned() else {
+            return;
+        };
+        let request = match self.rng.below(4) {
+            0 => Request::Spawn {
+                name,
+                generation: generation - self.rng.below(2).min(generation),
+                timeout: Duration::ZERO,
+                hostile: true,
+            },
+            1 => Request::Kill {
+                name,
+                generation: generation.saturating_sub(1),
+            },
+            2 => Request::Signal {
+                name,
+                generation: generation + 1,
+            },
+            _ => Request::SaveRecord {
+                name,
+                record: "x".repeat(600),
+            },
+        };
+        self.request(request);
+    }
+
+    fn random_busy(&mut self) -> Option<(String, u64)> {
+        let busy = self.busy_instances();
+        let number = usize::try_from(self.rng.below(busy.len() as u64)).unwrap_or(0);
+        busy.get(number).cloned()
+    }
+
+    fn kill_random(&mut self) {
+        if let Some((name, generation)) = self.random_busy() {
+            let signals = self.rng.permille(500);
+            self.request(match signals {
+                true => Request::Signal { name, generation },
+                false => Request::Kill { name, generation },
+            });
+        }
+    }
+
+    fn forget_random(&mut self) {
+        if let Some((name, _)) = self.random_busy() {
+            self.request(Request::Forget { name });
+        }
+    }
+
+    fn notify_random(&mut self) {
+        let Some(pid) = self.random_pid() else {
+            return;
+        };
+        let lags = self.rng.permille(300);
+        if let Some(id) = self.roster.by_pid(pid) {
+            let text = "STATUS=working\nREADY=1".to_owned();
+            self.roster.notify_received(id, pid, text, lags);
+        }
+    }
+
+    /// The machine sleeps, or the holder is stopped: everything is late at once.
+    fn suspend(&mut self) {
+        if self.supervisor.is_stopping() {
+            return;
+        }
+        let lasted = self.rng.span(Duration::from_secs(60));
+        self.note(|| format!("suspended for {lasted:?}"));
+        self.check.slept(lasted);
+        self.now += lasted;
+    }
+}

@@ -1,0 +1,216 @@
+//! The rules of the roster one by one; the model in `chaos` runs them together.
+
+use super::RosterEffect::{AbortSpawn, KillTree, Remove, Send, SendTakeover, Signal};
+use super::*;
+
+const T0: Duration = Duration::from_secs(100);
+
+fn effects(roster: &mut Roster) -> Vec<RosterEffect> {
+    let effects = std::iter::from_fn(|| roster.next_effect());
+    effects
+        .filter(|one| !matches!(one, RosterEffect::WatchActivation(_)))
+        .collect()
+}
+
+/// A roster whose runtime has been sent the takeover state.
+fn taken_over() -> Roster {
+    let mut roster = Roster::default();
+    roster.runtime_connected(T0);
+    assert_eq!(effects(&mut roster), [SendTakeover(Vec::new())]);
+    roster
+}
+
+fn spawn(roster: &mut Roster, generation: u64) -> u32 {
+    let timeout = Duration::ZERO;
+    let id = roster.spawn_requested(T0, "web", generation, timeout);
+    id.expect("the fence lets it pass")
+}
+
+fn start(roster: &mut Roster, generation: u64) -> u32 {
+    let id = spawn(roster, generation);
+    assert!(roster.process_started(T0, id, (10, 1), Duration::ZERO));
+    effects(roster);
+    id
+}
+
+fn exit(roster: &mut Roster, id: u32, pending: (bool, bool)) {
+    let exit = ProcessExit {
+        code: Some(3),
+        ..ProcessExit::default()
+    };
+    roster.process_exited(T0, id, exit, pending, String::new());
+}
+
+fn exits(effects: &[RosterEffect]) -> Vec<u64> {
+    let generation = |effect: &RosterEffect| match effect {
+        Send(HolderMessage::Exited(exited)) => Some(exited.generation),
+        _ => None,
+    };
+    effects.iter().filter_map(generation).collect()
+}
+
+#[test]
+fn the_fence_lets_one_run_pass_and_only_newer_ones() {
+    let mut roster = taken_over();
+    let id = start(&mut roster, 4);
+    let refused = |roster: &mut Roster, generation| {
+        roster.spawn_requested(T0, "web", generation, Duration::ZERO)
+    };
+    assert_eq!(refused(&mut roster, 5), Err(FenceError::Running(4)));
+    exit(&mut roster, id, (true, false));
+    assert_eq!(refused(&mut roster, 5), Err(FenceError::Running(4)));
+    roster.tree_swept(id, false);
+    assert_eq!(refused(&mut roster, 4), Err(FenceError::Stale));
+    assert_eq!(refused(&mut roster, 5), Ok(id));
+    assert_eq!(refused(&mut roster, 6), Err(FenceError::Running(5)));
+}
+
+#[test]
+fn an_exit_is_reported_once_and_after_sweep_and_output() {
+    let mut roster = taken_over();
+    let id = start(&mut roster, 1);
+    exit(&mut roster, id, (true, true));
+    roster.tree_swept(id, true);
+    roster.output_collected(id, 2, "of another run".to_owned());
+    roster.output_collected(id, 1, "its output".to_owned());
+    assert_eq!(effects(&mut roster), []);
+    roster.tree_swept(id, false);
+    let sent = effects(&mut roster);
+    assert_eq!(exits(&sent), [1]);
+    assert!(
+        matches!(&sent[..], [Send(HolderMessage::Exited(exited))] if exited.output == "its output")
+    );
+    roster.tree_swept(id, false);
+    assert_eq!(effects(&mut roster), []);
+}
+
+#[test]
+fn a_new_runtime_is_sent_what_it_missed_until_the_next_run_starts() {
+    let mut roster = taken_over();
+    let id = start(&mut roster, 1);
+    roster.runtime_disconnected();
+    roster.notify_received(id, 10, "READY=1\nSTATUS=dying".to_owned(), false);
+    exit(&mut roster, id, (false, false));
+    assert_eq!(effects(&mut roster), []);
+    for _ in 0..2 {
+        roster.runtime_connected(T0);
+        let sent = effects(&mut roster);
+        assert!(
+            matches!(&sent[0], SendTakeover(infos) if infos[0].end.is_some()),
+            "{sent:?}"
+        );
+        assert!(
+            matches!(&sent[1], Send(HolderMessage::Notify { text, .. }) if text == "STATUS=dying"),
+            "{sent:?}"
+        );
+        assert_eq!(exits(&sent), [1]);
+        roster.runtime_disconnected();
+    }
+    start(&mut roster, 2);
+    roster.runtime_connected(T0);
+    assert!(exits(&effects(&mut roster)).is_empty());
+}
+
+#[test]
+fn the_takeover_waits_for_spawns_but_not_for_hung_ones() {
+    let mut roster = taken_over();
+    let id = spawn(&mut roster, 1);
+    roster.runtime_disconnected();
+    roster.runtime_connected(T0);
+    assert_eq!(effects(&mut roster), []);
+    roster.deadline_passed(T0 + SPAWN_TIMEOUT);
+    let sent = effects(&mut roster);
+    assert!(
+        matches!(&sent[..], [AbortSpawn(one), SendTakeover(_)] if *one == id),
+        "{sent:?}"
+    );
+    assert!(roster.process_started(T0, id, (10, 1), Duration::ZERO));
+    let sent = effects(&mut roster);
+    assert!(
+        matches!(
+            &sent[..],
+            [Send(HolderMessage::Spawned { .. }), KillTree(_)]
+        ),
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn requests_for_a_spawn_in_flight_are_carried_out_after_it() {
+    let mut roster = taken_over();
+    let id = spawn(&mut roster, 1);
+    roster.signal_requested("web", 1, 15, true);
+    roster.signal_requested("web", 2, 9, false);
+    assert_eq!(effects(&mut roster), []);
+    roster.kill_requested("web", 1);
+    assert_eq!(effects(&mut roster), [AbortSpawn(id)]);
+    assert!(roster.process_started(T0, id, (10, 1), Duration::ZERO));
+    let (signal, cont) = (15, true);
+    let after = [Signal { id, signal, cont }, KillTree(id)];
+    assert_eq!(effects(&mut roster)[1..], after);
+    assert!(!roster.process_started(T0, id, (11, 1), Duration::ZERO));
+}
+
+#[test]
+fn the_timeout_of_a_run_counts_from_its_exec() {
+    let mut roster = taken_over();
+    let timeout = Duration::from_secs(1);
+    let id = roster.spawn_requested(T0, "web#1", 1, timeout);
+    let id = id.expect("the fence lets it pass");
+    assert_eq!(roster.next_deadline(), Some(T0 + timeout + SPAWN_TIMEOUT));
+    let later = T0 + Duration::from_secs(5);
+    assert!(roster.process_started(later, id, (10, 1), timeout));
+    effects(&mut roster);
+    assert_eq!(roster.next_deadline(), Some(later + timeout));
+    roster.deadline_passed(later + timeout);
+    assert_eq!(effects(&mut roster), [KillTree(id)]);
+    exit(&mut roster, id, (false, false));
+    let sent = effects(&mut roster);
+    assert!(matches!(&sent[..], [Send(HolderMessage::Exited(exited))] if exited.overdue));
+    assert_eq!(roster.next_deadline(), None);
+}
+
+#[test]
+fn an_instance_is_dropped_after_its_exit_was_reported() {
+    let mut roster = taken_over();
+    let id = start(&mut roster, 1);
+    roster.forget_requested("web");
+    assert_eq!(effects(&mut roster), [KillTree(id)]);
+    roster.runtime_disconnected();
+    roster.runtime_connected(T0);
+    let sent = effects(&mut roster);
+    assert!(
+        matches!(&sent[..], [SendTakeover(infos)] if infos.len() == 1),
+        "{sent:?}"
+    );
+    exit(&mut roster, id, (false, false));
+    let sent = effects(&mut roster);
+    assert_eq!(exits(&sent), [1]);
+    assert!(matches!(&sent[1], Remove { id: one, .. } if *one == id));
+    assert_eq!(roster.current("web", 1), None);
+}
+
+#[test]
+fn a_lagging_runtime_gets_the_notify_state_once_it_reads() {
+    let mut roster = taken_over();
+    let id = start(&mut roster, 1);
+    roster.notify_received(id, 10, "WATCHDOG=1".to_owned(), true);
+    roster.notify_received(id, 10, "STATUS=busy".to_owned(), true);
+    assert!(effects(&mut roster).is_empty() && roster.has_deferred_notify());
+    roster.send_deferred_notify();
+    let sent = effects(&mut roster);
+    assert!(
+        matches!(&sent[..], [Send(HolderMessage::Notify { text, .. })] if text == "STATUS=busy")
+    );
+    assert!(!roster.has_deferred_notify());
+}
+
+#[test]
+fn another_main_process_takes_the_place_of_the_first() {
+    let mut roster = taken_over();
+    let id = start(&mut roster, 1);
+    roster.main_changed(id, 12, 7);
+    assert_eq!((roster.by_pid(10), roster.by_pid(12)), (None, Some(id)));
+    assert_eq!(roster.running(id).map(|one| one.pid), Some(12));
+    assert_eq!(roster.all_running().count(), 1);
+}

@@ -1,0 +1,436 @@
+//! When the runtime is started, pinged, killed and started again, and when the holder exits.
+//! Owns backoff, heartbeat, the deadline of an ordered stop and how the last runtime exited.
+//! Never touches a process or a clock: time is an argument, `next_effect` returns what is due.
+
+use std::time::Duration;
+
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// A runtime that was ready this long resets the count of failures.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
+/// Time a runtime has to exit after its channel closed, and its channel to close after its exit.
+pub const RUNTIME_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Timeout of an ordered stop until the setup names one.
+const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// The signal that is reported for a stop which an earlier runtime had started.
+const SIGTERM: i32 = 15;
+
+/// What the engine does for the runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SupervisorEffect {
+    /// Start the runtime on a new channel; followed by `runtime_started` or `start_failed`.
+    StartRuntime,
+    /// Kill the process of the runtime.
+    KillRuntime,
+    /// Close the channel without reading the rest of it.
+    CloseChannel,
+    /// Send `Ping`.
+    SendPing,
+    /// Send `StopRequested`.
+    SendStopRequest {
+        /// The signal that requested it.
+        signal: i32,
+        /// What is left of a stop that an earlier runtime started.
+        time_left: Option<Duration>,
+    },
+    /// Replace the status file.
+    WriteStatus(SystemState),
+}
+
+/// The state of the system in the status file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SystemState {
+    /// No runtime has been ready yet.
+    Starting,
+    /// The runtime is ready.
+    Running,
+    /// A runtime was ready and exited; the next one is not ready yet.
+    Returning,
+    /// An ordered stop has started.
+    Stopping,
+}
+
+/// How a runtime exited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeExit {
+    /// Its exit code, if it exited by itself.
+    pub code: Option<i32>,
+    /// The same for people.
+    pub text: String,
+}
+
+#[derive(Debug)]
+enum Process {
+    /// The runtime is a thread of the application that embeds the holder.
+    Embedded,
+    Down {
+        start_at: Duration,
+    },
+    /// `StartRuntime` was returned and has no result yet.
+    Starting,
+    Running {
+        kill_at: Option<Duration>,
+    },
+    /// Its channel may still hold requests.
+    Exited {
+        exit: RuntimeExit,
+        close_at: Duration,
+    },
+}
+
+#[derive(Debug)]
+struct Channel {
+    last_heard: Duration,
+    ping_sent: Option<Duration>,
+    takeover_sent: bool,
+}
+
+/// Supervises the one runtime of a holder.
+#[derive(Debug)]
+pub struct RuntimeSupervisor {
+    process: Process,
+    channel: Option<Channel>,
+    configured: bool,
+    heartbeat_timeout: Option<Duration>,
+    stop_timeout: Duration,
+    stop_deadline: Option<Duration>,
+    /// A stop request that no runtime has been sent: its signal, and whether it is new.
+    unsent_stop: Option<(i32, bool)>,
+    restarts: u32,
+    /// Exits in a row without a stable run between them.
+    failures: u32,
+    ready_at: Option<Duration>,
+    was_ready: bool,
+    /// Since when no runtime is ready.
+    down_since: Duration,
+    refused: Option<u8>,
+    unresponsive: bool,
+    last_exit_text: Option<String>,
+    status_written: Option<(SystemState, u32, bool)>,
+    exit_code: Option<u8>,
+}
+
+impl RuntimeSupervisor {
+    /// Starts the runtime at once, and again whenever it exits.
+    #[must_use]
+    pub fn standalone(now: Duration) -> RuntimeSupervisor {
+        RuntimeSupervisor::new(now, Process::Down { start_at: now })
+    }
+
+    /// Serves one runtime that lives in the same process: the holder exits after its channel.
+    #[must_use]
+    pub fn embedded(now: Duration) -> RuntimeSupervisor {
+        RuntimeSupervisor::new(now, Process::Embedded)
+    }
+
+    fn new(now: Duration, process: Process) -> RuntimeSupervisor {
+        RuntimeSupervisor {
+            process,
+            channel: None,
+            configured: false,
+            heartbeat_timeout: None,
+            stop_timeout: STOP_TIMEOUT_DEFAULT,
+            stop_deadline: None,
+            unsent_stop: None,
+            restarts: 0,
+            failures: 0,
+            ready_at: None,
+            was_ready: false,
+            down_since: now,
+            refused: None,
+            unresponsive: false,
+            last_exit_text: None,
+            status_written: None,
+            exit_code: None,
+        }
+    }
+
+    /// Number of starts after the first ready runtime.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.restarts
+    }
+
+    /// Time without a ready runtime; zero before the first one.
+    #[must_use]
+    pub fn down_time(&self, now: Duration) -> Duration {
+        match self.was_ready && self.ready_at.is_none() {
+            true => now.saturating_sub(self.down_since),
+            false => Duration::ZERO,
+        }
+    }
+
+    /// How the last runtime exited, or why it could not be started.
+    #[must_use]
+    pub fn last_exit_text(&self) -> Option<&str> {
+        self.last_exit_text.as_deref()
+    }
+
+    /// Whether an ordered stop has started.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop_deadline.is_some()
+    }
+
+    /// Whether the holder serves an application that embeds it.
+    #[must_use]
+    pub fn is_embedded(&self) -> bool {
+        matches!(self.process, Process::Embedded)
+    }
+
+    /// The exit code of the holder, once it has to exit.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<u8> {
+        self.exit_code
+    }
+
+    /// The runtime process runs and has `channel` as its endpoint.
+    pub fn runtime_started(&mut self, now: Duration) {
+        self.restarts += u32::from(self.was_ready);
+        self.process = Process::Running { kill_at: None };
+        self.channel_opened(now);
+    }
+
+    /// The runtime cannot be started; before the first ready runtime that is the end.
+    pub fn start_failed(&mut self, now: Duration, text: String) {
+        self.last_exit_text = Some(text);
+        if !self.was_ready {
+            return self.exit(1);
+        }
+        self.failures += 1;
+        let start_at = now + self.backoff().max(BACKOFF_MIN);
+        self.process = Process::Down { start_at };
+    }
+
+    /// A channel to a runtime is open; nothing has been sent on it.
+    pub fn channel_opened(&mut self, now: Duration) {
+        self.channel = Some(Channel {
+            last_heard: now,
+            ping_sent: None,
+            takeover_sent: false,
+        });
+    }
+
+    /// The takeover state was sent: from here on the runtime has to answer.
+    pub fn takeover_sent(&mut self, now: Duration) {
+        if let Some(channel) = &mut self.channel {
+            (channel.last_heard, channel.takeover_sent) = (now, true);
+        }
+        if self.stop_deadline.is_some() {
+            let signal = self.unsent_stop.map_or(SIGTERM, |(signal, _)| signal);
+            self.unsent_stop = Some((signal, false));
+        }
+    }
+
+    /// A request was read from the channel.
+    pub fn request_received(&mut self, now: Duration) {
+        if let Some(channel) = &mut self.channel {
+            (channel.last_heard, channel.ping_sent) = (now, None);
+        }
+    }
+
+    /// The channel is closed; every request that was on it has been handled or is lost.
+    pub fn channel_closed(&mut self, now: Duration) {
+        self.channel = None;
+        match &mut self.process {
+            Process::Embedded => self.exit(0),
+            Process::Running { kill_at } => {
+                let deadline = now + RUNTIME_EXIT_TIMEOUT;
+                *kill_at = Some(kill_at.map_or(deadline, |at| at.min(deadline)));
+            }
+            Process::Exited { .. } => self.finish_exit(now),
+            Process::Down { .. } | Process::Starting => {}
+        }
+    }
+
+    /// The process of the runtime exited; it counts once its channel is closed as well.
+    pub fn runtime_exited(&mut self, now: Duration, exit: RuntimeExit) {
+        let close_at = now + RUNTIME_EXIT_TIMEOUT;
+        self.process = Process::Exited { exit, close_at };
+        if self.channel.is_none() {
+            self.finish_exit(now);
+        }
+    }
+
+    fn finish_exit(&mut self, now: Duration) {
+        let down = Process::Down { start_at: now };
+        let Process::Exited { exit, .. } = std::mem::replace(&mut self.process, down) else {
+            return;
+        };
+        let text = match std::mem::take(&mut self.unresponsive) {
+            true => "it did not answer, and was killed".to_owned(),
+            false => exit.text,
+        };
+        self.last_exit_text = Some(text);
+        if let Some(code) = self.refused {
+            return self.exit(code);
+        }
+        if !self.was_ready {
+            let code = exit.code.and_then(|code| u8::try_from(code).ok());
+            return self.exit(code.unwrap_or(1));
+        }
+        if let Some(at) = self.ready_at.take() {
+            self.down_since = now;
+            if now.saturating_sub(at) >= STABLE_AFTER {
+                self.failures = 0;
+            }
+        }
+        self.failures += 1;
+        let start_at = now + self.backoff();
+        self.process = Process::Down { start_at };
+    }
+
+    fn backoff(&self) -> Duration {
+        match self.failures {
+            0 | 1 => Duration::ZERO,
+            failures => (BACKOFF_MIN * 2u32.pow((failures - 2).min(10))).min(BACKOFF_MAX),
+        }
+    }
+
+    /// The directories are claimed; zero turns the heartbeat off.
+    pub fn setup_accepted(&mut self, heartbeat_timeout: Duration, stop_timeout: Duration) {
+        self.configured = true;
+        self.heartbeat_timeout = Some(heartbeat_timeout).filter(|timeout| !timeout.is_zero());
+        self.stop_timeout = stop_timeout;
+    }
+
+    /// The setup cannot be used: the holder exits with `code` after the runtime.
+    pub fn setup_refused(&mut self, now: Duration, code: u8) {
+        if self.is_embedded() {
+            return self.exit(code);
+        }
+        self.refused = Some(code);
+        if let Process::Running { kill_at } = &mut self.process {
+            *kill_at = Some(now + RUNTIME_EXIT_TIMEOUT);
+        }
+    }
+
+    /// The runtime is ready.
+    pub fn runtime_ready(&mut self, now: Duration) {
+        self.was_ready = true;
+        self.ready_at = Some(now);
+    }
+
+    /// A signal requested a stop: the runtime is to stop everything in order.
+    pub fn stop_requested(&mut self, now: Duration, signal: i32) {
+        self.unsent_stop = Some((signal, true));
+        self.stop_started(now, self.stop_timeout);
+    }
+
+    /// An ordered stop has started; after `timeout` the holder stops the rest by force. A later
+    /// stop never moves the deadline back.
+    pub fn stop_started(&mut self, now: Duration, timeout: Duration) {
+        let deadline = now + timeout;
+        self.stop_deadline = Some(self.stop_deadline.map_or(deadline, |at| at.min(deadline)));
+    }
+
+    /// The holder has to exit; the first code counts.
+    pub fn exit(&mut self, code: u8) {
+        self.exit_code = self.exit_code.or(Some(code));
+    }
+
+    /// When `next_effect` has to be called at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let process = match &self.process {
+            Process::Down { start_at } => Some(*start_at),
+            Process::Running { kill_at } => *kill_at,
+            Process::Exited { close_at, .. } => Some(*close_at),
+            Process::Embedded | Process::Starting => None,
+        };
+        let deadlines = [process, self.heartbeat_deadline(), self.stop_deadline];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// When a silent runtime is sent a ping; after that, when it counts as unresponsive.
+    fn heartbeat_deadline(&self) -> Option<Duration> {
+        let quarter = self.heartbeat_quarter()?;
+        let channel = self.channel.as_ref().filter(|one| one.takeover_sent)?;
+        let answered_by = channel.ping_sent.map(|at| at + quarter);
+        Some(answered_by.unwrap_or(channel.last_heard + 3 * quarter))
+    }
+
+    fn heartbeat_quarter(&self) -> Option<Duration> {
+        Some(self.heartbeat_timeout.filter(|_| !self.is_embedded())? / 4)
+    }
+
+    /// Returns what is due; to be called until it returns none, once all that has happened is
+    /// applied: a request that was not read yet may be the answer to a ping.
+    pub fn next_effect(&mut self, now: Duration) -> Option<SupervisorEffect> {
+        if self.stop_deadline.is_some_and(|at| at <= now) {
+            self.exit(1);
+        }
+        if self.exit_code.is_some() {
+            return None;
+        }
+        self.stop_request(now)
+            .or_else(|| self.heartbeat(now))
+            .or_else(|| self.process_effect(now))
+            .or_else(|| self.status())
+    }
+
+    fn stop_request(&mut self, now: Duration) -> Option<SupervisorEffect> {
+        self.channel.as_ref().filter(|one| one.takeover_sent)?;
+        let (signal, is_new) = self.unsent_stop.take()?;
+        let deadline = self.stop_deadline.filter(|_| !is_new);
+        Some(SupervisorEffect::SendStopRequest {
+            signal,
+            time_left: deadline.map(|at| at.saturating_sub(now)),
+        })
+    }
+
+    fn heartbeat(&mut self, now: Duration) -> Option<SupervisorEffect> {
+        let deadline = self.heartbeat_deadline().filter(|at| *at <= now)?;
+        // The holder was suspended, the runtime perhaps as well: it gets its time again.
+        let is_late = now >= deadline + self.heartbeat_quarter()?;
+        let channel = self.channel.as_mut()?;
+        if channel.ping_sent.is_none() || is_late {
+            channel.ping_sent = Some(now);
+            return Some(SupervisorEffect::SendPing);
+        }
+        self.channel = None;
+        if let Process::Running { kill_at } = &mut self.process {
+            self.unresponsive = true;
+            *kill_at = Some(now);
+        }
+        Some(SupervisorEffect::CloseChannel)
+    }
+
+    fn process_effect(&mut self, now: Duration) -> Option<SupervisorEffect> {
+        match &mut self.process {
+            Process::Down { start_at } if *start_at <= now => {
+                self.process = Process::Starting;
+                Some(SupervisorEffect::StartRuntime)
+            }
+            Process::Running { kill_at } if kill_at.is_some_and(|at| at <= now) => {
+                *kill_at = None;
+                Some(SupervisorEffect::KillRuntime)
+            }
+            Process::Exited { close_at, .. } if *close_at <= now => {
+                self.channel = None;
+                self.finish_exit(now);
+                Some(SupervisorEffect::CloseChannel)
+            }
+            _ => None,
+        }
+    }
+
+    fn status(&mut self) -> Option<SupervisorEffect> {
+        let state = match (self.stop_deadline, self.ready_at) {
+            (Some(_), _) => SystemState::Stopping,
+            (None, Some(_)) => SystemState::Running,
+            (None, None) if self.was_ready => SystemState::Returning,
+            (None, None) => SystemState::Starting,
+        };
+        let runs = matches!(self.process, Process::Embedded | Process::Running { .. });
+        let status = Some((state, self.restarts, runs));
+        if !self.configured || self.status_written == status {
+            return None;
+        }
+        self.status_written = status;
+        Some(SupervisorEffect::WriteStatus(state))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! The rules of the supervisor one by one; the model in `chaos` runs them together.
+
+use super::SupervisorEffect::{
+    CloseChannel, KillRuntime, SendPing, SendStopRequest, StartRuntime, WriteStatus,
+};
+use super::*;
+
+const T0: Duration = Duration::from_secs(100);
+
+fn at(millis: u64) -> Duration {
+    T0 + Duration::from_millis(millis)
+}
+
+/// What is due, without the status file.
+fn due(supervisor: &mut RuntimeSupervisor, now: Duration) -> Vec<SupervisorEffect> {
+    let effects = std::iter::from_fn(|| supervisor.next_effect(now));
+    effects
+        .filter(|one| !matches!(one, WriteStatus(_)))
+        .collect()
+}
+
+fn exit(code: i32) -> RuntimeExit {
+    RuntimeExit {
+        code: Some(code),
+        text: format!("it exited with code {code}"),
+    }
+}
+
+/// A runtime that is ready at `T0`, with a heartbeat timeout of eight seconds.
+fn ready() -> RuntimeSupervisor {
+    let mut supervisor = RuntimeSupervisor::standalone(T0);
+    assert_eq!(due(&mut supervisor, T0), [StartRuntime]);
+    supervisor.runtime_started(T0);
+    supervisor.takeover_sent(T0);
+    supervisor.setup_accepted(Duration::from_secs(8), Duration::from_secs(20));
+    supervisor.runtime_ready(T0);
+    supervisor
+}
+
+fn crash(supervisor: &mut RuntimeSupervisor, now: Duration) {
+    supervisor.channel_closed(now);
+    supervisor.runtime_exited(now, exit(101));
+}
+
+#[test]
+fn a_runtime_that_never_was_ready_takes_the_holder_with_it() {
+    let mut supervisor = RuntimeSupervisor::standalone(T0);
+    due(&mut supervisor, T0);
+    supervisor.runtime_started(T0);
+    crash(&mut supervisor, at(5));
+    assert_eq!(supervisor.exit_code(), Some(101));
+    let mut supervisor = RuntimeSupervisor::standalone(T0);
+    due(&mut supervisor, T0);
+    supervisor.start_failed(T0, "cannot start it".to_owned());
+    assert_eq!(supervisor.exit_code(), Some(1));
+    assert_eq!(supervisor.last_exit_text(), Some("cannot start it"));
+}
+
+#[test]
+fn the_backoff_doubles_up_to_its_maximum_and_a_stable_run_resets_it() {
+    let mut supervisor = ready();
+    let mut now = at(10);
+    let mut delays = Vec::new();
+    for _ in 0..10 {
+        crash(&mut supervisor, now);
+        let start_at = supervisor.next_deadline().expect("it returns");
+        delays.push((start_at - now).as_millis());
+        now = start_at;
+        assert_eq!(due(&mut supervisor, now), [StartRuntime]);
+        supervisor.runtime_started(now);
+        supervisor.takeover_sent(now);
+    }
+    assert_eq!(delays, [0, 50, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+    assert_eq!(supervisor.restarts(), 10);
+    supervisor.runtime_ready(now);
+    crash(&mut supervisor, now + STABLE_AFTER);
+    assert_eq!(due(&mut supervisor, now + STABLE_AFTER), [StartRuntime]);
+}
+
+#[test]
+fn a_silent_runtime_is_pinged_and_then_killed() {
+    let mut supervisor = ready();
+    assert_eq!(supervisor.next_deadline(), Some(at(6000)));
+    assert_eq!(due(&mut supervisor, at(6000)), [SendPing]);
+    supervisor.request_received(at(6001));
+    assert_eq!(supervisor.next_deadline(), Some(at(12_001)));
+    assert_eq!(due(&mut supervisor, at(12_001)), [SendPing]);
+    assert_eq!(
+        due(&mut supervisor, at(14_001)),
+        [CloseChannel, KillRuntime]
+    );
+    supervisor.runtime_exited(at(14_010), exit(0));
+    let text = supervisor.last_exit_text();
+    assert_eq!(text, Some("it did not answer, and was killed"));
+    assert_eq!(supervisor.down_time(at(14_110)), Duration::from_millis(100));
+}
+
+#[test]
+fn after_a_suspension_a_ping_gets_its_time_again() {
+    let mut supervisor = ready();
+    assert_eq!(due(&mut supervisor, at(6000)), [SendPing]);
+    assert_eq!(due(&mut supervisor, at(60_000)), [SendPing]);
+    assert_eq!(due(&mut supervisor, at(61_999)), []);
+    assert_eq!(
+        due(&mut supervisor, at(62_000)),
+        [CloseChannel, KillRuntime]
+    );
+}
+
+#[test]
+fn a_runtime_that_closed_its_channel_is_killed_when_it_does_not_exit() {
+    let mut supervisor = ready();
+    supervisor.channel_closed(at(1));
+    assert_eq!(due(&mut supervisor, at(2000)), []);
+    assert_eq!(due(&mut supervisor, at(2001)), [KillRuntime]);
+    assert_eq!(due(&mut supervisor, at(9000)), []);
+}
+
+#[test]
+fn the_rest_of_a_channel_counts_before_the_exit_and_not_for_ever() {
+    let mut supervisor = ready();
+    supervisor.runtime_exited(at(1), exit(0));
+    assert_eq!(due(&mut supervisor, at(1)), []);
+    supervisor.exit(7); // the last request
+    supervisor.channel_closed(at(2));
+    assert_eq!(supervisor.exit_code(), Some(7));
+    let mut supervisor = ready();
+    supervisor.runtime_exited(at(1), exit(0));
+    let effects = due(&mut supervisor, at(2001));
+    assert_eq!(effects, [CloseChannel, StartRuntime]);
+}
+
+#[test]
+fn a_stop_ends_at_its_deadline_whatever_the_runtime_does() {
+    let mut supervisor = ready();
+    supervisor.stop_requested(at(0), 2);
+    let time_left = None;
+    let sent = SendStopRequest {
+        signal: 2,
+        time_left,
+    };
+    assert_eq!(due(&mut supervisor, at(0)), [sent]);
+    supervisor.stop_started(at(1000), Duration::from_secs(60)); // never later
+    crash(&mut supervisor, at(5000));
+    assert_eq!(due(&mut supervisor, at(5000)), [StartRuntime]);
+    supervisor.runtime_started(at(5000));
+    supervisor.takeover_sent(at(5000));
+    let time_left = Some(Duration::from_secs(15));
+    let sent = SendStopRequest {
+        signal: 15,
+        time_left,
+    };
+    assert_eq!(due(&mut supervisor, at(5000)), [sent]);
+    assert_eq!(supervisor.exit_code(), None);
+    due(&mut supervisor, at(20_000));
+    assert_eq!(supervisor.exit_code(), Some(1));
+}
+
+#[test]
+fn an_embedded_holder_exits_with_its_channel() {
+    let mut supervisor = RuntimeSupervisor::embedded(T0);
+    supervisor.channel_opened(T0);
+    supervisor.takeover_sent(T0);
+    supervisor.setup_accepted(Duration::from_secs(8), Duration::from_secs(20));
+    assert_eq!(due(&mut supervisor, at(100_000)), []);
+    supervisor.channel_closed(at(100_000));
+    assert_eq!(supervisor.exit_code(), Some(0));
+}
+
+#[test]
+fn the_status_is_written_when_it_changes() {
+    let mut supervisor = ready();
+    let status = |supervisor: &mut RuntimeSupervisor, now| {
+        std::iter::from_fn(|| supervisor.next_effect(now)).collect::<Vec<_>>()
+    };
+    let running = [WriteStatus(SystemState::Running)];
+    assert_eq!(status(&mut supervisor, T0), running);
+    assert_eq!(status(&mut supervisor, T0), []);
+    crash(&mut supervisor, at(1));
+    let returning = [StartRuntime, WriteStatus(SystemState::Returning)];
+    assert_eq!(status(&mut supervisor, at(1)), returning);
+    supervisor.stop_started(at(1), Duration::from_secs(1));
+    let stopping = [WriteStatus(SystemState::Stopping)];
+    assert_eq!(status(&mut supervisor, at(1)), stopping);
+}
