@@ -29,6 +29,7 @@ fn module(number: u32, needs: impl Iterator<Item = u32>) -> ModuleSpec {
         until: DependencyCondition::Ready,
     };
     ModuleSpec {
+        id: ModuleId(number),
         name: format!("module-{number}"),
         kind: Kind::Service,
         required: true,
@@ -91,7 +92,7 @@ fn plan(c: &mut Criterion) {
 
 /// A system of independent modules, all running.
 fn running(count: u32) -> Lifecycle {
-    let specs = (0..count).map(|n| module(n, std::iter::empty())).collect();
+    let specs = (0..count).map(|n| module(n, std::iter::empty()));
     let plan = Plan::new(1, system(), specs).expect("a plan without cycles");
     let mut lifecycle = Lifecycle::new(plan, 1);
     lifecycle.apply(MonoTime(0), LifecycleEvent::Boot);

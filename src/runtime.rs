@@ -351,16 +351,11 @@ pub(crate) fn build(
     announce: Option<Announce>,
 ) -> Result<Arc<House>, BeginError> {
     let state_dir = configuration.system.state_dir.clone();
-    let specs = configuration
-        .modules
-        .iter()
-        .map(|(spec, _)| spec.clone())
-        .collect();
+    let specs = configuration.modules.iter().map(|(spec, _)| spec.clone());
     let plan = Plan::new(1, configuration.system_spec.clone(), specs)
         .map_err(|error| BeginError::Machine(format!("the plan cannot run: {error:?}")))?;
     let names: Vec<Arc<str>> = plan
         .modules()
-        .iter()
         .map(|spec| Arc::from(spec.name.as_str()))
         .collect();
     let settings = Settings::new(machine::boot_id(), os.wall(), os.now().0);

@@ -78,7 +78,7 @@ impl Checker {
     #[must_use]
     pub fn new(plan: &Plan) -> Checker {
         Checker {
-            shadows: vec![ModelModule::default(); plan.len()],
+            shadows: vec![ModelModule::default(); plan.slots()],
             restarting: 0,
             runs: 0,
             stop_by: None,

@@ -43,10 +43,10 @@ pub fn generate(rng: &mut Rng, modules: u32) -> Result<Plan, PlanError> {
 pub fn weakened(plan: &Plan) -> Plan {
     let mut system = plan.system().clone();
     system.concurrent_restarts = 0;
-    let mut modules = plan.modules().to_vec();
-    for module in &mut modules {
-        module.on_dependency_restart = OnDependencyRestart::Ignore;
-    }
+    let modules = plan.modules().map(|module| ModuleSpec {
+        on_dependency_restart: OnDependencyRestart::Ignore,
+        ..ModuleSpec::clone(module)
+    });
     match Plan::new(plan.number(), system, modules) {
         Ok(plan) => plan,
         Err(error) => unreachable!("cannot spoil a plan: {error}"),
@@ -60,6 +60,7 @@ fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
         _ => Kind::Service,
     };
     ModuleSpec {
+        id: ModuleId(id),
         name: format!("m{id}"),
         kind,
         required: rng.permille(200),

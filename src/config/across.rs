@@ -3,6 +3,7 @@
 //! Never changes anything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use mainstay_policy::graph::DependencyGraph;
 use mainstay_policy::spec::{DependencyCondition, Kind, ModuleId, ModuleSpec};
@@ -225,13 +226,20 @@ fn missing(
     true
 }
 
+fn by_slot(specs: &[ModuleSpec]) -> Vec<Option<Arc<ModuleSpec>>> {
+    specs
+        .iter()
+        .map(|spec| Some(Arc::new(spec.clone())))
+        .collect()
+}
+
 /// The graph; or a cycle with its full path, and where each edge of it stands.
 pub(crate) fn graph(
     specs: &[ModuleSpec],
     table: &Table,
     at: &mut Reading<'_>,
 ) -> Option<DependencyGraph> {
-    let cycle = match DependencyGraph::new(specs) {
+    let cycle = match DependencyGraph::new(&by_slot(specs)) {
         Ok(graph) => return Some(graph),
         Err(cycle) => cycle,
     };

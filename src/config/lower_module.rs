@@ -55,7 +55,9 @@ pub(crate) fn lower_module<'a>(
     at.leave();
     at.leave();
     let probes = probes(&module, &directory);
+    let place = ids.get(name).copied().unwrap_or_default();
     let spec = ModuleSpec {
+        id: ModuleId(u32::try_from(place).unwrap_or(u32::MAX)),
         name: name.to_owned(),
         kind: module.kind,
         required: module.required,

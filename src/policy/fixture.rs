@@ -59,6 +59,7 @@ pub(crate) fn recovery() -> RecoverySpec {
 
 pub(crate) fn module(name: &str) -> ModuleSpec {
     ModuleSpec {
+        id: ModuleId(0),
         name: name.to_string(),
         kind: Kind::Service,
         required: true,
@@ -110,9 +111,10 @@ pub(crate) fn modules(text: &str) -> Vec<ModuleSpec> {
             until,
         }
     };
-    (lines.iter())
-        .map(|(name, needs, words)| {
+    ((0..).zip(&lines))
+        .map(|(id, (name, needs, words))| {
             let mut spec = module(name);
+            spec.id = ModuleId(id);
             spec.edges = needs.split_whitespace().map(edge).collect();
             words
                 .split_whitespace()
@@ -165,6 +167,10 @@ impl LifecycleScript {
             .plan()
             .find(name)
             .unwrap_or_else(|| panic!("no module {name}"))
+    }
+
+    pub(crate) fn ids(&self) -> Vec<ModuleId> {
+        self.lifecycle.plan().ids().collect()
     }
 
     pub(crate) fn state(&self, name: &str) -> State {

@@ -15,6 +15,7 @@ mod fixture;
 pub mod graph;
 pub mod health;
 pub mod lifecycle;
+pub mod module_ids;
 pub mod mono_time;
 pub mod plan;
 pub mod recovery;
@@ -24,6 +25,7 @@ pub mod states;
 pub mod stop_budget;
 
 pub use lifecycle::Lifecycle;
+pub use module_ids::ModuleIds;
 pub use mono_time::MonoTime;
 pub use plan::{Plan, PlanError};
 pub use run::RunMachine;

@@ -11,9 +11,10 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::graph::DependencyGraph;
 use crate::mono_time::MonoTime;
 use crate::plan::Plan;
-use crate::spec::{Kind, ModuleId};
+use crate::spec::{ModuleId, ModuleSpec};
 use crate::states::{Cause, State};
 use crate::stop_budget::StopBudget;
 
@@ -71,9 +72,12 @@ struct SystemStop {
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     plan: Arc<Plan>,
+    /// The edges and the order of all modules here.
+    graph: Arc<DependencyGraph>,
     seed: u64,
     phase: SystemPhase,
-    modules: Vec<ManagedModule>,
+    /// By slot; None: no plan had a module there so far.
+    modules: Vec<Option<ManagedModule>>,
     /// Decided and not yet handed out.
     effects: VecDeque<LifecycleEffect>,
     /// Whom to look at, by rank.
@@ -107,16 +111,18 @@ impl Lifecycle {
     pub fn new(plan: impl Into<Arc<Plan>>, seed: u64) -> Lifecycle {
         let plan = plan.into();
         let len = plan.len();
+        let managed = |spec| ManagedModule::new(spec, plan.number());
+        let slots = (0_u32..).map(ModuleId).take(plan.slots());
         Lifecycle {
             seed,
             phase: SystemPhase::New,
-            modules: (0..len).map(|_| ManagedModule::new()).collect(),
+            modules: slots.map(|id| plan.get(id).map(managed)).collect(),
             effects: VecDeque::with_capacity(64),
             dirty: RankSet::new(len),
             next_changed_record: RankSet::new(len),
             worklist: RankSet::new(len),
             to_start: RankSet::new(len),
-            alarms: DeadlineHeap::new(len),
+            alarms: DeadlineHeap::new(plan.slots()),
             for_token: RankSet::new(len),
             tokens_out: 0,
             for_turn: RankSet::new(len),
@@ -128,6 +134,7 @@ impl Lifecycle {
             forced: 0,
             stop: None,
             tally: info::StatusCounts::default(),
+            graph: Arc::clone(plan.graph()),
             plan,
         }
     }
@@ -136,6 +143,14 @@ impl Lifecycle {
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// What a module runs by, and the number of the plan that is from; None: there is no such
+    /// module.
+    #[must_use]
+    pub fn spec(&self, module: ModuleId) -> Option<(&Arc<ModuleSpec>, u64)> {
+        self.get(module)
+            .map(|managed| (&managed.spec, managed.plan))
     }
 
     /// Records a wish or a fact. News of a run that is no longer ours changes nothing.
@@ -178,7 +193,7 @@ impl Lifecycle {
             }
             self.fire_deadlines(now);
             if let Some(rank) = self.dirty.pop_first() {
-                self.reconcile_module(now, self.plan.order()[rank as usize]);
+                self.reconcile_module(now, self.graph.at(rank));
             } else if !self.grant_next_start(now) && !self.finish_phase(now) {
                 return None;
             }
@@ -208,7 +223,7 @@ impl Lifecycle {
             && at <= now
         {
             self.alarms.clear(module);
-            self.dirty.insert(self.plan.rank(module));
+            self.dirty.insert(self.graph.rank(module));
         }
         if self.phase == SystemPhase::Starting && now >= self.startup_by {
             self.startup_timed_out(now);
@@ -219,25 +234,44 @@ impl Lifecycle {
     /// is wished: the record has to be kept before they are given.
     pub fn next_changed_record(&mut self) -> Option<ModuleId> {
         let rank = self.next_changed_record.pop_first()?;
-        Some(self.plan.order()[rank as usize])
+        Some(self.graph.at(rank))
     }
 
     fn mark_dirty(&mut self, module: ModuleId) {
-        let rank = self.plan.rank(module);
+        let rank = self.graph.rank(module);
         self.dirty.insert(rank);
         self.next_changed_record.insert(rank);
     }
 
+    /// The module in a slot, if there is one.
+    fn get(&self, module: ModuleId) -> Option<&ManagedModule> {
+        self.modules.get(module.index())?.as_ref()
+    }
+
+    /// A module that there is: edges, orders and sets name no other.
     fn module(&self, module: ModuleId) -> &ManagedModule {
-        &self.modules[module.index()]
+        match &self.modules[module.index()] {
+            Some(managed) => managed,
+            None => unreachable!("no module in slot {}", module.0),
+        }
     }
 
     fn module_mut(&mut self, module: ModuleId) -> &mut ManagedModule {
-        &mut self.modules[module.index()]
+        match &mut self.modules[module.index()] {
+            Some(managed) => managed,
+            None => unreachable!("no module in slot {}", module.0),
+        }
     }
 
-    fn is_builtin(&self, module: ModuleId) -> bool {
-        self.plan.module(module).kind == Kind::Builtin
+    /// Its spec, to be held while something else changes.
+    fn spec_of(&self, module: ModuleId) -> Arc<ModuleSpec> {
+        Arc::clone(&self.module(module).spec)
+    }
+
+    /// Every module here, in start order.
+    fn ids(&self) -> impl DoubleEndedIterator<Item = ModuleId> + use<> {
+        let graph = Arc::clone(&self.graph);
+        (0..graph.order().len()).map(move |rank| graph.order()[rank])
     }
 
     /// The one place where a state changes.
@@ -249,10 +283,11 @@ impl Lifecycle {
         cause: Cause,
         by: Option<ModuleId>,
     ) {
-        let slot = &mut self.modules[module.index()];
+        let slot = self.module_mut(module);
         let from = core::mem::replace(&mut slot.state, to);
         (slot.since, slot.cause, slot.by, slot.retry_at) = (now, cause, by, None);
-        if !self.is_builtin(module) {
+        let builtin = slot.is_builtin();
+        if !builtin {
             self.live_runs += u32::from(to.is_live());
             self.live_runs -= u32::from(from.is_live());
         }

@@ -3,6 +3,7 @@
 //! Never changes: a new configuration is a new plan.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -17,8 +18,11 @@ mod tests;
 pub struct Plan {
     number: u64,
     system: SystemSpec,
-    modules: Vec<ModuleSpec>,
-    graph: DependencyGraph,
+    /// By slot; None: this plan has no module there.
+    modules: Vec<Option<Arc<ModuleSpec>>>,
+    /// By name.
+    ids: Vec<ModuleId>,
+    graph: Arc<DependencyGraph>,
 }
 
 /// Why a set of modules cannot be run.
@@ -60,31 +64,44 @@ pub enum PlanError {
         /// The name.
         name: String,
     },
+    /// Two modules have the same slot.
+    SameSlot {
+        /// One.
+        module: String,
+        /// The other.
+        other: String,
+    },
 }
 
 impl Plan {
-    /// Checks and orders `modules`; their place in the vector is their [`ModuleId`].
+    /// Checks and orders `modules`.
     ///
     /// # Errors
     /// The first reason why they cannot be run.
     pub fn new(
         number: u64,
         system: SystemSpec,
-        modules: Vec<ModuleSpec>,
+        modules: impl IntoIterator<Item = impl Into<Arc<ModuleSpec>>>,
     ) -> Result<Plan, PlanError> {
+        let modules = by_slot(modules.into_iter().map(Into::into))?;
+        let ids = by_name(&modules)?;
         check(&modules)?;
         let graph = DependencyGraph::new(&modules).map_err(|path| PlanError::Cycle {
-            path: path
-                .iter()
-                .map(|id| modules[id.index()].name.clone())
-                .collect(),
+            path: path.iter().map(|id| name(&modules, *id).into()).collect(),
         })?;
         Ok(Plan {
             number,
             system,
             modules,
-            graph,
+            ids,
+            graph: Arc::new(graph),
         })
+    }
+
+    /// Its graph.
+    #[must_use]
+    pub fn graph(&self) -> &Arc<DependencyGraph> {
+        &self.graph
     }
 
     /// Its number; a newer plan has a higher one.
@@ -99,51 +116,71 @@ impl Plan {
         &self.system
     }
 
-    /// Every module, by its id.
-    #[must_use]
-    pub fn modules(&self) -> &[ModuleSpec] {
-        &self.modules
+    /// Every module, in the order of their names.
+    pub fn modules(&self) -> impl Iterator<Item = &Arc<ModuleSpec>> {
+        self.ids.iter().filter_map(|id| self.get(*id))
     }
 
     /// How many modules there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.modules.len()
+        self.ids.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.modules.is_empty()
+        self.ids.is_empty()
     }
 
-    /// Every id, in the order of the vector.
-    pub fn ids(&self) -> impl Iterator<Item = ModuleId> + use<> {
-        (0_u32..).take(self.modules.len()).map(ModuleId)
+    /// How many slots there are: the id of every module is below it. Not all have a module.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.modules.len()
     }
 
-    /// One module. Ids of another plan may not exist here: ask [`Plan::has`] first.
+    /// Every id, in the order of the names.
+    pub fn ids(&self) -> impl Iterator<Item = ModuleId> + '_ {
+        self.ids.iter().copied()
+    }
+
+    /// The module in a slot, if this plan has one there.
+    #[must_use]
+    pub fn get(&self, module: ModuleId) -> Option<&Arc<ModuleSpec>> {
+        self.modules.get(module.index())?.as_ref()
+    }
+
+    /// A module of this plan.
+    ///
+    /// # Panics
+    /// When the slot has no module in this plan: ask [`Plan::has`] first.
     #[must_use]
     pub fn module(&self, module: ModuleId) -> &ModuleSpec {
-        &self.modules[module.index()]
+        match &self.modules[module.index()] {
+            Some(spec) => spec,
+            None => unreachable!("plan {} has no module in slot {}", self.number, module.0),
+        }
     }
 
-    /// Whether the id is of this plan.
+    /// Whether this plan has a module in the slot.
     #[must_use]
     pub fn has(&self, module: ModuleId) -> bool {
-        module.index() < self.modules.len()
+        self.get(module).is_some()
     }
 
-    /// The module of that name; linear.
+    /// The module of that name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ModuleId> {
-        self.ids().find(|id| self.module(*id).name == name)
+        let place = self
+            .ids
+            .binary_search_by(|id| self.module(*id).name.as_str().cmp(name));
+        Some(self.ids[place.ok()?])
     }
 
     /// What `module` depends on.
     #[must_use]
     pub fn dependencies(&self, module: ModuleId) -> &[Edge] {
-        &self.modules[module.index()].edges
+        &self.module(module).edges
     }
 
     /// Who depends on `module`.
@@ -171,25 +208,59 @@ impl Plan {
     }
 }
 
-/// The checks before there is a graph.
-fn check(modules: &[ModuleSpec]) -> Result<(), PlanError> {
-    let mut names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
-    names.sort_unstable();
-    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(PlanError::SameName {
-            name: pair[0].into(),
-        });
+/// The modules, each in its slot.
+fn by_slot(
+    modules: impl Iterator<Item = Arc<ModuleSpec>>,
+) -> Result<Vec<Option<Arc<ModuleSpec>>>, PlanError> {
+    let mut slots: Vec<Option<Arc<ModuleSpec>>> = Vec::with_capacity(modules.size_hint().0);
+    for module in modules {
+        let at = module.id.index();
+        if slots.len() <= at {
+            slots.resize(at + 1, None);
+        }
+        if let Some(other) = &slots[at] {
+            return Err(PlanError::SameSlot {
+                module: module.name.clone(),
+                other: other.name.clone(),
+            });
+        }
+        slots[at] = Some(module);
     }
-    for (at, spec) in modules.iter().enumerate() {
+    Ok(slots)
+}
+
+/// The ids in the order of the names, no two of which are the same.
+fn by_name(modules: &[Option<Arc<ModuleSpec>>]) -> Result<Vec<ModuleId>, PlanError> {
+    let mut names: Vec<(&str, ModuleId)> = (modules.iter().flatten())
+        .map(|module| (module.name.as_str(), module.id))
+        .collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(pair) => Err(PlanError::SameName {
+            name: pair[0].0.into(),
+        }),
+        None => Ok(names.into_iter().map(|(_, id)| id).collect()),
+    }
+}
+
+fn name(modules: &[Option<Arc<ModuleSpec>>], module: ModuleId) -> &str {
+    modules[module.index()]
+        .as_ref()
+        .map_or("", |module| &module.name)
+}
+
+/// The checks of edges before there is a graph.
+fn check(modules: &[Option<Arc<ModuleSpec>>]) -> Result<(), PlanError> {
+    for spec in modules.iter().flatten() {
         let module = || spec.name.clone();
         for edge in &spec.edges {
-            let Some(target) = modules.get(edge.to.index()) else {
+            let Some(Some(target)) = modules.get(edge.to.index()) else {
                 return Err(PlanError::Unknown {
                     module: module(),
                     to: edge.to,
                 });
             };
-            if edge.to.index() == at {
+            if edge.to == spec.id {
                 return Err(PlanError::SelfEdge { module: module() });
             }
             let to = || target.name.clone();
@@ -250,6 +321,11 @@ impl fmt::Display for PlanError {
                     "cannot tell two modules named {name} apart; rename one of them"
                 )
             }
+            PlanError::SameSlot { module, other } => write!(
+                f,
+                "cannot tell modules {module} and {other} apart: they have the same number; \
+                 intern their names"
+            ),
         }
     }
 }

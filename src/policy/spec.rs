@@ -6,7 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// A module's place in its plan. Stable within one plan.
+/// The slot of a module instance: the same name has the same slot in every plan of a runtime (see
+/// [`crate::module_ids::ModuleIds`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModuleId(pub u32);
 
@@ -202,7 +203,9 @@ pub enum OnDependencyRestart {
 /// One module, as far as decisions need it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModuleSpec {
-    /// Its name, unique in the plan.
+    /// Its slot.
+    pub id: ModuleId,
+    /// Its name, unique in the plan: that of the instance (`web`, `web@2`).
     pub name: String,
     /// What kind of thing it is.
     pub kind: Kind,

@@ -3,9 +3,10 @@
 //! Never spells them: text belongs to the protocol.
 
 /// Where a module stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum State {
     /// Never wished for since this mainstay started.
+    #[default]
     NotStarted,
     /// Wished up; something it needs is not there yet.
     Waiting,
@@ -50,18 +51,20 @@ impl State {
 }
 
 /// What is wished for a module, apart from what is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Desired {
     /// It should not run.
+    #[default]
     Down,
     /// It should run.
     Up,
 }
 
 /// Why a module changed its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Cause {
     /// The system came up.
+    #[default]
     Boot,
     /// A person or program asked.
     Requested,
@@ -94,9 +97,10 @@ pub enum Cause {
 }
 
 /// How a running module is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Health {
     /// Nothing was observed yet, or nothing observes it.
+    #[default]
     Unknown,
     /// All is well.
     Healthy,

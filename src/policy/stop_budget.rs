@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::plan::Plan;
+use crate::graph::DependencyGraph;
 use crate::spec::{Importance, ModuleId, ModuleSpec};
 
 #[cfg(test)]
@@ -51,44 +51,48 @@ pub struct StopBudget {
 }
 
 impl StopBudget {
-    /// Shares `budget` (without reserve) over the modules for which `lives` holds.
+    /// Shares `budget` (without reserve) over the modules whose spec `live` returns.
     ///
-    /// Everybody gets its `shutdown_timeout` (see [`phases`]) if every chain has room for that.
+    /// Every module gets its `shutdown_timeout` (see [`phases`]) if every chain has room for that.
     /// Where a chain has not, its modules get `weight × level`, with the highest level at which the
     /// chains through them fit. A chain never exceeds the budget: none of its members has a level
     /// above its own.
     #[must_use]
-    pub fn new(plan: &Plan, budget: Duration, lives: impl Fn(ModuleId) -> bool) -> StopBudget {
+    pub fn new<'a>(
+        graph: &DependencyGraph,
+        budget: Duration,
+        live: impl Fn(ModuleId) -> Option<&'a ModuleSpec>,
+    ) -> StopBudget {
         let budget = nanos(budget);
-        let live: Vec<bool> = plan.ids().map(lives).collect();
-        let wish: Vec<u64> = plan
-            .modules()
-            .iter()
-            .zip(&live)
-            .map(|(spec, live)| {
-                if *live {
-                    nanos(spec.shutdown_timeout.saturating_mul(phases(spec)))
-                } else {
-                    0
-                }
+        let mut chains = Chains {
+            graph,
+            live: vec![None; graph.slots()],
+        };
+        for module in graph.order() {
+            chains.live[module.index()] = live(*module);
+        }
+        let own = chains.live.iter().map(|spec| {
+            spec.map_or(0, |spec| {
+                nanos(spec.shutdown_timeout.saturating_mul(phases(spec)))
             })
-            .collect();
-        let weights: Vec<u64> = plan
-            .modules()
-            .iter()
-            .map(|spec| weight(spec.importance))
-            .collect();
+        });
+        let own: Vec<u64> = own.collect();
+        let weights = chains.live.iter();
+        let weights = weights.map(|spec| spec.map_or(0, |spec| weight(spec.importance)));
+        let weights: Vec<u64> = weights.collect();
 
-        let mut grace: Vec<Option<u64>> = live.iter().map(|live| (!live).then_some(0)).collect();
-        // At this level everybody has its wish.
-        let mut level = wish.iter().copied().max().unwrap_or(0);
+        let mut grace: Vec<Option<u64>> = (chains.live.iter())
+            .map(|spec| spec.is_none().then_some(0))
+            .collect();
+        // At this level every module has its own timeout.
+        let mut level = own.iter().copied().max().unwrap_or(0);
         level = level.max(SMALLEST_LEVEL + 1);
         while level > SMALLEST_LEVEL && grace.contains(&None) {
-            let shares: Vec<u64> = (wish.iter().zip(&weights))
-                .map(|(wish, weight)| (*wish).min(level.saturating_mul(*weight)))
+            let shares: Vec<u64> = (own.iter().zip(&weights))
+                .map(|(own, weight)| (*own).min(level.saturating_mul(*weight)))
                 .collect();
-            let above = longest(plan, &live, &shares, Direction::Dependents);
-            let below = longest(plan, &live, &shares, Direction::Dependencies);
+            let above = chains.longest(&shares, Direction::Dependents);
+            let below = chains.longest(&shares, Direction::Dependencies);
             let mut shortest = u64::MAX;
             for (at, grace) in grace.iter_mut().enumerate() {
                 let through = above[at]
@@ -108,11 +112,8 @@ impl StopBudget {
             }
         }
         let grace: Vec<u64> = grace.into_iter().map(|grace| grace.unwrap_or(0)).collect();
-        let below = longest(plan, &live, &grace, Direction::Dependencies);
-        StopBudget {
-            grace,
-            time_after: below,
-        }
+        let time_after = chains.longest(&grace, Direction::Dependencies);
+        StopBudget { grace, time_after }
     }
 
     /// The share of one module.
@@ -134,33 +135,39 @@ enum Direction {
     Dependencies,
 }
 
-/// For each live module the longest sum of shares on one side of it, itself not counted.
-fn longest(plan: &Plan, live: &[bool], shares: &[u64], way: Direction) -> Vec<u64> {
-    let mut sums = vec![0_u64; live.len()];
-    let mut visit = |module: ModuleId| {
-        let at = module.index();
-        if !live[at] {
-            return;
-        }
-        let sum = sums[at].saturating_add(shares[at]);
-        let mut reach = |to: ModuleId| sums[to.index()] = sums[to.index()].max(sum);
-        match way {
-            Direction::Dependencies => {
-                plan.dependents(module)
-                    .iter()
-                    .for_each(|dependent| reach(dependent.from));
+/// The modules that run, along their edges.
+struct Chains<'a> {
+    graph: &'a DependencyGraph,
+    /// By slot.
+    live: Vec<Option<&'a ModuleSpec>>,
+}
+
+impl Chains<'_> {
+    /// For each live module the longest sum of shares on one side of it, itself not counted.
+    fn longest(&self, shares: &[u64], way: Direction) -> Vec<u64> {
+        let mut sums = vec![0_u64; self.live.len()];
+        let mut visit = |module: ModuleId| {
+            let at = module.index();
+            let Some(spec) = self.live[at] else {
+                return;
+            };
+            let sum = sums[at].saturating_add(shares[at]);
+            let mut reach = |to: ModuleId| sums[to.index()] = sums[to.index()].max(sum);
+            match way {
+                Direction::Dependencies => {
+                    let dependents = self.graph.dependents(module).iter();
+                    dependents.for_each(|dependent| reach(dependent.from));
+                }
+                Direction::Dependents => spec.edges.iter().for_each(|edge| reach(edge.to)),
             }
-            Direction::Dependents => plan
-                .dependencies(module)
-                .iter()
-                .for_each(|edge| reach(edge.to)),
+        };
+        let order = self.graph.order().iter().copied();
+        match way {
+            Direction::Dependencies => order.for_each(&mut visit),
+            Direction::Dependents => order.rev().for_each(&mut visit),
         }
-    };
-    match way {
-        Direction::Dependencies => plan.order().iter().copied().for_each(&mut visit),
-        Direction::Dependents => plan.order().iter().rev().copied().for_each(&mut visit),
+        sums
     }
-    sums
 }
 
 fn nanos(span: Duration) -> u64 {

@@ -13,8 +13,9 @@ impl Checker {
     /// # Errors
     /// Who is not.
     pub fn at_rest(&self, plan: &Plan, lifecycle: &Lifecycle) -> Checked {
-        let views: Vec<_> = plan.ids().map(|module| lifecycle.view(module)).collect();
-        let mut stuck = vec![false; plan.len()];
+        let slots = (0_u32..).map(ModuleId).take(plan.slots());
+        let views: Vec<_> = slots.map(|module| lifecycle.view(module)).collect();
+        let mut stuck = vec![false; plan.slots()];
         for &module in plan.order() {
             let at = module.index();
             let (view, shadow) = (&views[at], &self.shadows[at]);

@@ -104,7 +104,8 @@ impl Sim {
         self.records.begin_anew(|at| places[at].newest);
         self.check
             .rebooted(&self.plan, |module| places[module.index()].newest);
-        for module in self.plan.ids() {
+        let plan = std::sync::Arc::clone(&self.plan);
+        for module in plan.ids() {
             let record = self.records.saved(module);
             self.apply_to_lifecycle(LifecycleEvent::Adopted {
                 module,
@@ -178,8 +179,7 @@ impl Sim {
         if !std::mem::take(&mut self.runtime_down) {
             return Ok(());
         }
-        let held = |module| self.records.saved(module);
-        let records: Vec<ModuleRecord> = self.plan.ids().map(held).collect();
+        let records = self.records.all_saved();
         self.new_runtime();
         let alive = |sim: &Sim, module: ModuleId| {
             let process = sim.modules_in_world[module.index()].process;
@@ -197,8 +197,8 @@ impl Sim {
                 record.ready && record.generation == process.generation,
             ))
         });
-        for (module, record) in plan.ids().zip(&records) {
-            let (record, alive) = (*record, alive(self, module));
+        for module in plan.ids() {
+            let (record, alive) = (records[module.index()], alive(self, module));
             self.apply_to_lifecycle(LifecycleEvent::Adopted {
                 module,
                 record,
@@ -208,7 +208,8 @@ impl Sim {
                 self.take_over(module, &record, alive)?;
             }
         }
-        for (module, record) in plan.ids().zip(records) {
+        for module in plan.ids() {
+            let record = records[module.index()];
             let place = &self.modules_in_world[module.index()];
             if place.process.is_none()
                 && let Some((generation, exit)) = place.exit

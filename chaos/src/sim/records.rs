@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 
 use mainstay_policy::lifecycle::{LifecycleEvent, ModuleRecord};
-use mainstay_policy::recovery::{SavedRecovery, Verdict};
-use mainstay_policy::{Desired, ModuleId, MonoTime, State};
+use mainstay_policy::recovery::Verdict;
+use mainstay_policy::{ModuleId, MonoTime};
 
 use super::{InjectedBug, Sim};
 use crate::checker::{DesiredReach, ObservedRun};
@@ -57,6 +57,11 @@ impl RecordChannel {
     /// What the holder has of a module.
     pub(super) fn saved(&self, module: ModuleId) -> ModuleRecord {
         self.saved[module.index()]
+    }
+
+    /// What the holder has of all modules, by slot.
+    pub(super) fn all_saved(&self) -> Vec<ModuleRecord> {
+        self.saved.clone()
     }
 
     /// When the newest record arrives: no order that was given after it arrives before.
@@ -180,16 +185,7 @@ impl Sim {
 /// What is known of a module that ran as `generation` long ago.
 pub(super) fn fresh(generation: u64) -> ModuleRecord {
     ModuleRecord {
-        wanted: Desired::Down,
-        intent: 0,
-        state: State::NotStarted,
         generation,
-        ready: false,
-        completed: false,
-        ready_deadline: None,
-        initial_start_deadline: None,
-        retry_at: None,
-        recovery: SavedRecovery::default(),
-        restarts: 0,
+        ..ModuleRecord::default()
     }
 }

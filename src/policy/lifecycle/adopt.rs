@@ -4,17 +4,17 @@
 
 use alloc::sync::Arc;
 
-use super::managed_module::{ManagedModule, StopReason};
+use super::managed_module::StopReason;
 use super::propagation::DependencyLoss;
 use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;
 use crate::recovery::{RecoveryState, SavedRecovery};
 use crate::run::ADOPTED_MIN;
-use crate::spec::{Kind, ModuleId, StartMode};
+use crate::spec::{ModuleId, StartMode};
 use crate::states::{Cause, Desired, State};
 
 /// What must survive the runtime, of one module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ModuleRecord {
     /// What is wished.
     pub wanted: Desired,
@@ -50,11 +50,12 @@ pub struct AdoptedProcess {
 }
 
 impl Lifecycle {
-    /// What must survive the runtime. A module that is not of the plan has the empty record.
+    /// What must survive the runtime. A module that does not exist has the empty record.
     #[must_use]
     pub fn record(&self, module: ModuleId) -> ModuleRecord {
-        let fresh = ManagedModule::new();
-        let slot = self.modules.get(module.index()).unwrap_or(&fresh);
+        let Some(slot) = self.get(module) else {
+            return ModuleRecord::default();
+        };
         ModuleRecord {
             wanted: slot.desired,
             intent: slot.desired_revision,
@@ -82,12 +83,15 @@ impl Lifecycle {
         record: ModuleRecord,
         alive: Option<AdoptedProcess>,
     ) {
-        if self.phase != SystemPhase::New || !self.plan.has(module) || self.is_builtin(module) {
+        let in_time = self.phase == SystemPhase::New;
+        let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
+            return;
+        };
+        if !in_time || slot.is_builtin() {
             return;
         }
-        let recovery = &self.plan.module(module).recovery;
-        let slot = &mut self.modules[module.index()];
-        slot.recovery = RecoveryState::restore(recovery, now, record.recovery);
+        let spec = Arc::clone(&slot.spec);
+        slot.recovery = RecoveryState::restore(&spec.recovery, now, record.recovery);
         // A record of nothing is none: the runtime before died at the beginning of its first start.
         slot.adopted = alive.is_some() || record.state != State::NotStarted;
         slot.desired = record.wanted;
@@ -115,7 +119,7 @@ impl Lifecycle {
             self.set_state(now, module, to, Cause::Adopted, None);
         }
         if to == State::Starting {
-            let full = now.after(self.plan.module(module).startup_timeout);
+            let full = now.after(spec.startup_timeout);
             let ready_by = record.ready_deadline.filter(|_| same_run).unwrap_or(full);
             self.module_mut(module).ready_by = Some(ready_by);
         }
@@ -138,15 +142,14 @@ impl Lifecycle {
         if self.phase != SystemPhase::New {
             return;
         }
-        let plan = Arc::clone(&self.plan);
         let fresh = |own: &Lifecycle, module: ModuleId| !own.module(module).adopted;
         let eager = |module: &ModuleId| {
-            let spec = plan.module(*module);
-            spec.start == StartMode::Eager && spec.kind != Kind::Builtin
+            let slot = self.module(*module);
+            slot.spec.start == StartMode::Eager && !slot.is_builtin()
         };
         // An eager one that nobody knows is part of a first start of which nothing was kept.
         let goes_on = self.booting > 0;
-        let begins = plan.ids().filter(eager).any(|module| fresh(self, module));
+        let begins = self.ids().filter(eager).any(|module| fresh(self, module));
         (self.phase, self.startup_by) = match (goes_on, begins) {
             // News that waited for this runtime comes behind this.
             (true, _) => (
@@ -155,31 +158,31 @@ impl Lifecycle {
             ),
             (false, true) => (
                 SystemPhase::Starting,
-                now.after(plan.system().startup_timeout),
+                now.after(self.plan.system().startup_timeout),
             ),
             (false, false) => (SystemPhase::Up, MonoTime::NEVER),
         };
-        for module in plan.ids() {
+        for module in self.ids() {
             if self.module(module).exit_unknown {
                 self.apply_run_end(now, module, None);
-            } else if plan.module(module).kind != Kind::Builtin {
+            } else if !self.module(module).is_builtin() {
                 self.mark_dirty(module);
             }
         }
         // Who was to fall with whom is not recorded, because it follows from what is.
-        for module in plan.ids() {
+        for module in self.ids() {
             let slot = self.module(module);
             let gone = slot.state == State::Failed || slot.desired == Desired::Down;
             if slot.adopted && gone && slot.state != State::NotStarted {
-                self.worklist.insert(plan.rank(module));
+                self.worklist.insert(self.graph.rank(module));
             }
         }
         self.propagate_worklist(DependencyLoss::Stopped);
         self.start_eager(now, fresh);
         self.count_initial_starts(fresh);
-        if !plan.system().parallel_startup {
+        if !self.plan.system().parallel_startup {
             let starts = |module: &ModuleId| self.module(*module).state == State::Starting;
-            self.turn = plan.ids().find(starts);
+            self.turn = self.ids().find(starts);
         }
     }
 }

@@ -8,11 +8,11 @@ use super::managed_module::ManagedModule;
 use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;
 use crate::run::RunEnd;
-use crate::spec::{ModuleId, StartMode};
+use crate::spec::ModuleId;
 use crate::states::{Cause, Desired, Health, State, Status};
 
 /// One module.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ModuleInfo {
     /// Where it stands.
     pub state: State,
@@ -77,21 +77,16 @@ pub(super) enum Severity {
 /// How many modules are troubled, kept up to date so that the status costs nothing.
 #[derive(Debug, Clone, Default)]
 pub(super) struct StatusCounts {
-    of: Vec<Severity>,
     degraded: u32,
     stopped: u32,
     failing: u32,
 }
 
 impl StatusCounts {
-    fn set(&mut self, module: ModuleId, trouble: Severity) {
-        let at = module.index();
-        if self.of.len() <= at {
-            self.of.resize(at + 1, Severity::None);
-        }
-        let before = core::mem::replace(&mut self.of[at], trouble);
-        for (trouble, more, less) in [(trouble, 1, 0), (before, 0, 1)] {
-            let count = match trouble {
+    /// Counts a module as `severity` that was counted as `before`.
+    fn replace(&mut self, before: Severity, severity: Severity) {
+        for (severity, more, less) in [(severity, 1, 0), (before, 0, 1)] {
+            let count = match severity {
                 Severity::None => continue,
                 Severity::Degraded => &mut self.degraded,
                 Severity::Stopped => &mut self.stopped,
@@ -103,11 +98,12 @@ impl StatusCounts {
 }
 
 impl Lifecycle {
-    /// One module, at `now`. A module that is not of the plan was never started.
+    /// One module. A module that does not exist was never started.
     #[must_use]
     pub fn view(&self, module: ModuleId) -> ModuleInfo {
-        let fresh = ManagedModule::new();
-        let slot = self.modules.get(module.index()).unwrap_or(&fresh);
+        let Some(slot) = self.get(module) else {
+            return ModuleInfo::default();
+        };
         ModuleInfo {
             state: slot.state,
             wanted: slot.desired,
@@ -120,18 +116,18 @@ impl Lifecycle {
             health: slot.health,
             attempts: slot.recovery.attempts(),
             restarts: slot.restarts,
-            waiting_on: self.waiting_on(module, slot),
+            waiting_on: self.waiting_on(slot),
             retry_at: slot.retry_at,
             last_ending: slot.last,
             intent: slot.desired_revision,
         }
     }
 
-    fn waiting_on(&self, module: ModuleId, slot: &ManagedModule) -> Vec<ModuleId> {
+    fn waiting_on(&self, slot: &ManagedModule) -> Vec<ModuleId> {
         if slot.state != State::Waiting {
             return Vec::new();
         }
-        let edges = self.plan.dependencies(module).iter();
+        let edges = slot.spec.edges.iter();
         // A soft edge whose time is over lets go at the next look, which has been by now.
         edges
             .filter(|edge| self.edge_blocks(edge, slot.since, slot.since))
@@ -155,8 +151,7 @@ impl Lifecycle {
     #[must_use]
     pub fn system(&self) -> SystemInfo {
         let of = |trouble: Severity, count: u32| {
-            let order = self.plan.order().iter().copied();
-            let such = order.filter(|id| self.tally.of.get(id.index()) == Some(&trouble));
+            let such = self.ids().filter(|id| self.module(*id).severity == trouble);
             such.take(count as usize).collect() // all is well most of the time
         };
         let status = self.status();
@@ -172,11 +167,12 @@ impl Lifecycle {
 
     /// Counts `module` anew after a change of its state, wish or health.
     pub(super) fn update_counts(&mut self, module: ModuleId) {
-        let slot = &self.modules[module.index()];
-        let trouble = match (slot.state, slot.health) {
-            (State::Failed, _) if self.plan.module(module).required => Severity::Failing,
+        let stopping = matches!(self.phase, SystemPhase::Stopping | SystemPhase::Stopped);
+        let slot = self.module_mut(module);
+        let severity = match (slot.state, slot.health) {
+            (State::Failed, _) if slot.spec.required => Severity::Failing,
             (State::Failed, _) => Severity::Degraded,
-            _ if slot.desired == Desired::Down && self.counts_as_missing(module) => {
+            _ if slot.desired == Desired::Down && !stopping && slot.counts_as_missing() => {
                 Severity::Stopped
             }
             _ if slot.desired == Desired::Down => Severity::None,
@@ -185,13 +181,7 @@ impl Lifecycle {
             }
             _ => Severity::None,
         };
-        self.tally.set(module, trouble);
-    }
-    /// Whether the system is not what it is meant to be without a module that is wished down.
-    fn counts_as_missing(&self, module: ModuleId) -> bool {
-        let spec = self.plan.module(module);
-        let began = self.modules[module.index()].state != State::NotStarted;
-        let stopping = matches!(self.phase, SystemPhase::Stopping | SystemPhase::Stopped);
-        spec.required && spec.start == StartMode::Eager && began && !stopping
+        let before = core::mem::replace(&mut slot.severity, severity);
+        self.tally.replace(before, severity);
     }
 }

@@ -2,10 +2,13 @@
 //! Owns the fields and the questions that need no other module.
 //! Never decides.
 
+use alloc::sync::Arc;
+
+use super::info::Severity;
 use crate::mono_time::MonoTime;
 use crate::recovery::RecoveryState;
 use crate::run::RunEnd;
-use crate::spec::ModuleId;
+use crate::spec::{Kind, ModuleId, ModuleSpec, StartMode};
 use crate::states::{Cause, Desired, Health, State};
 
 /// Why a run must end although its module is wished up.
@@ -24,6 +27,10 @@ pub(super) enum StopReason {
 /// One module, from outside its run.
 #[derive(Debug, Clone)]
 pub(super) struct ManagedModule {
+    /// What it runs by.
+    pub(super) spec: Arc<ModuleSpec>,
+    /// The number of the plan that `spec` is from.
+    pub(super) plan: u64,
     pub(super) state: State,
     pub(super) desired: Desired,
     pub(super) cause: Cause,
@@ -59,11 +66,15 @@ pub(super) struct ManagedModule {
     pub(super) adopted: bool,
     pub(super) restarts: u32,
     pub(super) last: Option<RunEnd>,
+    /// What it is counted as in the status of the system.
+    pub(super) severity: Severity,
 }
 
 impl ManagedModule {
-    pub(super) fn new() -> ManagedModule {
+    pub(super) fn new(spec: &Arc<ModuleSpec>, plan: u64) -> ManagedModule {
         ManagedModule {
+            spec: Arc::clone(spec),
+            plan,
             state: State::NotStarted,
             desired: Desired::Down,
             cause: Cause::Boot,
@@ -89,7 +100,12 @@ impl ManagedModule {
             adopted: false,
             restarts: 0,
             last: None,
+            severity: Severity::None,
         }
+    }
+
+    pub(super) fn is_builtin(&self) -> bool {
+        self.spec.kind == Kind::Builtin
     }
 
     /// Whether its run, if one is out, has to end.
@@ -105,6 +121,26 @@ impl ManagedModule {
     /// Whether its last run could not be ended at all.
     pub(super) fn is_stuck(&self) -> bool {
         self.last.is_some_and(RunEnd::is_stuck)
+    }
+
+    /// Whether a call or a connection starts it: a lazy module that was never started, or that
+    /// ended with a clean exit code. One that was stopped on request stays down, and one that
+    /// failed is left to recovery.
+    pub(super) fn can_be_activated(&self) -> bool {
+        let never_started = self.state == State::NotStarted && self.desired_revision == 0;
+        let ended_by_itself = self.state == State::Stopped && self.desired == Desired::Up;
+        self.spec.start == StartMode::Lazy && (never_started || ended_by_itself)
+    }
+
+    /// Whether only a request brings it back: desired down, or ended with a clean exit code.
+    pub(super) fn needs_request(&self) -> bool {
+        self.desired == Desired::Down || self.state == State::Stopped
+    }
+
+    /// Whether the system is incomplete without it when it is desired down.
+    pub(super) fn counts_as_missing(&self) -> bool {
+        let eager = self.spec.start == StartMode::Eager;
+        self.spec.required && eager && self.state != State::NotStarted
     }
 
     /// Whether a run is out that is being ended, or will be.

@@ -113,8 +113,9 @@ impl Lifecycle {
     fn succeed(&mut self, now: MonoTime, module: ModuleId, generation: u64) {
         self.report(now, module, generation, RunReportKind::Started { pid: 1 });
         self.report(now, module, generation, RunReportKind::Ready);
-        if self.plan.module(module).kind == Kind::Task {
-            let clean = self.plan.module(module).recovery.clean_exit_codes.first();
+        let spec = self.spec_of(module);
+        if spec.kind == Kind::Task {
+            let clean = spec.recovery.clean_exit_codes.first();
             let exit = Exit::Code(clean.copied().unwrap_or(0));
             self.report(
                 now,

@@ -21,20 +21,21 @@ impl Lifecycle {
     /// `module` is gone for now and will not come back by itself soon: all that need it, and all
     /// that need them, go back to `waiting` and keep their wish.
     pub(super) fn propagate_stop(&mut self, module: ModuleId, why: DependencyLoss) {
-        self.worklist.insert(self.plan.rank(module));
+        self.worklist.insert(self.graph.rank(module));
         self.propagate_worklist(why);
     }
 
     /// The same for all modules in `walk`.
     pub(super) fn propagate_worklist(&mut self, why: DependencyLoss) {
-        let plan = Arc::clone(&self.plan);
+        let graph = Arc::clone(&self.graph);
         while let Some(rank) = self.worklist.pop_first() {
-            let gone = plan.order()[rank as usize];
-            for dependent in plan.dependents(gone) {
+            let gone = graph.at(rank);
+            for dependent in graph.dependents(gone) {
                 if !self.requires_run_of(dependent, gone) {
                     continue;
                 }
                 let slot = self.module_mut(dependent.from);
+                let required = slot.spec.required;
                 if slot.desired == Desired::Down {
                     continue;
                 }
@@ -46,10 +47,10 @@ impl Lifecycle {
                     State::Waiting | State::Stopping | State::Backoff => {}
                     State::NotStarted | State::Stopped | State::Failed => continue,
                 }
-                if why == DependencyLoss::Stopped || !plan.module(dependent.from).required {
+                if why == DependencyLoss::Stopped || !required {
                     self.leave_initial_start(dependent.from);
                 }
-                self.worklist.insert(plan.rank(dependent.from));
+                self.worklist.insert(graph.rank(dependent.from));
             }
         }
     }
@@ -57,22 +58,23 @@ impl Lifecycle {
     /// Whether `dependent` cannot do without the current run of `module`. Who waited for
     /// completion has it, and a task that is done is all that it can ever be.
     fn requires_run_of(&self, dependent: &Dependent, module: ModuleId) -> bool {
-        let done = self.module(module).completed && self.plan.module(module).kind == Kind::Task;
+        let slot = self.module(module);
+        let done = slot.completed && slot.spec.kind == Kind::Task;
         dependent.hard && dependent.until != DependencyCondition::Completed && !done
     }
 
     /// `module` ended and will be back: each hard dependent does what its spec says.
     pub(super) fn propagate_restart(&mut self, module: ModuleId) {
-        let plan = Arc::clone(&self.plan);
-        self.worklist.insert(plan.rank(module));
+        let graph = Arc::clone(&self.graph);
+        self.worklist.insert(graph.rank(module));
         while let Some(rank) = self.worklist.pop_first() {
-            let about = plan.order()[rank as usize];
-            for dependent in plan.dependents(about) {
+            let about = graph.at(rank);
+            for dependent in graph.dependents(about) {
                 let from = dependent.from;
                 if !self.requires_run_of(dependent, about) || !self.module(from).is_active() {
                     continue;
                 }
-                match plan.module(from).on_dependency_restart {
+                match self.module(from).spec.on_dependency_restart {
                     OnDependencyRestart::Ignore => {}
                     OnDependencyRestart::Notify => {
                         self.module_mut(about).hard_notice_due = true;
@@ -86,7 +88,7 @@ impl Lifecycle {
                     OnDependencyRestart::Restart => {
                         self.module_mut(from).stop_reason = Some(StopReason::Dependency(about));
                         self.mark_dirty(from);
-                        self.worklist.insert(plan.rank(from));
+                        self.worklist.insert(graph.rank(from));
                     }
                 }
             }
@@ -95,8 +97,8 @@ impl Lifecycle {
 
     /// Soft dependents go on without `module` and are told so.
     pub(super) fn notify_failed(&mut self, module: ModuleId) {
-        let plan = Arc::clone(&self.plan);
-        for dependent in plan.dependents(module) {
+        let graph = Arc::clone(&self.graph);
+        for dependent in graph.dependents(module) {
             if !dependent.hard && self.module(dependent.from).is_active() {
                 self.module_mut(module).soft_notice_due = true;
                 let (about, news) = (module, DependencyNotice::Failed);
@@ -117,9 +119,9 @@ impl Lifecycle {
         if !hard && !soft {
             return;
         }
-        let plan = Arc::clone(&self.plan);
-        for dependent in plan.dependents(module) {
-            let policy = plan.module(dependent.from).on_dependency_restart;
+        let graph = Arc::clone(&self.graph);
+        for dependent in graph.dependents(module) {
+            let policy = self.module(dependent.from).spec.on_dependency_restart;
             let was_told = match dependent.hard {
                 true => {
                     hard && policy == OnDependencyRestart::Notify

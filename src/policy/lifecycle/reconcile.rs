@@ -65,7 +65,7 @@ impl Lifecycle {
         {
             return;
         }
-        let rank = self.plan.rank(module);
+        let rank = self.graph.rank(module);
         if self.is_serial() {
             self.for_turn.insert(rank);
         } else if self.module(module).needs_token && self.plan.system().concurrent_restarts > 0 {
@@ -84,7 +84,7 @@ impl Lifecycle {
         if self.tokens_out < self.plan.system().concurrent_restarts
             && let Some(rank) = self.for_token.pop_first()
         {
-            let module = self.plan.order()[rank as usize];
+            let module = self.graph.at(rank);
             if self.may_start(now, module) {
                 self.module_mut(module).holds_token = true;
                 self.tokens_out += 1;
@@ -96,7 +96,7 @@ impl Lifecycle {
             && now >= self.turn_at
             && let Some(rank) = self.for_turn.pop_first()
         {
-            let module = self.plan.order()[rank as usize];
+            let module = self.graph.at(rank);
             if self.may_start(now, module) {
                 self.turn = Some(module);
                 self.start_module(now, module);
@@ -115,17 +115,16 @@ impl Lifecycle {
     }
 
     fn start_module(&mut self, now: MonoTime, module: ModuleId) {
-        let rank = self.plan.rank(module);
+        let rank = self.graph.rank(module);
         self.for_token.remove(rank);
         self.for_turn.remove(rank);
-        let timeout = self.plan.module(module).startup_timeout;
         let slot = self.module_mut(module);
         slot.restarts += u32::from(slot.generation > 0);
         slot.generation += 1;
         slot.needs_token = false;
         slot.completed = false;
         slot.health = Health::Unknown;
-        slot.ready_by = Some(now.after(timeout));
+        slot.ready_by = Some(now.after(slot.spec.startup_timeout));
         let (generation, cause, by) = (slot.generation, slot.cause, slot.by);
         self.effects
             .push_back(LifecycleEffect::Run { module, generation });
@@ -149,7 +148,7 @@ impl Lifecycle {
     /// Until the kill: the module's own timeout, and up to the budget of a whole stop if it asks
     /// for more; within what is left of that when those that end after it get their shares.
     pub(super) fn emit_stop(&mut self, now: MonoTime, module: ModuleId, generation: u64) {
-        let spec = self.plan.module(module);
+        let spec = &self.module(module).spec;
         let own = spec.shutdown_timeout;
         let limit = match &self.stop {
             None => own.max(self.plan.system().shutdown_timeout),
@@ -173,8 +172,8 @@ impl Lifecycle {
     /// Whether an edge holds `module` in `waiting`. Remembers which, and arms the end of a soft
     /// one. The search goes on where the last one ended: over time each edge is passed once.
     fn is_waiting(&mut self, now: MonoTime, module: ModuleId) -> bool {
-        let edges = self.plan.dependencies(module);
         let slot = self.module(module);
+        let edges = &slot.spec.edges;
         let (from, since) = (slot.waiting_on_edge as usize, slot.since);
         let mut places = (from..edges.len()).chain(0..from);
         let Some(at) = places.find(|at| self.edge_blocks(&edges[*at], since, now)) else {
@@ -191,7 +190,7 @@ impl Lifecycle {
 
     /// A soft edge holds only this long.
     fn soft_wait_deadline(&self, edge: &Edge, since: MonoTime) -> MonoTime {
-        since.after(self.plan.module(edge.to).startup_timeout)
+        since.after(self.module(edge.to).spec.startup_timeout)
     }
 
     /// Whether `edge` holds one that is waiting `since`.
@@ -211,8 +210,7 @@ impl Lifecycle {
         let target = self.module(edge.to);
         // A task that is done is all that it can ever be.
         if target.completed
-            && (edge.until == DependencyCondition::Completed
-                || self.plan.module(edge.to).kind == Kind::Task)
+            && (edge.until == DependencyCondition::Completed || target.spec.kind == Kind::Task)
         {
             return true;
         }
@@ -227,23 +225,18 @@ impl Lifecycle {
 
     /// Marks those that wait for `module` and nothing before it.
     pub(super) fn mark_waiting_dependents(&mut self, module: ModuleId) {
-        for dependent in self.plan.dependents(module) {
-            let slot = &self.modules[dependent.from.index()];
-            if slot.state == State::Waiting {
-                let edges = self.plan.dependencies(dependent.from);
-                if edges
-                    .get(slot.waiting_on_edge as usize)
-                    .is_some_and(|edge| edge.to == module)
-                {
-                    self.dirty.insert(self.plan.rank(dependent.from));
-                }
+        for dependent in self.graph.dependents(module) {
+            let slot = self.module(dependent.from);
+            let first = slot.spec.edges.get(slot.waiting_on_edge as usize);
+            if slot.state == State::Waiting && first.is_some_and(|edge| edge.to == module) {
+                self.dirty.insert(self.graph.rank(dependent.from));
             }
         }
     }
 
     /// Whether a dependent that is being ended too must be down before `module`.
     fn stop_is_blocked(&mut self, module: ModuleId) -> bool {
-        let dependents = self.plan.dependents(module);
+        let dependents = self.graph.dependents(module);
         let from = self.module(module).stop_blocked_by as usize;
         let mut places = (from..dependents.len()).chain(0..from);
         let Some(at) = places.find(|at| self.module(dependents[*at].from).is_stopping()) else {
@@ -255,13 +248,14 @@ impl Lifecycle {
 
     /// Marks those that are blocked by `module`, which is down now.
     pub(super) fn mark_blocked_dependencies(&mut self, module: ModuleId) {
-        for edge in self.plan.dependencies(module) {
-            let slot = &self.modules[edge.to.index()];
+        let spec = self.spec_of(module);
+        for edge in &spec.edges {
+            let slot = self.module(edge.to);
             if slot.state.is_up() && slot.must_stop() {
-                let blocking = self.plan.dependents(edge.to);
+                let blocking = self.graph.dependents(edge.to);
                 let first = blocking.get(slot.stop_blocked_by as usize);
                 if first.is_some_and(|dependent| dependent.from == module) {
-                    self.dirty.insert(self.plan.rank(edge.to));
+                    self.dirty.insert(self.graph.rank(edge.to));
                 }
             }
         }

@@ -14,10 +14,9 @@ use crate::states::{Cause, Desired, Health, State};
 
 impl Lifecycle {
     pub(super) fn apply_report(&mut self, now: MonoTime, module: ModuleId, report: RunReport) {
-        if !self.plan.has(module) {
+        let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
             return;
-        }
-        let slot = self.module_mut(module);
+        };
         if report.generation != slot.generation || !slot.state.is_live() {
             return;
         }
@@ -56,16 +55,14 @@ impl Lifecycle {
         health: Health,
         ill: bool,
     ) {
-        if !self.plan.has(module) {
+        let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
             return;
-        }
-        let builtin = self.is_builtin(module);
-        let slot = self.module_mut(module);
+        };
         if generation != slot.generation || !slot.state.is_up() {
             return;
         }
         slot.health = health;
-        if ill && !builtin && slot.is_active() {
+        if ill && !slot.is_builtin() && slot.is_active() {
             slot.stop_reason = Some(StopReason::Probe);
             self.mark_dirty(module);
         }
@@ -99,18 +96,20 @@ impl Lifecycle {
         if self.phase == SystemPhase::Stopping && killed {
             self.forced += 1;
         }
-        let recovery = &self.plan.module(module).recovery;
+        let spec = self.spec_of(module);
+        let recovery = &spec.recovery;
         let clean = matches!(ending, Some(RunEnd::Exited(Exit::Code(code)))
             if recovery.clean_exit_codes.contains(&code));
-        let is_task = self.plan.module(module).kind == Kind::Task;
-        let slot = &mut self.modules[module.index()];
+        let is_task = spec.kind == Kind::Task;
+        let (stop_cause, stopping) = (self.stop_cause(), self.phase == SystemPhase::Stopping);
+        let slot = self.module_mut(module);
         (slot.pid, slot.health, slot.exit_unknown) = (None, Health::Unknown, false);
         let fall = slot.stop_reason.take();
         let halted = slot.state == State::Stopping || fall.is_some();
         let stuck = slot.is_stuck() && ending.is_some();
         slot.completed = clean && slot.state != State::Stopping;
         match (slot.desired, fall) {
-            (Desired::Down, _) if stuck && self.phase != SystemPhase::Stopping => {
+            (Desired::Down, _) if stuck && !stopping => {
                 self.set_state(now, module, State::Failed, Cause::Timeout, None);
             }
             (Desired::Up, _) if stuck => {
@@ -119,8 +118,7 @@ impl Lifecycle {
             (Desired::Down, _) => {
                 slot.recovery.run_over(recovery, now);
                 (slot.hard_notice_due, slot.soft_notice_due) = (false, false);
-                let cause = self.stop_cause();
-                self.set_state(now, module, State::Stopped, cause, None);
+                self.set_state(now, module, State::Stopped, stop_cause, None);
             }
             (Desired::Up, Some(StopReason::Probe)) => {
                 self.decide_recovery(now, module, Failure::Probe)
@@ -155,10 +153,11 @@ impl Lifecycle {
     }
 
     fn decide_recovery(&mut self, now: MonoTime, module: ModuleId, failure: Failure) {
-        let spec = self.plan.module(module);
+        let spec = self.spec_of(module);
         let required = spec.required;
-        let slot = &mut self.modules[module.index()];
-        let seed = splitmix64(self.seed ^ u64::from(module.0) << 32) ^ slot.generation;
+        let seed = splitmix64(self.seed ^ u64::from(module.0) << 32);
+        let slot = self.module_mut(module);
+        let seed = seed ^ slot.generation;
         let verdict = decide(&spec.recovery, &mut slot.recovery, now, failure, seed);
         let attempt = slot.recovery.attempts();
         self.effects.push_back(LifecycleEffect::RecoveryDecided {

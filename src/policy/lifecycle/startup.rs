@@ -2,12 +2,11 @@
 //! Owns whom it still waits for, and when it is over or has failed.
 //! Never judges a module's failure: recovery does, and tells here what came of it.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Lifecycle, LifecycleEffect, StartupFailure, SystemPhase};
 use crate::mono_time::MonoTime;
-use crate::spec::{Kind, ModuleId, StartMode};
+use crate::spec::{ModuleId, StartMode};
 use crate::states::{Cause, Desired, State};
 
 impl Lifecycle {
@@ -23,8 +22,7 @@ impl Lifecycle {
 
     /// The first start waits for those on their way up that `choose` picks.
     pub(super) fn count_initial_starts(&mut self, choose: impl Fn(&Lifecycle, ModuleId) -> bool) {
-        let plan = Arc::clone(&self.plan);
-        for module in plan.ids() {
+        for module in self.ids() {
             let slot = self.module(module);
             let rises = matches!(slot.state, State::Waiting | State::Starting);
             if slot.desired == Desired::Up
@@ -44,33 +42,26 @@ impl Lifecycle {
         now: MonoTime,
         choose: impl Fn(&Lifecycle, ModuleId) -> bool,
     ) {
-        let plan = Arc::clone(&self.plan);
-        for module in plan.ids() {
-            let spec = plan.module(module);
-            if spec.kind == Kind::Builtin {
+        let eager = |own: &Lifecycle, module: ModuleId| {
+            own.module(module).spec.start == StartMode::Eager && choose(own, module)
+        };
+        for module in self.ids() {
+            if self.module(module).is_builtin() {
                 self.module_mut(module).desired = Desired::Up;
                 self.set_state(now, module, State::Running, Cause::Boot, None);
-            } else if spec.start == StartMode::Eager && choose(self, module) {
-                self.worklist.insert(plan.rank(module));
+            } else if eager(self, module) {
+                self.worklist.insert(self.graph.rank(module));
             }
         }
         self.collect_dependencies();
         while let Some(rank) = self.to_start.pop_first() {
-            let module = plan.order()[rank as usize];
-            let spec = plan.module(module);
-            if spec.start == StartMode::Eager && choose(self, module) {
+            let module = self.graph.at(rank);
+            if eager(self, module) {
                 self.set_desired_up(now, module, Cause::Boot, None);
             } else if self.module(module).desired == Desired::Down {
-                let needed_by = plan
-                    .dependents(module)
-                    .iter()
-                    .find(|dependent| dependent.hard);
-                self.set_desired_up(
-                    now,
-                    module,
-                    Cause::Dependency,
-                    needed_by.map(|found| found.from),
-                );
+                let dependents = self.graph.dependents(module).iter();
+                let needed_by = dependents.filter(|it| it.hard).map(|it| it.from).next();
+                self.set_desired_up(now, module, Cause::Dependency, needed_by);
             }
         }
     }
@@ -79,7 +70,7 @@ impl Lifecycle {
     pub(super) fn leave_initial_start(&mut self, module: ModuleId) {
         if core::mem::take(&mut self.module_mut(module).in_initial_start) {
             self.booting -= 1;
-            self.next_changed_record.insert(self.plan.rank(module));
+            self.next_changed_record.insert(self.graph.rank(module));
         }
     }
 
@@ -110,12 +101,9 @@ impl Lifecycle {
     /// The time for the first start is over. Without optional modules the system is degraded,
     /// without a required one it has not started.
     pub(super) fn startup_timed_out(&mut self, now: MonoTime) {
-        let plan = Arc::clone(&self.plan);
-        let order = plan.order().iter().copied();
-        let missing: Vec<ModuleId> = order
-            .filter(|id| self.module(*id).in_initial_start)
-            .collect();
-        if missing.iter().any(|module| plan.module(*module).required) {
+        let missing = self.ids().filter(|id| self.module(*id).in_initial_start);
+        let missing: Vec<ModuleId> = missing.collect();
+        if missing.iter().any(|id| self.module(*id).spec.required) {
             self.startup_failed(now, StartupFailure::TimedOut { missing });
         } else {
             missing

@@ -77,7 +77,7 @@ fn succeed(script: &mut LifecycleScript) -> bool {
     let mut stopped = false;
     for _ in 0..200 {
         let (mut effects, mut told) = (Vec::new(), false);
-        for module in script.lifecycle.plan().ids() {
+        for module in script.ids() {
             let view = script.lifecycle.view(module);
             let generation = view.generation;
             let what = match view.state {
@@ -378,7 +378,7 @@ fn turns_go_on_after_a_return() {
 fn a_first_start_of_which_nothing_was_kept_is_begun_again() {
     let mut script = LifecycleScript::new(plan("a\nb: a\nc | lazy"));
     let mut effects = Vec::new();
-    for module in script.lifecycle.plan().ids() {
+    for module in script.ids() {
         let (record, alive) = (script.lifecycle.record(module), None);
         script.note(
             LifecycleEvent::Adopted {

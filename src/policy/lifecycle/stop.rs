@@ -2,7 +2,6 @@
 //! Owns the total budget and its end. The order itself needs no code here: each look waits for
 //! the dependents. Never lets a wish in between: from here on all are wished down.
 
-use alloc::sync::Arc;
 use core::time::Duration;
 
 use super::{Lifecycle, LifecycleEffect, SystemPhase, SystemStop};
@@ -21,13 +20,13 @@ impl Lifecycle {
             return;
         }
         self.phase = SystemPhase::Stopping;
-        let plan = Arc::clone(&self.plan);
-        let shares = StopBudget::new(&plan, usable, |module| {
-            !self.is_builtin(module) && self.module(module).state.is_live()
+        let shares = StopBudget::new(&self.graph, usable, |module| {
+            let slot = self.module(module);
+            (!slot.is_builtin() && slot.state.is_live()).then_some(&*slot.spec)
         });
         self.stop = Some(SystemStop { by, shares });
-        for module in plan.ids() {
-            if self.is_builtin(module) {
+        for module in self.ids() {
+            if self.module(module).is_builtin() {
                 continue;
             }
             self.leave_initial_start(module);
@@ -45,9 +44,9 @@ impl Lifecycle {
     /// No run is out any more: the builtins go last.
     pub(super) fn finish_stop(&mut self, now: MonoTime) {
         self.phase = SystemPhase::Stopped;
-        let plan = Arc::clone(&self.plan);
-        for &module in plan.order().iter().rev() {
-            if self.is_builtin(module) && self.module(module).state == State::Running {
+        for module in self.ids().rev() {
+            let slot = self.module(module);
+            if slot.is_builtin() && slot.state == State::Running {
                 self.module_mut(module).desired = Desired::Down;
                 self.set_state(now, module, State::Stopped, Cause::Shutdown, None);
             }

@@ -33,6 +33,46 @@ fn order_is_by_wave_then_by_name() {
     assert_eq!(from.collect::<Vec<_>>(), ["c", "b"]);
 }
 
+/// A later plan may lack modules that had a slot before.
+#[test]
+fn slots_may_be_vacant_and_order_is_by_name_not_by_slot() {
+    let mut specs = modules("z\na: z\nm: a");
+    specs[0].id = ModuleId(9);
+    specs[1].id = ModuleId(4);
+    specs[1].edges[0].to = ModuleId(9);
+    specs[2].edges[0].to = ModuleId(4);
+    let plan = Plan::new(7, system(), specs).expect("a good plan");
+    let ids: Vec<u32> = plan.ids().map(|id| id.0).collect();
+    assert_eq!(ids, [4, 2, 9], "by name: a, m, z");
+    assert_eq!(plan.order(), [9, 4, 2].map(ModuleId));
+    assert_eq!((plan.len(), plan.slots()), (3, 10));
+    assert!(plan.has(ModuleId(4)) && !plan.has(ModuleId(5)) && !plan.has(ModuleId(10)));
+    assert_eq!((plan.find("m"), plan.find("b")), (Some(ModuleId(2)), None));
+    assert_eq!(plan.dependents(ModuleId(9))[0].from, ModuleId(4));
+    assert!(plan.dependents(ModuleId(5)).is_empty());
+
+    let mut lifecycle = crate::Lifecycle::new(plan, 1);
+    lifecycle.apply(crate::MonoTime(0), crate::lifecycle::LifecycleEvent::Boot);
+    let first = lifecycle.next_effect(crate::MonoTime(0));
+    assert!(first.is_some() && lifecycle.spec(ModuleId(5)).is_none());
+    assert_eq!(
+        lifecycle
+            .spec(ModuleId(2))
+            .map(|(spec, plan)| (&*spec.name, plan)),
+        Some(("m", 7))
+    );
+}
+
+#[test]
+fn one_slot_has_one_module() {
+    let mut specs = modules("a\nb");
+    specs[1].id = specs[0].id;
+    let error = Plan::new(1, system(), specs)
+        .expect_err("one slot")
+        .to_string();
+    assert!(error.contains("modules b and a apart"), "{error}");
+}
+
 #[test]
 fn cycles_excess_depth() {
     assert_eq!(
@@ -53,6 +93,7 @@ fn cycles_excess_depth() {
     }];
     for id in 1..10_000 {
         let mut next = ring[0].clone();
+        next.id = ModuleId(id);
         next.name = format!("m{id}");
         next.edges[0].to = ModuleId(id - 1);
         ring.push(next);
@@ -102,7 +143,7 @@ fn large_plans_are_linear() {
         let specs: Vec<ModuleSpec> = (0..nodes)
             .map(|id| {
                 let mut spec = prototype.clone();
-                spec.name = format!("m{id}");
+                (spec.id, spec.name) = (ModuleId(id), format!("m{id}"));
                 let to = |step: u32| ModuleId(id.wrapping_mul(2_654_435_761) % id.max(1) / step);
                 let edge = |step| Edge {
                     to: to(step),

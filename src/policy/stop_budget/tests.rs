@@ -2,14 +2,19 @@
 //! Owns the sums along chains. Never stops anything.
 
 use super::*;
+use crate::Plan;
 use crate::backoff::splitmix64;
 use crate::fixture::{SEC, modules, plan, system};
 use crate::spec::DependencyCondition;
 use crate::spec::Edge;
 use alloc::format;
 
+fn all_live(plan: &Plan, budget: Duration) -> StopBudget {
+    StopBudget::new(plan.graph(), budget, |id| Some(plan.module(id)))
+}
+
 fn shares(plan: &Plan, budget: u64) -> Vec<Duration> {
-    let shares = StopBudget::new(plan, SEC(budget), |_| true);
+    let shares = all_live(plan, SEC(budget));
     plan.ids().map(|id| shares.grace(id)).collect()
 }
 
@@ -60,6 +65,7 @@ fn stop_times_add_up() {
         let prototype = specs.remove(0);
         for id in 0..60_u64 {
             let mut spec = prototype.clone();
+            spec.id = ModuleId(u32::try_from(id).expect("small"));
             spec.name = format!("m{id}");
             spec.shutdown_timeout = SEC(number(id + 1000, 20));
             let importance = [Importance::Low, Importance::Normal, Importance::Critical];
@@ -76,7 +82,7 @@ fn stop_times_add_up() {
         }
         let plan = Plan::new(1, system(), specs).expect("no circle");
         let budget = SEC(1 + number(1, 40));
-        let shares = StopBudget::new(&plan, budget, |_| true);
+        let shares = all_live(&plan, budget);
         for module in plan.ids() {
             let chain = shares.grace(module) + shares.time_after(module);
             assert!(chain <= budget, "seed {seed}: {chain:?} of {budget:?}");

@@ -1,0 +1,98 @@
+//! Slots over the life of a runtime: found again, renamed, never reused.
+//! Owns one story a rule.
+
+use super::*;
+
+fn interned(names: &[&str]) -> ModuleIds {
+    let mut ids = ModuleIds::default();
+    for name in names {
+        ids.intern(Instance::new(name, 1));
+    }
+    ids
+}
+
+#[test]
+fn the_same_name_has_the_same_slot() {
+    let mut ids = interned(&["web", "db"]);
+    assert_eq!(ids.intern(Instance::new("db", 1)), ModuleId(1));
+    assert_eq!(
+        ids.intern(Instance::new("a", 1)),
+        ModuleId(2),
+        "order of names has no say"
+    );
+    assert_eq!(ids.find("web"), Some(ModuleId(0)));
+    assert_eq!((ids.find("nobody"), ids.len()), (None, 3));
+}
+
+#[test]
+fn the_first_replica_has_the_name_of_its_module() {
+    let mut ids = ModuleIds::default();
+    let web = [1, 2, 3].map(|replica| ids.intern(Instance::new("web", replica)));
+    let names = web.map(|id| ids.instance(id).map(Instance::as_str));
+    assert_eq!(names, [Some("web"), Some("web@2"), Some("web@3")]);
+    assert_eq!(ids.find("web@2"), Some(web[1]));
+}
+
+#[test]
+fn a_renamed_module_keeps_its_slots_and_the_old_name_gets_a_new_one() {
+    let mut ids = interned(&["old", "other"]);
+    let second = ids.intern(Instance::new("old", 2));
+    ids.rename(&[("old", "new")]);
+    assert_eq!(ids.find("new"), Some(ModuleId(0)));
+    assert_eq!(ids.find("new@2"), Some(second));
+    assert_eq!((ids.find("old"), ids.find("old@2")), (None, None));
+    // The key stays in the file: the rename is read again and again.
+    let before = ids.clone();
+    ids.rename(&[("old", "new")]);
+    assert_eq!(ids, before);
+    let fresh = ids.intern(Instance::new("old", 1));
+    assert_eq!(fresh, ModuleId(3), "no slot is used twice");
+    ids.rename(&[("old", "new")]);
+    assert_eq!(
+        (ids.find("old"), ids.find("new")),
+        (Some(fresh), Some(ModuleId(0)))
+    );
+}
+
+#[test]
+fn back_again_is_the_first_slot() {
+    let mut ids = interned(&["a"]);
+    ids.rename(&[("a", "b")]);
+    ids.rename(&[("b", "a")]);
+    assert_eq!((ids.find("a"), ids.find("b")), (Some(ModuleId(0)), None));
+}
+
+#[test]
+fn a_copy_that_is_dropped_leaves_no_trace() {
+    let ids = interned(&["a"]);
+    let mut copy = ids.clone();
+    copy.rename(&[("a", "b")]);
+    copy.intern(Instance::new("c", 1));
+    assert_eq!(ids, interned(&["a"]));
+}
+
+#[test]
+fn names_are_passed_on_at_once_whatever_their_order() {
+    for renames in [[("a", "b"), ("b", "c")], [("b", "c"), ("a", "b")]] {
+        let mut ids = interned(&["a", "b"]);
+        ids.rename(&renames);
+        let found = ["a", "b", "c"].map(|name| ids.find(name));
+        assert_eq!(found, [None, Some(ModuleId(0)), Some(ModuleId(1))]);
+        let mut ids = interned(&["a"]);
+        ids.rename(&renames);
+        let found = ["a", "b", "c"].map(|name| ids.find(name));
+        assert_eq!(
+            found,
+            [None, Some(ModuleId(0)), None],
+            "one module, one rename"
+        );
+    }
+}
+
+#[test]
+fn two_names_are_not_exchanged() {
+    // It would be done, and undone, with each reading of the same file.
+    let mut ids = interned(&["a", "b"]);
+    ids.rename(&[("a", "b"), ("b", "a")]);
+    assert_eq!(ids, interned(&["a", "b"]));
+}
