@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use criterion::{Criterion, Throughput};
-use mainstay::{Context, Runtime};
+use mainstay::{Runtime, TaskContext};
 use tokio::sync::mpsc;
 
 /// A runtime with this many modules that do not run, and one task that says what it is told to say.
@@ -30,7 +30,7 @@ fn runtime(
     std::fs::write(folder.path().join("mainstay.toml"), text).expect("a file");
     let (say, said) = mpsc::channel::<String>(1);
     let said = std::sync::Arc::new(tokio::sync::Mutex::new(said));
-    let speaker = move |context: Context| {
+    let speaker = move |context: TaskContext| {
         let said = std::sync::Arc::clone(&said);
         async move {
             let mut said = said.lock().await;

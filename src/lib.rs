@@ -26,4 +26,6 @@ mod os;
 mod runtime;
 mod words;
 
-pub use embed::{Builder, Context, Events, Outcome, Runtime, StartError, TaskError};
+pub use embed::{
+    Runtime, RuntimeBuilder, ShutdownReport, StartError, TaskContext, TaskError, TaskSubscription,
+};

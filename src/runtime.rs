@@ -25,12 +25,12 @@ use crate::config::{Configuration, Effective, Problems, Sources, Who};
 use crate::ipc::bus::Bus;
 use crate::ipc::token::Tokens;
 use crate::journal::{Journal, Settings};
-use crate::os::held::Held;
+use crate::os::handshake::{HandshakeError, HolderHandshake};
+use crate::os::holder_client::HolderClient;
 use crate::os::machine;
 use crate::os::private;
-use crate::os::transport::{End, Entrance};
-use crate::os::wire::{Wire, WireError};
-use crate::os::{Fact, Os};
+use crate::os::transport::{HolderEndpoint, ListenerHandle};
+use crate::os::{Os, OsEvent};
 
 /// The last committed plan, in the state directory.
 const COMMITTED: &str = "committed.json";
@@ -51,7 +51,7 @@ pub(crate) enum BeginError {
     Configuration(Problems),
     /// The holder could not be talked to, or refused.
     #[error(transparent)]
-    Wire(#[from] WireError),
+    Wire(#[from] HandshakeError),
     /// A file of the state directory.
     #[error("cannot use {}: {source}", path.display())]
     State {
@@ -71,7 +71,7 @@ impl BeginError {
     pub(crate) fn exit(&self) -> u8 {
         match self {
             BeginError::Configuration(_) => ExitCode::Configuration as u8,
-            BeginError::Wire(WireError::Refused(_, exit)) => *exit,
+            BeginError::Wire(HandshakeError::Refused(_, exit)) => *exit,
             BeginError::Wire(_) | BeginError::State { .. } | BeginError::Machine(_) => {
                 ExitCode::Failed as u8
             }
@@ -85,12 +85,12 @@ impl BeginError {
 /// # Errors
 /// When it cannot begin; nothing was started then.
 pub(crate) fn run(
-    end: End,
+    end: HolderEndpoint,
     sources: Result<Sources, Problems>,
     announce: Option<Announce>,
     begun: impl FnOnce(&crate::config::Logs),
 ) -> Result<u8, BeginError> {
-    let mut wire = Wire::new(end);
+    let mut wire = HolderHandshake::new(end);
     let ground = prepare(&mut wire, sources)?;
     begun(&ground.configuration.system.logs);
     // One thread: every decision is taken in turn anyway, and nothing here blocks.
@@ -109,7 +109,7 @@ pub(crate) fn run(
     reason = "actors that gave up are not to be waited for"
 )]
 async fn supervise(
-    wire: Wire,
+    wire: HolderHandshake,
     ground: Ground,
     announce: Option<Announce>,
 ) -> Result<u8, BeginError> {
@@ -132,7 +132,7 @@ pub(crate) struct Ground {
     /// What was configured.
     pub(crate) configuration: Configuration,
     sources: Sources,
-    entrances: [Entrance; 2],
+    entrances: [ListenerHandle; 2],
 }
 
 /// Agrees with the holder on what is to run and where; blocks for its answers.
@@ -140,10 +140,10 @@ pub(crate) struct Ground {
 /// # Errors
 /// The configuration, the holder's refusal, or files that cannot be written.
 pub(crate) fn prepare(
-    wire: &mut Wire,
+    wire: &mut HolderHandshake,
     sources: Result<Sources, Problems>,
 ) -> Result<Ground, BeginError> {
-    let (world, entrances) = wire.world()?;
+    let (world, entrances) = wire.receive_takeover()?;
     let configuration = match (&world.setup, &sources) {
         (None, Ok(sources)) => crate::config::load(sources).map_err(BeginError::Configuration)?,
         (None, Err(_)) => {
@@ -172,10 +172,10 @@ pub(crate) fn prepare(
 /// # Errors
 /// When its socket cannot be watched.
 pub(crate) fn hold(
-    wire: Wire,
+    wire: HolderHandshake,
     ground: &Ground,
-) -> Result<(Arc<Held>, mpsc::Receiver<Fact>), BeginError> {
-    Held::start(wire, &ground.world.instances)
+) -> Result<(Arc<HolderClient>, mpsc::Receiver<OsEvent>), BeginError> {
+    HolderClient::start(wire, &ground.world.instances)
         .map_err(|error| BeginError::Machine(error.to_string()))
 }
 
@@ -203,7 +203,7 @@ impl Ground {
 pub(crate) struct Built {
     pub(crate) house: Arc<House>,
     world: TakeoverState,
-    entrances: [Entrance; 2],
+    entrances: [ListenerHandle; 2],
 }
 
 /// The actors at work.
@@ -222,7 +222,7 @@ impl Built {
     ///
     /// # Errors
     /// When the first of them cannot start.
-    pub(crate) async fn begin(self, facts: mpsc::Receiver<Fact>) -> Result<Running, BeginError> {
+    pub(crate) async fn begin(self, facts: mpsc::Receiver<OsEvent>) -> Result<Running, BeginError> {
         let Built {
             house,
             world,
@@ -268,11 +268,11 @@ impl Running {
     }
 
     /// Writes what is left, lets the holder go and ends the actors.
-    pub(crate) async fn close(self, held: &Held, code: u8) {
+    pub(crate) async fn close(self, held: &HolderClient, code: u8) {
         let journal = self.house.chronicle.journal().clone();
         let _written = tokio::task::spawn_blocking(move || journal.close(JOURNAL_PATIENCE)).await;
         let _there_were_none = fs::remove_dir_all(self.house.settings_folder());
-        held.take_leave(code).await;
+        held.exit_holder_and_wait(code).await;
         self.routes.abort();
         root::leave(&self.house);
         let _ended = tokio::time::timeout(LEAVE_PATIENCE, self.root).await;
@@ -358,7 +358,7 @@ pub(crate) fn build(
         .modules()
         .map(|spec| Arc::from(spec.name.as_str()))
         .collect();
-    let settings = Settings::new(machine::boot_id(), os.wall(), os.now().0);
+    let settings = Settings::new(machine::boot_id(), os.wall_clock(), os.now().0);
     let journal = Journal::open(&state_dir, settings)
         .map_err(|error| BeginError::Machine(error.to_string()))?;
     let tokens = Tokens::open(&state_dir).map_err(|source| BeginError::State {
@@ -373,7 +373,7 @@ pub(crate) fn build(
         configuration: Arc::new(configuration),
         sources,
         ids,
-        picture: Arc::new(Picture::new(plan.len(), os.wall())),
+        picture: Arc::new(Picture::new(plan.len(), os.wall_clock())),
         chronicle: Chronicle::new(journal, Arc::clone(&os), names.clone()),
         switchboard: Switchboard::new(plan.len()),
         bus: Arc::new(Bus::new(names)),
@@ -422,7 +422,7 @@ fn write_settings(house: &House, returned: bool) {
         };
         let launch = house.launch(id);
         let text = serde_json::to_vec_pretty(&launch.settings).unwrap_or_default();
-        let written = private::passage(&folder)
+        let written = private::traversable_dir(&folder)
             .and_then(|()| private::write(&path, &text, launch.user.as_deref()));
         if let Err(error) = written {
             let name = house.name(id);

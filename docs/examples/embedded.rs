@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use mainstay::{Context, Runtime, TaskError};
+use mainstay::{Runtime, TaskContext, TaskError};
 use serde_json::json;
 
 /// What a task is: an async function that ends when it is cancelled.
-async fn indexer(ctx: Context) -> Result<(), TaskError> {
+async fn indexer(ctx: TaskContext) -> Result<(), TaskError> {
     let fails_after = ctx.settings()["fails_after"].as_u64().unwrap_or(u64::MAX);
     ctx.ready();
     for document in 1..=fails_after {

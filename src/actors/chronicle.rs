@@ -122,7 +122,7 @@ impl Chronicle {
             Because::Event(seq) => Some(seq),
         };
         let seq = self.journal.append(Draft {
-            at: self.os.wall(),
+            at: self.os.wall_clock(),
             mono_ns: self.os.now().0,
             kind: entry.kind,
             module: entry

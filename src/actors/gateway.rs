@@ -11,7 +11,7 @@ use super::House;
 use crate::ipc::connection::{Door, serve};
 use crate::ipc::lobby::Lobby;
 use crate::os::machine;
-use crate::os::transport::{Entrance, Listener};
+use crate::os::transport::{ClientListener, ListenerHandle};
 
 /// Connections of clients that said hello, open at once on the control socket.
 const CONTROL_MAX: usize = 512;
@@ -23,7 +23,7 @@ pub(crate) enum GatewayMsg {}
 /// The listeners, kept by root for a gateway that has to begin again.
 pub(crate) struct Arguments {
     pub(crate) house: Arc<House>,
-    pub(crate) entrances: Arc<[Entrance; 2]>,
+    pub(crate) entrances: Arc<[ListenerHandle; 2]>,
 }
 
 /// The state: the accept loops end with it, and connections with them.
@@ -78,7 +78,7 @@ impl Actor for Gateway {
     }
 }
 
-async fn accept(house: Arc<House>, mut listener: Listener, door: Door, seats: usize) {
+async fn accept(house: Arc<House>, mut listener: ClientListener, door: Door, seats: usize) {
     let lobby = Lobby::new(seats);
     let mut connections = JoinSet::new(); // ends them when this loop is aborted
     loop {

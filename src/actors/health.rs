@@ -20,7 +20,7 @@ use super::registry::RegistryMsg;
 use super::{House, launching, words};
 use crate::config::{Check, ProbeSpec};
 use crate::ipc::allowance::Allowance;
-use crate::os::{Alive, command_name, look};
+use crate::os::{LiveProcess, command_name, probe};
 
 /// Changes of one run that are told at once. One that goes to and fro is told more slowly then.
 const CHANGES_AT_ONCE: u32 = 10;
@@ -382,13 +382,13 @@ fn look(
 }
 
 async fn see(house: &House, module: ModuleId, number: u64, spec: &ProbeSpec) -> Seen {
-    let pid = house.os.alive(house.name(module));
-    let pid = pid.and_then(Alive::process);
+    let pid = house.os.live_process(house.name(module));
+    let pid = pid.and_then(LiveProcess::process);
     let result = match &spec.check {
-        Check::Tcp(address) => look::tcp(address, pid, spec.timeout).await,
-        Check::Unix(path) => look::unix(path, spec.timeout).await,
-        Check::Grpc(target) => look::grpc(target, pid, spec.timeout).await,
-        Check::Http { url, status } => look::http(url, *status, pid, spec.timeout).await,
+        Check::Tcp(address) => probe::tcp(address, pid, spec.timeout).await,
+        Check::Unix(path) => probe::unix(path, spec.timeout).await,
+        Check::Grpc(target) => probe::grpc(target, pid, spec.timeout).await,
+        Check::Http { url, status } => probe::http(url, *status, pid, spec.timeout).await,
         Check::Exec(argv) => {
             let mut spawn = launching::command(house, module, argv);
             spawn.generation = number;

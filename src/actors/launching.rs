@@ -59,7 +59,7 @@ pub(crate) async fn listen_for_the_lazy(house: &House, new: bool) {
         }
     }
     if let Some(last) = last.filter(|_| new) {
-        house.os.settled(last).await;
+        house.os.flush_output(last).await;
     }
 }
 

@@ -159,7 +159,7 @@ impl Actor for LifecycleActor {
             alarm: Alarm::default(),
             touched: BTreeSet::new(),
             details: vec![None; count],
-            since: vec![(State::NotStarted, house.os.wall()); count],
+            since: vec![(State::NotStarted, house.os.wall_clock()); count],
             status: SystemStatus::Starting,
             stands: None,
             asking: None,

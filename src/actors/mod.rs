@@ -159,7 +159,7 @@ impl House {
 
     /// A point of policy's time on the wall.
     pub(crate) fn on_the_wall(&self, at: mainstay_policy::MonoTime) -> Timestamp {
-        let (now, wall) = (self.os.now(), self.os.wall());
+        let (now, wall) = (self.os.now(), self.os.wall_clock());
         let ahead = u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX);
         let behind = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
         Timestamp(wall.0.saturating_add(ahead).saturating_sub(behind))

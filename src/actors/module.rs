@@ -24,7 +24,7 @@ use super::lifecycle::LifecycleMsg;
 use super::notify::{self, Sayings, Word};
 use super::registry::RegistryMsg;
 use super::{House, launching, readiness, words};
-use crate::os::{Fact, Outcome, command_name};
+use crate::os::{CommandResult, OsEvent, command_name};
 
 mod hooks;
 
@@ -36,7 +36,7 @@ pub(crate) enum ModuleMsg {
     /// An order, an answer, or a wake-up.
     Event(RunEvent),
     /// Something the machine saw.
-    Fact(Fact),
+    Fact(OsEvent),
     /// Over its own connection it said that it is ready.
     Ready {
         /// The run that said so.
@@ -54,7 +54,7 @@ pub(crate) enum ModuleMsg {
         /// Which.
         number: u64,
         /// How.
-        outcome: Outcome,
+        outcome: CommandResult,
     },
     /// The lifecycle is new: tell it again where this run stands.
     Resync,
@@ -187,7 +187,9 @@ impl Owned {
                 self.look = Some(number);
             }
             RunEffect::DrainNotify { generation } => {
-                self.house.os.hear(self.house.name(self.id), generation);
+                self.house
+                    .os
+                    .drain_notify(self.house.name(self.id), generation);
             }
             RunEffect::Terminate { generation } => {
                 self.end_look();
@@ -262,12 +264,12 @@ impl Owned {
             .spawn(launching::main_process(&self.house, self.id, generation));
     }
 
-    fn hear(&mut self, fact: Fact) {
+    fn hear(&mut self, fact: OsEvent) {
         match fact {
-            Fact::Spawned {
+            OsEvent::Spawned {
                 generation, pid, ..
             } => self.note(RunEvent::Spawned { generation, pid }),
-            Fact::SpawnFailed {
+            OsEvent::SpawnFailed {
                 generation,
                 step,
                 errno,
@@ -287,30 +289,32 @@ impl Owned {
                     failure,
                 });
             }
-            Fact::MainChanged {
+            OsEvent::MainChanged {
                 generation, pid, ..
             } => {
                 let module = self.house.name(self.id);
                 tracing::info!(module, pid, "the module named another main process");
                 self.note(RunEvent::MainChanged { generation, pid });
             }
-            Fact::Ignored { message, .. } => {
+            OsEvent::NotifyRejected { message, .. } => {
                 tracing::warn!(module = self.house.name(self.id), "{message}");
             }
-            Fact::Heard { generation, .. } => self.note(RunEvent::NotifyDrained { generation }),
-            Fact::Exited(exited) => self.hear_exit(&exited, exit_to_policy(&exited)),
-            Fact::Stuck { generation, .. } => {
+            OsEvent::NotifyDrained { generation, .. } => {
+                self.note(RunEvent::NotifyDrained { generation })
+            }
+            OsEvent::Exited(exited) => self.hear_exit(&exited, exit_to_policy(&exited)),
+            OsEvent::Stuck { generation, .. } => {
                 let ended = self.house.os.last_exit(self.house.name(self.id));
                 if let Some(ended) = ended.filter(|ended| ended.generation == generation) {
                     self.hear_exit(&ended, Exit::Stuck);
                 }
             }
-            Fact::Notify {
+            OsEvent::Notify {
                 generation, text, ..
             } => {
                 notify::parse(&text).for_each(|word| self.hear_word(generation, word));
             }
-            Fact::Output {
+            OsEvent::Output {
                 generation,
                 text,
                 dropped_bytes,
@@ -319,18 +323,18 @@ impl Owned {
                 self.search(generation, &text);
                 self.house.bus.follow_logs(self.id, &text, dropped_bytes);
             }
-            Fact::OutputDropped {
+            OsEvent::OutputDropped {
                 total_bytes, errno, ..
             } => {
                 let registry = &self.house.switchboard.registry;
                 registry.cast(RegistryMsg::Dropped(self.id, total_bytes, errno));
             }
             // The router sees to these.
-            Fact::Knocked { .. }
-            | Fact::StopAsked { .. }
-            | Fact::ReloadAsked
-            | Fact::BeatAsked
-            | Fact::HolderGone => {}
+            OsEvent::SocketActivated { .. }
+            | OsEvent::StopRequested { .. }
+            | OsEvent::ReloadRequested
+            | OsEvent::PingReceived
+            | OsEvent::HolderGone => {}
         }
     }
 
@@ -368,7 +372,7 @@ impl Owned {
         let exit = LastExit {
             code,
             signal,
-            at: self.house.os.wall(),
+            at: self.house.os.wall_clock(),
             text,
         };
         self.house

@@ -11,7 +11,7 @@ use mainstay_policy::spec::Readiness;
 use super::House;
 use super::launching;
 use super::module::ModuleMsg;
-use crate::os::{Alive, look};
+use crate::os::{LiveProcess, probe};
 
 /// How long one look may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -31,16 +31,16 @@ pub(super) fn look_once(house: &Arc<House>, module: ModuleId, generation: u64) -
 
 async fn seen(house: &House, module: ModuleId, number: u64) -> bool {
     // Only a listener of its own tree counts: a port that a stranger holds is not our readiness.
-    let pid = house.os.alive(house.name(module));
-    let pid = pid.and_then(Alive::process);
+    let pid = house.os.live_process(house.name(module));
+    let pid = pid.and_then(LiveProcess::process);
     match &house.spec(module).readiness {
-        Readiness::Tcp(address) => look::tcp(address, pid, LOOK_TIMEOUT).await.is_ok(),
-        Readiness::Unix(path) => look::unix(path, LOOK_TIMEOUT).await.is_ok(),
+        Readiness::Tcp(address) => probe::tcp(address, pid, LOOK_TIMEOUT).await.is_ok(),
+        Readiness::Unix(path) => probe::unix(path, LOOK_TIMEOUT).await.is_ok(),
         Readiness::Http { url, status } => {
-            look::http(url, *status, pid, LOOK_TIMEOUT).await.is_ok()
+            probe::http(url, *status, pid, LOOK_TIMEOUT).await.is_ok()
         }
-        Readiness::Grpc(target) => look::grpc(target, pid, LOOK_TIMEOUT).await.is_ok(),
-        Readiness::File(path) => look::file(path),
+        Readiness::Grpc(target) => probe::grpc(target, pid, LOOK_TIMEOUT).await.is_ok(),
+        Readiness::File(path) => probe::file(path),
         Readiness::Exec(argv) => {
             let mut spawn = launching::command(house, module, argv);
             spawn.generation = number;

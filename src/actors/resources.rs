@@ -14,8 +14,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::House;
 use super::registry::RegistryMsg;
-use crate::os::Alive;
-use crate::os::machine::{self, Census, TreeUse};
+use crate::os::LiveProcess;
+use crate::os::machine::{self, TreeSampler, TreeUsage};
 
 /// Behind the start, so that `status` has numbers early.
 const FIRST_SAMPLE: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ pub(crate) enum ResourcesMsg {
 #[derive(Debug)]
 pub(crate) struct Sample {
     at: MonoTime,
-    trees: HashMap<u32, TreeUse>,
+    trees: HashMap<u32, TreeUsage>,
     machine: (u64, u64, u64),
     disk_bytes: u64,
 }
@@ -82,7 +82,7 @@ impl Actor for Resources {
 
 impl Owned {
     fn publish(&self, sample: &Sample) {
-        let rate = |pid: u32, used: &TreeUse| -> f64 {
+        let rate = |pid: u32, used: &TreeUsage| -> f64 {
             let last = self.last.as_ref();
             let before = last.and_then(|last| Some((last.at, last.trees.get(&pid)?.cpu_ns)));
             let (since, ns) = before.unwrap_or((self.house.up_since, 0));
@@ -90,7 +90,7 @@ impl Owned {
         };
         let mut modules = Vec::new();
         for id in self.house.plan.ids() {
-            let Some(alive) = self.house.os.alive(self.house.name(id)) else {
+            let Some(alive) = self.house.os.live_process(self.house.name(id)) else {
                 continue;
             };
             let used = alive.process().and_then(|pid| sample.trees.get(&pid));
@@ -131,7 +131,7 @@ impl Owned {
     }
 }
 
-fn usage(used: &TreeUse, cpu_percent: f64) -> Usage {
+fn usage(used: &TreeUsage, cpu_percent: f64) -> Usage {
     Usage {
         cpu_percent,
         memory_bytes: used.memory_bytes,
@@ -161,7 +161,7 @@ fn start_sampler(
         .stack_size(256 * 1024)
         .spawn(move || {
             let mut wait = FIRST_SAMPLE.min(interval);
-            let (mut census, mut settled) = (Census::default(), false);
+            let (mut census, mut settled) = (TreeSampler::default(), false);
             // What an application around us needs is not ours to judge.
             let alone = house.holder_pid != std::process::id();
             // A disconnected channel is the actor's end; a word in it before its time is none.
@@ -171,7 +171,7 @@ fn start_sampler(
                     return;
                 }
                 if alone && !std::mem::replace(&mut settled, true) {
-                    crate::os::trim::let_go_of_the_start();
+                    crate::os::trim::release_startup_memory();
                 }
                 if taken.recv_timeout(Duration::from_secs(60))
                     == Err(RecvTimeoutError::Disconnected)
@@ -190,12 +190,12 @@ fn own_processes(house: &House) -> impl Iterator<Item = u32> + use<> {
     std::iter::once(own).chain((holder != own).then_some(holder))
 }
 
-fn sample(house: &House, census: &mut Census, state_dir: &std::path::Path) -> Sample {
+fn sample(house: &House, census: &mut TreeSampler, state_dir: &std::path::Path) -> Sample {
     let mut roots: Vec<u32> = house
         .plan
         .ids()
-        .filter_map(|id| house.os.alive(house.name(id)))
-        .filter_map(Alive::process)
+        .filter_map(|id| house.os.live_process(house.name(id)))
+        .filter_map(LiveProcess::process)
         .collect();
     roots.extend(own_processes(house));
     Sample {

@@ -24,7 +24,7 @@ use super::recovery::Recovery;
 use super::registry::Registry;
 use super::resources::Resources;
 use super::{ANNOUNCED, Announcement, House};
-use crate::os::transport::Entrance;
+use crate::os::transport::ListenerHandle;
 
 mod rebuild;
 mod route;
@@ -80,7 +80,7 @@ enum Role {
 pub(crate) struct Arguments {
     pub(crate) house: Arc<House>,
     /// Where clients and where modules come in.
-    pub(crate) entrances: Arc<[Entrance; 2]>,
+    pub(crate) entrances: Arc<[ListenerHandle; 2]>,
     /// What the holder knows, when we return; None on the first start.
     pub(crate) known: Option<HashMap<String, Option<String>>>,
     /// How the first start went, once it is over.
@@ -101,7 +101,7 @@ pub(crate) struct End {
 /// The state.
 pub(crate) struct Owned {
     house: Arc<House>,
-    entrances: Arc<[Entrance; 2]>,
+    entrances: Arc<[ListenerHandle; 2]>,
     known: Option<HashMap<String, Option<String>>>,
     started: watch::Sender<Option<Result<(), String>>>,
     ended: Option<oneshot::Sender<End>>,
@@ -165,7 +165,7 @@ impl Actor for Root {
                 own.house.switchboard.lifecycle.cast(msg);
             }
             RootMsg::AllStopped { forced } => own.all_stopped(forced),
-            RootMsg::Beat => own.house.os.beat(),
+            RootMsg::Beat => own.house.os.pong(),
         }
         Ok(())
     }

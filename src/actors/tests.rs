@@ -17,16 +17,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::House;
 use super::root::{self, Root};
 use crate::config::{Sources, load};
-use crate::os::transport::Entrance;
-use crate::os::{Alive, Fact, Os, Outcome};
+use crate::os::transport::ListenerHandle;
+use crate::os::{CommandResult, LiveProcess, Os, OsEvent};
 
 mod times;
 
 /// A machine where everything works at once.
 struct FakeOs {
     begun: tokio::time::Instant,
-    facts: mpsc::Sender<Fact>,
-    alive: Mutex<HashMap<String, Alive>>,
+    facts: mpsc::Sender<OsEvent>,
+    alive: Mutex<HashMap<String, LiveProcess>>,
     ended: Mutex<HashMap<String, Exited>>,
     records: Mutex<HashMap<String, String>>,
     /// Every spawn, signal, kill and command, in order.
@@ -36,7 +36,7 @@ struct FakeOs {
 }
 
 impl FakeOs {
-    fn new() -> (Arc<FakeOs>, mpsc::Receiver<Fact>) {
+    fn new() -> (Arc<FakeOs>, mpsc::Receiver<OsEvent>) {
         let (facts, receiver) = mpsc::channel(1024);
         let os = FakeOs {
             begun: tokio::time::Instant::now(),
@@ -76,7 +76,7 @@ impl FakeOs {
             .expect("whole")
             .insert(instance.to_owned(), exited.clone());
         self.facts
-            .try_send(Fact::Exited(exited))
+            .try_send(OsEvent::Exited(exited))
             .expect("somebody listens");
     }
 }
@@ -85,7 +85,7 @@ impl Os for FakeOs {
     fn now(&self) -> MonoTime {
         MonoTime(u64::try_from(self.begun.elapsed().as_nanos()).expect("a short test") + 1)
     }
-    fn wall(&self) -> Timestamp {
+    fn wall_clock(&self) -> Timestamp {
         Timestamp(1_800_000_000_000 + self.now().0 / 1_000_000)
     }
     fn spawn(&self, spawn: SpawnRequest) {
@@ -93,7 +93,7 @@ impl Os for FakeOs {
         deeds.push(format!("spawn {} {}", spawn.instance, spawn.generation));
         let pid = 1000 + u32::try_from(deeds.len()).expect("few");
         let (generation, start_time) = (spawn.generation, 1);
-        let alive = Alive {
+        let alive = LiveProcess {
             generation,
             pid,
             start_time,
@@ -102,7 +102,7 @@ impl Os for FakeOs {
             .lock()
             .expect("whole")
             .insert(spawn.instance.clone(), alive);
-        let fact = Fact::Spawned {
+        let fact = OsEvent::Spawned {
             instance: spawn.instance,
             generation,
             pid,
@@ -125,7 +125,7 @@ impl Os for FakeOs {
             .push(format!("kill {instance}"));
         self.end(instance, libc::SIGKILL);
     }
-    fn record(&self, instance: &str, record: String) {
+    fn save_record(&self, instance: &str, record: String) {
         assert!(
             record.len() <= mainstay_holder::messages::MAX_RECORD_BYTES,
             "{record}"
@@ -135,48 +135,48 @@ impl Os for FakeOs {
             .expect("whole")
             .insert(instance.to_owned(), record);
     }
-    fn hear(&self, instance: &str, generation: u64) {
+    fn drain_notify(&self, instance: &str, generation: u64) {
         let instance = instance.to_owned();
-        let fact = Fact::Heard {
+        let fact = OsEvent::NotifyDrained {
             instance,
             generation,
         };
         self.facts.try_send(fact).expect("somebody listens");
     }
     fn tap(&self, _: &str, _: bool, _: bool) {}
-    fn settled(&self, _: &str) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn flush_output(&self, _: &str) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(std::future::ready(()))
     }
     fn listen(&self, _: &str, _: Vec<mainstay_holder::messages::ActivationSocket>) {}
-    fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+    fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
         let deed = format!("command {}", spawn.instance);
         self.deeds.lock().expect("whole").push(deed);
         Box::pin(async {
-            Outcome {
+            CommandResult {
                 ok: true,
                 text: String::new(),
             }
         })
     }
     fn ready(&self) {}
-    fn beat(&self) {}
+    fn pong(&self) {}
     fn stopping(&self, within: Duration) {
         let by = self.now().after(within);
         let mut stop_by = self.stop_by.lock().expect("whole");
         *stop_by = Some(stop_by.map_or(by, |before| before.min(by)));
     }
-    fn stop_left(&self) -> Option<Duration> {
+    fn stop_time_left(&self) -> Option<Duration> {
         let by = *self.stop_by.lock().expect("whole");
         by.map(|by| by.since(self.now()))
     }
-    fn leave(&self, _: u8) {}
-    fn alive(&self, instance: &str) -> Option<Alive> {
+    fn exit_holder(&self, _: u8) {}
+    fn live_process(&self, instance: &str) -> Option<LiveProcess> {
         self.alive.lock().expect("whole").get(instance).copied()
     }
     fn last_exit(&self, instance: &str) -> Option<Exited> {
         self.ended.lock().expect("whole").get(instance).cloned()
     }
-    fn recorded(&self, instance: &str) -> Option<String> {
+    fn saved_record(&self, instance: &str) -> Option<String> {
         self.records.lock().expect("whole").get(instance).cloned()
     }
 }
@@ -214,7 +214,7 @@ impl Rig {
         let listen = |name: &str| {
             let path = dir.path().join(name);
             let listener = std::os::unix::net::UnixListener::bind(path).expect("a socket");
-            Entrance::from(std::os::fd::OwnedFd::from(listener))
+            ListenerHandle::from(std::os::fd::OwnedFd::from(listener))
         };
         let entrances = Arc::new([listen("control"), listen("module")]);
         let (ended, end) = oneshot::channel();
@@ -380,7 +380,7 @@ async fn the_ordered_stop_ends_with_its_exit_code() {
     let mut rig = Rig::start(TWO).await;
     rig.os
         .facts
-        .try_send(Fact::StopAsked { left: None })
+        .try_send(OsEvent::StopRequested { left: None })
         .expect("the router listens");
     let code = tokio::time::timeout(Duration::from_secs(60), &mut rig.end).await;
     assert_eq!(code.expect("it ends").expect("it says how").code, 0);

@@ -19,7 +19,10 @@ use crate::config::Sources;
 )]
 pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> {
     let marked = std::env::var_os(super::up::ENV_RUNTIME).is_some();
-    let Some(end) = marked.then(crate::os::transport::End::inherited).flatten() else {
+    let Some(end) = marked
+        .then(crate::os::transport::HolderEndpoint::inherited)
+        .flatten()
+    else {
         let text = "cannot run: this verb is for mainstay itself; use `mainstay up`";
         return Err(Failure::new(ExitCode::Usage, text));
     };

@@ -202,7 +202,7 @@ fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
         };
         Failure::new(ExitCode::Failed, format!("cannot {what}: {error}{next}"))
     };
-    let file = private::make(log).and_then(|()| File::create(log));
+    let file = private::create_private(log).and_then(|()| File::create(log));
     let file = file.map_err(|error| failed(&format!("write {}", log.display()), error))?;
     let errors = file
         .try_clone()

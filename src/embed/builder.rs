@@ -9,14 +9,14 @@ use std::sync::Arc;
 use mainstay_holder::{EngineOptions, embed};
 use tokio::sync::watch;
 
-use super::context::{Context, TaskError};
-use super::guard::Guard;
-use super::handle::{Outcome, Runtime};
+use super::guard::EngineGuard;
+use super::handle::{Runtime, ShutdownReport};
+use super::task_context::{TaskContext, TaskError};
 use crate::config::{Problems, Sources};
 use crate::os::Os;
-use crate::os::direct::{Direct, Work};
-use crate::os::transport::End;
-use crate::os::wire::{Wire, WireError};
+use crate::os::embedded::{EmbeddedOs, TaskFn};
+use crate::os::handshake::{HandshakeError, HolderHandshake};
+use crate::os::transport::HolderEndpoint;
 use crate::runtime::{self, BeginError, Ground, Running};
 
 /// Why an embedded runtime did not start. Nothing was started then.
@@ -27,10 +27,10 @@ pub enum StartError {
     Configuration(Problems),
     /// The same name was given to two tasks.
     #[error("cannot start: two tasks are named {0}; give each its own name")]
-    TwoTasks(String),
+    DuplicateTask(String),
     /// The state directory is in use, or a directory cannot be made.
     #[error("{0}")]
-    Refused(String),
+    StateDir(String),
     /// A file of the state directory.
     #[error("cannot use {}: {source}", path.display())]
     State {
@@ -42,41 +42,41 @@ pub enum StartError {
     },
     /// No thread, descriptor or tokio runtime to be had; in words.
     #[error("cannot start the runtime: {0}")]
-    Machine(String),
+    Os(String),
 }
 
 impl From<BeginError> for StartError {
     fn from(error: BeginError) -> StartError {
         match error {
             BeginError::Configuration(problems) => StartError::Configuration(problems),
-            BeginError::Wire(WireError::Refused(text, _)) => StartError::Refused(text),
-            BeginError::Wire(other) => StartError::Machine(other.to_string()),
+            BeginError::Wire(HandshakeError::Refused(text, _)) => StartError::StateDir(text),
+            BeginError::Wire(other) => StartError::Os(other.to_string()),
             BeginError::State { path, source } => StartError::State { path, source },
-            BeginError::Machine(text) => StartError::Machine(text),
+            BeginError::Machine(text) => StartError::Os(text),
         }
     }
 }
 
 /// What an embedded runtime is made of; see [`Runtime::builder`].
 #[derive(Default)]
-pub struct Builder {
+pub struct RuntimeBuilder {
     folder: Option<PathBuf>,
     set: Vec<String>,
-    tasks: Vec<(String, Work)>,
+    tasks: Vec<(String, TaskFn)>,
 }
 
-impl Builder {
+impl RuntimeBuilder {
     /// The configuration's folder. Without it: `$MAINSTAY_CONFIG`, `./config`, the user's, as for
     /// `mainstay up`.
     #[must_use]
-    pub fn config(mut self, folder: impl Into<PathBuf>) -> Builder {
+    pub fn config(mut self, folder: impl Into<PathBuf>) -> RuntimeBuilder {
         self.folder = Some(folder.into());
         self
     }
 
     /// A value on top of the files, `health.interval=10s`, as `--set` of the command line.
     #[must_use]
-    pub fn set(mut self, key_and_value: impl Into<String>) -> Builder {
+    pub fn set(mut self, key_and_value: impl Into<String>) -> RuntimeBuilder {
         self.set.push(key_and_value.into());
         self
     }
@@ -86,13 +86,13 @@ impl Builder {
     /// may be missing and has no `command`. Each run has a thread of its own and is polled there
     /// with the application's tokio runtime; the closure is called once for each run.
     #[must_use]
-    pub fn task<F, R>(mut self, name: impl Into<String>, task: F) -> Builder
+    pub fn task<F, R>(mut self, name: impl Into<String>, task: F) -> RuntimeBuilder
     where
-        F: Fn(Context) -> R + Send + Sync + 'static,
+        F: Fn(TaskContext) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), TaskError>> + Send + 'static,
     {
-        let work: Work = Arc::new(move |errand| {
-            let run = task(Context::new(errand));
+        let work: TaskFn = Arc::new(move |errand| {
+            let run = task(TaskContext::new(errand));
             Box::pin(async move { run.await.map_err(|error| chain(&*error)) })
         });
         self.tasks.push((name.into(), work));
@@ -106,10 +106,10 @@ impl Builder {
     /// # Errors
     /// [`StartError`]; nothing was started then.
     pub async fn start(self) -> Result<Runtime, StartError> {
-        let mut tasks: HashMap<String, Work> = HashMap::new();
+        let mut tasks: HashMap<String, TaskFn> = HashMap::new();
         for (name, work) in self.tasks {
             if tasks.insert(name.clone(), work).is_some() {
-                return Err(StartError::TwoTasks(name));
+                return Err(StartError::DuplicateTask(name));
             }
         }
         let mut names: Vec<String> = tasks.keys().cloned().collect();
@@ -124,14 +124,14 @@ impl Builder {
         let prepared = tokio::task::spawn_blocking(move || prepare(sources));
         let (wire, ground, mut guard) = prepared
             .await
-            .map_err(|error| StartError::Machine(error.to_string()))??;
+            .map_err(|error| StartError::Os(error.to_string()))??;
         let settings = settings_of(&ground);
         let (held, facts) = runtime::hold(wire, &ground)?;
         let tasks = tasks.into_iter().map(|(name, work)| {
             let settings = settings.get(&name).cloned().unwrap_or_default();
             (name, work, settings)
         });
-        let direct = Arc::new(Direct::new(Arc::clone(&held), tasks));
+        let direct = Arc::new(EmbeddedOs::new(Arc::clone(&held), tasks));
         guard.guard(Arc::clone(&direct));
         let os: Arc<dyn Os> = Arc::clone(&direct) as Arc<dyn Os>;
         let built = ground.build(os, None)?;
@@ -139,12 +139,12 @@ impl Builder {
         let running = built.begin(facts).await?;
         let (house, started) = (Arc::clone(&running.house), running.started.clone());
         let (over, outcome) = watch::channel(None);
-        tokio::spawn(see_through(running, held, guard, over));
+        tokio::spawn(run_to_end(running, held, guard, over));
         Ok(Runtime::new(house, started, outcome))
     }
 }
 
-impl std::fmt::Debug for Builder {
+impl std::fmt::Debug for RuntimeBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let tasks: Vec<&String> = self.tasks.iter().map(|(name, _)| name).collect();
         f.debug_struct("Builder")
@@ -155,19 +155,19 @@ impl std::fmt::Debug for Builder {
     }
 }
 
-fn prepare(sources: Sources) -> Result<(Wire, Ground, Guard), StartError> {
-    let machine = |error: io::Error| StartError::Machine(error.to_string());
+fn prepare(sources: Sources) -> Result<(HolderHandshake, Ground, EngineGuard), StartError> {
+    let machine = |error: io::Error| StartError::Os(error.to_string());
     let (socket, engine) = embed(EngineOptions::default()).map_err(machine)?;
-    let end = End::from(socket);
-    let guard = Guard::new(&end, engine).map_err(machine)?;
-    let mut wire = Wire::new(end);
+    let end = HolderEndpoint::from(socket);
+    let guard = EngineGuard::new(&end, engine).map_err(machine)?;
+    let mut wire = HolderHandshake::new(end);
     let ground = runtime::prepare(&mut wire, Ok(sources))?;
     Ok((wire, ground, guard))
 }
 
-type Settings = serde_json::Map<String, serde_json::Value>;
+type SettingsMap = serde_json::Map<String, serde_json::Value>;
 
-fn settings_of(ground: &Ground) -> HashMap<String, Settings> {
+fn settings_of(ground: &Ground) -> HashMap<String, SettingsMap> {
     let modules = ground.configuration.modules.iter();
     modules
         .map(|(spec, launch)| (spec.name.clone(), launch.settings.clone()))
@@ -176,20 +176,20 @@ fn settings_of(ground: &Ground) -> HashMap<String, Settings> {
 
 /// Waits for the end and brings it about to its last trace. Dropped half-way (with the
 /// application's tokio runtime), the guard ends what is left.
-async fn see_through(
+async fn run_to_end(
     mut running: Running,
-    held: Arc<crate::os::held::Held>,
-    guard: Guard,
-    over: watch::Sender<Option<Outcome>>,
+    held: Arc<crate::os::holder_client::HolderClient>,
+    guard: EngineGuard,
+    over: watch::Sender<Option<ShutdownReport>>,
 ) {
     let end = running.over().await;
     let failure = running.started.borrow().clone().and_then(Result::err);
     let outcome = match end {
-        Some(end) => Outcome {
+        Some(end) => ShutdownReport {
             forced: end.forced,
             failure,
         },
-        None => Outcome {
+        None => ShutdownReport {
             forced: 0,
             failure: Some("a part of mainstay failed too often; its log says why".to_owned()),
         },

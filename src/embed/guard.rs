@@ -5,37 +5,40 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::os::direct::Direct;
-use crate::os::transport::{End, Grip};
+use crate::os::embedded::EmbeddedOs;
+use crate::os::transport::{HolderEndpoint, ShutdownHandle};
 
 /// Ends tasks and processes when it is dropped.
-pub(super) struct Guard {
-    wire: Grip,
+pub(super) struct EngineGuard {
+    wire: ShutdownHandle,
     engine: Option<JoinHandle<u8>>,
-    direct: Option<Arc<Direct>>,
+    direct: Option<Arc<EmbeddedOs>>,
 }
 
-impl Guard {
+impl EngineGuard {
     /// Guards an engine from the moment on that it runs.
-    pub(super) fn new(wire: &End, engine: JoinHandle<u8>) -> std::io::Result<Guard> {
-        Ok(Guard {
-            wire: wire.grip()?,
+    pub(super) fn new(
+        wire: &HolderEndpoint,
+        engine: JoinHandle<u8>,
+    ) -> std::io::Result<EngineGuard> {
+        Ok(EngineGuard {
+            wire: wire.shutdown_handle()?,
             engine: Some(engine),
             direct: None,
         })
     }
 
     /// Guards the tasks too.
-    pub(super) fn guard(&mut self, direct: Arc<Direct>) {
+    pub(super) fn guard(&mut self, direct: Arc<EmbeddedOs>) {
         self.direct = Some(direct);
     }
 }
 
-impl Drop for Guard {
+impl Drop for EngineGuard {
     /// At most as long as killed processes take to be gone (5 s).
     fn drop(&mut self) {
         if let Some(direct) = &self.direct {
-            direct.abandon();
+            direct.abort_all();
         }
         self.wire.end();
         if let Some(engine) = self.engine.take() {

@@ -11,7 +11,7 @@ use mainstay_protocol::method::{ChangeParams, EventsParams, Graph, Why};
 use mainstay_protocol::{Event, ModuleView, Refusal, RefusalCode, SystemStatus, SystemView};
 use tokio::sync::watch;
 
-use super::builder::Builder;
+use super::builder::RuntimeBuilder;
 use crate::actors::House;
 use crate::actors::lifecycle::LifecycleMsg;
 use crate::ipc::requests::{Change, config_values, find, internal, last_lines, why};
@@ -26,7 +26,7 @@ const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How everything ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct ShutdownReport {
     /// Modules that did not stop in time and were ended by force.
     pub forced: u32,
     /// Why the system ended by itself, if it did: the first start failed, or mainstay did.
@@ -56,16 +56,16 @@ pub struct Outcome {
 /// ```
 #[derive(Clone)]
 pub struct Runtime {
-    shared: Arc<Shared>,
+    shared: Arc<RuntimeShared>,
 }
 
-struct Shared {
+struct RuntimeShared {
     house: Arc<House>,
     started: watch::Receiver<Option<Result<(), String>>>,
-    outcome: watch::Receiver<Option<Outcome>>,
+    outcome: watch::Receiver<Option<ShutdownReport>>,
 }
 
-impl Drop for Shared {
+impl Drop for RuntimeShared {
     fn drop(&mut self) {
         stop(&self.house, None);
     }
@@ -80,16 +80,16 @@ fn stop(house: &House, budget: Option<Duration>) {
 impl Runtime {
     /// Begins to describe a runtime.
     #[must_use]
-    pub fn builder() -> Builder {
-        Builder::default()
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
     }
 
     pub(super) fn new(
         house: Arc<House>,
         started: watch::Receiver<Option<Result<(), String>>>,
-        outcome: watch::Receiver<Option<Outcome>>,
+        outcome: watch::Receiver<Option<ShutdownReport>>,
     ) -> Runtime {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(RuntimeShared {
             house,
             started,
             outcome,
@@ -108,16 +108,17 @@ impl Runtime {
         match how.ok().and_then(|how| how.clone()) {
             Some(Ok(())) => {
                 // The news may be quicker than the picture of it.
-                let _or_late = tokio::time::timeout(PUBLISH_TIMEOUT, self.shown()).await;
+                let _or_late =
+                    tokio::time::timeout(PUBLISH_TIMEOUT, self.first_start_published()).await;
                 Ok(())
             }
             Some(Err(text)) => Err(Refusal::new(RefusalCode::Unavailable, text)),
-            None => Err(over()),
+            None => Err(shutting_down()),
         }
     }
 
     /// Waits until the picture that readers get shows the end of the first start.
-    async fn shown(&self) {
+    async fn first_start_published(&self) {
         let picture = &self.shared.house.picture;
         let mut edition = picture.edition();
         loop {
@@ -133,17 +134,17 @@ impl Runtime {
     /// done. Modules that do not stop get killed within it; a task that never yields is given up
     /// about 2 seconds after. A second call can only shorten the first; after the end it returns
     /// at once.
-    pub async fn stop_system(&self, timeout: Duration) -> Outcome {
+    pub async fn stop_system(&self, timeout: Duration) -> ShutdownReport {
         stop(&self.shared.house, Some(timeout));
         self.wait_ended().await
     }
 
     /// Waits until everything has ended, whoever asked for it.
-    pub async fn wait_ended(&self) -> Outcome {
+    pub async fn wait_ended(&self) -> ShutdownReport {
         let mut outcome = self.shared.outcome.clone();
         let outcome = outcome.wait_for(Option::is_some).await;
         let outcome = outcome.ok().and_then(|outcome| outcome.clone());
-        outcome.unwrap_or_else(|| Outcome {
+        outcome.unwrap_or_else(|| ShutdownReport {
             forced: 0,
             failure: Some("the application's tokio runtime ended".to_owned()),
         })
@@ -293,7 +294,7 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-fn over() -> Refusal {
+fn shutting_down() -> Refusal {
     Refusal::new(
         RefusalCode::ShuttingDown,
         "cannot say how the first start went: the runtime ended before it was over",

@@ -4,15 +4,15 @@
 //! ```text
 //! Builder ─► runtime.rs: prepare, hold, build, begin ─► Runtime ─► ipc::requests, ipc::view
 //!                              │
-//!                os/direct.rs: tasks on threads of their own,
+//!                os/embedded.rs: tasks on threads of their own,
 //!                              processes through mainstay_holder::embed
 //! ```
 
 mod builder;
-mod context;
 mod guard;
 mod handle;
+mod task_context;
 
-pub use builder::{Builder, StartError};
-pub use context::{Context, Events, TaskError};
-pub use handle::{Outcome, Runtime};
+pub use builder::{RuntimeBuilder, StartError};
+pub use handle::{Runtime, ShutdownReport};
+pub use task_context::{TaskContext, TaskError, TaskSubscription};

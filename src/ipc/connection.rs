@@ -27,7 +27,7 @@ use super::outbox::{Outbox, Outgoing};
 use super::peer::Peer;
 use crate::actors::House;
 use crate::actors::chronicle::Entry;
-use crate::os::transport::{self, Stream, Writer};
+use crate::os::transport::{self, ClientStream, ClientWriter};
 
 /// A reader may take this long for one line.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,7 +72,7 @@ pub(super) struct Session {
 /// Serves one connection to its end.
 pub(crate) async fn serve(
     house: Arc<House>,
-    stream: Stream,
+    stream: ClientStream,
     door: Door,
     peer: Option<(u32, u32, u32)>,
     mut place: Place,
@@ -124,7 +124,7 @@ pub(crate) async fn serve(
     let _written = tokio::time::timeout(WRITE_TIMEOUT, writer).await;
 }
 
-async fn write_lines(mut to: Writer, mut lines: mpsc::Receiver<Outgoing>) {
+async fn write_lines(mut to: ClientWriter, mut lines: mpsc::Receiver<Outgoing>) {
     while let Some(mut first) = lines.recv().await {
         let mut rest = Vec::new();
         // What else is ready goes with it: one system call for a burst.
@@ -226,7 +226,7 @@ fn admit(
         let now = house.picture.module(module);
         let alive = house
             .os
-            .alive(name)
+            .live_process(name)
             .is_some_and(|alive| alive.generation == generation);
         // A module may be quicker than the news of its own start.
         let arriving = now.state == State::Starting && now.generation <= generation;

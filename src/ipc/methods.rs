@@ -209,7 +209,7 @@ fn own(session: &mut Session, id: Option<RequestId>, method: &str, raw: Value) -
             let PublishParams { subject, payload } = params(method, raw)?;
             now(house
                 .bus
-                .publish(module, house.os.wall(), subject, payload)?)
+                .publish(module, house.os.wall_clock(), subject, payload)?)
         }
         name::BUS_SUBSCRIBE => {
             let BusSubscribeParams { subjects } = params(method, raw)?;
@@ -290,7 +290,7 @@ async fn logs(session: &mut Session, params: LogsParams) -> Answered {
     // Followed first and read then: a line may come twice at the seam, never be missed.
     let following = params.follow.then(|| Following::begin(&house, id));
     if following.is_some() {
-        house.os.settled(house.name(id)).await;
+        house.os.flush_output(house.name(id)).await;
     }
     let lines = last_lines(&house, id, params.lines).await?;
     let module = params.module;

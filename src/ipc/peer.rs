@@ -5,7 +5,7 @@ use mainstay_protocol::Level;
 
 use crate::actors::House;
 use crate::config::Who;
-use crate::os::{Alive, machine, transport};
+use crate::os::{LiveProcess, machine, transport};
 
 /// Someone at the other end of the control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +62,8 @@ impl Peer {
         house
             .plan
             .ids()
-            .filter_map(|id| house.os.alive(house.name(id)))
-            .filter_map(Alive::process)
+            .filter_map(|id| house.os.live_process(house.name(id)))
+            .filter_map(LiveProcess::process)
             .any(|own| {
                 line.iter()
                     .any(|(pid, session)| *pid == own || *session == own)

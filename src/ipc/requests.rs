@@ -186,7 +186,7 @@ pub(crate) async fn why(house: &Arc<House>, module: ModuleId) -> Result<Why, Ref
     let view = view::module(house, module);
     let house = Arc::clone(house);
     let why = tokio::task::spawn_blocking(move || {
-        crate::journal::why(house.chronicle.journal(), &view, house.os.wall())
+        crate::journal::why(house.chronicle.journal(), &view, house.os.wall_clock())
     });
     why.await.map_err(internal)
 }

@@ -72,7 +72,7 @@ impl Store {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // What happens is for observers alone, whoever may look into the folder. SQLite gives its
         // other files the same mode. What stands in the way of this one it meets next, and says.
-        let _ = private::make(path);
+        let _ = private::create_private(path);
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(Duration::from_millis(250))?;
         // Vacuuming in steps has to be chosen before the first table. NORMAL: a commit does not

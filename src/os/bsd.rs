@@ -53,7 +53,7 @@ fn processes() -> Option<System> {
 
 /// What a process tree uses, summed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct TreeUse {
+pub(crate) struct TreeUsage {
     /// CPU time in nanoseconds of the processes that live now.
     pub(crate) cpu_ns: u64,
     /// Resident bytes.
@@ -68,8 +68,8 @@ pub(crate) struct TreeUse {
 
 /// Sums what the trees below these roots use: everything that descends from a root or is in the
 /// session a root leads.
-fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
-    let mut sums: HashMap<u32, TreeUse> = HashMap::new();
+fn trees(roots: &[u32]) -> HashMap<u32, TreeUsage> {
+    let mut sums: HashMap<u32, TreeUsage> = HashMap::new();
     let Some(system) = processes() else {
         return sums;
     };
@@ -94,11 +94,11 @@ fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
 
 /// Looks at our process trees; nothing is kept between looks here.
 #[derive(Debug, Default)]
-pub(crate) struct Census;
+pub(crate) struct TreeSampler;
 
-impl Census {
+impl TreeSampler {
     /// Sums what the trees below these roots use.
-    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUse> {
+    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUsage> {
         trees(roots)
     }
 }
@@ -132,15 +132,15 @@ fn memory() -> Option<System> {
 }
 
 /// A process known by its start time; nothing pins it here.
-pub(crate) struct Pinned {
+pub(crate) struct VerifiedProcess {
     pid: u32,
     start_time: u64,
 }
 
-impl Pinned {
+impl VerifiedProcess {
     /// Names `pid` if it is still the process that started at `start_time`.
-    pub(crate) fn new(pid: u32, start_time: u64) -> Option<Pinned> {
-        let pinned = Pinned { pid, start_time };
+    pub(crate) fn new(pid: u32, start_time: u64) -> Option<VerifiedProcess> {
+        let pinned = VerifiedProcess { pid, start_time };
         pinned.is_the_same().then_some(pinned)
     }
 

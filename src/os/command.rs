@@ -11,7 +11,7 @@ pub(crate) fn command_name(module: &str, number: u64) -> String {
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Outcome {
+pub(crate) struct CommandResult {
     /// Whether it exited 0.
     pub(crate) ok: bool,
     /// In words: `exit code 1: last line of output`.
@@ -23,7 +23,7 @@ pub(super) fn is_command(instance: &str) -> bool {
     instance.contains('#')
 }
 
-pub(super) fn outcome(exited: &Exited) -> Outcome {
+pub(super) fn outcome(exited: &Exited) -> CommandResult {
     let last = exited
         .output
         .lines()
@@ -36,7 +36,7 @@ pub(super) fn outcome(exited: &Exited) -> Outcome {
         _ => "it ended".to_owned(),
     };
     let text = last.map_or_else(|| how.clone(), |line| format!("{how}: {line}"));
-    Outcome {
+    CommandResult {
         ok: exited.code == Some(0) && !exited.overdue,
         text,
     }

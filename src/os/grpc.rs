@@ -51,7 +51,7 @@ async fn ask(
         return Err(io::Error::other(text));
     }
     // Who has nothing to say but an error says it in place of an answer.
-    told(response.headers())?;
+    grpc_status(response.headers())?;
     let mut answer = Vec::new();
     let mut body = response.into_body();
     while let Some(piece) = body.data().await {
@@ -63,7 +63,7 @@ async fn ask(
         }
     }
     if let Some(trailers) = body.trailers().await.map_err(io::Error::other)? {
-        told(&trailers)?;
+        grpc_status(&trailers)?;
     }
     match status(&answer) {
         Some(SERVING) => Ok(()),
@@ -75,7 +75,7 @@ async fn ask(
 }
 
 /// The error that gRPC tells beside an answer, if any.
-fn told(headers: &http::HeaderMap) -> io::Result<()> {
+fn grpc_status(headers: &http::HeaderMap) -> io::Result<()> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match text("grpc-status") {
         None | Some("0") => Ok(()),

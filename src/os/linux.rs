@@ -12,8 +12,8 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub(crate) use super::census::{Census, TreeUse};
 pub(crate) use super::listeners::listens;
+pub(crate) use super::tree_sampler::{TreeSampler, TreeUsage};
 
 /// The monotonic clock, time asleep not counted.
 pub(crate) fn monotonic() -> MonoTime {
@@ -41,7 +41,7 @@ pub(crate) fn boot_id() -> String {
 
 /// What `/proc/PID/stat` tells of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stat {
+pub(crate) struct ProcStat {
     /// Process id.
     pub(crate) pid: u32,
     /// Its parent.
@@ -59,7 +59,7 @@ pub(crate) struct Stat {
 }
 
 /// Reads one process; None when it is gone.
-pub(crate) fn stat(pid: u32) -> Option<Stat> {
+pub(crate) fn stat(pid: u32) -> Option<ProcStat> {
     // One read and no question for its size: the kernel writes it in one go, and never this long.
     let mut text = [0; 1024];
     let length = fs::File::open(format!("/proc/{pid}/stat"))
@@ -77,7 +77,7 @@ pub(crate) fn is_stopped(pid: u32) -> bool {
 }
 
 /// The command name may hold anything, so fields are counted from the last parenthesis.
-fn parse_stat(pid: u32, text: &[u8]) -> Option<Stat> {
+fn parse_stat(pid: u32, text: &[u8]) -> Option<ProcStat> {
     let behind = text.iter().rposition(|byte| *byte == b')')? + 2;
     let rest = std::str::from_utf8(text.get(behind..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
@@ -90,7 +90,7 @@ fn parse_stat(pid: u32, text: &[u8]) -> Option<Stat> {
     let threads = field(4)?;
     let start_time = field(1)?;
     let rss_pages = field(1)?;
-    Some(Stat {
+    Some(ProcStat {
         pid,
         parent: u32::try_from(parent).ok()?,
         session: u32::try_from(session).unwrap_or(0),
@@ -101,7 +101,7 @@ fn parse_stat(pid: u32, text: &[u8]) -> Option<Stat> {
     })
 }
 
-pub(super) fn every_process() -> Vec<Stat> {
+pub(super) fn every_process() -> Vec<ProcStat> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -228,14 +228,14 @@ pub(crate) fn memory_available() -> Option<u64> {
 }
 
 /// A process pinned by a descriptor: signals through it can never reach a stranger.
-pub(crate) struct Pinned(OwnedFd);
+pub(crate) struct VerifiedProcess(OwnedFd);
 
-impl Pinned {
+impl VerifiedProcess {
     /// Pins `pid` if it is still the process that started at `start_time`.
-    pub(crate) fn new(pid: u32, start_time: u64) -> Option<Pinned> {
+    pub(crate) fn new(pid: u32, start_time: u64) -> Option<VerifiedProcess> {
         let fd = pidfd_open(pid)?;
         // Checked behind the opening: the descriptor names whoever had the pid at that moment.
-        (stat(pid)?.start_time == start_time).then_some(Pinned(fd))
+        (stat(pid)?.start_time == start_time).then_some(VerifiedProcess(fd))
     }
 
     /// Sends a signal to it.
@@ -332,9 +332,9 @@ mod tests {
     fn a_recycled_pid_is_not_pinned() {
         let own = std::process::id();
         let start = stat(own).expect("we live").start_time;
-        assert!(Pinned::new(own, start).is_some());
+        assert!(VerifiedProcess::new(own, start).is_some());
         assert!(
-            Pinned::new(own, start + 1).is_none(),
+            VerifiedProcess::new(own, start + 1).is_none(),
             "same pid, another start time: a stranger"
         );
     }

@@ -10,15 +10,13 @@ use mainstay_holder::messages::{ActivationSocket, Exited, SpawnRequest, SpawnSte
 use mainstay_policy::MonoTime;
 use mainstay_protocol::Timestamp;
 
-#[cfg(target_os = "linux")]
-mod census;
 pub(crate) mod command;
-pub(crate) mod direct;
+pub(crate) mod embedded;
 mod grpc;
-pub(crate) mod held;
+pub(crate) mod handshake;
+pub(crate) mod holder_client;
 #[cfg(target_os = "linux")]
 mod listeners;
-pub(crate) mod look;
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
 pub(crate) mod machine;
@@ -31,68 +29,70 @@ pub(crate) mod machine;
 #[cfg(unix)]
 mod orphans;
 pub(crate) mod private;
+pub(crate) mod probe;
 pub(crate) mod tail;
 #[cfg(unix)]
-#[path = "sockets.rs"]
+#[path = "unix_transport.rs"]
 pub(crate) mod transport;
 #[cfg(windows)]
-#[path = "pipes.rs"]
+#[path = "windows_transport.rs"]
 pub(crate) mod transport;
+#[cfg(target_os = "linux")]
+mod tree_sampler;
 pub(crate) mod trim;
-pub(crate) mod wire;
 
-pub(crate) use command::{Outcome, command_name};
+pub(crate) use command::{CommandResult, command_name};
 
-/// The verbs of the machine. None of them blocks; what comes of them arrives as a [`Fact`].
+/// The verbs of the machine. None of them blocks; what comes of them arrives as a [`OsEvent`].
 pub(crate) trait Os: Send + Sync + 'static {
     /// The monotonic clock.
     fn now(&self) -> MonoTime;
     /// The wall clock, for people.
-    fn wall(&self) -> Timestamp;
+    fn wall_clock(&self) -> Timestamp;
     /// Starts a process; `Spawned` or `SpawnFailed` follows.
     fn spawn(&self, spawn: SpawnRequest);
     /// Sends a signal to a main process, and SIGCONT behind it when `cont`.
     fn signal(&self, instance: &str, generation: u64, signal: i32, cont: bool);
     /// Kills a whole tree; `Exited` follows.
     fn kill(&self, instance: &str, generation: u64);
-    /// Asks for what an instance said and nobody read yet; `Heard` follows behind all of it.
-    fn hear(&self, instance: &str, generation: u64);
+    /// Asks for what an instance said and nobody read yet; `NotifyDrained` follows behind all of it.
+    fn drain_notify(&self, instance: &str, generation: u64);
     /// Keeps a text for the next runtime; the same text again costs nothing.
-    fn record(&self, instance: &str, record: String);
+    fn save_record(&self, instance: &str, record: String);
     /// Asks for what an instance writes, as `Output` facts; `again`: and first for those of its run
     /// that were told before.
     fn tap(&self, instance: &str, on: bool, again: bool);
     /// Done when all that was asked before holds, and what the instance wrote before is in its
     /// file; or after 2 seconds.
-    fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>>;
-    /// Listens for an instance; `Knocked` follows when somebody connects while it does not run.
+    fn flush_output(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+    /// Listens for an instance; `SocketActivated` follows when somebody connects while it does not run.
     fn listen(&self, instance: &str, sockets: Vec<ActivationSocket>);
     /// Runs a short-lived command to its end (hooks, probes); it is killed at `kill_after_ms`.
     /// With a generation it can be signalled under its [`command_name`] meanwhile.
-    fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+    fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = CommandResult> + Send>>;
     /// Says that the runtime is in control.
     fn ready(&self);
     /// Says that the runtime is alive.
-    fn beat(&self);
+    fn pong(&self);
     /// Says that an ordered stop of everything began, and how long it may take at most.
     fn stopping(&self, _within: Duration) {}
     /// What is left of the time that the last word of that gave; None: nothing is being stopped.
-    fn stop_left(&self) -> Option<Duration> {
+    fn stop_time_left(&self) -> Option<Duration> {
         None
     }
     /// Ends everything: the holder leaves with this exit code.
-    fn leave(&self, code: u8);
+    fn exit_holder(&self, code: u8);
     /// The living main process of an instance.
-    fn alive(&self, instance: &str) -> Option<Alive>;
+    fn live_process(&self, instance: &str) -> Option<LiveProcess>;
     /// How the last run of an instance ended, if that was seen.
     fn last_exit(&self, instance: &str) -> Option<Exited>;
     /// The text that is kept for the next runtime.
-    fn recorded(&self, instance: &str) -> Option<String>;
+    fn saved_record(&self, instance: &str) -> Option<String>;
 }
 
 /// A living main process, or a task of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Alive {
+pub(crate) struct LiveProcess {
     /// Its run.
     pub(crate) generation: u64,
     /// Its process id; 0 for a task, which has none of its own.
@@ -101,7 +101,7 @@ pub(crate) struct Alive {
     pub(crate) start_time: u64,
 }
 
-impl Alive {
+impl LiveProcess {
     /// Its process, unless it is a task: what is true of the application is not true of a task.
     pub(crate) fn process(self) -> Option<u32> {
         (self.pid != 0).then_some(self.pid)
@@ -110,7 +110,7 @@ impl Alive {
 
 /// What the machine tells.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Fact {
+pub(crate) enum OsEvent {
     /// A process runs.
     Spawned {
         instance: String,
@@ -132,7 +132,7 @@ pub(crate) enum Fact {
         pid: u32,
     },
     /// A module asked by sd_notify for something that is not done, and why.
-    Ignored { instance: String, message: String },
+    NotifyRejected { instance: String, message: String },
     /// Its main process ended.
     Exited(Exited),
     /// It was to be ended and is not: nothing else can be done from inside a process.
@@ -145,7 +145,7 @@ pub(crate) enum Fact {
         text: String,
     },
     /// All that an instance said before it was asked for has been told.
-    Heard { instance: String, generation: u64 },
+    NotifyDrained { instance: String, generation: u64 },
     /// What a tapped instance wrote.
     Output {
         instance: String,
@@ -160,36 +160,39 @@ pub(crate) enum Fact {
         errno: Option<i32>,
     },
     /// Somebody connected to this socket of an instance that does not run.
-    Knocked { instance: String, socket: String },
+    SocketActivated { instance: String, socket: String },
     /// Stop everything in order.
-    StopAsked {
+    StopRequested {
         /// What is left of a stop that a runtime before had begun.
         left: Option<Duration>,
     },
     /// Read the configuration again.
-    ReloadAsked,
+    ReloadRequested,
     /// Say that the runtime is alive.
-    BeatAsked,
+    PingReceived,
     /// The holder is gone: what runs must be stopped by us, in order.
     HolderGone,
 }
 
-impl Fact {
+impl OsEvent {
     /// The module a fact is about.
     pub(crate) fn instance(&self) -> Option<&str> {
         match self {
-            Fact::Spawned { instance, .. }
-            | Fact::SpawnFailed { instance, .. }
-            | Fact::Stuck { instance, .. }
-            | Fact::MainChanged { instance, .. }
-            | Fact::Ignored { instance, .. }
-            | Fact::Exited(Exited { instance, .. })
-            | Fact::Notify { instance, .. }
-            | Fact::Heard { instance, .. }
-            | Fact::Output { instance, .. }
-            | Fact::Knocked { instance, .. }
-            | Fact::OutputDropped { instance, .. } => Some(instance),
-            Fact::StopAsked { .. } | Fact::ReloadAsked | Fact::BeatAsked | Fact::HolderGone => None,
+            OsEvent::Spawned { instance, .. }
+            | OsEvent::SpawnFailed { instance, .. }
+            | OsEvent::Stuck { instance, .. }
+            | OsEvent::MainChanged { instance, .. }
+            | OsEvent::NotifyRejected { instance, .. }
+            | OsEvent::Exited(Exited { instance, .. })
+            | OsEvent::Notify { instance, .. }
+            | OsEvent::NotifyDrained { instance, .. }
+            | OsEvent::Output { instance, .. }
+            | OsEvent::SocketActivated { instance, .. }
+            | OsEvent::OutputDropped { instance, .. } => Some(instance),
+            OsEvent::StopRequested { .. }
+            | OsEvent::ReloadRequested
+            | OsEvent::PingReceived
+            | OsEvent::HolderGone => None,
         }
     }
 }

@@ -4,14 +4,14 @@
 
 use mainstay_holder::messages::HolderRequest;
 
-use super::{Alive, machine};
+use super::{LiveProcess, machine};
 
 /// Does what the holder was asked for, if it is to ask for the end or to end.
-pub(super) fn end(ask: &HolderRequest, alive: impl Fn(&str) -> Option<Alive>) {
+pub(super) fn end_orphans(ask: &HolderRequest, alive: impl Fn(&str) -> Option<LiveProcess>) {
     let pinned = |instance: &str, generation: u64| {
         let alive = alive(instance)?;
         (alive.generation == generation)
-            .then(|| machine::Pinned::new(alive.pid, alive.start_time))?
+            .then(|| machine::VerifiedProcess::new(alive.pid, alive.start_time))?
             .map(|pinned| (pinned, alive.pid))
     };
     match ask {

@@ -20,7 +20,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], user: Option<&str>) -> io::Result
     let mut file = create(&fresh)?;
     file.write_all(bytes)?;
     if let Some(user) = user {
-        give(&file, user)?;
+        chown(&file, user)?;
     }
     drop(file);
     fs::rename(fresh, path)
@@ -31,7 +31,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8], user: Option<&str>) -> io::Result
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn make(path: &Path) -> io::Result<()> {
+pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     match create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made.map(drop),
@@ -51,7 +51,7 @@ fn create(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn folder(path: &Path) -> io::Result<()> {
+pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     if let Some(above) = path.parent() {
         fs::create_dir_all(above)?;
     }
@@ -62,7 +62,7 @@ pub(crate) fn folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn passage(path: &Path) -> io::Result<()> {
+pub(crate) fn traversable_dir(path: &Path) -> io::Result<()> {
     folder_of(path, 0o711)
 }
 
@@ -89,7 +89,7 @@ fn set_mode(_: &Path, _: u32) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn give(file: &File, user: &str) -> io::Result<()> {
+fn chown(file: &File, user: &str) -> io::Result<()> {
     let uid = match user.parse() {
         Ok(uid) => uid,
         Err(_) => nix::unistd::User::from_name(user)?
@@ -104,7 +104,7 @@ fn give(file: &File, user: &str) -> io::Result<()> {
 }
 
 #[cfg(windows)]
-fn give(_: &File, _: &str) -> io::Result<()> {
+fn chown(_: &File, _: &str) -> io::Result<()> {
     Ok(()) // the configuration refuses to name a user
 }
 
@@ -129,12 +129,12 @@ mod tests {
         assert_eq!(fs::read(&path).expect("read"), b"new");
         assert_eq!(mode(&path), 0o600);
         let missing = dir.path().join("journal.db");
-        make(&missing).expect("made");
+        create_private(&missing).expect("made");
         assert_eq!(mode(&missing), 0o600);
         set_mode(&path, 0o640).expect("a mode");
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(&path, &link).expect("a link");
-        make(&link).expect("it is there");
+        create_private(&link).expect("it is there");
         assert_eq!(mode(&path), 0o640, "somebody else's");
     }
 
@@ -142,16 +142,16 @@ mod tests {
     fn folders_are_made_for_us_alone_and_passages_for_who_knows_the_name() {
         let dir = tempfile::tempdir().expect("a folder");
         let state = dir.path().join("above/state");
-        folder(&state).expect("made");
+        private_dir(&state).expect("made");
         assert_eq!(mode(&state), 0o700);
         let through = state.join("through");
-        passage(&through).expect("made");
+        traversable_dir(&through).expect("made");
         assert_eq!(mode(&through), 0o711);
-        folder(&through).expect("it is there");
-        passage(&state).expect("it is there");
+        private_dir(&through).expect("it is there");
+        traversable_dir(&state).expect("it is there");
         assert_eq!((mode(&through), mode(&state)), (0o711, 0o700));
         fs::write(dir.path().join("file"), "").expect("a file");
-        assert!(folder(&dir.path().join("file")).is_err());
+        assert!(private_dir(&dir.path().join("file")).is_err());
     }
 
     #[test]

@@ -52,14 +52,14 @@ fn rotated(path: &Path, number: u32) -> PathBuf {
 }
 
 /// The end of one file.
-struct End {
+struct FileTail {
     lines: Vec<String>,
     /// Whether the last line has its newline.
     ended: bool,
     bytes: u64,
 }
 
-fn end_of(path: &Path, count: usize, room: u64) -> io::Result<End> {
+fn end_of(path: &Path, count: usize, room: u64) -> io::Result<FileTail> {
     let mut file = File::open(path)?;
     let length = file.seek(SeekFrom::End(0))?;
     let (mut from, mut bytes) = (length, Vec::new());
@@ -76,7 +76,7 @@ fn end_of(path: &Path, count: usize, room: u64) -> io::Result<End> {
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
     let skip = lines.len().saturating_sub(count);
-    Ok(End {
+    Ok(FileTail {
         lines: lines.into_iter().skip(skip).map(str::to_owned).collect(),
         ended: bytes.last().is_none_or(|last| *last == b'\n'),
         bytes: length - from,

@@ -6,7 +6,7 @@
 /// page cache as they are used.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "malloc_trim, madvise")]
-pub(crate) fn let_go_of_the_start() {
+pub(crate) fn release_startup_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: a number only; other threads may allocate meanwhile.
     unsafe {
@@ -25,7 +25,7 @@ pub(crate) fn let_go_of_the_start() {
 
 /// Nothing is known to be worth it here.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn let_go_of_the_start() {}
+pub(crate) fn release_startup_memory() {}
 
 /// Start and length of a mapping of code or constants from a file.
 #[cfg(target_os = "linux")]
@@ -58,6 +58,6 @@ mod tests {
             assert_eq!(code(&line(other.0, other.1)), None, "{other:?}");
         }
         assert_eq!(code("1000-3000 rw-p 00000000 00:00 0"), None);
-        let_go_of_the_start();
+        release_startup_memory();
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn boot_id() -> String {
 
 /// What a process tree uses, summed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct TreeUse {
+pub(crate) struct TreeUsage {
     /// CPU time in nanoseconds of the processes that live now.
     pub(crate) cpu_ns: u64,
     /// Resident bytes.
@@ -58,7 +58,7 @@ pub(crate) struct TreeUse {
 }
 
 /// Sums what the trees below these roots use.
-fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
+fn trees(roots: &[u32]) -> HashMap<u32, TreeUsage> {
     let Ok(mut system) = System::new() else {
         return HashMap::new();
     };
@@ -67,7 +67,7 @@ fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
         .with_memory()
         .with_exe(UpdateKind::Never);
     system.refresh_processes_specifics(ProcessesToUpdate::All, true, what);
-    let mut sums: HashMap<u32, TreeUse> = HashMap::new();
+    let mut sums: HashMap<u32, TreeUsage> = HashMap::new();
     for process in system.processes().values() {
         let mut at = Some(process);
         for _ in 0..64 {
@@ -90,11 +90,11 @@ fn trees(roots: &[u32]) -> HashMap<u32, TreeUse> {
 
 /// Looks at our process trees; nothing is kept between looks here.
 #[derive(Debug, Default)]
-pub(crate) struct Census;
+pub(crate) struct TreeSampler;
 
-impl Census {
+impl TreeSampler {
     /// Sums what the trees below these roots use.
-    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUse> {
+    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUsage> {
         trees(roots)
     }
 }
@@ -158,13 +158,13 @@ pub(crate) fn is_stopped(_: u32) -> bool {
 }
 
 /// A process held by a handle: its number means nobody else while we have it.
-pub(crate) struct Pinned(OwnedHandle);
+pub(crate) struct VerifiedProcess(OwnedHandle);
 
-impl Pinned {
+impl VerifiedProcess {
     /// Pins `pid` if it is still the process that started at `start_time`.
-    pub(crate) fn new(pid: u32, start_time: u64) -> Option<Pinned> {
+    pub(crate) fn new(pid: u32, start_time: u64) -> Option<VerifiedProcess> {
         let process = open(pid)?;
-        (started(&process)? == start_time).then_some(Pinned(process))
+        (started(&process)? == start_time).then_some(VerifiedProcess(process))
     }
 
     /// Ends when the process has ended.

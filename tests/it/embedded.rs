@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use mainstay::{Builder, Runtime, StartError};
+use mainstay::{Runtime, RuntimeBuilder, StartError};
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{EventKind, ModuleView, RefusalCode, State, SystemStatus};
@@ -30,7 +30,7 @@ fn pair() -> String {
     )
 }
 
-fn builder(dir: &TempDir) -> Builder {
+fn builder(dir: &TempDir) -> RuntimeBuilder {
     Runtime::builder().config(dir.path().join("config"))
 }
 
@@ -172,7 +172,7 @@ async fn two_tasks_and_two_processes_are_one_system() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_runtimes_live_in_one_process() {
     let (one, two) = (prepare("", &pair()), prepare("", &pair()));
-    let task = |ctx: mainstay::Context| async move {
+    let task = |ctx: mainstay::TaskContext| async move {
         ctx.cancelled().await;
         Ok(())
     };
@@ -192,7 +192,7 @@ async fn two_runtimes_live_in_one_process() {
         .start()
         .await
         .expect_err("the state directory is taken");
-    assert!(matches!(third, StartError::Refused(_)), "{third}");
+    assert!(matches!(third, StartError::StateDir(_)), "{third}");
     let (ours, theirs) = (pids(&first), pids(&second));
     assert_eq!((ours.len(), theirs.len()), (2, 2));
     first.stop_system(PATIENCE).await;
@@ -345,7 +345,7 @@ async fn a_module_without_a_command_needs_a_task_and_a_task_has_no_command() {
     );
     let same = |_ctx| async { Ok(()) };
     let error = builder(&dir).task("a", same).task("a", same).start().await;
-    assert!(matches!(error, Err(StartError::TwoTasks(name)) if name == "a"));
+    assert!(matches!(error, Err(StartError::DuplicateTask(name)) if name == "a"));
 }
 
 #[tokio::test]

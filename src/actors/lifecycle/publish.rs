@@ -26,7 +26,7 @@ impl Owned {
         for module in touched {
             standings.push(self.standing(module));
             let record = record::encode(&self.policy.record(module), self.since[module.index()].1);
-            self.house.os.record(self.house.name(module), record);
+            self.house.os.save_record(self.house.name(module), record);
         }
         let msg = RegistryMsg::Stands(standings, self.system(), published);
         self.house.switchboard.registry.cast(msg);

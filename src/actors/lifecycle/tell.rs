@@ -35,7 +35,11 @@ impl Owned {
             cause == states::Cause::Adopted,
             self.since[module.index()].1,
         );
-        let since = if found { kept } else { self.house.os.wall() };
+        let since = if found {
+            kept
+        } else {
+            self.house.os.wall_clock()
+        };
         self.since[module.index()] = (to, since);
         self.touched.insert(module);
         let dependents = self
@@ -74,7 +78,7 @@ impl Owned {
         };
         self.house.announce(announcement);
         self.house.bus.publish_own(
-            self.house.os.wall(),
+            self.house.os.wall_clock(),
             "mainstay.module.state_changed",
             || json!({ "module": name, "from": words::state(from), "to": words::state(to) }),
         );
@@ -245,7 +249,7 @@ impl Owned {
                 json!({ "text": format!("told that {about_name} is {word}"), "by": about_name }),
             );
         self.house.chronicle.tell(entry);
-        let at = self.house.os.wall();
+        let at = self.house.os.wall_clock();
         self.house.bus.tell_dependency(at, module, about_name, word);
     }
 

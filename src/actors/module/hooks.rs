@@ -8,7 +8,7 @@ use mainstay_policy::run::RunEvent;
 
 use super::{ModuleMsg, Owned};
 use crate::actors::{ANNOUNCED, launching};
-use crate::os::{Outcome, command_name};
+use crate::os::{CommandResult, command_name};
 
 /// Asks a command to end.
 const SIGTERM: i32 = 15;
@@ -60,7 +60,7 @@ impl Owned {
     }
 
     /// A command ended: the next one, unless this one failed or was told to end.
-    pub(super) fn hook_ended(&mut self, number: u64, outcome: &Outcome) {
+    pub(super) fn hook_ended(&mut self, number: u64, outcome: &CommandResult) {
         let Some(hook) = self.hook.take_if(|hook| hook.number == number) else {
             return;
         };

@@ -11,11 +11,11 @@ use super::super::lifecycle::{Before, LifecycleMsg, budget_within};
 use super::super::module::{ModuleMsg, exit_to_policy};
 use super::super::record;
 use super::{Owned, Role};
-use crate::os::Fact;
+use crate::os::OsEvent;
 
 impl Owned {
     pub(super) fn alive(&self, id: ModuleId) -> Option<AdoptedProcess> {
-        let alive = self.house.os.alive(self.house.name(id))?;
+        let alive = self.house.os.live_process(self.house.name(id))?;
         Some(AdoptedProcess {
             generation: alive.generation,
             pid: alive.pid,
@@ -38,7 +38,7 @@ impl Owned {
         let now = self.house.picture.module(id);
         let adopted = |generation, pid| {
             // On the first takeover the picture is empty: the record says where the run stood.
-            let record = self.house.os.recorded(self.house.name(id));
+            let record = self.house.os.saved_record(self.house.name(id));
             let record = record.and_then(|record| record::decode(&record));
             let record = record.filter(|record| record.generation == generation);
             RunEvent::Adopted {
@@ -79,7 +79,7 @@ impl Owned {
                 // How a run ended is told by its module, when that is done with it.
                 let modules = house.plan.ids().map(|id| Before {
                     ended: None,
-                    ..self.before(id, house.os.recorded(house.name(id)))
+                    ..self.before(id, house.os.saved_record(house.name(id)))
                 });
                 board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
                 for id in house.plan.ids() {
@@ -87,7 +87,7 @@ impl Owned {
                 }
                 if house.picture.system().standing.status == SystemStatus::Stopping {
                     let actor = "mainstay".to_owned();
-                    let budget = house.os.stop_left().map(budget_within);
+                    let budget = house.os.stop_time_left().map(budget_within);
                     board
                         .lifecycle
                         .cast(LifecycleMsg::StopAll { budget, actor });
@@ -122,7 +122,9 @@ impl Owned {
                 }
                 let ended = house.os.last_exit(house.name(id));
                 if let Some(exit) = ended.filter(|exit| exit.generation == generation) {
-                    board.module(id).cast(ModuleMsg::Fact(Fact::Exited(exit)));
+                    board
+                        .module(id)
+                        .cast(ModuleMsg::Fact(OsEvent::Exited(exit)));
                 }
             }
             Role::Recovery | Role::Resources | Role::Config | Role::Gateway => {}

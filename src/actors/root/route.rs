@@ -13,7 +13,7 @@ use super::super::lifecycle::{LifecycleMsg, budget_within};
 use super::super::module::ModuleMsg;
 use super::super::{Announcement, House, launching};
 use super::RootMsg;
-use crate::os::Fact;
+use crate::os::OsEvent;
 
 /// What is left of the budget when a stop is asked for again.
 const SECOND_STOP_BUDGET: Duration = Duration::from_secs(1);
@@ -42,21 +42,23 @@ pub(super) fn prewarm(house: Arc<House>) {
 }
 
 /// Hands facts to who they are about, in their order, for as long as the machine tells any.
-pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Receiver<Fact>) {
+pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Receiver<OsEvent>) {
     let mut stop_asked = false;
     while let Some(fact) = facts.recv().await {
         let board = &house.switchboard;
         match fact {
-            Fact::StopAsked { .. } | Fact::HolderGone => {
+            OsEvent::StopRequested { .. } | OsEvent::HolderGone => {
                 let (budget, actor) = match (&fact, stop_asked) {
-                    (Fact::StopAsked { left: Some(left) }, _) => {
+                    (OsEvent::StopRequested { left: Some(left) }, _) => {
                         (Some(budget_within(*left)), "signal")
                     }
-                    (Fact::StopAsked { .. }, true) => (Some(SECOND_STOP_BUDGET), "second signal"),
-                    (Fact::StopAsked { .. }, false) => (None, "signal"),
+                    (OsEvent::StopRequested { .. }, true) => {
+                        (Some(SECOND_STOP_BUDGET), "second signal")
+                    }
+                    (OsEvent::StopRequested { .. }, false) => (None, "signal"),
                     _ => (None, "the holder is gone"),
                 };
-                if matches!(fact, Fact::StopAsked { .. }) && !stop_asked {
+                if matches!(fact, OsEvent::StopRequested { .. }) && !stop_asked {
                     let text = "stopping in order; a second Ctrl-C kills what still runs";
                     house.announce(Announcement::System(text));
                 }
@@ -64,12 +66,12 @@ pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Recei
                 // By way of root: behind the start or the adoption of everything.
                 board.root.cast(RootMsg::StopAsked { budget, actor });
             }
-            Fact::ReloadAsked => {
+            OsEvent::ReloadRequested => {
                 board.config.cast(ConfigMsg::Compare);
             }
-            Fact::Knocked { instance, socket } => knocked(&house, &instance, &socket),
+            OsEvent::SocketActivated { instance, socket } => knocked(&house, &instance, &socket),
             // By way of root: that it answers is what the holder wants to know.
-            Fact::BeatAsked => {
+            OsEvent::PingReceived => {
                 board.root.cast(RootMsg::Beat);
             }
             fact => {

@@ -80,7 +80,7 @@ async fn a_stop_goes_on_with_the_time_that_the_one_before_left() {
     let mut rig = Rig::start(DEAF).await;
     // Five seconds of it are the holder's.
     let left = Some(Duration::from_secs(9));
-    let asked = rig.os.facts.try_send(Fact::StopAsked { left });
+    let asked = rig.os.facts.try_send(OsEvent::StopRequested { left });
     asked.expect("the router listens");
     let took = ends(&mut rig).await;
     assert!(took <= Duration::from_secs(4), "{took:?}");
@@ -91,7 +91,7 @@ async fn a_stop_goes_on_with_the_time_that_the_one_before_left() {
 #[tokio::test(start_paused = true)]
 async fn a_new_lifecycle_shares_out_what_is_left_of_a_stop() {
     let mut rig = Rig::start(DEAF).await;
-    let asked = rig.os.facts.try_send(Fact::StopAsked { left: None });
+    let asked = rig.os.facts.try_send(OsEvent::StopRequested { left: None });
     asked.expect("the router listens");
     tokio::time::sleep(Duration::from_secs(8)).await;
     replaced(&rig, "lifecycle").await;

@@ -23,7 +23,7 @@ impl Rotating {
     /// What the system says.
     pub(super) fn open(path: &Path, max_bytes: u64, keep: u32) -> io::Result<Rotating> {
         if let Some(folder) = path.parent() {
-            private::folder(folder)?;
+            private::private_dir(folder)?;
         }
         let file = append(path)?;
         Ok(Rotating {
@@ -71,7 +71,7 @@ impl Rotating {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    private::make(path)?;
+    private::create_private(path)?;
     OpenOptions::new().append(true).open(path)
 }
 

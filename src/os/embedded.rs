@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
-use super::held::{Held, lock};
-use super::{Alive, Fact, Os, Outcome};
+use super::holder_client::{HolderClient, lock};
+use super::{CommandResult, LiveProcess, Os, OsEvent};
 use crate::actors::House;
 
 #[cfg(all(test, unix))]
@@ -28,14 +28,14 @@ mod tests;
 /// What a panic ends a program with.
 const PANICKED: i32 = 101;
 /// How long an aborted task may take to its next await before it counts as stuck.
-const ABORT_PATIENCE: Duration = Duration::from_secs(1);
+const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a task makes of itself: nothing, or why it failed.
-pub(crate) type Work =
-    Arc<dyn Fn(Errand) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+pub(crate) type TaskFn =
+    Arc<dyn Fn(TaskRun) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 /// One run of a task, as the task sees it.
-pub(crate) struct Errand {
+pub(crate) struct TaskRun {
     /// The module.
     pub(crate) module: Arc<str>,
     /// The run.
@@ -46,14 +46,14 @@ pub(crate) struct Errand {
     pub(crate) settings: Arc<Map<String, Value>>,
     /// Everything else of the runtime.
     pub(crate) house: Weak<House>,
-    facts: mpsc::Sender<Fact>,
+    facts: mpsc::Sender<OsEvent>,
     handle: Handle,
 }
 
-impl Errand {
+impl TaskRun {
     /// Says something as sd_notify would.
-    pub(crate) fn say(&self, text: &str) {
-        let fact = Fact::Notify {
+    pub(crate) fn notify(&self, text: &str) {
+        let fact = OsEvent::Notify {
             instance: self.module.to_string(),
             generation: self.generation,
             pid: 0,
@@ -70,7 +70,7 @@ impl Errand {
 }
 
 /// A run that has not ended.
-struct Run {
+struct RunningTask {
     generation: u64,
     cancelled: CancellationToken,
     aborted: CancellationToken,
@@ -80,36 +80,36 @@ struct Run {
 }
 
 #[derive(Default)]
-struct Slot {
-    run: Option<Run>,
+struct TaskSlot {
+    run: Option<RunningTask>,
     last_generation: u64,
     last_exit: Option<Exited>,
 }
 
-struct Task {
+struct EmbeddedTask {
     name: Arc<str>,
-    work: Work,
+    work: TaskFn,
     settings: Arc<Map<String, Value>>,
-    slot: Mutex<Slot>,
+    slot: Mutex<TaskSlot>,
 }
 
 /// [`Os`] inside of an application.
-pub(crate) struct Direct {
-    held: Arc<Held>,
+pub(crate) struct EmbeddedOs {
+    held: Arc<HolderClient>,
     handle: Handle,
-    facts: mpsc::Sender<Fact>,
+    facts: mpsc::Sender<OsEvent>,
     house: OnceLock<Weak<House>>,
-    tasks: HashMap<String, Arc<Task>>,
+    tasks: HashMap<String, Arc<EmbeddedTask>>,
 }
 
-impl Direct {
+impl EmbeddedOs {
     /// Tasks by name with their settings, beside what `held` runs. Belongs to a tokio runtime.
     pub(crate) fn new(
-        held: Arc<Held>,
-        tasks: impl IntoIterator<Item = (String, Work, Map<String, Value>)>,
-    ) -> Direct {
-        let task = |(name, work, settings): (String, Work, Map<String, Value>)| {
-            let task = Task {
+        held: Arc<HolderClient>,
+        tasks: impl IntoIterator<Item = (String, TaskFn, Map<String, Value>)>,
+    ) -> EmbeddedOs {
+        let task = |(name, work, settings): (String, TaskFn, Map<String, Value>)| {
+            let task = EmbeddedTask {
                 name: Arc::from(name.as_str()),
                 work,
                 settings: Arc::new(settings),
@@ -117,7 +117,7 @@ impl Direct {
             };
             (name, Arc::new(task))
         };
-        Direct {
+        EmbeddedOs {
             facts: held.facts(),
             held,
             handle: Handle::current(),
@@ -132,7 +132,7 @@ impl Direct {
     }
 
     /// Ends all tasks as far as that is possible, without telling anyone.
-    pub(crate) fn abandon(&self) {
+    pub(crate) fn abort_all(&self) {
         for task in self.tasks.values() {
             if let Some(run) = &lock(&task.slot).run {
                 run.cancelled.cancel();
@@ -141,19 +141,19 @@ impl Direct {
         }
     }
 
-    fn start(&self, task: &Arc<Task>, generation: u64) {
+    fn start(&self, task: &Arc<EmbeddedTask>, generation: u64) {
         let mut slot = lock(&task.slot);
-        if let Some(refusal) = refuse(task, &slot, generation) {
-            return self.tell(refusal);
+        if let Some(refusal) = check_fence(task, &slot, generation) {
+            return self.send_event(refusal);
         }
-        let run = Run {
+        let run = RunningTask {
             generation,
             cancelled: CancellationToken::new(),
             aborted: CancellationToken::new(),
             aborted_at: None,
             stuck: false,
         };
-        let errand = Errand {
+        let errand = TaskRun {
             module: Arc::clone(&task.name),
             generation,
             cancelled: run.cancelled.clone(),
@@ -166,13 +166,13 @@ impl Direct {
         let (own, handle) = (Arc::clone(task), self.handle.clone());
         let thread = std::thread::Builder::new()
             .name(task.name.to_string())
-            .spawn(move || live(&own, &handle, errand, &aborted));
+            .spawn(move || run_task(&own, &handle, errand, &aborted));
         match thread {
             Ok(_runs_detached) => {
                 slot.last_generation = generation;
                 slot.run = Some(run);
             }
-            Err(error) => self.tell(Fact::SpawnFailed {
+            Err(error) => self.send_event(OsEvent::SpawnFailed {
                 instance: task.name.to_string(),
                 generation,
                 step: SpawnStep::Fork,
@@ -183,7 +183,7 @@ impl Direct {
     }
 
     /// Aborts it at its next await. Asked again when that did not help: it is stuck.
-    fn end(&self, task: &Task, generation: u64) {
+    fn end(&self, task: &EmbeddedTask, generation: u64) {
         let mut slot = lock(&task.slot);
         let now = self.now();
         let Some(run) = slot.run.as_mut().filter(|run| run.generation == generation) else {
@@ -192,20 +192,20 @@ impl Direct {
         let aborted_at = *run.aborted_at.get_or_insert(now);
         run.cancelled.cancel();
         run.aborted.cancel();
-        if run.stuck || now.since(aborted_at) < ABORT_PATIENCE {
+        if run.stuck || now.since(aborted_at) < ABORT_TIMEOUT {
             return;
         }
         run.stuck = true;
         let text = "it never yields: it was aborted and still lasts, so it is not started again";
         slot.last_exit = Some(exited(task, generation, (None, None), text.to_owned(), now));
-        self.tell(Fact::Stuck {
+        self.send_event(OsEvent::Stuck {
             instance: task.name.to_string(),
             generation,
         });
     }
 
     /// From an actor, which does not wait.
-    fn tell(&self, fact: Fact) {
+    fn send_event(&self, fact: OsEvent) {
         let facts = self.facts.clone();
         self.handle.spawn(async move {
             let _router_ended = facts.send(fact).await;
@@ -214,11 +214,11 @@ impl Direct {
 }
 
 /// The fence: one run at a time, and only newer ones.
-fn refuse(task: &Task, slot: &Slot, generation: u64) -> Option<Fact> {
+fn check_fence(task: &EmbeddedTask, slot: &TaskSlot, generation: u64) -> Option<OsEvent> {
     let instance = task.name.to_string();
     match &slot.run {
         // A second order for a run that lives: the first one was obeyed.
-        Some(run) if run.generation == generation && !run.stuck => Some(Fact::Spawned {
+        Some(run) if run.generation == generation && !run.stuck => Some(OsEvent::Spawned {
             instance,
             generation,
             pid: 0,
@@ -229,7 +229,7 @@ fn refuse(task: &Task, slot: &Slot, generation: u64) -> Option<Fact> {
                 Some(run) => format!("run {} has not ended: it never yields", run.generation),
                 None => format!("run {generation} is over"),
             };
-            Some(Fact::SpawnFailed {
+            Some(OsEvent::SpawnFailed {
                 message: format!("cannot start {instance}: {why}"),
                 instance,
                 generation,
@@ -245,9 +245,9 @@ fn refuse(task: &Task, slot: &Slot, generation: u64) -> Option<Fact> {
 }
 
 /// The life of a task's thread: the task, polled with the application's tokio runtime.
-fn live(task: &Task, handle: &Handle, errand: Errand, aborted: &CancellationToken) {
+fn run_task(task: &EmbeddedTask, handle: &Handle, errand: TaskRun, aborted: &CancellationToken) {
     let (generation, facts) = (errand.generation, errand.facts.clone());
-    let spawned = Fact::Spawned {
+    let spawned = OsEvent::Spawned {
         instance: task.name.to_string(),
         generation,
         pid: 0,
@@ -274,7 +274,7 @@ fn live(task: &Task, handle: &Handle, errand: Errand, aborted: &CancellationToke
         ),
         Err(panic) => (
             (Some(PANICKED), None),
-            format!("panicked: {}", words_of(&*panic)),
+            format!("panicked: {}", panic_text(&*panic)),
         ),
     };
     let now = super::machine::monotonic();
@@ -287,17 +287,17 @@ fn live(task: &Task, handle: &Handle, errand: Errand, aborted: &CancellationToke
     }
     slot.last_exit = Some(exited.clone());
     drop(slot);
-    let _router_ended = handle.block_on(facts.send(Fact::Exited(exited)));
+    let _router_ended = handle.block_on(facts.send(OsEvent::Exited(exited)));
 }
 
-fn words_of(panic: &(dyn Any + Send)) -> String {
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "with a value that is no text".to_owned())
 }
 
 fn exited(
-    task: &Task,
+    task: &EmbeddedTask,
     generation: u64,
     (code, signal): (Option<i32>, Option<i32>),
     output: String,
@@ -317,13 +317,13 @@ fn exited(
     }
 }
 
-impl Os for Direct {
+impl Os for EmbeddedOs {
     fn now(&self) -> MonoTime {
         self.held.now()
     }
 
-    fn wall(&self) -> Timestamp {
-        self.held.wall()
+    fn wall_clock(&self) -> Timestamp {
+        self.held.wall_clock()
     }
 
     fn spawn(&self, spawn: SpawnRequest) {
@@ -350,20 +350,20 @@ impl Os for Direct {
         }
     }
 
-    fn hear(&self, instance: &str, generation: u64) {
+    fn drain_notify(&self, instance: &str, generation: u64) {
         if self.tasks.contains_key(instance) {
             // A task says what it says at once.
             let instance = instance.to_owned();
-            return self.tell(Fact::Heard {
+            return self.send_event(OsEvent::NotifyDrained {
                 instance,
                 generation,
             });
         }
-        self.held.hear(instance, generation);
+        self.held.drain_notify(instance, generation);
     }
 
-    fn record(&self, instance: &str, record: String) {
-        self.held.record(instance, record);
+    fn save_record(&self, instance: &str, record: String) {
+        self.held.save_record(instance, record);
     }
 
     fn tap(&self, instance: &str, on: bool, again: bool) {
@@ -372,15 +372,15 @@ impl Os for Direct {
         }
     }
 
-    fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        self.held.settled(instance)
+    fn flush_output(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.held.flush_output(instance)
     }
 
     fn listen(&self, instance: &str, sockets: Vec<ActivationSocket>) {
         self.held.listen(instance, sockets);
     }
 
-    fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+    fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
         self.held.command(spawn)
     }
 
@@ -388,21 +388,21 @@ impl Os for Direct {
         self.held.ready();
     }
 
-    fn beat(&self) {
-        self.held.beat();
+    fn pong(&self) {
+        self.held.pong();
     }
 
-    fn leave(&self, code: u8) {
-        self.held.leave(code);
+    fn exit_holder(&self, code: u8) {
+        self.held.exit_holder(code);
     }
 
-    fn alive(&self, instance: &str) -> Option<Alive> {
+    fn live_process(&self, instance: &str) -> Option<LiveProcess> {
         let Some(task) = self.tasks.get(instance) else {
-            return self.held.alive(instance);
+            return self.held.live_process(instance);
         };
         let slot = lock(&task.slot);
         let run = slot.run.as_ref().filter(|run| !run.stuck)?;
-        Some(Alive {
+        Some(LiveProcess {
             generation: run.generation,
             pid: 0,
             start_time: 0,
@@ -416,7 +416,7 @@ impl Os for Direct {
         }
     }
 
-    fn recorded(&self, instance: &str) -> Option<String> {
-        self.held.recorded(instance)
+    fn saved_record(&self, instance: &str) -> Option<String> {
+        self.held.saved_record(instance)
     }
 }

@@ -6,21 +6,21 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::*;
-use crate::os::transport::End;
-use crate::os::wire::Wire;
+use crate::os::handshake::HolderHandshake;
+use crate::os::transport::HolderEndpoint;
 
 #[tokio::test]
 async fn that_a_task_was_heard_is_told_however_many_facts_wait() {
     let (ours, _silent) = UnixStream::pair().expect("a pair");
-    let wire = Wire::new(End::from(OwnedFd::from(ours)));
-    let (held, mut facts) = Held::start(wire, &[]).expect("a wire");
-    let work: Work = Arc::new(|_| Box::pin(async { Ok(()) }));
-    let direct = Direct::new(held, [("it".to_owned(), work, Map::new())]);
-    while direct.facts.try_send(Fact::ReloadAsked).is_ok() {}
-    direct.hear("it", 1);
+    let wire = HolderHandshake::new(HolderEndpoint::from(OwnedFd::from(ours)));
+    let (held, mut facts) = HolderClient::start(wire, &[]).expect("a wire");
+    let work: TaskFn = Arc::new(|_| Box::pin(async { Ok(()) }));
+    let direct = EmbeddedOs::new(held, [("it".to_owned(), work, Map::new())]);
+    while direct.facts.try_send(OsEvent::ReloadRequested).is_ok() {}
+    direct.drain_notify("it", 1);
     let heard = async {
         while let Some(fact) = facts.recv().await {
-            if let Fact::Heard { generation: 1, .. } = fact {
+            if let OsEvent::NotifyDrained { generation: 1, .. } = fact {
                 return;
             }
         }

@@ -16,27 +16,27 @@ use super::machine;
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// The runtime's end of the wire: a pipe for each direction.
-pub(crate) struct End {
+pub(crate) struct HolderEndpoint {
     hears: PipeReader,
     speaks: PipeWriter,
 }
 
-impl From<(PipeReader, PipeWriter)> for End {
-    fn from((hears, speaks): (PipeReader, PipeWriter)) -> End {
-        End { hears, speaks }
+impl From<(PipeReader, PipeWriter)> for HolderEndpoint {
+    fn from((hears, speaks): (PipeReader, PipeWriter)) -> HolderEndpoint {
+        HolderEndpoint { hears, speaks }
     }
 }
 
-impl End {
+impl HolderEndpoint {
     /// The end that the holder handed down; only for a process that the holder marked as its
     /// runtime, and once.
-    pub(crate) fn inherited() -> Option<End> {
-        mainstay_holder::inherited().map(End::from)
+    pub(crate) fn inherited() -> Option<HolderEndpoint> {
+        mainstay_holder::inherited().map(HolderEndpoint::from)
     }
 
     /// A second grip on it, to end the talk with.
-    pub(crate) fn grip(&self) -> io::Result<Grip> {
-        Ok(Grip(self.speaks.try_clone()?))
+    pub(crate) fn shutdown_handle(&self) -> io::Result<ShutdownHandle> {
+        Ok(ShutdownHandle(self.speaks.try_clone()?))
     }
 
     /// Writes all of it; blocks.
@@ -53,30 +53,33 @@ impl End {
     }
 
     /// The entrances for clients and for modules: pipes of the names that the holder chose.
-    pub(crate) fn entrances(&mut self, _: u32, setup: &HolderSetup) -> Option<[Entrance; 2]> {
+    pub(crate) fn listeners(&mut self, _: u32, setup: &HolderSetup) -> Option<[ListenerHandle; 2]> {
         let folder = Path::new(&setup.runtime_dir);
         let entrance = |file: &str| {
             let name = std::fs::read_to_string(folder.join(file)).ok()?;
-            Some(Entrance(name.trim().to_owned()))
+            Some(ListenerHandle(name.trim().to_owned()))
         };
         Some([entrance("control.sock")?, entrance("module.sock")?])
     }
 
     /// Both directions, for tokio.
-    pub(crate) fn split(self) -> io::Result<(Hearing, Speaking)> {
+    pub(crate) fn split(self) -> io::Result<(HolderReader, HolderWriter)> {
         let file = |handle: std::os::windows::io::OwnedHandle| {
             tokio::fs::File::from_std(std::fs::File::from(handle))
         };
         let buffer = vec![0; CHUNK_BYTES];
         let from = file(self.hears.into());
-        Ok((Hearing { from, buffer }, Speaking(file(self.speaks.into()))))
+        Ok((
+            HolderReader { from, buffer },
+            HolderWriter(file(self.speaks.into())),
+        ))
     }
 }
 
 /// What ends the talk with an engine in this process.
-pub(crate) struct Grip(PipeWriter);
+pub(crate) struct ShutdownHandle(PipeWriter);
 
-impl Grip {
+impl ShutdownHandle {
     /// Lets the engine go, if it has not gone.
     pub(crate) fn end(&self) {
         let mut frame = Vec::new();
@@ -87,12 +90,12 @@ impl Grip {
 }
 
 /// What the holder says.
-pub(crate) struct Hearing {
+pub(crate) struct HolderReader {
     from: tokio::fs::File,
     buffer: Vec<u8>,
 }
 
-impl Hearing {
+impl HolderReader {
     /// Waits for bytes and reads them; 0 is the end.
     pub(crate) async fn receive(&mut self, decoder: &mut Decoder) -> io::Result<usize> {
         let count = match self.from.read(&mut self.buffer).await {
@@ -105,9 +108,9 @@ impl Hearing {
 }
 
 /// What is said to the holder.
-pub(crate) struct Speaking(tokio::fs::File);
+pub(crate) struct HolderWriter(tokio::fs::File);
 
-impl Speaking {
+impl HolderWriter {
     /// Writes all of it.
     pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes).await?;
@@ -116,13 +119,13 @@ impl Speaking {
 }
 
 /// The name of a pipe. Nobody listens there while the runtime is away: clients try again.
-pub(crate) struct Entrance(String);
+pub(crate) struct ListenerHandle(String);
 
-impl Entrance {
+impl ListenerHandle {
     /// Listens there; more than once in a row, for a gateway that has to begin again.
-    pub(crate) fn listen(&self) -> io::Result<Listener> {
+    pub(crate) fn listen(&self) -> io::Result<ClientListener> {
         let name = self.0.clone();
-        Ok(Listener {
+        Ok(ClientListener {
             next: instance(&name)?,
             name,
         })
@@ -137,14 +140,14 @@ fn instance(name: &str) -> io::Result<NamedPipeServer> {
 }
 
 /// Where clients come in.
-pub(crate) struct Listener {
+pub(crate) struct ClientListener {
     name: String,
     next: NamedPipeServer,
 }
 
-impl Listener {
+impl ClientListener {
     /// The next one.
-    pub(crate) async fn accept(&mut self) -> io::Result<Stream> {
+    pub(crate) async fn accept(&mut self) -> io::Result<ClientStream> {
         if let Err(error) = self.next.connect().await {
             // Who came has gone again: the instance is free for the next.
             self.next.disconnect()?;
@@ -156,14 +159,14 @@ impl Listener {
 }
 
 /// The connection of one client.
-pub(crate) type Stream = NamedPipeServer;
+pub(crate) type ClientStream = NamedPipeServer;
 /// Its half for reading.
-pub(crate) type Reader = tokio::io::ReadHalf<NamedPipeServer>;
+pub(crate) type ClientReader = tokio::io::ReadHalf<NamedPipeServer>;
 /// Its half for writing.
-pub(crate) type Writer = tokio::io::WriteHalf<NamedPipeServer>;
+pub(crate) type ClientWriter = tokio::io::WriteHalf<NamedPipeServer>;
 
 /// Both halves.
-pub(crate) fn split(stream: Stream) -> (Reader, Writer) {
+pub(crate) fn split(stream: ClientStream) -> (ClientReader, ClientWriter) {
     tokio::io::split(stream)
 }
 

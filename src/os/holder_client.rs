@@ -20,11 +20,11 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::command::{is_command, outcome};
-use super::transport::{Hearing, Speaking};
-use super::wire::Wire;
-use super::{Alive, Fact, Os, Outcome, command_name, machine};
+use super::handshake::HolderHandshake;
+use super::transport::{HolderReader, HolderWriter};
+use super::{CommandResult, LiveProcess, Os, OsEvent, command_name, machine};
 
-mod alone;
+mod holder_lost;
 
 /// Facts that may wait for the router; a holder that tells faster than we listen waits in its
 /// own bounded buffer.
@@ -36,35 +36,35 @@ const ASKS_BYTES_MAX: usize = 64 * 1024 * 1024;
 const KEPT_BYTES: usize = 64 * 1024;
 
 /// How long a disk may take to what is read from it.
-const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the last word to the holder may take.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is known of one instance.
 #[derive(Default)]
-struct Slot {
+struct InstanceState {
     /// A run that was asked for, while the answer is out.
     spawning: Option<u64>,
-    alive: Option<Alive>,
+    alive: Option<LiveProcess>,
     last_exit: Option<Exited>,
     record: Option<String>,
 }
 
 /// [`Os`] through the holder.
-pub(crate) struct Held {
+pub(crate) struct HolderClient {
     out: Mutex<Vec<u8>>,
     out_ready: Notify,
     /// Signalled when everything asked so far is on the wire.
     sent: Notify,
-    slots: Mutex<HashMap<String, Slot>>,
-    commands: Mutex<HashMap<String, oneshot::Sender<Outcome>>>,
-    settles: Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>,
+    slots: Mutex<HashMap<String, InstanceState>>,
+    commands: Mutex<HashMap<String, oneshot::Sender<CommandResult>>>,
+    flushes: Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>,
     next_command: AtomicU64,
     gone: AtomicBool,
     /// When the holder ends everything, once a stop has begun.
     stop_by: AtomicU64,
-    facts: mpsc::Sender<Fact>,
+    facts: mpsc::Sender<OsEvent>,
     handle: Handle,
 }
 
@@ -90,21 +90,21 @@ fn ended(known: &InstanceInfo, end: words::ExitSummary) -> Exited {
     }
 }
 
-impl Held {
+impl HolderClient {
     /// Starts the two tasks of the wire. Facts arrive at the receiver, in the order they happened.
     ///
     /// # Errors
     /// When the socket cannot be registered.
     pub(crate) fn start(
-        wire: Wire,
+        wire: HolderHandshake,
         known: &[InstanceInfo],
-    ) -> io::Result<(Arc<Held>, mpsc::Receiver<Fact>)> {
+    ) -> io::Result<(Arc<HolderClient>, mpsc::Receiver<OsEvent>)> {
         let (facts, receiver) = mpsc::channel(FACTS_IN_FLIGHT);
         let slots = known
             .iter()
             .filter(|known| !is_command(&known.instance))
             .map(|known| {
-                let alive = known.pid.map(|pid| Alive {
+                let alive = known.pid.map(|pid| LiveProcess {
                     generation: known.generation,
                     pid,
                     start_time: known.start_time,
@@ -113,7 +113,7 @@ impl Held {
                 let last_exit = known.end.map(|end| ended(known, end));
                 (
                     known.instance.clone(),
-                    Slot {
+                    InstanceState {
                         spawning: None,
                         alive,
                         last_exit,
@@ -122,13 +122,13 @@ impl Held {
                 )
             })
             .collect();
-        let held = Arc::new(Held {
+        let held = Arc::new(HolderClient {
             out: Mutex::new(Vec::new()),
             out_ready: Notify::new(),
             sent: Notify::new(),
             slots: Mutex::new(slots),
             commands: Mutex::new(HashMap::new()),
-            settles: Arc::default(),
+            flushes: Arc::default(),
             next_command: AtomicU64::new(machine::monotonic().0),
             gone: AtomicBool::new(false),
             stop_by: AtomicU64::new(MonoTime::NEVER.0),
@@ -139,37 +139,37 @@ impl Held {
         let orphans = known.iter().filter(|known| is_command(&known.instance));
         for orphan in orphans {
             let instance = orphan.instance.clone();
-            held.ask(&HolderRequest::Forget { instance });
+            held.send_request(&HolderRequest::Forget { instance });
         }
         let (hearing, speaking) = wire.end.split()?;
-        tokio::spawn(write_asks(Arc::clone(&held), speaking));
-        tokio::spawn(read_tells(Arc::clone(&held), hearing, wire.decoder));
+        tokio::spawn(write_requests(Arc::clone(&held), speaking));
+        tokio::spawn(read_messages(Arc::clone(&held), hearing, wire.decoder));
         Ok((held, receiver))
     }
 
     /// Says that the system is over and waits until the holder can know it.
-    pub(crate) async fn take_leave(&self, code: u8) {
+    pub(crate) async fn exit_holder_and_wait(&self, code: u8) {
         let last = async {
             // What was sent before may have left a permit behind.
             let _stale = tokio::time::timeout(Duration::ZERO, self.sent.notified()).await;
-            self.leave(code);
+            self.exit_holder(code);
             self.sent.notified().await;
         };
         let _or_gone = tokio::time::timeout(LEAVE_PATIENCE, last).await;
     }
 
-    fn living(&self, instance: &str) -> Option<Alive> {
+    fn living(&self, instance: &str) -> Option<LiveProcess> {
         lock(&self.slots).get(instance)?.alive
     }
 
     /// Where facts go: those of `direct` take the same way.
-    pub(super) fn facts(&self) -> mpsc::Sender<Fact> {
+    pub(super) fn facts(&self) -> mpsc::Sender<OsEvent> {
         self.facts.clone()
     }
 
-    fn ask(&self, ask: &HolderRequest) {
+    fn send_request(&self, ask: &HolderRequest) {
         if self.gone.load(Ordering::Relaxed) {
-            return self.act_alone(ask);
+            return self.act_without_holder(ask);
         }
         let mut out = lock(&self.out);
         if out.len() > ASKS_BYTES_MAX {
@@ -184,7 +184,7 @@ impl Held {
     }
 
     /// From an actor, which does not wait.
-    fn tell(&self, fact: Fact) {
+    fn send_event(&self, fact: OsEvent) {
         let facts = self.facts.clone();
         self.handle.spawn(async move {
             let _router_ended = facts.send(fact).await;
@@ -192,9 +192,9 @@ impl Held {
     }
 
     /// Books what a message changes and turns it into the fact the router hears.
-    fn book(&self, tell: HolderMessage) -> Option<Fact> {
+    fn apply(&self, tell: HolderMessage) -> Option<OsEvent> {
         match tell {
-            HolderMessage::OutputFlushed { number } => self.finish_settle(number),
+            HolderMessage::OutputFlushed { number } => self.finish_flush(number),
             HolderMessage::Spawned {
                 instance,
                 generation,
@@ -207,12 +207,12 @@ impl Held {
                 let mut slots = lock(&self.slots);
                 let slot = slots.entry(instance.clone()).or_default();
                 slot.spawning = None;
-                slot.alive = Some(Alive {
+                slot.alive = Some(LiveProcess {
                     generation,
                     pid,
                     start_time,
                 });
-                Some(Fact::Spawned {
+                Some(OsEvent::Spawned {
                     instance,
                     generation,
                     pid,
@@ -225,7 +225,7 @@ impl Held {
                 errno,
                 message,
             } => {
-                let failed = Fact::SpawnFailed {
+                let failed = OsEvent::SpawnFailed {
                     instance,
                     generation,
                     step,
@@ -243,7 +243,7 @@ impl Held {
                 let slot = slots.entry(exited.instance.clone()).or_default();
                 slot.alive = None;
                 slot.last_exit = Some(exited.clone());
-                Some(Fact::Exited(exited))
+                Some(OsEvent::Exited(exited))
             }
             HolderMessage::MainChanged {
                 instance,
@@ -254,18 +254,18 @@ impl Held {
                 let mut slots = lock(&self.slots);
                 let alive = slots.get_mut(&instance)?.alive.as_mut()?;
                 (alive.pid, alive.start_time) = (pid, start_time);
-                Some(Fact::MainChanged {
+                Some(OsEvent::MainChanged {
                     instance,
                     generation,
                     pid,
                 })
             }
-            tell => passed_on(tell),
+            tell => to_os_event(tell),
         }
     }
 
-    fn book_failure(&self, failed: Fact) -> Option<Fact> {
-        let Fact::SpawnFailed {
+    fn book_failure(&self, failed: OsEvent) -> Option<OsEvent> {
+        let OsEvent::SpawnFailed {
             instance,
             generation,
             step,
@@ -277,7 +277,7 @@ impl Held {
         };
         if is_command(instance) {
             let text = message.clone();
-            self.finish_command(instance, Outcome { ok: false, text });
+            self.finish_command(instance, CommandResult { ok: false, text });
             return None;
         }
         let alive = lock(&self.slots).get_mut(instance).and_then(|slot| {
@@ -287,7 +287,7 @@ impl Held {
         // A second order for a run that lives: the first one was obeyed.
         match alive.filter(|one| one.generation == *generation && *step == words::SpawnStep::Fence)
         {
-            Some(alive) => Some(Fact::Spawned {
+            Some(alive) => Some(OsEvent::Spawned {
                 instance: instance.clone(),
                 generation: *generation,
                 pid: alive.pid,
@@ -296,8 +296,8 @@ impl Held {
         }
     }
 
-    fn finish_command(&self, instance: &str, outcome: Outcome) {
-        self.ask(&HolderRequest::Forget {
+    fn finish_command(&self, instance: &str, outcome: CommandResult) {
+        self.send_request(&HolderRequest::Forget {
             instance: instance.to_owned(),
         });
         if let Some(waiting) = lock(&self.commands).remove(instance) {
@@ -305,22 +305,22 @@ impl Held {
         }
     }
 
-    fn finish_settle(&self, number: u64) -> Option<Fact> {
-        let asker = lock(&self.settles).remove(&number)?;
+    fn finish_flush(&self, number: u64) -> Option<OsEvent> {
+        let asker = lock(&self.flushes).remove(&number)?;
         let _it_left = asker.send(());
         None
     }
 }
 
 /// What changes nothing in the books.
-fn passed_on(tell: HolderMessage) -> Option<Fact> {
+fn to_os_event(tell: HolderMessage) -> Option<OsEvent> {
     match tell {
         HolderMessage::Notify {
             instance,
             generation,
             pid,
             text,
-        } => Some(Fact::Notify {
+        } => Some(OsEvent::Notify {
             instance,
             generation,
             pid,
@@ -329,7 +329,7 @@ fn passed_on(tell: HolderMessage) -> Option<Fact> {
         HolderMessage::NotifyDrained {
             instance,
             generation,
-        } => Some(Fact::Heard {
+        } => Some(OsEvent::NotifyDrained {
             instance,
             generation,
         }),
@@ -338,23 +338,23 @@ fn passed_on(tell: HolderMessage) -> Option<Fact> {
             generation,
             text,
             dropped_bytes,
-        } => Some(Fact::Output {
+        } => Some(OsEvent::Output {
             instance,
             generation,
             text,
             dropped_bytes,
         }),
         HolderMessage::SocketActivated { instance, socket } => {
-            Some(Fact::Knocked { instance, socket })
+            Some(OsEvent::SocketActivated { instance, socket })
         }
         HolderMessage::NotifyRejected { instance, message } => {
-            Some(Fact::Ignored { instance, message })
+            Some(OsEvent::NotifyRejected { instance, message })
         }
         HolderMessage::OutputDropped {
             instance,
             total_bytes,
             errno,
-        } => Some(Fact::OutputDropped {
+        } => Some(OsEvent::OutputDropped {
             instance,
             total_bytes,
             errno,
@@ -362,11 +362,11 @@ fn passed_on(tell: HolderMessage) -> Option<Fact> {
         HolderMessage::StopRequested {
             time_left_ms: left_ms,
             ..
-        } => Some(Fact::StopAsked {
+        } => Some(OsEvent::StopRequested {
             left: left_ms.map(Duration::from_millis),
         }),
-        HolderMessage::ReloadRequested => Some(Fact::ReloadAsked),
-        HolderMessage::Ping => Some(Fact::BeatAsked),
+        HolderMessage::ReloadRequested => Some(OsEvent::ReloadRequested),
+        HolderMessage::Ping => Some(OsEvent::PingReceived),
         HolderMessage::Takeover(_)
         | HolderMessage::Configured { .. }
         | HolderMessage::Refused { .. }
@@ -383,7 +383,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn write_asks(held: Arc<Held>, mut speaking: Speaking) {
+async fn write_requests(held: Arc<HolderClient>, mut speaking: HolderWriter) {
     let mut frames = Vec::new();
     loop {
         held.out_ready.notified().await;
@@ -402,12 +402,12 @@ async fn write_asks(held: Arc<Held>, mut speaking: Speaking) {
     }
 }
 
-async fn read_tells(held: Arc<Held>, mut hearing: Hearing, mut decoder: Decoder) {
+async fn read_messages(held: Arc<HolderClient>, mut hearing: HolderReader, mut decoder: Decoder) {
     'wire: loop {
         loop {
             match decoder.next::<HolderMessage>() {
                 Ok(Some(tell)) => {
-                    if let Some(fact) = held.book(tell)
+                    if let Some(fact) = held.apply(tell)
                         && held.facts.send(fact).await.is_err()
                     {
                         return;
@@ -429,17 +429,17 @@ async fn read_tells(held: Arc<Held>, mut hearing: Hearing, mut decoder: Decoder)
             }
         }
     }
-    held.watch_alone();
-    let _router_ended = held.facts.send(Fact::HolderGone).await;
+    held.watch_without_holder();
+    let _router_ended = held.facts.send(OsEvent::HolderGone).await;
 }
 
-impl Os for Held {
+impl Os for HolderClient {
     fn now(&self) -> MonoTime {
         machine::monotonic()
     }
 
     #[expect(clippy::disallowed_methods, reason = "the room of the clocks")]
-    fn wall(&self) -> Timestamp {
+    fn wall_clock(&self) -> Timestamp {
         Timestamp::from(std::time::SystemTime::now())
     }
 
@@ -449,12 +449,12 @@ impl Os for Held {
             let slot = slots.entry(spawn.instance.clone()).or_default();
             slot.spawning = Some(spawn.generation);
         }
-        self.ask(&HolderRequest::Spawn(Box::new(spawn)));
+        self.send_request(&HolderRequest::Spawn(Box::new(spawn)));
     }
 
     fn signal(&self, instance: &str, generation: u64, signal: i32, cont: bool) {
         let instance = instance.to_owned();
-        self.ask(&HolderRequest::Signal {
+        self.send_request(&HolderRequest::Signal {
             instance,
             generation,
             signal,
@@ -463,21 +463,21 @@ impl Os for Held {
     }
 
     fn kill(&self, instance: &str, generation: u64) {
-        self.ask(&HolderRequest::Kill {
+        self.send_request(&HolderRequest::Kill {
             instance: instance.to_owned(),
             generation,
         });
     }
 
-    fn hear(&self, instance: &str, generation: u64) {
+    fn drain_notify(&self, instance: &str, generation: u64) {
         let instance = instance.to_owned();
-        self.ask(&HolderRequest::DrainNotify {
+        self.send_request(&HolderRequest::DrainNotify {
             instance,
             generation,
         });
     }
 
-    fn record(&self, instance: &str, record: String) {
+    fn save_record(&self, instance: &str, record: String) {
         let instance = instance.to_owned();
         let before = {
             let mut slots = lock(&self.slots);
@@ -485,38 +485,41 @@ impl Os for Held {
             slot.record.replace(record.clone())
         };
         if before.as_deref() != Some(&record) {
-            self.ask(&HolderRequest::SaveRecord { instance, record });
+            self.send_request(&HolderRequest::SaveRecord { instance, record });
         }
     }
 
     fn tap(&self, instance: &str, on: bool, again: bool) {
         let instance = instance.to_owned();
-        self.ask(&HolderRequest::Tap {
+        self.send_request(&HolderRequest::Tap {
             instance,
             on,
             replay: again,
         });
     }
 
-    fn settled(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn flush_output(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let number = self.next_command.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        let settles = Arc::clone(&self.settles);
+        let settles = Arc::clone(&self.flushes);
         lock(&settles).insert(number, sender);
         let instance = instance.to_owned();
-        self.ask(&HolderRequest::FlushOutput { instance, number });
+        self.send_request(&HolderRequest::FlushOutput { instance, number });
         Box::pin(async move {
-            let _or_not = tokio::time::timeout(SETTLE_PATIENCE, receiver).await;
+            let _or_not = tokio::time::timeout(FLUSH_TIMEOUT, receiver).await;
             lock(&settles).remove(&number);
         })
     }
 
     fn listen(&self, instance: &str, sockets: Vec<ActivationSocket>) {
         let instance = instance.to_owned();
-        self.ask(&HolderRequest::Listen { instance, sockets });
+        self.send_request(&HolderRequest::Listen { instance, sockets });
     }
 
-    fn command(&self, mut spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+    fn command(
+        &self,
+        mut spawn: SpawnRequest,
+    ) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
         if spawn.generation == 0 {
             spawn.generation = self.next_command.fetch_add(1, Ordering::Relaxed);
         }
@@ -525,7 +528,7 @@ impl Os for Held {
         lock(&self.commands).insert(spawn.instance.clone(), sender);
         self.spawn(spawn);
         Box::pin(async move {
-            receiver.await.unwrap_or_else(|_| Outcome {
+            receiver.await.unwrap_or_else(|_| CommandResult {
                 ok: false,
                 text: "cannot tell how it ended: the holder is gone".to_owned(),
             })
@@ -533,30 +536,30 @@ impl Os for Held {
     }
 
     fn ready(&self) {
-        self.ask(&HolderRequest::Ready);
+        self.send_request(&HolderRequest::Ready);
     }
 
-    fn beat(&self) {
-        self.ask(&HolderRequest::Pong);
+    fn pong(&self) {
+        self.send_request(&HolderRequest::Pong);
     }
 
     fn stopping(&self, within: Duration) {
         let by = self.now().after(within);
         self.stop_by.fetch_min(by.0, Ordering::Relaxed);
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        self.ask(&HolderRequest::Stopping { within_ms });
+        self.send_request(&HolderRequest::Stopping { within_ms });
     }
 
-    fn stop_left(&self) -> Option<Duration> {
+    fn stop_time_left(&self) -> Option<Duration> {
         let by = MonoTime(self.stop_by.load(Ordering::Relaxed));
         (by != MonoTime::NEVER).then(|| by.since(self.now()))
     }
 
-    fn leave(&self, code: u8) {
-        self.ask(&HolderRequest::Exit { code });
+    fn exit_holder(&self, code: u8) {
+        self.send_request(&HolderRequest::Exit { code });
     }
 
-    fn alive(&self, instance: &str) -> Option<Alive> {
+    fn live_process(&self, instance: &str) -> Option<LiveProcess> {
         self.living(instance)
     }
 
@@ -564,12 +567,12 @@ impl Os for Held {
         lock(&self.slots).get(instance)?.last_exit.clone()
     }
 
-    fn recorded(&self, instance: &str) -> Option<String> {
+    fn saved_record(&self, instance: &str) -> Option<String> {
         lock(&self.slots).get(instance)?.record.clone()
     }
 }
 
-impl std::fmt::Debug for Held {
+impl std::fmt::Debug for HolderClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Held").finish_non_exhaustive()
     }

@@ -14,67 +14,67 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::House;
 use crate::ipc::requests::{call_module, callee as callee_of};
 use crate::ipc::seat::Seat;
-use crate::os::direct::Errand;
+use crate::os::embedded::TaskRun;
 
 /// Why a task failed: any error, by `?`.
 pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
 
 /// One run of a task. Clones are the same run.
 #[derive(Clone)]
-pub struct Context {
-    errand: Arc<Errand>,
+pub struct TaskContext {
+    run: Arc<TaskRun>,
 }
 
-impl Context {
-    pub(super) fn new(errand: Errand) -> Context {
+impl TaskContext {
+    pub(super) fn new(errand: TaskRun) -> TaskContext {
         let errand = Arc::new(errand);
-        Context { errand }
+        TaskContext { run: errand }
     }
 
     /// The module's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.errand.module
+        &self.run.module
     }
 
     /// The number of this run; each start has a greater one.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.errand.generation
+        self.run.generation
     }
 
     /// Waits until the task is to stop. It then has `shutdown_timeout` (10 s unless configured) to
     /// return; after that it is aborted at its next await.
     pub async fn cancelled(&self) {
-        self.errand.cancelled.cancelled().await;
+        self.run.cancelled.cancelled().await;
     }
 
     /// Whether the task is to stop.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.errand.cancelled.is_cancelled()
+        self.run.cancelled.is_cancelled()
     }
 
     /// Says that the task does its work from now on; needed with `ready = { notify = true }`.
     pub fn ready(&self) {
-        self.errand.say("READY=1");
+        self.run.notify("READY=1");
     }
 
     /// Says in one line what the task is doing; line breaks become spaces.
     pub fn status(&self, text: impl AsRef<str>) {
         let text = text.as_ref().replace(['\n', '\r'], " ");
-        self.errand.say(&format!("STATUS={text}"));
+        self.run.notify(&format!("STATUS={text}"));
     }
 
     /// Feeds the watchdog of a module with a probe `{ watchdog = "…" }`.
     pub fn feed_watchdog(&self) {
-        self.errand.say("WATCHDOG=1");
+        self.run.notify("WATCHDOG=1");
     }
 
     /// The module's own table, `[module.NAME.settings]`; empty when there is none.
     #[must_use]
     pub fn settings(&self) -> &Map<String, Value> {
-        &self.errand.settings
+        &self.run.settings
     }
 
     /// Publishes under a subject (words joined by dots; `mainstay.*` is reserved). Never waits: a
@@ -83,11 +83,11 @@ impl Context {
     /// # Errors
     /// `invalid_params` for a subject that is none, `shutting_down` after the runtime's end.
     pub fn publish(&self, subject: &str, payload: Value) -> Result<Published, Refusal> {
-        let house = self.house()?;
-        let module = house.find(self.name()).ok_or_else(over)?;
+        let house = self.runtime()?;
+        let module = house.find(self.name()).ok_or_else(shutting_down)?;
         house
             .bus
-            .publish(module, house.os.wall(), subject.to_owned(), payload)
+            .publish(module, house.os.wall_clock(), subject.to_owned(), payload)
     }
 
     /// Follows what is published under these subjects: `*` stands for one word, as the last word
@@ -96,13 +96,13 @@ impl Context {
     ///
     /// # Errors
     /// `invalid_params` for a pattern that is none, `shutting_down` after the runtime's end.
-    pub fn subscribe(&self, subjects: &[&str]) -> Result<Events, Refusal> {
-        let house = self.house()?;
-        let module = house.find(self.name()).ok_or_else(over)?;
+    pub fn subscribe(&self, subjects: &[&str]) -> Result<TaskSubscription, Refusal> {
+        let house = self.runtime()?;
+        let module = house.find(self.name()).ok_or_else(shutting_down)?;
         let subjects = subjects.iter().map(|&subject| subject.to_owned()).collect();
         let seat = Seat::take(&house.bus, module, subjects)?;
-        let cancelled = self.errand.cancelled.clone();
-        Ok(Events { seat, cancelled })
+        let cancelled = self.run.cancelled.clone();
+        Ok(TaskSubscription { seat, cancelled })
     }
 
     /// Calls a method that a module serves over its connection and waits for the answer, `limit`
@@ -118,8 +118,8 @@ impl Context {
         params: Value,
         limit: Duration,
     ) -> Result<Value, Refusal> {
-        let house = self.house()?;
-        let caller = house.find(self.name()).ok_or_else(over)?;
+        let house = self.runtime()?;
+        let caller = house.find(self.name()).ok_or_else(shutting_down)?;
         let callee = callee_of(&house, caller, module)?;
         let call = CallParams {
             from: self.name().to_owned(),
@@ -129,21 +129,21 @@ impl Context {
         call_module(&house, callee, call, limit).await
     }
 
-    fn house(&self) -> Result<Arc<House>, Refusal> {
-        self.errand.house.upgrade().ok_or_else(over)
+    fn runtime(&self) -> Result<Arc<House>, Refusal> {
+        self.run.house.upgrade().ok_or_else(shutting_down)
     }
 }
 
-impl std::fmt::Debug for Context {
+impl std::fmt::Debug for TaskContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context")
-            .field("module", &self.errand.module)
-            .field("generation", &self.errand.generation)
+            .field("module", &self.run.module)
+            .field("generation", &self.run.generation)
             .finish_non_exhaustive()
     }
 }
 
-fn over() -> Refusal {
+fn shutting_down() -> Refusal {
     Refusal::new(
         RefusalCode::ShuttingDown,
         "cannot reach the runtime: it has ended",
@@ -152,12 +152,12 @@ fn over() -> Refusal {
 
 /// What a task subscribed to; ends the subscription when it is dropped.
 #[derive(Debug)]
-pub struct Events {
+pub struct TaskSubscription {
     seat: Seat,
     cancelled: CancellationToken,
 }
 
-impl Events {
+impl TaskSubscription {
     /// The next event; None when the task is to stop, subscribed anew, or the runtime has ended.
     /// It may be dropped half-way: nothing is lost.
     pub async fn next(&mut self) -> Option<BusEvent> {

@@ -16,26 +16,26 @@ use tokio::net::{UnixListener, UnixStream, unix};
 use super::machine;
 
 /// The runtime's end of the wire: a socket by which descriptors come too.
-pub(crate) struct End {
+pub(crate) struct HolderEndpoint {
     socket: OwnedFd,
     fds: VecDeque<OwnedFd>,
 }
 
-impl From<OwnedFd> for End {
-    fn from(socket: OwnedFd) -> End {
+impl From<OwnedFd> for HolderEndpoint {
+    fn from(socket: OwnedFd) -> HolderEndpoint {
         let fds = VecDeque::new();
-        End { socket, fds }
+        HolderEndpoint { socket, fds }
     }
 }
 
-impl End {
+impl HolderEndpoint {
     /// The end that the holder left on its fixed number; only for a process that the holder marked
     /// as its runtime, and once. Anything but a socket there is not ours.
     #[expect(
         unsafe_code,
         reason = "a descriptor that was inherited is a plain number"
     )]
-    pub(crate) fn inherited() -> Option<End> {
+    pub(crate) fn inherited() -> Option<HolderEndpoint> {
         use nix::sys::socket::{getsockopt, sockopt::SockType};
         // SAFETY: the holder marked this process as a runtime, so the number is the open end of
         // the wire, inherited over exec, and nobody else in this process knows it.
@@ -50,8 +50,8 @@ impl End {
     }
 
     /// A second grip on it, to end the talk with.
-    pub(crate) fn grip(&self) -> io::Result<Grip> {
-        Ok(Grip(self.socket.try_clone()?))
+    pub(crate) fn shutdown_handle(&self) -> io::Result<ShutdownHandle> {
+        Ok(ShutdownHandle(self.socket.try_clone()?))
     }
 
     /// Writes all of it; blocks.
@@ -79,23 +79,23 @@ impl End {
 
     /// The entrances for clients and for modules, of which so many descriptors came; None when
     /// some are missing.
-    pub(crate) fn entrances(&mut self, count: u32, _: &HolderSetup) -> Option<[Entrance; 2]> {
-        let came: Option<Vec<Entrance>> = (0..count)
-            .map(|_| self.fds.pop_front().map(Entrance))
+    pub(crate) fn listeners(&mut self, count: u32, _: &HolderSetup) -> Option<[ListenerHandle; 2]> {
+        let came: Option<Vec<ListenerHandle>> = (0..count)
+            .map(|_| self.fds.pop_front().map(ListenerHandle))
             .collect();
         came?.try_into().ok()
     }
 
     /// Both directions, for tokio.
-    pub(crate) fn split(self) -> io::Result<(Hearing, Speaking)> {
+    pub(crate) fn split(self) -> io::Result<(HolderReader, HolderWriter)> {
         nix::fcntl::fcntl(
             &self.socket,
             nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
         )?;
-        let speaking = Speaking(self.socket.try_clone()?);
+        let speaking = HolderWriter(self.socket.try_clone()?);
         let socket = machine::watch(self.socket, Interest::READABLE)?;
         let fds = self.fds;
-        Ok((Hearing { socket, fds }, speaking))
+        Ok((HolderReader { socket, fds }, speaking))
     }
 }
 
@@ -115,9 +115,9 @@ fn wait(socket: &OwnedFd, readable: bool) -> io::Result<()> {
 }
 
 /// What ends the talk with an engine in this process.
-pub(crate) struct Grip(OwnedFd);
+pub(crate) struct ShutdownHandle(OwnedFd);
 
-impl Grip {
+impl ShutdownHandle {
     /// Ends it for both sides.
     pub(crate) fn end(&self) {
         use nix::sys::socket::{Shutdown, shutdown};
@@ -126,12 +126,12 @@ impl Grip {
 }
 
 /// What the holder says.
-pub(crate) struct Hearing {
+pub(crate) struct HolderReader {
     socket: AsyncFd<OwnedFd>,
     fds: VecDeque<OwnedFd>,
 }
 
-impl Hearing {
+impl HolderReader {
     /// Waits for bytes and reads them; 0 is the end.
     pub(crate) async fn receive(&mut self, decoder: &mut Decoder) -> io::Result<usize> {
         self.fds.clear(); // the two listeners came with the world; nothing else does
@@ -149,9 +149,9 @@ impl Hearing {
 
 /// What is said to the holder. There is room most of the time: it is waited for when there is none,
 /// and not watched before, since that would wake us whenever the holder has read.
-pub(crate) struct Speaking(OwnedFd);
+pub(crate) struct HolderWriter(OwnedFd);
 
-impl Speaking {
+impl HolderWriter {
     /// Writes all of it.
     pub(crate) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
@@ -170,42 +170,42 @@ impl Speaking {
 }
 
 /// A listening socket as the holder keeps it: it outlives the runtime.
-pub(crate) struct Entrance(OwnedFd);
+pub(crate) struct ListenerHandle(OwnedFd);
 
-impl From<OwnedFd> for Entrance {
-    fn from(listening: OwnedFd) -> Entrance {
-        Entrance(listening)
+impl From<OwnedFd> for ListenerHandle {
+    fn from(listening: OwnedFd) -> ListenerHandle {
+        ListenerHandle(listening)
     }
 }
 
-impl Entrance {
+impl ListenerHandle {
     /// Listens there; more than once in a row, for a gateway that has to begin again.
-    pub(crate) fn listen(&self) -> io::Result<Listener> {
+    pub(crate) fn listen(&self) -> io::Result<ClientListener> {
         let listener = std::os::unix::net::UnixListener::from(self.0.try_clone()?);
         listener.set_nonblocking(true)?;
-        Ok(Listener(UnixListener::from_std(listener)?))
+        Ok(ClientListener(UnixListener::from_std(listener)?))
     }
 }
 
 /// Where clients come in.
-pub(crate) struct Listener(UnixListener);
+pub(crate) struct ClientListener(UnixListener);
 
-impl Listener {
+impl ClientListener {
     /// The next one.
-    pub(crate) async fn accept(&mut self) -> io::Result<Stream> {
+    pub(crate) async fn accept(&mut self) -> io::Result<ClientStream> {
         Ok(self.0.accept().await?.0)
     }
 }
 
 /// The connection of one client.
-pub(crate) type Stream = UnixStream;
+pub(crate) type ClientStream = UnixStream;
 /// Its half for reading.
-pub(crate) type Reader = unix::OwnedReadHalf;
+pub(crate) type ClientReader = unix::OwnedReadHalf;
 /// Its half for writing.
-pub(crate) type Writer = unix::OwnedWriteHalf;
+pub(crate) type ClientWriter = unix::OwnedWriteHalf;
 
 /// Both halves.
-pub(crate) fn split(stream: Stream) -> (Reader, Writer) {
+pub(crate) fn split(stream: ClientStream) -> (ClientReader, ClientWriter) {
     stream.into_split()
 }
 

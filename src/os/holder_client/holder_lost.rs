@@ -7,25 +7,25 @@ use std::sync::atomic::Ordering;
 
 use mainstay_holder::messages::{Exited, HolderMessage, HolderRequest, SpawnStep};
 
-use super::super::{Alive, Fact, machine};
-use super::{Held, lock};
+use super::super::{LiveProcess, OsEvent, machine};
+use super::{HolderClient, lock};
 
-impl Held {
+impl HolderClient {
     /// The holder is gone: only ending what runs is left.
-    pub(super) fn act_alone(&self, ask: &HolderRequest) {
+    pub(super) fn act_without_holder(&self, ask: &HolderRequest) {
         if let HolderRequest::Spawn(spawn) = ask {
             let why = "cannot start anything: the holder is gone";
             self.fail(&spawn.instance, spawn.generation, why);
         } else {
             #[cfg(unix)]
-            super::super::orphans::end(ask, |instance| self.living(instance));
+            super::super::orphans::end_orphans(ask, |instance| self.living(instance));
             // On Windows the system has ended everything with the holder.
         }
     }
 
     /// Watches what lives by its own pidfd, so that exits are still seen; what was asked for and
     /// not answered never will be.
-    pub(super) fn watch_alone(self: &Arc<Self>) {
+    pub(super) fn watch_without_holder(self: &Arc<Self>) {
         self.gone.store(true, Ordering::Relaxed);
         self.out_ready.notify_one();
         lock(&self.commands).clear();
@@ -44,7 +44,7 @@ impl Held {
     }
 
     fn fail(&self, instance: &str, generation: u64, why: &str) {
-        let failed = Fact::SpawnFailed {
+        let failed = OsEvent::SpawnFailed {
             instance: instance.to_owned(),
             generation,
             step: SpawnStep::Fork,
@@ -52,12 +52,12 @@ impl Held {
             message: why.to_owned(),
         };
         if let Some(fact) = self.book_failure(failed) {
-            self.tell(fact);
+            self.send_event(fact);
         }
     }
 
-    async fn await_end(self: Arc<Self>, instance: String, alive: Alive) {
-        let pinned = machine::Pinned::new(alive.pid, alive.start_time);
+    async fn await_end(self: Arc<Self>, instance: String, alive: LiveProcess) {
+        let pinned = machine::VerifiedProcess::new(alive.pid, alive.start_time);
         if let Some(pinned) = pinned {
             pinned.ended().await;
         }
@@ -73,7 +73,7 @@ impl Held {
             output: String::new(),
             at: machine::monotonic().0,
         };
-        if let Some(fact) = self.book(HolderMessage::Exited(exited)) {
+        if let Some(fact) = self.apply(HolderMessage::Exited(exited)) {
             let _router_ended = self.facts.send(fact).await;
         }
     }

@@ -6,14 +6,14 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::ops::RangeInclusive;
 
-use super::machine::{Stat, every_process, page_bytes, root_of, stat, ticks_per_second};
+use super::machine::{ProcStat, every_process, page_bytes, root_of, stat, ticks_per_second};
 
 /// With more new numbers than this a look at all processes costs less.
 const NEW_MAX: u32 = 1000;
 
 /// What a process tree uses, summed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct TreeUse {
+pub(crate) struct TreeUsage {
     /// CPU time in nanoseconds of the processes that live now.
     pub(crate) cpu_ns: u64,
     /// Resident bytes.
@@ -28,24 +28,24 @@ pub(crate) struct TreeUse {
 
 /// Looks at our process trees, again and again.
 #[derive(Debug, Default)]
-pub(crate) struct Census {
+pub(crate) struct TreeSampler {
     /// The newest number that was given out at the last look.
     newest: Option<u32>,
     /// The processes that were ours.
     ours: Vec<u32>,
 }
 
-impl Census {
+impl TreeSampler {
     /// Sums what the trees below these roots use: everything that descends from a root or is in
     /// the session a root leads (what double-forked without leaving the session stays ours).
-    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUse> {
+    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUsage> {
         // Asked first: what begins meanwhile is new again the next time.
         let newest = newest_number();
         // Numbers are given out in rising order, until they begin anew.
         let began = self.newest.zip(newest);
         let began = began.filter(|(before, newest)| before <= newest && newest - before <= NEW_MAX);
         let all = match began {
-            Some((before, newest)) => self.look(before + 1..=newest, roots),
+            Some((before, newest)) => self.scan(before + 1..=newest, roots),
             None => every_process(),
         };
         let parents: HashMap<u32, (u32, u32)> = all
@@ -53,7 +53,7 @@ impl Census {
             .map(|stat| (stat.pid, (stat.parent, stat.session)))
             .collect();
         let wanted: HashSet<u32> = roots.iter().copied().collect();
-        let mut sums: HashMap<u32, TreeUse> = HashMap::with_capacity(roots.len());
+        let mut sums: HashMap<u32, TreeUsage> = HashMap::with_capacity(roots.len());
         (self.newest, self.ours) = (newest, Vec::with_capacity(roots.len()));
         for stat in &all {
             let asked = began.is_some_and(|(before, _)| stat.pid > before);
@@ -68,7 +68,7 @@ impl Census {
     }
 
     /// All that can be ours. A stranger never becomes that: who descends from us began below us.
-    fn look(&mut self, new: RangeInclusive<u32>, roots: &[u32]) -> Vec<Stat> {
+    fn scan(&mut self, new: RangeInclusive<u32>, roots: &[u32]) -> Vec<ProcStat> {
         let mut pids = std::mem::take(&mut self.ours);
         pids.extend(roots);
         pids.extend(new);
@@ -91,7 +91,7 @@ fn is_process(number: u32) -> bool {
     leader.is_some_and(|leader| leader.trim().parse() == Ok(number))
 }
 
-fn add(sum: &mut TreeUse, stat: &Stat) {
+fn add(sum: &mut TreeUsage, stat: &ProcStat) {
     sum.cpu_ns += stat.cpu_ticks.saturating_mul(1_000_000_000) / ticks_per_second();
     sum.memory_bytes += stat.rss_pages.saturating_mul(page_bytes());
     sum.threads += stat.threads;
@@ -125,7 +125,7 @@ mod tests {
             .spawn()
             .expect("a shell");
         let (root, mut input) = (shell.id(), shell.stdin.take().expect("its input"));
-        let mut census = Census::default();
+        let mut census = TreeSampler::default();
         assert_eq!(census.trees(&[root])[&root].processes, 1);
         assert_eq!(census.ours, [root]);
         input.write_all(b"\n").expect("it reads");
