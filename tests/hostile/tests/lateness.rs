@@ -1,0 +1,76 @@
+//! How long a restart and a status took, before an attack and during it.
+//! Owns what was measured and the one comparison of both.
+//! Never takes a machine that is busy for a mainstay that is late: what the test itself needs to
+//! start a process is measured at the same moments, and allowed for.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Nobody else may be late by more than this, usually.
+const LATE_MAX: Duration = Duration::from_millis(100);
+/// And by this never: on a busy machine a single measurement may wait for its turn.
+const ONCE_LATE_MAX: Duration = Duration::from_millis(1500);
+
+/// A restart goes through the holder, the runtime and the holder again, a status through the
+/// runtime and back: each may wait for its turn as often as a process that the test starts.
+const TURNS: u32 = 4;
+
+/// What was measured in one phase.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    /// From the kill of a module to the first instruction of its next run.
+    pub(crate) restarts: Vec<Duration>,
+    /// From the question to the answer, connecting included.
+    pub(crate) statuses: Vec<Duration>,
+    /// From the start of a process by the test itself to its first instruction.
+    pub(crate) starts: Vec<Duration>,
+}
+
+fn sorted(all: &[Duration]) -> Vec<Duration> {
+    let mut all = all.to_vec();
+    all.sort();
+    assert!(!all.is_empty(), "nothing was measured");
+    all
+}
+
+fn median(all: &[Duration]) -> Duration {
+    let all = sorted(all);
+    all[all.len() / 2]
+}
+
+fn worst(all: &[Duration]) -> Duration {
+    *sorted(all).last().expect("not empty")
+}
+
+impl Measured {
+    /// Fails if what was measured during an attack is later than before by too much.
+    pub(crate) fn assert_not_later_than(&self, before: &Measured) {
+        let pairs = [
+            ("restart", &self.restarts, &before.restarts),
+            ("status", &self.statuses, &before.statuses),
+        ];
+        for (what, all, earlier) in pairs {
+            let late = |of: fn(&[Duration]) -> Duration| {
+                let busy = of(&self.starts).saturating_sub(of(&before.starts));
+                of(all).saturating_sub(of(earlier) + busy * TURNS)
+            };
+            assert!(late(median) <= LATE_MAX, "{what} is late: {all:?}");
+            assert!(late(worst) <= ONCE_LATE_MAX, "one {what} is late: {all:?}");
+        }
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [
+            ("restart", &self.restarts),
+            ("status", &self.statuses),
+            ("start by the test", &self.starts),
+        ];
+        for (what, all) in all {
+            let (median, worst) = (median(all), worst(all));
+            write!(f, "{what} {median:.1?} (worst {worst:.1?}) ")?;
+        }
+        Ok(())
+    }
+}

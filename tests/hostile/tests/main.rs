@@ -1,0 +1,20 @@
+//! mainstay withstands its attackers: each test lets one loose on a system that works meanwhile.
+//! Owns the list of them; the attackers are the programs beside it. docs/SECURITY.md says what for.
+//! Never asks more of the machine than before the attack: what is measured is the difference.
+#![cfg(target_os = "linux")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests start programs, wait for them and look at the clock themselves"
+)]
+
+mod attacker;
+mod lateness;
+mod setup;
+mod system;
+mod traces;
+
+mod log_flooder;
+mod nobody;
+mod pid_recycler;
+mod seat_taker;
+mod unread_output;

@@ -1,0 +1,11 @@
+//! Without an attacker: what the other tests assert holds of a system that is left alone.
+//! Owns the measure of the measure. Never an attack.
+
+use crate::setup::{BOTH, Setup};
+
+#[test]
+fn a_system_that_nobody_attacks_is_not_late() {
+    for trees in BOTH {
+        Setup::new(trees).start().withstand(|_| Vec::new());
+    }
+}

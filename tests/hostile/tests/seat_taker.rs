@@ -1,0 +1,19 @@
+//! Who takes all connections that can be had keeps out nobody of another user or level.
+//! Owns the tests. Never keeps a connection itself.
+
+use crate::setup::{LASTS, Setup, Trees, is_root};
+
+#[test]
+fn a_stranger_that_takes_all_seats_keeps_nobody_out() {
+    if !is_root() {
+        return;
+    }
+    Setup::new(Trees::Grouped).start().withstand(|system| {
+        let sockets = ["run/control.sock", "run/module.sock"];
+        let taker = |socket| {
+            let path = system.path(socket).display().to_string();
+            system.outsider(&["seat-taker", &path, "600", LASTS])
+        };
+        sockets.map(taker).into()
+    });
+}

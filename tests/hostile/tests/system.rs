@@ -1,0 +1,421 @@
+//! A real mainstay under attack, and the assertion that is the same for all attackers: nobody else
+//! is late, loses a byte, is believed or is left behind, and mainstay itself stays small.
+//! Owns the holder's process and its end. Never sleeps for a fixed time without a measurement.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mainstay_client::blocking::Client;
+use mainstay_protocol::method::{ChangeParams, EventsParams, name};
+use mainstay_protocol::{Event, EventKind, ModuleView, State, SystemStatus, SystemView};
+use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::attacker::Attacker;
+use crate::lateness::Measured;
+use crate::setup::{Setup, mainstay};
+use crate::traces;
+
+/// The longest any wait may take; only reached by failures.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// Between two measurements.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long is measured without an attacker.
+const ALONE: Duration = Duration::from_millis(400);
+/// How long is measured during an attack, which goes on for longer.
+const ATTACKED: Duration = Duration::from_millis(1300);
+/// What the holder and the runtime may need for themselves.
+const MEMORY_MAX: u64 = 32 * 1024 * 1024;
+/// The longest `down` may take: its modules end at once.
+const DOWN_MAX: Duration = Duration::from_secs(12);
+
+/// A running mainstay.
+pub(crate) struct System {
+    pub(crate) dir: TempDir,
+    holder: Child,
+    down: Command,
+    insiders: Vec<String>,
+}
+
+/// What must be the same after an attack as before.
+#[derive(Debug, PartialEq, Eq)]
+struct Facts {
+    runtime: u32,
+    talker: (Option<u32>, u64),
+    mute: (Option<u32>, u64, State, Option<String>),
+}
+
+impl System {
+    pub(crate) fn start(setup: Setup) -> System {
+        let Setup {
+            dir,
+            output,
+            mut program,
+            insiders,
+            ..
+        } = setup;
+        let log = fs::File::create(dir.path().join("up.log")).expect("a log");
+        let same = log.try_clone().expect("the same log");
+        let (out, errors) = output.unwrap_or((log.into(), same.into()));
+        let config = dir.path().join("config");
+        program.args(["up", "--config"]).arg(&config);
+        program.stdin(Stdio::null()).stdout(out).stderr(errors);
+        program.env_remove("MAINSTAY_CONFIG");
+        let mut down = Command::new(mainstay());
+        down.args(["down", "--config"]).arg(&config);
+        let holder = program.spawn().expect("mainstay starts");
+        drop(program); // its copies of the output
+        let system = System {
+            dir,
+            holder,
+            down,
+            insiders,
+        };
+        system.wait("everything to run", || {
+            let starting = system.try_status()?.status == SystemStatus::Starting;
+            (!starting && system.births().len() == 1).then_some(())
+        });
+        system.change(name::MODULE_START, "mute");
+        system.wait("mute to be started", || system.module("mute").pid);
+        system
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path("run/control.sock")
+    }
+
+    /// The holder's process.
+    pub(crate) fn holder(&self) -> u32 {
+        self.holder.id()
+    }
+
+    fn try_status(&self) -> Option<SystemView> {
+        Client::connect(self.socket()).ok()?.status().ok()
+    }
+
+    pub(crate) fn status(&self) -> SystemView {
+        self.wait("a status", || self.try_status())
+    }
+
+    pub(crate) fn module(&self, name: &str) -> ModuleView {
+        self.wait("a view of a module", || {
+            Client::connect(self.socket()).ok()?.module(name).ok()
+        })
+    }
+
+    /// Asks for a change and does not wait for its effect.
+    pub(crate) fn change(&self, method: &str, module: &str) {
+        let params = ChangeParams {
+            module: module.to_owned(),
+            dry_run: false,
+            wait: false,
+        };
+        let mut client = Client::connect(self.socket()).expect("a connection");
+        client
+            .change(method, &params)
+            .expect("the change is granted");
+    }
+
+    /// The events of a kind that happened to a module, oldest first.
+    pub(crate) fn events(&self, module: &str, kind: EventKind) -> Vec<Event> {
+        let params = EventsParams {
+            module: Some(module.to_owned()),
+            kinds: vec![kind],
+            limit: Some(1000),
+            ..EventsParams::default()
+        };
+        let mut client = Client::connect(self.socket()).expect("a connection");
+        client.events(&params).expect("events")
+    }
+
+    /// What a module wrote, as far as it is in the current file.
+    pub(crate) fn written(&self, module: &str) -> String {
+        let path = self.path(&format!("state/logs/{module}.log"));
+        if !path.is_file() {
+            return String::new(); // who opens a fifo waits
+        }
+        String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+    }
+
+    /// A variable that a running module was given.
+    pub(crate) fn variable(&self, module: &str, name: &str) -> String {
+        self.wait("a variable of a module", || {
+            let pid = self.module(module).pid?;
+            let text = fs::read(format!("/proc/{pid}/environ")).ok()?;
+            let start = format!("{name}=");
+            text.split(|byte| *byte == 0)
+                .find_map(|one| std::str::from_utf8(one).ok()?.strip_prefix(&start))
+                .map(str::to_owned)
+        })
+    }
+
+    /// The notify socket of `mute`.
+    pub(crate) fn notify_socket(&self) -> String {
+        self.variable("mute", "NOTIFY_SOCKET")
+    }
+
+    /// Starts an attacker from outside with these words.
+    pub(crate) fn outsider(&self, words: &[&str]) -> Attacker {
+        Attacker::start(self.folder(), words)
+    }
+
+    /// Starts the attackers that are modules, and waits until they are under way.
+    pub(crate) fn let_insiders_loose(&self) {
+        for insider in &self.insiders {
+            self.change(name::MODULE_START, insider);
+            self.wait("an attacker to be under way", || {
+                self.written(insider).contains("under way").then_some(())
+            });
+        }
+    }
+
+    pub(crate) fn wait<T>(&self, what: &str, look: impl Fn() -> Option<T>) -> T {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if let Some(seen) = look() {
+                return seen;
+            }
+            let printed = || fs::read_to_string(self.path("up.log")).unwrap_or_default();
+            assert!(
+                Instant::now() < end,
+                "waited in vain for {what}: {}",
+                printed()
+            );
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// When `reborn` was started, and as which process.
+    fn births(&self) -> Vec<(Duration, i32)> {
+        stamps(&self.path("births"))
+    }
+
+    fn measure(&self, measured: &mut Measured) {
+        measured.starts.push(self.start_of_a_process());
+        let births = self.births();
+        let (_, pid) = births.last().copied().expect("it runs");
+        let killed = now();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it runs");
+        for _ in 0..2 {
+            let asked = now();
+            let mut client = Client::connect(self.socket()).expect("a connection");
+            client.status().expect("a status");
+            measured.statuses.push(now() - asked);
+        }
+        let (born, _) = self.wait("a restart", || self.births().get(births.len()).copied());
+        measured.restarts.push(born.saturating_sub(killed));
+    }
+
+    /// How long a process takes to begin that nobody supervises.
+    fn start_of_a_process(&self) -> Duration {
+        let file = self.path("starts");
+        fs::write(&file, "").expect("a file");
+        let begun = now();
+        let mut alone = Command::new(self.path("hostile"));
+        let mut alone = alone.arg("stamp").arg(&file).spawn().expect("a process");
+        let (born, _) = self.wait("a process", || stamps(&file).first().copied());
+        alone.kill().expect("our child");
+        alone.wait().expect("our child");
+        born.saturating_sub(begun)
+    }
+
+    /// Measures until this is over, and at least once.
+    fn measure_for(&self, time: Duration) -> Measured {
+        let mut measured = Measured::default();
+        let end = Instant::now() + time;
+        loop {
+            self.measure(&mut measured);
+            if Instant::now() >= end {
+                return measured;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        let (talker, mute) = (self.module("talker"), self.module("mute"));
+        Facts {
+            runtime: self.status().pid,
+            talker: (talker.pid, talker.generation),
+            mute: (mute.pid, mute.generation, mute.state, mute.status_text),
+        }
+    }
+
+    /// Lets an attack loose, measures before and during it, and stops the system behind it.
+    /// What `attack` returns is under way.
+    pub(crate) fn withstand(self, attack: impl FnOnce(&System) -> Vec<Attacker>) {
+        let before = self.measure_for(ALONE);
+        let (facts, open) = (self.facts(), traces::descriptors(self.holder()));
+        let memory = MemoryWatch::start([self.holder(), facts.runtime]);
+        let attackers = attack(&self);
+        let during = self.measure_for(ATTACKED);
+        for attacker in attackers {
+            eprintln!("a stranger said: {}", attacker.end().trim());
+        }
+        for insider in &self.insiders {
+            let said = self.written(insider);
+            eprintln!("{insider} said: {:.300}", said.trim());
+        }
+        eprintln!("before: {before}\nduring: {during}");
+        let most = memory.most();
+        eprintln!("memory: {} KiB", most / 1024);
+        assert_eq!(
+            self.facts(),
+            facts,
+            "a bystander or the runtime was touched"
+        );
+        during.assert_not_later_than(&before);
+        assert!(most < MEMORY_MAX, "{most} bytes of memory");
+        self.assert_all_exits_told();
+        self.wait("the holder to let go of what it was given", || {
+            (traces::descriptors(self.holder()) <= open + 8).then_some(())
+        });
+        self.leave();
+    }
+
+    /// Each end of `reborn` is an event, and nothing else is one.
+    fn assert_all_exits_told(&self) {
+        let kills = self.births().len() - 1;
+        self.wait("as many exits as kills", || {
+            let told = self.events("reborn", EventKind::ModuleExited).len();
+            assert!(told <= kills, "{told} exits were told of {kills}");
+            (told == kills).then_some(())
+        });
+    }
+
+    /// Stops the system: it ends in time, nothing is left, and `talker` lost no line.
+    pub(crate) fn leave(mut self) {
+        let asked = Instant::now();
+        let down = bounded(&mut self.down);
+        assert!(down.status.success(), "{down:?}");
+        assert!(
+            asked.elapsed() < DOWN_MAX,
+            "down took {:?}",
+            asked.elapsed()
+        );
+        self.wait_for_holder();
+        self.assert_nothing_left();
+        self.assert_no_line_lost();
+    }
+
+    /// Waits for the end of the holder.
+    pub(crate) fn wait_for_holder(&mut self) {
+        let end = Instant::now() + DEADLINE;
+        while self.holder.try_wait().expect("our child").is_none() {
+            assert!(Instant::now() < end, "the holder did not end");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn assert_nothing_left(&self) {
+        // What was killed may need a moment to be gone.
+        let end = Instant::now() + Duration::from_secs(1);
+        let mut left = traces::of_folder(self.folder());
+        while !left.is_empty() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(10));
+            left = traces::of_folder(self.folder());
+        }
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+
+    pub(crate) fn assert_no_line_lost(&self) {
+        let written = self.written("talker");
+        let lines: Vec<&str> = written.lines().collect();
+        let (last, lines) = lines.split_last().expect("it wrote");
+        for (index, line) in lines.iter().enumerate() {
+            assert_eq!(*line, format!("line {}", index + 1), "a line was lost");
+        }
+        assert_eq!(*last, format!("end {}", lines.len()), "the end was lost");
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        if let Ok(None) = self.holder.try_wait() {
+            let holder = Pid::from_raw(self.holder.id().cast_signed());
+            let _already_gone = kill(holder, Signal::SIGTERM);
+            let end = Instant::now() + Duration::from_secs(10);
+            while Instant::now() < end && matches!(self.holder.try_wait(), Ok(None)) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            let _already_gone = self.holder.kill();
+            let _reaped = self.holder.wait();
+        }
+        for (pid, _) in traces::of_folder(self.dir.path()) {
+            let _already_gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+/// The clock that all processes share.
+fn now() -> Duration {
+    Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).expect("a clock"))
+}
+
+/// What `stamp` wrote into a file.
+fn stamps(file: &Path) -> Vec<(Duration, i32)> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let read = |line: &str| {
+        let (at, pid) = line.split_once(' ')?;
+        Some((Duration::from_nanos(at.parse().ok()?), pid.parse().ok()?))
+    };
+    text.lines().filter_map(read).collect()
+}
+
+/// What a command says, if it ends in time.
+fn bounded(command: &mut Command) -> Output {
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the command line runs");
+    let end = Instant::now() + DEADLINE;
+    while child.try_wait().expect("our child").is_none() {
+        if Instant::now() > end {
+            let _ended_already = child.kill();
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    child.wait_with_output().expect("its output")
+}
+
+/// Looks at the memory of some processes all the time.
+struct MemoryWatch {
+    ends: Arc<AtomicBool>,
+    most: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+}
+
+impl MemoryWatch {
+    fn start(pids: [u32; 2]) -> MemoryWatch {
+        let (ends, most) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (ended, seen) = (Arc::clone(&ends), Arc::clone(&most));
+        let thread = thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                let now = pids.into_iter().filter_map(traces::memory).sum();
+                seen.fetch_max(now, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        MemoryWatch { ends, most, thread }
+    }
+
+    /// The most that all of them together had at any moment.
+    fn most(self) -> u64 {
+        self.ends.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it only looks");
+        self.most.load(Ordering::Relaxed)
+    }
+}
