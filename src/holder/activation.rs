@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::engine::{Engine, poll_key};
 use crate::fd_store::NamedFd;
+use crate::foreign_fd::{Closer, ForeignFd};
 use crate::instance::{Instance, InstancePhase};
 use crate::kernel::Poller;
 use crate::messages::{ActivationSocket, HolderMessage, SpawnStep};
@@ -24,7 +25,7 @@ pub(crate) const SOCKETS_MAX: usize = 16;
 #[derive(Debug)]
 struct BoundSocket {
     socket: ActivationSocket,
-    fd: Arc<OwnedFd>,
+    fd: Arc<ForeignFd>,
     path: Option<PathBuf>,
 }
 
@@ -32,6 +33,7 @@ struct BoundSocket {
 #[derive(Debug, Default)]
 pub(crate) struct ActivationSockets {
     bound: Vec<BoundSocket>,
+    closer: Arc<Closer>,
     /// Whether the first connection is to be told while nothing runs.
     pub(crate) wants_activation: bool,
 }
@@ -60,7 +62,7 @@ impl ActivationSockets {
             let kept = self.bound.iter().position(|one| one.socket == *socket);
             bound.push(match kept {
                 Some(at) => self.bound.swap_remove(at),
-                None => bind(socket)?,
+                None => bind(socket, &self.closer)?,
             });
         }
         self.bound = bound;
@@ -73,7 +75,7 @@ impl ActivationSockets {
         self.bound.iter().map(share)
     }
 
-    pub(crate) fn fds(&self) -> impl Iterator<Item = &OwnedFd> {
+    pub(crate) fn fds(&self) -> impl Iterator<Item = &ForeignFd> {
         self.bound.iter().map(|one| &*one.fd)
     }
 
@@ -82,7 +84,7 @@ impl ActivationSockets {
     }
 }
 
-fn bind(socket: &ActivationSocket) -> Result<BoundSocket, SpawnError> {
+fn bind(socket: &ActivationSocket, closer: &Arc<Closer>) -> Result<BoundSocket, SpawnError> {
     let ActivationSocket { name, address } = socket;
     let path = address.contains('/').then(|| PathBuf::from(address));
     let fd = match &path {
@@ -105,7 +107,7 @@ fn bind(socket: &ActivationSocket) -> Result<BoundSocket, SpawnError> {
     })?;
     Ok(BoundSocket {
         socket: socket.clone(),
-        fd: Arc::new(fd),
+        fd: Arc::new(ForeignFd::new(fd, closer)),
         path,
     })
 }

@@ -32,15 +32,6 @@ pub(crate) struct SystemDirs {
     pub(crate) module: OwnedFd,
 }
 
-/// A short name for a state directory, the same at every start.
-pub(crate) fn hash(state_dir: &str) -> String {
-    let mix = |sum: u64, byte: u8| (sum ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    format!(
-        "{:016x}",
-        state_dir.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
-    )
-}
-
 impl SystemDirs {
     /// Makes and takes everything.
     ///

@@ -3,28 +3,27 @@
 //! Never waits for what it starts.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::activation::{unwatch_activation, watch_activation};
-use crate::directories::{SystemDirs, hash};
+use crate::directories::SystemDirs;
 use crate::engine::{Engine, SPAWN_TIMEOUT, poll_key};
 use crate::engine_queue::EngineEvent;
 use crate::instance::{DeferredRequests, Instance, InstancePhase, RunningProcess};
 use crate::kernel::CgroupTree;
 use crate::log_writer::LogWriter;
+use crate::mark::MarkSecret;
 use crate::messages::{
     HolderMessage, HolderRequest, HolderSetup, MAX_RECORD_BYTES, SpawnRequest, SpawnStep,
 };
-use crate::notify::{NotifyState, targets};
+use crate::notify::NotifyState;
 use crate::output::OutputDrain;
 use crate::prepare::SpawnError;
 use crate::process;
 use crate::spawner::{SpawnContext, SpawnJob, SpawnedProcess, Spawner, probe_cgroup_spawn};
-use crate::sweep::sweep_marked;
-
-/// How long the loop waits in all for processes that a run names in the moment of their exec.
-const EXEC_WAIT_MAX: Duration = Duration::from_millis(100);
+use crate::sweep::{sweep_marked, trees_of};
 
 impl Engine {
     pub(crate) fn handle_request(&mut self, ask: HolderRequest) {
@@ -53,13 +52,13 @@ impl Engine {
                 instance,
                 generation,
             } => {
-                if let Some(id) = self.current(&instance, generation) {
-                    self.read_last_notify(id);
+                let id = self.current(&instance, generation);
+                if !id.is_some_and(|id| self.drain_notify(id, 0)) {
+                    self.send(&HolderMessage::NotifyDrained {
+                        instance,
+                        generation,
+                    });
                 }
-                self.send(&HolderMessage::NotifyDrained {
-                    instance,
-                    generation,
-                });
             }
             HolderRequest::SaveRecord { instance, record } => {
                 if record.len() <= MAX_RECORD_BYTES {
@@ -129,12 +128,13 @@ impl Engine {
     }
 
     fn start_threads(&mut self, setup: &HolderSetup, places: &SystemDirs) -> std::io::Result<()> {
-        let hash = hash(&setup.state_dir);
+        let marks = MarkSecret::open(Path::new(&setup.state_dir))?;
         let alone = self.supervisor.is_some();
         let site = self.site.as_ref();
-        let groups = site.and_then(|site| CgroupTree::make(site, &setup.name, &hash, alone));
+        let groups =
+            site.and_then(|site| CgroupTree::make(site, &setup.name, marks.public_name(), alone));
         if groups.is_none() {
-            sweep_marked(&hash); // of an earlier holder
+            sweep_marked(&marks.prefix()); // of an earlier holder
         }
         let shelf = LogWriter::start(setup.log_dir.clone().into(), Arc::clone(&self.mail))?;
         let logs = OutputDrain::start(shelf, Arc::clone(&self.mail))?;
@@ -143,7 +143,7 @@ impl Engine {
             inherited: Arc::clone(&self.inherited),
             groups,
             notify_folder: places.notify_folder(),
-            hash,
+            marks,
             nofile: self.nofile,
             dev_null: OwnedFd::from(
                 std::fs::OpenOptions::new()
@@ -188,6 +188,16 @@ impl Engine {
 
     fn spawn(&mut self, spawn: Box<SpawnRequest>) {
         let id = self.id(&spawn.instance);
+        let receiver = if spawn.notify {
+            self.start_notify_receiver()
+        } else {
+            Ok(())
+        };
+        if let Err(problem) = receiver {
+            let errno = problem.raw_os_error().unwrap_or(libc::EAGAIN);
+            let failure = SpawnError::new(SpawnStep::Pipe, errno, "receive what it reports");
+            return self.spawn_failed(&spawn.instance, spawn.generation, failure);
+        }
         let (Some(spawner), Some(instance)) = (&self.spawner, self.instances.get_mut(&id)) else {
             let failure = SpawnError::new(
                 SpawnStep::Fence,
@@ -229,16 +239,12 @@ impl Engine {
         instance.last_exit = None;
         instance.notify_state = NotifyState::default();
         instance.forgotten = false;
-        if let Some(socket) = &instance.notify {
-            while crate::notify::receive(socket).is_some() {} // of a run that is over
-        }
         self.in_flight += 1;
         spawner.queue(SpawnJob {
             id,
             name: Arc::clone(&instance.name),
             spawn,
             group: instance.group.clone(),
-            has_notify: instance.notify.is_some(),
             handed: instance
                 .sockets
                 .given()
@@ -284,6 +290,17 @@ impl Engine {
                     generation,
                     output,
                 } => self.on_output_collected(id, generation, output),
+                EngineEvent::Notify(message) => self.on_notify(*message),
+                EngineEvent::NotifyRejected {
+                    id,
+                    generation,
+                    message,
+                } => self.report_rejected(id, generation, Some(message)),
+                EngineEvent::NotifyDrained {
+                    id,
+                    generation,
+                    pid,
+                } => self.on_notify_drained(id, generation, pid),
                 EngineEvent::Swept(ids) => {
                     self.sweeping = false;
                     for id in ids {
@@ -384,12 +401,6 @@ impl Engine {
             let about = poll_key::READY | u64::from(id);
             let _ = self.poll.add(ready, about); // without it there is no readiness to tell
         }
-        if let Some(socket) = &fresh {
-            let _ = self.poll.add(socket, poll_key::NOTIFY | u64::from(id));
-        }
-        if fresh.is_some() {
-            instance.notify = fresh;
-        }
         if let Some(pinned) = &started.pinned {
             let _ = self.poll.add(pinned, poll_key::PROCESS | u64::from(id));
         }
@@ -404,11 +415,15 @@ impl Engine {
             mark: started.mark,
             timed_out: wishes.timed_out,
             ignored: 0,
-            exec_wait_left: EXEC_WAIT_MAX.into(),
+            notifies: false,
+            drained: None,
         }));
         let (generation, tapped) = (instance.generation, instance.tapped);
         let name = instance.name.to_string();
         self.by_pid.insert(started.pid, id);
+        if let Some(socket) = fresh {
+            self.open_notify(id, socket);
+        }
         if let Some(at) = wishes.end_by {
             self.run_deadlines.remove(&(at, id, generation));
         }
@@ -471,7 +486,7 @@ impl Engine {
                     group.kill();
                     send(run, libc::SIGKILL); // in case it moved out
                 }
-                None => self.to_sweep.extend(targets(id, run)),
+                None => self.to_sweep.extend(trees_of(id, run)),
             },
             InstancePhase::Idle | InstancePhase::Ending(_) => {}
         }

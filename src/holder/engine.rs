@@ -17,6 +17,7 @@ use crate::kernel::{CgroupRoot, PollEvents, Poller, find_cgroup_root};
 use crate::messages::{
     ExitSummary, HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
 };
+use crate::notify_receiver::NotifyReceiver;
 use crate::prepare::BaseEnvironment;
 use crate::process::nanos;
 use crate::runtime_supervisor::RuntimeSupervisor;
@@ -37,7 +38,6 @@ pub(crate) mod poll_key {
     pub(crate) const WIRE: u64 = 1 << 56;
     pub(crate) const SIGNALS: u64 = 2 << 56;
     pub(crate) const MAIL: u64 = 3 << 56;
-    pub(crate) const NOTIFY: u64 = 4 << 56;
     pub(crate) const READY: u64 = 5 << 56;
     pub(crate) const PROCESS: u64 = 6 << 56;
     pub(crate) const FORMER: u64 = 7 << 56;
@@ -106,6 +106,9 @@ pub(crate) struct Engine {
     pub(crate) reap_retry: bool,
     /// Whose messages were held back.
     pub(crate) deferred_notify: BTreeSet<u32>,
+    pub(crate) notify_receiver: Option<NotifyReceiver>,
+    /// What is received before something else happens: until when, instance, generation, process.
+    pub(crate) drains: VecDeque<(Instant, u32, u64, i32)>,
     pub(crate) end: Option<u8>,
 }
 
@@ -147,6 +150,8 @@ impl Engine {
             reap_again: false,
             reap_retry: false,
             deferred_notify: BTreeSet::new(),
+            notify_receiver: None,
+            drains: VecDeque::new(),
             end: None,
         })
     }
@@ -198,9 +203,6 @@ impl Engine {
             poll_key::WIRE => {}
             poll_key::SIGNALS => self.read_signals(),
             poll_key::MAIL => self.handle_queue(),
-            poll_key::NOTIFY => {
-                self.read_notify(id);
-            }
             poll_key::READY => self.read_ready(id),
             poll_key::PROCESS => self.reap_one(id),
             poll_key::FORMER => self.reap_former(),
@@ -426,6 +428,7 @@ impl Engine {
         let silence = self.heartbeat_deadline();
         let alone = self.supervisor.as_ref().and_then(|alone| alone.deadline());
         let ends = [
+            self.drain_deadline(),
             alarm,
             silence,
             self.stop_by,
@@ -490,6 +493,7 @@ impl Engine {
                 _ => self.kill_unresponsive_runtime(),
             }
         }
+        self.expire_drains(now);
         if self.stop_by.is_some_and(|at| at <= now) {
             self.end = self.end.or(Some(1));
         }

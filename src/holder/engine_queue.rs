@@ -8,11 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::kernel::LoopWaker;
+use crate::notify_receiver::NotifyMessage;
 use crate::prepare::SpawnError;
 use crate::spawner::SpawnedProcess;
 
 /// Output of tapped instances that may wait for the loop, in bytes.
 const TAP_LIMIT_BYTES: usize = 1024 * 1024;
+/// sd_notify messages that may wait for the loop, in bytes; each counts a little beside its text.
+const NOTIFY_LIMIT_BYTES: usize = 1024 * 1024;
+const NOTIFY_MESSAGE_BYTES: usize = 1024;
 
 /// One piece of news.
 #[derive(Debug)]
@@ -38,6 +42,16 @@ pub(crate) enum EngineEvent {
         text: String,
         dropped_bytes: u64,
     },
+    /// A message of a run by sd_notify.
+    Notify(Box<NotifyMessage>),
+    /// Of what a run sends by sd_notify something is not received, and why.
+    NotifyRejected {
+        id: u32,
+        generation: u64,
+        message: String,
+    },
+    /// Every message of the run that was queued when it was requested was sent before this.
+    NotifyDrained { id: u32, generation: u64, pid: i32 },
     /// What an instance wrote until this was asked is in its file.
     OutputFlushed { number: u64 },
     /// Output did not reach the disk.
@@ -54,6 +68,7 @@ pub(crate) struct EngineQueue {
     queue: Mutex<Vec<EngineEvent>>,
     wake: LoopWaker,
     tapped: AtomicUsize,
+    notify: AtomicUsize,
 }
 
 /// A lock that outlives a panic elsewhere: every state behind our locks is valid at any time.
@@ -68,6 +83,7 @@ impl EngineQueue {
             queue: Mutex::default(),
             wake,
             tapped: AtomicUsize::new(0),
+            notify: AtomicUsize::new(0),
         })
     }
 
@@ -98,6 +114,16 @@ impl EngineQueue {
         true
     }
 
+    pub(crate) fn send_notify(&self, message: Box<NotifyMessage>) {
+        self.notify.fetch_add(cost(&message), Ordering::Relaxed);
+        self.send(EngineEvent::Notify(message));
+    }
+
+    /// The loop is late with what was sent by [`EngineQueue::send_notify`].
+    pub(crate) fn is_full_of_notify(&self) -> bool {
+        self.notify.load(Ordering::Relaxed) > NOTIFY_LIMIT_BYTES
+    }
+
     pub(crate) fn take(&self) -> Vec<EngineEvent> {
         let taken = {
             let mut queue = lock(&self.queue);
@@ -105,10 +131,20 @@ impl EngineQueue {
             std::mem::take(&mut *queue)
         };
         for news in &taken {
-            if let EngineEvent::Output { text, .. } = news {
-                self.tapped.fetch_sub(text.len(), Ordering::Relaxed);
+            match news {
+                EngineEvent::Output { text, .. } => {
+                    self.tapped.fetch_sub(text.len(), Ordering::Relaxed);
+                }
+                EngineEvent::Notify(message) => {
+                    self.notify.fetch_sub(cost(message), Ordering::Relaxed);
+                }
+                _ => {}
             }
         }
         taken
     }
+}
+
+fn cost(message: &NotifyMessage) -> usize {
+    message.text.len() + NOTIFY_MESSAGE_BYTES
 }

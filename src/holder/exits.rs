@@ -11,10 +11,9 @@ use crate::engine::{Engine, poll_key};
 use crate::instance::{FormerMain, Instance, InstancePhase, PendingExit, RunningProcess};
 use crate::kernel::{ProcessHandle, orphans};
 use crate::messages::{Exited, HolderMessage};
-use crate::notify::targets;
 use crate::output::FinishResult;
 use crate::process::{self, nanos};
-use crate::sweep::{ProcessTree, sweep, sweep_marked};
+use crate::sweep::{ProcessTree, sweep, sweep_marked, trees_of};
 use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
 
 /// Exits taken in at once before other events get their turn.
@@ -29,45 +28,75 @@ impl Engine {
             let WaitResult::Ended(ended) = wait_nohang(WaitTarget::Anyone, false) else {
                 return;
             };
-            let pid = ended.pid;
-            let runtime = self
-                .supervisor
-                .as_ref()
-                .and_then(|alone| alone.runtime_pid());
-            if !self.by_pid.contains_key(&pid) && runtime != Some(pid) {
-                let spawner = self.spawner.as_ref();
-                if spawner.is_some_and(|spawner| spawner.may_be_pending_child(pid)) {
-                    self.reap_retry = true; // its spawn will be told
-                    return;
-                }
-                self.handle_queue(); // it may have been told a moment ago
-            }
-            let named = || self.former_mains.get(&pid).map(|former| former.id);
-            if let Some(id) = self.by_pid.get(&pid).copied().or_else(named) {
-                self.read_last_notify(id); // it may have named another main process, or itself
-            }
-            if let Some(id) = self.by_pid.get(&pid).copied() {
-                // While the zombie still keeps its numbers.
-                let left = self.kill_leftovers(id, true);
-                wait_nohang(WaitTarget::Pid(pid), true);
-                self.exited(id, ended, left);
-            } else {
-                wait_nohang(WaitTarget::Pid(pid), true);
-                self.forget_former(pid);
-                if runtime == Some(pid) {
-                    self.runtime_ended(ended);
-                }
+            if !self.take_exit(ended) {
+                return self.reap_others();
             }
         }
         self.reap_again = true;
     }
 
+    /// The kernel shows the same process again until it is reaped: others are asked for by number.
+    fn reap_others(&mut self) {
+        let mains = self.by_pid.keys().chain(self.former_mains.keys());
+        let pids: Vec<i32> = mains.copied().chain(self.runtime_pid()).collect();
+        for pid in pids {
+            if let WaitResult::Ended(ended) = wait_nohang(WaitTarget::Pid(pid), false) {
+                self.take_exit(ended);
+            }
+        }
+    }
+
+    fn runtime_pid(&self) -> Option<i32> {
+        let supervisor = self.supervisor.as_ref();
+        supervisor.and_then(|supervisor| supervisor.runtime_pid())
+    }
+
+    /// False when its end waits for something else that is known soon.
+    fn take_exit(&mut self, ended: ReapedChild) -> bool {
+        let pid = ended.pid;
+        let runtime = self.runtime_pid();
+        if !self.by_pid.contains_key(&pid) && runtime != Some(pid) {
+            let spawner = self.spawner.as_ref();
+            if spawner.is_some_and(|spawner| spawner.may_be_pending_child(pid)) {
+                self.reap_retry = true; // its spawn will be told
+                return false;
+            }
+            self.handle_queue(); // it may have been told a moment ago
+        }
+        let named = || self.former_mains.get(&pid).map(|former| former.id);
+        let id = self.by_pid.get(&pid).copied().or_else(named);
+        // It may have named another main process, or itself.
+        if id.is_some_and(|id| !self.is_drained(id, pid)) {
+            return false;
+        }
+        if let Some(id) = self.by_pid.get(&pid).copied() {
+            // While the zombie still keeps its numbers.
+            let left = self.kill_leftovers(id, true);
+            wait_nohang(WaitTarget::Pid(pid), true);
+            self.exited(id, ended, left);
+        } else {
+            wait_nohang(WaitTarget::Pid(pid), true);
+            self.forget_former(pid);
+            if runtime == Some(pid) {
+                self.runtime_ended(ended);
+            }
+        }
+        true
+    }
+
     /// One of ours ended, by its descriptor: embedded any, standalone one that was named by
     /// MAINPID and may be nobody's child here.
     pub(crate) fn reap_one(&mut self, id: u32) {
-        self.read_last_notify(id); // it may have named another main process
-        let pinned = self.instances.get(&id).and_then(Instance::pinned);
-        let Some(pinned) = pinned.filter(|pinned| pinned.has_ended()) else {
+        let Some(pid) = self.ended_by_handle(id) else {
+            return;
+        };
+        if !self.is_drained(id, pid) {
+            if let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) {
+                self.poll.delete(pinned); // it would be seen again and again
+            }
+            return;
+        }
+        let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) else {
             return;
         };
         let ended = match wait_nohang(WaitTarget::Process(pinned), false) {
@@ -82,6 +111,12 @@ impl Engine {
             wait_nohang(WaitTarget::Process(pinned), true);
         }
         self.exited(id, ended, left);
+    }
+
+    fn ended_by_handle(&self, id: u32) -> Option<i32> {
+        let run = self.instances.get(&id).and_then(Instance::run)?;
+        let has_ended = run.pinned.as_ref().is_some_and(ProcessHandle::has_ended);
+        has_ended.then_some(run.pid)
     }
 
     /// The process that was started, after another one took its place. It is still ours to reap.
@@ -102,8 +137,15 @@ impl Engine {
             .filter(|(_, former)| has_ended(former));
         let ended: Vec<(i32, u32)> = ended.map(|(pid, former)| (*pid, former.id)).collect();
         for (pid, id) in ended {
-            self.read_last_notify(id); // it may have named itself
-            self.forget_former(pid);
+            if self.is_drained(id, pid) {
+                self.forget_former(pid);
+            } else if let Some(pinned) = self
+                .former_mains
+                .get(&pid)
+                .and_then(|former| former.pinned.as_ref())
+            {
+                self.poll.delete(pinned); // it may have named itself: that is known soon
+            }
         }
     }
 
@@ -164,6 +206,9 @@ impl Engine {
             return;
         };
         self.by_pid.remove(&run.pid);
+        if let Some(receiver) = self.notify_receiver.as_ref().filter(|_| run.notifies) {
+            receiver.close(id, instance.generation);
+        }
         let finish = match (&self.ground, run.stream) {
             (Some(ground), Some(key)) => ground.logs.finish(key),
             _ => FinishResult::Done(String::new()),
@@ -191,7 +236,7 @@ impl Engine {
                 group: group.clone(),
                 ..target
             };
-            self.to_sweep.extend(targets(id, &run).map(with_group));
+            self.to_sweep.extend(trees_of(id, &run).map(with_group));
         }
         let ending = PendingExit {
             exited,
@@ -272,7 +317,7 @@ impl Engine {
             if let Some(run) = instance.run() {
                 match &instance.group {
                     Some(group) => group.kill(),
-                    None => doomed.extend(targets(*id, run)),
+                    None => doomed.extend(trees_of(*id, run)),
                 }
                 send(run, libc::SIGKILL);
                 pids.push(run.pid);
@@ -286,7 +331,7 @@ impl Engine {
             .as_ref()
             .filter(|ground| ground.groups.is_none())
         {
-            sweep_marked(&ground.hash); // those that lost every other tie to their tree
+            sweep_marked(&ground.marks.prefix()); // those that lost every other tie to their tree
         }
         while !pids.is_empty() && Instant::now() < end {
             pids.retain(|pid| wait_nohang(WaitTarget::Pid(*pid), true) == WaitResult::Alive);

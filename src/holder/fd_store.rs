@@ -2,30 +2,28 @@
 //! Owns them: each file once, at most so many an instance, until the instance is forgotten.
 //! Never reads or writes one, never waits for one to close.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use nix::sys::socket::{getsockopt, sockopt::SockType};
 use nix::sys::stat::fstat;
 
 use crate::engine::poll_key;
-use crate::kernel::{Poller, is_same_file};
+use crate::foreign_fd::ForeignFd;
+use crate::kernel::{Poller, is_pipe, is_same_file};
 
 /// Most descriptors that are kept for an instance.
 pub(crate) const MOST: usize = 64;
 /// What one without a name is called.
 const UNNAMED: &str = "stored";
 const NAME_BYTES: usize = 255;
-/// Threads that may be busy with closing at a time.
-const CLOSERS: usize = 8;
 
 /// A descriptor with its name, shared with the birth it is given to.
-pub(crate) type NamedFd = (String, Arc<OwnedFd>);
+pub(crate) type NamedFd = (String, Arc<ForeignFd>);
 
 #[derive(Debug)]
 struct StoredFd {
     name: String,
-    fd: Arc<OwnedFd>,
+    fd: Arc<ForeignFd>,
     key: u64,
 }
 
@@ -42,7 +40,7 @@ impl FdStore {
         &mut self,
         (poll, id): (&Poller, u32),
         name: Option<&str>,
-        fds: Vec<OwnedFd>,
+        fds: Vec<ForeignFd>,
         watch: bool,
     ) -> Option<String> {
         let good = name.filter(|name| is_name(name));
@@ -52,19 +50,18 @@ impl FdStore {
                  {NAME_BYTES} printable ASCII characters without `:`"
             )
         });
-        let mut left = Vec::new();
         for fd in fds {
             if self.kept.iter().any(|one| is_same(&one.fd, &fd)) {
-                left.push(fd);
-            } else if self.kept.len() >= MOST {
-                left.push(fd);
+                continue;
+            }
+            if self.kept.len() >= MOST {
                 problem = Some(format!(
                     "cannot store more than {MOST} descriptors; remove some with FDSTOREREMOVE=1"
                 ));
             } else {
                 self.last_key = (self.last_key + 1) & 0xff_ffff;
                 let key = self.last_key;
-                if watch {
+                if watch && can_hang_up(&fd) {
                     let about = poll_key::STORED | key << 32 | u64::from(id);
                     poll.add_for_end(&fd, about);
                 }
@@ -73,7 +70,6 @@ impl FdStore {
                 self.kept.push(StoredFd { name, fd, key });
             }
         }
-        close_in_background(left);
         problem
     }
 
@@ -100,17 +96,12 @@ impl FdStore {
 
     fn drop_if(&mut self, poll: &Poller, goes: impl Fn(&StoredFd) -> bool) -> usize {
         let before = self.kept.len();
-        let (gone, kept) = self.kept.drain(..).partition(goes);
+        let (gone, kept): (Vec<_>, _) = self.kept.drain(..).partition(goes);
         self.kept = kept;
         for one in &gone {
             // The file may stay open elsewhere: closing alone would leave it watched.
-            poll.delete(&one.fd);
+            poll.delete(&*one.fd);
         }
-        close_in_background(
-            gone.into_iter()
-                .map(|one: StoredFd| one.fd)
-                .collect::<Vec<_>>(),
-        );
         before - self.kept.len()
     }
 }
@@ -120,40 +111,29 @@ fn is_name(name: &str) -> bool {
     fits && name.chars().all(|c| matches!(c, ' '..='~') && c != ':')
 }
 
+/// Whether a descriptor is of a kind that is polled without asking a file system, which may take as
+/// long as it likes.
+fn can_hang_up(fd: &ForeignFd) -> bool {
+    is_pipe(fd) || getsockopt(fd, SockType).is_ok()
+}
+
 /// Whether both are the same open file. Where the kernel does not say, two of the same inode
 /// count as one if they are opened the same way (the ends of a pipe are not).
-fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
+fn is_same(one: &ForeignFd, other: &ForeignFd) -> bool {
     if let Some(same) = is_same_file(one, other) {
         return same;
+    }
+    if !can_hang_up(one) || !can_hang_up(other) {
+        return false;
     }
     let flags = |fd| nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL).ok();
     match (fstat(one), fstat(other)) {
         (Ok(a), Ok(b)) => {
             let inode = (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
-            // Without a type or number it is one of those that all share a single inode.
-            inode && a.st_ino != 0 && a.st_mode & libc::S_IFMT != 0 && flags(one) == flags(other)
+            // Without a number it is one of those that all share a single inode.
+            inode && a.st_ino != 0 && flags(one) == flags(other)
         }
         _ => false,
-    }
-}
-
-/// Closes on a thread: the last close of a socket that lingers, or of a file of a dead server,
-/// may take as long as its owner likes.
-pub(crate) fn close_in_background<T: Send + 'static>(fds: Vec<T>) {
-    static BUSY: AtomicUsize = AtomicUsize::new(0);
-    if fds.is_empty() {
-        return;
-    }
-    if BUSY.fetch_add(1, Ordering::Relaxed) >= CLOSERS {
-        BUSY.fetch_sub(1, Ordering::Relaxed);
-        return drop(fds);
-    }
-    let started = crate::process::thread("close", move || {
-        drop(fds);
-        BUSY.fetch_sub(1, Ordering::Relaxed);
-    });
-    if started.is_err() {
-        BUSY.fetch_sub(1, Ordering::Relaxed); // dropped here, then
     }
 }
 
@@ -168,6 +148,8 @@ mod tests {
         let poll = Poller::new().unwrap();
         let (read, write) = pipe().unwrap();
         let again = dup(&read).unwrap();
+        let closer = Arc::default();
+        let [read, write, again] = [read, write, again].map(|fd| ForeignFd::new(fd, &closer));
         let mut store = FdStore::default();
         let put = |store: &mut FdStore, name, fd| store.put((&poll, 1), Some(name), vec![fd], true);
         assert_eq!(put(&mut store, "r", read), None);
@@ -186,7 +168,11 @@ mod tests {
     fn a_name_that_cannot_be_passed_on_is_not_used_and_the_number_is_bounded() {
         let poll = Poller::new().unwrap();
         let mut store = FdStore::default();
-        let file = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let closer = Arc::default();
+        let file = || {
+            let file = std::fs::File::open("/dev/null").unwrap();
+            ForeignFd::new(file.into(), &closer)
+        };
         for name in ["a:b", "", "\u{e9}", "a\tb", &"x".repeat(256)] {
             let problem = store.put((&poll, 1), Some(name), vec![file()], true);
             assert!(problem.unwrap().contains("FDNAME"), "{name}");

@@ -2,13 +2,13 @@
 //! Owns its descriptors while it lives.
 //! Never decides whether it should live.
 
-use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::activation::ActivationSockets;
 use crate::fd_store::FdStore;
+use crate::foreign_fd::Closer;
 use crate::kernel::{Cgroup, ProcessHandle};
 use crate::messages::Exited;
 use crate::notify::NotifyState;
@@ -29,8 +29,10 @@ pub(crate) struct RunningProcess {
     pub(crate) timed_out: bool,
     /// Wishes it sent by notify that were not granted.
     pub(crate) ignored: u32,
-    /// How long the loop may still wait until a process it named has executed its program.
-    pub(crate) exec_wait_left: Cell<Duration>,
+    /// It has a notify socket.
+    pub(crate) notifies: bool,
+    /// The process whose end is known, and whether all that was sent before is known too.
+    pub(crate) drained: Option<(i32, bool)>,
 }
 
 /// A process that was started and is not the main process any more.
@@ -83,7 +85,8 @@ pub(crate) struct Instance {
     pub(crate) store: FdStore,
     /// Where it listens, running or not.
     pub(crate) sockets: ActivationSockets,
-    pub(crate) notify: Option<OwnedFd>,
+    /// Closes what its runs, and only they, passed on.
+    pub(crate) closer: Arc<Closer>,
     pub(crate) group: Option<Arc<Cgroup>>,
     pub(crate) oom_kills: u64,
     pub(crate) tapped: bool,
@@ -103,7 +106,7 @@ impl Instance {
             notify_state: NotifyState::default(),
             store: FdStore::default(),
             sockets: ActivationSockets::default(),
-            notify: None,
+            closer: Arc::default(),
             group: None,
             oom_kills: 0,
             tapped: false,

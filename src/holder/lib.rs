@@ -12,6 +12,10 @@ pub mod preflight;
 
 mod codec;
 mod log_writer;
+#[cfg(unix)]
+mod mark;
+#[cfg(unix)]
+mod membership;
 mod status_file;
 mod tap_replay;
 
@@ -42,6 +46,8 @@ mod exits;
 #[cfg(unix)]
 mod fd_store;
 #[cfg(unix)]
+mod foreign_fd;
+#[cfg(unix)]
 mod fork;
 #[cfg(unix)]
 mod frame;
@@ -51,6 +57,8 @@ mod instance;
 mod notify;
 #[cfg(unix)]
 mod notify_input;
+#[cfg(unix)]
+mod notify_receiver;
 #[cfg(unix)]
 mod output;
 #[cfg(unix)]

@@ -1,19 +1,19 @@
-//! sd_notify datagrams: receiving them, who may send them, and what of them lasts.
+//! sd_notify datagrams: receiving them, and what of them lasts.
 //! Owns nothing but the merged lines of a run.
-//! Never believes a sender outside the instance's tree.
+//! Never judges a sender, never closes a descriptor that came with a datagram.
 
 use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::Instant;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use nix::sys::socket::{ControlMessageOwned, UnixAddr, recvmsg};
 
+use crate::foreign_fd::{Closer, ForeignFd};
 use crate::frame::own_fd;
-use crate::instance::{Instance, RunningProcess};
-use crate::kernel::{self, HAS_SENDER_CREDENTIALS, RECEIVE};
-use crate::sweep::{ProcessTree, belongs};
+use crate::kernel::{self, ProcessHandle, RECEIVE};
 
-const DATAGRAM_BYTES: usize = 64 * 1024;
+/// Of a longer datagram the beginning is taken.
+pub(crate) const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 /// What stays true after it was said; of everything else a message is the only word.
 const STICKY_KEYS: [&str; 7] = [
     "READY",
@@ -31,26 +31,35 @@ const VALUE_BYTES: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct NotifyDatagram {
     pub(crate) text: String,
-    pub(crate) fds: Vec<OwnedFd>,
+    pub(crate) fds: Vec<ForeignFd>,
     pub(crate) pid: i32,
     pub(crate) uid: u32,
+    /// The process itself, where the kernel names it by more than its number.
+    pub(crate) sender: Option<ProcessHandle>,
 }
 
-/// The next datagram, None when there is none.
-pub(crate) fn receive(socket: &OwnedFd) -> Option<NotifyDatagram> {
-    let mut bytes = vec![0u8; DATAGRAM_BYTES];
+/// The next datagram, None when there is none; its descriptors are closed by `closer`.
+pub(crate) fn receive(
+    socket: &ForeignFd,
+    bytes: &mut [u8],
+    closer: &Arc<Closer>,
+) -> Option<NotifyDatagram> {
     let mut control = kernel::control_space();
-    let (mut fds, mut sender) = (Vec::new(), None);
+    let (mut fds, mut credentials, mut sender) = (Vec::new(), None, None);
     let length = loop {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let mut parts = [IoSliceMut::new(bytes)];
         match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), RECEIVE) {
             Ok(got) => {
                 for message in got.cmsgs().into_iter().flatten() {
                     match message {
                         ControlMessageOwned::ScmRights(raw) => {
-                            fds.extend(raw.into_iter().map(own_fd))
+                            let raw = raw.into_iter().map(own_fd);
+                            fds.extend(raw.map(|fd| ForeignFd::new(fd, closer)));
                         }
-                        other => sender = kernel::sender_credentials(&other).or(sender),
+                        other => {
+                            credentials = kernel::sender_credentials(&other).or(credentials);
+                            sender = kernel::sender_handle(&other).or(sender);
+                        }
                     }
                 }
                 break got.bytes;
@@ -60,52 +69,14 @@ pub(crate) fn receive(socket: &OwnedFd) -> Option<NotifyDatagram> {
         }
     };
     let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-    let (pid, uid) = sender.unwrap_or((0, u32::MAX));
+    let (pid, uid) = credentials.unwrap_or((0, u32::MAX));
     Some(NotifyDatagram {
         text,
         fds,
         pid,
         uid,
+        sender,
     })
-}
-
-/// Whether the sender belongs to the run. One that is gone already is judged by its user, and one
-/// whom the kernel does not name by its having been let in: the socket is for the run's user alone.
-pub(crate) fn is_trusted_sender(
-    instance: &Instance,
-    run: &RunningProcess,
-    datagram: &NotifyDatagram,
-) -> bool {
-    if datagram.pid == run.pid || !HAS_SENDER_CREDENTIALS {
-        return true;
-    }
-    // Looked at last: a sender that ended while its tree was looked at is gone, not a stranger.
-    let is_gone = || kernel::process(datagram.pid).is_none_or(|seen| seen.zombie);
-    in_tree(instance, run, datagram.pid, Instant::now()) || (datagram.uid == run.uid && is_gone())
-}
-
-/// Whether a living process is one of the run's; see [`belongs`] for `until`.
-pub(crate) fn in_tree(instance: &Instance, run: &RunningProcess, pid: i32, until: Instant) -> bool {
-    match &instance.group {
-        Some(group) => group.contains(pid),
-        None => targets(0, run).any(|target| belongs(pid, &target, until)),
-    }
-}
-
-/// The tree of a run: below the process that was started, and below the one it named instead.
-pub(crate) fn targets(id: u32, run: &RunningProcess) -> impl Iterator<Item = ProcessTree> {
-    let main = (run.pid, run.start_time);
-    let other = (main != run.first).then_some(main);
-    [Some(run.first), other]
-        .into_iter()
-        .flatten()
-        .map(move |(pid, start_time)| ProcessTree {
-            id,
-            pid,
-            start_time,
-            mark: run.mark.clone(),
-            group: None,
-        })
 }
 
 /// What of it all stays true: kept for a runtime that was away or lost it. Bounded by its keys.

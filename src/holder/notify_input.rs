@@ -1,90 +1,182 @@
-//! What modules say while they run: by notify socket and by readiness pipe.
-//! Owns what of it is for the holder: another main process, descriptors to keep.
-//! Never believes a word that comes from outside the run's own tree.
+//! What modules report while they run: by sd_notify, received on a thread, and by readiness pipe.
+//! Owns what of it is for the holder: another main process, descriptors to store.
+//! Never reads what a module sent before its sender was verified.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::engine::{Engine, poll_key};
-use crate::fd_store::close_in_background;
-use crate::instance::InstancePhase;
-use crate::kernel::{self, ProcessHandle};
+use crate::foreign_fd::ForeignFd;
+use crate::instance::{InstancePhase, RunningProcess};
+use crate::membership::RunTree;
 use crate::messages::HolderMessage;
-use crate::notify::{NotifyDatagram, has_line, in_tree, is_trusted_sender, receive, value};
+use crate::notify::{has_line, value};
+use crate::notify_receiver::{NewMain, NotifyMessage, NotifyReceiver, NotifySource};
 
-/// Datagrams taken from one socket at once.
-const AT_ONCE: usize = 64;
-/// Rounds of that at the end of a process: the kernel queues some hundreds at most.
-const LAST_ROUNDS: usize = 16;
 /// How often a run is told that something it asked for is not done.
 const REJECTIONS_MAX: u32 = 16;
+/// How long what a run sent may hold up its end.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Engine {
-    /// False when there is nothing more to read now.
-    pub(crate) fn read_notify(&mut self, id: u32) -> bool {
-        // A quick run speaks before the news of its birth is read: its word waits for that.
-        if self.is_spawning(id) {
-            self.handle_queue();
-            if self.is_spawning(id) {
-                return false;
-            }
+    /// The thread that receives, started with the first run that needs it.
+    pub(crate) fn start_notify_receiver(&mut self) -> std::io::Result<()> {
+        if self.notify_receiver.is_none() {
+            let receiver = NotifyReceiver::start(Arc::clone(&self.mail))?;
+            self.notify_receiver = Some(receiver);
         }
-        for _ in 0..AT_ONCE {
-            let notify = self.instances.get(&id).and_then(|one| one.notify.as_ref());
-            match notify.and_then(receive) {
-                Some(datagram) => self.on_datagram(id, datagram),
-                None => return false,
-            }
+        Ok(())
+    }
+
+    /// Begins to receive what a run sends.
+    pub(crate) fn open_notify(&mut self, id: u32, socket: ForeignFd) {
+        let Some((receiver, instance)) = self
+            .notify_receiver
+            .as_ref()
+            .zip(self.instances.get_mut(&id))
+        else {
+            return;
+        };
+        let InstancePhase::Running(run) = &mut instance.phase else {
+            return;
+        };
+        run.notifies = true;
+        receiver.open(NotifySource {
+            id,
+            generation: instance.generation,
+            name: Arc::clone(&instance.name),
+            socket,
+            tree: RunTree {
+                first: run.first,
+                main: (run.pid, run.start_time),
+                mark: run.mark.clone(),
+                cgroup: instance.group.clone(),
+            },
+            uid: run.uid,
+            closer: Arc::clone(&instance.closer),
+        });
+    }
+
+    /// Has everything received that a run sent until now; false when it sends nothing.
+    /// [`Engine::on_notify_drained`] follows. `pid`: the process whose end waits for it, or 0.
+    pub(crate) fn drain_notify(&mut self, id: u32, pid: i32) -> bool {
+        let instance = self.instances.get(&id);
+        let Some((instance, receiver)) = instance.zip(self.notify_receiver.as_ref()) else {
+            return false;
+        };
+        if !instance.run().is_some_and(|run| run.notifies) {
+            return false;
         }
+        let generation = instance.generation;
+        let at = Instant::now() + DRAIN_TIMEOUT;
+        self.drains.push_back((at, id, generation, pid));
+        receiver.drain(id, generation, pid);
         true
     }
 
-    fn is_spawning(&self, id: u32) -> bool {
+    /// Whether all is known that a run sent before this process of it ended: it may have named
+    /// another main process. If not, it is requested.
+    pub(crate) fn is_drained(&mut self, id: u32, pid: i32) -> bool {
         let instance = self.instances.get(&id);
-        instance.is_some_and(|one| matches!(one.phase, InstancePhase::Starting(_)))
+        match instance.and_then(|one| one.run()).map(|run| run.drained) {
+            Some(Some((of, done))) if of == pid => return done,
+            Some(_) => {}
+            None => return true,
+        }
+        let requested = self.drain_notify(id, pid);
+        if let Some(run) = self.running(id) {
+            run.drained = Some((pid, !requested));
+        }
+        !requested
     }
 
-    /// All that was said before the end of a process; others of its tree may go on for ever.
-    pub(crate) fn read_last_notify(&mut self, id: u32) {
-        for _ in 0..LAST_ROUNDS {
-            if !self.read_notify(id) {
-                return;
-            }
+    fn running(&mut self, id: u32) -> Option<&mut RunningProcess> {
+        match &mut self.instances.get_mut(&id)?.phase {
+            InstancePhase::Running(run) => Some(run),
+            _ => None,
         }
     }
 
-    fn on_datagram(&mut self, id: u32, datagram: NotifyDatagram) {
+    pub(crate) fn on_notify_drained(&mut self, id: u32, generation: u64, pid: i32) {
+        let what = (id, generation, pid);
+        let place = self
+            .drains
+            .iter()
+            .position(|(_, a, b, c)| (*a, *b, *c) == what);
+        if place.and_then(|place| self.drains.remove(place)).is_none() {
+            return; // it came too late
+        }
         let Some(instance) = self.instances.get(&id) else {
             return;
         };
-        let Some(run) = instance.run() else {
-            return close_in_background(datagram.fds); // nobody it could come from is left
-        };
-        if !is_trusted_sender(instance, run, &datagram) || has_line(&datagram.text, "BARRIER=1") {
-            return close_in_background(datagram.fds); // which is the answer to a barrier
+        if pid == 0 {
+            let instance = instance.name.to_string();
+            return self.send(&HolderMessage::NotifyDrained {
+                instance,
+                generation,
+            });
         }
-        let NotifyDatagram { text, fds, pid, .. } = datagram;
-        if let Some(pid) = value(&text, "MAINPID") {
-            let changed = self.change_main_pid(id, pid);
-            self.report_rejected(id, changed.err());
+        if instance.generation != generation {
+            return;
         }
+        if let Some(run) = self.running(id) {
+            run.drained = Some((pid, true));
+        }
+        self.reap_again = self.supervisor.is_some();
+        self.reap_one(id);
+        self.reap_former();
+    }
+
+    pub(crate) fn drain_deadline(&self) -> Option<Instant> {
+        self.drains.front().map(|(at, ..)| *at)
+    }
+
+    /// What was not received in time does not hold up an end any longer.
+    pub(crate) fn expire_drains(&mut self, now: Instant) {
+        while let Some((at, id, generation, pid)) = self.drains.front().copied() {
+            if at > now {
+                return;
+            }
+            self.on_notify_drained(id, generation, pid);
+        }
+    }
+
+    pub(crate) fn on_notify(&mut self, message: NotifyMessage) {
+        let NotifyMessage {
+            id,
+            generation,
+            pid,
+            text,
+            fds,
+            new_main,
+            rejected,
+        } = message;
+        let instance = self.instances.get(&id);
+        let current = instance.filter(|one| one.generation == generation);
+        if current.and_then(|one| one.run()).is_none() {
+            return; // nothing it could come from is left
+        }
+        if let Some(main) = new_main {
+            let changed = self.change_main_pid(id, main);
+            self.report_rejected(id, generation, changed.err());
+        }
+        self.report_rejected(id, generation, rejected);
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
         let name = value(&text, "FDNAME");
         let problem = if has_line(&text, "FDSTOREREMOVE=1") {
             let removed = name.map_or(0, |name| instance.store.remove(&self.poll, name));
-            close_in_background(fds);
             let which = name.unwrap_or("a descriptor without FDNAME");
             (removed == 0).then(|| format!("cannot remove {which}: nothing of that name is stored"))
         } else if has_line(&text, "FDSTORE=1") {
             let poll = !has_line(&text, "FDPOLL=0");
             instance.store.put((&self.poll, id), name, fds, poll)
         } else {
-            close_in_background(fds);
             None
         };
         self.forward(id, pid, text);
-        self.report_rejected(id, problem);
+        self.report_rejected(id, generation, problem);
     }
 
     fn forward(&mut self, id: u32, pid: i32, text: String) {
@@ -107,39 +199,17 @@ impl Engine {
     }
 
     /// MAINPID: the run is about that process from here on.
-    fn change_main_pid(&mut self, id: u32, text: &str) -> Result<(), String> {
-        let Some(instance) = self.instances.get(&id) else {
-            return Ok(());
-        };
-        let Some(run) = instance.run() else {
-            return Ok(());
-        };
-        let (name, old) = (&instance.name, run.pid);
-        let cannot = |why: &str| {
-            format!("cannot make MAINPID={text} the main process of {name}: {why}; it stays {old}")
-        };
-        let pid = text.parse().ok().filter(|pid| *pid > 0);
-        let pid: i32 = pid.ok_or_else(|| cannot("it is no number of a process"))?;
-        if pid == old {
-            return Ok(());
+    fn change_main_pid(&mut self, id: u32, main: NewMain) -> Result<(), String> {
+        let NewMain {
+            pid,
+            start_time,
+            handle,
+        } = main;
+        let cannot = |why: &str| format!("cannot make MAINPID={pid} the main process: {why}");
+        if self.by_pid.contains_key(&pid) {
+            return Err(cannot("it is one already"));
         }
-        let gone = || cannot("there is no such process");
-        let pinned = ProcessHandle::new(pid).ok_or_else(gone)?;
-        // One that ended after it was named is still the one whose end counts.
-        let seen = kernel::process(pid).ok_or_else(gone)?;
-        // The exit of the process before may be the next news: this cannot be put off.
-        let (begun, patience) = (Instant::now(), run.exec_wait_left.get());
-        let is_ours = in_tree(instance, run, pid, begun + patience);
-        run.exec_wait_left
-            .set(patience.saturating_sub(begun.elapsed()));
-        if !is_ours || self.by_pid.contains_key(&pid) {
-            return Err(cannot("it does not belong to the module"));
-        }
-        // Still the one that was pinned first: what was read of that number was read of it.
-        if !pinned.signal(0) {
-            return Err(gone());
-        }
-        let watched = self.poll.add(&pinned, poll_key::PROCESS | u64::from(id));
+        let watched = self.poll.add(&handle, poll_key::PROCESS | u64::from(id));
         watched.map_err(|problem| cannot(&format!("it cannot be watched ({problem})")))?;
         let Some(instance) = self.instances.get_mut(&id) else {
             return Ok(());
@@ -147,16 +217,17 @@ impl Engine {
         let InstancePhase::Running(run) = &mut instance.phase else {
             return Ok(());
         };
+        let old = run.pid;
         self.by_pid.remove(&old);
         self.by_pid.insert(pid, id);
         let returning = self.former_mains.remove(&pid); // watched as the main process again
-        let before = run.pinned.replace(pinned);
-        (run.pid, run.start_time) = (pid, seen.start_time);
+        let before = run.pinned.replace(handle);
+        (run.pid, run.start_time) = (pid, start_time);
         let tell = HolderMessage::MainChanged {
             instance: instance.name.to_string(),
             generation: instance.generation,
             pid: pid.unsigned_abs(),
-            start_time: seen.start_time,
+            start_time,
         };
         let is_child = old == run.first.0;
         let returning = returning.and_then(|former| former.pinned);
@@ -170,7 +241,7 @@ impl Engine {
         Ok(())
     }
 
-    fn report_rejected(&mut self, id: u32, problem: Option<String>) {
+    pub(crate) fn report_rejected(&mut self, id: u32, generation: u64, problem: Option<String>) {
         let Some((message, instance)) = problem.zip(self.instances.get_mut(&id)) else {
             return;
         };
@@ -178,7 +249,7 @@ impl Engine {
             return;
         };
         run.ignored += 1;
-        if run.ignored <= REJECTIONS_MAX {
+        if instance.generation == generation && run.ignored <= REJECTIONS_MAX {
             let instance = instance.name.to_string();
             self.send(&HolderMessage::NotifyRejected { instance, message });
         }

@@ -20,6 +20,11 @@ use crate::preflight;
 /// Variable by which a process is recognised as one of an instance's tree.
 pub(crate) const TREE_MARK_VAR: &str = "MAINSTAY_MARK";
 
+/// The variable with this value, as it lies in an environment.
+pub(crate) fn mark_variable(mark: &str) -> Vec<u8> {
+    format!("{TREE_MARK_VAR}={mark}").into_bytes()
+}
+
 /// Why it does not start.
 #[derive(Debug)]
 pub(crate) struct SpawnError {

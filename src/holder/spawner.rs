@@ -19,12 +19,13 @@ use nix::unistd::Pid;
 use crate::child::{ChildErrorSlot, ExecSpec};
 use crate::engine_queue::{EngineEvent, EngineQueue, lock};
 use crate::fd_store::NamedFd;
+use crate::foreign_fd::ForeignFd;
 use crate::fork::UNKNOWN;
 use crate::kernel::{
     self, Cgroup, CgroupTree, ProcessHandle, ProcessLauncher, ReservedFds, SpawnedChild,
 };
+use crate::mark::{self, MarkSecret};
 use crate::messages::{Output, SpawnRequest, SpawnStep};
-use crate::notify::receive;
 use crate::output::{Backpressure, OutputDrain, OutputStream};
 use crate::prepare::{self, BaseEnvironment, ChildFds, SpawnError};
 use crate::process::{self, thread};
@@ -39,7 +40,6 @@ pub(crate) struct SpawnJob {
     pub(crate) name: Arc<str>,
     pub(crate) spawn: Box<SpawnRequest>,
     pub(crate) group: Option<Arc<Cgroup>>,
-    pub(crate) has_notify: bool,
     /// What earlier runs left for this one.
     pub(crate) handed: Vec<NamedFd>,
     pub(crate) tapped: bool,
@@ -53,8 +53,8 @@ pub(crate) struct SpawnedProcess {
     pub(crate) uid: u32,
     pub(crate) pinned: Option<ProcessHandle>,
     pub(crate) ready: Option<OwnedFd>,
-    /// New notify socket of the instance.
-    pub(crate) notify: Option<OwnedFd>,
+    /// Its notify socket.
+    pub(crate) notify: Option<ForeignFd>,
     pub(crate) group: Option<Arc<Cgroup>>,
     pub(crate) stream: Option<u64>,
     pub(crate) kill_after_ms: u64,
@@ -67,7 +67,7 @@ pub(crate) struct SpawnContext {
     pub(crate) inherited: Arc<BaseEnvironment>,
     pub(crate) groups: Option<CgroupTree>,
     pub(crate) notify_folder: PathBuf,
-    pub(crate) hash: String,
+    pub(crate) marks: MarkSecret,
     pub(crate) nofile: libc::rlimit,
     pub(crate) dev_null: OwnedFd,
     pub(crate) logs: Arc<OutputDrain>,
@@ -255,7 +255,9 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnError> {
     Ok((read.into(), write.into()))
 }
 
-fn notify_socket(ground: &SpawnContext, name: &str) -> Result<OwnedFd, SpawnError> {
+/// A notify socket that takes the place of the one of the run before: what was sent to that one is
+/// not for this run. Where a datagram does not say who sent it, its user alone may send one.
+fn notify_socket(ground: &SpawnContext, name: &str, uid: u32) -> Result<ForeignFd, SpawnError> {
     let path = ground.notify_folder.join(format!("{name}.sock"));
     let what = format!("open the notify socket {}", path.display());
     let failed = |problem: io::Error| {
@@ -263,36 +265,28 @@ fn notify_socket(ground: &SpawnContext, name: &str) -> Result<OwnedFd, SpawnErro
         let errno = problem.raw_os_error().unwrap_or(libc::ENAMETOOLONG);
         SpawnError::new(SpawnStep::Pipe, errno, &what)
     };
-    let _ = std::fs::remove_file(&path); // of an earlier holder
-    let socket = UnixDatagram::bind(&path).map_err(failed)?;
-    socket.set_nonblocking(true).map_err(failed)?;
-    let open = std::fs::Permissions::from_mode(kernel::NOTIFY_MODE);
-    std::fs::set_permissions(&path, open).map_err(failed)?;
-    let socket = OwnedFd::from(socket);
-    kernel::enable_sender_credentials(&socket).map_err(|errno| failed(errno.into()))?;
+    // Until it is ready it has a name that others cannot guess.
+    let hidden = ground
+        .notify_folder
+        .join(mark::random::<4>().map_err(failed)?);
+    let socket = UnixDatagram::bind(&hidden).map_err(failed)?;
+    // What is queued in it is closed with it.
+    let socket = ForeignFd::new(socket.into(), &Arc::default());
+    let arrange = || {
+        fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        kernel::enable_sender_credentials(&socket)?;
+        if !kernel::HAS_SENDER_CREDENTIALS {
+            std::os::unix::fs::chown(&hidden, Some(uid), None)?;
+        }
+        let mode = std::fs::Permissions::from_mode(kernel::NOTIFY_MODE);
+        std::fs::set_permissions(&hidden, mode)?;
+        std::fs::rename(&hidden, &path)
+    };
+    if let Err(problem) = arrange() {
+        let _ = std::fs::remove_file(&hidden); // it may have its name already
+        return Err(failed(problem));
+    }
     Ok(socket)
-}
-
-/// Where a datagram does not say who sent it, its user alone may send one. What came in before
-/// that was so is not for this run.
-fn restrict_notify_socket(
-    ground: &SpawnContext,
-    name: &str,
-    uid: u32,
-    new: Option<&OwnedFd>,
-) -> Result<(), SpawnError> {
-    let path = ground.notify_folder.join(format!("{name}.sock"));
-    let given = std::os::unix::fs::chown(&path, Some(uid), None);
-    given.map_err(|problem| {
-        let what = format!("give the notify socket {} to its user", path.display());
-        SpawnError::new(
-            SpawnStep::Pipe,
-            problem.raw_os_error().unwrap_or(libc::EIO),
-            &what,
-        )
-    })?;
-    while new.is_some_and(|socket| receive(socket).is_some()) {}
-    Ok(())
 }
 
 fn spawn_one(
@@ -309,10 +303,6 @@ fn spawn_one(
         .as_ref()
         .and_then(|groups| groups.recreate(&job.name, job.group.clone()));
     let (group, inside) = group.unzip();
-    let notify = match spawn.notify && !job.has_notify {
-        true => Some(notify_socket(ground, &job.name)?),
-        false => None,
-    };
     let pipe_if = |wanted: bool| wanted.then(pipe).transpose();
     let output = pipe_if(spawn.output != Output::Null)?;
     let ready = pipe_if(spawn.ready_fd.is_some())?;
@@ -321,7 +311,7 @@ fn spawn_one(
     let says_ready = write_end(&ready);
     // What it is handed lies where it lies: then the child copies the whole table.
     let lends = cradle.low.as_ref().filter(|_| job.handed.is_empty());
-    let ends = child_fds(ground, &job, lends, stdout, says_ready);
+    let ends = child_fds(ground, &job, lends, stdout, says_ready)?;
     let mut orders = prepare::exec_spec(spawn, &ground.inherited, &ends, slip)?;
     if ground.pins {
         orders.parent_death_pid = std::process::id().cast_signed(); // embedded: nobody else ends it
@@ -330,9 +320,8 @@ fn spawn_one(
         .identity
         .as_ref()
         .map_or(nix::unistd::getuid().as_raw(), |who| who.uid);
-    if spawn.notify && !kernel::HAS_SENDER_CREDENTIALS {
-        restrict_notify_socket(ground, &job.name, uid, notify.as_ref())?;
-    }
+    let notify = || notify_socket(ground, &job.name, uid);
+    let notify = spawn.notify.then(notify).transpose()?;
     slip.clear();
     // The writing end closes when this returns; the reading end is watched before the birth,
     // so that nothing can fail after it.
@@ -385,7 +374,7 @@ fn child_fds<'a>(
     lends: Option<&ReservedFds>,
     stdout: RawFd,
     says_ready: Option<RawFd>,
-) -> ChildFds<'a> {
+) -> Result<ChildFds<'a>, SpawnError> {
     let stdin = ground.dev_null.as_raw_fd();
     let (stdin, stdout, ready) = match lends.map(ReservedFds::numbers) {
         Some((stdin, stdout, ready)) => (stdin, stdout, says_ready.map(|_| ready)),
@@ -393,16 +382,20 @@ fn child_fds<'a>(
     };
     let notify_path = ground.notify_folder.join(format!("{}.sock", job.name));
     let notify_path = job.spawn.notify.then_some(notify_path);
-    ChildFds {
+    let mark = ground.marks.draw_mark().map_err(|problem| {
+        let errno = problem.raw_os_error().unwrap_or(libc::EIO);
+        SpawnError::new(SpawnStep::Pipe, errno, "draw a mark")
+    })?;
+    Ok(ChildFds {
         stdin,
         stdout,
         ready,
         notify_path: notify_path.map(|path| path.to_string_lossy().into_owned()),
-        mark: format!("{}:{}:{}", ground.hash, job.name, job.spawn.generation),
+        mark,
         nofile: ground.nofile,
         above: lends.map_or(0, ReservedFds::above),
         handed: &job.handed,
-    }
+    })
 }
 
 /// Whether it got as far as its program.

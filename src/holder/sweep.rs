@@ -8,14 +8,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
+use crate::instance::RunningProcess;
 use crate::kernel::{self, Cgroup};
-use crate::prepare::TREE_MARK_VAR;
+use crate::prepare::mark_variable;
 use crate::process::{self, ProcessInfo};
 
 /// Looks at most this often for new processes before it kills what it has.
 const ROUNDS: usize = 40;
-/// Looks at one process that is changing.
-const RECHECKS_MAX: usize = 16;
 /// How long the end of what was killed is awaited.
 const EXIT_WAIT: Duration = Duration::from_secs(1);
 
@@ -32,57 +31,18 @@ pub(crate) struct ProcessTree {
     pub(crate) group: Option<Arc<Cgroup>>,
 }
 
-/// Whether this process belongs to the tree by session, group, mark or an ancestor in it.
-/// While that cannot be told it is looked at again, a few times and then until `until`.
-pub(crate) fn belongs(pid: i32, target: &ProcessTree, until: Instant) -> bool {
-    for looks in 1.. {
-        if let Some(answer) = is_member(pid, target) {
-            return answer;
-        }
-        if looks < RECHECKS_MAX {
-            std::thread::yield_now();
-        } else if Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1));
-        } else {
-            break;
-        }
-    }
-    false
-}
-
-/// None: what it hangs on changed under the look, or its mark is not to be seen at this moment.
-fn is_member(pid: i32, target: &ProcessTree) -> Option<bool> {
-    let mut next = pid;
-    let mut is_marked = Some(false);
-    for _ in 0..64 {
-        if next == target.pid {
-            return Some(true);
-        }
-        let Some(seen) = kernel::process(next) else {
-            return (next == pid).then_some(false); // else it has another parent by now
-        };
-        if seen.session == target.pid || seen.group == target.pid {
-            return Some(true);
-        }
-        if next == pid {
-            is_marked = marked(pid, target);
-        }
-        if is_marked == Some(true) || seen.parent <= 1 {
-            break;
-        }
-        next = seen.parent;
-    }
-    is_marked
-}
-
-/// None in the moment of an exec, when a process has no environment.
-fn marked(pid: i32, target: &ProcessTree) -> Option<bool> {
-    let mark = variable(&target.mark);
-    kernel::has_variable(pid, |one| one == mark)
-}
-
-fn variable(mark: &str) -> Vec<u8> {
-    format!("{TREE_MARK_VAR}={mark}").into_bytes()
+/// The tree of a run: below the process that was started, and below the one it named instead.
+pub(crate) fn trees_of(id: u32, run: &RunningProcess) -> impl Iterator<Item = ProcessTree> {
+    let main = (run.pid, run.start_time);
+    let other = (main != run.first).then_some(main);
+    let processes = [Some(run.first), other].into_iter().flatten();
+    processes.map(move |(pid, start_time)| ProcessTree {
+        id,
+        pid,
+        start_time,
+        mark: run.mark.clone(),
+        group: None,
+    })
 }
 
 /// Kills these trees, main processes included, as whole as it can be done here, and waits until
@@ -166,7 +126,7 @@ fn matching(
         .filter(valid)
         .map(|target| target.pid)
         .collect();
-    let wanted: HashSet<Vec<u8>> = targets.iter().map(|one| variable(&one.mark)).collect();
+    let wanted: HashSet<Vec<u8>> = targets.iter().map(|one| mark_variable(&one.mark)).collect();
     let mut chosen: HashSet<i32> = HashSet::new();
     for one in all
         .iter()
@@ -204,12 +164,12 @@ fn matching(
         .collect()
 }
 
-/// Kills whatever carries the mark of this state directory.
-pub(crate) fn sweep_marked(hash: &str) {
+/// Kills whatever carries a mark that begins so.
+pub(crate) fn sweep_marked(prefix: &str) {
     let spared = own_ancestors();
-    let start = format!("{TREE_MARK_VAR}={hash}:");
+    let start = mark_variable(prefix);
     let is_stale = |one: &ProcessInfo| {
-        let is = |variable: &[u8]| variable.starts_with(start.as_bytes());
+        let is = |variable: &[u8]| variable.starts_with(&start);
         kernel::has_variable(one.pid, is) == Some(true)
     };
     for _ in 0..ROUNDS {

@@ -3,7 +3,7 @@
 //! Never promises what these kernels do not keep: docs/decisions/0010 says what that is.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag};
@@ -40,8 +40,24 @@ pub(crate) const NOTIFY_MODE: u32 = 0o600;
 pub(crate) const HAS_SENDER_CREDENTIALS: bool = false;
 
 /// There is nothing to switch on.
-pub(crate) fn enable_sender_credentials(_: &OwnedFd) -> nix::Result<()> {
+pub(crate) fn enable_sender_credentials(_: &impl AsFd) -> nix::Result<()> {
     Ok(())
+}
+
+/// No descriptors are refused here.
+pub(crate) fn accept_descriptors(_: &impl AsFd, _: bool) -> bool {
+    false
+}
+
+/// Nobody knows.
+pub(crate) fn sender_handle(_: &ControlMessageOwned) -> Option<ProcessHandle> {
+    None
+}
+
+/// Whether a descriptor is an end of a pipe, or of a fifo.
+pub(crate) fn is_pipe(fd: &impl AsFd) -> bool {
+    let kind = nix::sys::stat::fstat(fd).map(|seen| seen.st_mode & libc::S_IFMT);
+    kind == Ok(libc::S_IFIFO)
 }
 
 /// Room for descriptors.
@@ -69,7 +85,7 @@ impl Program {
 }
 
 /// Not told here: whether descriptors are the same is judged by their files.
-pub(crate) fn is_same_file(_: &OwnedFd, _: &OwnedFd) -> Option<bool> {
+pub(crate) fn is_same_file(_: &impl AsFd, _: &impl AsFd) -> Option<bool> {
     None
 }
 

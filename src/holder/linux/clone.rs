@@ -145,7 +145,7 @@ impl ProcessLauncher {
         newborn.store(result as i32, Ordering::SeqCst);
         Ok(SpawnedChild {
             pid: result as i32,
-            pinned: self.pins.then(|| ProcessHandle::born(own_fd(pidfd))),
+            pinned: self.pins.then(|| ProcessHandle::from_pidfd(own_fd(pidfd))),
         })
     }
 }

@@ -3,7 +3,7 @@
 //! Never decides anything: the names are those of `bsd`, so that the rest does not differ.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -39,14 +39,50 @@ pub(crate) const CLOEXEC_AT_CREATION: bool = true;
 pub(crate) const NOTIFY_MODE: u32 = 0o666;
 pub(crate) const HAS_SENDER_CREDENTIALS: bool = true;
 
-/// Lets every datagram say who sent it.
-pub(crate) fn enable_sender_credentials(socket: &OwnedFd) -> nix::Result<()> {
+/// Linux 6.16 and later: whether a socket accepts descriptors.
+const SO_PASSRIGHTS: libc::c_int = 83;
+/// The kind of a control message that holds a descriptor of the sending process.
+const SCM_PIDFD: libc::c_int = 4;
+
+/// Lets every datagram say who sent it: by number and, since Linux 6.5, by descriptor.
+pub(crate) fn enable_sender_credentials(socket: &(impl AsFd + AsRawFd)) -> nix::Result<()> {
+    set_flag(socket, libc::SO_PASSPIDFD, true);
     nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::PassCred, &true)
 }
 
-/// Room for descriptors and the sender of a datagram.
+/// Whether datagrams with descriptors may be sent to a socket from here on; false where the kernel
+/// cannot refuse them.
+pub(crate) fn accept_descriptors(socket: &impl AsRawFd, accept: bool) -> bool {
+    set_flag(socket, SO_PASSRIGHTS, accept)
+}
+
+/// False where the kernel does not know this option.
+#[expect(unsafe_code, reason = "setsockopt with options that nix does not know")]
+fn set_flag(socket: &impl AsRawFd, option: libc::c_int, on: bool) -> bool {
+    let on = libc::c_int::from(on);
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the value is read from a number of the stated length.
+    unsafe {
+        let value = (&raw const on).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value, length) == 0
+    }
+}
+
+/// Room for descriptors and the sender of a datagram, by number and by descriptor.
 pub(crate) fn control_space() -> Vec<u8> {
-    nix::cmsg_space!([i32; crate::frame::MAX_FDS], UnixCredentials)
+    nix::cmsg_space!([i32; crate::frame::MAX_FDS], UnixCredentials, i32)
+}
+
+/// The process that sent a datagram, if the kernel passes a descriptor of it.
+pub(crate) fn sender_handle(message: &ControlMessageOwned) -> Option<ProcessHandle> {
+    let ControlMessageOwned::Unknown(message) = message else {
+        return None;
+    };
+    let header = &message.cmsg_header;
+    let is_pidfd = (header.cmsg_level, header.cmsg_type) == (libc::SOL_SOCKET, SCM_PIDFD);
+    let bytes = message.data_bytes.first_chunk().filter(|_| is_pidfd)?;
+    let raw = i32::from_ne_bytes(*bytes);
+    (raw >= 0).then(|| ProcessHandle::from_pidfd(own_fd(raw)))
 }
 
 /// Process and user who sent a datagram.
@@ -91,7 +127,7 @@ pub(crate) fn max_open_files(hard: libc::rlim_t) -> libc::rlim_t {
 
 /// Whether two descriptors are the same open file, if the kernel says.
 #[expect(unsafe_code, reason = "the C library has no kcmp")]
-pub(crate) fn is_same_file(one: &OwnedFd, other: &OwnedFd) -> Option<bool> {
+pub(crate) fn is_same_file(one: &impl AsRawFd, other: &impl AsRawFd) -> Option<bool> {
     const KCMP_FILE: libc::c_int = 0;
     let me = std::process::id();
     let (a, b) = (one.as_raw_fd(), other.as_raw_fd());
@@ -104,4 +140,9 @@ pub(crate) fn is_same_file(one: &OwnedFd, other: &OwnedFd) -> Option<bool> {
 pub(crate) fn groups_of(name: &std::ffi::CStr, group: nix::unistd::Gid) -> Option<Vec<u32>> {
     let groups = nix::unistd::getgrouplist(name, group).ok()?;
     Some(groups.iter().map(|group| group.as_raw()).collect())
+}
+
+/// Whether a descriptor is an end of a pipe. Asks no file system.
+pub(crate) fn is_pipe(fd: &impl AsFd) -> bool {
+    nix::fcntl::fcntl(fd, FcntlArg::F_GETPIPE_SZ).is_ok()
 }

@@ -91,8 +91,8 @@ impl ProcessHandle {
         raw.map(own_fd).map(ProcessHandle)
     }
 
-    /// A child that was born with a descriptor.
-    pub(super) fn born(pidfd: OwnedFd) -> ProcessHandle {
+    /// The process of this descriptor.
+    pub(super) fn from_pidfd(pidfd: OwnedFd) -> ProcessHandle {
         ProcessHandle(pidfd)
     }
 

@@ -1,0 +1,103 @@
+//! Descriptors that a module or a stranger passed on: their last close may take for ever.
+//! Owns the threads that close them: at most one of a closer, started when there is work.
+//! Never closes one on the thread that drops it.
+
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex};
+
+use crate::engine_queue::lock;
+
+/// Closes descriptors on a thread of its own, which may hang in one of them: a socket that lingers,
+/// a file of a server that does not answer. Those of other closers do not wait for it.
+#[derive(Debug, Default)]
+pub(crate) struct Closer(Mutex<Closing>);
+
+#[derive(Debug, Default)]
+struct Closing {
+    waiting: Vec<OwnedFd>,
+    /// A thread takes from `waiting`.
+    running: bool,
+    /// Those that wait, and the one that is being closed.
+    count: usize,
+}
+
+impl Closer {
+    /// How many of its descriptors are not closed yet.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.0).count
+    }
+
+    /// Closes a descriptor in the background.
+    pub(crate) fn close(self: &Arc<Self>, fd: OwnedFd) {
+        let mut closing = lock(&self.0);
+        closing.waiting.push(fd);
+        closing.count += 1;
+        if !closing.running {
+            let closer = Arc::clone(self);
+            // Without a thread it waits for the next close.
+            closing.running = crate::process::thread("close", move || closer.run()).is_ok();
+        }
+    }
+
+    fn run(&self) {
+        loop {
+            let next = {
+                let mut closing = lock(&self.0);
+                let next = closing.waiting.pop();
+                closing.running = next.is_some();
+                next
+            };
+            let Some(fd) = next else {
+                return;
+            };
+            drop(fd);
+            lock(&self.0).count -= 1;
+        }
+    }
+}
+
+/// A descriptor that came from outside; dropped, it is closed by its closer.
+#[derive(Debug)]
+pub(crate) struct ForeignFd {
+    fd: ManuallyDrop<OwnedFd>,
+    closer: Arc<Closer>,
+}
+
+impl ForeignFd {
+    pub(crate) fn new(fd: OwnedFd, closer: &Arc<Closer>) -> ForeignFd {
+        ForeignFd {
+            fd: ManuallyDrop::new(fd),
+            closer: Arc::clone(closer),
+        }
+    }
+
+    /// Has it closed by another closer.
+    pub(crate) fn move_to(&mut self, closer: &Arc<Closer>) {
+        self.closer = Arc::clone(closer);
+    }
+}
+
+impl AsFd for ForeignFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for ForeignFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl Drop for ForeignFd {
+    #[expect(
+        unsafe_code,
+        reason = "moves the descriptor out of a value that is dropped"
+    )]
+    fn drop(&mut self) {
+        // SAFETY: taken once, here: nothing of `self` is used afterwards.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        self.closer.close(fd);
+    }
+}

@@ -1,0 +1,116 @@
+//! Whether a process belongs to a run: by control group; without one by session, process group,
+//! ancestry, or the secret mark of the run.
+//! Owns nothing. Reads what the kernel shows when it is asked, as often as its caller allows.
+//! Never trusts a number that another process may have by now.
+
+use std::sync::Arc;
+
+use crate::kernel::{self, Cgroup};
+use crate::prepare::mark_variable;
+use crate::process::ProcessInfo;
+
+/// Processes above one that are looked at.
+const DEPTH_MAX: usize = 64;
+/// What reading an environment counts, in processes.
+const ENVIRONMENT_COST: usize = 4;
+
+/// By what the processes of a run are known.
+#[derive(Debug, Clone)]
+pub(crate) struct RunTree {
+    /// The process that was started, and when: number of a session and a process group.
+    pub(crate) first: (i32, u64),
+    /// The main process: that one, or the one that was named by MAINPID.
+    pub(crate) main: (i32, u64),
+    pub(crate) mark: String,
+    pub(crate) cgroup: Option<Arc<Cgroup>>,
+}
+
+/// What can be said of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Membership {
+    Member,
+    Stranger,
+    /// It has ended, or is a zombie that hangs on nothing of the run.
+    Gone,
+    /// In the moment of an exec its mark cannot be read.
+    Unclear,
+    /// It would take more than `allowed`.
+    Unknown,
+}
+
+impl RunTree {
+    /// Looks at a process. Of `allowed`, the processes that may be read beyond the first one, what
+    /// was read is taken away.
+    pub(crate) fn membership(&self, pid: i32, allowed: &mut usize) -> Membership {
+        let Some(seen) = kernel::process(pid) else {
+            return Membership::Gone;
+        };
+        let found = match &self.cgroup {
+            Some(cgroup) if cgroup.contains(pid) => Membership::Member,
+            Some(_) => Membership::Stranger,
+            None if self.leads(&seen) => Membership::Member,
+            None => self.descends(seen, allowed),
+        };
+        match found {
+            // It may have left its tree in its end.
+            Membership::Stranger | Membership::Unclear if seen.zombie => Membership::Gone,
+            found => found,
+        }
+    }
+
+    /// Whether it is, or is in the session or the process group of, a process that leads the run.
+    fn leads(&self, seen: &ProcessInfo) -> bool {
+        [self.first, self.main]
+            .into_iter()
+            .any(|(pid, start_time)| {
+                let same = |seen: &ProcessInfo| (seen.pid, seen.start_time) == (pid, start_time);
+                if seen.pid == pid {
+                    return same(seen);
+                }
+                // The number of a session cannot be given to a new process while it has members.
+                let named = seen.session == pid || seen.group == pid;
+                named && kernel::process(pid).is_none_or(|leader| same(&leader))
+            })
+    }
+
+    fn descends(&self, sender: ProcessInfo, allowed: &mut usize) -> Membership {
+        let mut at = sender;
+        for _ in 0..DEPTH_MAX {
+            if at.parent <= 1 || at.parent == std::process::id().cast_signed() {
+                return self.is_marked(&sender, allowed);
+            }
+            if !spend(allowed, 1) {
+                return Membership::Unknown;
+            }
+            // A parent is older than its child: a younger one has the number of one that ended.
+            let parent = kernel::process(at.parent);
+            let Some(parent) = parent.filter(|parent| parent.start_time <= at.start_time) else {
+                return Membership::Unclear;
+            };
+            if self.leads(&parent) {
+                return Membership::Member;
+            }
+            at = parent;
+        }
+        Membership::Stranger
+    }
+
+    /// For what lost its parents: the secret in the environment that all of a run inherits.
+    fn is_marked(&self, sender: &ProcessInfo, allowed: &mut usize) -> Membership {
+        if !spend(allowed, ENVIRONMENT_COST) {
+            return Membership::Unknown;
+        }
+        let mark = mark_variable(&self.mark);
+        match kernel::has_variable(sender.pid, |one| one == mark) {
+            Some(true) => Membership::Member,
+            Some(false) => Membership::Stranger,
+            None => Membership::Unclear,
+        }
+    }
+}
+
+fn spend(allowed: &mut usize, cost: usize) -> bool {
+    let enough = *allowed >= cost;
+    *allowed = allowed.saturating_sub(cost);
+    enough
+}
