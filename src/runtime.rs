@@ -351,13 +351,11 @@ pub(crate) fn build(
     announce: Option<Announce>,
 ) -> Result<Arc<House>, BeginError> {
     let state_dir = configuration.system.state_dir.clone();
-    let specs = configuration.modules.iter().map(|(spec, _)| spec.clone());
-    let plan = Plan::new(1, configuration.system_spec.clone(), specs)
+    let specs = configuration.modules.iter().map(|(spec, _)| spec);
+    let plan = Plan::new(1, configuration.system_spec.clone(), specs.cloned())
         .map_err(|error| BeginError::Machine(format!("the plan cannot run: {error:?}")))?;
-    let names: Vec<Arc<str>> = plan
-        .modules()
-        .map(|spec| Arc::from(spec.name.as_str()))
-        .collect();
+    let slots = (0_u32..).map_while(|slot| configuration.ids.instance(ModuleId(slot)));
+    let names: Vec<Arc<str>> = slots.map(|instance| Arc::from(instance.as_str())).collect();
     let settings = Settings::new(machine::boot_id(), os.wall_clock(), os.now().0);
     let journal = Journal::open(&state_dir, settings)
         .map_err(|error| BeginError::Machine(error.to_string()))?;
@@ -365,17 +363,12 @@ pub(crate) fn build(
         path: state_dir.join("key"),
         source,
     })?;
-    let ids = plan
-        .ids()
-        .map(|id| (plan.module(id).name.clone(), id))
-        .collect();
     Ok(Arc::new(House {
         configuration: Arc::new(configuration),
         sources,
-        ids,
-        picture: Arc::new(Picture::new(plan.len(), os.wall_clock())),
+        picture: Arc::new(Picture::new(plan.slots(), os.wall_clock())),
         chronicle: Chronicle::new(journal, Arc::clone(&os), names.clone()),
-        switchboard: Switchboard::new(plan.len()),
+        switchboard: Switchboard::new(plan.slots()),
         bus: Arc::new(Bus::new(names)),
         tokens,
         up_since: MonoTime(world.up_since),

@@ -82,7 +82,8 @@ impl Owned {
 }
 
 fn compare(house: &House) -> Option<String> {
-    match crate::config::load(&house.sources) {
+    let ids = house.configuration.ids.clone();
+    match crate::config::load_onto(&house.sources, ids) {
         Ok(now) if now.fingerprint == house.configuration.fingerprint => None,
         Ok(_) => Some(
             "the configuration files changed; applying them while running is not available yet: \

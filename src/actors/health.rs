@@ -123,9 +123,9 @@ impl Actor for HealthActor {
         _: ActorRef<HealthMsg>,
         house: Arc<House>,
     ) -> Result<Owned, ActorProcessingErr> {
-        let watched = (0..house.plan.len()).map(|_| None).collect();
+        let watched = (0..house.plan.slots()).map(|_| None).collect();
         Ok(Owned {
-            said: vec![(0, Health::Unknown); house.plan.len()],
+            said: vec![(0, Health::Unknown); house.plan.slots()],
             house,
             watched,
             alarm: Alarm::default(),
@@ -208,7 +208,7 @@ impl Owned {
     /// All that is found is found at once: a whole interval passes before it is looked at, and up
     /// to a quarter more, by its place, so that not all are looked at in the same moment.
     fn first_of_many(&self, module: ModuleId, probe: &ProbeSpec) -> Duration {
-        let (place, count) = (module.0, self.house.plan.len().max(1));
+        let (place, count) = (module.0, self.house.plan.slots().max(1));
         let spread = probe.interval / 4 * place / u32::try_from(count).unwrap_or(u32::MAX);
         probe.interval + spread
     }

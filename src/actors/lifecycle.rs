@@ -153,7 +153,7 @@ impl Actor for LifecycleActor {
         house: Arc<House>,
     ) -> Result<Owned, ActorProcessingErr> {
         let seed = house.os.now().0;
-        let count = house.plan.len();
+        let count = house.plan.slots();
         Ok(Owned {
             policy: Lifecycle::new(Arc::clone(&house.plan), seed),
             alarm: Alarm::default(),

@@ -20,7 +20,6 @@
 //! Mailboxes have no bound in ractor; ours are bounded by credits, stated at the head of each
 //! actor.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use mainstay_policy::plan::Plan;
@@ -66,8 +65,6 @@ pub(crate) struct House {
     pub(crate) sources: crate::config::Sources,
     /// The plan in force.
     pub(crate) plan: Arc<Plan>,
-    /// Where modules stand in the plan.
-    pub(crate) ids: HashMap<String, ModuleId>,
     /// The machine.
     pub(crate) os: Arc<dyn Os>,
     /// What readers see.
@@ -118,7 +115,10 @@ impl House {
 
     /// How a module is started.
     pub(crate) fn launch(&self, module: ModuleId) -> &Launch {
-        &self.configuration.modules[module.index()].1
+        match self.configuration.module(module) {
+            Some((_, launch)) => launch,
+            None => unreachable!("no module in slot {}", module.0),
+        }
     }
 
     /// A module's name.
@@ -154,7 +154,7 @@ impl House {
 
     /// The module with this name.
     pub(crate) fn find(&self, name: &str) -> Option<ModuleId> {
-        self.ids.get(name).copied()
+        self.plan.find(name)
     }
 
     /// A point of policy's time on the wall.

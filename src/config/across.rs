@@ -226,24 +226,20 @@ fn missing(
     true
 }
 
-fn by_slot(specs: &[ModuleSpec]) -> Vec<Option<Arc<ModuleSpec>>> {
-    specs
-        .iter()
-        .map(|spec| Some(Arc::new(spec.clone())))
-        .collect()
-}
-
 /// The graph; or a cycle with its full path, and where each edge of it stands.
 pub(crate) fn graph(
-    specs: &[ModuleSpec],
+    slots: &[Option<Arc<ModuleSpec>>],
     table: &Table,
     at: &mut Reading<'_>,
 ) -> Option<DependencyGraph> {
-    let cycle = match DependencyGraph::new(&by_slot(specs)) {
+    let cycle = match DependencyGraph::new(slots) {
         Ok(graph) => return Some(graph),
         Err(cycle) => cycle,
     };
-    let name = |id: &ModuleId| specs.get(id.index()).map_or("", |spec| spec.name.as_str());
+    let name = |id: &ModuleId| match slots.get(id.index()) {
+        Some(Some(spec)) => spec.name.as_str(),
+        _ => "",
+    };
     // Told from the first name on, so that it is told the same way every time.
     let first = cycle
         .iter()

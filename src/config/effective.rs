@@ -101,6 +101,7 @@ impl Effective {
             Problems::default(),
             self.env_files.closed(),
             Some(chosen),
+            mainstay_policy::ModuleIds::default(),
         )
     }
 }

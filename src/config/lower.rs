@@ -4,9 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mainstay_policy::graph::DependencyGraph;
 use mainstay_policy::spec::{ModuleSpec, SystemSpec};
+use mainstay_policy::{ModuleId, ModuleIds};
+use mainstay_process::Instance;
 use sha2::{Digest, Sha256};
 
 use super::across;
@@ -38,8 +41,12 @@ pub struct Configuration {
     pub system: System,
     /// What holds for the system, for policy.
     pub system_spec: SystemSpec,
-    /// The modules by name, the builtin among them; the index is the `ModuleId`.
-    pub modules: Vec<(ModuleSpec, Launch)>,
+    /// The modules by name, the builtin among them.
+    pub modules: Vec<(Arc<ModuleSpec>, Launch)>,
+    /// The slots of all modules so far, those of this configuration among them.
+    pub ids: ModuleIds,
+    /// Where in `modules` each slot is.
+    by_slot: Vec<Option<usize>>,
     /// SHA-256 over everything that was said, comments and order of keys not counted.
     pub fingerprint: String,
     /// Every file that was read; a change of one of them may change the configuration.
@@ -60,9 +67,16 @@ impl Configuration {
             if waves.len() <= wave {
                 waves.resize(wave + 1, Vec::new());
             }
-            waves[wave].push(&self.modules[id.index()].0.name);
+            waves[wave].extend(self.module(*id).map(|(spec, _)| spec.name.as_str()));
         }
         waves
+    }
+
+    /// The module in a slot, if this configuration has one there.
+    #[must_use]
+    pub fn module(&self, module: ModuleId) -> Option<&(Arc<ModuleSpec>, Launch)> {
+        let place = self.by_slot.get(module.index()).copied().flatten()?;
+        self.modules.get(place)
     }
 
     /// Where the value at `path` was said; None: nowhere, its default holds.
@@ -90,8 +104,16 @@ impl Configuration {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(sources: &Sources) -> Result<Configuration, Problems> {
+    load_onto(sources, ModuleIds::default())
+}
+
+/// Reads a configuration that follows another: modules that had a slot keep it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load_onto(sources: &Sources, ids: ModuleIds) -> Result<Configuration, Problems> {
     let (merged, problems) = gather(sources);
-    lower(merged, problems, EnvFiles::default(), None)
+    lower(merged, problems, EnvFiles::default(), None, ids)
 }
 
 /// The folders that an earlier process chose.
@@ -124,6 +146,7 @@ pub(crate) fn lower(
     problems: Problems,
     mut env_files: EnvFiles,
     chosen: Option<Chosen>,
+    mut ids: ModuleIds,
 ) -> Result<Configuration, Problems> {
     let damaged = !problems.is_empty();
     let mut at = Reading::new(&merged.texts, problems);
@@ -141,30 +164,36 @@ pub(crate) fn lower(
     }
     let system = lower_system(&sections, &merged, state_dir, runtime_dir);
     let read = read_modules(table, &sections, &merged, &mut at);
-    let ids: BTreeMap<&str, usize> = read
+    let places: BTreeMap<&str, usize> = read
         .iter()
         .enumerate()
         .map(|(index, read)| (read.name, index))
         .collect();
     // A layer that could not be read leaves gaps that are no problems of their own.
     if !damaged {
-        across::check(&read, &ids, &merged.tasks, &mut at);
+        across::check(&read, &places, &merged.tasks, &mut at);
         #[cfg(windows)]
         {
             super::windows::modules(&read, &mut at);
             super::windows::ipc(&sections.ipc, table, &mut at);
         }
     }
-    let (mut specs, mut launches) = (Vec::new(), Vec::new());
+    for each in &read {
+        ids.intern(Instance::new(each.name, 1));
+    }
+    let (mut modules, mut by_slot) = (Vec::new(), vec![None; ids.len()]);
+    let mut slots = vec![None; ids.len()];
     for each in read {
         let module_dir = merged.module_dirs.get(each.name);
         let (spec, launch) = lower_module(each, &ids, &system, module_dir, &mut env_files, &mut at);
-        specs.push(spec);
-        launches.push(launch);
+        let (at, spec) = (spec.id.index(), Arc::new(spec));
+        by_slot[at] = Some(modules.len());
+        slots[at] = Some(Arc::clone(&spec));
+        modules.push((spec, launch));
     }
     // The graph relies on what was checked before: every edge has a module at its end.
     let sound = at.problems.is_empty();
-    let graph = sound.then(|| across::graph(&specs, table, &mut at));
+    let graph = sound.then(|| across::graph(&slots, table, &mut at));
     let mut problems = at.problems;
     let Some(graph) = graph.flatten() else {
         sort(&mut problems);
@@ -176,7 +205,9 @@ pub(crate) fn lower(
         system_spec: system_spec(&sections),
         fingerprint: fingerprint(&merged.tree, &system, &env_files),
         system,
-        modules: specs.into_iter().zip(launches).collect(),
+        modules,
+        ids,
+        by_slot,
         files,
         graph,
         merged,

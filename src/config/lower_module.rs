@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mainstay_policy::spec::{self, Edge, Kind, ModuleId, ModuleSpec, Readiness, RestartPolicy};
+use mainstay_policy::ModuleIds;
+use mainstay_policy::spec::{self, Edge, Kind, ModuleSpec, Readiness, RestartPolicy};
 
 use super::env_file::{EnvFiles, is_variable};
 use super::folders::plain;
@@ -23,7 +24,7 @@ const MIB: u64 = 1 << 20;
 
 pub(crate) fn lower_module<'a>(
     read: Read<'a>,
-    ids: &BTreeMap<&str, usize>,
+    ids: &ModuleIds,
     system: &System,
     module_dir: Option<&PathBuf>,
     env_files: &mut EnvFiles,
@@ -55,9 +56,8 @@ pub(crate) fn lower_module<'a>(
     at.leave();
     at.leave();
     let probes = probes(&module, &directory);
-    let place = ids.get(name).copied().unwrap_or_default();
     let spec = ModuleSpec {
-        id: ModuleId(u32::try_from(place).unwrap_or(u32::MAX)),
+        id: ids.find(name).unwrap_or_default(),
         name: name.to_owned(),
         kind: module.kind,
         required: module.required,
@@ -179,10 +179,9 @@ fn socket(path: &str, directory: &Path) -> String {
     }
 }
 
-fn edges(module: &Module, ids: &BTreeMap<&str, usize>) -> Vec<Edge> {
+fn edges(module: &Module, ids: &ModuleIds) -> Vec<Edge> {
     let edge = |needed: &Needed, hard: bool| {
-        let to = ids.get(needed.module.text.as_str())?;
-        let to = ModuleId(u32::try_from(*to).ok()?);
+        let to = ids.find(&needed.module.text)?;
         let until = needed.until;
         Some(Edge { to, hard, until })
     };

@@ -34,9 +34,9 @@ pub(crate) fn internal(error: impl std::fmt::Display) -> Refusal {
 pub(crate) fn find(house: &House, module: &str) -> Result<ModuleId, Refusal> {
     house.find(module).ok_or_else(|| {
         let near = house
-            .ids
-            .keys()
-            .map(|known| (strsim::osa_distance(known, module), known))
+            .plan
+            .modules()
+            .map(|spec| (strsim::osa_distance(&spec.name, module), &spec.name))
             .min()
             .filter(|(distance, known)| *distance <= known.len() / 3 + 1)
             .map_or_else(

@@ -8,7 +8,7 @@ use core::time::Duration;
 
 /// The slot of a module instance: the same name has the same slot in every plan of a runtime (see
 /// [`crate::module_ids::ModuleIds`]).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ModuleId(pub u32);
 
 impl ModuleId {

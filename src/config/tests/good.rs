@@ -157,7 +157,7 @@ fn paths_and_variables_are_resolved() {
 }
 
 #[test]
-fn edges_refer_by_place_in_the_order_of_names() {
+fn edges_refer_by_slot_and_a_first_plan_gives_slots_in_the_order_of_names() {
     let text = "[module.z]\ncommand = [\"z\"]\nrequires = [\"m\", { module = \"b\", until = \"completed\" }]\n\
                 wants = [{ module = \"event-bus\", until = \"started\" }]\n\
                 [module.m]\ncommand = [\"m\"]\n[module.b]\ncommand = [\"b\"]\nkind = \"task\"\n";
@@ -182,4 +182,22 @@ fn edges_refer_by_place_in_the_order_of_names() {
     assert_eq!(edges, expected);
     assert_eq!(good.modules[3].1.may_call, ["m", "b", "event-bus"]);
     assert_eq!(good.waves(), [vec!["b", "event-bus", "m"], vec!["z"]]);
+}
+
+/// The configuration that follows another: what had a slot keeps it, whatever its name's place.
+#[test]
+fn the_next_configuration_keeps_the_slots_of_the_one_before() {
+    let module = |name: &str, rest: &str| format!("[module.{name}]\ncommand = [\"x\"]\n{rest}");
+    let first = Project::of(&(module("b", "") + &module("z", "requires = [\"b\"]\n"))).good();
+    let (b, z) = (first.ids.find("b"), first.ids.find("z"));
+    let second = Project::of(&(module("a", "") + &module("z", "requires = [\"a\"]\n")));
+    let second = crate::config::load_onto(&second.sources, first.ids).expect("good");
+    let a = second.ids.find("a").expect("a slot");
+    assert_eq!((second.ids.find("b"), second.ids.find("z")), (b, z));
+    assert!(Some(a) > z, "no slot is used again");
+    let names: Vec<&str> = second.modules.iter().map(|(spec, _)| &*spec.name).collect();
+    assert_eq!(names, ["a", "event-bus", "z"]);
+    let (spec, _) = z.and_then(|id| second.module(id)).expect("z");
+    assert_eq!((spec.id, spec.edges[0].to), (z.unwrap_or_default(), a));
+    assert!(b.is_some_and(|id| second.module(id).is_none()), "b is gone");
 }
