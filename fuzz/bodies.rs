@@ -7,10 +7,8 @@ use std::path::Path;
 use mainstay::config::{Sources, load};
 use mainstay_holder::Decoder;
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
-use mainstay_protocol::method::{
-    BusCallParams, BusSubscribeParams, CallParams, ChangeParams, EventsParams, HealthReport, Hello,
-    LogsParams, ModuleParams, PublishParams, StatusParams, StopParams, level_of, name,
-};
+use mainstay_protocol::method::{CallParams, HealthReport, name};
+use mainstay_protocol::methods::{self, Method};
 use mainstay_protocol::rpc::Reply;
 use mainstay_protocol::{Message, Request};
 use serde::de::DeserializeOwned;
@@ -37,27 +35,27 @@ fn asked(request: Request) {
     if is_exact(&request.params) {
         assert_eq!(again, Message::Request(request.clone()));
     }
-    let known = level_of(&request.method).is_some();
-    let Request { method, params, .. } = request;
-    let read = match method.as_str() {
-        name::HELLO => fits::<Hello>(params),
-        name::MODULE_GET | name::WHY => fits::<ModuleParams>(params),
-        name::MODULE_START | name::MODULE_STOP | name::MODULE_RESTART => {
-            fits::<ChangeParams>(params)
-        }
-        name::SYSTEM_STOP => fits::<StopParams>(params),
-        name::EVENTS_LIST | name::EVENTS_SUBSCRIBE => fits::<EventsParams>(params),
-        name::LOGS_READ => fits::<LogsParams>(params),
-        name::MODULE_STATUS => fits::<StatusParams>(params),
-        name::MODULE_HEALTH | name::HEALTH_CHECK => fits::<HealthReport>(params),
-        name::BUS_PUBLISH => fits::<PublishParams>(params),
-        name::BUS_SUBSCRIBE => fits::<BusSubscribeParams>(params),
-        name::BUS_CALL => fits::<BusCallParams>(params),
-        name::CALL => fits::<CallParams>(params),
-        _ => return,
-    };
-    assert!(known || !read || matches!(method.as_str(), name::HEALTH_CHECK | name::CALL));
+    read_params(&request.method, request.params);
 }
+
+macro_rules! define_read_params {
+    ($(
+        #[doc = $summary:literal]
+        $method:ident $constant:ident $name:literal $level:ident $effect:ident
+        $params:ty => $result:ty, $example:literal;
+    )+) => {
+        /// Reads the parameters as those of their method; nothing for an unknown method.
+        fn read_params(method: &str, params: serde_json::Value) {
+            match method {
+                $($name => fits::<<methods::$method as Method>::Params>(params),)+
+                name::HEALTH_CHECK => fits::<HealthReport>(params),
+                name::CALL => fits::<CallParams>(params),
+                _ => {}
+            }
+        }
+    };
+}
+mainstay_protocol::method_table!(define_read_params);
 
 /// Fractions, and numbers of more than 64 bits, may lose digits from text to text.
 fn is_exact(value: &serde_json::Value) -> bool {
@@ -70,8 +68,8 @@ fn is_exact(value: &serde_json::Value) -> bool {
     }
 }
 
-fn fits<T: DeserializeOwned>(params: serde_json::Value) -> bool {
-    serde_json::from_value::<T>(params).is_ok()
+fn fits<T: DeserializeOwned>(params: serde_json::Value) {
+    let _read_or_not = serde_json::from_value::<T>(params);
 }
 
 fn written(reply: &Reply) {

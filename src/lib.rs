@@ -17,8 +17,10 @@
 //! A restart decision is taken in `policy/recovery.rs`, [`mainstay_policy::recovery::decide`].
 
 mod actors;
+mod bus;
 pub mod cli;
 pub mod config;
+mod control;
 mod embed;
 mod ipc;
 pub mod journal;

@@ -17,13 +17,16 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::actors::auth_token::TokenSigner;
 use crate::actors::chronicle::{Chronicle, Entry};
+use crate::actors::log_followers::LogFollowers;
 use crate::actors::picture::Picture;
 use crate::actors::root;
-use crate::actors::{Announce, House, Switchboard, launching, record};
+pub(crate) use crate::actors::{ANNOUNCED, Announce, Announcement};
+use crate::actors::{House, Switchboard, launching, record};
+use crate::bus::Bus;
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
-use crate::ipc::bus::Bus;
-use crate::ipc::token::Tokens;
+use crate::ipc;
 use crate::journal::{Journal, Settings};
 use crate::os::handshake::{HandshakeError, HolderHandshake};
 use crate::os::holder_client::HolderClient;
@@ -242,6 +245,7 @@ impl Built {
         let arguments = root::Arguments {
             house: Arc::clone(&house),
             entrances: Arc::new(entrances),
+            accept: ipc::accept_with(house.configuration.system.ipc.requests_per_second),
             known,
             started: started_writer,
             ended,
@@ -356,10 +360,14 @@ pub(crate) fn build(
         .map_err(|error| BeginError::Machine(format!("the plan cannot run: {error:?}")))?;
     let slots = (0_u32..).map_while(|slot| configuration.ids.instance(ModuleId(slot)));
     let names: Vec<Arc<str>> = slots.map(|instance| Arc::from(instance.as_str())).collect();
+    let bus = Bus::default();
+    for (slot, name) in (0_u32..).zip(&names) {
+        bus.register(ModuleId(slot), Arc::clone(name));
+    }
     let settings = Settings::new(machine::boot_id(), os.wall_clock(), os.now().0);
     let journal = Journal::open(&state_dir, settings)
         .map_err(|error| BeginError::Machine(error.to_string()))?;
-    let tokens = Tokens::open(&state_dir).map_err(|source| BeginError::State {
+    let tokens = TokenSigner::open(&state_dir).map_err(|source| BeginError::State {
         path: state_dir.join("key"),
         source,
     })?;
@@ -369,7 +377,8 @@ pub(crate) fn build(
         picture: Arc::new(Picture::new(plan.slots(), os.wall_clock())),
         chronicle: Chronicle::new(journal, Arc::clone(&os), names.clone()),
         switchboard: Switchboard::new(plan.slots()),
-        bus: Arc::new(Bus::new(names)),
+        bus: Arc::new(bus),
+        log_followers: LogFollowers::default(),
         tokens,
         up_since: MonoTime(world.up_since),
         holder_pid: world.holder_pid,

@@ -1,101 +1,87 @@
-//! The gateway: accepts on the two sockets and serves each connection in a task of its own.
-//! Owns the accept loops and how many connections may be open. Never reads or answers by itself.
+//! The gateway: keeps the two sockets open.
+//! Owns the accept loops; the composition root says what they do with a connection.
+//! Never reads or answers by itself.
 //! In flight at most: nothing; connections talk to the other actors directly.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 
 use super::House;
-use crate::ipc::connection::{Door, serve};
-use crate::ipc::lobby::Lobby;
-use crate::os::machine;
 use crate::os::transport::{ClientListener, ListenerHandle};
 
-/// Connections of clients that said hello, open at once on the control socket.
-const CONTROL_MAX: usize = 512;
+/// Which of the two sockets a connection uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SocketKind {
+    /// For users and programs.
+    Control,
+    /// For modules.
+    Module,
+}
+
+/// Serves the connections of one socket until it is dropped.
+pub(crate) type AcceptLoop = Arc<
+    dyn Fn(Arc<House>, ClientListener, SocketKind) -> Pin<Box<dyn Future<Output = ()> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// What the gateway is told: nothing yet.
 #[derive(Debug)]
 pub(crate) enum GatewayMsg {}
 
-/// The listeners, kept by root for a gateway that has to begin again.
-pub(crate) struct Arguments {
-    pub(crate) house: Arc<House>,
-    pub(crate) entrances: Arc<[ListenerHandle; 2]>,
+/// The sockets and their loop, kept by root for a gateway that is started again.
+#[derive(Clone)]
+pub(crate) struct GatewayArgs {
+    pub(crate) ctx: Arc<House>,
+    pub(crate) listeners: Arc<[ListenerHandle; 2]>,
+    pub(crate) accept: AcceptLoop,
 }
 
 /// The state: the accept loops end with it, and connections with them.
-pub(crate) struct Owned {
+pub(crate) struct GatewayActorState {
     loops: [AbortHandle; 2],
 }
 
-impl Drop for Owned {
+impl Drop for GatewayActorState {
     fn drop(&mut self) {
         self.loops.iter().for_each(AbortHandle::abort);
     }
 }
 
 /// The actor.
-pub(crate) struct Gateway;
+pub(crate) struct GatewayActor;
 
-impl Actor for Gateway {
+impl Actor for GatewayActor {
     type Msg = GatewayMsg;
-    type State = Owned;
-    type Arguments = Arguments;
+    type State = GatewayActorState;
+    type Arguments = GatewayArgs;
 
     async fn pre_start(
         &self,
         _: ActorRef<GatewayMsg>,
-        Arguments { house, entrances }: Arguments,
-    ) -> Result<Owned, ActorProcessingErr> {
-        let [control, module] = &*entrances;
-        let (control, module) = (control.listen()?, module.listen()?);
-        // Every run of every module may hold one, and an old one may still be closing.
-        let modules_max = house.plan.len() * 2 + 64;
+        args: GatewayArgs,
+    ) -> Result<GatewayActorState, ActorProcessingErr> {
+        let [control, module] = &*args.listeners;
+        let accept = |listener: ClientListener, kind| {
+            tokio::spawn((args.accept)(Arc::clone(&args.ctx), listener, kind)).abort_handle()
+        };
         let loops = [
-            tokio::spawn(accept(
-                Arc::clone(&house),
-                control,
-                Door::Control,
-                CONTROL_MAX,
-            )),
-            tokio::spawn(accept(house, module, Door::Module, modules_max)),
+            accept(control.listen()?, SocketKind::Control),
+            accept(module.listen()?, SocketKind::Module),
         ];
-        Ok(Owned {
-            loops: loops.map(|task| task.abort_handle()),
-        })
+        Ok(GatewayActorState { loops })
     }
 
     async fn handle(
         &self,
         _: ActorRef<GatewayMsg>,
         msg: GatewayMsg,
-        _: &mut Owned,
+        _: &mut GatewayActorState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {}
-    }
-}
-
-async fn accept(house: Arc<House>, mut listener: ClientListener, door: Door, seats: usize) {
-    let lobby = Lobby::new(seats);
-    let mut connections = JoinSet::new(); // ends them when this loop is aborted
-    loop {
-        while connections.try_join_next().is_some() {}
-        match listener.accept().await {
-            Ok(stream) => {
-                let peer = machine::peer(&stream);
-                let place = lobby.enter(peer.map(|(_, user, _)| user));
-                connections.spawn(serve(Arc::clone(&house), stream, door, peer, place));
-                // Who is in may speak before the next one comes and perhaps takes its place.
-                tokio::task::yield_now().await;
-            }
-            Err(error) => {
-                // Out of descriptors, for instance: others must end first.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
-        }
     }
 }

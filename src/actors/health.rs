@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::health::{ProbeAction, ProbeTracker};
+use mainstay_policy::rate_limit::TokenBucket;
 use mainstay_policy::{ModuleId, MonoTime, states};
 use mainstay_protocol::method::{HealthReport, name};
 use mainstay_protocol::{EventKind, Health, RefusalCode};
@@ -19,7 +20,6 @@ use super::lifecycle::LifecycleMsg;
 use super::registry::RegistryMsg;
 use super::{House, launching, words};
 use crate::config::{Check, ProbeSpec};
-use crate::ipc::allowance::Allowance;
 use crate::os::{LiveProcess, command_name, probe};
 
 /// Changes of one run that are told at once. One that goes to and fro is told more slowly then.
@@ -95,7 +95,7 @@ struct Watched {
     /// What it said by itself.
     said: Health,
     published: Health,
-    changes: Allowance,
+    changes: TokenBucket,
     /// When a change is told that came too soon behind others.
     late: Option<MonoTime>,
 }
@@ -200,7 +200,7 @@ impl Owned {
                 Health::Unknown
             },
             published: Health::Unknown,
-            changes: Allowance::new(CHANGES_AT_ONCE, 1.0 / CHANGE_EVERY.as_secs_f64()),
+            changes: TokenBucket::new(CHANGES_AT_ONCE, 1.0 / CHANGE_EVERY.as_secs_f64()),
             late: None,
         }
     }
@@ -329,7 +329,7 @@ impl Owned {
             return;
         }
         let now = self.house.os.now();
-        if !restart && !watched.changes.take(now) {
+        if !restart && !watched.changes.try_take(now) {
             let late = late.filter(|at| *at > now);
             watched.late = late.or_else(|| Some(now.after(CHANGE_EVERY)));
             return;
@@ -427,7 +427,7 @@ async fn ask(house: &House, module: ModuleId, spec: &ProbeSpec) -> Seen {
     };
     match house
         .bus
-        .ask(module, name::HEALTH_CHECK, params, spec.timeout)
+        .request(module, name::HEALTH_CHECK, params, spec.timeout)
         .await
     {
         Ok(answer) => match serde_json::from_value::<HealthReport>(answer) {

@@ -25,7 +25,7 @@ pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> 
         _ => None,
     };
     spawn.sockets = sockets(house, module);
-    let token = house.tokens.issue(&spec.name, generation);
+    let token = house.tokens.sign(&spec.name, generation);
     spawn.env.extend([
         (ENV_GENERATION.to_owned(), generation.to_string()),
         (

@@ -30,12 +30,14 @@ use crate::config::{Configuration, Launch};
 use crate::os::Os;
 
 mod alarm;
+pub(crate) mod auth_token;
 pub(crate) mod chronicle;
 pub(crate) mod config;
 pub(crate) mod gateway;
 pub(crate) mod health;
 pub(crate) mod launching;
 pub(crate) mod lifecycle;
+pub(crate) mod log_followers;
 pub(crate) mod module;
 mod notify;
 pub(crate) mod picture;
@@ -49,7 +51,7 @@ mod resources;
 pub(crate) mod root;
 mod switchboard;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod words;
 
 pub(crate) use switchboard::Switchboard;
@@ -74,9 +76,11 @@ pub(crate) struct House {
     /// How actors find each other.
     pub(crate) switchboard: Switchboard,
     /// The event bus and the modules' connections.
-    pub(crate) bus: Arc<crate::ipc::bus::Bus>,
+    pub(crate) bus: Arc<crate::bus::Bus>,
+    /// Clients and checks that read a module's output while it is written.
+    pub(crate) log_followers: log_followers::LogFollowers,
     /// Signs and checks modules' tokens.
-    pub(crate) tokens: crate::ipc::token::Tokens,
+    pub(crate) tokens: auth_token::TokenSigner,
     /// When `up` began, on the monotonic clock.
     pub(crate) up_since: mainstay_policy::MonoTime,
     /// The holder's process.

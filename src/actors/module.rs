@@ -321,7 +321,7 @@ impl Owned {
                 ..
             } => {
                 self.search(generation, &text);
-                self.house.bus.follow_logs(self.id, &text, dropped_bytes);
+                self.send_output(&text, dropped_bytes);
             }
             OsEvent::OutputDropped {
                 total_bytes, errno, ..
@@ -462,6 +462,12 @@ impl Owned {
         }
     }
 
+    /// Sends output to the clients that follow it.
+    fn send_output(&self, text: &str, dropped_bytes: u64) {
+        let followers = &self.house.log_followers;
+        followers.dispatch_output(self.id, text, dropped_bytes);
+    }
+
     /// For `ready = { log = … }`: what it writes is looked at until the line was there; with what
     /// it wrote before, when we are not the first to look.
     fn begin_search(&mut self, again: bool) {
@@ -472,16 +478,16 @@ impl Owned {
                 .ok()
                 .map(|pattern| (pattern, String::new()));
             let name = self.house.name(self.id);
-            self.house
-                .bus
-                .search_logs(&*self.house.os, name, self.id, again);
+            let followers = &self.house.log_followers;
+            followers.tap_for_readiness(&*self.house.os, name, self.id, again);
         }
     }
 
     fn end_search(&mut self) {
         if self.log.take().is_some() {
             let name = self.house.name(self.id);
-            self.house.bus.end_search(&*self.house.os, name, self.id);
+            let followers = &self.house.log_followers;
+            followers.untap_for_readiness(&*self.house.os, name, self.id);
         }
     }
 

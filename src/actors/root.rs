@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::chronicle::Entry;
 use super::config::{Config, ConfigMsg};
-use super::gateway::{self, Gateway};
+use super::gateway::{AcceptLoop, GatewayActor, GatewayArgs};
 use super::health::HealthActor;
 use super::lifecycle::{LifecycleActor, LifecycleMsg};
 use super::module::{self, ModuleActor};
@@ -81,6 +81,8 @@ pub(crate) struct Arguments {
     pub(crate) house: Arc<House>,
     /// Where clients and where modules come in.
     pub(crate) entrances: Arc<[ListenerHandle; 2]>,
+    /// What serves their connections.
+    pub(crate) accept: AcceptLoop,
     /// What the holder knows, when we return; None on the first start.
     pub(crate) known: Option<HashMap<String, Option<String>>>,
     /// How the first start went, once it is over.
@@ -102,6 +104,7 @@ pub(crate) struct End {
 pub(crate) struct Owned {
     house: Arc<House>,
     entrances: Arc<[ListenerHandle; 2]>,
+    accept: AcceptLoop,
     known: Option<HashMap<String, Option<String>>>,
     started: watch::Sender<Option<Result<(), String>>>,
     ended: Option<oneshot::Sender<End>>,
@@ -124,6 +127,7 @@ impl Actor for Root {
         Arguments {
             house,
             entrances,
+            accept,
             known,
             started,
             ended,
@@ -134,6 +138,7 @@ impl Actor for Root {
         Ok(Owned {
             house,
             entrances,
+            accept,
             known,
             started,
             ended: Some(ended),
@@ -270,9 +275,12 @@ impl Owned {
                 actor.get_id()
             }
             Role::Gateway => {
-                let entrances = Arc::clone(&self.entrances);
-                let arguments = gateway::Arguments { house, entrances };
-                let (actor, _) = Actor::spawn_linked(None, Gateway, arguments, cell).await?;
+                let arguments = GatewayArgs {
+                    ctx: house,
+                    listeners: Arc::clone(&self.entrances),
+                    accept: Arc::clone(&self.accept),
+                };
+                let (actor, _) = Actor::spawn_linked(None, GatewayActor, arguments, cell).await?;
                 board.gateway.connect(actor.clone());
                 actor.get_id()
             }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use mainstay_holder::messages::{Exited, SpawnRequest, TakeoverState};
 use mainstay_policy::MonoTime;
-use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{EventKind, State, SystemStatus, Timestamp};
 use ractor::{Actor, ActorCell};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -182,15 +181,15 @@ impl Os for FakeOs {
 }
 
 /// A running tree over the fake machine.
-struct Rig {
-    house: Arc<House>,
+pub(crate) struct Rig {
+    pub(crate) house: Arc<House>,
     os: Arc<FakeOs>,
     end: oneshot::Receiver<root::End>,
     _dir: tempfile::TempDir,
 }
 
 impl Rig {
-    async fn start(modules: &str) -> Rig {
+    pub(crate) async fn start(modules: &str) -> Rig {
         let dir = tempfile::tempdir().expect("a folder");
         let text = format!(
             "[mainstay]\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n{modules}",
@@ -222,6 +221,7 @@ impl Rig {
         let arguments = root::Arguments {
             house: Arc::clone(&house),
             entrances,
+            accept: crate::ipc::accept_with(100),
             known: None,
             started,
             ended,
@@ -313,7 +313,7 @@ impl Rig {
     }
 }
 
-const TWO: &str =
+pub(crate) const TWO: &str =
     "[module.a]\ncommand = [\"a\"]\n[module.b]\ncommand = [\"b\"]\nrequires = [\"a\"]\n";
 
 #[tokio::test(start_paused = true)]
@@ -409,23 +409,4 @@ async fn too_many_deaths_end_the_runtime_so_that_a_new_one_begins() {
         root.get_status() == ractor::ActorStatus::Stopped
     })
     .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn refused_strangers_are_told_one_by_one_and_then_as_a_number() {
-    let rig = Rig::start(TWO).await;
-    let lobby = crate::ipc::lobby::Lobby::new(1);
-    (0..100).for_each(|_| lobby.refused(&rig.house));
-    tokio::time::sleep(Duration::from_secs(61)).await;
-    lobby.refused(&rig.house);
-    let params = EventsParams {
-        kinds: vec![EventKind::ClientRefused],
-        ..EventsParams::default()
-    };
-    let journal = rig.house.chronicle.journal().clone();
-    let events = journal.list(params).await.expect("events");
-    let count = |event: &mainstay_protocol::Event| event.payload["count"].as_u64().unwrap_or(1);
-    let counts: Vec<u64> = events.iter().map(count).collect();
-    let singly = vec![1; 16];
-    assert_eq!(counts, [singly, vec![84, 1]].concat());
 }

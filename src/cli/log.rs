@@ -18,7 +18,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
-use crate::actors::ANNOUNCED;
+use crate::runtime::ANNOUNCED;
 use rotating::Rotating;
 
 /// Lines that may wait for the disk.

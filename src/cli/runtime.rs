@@ -10,8 +10,8 @@ use mainstay_protocol::words::ExitCode;
 
 use super::args::{Global, Runtime};
 use super::failure::Failure;
-use crate::actors::{Announce, Announcement};
 use crate::config::Sources;
+use crate::runtime::{Announce, Announcement};
 
 #[expect(
     clippy::disallowed_methods,

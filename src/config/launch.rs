@@ -53,7 +53,7 @@ pub struct Ipc {
     pub operators: Vec<Who>,
     /// Who may change the configuration and stop the system.
     pub admins: Vec<Who>,
-    /// Changing requests and calls between modules, per connection and second.
+    /// Changing requests and calls between modules a second, of one user or module.
     pub requests_per_second: u32,
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::guard::EngineGuard;
 use super::handle::{Runtime, ShutdownReport};
-use super::task_context::{TaskContext, TaskError};
+use super::task_context::{RuntimeRef, TaskContext, TaskError};
 use crate::config::{Problems, Sources};
 use crate::os::Os;
 use crate::os::embedded::{EmbeddedOs, TaskFn};
@@ -63,6 +63,8 @@ pub struct RuntimeBuilder {
     folder: Option<PathBuf>,
     set: Vec<String>,
     tasks: Vec<(String, TaskFn)>,
+    /// The running runtime, for tasks: set once before anything starts.
+    runtime: RuntimeRef,
 }
 
 impl RuntimeBuilder {
@@ -91,8 +93,9 @@ impl RuntimeBuilder {
         F: Fn(TaskContext) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), TaskError>> + Send + 'static,
     {
-        let work: TaskFn = Arc::new(move |errand| {
-            let run = task(TaskContext::new(errand));
+        let runtime = Arc::clone(&self.runtime);
+        let work: TaskFn = Arc::new(move |run| {
+            let run = task(TaskContext::new(run, &runtime));
             Box::pin(async move { run.await.map_err(|error| chain(&*error)) })
         });
         self.tasks.push((name.into(), work));
@@ -135,7 +138,7 @@ impl RuntimeBuilder {
         guard.guard(Arc::clone(&direct));
         let os: Arc<dyn Os> = Arc::clone(&direct) as Arc<dyn Os>;
         let built = ground.build(os, None)?;
-        direct.connect(&built.house);
+        let _only_once = self.runtime.set(Arc::downgrade(&built.house));
         let running = built.begin(facts).await?;
         let (house, started) = (Arc::clone(&running.house), running.started.clone());
         let (over, outcome) = watch::channel(None);

@@ -1,25 +1,22 @@
 //! The handle of an embedded runtime: every question of the socket, and its end.
 //! Owns nothing but the way to the actors; when the last clone goes, the system is stopped.
-//! Never a second way: it asks what the socket asks, `ipc::requests` and `ipc::view`.
+//! Never a second way: it requests what a socket requests, from `control`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::lifecycle::Operation;
 use mainstay_protocol::config::ConfigValue;
-use mainstay_protocol::method::{ChangeParams, EventsParams, Graph, Why};
+use mainstay_protocol::method::{
+    ChangeParams, ChangeResult, EventsParams, Graph, ModuleParams, Why,
+};
+use mainstay_protocol::methods::{self, ModuleRestart, ModuleStart, ModuleStop};
 use mainstay_protocol::{Event, ModuleView, Refusal, RefusalCode, SystemStatus, SystemView};
 use tokio::sync::watch;
 
 use super::builder::RuntimeBuilder;
 use crate::actors::House;
-use crate::actors::lifecycle::LifecycleMsg;
-use crate::ipc::requests::{Change, config_values, find, internal, last_lines, why};
-use crate::ipc::view;
+use crate::control::{self, Answer, Caller, config, events, logs, modules, system, view_builder};
 use crate::journal::{Filter, Subscription};
-
-/// Who asks, in the journal.
-const ACTOR: &str = "application";
 
 /// How long the actors may take to publish what they told.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,10 +68,8 @@ impl Drop for RuntimeShared {
     }
 }
 
-fn stop(house: &House, budget: Option<Duration>) {
-    let actor = ACTOR.to_owned();
-    let lifecycle = &house.switchboard.lifecycle;
-    lifecycle.cast(LifecycleMsg::StopAll { budget, actor });
+fn stop(ctx: &House, budget: Option<Duration>) {
+    system::stop(ctx, &Caller::application(), budget);
 }
 
 impl Runtime {
@@ -153,7 +148,7 @@ impl Runtime {
     /// How the system is: its status, why it is not healthy, counts and usage.
     #[must_use]
     pub fn status(&self) -> SystemView {
-        view::system(&self.shared.house)
+        view_builder::system(&self.shared.house)
     }
 
     /// The same as [`Runtime::status`], by the name the socket's health report has.
@@ -165,7 +160,7 @@ impl Runtime {
     /// All modules, the builtin `event-bus` among them, by name.
     #[must_use]
     pub fn modules(&self) -> Vec<ModuleView> {
-        view::modules(&self.shared.house)
+        modules::list(&self.shared.house)
     }
 
     /// One module.
@@ -173,8 +168,7 @@ impl Runtime {
     /// # Errors
     /// `unknown_module`.
     pub fn module(&self, name: &str) -> Result<ModuleView, Refusal> {
-        let house = &self.shared.house;
-        Ok(view::module(house, find(house, name)?))
+        modules::get(&self.shared.house, name)
     }
 
     /// Starts a module and what it needs, and waits until it is running or failed, at most its own
@@ -183,7 +177,7 @@ impl Runtime {
     /// # Errors
     /// `unknown_module`, `shutting_down`, `busy`, `timeout`.
     pub async fn start_module(&self, name: &str) -> Result<ModuleView, Refusal> {
-        self.change(name, Operation::Start).await
+        self.change::<ModuleStart>(name).await
     }
 
     /// Stops a module and waits until it is down; what needs it goes down with it and waits.
@@ -191,7 +185,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::start_module`].
     pub async fn stop_module(&self, name: &str) -> Result<ModuleView, Refusal> {
-        self.change(name, Operation::Stop).await
+        self.change::<ModuleStop>(name).await
     }
 
     /// Restarts a module and waits until its new run is running or failed.
@@ -199,19 +193,21 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::start_module`].
     pub async fn restart_module(&self, name: &str) -> Result<ModuleView, Refusal> {
-        self.change(name, Operation::Restart).await
+        self.change::<ModuleRestart>(name).await
     }
 
-    async fn change(&self, name: &str, wish: Operation) -> Result<ModuleView, Refusal> {
-        let house = &self.shared.house;
+    async fn change<M>(&self, name: &str) -> Result<ModuleView, Refusal>
+    where
+        M: Answer<Params = ChangeParams, Result = ChangeResult>,
+    {
         let params = ChangeParams {
             module: name.to_owned(),
             dry_run: false,
             wait: true,
         };
-        let change = Change::make(house, wish, &params, ACTOR.to_owned()).await?;
-        change.reached(house).await;
-        Ok(change.result(house).module)
+        let caller = Caller::application();
+        let result = control::request::<M>(&self.shared.house, &caller, params).await?;
+        Ok(result.module)
     }
 
     /// Why a module stands where it does: the chain of events that led there, and what comes next.
@@ -219,14 +215,16 @@ impl Runtime {
     /// # Errors
     /// `unknown_module`, `internal`.
     pub async fn why(&self, name: &str) -> Result<Why, Refusal> {
-        let house = &self.shared.house;
-        why(house, find(house, name)?).await
+        let params = ModuleParams {
+            module: name.to_owned(),
+        };
+        control::request::<methods::Why>(&self.shared.house, &Caller::application(), params).await
     }
 
     /// The dependency graph, in start order.
     #[must_use]
     pub fn graph(&self) -> Graph {
-        view::graph(&self.shared.house, self.shared.house.plan.order())
+        view_builder::graph(&self.shared.house, self.shared.house.plan.order())
     }
 
     /// The configuration in force at or below a path, and where each value was said; "" is
@@ -235,7 +233,7 @@ impl Runtime {
     /// # Errors
     /// `invalid_params` when there is no such key.
     pub fn config(&self, path: &str) -> Result<Vec<ConfigValue>, Refusal> {
-        config_values(&self.shared.house, path)
+        config::values(&self.shared.house, path)
     }
 
     /// Events of the journal: the newest 100 unless `params` says, oldest first.
@@ -243,8 +241,7 @@ impl Runtime {
     /// # Errors
     /// `internal` when the journal cannot be read.
     pub async fn events(&self, params: EventsParams) -> Result<Vec<Event>, Refusal> {
-        let journal = self.shared.house.chronicle.journal();
-        journal.list(params).await.map_err(internal)
+        events::list(&self.shared.house, params).await
     }
 
     /// Follows committed events from now on. 1024 may wait; who is further behind is told so and
@@ -271,8 +268,8 @@ impl Runtime {
     /// # Errors
     /// `unknown_module`, `internal` when the file cannot be read.
     pub async fn logs(&self, name: &str, lines: usize) -> Result<Vec<String>, Refusal> {
-        let house = &self.shared.house;
-        last_lines(house, find(house, name)?, Some(lines)).await
+        let ctx = &self.shared.house;
+        logs::last_lines(ctx, modules::find_module(ctx, name)?, Some(lines)).await
     }
 
     /// Changes the configuration while everything runs: not available yet.

@@ -2,18 +2,18 @@
 //! Owns one run's view: its cancellation, its settings, its words.
 //! Never speaks for another run: what an old one says changes nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use mainstay_protocol::RefusalCode;
-use mainstay_protocol::method::{CallParams, Published};
+use mainstay_protocol::method::{CallParams, PublishParams, Published};
 use mainstay_protocol::{Refusal, method::BusEvent};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::actors::House;
-use crate::ipc::requests::{call_module, callee as callee_of};
-use crate::ipc::seat::Seat;
+use crate::bus::local_client::LocalBusClient;
+use crate::control::bus as control_bus;
 use crate::os::embedded::TaskRun;
 
 /// Why a task failed: any error, by `?`.
@@ -23,12 +23,18 @@ pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Clone)]
 pub struct TaskContext {
     run: Arc<TaskRun>,
+    runtime: Weak<House>,
 }
 
+/// The runtime that tasks belong to, as soon as it is built.
+pub(super) type RuntimeRef = Arc<OnceLock<Weak<House>>>;
+
 impl TaskContext {
-    pub(super) fn new(errand: TaskRun) -> TaskContext {
-        let errand = Arc::new(errand);
-        TaskContext { run: errand }
+    pub(super) fn new(run: TaskRun, runtime: &RuntimeRef) -> TaskContext {
+        TaskContext {
+            run: Arc::new(run),
+            runtime: runtime.get().cloned().unwrap_or_default(),
+        }
     }
 
     /// The module's name.
@@ -85,9 +91,11 @@ impl TaskContext {
     pub fn publish(&self, subject: &str, payload: Value) -> Result<Published, Refusal> {
         let house = self.runtime()?;
         let module = house.find(self.name()).ok_or_else(shutting_down)?;
-        house
-            .bus
-            .publish(module, house.os.wall_clock(), subject.to_owned(), payload)
+        let params = PublishParams {
+            subject: subject.to_owned(),
+            payload,
+        };
+        control_bus::publish(&house, module, params)
     }
 
     /// Follows what is published under these subjects: `*` stands for one word, as the last word
@@ -100,7 +108,7 @@ impl TaskContext {
         let house = self.runtime()?;
         let module = house.find(self.name()).ok_or_else(shutting_down)?;
         let subjects = subjects.iter().map(|&subject| subject.to_owned()).collect();
-        let seat = Seat::take(&house.bus, module, subjects)?;
+        let seat = LocalBusClient::join(&house.bus, module, subjects)?;
         let cancelled = self.run.cancelled.clone();
         Ok(TaskSubscription { seat, cancelled })
     }
@@ -120,17 +128,17 @@ impl TaskContext {
     ) -> Result<Value, Refusal> {
         let house = self.runtime()?;
         let caller = house.find(self.name()).ok_or_else(shutting_down)?;
-        let callee = callee_of(&house, caller, module)?;
+        let callee = control_bus::callee(&house, caller, module)?;
         let call = CallParams {
             from: self.name().to_owned(),
             method: method.to_owned(),
             params,
         };
-        call_module(&house, callee, call, limit).await
+        control_bus::call_module(&house, callee, call, limit).await
     }
 
     fn runtime(&self) -> Result<Arc<House>, Refusal> {
-        self.run.house.upgrade().ok_or_else(shutting_down)
+        self.runtime.upgrade().ok_or_else(shutting_down)
     }
 }
 
@@ -153,7 +161,7 @@ fn shutting_down() -> Refusal {
 /// What a task subscribed to; ends the subscription when it is dropped.
 #[derive(Debug)]
 pub struct TaskSubscription {
-    seat: Seat,
+    seat: LocalBusClient,
     cancelled: CancellationToken,
 }
 

@@ -1,17 +1,11 @@
-//! Bytes on a socket to words of the protocol, words to actors; who is asking.
-//! Owns connections while they last, the event bus, and the views readers get.
-//! Never decides about a module: it asks the actors and shows what they published.
+//! Local sockets: bytes to requests of the protocol, and results to bytes.
+//! Owns the connections while they are open.
+//! Never answers a request: control does.
 
-pub(crate) mod allowance;
-pub(crate) mod bus;
-pub(crate) mod connection;
-mod follow;
-mod line;
-pub(crate) mod lobby;
-mod methods;
-mod outbox;
-mod peer;
-pub(crate) mod requests;
-pub(crate) mod seat;
-pub(crate) mod token;
-pub(crate) mod view;
+mod connection;
+mod handshake;
+mod handshake_limit;
+mod line_reader;
+mod listener;
+
+pub(crate) use listener::accept_with;

@@ -180,9 +180,18 @@ pub(crate) fn listens(_port: u16, _owner: u32) -> Option<bool> {
 }
 
 /// Who is at the other end of a Unix socket: (pid, uid, gid).
-pub(crate) fn peer(socket: &impl std::os::fd::AsFd) -> Option<(u32, u32, u32)> {
+pub(crate) fn peer(socket: &impl std::os::fd::AsFd) -> Option<PeerCredentials> {
     let (uid, gid) = nix::unistd::getpeereid(socket).ok()?;
-    Some((peer_pid(socket)?, uid.as_raw(), gid.as_raw()))
+    Some(PeerCredentials::new(
+        peer_pid(socket)?,
+        uid.as_raw(),
+        gid.as_raw(),
+    ))
+}
+
+/// Whether a process belongs to the tree of a main process it does not descend from: not seen here.
+pub(crate) fn shares_tree(_pid: u32, _mains: &[u32]) -> bool {
+    false
 }
 
 #[cfg(target_os = "macos")]

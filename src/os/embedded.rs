@@ -6,7 +6,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay_holder::messages::{ActivationSocket, Exited, SpawnRequest, SpawnStep};
@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::holder_client::{HolderClient, lock};
 use super::{CommandResult, LiveProcess, Os, OsEvent};
-use crate::actors::House;
 
 #[cfg(all(test, unix))]
 mod tests;
@@ -44,8 +43,6 @@ pub(crate) struct TaskRun {
     pub(crate) cancelled: CancellationToken,
     /// Its own table of the configuration.
     pub(crate) settings: Arc<Map<String, Value>>,
-    /// Everything else of the runtime.
-    pub(crate) house: Weak<House>,
     facts: mpsc::Sender<OsEvent>,
     handle: Handle,
 }
@@ -98,7 +95,6 @@ pub(crate) struct EmbeddedOs {
     held: Arc<HolderClient>,
     handle: Handle,
     facts: mpsc::Sender<OsEvent>,
-    house: OnceLock<Weak<House>>,
     tasks: HashMap<String, Arc<EmbeddedTask>>,
 }
 
@@ -121,14 +117,8 @@ impl EmbeddedOs {
             facts: held.facts(),
             held,
             handle: Handle::current(),
-            house: OnceLock::new(),
             tasks: tasks.into_iter().map(task).collect(),
         }
-    }
-
-    /// Lets tasks reach the rest of the runtime; once, before anything starts.
-    pub(crate) fn connect(&self, house: &Arc<House>) {
-        let _only_once = self.house.set(Arc::downgrade(house));
     }
 
     /// Ends all tasks as far as that is possible, without telling anyone.
@@ -158,7 +148,6 @@ impl EmbeddedOs {
             generation,
             cancelled: run.cancelled.clone(),
             settings: Arc::clone(&task.settings),
-            house: self.house.get().cloned().unwrap_or_default(),
             facts: self.facts.clone(),
             handle: self.handle.clone(),
         };

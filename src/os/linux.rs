@@ -12,6 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::PeerCredentials;
 pub(crate) use super::listeners::listens;
 pub(crate) use super::tree_sampler::{TreeSampler, TreeUsage};
 
@@ -283,10 +284,58 @@ fn pidfd_send_signal(fd: &OwnedFd, signal: i32) {
 }
 
 /// Who is at the other end of a Unix socket: (pid, uid, gid).
-pub(crate) fn peer(socket: &impl std::os::fd::AsFd) -> Option<(u32, u32, u32)> {
-    use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-    let peer = getsockopt(socket, PeerCredentials).ok()?;
-    Some((u32::try_from(peer.pid()).ok()?, peer.uid(), peer.gid()))
+pub(crate) fn peer(socket: &impl std::os::fd::AsFd) -> Option<PeerCredentials> {
+    use nix::sys::socket::{getsockopt, sockopt};
+    let peer = getsockopt(socket, sockopt::PeerCredentials).ok()?;
+    let pid = u32::try_from(peer.pid()).ok()?;
+    let credentials = PeerCredentials::new(pid, peer.uid(), peer.gid());
+    Some(credentials.with_pidfd(peer_pidfd(socket)))
+}
+
+/// The process descriptor of a peer; None before Linux 6.5, or when the process has been reaped.
+#[expect(unsafe_code, reason = "nix does not have SO_PEERPIDFD")]
+fn peer_pidfd(socket: &impl std::os::fd::AsFd) -> Option<OwnedFd> {
+    use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+    let mut pidfd: RawFd = -1;
+    let mut length = size_of::<RawFd>() as libc::socklen_t;
+    // SAFETY: the socket is open, and number and length outlive the call; a descriptor that the
+    // kernel returns belongs to nobody else.
+    unsafe {
+        let got = libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERPIDFD,
+            (&raw mut pidfd).cast(),
+            &raw mut length,
+        );
+        (got == 0 && pidfd >= 0).then(|| OwnedFd::from_raw_fd(pidfd))
+    }
+}
+
+/// When a process started; None when it has exited.
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    mainstay_holder::start_time(pid)
+}
+
+/// Whether a process belongs to the tree of one of these main processes although it does not
+/// descend from it: it is in the control group of the main process and this process is not, or it
+/// inherited the same mark.
+pub(crate) fn shares_tree(pid: u32, mains: &[u32]) -> bool {
+    let group = |pid: u32| fs::read(format!("/proc/{pid}/cgroup")).ok();
+    let mark = |pid: u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let mut variables = environment.split(|byte| *byte == 0);
+        variables
+            .find(|it| it.starts_with(b"MAINSTAY_MARK="))
+            .map(<[u8]>::to_vec)
+    };
+    let own = group(std::process::id());
+    let (group_of_peer, mark_of_peer) = (group(pid), mark(pid));
+    mains.iter().any(|&main| {
+        let grouped = group_of_peer.is_some() && group_of_peer != own;
+        (grouped && group(main) == group_of_peer)
+            || (mark_of_peer.is_some() && mark(main) == mark_of_peer)
+    })
 }
 
 /// The user mainstay runs as.

@@ -28,6 +28,7 @@ pub(crate) mod machine;
 pub(crate) mod machine;
 #[cfg(unix)]
 mod orphans;
+mod peer;
 pub(crate) mod private;
 pub(crate) mod probe;
 pub(crate) mod tail;
@@ -42,6 +43,7 @@ mod tree_sampler;
 pub(crate) mod trim;
 
 pub(crate) use command::{CommandResult, command_name};
+pub(crate) use peer::PeerCredentials;
 
 /// The verbs of the machine. None of them blocks; what comes of them arrives as a [`OsEvent`].
 pub(crate) trait Os: Send + Sync + 'static {

@@ -194,7 +194,7 @@ pub(crate) fn listens(_port: u16, _owner: u32) -> Option<bool> {
 /// Who is at the other end of a pipe: its process, and [`own_uid`] if it is the user we run as,
 /// another number if not: users have no numbers here. (pid, uid, gid)
 #[expect(unsafe_code, reason = "a system call")]
-pub(crate) fn peer(pipe: &impl AsRawHandle) -> Option<(u32, u32, u32)> {
+pub(crate) fn peer(pipe: &impl AsRawHandle) -> Option<PeerCredentials> {
     let mut pid = 0;
     // SAFETY: the pipe is open, and the number outlives the call.
     let told = unsafe { GetNamedPipeClientProcessId(pipe.as_raw_handle(), &raw mut pid) };
@@ -209,7 +209,12 @@ pub(crate) fn peer(pipe: &impl AsRawHandle) -> Option<(u32, u32, u32)> {
         let sid = |block: &[u64]| (*block.as_ptr().cast::<TOKEN_USER>()).User.Sid;
         EqualSid(sid(&theirs), sid(&ours)) != 0
     };
-    Some((pid, own_uid() + u32::from(!same), 0))
+    Some(PeerCredentials::new(pid, own_uid() + u32::from(!same), 0))
+}
+
+/// Whether a process belongs to the tree of a main process it does not descend from: jobs tell.
+pub(crate) fn shares_tree(_pid: u32, _mains: &[u32]) -> bool {
+    false
 }
 
 /// The user of a process: a `TOKEN_USER` with its Sid behind it.

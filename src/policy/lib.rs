@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod module_ids;
 pub mod mono_time;
 pub mod plan;
+pub mod rate_limit;
 pub mod recovery;
 pub mod run;
 pub mod spec;

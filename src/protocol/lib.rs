@@ -5,6 +5,7 @@
 pub mod config;
 pub mod event;
 pub mod method;
+pub mod methods;
 pub mod rpc;
 pub mod schema;
 pub mod subject;

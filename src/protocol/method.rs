@@ -1,5 +1,5 @@
-//! Methods: their names, parameters and results, and the level each one needs.
-//! Owns the list of what can be asked; the golden files hold one example of each.
+//! Parameters and results of methods and notifications.
+//! Owns their shape; [`crate::methods`] is the table of the methods.
 //! Never decides whether a request is granted.
 
 use serde::{Deserialize, Serialize};
@@ -8,61 +8,18 @@ use serde_json::Value;
 use crate::words::{Health, Level, State};
 use crate::{Event, EventKind, ModuleView, Timestamp};
 
-/// Method names, as they stand on the wire.
+/// Names of methods and notifications in JSON.
 pub mod name {
-    #![expect(missing_docs, reason = "each constant is its own text")]
-    pub const HELLO: &str = "hello";
-    pub const SYSTEM_STATUS: &str = "system.status";
-    pub const SYSTEM_STOP: &str = "system.stop";
-    pub const MODULE_LIST: &str = "module.list";
-    pub const MODULE_GET: &str = "module.get";
-    pub const MODULE_START: &str = "module.start";
-    pub const MODULE_STOP: &str = "module.stop";
-    pub const MODULE_RESTART: &str = "module.restart";
-    pub const EVENTS_LIST: &str = "events.list";
-    pub const EVENTS_SUBSCRIBE: &str = "events.subscribe";
-    pub const LOGS_READ: &str = "logs.read";
-    pub const WHY: &str = "why";
-    pub const GRAPH: &str = "graph";
-    pub const CONFIG_GET: &str = "config.get";
-    // A module's own connection.
-    pub const MODULE_READY: &str = "module.ready";
-    pub const MODULE_STATUS: &str = "module.status";
-    pub const MODULE_HEALTH: &str = "module.health";
-    pub const BUS_PUBLISH: &str = "bus.publish";
-    pub const BUS_SUBSCRIBE: &str = "bus.subscribe";
-    pub const BUS_CALL: &str = "bus.call";
-    // Towards a client or a module.
-    pub const EVENT: &str = "event";
-    pub const LOG: &str = "log";
-    pub const HEALTH_CHECK: &str = "health.check";
-    pub const CALL: &str = "call";
-}
+    pub use crate::methods::name::*;
 
-/// The level a method needs, or None for a method that does not exist (yet).
-#[must_use]
-pub fn level_of(method: &str) -> Option<Level> {
-    Some(match method {
-        name::HELLO
-        | name::MODULE_READY
-        | name::MODULE_STATUS
-        | name::MODULE_HEALTH
-        | name::BUS_PUBLISH
-        | name::BUS_SUBSCRIBE
-        | name::BUS_CALL => Level::Module,
-        name::SYSTEM_STATUS
-        | name::MODULE_LIST
-        | name::MODULE_GET
-        | name::EVENTS_LIST
-        | name::EVENTS_SUBSCRIBE
-        | name::LOGS_READ
-        | name::WHY
-        | name::GRAPH => Level::Observe,
-        name::MODULE_START | name::MODULE_STOP | name::MODULE_RESTART => Level::Operate,
-        // What modules are given may be confidential.
-        name::SYSTEM_STOP | name::CONFIG_GET => Level::Admin,
-        _ => return None,
-    })
+    /// Notification: an event, of the journal to clients, of the bus to modules.
+    pub const EVENT: &str = "event";
+    /// Notification to clients: output of a module.
+    pub const LOG: &str = "log";
+    /// Call to a module: its health.
+    pub const HEALTH_CHECK: &str = "health.check";
+    /// Call to a module: what another module calls.
+    pub const CALL: &str = "call";
 }
 
 /// Methods of the design whose feature is not built yet: refused with `not_available_yet`.

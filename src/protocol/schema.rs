@@ -1,15 +1,15 @@
 //! One JSON schema document for the whole protocol, generated from the types themselves.
-//! Owns the table that pairs each method with its parameters and its result.
+//! Owns what is not in the table of methods: calls to modules, and notifications.
 //! Never checks a message at run time: reading it into its type does.
 
 use schemars::generate::SchemaGenerator;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use crate::config::{ConfigGetParams, ConfigValues};
-use crate::method::{self as m, Nothing, level_of, name};
+use crate::method::{self as m, Nothing, name};
+use crate::methods::{METHODS, MethodInfo};
 use crate::rpc::{Reply, Request};
-use crate::{Event, MAX_LINE_BYTES, ModuleView, PROTOCOL, SystemView};
+use crate::{Event, MAX_LINE_BYTES, PROTOCOL};
 
 type Describe = fn(&mut SchemaGenerator) -> Schema;
 
@@ -19,62 +19,6 @@ type Row = (&'static str, Describe, Describe);
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
-
-/// What clients and modules ask mainstay.
-const METHODS: &[Row] = &[
-    (name::HELLO, of::<m::Hello>, of::<m::Welcome>),
-    (name::SYSTEM_STATUS, of::<Nothing>, of::<SystemView>),
-    (name::SYSTEM_STOP, of::<m::StopParams>, of::<Nothing>),
-    (
-        name::MODULE_LIST,
-        of::<m::PageParams>,
-        of::<Vec<ModuleView>>,
-    ),
-    (name::MODULE_GET, of::<m::ModuleParams>, of::<ModuleView>),
-    (
-        name::MODULE_START,
-        of::<m::ChangeParams>,
-        of::<m::ChangeResult>,
-    ),
-    (
-        name::MODULE_STOP,
-        of::<m::ChangeParams>,
-        of::<m::ChangeResult>,
-    ),
-    (
-        name::MODULE_RESTART,
-        of::<m::ChangeParams>,
-        of::<m::ChangeResult>,
-    ),
-    (
-        name::EVENTS_LIST,
-        of::<m::EventsParams>,
-        of::<m::EventsResult>,
-    ),
-    (
-        name::EVENTS_SUBSCRIBE,
-        of::<m::EventsParams>,
-        of::<m::Subscribed>,
-    ),
-    (name::LOGS_READ, of::<m::LogsParams>, of::<m::LogLines>),
-    (name::WHY, of::<m::ModuleParams>, of::<m::Why>),
-    (name::GRAPH, of::<m::PageParams>, of::<m::Graph>),
-    (name::CONFIG_GET, of::<ConfigGetParams>, of::<ConfigValues>),
-    (name::MODULE_READY, of::<Nothing>, of::<Nothing>),
-    (name::MODULE_STATUS, of::<m::StatusParams>, of::<Nothing>),
-    (name::MODULE_HEALTH, of::<m::HealthReport>, of::<Nothing>),
-    (
-        name::BUS_PUBLISH,
-        of::<m::PublishParams>,
-        of::<m::Published>,
-    ),
-    (
-        name::BUS_SUBSCRIBE,
-        of::<m::BusSubscribeParams>,
-        of::<Nothing>,
-    ),
-    (name::BUS_CALL, of::<m::BusCallParams>, of::<Value>),
-];
 
 /// What mainstay asks a module, on the module's own connection.
 const TOWARDS_MODULES: &[Row] = &[
@@ -95,8 +39,17 @@ const NOTIFICATIONS: &[(&str, &str, Describe)] = &[
 pub fn schema() -> Value {
     let mut generator = SchemaGenerator::default();
     let line = json!([of::<Request>(&mut generator), of::<Reply>(&mut generator)]);
-    let methods = rows(&mut generator, METHODS);
-    let towards_modules = rows(&mut generator, TOWARDS_MODULES);
+    let methods: Map<String, Value> = METHODS
+        .iter()
+        .map(|info| (info.name.to_owned(), method(&mut generator, info)))
+        .collect();
+    let towards_modules: Map<String, Value> = TOWARDS_MODULES
+        .iter()
+        .map(|(name, params, result)| {
+            let row = json!({ "params": params(&mut generator), "result": result(&mut generator) });
+            ((*name).to_owned(), row)
+        })
+        .collect();
     let notifications: Vec<Value> = NOTIFICATIONS
         .iter()
         .map(|(towards, method, params)| {
@@ -117,15 +70,12 @@ pub fn schema() -> Value {
     })
 }
 
-fn rows(generator: &mut SchemaGenerator, rows: &[Row]) -> Value {
-    let described = rows.iter().map(|(method, params, result)| {
-        let mut row = Map::new();
-        if let Some(level) = level_of(method) {
-            row.insert("level".to_owned(), json!(level));
-        }
-        row.insert("params".to_owned(), json!(params(generator)));
-        row.insert("result".to_owned(), json!(result(generator)));
-        ((*method).to_owned(), Value::Object(row))
-    });
-    Value::Object(described.collect())
+fn method(generator: &mut SchemaGenerator, info: &MethodInfo) -> Value {
+    json!({
+        "description": info.summary(),
+        "level": info.level,
+        "effect": info.effect.as_str(),
+        "params": (info.params)(generator),
+        "result": (info.result)(generator),
+    })
 }

@@ -256,6 +256,11 @@ impl Daemon {
         fs::write(self.path(name), "").expect("a file");
     }
 
+    /// The process that was started.
+    pub(crate) fn child_pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Kills the runtime and waits until a new one answers.
     pub(crate) fn kill_runtime(&self) {
         let before = self.status().pid;

@@ -35,7 +35,8 @@ fn level(welcome: &Value) -> Result<Level, RefusalCode> {
 fn a_token_is_good_for_the_living_run_alone() {
     let daemon = Daemon::start(&one());
     let old = token(&daemon, "one");
-    let welcome = |token: &str| level(&Raw::greeting(&daemon.socket(), Some(token)).reply());
+    let socket = daemon.path("run/module.sock");
+    let welcome = |token: &str| level(&Raw::greeting(&socket, Some(token)).reply());
     assert_eq!(welcome(&old), Ok(Level::Module));
     let forged = format!("{}0", &old[..old.len() - 1]);
     let forged = if forged == old {
@@ -99,14 +100,18 @@ fn a_module_gets_its_own_methods_and_no_others() {
         RefusalCode::NotPermitted,
         "this door needs a token"
     );
+    // The first of each is a row of its own, the others are a count.
     let refused = daemon.wait("the refusals in the journal", || {
         let params = mainstay_protocol::method::EventsParams {
             kinds: vec![EventKind::ClientRefused],
             ..Default::default()
         };
-        Some(daemon.client().events(&params).ok()?.len()).filter(|count| *count >= 8)
+        let events = daemon.client().events(&params).ok()?;
+        let count = |payload: &Value| payload["count"].as_u64().unwrap_or(1);
+        let counted: u64 = events.iter().map(|event| count(&event.payload)).sum();
+        (counted >= 8).then_some((events.len(), counted))
     });
-    assert_eq!(refused, 8);
+    assert!(refused.0 <= 5 && refused.1 == 8, "{refused:?}");
 }
 
 /// A module whose shell asks for the status without its token, from wherever `how` leads.
@@ -239,8 +244,6 @@ fn changes_are_rate_limited_and_looking_is_not() {
         refused > 0,
         "50 changes at once went through a limit of 5 a second"
     );
-    let mut other = Raw::welcomed(&daemon.socket());
-    assert!(other.call(name::MODULE_START, params.clone())["result"].is_object());
     let raw = std::cell::RefCell::new(raw);
     daemon.wait("the allowance to come back", || {
         raw.borrow_mut().call(name::MODULE_START, params.clone())["result"]

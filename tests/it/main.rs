@@ -5,6 +5,7 @@
     reason = "the tests start programs, wait for them and look at the clock themselves"
 )]
 
+mod allowances;
 mod away;
 mod bus;
 mod configuration;

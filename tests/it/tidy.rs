@@ -2,6 +2,7 @@
 //! Owns the rules; each says what is wrong, where, and which way out. The reasons: docs/ARCHITECTURE.md.
 //! Never a matter of taste: what rustfmt and clippy can say is left to them.
 
+mod arrows;
 mod source;
 
 use std::collections::BTreeSet;
@@ -72,6 +73,7 @@ const PLACES: &[Place] = &[
         folders: &[
             "src/actors/",
             "src/cli/log.rs",
+            "src/control/",
             "src/ipc/",
             "src/journal/",
             "src/os/",

@@ -77,7 +77,7 @@ impl Owned {
             text: &text,
         };
         self.house.announce(announcement);
-        self.house.bus.publish_own(
+        self.house.bus.publish_internal(
             self.house.os.wall_clock(),
             "mainstay.module.state_changed",
             || json!({ "module": name, "from": words::state(from), "to": words::state(to) }),
@@ -250,7 +250,9 @@ impl Owned {
             );
         self.house.chronicle.tell(entry);
         let at = self.house.os.wall_clock();
-        self.house.bus.tell_dependency(at, module, about_name, word);
+        self.house
+            .bus
+            .notify_dependency(at, module, about_name, word);
     }
 
     /// What a person does about a start that failed. Nobody answers on the socket by then: a file

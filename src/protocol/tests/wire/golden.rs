@@ -17,7 +17,7 @@ pub(crate) fn spell(value: &Value) -> String {
     text + "\n"
 }
 
-fn sorted(value: &Value) -> Value {
+pub(crate) fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let mut fields: Vec<_> = fields.iter().collect();

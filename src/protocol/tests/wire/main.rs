@@ -3,6 +3,7 @@
 //! Never talks to a socket.
 
 mod conform;
+mod docs;
 mod events;
 mod examples;
 mod golden;

@@ -50,7 +50,7 @@ pub(crate) fn module(house: &House, id: ModuleId) -> ModuleView {
         status_text: now
             .status_text
             .as_deref()
-            .filter(|_| still_says(spec.kind, now.state))
+            .filter(|_| is_status_current(spec.kind, now.state))
             .map(str::to_owned),
         degraded: Vec::new(),
         throttle: Throttle {
@@ -65,7 +65,7 @@ pub(crate) fn module(house: &House, id: ModuleId) -> ModuleView {
 
 /// Whether what a module last said of itself still holds: "stopping" does not once it has stopped;
 /// last words before a failure and the result of a task do.
-fn still_says(kind: spec::Kind, state: State) -> bool {
+fn is_status_current(kind: spec::Kind, state: State) -> bool {
     match state {
         State::NotStarted | State::Waiting => false,
         State::Stopped => kind == spec::Kind::Task,
@@ -97,13 +97,8 @@ fn score(now: &Snapshot) -> u8 {
     100_u8.saturating_sub(health).saturating_sub(attempts)
 }
 
-/// All modules, in the order of the plan.
-pub(crate) fn modules(house: &House) -> Vec<ModuleView> {
-    house.plan.ids().map(|id| module(house, id)).collect()
-}
-
 /// Why output does not reach its file, and what a person does about it.
-fn dropped_because(house: &House, module: ModuleId, errno: Option<i32>) -> String {
+fn output_dropped_reason(house: &House, module: ModuleId, errno: Option<i32>) -> String {
     let Some(errno) = errno else {
         return "it comes faster than the disk takes it".to_owned();
     };
@@ -143,7 +138,7 @@ pub(crate) fn system(house: &House) -> SystemView {
         );
         if module.output_dropped_bytes > 0 {
             let bytes = module.output_dropped_bytes;
-            let why = dropped_because(house, id, module.output_errno);
+            let why = output_dropped_reason(house, id, module.output_errno);
             issues.push(format!(
                 "{}: {bytes} bytes of output were dropped: {why}",
                 house.name(id)

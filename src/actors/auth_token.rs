@@ -1,4 +1,4 @@
-//! Tokens: what a module shows to be taken for itself.
+//! TokenSigner: what a module shows to be taken for itself.
 //! Owns the key in the state directory. A token names a module and a run, signed with HMAC-SHA-256.
 //! Never stores a token: whoever has the key can check one.
 
@@ -15,22 +15,22 @@ use crate::os::private;
 const KEY_BYTES: usize = 32;
 
 /// Signs and checks tokens.
-pub(crate) struct Tokens {
+pub(crate) struct TokenSigner {
     key: [u8; KEY_BYTES],
 }
 
-impl Tokens {
+impl TokenSigner {
     /// Reads the key from `state_dir/key`, or makes one (mode 0600; on Windows it inherits who may
     /// read it from the folder).
     ///
     /// # Errors
     /// When it can neither be read nor written.
-    pub(crate) fn open(state_dir: &Path) -> io::Result<Tokens> {
+    pub(crate) fn open(state_dir: &Path) -> io::Result<TokenSigner> {
         let path = state_dir.join("key");
         match fs::read(&path) {
             Ok(bytes) => {
                 if let Ok(key) = bytes.try_into() {
-                    return Ok(Tokens { key });
+                    return Ok(TokenSigner { key });
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -39,26 +39,26 @@ impl Tokens {
         let mut key = [0; KEY_BYTES];
         random(&mut key)?;
         private::write(&path, &key, None)?;
-        Ok(Tokens { key })
+        Ok(TokenSigner { key })
     }
 
     /// A key of one process's life, for where no directory can be written.
     #[cfg(test)]
-    pub(crate) fn for_tests() -> Tokens {
-        Tokens {
+    pub(crate) fn for_tests() -> TokenSigner {
+        TokenSigner {
             key: [7; KEY_BYTES],
         }
     }
 
     /// The token of one run: `NAME.GENERATION.SIGNATURE`.
-    pub(crate) fn issue(&self, module: &str, generation: u64) -> String {
+    pub(crate) fn sign(&self, module: &str, generation: u64) -> String {
         let signature = self.mac(module, generation).finalize().into_bytes();
         let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{module}.{generation}.{hex}")
     }
 
     /// Which module and run a token names, if its signature is ours.
-    pub(crate) fn check<'a>(&self, token: &'a str) -> Option<(&'a str, u64)> {
+    pub(crate) fn verify<'a>(&self, token: &'a str) -> Option<(&'a str, u64)> {
         let mut parts = token.split('.');
         let (module, generation, hex) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
         if parts.next().is_some() || !hex.is_ascii() || hex.len() % 2 == 1 {
@@ -101,9 +101,9 @@ mod tests {
 
     #[test]
     fn a_token_is_good_for_its_module_and_run_alone() {
-        let tokens = Tokens::for_tests();
-        let token = tokens.issue("storage", 4);
-        assert_eq!(tokens.check(&token), Some(("storage", 4)));
+        let tokens = TokenSigner::for_tests();
+        let token = tokens.sign("storage", 4);
+        assert_eq!(tokens.verify(&token), Some(("storage", 4)));
         let forged = [
             token.replace("storage", "capture"),
             token.replace(".4.", ".5."),
@@ -114,7 +114,7 @@ mod tests {
             String::new(),
         ];
         for forged in forged {
-            assert_eq!(tokens.check(&forged), None, "{forged}");
+            assert_eq!(tokens.verify(&forged), None, "{forged}");
         }
     }
 
@@ -122,11 +122,11 @@ mod tests {
     fn the_key_is_kept_and_private() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("a directory");
-        let token = Tokens::open(dir.path()).expect("made").issue("a", 1);
+        let token = TokenSigner::open(dir.path()).expect("made").sign("a", 1);
         assert!(
-            Tokens::open(dir.path())
+            TokenSigner::open(dir.path())
                 .expect("read")
-                .check(&token)
+                .verify(&token)
                 .is_some()
         );
         let mode = fs::metadata(dir.path().join("key"))

@@ -1,0 +1,139 @@
+//! `bus.publish`, `bus.subscribe`, `bus.call`: what modules say to each other.
+//! Owns the rule who may call whom, and the timeouts of calls.
+//! Never delivers an event itself: the bus does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_policy::ModuleId;
+use mainstay_policy::spec::StartMode;
+use mainstay_protocol::method::{BusCallParams, CallParams, Nothing, PublishParams, Published};
+use mainstay_protocol::methods::{BusCall, BusPublish, BusSubscribe};
+use mainstay_protocol::{Refusal, RefusalCode, State};
+use serde_json::{Value, json};
+
+use super::change::{self, PendingChange};
+use super::modules::find_module;
+use super::reports::run_of;
+use super::{Answer, Caller, MethodResult};
+use crate::actors::House;
+
+/// The timeout of a call, when the caller does not say.
+const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// The timeout of a call, at most.
+const CALL_TIMEOUT_MAX: Duration = Duration::from_mins(1);
+
+/// Publishes an event of a module.
+///
+/// # Errors
+/// As [`crate::bus::Bus::publish`].
+pub(crate) fn publish(
+    ctx: &House,
+    module: ModuleId,
+    params: PublishParams,
+) -> Result<Published, Refusal> {
+    let PublishParams { subject, payload } = params;
+    ctx.bus
+        .publish(ctx.name(module), ctx.os.wall_clock(), subject, payload)
+}
+
+/// Returns the module that a module calls, if it may.
+///
+/// # Errors
+/// `unknown_module`, `not_permitted`.
+pub(crate) fn callee(ctx: &House, caller: ModuleId, module: &str) -> Result<ModuleId, Refusal> {
+    let callee = find_module(ctx, module)?;
+    let may_call = &ctx.launch(caller).may_call;
+    if may_call.iter().any(|name| name == module) {
+        return Ok(callee);
+    }
+    let caller = ctx.name(caller);
+    let text = format!("cannot let {caller} call {module}: add it to module.{caller}.may_call");
+    Err(Refusal::new(RefusalCode::NotPermitted, text))
+}
+
+/// Calls a module for another module. A call starts a lazy module; the timeout covers its start.
+///
+/// # Errors
+/// As [`crate::bus::Bus::call`].
+pub(crate) async fn call_module(
+    ctx: &House,
+    callee: ModuleId,
+    call: CallParams,
+    timeout: Duration,
+) -> Result<Value, Refusal> {
+    wake(ctx, callee, &call.from, timeout).await;
+    ctx.bus
+        .call(|| ctx.os.now(), callee, json!(call), timeout)
+        .await
+}
+
+/// Starts a lazy module and waits until it is connected.
+async fn wake(ctx: &House, callee: ModuleId, caller: &str, timeout: Duration) {
+    let is_running = ctx.picture.module(callee).state == State::Running;
+    if ctx.spec(callee).start != StartMode::Lazy || is_running {
+        return;
+    }
+    let wake = async {
+        PendingChange::wake(ctx, callee, format!("a call of {caller}")).await;
+        tokio::select! {
+            () = ctx.bus.wait_connected(callee) => {}
+            () = change::wait_until(ctx, callee, |now| now.state != State::Running) => {}
+        }
+    };
+    let _or_late = tokio::time::timeout(timeout, wake).await;
+}
+
+impl Answer for BusPublish {
+    async fn answer(
+        ctx: &Arc<House>,
+        caller: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        Ok(MethodResult::Now(publish(
+            ctx,
+            run_of(caller)?.module,
+            params,
+        )?))
+    }
+}
+
+impl Answer for BusSubscribe {
+    async fn answer(
+        ctx: &Arc<House>,
+        caller: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        let run = run_of(caller)?;
+        ctx.bus
+            .subscribe(run.module, run.connection, params.subjects)?;
+        Ok(MethodResult::Now(Nothing {}))
+    }
+}
+
+impl Answer for BusCall {
+    async fn answer(
+        ctx: &Arc<House>,
+        caller: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        let BusCallParams {
+            module,
+            method,
+            params,
+            timeout_ms,
+        } = params;
+        let caller = run_of(caller)?.module;
+        let callee = callee(ctx, caller, &module)?;
+        let timeout = timeout_ms.map_or(CALL_TIMEOUT_DEFAULT, Duration::from_millis);
+        let call = CallParams {
+            from: ctx.name(caller).to_owned(),
+            method,
+            params,
+        };
+        let ctx = Arc::clone(ctx);
+        Ok(MethodResult::Later(Box::pin(async move {
+            call_module(&ctx, callee, call, timeout.min(CALL_TIMEOUT_MAX)).await
+        })))
+    }
+}

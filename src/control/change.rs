@@ -1,0 +1,202 @@
+//! `module.start`, `module.stop`, `module.restart`.
+//! Owns a change from the request until the module is at rest: dry run, publication, waiting.
+//! Never retries: recovery is policy's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_policy::ModuleId;
+use mainstay_policy::lifecycle::Operation;
+use mainstay_policy::spec::Kind;
+use mainstay_protocol::method::{ChangeParams, ChangeResult, ChangeStep};
+use mainstay_protocol::methods::{ModuleRestart, ModuleStart, ModuleStop};
+use mainstay_protocol::{Refusal, RefusalCode, State, SystemStatus};
+use tokio::sync::oneshot;
+
+use super::modules::find_module;
+use super::{Answer, Caller, MethodResult, view_builder};
+use crate::actors::House;
+use crate::actors::lifecycle::LifecycleMsg;
+use crate::actors::picture::Snapshot;
+
+/// Time the actors have to publish a change.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that waiting takes beyond the module's own timeouts.
+const WAIT_MARGIN: Duration = Duration::from_secs(30);
+
+/// A change that was requested, or (dry run) only previewed.
+pub(crate) struct PendingChange {
+    module: ModuleId,
+    operation: Operation,
+    steps: Vec<ChangeStep>,
+    /// The generation before the change.
+    before: u64,
+}
+
+impl PendingChange {
+    /// Requests the change and waits until it is published; with `dry_run` only previews it.
+    ///
+    /// # Errors
+    /// `unknown_module`, `not_permitted` for a builtin, `shutting_down`, `busy`, `timeout`.
+    async fn submit(
+        ctx: &House,
+        operation: Operation,
+        params: &ChangeParams,
+        actor: String,
+    ) -> Result<PendingChange, Refusal> {
+        let module = find_module(ctx, &params.module)?;
+        if operation != Operation::Start && ctx.spec(module).kind == Kind::Builtin {
+            let text = format!(
+                "cannot stop or restart {}: it is a part of mainstay and runs as long as mainstay",
+                params.module
+            );
+            return Err(Refusal::new(RefusalCode::NotPermitted, text));
+        }
+        let (answer, preview) = oneshot::channel();
+        ctx.switchboard.lifecycle.cast(LifecycleMsg::Preview {
+            module,
+            wish: operation,
+            answer,
+        });
+        let steps = await_reply(preview).await?;
+        let before = ctx.picture.module(module).generation;
+        let change = PendingChange {
+            module,
+            operation,
+            steps,
+            before,
+        };
+        if params.dry_run {
+            return Ok(change);
+        }
+        if ctx.picture.system().standing.status == SystemStatus::Stopping {
+            let text = "cannot change a module: the system is stopping";
+            return Err(Refusal::new(RefusalCode::ShuttingDown, text));
+        }
+        await_reply(change.send(ctx, actor)).await?;
+        Ok(change)
+    }
+
+    /// Starts a lazy module and waits until it runs or is at rest; the caller sets the deadline.
+    pub(super) async fn wake(ctx: &House, module: ModuleId, actor: String) {
+        let change = PendingChange {
+            module,
+            operation: Operation::Wake,
+            steps: Vec::new(),
+            before: 0,
+        };
+        let _published = change.send(ctx, actor).await;
+        change.wait_reached(ctx).await;
+    }
+
+    /// Sends the operation to the lifecycle; the receiver learns when it is published.
+    fn send(&self, ctx: &House, actor: String) -> oneshot::Receiver<()> {
+        let (published, receiver) = oneshot::channel();
+        ctx.switchboard.lifecycle.cast(LifecycleMsg::Wished {
+            module: self.module,
+            wish: self.operation,
+            actor,
+            published,
+        });
+        receiver
+    }
+
+    /// What the change takes along, and the state of the module now.
+    fn result(&self, ctx: &House) -> ChangeResult {
+        ChangeResult {
+            steps: self.steps.clone(),
+            module: view_builder::module(ctx, self.module),
+        }
+    }
+
+    /// Waits until the module is at rest, at most as long as its timeouts allow.
+    async fn wait_reached(&self, ctx: &House) {
+        let spec = ctx.spec(self.module);
+        let timeout = spec.startup_timeout + spec.shutdown_timeout + WAIT_MARGIN;
+        let at_rest = |now: &Snapshot| self.is_at_rest(now.state, now.generation);
+        let _or_late = tokio::time::timeout(timeout, wait_until(ctx, self.module, at_rest)).await;
+    }
+
+    fn is_at_rest(&self, state: State, generation: u64) -> bool {
+        match self.operation {
+            // Failed although it is desired down: it could not be killed.
+            Operation::Stop => matches!(state, State::Stopped | State::NotStarted | State::Failed),
+            Operation::Wake => !matches!(state, State::Waiting | State::Starting | State::Stopping),
+            Operation::Start | Operation::Restart => {
+                let is_new = self.operation == Operation::Start || generation > self.before;
+                match state {
+                    State::Running | State::Failed | State::Backoff => is_new,
+                    // A task that is done.
+                    State::Stopped => generation > self.before,
+                    _ => false,
+                }
+            }
+        }
+    }
+}
+
+/// Waits until a published state of the module satisfies `is_reached`.
+pub(super) async fn wait_until(
+    ctx: &House,
+    module: ModuleId,
+    is_reached: impl Fn(&Snapshot) -> bool,
+) {
+    let mut version = ctx.picture.edition();
+    loop {
+        version.borrow_and_update();
+        if is_reached(&ctx.picture.module(module)) || version.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn await_reply<T>(reply: oneshot::Receiver<T>) -> Result<T, Refusal> {
+    match tokio::time::timeout(PUBLISH_TIMEOUT, reply).await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(_)) => {
+            let text = "cannot say whether the change was made: a part of mainstay is being \
+                        restarted; check the status and try again";
+            Err(Refusal::new(RefusalCode::Busy, text))
+        }
+        Err(_) => {
+            let text = "cannot get a reply from the lifecycle in time; try again";
+            Err(Refusal::new(RefusalCode::Timeout, text))
+        }
+    }
+}
+
+async fn change(
+    ctx: &Arc<House>,
+    caller: &Caller,
+    operation: Operation,
+    params: ChangeParams,
+) -> Result<MethodResult<ChangeResult>, Refusal> {
+    let change = PendingChange::submit(ctx, operation, &params, caller.label.clone()).await?;
+    if params.dry_run || !params.wait {
+        return Ok(MethodResult::Now(change.result(ctx)));
+    }
+    let ctx = Arc::clone(ctx);
+    Ok(MethodResult::Later(Box::pin(async move {
+        change.wait_reached(&ctx).await;
+        Ok(change.result(&ctx))
+    })))
+}
+
+macro_rules! answer_by_change {
+    ($($method:ty: $operation:expr;)+) => { $(
+        impl Answer for $method {
+            async fn answer(
+                ctx: &Arc<House>,
+                caller: &Caller,
+                params: Self::Params,
+            ) -> Result<MethodResult<Self::Result>, Refusal> {
+                change(ctx, caller, $operation, params).await
+            }
+        }
+    )+ };
+}
+answer_by_change! {
+    ModuleStart: Operation::Start;
+    ModuleStop: Operation::Stop;
+    ModuleRestart: Operation::Restart;
+}

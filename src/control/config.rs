@@ -1,0 +1,41 @@
+//! `config.get`.
+//! Owns the rule which values are hidden.
+//! Never returns the environment or the settings of a module: they may be confidential.
+
+use std::sync::Arc;
+
+use mainstay_protocol::config::{ConfigValue, ConfigValues};
+use mainstay_protocol::methods::ConfigGet;
+use mainstay_protocol::{Refusal, RefusalCode};
+use serde_json::Value;
+
+use super::{Answer, Caller, MethodResult};
+use crate::actors::House;
+
+/// Returns the configuration in force at or below a path.
+///
+/// # Errors
+/// `invalid_params` when there is no such key.
+pub(crate) fn values(ctx: &House, path: &str) -> Result<Vec<ConfigValue>, Refusal> {
+    let values = ctx.configuration.values(path);
+    let invalid = |error| Refusal::new(RefusalCode::InvalidParams, format!("{error}"));
+    let mut values = values.map_err(invalid)?;
+    for value in &mut values {
+        let mut keys = value.path.split('.').skip(2);
+        if value.path.starts_with("module.") && matches!(keys.next(), Some("env" | "settings")) {
+            (value.value, value.hidden) = (Value::Null, true);
+        }
+    }
+    Ok(values)
+}
+
+impl Answer for ConfigGet {
+    async fn answer(
+        ctx: &Arc<House>,
+        _: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        let values = values(ctx, &params.path.unwrap_or_default())?;
+        Ok(MethodResult::Now(ConfigValues { values }))
+    }
+}

@@ -1,0 +1,28 @@
+//! `graph`.
+//! Owns nothing: the graph is the plan's.
+//! Never leaves out an edge of a module that it lists.
+
+use std::sync::Arc;
+
+use mainstay_protocol::Refusal;
+use mainstay_protocol::methods::Graph;
+
+use super::paging::page;
+use super::{Answer, Caller, MethodResult, view_builder};
+use crate::actors::House;
+
+impl Answer for Graph {
+    async fn answer(
+        ctx: &Arc<House>,
+        _: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        let graph = |ids: &[_]| view_builder::graph(ctx, ids);
+        Ok(MethodResult::Now(page(
+            ctx,
+            ctx.plan.order(),
+            &params,
+            graph,
+        )?))
+    }
+}

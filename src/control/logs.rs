@@ -1,0 +1,136 @@
+//! `logs.read`: the newest lines of a module's output, and what it writes from then on.
+//! Owns the limits of a request.
+//! Never holds up a module: output that a follower is too slow for is counted as dropped.
+
+use std::sync::Arc;
+
+use mainstay_policy::ModuleId;
+use mainstay_protocol::method::{LogLines, name};
+use mainstay_protocol::methods::LogsRead;
+use mainstay_protocol::{Refusal, Request};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::modules::find_module;
+use super::paging::newest_that_fit;
+use super::{Answer, Caller, MethodResult, NextNotification, Notifications, internal};
+use crate::actors::House;
+use crate::actors::log_followers::OutputChunk;
+use crate::config::LogFormat;
+
+/// Lines, when the client does not say.
+const LINES_DEFAULT: usize = 100;
+/// Lines, at most.
+const LINES_MAX: usize = 10_000;
+
+/// Returns the newest lines of a module's output, oldest first.
+///
+/// # Errors
+/// `internal` when the file cannot be read.
+pub(crate) async fn last_lines(
+    ctx: &House,
+    module: ModuleId,
+    count: Option<usize>,
+) -> Result<Vec<String>, Refusal> {
+    let count = count.unwrap_or(LINES_DEFAULT).min(LINES_MAX);
+    let directory = &ctx.configuration.system.logs.directory;
+    let path = directory.join(format!("{}.log", ctx.name(module)));
+    tokio::task::spawn_blocking(move || crate::os::tail::last_lines(&path, count))
+        .await
+        .map_err(internal)?
+        .map_err(internal)
+}
+
+impl Answer for LogsRead {
+    async fn answer(
+        ctx: &Arc<House>,
+        _: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        let id = find_module(ctx, &params.module)?;
+        let as_json = ctx.configuration.system.logs.format == LogFormat::Json;
+        // Followed first and read then: a line can come twice where they meet, none is missed.
+        let follower = params.follow.then(|| LogTapGuard::open(ctx, id));
+        if follower.is_some() {
+            ctx.os.flush_output(ctx.name(id)).await;
+        }
+        let lines = last_lines(ctx, id, params.lines).await?;
+        let result = log_lines(params.module.clone(), lines, as_json, 0);
+        Ok(match follower {
+            None => MethodResult::Now(result),
+            Some(tap) => {
+                let stream = LogNotifications {
+                    tap,
+                    module: params.module,
+                    as_json,
+                };
+                MethodResult::Stream(result, Box::new(stream))
+            }
+        })
+    }
+}
+
+/// The newest lines that fit into a line of the protocol; with `as_json` also the objects they are.
+fn log_lines(module: String, lines: Vec<String>, as_json: bool, dropped_bytes: u64) -> LogLines {
+    let (lines, records) = if as_json {
+        let object = |line: &str| serde_json::from_str(line).ok().filter(Value::is_object);
+        let both = lines.into_iter().map(|line| {
+            let record = object(&line);
+            (line, record)
+        });
+        newest_that_fit(both.collect()).into_iter().unzip()
+    } else {
+        (newest_that_fit(lines), Vec::new())
+    };
+    LogLines {
+        module,
+        lines,
+        records,
+        dropped_bytes,
+    }
+}
+
+/// A follower of a module's output; closes the tap of the holder with the last follower.
+struct LogTapGuard {
+    ctx: Arc<House>,
+    id: ModuleId,
+    chunks: mpsc::Receiver<OutputChunk>,
+}
+
+impl LogTapGuard {
+    fn open(ctx: &Arc<House>, id: ModuleId) -> LogTapGuard {
+        let chunks = ctx.log_followers.follow(&*ctx.os, ctx.name(id), id);
+        LogTapGuard {
+            ctx: Arc::clone(ctx),
+            id,
+            chunks,
+        }
+    }
+}
+
+impl Drop for LogTapGuard {
+    fn drop(&mut self) {
+        self.chunks.close();
+        let ctx = &self.ctx;
+        ctx.log_followers
+            .release_tap(&*ctx.os, ctx.name(self.id), self.id);
+    }
+}
+
+struct LogNotifications {
+    tap: LogTapGuard,
+    module: String,
+    as_json: bool,
+}
+
+impl Notifications for LogNotifications {
+    fn next(&mut self) -> NextNotification<'_> {
+        Box::pin(async move {
+            let chunk = self.tap.chunks.recv().await?;
+            let lines = chunk.text.lines().map(str::to_owned).collect();
+            let module = self.module.clone();
+            let lines = log_lines(module, lines, self.as_json, chunk.dropped_bytes);
+            Some(Ok(Request::notification(name::LOG, json!(lines))))
+        })
+    }
+}

@@ -1,0 +1,76 @@
+//! `module.list` and `module.get`.
+//! Owns nothing: views come from the published state.
+//! Never changes a module.
+
+use std::sync::Arc;
+
+use mainstay_policy::ModuleId;
+use mainstay_protocol::methods::{ModuleGet, ModuleList};
+use mainstay_protocol::{ModuleView, Refusal, RefusalCode};
+
+use super::paging::page;
+use super::{Answer, Caller, MethodResult, view_builder};
+use crate::actors::House;
+
+/// Returns the module with this name.
+///
+/// # Errors
+/// `unknown_module`, with the nearest name.
+pub(crate) fn find_module(ctx: &House, module: &str) -> Result<ModuleId, Refusal> {
+    ctx.find(module).ok_or_else(|| {
+        let near = ctx
+            .plan
+            .modules()
+            .map(|spec| (strsim::osa_distance(&spec.name, module), &spec.name))
+            .min()
+            .filter(|(distance, name)| *distance <= name.len() / 3 + 1)
+            .map_or_else(
+                || "; `mainstay status` lists all".to_owned(),
+                |(_, name)| format!("; did you mean {name}?"),
+            );
+        let text = format!("cannot find a module named {module:.64}{near}");
+        Refusal::new(RefusalCode::UnknownModule, text)
+    })
+}
+
+/// The view of one module.
+///
+/// # Errors
+/// `unknown_module`.
+pub(crate) fn get(ctx: &House, module: &str) -> Result<ModuleView, Refusal> {
+    Ok(view_builder::module(ctx, find_module(ctx, module)?))
+}
+
+/// The views of all modules, in the order of the plan.
+pub(crate) fn list(ctx: &House) -> Vec<ModuleView> {
+    ctx.plan
+        .ids()
+        .map(|id| view_builder::module(ctx, id))
+        .collect()
+}
+
+impl Answer for ModuleList {
+    async fn answer(
+        ctx: &Arc<House>,
+        _: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        let order: Vec<ModuleId> = ctx.plan.ids().collect();
+        let views = |ids: &[ModuleId]| -> Vec<ModuleView> {
+            ids.iter()
+                .map(|id| view_builder::module(ctx, *id))
+                .collect()
+        };
+        Ok(MethodResult::Now(page(ctx, &order, &params, views)?))
+    }
+}
+
+impl Answer for ModuleGet {
+    async fn answer(
+        ctx: &Arc<House>,
+        _: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        Ok(MethodResult::Now(get(ctx, &params.module)?))
+    }
+}

@@ -1,0 +1,108 @@
+//! Requests that are refused: what they cost, and how the journal learns of them.
+//! Owns the rule that a principal fills neither the journal nor the attention of the runtime.
+//! Never records each refusal by itself: later ones are a count.
+
+use std::sync::Arc;
+
+use mainstay_protocol::{EventKind, Refusal, RefusalCode};
+use serde_json::json;
+
+use super::accounts::{Accounts, Principal, Report};
+use super::{Caller, Refused};
+use crate::actors::House;
+use crate::actors::chronicle::Entry;
+
+/// Refuses a request: spends the caller's allowance of refusals and records a denied one.
+pub(crate) fn refuse(ctx: &Arc<House>, caller: &Caller, method: &str, error: Refusal) -> Refused {
+    let Some(accounts) = &caller.accounts else {
+        return error.into();
+    };
+    if error.data.code == RefusalCode::NotPermitted {
+        record(ctx, accounts, caller.principal, method, Some(&caller.label));
+    }
+    if accounts.take_refusal(caller.principal, ctx.os.now()) {
+        return error.into();
+    }
+    let text = format!(
+        "{}; too many requests were refused: the connection is closed",
+        error.message
+    );
+    Refused {
+        error: Refusal::new(RefusalCode::RateLimited, text),
+        close: true,
+    }
+}
+
+/// Records a refusal of a principal: the first at once, later ones as a count within a minute.
+pub(crate) fn record(
+    ctx: &Arc<House>,
+    accounts: &Arc<Accounts>,
+    principal: Principal,
+    method: &str,
+    client: Option<&str>,
+) {
+    let delay = match accounts.report(principal, ctx.os.now()) {
+        Report::Now => return write(ctx, 1, method, client),
+        Report::Counted => return,
+        Report::After(delay) => delay,
+    };
+    let (ctx, accounts) = (Arc::downgrade(ctx), Arc::downgrade(accounts));
+    let (method, client) = (method.to_owned(), client.map(str::to_owned));
+    tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        if let (Some(ctx), Some(accounts)) = (ctx.upgrade(), accounts.upgrade()) {
+            let count = accounts.take_refusals(principal, ctx.os.now());
+            write(&ctx, count, &method, client.as_deref());
+        }
+    });
+}
+
+fn write(ctx: &House, count: u64, method: &str, client: Option<&str>) {
+    let mut payload = json!({ "code": RefusalCode::NotPermitted, "method": method });
+    if let Some(client) = client {
+        payload["client"] = json!(client);
+    }
+    if count > 1 {
+        payload["count"] = json!(count);
+    }
+    let event = Entry::of(EventKind::ClientRefused).payload(payload);
+    ctx.chronicle.tell(event);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mainstay_protocol::Event;
+    use mainstay_protocol::method::EventsParams;
+
+    use super::*;
+    use crate::actors::tests::{Rig, TWO};
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_refusal_is_recorded_at_once_and_the_others_as_a_count() {
+        let rig = Rig::start(TWO).await;
+        let accounts = Accounts::new(10);
+        let refuse = |uid| {
+            record(
+                &rig.house,
+                &accounts,
+                Principal::User(uid),
+                "module.stop",
+                None,
+            )
+        };
+        (0..100).for_each(|_| refuse(7));
+        refuse(8);
+        tokio::time::sleep(Duration::from_secs(61)).await;
+        let params = EventsParams {
+            kinds: vec![EventKind::ClientRefused],
+            ..EventsParams::default()
+        };
+        let journal = rig.house.chronicle.journal().clone();
+        let events = journal.list(params).await.expect("events");
+        let count = |event: &Event| event.payload["count"].as_u64().unwrap_or(1);
+        let counts: Vec<u64> = events.iter().map(count).collect();
+        assert_eq!(counts, [1, 1, 99]);
+    }
+}

@@ -1,0 +1,80 @@
+//! `module.ready`, `module.status`, `module.health`: a module reports about itself.
+//! Owns nothing: reports go to the actor of the module and to the health actor.
+//! Never accepts a report about another module or run.
+
+use std::sync::Arc;
+
+use mainstay_protocol::method::Nothing;
+use mainstay_protocol::methods::{ModuleHealth, ModuleReady, ModuleStatus};
+use mainstay_protocol::{Health, Refusal, RefusalCode};
+
+use super::caller::ModuleRun;
+use super::{Answer, Caller, MethodResult};
+use crate::actors::House;
+use crate::actors::health::HealthMsg;
+use crate::actors::module::ModuleMsg;
+
+/// The run of a caller that is a module.
+///
+/// # Errors
+/// `not_permitted` for every other caller.
+pub(super) fn run_of(caller: &Caller) -> Result<ModuleRun, Refusal> {
+    caller.module.ok_or_else(|| {
+        let text = "cannot answer: the method belongs to a module's own connection";
+        Refusal::new(RefusalCode::NotPermitted, text)
+    })
+}
+
+impl Answer for ModuleReady {
+    async fn answer(
+        ctx: &Arc<House>,
+        caller: &Caller,
+        _: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        let ModuleRun {
+            module, generation, ..
+        } = run_of(caller)?;
+        let actor = ctx.switchboard.module(module);
+        actor.cast(ModuleMsg::Ready { generation });
+        Ok(MethodResult::Now(Nothing {}))
+    }
+}
+
+impl Answer for ModuleStatus {
+    async fn answer(
+        ctx: &Arc<House>,
+        caller: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        let ModuleRun {
+            module, generation, ..
+        } = run_of(caller)?;
+        let text = params.text;
+        let actor = ctx.switchboard.module(module);
+        actor.cast(ModuleMsg::Status { generation, text });
+        Ok(MethodResult::Now(Nothing {}))
+    }
+}
+
+impl Answer for ModuleHealth {
+    async fn answer(
+        ctx: &Arc<House>,
+        caller: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        let ModuleRun {
+            module, generation, ..
+        } = run_of(caller)?;
+        let health = params.status;
+        if !Health::ALL.contains(&health) {
+            let text = format!("cannot read the report: this version has no status {health}");
+            return Err(Refusal::new(RefusalCode::InvalidParams, text));
+        }
+        ctx.switchboard.health.cast(HealthMsg::Fed {
+            module,
+            generation,
+            health,
+        });
+        Ok(MethodResult::Now(Nothing {}))
+    }
+}

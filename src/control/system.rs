@@ -1,0 +1,42 @@
+//! `system.status` and `system.stop`.
+//! Owns nothing: the status comes from the published state, the stop goes to the lifecycle.
+//! Never waits for the stop: its end closes the connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_protocol::Refusal;
+use mainstay_protocol::method::Nothing;
+use mainstay_protocol::methods::{SystemStatus, SystemStop};
+
+use super::{Answer, Caller, MethodResult, view_builder};
+use crate::actors::House;
+use crate::actors::lifecycle::LifecycleMsg;
+
+/// Requests the ordered stop of the system.
+pub(crate) fn stop(ctx: &House, caller: &Caller, budget: Option<Duration>) {
+    let actor = caller.label.clone();
+    let lifecycle = &ctx.switchboard.lifecycle;
+    lifecycle.cast(LifecycleMsg::StopAll { budget, actor });
+}
+
+impl Answer for SystemStatus {
+    async fn answer(
+        ctx: &Arc<House>,
+        _: &Caller,
+        _: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        Ok(MethodResult::Now(view_builder::system(ctx)))
+    }
+}
+
+impl Answer for SystemStop {
+    async fn answer(
+        ctx: &Arc<House>,
+        caller: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        stop(ctx, caller, params.timeout_ms.map(Duration::from_millis));
+        Ok(MethodResult::Now(Nothing {}))
+    }
+}

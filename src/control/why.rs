@@ -1,0 +1,26 @@
+//! `why`.
+//! Owns nothing: the chain of events comes from the journal.
+//! Never blocks the runtime: the journal is read on another thread.
+
+use std::sync::Arc;
+
+use mainstay_protocol::Refusal;
+use mainstay_protocol::methods::Why;
+
+use super::{Answer, Caller, MethodResult, internal, modules};
+use crate::actors::House;
+
+impl Answer for Why {
+    async fn answer(
+        ctx: &Arc<House>,
+        _: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, Refusal> {
+        let view = modules::get(ctx, &params.module)?;
+        let ctx = Arc::clone(ctx);
+        let why = tokio::task::spawn_blocking(move || {
+            crate::journal::why(ctx.chronicle.journal(), &view, ctx.os.wall_clock())
+        });
+        Ok(MethodResult::Now(why.await.map_err(internal)?))
+    }
+}
