@@ -27,7 +27,7 @@ use crate::actors::{House, Switchboard, launching, record};
 use crate::bus::Bus;
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
 use crate::ipc;
-use crate::journal::{Journal, Settings};
+use crate::journal::{Journal, Settings, WatermarkKeeper};
 use crate::os::handshake::{HandshakeError, HolderHandshake};
 use crate::os::holder_client::HolderClient;
 use crate::os::machine;
@@ -37,6 +37,8 @@ use crate::os::{Os, OsEvent};
 
 /// The last committed plan, in the state directory.
 const COMMITTED: &str = "committed.json";
+/// Under which name the holder keeps a record of the journal; no module has a dot in its name.
+const JOURNAL_RECORD: &str = "mainstay.journal";
 /// How long the journal may take to write what is left.
 const JOURNAL_PATIENCE: Duration = Duration::from_secs(2);
 /// How long root may take to end when everything is over.
@@ -364,7 +366,7 @@ pub(crate) fn build(
     for (slot, name) in (0_u32..).zip(&names) {
         bus.register(ModuleId(slot), Arc::clone(name));
     }
-    let settings = Settings::new(machine::boot_id(), os.wall_clock(), os.now().0);
+    let settings = journal_settings(&os);
     let journal = Journal::open(&state_dir, settings)
         .map_err(|error| BeginError::Machine(error.to_string()))?;
     let tokens = TokenSigner::open(&state_dir).map_err(|source| BeginError::State {
@@ -386,6 +388,17 @@ pub(crate) fn build(
         plan: Arc::new(plan),
         os,
     }))
+}
+
+/// The holder keeps how far the journal reaches: the state directory may be deleted.
+fn journal_settings(os: &Arc<dyn Os>) -> Settings {
+    let keeper = Arc::clone(os);
+    let keep = move |text| keeper.save_record(JOURNAL_RECORD, text);
+    Settings {
+        kept: os.saved_record(JOURNAL_RECORD),
+        keeper: Some(WatermarkKeeper::new(keep)),
+        ..Settings::new(machine::boot_id(), os.wall_clock(), os.now().0)
+    }
 }
 
 fn tell_beginning(house: &House, world: &TakeoverState, returned: bool) {

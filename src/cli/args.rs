@@ -243,7 +243,16 @@ pub(crate) struct Audit {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditVerb {
-    /// Check that no administrative action in the journal was changed, removed or moved
+    /// List who asked for what, and what came of it
+    List {
+        /// How many actions, the newest [default: 20]
+        #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=5000))]
+        limit: Option<u32>,
+        /// Print an object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that no administrative row of the journal was changed, removed, reordered or cut off
     Verify {
         /// The journal [default: journal.db in the state directory of the configuration]
         journal: Option<PathBuf>,

@@ -45,6 +45,7 @@ fn asked(args: &Events) -> EventsParams {
         since: args.since,
         kinds: args.kinds.clone(),
         module: args.module.clone(),
+        administrative: false,
         limit: args.limit.or(args.follow.then_some(LEAD_IN)),
     }
 }

@@ -41,6 +41,18 @@ pub(crate) fn time(at: Timestamp) -> String {
     at.to_string().replacen('T', " ", 1)
 }
 
+/// The local time, to the second: `2026-11-20 13:00:00`.
+pub(crate) fn local_time(at: Timestamp) -> String {
+    let zoned = i64::try_from(at.0).ok().and_then(|ms| {
+        let at = jiff::Timestamp::from_millisecond(ms).ok()?;
+        Some(at.to_zoned(jiff::tz::TimeZone::system()))
+    });
+    zoned.map_or_else(
+        || time(at),
+        |zoned| zoned.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+    )
+}
+
 /// `512 B`, `1.5 KiB`, `12.0 MiB`.
 pub(crate) fn bytes(count: u64) -> String {
     if count < 1024 {

@@ -68,10 +68,7 @@ impl Answer for EventsSubscribe {
         }
         let journal = ctx.chronicle.journal();
         let seq = journal.committed();
-        let filter = Filter {
-            kinds: params.kinds,
-            module: params.module,
-        };
+        let filter = Filter::from(&params);
         let events = journal.subscribe(filter, params.since.or(Some(seq)));
         let stream = EventNotifications {
             events,

@@ -117,10 +117,7 @@ fn output_dropped_reason(house: &House, module: ModuleId, errno: Option<i32>) ->
 /// The system.
 pub(crate) fn system(house: &House) -> SystemView {
     let now = house.picture.system();
-    let mut issues: Vec<String> = Vec::new();
-    if let Some(problem) = house.chronicle.journal().problem() {
-        issues.push(format!("the journal is not written: {problem}"));
-    }
+    let mut issues = house.chronicle.journal().issues(house.os.wall_clock());
     if machine::is_stopped(house.holder_pid) {
         let pid = house.holder_pid;
         issues.push(format!(

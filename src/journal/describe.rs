@@ -65,6 +65,13 @@ pub fn describe(event: &Event) -> String {
         | EventKind::ConfigRejected
         | EventKind::ConfigRolledBack
         | EventKind::ConfigProblemCleared => configuration(event.kind, facts),
+        EventKind::OperationRequested => match &event.actor {
+            Some(actor) => format!("{actor} requested {}", operation(event, facts)),
+            None => format!("{} requested", operation(event, facts)),
+        },
+        EventKind::OperationFinished => {
+            format!("{} {}", operation(event, facts), operation_result(event))
+        }
         EventKind::SystemStatusChanged
         | EventKind::SystemOverloaded
         | EventKind::SystemResumed
@@ -107,9 +114,7 @@ fn state_changed(event: &Event, who: &str, facts: Facts<'_>) -> String {
             (None, None) => format!("{who} waits for its turn{because}"),
         },
         "starting" => format!("{who} is started{because}{text}"),
-        "running" if event.cause == Some(Cause::Adopted) => {
-            format!("{who} went on running while mainstay was away")
-        }
+        to if event.cause == Some(Cause::Adopted) => adopted(event, who, to, facts),
         "running" => format!("{who} runs{text}"),
         "stopping" => format!("{who} is stopped{because}{text}"),
         "stopped" => format!("{who} has stopped{because}{text}"),
@@ -122,6 +127,21 @@ fn state_changed(event: &Event, who: &str, facts: Facts<'_>) -> String {
         "not_started" => format!("{who} is known and was not started"),
         "" => format!("{who} changed its state{because}{text}"),
         other => format!("{who} changed to {other}{because}{text}"),
+    }
+}
+
+/// What a new runtime found, with what the last one knew of it.
+fn adopted(event: &Event, who: &str, to: &str, facts: Facts<'_>) -> String {
+    let text = prefixed(": ", facts.text("text").filter(|_| to != "running"));
+    let was = prefixed("; before that: ", facts.text("was"));
+    let requested = prefixed("; requested by ", event.actor.as_deref());
+    let since = prefixed(" since ", facts.text("since"));
+    match to {
+        "running" => format!("{who} kept running while the runtime was away{was}"),
+        _ => format!(
+            "{who} is still {}{since}{text}{requested}",
+            to.replace('_', " ")
+        ),
     }
 }
 
@@ -249,6 +269,23 @@ fn configuration(kind: EventKind, facts: Facts<'_>) -> String {
     }
 }
 
+/// `restart of web`, `stop of the system`.
+fn operation(event: &Event, facts: Facts<'_>) -> String {
+    let whose = event.module.as_deref().unwrap_or("the system");
+    format!(
+        "{} of {whose}",
+        facts.text("operation").unwrap_or("operation")
+    )
+}
+
+/// What came of an operation: `done after 12 s`, `overtaken: ann asked for stop`.
+pub(super) fn operation_result(event: &Event) -> String {
+    let facts = Facts(&event.payload);
+    let result = facts.text("result").unwrap_or("finished");
+    let after = prefixed(" after ", facts.span("after_ms"));
+    format!("{result}{after}{}", facts.why())
+}
+
 fn system(event: &Event, facts: Facts<'_>) -> String {
     let why = facts.why();
     match event.kind {
@@ -305,7 +342,15 @@ fn gap(facts: Facts<'_>) -> String {
         // The numbers in between were set aside, most of them never used.
         None => format!("what happened just before event {to} may be missing"),
     };
-    format!("{what}{}", facts.why())
+    let actions = match facts.0.get("actions") {
+        None => String::new(),
+        Some(actions) => match actions.as_u64() {
+            Some(1) => ", 1 administrative row among it".to_owned(),
+            Some(count) => format!(", {count} administrative rows among it"),
+            None => ", perhaps administrative rows among it".to_owned(),
+        },
+    };
+    format!("{what}{actions}{}", facts.why())
 }
 
 /// What a payload says; everything in it is optional.

@@ -9,16 +9,43 @@ use crossbeam_channel::{Receiver, Sender};
 use mainstay_protocol::{EventKind, Timestamp};
 use serde_json::json;
 
+use super::QUEUE;
 use super::draft::{Draft, Entry};
 
 /// Events kept in memory, written or not.
 pub(super) const RING: usize = 1000;
+
+/// Administrative events kept in memory, and beside the ordinary ones in the writer's queue.
+pub(super) const ACTIONS_MAX: usize = 1024;
+
+/// How many administrative rows are among the lost events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum LostActions {
+    #[default]
+    None,
+    Known(u64),
+    /// Perhaps all there were.
+    Unknown,
+}
+
+impl LostActions {
+    fn plus(self, other: LostActions) -> LostActions {
+        match (self, other) {
+            (LostActions::None, actions) | (actions, LostActions::None) => actions,
+            (LostActions::Known(one), LostActions::Known(two)) => LostActions::Known(one + two),
+            (LostActions::Unknown, _) | (_, LostActions::Unknown) => LostActions::Unknown,
+        }
+    }
+}
 
 /// Events that never reached the database, or may not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lost {
     /// How many; nothing when it cannot be known.
     pub(super) count: Option<u64>,
+    pub(super) actions: LostActions,
+    /// How many of them the watermark counts as waiting.
+    pub(super) waiting: u64,
     pub(super) from: u64,
     pub(super) to: u64,
     pub(super) at: Timestamp,
@@ -30,6 +57,11 @@ impl Lost {
     fn one(entry: &Entry, text: &str) -> Lost {
         Lost {
             count: Some(1),
+            actions: match entry.administrative {
+                true => LostActions::Known(1),
+                false => LostActions::None,
+            },
+            waiting: u64::from(entry.administrative),
             from: entry.event.seq,
             to: entry.event.seq,
             at: entry.event.at,
@@ -49,19 +81,31 @@ impl Lost {
             return;
         };
         lost.count = lost.count.zip(other.count).map(|(one, two)| one + two);
+        lost.actions = lost.actions.plus(other.actions);
+        lost.waiting += other.waiting;
         lost.from = lost.from.min(other.from);
         lost.to = lost.to.max(other.to);
         lost.at = lost.at.max(other.at);
         lost.mono_ns = lost.mono_ns.max(other.mono_ns);
     }
 
+    /// The gap as an event: a link of the chain, because administrative rows may be missing.
     pub(super) fn draft(&self) -> Draft {
-        Draft::new(EventKind::JournalGap, self.at, self.mono_ns).payload(json!({
+        let mut payload = json!({
             "lost": self.count,
             "from": self.from,
             "to": self.to,
             "text": self.text,
-        }))
+        });
+        match self.actions {
+            LostActions::None => {}
+            LostActions::Known(count) => payload["actions"] = json!(count),
+            LostActions::Unknown => payload["actions"] = json!(null),
+        }
+        Draft {
+            administrative: true,
+            ..Draft::new(EventKind::JournalGap, self.at, self.mono_ns).payload(payload)
+        }
     }
 }
 
@@ -70,6 +114,8 @@ impl Lost {
 pub(super) struct Intake {
     next: u64,
     ring: VecDeque<Arc<Entry>>,
+    /// The newest administrative events, which the others do not push out.
+    actions: VecDeque<Arc<Entry>>,
     lost: Option<Lost>,
 }
 
@@ -78,14 +124,27 @@ impl Intake {
         Intake {
             next: first,
             ring: VecDeque::new(),
+            actions: VecDeque::new(),
             lost: None,
         }
     }
 
     /// Numbers a draft, remembers it, hands it to the writer, or counts it when the queue is full.
-    pub(super) fn append(&mut self, draft: Draft, queue: &Sender<Arc<Entry>>) -> u64 {
+    /// The last [`ACTIONS_MAX`] places of the queue are for administrative events alone;
+    /// `on_action` hears the number of one before the writer does.
+    pub(super) fn append(
+        &mut self,
+        draft: Draft,
+        queue: &Sender<Arc<Entry>>,
+        on_action: impl FnOnce(u64),
+    ) -> u64 {
         let entry = self.number(draft);
-        if queue.try_send(Arc::clone(&entry)).is_err() {
+        if entry.administrative {
+            on_action(entry.event.seq);
+        }
+        // Only the owner of this lock adds to the queue: it does not grow meanwhile.
+        let fits = entry.administrative || queue.len() < QUEUE;
+        if !fits || queue.try_send(Arc::clone(&entry)).is_err() {
             Lost::count_in(
                 &mut self.lost,
                 &entry,
@@ -99,10 +158,10 @@ impl Intake {
     pub(super) fn number(&mut self, draft: Draft) -> Arc<Entry> {
         let entry = Arc::new(Entry::new(self.next, draft));
         self.next += 1;
-        if self.ring.len() == RING {
-            self.ring.pop_front();
+        remember(&mut self.ring, RING, &entry);
+        if entry.administrative {
+            remember(&mut self.actions, ACTIONS_MAX, &entry);
         }
-        self.ring.push_back(Arc::clone(&entry));
         entry
     }
 
@@ -122,9 +181,13 @@ impl Intake {
         self.lost.is_some()
     }
 
-    /// The newest events, oldest first.
+    /// The newest events and the newest administrative events; some of them are in both.
     pub(super) fn ring(&self) -> Vec<Arc<Entry>> {
-        self.ring.iter().map(Arc::clone).collect()
+        self.actions
+            .iter()
+            .chain(&self.ring)
+            .map(Arc::clone)
+            .collect()
     }
 
     pub(super) fn next(&self) -> u64 {
@@ -135,4 +198,11 @@ impl Intake {
     pub(super) fn raise_above(&mut self, seq: u64) {
         self.next = self.next.max(seq + 1);
     }
+}
+
+fn remember(ring: &mut VecDeque<Arc<Entry>>, max: usize, entry: &Arc<Entry>) {
+    if ring.len() == max {
+        ring.pop_front();
+    }
+    ring.push_back(Arc::clone(entry));
 }

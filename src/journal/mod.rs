@@ -12,6 +12,8 @@
 //! Locks: `intake` (every append), `hub` (every commit and subscribe), and small ones; everyone
 //! takes one at a time, so no order between them can go wrong.
 
+mod actions;
+mod audit_head;
 mod chain;
 mod describe;
 mod draft;
@@ -25,6 +27,8 @@ mod store;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod verify;
+mod watermark;
 mod why;
 mod writer;
 
@@ -38,7 +42,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{Event, Timestamp};
 
-pub use chain::{Broken, Verified, verify};
+pub use actions::{AdminAction, admin_actions};
 pub use describe::{describe, span};
 pub use draft::Draft;
 pub use past::Past;
@@ -46,14 +50,19 @@ pub use reader::{Filter, ReadError};
 pub use replay::{Replayed, replay};
 pub use retention::Retention;
 pub use subscription::{Ended, Subscription};
+pub use verify::{ChainBroken, ChainVerified, MissingRows, verify};
+pub use watermark::WatermarkKeeper;
 pub use why::why;
 
 use draft::Entry;
-use intake::Intake;
+use intake::{ACTIONS_MAX, Intake};
 use subscription::Hub;
+use watermark::Watermark;
 use writer::{Control, Writer};
 
-/// Events that may wait for the writer.
+/// How long `status` shows that administrative rows were lost, in milliseconds.
+const LOSS_SHOWN_MS: u64 = 24 * 3600 * 1000;
+/// Ordinary events that may wait for the writer.
 const QUEUE: usize = 8192;
 /// Requests to the writer that may wait.
 const REQUESTS: usize = 16;
@@ -72,6 +81,10 @@ pub struct Settings {
     pub mono_ns: u64,
     /// How much history is kept.
     pub retention: Retention,
+    /// What the holder kept of the journal of the runtime before.
+    pub kept: Option<String>,
+    /// Receives what the holder is to keep of this one.
+    pub keeper: Option<WatermarkKeeper>,
     /// How long to wait before a failed write is tried again, first and at most.
     pub retry: (Duration, Duration),
 }
@@ -85,6 +98,8 @@ impl Settings {
             now,
             mono_ns,
             retention: Retention::default(),
+            kept: None,
+            keeper: None,
             retry: (Duration::from_secs(1), Duration::from_secs(30)),
         }
     }
@@ -106,6 +121,10 @@ struct Shared {
     intake: Mutex<Intake>,
     hub: Mutex<Hub>,
     problem: Mutex<Option<String>>,
+    /// When administrative rows were lost last, and why.
+    incomplete: Mutex<Option<(Timestamp, String)>>,
+    watermark: Mutex<Watermark>,
+    keeper: Option<WatermarkKeeper>,
     retention: Mutex<Retention>,
     opening: Mutex<Opening>,
     opening_done: Condvar,
@@ -137,6 +156,16 @@ impl Shared {
         *opening == Opening::Opened
     }
 
+    /// Changes the watermark; the holder is told under the lock, so that it keeps the newest.
+    fn update_watermark(&self, change: impl FnOnce(&mut Watermark)) {
+        let mut watermark = lock(&self.watermark);
+        let before = *watermark;
+        change(&mut watermark);
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| before != *watermark) {
+            keeper.keep(&watermark);
+        }
+    }
+
     fn set_opening(&self, to: Opening) {
         *lock(&self.opening) = to;
         self.opening_done.notify_all();
@@ -163,7 +192,10 @@ impl Journal {
     /// is no error: events stay in memory and `problem` says why.
     pub fn open(directory: &Path, settings: Settings) -> Result<Journal, Error> {
         let database = directory.join(DATABASE);
-        let first = sequence::first(directory, &database, settings.now);
+        let kept = settings.kept.as_deref().and_then(Watermark::parse);
+        let kept = kept.unwrap_or_default();
+        let begin = sequence::first(directory, &database, settings.now, kept.next);
+        let first = begin.seq;
         // Without waiting for the disk: after a power cut an older number is noticed and raised.
         let reserved = match sequence::write(directory, first + sequence::BLOCK, false) {
             Ok(()) => first + sequence::BLOCK,
@@ -174,12 +206,17 @@ impl Journal {
             intake: Mutex::new(Intake::new(first)),
             hub: Mutex::new(Hub::new(first - 1)),
             problem: Mutex::new(None),
+            incomplete: Mutex::new(None),
+            // The rest of it stays as it was until the database was compared with it.
+            watermark: Mutex::new(kept),
+            keeper: settings.keeper.clone(),
             retention: Mutex::new(settings.retention),
             opening: Mutex::new(Opening::UnderWay),
             opening_done: Condvar::new(),
             suspect: AtomicBool::new(false),
         });
-        let (queue, queued) = bounded(QUEUE);
+        shared.update_watermark(|mark| mark.next = reserved);
+        let (queue, queued) = bounded(QUEUE + ACTIONS_MAX);
         let (control, requests) = bounded(REQUESTS);
         let (alive, ended) = bounded(0);
         let writer = Writer::new(
@@ -187,8 +224,9 @@ impl Journal {
             queued,
             requests,
             settings,
-            first,
+            begin,
             reserved,
+            kept,
         );
         std::thread::Builder::new()
             .name("journal".to_owned())
@@ -208,13 +246,38 @@ impl Journal {
     /// Takes an event and answers its number. Never waits: when the writer is too far behind, the
     /// event stays in memory only and a `journal.gap` will say so.
     pub fn append(&self, draft: Draft) -> u64 {
-        lock(&self.shared.intake).append(draft, &self.queue)
+        let mut intake = lock(&self.shared.intake);
+        intake.append(draft, &self.queue, |seq| {
+            // Before the writer can have it: it takes the row off again.
+            self.shared.update_watermark(|mark| {
+                (mark.appended, mark.waiting) = (seq, mark.waiting + 1);
+            });
+        })
     }
 
     /// What keeps events from being written, for `status`; nothing when all is well.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         lock(&self.shared.problem).clone()
+    }
+
+    /// Returns what is wrong with history, for `status`: that it cannot be written, and for a day
+    /// that administrative rows were lost.
+    #[must_use]
+    pub fn issues(&self, now: Timestamp) -> Vec<String> {
+        let mut issues = Vec::new();
+        if let Some(problem) = self.problem() {
+            issues.push(format!("the journal is not written: {problem}"));
+        }
+        if let Some((at, text)) = &*lock(&self.shared.incomplete)
+            && now.0.saturating_sub(at.0) < LOSS_SHOWN_MS
+        {
+            issues.push(format!(
+                "the administrative history is incomplete: {text}; run `mainstay audit list` to \
+                 see the gap"
+            ));
+        }
+        issues
     }
 
     /// The newest committed event, 0 when there is none.

@@ -12,6 +12,7 @@ use rusqlite::types::Value as Sql;
 use rusqlite::{Row, params_from_iter};
 
 use super::Shared;
+use super::draft::Entry;
 use super::store;
 
 /// Events of one answer when the question does not say.
@@ -41,13 +42,16 @@ pub struct Filter {
     pub kinds: Vec<EventKind>,
     /// Only of this module.
     pub module: Option<String>,
+    /// Only administrative rows.
+    pub administrative: bool,
 }
 
 impl Filter {
-    /// Whether `event` is one of those.
-    #[must_use]
-    pub fn admits(&self, event: &Event) -> bool {
-        (self.kinds.is_empty() || self.kinds.contains(&event.kind))
+    /// Whether `entry` is one of those.
+    pub(super) fn admits(&self, entry: &Entry) -> bool {
+        let event = &entry.event;
+        (entry.administrative || !self.administrative)
+            && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
             && self
                 .module
                 .as_ref()
@@ -60,6 +64,7 @@ impl From<&EventsParams> for Filter {
         Filter {
             kinds: params.kinds.clone(),
             module: params.module.clone(),
+            administrative: params.administrative,
         }
     }
 }
@@ -86,7 +91,7 @@ pub(super) fn read(shared: &Shared, params: &EventsParams) -> (Vec<Event>, Optio
     let mut events: BTreeMap<u64, Event> =
         stored.into_iter().map(|event| (event.seq, event)).collect();
     for entry in ring {
-        if entry.event.seq > after && filter.admits(&entry.event) {
+        if entry.event.seq > after && filter.admits(&entry) {
             events
                 .entry(entry.event.seq)
                 .or_insert_with(|| entry.event.clone());
@@ -186,6 +191,9 @@ pub(super) fn query(
     if let Some(module) = &filter.module {
         sql.push_str(" AND module = ?");
         values.push(Sql::Text(module.clone()));
+    }
+    if filter.administrative {
+        sql.push_str(" AND hash IS NOT NULL");
     }
     if !filter.kinds.is_empty() {
         let marks = vec!["?"; filter.kinds.len()].join(", ");

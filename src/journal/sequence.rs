@@ -16,16 +16,27 @@ const FILE: &str = "journal.seq";
 /// Numbers travel as JSON, where integers are exact up to here.
 const LARGEST: u64 = 1 << 53;
 
-/// The first number of this run. Waits for the database only when the file is of no use.
-pub(super) fn first(directory: &Path, database: &Path, now: Timestamp) -> u64 {
-    if let Some(next) = read(directory) {
-        return next;
+/// Where the numbers of a run begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FirstNumber {
+    pub(super) seq: u64,
+    /// Whether a run before recorded it: then there was a journal.
+    pub(super) recorded: bool,
+}
+
+/// Returns the first number of this run, not below `kept`, which the holder kept. Waits for the
+/// database only when the file is of no use.
+pub(super) fn first(directory: &Path, database: &Path, now: Timestamp, kept: u64) -> FirstNumber {
+    let file = read(directory);
+    let next = file.unwrap_or_else(|| match database.exists() {
+        false => 1,
+        // Neither file can be read: milliseconds since 1970 are larger than any number before.
+        true => store::newest_of(database).map_or(now.0.max(1), |newest| newest + 1),
+    });
+    FirstNumber {
+        seq: next.max(kept),
+        recorded: file.is_some() || kept > 0,
     }
-    if !database.exists() {
-        return 1;
-    }
-    // Neither file can be read: milliseconds since 1970 are larger than any number given before.
-    store::newest_of(database).map_or(now.0.max(1), |newest| newest + 1)
 }
 
 /// What the file says, if it says anything.
@@ -61,7 +72,9 @@ mod tests {
             directory,
             &directory.join("journal.db"),
             Timestamp(1_700_000_000_000),
+            0,
         )
+        .seq
     }
 
     #[test]
@@ -72,6 +85,22 @@ mod tests {
         assert_eq!(first_in(directory.path()), 10_001);
         write(directory.path(), 20_001, true).unwrap();
         assert_eq!(first_in(directory.path()), 20_001);
+    }
+
+    #[test]
+    fn numbers_continue_from_what_the_holder_kept_when_the_directory_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let gone = directory.path().join("gone");
+        let first_of = |kept| {
+            let first = first(&gone, &gone.join("journal.db"), Timestamp(0), kept);
+            (first.seq, first.recorded)
+        };
+        assert_eq!(first_of(0), (1, false));
+        assert_eq!(first_of(20_001), (20_001, true));
+        write(directory.path(), 30_001, false).unwrap();
+        let database = directory.path().join("journal.db");
+        let first = first(directory.path(), &database, Timestamp(0), 20_001);
+        assert_eq!((first.seq, first.recorded), (30_001, true));
     }
 
     #[test]

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use mainstay_protocol::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use serde_json::Value;
 
-use super::chain::{self, Canonical, Reach};
+use super::chain::{self, Canonical, ChainPosition};
 use super::draft::Entry;
 use crate::os::private;
 
 /// One step a version; steps only add, so that an older mainstay can go on with a newer file.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE event (
         seq INTEGER PRIMARY KEY,
         at INTEGER NOT NULL,
@@ -34,7 +36,11 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX event_of_module ON event (module) WHERE module IS NOT NULL;
     CREATE INDEX event_administrative ON event (seq) WHERE hash IS NOT NULL;
     CREATE TABLE chain (name TEXT PRIMARY KEY, count INTEGER NOT NULL, hash BLOB NOT NULL);
-"];
+",
+    "
+    CREATE INDEX event_of_system ON event (seq) WHERE module IS NULL AND hash IS NULL;
+",
+];
 
 /// OR IGNORE: a number that exists already must not stop everything behind it.
 const INSERT: &str = "INSERT OR IGNORE INTO event \
@@ -47,6 +53,11 @@ const KEPT_ASIDE: usize = 2;
 /// SQLite has signed integers only; what does not fit becomes the largest.
 pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The opposite of `integer`.
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }
 
 /// Whether the file itself is damaged, so that trying again is of no use.
@@ -102,28 +113,64 @@ impl Store {
         self.path.exists()
     }
 
-    /// Writes a batch in one transaction, and its administrative rows into the chain.
-    pub(super) fn insert(&mut self, batch: &[Arc<Entry>], boot: &str) -> rusqlite::Result<()> {
+    /// The newest link of the chain.
+    pub(super) fn chain_head(&self) -> rusqlite::Result<ChainPosition> {
+        chain::position(&self.connection, "head")
+    }
+
+    /// Whether the link that `known` names is still there.
+    pub(super) fn holds(&self, known: &ChainPosition) -> rusqlite::Result<bool> {
+        chain::holds(&self.connection, known)
+    }
+
+    /// Writes a batch in one transaction, and its administrative rows into the chain, which has to
+    /// hold the link that `known` names.
+    pub(super) fn insert(
+        &mut self,
+        batch: &[Arc<Entry>],
+        boot: &str,
+        known: &ChainPosition,
+    ) -> rusqlite::Result<Inserted> {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Read anew each time: during an upgrade two runtimes may write for a moment.
+        // Read again each time: during an upgrade two runtimes may write for a moment.
         let chained = batch.iter().any(|entry| entry.administrative);
-        let mut head = if chained {
-            chain::reach(&transaction, "head")?
-        } else {
-            Reach::default()
-        };
+        let mut inserted = Inserted::default();
+        if chained {
+            inserted.changed = !chain::holds(&transaction, known)?;
+            inserted.head = chain::position(&transaction, "head")?;
+        }
         {
             let mut statement = transaction.prepare_cached(INSERT)?;
             for entry in batch {
-                insert_one(&mut statement, entry, boot, &mut head)?;
+                insert_one(&mut statement, entry, boot, &mut inserted)?;
             }
         }
         if chained {
-            chain::set_reach(&transaction, "head", head)?;
+            chain::set_position(&transaction, "head", inserted.head)?;
         }
-        transaction.commit()
+        transaction.commit()?;
+        Ok(inserted)
+    }
+
+    /// The newest gap among administrative rows: when it was noticed, and why it is there.
+    pub(super) fn incomplete(&self) -> rusqlite::Result<Option<(Timestamp, String)>> {
+        let mut statement = self.connection.prepare(
+            "SELECT at, payload FROM (SELECT * FROM event WHERE hash IS NOT NULL \
+             ORDER BY seq DESC LIMIT 1000) WHERE kind = 'journal.gap'",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let payload: Option<String> = row.get(1)?;
+            let payload = payload.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+            let payload = payload.unwrap_or_default();
+            if payload.get("actions").is_some() {
+                let text = payload["text"].as_str().unwrap_or_default().to_owned();
+                return Ok(Some((Timestamp(unsigned(row.get(0)?)), text)));
+            }
+        }
+        Ok(None)
     }
 
     /// Reads the whole file for damage. Slow: only asked when a reader met some.
@@ -134,11 +181,22 @@ impl Store {
     }
 }
 
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Inserted {
+    /// The newest link, if the batch had administrative rows.
+    pub(super) head: ChainPosition,
+    /// Whether the chain was not as this runtime left it.
+    pub(super) changed: bool,
+    /// Events whose numbers were taken.
+    pub(super) ignored: Vec<Arc<Entry>>,
+}
+
 fn insert_one(
     statement: &mut rusqlite::CachedStatement<'_>,
-    entry: &Entry,
+    entry: &Arc<Entry>,
     boot: &str,
-    head: &mut Reach,
+    inserted: &mut Inserted,
 ) -> rusqlite::Result<()> {
     let event = &entry.event;
     let payload = (!event.payload.is_null()).then(|| event.payload.to_string());
@@ -155,7 +213,7 @@ fn insert_one(
         actor: event.actor.as_deref(),
         payload: payload.as_deref(),
     };
-    let hash = entry.administrative.then(|| row.link(&head.hash));
+    let hash = entry.administrative.then(|| row.link(&inserted.head.hash));
     let written = statement.execute((
         row.seq,
         row.at,
@@ -170,11 +228,10 @@ fn insert_one(
         row.payload,
         hash,
     ))?;
-    if let Some(hash) = hash.filter(|_| written == 1) {
-        *head = Reach {
-            count: head.count + 1,
-            hash,
-        };
+    match hash {
+        _ if written == 0 => inserted.ignored.push(Arc::clone(entry)),
+        Some(hash) => inserted.head = inserted.head.next(event.seq, hash),
+        None => {}
     }
     Ok(())
 }
@@ -195,7 +252,7 @@ fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 fn newest(connection: &Connection) -> rusqlite::Result<u64> {
     let seq: Option<i64> =
         connection.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
-    Ok(seq.and_then(|seq| u64::try_from(seq).ok()).unwrap_or(0))
+    Ok(seq.map_or(0, unsigned))
 }
 
 /// The newest number in the database at `path`; nothing when it cannot be read.
@@ -286,6 +343,27 @@ mod tests {
             version, 99,
             "an older mainstay must not claim its own version"
         );
+    }
+
+    #[test]
+    fn a_file_of_an_older_mainstay_is_brought_up_to_date_with_its_history() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute_batch(
+            "INSERT INTO event (seq, at, mono, boot, kind) VALUES (7, 1, 1, '', 'module.ready');
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(old);
+        let store = Store::open(&path).unwrap();
+        assert_eq!(store.newest().unwrap(), 7);
+        let version: i64 = store
+            .connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(version, MIGRATIONS.len() as i64);
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Hub {
         self.subscribers.retain(|subscriber| {
             batch
                 .iter()
-                .filter(|entry| subscriber.filter.admits(&entry.event))
+                .filter(|entry| subscriber.filter.admits(entry))
                 .all(|entry| match subscriber.live.try_send(Arc::clone(entry)) {
                     Ok(()) => true,
                     Err(TrySendError::Full(_)) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use mainstay_policy::recovery::EXIT_CONFIGURATION;
 use mainstay_protocol::method::{Why, WhyLink, WhyNext};
-use mainstay_protocol::{Event, EventKind, ModuleView, State, Timestamp, Wanted};
+use mainstay_protocol::{Cause, Event, EventKind, ModuleView, State, Timestamp, Wanted};
 
 use super::Journal;
 use super::describe::{describe, enumerate, span};
@@ -52,7 +52,25 @@ pub(super) fn chain(recent: &[Event], find: impl Fn(u64) -> Option<Event>) -> Ve
     while links.len() > LINKS {
         links.pop_first();
     }
-    tell(links.into_values().collect())
+    let said_again = |link: &Event| links.values().any(|later| says_again(link, later));
+    let told = links.values().filter(|link| !said_again(link)).cloned();
+    tell(told.collect())
+}
+
+/// Whether `later` says what `link` says: who requested it, or that a runtime found it so.
+fn says_again(link: &Event, later: &Event) -> bool {
+    let follows = later.seq > link.seq && later.module == link.module;
+    let same = match link.kind {
+        EventKind::OperationRequested => {
+            later.cause == Some(Cause::Requested) && later.actor == link.actor
+        }
+        _ => is_adoption(link) && is_adoption(later) && moved_to(link) == moved_to(later),
+    };
+    follows && same
+}
+
+fn is_adoption(event: &Event) -> bool {
+    event.kind == EventKind::ModuleStateChanged && event.cause == Some(Cause::Adopted)
 }
 
 /// The links as sentences, without what the one before has just said.
@@ -143,6 +161,7 @@ fn follow(newest: &Event, find: impl Fn(u64) -> Option<Event>, links: &mut BTree
 fn story_begin(recent: &[Event]) -> u64 {
     let left = recent.iter().rfind(|event| {
         event.kind == EventKind::ModuleStateChanged
+            && !is_adoption(event)
             && matches!(
                 event.payload.get("from").and_then(|from| from.as_str()),
                 Some("running" | "stopped" | "not_started" | "failed")

@@ -13,10 +13,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use mainstay_protocol::Timestamp;
 
+use super::chain::ChainPosition;
 use super::draft::Entry;
-use super::intake::{Lost, RING};
+use super::intake::{ACTIONS_MAX, Lost, LostActions, RING};
+use super::retention::{self, Lane};
+use super::sequence::{self, FirstNumber};
 use super::store::{self, Store};
-use super::{Opening, Settings, Shared, retention, sequence};
+use super::watermark::Watermark;
+use super::{Opening, Settings, Shared};
 
 /// Events of one transaction.
 const BATCH: usize = 1024;
@@ -24,8 +28,9 @@ const BATCH: usize = 1024;
 const APART: Duration = Duration::from_millis(2);
 /// A batch this large needs no gathering.
 const LARGE: usize = 256;
-/// Events between two looks at the retention.
-const SWEEP_EVERY: usize = 1000;
+/// Events of a lane between two checks of its retention: ordinary ones, administrative rows.
+const SWEEP_EVERY: [usize; 2] = [1000, 100];
+const LANES: [Lane; 2] = [Lane::Ordinary, Lane::Actions];
 
 /// A request that is no event.
 #[derive(Debug)]
@@ -64,9 +69,13 @@ pub(super) struct Writer {
     /// Whether the database was opened before in this run.
     opened_before: bool,
     /// The first number of this run.
-    first: u64,
+    first: FirstNumber,
     /// Numbers below are safe to commit: no later run begins below.
     reserved: u64,
+    /// What the holder kept of the runtime before.
+    kept: Watermark,
+    /// The newest link that this runtime knows of.
+    position: ChainPosition,
     pending: VecDeque<Arc<Entry>>,
     /// What was dropped from `pending`, counted, for the next gap record.
     dropped: Option<Lost>,
@@ -76,7 +85,10 @@ pub(super) struct Writer {
     newest_mono_ns: u64,
     backoff: Duration,
     retry: Option<Receiver<Instant>>,
-    unswept: usize,
+    /// Events since the last check of the retention, of each lane.
+    unswept: [usize; 2],
+    /// No row of the lane is left up to this one.
+    swept_upto: [i64; 2],
     last_batch: usize,
 }
 
@@ -86,8 +98,9 @@ impl Writer {
         queue: Receiver<Arc<Entry>>,
         requests: Receiver<Control>,
         settings: Settings,
-        first: u64,
+        first: FirstNumber,
         reserved: u64,
+        kept: Watermark,
     ) -> Writer {
         Writer {
             directory: shared
@@ -102,6 +115,8 @@ impl Writer {
             opened_before: false,
             first,
             reserved,
+            kept,
+            position: ChainPosition::default(),
             pending: VecDeque::new(),
             dropped: None,
             breaks: Vec::new(),
@@ -109,8 +124,9 @@ impl Writer {
             newest_mono_ns: settings.mono_ns,
             backoff: settings.retry.0,
             retry: None,
-            // The first batch is followed by a look at what the last run left.
+            // The first batch is followed by a check of what the last run left.
             unswept: SWEEP_EVERY,
+            swept_upto: [0; 2],
             last_batch: 0,
             settings,
         }
@@ -221,11 +237,24 @@ impl Writer {
         if let Some(last) = batch.last() {
             self.reserve_beyond(last.event.seq)?;
         }
-        if let Some(store) = &mut self.store {
-            store.insert(batch, &self.settings.boot)?;
+        let Some(store) = &mut self.store else {
+            return Ok(());
+        };
+        let inserted = store.insert(batch, &self.settings.boot, &self.position)?;
+        if !inserted.ignored.is_empty() {
+            let newest = store.newest()?;
+            super::lock(&self.shared.intake).raise_above(newest);
         }
-        self.unswept += batch.len();
+        let actions = batch.iter().filter(|entry| entry.administrative).count();
+        self.unswept[0] += batch.len() - actions;
+        self.unswept[1] += actions;
         super::lock(&self.shared.hub).publish(batch);
+        for entry in &inserted.ignored {
+            Lost::count_in(&mut self.dropped, entry, "their numbers were taken");
+        }
+        if actions > 0 {
+            self.chain_grew(batch, &inserted);
+        }
         Ok(())
     }
 
@@ -268,6 +297,12 @@ impl Writer {
         batch.push(gap);
         self.commit(&batch)?;
         self.pending.clear();
+        self.shared.update_watermark(|mark| {
+            mark.waiting = mark.waiting.saturating_sub(lost.waiting);
+        });
+        if lost.actions != LostActions::None {
+            *super::lock(&self.shared.incomplete) = Some((lost.at, lost.text.clone()));
+        }
         Ok(())
     }
 
@@ -307,26 +342,46 @@ impl Writer {
         self.backoff = (self.backoff * 2).min(self.settings.retry.1);
     }
 
+    /// Of ordinary events the newest wait, of administrative ones the oldest: an action cannot be
+    /// pushed out by those that follow it.
     fn bound_pending(&mut self) {
-        while self.pending.len() > RING {
-            if let Some(entry) = self.pending.pop_front() {
-                Lost::count_in(
-                    &mut self.dropped,
-                    &entry,
-                    "the journal could not be written",
-                );
-            }
+        let actions = self.pending.iter().filter(|entry| entry.administrative);
+        let (actions, all) = (actions.count(), self.pending.len());
+        let mut ordinary_over = (all - actions).saturating_sub(RING);
+        if ordinary_over == 0 && actions <= ACTIONS_MAX {
+            return;
         }
+        let (mut actions_left, dropped) = (ACTIONS_MAX, &mut self.dropped);
+        self.pending.retain(|entry| {
+            let left = match entry.administrative {
+                true => &mut actions_left,
+                false => &mut ordinary_over,
+            };
+            // Either counts down: places that are left, or events that are too many.
+            let counted = *left > 0;
+            *left = left.saturating_sub(1);
+            let kept = counted == entry.administrative;
+            if !kept {
+                Lost::count_in(dropped, entry, "the journal could not be written");
+            }
+            kept
+        });
     }
 
     fn sweep_when_due(&mut self) -> Result<(), Failure> {
-        let Some(store) = self.store.as_mut().filter(|_| self.unswept >= SWEEP_EVERY) else {
-            return Ok(());
-        };
         let retention = *super::lock(&self.shared.retention);
-        // One step a batch, until a step finds nothing more.
-        let more = retention::step(&mut store.connection, retention, self.newest_at)?;
-        self.unswept = if more { SWEEP_EVERY } else { 0 };
+        for (at, lane) in LANES.into_iter().enumerate() {
+            let due = self.unswept[at] >= SWEEP_EVERY[at];
+            let Some(store) = self.store.as_mut().filter(|_| due) else {
+                continue;
+            };
+            let after = self.swept_upto[at];
+            // One step a batch, until a step finds nothing more.
+            let connection = &mut store.connection;
+            let removed = retention::step(connection, lane, retention, self.newest_at, after)?;
+            self.swept_upto[at] = removed.upto;
+            self.unswept[at] = if removed.more { SWEEP_EVERY[at] } else { 0 };
+        }
         Ok(())
     }
 

@@ -64,11 +64,19 @@ words! {
         RuntimeStarted = "runtime.started",
         /// The runtime died and is back; payload `{adopted, exits, away_ms, reason}`.
         RuntimeReturned = "runtime.returned",
+        /// A person or a program asked for an operation; payload `{operation}`: `start`, `stop`,
+        /// `restart`; without a module it concerns the whole system. An administrative row.
+        OperationRequested = "operation.requested",
+        /// What came of it; payload `{operation, result, text?, after_ms?}`: `result` is `done`,
+        /// `unchanged`, `failed`, `overtaken` or `refused`; `cause_seq` names the request. An
+        /// administrative row.
+        OperationFinished = "operation.finished",
         /// A client was refused; payload `{code, method, client?, count?}`: `count` where many
         /// were, within a minute.
         ClientRefused = "client.refused",
-        /// Events were lost; payload `{lost, from, to, text}`: `lost` is null when it cannot be
-        /// known (a crash, a damaged file).
+        /// Events were lost; payload `{lost, from, to, text, actions?}`: `lost` is null when it cannot
+        /// be known (a crash, a damaged file); `actions` is there when administrative rows are among
+        /// them: how many, or null when it cannot be known. An administrative row.
         JournalGap = "journal.gap",
     }
 }

@@ -157,6 +157,9 @@ pub struct EventsParams {
     /// Only of this module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
+    /// Only administrative rows: who asked for what, what came of it, and gaps in the history.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub administrative: bool,
     /// `events.list`: at most this many, the newest (default 100, at most 10 000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,

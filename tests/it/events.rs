@@ -90,6 +90,7 @@ fn filters_let_through_what_was_asked_for_alone() {
         kinds: vec![EventKind::ModuleExited],
         module: Some("top".to_owned()),
         limit: None,
+        ..EventsParams::default()
     };
     let (_, mut events) = daemon.client().subscribe(&params).expect("subscribed");
     for module in ["base", "top", "base", "top"] {

@@ -51,6 +51,7 @@ async fn a_filter_holds_for_replay_and_live() {
     let filter = Filter {
         kinds: vec![EventKind::ModuleExited],
         module: Some("storage".to_owned()),
+        ..Filter::default()
     };
     let mut subscription = journal.subscribe(filter, Some(0));
     (300..310).for_each(some);

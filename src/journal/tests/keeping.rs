@@ -3,8 +3,9 @@
 use rusqlite::Connection;
 
 use super::*;
+use crate::journal::retention::{self, Lane};
 use crate::journal::store::Store;
-use crate::journal::{Broken, Retention, Verified, retention, verify};
+use crate::journal::{ChainBroken, ChainVerified, Retention, verify};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
@@ -92,7 +93,7 @@ fn the_database_stays_below_its_size() {
     );
 }
 
-fn with_actions(directory: &Path, count: u64) -> Verified {
+fn with_actions(directory: &Path, count: u64) -> ChainVerified {
     let journal = open(directory);
     for n in 0..count {
         journal.append(draft(n));
@@ -105,7 +106,7 @@ fn with_actions(directory: &Path, count: u64) -> Verified {
     verify(&directory.join("journal.db")).unwrap()
 }
 
-fn after_meddling(sql: &str) -> Result<Verified, Broken> {
+fn after_meddling(sql: &str) -> Result<ChainVerified, ChainBroken> {
     let directory = tempfile::tempdir().unwrap();
     with_actions(directory.path(), 20);
     let path = directory.path().join("journal.db");
@@ -156,11 +157,7 @@ fn an_edit_a_removal_or_a_swap_breaks_the_chain_and_is_located() {
     ] {
         let broken = after_meddling(sql).expect_err(sql);
         assert_eq!(broken.seq, located, "{sql}: {broken}");
-        assert!(
-            broken
-                .to_string()
-                .starts_with("cannot vouch for the journal")
-        );
+        assert!(broken.to_string().starts_with("cannot verify the journal"));
     }
     // What is not administrative is not vouched for.
     assert_eq!(
@@ -172,20 +169,123 @@ fn an_edit_a_removal_or_a_swap_breaks_the_chain_and_is_located() {
 }
 
 #[test]
-fn retention_moves_the_beginning_of_the_chain() {
+fn retention_of_one_lane_leaves_the_other_alone() {
     let directory = tempfile::tempdir().unwrap();
     let before = with_actions(directory.path(), 900);
     let path = directory.path().join("journal.db");
     let mut store = Store::open(&path).unwrap();
-    let tight = Retention {
+    let count = |store: &Store, rows: &str| {
+        let sql = format!("SELECT count(*) FROM event WHERE {rows}");
+        let count = store
+            .connection
+            .query_row(&sql, [], |row| row.get::<_, i64>(0));
+        count.unwrap()
+    };
+    let mut step = |lane, after, retention| {
+        let removed = retention::step(
+            &mut store.connection,
+            lane,
+            retention,
+            Timestamp(NOW),
+            after,
+        );
+        let removed = removed.unwrap();
+        let left = (
+            count(&store, "hash IS NULL"),
+            count(&store, "hash IS NOT NULL"),
+        );
+        (removed.more, removed.upto, left)
+    };
+    let ordinary = Retention {
         max_bytes: 1,
         ..Retention::default()
     };
-    assert!(retention::step(&mut store.connection, tight, Timestamp(NOW)).unwrap());
-    drop(store);
+    let (more, _, left) = step(Lane::Ordinary, 0, ordinary);
+    // Half of the module's rows are 900 of 1800, administrative ones included.
+    assert_eq!((more, left), (true, (0, 900)));
+    let (more, _, left) = step(Lane::Ordinary, 0, ordinary);
+    assert_eq!((more, left), (false, (0, 900)));
+    assert_eq!(verify(&path).unwrap(), before);
+    let actions = Retention {
+        actions_max_bytes: 1,
+        ..Retention::default()
+    };
+    let (more, _, left) = step(Lane::Actions, 0, actions);
+    assert_eq!((more, left), (true, (0, 400)));
     let after = verify(&path).unwrap();
     assert_eq!(after.head, before.head);
-    assert_eq!((after.pruned, after.count), (250, 650));
+    assert_eq!((after.pruned, after.count), (500, 400));
+}
+
+#[test]
+fn a_module_that_fails_without_end_pushes_out_its_own_history_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        retention: Retention {
+            max_bytes: 256 * 1024,
+            ..Retention::default()
+        },
+        ..settings()
+    };
+    let journal = Opened(Journal::open(directory.path(), settings).unwrap());
+    let padding = "x".repeat(300);
+    for n in 0..50 {
+        journal.append(draft(n).module("quiet", 1));
+        journal.append(Draft::new(
+            EventKind::SystemStatusChanged,
+            Timestamp(NOW),
+            0,
+        ));
+    }
+    for n in 0..6000_u64 {
+        journal.append(
+            draft(n)
+                .module("loop", n)
+                .payload(json!({ "text": padding })),
+        );
+        if n % 100 == 0 {
+            assert!(journal.flush(PATIENCE));
+        }
+    }
+    assert!(journal.flush(PATIENCE));
+    assert_eq!(journal.last("quiet", 100).len(), 50);
+    let events = all(&journal);
+    let of_system = events.iter().filter(|event| event.module.is_none());
+    assert_eq!(of_system.count(), 50);
+    assert_eq!(events.last().unwrap().generation, Some(5999));
+    assert!(events.len() < 3000, "{}", events.len());
+}
+
+#[test]
+fn administrative_rows_grow_old_by_their_own_limit() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    for n in 0..1200 {
+        journal.append(draft(n * DAY_MS / 100).administrative("ann"));
+        journal.append(draft(n * DAY_MS / 100));
+    }
+    assert!(journal.close(PATIENCE));
+    let path = directory.path().join("journal.db");
+    let mut store = Store::open(&path).unwrap();
+    let retention = Retention {
+        max_age: Duration::from_secs(24 * 3600),
+        actions_max_age: Duration::from_secs(11 * 24 * 3600),
+        ..Retention::default()
+    };
+    let now = Timestamp(NOW + 12 * DAY_MS);
+    for lane in [Lane::Ordinary, Lane::Actions] {
+        retention::step(&mut store.connection, lane, retention, now, 0).unwrap();
+    }
+    drop(store);
+    let verified = verify(&path).unwrap();
+    assert_eq!((verified.pruned, verified.count), (100, 1100));
+    let events = all(&open(directory.path()));
+    let ordinary = events.iter().filter(|event| event.actor.is_none());
+    assert_eq!(
+        ordinary.count(),
+        1000,
+        "the newest of a lane stay, however old"
+    );
 }
 
 #[test]

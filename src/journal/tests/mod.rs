@@ -4,12 +4,14 @@
 
 mod following;
 mod keeping;
+mod lanes;
 mod replaying;
+mod tampering;
 mod telling;
 mod trouble;
 mod writing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 

@@ -311,6 +311,8 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     actor.restarted: mainstay's part unknown failed and was started again
     runtime.started: mainstay started
     runtime.returned: mainstay is back
+    operation.requested: operation of storage requested
+    operation.finished: operation of storage finished
     client.refused: a client was refused
     journal.gap: events may be missing
     "#);
@@ -359,7 +361,7 @@ fn sentences_about_a_module_say_what_the_payload_knows() {
     storage is throttled (cap): 180 % of one core
     storage is stopped: requested by uid 1000
     storage is started: the system came up
-    storage went on running while mainstay was away
+    storage kept running while the runtime was away
     storage failed: execve /no/such: ENOENT
     storage waits for a, b, c, d, e and 2 more to be ready
     "#);
@@ -367,11 +369,15 @@ fn sentences_about_a_module_say_what_the_payload_knows() {
 
 #[test]
 fn sentences_about_the_system_say_what_the_payload_knows() {
-    use EventKind::{ClientRefused, JournalGap, RuntimeReturned, SystemStatusChanged};
+    use EventKind::{
+        ClientRefused, JournalGap, OperationFinished, OperationRequested, RuntimeReturned,
+        SystemStatusChanged,
+    };
     let of = |kind, payload| Draft::new(kind, Timestamp(NOW), 0).payload(payload);
     let critical = json!({ "from": "healthy", "to": "critical", "reason": "storage failed" });
     let refused = json!({ "code": "not_permitted", "method": "system.stop" });
     let many = json!({ "code": "not_permitted", "method": "hello", "count": 12 });
+    let overtaken = json!({ "operation": "restart", "result": "overtaken", "text": "stop by ann" });
     let fast = json!({ "lost": 3, "from": 5, "to": 9, "text": "events came too fast" });
     let text = sentences(vec![
         of(
@@ -380,6 +386,17 @@ fn sentences_about_the_system_say_what_the_payload_knows() {
         ),
         of(JournalGap, fast),
         of(JournalGap, json!({ "lost": null, "from": 5, "to": 9 })),
+        of(
+            JournalGap,
+            json!({ "lost": 3, "from": 5, "to": 9, "actions": 1 }),
+        ),
+        of(
+            JournalGap,
+            json!({ "lost": null, "from": 5, "to": 9, "actions": null }),
+        ),
+        of(OperationRequested, json!({ "operation": "stop" })),
+        of(OperationRequested, json!({ "operation": "restart" })).module("web", 2),
+        of(OperationFinished, overtaken).module("web", 2),
         of(SystemStatusChanged, critical),
         of(ClientRefused, refused).by("uid 1000"),
         of(ClientRefused, many),
@@ -388,6 +405,11 @@ fn sentences_about_the_system_say_what_the_payload_knows() {
     mainstay is back after 140 ms; modules that went on: 20; modules that ended meanwhile: 1
     3 events between 5 and 9 are not in the journal: events came too fast
     what happened just before event 9 may be missing
+    3 events between 5 and 9 are not in the journal, 1 administrative row among it
+    what happened just before event 9 may be missing, perhaps administrative rows among it
+    stop of the system requested
+    restart of web requested
+    restart of web overtaken: stop by ann
     the system is critical, was healthy: storage failed
     uid 1000 was refused system.stop: not_permitted
     12 clients were refused hello: not_permitted

@@ -3,12 +3,18 @@
 //! Never lets a loss pass in silence: each one becomes a gap record.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use mainstay_protocol::EventKind;
+
 use super::{Failure, Writer};
-use crate::journal::intake::Lost;
-use crate::journal::store::{self, Store};
-use crate::journal::{Opening, lock};
+use crate::journal::chain::ChainPosition;
+use crate::journal::draft::Entry;
+use crate::journal::intake::{Lost, LostActions};
+use crate::journal::store::{self, Inserted, Store};
+use crate::journal::{Opening, audit_head, lock};
+use crate::os::private;
 
 impl Writer {
     pub(super) fn ensure_store(&mut self) -> Result<(), Failure> {
@@ -22,51 +28,103 @@ impl Writer {
             return Err(damage());
         }
         if self.store.is_none() {
+            // The whole directory may have been deleted. What is in its way, opening reports.
+            let _ = private::private_dir(&self.directory);
             let store = Store::open(&self.shared.database)?;
             let newest = store.newest()?;
+            if !self.opened_before {
+                self.compare_with_last_run(&store, newest)?;
+                self.opened_before = true;
+            } else if newest < lock(&self.shared.hub).committed() && self.breaks.is_empty() {
+                self.broken_off("the journal was deleted; a new one was begun");
+            }
             self.store = Some(store);
             self.shared.set_opening(Opening::Opened);
-            if !std::mem::replace(&mut self.opened_before, true) {
-                self.compare_with_last_run(newest);
-            }
         }
         Ok(())
     }
 
-    /// The last run left either exactly the next number, or a block it did not use up.
-    fn compare_with_last_run(&mut self, newest: u64) {
-        if newest >= self.first {
-            // `journal.seq` was older than the database: a power cut or a copied file.
-            {
-                let mut intake = lock(&self.shared.intake);
-                intake.raise_above(newest);
-                self.pending.extend(self.queue.try_iter());
-            }
-            let (used, fresh) = std::mem::take(&mut self.pending)
-                .into_iter()
-                .partition::<VecDeque<_>, _>(|entry| entry.event.seq <= newest);
-            self.pending = fresh;
-            for entry in &used {
-                Lost::count_in(
-                    &mut self.dropped,
-                    entry,
-                    "their numbers had been used before",
-                );
-            }
-        } else if newest + 1 < self.first && self.breaks.is_empty() {
-            self.breaks.push(Lost {
-                count: None,
-                from: newest + 1,
-                to: self.first - 1,
-                at: self.settings.now,
-                mono_ns: self.settings.mono_ns,
-                text: if newest == 0 {
-                    "the journal was missing; a new one was begun".to_owned()
-                } else {
-                    "mainstay ended unexpectedly; what it had not written yet is missing".to_owned()
-                },
-            });
+    /// The last run left either exactly the next number, or a block it did not use up; and a chain
+    /// that `audit.head` and the holder know the end of.
+    fn compare_with_last_run(&mut self, store: &Store, newest: u64) -> rusqlite::Result<()> {
+        self.position = store.chain_head()?;
+        *lock(&self.shared.incomplete) = store.incomplete()?;
+        if newest >= self.first.seq {
+            self.numbers_were_used(newest);
         }
+        if !self.breaks.is_empty() {
+            return Ok(()); // a damaged file was moved aside just now
+        }
+        let lost = self.lost_actions(store, newest)?;
+        if lost.is_none() && newest + 1 >= self.first.seq {
+            self.chain_is_whole();
+            return Ok(());
+        }
+        let (actions, text) = lost.unwrap_or_else(|| {
+            let text = match newest {
+                0 => "the journal was missing; a new one was begun",
+                _ => "mainstay ended unexpectedly; what it had not written yet is missing",
+            };
+            (LostActions::None, text.to_owned())
+        });
+        self.breaks.push(Lost {
+            count: None,
+            actions,
+            waiting: self.kept.waiting,
+            from: newest + 1,
+            to: self.first.seq.saturating_sub(1).max(newest + 1),
+            at: self.settings.now,
+            mono_ns: self.settings.mono_ns,
+            text,
+        });
+        Ok(())
+    }
+
+    /// `journal.seq` was older than the database: a power cut or a copied file.
+    fn numbers_were_used(&mut self, newest: u64) {
+        {
+            let mut intake = lock(&self.shared.intake);
+            intake.raise_above(newest);
+            self.pending.extend(self.queue.try_iter());
+        }
+        let (used, fresh) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|entry| entry.event.seq <= newest);
+        self.pending = fresh;
+        for entry in &used {
+            Lost::count_in(
+                &mut self.dropped,
+                entry,
+                "their numbers had been used before",
+            );
+        }
+    }
+
+    /// Which administrative rows of earlier runs are missing, and why.
+    fn lost_actions(
+        &self,
+        store: &Store,
+        newest: u64,
+    ) -> rusqlite::Result<Option<(LostActions, String)>> {
+        let head = self.position;
+        let known = self.known_head();
+        if newest == 0 && self.first.recorded && self.first.seq > 1 {
+            let text = "the journal was missing; a new one was begun";
+            return Ok(Some((some_lost(known.count), text.to_owned())));
+        }
+        if !store.holds(&known)? {
+            let text = "the end of the journal was cut off, or the journal was replaced";
+            let missing = some_lost(known.count.saturating_sub(head.count));
+            return Ok(Some((missing, text.to_owned())));
+        }
+        // What the last runtime took after its last word to the holder may be committed.
+        let since = head.count.saturating_sub(self.kept.head.count);
+        let waited = self.kept.waiting.saturating_sub(since);
+        if self.kept.appended > head.seq && waited > 0 {
+            let text = "mainstay ended unexpectedly while they waited to be written";
+            return Ok(Some((LostActions::Known(waited), text.to_owned())));
+        }
+        Ok(None)
     }
 
     /// Moves the damaged database aside.
@@ -82,18 +140,84 @@ impl Writer {
         Ok(())
     }
 
+    /// The longest chain that is known of from outside the database.
+    fn known_head(&self) -> ChainPosition {
+        let file = audit_head::read(&self.directory).ok().flatten();
+        let kept = (!self.opened_before).then_some(self.kept.head);
+        let known = file.into_iter().chain(kept).chain([self.position]);
+        known.max_by_key(|known| known.count).unwrap_or_default()
+    }
+
     fn broken_off(&mut self, text: &str) {
         let committed = lock(&self.shared.hub).committed();
-        // One break is as good as many: the newest says how far nothing is left.
+        let actions = some_lost(self.known_head().count);
+        self.position = ChainPosition::default();
+        self.swept_upto = [0; 2];
+        // One break is as good as many: the newest says up to where nothing is left.
         self.breaks.clear();
         self.breaks.push(Lost {
             count: None,
+            actions,
+            waiting: 0,
             from: 1,
             to: committed,
             at: self.newest_at,
             mono_ns: self.newest_mono_ns,
             text: text.to_owned(),
         });
+    }
+
+    /// A batch with administrative rows is committed.
+    pub(super) fn chain_grew(&mut self, batch: &[Arc<Entry>], inserted: &Inserted) {
+        if inserted.changed {
+            let was = self.position;
+            self.breaks.push(Lost {
+                count: None,
+                actions: LostActions::Unknown,
+                waiting: 0,
+                from: was.seq,
+                to: was.seq,
+                at: self.newest_at,
+                mono_ns: self.newest_mono_ns,
+                text: "administrative rows were changed or removed while mainstay ran".to_owned(),
+            });
+        }
+        self.position = inserted.head;
+        let counted =
+            |entry: &&Arc<Entry>| entry.administrative && entry.event.kind != EventKind::JournalGap;
+        let written = batch.iter().filter(counted).count();
+        let ignored = inserted.ignored.iter().filter(counted).count();
+        let written = (written - ignored) as u64;
+        let head = self.position;
+        self.shared.update_watermark(|mark| {
+            (mark.head, mark.waiting) = (head, mark.waiting.saturating_sub(written));
+        });
+        self.keep_head();
+    }
+
+    /// Nothing of earlier runs is missing.
+    fn chain_is_whole(&mut self) {
+        let (head, waited) = (self.position, self.kept.waiting);
+        self.shared.update_watermark(|mark| {
+            (mark.head, mark.waiting) = (head, mark.waiting.saturating_sub(waited));
+        });
+        self.keep_head();
+    }
+
+    /// Too old a file is no harm: what it names is still in the chain.
+    fn keep_head(&self) {
+        if let Err(error) = audit_head::write(&self.directory, &self.position) {
+            let file = self.directory.join(audit_head::FILE);
+            tracing::warn!("cannot write {}: {error}", file.display());
+        }
+    }
+}
+
+/// Administrative rows are missing; 0: how many is not known.
+fn some_lost(count: u64) -> LostActions {
+    match count {
+        0 => LostActions::Unknown,
+        count => LostActions::Known(count),
     }
 }
 

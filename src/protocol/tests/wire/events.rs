@@ -25,9 +25,15 @@ fn every_event_is_what_its_golden_file_says() {
 fn example(seq: u64, kind: EventKind) -> Event {
     let of_module = matches!(
         kind.as_str().split_once('.'),
-        Some(("module" | "recovery", _))
+        Some(("module" | "recovery" | "operation", _))
     );
-    let asked = matches!(kind, EventKind::ConfigApplied | EventKind::ConfigRolledBack);
+    let asked = matches!(
+        kind,
+        EventKind::ConfigApplied
+            | EventKind::ConfigRolledBack
+            | EventKind::OperationRequested
+            | EventKind::OperationFinished
+    );
     Event {
         seq,
         at: Timestamp(1_795_000_000_000 + seq * 1000),
@@ -80,6 +86,10 @@ fn payload(kind: EventKind) -> Value {
         EventKind::RuntimeReturned => {
             let reason = "it was killed by SIGKILL";
             json!({"adopted": 7, "exits": 1, "away_ms": 150, "reason": reason})
+        }
+        EventKind::OperationRequested => json!({"operation": "restart"}),
+        EventKind::OperationFinished => {
+            json!({"operation": "restart", "result": "done", "after_ms": 214})
         }
         EventKind::ClientRefused => json!({"code": "not_permitted", "method": "system.stop"}),
         EventKind::JournalGap => json!({"lost": 12, "from": 100, "to": 111}),

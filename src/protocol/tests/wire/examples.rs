@@ -255,6 +255,7 @@ fn which_events() -> m::EventsParams {
         since: Some(800),
         kinds: vec![EventKind::ModuleExited, EventKind::RecoveryStarted],
         module: Some("storage".to_owned()),
+        administrative: true,
         limit: Some(100),
     }
 }
