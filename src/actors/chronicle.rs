@@ -135,12 +135,20 @@ impl Chronicle {
             actor: entry.actor,
             payload: entry.payload,
         });
+        let kind = entry.kind;
         let module = entry.module.map(|(module, _)| &*self.names[module.index()]);
-        tracing::debug!(seq, cause = cause_seq, module, "{}", entry.kind);
-        if let Some((module, _)) = entry.module {
+        tracing::debug!(seq, cause = cause_seq, module, "{kind}");
+        // What came of a request leads to nothing.
+        let leads_on = kind != EventKind::OperationFinished;
+        if let Some((module, _)) = entry.module.filter(|_| leads_on) {
             self.newest[module.index()].store(seq, Ordering::Relaxed);
         }
         seq
+    }
+
+    /// The newest event of a module, as a runtime before knew it.
+    pub(crate) fn restore_newest(&self, module: ModuleId, seq: u64) {
+        self.newest[module.index()].fetch_max(seq, Ordering::Relaxed);
     }
 
     /// The newest event of a module, if it had one since this runtime started.

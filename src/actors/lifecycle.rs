@@ -18,15 +18,21 @@ use mainstay_protocol::{SystemStatus, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
+use super::House;
 use super::alarm::Alarm;
 use super::module::ModuleMsg;
+use super::module_memory::ModuleMemory;
 use super::picture::SystemStanding;
+use super::record;
 use super::recovery::RecoveryMsg;
 use super::root::RootMsg;
-use super::{House, record};
 
 mod publish;
+mod requests;
 mod tell;
+
+pub(super) use requests::CONTINUED_STOP;
+use requests::{OpenRequest, OpenRequests};
 
 /// What the holder adds to the time of a stop before it ends everything itself.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
@@ -125,18 +131,14 @@ pub(crate) struct Owned {
     stands: Option<SystemStanding>,
     /// Who asked for the stop of everything that is being handled right now.
     asking: Option<String>,
-    /// Whose wish each module follows at the moment.
-    asked: HashMap<ModuleId, Asked>,
+    /// Which request each module follows at the moment: who made it.
+    asked: HashMap<ModuleId, String>,
+    /// The requests that have no result yet.
+    requests: OpenRequests,
+    /// Why each module failed or stopped last, until it is started on request.
+    reasons: Vec<Option<String>>,
     /// What the liveness probe of each module found when it failed for good.
     ill: Vec<Option<String>>,
-}
-
-/// Who wished something of a module.
-struct Asked {
-    actor: String,
-    /// Whether the first change that followed is still to be told: that one is the action, what
-    /// comes later are its steps.
-    is_new: bool,
 }
 
 /// The actor.
@@ -164,6 +166,8 @@ impl Actor for LifecycleActor {
             stands: None,
             asking: None,
             asked: HashMap::new(),
+            requests: OpenRequests::default(),
+            reasons: vec![None; count],
             ill: vec![None; count],
             house,
         })
@@ -177,6 +181,7 @@ impl Actor for LifecycleActor {
     ) -> Result<(), ActorProcessingErr> {
         let published = own.take(msg);
         own.settle();
+        own.finish_requests();
         own.publish(published);
         own.asking = None;
         let (now, deadline) = (own.house.os.now(), own.policy.deadline());
@@ -244,6 +249,7 @@ impl Owned {
                 let _asker_left = answer.send(self.preview(module, wish));
             }
             LifecycleMsg::StopAll { budget, actor } => {
+                self.record_system_stop(&actor);
                 self.asking = Some(actor);
                 let within = budget.unwrap_or(self.house.plan.system().shutdown_timeout);
                 self.house.os.stopping(within + STOP_MARGIN);
@@ -260,9 +266,11 @@ impl Owned {
 
     fn wished(&mut self, module: ModuleId, wish: Operation, actor: String) {
         self.touched.insert(module);
-        // Nobody administers by a call or a connection.
-        let is_new = wish != Operation::Wake;
-        self.asked.insert(module, Asked { actor, is_new });
+        // A call or a connection administers nothing.
+        if wish != Operation::Wake {
+            self.record_request(module, wish, &actor);
+        }
+        self.asked.insert(module, actor);
         self.note(LifecycleEvent::Requested { module, wish });
     }
 
@@ -280,10 +288,13 @@ impl Owned {
                 alive,
                 ended,
             } = before;
-            if let Some(since) = record.as_deref().and_then(record::since) {
-                self.since[module.index()].1 = since;
+            if let Some(text) = record.as_deref() {
+                self.remember(module, &ModuleMemory::decode(text));
             }
             let record = record.as_deref().and_then(record::decode);
+            if let Some(record) = &record {
+                self.since[module.index()].0 = record.state;
+            }
             // Without a record there is nothing to go on from: it is as in a fresh plan.
             let record = record.unwrap_or_else(|| self.policy.record(module));
             self.policy.apply(
@@ -306,6 +317,23 @@ impl Owned {
             self.policy.apply(now, end);
         }
         self.policy.apply(now, LifecycleEvent::Resume);
+    }
+
+    /// Takes over what a record says beside policy's part of it.
+    fn remember(&mut self, module: ModuleId, memory: &ModuleMemory) {
+        if let Some(since) = memory.since {
+            self.since[module.index()].1 = since;
+        }
+        self.house.chronicle.restore_newest(module, memory.last_seq);
+        self.reasons[module.index()].clone_from(&memory.reason);
+        let Some(requester) = &memory.requester else {
+            return;
+        };
+        self.asked.insert(module, requester.clone());
+        if let Some((seq, operation, generation)) = memory.request {
+            let open = OpenRequest::adopted(seq, operation, requester.clone(), generation);
+            self.requests.modules.insert(module, open);
+        }
     }
 
     fn settle(&mut self) {
@@ -362,6 +390,7 @@ impl Owned {
             LifecycleEffect::StartupCompleted => self.startup_completed(),
             LifecycleEffect::StartupFailed { reason } => self.startup_failed(reason),
             LifecycleEffect::AllStopped { forced } => {
+                self.system_stopped(forced);
                 house.switchboard.root.cast(RootMsg::AllStopped { forced });
             }
         }

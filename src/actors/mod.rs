@@ -39,6 +39,7 @@ pub(crate) mod launching;
 pub(crate) mod lifecycle;
 pub(crate) mod log_followers;
 pub(crate) mod module;
+mod module_memory;
 mod notify;
 pub(crate) mod picture;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 )]
 
 mod allowances;
+mod audit;
 mod away;
 mod bus;
 mod configuration;
@@ -21,6 +22,7 @@ mod hygiene;
 mod ipc;
 mod ipc_levels;
 mod journal;
+mod memory;
 mod notify;
 mod output;
 mod pitfalls;

@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::super::chronicle::Entry;
+use super::super::module_memory::ModuleMemory;
 use super::super::picture::SystemStanding;
 use super::super::registry::{RegistryMsg, Standing};
 use super::super::{record, words};
@@ -25,11 +26,27 @@ impl Owned {
         let mut standings = Vec::with_capacity(touched.len());
         for module in touched {
             standings.push(self.standing(module));
-            let record = record::encode(&self.policy.record(module), self.since[module.index()].1);
+            let record = self.record(module);
             self.house.os.save_record(self.house.name(module), record);
         }
         let msg = RegistryMsg::Stands(standings, self.system(), published);
         self.house.switchboard.registry.cast(msg);
+    }
+
+    /// What the holder keeps of a module for the next runtime.
+    fn record(&self, module: ModuleId) -> String {
+        let since = self.since[module.index()].1;
+        let mut text = record::encode(&self.policy.record(module), since);
+        let open = self.requests.modules.get(&module);
+        let memory = ModuleMemory {
+            since: Some(since),
+            last_seq: self.house.chronicle.newest(module).unwrap_or(0),
+            requester: self.asked.get(&module).cloned(),
+            request: open.map(|open| (open.seq, open.operation, open.generation)),
+            reason: self.reasons[module.index()].clone(),
+        };
+        memory.append_to(&mut text);
+        text
     }
 
     pub(super) fn standing(&self, module: ModuleId) -> Standing {
@@ -70,7 +87,7 @@ impl Owned {
             let mut entry = Entry::of(EventKind::SystemStatusChanged)
                 .payload(json!({ "from": self.status, "to": status, "reason": reason }));
             if let (Some(actor), SystemStatus::Stopping) = (&self.asking, status) {
-                entry = entry.administrative(actor.clone());
+                entry = entry.by(actor.clone());
             }
             self.house.chronicle.tell(entry);
             self.status = status;

@@ -40,6 +40,11 @@ impl Owned {
         } else {
             self.house.os.wall_clock()
         };
+        // What was found was recorded in this state, or its record was lost.
+        let from = match found {
+            true => self.since[module.index()].0,
+            false => from,
+        };
         self.since[module.index()] = (to, since);
         self.touched.insert(module);
         let dependents = self
@@ -51,6 +56,7 @@ impl Owned {
         self.touched
             .extend(dependents.filter(|by| self.since[by.index()].0 == State::Waiting));
         let text = self.sentence(module, to);
+        self.keep_reason(module, to, cause);
         let waiting_on: Vec<&str> = view
             .waiting_on
             .iter()
@@ -64,6 +70,8 @@ impl Owned {
                 "by": by.map(|by| self.house.name(by)),
                 "needed": by.map(|by| self.needs(by, module)),
                 "waiting_on": waiting_on,
+                "since": found.then(|| since.to_string()),
+                "was": self.reasons[module.index()].as_ref().filter(|_| found && to == State::Running),
             }));
         if let Some(by) = by {
             entry = entry.because(Because::Module(by));
@@ -99,19 +107,35 @@ impl Owned {
         }
     }
 
-    /// With who asked for it, if somebody did: the first change is the action.
+    /// With who asked for it, if that is why it happens.
     fn asked_by(&mut self, entry: Entry, module: ModuleId, cause: states::Cause) -> Entry {
-        if cause != states::Cause::Requested {
+        if let Some(open) = self.requests.modules.get_mut(&module) {
+            open.changed = true;
+        }
+        if !matches!(cause, states::Cause::Requested | states::Cause::Adopted) {
             self.asked.remove(&module);
         }
-        let Some(asked) = self.asked.get_mut(&module) else {
-            return entry;
-        };
-        let actor = asked.actor.clone();
-        match std::mem::take(&mut asked.is_new) {
-            true => entry.administrative(actor),
-            false => entry.by(actor),
+        match self.asked.get(&module) {
+            Some(requester) => entry.by(requester.clone()),
+            None => entry,
         }
+    }
+
+    /// Remembers why a module failed or stopped, until it is started on request.
+    fn keep_reason(&mut self, module: ModuleId, to: State, cause: states::Cause) {
+        let started = matches!(cause, states::Cause::Requested | states::Cause::Boot);
+        let reason = match to {
+            State::Backoff | State::Failed => Some(self.reason(module, to)),
+            State::Stopped => Some(self.ending(module)),
+            State::Waiting | State::Starting if started => None,
+            _ => return,
+        };
+        self.reasons[module.index()] = reason.filter(|reason| !reason.is_empty());
+    }
+
+    /// Why a module failed, and why it is or is not tried again.
+    fn reason(&self, module: ModuleId, to: State) -> String {
+        self.ending(module) + self.class_text(module, to)
     }
 
     /// Whether `by` is one of those that need `module`, at some remove.
@@ -143,11 +167,10 @@ impl Owned {
                 let wait = view
                     .retry_at
                     .map_or(Duration::ZERO, |at| at.since(self.house.os.now()));
-                let why = self.ending(module);
-                let class = self.class_text(module, to);
-                format!("{why}{class}; next start in {}", span(wait))
+                let why = self.reason(module, to);
+                format!("{why}; next start in {}", span(wait))
             }
-            State::Failed => self.ending(module) + self.class_text(module, to),
+            State::Failed => self.reason(module, to),
             State::Stopped => self.ending(module),
             State::NotStarted | State::Starting | State::Stopping => String::new(),
         }
@@ -188,10 +211,14 @@ impl Owned {
             Some(ending @ RunEnd::Exited(_)) => self
                 .own_words(module)
                 .unwrap_or_else(|| words::ending_text(ending)),
-            None if matches!(view.state, State::Backoff | State::Failed) => {
-                "it ended while mainstay was away, nobody knows how".to_owned()
-            }
-            ending => ending.map_or_else(String::new, words::ending_text),
+            Some(ending) => words::ending_text(ending),
+            None => match &self.reasons[module.index()] {
+                Some(reason) => reason.clone(),
+                None if matches!(view.state, State::Backoff | State::Failed) => {
+                    "it exited while no runtime was there to see how".to_owned()
+                }
+                None => String::new(),
+            },
         }
     }
 

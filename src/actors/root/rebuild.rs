@@ -7,7 +7,7 @@ use mainstay_policy::run::RunEvent;
 use mainstay_protocol::{State, SystemStatus};
 
 use super::super::health::HealthMsg;
-use super::super::lifecycle::{Before, LifecycleMsg, budget_within};
+use super::super::lifecycle::{Before, CONTINUED_STOP, LifecycleMsg, budget_within};
 use super::super::module::{ModuleMsg, exit_to_policy};
 use super::super::record;
 use super::{Owned, Role};
@@ -86,7 +86,7 @@ impl Owned {
                     board.module(id).cast(ModuleMsg::Resync);
                 }
                 if house.picture.system().standing.status == SystemStatus::Stopping {
-                    let actor = "mainstay".to_owned();
+                    let actor = CONTINUED_STOP.to_owned();
                     let budget = house.os.stop_time_left().map(budget_within);
                     board
                         .lifecycle

@@ -9,7 +9,7 @@ use mainstay_policy::lifecycle::Operation;
 use tokio::sync::oneshot;
 
 use super::super::config::ConfigMsg;
-use super::super::lifecycle::{LifecycleMsg, budget_within};
+use super::super::lifecycle::{CONTINUED_STOP, LifecycleMsg, budget_within};
 use super::super::module::ModuleMsg;
 use super::super::{Announcement, House, launching};
 use super::RootMsg;
@@ -50,7 +50,7 @@ pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Recei
             OsEvent::StopRequested { .. } | OsEvent::HolderGone => {
                 let (budget, actor) = match (&fact, stop_asked) {
                     (OsEvent::StopRequested { left: Some(left) }, _) => {
-                        (Some(budget_within(*left)), "signal")
+                        (Some(budget_within(*left)), CONTINUED_STOP)
                     }
                     (OsEvent::StopRequested { .. }, true) => {
                         (Some(SECOND_STOP_BUDGET), "second signal")

@@ -1,0 +1,278 @@
+//! The open request of each module, and that for a stop of everything: who asked for what.
+//! Owns its two administrative rows: the request when it is made, the result when it is known.
+//! Never decides.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use mainstay_policy::lifecycle::Operation;
+use mainstay_policy::states::State;
+use mainstay_policy::{ModuleId, MonoTime};
+use mainstay_protocol::EventKind;
+use serde_json::json;
+
+use super::super::chronicle::{Because, Entry};
+use super::super::module_memory::operation_str;
+use super::Owned;
+
+/// Who requests a stop that a runtime before had begun: nobody again.
+pub(in crate::actors) const CONTINUED_STOP: &str = "mainstay";
+
+/// A request that has no result yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OpenRequest {
+    /// The row of the request.
+    pub(super) seq: u64,
+    pub(super) operation: Operation,
+    pub(super) requester: String,
+    /// The run before it.
+    pub(super) generation: u64,
+    /// When it was made, if this runtime made it.
+    at: Option<MonoTime>,
+    /// Whether the module changed its state since.
+    pub(super) changed: bool,
+}
+
+/// The requests that have no result yet.
+#[derive(Debug, Default)]
+pub(super) struct OpenRequests {
+    pub(super) modules: HashMap<ModuleId, OpenRequest>,
+    /// For a stop of everything: its row, and who asked.
+    system_stop: Option<(u64, String)>,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RequestResult {
+    Done,
+    Unchanged,
+    Failed,
+    Overtaken,
+    Refused,
+}
+
+impl RequestResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            RequestResult::Done => "done",
+            RequestResult::Unchanged => "unchanged",
+            RequestResult::Failed => "failed",
+            RequestResult::Overtaken => "overtaken",
+            RequestResult::Refused => "refused",
+        }
+    }
+}
+
+impl OpenRequest {
+    /// A request that a runtime before recorded.
+    pub(super) fn adopted(
+        seq: u64,
+        operation: Operation,
+        requester: String,
+        generation: u64,
+    ) -> OpenRequest {
+        OpenRequest {
+            seq,
+            operation,
+            requester,
+            generation,
+            at: None,
+            changed: true,
+        }
+    }
+
+    /// Returns the result of a module in this state, if it is one.
+    fn result(&self, state: State, generation: u64) -> Option<RequestResult> {
+        let renewed = generation > self.generation;
+        let reached = match (self.operation, state) {
+            (Operation::Stop, State::Stopped | State::NotStarted) => true,
+            // It could not be ended.
+            (Operation::Stop, State::Failed) => false,
+            (Operation::Start | Operation::Wake, State::Running) => true,
+            (Operation::Restart, State::Running) if renewed => true,
+            // A task that is done.
+            (Operation::Start | Operation::Wake | Operation::Restart, State::Stopped)
+                if renewed =>
+            {
+                true
+            }
+            (_, State::Backoff | State::Failed) if self.changed => false,
+            _ => return None,
+        };
+        Some(match (reached, self.changed) {
+            (true, true) => RequestResult::Done,
+            (true, false) => RequestResult::Unchanged,
+            (false, _) => RequestResult::Failed,
+        })
+    }
+}
+
+impl Owned {
+    /// Records who asked for what; a request before it that has no result is overtaken.
+    pub(super) fn record_request(
+        &mut self,
+        module: ModuleId,
+        operation: Operation,
+        requester: &str,
+    ) {
+        let word = operation_str(operation);
+        self.finish_request(module, RequestResult::Overtaken, &|| {
+            format!("{requester} requested {word}")
+        });
+        let generation = self.policy.view(module).generation;
+        let event = Entry::of(EventKind::OperationRequested)
+            .module(module, generation)
+            .administrative(requester.to_owned())
+            .payload(json!({ "operation": word }));
+        let request = OpenRequest {
+            seq: self.house.chronicle.tell(event),
+            operation,
+            requester: requester.to_owned(),
+            generation,
+            at: Some(self.house.os.now()),
+            changed: false,
+        };
+        self.requests.modules.insert(module, request);
+        if self.policy.system().stopping {
+            self.finish_request(module, RequestResult::Refused, &|| {
+                "the system is stopping".to_owned()
+            });
+        }
+    }
+
+    /// Records the result of each request that has one now.
+    pub(super) fn finish_requests(&mut self) {
+        if self.requests.modules.is_empty() {
+            return;
+        }
+        let dirty: Vec<ModuleId> = self.touched.iter().copied().collect();
+        for module in dirty {
+            let info = self.policy.view(module);
+            let request = self.requests.modules.get(&module);
+            let result = request.and_then(|open| open.result(info.state, info.generation));
+            if let Some(result) = result {
+                let text = match result {
+                    RequestResult::Failed => self.sentence(module, info.state),
+                    _ => String::new(),
+                };
+                self.finish_request(module, result, &|| text.clone());
+            }
+        }
+    }
+
+    fn finish_request(
+        &mut self,
+        module: ModuleId,
+        result: RequestResult,
+        text: &dyn Fn() -> String,
+    ) {
+        let Some(open) = self.requests.modules.remove(&module) else {
+            return;
+        };
+        let took = open.at.map(|at| self.house.os.now().since(at));
+        let after_ms = took.filter(|_| result == RequestResult::Done).map(millis);
+        let event = Entry::of(EventKind::OperationFinished)
+            .module(module, self.policy.view(module).generation)
+            .because(Because::Event(open.seq))
+            .administrative(open.requester)
+            .payload(json!({
+                "operation": operation_str(open.operation), "result": result.as_str(),
+                "text": text(), "after_ms": after_ms,
+            }));
+        self.house.chronicle.tell(event);
+    }
+
+    /// Records who asked for a stop of everything; it overtakes each start that is pending.
+    pub(super) fn record_system_stop(&mut self, requester: &str) {
+        if requester == CONTINUED_STOP {
+            return;
+        }
+        self.finish_system_stop(
+            RequestResult::Overtaken,
+            &format!("{requester} requested stop"),
+        );
+        let event = Entry::of(EventKind::OperationRequested)
+            .administrative(requester.to_owned())
+            .payload(json!({ "operation": "stop" }));
+        let seq = self.house.chronicle.tell(event);
+        self.requests.system_stop = Some((seq, requester.to_owned()));
+        let starts = self.requests.modules.iter();
+        let starts = starts.filter(|(_, open)| open.operation != Operation::Stop);
+        let starts: Vec<ModuleId> = starts.map(|(module, _)| *module).collect();
+        for module in starts {
+            self.finish_request(module, RequestResult::Overtaken, &|| {
+                format!("{requester} requested a stop of the system")
+            });
+        }
+    }
+
+    /// Records that everything is stopped, and how many modules had to be killed.
+    pub(super) fn system_stopped(&mut self, forced: u32) {
+        let text = match forced {
+            0 => String::new(),
+            1 => "1 module was killed".to_owned(),
+            forced => format!("{forced} modules were killed"),
+        };
+        self.finish_system_stop(RequestResult::Done, &text);
+    }
+
+    fn finish_system_stop(&mut self, result: RequestResult, text: &str) {
+        let Some((seq, requester)) = self.requests.system_stop.take() else {
+            return;
+        };
+        let event = Entry::of(EventKind::OperationFinished)
+            .because(Because::Event(seq))
+            .administrative(requester)
+            .payload(json!({ "operation": "stop", "result": result.as_str(), "text": text }));
+        self.house.chronicle.tell(event);
+    }
+}
+
+fn millis(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(operation: Operation, changed: bool) -> OpenRequest {
+        OpenRequest {
+            seq: 1,
+            operation,
+            requester: "ann".to_owned(),
+            generation: 3,
+            at: None,
+            changed,
+        }
+    }
+
+    #[test]
+    fn a_request_has_a_result_when_its_module_is_where_it_leads() {
+        use Operation::{Restart, Start, Stop};
+        use RequestResult::{Done, Failed, Unchanged};
+        for (operation, changed, state, generation, result) in [
+            (Stop, true, State::Stopped, 3, Some(Done)),
+            (Stop, false, State::NotStarted, 0, Some(Unchanged)),
+            (Stop, true, State::Stopping, 3, None),
+            (Stop, false, State::Running, 3, None),
+            (Stop, true, State::Failed, 3, Some(Failed)),
+            (Start, false, State::Running, 3, Some(Unchanged)),
+            (Start, true, State::Running, 4, Some(Done)),
+            (Start, true, State::Backoff, 4, Some(Failed)),
+            (Start, true, State::Waiting, 3, None),
+            (Start, true, State::Stopped, 4, Some(Done)),
+            (Start, false, State::Stopped, 3, None),
+            (Restart, false, State::Running, 3, None),
+            (Restart, true, State::Running, 4, Some(Done)),
+            (Restart, true, State::Failed, 4, Some(Failed)),
+            (Restart, false, State::Failed, 3, None),
+        ] {
+            assert_eq!(
+                open(operation, changed).result(state, generation),
+                result,
+                "{operation:?} {changed} {state:?} {generation}"
+            );
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Who asked for what, and what came of it, in the real journal of a real system.
+//! Owns the tests of `audit list` and `audit verify`. Never edits a journal that a test still needs.
+
+use std::path::Path;
+
+use mainstay_protocol::method::{ChangeParams, EventsParams, name};
+use mainstay_protocol::{Event, EventKind, State};
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, kill, misbehave, script};
+
+fn request(daemon: &Daemon, method: &str, module: &str) {
+    let params = ChangeParams {
+        module: module.to_owned(),
+        dry_run: false,
+        wait: false,
+    };
+    daemon
+        .client()
+        .change(method, &params)
+        .expect("the change is granted");
+}
+
+fn administrative(daemon: &Daemon) -> Vec<Event> {
+    let params = EventsParams {
+        administrative: true,
+        limit: Some(1000),
+        ..EventsParams::default()
+    };
+    daemon.client().events(&params).expect("events")
+}
+
+/// `operation of module: result` of every request so far, once each has its result.
+fn results(daemon: &Daemon, count: usize) -> Vec<String> {
+    daemon.wait("a result of each request", || {
+        let rows = administrative(daemon);
+        let requests: Vec<_> = rows
+            .iter()
+            .filter(|row| row.kind == EventKind::OperationRequested)
+            .collect();
+        let result = |request: &&Event| {
+            let of = |row: &&Event| {
+                row.kind == EventKind::OperationFinished && row.cause_seq == Some(request.seq)
+            };
+            let found: Vec<_> = rows.iter().filter(of).collect();
+            assert!(found.len() <= 1, "a request has one result: {found:?}");
+            let [result] = found[..] else { return None };
+            assert_eq!(result.actor, request.actor);
+            let text = |payload: &Value, key: &str| payload[key].as_str().map(str::to_owned);
+            Some(format!(
+                "{} of {}: {}",
+                text(&request.payload, "operation")?,
+                request.module.as_deref()?,
+                text(&result.payload, "result")?
+            ))
+        };
+        let all: Option<Vec<String>> = requests.iter().map(result).collect();
+        all.filter(|all| all.len() == count)
+    })
+}
+
+#[test]
+fn every_request_is_a_row_with_who_and_what_came_of_it_also_when_overtaken() {
+    let slow = script("trap 'sleep 0.7; exit 0' TERM; while :; do sleep 0.05; done");
+    let quick = misbehave("");
+    let daemon = Daemon::start(&format!(
+        "[module.a]\ncommand = {quick}\n[module.b]\ncommand = {slow}\nwants = [\"a\"]\n"
+    ));
+    request(&daemon, name::MODULE_STOP, "b");
+    request(&daemon, name::MODULE_STOP, "a");
+    request(&daemon, name::MODULE_START, "b");
+    request(&daemon, name::MODULE_START, "a");
+    daemon.until("a", State::Running);
+    daemon.until("b", State::Running);
+    daemon.change(name::MODULE_START, "a");
+    let results = results(&daemon, 5);
+    assert_eq!(results[0], "stop of b: overtaken", "{results:?}");
+    assert_eq!(results[2], "start of b: done", "{results:?}");
+    assert_eq!(results[4], "start of a: unchanged", "{results:?}");
+    for row in administrative(&daemon) {
+        assert!(
+            row.actor.is_some_and(|actor| actor.contains("uid")),
+            "who asked"
+        );
+    }
+    // Also in the file, in order, with its hashes.
+    let told = daemon.wait("the rows in the file", || {
+        let told = daemon.cli(&["audit", "verify", "--json"]).stdout;
+        let told: Value = serde_json::from_slice(&told).ok()?;
+        (told["links"] == 10).then_some(told)
+    });
+    assert_eq!(
+        (&told["ok"], &told["count"]),
+        (&json!(true), &json!(5)),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_request_that_fails_says_so_and_a_stop_of_everything_is_a_row() {
+    let mut daemon = Daemon::start(&format!(
+        "[module.it]\ncommand = {}\nrequired = false\nrecovery = {{ max_attempts = 1 }}\n\
+         start = \"lazy\"\nready = {{ settle = \"10s\" }}\n",
+        script("exit 7")
+    ));
+    request(&daemon, name::MODULE_START, "it");
+    assert_eq!(results(&daemon, 1), ["start of it: failed"]);
+    let row = administrative(&daemon).pop().expect("a row");
+    let text = row.payload["text"].as_str().expect("a reason").to_owned();
+    assert!(text.contains("exit code 7"), "{text}");
+    daemon.signal(libc::SIGINT);
+    assert_eq!(daemon.ended(), Some(0));
+    let list = daemon.cli(&["audit", "list"]);
+    let text = String::from_utf8_lossy(&list.stdout).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(list.status.code(), Some(0), "{list:?}");
+    assert!(
+        lines[0].contains("start it") && lines[0].contains("exit code 7"),
+        "{text}"
+    );
+    assert!(
+        lines[1].contains("signal") && lines[1].contains("stop"),
+        "{text}"
+    );
+    assert!(lines[1].contains("done"), "{text}");
+    let newest = daemon.cli(&["audit", "list", "-n", "1", "--json"]);
+    let newest: Value = serde_json::from_slice(&newest.stdout).expect("one object");
+    assert_eq!(
+        (&newest["actor"], &newest["operation"]),
+        (&json!("signal"), &json!("stop"))
+    );
+    assert_eq!(newest["result"], "done");
+}
+
+#[test]
+fn an_open_request_has_its_result_from_the_next_runtime() {
+    let daemon = Daemon::start(&format!(
+        "[module.it]\ncommand = {}\n[module.other]\ncommand = {}\n",
+        script(
+            "trap 'until [ -e go ]; do sleep 0.05; done; exit 0' TERM; while :; do sleep 0.05; done"
+        ),
+        misbehave("")
+    ));
+    request(&daemon, name::MODULE_STOP, "it");
+    daemon.until("it", State::Stopping);
+    daemon.wait("the request in the file", || {
+        let told = daemon.cli(&["audit", "verify", "--json"]).stdout;
+        let told: Value = serde_json::from_slice(&told).ok()?;
+        (told["links"] == 1).then_some(())
+    });
+    daemon.kill_runtime();
+    daemon.touch("go");
+    daemon.until("it", State::Stopped);
+    assert_eq!(results(&daemon, 1), ["stop of it: done"]);
+}
+
+#[test]
+fn a_state_directory_that_is_deleted_is_a_gap_and_an_issue_and_no_number_comes_again() {
+    let daemon = Daemon::start(&format!("[module.it]\ncommand = {}\n", misbehave("")));
+    daemon.change(name::MODULE_RESTART, "it");
+    let before = daemon.wait("its events", || daemon.events("it").pop());
+    let remove = |state: &Path| {
+        daemon.wait("the directory to be gone", || {
+            let _again = std::fs::remove_dir_all(state);
+            (!state.join("journal.db").exists()).then_some(())
+        });
+    };
+    remove(&daemon.path("state"));
+    daemon.kill_runtime();
+    let gap = daemon.wait("a gap", || {
+        let gaps = EventsParams {
+            kinds: vec![EventKind::JournalGap],
+            ..EventsParams::default()
+        };
+        daemon.client().events(&gaps).ok()?.pop()
+    });
+    assert!(gap.seq > before.seq, "{gap:?}");
+    assert!(
+        gap.payload["actions"]
+            .as_u64()
+            .is_some_and(|rows| rows >= 1),
+        "{gap:?}"
+    );
+    let issues = daemon.status().issues;
+    assert!(
+        issues
+            .iter()
+            .any(|issue| issue.contains("history is incomplete")),
+        "{issues:?}"
+    );
+    daemon.change(name::MODULE_RESTART, "it");
+    let events = daemon.events("it");
+    assert!(
+        events.iter().all(|event| event.seq > before.seq),
+        "{events:?}"
+    );
+    let verified = daemon.cli(&["audit", "verify"]);
+    assert_eq!(verified.status.code(), Some(1), "{verified:?}");
+    let text = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(text.contains("missing"), "{text}");
+    let list = daemon.cli(&["audit", "list"]);
+    assert!(String::from_utf8_lossy(&list.stdout).contains("the journal was missing"));
+}
+
+#[test]
+fn an_end_that_was_cut_off_while_it_was_stopped_is_noticed() {
+    let mut daemon = Daemon::start(&format!("[module.it]\ncommand = {}\n", misbehave("")));
+    daemon.change(name::MODULE_RESTART, "it");
+    daemon.signal(libc::SIGINT);
+    assert_eq!(daemon.ended(), Some(0));
+    let good = daemon.cli(&["audit", "verify"]);
+    let text = String::from_utf8_lossy(&good.stdout).into_owned();
+    assert_eq!(good.status.code(), Some(0), "{good:?}");
+    assert!(text.contains("2 administrative actions"), "{text}");
+    let journal = rusqlite::Connection::open(daemon.path("state/journal.db")).expect("a journal");
+    journal
+        .execute_batch(
+            "DELETE FROM event WHERE seq > (SELECT min(seq) FROM event WHERE hash IS NOT NULL);
+             UPDATE chain SET count = 1, hash = (SELECT hash FROM event WHERE hash IS NOT NULL)
+             WHERE name = 'head';",
+        )
+        .expect("edited");
+    drop(journal);
+    let bad = daemon.cli(&["audit", "verify"]);
+    let text = String::from_utf8_lossy(&bad.stderr).into_owned();
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(text.contains("cut off"), "{text}");
+}
+
+/// Also what the runtime said before it was killed.
+#[test]
+fn a_killed_runtime_loses_no_request_that_was_answered() {
+    let daemon = Daemon::start(&format!("[module.it]\ncommand = {}\n", misbehave("")));
+    for round in 1..=3 {
+        daemon.change(name::MODULE_RESTART, "it");
+        kill(daemon.status().pid, libc::SIGKILL);
+        let answered = || daemon.client().status().ok();
+        daemon.wait("a runtime", answered);
+        let told = daemon.wait("a whole chain", || {
+            let told = daemon.cli(&["audit", "verify", "--json"]).stdout;
+            serde_json::from_slice::<Value>(&told).ok()
+        });
+        let missing: u64 = told["missing"].as_array().map_or(0, |gaps| {
+            gaps.iter().filter_map(|gap| gap["count"].as_u64()).sum()
+        });
+        let rows = told["count"].as_u64().expect("a count");
+        assert!(rows + missing >= round, "{told}");
+    }
+}
