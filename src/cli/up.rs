@@ -52,7 +52,8 @@ pub(super) fn run(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
         program: running_program()?,
         args: words("runtime", args, global),
         env: vec![(ENV_RUNTIME.into(), "1".into())],
-    });
+    })
+    .map_err(|problem| Failure::new(ExitCode::Failed, problem))?;
     // The number is the runtime's or the system's own: scripts rely on it as it is.
     std::process::exit(i32::from(code))
 }

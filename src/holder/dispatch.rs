@@ -21,7 +21,7 @@ use crate::messages::{
 use crate::notify::NotifyState;
 use crate::output::OutputDrain;
 use crate::prepare::SpawnError;
-use crate::process;
+use crate::process::{self, monotonic};
 use crate::spawner::{SpawnContext, SpawnJob, SpawnedProcess, Spawner, probe_cgroup_spawn};
 use crate::sweep::{sweep_marked, trees_of};
 
@@ -88,12 +88,13 @@ impl Engine {
                     ground.logs.set_limits(max_bytes, keep);
                 }
             }
-            HolderRequest::Ready => self.runtime_ready(),
+            HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
             HolderRequest::Pong => {} // that it was read is what counts
             HolderRequest::Stopping { within_ms } => {
-                self.stopping(Duration::from_millis(within_ms))
+                let timeout = Duration::from_millis(within_ms);
+                self.supervisor.stop_started(monotonic(), timeout);
             }
-            HolderRequest::Exit { code } => self.end = self.end.or(Some(code)),
+            HolderRequest::Exit { code } => self.supervisor.exit(code),
         }
     }
 
@@ -109,9 +110,12 @@ impl Engine {
         });
         match made {
             Ok((places, listeners)) => {
+                self.supervisor.setup_accepted(
+                    Duration::from_millis(setup.heartbeat_timeout_ms),
+                    Duration::from_millis(setup.stop_timeout_ms),
+                );
                 self.places = Some(places);
                 self.setup = Some(setup);
-                self.write_status("starting");
                 self.send_message_with(
                     &HolderMessage::Configured {
                         fds: listeners.len() as u32,
@@ -122,14 +126,14 @@ impl Engine {
             Err(why) => {
                 let message = format!("cannot start {}: {why}", setup.name);
                 self.send(&HolderMessage::Refused { message, exit: 1 });
-                self.refused(1);
+                self.supervisor.setup_refused(monotonic(), 1);
             }
         }
     }
 
     fn start_threads(&mut self, setup: &HolderSetup, places: &SystemDirs) -> std::io::Result<()> {
         let marks = MarkSecret::open(Path::new(&setup.state_dir))?;
-        let alone = self.supervisor.is_some();
+        let alone = self.runtime.is_some();
         let site = self.site.as_ref();
         let groups =
             site.and_then(|site| CgroupTree::make(site, &setup.name, marks.public_name(), alone));

@@ -11,6 +11,8 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::engine::{Engine, EngineOptions};
 use crate::kernel::CgroupRoot;
+use crate::machines::RuntimeSupervisor;
+use crate::process::monotonic;
 use crate::spawner::block_signals;
 
 /// Starts an engine; returns the runtime's end of the wire and the thread with its exit code.
@@ -21,9 +23,14 @@ use crate::spawner::block_signals;
 pub fn embed(options: EngineOptions) -> io::Result<(OwnedFd, JoinHandle<u8>)> {
     let (ours, theirs) = UnixStream::pair()?;
     let (rlim_cur, rlim_max) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let mut engine = Engine::new(options, libc::rlimit { rlim_cur, rlim_max })?;
+    let mut engine = Engine::new(
+        RuntimeSupervisor::embedded(monotonic()),
+        options,
+        libc::rlimit { rlim_cur, rlim_max },
+    )?;
     engine.site = engine.site.filter(CgroupRoot::without_moving);
     engine.connect(ours.into())?;
+    engine.supervisor.channel_opened(monotonic());
     let thread = Builder::new().name("holder".into()).spawn(move || {
         block_signals();
         engine.run()

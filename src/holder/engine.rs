@@ -14,21 +14,20 @@ use crate::engine_queue::EngineQueue;
 use crate::frame::{FrameQueue, recv_with_fds};
 use crate::instance::{FormerMain, Instance, InstancePhase};
 use crate::kernel::{CgroupRoot, PollEvents, Poller, find_cgroup_root};
+use crate::machines::{RuntimeSupervisor, millis};
 use crate::messages::{
     ExitSummary, HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
 };
 use crate::notify_receiver::NotifyReceiver;
 use crate::prepare::BaseEnvironment;
-use crate::process::nanos;
-use crate::runtime_supervisor::RuntimeSupervisor;
+use crate::process::{monotonic, nanos};
+use crate::runtime_process::RuntimeProcess;
 use crate::spawner::{SpawnContext, Spawner};
 use crate::sweep::{ProcessTree, Sweeper};
 
 /// Frames that may wait for a runtime that does not read; from half of it on only exits and
 /// answers are added.
 const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
-/// Longest stop before a setup said how long it may take.
-const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// A start that takes longer hangs, where nobody else says how long it may take.
 pub(crate) const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,9 +57,7 @@ pub(crate) struct RuntimeConnection {
     write_blocked: bool,
     /// `TakeoverState` was sent: from here on everything is told.
     pub(crate) takeover_sent: bool,
-    pub(crate) last_heard: Instant,
-    /// It was asked then whether it lives, and said nothing since.
-    asked_at: Option<Instant>,
+    pub(crate) opened_at: Instant,
 }
 
 /// Choices of an embedding application, and of tests.
@@ -98,9 +95,10 @@ pub(crate) struct Engine {
     /// When runs overstay: deadline, instance, generation.
     pub(crate) run_deadlines: BTreeSet<(Instant, u32, u64)>,
     pub(crate) wire: Option<RuntimeConnection>,
-    pub(crate) stop_by: Option<Instant>,
     pub(crate) up_since: u64,
-    pub(crate) supervisor: Option<Box<RuntimeSupervisor>>,
+    pub(crate) supervisor: RuntimeSupervisor,
+    /// None: embedded.
+    pub(crate) runtime: Option<Box<RuntimeProcess>>,
     pub(crate) reap_again: bool,
     /// Someone unknown ended who may be a child whose spawn is about to be told.
     pub(crate) reap_retry: bool,
@@ -109,11 +107,14 @@ pub(crate) struct Engine {
     pub(crate) notify_receiver: Option<NotifyReceiver>,
     /// What is received before something else happens: until when, instance, generation, process.
     pub(crate) drains: VecDeque<(Instant, u32, u64, i32)>,
-    pub(crate) end: Option<u8>,
 }
 
 impl Engine {
-    pub(crate) fn new(options: EngineOptions, nofile: libc::rlimit) -> io::Result<Engine> {
+    pub(crate) fn new(
+        supervisor: RuntimeSupervisor,
+        options: EngineOptions,
+        nofile: libc::rlimit,
+    ) -> io::Result<Engine> {
         let poll = Poller::new()?;
         let mail = Arc::new(EngineQueue::new()?);
         poll.add(mail.fd(), poll_key::MAIL)?;
@@ -144,15 +145,14 @@ impl Engine {
             in_flight: 0,
             run_deadlines: BTreeSet::new(),
             wire: None,
-            stop_by: None,
             up_since: nanos(libc::CLOCK_MONOTONIC),
-            supervisor: None,
+            supervisor,
+            runtime: None,
             reap_again: false,
             reap_retry: false,
             deferred_notify: BTreeSet::new(),
             notify_receiver: None,
             drains: VecDeque::new(),
-            end: None,
         })
     }
 
@@ -169,8 +169,7 @@ impl Engine {
             outbox: FrameQueue::default(),
             write_blocked: false,
             takeover_sent: false,
-            last_heard: Instant::now(),
-            asked_at: None,
+            opened_at: Instant::now(),
         });
         Ok(())
     }
@@ -180,7 +179,7 @@ impl Engine {
         let mut events = PollEvents::<256>::new();
         loop {
             self.after_events();
-            if let Some(code) = self.end {
+            if let Some(code) = self.supervisor.exit_code() {
                 return self.shut_down(code);
             }
             let timeout = self.timeout();
@@ -223,9 +222,11 @@ impl Engine {
             self.sweeping = true;
             self.sweeper.sweep(std::mem::take(&mut self.to_sweep));
         }
+        self.supervise();
         let new = self.wire.as_ref().is_some_and(|wire| !wire.takeover_sent);
         if new && self.in_flight == 0 {
             self.send_takeover();
+            self.supervise();
         }
         self.flush();
         if !self.deferred_notify.is_empty() && !self.is_backpressured() {
@@ -271,8 +272,8 @@ impl Engine {
                 return false;
             }
         }
-        (wire.last_heard, wire.asked_at) = (Instant::now(), None);
-        wire.fds.clear(); // no ask carries descriptors
+        wire.fds.clear(); // no request carries descriptors
+        self.supervisor.request_received(monotonic());
         loop {
             match self
                 .wire
@@ -289,15 +290,17 @@ impl Engine {
         }
     }
 
-    /// The runtime is gone, or speaks nonsense: an embedding application took us down with it.
+    /// The runtime has closed its endpoint, does not read, or sends what is no request.
     pub(crate) fn drop_channel(&mut self) {
-        let Some(wire) = self.wire.take() else {
-            return;
-        };
-        self.poll.delete(&wire.socket);
-        match &mut self.supervisor {
-            Some(alone) => alone.channel_lost(Instant::now()),
-            None => self.end = self.end.or(Some(0)),
+        if self.wire.is_some() {
+            self.close_channel();
+            self.supervisor.channel_closed(monotonic());
+        }
+    }
+
+    pub(crate) fn close_channel(&mut self) {
+        if let Some(wire) = self.wire.take() {
+            self.poll.delete(&wire.socket);
         }
     }
 
@@ -336,7 +339,6 @@ impl Engine {
     }
 
     fn send_takeover(&mut self) {
-        let alone = self.supervisor.as_deref();
         let mut known: Vec<InstanceInfo> = Vec::new();
         for instance in self.instances.values().filter(|one| !one.forgotten) {
             let run = instance.run();
@@ -355,19 +357,20 @@ impl Engine {
             version: VERSION,
             setup: self.setup.clone(),
             holder_pid: std::process::id(),
-            restarts: alone.map_or(0, |alone| alone.restarts),
-            runtime_down_ms: alone.map_or(0, RuntimeSupervisor::away_ms),
-            ended: alone.and_then(|alone| alone.last_exit_text.clone()),
+            restarts: self.supervisor.restarts(),
+            runtime_down_ms: millis(self.supervisor.down_time(monotonic())),
+            ended: self.supervisor.last_exit_text().map(str::to_owned),
             up_since: self.up_since,
             instances: known,
             fds: listeners.len() as u32,
             tree: self.tree().to_owned(),
-            stopping: self.stop_by.is_some(),
+            stopping: self.supervisor.is_stopping(),
         });
         if let Some(wire) = &mut self.wire {
             wire.takeover_sent = true;
         }
         self.send_message_with(&world, listeners);
+        self.supervisor.takeover_sent(monotonic());
         self.replay_missed();
     }
 
@@ -383,24 +386,6 @@ impl Engine {
         for tell in news {
             self.send(&tell);
         }
-        if let Some(by) = self.stop_by {
-            // The runtime before had begun to stop everything.
-            let (signal, left_ms) = (libc::SIGTERM, Some(ms_until(by)));
-            self.send(&HolderMessage::StopRequested {
-                signal,
-                time_left_ms: left_ms,
-            });
-        }
-    }
-
-    /// An ordered stop began: it ends within this, one way or the other.
-    pub(crate) fn stopping(&mut self, within: Duration) {
-        let by = Instant::now() + within;
-        let before = self.stop_by;
-        self.stop_by = Some(before.map_or(by, |before| before.min(by)));
-        if before.is_none() {
-            self.write_status("stopping");
-        }
     }
 
     /// How trees are killed here.
@@ -412,31 +397,17 @@ impl Engine {
         if groups { "cgroup2" } else { "walk" }
     }
 
-    pub(crate) fn stop_within(&self) -> Duration {
-        let told = self
-            .setup
-            .as_ref()
-            .map(|setup| Duration::from_millis(setup.stop_timeout_ms));
-        told.unwrap_or(STOP_TIMEOUT_DEFAULT)
-    }
-
     fn timeout(&self) -> Option<Duration> {
         if self.reap_again {
             return Some(Duration::ZERO);
         }
         let alarm = self.run_deadlines.first().map(|(at, ..)| *at);
-        let silence = self.heartbeat_deadline();
-        let alone = self.supervisor.as_ref().and_then(|alone| alone.deadline());
-        let ends = [
-            self.drain_deadline(),
-            alarm,
-            silence,
-            self.stop_by,
-            alone,
-            self.takeover_deadline(),
-        ];
-        let next = ends.into_iter().flatten().min()?;
-        let wait = next.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let mine = [alarm, self.drain_deadline(), self.takeover_deadline()];
+        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        let supervisor = self.supervisor.next_deadline();
+        let supervisor = supervisor.map(|at| at.saturating_sub(monotonic()));
+        let waits = mine.into_iter().flatten().map(left).chain(supervisor);
+        let wait = waits.min()? + Duration::from_millis(1);
         Some(wait.min(Duration::from_hours(1)))
     }
 
@@ -444,7 +415,7 @@ impl Engine {
     fn takeover_deadline(&self) -> Option<Instant> {
         let new = |wire: &&RuntimeConnection| !wire.takeover_sent && self.in_flight > 0;
         let wire = self.wire.as_ref().filter(new)?;
-        Some(wire.last_heard + SPAWN_TIMEOUT) // it says nothing before it was told
+        Some(wire.opened_at + SPAWN_TIMEOUT)
     }
 
     /// What hangs on its way to its program is ended, and so is what waits behind it.
@@ -455,21 +426,6 @@ impl Engine {
         for id in those {
             self.kill_tree(id);
         }
-    }
-
-    /// When a silent runtime is asked whether it lives; once it was, when it counts as deaf.
-    fn heartbeat_deadline(&self) -> Option<Instant> {
-        self.supervisor.as_ref()?;
-        let after = self
-            .setup
-            .as_ref()
-            .map(|setup| setup.heartbeat_timeout_ms)
-            .filter(|ms| *ms > 0)?;
-        let wire = self.wire.as_ref().filter(|wire| wire.takeover_sent)?;
-        let quarter = Duration::from_millis(after) / 4;
-        // From the question on, whenever that was: the holder itself may have been stopped.
-        let asked = wire.asked_at.map(|at| at + quarter);
-        Some(asked.unwrap_or(wire.last_heard + 3 * quarter))
     }
 
     fn on_deadline(&mut self, now: Instant) {
@@ -484,20 +440,7 @@ impl Engine {
             self.abort_hung_spawns();
             self.send_takeover();
         }
-        if self.heartbeat_deadline().is_some_and(|at| at <= now) {
-            match &mut self.wire {
-                Some(wire) if wire.asked_at.is_none() => {
-                    wire.asked_at = Some(now);
-                    self.send(&HolderMessage::Ping);
-                }
-                _ => self.kill_unresponsive_runtime(),
-            }
-        }
         self.expire_drains(now);
-        if self.stop_by.is_some_and(|at| at <= now) {
-            self.end = self.end.or(Some(1));
-        }
-        self.on_supervisor_deadline(now);
     }
 
     fn kill_timed_out(&mut self, id: u32, generation: u64) {
@@ -514,11 +457,6 @@ impl Engine {
         }
         self.kill_tree(id);
     }
-}
-
-fn ms_until(at: Instant) -> u64 {
-    let left = at.saturating_duration_since(Instant::now());
-    u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The lasting part of what a living run said.

@@ -46,11 +46,6 @@ impl Engine {
         }
     }
 
-    fn runtime_pid(&self) -> Option<i32> {
-        let supervisor = self.supervisor.as_ref();
-        supervisor.and_then(|supervisor| supervisor.runtime_pid())
-    }
-
     /// False when its end waits for something else that is known soon.
     fn take_exit(&mut self, ended: ReapedChild) -> bool {
         let pid = ended.pid;
@@ -185,13 +180,13 @@ impl Engine {
         if instance.group.is_some() {
             return false;
         }
-        let Some(alone) = &self.supervisor else {
+        if self.runtime.is_none() {
             return true;
-        };
+        }
         let Some(orphans) = orphans() else {
             return true;
         };
-        let known = |pid: &i32| self.by_pid.contains_key(pid) || alone.runtime_pid() == Some(*pid);
+        let known = |pid: &i32| self.by_pid.contains_key(pid) || self.runtime_pid() == Some(*pid);
         orphans.iter().any(|pid| !known(pid))
     }
 

@@ -66,7 +66,7 @@ mod prepare;
 #[cfg(unix)]
 mod process;
 #[cfg(unix)]
-mod runtime_supervisor;
+mod runtime_process;
 #[cfg(unix)]
 mod spawner;
 #[cfg(unix)]
@@ -85,7 +85,7 @@ pub use frame::{FrameQueue, MAX_FDS, recv_with_fds, send_with_fds};
 #[cfg(unix)]
 pub use process::{ancestry, start_time};
 #[cfg(unix)]
-pub use runtime_supervisor::{RuntimeCommand, run};
+pub use runtime_process::{RuntimeCommand, run};
 
 #[cfg(windows)]
 mod windows;

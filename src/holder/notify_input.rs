@@ -122,7 +122,7 @@ impl Engine {
         if let Some(run) = self.running(id) {
             run.drained = Some((pid, true));
         }
-        self.reap_again = self.supervisor.is_some();
+        self.reap_again = self.runtime.is_some();
         self.reap_one(id);
         self.reap_former();
     }

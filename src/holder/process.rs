@@ -3,6 +3,7 @@
 //! Never signals a process whose start time is not the expected one.
 
 use std::io;
+use std::time::Duration;
 
 use crate::kernel;
 
@@ -58,6 +59,11 @@ pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Re
         work();
     });
     started.map(drop)
+}
+
+/// The time of the machines: that of the monotonic clock.
+pub(crate) fn monotonic() -> Duration {
+    Duration::from_nanos(nanos(libc::CLOCK_MONOTONIC))
 }
 
 /// Nanoseconds on a clock.

@@ -9,3 +9,8 @@ pub mod runtime_supervisor;
 pub use notify_state::NotifyState;
 pub use roster::{FenceError, ProcessExit, Roster, RosterEffect};
 pub use runtime_supervisor::{RuntimeExit, RuntimeSupervisor, SupervisorEffect, SystemState};
+
+/// Whole milliseconds, for a message.
+pub(crate) fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

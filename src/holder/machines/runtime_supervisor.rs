@@ -50,6 +50,19 @@ pub enum SystemState {
     Stopping,
 }
 
+impl SystemState {
+    /// The word in the status file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SystemState::Starting => "starting",
+            SystemState::Running => "running",
+            SystemState::Returning => "returning",
+            SystemState::Stopping => "stopping",
+        }
+    }
+}
+
 /// How a runtime exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeExit {

@@ -35,6 +35,7 @@ mod roles {
             args: vec![],
             env: vec![("TEST_ROLE".into(), "runtime".into())],
         })
+        .unwrap()
         .into()
     }
 

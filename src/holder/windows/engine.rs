@@ -13,11 +13,12 @@ use super::create_process::EnvBlock;
 use super::directories::SystemDirs;
 use super::engine_queue::{EngineEvent, EngineQueue, lock};
 use super::frame_writer::FrameWriter;
-use super::handles::{JobObject, modules_job_name, monotonic_nanos};
-use super::runtime_supervisor::RuntimeSupervisor;
+use super::handles::{JobObject, modules_job_name, monotonic, monotonic_nanos};
+use super::runtime_process::RuntimeProcess;
 use super::threads::thread;
 use crate::codec::{CHUNK_BYTES, Decoder};
 use crate::log_writer::LogWriter;
+use crate::machines::{RuntimeSupervisor, millis};
 use crate::messages::{
     ExitSummary, Exited, HolderMessage, HolderRequest, HolderSetup, InstanceInfo, MAX_RECORD_BYTES,
     TakeoverState, VERSION,
@@ -28,8 +29,6 @@ use crate::tap_replay::TapReplay;
 pub(crate) const TREE_METHOD: &str = "job";
 /// Frames that may wait for a runtime that does not read; from half of it on output is dropped.
 const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
-/// Longest stop before a setup said how long it may take.
-const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// What a stop is told as: CTRL_BREAK and its like have no number of their own on the wire.
 const SIGTERM: i32 = 15;
 
@@ -64,9 +63,6 @@ pub(crate) struct Instance {
 #[derive(Debug)]
 pub(crate) struct RuntimeConnection {
     out: FrameWriter,
-    pub(crate) heard_at: Instant,
-    /// It was asked then whether it lives, and said nothing since.
-    asked_at: Option<Instant>,
 }
 
 /// Everything the holder knows.
@@ -86,14 +82,18 @@ pub(crate) struct Engine {
     pub(crate) wire: Option<RuntimeConnection>,
     /// Which runtime the wire leads to, counted from the first.
     pub(crate) runtime: u32,
-    pub(crate) stop_by: Option<Instant>,
     pub(crate) up_since: u64,
-    pub(crate) alone: Option<RuntimeSupervisor>,
-    pub(crate) end: Option<u8>,
+    pub(crate) supervisor: RuntimeSupervisor,
+    /// None: embedded.
+    pub(crate) runtime_process: Option<RuntimeProcess>,
 }
 
 impl Engine {
-    pub(crate) fn new(mail: Arc<EngineQueue>, news: Receiver<EngineEvent>) -> io::Result<Engine> {
+    pub(crate) fn new(
+        supervisor: RuntimeSupervisor,
+        mail: Arc<EngineQueue>,
+        news: Receiver<EngineEvent>,
+    ) -> io::Result<Engine> {
         Ok(Engine {
             mail,
             news,
@@ -106,10 +106,9 @@ impl Engine {
             alarms: BTreeSet::new(),
             wire: None,
             runtime: 0,
-            stop_by: None,
             up_since: monotonic_nanos(),
-            alone: None,
-            end: None,
+            supervisor,
+            runtime_process: None,
         })
     }
 
@@ -121,19 +120,15 @@ impl Engine {
         self.runtime += 1;
         let (mail, runtime) = (Arc::clone(&self.mail), self.runtime);
         thread("wire-read", move || read_requests(from, &mail, runtime))?;
-        self.wire = Some(RuntimeConnection {
-            out,
-            heard_at: Instant::now(),
-            asked_at: None,
-        });
-        self.send_takeover();
+        self.wire = Some(RuntimeConnection { out });
         Ok((hears, speaks))
     }
 
     /// Runs until the end; the exit code.
     pub(crate) fn run(mut self) -> u8 {
         loop {
-            if let Some(code) = self.end {
+            self.supervise();
+            if let Some(code) = self.supervisor.exit_code() {
                 return self.shut_down(code);
             }
             let news = match self.timeout() {
@@ -150,12 +145,10 @@ impl Engine {
     pub(crate) fn take_in(&mut self, news: EngineEvent) {
         match news {
             EngineEvent::Ask { runtime, ask } if runtime == self.runtime => {
-                if let Some(wire) = &mut self.wire {
-                    (wire.heard_at, wire.asked_at) = (Instant::now(), None);
-                }
+                self.supervisor.request_received(monotonic());
                 self.handle_request(ask);
             }
-            EngineEvent::WireClosed { runtime } if runtime == self.runtime => self.channel_closed(),
+            EngineEvent::WireClosed { runtime } if runtime == self.runtime => self.drop_channel(),
             EngineEvent::RuntimeEnded { runtime, code } if runtime == self.runtime => {
                 self.runtime_ended(code);
             }
@@ -186,10 +179,7 @@ impl Engine {
             EngineEvent::OutputFlushed { number } => {
                 self.send(&HolderMessage::OutputFlushed { number })
             }
-            EngineEvent::StopAsked => {
-                self.send_stop(None);
-                self.stopping(self.stop_within());
-            }
+            EngineEvent::StopAsked => self.supervisor.stop_requested(monotonic(), SIGTERM),
         }
     }
 
@@ -239,12 +229,13 @@ impl Engine {
                     shelf.set_limits(max_bytes, keep);
                 }
             }
-            HolderRequest::Ready => self.runtime_ready(),
+            HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
             HolderRequest::Pong => {} // that it was read is what counts
             HolderRequest::Stopping { within_ms } => {
-                self.stopping(Duration::from_millis(within_ms))
+                let timeout = Duration::from_millis(within_ms);
+                self.supervisor.stop_started(monotonic(), timeout);
             }
-            HolderRequest::Exit { code } => self.end = self.end.or(Some(code)),
+            HolderRequest::Exit { code } => self.supervisor.exit(code),
         }
     }
 
@@ -262,14 +253,17 @@ impl Engine {
             Ok((places, shelf)) => {
                 self.places = Some(places);
                 self.shelf = Some(shelf);
+                self.supervisor.setup_accepted(
+                    Duration::from_millis(setup.heartbeat_timeout_ms),
+                    Duration::from_millis(setup.stop_timeout_ms),
+                );
                 self.setup = Some(setup);
-                self.show("starting");
                 self.send(&HolderMessage::Configured { fds: 0 });
             }
             Err(why) => {
                 let message = format!("cannot start {}: {why}", setup.name);
                 self.send(&HolderMessage::Refused { message, exit: 1 });
-                self.refused(1);
+                self.supervisor.setup_refused(monotonic(), 1);
             }
         }
     }
@@ -319,7 +313,7 @@ impl Engine {
 
     /// First of all to every runtime; then how every run that is over ended: a runtime may have
     /// been lost with that news.
-    fn send_takeover(&mut self) {
+    pub(crate) fn send_takeover(&mut self) {
         let known = self.instances.iter().filter(|(_, one)| !one.forgotten);
         let known = known.map(|(name, instance)| InstanceInfo {
             instance: name.to_string(),
@@ -333,14 +327,14 @@ impl Engine {
             version: VERSION,
             setup: self.setup.clone(),
             holder_pid: std::process::id(),
-            restarts: self.alone.as_ref().map_or(0, |alone| alone.restarts),
-            runtime_down_ms: self.alone.as_ref().map_or(0, RuntimeSupervisor::away_ms),
-            ended: self.alone.as_ref().and_then(|alone| alone.last.clone()),
+            restarts: self.supervisor.restarts(),
+            runtime_down_ms: millis(self.supervisor.down_time(monotonic())),
+            ended: self.supervisor.last_exit_text().map(str::to_owned),
             up_since: self.up_since,
             instances: known.collect(),
             fds: 0,
             tree: TREE_METHOD.to_owned(),
-            stopping: self.stop_by.is_some(),
+            stopping: self.supervisor.is_stopping(),
         };
         self.send(&HolderMessage::Takeover(world));
         let known = self.instances.values().filter(|one| !one.forgotten);
@@ -348,55 +342,15 @@ impl Engine {
         for exited in exits {
             self.send(&HolderMessage::Exited(exited));
         }
-        if let Some(by) = self.stop_by {
-            // The runtime before had begun to stop everything.
-            let left = by.saturating_duration_since(Instant::now());
-            self.send_stop(u64::try_from(left.as_millis()).ok());
-        }
-    }
-
-    fn send_stop(&mut self, left_ms: Option<u64>) {
-        let signal = SIGTERM;
-        self.send(&HolderMessage::StopRequested {
-            signal,
-            time_left_ms: left_ms,
-        });
-    }
-
-    /// An ordered stop began: it ends within this, one way or the other.
-    pub(crate) fn stopping(&mut self, within: Duration) {
-        let by = Instant::now() + within;
-        let before = self.stop_by;
-        self.stop_by = Some(before.map_or(by, |before| before.min(by)));
-        if before.is_none() {
-            self.show("stopping");
-        }
-    }
-
-    fn stop_within(&self) -> Duration {
-        let told = self.setup.as_ref();
-        told.map_or(STOP_WITHIN, |setup| {
-            Duration::from_millis(setup.stop_timeout_ms)
-        })
+        self.supervisor.takeover_sent(monotonic());
     }
 
     fn timeout(&self) -> Option<Duration> {
         let alarm = self.alarms.first().map(|(at, ..)| *at);
-        let alone = self.alone.as_ref().and_then(RuntimeSupervisor::deadline);
-        let next = [alarm, self.silence_ends(), self.stop_by, alone];
-        let next = next.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
-    }
-
-    /// When a silent runtime is asked whether it lives; once it was, when it counts as deaf.
-    fn silence_ends(&self) -> Option<Instant> {
-        self.alone.as_ref()?;
-        let after = self.setup.as_ref().map(|setup| setup.heartbeat_timeout_ms);
-        let quarter = Duration::from_millis(after.filter(|ms| *ms > 0)?) / 4;
-        let wire = self.wire.as_ref()?;
-        // From the question on, whenever that was: the holder itself may have been stopped.
-        let asked = wire.asked_at.map(|at| at + quarter);
-        Some(asked.unwrap_or(wire.heard_at + 3 * quarter))
+        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        let supervisor = self.supervisor.next_deadline();
+        let supervisor = supervisor.map(|at| at.saturating_sub(monotonic()));
+        alarm.map(left).into_iter().chain(supervisor).min()
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -405,19 +359,6 @@ impl Engine {
                 self.overdue(&name, generation);
             }
         }
-        if self.silence_ends().is_some_and(|at| at <= now) {
-            match &mut self.wire {
-                Some(wire) if wire.asked_at.is_none() => {
-                    wire.asked_at = Some(now);
-                    self.send(&HolderMessage::Ping);
-                }
-                _ => self.kill_unresponsive_runtime(),
-            }
-        }
-        if self.stop_by.is_some_and(|at| at <= now) {
-            self.end = self.end.or(Some(1));
-        }
-        self.alone_on_time(now);
     }
 }
 

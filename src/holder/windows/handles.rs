@@ -36,6 +36,11 @@ pub fn monotonic_nanos() -> u64 {
     u64::try_from(nanos).unwrap_or(0)
 }
 
+/// The time of the machines: that of the monotonic clock.
+pub(crate) fn monotonic() -> Duration {
+    Duration::from_nanos(monotonic_nanos())
+}
+
 /// The name of the job in which everything is that a holder started; by it the runtime can tell a
 /// client that is inside of a module.
 #[must_use]

@@ -10,7 +10,7 @@ mod exits;
 mod frame_writer;
 mod handles;
 mod output;
-pub(crate) mod runtime_supervisor;
+pub(crate) mod runtime_process;
 pub(crate) mod threads;
 
 use std::io::{self, PipeReader, PipeWriter};
@@ -19,10 +19,12 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 
 pub use handles::{modules_job_name, monotonic_nanos};
-pub use runtime_supervisor::{RuntimeCommand, inherited, run};
+pub use runtime_process::{RuntimeCommand, inherited, run};
 
+use crate::machines::RuntimeSupervisor;
 use engine::Engine;
 use engine_queue::{EngineQueue, QUEUE};
+use handles::monotonic;
 
 /// Choices of an embedding application: there are none here.
 #[derive(Debug, Clone, Default)]
@@ -35,8 +37,11 @@ pub struct EngineOptions {}
 /// No handles or threads are left.
 pub fn embed(_: EngineOptions) -> io::Result<((PipeReader, PipeWriter), JoinHandle<u8>)> {
     let (sender, news) = sync_channel(QUEUE);
-    let mut engine = Engine::new(Arc::new(EngineQueue(sender)), news)?;
+    let supervisor = RuntimeSupervisor::embedded(monotonic());
+    let mut engine = Engine::new(supervisor, Arc::new(EngineQueue(sender)), news)?;
     let theirs = engine.connect()?;
+    engine.supervisor.channel_opened(monotonic());
+    engine.send_takeover();
     let thread = Builder::new()
         .name("holder".into())
         .spawn(move || engine.run())?;
