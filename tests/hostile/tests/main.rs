@@ -13,8 +13,13 @@ mod setup;
 mod system;
 mod traces;
 
+mod datagram_flood;
+mod descriptor_giver;
+mod line_flooder;
 mod log_flooder;
+mod mark_guesser;
 mod nobody;
+mod notify_forger;
 mod pid_recycler;
 mod seat_taker;
 mod unread_output;

@@ -2,10 +2,11 @@
 //! Owns the measure of the measure. Never an attack.
 
 use crate::setup::{BOTH, Setup};
+use crate::system::withstand;
 
 #[test]
 fn a_system_that_nobody_attacks_is_not_late() {
     for trees in BOTH {
-        Setup::new(trees).start().withstand(|_| Vec::new());
+        withstand(|| Setup::new(trees), |_| Vec::new());
     }
 }

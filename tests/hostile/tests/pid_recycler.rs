@@ -3,6 +3,7 @@
 //! numbers come round many times.
 
 use crate::setup::{BOTH, LASTS, Setup, in_small_namespace, is_root};
+use crate::system::withstand;
 
 #[test]
 fn a_number_that_was_another_s_is_not_believed_and_not_signalled() {
@@ -11,9 +12,12 @@ fn a_number_that_was_another_s_is_not_believed_and_not_signalled() {
         return;
     }
     for trees in BOTH {
-        Setup::new(trees).start().withstand(|system| {
-            let socket = system.notify_socket();
-            vec![system.outsider(&["pid-recycler", &socket, "2", LASTS])]
-        });
+        withstand(
+            || Setup::new(trees),
+            |system| {
+                let socket = system.notify_socket();
+                vec![system.outsider(&["pid-recycler", &socket, "2", LASTS])]
+            },
+        );
     }
 }

@@ -2,18 +2,22 @@
 //! Owns the tests. Never keeps a connection itself.
 
 use crate::setup::{LASTS, Setup, Trees, is_root};
+use crate::system::withstand;
 
 #[test]
 fn a_stranger_that_takes_all_seats_keeps_nobody_out() {
     if !is_root() {
         return;
     }
-    Setup::new(Trees::Grouped).start().withstand(|system| {
-        let sockets = ["run/control.sock", "run/module.sock"];
-        let taker = |socket| {
-            let path = system.path(socket).display().to_string();
-            system.outsider(&["seat-taker", &path, "600", LASTS])
-        };
-        sockets.map(taker).into()
-    });
+    withstand(
+        || Setup::new(Trees::Grouped),
+        |system| {
+            let sockets = ["run/control.sock", "run/module.sock"];
+            let taker = |socket| {
+                let path = system.path(socket).display().to_string();
+                system.outsider(&["seat-taker", &path, "600", LASTS])
+            };
+            sockets.map(taker).into()
+        },
+    );
 }

@@ -5,20 +5,22 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::setup::{Setup, Trees};
+use crate::system::withstand;
 
-/// How it goes with this output, while a module crashes all the time and there is much to tell.
-fn goes_on_with(output: OwnedFd) {
+/// A system that prints to this, where a module crashes all the time and there is much to tell.
+fn printing_to(output: OwnedFd) -> Setup {
     let soon = "{ initial = \"10ms\", floor = \"10ms\", max = \"10ms\" }";
     let more = format!("required = false\nrecovery.backoff = {soon}");
     let crashing = Setup::new(Trees::Grouped).module("crashing", &["none"], &more);
     let errors = output.try_clone().expect("the same output");
-    let setup = crashing.printing_to(output.into(), errors.into());
-    setup.start().withstand(|_| Vec::new());
+    crashing.printing_to(output.into(), errors.into())
 }
 
 #[test]
 fn a_pipe_whose_reader_is_gone_ends_nothing() {
-    let (reader, writer) = io::pipe().expect("a pipe");
-    drop(reader);
-    goes_on_with(writer.into());
+    let setup = || {
+        let (_, writer) = io::pipe().expect("a pipe");
+        printing_to(writer.into())
+    };
+    withstand(setup, |_| Vec::new());
 }

@@ -59,11 +59,6 @@ impl Sender {
         Ok(())
     }
 
-    /// Whether the socket lets this process in at all.
-    pub(crate) fn is_let_in(&self) -> bool {
-        self.refused == 0
-    }
-
     /// In words.
     pub(crate) fn count(&self) -> String {
         format!("sent {}, refused {}", self.sent, self.refused)

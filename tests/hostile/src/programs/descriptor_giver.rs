@@ -5,7 +5,9 @@
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::sync::mpsc::sync_channel;
 use std::thread;
+use std::time::Duration;
 
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -15,6 +17,9 @@ use super::words::{Words, left, say, under_way};
 
 /// Seconds that a close waits for its data to be taken.
 const LINGER: i32 = 3600;
+
+/// How long a connection may take to be given away.
+const GIVEN_WITHIN: Duration = Duration::from_millis(20);
 
 /// A connection that is full, and its other end.
 fn full() -> io::Result<(TcpStream, TcpStream)> {
@@ -36,25 +41,37 @@ fn full() -> io::Result<(TcpStream, TcpStream)> {
 
 /// `descriptor-giver SOCKET COUNT MILLISECONDS`
 pub(crate) fn run(words: &Words) -> io::Result<()> {
-    let (count, end) = (words.number(1)?, words.end(2)?);
-    let mut sender = Sender::to(words.text(0)?)?;
+    let (path, count, end) = (words.text(0)?, words.number(1)?, words.end(2)?);
     let mut other_ends = Vec::new();
+    let (mut given, mut kept) = (0_u64, 0_u64);
     for number in 0..count {
-        let (given, other_end) = full()?;
+        let (connection, other_end) = full()?;
+        other_ends.push(other_end);
         let text = match number % 2 {
             0 => format!("STATUS={number}"),
             _ => format!("FDSTORE=1\nFDNAME=given-{number}"),
         };
-        sender.send(&text, &[given.as_raw_fd()])?;
-        if sender.is_let_in() {
-            other_ends.push(other_end);
+        match give(Sender::to(path)?, text, connection) {
+            true => given += 1,
+            false => kept += 1,
         }
-        // If it is the last after all, this waits, and ends with the process.
-        thread::spawn(move || drop(given));
         if number == count / 2 {
             under_way()?;
         }
     }
     thread::sleep(left(end));
-    say(&sender.count())
+    say(&format!("gave {given}, kept {kept}"))
+}
+
+/// Gives it away; false if this process has the last copy after all, and waits to close it. That
+/// wait ends with the process.
+fn give(mut sender: Sender, text: String, connection: TcpStream) -> bool {
+    let (closed, is_closed) = sync_channel(1);
+    thread::spawn(move || {
+        // Closed before anybody can have read the message.
+        let sent = sender.send(&text, &[connection.as_raw_fd()]);
+        drop(connection);
+        let _waits_no_more = closed.send(sent.is_ok());
+    });
+    is_closed.recv_timeout(GIVEN_WITHIN).unwrap_or(false)
 }
