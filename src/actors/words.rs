@@ -60,7 +60,7 @@ pub(crate) fn health(health: states::Health) -> Health {
 
 pub(crate) fn health_to_policy(health: Health) -> states::Health {
     match health {
-        Health::Unknown => states::Health::Unknown,
+        Health::Unknown | Health::Other(_) => states::Health::Unknown,
         Health::Healthy => states::Health::Healthy,
         Health::Degraded => states::Health::Degraded,
         Health::Unhealthy => states::Health::Unhealthy,

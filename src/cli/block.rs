@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use mainstay_protocol::view::{LastExit, MemoryKind, Usage};
+use mainstay_protocol::view::{LastExit, Usage};
 use mainstay_protocol::words::{Rung, Wanted};
 use mainstay_protocol::{Cause, ModuleView, State, Timestamp};
 
@@ -127,11 +127,7 @@ fn line(out: &mut String, label: &str, text: &str) {
 }
 
 fn usage_text(usage: &Usage) -> String {
-    let kind = match usage.memory_kind {
-        MemoryKind::Rss => "rss",
-        MemoryKind::Pss => "pss",
-        MemoryKind::Cgroup => "cgroup",
-    };
+    let kind = usage.memory_kind;
     let mut text = format!(
         "{} of a core, {} ({kind}), processes: {}",
         human::percent(usage.cpu_percent),

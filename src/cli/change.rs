@@ -128,7 +128,7 @@ fn render(result: &ChangeResult, args: &Changed, took: Duration, screen: Screen)
     for step in &result.steps {
         let action = action(step.action, args.dry_run);
         let cells = [
-            Cow::Borrowed(action),
+            Cow::Owned(action),
             human::clean(&step.module),
             human::clean(&step.reason),
         ];
@@ -162,17 +162,9 @@ fn render(result: &ChangeResult, args: &Changed, took: Duration, screen: Screen)
     out
 }
 
-fn action(action: ChangeAction, dry_run: bool) -> &'static str {
-    match (action, dry_run) {
-        (ChangeAction::Start, false) => "start",
-        (ChangeAction::Stop, false) => "stop",
-        (ChangeAction::Restart, false) => "restart",
-        (ChangeAction::Tell, false) => "tell",
-        (ChangeAction::Start, true) => "would start",
-        (ChangeAction::Stop, true) => "would stop",
-        (ChangeAction::Restart, true) => "would restart",
-        (ChangeAction::Tell, true) => "would tell",
-    }
+fn action(action: ChangeAction, dry_run: bool) -> String {
+    let would = if dry_run { "would " } else { "" };
+    format!("{would}{action}")
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ fn header(out: &mut String, system: &SystemView, screen: Screen) {
         SystemStatus::Starting | SystemStatus::Degraded => Some(Colour::Yellow),
         SystemStatus::Critical => Some(Colour::Red),
         SystemStatus::Stopping => Some(Colour::Grey),
+        SystemStatus::Other(_) => None,
     };
     let _ = write!(out, "{} is ", human::clean(&system.name));
     screen.paint(out, colour, system.status.as_str());
@@ -127,12 +128,13 @@ pub(crate) fn state_colour(state: State) -> Option<Colour> {
         State::Waiting | State::Starting | State::Backoff => Some(Colour::Yellow),
         State::Failed => Some(Colour::Red),
         State::NotStarted | State::Stopping | State::Stopped => Some(Colour::Grey),
+        State::Other(_) => None,
     }
 }
 
 pub(crate) fn health_colour(health: Health) -> Option<Colour> {
     match health {
-        Health::Unknown => None,
+        Health::Unknown | Health::Other(_) => None,
         Health::Healthy => Some(Colour::Green),
         Health::Degraded => Some(Colour::Yellow),
         Health::Unhealthy => Some(Colour::Red),

@@ -69,7 +69,7 @@ fn is_status_current(kind: spec::Kind, state: State) -> bool {
     match state {
         State::NotStarted | State::Waiting => false,
         State::Stopped => kind == spec::Kind::Task,
-        State::Starting | State::Running | State::Stopping | State::Backoff | State::Failed => true,
+        _ => true,
     }
 }
 
@@ -89,7 +89,7 @@ fn score(now: &Snapshot) -> u8 {
         return 0;
     }
     let health = match now.health {
-        Health::Unknown | Health::Healthy => 0,
+        Health::Unknown | Health::Healthy | Health::Other(_) => 0,
         Health::Degraded => 40,
         Health::Unhealthy => 70,
     };
@@ -179,6 +179,7 @@ fn counts(house: &House) -> ModuleCounts {
             State::Stopped => &mut counts.stopped,
             State::Backoff => &mut counts.backoff,
             State::Failed => &mut counts.failed,
+            State::Other(_) => continue, // the runtime publishes known states
         } += 1;
     }
     counts

@@ -15,6 +15,7 @@ pub fn describe(event: &Event) -> String {
     let facts = Facts(&event.payload);
     let who = event.module.as_deref().unwrap_or("mainstay");
     match event.kind {
+        EventKind::Other(kind) => format!("{who}: {}", kind.as_str()),
         EventKind::ModuleStateChanged => state_changed(event, who, facts),
         EventKind::ModuleReady => {
             let after = facts.span("after_ms");
@@ -173,6 +174,7 @@ fn reason(cause: Cause, actor: Option<&str>, facts: Facts<'_>) -> String {
         ),
         Cause::Probation => "one more try after giving up".to_owned(),
         Cause::Shutdown => "the system goes down".to_owned(),
+        Cause::Other(cause) => cause.as_str().to_owned(),
         Cause::Adopted => "mainstay came back and found it so".to_owned(),
     }
 }

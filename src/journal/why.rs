@@ -236,6 +236,6 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
             "nothing by itself; start it with `mainstay start {name}`"
         )),
         // A task that is done, or a module that does what it should.
-        State::Stopped | State::NotStarted | State::Running => None,
+        State::Stopped | State::NotStarted | State::Running | State::Other(_) => None,
     }
 }

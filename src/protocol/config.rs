@@ -7,6 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::words::words;
+
 /// Parameters of `config.get`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ConfigGetParams {
@@ -50,20 +52,20 @@ pub struct ConfigOrigin {
     pub line: Option<u32>,
 }
 
-/// The layers of a configuration; later ones win.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ConfigLayer {
-    /// Nobody said it.
-    Default,
-    /// A file of the configuration.
-    File,
-    /// A variable of the environment.
-    Variable,
-    /// `--set` on the command line.
-    Set,
-    /// `config set` while it ran.
-    Override,
+words! {
+    /// The layers of a configuration; later ones win.
+    ConfigLayer {
+        /// Nobody said it.
+        Default = "default",
+        /// A file of the configuration.
+        File = "file",
+        /// A variable of the environment.
+        Variable = "variable",
+        /// `--set` on the command line.
+        Set = "set",
+        /// `config set` while it ran.
+        Override = "override",
+    }
 }
 
 impl fmt::Display for ConfigOrigin {
@@ -74,6 +76,7 @@ impl fmt::Display for ConfigOrigin {
             ConfigLayer::Variable => write!(out, "${}", self.name),
             ConfigLayer::Set => write!(out, "--set {}", self.name),
             ConfigLayer::Override => write!(out, "config set {}", self.name),
+            ConfigLayer::Other(layer) => write!(out, "{} {}", layer.as_str(), self.name),
         }?;
         self.line.map_or(Ok(()), |line| write!(out, ":{line}"))
     }

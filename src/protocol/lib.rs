@@ -10,6 +10,7 @@ pub mod rpc;
 pub mod schema;
 pub mod subject;
 pub mod time;
+mod unknown_value;
 pub mod view;
 pub mod words;
 

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::words::{Health, Level, State};
+use crate::words::{Health, Level, State, words};
 use crate::{Event, EventKind, ModuleView, Timestamp};
 
 /// Names of methods and notifications in JSON.
@@ -117,18 +117,18 @@ pub struct ChangeStep {
     pub reason: String,
 }
 
-/// What a change does to one module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ChangeAction {
-    /// It is started.
-    Start,
-    /// It is stopped.
-    Stop,
-    /// It is stopped and started.
-    Restart,
-    /// It goes on and is told.
-    Tell,
+words! {
+    /// What a change does to one module.
+    ChangeAction {
+        /// It is started.
+        Start = "start",
+        /// It is stopped.
+        Stop = "stop",
+        /// It is stopped and started.
+        Restart = "restart",
+        /// It goes on and is told.
+        Tell = "tell",
+    }
 }
 
 /// Parameters of methods that need none, and the result of those that only acknowledge: `{}`.

@@ -235,7 +235,11 @@ impl RefusalCode {
             RefusalCode::UnknownMethod => -32601,
             RefusalCode::InvalidParams => -32602,
             RefusalCode::Internal => -32603,
-            other => -32000 - other as i32,
+            other => {
+                let known = RefusalCode::ALL.iter().position(|code| *code == other);
+                let position = known.and_then(|at| i32::try_from(at).ok());
+                -32000 - position.unwrap_or(99)
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::words::{Health, Importance, Kind, Rung, State, SystemStatus, Wanted};
+use crate::words::{Health, Importance, Kind, Rung, State, SystemStatus, Wanted, words};
 use crate::{Cause, Timestamp};
 
 /// One module.
@@ -93,19 +93,23 @@ pub struct Usage {
     pub processes: u64,
 }
 
-/// How memory was measured.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum MemoryKind {
-    /// Resident set: shared pages count in every process.
-    #[default]
-    Rss,
-    /// Proportional set: shared pages are shared out.
-    Pss,
-    /// What the control group accounts.
-    Cgroup,
+words! {
+    /// How memory was measured.
+    MemoryKind {
+        /// Resident set: shared pages count in every process.
+        Rss = "rss",
+        /// Proportional set: shared pages are shared out.
+        Pss = "pss",
+        /// What the control group accounts.
+        Cgroup = "cgroup",
+    }
+}
+
+impl Default for MemoryKind {
+    /// What a version reported that had no other kind.
+    fn default() -> MemoryKind {
+        MemoryKind::Rss
+    }
 }
 
 /// How a run ended.

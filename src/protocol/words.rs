@@ -1,27 +1,42 @@
-//! The closed lists of the wire: states, wishes, causes, health, levels.
-//! Owns their spelling; each list has `ALL` so that a test can hold it against the golden file.
-//! Never grows a word that the documents do not name.
+//! The lists of values in JSON: states, causes, health, levels.
+//! Owns their spelling, and that a value of a newer version is carried instead of refused.
+//! Never grows a value that the documents do not name.
 
-use serde::{Deserialize, Serialize};
+pub use crate::unknown_value::UnknownValue;
 
-/// Declares a closed list: an enum, its spelling on the wire, `ALL`, `as_str` and `Display`.
+/// Declares a list of values: an enum, its spelling in JSON, `ALL`, `as_str` and `Display`. A value
+/// that this version does not know is read as `Other`, and written as it was read.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident {
         $($(#[$var_doc:meta])* $var:ident = $text:literal),+ $(,)?
     }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[derive(Serialize, Deserialize, schemars::JsonSchema)]
-        pub enum $name { $($(#[$var_doc])* #[serde(rename = $text)] $var),+ }
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, schemars::JsonSchema)]
+        pub enum $name {
+            /// A value of a newer version. Sorts before all others, so that an unknown level
+            /// permits nothing.
+            #[schemars(skip)]
+            Other($crate::words::UnknownValue),
+            $($(#[$var_doc])* #[schemars(rename = $text)] $var),+
+        }
 
         impl $name {
-            /// Every word of the list, in the order of the documents.
+            /// Every known value, in the order of the documentation.
             pub const ALL: &'static [$name] = &[$($name::$var),+];
 
-            /// The word as it stands on the wire.
+            /// The value as it stands in JSON.
             #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $($name::$var => $text),+ }
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $name::Other(other) => other.as_str(),
+                    $($name::$var => $text),+
+                }
+            }
+
+            /// Whether this version knows the value.
+            #[must_use]
+            pub const fn is_known(self) -> bool {
+                !matches!(self, $name::Other(_))
             }
         }
 
@@ -34,17 +49,31 @@ macro_rules! words {
         impl std::str::FromStr for $name {
             type Err = $crate::words::UnknownWord;
             fn from_str(text: &str) -> Result<Self, $crate::words::UnknownWord> {
-                let word = Self::ALL.iter().copied().find(|word| word.as_str() == text);
-                word.ok_or($crate::words::UnknownWord)
+                let value = Self::ALL.iter().copied().find(|value| value.as_str() == text);
+                value.ok_or($crate::words::UnknownWord)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+                let other = |_| $name::Other($crate::words::UnknownValue::new(&text));
+                Ok(text.parse().unwrap_or_else(other))
             }
         }
     };
 }
 pub(crate) use words;
 
-/// A text that is not in the closed list it was read as.
+/// A text that is not one of the known values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not one of the known words")]
+#[error("not one of the known values")]
 pub struct UnknownWord;
 
 words! {

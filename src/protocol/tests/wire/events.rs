@@ -92,6 +92,7 @@ fn payload(kind: EventKind) -> Value {
             json!({"operation": "restart", "result": "done", "after_ms": 214})
         }
         EventKind::ClientRefused => json!({"code": "not_permitted", "method": "system.stop"}),
+        EventKind::Other(kind) => panic!("{kind:?} is not of this version"),
         EventKind::JournalGap => json!({"lost": 12, "from": 100, "to": 111}),
     }
 }

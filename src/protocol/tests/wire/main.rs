@@ -9,4 +9,5 @@ mod examples;
 mod golden;
 mod refusals;
 mod schema;
+mod versions;
 mod words;

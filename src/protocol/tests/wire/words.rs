@@ -80,7 +80,13 @@ fn event_kinds_are_a_noun_and_what_happened_to_it() {
 }
 
 #[test]
-fn an_unknown_word_is_refused_wherever_it_is_read() {
+fn an_unknown_value_is_carried_in_messages_and_refused_where_a_person_wrote_it() {
     assert!("sleeping".parse::<State>().is_err());
-    assert!(serde_json::from_str::<State>("\"sleeping\"").is_err());
+    let read: State = serde_json::from_str("\"sleeping\"").expect("a value of a newer version");
+    assert!(!read.is_known() && !State::ALL.contains(&read));
+    assert_eq!(
+        (read.to_string(), json!(read)),
+        ("sleeping".to_owned(), json!("sleeping"))
+    );
+    assert!(serde_json::from_str::<State>("7").is_err());
 }
