@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use mainstay_holder::messages::{HolderSetup, InstanceInfo, TakeoverState};
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, MonoTime};
@@ -23,7 +24,7 @@ use crate::actors::log_followers::LogFollowers;
 use crate::actors::picture::Picture;
 use crate::actors::root;
 pub(crate) use crate::actors::{ANNOUNCED, Announce, Announcement};
-use crate::actors::{House, Switchboard, launching, record};
+use crate::actors::{House, Planned, Switchboard, launching, record};
 use crate::bus::Bus;
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
 use crate::ipc;
@@ -247,7 +248,7 @@ impl Built {
         let arguments = root::Arguments {
             house: Arc::clone(&house),
             entrances: Arc::new(entrances),
-            accept: ipc::accept_with(house.configuration.system.ipc.requests_per_second),
+            accept: ipc::accept_with(house.configuration().system.ipc.requests_per_second),
             known,
             started: started_writer,
             ended,
@@ -373,19 +374,20 @@ pub(crate) fn build(
         path: state_dir.join("key"),
         source,
     })?;
+    let planned = Planned::new(Arc::new(configuration), Arc::new(plan));
+    let slots = planned.slots();
     Ok(Arc::new(House {
-        configuration: Arc::new(configuration),
+        planned: ArcSwap::from_pointee(planned),
         sources,
-        picture: Arc::new(Picture::new(plan.slots(), os.wall_clock())),
+        picture: Arc::new(Picture::new(slots, os.wall_clock())),
         chronicle: Chronicle::new(journal, Arc::clone(&os), names.clone()),
-        switchboard: Switchboard::new(plan.slots()),
+        switchboard: Switchboard::new(slots),
         bus: Arc::new(bus),
         log_followers: LogFollowers::default(),
         tokens,
         up_since: MonoTime(world.up_since),
         holder_pid: world.holder_pid,
         announce,
-        plan: Arc::new(plan),
         os,
     }))
 }
@@ -418,7 +420,7 @@ fn tell_beginning(house: &House, world: &TakeoverState, returned: bool) {
     } else {
         Entry::of(EventKind::RuntimeStarted).payload(json!({
             "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
-            "plan": house.plan.number(),
+            "plan": house.plan().number(),
         }))
     };
     house.chronicle.tell(entry);
@@ -431,7 +433,7 @@ fn write_settings(house: &House, returned: bool) {
     if !returned {
         let _there_were_none = fs::remove_dir_all(&folder); // of modules that are no more
     }
-    for id in house.plan.ids() {
+    for id in house.plan().ids() {
         let Some(path) = house.settings_file(id) else {
             continue;
         };
@@ -440,7 +442,7 @@ fn write_settings(house: &House, returned: bool) {
         let written = private::traversable_dir(&folder)
             .and_then(|()| private::write(&path, &text, launch.user.as_deref()));
         if let Err(error) = written {
-            let name = house.name(id);
+            let name = &*house.name(id);
             tracing::error!(module = name, %error, "cannot write the settings of the module");
         }
     }
@@ -448,7 +450,7 @@ fn write_settings(house: &House, returned: bool) {
 
 impl House {
     fn settings_folder(&self) -> PathBuf {
-        self.configuration.system.runtime_dir.join("settings")
+        self.configuration().system.runtime_dir.join("settings")
     }
 
     /// Where a module finds its settings; None when it has none.

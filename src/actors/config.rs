@@ -82,9 +82,9 @@ impl Owned {
 }
 
 fn compare(house: &House) -> Option<String> {
-    let ids = house.configuration.ids.clone();
+    let ids = house.configuration().ids.clone();
     match crate::config::load_onto(&house.sources, ids) {
-        Ok(now) if now.fingerprint == house.configuration.fingerprint => None,
+        Ok(now) if now.fingerprint == house.configuration().fingerprint => None,
         Ok(_) => Some(
             "the configuration files changed; applying them while running is not available yet: \
              `mainstay down` and `mainstay up` apply them"

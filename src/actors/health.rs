@@ -123,9 +123,9 @@ impl Actor for HealthActor {
         _: ActorRef<HealthMsg>,
         house: Arc<House>,
     ) -> Result<Owned, ActorProcessingErr> {
-        let watched = (0..house.plan.slots()).map(|_| None).collect();
+        let watched = (0..house.planned().slots()).map(|_| None).collect();
         Ok(Owned {
-            said: vec![(0, Health::Unknown); house.plan.slots()],
+            said: vec![(0, Health::Unknown); house.planned().slots()],
             house,
             watched,
             alarm: Alarm::default(),
@@ -148,7 +148,7 @@ impl Actor for HealthActor {
                 own.end_looks(module);
                 own.watched[module.index()] = running.then(|| own.begin(module, generation, found));
                 own.publish(module);
-                if own.probes(module).next().is_none() {
+                if own.probes(module).is_empty() {
                     return Ok(()); // nothing of it is due, before or after
                 }
             }
@@ -182,6 +182,7 @@ impl Owned {
         };
         let probes = self
             .probes(module)
+            .iter()
             .map(|probe| Watch {
                 gauge: ProbeTracker::new(probe.unhealthy_threshold, probe.healthy_threshold),
                 due: Some(now.after(delay(probe))),
@@ -208,17 +209,19 @@ impl Owned {
     /// All that is found is found at once: a whole interval passes before it is looked at, and up
     /// to a quarter more, by its place, so that not all are looked at in the same moment.
     fn first_of_many(&self, module: ModuleId, probe: &ProbeSpec) -> Duration {
-        let (place, count) = (module.0, self.house.plan.slots().max(1));
+        let (place, count) = (module.0, self.house.plan().len().max(1));
         let spread = probe.interval / 4 * place / u32::try_from(count).unwrap_or(u32::MAX);
         probe.interval + spread
     }
 
     /// The probes that are looked with; a watchdog is fed instead.
-    fn probes(&self, module: ModuleId) -> impl Iterator<Item = &ProbeSpec> {
-        let probes = &self.house.launch(module).probes;
+    fn probes(&self, module: ModuleId) -> Vec<ProbeSpec> {
+        let launch = self.house.launch(module);
+        let probes = launch.probes.iter();
         probes
-            .iter()
             .filter(|probe| !matches!(probe.check, Check::Watchdog(_)))
+            .cloned()
+            .collect()
     }
 
     fn next_due(&self) -> Option<MonoTime> {
@@ -249,7 +252,7 @@ impl Owned {
         late.into_iter().for_each(|module| self.publish(module));
         for (index, generation, probe, number) in due {
             let module = ModuleId(u32::try_from(index).unwrap_or(u32::MAX));
-            if let Some(spec) = self.probes(module).nth(probe).cloned() {
+            if let Some(spec) = self.probes(module).into_iter().nth(probe) {
                 let house = Arc::clone(&self.house);
                 look(house, module, (generation, probe, number), spec);
             }
@@ -263,13 +266,13 @@ impl Owned {
         };
         let looking = watched.probes.iter().filter(|watch| watch.due.is_none());
         for watch in looking {
-            let name = command_name(self.house.name(module), watch.number);
+            let name = command_name(&self.house.name(module), watch.number);
             self.house.os.kill(&name, watch.number);
         }
     }
 
     fn looked(&mut self, module: ModuleId, generation: u64, probe: usize, seen: Seen) {
-        let Some(spec) = self.probes(module).nth(probe).cloned() else {
+        let Some(spec) = self.probes(module).into_iter().nth(probe) else {
             return;
         };
         let now = self.house.os.now();
@@ -284,7 +287,7 @@ impl Owned {
         };
         // Its connection comes behind its start, or behind our own return: as long as it has never
         // answered, it may be away for as long as a start may take.
-        let young = now.since(watched.since) < self.house.plan.module(module).startup_timeout;
+        let young = now.since(watched.since) < self.house.plan().module(module).startup_timeout;
         if seen.absent && young && watch.gauge.health() == states::Health::Unknown {
             watch.due = Some(now.after(spec.interval));
             return;
@@ -322,7 +325,7 @@ impl Owned {
             .iter()
             .map(|watch| words::health(watch.gauge.health()));
         let health = seen.chain([watched.said]).max().unwrap_or(Health::Unknown);
-        let builtin = self.house.plan.module(module).kind == mainstay_policy::spec::Kind::Builtin;
+        let builtin = self.house.plan().module(module).kind == mainstay_policy::spec::Kind::Builtin;
         let health = if builtin { Health::Healthy } else { health };
         let late = watched.late.take();
         if health == watched.published && !restart {
@@ -382,7 +385,7 @@ fn look(
 }
 
 async fn see(house: &House, module: ModuleId, number: u64, spec: &ProbeSpec) -> Seen {
-    let pid = house.os.live_process(house.name(module));
+    let pid = house.os.live_process(&house.name(module));
     let pid = pid.and_then(LiveProcess::process);
     let result = match &spec.check {
         Check::Tcp(address) => probe::tcp(address, pid, spec.timeout).await,

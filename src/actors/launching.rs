@@ -30,7 +30,7 @@ pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> 
         (ENV_GENERATION.to_owned(), generation.to_string()),
         (
             ENV_SOCKET.to_owned(),
-            path_text(&house.configuration.system.runtime_dir.join("module.sock")),
+            path_text(&house.configuration().system.runtime_dir.join("module.sock")),
         ),
         (ENV_TOKEN.to_owned(), token),
     ]);
@@ -39,27 +39,27 @@ pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> 
 
 /// Where a module listens.
 fn sockets(house: &House, module: ModuleId) -> Vec<ActivationSocket> {
-    let listens = house.launch(module).sockets.iter();
+    let launch = house.launch(module);
     let socket = |(name, address): &(String, String)| ActivationSocket {
         name: name.clone(),
         address: address.clone(),
     };
-    listens.map(socket).collect()
+    launch.sockets.iter().map(socket).collect()
 }
 
 /// Listens for the modules that start on the first connection; who is `new` here waits until that
 /// holds, before it says that everything is up.
 pub(crate) async fn listen_for_the_lazy(house: &House, new: bool) {
     let mut last = None;
-    for module in house.plan.ids() {
+    for module in house.plan().ids() {
         let sockets = sockets(house, module);
         if house.spec(module).start == StartMode::Lazy && !sockets.is_empty() {
-            house.os.listen(house.name(module), sockets);
+            house.os.listen(&house.name(module), sockets);
             last = Some(house.name(module));
         }
     }
     if let Some(last) = last.filter(|_| new) {
-        house.os.flush_output(last).await;
+        house.os.flush_output(&last).await;
     }
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> Spawn
 /// `InsufficientResources`, with what is needed and what is there.
 pub(crate) fn has_what_it_needs(house: &House, module: ModuleId) -> Result<(), String> {
     let needs = house.launch(module).needs;
-    let state_dir = &house.configuration.system.state_dir;
+    let state_dir = &house.configuration().system.state_dir;
     // The machine is asked only for what is needed: this lies on the way of every start.
     let memory = needs.memory_bytes.map(|_| machine::memory_available());
     let memory = needs.memory_bytes.zip(memory.flatten());

@@ -155,9 +155,9 @@ impl Actor for LifecycleActor {
         house: Arc<House>,
     ) -> Result<Owned, ActorProcessingErr> {
         let seed = house.os.now().0;
-        let count = house.plan.slots();
+        let count = house.planned().slots();
         Ok(Owned {
-            policy: Lifecycle::new(Arc::clone(&house.plan), seed),
+            policy: Lifecycle::new(house.plan(), seed),
             alarm: Alarm::default(),
             touched: BTreeSet::new(),
             details: vec![None; count],
@@ -251,13 +251,13 @@ impl Owned {
             LifecycleMsg::StopAll { budget, actor } => {
                 self.record_system_stop(&actor);
                 self.asking = Some(actor);
-                let within = budget.unwrap_or(self.house.plan.system().shutdown_timeout);
+                let within = budget.unwrap_or(self.house.plan().system().shutdown_timeout);
                 self.house.os.stopping(within + STOP_MARGIN);
                 self.note(LifecycleEvent::StopAll { budget });
             }
             LifecycleMsg::Republish => {
                 self.stands = None;
-                self.touched.extend(self.house.plan.ids());
+                self.touched.extend(self.house.plan().ids());
             }
             LifecycleMsg::Woke => self.note(LifecycleEvent::TimerFired),
         }
@@ -399,7 +399,7 @@ impl Owned {
     fn preview(&self, module: ModuleId, wish: Operation) -> Vec<ChangeStep> {
         use mainstay_policy::lifecycle::PreviewAction;
         let step = |step: mainstay_policy::lifecycle::PreviewStep| ChangeStep {
-            module: self.house.name(step.module).to_owned(),
+            module: self.house.name(step.module).to_string(),
             action: match step.action {
                 PreviewAction::Start => ChangeAction::Start,
                 PreviewAction::Stop => ChangeAction::Stop,
@@ -409,7 +409,7 @@ impl Owned {
             reason: if step.because == step.module {
                 "asked for".to_owned()
             } else {
-                format!("because of {}", self.house.name(step.because))
+                format!("because of {}", &self.house.name(step.because))
             },
         };
         self.policy

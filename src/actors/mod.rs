@@ -22,6 +22,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, ModuleSpec};
 use mainstay_protocol::Timestamp;
@@ -42,6 +43,7 @@ pub(crate) mod module;
 mod module_memory;
 mod notify;
 pub(crate) mod picture;
+pub(crate) mod planned;
 #[cfg(test)]
 mod ractor_contract;
 mod readiness;
@@ -55,6 +57,7 @@ mod switchboard;
 pub(crate) mod tests;
 pub(crate) mod words;
 
+pub(crate) use planned::Planned;
 pub(crate) use switchboard::Switchboard;
 
 #[cfg(panic = "abort")]
@@ -62,12 +65,10 @@ compile_error!("supervision of actors needs unwinding: build with panic = \"unwi
 
 /// What every actor shares: the plan in force, the machine, the picture, the pen.
 pub(crate) struct House {
-    /// What was configured.
-    pub(crate) configuration: Arc<Configuration>,
-    /// Where it was read from.
+    /// Where the configuration is read from.
     pub(crate) sources: crate::config::Sources,
-    /// The plan in force.
-    pub(crate) plan: Arc<Plan>,
+    /// The plan in force; swapped as a whole.
+    pub(crate) planned: ArcSwap<Planned>,
     /// The machine.
     pub(crate) os: Arc<dyn Os>,
     /// What readers see.
@@ -113,27 +114,40 @@ pub(crate) enum Announcement<'a> {
 }
 
 impl House {
-    /// The specification of a module.
-    pub(crate) fn spec(&self, module: ModuleId) -> &ModuleSpec {
-        self.plan.module(module)
+    /// The plan in force with what belongs to it. A handler reads it once and keeps the value.
+    pub(crate) fn planned(&self) -> Arc<Planned> {
+        self.planned.load_full()
+    }
+
+    /// The plan in force.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.planned.load().plan)
+    }
+
+    /// The configuration in force.
+    pub(crate) fn configuration(&self) -> Arc<Configuration> {
+        Arc::clone(&self.planned.load().configuration)
+    }
+
+    /// The newest specification of a module.
+    pub(crate) fn spec(&self, module: ModuleId) -> Arc<ModuleSpec> {
+        Arc::clone(&self.planned.load().module(module).spec)
     }
 
     /// How a module is started.
-    pub(crate) fn launch(&self, module: ModuleId) -> &Launch {
-        match self.configuration.module(module) {
-            Some((_, launch)) => launch,
-            None => unreachable!("no module in slot {}", module.0),
-        }
+    pub(crate) fn launch(&self, module: ModuleId) -> Arc<Launch> {
+        Arc::clone(&self.planned.load().module(module).launch)
     }
 
     /// A module's name.
-    pub(crate) fn name(&self, module: ModuleId) -> &str {
-        &self.spec(module).name
+    pub(crate) fn name(&self, module: ModuleId) -> Arc<str> {
+        Arc::clone(self.planned.load().name(module))
     }
 
     /// Their names, for a sentence.
     pub(crate) fn names(&self, modules: &[ModuleId]) -> String {
-        let names: Vec<&str> = modules.iter().map(|id| self.name(*id)).collect();
+        let planned = self.planned();
+        let names: Vec<&str> = modules.iter().map(|id| &**planned.name(*id)).collect();
         names.join(", ")
     }
 
@@ -159,7 +173,7 @@ impl House {
 
     /// The module with this name.
     pub(crate) fn find(&self, name: &str) -> Option<ModuleId> {
-        self.plan.find(name)
+        self.planned.load().plan.find(name)
     }
 
     /// A point of policy's time on the wall.

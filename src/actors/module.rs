@@ -161,7 +161,7 @@ impl Owned {
             self.ordered_at = Some(now);
             self.detail = None;
         }
-        self.module.apply(self.house.spec(self.id), now, event);
+        self.module.apply(&self.house.spec(self.id), now, event);
         if let RunEvent::Adopted { ready: false, .. } = event {
             self.begin_search(true);
         }
@@ -170,7 +170,7 @@ impl Owned {
     fn settle(&mut self) {
         loop {
             let now = self.house.os.now();
-            let Some(effect) = self.module.next_effect(self.house.spec(self.id), now) else {
+            let Some(effect) = self.module.next_effect(&self.house.spec(self.id), now) else {
                 return;
             };
             self.perform(effect);
@@ -189,20 +189,20 @@ impl Owned {
             RunEffect::DrainNotify { generation } => {
                 self.house
                     .os
-                    .drain_notify(self.house.name(self.id), generation);
+                    .drain_notify(&self.house.name(self.id), generation);
             }
             RunEffect::Terminate { generation } => {
                 self.end_look();
                 if !self.end_hook(false) {
                     let signal = self.house.launch(self.id).stop_signal;
-                    let name = self.house.name(self.id);
+                    let name = &self.house.name(self.id);
                     self.house.os.signal(name, generation, signal, true);
                 }
             }
             RunEffect::Kill { generation } => {
                 self.end_look();
                 if !self.end_hook(true) {
-                    self.house.os.kill(self.house.name(self.id), generation);
+                    self.house.os.kill(&self.house.name(self.id), generation);
                 }
             }
             RunEffect::Report(report) => self.report(report),
@@ -234,7 +234,7 @@ impl Owned {
     /// A look that is on its way has nothing to look at any more.
     fn end_look(&mut self) {
         if let Some(number) = self.look.take() {
-            let name = command_name(self.house.name(self.id), number);
+            let name = command_name(&self.house.name(self.id), number);
             self.house.os.kill(&name, number);
         }
     }
@@ -292,19 +292,19 @@ impl Owned {
             OsEvent::MainChanged {
                 generation, pid, ..
             } => {
-                let module = self.house.name(self.id);
+                let module = &*self.house.name(self.id);
                 tracing::info!(module, pid, "the module named another main process");
                 self.note(RunEvent::MainChanged { generation, pid });
             }
             OsEvent::NotifyRejected { message, .. } => {
-                tracing::warn!(module = self.house.name(self.id), "{message}");
+                tracing::warn!(module = &*self.house.name(self.id), "{message}");
             }
             OsEvent::NotifyDrained { generation, .. } => {
                 self.note(RunEvent::NotifyDrained { generation })
             }
             OsEvent::Exited(exited) => self.hear_exit(&exited, exit_to_policy(&exited)),
             OsEvent::Stuck { generation, .. } => {
-                let ended = self.house.os.last_exit(self.house.name(self.id));
+                let ended = self.house.os.last_exit(&self.house.name(self.id));
                 if let Some(ended) = ended.filter(|ended| ended.generation == generation) {
                     self.hear_exit(&ended, Exit::Stuck);
                 }
@@ -477,7 +477,7 @@ impl Owned {
             self.log = Regex::new(pattern)
                 .ok()
                 .map(|pattern| (pattern, String::new()));
-            let name = self.house.name(self.id);
+            let name = &self.house.name(self.id);
             let followers = &self.house.log_followers;
             followers.tap_for_readiness(&*self.house.os, name, self.id, again);
         }
@@ -485,7 +485,7 @@ impl Owned {
 
     fn end_search(&mut self) {
         if self.log.take().is_some() {
-            let name = self.house.name(self.id);
+            let name = &self.house.name(self.id);
             let followers = &self.house.log_followers;
             followers.untap_for_readiness(&*self.house.os, name, self.id);
         }

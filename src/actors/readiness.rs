@@ -31,7 +31,7 @@ pub(super) fn look_once(house: &Arc<House>, module: ModuleId, generation: u64) -
 
 async fn seen(house: &House, module: ModuleId, number: u64) -> bool {
     // Only a listener of its own tree counts: a port that a stranger holds is not our readiness.
-    let pid = house.os.live_process(house.name(module));
+    let pid = house.os.live_process(&house.name(module));
     let pid = pid.and_then(LiveProcess::process);
     match &house.spec(module).readiness {
         Readiness::Tcp(address) => probe::tcp(address, pid, LOOK_TIMEOUT).await.is_ok(),

@@ -56,8 +56,8 @@ impl Actor for Resources {
         me: ActorRef<ResourcesMsg>,
         house: Arc<House>,
     ) -> Result<Owned, ActorProcessingErr> {
-        let interval = house.configuration.system.check_interval;
-        let state_dir = house.configuration.system.state_dir.clone();
+        let interval = house.configuration().system.check_interval;
+        let state_dir = house.configuration().system.state_dir.clone();
         let go_on = start_sampler(me, Arc::clone(&house), interval, state_dir)?;
         Ok(Owned {
             house,
@@ -89,8 +89,8 @@ impl Owned {
             percent(used.cpu_ns.saturating_sub(ns), sample.at.since(since))
         };
         let mut modules = Vec::new();
-        for id in self.house.plan.ids() {
-            let Some(alive) = self.house.os.live_process(self.house.name(id)) else {
+        for id in self.house.plan().ids() {
+            let Some(alive) = self.house.os.live_process(&self.house.name(id)) else {
                 continue;
             };
             let used = alive.process().and_then(|pid| sample.trees.get(&pid));
@@ -192,9 +192,9 @@ fn own_processes(house: &House) -> impl Iterator<Item = u32> + use<> {
 
 fn sample(house: &House, census: &mut TreeSampler, state_dir: &std::path::Path) -> Sample {
     let mut roots: Vec<u32> = house
-        .plan
+        .plan()
         .ids()
-        .filter_map(|id| house.os.live_process(house.name(id)))
+        .filter_map(|id| house.os.live_process(&house.name(id)))
         .filter_map(LiveProcess::process)
         .collect();
     roots.extend(own_processes(house));

@@ -210,7 +210,7 @@ impl Owned {
         ] {
             self.start(me, role).await?;
         }
-        let ids: Vec<ModuleId> = self.house.plan.ids().collect();
+        let ids: Vec<ModuleId> = self.house.plan().ids().collect();
         for id in &ids {
             self.start(me, Role::Module(*id)).await?;
         }
@@ -220,7 +220,7 @@ impl Owned {
             }
             Some(mut records) => {
                 let modules = ids.into_iter().map(|id| {
-                    let record = records.remove(self.house.name(id)).flatten();
+                    let record = records.remove(&*self.house.name(id)).flatten();
                     self.before(id, record)
                 });
                 let msg = LifecycleMsg::Adopt(modules.collect());
@@ -316,7 +316,7 @@ impl Owned {
             return Err("too many actor deaths".into());
         }
         let name = match role {
-            Role::Module(id) => format!("module {}", self.house.name(id)),
+            Role::Module(id) => format!("module {}", &self.house.name(id)),
             other => format!("{other:?}").to_lowercase(),
         };
         tracing::error!(actor = name, error, "an actor died and is started again");

@@ -302,9 +302,9 @@ impl Rig {
                 board.gateway.current().map(|a| a.get_cell()),
             ),
         ];
-        for id in self.house.plan.ids() {
+        for id in self.house.plan().ids() {
             let cell = board.module(id).current().map(|actor| actor.get_cell());
-            actors.push((format!("module {}", self.house.name(id)), cell));
+            actors.push((format!("module {}", &self.house.name(id)), cell));
         }
         actors
             .into_iter()

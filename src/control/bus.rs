@@ -34,7 +34,7 @@ pub(crate) fn publish(
 ) -> Result<Published, Refusal> {
     let PublishParams { subject, payload } = params;
     ctx.bus
-        .publish(ctx.name(module), ctx.os.wall_clock(), subject, payload)
+        .publish(&ctx.name(module), ctx.os.wall_clock(), subject, payload)
 }
 
 /// Returns the module that a module calls, if it may.
@@ -47,7 +47,7 @@ pub(crate) fn callee(ctx: &House, caller: ModuleId, module: &str) -> Result<Modu
     if may_call.iter().any(|name| name == module) {
         return Ok(callee);
     }
-    let caller = ctx.name(caller);
+    let caller = &ctx.name(caller);
     let text = format!("cannot let {caller} call {module}: add it to module.{caller}.may_call");
     Err(Refusal::new(RefusalCode::NotPermitted, text))
 }
@@ -127,7 +127,7 @@ impl Answer for BusCall {
         let callee = callee(ctx, caller, &module)?;
         let timeout = timeout_ms.map_or(CALL_TIMEOUT_DEFAULT, Duration::from_millis);
         let call = CallParams {
-            from: ctx.name(caller).to_owned(),
+            from: ctx.name(caller).to_string(),
             method,
             params,
         };

@@ -199,7 +199,7 @@ fn level_of(ctx: &House, peer: Option<&PeerCredentials>) -> Result<(u32, Level),
             "cannot use the control socket: the system does not say who you are".into(),
         );
     };
-    let ipc = &ctx.configuration.system.ipc;
+    let ipc = &ctx.configuration().system.ipc;
     let allows = |listed: &[Listed]| listed.iter().any(|listed| matches(peer, listed));
     let level = if allows(&ipc.admins) {
         Level::Admin
@@ -247,7 +247,8 @@ fn is_inside_module(ctx: &House, peer: &PeerCredentials) -> bool {
     if ancestry.is_empty() || (!is_embedded && descends) {
         return true;
     }
-    let names = ctx.plan.ids().map(|id| ctx.name(id));
+    let planned = ctx.planned();
+    let names = planned.plan.ids().map(|id| planned.name(id));
     let live = names.filter_map(|name| ctx.os.live_process(name));
     let mains: Vec<u32> = live.filter_map(LiveProcess::process).collect();
     let is_related = |main: &u32| {

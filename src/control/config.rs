@@ -17,7 +17,7 @@ use crate::actors::House;
 /// # Errors
 /// `invalid_params` when there is no such key.
 pub(crate) fn values(ctx: &House, path: &str) -> Result<Vec<ConfigValue>, Refusal> {
-    let values = ctx.configuration.values(path);
+    let values = ctx.configuration().values(path);
     let invalid = |error| Refusal::new(RefusalCode::InvalidParams, format!("{error}"));
     let mut values = values.map_err(invalid)?;
     for value in &mut values {

@@ -20,7 +20,7 @@ impl Answer for Graph {
         let graph = |ids: &[_]| view_builder::graph(ctx, ids);
         Ok(MethodResult::Now(page(
             ctx,
-            ctx.plan.order(),
+            ctx.plan().order(),
             &params,
             graph,
         )?))

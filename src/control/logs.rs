@@ -33,8 +33,8 @@ pub(crate) async fn last_lines(
     count: Option<usize>,
 ) -> Result<Vec<String>, Refusal> {
     let count = count.unwrap_or(LINES_DEFAULT).min(LINES_MAX);
-    let directory = &ctx.configuration.system.logs.directory;
-    let path = directory.join(format!("{}.log", ctx.name(module)));
+    let directory = &ctx.configuration().system.logs.directory;
+    let path = directory.join(format!("{}.log", &ctx.name(module)));
     tokio::task::spawn_blocking(move || crate::os::tail::last_lines(&path, count))
         .await
         .map_err(internal)?
@@ -48,11 +48,11 @@ impl Answer for LogsRead {
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
         let id = find_module(ctx, &params.module)?;
-        let as_json = ctx.configuration.system.logs.format == LogFormat::Json;
+        let as_json = ctx.configuration().system.logs.format == LogFormat::Json;
         // Followed first and read then: a line can come twice where they meet, none is missed.
         let follower = params.follow.then(|| LogTapGuard::open(ctx, id));
         if follower.is_some() {
-            ctx.os.flush_output(ctx.name(id)).await;
+            ctx.os.flush_output(&ctx.name(id)).await;
         }
         let lines = last_lines(ctx, id, params.lines).await?;
         let result = log_lines(params.module.clone(), lines, as_json, 0);
@@ -99,7 +99,7 @@ struct LogTapGuard {
 
 impl LogTapGuard {
     fn open(ctx: &Arc<House>, id: ModuleId) -> LogTapGuard {
-        let chunks = ctx.log_followers.follow(&*ctx.os, ctx.name(id), id);
+        let chunks = ctx.log_followers.follow(&*ctx.os, &ctx.name(id), id);
         LogTapGuard {
             ctx: Arc::clone(ctx),
             id,
@@ -113,7 +113,7 @@ impl Drop for LogTapGuard {
         self.chunks.close();
         let ctx = &self.ctx;
         ctx.log_followers
-            .release_tap(&*ctx.os, ctx.name(self.id), self.id);
+            .release_tap(&*ctx.os, &ctx.name(self.id), self.id);
     }
 }
 

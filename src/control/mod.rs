@@ -144,7 +144,8 @@ fn permit(ctx: &Arc<House>, caller: &Caller, info: &MethodInfo) -> Result<(), Re
         let text = format!(
             "cannot answer {}: more than {} requests a second; wait, or raise \
              ipc.requests_per_second",
-            info.name, ctx.configuration.system.ipc.requests_per_second
+            info.name,
+            ctx.configuration().system.ipc.requests_per_second
         );
         return Err(Refusal::new(RefusalCode::RateLimited, text).into());
     }

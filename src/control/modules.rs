@@ -19,7 +19,7 @@ use crate::actors::House;
 pub(crate) fn find_module(ctx: &House, module: &str) -> Result<ModuleId, Refusal> {
     ctx.find(module).ok_or_else(|| {
         let near = ctx
-            .plan
+            .plan()
             .modules()
             .map(|spec| (strsim::osa_distance(&spec.name, module), &spec.name))
             .min()
@@ -43,7 +43,7 @@ pub(crate) fn get(ctx: &House, module: &str) -> Result<ModuleView, Refusal> {
 
 /// The views of all modules, in the order of the plan.
 pub(crate) fn list(ctx: &House) -> Vec<ModuleView> {
-    ctx.plan
+    ctx.plan()
         .ids()
         .map(|id| view_builder::module(ctx, id))
         .collect()
@@ -55,7 +55,7 @@ impl Answer for ModuleList {
         _: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
-        let order: Vec<ModuleId> = ctx.plan.ids().collect();
+        let order: Vec<ModuleId> = ctx.plan().ids().collect();
         let views = |ids: &[ModuleId]| -> Vec<ModuleView> {
             ids.iter()
                 .map(|id| view_builder::module(ctx, *id))

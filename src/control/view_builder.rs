@@ -20,7 +20,7 @@ pub(crate) fn module(house: &House, id: ModuleId) -> ModuleView {
     let (spec, launch, now) = (house.spec(id), house.launch(id), house.picture.module(id));
     let names = |hard: bool| {
         let edges = spec.edges.iter().filter(|edge| edge.hard == hard);
-        edges.map(|edge| house.name(edge.to).to_owned()).collect()
+        edges.map(|edge| house.name(edge.to).to_string()).collect()
     };
     ModuleView {
         module: spec.name.clone(),
@@ -31,7 +31,7 @@ pub(crate) fn module(house: &House, id: ModuleId) -> ModuleView {
         wanted: now.wanted,
         since: now.since,
         cause: now.cause,
-        health: health(spec, &now),
+        health: health(&spec, &now),
         score: score(&now),
         pid: now.pid,
         generation: now.generation,
@@ -44,7 +44,7 @@ pub(crate) fn module(house: &House, id: ModuleId) -> ModuleView {
         waiting_on: now
             .waiting_on
             .iter()
-            .map(|id| house.name(*id).to_owned())
+            .map(|id| house.name(*id).to_string())
             .collect(),
         next_attempt_at: now.next_attempt_at,
         status_text: now
@@ -102,8 +102,8 @@ fn output_dropped_reason(house: &House, module: ModuleId, errno: Option<i32>) ->
     let Some(errno) = errno else {
         return "it comes faster than the disk takes it".to_owned();
     };
-    let directory = &house.configuration.system.logs.directory;
-    let file = directory.join(format!("{}.log", house.name(module)));
+    let directory = &house.configuration().system.logs.directory;
+    let file = directory.join(format!("{}.log", &house.name(module)));
     let next = match Error::from_raw_os_error(errno).kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; the disk is full: make room on it",
         ErrorKind::ReadOnlyFilesystem => "; the file system is read-only",
@@ -125,36 +125,36 @@ pub(crate) fn system(house: &House) -> SystemView {
              go on with `fg` or `kill -CONT {pid}`"
         ));
     }
-    for id in house.plan.ids() {
+    for id in house.plan().ids() {
         let module = house.picture.module(id);
         issues.extend(
             module
                 .issues
                 .iter()
-                .map(|issue| format!("{}: {issue}", house.name(id))),
+                .map(|issue| format!("{}: {issue}", &house.name(id))),
         );
         if module.output_dropped_bytes > 0 {
             let bytes = module.output_dropped_bytes;
             let why = output_dropped_reason(house, id, module.output_errno);
             issues.push(format!(
                 "{}: {bytes} bytes of output were dropped: {why}",
-                house.name(id)
+                &house.name(id)
             ));
         }
     }
     SystemView {
-        name: house.configuration.system.name.clone(),
+        name: house.configuration().system.name.clone(),
         status: now.standing.status,
         reason: house.reason(&now.standing),
         failing_modules: now
             .standing
             .failing
             .iter()
-            .map(|id| house.name(*id).to_owned())
+            .map(|id| house.name(*id).to_string())
             .collect(),
         issues,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        plan: house.plan.number(),
+        plan: house.plan().number(),
         config_problem: now.config_problem.clone(),
         pid: std::process::id(),
         holder_pid: house.holder_pid,
@@ -168,7 +168,7 @@ pub(crate) fn system(house: &House) -> SystemView {
 
 fn counts(house: &House) -> ModuleCounts {
     let mut counts = ModuleCounts::default();
-    for id in house.plan.ids() {
+    for id in house.plan().ids() {
         counts.total += 1;
         *match house.picture.module(id).state {
             State::NotStarted => &mut counts.not_started,
@@ -187,16 +187,16 @@ fn counts(house: &House) -> ModuleCounts {
 
 /// The graph, in start order.
 pub(crate) fn graph(house: &House, modules: &[ModuleId]) -> Graph {
-    let plan = &house.plan;
+    let plan = &house.plan();
     let node = |id: ModuleId| GraphNode {
-        module: house.name(id).to_owned(),
+        module: house.name(id).to_string(),
         wave: plan.wave(id) as usize,
         state: Some(house.picture.module(id).state),
     };
     let edges = modules.iter().flat_map(|&id| {
-        house.spec(id).edges.iter().map(move |edge| GraphEdge {
-            from: house.name(id).to_owned(),
-            to: house.name(edge.to).to_owned(),
+        plan.dependencies(id).iter().map(move |edge| GraphEdge {
+            from: house.name(id).to_string(),
+            to: house.name(edge.to).to_string(),
             hard: edge.hard,
             until: until(edge.until).to_owned(),
         })

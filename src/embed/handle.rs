@@ -224,7 +224,7 @@ impl Runtime {
     /// The dependency graph, in start order.
     #[must_use]
     pub fn graph(&self) -> Graph {
-        view_builder::graph(&self.shared.house, self.shared.house.plan.order())
+        view_builder::graph(&self.shared.house, self.shared.house.plan().order())
     }
 
     /// The configuration in force at or below a path, and where each value was said; "" is
@@ -286,7 +286,7 @@ impl Runtime {
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runtime")
-            .field("name", &self.shared.house.configuration.system.name)
+            .field("name", &self.shared.house.configuration().system.name)
             .finish_non_exhaustive()
     }
 }

@@ -69,7 +69,7 @@ impl Incoming {
     pub(super) fn welcome(&self, caller: &Caller) -> Welcome {
         let module = caller
             .module
-            .map(|run| self.ctx.name(run.module).to_owned());
+            .map(|run| self.ctx.name(run.module).to_string());
         Welcome {
             server: format!("mainstay {}", env!("CARGO_PKG_VERSION")),
             protocol: PROTOCOL,

@@ -1,6 +1,8 @@
 //! What the lifecycle tells of a change: to the journal, to people, to other actors.
 //! Owns the sentences. Never decides and never publishes.
 
+use std::sync::Arc;
+
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
@@ -47,17 +49,13 @@ impl Owned {
         };
         self.since[module.index()] = (to, since);
         self.touched.insert(module);
-        let dependents = self
-            .house
-            .plan
-            .dependents(module)
-            .iter()
-            .map(|edge| edge.from);
+        let plan = self.house.plan();
+        let dependents = plan.dependents(module).iter().map(|edge| edge.from);
         self.touched
             .extend(dependents.filter(|by| self.since[by.index()].0 == State::Waiting));
         let text = self.sentence(module, to);
         self.keep_reason(module, to, cause);
-        let waiting_on: Vec<&str> = view
+        let waiting_on: Vec<Arc<str>> = view
             .waiting_on
             .iter()
             .map(|on| self.house.name(*on))
@@ -78,7 +76,7 @@ impl Owned {
         }
         let entry = self.asked_by(entry, module, cause);
         self.house.chronicle.tell(entry);
-        let name = self.house.name(module);
+        let name = &self.house.name(module);
         let announcement = Announcement::Moved {
             module: name,
             state: words::state(to),
@@ -140,7 +138,7 @@ impl Owned {
 
     /// Whether `by` is one of those that need `module`, at some remove.
     fn needs(&self, by: ModuleId, module: ModuleId) -> bool {
-        self.house.plan.rank(by) > self.house.plan.rank(module)
+        self.house.plan().rank(by) > self.house.plan().rank(module)
     }
 
     /// What a person reads behind the new state.
@@ -148,15 +146,11 @@ impl Owned {
         let view = self.policy.view(module);
         match to {
             State::Waiting => {
-                let names: Vec<&str> = view
-                    .waiting_on
-                    .iter()
-                    .map(|id| self.house.name(*id))
-                    .collect();
+                let names = self.house.names(&view.waiting_on);
                 if names.is_empty() {
                     String::new()
                 } else {
-                    format!("for {}", names.join(", "))
+                    format!("for {names}")
                 }
             }
             State::Running => view
@@ -231,7 +225,7 @@ impl Owned {
     }
 
     pub(super) fn own_words(&self, module: ModuleId) -> Option<String> {
-        let exited = self.house.os.last_exit(self.house.name(module))?;
+        let exited = self.house.os.last_exit(&self.house.name(module))?;
         let current = exited.generation == self.policy.view(module).generation;
         words::own_words(&exited).filter(|_| current)
     }
@@ -267,7 +261,7 @@ impl Owned {
             DependencyNotice::Failed => (EventKind::ModuleDegraded, "failed"),
             DependencyNotice::Recovered => (EventKind::ModuleRestored, "back"),
         };
-        let about_name = self.house.name(about);
+        let about_name = &self.house.name(about);
         let entry = Entry::of(kind)
             .module(module, self.policy.view(module).generation)
             .cause(mainstay_protocol::Cause::Dependency)
@@ -288,8 +282,8 @@ impl Owned {
         if let Some(RunEnd::NotStarted(_)) = self.policy.view(module).last_ending {
             return "correct that and run `mainstay up` again".to_owned();
         }
-        let name = self.house.name(module);
-        let logs = &self.house.configuration.system.logs.directory;
+        let name = &self.house.name(module);
+        let logs = &self.house.configuration().system.logs.directory;
         let log = logs.join(format!("{name}.log"));
         format!("what it wrote is in {}", log.display())
     }
@@ -299,7 +293,7 @@ impl Owned {
         let took = span(self.house.os.now().since(self.house.up_since));
         let missing: Vec<ModuleId> = self
             .house
-            .plan
+            .plan()
             .ids()
             .filter(|id| {
                 let state = self.policy.view(*id).state;
@@ -320,7 +314,7 @@ impl Owned {
         let text = match reason {
             StartupFailure::CriticalModuleFailed { module } => {
                 let why = self.ending(module);
-                let name = self.house.name(module);
+                let name = &self.house.name(module);
                 let next = self.next_step(module);
                 format!("cannot start: {name} failed: {why}; {next}")
             }

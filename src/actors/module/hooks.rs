@@ -92,7 +92,7 @@ impl Owned {
         };
         let command = commands.get(hook.place).map(|argv| argv.join(" "));
         let text = format!("`{}` failed: {how}", command.unwrap_or_default());
-        let module = self.house.name(self.id);
+        let module = &*self.house.name(self.id);
         // How the module itself ended is not hidden by what cleans up after it.
         if !hook.before {
             tracing::warn!(module, "{text}");
@@ -109,7 +109,7 @@ impl Owned {
             return false;
         };
         hook.halted = true;
-        let name = command_name(self.house.name(self.id), hook.number);
+        let name = command_name(&self.house.name(self.id), hook.number);
         if by_force {
             self.house.os.kill(&name, hook.number);
         } else {

@@ -15,7 +15,7 @@ use crate::os::OsEvent;
 
 impl Owned {
     pub(super) fn alive(&self, id: ModuleId) -> Option<AdoptedProcess> {
-        let alive = self.house.os.live_process(self.house.name(id))?;
+        let alive = self.house.os.live_process(&self.house.name(id))?;
         Some(AdoptedProcess {
             generation: alive.generation,
             pid: alive.pid,
@@ -24,7 +24,7 @@ impl Owned {
 
     /// What the lifecycle starts from, of one module.
     pub(super) fn before(&self, module: ModuleId, record: Option<String>) -> Before {
-        let ended = self.house.os.last_exit(self.house.name(module));
+        let ended = self.house.os.last_exit(&self.house.name(module));
         Before {
             module,
             record,
@@ -38,7 +38,7 @@ impl Owned {
         let now = self.house.picture.module(id);
         let adopted = |generation, pid| {
             // On the first takeover the picture is empty: the record says where the run stood.
-            let record = self.house.os.saved_record(self.house.name(id));
+            let record = self.house.os.saved_record(&self.house.name(id));
             let record = record.and_then(|record| record::decode(&record));
             let record = record.filter(|record| record.generation == generation);
             RunEvent::Adopted {
@@ -52,7 +52,7 @@ impl Owned {
             return Some(adopted(generation, pid));
         }
         let generation = now.generation;
-        let ended = self.house.os.last_exit(self.house.name(id));
+        let ended = self.house.os.last_exit(&self.house.name(id));
         match now.state {
             // It ended while nobody listened; the exit is told again behind this.
             State::Starting | State::Running | State::Stopping
@@ -77,12 +77,13 @@ impl Owned {
             }
             Role::Lifecycle => {
                 // How a run ended is told by its module, when that is done with it.
-                let modules = house.plan.ids().map(|id| Before {
+                let plan = house.plan();
+                let modules = plan.ids().map(|id| Before {
                     ended: None,
-                    ..self.before(id, house.os.saved_record(house.name(id)))
+                    ..self.before(id, house.os.saved_record(&house.name(id)))
                 });
                 board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
-                for id in house.plan.ids() {
+                for id in plan.ids() {
                     board.module(id).cast(ModuleMsg::Resync);
                 }
                 if house.picture.system().standing.status == SystemStatus::Stopping {
@@ -94,7 +95,7 @@ impl Owned {
                 }
             }
             Role::Health => {
-                for id in house.plan.ids() {
+                for id in house.plan().ids() {
                     let now = house.picture.module(id);
                     if now.state == State::Running {
                         let (module, generation, running) = (id, now.generation, true);
@@ -120,7 +121,7 @@ impl Owned {
                     };
                     board.module(id).cast(ModuleMsg::Event(halt));
                 }
-                let ended = house.os.last_exit(house.name(id));
+                let ended = house.os.last_exit(&house.name(id));
                 if let Some(exit) = ended.filter(|exit| exit.generation == generation) {
                     board
                         .module(id)

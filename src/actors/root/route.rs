@@ -26,14 +26,14 @@ const PREWARM_MAX_MS: u64 = 60_000;
 /// Runs the modules' prewarm commands one after the other, at idle priority, once everything is up.
 pub(super) fn prewarm(house: Arc<House>) {
     tokio::spawn(async move {
-        for id in house.plan.ids() {
+        for id in house.plan().ids() {
             for argv in &house.launch(id).prewarm {
                 let mut spawn = launching::command(&house, id, argv);
                 spawn.nice = PREWARM_NICE;
                 spawn.timeout_ms = PREWARM_MAX_MS;
                 let outcome = house.os.command(spawn).await;
                 if !outcome.ok {
-                    let module = house.name(id);
+                    let module = &*house.name(id);
                     tracing::warn!(module, "prewarm `{}`: {}", argv.join(" "), outcome.text);
                 }
             }

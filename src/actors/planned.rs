@@ -1,0 +1,76 @@
+//! What is planned: the plan in force with what it was lowered from, and the definition of every slot.
+//! Owns the specification, the launch data and the name of each module, by id; it never shrinks.
+//! Never changes: a new plan is a new value, and readers swap to it as a whole.
+
+use std::sync::Arc;
+
+use mainstay_policy::plan::Plan;
+use mainstay_policy::{ModuleId, ModuleSpec};
+
+use crate::config::{Configuration, Launch};
+
+/// The plan in force.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// What was configured.
+    pub(crate) configuration: Arc<Configuration>,
+    /// The plan built from it.
+    pub(crate) plan: Arc<Plan>,
+    /// By slot. A slot that the plan has no module in keeps its last definition: its run may still
+    /// be stopping, and events about it still need its name.
+    slots: Vec<Option<PlannedModule>>,
+}
+
+/// The definition of one module.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedModule {
+    /// Its name.
+    pub(crate) name: Arc<str>,
+    /// What decisions need.
+    pub(crate) spec: Arc<ModuleSpec>,
+    /// How it is started.
+    pub(crate) launch: Arc<Launch>,
+}
+
+impl Planned {
+    /// The first plan of a runtime.
+    pub(crate) fn new(configuration: Arc<Configuration>, plan: Arc<Plan>) -> Planned {
+        let mut slots = vec![None; plan.slots()];
+        for (spec, launch) in &configuration.modules {
+            let id = plan.find(&spec.name);
+            if let Some((id, spec)) = id.and_then(|id| Some((id, plan.get(id)?))) {
+                slots[id.index()] = Some(PlannedModule {
+                    name: Arc::from(spec.name.as_str()),
+                    spec: Arc::clone(spec),
+                    launch: Arc::new(launch.clone()),
+                });
+            }
+        }
+        Planned {
+            configuration,
+            plan,
+            slots,
+        }
+    }
+
+    /// How many slots there are: every id this runtime ever used is below it.
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The newest definition of a module.
+    ///
+    /// # Panics
+    /// When no plan of this runtime ever had a module with this id.
+    pub(crate) fn module(&self, module: ModuleId) -> &PlannedModule {
+        match &self.slots[module.index()] {
+            Some(planned) => planned,
+            None => unreachable!("no plan of this runtime has a module in slot {}", module.0),
+        }
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self, module: ModuleId) -> &Arc<str> {
+        &self.module(module).name
+    }
+}
