@@ -67,6 +67,8 @@ pub(crate) struct ExecSpec {
     /// The process without which this one must not live, or 0: an application has nobody who would
     /// end its modules after it was killed.
     pub(crate) parent_death_pid: c_int,
+    /// By which all that descends from it is known, or 0.
+    pub(crate) tag: u64,
     /// Each null or a place of ten bytes and a NUL for the decimal pid.
     pub(crate) pid_digits: [*mut u8; 2],
     pub(crate) slip: *const ChildErrorSlot,
@@ -102,6 +104,7 @@ impl ExecSpec {
             identity: None,
             no_new_privileges: false,
             parent_death_pid: 0,
+            tag: 0,
             pid_digits: [null_mut(); 2],
             slip,
             first_droppable_fd: 0,
@@ -244,6 +247,7 @@ fn limits(orders: &ExecSpec) -> Result<(), i32> {
             libc::RLIMIT_NOFILE,
             &raw const orders.nofile,
         ))?;
+        kernel::set_tag(orders.tag);
         if orders.nice != 0 {
             check(libc::setpriority(libc::PRIO_PROCESS, 0, orders.nice))?;
         }

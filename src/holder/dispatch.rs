@@ -232,6 +232,7 @@ impl Engine {
             return self.spawn_failed(&spawn.instance, spawn.generation, failure);
         }
         instance.generation = spawn.generation;
+        instance.tag = self.tags.draw();
         let kill_after = Duration::from_millis(spawn.timeout_ms);
         let end_by = (!kill_after.is_zero()).then(|| Instant::now() + kill_after + SPAWN_TIMEOUT);
         let alarm = end_by.map(|at| (at, id, spawn.generation));
@@ -248,6 +249,7 @@ impl Engine {
             id,
             name: Arc::clone(&instance.name),
             spawn,
+            tag: instance.tag,
             group: instance.group.clone(),
             handed: instance
                 .sockets
@@ -305,12 +307,7 @@ impl Engine {
                     generation,
                     pid,
                 } => self.on_notify_drained(id, generation, pid),
-                EngineEvent::Swept(ids) => {
-                    self.sweeping = false;
-                    for id in ids {
-                        self.on_swept(id);
-                    }
-                }
+                EngineEvent::Swept(ids) => self.finish_sweep(&ids),
                 EngineEvent::Output {
                     id,
                     generation,

@@ -2,7 +2,7 @@
 //! Owns instances, connection and deadlines.
 //! Never blocks on a disk, a module or the runtime.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::frame::{FrameQueue, recv_with_fds};
 use crate::instance::{FormerMain, Instance, InstancePhase};
 use crate::kernel::{CgroupRoot, PollEvents, Poller, find_cgroup_root};
 use crate::machines::{RuntimeSupervisor, millis};
+use crate::mark::Tags;
 use crate::messages::{
     ExitSummary, HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
 };
@@ -83,8 +84,14 @@ pub(crate) struct Engine {
     pub(crate) ground: Option<Arc<SpawnContext>>,
     pub(crate) spawner: Option<Spawner>,
     pub(crate) sweeper: Sweeper,
-    pub(crate) sweeping: bool,
+    /// When the sweep that is in flight is not waited for any longer, and what it is about.
+    pub(crate) sweeping: Option<(Instant, Vec<u32>)>,
     pub(crate) to_sweep: Vec<ProcessTree>,
+    /// A run has ended: what it left behind elsewhere is looked for.
+    pub(crate) strays_due: bool,
+    pub(crate) tags: Tags,
+    /// Children that this process had before it was a holder.
+    pub(crate) inherited_children: HashSet<(i32, u64)>,
     pub(crate) names: HashMap<Arc<str>, u32>,
     pub(crate) instances: HashMap<u32, Instance>,
     pub(crate) by_pid: HashMap<i32, u32>,
@@ -135,8 +142,11 @@ impl Engine {
             places: None,
             ground: None,
             spawner: None,
-            sweeping: false,
+            sweeping: None,
             to_sweep: Vec::new(),
+            strays_due: false,
+            tags: Tags::new()?,
+            inherited_children: HashSet::new(),
             names: HashMap::new(),
             instances: HashMap::new(),
             by_pid: HashMap::new(),
@@ -218,10 +228,7 @@ impl Engine {
 
     /// What follows from what was taken in.
     fn after_events(&mut self) {
-        if !self.sweeping && !self.to_sweep.is_empty() {
-            self.sweeping = true;
-            self.sweeper.sweep(std::mem::take(&mut self.to_sweep));
-        }
+        self.start_sweep();
         self.supervise();
         let new = self.wire.as_ref().is_some_and(|wire| !wire.takeover_sent);
         if new && self.in_flight == 0 {
@@ -402,7 +409,13 @@ impl Engine {
             return Some(Duration::ZERO);
         }
         let alarm = self.run_deadlines.first().map(|(at, ..)| *at);
-        let mine = [alarm, self.drain_deadline(), self.takeover_deadline()];
+        let swept = self.sweeping.as_ref().map(|(at, _)| *at);
+        let mine = [
+            alarm,
+            swept,
+            self.drain_deadline(),
+            self.takeover_deadline(),
+        ];
         let left = |at: Instant| at.saturating_duration_since(Instant::now());
         let supervisor = self.supervisor.next_deadline();
         let supervisor = supervisor.map(|at| at.saturating_sub(monotonic()));
@@ -441,6 +454,7 @@ impl Engine {
             self.send_takeover();
         }
         self.expire_drains(now);
+        self.expire_sweep(now);
     }
 
     fn kill_timed_out(&mut self, id: u32, generation: u64) {

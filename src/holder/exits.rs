@@ -2,6 +2,7 @@
 //! Owns the order: what they said by notify, their exit; `Spawned` always came before.
 //! Never waits for a process that is not its own child.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,17 @@ use crate::kernel::{ProcessHandle, orphans};
 use crate::messages::{Exited, HolderMessage};
 use crate::output::FinishResult;
 use crate::process::{self, nanos};
-use crate::sweep::{ProcessTree, sweep, sweep_marked, trees_of};
+use crate::sweep::{
+    Living, LivingRuns, ProcessTree, SweepJob, Sweeper, sweep, sweep_marked, trees_of,
+};
 use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
 
 /// Exits taken in at once before other events get their turn.
 const REAP_BATCH: usize = 512;
 /// How long killed processes may take to be gone when the holder leaves.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a sweep may take before the ends that wait for it are reported.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Engine {
     /// Standalone: looks who ended before reaping, so that no status goes to the wrong place.
@@ -175,19 +180,87 @@ impl Engine {
         }
     }
 
+    /// Children of the holder that nothing is known of: orphans. None where the kernel does not say.
+    fn strays(&self) -> Option<Vec<i32>> {
+        self.runtime.as_ref()?;
+        let runtime = self.runtime_pid();
+        let mut strays = orphans()?;
+        let known = |pid: &i32| self.by_pid.contains_key(pid) || runtime == Some(*pid);
+        strays.retain(|pid| !known(pid));
+        Some(strays)
+    }
+
     /// Whether something of its tree may be left outside its process group.
     fn needs_sweep(&self, instance: &Instance) -> bool {
-        if instance.group.is_some() {
-            return false;
-        }
-        if self.runtime.is_none() {
-            return true;
-        }
-        let Some(orphans) = orphans() else {
-            return true;
+        let left = || self.strays().is_none_or(|strays| !strays.is_empty());
+        instance.group.is_none() && left()
+    }
+
+    /// What of the children of the holder is not to be killed; None where not all orphans become
+    /// its children, as in an application.
+    fn living(&self, doomed: &[ProcessTree]) -> Option<Living> {
+        self.runtime.as_ref()?;
+        orphans()?;
+        let mut runs = LivingRuns {
+            given: self.tags.given(),
+            ..LivingRuns::default()
         };
-        let known = |pid: &i32| self.by_pid.contains_key(pid) || self.runtime_pid() == Some(*pid);
-        orphans.iter().any(|pid| !known(pid))
+        for (id, instance) in &self.instances {
+            let starts = matches!(instance.phase, InstancePhase::Starting(_));
+            if starts {
+                runs.tags.insert(instance.tag);
+            }
+            let lives = |_: &&RunningProcess| doomed.iter().all(|tree| tree.id != *id);
+            let Some(run) = instance.run().filter(lives) else {
+                continue;
+            };
+            runs.tags.insert(instance.tag);
+            runs.leaders.extend([run.pid, run.first.0]);
+            runs.marks.insert(run.mark.clone());
+            runs.groups.extend(instance.group.clone());
+        }
+        let mains = self.by_pid.keys().chain(self.former_mains.keys());
+        Some(Living {
+            pids: mains.copied().collect(),
+            inherited: self.inherited_children.clone(),
+            runs: Some(runs),
+        })
+    }
+
+    /// Has killed what is to be, unless a sweep is in flight.
+    pub(crate) fn start_sweep(&mut self) {
+        if self.sweeping.is_some() {
+            return;
+        }
+        let strays = std::mem::take(&mut self.strays_due)
+            && self.strays().is_some_and(|strays| !strays.is_empty());
+        if self.to_sweep.is_empty() && !strays {
+            return;
+        }
+        let trees = std::mem::take(&mut self.to_sweep);
+        let ids = trees.iter().map(|tree| tree.id).collect();
+        self.sweeping = Some((Instant::now() + SWEEP_TIMEOUT, ids));
+        let living = self.living(&trees);
+        self.sweeper.sweep(SweepJob { trees, living });
+    }
+
+    pub(crate) fn finish_sweep(&mut self, ids: &[u32]) {
+        if self.sweeping.take_if(|(_, swept)| swept == ids).is_none() {
+            return; // it was given up
+        }
+        for id in ids {
+            self.on_swept(*id);
+        }
+    }
+
+    /// A sweep that hangs in a look at a process does not hold up the ends of others.
+    pub(crate) fn expire_sweep(&mut self, now: Instant) {
+        if let Some((_, ids)) = self.sweeping.take_if(|(at, _)| *at <= now) {
+            self.sweeper = Sweeper::new(Arc::clone(&self.mail));
+            for id in ids {
+                self.on_swept(id);
+            }
+        }
     }
 
     fn exited(&mut self, id: u32, ended: ReapedChild, left: bool) {
@@ -223,6 +296,7 @@ impl Engine {
         let Some(instance) = self.instances.get(&id) else {
             return;
         };
+        self.strays_due = true;
         let led_by_another = run.pid != run.first.0 && instance.group.is_none();
         let sweep = left || led_by_another || self.needs_sweep(instance);
         if sweep {
@@ -267,7 +341,11 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_swept(&mut self, id: u32) {
+    fn on_swept(&mut self, id: u32) {
+        let instance = self.instances.get(&id);
+        if let Some(run) = instance.and_then(Instance::run) {
+            send(run, libc::SIGKILL); // where processes cannot be seen, it at least
+        }
         if let Some(instance) = self.instances.get_mut(&id)
             && let InstancePhase::Ending(ending) = &mut instance.phase
         {
@@ -306,20 +384,21 @@ impl Engine {
                 std::thread::sleep(tick);
             }
         }
-        let mut doomed: Vec<ProcessTree> = std::mem::take(&mut self.to_sweep);
+        let mut trees: Vec<ProcessTree> = std::mem::take(&mut self.to_sweep);
         let mut pids: Vec<i32> = self.former_mains.keys().copied().collect();
         for (id, instance) in &self.instances {
             if let Some(run) = instance.run() {
                 match &instance.group {
                     Some(group) => group.kill(),
-                    None => doomed.extend(trees_of(*id, run)),
+                    None => trees.extend(trees_of(*id, run)),
                 }
                 send(run, libc::SIGKILL);
                 pids.push(run.pid);
             }
         }
-        if !doomed.is_empty() {
-            sweep(&doomed);
+        let living = None;
+        if !trees.is_empty() {
+            sweep(&SweepJob { trees, living });
         }
         if let Some(ground) = self
             .ground
@@ -333,6 +412,31 @@ impl Engine {
             if !pids.is_empty() {
                 std::thread::sleep(tick);
             }
+        }
+        self.end_children(end);
+    }
+
+    /// Kills every child but the runtime, and what becomes one when its parent is killed.
+    fn end_children(&self, end: Instant) {
+        if self.runtime.is_none() {
+            return; // those of an application are its own
+        }
+        let job = SweepJob {
+            trees: Vec::new(),
+            living: Some(Living {
+                pids: HashSet::new(),
+                inherited: self.inherited_children.clone(),
+                runs: None,
+            }),
+        };
+        while Instant::now() < end {
+            let mut left = self.strays().unwrap_or_default();
+            left.retain(|pid| wait_nohang(WaitTarget::Pid(*pid), true) == WaitResult::Alive);
+            left.retain(|pid| !self.inherited_children.iter().any(|(one, _)| one == pid));
+            if left.is_empty() {
+                return;
+            }
+            sweep(&job);
         }
     }
 }

@@ -75,6 +75,8 @@ pub(crate) enum InstancePhase {
 pub(crate) struct Instance {
     pub(crate) name: Arc<str>,
     pub(crate) generation: u64,
+    /// The number by which the processes of its newest run are known.
+    pub(crate) tag: u64,
     pub(crate) phase: InstancePhase,
     pub(crate) record: Option<String>,
     /// How the last run ended, until the next one starts: a runtime may be lost with the news.
@@ -100,6 +102,7 @@ impl Instance {
         Instance {
             name,
             generation: 0,
+            tag: 0,
             phase: InstancePhase::Idle,
             record: None,
             last_exit: None,

@@ -60,6 +60,8 @@ mod notify_input;
 #[cfg(unix)]
 mod notify_receiver;
 #[cfg(unix)]
+mod orphan_tree;
+#[cfg(unix)]
 mod output;
 #[cfg(unix)]
 mod prepare;
@@ -82,6 +84,8 @@ pub use embed::embed;
 pub use engine::EngineOptions;
 #[cfg(unix)]
 pub use frame::{FrameQueue, MAX_FDS, recv_with_fds, send_with_fds};
+#[cfg(unix)]
+pub use orphan_tree::OrphanTree;
 #[cfg(unix)]
 pub use process::{ancestry, start_time};
 #[cfg(unix)]

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -43,6 +44,32 @@ impl MarkSecret {
     /// How all marks of this state directory begin.
     pub(crate) fn prefix(&self) -> String {
         format!("{}:", &self.0[2 * PUBLIC_BYTES..])
+    }
+}
+
+/// Numbers by which runs are known where a mark may be lost: each run has another one.
+#[derive(Debug)]
+pub(crate) struct Tags {
+    first: u64,
+    next: u64,
+}
+
+impl Tags {
+    /// They begin where those of another holder hardly do.
+    pub(crate) fn new() -> io::Result<Tags> {
+        let random = u64::from_str_radix(&random::<4>()?, 16).unwrap_or(0);
+        let first = (1 << 62) | ((random >> 2) << 32);
+        Ok(Tags { first, next: first })
+    }
+
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// All that were drawn.
+    pub(crate) fn given(&self) -> Range<u64> {
+        self.first..self.next
     }
 }
 

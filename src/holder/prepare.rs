@@ -243,6 +243,7 @@ pub(crate) fn exec_spec(
         identity,
         no_new_privileges: spawn.no_new_privileges,
         parent_death_pid: 0,
+        tag: 0,
         pid_digits,
         slip,
         first_droppable_fd: ends.above,

@@ -17,6 +17,8 @@ pub(crate) struct ProcessInfo {
     /// In the kernel's own unit: with the pid, the identity.
     pub(crate) start_time: u64,
     pub(crate) zombie: bool,
+    /// A thread of the kernel, which has no program.
+    pub(crate) kernel: bool,
 }
 
 /// When the process with this number started, in the unit of [`crate::wire::InstanceInfo::start_time`];

@@ -120,6 +120,9 @@ fn begin(runtime: RuntimeCommand) -> io::Result<Engine> {
     };
     let supervisor = RuntimeSupervisor::standalone(monotonic());
     let mut engine = Engine::new(supervisor, options, nofile)?;
+    let inherited = kernel::orphans().unwrap_or_default().into_iter();
+    let seen = inherited.filter_map(kernel::process);
+    engine.inherited_children = seen.map(|one| (one.pid, one.start_time)).collect();
     engine.watch(&runtime.signals, poll_key::SIGNALS)?;
     engine.runtime = Some(Box::new(runtime));
     Ok(engine)

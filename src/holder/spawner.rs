@@ -39,6 +39,7 @@ pub(crate) struct SpawnJob {
     pub(crate) id: u32,
     pub(crate) name: Arc<str>,
     pub(crate) spawn: Box<SpawnRequest>,
+    pub(crate) tag: u64,
     pub(crate) group: Option<Arc<Cgroup>>,
     /// What earlier runs left for this one.
     pub(crate) handed: Vec<NamedFd>,
@@ -313,6 +314,7 @@ fn spawn_one(
     let lends = cradle.low.as_ref().filter(|_| job.handed.is_empty());
     let ends = child_fds(ground, &job, lends, stdout, says_ready)?;
     let mut orders = prepare::exec_spec(spawn, &ground.inherited, &ends, slip)?;
+    orders.tag = job.tag;
     if ground.pins {
         orders.parent_death_pid = std::process::id().cast_signed(); // embedded: nobody else ends it
     }

@@ -1,8 +1,11 @@
-//! Killing whole trees where there is no control group: freeze, look again, then kill.
+//! Killing whole trees, and what belongs to no run: freeze, look again, then kill.
 //! Owns a thread that is started with the first sweep.
-//! Never signals a process whose start time changed since it was recognised.
+//! Never signals a process whose start time changed since it was recognised, a kernel thread, or
+//! what another mainstay runs.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -10,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::instance::RunningProcess;
 use crate::kernel::{self, Cgroup};
-use crate::prepare::mark_variable;
+use crate::prepare::{TREE_MARK_VAR, mark_variable};
 use crate::process::{self, ProcessInfo};
 
 /// Looks at most this often for new processes before it kills what it has.
@@ -22,10 +25,10 @@ const EXIT_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessTree {
     pub(crate) id: u32,
-    /// Main process, group and session of the tree.
+    /// Number of the main process, the process group and the session of the tree.
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
-    /// Value of the mark all of it inherited.
+    /// Value of the variable that all of it inherited.
     pub(crate) mark: String,
     /// The control group that was killed already: only its end is awaited.
     pub(crate) group: Option<Arc<Cgroup>>,
@@ -45,26 +48,199 @@ pub(crate) fn trees_of(id: u32, run: &RunningProcess) -> impl Iterator<Item = Pr
     })
 }
 
+/// What of the children of a holder is not to be killed: all others were left by runs that have
+/// ended, where every orphan becomes a child of the holder.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Living {
+    /// Processes whose end is still awaited.
+    pub(crate) pids: HashSet<i32>,
+    /// Children that this process had before it was a holder.
+    pub(crate) inherited: HashSet<(i32, u64)>,
+    /// Also what is in the session of the holder, which no process of a run can join: the runtime.
+    /// None at the end of the holder, when no run is to be left.
+    pub(crate) runs: Option<LivingRuns>,
+}
+
+/// By what orphans of living runs are known.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LivingRuns {
+    /// Numbers of sessions and process groups.
+    pub(crate) leaders: HashSet<i32>,
+    pub(crate) tags: HashSet<u64>,
+    /// The tags that were given so far.
+    pub(crate) given: Range<u64>,
+    pub(crate) marks: HashSet<String>,
+    pub(crate) groups: Vec<Arc<Cgroup>>,
+}
+
+impl Living {
+    /// Whether a child of the holder is not to be killed; None: it cannot be told just now.
+    fn has(&self, one: &ProcessInfo) -> Option<bool> {
+        let own = nix::unistd::getsid(None).map_or(0, nix::unistd::Pid::as_raw);
+        if one.session == own {
+            return Some(true);
+        }
+        if self.pids.contains(&one.pid) || self.inherited.contains(&(one.pid, one.start_time)) {
+            return Some(true);
+        }
+        let Some(runs) = &self.runs else {
+            return Some(false);
+        };
+        if runs.groups.iter().any(|group| group.contains(one.pid)) {
+            return Some(true);
+        }
+        if [one.session, one.group]
+            .iter()
+            .any(|id| runs.leaders.contains(id))
+        {
+            return Some(true);
+        }
+        let tag = kernel::tag(one.pid);
+        if let Some(tag) = tag.filter(|tag| *tag >= runs.given.start) {
+            return Some(tag >= runs.given.end || runs.tags.contains(&tag));
+        }
+        let marked = Cell::new(false);
+        let living = kernel::has_variable(one.pid, |variable| {
+            let value = variable.strip_prefix(TREE_MARK_VAR.as_bytes());
+            let Some(mark) = value.and_then(|value| value.strip_prefix(b"=")) else {
+                return false;
+            };
+            marked.set(true);
+            std::str::from_utf8(mark).is_ok_and(|mark| runs.marks.contains(mark))
+        })?;
+        // Orphans that never were of a run reach the first process of a namespace alone.
+        Some(living || (!marked.get() && std::process::id() == 1))
+    }
+}
+
+/// What is to be killed at once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SweepJob {
+    pub(crate) trees: Vec<ProcessTree>,
+    /// Where all orphans become children of the holder: those that are of no living run go too.
+    pub(crate) living: Option<Living>,
+}
+
 /// Kills these trees, main processes included, as whole as it can be done here, and waits until
 /// they are gone.
-pub(crate) fn sweep(targets: &[ProcessTree]) {
-    let (grouped, walked): (Vec<_>, Vec<_>) =
-        targets.iter().cloned().partition(|one| one.group.is_some());
-    if !walked.is_empty() {
-        kill_walk(&walked);
+pub(crate) fn sweep(job: &SweepJob) {
+    let walked = job.trees.iter().filter(|one| one.group.is_none());
+    let walked: Vec<&ProcessTree> = walked.collect();
+    if !walked.is_empty() || job.living.is_some() {
+        kill_walk(&Walk::new(walked, job.living.as_ref()));
     }
-    for group in grouped.iter().filter_map(|one| one.group.as_deref()) {
+    for group in job.trees.iter().filter_map(|one| one.group.as_deref()) {
         group.wait_until_empty();
     }
 }
 
-fn kill_walk(targets: &[ProcessTree]) {
-    let (mut marks, spared) = (HashMap::new(), own_ancestors());
+/// What is looked for in all processes.
+struct Walk<'a> {
+    trees: Vec<&'a ProcessTree>,
+    marks: HashSet<Vec<u8>>,
+    living: Option<&'a Living>,
+    /// This process and those above it. They carry a mark too if `up` was typed in what an earlier
+    /// holder left behind: it is not ended by its own order, nor is the shell it was given in.
+    spared: HashSet<i32>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(trees: Vec<&'a ProcessTree>, living: Option<&'a Living>) -> Walk<'a> {
+        let marks = trees.iter().map(|one| mark_variable(&one.mark)).collect();
+        Walk {
+            trees,
+            marks,
+            living,
+            spared: own_ancestors(),
+        }
+    }
+
+    /// What is doomed now, and whether something cannot be told yet.
+    fn select(
+        &self,
+        all: &[ProcessInfo],
+        told: &mut HashMap<(i32, u64), bool>,
+    ) -> (Vec<ProcessInfo>, bool) {
+        let starts: HashMap<i32, u64> = all.iter().map(|one| (one.pid, one.start_time)).collect();
+        // A main process whose number now belongs to another says nothing about sessions.
+        let valid = |tree: &&&ProcessTree| {
+            let start = starts.get(&tree.pid);
+            start.is_none_or(|at| *at == tree.start_time)
+        };
+        let leaders: HashSet<i32> = self.trees.iter().filter(valid).map(|one| one.pid).collect();
+        // Not all children: one that is being started is a child of the thread that starts it.
+        let orphans = self
+            .living
+            .and_then(|_| kernel::orphans())
+            .unwrap_or_default();
+        let mut unclear = false;
+        let mut chosen: HashSet<i32> = HashSet::new();
+        for one in all.iter().filter(|one| self.may_be_killed(one)) {
+            let by_number = [one.pid, one.session, one.group]
+                .iter()
+                .any(|id| leaders.contains(id));
+            let doomed = by_number || {
+                // Until its parent is gone, the parent decides.
+                let decides = self.living.is_none() || orphans.contains(&one.pid);
+                let found = if decides {
+                    self.is_doomed(one, told)
+                } else {
+                    Some(false)
+                };
+                unclear |= found.is_none();
+                found == Some(true)
+            };
+            if doomed {
+                chosen.insert(one.pid);
+            }
+        }
+        self.descend(all, &mut chosen);
+        let doomed = all.iter().filter(|one| chosen.contains(&one.pid));
+        (doomed.copied().collect(), unclear)
+    }
+
+    fn may_be_killed(&self, one: &ProcessInfo) -> bool {
+        !one.zombie && !one.kernel && !self.spared.contains(&one.pid)
+    }
+
+    /// Whether a process is to be killed for itself; None: it cannot be told just now.
+    fn is_doomed(&self, one: &ProcessInfo, told: &mut HashMap<(i32, u64), bool>) -> Option<bool> {
+        let key = (one.pid, one.start_time);
+        if let Some(known) = told.get(&key) {
+            return Some(*known);
+        }
+        let found = match self.living {
+            Some(living) => !living.has(one)?,
+            None if self.marks.is_empty() => false,
+            None => kernel::has_variable(one.pid, |variable| self.marks.contains(variable))?,
+        };
+        told.insert(key, found);
+        Some(found)
+    }
+
+    fn descend(&self, all: &[ProcessInfo], chosen: &mut HashSet<i32>) {
+        loop {
+            let below = |one: &&ProcessInfo| {
+                chosen.contains(&one.parent)
+                    && !chosen.contains(&one.pid)
+                    && self.may_be_killed(one)
+            };
+            let more: Vec<i32> = all.iter().filter(below).map(|one| one.pid).collect();
+            if more.is_empty() {
+                return;
+            }
+            chosen.extend(more);
+        }
+    }
+}
+
+fn kill_walk(walk: &Walk<'_>) {
+    let mut told = HashMap::new();
     for _ in 0..3 {
         let mut frozen: HashSet<(i32, u64)> = HashSet::new();
         let mut all = Vec::new();
         for _ in 0..ROUNDS {
-            let doomed = matching(&kernel::processes(), targets, &spared, &mut marks);
+            let (doomed, unclear) = walk.select(&kernel::processes(), &mut told);
             let mut found = false;
             for process in doomed {
                 if frozen.insert((process.pid, process.start_time)) {
@@ -73,8 +249,11 @@ fn kill_walk(targets: &[ProcessTree]) {
                     all.push(process);
                 }
             }
-            if !found {
+            if !found && !unclear {
                 break;
+            }
+            if !found {
+                std::thread::sleep(Duration::from_millis(1));
             }
         }
         if all.is_empty() {
@@ -101,82 +280,26 @@ fn wait_until_gone(killed: &[ProcessInfo]) {
     }
 }
 
-/// This process and those above it. They carry a mark too if `up` was typed in what an earlier
-/// holder left behind: it is not ended by its own order, nor is the shell it was given in.
 fn own_ancestors() -> HashSet<i32> {
     let line = process::ancestry(std::process::id());
-    line.iter().map(|(pid, _)| pid.cast_signed()).collect()
+    let line = line.iter().map(|(pid, _)| *pid).chain([std::process::id()]);
+    line.map(u32::cast_signed).collect()
 }
 
-fn matching(
-    all: &[ProcessInfo],
-    targets: &[ProcessTree],
-    spared: &HashSet<i32>,
-    marks: &mut HashMap<(i32, u64), bool>,
-) -> Vec<ProcessInfo> {
-    let starts: HashMap<i32, u64> = all.iter().map(|one| (one.pid, one.start_time)).collect();
-    // A main process whose number now belongs to someone else says nothing about sessions.
-    let valid = |target: &&ProcessTree| {
-        starts
-            .get(&target.pid)
-            .is_none_or(|at| *at == target.start_time)
-    };
-    let sessions: HashSet<i32> = targets
-        .iter()
-        .filter(valid)
-        .map(|target| target.pid)
-        .collect();
-    let wanted: HashSet<Vec<u8>> = targets.iter().map(|one| mark_variable(&one.mark)).collect();
-    let mut chosen: HashSet<i32> = HashSet::new();
-    for one in all
-        .iter()
-        .filter(|one| !spared.contains(&one.pid) && one.pid > 2 && one.parent != 2)
-    {
-        let by_number = [one.pid, one.session, one.group]
-            .iter()
-            .any(|id| sessions.contains(id));
-        let mut by_mark = || {
-            let key = (one.pid, one.start_time);
-            if let Some(known) = marks.get(&key) {
-                return *known;
-            }
-            let is = kernel::has_variable(one.pid, |variable| wanted.contains(variable));
-            if let Some(is) = is {
-                marks.insert(key, is);
-            }
-            is == Some(true)
-        };
-        if by_number || by_mark() {
-            chosen.insert(one.pid);
-        }
-    }
-    loop {
-        let below = |one: &&ProcessInfo| chosen.contains(&one.parent) && !chosen.contains(&one.pid);
-        let more: Vec<i32> = all.iter().filter(below).map(|one| one.pid).collect();
-        if more.is_empty() {
-            break;
-        }
-        chosen.extend(more);
-    }
-    all.iter()
-        .filter(|one| chosen.contains(&one.pid) && !one.zombie)
-        .copied()
-        .collect()
-}
-
-/// Kills whatever carries a mark that begins so.
+/// Kills whatever carries a mark that begins so, in this namespace of processes.
 pub(crate) fn sweep_marked(prefix: &str) {
     let spared = own_ancestors();
     let start = mark_variable(prefix);
     let is_stale = |one: &ProcessInfo| {
         let is = |variable: &[u8]| variable.starts_with(&start);
-        kernel::has_variable(one.pid, is) == Some(true)
+        kernel::has_variable(one.pid, is) == Some(true) && kernel::is_in_own_namespace(one.pid)
     };
     for _ in 0..ROUNDS {
         let all = kernel::processes();
         let stale: Vec<_> = all
             .iter()
-            .filter(|one| !one.zombie && !spared.contains(&one.pid) && is_stale(one))
+            .filter(|one| !one.zombie && !one.kernel && !spared.contains(&one.pid))
+            .filter(|one| is_stale(one))
             .collect();
         if stale.is_empty() {
             return;
@@ -187,44 +310,42 @@ pub(crate) fn sweep_marked(prefix: &str) {
     }
 }
 
-/// The thread that sweeps, so that the loop goes on meanwhile.
+/// The thread that sweeps, so that the loop continues meanwhile.
 #[derive(Debug)]
 pub(crate) struct Sweeper {
-    jobs: Option<SyncSender<Vec<ProcessTree>>>,
-    mail: Arc<EngineQueue>,
+    jobs: Option<SyncSender<SweepJob>>,
+    queue: Arc<EngineQueue>,
 }
 
 impl Sweeper {
-    pub(crate) fn new(mail: Arc<EngineQueue>) -> Sweeper {
-        Sweeper { jobs: None, mail }
+    pub(crate) fn new(queue: Arc<EngineQueue>) -> Sweeper {
+        Sweeper { jobs: None, queue }
     }
 
-    /// Told as [`EngineEvent::Swept`]. At most one batch is in flight: the caller waits for it.
-    pub(crate) fn sweep(&mut self, targets: Vec<ProcessTree>) {
+    /// Reported as [`EngineEvent::Swept`]. At most one job is in flight: the caller waits for it.
+    pub(crate) fn sweep(&mut self, job: SweepJob) {
         if self.jobs.is_none() {
             let (jobs, todo) = sync_channel(1);
-            let mail = Arc::clone(&self.mail);
-            if process::thread("sweep", move || run(&todo, &mail)).is_ok() {
+            let queue = Arc::clone(&self.queue);
+            if process::thread("sweep", move || run(&todo, &queue)).is_ok() {
                 self.jobs = Some(jobs);
             }
         }
         match &self.jobs {
-            Some(jobs) if jobs.send(targets.clone()).is_ok() => {}
-            _ => {
-                sweep(&targets);
-                self.mail.send(EngineEvent::Swept(
-                    targets.iter().map(|one| one.id).collect(),
-                ));
-            }
+            Some(jobs) if jobs.send(job.clone()).is_ok() => {}
+            _ => finish(&job, &self.queue),
         }
     }
 }
 
-fn run(todo: &Receiver<Vec<ProcessTree>>, mail: &EngineQueue) {
-    while let Ok(targets) = todo.recv() {
-        sweep(&targets);
-        mail.send(EngineEvent::Swept(
-            targets.iter().map(|one| one.id).collect(),
-        ));
+fn run(todo: &Receiver<SweepJob>, queue: &EngineQueue) {
+    while let Ok(job) = todo.recv() {
+        finish(&job, queue);
     }
+}
+
+fn finish(job: &SweepJob, queue: &EngineQueue) {
+    sweep(job);
+    let ids = job.trees.iter().map(|one| one.id).collect();
+    queue.send(EngineEvent::Swept(ids));
 }

@@ -178,6 +178,21 @@ fn what_cleans_up_does_not_hold_a_runtime_that_lost_its_holder() {
 }
 
 #[test]
+fn what_left_its_session_ends_with_a_runtime_that_lost_its_holder() {
+    crate::daemon::in_both_ways(|| {
+        let escape = "setsid sleep 300 & echo $! > $0.new; mv $0.new $0; wait";
+        let command = format!("[\"sh\", \"-c\", \"{escape}\", \"escapee\"]");
+        let daemon = Daemon::start(&format!("[module.it]\ncommand = {command}\n"));
+        let file = daemon.path("escapee");
+        let read = || std::fs::read_to_string(&file).ok()?.trim().parse().ok();
+        let escapee: u32 = daemon.wait("an escapee", read);
+        assert!(lives(escapee));
+        ends_without_its_holder(&daemon);
+        assert!(!lives(escapee), "it ended before its runtime");
+    });
+}
+
+#[test]
 fn a_start_that_no_holder_answers_any_more_does_not_hold_the_runtime() {
     let modules = format!("[module.it]\ncommand = {}\n", misbehave(""));
     let daemon = Daemon::start(&modules);

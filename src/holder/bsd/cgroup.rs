@@ -51,6 +51,10 @@ impl CgroupTree {
 pub(crate) enum Cgroup {}
 
 impl Cgroup {
+    pub(crate) fn of_instance(_: &str, _: i32) -> Option<Cgroup> {
+        None
+    }
+
     pub(crate) fn procs(&self) -> Option<File> {
         match *self {}
     }

@@ -39,3 +39,6 @@ pub(crate) fn become_user(who: &Credentials) -> Result<(), (SpawnStep, i32)> {
     }
     Ok(())
 }
+
+/// There is no limit here that would do for it.
+pub(crate) fn set_tag(_: u64) {}

@@ -15,6 +15,9 @@ pub(crate) const SIGNALS: c_int = 128;
 /// Groups a process can be in.
 pub(super) const GROUPS_MOST: usize = 1023;
 
+/// Flag of a process of the kernel.
+const P_KPROC: libc::c_long = 4;
+
 /// One answer of the kernel about processes, as elements of this kind.
 #[expect(unsafe_code, reason = "sysctl")]
 fn ask<T: Copy>(what: &[c_int]) -> Vec<T> {
@@ -48,6 +51,7 @@ fn seen(info: &libc::kinfo_proc) -> ProcessInfo {
         session: info.ki_sid,
         start_time: seconds.unsigned_abs() * 1_000_000 + micros.unsigned_abs(),
         zombie: info.ki_stat == libc::SZOMB,
+        kernel: info.ki_flag & P_KPROC != 0,
     }
 }
 

@@ -35,6 +35,7 @@ pub(crate) fn process(pid: i32) -> Option<Process> {
         session: session.max(0),
         start_time: info.pbi_start_tvsec * 1_000_000 + info.pbi_start_tvusec,
         zombie: info.pbi_status == libc::SZOMB,
+        kernel: info.pbi_pid == 0,
     })
 }
 

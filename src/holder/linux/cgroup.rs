@@ -42,19 +42,8 @@ impl CgroupRoot {
 /// Finds a place that is rightly ours; None where trees must be walked.
 pub(crate) fn find_cgroup_root() -> Option<CgroupRoot> {
     let view = group_of("self")?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let (root, mount) = mounts.lines().find_map(|line| {
-        let (place, kind) = line.split_once(" - ")?;
-        let mut words = place.split(' ').skip(3);
-        let found = (words.next()?, words.next()?);
-        kind.starts_with("cgroup2 ").then_some(found)
-    })?;
-    let inside = view.strip_prefix(root.trim_end_matches('/'))?;
-    if inside.contains("..") || mount.contains('\\') {
-        return None;
-    }
     let own = CgroupRoot {
-        path: Path::new(mount).join(inside.trim_start_matches('/')),
+        path: path_of(&view)?,
         view: view.trim_end_matches('/').to_owned(),
         own_leaf: false,
     };
@@ -78,9 +67,25 @@ pub(crate) fn find_cgroup_root() -> Option<CgroupRoot> {
         .find(|site| writable(&site.path) && delegated(&site.path))
 }
 
+/// Where a group is to be found in the file system.
+fn path_of(view: &str) -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let (root, mount) = mounts.lines().find_map(|line| {
+        let (place, kind) = line.split_once(" - ")?;
+        let mut words = place.split(' ').skip(3);
+        let found = (words.next()?, words.next()?);
+        kind.starts_with("cgroup2 ").then_some(found)
+    })?;
+    let inside = view.strip_prefix(root.trim_end_matches('/'))?;
+    if inside.contains("..") || mount.contains('\\') {
+        return None;
+    }
+    Some(Path::new(mount).join(inside.trim_start_matches('/')))
+}
+
 /// The v2 control group of a process (`/` is the root of our view).
 fn group_of(pid: &str) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = super::procfs::read_text(&format!("{pid}/cgroup"))?;
     text.lines()
         .find_map(|line| line.strip_prefix("0::"))
         .map(str::to_owned)
@@ -134,7 +139,7 @@ impl CgroupTree {
     pub(crate) fn make(
         site: &CgroupRoot,
         name: &str,
-        hash: &str,
+        public_name: &str,
         move_self: bool,
     ) -> Option<CgroupTree> {
         remove_orphans(&site.path, YOUNG);
@@ -146,7 +151,14 @@ impl CgroupTree {
             let _ = fs::create_dir(&leaf); // may be there from an earlier start
             write(&leaf.join("cgroup.procs"), "0").ok()?;
         }
-        let folder = format!("{PREFIX}{name}-{hash}");
+        // One that is held is of a mainstay that lives: its state directory was copied.
+        let names = (0..).map(|copy| match copy {
+            0 => format!("{PREFIX}{name}-{public_name}"),
+            copy => format!("{PREFIX}{name}-{public_name}.{copy}"),
+        });
+        let folder = names
+            .take(64)
+            .find(|name| !is_held(&site.path.join(name)))?;
         let path = site.path.join(&folder);
         remove(&path);
         fs::create_dir(&path).ok()?;
@@ -272,6 +284,11 @@ fn remove_orphans(site: &Path, young: Duration) {
     }
 }
 
+fn is_held(path: &Path) -> bool {
+    let lock = File::open(path).map(|dir| dir.try_lock());
+    matches!(lock, Ok(Err(fs::TryLockError::WouldBlock)))
+}
+
 fn is_populated(path: &Path) -> bool {
     let events = fs::read_to_string(path.join("cgroup.events"));
     events.is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
@@ -297,6 +314,22 @@ pub(crate) struct Cgroup {
 }
 
 impl Cgroup {
+    /// The group that a holder made for an instance, if its main process is in it.
+    pub(crate) fn of_instance(instance: &str, pid: i32) -> Option<Cgroup> {
+        let view = group_of(&pid.to_string())?;
+        let (tree, group) = view.rsplit_once('/')?;
+        let own = tree.rsplit_once('/')?.1.starts_with(PREFIX);
+        if !own || group.strip_prefix("m-") != Some(instance) {
+            return None;
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Some(Cgroup {
+            dir: open(&path_of(&view)?, flags, Mode::empty()).ok()?,
+            view,
+            killed: AtomicBool::new(false),
+        })
+    }
+
     fn file(&self, name: &str, flags: OFlag) -> Option<File> {
         let fd = openat(&self.dir, name, flags | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
         Some(File::from(fd))

@@ -97,3 +97,19 @@ pub(crate) fn become_user(who: &Credentials) -> Result<(), (SpawnStep, i32)> {
         .map_err(|errno| (SpawnStep::Group, errno))?;
     user.map(drop).map_err(|errno| (SpawnStep::User, errno))
 }
+
+/// Tags this process and what it will start; see [`tag`](super::tag).
+#[expect(unsafe_code, reason = "getrlimit, setrlimit")]
+pub(crate) fn set_tag(tag: u64) {
+    if tag == 0 {
+        return;
+    }
+    // SAFETY: a zeroed limit that the first call fills. Without a tag its mark has to do.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_RTTIME, &raw mut limit) == 0 {
+            limit.rlim_cur = tag;
+            libc::setrlimit(libc::RLIMIT_RTTIME, &raw const limit);
+        }
+    }
+}

@@ -17,14 +17,15 @@ pub(crate) mod child;
 mod clone;
 mod poll;
 mod processes;
+mod procfs;
 mod reserved_fds;
 
 pub(crate) use cgroup::{Cgroup, CgroupRoot, CgroupTree, find_cgroup_root};
 pub(crate) use clone::{ProcessLauncher, SpawnedChild};
 pub(crate) use poll::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use processes::{
-    ProcessHandle, has_variable, orphans, process, processes, signal_verified, start_stamp,
-    start_time_since,
+    ProcessHandle, has_variable, is_in_own_namespace, orphans, process, processes, signal_verified,
+    start_stamp, start_time_since, tag,
 };
 pub(crate) use reserved_fds::ReservedFds;
 

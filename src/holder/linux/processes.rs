@@ -2,14 +2,17 @@
 //! Owns nothing. Reads at the moment it is asked.
 //! Never signals by a number that may mean someone else by now.
 
-use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::procfs;
 use crate::frame::own_fd;
 use crate::process::{ProcessInfo, nanos};
 
 /// Nanoseconds in a clock tick: user space sees 100 ticks a second on every Linux.
 const TICK_NANOS: u64 = 10_000_000;
+
+/// Flag of a thread of the kernel in `/proc/PID/stat`.
+const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// When a birth begins, for [`start_time_since`].
 pub(crate) fn start_stamp() -> u64 {
@@ -27,7 +30,7 @@ pub(crate) fn start_time_since(pid: i32, since: u64) -> u64 {
 
 /// Reads one process; None when it is gone.
 pub(crate) fn process(pid: i32) -> Option<ProcessInfo> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = procfs::read(&format!("{pid}/stat")).ok()?;
     parse(pid, &text)
 }
 
@@ -44,33 +47,45 @@ fn parse(pid: i32, text: &[u8]) -> Option<ProcessInfo> {
         group: number(2)?,
         session: number(3)?,
         start_time: fields.get(19)?.parse().ok()?,
+        kernel: fields.get(6)?.parse::<u64>().ok()? & PF_KTHREAD != 0,
     })
 }
 
 /// Every process that can be seen.
 pub(crate) fn processes() -> Vec<ProcessInfo> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(process).collect()
+    procfs::pids().into_iter().filter_map(process).collect()
 }
 
 /// Whether a variable of the process, as `NAME=VALUE`, is such; None: none can be seen just now.
 pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool> {
-    match fs::read(format!("/proc/{pid}/environ")) {
+    match procfs::read(&format!("{pid}/environ")) {
         Ok(text) if text.is_empty() => None,
         Ok(text) => Some(text.split(|byte| *byte == 0).any(is)),
         Err(_) => Some(false),
     }
 }
 
+/// Whether a process is of the namespace of processes that this one is in.
+pub(crate) fn is_in_own_namespace(pid: i32) -> bool {
+    let namespace = |pid: &str| procfs::read_link(&format!("{pid}/ns/pid"));
+    let own = namespace("self");
+    own.is_some() && namespace(&pid.to_string()) == own
+}
+
+/// The tag of a process: its soft limit of real-time CPU time, which lasts through forks, programs
+/// and users, and is larger than any that is meant.
+pub(crate) fn tag(pid: i32) -> Option<u64> {
+    let text = procfs::read_text(&format!("{pid}/limits"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max realtime timeout"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// Orphans (and whatever else the main thread of this process is the parent of).
 pub(crate) fn orphans() -> Option<Vec<i32>> {
     let me = std::process::id();
-    let text = fs::read_to_string(format!("/proc/{me}/task/{me}/children")).ok()?;
+    let text = procfs::read_text(&format!("{me}/task/{me}/children"))?;
     Some(
         text.split_ascii_whitespace()
             .filter_map(|pid| pid.parse().ok())

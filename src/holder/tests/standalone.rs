@@ -59,6 +59,7 @@ mod roles {
 mod cases {
     mod hanging;
     mod leftovers;
+    mod strays;
 
     use std::collections::VecDeque;
     use std::io::Write;
@@ -118,6 +119,22 @@ mod cases {
             (
                 "escapees_are_killed_with_a_subreaper_too",
                 leftovers::escapees_are_killed_with_a_subreaper_too,
+            ),
+            (
+                "what_lost_every_tie_ends_with_its_run_and_no_other",
+                strays::what_lost_every_tie_ends_with_its_run_and_no_other,
+            ),
+            (
+                "what_left_its_control_group_ends_too",
+                strays::what_left_its_control_group_ends_too,
+            ),
+            (
+                "children_from_before_are_left_alone",
+                strays::children_from_before_are_left_alone,
+            ),
+            (
+                "a_namespace_of_processes_changes_nothing",
+                strays::a_namespace_of_processes_changes_nothing,
             ),
             (
                 "a_start_that_hangs_does_not_keep_a_runtime_waiting",

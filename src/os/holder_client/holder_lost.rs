@@ -58,8 +58,15 @@ impl HolderClient {
 
     async fn await_end(self: Arc<Self>, instance: String, alive: LiveProcess) {
         let pinned = machine::VerifiedProcess::new(alive.pid, alive.start_time);
+        // Taken while it runs: afterwards nothing leads to what it leaves behind.
+        #[cfg(unix)]
+        let tree = mainstay_holder::OrphanTree::find(&instance, alive.pid, alive.start_time);
         if let Some(pinned) = pinned {
             pinned.ended().await;
+        }
+        #[cfg(unix)]
+        if let Some(tree) = tree {
+            let _killed_as_far_as_possible = self.handle.spawn_blocking(move || tree.kill()).await;
         }
         let exited = Exited {
             instance,

@@ -1,0 +1,91 @@
+//! Where the processes of this namespace are shown, whatever is mounted on /proc.
+//! Owns the descriptor of that file system, opened once.
+//! Never shows a process by a number of another namespace.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
+use nix::sys::stat::Mode;
+
+use crate::frame::own_fd;
+
+/// The numbers are those of this namespace if this process has its own there.
+fn procfs() -> Option<&'static OwnedFd> {
+    static PROCFS: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    let found = PROCFS.get_or_init(|| {
+        let itself = fs::read_link("/proc/self").ok();
+        let is_own = itself.is_some_and(|pid| pid.as_os_str() == &*std::process::id().to_string());
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let found = if is_own {
+            open("/proc", flags, Mode::empty()).ok()
+        } else {
+            mounted_nowhere()
+        };
+        // Out of the way of the low numbers that children get.
+        let raw = fcntl(found?, FcntlArg::F_DUPFD_CLOEXEC(10)).ok()?;
+        Some(own_fd(raw))
+    });
+    found.as_ref()
+}
+
+/// As after `unshare --pid` without `--mount-proc`: only root can do without /proc.
+#[expect(
+    unsafe_code,
+    reason = "the C library has no fsopen, fsconfig and fsmount"
+)]
+fn mounted_nowhere() -> Option<OwnedFd> {
+    let number = |result: libc::c_long| i32::try_from(result).ok().filter(|raw| *raw >= 0);
+    // SAFETY: a NUL-terminated name, null pointers where nothing is passed, else numbers.
+    unsafe {
+        let none = std::ptr::null::<libc::c_char>();
+        let kind = c"proc".as_ptr();
+        let context = number(libc::syscall(libc::SYS_fsopen, kind, FSOPEN_CLOEXEC)).map(own_fd)?;
+        let at = context.as_raw_fd();
+        let create = FSCONFIG_CMD_CREATE;
+        number(libc::syscall(libc::SYS_fsconfig, at, create, none, none, 0))?;
+        number(libc::syscall(libc::SYS_fsmount, at, FSMOUNT_CLOEXEC, 0)).map(own_fd)
+    }
+}
+
+const FSOPEN_CLOEXEC: libc::c_uint = 1;
+const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+
+fn file(path: &str, flags: OFlag) -> io::Result<OwnedFd> {
+    let procfs = procfs().ok_or(io::ErrorKind::NotFound)?;
+    let flags = flags | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    Ok(openat(procfs, path, flags, Mode::empty())?)
+}
+
+/// The content of a file, such as `1/stat`.
+pub(super) fn read(path: &str) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::from(file(path, OFlag::empty())?).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+pub(super) fn read_text(path: &str) -> Option<String> {
+    String::from_utf8(read(path).ok()?).ok()
+}
+
+/// Where a link leads, such as `1/ns/pid`.
+pub(super) fn read_link(path: &str) -> Option<std::ffi::OsString> {
+    nix::fcntl::readlinkat(procfs()?, path).ok()
+}
+
+/// The numbers of all processes that are shown.
+pub(super) fn pids() -> Vec<i32> {
+    let Ok(here) = file(".", OFlag::O_DIRECTORY) else {
+        return Vec::new();
+    };
+    let Ok(mut entries) = nix::dir::Dir::from_fd(here) else {
+        return Vec::new();
+    };
+    let names = entries.iter().flatten();
+    names
+        .filter_map(|entry| entry.file_name().to_str().ok()?.parse().ok())
+        .collect()
+}
