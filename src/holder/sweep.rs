@@ -86,7 +86,7 @@ impl Living {
         let Some(runs) = &self.runs else {
             return Some(false);
         };
-        if runs.groups.iter().any(|group| group.contains(one.pid)) {
+        if Cgroup::any_contains(&runs.groups, one.pid) {
             return Some(true);
         }
         if [one.session, one.group]

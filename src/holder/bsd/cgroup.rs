@@ -51,6 +51,10 @@ impl CgroupTree {
 pub(crate) enum Cgroup {}
 
 impl Cgroup {
+    pub(crate) fn any_contains(_: &[Arc<Cgroup>], _: i32) -> bool {
+        false
+    }
+
     pub(crate) fn of_instance(_: &str, _: i32) -> Option<Cgroup> {
         None
     }

@@ -391,10 +391,18 @@ impl Cgroup {
 
     /// Whether a process lies in it.
     pub(crate) fn contains(&self, pid: i32) -> bool {
-        let view = group_of(&pid.to_string());
-        let inside = view
-            .as_deref()
-            .and_then(|view| view.strip_prefix(self.view.as_str()));
+        group_of(&pid.to_string()).is_some_and(|view| self.is_above(&view))
+    }
+
+    /// Whether a process lies in one of these.
+    pub(crate) fn any_contains(groups: &[Arc<Cgroup>], pid: i32) -> bool {
+        let view = || group_of(&pid.to_string());
+        let inside = |view: String| groups.iter().any(|group| group.is_above(&view));
+        !groups.is_empty() && view().is_some_and(inside)
+    }
+
+    fn is_above(&self, view: &str) -> bool {
+        let inside = view.strip_prefix(self.view.as_str());
         inside.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
