@@ -68,8 +68,13 @@ impl fmt::Display for Measured {
             ("start by the test", &self.starts),
         ];
         for (what, all) in all {
-            let (median, worst) = (median(all), worst(all));
-            write!(f, "{what} {median:.1?} (worst {worst:.1?}) ")?;
+            let all = sorted(all);
+            let at = |percent| all[(all.len() - 1) * percent / 100];
+            let (median, most, worst) = (at(50), at(99), at(100));
+            write!(
+                f,
+                "{what} {median:.1?} (99 %: {most:.1?}, worst {worst:.1?}) "
+            )?;
         }
         Ok(())
     }

@@ -17,3 +17,12 @@ fn a_stranger_that_writes_empty_lines_holds_nobody_up() {
         },
     );
 }
+
+#[test]
+fn a_module_that_writes_empty_lines_holds_nobody_up() {
+    for socket in ["CONTROL", "MODULE"] {
+        let words = ["line-flooder", socket, "4", LASTS];
+        let setup = || Setup::new(Trees::Grouped).insider_as_ours(&words, "");
+        withstand(setup, |_| Vec::new());
+    }
+}

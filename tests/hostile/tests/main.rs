@@ -21,5 +21,6 @@ mod mark_guesser;
 mod nobody;
 mod notify_forger;
 mod pid_recycler;
+mod refuser;
 mod seat_taker;
 mod unread_output;

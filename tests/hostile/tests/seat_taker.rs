@@ -21,3 +21,17 @@ fn a_stranger_that_takes_all_seats_keeps_nobody_out() {
         },
     );
 }
+
+#[test]
+fn a_module_that_takes_all_seats_keeps_nobody_out() {
+    let words = ["seat-taker", "CONTROL", "600", LASTS];
+    let setup = || Setup::new(Trees::Grouped).insider(&words, "");
+    withstand(setup, |_| Vec::new());
+}
+
+#[test]
+fn a_module_of_our_own_user_that_takes_all_seats_keeps_nobody_out() {
+    let words = ["seat-taker", "CONTROL", "600", LASTS];
+    let setup = || Setup::new(Trees::Grouped).insider_as_ours(&words, "");
+    withstand(setup, |_| Vec::new());
+}

@@ -35,6 +35,8 @@ const ATTACKED: Duration = Duration::from_millis(1300);
 const TRIES: u32 = 3;
 /// What the holder and the runtime may need for themselves.
 const MEMORY_MAX: u64 = 32 * 1024 * 1024;
+/// What the holder may have open for a module that was started, more than before.
+const DESCRIPTORS: usize = 8;
 /// The longest `down` may take: its modules end at once.
 const DOWN_MAX: Duration = Duration::from_secs(12);
 
@@ -57,8 +59,17 @@ struct Facts {
 /// Asserts that a system withstands this attack: its modules that are attackers, and the strangers
 /// that `attack` returns, all under way.
 pub(crate) fn withstand(setup: impl Fn() -> Setup, attack: impl Fn(&System) -> Vec<Attacker>) {
+    withstand_for(ATTACKED, setup, attack);
+}
+
+/// The same for an attack that is measured for longer.
+pub(crate) fn withstand_for(
+    time: Duration,
+    setup: impl Fn() -> Setup,
+    attack: impl Fn(&System) -> Vec<Attacker>,
+) {
     for tries_left in (0..TRIES).rev() {
-        let Some(late) = setup().start().withstand(&attack) else {
+        let Some(late) = setup().start().withstand(time, &attack) else {
             return;
         };
         assert!(tries_left > 0, "{late}");
@@ -164,6 +175,13 @@ impl System {
             return String::new(); // who opens a fifo waits
         }
         String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+    }
+
+    /// Runs the command line against this system.
+    pub(crate) fn cli(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(mainstay());
+        command.args(words).arg("--config").arg(self.path("config"));
+        bounded(&mut command)
     }
 
     /// A variable that a running module was given.
@@ -272,13 +290,17 @@ impl System {
 
     /// Lets an attack loose, measures before and during it, and stops the system behind it.
     /// Says what was late; everything else that is wrong fails at once.
-    fn withstand(self, attack: impl Fn(&System) -> Vec<Attacker>) -> Option<String> {
+    fn withstand(
+        self,
+        time: Duration,
+        attack: impl Fn(&System) -> Vec<Attacker>,
+    ) -> Option<String> {
         let before = self.measure_for(ALONE);
         let (facts, open) = (self.facts(), traces::descriptors(self.holder()));
         let memory = MemoryWatch::start([self.holder(), facts.runtime]);
         self.let_insiders_loose();
         let strangers = attack(&self);
-        let during = self.measure_for(ATTACKED);
+        let during = self.measure_for(time);
         for stranger in strangers {
             eprintln!("a stranger said: {}", stranger.end().trim());
         }
@@ -298,8 +320,9 @@ impl System {
         );
         assert!(most < MEMORY_MAX, "{most} bytes of memory");
         self.assert_all_exits_told();
+        let most = open + DESCRIPTORS * (1 + self.insiders.len());
         self.wait("the holder to let go of what it was given", || {
-            (traces::descriptors(self.holder()) <= open + 8).then_some(())
+            (traces::descriptors(self.holder()) <= most).then_some(())
         });
         self.leave();
         during.later_than(&before)

@@ -33,8 +33,9 @@ pub(crate) fn run(words: &Words) -> io::Result<()> {
             take(&own, Some(token))?;
         }
     }
-    for _ in 0..count {
-        take(control, token.as_deref())?; // where a token does not belong
+    for number in 0..count {
+        // Every other one shows the token where it does not belong.
+        take(control, token.as_deref().filter(|_| number % 2 == 0))?;
     }
     under_way()?;
     thread::sleep(left(end));
