@@ -2,12 +2,14 @@
 //! Owns the tests of `audit list` and `audit verify`. Never edits a journal that a test still needs.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mainstay_protocol::method::{ChangeParams, EventsParams, name};
 use mainstay_protocol::{Event, EventKind, State};
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, kill, misbehave, script};
+use crate::raw::{Raw, request as raw_request, token};
 
 fn request(daemon: &Daemon, method: &str, module: &str) {
     let params = ChangeParams {
@@ -225,6 +227,54 @@ fn an_end_that_was_cut_off_while_it_was_stopped_is_noticed() {
     let text = String::from_utf8_lossy(&bad.stderr).into_owned();
     assert_eq!(bad.status.code(), Some(1));
     assert!(text.contains("cut off"), "{text}");
+}
+
+#[test]
+fn refused_calls_of_a_module_push_no_request_out() {
+    let runs = misbehave("");
+    let daemon = Daemon::start(&format!(
+        "[module.it]\ncommand = {runs}\n[module.noisy]\ncommand = {runs}\n"
+    ));
+    let token = token(&daemon, "noisy");
+    let over = AtomicBool::new(false);
+    let calls = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| {
+            let mut calls = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                // Its connection may be closed or refused: it comes again.
+                let mut module = Raw::greeting(&daemon.path("run/module.sock"), Some(&token));
+                for id in 2..20 {
+                    module.send(&raw_request(id, name::SYSTEM_STOP, json!({})));
+                    calls += 1;
+                }
+                let _welcome_or_end = module.reply();
+            }
+            calls
+        });
+        for _ in 0..9 {
+            daemon.change(name::MODULE_RESTART, "it");
+        }
+        over.store(true, Ordering::Relaxed);
+        flood.join().expect("no panic")
+    });
+    let told = daemon.wait("nine actions in the file", || {
+        let told = daemon.cli(&["audit", "verify", "--json"]).stdout;
+        let told: Value = serde_json::from_slice(&told).ok()?;
+        (told["links"].as_u64()? >= 18).then_some(told)
+    });
+    assert_eq!(
+        (&told["ok"], &told["count"]),
+        (&json!(true), &json!(9)),
+        "{told}"
+    );
+    let refused = EventsParams {
+        kinds: vec![EventKind::ClientRefused],
+        limit: Some(10_000),
+        ..EventsParams::default()
+    };
+    let rows = daemon.client().events(&refused).expect("events").len() as u64;
+    assert!(rows <= 20, "{rows} rows of {calls} refused calls");
+    assert_eq!(results(&daemon, 9), vec!["restart of it: done"; 9]);
 }
 
 /// Also what the runtime said before it was killed.

@@ -110,7 +110,8 @@ impl Writer {
         let known = self.known_head();
         if newest == 0 && self.first.recorded && self.first.seq > 1 {
             let text = "the journal was missing; a new one was begun";
-            return Ok(Some((some_lost(known.count), text.to_owned())));
+            let lost = known.count + self.kept.waiting;
+            return Ok(Some((some_lost(lost), text.to_owned())));
         }
         if !store.holds(&known)? {
             let text = "the end of the journal was cut off, or the journal was replaced";
