@@ -1,14 +1,24 @@
-//! The dependency graph: who waits for whom, in waves and in one stable order.
-//! Owns the reverse edges and the topological order; linear but for the sort by name.
+//! The dependency graph: which module waits for which, in waves and in one stable order.
+//! Owns the edges (petgraph), the dependents of each module in one slice, and the start order.
 //! Never looks at states: what an edge means at a moment is the lifecycle's.
+//!
+//! A node is the slot of a module id. petgraph gives the index of a removed node out again, so no
+//! node is ever removed: the slot of a module that is gone has no edges and no place in the order.
 
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::spec::{DependencyCondition, Edge, ModuleId, ModuleSpec};
+use petgraph::Direction::{Incoming, Outgoing};
+use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
 
-/// An edge seen from its target: who depends on it.
+use crate::spec::{DependencyCondition, ModuleId, ModuleSpec};
+
+#[cfg(test)]
+mod tests;
+
+/// An edge seen from its target: which module depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dependent {
     /// The module that depends.
@@ -19,10 +29,13 @@ pub struct Dependent {
     pub until: DependencyCondition,
 }
 
-/// A graph without cycles. Its nodes are the slots of module ids; a slot without a module has no
-/// edges and no place in the order.
-#[derive(Debug, Clone, PartialEq)]
+/// From a module to what it depends on: `requires` (true) or `wants`, and until when.
+type Edges = StableDiGraph<Option<Arc<ModuleSpec>>, (bool, DependencyCondition)>;
+
+/// A graph in which every module comes after what it depends on.
+#[derive(Debug, Clone)]
 pub struct DependencyGraph {
+    edges: Edges,
     /// `dependents[starts[m]..starts[m + 1]]` are those of `m`.
     dependents: Vec<Dependent>,
     starts: Vec<u32>,
@@ -31,49 +44,62 @@ pub struct DependencyGraph {
     order: Vec<ModuleId>,
 }
 
-/// Modules by slot.
-type Slots = [Option<Arc<ModuleSpec>>];
-
 impl DependencyGraph {
     /// Orders the modules in `slots`; every edge must point to one of them.
     ///
     /// # Errors
     /// The path of a cycle: each module depends on the next, the last one on the first.
-    pub fn new(slots: &Slots) -> Result<DependencyGraph, Vec<ModuleId>> {
-        let (starts, dependents) = reversed(slots);
-        let of = |slot: usize| starts[slot] as usize..starts[slot + 1] as usize;
+    pub fn new(slots: &[Option<Arc<ModuleSpec>>]) -> Result<DependencyGraph, Vec<ModuleId>> {
+        let count = slots.iter().flatten().map(|module| module.edges.len());
+        let mut edges = Edges::with_capacity(slots.len(), count.sum());
+        for slot in slots {
+            edges.add_node(slot.clone());
+        }
+        // Last first, because petgraph lists the newest edge of a node first.
+        for module in slots.iter().rev().flatten() {
+            for edge in module.edges.iter().rev() {
+                edges.add_edge(node(module.id), node(edge.to), (edge.hard, edge.until));
+            }
+        }
+        let mut graph = DependencyGraph::unordered(edges);
+        let unmet = graph.find_waves();
+        if graph.order.len() < slots.iter().flatten().count() {
+            return Err(graph.cycle(&unmet));
+        }
+        graph.sort();
+        Ok(graph)
+    }
 
-        let mut unmet: Vec<usize> = slots.iter().map(|slot| edges(slot).len()).collect();
-        let mut wave = vec![0_u32; slots.len()];
-        let free = modules(slots).filter(|(_, module)| module.edges.is_empty());
-        let mut order: Vec<ModuleId> = free.map(|(id, _)| id).collect();
-        let mut next = 0;
-        while let Some(&module) = order.get(next) {
-            next += 1;
-            for dependent in &dependents[of(module.index())] {
-                let from = dependent.from.index();
-                wave[from] = wave[from].max(wave[module.index()] + 1);
-                unmet[from] -= 1;
-                if unmet[from] == 0 {
-                    order.push(dependent.from);
+    /// This graph, and beside it the edges of `former` specs by which modules still run. Their
+    /// edges may point to slots that have no module in this graph, if there is a former spec.
+    ///
+    /// The order respects all edges of this graph, and those former ones that form no cycle with
+    /// them. A former edge that points against the order is left out of the dependents.
+    #[must_use]
+    pub fn with_former(&self, former: &[Arc<ModuleSpec>]) -> DependencyGraph {
+        let mut edges = self.edges.clone();
+        for spec in former {
+            while edges.node_count() <= spec.id.index() {
+                edges.add_node(None);
+            }
+            edges[node(spec.id)].get_or_insert_with(|| Arc::clone(spec));
+        }
+        for spec in former {
+            for edge in &spec.edges {
+                let (to, weight) = (node(edge.to), (edge.hard, edge.until));
+                let mut alike = edges.edges_connecting(node(spec.id), to);
+                let target = edges.node_weight(to).is_some_and(Option::is_some);
+                if target && !alike.any(|alike| *alike.weight() == weight) {
+                    edges.add_edge(node(spec.id), to, weight);
                 }
             }
         }
-        if order.len() < slots.iter().flatten().count() {
-            return Err(cycle(slots, &unmet));
-        }
-        order.sort_unstable_by_key(|id| (wave[id.index()], name(slots, *id), *id));
-        let mut rank = vec![u32::MAX; slots.len()];
-        for (place, module) in (0_u32..).zip(&order) {
-            rank[module.index()] = place;
-        }
-        Ok(DependencyGraph {
-            dependents,
-            starts,
-            wave,
-            rank,
-            order,
-        })
+        let mut graph = DependencyGraph::unordered(edges);
+        let unmet = graph.find_waves();
+        graph.break_cycles(self, &unmet);
+        graph.sort();
+        graph.leave_out_edges_against_the_order();
+        graph
     }
 
     /// How many slots there are; the id of every module is below it.
@@ -112,79 +138,147 @@ impl DependencyGraph {
     pub fn order(&self) -> &[ModuleId] {
         &self.order
     }
-}
 
-fn edges(slot: &Option<Arc<ModuleSpec>>) -> &[Edge] {
-    slot.as_ref().map_or(&[], |module| &module.edges)
-}
-
-fn name(slots: &Slots, module: ModuleId) -> &str {
-    slots[module.index()]
-        .as_ref()
-        .map_or("", |module| &module.name)
-}
-
-fn modules(slots: &Slots) -> impl Iterator<Item = (ModuleId, &ModuleSpec)> {
-    let numbered = (0_u32..).map(ModuleId).zip(slots);
-    numbered.filter_map(|(id, slot)| Some((id, slot.as_deref()?)))
-}
-
-/// All edges, gathered by their target.
-fn reversed(slots: &Slots) -> (Vec<u32>, Vec<Dependent>) {
-    let mut starts = vec![0_u32; slots.len() + 1];
-    for edge in slots.iter().flat_map(edges) {
-        starts[edge.to.index() + 1] += 1;
-    }
-    for at in 1..starts.len() {
-        starts[at] += starts[at - 1];
-    }
-    let total = starts[slots.len()] as usize;
-    let nobody = Dependent {
-        from: ModuleId(0),
-        hard: false,
-        until: DependencyCondition::Started,
-    };
-    let mut dependents = vec![nobody; total];
-    let mut free = starts.clone();
-    for (from, module) in modules(slots) {
-        for edge in &module.edges {
-            let place = &mut free[edge.to.index()];
-            dependents[*place as usize] = Dependent {
-                from,
-                hard: edge.hard,
-                until: edge.until,
-            };
-            *place += 1;
+    /// Everything but the order.
+    fn unordered(edges: Edges) -> DependencyGraph {
+        let slots = edges.node_count();
+        let mut starts = Vec::with_capacity(slots + 1);
+        let mut dependents = Vec::with_capacity(edges.edge_count());
+        for slot in edges.node_indices() {
+            starts.push(position(dependents.len()));
+            dependents.extend(edges.edges_directed(slot, Incoming).map(|edge| {
+                let (hard, until) = *edge.weight();
+                let from = id(edge.source());
+                Dependent { from, hard, until }
+            }));
+        }
+        starts.push(position(dependents.len()));
+        DependencyGraph {
+            edges,
+            dependents,
+            starts,
+            wave: vec![0; slots],
+            rank: vec![u32::MAX; slots],
+            order: Vec::new(),
         }
     }
-    (starts, dependents)
+
+    fn modules(&self) -> impl Iterator<Item = ModuleId> {
+        let nodes = self.edges.node_indices().map(id);
+        nodes.filter(|id| self.edges[node(*id)].is_some())
+    }
+
+    fn name(&self, module: ModuleId) -> &str {
+        match &self.edges[node(module)] {
+            Some(spec) => &spec.name,
+            None => "",
+        }
+    }
+
+    fn dependencies(&self, module: ModuleId) -> impl Iterator<Item = ModuleId> {
+        let targets = self.edges.neighbors_directed(node(module), Outgoing);
+        targets.map(id)
+    }
+
+    /// Gathers the modules that no cycle holds up, in topological order, with their waves; returns
+    /// how many dependencies of each module are unmet, by slot.
+    fn find_waves(&mut self) -> Vec<u32> {
+        let mut unmet = vec![0_u32; self.wave.len()];
+        for dependent in &self.dependents {
+            unmet[dependent.from.index()] += 1;
+        }
+        let free = self.modules().filter(|id| unmet[id.index()] == 0);
+        self.order = free.collect();
+        let mut next = 0;
+        while let Some(&module) = self.order.get(next) {
+            next += 1;
+            let at = module.index();
+            for place in self.starts[at]..self.starts[at + 1] {
+                let from = self.dependents[place as usize].from;
+                let wave = self.wave[from.index()].max(self.wave[at] + 1);
+                self.wave[from.index()] = wave;
+                unmet[from.index()] -= 1;
+                if unmet[from.index()] == 0 {
+                    self.order.push(from);
+                }
+            }
+        }
+        unmet
+    }
+
+    /// Adds the modules with unmet dependencies in the order of `plan`, those that it has not last.
+    fn break_cycles(&mut self, plan: &DependencyGraph, unmet: &[u32]) {
+        let rank = |id: &ModuleId| plan.rank.get(id.index()).copied().unwrap_or(u32::MAX);
+        let held = self.modules().filter(|id| unmet[id.index()] > 0);
+        let mut held: Vec<ModuleId> = held.collect();
+        held.sort_unstable_by_key(|id| (rank(id), *id));
+        let mut is_held = vec![false; self.wave.len()];
+        held.iter().for_each(|id| is_held[id.index()] = true);
+        for &module in &held {
+            let met = self.dependencies(module).filter(|to| !is_held[to.index()]);
+            let wave = met.map(|to| self.wave[to.index()] + 1).max().unwrap_or(0);
+            (self.wave[module.index()], is_held[module.index()]) = (wave, false);
+        }
+        self.order.extend(held);
+    }
+
+    /// Sorts by wave and name, and numbers the result.
+    fn sort(&mut self) {
+        let mut order = core::mem::take(&mut self.order);
+        order.sort_unstable_by_key(|id| (self.wave[id.index()], self.name(*id), *id));
+        for (rank, module) in (0_u32..).zip(&order) {
+            self.rank[module.index()] = rank;
+        }
+        self.order = order;
+    }
+
+    fn leave_out_edges_against_the_order(&mut self) {
+        let mut kept = Vec::with_capacity(self.dependents.len());
+        for at in 0..self.rank.len() {
+            let all = self.starts[at] as usize..self.starts[at + 1] as usize;
+            self.starts[at] = position(kept.len());
+            let later = |it: &&Dependent| self.rank[it.from.index()] > self.rank[at];
+            kept.extend(self.dependents[all].iter().filter(later));
+        }
+        self.starts[self.rank.len()] = position(kept.len());
+        self.dependents = kept;
+    }
+
+    /// A cycle among the modules with unmet dependencies; it starts at its first name.
+    fn cycle(&self, unmet: &[u32]) -> Vec<ModuleId> {
+        let held = |id: &ModuleId| unmet[id.index()] > 0;
+        let mut path: Vec<ModuleId> = Vec::new();
+        let mut place = vec![usize::MAX; unmet.len()];
+        let mut next = self.modules().filter(held).min_by_key(|id| self.name(*id));
+        // Each module that is held up depends on one that is: the walk meets itself.
+        while let Some(module) = next {
+            let seen = &mut place[module.index()];
+            if *seen != usize::MAX {
+                path.drain(..*seen);
+                break;
+            }
+            *seen = path.len();
+            path.push(module);
+            next = self.dependencies(module).find(held);
+        }
+        let first = (0..path.len()).min_by_key(|&at| self.name(path[at]));
+        path.rotate_left(first.unwrap_or(0));
+        path
+    }
 }
 
-/// A cycle among the modules that were never free; it starts at its first name.
-fn cycle(slots: &Slots, unmet: &[usize]) -> Vec<ModuleId> {
-    let stuck = |id: &ModuleId| unmet[id.index()] > 0;
-    let name = |id: &ModuleId| name(slots, *id);
-    let mut path: Vec<ModuleId> = Vec::new();
-    let mut place = vec![usize::MAX; slots.len()];
-    let mut next = modules(slots)
-        .map(|(id, _)| id)
-        .filter(stuck)
-        .min_by_key(name);
-    // Each stuck module depends on a stuck one, so the walk meets itself.
-    while let Some(module) = next {
-        let seen = &mut place[module.index()];
-        if *seen != usize::MAX {
-            path.drain(..*seen);
-            break;
-        }
-        *seen = path.len();
-        path.push(module);
-        let targets = edges(&slots[module.index()]).iter().map(|edge| edge.to);
-        next = targets.into_iter().find(stuck);
-    }
-    let first = (0..path.len())
-        .min_by_key(|&at| name(&path[at]))
-        .unwrap_or(0);
-    path.rotate_left(first);
-    path
+fn node(module: ModuleId) -> NodeIndex {
+    NodeIndex::new(module.index())
+}
+
+fn id(node: NodeIndex) -> ModuleId {
+    ModuleId(position(node.index()))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "petgraph numbers nodes and edges with u32"
+)]
+fn position(index: usize) -> u32 {
+    index as u32
 }

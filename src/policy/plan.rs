@@ -14,7 +14,7 @@ use crate::spec::{DependencyCondition, Edge, Kind, ModuleId, ModuleSpec, SystemS
 mod tests;
 
 /// A set of modules that can be run.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     number: u64,
     system: SystemSpec,
