@@ -127,7 +127,7 @@ fn restart(c: &mut Criterion) {
                 let module = ModuleId(turn);
                 let generation = lifecycle.view(module).generation;
                 let exit = Exit::Signal {
-                    signal: 9,
+                    signal: mainstay_process::Signal::KILL,
                     core: false,
                 };
                 let what = RunReportKind::Ended(RunEnd::Exited(exit));

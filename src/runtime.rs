@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use mainstay_holder::messages::{HolderSetup, InstanceInfo, TakeoverState};
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, MonoTime};
+use mainstay_process::Instance;
 use mainstay_protocol::EventKind;
 use mainstay_protocol::words::ExitCode;
 use serde_json::json;
@@ -240,7 +241,7 @@ impl Built {
         let known = returned.then(|| {
             let instances = world.instances.iter();
             instances
-                .map(|known| (known.instance.clone(), known.record.clone()))
+                .map(|known| (known.instance.to_string(), known.record.clone()))
                 .collect()
         });
         let (started_writer, started) = watch::channel(None);
@@ -395,9 +396,11 @@ pub(crate) fn build(
 /// The holder keeps how far the journal reaches: the state directory may be deleted.
 fn journal_settings(os: &Arc<dyn Os>) -> Settings {
     let keeper = Arc::clone(os);
-    let keep = move |text| keeper.save_record(JOURNAL_RECORD, text);
+    let journal = Instance::new(JOURNAL_RECORD, 1);
+    let kept = os.saved_record(&journal);
+    let keep = move |text| keeper.save_record(&journal, text);
     Settings {
-        kept: os.saved_record(JOURNAL_RECORD),
+        kept,
         keeper: Some(WatermarkKeeper::new(keep)),
         ..Settings::new(machine::boot_id(), os.wall_clock(), os.now().0)
     }

@@ -2,12 +2,7 @@
 //! Owns the tables. Never touches the OS.
 
 use mainstay_policy::recovery::EXIT_CONFIGURATION;
-
-/// The signal that cannot be refused; wherever there are signals it has this number.
-pub(crate) const SIGKILL: i32 = 9;
-/// The signal that asks to end: the only one besides that Windows has a word for.
-#[cfg(windows)]
-pub(crate) const SIGTERM: i32 = 15;
+use mainstay_process::Signal;
 
 /// Why a second start of what lives is refused.
 #[cfg(unix)]
@@ -29,9 +24,9 @@ pub(crate) const STALE: i32 = 1306; // ERROR_REVISION_MISMATCH
 pub(crate) const DISK_FULL: i32 = 112; // ERROR_DISK_FULL
 
 /// `SIGKILL`, or `signal 40` for one without a name.
-pub(crate) fn signal_name(signal: i32) -> String {
-    let name = signal_word(signal);
-    name.map_or_else(|| format!("signal {signal}"), ToOwned::to_owned)
+pub(crate) fn signal_name(signal: Signal) -> String {
+    let name = signal_word(signal.0);
+    name.map_or_else(|| signal.to_string(), ToOwned::to_owned)
 }
 
 #[cfg(unix)]
@@ -43,24 +38,24 @@ fn signal_word(signal: i32) -> Option<&'static str> {
 /// Those that mainstay itself says where there are no signals.
 #[cfg(windows)]
 fn signal_word(signal: i32) -> Option<&'static str> {
-    match signal {
-        SIGKILL => Some("SIGKILL"),
-        SIGTERM => Some("SIGTERM"),
+    match Signal(signal) {
+        Signal::KILL => Some("SIGKILL"),
+        Signal::TERMINATE => Some("SIGTERM"),
         _ => None,
     }
 }
 
 /// The number of a signal.
 #[cfg(unix)]
-pub(crate) fn signal_number(name: &str) -> Option<i32> {
+pub(crate) fn signal_number(name: &str) -> Option<Signal> {
     let signal: nix::sys::signal::Signal = name.parse().ok()?;
-    Some(signal as i32)
+    Some(Signal(signal as i32))
 }
 
 /// The number of a signal: the one that stands for asking to end.
 #[cfg(windows)]
-pub(crate) fn signal_number(name: &str) -> Option<i32> {
-    (name == "SIGTERM").then_some(SIGTERM)
+pub(crate) fn signal_number(name: &str) -> Option<Signal> {
+    (name == "SIGTERM").then_some(Signal::TERMINATE)
 }
 
 /// `No such file or directory (ENOENT)`.
@@ -76,7 +71,10 @@ pub(crate) fn code_text(code: i32) -> String {
         EXIT_CONFIGURATION => "its configuration is wrong".to_owned(),
         126 => "a command it ran could not be executed".to_owned(),
         127 => "a command it ran was not found".to_owned(),
-        129..=159 => format!("a command it ran was killed by {}", signal_name(code - 128)),
+        129..=159 => format!(
+            "a command it ran was killed by {}",
+            signal_name(Signal(code - 128))
+        ),
         #[cfg(windows)]
         ..0 => return format!("exit code {:#x}", code.cast_unsigned()), // a status of the system
         _ => return format!("exit code {code}"),

@@ -6,10 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mainstay_holder::machines::{
-    FenceError, ProcessExit, Roster, RosterEffect, RuntimeExit, RuntimeSupervisor, SupervisorEffect,
+    FenceError, Roster, RosterEffect, RuntimeExit, RuntimeSupervisor, SupervisorEffect,
 };
 
-use mainstay_holder::messages::{HolderMessage, SpawnStep};
+use mainstay_holder::messages::HolderMessage;
+use mainstay_process::{
+    Exit, Instance, ProcessEvent, ProcessEventKind, Signal, StartFailure, StartStep,
+};
 
 use crate::rng::Rng;
 use checker::Checker;
@@ -42,8 +45,8 @@ enum Item {
     /// A spawner thread has finished with the job.
     SpawnDone(u64),
     /// A process exits, and is reaped a moment later.
-    ProcessExits(u32, ProcessExit),
-    ExitReaped(u32, ProcessExit),
+    ProcessExits(u32, Exit),
+    ExitReaped(u32, Exit),
     /// The sweep of these instances is done.
     SweepDone(Vec<u32>),
     OutputCollected(u32, u64),
@@ -297,7 +300,7 @@ impl Sim {
                 if self.has_bug(HolderBug::ForgetSaved) {
                     self.roster.forget_requested(&name);
                 } else if !self.has_bug(HolderBug::LoseRecords) {
-                    self.roster.record_saved(&name, record);
+                    self.roster.record_saved(&named(&name), record);
                 }
             }
             Request::Forget { name } => {
@@ -320,14 +323,14 @@ impl Sim {
         if self.has_bug(HolderBug::BurnGenerations)
             && let Ok(id) = self
                 .roster
-                .spawn_requested(self.now, name, generation, timeout)
+                .spawn_requested(self.now, &named(name), generation, timeout)
         {
             let message = "cannot start it".to_owned();
-            self.roster.spawn_failed(id, SpawnStep::Exec, 2, message);
+            self.roster.spawn_failed(id, fake_os::NO_PROGRAM, message);
         }
         let passed = self
             .roster
-            .spawn_requested(self.now, name, generation, timeout);
+            .spawn_requested(self.now, &named(name), generation, timeout);
         let id = match passed {
             Ok(id) => {
                 self.check
@@ -335,7 +338,7 @@ impl Sim {
                 id
             }
             Err(_) if self.has_bug(HolderBug::IgnoreFence) => {
-                let id = self.roster.intern(name);
+                let id = self.roster.intern(&named(name));
                 let now = self.now;
                 self.check
                     .spawn_accepted(now, name, id, generation, timeout)?;
@@ -353,13 +356,16 @@ impl Sim {
 
     /// As for a runtime that was sent the takeover state while a spawn hung.
     fn refuse_spawn(&mut self, name: &str, generation: u64) -> Checked {
-        let refusal = HolderMessage::SpawnFailed {
-            instance: name.to_owned(),
-            generation,
-            step: SpawnStep::Fence,
+        let failure = StartFailure {
+            step: StartStep::Fence,
             errno: 16,
-            message: "cannot start it while it runs".to_owned(),
         };
+        let message = "cannot start it while it runs".to_owned();
+        let refusal = HolderMessage::Process(ProcessEvent {
+            instance: named(name),
+            generation,
+            what: ProcessEventKind::SpawnFailed { failure, message },
+        });
         self.send(Delivery::Message(Box::new(refusal)))
     }
 
@@ -371,7 +377,7 @@ impl Sim {
 
     fn request_stop(&mut self) {
         self.note(|| "holder <- SIGTERM".to_owned());
-        self.supervisor.stop_requested(self.now, 15);
+        self.supervisor.stop_requested(self.now, Signal::TERMINATE);
         self.check.stop_started(self.now + STOP_TIMEOUT, None);
     }
 
@@ -419,7 +425,7 @@ impl Sim {
                 for info in &infos {
                     let is_right = self.os.agrees(info);
                     if !is_right {
-                        return Err(HolderViolation::WrongTakeover(info.instance.clone()));
+                        return Err(HolderViolation::WrongTakeover(info.instance.to_string()));
                     }
                 }
                 self.supervisor.takeover_sent(self.now);
@@ -566,4 +572,9 @@ impl Sim {
         }
         Ok(())
     }
+}
+
+/// The name of an instance of the model.
+fn named(name: &str) -> Instance {
+    Instance::new(name, 1)
 }

@@ -9,6 +9,7 @@ use mainstay_policy::spec::{
     SystemSpec,
 };
 use mainstay_policy::{Plan, PlanError};
+use mainstay_process::Probe;
 
 use crate::rng::Rng;
 
@@ -152,7 +153,7 @@ impl Rng {
         match self.below(4) {
             0 => Readiness::Settle(MS(30)),
             1 => Readiness::Notify,
-            2 => Readiness::File(String::from("/ready")),
+            2 => Readiness::Probe(Probe::File(String::from("/ready"))),
             _ => Readiness::Started,
         }
     }

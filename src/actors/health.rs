@@ -18,9 +18,8 @@ use super::alarm::Alarm;
 use super::chronicle::Entry;
 use super::lifecycle::LifecycleMsg;
 use super::registry::RegistryMsg;
-use super::{House, launching, words};
+use super::{House, probing, words};
 use crate::config::{Check, ProbeSpec};
-use crate::os::{LiveProcess, command_name, probe};
 
 /// Changes of one run that are told at once. One that goes to and fro is told more slowly then.
 const CHANGES_AT_ONCE: u32 = 10;
@@ -266,8 +265,8 @@ impl Owned {
         };
         let looking = watched.probes.iter().filter(|watch| watch.due.is_none());
         for watch in looking {
-            let name = command_name(&self.house.name(module), watch.number);
-            self.house.os.kill(&name, watch.number);
+            let command = self.house.instance(module).with_command(watch.number);
+            self.house.os.kill(&command, watch.number);
         }
     }
 
@@ -385,24 +384,8 @@ fn look(
 }
 
 async fn see(house: &House, module: ModuleId, number: u64, spec: &ProbeSpec) -> Seen {
-    let pid = house.os.live_process(&house.name(module));
-    let pid = pid.and_then(LiveProcess::process);
     let result = match &spec.check {
-        Check::Tcp(address) => probe::tcp(address, pid, spec.timeout).await,
-        Check::Unix(path) => probe::unix(path, spec.timeout).await,
-        Check::Grpc(target) => probe::grpc(target, pid, spec.timeout).await,
-        Check::Http { url, status } => probe::http(url, *status, pid, spec.timeout).await,
-        Check::Exec(argv) => {
-            let mut spawn = launching::command(house, module, argv);
-            spawn.generation = number;
-            spawn.timeout_ms = u64::try_from(spec.timeout.as_millis()).unwrap_or(u64::MAX);
-            let outcome = house.os.command(spawn).await;
-            if outcome.ok {
-                Ok(())
-            } else {
-                Err(outcome.text)
-            }
-        }
+        Check::Probe(probe) => probing::probe(house, module, number, probe, spec.timeout).await,
         Check::Sdk => return ask(house, module, spec).await,
         Check::Watchdog(_) => Ok(()),
     };

@@ -1,9 +1,9 @@
 //! From a module's launch to what the holder is asked to start.
 //! Owns the variables a module gets from us. Never performs anything.
 
-use mainstay_holder::messages::{ActivationSocket, Output, SpawnRequest};
 use mainstay_policy::ModuleId;
 use mainstay_policy::spec::{Readiness, StartMode};
+use mainstay_process::{ActivationSocket, Output, SpawnRequest};
 use mainstay_protocol::{ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN};
 
 use super::House;
@@ -13,7 +13,6 @@ use crate::os::machine;
 pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> SpawnRequest {
     let (spec, launch) = (house.spec(module), house.launch(module));
     let mut spawn = command(house, module, &launch.argv);
-    spawn.instance = spec.name.clone();
     spawn.generation = generation;
     spawn.output = Output::Log;
     spawn.notify = spec.readiness == Readiness::Notify || spec.watchdog.is_some();
@@ -54,8 +53,9 @@ pub(crate) async fn listen_for_the_lazy(house: &House, new: bool) {
     for module in house.plan().ids() {
         let sockets = sockets(house, module);
         if house.spec(module).start == StartMode::Lazy && !sockets.is_empty() {
-            house.os.listen(&house.name(module), sockets);
-            last = Some(house.name(module));
+            let instance = house.instance(module);
+            house.os.listen(&instance, sockets);
+            last = Some(instance);
         }
     }
     if let Some(last) = last.filter(|_| new) {
@@ -73,7 +73,7 @@ pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> Spawn
         env.push((ENV_SETTINGS.to_owned(), path_text(&path)));
     }
     SpawnRequest {
-        instance: spec.name.clone(),
+        instance: house.instance(module),
         generation: 0,
         argv: argv.to_vec(),
         directory: path_text(&launch.directory),
@@ -81,13 +81,12 @@ pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> Spawn
         clear_env: launch.clear_env,
         user: launch.user.clone(),
         group: launch.group.clone(),
-        file_handles: launch.file_handles,
+        limits: launch.limits,
         notify: false,
         watchdog_usec: None,
         ready_fd: None,
         sockets: Vec::new(),
         output: Output::Captured,
-        nice: 0,
         no_new_privileges: launch.no_new_privileges,
         timeout_ms: 0,
     }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mainstay_policy::ModuleId;
+use mainstay_process::Instance;
 use tokio::sync::mpsc;
 
 use crate::os::Os;
@@ -46,7 +47,7 @@ impl LogFollowers {
     pub(crate) fn follow(
         &self,
         os: &dyn Os,
-        instance: &str,
+        instance: &Instance,
         module: ModuleId,
     ) -> mpsc::Receiver<OutputChunk> {
         let (to, chunks) = mpsc::channel(LAG_MAX);
@@ -67,7 +68,7 @@ impl LogFollowers {
     pub(crate) fn tap_for_readiness(
         &self,
         os: &dyn Os,
-        instance: &str,
+        instance: &Instance,
         module: ModuleId,
         replay: bool,
     ) {
@@ -76,13 +77,13 @@ impl LogFollowers {
     }
 
     /// Ends the tap of the readiness check.
-    pub(crate) fn untap_for_readiness(&self, os: &dyn Os, instance: &str, module: ModuleId) {
+    pub(crate) fn untap_for_readiness(&self, os: &dyn Os, instance: &Instance, module: ModuleId) {
         self.lock().searched.remove(&module);
         self.release_tap(os, instance, module);
     }
 
     /// Closes the tap unless it is still used.
-    pub(crate) fn release_tap(&self, os: &dyn Os, instance: &str, module: ModuleId) {
+    pub(crate) fn release_tap(&self, os: &dyn Os, instance: &Instance, module: ModuleId) {
         if !self.is_tapped(module) {
             os.tap(instance, false, false);
         }

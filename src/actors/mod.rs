@@ -25,6 +25,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, ModuleSpec};
+use mainstay_process::Instance;
 use mainstay_protocol::Timestamp;
 
 use crate::config::{Configuration, Launch};
@@ -44,6 +45,7 @@ mod module_memory;
 mod notify;
 pub(crate) mod picture;
 pub(crate) mod planned;
+mod probing;
 #[cfg(test)]
 mod ractor_contract;
 mod readiness;
@@ -142,6 +144,11 @@ impl House {
     /// A module's name.
     pub(crate) fn name(&self, module: ModuleId) -> Arc<str> {
         Arc::clone(self.planned.load().name(module))
+    }
+
+    /// What the holder runs for a module.
+    pub(crate) fn instance(&self, module: ModuleId) -> Instance {
+        Instance::new(&self.name(module), 1)
     }
 
     /// Their names, for a sentence.

@@ -5,12 +5,10 @@
 
 use std::sync::Arc;
 
-use mainstay_holder::messages::{Exited, SpawnStep};
-use mainstay_policy::run::{
-    self, Exit, RunEffect, RunEvent, RunMachine, RunReport, RunReportKind, StartFailure,
-};
+use mainstay_policy::run::{RunEffect, RunEvent, RunMachine, RunReport, RunReportKind};
 use mainstay_policy::spec::Readiness;
 use mainstay_policy::{ModuleId, MonoTime};
+use mainstay_process::{Exit, Exited, ProcessEvent, ProcessEventKind, StartFailure, StartStep};
 use mainstay_protocol::view::LastExit;
 use mainstay_protocol::{EventKind, Health};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -24,7 +22,7 @@ use super::lifecycle::LifecycleMsg;
 use super::notify::{self, Sayings, Word};
 use super::registry::RegistryMsg;
 use super::{House, launching, readiness, words};
-use crate::os::{CommandResult, OsEvent, command_name};
+use crate::os::CommandResult;
 
 mod hooks;
 
@@ -35,8 +33,8 @@ use hooks::Hook;
 pub(crate) enum ModuleMsg {
     /// An order, an answer, or a wake-up.
     Event(RunEvent),
-    /// Something the machine saw.
-    Fact(OsEvent),
+    /// Something happened to its process.
+    Process(ProcessEvent),
     /// Over its own connection it said that it is ready.
     Ready {
         /// The run that said so.
@@ -139,7 +137,7 @@ impl Actor for ModuleActor {
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             ModuleMsg::Event(event) => own.note(event),
-            ModuleMsg::Fact(fact) => own.hear(fact),
+            ModuleMsg::Process(event) => own.on_process_event(event),
             ModuleMsg::Ready { generation } => own.note(RunEvent::ReadyReported { generation }),
             ModuleMsg::Status { generation, text } => own.said(generation, &text),
             ModuleMsg::HookEnded { number, outcome } => own.hook_ended(number, &outcome),
@@ -187,22 +185,22 @@ impl Owned {
                 self.look = Some(number);
             }
             RunEffect::DrainNotify { generation } => {
-                self.house
-                    .os
-                    .drain_notify(&self.house.name(self.id), generation);
+                let instance = self.house.instance(self.id);
+                self.house.os.drain_notify(&instance, generation);
             }
             RunEffect::Terminate { generation } => {
                 self.end_look();
                 if !self.end_hook(false) {
                     let signal = self.house.launch(self.id).stop_signal;
-                    let name = &self.house.name(self.id);
-                    self.house.os.signal(name, generation, signal, true);
+                    let instance = self.house.instance(self.id);
+                    self.house.os.signal(&instance, generation, signal, true);
                 }
             }
             RunEffect::Kill { generation } => {
                 self.end_look();
                 if !self.end_hook(true) {
-                    self.house.os.kill(&self.house.name(self.id), generation);
+                    let instance = self.house.instance(self.id);
+                    self.house.os.kill(&instance, generation);
                 }
             }
             RunEffect::Report(report) => self.report(report),
@@ -234,17 +232,17 @@ impl Owned {
     /// A look that is on its way has nothing to look at any more.
     fn end_look(&mut self) {
         if let Some(number) = self.look.take() {
-            let name = command_name(&self.house.name(self.id), number);
-            self.house.os.kill(&name, number);
+            let command = self.house.instance(self.id).with_command(number);
+            self.house.os.kill(&command, number);
         }
     }
 
     fn spawn(&mut self, generation: u64) {
         if let Err(short) = launching::has_what_it_needs(&self.house, self.id) {
-            self.tell_end(generation, None, None, short.clone());
+            self.tell_end(generation, None, short.clone());
             self.detail = Some(short);
             let failure = StartFailure {
-                step: run::StartStep::Resources,
+                step: StartStep::Resources,
                 errno: 0,
             };
             return self.note(RunEvent::SpawnFailed {
@@ -264,82 +262,53 @@ impl Owned {
             .spawn(launching::main_process(&self.house, self.id, generation));
     }
 
-    fn hear(&mut self, fact: OsEvent) {
-        match fact {
-            OsEvent::Spawned {
-                generation, pid, ..
-            } => self.note(RunEvent::Spawned { generation, pid }),
-            OsEvent::SpawnFailed {
-                generation,
-                step,
-                errno,
-                message,
-                ..
-            } => {
+    fn on_process_event(&mut self, event: ProcessEvent) {
+        let generation = event.generation;
+        match event.what {
+            ProcessEventKind::Spawned { pid, .. } => {
+                self.note(RunEvent::Spawned { generation, pid });
+            }
+            ProcessEventKind::SpawnFailed { failure, message } => {
                 if generation == self.module.generation() {
                     self.detail = Some(message.clone());
                 }
-                self.tell_end(generation, None, None, message);
-                let failure = StartFailure {
-                    step: step_to_policy(step),
-                    errno,
-                };
+                self.tell_end(generation, None, message);
                 self.note(RunEvent::SpawnFailed {
                     generation,
                     failure,
                 });
             }
-            OsEvent::MainChanged {
-                generation, pid, ..
-            } => {
+            ProcessEventKind::MainChanged { pid, .. } => {
                 let module = &*self.house.name(self.id);
                 tracing::info!(module, pid, "the module named another main process");
                 self.note(RunEvent::MainChanged { generation, pid });
             }
-            OsEvent::NotifyRejected { message, .. } => {
+            ProcessEventKind::NotifyRejected { message } => {
                 tracing::warn!(module = &*self.house.name(self.id), "{message}");
             }
-            OsEvent::NotifyDrained { generation, .. } => {
-                self.note(RunEvent::NotifyDrained { generation })
-            }
-            OsEvent::Exited(exited) => self.hear_exit(&exited, exit_to_policy(&exited)),
-            OsEvent::Stuck { generation, .. } => {
-                let ended = self.house.os.last_exit(&self.house.name(self.id));
-                if let Some(ended) = ended.filter(|ended| ended.generation == generation) {
-                    self.hear_exit(&ended, Exit::Stuck);
-                }
-            }
-            OsEvent::Notify {
-                generation, text, ..
-            } => {
+            ProcessEventKind::NotifyDrained => self.note(RunEvent::NotifyDrained { generation }),
+            ProcessEventKind::Exited(exited) => self.on_exit(generation, &exited),
+            ProcessEventKind::Notify { text, .. } => {
                 notify::parse(&text).for_each(|word| self.hear_word(generation, word));
             }
-            OsEvent::Output {
-                generation,
+            ProcessEventKind::Output {
                 text,
                 dropped_bytes,
-                ..
             } => {
                 self.search(generation, &text);
                 self.send_output(&text, dropped_bytes);
             }
-            OsEvent::OutputDropped {
-                total_bytes, errno, ..
-            } => {
+            ProcessEventKind::OutputDropped { total_bytes, errno } => {
                 let registry = &self.house.switchboard.registry;
                 registry.cast(RegistryMsg::Dropped(self.id, total_bytes, errno));
             }
-            // The router sees to these.
-            OsEvent::SocketActivated { .. }
-            | OsEvent::StopRequested { .. }
-            | OsEvent::ReloadRequested
-            | OsEvent::PingReceived
-            | OsEvent::HolderGone => {}
+            // The router handles the first; the second is what only a newer holder reports.
+            ProcessEventKind::SocketActivated { .. } | ProcessEventKind::Other => {}
         }
     }
 
-    fn hear_exit(&mut self, exited: &Exited, exit: Exit) {
-        let generation = exited.generation;
+    fn on_exit(&mut self, generation: u64, exited: &Exited) {
+        let exit = exited.exit;
         let ran_ms = self.since_order(MonoTime(exited.at));
         let own = words::own_words(exited);
         let mut text = own.unwrap_or_else(|| words::exit_text(exit));
@@ -349,11 +318,11 @@ impl Owned {
         let entry = Entry::of(EventKind::ModuleExited)
             .module(self.id, generation)
             .payload(json!({
-                "pid": exited.pid, "code": exited.code, "signal": exited.signal,
-                "core_dumped": exited.core, "ran_ms": ran_ms, "text": text,
+                "pid": exited.pid, "code": exit.code(), "signal": exit.signal(),
+                "core_dumped": exit.dumped_core(), "ran_ms": ran_ms, "text": text,
             }));
         self.house.chronicle.tell(entry);
-        self.tell_end(generation, exited.code, exited.signal, text);
+        self.tell_end(generation, Some(exit), text);
         self.note(RunEvent::Exited { generation, exit });
     }
 
@@ -363,15 +332,15 @@ impl Owned {
         [generation, 0].contains(&self.module.generation())
     }
 
-    fn tell_end(&mut self, generation: u64, code: Option<i32>, signal: Option<i32>, text: String) {
+    fn tell_end(&mut self, generation: u64, exit: Option<Exit>, text: String) {
         // The end of the run before may be heard behind a newer one's, never the other way round.
         if generation < self.told_end {
             return;
         }
         self.told_end = generation;
         let exit = LastExit {
-            code,
-            signal,
+            code: exit.and_then(Exit::code),
+            signal: exit.and_then(Exit::signal).map(|signal| signal.0),
             at: self.house.os.wall_clock(),
             text,
         };
@@ -477,17 +446,17 @@ impl Owned {
             self.log = Regex::new(pattern)
                 .ok()
                 .map(|pattern| (pattern, String::new()));
-            let name = &self.house.name(self.id);
+            let instance = self.house.instance(self.id);
             let followers = &self.house.log_followers;
-            followers.tap_for_readiness(&*self.house.os, name, self.id, again);
+            followers.tap_for_readiness(&*self.house.os, &instance, self.id, again);
         }
     }
 
     fn end_search(&mut self) {
         if self.log.take().is_some() {
-            let name = &self.house.name(self.id);
+            let instance = self.house.instance(self.id);
             let followers = &self.house.log_followers;
-            followers.untap_for_readiness(&*self.house.os, name, self.id);
+            followers.untap_for_readiness(&*self.house.os, &instance, self.id);
         }
     }
 
@@ -516,33 +485,5 @@ impl Owned {
         for report in reports.chain(ended) {
             self.tell_report(report);
         }
-    }
-}
-
-/// The wire's word for how a process ended, as policy's.
-pub(super) fn exit_to_policy(exited: &Exited) -> Exit {
-    match (exited.oom, exited.code, exited.signal) {
-        (true, _, _) => Exit::Oom,
-        (_, Some(code), _) => Exit::Code(code),
-        (_, None, Some(signal)) => Exit::Signal {
-            signal,
-            core: exited.core,
-        },
-        (_, None, None) => Exit::Unknown,
-    }
-}
-
-fn step_to_policy(step: SpawnStep) -> run::StartStep {
-    match step {
-        SpawnStep::Fence => run::StartStep::Fence,
-        SpawnStep::Pipe => run::StartStep::Pipe,
-        SpawnStep::Fork => run::StartStep::Fork,
-        SpawnStep::Session => run::StartStep::Session,
-        SpawnStep::Directory => run::StartStep::Directory,
-        SpawnStep::Limits => run::StartStep::Limits,
-        SpawnStep::Group => run::StartStep::Group,
-        SpawnStep::User => run::StartStep::User,
-        SpawnStep::Descriptors => run::StartStep::Descriptors,
-        SpawnStep::Exec => run::StartStep::Exec,
     }
 }

@@ -90,7 +90,7 @@ impl Owned {
         };
         let mut modules = Vec::new();
         for id in self.house.plan().ids() {
-            let Some(alive) = self.house.os.live_process(&self.house.name(id)) else {
+            let Some(alive) = self.house.os.live_process(&self.house.instance(id)) else {
                 continue;
             };
             let used = alive.process().and_then(|pid| sample.trees.get(&pid));
@@ -194,7 +194,7 @@ fn sample(house: &House, census: &mut TreeSampler, state_dir: &std::path::Path) 
     let mut roots: Vec<u32> = house
         .plan()
         .ids()
-        .filter_map(|id| house.os.live_process(&house.name(id)))
+        .filter_map(|id| house.os.live_process(&house.instance(id)))
         .filter_map(LiveProcess::process)
         .collect();
     roots.extend(own_processes(house));

@@ -7,8 +7,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay_holder::messages::{Exited, SpawnRequest, TakeoverState};
+use mainstay_holder::messages::TakeoverState;
 use mainstay_policy::MonoTime;
+use mainstay_process::{
+    ActivationSocket, Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal, SpawnRequest,
+};
 use mainstay_protocol::{EventKind, State, SystemStatus, Timestamp};
 use ractor::{Actor, ActorCell};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,7 +20,7 @@ use super::House;
 use super::root::{self, Root};
 use crate::config::{Sources, load};
 use crate::os::transport::ListenerHandle;
-use crate::os::{CommandResult, LiveProcess, Os, OsEvent};
+use crate::os::{CommandResult, LiveProcess, Os, OsEvent, RunExit};
 
 mod times;
 
@@ -25,9 +28,9 @@ mod times;
 struct FakeOs {
     begun: tokio::time::Instant,
     facts: mpsc::Sender<OsEvent>,
-    alive: Mutex<HashMap<String, LiveProcess>>,
-    ended: Mutex<HashMap<String, Exited>>,
-    records: Mutex<HashMap<String, String>>,
+    alive: Mutex<HashMap<Instance, LiveProcess>>,
+    ended: Mutex<HashMap<Instance, RunExit>>,
+    records: Mutex<HashMap<Instance, String>>,
     /// Every spawn, signal, kill and command, in order.
     deeds: Mutex<Vec<String>>,
     /// When the holder ends everything.
@@ -53,30 +56,40 @@ impl FakeOs {
         self.deeds.lock().expect("whole").clone()
     }
 
+    fn report(&self, instance: &Instance, generation: u64, what: ProcessEventKind) {
+        let event = OsEvent::Process(ProcessEvent {
+            instance: instance.clone(),
+            generation,
+            what,
+        });
+        self.facts.try_send(event).expect("somebody listens");
+    }
+
     /// A process ends, as if by itself.
-    fn end(&self, instance: &str, signal: i32) {
+    fn end(&self, instance: &Instance, signal: Signal) {
         let Some(alive) = self.alive.lock().expect("whole").remove(instance) else {
             return;
         };
+        let generation = alive.generation;
         let exited = Exited {
-            instance: instance.to_owned(),
-            generation: alive.generation,
             pid: alive.pid,
-            code: None,
-            signal: Some(signal),
-            core: false,
-            oom: false,
-            overdue: false,
+            exit: Exit::Signal {
+                signal,
+                core: false,
+            },
+            timed_out: false,
             output: String::new(),
             at: self.now().0,
+        };
+        let last = RunExit {
+            generation,
+            exited: exited.clone(),
         };
         self.ended
             .lock()
             .expect("whole")
-            .insert(instance.to_owned(), exited.clone());
-        self.facts
-            .try_send(OsEvent::Exited(exited))
-            .expect("somebody listens");
+            .insert(instance.clone(), last);
+        self.report(instance, generation, ProcessEventKind::Exited(exited));
     }
 }
 
@@ -101,30 +114,26 @@ impl Os for FakeOs {
             .lock()
             .expect("whole")
             .insert(spawn.instance.clone(), alive);
-        let fact = OsEvent::Spawned {
-            instance: spawn.instance,
-            generation,
-            pid,
-        };
-        self.facts.try_send(fact).expect("somebody listens");
+        let spawned = ProcessEventKind::Spawned { pid, start_time };
+        self.report(&spawn.instance, generation, spawned);
     }
-    fn signal(&self, instance: &str, _: u64, signal: i32, _: bool) {
+    fn signal(&self, instance: &Instance, _: u64, signal: Signal, _: bool) {
         self.deeds
             .lock()
             .expect("whole")
-            .push(format!("signal {instance} {signal}"));
+            .push(format!("signal {instance} {}", signal.0));
         if !instance.starts_with("deaf") {
             self.end(instance, signal);
         }
     }
-    fn kill(&self, instance: &str, _: u64) {
+    fn kill(&self, instance: &Instance, _: u64) {
         self.deeds
             .lock()
             .expect("whole")
             .push(format!("kill {instance}"));
-        self.end(instance, libc::SIGKILL);
+        self.end(instance, Signal::KILL);
     }
-    fn save_record(&self, instance: &str, record: String) {
+    fn save_record(&self, instance: &Instance, record: String) {
         assert!(
             record.len() <= mainstay_holder::messages::MAX_RECORD_BYTES,
             "{record}"
@@ -132,21 +141,16 @@ impl Os for FakeOs {
         self.records
             .lock()
             .expect("whole")
-            .insert(instance.to_owned(), record);
+            .insert(instance.clone(), record);
     }
-    fn drain_notify(&self, instance: &str, generation: u64) {
-        let instance = instance.to_owned();
-        let fact = OsEvent::NotifyDrained {
-            instance,
-            generation,
-        };
-        self.facts.try_send(fact).expect("somebody listens");
+    fn drain_notify(&self, instance: &Instance, generation: u64) {
+        self.report(instance, generation, ProcessEventKind::NotifyDrained);
     }
-    fn tap(&self, _: &str, _: bool, _: bool) {}
-    fn flush_output(&self, _: &str) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn tap(&self, _: &Instance, _: bool, _: bool) {}
+    fn flush_output(&self, _: &Instance) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(std::future::ready(()))
     }
-    fn listen(&self, _: &str, _: Vec<mainstay_holder::messages::ActivationSocket>) {}
+    fn listen(&self, _: &Instance, _: Vec<ActivationSocket>) {}
     fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
         let deed = format!("command {}", spawn.instance);
         self.deeds.lock().expect("whole").push(deed);
@@ -169,13 +173,13 @@ impl Os for FakeOs {
         by.map(|by| by.since(self.now()))
     }
     fn exit_holder(&self, _: u8) {}
-    fn live_process(&self, instance: &str) -> Option<LiveProcess> {
+    fn live_process(&self, instance: &Instance) -> Option<LiveProcess> {
         self.alive.lock().expect("whole").get(instance).copied()
     }
-    fn last_exit(&self, instance: &str) -> Option<Exited> {
+    fn last_exit(&self, instance: &Instance) -> Option<RunExit> {
         self.ended.lock().expect("whole").get(instance).cloned()
     }
-    fn saved_record(&self, instance: &str) -> Option<String> {
+    fn saved_record(&self, instance: &Instance) -> Option<String> {
         self.records.lock().expect("whole").get(instance).cloned()
     }
 }
@@ -367,7 +371,7 @@ async fn each_actor_in_turn_is_killed_and_comes_back_and_no_process_is_touched()
             "after the death of {name}"
         );
         // And the tree is in control: a module that dies now comes back, once.
-        rig.os.end("b", libc::SIGSEGV);
+        rig.os.end(&Instance::new("b", 1), Signal(libc::SIGSEGV));
         rig.until(&format!("b to be back after the death of {name}"), |rig| {
             rig.state("b") == State::Running && rig.os.deeds().len() == before.len() + 1
         })

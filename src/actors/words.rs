@@ -1,10 +1,10 @@
 //! From policy's words to the wire's, and to sentences.
 //! Owns the tables between the two. Never invents a word.
 
-use mainstay_holder::messages::Exited;
 use mainstay_policy::recovery::Failure;
 use mainstay_policy::run::{Exit, RunEnd, StartFailure, StartStep};
 use mainstay_policy::states;
+use mainstay_process::Exited;
 use mainstay_protocol::{Cause, Health, Importance, State, Wanted, words::Kind};
 
 use crate::words::{code_text, errno_text, signal_name};
@@ -113,6 +113,7 @@ pub(crate) fn step_text(step: StartStep) -> &'static str {
         StartStep::User => "cannot become its user",
         StartStep::Descriptors => "cannot arrange its descriptors",
         StartStep::Exec => "cannot execute its command",
+        StartStep::Other => "cannot start it",
     }
 }
 

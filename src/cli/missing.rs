@@ -4,6 +4,7 @@
 
 use mainstay_holder::preflight;
 use mainstay_policy::spec::{ModuleSpec, Readiness};
+use mainstay_process::Probe;
 
 use crate::config::{Check, Configuration, Launch};
 
@@ -61,11 +62,11 @@ fn of_module(spec: &ModuleSpec, launch: &Launch) -> Vec<String> {
 /// Everything that is executed for a module, with its key.
 fn commands<'a>(spec: &'a ModuleSpec, launch: &'a Launch) -> Vec<(&'static str, &'a [String])> {
     let mut commands: Vec<(&'static str, &'a [String])> = vec![("command", &launch.argv)];
-    if let Readiness::Exec(command) = &spec.readiness {
+    if let Readiness::Probe(Probe::Exec(command)) = &spec.readiness {
         commands.push(("ready", command));
     }
     for probe in &launch.probes {
-        if let Check::Exec(command) = &probe.check {
+        if let Check::Probe(Probe::Exec(command)) = &probe.check {
             commands.push(("health.probes", command));
         }
     }

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use mainstay_policy::graph::DependencyGraph;
-use mainstay_policy::spec::{DependencyCondition, Kind, ModuleId, ModuleSpec};
+use mainstay_policy::spec::{DependencyCondition, Kind, ModuleId, ModuleSpec, Readiness};
 
 use super::hints::near;
+use super::launch::Check;
 use super::lower::{EVENT_BUS, Read};
 use super::origin::Origin;
 use super::problem::Related;
 use super::reading::Reading;
-use super::schema::looks::{Look, Ready};
 use super::schema::shapes::Needed;
 use super::schema::values::Name;
 use super::tree::{Table, Tree};
@@ -139,7 +139,7 @@ fn task(each: &Read<'_>, at: &mut Reading<'_>) {
                 format!("cannot use module.{name}.{key}: the application runs {name} itself");
             at.problem::<()>(entry.key, message, "leave it out: it has no process");
         }
-        if key == "ready" && matches!(each.module.ready, Ready::Log(_) | Ready::Fd(_)) {
+        if key == "ready" && matches!(each.module.ready, Readiness::Log(_) | Readiness::Fd(_)) {
             let message =
                 format!("cannot use module.{name}.ready: the application runs {name} itself");
             let hint = "ready = { notify = true }: it says `ready()`";
@@ -147,7 +147,7 @@ fn task(each: &Read<'_>, at: &mut Reading<'_>) {
         }
     }
     let mut probes = each.module.health.probes.iter();
-    if let Some(probe) = probes.find(|probe| matches!(probe.look, Look::Sdk)) {
+    if let Some(probe) = probes.find(|probe| matches!(probe.look, Check::Sdk)) {
         let message = format!("cannot ask {name} over its connection: it is a task and has none");
         at.problem::<()>(probe.origin, message, "a watchdog probe, fed by the task");
     }
@@ -158,9 +158,9 @@ fn probes(each: &Read<'_>, at: &mut Reading<'_>) {
     for (kind, is) in [
         (
             "watchdog",
-            (|look| matches!(look, Look::Watchdog(_))) as fn(&Look) -> bool,
+            (|look| matches!(look, Check::Watchdog(_))) as fn(&Check) -> bool,
         ),
-        ("sdk", |look| matches!(look, Look::Sdk)),
+        ("sdk", |look| matches!(look, Check::Sdk)),
     ] {
         if let Some(second) = probes.iter().filter(|probe| is(&probe.look)).nth(1) {
             let message = format!("cannot use two {kind} probes in module {}", each.name);

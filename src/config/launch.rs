@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mainstay_process::{Limits, Probe, Signal};
 use serde::{Deserialize, Serialize};
 
 pub use super::schema::shapes::Who;
@@ -78,12 +79,12 @@ pub struct Launch {
     pub user: Option<String>,
     /// The group, by name or number.
     pub group: Option<String>,
-    /// The number of the signal that asks it to stop.
-    pub stop_signal: i32,
+    /// The signal that asks it to stop.
+    pub stop_signal: Signal,
     /// Its own table, variables replaced.
     pub settings: serde_json::Map<String, serde_json::Value>,
-    /// RLIMIT_NOFILE.
-    pub file_handles: Option<u64>,
+    /// What it may use.
+    pub limits: Limits,
     /// It cannot gain rights by executing a file.
     pub no_new_privileges: bool,
     /// Commands before each start.
@@ -138,19 +139,6 @@ pub enum Check {
     Sdk,
     /// The module says `WATCHDOG=1` at least this often.
     Watchdog(Duration),
-    /// This command exits 0.
-    Exec(Vec<String>),
-    /// This URL answers with this status.
-    Http {
-        /// `http://host:port/path`.
-        url: String,
-        /// Expected status.
-        status: u16,
-    },
-    /// This `host:port` or `host:port/service` says by gRPC that it serves.
-    Grpc(String),
-    /// This `host:port` accepts a connection.
-    Tcp(String),
-    /// This socket accepts a connection.
-    Unix(String),
+    /// Looks at the module from outside.
+    Probe(Probe),
 }

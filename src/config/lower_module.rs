@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use mainstay_policy::ModuleIds;
 use mainstay_policy::spec::{self, Edge, Kind, ModuleSpec, Readiness, RestartPolicy};
+use mainstay_process::{self as process, Limits};
 
 use super::env_file::{EnvFiles, is_variable};
 use super::folders::plain;
 use super::launch::{Check, Launch, Needs, ProbeSpec, System};
 use super::lower::Read;
 use super::reading::Reading;
-use super::schema::looks::{Look, Probe, Ready};
+use super::schema::looks::Probe;
 use super::schema::module::Module;
 use super::schema::shapes::{Needed, Probation};
 use super::schema::system::Recovery;
@@ -64,7 +65,10 @@ pub(crate) fn lower_module<'a>(
         start: module.start,
         importance: module.importance,
         edges: edges(&module, ids),
-        readiness: readiness(&module.ready, &directory),
+        readiness: match &module.ready {
+            Readiness::Probe(probe) => Readiness::Probe(resolved(probe, &directory)),
+            reported => reported.clone(),
+        },
         has_before_start: !module.before_start.is_empty(),
         has_after_stop: !module.after_stop.is_empty(),
         startup_timeout: module.startup_timeout.0,
@@ -102,7 +106,7 @@ fn launch(
     let all = |commands: &[Command]| -> Vec<Vec<String>> {
         commands
             .iter()
-            .map(|command| argv(command, &directory))
+            .map(|command| argv(&command.words, &directory))
             .collect()
     };
     let may_call = match &module.may_call {
@@ -119,7 +123,7 @@ fn launch(
         argv: module
             .command
             .as_ref()
-            .map(|command| argv(command, &directory))
+            .map(|command| argv(&command.words, &directory))
             .unwrap_or_default(),
         before_start: all(&module.before_start),
         after_stop: all(&module.after_stop),
@@ -133,9 +137,12 @@ fn launch(
         clear_env: module.clear_env,
         user: module.user,
         group: module.group,
-        stop_signal: module.stop_signal.number,
+        stop_signal: module.stop_signal.signal,
         settings: module.settings.0,
-        file_handles: module.limits.file_handles.map(|handles| handles.0),
+        limits: Limits {
+            file_handles: module.limits.file_handles.map(|handles| handles.0),
+            nice: None,
+        },
         no_new_privileges: module.isolation.no_new_privileges,
         probes,
         needs: Needs {
@@ -146,8 +153,8 @@ fn launch(
 }
 
 /// A program with a slash is relative to the directory, one without is looked up in PATH.
-fn argv(command: &Command, directory: &Path) -> Vec<String> {
-    let mut words = command.words.clone();
+fn argv(words: &[String], directory: &Path) -> Vec<String> {
+    let mut words = words.to_vec();
     if let Some(program) = words.first_mut()
         && program.contains(std::path::is_separator)
         && !Path::new(program).is_absolute()
@@ -193,22 +200,15 @@ fn edges(module: &Module, ids: &ModuleIds) -> Vec<Edge> {
         .collect()
 }
 
-fn readiness(ready: &Ready, directory: &Path) -> Readiness {
-    match ready {
-        Ready::Started => Readiness::Started,
-        Ready::Settle(span) => Readiness::Settle(*span),
-        Ready::Notify => Readiness::Notify,
-        Ready::Log(pattern) => Readiness::Log(pattern.clone()),
-        Ready::Fd(fd) => Readiness::Fd(*fd),
-        Ready::Tcp(address) => Readiness::Tcp(address.clone()),
-        Ready::Unix(path) => Readiness::Unix(socket(path, directory)),
-        Ready::Grpc(target) => Readiness::Grpc(target.clone()),
-        Ready::Http { url, status } => Readiness::Http {
-            url: url.clone(),
-            status: *status,
-        },
-        Ready::Exec(command) => Readiness::Exec(argv(command, directory)),
-        Ready::File(path) => Readiness::File(text(&plain(&directory.join(path)))),
+/// A probe whose paths are absolute.
+fn resolved(probe: &process::Probe, directory: &Path) -> process::Probe {
+    match probe {
+        process::Probe::Unix(path) => process::Probe::Unix(socket(path, directory)),
+        process::Probe::File(path) => process::Probe::File(text(&plain(&directory.join(path)))),
+        process::Probe::Exec(words) => process::Probe::Exec(argv(words, directory)),
+        process::Probe::Tcp(_) | process::Probe::Http { .. } | process::Probe::Grpc(_) => {
+            probe.clone()
+        }
     }
 }
 
@@ -217,16 +217,8 @@ fn probes(module: &Module, directory: &Path) -> Vec<ProbeSpec> {
         let rates = probe.rates(&module.health.rates);
         ProbeSpec {
             check: match &probe.look {
-                Look::Sdk => Check::Sdk,
-                Look::Watchdog(span) => Check::Watchdog(*span),
-                Look::Exec(command) => Check::Exec(argv(command, directory)),
-                Look::Grpc(target) => Check::Grpc(target.clone()),
-                Look::Http { url, status } => Check::Http {
-                    url: url.clone(),
-                    status: *status,
-                },
-                Look::Tcp(address) => Check::Tcp(address.clone()),
-                Look::Unix(path) => Check::Unix(socket(path, directory)),
+                Check::Probe(probe) => Check::Probe(resolved(probe, directory)),
+                other => other.clone(),
             },
             role: probe.table.role,
             interval: rates.interval.0,

@@ -4,7 +4,10 @@
 
 use super::lower::Read;
 use super::reading::Reading;
-use super::schema::looks::{Look, Ready};
+use mainstay_policy::spec::Readiness;
+use mainstay_process::Probe;
+
+use super::launch::Check;
 use super::schema::shapes::Who;
 use super::schema::system::Ipc;
 use super::tree::Table;
@@ -42,13 +45,13 @@ pub(crate) fn modules<'a>(read: &[Read<'a>], at: &mut Reading<'a>) {
             ),
             (
                 &["ready"],
-                matches!(module.ready, Ready::Fd(_)),
+                matches!(module.ready, Readiness::Fd(_)),
                 "descriptors that a module could inherit",
                 READY,
             ),
             (
                 &["ready"],
-                matches!(module.ready, Ready::Unix(_)),
+                matches!(module.ready, Readiness::Probe(Probe::Unix(_))),
                 "Unix sockets",
                 READY,
             ),
@@ -64,8 +67,10 @@ pub(crate) fn modules<'a>(read: &[Read<'a>], at: &mut Reading<'a>) {
         }
         for probe in &module.health.probes {
             let (what, hint) = match probe.look {
-                Look::Watchdog(_) => ("sd_notify to feed a watchdog by", "use { sdk = true }"),
-                Look::Unix(_) => ("Unix sockets", "use a tcp, http, exec or sdk probe"),
+                Check::Watchdog(_) => ("sd_notify to feed a watchdog by", "use { sdk = true }"),
+                Check::Probe(Probe::Unix(_)) => {
+                    ("Unix sockets", "use a tcp, http, exec or sdk probe")
+                }
                 _ => continue,
             };
             let message = format!("cannot use a probe of module {name}: Windows has no {what}");

@@ -177,7 +177,7 @@ fn run_of_token(ctx: &House, token: Option<&str>) -> Result<ModuleRun, Refusal> 
     let now = ctx.picture.module(module);
     let is_live = ctx
         .os
-        .live_process(name)
+        .live_process(&ctx.instance(module))
         .is_some_and(|live| live.generation == generation);
     // A module can connect before the event of its start arrives.
     let is_starting = now.state == State::Starting && now.generation <= generation;
@@ -247,9 +247,10 @@ fn is_inside_module(ctx: &House, peer: &PeerCredentials) -> bool {
     if ancestry.is_empty() || (!is_embedded && descends) {
         return true;
     }
-    let planned = ctx.planned();
-    let names = planned.plan.ids().map(|id| planned.name(id));
-    let live = names.filter_map(|name| ctx.os.live_process(name));
+    let plan = ctx.plan();
+    let live = plan
+        .ids()
+        .filter_map(|id| ctx.os.live_process(&ctx.instance(id)));
     let mains: Vec<u32> = live.filter_map(LiveProcess::process).collect();
     let is_related = |main: &u32| {
         let mut line = ancestry.iter();

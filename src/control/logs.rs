@@ -52,7 +52,7 @@ impl Answer for LogsRead {
         // Followed first and read then: a line can come twice where they meet, none is missed.
         let follower = params.follow.then(|| LogTapGuard::open(ctx, id));
         if follower.is_some() {
-            ctx.os.flush_output(&ctx.name(id)).await;
+            ctx.os.flush_output(&ctx.instance(id)).await;
         }
         let lines = last_lines(ctx, id, params.lines).await?;
         let result = log_lines(params.module.clone(), lines, as_json, 0);
@@ -99,7 +99,7 @@ struct LogTapGuard {
 
 impl LogTapGuard {
     fn open(ctx: &Arc<House>, id: ModuleId) -> LogTapGuard {
-        let chunks = ctx.log_followers.follow(&*ctx.os, &ctx.name(id), id);
+        let chunks = ctx.log_followers.follow(&*ctx.os, &ctx.instance(id), id);
         LogTapGuard {
             ctx: Arc::clone(ctx),
             id,
@@ -113,7 +113,7 @@ impl Drop for LogTapGuard {
         self.chunks.close();
         let ctx = &self.ctx;
         ctx.log_followers
-            .release_tap(&*ctx.os, &ctx.name(self.id), self.id);
+            .release_tap(&*ctx.os, &ctx.instance(self.id), self.id);
     }
 }
 

@@ -40,7 +40,7 @@ impl TaskContext {
     /// The module's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.run.module
+        &self.run.instance
     }
 
     /// The number of this run; each start has a greater one.
@@ -145,7 +145,7 @@ impl TaskContext {
 impl std::fmt::Debug for TaskContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context")
-            .field("module", &self.run.module)
+            .field("module", &self.run.instance)
             .field("generation", &self.run.generation)
             .finish_non_exhaustive()
     }

@@ -11,12 +11,13 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mainstay_process::{ActivationSocket, Instance as InstanceName, ProcessEventKind, StartStep};
+
 use crate::engine::{Engine, poll_key};
 use crate::fd_store::NamedFd;
 use crate::foreign_fd::{Closer, ForeignFd};
 use crate::instance::{Instance, InstancePhase};
 use crate::kernel::Poller;
-use crate::messages::{ActivationSocket, HolderMessage, SpawnStep};
 use crate::prepare::SpawnError;
 
 /// Most of one instance.
@@ -54,7 +55,7 @@ impl ActivationSockets {
                 "listen on {} sockets; {SOCKETS_MAX} are the most",
                 wanted.len()
             );
-            return Err(SpawnError::new(SpawnStep::Descriptors, libc::E2BIG, &what));
+            return Err(SpawnError::new(StartStep::Descriptors, libc::E2BIG, &what));
         }
         self.bound.retain(|one| wanted.contains(&one.socket));
         let mut bound = Vec::with_capacity(wanted.len());
@@ -95,7 +96,7 @@ fn bind(socket: &ActivationSocket, closer: &Arc<Closer>) -> Result<BoundSocket, 
         // The standard library answers some without an errno: no such address, too long a path.
         let errno = problem.raw_os_error().unwrap_or(libc::EINVAL);
         let what = format!("listen on {address} (socket {name})");
-        let failure = SpawnError::new(SpawnStep::Descriptors, errno, &what);
+        let failure = SpawnError::new(StartStep::Descriptors, errno, &what);
         let advice = match errno {
             libc::EADDRINUSE => {
                 Some("another program listens there: stop it, or choose another address")
@@ -143,7 +144,7 @@ fn is_stale(path: &Path) -> bool {
 
 impl Engine {
     /// Listens for an instance that does not run yet.
-    pub(crate) fn bind_for(&mut self, name: &str, sockets: &[ActivationSocket]) {
+    pub(crate) fn bind_for(&mut self, name: &InstanceName, sockets: &[ActivationSocket]) {
         let id = self.id(name);
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
@@ -152,8 +153,9 @@ impl Engine {
         if matches!(instance.phase, InstancePhase::Idle)
             && let Err(failure) = instance.sockets.bind_exactly(sockets)
         {
-            let (instance, message) = (name.to_owned(), failure.message);
-            return self.send(&HolderMessage::NotifyRejected { instance, message });
+            let message = failure.message;
+            let message = instance.event(ProcessEventKind::NotifyRejected { message });
+            return self.send(&message);
         }
         instance.sockets.wants_activation = true;
         watch_activation(&self.poll, id, instance);
@@ -166,8 +168,8 @@ impl Engine {
         };
         unwatch_activation(&self.poll, instance);
         let socket = instance.sockets.name(at).unwrap_or_default().to_owned();
-        let instance = instance.name.to_string();
-        self.send(&HolderMessage::SocketActivated { instance, socket });
+        let message = instance.event(ProcessEventKind::SocketActivated { socket });
+        self.send(&message);
     }
 }
 
@@ -237,7 +239,7 @@ mod tests {
         sockets.bind_exactly(&wanted).unwrap();
         let mut second = ActivationSockets::default();
         let failure = second.bind_exactly(&wanted).unwrap_err();
-        assert_eq!(failure.errno, libc::EADDRINUSE);
+        assert_eq!(failure.failure.errno, libc::EADDRINUSE);
         assert!(
             failure.message.contains("another program listens there"),
             "{failure:?}"
@@ -258,7 +260,7 @@ mod tests {
         std::thread::spawn(move || done.send(ActivationSockets::default().bind_exactly(&wanted)));
         let failure = outcome.recv_timeout(Duration::from_secs(20));
         let failure = failure.expect("the holder waits for nobody").unwrap_err();
-        assert_eq!(failure.errno, libc::EADDRINUSE);
+        assert_eq!(failure.failure.errno, libc::EADDRINUSE);
         drop(stopped);
     }
 
@@ -283,8 +285,8 @@ mod tests {
             .bind_exactly(&[socket("http", address)])
             .unwrap_err();
         assert_eq!(
-            (failure.step, failure.errno),
-            (SpawnStep::Descriptors, libc::EADDRINUSE)
+            (failure.failure.step, failure.failure.errno),
+            (StartStep::Descriptors, libc::EADDRINUSE)
         );
     }
 }

@@ -7,8 +7,8 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use crate::kernel::child as kernel;
-use crate::messages::SpawnStep;
 use crate::{activation, fd_store};
+use mainstay_process::StartStep;
 
 /// Where the child leaves what went wrong; lies in memory shared by parent and child.
 #[derive(Debug, Default)]
@@ -18,21 +18,21 @@ pub(crate) struct ChildErrorSlot {
     errno: AtomicI32,
 }
 
-const STEPS: [SpawnStep; 7] = [
-    SpawnStep::Session,
-    SpawnStep::Directory,
-    SpawnStep::Limits,
-    SpawnStep::Group,
-    SpawnStep::User,
-    SpawnStep::Descriptors,
-    SpawnStep::Exec,
+const STEPS: [StartStep; 7] = [
+    StartStep::Session,
+    StartStep::Directory,
+    StartStep::Limits,
+    StartStep::Group,
+    StartStep::User,
+    StartStep::Descriptors,
+    StartStep::Exec,
 ];
 
 impl ChildErrorSlot {
     pub(crate) fn clear(&self) {
         self.errno.store(0, Ordering::SeqCst);
     }
-    pub(crate) fn read(&self) -> Option<(SpawnStep, i32)> {
+    pub(crate) fn read(&self) -> Option<(StartStep, i32)> {
         let errno = self.errno.load(Ordering::SeqCst);
         let step = STEPS.get(self.step.load(Ordering::SeqCst) as usize)?;
         (errno != 0).then_some((*step, errno))
@@ -61,7 +61,7 @@ pub(crate) struct ExecSpec {
     /// `cgroup.procs` to write oneself to, or -1.
     pub(crate) group_procs: c_int,
     pub(crate) nofile: libc::rlimit,
-    pub(crate) nice: c_int,
+    pub(crate) nice: Option<c_int>,
     pub(crate) identity: Option<Credentials>,
     pub(crate) no_new_privileges: bool,
     /// The process without which this one must not live, or 0: an application has nobody who would
@@ -100,7 +100,7 @@ impl ExecSpec {
             fd_mappings: Vec::new(),
             group_procs: -1,
             nofile,
-            nice: 0,
+            nice: None,
             identity: None,
             no_new_privileges: false,
             parent_death_pid: 0,
@@ -120,7 +120,7 @@ pub(crate) extern "C" fn exec_child(orders: *const ExecSpec) -> ! {
     // SAFETY: the parent keeps `orders` and all it points to until we exec or exit.
     let orders = unsafe { &*orders };
     let (step, errno) = match prepare(orders) {
-        Ok(()) => (SpawnStep::Exec, exec(orders)),
+        Ok(()) => (StartStep::Exec, exec(orders)),
         Err(failed) => failed,
     };
     fail_and_exit(orders, step, errno)
@@ -128,7 +128,7 @@ pub(crate) extern "C" fn exec_child(orders: *const ExecSpec) -> ! {
 
 /// Leaves word and ends.
 #[expect(unsafe_code, reason = "_exit, and the slip in shared memory")]
-pub(crate) fn fail_and_exit(orders: &ExecSpec, step: SpawnStep, errno: i32) -> ! {
+pub(crate) fn fail_and_exit(orders: &ExecSpec, step: StartStep, errno: i32) -> ! {
     let number = STEPS.iter().position(|one| *one == step).unwrap_or(6);
     // SAFETY: the slip lies in memory the parent keeps; `_exit` runs no handlers of the parent.
     unsafe {
@@ -138,19 +138,19 @@ pub(crate) fn fail_and_exit(orders: &ExecSpec, step: SpawnStep, errno: i32) -> !
     }
 }
 
-fn prepare(orders: &ExecSpec) -> Result<(), (SpawnStep, i32)> {
+fn prepare(orders: &ExecSpec) -> Result<(), (StartStep, i32)> {
     reset_signals();
     join_group(orders);
-    session().map_err(|errno| (SpawnStep::Session, errno))?;
-    descriptors(orders).map_err(|errno| (SpawnStep::Descriptors, errno))?;
-    limits(orders).map_err(|errno| (SpawnStep::Limits, errno))?;
+    session().map_err(|errno| (StartStep::Session, errno))?;
+    descriptors(orders).map_err(|errno| (StartStep::Descriptors, errno))?;
+    limits(orders).map_err(|errno| (StartStep::Limits, errno))?;
     if let Some(who) = &orders.identity {
         kernel::become_user(who)?;
     }
-    directory(orders).map_err(|errno| (SpawnStep::Directory, errno))?;
+    directory(orders).map_err(|errno| (StartStep::Directory, errno))?;
     if orders.parent_death_pid != 0 {
         // Behind the change of user, which would undo it.
-        kernel::die_with(orders.parent_death_pid).map_err(|errno| (SpawnStep::Limits, errno))?;
+        kernel::die_with(orders.parent_death_pid).map_err(|errno| (StartStep::Limits, errno))?;
     }
     write_pid(orders);
     Ok(())
@@ -248,8 +248,8 @@ fn limits(orders: &ExecSpec) -> Result<(), i32> {
             &raw const orders.nofile,
         ))?;
         kernel::set_tag(orders.tag);
-        if orders.nice != 0 {
-            check(libc::setpriority(libc::PRIO_PROCESS, 0, orders.nice))?;
+        if let Some(nice) = orders.nice {
+            check(libc::setpriority(libc::PRIO_PROCESS, 0, nice))?;
         }
         if orders.no_new_privileges {
             kernel::no_new_privileges()?;

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mainstay_process::{Instance as InstanceName, ProcessEventKind, SpawnRequest, StartStep};
+
 use crate::activation::{unwatch_activation, watch_activation};
 use crate::directories::SystemDirs;
 use crate::engine::{Engine, SPAWN_TIMEOUT, poll_key};
@@ -15,9 +17,7 @@ use crate::instance::{DeferredRequests, Instance, InstancePhase, RunningProcess}
 use crate::kernel::CgroupTree;
 use crate::log_writer::LogWriter;
 use crate::mark::MarkSecret;
-use crate::messages::{
-    HolderMessage, HolderRequest, HolderSetup, MAX_RECORD_BYTES, SpawnRequest, SpawnStep,
-};
+use crate::messages::{HolderMessage, HolderRequest, HolderSetup, MAX_RECORD_BYTES};
 use crate::notify::NotifyState;
 use crate::output::OutputDrain;
 use crate::prepare::SpawnError;
@@ -37,7 +37,7 @@ impl Engine {
                 cont,
             } => {
                 if let Some(id) = self.current(&instance, generation) {
-                    self.signal(id, signal, cont);
+                    self.signal(id, signal.0, cont);
                 }
             }
             HolderRequest::Kill {
@@ -54,10 +54,7 @@ impl Engine {
             } => {
                 let id = self.current(&instance, generation);
                 if !id.is_some_and(|id| self.drain_notify(id, 0)) {
-                    self.send(&HolderMessage::NotifyDrained {
-                        instance,
-                        generation,
-                    });
+                    self.report(instance, generation, ProcessEventKind::NotifyDrained);
                 }
             }
             HolderRequest::SaveRecord { instance, record } => {
@@ -89,7 +86,7 @@ impl Engine {
                 }
             }
             HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
-            HolderRequest::Pong => {} // that it was read is what counts
+            HolderRequest::Pong | HolderRequest::Other => {} // that it was read is what counts
             HolderRequest::Stopping { within_ms } => {
                 let timeout = Duration::from_millis(within_ms);
                 self.supervisor.stop_started(monotonic(), timeout);
@@ -171,14 +168,14 @@ impl Engine {
     }
 
     /// The number of an instance, which is made known if it was not.
-    pub(crate) fn id(&mut self, name: &str) -> u32 {
+    pub(crate) fn id(&mut self, name: &InstanceName) -> u32 {
         if let Some(id) = self.names.get(name) {
             return *id;
         }
         self.last_id += 1;
-        let name: Arc<str> = name.into();
-        self.names.insert(Arc::clone(&name), self.last_id);
-        self.instances.insert(self.last_id, Instance::new(name));
+        self.names.insert(name.clone(), self.last_id);
+        self.instances
+            .insert(self.last_id, Instance::new(name.clone()));
         self.last_id
     }
 
@@ -199,12 +196,12 @@ impl Engine {
         };
         if let Err(problem) = receiver {
             let errno = problem.raw_os_error().unwrap_or(libc::EAGAIN);
-            let failure = SpawnError::new(SpawnStep::Pipe, errno, "receive what it reports");
+            let failure = SpawnError::new(StartStep::Pipe, errno, "receive what it reports");
             return self.spawn_failed(&spawn.instance, spawn.generation, failure);
         }
         let (Some(spawner), Some(instance)) = (&self.spawner, self.instances.get_mut(&id)) else {
             let failure = SpawnError::new(
-                SpawnStep::Fence,
+                StartStep::Fence,
                 libc::EAGAIN,
                 "start before the setup is done",
             );
@@ -223,7 +220,7 @@ impl Engine {
             return self.spawn_failed(
                 &spawn.instance,
                 spawn.generation,
-                SpawnError::new(SpawnStep::Fence, errno, &what),
+                SpawnError::new(StartStep::Fence, errno, &what),
             );
         }
         unwatch_activation(&self.poll, instance);
@@ -247,7 +244,7 @@ impl Engine {
         self.in_flight += 1;
         spawner.queue(SpawnJob {
             id,
-            name: Arc::clone(&instance.name),
+            name: instance.name.clone(),
             spawn,
             tag: instance.tag,
             group: instance.group.clone(),
@@ -260,20 +257,10 @@ impl Engine {
         });
     }
 
-    fn spawn_failed(&mut self, instance: &str, generation: u64, failure: SpawnError) {
-        let SpawnError {
-            step,
-            errno,
-            message,
-        } = failure;
-        let instance = instance.to_owned();
-        self.send(&HolderMessage::SpawnFailed {
-            instance,
-            generation,
-            step,
-            errno,
-            message,
-        });
+    fn spawn_failed(&mut self, instance: &InstanceName, generation: u64, error: SpawnError) {
+        let SpawnError { failure, message } = error;
+        let what = ProcessEventKind::SpawnFailed { failure, message };
+        self.report(instance.clone(), generation, what);
     }
 
     pub(crate) fn handle_queue(&mut self) {
@@ -324,17 +311,14 @@ impl Engine {
                     total_bytes,
                     errno,
                 } => {
-                    self.send(&HolderMessage::OutputDropped {
-                        instance: name,
-                        total_bytes,
-                        errno,
-                    });
+                    let what = ProcessEventKind::OutputDropped { total_bytes, errno };
+                    self.report(name, 0, what);
                 }
             }
         }
     }
 
-    fn tap(&mut self, instance: &str, on: bool, again: bool) {
+    fn tap(&mut self, instance: &InstanceName, on: bool, again: bool) {
         let id = self.id(instance);
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.tapped = on;
@@ -355,13 +339,12 @@ impl Engine {
             return;
         }
         let dropped_bytes = std::mem::take(&mut instance.tap_dropped);
-        let instance = instance.name.to_string();
-        self.send(&HolderMessage::Output {
-            instance,
-            generation,
+        let instance = instance.name.clone();
+        let what = ProcessEventKind::Output {
             text,
             dropped_bytes,
-        });
+        };
+        self.report(instance, generation, what);
     }
 
     fn not_started(&mut self, id: u32, generation: u64, failure: SpawnError) {
@@ -370,7 +353,7 @@ impl Engine {
         };
         instance.phase = InstancePhase::Idle;
         watch_activation(&self.poll, id, instance);
-        let name = Arc::clone(&instance.name);
+        let name = instance.name.clone();
         let forgotten = instance.forgotten;
         self.spawn_failed(&name, generation, failure);
         if forgotten {
@@ -420,7 +403,7 @@ impl Engine {
             drained: None,
         }));
         let (generation, tapped) = (instance.generation, instance.tapped);
-        let name = instance.name.to_string();
+        let name = instance.name.clone();
         self.by_pid.insert(started.pid, id);
         if let Some(socket) = fresh {
             self.open_notify(id, socket);
@@ -436,12 +419,8 @@ impl Engine {
             ground.logs.tap(id, true, false);
         }
         let (pid, start_time) = (started.pid.unsigned_abs(), started.start_time);
-        self.send(&HolderMessage::Spawned {
-            instance: name,
-            generation,
-            pid,
-            start_time,
-        });
+        let what = ProcessEventKind::Spawned { pid, start_time };
+        self.report(name, generation, what);
         if let Some((signal, cont)) = wishes.signal {
             self.signal(id, signal, cont);
         }
@@ -478,7 +457,7 @@ impl Engine {
                 if self.spawner.as_ref().is_some_and(|one| one.abort(id)) {
                     self.in_flight -= 1;
                     let what = "start a process that is to end already";
-                    let failure = SpawnError::new(SpawnStep::Fork, libc::ECANCELED, what);
+                    let failure = SpawnError::new(StartStep::Fork, libc::ECANCELED, what);
                     self.not_started(id, generation, failure);
                 }
             }

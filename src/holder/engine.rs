@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mainstay_process::{ProcessEvent, ProcessEventKind};
+
 use crate::codec::Decoder;
 use crate::directories::SystemDirs;
 use crate::engine_queue::EngineQueue;
@@ -17,7 +19,7 @@ use crate::kernel::{CgroupRoot, PollEvents, Poller, find_cgroup_root};
 use crate::machines::{RuntimeSupervisor, millis};
 use crate::mark::Tags;
 use crate::messages::{
-    ExitSummary, HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
+    HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
 };
 use crate::notify_receiver::NotifyReceiver;
 use crate::prepare::BaseEnvironment;
@@ -92,7 +94,7 @@ pub(crate) struct Engine {
     pub(crate) tags: Tags,
     /// Children that this process had before it was a holder.
     pub(crate) inherited_children: HashSet<(i32, u64)>,
-    pub(crate) names: HashMap<Arc<str>, u32>,
+    pub(crate) names: HashMap<mainstay_process::Instance, u32>,
     pub(crate) instances: HashMap<u32, Instance>,
     pub(crate) by_pid: HashMap<i32, u32>,
     /// Processes that were started and whose place as main process was taken by another.
@@ -316,6 +318,20 @@ impl Engine {
         self.send_message_with(tell, Vec::new());
     }
 
+    /// Reports what happened to an instance.
+    pub(crate) fn report(
+        &mut self,
+        instance: mainstay_process::Instance,
+        generation: u64,
+        what: ProcessEventKind,
+    ) {
+        self.send(&HolderMessage::Process(ProcessEvent {
+            instance,
+            generation,
+            what,
+        }));
+    }
+
     pub(crate) fn send_message_with(&mut self, tell: &HolderMessage, fds: Vec<OwnedFd>) {
         let Some(wire) = self.wire.as_mut().filter(|wire| wire.takeover_sent) else {
             return;
@@ -350,12 +366,12 @@ impl Engine {
         for instance in self.instances.values().filter(|one| !one.forgotten) {
             let run = instance.run();
             known.push(InstanceInfo {
-                instance: instance.name.to_string(),
+                instance: instance.name.clone(),
                 generation: instance.generation,
                 pid: run.map(|run| run.pid.unsigned_abs()),
                 start_time: run.map_or(0, |run| run.start_time),
                 record: instance.record.clone(),
-                end: instance.ended().map(ExitSummary::from),
+                exit: instance.ended().map(|exited| exited.exit),
             });
         }
         let listeners = self.places.as_ref().map(SystemDirs::listeners).transpose();
@@ -388,7 +404,8 @@ impl Engine {
         for instance in self.instances.values().filter(|one| !one.forgotten) {
             news.extend(notify_replay(instance));
             news.extend(last_words(instance));
-            news.extend(instance.last_exit.clone().map(HolderMessage::Exited));
+            let exited = instance.last_exit.clone().map(ProcessEventKind::Exited);
+            news.extend(exited.map(|what| instance.event(what)));
         }
         for tell in news {
             self.send(&tell);
@@ -476,21 +493,14 @@ impl Engine {
 /// The lasting part of what a living run said.
 fn notify_replay(instance: &Instance) -> Option<HolderMessage> {
     let (run, text) = instance.run().zip(instance.notify_state.text())?;
-    Some(HolderMessage::Notify {
-        instance: instance.name.to_string(),
-        generation: instance.generation,
-        pid: run.pid.unsigned_abs(),
-        text,
-    })
+    let pid = run.pid.unsigned_abs();
+    Some(instance.event(ProcessEventKind::Notify { pid, text }))
 }
 
 /// What a run that is over gave as the reason for its end, to be told before that.
 fn last_words(instance: &Instance) -> Option<HolderMessage> {
     let exited = instance.last_exit.as_ref()?;
-    Some(HolderMessage::Notify {
-        instance: exited.instance.clone(),
-        generation: exited.generation,
-        pid: exited.pid,
-        text: crate::notify::exit_notify_state(&instance.notify_state.text()?)?,
-    })
+    let text = crate::notify::exit_notify_state(&instance.notify_state.text()?)?;
+    let pid = exited.pid;
+    Some(instance.event(ProcessEventKind::Notify { pid, text }))
 }

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use mainstay_process::Instance;
+
 use crate::kernel::LoopWaker;
 use crate::notify_receiver::NotifyMessage;
 use crate::prepare::SpawnError;
@@ -56,7 +58,7 @@ pub(crate) enum EngineEvent {
     OutputFlushed { number: u64 },
     /// Output did not reach the disk.
     OutputDropped {
-        name: String,
+        name: Instance,
         total_bytes: u64,
         errno: Option<i32>,
     },

@@ -6,12 +6,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mainstay_process::{Exit, Exited, ProcessEventKind, Signal};
+
 use crate::activation::watch_activation;
 use crate::dispatch::send;
 use crate::engine::{Engine, poll_key};
 use crate::instance::{FormerMain, Instance, InstancePhase, PendingExit, RunningProcess};
 use crate::kernel::{ProcessHandle, orphans};
-use crate::messages::{Exited, HolderMessage};
 use crate::output::FinishResult;
 use crate::process::{self, nanos};
 use crate::sweep::{
@@ -281,12 +282,14 @@ impl Engine {
             (Some(ground), Some(key)) => ground.logs.finish(key),
             _ => FinishResult::Done(String::new()),
         };
-        let mut exited = exit_of(instance, &run, ended);
-        if exited.signal == Some(libc::SIGKILL)
+        let mut exited = exit_of(&run, ended);
+        if exited.exit.signal() == Some(Signal::KILL)
             && let Some(group) = &instance.group
         {
             let kills = group.oom_kills();
-            exited.oom = kills > instance.oom_kills;
+            if kills > instance.oom_kills {
+                exited.exit = Exit::Oom;
+            }
             instance.oom_kills = kills;
         }
         let output = finish == FinishResult::Later;
@@ -334,8 +337,9 @@ impl Engine {
         };
         instance.last_exit = Some(ending.exited.clone());
         watch_activation(&self.poll, id, instance);
-        let gone = instance.forgotten.then(|| Arc::clone(&instance.name));
-        self.send(&HolderMessage::Exited(ending.exited));
+        let gone = instance.forgotten.then(|| instance.name.clone());
+        let message = instance.event(ProcessEventKind::Exited(ending.exited));
+        self.send(&message);
         if let Some(name) = gone {
             self.forget(&name);
         }
@@ -441,16 +445,11 @@ impl Engine {
     }
 }
 
-fn exit_of(instance: &Instance, run: &RunningProcess, ended: ReapedChild) -> Exited {
+fn exit_of(run: &RunningProcess, ended: ReapedChild) -> Exited {
     Exited {
-        instance: instance.name.to_string(),
-        generation: instance.generation,
         pid: run.pid.unsigned_abs(),
-        code: ended.code,
-        signal: ended.signal,
-        core: ended.core,
-        oom: false,
-        overdue: run.timed_out,
+        exit: ended.exit,
+        timed_out: run.timed_out,
         output: String::new(),
         at: nanos(libc::CLOCK_MONOTONIC),
     }

@@ -6,11 +6,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use mainstay_process::{Exited, ProcessEvent, ProcessEventKind};
+
 use crate::activation::ActivationSockets;
 use crate::fd_store::FdStore;
 use crate::foreign_fd::Closer;
 use crate::kernel::{Cgroup, ProcessHandle};
-use crate::messages::Exited;
+use crate::messages::HolderMessage;
 use crate::notify::NotifyState;
 
 /// A living process.
@@ -73,7 +75,7 @@ pub(crate) enum InstancePhase {
 /// One instance.
 #[derive(Debug)]
 pub(crate) struct Instance {
-    pub(crate) name: Arc<str>,
+    pub(crate) name: mainstay_process::Instance,
     pub(crate) generation: u64,
     /// The number by which the processes of its newest run are known.
     pub(crate) tag: u64,
@@ -98,7 +100,7 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    pub(crate) fn new(name: Arc<str>) -> Instance {
+    pub(crate) fn new(name: mainstay_process::Instance) -> Instance {
         Instance {
             name,
             generation: 0,
@@ -116,6 +118,15 @@ impl Instance {
             tap_dropped: 0,
             forgotten: false,
         }
+    }
+
+    /// What happened to its current run, as a message.
+    pub(crate) fn event(&self, what: ProcessEventKind) -> HolderMessage {
+        HolderMessage::Process(ProcessEvent {
+            instance: self.name.clone(),
+            generation: self.generation,
+            what,
+        })
     }
 
     pub(crate) fn pinned(&self) -> Option<&ProcessHandle> {

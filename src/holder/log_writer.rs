@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use mainstay_process::Instance;
+
 use crate::engine_queue::{EngineEvent, EngineQueue, lock};
 use crate::process::thread;
 
@@ -35,8 +37,8 @@ struct PendingOutput {
 
 #[derive(Debug, Default)]
 struct LogWriterState {
-    waiting: HashMap<Arc<str>, PendingOutput>,
-    order: VecDeque<Arc<str>>,
+    waiting: HashMap<Instance, PendingOutput>,
+    order: VecDeque<Instance>,
     total: usize,
     max_bytes: u64,
     keep: u32,
@@ -84,11 +86,11 @@ impl LogWriter {
     }
 
     /// Takes bytes, or counts them as dropped; `last`: what was left behind by a process.
-    pub(crate) fn append(&self, name: &Arc<str>, bytes: &[u8], last: bool) {
+    pub(crate) fn append(&self, name: &Instance, bytes: &[u8], last: bool) {
         let mut state = lock(&self.state);
         let more = if last { LAST_BYTES } else { 0 };
         let room = (ALL_LIMIT_BYTES + more).saturating_sub(state.total);
-        let waiting = state.waiting.entry(Arc::clone(name)).or_default();
+        let waiting = state.waiting.entry(name.clone()).or_default();
         let room = room.min((ONE_LIMIT_BYTES + more).saturating_sub(waiting.bytes.len()));
         // After a gap nothing is taken until the writer was there: the gap's line marks its place.
         let fits = waiting.dropped == 0 && bytes.len() <= room;
@@ -101,24 +103,23 @@ impl LogWriter {
             self.count_dropped(name, waiting, bytes.len() as u64);
         }
         if queue {
-            state.order.push_back(Arc::clone(name));
+            state.order.push_back(name.clone());
             self.changed.notify_all();
         }
     }
 
     /// [`EngineEvent::OutputFlushed`] follows when what was put here so far is written, or dropped.
-    pub(crate) fn notify_when_written(&self, name: &str, number: u64) {
+    pub(crate) fn notify_when_written(&self, name: &Instance, number: u64) {
         let mut state = lock(&self.state);
-        let name: Arc<str> = name.into();
-        let waiting = state.waiting.entry(Arc::clone(&name)).or_default();
+        let waiting = state.waiting.entry(name.clone()).or_default();
         waiting.flush_waiters.push(number);
         if !std::mem::replace(&mut waiting.queued, true) {
-            state.order.push_back(name);
+            state.order.push_back(name.clone());
             self.changed.notify_all();
         }
     }
 
-    fn count_dropped(&self, name: &Arc<str>, waiting: &mut PendingOutput, count: u64) {
+    fn count_dropped(&self, name: &Instance, waiting: &mut PendingOutput, count: u64) {
         waiting.total_dropped += count;
         let now = Instant::now();
         let recent = |at: Instant| now.duration_since(at) < Duration::from_secs(1);
@@ -126,7 +127,7 @@ impl LogWriter {
             waiting.told_at = Some(now);
             let total_bytes = waiting.total_dropped;
             self.mail.send(EngineEvent::OutputDropped {
-                name: name.to_string(),
+                name: name.clone(),
                 total_bytes,
                 errno: waiting.errno,
             });
@@ -212,11 +213,11 @@ impl LogWriter {
     }
 }
 
-type Files = HashMap<Arc<str>, File>;
+type Files = HashMap<Instance, File>;
 
 fn write(
     files: &mut Files,
-    name: &Arc<str>,
+    name: &Instance,
     path: &Path,
     mut bytes: &[u8],
     (max_bytes, keep): (u64, u32),
@@ -252,7 +253,7 @@ fn fitting(bytes: &[u8], room: usize, empty: bool) -> usize {
 }
 
 /// Opens the file if it is not open or was moved away; its size.
-fn open(files: &mut Files, name: &Arc<str>, path: &Path) -> io::Result<u64> {
+fn open(files: &mut Files, name: &Instance, path: &Path) -> io::Result<u64> {
     if let Some(file) = files.get(name) {
         let seen = file.metadata()?;
         if is_there(&seen) {
@@ -265,7 +266,7 @@ fn open(files: &mut Files, name: &Arc<str>, path: &Path) -> io::Result<u64> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path)?;
     let size = file.metadata()?.len();
-    files.insert(Arc::clone(name), file);
+    files.insert(name.clone(), file);
     Ok(size)
 }
 

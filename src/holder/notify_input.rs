@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mainstay_process::ProcessEventKind;
+
 use crate::engine::{Engine, poll_key};
 use crate::foreign_fd::ForeignFd;
 use crate::instance::{InstancePhase, RunningProcess};
 use crate::membership::RunTree;
-use crate::messages::HolderMessage;
 use crate::notify::{has_line, value};
 use crate::notify_receiver::{NewMain, NotifyMessage, NotifyReceiver, NotifySource};
 
@@ -44,7 +45,7 @@ impl Engine {
         receiver.open(NotifySource {
             id,
             generation: instance.generation,
-            name: Arc::clone(&instance.name),
+            name: instance.name.clone(),
             socket,
             tree: RunTree {
                 first: run.first,
@@ -110,11 +111,8 @@ impl Engine {
             return;
         };
         if pid == 0 {
-            let instance = instance.name.to_string();
-            return self.send(&HolderMessage::NotifyDrained {
-                instance,
-                generation,
-            });
+            let instance = instance.name.clone();
+            return self.report(instance, generation, ProcessEventKind::NotifyDrained);
         }
         if instance.generation != generation {
             return;
@@ -189,13 +187,9 @@ impl Engine {
             self.deferred_notify.insert(id); // what lasts of it is told when the runtime reads again
             return;
         }
-        let tell = HolderMessage::Notify {
-            instance: instance.name.to_string(),
-            generation: instance.generation,
-            pid: pid.unsigned_abs(),
-            text,
-        };
-        self.send(&tell);
+        let pid = pid.unsigned_abs();
+        let message = instance.event(ProcessEventKind::Notify { pid, text });
+        self.send(&message);
     }
 
     /// MAINPID: the run is about that process from here on.
@@ -223,13 +217,11 @@ impl Engine {
         let returning = self.former_mains.remove(&pid); // watched as the main process again
         let before = run.pinned.replace(handle);
         (run.pid, run.start_time) = (pid, start_time);
-        let tell = HolderMessage::MainChanged {
-            instance: instance.name.to_string(),
-            generation: instance.generation,
+        let is_child = old == run.first.0;
+        let message = instance.event(ProcessEventKind::MainChanged {
             pid: pid.unsigned_abs(),
             start_time,
-        };
-        let is_child = old == run.first.0;
+        });
         let returning = returning.and_then(|former| former.pinned);
         for unwatched in [&before, &returning].into_iter().flatten() {
             self.poll.delete(unwatched); // it was added when it got that place
@@ -237,7 +229,7 @@ impl Engine {
         if is_child {
             self.watch_former(old, id, before);
         }
-        self.send(&tell);
+        self.send(&message);
         Ok(())
     }
 
@@ -250,8 +242,8 @@ impl Engine {
         };
         run.ignored += 1;
         if instance.generation == generation && run.ignored <= REJECTIONS_MAX {
-            let instance = instance.name.to_string();
-            self.send(&HolderMessage::NotifyRejected { instance, message });
+            let message = instance.event(ProcessEventKind::NotifyRejected { message });
+            self.send(&message);
         }
     }
 

@@ -62,7 +62,7 @@ pub(crate) struct NewMain {
 pub(crate) struct NotifySource {
     pub(crate) id: u32,
     pub(crate) generation: u64,
-    pub(crate) name: Arc<str>,
+    pub(crate) name: mainstay_process::Instance,
     pub(crate) socket: ForeignFd,
     pub(crate) tree: RunTree,
     pub(crate) uid: u32,

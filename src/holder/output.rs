@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use mainstay_process::Instance;
 use nix::errno::Errno;
 
 use crate::engine_queue::{EngineEvent, EngineQueue, lock};
@@ -36,8 +37,8 @@ pub(crate) struct OutputStream {
     pub(crate) fd: Option<OwnedFd>,
     pub(crate) id: u32,
     pub(crate) generation: u64,
-    pub(crate) name: Arc<str>,
-    /// The tail, for [`crate::wire::Output::Captured`].
+    pub(crate) name: Instance,
+    /// The tail, for [`mainstay_process::Output::Captured`].
     pub(crate) told: Option<Vec<u8>>,
     pub(crate) tapped: bool,
     /// A line that has not ended yet, for the tap.
@@ -140,7 +141,7 @@ impl OutputDrain {
     }
 
     /// [`EngineEvent::OutputFlushed`] follows when what was read of an instance so far is written.
-    pub(crate) fn notify_when_written(&self, name: &str, number: u64) {
+    pub(crate) fn notify_when_written(&self, name: &Instance, number: u64) {
         let _reading = lock(&self.streams); // a piece that is read just now is on the shelf then
         self.shelf.notify_when_written(name, number);
     }

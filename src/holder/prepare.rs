@@ -9,12 +9,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
+use mainstay_process::{Limits, SpawnRequest, StartFailure, StartStep};
 use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::child::{ChildErrorSlot, Credentials, ExecSpec};
 use crate::fd_store::NamedFd;
 use crate::kernel::groups_of;
-use crate::messages::{SpawnRequest, SpawnStep};
 use crate::preflight;
 
 /// Variable by which a process is recognised as one of an instance's tree.
@@ -28,19 +28,17 @@ pub(crate) fn mark_variable(mark: &str) -> Vec<u8> {
 /// Why it does not start.
 #[derive(Debug)]
 pub(crate) struct SpawnError {
-    pub(crate) step: SpawnStep,
-    pub(crate) errno: i32,
+    pub(crate) failure: StartFailure,
     pub(crate) message: String,
 }
 
 impl SpawnError {
-    pub(crate) fn new(step: SpawnStep, errno: i32, what: &str) -> SpawnError {
+    pub(crate) fn new(step: StartStep, errno: i32, what: &str) -> SpawnError {
         let name = nix::errno::Errno::from_raw(errno);
         let text = std::io::Error::from_raw_os_error(errno).to_string();
         let text = text.split(" (os error").next().unwrap_or_default();
         SpawnError {
-            step,
-            errno,
+            failure: StartFailure { step, errno },
             message: format!("cannot {what}: {text} ({name:?})"),
         }
     }
@@ -49,26 +47,27 @@ impl SpawnError {
     pub(crate) fn from_child(
         spawn: &SpawnRequest,
         inherited: &BaseEnvironment,
-        step: SpawnStep,
+        step: StartStep,
         errno: i32,
     ) -> SpawnError {
         let program = spawn.argv.first().map_or("", String::as_str);
         let what = match step {
-            SpawnStep::Session => "open a session".to_owned(),
-            SpawnStep::Directory => format!("enter the directory {}", spawn.directory),
-            SpawnStep::Limits => match spawn.file_handles {
-                Some(limit) => format!("set the limit of open files to {limit} or nice"),
-                None => "set limits or nice".to_owned(),
-            },
-            SpawnStep::Group => format!(
+            StartStep::Session => "open a session".to_owned(),
+            StartStep::Directory => format!("enter the directory {}", spawn.directory),
+            StartStep::Limits => format!("set its limits ({})", limits_text(spawn.limits)),
+            StartStep::Group => format!(
                 "become group {}",
                 spawn.group.as_deref().unwrap_or("of the user")
             ),
-            SpawnStep::User => format!("become user {}", spawn.user.as_deref().unwrap_or("?")),
-            SpawnStep::Descriptors => "arrange its descriptors".to_owned(),
-            SpawnStep::Fence | SpawnStep::Pipe | SpawnStep::Fork | SpawnStep::Exec => {
-                format!("execute {program}")
-            }
+            StartStep::User => format!("become user {}", spawn.user.as_deref().unwrap_or("?")),
+            StartStep::Descriptors => "arrange its descriptors".to_owned(),
+            StartStep::Fence
+            | StartStep::Prepare
+            | StartStep::Resources
+            | StartStep::Pipe
+            | StartStep::Fork
+            | StartStep::Exec
+            | StartStep::Other => format!("execute {program}"),
         };
         SpawnError::new(step, errno, &what).with_advice(next_step(spawn, inherited, step, errno))
     }
@@ -81,28 +80,40 @@ impl SpawnError {
     }
 }
 
+fn limits_text(limits: Limits) -> String {
+    let Limits { file_handles, nice } = limits;
+    let limits = [
+        file_handles.map(|limit| format!("file_handles = {limit}")),
+        nice.map(|nice| format!("nice = {nice}")),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    limits.join(", ")
+}
+
 fn next_step(
     spawn: &SpawnRequest,
     inherited: &BaseEnvironment,
-    step: SpawnStep,
+    step: StartStep,
     errno: i32,
 ) -> Option<String> {
     let said = match (step, errno) {
-        (SpawnStep::Exec, _) => {
+        (StartStep::Exec, _) => {
             let program = spawn.argv.first()?;
             let path = path(spawn, inherited);
             let path = String::from_utf8_lossy(path);
             return preflight::advice(program, Path::new(&spawn.directory), &path, errno);
         }
-        (SpawnStep::Directory, libc::ENOENT) => "create it, or correct `directory`",
-        (SpawnStep::Directory, libc::ENOTDIR) => "it is a file; correct `directory`",
-        (SpawnStep::Directory, libc::EACCES) => "its user may not enter it, or a folder above it",
-        (SpawnStep::User | SpawnStep::Group, libc::EPERM) => {
+        (StartStep::Directory, libc::ENOENT) => "create it, or correct `directory`",
+        (StartStep::Directory, libc::ENOTDIR) => "it is a file; correct `directory`",
+        (StartStep::Directory, libc::EACCES) => "its user may not enter it, or a folder above it",
+        (StartStep::User | StartStep::Group, libc::EPERM) => {
             "only root may start a module as somebody else: run mainstay as root, or remove \
              `user` and `group`"
         }
-        (SpawnStep::Limits, libc::ENOTSUP) => "this system has no `no_new_privileges`; remove it",
-        (SpawnStep::Limits, libc::EPERM) => "only root may raise a limit; lower it",
+        (StartStep::Limits, libc::ENOTSUP) => "this system has no `no_new_privileges`; remove it",
+        (StartStep::Limits, libc::EPERM | libc::EACCES) => {
+            "only root may raise a limit or a priority; lower it"
+        }
         _ => return None,
     };
     Some(said.to_owned())
@@ -154,18 +165,16 @@ pub(crate) struct ChildFds<'a> {
 
 /// Checks what can be known before anything is opened.
 pub(crate) fn check(spawn: &SpawnRequest) -> Result<(), SpawnError> {
-    let name = &spawn.instance;
-    let bad = |c: char| c == '/' || c.is_control() || c.is_whitespace();
-    if name.is_empty() || name.len() > 200 || name.starts_with('.') || name.contains(bad) {
+    if spawn.instance.check().is_err() {
         return Err(SpawnError::new(
-            SpawnStep::Descriptors,
+            StartStep::Descriptors,
             libc::EINVAL,
-            &format!("use the name {name:?}"),
+            &format!("use the name {:?}", spawn.instance),
         ));
     }
     if spawn.argv.is_empty() {
         return Err(SpawnError::new(
-            SpawnStep::Exec,
+            StartStep::Exec,
             libc::EINVAL,
             "execute an empty command",
         ));
@@ -173,7 +182,7 @@ pub(crate) fn check(spawn: &SpawnRequest) -> Result<(), SpawnError> {
     match spawn.ready_fd {
         Some(fd) if !(3..1024).contains(&fd) => {
             let what = format!("give it descriptor {fd} for readiness; choose 3 to 1023");
-            Err(SpawnError::new(SpawnStep::Descriptors, libc::EBADF, &what))
+            Err(SpawnError::new(StartStep::Descriptors, libc::EBADF, &what))
         }
         _ => Ok(()),
     }
@@ -219,7 +228,7 @@ pub(crate) fn exec_spec(
         pid_texts.push(slot);
     }
     envp.push(null());
-    let nofile = match spawn.file_handles {
+    let nofile = match spawn.limits.file_handles {
         Some(limit) => libc::rlimit {
             rlim_cur: limit as _,
             rlim_max: limit as _,
@@ -239,7 +248,7 @@ pub(crate) fn exec_spec(
         fd_mappings: given,
         group_procs: -1,
         nofile,
-        nice: spawn.nice,
+        nice: spawn.limits.nice,
         identity,
         no_new_privileges: spawn.no_new_privileges,
         parent_death_pid: 0,
@@ -264,14 +273,14 @@ fn fd_mappings(spawn: &SpawnRequest, ends: &ChildFds<'_>) -> Result<Vec<(i32, i3
                 "give it descriptor {ready} for readiness: its sockets and what it stored lie on 3 \
                  to {last}; choose a higher one"
             );
-            Err(SpawnError::new(SpawnStep::Descriptors, libc::EBUSY, &what))
+            Err(SpawnError::new(StartStep::Descriptors, libc::EBUSY, &what))
         }
         _ => Ok(given),
     }
 }
 
 fn text(bytes: &[u8], what: &str) -> Result<CString, SpawnError> {
-    CString::new(bytes).map_err(|_| SpawnError::new(SpawnStep::Exec, libc::EINVAL, what))
+    CString::new(bytes).map_err(|_| SpawnError::new(StartStep::Exec, libc::EINVAL, what))
 }
 
 fn variables(
@@ -328,7 +337,7 @@ fn identity(spawn: &SpawnRequest) -> Result<Option<Credentials>, SpawnError> {
     let (mut uid, mut gid, mut groups) =
         (Uid::effective().as_raw(), Gid::effective().as_raw(), None);
     if let Some(name) = &spawn.user {
-        let failed = |errno| not_found(SpawnStep::User, errno, "user", name);
+        let failed = |errno| not_found(StartStep::User, errno, "user", name);
         match find_user(name).map_err(|errno| failed(errno as i32))? {
             Some(user) => {
                 (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
@@ -340,7 +349,7 @@ fn identity(spawn: &SpawnRequest) -> Result<Option<Credentials>, SpawnError> {
         }
     }
     if let Some(name) = &spawn.group {
-        let failed = |errno| not_found(SpawnStep::Group, errno, "group", name);
+        let failed = |errno| not_found(StartStep::Group, errno, "group", name);
         let found = Group::from_name(name).map_err(|errno| failed(errno as i32))?;
         gid = match found {
             Some(group) => group.gid.as_raw(),
@@ -355,7 +364,7 @@ fn identity(spawn: &SpawnRequest) -> Result<Option<Credentials>, SpawnError> {
     Ok(Some(Credentials { uid, gid, groups }))
 }
 
-fn not_found(step: SpawnStep, errno: i32, what: &str, name: &str) -> SpawnError {
+fn not_found(step: StartStep, errno: i32, what: &str, name: &str) -> SpawnError {
     let failure = SpawnError::new(step, errno, &format!("find the {what} {name}"));
     let advice = format!("there is none of this name here; create it, or correct `{what}`");
     failure.with_advice((errno == libc::ENOENT).then_some(advice))

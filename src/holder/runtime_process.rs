@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use mainstay_process::Exit;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::engine::{Engine, poll_key};
@@ -190,7 +191,10 @@ impl Engine {
                 libc::SIGHUP if !runtime.terminal => self.send(&HolderMessage::ReloadRequested),
                 // A shell that exits sends it beside the kernel: that is no second Ctrl-C.
                 libc::SIGHUP if self.supervisor.is_stopping() => {}
-                _ => self.supervisor.stop_requested(monotonic(), signal),
+                _ => {
+                    let signal = mainstay_process::Signal(signal);
+                    self.supervisor.stop_requested(monotonic(), signal);
+                }
             }
         }
     }
@@ -221,15 +225,15 @@ impl Engine {
         }
         while self.supervisor.exit_code().is_none() && self.read_wire_once() {}
         self.drop_channel();
-        let text = match (ended.signal, ended.code) {
-            (Some(signal), _) => Signal::try_from(signal).map_or_else(
-                |_| format!("it was killed by signal {signal}"),
+        let text = match ended.exit {
+            Exit::Signal { signal, .. } => Signal::try_from(signal.0).map_or_else(
+                |_| format!("it was killed by {signal}"),
                 |signal| format!("it was killed by {signal}"),
             ),
-            (None, Some(code)) => format!("it ended with exit code {code}"),
-            (None, None) => "nobody knows how it ended".to_owned(),
+            Exit::Code(code) => format!("it ended with exit code {code}"),
+            Exit::Oom | Exit::Stuck | Exit::Unknown => "how it ended is unknown".to_owned(),
         };
-        let code = ended.code;
+        let code = ended.exit.code();
         let exit = RuntimeExit { code, text };
         self.supervisor.runtime_exited(monotonic(), exit);
     }

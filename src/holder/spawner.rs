@@ -25,11 +25,11 @@ use crate::kernel::{
     self, Cgroup, CgroupTree, ProcessHandle, ProcessLauncher, ReservedFds, SpawnedChild,
 };
 use crate::mark::{self, MarkSecret};
-use crate::messages::{Output, SpawnRequest, SpawnStep};
 use crate::output::{Backpressure, OutputDrain, OutputStream};
 use crate::prepare::{self, BaseEnvironment, ChildFds, SpawnError};
 use crate::process::{self, thread};
 use crate::tap_replay::TapReplay;
+use mainstay_process::{Instance, Output, SpawnRequest, StartStep};
 
 const THREADS: usize = 2;
 
@@ -37,7 +37,7 @@ const THREADS: usize = 2;
 #[derive(Debug)]
 pub(crate) struct SpawnJob {
     pub(crate) id: u32,
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Instance,
     pub(crate) spawn: Box<SpawnRequest>,
     pub(crate) tag: u64,
     pub(crate) group: Option<Arc<Cgroup>>,
@@ -208,7 +208,7 @@ fn run(shared: &SpawnerShared, place: usize) {
         let outcome = match slip {
             Some(slip) => spawn_one(ground, &mut cradle, slip, this, job).map(Box::new),
             None => Err(SpawnError::new(
-                SpawnStep::Fork,
+                StartStep::Fork,
                 libc::ENOMEM,
                 "reserve memory for a child",
             )),
@@ -248,7 +248,7 @@ fn shared_slip() -> Option<&'static ChildErrorSlot> {
 fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnError> {
     let failed = |problem: io::Error| {
         let errno = problem.raw_os_error().unwrap_or(libc::EIO);
-        SpawnError::new(SpawnStep::Pipe, errno, "open a pipe")
+        SpawnError::new(StartStep::Pipe, errno, "open a pipe")
     };
     let (read, write) = io::pipe().map_err(failed)?;
     let not_blocking = fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
@@ -264,7 +264,7 @@ fn notify_socket(ground: &SpawnContext, name: &str, uid: u32) -> Result<ForeignF
     let failed = |problem: io::Error| {
         // The standard library answers a path over the limit without an errno.
         let errno = problem.raw_os_error().unwrap_or(libc::ENAMETOOLONG);
-        SpawnError::new(SpawnStep::Pipe, errno, &what)
+        SpawnError::new(StartStep::Pipe, errno, &what)
     };
     // Until it is ready it has a name that others cannot guess.
     let hidden = ground
@@ -333,7 +333,7 @@ fn spawn_one(
         .transpose()?;
     let put = lends.map_or(Ok(()), |low| low.install(stdout, says_ready));
     let put =
-        put.map_err(|errno| SpawnError::new(SpawnStep::Descriptors, errno, "arrange its ends"));
+        put.map_err(|errno| SpawnError::new(StartStep::Descriptors, errno, "arrange its ends"));
     let born = put.and_then(|()| {
         let inside = inside == Some(true);
         *lock(&this.whose) = Some(job.id);
@@ -386,7 +386,7 @@ fn child_fds<'a>(
     let notify_path = job.spawn.notify.then_some(notify_path);
     let mark = ground.marks.draw_mark().map_err(|problem| {
         let errno = problem.raw_os_error().unwrap_or(libc::EIO);
-        SpawnError::new(SpawnStep::Pipe, errno, "draw a mark")
+        SpawnError::new(StartStep::Pipe, errno, "draw a mark")
     })?;
     Ok(ChildFds {
         stdin,
@@ -431,7 +431,7 @@ pub(crate) fn probe_cgroup_spawn(ground: &SpawnContext, group: &Cgroup) -> bool 
     slip.clear();
     let born = cradle.spawn(&orders, Some(group.as_fd()), &AtomicI32::new(0));
     let born = born.map(|born| waitpid(Pid::from_raw(born.pid), None::<WaitPidFlag>));
-    born.is_ok() && slip.read().is_some_and(|(step, _)| step == SpawnStep::Exec)
+    born.is_ok() && slip.read().is_some_and(|(step, _)| step == StartStep::Exec)
 }
 
 /// Bears it, and finds out when.
@@ -442,7 +442,7 @@ fn bear(
     inside: bool,
     newborn: &AtomicI32,
 ) -> Result<(SpawnedChild, u64), SpawnError> {
-    let failed = |errno| SpawnError::new(SpawnStep::Fork, errno, "start a process");
+    let failed = |errno| SpawnError::new(StartStep::Fork, errno, "start a process");
     let mut procs = None;
     loop {
         let late = !inside || cradle.needs_procs(orders.identity.is_some());
@@ -468,7 +468,7 @@ fn add_stream(ground: &SpawnContext, job: &SpawnJob, read: OwnedFd) -> Result<u6
         fd: Some(read),
         id: job.id,
         generation: job.spawn.generation,
-        name: Arc::clone(&job.name),
+        name: job.name.clone(),
         told: (job.spawn.output == Output::Captured).then(Vec::new),
         tapped: job.tapped,
         line: Vec::new(),
@@ -479,6 +479,6 @@ fn add_stream(ground: &SpawnContext, job: &SpawnJob, read: OwnedFd) -> Result<u6
     };
     ground.logs.add(stream).map_err(|problem| {
         let errno = problem.raw_os_error().unwrap_or(libc::EIO);
-        SpawnError::new(SpawnStep::Pipe, errno, "watch its output")
+        SpawnError::new(StartStep::Pipe, errno, "watch its output")
     })
 }

@@ -2,6 +2,8 @@
 //! Owns nothing.
 //! Never blocks.
 
+use mainstay_process::{Exit, Signal};
+
 use crate::kernel::ProcessHandle;
 
 /// Whom to look at.
@@ -16,9 +18,7 @@ pub(crate) enum WaitTarget<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ReapedChild {
     pub(crate) pid: i32,
-    pub(crate) code: Option<i32>,
-    pub(crate) signal: Option<i32>,
-    pub(crate) core: bool,
+    pub(crate) exit: Exit,
 }
 
 /// What there is to see.
@@ -61,12 +61,13 @@ pub(crate) fn wait_nohang(whom: WaitTarget<'_>, reap: bool) -> WaitResult {
         if pid == 0 {
             return WaitResult::Alive;
         }
-        let exited = info.si_code == libc::CLD_EXITED;
-        WaitResult::Ended(ReapedChild {
-            pid,
-            code: exited.then_some(status),
-            signal: (!exited).then_some(status),
-            core: info.si_code == libc::CLD_DUMPED,
-        })
+        let exit = match info.si_code {
+            libc::CLD_EXITED => Exit::Code(status),
+            how => Exit::Signal {
+                signal: Signal(status),
+                core: how == libc::CLD_DUMPED,
+            },
+        };
+        WaitResult::Ended(ReapedChild { pid, exit })
     }
 }

@@ -1,13 +1,8 @@
-//! Commands that belong to a module: how they are named on the wire, and how they ended.
-//! Owns the form of both.
+//! How a short-lived command of a module ended.
+//! Owns its text.
 //! Never runs one.
 
-use mainstay_holder::messages::Exited;
-
-/// The name of a module's command: no module has one like it.
-pub(crate) fn command_name(module: &str, number: u64) -> String {
-    format!("{module}#{number}")
-}
+use mainstay_process::{Exit, Exited};
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,26 +13,22 @@ pub(crate) struct CommandResult {
     pub(crate) text: String,
 }
 
-/// `storage#probe` is a command, `storage` a module.
-pub(super) fn is_command(instance: &str) -> bool {
-    instance.contains('#')
-}
-
-pub(super) fn outcome(exited: &Exited) -> CommandResult {
-    let last = exited
-        .output
-        .lines()
-        .rev()
-        .find(|line| !line.trim().is_empty());
-    let how = match (exited.overdue, exited.code, exited.signal) {
-        (true, _, _) => "it took too long and was killed".to_owned(),
-        (_, Some(code), _) => format!("exit code {code}"),
-        (_, _, Some(signal)) => format!("killed by {}", crate::words::signal_name(signal)),
-        _ => "it ended".to_owned(),
-    };
-    let text = last.map_or_else(|| how.clone(), |line| format!("{how}: {line}"));
-    CommandResult {
-        ok: exited.code == Some(0) && !exited.overdue,
-        text,
+impl From<&Exited> for CommandResult {
+    fn from(exited: &Exited) -> CommandResult {
+        let mut lines = exited.output.lines().rev();
+        let last = lines.find(|line| !line.trim().is_empty());
+        let how = match exited.exit {
+            _ if exited.timed_out => "it took too long and was killed".to_owned(),
+            Exit::Code(code) => format!("exit code {code}"),
+            exit => match exit.signal() {
+                Some(signal) => format!("killed by {}", crate::words::signal_name(signal)),
+                None => "it ended".to_owned(),
+            },
+        };
+        let text = last.map_or_else(|| how.clone(), |line| format!("{how}: {line}"));
+        CommandResult {
+            ok: exited.exit == Exit::Code(0) && !exited.timed_out,
+            text,
+        }
     }
 }

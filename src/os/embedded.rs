@@ -9,8 +9,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay_holder::messages::{ActivationSocket, Exited, SpawnRequest, SpawnStep};
 use mainstay_policy::MonoTime;
+use mainstay_process::{
+    ActivationSocket, Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal, SpawnRequest,
+    StartFailure, StartStep,
+};
 use mainstay_protocol::Timestamp;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
@@ -19,11 +22,16 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
 use super::holder_client::{HolderClient, lock};
-use super::{CommandResult, LiveProcess, Os, OsEvent};
+use super::{CommandResult, LiveProcess, Os, OsEvent, RunExit};
 
 #[cfg(all(test, unix))]
 mod tests;
 
+/// How an aborted task is reported.
+const KILLED: Exit = Exit::Signal {
+    signal: Signal::KILL,
+    core: false,
+};
 /// What a panic ends a program with.
 const PANICKED: i32 = 101;
 /// How long an aborted task may take to its next await before it counts as stuck.
@@ -36,7 +44,7 @@ pub(crate) type TaskFn =
 /// One run of a task, as the task sees it.
 pub(crate) struct TaskRun {
     /// The module.
-    pub(crate) module: Arc<str>,
+    pub(crate) instance: Instance,
     /// The run.
     pub(crate) generation: u64,
     /// Set when it is to stop.
@@ -50,12 +58,14 @@ pub(crate) struct TaskRun {
 impl TaskRun {
     /// Says something as sd_notify would.
     pub(crate) fn notify(&self, text: &str) {
-        let fact = OsEvent::Notify {
-            instance: self.module.to_string(),
+        let fact = OsEvent::Process(ProcessEvent {
+            instance: self.instance.clone(),
             generation: self.generation,
-            pid: 0,
-            text: text.to_owned(),
-        };
+            what: ProcessEventKind::Notify {
+                pid: 0,
+                text: text.to_owned(),
+            },
+        });
         if let Err(TrySendError::Full(fact)) = self.facts.try_send(fact) {
             let facts = self.facts.clone();
             // The task goes on; it waits for the router in its place.
@@ -80,11 +90,12 @@ struct RunningTask {
 struct TaskSlot {
     run: Option<RunningTask>,
     last_generation: u64,
-    last_exit: Option<Exited>,
+    last_exit: Option<RunExit>,
 }
 
+/// A task and its current run.
 struct EmbeddedTask {
-    name: Arc<str>,
+    instance: Instance,
     work: TaskFn,
     settings: Arc<Map<String, Value>>,
     slot: Mutex<TaskSlot>,
@@ -95,7 +106,7 @@ pub(crate) struct EmbeddedOs {
     held: Arc<HolderClient>,
     handle: Handle,
     facts: mpsc::Sender<OsEvent>,
-    tasks: HashMap<String, Arc<EmbeddedTask>>,
+    tasks: HashMap<Instance, Arc<EmbeddedTask>>,
 }
 
 impl EmbeddedOs {
@@ -106,12 +117,12 @@ impl EmbeddedOs {
     ) -> EmbeddedOs {
         let task = |(name, work, settings): (String, TaskFn, Map<String, Value>)| {
             let task = EmbeddedTask {
-                name: Arc::from(name.as_str()),
+                instance: Instance::new(&name, 1),
                 work,
                 settings: Arc::new(settings),
                 slot: Mutex::default(),
             };
-            (name, Arc::new(task))
+            (task.instance.clone(), Arc::new(task))
         };
         EmbeddedOs {
             facts: held.facts(),
@@ -134,7 +145,7 @@ impl EmbeddedOs {
     fn start(&self, task: &Arc<EmbeddedTask>, generation: u64) {
         let mut slot = lock(&task.slot);
         if let Some(refusal) = check_fence(task, &slot, generation) {
-            return self.send_event(refusal);
+            return self.report(task, generation, refusal);
         }
         let run = RunningTask {
             generation,
@@ -144,7 +155,7 @@ impl EmbeddedOs {
             stuck: false,
         };
         let errand = TaskRun {
-            module: Arc::clone(&task.name),
+            instance: task.instance.clone(),
             generation,
             cancelled: run.cancelled.clone(),
             settings: Arc::clone(&task.settings),
@@ -154,20 +165,22 @@ impl EmbeddedOs {
         let aborted = run.aborted.clone();
         let (own, handle) = (Arc::clone(task), self.handle.clone());
         let thread = std::thread::Builder::new()
-            .name(task.name.to_string())
+            .name(task.instance.to_string())
             .spawn(move || run_task(&own, &handle, errand, &aborted));
         match thread {
             Ok(_runs_detached) => {
                 slot.last_generation = generation;
                 slot.run = Some(run);
             }
-            Err(error) => self.send_event(OsEvent::SpawnFailed {
-                instance: task.name.to_string(),
-                generation,
-                step: SpawnStep::Fork,
-                errno: error.raw_os_error().unwrap_or(0),
-                message: format!("cannot start a thread for {}: {error}", task.name),
-            }),
+            Err(error) => {
+                let failure = StartFailure {
+                    step: StartStep::Fork,
+                    errno: error.raw_os_error().unwrap_or(0),
+                };
+                let message = format!("cannot start a thread for {}: {error}", task.instance);
+                let failed = ProcessEventKind::SpawnFailed { failure, message };
+                self.report(task, generation, failed);
+            }
         }
     }
 
@@ -186,15 +199,17 @@ impl EmbeddedOs {
         }
         run.stuck = true;
         let text = "it never yields: it was aborted and still lasts, so it is not started again";
-        slot.last_exit = Some(exited(task, generation, (None, None), text.to_owned(), now));
-        self.send_event(OsEvent::Stuck {
-            instance: task.name.to_string(),
+        let exited = exited(Exit::Stuck, text.to_owned(), now);
+        slot.last_exit = Some(RunExit {
             generation,
+            exited: exited.clone(),
         });
+        self.report(task, generation, ProcessEventKind::Exited(exited));
     }
 
-    /// From an actor, which does not wait.
-    fn send_event(&self, fact: OsEvent) {
+    /// Reports from an actor, which does not wait.
+    fn report(&self, task: &EmbeddedTask, generation: u64, what: ProcessEventKind) {
+        let fact = task.event(generation, what);
         let facts = self.facts.clone();
         self.handle.spawn(async move {
             let _router_ended = facts.send(fact).await;
@@ -202,45 +217,47 @@ impl EmbeddedOs {
     }
 }
 
-/// The fence: one run at a time, and only newer ones.
-fn check_fence(task: &EmbeddedTask, slot: &TaskSlot, generation: u64) -> Option<OsEvent> {
-    let instance = task.name.to_string();
-    match &slot.run {
-        // A second order for a run that lives: the first one was obeyed.
-        Some(run) if run.generation == generation && !run.stuck => Some(OsEvent::Spawned {
-            instance,
+impl EmbeddedTask {
+    fn event(&self, generation: u64, what: ProcessEventKind) -> OsEvent {
+        OsEvent::Process(ProcessEvent {
+            instance: self.instance.clone(),
             generation,
-            pid: 0,
-        }),
-        None if generation > slot.last_generation => None,
-        living => {
-            let why = match living {
-                Some(run) => format!("run {} has not ended: it never yields", run.generation),
-                None => format!("run {generation} is over"),
-            };
-            Some(OsEvent::SpawnFailed {
-                message: format!("cannot start {instance}: {why}"),
-                instance,
-                generation,
-                step: SpawnStep::Fence,
-                errno: if living.is_some() {
-                    crate::words::BUSY
-                } else {
-                    crate::words::STALE
-                },
-            })
-        }
+            what,
+        })
     }
+}
+
+/// What a task of this process is reported as: it has no process of its own.
+const SPAWNED: ProcessEventKind = ProcessEventKind::Spawned {
+    pid: 0,
+    start_time: 0,
+};
+
+/// The fence: one run at a time, and only newer ones.
+fn check_fence(task: &EmbeddedTask, slot: &TaskSlot, generation: u64) -> Option<ProcessEventKind> {
+    let (why, errno) = match &slot.run {
+        // A second request for a run that is alive: the first one was carried out.
+        Some(run) if run.generation == generation && !run.stuck => return Some(SPAWNED),
+        None if generation > slot.last_generation => return None,
+        Some(run) => {
+            let why = format!("run {} has not ended: it never yields", run.generation);
+            (why, crate::words::BUSY)
+        }
+        None => (format!("run {generation} is over"), crate::words::STALE),
+    };
+    Some(ProcessEventKind::SpawnFailed {
+        failure: StartFailure {
+            step: StartStep::Fence,
+            errno,
+        },
+        message: format!("cannot start {}: {why}", task.instance),
+    })
 }
 
 /// The life of a task's thread: the task, polled with the application's tokio runtime.
 fn run_task(task: &EmbeddedTask, handle: &Handle, errand: TaskRun, aborted: &CancellationToken) {
     let (generation, facts) = (errand.generation, errand.facts.clone());
-    let spawned = OsEvent::Spawned {
-        instance: task.name.to_string(),
-        generation,
-        pid: 0,
-    };
+    let spawned = task.event(generation, SPAWNED);
     let work = Arc::clone(&task.work);
     let whole = AssertUnwindSafe(|| {
         handle.block_on(async {
@@ -254,29 +271,29 @@ fn run_task(task: &EmbeddedTask, handle: &Handle, errand: TaskRun, aborted: &Can
         })
     });
     // What a task leaves behind when it panics is its own; the slot is ours and whole.
-    let (how, text) = match catch_unwind(whole) {
-        Ok(Some(Ok(()))) => ((Some(0), None), "it came to its end".to_owned()),
-        Ok(Some(Err(text))) => ((Some(1), None), format!("failed: {text}")),
-        Ok(None) => (
-            (None, Some(crate::words::SIGKILL)),
-            "aborted: it did not end in time".to_owned(),
-        ),
-        Err(panic) => (
-            (Some(PANICKED), None),
-            format!("panicked: {}", panic_text(&*panic)),
-        ),
+    let (exit, text) = match catch_unwind(whole) {
+        Ok(Some(Ok(()))) => (Exit::Code(0), "it came to its end".to_owned()),
+        Ok(Some(Err(text))) => (Exit::Code(1), format!("failed: {text}")),
+        Ok(None) => (KILLED, "aborted: it did not end in time".to_owned()),
+        Err(panic) => {
+            let text = format!("panicked: {}", panic_text(&*panic));
+            (Exit::Code(PANICKED), text)
+        }
     };
-    let now = super::machine::monotonic();
-    let exited = exited(task, generation, how, text, now);
+    let exited = exited(exit, text, super::machine::monotonic());
     let mut slot = lock(&task.slot);
     let stuck = slot.run.take().is_some_and(|run| run.stuck);
     if stuck {
-        tracing::info!(module = &*task.name, "a task that was stuck has ended");
+        tracing::info!(module = &*task.instance, "a task that was stuck has ended");
         return; // that it is over was told when it was given up
     }
-    slot.last_exit = Some(exited.clone());
+    slot.last_exit = Some(RunExit {
+        generation,
+        exited: exited.clone(),
+    });
     drop(slot);
-    let _router_ended = handle.block_on(facts.send(OsEvent::Exited(exited)));
+    let exited = task.event(generation, ProcessEventKind::Exited(exited));
+    let _router_ended = handle.block_on(facts.send(exited));
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
@@ -285,22 +302,11 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "with a value that is no text".to_owned())
 }
 
-fn exited(
-    task: &EmbeddedTask,
-    generation: u64,
-    (code, signal): (Option<i32>, Option<i32>),
-    output: String,
-    at: MonoTime,
-) -> Exited {
+fn exited(exit: Exit, output: String, at: MonoTime) -> Exited {
     Exited {
-        instance: task.name.to_string(),
-        generation,
         pid: 0,
-        code,
-        signal,
-        core: false,
-        oom: false,
-        overdue: false,
+        exit,
+        timed_out: false,
         output,
         at: at.0,
     }
@@ -322,7 +328,7 @@ impl Os for EmbeddedOs {
         }
     }
 
-    fn signal(&self, instance: &str, generation: u64, signal: i32, cont: bool) {
+    fn signal(&self, instance: &Instance, generation: u64, signal: Signal, cont: bool) {
         let Some(task) = self.tasks.get(instance) else {
             return self.held.signal(instance, generation, signal, cont);
         };
@@ -332,40 +338,36 @@ impl Os for EmbeddedOs {
         }
     }
 
-    fn kill(&self, instance: &str, generation: u64) {
+    fn kill(&self, instance: &Instance, generation: u64) {
         match self.tasks.get(instance) {
             Some(task) => self.end(task, generation),
             None => self.held.kill(instance, generation),
         }
     }
 
-    fn drain_notify(&self, instance: &str, generation: u64) {
-        if self.tasks.contains_key(instance) {
-            // A task says what it says at once.
-            let instance = instance.to_owned();
-            return self.send_event(OsEvent::NotifyDrained {
-                instance,
-                generation,
-            });
+    fn drain_notify(&self, instance: &Instance, generation: u64) {
+        if let Some(task) = self.tasks.get(instance) {
+            // What a task reports is never in flight.
+            return self.report(task, generation, ProcessEventKind::NotifyDrained);
         }
         self.held.drain_notify(instance, generation);
     }
 
-    fn save_record(&self, instance: &str, record: String) {
+    fn save_record(&self, instance: &Instance, record: String) {
         self.held.save_record(instance, record);
     }
 
-    fn tap(&self, instance: &str, on: bool, again: bool) {
+    fn tap(&self, instance: &Instance, on: bool, replay: bool) {
         if !self.tasks.contains_key(instance) {
-            self.held.tap(instance, on, again);
+            self.held.tap(instance, on, replay);
         }
     }
 
-    fn flush_output(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn flush_output(&self, instance: &Instance) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         self.held.flush_output(instance)
     }
 
-    fn listen(&self, instance: &str, sockets: Vec<ActivationSocket>) {
+    fn listen(&self, instance: &Instance, sockets: Vec<ActivationSocket>) {
         self.held.listen(instance, sockets);
     }
 
@@ -381,11 +383,19 @@ impl Os for EmbeddedOs {
         self.held.pong();
     }
 
+    fn stopping(&self, within: Duration) {
+        self.held.stopping(within);
+    }
+
+    fn stop_time_left(&self) -> Option<Duration> {
+        self.held.stop_time_left()
+    }
+
     fn exit_holder(&self, code: u8) {
         self.held.exit_holder(code);
     }
 
-    fn live_process(&self, instance: &str) -> Option<LiveProcess> {
+    fn live_process(&self, instance: &Instance) -> Option<LiveProcess> {
         let Some(task) = self.tasks.get(instance) else {
             return self.held.live_process(instance);
         };
@@ -398,14 +408,14 @@ impl Os for EmbeddedOs {
         })
     }
 
-    fn last_exit(&self, instance: &str) -> Option<Exited> {
+    fn last_exit(&self, instance: &Instance) -> Option<RunExit> {
         match self.tasks.get(instance) {
             Some(task) => lock(&task.slot).last_exit.clone(),
             None => self.held.last_exit(instance),
         }
     }
 
-    fn saved_record(&self, instance: &str) -> Option<String> {
+    fn saved_record(&self, instance: &Instance) -> Option<String> {
         self.held.saved_record(instance)
     }
 }

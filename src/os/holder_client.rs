@@ -9,20 +9,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mainstay_holder::messages::{
-    self as words, ActivationSocket, Exited, HolderMessage, HolderRequest, InstanceInfo,
-    SpawnRequest,
-};
+use mainstay_holder::messages::{HolderMessage, HolderRequest, InstanceInfo};
 use mainstay_holder::{Decoder, encode};
 use mainstay_policy::MonoTime;
+use mainstay_process::{
+    ActivationSocket, Exited, Instance, ProcessEvent, ProcessEventKind, Signal, SpawnRequest,
+    StartStep,
+};
 use mainstay_protocol::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::command::{is_command, outcome};
 use super::handshake::HolderHandshake;
 use super::transport::{HolderReader, HolderWriter};
-use super::{CommandResult, LiveProcess, Os, OsEvent, command_name, machine};
+use super::{CommandResult, LiveProcess, Os, OsEvent, RunExit, machine};
 
 mod holder_lost;
 
@@ -47,7 +47,7 @@ struct InstanceState {
     /// A run that was asked for, while the answer is out.
     spawning: Option<u64>,
     alive: Option<LiveProcess>,
-    last_exit: Option<Exited>,
+    last_exit: Option<RunExit>,
     record: Option<String>,
 }
 
@@ -57,8 +57,8 @@ pub(crate) struct HolderClient {
     out_ready: Notify,
     /// Signalled when everything asked so far is on the wire.
     sent: Notify,
-    slots: Mutex<HashMap<String, InstanceState>>,
-    commands: Mutex<HashMap<String, oneshot::Sender<CommandResult>>>,
+    slots: Mutex<HashMap<Instance, InstanceState>>,
+    commands: Mutex<HashMap<Instance, oneshot::Sender<CommandResult>>>,
     flushes: Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>,
     next_command: AtomicU64,
     gone: AtomicBool,
@@ -68,25 +68,29 @@ pub(crate) struct HolderClient {
     handle: Handle,
 }
 
-/// What can be said of an end before all of it is told.
-fn ended(known: &InstanceInfo, end: words::ExitSummary) -> Exited {
-    let words::ExitSummary {
-        code,
-        signal,
-        core,
-        oom,
-    } = end;
-    Exited {
-        instance: known.instance.clone(),
-        generation: known.generation,
-        pid: 0,
-        code,
-        signal,
-        core,
-        oom,
-        overdue: false,
-        output: String::new(),
-        at: machine::monotonic().0,
+impl From<&InstanceInfo> for InstanceState {
+    fn from(info: &InstanceInfo) -> InstanceState {
+        let generation = info.generation;
+        InstanceState {
+            spawning: None,
+            alive: info.pid.map(|pid| LiveProcess {
+                generation,
+                pid,
+                start_time: info.start_time,
+            }),
+            // The rest of it is reported after the takeover.
+            last_exit: info.exit.map(|exit| RunExit {
+                generation,
+                exited: Exited {
+                    pid: 0,
+                    exit,
+                    timed_out: false,
+                    output: String::new(),
+                    at: machine::monotonic().0,
+                },
+            }),
+            record: info.record.clone(),
+        }
     }
 }
 
@@ -100,28 +104,12 @@ impl HolderClient {
         known: &[InstanceInfo],
     ) -> io::Result<(Arc<HolderClient>, mpsc::Receiver<OsEvent>)> {
         let (facts, receiver) = mpsc::channel(FACTS_IN_FLIGHT);
-        let slots = known
+        let (commands, modules): (Vec<_>, Vec<_>) = known
             .iter()
-            .filter(|known| !is_command(&known.instance))
-            .map(|known| {
-                let alive = known.pid.map(|pid| LiveProcess {
-                    generation: known.generation,
-                    pid,
-                    start_time: known.start_time,
-                });
-                let record = known.record.clone();
-                let last_exit = known.end.map(|end| ended(known, end));
-                (
-                    known.instance.clone(),
-                    InstanceState {
-                        spawning: None,
-                        alive,
-                        last_exit,
-                        record,
-                    },
-                )
-            })
-            .collect();
+            .partition(|info| info.instance.command().is_some());
+        let slots = modules.into_iter();
+        let slots = slots.map(|info| (info.instance.clone(), InstanceState::from(info)));
+        let slots = slots.collect();
         let held = Arc::new(HolderClient {
             out: Mutex::new(Vec::new()),
             out_ready: Notify::new(),
@@ -135,10 +123,9 @@ impl HolderClient {
             facts,
             handle: Handle::current(),
         });
-        // Nobody waits any more for the commands of the runtime before.
-        let orphans = known.iter().filter(|known| is_command(&known.instance));
-        for orphan in orphans {
-            let instance = orphan.instance.clone();
+        // The runtime that waited for these commands is gone.
+        for command in commands {
+            let instance = command.instance.clone();
             held.send_request(&HolderRequest::Forget { instance });
         }
         let (hearing, speaking) = wire.end.split()?;
@@ -158,7 +145,7 @@ impl HolderClient {
         let _or_gone = tokio::time::timeout(LEAVE_PATIENCE, last).await;
     }
 
-    fn living(&self, instance: &str) -> Option<LiveProcess> {
+    fn living(&self, instance: &Instance) -> Option<LiveProcess> {
         lock(&self.slots).get(instance)?.alive
     }
 
@@ -191,117 +178,88 @@ impl HolderClient {
         });
     }
 
-    /// Books what a message changes and turns it into the fact the router hears.
-    fn apply(&self, tell: HolderMessage) -> Option<OsEvent> {
-        match tell {
+    /// Applies what a message changes and returns the event that the router receives.
+    fn apply(&self, message: HolderMessage) -> Option<OsEvent> {
+        match message {
+            HolderMessage::Process(event) => self.apply_event(event).map(OsEvent::Process),
             HolderMessage::OutputFlushed { number } => self.finish_flush(number),
-            HolderMessage::Spawned {
-                instance,
-                generation,
-                pid,
-                start_time,
-            } => {
-                if is_command(&instance) {
-                    return None;
-                }
-                let mut slots = lock(&self.slots);
-                let slot = slots.entry(instance.clone()).or_default();
+            HolderMessage::StopRequested { time_left_ms, .. } => Some(OsEvent::StopRequested {
+                left: time_left_ms.map(Duration::from_millis),
+            }),
+            HolderMessage::ReloadRequested => Some(OsEvent::ReloadRequested),
+            HolderMessage::Ping => Some(OsEvent::PingReceived),
+            HolderMessage::Takeover(_)
+            | HolderMessage::Configured { .. }
+            | HolderMessage::Refused { .. }
+            | HolderMessage::Other => None,
+        }
+    }
+
+    /// Applies what happened to an instance; commands end here.
+    fn apply_event(&self, mut event: ProcessEvent) -> Option<ProcessEvent> {
+        if event.instance.command().is_some() {
+            self.finish_command(&event);
+            return None;
+        }
+        let generation = event.generation;
+        let mut slots = lock(&self.slots);
+        match &event.what {
+            ProcessEventKind::Spawned { pid, start_time } => {
+                let slot = slots.entry(event.instance.clone()).or_default();
                 slot.spawning = None;
                 slot.alive = Some(LiveProcess {
                     generation,
-                    pid,
-                    start_time,
+                    pid: *pid,
+                    start_time: *start_time,
                 });
-                Some(OsEvent::Spawned {
-                    instance,
-                    generation,
-                    pid,
-                })
             }
-            HolderMessage::SpawnFailed {
-                instance,
-                generation,
-                step,
-                errno,
-                message,
-            } => {
-                let failed = OsEvent::SpawnFailed {
-                    instance,
-                    generation,
-                    step,
-                    errno,
-                    message,
-                };
-                self.book_failure(failed)
-            }
-            HolderMessage::Exited(exited) => {
-                if is_command(&exited.instance) {
-                    self.finish_command(&exited.instance, outcome(&exited));
-                    return None;
+            ProcessEventKind::SpawnFailed { failure, .. } => {
+                let alive = slots.get_mut(&event.instance).and_then(|slot| {
+                    slot.spawning.take_if(|run| *run == generation);
+                    slot.alive
+                });
+                // A second request for a run that is alive: the first one was carried out.
+                if let Some(alive) = alive.filter(|one| one.generation == generation)
+                    && failure.step == StartStep::Fence
+                {
+                    event.what = ProcessEventKind::Spawned {
+                        pid: alive.pid,
+                        start_time: alive.start_time,
+                    };
                 }
-                let mut slots = lock(&self.slots);
-                let slot = slots.entry(exited.instance.clone()).or_default();
+            }
+            ProcessEventKind::Exited(exited) => {
+                let slot = slots.entry(event.instance.clone()).or_default();
                 slot.alive = None;
-                slot.last_exit = Some(exited.clone());
-                Some(OsEvent::Exited(exited))
-            }
-            HolderMessage::MainChanged {
-                instance,
-                generation,
-                pid,
-                start_time,
-            } => {
-                let mut slots = lock(&self.slots);
-                let alive = slots.get_mut(&instance)?.alive.as_mut()?;
-                (alive.pid, alive.start_time) = (pid, start_time);
-                Some(OsEvent::MainChanged {
-                    instance,
+                slot.last_exit = Some(RunExit {
                     generation,
-                    pid,
-                })
+                    exited: exited.clone(),
+                });
             }
-            tell => to_os_event(tell),
+            ProcessEventKind::MainChanged { pid, start_time } => {
+                let alive = slots.get_mut(&event.instance)?.alive.as_mut()?;
+                (alive.pid, alive.start_time) = (*pid, *start_time);
+            }
+            _ => {}
         }
+        drop(slots);
+        Some(event)
     }
 
-    fn book_failure(&self, failed: OsEvent) -> Option<OsEvent> {
-        let OsEvent::SpawnFailed {
-            instance,
-            generation,
-            step,
-            message,
-            ..
-        } = &failed
-        else {
-            return Some(failed);
+    fn finish_command(&self, event: &ProcessEvent) {
+        let result = match &event.what {
+            ProcessEventKind::Exited(exited) => CommandResult::from(exited),
+            ProcessEventKind::SpawnFailed { message, .. } => CommandResult {
+                ok: false,
+                text: message.clone(),
+            },
+            _ => return,
         };
-        if is_command(instance) {
-            let text = message.clone();
-            self.finish_command(instance, CommandResult { ok: false, text });
-            return None;
-        }
-        let alive = lock(&self.slots).get_mut(instance).and_then(|slot| {
-            slot.spawning.take_if(|run| *run == *generation);
-            slot.alive
-        });
-        // A second order for a run that lives: the first one was obeyed.
-        match alive.filter(|one| one.generation == *generation && *step == words::SpawnStep::Fence)
-        {
-            Some(alive) => Some(OsEvent::Spawned {
-                instance: instance.clone(),
-                generation: *generation,
-                pid: alive.pid,
-            }),
-            None => Some(failed),
-        }
-    }
-
-    fn finish_command(&self, instance: &str, outcome: CommandResult) {
-        self.send_request(&HolderRequest::Forget {
-            instance: instance.to_owned(),
-        });
-        if let Some(waiting) = lock(&self.commands).remove(instance) {
-            let _nobody_waits_any_more = waiting.send(outcome);
+        let instance = event.instance.clone();
+        let waiting = lock(&self.commands).remove(&instance);
+        self.send_request(&HolderRequest::Forget { instance });
+        if let Some(waiting) = waiting {
+            let _caller_is_gone = waiting.send(result);
         }
     }
 
@@ -309,72 +267,6 @@ impl HolderClient {
         let asker = lock(&self.flushes).remove(&number)?;
         let _it_left = asker.send(());
         None
-    }
-}
-
-/// What changes nothing in the books.
-fn to_os_event(tell: HolderMessage) -> Option<OsEvent> {
-    match tell {
-        HolderMessage::Notify {
-            instance,
-            generation,
-            pid,
-            text,
-        } => Some(OsEvent::Notify {
-            instance,
-            generation,
-            pid,
-            text,
-        }),
-        HolderMessage::NotifyDrained {
-            instance,
-            generation,
-        } => Some(OsEvent::NotifyDrained {
-            instance,
-            generation,
-        }),
-        HolderMessage::Output {
-            instance,
-            generation,
-            text,
-            dropped_bytes,
-        } => Some(OsEvent::Output {
-            instance,
-            generation,
-            text,
-            dropped_bytes,
-        }),
-        HolderMessage::SocketActivated { instance, socket } => {
-            Some(OsEvent::SocketActivated { instance, socket })
-        }
-        HolderMessage::NotifyRejected { instance, message } => {
-            Some(OsEvent::NotifyRejected { instance, message })
-        }
-        HolderMessage::OutputDropped {
-            instance,
-            total_bytes,
-            errno,
-        } => Some(OsEvent::OutputDropped {
-            instance,
-            total_bytes,
-            errno,
-        }),
-        HolderMessage::StopRequested {
-            time_left_ms: left_ms,
-            ..
-        } => Some(OsEvent::StopRequested {
-            left: left_ms.map(Duration::from_millis),
-        }),
-        HolderMessage::ReloadRequested => Some(OsEvent::ReloadRequested),
-        HolderMessage::Ping => Some(OsEvent::PingReceived),
-        HolderMessage::Takeover(_)
-        | HolderMessage::Configured { .. }
-        | HolderMessage::Refused { .. }
-        | HolderMessage::OutputFlushed { .. } => None,
-        HolderMessage::Spawned { .. }
-        | HolderMessage::SpawnFailed { .. }
-        | HolderMessage::MainChanged { .. }
-        | HolderMessage::Exited(_) => None,
     }
 }
 
@@ -444,7 +336,7 @@ impl Os for HolderClient {
     }
 
     fn spawn(&self, spawn: SpawnRequest) {
-        if !is_command(&spawn.instance) {
+        if spawn.instance.command().is_none() {
             let mut slots = lock(&self.slots);
             let slot = slots.entry(spawn.instance.clone()).or_default();
             slot.spawning = Some(spawn.generation);
@@ -452,8 +344,8 @@ impl Os for HolderClient {
         self.send_request(&HolderRequest::Spawn(Box::new(spawn)));
     }
 
-    fn signal(&self, instance: &str, generation: u64, signal: i32, cont: bool) {
-        let instance = instance.to_owned();
+    fn signal(&self, instance: &Instance, generation: u64, signal: Signal, cont: bool) {
+        let instance = instance.clone();
         self.send_request(&HolderRequest::Signal {
             instance,
             generation,
@@ -462,23 +354,23 @@ impl Os for HolderClient {
         });
     }
 
-    fn kill(&self, instance: &str, generation: u64) {
+    fn kill(&self, instance: &Instance, generation: u64) {
         self.send_request(&HolderRequest::Kill {
-            instance: instance.to_owned(),
+            instance: instance.clone(),
             generation,
         });
     }
 
-    fn drain_notify(&self, instance: &str, generation: u64) {
-        let instance = instance.to_owned();
+    fn drain_notify(&self, instance: &Instance, generation: u64) {
+        let instance = instance.clone();
         self.send_request(&HolderRequest::DrainNotify {
             instance,
             generation,
         });
     }
 
-    fn save_record(&self, instance: &str, record: String) {
-        let instance = instance.to_owned();
+    fn save_record(&self, instance: &Instance, record: String) {
+        let instance = instance.clone();
         let before = {
             let mut slots = lock(&self.slots);
             let slot = slots.entry(instance.clone()).or_default();
@@ -489,21 +381,21 @@ impl Os for HolderClient {
         }
     }
 
-    fn tap(&self, instance: &str, on: bool, again: bool) {
-        let instance = instance.to_owned();
+    fn tap(&self, instance: &Instance, on: bool, replay: bool) {
+        let instance = instance.clone();
         self.send_request(&HolderRequest::Tap {
             instance,
             on,
-            replay: again,
+            replay,
         });
     }
 
-    fn flush_output(&self, instance: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn flush_output(&self, instance: &Instance) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let number = self.next_command.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         let settles = Arc::clone(&self.flushes);
         lock(&settles).insert(number, sender);
-        let instance = instance.to_owned();
+        let instance = instance.clone();
         self.send_request(&HolderRequest::FlushOutput { instance, number });
         Box::pin(async move {
             let _or_not = tokio::time::timeout(FLUSH_TIMEOUT, receiver).await;
@@ -511,8 +403,8 @@ impl Os for HolderClient {
         })
     }
 
-    fn listen(&self, instance: &str, sockets: Vec<ActivationSocket>) {
-        let instance = instance.to_owned();
+    fn listen(&self, instance: &Instance, sockets: Vec<ActivationSocket>) {
+        let instance = instance.clone();
         self.send_request(&HolderRequest::Listen { instance, sockets });
     }
 
@@ -523,7 +415,7 @@ impl Os for HolderClient {
         if spawn.generation == 0 {
             spawn.generation = self.next_command.fetch_add(1, Ordering::Relaxed);
         }
-        spawn.instance = command_name(&spawn.instance, spawn.generation);
+        spawn.instance = spawn.instance.with_command(spawn.generation);
         let (sender, receiver) = oneshot::channel();
         lock(&self.commands).insert(spawn.instance.clone(), sender);
         self.spawn(spawn);
@@ -559,15 +451,15 @@ impl Os for HolderClient {
         self.send_request(&HolderRequest::Exit { code });
     }
 
-    fn live_process(&self, instance: &str) -> Option<LiveProcess> {
+    fn live_process(&self, instance: &Instance) -> Option<LiveProcess> {
         self.living(instance)
     }
 
-    fn last_exit(&self, instance: &str) -> Option<Exited> {
+    fn last_exit(&self, instance: &Instance) -> Option<RunExit> {
         lock(&self.slots).get(instance)?.last_exit.clone()
     }
 
-    fn saved_record(&self, instance: &str) -> Option<String> {
+    fn saved_record(&self, instance: &Instance) -> Option<String> {
         lock(&self.slots).get(instance)?.record.clone()
     }
 }

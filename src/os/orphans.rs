@@ -3,12 +3,13 @@
 //! Never signals a process that may be another by now: nobody reaps for us any more.
 
 use mainstay_holder::messages::HolderRequest;
+use mainstay_process::Instance;
 
 use super::{LiveProcess, machine};
 
 /// Does what the holder was asked for, if it is to ask for the end or to end.
-pub(super) fn end_orphans(ask: &HolderRequest, alive: impl Fn(&str) -> Option<LiveProcess>) {
-    let pinned = |instance: &str, generation: u64| {
+pub(super) fn end_orphans(ask: &HolderRequest, alive: impl Fn(&Instance) -> Option<LiveProcess>) {
+    let pinned = |instance: &Instance, generation: u64| {
         let alive = alive(instance)?;
         (alive.generation == generation)
             .then(|| machine::VerifiedProcess::new(alive.pid, alive.start_time))?
@@ -22,7 +23,7 @@ pub(super) fn end_orphans(ask: &HolderRequest, alive: impl Fn(&str) -> Option<Li
             cont,
         } => {
             if let Some((process, _)) = pinned(instance, *generation) {
-                process.signal(*signal);
+                process.signal(signal.0);
                 if *cont {
                     process.signal(libc::SIGCONT);
                 }

@@ -243,7 +243,7 @@ impl LifecycleScript {
                 code.parse().expect("an exit code"),
             ))),
             ["killed"] => ended(RunEnd::Exited(Exit::Signal {
-                signal: 9,
+                signal: mainstay_process::Signal::KILL,
                 core: false,
             })),
             ["halted"] => ended(halted(false)),

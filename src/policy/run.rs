@@ -12,9 +12,8 @@ mod interface;
 mod tests;
 mod transitions;
 
-pub use interface::{
-    Exit, RunEffect, RunEnd, RunEvent, RunReport, RunReportKind, StartFailure, StartStep,
-};
+pub use interface::{RunEffect, RunEnd, RunEvent, RunReport, RunReportKind};
+pub use mainstay_process::{Exit, StartFailure, StartStep};
 
 use transitions::starting;
 

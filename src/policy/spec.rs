@@ -6,6 +6,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use mainstay_process::Probe;
+
 /// The slot of a module instance: the same name has the same slot in every plan of a runtime (see
 /// [`crate::module_ids::ModuleIds`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -89,35 +91,8 @@ pub enum Readiness {
     Log(String),
     /// It writes a newline to this descriptor (s6).
     Fd(u32),
-    /// This address accepts a connection, and its own process tree owns the listener.
-    Tcp(String),
-    /// This socket accepts a connection.
-    Unix(String),
-    /// This URL answers with this status.
-    Http {
-        /// `http://host:port/path`.
-        url: String,
-        /// Expected status.
-        status: u16,
-    },
-    /// This `host:port` or `host:port/service` says that it serves, by gRPC's health protocol.
-    Grpc(String),
-    /// This command exits 0.
-    Exec(Vec<String>),
-    /// This path exists.
-    File(String),
-}
-
-impl Readiness {
-    /// Whether the runtime has to look (true) or is told (false).
-    #[must_use]
-    pub fn is_polled(&self) -> bool {
-        use Readiness::{Exec, Fd, File, Grpc, Http, Log, Notify, Settle, Started, Tcp, Unix};
-        match self {
-            Tcp(_) | Unix(_) | Grpc(_) | Http { .. } | Exec(_) | File(_) => true,
-            Started | Settle(_) | Notify | Log(_) | Fd(_) => false,
-        }
-    }
+    /// This probe succeeds.
+    Probe(Probe),
 }
 
 /// Which endings bring a module back.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use mainstay_holder::machines::roster::SPAWN_TIMEOUT;
 use mainstay_holder::messages::{HolderMessage, InstanceInfo, MAX_RECORD_BYTES};
+use mainstay_process::{ProcessEvent, ProcessEventKind};
 
 use super::{Checked, HEARTBEAT_TIMEOUT};
 
@@ -327,10 +328,15 @@ impl Checker {
         if epoch.is_none() || epoch != self.epoch {
             return Err(HolderViolation::SentToNobody);
         }
-        let HolderMessage::Exited(exited) = message else {
+        let HolderMessage::Process(ProcessEvent {
+            instance,
+            generation,
+            what: ProcessEventKind::Exited(_),
+        }) = message
+        else {
             return Ok(());
         };
-        let (name, generation) = (exited.instance.clone(), exited.generation);
+        let (name, generation) = (instance.to_string(), *generation);
         let instance = self.instances.get(&name);
         let is_real =
             instance.is_some_and(|one| one.generation == generation && is_complete(one.phase));

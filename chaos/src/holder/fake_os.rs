@@ -5,8 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use mainstay_holder::machines::{ProcessExit, Roster};
-use mainstay_holder::messages::{InstanceInfo, SpawnStep};
+use mainstay_holder::machines::Roster;
+use mainstay_holder::messages::InstanceInfo;
+use mainstay_process::{Exit, Signal, StartFailure, StartStep};
 
 use super::{Checked, HolderBug, HolderViolation, Item, Sim};
 
@@ -24,7 +25,7 @@ struct SimProcess {
     is_reported: bool,
     /// A kill is on its way to all of its tree.
     is_killed: bool,
-    exited: Option<ProcessExit>,
+    exited: Option<Exit>,
 }
 
 #[derive(Debug)]
@@ -48,6 +49,25 @@ pub(super) struct FakeOs {
     queue: VecDeque<u64>,
     last_job: u64,
     last_pid: u32,
+}
+
+/// A program that is not there.
+pub(super) const NO_PROGRAM: StartFailure = StartFailure {
+    step: StartStep::Exec,
+    errno: 2,
+};
+/// A spawn that was aborted (ECANCELED).
+const ABORTED: StartFailure = StartFailure {
+    step: StartStep::Fork,
+    errno: 125,
+};
+
+/// The exit of a process that a signal ended.
+pub(super) fn signalled(signal: i32) -> Exit {
+    Exit::Signal {
+        signal: Signal(signal),
+        core: false,
+    }
 }
 
 impl FakeOs {
@@ -79,7 +99,7 @@ impl FakeOs {
             Some(pid) => self
                 .processes
                 .get(&pid)
-                .is_some_and(|one| one.name == info.instance && one.generation == info.generation),
+                .is_some_and(|one| one.name == *info.instance && one.generation == info.generation),
             None => self.generation_of(&info.instance).is_none(),
         }
     }
@@ -178,7 +198,7 @@ impl Sim {
             let lifetime = self.rng.span(Duration::from_secs(120));
             let code = self.rng.pick(&[0, 1, 3]);
             if faulty && self.rng.permille(300) {
-                self.exit_after(self.os.last_pid, lifetime, Some(code), None);
+                self.exit_after(self.os.last_pid, lifetime, Exit::Code(code));
             }
         }
         if hangs && !fails {
@@ -199,8 +219,7 @@ impl Sim {
         let Some(pid) = job.pid else {
             self.check.spawn_failed(&job.name);
             let message = "cannot execute it".to_owned();
-            self.roster
-                .spawn_failed(job.id, SpawnStep::Exec, 2, message);
+            self.roster.spawn_failed(job.id, NO_PROGRAM, message);
             return Ok(());
         };
         let id = (pid, u64::from(pid));
@@ -237,7 +256,7 @@ impl Sim {
                 self.check.spawn_failed(&job.name);
             }
             let message = "cannot start it: aborted".to_owned();
-            self.roster.spawn_failed(id, SpawnStep::Fork, 125, message);
+            self.roster.spawn_failed(id, ABORTED, message);
             return Ok(());
         }
         if std::mem::take(&mut job.hangs) {
@@ -262,7 +281,7 @@ impl Sim {
         self.check.signalled(&target.name);
         if !target.ignores_sigterm {
             let delay = self.rng.span(Duration::from_millis(500));
-            self.exit_after(process.pid, delay, None, Some(signal));
+            self.exit_after(process.pid, delay, signalled(signal));
         }
     }
 
@@ -293,26 +312,15 @@ impl Sim {
         };
         process.is_killed = true;
         if let Some(delay) = process.kill_delay {
-            self.exit_after(pid, delay, None, Some(9));
+            self.exit_after(pid, delay, signalled(9));
         }
     }
 
-    pub(super) fn exit_after(
-        &mut self,
-        pid: u32,
-        delay: Duration,
-        code: Option<i32>,
-        signal: Option<i32>,
-    ) {
-        let exit = ProcessExit {
-            code,
-            signal,
-            ..ProcessExit::default()
-        };
+    pub(super) fn exit_after(&mut self, pid: u32, delay: Duration, exit: Exit) {
         self.after(delay, Item::ProcessExits(pid, exit));
     }
 
-    pub(super) fn process_exits(&mut self, pid: u32, exit: ProcessExit) {
+    pub(super) fn process_exits(&mut self, pid: u32, exit: Exit) {
         let misses = self.has_bug(HolderBug::MissExits) && self.rng.permille(200);
         let Some(process) = self.os.processes.get_mut(&pid) else {
             return;
@@ -332,7 +340,7 @@ impl Sim {
         }
     }
 
-    pub(super) fn exit_reaped(&mut self, pid: u32, exit: ProcessExit) -> Checked {
+    pub(super) fn exit_reaped(&mut self, pid: u32, exit: Exit) -> Checked {
         let Some(process) = self.os.processes.remove(&pid) else {
             return Ok(());
         };

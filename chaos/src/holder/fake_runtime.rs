@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mainstay_holder::messages::{HolderMessage, InstanceInfo};
+use mainstay_process::ProcessEventKind;
 
 use super::{Checked, HolderBug, HolderViolation, Item, Sim};
 
@@ -166,12 +167,12 @@ impl Sim {
         };
         runtime.taken_over = true;
         for info in infos {
-            let view = match (info.pid, info.end) {
+            let view = match (info.pid, info.exit) {
                 (Some(_), _) => View::Running(info.generation),
                 (None, Some(_)) => View::Exiting(info.generation),
                 (None, None) => View::Idle(info.generation),
             };
-            runtime.views.insert(info.instance, view);
+            runtime.views.insert(info.instance.to_string(), view);
         }
         let idle: Vec<String> = (0..self.options.modules)
             .map(|number| format!("m{number}"))
@@ -201,39 +202,32 @@ impl Sim {
         let Some(runtime) = &mut self.runtime else {
             return;
         };
-        match message {
-            HolderMessage::Spawned {
-                instance,
-                generation,
-                ..
-            } if runtime.views.get(&instance) == Some(&View::Starting(generation)) => {
+        let HolderMessage::Process(event) = message else {
+            return;
+        };
+        let (name, generation) = (event.instance.to_string(), event.generation);
+        let view = runtime.views.get(&name).copied();
+        match event.what {
+            ProcessEventKind::Spawned { .. } if view == Some(View::Starting(generation)) => {
                 let stopping = runtime.stopping;
                 let view = View::Running(generation);
-                runtime.views.insert(instance.clone(), view);
+                runtime.views.insert(name.clone(), view);
                 let record = format!("up=1 gen={generation}");
                 self.request(Request::SaveRecord {
-                    name: instance.clone(),
+                    name: name.clone(),
                     record,
                 });
                 if stopping {
-                    self.request(Request::Signal {
-                        name: instance,
-                        generation,
-                    });
+                    self.request(Request::Signal { name, generation });
                 }
             }
-            HolderMessage::SpawnFailed {
-                instance,
-                generation,
-                ..
-            } if runtime.views.get(&instance) == Some(&View::Starting(generation)) => {
-                self.ended(instance, generation);
+            ProcessEventKind::SpawnFailed { .. } if view == Some(View::Starting(generation)) => {
+                self.ended(name, generation);
             }
-            HolderMessage::Exited(exited) => {
-                let view = runtime.views.get(&exited.instance);
-                if view.is_some_and(|view| view.generation() == exited.generation) {
-                    self.ended(exited.instance, exited.generation);
-                }
+            ProcessEventKind::Exited(_)
+                if view.is_some_and(|view| view.generation() == generation) =>
+            {
+                self.ended(name, generation);
             }
             _ => {}
         }

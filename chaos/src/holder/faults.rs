@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use mainstay_holder::machines::ProcessExit;
-
 use super::fake_runtime::Request;
 use super::{Item, Sim};
 
@@ -49,12 +47,8 @@ impl Sim {
 
     fn crash_process(&mut self) {
         if let Some(pid) = self.random_pid() {
-            let signal = Some(self.rng.pick(&[6, 9, 11]));
-            let exit = ProcessExit {
-                signal,
-                ..ProcessExit::default()
-            };
-            self.process_exits(pid, exit);
+            let signal = self.rng.pick(&[6, 9, 11]);
+            self.process_exits(pid, super::fake_os::signalled(signal));
         }
     }
 

@@ -10,6 +10,7 @@ use mainstay_policy::run::{
 };
 use mainstay_policy::spec::{Kind, Readiness};
 use mainstay_policy::{Health, ModuleId, MonoTime};
+use mainstay_process::Signal;
 
 use super::{InjectedBug, Sim};
 use crate::checker::Checked;
@@ -18,7 +19,7 @@ use crate::world::{SimHook, SimProcess, WorldEvent};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const KILLED: Exit = Exit::Signal {
-    signal: 9,
+    signal: Signal::KILL,
     core: false,
 };
 
@@ -287,7 +288,7 @@ impl Sim {
         {
             let at = self.now.after(self.rng.span(MS(30)));
             let exit = Exit::Signal {
-                signal: 15,
+                signal: Signal::TERMINATE,
                 core: false,
             };
             self.agenda

@@ -18,11 +18,11 @@ pub(crate) fn groups_of(name: &CStr, group: Gid) -> Option<Vec<u32>> {
     Some(groups.iter().map(|group| group.as_raw()).collect())
 }
 
-pub(crate) fn most_files(hard: libc::rlim_t) -> libc::rlim_t {
+pub(crate) fn max_open_files(hard: libc::rlim_t) -> libc::rlim_t {
     hard.min(10_240)
 }
 
-pub(crate) fn adopt_orphans() {}
+pub(crate) fn become_subreaper() {}
 
 pub(crate) fn no_new_privileges() -> Result<(), i32> {
     Err(libc::ENOTSUP)

@@ -27,7 +27,9 @@ impl Owned {
         for module in touched {
             standings.push(self.standing(module));
             let record = self.record(module);
-            self.house.os.save_record(&self.house.name(module), record);
+            self.house
+                .os
+                .save_record(&self.house.instance(module), record);
         }
         let msg = RegistryMsg::Stands(standings, self.system(), published);
         self.house.switchboard.registry.cast(msg);

@@ -225,9 +225,9 @@ impl Owned {
     }
 
     pub(super) fn own_words(&self, module: ModuleId) -> Option<String> {
-        let exited = self.house.os.last_exit(&self.house.name(module))?;
-        let current = exited.generation == self.policy.view(module).generation;
-        words::own_words(&exited).filter(|_| current)
+        let last = self.house.os.last_exit(&self.house.instance(module))?;
+        let current = last.generation == self.policy.view(module).generation;
+        words::own_words(&last.exited).filter(|_| current)
     }
 
     pub(super) fn judged(

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::run::RunEvent;
+use mainstay_process::Signal;
 
 use super::{ModuleMsg, Owned};
 use crate::actors::{ANNOUNCED, launching};
-use crate::os::{CommandResult, command_name};
-
-/// Asks a command to end.
-const SIGTERM: i32 = 15;
+use crate::os::CommandResult;
 
 /// A command on its way.
 pub(super) struct Hook {
@@ -98,7 +96,7 @@ impl Owned {
             tracing::warn!(module, "{text}");
         } else {
             tracing::warn!(target: ANNOUNCED, module, "{text}");
-            self.tell_end(hook.generation, None, None, text.clone());
+            self.tell_end(hook.generation, None, text.clone());
             self.detail = Some(text);
         }
     }
@@ -109,11 +107,13 @@ impl Owned {
             return false;
         };
         hook.halted = true;
-        let name = command_name(&self.house.name(self.id), hook.number);
+        let command = self.house.instance(self.id).with_command(hook.number);
         if by_force {
-            self.house.os.kill(&name, hook.number);
+            self.house.os.kill(&command, hook.number);
         } else {
-            self.house.os.signal(&name, hook.number, SIGTERM, true);
+            self.house
+                .os
+                .signal(&command, hook.number, Signal::TERMINATE, true);
         }
         true
     }

@@ -4,18 +4,18 @@
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::AdoptedProcess;
 use mainstay_policy::run::RunEvent;
+use mainstay_process::{ProcessEvent, ProcessEventKind};
 use mainstay_protocol::{State, SystemStatus};
 
 use super::super::health::HealthMsg;
 use super::super::lifecycle::{Before, CONTINUED_STOP, LifecycleMsg, budget_within};
-use super::super::module::{ModuleMsg, exit_to_policy};
+use super::super::module::ModuleMsg;
 use super::super::record;
 use super::{Owned, Role};
-use crate::os::OsEvent;
 
 impl Owned {
     pub(super) fn alive(&self, id: ModuleId) -> Option<AdoptedProcess> {
-        let alive = self.house.os.live_process(&self.house.name(id))?;
+        let alive = self.house.os.live_process(&self.house.instance(id))?;
         Some(AdoptedProcess {
             generation: alive.generation,
             pid: alive.pid,
@@ -24,12 +24,12 @@ impl Owned {
 
     /// What the lifecycle starts from, of one module.
     pub(super) fn before(&self, module: ModuleId, record: Option<String>) -> Before {
-        let ended = self.house.os.last_exit(&self.house.name(module));
+        let ended = self.house.os.last_exit(&self.house.instance(module));
         Before {
             module,
             record,
             alive: self.alive(module),
-            ended: ended.map(|exited| (exited.generation, exit_to_policy(&exited))),
+            ended: ended.map(|last| (last.generation, last.exited.exit)),
         }
     }
 
@@ -38,7 +38,7 @@ impl Owned {
         let now = self.house.picture.module(id);
         let adopted = |generation, pid| {
             // On the first takeover the picture is empty: the record says where the run stood.
-            let record = self.house.os.saved_record(&self.house.name(id));
+            let record = self.house.os.saved_record(&self.house.instance(id));
             let record = record.and_then(|record| record::decode(&record));
             let record = record.filter(|record| record.generation == generation);
             RunEvent::Adopted {
@@ -52,7 +52,7 @@ impl Owned {
             return Some(adopted(generation, pid));
         }
         let generation = now.generation;
-        let ended = self.house.os.last_exit(&self.house.name(id));
+        let ended = self.house.os.last_exit(&self.house.instance(id));
         match now.state {
             // It ended while nobody listened; the exit is told again behind this.
             State::Starting | State::Running | State::Stopping
@@ -60,7 +60,7 @@ impl Owned {
                     .as_ref()
                     .is_some_and(|exit| exit.generation == generation) =>
             {
-                Some(adopted(generation, ended.map_or(0, |exit| exit.pid)))
+                Some(adopted(generation, ended.map_or(0, |last| last.exited.pid)))
             }
             // The order may have been lost with the old actor; the fence makes a second one safe.
             State::Starting => Some(RunEvent::StartRequested { generation }),
@@ -80,7 +80,7 @@ impl Owned {
                 let plan = house.plan();
                 let modules = plan.ids().map(|id| Before {
                     ended: None,
-                    ..self.before(id, house.os.saved_record(&house.name(id)))
+                    ..self.before(id, house.os.saved_record(&house.instance(id)))
                 });
                 board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
                 for id in plan.ids() {
@@ -121,11 +121,13 @@ impl Owned {
                     };
                     board.module(id).cast(ModuleMsg::Event(halt));
                 }
-                let ended = house.os.last_exit(&house.name(id));
-                if let Some(exit) = ended.filter(|exit| exit.generation == generation) {
-                    board
-                        .module(id)
-                        .cast(ModuleMsg::Fact(OsEvent::Exited(exit)));
+                let ended = house.os.last_exit(&house.instance(id));
+                if let Some(last) = ended.filter(|last| last.generation == generation) {
+                    board.module(id).cast(ModuleMsg::Process(ProcessEvent {
+                        instance: house.instance(id),
+                        generation,
+                        what: ProcessEventKind::Exited(last.exited),
+                    }));
                 }
             }
             Role::Recovery | Role::Resources | Role::Config | Role::Gateway => {}

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Operation;
+use mainstay_process::ProcessEventKind;
 use tokio::sync::oneshot;
 
 use super::super::config::ConfigMsg;
@@ -29,7 +31,7 @@ pub(super) fn prewarm(house: Arc<House>) {
         for id in house.plan().ids() {
             for argv in &house.launch(id).prewarm {
                 let mut spawn = launching::command(&house, id, argv);
-                spawn.nice = PREWARM_NICE;
+                spawn.limits.nice = Some(PREWARM_NICE);
                 spawn.timeout_ms = PREWARM_MAX_MS;
                 let outcome = house.os.command(spawn).await;
                 if !outcome.ok {
@@ -69,29 +71,34 @@ pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Recei
             OsEvent::ReloadRequested => {
                 board.config.cast(ConfigMsg::Compare);
             }
-            OsEvent::SocketActivated { instance, socket } => knocked(&house, &instance, &socket),
             // By way of root: that it answers is what the holder wants to know.
             OsEvent::PingReceived => {
                 board.root.cast(RootMsg::Beat);
             }
-            fact => {
-                if let Some(id) = fact.instance().and_then(|instance| house.find(instance)) {
-                    board.module(id).cast(ModuleMsg::Fact(fact));
+            OsEvent::Process(event) => {
+                let Some(module) = house.find(&event.instance) else {
+                    continue;
+                };
+                match event.what {
+                    ProcessEventKind::SocketActivated { socket } => {
+                        activate_module(&house, module, &socket);
+                    }
+                    _ => {
+                        board.module(module).cast(ModuleMsg::Process(event));
+                    }
                 }
             }
         }
     }
 }
 
-/// A connection wakes who listens.
-fn knocked(house: &House, instance: &str, socket: &str) {
-    if let Some(module) = house.find(instance) {
-        let (published, _nobody_waits) = oneshot::channel();
-        house.switchboard.lifecycle.cast(LifecycleMsg::Wished {
-            module,
-            wish: Operation::Wake,
-            actor: format!("a connection to {socket}"),
-            published,
-        });
-    }
+/// A connection starts a lazy module.
+fn activate_module(house: &House, module: ModuleId, socket: &str) {
+    let (published, _nobody_waits) = oneshot::channel();
+    house.switchboard.lifecycle.cast(LifecycleMsg::Wished {
+        module,
+        wish: Operation::Wake,
+        actor: format!("a connection to {socket}"),
+        published,
+    });
 }

@@ -2,31 +2,17 @@
 //! Owns how each form is told from the others, and what addresses and URLs look like.
 //! Never guesses: a table with two forms in it, or none, is a problem.
 
-use std::time::Duration;
+use mainstay_policy::spec::Readiness;
+use mainstay_process as process;
 
 use super::system::{Health, Some1};
 use super::values::{Command, Filled, LongSpan, Span, Whole};
 use super::words::Role;
 use super::{Form, Section, Value, section};
+use crate::config::launch::Check;
 use crate::config::origin::Origin;
 use crate::config::reading::Reading;
 use crate::config::tree::{Node, Tree};
-
-/// How a module becomes ready, as written.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Ready {
-    Started,
-    Settle(Duration),
-    Notify,
-    Log(String),
-    Fd(u32),
-    Tcp(String),
-    Unix(String),
-    Http { url: String, status: u16 },
-    Grpc(String),
-    Exec(Command),
-    File(String),
-}
 
 section! {
     /// How a module becomes ready; exactly one form.
@@ -61,12 +47,12 @@ const STARTED: Form = Form::Choice(&[super::Word {
     available: true,
 }]);
 
-impl Value for Ready {
+impl Value for Readiness {
     const FORM: Form = Form::OneOf(&[STARTED, ReadyTable::FORM]);
 
     fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
         match &node.value {
-            Tree::Text(text) if text == "started" => return Some(Ready::Started),
+            Tree::Text(text) if text == "started" => return Some(Readiness::Started),
             Tree::Table(_) => {}
             _ => return at.wrong(node, Self::FORM),
         }
@@ -83,36 +69,67 @@ impl Value for Ready {
     }
 }
 
-fn ready_of(read: ReadyTable, origin: Origin, at: &mut Reading<'_>) -> Option<Ready> {
+fn ready_of(read: ReadyTable, origin: Origin, at: &mut Reading<'_>) -> Option<Readiness> {
     if let Some(log) = read.log {
         if let Err(error) = regex::Regex::new(&log) {
             let message = format!("cannot use {log:?} as a regular expression");
             return at.problem(origin, message, &last_line(&error.to_string()));
         }
-        return Some(Ready::Log(log));
-    }
-    if let Some(tcp) = read.tcp {
-        return address(&tcp.0, "tcp", origin, at).map(Ready::Tcp);
-    }
-    if let Some(grpc) = read.grpc {
-        return target(&grpc.0, origin, at).map(Ready::Grpc);
-    }
-    if let Some(http) = read.http {
-        let status = read
-            .status
-            .map_or(200, |status| u16::try_from(status.0).unwrap_or(200));
-        return url(&http.0, origin, at).map(|url| Ready::Http { url, status });
+        return Some(Readiness::Log(log));
     }
     if read.notify == Some(false) {
         let message = format!("cannot use {}: `notify = false` says nothing", at.path());
         return at.problem(origin, message, "leave `ready` out, or say `notify = true`");
     }
-    let ready = read.settle.map(|span| Ready::Settle(span.0));
-    let ready = ready.or(read.notify.map(|_| Ready::Notify));
-    let ready = ready.or(read.fd.map(|fd| Ready::Fd(fd.small())));
-    let ready = ready.or(read.unix.map(|path| Ready::Unix(path.0)));
-    let ready = ready.or(read.exec.map(Ready::Exec));
-    ready.or(read.file.map(|path| Ready::File(path.0)))
+    let ready = read.settle.map(|span| Readiness::Settle(span.0));
+    let ready = ready.or(read.notify.map(|_| Readiness::Notify));
+    let ready = ready.or(read.fd.map(|fd| Readiness::Fd(fd.small())));
+    ready.or_else(|| {
+        let probe = OutsideForms {
+            tcp: read.tcp.as_ref(),
+            unix: read.unix.as_ref(),
+            http: read.http.as_ref(),
+            status: read.status,
+            grpc: read.grpc.as_ref(),
+            exec: read.exec.as_ref(),
+            file: read.file.as_ref(),
+        };
+        probe.read(origin, at).map(Readiness::Probe)
+    })
+}
+
+/// The forms of a probe from outside, as readiness and health have them; one of them is there.
+struct OutsideForms<'t> {
+    tcp: Option<&'t Filled>,
+    unix: Option<&'t Filled>,
+    http: Option<&'t Filled>,
+    status: Option<Whole<100, 599>>,
+    grpc: Option<&'t Filled>,
+    exec: Option<&'t Command>,
+    file: Option<&'t Filled>,
+}
+
+impl OutsideForms<'_> {
+    /// Reads the form that is there; None: it is wrong, which was reported.
+    fn read(&self, origin: Origin, at: &mut Reading<'_>) -> Option<process::Probe> {
+        if let Some(tcp) = self.tcp {
+            return address(&tcp.0, "tcp", origin, at).map(process::Probe::Tcp);
+        }
+        if let Some(grpc) = self.grpc {
+            return target(&grpc.0, origin, at).map(process::Probe::Grpc);
+        }
+        if let Some(http) = self.http {
+            let status = self.status.map_or(200, |status| status.0);
+            let status = u16::try_from(status).unwrap_or(200);
+            return url(&http.0, origin, at).map(|url| process::Probe::Http { url, status });
+        }
+        let unix = self.unix.map(|path| process::Probe::Unix(path.0.clone()));
+        let exec = self
+            .exec
+            .map(|command| process::Probe::Exec(command.words.clone()));
+        let file = self.file.map(|path| process::Probe::File(path.0.clone()));
+        unix.or(exec).or(file)
+    }
 }
 
 fn last_line(text: &str) -> String {
@@ -123,21 +140,9 @@ fn last_line(text: &str) -> String {
 /// A probe as written.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Probe {
-    pub(crate) look: Look,
+    pub(crate) look: Check,
     pub(crate) table: ProbeTable,
     pub(crate) origin: Origin,
-}
-
-/// What a probe does.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Look {
-    Sdk,
-    Watchdog(Duration),
-    Exec(Command),
-    Http { url: String, status: u16 },
-    Grpc(String),
-    Tcp(String),
-    Unix(String),
 }
 
 section! {
@@ -224,27 +229,25 @@ impl Probe {
     }
 }
 
-fn look_of(table: &ProbeTable, origin: Origin, at: &mut Reading<'_>) -> Option<Look> {
-    if let Some(tcp) = &table.tcp {
-        return address(&tcp.0, "tcp", origin, at).map(Look::Tcp);
-    }
-    if let Some(grpc) = &table.grpc {
-        return target(&grpc.0, origin, at).map(Look::Grpc);
-    }
-    if let Some(http) = &table.http {
-        let status = table
-            .status
-            .map_or(200, |status| u16::try_from(status.0).unwrap_or(200));
-        return url(&http.0, origin, at).map(|url| Look::Http { url, status });
-    }
+fn look_of(table: &ProbeTable, origin: Origin, at: &mut Reading<'_>) -> Option<Check> {
     if table.sdk == Some(false) {
         let message = format!("cannot use {}: `sdk = false` says nothing", at.path());
         return at.problem(origin, message, "leave this probe out, or say `sdk = true`");
     }
-    let look = table.watchdog.map(|span| Look::Watchdog(span.0));
-    let look = look.or_else(|| table.exec.clone().map(Look::Exec));
-    let look = look.or_else(|| table.unix.as_ref().map(|path| Look::Unix(path.0.clone())));
-    look.or(table.sdk.map(|_| Look::Sdk))
+    let look = table.watchdog.map(|span| Check::Watchdog(span.0));
+    let look = look.or(table.sdk.map(|_| Check::Sdk));
+    look.or_else(|| {
+        let probe = OutsideForms {
+            tcp: table.tcp.as_ref(),
+            unix: table.unix.as_ref(),
+            http: table.http.as_ref(),
+            status: table.status,
+            grpc: table.grpc.as_ref(),
+            exec: table.exec.as_ref(),
+            file: None,
+        };
+        probe.read(origin, at).map(Check::Probe)
+    })
 }
 
 /// Whether exactly one of a table's forms is there; says so if not.

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use mainstay_policy::spec;
+use mainstay_process::Signal;
 
-use super::looks::{Probe, Ready};
+use super::looks::Probe;
 use super::shapes::Needed;
 use super::sockets::Sockets;
 use super::system::{Health, Recovery, Some1};
@@ -59,7 +60,7 @@ section! {
         /// "task" runs to completion; "builtin" is the runtime's own.
         Restart kind: spec::Kind = spec::Kind::Service;
         /// How it becomes ready; "started": the moment its process runs.
-        Live ready: Ready = Ready::Started;
+        Live ready: spec::Readiness = spec::Readiness::Started;
         /// From the start until ready.
         Live startup_timeout: LongSpan = LongSpan::seconds(30);
         /// From the stop signal to the kill.
@@ -236,14 +237,14 @@ impl Value for Replicas {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StopSignal {
     pub(crate) name: String,
-    pub(crate) number: i32,
+    pub(crate) signal: Signal,
 }
 
 impl Default for StopSignal {
     fn default() -> StopSignal {
         StopSignal {
             name: "SIGTERM".to_owned(),
-            number: 15,
+            signal: Signal::TERMINATE,
         }
     }
 }
@@ -259,7 +260,7 @@ impl Value for StopSignal {
             format!("SIG{text}")
         };
         match super::words::signal(&name) {
-            Some(number) => Some(StopSignal { name, number }),
+            Some(signal) => Some(StopSignal { name, signal }),
             None => at.wrong(node, Self::FORM),
         }
     }

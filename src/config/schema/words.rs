@@ -3,6 +3,7 @@
 //! Never has a word that is accepted and then ignored.
 
 use mainstay_policy::spec;
+use mainstay_process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::{Form, Value, Word};
@@ -124,7 +125,7 @@ const fn later(word: &'static str) -> Word {
 }
 
 /// The number of a signal that can ask a module to stop.
-pub(crate) fn signal(name: &str) -> Option<i32> {
+pub(crate) fn signal(name: &str) -> Option<Signal> {
     let cannot_ask = ["SIGSTOP", "SIGTSTP", "SIGCONT", "SIGCHLD"];
     crate::words::signal_number(name).filter(|_| !cannot_ask.contains(&name))
 }

@@ -8,6 +8,7 @@ use mainstay_policy::spec::{
     DependencyCondition, Importance, Kind, ModuleId, OnDependencyRestart, Readiness, RestartPolicy,
     StartMode, Strategy,
 };
+use mainstay_process::{Probe, Signal};
 
 use super::{Project, join, module};
 use crate::config::{Check, Configuration, Launch, LogFormat, Who};
@@ -57,7 +58,7 @@ fn defaults_are_those_of_the_table() {
         Some(Duration::from_secs(300))
     );
     assert_eq!(launch.directory, project.path(""));
-    assert_eq!(launch.stop_signal, 15);
+    assert_eq!(launch.stop_signal, Signal::TERMINATE);
     assert_eq!(launch.argv, ["a"]);
 }
 
@@ -85,21 +86,30 @@ fn every_readiness_has_its_form() {
         ("{ fd = 3 }", Readiness::Fd(3)),
         (
             "{ tcp = \"127.0.0.1:9\" }",
-            Readiness::Tcp("127.0.0.1:9".into()),
+            Readiness::Probe(Probe::Tcp("127.0.0.1:9".into())),
         ),
-        ("{ unix = \"/s\" }", Readiness::Unix("/s".into())),
+        (
+            "{ unix = \"/s\" }",
+            Readiness::Probe(Probe::Unix("/s".into())),
+        ),
         (
             "{ exec = [\"true\"] }",
-            Readiness::Exec(vec!["true".into()]),
+            Readiness::Probe(Probe::Exec(vec!["true".into()])),
         ),
-        ("{ file = \"/f\" }", Readiness::File("/f".into())),
-        ("{ grpc = \"a:1/b.C\" }", Readiness::Grpc("a:1/b.C".into())),
+        (
+            "{ file = \"/f\" }",
+            Readiness::Probe(Probe::File("/f".into())),
+        ),
+        (
+            "{ grpc = \"a:1/b.C\" }",
+            Readiness::Probe(Probe::Grpc("a:1/b.C".into())),
+        ),
         (
             "{ http = \"http://a:1/x\", status = 204 }",
-            Readiness::Http {
+            Readiness::Probe(Probe::Http {
                 url: "http://a:1/x".into(),
                 status: 204,
-            },
+            }),
         ),
     ] {
         let good = Project::of(&module(&format!("ready = {text}"))).good();
@@ -117,7 +127,7 @@ fn probes_take_their_rates_from_the_nearest() {
     let probes = &launch(&good).probes;
     assert_eq!(
         probes[0].check,
-        Check::Exec(vec![join(&project.path(""), "c")])
+        Check::Probe(Probe::Exec(vec![join(&project.path(""), "c")]))
     );
     let rates = (probes[0].interval.as_secs(), probes[0].timeout.as_secs());
     assert_eq!((rates, probes[0].unhealthy_threshold), ((9, 7), 6));
@@ -149,7 +159,7 @@ fn paths_and_variables_are_resolved() {
     );
     assert_eq!(
         good.modules[0].0.readiness,
-        Readiness::Unix(join(&root, "sub/s.sock"))
+        Readiness::Probe(Probe::Unix(join(&root, "sub/s.sock")))
     );
     let expected =
         serde_json::json!({ "path": join(&root, "st"), "list": [1, 2.5, { "on": true }] });

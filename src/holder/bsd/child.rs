@@ -8,11 +8,11 @@ use std::ptr::null_mut;
 use super::system::GROUPS_MOST;
 pub(crate) use super::system::{SIGNALS, die_with, no_new_privileges};
 use crate::child::{Credentials, check, close_one_by_one};
-use crate::messages::SpawnStep;
+use mainstay_process::StartStep;
 
 /// Those that the C library keeps for itself, and those that cannot be changed, only fail.
 #[expect(unsafe_code, reason = "sigaction")]
-pub(crate) fn default_disposition(signal: c_int) {
+pub(crate) fn reset_disposition(signal: c_int) {
     // SAFETY: all zero is SIG_DFL with an empty mask; no handler is installed.
     unsafe {
         let action: libc::sigaction = std::mem::zeroed();
@@ -28,14 +28,14 @@ pub(crate) fn close_from(first: u32, last: u32) -> Result<(), i32> {
 /// A child of a fork has one thread, so nobody else has to follow. As root all three of a kind
 /// are set, the saved one too.
 #[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
-pub(crate) fn become_user(who: &Credentials) -> Result<(), (SpawnStep, i32)> {
+pub(crate) fn become_user(who: &Credentials) -> Result<(), (StartStep, i32)> {
     let count = who.groups.len().min(GROUPS_MOST) as c_int;
     // SAFETY: the list lives in the orders and is at least so long; the rest are numbers.
     unsafe {
         let groups = check(libc::setgroups(count, who.groups.as_ptr()));
         let group = groups.and_then(|_| check(libc::setgid(who.gid)));
-        group.map_err(|errno| (SpawnStep::Group, errno))?;
-        check(libc::setuid(who.uid)).map_err(|errno| (SpawnStep::User, errno))?;
+        group.map_err(|errno| (StartStep::Group, errno))?;
+        check(libc::setuid(who.uid)).map_err(|errno| (StartStep::User, errno))?;
     }
     Ok(())
 }

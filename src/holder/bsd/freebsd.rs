@@ -78,7 +78,7 @@ pub(crate) fn groups_of(name: &CStr, group: Gid) -> Option<Vec<u32>> {
 }
 
 /// The soft limit of open files that a hard one allows.
-pub(crate) fn most_files(hard: libc::rlim_t) -> libc::rlim_t {
+pub(crate) fn max_open_files(hard: libc::rlim_t) -> libc::rlim_t {
     hard
 }
 
@@ -96,7 +96,7 @@ fn procctl(command: c_int, mut value: c_int) -> Result<(), i32> {
 }
 
 /// Makes this process the parent of what its descendants leave behind.
-pub(crate) fn adopt_orphans() {
+pub(crate) fn become_subreaper() {
     let _ = procctl(libc::PROC_REAP_ACQUIRE, 0); // without it they are found by their mark
 }
 

@@ -104,13 +104,13 @@ pub(crate) fn groups_of(name: &CStr, group: Gid) -> Option<Vec<u32>> {
 }
 
 /// The soft limit of open files that a hard one allows: none is refused, see setrlimit(2).
-pub(crate) fn most_files(hard: libc::rlim_t) -> libc::rlim_t {
+pub(crate) fn max_open_files(hard: libc::rlim_t) -> libc::rlim_t {
     const OPEN_MAX: libc::rlim_t = 10_240;
     hard.min(OPEN_MAX)
 }
 
 /// Nobody but launchd may.
-pub(crate) fn adopt_orphans() {}
+pub(crate) fn become_subreaper() {}
 
 /// There is no such thing, and to ignore that would be a lie.
 pub(crate) fn no_new_privileges() -> Result<(), i32> {

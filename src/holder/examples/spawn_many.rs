@@ -69,7 +69,8 @@ mod measure {
     use std::time::Instant;
 
     use mainstay_holder::EngineOptions;
-    use mainstay_holder::messages::{HolderMessage, HolderRequest, Output};
+    use mainstay_holder::messages::{HolderMessage, HolderRequest};
+    use mainstay_process::{Output, ProcessEvent, ProcessEventKind};
 
     use nix::sys::signal::Signal;
 
@@ -116,8 +117,24 @@ mod measure {
 
     pub(crate) fn engine(options: &EngineOptions, count: usize) -> (f64, f64, f64) {
         let mut rig = Rig::new(options.clone());
-        let spawned = |tell: &HolderMessage| matches!(tell, HolderMessage::Spawned { .. });
-        let exited = |tell: &HolderMessage| matches!(tell, HolderMessage::Exited(_));
+        let spawned = |tell: &HolderMessage| {
+            matches!(
+                tell,
+                HolderMessage::Process(ProcessEvent {
+                    what: ProcessEventKind::Spawned { .. },
+                    ..
+                })
+            )
+        };
+        let exited = |tell: &HolderMessage| {
+            matches!(
+                tell,
+                HolderMessage::Process(ProcessEvent {
+                    what: ProcessEventKind::Exited(_),
+                    ..
+                })
+            )
+        };
         let begin = Instant::now();
         start(&mut rig, count, 1, &["/bin/true"]);
         wait(&mut rig, count, spawned);

@@ -7,7 +7,7 @@ use std::ffi::c_int;
 use crate::child::{
     Credentials, ExecSpec, check, close_one_by_one, exec_child, fail_and_exit, join_group,
 };
-use crate::messages::SpawnStep;
+use mainstay_process::StartStep;
 
 /// The highest signal there is.
 pub(crate) const SIGNALS: c_int = 64;
@@ -30,7 +30,7 @@ pub(crate) extern "C" fn exec_child_unshared(orders: *const ExecSpec) -> ! {
     });
     match left {
         Ok(_) => exec_child(orders),
-        Err(errno) => fail_and_exit(orders, SpawnStep::Descriptors, errno),
+        Err(errno) => fail_and_exit(orders, StartStep::Descriptors, errno),
     }
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn close_from(first: u32, last: u32) -> Result<(), i32> {
 
 /// Raw calls: the C library's would tell every thread of the parent to follow.
 #[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
-pub(crate) fn become_user(who: &Credentials) -> Result<(), (SpawnStep, i32)> {
+pub(crate) fn become_user(who: &Credentials) -> Result<(), (StartStep, i32)> {
     // SAFETY: the list lives in the orders; the rest are numbers.
     let (groups, group, user) = unsafe {
         let call = |number, value: u32| check(libc::syscall(number, value, value, value));
@@ -94,8 +94,8 @@ pub(crate) fn become_user(who: &Credentials) -> Result<(), (SpawnStep, i32)> {
     };
     groups
         .and(group)
-        .map_err(|errno| (SpawnStep::Group, errno))?;
-    user.map(drop).map_err(|errno| (SpawnStep::User, errno))
+        .map_err(|errno| (StartStep::Group, errno))?;
+    user.map(drop).map_err(|errno| (StartStep::User, errno))
 }
 
 /// Tags this process and what it will start; see [`tag`](super::tag).

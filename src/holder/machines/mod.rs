@@ -7,7 +7,7 @@ pub mod roster;
 pub mod runtime_supervisor;
 
 pub use notify_state::NotifyState;
-pub use roster::{FenceError, ProcessExit, Roster, RosterEffect};
+pub use roster::{FenceError, Roster, RosterEffect};
 pub use runtime_supervisor::{RuntimeExit, RuntimeSupervisor, SupervisorEffect, SystemState};
 
 /// Whole milliseconds, for a message.

@@ -4,15 +4,16 @@
 //! Never touches a process: effects say what to spawn, signal and kill, inputs what happened.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::messages::{HolderMessage, InstanceInfo, MAX_RECORD_BYTES, SpawnStep};
+use mainstay_process::{Exit, Instance as InstanceName, ProcessEventKind, StartFailure};
+
+use crate::messages::{HolderMessage, InstanceInfo, MAX_RECORD_BYTES};
 use instance::{Instance, InstancePhase, PendingExit};
 
 mod instance;
 
-pub use instance::{ProcessExit, RunningProcess};
+pub use instance::RunningProcess;
 
 /// Time a spawn may take to reach its exec. After that it hangs: a run with a timeout is killed,
 /// and a new runtime no longer waits for it.
@@ -49,7 +50,7 @@ pub enum RosterEffect {
         /// The instance.
         id: u32,
         /// Its name.
-        name: Arc<str>,
+        name: InstanceName,
     },
 }
 
@@ -77,7 +78,7 @@ enum Takeover {
 /// All instances.
 #[derive(Debug, Default)]
 pub struct Roster {
-    ids: HashMap<Arc<str>, u32>,
+    ids: HashMap<InstanceName, u32>,
     instances: BTreeMap<u32, Instance>,
     by_pid: HashMap<u32, u32>,
     last_id: u32,
@@ -96,14 +97,14 @@ impl Roster {
     }
 
     /// The number of an instance, which is created if it is unknown.
-    pub fn intern(&mut self, name: &str) -> u32 {
+    pub fn intern(&mut self, name: &InstanceName) -> u32 {
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
         self.last_id += 1;
-        let name: Arc<str> = name.into();
-        self.ids.insert(Arc::clone(&name), self.last_id);
-        self.instances.insert(self.last_id, Instance::new(name));
+        self.ids.insert(name.clone(), self.last_id);
+        self.instances
+            .insert(self.last_id, Instance::new(name.clone()));
         self.last_id
     }
 
@@ -119,9 +120,9 @@ impl Roster {
 
     /// The name and newest generation of an instance.
     #[must_use]
-    pub fn name_and_generation(&self, id: u32) -> Option<(Arc<str>, u64)> {
+    pub fn name_and_generation(&self, id: u32) -> Option<(InstanceName, u64)> {
         let instance = self.instances.get(&id)?;
-        Some((Arc::clone(&instance.name), instance.generation))
+        Some((instance.name.clone(), instance.generation))
     }
 
     /// The process of a running instance.
@@ -176,7 +177,7 @@ impl Roster {
     pub fn spawn_requested(
         &mut self,
         now: Duration,
-        name: &str,
+        name: &InstanceName,
         generation: u64,
         timeout: Duration,
     ) -> Result<u32, FenceError> {
@@ -219,15 +220,10 @@ impl Roster {
             deadline,
             timed_out: deferred.timed_out,
         });
-        let (instance, generation) = (instance.name.to_string(), instance.generation);
+        let message = instance.event(ProcessEventKind::Spawned { pid, start_time });
         self.by_pid.insert(pid, id);
         self.move_deadline(id, deferred.deadline, deadline);
-        self.send(HolderMessage::Spawned {
-            instance,
-            generation,
-            pid,
-            start_time,
-        });
+        self.send(message);
         if let Some((signal, cont)) = deferred.signal {
             self.effects
                 .push_back(RosterEffect::Signal { id, signal, cont });
@@ -240,22 +236,16 @@ impl Roster {
     }
 
     /// A spawn has failed: there is no process.
-    pub fn spawn_failed(&mut self, id: u32, step: SpawnStep, errno: i32, message: String) {
+    pub fn spawn_failed(&mut self, id: u32, failure: StartFailure, message: String) {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
         let InstancePhase::Starting(deferred) = std::mem::take(&mut instance.phase) else {
             return;
         };
-        let (instance, generation) = (instance.name.to_string(), instance.generation);
+        let message = instance.event(ProcessEventKind::SpawnFailed { failure, message });
         self.move_deadline(id, deferred.deadline, None);
-        self.send(HolderMessage::SpawnFailed {
-            instance,
-            generation,
-            step,
-            errno,
-            message,
-        });
+        self.send(message);
         self.became_idle(id);
         self.send_takeover_if_due();
     }
@@ -271,13 +261,8 @@ impl Roster {
         self.by_pid.remove(&process.pid);
         self.by_pid.insert(pid, id);
         (process.pid, process.start_time) = (pid, start_time);
-        let (instance, generation) = (instance.name.to_string(), instance.generation);
-        self.send(HolderMessage::MainChanged {
-            instance,
-            generation,
-            pid,
-            start_time,
-        });
+        let message = instance.event(ProcessEventKind::MainChanged { pid, start_time });
+        self.send(message);
     }
 
     /// The main process has exited. The exit is reported once the sweep of its tree and its output
@@ -286,7 +271,7 @@ impl Roster {
         &mut self,
         now: Duration,
         id: u32,
-        exit: ProcessExit,
+        exit: Exit,
         (sweep_pending, output_pending): (bool, bool),
         output: String,
     ) {
@@ -296,7 +281,7 @@ impl Roster {
         let Some(process) = instance.running() else {
             return;
         };
-        let exited = instance.exit_of(now, &process, exit, output);
+        let exited = Instance::exit_of(now, &process, exit, output);
         instance.phase = InstancePhase::Exiting(Box::new(PendingExit {
             exited,
             sweep_pending,
@@ -318,8 +303,9 @@ impl Roster {
 
     /// The captured output of a run is complete.
     pub fn output_collected(&mut self, id: u32, generation: u64, output: String) {
+        let newest = self.instances.get(&id).map(|one| one.generation);
         let pending = self.pending_exit(id);
-        if let Some(pending) = pending.filter(|one| one.exited.generation == generation) {
+        if let Some(pending) = pending.filter(|_| newest == Some(generation)) {
             pending.exited.output = output;
             pending.output_pending = false;
         }
@@ -346,7 +332,8 @@ impl Roster {
             return;
         };
         instance.last_exit = Some(pending.exited.clone());
-        self.send(HolderMessage::Exited(pending.exited));
+        let message = instance.event(ProcessEventKind::Exited(pending.exited));
+        self.send(message);
         self.became_idle(id);
     }
 
@@ -365,7 +352,7 @@ impl Roster {
             return;
         };
         instance.notify_state.merge(&text);
-        let message = instance.notify(instance.generation, pid, text);
+        let message = instance.event(ProcessEventKind::Notify { pid, text });
         match is_backpressured {
             true => drop(self.deferred_notify.insert(id)),
             false => self.send(message),
@@ -422,7 +409,7 @@ impl Roster {
     }
 
     /// The runtime wants a record kept for the next one.
-    pub fn record_saved(&mut self, name: &str, record: String) {
+    pub fn record_saved(&mut self, name: &InstanceName, record: String) {
         let id = self.intern(name);
         if record.len() <= MAX_RECORD_BYTES
             && let Some(instance) = self.instances.get_mut(&id)

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use mainstay_process::Signal;
+
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A runtime that was ready this long resets the count of failures.
@@ -12,8 +14,6 @@ const STABLE_AFTER: Duration = Duration::from_secs(60);
 pub const RUNTIME_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout of an ordered stop until the setup names one.
 const STOP_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-/// The signal that is reported for a stop which an earlier runtime had started.
-const SIGTERM: i32 = 15;
 
 /// What the engine does for the runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum SupervisorEffect {
     /// Send `StopRequested`.
     SendStopRequest {
         /// The signal that requested it.
-        signal: i32,
+        signal: Signal,
         /// What is left of a stop that an earlier runtime started.
         time_left: Option<Duration>,
     },
@@ -108,7 +108,7 @@ pub struct RuntimeSupervisor {
     stop_timeout: Duration,
     stop_deadline: Option<Duration>,
     /// A stop request that no runtime has been sent: its signal, and whether it is new.
-    unsent_stop: Option<(i32, bool)>,
+    unsent_stop: Option<(Signal, bool)>,
     restarts: u32,
     /// Exits in a row without a stable run between them.
     failures: u32,
@@ -230,7 +230,9 @@ impl RuntimeSupervisor {
             (channel.last_heard, channel.takeover_sent) = (now, true);
         }
         if self.stop_deadline.is_some() {
-            let signal = self.unsent_stop.map_or(SIGTERM, |(signal, _)| signal);
+            let signal = self
+                .unsent_stop
+                .map_or(Signal::TERMINATE, |(signal, _)| signal);
             self.unsent_stop = Some((signal, false));
         }
     }
@@ -325,7 +327,7 @@ impl RuntimeSupervisor {
     }
 
     /// A signal requested a stop: the runtime is to stop everything in order.
-    pub fn stop_requested(&mut self, now: Duration, signal: i32) {
+    pub fn stop_requested(&mut self, now: Duration, signal: Signal) {
         self.unsent_stop = Some((signal, true));
         self.stop_started(now, self.stop_timeout);
     }

@@ -14,6 +14,7 @@ use common::leased::Leased;
 use common::{Rig, both_trees, eventually, spawn_of};
 use mainstay_holder::EngineOptions;
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
+use mainstay_process::{ProcessEventKind, Signal};
 
 /// As the runtime does: again and again, until it is over.
 fn end(rig: &mut Rig, name: &str) {
@@ -21,11 +22,14 @@ fn end(rig: &mut Rig, name: &str) {
     eventually(&format!("{name} is over"), || {
         rig.line.kill(name, 1);
         let over = rig.line.until_within(again, |tell| match tell {
-            HolderMessage::Exited(exited) if exited.instance == name => Some(exited.signal),
-            HolderMessage::SpawnFailed { instance, .. } if instance == name => Some(None),
+            HolderMessage::Process(event) if &*event.instance == name => match &event.what {
+                ProcessEventKind::Exited(exited) => Some(exited.exit.signal()),
+                ProcessEventKind::SpawnFailed { .. } => Some(None),
+                _ => None,
+            },
             _ => None,
         });
-        over.is_some_and(|signal| [None, Some(libc::SIGKILL)].contains(&signal))
+        over.is_some_and(|signal| [None, Some(Signal::KILL)].contains(&signal))
     });
 }
 
@@ -57,11 +61,11 @@ fn starts_that_hang_are_ended_and_others_get_their_turn() {
         let (_, errno, message) = rig.line.failed("h3", 1);
         assert_eq!(errno, libc::ECANCELED, "its turn had not come: {message}");
         end(&mut rig, "h1");
-        assert_eq!(rig.line.exited("a", 1).code, Some(3));
+        assert_eq!(rig.line.exited("a", 1).exit.code(), Some(3));
         end(&mut rig, "h2");
         // Nothing of it is in the way of the next run.
         drop(leased);
-        assert_eq!(rig.told("h1", 2, "exit 4").code, Some(4));
+        assert_eq!(rig.told("h1", 2, "exit 4").exit.code(), Some(4));
     }
 }
 
@@ -75,7 +79,10 @@ fn a_command_that_hangs_is_over_time() {
     spawn.timeout_ms = 1;
     rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
     let exited = rig.line.exited("p", 1);
-    assert_eq!((exited.overdue, exited.signal), (true, Some(libc::SIGKILL)));
+    assert_eq!(
+        (exited.timed_out, exited.exit.signal()),
+        (true, Some(Signal::KILL))
+    );
 }
 
 #[test]

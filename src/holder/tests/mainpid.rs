@@ -11,19 +11,23 @@ use std::time::Duration;
 
 use common::{Rig, both_trees, eventually, has_python, lives, python};
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
+use mainstay_process::{ProcessEvent, ProcessEventKind, Signal};
 
 fn changed(rig: &mut Rig) -> i32 {
     rig.line.until(|tell| match tell {
-        HolderMessage::MainChanged { pid, .. } => Some(*pid as i32),
+        HolderMessage::Process(ProcessEvent {
+            what: ProcessEventKind::MainChanged { pid, .. },
+            ..
+        }) => Some(*pid as i32),
         _ => None,
     })
 }
 
 fn signal(rig: &mut Rig, name: &str, signal: i32) {
     rig.line.ask(&HolderRequest::Signal {
-        instance: name.into(),
+        instance: name.parse().unwrap(),
         generation: 1,
-        signal,
+        signal: Signal(signal),
         cont: false,
     });
 }
@@ -58,7 +62,14 @@ fn the_one_that_was_named_is_the_run() {
             !std::path::Path::new(&format!("/proc/{first}")).exists()
         });
         let none = rig.line.until_within(Duration::from_millis(100), |tell| {
-            matches!(tell, HolderMessage::Exited(_)).then_some(())
+            matches!(
+                tell,
+                HolderMessage::Process(ProcessEvent {
+                    what: ProcessEventKind::Exited(_),
+                    ..
+                })
+            )
+            .then_some(())
         });
         assert_eq!(none, None, "{options:?}: the run goes on");
         assert!(lives(main), "{options:?}: it was not taken along");
@@ -67,7 +78,7 @@ fn the_one_that_was_named_is_the_run() {
         rig.line.kill("n", 1);
         let exited = rig.line.exited("n", 1);
         assert_eq!(exited.pid as i32, main);
-        assert_eq!(exited.code, None);
+        assert_eq!(exited.exit.code(), None);
         eventually("it is gone", || !lives(main));
     }
 }
@@ -89,7 +100,11 @@ fn the_end_of_the_one_that_was_named_ends_all() {
         let exited = rig.line.exited("n", 1);
         assert_eq!(exited.pid as i32, main);
         // Its parent is another one of the module: nobody tells us how it ended.
-        assert_eq!((exited.code, exited.signal), (None, None), "{options:?}");
+        assert_eq!(
+            (exited.exit.code(), exited.exit.signal()),
+            (None, None),
+            "{options:?}"
+        );
         eventually("what is left is killed", || !lives(first));
     }
 }
@@ -112,7 +127,7 @@ os._exit(5)";
         let first = rig.start(python("n", 1, text));
         let exited = rig.line.exited("n", 1);
         assert_eq!(
-            (exited.pid as i32, exited.code),
+            (exited.pid as i32, exited.exit.code()),
             (first, Some(5)),
             "{options:?}"
         );
@@ -142,13 +157,22 @@ time.sleep(300)"
         let mut ignored = 0;
         loop {
             let done = rig.line.until(|tell| match tell {
-                HolderMessage::NotifyRejected { message, .. } => {
+                HolderMessage::Process(ProcessEvent {
+                    what: ProcessEventKind::NotifyRejected { message, .. },
+                    ..
+                }) => {
                     assert!(message.starts_with("cannot make MAINPID="), "{message}");
                     assert!(message.ends_with(&format!("it stays {first}")), "{message}");
                     Some(false)
                 }
-                HolderMessage::Notify { text, .. } if text == "STATUS=done" => Some(true),
-                HolderMessage::MainChanged { pid, .. } => panic!("{pid} was taken"),
+                HolderMessage::Process(ProcessEvent {
+                    what: ProcessEventKind::Notify { text, .. },
+                    ..
+                }) if text == "STATUS=done" => Some(true),
+                HolderMessage::Process(ProcessEvent {
+                    what: ProcessEventKind::MainChanged { pid, .. },
+                    ..
+                }) => panic!("{pid} was taken"),
                 _ => None,
             });
             if done {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use common::{Rig, both_trees, eventually, has_python, python, spawn_of};
 use mainstay_holder::EngineOptions;
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
+use mainstay_process::{ProcessEvent, ProcessEventKind};
 
 #[test]
 fn messages_come_before_the_exit_and_in_order() {
@@ -27,12 +28,15 @@ fn messages_come_before_the_exit_and_in_order() {
             let mut seen = Vec::new();
             loop {
                 let (text, end) = rig.line.until(|tell| match tell {
-                    HolderMessage::Notify {
-                        text,
+                    HolderMessage::Process(ProcessEvent {
                         generation: g,
+                        what: ProcessEventKind::Notify { text, .. },
                         ..
-                    } if *g == generation => Some((text.clone(), false)),
-                    HolderMessage::Exited(_) => Some((String::new(), true)),
+                    }) if *g == generation => Some((text.clone(), false)),
+                    HolderMessage::Process(ProcessEvent {
+                        what: ProcessEventKind::Exited(_),
+                        ..
+                    }) => Some((String::new(), true)),
                     _ => None,
                 });
                 if end {
@@ -64,7 +68,14 @@ time.sleep(300)";
         let path = rig.dir.path().join("run/notify/n.sock");
         socket.send_to(b"READY=1", &path).unwrap();
         let none = rig.line.until_within(Duration::from_millis(200), |tell| {
-            matches!(tell, HolderMessage::Notify { .. }).then_some(())
+            matches!(
+                tell,
+                HolderMessage::Process(ProcessEvent {
+                    what: ProcessEventKind::Notify { .. },
+                    ..
+                })
+            )
+            .then_some(())
         });
         assert_eq!(none, None, "this test is no module");
     }
@@ -77,7 +88,7 @@ fn a_runtime_that_does_not_read_loses_no_readiness() {
     }
     let mut rig = Rig::new(EngineOptions::default());
     rig.line.ask(&HolderRequest::Tap {
-        instance: "n".into(),
+        instance: "n".parse().unwrap(),
         on: true,
         replay: false,
     });
@@ -95,7 +106,10 @@ time.sleep(300)";
     // Nothing is read meanwhile, and still the module is not held up.
     eventually("the module gets through", || done.exists());
     rig.line.until(|tell| match tell {
-        HolderMessage::Notify { text, .. } if text.contains("READY=1") => Some(()),
+        HolderMessage::Process(ProcessEvent {
+            what: ProcessEventKind::Notify { text, .. },
+            ..
+        }) if text.contains("READY=1") => Some(()),
         _ => None,
     });
 }
@@ -124,7 +138,7 @@ fn a_newline_on_the_ready_pipe_is_readiness() {
         spawn.ready_fd = Some(fd);
         rig.start(spawn);
         assert_eq!(rig.line.said("quick"), "READY=1");
-        assert_eq!(rig.line.exited("quick", 1).code, Some(2));
+        assert_eq!(rig.line.exited("quick", 1).exit.code(), Some(2));
     }
 }
 

@@ -11,7 +11,8 @@ use std::path::Path;
 
 use common::{Rig, eventually, spawn_of};
 use mainstay_holder::EngineOptions;
-use mainstay_holder::messages::{HolderMessage, HolderRequest, Output};
+use mainstay_holder::messages::{HolderMessage, HolderRequest};
+use mainstay_process::{Output, ProcessEvent, ProcessEventKind};
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
@@ -39,7 +40,10 @@ fn an_escapee_with_the_pipe_does_not_hold_the_exit_back() {
         let mut rig = Rig::new(options);
         let begin = std::time::Instant::now();
         let exited = rig.told("a", 1, "sleep 300 & echo told; exit 1");
-        assert_eq!((exited.code, exited.output.as_str()), (Some(1), "told\n"));
+        assert_eq!(
+            (exited.exit.code(), exited.output.as_str()),
+            (Some(1), "told\n")
+        );
         assert!(begin.elapsed() < std::time::Duration::from_secs(20));
     }
 }
@@ -82,7 +86,7 @@ fn log_pipe_deadlock() {
     });
     let script = format!("head -c {BYTES} /dev/zero | tr '\\0' x; echo; echo after");
     rig.start(spawn_of("flood", 1, &["/bin/sh", "-c", &script]));
-    assert_eq!(rig.line.exited("flood", 1).code, Some(0));
+    assert_eq!(rig.line.exited("flood", 1).exit.code(), Some(0));
     let mut text = Vec::new();
     let accounted = || {
         text = std::fs::read(rig.log("flood")).unwrap_or_default();
@@ -105,11 +109,15 @@ fn a_disk_that_refuses_blocks_nobody_and_is_counted() {
     let log = rig.log("full");
     std::fs::create_dir(&log).unwrap(); // cannot be opened as a file, by root neither
     rig.start(spawn_of("full", 1, &["/bin/sh", "-c", "echo lost"]));
-    assert_eq!(rig.line.exited("full", 1).code, Some(0));
+    assert_eq!(rig.line.exited("full", 1).exit.code(), Some(0));
     let total = rig.line.until(|tell| match tell {
-        HolderMessage::OutputDropped {
-            total_bytes, errno, ..
-        } => Some((*total_bytes, *errno)),
+        HolderMessage::Process(ProcessEvent {
+            what:
+                ProcessEventKind::OutputDropped {
+                    total_bytes, errno, ..
+                },
+            ..
+        }) => Some((*total_bytes, *errno)),
         _ => None,
     });
     assert_eq!(total, (5, Some(libc::EISDIR)));
@@ -131,7 +139,7 @@ fn a_disk_that_refuses_blocks_nobody_and_is_counted() {
 fn a_tap_gets_whole_lines() {
     let mut rig = Rig::new(EngineOptions::default());
     rig.line.ask(&HolderRequest::Tap {
-        instance: "t".into(),
+        instance: "t".parse().unwrap(),
         on: true,
         replay: false,
     });
@@ -140,26 +148,31 @@ fn a_tap_gets_whole_lines() {
     let mut seen = Vec::new();
     while seen.concat() != "one\ntwo\nrest" {
         seen.push(rig.line.until(|tell| match tell {
-            HolderMessage::Output { text, .. } => Some(text.clone()),
+            HolderMessage::Process(ProcessEvent {
+                what: ProcessEventKind::Output { text, .. },
+                ..
+            }) => Some(text.clone()),
             _ => None,
         }));
     }
     assert_eq!(seen, ["one\n", "two\n", "rest"]);
-    assert_eq!(rig.line.exited("t", 1).code, Some(0));
+    assert_eq!(rig.line.exited("t", 1).exit.code(), Some(0));
 }
 
 #[test]
 fn what_a_run_wrote_into_its_tap_is_told_again_on_request() {
     let mut rig = Rig::new(EngineOptions::default());
     let tap = |again| HolderRequest::Tap {
-        instance: "t".into(),
+        instance: "t".parse().unwrap(),
         on: true,
         replay: again,
     };
     let output = |tell: &HolderMessage| match tell {
-        HolderMessage::Output {
-            text, generation, ..
-        } => Some((*generation, text.clone())),
+        HolderMessage::Process(ProcessEvent {
+            generation,
+            what: ProcessEventKind::Output { text, .. },
+            ..
+        }) => Some((*generation, text.clone())),
         _ => None,
     };
     rig.line.ask(&tap(false));
@@ -186,7 +199,7 @@ fn what_a_run_wrote_into_its_tap_is_told_again_on_request() {
 fn what_was_read_before_a_settle_is_in_the_file_after_it() {
     let mut rig = Rig::new(EngineOptions::default());
     rig.line.ask(&HolderRequest::Tap {
-        instance: "t".into(),
+        instance: "t".parse().unwrap(),
         on: true,
         replay: false,
     });
@@ -194,10 +207,13 @@ fn what_was_read_before_a_settle_is_in_the_file_after_it() {
     let mut read = 0;
     for number in 1..=20 {
         read += rig.line.until(|tell| match tell {
-            HolderMessage::Output { text, .. } => Some(text.len()),
+            HolderMessage::Process(ProcessEvent {
+                what: ProcessEventKind::Output { text, .. },
+                ..
+            }) => Some(text.len()),
             _ => None,
         });
-        let instance = "t".into();
+        let instance = "t".parse().unwrap();
         rig.line
             .ask(&HolderRequest::FlushOutput { instance, number });
         rig.line
@@ -209,7 +225,7 @@ fn what_was_read_before_a_settle_is_in_the_file_after_it() {
         }
     }
     // Nothing waits: the answer comes all the same.
-    let (instance, number) = ("nobody".into(), 99);
+    let (instance, number) = ("nobody".parse().unwrap(), 99);
     rig.line
         .ask(&HolderRequest::FlushOutput { instance, number });
     rig.line

@@ -11,7 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use common::{Rig, both_trees, spawn_of};
 use mainstay_holder::EngineOptions;
-use mainstay_holder::messages::{HolderRequest, Output, SpawnStep};
+use mainstay_holder::messages::HolderRequest;
+use mainstay_process::{Limits, Output, Signal, StartStep};
 
 fn plain() -> Vec<EngineOptions> {
     vec![
@@ -28,10 +29,13 @@ fn a_process_starts_and_its_end_is_told() {
     for options in plain().into_iter().chain(both_trees()) {
         let mut rig = Rig::new(options);
         let exited = rig.told("a", 1, "echo hello; exit 7");
-        assert_eq!((exited.code, exited.signal), (Some(7), None));
+        assert_eq!((exited.exit.code(), exited.exit.signal()), (Some(7), None));
         assert_eq!(exited.output, "hello\n");
         let exited = rig.told("a", 2, "kill -9 $$");
-        assert_eq!((exited.code, exited.signal), (None, Some(9)));
+        assert_eq!(
+            (exited.exit.code(), exited.exit.signal()),
+            (None, Some(Signal::KILL))
+        );
     }
 }
 
@@ -59,7 +63,7 @@ fn spawn_exec_error_invisible() {
                 &[program],
             ))));
             let (step, seen, message) = rig.line.failed("e", generation);
-            assert_eq!((step, seen), (SpawnStep::Exec, errno), "{message}");
+            assert_eq!((step, seen), (StartStep::Exec, errno), "{message}");
             assert!(
                 message.starts_with(&format!("cannot execute {program}: ")),
                 "{message}"
@@ -69,15 +73,15 @@ fn spawn_exec_error_invisible() {
         spawn.directory = "/no/such/directory".into();
         rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
         let (step, errno, _) = rig.line.failed("e", 10);
-        assert_eq!((step, errno), (SpawnStep::Directory, libc::ENOENT));
+        assert_eq!((step, errno), (StartStep::Directory, libc::ENOENT));
         let mut spawn = spawn_of("e", 11, &["true"]);
         spawn.user = Some("no-such-user-here".into());
         rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
-        assert_eq!(rig.line.failed("e", 11).0, SpawnStep::User);
+        assert_eq!(rig.line.failed("e", 11).0, StartStep::User);
         let mut spawn = spawn_of("e", 12, &["true"]);
         spawn.output = Output::Null;
         rig.start(spawn);
-        assert_eq!(rig.line.exited("e", 12).code, Some(0));
+        assert_eq!(rig.line.exited("e", 12).exit.code(), Some(0));
     }
 }
 
@@ -88,7 +92,7 @@ fn a_group_is_used_again_over_restarts() {
         for generation in 1..=30 {
             let exited = rig.told("a", generation, "exit 3");
             assert_eq!(
-                (exited.code, exited.signal),
+                (exited.exit.code(), exited.exit.signal()),
                 (Some(3), None),
                 "generation {generation}"
             );
@@ -96,9 +100,12 @@ fn a_group_is_used_again_over_restarts() {
         for generation in 31..=50 {
             rig.start(spawn_of("a", generation, &["sleep", "100"]));
             rig.line.kill("a", generation);
-            assert_eq!(rig.line.exited("a", generation).signal, Some(9));
+            assert_eq!(
+                rig.line.exited("a", generation).exit.signal(),
+                Some(Signal::KILL)
+            );
         }
-        assert_eq!(rig.told("a", 51, "exit 3").code, Some(3));
+        assert_eq!(rig.told("a", 51, "exit 3").exit.code(), Some(3));
     }
 }
 
@@ -164,12 +171,16 @@ fn limits_and_identity_are_those_that_were_asked_for() {
     for options in plain() {
         let mut rig = Rig::new(options);
         let mut spawn = spawn_of("l", 1, &["/bin/sh", "-c", "ulimit -Sn; ulimit -Hn; nice"]);
-        (spawn.file_handles, spawn.nice, spawn.output) = (Some(321), 3, Output::Captured);
+        spawn.output = Output::Captured;
+        spawn.limits = Limits {
+            file_handles: Some(321),
+            nice: Some(3),
+        };
         rig.start(spawn.clone());
         assert_eq!(rig.line.exited("l", 1).output, "321\n321\n3\n");
-        (spawn.generation, spawn.file_handles) = (2, Some(u64::MAX - 1));
+        (spawn.generation, spawn.limits.file_handles) = (2, Some(u64::MAX - 1));
         rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
-        assert_eq!(rig.line.failed("l", 2).0, SpawnStep::Limits);
+        assert_eq!(rig.line.failed("l", 2).0, StartStep::Limits);
         if !nix::unistd::geteuid().is_root() {
             continue;
         }
@@ -204,24 +215,24 @@ fn late_callback_of_an_old_instance_is_fenced() {
             generation,
             &["true"],
         ))));
-        assert_eq!(rig.line.failed("a", generation).0, SpawnStep::Fence);
+        assert_eq!(rig.line.failed("a", generation).0, StartStep::Fence);
     }
     // Old news for an old run changes nothing.
     rig.line.kill("a", 4);
     rig.line.ask(&HolderRequest::Signal {
-        instance: "a".into(),
+        instance: "a".parse().unwrap(),
         generation: 4,
-        signal: 9,
+        signal: Signal::KILL,
         cont: false,
     });
     rig.told("b", 1, "true");
     assert!(common::lives(pid));
     rig.line.kill("a", 5);
-    assert_eq!(rig.line.exited("a", 5).signal, Some(9));
+    assert_eq!(rig.line.exited("a", 5).exit.signal(), Some(Signal::KILL));
     rig.line
         .ask(&HolderRequest::Spawn(Box::new(spawn_of("a", 5, &["true"]))));
-    assert_eq!(rig.line.failed("a", 5).0, SpawnStep::Fence);
-    assert_eq!(rig.told("a", 6, "true").code, Some(0));
+    assert_eq!(rig.line.failed("a", 5).0, StartStep::Fence);
+    assert_eq!(rig.told("a", 6, "true").exit.code(), Some(0));
 }
 
 #[test]
@@ -240,7 +251,7 @@ fn fork_exec_in_threads_under_load() {
         }
         for number in 0..1000i32 {
             let exited = rig.line.exited(&format!("m{number}"), 1);
-            assert_eq!(exited.code, Some(number % 200));
+            assert_eq!(exited.exit.code(), Some(number % 200));
         }
         let me = std::process::id();
         let entries = std::fs::read_dir("/proc").unwrap().flatten();
@@ -282,19 +293,22 @@ fn sigstopped_child_ignores_term() {
     let mut rig = Rig::new(EngineOptions::default());
     let pid = rig.start(spawn_of("a", 1, &["sleep", "100"]));
     let signal = |signal, cont| HolderRequest::Signal {
-        instance: "a".into(),
+        instance: "a".parse().unwrap(),
         generation: 1,
         signal,
         cont,
     };
-    rig.line.ask(&signal(libc::SIGSTOP, false));
+    rig.line.ask(&signal(Signal(libc::SIGSTOP), false));
     common::eventually("it stops", || {
         std::fs::read_to_string(format!("/proc/{pid}/stat"))
             .unwrap()
             .contains(") T ")
     });
-    rig.line.ask(&signal(libc::SIGTERM, true));
-    assert_eq!(rig.line.exited("a", 1).signal, Some(libc::SIGTERM));
+    rig.line.ask(&signal(Signal::TERMINATE, true));
+    assert_eq!(
+        rig.line.exited("a", 1).exit.signal(),
+        Some(Signal::TERMINATE)
+    );
 }
 
 #[test]
@@ -309,10 +323,10 @@ fn a_run_that_overstays_is_killed_with_its_tree() {
         (spawn.timeout_ms, spawn.output) = (100, Output::Captured);
         rig.start(spawn);
         let exited = rig.line.exited("p", 1);
-        assert!(exited.overdue);
+        assert!(exited.timed_out);
         assert_eq!(
-            (exited.signal, exited.output.as_str()),
-            (Some(9), "begun\n")
+            (exited.exit.signal(), exited.output.as_str()),
+            (Some(Signal::KILL), "begun\n")
         );
     }
 }

@@ -71,6 +71,7 @@ mod cases {
 
     use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup};
     use mainstay_holder::{Decoder, recv_with_fds};
+    use mainstay_process::{ProcessEvent, ProcessEventKind};
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
 
@@ -340,7 +341,7 @@ mod cases {
         let mut house = House::ready(false);
         let pid = house.start("a", 3, "while :; do echo tick; sleep 0.01; done");
         house.line.ask(&HolderRequest::SaveRecord {
-            instance: "a".into(),
+            instance: "a".parse().unwrap(),
             record: "wanted up".into(),
         });
         for round in 1..=3 {
@@ -381,14 +382,17 @@ mod cases {
         kill(Pid::from_raw(house.runtime), Signal::SIGKILL).unwrap();
         eventually("the module ends while nobody listens", || !lives(pid));
         house.next_runtime();
-        assert_eq!(house.line.exited("a", 1).code, Some(42));
+        assert_eq!(house.line.exited("a", 1).exit.code(), Some(42));
         house.line.until(|tell| match tell {
-            HolderMessage::Notify { text, .. } if text.contains("READY=1") => Some(()),
+            HolderMessage::Process(ProcessEvent {
+                what: ProcessEventKind::Notify { text, .. },
+                ..
+            }) if text.contains("READY=1") => Some(()),
             _ => None,
         });
         // News that a second runtime may have been lost with is told again.
         house.kill_runtime();
-        assert_eq!(house.line.exited("a", 1).code, Some(42));
+        assert_eq!(house.line.exited("a", 1).exit.code(), Some(42));
         house.leave(0);
     }
 
@@ -455,7 +459,7 @@ time.sleep(60)";
                 } => Some(*signal),
                 _ => None,
             });
-            assert_eq!(told, signal as i32);
+            assert_eq!(told.0, signal as i32);
         }
         house.kill_runtime();
         assert!(house.line.world().stopping);
@@ -524,13 +528,13 @@ time.sleep(60)";
             }
             for quick in 0..200 {
                 assert_eq!(
-                    house.line.exited(&format!("q{quick}"), 1).code,
+                    house.line.exited(&format!("q{quick}"), 1).exit.code(),
                     Some(quick % 100)
                 );
             }
             for module in 0..5 {
                 assert_eq!(
-                    house.line.exited(&format!("m{module}"), 1).code,
+                    house.line.exited(&format!("m{module}"), 1).exit.code(),
                     Some(module)
                 );
             }

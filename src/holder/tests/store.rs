@@ -8,7 +8,8 @@ mod common;
 
 use common::{Rig, both_trees, has_python, python, spawn_of};
 use mainstay_holder::EngineOptions;
-use mainstay_holder::messages::{HolderMessage, HolderRequest, Output, SpawnRequest, SpawnStep};
+use mainstay_holder::messages::{HolderMessage, HolderRequest};
+use mainstay_process::{Instance, Output, ProcessEvent, ProcessEventKind, SpawnRequest, StartStep};
 
 /// Prints what it was given: `NAME TARGET`, one a line, and whether LISTEN_PID is its own.
 const SHOW: &str = "
@@ -43,10 +44,13 @@ fn store(rig: &mut Rig, name: &str, generation: u64, script: &str) {
     let script = format!("{FILE}{script}\nsay('STATUS=done')\nos._exit(0)");
     rig.start(python(name, generation, &script));
     rig.line.until(|tell| match tell {
-        HolderMessage::Notify { text, .. } if text == "STATUS=done" => Some(()),
+        HolderMessage::Process(ProcessEvent {
+            what: ProcessEventKind::Notify { text, .. },
+            ..
+        }) if text == "STATUS=done" => Some(()),
         _ => None,
     });
-    assert_eq!(rig.line.exited(name, generation).code, Some(0));
+    assert_eq!(rig.line.exited(name, generation).exit.code(), Some(0));
 }
 
 #[test]
@@ -88,7 +92,7 @@ say('FDSTOREREMOVE=1\\nFDNAME=gone')";
                 assert!(lines[4].starts_with("socket b'\\x00store-test-"), "{told}");
                 assert_eq!(lines[5], "open [0, 1, 2, 3, 4, 5, 6]", "{told}");
             }
-            let instance = "n".to_owned();
+            let instance = Instance::new("n", 1);
             rig.line.ask(&HolderRequest::Forget { instance });
             rig.start(show("n", 4));
             assert_eq!(rig.line.exited("n", 4).output, "open [0, 1, 2]\n");
@@ -136,7 +140,7 @@ fn a_readiness_pipe_lies_behind_what_is_stored_or_is_refused() {
     spawn.ready_fd = Some(4);
     rig.line.ask(&HolderRequest::Spawn(Box::new(spawn.clone())));
     let (step, _, message) = rig.line.failed("n", 2);
-    assert_eq!(step, SpawnStep::Descriptors);
+    assert_eq!(step, StartStep::Descriptors);
     assert!(
         message.contains("descriptor 4") && message.contains("3 to 4"),
         "{message}"
@@ -146,7 +150,10 @@ fn a_readiness_pipe_lies_behind_what_is_stored_or_is_refused() {
     spawn.output = Output::Captured;
     rig.start(spawn);
     rig.line.until(|tell| match tell {
-        HolderMessage::Notify { text, .. } if text == "READY=1" => Some(()),
+        HolderMessage::Process(ProcessEvent {
+            what: ProcessEventKind::Notify { text, .. },
+            ..
+        }) if text == "READY=1" => Some(()),
         _ => None,
     });
     let told = rig.line.exited("n", 3).output;
@@ -167,7 +174,10 @@ say('FDSTOREREMOVE=1\\nFDNAME=unknown')";
     store(&mut rig, "n", 1, script);
     let mut ignored = || {
         rig.line.until(|tell| match tell {
-            HolderMessage::NotifyRejected { message, .. } => Some(message.clone()),
+            HolderMessage::Process(ProcessEvent {
+                what: ProcessEventKind::NotifyRejected { message, .. },
+                ..
+            }) => Some(message.clone()),
             _ => None,
         })
     };

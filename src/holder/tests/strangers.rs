@@ -20,6 +20,7 @@ use common::leased::Leased;
 use common::{Rig, both_trees, eventually, has_python, python, spawn_of};
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
 use mainstay_holder::{EngineOptions, send_with_fds};
+use mainstay_process::{ProcessEvent, ProcessEventKind};
 
 /// Nobody is held up longer than this by a stranger.
 const HOLD_UP_MAX: Duration = Duration::from_millis(500);
@@ -108,9 +109,14 @@ time.sleep(300)";
     let path = socket_of(&rig, "n");
     let mut child = stranger(&path, &[("MAINSTAY_MARK", &mark)], 12345, script);
     let told = rig.line.until_within(HOLD_UP_MAX, |tell| match tell {
-        HolderMessage::Notify { .. } | HolderMessage::MainChanged { .. } => {
-            Some(format!("{tell:?}"))
-        }
+        HolderMessage::Process(ProcessEvent {
+            what: ProcessEventKind::Notify { .. },
+            ..
+        })
+        | HolderMessage::Process(ProcessEvent {
+            what: ProcessEventKind::MainChanged { .. },
+            ..
+        }) => Some(format!("{tell:?}")),
         _ => None,
     });
     child.kill().unwrap();
@@ -198,16 +204,22 @@ say('STATUS=%d refused' % refused)
 say('READY=1')
 time.sleep(300)";
         let mut spawn = python("n", 1, script);
-        spawn.file_handles = Some(4096);
+        spawn.limits.file_handles = Some(4096);
         rig.start(spawn);
         rig.line.until(|tell| match tell {
-            HolderMessage::Notify { text, .. } if text == "READY=1" => Some(()),
+            HolderMessage::Process(ProcessEvent {
+                what: ProcessEventKind::Notify { text, .. },
+                ..
+            }) if text == "READY=1" => Some(()),
             _ => None,
         });
         let took = round_trip(&mut rig, 1);
         assert!(took < HOLD_UP_MAX, "{took:?}");
         rig.line.until(|tell| match tell {
-            HolderMessage::NotifyRejected { message, .. } => message
+            HolderMessage::Process(ProcessEvent {
+                what: ProcessEventKind::NotifyRejected { message, .. },
+                ..
+            }) => message
                 .contains("cannot take more descriptors")
                 .then_some(()),
             _ => None,
@@ -248,7 +260,10 @@ while os.getppid() != 1:
     child.kill().unwrap();
     child.wait().unwrap();
     let told = rig.line.until_within(Duration::ZERO, |tell| match tell {
-        HolderMessage::Notify { text, .. } => Some(text.clone()),
+        HolderMessage::Process(ProcessEvent {
+            what: ProcessEventKind::Notify { text, .. },
+            ..
+        }) => Some(text.clone()),
         _ => None,
     });
     assert_eq!(told, None, "a stranger is not believed");
@@ -324,11 +339,11 @@ os._exit(0)",
         for (generation, script) in (1..).zip(scripts) {
             rig.start(python("n", generation, script));
             rig.line.until(|tell| match tell {
-                HolderMessage::Notify {
-                    text,
+                HolderMessage::Process(ProcessEvent {
                     generation: g,
+                    what: ProcessEventKind::Notify { text, .. },
                     ..
-                } if *g == generation => text.contains("READY=1").then_some(()),
+                }) if *g == generation => text.contains("READY=1").then_some(()),
                 _ => None,
             });
             rig.line.kill("n", generation);

@@ -9,6 +9,7 @@ mod common;
 
 use common::{Rig, both_trees, eventually, has_python, lives, spawn_of};
 use mainstay_holder::EngineOptions;
+use mainstay_process::Signal;
 
 /// A shell script that leaves a process behind which writes its number to `pid`.
 fn escape(how: &str, rig: &Rig) -> String {
@@ -44,7 +45,10 @@ fn double_fork_daemons() {
             let pid = escaped(&rig);
             assert!(lives(pid));
             rig.line.kill("a", generation);
-            assert_eq!(rig.line.exited("a", generation).signal, Some(9));
+            assert_eq!(
+                rig.line.exited("a", generation).exit.signal(),
+                Some(Signal::KILL)
+            );
             eventually(&format!("{how} is killed, {options:?}"), || !lives(pid));
         }
     }
@@ -59,7 +63,7 @@ fn a_restart_never_meets_its_old_children() {
             let wait = format!("while [ ! -s {} ]; do sleep 0.01; done", file.display());
             let script = format!("{} {wait}; exit 4", escape(how, &rig));
             rig.start(spawn_of("a", generation, &["/bin/sh", "-c", &script]));
-            assert_eq!(rig.line.exited("a", generation).code, Some(4));
+            assert_eq!(rig.line.exited("a", generation).exit.code(), Some(4));
             let pid = escaped(&rig);
             eventually(&format!("{how} is killed, {options:?}"), || !lives(pid));
         }

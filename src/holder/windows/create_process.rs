@@ -10,6 +10,7 @@ use std::os::windows::io::{AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHand
 use std::path::{Path, PathBuf};
 use std::ptr::{null, null_mut};
 
+use mainstay_process::{SpawnRequest, StartFailure, StartStep};
 use windows_sys::Win32::Foundation::{
     ERROR_DIRECTORY, ERROR_FILE_NOT_FOUND, ERROR_INVALID_PARAMETER, ERROR_NOT_SUPPORTED, HANDLE,
     HANDLE_FLAG_INHERIT, SetHandleInformation,
@@ -22,27 +23,25 @@ use windows_sys::Win32::System::Threading::{
 };
 
 use super::handles::{ChildHandle, JobObject, done};
-use crate::messages::{SpawnRequest, SpawnStep};
 use crate::preflight;
 
 /// Why it does not start.
 #[derive(Debug)]
 pub(crate) struct SpawnError {
-    pub(crate) step: SpawnStep,
-    pub(crate) errno: i32,
+    pub(crate) failure: StartFailure,
     pub(crate) message: String,
 }
 
 impl SpawnError {
-    pub(crate) fn new(step: SpawnStep, errno: u32, what: &str) -> SpawnError {
+    pub(crate) fn new(step: StartStep, errno: u32, what: &str) -> SpawnError {
         let error = io::Error::from_raw_os_error(errno.cast_signed());
         SpawnError::of(step, &error, what)
     }
 
-    pub(crate) fn of(step: SpawnStep, error: &io::Error, what: &str) -> SpawnError {
+    pub(crate) fn of(step: StartStep, error: &io::Error, what: &str) -> SpawnError {
+        let errno = error.raw_os_error().unwrap_or(0);
         SpawnError {
-            step,
-            errno: error.raw_os_error().unwrap_or(0),
+            failure: StartFailure { step, errno },
             message: format!("cannot {what}: {error}"),
         }
     }
@@ -286,30 +285,28 @@ fn quoted(words: &[&OsStr]) -> Vec<u16> {
 /// Refuses what Windows does not have. The configuration says so first, with its place.
 pub(crate) fn check(spawn: &SpawnRequest) -> Result<(), SpawnError> {
     let no = |step, what: &str| Err(SpawnError::new(step, ERROR_NOT_SUPPORTED, what));
-    let name = &spawn.instance;
-    let bad = |c: char| "/\\:*?\"<>|".contains(c) || c.is_control() || c.is_whitespace();
-    if name.is_empty() || name.len() > 200 || name.starts_with('.') || name.contains(bad) {
-        let what = format!("use the name {name:?}");
+    if spawn.instance.check().is_err() {
+        let what = format!("use the name {:?}", spawn.instance);
         return Err(SpawnError::new(
-            SpawnStep::Descriptors,
+            StartStep::Descriptors,
             ERROR_INVALID_PARAMETER,
             &what,
         ));
     }
     if spawn.user.is_some() || spawn.group.is_some() {
-        return no(SpawnStep::User, "become another user");
+        return no(StartStep::User, "become another user");
     }
-    if spawn.file_handles.is_some() {
-        return no(SpawnStep::Limits, "limit open files");
+    if spawn.limits.file_handles.is_some() {
+        return no(StartStep::Limits, "limit open files");
     }
     if spawn.no_new_privileges {
-        return no(SpawnStep::Limits, "forbid new privileges");
+        return no(StartStep::Limits, "forbid new privileges");
     }
     if !spawn.sockets.is_empty() {
-        return no(SpawnStep::Descriptors, "hand sockets to it");
+        return no(StartStep::Descriptors, "hand sockets to it");
     }
     if spawn.ready_fd.is_some() {
-        return no(SpawnStep::Descriptors, "give it a descriptor for readiness");
+        return no(StartStep::Descriptors, "give it a descriptor for readiness");
     }
     match std::fs::metadata(&spawn.directory) {
         Ok(found) if found.is_dir() => Ok(()),
@@ -317,7 +314,7 @@ pub(crate) fn check(spawn: &SpawnRequest) -> Result<(), SpawnError> {
             let file = io::Error::from_raw_os_error(ERROR_DIRECTORY.cast_signed());
             let error = found.err().unwrap_or(file);
             let what = format!("enter the directory {}", spawn.directory);
-            Err(SpawnError::of(SpawnStep::Directory, &error, &what))
+            Err(SpawnError::of(StartStep::Directory, &error, &what))
         }
     }
 }
@@ -338,7 +335,7 @@ pub(crate) fn variables(spawn: &SpawnRequest, inherited: &EnvBlock) -> EnvBlock 
 pub(crate) fn program(spawn: &SpawnRequest, variables: &EnvBlock) -> Result<PathBuf, SpawnError> {
     let said = spawn.argv.first().map_or("", String::as_str);
     let failed =
-        |code, said: &str| SpawnError::new(SpawnStep::Exec, code, &format!("execute {said}"));
+        |code, said: &str| SpawnError::new(StartStep::Exec, code, &format!("execute {said}"));
     let path = variables.get("PATH").unwrap_or_default();
     let found = preflight::find(said, Path::new(&spawn.directory), path)
         .ok_or_else(|| failed(ERROR_FILE_NOT_FOUND, said))?;

@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use mainstay_process::{Exited, Instance as InstanceName, ProcessEvent, ProcessEventKind, Signal};
+
 use super::create_process::EnvBlock;
 use super::directories::SystemDirs;
 use super::engine_queue::{EngineEvent, EngineQueue, lock};
@@ -20,8 +22,8 @@ use crate::codec::{CHUNK_BYTES, Decoder};
 use crate::log_writer::LogWriter;
 use crate::machines::{RuntimeSupervisor, millis};
 use crate::messages::{
-    ExitSummary, Exited, HolderMessage, HolderRequest, HolderSetup, InstanceInfo, MAX_RECORD_BYTES,
-    TakeoverState, VERSION,
+    HolderMessage, HolderRequest, HolderSetup, InstanceInfo, MAX_RECORD_BYTES, TakeoverState,
+    VERSION,
 };
 use crate::tap_replay::TapReplay;
 
@@ -29,8 +31,6 @@ use crate::tap_replay::TapReplay;
 pub(crate) const TREE_METHOD: &str = "job";
 /// Frames that may wait for a runtime that does not read; from half of it on output is dropped.
 const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
-/// What a stop is told as: CTRL_BREAK and its like have no number of their own on the wire.
-const SIGTERM: i32 = 15;
 
 /// A living run.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct RunningProcess {
     pub(crate) pid: u32,
     pub(crate) start_time: u64,
     pub(crate) job: Arc<JobObject>,
-    pub(crate) overdue: bool,
+    pub(crate) timed_out: bool,
     /// We ended it.
     pub(crate) killed: bool,
 }
@@ -76,9 +76,9 @@ pub(crate) struct Engine {
     pub(crate) setup: Option<HolderSetup>,
     pub(crate) places: Option<SystemDirs>,
     pub(crate) shelf: Option<Arc<LogWriter>>,
-    pub(crate) instances: HashMap<Arc<str>, Instance>,
+    pub(crate) instances: HashMap<InstanceName, Instance>,
     /// When runs overstay: deadline, instance, generation.
-    pub(crate) alarms: BTreeSet<(Instant, Arc<str>, u64)>,
+    pub(crate) alarms: BTreeSet<(Instant, InstanceName, u64)>,
     pub(crate) wire: Option<RuntimeConnection>,
     /// Which runtime the wire leads to, counted from the first.
     pub(crate) runtime: u32,
@@ -171,15 +171,18 @@ impl Engine {
                 name,
                 total_bytes,
                 errno,
-            } => self.send(&HolderMessage::OutputDropped {
-                instance: name,
-                total_bytes,
-                errno,
-            }),
+            } => {
+                let what = ProcessEventKind::OutputDropped { total_bytes, errno };
+                self.report(&name, 0, what);
+            }
             EngineEvent::OutputFlushed { number } => {
                 self.send(&HolderMessage::OutputFlushed { number })
             }
-            EngineEvent::StopAsked => self.supervisor.stop_requested(monotonic(), SIGTERM),
+            // CTRL_BREAK and its like have no number of their own in a frame.
+            EngineEvent::StopAsked => {
+                let signal = Signal::TERMINATE;
+                self.supervisor.stop_requested(monotonic(), signal);
+            }
         }
     }
 
@@ -216,10 +219,7 @@ impl Engine {
             HolderRequest::DrainNotify {
                 instance,
                 generation,
-            } => self.send(&HolderMessage::NotifyDrained {
-                instance,
-                generation,
-            }),
+            } => self.report(&instance, generation, ProcessEventKind::NotifyDrained),
             HolderRequest::Listen { .. } => {} // the configuration refuses sockets, and so does a spawn
             HolderRequest::Logs { max_bytes, keep } => {
                 if let Some(setup) = &mut self.setup {
@@ -230,7 +230,7 @@ impl Engine {
                 }
             }
             HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
-            HolderRequest::Pong => {} // that it was read is what counts
+            HolderRequest::Pong | HolderRequest::Other => {} // that it was read is what counts
             HolderRequest::Stopping { within_ms } => {
                 let timeout = Duration::from_millis(within_ms);
                 self.supervisor.stop_started(monotonic(), timeout);
@@ -269,8 +269,17 @@ impl Engine {
     }
 
     /// The instance of this name, which is made known if it was not.
-    pub(crate) fn instance(&mut self, name: &str) -> &mut Instance {
-        self.instances.entry(name.into()).or_default()
+    pub(crate) fn instance(&mut self, name: &InstanceName) -> &mut Instance {
+        self.instances.entry(name.clone()).or_default()
+    }
+
+    /// Reports what happened to an instance.
+    pub(crate) fn report(&mut self, name: &InstanceName, generation: u64, what: ProcessEventKind) {
+        self.send(&HolderMessage::Process(ProcessEvent {
+            instance: name.clone(),
+            generation,
+            what,
+        }));
     }
 
     /// Tells the runtime, if one listens; what must not be lost is in the instances.
@@ -283,16 +292,16 @@ impl Engine {
         }
     }
 
-    fn tap(&mut self, name: &str, on: bool, again: bool) {
+    fn tap(&mut self, name: &InstanceName, on: bool, again: bool) {
         let instance = self.instance(name);
         instance.tapped.store(on, Ordering::Relaxed);
         let (run, text) = (instance.generation, lock(&instance.kept).text());
         if on && again && !text.is_empty() {
-            self.send_output(&name.into(), run, text, 0);
+            self.send_output(name, run, text, 0);
         }
     }
 
-    fn send_output(&mut self, name: &Arc<str>, generation: u64, text: String, lost: u64) {
+    fn send_output(&mut self, name: &InstanceName, generation: u64, text: String, lost: u64) {
         let waiting = self.wire.as_ref().map_or(0, |wire| wire.out.waiting());
         let Some(instance) = self.instances.get_mut(name) else {
             return;
@@ -303,12 +312,11 @@ impl Engine {
             return;
         }
         let dropped_bytes = std::mem::take(&mut instance.tap_lost);
-        self.send(&HolderMessage::Output {
-            instance: name.to_string(),
-            generation,
+        let what = ProcessEventKind::Output {
             text,
             dropped_bytes,
-        });
+        };
+        self.report(name, generation, what);
     }
 
     /// First of all to every runtime; then how every run that is over ended: a runtime may have
@@ -316,12 +324,12 @@ impl Engine {
     pub(crate) fn send_takeover(&mut self) {
         let known = self.instances.iter().filter(|(_, one)| !one.forgotten);
         let known = known.map(|(name, instance)| InstanceInfo {
-            instance: name.to_string(),
+            instance: name.clone(),
             generation: instance.generation,
             pid: instance.run.as_ref().map(|run| run.pid),
             start_time: instance.run.as_ref().map_or(0, |run| run.start_time),
             record: instance.record.clone(),
-            end: instance.last_exit.as_ref().map(ExitSummary::from),
+            exit: instance.last_exit.as_ref().map(|exited| exited.exit),
         });
         let world = TakeoverState {
             version: VERSION,
@@ -337,10 +345,14 @@ impl Engine {
             stopping: self.supervisor.is_stopping(),
         };
         self.send(&HolderMessage::Takeover(world));
-        let known = self.instances.values().filter(|one| !one.forgotten);
-        let exits: Vec<Exited> = known.filter_map(|one| one.last_exit.clone()).collect();
-        for exited in exits {
-            self.send(&HolderMessage::Exited(exited));
+        let known = self.instances.iter().filter(|(_, one)| !one.forgotten);
+        let exits = known.filter_map(|(name, one)| {
+            let exited = one.last_exit.clone()?;
+            Some((name.clone(), one.generation, exited))
+        });
+        let exits: Vec<(InstanceName, u64, Exited)> = exits.collect();
+        for (name, generation, exited) in exits {
+            self.report(&name, generation, ProcessEventKind::Exited(exited));
         }
         self.supervisor.takeover_sent(monotonic());
     }
@@ -356,7 +368,7 @@ impl Engine {
     fn on_time(&mut self, now: Instant) {
         while self.alarms.first().is_some_and(|(at, ..)| *at <= now) {
             if let Some((_, name, generation)) = self.alarms.pop_first() {
-                self.overdue(&name, generation);
+                self.kill_timed_out(&name, generation);
             }
         }
     }

@@ -3,7 +3,9 @@
 //! Never makes whoever tells of output wait: what does not fit is dropped and counted.
 
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use mainstay_process::Instance;
 
 use crate::messages::HolderRequest;
 
@@ -21,21 +23,21 @@ pub(crate) enum EngineEvent {
     RuntimeEnded { runtime: u32, code: u32 },
     /// A tree has ended; what its main process returned, and what of its output is to be told.
     Exited {
-        name: Arc<str>,
+        name: Instance,
         generation: u64,
         code: u32,
         output: String,
     },
     /// Tapped output.
     Output {
-        name: Arc<str>,
+        name: Instance,
         generation: u64,
         text: String,
         dropped_bytes: u64,
     },
     /// Output did not reach the disk.
     OutputDropped {
-        name: String,
+        name: Instance,
         total_bytes: u64,
         errno: Option<i32>,
     },

@@ -11,6 +11,9 @@ use std::sync::mpsc::Receiver;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use mainstay_process::{
+    Exit, Exited, Instance, Output, ProcessEventKind, Signal, SpawnRequest, StartStep,
+};
 use windows_sys::Win32::Foundation::{ERROR_BUSY, ERROR_NOT_READY, ERROR_REVISION_MISMATCH};
 use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
 
@@ -22,12 +25,9 @@ use super::engine_queue::{EngineEvent, EngineQueue};
 use super::handles::{ChildHandle, JobObject, done, monotonic_nanos};
 use super::output::{OutputStream, drain};
 use super::threads::thread;
-use crate::messages::{Exited, HolderMessage, Output, SpawnRequest, SpawnStep};
 
 /// What a program without a handler returns when it is asked to end (STATUS_CONTROL_C_EXIT).
 const ENDED_AS_ASKED: u32 = 0xc000_013a;
-const SIGKILL: i32 = 9;
-const SIGTERM: i32 = 15;
 /// How long a killed tree may take to be gone, and its output to be read.
 const GONE_WITHIN: Duration = Duration::from_millis(500);
 /// How long killed processes may take to be gone when the holder leaves.
@@ -36,40 +36,26 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 impl Engine {
     pub(crate) fn spawn(&mut self, spawn: &SpawnRequest) {
         let (instance, generation) = (spawn.instance.clone(), spawn.generation);
-        match self.start(spawn) {
-            Ok((pid, start_time)) => self.send(&HolderMessage::Spawned {
-                instance,
-                generation,
-                pid,
-                start_time,
-            }),
-            Err(SpawnError {
-                step,
-                errno,
-                message,
-            }) => {
-                self.send(&HolderMessage::SpawnFailed {
-                    instance,
-                    generation,
-                    step,
-                    errno,
-                    message,
-                });
+        let what = match self.start(spawn) {
+            Ok((pid, start_time)) => ProcessEventKind::Spawned { pid, start_time },
+            Err(SpawnError { failure, message }) => {
+                ProcessEventKind::SpawnFailed { failure, message }
             }
-        }
+        };
+        self.report(&instance, generation, what);
     }
 
     fn start(&mut self, spawn: &SpawnRequest) -> Result<(u32, u64), SpawnError> {
-        let name: Arc<str> = spawn.instance.as_str().into();
+        let name = spawn.instance.clone();
         self.fence(spawn)?;
         check(spawn)?;
         let Some(shelf) = self.shelf.clone() else {
             let what = "start before the setup is done";
-            return Err(SpawnError::new(SpawnStep::Fence, ERROR_NOT_READY, what));
+            return Err(SpawnError::new(StartStep::Fence, ERROR_NOT_READY, what));
         };
         let variables = variables(spawn, &self.inherited);
         let program = program(spawn, &variables)?;
-        let pipe = |error: io::Error| SpawnError::of(SpawnStep::Pipe, &error, "open a pipe");
+        let pipe = |error: io::Error| SpawnError::of(StartStep::Pipe, &error, "open a pipe");
         let null = File::options()
             .read(true)
             .write(true)
@@ -82,7 +68,7 @@ impl Engine {
         };
         let standard = [null.as_handle(), output, output];
         let job = JobObject::new(None)
-            .map_err(|error| SpawnError::of(SpawnStep::Fork, &error, "make a job for it"))?;
+            .map_err(|error| SpawnError::of(StartStep::Fork, &error, "make a job for it"))?;
         let (process, pid) = self.spawn_in_job(spawn, &program, &variables, standard, &job)?;
         drop(to); // the last writer is the tree now
         let job = Arc::new(job);
@@ -97,12 +83,12 @@ impl Engine {
             pid,
             start_time,
             job: Arc::clone(&job),
-            overdue: false,
+            timed_out: false,
             killed: false,
         });
         let stream = OutputStream {
             from,
-            name: Arc::clone(&name),
+            name: name.clone(),
             generation: spawn.generation,
             told: spawn.output == Output::Captured,
             tapped: Arc::clone(&instance.tapped),
@@ -113,14 +99,14 @@ impl Engine {
         let end = RunWatcher {
             process,
             job,
-            name: Arc::clone(&name),
+            name: name.clone(),
             generation: spawn.generation,
             mail,
         };
         if let Err(error) = drain(stream).and_then(|tail| end.watch(tail)) {
             instance.run = None; // its job is closed with its last handle: it ends
             return Err(SpawnError::of(
-                SpawnStep::Fork,
+                StartStep::Fork,
                 &error,
                 "start a thread for it",
             ));
@@ -148,11 +134,11 @@ impl Engine {
             standard,
             more: Vec::new(),
             jobs: vec![&self.modules, job],
-            idle: spawn.nice > 0,
+            idle: spawn.limits.nice.is_some_and(|nice| nice > 0),
         })
         .map_err(|error| {
             SpawnError::of(
-                SpawnStep::Exec,
+                StartStep::Exec,
                 &error,
                 &format!("execute {}", program.display()),
             )
@@ -176,7 +162,7 @@ impl Engine {
             ),
             None => return Ok(()),
         };
-        Err(SpawnError::new(SpawnStep::Fence, errno, &what))
+        Err(SpawnError::new(StartStep::Fence, errno, &what))
     }
 
     fn current(&mut self, name: &str, generation: u64) -> Option<&mut RunningProcess> {
@@ -188,7 +174,7 @@ impl Engine {
     /// CTRL_BREAK to the group that its main process leads. Who cannot be asked is ended at once:
     /// waiting would change nothing.
     #[expect(unsafe_code, reason = "a system call")]
-    pub(crate) fn request_stop(&mut self, name: &str, generation: u64) {
+    pub(crate) fn request_stop(&mut self, name: &Instance, generation: u64) {
         let Some(run) = self.current(name, generation) else {
             return;
         };
@@ -197,10 +183,11 @@ impl Engine {
         let asked = done(unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, run.pid) });
         if let Err(error) = asked {
             let message = format!("cannot ask it to end by CTRL_BREAK, it is ended: {error}");
-            self.send(&HolderMessage::NotifyRejected {
-                instance: name.to_owned(),
-                message,
-            });
+            self.report(
+                name,
+                generation,
+                ProcessEventKind::NotifyRejected { message },
+            );
             self.kill(name, generation);
         }
     }
@@ -212,9 +199,9 @@ impl Engine {
         }
     }
 
-    pub(crate) fn overdue(&mut self, name: &str, generation: u64) {
+    pub(crate) fn kill_timed_out(&mut self, name: &Instance, generation: u64) {
         if let Some(run) = self.current(name, generation) {
-            run.overdue = true;
+            run.timed_out = true;
             self.kill(name, generation);
         }
     }
@@ -234,7 +221,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn exited(&mut self, name: &Arc<str>, generation: u64, code: u32, output: String) {
+    pub(crate) fn exited(&mut self, name: &Instance, generation: u64, code: u32, output: String) {
         let Some(instance) = self.instances.get_mut(name) else {
             return;
         };
@@ -242,26 +229,21 @@ impl Engine {
             return;
         };
         // There are no signals here; two of them say what else happened.
-        let signal = match code {
-            _ if run.killed => Some(SIGKILL),
-            ENDED_AS_ASKED => Some(SIGTERM),
-            _ => None,
+        let exit = match code {
+            _ if run.killed => signalled(Signal::KILL),
+            ENDED_AS_ASKED => signalled(Signal::TERMINATE),
+            code => Exit::Code(code.cast_signed()),
         };
         let exited = Exited {
-            instance: name.to_string(),
-            generation,
             pid: run.pid,
-            code: signal.is_none().then_some(code.cast_signed()),
-            signal,
-            core: false,
-            oom: false,
-            overdue: run.overdue,
+            exit,
+            timed_out: run.timed_out,
             output,
             at: monotonic_nanos(),
         };
         instance.last_exit = Some(exited.clone());
         let forgotten = instance.forgotten;
-        self.send(&HolderMessage::Exited(exited));
+        self.report(name, generation, ProcessEventKind::Exited(exited));
         if forgotten {
             self.forget(name);
         }
@@ -287,11 +269,18 @@ impl Engine {
     }
 }
 
+fn signalled(signal: Signal) -> Exit {
+    Exit::Signal {
+        signal,
+        core: false,
+    }
+}
+
 /// A run whose end is awaited.
 struct RunWatcher {
     process: ChildHandle,
     job: Arc<JobObject>,
-    name: Arc<str>,
+    name: Instance,
     generation: u64,
     mail: Arc<EngineQueue>,
 }

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::Duration;
 
+use mainstay_process::Instance;
+
 use super::engine_queue::{EngineEvent, EngineQueue, lock};
 use super::threads::thread;
 use crate::log_writer::LogWriter;
@@ -23,7 +25,7 @@ const PATIENCE: (u32, Duration) = (100, Duration::from_millis(10));
 /// A pipe that is to be emptied.
 pub(crate) struct OutputStream {
     pub(crate) from: PipeReader,
-    pub(crate) name: Arc<str>,
+    pub(crate) name: Instance,
     pub(crate) generation: u64,
     /// Whether what it writes is told at its end, instead of kept in a file.
     pub(crate) told: bool,
@@ -97,7 +99,7 @@ impl OutputStream {
             let text = String::from_utf8_lossy(&tap.line[..count]).into_owned();
             lock(&self.kept).push(&text);
             let sent = self.mail.send(EngineEvent::Output {
-                name: Arc::clone(&self.name),
+                name: self.name.clone(),
                 generation: self.generation,
                 text,
                 dropped_bytes: tap.lost,

@@ -5,7 +5,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mainstay_holder::messages::{Exited, HolderMessage, HolderRequest, SpawnStep};
+use mainstay_holder::messages::HolderRequest;
+use mainstay_process::{
+    Exit, Exited, Instance, ProcessEvent, ProcessEventKind, StartFailure, StartStep,
+};
 
 use super::super::{LiveProcess, OsEvent, machine};
 use super::{HolderClient, lock};
@@ -43,20 +46,24 @@ impl HolderClient {
         }
     }
 
-    fn fail(&self, instance: &str, generation: u64, why: &str) {
-        let failed = OsEvent::SpawnFailed {
-            instance: instance.to_owned(),
+    fn fail(&self, instance: &Instance, generation: u64, why: &str) {
+        let failed = ProcessEvent {
+            instance: instance.clone(),
             generation,
-            step: SpawnStep::Fork,
-            errno: 0,
-            message: why.to_owned(),
+            what: ProcessEventKind::SpawnFailed {
+                failure: StartFailure {
+                    step: StartStep::Fork,
+                    errno: 0,
+                },
+                message: why.to_owned(),
+            },
         };
-        if let Some(fact) = self.book_failure(failed) {
-            self.send_event(fact);
+        if let Some(event) = self.apply_event(failed) {
+            self.send_event(OsEvent::Process(event));
         }
     }
 
-    async fn await_end(self: Arc<Self>, instance: String, alive: LiveProcess) {
+    async fn await_end(self: Arc<Self>, instance: Instance, alive: LiveProcess) {
         let pinned = machine::VerifiedProcess::new(alive.pid, alive.start_time);
         // Taken while it runs: afterwards nothing leads to what it leaves behind.
         #[cfg(unix)]
@@ -68,20 +75,19 @@ impl HolderClient {
         if let Some(tree) = tree {
             let _killed_as_far_as_possible = self.handle.spawn_blocking(move || tree.kill()).await;
         }
-        let exited = Exited {
+        let exited = ProcessEvent {
             instance,
             generation: alive.generation,
-            pid: alive.pid,
-            code: None,
-            signal: None,
-            core: false,
-            oom: false,
-            overdue: false,
-            output: String::new(),
-            at: machine::monotonic().0,
+            what: ProcessEventKind::Exited(Exited {
+                pid: alive.pid,
+                exit: Exit::Unknown,
+                timed_out: false,
+                output: String::new(),
+                at: machine::monotonic().0,
+            }),
         };
-        if let Some(fact) = self.apply(HolderMessage::Exited(exited)) {
-            let _router_ended = self.facts.send(fact).await;
+        if let Some(event) = self.apply_event(exited) {
+            let _router_ended = self.facts.send(OsEvent::Process(event)).await;
         }
     }
 }

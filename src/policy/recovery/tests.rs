@@ -170,7 +170,7 @@ fn never_forgetting_backoff() {
 fn exit_classes_and_policies() {
     use RestartPolicy::{Always, Never, OnFailure};
     let killed = Failure::Exited(Exit::Signal {
-        signal: 9,
+        signal: mainstay_process::Signal::KILL,
         core: false,
     });
     let table = [

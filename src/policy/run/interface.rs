@@ -3,66 +3,9 @@
 
 use core::time::Duration;
 
+use mainstay_process::{Exit, StartFailure};
+
 use crate::mono_time::MonoTime;
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// By itself, with this code.
-    Code(i32),
-    /// By a signal.
-    Signal {
-        /// Its number.
-        signal: i32,
-        /// Whether a core was dumped.
-        core: bool,
-    },
-    /// Killed by the kernel for memory.
-    Oom,
-    /// It did not end and cannot be ended: a task of an application that never yields. The fence
-    /// keeps a second one from being started while it lasts.
-    Stuck,
-    /// It is gone, and nobody was told how.
-    Unknown,
-}
-
-/// Why a start failed before its program ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StartFailure {
-    /// What could not be done.
-    pub step: StartStep,
-    /// The system's error number; 0 = none.
-    pub errno: i32,
-}
-
-/// The steps of a start, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StartStep {
-    /// The holder refused: one lives, or the generation is not newer.
-    Fence,
-    /// A `before_start` command failed.
-    Prepare,
-    /// The machine has less left than the module needs.
-    Resources,
-    /// Its pipes.
-    Pipe,
-    /// The new process itself.
-    Fork,
-    /// Its session.
-    Session,
-    /// Its working directory.
-    Directory,
-    /// Its resource limits.
-    Limits,
-    /// Its group.
-    Group,
-    /// Its user.
-    User,
-    /// Its descriptors.
-    Descriptors,
-    /// Its program.
-    Exec,
-}
 
 /// How a run ended, as reported to the lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use mainstay_process::Probe;
+
 use super::{
     Exit, RunEffect, RunEnd, RunEvent, RunMachine, RunReport, RunReportKind, StartFailure,
     StartStep,
@@ -423,7 +425,7 @@ fn a_shorter_grace_shortens_and_a_longer_one_does_not() {
 #[test]
 fn looking_for_readiness_slows_down_and_never_overlaps() {
     let spec = ModuleSpec {
-        readiness: Readiness::Tcp("x".into()),
+        readiness: Readiness::Probe(Probe::Tcp("x".into())),
         ..module("m")
     };
     let mut module = RunMachine::new();

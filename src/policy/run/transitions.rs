@@ -407,12 +407,12 @@ pub(super) fn starting(
         _ if spec.kind == Kind::Task => ReadinessCheck::At(now),
         Readiness::Started => ReadinessCheck::At(now),
         Readiness::Settle(span) => ReadinessCheck::At(now.after(*span)),
-        polled if polled.is_polled() => ReadinessCheck::Polling {
+        Readiness::Probe(_) => ReadinessCheck::Polling {
             next: now,
             pause: READINESS_INTERVAL_MIN,
             in_flight: false,
         },
-        _ => ReadinessCheck::Reported(told),
+        Readiness::Notify | Readiness::Log(_) | Readiness::Fd(_) => ReadinessCheck::Reported(told),
     };
     RunPhase::Starting(StartingRun {
         pid,

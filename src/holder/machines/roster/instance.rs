@@ -2,24 +2,12 @@
 //! Owns the phase of that run: no run, spawn in flight, running, exit not reported yet.
 //! Never changes by itself: the roster applies each input.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::machines::NotifyState;
-use crate::messages::{ExitSummary, Exited, HolderMessage, InstanceInfo};
+use mainstay_process::{Exit, Exited, Instance as InstanceName, ProcessEvent, ProcessEventKind};
 
-/// How the main process of a run exited.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ProcessExit {
-    /// Exit code.
-    pub code: Option<i32>,
-    /// Signal.
-    pub signal: Option<i32>,
-    /// Whether it dumped a core.
-    pub core: bool,
-    /// Whether the kernel killed it for memory.
-    pub oom: bool,
-}
+use crate::machines::NotifyState;
+use crate::messages::{HolderMessage, InstanceInfo};
 
 /// A run with a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +48,7 @@ pub(super) enum InstancePhase {
 
 #[derive(Debug)]
 pub(super) struct Instance {
-    pub(super) name: Arc<str>,
+    pub(super) name: InstanceName,
     pub(super) generation: u64,
     pub(super) phase: InstancePhase,
     pub(super) record: Option<String>,
@@ -71,7 +59,7 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub(super) fn new(name: Arc<str>) -> Instance {
+    pub(super) fn new(name: InstanceName) -> Instance {
         Instance {
             name,
             generation: 0,
@@ -96,21 +84,15 @@ impl Instance {
     }
 
     pub(super) fn exit_of(
-        &self,
         now: Duration,
         process: &RunningProcess,
-        exit: ProcessExit,
+        exit: Exit,
         output: String,
     ) -> Exited {
         Exited {
-            instance: self.name.to_string(),
-            generation: self.generation,
             pid: process.pid,
-            code: exit.code,
-            signal: exit.signal,
-            core: exit.core,
-            oom: exit.oom,
-            overdue: process.timed_out,
+            exit,
+            timed_out: process.timed_out,
             output,
             at: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
         }
@@ -135,39 +117,41 @@ impl Instance {
     pub(super) fn info(&self) -> InstanceInfo {
         let process = self.running();
         InstanceInfo {
-            instance: self.name.to_string(),
+            instance: self.name.clone(),
             generation: self.generation,
             pid: process.map(|process| process.pid),
             start_time: process.map_or(0, |process| process.start_time),
             record: self.record.clone(),
-            end: self.exited().map(ExitSummary::from),
+            exit: self.exited().map(|exited| exited.exit),
         }
     }
 
-    pub(super) fn notify(&self, generation: u64, pid: u32, text: String) -> HolderMessage {
-        HolderMessage::Notify {
-            instance: self.name.to_string(),
-            generation,
-            pid,
-            text,
-        }
+    /// What happened to the newest run, as a message.
+    pub(super) fn event(&self, what: ProcessEventKind) -> HolderMessage {
+        HolderMessage::Process(ProcessEvent {
+            instance: self.name.clone(),
+            generation: self.generation,
+            what,
+        })
     }
 
     /// The notify state of the running process.
     pub(super) fn notify_replay(&self) -> Option<HolderMessage> {
         let (process, text) = self.running().zip(self.notify_state.text())?;
-        Some(self.notify(self.generation, process.pid, text))
+        let pid = process.pid;
+        Some(self.event(ProcessEventKind::Notify { pid, text }))
     }
 
     /// What a runtime has to be sent of a run that ended before it connected.
     pub(super) fn exit_replay(&self) -> impl Iterator<Item = HolderMessage> {
         let exited = self.exited().filter(|_| self.is_idle());
         let reason = exited.and_then(|exited| {
-            let text = self.notify_state.exit_text()?;
-            Some(self.notify(exited.generation, exited.pid, text))
+            let (pid, text) = (exited.pid, self.notify_state.exit_text()?);
+            Some(ProcessEventKind::Notify { pid, text })
         });
-        let exited = exited.cloned().map(HolderMessage::Exited);
-        reason.into_iter().chain(exited)
+        let exited = exited.cloned().map(ProcessEventKind::Exited);
+        let events = reason.into_iter().chain(exited);
+        events.map(|what| self.event(what))
     }
 
     pub(super) fn is_idle(&self) -> bool {

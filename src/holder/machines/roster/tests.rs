@@ -1,6 +1,8 @@
 //! The rules of the roster one by one; the model in `chaos` runs them together.
 
 use super::RosterEffect::{AbortSpawn, KillTree, Remove, Send, SendTakeover, Signal};
+use mainstay_process::ProcessEvent;
+
 use super::*;
 
 const T0: Duration = Duration::from_secs(100);
@@ -10,6 +12,10 @@ fn effects(roster: &mut Roster) -> Vec<RosterEffect> {
     effects
         .filter(|one| !matches!(one, RosterEffect::WatchActivation(_)))
         .collect()
+}
+
+fn named(name: &str) -> InstanceName {
+    name.parse().expect("a name")
 }
 
 /// A roster whose runtime has been sent the takeover state.
@@ -22,7 +28,7 @@ fn taken_over() -> Roster {
 
 fn spawn(roster: &mut Roster, generation: u64) -> u32 {
     let timeout = Duration::ZERO;
-    let id = roster.spawn_requested(T0, "web", generation, timeout);
+    let id = roster.spawn_requested(T0, &named("web"), generation, timeout);
     id.expect("the fence lets it pass")
 }
 
@@ -34,16 +40,17 @@ fn start(roster: &mut Roster, generation: u64) -> u32 {
 }
 
 fn exit(roster: &mut Roster, id: u32, pending: (bool, bool)) {
-    let exit = ProcessExit {
-        code: Some(3),
-        ..ProcessExit::default()
-    };
+    let exit = Exit::Code(3);
     roster.process_exited(T0, id, exit, pending, String::new());
 }
 
 fn exits(effects: &[RosterEffect]) -> Vec<u64> {
     let generation = |effect: &RosterEffect| match effect {
-        Send(HolderMessage::Exited(exited)) => Some(exited.generation),
+        Send(HolderMessage::Process(ProcessEvent {
+            generation,
+            what: ProcessEventKind::Exited(_),
+            ..
+        })) => Some(*generation),
         _ => None,
     };
     effects.iter().filter_map(generation).collect()
@@ -54,7 +61,7 @@ fn the_fence_lets_one_run_pass_and_only_newer_ones() {
     let mut roster = taken_over();
     let id = start(&mut roster, 4);
     let refused = |roster: &mut Roster, generation| {
-        roster.spawn_requested(T0, "web", generation, Duration::ZERO)
+        roster.spawn_requested(T0, &named("web"), generation, Duration::ZERO)
     };
     assert_eq!(refused(&mut roster, 5), Err(FenceError::Running(4)));
     exit(&mut roster, id, (true, false));
@@ -78,7 +85,7 @@ fn an_exit_is_reported_once_and_after_sweep_and_output() {
     let sent = effects(&mut roster);
     assert_eq!(exits(&sent), [1]);
     assert!(
-        matches!(&sent[..], [Send(HolderMessage::Exited(exited))] if exited.output == "its output")
+        matches!(&sent[..], [Send(HolderMessage::Process(ProcessEvent { what: ProcessEventKind::Exited(exited), .. }))] if exited.output == "its output")
     );
     roster.tree_swept(id, false);
     assert_eq!(effects(&mut roster), []);
@@ -96,11 +103,11 @@ fn a_new_runtime_is_sent_what_it_missed_until_the_next_run_starts() {
         roster.runtime_connected(T0);
         let sent = effects(&mut roster);
         assert!(
-            matches!(&sent[0], SendTakeover(infos) if infos[0].end.is_some()),
+            matches!(&sent[0], SendTakeover(infos) if infos[0].exit.is_some()),
             "{sent:?}"
         );
         assert!(
-            matches!(&sent[1], Send(HolderMessage::Notify { text, .. }) if text == "STATUS=dying"),
+            matches!(&sent[1], Send(HolderMessage::Process(ProcessEvent { what: ProcessEventKind::Notify { text, .. }, .. })) if text == "STATUS=dying"),
             "{sent:?}"
         );
         assert_eq!(exits(&sent), [1]);
@@ -129,7 +136,13 @@ fn the_takeover_waits_for_spawns_but_not_for_hung_ones() {
     assert!(
         matches!(
             &sent[..],
-            [Send(HolderMessage::Spawned { .. }), KillTree(_)]
+            [
+                Send(HolderMessage::Process(ProcessEvent {
+                    what: ProcessEventKind::Spawned { .. },
+                    ..
+                })),
+                KillTree(_)
+            ]
         ),
         "{sent:?}"
     );
@@ -155,7 +168,7 @@ fn requests_for_a_spawn_in_flight_are_carried_out_after_it() {
 fn the_timeout_of_a_run_counts_from_its_exec() {
     let mut roster = taken_over();
     let timeout = Duration::from_secs(1);
-    let id = roster.spawn_requested(T0, "web#1", 1, timeout);
+    let id = roster.spawn_requested(T0, &named("web#1"), 1, timeout);
     let id = id.expect("the fence lets it pass");
     assert_eq!(roster.next_deadline(), Some(T0 + timeout + SPAWN_TIMEOUT));
     let later = T0 + Duration::from_secs(5);
@@ -166,7 +179,9 @@ fn the_timeout_of_a_run_counts_from_its_exec() {
     assert_eq!(effects(&mut roster), [KillTree(id)]);
     exit(&mut roster, id, (false, false));
     let sent = effects(&mut roster);
-    assert!(matches!(&sent[..], [Send(HolderMessage::Exited(exited))] if exited.overdue));
+    assert!(
+        matches!(&sent[..], [Send(HolderMessage::Process(ProcessEvent { what: ProcessEventKind::Exited(exited), .. }))] if exited.timed_out)
+    );
     assert_eq!(roster.next_deadline(), None);
 }
 
@@ -200,7 +215,7 @@ fn a_lagging_runtime_gets_the_notify_state_once_it_reads() {
     roster.send_deferred_notify();
     let sent = effects(&mut roster);
     assert!(
-        matches!(&sent[..], [Send(HolderMessage::Notify { text, .. })] if text == "STATUS=busy")
+        matches!(&sent[..], [Send(HolderMessage::Process(ProcessEvent { what: ProcessEventKind::Notify { text, .. }, .. }))] if text == "STATUS=busy")
     );
     assert!(!roster.has_deferred_notify());
 }

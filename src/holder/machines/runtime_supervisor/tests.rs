@@ -133,10 +133,10 @@ fn the_rest_of_a_channel_counts_before_the_exit_and_not_for_ever() {
 #[test]
 fn a_stop_ends_at_its_deadline_whatever_the_runtime_does() {
     let mut supervisor = ready();
-    supervisor.stop_requested(at(0), 2);
+    supervisor.stop_requested(at(0), Signal::INTERRUPT);
     let time_left = None;
     let sent = SendStopRequest {
-        signal: 2,
+        signal: Signal::INTERRUPT,
         time_left,
     };
     assert_eq!(due(&mut supervisor, at(0)), [sent]);
@@ -147,7 +147,7 @@ fn a_stop_ends_at_its_deadline_whatever_the_runtime_does() {
     supervisor.takeover_sent(at(5000));
     let time_left = Some(Duration::from_secs(15));
     let sent = SendStopRequest {
-        signal: 15,
+        signal: Signal::TERMINATE,
         time_left,
     };
     assert_eq!(due(&mut supervisor, at(5000)), [sent]);

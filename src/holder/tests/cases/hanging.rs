@@ -3,6 +3,7 @@
 //! Never leaves a process behind.
 
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
+use mainstay_process::Signal;
 
 use super::House;
 use crate::common::leased::Leased;
@@ -18,7 +19,7 @@ pub(super) fn a_start_that_hangs_does_not_keep_a_runtime_waiting() {
         house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
     }
     let settled = HolderRequest::FlushOutput {
-        instance: "h3".into(),
+        instance: "h3".parse().unwrap(),
         number: 1,
     };
     house.line.ask(&settled); // it read so far
@@ -30,7 +31,7 @@ pub(super) fn a_start_that_hangs_does_not_keep_a_runtime_waiting() {
     assert_eq!(world.instances.len(), 3);
     assert!(world.instances.iter().all(|known| known.pid.is_none()));
     for name in ["h1", "h2"] {
-        assert_eq!(house.line.exited(name, 1).signal, Some(9));
+        assert_eq!(house.line.exited(name, 1).exit.signal(), Some(Signal::KILL));
     }
     for name in ["h1", "h2", "h3"] {
         house.start(name, 2, "sleep 300");

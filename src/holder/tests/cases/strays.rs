@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use mainstay_holder::messages::HolderRequest;
+use mainstay_process::{Instance, Signal};
 
 use super::{House, start_as_holder};
 use crate::common::{eventually, lives, spawn_of};
@@ -44,9 +45,9 @@ pub(super) fn what_lost_every_tie_ends_with_its_run_and_no_other() {
             let pid = escaped(&one);
             match generation {
                 2 => house.line.ask(&HolderRequest::Signal {
-                    instance: "a".into(),
+                    instance: Instance::new("a", 1),
                     generation,
-                    signal: libc::SIGTERM,
+                    signal: Signal::TERMINATE,
                     cont: true,
                 }),
                 3 => house.line.kill("a", generation),
@@ -150,7 +151,7 @@ pub(super) fn a_namespace_of_processes_changes_nothing() {
         house.start("a", 1, &script);
         let pid = escaped(&file);
         house.line.kill("a", 1);
-        assert_eq!(house.line.exited("a", 1).signal, Some(9));
+        assert_eq!(house.line.exited("a", 1).exit.signal(), Some(Signal::KILL));
         // Asked inside: the numbers of processes mean others here.
         let ask = format!("kill -0 {pid} 2>/dev/null || echo > {}", gone.display());
         house.line.ask(&HolderRequest::Spawn(Box::new(spawn_of(

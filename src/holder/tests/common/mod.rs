@@ -13,11 +13,9 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mainstay_holder::messages::{
-    Exited, HolderMessage, HolderRequest, HolderSetup, Output, SpawnRequest, SpawnStep,
-    TakeoverState,
-};
+use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup, TakeoverState};
 use mainstay_holder::{Decoder, EngineOptions, FrameQueue, embed, recv_with_fds};
+use mainstay_process::{Exited, Limits, Output, ProcessEventKind, SpawnRequest, StartStep};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -103,67 +101,61 @@ impl Line {
         }
     }
 
-    pub(crate) fn spawned(&mut self, name: &str, generation: u64) -> i32 {
-        self.until(|tell| match tell {
-            HolderMessage::Spawned {
-                instance,
-                generation: g,
-                pid,
-                ..
-            } if instance == name && *g == generation => Some(*pid as i32),
-            HolderMessage::SpawnFailed {
-                instance,
-                message,
-                generation: g,
-                ..
-            } if instance == name && *g == generation => {
-                panic!("{message}")
+    /// What happened to a run.
+    fn of_run<T>(
+        &mut self,
+        name: &str,
+        generation: u64,
+        mut pick: impl FnMut(&ProcessEventKind) -> Option<T>,
+    ) -> T {
+        self.until(|message| match message {
+            HolderMessage::Process(event)
+                if &*event.instance == name && event.generation == generation =>
+            {
+                pick(&event.what)
             }
             _ => None,
         })
     }
 
-    pub(crate) fn failed(&mut self, name: &str, generation: u64) -> (SpawnStep, i32, String) {
-        self.until(|tell| match tell {
-            HolderMessage::SpawnFailed {
-                instance,
-                step,
-                errno,
-                message,
-                generation: g,
-            } if instance == name && *g == generation => Some((*step, *errno, message.clone())),
-            HolderMessage::Spawned {
-                instance,
-                generation: g,
-                ..
-            } if instance == name && *g == generation => {
-                panic!("{name} was started")
+    pub(crate) fn spawned(&mut self, name: &str, generation: u64) -> i32 {
+        self.of_run(name, generation, |what| match what {
+            ProcessEventKind::Spawned { pid, .. } => Some(*pid as i32),
+            ProcessEventKind::SpawnFailed { message, .. } => panic!("{message}"),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn failed(&mut self, name: &str, generation: u64) -> (StartStep, i32, String) {
+        self.of_run(name, generation, |what| match what {
+            ProcessEventKind::SpawnFailed { failure, message } => {
+                Some((failure.step, failure.errno, message.clone()))
             }
+            ProcessEventKind::Spawned { .. } => panic!("{name} was started"),
             _ => None,
         })
     }
 
     pub(crate) fn exited(&mut self, name: &str, generation: u64) -> Exited {
-        self.until(|tell| match tell {
-            HolderMessage::Exited(exited)
-                if exited.instance == name && exited.generation == generation =>
-            {
-                Some(exited.clone())
-            }
+        self.of_run(name, generation, |what| match what {
+            ProcessEventKind::Exited(exited) => Some(exited.clone()),
             _ => None,
         })
     }
 
     pub(crate) fn said(&mut self, name: &str) -> String {
-        self.until(|tell| match tell {
-            HolderMessage::Notify { instance, text, .. } if instance == name => Some(text.clone()),
+        self.until(|message| match message {
+            HolderMessage::Process(event) if &*event.instance == name => match &event.what {
+                ProcessEventKind::Notify { text, .. } => Some(text.clone()),
+                _ => None,
+            },
             _ => None,
         })
     }
 
     pub(crate) fn kill(&mut self, name: &str, generation: u64) {
         self.ask(&HolderRequest::Kill {
-            instance: name.into(),
+            instance: name.parse().unwrap(),
             generation,
         });
     }
@@ -193,7 +185,7 @@ pub(crate) fn setup_in(dir: &std::path::Path) -> HolderSetup {
 
 pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> SpawnRequest {
     SpawnRequest {
-        instance: name.into(),
+        instance: name.parse().unwrap(),
         generation,
         argv: argv.iter().map(|word| (*word).into()).collect(),
         directory: "/".into(),
@@ -201,13 +193,12 @@ pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> SpawnReque
         clear_env: false,
         user: None,
         group: None,
-        file_handles: None,
+        limits: Limits::default(),
         notify: false,
         watchdog_usec: None,
         ready_fd: None,
         sockets: vec![],
         output: Output::Log,
-        nice: 0,
         no_new_privileges: false,
         timeout_ms: 0,
     }

@@ -1,0 +1,47 @@
+//! One probe of a module from outside, for readiness and health.
+//! Owns which process a probe must find, and how a command probes.
+//! Never decides when to probe or what follows.
+
+use std::time::Duration;
+
+use mainstay_policy::ModuleId;
+use mainstay_process::Probe;
+
+use super::{House, launching};
+use crate::os::{LiveProcess, probe};
+
+/// Probes once; `number` names the command, if it is one.
+///
+/// # Errors
+/// What was found instead, in words.
+pub(super) async fn probe(
+    house: &House,
+    module: ModuleId,
+    number: u64,
+    what: &Probe,
+    timeout: Duration,
+) -> Result<(), String> {
+    // Only a listener of the module's own tree counts: another process may hold the port.
+    let owner = house.os.live_process(&house.instance(module));
+    let owner = owner.and_then(LiveProcess::process);
+    match what {
+        Probe::Tcp(address) => probe::tcp(address, owner, timeout).await,
+        Probe::Unix(path) => probe::unix(path, timeout).await,
+        Probe::Http { url, status } => probe::http(url, *status, owner, timeout).await,
+        Probe::Grpc(target) => probe::grpc(target, owner, timeout).await,
+        Probe::File(path) => match probe::file(path) {
+            true => Ok(()),
+            false => Err(format!("{path} is not there")),
+        },
+        Probe::Exec(argv) => {
+            let mut command = launching::command(house, module, argv);
+            command.generation = number;
+            command.timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            let result = house.os.command(command).await;
+            match result.ok {
+                true => Ok(()),
+                false => Err(result.text),
+            }
+        }
+    }
+}
