@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
-use mainstay_protocol::ModuleView;
 use mainstay_protocol::method::{ChangeAction, ChangeParams, ChangeResult, name};
-use mainstay_protocol::words::{ExitCode, State};
+use mainstay_protocol::words::{ExitCode, Kind, State};
+use mainstay_protocol::{ModuleView, Refusal};
 
 use super::args::{Changed, Global};
 use super::failure::Failure;
@@ -46,41 +46,52 @@ impl Change {
     }
 }
 
-/// One module after the other. One that fails does not hold the others; the first code counts.
-#[expect(clippy::disallowed_methods, reason = "how long a person waited")]
+/// Modules that are changed at a time; the runtime works on 64 requests of a connection at once.
+const TOGETHER_MAX: usize = 32;
+
+/// Changes all modules together, after every name was checked: one wrong name and none is touched.
+/// A module that fails does not hold up the others; the first code that is not 0 counts.
 pub(crate) fn run(change: Change, args: &Changed, global: &Global) -> Result<ExitCode, Failure> {
     let instance = Instance::find(global)?;
     let mut client = instance.connect()?;
-    let screen = Screen::of_stdout();
+    if args.modules.len() > 1 {
+        let refused = check_all(&mut client, change, args)?;
+        if refused != ExitCode::Ok {
+            return Ok(refused);
+        }
+    }
+    let mut results: Vec<Option<ChangeResult>> = vec![None; args.modules.len()];
     let mut code = ExitCode::Ok;
-    let mut results = Vec::new();
-    for module in &args.modules {
-        let begun = Instant::now();
-        let ended = match ask(&mut client, change, module, args) {
-            Ok(result) => {
-                if !args.json {
-                    let took = begun.elapsed();
-                    screen::print(&render(&result, args, took, screen))?;
+    for (batch, modules) in args.modules.chunks(TOGETHER_MAX).enumerate() {
+        let first = batch * TOGETHER_MAX;
+        let mut unanswered: Vec<bool> = vec![true; modules.len()];
+        let sent = send(&mut client, change, modules, args, |index, result| {
+            unanswered[index] = false;
+            match result {
+                Ok((result, shown)) => {
+                    results[first + index] = Some(result);
+                    shown
                 }
-                let failed = !args.dry_run && !args.no_wait && has_failed(&result.module);
-                results.push(result);
-                if failed {
-                    ExitCode::Failed
-                } else {
-                    ExitCode::Ok
-                }
+                Err(refusal) => Ok(Failure::Client(refusal.into()).tell()),
             }
-            Err(failure @ Failure::Client(ClientError::Refused(_))) => failure.tell(),
+        });
+        let ended = match sent {
             Err(Failure::Client(ClientError::Closed { .. })) => {
                 client = instance.connect_again()?;
-                lost(&mut client, change, module)?.tell()
+                let names = modules.iter().zip(&unanswered).filter(|(_, is)| **is);
+                let mut ended = ExitCode::Ok;
+                for (module, _) in names {
+                    ended = lost(&mut client, change, module)?.tell();
+                }
+                ended
             }
-            Err(failure) => return Err(failure),
+            sent => sent?,
         };
         if code == ExitCode::Ok {
             code = ended;
         }
     }
+    let results: Vec<ChangeResult> = results.into_iter().flatten().collect();
     match (&results[..], args.json) {
         (_, false) | ([], _) => {}
         ([only], true) if args.modules.len() == 1 => screen::print_json(only)?,
@@ -89,20 +100,97 @@ pub(crate) fn run(change: Change, args: &Changed, global: &Global) -> Result<Exi
     Ok(code)
 }
 
-fn ask(
+/// Prints an error for each name that cannot be changed; `Ok`: there is none.
+fn check_all(client: &mut Client, change: Change, args: &Changed) -> Result<ExitCode, Failure> {
+    let known = client.modules()?;
+    let can_be_changed = |name: &String| {
+        let mut all = known.iter();
+        all.any(|it| it.module == *name && (change == Change::Start || it.kind != Kind::Builtin))
+    };
+    let mut code = ExitCode::Ok;
+    for module in args.modules.iter().filter(|name| !can_be_changed(name)) {
+        let params = params(module, args, true);
+        if let Err(error) = client.change(change.method(), &params) {
+            code = Failure::Client(error).tell();
+        }
+    }
+    if code != ExitCode::Ok && !args.dry_run {
+        screen::complain("nothing was changed");
+    }
+    Ok(code)
+}
+
+/// A result, and the exit code after it was printed.
+type Shown = (ChangeResult, Result<ExitCode, Failure>);
+
+/// Requests the changes and prints each result as it arrives; returns the first exit code of
+/// `on_result` that is not 0.
+fn send(
     client: &mut Client,
     change: Change,
-    module: &str,
+    modules: &[String],
     args: &Changed,
-) -> Result<ChangeResult, Failure> {
-    let wait = !args.no_wait && !args.dry_run;
-    let params = ChangeParams {
+    mut on_result: impl FnMut(usize, Result<Shown, Refusal>) -> Result<ExitCode, Failure>,
+) -> Result<ExitCode, Failure> {
+    let params: Vec<ChangeParams> = modules
+        .iter()
+        .map(|module| params(module, args, args.dry_run))
+        .collect();
+    let (begun, screen) = (begin(), Screen::of_stdout());
+    let _progress = Progress::start(format!("{} {}", change.doing(), names(modules)));
+    let (mut code, mut failure) = (ExitCode::Ok, None);
+    client.change_all(change.method(), &params, |index, result| {
+        let shown = result.map(|result| {
+            let shown = show(&result, args, begun.elapsed(), screen);
+            (result, shown)
+        });
+        match on_result(index, shown) {
+            Ok(next) if code == ExitCode::Ok => code = next,
+            Ok(_) => {}
+            Err(error) => failure = Some(error),
+        }
+    })?;
+    failure.map_or(Ok(code), Err)
+}
+
+#[expect(clippy::disallowed_methods, reason = "how long a person waited")]
+fn begin() -> Instant {
+    Instant::now()
+}
+
+fn names(modules: &[String]) -> Cow<'_, str> {
+    match modules {
+        [only] => human::clean(only),
+        all => Cow::Owned(format!("{} modules", all.len())),
+    }
+}
+
+fn params(module: &str, args: &Changed, dry_run: bool) -> ChangeParams {
+    ChangeParams {
         module: module.to_owned(),
-        dry_run: args.dry_run,
-        wait,
-    };
-    let _progress = Progress::start(format!("{} {}", change.doing(), human::clean(module)));
-    Ok(client.change(change.method(), &params)?)
+        dry_run,
+        wait: !args.no_wait && !dry_run,
+    }
+}
+
+/// Prints a result; returns its exit code.
+fn show(
+    result: &ChangeResult,
+    args: &Changed,
+    took: Duration,
+    screen: Screen,
+) -> Result<ExitCode, Failure> {
+    if !args.json {
+        screen::print(&render(result, args, took, screen))?;
+    }
+    let waited = !args.dry_run && !args.no_wait;
+    let overtaken = result.overtaken_by.is_some();
+    let failed = has_failed(&result.module) || overtaken || is_unfinished(&result.module);
+    Ok(if waited && failed {
+        ExitCode::Failed
+    } else {
+        ExitCode::Ok
+    })
 }
 
 /// The connection was lost before the answer, and is back. Whether the wish was taken nobody knows
@@ -116,6 +204,14 @@ fn lost(client: &mut Client, change: Change, module: &str) -> Result<Failure, Fa
         change.doing()
     );
     Ok(Failure::new(ExitCode::Failed, text))
+}
+
+/// Whether the module is not at rest although the wait is over.
+fn is_unfinished(module: &ModuleView) -> bool {
+    matches!(
+        module.state,
+        State::Waiting | State::Starting | State::Stopping
+    )
 }
 
 fn has_failed(module: &ModuleView) -> bool {
@@ -150,6 +246,10 @@ fn render(result: &ChangeResult, args: &Changed, took: Duration, screen: Screen)
     }
     if !args.no_wait {
         out.push_str(&format!(" after {}", human::span(took)));
+    }
+    if let Some(other) = &result.overtaken_by {
+        out.push_str(&format!(": overtaken, {}\n", human::clean(other)));
+        return out;
     }
     if let Some(text) = block::failure_text(module) {
         out.push_str(&format!(": {text}"));
@@ -254,7 +354,11 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
         let instance = fake.instance();
         let mut client = instance.connect().expect("connected");
         let args = changed(false, false);
-        let gone = ask(&mut client, Change::Restart, "storage", &args).expect_err("lost");
+        let storage = ["storage".to_owned()];
+        let gone = send(&mut client, Change::Restart, &storage, &args, |_, _| {
+            Ok(ExitCode::Ok)
+        });
+        let gone = gone.expect_err("lost");
         assert!(
             matches!(gone, Failure::Client(ClientError::Closed { .. })),
             "{gone}"
@@ -291,8 +395,15 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
             (Change::Start, changed(true, false)),
             (Change::Restart, changed(false, true)),
         ] {
-            let told = ask(&mut client, change, "storage", &args).expect("answered");
-            assert_eq!(told, result());
+            let storage = ["storage".to_owned()];
+            let mut told = None;
+            let sent = send(&mut client, change, &storage, &args, |_, result| {
+                let (result, shown) = result.expect("a result");
+                told = Some(result);
+                shown
+            });
+            sent.expect("answered");
+            assert_eq!(told, Some(result()));
         }
         fake.ends();
     }

@@ -12,7 +12,7 @@ use mainstay_protocol::method::{
     ChangeParams, ChangeResult, EventsParams, EventsResult, Graph, Hello, LogLines, LogsParams,
     Nothing, StopParams, Subscribed, Welcome, Why, name,
 };
-use mainstay_protocol::{Event, ModuleView, SystemView};
+use mainstay_protocol::{Event, ModuleView, Refusal, SystemView};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -93,6 +93,45 @@ impl Client {
                 return Err(late());
             }
         }
+    }
+
+    /// Requests several changes at once and calls `on_result` for each result as it arrives, with
+    /// the position of its change. The server works on at most 64 of a connection at a time.
+    ///
+    /// # Errors
+    /// As [`Client::call`], but for [`Error::Refused`]: refusals are results.
+    #[expect(clippy::disallowed_methods, reason = "a client waits on its own clock")]
+    pub fn change_all(
+        &mut self,
+        method: &str,
+        changes: &[ChangeParams],
+        mut on_result: impl FnMut(usize, Result<ChangeResult, Refusal>),
+    ) -> Result<(), Error> {
+        let waits = changes.iter().map(|change| patience(change, self.timeout));
+        let timeout = waits.max().unwrap_or(self.timeout);
+        let until = Instant::now() + timeout;
+        let late = || Error::Timeout {
+            method: method.to_owned(),
+            after: timeout,
+        };
+        let mut pending: Vec<(u64, usize)> = Vec::new();
+        for (index, change) in changes.iter().enumerate() {
+            pending.push((self.wire.ask(method, change)?, index));
+        }
+        while !self.wire.unsent().is_empty() {
+            if !self.write_some(until)? {
+                return Err(late());
+            }
+        }
+        while !pending.is_empty() {
+            let ids: Vec<u64> = pending.iter().map(|(id, _)| *id).collect();
+            if let Some((position, result)) = self.wire.reply_to_any(&ids, method)? {
+                on_result(pending.remove(position).1, result);
+            } else if !self.read_some(Some(until))? {
+                return Err(late());
+            }
+        }
+        Ok(())
     }
 
     /// The next notification of a kind that was subscribed to; None when `wait` is over.

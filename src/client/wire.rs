@@ -58,6 +58,9 @@ struct Heard<'a> {
     error: Option<Refusal>,
 }
 
+/// A reply to one of several pending calls: its position among them, and the result.
+pub(crate) type AnyReply<R> = (usize, Result<R, Refusal>);
+
 struct Held {
     method: String,
     params: Box<RawValue>,
@@ -174,6 +177,20 @@ impl Wire {
         id: u64,
         method: &str,
     ) -> Result<Option<R>, Error> {
+        match self.reply_to_any(&[id], method)? {
+            None => Ok(None),
+            Some((_, Ok(result))) => Ok(Some(result)),
+            Some((_, Err(refusal))) => Err(Error::Refused(refusal)),
+        }
+    }
+
+    /// The next reply to one of the pending calls `ids`, with its position among them. A reply
+    /// without an id is for the first of them.
+    pub(crate) fn reply_to_any<R: DeserializeOwned>(
+        &mut self,
+        ids: &[u64],
+        method: &str,
+    ) -> Result<Option<AnyReply<R>>, Error> {
         let malformed = |source| Error::Malformed {
             method: method.to_owned(),
             source,
@@ -185,18 +202,22 @@ impl Wire {
                 self.hold(held);
                 continue;
             }
-            let ours = heard
-                .id
-                .as_ref()
-                .is_none_or(|heard| *heard == RequestId::Number(id));
-            match heard.error {
-                _ if heard.method.is_some() || !ours => {}
-                Some(refusal) => return Err(Error::Refused(refusal)),
+            let position = match &heard.id {
+                None => Some(0),
+                Some(RequestId::Number(id)) => ids.iter().position(|pending| pending == id),
+                Some(RequestId::Text(_)) => None,
+            };
+            let Some(position) = position.filter(|_| heard.method.is_none()) else {
+                continue;
+            };
+            let result = match heard.error {
+                Some(refusal) => Err(refusal),
                 None => {
                     let result = heard.result.map_or("null", RawValue::get);
-                    return serde_json::from_str(result).map(Some).map_err(malformed);
+                    Ok(serde_json::from_str(result).map_err(malformed)?)
                 }
-            }
+            };
+            return Ok(Some((position, result)));
         }
         Ok(None)
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Operation;
 use mainstay_policy::spec::Kind;
-use mainstay_protocol::method::{ChangeParams, ChangeResult, ChangeStep};
+use mainstay_protocol::method::{ChangeParams, ChangeResult, ChangeStep, EventsParams};
 use mainstay_protocol::methods::{ModuleRestart, ModuleStart, ModuleStop};
-use mainstay_protocol::{Refusal, RefusalCode, State, SystemStatus};
+use mainstay_protocol::{Event, EventKind, Refusal, RefusalCode, State, SystemStatus, Wanted};
 use tokio::sync::oneshot;
 
 use super::modules::find_module;
@@ -21,6 +21,9 @@ use crate::actors::picture::Snapshot;
 
 /// Time the actors have to publish a change.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the journal is read for the request that overtook another, and the pause between.
+const JOURNAL_TRIES: usize = 20;
+const JOURNAL_RETRY: Duration = Duration::from_millis(50);
 /// Time that waiting takes beyond the module's own timeouts.
 const WAIT_MARGIN: Duration = Duration::from_secs(30);
 
@@ -106,15 +109,80 @@ impl PendingChange {
         ChangeResult {
             steps: self.steps.clone(),
             module: view_builder::module(ctx, self.module),
+            overtaken_by: None,
         }
     }
 
-    /// Waits until the module is at rest, at most as long as its timeouts allow.
+    /// Waits until the change is reached or overtaken, and says which.
+    async fn wait_result(&self, ctx: &House) -> ChangeResult {
+        self.wait_reached(ctx).await;
+        let overtaken_by = if self.is_overtaken(ctx, &ctx.picture.module(self.module)) {
+            Some(self.overtaking_request(ctx).await)
+        } else {
+            None
+        };
+        ChangeResult {
+            overtaken_by,
+            ..self.result(ctx)
+        }
+    }
+
+    /// Whether the opposite is desired by now, so that waiting longer is in vain.
+    fn is_overtaken(&self, ctx: &House, now: &Snapshot) -> bool {
+        if self.operation == Operation::Wake || self.is_at_rest(now.state, now.generation) {
+            return false;
+        }
+        let desired = if self.operation == Operation::Stop {
+            Wanted::Down
+        } else {
+            Wanted::Up
+        };
+        let is_stopping = ctx.picture.system().standing.status == SystemStatus::Stopping;
+        now.wanted != desired || (is_stopping && desired == Wanted::Up)
+    }
+
+    /// The request that overtook this one, from the journal.
+    async fn overtaking_request(&self, ctx: &House) -> String {
+        if ctx.picture.system().standing.status == SystemStatus::Stopping {
+            return "the system is stopping".to_owned();
+        }
+        let is_stop = |event: &Event| event.payload["operation"] == "stop";
+        for _ in 0..JOURNAL_TRIES {
+            let newest = EventsParams {
+                kinds: vec![EventKind::OperationRequested],
+                module: Some(ctx.name(self.module).to_string()),
+                limit: Some(1),
+                ..EventsParams::default()
+            };
+            let events = ctx
+                .chronicle
+                .journal()
+                .list(newest)
+                .await
+                .unwrap_or_default();
+            let contrary = |event: &&Event| is_stop(event) != (self.operation == Operation::Stop);
+            if let Some(event) = events.last().filter(contrary) {
+                let who = event.actor.as_deref().unwrap_or("another request");
+                let what = event.payload["operation"]
+                    .as_str()
+                    .unwrap_or("the opposite");
+                return format!("{who} requested {what}");
+            }
+            // The journal is written behind the change.
+            tokio::time::sleep(JOURNAL_RETRY).await;
+        }
+        "another request".to_owned()
+    }
+
+    /// Waits until the module is at rest or the change is overtaken, at most as long as the
+    /// module's timeouts allow.
     async fn wait_reached(&self, ctx: &House) {
         let spec = ctx.spec(self.module);
         let timeout = spec.startup_timeout + spec.shutdown_timeout + WAIT_MARGIN;
-        let at_rest = |now: &Snapshot| self.is_at_rest(now.state, now.generation);
-        let _or_late = tokio::time::timeout(timeout, wait_until(ctx, self.module, at_rest)).await;
+        let is_over = |now: &Snapshot| {
+            self.is_at_rest(now.state, now.generation) || self.is_overtaken(ctx, now)
+        };
+        let _or_late = tokio::time::timeout(timeout, wait_until(ctx, self.module, is_over)).await;
     }
 
     fn is_at_rest(&self, state: State, generation: u64) -> bool {
@@ -177,8 +245,7 @@ async fn change(
     }
     let ctx = Arc::clone(ctx);
     Ok(MethodResult::Later(Box::pin(async move {
-        change.wait_reached(&ctx).await;
-        Ok(change.result(&ctx))
+        Ok(change.wait_result(&ctx).await)
     })))
 }
 

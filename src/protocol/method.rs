@@ -104,6 +104,9 @@ pub struct ChangeResult {
     pub steps: Vec<ChangeStep>,
     /// The module after the change was noted, or reached with `wait`.
     pub module: ModuleView,
+    /// With `wait`: the contrary request that ended the waiting, and who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overtaken_by: Option<String>,
 }
 
 /// One step of a change.

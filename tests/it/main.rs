@@ -9,6 +9,7 @@ mod allowances;
 mod audit;
 mod away;
 mod bus;
+mod changes;
 mod configuration;
 mod daemon;
 mod embedded;

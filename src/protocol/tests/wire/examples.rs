@@ -158,6 +158,7 @@ fn changing() -> Vec<Example> {
     let result = m::ChangeResult {
         steps,
         module: module(),
+        overtaken_by: Some("cli (uid 1000, pid 4811) requested start".to_owned()),
     };
     let change = |method| example(method, params.clone(), result.clone());
     vec![
