@@ -258,7 +258,14 @@ impl Built {
         let root = root::start(arguments)
             .await
             .map_err(|error| BeginError::Machine(error.to_string()))?;
-        let routes = tokio::spawn(root::route(Arc::clone(&house), facts));
+        let restored = Arc::clone(&house);
+        let events = root::route(Arc::clone(&house), facts);
+        let routes = tokio::spawn(async move {
+            tokio::select! {
+                () = events => {}
+                () = keep_files(restored) => {}
+            }
+        });
         Ok(Running {
             house,
             started,
@@ -301,6 +308,7 @@ fn setup(configuration: &Configuration) -> HolderSetup {
     let stop_within = configuration.system_spec.shutdown_timeout + STOP_MARGIN;
     HolderSetup {
         name: system.name.clone(),
+        config_dir: text(&system.config_dir),
         state_dir: text(&system.state_dir),
         runtime_dir: text(&system.runtime_dir),
         log_dir: text(&system.logs.directory),
@@ -340,7 +348,13 @@ fn restore(
     }
     tracing::error!("cannot read the committed plan; going on with the files");
     match sources {
-        Ok(sources) => crate::config::load(sources).map_err(BeginError::Configuration),
+        Ok(sources) => {
+            let configuration = crate::config::load(sources).map_err(BeginError::Configuration)?;
+            if let Err(error) = commit(&configuration) {
+                tracing::error!(%error, "cannot commit the plan");
+            }
+            Ok(configuration)
+        }
         Err(_) => Err(BeginError::Machine(
             "there is no configuration to go on with".to_owned(),
         )),
@@ -389,6 +403,7 @@ pub(crate) fn build(
         up_since: MonoTime(world.up_since),
         holder_pid: world.holder_pid,
         announce,
+        directories_restored: tokio::sync::Notify::new(),
         os,
     }))
 }
@@ -449,6 +464,31 @@ fn write_settings(house: &House, returned: bool) {
             tracing::error!(module = name, %error, "cannot write the settings of the module");
         }
     }
+}
+
+/// Restores the files of directories that were removed, whenever the holder created them again.
+async fn keep_files(house: Arc<House>) {
+    loop {
+        house.directories_restored.notified().await;
+        let house = Arc::clone(&house);
+        let _restored = tokio::task::spawn_blocking(move || restore_files(&house)).await;
+    }
+}
+
+/// Writes again what a removed directory had in it; blocks.
+fn restore_files(house: &House) {
+    let configuration = house.configuration();
+    let state_dir = &configuration.system.state_dir;
+    let key = house.tokens.save(state_dir);
+    let plan = commit(&configuration);
+    let problems = [
+        key.err().map(|error| error.to_string()),
+        plan.err().map(|error| error.to_string()),
+    ];
+    for problem in problems.into_iter().flatten() {
+        tracing::error!("cannot restore {}: {problem}", state_dir.display());
+    }
+    write_settings(house, true);
 }
 
 impl House {

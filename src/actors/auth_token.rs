@@ -42,6 +42,14 @@ impl TokenSigner {
         Ok(TokenSigner { key })
     }
 
+    /// Writes the key again after its file was removed: tokens that are out stay good.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn save(&self, state_dir: &Path) -> io::Result<()> {
+        private::write(&state_dir.join("key"), &self.key, None)
+    }
+
     /// A key of one process's life, for where no directory can be written.
     #[cfg(test)]
     pub(crate) fn for_tests() -> TokenSigner {

@@ -91,6 +91,8 @@ pub(crate) struct House {
     pub(crate) holder_pid: u32,
     /// Where people are told what happens, if someone watches.
     pub(crate) announce: Option<Announce>,
+    /// The holder created removed directories again: their files are to be written again.
+    pub(crate) directories_restored: tokio::sync::Notify,
 }
 
 /// Called with a sentence whenever a module or the system moves.

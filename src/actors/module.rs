@@ -25,6 +25,7 @@ use super::{House, launching, readiness, words};
 use crate::os::CommandResult;
 
 mod hooks;
+mod output_loss;
 
 use hooks::Hook;
 
@@ -90,6 +91,8 @@ pub(crate) struct Owned {
     hook: Option<Hook>,
     /// The newest look by a command whether it is ready.
     look: Option<u64>,
+    /// Its output is being lost, and an event said so.
+    losing_output: bool,
 }
 
 /// Longest unfinished line kept while waiting for a log line, in bytes.
@@ -126,6 +129,7 @@ impl Actor for ModuleActor {
             detail: None,
             hook: None,
             look: None,
+            losing_output: false,
         })
     }
 
@@ -298,10 +302,7 @@ impl Owned {
                 self.search(generation, &text);
                 self.send_output(&text, dropped_bytes);
             }
-            ProcessEventKind::OutputDropped { total_bytes, errno } => {
-                let registry = &self.house.switchboard.registry;
-                registry.cast(RegistryMsg::Dropped(self.id, total_bytes, errno));
-            }
+            dropped @ ProcessEventKind::OutputDropped { .. } => self.on_output_dropped(dropped),
             // The router handles the first; the second is what only a newer holder reports.
             ProcessEventKind::SocketActivated { .. } | ProcessEventKind::Other => {}
         }

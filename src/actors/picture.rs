@@ -45,8 +45,8 @@ pub(crate) struct Snapshot {
     pub(crate) last_exit: Option<LastExit>,
     /// Output lost since mainstay started.
     pub(crate) output_dropped_bytes: u64,
-    /// What the system said to writing it, if it did.
-    pub(crate) output_errno: Option<i32>,
+    /// Why output is being lost now.
+    pub(crate) output_lost: Option<String>,
 }
 
 impl Snapshot {
@@ -69,7 +69,7 @@ impl Snapshot {
             usage: None,
             last_exit: None,
             output_dropped_bytes: 0,
-            output_errno: None,
+            output_lost: None,
         }
     }
 }
@@ -94,6 +94,8 @@ pub(crate) struct SystemSnapshot {
     pub(crate) standing: SystemStanding,
     /// Why the files on disk are not in force.
     pub(crate) config_problem: Option<String>,
+    /// Why directories that were removed are not there again.
+    pub(crate) directory_problem: Option<String>,
     /// What the machine uses.
     pub(crate) machine: MachineUsage,
     /// What mainstay uses.
@@ -119,6 +121,7 @@ impl Picture {
                 stopped: Vec::new(),
             },
             config_problem: None,
+            directory_problem: None,
             machine: MachineUsage::default(),
             own: OwnUsage::default(),
         };

@@ -48,8 +48,10 @@ pub(crate) enum RegistryMsg {
     Ended(ModuleId, LastExit),
     /// How runs ended that an earlier runtime saw.
     Recalled(Vec<(ModuleId, LastExit)>),
-    /// Output was lost.
-    Dropped(ModuleId, u64, Option<i32>),
+    /// Output was lost, in all, and why it is being lost now.
+    Dropped(ModuleId, u64, Option<String>),
+    /// Directories that were removed cannot be created again, or are there.
+    DirectoryProblem(Option<String>),
     /// What everything uses.
     Used(Vec<(ModuleId, Usage)>, MachineUsage, OwnUsage),
     /// The files on disk are (not) in force.
@@ -124,9 +126,12 @@ fn write(picture: &Picture, msg: RegistryMsg) -> Option<oneshot::Sender<()>> {
                 });
             }
         }
-        RegistryMsg::Dropped(module, bytes, errno) => picture.edit(module, |cell| {
-            (cell.output_dropped_bytes, cell.output_errno) = (bytes, errno);
+        RegistryMsg::Dropped(module, bytes, reason) => picture.edit(module, |cell| {
+            (cell.output_dropped_bytes, cell.output_lost) = (bytes, reason);
         }),
+        RegistryMsg::DirectoryProblem(problem) => {
+            picture.edit_system(|cell| cell.directory_problem = problem);
+        }
         RegistryMsg::Used(modules, machine, own) => {
             for (module, usage) in modules {
                 picture.edit(module, |cell| cell.usage = cell.pid.map(|_| usage));

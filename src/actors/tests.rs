@@ -158,6 +158,7 @@ impl Os for FakeOs {
             CommandResult {
                 ok: true,
                 text: String::new(),
+                output: String::new(),
             }
         })
     }
@@ -217,7 +218,7 @@ impl Rig {
         let listen = |name: &str| {
             let path = dir.path().join(name);
             let listener = std::os::unix::net::UnixListener::bind(path).expect("a socket");
-            ListenerHandle::from(std::os::fd::OwnedFd::from(listener))
+            ListenerHandle::of(listener)
         };
         let entrances = Arc::new([listen("control"), listen("module")]);
         let (ended, end) = oneshot::channel();

@@ -53,7 +53,7 @@ const TOGETHER_MAX: usize = 32;
 /// A module that fails does not hold up the others; the first code that is not 0 counts.
 pub(crate) fn run(change: Change, args: &Changed, global: &Global) -> Result<ExitCode, Failure> {
     let instance = Instance::find(global)?;
-    let mut client = instance.connect()?;
+    let mut client = instance.connect_to_change()?;
     if args.modules.len() > 1 {
         let refused = check_all(&mut client, change, args)?;
         if refused != ExitCode::Ok {

@@ -50,7 +50,7 @@ fn stop(
 ) -> Result<Duration, Failure> {
     let begun = Instant::now();
     let until = begun + patience;
-    let mut client = instance.connect()?;
+    let mut client = instance.connect_to_change()?;
     let progress = Progress::start(format!("stopping {}", human::clean(&instance.name)));
     let holder = client.status()?.holder_pid;
     ask(&mut client, timeout, patience)?;

@@ -94,6 +94,7 @@ impl Fake {
         Instance {
             name: "app".to_owned(),
             socket,
+            config_dir: None,
         }
     }
 

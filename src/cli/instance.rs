@@ -10,6 +10,7 @@ use mainstay_client::blocking::Client;
 use mainstay_client::{Error as ClientError, locate};
 use mainstay_protocol::PROTOCOL;
 use mainstay_protocol::method::Hello;
+use mainstay_protocol::words::ExitCode;
 use serde::Deserialize;
 
 use super::args::Global;
@@ -33,6 +34,8 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) struct Instance {
     pub(crate) name: String,
     pub(crate) socket: PathBuf,
+    /// The configuration that led to it; None when its name or socket was typed.
+    pub(crate) config_dir: Option<PathBuf>,
 }
 
 /// Why the instance cannot be told.
@@ -92,7 +95,11 @@ impl Instance {
                 .clone()
                 .or(folder)
                 .unwrap_or_else(|| DEFAULT_NAME.to_owned());
-            return Ok(Instance { name, socket });
+            return Ok(Instance {
+                name,
+                socket,
+                config_dir: None,
+            });
         }
         // Who names the instance is not held up by a configuration that cannot be read.
         let lenient = global.name.is_some() && global.config.is_none();
@@ -124,6 +131,7 @@ impl Instance {
         Ok(Instance {
             name,
             socket: locate::control_socket(&runtime_dir),
+            config_dir: folder.filter(|_| global.name.is_none()),
         })
     }
 
@@ -158,6 +166,34 @@ impl Instance {
                     },
                 }
             })
+    }
+
+    /// Connects to change it: only when it runs with the configuration that led to it. Another
+    /// system may have the same name.
+    pub(crate) fn connect_to_change(&self) -> Result<Client, Failure> {
+        let client = self.connect()?;
+        match self.other_config_dir() {
+            Some((theirs, ours)) => {
+                let name = &self.name;
+                let text = format!(
+                    "cannot change '{name}': it runs with the configuration {theirs}, and the one \
+                     here is {ours}; name the system with `--config {theirs}` or `--name {name}`, \
+                     or set another mainstay.name here"
+                );
+                Err(Failure::new(ExitCode::Refused, text))
+            }
+            None => Ok(client),
+        }
+    }
+
+    /// The folder of the running system's configuration and the caller's own, where they differ.
+    pub(crate) fn other_config_dir(&self) -> Option<(String, String)> {
+        let theirs = PathBuf::from(holder_beside(&self.socket)?.config_dir);
+        let ours = self.config_dir.as_ref()?;
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let differ = !theirs.as_os_str().is_empty() && real(&theirs) != real(ours);
+        let shown = |path: &Path| super::human::clean(&path.display().to_string()).into_owned();
+        differ.then(|| (shown(&theirs), shown(ours)))
     }
 
     /// Whether it was stopped in order, or is being stopped: then its holder leaves nothing behind.
@@ -231,7 +267,7 @@ fn read_head(folder: &Path) -> Result<Head, Problem> {
 }
 
 fn read_file(path: &Path) -> Result<Head, Problem> {
-    let text = std::fs::read_to_string(path).map_err(|source| Problem::Read {
+    let text = crate::config::read_text(path).map_err(|source| Problem::Read {
         path: path.to_owned(),
         source,
     })?;
@@ -284,6 +320,8 @@ struct Holder {
     #[serde(default)]
     restarts: u64,
     since: Option<serde_json::Value>,
+    #[serde(default)]
+    config_dir: String,
 }
 
 fn holder_beside(socket: &Path) -> Option<Holder> {

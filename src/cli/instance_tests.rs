@@ -122,7 +122,8 @@ fn a_socket_wins_over_everything_and_lends_its_folder_s_name() {
         place.find(&Global::default()).expect("found"),
         Instance {
             name: "b".to_owned(),
-            socket: "/a/b/c".into()
+            socket: "/a/b/c".into(),
+            config_dir: None,
         }
     );
     let global = Global {
@@ -196,6 +197,7 @@ fn when_nothing_listens_the_holder_s_last_words_are_passed_on() {
     let instance = Instance {
         name: "app".to_owned(),
         socket: socket.clone(),
+        config_dir: None,
     };
     let said = || {
         instance

@@ -17,6 +17,7 @@ use mainstay_protocol::{SystemStatus, SystemView};
 
 use super::args::{Global, Up};
 use super::failure::Failure;
+use super::instance::Instance;
 use super::progress::Progress;
 use crate::config::{Sources, load};
 use crate::os::private;
@@ -118,7 +119,12 @@ fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
     let limit = configuration.system_spec.startup_timeout + DETACH_MARGIN;
     let socket = system.runtime_dir.join("control.sock");
     let name = &system.name;
-    refuse_second(name, &socket)?;
+    let running = Instance {
+        name: name.clone(),
+        socket: socket.clone(),
+        config_dir: Some(system.config_dir.clone()),
+    };
+    refuse_second(name, &running)?;
     for (folder, key) in [
         (&system.state_dir, "mainstay.state_dir"),
         (&system.logs.directory, "logs.directory"),
@@ -175,16 +181,24 @@ fn up_line(view: &SystemView) -> String {
 }
 
 /// One that runs would lose what is written down of its own start, to be told that it runs.
-fn refuse_second(name: &str, socket: &Path) -> Result<(), Failure> {
-    match Client::connect(socket).and_then(|mut client| client.status()) {
-        Ok(view) if view.status != SystemStatus::Stopping => Err(Failure::new(
-            ExitCode::Failed,
-            format!(
-                "cannot start {name}: it is up already (pid {}); `mainstay status` shows it, \
-                 `mainstay down` stops it",
-                view.holder_pid
-            ),
-        )),
+fn refuse_second(name: &str, running: &Instance) -> Result<(), Failure> {
+    match Client::connect(&running.socket).and_then(|mut client| client.status()) {
+        Ok(view) if view.status != SystemStatus::Stopping => {
+            let pid = view.holder_pid;
+            let why = match running.other_config_dir() {
+                None => format!(
+                    "it is up already (pid {pid}); `mainstay status` shows it, `mainstay down` \
+                     stops it"
+                ),
+                Some((theirs, ours)) => format!(
+                    "a system of that name is up already (pid {pid}) with the configuration \
+                     {theirs}, and the one here is {ours}; set another mainstay.name here, or \
+                     stop that one with `mainstay down --config {theirs}`"
+                ),
+            };
+            let text = format!("cannot start {name}: {why}");
+            Err(Failure::new(ExitCode::Failed, text))
+        }
         _ => Ok(()),
     }
 }

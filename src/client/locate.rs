@@ -17,16 +17,17 @@ pub fn control_socket(runtime_dir: &Path) -> PathBuf {
 }
 
 /// The default runtime folder of the instance `name`: `$XDG_RUNTIME_DIR/mainstay/NAME`, without
-/// that variable `/run/mainstay/NAME` for root, else `mainstay-UID/NAME` in the temporary folder.
+/// that variable or where it names a folder of another user (su and sudo -E keep it) `/run/mainstay/NAME` for root, else `mainstay-UID/NAME` in the temporary folder.
 ///
 /// # Errors
 /// [`Error::ForeignFolder`] when `mainstay-UID` in the temporary folder belongs to somebody else.
 pub fn runtime_dir(name: &str) -> Result<PathBuf, Error> {
     let uid = own_uid();
     let temporary = std::env::temp_dir();
+    let xdg = std::env::var_os("XDG_RUNTIME_DIR");
     let dir = choose(
         name,
-        std::env::var_os("XDG_RUNTIME_DIR").as_deref(),
+        xdg.as_deref().filter(|dir| !is_foreign(dir, uid)),
         uid,
         &temporary,
     );
@@ -47,6 +48,18 @@ fn choose(name: &str, xdg: Option<&OsStr>, uid: Option<u32>, temporary: &Path) -
         (_, Some(uid)) => temporary.join(format!("mainstay-{uid}")).join(name),
         (_, None) => temporary.join("mainstay").join(name),
     }
+}
+
+/// Returns whether another user owns the folder.
+#[cfg(unix)]
+fn is_foreign(folder: &OsStr, uid: Option<u32>) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(folder).is_ok_and(|found| Some(found.uid()) != uid)
+}
+
+#[cfg(not(unix))]
+fn is_foreign(_folder: &OsStr, _uid: Option<u32>) -> bool {
+    false
 }
 
 /// Checks that nobody else owns the folder; one that is not there is nobody's.
@@ -99,6 +112,16 @@ mod tests {
         assert_eq!(folder(Some(""), Some(7)), "/tmp/mainstay-7/app");
         assert_eq!(folder(None, Some(7)), "/tmp/mainstay-7/app");
         assert_eq!(folder(None, None), "/tmp/mainstay/app");
+    }
+
+    #[test]
+    fn a_variable_that_names_a_folder_of_another_user_is_ignored() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().as_os_str();
+        assert!(!is_foreign(path, own_uid()));
+        assert!(is_foreign(path, own_uid().map(|uid| uid + 1)));
+        let missing = folder.path().join("none");
+        assert!(!is_foreign(missing.as_os_str(), own_uid()));
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod windows;
 
 pub use effective::Effective;
 pub use launch::{Check, Ipc, Launch, LogFormat, Logs, Needs, ProbeSpec, Role, System, Who};
+pub(crate) use layers::read_text;
 pub use lower::{Configuration, EVENT_BUS, load, load_onto};
 pub use problem::{Excerpt, MAX_PROBLEMS, Place, PlaceKind, Problem, Problems, Related};
 pub use reference::{json_schema, reference};

@@ -1,8 +1,6 @@
 //! What readers get: the picture and the plan, as the protocol shows them.
 //! Owns the conversion and the score. Never shows an environment, a command line or a secret.
 
-use std::io::{Error, ErrorKind};
-
 use mainstay_policy::spec::DependencyCondition;
 use mainstay_policy::{ModuleId, spec};
 use mainstay_protocol::method::{Graph, GraphEdge, GraphNode};
@@ -97,27 +95,15 @@ fn score(now: &Snapshot) -> u8 {
     100_u8.saturating_sub(health).saturating_sub(attempts)
 }
 
-/// Why output does not reach its file, and what a person does about it.
-fn output_dropped_reason(house: &House, module: ModuleId, errno: Option<i32>) -> String {
-    let Some(errno) = errno else {
-        return "it comes faster than the disk takes it".to_owned();
-    };
-    let directory = &house.configuration().system.logs.directory;
-    let file = directory.join(format!("{}.log", &house.name(module)));
-    let next = match Error::from_raw_os_error(errno).kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; the disk is full: make room on it",
-        ErrorKind::ReadOnlyFilesystem => "; the file system is read-only",
-        ErrorKind::PermissionDenied => "; let mainstay's user write it",
-        _ => "",
-    };
-    let text = crate::words::errno_text(errno);
-    format!("cannot write {}: {text}{next}", file.display())
-}
-
 /// The system.
 pub(crate) fn system(house: &House) -> SystemView {
     let now = house.picture.system();
     let mut issues = house.chronicle.journal().issues(house.os.wall_clock());
+    if let Some(problem) = &now.directory_problem {
+        issues.push(format!(
+            "directories that were removed are not there again: {problem}"
+        ));
+    }
     if machine::is_stopped(house.holder_pid) {
         let pid = house.holder_pid;
         issues.push(format!(
@@ -133,12 +119,14 @@ pub(crate) fn system(house: &House) -> SystemView {
                 .iter()
                 .map(|issue| format!("{}: {issue}", &house.name(id))),
         );
-        if module.output_dropped_bytes > 0 {
+        if let Some(reason) = &module.output_lost {
             let bytes = module.output_dropped_bytes;
-            let why = output_dropped_reason(house, id, module.output_errno);
+            let name = house.name(id);
+            let logs = &house.configuration().system.logs;
+            let file = logs.directory.join(format!("{name}.log"));
             issues.push(format!(
-                "{}: {bytes} bytes of output were dropped: {why}",
-                &house.name(id)
+                "{name}: {bytes} bytes of output were dropped: cannot write {}: {reason}",
+                file.display()
             ));
         }
     }

@@ -99,7 +99,7 @@ impl Engine {
         if self.places.is_some() {
             return;
         }
-        let made = SystemDirs::claim(&setup).and_then(|places| {
+        let made = SystemDirs::claim(&setup, Arc::clone(&self.mail)).and_then(|places| {
             let listeners = places.listeners();
             let threads = self.start_threads(&setup, &places);
             let made = threads.and(listeners).map(|listeners| (places, listeners));
@@ -306,14 +306,8 @@ impl Engine {
                 EngineEvent::OutputFlushed { number } => {
                     self.send(&HolderMessage::OutputFlushed { number })
                 }
-                EngineEvent::OutputDropped {
-                    name,
-                    total_bytes,
-                    errno,
-                } => {
-                    let what = ProcessEventKind::OutputDropped { total_bytes, errno };
-                    self.report(name, 0, what);
-                }
+                EngineEvent::OutputDropped { name, what } => self.report(name, 0, what),
+                EngineEvent::Directories(restored) => self.on_directories(restored),
             }
         }
     }

@@ -3,11 +3,11 @@
 //! Never blocks a sender longer than the queue's lock.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mainstay_process::Instance;
+use mainstay_process::{Instance, ProcessEventKind};
 
 use crate::kernel::LoopWaker;
 use crate::notify_receiver::NotifyMessage;
@@ -56,12 +56,13 @@ pub(crate) enum EngineEvent {
     NotifyDrained { id: u32, generation: u64, pid: i32 },
     /// What an instance wrote until this was asked is in its file.
     OutputFlushed { number: u64 },
-    /// Output did not reach the disk.
+    /// Output did not reach the disk, or does again.
     OutputDropped {
         name: Instance,
-        total_bytes: u64,
-        errno: Option<i32>,
+        what: ProcessEventKind,
     },
+    /// Removed directories of the system are there again, or cannot be created.
+    Directories(Result<Vec<OwnedFd>, String>),
 }
 
 /// The queue.

@@ -11,6 +11,12 @@ pub mod preflight;
 pub mod preflight;
 
 mod codec;
+#[cfg(unix)]
+pub mod dir;
+#[cfg(windows)]
+#[path = "windows/dir.rs"]
+pub mod dir;
+mod log_files;
 mod log_writer;
 #[cfg(unix)]
 mod mark;
@@ -31,6 +37,10 @@ mod kernel;
 mod activation;
 #[cfg(unix)]
 mod child;
+#[cfg(unix)]
+mod claimed_dirs;
+#[cfg(unix)]
+mod dir_keeper;
 #[cfg(unix)]
 mod directories;
 #[cfg(unix)]

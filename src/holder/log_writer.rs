@@ -1,17 +1,17 @@
-//! Log files: the bounded buffer before them, the thread that writes them, their rotation.
-//! Owns the files; a slow or full disk costs output, which is counted, and nothing else.
+//! The bounded buffer before the log files, and the thread that writes them.
+//! Owns what waits; a slow or full disk costs output, which is counted, and nothing else.
 //! Never makes a reader of pipes wait.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use mainstay_process::Instance;
+use mainstay_process::{Instance, ProcessEventKind};
 
 use crate::engine_queue::{EngineEvent, EngineQueue, lock};
+use crate::log_files::LogFiles;
 use crate::process::thread;
 
 /// Output that may wait for the disk: of one instance, and in all.
@@ -19,8 +19,6 @@ const ONE_LIMIT_BYTES: usize = 256 * 1024;
 const ALL_LIMIT_BYTES: usize = 4 * 1024 * 1024;
 /// What a pipe may still hold when its process ended, on top of both.
 const LAST_BYTES: usize = 128 * 1024;
-/// Files kept open.
-const OPEN_FILES: usize = 256;
 
 #[derive(Debug, Default)]
 struct PendingOutput {
@@ -33,6 +31,23 @@ struct PendingOutput {
     queued: bool,
     /// Why a write failed, if one did.
     errno: Option<i32>,
+    reason: Option<String>,
+    /// Bytes are being dropped, and that was sent.
+    reported: bool,
+}
+
+impl PendingOutput {
+    fn dropped(&self, name: &Instance, over: bool) -> EngineEvent {
+        EngineEvent::OutputDropped {
+            name: name.clone(),
+            what: ProcessEventKind::OutputDropped {
+                total_bytes: self.total_dropped,
+                errno: self.errno,
+                reason: self.reason.clone(),
+                over,
+            },
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +57,8 @@ struct LogWriterState {
     total: usize,
     max_bytes: u64,
     keep: u32,
+    /// The folder was removed and is there again: nothing that is open is of use.
+    reopen: bool,
     quit: bool,
     done: bool,
 }
@@ -125,13 +142,15 @@ impl LogWriter {
         let recent = |at: Instant| now.duration_since(at) < Duration::from_secs(1);
         if !waiting.told_at.is_some_and(recent) {
             waiting.told_at = Some(now);
-            let total_bytes = waiting.total_dropped;
-            self.mail.send(EngineEvent::OutputDropped {
-                name: name.clone(),
-                total_bytes,
-                errno: waiting.errno,
-            });
+            waiting.reported = true;
+            self.mail.send(waiting.dropped(name, false));
         }
+    }
+
+    /// Opens the folder and its files again before the next write.
+    #[cfg(unix)]
+    pub(crate) fn reopen(&self) {
+        lock(&self.state).reopen = true;
     }
 
     pub(crate) fn forget(&self, name: &str) {
@@ -157,7 +176,7 @@ impl LogWriter {
     }
 
     fn run(&self) {
-        let mut files = HashMap::new();
+        let mut files = LogFiles::new(self.folder.clone());
         loop {
             let mut state = lock(&self.state);
             while state.order.is_empty() && !state.quit {
@@ -172,6 +191,7 @@ impl LogWriter {
                 return;
             };
             let limits = (state.max_bytes, state.keep);
+            let reopen = std::mem::take(&mut state.reopen);
             let Some(waiting) = state.waiting.get_mut(&name) else {
                 continue;
             };
@@ -190,119 +210,37 @@ impl LogWriter {
                 let note = format!("{newline}[mainstay: {dropped} bytes of output dropped]\n");
                 bytes.extend_from_slice(note.as_bytes());
             }
-            if files.len() > OPEN_FILES {
-                files.clear();
+            if reopen {
+                files.close();
             }
-            let path = self.folder.join(format!("{name}.log"));
-            let written = write(&mut files, &name, &path, &bytes, limits);
-            let mut state = lock(&self.state);
-            state.total -= taken;
-            if let Err(problem) = written {
-                files.remove(&name);
-                if let Some(waiting) = state.waiting.get_mut(&name) {
-                    waiting.errno = problem.raw_os_error();
-                    waiting.dropped += dropped + taken as u64;
-                    self.count_dropped(&name, waiting, taken as u64);
-                }
-            }
-            drop(state);
+            let written = files.append(&name, &bytes, limits);
+            self.account(&name, written, dropped, taken);
             for number in settles {
                 self.mail.send(EngineEvent::OutputFlushed { number });
             }
         }
     }
-}
 
-type Files = HashMap<Instance, File>;
-
-fn write(
-    files: &mut Files,
-    name: &Instance,
-    path: &Path,
-    mut bytes: &[u8],
-    (max_bytes, keep): (u64, u32),
-) -> io::Result<()> {
-    let max = if max_bytes == 0 { u64::MAX } else { max_bytes };
-    while !bytes.is_empty() {
-        let size = open(files, name, path)?;
-        let room = usize::try_from(max.saturating_sub(size)).unwrap_or(usize::MAX);
-        let part = fitting(bytes, room, size == 0);
-        if part == 0 {
-            files.remove(name);
-            rotate(path, keep)?;
-            continue;
+    /// Counts what a write lost, or reports that nothing is lost any more.
+    fn account(&self, name: &Instance, written: io::Result<()>, dropped: u64, taken: usize) {
+        let mut state = lock(&self.state);
+        state.total -= taken;
+        let Some(waiting) = state.waiting.get_mut(name) else {
+            return;
+        };
+        match written {
+            Ok(()) => {
+                (waiting.errno, waiting.reason) = (None, None);
+                if std::mem::take(&mut waiting.reported) {
+                    self.mail.send(waiting.dropped(name, true));
+                }
+            }
+            Err(problem) => {
+                waiting.errno = problem.raw_os_error();
+                waiting.reason = waiting.errno.is_none().then(|| problem.to_string());
+                waiting.dropped += dropped + taken as u64;
+                self.count_dropped(name, waiting, taken as u64);
+            }
         }
-        if let Some(file) = files.get_mut(name) {
-            file.write_all(&bytes[..part])?;
-        }
-        bytes = &bytes[part..];
-    }
-    Ok(())
-}
-
-/// How much goes into the current file: whole lines, unless one line alone is too long for a file.
-fn fitting(bytes: &[u8], room: usize, empty: bool) -> usize {
-    if bytes.len() <= room {
-        return bytes.len();
-    }
-    match bytes[..room].iter().rposition(|byte| *byte == b'\n') {
-        Some(end) => end + 1,
-        None if empty => room.max(1),
-        None => 0,
-    }
-}
-
-/// Opens the file if it is not open or was moved away; its size.
-fn open(files: &mut Files, name: &Instance, path: &Path) -> io::Result<u64> {
-    if let Some(file) = files.get(name) {
-        let seen = file.metadata()?;
-        if is_there(&seen) {
-            return Ok(seen.len());
-        }
-    }
-    let mut options = OpenOptions::new();
-    options.append(true).create(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
-    let size = file.metadata()?.len();
-    files.insert(name.clone(), file);
-    Ok(size)
-}
-
-#[cfg(unix)]
-fn is_there(seen: &fs::Metadata) -> bool {
-    std::os::unix::fs::MetadataExt::nlink(seen) > 0
-}
-
-/// Windows does not say; who takes a log away while it is written loses what follows.
-#[cfg(windows)]
-fn is_there(_: &fs::Metadata) -> bool {
-    true
-}
-
-fn numbered(path: &Path, number: u32) -> PathBuf {
-    let mut text = path.as_os_str().to_owned();
-    text.push(format!(".{number}"));
-    text.into()
-}
-
-/// NAME.log becomes .1, .1 becomes .2 and so on; what is older than `keep` goes.
-fn rotate(path: &Path, keep: u32) -> io::Result<()> {
-    for old in keep.max(1)..keep.saturating_add(16) {
-        if fs::remove_file(numbered(path, old)).is_err() {
-            break;
-        }
-    }
-    for number in (1..keep).rev() {
-        match fs::rename(numbered(path, number), numbered(path, number + 1)) {
-            Err(problem) if problem.kind() != io::ErrorKind::NotFound => return Err(problem),
-            _ => {}
-        }
-    }
-    if keep == 0 {
-        fs::remove_file(path)
-    } else {
-        fs::rename(path, numbered(path, 1))
     }
 }

@@ -122,10 +122,13 @@ pub enum HolderRequest {
 pub struct HolderSetup {
     /// The system's name.
     pub name: String,
+    /// Absolute; the directory of the configuration, for messages; empty when there is none.
+    #[serde(default)]
+    pub config_dir: String,
     /// Absolute; created 0700 if missing; `lock` in it is held for the holder's life.
     pub state_dir: String,
-    /// Absolute; created 0711 if missing, its owner checked; `control.sock`, `module.sock` and
-    /// `notify/` live in it.
+    /// Absolute; created 0711 if missing; `lock` in it is held too, `control.sock`, `module.sock`
+    /// and `notify/` are in it. Nobody else may rename in a directory above it or the other one.
     pub runtime_dir: String,
     /// Absolute; created 0700 if missing; module output goes to `NAME.log` in it.
     pub log_dir: String,
@@ -166,6 +169,15 @@ pub enum HolderMessage {
     OutputFlushed {
         /// That of the request.
         number: u64,
+    },
+    /// Directories of the system had been removed while it ran: they are there again, or cannot be
+    /// created.
+    Directories {
+        /// The new control and module listener travel with this frame.
+        fds: u32,
+        /// Why they cannot be created.
+        #[serde(default)]
+        problem: Option<String>,
     },
     /// SIGTERM or SIGINT arrived, or an earlier runtime had begun to stop: stop everything in order.
     StopRequested {

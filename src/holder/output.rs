@@ -146,6 +146,11 @@ impl OutputDrain {
         self.shelf.notify_when_written(name, number);
     }
 
+    /// The folder of the files was removed and is there again.
+    pub(crate) fn reopen(&self) {
+        self.shelf.reopen();
+    }
+
     pub(crate) fn forget(&self, name: &str) {
         self.shelf.forget(name);
     }

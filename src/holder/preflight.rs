@@ -158,7 +158,7 @@ fn may_be_executed(found: &std::fs::Metadata) -> bool {
 /// # Errors
 /// In a sentence, with the next step; `key` is what in the configuration names the folder.
 pub fn make_folder(path: &Path, key: &str) -> Result<(), String> {
-    crate::directories::directory(&path.to_string_lossy(), 0o700, key)
+    crate::claimed_dirs::make_dir(path, key)
 }
 
 /// Whether there is a user of this name; any number is one.

@@ -22,6 +22,7 @@ use crate::machines::{RuntimeExit, RuntimeSupervisor, SupervisorEffect, SystemSt
 use crate::messages::{CHANNEL_FD, HolderMessage};
 use crate::prepare::TREE_MARK_VAR;
 use crate::process::{self, monotonic};
+use crate::status_file::HolderStatus;
 use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
 
 /// How to start the runtime.
@@ -175,9 +176,17 @@ impl Engine {
             Some(runtime) => runtime.pid.map(i32::unsigned_abs),
             None => Some(std::process::id()),
         };
-        if let Some(places) = &self.places {
-            let restarts = self.supervisor.restarts();
-            places.write_status(state.as_str(), pid, restarts, self.tree());
+        let config_dir = self.setup.as_ref().map_or("", |setup| &setup.config_dir);
+        let supervisor = &self.supervisor;
+        if let Some(dirs) = &self.places {
+            dirs.write_status(&HolderStatus::now(
+                state.as_str(),
+                pid,
+                supervisor.restarts(),
+                self.tree(),
+                config_dir,
+                supervisor.last_exit_text(),
+            ));
         }
     }
 

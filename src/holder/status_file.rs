@@ -2,9 +2,6 @@
 //! Owns its shape.
 //! Never stands in anyone's way: a full disk costs this text and nothing else.
 
-use std::fs;
-use std::io;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -18,6 +15,11 @@ pub(crate) struct HolderStatus<'a> {
     restarts: u32,
     since: String,
     tree: &'a str,
+    /// The directory of the configuration; empty when there is none.
+    config_dir: &'a str,
+    /// Why the runtime is not there, or how the last one ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime_exit: Option<&'a str>,
 }
 
 impl<'a> HolderStatus<'a> {
@@ -27,6 +29,8 @@ impl<'a> HolderStatus<'a> {
         runtime_pid: Option<u32>,
         restarts: u32,
         tree: &'a str,
+        config_dir: &'a str,
+        runtime_exit: Option<&'a str>,
     ) -> HolderStatus<'a> {
         HolderStatus {
             pid: std::process::id(),
@@ -35,23 +39,19 @@ impl<'a> HolderStatus<'a> {
             restarts,
             since: rfc3339(SystemTime::now()),
             tree,
+            config_dir,
+            runtime_exit,
         }
     }
 
-    /// Replaces the file in `folder`.
-    pub(crate) fn write(&self, folder: &Path) {
-        let path = folder.join("holder.json");
-        let aside = folder.join("holder.json.new");
-        let written = serde_json::to_vec(self).map_err(io::Error::from);
-        // Information for people only; a full disk must not stop anything.
-        let _ = written
-            .and_then(|text| fs::write(&aside, text))
-            .and_then(|()| fs::rename(aside, path));
+    /// Returns the content of the file.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default() // texts and numbers alone
     }
 }
 
 /// UTC with milliseconds.
-fn rfc3339(time: SystemTime) -> String {
+pub(crate) fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs();
     let (days, rest) = (seconds / 86_400, seconds % 86_400);

@@ -47,6 +47,16 @@ pub fn describe(event: &Event) -> String {
         }
         EventKind::ModuleDegraded => format!("{who} works with less{}", facts.why()),
         EventKind::ModuleRestored => format!("{who} works in full again{}", facts.why()),
+        EventKind::ModuleOutputLost => {
+            let why = prefixed(": ", facts.text("reason"));
+            format!("output of {who} is lost{why}")
+        }
+        EventKind::ModuleOutputRestored => format!("output of {who} is written again"),
+        EventKind::ModuleHookFailed => {
+            let hook = facts.text("hook").unwrap_or("a command");
+            let command = prefixed(" `", facts.text("command").map(|text| format!("{text}`")));
+            format!("{hook}{command} of {who} failed{}", facts.why())
+        }
         EventKind::RecoveryStarted => recovery_started(who, facts),
         EventKind::RecoveryStepCompleted => {
             let step = facts.text("text").or_else(|| facts.text("reason"));

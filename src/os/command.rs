@@ -11,6 +11,19 @@ pub(crate) struct CommandResult {
     pub(crate) ok: bool,
     /// In words: `exit code 1: last line of output`.
     pub(crate) text: String,
+    /// The end of what it wrote.
+    pub(crate) output: String,
+}
+
+impl CommandResult {
+    /// A command that did not run, or whose end is not known.
+    pub(super) fn failed(text: String) -> CommandResult {
+        CommandResult {
+            ok: false,
+            text,
+            output: String::new(),
+        }
+    }
 }
 
 impl From<&Exited> for CommandResult {
@@ -29,6 +42,7 @@ impl From<&Exited> for CommandResult {
         CommandResult {
             ok: exited.exit == Exit::Code(0) && !exited.timed_out,
             text,
+            output: exited.output.clone(),
         }
     }
 }

@@ -183,6 +183,9 @@ impl HolderClient {
         match message {
             HolderMessage::Process(event) => self.apply_event(event).map(OsEvent::Process),
             HolderMessage::OutputFlushed { number } => self.finish_flush(number),
+            HolderMessage::Directories { problem, .. } => {
+                Some(OsEvent::DirectoriesRestored { problem })
+            }
             HolderMessage::StopRequested { time_left_ms, .. } => Some(OsEvent::StopRequested {
                 left: time_left_ms.map(Duration::from_millis),
             }),
@@ -249,10 +252,7 @@ impl HolderClient {
     fn finish_command(&self, event: &ProcessEvent) {
         let result = match &event.what {
             ProcessEventKind::Exited(exited) => CommandResult::from(exited),
-            ProcessEventKind::SpawnFailed { message, .. } => CommandResult {
-                ok: false,
-                text: message.clone(),
-            },
+            ProcessEventKind::SpawnFailed { message, .. } => CommandResult::failed(message.clone()),
             _ => return,
         };
         let instance = event.instance.clone();
@@ -299,6 +299,9 @@ async fn read_messages(held: Arc<HolderClient>, mut hearing: HolderReader, mut d
         loop {
             match decoder.next::<HolderMessage>() {
                 Ok(Some(tell)) => {
+                    if let HolderMessage::Directories { fds, .. } = tell {
+                        hearing.replace_listeners(fds);
+                    }
                     if let Some(fact) = held.apply(tell)
                         && held.facts.send(fact).await.is_err()
                     {
@@ -420,9 +423,9 @@ impl Os for HolderClient {
         lock(&self.commands).insert(spawn.instance.clone(), sender);
         self.spawn(spawn);
         Box::pin(async move {
-            receiver.await.unwrap_or_else(|_| CommandResult {
-                ok: false,
-                text: "cannot tell how it ended: the holder is gone".to_owned(),
+            receiver.await.unwrap_or_else(|_| {
+                let text = "cannot tell how it ended: the holder is gone";
+                CommandResult::failed(text.to_owned())
             })
         })
     }

@@ -123,6 +123,8 @@ impl LiveProcess {
 pub(crate) enum OsEvent {
     /// Something happened to an instance.
     Process(ProcessEvent),
+    /// The directories of the system had been removed: they are there again, or why they are not.
+    DirectoriesRestored { problem: Option<String> },
     /// Stop everything in order.
     StopRequested {
         /// What is left of a stop that an earlier runtime had begun.

@@ -38,6 +38,28 @@ pub(crate) fn create_private(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Opens a regular file to read it. Nothing else is opened: a fifo would block, and a terminal or
+/// a socket has no end.
+///
+/// # Errors
+/// What the system says; it is no regular file.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    let about = file.metadata()?;
+    if about.is_dir() {
+        let kind = io::ErrorKind::IsADirectory;
+        return Err(io::Error::new(kind, "it is a directory"));
+    }
+    if !about.is_file() {
+        return Err(io::Error::other("it is no plain file"));
+    }
+    Ok(file)
+}
+
 /// A file that was not there, for us alone.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -47,15 +69,14 @@ fn create(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Makes a folder for us alone where there is none; one that is there stays as its owner wants it.
+/// Creates a directory for this user alone where there is none, and what is missing above it; one
+/// that is there stays as its owner wants it.
 ///
 /// # Errors
 /// What the system says.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
-    if let Some(above) = path.parent() {
-        fs::create_dir_all(above)?;
-    }
-    folder_of(path, 0o700)
+    mainstay_holder::dir::Dir::open(&std::path::absolute(path)?, 0o700)?;
+    Ok(())
 }
 
 /// Makes a folder that others may pass through and not look into, where there is none.

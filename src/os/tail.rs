@@ -1,7 +1,6 @@
 //! The end of a module's output: its newest lines, rotated files included.
 //! Owns nothing. Never reads more than it must: from the end, in blocks.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -60,7 +59,7 @@ struct FileTail {
 }
 
 fn end_of(path: &Path, count: usize, room: u64) -> io::Result<FileTail> {
-    let mut file = File::open(path)?;
+    let mut file = super::private::open_regular(path)?;
     let length = file.seek(SeekFrom::End(0))?;
     let (mut from, mut bytes) = (length, Vec::new());
     // A newline more than lines wanted: the first line is whole only behind one.

@@ -6,12 +6,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use mainstay_holder::messages::{CHANNEL_FD, HolderSetup};
 use mainstay_holder::{Decoder, recv_with_fds};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream, unix};
+use tokio::sync::watch;
 
 use super::machine;
 
@@ -19,12 +21,20 @@ use super::machine;
 pub(crate) struct HolderEndpoint {
     socket: OwnedFd,
     fds: VecDeque<OwnedFd>,
+    listeners: Option<ListenerFds>,
 }
+
+/// The control and the module listener, as the holder sent them last.
+type ListenerFds = watch::Sender<Arc<[OwnedFd; 2]>>;
 
 impl From<OwnedFd> for HolderEndpoint {
     fn from(socket: OwnedFd) -> HolderEndpoint {
         let fds = VecDeque::new();
-        HolderEndpoint { socket, fds }
+        HolderEndpoint {
+            socket,
+            fds,
+            listeners: None,
+        }
     }
 }
 
@@ -80,10 +90,13 @@ impl HolderEndpoint {
     /// The entrances for clients and for modules, of which so many descriptors came; None when
     /// some are missing.
     pub(crate) fn listeners(&mut self, count: u32, _: &HolderSetup) -> Option<[ListenerHandle; 2]> {
-        let came: Option<Vec<ListenerHandle>> = (0..count)
-            .map(|_| self.fds.pop_front().map(ListenerHandle))
-            .collect();
-        came?.try_into().ok()
+        let (sender, receiver) = watch::channel(Arc::new(pair(&mut self.fds, count)?));
+        self.listeners = Some(sender);
+        let handle = |which| ListenerHandle {
+            current: receiver.clone(),
+            which,
+        };
+        Some([handle(0), handle(1)])
     }
 
     /// Both directions, for tokio.
@@ -94,8 +107,12 @@ impl HolderEndpoint {
         )?;
         let speaking = HolderWriter(self.socket.try_clone()?);
         let socket = machine::watch(self.socket, Interest::READABLE)?;
-        let fds = self.fds;
-        Ok((HolderReader { socket, fds }, speaking))
+        let reader = HolderReader {
+            socket,
+            fds: self.fds,
+            listeners: self.listeners,
+        };
+        Ok((reader, speaking))
     }
 }
 
@@ -129,12 +146,18 @@ impl ShutdownHandle {
 pub(crate) struct HolderReader {
     socket: AsyncFd<OwnedFd>,
     fds: VecDeque<OwnedFd>,
+    listeners: Option<ListenerFds>,
+}
+
+/// Takes two descriptors that were announced, if as many came.
+fn pair(fds: &mut VecDeque<OwnedFd>, count: u32) -> Option<[OwnedFd; 2]> {
+    let came: Option<Vec<OwnedFd>> = (0..count).map(|_| fds.pop_front()).collect();
+    came?.try_into().ok()
 }
 
 impl HolderReader {
     /// Waits for bytes and reads them; 0 is the end.
     pub(crate) async fn receive(&mut self, decoder: &mut Decoder) -> io::Result<usize> {
-        self.fds.clear(); // the two listeners came with the world; nothing else does
         loop {
             let mut guard = self.socket.readable().await?;
             let read = guard.try_io(|fd| recv_with_fds(fd.get_ref(), decoder, &mut self.fds));
@@ -143,6 +166,17 @@ impl HolderReader {
                 Ok(read) => return read,
                 Err(_would_block) => {}
             }
+        }
+    }
+}
+
+impl HolderReader {
+    /// The files of the listeners were removed: from here on clients connect to these.
+    pub(crate) fn replace_listeners(&mut self, count: u32) {
+        if let Some(fds) = pair(&mut self.fds, count)
+            && let Some(listeners) = &self.listeners
+        {
+            listeners.send_replace(Arc::new(fds));
         }
     }
 }
@@ -170,30 +204,60 @@ impl HolderWriter {
 }
 
 /// A listening socket as the holder keeps it: it outlives the runtime.
-pub(crate) struct ListenerHandle(OwnedFd);
-
-impl From<OwnedFd> for ListenerHandle {
-    fn from(listening: OwnedFd) -> ListenerHandle {
-        ListenerHandle(listening)
-    }
+pub(crate) struct ListenerHandle {
+    current: watch::Receiver<Arc<[OwnedFd; 2]>>,
+    which: usize,
 }
 
 impl ListenerHandle {
-    /// Listens there; more than once in a row, for a gateway that has to begin again.
+    /// Listens there; more than once in a row, for a gateway that is started again.
     pub(crate) fn listen(&self) -> io::Result<ClientListener> {
-        let listener = std::os::unix::net::UnixListener::from(self.0.try_clone()?);
-        listener.set_nonblocking(true)?;
-        Ok(ClientListener(UnixListener::from_std(listener)?))
+        let mut current = self.current.clone();
+        let listener = open_listener(&mut current, self.which)?;
+        Ok(ClientListener {
+            listener,
+            current,
+            which: self.which,
+        })
+    }
+
+    /// A listener of the test's own.
+    #[cfg(test)]
+    pub(crate) fn of(listener: std::os::unix::net::UnixListener) -> ListenerHandle {
+        let other = listener.try_clone().expect("the same listener");
+        let (_, current) = watch::channel(Arc::new([listener.into(), other.into()]));
+        ListenerHandle { current, which: 0 }
     }
 }
 
+fn open_listener(
+    current: &mut watch::Receiver<Arc<[OwnedFd; 2]>>,
+    which: usize,
+) -> io::Result<UnixListener> {
+    let fd = current.borrow_and_update()[which].try_clone()?;
+    let listener = std::os::unix::net::UnixListener::from(fd);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
 /// Where clients come in.
-pub(crate) struct ClientListener(UnixListener);
+pub(crate) struct ClientListener {
+    listener: UnixListener,
+    current: watch::Receiver<Arc<[OwnedFd; 2]>>,
+    which: usize,
+}
 
 impl ClientListener {
-    /// The next one.
+    /// The next one. When the holder listens anew, on a file that was removed, it comes from there.
     pub(crate) async fn accept(&mut self) -> io::Result<ClientStream> {
-        Ok(self.0.accept().await?.0)
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => return Ok(accepted?.0),
+                Ok(()) = self.current.changed() => {
+                    self.listener = open_listener(&mut self.current, self.which)?;
+                }
+            }
+        }
     }
 }
 

@@ -73,13 +73,19 @@ pub enum ProcessEventKind {
         #[serde(default)]
         dropped_bytes: u64,
     },
-    /// Output was lost (reported at most once a second per instance).
+    /// Output was lost (reported at most once a second per instance), or is written again.
     OutputDropped {
         /// Since the holder started.
         total_bytes: u64,
-        /// Why the write failed; None: the disk was too slow.
+        /// What the system said to a write that failed; None: the disk was too slow.
         #[serde(default)]
         errno: Option<i32>,
+        /// Why the file cannot be written where no system call failed: it is a fifo, for instance.
+        #[serde(default)]
+        reason: Option<String>,
+        /// It is written again.
+        #[serde(default)]
+        over: bool,
     },
     /// A connection arrived on this socket while the instance does not run.
     SocketActivated {

@@ -30,6 +30,14 @@ words! {
         ModuleDegraded = "module.degraded",
         /// What was degraded is whole again; payload `{text?}`.
         ModuleRestored = "module.restored",
+        /// Output of a module does not reach its file; payload `{total_bytes, reason}`: lost since
+        /// mainstay started.
+        ModuleOutputLost = "module.output_lost",
+        /// It reaches its file again; payload `{total_bytes}`.
+        ModuleOutputRestored = "module.output_restored",
+        /// A command around a run failed; payload `{hook, command, text, output}`: `text` says how
+        /// it ended, `output` is the end of what it wrote.
+        ModuleHookFailed = "module.hook_failed",
         /// A plan was applied; payload `{plan, text?}`.
         ConfigApplied = "config.applied",
         /// A plan proved itself; payload `{plan}`.

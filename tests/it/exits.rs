@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use mainstay_protocol::method::name;
 use mainstay_protocol::{Cause, Event, EventKind, State, SystemStatus};
 
 use crate::daemon::{Daemon, kill, misbehave, script};
@@ -462,4 +463,23 @@ fn recovery_is_told_to_have_succeeded_only_when_it_has() {
     daemon.touch("well");
     let told = daemon.event("looked", EventKind::RecoveryCompleted);
     assert_eq!(text(&told), "it is ready and healthy again");
+}
+
+#[test]
+fn what_cleans_up_and_fails_is_an_event_with_its_last_words() {
+    let clean = script("echo cleanup broke >&2; exit 7");
+    let command = misbehave("");
+    let modules = format!("[module.it]\ncommand = {command}\nafter_stop = [{clean}]\n");
+    let daemon = Daemon::start(&modules);
+    daemon.change(name::MODULE_STOP, "it");
+    let event = daemon.event("it", EventKind::ModuleHookFailed);
+    assert_eq!(event.payload["hook"], "after_stop", "{event:?}");
+    assert_eq!(event.payload["text"], "exit code 7: cleanup broke");
+    assert_eq!(event.payload["output"], "cleanup broke\n");
+    let told = daemon.cli(&["events", "--module", "it"]);
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(
+        told.contains("after_stop") && told.contains("cleanup broke"),
+        "{told}"
+    );
 }

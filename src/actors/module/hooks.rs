@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use mainstay_policy::run::RunEvent;
 use mainstay_process::Signal;
+use mainstay_protocol::EventKind;
+use serde_json::json;
 
 use super::{ModuleMsg, Owned};
+use crate::actors::chronicle::Entry;
 use crate::actors::{ANNOUNCED, launching};
 use crate::os::CommandResult;
 
@@ -64,7 +67,7 @@ impl Owned {
         };
         let (generation, before) = (hook.generation, hook.before);
         if !outcome.ok {
-            self.tell_failure(&hook, &outcome.text);
+            self.tell_failure(&hook, outcome);
         }
         if hook.halted || (before && !outcome.ok) {
             return self.hooks_over(generation, before, false);
@@ -81,15 +84,22 @@ impl Owned {
         });
     }
 
-    fn tell_failure(&mut self, hook: &Hook, how: &str) {
+    fn tell_failure(&mut self, hook: &Hook, ended: &CommandResult) {
         let launch = self.house.launch(self.id);
-        let commands = if hook.before {
-            &launch.before_start
+        let (key, commands) = if hook.before {
+            ("before_start", &launch.before_start)
         } else {
-            &launch.after_stop
+            ("after_stop", &launch.after_stop)
         };
         let command = commands.get(hook.place).map(|argv| argv.join(" "));
-        let text = format!("`{}` failed: {how}", command.unwrap_or_default());
+        let command = command.unwrap_or_default();
+        let event = Entry::of(EventKind::ModuleHookFailed)
+            .module(self.id, hook.generation)
+            .payload(json!({
+                "hook": key, "command": command, "text": ended.text, "output": ended.output,
+            }));
+        self.house.chronicle.tell(event);
+        let text = format!("`{command}` failed: {}", ended.text);
         let module = &*self.house.name(self.id);
         // How the module itself ended is not hidden by what cleans up after it.
         if !hook.before {

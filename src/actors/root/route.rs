@@ -68,6 +68,7 @@ pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Recei
                 // By way of root: behind the start or the adoption of everything.
                 board.root.cast(RootMsg::StopAsked { budget, actor });
             }
+            OsEvent::DirectoriesRestored { problem } => restored(&house, problem),
             OsEvent::ReloadRequested => {
                 board.config.cast(ConfigMsg::Compare);
             }
@@ -90,6 +91,21 @@ pub(crate) async fn route(house: Arc<House>, mut facts: tokio::sync::mpsc::Recei
             }
         }
     }
+}
+
+/// Directories that had been removed are there again, or why they are not.
+fn restored(house: &Arc<House>, problem: Option<String>) {
+    match &problem {
+        None => {
+            tracing::warn!("directories of mainstay were removed; they were created again");
+            house.directories_restored.notify_one();
+        }
+        Some(problem) => tracing::error!("cannot create removed directories again: {problem}"),
+    }
+    let registry = &house.switchboard.registry;
+    registry.cast(super::super::registry::RegistryMsg::DirectoryProblem(
+        problem,
+    ));
 }
 
 /// A connection starts a lazy module.

@@ -15,6 +15,7 @@ use crate::frame::own_fd;
 mod cgroup;
 pub(crate) mod child;
 mod clone;
+mod dir_watch;
 mod poll;
 mod processes;
 mod procfs;
@@ -22,6 +23,7 @@ mod reserved_fds;
 
 pub(crate) use cgroup::{Cgroup, CgroupRoot, CgroupTree, find_cgroup_root};
 pub(crate) use clone::{ProcessLauncher, SpawnedChild};
+pub(crate) use dir_watch::DirWatch;
 pub(crate) use poll::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use processes::{
     ProcessHandle, has_variable, is_in_own_namespace, orphans, process, processes, signal_verified,

@@ -32,6 +32,7 @@ fn setup() -> HolderSetup {
     let at = |name: &str| format!("/{name}");
     HolderSetup {
         name: "app".to_owned(),
+        config_dir: at("config"),
         state_dir: at("state"),
         runtime_dir: at("run"),
         log_dir: at("logs"),
@@ -174,6 +175,8 @@ fn events() -> impl Iterator<Item = HolderMessage> {
         ProcessEventKind::OutputDropped {
             total_bytes: 2,
             errno: Some(28),
+            reason: Some(text()),
+            over: true,
         },
         ProcessEventKind::SocketActivated { socket: text() },
     ];
@@ -208,6 +211,10 @@ fn messages() -> Vec<HolderMessage> {
             exit: 1,
         },
         HolderMessage::OutputFlushed { number: 9 },
+        HolderMessage::Directories {
+            fds: 2,
+            problem: Some("cannot use /run/app".to_owned()),
+        },
         HolderMessage::StopRequested {
             signal: Signal::INTERRUPT,
             time_left_ms: Some(100),

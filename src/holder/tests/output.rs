@@ -114,13 +114,16 @@ fn a_disk_that_refuses_blocks_nobody_and_is_counted() {
         HolderMessage::Process(ProcessEvent {
             what:
                 ProcessEventKind::OutputDropped {
-                    total_bytes, errno, ..
+                    total_bytes,
+                    reason,
+                    over: false,
+                    ..
                 },
             ..
-        }) => Some((*total_bytes, *errno)),
+        }) => Some((*total_bytes, reason.clone())),
         _ => None,
     });
-    assert_eq!(total, (5, Some(libc::EISDIR)));
+    assert_eq!(total, (5, Some("full.log is a directory".to_owned())));
     std::fs::remove_dir(&log).unwrap();
     for generation in 2..4 {
         rig.start(spawn_of(
@@ -130,6 +133,13 @@ fn a_disk_that_refuses_blocks_nobody_and_is_counted() {
         ));
         rig.line.exited("full", generation);
     }
+    rig.line.until(|tell| match tell {
+        HolderMessage::Process(ProcessEvent {
+            what: ProcessEventKind::OutputDropped { over: true, .. },
+            ..
+        }) => Some(()),
+        _ => None,
+    });
     eventually("the gap is noted", || {
         read(&log).contains("bytes of output dropped]\n")
     });

@@ -57,6 +57,7 @@ mod roles {
 
 #[cfg(target_os = "linux")]
 mod cases {
+    mod directories;
     mod hanging;
     mod leftovers;
     mod strays;
@@ -67,7 +68,7 @@ mod cases {
     use std::os::unix::process::CommandExt;
     use std::path::PathBuf;
     use std::process::{Child, Command, ExitCode};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup};
     use mainstay_holder::{Decoder, recv_with_fds};
@@ -75,7 +76,7 @@ mod cases {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
 
-    use crate::common::{Line, PATIENCE, eventually, has_python, lives, setup_in, spawn_of};
+    use crate::common::{Line, eventually, has_python, lives, setup_in, spawn_of};
 
     pub(crate) fn all() -> ExitCode {
         let cases: &[(&str, fn())] = &[
@@ -141,14 +142,9 @@ mod cases {
                 "a_start_that_hangs_does_not_keep_a_runtime_waiting",
                 hanging::a_start_that_hangs_does_not_keep_a_runtime_waiting,
             ),
-            (
-                "a_directory_in_other_hands_is_refused",
-                a_directory_in_other_hands_is_refused,
-            ),
-            (
-                "a_socket_path_too_long_is_refused",
-                a_socket_path_too_long_is_refused,
-            ),
+            ("unsafe_directories_are_refused", directories::refused),
+            ("a_second_holder_is_refused", directories::held_by_another),
+            ("removed_directories_come_back", directories::restored),
         ];
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
         let mut words = std::env::args().skip(1);
@@ -427,8 +423,11 @@ time.sleep(60)";
                 None => winners.push(place),
                 Some((message, exit)) => {
                     assert_eq!(exit, 1);
-                    assert!(message.starts_with("cannot start test: another mainstay (pid "));
-                    assert!(message.contains("`mainstay --name test down`"), "{message}");
+                    assert!(message.starts_with("cannot start test: another mainstay has the "));
+                    assert!(
+                        message.contains("stop it with `mainstay down --config "),
+                        "{message}"
+                    );
                     control.write_all(&[1]).unwrap();
                 }
             }
@@ -563,45 +562,5 @@ time.sleep(60)";
         house.kill_runtime();
         assert_eq!(house.line.world().restarts, 1);
         house.leave(0);
-    }
-
-    fn a_directory_in_other_hands_is_refused() {
-        if !nix::unistd::geteuid().is_root() {
-            return; // nobody else can give a directory away
-        }
-        let mut house = House::new(false);
-        house.line.world();
-        let setup = house.setup();
-        std::fs::create_dir(&setup.runtime_dir).unwrap();
-        std::os::unix::fs::chown(&setup.runtime_dir, Some(65534), None).unwrap();
-        house.line.ask(&HolderRequest::Configure(setup));
-        let message = house.line.until(|tell| match tell {
-            HolderMessage::Refused { message, .. } => Some(message.clone()),
-            _ => None,
-        });
-        assert!(message.contains("belongs to user 65534"), "{message}");
-        house.control = None;
-        assert_eq!(house.end(), 1);
-    }
-
-    fn a_socket_path_too_long_is_refused() {
-        let mut house = House::new(false);
-        house.line.world();
-        let mut setup = house.setup();
-        setup.runtime_dir = house
-            .dir
-            .path()
-            .join("x".repeat(100))
-            .to_string_lossy()
-            .into_owned();
-        house.line.ask(&HolderRequest::Configure(setup));
-        let (message, exit) = house.line.until(|tell| match tell {
-            HolderMessage::Refused { message, exit } => Some((message.clone(), *exit)),
-            _ => None,
-        });
-        assert!(message.contains("mainstay.runtime_dir"), "{message}");
-        house.control.take().unwrap().write_all(&[exit]).unwrap();
-        assert_eq!(house.end(), 1);
-        assert!(PATIENCE > Duration::ZERO);
     }
 }

@@ -59,10 +59,11 @@ impl SystemDirs {
         Ok(SystemDirs { runtime_dir, held })
     }
 
-    /// Replaces `holder.json`.
-    pub(crate) fn write_status(&self, state: &str, runtime_pid: Option<u32>, restarts: u32) {
-        HolderStatus::now(state, runtime_pid, restarts, super::engine::TREE_METHOD)
-            .write(&self.runtime_dir);
+    /// Replaces `holder.json`: information for people, which a full disk may cost.
+    pub(crate) fn write_status(&self, status: &HolderStatus<'_>) {
+        let path = self.runtime_dir.join("holder.json");
+        let aside = self.runtime_dir.join("holder.json.new");
+        let _ = fs::write(&aside, status.to_json()).and_then(|()| fs::rename(aside, path));
     }
 
     /// Removes what is not to stay.

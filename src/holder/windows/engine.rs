@@ -167,14 +167,7 @@ impl Engine {
                 text,
                 dropped_bytes,
             } => self.send_output(&name, generation, text, dropped_bytes),
-            EngineEvent::OutputDropped {
-                name,
-                total_bytes,
-                errno,
-            } => {
-                let what = ProcessEventKind::OutputDropped { total_bytes, errno };
-                self.report(&name, 0, what);
-            }
+            EngineEvent::OutputDropped { name, what } => self.report(&name, 0, what),
             EngineEvent::OutputFlushed { number } => {
                 self.send(&HolderMessage::OutputFlushed { number })
             }

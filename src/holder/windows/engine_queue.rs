@@ -5,7 +5,7 @@
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use mainstay_process::Instance;
+use mainstay_process::{Instance, ProcessEventKind};
 
 use crate::messages::HolderRequest;
 
@@ -38,8 +38,7 @@ pub(crate) enum EngineEvent {
     /// Output did not reach the disk.
     OutputDropped {
         name: Instance,
-        total_bytes: u64,
-        errno: Option<i32>,
+        what: ProcessEventKind,
     },
     /// What an instance wrote until this was asked is in its file.
     OutputFlushed { number: u64 },

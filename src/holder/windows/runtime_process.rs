@@ -24,6 +24,7 @@ use super::threads::thread;
 use crate::machines::runtime_supervisor::RUNTIME_EXIT_TIMEOUT;
 use crate::machines::{RuntimeExit, RuntimeSupervisor, SupervisorEffect, SystemState, millis};
 use crate::messages::HolderMessage;
+use crate::status_file::HolderStatus;
 
 const STANDARD: [u32; 3] = [STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_ERROR_HANDLE];
 /// Names the two ends of the wire to the runtime: the numbers of inherited handles.
@@ -173,7 +174,15 @@ impl Engine {
             None => Some(std::process::id()),
         };
         if let Some(places) = &self.places {
-            places.write_status(state.as_str(), pid, self.supervisor.restarts());
+            let config_dir = self.setup.as_ref().map_or("", |setup| &setup.config_dir);
+            places.write_status(&HolderStatus::now(
+                state.as_str(),
+                pid,
+                self.supervisor.restarts(),
+                super::engine::TREE_METHOD,
+                config_dir,
+                self.supervisor.last_exit_text(),
+            ));
         }
     }
 

@@ -295,6 +295,9 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     module.released: storage is throttled less
     module.degraded: storage works with less
     module.restored: storage works in full again
+    module.output_lost: output of storage is lost
+    module.output_restored: output of storage is written again
+    module.hook_failed: a command of storage failed
     config.applied: the configuration was applied
     config.committed: the configuration proved itself
     config.rejected: a changed configuration was refused

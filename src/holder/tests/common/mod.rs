@@ -174,6 +174,7 @@ pub(crate) fn setup_in(dir: &std::path::Path) -> HolderSetup {
         name: "test".into(),
         state_dir: at("state"),
         runtime_dir: at("run"),
+        config_dir: at("config"),
         log_dir: at("logs"),
         log_max_bytes: 1 << 20,
         log_keep: 3,

@@ -64,6 +64,14 @@ fn payload(kind: EventKind) -> Value {
         EventKind::ModuleReleased => text("below 80 % of its limit for 30s"),
         EventKind::ModuleDegraded => text("thumbnails are off"),
         EventKind::ModuleRestored => text("thumbnails are on again"),
+        EventKind::ModuleOutputLost => {
+            json!({"total_bytes": 512, "reason": "storage.log is a fifo"})
+        }
+        EventKind::ModuleOutputRestored => json!({"total_bytes": 512}),
+        EventKind::ModuleHookFailed => {
+            let (command, output) = ("./clean --all", "clean: cannot lock the database\n");
+            json!({"hook": "after_stop", "command": command, "text": "exit code 7", "output": output})
+        }
         EventKind::ConfigApplied => text("plan 7: storage restarts, because its command changed"),
         EventKind::ConfigCommitted => text("plan 7 ran for 30s"),
         EventKind::ConfigRejected => text("mainstay.toml:3:1: unknown key `helth`"),

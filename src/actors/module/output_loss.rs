@@ -1,0 +1,57 @@
+//! Output that does not reach its file: an event when it begins, another when it is over.
+//! Owns the text of the reason. Never counts: the holder does.
+
+use mainstay_process::ProcessEventKind;
+use mainstay_protocol::EventKind;
+use serde_json::json;
+
+use super::Owned;
+use crate::actors::chronicle::Entry;
+use crate::actors::registry::RegistryMsg;
+
+impl Owned {
+    /// The holder dropped output of the module, or writes it again.
+    pub(super) fn on_output_dropped(&mut self, event: ProcessEventKind) {
+        let ProcessEventKind::OutputDropped {
+            total_bytes,
+            errno,
+            reason,
+            over,
+        } = event
+        else {
+            return;
+        };
+        let reason = (!over).then(|| reason.unwrap_or_else(|| loss_reason(errno)));
+        let (kind, news) = match &reason {
+            Some(_) => (EventKind::ModuleOutputLost, !self.losing_output),
+            None => (EventKind::ModuleOutputRestored, self.losing_output),
+        };
+        self.losing_output = reason.is_some();
+        if news {
+            let payload = match &reason {
+                Some(reason) => json!({ "total_bytes": total_bytes, "reason": reason }),
+                None => json!({ "total_bytes": total_bytes }),
+            };
+            let generation = self.house.picture.module(self.id).generation;
+            let entry = Entry::of(kind).module(self.id, generation).payload(payload);
+            self.house.chronicle.tell(entry);
+        }
+        let registry = &self.house.switchboard.registry;
+        registry.cast(RegistryMsg::Dropped(self.id, total_bytes, reason));
+    }
+}
+
+/// Returns why a write fails, from what the system said; none: the disk is too slow.
+fn loss_reason(errno: Option<i32>) -> String {
+    use std::io::{Error, ErrorKind};
+    let Some(errno) = errno else {
+        return "it comes faster than the disk takes it".to_owned();
+    };
+    let next = match Error::from_raw_os_error(errno).kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "; the disk is full: make room on it",
+        ErrorKind::ReadOnlyFilesystem => "; the file system is read-only",
+        ErrorKind::PermissionDenied => "; let mainstay's user write it",
+        _ => "",
+    };
+    format!("{}{next}", crate::words::errno_text(errno))
+}

@@ -1,0 +1,188 @@
+//! The thread that writes `holder.json` and creates removed directories again.
+//! Owns the claimed directories and the watch on them.
+//! Never holds up the engine, and sleeps until something changes.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::claimed_dirs::ClaimedDirs;
+use crate::engine_queue::{EngineEvent, EngineQueue, lock};
+use crate::kernel::{DirWatch, LoopWaker};
+use crate::process::thread;
+
+/// Time between the first sign that something was removed and the check: `rm -r` takes a while.
+const SETTLE_TIME: Duration = Duration::from_millis(50);
+/// Time until a failed restoration is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The newest `holder.json`, not written yet.
+    status: Option<Vec<u8>>,
+    release: bool,
+    released: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    waker: LoopWaker,
+}
+
+/// The engine's handle of the thread.
+#[derive(Debug)]
+pub(crate) struct DirKeeper(Arc<Shared>);
+
+impl DirKeeper {
+    pub(crate) fn start(dirs: ClaimedDirs, queue: Arc<EngineQueue>) -> io::Result<DirKeeper> {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            waker: LoopWaker::new()?,
+        });
+        // Where nothing can be watched, for want of watches, nothing is restored.
+        let watch = DirWatch::new().ok();
+        let thread_shared = Arc::clone(&shared);
+        thread("directories", move || {
+            let keeper = Keeper {
+                shared: thread_shared,
+                dirs,
+                watch,
+                queue,
+                status: Vec::new(),
+                problem: None,
+            };
+            keeper.run();
+        })?;
+        Ok(DirKeeper(shared))
+    }
+
+    /// Writes this as `holder.json`, unless a newer one comes before its turn.
+    pub(crate) fn write_status(&self, json: Vec<u8>) {
+        lock(&self.0.state).status = Some(json);
+        self.0.waker.wake();
+    }
+
+    /// Removes what must not stay and ends the thread; waits for `timeout` at most.
+    pub(crate) fn release(self, timeout: Duration) {
+        let mut state = lock(&self.0.state);
+        state.release = true;
+        self.0.waker.wake();
+        let waited = self
+            .0
+            .changed
+            .wait_timeout_while(state, timeout, |state| !state.released);
+        drop(waited);
+    }
+}
+
+struct Keeper {
+    shared: Arc<Shared>,
+    dirs: ClaimedDirs,
+    watch: Option<DirWatch>,
+    queue: Arc<EngineQueue>,
+    /// The last one that was written.
+    status: Vec<u8>,
+    /// Why the last restoration failed.
+    problem: Option<String>,
+}
+
+impl Keeper {
+    fn run(mut self) {
+        self.watch_all();
+        let mut check_at = None;
+        loop {
+            self.wait(check_at);
+            self.shared.waker.clear();
+            let (status, release) = {
+                let mut state = lock(&self.shared.state);
+                (state.status.take(), state.release)
+            };
+            if let Some(status) = status {
+                self.dirs.write_status(&status);
+                self.status = status;
+            }
+            if release {
+                self.dirs.release();
+                lock(&self.shared.state).released = true;
+                return self.shared.changed.notify_all();
+            }
+            if check_at.is_some_and(|at| at <= Instant::now()) {
+                check_at = self.check();
+            }
+            if self.take_signs() {
+                check_at = check_at.or(Some(Instant::now() + SETTLE_TIME));
+            }
+        }
+    }
+
+    fn watch_all(&self) {
+        if let Some(watch) = &self.watch {
+            self.dirs
+                .paths()
+                .into_iter()
+                .for_each(|path| watch.add(path));
+        }
+    }
+
+    fn wait(&self, until: Option<Instant>) {
+        let timeout = match until {
+            None => PollTimeout::NONE,
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                let left = left.as_millis().min(60_000) as u16 + 1;
+                PollTimeout::from(left)
+            }
+        };
+        let waker = PollFd::new(self.shared.waker.as_fd(), PollFlags::POLLIN);
+        match &self.watch {
+            Some(watch) => {
+                let watch = PollFd::new(watch.as_fd(), PollFlags::POLLIN);
+                let _ = poll(&mut [waker, watch], timeout); // a signal is no reason to stop
+            }
+            None => {
+                let _ = poll(&mut [waker], timeout);
+            }
+        }
+    }
+
+    /// Returns whether something may have been removed.
+    fn take_signs(&self) -> bool {
+        let Some(watch) = &self.watch else {
+            return false;
+        };
+        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        let signs = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0);
+        watch.clear();
+        signs
+    }
+
+    /// Creates again what is missing; returns when to try that again.
+    fn check(&mut self) -> Option<Instant> {
+        if self.dirs.is_in_place() {
+            return None;
+        }
+        let restored = self.dirs.restore();
+        self.watch_all();
+        let listeners = restored.and_then(|()| {
+            let listeners = self.dirs.listeners();
+            listeners.map_err(|problem| format!("cannot share the sockets: {problem}"))
+        });
+        let problem = listeners.as_ref().err().cloned();
+        let retry = problem.as_ref().map(|_| Instant::now() + RETRY_INTERVAL);
+        if problem.is_none() {
+            self.dirs.write_status(&self.status);
+        }
+        // The same problem is told once.
+        if problem.is_none() || problem != self.problem {
+            self.queue.send(EngineEvent::Directories(listeners));
+        }
+        self.problem = problem;
+        retry
+    }
+}

@@ -1,0 +1,149 @@
+//! Directories that are refused, held by another holder, or removed while it runs.
+//! Owns a holder for each. Never changes a directory outside of its own.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+
+use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup};
+
+use super::House;
+use crate::common::{eventually, lives};
+
+/// Configures a holder that refuses; returns why.
+fn refusal(mut house: House, setup: HolderSetup) -> String {
+    house.line.world();
+    house.line.ask(&HolderRequest::Configure(setup));
+    let (message, exit) = house.line.until(|message| match message {
+        HolderMessage::Refused { message, exit } => Some((message.clone(), *exit)),
+        _ => None,
+    });
+    let _already_closed = house.control.take().unwrap().write_all(&[exit]);
+    assert_eq!(house.end(), 1);
+    message
+}
+
+pub(super) fn refused() {
+    let house = House::new(false);
+    let long = house.dir.path().join("x".repeat(100)).display().to_string();
+    let setup = HolderSetup {
+        runtime_dir: long,
+        ..house.setup()
+    };
+    let message = refusal(house, setup);
+    assert!(message.contains("the system allows"), "{message}");
+    assert!(message.contains("mainstay.runtime_dir"), "{message}");
+
+    let house = House::new(false);
+    let open = house.dir.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let state_dir = open.join("state").display().to_string();
+    let setup = HolderSetup {
+        state_dir,
+        ..house.setup()
+    };
+    let message = refusal(house, setup);
+    assert!(message.contains("any user may rename in"), "{message}");
+    assert!(message.contains("mainstay.state_dir"), "{message}");
+
+    let house = House::new(false);
+    let setup = house.setup();
+    nix::unistd::mkfifo(
+        &house.dir.path().join("fifo"),
+        nix::sys::stat::Mode::S_IRWXU,
+    )
+    .unwrap();
+    std::fs::create_dir(&setup.state_dir).unwrap();
+    std::fs::rename(
+        house.dir.path().join("fifo"),
+        house.dir.path().join("state/lock"),
+    )
+    .unwrap();
+    let message = refusal(house, setup);
+    assert!(message.contains("lock is a fifo"), "{message}");
+
+    let house = House::new(false);
+    let setup = house.setup();
+    std::fs::create_dir(&setup.runtime_dir).unwrap();
+    if std::os::unix::fs::chown(&setup.runtime_dir, Some(65534), None).is_ok() {
+        let message = refusal(house, setup);
+        assert!(message.contains("user 65534 owns "), "{message}");
+    }
+}
+
+pub(super) fn held_by_another() {
+    let first = House::ready(false);
+    let taken = first.setup();
+    for what in ["state", "runtime"] {
+        let second = House::new(false);
+        let mut setup = second.setup();
+        match what {
+            "state" => setup.state_dir.clone_from(&taken.state_dir),
+            _ => setup.runtime_dir.clone_from(&taken.runtime_dir),
+        }
+        let message = refusal(second, setup);
+        for word in [
+            &format!("another mainstay has the {what} directory"),
+            &format!("pid {}", first.holder.id()),
+            &format!("configuration {}", taken.config_dir),
+            &format!("state directory {}", taken.state_dir),
+            &format!("set another mainstay.{what}_dir"),
+        ] {
+            assert!(message.contains(word), "{word}: {message}");
+        }
+    }
+    assert!(UnixStream::connect(format!("{}/control.sock", taken.runtime_dir)).is_ok());
+    first.leave(0);
+}
+
+pub(super) fn restored() {
+    let mut house = House::ready(false);
+    let pid = house.start("a", 1, "while :; do echo tick; sleep 0.01; done");
+    let setup = house.setup();
+    let socket = format!("{}/control.sock", setup.runtime_dir);
+    let status = format!("{}/holder.json", setup.runtime_dir);
+    let log = format!("{}/a.log", setup.log_dir);
+    for round in 0..3 {
+        house.line.fds.clear();
+        match round {
+            0 => std::fs::remove_dir_all(&setup.runtime_dir).unwrap(),
+            1 => std::fs::rename(&setup.runtime_dir, house.dir.path().join("away")).unwrap(),
+            _ => {
+                std::fs::remove_dir_all(&setup.state_dir).unwrap();
+                let _not_there = std::fs::remove_dir_all(&setup.log_dir);
+            }
+        }
+        let fds = house.line.until(|message| match message {
+            HolderMessage::Directories { fds, problem } => Some((*fds, problem.clone())),
+            _ => None,
+        });
+        assert_eq!((fds, house.line.fds.len()), ((2, None), 2));
+        assert!(UnixStream::connect(&socket).is_ok());
+        eventually("its status", || std::fs::exists(&status).unwrap());
+        eventually("output is written again", || {
+            std::fs::read(&log).is_ok_and(|text| text.ends_with(b"tick\n"))
+        });
+        // The locks are held again.
+        let second = House::new(false);
+        let other = second.setup();
+        let contested = match round {
+            2 => HolderSetup {
+                state_dir: setup.state_dir.clone(),
+                ..other
+            },
+            _ => HolderSetup {
+                runtime_dir: setup.runtime_dir.clone(),
+                ..other
+            },
+        };
+        let message = refusal(second, contested);
+        assert!(message.contains("another mainstay has the"), "{message}");
+    }
+    // The next runtime gets the new listeners.
+    house.kill_runtime();
+    house.line.world();
+    assert!(lives(pid) && house.line.fds.len() == 2);
+    house.line.ask(&HolderRequest::Ready);
+    house.leave(0);
+}

@@ -1,0 +1,299 @@
+//! Directories and locks: who may use them, what becomes of a system whose directory is removed.
+//! Owns systems that share a name or a directory. Never touches a directory outside of the test's.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use mainstay_protocol::method::name;
+use mainstay_protocol::{EventKind, State};
+
+use crate::daemon::{Daemon, binary, misbehave, prepare, skip};
+
+fn one() -> String {
+    format!("[module.one]\ncommand = {}\n", misbehave(""))
+}
+
+/// Runs the command line in a directory of its own, with these variables.
+fn run_in(folder: &Path, words: &[&str], variables: &[(&str, &Path)]) -> Output {
+    let mut command = Command::new(binary());
+    command.args(words).current_dir(folder).stdin(Stdio::null());
+    command
+        .env_remove("MAINSTAY_CONFIG")
+        .env_remove("XDG_RUNTIME_DIR");
+    command.env("XDG_STATE_HOME", folder.join("state-home"));
+    command.envs(variables.iter().copied());
+    command.output().expect("the command line runs")
+}
+
+fn said(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(out),
+        String::from_utf8_lossy(err)
+    )
+}
+
+/// A project that says nothing but its name.
+fn project(name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::create_dir(dir.path().join("config")).expect("a folder");
+    let text = format!("[mainstay]\nname = \"{name}\"\n{}", one());
+    fs::write(dir.path().join("config/mainstay.toml"), text).expect("a configuration");
+    dir
+}
+
+#[test]
+fn a_second_system_in_the_same_runtime_directory_is_refused() {
+    let first = Daemon::start(&one());
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::create_dir(dir.path().join("config")).expect("a folder");
+    let text = format!(
+        "[mainstay]\nname = \"test\"\nstate_dir = \"{}\"\nruntime_dir = \"{}\"\n{}",
+        dir.path().join("state").display(),
+        first.path("run").display(),
+        one()
+    );
+    fs::write(dir.path().join("config/mainstay.toml"), text).expect("a configuration");
+    let second = run_in(dir.path(), &["up"], &[]);
+    let told = said(&second);
+    assert_eq!(second.status.code(), Some(1), "{told}");
+    let pid = format!("pid {}", first.holder());
+    let state = first.path("state").display().to_string();
+    let config = first.path("config").display().to_string();
+    for word in [&*pid, &*state, &*config, "since 20", "mainstay.runtime_dir"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    let detached = run_in(dir.path(), &["up", "-d"], &[]);
+    let told = said(&detached);
+    assert!(!detached.status.success() && told.contains(&pid), "{told}");
+    assert_eq!(
+        first.module("one").state,
+        State::Running,
+        "and answers on its sockets"
+    );
+    assert!(
+        !dir.path().join("state/logs/one.log").exists(),
+        "nothing was started"
+    );
+}
+
+#[test]
+fn a_system_of_the_same_name_and_another_folder_is_not_changed() {
+    let (first, second) = (project("app1"), project("app1"));
+    let run = tempfile::tempdir().expect("a folder");
+    let shared = [("XDG_RUNTIME_DIR", run.path())];
+    let up = run_in(first.path(), &["up", "-d"], &shared);
+    assert!(up.status.success(), "{}", said(&up));
+    let both = [first.path(), second.path()].map(|dir| dir.join("config").display().to_string());
+    for words in [
+        &["up", "-d"][..],
+        &["stop", "one"],
+        &["restart", "one"],
+        &["start", "one"],
+        &["down"],
+    ] {
+        let refused = run_in(second.path(), words, &shared);
+        let told = said(&refused);
+        assert!(!refused.status.success(), "{words:?}: {told}");
+        for folder in &both {
+            assert!(told.contains(folder), "{words:?}: {told}");
+        }
+    }
+    let status = run_in(second.path(), &["status"], &shared);
+    assert!(status.status.success(), "{}", said(&status));
+    let named = run_in(second.path(), &["stop", "one", "--name", "app1"], &shared);
+    assert!(
+        named.status.success(),
+        "a name that is typed is meant: {}",
+        said(&named)
+    );
+    let down = run_in(first.path(), &["down"], &shared);
+    assert!(down.status.success(), "{}", said(&down));
+}
+
+#[test]
+fn a_runtime_directory_of_another_user_is_not_used() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can give a directory away");
+    }
+    let dir = project("test");
+    let theirs = dir.path().join("user");
+    fs::create_dir_all(theirs.join("mainstay/test")).expect("folders");
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "kept").expect("a file");
+    symlink(&victim, theirs.join("mainstay/test/holder.json.new")).expect("a link");
+    for folder in ["user/mainstay/test", "user/mainstay", "user"] {
+        let folder = dir.path().join(folder);
+        std::os::unix::fs::chown(folder, Some(54321), Some(54321)).expect("given away");
+    }
+    // By its variable it is ignored, the folder of the system is used; by its key it is refused.
+    let mut foreign = vec![("XDG_RUNTIME_DIR", theirs.as_path())];
+    let check = run_in(
+        dir.path(),
+        &["config", "get", "mainstay.runtime_dir"],
+        &foreign,
+    );
+    let told = said(&check);
+    assert!(check.status.success() && !told.contains("/user/"), "{told}");
+    let key = theirs.join("mainstay/test");
+    foreign.push(("MAINSTAY__MAINSTAY__RUNTIME_DIR", &key));
+    let up = run_in(dir.path(), &["up"], &foreign);
+    let told = said(&up);
+    assert_eq!(up.status.code(), Some(1), "{told}");
+    let owner = format!("user 54321 owns {}", theirs.display());
+    assert!(told.contains(&owner), "{told}");
+    assert_eq!(fs::read(&victim).expect("still there"), b"kept");
+}
+
+#[test]
+fn a_state_directory_in_which_others_may_rename_is_refused() {
+    let dir = prepare("", &one());
+    let open = dir.path().join("open");
+    fs::create_dir(&open).expect("a folder");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("ours");
+    let state = open.join("state");
+    let variables = [("MAINSTAY__MAINSTAY__STATE_DIR", state.as_path())];
+    let up = run_in(dir.path(), &["up"], &variables);
+    let told = said(&up);
+    assert_eq!(up.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("any user may rename in") && told.contains("mainstay.state_dir"),
+        "{told}"
+    );
+    let detached = run_in(dir.path(), &["up", "-d"], &variables);
+    assert!(
+        said(&detached).contains("any user may rename in"),
+        "{detached:?}"
+    );
+    assert!(
+        fs::read_dir(&open).expect("a folder").next().is_none(),
+        "nothing was created"
+    );
+}
+
+#[test]
+fn a_runtime_directory_that_is_removed_is_created_again() {
+    let modules = format!("{}[module.one.settings]\nkey = 1\n", one());
+    let daemon = Daemon::start(&modules);
+    let pid = daemon.module("one").pid;
+    let begun = Instant::now();
+    fs::remove_dir_all(daemon.path("run")).expect("removed");
+    let status = daemon.status();
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(
+        (status.holder_pid, daemon.module("one").pid),
+        (daemon.holder(), pid)
+    );
+    let about = fs::metadata(daemon.path("run")).expect("a folder");
+    assert_eq!(about.mode() & 0o7777, 0o711);
+    daemon.wait("the holder's own file", || {
+        fs::metadata(daemon.path("run/holder.json")).ok()
+    });
+    let restarted = daemon.change(name::MODULE_RESTART, "one");
+    assert_ne!(restarted.pid, pid);
+    assert!(daemon.path("run/settings/one.json").exists());
+    // Its parent too, and more than once.
+    fs::rename(daemon.path("run"), daemon.path("away")).expect("renamed");
+    daemon.status();
+    daemon.kill_runtime();
+    let down = daemon.cli(&["down"]);
+    assert!(down.status.success(), "{}", said(&down));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_costs_one_module_its_output() {
+    let chatty = |words: &str| {
+        let text = format!("i=0; while :; do i=$((i+1)); echo {words} $i; sleep 0.02; done");
+        format!("command = {:?}\n", ["/bin/sh", "-c", &text])
+    };
+    let names = ["fifo", "folder", "link", "socket"];
+    let mut modules = format!("[module.other]\n{}", chatty("other"));
+    for name in names {
+        modules.push_str(&format!("[module.{name}]\n{}", chatty(name)));
+    }
+    let dir = prepare("", &modules);
+    let logs = dir.path().join("state/logs");
+    fs::create_dir_all(&logs).expect("folders");
+    for folder in [dir.path().join("state"), logs.clone()] {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).expect("ours");
+    }
+    let all = nix::sys::stat::Mode::S_IRWXU;
+    nix::unistd::mkfifo(&logs.join("fifo.log"), all).expect("a fifo");
+    fs::create_dir(logs.join("folder.log")).expect("a folder");
+    fs::write(dir.path().join("target"), "").expect("a file");
+    symlink(dir.path().join("target"), logs.join("link.log")).expect("a link");
+    let _socket = std::os::unix::net::UnixListener::bind(logs.join("socket.log")).expect("bound");
+    let daemon = Daemon::launch_in(dir);
+    daemon.wrote("other", "other 5");
+    for name in names {
+        daemon.until_view("lost output", name, |view| view.output_dropped_bytes > 0);
+        let event = daemon.event(name, EventKind::ModuleOutputLost);
+        let text = event.payload["reason"].as_str().unwrap_or_default();
+        assert!(text.contains(&format!("{name}.log")), "{event:?}");
+    }
+    assert_eq!(daemon.module("other").output_dropped_bytes, 0);
+    assert_eq!(
+        fs::read(daemon.path("target")).expect("there"),
+        b"",
+        "links are not followed"
+    );
+    // To read it holds nobody up either.
+    let begun = Instant::now();
+    let shown = daemon.cli(&["logs", "fifo"]);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{shown:?}");
+    let other = daemon.cli(&["logs", "other", "-n", "1"]);
+    assert!(said(&other).contains("other "), "{other:?}");
+    // It is over when it is over.
+    fs::remove_file(daemon.path("state/logs/fifo.log")).expect("removed");
+    daemon.wait("its output", || {
+        daemon.output("fifo").contains("fifo ").then_some(())
+    });
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn history_that_was_removed_is_a_gap_and_an_issue() {
+    let daemon = Daemon::start(&one());
+    daemon.change(name::MODULE_RESTART, "one");
+    let newest = |daemon: &Daemon| {
+        let seqs = daemon.events("one").into_iter().map(|event| event.seq);
+        seqs.max().unwrap_or(0)
+    };
+    let before = newest(&daemon);
+    assert!(before > 1);
+    let pid = daemon.module("one").pid;
+    fs::remove_dir_all(daemon.path("state")).expect("removed");
+    daemon.kill_runtime();
+    assert_eq!(daemon.module("one").pid, pid, "no module notices");
+    daemon.change(name::MODULE_RESTART, "one");
+    assert!(newest(&daemon) > before, "numbers are never used twice");
+    let gap = daemon.wait("a gap", || {
+        let params = mainstay_protocol::method::EventsParams {
+            kinds: vec![EventKind::JournalGap],
+            ..Default::default()
+        };
+        daemon.client().events(&params).ok()?.pop()
+    });
+    let status = daemon.status();
+    let issue = status.issues.iter().any(|issue| issue.contains("history"));
+    assert!(issue, "{gap:?} {:?}", status.issues);
+    let mode = fs::metadata(daemon.path("state")).expect("again").mode();
+    assert_eq!(mode & 0o7777, 0o700);
+    daemon.wait("the committed plan", || {
+        daemon.path("state/committed.json").exists().then_some(())
+    });
+    let second = run_in(daemon.dir.path(), &["up"], &[]);
+    assert_eq!(
+        second.status.code(),
+        Some(1),
+        "its lock is held: {second:?}"
+    );
+}
