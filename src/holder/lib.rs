@@ -66,6 +66,8 @@ mod instance;
 #[cfg(unix)]
 mod notify;
 #[cfg(unix)]
+mod notify_allowance;
+#[cfg(unix)]
 mod notify_input;
 #[cfg(unix)]
 mod notify_receiver;

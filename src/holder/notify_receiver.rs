@@ -13,12 +13,15 @@ use crate::foreign_fd::{Closer, ForeignFd};
 use crate::kernel::{self, LoopWaker, PollEvents, Poller, ProcessHandle};
 use crate::membership::{Membership, RunTree};
 use crate::notify::{NotifyDatagram, RECEIVE_BUFFER_BYTES, has_line, receive, value};
+use crate::notify_allowance::NotifyAllowance;
 use crate::process::thread;
 
-/// Datagrams read from one socket before the others get their turn.
+/// Datagrams read from one socket before the others get their turn, and how long that may take.
 const READ_BATCH: usize = 64;
+const READ_TURN: Duration = Duration::from_millis(2);
 /// Datagrams read before the end of a run is reported: the kernel queues some hundreds at most.
 const DRAIN_MAX: usize = 1024;
+const DRAIN_TURN: Duration = Duration::from_millis(50);
 /// How long a run may keep its own messages waiting for processes in the moment of their exec.
 const EXEC_WAIT_MAX: Duration = Duration::from_millis(100);
 /// While a message waits for that.
@@ -153,6 +156,9 @@ struct Source {
     refusing: bool,
     /// It is not read: the kernel cannot refuse descriptors.
     paused: bool,
+    allowance: NotifyAllowance,
+    /// It is not read until its allowance is there again.
+    throttled: bool,
     watched: bool,
 }
 
@@ -187,7 +193,7 @@ impl Receiver {
             }
             for id in ids {
                 if let Ok(id) = u32::try_from(id) {
-                    self.read(id, READ_BATCH);
+                    self.read(id);
                 }
             }
             self.retry();
@@ -195,9 +201,14 @@ impl Receiver {
     }
 
     fn timeout(&self) -> Option<Duration> {
+        let now = Instant::now();
         let waits = self.sources.values().filter_map(|one| {
             let deferred = one.deferred.as_ref().map(|_| EXEC_POLL_INTERVAL);
-            deferred.or(one.refusing.then_some(REFUSAL_INTERVAL))
+            let throttled = one
+                .throttled
+                .then(|| one.allowance.pause(now).unwrap_or_default());
+            let refusing = one.refusing.then_some(REFUSAL_INTERVAL);
+            [deferred, throttled, refusing].into_iter().flatten().min()
         });
         waits.min()
     }
@@ -213,6 +224,8 @@ impl Receiver {
                     draining: Vec::new(),
                     refusing: false,
                     paused: false,
+                    allowance: NotifyAllowance::new(Instant::now()),
+                    throttled: false,
                     watched: false,
                 };
                 if let Some(before) = self.sources.insert(id, opened) {
@@ -225,7 +238,7 @@ impl Receiver {
                     return self.drained(id, generation, pid);
                 };
                 source.draining.push(pid);
-                self.read(id, DRAIN_MAX);
+                self.read(id);
             }
             Command::Close(id, generation) => {
                 if self.current(id, generation).is_some()
@@ -261,7 +274,7 @@ impl Receiver {
         let Some(one) = self.sources.get_mut(&id) else {
             return;
         };
-        let wanted = one.deferred.is_none() && !one.paused;
+        let wanted = one.deferred.is_none() && !one.paused && !one.throttled;
         if wanted && !one.watched {
             // Unheard, the run fails at its own deadline.
             one.watched = self.poller.add(&one.source.socket, u64::from(id)).is_ok();
@@ -271,10 +284,25 @@ impl Receiver {
         }
     }
 
-    /// Reads what is queued, at most so many datagrams.
-    fn read(&mut self, id: u32, most: usize) {
+    /// Reads what is queued: a turn of it, or all that was queued when its end was requested.
+    fn read(&mut self, id: u32) {
+        let drains = self
+            .sources
+            .get(&id)
+            .is_some_and(|one| !one.draining.is_empty());
+        let (most, turn) = match drains {
+            true => (DRAIN_MAX, DRAIN_TURN),
+            false => (READ_BATCH, READ_TURN),
+        };
+        let begun = Instant::now();
         for _ in 0..most {
-            if !self.read_one(id) {
+            let now = Instant::now();
+            let spent = |one: &Source| one.allowance.pause(now).is_some();
+            let throttled = !drains && self.sources.get(&id).is_some_and(spent);
+            if let Some(one) = self.sources.get_mut(&id) {
+                one.throttled = throttled;
+            }
+            if throttled || now > begun + turn || !self.read_one(id, drains) {
                 break;
             }
         }
@@ -293,12 +321,12 @@ impl Receiver {
     }
 
     /// False when nothing is left to read now.
-    fn read_one(&mut self, id: u32) -> bool {
+    fn read_one(&mut self, id: u32, drains: bool) -> bool {
         while self.shared.queue.is_full_of_notify() {
-            if self.shared.quit.load(Ordering::Relaxed) {
-                return false;
-            }
             std::thread::sleep(Duration::from_millis(1));
+            if !drains || self.shared.quit.load(Ordering::Relaxed) {
+                return false; // another socket may have to be drained
+            }
         }
         let Some(one) = self.sources.get_mut(&id) else {
             return false;
@@ -400,6 +428,7 @@ impl Receiver {
                 }
             }
         }
+        one.allowance.spend(datagram.text.len(), Instant::now());
         if let Some(main) = &new_main {
             source.tree.main = (main.pid, main.start_time);
         }
@@ -430,11 +459,16 @@ impl Receiver {
             if let Some(one) = self.sources.get_mut(&id) {
                 one.exec_wait_left = one.exec_wait_left.saturating_sub(EXEC_POLL_INTERVAL);
             }
-            let drains = self
-                .sources
-                .get(&id)
-                .is_some_and(|one| !one.draining.is_empty());
-            self.read(id, if drains { DRAIN_MAX } else { 1 });
+            self.read(id);
+        }
+        let now = Instant::now();
+        let earned = self
+            .sources
+            .iter()
+            .filter(|(_, one)| one.throttled && one.allowance.pause(now).is_none());
+        let earned: Vec<u32> = earned.map(|(id, _)| *id).collect();
+        for id in earned {
+            self.read(id);
         }
         let refusing = self.sources.iter().filter(|(_, one)| one.refusing);
         let refusing: Vec<u32> = refusing.map(|(id, _)| *id).collect();

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Where programs are looked for when no PATH is set.
@@ -58,6 +59,11 @@ fn file(file: &Path, program: &str, directory: &Path) -> Option<String> {
     if found.is_dir() {
         return Some("it is a directory; name the program in it".to_owned());
     }
+    if !found.is_file() {
+        return Some(
+            "it is a pipe, a socket or a device; name a file that is a program".to_owned(),
+        );
+    }
     if !may_be_executed(&found) {
         return Some(format!("it is not executable; `chmod +x {shown}`"));
     }
@@ -102,10 +108,17 @@ fn script(line: &[u8], directory: &Path) -> Option<String> {
     ))
 }
 
-fn first_line(file: &Path) -> io::Result<Vec<u8>> {
+/// Nothing of what is not a file, or is one no more: whoever opens a fifo waits for its other end.
+fn first_line(path: &Path) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let bytes = FIRST_LINE_BYTES as u64;
-    File::open(file)?.take(bytes).read_to_end(&mut line)?;
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        file.take(bytes).read_to_end(&mut line)?;
+    }
     Ok(line)
 }
 
@@ -196,7 +209,10 @@ mod tests {
         write(&at.join("text"), "echo\n", 0o755);
         std::os::unix::fs::symlink("gone", at.join("link")).unwrap();
         std::fs::create_dir(at.join("folder")).unwrap();
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o755);
+        nix::unistd::mkfifo(&at.join("fifo"), mode).unwrap();
         let cases = [
+            ("./fifo", "a pipe, a socket or a device"),
             ("./plain", "chmod +x"),
             ("./lost", "interpreter /no/such/shell does not exist"),
             ("./windows", "carriage return"),
