@@ -21,6 +21,15 @@ fn a_flood_of_notify_messages_of_a_stranger_holds_nobody_up() {
 }
 
 #[test]
+fn a_flood_of_notify_messages_of_a_module_holds_nobody_else_up() {
+    for trees in BOTH {
+        let words = ["datagram-flood", "-", "3", LASTS];
+        let setup = || Setup::new(trees).insider(&words, "ready = { notify = true }");
+        withstand(setup, |_| Vec::new());
+    }
+}
+
+#[test]
 fn a_flood_from_below_sixty_processes_holds_nobody_up() {
     if !is_root() {
         return;

@@ -15,6 +15,9 @@ mod traces;
 
 mod datagram_flood;
 mod descriptor_giver;
+mod escapee;
+mod fifo_layer;
+mod fork_bomb;
 mod line_flooder;
 mod log_flooder;
 mod mark_guesser;

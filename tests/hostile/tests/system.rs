@@ -143,6 +143,13 @@ impl System {
         })
     }
 
+    /// Waits until a module's view is as asked.
+    pub(crate) fn until(&self, name: &str, is: impl Fn(&ModuleView) -> bool) -> ModuleView {
+        self.wait("a module to be as asked", || {
+            Some(self.module(name)).filter(&is)
+        })
+    }
+
     /// Asks for a change and does not wait for its effect.
     pub(crate) fn change(&self, method: &str, module: &str) {
         let params = ChangeParams {
