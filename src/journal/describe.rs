@@ -1,15 +1,15 @@
-//! Events in plain words, for `events`, `why` and people who read logs.
-//! Owns the sentence of every kind. Never fails: what a payload does not say is left out.
+//! Describes events in plain words, for `events`, `why` and logs.
+//! Owns the message of each kind. Never fails: a missing field of a payload is left out.
 
 use mainstay_protocol::{Cause, Event, EventKind};
 use serde_json::Value;
 
 use crate::words::code_text;
 
-/// Longest list of things named in one sentence.
+/// Largest number of names in one message.
 const NAMED: usize = 5;
 
-/// One sentence without a full stop, for instance `storage was killed by SIGKILL after 12 s`.
+/// Returns one message without a full stop, such as `storage was killed by SIGKILL after 12 s`.
 #[must_use]
 pub fn describe(event: &Event) -> String {
     let facts = Facts(&event.payload);
@@ -38,15 +38,15 @@ pub fn describe(event: &Event) -> String {
             let rung = prefixed(" (now ", facts.text("to").map(|rung| format!("{rung})")));
             format!("{who} is throttled less{rung}{}", facts.why())
         }
-        // What it depends on moved, and it goes on.
+        // A dependency changed, and the module keeps running.
         EventKind::ModuleDegraded | EventKind::ModuleRestored if facts.text("by").is_some() => {
             format!(
-                "{who} goes on and is {}",
-                facts.text("text").unwrap_or("told")
+                "{who} keeps running and is {}",
+                facts.text("text").unwrap_or("notified")
             )
         }
-        EventKind::ModuleDegraded => format!("{who} works with less{}", facts.why()),
-        EventKind::ModuleRestored => format!("{who} works in full again{}", facts.why()),
+        EventKind::ModuleDegraded => format!("{who} is degraded{}", facts.why()),
+        EventKind::ModuleRestored => format!("{who} is restored{}", facts.why()),
         EventKind::ModuleOutputLost => {
             let why = prefixed(": ", facts.text("reason"));
             format!("output of {who} is lost{why}")
@@ -60,7 +60,10 @@ pub fn describe(event: &Event) -> String {
         EventKind::RecoveryStarted => recovery_started(who, facts),
         EventKind::RecoveryStepCompleted => {
             let step = facts.text("text").or_else(|| facts.text("reason"));
-            format!("recovery of {who}: {}", step.unwrap_or("a step is done"))
+            format!(
+                "recovery of {who}: {}",
+                step.unwrap_or("a step is completed")
+            )
         }
         EventKind::RecoveryCompleted => format!("recovery of {who} succeeded{}", facts.why()),
         EventKind::RecoveryFailed => {
@@ -94,7 +97,7 @@ pub fn describe(event: &Event) -> String {
     }
 }
 
-/// A duration as people say it: `214 ms`, `1.5 s`, `12 s`, `5 min`, `3 h`, `2 days`.
+/// Formats a duration: `214 ms`, `1.5 s`, `12 s`, `5 min`, `3 h`, `2 days`.
 #[must_use]
 pub fn span(ms: u64) -> String {
     const SECOND: u64 = 1000;
@@ -122,26 +125,26 @@ fn state_changed(event: &Event, who: &str, facts: Facts<'_>) -> String {
         "waiting" => match (facts.list("waiting_on"), facts.text("text")) {
             (Some(needs), _) => format!("{who} waits for {needs} to be ready"),
             (None, Some(text)) => format!("{who} waits {text}"),
-            (None, None) => format!("{who} waits for its turn{because}"),
+            (None, None) => format!("{who} waits to be started{because}"),
         },
-        "starting" => format!("{who} is started{because}{text}"),
+        "starting" => format!("{who} is starting{because}{text}"),
         to if event.cause == Some(Cause::Adopted) => adopted(event, who, to, facts),
-        "running" => format!("{who} runs{text}"),
-        "stopping" => format!("{who} is stopped{because}{text}"),
-        "stopped" => format!("{who} has stopped{because}{text}"),
+        "running" => format!("{who} is running{text}"),
+        "stopping" => format!("{who} is stopping{because}{text}"),
+        "stopped" => format!("{who} stopped{because}{text}"),
         "backoff" => match facts.text("text") {
             Some(text) => format!("{who} failed: {text}"),
-            None => format!("{who} failed{because}; it will be tried again"),
+            None => format!("{who} failed{because}; a restart is scheduled"),
         },
-        "failed" if text.is_empty() => format!("{who} was given up{because}"),
-        "failed" => format!("{who} was given up{text}"),
-        "not_started" => format!("{who} is known and was not started"),
+        "failed" if text.is_empty() => format!("{who} has failed{because}"),
+        "failed" => format!("{who} has failed{text}"),
+        "not_started" => format!("{who} is not started"),
         "" => format!("{who} changed its state{because}{text}"),
         other => format!("{who} changed to {other}{because}{text}"),
     }
 }
 
-/// What a new runtime found, with what the last one knew of it.
+/// Describes the state in which a runtime found a module, with what the holder's record says.
 fn adopted(event: &Event, who: &str, to: &str, facts: Facts<'_>) -> String {
     let text = prefixed(": ", facts.text("text").filter(|_| to != "running"));
     let was = prefixed("; before that: ", facts.text("was"));
@@ -156,36 +159,36 @@ fn adopted(event: &Event, who: &str, to: &str, facts: Facts<'_>) -> String {
     }
 }
 
-/// A cause as the end of a sentence.
+/// Returns a cause as the end of a message.
 fn reason(cause: Cause, actor: Option<&str>, facts: Facts<'_>) -> String {
     let by = facts.text("by");
     match cause {
-        Cause::Boot => "the system came up".to_owned(),
+        Cause::Boot => "initial startup".to_owned(),
         Cause::Requested => actor.or(by).map_or_else(
             || "on request".to_owned(),
             |who| format!("requested by {who}"),
         ),
         Cause::Dependency => match (by, facts.truth("needed")) {
-            (None, _) => "a module it depends on changed".to_owned(),
-            (Some(by), false) => format!("{by}, which it depends on, changed"),
+            (None, _) => "a dependency changed".to_owned(),
+            (Some(by), false) => format!("its dependency {by} changed"),
             (Some(by), true) => format!("{by} needs it"),
         },
-        Cause::Exec => "its program could not be executed".to_owned(),
-        Cause::Exit => "its process ended".to_owned(),
-        Cause::Startup => "the start did not succeed".to_owned(),
-        Cause::Timeout => "it took longer than it may".to_owned(),
+        Cause::Exec => "its program cannot be executed".to_owned(),
+        Cause::Exit => "its process exited".to_owned(),
+        Cause::Startup => "its start failed".to_owned(),
+        Cause::Timeout => "its timeout expired".to_owned(),
         Cause::Probe => "a health probe failed".to_owned(),
-        Cause::Watchdog => "it stopped feeding its watchdog".to_owned(),
-        Cause::Limit => "it went over a limit".to_owned(),
+        Cause::Watchdog => "its watchdog expired".to_owned(),
+        Cause::Limit => "it exceeded a limit".to_owned(),
         Cause::Reload => "the configuration changed".to_owned(),
         Cause::Group => by.map_or_else(
             || "its group acted".to_owned(),
             |by| format!("its group {by} acted"),
         ),
-        Cause::Probation => "one more try after giving up".to_owned(),
-        Cause::Shutdown => "the system goes down".to_owned(),
+        Cause::Probation => "probation".to_owned(),
+        Cause::Shutdown => "the system is stopping".to_owned(),
         Cause::Other(cause) => cause.as_str().to_owned(),
-        Cause::Adopted => "mainstay came back and found it so".to_owned(),
+        Cause::Adopted => "the runtime returned and found it so".to_owned(),
     }
 }
 
@@ -209,21 +212,21 @@ fn exited(who: &str, facts: Facts<'_>) -> String {
                 code_text(code).trim_start_matches("exit ")
             )
         }
-        (None, None, Some(text)) => format!("{who} ended{after}: {text}"),
-        (None, None, None) => format!("{who} ended{after}; how is not known"),
+        (None, None, Some(text)) => format!("{who} exited{after}: {text}"),
+        (None, None, None) => format!("{who} exited{after}, exit code unknown"),
     }
 }
 
-/// An exit in the words of a module's view: `exit code 1`, `killed by SIGKILL`.
+/// Describes an exit as a module view does: `exit code 1`, `killed by SIGKILL`.
 pub(super) fn exit_text(code: Option<i32>, signal: Option<i32>) -> String {
     match (signal, code) {
         (Some(signal), _) => format!("killed by {}", signal_name(signal.into())),
         (None, Some(code)) => code_text(code),
-        (None, None) => "ended, how is not known".to_owned(),
+        (None, None) => "exited, exit code unknown".to_owned(),
     }
 }
 
-/// Signals that have the same number on every Unix by name, others by number.
+/// Returns the name of a signal that has the same number on every Unix, else its number.
 fn signal_name(signal: i64) -> String {
     let name = match signal {
         1 => "SIGHUP",
@@ -274,14 +277,14 @@ fn configuration(kind: EventKind, facts: Facts<'_>) -> String {
     let why = facts.why();
     match kind {
         EventKind::ConfigApplied => format!("{plan} was applied{why}"),
-        EventKind::ConfigCommitted => format!("{plan} proved itself{why}"),
-        EventKind::ConfigRejected => format!("a changed configuration was refused{why}"),
+        EventKind::ConfigCommitted => format!("{plan} was committed{why}"),
+        EventKind::ConfigRejected => format!("a changed configuration was rejected{why}"),
         EventKind::ConfigRolledBack => format!("{plan} was restored{why}"),
-        _ => format!("the configuration is without problems again{why}"),
+        _ => format!("the configuration problem was cleared{why}"),
     }
 }
 
-/// `restart of web`, `stop of the system`.
+/// Returns `restart of web` or `stop of the system`.
 fn operation(event: &Event, facts: Facts<'_>) -> String {
     let whose = event.module.as_deref().unwrap_or("the system");
     format!(
@@ -290,7 +293,7 @@ fn operation(event: &Event, facts: Facts<'_>) -> String {
     )
 }
 
-/// What came of an operation: `done after 12 s`, `overtaken: ann asked for stop`.
+/// Describes the result of an operation: `done after 12 s`, `overtaken: ann requested stop`.
 pub(super) fn operation_result(event: &Event) -> String {
     let facts = Facts(&event.payload);
     let result = facts.text("result").unwrap_or("finished");
@@ -308,7 +311,7 @@ fn system(event: &Event, facts: Facts<'_>) -> String {
                 prefixed(", was ", facts.text("from"))
             )
         }
-        EventKind::SystemOverloaded => format!("the machine or mainstay cannot keep up{why}"),
+        EventKind::SystemOverloaded => format!("the system is overloaded{why}"),
         EventKind::SystemResumed => {
             format!(
                 "the machine slept{}",
@@ -318,17 +321,17 @@ fn system(event: &Event, facts: Facts<'_>) -> String {
         EventKind::ActorRestarted => {
             let actor = facts.text("actor").unwrap_or("unknown");
             let error = prefixed(": ", facts.text("error"));
-            format!("mainstay's part {actor} failed and was started again{error}")
+            format!("actor {actor} died and was restarted{error}")
         }
         EventKind::RuntimeStarted => {
             format!("mainstay{} started", prefixed(" ", facts.text("version")))
         }
         EventKind::RuntimeReturned => {
             let away = prefixed(" after ", facts.span("away_ms"));
-            let adopted = prefixed("; modules that went on: ", facts.count("adopted"));
-            let exits = prefixed("; modules that ended meanwhile: ", facts.count("exits"));
-            let reason = prefixed("; before: ", facts.text("reason"));
-            format!("mainstay is back{away}{adopted}{exits}{reason}")
+            let adopted = prefixed("; modules adopted: ", facts.count("adopted"));
+            let exits = prefixed("; modules exited meanwhile: ", facts.count("exits"));
+            let reason = prefixed("; last runtime: ", facts.text("reason"));
+            format!("the runtime returned{away}{adopted}{exits}{reason}")
         }
         EventKind::ClientRefused => {
             let method = prefixed(" ", facts.text("method"));
@@ -351,8 +354,8 @@ fn gap(facts: Facts<'_>) -> String {
         Some(1) if from == to => format!("event {from} is not in the journal"),
         Some(1) => format!("1 event between {from} and {to} is not in the journal"),
         Some(lost) => format!("{lost} events between {from} and {to} are not in the journal"),
-        // The numbers in between were set aside, most of them never used.
-        None => format!("what happened just before event {to} may be missing"),
+        // The numbers in between were reserved, most of them never used.
+        None => format!("events before event {to} may be missing"),
     };
     let actions = match facts.0.get("actions") {
         None => String::new(),
@@ -365,7 +368,7 @@ fn gap(facts: Facts<'_>) -> String {
     format!("{what}{actions}{}", facts.why())
 }
 
-/// What a payload says; everything in it is optional.
+/// Reads a payload, in which each field is optional.
 #[derive(Clone, Copy)]
 struct Facts<'a>(&'a Value);
 
@@ -382,7 +385,7 @@ impl<'a> Facts<'a> {
         self.0.get(name).and_then(Value::as_bool) == Some(true)
     }
 
-    /// A number, or how many there are in a list.
+    /// Returns a number, or the length of a list.
     fn count(self, name: &str) -> Option<usize> {
         match self.0.get(name)? {
             Value::Array(list) => Some(list.len()),
@@ -394,7 +397,7 @@ impl<'a> Facts<'a> {
         self.0.get(name)?.as_u64().map(span)
     }
 
-    /// `a`, `a and b`, `a, b and c`; nothing for an empty list.
+    /// Returns `a`, `a and b`, `a, b and c`; none for an empty list.
     fn list(self, name: &str) -> Option<String> {
         let names: Vec<&str> = self
             .0
@@ -406,13 +409,13 @@ impl<'a> Facts<'a> {
         enumerate(&names)
     }
 
-    /// The reason a payload gives in words, as the end of a sentence.
+    /// Returns the reason in a payload, as the end of a message.
     fn why(self) -> String {
         prefixed(": ", self.text("text").or_else(|| self.text("reason")))
     }
 }
 
-/// `a`, `a and b`, `a, b and c`, `a, b, c, d, e and 7 more`; nothing for an empty list.
+/// Returns `a`, `a and b`, `a, b and c`, `a, b, c, d, e and 7 more`; none for an empty list.
 pub(super) fn enumerate<T: AsRef<str>>(names: &[T]) -> Option<String> {
     let text = |names: &[T]| {
         names

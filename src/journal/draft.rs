@@ -1,6 +1,6 @@
-//! What is told to the journal, before and after it has a number.
-//! Owns the shape of a draft and of a numbered entry.
-//! Never assigns a number and never reads a clock: both times are given.
+//! An event before and after it has a sequence number.
+//! Owns the types of a new event and of a numbered entry.
+//! Never assigns a number and never reads a clock: the caller passes both times.
 
 use mainstay_protocol::{Cause, Event, EventKind, Timestamp};
 use serde_json::Value;
@@ -18,20 +18,20 @@ pub struct Draft {
     pub module: Option<String>,
     /// The run of that module.
     pub generation: Option<u64>,
-    /// Why, for events that have a cause.
+    /// The cause, for events that have one.
     pub cause: Option<Cause>,
-    /// The number of the event that led to this one.
+    /// The sequence number of the event that led to this one.
     pub cause_seq: Option<u64>,
-    /// Who asked, for wishes and administrative actions.
+    /// The requester of an operation or an administrative action.
     pub actor: Option<String>,
-    /// Whether it belongs into the hash chain of administrative actions.
+    /// Whether it is a link of the hash chain of administrative actions.
     pub administrative: bool,
-    /// What the kind says it carries.
+    /// The payload that the kind describes.
     pub payload: Value,
 }
 
 impl Draft {
-    /// An event about no module, without cause and payload.
+    /// Returns an event without module, cause and payload.
     #[must_use]
     pub const fn new(kind: EventKind, at: Timestamp, mono_ns: u64) -> Draft {
         Draft {
@@ -48,7 +48,7 @@ impl Draft {
         }
     }
 
-    /// The module it happened to, and which run of it.
+    /// Sets the module and its run.
     #[must_use]
     pub fn module(mut self, module: impl Into<String>, generation: u64) -> Draft {
         self.module = Some(module.into());
@@ -56,35 +56,35 @@ impl Draft {
         self
     }
 
-    /// Why it happened.
+    /// Sets the cause.
     #[must_use]
     pub fn cause(mut self, cause: Cause) -> Draft {
         self.cause = Some(cause);
         self
     }
 
-    /// The number of the event that led to it.
+    /// Sets the sequence number of the event that led to it.
     #[must_use]
     pub fn because(mut self, seq: u64) -> Draft {
         self.cause_seq = Some(seq);
         self
     }
 
-    /// Who asked for it.
+    /// Sets the requester.
     #[must_use]
     pub fn by(mut self, actor: impl Into<String>) -> Draft {
         self.actor = Some(actor.into());
         self
     }
 
-    /// An administrative action of `actor`: it goes into the hash chain.
+    /// Makes it an administrative action of `actor`, and so a link of the hash chain.
     #[must_use]
     pub fn administrative(mut self, actor: impl Into<String>) -> Draft {
         self.administrative = true;
         self.by(actor)
     }
 
-    /// What the kind says it carries.
+    /// Sets the payload.
     #[must_use]
     pub fn payload(mut self, payload: Value) -> Draft {
         self.payload = payload;
@@ -92,7 +92,7 @@ impl Draft {
     }
 }
 
-/// A numbered event with what readers of the wire do not see.
+/// A numbered event, with the fields that clients do not see.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) event: Event,

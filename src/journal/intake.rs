@@ -1,5 +1,5 @@
-//! Where events get their number: one short lock, a ring of the newest, a count of the lost.
-//! Owns the next number and what is kept in memory.
+//! Numbers events: the state behind one short lock.
+//! Owns the next sequence number, the newest events in memory and the count of lost ones.
 //! Never waits for the writer, the disk or a subscriber.
 
 use std::collections::VecDeque;
@@ -12,10 +12,10 @@ use serde_json::json;
 use super::QUEUE;
 use super::draft::{Draft, Entry};
 
-/// Events kept in memory, written or not.
+/// Events kept in memory, committed or not.
 pub(super) const RING: usize = 1000;
 
-/// Administrative events kept in memory, and beside the ordinary ones in the writer's queue.
+/// Administrative events kept in memory; as many places of the writer's queue are for them alone.
 pub(super) const ACTIONS_MAX: usize = 1024;
 
 /// How many administrative rows are among the lost events.
@@ -24,7 +24,7 @@ pub(super) enum LostActions {
     #[default]
     None,
     Known(u64),
-    /// Perhaps all there were.
+    /// Up to all there were.
     Unknown,
 }
 
@@ -38,10 +38,10 @@ impl LostActions {
     }
 }
 
-/// Events that never reached the database, or may not have.
+/// Events that did not reach the database, or may not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lost {
-    /// How many; nothing when it cannot be known.
+    /// How many; none if the number is unknown.
     pub(super) count: Option<u64>,
     pub(super) actions: LostActions,
     /// How many of them the watermark counts as waiting.
@@ -70,7 +70,7 @@ impl Lost {
         }
     }
 
-    /// Counts one more entry, newer or older than those counted before.
+    /// Counts one more entry, in any order.
     pub(super) fn count_in(lost: &mut Option<Lost>, entry: &Entry, text: &str) {
         Lost::merge(lost, Lost::one(entry, text));
     }
@@ -89,7 +89,7 @@ impl Lost {
         lost.mono_ns = lost.mono_ns.max(other.mono_ns);
     }
 
-    /// The gap as an event: a link of the chain, because administrative rows may be missing.
+    /// Returns the gap event: a link of the chain, because administrative rows may be missing.
     pub(super) fn draft(&self) -> Draft {
         let mut payload = json!({
             "lost": self.count,
@@ -109,12 +109,12 @@ impl Lost {
     }
 }
 
-/// The state behind the lock every append takes.
+/// The state behind the lock that each append takes.
 #[derive(Debug)]
 pub(super) struct Intake {
     next: u64,
     ring: VecDeque<Arc<Entry>>,
-    /// The newest administrative events, which the others do not push out.
+    /// The newest administrative events: ordinary ones do not displace them.
     actions: VecDeque<Arc<Entry>>,
     lost: Option<Lost>,
 }
@@ -129,9 +129,9 @@ impl Intake {
         }
     }
 
-    /// Numbers a draft, remembers it, hands it to the writer, or counts it when the queue is full.
-    /// The last [`ACTIONS_MAX`] places of the queue are for administrative events alone;
-    /// `on_action` hears the number of one before the writer does.
+    /// Numbers a draft, keeps it in memory and queues it for the writer; counts it as lost if the
+    /// queue is full. The last [`ACTIONS_MAX`] places of the queue are for administrative events
+    /// alone; `on_action` is called with the number of one before it is queued.
     pub(super) fn append(
         &mut self,
         draft: Draft,
@@ -142,7 +142,7 @@ impl Intake {
         if entry.administrative {
             on_action(entry.event.seq);
         }
-        // Only the owner of this lock adds to the queue: it does not grow meanwhile.
+        // The queue cannot grow meanwhile: only the owner of this lock adds to it.
         let fits = entry.administrative || queue.len() < QUEUE;
         if !fits || queue.try_send(Arc::clone(&entry)).is_err() {
             Lost::count_in(
@@ -154,7 +154,7 @@ impl Intake {
         entry.event.seq
     }
 
-    /// Numbers a draft and remembers it.
+    /// Numbers a draft and keeps it in memory.
     pub(super) fn number(&mut self, draft: Draft) -> Arc<Entry> {
         let entry = Arc::new(Entry::new(self.next, draft));
         self.next += 1;
@@ -165,8 +165,8 @@ impl Intake {
         entry
     }
 
-    /// Empties the queue and takes what was lost: both in one step, so that a gap record gets a
-    /// number behind everything that was queued before it.
+    /// Drains the queue and the count of lost events in one step, so that a gap event is numbered
+    /// after every event that was queued before it.
     pub(super) fn take_lost(
         &mut self,
         queue: &Receiver<Arc<Entry>>,
@@ -181,7 +181,7 @@ impl Intake {
         self.lost.is_some()
     }
 
-    /// The newest events and the newest administrative events; some of them are in both.
+    /// Returns the newest events and the newest administrative events; both may have the same one.
     pub(super) fn ring(&self) -> Vec<Arc<Entry>> {
         self.actions
             .iter()
@@ -194,7 +194,7 @@ impl Intake {
         self.next
     }
 
-    /// Numbers from here on are larger than `seq`.
+    /// Makes the next number larger than `seq`.
     pub(super) fn raise_above(&mut self, seq: u64) {
         self.next = self.next.max(seq + 1);
     }

@@ -1,6 +1,6 @@
-//! The journal: what happened, in order, kept across restarts, and why.
-//! Owns `journal.db` and `journal.seq` in the state directory and the thread that writes them.
-//! Never holds up who appends: not for the disk, not for a reader, not for a subscriber.
+//! The journal: the durable, ordered history of a system, and the causes in it.
+//! Owns `journal.db`, `journal.seq` and `audit.head` in the state directory, and their writer thread.
+//! Never blocks an appending thread: not for the disk, a reader or a subscriber.
 //!
 //! ```text
 //! append ─► intake (number, ring of the newest 1000) ─► queue (8192) ─► writer thread ─► SQLite
@@ -9,8 +9,8 @@
 //!                                            subscription ◄── replay ── hub (live)
 //! ```
 //!
-//! Locks: `intake` (every append), `hub` (every commit and subscribe), and small ones; everyone
-//! takes one at a time, so no order between them can go wrong.
+//! Locks: `intake` (every append), `hub` (every commit and subscribe), `watermark` (inside of
+//! `intake` or alone), and small ones, each of which is taken alone.
 
 mod actions;
 mod audit_head;
@@ -62,18 +62,17 @@ use writer::{Control, Writer};
 
 /// How long `status` shows that administrative rows were lost, in milliseconds.
 const LOSS_SHOWN_MS: u64 = 24 * 3600 * 1000;
-/// Ordinary events that may wait for the writer.
+/// Ordinary events that may be queued for the writer.
 const QUEUE: usize = 8192;
-/// Requests to the writer that may wait.
+/// Requests that may be queued for the writer.
 const REQUESTS: usize = 16;
-/// The database's name in the state directory.
+/// File name of the database in the state directory.
 pub const DATABASE: &str = "journal.db";
 
-/// What the journal has to know when it is opened.
+/// The parameters of [`Journal::open`].
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Which boot of the machine this is; together with `mono_ns` it orders events across clock
-    /// changes.
+    /// The boot id of the machine; with `mono_ns` it orders events across clock changes.
     pub boot: String,
     /// Now, on the wall clock.
     pub now: Timestamp,
@@ -85,12 +84,12 @@ pub struct Settings {
     pub kept: Option<String>,
     /// Receives what the holder is to keep of this one.
     pub keeper: Option<WatermarkKeeper>,
-    /// How long to wait before a failed write is tried again, first and at most.
+    /// Delay before a failed write is retried: the first one, and the longest.
     pub retry: (Duration, Duration),
 }
 
 impl Settings {
-    /// The shipped settings: 30 days, 64 MiB, tried again after 1 s to 30 s.
+    /// Returns the default settings: default retention, retries after 1 s to 30 s.
     #[must_use]
     pub fn new(boot: impl Into<String>, now: Timestamp, mono_ns: u64) -> Settings {
         Settings {
@@ -105,16 +104,16 @@ impl Settings {
     }
 }
 
-/// Why there is no journal at all. A disk that cannot be written is no such reason: see
+/// Why the journal cannot be opened. A disk that cannot be written is not an error: see
 /// [`Journal::problem`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The system gave no thread.
-    #[error("cannot start the journal's writer thread: {0}; raise the limit on threads")]
+    /// The system refused a thread.
+    #[error("cannot start the writer thread of the journal: {0}; raise the limit on threads")]
     Thread(#[source] io::Error),
 }
 
-/// State that appenders, readers and the writer have in common.
+/// State that appending threads, readers and the writer share.
 #[derive(Debug)]
 struct Shared {
     database: PathBuf,
@@ -128,7 +127,7 @@ struct Shared {
     retention: Mutex<Retention>,
     opening: Mutex<Opening>,
     opening_done: Condvar,
-    /// A reader met damage: the writer looks at the whole file before it goes on.
+    /// Set by a reader that met damage: the writer then checks the whole file.
     suspect: AtomicBool,
 }
 
@@ -139,13 +138,13 @@ enum Opening {
     Failed,
 }
 
-/// A panic elsewhere does not make history unusable: every critical section leaves it whole.
+/// Locks a mutex, poisoned or not: every critical section leaves its data consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
-    /// Whether there is a database to read; waits for the first try to open it.
+    /// Waits for the first attempt to open the database; returns whether it succeeded.
     fn wait_until_opened(&self, patience: Duration) -> bool {
         let (opening, _) = self
             .opening_done
@@ -156,7 +155,7 @@ impl Shared {
         *opening == Opening::Opened
     }
 
-    /// Changes the watermark; the holder is told under the lock, so that it keeps the newest.
+    /// Changes the watermark. The holder is told under the lock, so that it keeps the newest one.
     fn update_watermark(&self, change: impl FnOnce(&mut Watermark)) {
         let mut watermark = lock(&self.watermark);
         let before = *watermark;
@@ -172,31 +171,31 @@ impl Shared {
     }
 }
 
-/// A handle on the journal; cheap to clone. When the last one is gone, what is queued is written
-/// and the file closed.
+/// A handle to the journal; cheap to clone. After the last handle is dropped, the writer writes the
+/// queued events and closes the file.
 #[derive(Debug, Clone)]
 pub struct Journal {
     shared: Arc<Shared>,
     queue: Sender<Arc<Entry>>,
     control: Sender<Control>,
-    /// Disconnected when the writer has ended: a request it did not take is never answered.
+    /// Disconnected after the writer has exited, which does not answer requests still queued.
     ended: Receiver<()>,
 }
 
 impl Journal {
-    /// Opens the journal in `directory`, which has to exist. The database itself is opened and
-    /// migrated by the writer thread; only a lost `journal.seq` makes this call wait for it.
+    /// Opens the journal in `directory`. The writer thread opens and migrates the database; this
+    /// call waits for the database only if `journal.seq` is missing.
     ///
     /// # Errors
-    /// `Error::Thread` when the writer thread cannot be started. A database that cannot be opened
-    /// is no error: events stay in memory and `problem` says why.
+    /// `Error::Thread` if the writer thread cannot be started. A database that cannot be opened is
+    /// not an error: events stay in memory, and `problem` returns the reason.
     pub fn open(directory: &Path, settings: Settings) -> Result<Journal, Error> {
         let database = directory.join(DATABASE);
         let kept = settings.kept.as_deref().and_then(Watermark::parse);
         let kept = kept.unwrap_or_default();
         let begin = sequence::first(directory, &database, settings.now, kept.next);
         let first = begin.seq;
-        // Without waiting for the disk: after a power cut an older number is noticed and raised.
+        // Not synced: after a power cut an older number is detected and raised.
         let reserved = match sequence::write(directory, first + sequence::BLOCK, false) {
             Ok(()) => first + sequence::BLOCK,
             Err(_) => first,
@@ -207,7 +206,7 @@ impl Journal {
             hub: Mutex::new(Hub::new(first - 1)),
             problem: Mutex::new(None),
             incomplete: Mutex::new(None),
-            // The rest of it stays as it was until the database was compared with it.
+            // The rest is kept until the writer has compared the database with it.
             watermark: Mutex::new(kept),
             keeper: settings.keeper.clone(),
             retention: Mutex::new(settings.retention),
@@ -243,19 +242,19 @@ impl Journal {
         })
     }
 
-    /// Takes an event and answers its number. Never waits: when the writer is too far behind, the
-    /// event stays in memory only and a `journal.gap` will say so.
+    /// Appends an event and returns its sequence number. Does not block: if the writer's queue is
+    /// full, the event stays in memory and a `journal.gap` event reports the loss.
     pub fn append(&self, draft: Draft) -> u64 {
         let mut intake = lock(&self.shared.intake);
         intake.append(draft, &self.queue, |seq| {
-            // Before the writer can have it: it takes the row off again.
+            // Before the event is queued: the writer subtracts it after the commit.
             self.shared.update_watermark(|mark| {
                 (mark.appended, mark.waiting) = (seq, mark.waiting + 1);
             });
         })
     }
 
-    /// What keeps events from being written, for `status`; nothing when all is well.
+    /// Returns why events cannot be written, if so.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         lock(&self.shared.problem).clone()
@@ -280,24 +279,24 @@ impl Journal {
         issues
     }
 
-    /// The newest committed event, 0 when there is none.
+    /// Returns the newest committed sequence number; 0 if there is none.
     #[must_use]
     pub fn committed(&self) -> u64 {
         lock(&self.shared.hub).committed()
     }
 
-    /// Follows committed events: those after `since` first (none when nothing is given), then live,
-    /// without loss or repetition in between.
+    /// Subscribes to committed events: first those after `since`, if given, then live ones, without
+    /// loss or repetition in between.
     #[must_use]
     pub fn subscribe(&self, filter: Filter, since: Option<u64>) -> Subscription {
         Subscription::new(&self.shared, filter, since)
     }
 
-    /// The newest events that `params` asks for, oldest first: 100 unless it says, at most 10 000.
-    /// Events that are not written yet are among them. Blocks; for actors there is `list`.
+    /// Returns the newest events that match `params`, oldest first: 100 by default, at most 10 000,
+    /// uncommitted ones included. Blocks; actors use `list`.
     ///
     /// # Errors
-    /// When the database cannot be read and memory has no answer either.
+    /// The database cannot be read, and no event in memory matches.
     pub fn read(&self, params: &EventsParams) -> Result<Vec<Event>, ReadError> {
         match reader::read(&self.shared, params) {
             (events, Some(error)) if events.is_empty() => Err(error),
@@ -305,7 +304,7 @@ impl Journal {
         }
     }
 
-    /// `read` on a thread of tokio's blocking pool.
+    /// Calls `read` on a thread of tokio's blocking pool.
     ///
     /// # Errors
     /// As `read`.
@@ -316,12 +315,12 @@ impl Journal {
         let journal = self.clone();
         match tokio::task::spawn_blocking(move || journal.read(&params)).await {
             Ok(result) => result,
-            // Only when the runtime is shutting down: nobody is there to read an answer.
+            // The tokio runtime is shutting down.
             Err(_) => Ok(Vec::new()),
         }
     }
 
-    /// The newest `count` events of `module`, oldest first, as far as they can be read. Blocks.
+    /// Returns the newest `count` readable events of `module`, oldest first. Blocks.
     #[must_use]
     pub fn last(&self, module: &str, count: usize) -> Vec<Event> {
         let params = EventsParams {
@@ -332,27 +331,27 @@ impl Journal {
         reader::read(&self.shared, &params).0
     }
 
-    /// The event with this number, if it can still be read. Blocks.
+    /// Returns the event with this sequence number, if it can be read. Blocks.
     #[must_use]
     pub fn event(&self, seq: u64) -> Option<Event> {
         reader::one(&self.shared, seq)
     }
 
-    /// Keeps more or less history from the next cleaning on.
+    /// Changes the retention; the next sweep applies it.
     pub fn set_retention(&self, retention: Retention) {
         *lock(&self.shared.retention) = retention;
     }
 
-    /// Waits until everything appended so far is committed; tries at once, whatever failed before.
-    /// Answers whether it is.
+    /// Waits until everything appended so far is committed, without waiting for a pending retry.
+    /// Returns whether it is.
     #[must_use]
     pub fn flush(&self, patience: Duration) -> bool {
         self.ask(patience, Control::Flush)
     }
 
-    /// Writes what is queued, closes the file and ends the writer; subscriptions end. Answers
-    /// whether everything was written in time; false when it was closed before. What is appended
-    /// later stays in memory.
+    /// Writes the queued events, closes the file and stops the writer; subscriptions end. Returns
+    /// whether everything was written before the timeout; false if it was closed already. Events
+    /// appended later stay in memory.
     #[must_use]
     pub fn close(&self, patience: Duration) -> bool {
         self.ask(patience, Control::Close)
@@ -365,7 +364,7 @@ impl Journal {
         }
         select! {
             recv(answer) -> done => done.unwrap_or(false),
-            // The answer may have come just before the end.
+            // The writer may have answered just before it exited.
             recv(self.ended) -> _ => answer.try_recv().unwrap_or(false),
             default(patience) => false,
         }

@@ -1,6 +1,6 @@
-//! The journal of a mainstay that is not running: the file alone, never written.
-//! Owns nothing but the file's name; each read has a connection of its own.
-//! Never creates a journal, and never says what comes next: nobody is there to do it.
+//! The journal of a system that is not running, read from its file.
+//! Owns the path of the file; each read opens a connection of its own.
+//! Never writes or creates a journal, and never predicts: nothing runs that would act.
 
 use std::path::{Path, PathBuf};
 
@@ -11,34 +11,34 @@ use super::reader::{self, Filter, Order, ReadError};
 use super::replay::replay;
 use super::{DATABASE, why};
 
-/// The journal in a state directory, as its last writer left it.
+/// The journal in a state directory, as the last runtime left it.
 #[derive(Debug, Clone)]
 pub struct Past {
     database: PathBuf,
 }
 
 impl Past {
-    /// The journal in `state_dir`; nothing when there is none.
+    /// Returns the journal in `state_dir`; none if there is no such file.
     #[must_use]
     pub fn of(state_dir: &Path) -> Option<Past> {
         let database = state_dir.join(DATABASE);
         database.is_file().then_some(Past { database })
     }
 
-    /// The newest events that `params` asks for, oldest first, as `Journal::read` answers.
+    /// Returns the newest events that match `params`, oldest first, as `Journal::read` does.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// The file cannot be read.
     pub fn read(&self, params: &EventsParams) -> Result<Vec<Event>, ReadError> {
         let limit = params.limit.unwrap_or(reader::LIMIT).min(reader::MOST);
         let after = params.since.unwrap_or(0);
         self.query(&Filter::from(params), (after, u64::MAX), limit)
     }
 
-    /// What led to where `module` was last seen; nothing when the journal does not know it.
+    /// Returns what led to the last known state of `module`; none if the journal has no event of it.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// The file cannot be read.
     pub fn why(&self, module: &str) -> Result<Option<Why>, ReadError> {
         let recent = self.read(&EventsParams {
             module: Some(module.to_owned()),

@@ -1,6 +1,6 @@
-//! Reading history: each read has its own connection that cannot write.
-//! Owns the SQL of questions and the merge with events that are not written yet.
-//! Never blocks the writer; meant for blocking threads, not for actors.
+//! Reads history, each time over a read-only connection of its own.
+//! Owns the SQL of queries and the merge with uncommitted events.
+//! Never blocks the writer; for blocking threads, not for actors.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,27 +15,27 @@ use super::Shared;
 use super::draft::Entry;
 use super::store;
 
-/// Events of one answer when the question does not say.
+/// Events of one result by default.
 pub(super) const LIMIT: usize = 100;
-/// Most events of one answer.
+/// Largest number of events of one result.
 pub(super) const MOST: usize = 10_000;
-/// Longest wait for the database to be opened at the start of the runtime.
+/// Time a reader waits for the writer to open the database after the runtime has started.
 const OPENING: Duration = Duration::from_secs(2);
 
-/// Why history cannot be read; what is in memory still can.
+/// Why history cannot be read from the file.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot read the journal {}: {source}; `mainstay status` says what is wrong with it",
+    "cannot read the journal {}: {source}; run `mainstay status` to see what is wrong with it",
     journal.display()
 )]
 pub struct ReadError {
     /// The database.
     pub journal: PathBuf,
-    /// What SQLite said.
+    /// The error of SQLite.
     pub source: rusqlite::Error,
 }
 
-/// Which events.
+/// Selects events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only these kinds; all when empty.
@@ -47,7 +47,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether `entry` is one of those.
+    /// Returns whether `entry` matches.
     pub(super) fn admits(&self, entry: &Entry) -> bool {
         let event = &entry.event;
         (entry.administrative || !self.administrative)
@@ -69,20 +69,20 @@ impl From<&EventsParams> for Filter {
     }
 }
 
-/// A part of a replay.
+/// One page of a replay.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) events: Vec<Event>,
-    /// The number to go on after; nothing when the end was reached.
+    /// The number after which the next page begins; none at the end.
     pub(super) next: Option<u64>,
 }
 
-/// What the question asks for, newest last: written events and those still in memory.
+/// Returns the events that match, newest last: committed ones and those in memory.
 pub(super) fn read(shared: &Shared, params: &EventsParams) -> (Vec<Event>, Option<ReadError>) {
     let limit = params.limit.unwrap_or(LIMIT).min(MOST);
     let filter = Filter::from(params);
     let after = params.since.unwrap_or(0);
-    // Memory first: what is written between the two reads is then in both, never in none.
+    // Memory first: an event that is committed between the two reads is in both, never in neither.
     let ring = super::lock(&shared.intake).ring();
     let (stored, problem) = match newest_stored(shared, &filter, after, limit) {
         Ok(stored) => (stored, None),
@@ -103,7 +103,7 @@ pub(super) fn read(shared: &Shared, params: &EventsParams) -> (Vec<Event>, Optio
     (events.into_values().collect(), problem)
 }
 
-/// One event by its number, from memory or the database.
+/// Returns one event by its number, from memory or the database.
 pub(super) fn one(shared: &Shared, seq: u64) -> Option<Event> {
     let ring = super::lock(&shared.intake).ring();
     if let Some(entry) = ring.iter().find(|entry| entry.event.seq == seq) {
@@ -113,7 +113,7 @@ pub(super) fn one(shared: &Shared, seq: u64) -> Option<Event> {
     page.events.into_iter().next()
 }
 
-/// Up to `count` written events after `after` and not after `upto`, oldest first.
+/// Returns up to `count` committed events after `after`, up to `upto`, oldest first.
 pub(super) fn page(
     shared: &Shared,
     filter: &Filter,
@@ -124,7 +124,7 @@ pub(super) fn page(
     let (events, last, rows) = select(shared, filter, (after, upto), count, Order::OldestFirst)?;
     Ok(Page {
         events,
-        // Rows of a kind this version does not know are skipped, yet count.
+        // Rows of an unknown kind are skipped but count.
         next: last.filter(|_| rows == count),
     })
 }
@@ -146,7 +146,7 @@ pub(super) enum Order {
     NewestFirst,
 }
 
-/// Events, the number of the last row, and how many rows there were.
+/// Events, the number of the last row, and the number of rows.
 pub(super) type Selected = (Vec<Event>, Option<u64>, usize);
 
 fn select(
@@ -157,7 +157,7 @@ fn select(
     order: Order,
 ) -> Result<Selected, ReadError> {
     if !shared.wait_until_opened(OPENING) {
-        // Nothing was ever written, or nothing can be: memory has what there is.
+        // Nothing is committed, or nothing can be: all there is, is in memory.
         return Ok((Vec::new(), None, 0));
     }
     query(&shared.database, filter, (after, upto), limit, order).map_err(|source| {
@@ -218,7 +218,7 @@ pub(super) fn query(
     Ok((events, last, count))
 }
 
-/// Nothing for a kind this version does not know: a newer mainstay wrote it.
+/// Returns none for a kind that a newer mainstay wrote and this one does not know.
 fn event_of(row: &Row<'_>) -> rusqlite::Result<Option<Event>> {
     let Ok(kind) = row.get_ref(2)?.as_str()?.parse::<EventKind>() else {
         return Ok(None);

@@ -1,20 +1,19 @@
-//! The state of every module as the journal tells it.
-//! Owns the fold over events. Never looks at a live module: that the two agree is a property
-//! under test.
+//! Derives the state of each module from its events.
+//! Owns the fold over events. Never reads a live module: tests check that both agree.
 
 use std::collections::BTreeMap;
 
 use mainstay_protocol::view::LastExit;
 use mainstay_protocol::{Event, EventKind, State};
 
-/// A module as its events tell it.
+/// A module as its events describe it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replayed {
-    /// Where it stands; not started until an event says otherwise.
+    /// Its state; `not_started` before the first change.
     pub state: State,
-    /// The newest run an event told of; 0 before the first.
+    /// The newest run of any event; 0 before the first.
     pub generation: u64,
-    /// The newest run an event told the end of; 0 before the first.
+    /// The newest run whose exit is recorded; 0 before the first.
     pub ended: u64,
     /// How that run ended.
     pub last_exit: Option<LastExit>,
@@ -31,13 +30,13 @@ impl Default for Replayed {
     }
 }
 
-/// Folds events, oldest first, into the modules they tell of. News of an older run than one told
-/// of before changes nothing but how the last run ended: its end may be told behind the start of
-/// the next. A fresh start begins anew.
+/// Folds events, oldest first, into the state of their modules. An event of an older run changes
+/// nothing but the last exit, which may be recorded after the start of the next run. An initial
+/// startup clears everything.
 pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<String, Replayed> {
     let mut modules: BTreeMap<String, Replayed> = BTreeMap::new();
     for event in events {
-        // Everything begins anew; a runtime that only returned goes on.
+        // A runtime that returned is recorded as `runtime.returned` and clears nothing.
         if event.kind == EventKind::RuntimeStarted {
             modules.clear();
         }

@@ -1,5 +1,5 @@
-//! Sequence numbers that outlive a crash: a small file with the start of the next free block.
-//! Owns `journal.seq`. Never hands out a number itself: the intake does, within the block.
+//! Sequence numbers that survive a crash: a small file names the start of the next free block.
+//! Owns `journal.seq`. Never assigns a number: that happens within the reserved block.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -13,24 +13,24 @@ use super::store;
 pub(super) const BLOCK: u64 = 10_000;
 
 const FILE: &str = "journal.seq";
-/// Numbers travel as JSON, where integers are exact up to here.
+/// Sequence numbers are sent as JSON, where integers are exact up to this one.
 const LARGEST: u64 = 1 << 53;
 
 /// Where the numbers of a run begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FirstNumber {
     pub(super) seq: u64,
-    /// Whether a run before recorded it: then there was a journal.
+    /// Whether an earlier run recorded it, so that there was a journal.
     pub(super) recorded: bool,
 }
 
-/// Returns the first number of this run, not below `kept`, which the holder kept. Waits for the
-/// database only when the file is of no use.
+/// Returns the first number of this run, at least `kept`, which the holder kept. Reads the database
+/// only if the file is missing or malformed.
 pub(super) fn first(directory: &Path, database: &Path, now: Timestamp, kept: u64) -> FirstNumber {
     let file = read(directory);
     let next = file.unwrap_or_else(|| match database.exists() {
         false => 1,
-        // Neither file can be read: milliseconds since 1970 are larger than any number before.
+        // Neither file can be read: milliseconds since 1970 are larger than any earlier number.
         true => store::newest_of(database).map_or(now.0.max(1), |newest| newest + 1),
     });
     FirstNumber {
@@ -39,7 +39,7 @@ pub(super) fn first(directory: &Path, database: &Path, now: Timestamp, kept: u64
     }
 }
 
-/// What the file says, if it says anything.
+/// Returns the number in the file, if it is valid.
 pub(super) fn read(directory: &Path) -> Option<u64> {
     let mut text = String::new();
     File::open(directory.join(FILE))
@@ -51,7 +51,7 @@ pub(super) fn read(directory: &Path) -> Option<u64> {
     (1..LARGEST).contains(&next).then_some(next)
 }
 
-/// Says that numbers from `next` on are free. `durable` also waits for the disk.
+/// Records that numbers from `next` on are free; `durable` syncs the file.
 pub(super) fn write(directory: &Path, next: u64, durable: bool) -> io::Result<()> {
     let fresh = directory.join("journal.seq.new");
     let mut file = File::create(&fresh)?;

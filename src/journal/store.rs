@@ -1,6 +1,6 @@
-//! The SQLite file: opened, brought to the newest schema, appended to, moved aside when damaged.
-//! Owns the connection that writes and the words of SQL that shape the file.
-//! Never decides when to write or what to do about a failure: the writer does.
+//! The SQLite file: opens, migrates and appends to it, and quarantines a damaged one.
+//! Owns the writing connection and the schema.
+//! Never decides when to write or how to handle a failure: the writer does.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use super::chain::{self, Canonical, ChainPosition};
 use super::draft::Entry;
 use crate::os::private;
 
-/// One step a version; steps only add, so that an older mainstay can go on with a newer file.
+/// One step per version. Steps only add, so that an older mainstay can use a newer file.
 const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE event (
@@ -42,25 +42,25 @@ const MIGRATIONS: &[&str] = &[
 ",
 ];
 
-/// OR IGNORE: a number that exists already must not stop everything behind it.
+/// OR IGNORE: a number that exists already must not block the events after it.
 const INSERT: &str = "INSERT OR IGNORE INTO event \
     (seq, at, mono, boot, kind, module, generation, cause_seq, cause, actor, payload, hash) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
-/// Damaged files that are kept; older ones are removed.
+/// Damaged files that are kept; older ones are deleted.
 const KEPT_ASIDE: usize = 2;
 
-/// SQLite has signed integers only; what does not fit becomes the largest.
+/// Converts to a signed integer, the only ones of SQLite; larger numbers are clamped.
 pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// The opposite of `integer`.
+/// Converts back from `integer`.
 pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// Whether the file itself is damaged, so that trying again is of no use.
+/// Returns whether the file itself is damaged, so that a retry cannot succeed.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
@@ -68,7 +68,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// The database, open for writing.
+/// The database, opened for writing.
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) connection: Connection,
@@ -81,13 +81,13 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        // What happens is for observers alone, whoever may look into the folder. SQLite gives its
-        // other files the same mode. What stands in the way of this one it meets next, and says.
+        // History is for observers alone, whoever may read the directory. SQLite gives its other
+        // files the same mode. An error is ignored: opening the file reports it.
         let _ = private::create_private(path);
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(Duration::from_millis(250))?;
-        // Vacuuming in steps has to be chosen before the first table. NORMAL: a commit does not
-        // wait for the disk; after a power cut the newest events may miss, never the older ones.
+        // auto_vacuum has to be set before the first table exists. NORMAL: a commit does not wait
+        // for the disk; a power cut can lose the newest events, never older ones.
         connection.execute_batch(
             "PRAGMA auto_vacuum = INCREMENTAL;
              PRAGMA synchronous = NORMAL;
@@ -103,28 +103,28 @@ impl Store {
         })
     }
 
-    /// The newest number in the database, 0 when it is empty.
+    /// Returns the newest number in the database; 0 if it is empty.
     pub(super) fn newest(&self) -> rusqlite::Result<u64> {
         newest(&self.connection)
     }
 
-    /// Whether the file is still there under its name: SQLite writes on into a deleted one.
+    /// Returns whether the file still exists under its name: SQLite keeps writing to a deleted one.
     pub(super) fn is_there(&self) -> bool {
         self.path.exists()
     }
 
-    /// The newest link of the chain.
+    /// Returns the newest link of the chain.
     pub(super) fn chain_head(&self) -> rusqlite::Result<ChainPosition> {
         chain::position(&self.connection, "head")
     }
 
-    /// Whether the link that `known` names is still there.
+    /// Returns whether the chain still holds the link `known`.
     pub(super) fn holds(&self, known: &ChainPosition) -> rusqlite::Result<bool> {
         chain::holds(&self.connection, known)
     }
 
-    /// Writes a batch in one transaction, and its administrative rows into the chain, which has to
-    /// hold the link that `known` names.
+    /// Writes a batch in one transaction and links its administrative rows to the chain; reports
+    /// whether the chain still held the link `known`.
     pub(super) fn insert(
         &mut self,
         batch: &[Arc<Entry>],
@@ -134,7 +134,7 @@ impl Store {
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Read again each time: during an upgrade two runtimes may write for a moment.
+        // Read in each transaction: during an upgrade two runtimes write for a moment.
         let chained = batch.iter().any(|entry| entry.administrative);
         let mut inserted = Inserted::default();
         if chained {
@@ -154,7 +154,7 @@ impl Store {
         Ok(inserted)
     }
 
-    /// The newest gap among administrative rows: when it was noticed, and why it is there.
+    /// Returns the newest gap among administrative rows: when it was recorded, and its reason.
     pub(super) fn incomplete(&self) -> rusqlite::Result<Option<(Timestamp, String)>> {
         let mut statement = self.connection.prepare(
             "SELECT at, payload FROM (SELECT * FROM event WHERE hash IS NOT NULL \
@@ -173,7 +173,7 @@ impl Store {
         Ok(None)
     }
 
-    /// Reads the whole file for damage. Slow: only asked when a reader met some.
+    /// Checks the whole file for damage. Slow: only called after a reader met damage.
     pub(super) fn is_sound(&self) -> bool {
         self.connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
@@ -181,14 +181,14 @@ impl Store {
     }
 }
 
-/// What became of a batch.
+/// The result of writing a batch.
 #[derive(Debug, Default)]
 pub(super) struct Inserted {
     /// The newest link, if the batch had administrative rows.
     pub(super) head: ChainPosition,
-    /// Whether the chain was not as this runtime left it.
+    /// Whether the chain differed from what this runtime wrote.
     pub(super) changed: bool,
-    /// Events whose numbers were taken.
+    /// Events whose sequence numbers existed already.
     pub(super) ignored: Vec<Arc<Entry>>,
 }
 
@@ -255,14 +255,14 @@ fn newest(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(seq.map_or(0, unsigned))
 }
 
-/// The newest number in the database at `path`; nothing when it cannot be read.
+/// Returns the newest number in the database at `path`; none if it cannot be read.
 pub(super) fn newest_of(path: &Path) -> Option<u64> {
     connect_to_read(path)
         .and_then(|connection| newest(&connection))
         .ok()
 }
 
-/// A connection that can only read.
+/// Opens a read-only connection.
 pub(super) fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -270,7 +270,7 @@ pub(super) fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Moves a damaged database and what belongs to it aside; answers the new name.
+/// Renames a damaged database and its side files; returns the new path.
 pub(super) fn set_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let moment: String = now.to_string().replace(['-', ':'], "");
     let aside = with_suffix(path, &format!(".corrupt-{moment}"));
@@ -285,7 +285,7 @@ pub(super) fn set_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// A disk that damages files again and again must not be filled with them. Best effort.
+/// Deletes older damaged files, so that a failing disk is not filled with them. Best effort.
 fn remove_older(path: &Path) {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return;
@@ -301,7 +301,7 @@ fn remove_older(path: &Path) {
             file.starts_with(&prefix) && !file.ends_with("-wal") && !file.ends_with("-shm")
         })
         .collect();
-    // Their names end in the time, so their order is their age.
+    // The names end with the time, so that sorting orders them by age.
     aside.sort_unstable();
     let too_many = aside.len().saturating_sub(KEPT_ASIDE);
     for file in &aside[..too_many] {

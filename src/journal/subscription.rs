@@ -1,6 +1,6 @@
-//! Followers of the journal: committed events, first from the database, then live.
-//! Owns the list of subscribers and the seam between replay and live.
-//! Never waits for a subscriber: one that is too slow is closed and told so.
+//! Subscriptions to committed events: first from the database, then live.
+//! Owns the list of subscribers and the transition from replay to live events.
+//! Never waits for a subscriber: one that lags too far is closed with an error.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -14,36 +14,35 @@ use super::Shared;
 use super::draft::Entry;
 use super::reader::{self, Filter, Page, ReadError};
 
-/// Events a subscriber may be behind.
+/// Events a subscriber may lag.
 const BEHIND: usize = 1024;
-/// Events of one step of a replay.
+/// Events of one page of a replay.
 const PAGE: usize = 256;
 
 /// Why a subscription ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
-    /// The subscriber was more than 1024 events behind; subscribe again after the last one seen.
+    /// The subscriber lagged more than 1024 events.
     #[error(
-        "cannot go on with the subscription: it was too slow and missed event \
-             {missed} and later ones; subscribe again from the last event you saw"
+        "cannot continue the subscription: the reader was too slow and missed event {missed} and \
+         later ones; subscribe again from the last event read"
     )]
     Lagged {
         /// The first event that was not delivered.
         missed: u64,
     },
-    /// The journal was closed; no event will follow.
+    /// The journal was closed.
     #[error(
-        "cannot go on with the subscription: the journal was closed; subscribe \
-             again when mainstay is back"
+        "cannot continue the subscription: the journal was closed; subscribe again after the \
+         runtime has returned"
     )]
     Closed,
-    /// What happened before cannot be read.
+    /// Past events cannot be read.
     #[error(transparent)]
     Unreadable(#[from] ReadError),
-    /// The thread that read died: a bug of ours.
+    /// The reading thread panicked: a bug in mainstay.
     #[error(
-        "cannot go on with the subscription: reading the journal failed \
-             unexpectedly ({0}); subscribe again"
+        "cannot continue the subscription: reading the journal panicked ({0}); subscribe again"
     )]
     Interrupted(#[from] tokio::task::JoinError),
 }
@@ -55,7 +54,7 @@ struct Subscriber {
     missed: Arc<OnceLock<u64>>,
 }
 
-/// All subscribers, and how far they have been served.
+/// All subscribers, and the newest published event.
 #[derive(Debug)]
 pub(super) struct Hub {
     subscribers: Vec<Subscriber>,
@@ -64,7 +63,7 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    /// Everything up to `committed` is in the database and was published, or never will be.
+    /// Everything up to `committed` is in the database and published, or lost.
     pub(super) fn new(committed: u64) -> Hub {
         Hub {
             subscribers: Vec::new(),
@@ -77,7 +76,7 @@ impl Hub {
         self.committed
     }
 
-    /// Hands a committed batch to everyone who asked for some of it.
+    /// Sends a committed batch to each subscriber whose filter admits some of it.
     pub(super) fn publish(&mut self, batch: &[Arc<Entry>]) {
         let Some(last) = batch.last() else {
             return;
@@ -90,7 +89,7 @@ impl Hub {
                 .all(|entry| match subscriber.live.try_send(Arc::clone(entry)) {
                     Ok(()) => true,
                     Err(TrySendError::Full(_)) => {
-                        // Cannot be set already: a subscriber that missed one is dropped here.
+                        // Cannot be set already: a subscriber that missed an event is dropped.
                         let _ = subscriber.missed.set(entry.event.seq);
                         false
                     }
@@ -111,8 +110,7 @@ impl Hub {
     }
 
     fn add(&mut self, filter: Filter) -> (mpsc::Receiver<Arc<Entry>>, Arc<OnceLock<u64>>) {
-        // Those who went away are noticed when something is published; a quiet journal with many
-        // comers and goers would collect them otherwise.
+        // Closed subscribers are otherwise removed on publication, of which a quiet system has few.
         self.subscribers
             .retain(|subscriber| !subscriber.live.is_closed());
         let (live, events) = mpsc::channel(BEHIND);
@@ -128,7 +126,7 @@ impl Hub {
     }
 }
 
-/// Committed events, oldest first, each once. Belongs to a tokio runtime.
+/// Committed events, oldest first, each once. Needs a tokio runtime.
 #[derive(Debug)]
 pub struct Subscription {
     seq: u64,
@@ -149,8 +147,8 @@ struct Replay {
 
 impl Subscription {
     pub(super) fn new(shared: &Arc<Shared>, filter: Filter, since: Option<u64>) -> Subscription {
-        // Under the hub's lock nothing is published: all up to `seq` comes from the database, all
-        // behind it live.
+        // Nothing is published under the lock of the hub: events up to `seq` come from the
+        // database, later ones live.
         let (seq, (live, missed)) = {
             let mut hub = super::lock(&shared.hub);
             (hub.committed(), hub.add(filter.clone()))
@@ -171,16 +169,16 @@ impl Subscription {
         }
     }
 
-    /// The newest committed event at the time of subscribing.
+    /// Returns the newest committed event at the time of subscribing.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// The next event. May be cancelled at any time without losing one.
+    /// Returns the next event. Cancel-safe.
     ///
     /// # Errors
-    /// `Ended` says why no further event comes.
+    /// The reason why no further event comes.
     ///
     /// # Panics
     /// Outside of a tokio runtime, when there is something to replay.
@@ -211,7 +209,7 @@ impl Subscription {
 }
 
 impl Replay {
-    /// The handle is kept until the page is there, so that a cancelled `recv` finds it again.
+    /// Keeps the handle until the page is read, so that a cancelled `recv` finds it again.
     async fn next_page(&mut self) -> Result<Page, Ended> {
         let page = self.page.get_or_insert_with(|| {
             let (shared, filter) = (Arc::clone(&self.shared), self.filter.clone());

@@ -1,5 +1,5 @@
-//! Why a module is where it is: the chain of events that led there, and what comes next.
-//! Owns which events belong to the story. Never guesses: every link is an event in the journal.
+//! `why`: the chain of events that led to a module's state, and the next scheduled action.
+//! Owns the selection of events. Never guesses: each link is an event of the journal.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use mainstay_protocol::{Cause, Event, EventKind, ModuleView, State, Timestamp, W
 use super::Journal;
 use super::describe::{describe, enumerate, span};
 
-/// Most links of a chain.
+/// Largest number of links of a chain.
 const LINKS: usize = 20;
-/// Events of the module that are looked at for its story.
+/// Newest events of the module that are considered.
 pub(super) const RECENT: usize = 64;
-/// A turn that came within this many milliseconds was not waited for.
+/// A wait shorter than this, in milliseconds, is not shown.
 const AT_ONCE: u64 = 10;
-/// Newest events of the story that are shown beside the chain of causes.
+/// Newest events that are shown beside the chain of causes.
 const BESIDE: usize = 8;
 
-/// Why `module` is in its state, oldest link first, and what happens next, seen at `now`. Blocks
-/// for a few reads of the journal; what cannot be read is left out.
+/// Returns why `module` is in its state, oldest link first, and what happens next after `now`.
+/// Blocks for reads of the journal; events that cannot be read are left out.
 #[must_use]
 pub fn why(journal: &Journal, module: &ModuleView, now: Timestamp) -> Why {
     Why {
@@ -33,7 +33,7 @@ pub fn why(journal: &Journal, module: &ModuleView, now: Timestamp) -> Why {
     }
 }
 
-/// What led to where the module of these events stands, oldest first; `find` knows the others.
+/// Returns what led to the state of the module of these events, oldest first; `find` reads others.
 pub(super) fn chain(recent: &[Event], find: impl Fn(u64) -> Option<Event>) -> Vec<WhyLink> {
     let mut links = BTreeMap::new();
     let newest = recent
@@ -57,7 +57,7 @@ pub(super) fn chain(recent: &[Event], find: impl Fn(u64) -> Option<Event>) -> Ve
     tell(told.collect())
 }
 
-/// Whether `later` says what `link` says: who requested it, or that a runtime found it so.
+/// Returns whether `later` repeats `link`: the requester, or an adoption in the same state.
 fn says_again(link: &Event, later: &Event) -> bool {
     let follows = later.seq > link.seq && later.module == link.module;
     let same = match link.kind {
@@ -73,7 +73,7 @@ fn is_adoption(event: &Event) -> bool {
     event.kind == EventKind::ModuleStateChanged && event.cause == Some(Cause::Adopted)
 }
 
-/// The links as sentences, without what the one before has just said.
+/// Converts events to links, without repeating what the previous one says.
 fn tell(links: Vec<Event>) -> Vec<WhyLink> {
     let mut told: Vec<WhyLink> = Vec::with_capacity(links.len());
     let (mut before, mut moved): (Option<Event>, Option<Event>) = (None, None);
@@ -105,7 +105,7 @@ fn tell(links: Vec<Event>) -> Vec<WhyLink> {
     told
 }
 
-/// Whether `before` says that a module waits for its turn, and `event` that it did not have to.
+/// Returns whether `before` is a wait that `event` ended at once.
 fn turn_came_at_once(before: &Event, event: &Event) -> bool {
     moved_to(before) == Some("waiting")
         && moved_to(event) == Some("starting")
@@ -128,12 +128,12 @@ fn moved_to(event: &Event) -> Option<&str> {
         .flatten()
 }
 
-/// Whether the last change of state said already what `event` is about to say.
+/// Returns whether the last change of state contains the reason of `event`.
 fn says_why(moved: &Event, event: &Event) -> bool {
     moved.module == event.module && moved.payload.get("text").is_some()
 }
 
-/// What failed and when it goes on: the change of state before says both.
+/// Removes what failed and the delay: the change of state before it says both.
 fn without_reason(event: &Event) -> Event {
     let mut event = event.clone();
     if let Some(payload) = event.payload.as_object_mut() {
@@ -144,7 +144,7 @@ fn without_reason(event: &Event) -> Event {
     event
 }
 
-/// Walks from `newest` to what led to it. A cause is always older, so the walk ends.
+/// Follows the causes from `newest`. A cause is older than its effect, so that the walk ends.
 fn follow(newest: &Event, find: impl Fn(u64) -> Option<Event>, links: &mut BTreeMap<u64, Event>) {
     let mut event = newest.clone();
     while links.len() < LINKS {
@@ -157,7 +157,7 @@ fn follow(newest: &Event, find: impl Fn(u64) -> Option<Event>, links: &mut BTree
     }
 }
 
-/// The story begins where the module last left a state in which nothing was about to happen.
+/// Returns the event at which the module last left a state without a scheduled action.
 fn story_begin(recent: &[Event]) -> u64 {
     let left = recent.iter().rfind(|event| {
         event.kind == EventKind::ModuleStateChanged
@@ -170,7 +170,7 @@ fn story_begin(recent: &[Event]) -> u64 {
     let Some(left) = left else {
         return 0;
     };
-    // The exit that made it leave comes just before.
+    // The exit that caused it comes just before.
     left.cause_seq.map_or(left.seq, |cause| cause.min(left.seq))
 }
 
@@ -190,7 +190,7 @@ fn tells(kind: EventKind) -> bool {
     )
 }
 
-/// Whether it said by its exit code that its configuration is wrong.
+/// Returns whether its exit code reports a wrong configuration.
 fn is_configuration(module: &ModuleView) -> bool {
     let exit = module.last_exit.as_ref();
     exit.is_some_and(|exit| exit.code == Some(EXIT_CONFIGURATION))
@@ -205,16 +205,16 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
     });
     let say = |text: String| Some(WhyNext { text, at });
     match module.state {
-        State::Backoff => say(format!("{name} starts again{when}")),
+        State::Backoff => say(format!("{name} is restarted{when}")),
         State::Failed if at.is_some() => say(format!(
-            "{name} gets one more try{when}; start it now with `mainstay start {name}`"
+            "{name} is tried once more{when} (probation); run `mainstay start {name}` to start it now"
         )),
         State::Failed if is_configuration(module) => say(format!(
-            "nothing by itself; correct the configuration of {name} and start it with \
+            "no action is scheduled; correct the configuration of {name} and run \
              `mainstay start {name}`"
         )),
         State::Failed => say(format!(
-            "nothing by itself; start it with `mainstay start {name}`"
+            "no action is scheduled; run `mainstay start {name}` to start it"
         )),
         State::Waiting => say(match enumerate(&module.waiting_on) {
             Some(needs) => {
@@ -225,17 +225,17 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
                 };
                 format!("{name} starts when {needs} {are} ready")
             }
-            None => format!("{name} starts when it is its turn{when}"),
+            None => format!("{name} starts when a start slot is free{when}"),
         }),
-        State::Starting => say(format!("{name} runs once it is ready")),
+        State::Starting => say(format!("{name} is running once it is ready")),
         State::Stopping if module.wanted == Wanted::Up => {
-            say(format!("{name} starts again once it has stopped"))
+            say(format!("{name} is started again after it has stopped"))
         }
-        State::Stopping => say(format!("{name} stays stopped once its process has ended")),
+        State::Stopping => say(format!("{name} stays stopped after its process has exited")),
         State::Stopped | State::NotStarted if module.wanted == Wanted::Down => say(format!(
-            "nothing by itself; start it with `mainstay start {name}`"
+            "no action is scheduled; run `mainstay start {name}` to start it"
         )),
-        // A task that is done, or a module that does what it should.
+        // A task that is done, or a module in its desired state.
         State::Stopped | State::NotStarted | State::Running | State::Other(_) => None,
     }
 }

@@ -1,6 +1,6 @@
-//! The one thread that writes: takes what is queued, commits it as one batch, then publishes it.
-//! Owns the open database, the events that still have to be written and the reserved numbers.
-//! Never wakes without a reason: no timer runs while there is nothing to write.
+//! The writer thread: commits queued events in batches, then publishes them.
+//! Owns the open database, the pending events and the reserved sequence numbers.
+//! Never wakes without a reason: no timer runs while nothing is pending.
 
 mod mend;
 
@@ -24,31 +24,32 @@ use super::{Opening, Settings, Shared};
 
 /// Events of one transaction.
 const BATCH: usize = 1024;
-/// Under load (more than one event a batch) commits are this far apart: they cost more than rows.
+/// Interval between commits under load (more than one event per batch): a commit costs more than a
+/// row.
 const APART: Duration = Duration::from_millis(2);
-/// A batch this large needs no gathering.
+/// A batch of this size is committed without waiting for more events.
 const LARGE: usize = 256;
-/// Events of a lane between two checks of its retention: ordinary ones, administrative rows.
+/// Events between two sweeps of a lane: of ordinary events, of administrative rows.
 const SWEEP_EVERY: [usize; 2] = [1000, 100];
 const LANES: [Lane; 2] = [Lane::Ordinary, Lane::Actions];
 
-/// A request that is no event.
+/// A request to the writer.
 #[derive(Debug)]
 pub(super) enum Control {
-    /// Write everything now; the answer says whether that worked.
+    /// Write everything now; the reply says whether that succeeded.
     Flush(Sender<bool>),
-    /// The same, then close the file and end.
+    /// Write everything, close the file and exit.
     Close(Sender<bool>),
 }
 
-/// What stands between the events and the disk.
+/// Why events cannot be written.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("{0}")]
     Database(#[from] rusqlite::Error),
-    #[error("its numbers cannot be reserved in journal.seq: {0}")]
+    #[error("cannot reserve sequence numbers in journal.seq: {0}")]
     Numbers(#[source] io::Error),
-    #[error("the damaged file cannot be moved aside: {0}")]
+    #[error("cannot rename the damaged file: {0}")]
     Aside(#[source] io::Error),
 }
 
@@ -70,22 +71,22 @@ pub(super) struct Writer {
     opened_before: bool,
     /// The first number of this run.
     first: FirstNumber,
-    /// Numbers below are safe to commit: no later run begins below.
+    /// Smaller numbers may be committed: no later run begins with one of them.
     reserved: u64,
-    /// What the holder kept of the runtime before.
+    /// What the holder kept from the last runtime.
     kept: Watermark,
     /// The newest link that this runtime knows of.
     position: ChainPosition,
     pending: VecDeque<Arc<Entry>>,
-    /// What was dropped from `pending`, counted, for the next gap record.
+    /// Events dropped from `pending`, counted for the next gap event.
     dropped: Option<Lost>,
-    /// Losses that are no matter of counting: a crash, a damaged or deleted file.
+    /// Losses whose number is unknown: a crash, a damaged or deleted file.
     breaks: Vec<Lost>,
     newest_at: Timestamp,
     newest_mono_ns: u64,
     backoff: Duration,
     retry: Option<Receiver<Instant>>,
-    /// Events since the last check of the retention, of each lane.
+    /// Events of each lane since its last sweep.
     unswept: [usize; 2],
     /// No row of the lane is left up to this one.
     swept_upto: [i64; 2],
@@ -124,7 +125,7 @@ impl Writer {
             newest_mono_ns: settings.mono_ns,
             backoff: settings.retry.0,
             retry: None,
-            // The first batch is followed by a check of what the last run left.
+            // The first batch is followed by a sweep of what the last run left.
             unswept: SWEEP_EVERY,
             swept_upto: [0; 2],
             last_batch: 0,
@@ -179,8 +180,8 @@ impl Writer {
         }
     }
 
-    /// Writes what there is, unless a failed try is still to be waited out and `now` does not
-    /// insist. Answers whether nothing is left to write.
+    /// Writes what is pending, unless a retry is scheduled and `now` is false. Returns whether nothing
+    /// is left to write.
     fn write(&mut self, now: bool) -> bool {
         loop {
             self.gather();
@@ -196,7 +197,7 @@ impl Writer {
                 break;
             }
             self.all_is_well();
-            // What was lost meanwhile may have left no event behind that would wake us.
+            // A lost event is not in the queue and does not wake the writer.
             if !super::lock(&self.shared.intake).has_lost() {
                 break;
             }
@@ -205,7 +206,7 @@ impl Writer {
         self.pending.is_empty() && self.dropped.is_none()
     }
 
-    /// Takes what is queued; more than one batch only as far as it was queued already.
+    /// Takes the events that are queued at the time of the call.
     fn gather(&mut self) {
         let queued = self.queue.len();
         self.pending.extend(self.queue.try_iter().take(queued));
@@ -258,8 +259,8 @@ impl Writer {
         Ok(())
     }
 
-    /// A committed number has to lie in a reserved block. The next block is reserved when half of
-    /// this one is used; failing then is no harm yet.
+    /// Reserves the block of a number that is to be committed. The next block is reserved after half
+    /// of this one is used; a failure before it is used up is ignored.
     fn reserve_beyond(&mut self, seq: u64) -> Result<(), Failure> {
         if seq + sequence::BLOCK / 2 < self.reserved {
             return Ok(());
@@ -273,7 +274,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Gap records come last: their numbers are behind everything that was queued.
+    /// Writes gap events last: they are numbered after every queued event.
     fn write_gaps(&mut self) -> Result<(), Failure> {
         while let Some(lost) = self.breaks.pop() {
             self.write_gap(&lost)
@@ -287,7 +288,7 @@ impl Writer {
     }
 
     fn write_gap(&mut self, lost: &Lost) -> Result<(), Failure> {
-        // What was appended since `gather` has smaller numbers and goes first.
+        // Events appended since `gather` have smaller numbers and are written first.
         let (mut batch, gap) = {
             let mut intake = super::lock(&self.shared.intake);
             let queued: Vec<_> = self.queue.try_iter().collect();
@@ -315,14 +316,14 @@ impl Writer {
     }
 
     fn trouble(&mut self, failure: &Failure) {
-        // A fresh connection is tried next: this one may hold a half-written log.
+        // The next attempt opens a new connection: this one may hold a partial log.
         self.store = None;
         if !self.opened_before {
             self.shared.set_opening(Opening::Failed);
         }
         let text = format!(
             "cannot write the journal {}: {failure}; the newest {RING} events are kept in memory \
-             and writing is tried again; {}",
+             and the write is retried; {}",
             self.shared.database.display(),
             failure.next_step(&self.shared.database)
         );
@@ -342,8 +343,8 @@ impl Writer {
         self.backoff = (self.backoff * 2).min(self.settings.retry.1);
     }
 
-    /// Of ordinary events the newest wait, of administrative ones the oldest: an action cannot be
-    /// pushed out by those that follow it.
+    /// Bounds the pending events: keeps the newest ordinary ones, and the oldest administrative ones,
+    /// so that later actions do not displace an earlier one.
     fn bound_pending(&mut self) {
         let actions = self.pending.iter().filter(|entry| entry.administrative);
         let (actions, all) = (actions.count(), self.pending.len());
@@ -357,7 +358,7 @@ impl Writer {
                 true => &mut actions_left,
                 false => &mut ordinary_over,
             };
-            // Either counts down: places that are left, or events that are too many.
+            // Counts down: places left for actions, or ordinary events to drop.
             let counted = *left > 0;
             *left = left.saturating_sub(1);
             let kept = counted == entry.administrative;
@@ -376,7 +377,7 @@ impl Writer {
                 continue;
             };
             let after = self.swept_upto[at];
-            // One step a batch, until a step finds nothing more.
+            // One step per batch, until a step finds nothing more.
             let connection = &mut store.connection;
             let removed = retention::step(connection, lane, retention, self.newest_at, after)?;
             self.swept_upto[at] = removed.upto;
@@ -385,14 +386,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes what is left and closes; a clean end gives back the numbers that were not used.
+    /// Writes what is pending and closes the file; a clean exit releases the unused numbers.
     fn finish(&mut self) -> bool {
         let done = self.write(true);
         let closed = self.store.take().is_some();
-        // Another number in the file is of a mainstay that took over already.
+        // Another number in the file belongs to a runtime that has taken over already.
         if done && closed && sequence::read(&self.directory) == Some(self.reserved) {
             let next = super::lock(&self.shared.intake).next();
-            // If this fails the next run begins with the next block and a gap record.
+            // If this fails, the next run begins with the next block and a gap event.
             let _ = sequence::write(&self.directory, next, false);
         }
         done
@@ -406,7 +407,7 @@ fn is_full(errno: i32) -> bool {
 }
 
 impl Failure {
-    /// What a person does about it. SQLite does not pass on what the system said: it is asked.
+    /// Returns what a person can do. SQLite hides the errno: a write attempt finds it again.
     fn next_step(&self, database: &Path) -> String {
         let said = match self {
             Failure::Numbers(error) | Failure::Aside(error) => error.raw_os_error(),
@@ -436,14 +437,14 @@ impl Failure {
     }
 }
 
-/// However the thread ends, nobody waits for it any more, and `status` tells when it was a panic.
+/// Releases waiting threads when the writer exits; reports a panic in `status`.
 struct EndOfWriting(Arc<Shared>);
 
 impl Drop for EndOfWriting {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let text = "cannot write the journal: its writer died, a bug of mainstay; events stay \
-                        in memory until `mainstay upgrade` or a restart";
+            let text = "cannot write the journal: its writer panicked, a bug in mainstay; events stay \
+                        in memory; run `mainstay upgrade` or restart the system";
             *super::lock(&self.0.problem) = Some(text.to_owned());
         }
         if *super::lock(&self.0.opening) == Opening::UnderWay {

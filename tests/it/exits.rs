@@ -216,7 +216,7 @@ fn a_wrong_configuration_is_not_tried_again() {
         "{out}"
     );
     assert!(
-        out.contains("next: nothing by itself; correct the configuration of it"),
+        out.contains("next: no action is scheduled; correct the configuration of it"),
         "{out}"
     );
 }

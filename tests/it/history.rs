@@ -54,7 +54,7 @@ fn history_is_read_while_mainstay_is_not_running() {
         "{out}"
     );
     assert!(
-        out.contains("the system goes down"),
+        out.contains("the system is stopping"),
         "why it stopped: {out}"
     );
     assert!(

@@ -125,9 +125,9 @@ fn why_tells_the_story_of_a_crash() {
     assert_snapshot!(lines(&why), @r#"
     storage is backoff
       6 +12000 ms: storage was killed by SIGKILL after 12 s
-      7 +12000 ms: storage failed: its process ended; it will be tried again
+      7 +12000 ms: storage failed: its process exited; a restart is scheduled
       8 +12001 ms: recovery of storage: attempt 1 of 3, after a crash, next start in 214 ms
-    next: storage starts again in 114 ms
+    next: storage is restarted in 114 ms
     "#);
     assert_eq!(why.next.unwrap().at, storage.next_attempt_at);
 }
@@ -164,11 +164,11 @@ fn why_says_nothing_twice() {
     storage is failed
       2 +100 ms: storage failed: exit code 3; next start in 200 ms
       3 +100 ms: recovery of storage: attempt 1 of 1
-      5 +300 ms: storage is started: its process ended
+      5 +300 ms: storage is starting: its process exited
       6 +400 ms: storage exited with code 3 after 100 ms
-      7 +400 ms: storage was given up: exit code 3
+      7 +400 ms: storage has failed: exit code 3
       8 +400 ms: recovery of storage failed; one more try in 30 s
-    next: nothing by itself; start it with `mainstay start storage`
+    next: no action is scheduled; run `mainstay start storage` to start it
     "#);
 }
 
@@ -188,8 +188,8 @@ fn why_follows_the_cause_into_another_module() {
     assert_snapshot!(lines(&why), @r#"
     data-capture is waiting
       6 +12000 ms: storage was killed by SIGKILL after 12 s
-      7 +12000 ms: storage failed: its process ended; it will be tried again
-      9 +12002 ms: data-capture is stopped: storage, which it depends on, changed
+      7 +12000 ms: storage failed: its process exited; a restart is scheduled
+      9 +12002 ms: data-capture is stopping: its dependency storage changed
      10 +12040 ms: data-capture waits for storage to be ready
     next: data-capture starts when storage is ready
     "#);
@@ -222,11 +222,11 @@ fn why_tells_of_a_module_that_was_given_up_and_of_one_nobody_knows() {
     assert_snapshot!(text, @r#"
     storage is failed
       6 +12000 ms: storage was killed by SIGKILL after 12 s
-      7 +12000 ms: storage failed: its process ended; it will be tried again
+      7 +12000 ms: storage failed: its process exited; a restart is scheduled
       8 +12001 ms: recovery of storage: attempt 1 of 3, after a crash, next start in 214 ms
      11 +14000 ms: recovery of storage failed: 3 attempts in 60 s; one more try in 5 min
-     12 +14000 ms: storage was given up: its process ended
-    next: storage gets one more try in 5 min; start it now with `mainstay start storage`
+     12 +14000 ms: storage has failed: its process exited
+    next: storage is tried once more in 5 min (probation); run `mainstay start storage` to start it now
     "#);
     let unknown = view("ghost", State::NotStarted);
     assert!(why(&journal, &unknown, Timestamp(NOW)).chain.is_empty());
@@ -289,31 +289,31 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     assert_snapshot!(text, @r#"
     module.state_changed: storage changed its state
     module.ready: storage is ready
-    module.exited: storage ended; how is not known
+    module.exited: storage exited, exit code unknown
     module.health_changed: storage is unknown
     module.throttled: storage is throttled
     module.released: storage is throttled less
-    module.degraded: storage works with less
-    module.restored: storage works in full again
+    module.degraded: storage is degraded
+    module.restored: storage is restored
     module.output_lost: output of storage is lost
     module.output_restored: output of storage is written again
     module.hook_failed: a command of storage failed
     config.applied: the configuration was applied
-    config.committed: the configuration proved itself
-    config.rejected: a changed configuration was refused
+    config.committed: the configuration was committed
+    config.rejected: a changed configuration was rejected
     config.rolled_back: the configuration was restored
-    config.problem_cleared: the configuration is without problems again
+    config.problem_cleared: the configuration problem was cleared
     recovery.started: recovery of storage began
-    recovery.step_completed: recovery of storage: a step is done
+    recovery.step_completed: recovery of storage: a step is completed
     recovery.completed: recovery of storage succeeded
     recovery.failed: recovery of storage failed
     group.exceeded: group of modules used up its budget
     system.status_changed: the system is unknown
-    system.overloaded: the machine or mainstay cannot keep up
+    system.overloaded: the system is overloaded
     system.resumed: the machine slept
-    actor.restarted: mainstay's part unknown failed and was started again
+    actor.restarted: actor unknown died and was restarted
     runtime.started: mainstay started
-    runtime.returned: mainstay is back
+    runtime.returned: the runtime returned
     operation.requested: operation of storage requested
     operation.finished: operation of storage finished
     client.refused: a client was refused
@@ -362,8 +362,8 @@ fn sentences_about_a_module_say_what_the_payload_knows() {
     storage was killed by signal 64
     storage is degraded, was healthy: slow disk and long queue
     storage is throttled (cap): 180 % of one core
-    storage is stopped: requested by uid 1000
-    storage is started: the system came up
+    storage is stopping: requested by uid 1000
+    storage is starting: initial startup
     storage kept running while the runtime was away
     storage failed: execve /no/such: ENOENT
     storage waits for a, b, c, d, e and 2 more to be ready
@@ -405,11 +405,11 @@ fn sentences_about_the_system_say_what_the_payload_knows() {
         of(ClientRefused, many),
     ]);
     assert_snapshot!(text, @r#"
-    mainstay is back after 140 ms; modules that went on: 20; modules that ended meanwhile: 1
+    the runtime returned after 140 ms; modules adopted: 20; modules exited meanwhile: 1
     3 events between 5 and 9 are not in the journal: events came too fast
-    what happened just before event 9 may be missing
+    events before event 9 may be missing
     3 events between 5 and 9 are not in the journal, 1 administrative row among it
-    what happened just before event 9 may be missing, perhaps administrative rows among it
+    events before event 9 may be missing, perhaps administrative rows among it
     stop of the system requested
     restart of web requested
     restart of web overtaken: stop by ann

@@ -1,6 +1,6 @@
-//! What the writer does when the file is not as the last commit left it.
-//! Owns opening, the comparison with the last run, and beginning anew after damage.
-//! Never lets a loss pass in silence: each one becomes a gap record.
+//! Opens the journal and repairs what differs from the last commit.
+//! Owns the comparison with the last run and the start of a new database after damage.
+//! Never hides a loss: each one becomes a gap event.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ impl Writer {
     pub(super) fn ensure_store(&mut self) -> Result<(), Failure> {
         if self.store.as_ref().is_some_and(|store| !store.is_there()) {
             self.store = None;
-            self.broken_off("the journal was deleted; a new one was begun");
+            self.broken_off("the journal was deleted; a new one was created");
         }
         if self.shared.suspect.swap(false, Ordering::Relaxed)
             && self.store.as_ref().is_some_and(|store| !store.is_sound())
@@ -28,7 +28,7 @@ impl Writer {
             return Err(damage());
         }
         if self.store.is_none() {
-            // The whole directory may have been deleted. What is in its way, opening reports.
+            // The directory may have been deleted. Opening the database reports any error.
             let _ = private::private_dir(&self.directory);
             let store = Store::open(&self.shared.database)?;
             let newest = store.newest()?;
@@ -36,7 +36,7 @@ impl Writer {
                 self.compare_with_last_run(&store, newest)?;
                 self.opened_before = true;
             } else if newest < lock(&self.shared.hub).committed() && self.breaks.is_empty() {
-                self.broken_off("the journal was deleted; a new one was begun");
+                self.broken_off("the journal was deleted; a new one was created");
             }
             self.store = Some(store);
             self.shared.set_opening(Opening::Opened);
@@ -44,8 +44,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The last run left either exactly the next number, or a block it did not use up; and a chain
-    /// that `audit.head` and the holder know the end of.
+    /// Compares the database with the number that the last run reserved, and its chain with the end
+    /// that `audit.head` and the holder know; records what is missing.
     fn compare_with_last_run(&mut self, store: &Store, newest: u64) -> rusqlite::Result<()> {
         self.position = store.chain_head()?;
         *lock(&self.shared.incomplete) = store.incomplete()?;
@@ -53,7 +53,7 @@ impl Writer {
             self.numbers_were_used(newest);
         }
         if !self.breaks.is_empty() {
-            return Ok(()); // a damaged file was moved aside just now
+            return Ok(()); // the damaged database was renamed just now
         }
         let lost = self.lost_actions(store, newest)?;
         if lost.is_none() && newest + 1 >= self.first.seq {
@@ -62,8 +62,8 @@ impl Writer {
         }
         let (actions, text) = lost.unwrap_or_else(|| {
             let text = match newest {
-                0 => "the journal was missing; a new one was begun",
-                _ => "mainstay ended unexpectedly; what it had not written yet is missing",
+                0 => "the journal was missing; a new one was created",
+                _ => "the runtime exited unexpectedly; what it had not written is missing",
             };
             (LostActions::None, text.to_owned())
         });
@@ -80,7 +80,7 @@ impl Writer {
         Ok(())
     }
 
-    /// `journal.seq` was older than the database: a power cut or a copied file.
+    /// Renumbers after `journal.seq` was older than the database: a power cut, or a copied file.
     fn numbers_were_used(&mut self, newest: u64) {
         {
             let mut intake = lock(&self.shared.intake);
@@ -100,7 +100,7 @@ impl Writer {
         }
     }
 
-    /// Which administrative rows of earlier runs are missing, and why.
+    /// Returns how many administrative rows of earlier runs are missing, and why.
     fn lost_actions(
         &self,
         store: &Store,
@@ -109,7 +109,7 @@ impl Writer {
         let head = self.position;
         let known = self.known_head();
         if newest == 0 && self.first.recorded && self.first.seq > 1 {
-            let text = "the journal was missing; a new one was begun";
+            let text = "the journal was missing; a new one was created";
             let lost = known.count + self.kept.waiting;
             return Ok(Some((some_lost(lost), text.to_owned())));
         }
@@ -118,30 +118,30 @@ impl Writer {
             let missing = some_lost(known.count.saturating_sub(head.count));
             return Ok(Some((missing, text.to_owned())));
         }
-        // What the last runtime took after its last word to the holder may be committed.
+        // Rows that were committed after the last record reached the holder are not missing.
         let since = head.count.saturating_sub(self.kept.head.count);
         let waited = self.kept.waiting.saturating_sub(since);
         if self.kept.appended > head.seq && waited > 0 {
-            let text = "mainstay ended unexpectedly while they waited to be written";
+            let text = "the runtime exited unexpectedly before it had written them";
             return Ok(Some((LostActions::Known(waited), text.to_owned())));
         }
         Ok(None)
     }
 
-    /// Moves the damaged database aside.
+    /// Renames the damaged database, so that a new one is created.
     pub(super) fn begin_anew(&mut self) -> Result<(), Failure> {
         self.store = None;
         let aside =
             store::set_aside(&self.shared.database, self.newest_at).map_err(Failure::Aside)?;
         let name = aside.file_name().unwrap_or_default().to_string_lossy();
-        tracing::warn!(aside = %aside.display(), "the journal was damaged and was moved aside");
+        tracing::warn!(aside = %aside.display(), "the journal was damaged and was renamed");
         self.broken_off(&format!(
-            "the journal was damaged and was moved to {name}; a new one was begun"
+            "the journal was damaged and was renamed to {name}; a new one was created"
         ));
         Ok(())
     }
 
-    /// The longest chain that is known of from outside the database.
+    /// Returns the longest chain that is known from outside the database.
     fn known_head(&self) -> ChainPosition {
         let file = audit_head::read(&self.directory).ok().flatten();
         let kept = (!self.opened_before).then_some(self.kept.head);
@@ -154,7 +154,7 @@ impl Writer {
         let actions = some_lost(self.known_head().count);
         self.position = ChainPosition::default();
         self.swept_upto = [0; 2];
-        // One break is as good as many: the newest says up to where nothing is left.
+        // The newest one covers the others: everything before it is gone.
         self.breaks.clear();
         self.breaks.push(Lost {
             count: None,
@@ -168,7 +168,7 @@ impl Writer {
         });
     }
 
-    /// A batch with administrative rows is committed.
+    /// Updates what is known of the chain after a commit with administrative rows.
     pub(super) fn chain_grew(&mut self, batch: &[Arc<Entry>], inserted: &Inserted) {
         if inserted.changed {
             let was = self.position;
@@ -196,7 +196,7 @@ impl Writer {
         self.keep_head();
     }
 
-    /// Nothing of earlier runs is missing.
+    /// Updates the watermark and `audit.head` if nothing of earlier runs is missing.
     fn chain_is_whole(&mut self) {
         let (head, waited) = (self.position, self.kept.waiting);
         self.shared.update_watermark(|mark| {
@@ -205,7 +205,7 @@ impl Writer {
         self.keep_head();
     }
 
-    /// Too old a file is no harm: what it names is still in the chain.
+    /// Writes `audit.head`. After a failure it names an older link, which is still in the chain.
     fn keep_head(&self) {
         if let Err(error) = audit_head::write(&self.directory, &self.position) {
             let file = self.directory.join(audit_head::FILE);
@@ -214,7 +214,7 @@ impl Writer {
     }
 }
 
-/// Administrative rows are missing; 0: how many is not known.
+/// Converts a number of missing administrative rows, of which 0 means unknown.
 fn some_lost(count: u64) -> LostActions {
     match count {
         0 => LostActions::Unknown,
@@ -222,7 +222,7 @@ fn some_lost(count: u64) -> LostActions {
     }
 }
 
-/// What is said when a reader met damage that the writer did not meet itself.
+/// Returns the error for damage that a reader met and the writer did not.
 fn damage() -> Failure {
     Failure::Database(rusqlite::Error::SqliteFailure(
         rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
