@@ -427,8 +427,10 @@ impl Engine {
         }
         let alarm = self.run_deadlines.first().map(|(at, ..)| *at);
         let swept = self.sweeping.as_ref().map(|(at, _)| *at);
+        let spawner = self.spawner.as_ref();
         let mine = [
             alarm,
+            spawner.and_then(Spawner::hang_deadline),
             swept,
             self.drain_deadline(),
             self.takeover_deadline(),
@@ -472,6 +474,9 @@ impl Engine {
         }
         self.expire_drains(now);
         self.expire_sweep(now);
+        if let Some(spawner) = &self.spawner {
+            spawner.add_thread(now);
+        }
     }
 
     fn kill_timed_out(&mut self, id: u32, generation: u64) {

@@ -1,4 +1,5 @@
-//! The threads that start processes: two, because a vfork stops only the thread that calls it.
+//! The threads that start processes: two, because a vfork stops only the thread that calls it, and
+//! more while a program hangs in its exec.
 //! Owns the queue of spawns; opens pipes, sockets and groups for each.
 //! Never ends before the holder does, so no child's parent thread goes away under it.
 
@@ -10,6 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -32,6 +34,10 @@ use crate::tap_replay::TapReplay;
 use mainstay_process::{Instance, Output, SpawnRequest, StartStep};
 
 const THREADS: usize = 2;
+/// With those that were added because all others hang.
+const THREADS_MAX: usize = 16;
+/// How long a spawn waits while all threads hang, before one is added.
+const HANG_TIME: Duration = Duration::from_millis(100);
 
 /// One spawn to do.
 #[derive(Debug)]
@@ -79,10 +85,13 @@ pub(crate) struct SpawnContext {
     pub(crate) plain_fork: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct SpawnQueue {
     jobs: VecDeque<SpawnJob>,
     quit: bool,
+    threads: usize,
+    /// When a job was last taken, or a thread was added.
+    moved_at: Instant,
 }
 
 #[derive(Debug)]
@@ -90,7 +99,7 @@ struct SpawnerShared {
     ground: Arc<SpawnContext>,
     queue: Mutex<SpawnQueue>,
     filled: Condvar,
-    births: [SpawnInFlight; THREADS],
+    births: [SpawnInFlight; THREADS_MAX],
 }
 
 /// What a thread is busy with.
@@ -124,10 +133,15 @@ pub(crate) fn block_signals() {
 
 impl Spawner {
     pub(crate) fn start(ground: Arc<SpawnContext>) -> io::Result<Spawner> {
-        let queue = Mutex::default();
+        let queue = SpawnQueue {
+            jobs: VecDeque::new(),
+            quit: false,
+            threads: THREADS,
+            moved_at: Instant::now(),
+        };
         let shared = Arc::new(SpawnerShared {
             ground,
-            queue,
+            queue: Mutex::new(queue),
             filled: Condvar::new(),
             births: Default::default(),
         });
@@ -139,8 +153,33 @@ impl Spawner {
     }
 
     pub(crate) fn queue(&self, job: SpawnJob) {
-        lock(&self.0.queue).jobs.push_back(job);
+        let mut queue = lock(&self.0.queue);
+        if queue.jobs.is_empty() {
+            queue.moved_at = Instant::now();
+        }
+        queue.jobs.push_back(job);
+        drop(queue);
         self.0.filled.notify_one();
+    }
+
+    /// When a thread is to be added, if none takes a job until then.
+    pub(crate) fn hang_deadline(&self) -> Option<Instant> {
+        let queue = lock(&self.0.queue);
+        let waits = !queue.jobs.is_empty() && queue.threads < THREADS_MAX;
+        waits.then(|| queue.moved_at + HANG_TIME)
+    }
+
+    /// Adds a thread if all others hang.
+    pub(crate) fn add_thread(&self, now: Instant) {
+        if self.hang_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let mut queue = lock(&self.0.queue);
+        queue.moved_at = now;
+        let (shared, place) = (Arc::clone(&self.0), queue.threads);
+        if thread("spawn", move || run(&shared, place)).is_ok() {
+            queue.threads += 1; // else it is tried again
+        }
     }
 
     /// Whether this unknown child may be one whose spawn was not told yet.
@@ -193,7 +232,10 @@ fn run(shared: &SpawnerShared, place: usize) {
                 return;
             }
             match queue.jobs.pop_front() {
-                Some(job) => break job,
+                Some(job) => {
+                    queue.moved_at = Instant::now();
+                    break job;
+                }
                 None => {
                     queue = shared
                         .filled

@@ -57,15 +57,32 @@ fn starts_that_hang_are_ended_and_others_get_their_turn() {
         }
         let behind = spawn_of("a", 1, &["/bin/sh", "-c", "exit 3"]);
         rig.line.ask(&HolderRequest::Spawn(Box::new(behind)));
-        rig.line.kill("h3", 1);
-        let (_, errno, message) = rig.line.failed("h3", 1);
-        assert_eq!(errno, libc::ECANCELED, "its turn had not come: {message}");
-        end(&mut rig, "h1");
-        assert_eq!(rig.line.exited("a", 1).exit.code(), Some(3));
-        end(&mut rig, "h2");
+        assert_eq!(rig.line.exited("a", 1).exit.code(), Some(3), "they hang still");
+        for name in ["h1", "h2", "h3"] {
+            end(&mut rig, name);
+        }
         // Nothing of it is in the way of the next run.
         drop(leased);
         assert_eq!(rig.told("h1", 2, "exit 4").exit.code(), Some(4));
+    }
+}
+
+#[test]
+fn a_fifo_is_no_program_and_holds_up_nobody() {
+    use nix::sys::stat::Mode;
+    for options in both_trees() {
+        let mut rig = Rig::new(options);
+        let fifo = rig.dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, Mode::from_bits_truncate(0o755)).unwrap();
+        for name in ["f1", "f2", "f3"] {
+            let spawn = spawn_of(name, 1, &[fifo.to_str().unwrap()]);
+            rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
+        }
+        assert_eq!(rig.told("a", 1, "exit 3").exit.code(), Some(3));
+        for name in ["f1", "f2", "f3"] {
+            let (_, errno, message) = rig.line.failed(name, 1);
+            assert_eq!(errno, libc::EACCES, "{message}");
+        }
     }
 }
 
