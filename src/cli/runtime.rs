@@ -11,7 +11,12 @@ use mainstay_protocol::words::ExitCode;
 use super::args::{Global, Runtime};
 use super::failure::Failure;
 use crate::config::Sources;
+use crate::os::process_limit::{check_threads, with_limit};
 use crate::runtime::{Announce, Announcement};
+
+/// Threads that a holder and its runtime have at least once the system runs: for starts and for
+/// output, the log, the journal, samples and files.
+const THREADS: usize = 8;
 
 #[expect(
     clippy::disallowed_methods,
@@ -27,13 +32,17 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
         return Err(Failure::new(ExitCode::Usage, text));
     };
     crate::os::machine::name_process(c"mainstay");
+    if let Err(problem) = check_threads(THREADS) {
+        super::screen::complain(&format!("cannot start the runtime: {problem}"));
+        std::process::exit(i32::from(ExitCode::Failed as u8));
+    }
     let log = super::log::start();
     let sources = Sources::find(global.config.as_deref(), &args.set);
     let begun = |logs: &crate::config::Logs| log.open(&logs.directory, logs.max_bytes, logs.keep);
     let code = match crate::runtime::run(end, sources, Some(announcer()), begun) {
         Ok(code) => code,
         Err(error) => {
-            super::screen::complain(&error.to_string());
+            super::screen::complain(&with_limit(&error.to_string()));
             error.exit()
         }
     };

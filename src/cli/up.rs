@@ -21,6 +21,7 @@ use super::instance::Instance;
 use super::progress::Progress;
 use crate::config::{Sources, load};
 use crate::os::private;
+use crate::os::process_limit::with_limit;
 
 /// Marks a process as the runtime of a holder.
 pub(super) const ENV_RUNTIME: &str = "MAINSTAY_RUNTIME";
@@ -54,7 +55,7 @@ pub(super) fn run(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
         args: words("runtime", args, global),
         env: vec![(ENV_RUNTIME.into(), "1".into())],
     })
-    .map_err(|problem| Failure::new(ExitCode::Failed, problem))?;
+    .map_err(|problem| Failure::new(ExitCode::Failed, with_limit(&problem)))?;
     // The number is the runtime's or the system's own: scripts rely on it as it is.
     std::process::exit(i32::from(code))
 }

@@ -31,6 +31,11 @@ mod orphans;
 mod peer;
 pub(crate) mod private;
 pub(crate) mod probe;
+#[cfg(unix)]
+pub(crate) mod process_limit;
+#[cfg(windows)]
+#[path = "process_limit_windows.rs"]
+pub(crate) mod process_limit;
 pub(crate) mod tail;
 #[cfg(unix)]
 #[path = "unix_transport.rs"]

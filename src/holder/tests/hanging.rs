@@ -57,7 +57,11 @@ fn starts_that_hang_are_ended_and_others_get_their_turn() {
         }
         let behind = spawn_of("a", 1, &["/bin/sh", "-c", "exit 3"]);
         rig.line.ask(&HolderRequest::Spawn(Box::new(behind)));
-        assert_eq!(rig.line.exited("a", 1).exit.code(), Some(3), "they hang still");
+        assert_eq!(
+            rig.line.exited("a", 1).exit.code(),
+            Some(3),
+            "they hang still"
+        );
         for name in ["h1", "h2", "h3"] {
             end(&mut rig, name);
         }

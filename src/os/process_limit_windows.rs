@@ -1,0 +1,11 @@
+//! No limit on processes or threads is known here that has a value and a place.
+//! Owns nothing.
+//! Never fails: what cannot make a thread says so itself.
+
+pub(crate) fn with_limit(message: &str) -> String {
+    message.to_owned()
+}
+
+pub(crate) fn check_threads(_: usize) -> Result<(), String> {
+    Ok(())
+}
