@@ -1,4 +1,4 @@
-//! What the picture of all modules costs: to read one, all and the system, and to write to it.
+//! What the snapshots of all modules costs: to read one, all and the system, and to write to it.
 //! Owns an embedded runtime, the registry's public face. Never starts a process.
 #![expect(
     clippy::disallowed_methods,

@@ -25,8 +25,8 @@ mod embed;
 mod ipc;
 pub mod journal;
 mod os;
+mod os_text;
 mod runtime;
-mod words;
 
 pub use embed::{
     Runtime, RuntimeBuilder, ShutdownReport, StartError, TaskContext, TaskError, TaskSubscription,

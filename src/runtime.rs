@@ -1,5 +1,5 @@
 //! The runtime: from a configuration and the wire to a running tree of actors, and its end.
-//! Owns the order of beginning and ending: `prepare`, `hold`, `build`, `begin`, `over`, `close`.
+//! Owns the order of start and end: `prepare`, `build`, `start`, `wait`, `close`.
 //! Never decides about modules, nor where it runs: `run` is a process of its own, `embed` is not.
 
 use std::fs;
@@ -20,12 +20,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::actors::auth_token::TokenSigner;
-use crate::actors::chronicle::{Chronicle, Entry};
+use crate::actors::event_recorder::{EventBuilder, EventRecorder};
 use crate::actors::log_followers::LogFollowers;
-use crate::actors::picture::Picture;
 use crate::actors::root;
-pub(crate) use crate::actors::{ANNOUNCED, Announce, Announcement};
-use crate::actors::{House, Planned, Switchboard, launching, record};
+use crate::actors::snapshots::SnapshotStore;
+use crate::actors::{ActorRefs, Planned, RuntimeContext, launching, record};
+pub(crate) use crate::actors::{CONSOLE_TARGET, ConsoleMessage, ConsoleSink};
 use crate::bus::Bus;
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
 use crate::ipc;
@@ -42,17 +42,17 @@ const COMMITTED: &str = "committed.json";
 /// Under which name the holder keeps a record of the journal; no module has a dot in its name.
 const JOURNAL_RECORD: &str = "mainstay.journal";
 /// How long the journal may take to write what is left.
-const JOURNAL_PATIENCE: Duration = Duration::from_secs(2);
+const JOURNAL_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long root may take to end when everything is over.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
+const ROOT_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// A runtime that says nothing for so long, though it was asked, is deaf: the holder replaces it.
-const DEAF_AFTER: Duration = Duration::from_secs(40);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(40);
 /// What the holder adds to the stop budget before it ends everything itself.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 /// Why the runtime could not begin.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BeginError {
+pub(crate) enum RuntimeStartError {
     /// The configuration has problems.
     #[error("{0}")]
     Configuration(Problems),
@@ -70,18 +70,18 @@ pub(crate) enum BeginError {
     },
     /// The rest of the machine.
     #[error("cannot start the runtime: {0}")]
-    Machine(String),
+    Os(String),
 }
 
-impl BeginError {
+impl RuntimeStartError {
     /// The exit code that tells it.
     pub(crate) fn exit(&self) -> u8 {
         match self {
-            BeginError::Configuration(_) => ExitCode::Configuration as u8,
-            BeginError::Wire(HandshakeError::Refused(_, exit)) => *exit,
-            BeginError::Wire(_) | BeginError::State { .. } | BeginError::Machine(_) => {
-                ExitCode::Failed as u8
-            }
+            RuntimeStartError::Configuration(_) => ExitCode::Configuration as u8,
+            RuntimeStartError::Wire(HandshakeError::Refused(_, exit)) => *exit,
+            RuntimeStartError::Wire(_)
+            | RuntimeStartError::State { .. }
+            | RuntimeStartError::Os(_) => ExitCode::Failed as u8,
         }
     }
 }
@@ -94,9 +94,9 @@ impl BeginError {
 pub(crate) fn run(
     end: HolderEndpoint,
     sources: Result<Sources, Problems>,
-    announce: Option<Announce>,
+    announce: Option<ConsoleSink>,
     begun: impl FnOnce(&crate::config::Logs),
-) -> Result<u8, BeginError> {
+) -> Result<u8, RuntimeStartError> {
     let mut wire = HolderHandshake::new(end);
     let ground = prepare(&mut wire, sources)?;
     begun(&ground.configuration.system.logs);
@@ -104,7 +104,7 @@ pub(crate) fn run(
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| BeginError::Machine(error.to_string()))?;
+        .map_err(|error| RuntimeStartError::Os(error.to_string()))?;
     let code = tokio.block_on(supervise(wire, ground, announce));
     // Whatever still reads a socket or a file must not hold up the end.
     tokio.shutdown_background();
@@ -117,13 +117,13 @@ pub(crate) fn run(
 )]
 async fn supervise(
     wire: HolderHandshake,
-    ground: Ground,
-    announce: Option<Announce>,
-) -> Result<u8, BeginError> {
-    let (held, facts) = hold(wire, &ground)?;
+    ground: PreparedRuntime,
+    announce: Option<ConsoleSink>,
+) -> Result<u8, RuntimeStartError> {
+    let (held, facts) = connect_holder(wire, &ground)?;
     let os: Arc<dyn Os> = Arc::clone(&held) as Arc<dyn Os>;
-    let mut running = ground.build(os, announce)?.begin(facts).await?;
-    match running.over().await {
+    let mut running = ground.build(os, announce)?.start(facts).await?;
+    match running.wait().await {
         Some(end) => {
             running.close(&held, end.code).await;
             Ok(end.code)
@@ -134,7 +134,7 @@ async fn supervise(
 }
 
 /// What is known before anything runs: configuration, directories, listeners.
-pub(crate) struct Ground {
+pub(crate) struct PreparedRuntime {
     world: TakeoverState,
     /// What was configured.
     pub(crate) configuration: Configuration,
@@ -149,12 +149,16 @@ pub(crate) struct Ground {
 pub(crate) fn prepare(
     wire: &mut HolderHandshake,
     sources: Result<Sources, Problems>,
-) -> Result<Ground, BeginError> {
+) -> Result<PreparedRuntime, RuntimeStartError> {
     let (world, entrances) = wire.receive_takeover()?;
     let configuration = match (&world.setup, &sources) {
-        (None, Ok(sources)) => crate::config::load(sources).map_err(BeginError::Configuration)?,
+        (None, Ok(sources)) => {
+            crate::config::load(sources).map_err(RuntimeStartError::Configuration)?
+        }
         (None, Err(_)) => {
-            return Err(BeginError::Configuration(sources.err().unwrap_or_default()));
+            return Err(RuntimeStartError::Configuration(
+                sources.err().unwrap_or_default(),
+            ));
         }
         (Some(setup), _) => restore(Path::new(&setup.state_dir), &sources)?,
     };
@@ -166,7 +170,7 @@ pub(crate) fn prepare(
             entrances
         }
     };
-    Ok(Ground {
+    Ok(PreparedRuntime {
         world,
         configuration,
         sources: sources.unwrap_or_default(),
@@ -178,66 +182,69 @@ pub(crate) fn prepare(
 ///
 /// # Errors
 /// When its socket cannot be watched.
-pub(crate) fn hold(
+pub(crate) fn connect_holder(
     wire: HolderHandshake,
-    ground: &Ground,
-) -> Result<(Arc<HolderClient>, mpsc::Receiver<OsEvent>), BeginError> {
+    ground: &PreparedRuntime,
+) -> Result<(Arc<HolderClient>, mpsc::Receiver<OsEvent>), RuntimeStartError> {
     HolderClient::start(wire, &ground.world.instances)
-        .map_err(|error| BeginError::Machine(error.to_string()))
+        .map_err(|error| RuntimeStartError::Os(error.to_string()))
 }
 
-impl Ground {
-    /// Builds the house on it.
+impl PreparedRuntime {
+    /// Builds the ctx on it.
     ///
     /// # Errors
     /// As `build`.
     pub(crate) fn build(
         self,
         os: Arc<dyn Os>,
-        announce: Option<Announce>,
-    ) -> Result<Built, BeginError> {
+        announce: Option<ConsoleSink>,
+    ) -> Result<BuiltRuntime, RuntimeStartError> {
         let (world, entrances) = (self.world, self.entrances);
-        let house = build(os, &world, self.configuration, self.sources, announce)?;
-        Ok(Built {
-            house,
+        let ctx = build(os, &world, self.configuration, self.sources, announce)?;
+        Ok(BuiltRuntime {
+            ctx,
             world,
             entrances,
         })
     }
 }
 
-/// A house in which nobody lives yet.
-pub(crate) struct Built {
-    pub(crate) house: Arc<House>,
+/// A ctx in which nobody lives yet.
+pub(crate) struct BuiltRuntime {
+    pub(crate) ctx: Arc<RuntimeContext>,
     world: TakeoverState,
     entrances: [ListenerHandle; 2],
 }
 
 /// The actors at work.
-pub(crate) struct Running {
+pub(crate) struct RunningRuntime {
     /// What readers and wishes go through.
-    pub(crate) house: Arc<House>,
+    pub(crate) ctx: Arc<RuntimeContext>,
     /// How the first start went, once it is over.
     pub(crate) started: watch::Receiver<Option<Result<(), String>>>,
-    end: oneshot::Receiver<root::End>,
+    end: oneshot::Receiver<root::ShutdownResult>,
     root: JoinHandle<()>,
     routes: JoinHandle<()>,
 }
 
-impl Built {
+impl BuiltRuntime {
     /// Starts the actors, and with them what is to run.
     ///
     /// # Errors
     /// When the first of them cannot start.
-    pub(crate) async fn begin(self, facts: mpsc::Receiver<OsEvent>) -> Result<Running, BeginError> {
-        let Built {
-            house,
+    pub(crate) async fn start(
+        self,
+        facts: mpsc::Receiver<OsEvent>,
+    ) -> Result<RunningRuntime, RuntimeStartError> {
+        let BuiltRuntime {
+            ctx,
             world,
             entrances,
         } = self;
         let returned = world.setup.is_some();
-        tell_beginning(&house, &world, returned);
-        write_settings(&house, returned);
+        record_start(&ctx, &world, returned);
+        write_settings(&ctx, returned);
         let known = returned.then(|| {
             let instances = world.instances.iter();
             instances
@@ -246,28 +253,28 @@ impl Built {
         });
         let (started_writer, started) = watch::channel(None);
         let (ended, end) = oneshot::channel();
-        let arguments = root::Arguments {
-            house: Arc::clone(&house),
+        let arguments = root::RootArgs {
+            ctx: Arc::clone(&ctx),
             entrances: Arc::new(entrances),
-            accept: ipc::accept_with(house.configuration().system.ipc.requests_per_second),
-            known,
+            accept: ipc::accept_with(ctx.configuration().system.ipc.requests_per_second),
+            saved_records: known,
             started: started_writer,
             ended,
         };
-        launching::listen_for_the_lazy(&house, !returned).await;
+        launching::bind_lazy_sockets(&ctx, !returned).await;
         let root = root::start(arguments)
             .await
-            .map_err(|error| BeginError::Machine(error.to_string()))?;
-        let restored = Arc::clone(&house);
-        let events = root::route(Arc::clone(&house), facts);
+            .map_err(|error| RuntimeStartError::Os(error.to_string()))?;
+        let restored = Arc::clone(&ctx);
+        let events = root::route(Arc::clone(&ctx), facts);
         let routes = tokio::spawn(async move {
             tokio::select! {
                 () = events => {}
                 () = keep_files(restored) => {}
             }
         });
-        Ok(Running {
-            house,
+        Ok(RunningRuntime {
+            ctx,
             started,
             end,
             root,
@@ -276,21 +283,22 @@ impl Built {
     }
 }
 
-impl Running {
+impl RunningRuntime {
     /// Waits until everything is stopped; None when root gave up before that.
-    pub(crate) async fn over(&mut self) -> Option<root::End> {
+    pub(crate) async fn wait(&mut self) -> Option<root::ShutdownResult> {
         (&mut self.end).await.ok()
     }
 
     /// Writes what is left, lets the holder go and ends the actors.
     pub(crate) async fn close(self, held: &HolderClient, code: u8) {
-        let journal = self.house.chronicle.journal().clone();
-        let _written = tokio::task::spawn_blocking(move || journal.close(JOURNAL_PATIENCE)).await;
-        let _there_were_none = fs::remove_dir_all(self.house.settings_folder());
+        let journal = self.ctx.recorder.journal().clone();
+        let _written =
+            tokio::task::spawn_blocking(move || journal.close(JOURNAL_FLUSH_TIMEOUT)).await;
+        let _there_were_none = fs::remove_dir_all(self.ctx.settings_folder());
         held.exit_holder_and_wait(code).await;
         self.routes.abort();
-        root::leave(&self.house);
-        let _ended = tokio::time::timeout(LEAVE_PATIENCE, self.root).await;
+        root::stop_actors(&self.ctx);
+        let _ended = tokio::time::timeout(ROOT_STOP_TIMEOUT, self.root).await;
     }
 }
 
@@ -316,15 +324,15 @@ fn setup(configuration: &Configuration) -> HolderSetup {
         log_keep: system.logs.keep,
         // Who else may connect is decided by peer credentials; the socket only has to let them.
         control_mode: if others { 0o666 } else { 0o600 },
-        heartbeat_timeout_ms: u64::try_from(DEAF_AFTER.as_millis()).unwrap_or(40_000),
+        heartbeat_timeout_ms: u64::try_from(HEARTBEAT_TIMEOUT.as_millis()).unwrap_or(40_000),
         stop_timeout_ms: u64::try_from(stop_within.as_millis()).unwrap_or(u64::MAX),
     }
 }
 
 /// Keeps the plan that runs: a runtime that returns goes on under it, whatever the files say then.
-fn commit(configuration: &Configuration) -> Result<(), BeginError> {
+fn commit(configuration: &Configuration) -> Result<(), RuntimeStartError> {
     let path = configuration.system.state_dir.join(COMMITTED);
-    let failed = |source| BeginError::State {
+    let failed = |source| RuntimeStartError::State {
         path: path.clone(),
         source,
     };
@@ -338,7 +346,7 @@ fn commit(configuration: &Configuration) -> Result<(), BeginError> {
 fn restore(
     state_dir: &Path,
     sources: &Result<Sources, Problems>,
-) -> Result<Configuration, BeginError> {
+) -> Result<Configuration, RuntimeStartError> {
     let kept = fs::read(state_dir.join(COMMITTED))
         .ok()
         .and_then(|text| serde_json::from_slice::<Effective>(&text).ok())
@@ -349,13 +357,14 @@ fn restore(
     tracing::error!("cannot read the committed plan; going on with the files");
     match sources {
         Ok(sources) => {
-            let configuration = crate::config::load(sources).map_err(BeginError::Configuration)?;
+            let configuration =
+                crate::config::load(sources).map_err(RuntimeStartError::Configuration)?;
             if let Err(error) = commit(&configuration) {
                 tracing::error!(%error, "cannot commit the plan");
             }
             Ok(configuration)
         }
-        Err(_) => Err(BeginError::Machine(
+        Err(_) => Err(RuntimeStartError::Os(
             "there is no configuration to go on with".to_owned(),
         )),
     }
@@ -370,33 +379,32 @@ pub(crate) fn build(
     world: &TakeoverState,
     configuration: Configuration,
     sources: Sources,
-    announce: Option<Announce>,
-) -> Result<Arc<House>, BeginError> {
+    announce: Option<ConsoleSink>,
+) -> Result<Arc<RuntimeContext>, RuntimeStartError> {
     let state_dir = configuration.system.state_dir.clone();
     let specs = configuration.modules.iter().map(|(spec, _)| spec);
     let plan = Plan::new(1, configuration.system_spec.clone(), specs.cloned())
-        .map_err(|error| BeginError::Machine(format!("the plan cannot run: {error:?}")))?;
-    let slots = (0_u32..).map_while(|slot| configuration.ids.instance(ModuleId(slot)));
-    let names: Vec<Arc<str>> = slots.map(|instance| Arc::from(instance.as_str())).collect();
+        .map_err(|error| RuntimeStartError::Os(format!("the plan cannot run: {error:?}")))?;
+    let planned = Planned::new(Arc::new(configuration), Arc::new(plan));
+    let names = planned.names();
     let bus = Bus::default();
     for (slot, name) in (0_u32..).zip(&names) {
         bus.register(ModuleId(slot), Arc::clone(name));
     }
     let settings = journal_settings(&os);
     let journal = Journal::open(&state_dir, settings)
-        .map_err(|error| BeginError::Machine(error.to_string()))?;
-    let tokens = TokenSigner::open(&state_dir).map_err(|source| BeginError::State {
+        .map_err(|error| RuntimeStartError::Os(error.to_string()))?;
+    let tokens = TokenSigner::open(&state_dir).map_err(|source| RuntimeStartError::State {
         path: state_dir.join("key"),
         source,
     })?;
-    let planned = Planned::new(Arc::new(configuration), Arc::new(plan));
     let slots = planned.slots();
-    Ok(Arc::new(House {
+    Ok(Arc::new(RuntimeContext {
         planned: ArcSwap::from_pointee(planned),
         sources,
-        picture: Arc::new(Picture::new(slots, os.wall_clock())),
-        chronicle: Chronicle::new(journal, Arc::clone(&os), names.clone()),
-        switchboard: Switchboard::new(slots),
+        snapshots: Arc::new(SnapshotStore::new(slots, os.wall_clock())),
+        recorder: EventRecorder::new(journal, Arc::clone(&os), names),
+        actor_refs: ActorRefs::new(slots),
         bus: Arc::new(bus),
         log_followers: LogFollowers::default(),
         tokens,
@@ -421,7 +429,7 @@ fn journal_settings(os: &Arc<dyn Os>) -> Settings {
     }
 }
 
-fn tell_beginning(house: &House, world: &TakeoverState, returned: bool) {
+fn record_start(ctx: &RuntimeContext, world: &TakeoverState, returned: bool) {
     let entry = if returned {
         let adopted = world
             .instances
@@ -432,54 +440,55 @@ fn tell_beginning(house: &House, world: &TakeoverState, returned: bool) {
             known.pid.is_none() && known.record.as_deref().is_some_and(record::was_live)
         };
         let exits = world.instances.iter().filter(ended).count();
-        Entry::of(EventKind::RuntimeReturned).payload(json!({
-            "adopted": adopted, "exits": exits, "away_ms": world.runtime_down_ms, "reason": world.ended,
+        EventBuilder::of(EventKind::RuntimeReturned).payload(json!({
+            "adopted": adopted, "exits": exits, "away_ms": world.runtime_down_ms,
+            "reason": world.ended,
         }))
     } else {
-        Entry::of(EventKind::RuntimeStarted).payload(json!({
+        EventBuilder::of(EventKind::RuntimeStarted).payload(json!({
             "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
-            "plan": house.plan().number(),
+            "plan": ctx.plan().number(),
         }))
     };
-    house.chronicle.tell(entry);
+    ctx.recorder.record(entry);
 }
 
 /// A module's settings travel as a file: they may be long, and they will change while it runs. Only
 /// its user may read them: they may be as secret as its environment.
-fn write_settings(house: &House, returned: bool) {
-    let folder = house.settings_folder();
+fn write_settings(ctx: &RuntimeContext, returned: bool) {
+    let folder = ctx.settings_folder();
     if !returned {
         let _there_were_none = fs::remove_dir_all(&folder); // of modules that are no more
     }
-    for id in house.plan().ids() {
-        let Some(path) = house.settings_file(id) else {
+    for id in ctx.plan().ids() {
+        let Some(path) = ctx.settings_file(id) else {
             continue;
         };
-        let launch = house.launch(id);
+        let launch = ctx.launch(id);
         let text = serde_json::to_vec_pretty(&launch.settings).unwrap_or_default();
         let written = private::traversable_dir(&folder)
             .and_then(|()| private::write(&path, &text, launch.user.as_deref()));
         if let Err(error) = written {
-            let name = &*house.name(id);
+            let name = &*ctx.name(id);
             tracing::error!(module = name, %error, "cannot write the settings of the module");
         }
     }
 }
 
 /// Restores the files of directories that were removed, whenever the holder created them again.
-async fn keep_files(house: Arc<House>) {
+async fn keep_files(ctx: Arc<RuntimeContext>) {
     loop {
-        house.directories_restored.notified().await;
-        let house = Arc::clone(&house);
-        let _restored = tokio::task::spawn_blocking(move || restore_files(&house)).await;
+        ctx.directories_restored.notified().await;
+        let ctx = Arc::clone(&ctx);
+        let _restored = tokio::task::spawn_blocking(move || restore_files(&ctx)).await;
     }
 }
 
 /// Writes again what a removed directory had in it; blocks.
-fn restore_files(house: &House) {
-    let configuration = house.configuration();
+fn restore_files(ctx: &RuntimeContext) {
+    let configuration = ctx.configuration();
     let state_dir = &configuration.system.state_dir;
-    let key = house.tokens.save(state_dir);
+    let key = ctx.tokens.save(state_dir);
     let plan = commit(&configuration);
     let problems = [
         key.err().map(|error| error.to_string()),
@@ -488,10 +497,10 @@ fn restore_files(house: &House) {
     for problem in problems.into_iter().flatten() {
         tracing::error!("cannot restore {}: {problem}", state_dir.display());
     }
-    write_settings(house, true);
+    write_settings(ctx, true);
 }
 
-impl House {
+impl RuntimeContext {
     fn settings_folder(&self) -> PathBuf {
         self.configuration().system.runtime_dir.join("settings")
     }

@@ -8,8 +8,8 @@ use mainstay_protocol::EventKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 
-use super::House;
-use super::chronicle::Entry;
+use super::RuntimeContext;
+use super::event_recorder::EventBuilder;
 use super::registry::RegistryMsg;
 
 /// What config is told.
@@ -22,41 +22,38 @@ pub(crate) enum ConfigMsg {
 }
 
 /// The state.
-pub(crate) struct Owned {
-    house: Arc<House>,
+pub(crate) struct ConfigActorState {
+    ctx: Arc<RuntimeContext>,
     problem: Option<String>,
 }
 
 /// The actor.
-pub(crate) struct Config;
+pub(crate) struct ConfigActor;
 
-impl Actor for Config {
+impl Actor for ConfigActor {
     type Msg = ConfigMsg;
-    type State = Owned;
-    type Arguments = Arc<House>;
+    type State = ConfigActorState;
+    type Arguments = Arc<RuntimeContext>;
 
     async fn pre_start(
         &self,
         _: ActorRef<ConfigMsg>,
-        house: Arc<House>,
-    ) -> Result<Owned, ActorProcessingErr> {
-        Ok(Owned {
-            house,
-            problem: None,
-        })
+        ctx: Arc<RuntimeContext>,
+    ) -> Result<ConfigActorState, ActorProcessingErr> {
+        Ok(ConfigActorState { ctx, problem: None })
     }
 
     async fn handle(
         &self,
         me: ActorRef<ConfigMsg>,
         msg: ConfigMsg,
-        own: &mut Owned,
+        own: &mut ConfigActorState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             ConfigMsg::Compare => {
-                let house = Arc::clone(&own.house);
+                let ctx = Arc::clone(&own.ctx);
                 tokio::task::spawn_blocking(move || {
-                    let _actor_ended = me.cast(ConfigMsg::Compared(compare(&house)));
+                    let _actor_ended = me.cast(ConfigMsg::Compared(compare(&ctx)));
                 });
             }
             ConfigMsg::Compared(problem) => own.compared(problem),
@@ -65,26 +62,28 @@ impl Actor for Config {
     }
 }
 
-impl Owned {
+impl ConfigActorState {
     fn compared(&mut self, problem: Option<String>) {
         if problem == self.problem {
             return;
         }
         let entry = match &problem {
-            Some(text) => Entry::of(EventKind::ConfigRejected).payload(json!({ "text": text })),
-            None => Entry::of(EventKind::ConfigProblemCleared),
+            Some(text) => {
+                EventBuilder::of(EventKind::ConfigRejected).payload(json!({ "text": text }))
+            }
+            None => EventBuilder::of(EventKind::ConfigProblemCleared),
         };
-        self.house.chronicle.tell(entry);
+        self.ctx.recorder.record(entry);
         let msg = RegistryMsg::ConfigProblem(problem.clone());
-        self.house.switchboard.registry.cast(msg);
+        self.ctx.actor_refs.registry.cast(msg);
         self.problem = problem;
     }
 }
 
-fn compare(house: &House) -> Option<String> {
-    let ids = house.configuration().ids.clone();
-    match crate::config::load_onto(&house.sources, ids) {
-        Ok(now) if now.fingerprint == house.configuration().fingerprint => None,
+fn compare(ctx: &RuntimeContext) -> Option<String> {
+    let ids = ctx.configuration().ids.clone();
+    match crate::config::load_onto(&ctx.sources, ids) {
+        Ok(now) if now.fingerprint == ctx.configuration().fingerprint => None,
         Ok(_) => Some(
             "the configuration files changed; applying them while running is not available yet: \
              `mainstay down` and `mainstay up` apply them"

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::AbortHandle;
 
-use super::House;
+use super::RuntimeContext;
 use crate::os::transport::{ClientListener, ListenerHandle};
 
 /// Which of the two sockets a connection uses.
@@ -24,7 +24,11 @@ pub(crate) enum SocketKind {
 
 /// Serves the connections of one socket until it is dropped.
 pub(crate) type AcceptLoop = Arc<
-    dyn Fn(Arc<House>, ClientListener, SocketKind) -> Pin<Box<dyn Future<Output = ()> + Send>>
+    dyn Fn(
+            Arc<RuntimeContext>,
+            ClientListener,
+            SocketKind,
+        ) -> Pin<Box<dyn Future<Output = ()> + Send>>
         + Send
         + Sync,
 >;
@@ -36,7 +40,7 @@ pub(crate) enum GatewayMsg {}
 /// The sockets and their loop, kept by root for a gateway that is started again.
 #[derive(Clone)]
 pub(crate) struct GatewayArgs {
-    pub(crate) ctx: Arc<House>,
+    pub(crate) ctx: Arc<RuntimeContext>,
     pub(crate) listeners: Arc<[ListenerHandle; 2]>,
     pub(crate) accept: AcceptLoop,
 }

@@ -14,11 +14,11 @@ use mainstay_protocol::{EventKind, Health, RefusalCode};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 
-use super::alarm::Alarm;
-use super::chronicle::Entry;
+use super::event_recorder::EventBuilder;
 use super::lifecycle::LifecycleMsg;
 use super::registry::RegistryMsg;
-use super::{House, probing, words};
+use super::timer::DeadlineTimer;
+use super::{RuntimeContext, convert, probing};
 use crate::config::{Check, ProbeSpec};
 
 /// Changes of one run that are told at once. One that goes to and fro is told more slowly then.
@@ -30,7 +30,7 @@ const CHANGE_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) enum HealthMsg {
     /// A module became ready, or is not any more.
-    Moved {
+    ReadinessChanged {
         /// Who.
         module: ModuleId,
         /// Its run.
@@ -41,7 +41,7 @@ pub(crate) enum HealthMsg {
         found: bool,
     },
     /// It fed its watchdog, or said how it is by itself.
-    Fed {
+    SelfReported {
         /// Who.
         module: ModuleId,
         /// Its run.
@@ -50,7 +50,7 @@ pub(crate) enum HealthMsg {
         health: Health,
     },
     /// A look is over.
-    Looked {
+    Probed {
         /// At whom.
         module: ModuleId,
         /// At which run.
@@ -58,15 +58,15 @@ pub(crate) enum HealthMsg {
         /// With which probe.
         probe: usize,
         /// What was seen.
-        seen: Seen,
+        seen: ProbeResult,
     },
     /// The alarm.
-    Woke,
+    TimerFired,
 }
 
 /// What one look saw.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub(crate) struct ProbeResult {
     /// How the module is.
     pub(crate) health: Health,
     /// What is wrong, in words.
@@ -76,8 +76,8 @@ pub(crate) struct Seen {
 }
 
 /// One probe of one running module.
-struct Watch {
-    gauge: ProbeTracker,
+struct ProbeState {
+    tracker: ProbeTracker,
     /// None while a look is in flight.
     due: Option<MonoTime>,
     /// The newest look; tells a command that looks from any other.
@@ -86,27 +86,27 @@ struct Watch {
 }
 
 /// A running module that is looked at.
-struct Watched {
+struct MonitoredModule {
     generation: u64,
     /// Since when it is looked at.
     since: MonoTime,
-    probes: Vec<Watch>,
+    probes: Vec<ProbeState>,
     /// What it said by itself.
-    said: Health,
+    self_reported: Health,
     published: Health,
     changes: TokenBucket,
     /// When a change is told that came too soon behind others.
-    late: Option<MonoTime>,
+    deferred_publish: Option<MonoTime>,
 }
 
 /// The state.
-pub(crate) struct Owned {
-    house: Arc<House>,
-    watched: Vec<Option<Watched>>,
+pub(crate) struct HealthActorState {
+    ctx: Arc<RuntimeContext>,
+    watched: Vec<Option<MonitoredModule>>,
     /// What each module last said of itself, and in which run: its word may be faster than the
     /// news that it runs.
-    said: Vec<(u64, Health)>,
-    alarm: Alarm,
+    self_reported: Vec<(u64, Health)>,
+    alarm: DeadlineTimer,
 }
 
 /// The actor.
@@ -114,20 +114,20 @@ pub(crate) struct HealthActor;
 
 impl Actor for HealthActor {
     type Msg = HealthMsg;
-    type State = Owned;
-    type Arguments = Arc<House>;
+    type State = HealthActorState;
+    type Arguments = Arc<RuntimeContext>;
 
     async fn pre_start(
         &self,
         _: ActorRef<HealthMsg>,
-        house: Arc<House>,
-    ) -> Result<Owned, ActorProcessingErr> {
-        let watched = (0..house.planned().slots()).map(|_| None).collect();
-        Ok(Owned {
-            said: vec![(0, Health::Unknown); house.planned().slots()],
-            house,
+        ctx: Arc<RuntimeContext>,
+    ) -> Result<HealthActorState, ActorProcessingErr> {
+        let watched = (0..ctx.planned().slots()).map(|_| None).collect();
+        Ok(HealthActorState {
+            self_reported: vec![(0, Health::Unknown); ctx.planned().slots()],
+            ctx,
             watched,
-            alarm: Alarm::default(),
+            alarm: DeadlineTimer::default(),
         })
     }
 
@@ -135,46 +135,46 @@ impl Actor for HealthActor {
         &self,
         me: ActorRef<HealthMsg>,
         msg: HealthMsg,
-        own: &mut Owned,
+        own: &mut HealthActorState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            HealthMsg::Moved {
+            HealthMsg::ReadinessChanged {
                 module,
                 generation,
                 running,
                 found,
             } => {
-                own.end_looks(module);
+                own.cancel_probes(module);
                 own.watched[module.index()] = running.then(|| own.begin(module, generation, found));
                 own.publish(module);
                 if own.probes(module).is_empty() {
                     return Ok(()); // nothing of it is due, before or after
                 }
             }
-            HealthMsg::Fed {
+            HealthMsg::SelfReported {
                 module,
                 generation,
                 health,
-            } => own.fed(module, generation, health),
-            HealthMsg::Looked {
+            } => own.on_self_report(module, generation, health),
+            HealthMsg::Probed {
                 module,
                 generation,
                 probe,
                 seen,
             } => {
-                own.looked(module, generation, probe, seen);
+                own.on_probe_result(module, generation, probe, seen);
             }
-            HealthMsg::Woke => own.look_at_due(),
+            HealthMsg::TimerFired => own.start_due_probes(),
         }
-        let (now, next) = (own.house.os.now(), own.next_due());
-        own.alarm.set(now, next, &me, || HealthMsg::Woke);
+        let (now, next) = (own.ctx.os.now(), own.next_due());
+        own.alarm.set(now, next, &me, || HealthMsg::TimerFired);
         Ok(())
     }
 }
 
-impl Owned {
-    fn begin(&self, module: ModuleId, generation: u64, found: bool) -> Watched {
-        let now = self.house.os.now();
+impl HealthActorState {
+    fn begin(&self, module: ModuleId, generation: u64, found: bool) -> MonitoredModule {
+        let now = self.ctx.os.now();
         let delay = |probe: &ProbeSpec| match found {
             true => probe.initial_delay.max(self.first_of_many(module, probe)),
             false => probe.initial_delay,
@@ -182,40 +182,40 @@ impl Owned {
         let probes = self
             .probes(module)
             .iter()
-            .map(|probe| Watch {
-                gauge: ProbeTracker::new(probe.unhealthy_threshold, probe.healthy_threshold),
+            .map(|probe| ProbeState {
+                tracker: ProbeTracker::new(probe.unhealthy_threshold, probe.healthy_threshold),
                 due: Some(now.after(delay(probe))),
                 number: 0,
                 issues: Vec::new(),
             })
             .collect();
-        let (of, said) = self.said[module.index()];
-        Watched {
+        let (of, said) = self.self_reported[module.index()];
+        MonitoredModule {
             generation,
             since: now,
             probes,
-            said: if of == generation {
+            self_reported: if of == generation {
                 said
             } else {
                 Health::Unknown
             },
             published: Health::Unknown,
             changes: TokenBucket::new(CHANGES_AT_ONCE, 1.0 / CHANGE_EVERY.as_secs_f64()),
-            late: None,
+            deferred_publish: None,
         }
     }
 
     /// All that is found is found at once: a whole interval passes before it is looked at, and up
     /// to a quarter more, by its place, so that not all are looked at in the same moment.
     fn first_of_many(&self, module: ModuleId, probe: &ProbeSpec) -> Duration {
-        let (place, count) = (module.0, self.house.plan().len().max(1));
+        let (place, count) = (module.0, self.ctx.plan().len().max(1));
         let spread = probe.interval / 4 * place / u32::try_from(count).unwrap_or(u32::MAX);
         probe.interval + spread
     }
 
     /// The probes that are looked with; a watchdog is fed instead.
     fn probes(&self, module: ModuleId) -> Vec<ProbeSpec> {
-        let launch = self.house.launch(module);
+        let launch = self.ctx.launch(module);
         let probes = launch.probes.iter();
         probes
             .filter(|probe| !matches!(probe.check, Check::Watchdog(_)))
@@ -227,17 +227,23 @@ impl Owned {
         self.watched
             .iter()
             .flatten()
-            .flat_map(|watched| watched.probes.iter().map(|w| w.due).chain([watched.late]))
+            .flat_map(|watched| {
+                watched
+                    .probes
+                    .iter()
+                    .map(|w| w.due)
+                    .chain([watched.deferred_publish])
+            })
             .flatten()
             .min()
     }
 
-    fn look_at_due(&mut self) {
-        let now = self.house.os.now();
+    fn start_due_probes(&mut self) {
+        let now = self.ctx.os.now();
         let (mut due, mut late) = (Vec::new(), Vec::new());
         for (index, watched) in self.watched.iter_mut().enumerate() {
             let Some(watched) = watched else { continue };
-            if watched.late.is_some_and(|at| at <= now) {
+            if watched.deferred_publish.is_some_and(|at| at <= now) {
                 late.push(ModuleId(u32::try_from(index).unwrap_or(u32::MAX)));
             }
             for (probe, watch) in watched.probes.iter_mut().enumerate() {
@@ -252,29 +258,35 @@ impl Owned {
         for (index, generation, probe, number) in due {
             let module = ModuleId(u32::try_from(index).unwrap_or(u32::MAX));
             if let Some(spec) = self.probes(module).into_iter().nth(probe) {
-                let house = Arc::clone(&self.house);
-                look(house, module, (generation, probe, number), spec);
+                let ctx = Arc::clone(&self.ctx);
+                start_probe(ctx, module, (generation, probe, number), spec);
             }
         }
     }
 
     /// Looks at what does not run any more end with it.
-    fn end_looks(&self, module: ModuleId) {
+    fn cancel_probes(&self, module: ModuleId) {
         let Some(watched) = &self.watched[module.index()] else {
             return;
         };
         let looking = watched.probes.iter().filter(|watch| watch.due.is_none());
         for watch in looking {
-            let command = self.house.instance(module).with_command(watch.number);
-            self.house.os.kill(&command, watch.number);
+            let command = self.ctx.instance(module).with_command(watch.number);
+            self.ctx.os.kill(&command, watch.number);
         }
     }
 
-    fn looked(&mut self, module: ModuleId, generation: u64, probe: usize, seen: Seen) {
+    fn on_probe_result(
+        &mut self,
+        module: ModuleId,
+        generation: u64,
+        probe: usize,
+        seen: ProbeResult,
+    ) {
         let Some(spec) = self.probes(module).into_iter().nth(probe) else {
             return;
         };
-        let now = self.house.os.now();
+        let now = self.ctx.os.now();
         let Some(watched) = self.watched[module.index()].as_mut() else {
             return;
         };
@@ -286,13 +298,13 @@ impl Owned {
         };
         // Its connection comes behind its start, or behind our own return: as long as it has never
         // answered, it may be away for as long as a start may take.
-        let young = now.since(watched.since) < self.house.plan().module(module).startup_timeout;
-        if seen.absent && young && watch.gauge.health() == states::Health::Unknown {
+        let young = now.since(watched.since) < self.ctx.plan().module(module).startup_timeout;
+        if seen.absent && young && watch.tracker.health() == states::Health::Unknown {
             watch.due = Some(now.after(spec.interval));
             return;
         }
         watch.issues = seen.issues;
-        let answer = watch.gauge.record(words::health_to_policy(seen.health));
+        let answer = watch.tracker.record(convert::health_to_policy(seen.health));
         watch.due = Some(match answer {
             // The confirmation before a restart: asked again at once.
             ProbeAction::Recheck => now,
@@ -301,11 +313,11 @@ impl Owned {
         self.publish_with(module, answer == ProbeAction::Restart);
     }
 
-    fn fed(&mut self, module: ModuleId, generation: u64, health: Health) {
-        self.said[module.index()] = (generation, health);
+    fn on_self_report(&mut self, module: ModuleId, generation: u64, health: Health) {
+        self.self_reported[module.index()] = (generation, health);
         let watched = self.watched[module.index()].as_mut();
         if let Some(watched) = watched.filter(|watched| watched.generation == generation) {
-            watched.said = health;
+            watched.self_reported = health;
             self.publish(module);
         }
     }
@@ -322,18 +334,21 @@ impl Owned {
         let seen = watched
             .probes
             .iter()
-            .map(|watch| words::health(watch.gauge.health()));
-        let health = seen.chain([watched.said]).max().unwrap_or(Health::Unknown);
-        let builtin = self.house.plan().module(module).kind == mainstay_policy::spec::Kind::Builtin;
+            .map(|watch| convert::health(watch.tracker.health()));
+        let health = seen
+            .chain([watched.self_reported])
+            .max()
+            .unwrap_or(Health::Unknown);
+        let builtin = self.ctx.plan().module(module).kind == mainstay_policy::spec::Kind::Builtin;
         let health = if builtin { Health::Healthy } else { health };
-        let late = watched.late.take();
+        let late = watched.deferred_publish.take();
         if health == watched.published && !restart {
             return;
         }
-        let now = self.house.os.now();
+        let now = self.ctx.os.now();
         if !restart && !watched.changes.try_take(now) {
             let late = late.filter(|at| *at > now);
-            watched.late = late.or_else(|| Some(now.after(CHANGE_EVERY)));
+            watched.deferred_publish = late.or_else(|| Some(now.after(CHANGE_EVERY)));
             return;
         }
         let from = std::mem::replace(&mut watched.published, health);
@@ -344,58 +359,63 @@ impl Owned {
             .flat_map(|watch| watch.issues.iter().cloned())
             .collect();
         if from != health {
-            let entry = Entry::of(EventKind::ModuleHealthChanged)
+            let entry = EventBuilder::of(EventKind::ModuleHealthChanged)
                 .module(module, generation)
                 .payload(json!({ "from": from, "to": health, "issues": issues }));
-            self.house.chronicle.tell(entry);
+            self.ctx.recorder.record(entry);
         }
         let found = issues.join("; ");
-        self.house
-            .switchboard
+        self.ctx
+            .actor_refs
             .registry
             .cast(RegistryMsg::Health(module, health, issues));
-        let health = words::health_to_policy(health);
+        let health = convert::health_to_policy(health);
         let msg = LifecycleMsg::Health {
             module,
             generation,
             health,
-            ill: restart.then_some(found),
+            liveness_issue: restart.then_some(found),
         };
-        self.house.switchboard.lifecycle.cast(msg);
+        self.ctx.actor_refs.lifecycle.cast(msg);
     }
 }
 
-fn look(
-    house: Arc<House>,
+fn start_probe(
+    ctx: Arc<RuntimeContext>,
     module: ModuleId,
     (generation, probe, number): (u64, usize, u64),
     spec: ProbeSpec,
 ) {
     tokio::spawn(async move {
-        let seen = see(&house, module, number, &spec).await;
-        let msg = HealthMsg::Looked {
+        let seen = run_probe(&ctx, module, number, &spec).await;
+        let msg = HealthMsg::Probed {
             module,
             generation,
             probe,
             seen,
         };
-        house.switchboard.health.cast(msg);
+        ctx.actor_refs.health.cast(msg);
     });
 }
 
-async fn see(house: &House, module: ModuleId, number: u64, spec: &ProbeSpec) -> Seen {
+async fn run_probe(
+    ctx: &RuntimeContext,
+    module: ModuleId,
+    number: u64,
+    spec: &ProbeSpec,
+) -> ProbeResult {
     let result = match &spec.check {
-        Check::Probe(probe) => probing::probe(house, module, number, probe, spec.timeout).await,
-        Check::Sdk => return ask(house, module, spec).await,
+        Check::Probe(probe) => probing::probe(ctx, module, number, probe, spec.timeout).await,
+        Check::Sdk => return probe_over_sdk(ctx, module, spec).await,
         Check::Watchdog(_) => Ok(()),
     };
     match result {
-        Ok(()) => Seen {
+        Ok(()) => ProbeResult {
             health: Health::Healthy,
             issues: Vec::new(),
             absent: false,
         },
-        Err(issue) => Seen {
+        Err(issue) => ProbeResult {
             health: Health::Unhealthy,
             issues: vec![issue],
             absent: false,
@@ -404,27 +424,27 @@ async fn see(house: &House, module: ModuleId, number: u64, spec: &ProbeSpec) -> 
 }
 
 /// Asks the module itself over its connection.
-async fn ask(house: &House, module: ModuleId, spec: &ProbeSpec) -> Seen {
+async fn probe_over_sdk(ctx: &RuntimeContext, module: ModuleId, spec: &ProbeSpec) -> ProbeResult {
     let params = serde_json::Value::Null;
-    let unwell = |issue: String| Seen {
+    let unwell = |issue: String| ProbeResult {
         health: Health::Unhealthy,
         issues: vec![issue],
         absent: false,
     };
-    match house
+    match ctx
         .bus
         .request(module, name::HEALTH_CHECK, params, spec.timeout)
         .await
     {
         Ok(answer) => match serde_json::from_value::<HealthReport>(answer) {
-            Ok(report) => Seen {
+            Ok(report) => ProbeResult {
                 health: report.status,
                 issues: report.issues,
                 absent: false,
             },
             Err(error) => unwell(format!("its health report makes no sense: {error}")),
         },
-        Err(refusal) => Seen {
+        Err(refusal) => ProbeResult {
             absent: refusal.data.code == RefusalCode::Unavailable,
             ..unwell(format!("it did not answer: {}", refusal.message))
         },

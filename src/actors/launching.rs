@@ -6,13 +6,17 @@ use mainstay_policy::spec::{Readiness, StartMode};
 use mainstay_process::{ActivationSocket, Output, SpawnRequest};
 use mainstay_protocol::{ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN};
 
-use super::House;
+use super::RuntimeContext;
 use crate::os::machine;
 
 /// The order for a module's main process.
-pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> SpawnRequest {
-    let (spec, launch) = (house.spec(module), house.launch(module));
-    let mut spawn = command(house, module, &launch.argv);
+pub(crate) fn main_request(
+    ctx: &RuntimeContext,
+    module: ModuleId,
+    generation: u64,
+) -> SpawnRequest {
+    let (spec, launch) = (ctx.spec(module), ctx.launch(module));
+    let mut spawn = command_request(ctx, module, &launch.argv);
     spawn.generation = generation;
     spawn.output = Output::Log;
     spawn.notify = spec.readiness == Readiness::Notify || spec.watchdog.is_some();
@@ -23,13 +27,13 @@ pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> 
         Readiness::Fd(fd) => i32::try_from(fd).ok(),
         _ => None,
     };
-    spawn.sockets = sockets(house, module);
-    let token = house.tokens.sign(&spec.name, generation);
+    spawn.sockets = sockets(ctx, module);
+    let token = ctx.tokens.sign(&spec.name, generation);
     spawn.env.extend([
         (ENV_GENERATION.to_owned(), generation.to_string()),
         (
             ENV_SOCKET.to_owned(),
-            path_text(&house.configuration().system.runtime_dir.join("module.sock")),
+            path_text(&ctx.configuration().system.runtime_dir.join("module.sock")),
         ),
         (ENV_TOKEN.to_owned(), token),
     ]);
@@ -37,8 +41,8 @@ pub(crate) fn main_process(house: &House, module: ModuleId, generation: u64) -> 
 }
 
 /// Where a module listens.
-fn sockets(house: &House, module: ModuleId) -> Vec<ActivationSocket> {
-    let launch = house.launch(module);
+fn sockets(ctx: &RuntimeContext, module: ModuleId) -> Vec<ActivationSocket> {
+    let launch = ctx.launch(module);
     let socket = |(name, address): &(String, String)| ActivationSocket {
         name: name.clone(),
         address: address.clone(),
@@ -48,32 +52,36 @@ fn sockets(house: &House, module: ModuleId) -> Vec<ActivationSocket> {
 
 /// Listens for the modules that start on the first connection; who is `new` here waits until that
 /// holds, before it says that everything is up.
-pub(crate) async fn listen_for_the_lazy(house: &House, new: bool) {
+pub(crate) async fn bind_lazy_sockets(ctx: &RuntimeContext, new: bool) {
     let mut last = None;
-    for module in house.plan().ids() {
-        let sockets = sockets(house, module);
-        if house.spec(module).start == StartMode::Lazy && !sockets.is_empty() {
-            let instance = house.instance(module);
-            house.os.listen(&instance, sockets);
+    for module in ctx.plan().ids() {
+        let sockets = sockets(ctx, module);
+        if ctx.spec(module).start == StartMode::Lazy && !sockets.is_empty() {
+            let instance = ctx.instance(module);
+            ctx.os.listen(&instance, sockets);
             last = Some(instance);
         }
     }
     if let Some(last) = last.filter(|_| new) {
-        house.os.flush_output(&last).await;
+        ctx.os.flush_output(&last).await;
     }
 }
 
 /// The order for a command that belongs to a module (hooks, probes): same directory, user and
 /// environment, no token, output told with its end.
-pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> SpawnRequest {
-    let (spec, launch) = (house.spec(module), house.launch(module));
+pub(crate) fn command_request(
+    ctx: &RuntimeContext,
+    module: ModuleId,
+    argv: &[String],
+) -> SpawnRequest {
+    let (spec, launch) = (ctx.spec(module), ctx.launch(module));
     let mut env = launch.env.clone();
     env.push((ENV_MODULE.to_owned(), spec.name.clone()));
-    if let Some(path) = house.settings_file(module) {
+    if let Some(path) = ctx.settings_file(module) {
         env.push((ENV_SETTINGS.to_owned(), path_text(&path)));
     }
     SpawnRequest {
-        instance: house.instance(module),
+        instance: ctx.instance(module),
         generation: 0,
         argv: argv.to_vec(),
         directory: path_text(&launch.directory),
@@ -96,9 +104,9 @@ pub(crate) fn command(house: &House, module: ModuleId, argv: &[String]) -> Spawn
 ///
 /// # Errors
 /// `InsufficientResources`, with what is needed and what is there.
-pub(crate) fn has_what_it_needs(house: &House, module: ModuleId) -> Result<(), String> {
-    let needs = house.launch(module).needs;
-    let state_dir = &house.configuration().system.state_dir;
+pub(crate) fn check_resources(ctx: &RuntimeContext, module: ModuleId) -> Result<(), String> {
+    let needs = ctx.launch(module).needs;
+    let state_dir = &ctx.configuration().system.state_dir;
     // The machine is asked only for what is needed: this lies on the way of every start.
     let memory = needs.memory_bytes.map(|_| machine::memory_available());
     let memory = needs.memory_bytes.zip(memory.flatten());

@@ -18,18 +18,18 @@ use mainstay_protocol::{SystemStatus, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-use super::House;
-use super::alarm::Alarm;
+use super::RuntimeContext;
 use super::module::ModuleMsg;
 use super::module_memory::ModuleMemory;
-use super::picture::SystemStanding;
 use super::record;
 use super::recovery::RecoveryMsg;
 use super::root::RootMsg;
+use super::snapshots::SystemSummary;
+use super::timer::DeadlineTimer;
 
+mod emit;
 mod publish;
 mod requests;
-mod tell;
 
 pub(super) use requests::CONTINUED_STOP;
 use requests::{OpenRequest, OpenRequests};
@@ -38,7 +38,7 @@ use requests::{OpenRequest, OpenRequests};
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 /// The budget of a stop after which the holder ends everything in so much time.
-pub(super) fn budget_within(left: Duration) -> Duration {
+pub(super) fn stop_budget_left(left: Duration) -> Duration {
     left.saturating_sub(STOP_MARGIN)
 }
 
@@ -48,9 +48,9 @@ pub(crate) enum LifecycleMsg {
     /// Begin the first start.
     Boot,
     /// Go on with what lived before.
-    Adopt(Vec<Before>),
+    Adopt(Vec<AdoptedModule>),
     /// From a module actor.
-    Reported {
+    RunReported {
         /// Which one.
         module: ModuleId,
         /// What.
@@ -67,17 +67,17 @@ pub(crate) enum LifecycleMsg {
         /// How it is.
         health: states::Health,
         /// What a liveness probe found that failed for good.
-        ill: Option<String>,
+        liveness_issue: Option<String>,
     },
     /// From a person or a program.
-    Wished {
+    Requested {
         /// For whom.
         module: ModuleId,
         /// What.
         wish: Operation,
         /// Who asked.
         actor: String,
-        /// Answered when the picture shows it.
+        /// Answered when the snapshots shows it.
         published: oneshot::Sender<()>,
     },
     /// What would a wish take along?
@@ -99,12 +99,12 @@ pub(crate) enum LifecycleMsg {
     /// The registry is new: publish everything again.
     Republish,
     /// The alarm.
-    Woke,
+    TimerFired,
 }
 
 /// What is known of one module from before.
 #[derive(Debug)]
-pub(crate) struct Before {
+pub(crate) struct AdoptedModule {
     /// Which one.
     pub(crate) module: ModuleId,
     /// What was recorded.
@@ -116,29 +116,47 @@ pub(crate) struct Before {
 }
 
 /// The state.
-pub(crate) struct Owned {
-    house: Arc<House>,
+pub(crate) struct LifecycleActorState {
+    ctx: Arc<RuntimeContext>,
     policy: Lifecycle,
-    alarm: Alarm,
+    alarm: DeadlineTimer,
     /// Modules whose standing may have changed since the last publication.
-    touched: BTreeSet<ModuleId>,
-    /// Why each module could not start, in full.
-    details: Vec<Option<String>>,
-    /// When each module entered its state, and what it was.
-    since: Vec<(State, Timestamp)>,
+    dirty: BTreeSet<ModuleId>,
+    /// What policy does not keep of each module, by slot.
+    modules: Vec<ModuleNotes>,
     status: SystemStatus,
     /// What was published last of the system.
-    stands: Option<SystemStanding>,
+    published_summary: Option<SystemSummary>,
     /// Who asked for the stop of everything that is being handled right now.
-    asking: Option<String>,
+    stop_requested_by: Option<String>,
     /// Which request each module follows at the moment: who made it.
-    asked: HashMap<ModuleId, String>,
+    requesters: HashMap<ModuleId, String>,
     /// The requests that have no result yet.
     requests: OpenRequests,
-    /// Why each module failed or stopped last, until it is started on request.
-    reasons: Vec<Option<String>>,
-    /// What the liveness probe of each module found when it failed for good.
-    ill: Vec<Option<String>>,
+}
+
+/// What is told about one module beside what policy knows of it.
+#[derive(Debug, Clone)]
+struct ModuleNotes {
+    /// Why it could not start, in full.
+    detail: Option<String>,
+    /// The state it is in, and since when.
+    since: (State, Timestamp),
+    /// Why it failed or stopped last, until it is started on request.
+    reason: Option<String>,
+    /// What its liveness probe found when it failed permanently.
+    liveness_issue: Option<String>,
+}
+
+impl ModuleNotes {
+    fn new(at: Timestamp) -> ModuleNotes {
+        ModuleNotes {
+            detail: None,
+            since: (State::NotStarted, at),
+            reason: None,
+            liveness_issue: None,
+        }
+    }
 }
 
 /// The actor.
@@ -146,30 +164,27 @@ pub(crate) struct LifecycleActor;
 
 impl Actor for LifecycleActor {
     type Msg = LifecycleMsg;
-    type State = Owned;
-    type Arguments = Arc<House>;
+    type State = LifecycleActorState;
+    type Arguments = Arc<RuntimeContext>;
 
     async fn pre_start(
         &self,
         _: ActorRef<LifecycleMsg>,
-        house: Arc<House>,
-    ) -> Result<Owned, ActorProcessingErr> {
-        let seed = house.os.now().0;
-        let count = house.planned().slots();
-        Ok(Owned {
-            policy: Lifecycle::new(house.plan(), seed),
-            alarm: Alarm::default(),
-            touched: BTreeSet::new(),
-            details: vec![None; count],
-            since: vec![(State::NotStarted, house.os.wall_clock()); count],
+        ctx: Arc<RuntimeContext>,
+    ) -> Result<LifecycleActorState, ActorProcessingErr> {
+        let seed = ctx.os.now().0;
+        let count = ctx.planned().slots();
+        Ok(LifecycleActorState {
+            policy: Lifecycle::new(ctx.plan(), seed),
+            alarm: DeadlineTimer::default(),
+            dirty: BTreeSet::new(),
+            modules: vec![ModuleNotes::new(ctx.os.wall_clock()); count],
             status: SystemStatus::Starting,
-            stands: None,
-            asking: None,
-            asked: HashMap::new(),
+            published_summary: None,
+            stop_requested_by: None,
+            requesters: HashMap::new(),
             requests: OpenRequests::default(),
-            reasons: vec![None; count],
-            ill: vec![None; count],
-            house,
+            ctx,
         })
     }
 
@@ -177,36 +192,37 @@ impl Actor for LifecycleActor {
         &self,
         me: ActorRef<LifecycleMsg>,
         msg: LifecycleMsg,
-        own: &mut Owned,
+        own: &mut LifecycleActorState,
     ) -> Result<(), ActorProcessingErr> {
-        let published = own.take(msg);
-        own.settle();
+        let published = own.apply(msg);
+        own.perform_effects();
         own.finish_requests();
         own.publish(published);
-        own.asking = None;
-        let (now, deadline) = (own.house.os.now(), own.policy.deadline());
-        own.alarm.set(now, deadline, &me, || LifecycleMsg::Woke);
+        own.stop_requested_by = None;
+        let (now, deadline) = (own.ctx.os.now(), own.policy.deadline());
+        own.alarm
+            .set(now, deadline, &me, || LifecycleMsg::TimerFired);
         Ok(())
     }
 }
 
-impl Owned {
+impl LifecycleActorState {
     /// Notes a fact or a wish; returns who wants to know that it is published.
-    fn take(&mut self, msg: LifecycleMsg) -> Option<oneshot::Sender<()>> {
+    fn apply(&mut self, msg: LifecycleMsg) -> Option<oneshot::Sender<()>> {
         match msg {
             LifecycleMsg::Boot => self.note(LifecycleEvent::Boot),
             LifecycleMsg::Adopt(modules) => self.adopt(modules),
-            LifecycleMsg::Reported {
+            LifecycleMsg::RunReported {
                 module,
                 report,
                 detail,
             } => {
-                self.touched.insert(module);
+                self.dirty.insert(module);
                 if let run::RunReportKind::Ended(_) = report.what {
-                    self.details[module.index()] = detail;
+                    self.modules[module.index()].detail = detail;
                     let generation = report.generation;
                     let msg = RecoveryMsg::Ended { module, generation };
-                    self.house.switchboard.recovery.cast(msg);
+                    self.ctx.actor_refs.recovery.cast(msg);
                 }
                 self.note(LifecycleEvent::Reported { module, report });
             }
@@ -214,17 +230,18 @@ impl Owned {
                 module,
                 generation,
                 health,
-                ill,
+                liveness_issue: ill,
             } => {
-                self.touched.insert(module);
+                self.dirty.insert(module);
                 let msg = RecoveryMsg::Health {
                     module,
                     generation,
                     healthy: health == states::Health::Healthy,
                 };
-                self.house.switchboard.recovery.cast(msg);
+                self.ctx.actor_refs.recovery.cast(msg);
                 let restart = ill.is_some();
-                self.ill[module.index()] = ill.or(self.ill[module.index()].take());
+                self.modules[module.index()].liveness_issue =
+                    ill.or(self.modules[module.index()].liveness_issue.take());
                 self.note(LifecycleEvent::Health {
                     module,
                     generation,
@@ -232,13 +249,13 @@ impl Owned {
                     restart,
                 });
             }
-            LifecycleMsg::Wished {
+            LifecycleMsg::Requested {
                 module,
                 wish,
                 actor,
                 published,
             } => {
-                self.wished(module, wish, actor);
+                self.apply_operation(module, wish, actor);
                 return Some(published);
             }
             LifecycleMsg::Preview {
@@ -250,39 +267,39 @@ impl Owned {
             }
             LifecycleMsg::StopAll { budget, actor } => {
                 self.record_system_stop(&actor);
-                self.asking = Some(actor);
-                let within = budget.unwrap_or(self.house.plan().system().shutdown_timeout);
-                self.house.os.stopping(within + STOP_MARGIN);
+                self.stop_requested_by = Some(actor);
+                let within = budget.unwrap_or(self.ctx.plan().system().shutdown_timeout);
+                self.ctx.os.stopping(within + STOP_MARGIN);
                 self.note(LifecycleEvent::StopAll { budget });
             }
             LifecycleMsg::Republish => {
-                self.stands = None;
-                self.touched.extend(self.house.plan().ids());
+                self.published_summary = None;
+                self.dirty.extend(self.ctx.plan().ids());
             }
-            LifecycleMsg::Woke => self.note(LifecycleEvent::TimerFired),
+            LifecycleMsg::TimerFired => self.note(LifecycleEvent::TimerFired),
         }
         None
     }
 
-    fn wished(&mut self, module: ModuleId, wish: Operation, actor: String) {
-        self.touched.insert(module);
+    fn apply_operation(&mut self, module: ModuleId, wish: Operation, actor: String) {
+        self.dirty.insert(module);
         // A call or a connection administers nothing.
         if wish != Operation::Wake {
             self.record_request(module, wish, &actor);
         }
-        self.asked.insert(module, actor);
+        self.requesters.insert(module, actor);
         self.note(LifecycleEvent::Requested { module, wish });
     }
 
     fn note(&mut self, event: LifecycleEvent) {
-        self.policy.apply(self.house.os.now(), event);
+        self.policy.apply(self.ctx.os.now(), event);
     }
 
-    fn adopt(&mut self, modules: Vec<Before>) {
-        let now = self.house.os.now();
+    fn adopt(&mut self, modules: Vec<AdoptedModule>) {
+        let now = self.ctx.os.now();
         let mut ends = Vec::new();
         for before in modules {
-            let Before {
+            let AdoptedModule {
                 module,
                 record,
                 alive,
@@ -293,7 +310,7 @@ impl Owned {
             }
             let record = record.as_deref().and_then(record::decode);
             if let Some(record) = &record {
-                self.since[module.index()].0 = record.state;
+                self.modules[module.index()].since.0 = record.state;
             }
             // Without a record there is nothing to go on from: it is as in a fresh plan.
             let record = record.unwrap_or_else(|| self.policy.record(module));
@@ -305,7 +322,7 @@ impl Owned {
                     alive,
                 },
             );
-            self.touched.insert(module);
+            self.dirty.insert(module);
             if let Some((generation, exit)) = ended.filter(|_| alive.is_none()) {
                 let what = run::RunReportKind::Ended(run::RunEnd::Exited(exit));
                 let report = RunReport { generation, what };
@@ -322,33 +339,32 @@ impl Owned {
     /// Takes over what a record says beside policy's part of it.
     fn remember(&mut self, module: ModuleId, memory: &ModuleMemory) {
         if let Some(since) = memory.since {
-            self.since[module.index()].1 = since;
+            self.modules[module.index()].since.1 = since;
         }
-        self.house.chronicle.restore_newest(module, memory.last_seq);
-        self.reasons[module.index()].clone_from(&memory.reason);
+        self.ctx.recorder.restore_newest(module, memory.last_seq);
+        self.modules[module.index()]
+            .reason
+            .clone_from(&memory.reason);
         let Some(requester) = &memory.requester else {
             return;
         };
-        self.asked.insert(module, requester.clone());
+        self.requesters.insert(module, requester.clone());
         if let Some((seq, operation, generation)) = memory.request {
             let open = OpenRequest::adopted(seq, operation, requester.clone(), generation);
             self.requests.modules.insert(module, open);
         }
     }
 
-    fn settle(&mut self) {
-        while let Some(effect) = self.policy.next_effect(self.house.os.now()) {
+    fn perform_effects(&mut self) {
+        while let Some(effect) = self.policy.next_effect(self.ctx.os.now()) {
             self.perform(effect);
         }
     }
 
     fn perform(&mut self, effect: LifecycleEffect) {
-        let house = Arc::clone(&self.house);
+        let ctx = Arc::clone(&self.ctx);
         let order = |module, event| {
-            house
-                .switchboard
-                .module(module)
-                .cast(ModuleMsg::Event(event));
+            ctx.actor_refs.module(module).cast(ModuleMsg::Event(event));
         };
         match effect {
             LifecycleEffect::Run { module, generation } => {
@@ -371,27 +387,27 @@ impl Owned {
                 module,
                 about,
                 news,
-            } => self.tell(module, about, news),
+            } => self.notify_dependent(module, about, news),
             LifecycleEffect::StateChanged {
                 module,
                 from,
                 to,
                 cause,
                 by,
-            } => self.moved(module, from, to, cause, by),
+            } => self.emit_state_change(module, from, to, cause, by),
             LifecycleEffect::RecoveryDecided {
                 module,
                 failure,
                 attempt,
                 verdict,
             } => {
-                self.judged(module, failure, attempt, verdict);
+                self.emit_verdict(module, failure, attempt, verdict);
             }
             LifecycleEffect::StartupCompleted => self.startup_completed(),
             LifecycleEffect::StartupFailed { reason } => self.startup_failed(reason),
             LifecycleEffect::AllStopped { forced } => {
                 self.system_stopped(forced);
-                house.switchboard.root.cast(RootMsg::AllStopped { forced });
+                ctx.actor_refs.root.cast(RootMsg::AllStopped { forced });
             }
         }
     }
@@ -399,7 +415,7 @@ impl Owned {
     fn preview(&self, module: ModuleId, wish: Operation) -> Vec<ChangeStep> {
         use mainstay_policy::lifecycle::PreviewAction;
         let step = |step: mainstay_policy::lifecycle::PreviewStep| ChangeStep {
-            module: self.house.name(step.module).to_string(),
+            module: self.ctx.name(step.module).to_string(),
             action: match step.action {
                 PreviewAction::Start => ChangeAction::Start,
                 PreviewAction::Stop => ChangeAction::Stop,
@@ -409,7 +425,7 @@ impl Owned {
             reason: if step.because == step.module {
                 "asked for".to_owned()
             } else {
-                format!("because of {}", &self.house.name(step.because))
+                format!("because of {}", &self.ctx.name(step.because))
             },
         };
         self.policy

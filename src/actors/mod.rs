@@ -3,7 +3,7 @@
 //! Never decides, never awaits in `handle` except for spawning a child.
 //!
 //! ```text
-//! root ──┬── registry     the one writer of the picture that readers see
+//! root ──┬── registry     the one writer of the snapshots that readers see
 //!        ├── lifecycle    policy::Lifecycle: wishes, order, restarts
 //!        ├── module × n   policy::Module: one run of one process
 //!        ├── recovery     procedures: pre-checks, steps, validation
@@ -15,7 +15,7 @@
 //!
 //! Every actor is linked to root. One that dies is a bug of ours: root starts it again, its state
 //! is rebuilt from the others, and no module process notices. Messages find their receiver through
-//! the switchboard, so a new actor takes over where the old one was.
+//! the actor_refs, so a new actor takes over where the old one was.
 //!
 //! Mailboxes have no bound in ractor; ours are bounded by credits, stated at the head of each
 //! actor.
@@ -31,10 +31,11 @@ use mainstay_protocol::Timestamp;
 use crate::config::{Configuration, Launch};
 use crate::os::Os;
 
-mod alarm;
+mod actor_refs;
 pub(crate) mod auth_token;
-pub(crate) mod chronicle;
 pub(crate) mod config;
+pub(crate) mod convert;
+pub(crate) mod event_recorder;
 pub(crate) mod gateway;
 pub(crate) mod health;
 pub(crate) mod launching;
@@ -42,8 +43,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod log_followers;
 pub(crate) mod module;
 mod module_memory;
-mod notify;
-pub(crate) mod picture;
+mod notify_parser;
 pub(crate) mod planned;
 mod probing;
 #[cfg(test)]
@@ -54,19 +54,20 @@ mod recovery;
 pub(crate) mod registry;
 mod resources;
 pub(crate) mod root;
-mod switchboard;
+mod slot_store;
+pub(crate) mod snapshots;
 #[cfg(test)]
 pub(crate) mod tests;
-pub(crate) mod words;
+mod timer;
 
+pub(crate) use actor_refs::ActorRefs;
 pub(crate) use planned::Planned;
-pub(crate) use switchboard::Switchboard;
 
 #[cfg(panic = "abort")]
 compile_error!("supervision of actors needs unwinding: build with panic = \"unwind\"");
 
-/// What every actor shares: the plan in force, the machine, the picture, the pen.
-pub(crate) struct House {
+/// What every actor shares: the plan in force, the machine, the snapshots, the pen.
+pub(crate) struct RuntimeContext {
     /// Where the configuration is read from.
     pub(crate) sources: crate::config::Sources,
     /// The plan in force; swapped as a whole.
@@ -74,11 +75,11 @@ pub(crate) struct House {
     /// The machine.
     pub(crate) os: Arc<dyn Os>,
     /// What readers see.
-    pub(crate) picture: Arc<picture::Picture>,
+    pub(crate) snapshots: Arc<snapshots::SnapshotStore>,
     /// The journal's pen.
-    pub(crate) chronicle: chronicle::Chronicle,
+    pub(crate) recorder: event_recorder::EventRecorder,
     /// How actors find each other.
-    pub(crate) switchboard: Switchboard,
+    pub(crate) actor_refs: ActorRefs,
     /// The event bus and the modules' connections.
     pub(crate) bus: Arc<crate::bus::Bus>,
     /// Clients and checks that read a module's output while it is written.
@@ -90,22 +91,22 @@ pub(crate) struct House {
     /// The holder's process.
     pub(crate) holder_pid: u32,
     /// Where people are told what happens, if someone watches.
-    pub(crate) announce: Option<Announce>,
+    pub(crate) announce: Option<ConsoleSink>,
     /// The holder created removed directories again: their files are to be written again.
     pub(crate) directories_restored: tokio::sync::Notify,
 }
 
 /// Called with a sentence whenever a module or the system moves.
-pub(crate) type Announce = Arc<dyn Fn(Announcement<'_>) + Send + Sync>;
+pub(crate) type ConsoleSink = Arc<dyn Fn(ConsoleMessage<'_>) + Send + Sync>;
 
 /// The target of log lines that say what an announcement says too.
-pub(crate) const ANNOUNCED: &str = "mainstay::actors::announced";
+pub(crate) const CONSOLE_TARGET: &str = "mainstay::actors::announced";
 
 /// One thing to tell a person.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Announcement<'a> {
+pub(crate) enum ConsoleMessage<'a> {
     /// A module changed its state.
-    Moved {
+    StateChanged {
         /// Its name.
         module: &'a str,
         /// Where it stands now.
@@ -117,10 +118,24 @@ pub(crate) enum Announcement<'a> {
     System(&'a str),
 }
 
-impl House {
+impl RuntimeContext {
     /// The plan in force with what belongs to it. A handler reads it once and keeps the value.
     pub(crate) fn planned(&self) -> Arc<Planned> {
         self.planned.load_full()
+    }
+
+    /// Puts a plan in force. Makes room for its modules first, so that every reader of the plan
+    /// finds them.
+    #[expect(dead_code, reason = "used when a plan replaces another")]
+    pub(crate) fn replace_plan(&self, planned: Planned) {
+        let names = planned.names();
+        for (slot, name) in (0_u32..).zip(&names) {
+            self.bus.register(ModuleId(slot), Arc::clone(name));
+        }
+        self.snapshots.grow(planned.slots(), self.os.wall_clock());
+        self.actor_refs.grow(planned.slots());
+        self.recorder.set_names(names);
+        self.planned.store(Arc::new(planned));
     }
 
     /// The plan in force.
@@ -161,7 +176,7 @@ impl House {
     }
 
     /// Why the system is not healthy, if so.
-    pub(crate) fn reason(&self, standing: &picture::SystemStanding) -> Option<String> {
+    pub(crate) fn reason(&self, standing: &snapshots::SystemSummary) -> Option<String> {
         let stopped = match &standing.stopped[..] {
             [_] => "was stopped on request",
             _ => "were stopped on request",
@@ -186,7 +201,7 @@ impl House {
     }
 
     /// A point of policy's time on the wall.
-    pub(crate) fn on_the_wall(&self, at: mainstay_policy::MonoTime) -> Timestamp {
+    pub(crate) fn to_wall_clock(&self, at: mainstay_policy::MonoTime) -> Timestamp {
         let (now, wall) = (self.os.now(), self.os.wall_clock());
         let ahead = u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX);
         let behind = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
@@ -194,7 +209,7 @@ impl House {
     }
 
     /// Tells a person, if one watches.
-    pub(crate) fn announce(&self, what: Announcement<'_>) {
+    pub(crate) fn announce(&self, what: ConsoleMessage<'_>) {
         if let Some(announce) = &self.announce {
             announce(what);
         }

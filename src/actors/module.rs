@@ -15,13 +15,13 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use regex::Regex;
 use serde_json::json;
 
-use super::alarm::Alarm;
-use super::chronicle::Entry;
+use super::event_recorder::EventBuilder;
 use super::health::HealthMsg;
 use super::lifecycle::LifecycleMsg;
-use super::notify::{self, Sayings, Word};
+use super::notify_parser::{self, NotifyAssignment, ReportedStatus};
 use super::registry::RegistryMsg;
-use super::{House, launching, readiness, words};
+use super::timer::DeadlineTimer;
+use super::{RuntimeContext, convert, launching, readiness};
 use crate::os::CommandResult;
 
 mod hooks;
@@ -60,19 +60,19 @@ pub(crate) enum ModuleMsg {
 }
 
 /// Which module, and the process a new actor takes over.
-pub(crate) struct Arguments {
-    pub(crate) house: Arc<House>,
+pub(crate) struct ModuleArgs {
+    pub(crate) ctx: Arc<RuntimeContext>,
     pub(crate) id: ModuleId,
     /// What the rebuilt state starts from.
     pub(crate) adopt: Option<RunEvent>,
 }
 
 /// The state.
-pub(crate) struct Owned {
-    house: Arc<House>,
+pub(crate) struct ModuleActorState {
+    ctx: Arc<RuntimeContext>,
     id: ModuleId,
     module: RunMachine,
-    alarm: Alarm,
+    alarm: DeadlineTimer,
     /// When the run was ordered; None: by another runtime.
     ordered_at: Option<MonoTime>,
     /// The pattern of `ready = { log = … }`, and the unfinished line it is searched in.
@@ -80,17 +80,17 @@ pub(crate) struct Owned {
     /// Whether this run has fed its watchdog.
     fed: bool,
     /// What this run said about itself.
-    sayings: Sayings,
+    reported: ReportedStatus,
     /// How the last run ended.
     ended: Option<RunReport>,
     /// The newest run whose end readers were told.
-    told_end: u64,
+    published_exit: u64,
     /// Why this run could not start, in full.
     detail: Option<String>,
     /// The command around a run that is on its way.
     hook: Option<Hook>,
     /// The newest look by a command whether it is ready.
-    look: Option<u64>,
+    readiness_check: Option<u64>,
     /// Its output is being lost, and an event said so.
     losing_output: bool,
 }
@@ -103,32 +103,32 @@ pub(crate) struct ModuleActor;
 
 impl Actor for ModuleActor {
     type Msg = ModuleMsg;
-    type State = Owned;
-    type Arguments = Arguments;
+    type State = ModuleActorState;
+    type Arguments = ModuleArgs;
 
     async fn pre_start(
         &self,
         me: ActorRef<ModuleMsg>,
-        Arguments { house, id, adopt }: Arguments,
-    ) -> Result<Owned, ActorProcessingErr> {
+        ModuleArgs { ctx, id, adopt }: ModuleArgs,
+    ) -> Result<ModuleActorState, ActorProcessingErr> {
         if let Some(event) = adopt {
             me.cast(ModuleMsg::Event(event))?;
         }
-        let (module, alarm) = (RunMachine::new(), Alarm::default());
-        Ok(Owned {
-            house,
+        let (module, alarm) = (RunMachine::new(), DeadlineTimer::default());
+        Ok(ModuleActorState {
+            ctx,
             id,
             module,
             alarm,
             ordered_at: None,
             log: None,
             fed: false,
-            sayings: Sayings::default(),
+            reported: ReportedStatus::default(),
             ended: None,
-            told_end: 0,
+            published_exit: 0,
             detail: None,
             hook: None,
-            look: None,
+            readiness_check: None,
             losing_output: false,
         })
     }
@@ -137,18 +137,18 @@ impl Actor for ModuleActor {
         &self,
         me: ActorRef<ModuleMsg>,
         msg: ModuleMsg,
-        own: &mut Owned,
+        own: &mut ModuleActorState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             ModuleMsg::Event(event) => own.note(event),
             ModuleMsg::Process(event) => own.on_process_event(event),
             ModuleMsg::Ready { generation } => own.note(RunEvent::ReadyReported { generation }),
-            ModuleMsg::Status { generation, text } => own.said(generation, &text),
+            ModuleMsg::Status { generation, text } => own.set_status_text(generation, &text),
             ModuleMsg::HookEnded { number, outcome } => own.hook_ended(number, &outcome),
             ModuleMsg::Resync => own.resync(),
         }
-        own.settle();
-        let (now, deadline) = (own.house.os.now(), own.module.deadline());
+        own.perform_effects();
+        let (now, deadline) = (own.ctx.os.now(), own.module.deadline());
         own.alarm.set(now, deadline, &me, || {
             ModuleMsg::Event(RunEvent::TimerFired)
         });
@@ -156,23 +156,23 @@ impl Actor for ModuleActor {
     }
 }
 
-impl Owned {
+impl ModuleActorState {
     fn note(&mut self, event: RunEvent) {
-        let now = self.house.os.now();
+        let now = self.ctx.os.now();
         if let RunEvent::StartRequested { .. } = event {
             self.ordered_at = Some(now);
             self.detail = None;
         }
-        self.module.apply(&self.house.spec(self.id), now, event);
+        self.module.apply(&self.ctx.spec(self.id), now, event);
         if let RunEvent::Adopted { ready: false, .. } = event {
-            self.begin_search(true);
+            self.start_log_match(true);
         }
     }
 
-    fn settle(&mut self) {
+    fn perform_effects(&mut self) {
         loop {
-            let now = self.house.os.now();
-            let Some(effect) = self.module.next_effect(&self.house.spec(self.id), now) else {
+            let now = self.ctx.os.now();
+            let Some(effect) = self.module.next_effect(&self.ctx.spec(self.id), now) else {
                 return;
             };
             self.perform(effect);
@@ -185,26 +185,26 @@ impl Owned {
             RunEffect::CleanUp { generation } => self.run_hook(generation, false, 0),
             RunEffect::Spawn { generation } => self.spawn(generation),
             RunEffect::Probe { generation } => {
-                let number = readiness::look_once(&self.house, self.id, generation);
-                self.look = Some(number);
+                let number = readiness::check_once(&self.ctx, self.id, generation);
+                self.readiness_check = Some(number);
             }
             RunEffect::DrainNotify { generation } => {
-                let instance = self.house.instance(self.id);
-                self.house.os.drain_notify(&instance, generation);
+                let instance = self.ctx.instance(self.id);
+                self.ctx.os.drain_notify(&instance, generation);
             }
             RunEffect::Terminate { generation } => {
-                self.end_look();
-                if !self.end_hook(false) {
-                    let signal = self.house.launch(self.id).stop_signal;
-                    let instance = self.house.instance(self.id);
-                    self.house.os.signal(&instance, generation, signal, true);
+                self.cancel_readiness_check();
+                if !self.stop_hook(false) {
+                    let signal = self.ctx.launch(self.id).stop_signal;
+                    let instance = self.ctx.instance(self.id);
+                    self.ctx.os.signal(&instance, generation, signal, true);
                 }
             }
             RunEffect::Kill { generation } => {
-                self.end_look();
-                if !self.end_hook(true) {
-                    let instance = self.house.instance(self.id);
-                    self.house.os.kill(&instance, generation);
+                self.cancel_readiness_check();
+                if !self.stop_hook(true) {
+                    let instance = self.ctx.instance(self.id);
+                    self.ctx.os.kill(&instance, generation);
                 }
             }
             RunEffect::Report(report) => self.report(report),
@@ -214,36 +214,36 @@ impl Owned {
     fn report(&mut self, report: RunReport) {
         match report.what {
             RunReportKind::Started { .. } | RunReportKind::Extended { .. } => {}
-            RunReportKind::Ready => self.tell_ready(report.generation),
+            RunReportKind::Ready => self.record_ready(report.generation),
             RunReportKind::Ended(_) => {
-                self.end_look();
+                self.cancel_readiness_check();
                 self.ended = Some(report);
             }
         }
-        self.tell_report(report);
+        self.send_report(report);
     }
 
-    fn tell_report(&self, report: RunReport) {
+    fn send_report(&self, report: RunReport) {
         let ended = matches!(report.what, RunReportKind::Ended(_));
-        let msg = LifecycleMsg::Reported {
+        let msg = LifecycleMsg::RunReported {
             module: self.id,
             report,
             detail: self.detail.clone().filter(|_| ended),
         };
-        self.house.switchboard.lifecycle.cast(msg);
+        self.ctx.actor_refs.lifecycle.cast(msg);
     }
 
     /// A look that is on its way has nothing to look at any more.
-    fn end_look(&mut self) {
-        if let Some(number) = self.look.take() {
-            let command = self.house.instance(self.id).with_command(number);
-            self.house.os.kill(&command, number);
+    fn cancel_readiness_check(&mut self) {
+        if let Some(number) = self.readiness_check.take() {
+            let command = self.ctx.instance(self.id).with_command(number);
+            self.ctx.os.kill(&command, number);
         }
     }
 
     fn spawn(&mut self, generation: u64) {
-        if let Err(short) = launching::has_what_it_needs(&self.house, self.id) {
-            self.tell_end(generation, None, short.clone());
+        if let Err(short) = launching::check_resources(&self.ctx, self.id) {
+            self.publish_exit(generation, None, short.clone());
             self.detail = Some(short);
             let failure = StartFailure {
                 step: StartStep::Resources,
@@ -255,15 +255,15 @@ impl Owned {
             });
         }
         self.fed = false;
-        self.sayings = Sayings::default();
-        self.begin_search(false);
-        self.house
-            .switchboard
+        self.reported = ReportedStatus::default();
+        self.start_log_match(false);
+        self.ctx
+            .actor_refs
             .registry
-            .cast(RegistryMsg::Began(self.id));
-        self.house
+            .cast(RegistryMsg::RunStarted(self.id));
+        self.ctx
             .os
-            .spawn(launching::main_process(&self.house, self.id, generation));
+            .spawn(launching::main_request(&self.ctx, self.id, generation));
     }
 
     fn on_process_event(&mut self, event: ProcessEvent) {
@@ -276,30 +276,30 @@ impl Owned {
                 if generation == self.module.generation() {
                     self.detail = Some(message.clone());
                 }
-                self.tell_end(generation, None, message);
+                self.publish_exit(generation, None, message);
                 self.note(RunEvent::SpawnFailed {
                     generation,
                     failure,
                 });
             }
             ProcessEventKind::MainChanged { pid, .. } => {
-                let module = &*self.house.name(self.id);
+                let module = &*self.ctx.name(self.id);
                 tracing::info!(module, pid, "the module named another main process");
                 self.note(RunEvent::MainChanged { generation, pid });
             }
             ProcessEventKind::NotifyRejected { message } => {
-                tracing::warn!(module = &*self.house.name(self.id), "{message}");
+                tracing::warn!(module = &*self.ctx.name(self.id), "{message}");
             }
             ProcessEventKind::NotifyDrained => self.note(RunEvent::NotifyDrained { generation }),
             ProcessEventKind::Exited(exited) => self.on_exit(generation, &exited),
             ProcessEventKind::Notify { text, .. } => {
-                notify::parse(&text).for_each(|word| self.hear_word(generation, word));
+                notify_parser::parse(&text).for_each(|word| self.on_notify(generation, word));
             }
             ProcessEventKind::Output {
                 text,
                 dropped_bytes,
             } => {
-                self.search(generation, &text);
+                self.match_log(generation, &text);
                 self.send_output(&text, dropped_bytes);
             }
             dropped @ ProcessEventKind::OutputDropped { .. } => self.on_output_dropped(dropped),
@@ -311,110 +311,119 @@ impl Owned {
     fn on_exit(&mut self, generation: u64, exited: &Exited) {
         let exit = exited.exit;
         let ran_ms = self.since_order(MonoTime(exited.at));
-        let own = words::own_words(exited);
-        let mut text = own.unwrap_or_else(|| words::exit_text(exit));
-        if self.is_ours(generation) {
-            text += &self.sayings.reason();
+        let own = convert::task_message(exited);
+        let mut text = own.unwrap_or_else(|| convert::exit_text(exit));
+        if self.is_current_run(generation) {
+            text += &self.reported.reason();
         }
-        let entry = Entry::of(EventKind::ModuleExited)
+        let entry = EventBuilder::of(EventKind::ModuleExited)
             .module(self.id, generation)
             .payload(json!({
                 "pid": exited.pid, "code": exit.code(), "signal": exit.signal(),
                 "core_dumped": exit.dumped_core(), "ran_ms": ran_ms, "text": text,
             }));
-        self.house.chronicle.tell(entry);
-        self.tell_end(generation, Some(exit), text);
+        self.ctx.recorder.record(entry);
+        self.publish_exit(generation, Some(exit), text);
         self.note(RunEvent::Exited { generation, exit });
     }
 
     /// Whether news of this run are news of ours; a run that ended while the runtime was away is
     /// told of before any other.
-    fn is_ours(&self, generation: u64) -> bool {
+    fn is_current_run(&self, generation: u64) -> bool {
         [generation, 0].contains(&self.module.generation())
     }
 
-    fn tell_end(&mut self, generation: u64, exit: Option<Exit>, text: String) {
+    fn publish_exit(&mut self, generation: u64, exit: Option<Exit>, text: String) {
         // The end of the run before may be heard behind a newer one's, never the other way round.
-        if generation < self.told_end {
+        if generation < self.published_exit {
             return;
         }
-        self.told_end = generation;
+        self.published_exit = generation;
         let exit = LastExit {
             code: exit.and_then(Exit::code),
             signal: exit.and_then(Exit::signal).map(|signal| signal.0),
-            at: self.house.os.wall_clock(),
+            at: self.ctx.os.wall_clock(),
             text,
         };
-        self.house
-            .switchboard
+        self.ctx
+            .actor_refs
             .registry
-            .cast(RegistryMsg::Ended(self.id, exit));
+            .cast(RegistryMsg::RunEnded(self.id, exit));
     }
 
-    fn hear_word(&mut self, generation: u64, word: Word) {
+    fn on_notify(&mut self, generation: u64, word: NotifyAssignment) {
         match word {
-            Word::Ready => {
+            NotifyAssignment::Ready => {
                 self.note(RunEvent::ReadyReported { generation });
-                if let Some(text) = self.sayings.ready() {
-                    self.said(generation, &text);
+                if let Some(text) = self.reported.ready() {
+                    self.set_status_text(generation, &text);
                 }
             }
-            Word::Status(text) => {
-                let shown = self.sayings.status(text);
-                self.said(generation, &shown);
+            NotifyAssignment::Status(text) => {
+                let shown = self.reported.status(text);
+                self.set_status_text(generation, &shown);
             }
-            Word::Watchdog => {
+            NotifyAssignment::Watchdog => {
                 self.note(RunEvent::WatchdogFed { generation });
                 if !std::mem::replace(&mut self.fed, true) {
                     let (module, health) = (self.id, Health::Healthy);
-                    let fed = HealthMsg::Fed {
+                    let fed = HealthMsg::SelfReported {
                         module,
                         generation,
                         health,
                     };
-                    self.house.switchboard.health.cast(fed);
+                    self.ctx.actor_refs.health.cast(fed);
                 }
             }
-            Word::WatchdogTrigger => self.note(RunEvent::WatchdogTriggered { generation }),
-            Word::WatchdogEvery(every) => self.note(RunEvent::WatchdogSet { generation, every }),
-            Word::ExtendTimeout(by) => self.note(RunEvent::TimeoutExtended { generation, by }),
-            Word::Stopping => self.leaving(generation),
-            Word::Reloading => {
-                let shown = self.sayings.reloading();
-                self.said(generation, &shown);
+            NotifyAssignment::WatchdogTrigger => {
+                self.note(RunEvent::WatchdogTriggered { generation })
             }
-            Word::Errno(errno) => self.sayings.errno(errno),
-            Word::ExitStatus(status) => self.sayings.exit_status(status),
+            NotifyAssignment::WatchdogEvery(every) => {
+                self.note(RunEvent::WatchdogSet { generation, every })
+            }
+            NotifyAssignment::ExtendTimeout(by) => {
+                self.note(RunEvent::TimeoutExtended { generation, by })
+            }
+            NotifyAssignment::Stopping => self.on_stopping(generation),
+            NotifyAssignment::Reloading => {
+                let shown = self.reported.reloading();
+                self.set_status_text(generation, &shown);
+            }
+            NotifyAssignment::Errno(errno) => self.reported.errno(errno),
+            NotifyAssignment::ExitStatus(status) => self.reported.exit_status(status),
         }
     }
 
     /// It is about to end by itself: nobody looks any more whether it is well.
-    fn leaving(&mut self, generation: u64) {
-        self.said(generation, "stopping");
+    fn on_stopping(&mut self, generation: u64) {
+        self.set_status_text(generation, "stopping");
         self.note(RunEvent::StoppingReported { generation });
         if generation == self.module.generation() && self.module.is_ready() {
             let (module, running) = (self.id, false);
-            self.house.switchboard.health.cast(HealthMsg::Moved {
-                module,
-                generation,
-                running,
-                found: false,
-            });
+            self.ctx
+                .actor_refs
+                .health
+                .cast(HealthMsg::ReadinessChanged {
+                    module,
+                    generation,
+                    running,
+                    found: false,
+                });
         }
     }
 
-    fn said(&self, generation: u64, text: &str) {
-        if self.is_ours(generation) {
-            let text = Arc::from(notify::one_line(text));
-            self.house
-                .switchboard
+    fn set_status_text(&self, generation: u64, text: &str) {
+        if self.is_current_run(generation) {
+            let text = Arc::from(notify_parser::one_line(text));
+            self.ctx
+                .actor_refs
                 .registry
-                .cast(RegistryMsg::Said(self.id, text));
+                .cast(RegistryMsg::StatusText(self.id, text));
         }
     }
 
     /// Looks for the readiness line in what it wrote; lines may arrive in pieces.
-    fn search(&mut self, generation: u64, text: &str) {
+    fn match_log(&mut self, generation: u64, text: &str) {
         let ours = generation == self.module.generation();
         let Some((pattern, unfinished)) = self.log.as_mut().filter(|_| ours) else {
             return;
@@ -427,37 +436,37 @@ impl Owned {
             None => {}
         }
         if found {
-            self.end_search();
+            self.stop_log_match();
             self.note(RunEvent::ReadyReported { generation });
         }
     }
 
     /// Sends output to the clients that follow it.
     fn send_output(&self, text: &str, dropped_bytes: u64) {
-        let followers = &self.house.log_followers;
+        let followers = &self.ctx.log_followers;
         followers.dispatch_output(self.id, text, dropped_bytes);
     }
 
     /// For `ready = { log = … }`: what it writes is looked at until the line was there; with what
     /// it wrote before, when we are not the first to look.
-    fn begin_search(&mut self, again: bool) {
-        self.end_search();
-        if let Readiness::Log(pattern) = &self.house.spec(self.id).readiness {
+    fn start_log_match(&mut self, again: bool) {
+        self.stop_log_match();
+        if let Readiness::Log(pattern) = &self.ctx.spec(self.id).readiness {
             // It was compiled once already when the configuration was checked.
             self.log = Regex::new(pattern)
                 .ok()
                 .map(|pattern| (pattern, String::new()));
-            let instance = self.house.instance(self.id);
-            let followers = &self.house.log_followers;
-            followers.tap_for_readiness(&*self.house.os, &instance, self.id, again);
+            let instance = self.ctx.instance(self.id);
+            let followers = &self.ctx.log_followers;
+            followers.tap_for_readiness(&*self.ctx.os, &instance, self.id, again);
         }
     }
 
-    fn end_search(&mut self) {
+    fn stop_log_match(&mut self) {
         if self.log.take().is_some() {
-            let instance = self.house.instance(self.id);
-            let followers = &self.house.log_followers;
-            followers.untap_for_readiness(&*self.house.os, &instance, self.id);
+            let instance = self.ctx.instance(self.id);
+            let followers = &self.ctx.log_followers;
+            followers.untap_for_readiness(&*self.ctx.os, &instance, self.id);
         }
     }
 
@@ -467,12 +476,12 @@ impl Owned {
         Some(u64::try_from(passed).unwrap_or(u64::MAX))
     }
 
-    fn tell_ready(&self, generation: u64) {
-        let after_ms = self.since_order(self.house.os.now());
-        let entry = Entry::of(EventKind::ModuleReady)
+    fn record_ready(&self, generation: u64) {
+        let after_ms = self.since_order(self.ctx.os.now());
+        let entry = EventBuilder::of(EventKind::ModuleReady)
             .module(self.id, generation)
             .payload(json!({ "after_ms": after_ms }));
-        self.house.chronicle.tell(entry);
+        self.ctx.recorder.record(entry);
     }
 
     /// What a new lifecycle has to hear; what it knows already changes nothing there.
@@ -484,7 +493,7 @@ impl Owned {
         let reports = [started, ready].into_iter().flatten();
         let reports = reports.map(|what| RunReport { generation, what });
         for report in reports.chain(ended) {
-            self.tell_report(report);
+            self.send_report(report);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What is planned: the plan in force with what it was lowered from, and the definition of every slot.
-//! Owns the specification, the launch data and the name of each module, by id; it never shrinks.
+//! The plan in force: its configuration, its modules and their names, by slot.
+//! Owns the specification and the launch data of each module, by id; it never shrinks.
 //! Never changes: a new plan is a new value, and readers swap to it as a whole.
 
 use std::sync::Arc;
@@ -35,7 +35,21 @@ pub(crate) struct PlannedModule {
 impl Planned {
     /// The first plan of a runtime.
     pub(crate) fn new(configuration: Arc<Configuration>, plan: Arc<Plan>) -> Planned {
-        let mut slots = vec![None; plan.slots()];
+        Planned::onto(Vec::new(), configuration, plan)
+    }
+
+    /// The plan after this one. What it does not define keeps its definition.
+    #[expect(dead_code, reason = "used when a plan replaces another")]
+    pub(crate) fn next(&self, configuration: Arc<Configuration>, plan: Arc<Plan>) -> Planned {
+        Planned::onto(self.slots.clone(), configuration, plan)
+    }
+
+    fn onto(
+        mut slots: Vec<Option<PlannedModule>>,
+        configuration: Arc<Configuration>,
+        plan: Arc<Plan>,
+    ) -> Planned {
+        slots.resize(slots.len().max(plan.slots()), None);
         for (spec, launch) in &configuration.modules {
             let id = plan.find(&spec.name);
             if let Some((id, spec)) = id.and_then(|id| Some((id, plan.get(id)?))) {
@@ -56,6 +70,13 @@ impl Planned {
     /// How many slots there are: every id this runtime ever used is below it.
     pub(crate) fn slots(&self) -> usize {
         self.slots.len()
+    }
+
+    /// The name of the module in each slot, also of those that no plan has any more.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        let ids = &self.configuration.ids;
+        let instances = (0_u32..).map_while(|slot| ids.instance(ModuleId(slot)));
+        instances.map(|name| Arc::from(name.as_str())).collect()
     }
 
     /// The newest definition of a module.

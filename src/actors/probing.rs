@@ -7,7 +7,7 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_process::Probe;
 
-use super::{House, launching};
+use super::{RuntimeContext, launching};
 use crate::os::{LiveProcess, probe};
 
 /// Probes once; `number` names the command, if it is one.
@@ -15,14 +15,14 @@ use crate::os::{LiveProcess, probe};
 /// # Errors
 /// What was found instead, in words.
 pub(super) async fn probe(
-    house: &House,
+    ctx: &RuntimeContext,
     module: ModuleId,
     number: u64,
     what: &Probe,
     timeout: Duration,
 ) -> Result<(), String> {
     // Only a listener of the module's own tree counts: another process may hold the port.
-    let owner = house.os.live_process(&house.instance(module));
+    let owner = ctx.os.live_process(&ctx.instance(module));
     let owner = owner.and_then(LiveProcess::process);
     match what {
         Probe::Tcp(address) => probe::tcp(address, owner, timeout).await,
@@ -34,10 +34,10 @@ pub(super) async fn probe(
             false => Err(format!("{path} is not there")),
         },
         Probe::Exec(argv) => {
-            let mut command = launching::command(house, module, argv);
+            let mut command = launching::command_request(ctx, module, argv);
             command.generation = number;
             command.timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            let result = house.os.command(command).await;
+            let result = ctx.os.command(command).await;
             match result.ok {
                 true => Ok(()),
                 false => Err(result.text),

@@ -1,4 +1,4 @@
-//! What the house relies on in ractor, as tests: an upgrade that changes a fact fails here, loudly.
+//! What the ctx relies on in ractor, as tests: an upgrade that changes a fact fails here, loudly.
 //! Owns two small actors, a parent that tells what it hears and a child that does what it is told.
 //! Never tests our own actors. A fact that changed for the better is a reason to look at its rule.
 
@@ -92,7 +92,7 @@ impl Actor for Child {
     }
 }
 
-/// What a parent heard, as far as the house looks at it.
+/// What a parent heard, as far as the ctx looks at it.
 #[derive(Debug, PartialEq, Eq)]
 enum Heard {
     Started,
@@ -331,7 +331,7 @@ async fn a_mailbox_has_no_bound() {
     child.kill();
 }
 
-/// Why there is the switchboard: a reference of the wrong type is found out when it is used.
+/// Why there is the actor_refs: a reference of the wrong type is found out when it is used.
 #[tokio::test]
 async fn a_reference_of_another_type_refuses_to_send() {
     let (child, _notes) = a_child().await;
@@ -360,7 +360,7 @@ async fn a_call_that_timed_out_is_still_handled() {
     child.kill();
 }
 
-/// Why there is `Alarm`: after a stall every missed tick is delivered.
+/// Why there is `DeadlineTimer`: after a stall every missed tick is delivered.
 #[tokio::test(start_paused = true)]
 #[expect(clippy::disallowed_methods, reason = "shows why it is disallowed")]
 async fn an_interval_bursts_after_a_stall() {
@@ -376,7 +376,7 @@ async fn an_interval_bursts_after_a_stall() {
     child.kill();
 }
 
-/// Why `Alarm` aborts on drop: ractor's timers do not.
+/// Why `DeadlineTimer` aborts on drop: ractor's timers do not.
 #[tokio::test(start_paused = true)]
 #[expect(clippy::disallowed_methods, reason = "shows why it is disallowed")]
 async fn a_dropped_timer_still_fires_and_an_aborted_one_does_not() {
@@ -403,7 +403,7 @@ async fn a_paused_clock_passes_a_day_at_once() {
     child.kill();
 }
 
-/// Why readers get the picture, and followers a bounded channel that counts what it dropped.
+/// Why readers get the snapshots, and followers a bounded channel that counts what it dropped.
 #[tokio::test]
 #[expect(clippy::disallowed_types, reason = "shows why it is disallowed")]
 async fn an_output_port_loses_what_a_subscriber_is_behind() {

@@ -9,28 +9,27 @@ use mainstay_policy::run::RunEvent;
 use mainstay_policy::spec::Readiness;
 
 use super::module::ModuleMsg;
-use super::{House, probing};
+use super::{RuntimeContext, probing};
 
 /// How long one look may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Looks once, in the background; the number tells a command that looks from any other.
-pub(super) fn look_once(house: &Arc<House>, module: ModuleId, generation: u64) -> u64 {
-    let (house, number) = (Arc::clone(house), house.os.now().0);
+pub(super) fn check_once(ctx: &Arc<RuntimeContext>, module: ModuleId, generation: u64) -> u64 {
+    let (ctx, number) = (Arc::clone(ctx), ctx.os.now().0);
     tokio::spawn(async move {
-        let ok = seen(&house, module, number).await;
-        house
-            .switchboard
+        let ok = is_ready(&ctx, module, number).await;
+        ctx.actor_refs
             .module(module)
             .cast(ModuleMsg::Event(RunEvent::Probed { generation, ok }));
     });
     number
 }
 
-async fn seen(house: &House, module: ModuleId, number: u64) -> bool {
-    match &house.spec(module).readiness {
+async fn is_ready(ctx: &RuntimeContext, module: ModuleId, number: u64) -> bool {
+    match &ctx.spec(module).readiness {
         Readiness::Probe(probe) => {
-            let probe = probing::probe(house, module, number, probe, LOOK_TIMEOUT);
+            let probe = probing::probe(ctx, module, number, probe, CHECK_TIMEOUT);
             probe.await.is_ok()
         }
         Readiness::Started

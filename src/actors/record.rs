@@ -34,7 +34,7 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
         half_open,
         ready_since,
     } = remembered;
-    let state = super::words::state(*state);
+    let state = super::convert::state(*state);
     let up = u8::from(*wanted == Desired::Up);
     let mut text = format!(
         "up={up} intent={intent} state={state} gen={generation} ready={} done={} \
@@ -85,7 +85,7 @@ pub(super) fn decode(text: &str) -> Option<ModuleRecord> {
     let state = words.get("state")?;
     let state = State::ALL
         .iter()
-        .find(|s| super::words::state(**s).as_str() == *state)?;
+        .find(|s| super::convert::state(**s).as_str() == *state)?;
     Some(ModuleRecord {
         wanted: if yes("up") {
             Desired::Up

@@ -12,9 +12,9 @@ use mainstay_protocol::EventKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::{Value, json};
 
-use super::alarm::Alarm;
-use super::chronicle::{Because, Entry};
-use super::{House, words};
+use super::event_recorder::{CausedBy, EventBuilder};
+use super::timer::DeadlineTimer;
+use super::{RuntimeContext, convert};
 
 /// What recovery is told.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub(crate) enum RecoveryMsg {
         healthy: bool,
     },
     /// The alarm.
-    Woke,
+    TimerFired,
     /// A run ended.
     Ended {
         /// Whose.
@@ -62,39 +62,39 @@ pub(crate) enum RecoveryMsg {
 }
 
 /// A procedure on its way.
-struct Procedure {
+struct RecoveryProcedure {
     /// The event that opened it.
     opened: u64,
     trial: RecoveryValidation,
 }
 
 /// The state.
-pub(crate) struct Owned {
-    house: Arc<House>,
-    procedures: HashMap<ModuleId, Procedure>,
+pub(crate) struct RecoveryActorState {
+    ctx: Arc<RuntimeContext>,
+    procedures: HashMap<ModuleId, RecoveryProcedure>,
     /// Whose run is ready, and when it is to be looked at again; in that order.
-    proving: VecDeque<(MonoTime, ModuleId)>,
-    alarm: Alarm,
+    validating: VecDeque<(MonoTime, ModuleId)>,
+    alarm: DeadlineTimer,
 }
 
 /// The actor.
-pub(crate) struct Recovery;
+pub(crate) struct RecoveryActor;
 
-impl Actor for Recovery {
+impl Actor for RecoveryActor {
     type Msg = RecoveryMsg;
-    type State = Owned;
-    type Arguments = Arc<House>;
+    type State = RecoveryActorState;
+    type Arguments = Arc<RuntimeContext>;
 
     async fn pre_start(
         &self,
         _: ActorRef<RecoveryMsg>,
-        house: Arc<House>,
-    ) -> Result<Owned, ActorProcessingErr> {
-        Ok(Owned {
-            house,
+        ctx: Arc<RuntimeContext>,
+    ) -> Result<RecoveryActorState, ActorProcessingErr> {
+        Ok(RecoveryActorState {
+            ctx,
             procedures: HashMap::new(),
-            proving: VecDeque::new(),
-            alarm: Alarm::default(),
+            validating: VecDeque::new(),
+            alarm: DeadlineTimer::default(),
         })
     }
 
@@ -102,7 +102,7 @@ impl Actor for Recovery {
         &self,
         me: ActorRef<RecoveryMsg>,
         msg: RecoveryMsg,
-        own: &mut Owned,
+        own: &mut RecoveryActorState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             RecoveryMsg::Judged {
@@ -127,22 +127,22 @@ impl Actor for Recovery {
                     own.validate(module);
                 }
             }
-            RecoveryMsg::Woke => own.proved(),
+            RecoveryMsg::TimerFired => own.validate_due(),
             RecoveryMsg::Ended { module, generation } => {
                 let procedure = own.procedures.get(&module);
                 if let Some(outcome) = procedure.and_then(|one| one.trial.ended(generation)) {
-                    own.close(module, generation, outcome);
+                    own.finish(module, generation, outcome);
                 }
             }
         }
-        let next = own.proving.front().map(|(at, ..)| *at);
-        let now = own.house.os.now();
-        own.alarm.set(now, next, &me, || RecoveryMsg::Woke);
+        let next = own.validating.front().map(|(at, ..)| *at);
+        let now = own.ctx.os.now();
+        own.alarm.set(now, next, &me, || RecoveryMsg::TimerFired);
         Ok(())
     }
 }
 
-impl Owned {
+impl RecoveryActorState {
     /// What is told of a verdict, and as what.
     fn payload(
         &self,
@@ -152,12 +152,12 @@ impl Owned {
         attempt: u32,
         verdict: Verdict,
     ) -> Option<(EventKind, Value)> {
-        let max = self.house.spec(module).recovery.max_attempts;
+        let max = self.ctx.spec(module).recovery.max_attempts;
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         match verdict {
             Verdict::Retry { after } => Some((
                 EventKind::RecoveryStarted,
-                json!({ "failure": words::failure_noun(failure), "attempt": attempt,
+                json!({ "failure": convert::failure_noun(failure), "attempt": attempt,
                         "max_attempts": max, "delay_ms": ms(after) }),
             )),
             Verdict::GiveUp { probation } => Some((
@@ -170,41 +170,44 @@ impl Owned {
 
     fn judged(&mut self, module: ModuleId, generation: u64, told: Option<(EventKind, Value)>) {
         let Some((kind, payload)) = told else { return };
-        let entry = Entry::of(kind).module(module, generation).payload(payload);
-        let opened = self.house.chronicle.tell(entry);
+        let entry = EventBuilder::of(kind)
+            .module(module, generation)
+            .payload(payload);
+        let opened = self.ctx.recorder.record(entry);
         if kind == EventKind::RecoveryStarted {
-            let trial = RecoveryValidation::new(generation, self.house.spec(module).has_probes);
-            self.procedures.insert(module, Procedure { opened, trial });
+            let trial = RecoveryValidation::new(generation, self.ctx.spec(module).has_probes);
+            self.procedures
+                .insert(module, RecoveryProcedure { opened, trial });
         } else {
             self.procedures.remove(&module);
         }
     }
 
     fn ready(&mut self, module: ModuleId, generation: u64) {
-        let now = self.house.os.now();
+        let now = self.ctx.os.now();
         let procedure = self.procedures.get_mut(&module);
         if let Some(at) = procedure.and_then(|one| one.trial.ready(now, generation)) {
-            self.proving.push_back((at, module));
+            self.validating.push_back((at, module));
         }
     }
 
     /// Looks at those whose time has come.
-    fn proved(&mut self) {
-        let now = self.house.os.now();
-        while let Some((_, module)) = self.proving.pop_front_if(|(at, _)| *at <= now) {
+    fn validate_due(&mut self) {
+        let now = self.ctx.os.now();
+        while let Some((_, module)) = self.validating.pop_front_if(|(at, _)| *at <= now) {
             self.validate(module);
         }
     }
 
     fn validate(&mut self, module: ModuleId) {
-        let (now, procedure) = (self.house.os.now(), self.procedures.get(&module));
+        let (now, procedure) = (self.ctx.os.now(), self.procedures.get(&module));
         if let Some((generation, outcome)) = procedure.and_then(|one| one.trial.outcome(now)) {
-            self.close(module, generation, outcome);
+            self.finish(module, generation, outcome);
         }
     }
 
     /// The newer run proved itself, or that step failed and policy judges again.
-    fn close(&mut self, module: ModuleId, generation: u64, outcome: ValidationOutcome) {
+    fn finish(&mut self, module: ModuleId, generation: u64, outcome: ValidationOutcome) {
         let Some(procedure) = self.procedures.remove(&module) else {
             return;
         };
@@ -225,10 +228,10 @@ impl Owned {
                 "the new run ended before it was ready",
             ),
         };
-        let entry = Entry::of(kind)
+        let entry = EventBuilder::of(kind)
             .module(module, generation)
-            .because(Because::Event(procedure.opened))
+            .caused_by(CausedBy::Event(procedure.opened))
             .payload(json!({ "text": text }));
-        self.house.chronicle.tell(entry);
+        self.ctx.recorder.record(entry);
     }
 }

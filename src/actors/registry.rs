@@ -1,4 +1,4 @@
-//! The registry: the one writer of the picture.
+//! The registry: the one writer of the snapshots.
 //! Owns nothing but the order of publications; answers a command only after publishing it.
 //! Never decides.
 //! In flight at most: 1 batch from lifecycle, 1 of each other actor, 1 word a module.
@@ -11,11 +11,11 @@ use mainstay_protocol::{Cause, Health, State, Timestamp, Wanted};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-use super::picture::{Picture, SystemStanding};
+use super::snapshots::{SnapshotStore, SystemSummary};
 
 /// What the lifecycle knows of one module.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct ModuleUpdate {
     pub(crate) module: ModuleId,
     pub(crate) state: State,
     pub(crate) wanted: Wanted,
@@ -33,55 +33,55 @@ pub(crate) struct Standing {
 #[derive(Debug)]
 pub(crate) enum RegistryMsg {
     /// From lifecycle: what changed, and who waits for having it published.
-    Stands(
-        Vec<Standing>,
-        Option<SystemStanding>,
+    Lifecycle(
+        Vec<ModuleUpdate>,
+        Option<SystemSummary>,
         Option<oneshot::Sender<()>>,
     ),
     /// A module said something about itself; an empty text takes it back.
-    Said(ModuleId, Arc<str>),
+    StatusText(ModuleId, Arc<str>),
     /// A run began: what the last one said is over.
-    Began(ModuleId),
+    RunStarted(ModuleId),
     /// Its health changed.
     Health(ModuleId, Health, Vec<String>),
     /// A run ended.
-    Ended(ModuleId, LastExit),
+    RunEnded(ModuleId, LastExit),
     /// How runs ended that an earlier runtime saw.
-    Recalled(Vec<(ModuleId, LastExit)>),
+    ExitsRestored(Vec<(ModuleId, LastExit)>),
     /// Output was lost, in all, and why it is being lost now.
-    Dropped(ModuleId, u64, Option<String>),
+    OutputDropped(ModuleId, u64, Option<String>),
     /// Directories that were removed cannot be created again, or are there.
     DirectoryProblem(Option<String>),
     /// What everything uses.
-    Used(Vec<(ModuleId, Usage)>, MachineUsage, OwnUsage),
+    Usage(Vec<(ModuleId, Usage)>, MachineUsage, OwnUsage),
     /// The files on disk are (not) in force.
     ConfigProblem(Option<String>),
 }
 
 /// The actor.
-pub(crate) struct Registry;
+pub(crate) struct RegistryActor;
 
-impl Actor for Registry {
+impl Actor for RegistryActor {
     type Msg = RegistryMsg;
-    type State = Arc<Picture>;
-    type Arguments = Arc<Picture>;
+    type State = Arc<SnapshotStore>;
+    type Arguments = Arc<SnapshotStore>;
 
     async fn pre_start(
         &self,
         _: ActorRef<RegistryMsg>,
-        picture: Arc<Picture>,
-    ) -> Result<Arc<Picture>, ActorProcessingErr> {
-        Ok(picture)
+        snapshots: Arc<SnapshotStore>,
+    ) -> Result<Arc<SnapshotStore>, ActorProcessingErr> {
+        Ok(snapshots)
     }
 
     async fn handle(
         &self,
         _: ActorRef<RegistryMsg>,
         msg: RegistryMsg,
-        picture: &mut Arc<Picture>,
+        snapshots: &mut Arc<SnapshotStore>,
     ) -> Result<(), ActorProcessingErr> {
-        let answer = write(picture, msg);
-        picture.publish();
+        let answer = write(snapshots, msg);
+        snapshots.publish();
         if let Some(answer) = answer {
             let _asker_left = answer.send(());
         }
@@ -89,64 +89,64 @@ impl Actor for Registry {
     }
 }
 
-fn write(picture: &Picture, msg: RegistryMsg) -> Option<oneshot::Sender<()>> {
+fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<()>> {
     match msg {
-        RegistryMsg::Stands(modules, system, answer) => {
+        RegistryMsg::Lifecycle(modules, system, answer) => {
             for standing in modules {
-                stand(picture, standing);
+                apply_update(snapshots, standing);
             }
             if let Some(standing) = system {
-                picture.edit_system(|cell| cell.standing = standing);
+                snapshots.edit_system(|cell| cell.standing = standing);
             }
             return answer;
         }
-        RegistryMsg::Said(module, text) => {
+        RegistryMsg::StatusText(module, text) => {
             let text = (!text.is_empty()).then_some(text);
-            picture.edit(module, |cell| cell.status_text = text);
+            snapshots.edit(module, |cell| cell.status_text = text);
         }
-        RegistryMsg::Began(module) => picture.edit(module, |cell| {
+        RegistryMsg::RunStarted(module) => snapshots.edit(module, |cell| {
             cell.status_text = None;
             cell.health = Health::Unknown;
             cell.issues.clear();
             cell.usage = None;
         }),
-        RegistryMsg::Health(module, health, issues) => picture.edit(module, |cell| {
+        RegistryMsg::Health(module, health, issues) => snapshots.edit(module, |cell| {
             (cell.health, cell.issues) = (health, issues);
         }),
-        RegistryMsg::Ended(module, exit) => picture.edit(module, |cell| {
+        RegistryMsg::RunEnded(module, exit) => snapshots.edit(module, |cell| {
             cell.last_exit = Some(exit);
             cell.pid = None;
             cell.usage = None;
         }),
-        RegistryMsg::Recalled(exits) => {
+        RegistryMsg::ExitsRestored(exits) => {
             for (module, exit) in exits {
                 // What this runtime saw itself is newer.
-                picture.edit(module, |cell| {
+                snapshots.edit(module, |cell| {
                     cell.last_exit.get_or_insert(exit);
                 });
             }
         }
-        RegistryMsg::Dropped(module, bytes, reason) => picture.edit(module, |cell| {
+        RegistryMsg::OutputDropped(module, bytes, reason) => snapshots.edit(module, |cell| {
             (cell.output_dropped_bytes, cell.output_lost) = (bytes, reason);
         }),
         RegistryMsg::DirectoryProblem(problem) => {
-            picture.edit_system(|cell| cell.directory_problem = problem);
+            snapshots.edit_system(|cell| cell.directory_problem = problem);
         }
-        RegistryMsg::Used(modules, machine, own) => {
+        RegistryMsg::Usage(modules, machine, own) => {
             for (module, usage) in modules {
-                picture.edit(module, |cell| cell.usage = cell.pid.map(|_| usage));
+                snapshots.edit(module, |cell| cell.usage = cell.pid.map(|_| usage));
             }
-            picture.edit_system(|cell| (cell.machine, cell.own) = (machine, own));
+            snapshots.edit_system(|cell| (cell.machine, cell.own) = (machine, own));
         }
         RegistryMsg::ConfigProblem(problem) => {
-            picture.edit_system(|cell| cell.config_problem = problem);
+            snapshots.edit_system(|cell| cell.config_problem = problem);
         }
     }
     None
 }
 
-fn stand(picture: &Picture, standing: Standing) {
-    picture.edit(standing.module, |cell| {
+fn apply_update(snapshots: &SnapshotStore, standing: ModuleUpdate) {
+    snapshots.edit(standing.module, |cell| {
         cell.state = standing.state;
         cell.wanted = standing.wanted;
         cell.since = standing.since;

@@ -12,7 +12,7 @@ use mainstay_policy::MonoTime;
 use mainstay_protocol::view::{MachineUsage, MemoryKind, OwnUsage, Usage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::House;
+use super::RuntimeContext;
 use super::registry::RegistryMsg;
 use crate::os::LiveProcess;
 use crate::os::machine::{self, TreeSampler, TreeUsage};
@@ -24,12 +24,12 @@ const FIRST_SAMPLE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum ResourcesMsg {
     /// A sample was taken.
-    Sampled(Sample),
+    Sampled(ResourceSample),
 }
 
 /// One look at everything.
 #[derive(Debug)]
-pub(crate) struct Sample {
+pub(crate) struct ResourceSample {
     at: MonoTime,
     trees: HashMap<u32, TreeUsage>,
     machine: (u64, u64, u64),
@@ -37,32 +37,32 @@ pub(crate) struct Sample {
 }
 
 /// The state.
-pub(crate) struct Owned {
-    house: Arc<House>,
-    last: Option<Sample>,
-    go_on: Sender<Vec<u32>>,
+pub(crate) struct ResourcesActorState {
+    ctx: Arc<RuntimeContext>,
+    last: Option<ResourceSample>,
+    sample_now: Sender<Vec<u32>>,
 }
 
 /// The actor.
-pub(crate) struct Resources;
+pub(crate) struct ResourcesActor;
 
-impl Actor for Resources {
+impl Actor for ResourcesActor {
     type Msg = ResourcesMsg;
-    type State = Owned;
-    type Arguments = Arc<House>;
+    type State = ResourcesActorState;
+    type Arguments = Arc<RuntimeContext>;
 
     async fn pre_start(
         &self,
         me: ActorRef<ResourcesMsg>,
-        house: Arc<House>,
-    ) -> Result<Owned, ActorProcessingErr> {
-        let interval = house.configuration().system.check_interval;
-        let state_dir = house.configuration().system.state_dir.clone();
-        let go_on = start_sampler(me, Arc::clone(&house), interval, state_dir)?;
-        Ok(Owned {
-            house,
+        ctx: Arc<RuntimeContext>,
+    ) -> Result<ResourcesActorState, ActorProcessingErr> {
+        let interval = ctx.configuration().system.check_interval;
+        let state_dir = ctx.configuration().system.state_dir.clone();
+        let go_on = start_sampler(me, Arc::clone(&ctx), interval, state_dir)?;
+        Ok(ResourcesActorState {
+            ctx,
             last: None,
-            go_on,
+            sample_now: go_on,
         })
     }
 
@@ -70,27 +70,27 @@ impl Actor for Resources {
         &self,
         _: ActorRef<ResourcesMsg>,
         msg: ResourcesMsg,
-        own: &mut Owned,
+        own: &mut ResourcesActorState,
     ) -> Result<(), ActorProcessingErr> {
         let ResourcesMsg::Sampled(sample) = msg;
         own.publish(&sample);
         own.last = Some(sample);
-        let _sampler_ended = own.go_on.try_send(Vec::new());
+        let _sampler_ended = own.sample_now.try_send(Vec::new());
         Ok(())
     }
 }
 
-impl Owned {
-    fn publish(&self, sample: &Sample) {
+impl ResourcesActorState {
+    fn publish(&self, sample: &ResourceSample) {
         let rate = |pid: u32, used: &TreeUsage| -> f64 {
             let last = self.last.as_ref();
             let before = last.and_then(|last| Some((last.at, last.trees.get(&pid)?.cpu_ns)));
-            let (since, ns) = before.unwrap_or((self.house.up_since, 0));
+            let (since, ns) = before.unwrap_or((self.ctx.up_since, 0));
             percent(used.cpu_ns.saturating_sub(ns), sample.at.since(since))
         };
         let mut modules = Vec::new();
-        for id in self.house.plan().ids() {
-            let Some(alive) = self.house.os.live_process(&self.house.instance(id)) else {
+        for id in self.ctx.plan().ids() {
+            let Some(alive) = self.ctx.os.live_process(&self.ctx.instance(id)) else {
                 continue;
             };
             let used = alive.process().and_then(|pid| sample.trees.get(&pid));
@@ -99,17 +99,17 @@ impl Owned {
             }
         }
         let mut own = OwnUsage::default();
-        for pid in own_processes(&self.house) {
+        for pid in own_processes(&self.ctx) {
             if let Some(used) = sample.trees.get(&pid) {
                 own.cpu_percent += rate(pid, used);
                 own.memory_bytes += used.memory_bytes;
             }
         }
-        let msg = RegistryMsg::Used(modules, self.machine(sample), own);
-        self.house.switchboard.registry.cast(msg);
+        let msg = RegistryMsg::Usage(modules, self.machine(sample), own);
+        self.ctx.actor_refs.registry.cast(msg);
     }
 
-    fn machine(&self, sample: &Sample) -> MachineUsage {
+    fn machine(&self, sample: &ResourceSample) -> MachineUsage {
         let (cpu_ns, memory_bytes, network) = sample.machine;
         let (cpu_percent, network_bytes_per_s) = self.last.as_ref().map_or((0.0, 0), |last| {
             let took = sample.at.since(last.at);
@@ -151,7 +151,7 @@ fn percent(cpu_ns: u64, span: Duration) -> f64 {
 /// The sampler sleeps on its channel: one wake-up an interval, none while a sample is on its way.
 fn start_sampler(
     me: ActorRef<ResourcesMsg>,
-    house: Arc<House>,
+    ctx: Arc<RuntimeContext>,
     interval: Duration,
     state_dir: PathBuf,
 ) -> Result<Sender<Vec<u32>>, std::io::Error> {
@@ -163,10 +163,10 @@ fn start_sampler(
             let mut wait = FIRST_SAMPLE.min(interval);
             let (mut census, mut settled) = (TreeSampler::default(), false);
             // What an application around us needs is not ours to judge.
-            let alone = house.holder_pid != std::process::id();
+            let alone = ctx.holder_pid != std::process::id();
             // A disconnected channel is the actor's end; a word in it before its time is none.
             while let Err(RecvTimeoutError::Timeout) = taken.recv_timeout(wait) {
-                let sample = sample(&house, &mut census, &state_dir);
+                let sample = sample(&ctx, &mut census, &state_dir);
                 if me.cast(ResourcesMsg::Sampled(sample)).is_err() {
                     return;
                 }
@@ -185,21 +185,25 @@ fn start_sampler(
 }
 
 /// The runtime and the holder; embedded they are one.
-fn own_processes(house: &House) -> impl Iterator<Item = u32> + use<> {
-    let (own, holder) = (std::process::id(), house.holder_pid);
+fn own_processes(ctx: &RuntimeContext) -> impl Iterator<Item = u32> + use<> {
+    let (own, holder) = (std::process::id(), ctx.holder_pid);
     std::iter::once(own).chain((holder != own).then_some(holder))
 }
 
-fn sample(house: &House, census: &mut TreeSampler, state_dir: &std::path::Path) -> Sample {
-    let mut roots: Vec<u32> = house
+fn sample(
+    ctx: &RuntimeContext,
+    census: &mut TreeSampler,
+    state_dir: &std::path::Path,
+) -> ResourceSample {
+    let mut roots: Vec<u32> = ctx
         .plan()
         .ids()
-        .filter_map(|id| house.os.live_process(&house.instance(id)))
+        .filter_map(|id| ctx.os.live_process(&ctx.instance(id)))
         .filter_map(LiveProcess::process)
         .collect();
-    roots.extend(own_processes(house));
-    Sample {
-        at: house.os.now(),
+    roots.extend(own_processes(ctx));
+    ResourceSample {
+        at: ctx.os.now(),
         trees: census.trees(&roots),
         machine: machine::machine(),
         disk_bytes: machine::disk(state_dir).map_or(0, |(used, _)| used),

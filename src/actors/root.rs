@@ -14,16 +14,16 @@ use serde_json::json;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::chronicle::Entry;
-use super::config::{Config, ConfigMsg};
+use super::config::{ConfigActor, ConfigMsg};
+use super::event_recorder::EventBuilder;
 use super::gateway::{AcceptLoop, GatewayActor, GatewayArgs};
 use super::health::HealthActor;
 use super::lifecycle::{LifecycleActor, LifecycleMsg};
 use super::module::{self, ModuleActor};
-use super::recovery::Recovery;
-use super::registry::Registry;
-use super::resources::Resources;
-use super::{ANNOUNCED, Announcement, House};
+use super::recovery::RecoveryActor;
+use super::registry::RegistryActor;
+use super::resources::ResourcesActor;
+use super::{CONSOLE_TARGET, ConsoleMessage, RuntimeContext};
 use crate::os::transport::ListenerHandle;
 
 mod rebuild;
@@ -48,7 +48,7 @@ pub(crate) enum RootMsg {
         text: String,
     },
     /// Stop everything in order.
-    StopAsked {
+    StopRequested {
         /// Instead of the configured budget.
         budget: Option<Duration>,
         /// Who asked.
@@ -60,12 +60,12 @@ pub(crate) enum RootMsg {
         forced: u32,
     },
     /// The holder wants to know whether we live.
-    Beat,
+    Ping,
 }
 
 /// Who an actor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum ActorRole {
     Registry,
     Lifecycle,
     Recovery,
@@ -77,23 +77,23 @@ enum Role {
 }
 
 /// What root starts from.
-pub(crate) struct Arguments {
-    pub(crate) house: Arc<House>,
+pub(crate) struct RootArgs {
+    pub(crate) ctx: Arc<RuntimeContext>,
     /// Where clients and where modules come in.
     pub(crate) entrances: Arc<[ListenerHandle; 2]>,
     /// What serves their connections.
     pub(crate) accept: AcceptLoop,
     /// What the holder knows, when we return; None on the first start.
-    pub(crate) known: Option<HashMap<String, Option<String>>>,
+    pub(crate) saved_records: Option<HashMap<String, Option<String>>>,
     /// How the first start went, once it is over.
     pub(crate) started: watch::Sender<Option<Result<(), String>>>,
     /// How the runtime ends.
-    pub(crate) ended: oneshot::Sender<End>,
+    pub(crate) ended: oneshot::Sender<ShutdownResult>,
 }
 
 /// The end of everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct End {
+pub(crate) struct ShutdownResult {
     /// The exit code that tells it.
     pub(crate) code: u8,
     /// Modules that had to be killed.
@@ -101,45 +101,45 @@ pub(crate) struct End {
 }
 
 /// The state.
-pub(crate) struct Owned {
-    house: Arc<House>,
+pub(crate) struct RootActorState {
+    ctx: Arc<RuntimeContext>,
     entrances: Arc<[ListenerHandle; 2]>,
     accept: AcceptLoop,
-    known: Option<HashMap<String, Option<String>>>,
+    saved_records: Option<HashMap<String, Option<String>>>,
     started: watch::Sender<Option<Result<(), String>>>,
-    ended: Option<oneshot::Sender<End>>,
-    roles: HashMap<ActorId, Role>,
+    ended: Option<oneshot::Sender<ShutdownResult>>,
+    roles: HashMap<ActorId, ActorRole>,
     deaths: VecDeque<MonoTime>,
     failed: Option<String>,
 }
 
 /// The actor.
-pub(crate) struct Root;
+pub(crate) struct RootActor;
 
-impl Actor for Root {
+impl Actor for RootActor {
     type Msg = RootMsg;
-    type State = Owned;
-    type Arguments = Arguments;
+    type State = RootActorState;
+    type Arguments = RootArgs;
 
     async fn pre_start(
         &self,
         me: ActorRef<RootMsg>,
-        Arguments {
-            house,
+        RootArgs {
+            ctx,
             entrances,
             accept,
-            known,
+            saved_records: known,
             started,
             ended,
-        }: Arguments,
-    ) -> Result<Owned, ActorProcessingErr> {
-        house.switchboard.root.connect(me.clone());
+        }: RootArgs,
+    ) -> Result<RootActorState, ActorProcessingErr> {
+        ctx.actor_refs.root.set(me.clone());
         me.cast(RootMsg::Begin)?;
-        Ok(Owned {
-            house,
+        Ok(RootActorState {
+            ctx,
             entrances,
             accept,
-            known,
+            saved_records: known,
             started,
             ended: Some(ended),
             roles: HashMap::new(),
@@ -152,25 +152,25 @@ impl Actor for Root {
         &self,
         me: ActorRef<RootMsg>,
         msg: RootMsg,
-        own: &mut Owned,
+        own: &mut RootActorState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             RootMsg::Begin => own.begin(&me).await?,
             RootMsg::StartupCompleted => {
                 own.started(Ok(()));
-                prewarm(Arc::clone(&own.house));
+                prewarm(Arc::clone(&own.ctx));
             }
             RootMsg::StartupFailed { text } => {
                 own.failed = Some(text.clone());
                 own.started(Err(text));
             }
-            RootMsg::StopAsked { budget, actor } => {
+            RootMsg::StopRequested { budget, actor } => {
                 let actor = actor.to_owned();
                 let msg = LifecycleMsg::StopAll { budget, actor };
-                own.house.switchboard.lifecycle.cast(msg);
+                own.ctx.actor_refs.lifecycle.cast(msg);
             }
             RootMsg::AllStopped { forced } => own.all_stopped(forced),
-            RootMsg::Beat => own.house.os.pong(),
+            RootMsg::Ping => own.ctx.os.pong(),
         }
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Actor for Root {
         &self,
         me: ActorRef<RootMsg>,
         event: SupervisionEvent,
-        own: &mut Owned,
+        own: &mut RootActorState,
     ) -> Result<(), ActorProcessingErr> {
         // The dead actor's state rides in the event: it is dropped with it, at once.
         let (id, error) = match event {
@@ -198,39 +198,39 @@ impl Actor for Root {
     }
 }
 
-impl Owned {
+impl RootActorState {
     async fn begin(&mut self, me: &ActorRef<RootMsg>) -> Result<(), ActorProcessingErr> {
         for role in [
-            Role::Registry,
-            Role::Recovery,
-            Role::Health,
-            Role::Resources,
-            Role::Config,
-            Role::Lifecycle,
+            ActorRole::Registry,
+            ActorRole::Recovery,
+            ActorRole::Health,
+            ActorRole::Resources,
+            ActorRole::Config,
+            ActorRole::Lifecycle,
         ] {
             self.start(me, role).await?;
         }
-        let ids: Vec<ModuleId> = self.house.plan().ids().collect();
+        let ids: Vec<ModuleId> = self.ctx.plan().ids().collect();
         for id in &ids {
-            self.start(me, Role::Module(*id)).await?;
+            self.start(me, ActorRole::Module(*id)).await?;
         }
-        match self.known.take() {
+        match self.saved_records.take() {
             None => {
-                self.house.switchboard.lifecycle.cast(LifecycleMsg::Boot);
+                self.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Boot);
             }
             Some(mut records) => {
                 let modules = ids.into_iter().map(|id| {
-                    let record = records.remove(&*self.house.name(id)).flatten();
-                    self.before(id, record)
+                    let record = records.remove(&*self.ctx.name(id)).flatten();
+                    self.adopted_module(id, record)
                 });
                 let msg = LifecycleMsg::Adopt(modules.collect());
-                self.house.switchboard.lifecycle.cast(msg);
-                self.house.switchboard.config.cast(ConfigMsg::Compare);
-                super::chronicle::recall(Arc::clone(&self.house));
+                self.ctx.actor_refs.lifecycle.cast(msg);
+                self.ctx.actor_refs.config.cast(ConfigMsg::Compare);
+                super::event_recorder::restore_last_exits(Arc::clone(&self.ctx));
             }
         }
-        self.start(me, Role::Gateway).await?;
-        self.house.os.ready();
+        self.start(me, ActorRole::Gateway).await?;
+        self.ctx.os.ready();
         Ok(())
     }
 
@@ -238,57 +238,57 @@ impl Owned {
     async fn start(
         &mut self,
         me: &ActorRef<RootMsg>,
-        role: Role,
+        role: ActorRole,
     ) -> Result<(), ActorProcessingErr> {
-        let (house, board) = (Arc::clone(&self.house), &self.house.switchboard);
+        let (ctx, board) = (Arc::clone(&self.ctx), &self.ctx.actor_refs);
         let cell = me.get_cell();
         let id = match role {
-            Role::Registry => {
-                let picture = Arc::clone(&house.picture);
-                let (actor, _) = Actor::spawn_linked(None, Registry, picture, cell).await?;
-                board.registry.connect(actor.clone());
+            ActorRole::Registry => {
+                let snapshots = Arc::clone(&ctx.snapshots);
+                let (actor, _) = Actor::spawn_linked(None, RegistryActor, snapshots, cell).await?;
+                board.registry.set(actor.clone());
                 actor.get_id()
             }
-            Role::Lifecycle => {
-                let (actor, _) = Actor::spawn_linked(None, LifecycleActor, house, cell).await?;
-                board.lifecycle.connect(actor.clone());
+            ActorRole::Lifecycle => {
+                let (actor, _) = Actor::spawn_linked(None, LifecycleActor, ctx, cell).await?;
+                board.lifecycle.set(actor.clone());
                 actor.get_id()
             }
-            Role::Recovery => {
-                let (actor, _) = Actor::spawn_linked(None, Recovery, house, cell).await?;
-                board.recovery.connect(actor.clone());
+            ActorRole::Recovery => {
+                let (actor, _) = Actor::spawn_linked(None, RecoveryActor, ctx, cell).await?;
+                board.recovery.set(actor.clone());
                 actor.get_id()
             }
-            Role::Health => {
-                let (actor, _) = Actor::spawn_linked(None, HealthActor, house, cell).await?;
-                board.health.connect(actor.clone());
+            ActorRole::Health => {
+                let (actor, _) = Actor::spawn_linked(None, HealthActor, ctx, cell).await?;
+                board.health.set(actor.clone());
                 actor.get_id()
             }
-            Role::Resources => {
-                let (actor, _) = Actor::spawn_linked(None, Resources, house, cell).await?;
-                board.resources.connect(actor.clone());
+            ActorRole::Resources => {
+                let (actor, _) = Actor::spawn_linked(None, ResourcesActor, ctx, cell).await?;
+                board.resources.set(actor.clone());
                 actor.get_id()
             }
-            Role::Config => {
-                let (actor, _) = Actor::spawn_linked(None, Config, house, cell).await?;
-                board.config.connect(actor.clone());
+            ActorRole::Config => {
+                let (actor, _) = Actor::spawn_linked(None, ConfigActor, ctx, cell).await?;
+                board.config.set(actor.clone());
                 actor.get_id()
             }
-            Role::Gateway => {
+            ActorRole::Gateway => {
                 let arguments = GatewayArgs {
-                    ctx: house,
+                    ctx,
                     listeners: Arc::clone(&self.entrances),
                     accept: Arc::clone(&self.accept),
                 };
                 let (actor, _) = Actor::spawn_linked(None, GatewayActor, arguments, cell).await?;
-                board.gateway.connect(actor.clone());
+                board.gateway.set(actor.clone());
                 actor.get_id()
             }
-            Role::Module(id) => {
+            ActorRole::Module(id) => {
                 let adopt = self.takeover(id);
-                let arguments = module::Arguments { house, id, adopt };
+                let arguments = module::ModuleArgs { ctx, id, adopt };
                 let (actor, _) = Actor::spawn_linked(None, ModuleActor, arguments, cell).await?;
-                board.module(id).connect(actor.clone());
+                board.module(id).set(actor.clone());
                 actor.get_id()
             }
         };
@@ -299,10 +299,10 @@ impl Owned {
     async fn start_again(
         &mut self,
         me: &ActorRef<RootMsg>,
-        role: Role,
+        role: ActorRole,
         error: &str,
     ) -> Result<(), ActorProcessingErr> {
-        let now = self.house.os.now();
+        let now = self.ctx.os.now();
         self.deaths.push_back(now);
         while self
             .deaths
@@ -316,13 +316,13 @@ impl Owned {
             return Err("too many actor deaths".into());
         }
         let name = match role {
-            Role::Module(id) => format!("module {}", &self.house.name(id)),
+            ActorRole::Module(id) => format!("module {}", &self.ctx.name(id)),
             other => format!("{other:?}").to_lowercase(),
         };
         tracing::error!(actor = name, error, "an actor died and is started again");
-        let entry =
-            Entry::of(EventKind::ActorRestarted).payload(json!({ "actor": name, "error": error }));
-        self.house.chronicle.tell(entry);
+        let entry = EventBuilder::of(EventKind::ActorRestarted)
+            .payload(json!({ "actor": name, "error": error }));
+        self.ctx.recorder.record(entry);
         self.start(me, role).await?;
         self.rebuild(role);
         Ok(())
@@ -340,14 +340,14 @@ impl Owned {
             1 => "everything is stopped; 1 module had to be killed".to_owned(),
             n => format!("everything is stopped; {n} modules had to be killed"),
         };
-        self.house.announce(Announcement::System(&text));
+        self.ctx.announce(ConsoleMessage::System(&text));
         // Last of all, for those who read errors alone.
         if let Some(failed) = &self.failed {
-            tracing::error!(target: ANNOUNCED, "{failed}");
+            tracing::error!(target: CONSOLE_TARGET, "{failed}");
         }
         if let Some(ended) = self.ended.take() {
             let code = u8::from(self.failed.is_some());
-            let _nobody_waits = ended.send(End { code, forced });
+            let _nobody_waits = ended.send(ShutdownResult { code, forced });
         }
     }
 }
@@ -356,12 +356,12 @@ impl Owned {
 ///
 /// # Errors
 /// When root itself cannot start.
-pub(crate) async fn start(arguments: Arguments) -> Result<JoinHandle<()>, SpawnErr> {
-    let (_root, task) = Actor::spawn(None, Root, arguments).await?;
+pub(crate) async fn start(arguments: RootArgs) -> Result<JoinHandle<()>, SpawnErr> {
+    let (_root, task) = Actor::spawn(None, RootActor, arguments).await?;
     Ok(task)
 }
 
 /// Ends root and all that it started, when everything is over but the process goes on.
-pub(crate) fn leave(house: &House) {
-    house.switchboard.root.end();
+pub(crate) fn stop_actors(ctx: &RuntimeContext) {
+    ctx.actor_refs.root.stop();
 }

@@ -16,8 +16,8 @@ use mainstay_protocol::{EventKind, State, SystemStatus, Timestamp};
 use ractor::{Actor, ActorCell};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::House;
-use super::root::{self, Root};
+use super::RuntimeContext;
+use super::root::{self, RootActor};
 use crate::config::{Sources, load};
 use crate::os::transport::ListenerHandle;
 use crate::os::{CommandResult, LiveProcess, Os, OsEvent, RunExit};
@@ -187,9 +187,9 @@ impl Os for FakeOs {
 
 /// A running tree over the fake machine.
 pub(crate) struct Rig {
-    pub(crate) house: Arc<House>,
+    pub(crate) ctx: Arc<RuntimeContext>,
     os: Arc<FakeOs>,
-    end: oneshot::Receiver<root::End>,
+    end: oneshot::Receiver<root::ShutdownResult>,
     _dir: tempfile::TempDir,
 }
 
@@ -207,14 +207,14 @@ impl Rig {
         let configuration = load(&sources).expect("a good configuration");
         let (os, mut told) = FakeOs::new();
         let machine: Arc<dyn Os> = Arc::clone(&os) as Arc<dyn Os>;
-        let house = crate::runtime::build(
+        let ctx = crate::runtime::build(
             machine,
             &TakeoverState::default(),
             configuration,
             sources,
             None,
         )
-        .expect("a house");
+        .expect("a ctx");
         let listen = |name: &str| {
             let path = dir.path().join(name);
             let listener = std::os::unix::net::UnixListener::bind(path).expect("a socket");
@@ -223,24 +223,26 @@ impl Rig {
         let entrances = Arc::new([listen("control"), listen("module")]);
         let (ended, end) = oneshot::channel();
         let (started, _) = watch::channel(None);
-        let arguments = root::Arguments {
-            house: Arc::clone(&house),
+        let arguments = root::RootArgs {
+            ctx: Arc::clone(&ctx),
             entrances,
             accept: crate::ipc::accept_with(100),
-            known: None,
+            saved_records: None,
             started,
             ended,
         };
-        Actor::spawn(None, Root, arguments).await.expect("a root");
+        Actor::spawn(None, RootActor, arguments)
+            .await
+            .expect("a root");
         let (facts, receiver) = mpsc::channel(64);
         tokio::spawn(async move {
             while let Some(fact) = told.recv().await {
                 facts.send(fact).await.expect("the router listens");
             }
         });
-        tokio::spawn(root::route(Arc::clone(&house), receiver));
+        tokio::spawn(root::route(Arc::clone(&ctx), receiver));
         let rig = Rig {
-            house,
+            ctx,
             os,
             end,
             _dir: dir,
@@ -253,13 +255,13 @@ impl Rig {
     }
 
     fn status(&self) -> SystemStatus {
-        self.house.picture.system().standing.status
+        self.ctx.snapshots.system().standing.status
     }
 
     fn state(&self, name: &str) -> State {
-        self.house
-            .picture
-            .module(self.house.find(name).expect("known"))
+        self.ctx
+            .snapshots
+            .module(self.ctx.find(name).expect("known"))
             .state
     }
 
@@ -276,7 +278,7 @@ impl Rig {
 
     /// Every actor but root, by name.
     fn actors(&self) -> Vec<(String, ActorCell)> {
-        let board = &self.house.switchboard;
+        let board = &self.ctx.actor_refs;
         let mut actors: Vec<(String, Option<ActorCell>)> = vec![
             (
                 "registry".into(),
@@ -307,9 +309,9 @@ impl Rig {
                 board.gateway.current().map(|a| a.get_cell()),
             ),
         ];
-        for id in self.house.plan().ids() {
+        for id in self.ctx.plan().ids() {
             let cell = board.module(id).current().map(|actor| actor.get_cell());
-            actors.push((format!("module {}", &self.house.name(id)), cell));
+            actors.push((format!("module {}", &self.ctx.name(id)), cell));
         }
         actors
             .into_iter()
@@ -336,7 +338,7 @@ async fn each_actor_in_turn_is_killed_and_comes_back_and_no_process_is_touched()
         })
         .await;
         let events = |rig: &Rig| {
-            let journal = rig.house.chronicle.journal();
+            let journal = rig.ctx.recorder.journal();
             assert!(
                 journal.flush(Duration::from_secs(5)),
                 "the journal is written"
@@ -396,15 +398,15 @@ async fn the_ordered_stop_ends_with_its_exit_code() {
 #[tokio::test(start_paused = true)]
 async fn too_many_deaths_end_the_runtime_so_that_a_new_one_begins() {
     let rig = Rig::start(TWO).await;
-    let root = rig.house.switchboard.root.current().expect("root");
+    let root = rig.ctx.actor_refs.root.current().expect("root");
     for _ in 0..11 {
-        let Some(actor) = rig.house.switchboard.config.current() else {
+        let Some(actor) = rig.ctx.actor_refs.config.current() else {
             break;
         };
         let old = actor.get_id();
         actor.kill();
         rig.until("a new one or the end", |rig| {
-            let current = rig.house.switchboard.config.current();
+            let current = rig.ctx.actor_refs.config.current();
             current.is_none_or(|actor| actor.get_id() != old)
                 || root.get_status() == ractor::ActorStatus::Stopped
         })

@@ -18,7 +18,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
-use crate::runtime::ANNOUNCED;
+use crate::runtime::CONSOLE_TARGET;
 use rotating::Rotating;
 
 /// Lines that may wait for the disk.
@@ -142,7 +142,7 @@ where
     } else {
         let together = read_together();
         let news = filter_fn(move |about| {
-            *about.level() <= Level::WARN && !(together && about.target() == ANNOUNCED)
+            *about.level() <= Level::WARN && !(together && about.target() == CONSOLE_TARGET)
         });
         // A terminal that has gone away is nothing to panic about.
         let layer = layer.with_ansi(false).log_internal_errors(false);

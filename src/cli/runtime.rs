@@ -12,7 +12,7 @@ use super::args::{Global, Runtime};
 use super::failure::Failure;
 use crate::config::Sources;
 use crate::os::process_limit::{check_threads, with_limit};
-use crate::runtime::{Announce, Announcement};
+use crate::runtime::{ConsoleMessage, ConsoleSink};
 
 /// Threads that a holder and its runtime have at least once the system runs: for starts and for
 /// output, the log, the journal, samples and files.
@@ -52,11 +52,11 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
 }
 
 /// Prints what happens, one line each; whoever reads may go away at any time.
-fn announcer() -> Announce {
+fn announcer() -> ConsoleSink {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     Arc::new(move |what| {
         let line = match what {
-            Announcement::Moved {
+            ConsoleMessage::StateChanged {
                 module,
                 state,
                 text,
@@ -70,7 +70,7 @@ fn announcer() -> Announce {
                 let text = text.strip_prefix("stopped, ").unwrap_or(text);
                 format!("  {module:<20} {on}{state:<9}{off} {text}")
             }
-            Announcement::System(text) => format!("mainstay: {text}"),
+            ConsoleMessage::System(text) => format!("mainstay: {text}"),
         };
         let _reader_left = writeln!(std::io::stdout().lock(), "{}", line.trim_end());
     })

@@ -16,7 +16,7 @@ use super::change::{self, PendingChange};
 use super::modules::find_module;
 use super::reports::run_of;
 use super::{Answer, Caller, MethodResult};
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 
 /// The timeout of a call, when the caller does not say.
 const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ const CALL_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 /// # Errors
 /// As [`crate::bus::Bus::publish`].
 pub(crate) fn publish(
-    ctx: &House,
+    ctx: &RuntimeContext,
     module: ModuleId,
     params: PublishParams,
 ) -> Result<Published, Refusal> {
@@ -41,7 +41,11 @@ pub(crate) fn publish(
 ///
 /// # Errors
 /// `unknown_module`, `not_permitted`.
-pub(crate) fn callee(ctx: &House, caller: ModuleId, module: &str) -> Result<ModuleId, Refusal> {
+pub(crate) fn callee(
+    ctx: &RuntimeContext,
+    caller: ModuleId,
+    module: &str,
+) -> Result<ModuleId, Refusal> {
     let callee = find_module(ctx, module)?;
     let may_call = &ctx.launch(caller).may_call;
     if may_call.iter().any(|name| name == module) {
@@ -57,7 +61,7 @@ pub(crate) fn callee(ctx: &House, caller: ModuleId, module: &str) -> Result<Modu
 /// # Errors
 /// As [`crate::bus::Bus::call`].
 pub(crate) async fn call_module(
-    ctx: &House,
+    ctx: &RuntimeContext,
     callee: ModuleId,
     call: CallParams,
     timeout: Duration,
@@ -69,8 +73,8 @@ pub(crate) async fn call_module(
 }
 
 /// Starts a lazy module and waits until it is connected.
-async fn wake(ctx: &House, callee: ModuleId, caller: &str, timeout: Duration) {
-    let is_running = ctx.picture.module(callee).state == State::Running;
+async fn wake(ctx: &RuntimeContext, callee: ModuleId, caller: &str, timeout: Duration) {
+    let is_running = ctx.snapshots.module(callee).state == State::Running;
     if ctx.spec(callee).start != StartMode::Lazy || is_running {
         return;
     }
@@ -86,7 +90,7 @@ async fn wake(ctx: &House, callee: ModuleId, caller: &str, timeout: Duration) {
 
 impl Answer for BusPublish {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
@@ -100,7 +104,7 @@ impl Answer for BusPublish {
 
 impl Answer for BusSubscribe {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
@@ -113,7 +117,7 @@ impl Answer for BusSubscribe {
 
 impl Answer for BusCall {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {

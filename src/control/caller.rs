@@ -10,7 +10,7 @@ use mainstay_protocol::{Level, Refusal, RefusalCode, State};
 
 use super::accounts::{Accounts, ConnectionPermit, Principal, TooMany};
 use super::refusals;
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 use crate::config::Who as Listed;
 use crate::os::{LiveProcess, PeerCredentials, machine, transport};
 
@@ -79,7 +79,7 @@ impl Caller {
     /// `not_permitted`, `invalid_token`, `too_many_connections`, or `rate_limited` for a principal
     /// whose requests were refused too often.
     pub(crate) fn identify(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         accounts: &Arc<Accounts>,
         via: Via,
         hello: &Hello,
@@ -122,7 +122,7 @@ impl Caller {
 
     /// Records that a client was refused before it was identified.
     pub(crate) fn refuse_unidentified(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         accounts: &Arc<Accounts>,
         peer: Option<&PeerCredentials>,
         error: &Refusal,
@@ -162,7 +162,7 @@ fn label(client: &str, peer: Option<&PeerCredentials>) -> String {
 }
 
 /// The live run that a token names.
-fn run_of_token(ctx: &House, token: Option<&str>) -> Result<ModuleRun, Refusal> {
+fn run_of_token(ctx: &RuntimeContext, token: Option<&str>) -> Result<ModuleRun, Refusal> {
     let Some(token) = token else {
         let text = "cannot use the module socket without a token: it is for modules; connect to \
                     control.sock";
@@ -174,7 +174,7 @@ fn run_of_token(ctx: &House, token: Option<&str>) -> Result<ModuleRun, Refusal> 
     };
     let (name, generation) = ctx.tokens.verify(token).ok_or_else(invalid)?;
     let module = ctx.find(name).ok_or_else(invalid)?;
-    let now = ctx.picture.module(module);
+    let now = ctx.snapshots.module(module);
     let is_live = ctx
         .os
         .live_process(&ctx.instance(module))
@@ -192,7 +192,7 @@ fn run_of_token(ctx: &House, token: Option<&str>) -> Result<ModuleRun, Refusal> 
 }
 
 /// The level of a peer of the control socket: None of the lists, or inside a module: no access.
-fn level_of(ctx: &House, peer: Option<&PeerCredentials>) -> Result<(u32, Level), Refusal> {
+fn level_of(ctx: &RuntimeContext, peer: Option<&PeerCredentials>) -> Result<(u32, Level), Refusal> {
     let refused = |text: String| Err(Refusal::new(RefusalCode::NotPermitted, text));
     let Some(peer) = peer else {
         return refused(
@@ -237,7 +237,7 @@ fn matches(peer: &PeerCredentials, listed: &Listed) -> bool {
 /// Whether a peer belongs to a module, whatever its user. Every descendant of the holder does:
 /// modules and their commands are all that it starts, and their orphans come back to it. A peer
 /// that has exited is taken for one: a module could have a short-lived child connect for it.
-fn is_inside_module(ctx: &House, peer: &PeerCredentials) -> bool {
+fn is_inside_module(ctx: &RuntimeContext, peer: &PeerCredentials) -> bool {
     let ancestry = transport::ancestry(peer.pid, ctx.holder_pid);
     let is_embedded = ctx.holder_pid == std::process::id();
     let descends = ancestry

@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 
 use super::modules::find_module;
 use super::{Answer, Caller, MethodResult, view_builder};
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 use crate::actors::lifecycle::LifecycleMsg;
-use crate::actors::picture::Snapshot;
+use crate::actors::snapshots::ModuleSnapshot;
 
 /// Time the actors have to publish a change.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ impl PendingChange {
     /// # Errors
     /// `unknown_module`, `not_permitted` for a builtin, `shutting_down`, `busy`, `timeout`.
     async fn submit(
-        ctx: &House,
+        ctx: &RuntimeContext,
         operation: Operation,
         params: &ChangeParams,
         actor: String,
@@ -56,13 +56,13 @@ impl PendingChange {
             return Err(Refusal::new(RefusalCode::NotPermitted, text));
         }
         let (answer, preview) = oneshot::channel();
-        ctx.switchboard.lifecycle.cast(LifecycleMsg::Preview {
+        ctx.actor_refs.lifecycle.cast(LifecycleMsg::Preview {
             module,
             wish: operation,
             answer,
         });
         let steps = await_reply(preview).await?;
-        let before = ctx.picture.module(module).generation;
+        let before = ctx.snapshots.module(module).generation;
         let change = PendingChange {
             module,
             operation,
@@ -72,7 +72,7 @@ impl PendingChange {
         if params.dry_run {
             return Ok(change);
         }
-        if ctx.picture.system().standing.status == SystemStatus::Stopping {
+        if ctx.snapshots.system().standing.status == SystemStatus::Stopping {
             let text = "cannot change a module: the system is stopping";
             return Err(Refusal::new(RefusalCode::ShuttingDown, text));
         }
@@ -81,7 +81,7 @@ impl PendingChange {
     }
 
     /// Starts a lazy module and waits until it runs or is at rest; the caller sets the deadline.
-    pub(super) async fn wake(ctx: &House, module: ModuleId, actor: String) {
+    pub(super) async fn wake(ctx: &RuntimeContext, module: ModuleId, actor: String) {
         let change = PendingChange {
             module,
             operation: Operation::Wake,
@@ -93,9 +93,9 @@ impl PendingChange {
     }
 
     /// Sends the operation to the lifecycle; the receiver learns when it is published.
-    fn send(&self, ctx: &House, actor: String) -> oneshot::Receiver<()> {
+    fn send(&self, ctx: &RuntimeContext, actor: String) -> oneshot::Receiver<()> {
         let (published, receiver) = oneshot::channel();
-        ctx.switchboard.lifecycle.cast(LifecycleMsg::Wished {
+        ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
             module: self.module,
             wish: self.operation,
             actor,
@@ -105,7 +105,7 @@ impl PendingChange {
     }
 
     /// What the change takes along, and the state of the module now.
-    fn result(&self, ctx: &House) -> ChangeResult {
+    fn result(&self, ctx: &RuntimeContext) -> ChangeResult {
         ChangeResult {
             steps: self.steps.clone(),
             module: view_builder::module(ctx, self.module),
@@ -114,9 +114,9 @@ impl PendingChange {
     }
 
     /// Waits until the change is reached or overtaken, and says which.
-    async fn wait_result(&self, ctx: &House) -> ChangeResult {
+    async fn wait_result(&self, ctx: &RuntimeContext) -> ChangeResult {
         self.wait_reached(ctx).await;
-        let overtaken_by = if self.is_overtaken(ctx, &ctx.picture.module(self.module)) {
+        let overtaken_by = if self.is_overtaken(ctx, &ctx.snapshots.module(self.module)) {
             Some(self.overtaking_request(ctx).await)
         } else {
             None
@@ -128,7 +128,7 @@ impl PendingChange {
     }
 
     /// Whether the opposite is desired by now, so that waiting longer is in vain.
-    fn is_overtaken(&self, ctx: &House, now: &Snapshot) -> bool {
+    fn is_overtaken(&self, ctx: &RuntimeContext, now: &ModuleSnapshot) -> bool {
         if self.operation == Operation::Wake || self.is_at_rest(now.state, now.generation) {
             return false;
         }
@@ -137,13 +137,13 @@ impl PendingChange {
         } else {
             Wanted::Up
         };
-        let is_stopping = ctx.picture.system().standing.status == SystemStatus::Stopping;
+        let is_stopping = ctx.snapshots.system().standing.status == SystemStatus::Stopping;
         now.wanted != desired || (is_stopping && desired == Wanted::Up)
     }
 
     /// The request that overtook this one, from the journal.
-    async fn overtaking_request(&self, ctx: &House) -> String {
-        if ctx.picture.system().standing.status == SystemStatus::Stopping {
+    async fn overtaking_request(&self, ctx: &RuntimeContext) -> String {
+        if ctx.snapshots.system().standing.status == SystemStatus::Stopping {
             return "the system is stopping".to_owned();
         }
         let is_stop = |event: &Event| event.payload["operation"] == "stop";
@@ -155,7 +155,7 @@ impl PendingChange {
                 ..EventsParams::default()
             };
             let events = ctx
-                .chronicle
+                .recorder
                 .journal()
                 .list(newest)
                 .await
@@ -176,10 +176,10 @@ impl PendingChange {
 
     /// Waits until the module is at rest or the change is overtaken, at most as long as the
     /// module's timeouts allow.
-    async fn wait_reached(&self, ctx: &House) {
+    async fn wait_reached(&self, ctx: &RuntimeContext) {
         let spec = ctx.spec(self.module);
         let timeout = spec.startup_timeout + spec.shutdown_timeout + WAIT_MARGIN;
-        let is_over = |now: &Snapshot| {
+        let is_over = |now: &ModuleSnapshot| {
             self.is_at_rest(now.state, now.generation) || self.is_overtaken(ctx, now)
         };
         let _or_late = tokio::time::timeout(timeout, wait_until(ctx, self.module, is_over)).await;
@@ -205,14 +205,14 @@ impl PendingChange {
 
 /// Waits until a published state of the module satisfies `is_reached`.
 pub(super) async fn wait_until(
-    ctx: &House,
+    ctx: &RuntimeContext,
     module: ModuleId,
-    is_reached: impl Fn(&Snapshot) -> bool,
+    is_reached: impl Fn(&ModuleSnapshot) -> bool,
 ) {
-    let mut version = ctx.picture.edition();
+    let mut version = ctx.snapshots.version();
     loop {
         version.borrow_and_update();
-        if is_reached(&ctx.picture.module(module)) || version.changed().await.is_err() {
+        if is_reached(&ctx.snapshots.module(module)) || version.changed().await.is_err() {
             return;
         }
     }
@@ -234,7 +234,7 @@ async fn await_reply<T>(reply: oneshot::Receiver<T>) -> Result<T, Refusal> {
 }
 
 async fn change(
-    ctx: &Arc<House>,
+    ctx: &Arc<RuntimeContext>,
     caller: &Caller,
     operation: Operation,
     params: ChangeParams,
@@ -253,7 +253,7 @@ macro_rules! answer_by_change {
     ($($method:ty: $operation:expr;)+) => { $(
         impl Answer for $method {
             async fn answer(
-                ctx: &Arc<House>,
+                ctx: &Arc<RuntimeContext>,
                 caller: &Caller,
                 params: Self::Params,
             ) -> Result<MethodResult<Self::Result>, Refusal> {

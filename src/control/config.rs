@@ -10,13 +10,13 @@ use mainstay_protocol::{Refusal, RefusalCode};
 use serde_json::Value;
 
 use super::{Answer, Caller, MethodResult};
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 
 /// Returns the configuration in force at or below a path.
 ///
 /// # Errors
 /// `invalid_params` when there is no such key.
-pub(crate) fn values(ctx: &House, path: &str) -> Result<Vec<ConfigValue>, Refusal> {
+pub(crate) fn values(ctx: &RuntimeContext, path: &str) -> Result<Vec<ConfigValue>, Refusal> {
     let values = ctx.configuration().values(path);
     let invalid = |error| Refusal::new(RefusalCode::InvalidParams, format!("{error}"));
     let mut values = values.map_err(invalid)?;
@@ -31,7 +31,7 @@ pub(crate) fn values(ctx: &House, path: &str) -> Result<Vec<ConfigValue>, Refusa
 
 impl Answer for ConfigGet {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {

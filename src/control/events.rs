@@ -12,7 +12,7 @@ use serde_json::json;
 use super::modules::find_module;
 use super::paging::newest_that_fit;
 use super::{Answer, Caller, MethodResult, NextNotification, Notifications, internal};
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 use crate::journal::{Ended, Filter, Subscription};
 
 /// Lists events of the past.
@@ -20,11 +20,14 @@ use crate::journal::{Ended, Filter, Subscription};
 /// # Errors
 /// `unknown_module` for a module that neither exists nor has events, `internal` when the journal
 /// cannot be read.
-pub(crate) async fn list(ctx: &House, params: EventsParams) -> Result<Vec<Event>, Refusal> {
+pub(crate) async fn list(
+    ctx: &RuntimeContext,
+    params: EventsParams,
+) -> Result<Vec<Event>, Refusal> {
     check_kinds(&params.kinds)?;
     let module = params.module.clone();
     let events = ctx
-        .chronicle
+        .recorder
         .journal()
         .list(params)
         .await
@@ -47,7 +50,7 @@ fn check_kinds(kinds: &[EventKind]) -> Result<(), Refusal> {
 
 impl Answer for EventsList {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
@@ -58,7 +61,7 @@ impl Answer for EventsList {
 
 impl Answer for EventsSubscribe {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
@@ -66,7 +69,7 @@ impl Answer for EventsSubscribe {
         if let Some(module) = &params.module {
             find_module(ctx, module)?;
         }
-        let journal = ctx.chronicle.journal();
+        let journal = ctx.recorder.journal();
         let seq = journal.committed();
         let filter = Filter::from(&params);
         let events = journal.subscribe(filter, params.since.or(Some(seq)));

@@ -9,11 +9,11 @@ use mainstay_protocol::methods::Graph;
 
 use super::paging::page;
 use super::{Answer, Caller, MethodResult, view_builder};
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 
 impl Answer for Graph {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::modules::find_module;
 use super::paging::newest_that_fit;
 use super::{Answer, Caller, MethodResult, NextNotification, Notifications, internal};
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 use crate::actors::log_followers::OutputChunk;
 use crate::config::LogFormat;
 
@@ -28,7 +28,7 @@ const LINES_MAX: usize = 10_000;
 /// # Errors
 /// `internal` when the file cannot be read.
 pub(crate) async fn last_lines(
-    ctx: &House,
+    ctx: &RuntimeContext,
     module: ModuleId,
     count: Option<usize>,
 ) -> Result<Vec<String>, Refusal> {
@@ -43,7 +43,7 @@ pub(crate) async fn last_lines(
 
 impl Answer for LogsRead {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
@@ -92,13 +92,13 @@ fn log_lines(module: String, lines: Vec<String>, as_json: bool, dropped_bytes: u
 
 /// A follower of a module's output; closes the tap of the holder with the last follower.
 struct LogTapGuard {
-    ctx: Arc<House>,
+    ctx: Arc<RuntimeContext>,
     id: ModuleId,
     chunks: mpsc::Receiver<OutputChunk>,
 }
 
 impl LogTapGuard {
-    fn open(ctx: &Arc<House>, id: ModuleId) -> LogTapGuard {
+    fn open(ctx: &Arc<RuntimeContext>, id: ModuleId) -> LogTapGuard {
         let chunks = ctx.log_followers.follow(&*ctx.os, &ctx.instance(id), id);
         LogTapGuard {
             ctx: Arc::clone(ctx),

@@ -13,7 +13,7 @@ use mainstay_protocol::{Level, Refusal, RefusalCode, Request};
 use serde_json::{Value, json};
 use tracing::Instrument;
 
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 
 pub(crate) mod accounts;
 pub(crate) mod bus;
@@ -37,7 +37,7 @@ pub(crate) use caller::Caller;
 pub(crate) trait Answer: Method {
     /// Answers one request. The caller may make it: that was checked.
     fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
     ) -> impl Future<Output = Result<MethodResult<Self::Result>, Refusal>> + Send;
@@ -95,7 +95,7 @@ impl From<Refusal> for Refused {
 /// # Errors
 /// Every error code of the protocol.
 pub(crate) async fn answer(
-    ctx: &Arc<House>,
+    ctx: &Arc<RuntimeContext>,
     caller: &Caller,
     method: &str,
     params: Value,
@@ -118,7 +118,7 @@ pub(crate) async fn answer(
 /// # Errors
 /// Those of the method.
 pub(crate) async fn request<M: Answer>(
-    ctx: &Arc<House>,
+    ctx: &Arc<RuntimeContext>,
     caller: &Caller,
     params: M::Params,
 ) -> Result<M::Result, Refusal> {
@@ -131,7 +131,7 @@ pub(crate) async fn request<M: Answer>(
 }
 
 /// Checks permission and allowance.
-fn permit(ctx: &Arc<House>, caller: &Caller, info: &MethodInfo) -> Result<(), Refused> {
+fn permit(ctx: &Arc<RuntimeContext>, caller: &Caller, info: &MethodInfo) -> Result<(), Refused> {
     if !caller.may(info) {
         let text = format!(
             "cannot answer {}: it needs level {}, this connection has {}",
@@ -178,7 +178,7 @@ macro_rules! define_dispatch {
         $params:ty => $result:ty, $example:literal;
     )+) => {
         async fn dispatch(
-            ctx: &Arc<House>,
+            ctx: &Arc<RuntimeContext>,
             caller: &Caller,
             info: &MethodInfo,
             params: Value,
@@ -193,7 +193,7 @@ macro_rules! define_dispatch {
 mainstay_protocol::method_table!(define_dispatch);
 
 async fn encoded<M: Answer>(
-    ctx: &Arc<House>,
+    ctx: &Arc<RuntimeContext>,
     caller: &Caller,
     params: Value,
 ) -> Result<MethodResult<ResultBody>, Refusal> {
@@ -220,7 +220,7 @@ pub(crate) fn internal(error: impl std::fmt::Display) -> Refusal {
 
 impl Answer for methods::Hello {
     async fn answer(
-        _: &Arc<House>,
+        _: &Arc<RuntimeContext>,
         _: &Caller,
         _: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {

@@ -10,13 +10,13 @@ use mainstay_protocol::{ModuleView, Refusal, RefusalCode};
 
 use super::paging::page;
 use super::{Answer, Caller, MethodResult, view_builder};
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 
 /// Returns the module with this name.
 ///
 /// # Errors
 /// `unknown_module`, with the nearest name.
-pub(crate) fn find_module(ctx: &House, module: &str) -> Result<ModuleId, Refusal> {
+pub(crate) fn find_module(ctx: &RuntimeContext, module: &str) -> Result<ModuleId, Refusal> {
     ctx.find(module).ok_or_else(|| {
         let near = ctx
             .plan()
@@ -37,12 +37,12 @@ pub(crate) fn find_module(ctx: &House, module: &str) -> Result<ModuleId, Refusal
 ///
 /// # Errors
 /// `unknown_module`.
-pub(crate) fn get(ctx: &House, module: &str) -> Result<ModuleView, Refusal> {
+pub(crate) fn get(ctx: &RuntimeContext, module: &str) -> Result<ModuleView, Refusal> {
     Ok(view_builder::module(ctx, find_module(ctx, module)?))
 }
 
 /// The views of all modules, in the order of the plan.
-pub(crate) fn list(ctx: &House) -> Vec<ModuleView> {
+pub(crate) fn list(ctx: &RuntimeContext) -> Vec<ModuleView> {
     ctx.plan()
         .ids()
         .map(|id| view_builder::module(ctx, id))
@@ -51,7 +51,7 @@ pub(crate) fn list(ctx: &House) -> Vec<ModuleView> {
 
 impl Answer for ModuleList {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
@@ -67,7 +67,7 @@ impl Answer for ModuleList {
 
 impl Answer for ModuleGet {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {

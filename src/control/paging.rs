@@ -9,7 +9,7 @@ use mainstay_protocol::method::PageParams;
 use mainstay_protocol::{MAX_LINE_BYTES, Refusal};
 
 use super::modules::find_module;
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 
 /// Bytes of a line for the result; the rest is for the response around it.
 pub(super) const RESULT_BYTES_MAX: usize = MAX_LINE_BYTES - 4096;
@@ -17,7 +17,7 @@ pub(super) const RESULT_BYTES_MAX: usize = MAX_LINE_BYTES - 4096;
 /// Returns the modules of `order` after the requested one, built by `build`: all of them if no page
 /// is requested, else as many as fit into a line.
 pub(super) fn page<T: serde::Serialize>(
-    ctx: &House,
+    ctx: &RuntimeContext,
     order: &[ModuleId],
     requested: &PageParams,
     build: impl Fn(&[ModuleId]) -> T,

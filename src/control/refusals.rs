@@ -9,11 +9,16 @@ use serde_json::json;
 
 use super::accounts::{Accounts, Principal, Report};
 use super::{Caller, Refused};
-use crate::actors::House;
-use crate::actors::chronicle::Entry;
+use crate::actors::RuntimeContext;
+use crate::actors::event_recorder::EventBuilder;
 
 /// Refuses a request: spends the caller's allowance of refusals and records a denied one.
-pub(crate) fn refuse(ctx: &Arc<House>, caller: &Caller, method: &str, error: Refusal) -> Refused {
+pub(crate) fn refuse(
+    ctx: &Arc<RuntimeContext>,
+    caller: &Caller,
+    method: &str,
+    error: Refusal,
+) -> Refused {
     let Some(accounts) = &caller.accounts else {
         return error.into();
     };
@@ -35,7 +40,7 @@ pub(crate) fn refuse(ctx: &Arc<House>, caller: &Caller, method: &str, error: Ref
 
 /// Records a refusal of a principal: the first at once, later ones as a count within a minute.
 pub(crate) fn record(
-    ctx: &Arc<House>,
+    ctx: &Arc<RuntimeContext>,
     accounts: &Arc<Accounts>,
     principal: Principal,
     method: &str,
@@ -57,7 +62,7 @@ pub(crate) fn record(
     });
 }
 
-fn write(ctx: &House, count: u64, method: &str, client: Option<&str>) {
+fn write(ctx: &RuntimeContext, count: u64, method: &str, client: Option<&str>) {
     let mut payload = json!({ "code": RefusalCode::NotPermitted, "method": method });
     if let Some(client) = client {
         payload["client"] = json!(client);
@@ -65,8 +70,8 @@ fn write(ctx: &House, count: u64, method: &str, client: Option<&str>) {
     if count > 1 {
         payload["count"] = json!(count);
     }
-    let event = Entry::of(EventKind::ClientRefused).payload(payload);
-    ctx.chronicle.tell(event);
+    let event = EventBuilder::of(EventKind::ClientRefused).payload(payload);
+    ctx.recorder.record(event);
 }
 
 #[cfg(test)]
@@ -85,7 +90,7 @@ mod tests {
         let accounts = Accounts::new(10);
         let refuse = |uid| {
             record(
-                &rig.house,
+                &rig.ctx,
                 &accounts,
                 Principal::User(uid),
                 "module.stop",
@@ -99,7 +104,7 @@ mod tests {
             kinds: vec![EventKind::ClientRefused],
             ..EventsParams::default()
         };
-        let journal = rig.house.chronicle.journal().clone();
+        let journal = rig.ctx.recorder.journal().clone();
         let events = journal.list(params).await.expect("events");
         let count = |event: &Event| event.payload["count"].as_u64().unwrap_or(1);
         let counts: Vec<u64> = events.iter().map(count).collect();

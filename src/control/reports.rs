@@ -10,7 +10,7 @@ use mainstay_protocol::{Health, Refusal, RefusalCode};
 
 use super::caller::ModuleRun;
 use super::{Answer, Caller, MethodResult};
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 use crate::actors::health::HealthMsg;
 use crate::actors::module::ModuleMsg;
 
@@ -27,14 +27,14 @@ pub(super) fn run_of(caller: &Caller) -> Result<ModuleRun, Refusal> {
 
 impl Answer for ModuleReady {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         _: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
         let ModuleRun {
             module, generation, ..
         } = run_of(caller)?;
-        let actor = ctx.switchboard.module(module);
+        let actor = ctx.actor_refs.module(module);
         actor.cast(ModuleMsg::Ready { generation });
         Ok(MethodResult::Now(Nothing {}))
     }
@@ -42,7 +42,7 @@ impl Answer for ModuleReady {
 
 impl Answer for ModuleStatus {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
@@ -50,7 +50,7 @@ impl Answer for ModuleStatus {
             module, generation, ..
         } = run_of(caller)?;
         let text = params.text;
-        let actor = ctx.switchboard.module(module);
+        let actor = ctx.actor_refs.module(module);
         actor.cast(ModuleMsg::Status { generation, text });
         Ok(MethodResult::Now(Nothing {}))
     }
@@ -58,7 +58,7 @@ impl Answer for ModuleStatus {
 
 impl Answer for ModuleHealth {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
@@ -70,7 +70,7 @@ impl Answer for ModuleHealth {
             let text = format!("cannot read the report: this version has no status {health}");
             return Err(Refusal::new(RefusalCode::InvalidParams, text));
         }
-        ctx.switchboard.health.cast(HealthMsg::Fed {
+        ctx.actor_refs.health.cast(HealthMsg::SelfReported {
             module,
             generation,
             health,

@@ -10,19 +10,19 @@ use mainstay_protocol::method::Nothing;
 use mainstay_protocol::methods::{SystemStatus, SystemStop};
 
 use super::{Answer, Caller, MethodResult, view_builder};
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 use crate::actors::lifecycle::LifecycleMsg;
 
 /// Requests the ordered stop of the system.
-pub(crate) fn stop(ctx: &House, caller: &Caller, budget: Option<Duration>) {
+pub(crate) fn stop(ctx: &RuntimeContext, caller: &Caller, budget: Option<Duration>) {
     let actor = caller.label.clone();
-    let lifecycle = &ctx.switchboard.lifecycle;
+    let lifecycle = &ctx.actor_refs.lifecycle;
     lifecycle.cast(LifecycleMsg::StopAll { budget, actor });
 }
 
 impl Answer for SystemStatus {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         _: &Caller,
         _: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
@@ -32,7 +32,7 @@ impl Answer for SystemStatus {
 
 impl Answer for SystemStop {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {

@@ -1,4 +1,4 @@
-//! What readers get: the picture and the plan, as the protocol shows them.
+//! What readers get: the snapshots and the plan, as the protocol shows them.
 //! Owns the conversion and the score. Never shows an environment, a command line or a secret.
 
 use mainstay_policy::spec::DependencyCondition;
@@ -8,23 +8,23 @@ use mainstay_protocol::view::{ModuleCounts, Throttle};
 use mainstay_protocol::words::Rung;
 use mainstay_protocol::{Health, ModuleView, State, SystemView};
 
-use crate::actors::House;
-use crate::actors::picture::Snapshot;
-use crate::actors::words;
+use crate::actors::RuntimeContext;
+use crate::actors::convert;
+use crate::actors::snapshots::ModuleSnapshot;
 use crate::os::machine;
 
 /// One module.
-pub(crate) fn module(house: &House, id: ModuleId) -> ModuleView {
-    let (spec, launch, now) = (house.spec(id), house.launch(id), house.picture.module(id));
+pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
+    let (spec, launch, now) = (ctx.spec(id), ctx.launch(id), ctx.snapshots.module(id));
     let names = |hard: bool| {
         let edges = spec.edges.iter().filter(|edge| edge.hard == hard);
-        edges.map(|edge| house.name(edge.to).to_string()).collect()
+        edges.map(|edge| ctx.name(edge.to).to_string()).collect()
     };
     ModuleView {
         module: spec.name.clone(),
         description: launch.description.clone(),
         version: launch.version.clone(),
-        kind: words::kind(spec.kind),
+        kind: convert::kind(spec.kind),
         state: now.state,
         wanted: now.wanted,
         since: now.since,
@@ -36,13 +36,13 @@ pub(crate) fn module(house: &House, id: ModuleId) -> ModuleView {
         restarts: now.restarts,
         attempts: now.attempts,
         required: spec.required,
-        importance: words::importance(spec.importance),
+        importance: convert::importance(spec.importance),
         requires: names(true),
         wants: names(false),
         waiting_on: now
             .waiting_on
             .iter()
-            .map(|id| house.name(*id).to_string())
+            .map(|id| ctx.name(*id).to_string())
             .collect(),
         next_attempt_at: now.next_attempt_at,
         status_text: now
@@ -72,7 +72,7 @@ fn is_status_current(kind: spec::Kind, state: State) -> bool {
 }
 
 /// A builtin is part of us: it is well as long as somebody answers.
-fn health(spec: &spec::ModuleSpec, now: &Snapshot) -> Health {
+fn health(spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> Health {
     if spec.kind == spec::Kind::Builtin && now.state == State::Running {
         Health::Healthy
     } else {
@@ -82,7 +82,7 @@ fn health(spec: &spec::ModuleSpec, now: &Snapshot) -> Health {
 
 /// 100, less 40 while degraded, less 70 while unhealthy, less 10 for each failure that is not
 /// paid back (at most 30); 0 for what has failed.
-fn score(now: &Snapshot) -> u8 {
+fn score(now: &ModuleSnapshot) -> u8 {
     if now.state == State::Failed {
         return 0;
     }
@@ -96,33 +96,33 @@ fn score(now: &Snapshot) -> u8 {
 }
 
 /// The system.
-pub(crate) fn system(house: &House) -> SystemView {
-    let now = house.picture.system();
-    let mut issues = house.chronicle.journal().issues(house.os.wall_clock());
+pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
+    let now = ctx.snapshots.system();
+    let mut issues = ctx.recorder.journal().issues(ctx.os.wall_clock());
     if let Some(problem) = &now.directory_problem {
         issues.push(format!(
             "directories that were removed are not there again: {problem}"
         ));
     }
-    if machine::is_stopped(house.holder_pid) {
-        let pid = house.holder_pid;
+    if machine::is_stopped(ctx.holder_pid) {
+        let pid = ctx.holder_pid;
         issues.push(format!(
             "the holder (pid {pid}) was stopped, by Ctrl-Z perhaps: nothing is started or ended; \
              go on with `fg` or `kill -CONT {pid}`"
         ));
     }
-    for id in house.plan().ids() {
-        let module = house.picture.module(id);
+    for id in ctx.plan().ids() {
+        let module = ctx.snapshots.module(id);
         issues.extend(
             module
                 .issues
                 .iter()
-                .map(|issue| format!("{}: {issue}", &house.name(id))),
+                .map(|issue| format!("{}: {issue}", &ctx.name(id))),
         );
         if let Some(reason) = &module.output_lost {
             let bytes = module.output_dropped_bytes;
-            let name = house.name(id);
-            let logs = &house.configuration().system.logs;
+            let name = ctx.name(id);
+            let logs = &ctx.configuration().system.logs;
             let file = logs.directory.join(format!("{name}.log"));
             issues.push(format!(
                 "{name}: {bytes} bytes of output were dropped: cannot write {}: {reason}",
@@ -131,34 +131,33 @@ pub(crate) fn system(house: &House) -> SystemView {
         }
     }
     SystemView {
-        name: house.configuration().system.name.clone(),
+        name: ctx.configuration().system.name.clone(),
         status: now.standing.status,
-        reason: house.reason(&now.standing),
+        reason: ctx.reason(&now.standing),
         failing_modules: now
             .standing
             .failing
             .iter()
-            .map(|id| house.name(*id).to_string())
+            .map(|id| ctx.name(*id).to_string())
             .collect(),
         issues,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        plan: house.plan().number(),
+        plan: ctx.plan().number(),
         config_problem: now.config_problem.clone(),
         pid: std::process::id(),
-        holder_pid: house.holder_pid,
-        uptime_ms: u64::try_from(house.os.now().since(house.up_since).as_millis())
-            .unwrap_or(u64::MAX),
-        modules: counts(house),
+        holder_pid: ctx.holder_pid,
+        uptime_ms: u64::try_from(ctx.os.now().since(ctx.up_since).as_millis()).unwrap_or(u64::MAX),
+        modules: counts(ctx),
         usage: now.machine,
         own: now.own,
     }
 }
 
-fn counts(house: &House) -> ModuleCounts {
+fn counts(ctx: &RuntimeContext) -> ModuleCounts {
     let mut counts = ModuleCounts::default();
-    for id in house.plan().ids() {
+    for id in ctx.plan().ids() {
         counts.total += 1;
-        *match house.picture.module(id).state {
+        *match ctx.snapshots.module(id).state {
             State::NotStarted => &mut counts.not_started,
             State::Waiting => &mut counts.waiting,
             State::Starting => &mut counts.starting,
@@ -174,17 +173,17 @@ fn counts(house: &House) -> ModuleCounts {
 }
 
 /// The graph, in start order.
-pub(crate) fn graph(house: &House, modules: &[ModuleId]) -> Graph {
-    let plan = &house.plan();
+pub(crate) fn graph(ctx: &RuntimeContext, modules: &[ModuleId]) -> Graph {
+    let plan = &ctx.plan();
     let node = |id: ModuleId| GraphNode {
-        module: house.name(id).to_string(),
+        module: ctx.name(id).to_string(),
         wave: plan.wave(id) as usize,
-        state: Some(house.picture.module(id).state),
+        state: Some(ctx.snapshots.module(id).state),
     };
     let edges = modules.iter().flat_map(|&id| {
         plan.dependencies(id).iter().map(move |edge| GraphEdge {
-            from: house.name(id).to_string(),
-            to: house.name(edge.to).to_string(),
+            from: ctx.name(id).to_string(),
+            to: ctx.name(edge.to).to_string(),
             hard: edge.hard,
             until: until(edge.until).to_owned(),
         })

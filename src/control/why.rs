@@ -8,18 +8,18 @@ use mainstay_protocol::Refusal;
 use mainstay_protocol::methods::Why;
 
 use super::{Answer, Caller, MethodResult, internal, modules};
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 
 impl Answer for Why {
     async fn answer(
-        ctx: &Arc<House>,
+        ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, Refusal> {
         let view = modules::get(ctx, &params.module)?;
         let ctx = Arc::clone(ctx);
         let why = tokio::task::spawn_blocking(move || {
-            crate::journal::why(ctx.chronicle.journal(), &view, ctx.os.wall_clock())
+            crate::journal::why(ctx.recorder.journal(), &view, ctx.os.wall_clock())
         });
         Ok(MethodResult::Now(why.await.map_err(internal)?))
     }

@@ -17,7 +17,7 @@ use crate::os::Os;
 use crate::os::embedded::{EmbeddedOs, TaskFn};
 use crate::os::handshake::{HandshakeError, HolderHandshake};
 use crate::os::transport::HolderEndpoint;
-use crate::runtime::{self, BeginError, Ground, Running};
+use crate::runtime::{self, PreparedRuntime, RunningRuntime, RuntimeStartError};
 
 /// Why an embedded runtime did not start. Nothing was started then.
 #[derive(Debug, thiserror::Error)]
@@ -45,14 +45,14 @@ pub enum StartError {
     Os(String),
 }
 
-impl From<BeginError> for StartError {
-    fn from(error: BeginError) -> StartError {
+impl From<RuntimeStartError> for StartError {
+    fn from(error: RuntimeStartError) -> StartError {
         match error {
-            BeginError::Configuration(problems) => StartError::Configuration(problems),
-            BeginError::Wire(HandshakeError::Refused(text, _)) => StartError::StateDir(text),
-            BeginError::Wire(other) => StartError::Os(other.to_string()),
-            BeginError::State { path, source } => StartError::State { path, source },
-            BeginError::Machine(text) => StartError::Os(text),
+            RuntimeStartError::Configuration(problems) => StartError::Configuration(problems),
+            RuntimeStartError::Wire(HandshakeError::Refused(text, _)) => StartError::StateDir(text),
+            RuntimeStartError::Wire(other) => StartError::Os(other.to_string()),
+            RuntimeStartError::State { path, source } => StartError::State { path, source },
+            RuntimeStartError::Os(text) => StartError::Os(text),
         }
     }
 }
@@ -129,7 +129,7 @@ impl RuntimeBuilder {
             .await
             .map_err(|error| StartError::Os(error.to_string()))??;
         let settings = settings_of(&ground);
-        let (held, facts) = runtime::hold(wire, &ground)?;
+        let (held, facts) = runtime::connect_holder(wire, &ground)?;
         let tasks = tasks.into_iter().map(|(name, work)| {
             let settings = settings.get(&name).cloned().unwrap_or_default();
             (name, work, settings)
@@ -138,12 +138,12 @@ impl RuntimeBuilder {
         guard.guard(Arc::clone(&direct));
         let os: Arc<dyn Os> = Arc::clone(&direct) as Arc<dyn Os>;
         let built = ground.build(os, None)?;
-        let _only_once = self.runtime.set(Arc::downgrade(&built.house));
-        let running = built.begin(facts).await?;
-        let (house, started) = (Arc::clone(&running.house), running.started.clone());
+        let _only_once = self.runtime.set(Arc::downgrade(&built.ctx));
+        let running = built.start(facts).await?;
+        let (ctx, started) = (Arc::clone(&running.ctx), running.started.clone());
         let (over, outcome) = watch::channel(None);
         tokio::spawn(run_to_end(running, held, guard, over));
-        Ok(Runtime::new(house, started, outcome))
+        Ok(Runtime::new(ctx, started, outcome))
     }
 }
 
@@ -158,7 +158,9 @@ impl std::fmt::Debug for RuntimeBuilder {
     }
 }
 
-fn prepare(sources: Sources) -> Result<(HolderHandshake, Ground, EngineGuard), StartError> {
+fn prepare(
+    sources: Sources,
+) -> Result<(HolderHandshake, PreparedRuntime, EngineGuard), StartError> {
     let machine = |error: io::Error| StartError::Os(error.to_string());
     let (socket, engine) = embed(EngineOptions::default()).map_err(machine)?;
     let end = HolderEndpoint::from(socket);
@@ -170,7 +172,7 @@ fn prepare(sources: Sources) -> Result<(HolderHandshake, Ground, EngineGuard), S
 
 type SettingsMap = serde_json::Map<String, serde_json::Value>;
 
-fn settings_of(ground: &Ground) -> HashMap<String, SettingsMap> {
+fn settings_of(ground: &PreparedRuntime) -> HashMap<String, SettingsMap> {
     let modules = ground.configuration.modules.iter();
     modules
         .map(|(spec, launch)| (spec.name.clone(), launch.settings.clone()))
@@ -180,12 +182,12 @@ fn settings_of(ground: &Ground) -> HashMap<String, SettingsMap> {
 /// Waits for the end and brings it about to its last trace. Dropped half-way (with the
 /// application's tokio runtime), the guard ends what is left.
 async fn run_to_end(
-    mut running: Running,
+    mut running: RunningRuntime,
     held: Arc<crate::os::holder_client::HolderClient>,
     guard: EngineGuard,
     over: watch::Sender<Option<ShutdownReport>>,
 ) {
-    let end = running.over().await;
+    let end = running.wait().await;
     let failure = running.started.borrow().clone().and_then(Result::err);
     let outcome = match end {
         Some(end) => ShutdownReport {

@@ -14,7 +14,7 @@ use mainstay_protocol::{Event, ModuleView, Refusal, RefusalCode, SystemStatus, S
 use tokio::sync::watch;
 
 use super::builder::RuntimeBuilder;
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 use crate::control::{self, Answer, Caller, config, events, logs, modules, system, view_builder};
 use crate::journal::{Filter, Subscription};
 
@@ -57,18 +57,18 @@ pub struct Runtime {
 }
 
 struct RuntimeShared {
-    house: Arc<House>,
+    ctx: Arc<RuntimeContext>,
     started: watch::Receiver<Option<Result<(), String>>>,
     outcome: watch::Receiver<Option<ShutdownReport>>,
 }
 
 impl Drop for RuntimeShared {
     fn drop(&mut self) {
-        stop(&self.house, None);
+        stop(&self.ctx, None);
     }
 }
 
-fn stop(ctx: &House, budget: Option<Duration>) {
+fn stop(ctx: &RuntimeContext, budget: Option<Duration>) {
     system::stop(ctx, &Caller::application(), budget);
 }
 
@@ -80,12 +80,12 @@ impl Runtime {
     }
 
     pub(super) fn new(
-        house: Arc<House>,
+        ctx: Arc<RuntimeContext>,
         started: watch::Receiver<Option<Result<(), String>>>,
         outcome: watch::Receiver<Option<ShutdownReport>>,
     ) -> Runtime {
         let shared = Arc::new(RuntimeShared {
-            house,
+            ctx,
             started,
             outcome,
         });
@@ -102,7 +102,7 @@ impl Runtime {
         let how = started.wait_for(Option::is_some).await;
         match how.ok().and_then(|how| how.clone()) {
             Some(Ok(())) => {
-                // The news may be quicker than the picture of it.
+                // The news may be quicker than the snapshots of it.
                 let _or_late =
                     tokio::time::timeout(PUBLISH_TIMEOUT, self.first_start_published()).await;
                 Ok(())
@@ -112,13 +112,13 @@ impl Runtime {
         }
     }
 
-    /// Waits until the picture that readers get shows the end of the first start.
+    /// Waits until the snapshots that readers get shows the end of the first start.
     async fn first_start_published(&self) {
-        let picture = &self.shared.house.picture;
-        let mut edition = picture.edition();
+        let snapshots = &self.shared.ctx.snapshots;
+        let mut edition = snapshots.version();
         loop {
             edition.borrow_and_update();
-            let starting = picture.system().standing.status == SystemStatus::Starting;
+            let starting = snapshots.system().standing.status == SystemStatus::Starting;
             if !starting || edition.changed().await.is_err() {
                 return;
             }
@@ -130,7 +130,7 @@ impl Runtime {
     /// about 2 seconds after. A second call can only shorten the first; after the end it returns
     /// at once.
     pub async fn stop_system(&self, timeout: Duration) -> ShutdownReport {
-        stop(&self.shared.house, Some(timeout));
+        stop(&self.shared.ctx, Some(timeout));
         self.wait_ended().await
     }
 
@@ -148,7 +148,7 @@ impl Runtime {
     /// How the system is: its status, why it is not healthy, counts and usage.
     #[must_use]
     pub fn status(&self) -> SystemView {
-        view_builder::system(&self.shared.house)
+        view_builder::system(&self.shared.ctx)
     }
 
     /// The same as [`Runtime::status`], by the name the socket's health report has.
@@ -160,7 +160,7 @@ impl Runtime {
     /// All modules, the builtin `event-bus` among them, by name.
     #[must_use]
     pub fn modules(&self) -> Vec<ModuleView> {
-        modules::list(&self.shared.house)
+        modules::list(&self.shared.ctx)
     }
 
     /// One module.
@@ -168,7 +168,7 @@ impl Runtime {
     /// # Errors
     /// `unknown_module`.
     pub fn module(&self, name: &str) -> Result<ModuleView, Refusal> {
-        modules::get(&self.shared.house, name)
+        modules::get(&self.shared.ctx, name)
     }
 
     /// Starts a module and what it needs, and waits until it is running or failed, at most its own
@@ -206,7 +206,7 @@ impl Runtime {
             wait: true,
         };
         let caller = Caller::application();
-        let result = control::request::<M>(&self.shared.house, &caller, params).await?;
+        let result = control::request::<M>(&self.shared.ctx, &caller, params).await?;
         Ok(result.module)
     }
 
@@ -218,13 +218,13 @@ impl Runtime {
         let params = ModuleParams {
             module: name.to_owned(),
         };
-        control::request::<methods::Why>(&self.shared.house, &Caller::application(), params).await
+        control::request::<methods::Why>(&self.shared.ctx, &Caller::application(), params).await
     }
 
     /// The dependency graph, in start order.
     #[must_use]
     pub fn graph(&self) -> Graph {
-        view_builder::graph(&self.shared.house, self.shared.house.plan().order())
+        view_builder::graph(&self.shared.ctx, self.shared.ctx.plan().order())
     }
 
     /// The configuration in force at or below a path, and where each value was said; "" is
@@ -233,7 +233,7 @@ impl Runtime {
     /// # Errors
     /// `invalid_params` when there is no such key.
     pub fn config(&self, path: &str) -> Result<Vec<ConfigValue>, Refusal> {
-        config::values(&self.shared.house, path)
+        config::values(&self.shared.ctx, path)
     }
 
     /// Events of the journal: the newest 100 unless `params` says, oldest first.
@@ -241,7 +241,7 @@ impl Runtime {
     /// # Errors
     /// `internal` when the journal cannot be read.
     pub async fn events(&self, params: EventsParams) -> Result<Vec<Event>, Refusal> {
-        events::list(&self.shared.house, params).await
+        events::list(&self.shared.ctx, params).await
     }
 
     /// Follows committed events from now on. 1024 may wait; who is further behind is told so and
@@ -255,11 +255,7 @@ impl Runtime {
     /// come first, without a gap or a repetition.
     #[must_use]
     pub fn subscribe_to(&self, filter: Filter, since: Option<u64>) -> Subscription {
-        self.shared
-            .house
-            .chronicle
-            .journal()
-            .subscribe(filter, since)
+        self.shared.ctx.recorder.journal().subscribe(filter, since)
     }
 
     /// The newest lines of what a module's process wrote, oldest first; at most 10 000. A task
@@ -268,7 +264,7 @@ impl Runtime {
     /// # Errors
     /// `unknown_module`, `internal` when the file cannot be read.
     pub async fn logs(&self, name: &str, lines: usize) -> Result<Vec<String>, Refusal> {
-        let ctx = &self.shared.house;
+        let ctx = &self.shared.ctx;
         logs::last_lines(ctx, modules::find_module(ctx, name)?, Some(lines)).await
     }
 
@@ -286,7 +282,7 @@ impl Runtime {
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runtime")
-            .field("name", &self.shared.house.configuration().system.name)
+            .field("name", &self.shared.ctx.configuration().system.name)
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,7 @@ use mainstay_protocol::{Refusal, method::BusEvent};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 use crate::bus::local_client::LocalBusClient;
 use crate::control::bus as control_bus;
 use crate::os::embedded::TaskRun;
@@ -23,11 +23,11 @@ pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Clone)]
 pub struct TaskContext {
     run: Arc<TaskRun>,
-    runtime: Weak<House>,
+    runtime: Weak<RuntimeContext>,
 }
 
 /// The runtime that tasks belong to, as soon as it is built.
-pub(super) type RuntimeRef = Arc<OnceLock<Weak<House>>>;
+pub(super) type RuntimeRef = Arc<OnceLock<Weak<RuntimeContext>>>;
 
 impl TaskContext {
     pub(super) fn new(run: TaskRun, runtime: &RuntimeRef) -> TaskContext {
@@ -89,13 +89,13 @@ impl TaskContext {
     /// # Errors
     /// `invalid_params` for a subject that is none, `shutting_down` after the runtime's end.
     pub fn publish(&self, subject: &str, payload: Value) -> Result<Published, Refusal> {
-        let house = self.runtime()?;
-        let module = house.find(self.name()).ok_or_else(shutting_down)?;
+        let ctx = self.runtime()?;
+        let module = ctx.find(self.name()).ok_or_else(shutting_down)?;
         let params = PublishParams {
             subject: subject.to_owned(),
             payload,
         };
-        control_bus::publish(&house, module, params)
+        control_bus::publish(&ctx, module, params)
     }
 
     /// Follows what is published under these subjects: `*` stands for one word, as the last word
@@ -105,10 +105,10 @@ impl TaskContext {
     /// # Errors
     /// `invalid_params` for a pattern that is none, `shutting_down` after the runtime's end.
     pub fn subscribe(&self, subjects: &[&str]) -> Result<TaskSubscription, Refusal> {
-        let house = self.runtime()?;
-        let module = house.find(self.name()).ok_or_else(shutting_down)?;
+        let ctx = self.runtime()?;
+        let module = ctx.find(self.name()).ok_or_else(shutting_down)?;
         let subjects = subjects.iter().map(|&subject| subject.to_owned()).collect();
-        let seat = LocalBusClient::join(&house.bus, module, subjects)?;
+        let seat = LocalBusClient::join(&ctx.bus, module, subjects)?;
         let cancelled = self.run.cancelled.clone();
         Ok(TaskSubscription { seat, cancelled })
     }
@@ -126,18 +126,18 @@ impl TaskContext {
         params: Value,
         limit: Duration,
     ) -> Result<Value, Refusal> {
-        let house = self.runtime()?;
-        let caller = house.find(self.name()).ok_or_else(shutting_down)?;
-        let callee = control_bus::callee(&house, caller, module)?;
+        let ctx = self.runtime()?;
+        let caller = ctx.find(self.name()).ok_or_else(shutting_down)?;
+        let callee = control_bus::callee(&ctx, caller, module)?;
         let call = CallParams {
             from: self.name().to_owned(),
             method: method.to_owned(),
             params,
         };
-        control_bus::call_module(&house, callee, call, limit).await
+        control_bus::call_module(&ctx, callee, call, limit).await
     }
 
-    fn runtime(&self) -> Result<Arc<House>, Refusal> {
+    fn runtime(&self) -> Result<Arc<RuntimeContext>, Refusal> {
         self.runtime.upgrade().ok_or_else(shutting_down)
     }
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::handshake::Incoming;
 use super::handshake_limit::HandshakePermit;
 use super::line_reader::{LineReader, ReadLine};
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 use crate::bus::line_queue::{LineQueue, QueuedLine, encode};
 use crate::control::{self, Caller, MethodResult, Notifications, Refused, ResultBody, refusals};
 use crate::os::transport::{self, ClientStream, ClientWriter};
@@ -133,7 +133,7 @@ fn response_line(id: &RequestId, ResultBody(result): &ResultBody) -> Vec<u8> {
 
 /// An identified client.
 struct Session {
-    ctx: Arc<House>,
+    ctx: Arc<RuntimeContext>,
     caller: Caller,
     queue: LineQueue,
     tasks: JoinSet<()>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mainstay_protocol::method::{Hello, Welcome, name};
 use mainstay_protocol::{Message, PROTOCOL, Refusal, RefusalCode, RequestId};
 
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 use crate::control::Caller;
 use crate::control::accounts::Accounts;
 use crate::control::caller::Via;
@@ -15,7 +15,7 @@ use crate::os::PeerCredentials;
 
 /// A connection before its hello.
 pub(super) struct Incoming {
-    pub(super) ctx: Arc<House>,
+    pub(super) ctx: Arc<RuntimeContext>,
     pub(super) accounts: Arc<Accounts>,
     pub(super) via: Via,
     pub(super) peer: Option<PeerCredentials>,

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::connection;
 use super::handshake::Incoming;
 use super::handshake_limit::HandshakeLimiter;
-use crate::actors::House;
+use crate::actors::RuntimeContext;
 use crate::actors::gateway::{AcceptLoop, SocketKind};
 use crate::control::accounts::Accounts;
 use crate::control::caller::Via;
@@ -33,7 +33,12 @@ pub(crate) fn accept_with(requests_per_second: u32) -> AcceptLoop {
     })
 }
 
-async fn accept(ctx: Arc<House>, mut listener: ClientListener, via: Via, accounts: Arc<Accounts>) {
+async fn accept(
+    ctx: Arc<RuntimeContext>,
+    mut listener: ClientListener,
+    via: Via,
+    accounts: Arc<Accounts>,
+) {
     let limiter = Arc::new(HandshakeLimiter::default());
     let mut connections = JoinSet::new(); // aborted with this loop
     loop {

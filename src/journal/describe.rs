@@ -4,7 +4,7 @@
 use mainstay_protocol::{Cause, Event, EventKind};
 use serde_json::Value;
 
-use crate::words::code_text;
+use crate::os_text::code_text;
 
 /// Largest number of names in one message.
 const NAMED: usize = 5;

@@ -414,7 +414,7 @@ impl Failure {
             Failure::Database(error)
                 if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
             {
-                Some(crate::words::DISK_FULL)
+                Some(crate::os_text::DISK_FULL)
             }
             Failure::Database(_) => {
                 let opened = std::fs::OpenOptions::new().append(true).open(database);
@@ -424,10 +424,10 @@ impl Failure {
         let disk = database.parent().unwrap_or(database).display();
         match said {
             Some(errno) if is_full(errno) => {
-                let errno = crate::words::errno_text(errno);
+                let errno = crate::os_text::errno_text(errno);
                 format!("the disk that holds {disk} is full: {errno}; make room on it")
             }
-            Some(errno) => format!("repair {disk}: {}", crate::words::errno_text(errno)),
+            Some(errno) => format!("repair {disk}: {}", crate::os_text::errno_text(errno)),
             None => format!("free space on the disk that holds {disk}, or repair the file"),
         }
     }

@@ -34,7 +34,7 @@ impl From<&Exited> for CommandResult {
             _ if exited.timed_out => "it took too long and was killed".to_owned(),
             Exit::Code(code) => format!("exit code {code}"),
             exit => match exit.signal() {
-                Some(signal) => format!("killed by {}", crate::words::signal_name(signal)),
+                Some(signal) => format!("killed by {}", crate::os_text::signal_name(signal)),
                 None => "it ended".to_owned(),
             },
         };

@@ -241,9 +241,9 @@ fn check_fence(task: &EmbeddedTask, slot: &TaskSlot, generation: u64) -> Option<
         None if generation > slot.last_generation => return None,
         Some(run) => {
             let why = format!("run {} has not ended: it never yields", run.generation);
-            (why, crate::words::BUSY)
+            (why, crate::os_text::BUSY)
         }
-        None => (format!("run {generation} is over"), crate::words::STALE),
+        None => (format!("run {generation} is over"), crate::os_text::STALE),
     };
     Some(ProcessEventKind::SpawnFailed {
         failure: StartFailure {

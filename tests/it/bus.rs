@@ -91,8 +91,8 @@ fn a_subscriber_that_does_not_read_is_told_how_much_it_missed() {
     let mut deaf = Raw::greeting(&socket, Some(&token(&daemon, "listener")));
     deaf.reply();
     deaf.call(name::BUS_SUBSCRIBE, json!({ "subjects": ["flood.*"] }));
-    let mut publisher = Raw::greeting(&socket, Some(&token(&daemon, "asker")));
-    publisher.reply();
+    let mut registry = Raw::greeting(&socket, Some(&token(&daemon, "asker")));
+    registry.reply();
     let line = format!(
         "{}\n",
         request(
@@ -101,7 +101,7 @@ fn a_subscriber_that_does_not_read_is_told_how_much_it_missed() {
             json!({ "subject": "flood.x", "payload": "x".repeat(1000) })
         )
     );
-    let mut asks = publisher.stream.try_clone().expect("the same socket");
+    let mut asks = registry.stream.try_clone().expect("the same socket");
     let dropped: u64 = std::thread::scope(|scope| {
         scope.spawn(move || {
             for _ in 0..COUNT {
@@ -110,7 +110,7 @@ fn a_subscriber_that_does_not_read_is_told_how_much_it_missed() {
         });
         (0..COUNT)
             .map(|_| {
-                publisher.reply()["result"]["dropped"]
+                registry.reply()["result"]["dropped"]
                     .as_u64()
                     .expect("a count")
             })
@@ -124,7 +124,7 @@ fn a_subscriber_that_does_not_read_is_told_how_much_it_missed() {
     while heard + lag < COUNT {
         // Another event carries the count, once there is room.
         if heard + dropped == COUNT {
-            publisher.call(
+            registry.call(
                 name::BUS_PUBLISH,
                 json!({ "subject": "flood.y", "payload": null }),
             );

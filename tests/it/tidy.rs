@@ -60,7 +60,7 @@ const PLACES: &[Place] = &[
         word: "println!",
         folders: &["src/cli/", "modules/", "chaos/"],
         tests: true,
-        way_out: "in the runtime use `tracing`, for people `House::announce`",
+        way_out: "in the runtime use `tracing`, for people `RuntimeContext::announce`",
     },
     Place {
         word: "tracing",

@@ -7,69 +7,67 @@ use mainstay_protocol::{EventKind, SystemStatus};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::super::chronicle::Entry;
+use super::super::event_recorder::EventBuilder;
 use super::super::module_memory::ModuleMemory;
-use super::super::picture::SystemStanding;
-use super::super::registry::{RegistryMsg, Standing};
-use super::super::{record, words};
-use super::Owned;
+use super::super::registry::{ModuleUpdate, RegistryMsg};
+use super::super::snapshots::SystemSummary;
+use super::super::{convert, record};
+use super::LifecycleActorState;
 
-impl Owned {
+impl LifecycleActorState {
     pub(super) fn publish(&mut self, published: Option<oneshot::Sender<()>>) {
         while let Some(module) = self.policy.next_changed_record() {
-            self.touched.insert(module);
+            self.dirty.insert(module);
         }
-        if self.touched.is_empty() && published.is_none() {
+        if self.dirty.is_empty() && published.is_none() {
             return;
         }
-        let touched = std::mem::take(&mut self.touched);
+        let touched = std::mem::take(&mut self.dirty);
         let mut standings = Vec::with_capacity(touched.len());
         for module in touched {
-            standings.push(self.standing(module));
+            standings.push(self.module_update(module));
             let record = self.record(module);
-            self.house
-                .os
-                .save_record(&self.house.instance(module), record);
+            self.ctx.os.save_record(&self.ctx.instance(module), record);
         }
-        let msg = RegistryMsg::Stands(standings, self.system(), published);
-        self.house.switchboard.registry.cast(msg);
+        let msg = RegistryMsg::Lifecycle(standings, self.system(), published);
+        self.ctx.actor_refs.registry.cast(msg);
     }
 
     /// What the holder keeps of a module for the next runtime.
     fn record(&self, module: ModuleId) -> String {
-        let since = self.since[module.index()].1;
+        let since = self.modules[module.index()].since.1;
         let mut text = record::encode(&self.policy.record(module), since);
         let open = self.requests.modules.get(&module);
         let memory = ModuleMemory {
             since: Some(since),
-            last_seq: self.house.chronicle.newest(module).unwrap_or(0),
-            requester: self.asked.get(&module).cloned(),
+            last_seq: self.ctx.recorder.last_seq(module).unwrap_or(0),
+            requester: self.requesters.get(&module).cloned(),
             request: open.map(|open| (open.seq, open.operation, open.generation)),
-            reason: self.reasons[module.index()].clone(),
+            reason: self.modules[module.index()].reason.clone(),
         };
         memory.append_to(&mut text);
         text
     }
 
-    pub(super) fn standing(&self, module: ModuleId) -> Standing {
+    pub(super) fn module_update(&self, module: ModuleId) -> ModuleUpdate {
         let view = self.policy.view(module);
-        Standing {
+        ModuleUpdate {
             module,
-            state: words::state(view.state),
-            wanted: words::wanted(view.wanted),
-            since: self.since[module.index()].1,
-            cause: (view.state != State::NotStarted).then(|| words::cause(view.cause)),
+            state: convert::state(view.state),
+            wanted: convert::wanted(view.wanted),
+            since: self.modules[module.index()].since.1,
+            cause: (view.state != State::NotStarted).then(|| convert::cause(view.cause)),
             generation: view.generation,
             pid: view.pid.filter(|pid| *pid != 0),
             restarts: u64::from(view.restarts),
             attempts: view.attempts,
             waiting_on: view.waiting_on,
-            next_attempt_at: view.retry_at.map(|at| self.house.on_the_wall(at)),
+            next_attempt_at: view.retry_at.map(|at| self.ctx.to_wall_clock(at)),
         }
     }
 
     /// The system's standing, if it is new; a change of status is an event.
-    pub(super) fn system(&mut self) -> Option<SystemStanding> {
+    pub(super) fn system(&mut self) -> Option<SystemSummary> {
         let system = self.policy.system();
         let status = match system.status {
             states::Status::Starting => SystemStatus::Starting,
@@ -78,26 +76,26 @@ impl Owned {
             states::Status::Critical => SystemStatus::Critical,
             states::Status::Stopping => SystemStatus::Stopping,
         };
-        let standing = SystemStanding {
+        let standing = SystemSummary {
             status,
             failing: system.failing,
             degraded: system.degraded,
             stopped: system.stopped,
         };
         if status != self.status {
-            let reason = self.house.reason(&standing);
-            let mut entry = Entry::of(EventKind::SystemStatusChanged)
+            let reason = self.ctx.reason(&standing);
+            let mut entry = EventBuilder::of(EventKind::SystemStatusChanged)
                 .payload(json!({ "from": self.status, "to": status, "reason": reason }));
-            if let (Some(actor), SystemStatus::Stopping) = (&self.asking, status) {
+            if let (Some(actor), SystemStatus::Stopping) = (&self.stop_requested_by, status) {
                 entry = entry.by(actor.clone());
             }
-            self.house.chronicle.tell(entry);
+            self.ctx.recorder.record(entry);
             self.status = status;
         }
-        if self.stands.as_ref() == Some(&standing) {
+        if self.published_summary.as_ref() == Some(&standing) {
             return None;
         }
-        self.stands = Some(standing.clone());
+        self.published_summary = Some(standing.clone());
         Some(standing)
     }
 }

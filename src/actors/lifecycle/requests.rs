@@ -11,9 +11,9 @@ use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::EventKind;
 use serde_json::json;
 
-use super::super::chronicle::{Because, Entry};
+use super::super::event_recorder::{CausedBy, EventBuilder};
 use super::super::module_memory::operation_str;
-use super::Owned;
+use super::LifecycleActorState;
 
 /// Who requests a stop that a runtime before had begun: nobody again.
 pub(in crate::actors) const CONTINUED_STOP: &str = "mainstay";
@@ -107,7 +107,7 @@ impl OpenRequest {
     }
 }
 
-impl Owned {
+impl LifecycleActorState {
     /// Records who asked for what; a request before it that has no result is overtaken.
     pub(super) fn record_request(
         &mut self,
@@ -120,16 +120,16 @@ impl Owned {
             format!("{requester} requested {word}")
         });
         let generation = self.policy.view(module).generation;
-        let event = Entry::of(EventKind::OperationRequested)
+        let event = EventBuilder::of(EventKind::OperationRequested)
             .module(module, generation)
             .administrative(requester.to_owned())
             .payload(json!({ "operation": word }));
         let request = OpenRequest {
-            seq: self.house.chronicle.tell(event),
+            seq: self.ctx.recorder.record(event),
             operation,
             requester: requester.to_owned(),
             generation,
-            at: Some(self.house.os.now()),
+            at: Some(self.ctx.os.now()),
             changed: false,
         };
         self.requests.modules.insert(module, request);
@@ -145,14 +145,14 @@ impl Owned {
         if self.requests.modules.is_empty() {
             return;
         }
-        let dirty: Vec<ModuleId> = self.touched.iter().copied().collect();
+        let dirty: Vec<ModuleId> = self.dirty.iter().copied().collect();
         for module in dirty {
             let info = self.policy.view(module);
             let request = self.requests.modules.get(&module);
             let result = request.and_then(|open| open.result(info.state, info.generation));
             if let Some(result) = result {
                 let text = match result {
-                    RequestResult::Failed => self.sentence(module, info.state),
+                    RequestResult::Failed => self.state_text(module, info.state),
                     _ => String::new(),
                 };
                 self.finish_request(module, result, &|| text.clone());
@@ -169,17 +169,17 @@ impl Owned {
         let Some(open) = self.requests.modules.remove(&module) else {
             return;
         };
-        let took = open.at.map(|at| self.house.os.now().since(at));
+        let took = open.at.map(|at| self.ctx.os.now().since(at));
         let after_ms = took.filter(|_| result == RequestResult::Done).map(millis);
-        let event = Entry::of(EventKind::OperationFinished)
+        let event = EventBuilder::of(EventKind::OperationFinished)
             .module(module, self.policy.view(module).generation)
-            .because(Because::Event(open.seq))
+            .caused_by(CausedBy::Event(open.seq))
             .administrative(open.requester)
             .payload(json!({
                 "operation": operation_str(open.operation), "result": result.as_str(),
                 "text": text(), "after_ms": after_ms,
             }));
-        self.house.chronicle.tell(event);
+        self.ctx.recorder.record(event);
     }
 
     /// Records who asked for a stop of everything; it overtakes each start that is pending.
@@ -191,10 +191,10 @@ impl Owned {
             RequestResult::Overtaken,
             &format!("{requester} requested stop"),
         );
-        let event = Entry::of(EventKind::OperationRequested)
+        let event = EventBuilder::of(EventKind::OperationRequested)
             .administrative(requester.to_owned())
             .payload(json!({ "operation": "stop" }));
-        let seq = self.house.chronicle.tell(event);
+        let seq = self.ctx.recorder.record(event);
         self.requests.system_stop = Some((seq, requester.to_owned()));
         let starts = self.requests.modules.iter();
         let starts = starts.filter(|(_, open)| open.operation != Operation::Stop);
@@ -220,11 +220,11 @@ impl Owned {
         let Some((seq, requester)) = self.requests.system_stop.take() else {
             return;
         };
-        let event = Entry::of(EventKind::OperationFinished)
-            .because(Because::Event(seq))
+        let event = EventBuilder::of(EventKind::OperationFinished)
+            .caused_by(CausedBy::Event(seq))
             .administrative(requester)
             .payload(json!({ "operation": "stop", "result": result.as_str(), "text": text }));
-        self.house.chronicle.tell(event);
+        self.ctx.recorder.record(event);
     }
 }
 

@@ -9,9 +9,9 @@ use mainstay_process::Signal;
 use mainstay_protocol::EventKind;
 use serde_json::json;
 
-use super::{ModuleMsg, Owned};
-use crate::actors::chronicle::Entry;
-use crate::actors::{ANNOUNCED, launching};
+use super::{ModuleActorState, ModuleMsg};
+use crate::actors::event_recorder::EventBuilder;
+use crate::actors::{CONSOLE_TARGET, launching};
 use crate::os::CommandResult;
 
 /// A command on its way.
@@ -19,42 +19,41 @@ pub(super) struct Hook {
     generation: u64,
     before: bool,
     /// Its place in the list.
-    place: usize,
+    index: usize,
     /// What tells it from any other command.
-    number: u64,
+    command_id: u64,
     /// It was told to end: nothing comes after it.
-    halted: bool,
+    stop_requested: bool,
 }
 
-impl Owned {
-    /// Runs the command at `place` of before_start or after_stop, or tells that all are done.
+impl ModuleActorState {
+    /// Runs the command at `index` of before_start or after_stop, or tells that all are done.
     pub(super) fn run_hook(&mut self, generation: u64, before: bool, place: usize) {
-        let (house, id) = (Arc::clone(&self.house), self.id);
-        let (spec, launch) = (house.spec(id), house.launch(id));
+        let (ctx, id) = (Arc::clone(&self.ctx), self.id);
+        let (spec, launch) = (ctx.spec(id), ctx.launch(id));
         let commands = if before {
             &launch.before_start
         } else {
             &launch.after_stop
         };
         let Some(argv) = commands.get(place) else {
-            return self.hooks_over(generation, before, true);
+            return self.hooks_done(generation, before, true);
         };
-        let number = house.os.now().0;
-        let mut spawn = launching::command(&house, id, argv);
+        let number = ctx.os.now().0;
+        let mut spawn = launching::command_request(&ctx, id, argv);
         spawn.generation = number;
         // Policy ends it before; this is for a runtime that died meanwhile.
         spawn.timeout_ms = ms(spec.startup_timeout + spec.shutdown_timeout);
         self.hook = Some(Hook {
             generation,
             before,
-            place,
-            number,
-            halted: false,
+            index: place,
+            command_id: number,
+            stop_requested: false,
         });
         tokio::spawn(async move {
-            let outcome = house.os.command(spawn).await;
-            house
-                .switchboard
+            let outcome = ctx.os.command(spawn).await;
+            ctx.actor_refs
                 .module(id)
                 .cast(ModuleMsg::HookEnded { number, outcome });
         });
@@ -62,21 +61,21 @@ impl Owned {
 
     /// A command ended: the next one, unless this one failed or was told to end.
     pub(super) fn hook_ended(&mut self, number: u64, outcome: &CommandResult) {
-        let Some(hook) = self.hook.take_if(|hook| hook.number == number) else {
+        let Some(hook) = self.hook.take_if(|hook| hook.command_id == number) else {
             return;
         };
         let (generation, before) = (hook.generation, hook.before);
         if !outcome.ok {
-            self.tell_failure(&hook, outcome);
+            self.record_failure(&hook, outcome);
         }
-        if hook.halted || (before && !outcome.ok) {
-            return self.hooks_over(generation, before, false);
+        if hook.stop_requested || (before && !outcome.ok) {
+            return self.hooks_done(generation, before, false);
         }
         // What cleans up does so whatever became of the command before it.
-        self.run_hook(generation, before, hook.place + 1);
+        self.run_hook(generation, before, hook.index + 1);
     }
 
-    fn hooks_over(&mut self, generation: u64, before: bool, ok: bool) {
+    fn hooks_done(&mut self, generation: u64, before: bool, ok: bool) {
         self.note(if before {
             RunEvent::Prepared { generation, ok }
         } else {
@@ -84,46 +83,46 @@ impl Owned {
         });
     }
 
-    fn tell_failure(&mut self, hook: &Hook, ended: &CommandResult) {
-        let launch = self.house.launch(self.id);
+    fn record_failure(&mut self, hook: &Hook, ended: &CommandResult) {
+        let launch = self.ctx.launch(self.id);
         let (key, commands) = if hook.before {
             ("before_start", &launch.before_start)
         } else {
             ("after_stop", &launch.after_stop)
         };
-        let command = commands.get(hook.place).map(|argv| argv.join(" "));
+        let command = commands.get(hook.index).map(|argv| argv.join(" "));
         let command = command.unwrap_or_default();
-        let event = Entry::of(EventKind::ModuleHookFailed)
+        let event = EventBuilder::of(EventKind::ModuleHookFailed)
             .module(self.id, hook.generation)
             .payload(json!({
                 "hook": key, "command": command, "text": ended.text, "output": ended.output,
             }));
-        self.house.chronicle.tell(event);
+        self.ctx.recorder.record(event);
         let text = format!("`{command}` failed: {}", ended.text);
-        let module = &*self.house.name(self.id);
+        let module = &*self.ctx.name(self.id);
         // How the module itself ended is not hidden by what cleans up after it.
         if !hook.before {
             tracing::warn!(module, "{text}");
         } else {
-            tracing::warn!(target: ANNOUNCED, module, "{text}");
-            self.tell_end(hook.generation, None, text.clone());
+            tracing::warn!(target: CONSOLE_TARGET, module, "{text}");
+            self.publish_exit(hook.generation, None, text.clone());
             self.detail = Some(text);
         }
     }
 
     /// Ends the command that is on its way, if there is one.
-    pub(super) fn end_hook(&mut self, by_force: bool) -> bool {
+    pub(super) fn stop_hook(&mut self, by_force: bool) -> bool {
         let Some(hook) = &mut self.hook else {
             return false;
         };
-        hook.halted = true;
-        let command = self.house.instance(self.id).with_command(hook.number);
+        hook.stop_requested = true;
+        let command = self.ctx.instance(self.id).with_command(hook.command_id);
         if by_force {
-            self.house.os.kill(&command, hook.number);
+            self.ctx.os.kill(&command, hook.command_id);
         } else {
-            self.house
+            self.ctx
                 .os
-                .signal(&command, hook.number, Signal::TERMINATE, true);
+                .signal(&command, hook.command_id, Signal::TERMINATE, true);
         }
         true
     }

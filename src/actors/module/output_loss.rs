@@ -5,11 +5,11 @@ use mainstay_process::ProcessEventKind;
 use mainstay_protocol::EventKind;
 use serde_json::json;
 
-use super::Owned;
-use crate::actors::chronicle::Entry;
+use super::ModuleActorState;
+use crate::actors::event_recorder::EventBuilder;
 use crate::actors::registry::RegistryMsg;
 
-impl Owned {
+impl ModuleActorState {
     /// The holder dropped output of the module, or writes it again.
     pub(super) fn on_output_dropped(&mut self, event: ProcessEventKind) {
         let ProcessEventKind::OutputDropped {
@@ -32,12 +32,14 @@ impl Owned {
                 Some(reason) => json!({ "total_bytes": total_bytes, "reason": reason }),
                 None => json!({ "total_bytes": total_bytes }),
             };
-            let generation = self.house.picture.module(self.id).generation;
-            let entry = Entry::of(kind).module(self.id, generation).payload(payload);
-            self.house.chronicle.tell(entry);
+            let generation = self.ctx.snapshots.module(self.id).generation;
+            let entry = EventBuilder::of(kind)
+                .module(self.id, generation)
+                .payload(payload);
+            self.ctx.recorder.record(entry);
         }
-        let registry = &self.house.switchboard.registry;
-        registry.cast(RegistryMsg::Dropped(self.id, total_bytes, reason));
+        let registry = &self.ctx.actor_refs.registry;
+        registry.cast(RegistryMsg::OutputDropped(self.id, total_bytes, reason));
     }
 }
 
@@ -53,5 +55,5 @@ fn loss_reason(errno: Option<i32>) -> String {
         ErrorKind::PermissionDenied => "; let mainstay's user write it",
         _ => "",
     };
-    format!("{}{next}", crate::words::errno_text(errno))
+    format!("{}{next}", crate::os_text::errno_text(errno))
 }

@@ -1,4 +1,4 @@
-//! What a new actor starts from: the process that lives, the record, the picture, the others.
+//! What a new actor starts from: the process that lives, the record, the snapshots, the others.
 //! Owns the rules of who knows what. Never starts an actor and never touches a process.
 
 use mainstay_policy::ModuleId;
@@ -8,14 +8,14 @@ use mainstay_process::{ProcessEvent, ProcessEventKind};
 use mainstay_protocol::{State, SystemStatus};
 
 use super::super::health::HealthMsg;
-use super::super::lifecycle::{Before, CONTINUED_STOP, LifecycleMsg, budget_within};
+use super::super::lifecycle::{AdoptedModule, CONTINUED_STOP, LifecycleMsg, stop_budget_left};
 use super::super::module::ModuleMsg;
 use super::super::record;
-use super::{Owned, Role};
+use super::{ActorRole, RootActorState};
 
-impl Owned {
+impl RootActorState {
     pub(super) fn alive(&self, id: ModuleId) -> Option<AdoptedProcess> {
-        let alive = self.house.os.live_process(&self.house.instance(id))?;
+        let alive = self.ctx.os.live_process(&self.ctx.instance(id))?;
         Some(AdoptedProcess {
             generation: alive.generation,
             pid: alive.pid,
@@ -23,9 +23,9 @@ impl Owned {
     }
 
     /// What the lifecycle starts from, of one module.
-    pub(super) fn before(&self, module: ModuleId, record: Option<String>) -> Before {
-        let ended = self.house.os.last_exit(&self.house.instance(module));
-        Before {
+    pub(super) fn adopted_module(&self, module: ModuleId, record: Option<String>) -> AdoptedModule {
+        let ended = self.ctx.os.last_exit(&self.ctx.instance(module));
+        AdoptedModule {
             module,
             record,
             alive: self.alive(module),
@@ -35,10 +35,10 @@ impl Owned {
 
     /// What a module actor starts from: the process that lives, or the run that was ordered.
     pub(super) fn takeover(&self, id: ModuleId) -> Option<RunEvent> {
-        let now = self.house.picture.module(id);
+        let now = self.ctx.snapshots.module(id);
         let adopted = |generation, pid| {
-            // On the first takeover the picture is empty: the record says where the run stood.
-            let record = self.house.os.saved_record(&self.house.instance(id));
+            // On the first takeover the snapshots is empty: the record says where the run stood.
+            let record = self.ctx.os.saved_record(&self.ctx.instance(id));
             let record = record.and_then(|record| record::decode(&record));
             let record = record.filter(|record| record.generation == generation);
             RunEvent::Adopted {
@@ -52,7 +52,7 @@ impl Owned {
             return Some(adopted(generation, pid));
         }
         let generation = now.generation;
-        let ended = self.house.os.last_exit(&self.house.instance(id));
+        let ended = self.ctx.os.last_exit(&self.ctx.instance(id));
         match now.state {
             // It ended while nobody listened; the exit is told again behind this.
             State::Starting | State::Running | State::Stopping
@@ -69,37 +69,37 @@ impl Owned {
     }
 
     /// Gives a new actor back what the old one knew, from those who know it too.
-    pub(super) fn rebuild(&self, role: Role) {
-        let (house, board) = (&self.house, &self.house.switchboard);
+    pub(super) fn rebuild(&self, role: ActorRole) {
+        let (ctx, board) = (&self.ctx, &self.ctx.actor_refs);
         match role {
-            Role::Registry => {
+            ActorRole::Registry => {
                 board.lifecycle.cast(LifecycleMsg::Republish);
             }
-            Role::Lifecycle => {
+            ActorRole::Lifecycle => {
                 // How a run ended is told by its module, when that is done with it.
-                let plan = house.plan();
-                let modules = plan.ids().map(|id| Before {
+                let plan = ctx.plan();
+                let modules = plan.ids().map(|id| AdoptedModule {
                     ended: None,
-                    ..self.before(id, house.os.saved_record(&house.instance(id)))
+                    ..self.adopted_module(id, ctx.os.saved_record(&ctx.instance(id)))
                 });
                 board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
                 for id in plan.ids() {
                     board.module(id).cast(ModuleMsg::Resync);
                 }
-                if house.picture.system().standing.status == SystemStatus::Stopping {
+                if ctx.snapshots.system().standing.status == SystemStatus::Stopping {
                     let actor = CONTINUED_STOP.to_owned();
-                    let budget = house.os.stop_time_left().map(budget_within);
+                    let budget = ctx.os.stop_time_left().map(stop_budget_left);
                     board
                         .lifecycle
                         .cast(LifecycleMsg::StopAll { budget, actor });
                 }
             }
-            Role::Health => {
-                for id in house.plan().ids() {
-                    let now = house.picture.module(id);
+            ActorRole::Health => {
+                for id in ctx.plan().ids() {
+                    let now = ctx.snapshots.module(id);
                     if now.state == State::Running {
                         let (module, generation, running) = (id, now.generation, true);
-                        board.health.cast(HealthMsg::Moved {
+                        board.health.cast(HealthMsg::ReadinessChanged {
                             module,
                             generation,
                             running,
@@ -108,11 +108,11 @@ impl Owned {
                     }
                 }
             }
-            Role::Module(id) => {
-                let now = house.picture.module(id);
+            ActorRole::Module(id) => {
+                let now = ctx.snapshots.module(id);
                 let generation = now.generation;
                 if now.state == State::Stopping {
-                    let grace = house.spec(id).shutdown_timeout;
+                    let grace = ctx.spec(id).shutdown_timeout;
                     let limit = grace;
                     let halt = RunEvent::StopRequested {
                         generation,
@@ -121,16 +121,17 @@ impl Owned {
                     };
                     board.module(id).cast(ModuleMsg::Event(halt));
                 }
-                let ended = house.os.last_exit(&house.instance(id));
+                let ended = ctx.os.last_exit(&ctx.instance(id));
                 if let Some(last) = ended.filter(|last| last.generation == generation) {
                     board.module(id).cast(ModuleMsg::Process(ProcessEvent {
-                        instance: house.instance(id),
+                        instance: ctx.instance(id),
                         generation,
                         what: ProcessEventKind::Exited(last.exited),
                     }));
                 }
             }
-            Role::Recovery | Role::Resources | Role::Config | Role::Gateway => {}
+            ActorRole::Recovery | ActorRole::Resources | ActorRole::Config | ActorRole::Gateway => {
+            }
         }
     }
 }

@@ -32,9 +32,9 @@ async fn a_start_keeps_its_deadline_when_its_actor_is_new() {
     let module = "[module.a]\ncommand = [\"a\"]\nstart = \"lazy\"\nready = { notify = true }\n\
                   startup_timeout = \"30s\"\n";
     let rig = Rig::start(module).await;
-    let (module, wish) = (rig.house.find("a").expect("known"), Operation::Start);
+    let (module, wish) = (rig.ctx.find("a").expect("known"), Operation::Start);
     let (actor, (published, _)) = ("a test".to_owned(), oneshot::channel());
-    rig.house.switchboard.lifecycle.cast(LifecycleMsg::Wished {
+    rig.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
         module,
         wish,
         actor,

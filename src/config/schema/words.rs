@@ -127,5 +127,5 @@ const fn later(word: &'static str) -> Word {
 /// The number of a signal that can ask a module to stop.
 pub(crate) fn signal(name: &str) -> Option<Signal> {
     let cannot_ask = ["SIGSTOP", "SIGTSTP", "SIGCONT", "SIGCHLD"];
-    crate::words::signal_number(name).filter(|_| !cannot_ask.contains(&name))
+    crate::os_text::signal_number(name).filter(|_| !cannot_ask.contains(&name))
 }

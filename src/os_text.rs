@@ -25,12 +25,12 @@ pub(crate) const DISK_FULL: i32 = 112; // ERROR_DISK_FULL
 
 /// `SIGKILL`, or `signal 40` for one without a name.
 pub(crate) fn signal_name(signal: Signal) -> String {
-    let name = signal_word(signal.0);
+    let name = signal_str(signal.0);
     name.map_or_else(|| signal.to_string(), ToOwned::to_owned)
 }
 
 #[cfg(unix)]
-fn signal_word(signal: i32) -> Option<&'static str> {
+fn signal_str(signal: i32) -> Option<&'static str> {
     let signal = nix::sys::signal::Signal::try_from(signal).ok()?;
     Some(signal.as_str())
 }
@@ -89,7 +89,7 @@ pub(crate) fn errno_text(errno: i32) -> String {
 }
 
 /// A length of time as people say it: `250 ms`, `12 s`, `3 min`.
-pub(crate) fn span(span: std::time::Duration) -> String {
+pub(crate) fn duration_text(span: std::time::Duration) -> String {
     let ms = span.as_millis();
     match ms {
         0..10_000 if ms < 1000 => format!("{ms} ms"),

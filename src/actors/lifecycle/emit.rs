@@ -14,16 +14,16 @@ use mainstay_policy::states::{self, State};
 use mainstay_protocol::EventKind;
 use serde_json::json;
 
-use super::super::chronicle::{Because, Entry};
+use super::super::event_recorder::{CausedBy, EventBuilder};
 use super::super::health::HealthMsg;
 use super::super::recovery::RecoveryMsg;
 use super::super::root::RootMsg;
-use super::super::{Announcement, words};
-use super::Owned;
-use crate::words::span;
+use super::super::{ConsoleMessage, convert};
+use super::LifecycleActorState;
+use crate::os_text::duration_text;
 
-impl Owned {
-    pub(super) fn moved(
+impl LifecycleActorState {
+    pub(super) fn emit_state_change(
         &mut self,
         module: ModuleId,
         from: State,
@@ -35,85 +35,92 @@ impl Owned {
         // What was found as it was has been so for longer than this runtime knows it.
         let (found, kept) = (
             cause == states::Cause::Adopted,
-            self.since[module.index()].1,
+            self.modules[module.index()].since.1,
         );
         let since = if found {
             kept
         } else {
-            self.house.os.wall_clock()
+            self.ctx.os.wall_clock()
         };
         // What was found was recorded in this state, or its record was lost.
         let from = match found {
-            true => self.since[module.index()].0,
+            true => self.modules[module.index()].since.0,
             false => from,
         };
-        self.since[module.index()] = (to, since);
-        self.touched.insert(module);
-        let plan = self.house.plan();
+        self.modules[module.index()].since = (to, since);
+        self.dirty.insert(module);
+        let plan = self.ctx.plan();
         let dependents = plan.dependents(module).iter().map(|edge| edge.from);
-        self.touched
-            .extend(dependents.filter(|by| self.since[by.index()].0 == State::Waiting));
-        let text = self.sentence(module, to);
+        self.dirty
+            .extend(dependents.filter(|by| self.modules[by.index()].since.0 == State::Waiting));
+        let text = self.state_text(module, to);
         self.keep_reason(module, to, cause);
         let waiting_on: Vec<Arc<str>> = view
             .waiting_on
             .iter()
-            .map(|on| self.house.name(*on))
+            .map(|on| self.ctx.name(*on))
             .collect();
-        let mut entry = Entry::of(EventKind::ModuleStateChanged)
+        let reason = self.modules[module.index()].reason.as_ref();
+        let was = reason.filter(|_| found && to == State::Running);
+        let mut entry = EventBuilder::of(EventKind::ModuleStateChanged)
             .module(module, view.generation)
-            .cause(words::cause(cause))
+            .cause(convert::cause(cause))
             .payload(json!({
-                "from": words::state(from), "to": words::state(to), "text": text,
-                "by": by.map(|by| self.house.name(by)),
+                "from": convert::state(from), "to": convert::state(to), "text": text,
+                "by": by.map(|by| self.ctx.name(by)),
                 "needed": by.map(|by| self.needs(by, module)),
                 "waiting_on": waiting_on,
                 "since": found.then(|| since.to_string()),
-                "was": self.reasons[module.index()].as_ref().filter(|_| found && to == State::Running),
+                "was": was,
             }));
         if let Some(by) = by {
-            entry = entry.because(Because::Module(by));
+            entry = entry.caused_by(CausedBy::Module(by));
         }
-        let entry = self.asked_by(entry, module, cause);
-        self.house.chronicle.tell(entry);
-        let name = &self.house.name(module);
-        let announcement = Announcement::Moved {
+        let entry = self.with_requester(entry, module, cause);
+        self.ctx.recorder.record(entry);
+        let name = &self.ctx.name(module);
+        let announcement = ConsoleMessage::StateChanged {
             module: name,
-            state: words::state(to),
+            state: convert::state(to),
             text: &text,
         };
-        self.house.announce(announcement);
-        self.house.bus.publish_internal(
-            self.house.os.wall_clock(),
+        self.ctx.announce(announcement);
+        self.ctx.bus.publish_internal(
+            self.ctx.os.wall_clock(),
             "mainstay.module.state_changed",
-            || json!({ "module": name, "from": words::state(from), "to": words::state(to) }),
+            || json!({ "module": name, "from": convert::state(from), "to": convert::state(to) }),
         );
         let running = to == State::Running;
         if running || from == State::Running {
             let generation = view.generation;
-            let msg = HealthMsg::Moved {
+            let msg = HealthMsg::ReadinessChanged {
                 module,
                 generation,
                 running,
                 found,
             };
-            self.house.switchboard.health.cast(msg);
+            self.ctx.actor_refs.health.cast(msg);
             if running {
                 let msg = RecoveryMsg::Running { module, generation };
-                self.house.switchboard.recovery.cast(msg);
+                self.ctx.actor_refs.recovery.cast(msg);
             }
         }
     }
 
     /// With who asked for it, if that is why it happens.
-    fn asked_by(&mut self, entry: Entry, module: ModuleId, cause: states::Cause) -> Entry {
+    fn with_requester(
+        &mut self,
+        entry: EventBuilder,
+        module: ModuleId,
+        cause: states::Cause,
+    ) -> EventBuilder {
         if let Some(open) = self.requests.modules.get_mut(&module) {
             open.changed = true;
         }
         if !matches!(cause, states::Cause::Requested | states::Cause::Adopted) {
-            self.asked.remove(&module);
+            self.requesters.remove(&module);
         }
-        match self.asked.get(&module) {
+        match self.requesters.get(&module) {
             Some(requester) => entry.by(requester.clone()),
             None => entry,
         }
@@ -124,29 +131,29 @@ impl Owned {
         let started = matches!(cause, states::Cause::Requested | states::Cause::Boot);
         let reason = match to {
             State::Backoff | State::Failed => Some(self.reason(module, to)),
-            State::Stopped => Some(self.ending(module)),
+            State::Stopped => Some(self.run_end_text(module)),
             State::Waiting | State::Starting if started => None,
             _ => return,
         };
-        self.reasons[module.index()] = reason.filter(|reason| !reason.is_empty());
+        self.modules[module.index()].reason = reason.filter(|reason| !reason.is_empty());
     }
 
     /// Why a module failed, and why it is or is not tried again.
     fn reason(&self, module: ModuleId, to: State) -> String {
-        self.ending(module) + self.class_text(module, to)
+        self.run_end_text(module) + self.class_text(module, to)
     }
 
     /// Whether `by` is one of those that need `module`, at some remove.
     fn needs(&self, by: ModuleId, module: ModuleId) -> bool {
-        self.house.plan().rank(by) > self.house.plan().rank(module)
+        self.ctx.plan().rank(by) > self.ctx.plan().rank(module)
     }
 
     /// What a person reads behind the new state.
-    pub(super) fn sentence(&self, module: ModuleId, to: State) -> String {
+    pub(super) fn state_text(&self, module: ModuleId, to: State) -> String {
         let view = self.policy.view(module);
         match to {
             State::Waiting => {
-                let names = self.house.names(&view.waiting_on);
+                let names = self.ctx.names(&view.waiting_on);
                 if names.is_empty() {
                     String::new()
                 } else {
@@ -160,19 +167,19 @@ impl Owned {
             State::Backoff => {
                 let wait = view
                     .retry_at
-                    .map_or(Duration::ZERO, |at| at.since(self.house.os.now()));
+                    .map_or(Duration::ZERO, |at| at.since(self.ctx.os.now()));
                 let why = self.reason(module, to);
-                format!("{why}; next start in {}", span(wait))
+                format!("{why}; next start in {}", duration_text(wait))
             }
             State::Failed => self.reason(module, to),
-            State::Stopped => self.ending(module),
+            State::Stopped => self.run_end_text(module),
             State::NotStarted | State::Starting | State::Stopping => String::new(),
         }
     }
 
     /// Why an end is treated as it is, where that is no matter of course.
     fn class_text(&self, module: ModuleId, to: State) -> &'static str {
-        let recovery = &self.house.spec(module).recovery;
+        let recovery = &self.ctx.spec(module).recovery;
         let view = self.policy.view(module);
         let by_itself = view.cause != states::Cause::Probe;
         let ending = view.last_ending.filter(|_| by_itself);
@@ -193,20 +200,21 @@ impl Owned {
 
     /// How its last run ended, in words: a start that failed with all that is known of it, a task
     /// in its own words where it had some.
-    pub(super) fn ending(&self, module: ModuleId) -> String {
+    pub(super) fn run_end_text(&self, module: ModuleId) -> String {
         let view = self.policy.view(module);
         if view.cause == states::Cause::Probe {
             return self.probe_failed(module);
         }
         match view.last_ending {
-            Some(RunEnd::NotStarted(failure)) => self.details[module.index()]
+            Some(RunEnd::NotStarted(failure)) => self.modules[module.index()]
+                .detail
                 .clone()
-                .unwrap_or_else(|| words::ending_text(RunEnd::NotStarted(failure))),
+                .unwrap_or_else(|| convert::ending_text(RunEnd::NotStarted(failure))),
             Some(ending @ RunEnd::Exited(_)) => self
-                .own_words(module)
-                .unwrap_or_else(|| words::ending_text(ending)),
-            Some(ending) => words::ending_text(ending),
-            None => match &self.reasons[module.index()] {
+                .task_message(module)
+                .unwrap_or_else(|| convert::ending_text(ending)),
+            Some(ending) => convert::ending_text(ending),
+            None => match &self.modules[module.index()].reason {
                 Some(reason) => reason.clone(),
                 None if matches!(view.state, State::Backoff | State::Failed) => {
                     "it exited while no runtime was there to see how".to_owned()
@@ -217,20 +225,23 @@ impl Owned {
     }
 
     fn probe_failed(&self, module: ModuleId) -> String {
-        let found = self.ill[module.index()].as_deref().unwrap_or_default();
+        let found = self.modules[module.index()]
+            .liveness_issue
+            .as_deref()
+            .unwrap_or_default();
         match found {
             "" => "a liveness probe failed".to_owned(),
             found => format!("a liveness probe failed: {found}"),
         }
     }
 
-    pub(super) fn own_words(&self, module: ModuleId) -> Option<String> {
-        let last = self.house.os.last_exit(&self.house.instance(module))?;
+    pub(super) fn task_message(&self, module: ModuleId) -> Option<String> {
+        let last = self.ctx.os.last_exit(&self.ctx.instance(module))?;
         let current = last.generation == self.policy.view(module).generation;
-        words::own_words(&last.exited).filter(|_| current)
+        convert::task_message(&last.exited).filter(|_| current)
     }
 
-    pub(super) fn judged(
+    pub(super) fn emit_verdict(
         &mut self,
         module: ModuleId,
         failure: Failure,
@@ -238,10 +249,10 @@ impl Owned {
         verdict: Verdict,
     ) {
         let view = self.policy.view(module);
-        self.touched.insert(module);
+        self.dirty.insert(module);
         let why = match failure {
             Failure::Probe => self.probe_failed(module),
-            _ => self.ending(module),
+            _ => self.run_end_text(module),
         };
         let msg = RecoveryMsg::Judged {
             module,
@@ -251,29 +262,32 @@ impl Owned {
             attempt,
             verdict,
         };
-        self.house.switchboard.recovery.cast(msg);
+        self.ctx.actor_refs.recovery.cast(msg);
     }
 
     /// A dependent that goes on hears about what it depends on.
-    pub(super) fn tell(&mut self, module: ModuleId, about: ModuleId, news: DependencyNotice) {
+    pub(super) fn notify_dependent(
+        &mut self,
+        module: ModuleId,
+        about: ModuleId,
+        news: DependencyNotice,
+    ) {
         let (kind, word) = match news {
             DependencyNotice::Restarting => (EventKind::ModuleDegraded, "restarting"),
             DependencyNotice::Failed => (EventKind::ModuleDegraded, "failed"),
             DependencyNotice::Recovered => (EventKind::ModuleRestored, "back"),
         };
-        let about_name = &self.house.name(about);
-        let entry = Entry::of(kind)
+        let about_name = &self.ctx.name(about);
+        let entry = EventBuilder::of(kind)
             .module(module, self.policy.view(module).generation)
             .cause(mainstay_protocol::Cause::Dependency)
-            .because(Because::Module(about))
+            .caused_by(CausedBy::Module(about))
             .payload(
                 json!({ "text": format!("told that {about_name} is {word}"), "by": about_name }),
             );
-        self.house.chronicle.tell(entry);
-        let at = self.house.os.wall_clock();
-        self.house
-            .bus
-            .notify_dependency(at, module, about_name, word);
+        self.ctx.recorder.record(entry);
+        let at = self.ctx.os.wall_clock();
+        self.ctx.bus.notify_dependency(at, module, about_name, word);
     }
 
     /// What a person does about a start that failed. Nobody answers on the socket by then: a file
@@ -282,17 +296,17 @@ impl Owned {
         if let Some(RunEnd::NotStarted(_)) = self.policy.view(module).last_ending {
             return "correct that and run `mainstay up` again".to_owned();
         }
-        let name = &self.house.name(module);
-        let logs = &self.house.configuration().system.logs.directory;
+        let name = &self.ctx.name(module);
+        let logs = &self.ctx.configuration().system.logs.directory;
         let log = logs.join(format!("{name}.log"));
         format!("what it wrote is in {}", log.display())
     }
 
     /// The first start is over; what is optional may still be missing.
     pub(super) fn startup_completed(&self) {
-        let took = span(self.house.os.now().since(self.house.up_since));
+        let took = duration_text(self.ctx.os.now().since(self.ctx.up_since));
         let missing: Vec<ModuleId> = self
-            .house
+            .ctx
             .plan()
             .ids()
             .filter(|id| {
@@ -303,30 +317,30 @@ impl Owned {
         let text = if missing.is_empty() {
             format!("everything is up after {took}")
         } else {
-            let names = self.house.names(&missing);
+            let names = self.ctx.names(&missing);
             format!("up after {took}, without {names}; `mainstay why MODULE` says why")
         };
-        self.house.announce(Announcement::System(&text));
-        self.house.switchboard.root.cast(RootMsg::StartupCompleted);
+        self.ctx.announce(ConsoleMessage::System(&text));
+        self.ctx.actor_refs.root.cast(RootMsg::StartupCompleted);
     }
 
     pub(super) fn startup_failed(&mut self, reason: StartupFailure) {
         let text = match reason {
             StartupFailure::CriticalModuleFailed { module } => {
-                let why = self.ending(module);
-                let name = &self.house.name(module);
+                let why = self.run_end_text(module);
+                let name = &self.ctx.name(module);
                 let next = self.next_step(module);
                 format!("cannot start: {name} failed: {why}; {next}")
             }
             StartupFailure::TimedOut { missing } => format!(
                 "cannot start: not ready within mainstay.startup_timeout: {}",
-                self.house.names(&missing)
+                self.ctx.names(&missing)
             ),
         };
         // Said before the stop that follows from it.
-        self.house.announce(Announcement::System(&text));
-        self.house
-            .switchboard
+        self.ctx.announce(ConsoleMessage::System(&text));
+        self.ctx
+            .actor_refs
             .root
             .cast(RootMsg::StartupFailed { text });
     }

@@ -10,11 +10,11 @@ use tokio::task::AbortHandle;
 
 /// The one alarm an actor keeps for its policy's `deadline()`.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm {
+pub(crate) struct DeadlineTimer {
     armed: Option<(MonoTime, AbortHandle)>,
 }
 
-impl Alarm {
+impl DeadlineTimer {
     /// Arms for `deadline`, or disarms with None. The same deadline again costs nothing.
     pub(crate) fn set<M: Message>(
         &mut self,
@@ -24,7 +24,7 @@ impl Alarm {
         wake: fn() -> M,
     ) {
         let Some(at) = deadline.filter(|at| *at != MonoTime::NEVER) else {
-            return self.disarm();
+            return self.cancel();
         };
         if self
             .armed
@@ -33,7 +33,7 @@ impl Alarm {
         {
             return;
         }
-        self.disarm();
+        self.cancel();
         let (to, wait) = (to.clone(), at.since(now));
         let timer = tokio::spawn(async move {
             // Tokio's timer has millisecond steps and rounds up: what is due now goes at once.
@@ -45,15 +45,15 @@ impl Alarm {
         self.armed = Some((at, timer.abort_handle()));
     }
 
-    fn disarm(&mut self) {
+    fn cancel(&mut self) {
         if let Some((_, timer)) = self.armed.take() {
             timer.abort();
         }
     }
 }
 
-impl Drop for Alarm {
+impl Drop for DeadlineTimer {
     fn drop(&mut self) {
-        self.disarm();
+        self.cancel();
     }
 }

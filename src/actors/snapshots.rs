@@ -1,4 +1,4 @@
-//! The picture of the world that readers see: one lock-free cell a module, one for the system.
+//! The snapshots of the world that readers see: one lock-free cell a module, one for the system.
 //! Owns the newest published snapshots; the registry is the only writer.
 //! Never waits: a reader gets the newest whole snapshot, a writer swaps a pointer.
 
@@ -10,9 +10,11 @@ use mainstay_protocol::view::{LastExit, MachineUsage, OwnUsage, Usage};
 use mainstay_protocol::{Cause, Health, State, SystemStatus, Timestamp, Wanted};
 use tokio::sync::watch;
 
+use super::slot_store::SlotStore;
+
 /// What is published of one module.
 #[derive(Debug, Clone)]
-pub(crate) struct Snapshot {
+pub(crate) struct ModuleSnapshot {
     /// Where it stands.
     pub(crate) state: State,
     /// What is wished.
@@ -49,10 +51,10 @@ pub(crate) struct Snapshot {
     pub(crate) output_lost: Option<String>,
 }
 
-impl Snapshot {
+impl ModuleSnapshot {
     /// Before anything happened.
-    fn untouched(at: Timestamp) -> Snapshot {
-        Snapshot {
+    fn untouched(at: Timestamp) -> ModuleSnapshot {
+        ModuleSnapshot {
             state: State::NotStarted,
             wanted: Wanted::Down,
             since: at,
@@ -74,9 +76,13 @@ impl Snapshot {
     }
 }
 
+fn untouched(at: Timestamp) -> ArcSwap<ModuleSnapshot> {
+    ArcSwap::from_pointee(ModuleSnapshot::untouched(at))
+}
+
 /// How the system is, and because of whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SystemStanding {
+pub(crate) struct SystemSummary {
     /// How it is.
     pub(crate) status: SystemStatus,
     /// Required modules that failed.
@@ -91,7 +97,7 @@ pub(crate) struct SystemStanding {
 #[derive(Debug, Clone)]
 pub(crate) struct SystemSnapshot {
     /// How it is, and because of whom.
-    pub(crate) standing: SystemStanding,
+    pub(crate) standing: SystemSummary,
     /// Why the files on disk are not in force.
     pub(crate) config_problem: Option<String>,
     /// Why directories that were removed are not there again.
@@ -102,19 +108,19 @@ pub(crate) struct SystemSnapshot {
     pub(crate) own: OwnUsage,
 }
 
-/// The whole picture.
+/// The whole snapshots.
 #[derive(Debug)]
-pub(crate) struct Picture {
-    cells: Vec<ArcSwap<Snapshot>>,
+pub(crate) struct SnapshotStore {
+    cells: SlotStore<ArcSwap<ModuleSnapshot>>,
     system: ArcSwap<SystemSnapshot>,
-    edition: watch::Sender<u64>,
+    version: watch::Sender<u64>,
 }
 
-impl Picture {
-    /// A picture of `modules` modules to which nothing has happened.
-    pub(crate) fn new(modules: usize, at: Timestamp) -> Picture {
+impl SnapshotStore {
+    /// A snapshots of `modules` modules to which nothing has happened.
+    pub(crate) fn new(modules: usize, at: Timestamp) -> SnapshotStore {
         let system = SystemSnapshot {
-            standing: SystemStanding {
+            standing: SystemSummary {
                 status: SystemStatus::Starting,
                 failing: Vec::new(),
                 degraded: Vec::new(),
@@ -125,18 +131,21 @@ impl Picture {
             machine: MachineUsage::default(),
             own: OwnUsage::default(),
         };
-        Picture {
-            cells: (0..modules)
-                .map(|_| ArcSwap::from_pointee(Snapshot::untouched(at)))
-                .collect(),
+        SnapshotStore {
+            cells: SlotStore::new(modules, || untouched(at)),
             system: ArcSwap::from_pointee(system),
-            edition: watch::Sender::new(0),
+            version: watch::Sender::new(0),
         }
     }
 
+    /// Makes room for the modules of a later plan.
+    pub(super) fn grow(&self, slots: usize, at: Timestamp) {
+        self.cells.grow(slots, || untouched(at));
+    }
+
     /// The newest snapshot of a module.
-    pub(crate) fn module(&self, module: ModuleId) -> Arc<Snapshot> {
-        self.cells[module.index()].load_full()
+    pub(crate) fn module(&self, module: ModuleId) -> Arc<ModuleSnapshot> {
+        self.cells.get(module).load_full()
     }
 
     /// The newest snapshot of the system.
@@ -145,14 +154,14 @@ impl Picture {
     }
 
     /// Changes with every publication; for those who wait for a state.
-    pub(crate) fn edition(&self) -> watch::Receiver<u64> {
-        self.edition.subscribe()
+    pub(crate) fn version(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 
     /// For the registry alone: replaces parts of one cell.
-    pub(super) fn edit(&self, module: ModuleId, change: impl FnOnce(&mut Snapshot)) {
-        let cell = &self.cells[module.index()];
-        let mut next = Snapshot::clone(&cell.load());
+    pub(super) fn edit(&self, module: ModuleId, change: impl FnOnce(&mut ModuleSnapshot)) {
+        let cell = self.cells.get(module);
+        let mut next = ModuleSnapshot::clone(&cell.load());
         change(&mut next);
         cell.store(Arc::new(next));
     }
@@ -166,6 +175,6 @@ impl Picture {
 
     /// For the registry alone: tells those who wait that something changed.
     pub(super) fn publish(&self) {
-        self.edition.send_modify(|edition| *edition += 1);
+        self.version.send_modify(|edition| *edition += 1);
     }
 }

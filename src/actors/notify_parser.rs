@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// One line that means something to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Word {
+pub(crate) enum NotifyAssignment {
     /// `READY=1`.
     Ready,
     /// `STATUS=…`.
@@ -34,21 +34,21 @@ pub(crate) enum Word {
 const STATUS_CHARS_MAX: usize = 200;
 
 /// The words of one message, in its order.
-pub(crate) fn parse(text: &str) -> impl Iterator<Item = Word> + '_ {
+pub(crate) fn parse(text: &str) -> impl Iterator<Item = NotifyAssignment> + '_ {
     text.lines().filter_map(|line| {
         let (key, value) = line.split_once('=')?;
         let micros = || value.parse().map(Duration::from_micros).ok();
         match (key, value) {
-            ("READY", "1") => Some(Word::Ready),
-            ("STATUS", text) => Some(Word::Status(one_line(text))),
-            ("RELOADING", "1") => Some(Word::Reloading),
-            ("STOPPING", "1") => Some(Word::Stopping),
-            ("WATCHDOG", "1") => Some(Word::Watchdog),
-            ("WATCHDOG", "trigger") => Some(Word::WatchdogTrigger),
-            ("WATCHDOG_USEC", _) => micros().map(Word::WatchdogEvery),
-            ("EXTEND_TIMEOUT_USEC", _) => micros().map(Word::ExtendTimeout),
-            ("ERRNO", number) => number.parse().ok().map(Word::Errno),
-            ("EXIT_STATUS", number) => number.parse().ok().map(Word::ExitStatus),
+            ("READY", "1") => Some(NotifyAssignment::Ready),
+            ("STATUS", text) => Some(NotifyAssignment::Status(one_line(text))),
+            ("RELOADING", "1") => Some(NotifyAssignment::Reloading),
+            ("STOPPING", "1") => Some(NotifyAssignment::Stopping),
+            ("WATCHDOG", "1") => Some(NotifyAssignment::Watchdog),
+            ("WATCHDOG", "trigger") => Some(NotifyAssignment::WatchdogTrigger),
+            ("WATCHDOG_USEC", _) => micros().map(NotifyAssignment::WatchdogEvery),
+            ("EXTEND_TIMEOUT_USEC", _) => micros().map(NotifyAssignment::ExtendTimeout),
+            ("ERRNO", number) => number.parse().ok().map(NotifyAssignment::Errno),
+            ("EXIT_STATUS", number) => number.parse().ok().map(NotifyAssignment::ExitStatus),
             _ => None,
         }
     })
@@ -56,29 +56,29 @@ pub(crate) fn parse(text: &str) -> impl Iterator<Item = Word> + '_ {
 
 /// What a run said about itself and that is shown until it is over.
 #[derive(Debug, Default)]
-pub(crate) struct Sayings {
+pub(crate) struct ReportedStatus {
     status: Option<String>,
     reloading: bool,
     errno: Option<i32>,
     exit_status: Option<i32>,
 }
 
-impl Sayings {
+impl ReportedStatus {
     /// `STATUS=…`; what is to be shown now.
     pub(crate) fn status(&mut self, text: String) -> String {
         self.status = Some(text);
-        self.shown()
+        self.text()
     }
 
     /// `RELOADING=1`; what is to be shown now.
     pub(crate) fn reloading(&mut self) -> String {
         self.reloading = true;
-        self.shown()
+        self.text()
     }
 
     /// `READY=1`; what is to be shown now, if that ends a reload.
     pub(crate) fn ready(&mut self) -> Option<String> {
-        std::mem::take(&mut self.reloading).then(|| self.shown())
+        std::mem::take(&mut self.reloading).then(|| self.text())
     }
 
     pub(crate) fn errno(&mut self, errno: i32) {
@@ -89,7 +89,7 @@ impl Sayings {
         self.exit_status = Some(status);
     }
 
-    fn shown(&self) -> String {
+    fn text(&self) -> String {
         match (&self.status, self.reloading) {
             (Some(text), true) if !text.is_empty() => format!("reloading: {text}"),
             (_, true) => "reloading".to_owned(),
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_reload_is_shown_and_over_with_ready() {
-        let mut sayings = Sayings::default();
+        let mut sayings = ReportedStatus::default();
         assert_eq!(sayings.ready(), None, "nothing was reloaded");
         assert_eq!(sayings.reloading(), "reloading");
         assert_eq!(sayings.ready().as_deref(), Some(""));
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_reason_it_gave_is_told_behind_its_end() {
-        let mut sayings = Sayings::default();
+        let mut sayings = ReportedStatus::default();
         assert_eq!(sayings.reason(), "");
         sayings.exit_status(4);
         assert_eq!(sayings.reason(), "; it said EXIT_STATUS=4");
@@ -152,16 +152,16 @@ mod tests {
 
     #[test]
     fn a_message_of_several_lines_is_read_in_order_and_nonsense_is_skipped() {
-        let words: Vec<Word> = parse(
+        let words: Vec<NotifyAssignment> = parse(
             "READY=1\nSTATUS=up \u{1b}[31m\nREADY=0\nnonsense\nWATCHDOG_USEC=x\nEXTEND_TIMEOUT_USEC=5000000",
         )
         .collect();
         assert_eq!(
             words,
             [
-                Word::Ready,
-                Word::Status("up  [31m".to_owned()),
-                Word::ExtendTimeout(Duration::from_secs(5)),
+                NotifyAssignment::Ready,
+                NotifyAssignment::Status("up  [31m".to_owned()),
+                NotifyAssignment::ExtendTimeout(Duration::from_secs(5)),
             ]
         );
     }

@@ -7,7 +7,7 @@ use mainstay_policy::states;
 use mainstay_process::Exited;
 use mainstay_protocol::{Cause, Health, Importance, State, Wanted, words::Kind};
 
-use crate::words::{code_text, errno_text, signal_name};
+use crate::os_text::{code_text, errno_text, signal_name};
 
 pub(crate) fn state(state: states::State) -> State {
     match state {
@@ -144,7 +144,7 @@ pub(crate) fn ending_text(ending: RunEnd) -> String {
 }
 
 /// How the run of a task ended, as it was told; a process says nothing but a number.
-pub(crate) fn own_words(exited: &Exited) -> Option<String> {
+pub(crate) fn task_message(exited: &Exited) -> Option<String> {
     (exited.pid == 0 && !exited.output.is_empty()).then(|| exited.output.clone())
 }
 

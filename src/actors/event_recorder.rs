@@ -5,50 +5,52 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use mainstay_policy::ModuleId;
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{Cause, EventKind};
 use serde_json::Value;
 
-use super::House;
+use super::RuntimeContext;
 use super::registry::RegistryMsg;
+use super::slot_store::SlotStore;
 use crate::journal::{Draft, Journal, replay};
 use crate::os::Os;
 
 /// What led to an event.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Because {
+pub(crate) enum CausedBy {
     /// Nothing we know of.
-    Nothing,
+    Unknown,
     /// The newest event of the same module.
-    Itself,
+    SameModule,
     /// The newest event of another module.
     Module(ModuleId),
     /// This event.
     Event(u64),
 }
 
-/// One thing to tell; start with [`Entry::of`] and add what is known.
+/// One thing to tell; start with [`EventBuilder::of`] and add what is known.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub(crate) struct EventBuilder {
     kind: EventKind,
     module: Option<(ModuleId, u64)>,
     cause: Option<Cause>,
-    because: Because,
+    caused_by: CausedBy,
     actor: Option<String>,
     administrative: bool,
     payload: Value,
 }
 
-impl Entry {
+impl EventBuilder {
     /// Something that happened to the system.
-    pub(crate) fn of(kind: EventKind) -> Entry {
-        let because = Because::Nothing;
-        Entry {
+    pub(crate) fn of(kind: EventKind) -> EventBuilder {
+        let because = CausedBy::Unknown;
+        EventBuilder {
             kind,
             module: None,
             cause: None,
-            because,
+            caused_by: because,
             actor: None,
             administrative: false,
             payload: Value::Null,
@@ -56,78 +58,83 @@ impl Entry {
     }
 
     /// It happened to this run of this module; its newest event is taken as the cause.
-    pub(crate) fn module(mut self, module: ModuleId, generation: u64) -> Entry {
+    pub(crate) fn module(mut self, module: ModuleId, generation: u64) -> EventBuilder {
         self.module = Some((module, generation));
-        self.because = Because::Itself;
+        self.caused_by = CausedBy::SameModule;
         self
     }
 
     /// Why, in the closed word.
-    pub(crate) fn cause(mut self, cause: Cause) -> Entry {
+    pub(crate) fn cause(mut self, cause: Cause) -> EventBuilder {
         self.cause = Some(cause);
         self
     }
 
     /// Which event led to it.
-    pub(crate) fn because(mut self, because: Because) -> Entry {
-        self.because = because;
+    pub(crate) fn caused_by(mut self, because: CausedBy) -> EventBuilder {
+        self.caused_by = because;
         self
     }
 
     /// Who asked.
-    pub(crate) fn by(mut self, actor: String) -> Entry {
+    pub(crate) fn by(mut self, actor: String) -> EventBuilder {
         self.actor = Some(actor);
         self
     }
 
     /// An administrative action of `actor`: it goes into the hash chain.
-    pub(crate) fn administrative(mut self, actor: String) -> Entry {
+    pub(crate) fn administrative(mut self, actor: String) -> EventBuilder {
         self.administrative = true;
         self.by(actor)
     }
 
     /// What the kind carries.
-    pub(crate) fn payload(mut self, payload: Value) -> Entry {
+    pub(crate) fn payload(mut self, payload: Value) -> EventBuilder {
         self.payload = payload;
         self
     }
 }
 
 /// The pen.
-pub(crate) struct Chronicle {
+pub(crate) struct EventRecorder {
     journal: Journal,
     os: Arc<dyn Os>,
-    names: Vec<Arc<str>>,
-    newest: Vec<AtomicU64>,
+    names: ArcSwap<Vec<Arc<str>>>,
+    last_seq: SlotStore<AtomicU64>,
 }
 
-impl Chronicle {
+impl EventRecorder {
     /// A pen for these modules, in plan order.
-    pub(crate) fn new(journal: Journal, os: Arc<dyn Os>, names: Vec<Arc<str>>) -> Chronicle {
-        let newest = names.iter().map(|_| AtomicU64::new(0)).collect();
-        Chronicle {
+    pub(crate) fn new(journal: Journal, os: Arc<dyn Os>, names: Vec<Arc<str>>) -> EventRecorder {
+        EventRecorder {
             journal,
             os,
-            names,
-            newest,
+            last_seq: SlotStore::new(names.len(), AtomicU64::default),
+            names: ArcSwap::from_pointee(names),
         }
     }
 
+    /// Replaces the names of the modules, by slot; there may be more of them than before.
+    pub(super) fn set_names(&self, names: Vec<Arc<str>>) {
+        self.last_seq.grow(names.len(), AtomicU64::default);
+        self.names.store(Arc::new(names));
+    }
+
     /// Writes it down; returns its number.
-    pub(crate) fn tell(&self, entry: Entry) -> u64 {
-        let cause_seq = match entry.because {
-            Because::Nothing => None,
-            Because::Itself => entry.module.and_then(|(module, _)| self.newest(module)),
-            Because::Module(module) => self.newest(module),
-            Because::Event(seq) => Some(seq),
+    pub(crate) fn record(&self, entry: EventBuilder) -> u64 {
+        let cause_seq = match entry.caused_by {
+            CausedBy::Unknown => None,
+            CausedBy::SameModule => entry.module.and_then(|(module, _)| self.last_seq(module)),
+            CausedBy::Module(module) => self.last_seq(module),
+            CausedBy::Event(seq) => Some(seq),
         };
+        let names = self.names.load();
+        let name = entry.module.map(|(module, _)| &*names[module.index()]);
         let seq = self.journal.append(Draft {
             at: self.os.wall_clock(),
             mono_ns: self.os.now().0,
             kind: entry.kind,
-            module: entry
-                .module
-                .map(|(module, _)| self.names[module.index()].to_string()),
+            module: name.map(str::to_owned),
             generation: entry.module.map(|(_, generation)| generation),
             cause: entry.cause,
             cause_seq,
@@ -136,24 +143,23 @@ impl Chronicle {
             payload: entry.payload,
         });
         let kind = entry.kind;
-        let module = entry.module.map(|(module, _)| &*self.names[module.index()]);
-        tracing::debug!(seq, cause = cause_seq, module, "{kind}");
+        tracing::debug!(seq, cause = cause_seq, module = name, "{kind}");
         // What came of a request leads to nothing.
         let leads_on = kind != EventKind::OperationFinished;
         if let Some((module, _)) = entry.module.filter(|_| leads_on) {
-            self.newest[module.index()].store(seq, Ordering::Relaxed);
+            self.last_seq.get(module).store(seq, Ordering::Relaxed);
         }
         seq
     }
 
     /// The newest event of a module, as a runtime before knew it.
     pub(crate) fn restore_newest(&self, module: ModuleId, seq: u64) {
-        self.newest[module.index()].fetch_max(seq, Ordering::Relaxed);
+        self.last_seq.get(module).fetch_max(seq, Ordering::Relaxed);
     }
 
     /// The newest event of a module, if it had one since this runtime started.
-    pub(crate) fn newest(&self, module: ModuleId) -> Option<u64> {
-        Some(self.newest[module.index()].load(Ordering::Relaxed)).filter(|seq| *seq > 0)
+    pub(crate) fn last_seq(&self, module: ModuleId) -> Option<u64> {
+        Some(self.last_seq.get(module).load(Ordering::Relaxed)).filter(|seq| *seq > 0)
     }
 
     /// The journal itself, for readers.
@@ -163,20 +169,20 @@ impl Chronicle {
 }
 
 /// Exits that are looked through for the newest of each module.
-const RECALLED: usize = 10_000;
+const EXITS_SCANNED_MAX: usize = 10_000;
 
 /// A runtime that returned tells its readers how runs ended before its time.
-pub(crate) fn recall(house: Arc<House>) {
+pub(crate) fn restore_last_exits(ctx: Arc<RuntimeContext>) {
     tokio::task::spawn_blocking(move || {
         let params = EventsParams {
             kinds: vec![EventKind::RuntimeStarted, EventKind::ModuleExited],
-            limit: Some(RECALLED),
+            limit: Some(EXITS_SCANNED_MAX),
             ..EventsParams::default()
         };
-        let events = house.chronicle.journal().read(&params).unwrap_or_default();
+        let events = ctx.recorder.journal().read(&params).unwrap_or_default();
         let exits = replay(&events).into_iter();
-        let exits = exits.filter_map(|(name, told)| Some((house.find(&name)?, told.last_exit?)));
-        let msg = RegistryMsg::Recalled(exits.collect());
-        house.switchboard.registry.cast(msg);
+        let exits = exits.filter_map(|(name, told)| Some((ctx.find(&name)?, told.last_exit?)));
+        let msg = RegistryMsg::ExitsRestored(exits.collect());
+        ctx.actor_refs.registry.cast(msg);
     });
 }

@@ -1,0 +1,97 @@
+//! How actors find each other: the current reference of each.
+//! Owns the references; root writes them when an actor is (re)started.
+//! Never queues: a message to an actor that just died is lost, and rebuilt state makes up for it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use mainstay_policy::ModuleId;
+use ractor::{ActorRef, Message};
+
+use super::config::ConfigMsg;
+use super::gateway::GatewayMsg;
+use super::health::HealthMsg;
+use super::lifecycle::LifecycleMsg;
+use super::module::ModuleMsg;
+use super::recovery::RecoveryMsg;
+use super::registry::RegistryMsg;
+use super::resources::ResourcesMsg;
+use super::root::RootMsg;
+use super::slot_store::SlotStore;
+
+/// One extension.
+pub(crate) struct CurrentRef<M: Message>(ArcSwapOption<ActorRef<M>>);
+
+impl<M: Message> Default for CurrentRef<M> {
+    fn default() -> Self {
+        CurrentRef(ArcSwapOption::empty())
+    }
+}
+
+impl<M: Message> CurrentRef<M> {
+    /// Connects a (new) actor.
+    pub(super) fn set(&self, actor: ActorRef<M>) {
+        self.0.store(Some(Arc::new(actor)));
+    }
+
+    /// Ends the actor, and with it those that are linked to it.
+    pub(super) fn stop(&self) {
+        if let Some(actor) = self.0.load().as_ref() {
+            actor.stop(None);
+        }
+    }
+
+    /// The current actor, for tests that kill it.
+    #[cfg(test)]
+    pub(super) fn current(&self) -> Option<ActorRef<M>> {
+        self.0.load().as_ref().map(|actor| ActorRef::clone(actor))
+    }
+
+    /// Sends; false when nobody is there.
+    pub(crate) fn cast(&self, msg: M) -> bool {
+        self.0
+            .load()
+            .as_ref()
+            .is_some_and(|actor| actor.cast(msg).is_ok())
+    }
+}
+
+/// All extensions.
+pub(crate) struct ActorRefs {
+    pub(crate) root: CurrentRef<RootMsg>,
+    pub(crate) registry: CurrentRef<RegistryMsg>,
+    pub(crate) lifecycle: CurrentRef<LifecycleMsg>,
+    pub(crate) recovery: CurrentRef<RecoveryMsg>,
+    pub(crate) health: CurrentRef<HealthMsg>,
+    pub(crate) resources: CurrentRef<ResourcesMsg>,
+    pub(crate) config: CurrentRef<ConfigMsg>,
+    pub(crate) gateway: CurrentRef<GatewayMsg>,
+    modules: SlotStore<CurrentRef<ModuleMsg>>,
+}
+
+impl ActorRefs {
+    /// A board for so many modules, with nobody connected.
+    pub(crate) fn new(modules: usize) -> ActorRefs {
+        ActorRefs {
+            root: CurrentRef::default(),
+            registry: CurrentRef::default(),
+            lifecycle: CurrentRef::default(),
+            recovery: CurrentRef::default(),
+            health: CurrentRef::default(),
+            resources: CurrentRef::default(),
+            config: CurrentRef::default(),
+            gateway: CurrentRef::default(),
+            modules: SlotStore::new(modules, CurrentRef::default),
+        }
+    }
+
+    /// The line of a module.
+    pub(crate) fn module(&self, module: ModuleId) -> Arc<CurrentRef<ModuleMsg>> {
+        self.modules.get(module)
+    }
+
+    /// Makes room for the modules of a later plan.
+    pub(super) fn grow(&self, slots: usize) {
+        self.modules.grow(slots, CurrentRef::default);
+    }
+}
