@@ -1,5 +1,5 @@
-//! What can be typed: verbs, options, their help.
-//! Owns the words of the command line, which scripts rely on.
+//! The command line: verbs, options and their help.
+//! Owns the names on the command line, which scripts rely on.
 //! Never reads the environment or a file.
 
 use std::path::PathBuf;
@@ -21,16 +21,16 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-/// Which instance is meant.
+/// Selects the system.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Global {
     /// Folder that holds mainstay.toml [default: $MAINSTAY_CONFIG, ./config, the user's]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) config: Option<PathBuf>,
-    /// Name of the instance, instead of the one its configuration gives it
+    /// Name of the system, instead of the one in its configuration
     #[arg(long, global = true, value_parser = instance_name)]
     pub(crate) name: Option<String>,
-    /// Control socket of the instance [default: $MAINSTAY_CONTROL, or found by name]
+    /// Control socket of the system [default: $MAINSTAY_CONTROL, or found by name]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 }
@@ -51,29 +51,29 @@ pub(crate) enum Verb {
     Init(Init),
     /// Start everything, in the foreground or detached
     Up(Up),
-    /// Stop everything in order and wait until it is gone
+    /// Stop everything in order and wait until it has exited
     Down(Down),
     /// Show the system and its modules, or one module
     Status(Status),
-    /// Start modules and what they need
+    /// Start modules and their dependencies
     Start(Changed),
-    /// Stop modules and what needs them
+    /// Stop modules and their dependents
     Stop(Changed),
     /// Restart modules
     Restart(Changed),
     /// Show what modules wrote
     Logs(Logs),
-    /// Show what happened
+    /// Show events
     Events(Events),
-    /// Explain why a module is as it is, and what happens next
+    /// Explain the state of a module, and what happens next
     Why(Why),
-    /// Show who depends on whom
+    /// Show the dependencies
     Graph(Graph),
     /// Check the configuration without running it
     Check(Check),
     /// Look up the configuration in force
     Config(Config),
-    /// Check the record of who changed what
+    /// List and verify who requested what
     Audit(Audit),
     /// Print completions for a shell
     Completions(Completions),
@@ -84,7 +84,7 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Args)]
 pub(crate) struct Init {
-    /// Name of the instance [default: the name of the current folder]
+    /// Name of the system [default: the name of the current folder]
     pub(crate) instance: Option<String>,
 }
 
@@ -93,24 +93,24 @@ pub(crate) struct Up {
     /// Return as soon as everything runs, and leave it running
     #[arg(short, long)]
     pub(crate) detach: bool,
-    /// Override one value of the configuration, for instance health.interval=10s
+    /// Override one value of the configuration, such as health.interval=10s
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// How long everything may take to start [default: mainstay.startup_timeout]
+    /// Timeout of the initial startup [default: mainstay.startup_timeout]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Down {
-    /// How long everything may take to stop [default: mainstay.shutdown_timeout]
+    /// Stop budget [default: mainstay.shutdown_timeout]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {
-    /// Show this one only
+    /// Show this module only
     pub(crate) module: Option<String>,
     /// Every module; with --json the list instead of the system
     #[arg(long, conflicts_with = "module")]
@@ -125,10 +125,10 @@ pub(crate) struct Changed {
     /// The modules
     #[arg(required = true, value_name = "MODULE")]
     pub(crate) modules: Vec<String>,
-    /// Only say what would happen
+    /// Show what would happen and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Do not wait until it has happened
+    /// Return before the change is completed
     #[arg(long)]
     pub(crate) no_wait: bool,
     /// Print the objects of the protocol
@@ -138,38 +138,38 @@ pub(crate) struct Changed {
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
-    /// The modules; lines of several get their name in front
+    /// The modules; with several, each line begins with its module
     #[arg(required = true, value_name = "MODULE")]
     pub(crate) modules: Vec<String>,
-    /// Go on with what they write from now on
+    /// Keep showing new lines
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// So many of the newest lines
+    /// Number of newest lines
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
     pub(crate) lines: usize,
-    /// Print the objects of the protocol, one a line
+    /// Print the objects of the protocol, one per line
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Events {
-    /// Go on with what happens from now on
+    /// Keep showing new events
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Only those after this number
+    /// Only events after this sequence number
     #[arg(long, value_name = "SEQ")]
     pub(crate) since: Option<u64>,
-    /// Only of this kind; may be repeated
+    /// Only events of this kind; may be repeated
     #[arg(long = "kind", value_name = "KIND", value_parser = event_kind())]
     pub(crate) kinds: Vec<EventKind>,
-    /// Only of this module
+    /// Only events of this module
     #[arg(long)]
     pub(crate) module: Option<String>,
-    /// So many of the newest [default: 100, and 10 when following]
+    /// Number of newest events [default: 100, and 10 when following]
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-    /// Print the objects of the protocol, one a line
+    /// Print the objects of the protocol, one per line
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -206,7 +206,7 @@ pub(crate) struct Check {
     /// Print the JSON schema of the configuration instead
     #[arg(long)]
     pub(crate) schema: bool,
-    /// Override one value of the configuration, for instance health.interval=10s
+    /// Override one value of the configuration, such as health.interval=10s
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Print the problems as JSON
@@ -222,11 +222,11 @@ pub(crate) struct Config {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigVerb {
-    /// Print a value, or all values of a table, as the running mainstay uses them
+    /// Print a value, or all values of a table, as the running system uses them
     Get {
-        /// For instance health.interval, or module.storage [default: everything]
+        /// A key, such as health.interval or module.storage [default: everything]
         path: Option<String>,
-        /// Say where each value comes from: file and line, a variable, an option, the default
+        /// Print the origin of each value: file and line, a variable, an option, the default
         #[arg(long)]
         origin: bool,
         /// Print the object of the protocol
@@ -243,12 +243,12 @@ pub(crate) struct Audit {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditVerb {
-    /// List who asked for what, and what came of it
+    /// List requests: who made them, and their results
     List {
-        /// How many actions, the newest [default: 20]
+        /// Number of newest actions [default: 20]
         #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=5000))]
         limit: Option<u32>,
-        /// Print an object a line
+        /// Print one object per line
         #[arg(long)]
         json: bool,
     },

@@ -1,6 +1,6 @@
-//! `audit`: who asked for what and what came of it, and whether that history is whole.
-//! Owns the form of both answers.
-//! Never writes; `verify` needs no running mainstay.
+//! `audit`: lists administrative actions with their results, and verifies their history.
+//! Owns the output of both verbs.
+//! Never writes; `verify` needs no running system.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -19,7 +19,7 @@ use super::screen::{self, Colour, Screen};
 use super::table::Table;
 use crate::journal::{self, AdminAction, ChainVerified, admin_actions};
 
-/// Actions that are listed unless the command line says how many.
+/// Actions that are listed by default.
 const LISTED: u32 = 20;
 
 pub(crate) fn run(args: &Audit, global: &Global) -> Result<ExitCode, Failure> {
@@ -33,7 +33,7 @@ fn list(limit: u32, json: bool, global: &Global) -> Result<ExitCode, Failure> {
     let count = usize::try_from(limit).unwrap_or(usize::MAX);
     let params = EventsParams {
         administrative: true,
-        // A request and its result; results of older requests may be among the newest rows.
+        // Each action has up to two rows; the newest rows may hold results of older requests.
         limit: Some(count.saturating_mul(3)),
         ..EventsParams::default()
     };
@@ -50,7 +50,7 @@ fn list(limit: u32, json: bool, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Ok)
 }
 
-/// A line an action: when, what, what came of it, who asked.
+/// Formats one line per action: time, operation, result, requester.
 fn table(actions: &[AdminAction], screen: Screen) -> String {
     let mut table = Table::new(actions.len(), [false; 4]);
     for action in actions {
@@ -79,7 +79,7 @@ fn table(actions: &[AdminAction], screen: Screen) -> String {
         ]);
     }
     let mut out = String::new();
-    // A reason may be longer than a terminal is wide: it wraps, nothing is cut.
+    // A reason longer than the terminal wraps: it is not cut.
     let width = None;
     table.render(&mut out, 0, Screen { width, ..screen });
     out
@@ -107,7 +107,7 @@ fn verify(journal: Option<&Path>, json: bool, global: &Global) -> Result<ExitCod
             return Err(Failure::new(ExitCode::Failed, format!("{broken}{at}")));
         }
     };
-    // A copy may have been made without the file; the journal of a system has it.
+    // A copy may lack audit.head; the journal of a system has it.
     let ended = journal.is_some() || verified.end_checked || verified.links == 0;
     let ok = verified.is_complete() && ended;
     if json {

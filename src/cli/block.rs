@@ -1,6 +1,6 @@
-//! One module in full: a readable block, one fact a line.
+//! The details of one module, one per line.
 //! Owns the labels.
-//! Never shows a line that says nothing.
+//! Never prints a line without a value.
 
 use std::fmt::Write;
 
@@ -142,7 +142,7 @@ fn usage_text(usage: &Usage) -> String {
     text
 }
 
-/// What a module in trouble failed by: what was found of it, else how its run ended.
+/// Returns why a module failed: its health issues, else its last exit.
 pub(crate) fn failure_text(module: &ModuleView) -> Option<String> {
     let found = judged_by(module).map(str::to_owned);
     let ended = || module.last_exit.as_ref().map(exit_text);
@@ -150,7 +150,7 @@ pub(crate) fn failure_text(module: &ModuleView) -> Option<String> {
     failed.then(|| found.or_else(ended)).flatten()
 }
 
-/// Mainstay ended the run: how it then ended says nothing of why.
+/// Whether mainstay stopped the run, so that its exit does not explain the failure.
 fn judged_by(module: &ModuleView) -> Option<&'static str> {
     match (module.state, module.cause) {
         (State::Failed | State::Backoff, Some(Cause::Probe)) => Some("a health probe failed"),
@@ -158,13 +158,13 @@ fn judged_by(module: &ModuleView) -> Option<&'static str> {
     }
 }
 
-/// How a run ended, in the runtime's words or, without them, in ours.
+/// Describes an exit, as the runtime does or by its numbers.
 pub(crate) fn exit_text(exit: &LastExit) -> String {
     match (exit.text.is_empty(), exit.signal, exit.code) {
         (false, ..) => human::clean(&exit.text).into_owned(),
         (true, Some(signal), _) => format!("killed by signal {signal}"),
         (true, None, Some(code)) => format!("exit code {code}"),
-        (true, None, None) => "ended".to_owned(),
+        (true, None, None) => "exited".to_owned(),
     }
 }
 
@@ -246,6 +246,6 @@ storage
         };
         assert_eq!(exit(Some(3), None), "exit code 3");
         assert_eq!(exit(None, Some(9)), "killed by signal 9");
-        assert_eq!(exit(None, None), "ended");
+        assert_eq!(exit(None, None), "exited");
     }
 }

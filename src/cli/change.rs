@@ -1,6 +1,6 @@
-//! `start`, `stop`, `restart`: ask, wait, say what came along and how it ended.
-//! Owns when a change counts as failed.
-//! Never tries again by itself: recovery is mainstay's business.
+//! `start`, `stop`, `restart`: requests the change, waits for it, prints its result.
+//! Owns the rule when a change counts as failed.
+//! Never retries: recovery belongs to the runtime.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::status::state_colour;
 use super::table::Table;
 use super::{block, human};
 
-/// Which of the three.
+/// One of the three verbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     Start,
@@ -193,8 +193,8 @@ fn show(
     })
 }
 
-/// The connection was lost before the answer, and is back. Whether the wish was taken nobody knows
-/// then: it is not repeated.
+/// Returns the error after a connection was lost before the reply and came back: whether the request
+/// was applied is unknown, and it is not repeated.
 fn lost(client: &mut Client, change: Change, module: &str) -> Result<Failure, Failure> {
     let module = client.module(module)?;
     let (name, state) = (human::clean(&module.module), module.state);
@@ -206,7 +206,7 @@ fn lost(client: &mut Client, change: Change, module: &str) -> Result<Failure, Fa
     Ok(Failure::new(ExitCode::Failed, text))
 }
 
-/// Whether the module is not at rest although the wait is over.
+/// Returns whether the module is still changing after the wait.
 fn is_unfinished(module: &ModuleView) -> bool {
     matches!(
         module.state,
@@ -287,8 +287,12 @@ mod tests {
     }
 
     fn said(args: &Changed) -> String {
+        let reached = ChangeResult {
+            overtaken_by: None,
+            ..result()
+        };
         render(
-            &result(),
+            &reached,
             args,
             Duration::from_millis(2500),
             Screen::default(),
@@ -305,6 +309,16 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
 ";
         assert_eq!(said(&changed(false, false)), expected);
         assert!(said(&changed(false, true)).contains("storage is backoff (pid 4711): exit"));
+    }
+
+    #[test]
+    fn an_overtaken_change_names_the_request_that_overtook_it() {
+        let waited = Duration::from_secs(2);
+        let text = render(&result(), &changed(false, false), waited, Screen::default());
+        assert!(
+            text.contains("after 2s: overtaken, cli (uid 1000"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! `check`: reads the configuration as `up` would, and says everything that is wrong with it.
-//! Owns the form of that answer.
-//! Never starts anything and never asks a running mainstay.
+//! `check`: reads the configuration as `up` does and prints every problem in it.
+//! Owns the output.
+//! Never starts a process and never connects to a running system.
 
 use std::fmt::Write;
 
@@ -43,17 +43,17 @@ pub(crate) fn run(args: &Check, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
-/// What scripts read.
+/// The result in JSON.
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
     ok: bool,
     name: Option<&'a str>,
     fingerprint: Option<&'a str>,
     files: Vec<String>,
-    /// Modules that could start at the same time, in order.
+    /// The waves, in order.
     waves: Vec<Vec<&'a str>>,
     problems: &'a [Problem],
-    /// What is missing on this machine now; `up` would begin all the same.
+    /// What is missing on this machine; `up` starts nevertheless.
     warnings: &'a [String],
     /// Problems that are not listed.
     more_problems: usize,
@@ -98,7 +98,7 @@ fn good(configuration: &Configuration) -> String {
     out
 }
 
-/// What stands in files is shown as text, whatever bytes are in it.
+/// Escapes text of files, whatever bytes it has.
 fn bad(problems: &Problems) -> String {
     let mut out = String::new();
     for line in problems.to_string().lines() {

@@ -1,6 +1,6 @@
-//! `config get`: values of the configuration, and where each was said.
-//! Owns how they read.
-//! Never changes the configuration; reads the files itself only where no mainstay runs.
+//! `config get`: values of the configuration and their origins.
+//! Owns the output.
+//! Never changes the configuration; reads the files only if the system is not running.
 
 use std::fmt::Write;
 
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &args::Config, global: &Global) -> Result<ExitCode, Fail
     Ok(ExitCode::Ok)
 }
 
-/// What `up` would use.
+/// Returns the values that `up` would use.
 fn of_files(path: &str, global: &Global) -> Result<Vec<ConfigValue>, Failure> {
     let name = global.name.iter();
     let sets: Vec<String> = name.map(|name| format!("mainstay.name={name}")).collect();
@@ -47,7 +47,7 @@ fn of_files(path: &str, global: &Global) -> Result<Vec<ConfigValue>, Failure> {
     values.map_err(|error| Failure::new(ExitCode::Refused, error.to_string()))
 }
 
-/// The value alone where one key was asked for, else `key = value` lines as TOML has them.
+/// Prints the value of one key alone, else `key = value` lines in TOML.
 fn render(path: &str, values: &[ConfigValue], origin: bool) -> String {
     let mut out = String::new();
     for ConfigValue {
@@ -74,7 +74,7 @@ fn render(path: &str, values: &[ConfigValue], origin: bool) -> String {
     out
 }
 
-/// As a script wants it: text without quotes, nothing for nothing.
+/// Formats a value for scripts: text without quotes, an absent value as an empty line.
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

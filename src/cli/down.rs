@@ -1,6 +1,6 @@
-//! `down`: ask for the ordered stop and wait until nothing of the instance is left.
-//! Owns what "gone" means: the control socket answers no more and the holder has ended.
-//! Never kills anything.
+//! `down`: requests the ordered stop and waits until the holder has exited.
+//! Owns the rule when a system is down: the control socket is closed and the holder has exited.
+//! Never kills a process.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::instance::{self, Instance};
 use super::progress::Progress;
 use super::{human, screen};
 
-/// Beyond the stop budget: forced kills, the holder's own end.
+/// Time beyond the stop budget for forced kills and the exit of the holder.
 const MARGIN: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Down, global: &Global) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Ok)
 }
 
-/// Stops the instance, waits at most `patience` until it is gone, says how long it took.
+/// Stops the system, waits at most `patience` until it is down, and prints how long it took.
 #[expect(clippy::disallowed_methods, reason = "how long a person waited")]
 fn stop(
     instance: &Instance,
@@ -61,14 +61,14 @@ fn stop(
     Err(Failure::new(
         ExitCode::Failed,
         format!(
-            "cannot see '{}' end: it still runs after {waited}; `mainstay status` says what \
-             it waits for",
+            "cannot stop '{}': still running after {waited}; run `mainstay status` to see which \
+             module is stopping",
             instance.name
         ),
     ))
 }
 
-/// Asks for the stop. One that is under way already, or over before its answer, is as good.
+/// Requests the stop. A stop in progress, or one completed before its reply, counts as success.
 fn ask(client: &mut Client, timeout: Option<Duration>, patience: Duration) -> Result<(), Failure> {
     let timeout_ms = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
     let params = StopParams { timeout_ms };
@@ -81,7 +81,7 @@ fn ask(client: &mut Client, timeout: Option<Duration>, patience: Duration) -> Re
     }
 }
 
-/// Waits until mainstay closes the connection, and tells how far it is meanwhile.
+/// Waits until the runtime closes the connection, and shows the progress meanwhile.
 #[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
 fn closed(client: &mut Client, progress: &Progress, until: Instant) -> Result<bool, Failure> {
     while Instant::now() < until {
@@ -93,7 +93,7 @@ fn closed(client: &mut Client, progress: &Progress, until: Instant) -> Result<bo
         match client.call_within::<SystemView>(name::SYSTEM_STATUS, serde_json::json!({}), TICK) {
             Ok(system) => progress.say(left_over(&system)),
             Err(ClientError::Closed { .. }) => return Ok(true),
-            // Busy going down: the connection's end is what counts.
+            // The runtime is stopping: only the end of the connection matters.
             Err(ClientError::Refused(_) | ClientError::Timeout { .. }) => {}
             Err(error) => return Err(error.into()),
         }
@@ -111,7 +111,7 @@ fn left_over(system: &SystemView) -> String {
     )
 }
 
-/// Waits until nobody listens, or another holder does, and the holder's process has ended.
+/// Waits until no process or another holder listens, and the holder has exited.
 #[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
 fn left(instance: &Instance, holder: u32, until: Instant) -> bool {
     let silent = || match instance.connect() {
@@ -215,7 +215,9 @@ mod tests {
         let failure = stop(&fake.instance(), None, Duration::from_millis(200)).expect_err("stays");
         assert_eq!(failure.code(), ExitCode::Failed);
         assert!(
-            failure.to_string().starts_with("cannot see 'app' end"),
+            failure
+                .to_string()
+                .starts_with("cannot stop 'app': still running"),
             "{failure}"
         );
         fake.ends();

@@ -1,6 +1,6 @@
-//! `events`: what happened, a line each, and what happens from now on.
-//! Owns how the past and the present are joined without a gap.
-//! Never shows an event twice.
+//! `events`: prints past events, one per line, and new ones with `-f`.
+//! Owns the transition from past to new events, without a gap.
+//! Never prints an event twice.
 
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
@@ -14,7 +14,7 @@ use super::history::History;
 use super::instance::Instance;
 use super::{screen, sentence};
 
-/// How much of the past following begins with, unless it is said.
+/// Past events that `-f` prints first by default.
 const LEAD_IN: usize = 10;
 
 pub(crate) fn run(args: &Events, global: &Global) -> Result<ExitCode, Failure> {
@@ -30,11 +30,11 @@ pub(crate) fn run(args: &Events, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Shows what happened while mainstay ran.
+/// Prints the events of a system that is not running.
 fn past(history: &History, args: &Events) -> Result<ExitCode, Failure> {
     show(&history.events(&asked(args))?, args.json)?;
     if args.follow {
-        let text = "cannot follow what is not running; start it with `mainstay up`";
+        let text = "cannot follow events: the system is not running; start it with `mainstay up`";
         return Err(Failure::new(ExitCode::NotRunning, text));
     }
     Ok(ExitCode::Ok)
@@ -59,7 +59,7 @@ fn watch(
     show: &mut Show<'_>,
 ) -> Result<(), Failure> {
     let mut params = asked(args);
-    // Following from a number on needs no list: the subscription replays all of them.
+    // With `since` no list is needed: the subscription replays the events.
     if !args.follow || args.since.is_none() {
         let past = client.events(&params)?;
         show(&past)?;
@@ -81,7 +81,7 @@ fn watch(
     }
 }
 
-/// Shows events until the connection is lost; `since` then says where to go on.
+/// Prints events until the connection is lost; `since` is then the last one printed.
 fn follow(client: Client, params: &mut EventsParams, show: &mut Show<'_>) -> Result<(), Failure> {
     let (subscribed, events) = match client.subscribe(params) {
         Err(ClientError::Closed { .. }) => return Ok(()),
@@ -102,7 +102,7 @@ fn follow(client: Client, params: &mut EventsParams, show: &mut Show<'_>) -> Res
     Ok(())
 }
 
-/// Ends of a subscription after which another one goes on from the last event seen.
+/// Returns whether a new subscription can continue after the last event.
 fn resumes(code: RefusalCode) -> bool {
     matches!(code, RefusalCode::Timeout | RefusalCode::ShuttingDown)
 }

@@ -1,6 +1,6 @@
-//! Why a verb ended badly, and with which exit code.
-//! Owns the way from an error to a sentence on stderr and a number for scripts.
-//! Never prints anything for a reader that has gone away.
+//! Why a verb failed, and its exit code.
+//! Owns the conversion of an error to a message on stderr and an exit code.
+//! Never prints to a closed pipe.
 
 use std::io::ErrorKind;
 
@@ -10,13 +10,13 @@ use mainstay_protocol::words::ExitCode;
 
 use super::instance::Problem;
 
-/// What ends a verb before its time.
+/// The failure of a verb.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The instance cannot be told from the configuration.
+    /// The system cannot be determined from the configuration.
     #[error(transparent)]
     Instance(#[from] Problem),
-    /// Nobody listens; `holder` is what the holder left written, if anything, and who else runs.
+    /// No process listens; `holder` is what its holder wrote last, and which other systems run.
     #[error(
         "cannot reach mainstay '{name}': nothing listens on {path}; start it with `mainstay up`\
          {holder}"
@@ -26,7 +26,7 @@ pub(crate) enum Failure {
         path: String,
         holder: String,
     },
-    /// Somebody listens and does not answer as a mainstay should.
+    /// A process listens and does not answer as mainstay does.
     #[error(
         "cannot use mainstay '{name}': {}{}{holder}",
         said(source),
@@ -40,10 +40,10 @@ pub(crate) enum Failure {
     /// The connection or the call failed.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The terminal, pipe or file we print to.
+    /// Writing to the terminal, pipe or file.
     #[error("cannot write the output: {0}")]
     Output(std::io::Error),
-    /// Any other, with its own code.
+    /// Any other failure, with its own exit code.
     #[error("{message}")]
     Other { code: ExitCode, message: String },
 }
@@ -69,7 +69,7 @@ impl Failure {
         }
     }
 
-    /// Says it on stderr and returns the exit code. A closed pipe (`| head`) is no failure.
+    /// Prints it on stderr and returns the exit code. A closed pipe (`| head`) is not a failure.
     pub(crate) fn tell(&self) -> ExitCode {
         let closed = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
         let quiet = matches!(self, Failure::Output(error) if closed(error));
@@ -87,7 +87,7 @@ fn said(error: &ClientError) -> String {
     }
 }
 
-/// What the client's sentence leaves open to a person at a terminal.
+/// Completes the client's message for a person at a terminal.
 fn next_step(error: &ClientError) -> &'static str {
     match error {
         ClientError::Timeout { .. } => {

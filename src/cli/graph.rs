@@ -1,6 +1,6 @@
-//! `graph`: who depends on whom, as text by waves, for Graphviz or for Mermaid.
-//! Owns the three forms.
-//! Never orders anything: modules and edges come in the order mainstay gives.
+//! `graph`: the dependencies as text by waves, for Graphviz or for Mermaid.
+//! Owns the three formats.
+//! Never sorts: modules and edges keep the order of the reply.
 
 use std::fmt::Write;
 
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &args::Graph, global: &Global) -> Result<ExitCode, Failu
     Ok(ExitCode::Ok)
 }
 
-/// Waves one below the other; under each module what it needs.
+/// Prints the waves, and below each module its dependencies.
 fn tree(graph: &Graph, screen: Screen) -> String {
     let mut out = String::new();
     let waves = graph
@@ -56,7 +56,7 @@ fn tree(graph: &Graph, screen: Screen) -> String {
     out
 }
 
-/// Ready is what everybody expects and is not said.
+/// Omits `ready`, the default condition.
 fn until(edge: &GraphEdge) -> String {
     match edge.until.as_str() {
         "ready" => String::new(),

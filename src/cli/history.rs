@@ -1,6 +1,6 @@
-//! What can still be read of an instance that is not running: its logs and its journal.
-//! Owns the sentence that says so, and whether there is anything to read.
-//! Never writes, and never stands in for a mainstay that runs and does not answer.
+//! Reads the logs and the journal of a system that is not running.
+//! Owns the notice that says so, and the error if there is nothing to read.
+//! Never writes, and never replaces a running system that does not answer.
 
 use std::path::Path;
 
@@ -16,23 +16,23 @@ use crate::config::{Configuration, LogFormat, Sources, load};
 use crate::journal::{Past, ReadError};
 use crate::os::tail;
 
-/// The folders of an instance at which nobody listens.
+/// The files of a system that is not running.
 pub(crate) struct History {
     name: String,
     configuration: Configuration,
-    /// Why it is not asked.
+    /// Why the system cannot be reached.
     failure: Failure,
 }
 
 impl History {
-    /// What there is to read instead of an instance that could not be reached. Any other failure
-    /// is given back: a mainstay that runs is asked, whatever it answers.
+    /// Returns the files of a system that is not running. Returns any other failure as it is: a
+    /// running system answers itself.
     pub(crate) fn instead(failure: Failure, global: &Global) -> Result<History, Failure> {
         let Failure::NotRunning { name, .. } = &failure else {
             return Err(failure);
         };
         let socket = std::env::var_os("MAINSTAY_CONTROL").is_some_and(|path| !path.is_empty());
-        // A socket does not say where its instance keeps state.
+        // The path of a socket does not tell the state directory.
         if (global.socket.is_some() || socket) && global.config.is_none() {
             return Err(failure);
         }
@@ -50,7 +50,7 @@ impl History {
         }
     }
 
-    /// The newest lines of what modules wrote, those of each together; told before they are shown.
+    /// Returns the newest output lines, by module, after printing the notice.
     pub(crate) fn logs(&self, modules: &[String], count: usize) -> Result<Vec<LogLines>, Failure> {
         let mut found = Vec::new();
         let mut missing = Vec::new();
@@ -78,7 +78,7 @@ impl History {
             let text = format!("cannot read {}: {error}", path.display());
             Failure::new(ExitCode::Failed, text)
         })?;
-        // The file is made for the first line: without one, a module that could have run is silent.
+        // The file is created with the first line: a configured module without one wrote nothing.
         let silent = || self.configures(module) && self.past().is_some();
         if lines.is_empty() && !path.is_file() && !silent() {
             return Ok(None);
@@ -96,7 +96,7 @@ impl History {
         }))
     }
 
-    /// The newest events that are asked for.
+    /// Returns the newest events that match.
     pub(crate) fn events(&self, params: &EventsParams) -> Result<Vec<Event>, Failure> {
         let events = self.journal()?.read(params).map_err(unreadable)?;
         if let (true, Some(module)) = (events.is_empty(), &params.module)
@@ -109,7 +109,7 @@ impl History {
         Ok(events)
     }
 
-    /// What led to where a module was last seen.
+    /// Returns what led to the last known state of a module.
     pub(crate) fn why(&self, module: &str) -> Result<Why, Failure> {
         let why = self.journal()?.why(module).map_err(unreadable)?;
         let why = why.ok_or_else(|| {
@@ -154,7 +154,7 @@ fn unreadable(error: ReadError) -> Failure {
     Failure::new(ExitCode::Failed, text)
 }
 
-/// The configuration as `up` would read it.
+/// Reads the configuration as `up` does.
 pub(crate) fn configuration(global: &Global) -> Result<Configuration, Failure> {
     let name = global
         .name

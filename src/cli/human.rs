@@ -1,13 +1,13 @@
-//! Durations, times, sizes and foreign text as people read them.
-//! Owns the spelling of quantities in every verb.
-//! Never lets a control character of a module reach the terminal.
+//! Formats durations, times, sizes and text of modules for people.
+//! Owns the format of quantities in all verbs.
+//! Never passes a control character of a module to the terminal.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use mainstay_protocol::Timestamp;
 
-/// The two largest units: `850ms`, `12s`, `3m 5s`, `2h 3m`, `4d 1h`.
+/// Formats a duration by its two largest units: `850ms`, `12s`, `3m 5s`, `2h 3m`, `4d 1h`.
 pub(crate) fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     let two = |large: u64, l: &str, small: u64, s: &str| match small {
@@ -23,12 +23,12 @@ pub(crate) fn span(span: Duration) -> String {
     }
 }
 
-/// How long ago; a time to come is no time ago.
+/// Returns the time since `at`; zero for a future time.
 pub(crate) fn since(at: Timestamp, now: Timestamp) -> String {
     span(Duration::from_millis(now.0.saturating_sub(at.0)))
 }
 
-/// How long until; a time that has passed is now.
+/// Returns the time until `at`; `now` for a past time.
 pub(crate) fn until(at: Timestamp, now: Timestamp) -> String {
     match at.0.saturating_sub(now.0) {
         0 => "now".to_owned(),
@@ -41,7 +41,7 @@ pub(crate) fn time(at: Timestamp) -> String {
     at.to_string().replacen('T', " ", 1)
 }
 
-/// The local time, to the second: `2026-11-20 13:00:00`.
+/// Formats a local time, to the second: `2026-11-20 13:00:00`.
 pub(crate) fn local_time(at: Timestamp) -> String {
     let zoned = i64::try_from(at.0).ok().and_then(|ms| {
         let at = jiff::Timestamp::from_millisecond(ms).ok()?;
@@ -74,7 +74,7 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{share:.1}%")
 }
 
-/// Text from outside on one line: control characters become spaces.
+/// Puts text on one line: control characters become spaces.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         Cow::Owned(
@@ -87,7 +87,7 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A module's line as a terminal may have it: colours are kept, other control characters shown.
+/// Escapes a module's line for a terminal: keeps colours, shows other control characters.
 pub(crate) fn harmless(line: &str) -> Cow<'_, str> {
     let plain = |c: char| c == '\t' || !c.is_control();
     if line.chars().all(plain) {
@@ -108,14 +108,14 @@ pub(crate) fn harmless(line: &str) -> Cow<'_, str> {
     out.into()
 }
 
-/// Bytes of the colour sequence (`ESC [ … m`) this begins with.
+/// Returns the length of the colour sequence (`ESC [ … m`) at the start of the text.
 fn colour(text: &str) -> Option<usize> {
     let numbers = text.strip_prefix("\x1b[")?;
     let end = numbers.find(|c: char| !matches!(c, '0'..='9' | ';' | ':'))?;
     numbers[end..].starts_with('m').then_some(end + 3)
 }
 
-/// `a, b and c`, or nothing.
+/// Returns `a, b and c`; empty for an empty list.
 pub(crate) fn list(names: &[String]) -> String {
     match names {
         [] => String::new(),

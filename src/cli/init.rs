@@ -1,5 +1,5 @@
-//! `init`: a commented configuration with one example module that runs as it is.
-//! Owns the text of the first configuration a person sees.
+//! `init`: writes a commented configuration with one example module.
+//! Owns the text of that configuration.
 //! Never overwrites a file.
 
 use std::io::{ErrorKind, Write};
@@ -53,7 +53,7 @@ fn write(folder: &Path, name: &str) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// A name that may stand in paths: lower-case letters, digits, dashes.
+/// Converts a folder name to a system name: lower-case letters, digits, dashes.
 fn usable(name: &str) -> String {
     let dashed: String = name
         .chars()
@@ -73,7 +73,7 @@ fn usable(name: &str) -> String {
     }
 }
 
-/// Says the time every five seconds, with what every system has.
+/// Returns a command that prints the time every five seconds, available on every platform.
 const COMMAND: &str = if cfg!(windows) {
     r#"["powershell", "-NoProfile", "-Command", "while ($true) { Get-Date; Start-Sleep 5 }"]"#
 } else {

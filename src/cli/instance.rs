@@ -1,6 +1,6 @@
-//! Which instance is meant, and where its control socket is.
-//! Owns the order of the places it is looked for in, and two keys of the configuration.
-//! Never validates a configuration: a file that is broken elsewhere still tells its name.
+//! Finds the system that a command addresses, and its control socket.
+//! Owns the order of the sources: options, environment, two keys of the configuration.
+//! Never validates a configuration: a file with errors elsewhere still names its system.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -20,35 +20,35 @@ use crate::config::Sources;
 /// The file a configuration folder must hold.
 const FILE: &str = "mainstay.toml";
 const DEFAULT_NAME: &str = "mainstay";
-/// How long hello may take: a runtime that is being restarted is back by then.
+/// Timeout of the hello: a runtime that is restarting has returned by then.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a lost connection is tried again.
+/// Time a lost connection is retried.
 const AWAY: Duration = Duration::from_secs(10);
-/// Other instances that are named.
+/// Largest number of other systems that are listed.
 const OTHERS: usize = 5;
 const POLL: Duration = Duration::from_millis(50);
 
-/// An instance that may or may not run.
+/// A system, running or not.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Instance {
     pub(crate) name: String,
     pub(crate) socket: PathBuf,
-    /// The configuration that led to it; None when its name or socket was typed.
+    /// Its configuration; none if the name or the socket was given as an option.
     pub(crate) config_dir: Option<PathBuf>,
 }
 
-/// Why the instance cannot be told.
+/// Why the system cannot be determined.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Problem {
     #[error("cannot find {FILE} in {}; name another folder with --config", .0.display())]
     NoFile(PathBuf),
-    #[error("cannot read {}: {source}; name the instance with --name", path.display())]
+    #[error("cannot read {}: {source}; name the system with --name", path.display())]
     Read {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("cannot read [mainstay] in {}: {text}; name the instance with --name", path.display())]
+    #[error("cannot read [mainstay] in {}: {text}; name the system with --name", path.display())]
     Parse { path: PathBuf, text: String },
     #[error(
         "cannot find the control socket: runtime_dir \"{0}\" uses a variable that only the \
@@ -59,7 +59,7 @@ pub(crate) enum Problem {
     Locate(ClientError),
 }
 
-/// The two keys of `[mainstay]` that say where an instance is.
+/// The two keys of `[mainstay]` that locate a system.
 #[derive(Debug, Default, Deserialize)]
 struct Head {
     name: Option<String>,
@@ -72,7 +72,7 @@ struct File {
     mainstay: Head,
 }
 
-/// What surrounds the process: its variables and folders.
+/// The environment of the process: variables and folders.
 pub(crate) struct Surroundings<'a> {
     pub(crate) variable: &'a dyn Fn(&str) -> Option<OsString>,
     pub(crate) current: PathBuf,
@@ -80,7 +80,7 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Instance {
-    /// Finds the instance the options, the environment or the configuration mean.
+    /// Finds the system by options, environment or configuration.
     pub(crate) fn find(global: &Global) -> Result<Instance, Problem> {
         with_surroundings(|around| Instance::find_in(global, around))
     }
@@ -101,7 +101,7 @@ impl Instance {
                 config_dir: None,
             });
         }
-        // Who names the instance is not held up by a configuration that cannot be read.
+        // With `--name` and without `--config`, an unreadable configuration is ignored.
         let lenient = global.name.is_some() && global.config.is_none();
         let folder = match config_folder_in(global, around) {
             Err(_) if lenient => None,
@@ -135,7 +135,7 @@ impl Instance {
         })
     }
 
-    /// Connects to it. When nothing listens, says what its holder last wrote.
+    /// Connects to the system. If no process listens, the error has what its holder wrote last.
     pub(crate) fn connect(&self) -> Result<Client, Failure> {
         let hello = Hello {
             client: concat!("mainstay-cli ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -196,12 +196,12 @@ impl Instance {
         differ.then(|| (shown(&theirs), shown(ours)))
     }
 
-    /// Whether it was stopped in order, or is being stopped: then its holder leaves nothing behind.
+    /// Returns whether the system was or is being stopped in order: its holder then removes its file.
     pub(crate) fn is_leaving(&self) -> bool {
         holder_beside(&self.socket).is_none_or(|holder| holder.state == "stopping")
     }
 
-    /// Connects again after the connection was lost: a runtime that died is soon back.
+    /// Reconnects after the connection was lost: a killed runtime returns soon.
     #[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
     pub(crate) fn connect_again(&self) -> Result<Client, Failure> {
         let until = Instant::now() + AWAY;
@@ -272,7 +272,7 @@ fn read_file(path: &Path) -> Result<Head, Problem> {
         source,
     })?;
     let whole = toml::from_str::<File>(&text);
-    // Someone who is editing the file still wants to see the status of what runs.
+    // While the file is being edited, `status` still works.
     let file = whole.or_else(|error| toml::from_str(head_alone(&text)).map_err(|_| error));
     file.map(|file| file.mainstay)
         .map_err(|error| Problem::Parse {
@@ -281,7 +281,7 @@ fn read_file(path: &Path) -> Result<Head, Problem> {
         })
 }
 
-/// The text of the `[mainstay]` table: from its header to the next one.
+/// Returns the text of the `[mainstay]` table, from its header to the next one.
 fn head_alone(text: &str) -> &str {
     let mut offset = 0;
     let mut from = None;
@@ -297,7 +297,7 @@ fn head_alone(text: &str) -> &str {
     from.map_or("", |from| &text[from..])
 }
 
-/// Relative folders stand in the project: the folder that holds the configuration folder.
+/// Resolves a path relative to the project, the folder that holds the configuration folder.
 fn expand(dir: &str, project: &Path) -> Result<PathBuf, Problem> {
     let project_text = project.to_string_lossy();
     // `$${` is a plain `${`.
@@ -329,7 +329,7 @@ fn holder_beside(socket: &Path) -> Option<Holder> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Those that run in this folder under other names, or nothing.
+/// Lists the systems that run in this folder under other names, if any.
 fn others(folder: Option<&Path>, name: &str) -> String {
     let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
     let mut names: Vec<String> = entries
@@ -358,7 +358,7 @@ fn others(folder: Option<&Path>, name: &str) -> String {
     }
 }
 
-/// What `holder.json` beside the socket says: a holder that lives, or one that died.
+/// Describes the holder by `holder.json` beside the socket, running or dead.
 fn holder_note(socket: &Path) -> Option<String> {
     let holder = holder_beside(socket)?;
     let lives = if lives(holder.pid) {
@@ -387,7 +387,7 @@ fn holder_note(socket: &Path) -> Option<String> {
     ))
 }
 
-/// Whether a process of this number exists, a dead one that nobody collected not counted.
+/// Returns whether a process with this pid exists and is not a zombie.
 #[cfg(unix)]
 pub(crate) fn lives(pid: i32) -> bool {
     if pid <= 0 {

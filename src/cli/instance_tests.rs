@@ -181,7 +181,7 @@ fn what_cannot_be_told_is_said() {
     let place = place.file("config/mainstay.toml", "[mainstay]\nname = 3");
     let text = said(&place, &Global::default());
     assert!(text.starts_with("cannot read [mainstay] in "), "{text}");
-    assert!(text.ends_with("name the instance with --name"), "{text}");
+    assert!(text.ends_with("name the system with --name"), "{text}");
     let place = Place::new().file(
         "config/mainstay.toml",
         "mainstay.runtime_dir = '${state_dir}/r'",

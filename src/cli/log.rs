@@ -1,6 +1,6 @@
-//! The runtime's own log: `mainstay.log` beside the modules' logs, and stderr for what is wrong.
-//! Owns what goes where, in which form; `MAINSTAY_LOG` sets levels, `MAINSTAY_LOG_FORMAT` the form.
-//! Never holds the runtime up: lines that come faster than the disk takes them are dropped.
+//! The log of the runtime: `mainstay.log` beside the logs of modules, and warnings on stderr.
+//! Owns targets and formats; `MAINSTAY_LOG` sets levels, `MAINSTAY_LOG_FORMAT` the format.
+//! Never blocks the runtime: lines that arrive faster than the disk writes are dropped.
 
 mod rotating;
 
@@ -21,35 +21,35 @@ use tracing_subscriber::{Layer, Registry};
 use crate::runtime::CONSOLE_TARGET;
 use rotating::Rotating;
 
-/// Lines that may wait for the disk.
+/// Lines that may be queued for the disk.
 const LINES: usize = 1024;
-/// Bytes kept before it is known where the file is.
+/// Bytes kept in memory until the path of the file is known.
 const EARLY_BYTES: usize = 64 * 1024;
 
-/// The running log; what waits is written when it is dropped.
+/// The running log; queued lines are written when it is dropped.
 pub(super) struct Log {
     place: Arc<Mutex<Place>>,
     _written: WorkerGuard,
 }
 
-/// Where lines go.
+/// The target of lines.
 enum Place {
-    /// Not known yet: they are kept.
+    /// The path is unknown: lines are kept in memory.
     Early(Vec<u8>),
-    /// Here.
+    /// The file.
     File(Rotating),
-    /// It cannot be written.
+    /// The file cannot be written.
     Nowhere,
 }
 
-/// The end the log's thread writes into.
+/// The writer of the log's thread.
 struct Late(Arc<Mutex<Place>>);
 
 impl Write for Late {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Place::Early(kept) if kept.len() + line.len() <= EARLY_BYTES => kept.extend(line),
-            // A full disk is told by what cannot be written there for others.
+            // Other components report a full disk.
             Place::File(file) => drop(file.write(line)),
             Place::Early(_) | Place::Nowhere => {}
         }
@@ -61,7 +61,7 @@ impl Write for Late {
     }
 }
 
-/// Begins to log; lines are kept until `open` says where.
+/// Starts logging; lines are kept in memory until `open` names the file.
 pub(super) fn start() -> Log {
     let place = Arc::new(Mutex::new(Place::Early(Vec::new())));
     let (writer, guard) = NonBlockingBuilder::default()
@@ -69,7 +69,7 @@ pub(super) fn start() -> Log {
         .lossy(true)
         .thread_name("log")
         .finish(Late(Arc::clone(&place)));
-    // A second subscriber would be a bug of ours, not worth dying for.
+    // A second subscriber is a bug in mainstay; it is ignored.
     let _already_set = tracing_subscriber::registry()
         .with(to_file(writer))
         .with(to_stderr())
@@ -82,7 +82,7 @@ pub(super) fn start() -> Log {
 }
 
 impl Log {
-    /// Says where the file is; what was kept goes there first.
+    /// Opens the file and writes the lines kept in memory.
     pub(super) fn open(&self, directory: &Path, max_bytes: u64, keep: u32) {
         let opened = Rotating::open(&directory.join("mainstay.log"), max_bytes, keep);
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,7 +106,7 @@ impl Log {
     }
 }
 
-/// What is logged: `MAINSTAY_LOG`, for instance `info,mainstay::journal=debug`.
+/// Returns the log levels: `MAINSTAY_LOG`, such as `info,mainstay::journal=debug`.
 fn levels(usual: LevelFilter) -> EnvFilter {
     EnvFilter::builder()
         .with_default_directive(usual.into())
@@ -128,8 +128,8 @@ fn to_file(writer: NonBlocking) -> Boxed {
     }
 }
 
-/// A person is told what is wrong in the voice of the announcements, and nothing that these say
-/// where both are read together; a system's journal gets everything, in its form.
+/// Warnings on stderr look like announcements, and are omitted where stdout already shows them; the
+/// system journal gets all lines, with priorities.
 fn to_stderr<S>() -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -144,7 +144,7 @@ where
         let news = filter_fn(move |about| {
             *about.level() <= Level::WARN && !(together && about.target() == CONSOLE_TARGET)
         });
-        // A terminal that has gone away is nothing to panic about.
+        // A closed terminal is ignored.
         let layer = layer.with_ansi(false).log_internal_errors(false);
         layer
             .event_format(Voice)
@@ -153,7 +153,7 @@ where
     }
 }
 
-/// Whether whoever reads stderr reads stdout too.
+/// Returns whether stderr and stdout have the same reader.
 #[cfg(unix)]
 fn read_together() -> bool {
     let place = |about: nix::sys::stat::FileStat| (about.st_dev, about.st_ino);
@@ -167,7 +167,7 @@ fn read_together() -> bool {
     io::stdout().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Lines as the announcements have them; the file says when and where.
+/// Formats lines as announcements; the file has time and location.
 struct Voice;
 
 impl<S, N> FormatEvent<S, N> for Voice
@@ -187,7 +187,7 @@ where
     }
 }
 
-/// Whether stderr is the stream that `JOURNAL_STREAM` (device:inode) names.
+/// Returns whether stderr is the stream that `JOURNAL_STREAM` (device:inode) names.
 #[cfg(unix)]
 fn stderr_is_journal() -> bool {
     let said = std::env::var("JOURNAL_STREAM").unwrap_or_default();
@@ -200,7 +200,7 @@ fn stderr_is_journal() -> bool {
     false
 }
 
-/// Lines that begin with their priority, as sd-daemon(3) says.
+/// Formats lines with a priority prefix, as in sd-daemon(3).
 struct Prioritised(Format<Full, ()>);
 
 impl<S, N> FormatEvent<S, N> for Prioritised
@@ -228,13 +228,13 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// A panic is a bug of ours: it is told where bugs are looked for, and as usual.
+/// Logs panics, which are bugs in mainstay, beside the default output.
 fn tell_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let at = panic.location().map(ToString::to_string);
         let text = panic.payload_as_str().unwrap_or("no text");
-        tracing::error!(at, "cannot go on here, this is a bug of mainstay: {text}");
+        tracing::error!(at, "cannot continue: this is a bug in mainstay: {text}");
         usual(panic);
     }));
 }

@@ -1,6 +1,6 @@
-//! `logs`: what modules wrote, and what they write from now on.
-//! Owns the name in front of lines when several modules are shown.
-//! Never changes a line, but for what would move a terminal's cursor or set its title there.
+//! `logs`: prints the output of modules, and new output with `-f`.
+//! Owns the module name before each line if several modules are shown.
+//! Never changes a line, except control sequences on a terminal.
 
 use std::io::IsTerminal;
 
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &Logs, global: &Global) -> Result<ExitCode, Failure> {
             }
             connected => connected?,
         };
-        screen::complain("the connection was lost and is back; lines may be missing here");
+        screen::complain("the connection was lost and restored; lines may be missing here");
         match read(&mut client, args, 0, prefix) {
             // Then it is lost again.
             Err(Failure::Client(ClientError::Closed { .. })) => {}
@@ -47,14 +47,14 @@ pub(crate) fn run(args: &Logs, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Shows what was written while mainstay ran.
+/// Prints the output of a system that is not running.
 fn past(history: &History, args: &Logs, prefix: Option<usize>) -> Result<ExitCode, Failure> {
     for lines in history.logs(&args.modules, args.lines)? {
         say_if_empty(&lines, args.lines);
         show(&lines, args, prefix)?;
     }
     if args.follow {
-        let text = "cannot follow what is not running; start it with `mainstay up`";
+        let text = "cannot follow output: the system is not running; start it with `mainstay up`";
         return Err(Failure::new(ExitCode::NotRunning, text));
     }
     Ok(ExitCode::Ok)
@@ -79,7 +79,7 @@ fn read(
     Ok(())
 }
 
-/// Shows lines until the connection is lost.
+/// Prints lines until the connection is lost.
 fn follow(client: Client, args: &Logs, prefix: Option<usize>) -> Result<(), Failure> {
     for lines in client.follow::<LogLines>() {
         match lines {
@@ -91,7 +91,7 @@ fn follow(client: Client, args: &Logs, prefix: Option<usize>) -> Result<(), Fail
     Ok(())
 }
 
-/// Nothing at all would look like a log that cannot be found.
+/// Prints a note for a module without output.
 fn say_if_empty(read: &LogLines, asked: usize) {
     if asked > 0 && read.lines.is_empty() {
         let module = human::clean(&read.module);
@@ -108,7 +108,7 @@ fn show(lines: &LogLines, args: &Logs, prefix: Option<usize>) -> Result<(), Fail
             human::clean(&lines.module),
             human::bytes(lines.dropped_bytes),
         );
-        screen::complain(&format!("{module}: {lost} of output were lost here"));
+        screen::complain(&format!("{module}: {lost} of output are missing here"));
     }
     screen::print(&render(lines, prefix, std::io::stdout().is_terminal()))
 }

@@ -1,6 +1,6 @@
-//! What a configuration names that is not on this machine now: commands, folders, users.
-//! Owns the sentences of `check` about them.
-//! Never an error: a build, a mount or `before_start` may bring it in time.
+//! Finds what a configuration names and this machine lacks: commands, folders, users.
+//! Owns the warnings of `check`.
+//! Never an error: a build, a mount or `before_start` may create it before the start.
 
 use mainstay_holder::preflight;
 use mainstay_policy::spec::{ModuleSpec, Readiness};
@@ -8,7 +8,7 @@ use mainstay_process::Probe;
 
 use crate::config::{Check, Configuration, Launch};
 
-/// A sentence for each thing that is missing.
+/// Returns one warning for each missing item.
 pub(super) fn missing(configuration: &Configuration) -> Vec<String> {
     let modules = configuration.modules.iter();
     modules
@@ -42,7 +42,7 @@ fn of_module(spec: &ModuleSpec, launch: &Launch) -> Vec<String> {
         found.push(format!(
             "cannot find the folder {directory} of module.{name}.directory; create it"
         ));
-        // What is looked for in it would be missing for this reason alone.
+        // Relative commands would be missing for this reason alone.
         return found;
     }
     let path = path(launch);
@@ -59,7 +59,7 @@ fn of_module(spec: &ModuleSpec, launch: &Launch) -> Vec<String> {
     found
 }
 
-/// Everything that is executed for a module, with its key.
+/// Returns every command of a module, with its key.
 fn commands<'a>(spec: &'a ModuleSpec, launch: &'a Launch) -> Vec<(&'static str, &'a [String])> {
     let mut commands: Vec<(&'static str, &'a [String])> = vec![("command", &launch.argv)];
     if let Readiness::Probe(Probe::Exec(command)) = &spec.readiness {
@@ -81,7 +81,7 @@ fn commands<'a>(spec: &'a ModuleSpec, launch: &'a Launch) -> Vec<(&'static str, 
     commands
 }
 
-/// PATH as the module will have it, if mainstay is started from here.
+/// Returns the PATH of the module, if mainstay is started from this environment.
 fn path(launch: &Launch) -> String {
     let own = launch.env.iter().rfind(|(name, _)| name == "PATH");
     let kept = || std::env::var("PATH").ok().filter(|_| !launch.clear_env);

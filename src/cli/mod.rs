@@ -1,6 +1,6 @@
-//! The command line: one file per verb; reading and changing verbs talk through the client alone.
+//! The command line: one file per verb; verbs that read or change use the client alone.
 //! Owns the dispatch and the exit code.
-//! Never decides anything about modules: it asks, waits and prints.
+//! Never decides about modules: it requests, waits and prints.
 
 pub(crate) mod args;
 mod audit;

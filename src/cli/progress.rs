@@ -1,6 +1,6 @@
-//! A word on stderr while something takes longer than a second.
-//! Owns one thread, which ends with the value.
-//! Never writes before a second is over, and leaves a terminal's line clean.
+//! Shows progress on stderr after one second.
+//! Owns one thread, which exits when the value is dropped.
+//! Never writes within the first second, and clears the line of a terminal.
 
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use super::human;
 
-/// Shown until it is dropped.
+/// Progress, shown until it is dropped.
 pub(crate) struct Progress {
     say: Option<SyncSender<String>>,
     thread: Option<JoinHandle<()>>,
 }
 
 const TICK: Duration = Duration::from_secs(1);
-/// Not on a terminal each word is a line of its own: seldom is enough.
+/// Interval of lines if stderr is not a terminal.
 const SELDOM: u32 = 10;
-/// Words the thread may be behind; one more is left out.
+/// Texts that may be queued for the thread; further ones are dropped.
 const BEHIND: usize = 16;
 
 impl Progress {
@@ -26,7 +26,7 @@ impl Progress {
         let (say, heard) = sync_channel(BEHIND);
         let text = text.into();
         let thread = std::thread::Builder::new().name("progress".to_owned());
-        // Without a thread there is no progress to see, and nothing else is lost.
+        // Without a thread no progress is shown.
         let thread = thread.spawn(move || show(text, &heard)).ok();
         Progress {
             say: Some(say),
@@ -34,7 +34,7 @@ impl Progress {
         }
     }
 
-    /// Shows this from the next second on.
+    /// Shows this text from the next second on.
     pub(crate) fn say(&self, text: String) {
         if let Some(say) = &self.say {
             let _full_or_gone = say.try_send(text);

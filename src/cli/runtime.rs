@@ -1,5 +1,5 @@
 //! `mainstay runtime` (hidden): the runtime itself, started by the holder.
-//! Owns what is printed while things start and stop.
+//! Owns the lines that are printed while modules start and stop.
 //! Never called by a person.
 
 use std::io::{IsTerminal, Write};
@@ -28,7 +28,7 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
         .then(crate::os::transport::HolderEndpoint::inherited)
         .flatten()
     else {
-        let text = "cannot run: this verb is for mainstay itself; use `mainstay up`";
+        let text = "cannot run: this verb is for the holder; use `mainstay up`";
         return Err(Failure::new(ExitCode::Usage, text));
     };
     crate::os::machine::name_process(c"mainstay");
@@ -47,11 +47,11 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
         }
     };
     drop(log);
-    // The holder passes the number on, whatever it is.
+    // The holder returns this exit code unchanged.
     std::process::exit(i32::from(code))
 }
 
-/// Prints what happens, one line each; whoever reads may go away at any time.
+/// Prints changes, one per line; a closed reader is ignored.
 fn announcer() -> ConsoleSink {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     Arc::new(move |what| {
@@ -66,7 +66,7 @@ fn announcer() -> ConsoleSink {
                 } else {
                     ("", "")
                 };
-                // The word for the state says that already.
+                // The state says so already.
                 let text = text.strip_prefix("stopped, ").unwrap_or(text);
                 format!("  {module:<20} {on}{state:<9}{off} {text}")
             }

@@ -1,6 +1,6 @@
-//! Where output goes: how wide it is, whether colours help there, one write per answer.
-//! Owns stdout and stderr of the verbs, and the one clock they compare times with.
-//! Never colours or cuts what goes into a pipe or file.
+//! The terminal, pipe or file that a verb prints to: width, colours, one write per reply.
+//! Owns stdout and stderr of the verbs, and their clock.
+//! Never colours or cuts output to a pipe or file.
 
 use std::io::{IsTerminal, Write};
 use std::time::SystemTime;
@@ -10,15 +10,15 @@ use serde::Serialize;
 
 use super::failure::Failure;
 
-/// What the reader of stdout can show.
+/// The capabilities of stdout.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Screen {
-    /// Columns of a terminal; None for anything else.
+    /// Columns of a terminal; none for a pipe or file.
     pub(crate) width: Option<usize>,
     pub(crate) colour: bool,
 }
 
-/// The colours there are, as their escape sequences number them.
+/// The colours, by the numbers of their escape sequences.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Colour {
     Red = 31,
@@ -41,7 +41,7 @@ impl Screen {
         }
     }
 
-    /// Appends the text, coloured where that helps.
+    /// Appends the text, coloured on a terminal.
     pub(crate) fn paint(self, out: &mut String, colour: Option<Colour>, text: &str) {
         match colour.filter(|_| self.colour && !text.trim().is_empty()) {
             Some(colour) => {
@@ -66,7 +66,7 @@ pub(crate) fn print_json(object: &impl Serialize) -> Result<(), Failure> {
     print(&json(object, serde_json::to_string_pretty)?)
 }
 
-/// Prints an object of the protocol on one line, for streams of them.
+/// Prints an object of the protocol on one line.
 pub(crate) fn print_json_line(object: &impl Serialize) -> Result<(), Failure> {
     print(&json(object, serde_json::to_string)?)
 }
@@ -79,12 +79,12 @@ fn json<T: Serialize>(
     Ok(text + "\n")
 }
 
-/// Says something on stderr. Nobody can be told when that fails.
+/// Prints a message on stderr; a failure is ignored.
 pub(crate) fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Now, as the wire writes times.
+/// Returns the current time.
 #[expect(
     clippy::disallowed_methods,
     reason = "ages are shown against the wall clock"

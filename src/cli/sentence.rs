@@ -1,6 +1,6 @@
-//! An event as a line for people.
-//! Owns the line; the sentence in it is the journal's, the same that `why` uses.
-//! Never lets a control character of a module or a person through to the terminal.
+//! Formats an event as one line for people.
+//! Owns the line; its message is the journal's, as in `why`.
+//! Never passes a control character to the terminal.
 
 use std::fmt::Write;
 
@@ -9,7 +9,7 @@ use mainstay_protocol::Event;
 use super::human;
 use crate::journal::describe;
 
-/// `TIME  #SEQ  what happened (after #CAUSE, by WHO)`.
+/// Returns `TIME  #SEQ  MESSAGE (after #CAUSE, by REQUESTER)`.
 pub(crate) fn line(event: &Event) -> String {
     let mut out = format!("{}  #{:<5} ", human::time(event.at), event.seq);
     out.push_str(&human::clean(&describe(event)));

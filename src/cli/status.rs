@@ -1,5 +1,5 @@
-//! `status`: a line about the system and a table of its modules, or one module in full.
-//! Owns the columns and what is worth a remark.
+//! `status`: a line about the system and a table of its modules, or the details of one module.
+//! Owns the columns.
 //! Never asks more than two questions on one connection.
 
 use std::borrow::Cow;

@@ -6,10 +6,10 @@ use std::borrow::Cow;
 
 use super::screen::{Colour, Screen};
 
-/// One cell: its text and its colour.
+/// The text and the colour of one cell.
 pub(crate) type Cell<'a> = (Cow<'a, str>, Option<Colour>);
 
-/// A table of `N` columns; those named in `right` stand at their right edge.
+/// A table of `N` columns; those in `right` are right-aligned.
 pub(crate) struct Table<'a, const N: usize> {
     rows: Vec<[Cell<'a>; N]>,
     widths: [usize; N],
@@ -38,7 +38,7 @@ impl<'a, const N: usize> Table<'a, N> {
         self.rows.push(cells);
     }
 
-    /// Appends the table, each line behind `indent` spaces.
+    /// Appends the table, each line indented by `indent` spaces.
     pub(crate) fn render(&self, out: &mut String, indent: usize, screen: Screen) {
         let line = self.widths.iter().sum::<usize>() + N * GAP + indent + 1;
         out.reserve(line * self.rows.len());
@@ -51,7 +51,7 @@ impl<'a, const N: usize> Table<'a, N> {
                     owed += missing;
                 }
                 if !text.is_empty() {
-                    // Spaces are owed, not written, so that no line ends in them.
+                    // Spaces are written only before text, so that no line ends with them.
                     let spaces = owed.min(room);
                     out.extend(std::iter::repeat_n(' ', spaces));
                     room -= spaces;
@@ -75,7 +75,7 @@ fn columns(text: &str) -> usize {
     }
 }
 
-/// The text within `room` columns, its end marked when it was cut.
+/// Cuts the text to `room` columns, with a mark at the end.
 fn cut(text: &str, room: usize) -> Cow<'_, str> {
     if columns(text) <= room {
         return Cow::Borrowed(text);

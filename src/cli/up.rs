@@ -1,6 +1,6 @@
-//! `mainstay up`: become the holder, whose child the runtime is; or start that detached and wait.
-//! Owns how a start looks to the person who asked for it.
-//! Never reads the configuration in the foreground: the runtime does, once.
+//! `mainstay up`: becomes the holder, or starts it detached and waits.
+//! Owns the output of a start.
+//! Never reads the configuration in the foreground: the runtime does.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -25,16 +25,16 @@ use crate::os::process_limit::with_limit;
 
 /// Marks a process as the runtime of a holder.
 pub(super) const ENV_RUNTIME: &str = "MAINSTAY_RUNTIME";
-/// Marks an `up` that leads a session of its own.
+/// Marks an `up` that is the leader of a session of its own.
 const ENV_DETACHED: &str = "MAINSTAY_DETACHED";
-/// What a detached `up` may take beyond the configured start.
+/// Time a detached `up` waits beyond the configured startup timeout.
 const DETACH_MARGIN: Duration = Duration::from_secs(15);
-/// Between two looks whether a detached start is over.
+/// Interval at which a detached start is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// For a process without a window (the number is Windows' own).
+/// CREATE_NO_WINDOW of Windows.
 #[cfg(windows)]
 const CREATE_NO_WINDOW: u32 = 0x0800_0000;
-/// Longest end of the log that is shown after a failed start, in bytes.
+/// Bytes of the log that are shown after a failed start, at most.
 const TAIL_BYTES: usize = 16 * 1024;
 
 #[expect(
@@ -46,7 +46,7 @@ pub(super) fn run(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
         return detach(args, global);
     }
     if std::env::var_os(ENV_DETACHED).is_some() {
-        // Out of the reach of the terminal it was started from.
+        // A session of its own: signals of the terminal do not reach it.
         #[cfg(unix)]
         let _already_a_leader = nix::unistd::setsid();
     }
@@ -56,11 +56,11 @@ pub(super) fn run(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
         env: vec![(ENV_RUNTIME.into(), "1".into())],
     })
     .map_err(|problem| Failure::new(ExitCode::Failed, with_limit(&problem)))?;
-    // The number is the runtime's or the system's own: scripts rely on it as it is.
+    // Scripts rely on the unchanged exit code.
     std::process::exit(i32::from(code))
 }
 
-/// What runs right now, even if its file is being replaced at this moment.
+/// Returns the path of the running program, even while its file is being replaced.
 fn running_program() -> Result<PathBuf, Failure> {
     let running = PathBuf::from("/proc/self/exe");
     // Wine has that path too, with another meaning.
@@ -161,7 +161,7 @@ fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
     }
 }
 
-/// How it is up: all of it, or what not.
+/// Describes a completed start: which modules run.
 fn up_line(view: &SystemView) -> String {
     let (running, total) = (view.modules.running, view.modules.total);
     let reason = view.reason.as_ref();
@@ -171,7 +171,7 @@ fn up_line(view: &SystemView) -> String {
         _ if running == total => format!("{running} modules running"),
         _ => format!("{running} of {total} modules running"),
     };
-    // All that is wanted waits or starts from the beginning.
+    // Modules that are up wait or start from the beginning.
     match view.modules.not_started {
         0 => {}
         1 => count.push_str(", 1 starts when needed"),
@@ -181,7 +181,7 @@ fn up_line(view: &SystemView) -> String {
     format!("{name} is up ({}{reason}): {count}\n", view.status)
 }
 
-/// One that runs would lose what is written down of its own start, to be told that it runs.
+/// Refuses a second start before it truncates the log of the running system.
 fn refuse_second(name: &str, running: &Instance) -> Result<(), Failure> {
     match Client::connect(&running.socket).and_then(|mut client| client.status()) {
         Ok(view) if view.status != SystemStatus::Stopping => {
@@ -224,11 +224,11 @@ fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
         .try_clone()
         .map_err(|error| failed("share the log", error))?;
     let mut command = Command::new(own_program()?);
-    // A console of its own that nobody sees: by it modules are asked to end.
+    // A hidden console of its own, by which modules are told to stop.
     #[cfg(windows)]
     {
         std::os::windows::process::CommandExt::creation_flags(&mut command, CREATE_NO_WINDOW);
-        // Whoever reads what this process says must not wait for the other one to end.
+        // A reader of this process's output must not wait for the detached one.
         crate::os::machine::keep_standard_handles();
     }
     command
@@ -255,7 +255,7 @@ fn wait(child: &mut Child, socket: &Path, by: Instant) -> Outcome {
             return Outcome::Ended(status.code());
         }
         let view = Client::connect(socket).and_then(|mut client| client.status());
-        // Another mainstay of the same name may still answer while ours is being refused.
+        // Another system of the same name may answer while this start is being refused.
         if let Ok(view) = view
             && view.holder_pid == own
             && !matches!(view.status, SystemStatus::Starting | SystemStatus::Stopping)
@@ -267,11 +267,11 @@ fn wait(child: &mut Child, socket: &Path, by: Instant) -> Outcome {
     Outcome::TooLong
 }
 
-/// It says why in a file; there is nothing in it when that could not be written.
+/// Returns the message for a start that failed without writing a reason to its log.
 fn ended_silently(name: &str, log: &Path) -> String {
     let log = log.display();
     format!(
-        "cannot start {name}: it ended, and {log} does not say why; is that disk full? \
+        "cannot start {name}: it exited, and {log} does not say why; is that disk full? \
          `mainstay up` in the foreground says more"
     )
 }

@@ -1,6 +1,6 @@
-//! `why`: the chain of causes as sentences, and what happens next.
-//! Owns how the chain reads.
-//! Never guesses: it prints what mainstay's journal says.
+//! `why`: prints the chain of causes, and what happens next.
+//! Owns the output.
+//! Never guesses: it prints what the journal says.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -49,7 +49,7 @@ fn render(why: &Why, running: bool, now: Timestamp, screen: Screen) -> String {
             (human::clean(&link.text), None),
         ]);
     }
-    // Sentences may be longer than a terminal is wide: they wrap, nothing is cut.
+    // A message longer than the terminal wraps: it is not cut.
     table.render(
         &mut out,
         2,
@@ -59,8 +59,10 @@ fn render(why: &Why, running: bool, now: Timestamp, screen: Screen) -> String {
         },
     );
     match &why.next {
-        None if !running => out.push_str("next: nothing, until `mainstay up` starts mainstay\n"),
-        None => out.push_str("next: nothing, until somebody asks or something changes\n"),
+        None if !running => {
+            out.push_str("next: no action is scheduled; run `mainstay up` to start the system\n")
+        }
+        None => out.push_str("next: no action is scheduled\n"),
         Some(next) => {
             out.push_str("next: ");
             if let Some(at) = next.at {
@@ -107,7 +109,7 @@ next: 2026-11-18 11:06:40.523Z: it is started again
         };
         let expected = "\
 storage is backoff; nothing in the journal led there
-next: nothing, until somebody asks or something changes
+next: no action is scheduled
 ";
         assert_eq!(
             render(&why, true, Timestamp(0), Screen::default()),

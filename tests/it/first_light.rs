@@ -253,7 +253,7 @@ fn a_detached_start_that_could_not_write_why_it_ended_says_where_to_look() {
     assert_eq!(output.status.code(), Some(1));
     let (_, err) = crate::history::both(&output);
     assert!(
-        err.contains("it ended, and") && err.contains("mainstay.out"),
+        err.contains("it exited, and") && err.contains("mainstay.out"),
         "{err}"
     );
     assert!(err.contains("`mainstay up` in the foreground"), "{err}");

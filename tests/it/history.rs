@@ -58,7 +58,7 @@ fn history_is_read_while_mainstay_is_not_running() {
         "why it stopped: {out}"
     );
     assert!(
-        out.ends_with("next: nothing, until `mainstay up` starts mainstay\n"),
+        out.ends_with("next: no action is scheduled; run `mainstay up` to start the system\n"),
         "{out}"
     );
     assert_eq!(daemon.cli(&["status"]).status.code(), Some(3));

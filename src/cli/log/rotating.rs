@@ -1,5 +1,5 @@
-//! A file that is turned when it is full: `mainstay.log`, `.1`, `.2`, as modules' logs are.
-//! Owns the file and its size. Never grows beyond what was allowed, but by one line.
+//! A file that is rotated when it is full: `mainstay.log`, `.1`, `.2`, as the logs of modules.
+//! Owns the file and its size. Never exceeds its limit by more than one line.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::os::private;
 
-/// The file.
+/// A file that is rotated.
 pub(super) struct Rotating {
     path: PathBuf,
     file: File,
@@ -17,10 +17,10 @@ pub(super) struct Rotating {
 }
 
 impl Rotating {
-    /// Opens it to append; its folder is made where it is missing.
+    /// Opens the file for appending; creates its folder if missing.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of the system.
     pub(super) fn open(path: &Path, max_bytes: u64, keep: u32) -> io::Result<Rotating> {
         if let Some(folder) = path.parent() {
             private::private_dir(folder)?;
@@ -35,10 +35,10 @@ impl Rotating {
         })
     }
 
-    /// Writes one line, into the next file where this one is full.
+    /// Writes one line; rotates first if the file is full.
     ///
     /// # Errors
-    /// What the system says; the line is lost then.
+    /// The error of the system; the line is lost.
     pub(super) fn write(&mut self, line: &[u8]) -> io::Result<()> {
         let length = line.len() as u64;
         if self.written > 0 && self.written + length > self.max_bytes {
