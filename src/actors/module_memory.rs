@@ -2,11 +2,11 @@
 //! it failed or stopped last. Owns the part of the holder's record that policy does not read.
 //! Never longer than what the record leaves: of a long reason the beginning is kept.
 
-use mainstay_holder::messages::MAX_RECORD_BYTES;
 use mainstay_policy::lifecycle::Operation;
 use mainstay_protocol::Timestamp;
 
 use super::record;
+use crate::os::MAX_RECORD_BYTES;
 
 /// Longest name of a requester, in bytes.
 const REQUESTER_BYTES: usize = 64;

@@ -143,7 +143,7 @@ mod tests {
     fn a_record_survives_its_text_and_fits_what_the_holder_keeps() {
         let text = encode(&record(), Timestamp(u64::MAX));
         assert!(
-            text.len() <= mainstay_holder::messages::MAX_RECORD_BYTES,
+            text.len() <= crate::os::MAX_RECORD_BYTES,
             "{} bytes",
             text.len()
         );

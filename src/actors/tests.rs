@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mainstay_holder::messages::TakeoverState;
 use mainstay_policy::MonoTime;
 use mainstay_process::{
     ActivationSocket, Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal, SpawnRequest,
@@ -134,10 +133,7 @@ impl Os for FakeOs {
         self.end(instance, Signal::KILL);
     }
     fn save_record(&self, instance: &Instance, record: String) {
-        assert!(
-            record.len() <= mainstay_holder::messages::MAX_RECORD_BYTES,
-            "{record}"
-        );
+        assert!(record.len() <= crate::os::MAX_RECORD_BYTES, "{record}");
         self.records
             .lock()
             .expect("whole")
@@ -209,7 +205,7 @@ impl Rig {
         let machine: Arc<dyn Os> = Arc::clone(&os) as Arc<dyn Os>;
         let ctx = crate::runtime::build(
             machine,
-            &TakeoverState::default(),
+            &crate::os::handshake::TakeoverState::default(),
             configuration,
             sources,
             None,

@@ -141,7 +141,8 @@ fn launch(
         settings: module.settings.0,
         limits: Limits {
             file_handles: module.limits.file_handles.map(|handles| handles.0),
-            nice: None,
+            nice: module.limits.nice.map(|nice| nice.0),
+            oom_score_adj: module.limits.oom_score_adj.map(|score| score.0),
         },
         no_new_privileges: module.isolation.no_new_privileges,
         probes,

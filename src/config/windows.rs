@@ -32,6 +32,18 @@ pub(crate) fn modules<'a>(read: &[Read<'a>], at: &mut Reading<'a>) {
                 limits,
             ),
             (
+                &["limits", "nice"],
+                module.limits.nice.is_some(),
+                "nice values",
+                limits,
+            ),
+            (
+                &["limits", "oom_score_adj"],
+                module.limits.oom_score_adj.is_some(),
+                "order in which processes are killed for memory",
+                limits,
+            ),
+            (
                 &["isolation", "no_new_privileges"],
                 module.isolation.no_new_privileges,
                 "privileges gained by an exec",
@@ -65,17 +77,20 @@ pub(crate) fn modules<'a>(read: &[Read<'a>], at: &mut Reading<'a>) {
             );
             at.problem::<()>(origin, message, hint);
         }
-        for probe in &module.health.probes {
-            let (what, hint) = match probe.look {
-                Check::Watchdog(_) => ("sd_notify to feed a watchdog by", "use { sdk = true }"),
-                Check::Probe(Probe::Unix(_)) => {
-                    ("Unix sockets", "use a tcp, http, exec or sdk probe")
-                }
-                _ => continue,
-            };
-            let message = format!("cannot use a probe of module {name}: Windows has no {what}");
-            at.problem::<()>(probe.origin, message, hint);
-        }
+        probes(each, at);
+    }
+}
+
+fn probes(each: &Read<'_>, at: &mut Reading<'_>) {
+    for probe in &each.module.health.probes {
+        let (what, hint) = match probe.look {
+            Check::Watchdog(_) => ("sd_notify to feed a watchdog by", "use { sdk = true }"),
+            Check::Probe(Probe::Unix(_)) => ("Unix sockets", "use a tcp, http, exec or sdk probe"),
+            _ => continue,
+        };
+        let name = each.name;
+        let message = format!("cannot use a probe of module {name}: Windows has no {what}");
+        at.problem::<()>(probe.origin, message, hint);
     }
 }
 

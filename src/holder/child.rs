@@ -6,9 +6,10 @@ use std::ffi::{CString, c_char, c_int};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+use mainstay_process::{Limits, StartStep};
+
 use crate::kernel::child as kernel;
 use crate::{activation, fd_store};
-use mainstay_process::StartStep;
 
 /// Where the child leaves what went wrong; lies in memory shared by parent and child.
 #[derive(Debug, Default)]
@@ -61,7 +62,7 @@ pub(crate) struct ExecSpec {
     /// `cgroup.procs` to write oneself to, or -1.
     pub(crate) group_procs: c_int,
     pub(crate) nofile: libc::rlimit,
-    pub(crate) nice: Option<c_int>,
+    pub(crate) limits: Limits,
     pub(crate) identity: Option<Credentials>,
     pub(crate) no_new_privileges: bool,
     /// The process without which this one must not live, or 0: an application has nobody who would
@@ -100,7 +101,7 @@ impl ExecSpec {
             fd_mappings: Vec::new(),
             group_procs: -1,
             nofile,
-            nice: None,
+            limits: Limits::default(),
             identity: None,
             no_new_privileges: false,
             parent_death_pid: 0,
@@ -248,8 +249,11 @@ fn limits(orders: &ExecSpec) -> Result<(), i32> {
             &raw const orders.nofile,
         ))?;
         kernel::set_tag(orders.tag);
-        if let Some(nice) = orders.nice {
+        if let Some(nice) = orders.limits.nice {
             check(libc::setpriority(libc::PRIO_PROCESS, 0, nice))?;
+        }
+        if let Some(score) = orders.limits.oom_score_adj {
+            kernel::set_oom_score_adj(score)?;
         }
         if orders.no_new_privileges {
             kernel::no_new_privileges()?;

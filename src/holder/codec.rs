@@ -68,6 +68,29 @@ impl Decoder {
         reason = "generic over the message, and fallible"
     )]
     pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, FrameError> {
+        let Some(body) = self.body()? else {
+            return Ok(None);
+        };
+        let (message, length) = (serde_json::from_slice(body)?, body.len());
+        self.taken += 4 + length;
+        if self.taken == self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.shrink_to(CHUNK_BYTES);
+            self.taken = 0;
+        }
+        Ok(Some(message))
+    }
+
+    /// The next whole message, if one is there; it stays the next one.
+    ///
+    /// # Errors
+    /// The frame is too long or is not a `T`.
+    pub fn peek<T: DeserializeOwned>(&self) -> Result<Option<T>, FrameError> {
+        let body = self.body()?;
+        Ok(body.map(serde_json::from_slice).transpose()?)
+    }
+
+    fn body(&self) -> Result<Option<&[u8]>, FrameError> {
         let rest = &self.bytes[self.taken..];
         let Some((prefix, body)) = rest.split_first_chunk::<4>() else {
             return Ok(None);
@@ -76,17 +99,7 @@ impl Decoder {
         if length > MAX_FRAME_BYTES {
             return Err(FrameError::TooLong(length));
         }
-        let Some(body) = body.get(..length) else {
-            return Ok(None);
-        };
-        let message = serde_json::from_slice(body)?;
-        self.taken += 4 + length;
-        if self.taken == self.bytes.len() {
-            self.bytes.clear();
-            self.bytes.shrink_to(CHUNK_BYTES);
-            self.taken = 0;
-        }
-        Ok(Some(message))
+        Ok(body.get(..length))
     }
 }
 

@@ -179,7 +179,7 @@ pub enum HolderMessage {
         #[serde(default)]
         problem: Option<String>,
     },
-    /// SIGTERM or SIGINT arrived, or an earlier runtime had begun to stop: stop everything in order.
+    /// SIGTERM or SIGINT arrived, or an earlier runtime had begun to stop: stop all in order.
     StopRequested {
         /// The signal.
         signal: Signal,

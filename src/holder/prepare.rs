@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
-use mainstay_process::{Limits, SpawnRequest, StartFailure, StartStep};
+use mainstay_process::{SpawnRequest, StartFailure, StartStep};
 use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::child::{ChildErrorSlot, Credentials, ExecSpec};
@@ -54,7 +54,7 @@ impl SpawnError {
         let what = match step {
             StartStep::Session => "open a session".to_owned(),
             StartStep::Directory => format!("enter the directory {}", spawn.directory),
-            StartStep::Limits => format!("set its limits ({})", limits_text(spawn.limits)),
+            StartStep::Limits => format!("set its limits ({})", spawn.limits),
             StartStep::Group => format!(
                 "become group {}",
                 spawn.group.as_deref().unwrap_or("of the user")
@@ -80,16 +80,6 @@ impl SpawnError {
     }
 }
 
-fn limits_text(limits: Limits) -> String {
-    let Limits { file_handles, nice } = limits;
-    let limits = [
-        file_handles.map(|limit| format!("file_handles = {limit}")),
-        nice.map(|nice| format!("nice = {nice}")),
-    ];
-    let limits: Vec<String> = limits.into_iter().flatten().collect();
-    limits.join(", ")
-}
-
 fn next_step(
     spawn: &SpawnRequest,
     inherited: &BaseEnvironment,
@@ -110,7 +100,9 @@ fn next_step(
             "only root may start a module as somebody else: run mainstay as root, or remove \
              `user` and `group`"
         }
-        (StartStep::Limits, libc::ENOTSUP) => "this system has no `no_new_privileges`; remove it",
+        (StartStep::Limits, libc::ENOTSUP) => {
+            "this system has no `no_new_privileges` or no `oom_score_adj`; remove it"
+        }
         (StartStep::Limits, libc::EPERM | libc::EACCES) => {
             "only root may raise a limit or a priority; lower it"
         }
@@ -248,7 +240,7 @@ pub(crate) fn exec_spec(
         fd_mappings: given,
         group_procs: -1,
         nofile,
-        nice: spawn.limits.nice,
+        limits: spawn.limits,
         identity,
         no_new_privileges: spawn.no_new_privileges,
         parent_death_pid: 0,

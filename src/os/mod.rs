@@ -48,6 +48,7 @@ mod tree_sampler;
 pub(crate) mod trim;
 
 pub(crate) use command::CommandResult;
+pub(crate) use mainstay_holder::messages::MAX_RECORD_BYTES;
 pub(crate) use peer::PeerCredentials;
 
 /// What the runtime can ask of the machine. No method blocks; results arrive as an [`OsEvent`].

@@ -2,6 +2,8 @@
 //! Owns the one set of limits: configuration fills it, the holder applies it.
 //! Never applies anything.
 
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What a process may use; None: as mainstay itself.
@@ -14,4 +16,49 @@ pub struct Limits {
     /// Scheduling priority, from -20 (most CPU time) to 19.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nice: Option<i32>,
+    /// Whom the kernel kills first when memory runs out: from -1000 (never) to 1000 (first).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+}
+
+impl fmt::Display for Limits {
+    /// As in a configuration: `file_handles = 1024, nice = 5`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        let mut write = |name: &str, value: Option<i128>| -> fmt::Result {
+            if let Some(value) = value {
+                write!(f, "{separator}{name} = {value}")?;
+                separator = ", ";
+            }
+            Ok(())
+        };
+        write("file_handles", self.file_handles.map(i128::from))?;
+        write("nice", self.nice.map(i128::from))?;
+        write("oom_score_adj", self.oom_score_adj.map(i128::from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn limits_are_shown_as_they_are_written() {
+        assert_eq!(Limits::default().to_string(), "");
+        let limits = Limits {
+            file_handles: Some(u64::MAX),
+            nice: None,
+            oom_score_adj: Some(-5),
+        };
+        let text = "file_handles = 18446744073709551615, oom_score_adj = -5";
+        assert_eq!(limits.to_string(), text);
+    }
+
+    #[test]
+    fn limits_that_only_a_newer_side_knows_are_ignored() {
+        let limits: Limits =
+            serde_json::from_str(r#"{"nice":5,"io_weight":3}"#).expect("it is read");
+        assert_eq!((limits.nice, limits.file_handles), (Some(5), None));
+    }
 }

@@ -316,6 +316,21 @@ fn open_files_are_limited_as_said_and_otherwise_as_inherited() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn its_priority_and_its_place_when_memory_runs_out_are_as_said() {
+    let command = script("nice; cat /proc/self/oom_score_adj; echo end; exec sleep 60");
+    // Both may be raised by every user, whatever mainstay itself has.
+    let more = "limits.nice = 19\nlimits.oom_score_adj = 1000";
+    let daemon = Daemon::start(&one(&command, more));
+    assert_eq!(daemon.wrote("it", "end"), "19\n1000\nend\n");
+    // Without the keys it has what mainstay was started with.
+    let own = Command::new("nice").output().expect("it runs").stdout;
+    let own = String::from_utf8(own).expect("a number");
+    let daemon = Daemon::start(&one(&command, ""));
+    assert!(daemon.wrote("it", "end").starts_with(&own), "not {own}");
+}
+
+#[test]
 fn it_may_be_kept_from_gaining_rights() {
     let command = script("grep NoNewPrivs /proc/self/status; echo end; exec sleep 60");
     for (more, wanted) in [

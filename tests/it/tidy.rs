@@ -33,6 +33,22 @@ const PLACES: &[Place] = &[
         way_out: "give `src/actors` a function that does it, and call that",
     },
     Place {
+        word: "mainstay_holder",
+        folders: &[
+            "src/os/",
+            "src/holder/",
+            "src/runtime.rs",
+            "src/embed/",
+            "src/cli/",
+            "chaos/",
+            "fuzz/",
+            "benches/",
+            "tests/",
+        ],
+        tests: false,
+        way_out: "use the types of `mainstay_process`, and give `Os` a method",
+    },
+    Place {
         word: "unsafe",
         folders: &[
             "src/os/",

@@ -13,7 +13,6 @@ impl Form {
             Form::Name => "a name of a-z, 0-9, - and _, which starts with a letter or digit and \
                            has at most 64 characters"
                 .to_owned(),
-            Form::Whole { min, max } if max == u64::MAX => format!("a whole number from {min}"),
             Form::Whole { min, max } => format!("a whole number from {min} to {max}"),
             Form::Number { min, max } => format!("a number from {min} to {max}"),
             Form::Span { zero: true } => {

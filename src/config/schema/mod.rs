@@ -96,7 +96,7 @@ pub(crate) enum Form {
     /// `[a-z0-9][a-z0-9_-]*`.
     Name,
     /// A whole number.
-    Whole { min: u64, max: u64 },
+    Whole { min: i64, max: i64 },
     /// A number.
     Number { min: f64, max: f64 },
     /// "250ms", "10s", "5m".

@@ -11,7 +11,7 @@ use super::looks::Probe;
 use super::shapes::Needed;
 use super::sockets::Sockets;
 use super::system::{Health, Recovery, Some1};
-use super::values::{Command, Filled, LongSpan, Name, Whole};
+use super::values::{Command, Filled, LongSpan, Name, Signed, Whole};
 use super::{Form, Value, later_section, section};
 use crate::config::reading::Reading;
 use crate::config::tree::Node;
@@ -123,6 +123,12 @@ section! {
     Limits {
         /// Open files (RLIMIT_NOFILE).
         Restart file_handles: Option<Whole<8, 1_000_000_000>> = None;
+        /// Its scheduling priority, from -20 (most CPU time) to 19. Only root may go below that of
+        /// mainstay.
+        Restart nice: Option<Signed<-20, 19>> = None;
+        /// Whom the kernel kills first when memory runs out: from -1000 (never) to 1000 (first).
+        /// Only root may go below that of mainstay.
+        Restart oom_score_adj: Option<Signed<-1000, 1000>> = None;
     }
     later {
         /// Percent of one core: a standing ceiling.

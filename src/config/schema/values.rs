@@ -25,6 +25,10 @@ pub(crate) struct Name {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Whole<const MIN: u64, const MAX: u64>(pub(crate) u64);
 
+/// A whole number between two bounds, of which one may be negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Signed<const MIN: i64, const MAX: i64>(pub(crate) i32);
+
 /// A number of 1 or more, at most 1000.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Factor(pub(crate) f64);
@@ -124,7 +128,10 @@ impl Value for Name {
 }
 
 impl<const MIN: u64, const MAX: u64> Value for Whole<MIN, MAX> {
-    const FORM: Form = Form::Whole { min: MIN, max: MAX };
+    const FORM: Form = Form::Whole {
+        min: MIN.cast_signed(),
+        max: MAX.cast_signed(),
+    };
 
     fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
         if let Tree::Whole(value) = node.value
@@ -145,6 +152,24 @@ impl<const MIN: u64, const MAX: u64> Whole<MIN, MAX> {
     /// As a smaller type; the bounds of every use of it fit.
     pub(crate) fn small(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
+}
+
+impl<const MIN: i64, const MAX: i64> Value for Signed<MIN, MAX> {
+    const FORM: Form = Form::Whole { min: MIN, max: MAX };
+
+    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+        if let Tree::Whole(value) = node.value
+            && (MIN..=MAX).contains(&value)
+            && let Ok(value) = i32::try_from(value)
+        {
+            return Some(Signed(value));
+        }
+        at.wrong(node, Self::FORM)
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
     }
 }
 

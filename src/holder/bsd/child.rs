@@ -42,3 +42,8 @@ pub(crate) fn become_user(who: &Credentials) -> Result<(), (StartStep, i32)> {
 
 /// There is no limit here that would do for it.
 pub(crate) fn set_tag(_: u64) {}
+
+/// Writes this process's `oom_score_adj`: there is none here.
+pub(crate) fn set_oom_score_adj(_: i32) -> Result<(), i32> {
+    Err(libc::ENOTSUP)
+}

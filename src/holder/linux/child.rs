@@ -113,3 +113,32 @@ pub(crate) fn set_tag(tag: u64) {
         }
     }
 }
+
+/// Writes this process's `oom_score_adj`.
+#[expect(unsafe_code, reason = "open, write, close")]
+pub(crate) fn set_oom_score_adj(score: i32) -> Result<(), i32> {
+    let mut text = [0_u8; 11];
+    let mut at = text.len();
+    let mut rest = score.unsigned_abs();
+    loop {
+        at -= 1;
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if score < 0 {
+        at -= 1;
+        text[at] = b'-';
+    }
+    let text = &text[at..];
+    // SAFETY: a NUL-terminated path, and bytes on this stack.
+    unsafe {
+        let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+        let file = check(libc::open(c"/proc/self/oom_score_adj".as_ptr(), flags))? as c_int;
+        let written = check(libc::write(file, text.as_ptr().cast(), text.len()) as i64);
+        libc::close(file);
+        written.map(drop)
+    }
+}

@@ -60,6 +60,7 @@ fn requests() -> Vec<HolderRequest> {
             limits: Limits {
                 file_handles: Some(1024),
                 nice: Some(5),
+                oom_score_adj: Some(-5),
             },
             notify: true,
             watchdog_usec: Some(1_000_000),

@@ -175,6 +175,7 @@ fn limits_and_identity_are_those_that_were_asked_for() {
         spawn.limits = Limits {
             file_handles: Some(321),
             nice: Some(3),
+            ..Limits::default()
         };
         rig.start(spawn.clone());
         assert_eq!(rig.line.exited("l", 1).output, "321\n321\n3\n");

@@ -213,7 +213,8 @@ impl Engine {
                 instance,
                 generation,
             } => self.report(&instance, generation, ProcessEventKind::NotifyDrained),
-            HolderRequest::Listen { .. } => {} // the configuration refuses sockets, and so does a spawn
+            // The configuration refuses sockets, and so does a spawn.
+            HolderRequest::Listen { .. } => {}
             HolderRequest::Logs { max_bytes, keep } => {
                 if let Some(setup) = &mut self.setup {
                     (setup.log_max_bytes, setup.log_keep) = (max_bytes, keep);
