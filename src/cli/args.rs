@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use mainstay_protocol::EventKind;
 
+use super::call;
 use crate::config::is_name;
 
 /// Keep it running, and be able to say why.
@@ -75,6 +76,8 @@ pub(crate) enum Verb {
     Config(Config),
     /// List and verify who requested what
     Audit(Audit),
+    /// Send one request of the protocol and print its result as JSON
+    Call(CallArgs),
     /// Print completions for a shell
     Completions(Completions),
     /// The runtime itself, started by the holder
@@ -260,6 +263,15 @@ pub(crate) enum AuditVerb {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    /// The method
+    #[arg(value_parser = call::methods())]
+    pub(crate) method: String,
+    /// Its parameters, a JSON object [default: none]
+    pub(crate) params: Option<String>,
 }
 
 #[derive(Debug, Args)]

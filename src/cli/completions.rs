@@ -32,6 +32,9 @@ mod tests {
             for verb in ["status", "restart", "why", "completions"] {
                 assert!(script.contains(verb), "{shell}: {verb}");
             }
+            // Elvish completes verbs alone.
+            let methods = *shell == clap_complete::Shell::Elvish || script.contains("events.list");
+            assert!(methods, "{shell}: the methods of the protocol");
         }
     }
 }

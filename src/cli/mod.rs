@@ -5,6 +5,7 @@
 pub(crate) mod args;
 mod audit;
 mod block;
+mod call;
 mod change;
 mod check;
 mod completions;
@@ -73,6 +74,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Verb::Check(args) => check::run(&args, global),
         Verb::Config(args) => config::run(&args, global),
         Verb::Audit(args) => audit::run(&args, global),
+        Verb::Call(args) => call::run(&args, global),
         Verb::Completions(args) => completions::run(&args),
         Verb::Runtime(args) => runtime::run(&args, global),
     }

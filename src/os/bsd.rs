@@ -6,15 +6,17 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use mainstay_policy::Time;
+use mainstay_policy::MonoTime;
 use nix::time::{ClockId, clock_gettime};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::PeerCredentials;
+
 /// The monotonic clock.
-pub(crate) fn monotonic() -> Time {
-    Time(clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |at| {
+pub(crate) fn monotonic() -> MonoTime {
+    MonoTime(clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |at| {
         u64::try_from(Duration::from(at).as_nanos()).unwrap_or(u64::MAX)
     }))
 }

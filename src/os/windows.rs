@@ -7,7 +7,7 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr::null_mut;
 use std::time::Duration;
 
-use mainstay_policy::Time;
+use mainstay_policy::MonoTime;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use windows_sys::Win32::Foundation::{
     FILETIME, HANDLE, HANDLE_FLAG_INHERIT, SetHandleInformation, WAIT_TIMEOUT,
@@ -26,12 +26,14 @@ use windows_sys::Win32::System::Threading::{
     PROCESS_SYNCHRONIZE, WaitForSingleObject,
 };
 
+use super::PeerCredentials;
+
 /// The right to ask a job who is in it.
 const JOB_OBJECT_QUERY: u32 = 4;
 
 /// The monotonic clock, the same for the holder.
-pub(crate) fn monotonic() -> Time {
-    Time(mainstay_holder::monotonic_nanos())
+pub(crate) fn monotonic() -> MonoTime {
+    MonoTime(mainstay_holder::monotonic_nanos())
 }
 
 /// Processes have the names of their files here.

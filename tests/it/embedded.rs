@@ -394,3 +394,38 @@ async fn a_failed_first_start_is_told_with_its_reason() {
         .expect("it ends");
     assert_eq!(outcome.failure.as_deref(), Some(refusal.message.as_str()));
 }
+
+/// What an orphan of a module, in a session of its own, is told without a token by an application.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_orphan_of_a_module_gets_no_more_than_a_module_in_an_application_either() {
+    let dir = prepare("", "");
+    let folder = dir.path().display().to_string();
+    let socket = format!("{folder}/run/control.sock");
+    let (mainstay, attack) = (crate::daemon::binary(), format!("{folder}/attack.sh"));
+    let text = format!(
+        "until [ -S {socket} ]; do sleep 0.02; done\n\
+         for request in 'stop other' down; do\n\
+         {mainstay} $request --socket {socket} >>{folder}/words 2>&1; echo $? >>{folder}/new; done\n\
+         mv {folder}/new {folder}/codes\n"
+    );
+    std::fs::write(&attack, text).expect("a script");
+    let script = format!("setsid setsid --fork sh {attack}; exec sleep 600");
+    let path = dir.path().join("config/mainstay.toml");
+    let text = std::fs::read_to_string(&path).expect("a configuration");
+    let modules = format!(
+        "[module.orphaning]\ncommand = [\"sh\", \"-c\", {script:?}]\n[module.other]\ncommand = {}\n",
+        misbehave("")
+    );
+    std::fs::write(&path, text + &modules).expect("written");
+    let runtime = builder(&dir).start().await.expect("it starts");
+    let codes = wait_for("the answers", || {
+        std::fs::read_to_string(dir.path().join("codes")).ok()
+    });
+    let words = std::fs::read_to_string(dir.path().join("words")).unwrap_or_default();
+    assert_eq!(codes.as_deref(), Some("4\n4\n"), "{words}");
+    assert_eq!(
+        runtime.module("other").expect("it exists").state,
+        State::Running
+    );
+    runtime.stop_system(PATIENCE).await;
+}

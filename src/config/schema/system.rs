@@ -168,7 +168,7 @@ section! {
         Live operators: Vec<Who> = vec![Who::User];
         /// Who may change the configuration and stop the system.
         Live admins: Vec<Who> = vec![Who::User];
-        /// Changing requests and calls between modules, of one user or module over all its connections.
+        /// Changing requests and calls of one user or module, over all its connections.
         Live requests_per_second: Some1 = Whole(200);
     }
 }

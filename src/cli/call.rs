@@ -1,0 +1,63 @@
+//! `call`: one request of the protocol, as it stands in JSON.
+//! Owns nothing: methods, their sentences and examples come from the table of the protocol.
+//! Never follows a subscription: it prints the result and returns.
+
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use mainstay_client::WAIT_TIMEOUT;
+use mainstay_protocol::Level;
+use mainstay_protocol::methods::{self, METHODS};
+use mainstay_protocol::words::ExitCode;
+use serde_json::{Value, json};
+
+use super::args::{CallArgs, Global};
+use super::failure::Failure;
+use super::instance::Instance;
+use super::screen;
+
+/// The methods that a user can request, with their sentences.
+pub(crate) fn methods() -> PossibleValuesParser {
+    let of_users = METHODS.iter().filter(|info| info.level > Level::Module);
+    let values = of_users.map(|info| PossibleValue::new(info.name).help(info.summary()));
+    PossibleValuesParser::new(values)
+}
+
+pub(crate) fn run(args: &CallArgs, global: &Global) -> Result<ExitCode, Failure> {
+    let params = params(args)?;
+    let mut client = Instance::find(global)?.connect()?;
+    let result: Value = client.call_within(&args.method, params, WAIT_TIMEOUT)?;
+    screen::print_json(&result)?;
+    Ok(ExitCode::Ok)
+}
+
+fn params(args: &CallArgs) -> Result<Value, Failure> {
+    let Some(text) = &args.params else {
+        return Ok(json!({}));
+    };
+    serde_json::from_str(text).map_err(|error| {
+        let example = methods::find(&args.method).map_or("{}", |info| info.example);
+        let text = format!("cannot read the parameters: {error}; write JSON, as in '{example}'");
+        Failure::new(ExitCode::Usage, text)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_that_are_not_json_are_a_usage_error_with_an_example() {
+        let args = |params: Option<&str>| CallArgs {
+            method: "module.get".to_owned(),
+            params: params.map(str::to_owned),
+        };
+        assert_eq!(params(&args(None)).ok(), Some(json!({})));
+        let named = params(&args(Some(r#"{"module":"web"}"#)));
+        assert_eq!(named.ok(), Some(json!({ "module": "web" })));
+        let failure = params(&args(Some("web"))).expect_err("not JSON");
+        assert_eq!(failure.code(), ExitCode::Usage);
+        assert!(
+            failure.to_string().contains(r#"'{"module":"storage"}'"#),
+            "{failure}"
+        );
+    }
+}
