@@ -16,7 +16,7 @@ use mainstay_process::{ActivationSocket, Instance as InstanceName, ProcessEventK
 use crate::engine::{Engine, poll_key};
 use crate::fd_store::NamedFd;
 use crate::foreign_fd::{Closer, ForeignFd};
-use crate::instance::{Instance, InstancePhase};
+use crate::instance::Instance;
 use crate::kernel::Poller;
 use crate::prepare::SpawnError;
 
@@ -150,15 +150,16 @@ impl Engine {
             return;
         };
         unwatch_activation(&self.poll, instance);
-        if matches!(instance.phase, InstancePhase::Idle)
+        if self.roster.is_idle(id)
             && let Err(failure) = instance.sockets.bind_exactly(sockets)
         {
             let message = failure.message;
-            let message = instance.event(ProcessEventKind::NotifyRejected { message });
-            return self.send(&message);
+            return self.report_current(id, ProcessEventKind::NotifyRejected { message });
         }
         instance.sockets.wants_activation = true;
-        watch_activation(&self.poll, id, instance);
+        if self.roster.is_idle(id) {
+            watch_activation(&self.poll, id, instance);
+        }
     }
 
     /// Somebody connected; the rest of them wait for the run that this brings about.
@@ -168,14 +169,13 @@ impl Engine {
         };
         unwatch_activation(&self.poll, instance);
         let socket = instance.sockets.name(at).unwrap_or_default().to_owned();
-        let message = instance.event(ProcessEventKind::SocketActivated { socket });
-        self.send(&message);
+        self.report_current(id, ProcessEventKind::SocketActivated { socket });
     }
 }
 
 /// Watches its sockets while it does not run, if somebody wants to know.
 pub(crate) fn watch_activation(poll: &Poller, id: u32, instance: &Instance) {
-    if !instance.sockets.wants_activation || !matches!(instance.phase, InstancePhase::Idle) {
+    if !instance.sockets.wants_activation {
         return;
     }
     for (at, fd) in instance.sockets.fds().enumerate() {

@@ -5,20 +5,20 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mainstay_process::{Instance as InstanceName, ProcessEventKind, SpawnRequest, StartStep};
 
 use crate::activation::{unwatch_activation, watch_activation};
 use crate::directories::SystemDirs;
-use crate::engine::{Engine, SPAWN_TIMEOUT, poll_key};
+use crate::engine::{Engine, poll_key};
 use crate::engine_queue::EngineEvent;
-use crate::instance::{DeferredRequests, Instance, InstancePhase, RunningProcess};
+use crate::instance::{Instance, RunningProcess};
 use crate::kernel::CgroupTree;
 use crate::log_writer::LogWriter;
+use crate::machines::{FenceError, RosterEffect};
 use crate::mark::MarkSecret;
-use crate::messages::{HolderMessage, HolderRequest, HolderSetup, MAX_RECORD_BYTES};
-use crate::notify::NotifyState;
+use crate::messages::{HolderMessage, HolderRequest, HolderSetup};
 use crate::output::OutputDrain;
 use crate::prepare::SpawnError;
 use crate::process::{self, monotonic};
@@ -35,38 +35,26 @@ impl Engine {
                 generation,
                 signal,
                 cont,
-            } => {
-                if let Some(id) = self.current(&instance, generation) {
-                    self.signal(id, signal.0, cont);
-                }
-            }
+            } => self
+                .roster
+                .signal_requested(&instance, generation, signal.0, cont),
             HolderRequest::Kill {
                 instance,
                 generation,
-            } => {
-                if let Some(id) = self.current(&instance, generation) {
-                    self.kill_tree(id);
-                }
-            }
+            } => self.roster.kill_requested(&instance, generation),
             HolderRequest::DrainNotify {
                 instance,
                 generation,
             } => {
-                let id = self.current(&instance, generation);
+                let id = self.roster.current(&instance, generation);
                 if !id.is_some_and(|id| self.drain_notify(id, 0)) {
                     self.report(instance, generation, ProcessEventKind::NotifyDrained);
                 }
             }
             HolderRequest::SaveRecord { instance, record } => {
-                if record.len() <= MAX_RECORD_BYTES {
-                    let id = self.id(&instance);
-                    if let Some(instance) = self.instances.get_mut(&id) {
-                        instance.record = Some(record);
-                        instance.forgotten = false;
-                    }
-                }
+                self.roster.record_saved(&instance, record);
             }
-            HolderRequest::Forget { instance } => self.forget(&instance),
+            HolderRequest::Forget { instance } => self.roster.forget_requested(&instance),
             HolderRequest::Listen { instance, sockets } => self.bind_for(&instance, &sockets),
             HolderRequest::Tap {
                 instance,
@@ -93,6 +81,7 @@ impl Engine {
             }
             HolderRequest::Exit { code } => self.supervisor.exit(code),
         }
+        self.perform_effects();
     }
 
     fn configure(&mut self, setup: HolderSetup) {
@@ -167,81 +156,28 @@ impl Engine {
         Ok(())
     }
 
-    /// The number of an instance, which is made known if it was not.
+    /// The number of an instance, which is created if it is unknown.
     pub(crate) fn id(&mut self, name: &InstanceName) -> u32 {
-        if let Some(id) = self.names.get(name) {
-            return *id;
-        }
-        self.last_id += 1;
-        self.names.insert(name.clone(), self.last_id);
-        self.instances
-            .insert(self.last_id, Instance::new(name.clone()));
-        self.last_id
-    }
-
-    fn current(&self, name: &str, generation: u64) -> Option<u32> {
-        let id = *self.names.get(name)?;
-        self.instances
-            .get(&id)
-            .filter(|one| one.generation == generation)
-            .map(|_| id)
+        let id = self.roster.intern(name);
+        let new = || Instance::new(name.clone());
+        self.instances.entry(id).or_insert_with(new);
+        id
     }
 
     fn spawn(&mut self, spawn: Box<SpawnRequest>) {
         let id = self.id(&spawn.instance);
-        let receiver = if spawn.notify {
-            self.start_notify_receiver()
-        } else {
-            Ok(())
-        };
-        if let Err(problem) = receiver {
-            let errno = problem.raw_os_error().unwrap_or(libc::EAGAIN);
-            let failure = SpawnError::new(StartStep::Pipe, errno, "receive what it reports");
-            return self.spawn_failed(&spawn.instance, spawn.generation, failure);
+        if let Err(SpawnError { failure, message }) = self.may_spawn(&spawn) {
+            let what = ProcessEventKind::SpawnFailed { failure, message };
+            return self.report(spawn.instance, spawn.generation, what);
         }
         let (Some(spawner), Some(instance)) = (&self.spawner, self.instances.get_mut(&id)) else {
-            let failure = SpawnError::new(
-                StartStep::Fence,
-                libc::EAGAIN,
-                "start before the setup is done",
-            );
-            return self.spawn_failed(&spawn.instance, spawn.generation, failure);
+            return;
         };
-        let idle = matches!(instance.phase, InstancePhase::Idle);
-        if !idle || spawn.generation <= instance.generation {
-            let errno = if idle { libc::ESTALE } else { libc::EBUSY };
-            let what = match idle {
-                true => format!("start generation {} again", spawn.generation),
-                false => format!(
-                    "start {} while generation {} lives",
-                    spawn.instance, instance.generation
-                ),
-            };
-            return self.spawn_failed(
-                &spawn.instance,
-                spawn.generation,
-                SpawnError::new(StartStep::Fence, errno, &what),
-            );
-        }
         unwatch_activation(&self.poll, instance);
         if let Err(failure) = instance.sockets.bind_exactly(&spawn.sockets) {
-            watch_activation(&self.poll, id, instance);
-            return self.spawn_failed(&spawn.instance, spawn.generation, failure);
+            return self.spawn_failed(id, failure);
         }
-        instance.generation = spawn.generation;
         instance.tag = self.tags.draw();
-        let kill_after = Duration::from_millis(spawn.timeout_ms);
-        let end_by = (!kill_after.is_zero()).then(|| Instant::now() + kill_after + SPAWN_TIMEOUT);
-        let alarm = end_by.map(|at| (at, id, spawn.generation));
-        self.run_deadlines.extend(alarm);
-        instance.phase = InstancePhase::Starting(DeferredRequests {
-            end_by,
-            ..DeferredRequests::default()
-        });
-        instance.last_exit = None;
-        instance.notify_state = NotifyState::default();
-        instance.forgotten = false;
-        self.in_flight += 1;
         spawner.queue(SpawnJob {
             id,
             name: instance.name.clone(),
@@ -257,24 +193,51 @@ impl Engine {
         });
     }
 
-    fn spawn_failed(&mut self, instance: &InstanceName, generation: u64, error: SpawnError) {
-        let SpawnError { failure, message } = error;
-        let what = ProcessEventKind::SpawnFailed { failure, message };
-        self.report(instance.clone(), generation, what);
+    /// Whether the spawn may be queued: then it is in flight.
+    fn may_spawn(&mut self, spawn: &SpawnRequest) -> Result<(), SpawnError> {
+        if self.spawner.is_none() {
+            let what = "start before the setup is done";
+            return Err(SpawnError::new(StartStep::Fence, libc::EAGAIN, what));
+        }
+        if spawn.notify {
+            self.start_notify_receiver().map_err(|problem| {
+                let errno = problem.raw_os_error().unwrap_or(libc::EAGAIN);
+                SpawnError::new(StartStep::Pipe, errno, "receive what it reports")
+            })?;
+        }
+        let SpawnRequest {
+            instance,
+            generation,
+            ..
+        } = spawn;
+        let timeout = Duration::from_millis(spawn.timeout_ms);
+        let passed = self
+            .roster
+            .spawn_requested(monotonic(), instance, *generation, timeout);
+        let (errno, what) = match passed {
+            Ok(_) => return Ok(()),
+            Err(FenceError::Running(running)) => {
+                let what = format!("start {instance} while generation {running} lives");
+                (libc::EBUSY, what)
+            }
+            Err(FenceError::Stale) => {
+                (libc::ESTALE, format!("start generation {generation} again"))
+            }
+        };
+        Err(SpawnError::new(StartStep::Fence, errno, &what))
+    }
+
+    fn spawn_failed(&mut self, id: u32, error: SpawnError) {
+        self.roster.spawn_failed(id, error.failure, error.message);
     }
 
     pub(crate) fn handle_queue(&mut self) {
         for news in self.mail.take() {
             match news {
-                EngineEvent::Spawn {
-                    id,
-                    generation,
-                    outcome,
-                } => {
-                    self.in_flight -= 1;
+                EngineEvent::Spawn { id, outcome } => {
                     match outcome {
                         Ok(started) => self.started(id, *started),
-                        Err(failure) => self.not_started(id, generation, failure),
+                        Err(failure) => self.spawn_failed(id, failure),
                     }
                     self.reap_again |= std::mem::take(&mut self.reap_retry);
                 }
@@ -282,7 +245,7 @@ impl Engine {
                     id,
                     generation,
                     output,
-                } => self.on_output_collected(id, generation, output),
+                } => self.roster.output_collected(id, generation, output),
                 EngineEvent::Notify(message) => self.on_notify(*message),
                 EngineEvent::NotifyRejected {
                     id,
@@ -309,6 +272,7 @@ impl Engine {
                 EngineEvent::OutputDropped { name, what } => self.report(name, 0, what),
                 EngineEvent::Directories(restored) => self.on_directories(restored),
             }
+            self.perform_effects();
         }
     }
 
@@ -341,28 +305,19 @@ impl Engine {
         self.report(instance, generation, what);
     }
 
-    fn not_started(&mut self, id: u32, generation: u64, failure: SpawnError) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        instance.phase = InstancePhase::Idle;
-        watch_activation(&self.poll, id, instance);
-        let name = instance.name.clone();
-        let forgotten = instance.forgotten;
-        self.spawn_failed(&name, generation, failure);
-        if forgotten {
-            self.forget(&name);
-        }
-    }
-
     fn started(&mut self, id: u32, started: SpawnedProcess) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        let InstancePhase::Starting(wishes) =
-            std::mem::replace(&mut instance.phase, InstancePhase::Idle)
-        else {
-            return;
+        let process = (started.pid.unsigned_abs(), started.start_time);
+        let timeout = Duration::from_millis(started.kill_after_ms);
+        let is_expected = self
+            .roster
+            .process_started(monotonic(), id, process, timeout);
+        let generation = self
+            .roster
+            .name_and_generation(id)
+            .map(|(_, generation)| generation);
+        let expected = generation.filter(|_| is_expected);
+        let Some((generation, instance)) = expected.zip(self.instances.get_mut(&id)) else {
+            return process::kill(started.pid, libc::SIGKILL); // a child that is not reaped yet
         };
         let same = |(old, new): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(old, new);
         if !instance
@@ -374,7 +329,6 @@ impl Engine {
             instance.oom_kills = 0; // a new group counts from the start
         }
         instance.group = started.group;
-        let fresh = started.notify;
         if let Some(ready) = &started.ready {
             let about = poll_key::READY | u64::from(id);
             let _ = self.poll.add(ready, about); // without it there is no readiness to tell
@@ -382,7 +336,8 @@ impl Engine {
         if let Some(pinned) = &started.pinned {
             let _ = self.poll.add(pinned, poll_key::PROCESS | u64::from(id));
         }
-        instance.phase = InstancePhase::Running(Box::new(RunningProcess {
+        instance.run = Some(Box::new(RunningProcess {
+            generation,
             first: (started.pid, started.start_time),
             pid: started.pid,
             start_time: started.start_time,
@@ -391,115 +346,81 @@ impl Engine {
             ready: started.ready,
             stream: started.stream,
             mark: started.mark,
-            timed_out: wishes.timed_out,
             ignored: 0,
             notifies: false,
             drained: None,
         }));
-        let (generation, tapped) = (instance.generation, instance.tapped);
-        let name = instance.name.clone();
-        self.by_pid.insert(started.pid, id);
-        if let Some(socket) = fresh {
+        let tapped = instance.tapped;
+        if let Some(socket) = started.notify {
             self.open_notify(id, socket);
-        }
-        if let Some(at) = wishes.end_by {
-            self.run_deadlines.remove(&(at, id, generation));
-        }
-        if started.kill_after_ms > 0 {
-            let at = Instant::now() + Duration::from_millis(started.kill_after_ms);
-            self.run_deadlines.insert((at, id, generation));
         }
         if tapped && let Some(ground) = &self.ground {
             ground.logs.tap(id, true, false);
         }
-        let (pid, start_time) = (started.pid.unsigned_abs(), started.start_time);
-        let what = ProcessEventKind::Spawned { pid, start_time };
-        self.report(name, generation, what);
-        if let Some((signal, cont)) = wishes.signal {
-            self.signal(id, signal, cont);
-        }
-        if wishes.kill {
-            self.kill_tree(id);
+    }
+
+    /// Performs what the roster returns.
+    pub(crate) fn perform_effects(&mut self) {
+        while let Some(effect) = self.roster.next_effect() {
+            match effect {
+                RosterEffect::SendTakeover(instances) => self.send_takeover(instances),
+                RosterEffect::Send(message) => self.send(&message),
+                RosterEffect::AbortSpawn(id) => {
+                    if self.spawner.as_ref().is_some_and(|one| one.abort(id)) {
+                        let what = "start a process that is to end already";
+                        let failure = SpawnError::new(StartStep::Fork, libc::ECANCELED, what);
+                        self.spawn_failed(id, failure);
+                    }
+                }
+                RosterEffect::Signal { id, signal, cont } => self.signal(id, signal, cont),
+                RosterEffect::KillTree(id) => self.kill_tree(id),
+                RosterEffect::WatchActivation(id) => {
+                    if let Some(instance) = self.instances.get(&id) {
+                        watch_activation(&self.poll, id, instance);
+                    }
+                }
+                RosterEffect::Remove { id, name } => self.remove(id, &name),
+            }
         }
     }
 
-    fn signal(&mut self, id: u32, signal: i32, cont: bool) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        match &mut instance.phase {
-            InstancePhase::Starting(wishes) => wishes.signal = Some((signal, cont)),
-            InstancePhase::Running(run) => {
-                send(run, signal);
-                if cont {
-                    send(run, libc::SIGCONT);
-                }
+    fn signal(&self, id: u32, signal: i32, cont: bool) {
+        let instance = self.instances.get(&id);
+        if let Some(run) = instance.and_then(|one| one.run.as_ref()) {
+            run.signal(signal);
+            if cont {
+                run.signal(libc::SIGCONT);
             }
-            InstancePhase::Idle | InstancePhase::Ending(_) => {}
         }
     }
 
     /// Kills the main process and all that descends from it.
-    pub(crate) fn kill_tree(&mut self, id: u32) {
-        let Some(instance) = self.instances.get_mut(&id) else {
+    fn kill_tree(&mut self, id: u32) {
+        let instance = self.instances.get(&id);
+        let Some((instance, run)) = instance.and_then(|one| Some((one, one.run.as_ref()?))) else {
             return;
         };
-        match &mut instance.phase {
-            InstancePhase::Starting(wishes) => {
-                wishes.kill = true;
-                let generation = instance.generation;
-                if self.spawner.as_ref().is_some_and(|one| one.abort(id)) {
-                    self.in_flight -= 1;
-                    let what = "start a process that is to end already";
-                    let failure = SpawnError::new(StartStep::Fork, libc::ECANCELED, what);
-                    self.not_started(id, generation, failure);
-                }
+        match &instance.group {
+            Some(group) => {
+                group.kill();
+                run.signal(libc::SIGKILL); // in case it moved out
             }
-            InstancePhase::Running(run) => match &instance.group {
-                Some(group) => {
-                    group.kill();
-                    send(run, libc::SIGKILL); // in case it moved out
-                }
-                None => self.to_sweep.extend(trees_of(id, run)),
-            },
-            InstancePhase::Idle | InstancePhase::Ending(_) => {}
+            None => self.to_sweep.extend(trees_of(id, run)),
         }
     }
 
-    pub(crate) fn forget(&mut self, name: &str) {
-        let Some(id) = self.names.get(name).copied() else {
+    fn remove(&mut self, id: u32, name: &str) {
+        let Some(mut gone) = self.instances.remove(&id) else {
             return;
         };
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        instance.forgotten = true;
-        if !matches!(instance.phase, InstancePhase::Idle) {
-            return self.kill_tree(id); // the rest when it has ended
-        }
-        self.names.remove(name);
-        let mut gone = self.instances.remove(&id);
-        let had_group = gone.as_ref().is_some_and(|one| one.group.is_some());
-        if let Some(gone) = &mut gone {
-            unwatch_activation(&self.poll, gone);
-            gone.store.clear(&self.poll);
-        }
+        unwatch_activation(&self.poll, &gone);
+        gone.store.clear(&self.poll);
         if let Some(ground) = &self.ground {
-            if let Some(groups) = ground.groups.as_ref().filter(|_| had_group) {
+            if let Some(groups) = ground.groups.as_ref().filter(|_| gone.group.is_some()) {
                 groups.forget(name);
             }
             let _ = std::fs::remove_file(ground.notify_folder.join(format!("{name}.sock")));
             ground.logs.forget(name);
         }
-    }
-}
-
-/// To the main process, which nobody has reaped: its number cannot mean anyone else.
-pub(crate) fn send(run: &RunningProcess, signal: i32) {
-    match &run.pinned {
-        Some(pinned) => {
-            pinned.signal(signal);
-        }
-        None => process::kill(run.pid, signal),
     }
 }

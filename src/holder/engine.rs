@@ -2,21 +2,21 @@
 //! Owns instances, connection and deadlines.
 //! Never blocks on a disk, a module or the runtime.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mainstay_process::{ProcessEvent, ProcessEventKind};
+use mainstay_process::{Instance as InstanceName, ProcessEvent, ProcessEventKind};
 
 use crate::codec::Decoder;
 use crate::directories::SystemDirs;
 use crate::engine_queue::EngineQueue;
 use crate::frame::{FrameQueue, recv_with_fds};
-use crate::instance::{FormerMain, Instance, InstancePhase};
+use crate::instance::{FormerMain, Instance};
 use crate::kernel::{CgroupRoot, PollEvents, Poller, find_cgroup_root};
-use crate::machines::{RuntimeSupervisor, millis};
+use crate::machines::{Roster, RuntimeSupervisor, millis};
 use crate::mark::Tags;
 use crate::messages::{
     HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
@@ -31,9 +31,6 @@ use crate::sweep::{ProcessTree, Sweeper};
 /// Frames that may wait for a runtime that does not read; from half of it on only exits and
 /// answers are added.
 const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
-
-/// A start that takes longer hangs, where nobody else says how long it may take.
-pub(crate) const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an event of the loop is about; the number with it is an instance.
 pub(crate) mod poll_key {
@@ -60,7 +57,6 @@ pub(crate) struct RuntimeConnection {
     write_blocked: bool,
     /// `TakeoverState` was sent: from here on everything is told.
     pub(crate) takeover_sent: bool,
-    pub(crate) opened_at: Instant,
 }
 
 /// Choices of an embedding application, and of tests.
@@ -94,15 +90,10 @@ pub(crate) struct Engine {
     pub(crate) tags: Tags,
     /// Children that this process had before it was a holder.
     pub(crate) inherited_children: HashSet<(i32, u64)>,
-    pub(crate) names: HashMap<mainstay_process::Instance, u32>,
+    pub(crate) roster: Roster,
     pub(crate) instances: HashMap<u32, Instance>,
-    pub(crate) by_pid: HashMap<i32, u32>,
     /// Processes that were started and whose place as main process was taken by another.
     pub(crate) former_mains: HashMap<i32, FormerMain>,
-    pub(crate) last_id: u32,
-    pub(crate) in_flight: usize,
-    /// When runs overstay: deadline, instance, generation.
-    pub(crate) run_deadlines: BTreeSet<(Instant, u32, u64)>,
     pub(crate) wire: Option<RuntimeConnection>,
     pub(crate) up_since: u64,
     pub(crate) supervisor: RuntimeSupervisor,
@@ -111,8 +102,6 @@ pub(crate) struct Engine {
     pub(crate) reap_again: bool,
     /// Someone unknown ended who may be a child whose spawn is about to be told.
     pub(crate) reap_retry: bool,
-    /// Whose messages were held back.
-    pub(crate) deferred_notify: BTreeSet<u32>,
     pub(crate) notify_receiver: Option<NotifyReceiver>,
     /// What is received before something else happens: until when, instance, generation, process.
     pub(crate) drains: VecDeque<(Instant, u32, u64, i32)>,
@@ -149,20 +138,15 @@ impl Engine {
             strays_due: false,
             tags: Tags::new()?,
             inherited_children: HashSet::new(),
-            names: HashMap::new(),
+            roster: Roster::default(),
             instances: HashMap::new(),
-            by_pid: HashMap::new(),
             former_mains: HashMap::new(),
-            last_id: 0,
-            in_flight: 0,
-            run_deadlines: BTreeSet::new(),
             wire: None,
             up_since: nanos(libc::CLOCK_MONOTONIC),
             supervisor,
             runtime: None,
             reap_again: false,
             reap_retry: false,
-            deferred_notify: BTreeSet::new(),
             notify_receiver: None,
             drains: VecDeque::new(),
         })
@@ -181,8 +165,8 @@ impl Engine {
             outbox: FrameQueue::default(),
             write_blocked: false,
             takeover_sent: false,
-            opened_at: Instant::now(),
         });
+        self.roster.runtime_connected(monotonic());
         Ok(())
     }
 
@@ -202,7 +186,7 @@ impl Engine {
             if std::mem::take(&mut self.reap_again) {
                 self.reap();
             }
-            self.on_deadline(Instant::now());
+            self.on_deadline();
         }
     }
 
@@ -226,20 +210,17 @@ impl Engine {
             poll_key::KNOCK => self.on_activation(id, ((what & !poll_key::KIND) >> 32) as usize),
             _ => {}
         }
+        self.perform_effects();
     }
 
     /// What follows from what was taken in.
     fn after_events(&mut self) {
         self.start_sweep();
         self.supervise();
-        let new = self.wire.as_ref().is_some_and(|wire| !wire.takeover_sent);
-        if new && self.in_flight == 0 {
-            self.send_takeover();
-            self.supervise();
-        }
         self.flush();
-        if !self.deferred_notify.is_empty() && !self.is_backpressured() {
-            self.send_deferred();
+        if self.roster.has_deferred_notify() && !self.is_backpressured() {
+            self.roster.send_deferred_notify();
+            self.perform_effects();
             self.flush();
         }
     }
@@ -310,6 +291,7 @@ impl Engine {
     pub(crate) fn close_channel(&mut self) {
         if let Some(wire) = self.wire.take() {
             self.poll.delete(&wire.socket);
+            self.roster.runtime_disconnected();
         }
     }
 
@@ -321,7 +303,7 @@ impl Engine {
     /// Reports what happened to an instance.
     pub(crate) fn report(
         &mut self,
-        instance: mainstay_process::Instance,
+        instance: InstanceName,
         generation: u64,
         what: ProcessEventKind,
     ) {
@@ -330,6 +312,13 @@ impl Engine {
             generation,
             what,
         }));
+    }
+
+    /// Reports what happened to the newest run of an instance.
+    pub(crate) fn report_current(&mut self, id: u32, what: ProcessEventKind) {
+        if let Some((instance, generation)) = self.roster.name_and_generation(id) {
+            self.report(instance, generation, what);
+        }
     }
 
     pub(crate) fn send_message_with(&mut self, tell: &HolderMessage, fds: Vec<OwnedFd>) {
@@ -351,29 +340,7 @@ impl Engine {
         waiting > OUTBOX_BYTES / 2
     }
 
-    /// What was held back while the runtime did not keep up.
-    fn send_deferred(&mut self) {
-        for id in std::mem::take(&mut self.deferred_notify) {
-            let notify = self.instances.get(&id).and_then(notify_replay);
-            if let Some(notify) = notify {
-                self.send(&notify);
-            }
-        }
-    }
-
-    fn send_takeover(&mut self) {
-        let mut known: Vec<InstanceInfo> = Vec::new();
-        for instance in self.instances.values().filter(|one| !one.forgotten) {
-            let run = instance.run();
-            known.push(InstanceInfo {
-                instance: instance.name.clone(),
-                generation: instance.generation,
-                pid: run.map(|run| run.pid.unsigned_abs()),
-                start_time: run.map_or(0, |run| run.start_time),
-                record: instance.record.clone(),
-                exit: instance.ended().map(|exited| exited.exit),
-            });
-        }
+    pub(crate) fn send_takeover(&mut self, instances: Vec<InstanceInfo>) {
         let listeners = self.places.as_ref().map(SystemDirs::listeners).transpose();
         let listeners = listeners.ok().flatten().unwrap_or_default();
         let world = HolderMessage::Takeover(TakeoverState {
@@ -384,7 +351,7 @@ impl Engine {
             runtime_down_ms: millis(self.supervisor.down_time(monotonic())),
             ended: self.supervisor.last_exit_text().map(str::to_owned),
             up_since: self.up_since,
-            instances: known,
+            instances,
             fds: listeners.len() as u32,
             tree: self.tree().to_owned(),
             stopping: self.supervisor.is_stopping(),
@@ -394,22 +361,6 @@ impl Engine {
         }
         self.send_message_with(&world, listeners);
         self.supervisor.takeover_sent(monotonic());
-        self.replay_missed();
-    }
-
-    /// How every run that is over ended, and what the living ones said: a runtime may have been
-    /// lost with that news.
-    fn replay_missed(&mut self) {
-        let mut news = Vec::new();
-        for instance in self.instances.values().filter(|one| !one.forgotten) {
-            news.extend(notify_replay(instance));
-            news.extend(last_words(instance));
-            let exited = instance.last_exit.clone().map(ProcessEventKind::Exited);
-            news.extend(exited.map(|what| instance.event(what)));
-        }
-        for tell in news {
-            self.send(&tell);
-        }
     }
 
     /// How trees are killed here.
@@ -425,87 +376,33 @@ impl Engine {
         if self.reap_again {
             return Some(Duration::ZERO);
         }
-        let alarm = self.run_deadlines.first().map(|(at, ..)| *at);
+        let machines = [self.roster.next_deadline(), self.supervisor.next_deadline()];
+        let now = monotonic();
+        let machines = machines
+            .into_iter()
+            .flatten()
+            .map(|at| at.saturating_sub(now));
         let swept = self.sweeping.as_ref().map(|(at, _)| *at);
         let spawner = self.spawner.as_ref();
-        let mine = [
-            alarm,
-            spawner.and_then(Spawner::hang_deadline),
-            swept,
-            self.drain_deadline(),
-            self.takeover_deadline(),
-        ];
-        let left = |at: Instant| at.saturating_duration_since(Instant::now());
-        let supervisor = self.supervisor.next_deadline();
-        let supervisor = supervisor.map(|at| at.saturating_sub(monotonic()));
-        let waits = mine.into_iter().flatten().map(left).chain(supervisor);
-        let wait = waits.min()? + Duration::from_millis(1);
+        let hang = spawner.and_then(Spawner::hang_deadline);
+        let mine = [hang, swept, self.drain_deadline()].into_iter().flatten();
+        let mine = mine.map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = machines.chain(mine).min()? + Duration::from_millis(1);
         Some(wait.min(Duration::from_hours(1)))
     }
 
-    /// A new runtime is told the world when no start is in flight; from here on it is told anyway.
-    fn takeover_deadline(&self) -> Option<Instant> {
-        let new = |wire: &&RuntimeConnection| !wire.takeover_sent && self.in_flight > 0;
-        let wire = self.wire.as_ref().filter(new)?;
-        Some(wire.opened_at + SPAWN_TIMEOUT)
-    }
-
-    /// What hangs on its way to its program is ended, and so is what waits behind it.
-    fn abort_hung_spawns(&mut self) {
-        let born = |one: &Instance| matches!(one.phase, InstancePhase::Starting(_));
-        let those = self.instances.iter().filter(|(_, one)| born(one));
-        let those: Vec<u32> = those.map(|(id, _)| *id).collect();
-        for id in those {
-            self.kill_tree(id);
-        }
-    }
-
-    fn on_deadline(&mut self, now: Instant) {
-        while let Some((at, id, generation)) = self.run_deadlines.first().copied() {
-            if at > now {
-                break;
-            }
-            self.run_deadlines.pop_first();
-            self.kill_timed_out(id, generation);
-        }
-        if self.takeover_deadline().is_some_and(|at| at <= now) {
-            self.abort_hung_spawns();
-            self.send_takeover();
-        }
-        self.expire_drains(now);
-        self.expire_sweep(now);
+    fn on_deadline(&mut self) {
+        self.roster.deadline_passed(monotonic());
+        self.expire_drains(Instant::now());
+        self.expire_sweep(Instant::now());
         if let Some(spawner) = &self.spawner {
-            spawner.add_thread(now);
+            spawner.add_thread(Instant::now());
         }
+        self.perform_effects();
     }
 
-    fn kill_timed_out(&mut self, id: u32, generation: u64) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        if instance.generation != generation {
-            return;
-        }
-        match &mut instance.phase {
-            InstancePhase::Starting(wishes) => wishes.timed_out = true,
-            InstancePhase::Running(run) => run.timed_out = true,
-            InstancePhase::Idle | InstancePhase::Ending(_) => return,
-        }
-        self.kill_tree(id);
+    /// The instance whose main process this is.
+    pub(crate) fn owner(&self, pid: i32) -> Option<u32> {
+        self.roster.by_pid(pid.unsigned_abs())
     }
-}
-
-/// The lasting part of what a living run said.
-fn notify_replay(instance: &Instance) -> Option<HolderMessage> {
-    let (run, text) = instance.run().zip(instance.notify_state.text())?;
-    let pid = run.pid.unsigned_abs();
-    Some(instance.event(ProcessEventKind::Notify { pid, text }))
-}
-
-/// What a run that is over gave as the reason for its end, to be told before that.
-fn last_words(instance: &Instance) -> Option<HolderMessage> {
-    let exited = instance.last_exit.as_ref()?;
-    let text = crate::notify::exit_notify_state(&instance.notify_state.text()?)?;
-    let pid = exited.pid;
-    Some(instance.event(ProcessEventKind::Notify { pid, text }))
 }

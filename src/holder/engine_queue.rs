@@ -26,7 +26,6 @@ pub(crate) enum EngineEvent {
     /// A spawn is done.
     Spawn {
         id: u32,
-        generation: u64,
         outcome: Result<Box<SpawnedProcess>, SpawnError>,
     },
     /// What a finished stream had collected.

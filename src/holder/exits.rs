@@ -6,15 +6,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mainstay_process::{Exit, Exited, ProcessEventKind, Signal};
+use mainstay_process::{Exit, Signal};
 
-use crate::activation::watch_activation;
-use crate::dispatch::send;
 use crate::engine::{Engine, poll_key};
-use crate::instance::{FormerMain, Instance, InstancePhase, PendingExit, RunningProcess};
+use crate::instance::{FormerMain, Instance};
 use crate::kernel::{ProcessHandle, orphans};
 use crate::output::FinishResult;
-use crate::process::{self, nanos};
+use crate::process::{self, monotonic};
 use crate::sweep::{
     Living, LivingRuns, ProcessTree, SweepJob, Sweeper, sweep, sweep_marked, trees_of,
 };
@@ -43,8 +41,11 @@ impl Engine {
 
     /// The kernel shows the same process again until it is reaped: others are asked for by number.
     fn reap_others(&mut self) {
-        let mains = self.by_pid.keys().chain(self.former_mains.keys());
-        let pids: Vec<i32> = mains.copied().chain(self.runtime_pid()).collect();
+        let runs = self.instances.values().filter_map(|one| one.run.as_ref());
+        let mains = runs
+            .map(|run| run.pid)
+            .chain(self.former_mains.keys().copied());
+        let pids: Vec<i32> = mains.chain(self.runtime_pid()).collect();
         for pid in pids {
             if let WaitResult::Ended(ended) = wait_nohang(WaitTarget::Pid(pid), false) {
                 self.take_exit(ended);
@@ -56,7 +57,7 @@ impl Engine {
     fn take_exit(&mut self, ended: ReapedChild) -> bool {
         let pid = ended.pid;
         let runtime = self.runtime_pid();
-        if !self.by_pid.contains_key(&pid) && runtime != Some(pid) {
+        if self.owner(pid).is_none() && runtime != Some(pid) {
             let spawner = self.spawner.as_ref();
             if spawner.is_some_and(|spawner| spawner.may_be_pending_child(pid)) {
                 self.reap_retry = true; // its spawn will be told
@@ -65,12 +66,12 @@ impl Engine {
             self.handle_queue(); // it may have been told a moment ago
         }
         let named = || self.former_mains.get(&pid).map(|former| former.id);
-        let id = self.by_pid.get(&pid).copied().or_else(named);
+        let id = self.owner(pid).or_else(named);
         // It may have named another main process, or itself.
         if id.is_some_and(|id| !self.is_drained(id, pid)) {
             return false;
         }
-        if let Some(id) = self.by_pid.get(&pid).copied() {
+        if let Some(id) = self.owner(pid) {
             // While the zombie still keeps its numbers.
             let left = self.kill_leftovers(id, true);
             wait_nohang(WaitTarget::Pid(pid), true);
@@ -115,7 +116,7 @@ impl Engine {
     }
 
     fn ended_by_handle(&self, id: u32) -> Option<i32> {
-        let run = self.instances.get(&id).and_then(Instance::run)?;
+        let run = self.instances.get(&id)?.run.as_ref()?;
         let has_ended = run.pinned.as_ref().is_some_and(ProcessHandle::has_ended);
         has_ended.then_some(run.pid)
     }
@@ -167,7 +168,7 @@ impl Engine {
         let Some(instance) = self.instances.get(&id) else {
             return false;
         };
-        let Some(run) = instance.run() else {
+        let Some(run) = &instance.run else {
             return false;
         };
         match &instance.group {
@@ -186,15 +187,14 @@ impl Engine {
         self.runtime.as_ref()?;
         let runtime = self.runtime_pid();
         let mut strays = orphans()?;
-        let known = |pid: &i32| self.by_pid.contains_key(pid) || runtime == Some(*pid);
+        let known = |pid: &i32| self.owner(*pid).is_some() || runtime == Some(*pid);
         strays.retain(|pid| !known(pid));
         Some(strays)
     }
 
     /// Whether something of its tree may be left outside its process group.
-    fn needs_sweep(&self, instance: &Instance) -> bool {
-        let left = || self.strays().is_none_or(|strays| !strays.is_empty());
-        instance.group.is_none() && left()
+    fn needs_sweep(&self) -> bool {
+        self.strays().is_none_or(|strays| !strays.is_empty())
     }
 
     /// What of the children of the holder is not to be killed; None where not all orphans become
@@ -207,12 +207,11 @@ impl Engine {
             ..LivingRuns::default()
         };
         for (id, instance) in &self.instances {
-            let starts = matches!(instance.phase, InstancePhase::Starting(_));
-            if starts {
+            if self.roster.is_starting(*id) {
                 runs.tags.insert(instance.tag);
             }
-            let lives = |_: &&RunningProcess| doomed.iter().all(|tree| tree.id != *id);
-            let Some(run) = instance.run().filter(lives) else {
+            let is_doomed = doomed.iter().any(|tree| tree.id == *id);
+            let Some(run) = instance.run.as_ref().filter(|_| !is_doomed) else {
                 continue;
             };
             runs.tags.insert(instance.tag);
@@ -220,9 +219,10 @@ impl Engine {
             runs.marks.insert(run.mark.clone());
             runs.groups.extend(instance.group.clone());
         }
-        let mains = self.by_pid.keys().chain(self.former_mains.keys());
+        let runs_of_all = self.roster.all_running();
+        let mains = runs_of_all.map(|(_, process)| process.pid.cast_signed());
         Some(Living {
-            pids: mains.copied().collect(),
+            pids: mains.chain(self.former_mains.keys().copied()).collect(),
             inherited: self.inherited_children.clone(),
             runs: Some(runs),
         })
@@ -269,105 +269,56 @@ impl Engine {
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
-        let InstancePhase::Running(run) =
-            std::mem::replace(&mut instance.phase, InstancePhase::Idle)
-        else {
+        let Some(run) = instance.run.take() else {
             return;
         };
-        self.by_pid.remove(&run.pid);
         if let Some(receiver) = self.notify_receiver.as_ref().filter(|_| run.notifies) {
-            receiver.close(id, instance.generation);
+            receiver.close(id, run.generation);
+        }
+        let mut exit = ended.exit;
+        if exit.signal() == Some(Signal::KILL)
+            && let Some(group) = &instance.group
+        {
+            let kills = group.oom_kills();
+            if kills > instance.oom_kills {
+                exit = Exit::Oom;
+            }
+            instance.oom_kills = kills;
         }
         let finish = match (&self.ground, run.stream) {
             (Some(ground), Some(key)) => ground.logs.finish(key),
             _ => FinishResult::Done(String::new()),
         };
-        let mut exited = exit_of(&run, ended);
-        if exited.exit.signal() == Some(Signal::KILL)
-            && let Some(group) = &instance.group
-        {
-            let kills = group.oom_kills();
-            if kills > instance.oom_kills {
-                exited.exit = Exit::Oom;
-            }
-            instance.oom_kills = kills;
-        }
-        let output = finish == FinishResult::Later;
-        if let FinishResult::Done(told) = finish {
-            exited.output = told;
-        }
-        let Some(instance) = self.instances.get(&id) else {
-            return;
+        let (output, output_pending) = match finish {
+            FinishResult::Done(output) => (output, false),
+            FinishResult::Later => (String::new(), true),
         };
         self.strays_due = true;
-        let led_by_another = run.pid != run.first.0 && instance.group.is_none();
-        let sweep = left || led_by_another || self.needs_sweep(instance);
-        if sweep {
-            let group = &instance.group;
+        let group = instance.group.clone();
+        let led_by_another = run.pid != run.first.0 && group.is_none();
+        let sweep_pending = left || led_by_another || (group.is_none() && self.needs_sweep());
+        if sweep_pending {
             let with_group = |target| ProcessTree {
                 group: group.clone(),
                 ..target
             };
             self.to_sweep.extend(trees_of(id, &run).map(with_group));
         }
-        let ending = PendingExit {
-            exited,
-            sweep,
-            output,
-        };
-        if let Some(instance) = self.instances.get_mut(&id) {
-            instance.phase = InstancePhase::Ending(Box::new(ending));
-        }
-        self.report_exit(id);
+        let pending = (sweep_pending, output_pending);
+        self.roster
+            .process_exited(monotonic(), id, exit, pending, output);
+        self.perform_effects();
     }
 
-    /// Tells the exit when nothing of it is awaited any more.
-    fn report_exit(&mut self, id: u32) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        match &instance.phase {
-            InstancePhase::Ending(ending) if !ending.sweep && !ending.output => {}
-            _ => return,
-        }
-        let InstancePhase::Ending(ending) =
-            std::mem::replace(&mut instance.phase, InstancePhase::Idle)
-        else {
-            return;
-        };
-        instance.last_exit = Some(ending.exited.clone());
-        watch_activation(&self.poll, id, instance);
-        let gone = instance.forgotten.then(|| instance.name.clone());
-        let message = instance.event(ProcessEventKind::Exited(ending.exited));
-        self.send(&message);
-        if let Some(name) = gone {
-            self.forget(&name);
-        }
-    }
-
+    /// A sweep that began before the exit does not count; the one for the exit follows.
     fn on_swept(&mut self, id: u32) {
         let instance = self.instances.get(&id);
-        if let Some(run) = instance.and_then(Instance::run) {
-            send(run, libc::SIGKILL); // where processes cannot be seen, it at least
+        if let Some(run) = instance.and_then(|one| one.run.as_ref()) {
+            run.signal(libc::SIGKILL); // where processes cannot be seen, it at least
         }
-        if let Some(instance) = self.instances.get_mut(&id)
-            && let InstancePhase::Ending(ending) = &mut instance.phase
-        {
-            // A sweep that began before the end does not count; the one for the end follows.
-            ending.sweep = self.to_sweep.iter().any(|target| target.id == id);
-        }
-        self.report_exit(id);
-    }
-
-    pub(crate) fn on_output_collected(&mut self, id: u32, generation: u64, output: String) {
-        if let Some(instance) = self.instances.get_mut(&id)
-            && instance.generation == generation
-            && let InstancePhase::Ending(ending) = &mut instance.phase
-        {
-            ending.exited.output = output;
-            ending.output = false;
-        }
-        self.report_exit(id);
+        let again = self.to_sweep.iter().any(|target| target.id == id);
+        self.roster.tree_swept(id, again);
+        self.perform_effects();
     }
 
     /// Ends everything that lives; the holder goes afterwards.
@@ -377,26 +328,25 @@ impl Engine {
         }
         let end = Instant::now() + EXIT_TIMEOUT;
         let tick = Duration::from_millis(1);
-        while self.in_flight > 0 && Instant::now() < end {
-            let queued = self
-                .spawner
-                .as_ref()
-                .map_or(0, crate::spawner::Spawner::abandon);
-            self.in_flight = self.in_flight.saturating_sub(queued);
+        let mut abandoned = 0;
+        while Instant::now() < end {
+            let spawner = self.spawner.as_ref();
+            abandoned += spawner.map_or(0, crate::spawner::Spawner::abandon);
             self.handle_queue();
-            if self.in_flight > 0 {
-                std::thread::sleep(tick);
+            if self.roster.spawns_in_flight() <= abandoned {
+                break;
             }
+            std::thread::sleep(tick);
         }
         let mut trees: Vec<ProcessTree> = std::mem::take(&mut self.to_sweep);
         let mut pids: Vec<i32> = self.former_mains.keys().copied().collect();
         for (id, instance) in &self.instances {
-            if let Some(run) = instance.run() {
+            if let Some(run) = &instance.run {
                 match &instance.group {
                     Some(group) => group.kill(),
                     None => trees.extend(trees_of(*id, run)),
                 }
-                send(run, libc::SIGKILL);
+                run.signal(libc::SIGKILL);
                 pids.push(run.pid);
             }
         }
@@ -442,15 +392,5 @@ impl Engine {
             }
             sweep(&job);
         }
-    }
-}
-
-fn exit_of(run: &RunningProcess, ended: ReapedChild) -> Exited {
-    Exited {
-        pid: run.pid.unsigned_abs(),
-        exit: ended.exit,
-        timed_out: run.timed_out,
-        output: String::new(),
-        at: nanos(libc::CLOCK_MONOTONIC),
     }
 }

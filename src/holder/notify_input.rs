@@ -9,7 +9,7 @@ use mainstay_process::ProcessEventKind;
 
 use crate::engine::{Engine, poll_key};
 use crate::foreign_fd::ForeignFd;
-use crate::instance::{InstancePhase, RunningProcess};
+use crate::instance::RunningProcess;
 use crate::membership::RunTree;
 use crate::notify::{has_line, value};
 use crate::notify_receiver::{NewMain, NotifyMessage, NotifyReceiver, NotifySource};
@@ -38,13 +38,13 @@ impl Engine {
         else {
             return;
         };
-        let InstancePhase::Running(run) = &mut instance.phase else {
+        let Some(run) = &mut instance.run else {
             return;
         };
         run.notifies = true;
         receiver.open(NotifySource {
             id,
-            generation: instance.generation,
+            generation: run.generation,
             name: instance.name.clone(),
             socket,
             tree: RunTree {
@@ -61,14 +61,12 @@ impl Engine {
     /// Has everything received that a run sent until now; false when it sends nothing.
     /// [`Engine::on_notify_drained`] follows. `pid`: the process whose end waits for it, or 0.
     pub(crate) fn drain_notify(&mut self, id: u32, pid: i32) -> bool {
-        let instance = self.instances.get(&id);
-        let Some((instance, receiver)) = instance.zip(self.notify_receiver.as_ref()) else {
+        let run = self.instances.get(&id).and_then(|one| one.run.as_ref());
+        let run = run.filter(|run| run.notifies);
+        let Some((run, receiver)) = run.zip(self.notify_receiver.as_ref()) else {
             return false;
         };
-        if !instance.run().is_some_and(|run| run.notifies) {
-            return false;
-        }
-        let generation = instance.generation;
+        let generation = run.generation;
         let at = Instant::now() + DRAIN_TIMEOUT;
         self.drains.push_back((at, id, generation, pid));
         receiver.drain(id, generation, pid);
@@ -79,7 +77,10 @@ impl Engine {
     /// another main process. If not, it is requested.
     pub(crate) fn is_drained(&mut self, id: u32, pid: i32) -> bool {
         let instance = self.instances.get(&id);
-        match instance.and_then(|one| one.run()).map(|run| run.drained) {
+        match instance
+            .and_then(|one| one.run.as_ref())
+            .map(|run| run.drained)
+        {
             Some(Some((of, done))) if of == pid => return done,
             Some(_) => {}
             None => return true,
@@ -92,10 +93,7 @@ impl Engine {
     }
 
     fn running(&mut self, id: u32) -> Option<&mut RunningProcess> {
-        match &mut self.instances.get_mut(&id)?.phase {
-            InstancePhase::Running(run) => Some(run),
-            _ => None,
-        }
+        self.instances.get_mut(&id)?.run.as_deref_mut()
     }
 
     pub(crate) fn on_notify_drained(&mut self, id: u32, generation: u64, pid: i32) {
@@ -114,11 +112,9 @@ impl Engine {
             let instance = instance.name.clone();
             return self.report(instance, generation, ProcessEventKind::NotifyDrained);
         }
-        if instance.generation != generation {
-            return;
-        }
-        if let Some(run) = self.running(id) {
-            run.drained = Some((pid, true));
+        match self.running(id).filter(|run| run.generation == generation) {
+            Some(run) => run.drained = Some((pid, true)),
+            None => return,
         }
         self.reap_again = self.runtime.is_some();
         self.reap_one(id);
@@ -149,9 +145,10 @@ impl Engine {
             new_main,
             rejected,
         } = message;
-        let instance = self.instances.get(&id);
-        let current = instance.filter(|one| one.generation == generation);
-        if current.and_then(|one| one.run()).is_none() {
+        if self
+            .running(id)
+            .is_none_or(|run| run.generation != generation)
+        {
             return; // nothing it could come from is left
         }
         if let Some(main) = new_main {
@@ -178,18 +175,9 @@ impl Engine {
     }
 
     fn forward(&mut self, id: u32, pid: i32, text: String) {
-        let behind = self.is_backpressured();
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        instance.notify_state.merge(&text);
-        if behind {
-            self.deferred_notify.insert(id); // what lasts of it is told when the runtime reads again
-            return;
-        }
-        let pid = pid.unsigned_abs();
-        let message = instance.event(ProcessEventKind::Notify { pid, text });
-        self.send(&message);
+        let lags = self.is_backpressured();
+        self.roster
+            .notify_received(id, pid.unsigned_abs(), text, lags);
     }
 
     /// MAINPID: the run is about that process from here on.
@@ -200,7 +188,7 @@ impl Engine {
             handle,
         } = main;
         let cannot = |why: &str| format!("cannot make MAINPID={pid} the main process: {why}");
-        if self.by_pid.contains_key(&pid) {
+        if self.owner(pid).is_some() {
             return Err(cannot("it is one already"));
         }
         let watched = self.poll.add(&handle, poll_key::PROCESS | u64::from(id));
@@ -208,20 +196,15 @@ impl Engine {
         let Some(instance) = self.instances.get_mut(&id) else {
             return Ok(());
         };
-        let InstancePhase::Running(run) = &mut instance.phase else {
+        let Some(run) = &mut instance.run else {
             return Ok(());
         };
         let old = run.pid;
-        self.by_pid.remove(&old);
-        self.by_pid.insert(pid, id);
+        self.roster.main_changed(id, pid.unsigned_abs(), start_time);
         let returning = self.former_mains.remove(&pid); // watched as the main process again
         let before = run.pinned.replace(handle);
         (run.pid, run.start_time) = (pid, start_time);
         let is_child = old == run.first.0;
-        let message = instance.event(ProcessEventKind::MainChanged {
-            pid: pid.unsigned_abs(),
-            start_time,
-        });
         let returning = returning.and_then(|former| former.pinned);
         for unwatched in [&before, &returning].into_iter().flatten() {
             self.poll.delete(unwatched); // it was added when it got that place
@@ -229,7 +212,6 @@ impl Engine {
         if is_child {
             self.watch_former(old, id, before);
         }
-        self.send(&message);
         Ok(())
     }
 
@@ -237,21 +219,23 @@ impl Engine {
         let Some((message, instance)) = problem.zip(self.instances.get_mut(&id)) else {
             return;
         };
-        let InstancePhase::Running(run) = &mut instance.phase else {
+        let Some(run) = &mut instance.run else {
             return;
         };
         run.ignored += 1;
-        if instance.generation == generation && run.ignored <= REJECTIONS_MAX {
-            let message = instance.event(ProcessEventKind::NotifyRejected { message });
-            self.send(&message);
+        if run.generation == generation && run.ignored <= REJECTIONS_MAX {
+            let name = instance.name.clone();
+            self.report(
+                name,
+                generation,
+                ProcessEventKind::NotifyRejected { message },
+            );
         }
     }
 
     pub(crate) fn read_ready(&mut self, id: u32) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        let InstancePhase::Running(run) = &mut instance.phase else {
+        let run = self.instances.get_mut(&id).and_then(|one| one.run.as_mut());
+        let Some(run) = run else {
             return;
         };
         let Some(ready) = &run.ready else {

@@ -145,6 +145,7 @@ pub(crate) fn raise_limit() -> io::Result<libc::rlimit> {
 impl Engine {
     /// Performs what is due for the runtime, after everything that has happened is applied.
     pub(crate) fn supervise(&mut self) {
+        self.perform_effects();
         while let Some(effect) = self.supervisor.next_effect(monotonic()) {
             match effect {
                 SupervisorEffect::StartRuntime => self.start_runtime(),
@@ -164,6 +165,7 @@ impl Engine {
                 }
                 SupervisorEffect::WriteStatus(state) => self.write_status(state),
             }
+            self.perform_effects();
         }
     }
 

@@ -245,7 +245,7 @@ fn run(shared: &SpawnerShared, place: usize) {
             }
         };
         drop(queue);
-        let (id, generation) = (job.id, job.spawn.generation);
+        let id = job.id;
         let this = &shared.births[place];
         let outcome = match slip {
             Some(slip) => spawn_one(ground, &mut cradle, slip, this, job).map(Box::new),
@@ -255,11 +255,7 @@ fn run(shared: &SpawnerShared, place: usize) {
                 "reserve memory for a child",
             )),
         };
-        ground.mail.send(EngineEvent::Spawn {
-            id,
-            generation,
-            outcome,
-        });
+        ground.mail.send(EngineEvent::Spawn { id, outcome });
         this.child_pid.store(0, Ordering::SeqCst);
     }
 }

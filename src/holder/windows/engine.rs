@@ -2,14 +2,14 @@
 //! Owns instances, the connection to the runtime and deadlines.
 //! Never blocks on a disk, a module or the runtime; starts one process after the other.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mainstay_process::{Exited, Instance as InstanceName, ProcessEvent, ProcessEventKind, Signal};
+use mainstay_process::{Instance as InstanceName, ProcessEvent, ProcessEventKind, Signal};
 
 use super::create_process::EnvBlock;
 use super::directories::SystemDirs;
@@ -20,10 +20,9 @@ use super::runtime_process::RuntimeProcess;
 use super::threads::thread;
 use crate::codec::{CHUNK_BYTES, Decoder};
 use crate::log_writer::LogWriter;
-use crate::machines::{RuntimeSupervisor, millis};
+use crate::machines::{Roster, RosterEffect, RuntimeSupervisor, millis};
 use crate::messages::{
-    HolderMessage, HolderRequest, HolderSetup, InstanceInfo, MAX_RECORD_BYTES, TakeoverState,
-    VERSION,
+    HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
 };
 use crate::tap_replay::TapReplay;
 
@@ -32,31 +31,18 @@ pub(crate) const TREE_METHOD: &str = "job";
 /// Frames that may wait for a runtime that does not read; from half of it on output is dropped.
 const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
 
-/// A living run.
-#[derive(Debug)]
-pub(crate) struct RunningProcess {
-    pub(crate) pid: u32,
-    pub(crate) start_time: u64,
-    pub(crate) job: Arc<JobObject>,
-    pub(crate) timed_out: bool,
-    /// We ended it.
-    pub(crate) killed: bool,
-}
-
-/// One instance as the holder knows it.
+/// What an instance has of the system.
 #[derive(Debug, Default)]
 pub(crate) struct Instance {
-    pub(crate) generation: u64,
-    pub(crate) run: Option<RunningProcess>,
-    pub(crate) record: Option<String>,
-    /// How the last run ended, until the next one starts: a runtime may be lost with the news.
-    pub(crate) last_exit: Option<Exited>,
+    /// The job of its run.
+    pub(crate) job: Option<Arc<JobObject>>,
+    /// The holder killed that run.
+    pub(crate) killed: bool,
     pub(crate) tapped: Arc<AtomicBool>,
     /// What its newest run wrote into the tap.
     pub(crate) kept: Arc<Mutex<TapReplay>>,
     /// Tapped bytes that were dropped because the runtime did not read.
     pub(crate) tap_lost: u64,
-    pub(crate) forgotten: bool,
 }
 
 /// The connection to a runtime.
@@ -77,8 +63,7 @@ pub(crate) struct Engine {
     pub(crate) places: Option<SystemDirs>,
     pub(crate) shelf: Option<Arc<LogWriter>>,
     pub(crate) instances: HashMap<InstanceName, Instance>,
-    /// When runs overstay: deadline, instance, generation.
-    pub(crate) alarms: BTreeSet<(Instant, InstanceName, u64)>,
+    pub(crate) roster: Roster,
     pub(crate) wire: Option<RuntimeConnection>,
     /// Which runtime the wire leads to, counted from the first.
     pub(crate) runtime: u32,
@@ -103,7 +88,7 @@ impl Engine {
             places: None,
             shelf: None,
             instances: HashMap::new(),
-            alarms: BTreeSet::new(),
+            roster: Roster::default(),
             wire: None,
             runtime: 0,
             up_since: monotonic_nanos(),
@@ -138,7 +123,8 @@ impl Engine {
             if let Ok(news) = news {
                 self.take_in(news);
             }
-            self.on_time(Instant::now());
+            self.roster.deadline_passed(monotonic());
+            self.perform_effects();
         }
     }
 
@@ -171,12 +157,11 @@ impl Engine {
             EngineEvent::OutputFlushed { number } => {
                 self.send(&HolderMessage::OutputFlushed { number })
             }
-            // CTRL_BREAK and its like have no number of their own in a frame.
-            EngineEvent::StopAsked => {
-                let signal = Signal::TERMINATE;
-                self.supervisor.stop_requested(monotonic(), signal);
-            }
+            EngineEvent::StopAsked => self
+                .supervisor
+                .stop_requested(monotonic(), Signal::TERMINATE),
         }
+        self.perform_effects();
     }
 
     fn handle_request(&mut self, ask: HolderRequest) {
@@ -186,20 +171,19 @@ impl Engine {
             HolderRequest::Signal {
                 instance,
                 generation,
-                ..
-            } => self.request_stop(&instance, generation),
+                signal,
+                cont,
+            } => self
+                .roster
+                .signal_requested(&instance, generation, signal.0, cont),
             HolderRequest::Kill {
                 instance,
                 generation,
-            } => self.kill(&instance, generation),
+            } => self.roster.kill_requested(&instance, generation),
             HolderRequest::SaveRecord { instance, record } => {
-                if record.len() <= MAX_RECORD_BYTES {
-                    let instance = self.instance(&instance);
-                    instance.record = Some(record);
-                    instance.forgotten = false;
-                }
+                self.roster.record_saved(&instance, record);
             }
-            HolderRequest::Forget { instance } => self.forget(&instance),
+            HolderRequest::Forget { instance } => self.roster.forget_requested(&instance),
             HolderRequest::Tap {
                 instance,
                 on,
@@ -267,15 +251,6 @@ impl Engine {
         self.instances.entry(name.clone()).or_default()
     }
 
-    /// Reports what happened to an instance.
-    pub(crate) fn report(&mut self, name: &InstanceName, generation: u64, what: ProcessEventKind) {
-        self.send(&HolderMessage::Process(ProcessEvent {
-            instance: name.clone(),
-            generation,
-            what,
-        }));
-    }
-
     /// Tells the runtime, if one listens; what must not be lost is in the instances.
     pub(crate) fn send(&mut self, tell: &HolderMessage) {
         let Some(wire) = &self.wire else {
@@ -286,12 +261,26 @@ impl Engine {
         }
     }
 
+    /// Reports what happened to an instance.
+    pub(crate) fn report(&mut self, name: &InstanceName, generation: u64, what: ProcessEventKind) {
+        self.send(&HolderMessage::Process(ProcessEvent {
+            instance: name.clone(),
+            generation,
+            what,
+        }));
+    }
+
     fn tap(&mut self, name: &InstanceName, on: bool, again: bool) {
         let instance = self.instance(name);
         instance.tapped.store(on, Ordering::Relaxed);
-        let (run, text) = (instance.generation, lock(&instance.kept).text());
-        if on && again && !text.is_empty() {
-            self.send_output(name, run, text, 0);
+        let text = lock(&instance.kept).text();
+        let id = self.roster.intern(name);
+        if let Some((name, generation)) = self.roster.name_and_generation(id)
+            && on
+            && again
+            && !text.is_empty()
+        {
+            self.send_output(&name, generation, text, 0);
         }
     }
 
@@ -313,18 +302,27 @@ impl Engine {
         self.report(name, generation, what);
     }
 
-    /// First of all to every runtime; then how every run that is over ended: a runtime may have
-    /// been lost with that news.
-    pub(crate) fn send_takeover(&mut self) {
-        let known = self.instances.iter().filter(|(_, one)| !one.forgotten);
-        let known = known.map(|(name, instance)| InstanceInfo {
-            instance: name.clone(),
-            generation: instance.generation,
-            pid: instance.run.as_ref().map(|run| run.pid),
-            start_time: instance.run.as_ref().map_or(0, |run| run.start_time),
-            record: instance.record.clone(),
-            exit: instance.last_exit.as_ref().map(|exited| exited.exit),
-        });
+    /// Performs what the roster returns.
+    pub(crate) fn perform_effects(&mut self) {
+        while let Some(effect) = self.roster.next_effect() {
+            match effect {
+                RosterEffect::SendTakeover(instances) => self.send_takeover(instances),
+                RosterEffect::Send(message) => self.send(&message),
+                RosterEffect::Signal { id, .. } => self.request_stop(id),
+                RosterEffect::KillTree(id) => self.kill(id),
+                RosterEffect::Remove { name, .. } => {
+                    self.instances.remove(&name);
+                    if let Some(shelf) = &self.shelf {
+                        shelf.forget(&name);
+                    }
+                }
+                // A spawn is over when it returns; the configuration refuses sockets.
+                RosterEffect::AbortSpawn(_) | RosterEffect::WatchActivation(_) => {}
+            }
+        }
+    }
+
+    fn send_takeover(&mut self, instances: Vec<InstanceInfo>) {
         let world = TakeoverState {
             version: VERSION,
             setup: self.setup.clone(),
@@ -333,38 +331,19 @@ impl Engine {
             runtime_down_ms: millis(self.supervisor.down_time(monotonic())),
             ended: self.supervisor.last_exit_text().map(str::to_owned),
             up_since: self.up_since,
-            instances: known.collect(),
+            instances,
             fds: 0,
             tree: TREE_METHOD.to_owned(),
             stopping: self.supervisor.is_stopping(),
         };
         self.send(&HolderMessage::Takeover(world));
-        let known = self.instances.iter().filter(|(_, one)| !one.forgotten);
-        let exits = known.filter_map(|(name, one)| {
-            let exited = one.last_exit.clone()?;
-            Some((name.clone(), one.generation, exited))
-        });
-        let exits: Vec<(InstanceName, u64, Exited)> = exits.collect();
-        for (name, generation, exited) in exits {
-            self.report(&name, generation, ProcessEventKind::Exited(exited));
-        }
         self.supervisor.takeover_sent(monotonic());
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let alarm = self.alarms.first().map(|(at, ..)| *at);
-        let left = |at: Instant| at.saturating_duration_since(Instant::now());
-        let supervisor = self.supervisor.next_deadline();
-        let supervisor = supervisor.map(|at| at.saturating_sub(monotonic()));
-        alarm.map(left).into_iter().chain(supervisor).min()
-    }
-
-    fn on_time(&mut self, now: Instant) {
-        while self.alarms.first().is_some_and(|(at, ..)| *at <= now) {
-            if let Some((_, name, generation)) = self.alarms.pop_first() {
-                self.kill_timed_out(&name, generation);
-            }
-        }
+        let machines = [self.roster.next_deadline(), self.supervisor.next_deadline()];
+        let next = machines.into_iter().flatten().min()?;
+        Some(next.saturating_sub(monotonic()))
     }
 }
 

@@ -11,20 +11,19 @@ use std::sync::mpsc::Receiver;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use mainstay_process::{
-    Exit, Exited, Instance, Output, ProcessEventKind, Signal, SpawnRequest, StartStep,
-};
+use mainstay_process::{Exit, Instance, Output, ProcessEventKind, Signal, SpawnRequest, StartStep};
 use windows_sys::Win32::Foundation::{ERROR_BUSY, ERROR_NOT_READY, ERROR_REVISION_MISMATCH};
 use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
 
 use super::create_process::{
     CreateProcessArgs, SpawnError, check, create_suspended, program, variables,
 };
-use super::engine::{Engine, RunningProcess};
+use super::engine::Engine;
 use super::engine_queue::{EngineEvent, EngineQueue};
-use super::handles::{ChildHandle, JobObject, done, monotonic_nanos};
+use super::handles::{ChildHandle, JobObject, done, monotonic};
 use super::output::{OutputStream, drain};
 use super::threads::thread;
+use crate::machines::FenceError;
 
 /// What a program without a handler returns when it is asked to end (STATUS_CONTROL_C_EXIT).
 const ENDED_AS_ASKED: u32 = 0xc000_013a;
@@ -35,19 +34,41 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 impl Engine {
     pub(crate) fn spawn(&mut self, spawn: &SpawnRequest) {
-        let (instance, generation) = (spawn.instance.clone(), spawn.generation);
-        let what = match self.start(spawn) {
-            Ok((pid, start_time)) => ProcessEventKind::Spawned { pid, start_time },
-            Err(SpawnError { failure, message }) => {
-                ProcessEventKind::SpawnFailed { failure, message }
+        let (name, generation) = (&spawn.instance, spawn.generation);
+        let timeout = Duration::from_millis(spawn.timeout_ms);
+        let passed = self
+            .roster
+            .spawn_requested(monotonic(), name, generation, timeout);
+        let (errno, what) = match passed {
+            Ok(id) => return self.start_or_fail(id, spawn, timeout),
+            Err(FenceError::Running(running)) => {
+                let what = format!("start {name} while generation {running} lives");
+                (ERROR_BUSY, what)
+            }
+            Err(FenceError::Stale) => {
+                let what = format!("start generation {generation} again");
+                (ERROR_REVISION_MISMATCH, what)
             }
         };
-        self.report(&instance, generation, what);
+        let SpawnError { failure, message } = SpawnError::new(StartStep::Fence, errno, &what);
+        let what = ProcessEventKind::SpawnFailed { failure, message };
+        self.report(name, generation, what);
+    }
+
+    fn start_or_fail(&mut self, id: u32, spawn: &SpawnRequest, timeout: Duration) {
+        match self.start(spawn) {
+            Ok(process) => {
+                let now = monotonic();
+                self.roster.process_started(now, id, process, timeout);
+            }
+            Err(SpawnError { failure, message }) => {
+                self.roster.spawn_failed(id, failure, message);
+            }
+        }
     }
 
     fn start(&mut self, spawn: &SpawnRequest) -> Result<(u32, u64), SpawnError> {
         let name = spawn.instance.clone();
-        self.fence(spawn)?;
         check(spawn)?;
         let Some(shelf) = self.shelf.clone() else {
             let what = "start before the setup is done";
@@ -75,17 +96,9 @@ impl Engine {
         let start_time = process.start_time();
         let mail = Arc::clone(&self.mail);
         let instance = self.instance(&name);
-        instance.generation = spawn.generation;
         instance.kept = Arc::default();
-        instance.last_exit = None;
-        instance.forgotten = false;
-        instance.run = Some(RunningProcess {
-            pid,
-            start_time,
-            job: Arc::clone(&job),
-            timed_out: false,
-            killed: false,
-        });
+        instance.killed = false;
+        instance.job = Some(Arc::clone(&job));
         let stream = OutputStream {
             from,
             name: name.clone(),
@@ -104,16 +117,12 @@ impl Engine {
             mail,
         };
         if let Err(error) = drain(stream).and_then(|tail| end.watch(tail)) {
-            instance.run = None; // its job is closed with its last handle: it ends
+            instance.job = None; // its job is closed with its last handle: it ends
             return Err(SpawnError::of(
                 StartStep::Fork,
                 &error,
                 "start a thread for it",
             ));
-        }
-        if spawn.timeout_ms > 0 {
-            let at = Instant::now() + Duration::from_millis(spawn.timeout_ms);
-            self.alarms.insert((at, name, spawn.generation));
         }
         Ok((pid, start_time))
     }
@@ -145,37 +154,12 @@ impl Engine {
         })
     }
 
-    /// There are never two, and generations only grow.
-    fn fence(&mut self, spawn: &SpawnRequest) -> Result<(), SpawnError> {
-        let instance = self.instance(&spawn.instance);
-        let (errno, what) = match &instance.run {
-            Some(_) => (
-                ERROR_BUSY,
-                format!(
-                    "start {} while generation {} lives",
-                    spawn.instance, instance.generation
-                ),
-            ),
-            None if spawn.generation <= instance.generation => (
-                ERROR_REVISION_MISMATCH,
-                format!("start generation {} again", spawn.generation),
-            ),
-            None => return Ok(()),
-        };
-        Err(SpawnError::new(StartStep::Fence, errno, &what))
-    }
-
-    fn current(&mut self, name: &str, generation: u64) -> Option<&mut RunningProcess> {
-        let instance = self.instances.get_mut(name)?;
-        let run = instance.run.as_mut()?;
-        (instance.generation == generation).then_some(run)
-    }
-
     /// CTRL_BREAK to the group that its main process leads. Who cannot be asked is ended at once:
     /// waiting would change nothing.
     #[expect(unsafe_code, reason = "a system call")]
-    pub(crate) fn request_stop(&mut self, name: &Instance, generation: u64) {
-        let Some(run) = self.current(name, generation) else {
+    pub(crate) fn request_stop(&mut self, id: u32) {
+        let named = self.roster.name_and_generation(id);
+        let Some((run, (name, generation))) = self.roster.running(id).zip(named) else {
             return;
         };
         // SAFETY: numbers only. The run's process is held by a handle until its exit was taken
@@ -183,77 +167,46 @@ impl Engine {
         let asked = done(unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, run.pid) });
         if let Err(error) = asked {
             let message = format!("cannot ask it to end by CTRL_BREAK, it is ended: {error}");
-            self.report(
-                name,
-                generation,
-                ProcessEventKind::NotifyRejected { message },
-            );
-            self.kill(name, generation);
+            let what = ProcessEventKind::NotifyRejected { message };
+            self.report(&name, generation, what);
+            self.kill(id);
         }
     }
 
-    pub(crate) fn kill(&mut self, name: &str, generation: u64) {
-        if let Some(run) = self.current(name, generation) {
-            run.killed = true;
-            run.job.kill();
-        }
-    }
-
-    pub(crate) fn kill_timed_out(&mut self, name: &Instance, generation: u64) {
-        if let Some(run) = self.current(name, generation) {
-            run.timed_out = true;
-            self.kill(name, generation);
-        }
-    }
-
-    pub(crate) fn forget(&mut self, name: &str) {
-        let Some(instance) = self.instances.get_mut(name) else {
-            return;
-        };
-        instance.forgotten = true;
-        let generation = instance.generation;
-        if instance.run.is_some() {
-            return self.kill(name, generation); // the rest when it has ended
-        }
-        self.instances.remove(name);
-        if let Some(shelf) = &self.shelf {
-            shelf.forget(name);
+    pub(crate) fn kill(&mut self, id: u32) {
+        let named = self.roster.name_and_generation(id);
+        let instance = named.and_then(|(name, _)| self.instances.get_mut(&name));
+        if let Some((instance, job)) =
+            instance.and_then(|one| Some((&mut one.killed, one.job.as_ref()?)))
+        {
+            *instance = true;
+            job.kill();
         }
     }
 
     pub(crate) fn exited(&mut self, name: &Instance, generation: u64, code: u32, output: String) {
-        let Some(instance) = self.instances.get_mut(name) else {
+        let current = self.roster.current(name, generation);
+        let Some((id, instance)) = current.zip(self.instances.get_mut(name)) else {
             return;
         };
-        let Some(run) = instance.run.take() else {
-            return;
-        };
+        instance.job = None;
         // There are no signals here; two of them say what else happened.
         let exit = match code {
-            _ if run.killed => signalled(Signal::KILL),
+            _ if instance.killed => signalled(Signal::KILL),
             ENDED_AS_ASKED => signalled(Signal::TERMINATE),
             code => Exit::Code(code.cast_signed()),
         };
-        let exited = Exited {
-            pid: run.pid,
-            exit,
-            timed_out: run.timed_out,
-            output,
-            at: monotonic_nanos(),
-        };
-        instance.last_exit = Some(exited.clone());
-        let forgotten = instance.forgotten;
-        self.report(name, generation, ProcessEventKind::Exited(exited));
-        if forgotten {
-            self.forget(name);
-        }
+        let pending = (false, false);
+        self.roster
+            .process_exited(monotonic(), id, exit, pending, output);
+        self.perform_effects();
     }
 
     /// Ends everything that lives; the holder goes afterwards.
     pub(crate) fn end_all(&mut self) {
         self.modules.kill();
         let end = Instant::now() + LEAVE_WITHIN;
-        while self.instances.values().any(|one| one.run.is_some()) {
+        while self.instances.values().any(|one| one.job.is_some()) {
             let left = end.saturating_duration_since(Instant::now());
             match self.news.recv_timeout(left) {
                 Ok(EngineEvent::Exited {

@@ -41,7 +41,7 @@ pub fn embed(_: EngineOptions) -> io::Result<((PipeReader, PipeWriter), JoinHand
     let mut engine = Engine::new(supervisor, Arc::new(EngineQueue(sender)), news)?;
     let theirs = engine.connect()?;
     engine.supervisor.channel_opened(monotonic());
-    engine.send_takeover();
+    engine.roster.runtime_connected(monotonic());
     let thread = Builder::new()
         .name("holder".into())
         .spawn(move || engine.run())?;

@@ -139,11 +139,12 @@ pub fn inherited() -> Option<(PipeReader, PipeWriter)> {
 impl Engine {
     /// Performs what is due for the runtime, after everything that has happened is applied.
     pub(crate) fn supervise(&mut self) {
+        self.perform_effects();
         while let Some(effect) = self.supervisor.next_effect(monotonic()) {
             match effect {
                 SupervisorEffect::StartRuntime => {
                     if let Err(problem) = self.start_runtime() {
-                        self.wire = None;
+                        self.close_channel();
                         let text = format!("cannot start the runtime: {problem}");
                         self.supervisor.start_failed(monotonic(), text);
                     }
@@ -154,7 +155,7 @@ impl Engine {
                         process.kill();
                     }
                 }
-                SupervisorEffect::CloseChannel => self.wire = None,
+                SupervisorEffect::CloseChannel => self.close_channel(),
                 SupervisorEffect::SendPing => self.send(&HolderMessage::Ping),
                 SupervisorEffect::SendStopRequest { signal, time_left } => {
                     let time_left_ms = time_left.map(millis);
@@ -165,6 +166,7 @@ impl Engine {
                 }
                 SupervisorEffect::WriteStatus(state) => self.write_status(state),
             }
+            self.perform_effects();
         }
     }
 
@@ -188,8 +190,13 @@ impl Engine {
 
     /// The runtime does not read: it is not sent anything any more.
     pub(crate) fn drop_channel(&mut self) {
-        self.wire = None;
+        self.close_channel();
         self.supervisor.channel_closed(monotonic());
+    }
+
+    fn close_channel(&mut self) {
+        self.wire = None;
+        self.roster.runtime_disconnected();
     }
 
     pub(crate) fn runtime_ended(&mut self, code: u32) {
@@ -243,7 +250,7 @@ impl Engine {
             mail.send(EngineEvent::RuntimeEnded { runtime, code });
         })?;
         self.supervisor.runtime_started(monotonic());
-        self.send_takeover();
+        self.roster.runtime_connected(monotonic());
         Ok(())
     }
 
