@@ -3,6 +3,7 @@
 //! Never asks the policy why; only the last check, of a quiet system, looks at its views.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::violation::Violation;
@@ -10,11 +11,13 @@ use mainstay_policy::lifecycle::{LifecycleEffect, Operation};
 use mainstay_policy::recovery::Verdict;
 use mainstay_policy::run::{Exit, RunEnd, RunReport, RunReportKind};
 use mainstay_policy::spec::{DependencyCondition, Edge, Kind, StartMode};
-use mainstay_policy::{Health, ModuleId, MonoTime, Plan};
+use mainstay_policy::{Health, ModuleId, ModuleSpec, MonoTime, Plan};
 
 mod quiescence;
+mod replan;
 mod runtime_restart;
 
+pub use replan::BeforeReplan;
 pub use runtime_restart::ObservedRun;
 
 /// The result of a check.
@@ -36,8 +39,9 @@ pub struct DesiredReach {
     stopped_by_name: bool,
 }
 
+/// One module of the picture.
 #[derive(Debug, Clone, Default)]
-struct ModelModule {
+pub struct ModelModule {
     /// Ordered to run, and not known as ended.
     out: bool,
     halted: bool,
@@ -58,6 +62,16 @@ struct ModelModule {
     attempts: VecDeque<MonoTime>,
     coming_back: bool,
     uses_token: bool,
+    /// What its run was started by, or goes on by since a live change.
+    spec: Option<Arc<ModuleSpec>>,
+    /// Its edges changed while it ran: what it needs may have been away when they did.
+    has_new_edges: bool,
+    /// The newest plan has it.
+    in_plan: bool,
+    /// Its run has to end before the newest plan is in force.
+    outdated: bool,
+    /// Among all runs, the last one that the newest spec does not accept.
+    last_outdated_run: u64,
 }
 
 /// The second picture.
@@ -71,6 +85,11 @@ pub struct Checker {
     stopped: bool,
     /// The plan forbids parallel starts, and the first one is not over.
     serial: bool,
+    starting: bool,
+    /// Modules of two plans run side by side.
+    changing: bool,
+    /// Their edges form a cycle: the order of stops is not asked for.
+    turned_around: bool,
 }
 
 impl Checker {
@@ -78,12 +97,15 @@ impl Checker {
     #[must_use]
     pub fn new(plan: &Plan) -> Checker {
         Checker {
-            shadows: vec![ModelModule::default(); plan.slots()],
+            shadows: plan_shadows(plan),
             restarting: 0,
             runs: 0,
             stop_by: None,
             stopped: false,
             serial: !plan.system().parallel_startup,
+            starting: true,
+            changing: false,
+            turned_around: false,
         }
     }
 
@@ -182,15 +204,11 @@ impl Checker {
     ///
     /// # Errors
     /// It cannot be: said twice, or too late.
-    pub fn reported(
-        &mut self,
-        plan: &Plan,
-        now: MonoTime,
-        module: ModuleId,
-        report: RunReport,
-    ) -> Checked {
-        let spec = plan.module(module);
+    pub fn reported(&mut self, now: MonoTime, module: ModuleId, report: RunReport) -> Checked {
         let shadow = self.of(module);
+        let Some(spec) = shadow.spec.clone() else {
+            return Ok(());
+        };
         if shadow.generation != report.generation || !shadow.out {
             return Ok(());
         }
@@ -218,7 +236,7 @@ impl Checker {
                 shadow.completed = clean && !shadow.halted;
                 (shadow.out, shadow.halted, shadow.stop_by) = (false, false, None);
                 (shadow.started, shadow.ready, shadow.healthy) = (false, None, false);
-                shadow.stable_from = None;
+                (shadow.stable_from, shadow.outdated) = (None, false);
                 self.return_token(module);
                 return ensure(!late, || Violation::StopHangs(module));
             }
@@ -255,15 +273,17 @@ impl Checker {
             } => self.halts(plan, now, *module, *grace + *limit),
             LifecycleEffect::RecoveryDecided {
                 module, verdict, ..
-            } => self.judged(plan, now, *module, *verdict),
+            } => self.judged(now, *module, *verdict),
             LifecycleEffect::StartupFailed { .. } => {
                 self.stop_requested(plan, now, plan.system().shutdown_timeout);
                 Ok(())
             }
             LifecycleEffect::StartupCompleted => {
-                self.serial = false;
+                (self.serial, self.starting) = (false, false);
                 Ok(())
             }
+            LifecycleEffect::Removed { module } => self.removed(*module),
+            LifecycleEffect::PlanInForce { plan: number } => self.in_force(plan, *number),
             LifecycleEffect::AllStopped { .. } => {
                 let out = self.shadows.iter().any(|shadow| shadow.out);
                 let twice = std::mem::replace(&mut self.stopped, true);
@@ -282,7 +302,8 @@ impl Checker {
         ensure(!shadow.out && generation > shadow.generation, || {
             Violation::RunTwice(module)
         })?;
-        ensure(shadow.reach.allowed && !self.is_stopping(), || {
+        let may_run = shadow.reach.allowed && shadow.in_plan;
+        ensure(may_run && !self.is_stopping(), || {
             Violation::StartedThoughDown(module)
         })?;
         for edge in plan.dependencies(module).iter().filter(|edge| edge.hard) {
@@ -303,6 +324,9 @@ impl Checker {
             restart: if shadow.at_rest { shadow.restart } else { run },
             attempts,
             uses_token,
+            spec: plan.get(module).cloned(),
+            in_plan: true,
+            last_outdated_run: shadow.last_outdated_run,
             ..ModelModule::default()
         };
         self.runs = run;
@@ -314,7 +338,7 @@ impl Checker {
 
     fn is_met(&self, plan: &Plan, edge: &Edge) -> bool {
         let (target, kind) = (&self.shadows[edge.to.index()], plan.module(edge.to).kind);
-        let up = target.out && !target.halted;
+        let up = target.out && !target.halted && !target.outdated;
         match (kind, edge.until) {
             (Kind::Builtin, _) => true,
             (Kind::Task, _) | (_, DependencyCondition::Completed) if target.completed => true,
@@ -334,7 +358,10 @@ impl Checker {
         if again {
             return Ok(());
         }
-        let wished_down = !shadow.reach.allowed;
+        let wished_down = !shadow.reach.allowed || !shadow.in_plan;
+        if self.changing {
+            return self.halts_in_old_order(module, wished_down);
+        }
         for dependent in plan.dependents(module) {
             let needs = dependent.hard && dependent.until != DependencyCondition::Completed;
             if stopping || (wished_down && needs) {
@@ -345,15 +372,12 @@ impl Checker {
         Ok(())
     }
 
-    fn judged(
-        &mut self,
-        plan: &Plan,
-        now: MonoTime,
-        module: ModuleId,
-        verdict: Verdict,
-    ) -> Checked {
-        let recovery = &plan.module(module).recovery;
+    fn judged(&mut self, now: MonoTime, module: ModuleId, verdict: Verdict) -> Checked {
         let shadow = self.of(module);
+        let Some(spec) = shadow.spec.clone() else {
+            return Ok(());
+        };
+        let recovery = &spec.recovery;
         shadow.at_rest = verdict == Verdict::Done;
         if let Verdict::Retry { after } = verdict {
             shadow.coming_back = true;
@@ -375,6 +399,16 @@ impl Checker {
         }
         self.booted(plan);
     }
+}
+
+fn plan_shadows(plan: &Plan) -> Vec<ModelModule> {
+    let slots = (0_u32..).map(ModuleId).take(plan.slots());
+    let shadow = |module| ModelModule {
+        spec: plan.get(module).cloned(),
+        in_plan: plan.has(module),
+        ..ModelModule::default()
+    };
+    slots.map(shadow).collect()
 }
 
 fn ensure(holds: bool, otherwise: impl FnOnce() -> Violation) -> Checked {

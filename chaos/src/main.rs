@@ -85,11 +85,13 @@ fn policy(arguments: &Arguments) -> Done {
         all.lost_records += summary.lost_records;
         all.sleeps += summary.sleeps;
         all.stops += summary.stops;
+        all.plans += summary.plans;
         all.lasted += summary.lasted;
     }
     let text = format!(
         "{:.1} virtual hours, {} processes, {} kills, {} returns of the runtime, {} records lost, \
-         {} sleeps, {} stops of everything",
+         {} sleeps, {} stops of everything, \
+         {} changes of the plan",
         all.lasted as f64 / 3.6e12,
         all.spawns,
         all.kills,
@@ -97,6 +99,7 @@ fn policy(arguments: &Arguments) -> Done {
         all.lost_records,
         all.sleeps,
         all.stops,
+        all.plans,
     );
     Ok((all.steps, text))
 }

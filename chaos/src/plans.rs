@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use mainstay_policy::lifecycle::ChangeClass;
 use mainstay_policy::spec::{
     Backoff, DependencyCondition, Edge, Importance, Kind, ModuleId, ModuleSpec,
     OnDependencyRestart, Probation, Readiness, RecoverySpec, RestartPolicy, StartMode, Strategy,
@@ -54,6 +55,85 @@ pub fn weakened(plan: &Plan) -> Plan {
     }
 }
 
+/// The plan after `plan`: modules are added, removed, changed in place and with a restart, and
+/// edges are turned around. No plan has more than `most` slots.
+///
+/// # Errors
+/// None, unless the generator itself is wrong.
+pub fn next(
+    rng: &mut Rng,
+    plan: &Plan,
+    most: u32,
+) -> Result<(Plan, Vec<(ModuleId, ChangeClass)>), PlanError> {
+    let mut system = plan.system().clone();
+    if rng.permille(200) {
+        system.concurrent_restarts = rng.pick(&[0, 1, 4]);
+        system.parallel_startup = !rng.permille(200);
+    }
+    let kept = plan.order().iter().copied();
+    let kept = kept.filter(|id| plan.module(*id).kind == Kind::Builtin || !rng.permille(60));
+    let mut ids: Vec<ModuleId> = kept.collect();
+    for _ in 0..rng.below(3) {
+        let id = ModuleId(u32::try_from(rng.below(u64::from(most))).unwrap_or(0));
+        if !ids.contains(&id) && !plan.has(id) {
+            ids.insert(place(rng, ids.len()), id);
+        }
+    }
+    if ids.len() > 1 && rng.permille(300) {
+        let moved = ids.remove(place(rng, ids.len() - 1));
+        ids.insert(place(rng, ids.len()), moved);
+    }
+    let (mut specs, mut changes): (Vec<ModuleSpec>, _) = (Vec::new(), Vec::new());
+    for id in ids {
+        let (spec, change) = match plan.get(id) {
+            None => (added(rng, id, &specs), Some(ChangeClass::Added)),
+            Some(former) => changed(rng, former, &specs),
+        };
+        specs.push(spec);
+        changes.extend(change.map(|change| (id, change)));
+    }
+    Ok((Plan::new(plan.number() + 1, system, specs)?, changes))
+}
+
+fn place(rng: &mut Rng, len: usize) -> usize {
+    usize::try_from(rng.below(len as u64 + 1)).unwrap_or(0)
+}
+
+/// A module that is no builtin, because there is one at most and it stays.
+fn added(rng: &mut Rng, id: ModuleId, before: &[ModuleSpec]) -> ModuleSpec {
+    let mut spec = module(rng, id.0, before);
+    if spec.kind == Kind::Builtin {
+        spec.kind = Kind::Service;
+    }
+    spec
+}
+
+/// A module of the next plan that was in the former one.
+fn changed(
+    rng: &mut Rng,
+    former: &ModuleSpec,
+    before: &[ModuleSpec],
+) -> (ModuleSpec, Option<ChangeClass>) {
+    let mut spec = former.clone();
+    let mut change = None;
+    if former.kind != Kind::Builtin && rng.permille(150) {
+        change = Some(rng.pick(&[ChangeClass::Live, ChangeClass::Restart]));
+        spec = ModuleSpec {
+            kind: former.kind,
+            has_probes: former.has_probes,
+            ..added(rng, former.id, before)
+        };
+    }
+    // Edges to modules that are gone, or come later now, cannot stay.
+    let edges = spec.edges.len();
+    let target = |edge: &Edge| before.iter().find(|module| module.id == edge.to);
+    spec.edges.retain(|edge| target(edge).is_some());
+    if spec.edges.len() < edges && change.is_none() {
+        change = Some(rng.pick(&[ChangeClass::Live, ChangeClass::Restart]));
+    }
+    (spec, change)
+}
+
 fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
     let kind = match rng.below(10) {
         0 if id == 0 => Kind::Builtin,
@@ -97,8 +177,9 @@ fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
 fn edges(rng: &mut Rng, before: &[ModuleSpec]) -> Vec<Edge> {
     let mut edges = Vec::new();
     for _ in 0..rng.below(4).min(before.len() as u64) {
-        let to = ModuleId(u32::try_from(rng.below(before.len() as u64)).unwrap_or(0));
-        let target = &before[to.index()];
+        let at = usize::try_from(rng.below(before.len() as u64)).unwrap_or(0);
+        let target = &before[at];
+        let to = target.id;
         let until = match rng.below(6) {
             0 => DependencyCondition::Started,
             1 if target.has_probes => DependencyCondition::Healthy,

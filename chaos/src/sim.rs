@@ -9,7 +9,7 @@ use std::time::Duration;
 use mainstay_policy::lifecycle::{LifecycleEffect, LifecycleEvent};
 use mainstay_policy::run::{RunEvent as ToModule, RunMachine, RunReport};
 use mainstay_policy::spec::Kind;
-use mainstay_policy::{Lifecycle, ModuleId, MonoTime, Plan, run};
+use mainstay_policy::{Lifecycle, ModuleId, ModuleSpec, MonoTime, Plan, run};
 
 use crate::checker::{Checked, Checker};
 use crate::plans;
@@ -22,6 +22,7 @@ use records::RecordChannel;
 mod fake_os;
 mod faults;
 mod records;
+mod replan;
 
 /// The most effects one event may have, for each module.
 const EFFECTS_A_MODULE: usize = 1000;
@@ -67,11 +68,15 @@ pub enum InjectedBug {
     OppositeRequests,
     /// The holder keeps no record that is newer than the first.
     OldRecords,
+    /// The lifecycle hears of a plan, and not which modules need a new run.
+    OldPlan,
+    /// A module that a plan removes is forgotten at once, run or not.
+    ForgetAtOnce,
 }
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 11] = [
+    pub const ALL: [InjectedBug; 13] = [
         InjectedBug::SpawnTwice,
         InjectedBug::FalseReady,
         InjectedBug::IgnoreStop,
@@ -83,6 +88,8 @@ impl InjectedBug {
         InjectedBug::WeakenedPlan,
         InjectedBug::OppositeRequests,
         InjectedBug::OldRecords,
+        InjectedBug::OldPlan,
+        InjectedBug::ForgetAtOnce,
     ];
 }
 
@@ -103,6 +110,8 @@ pub struct Summary {
     pub sleeps: u64,
     /// Times everything was stopped.
     pub stops: u64,
+    /// Times the plan was changed.
+    pub plans: u64,
     /// Virtual nanoseconds.
     pub lasted: u64,
 }
@@ -143,6 +152,11 @@ impl fmt::Display for SimFailure {
 
 impl std::error::Error for SimFailure {}
 
+fn specs_of(plan: &Plan, slots: usize) -> Vec<Option<Arc<ModuleSpec>>> {
+    let slots = (0_u32..).map(ModuleId).take(slots);
+    slots.map(|module| plan.get(module).cloned()).collect()
+}
+
 /// Runs one history.
 ///
 /// # Errors
@@ -178,6 +192,8 @@ struct Sim {
     modules_in_world: Vec<SimModule>,
     lifecycle: Lifecycle,
     modules: Vec<RunMachine>,
+    /// What the run of each module is, or was, run by.
+    specs: Vec<Option<Arc<ModuleSpec>>>,
     /// Wake-ups on their way: to the lifecycle, to each module.
     lifecycle_armed: MonoTime,
     armed: Vec<MonoTime>,
@@ -207,6 +223,7 @@ impl Sim {
         Sim {
             lifecycle: Lifecycle::new(Arc::clone(&believed), options.seed),
             modules: vec![RunMachine::new(); plan.slots()],
+            specs: specs_of(&plan, plan.slots()),
             modules_in_world: vec![SimModule::default(); plan.slots()],
             armed: vec![MonoTime::NEVER; plan.slots()],
             channels: vec![[FifoDelay::default(); 4]; plan.slots()],
@@ -277,7 +294,8 @@ impl Sim {
         self.check.at_rest(&self.plan, &self.lifecycle)?;
         for module in self.plan.ids() {
             let at = module.index();
-            let watched = self.plan.module(module).watchdog.is_some();
+            let spec = self.specs[at].as_ref();
+            let watched = spec.is_some_and(|spec| spec.watchdog.is_some());
             let lives = self.modules_in_world[at].process.is_some();
             let quiet = self.modules[at].deadline().is_none() || (watched && lives);
             if !quiet || lives != self.modules[at].pid().is_some() {
@@ -301,10 +319,12 @@ impl Sim {
         self.trace
             .push(self.now, TraceLine::ToModule(module, event));
         let at = module.index();
-        self.modules[at].apply(self.plan.module(module), self.now, event);
+        let Some(spec) = self.specs[at].clone() else {
+            return Ok(());
+        };
+        self.modules[at].apply(&spec, self.now, event);
         for _ in 0..EFFECTS_A_MODULE {
-            let spec = self.plan.module(module);
-            let Some(effect) = self.modules[at].next_effect(spec, self.now) else {
+            let Some(effect) = self.modules[at].next_effect(&spec, self.now) else {
                 self.arm_module(module);
                 return Ok(());
             };
@@ -331,6 +351,10 @@ impl Sim {
         self.trace.push(self.now, TraceLine::ToLifecycle(event));
         self.lifecycle.apply(self.now, event);
         self.concerns(event);
+        self.perform_effects()
+    }
+
+    fn perform_effects(&mut self) -> Checked {
         for _ in 0..EFFECTS_A_MODULE * (1 + self.plan.len()) {
             let Some(effect) = self.lifecycle.next_effect(self.now) else {
                 self.write_records();
@@ -351,6 +375,9 @@ impl Sim {
                     let completed = self.check.completed(module);
                     self.records.run(module, generation, completed);
                 }
+                LifecycleEffect::Removed { module } => {
+                    self.records.removed(module, self.check.known_of(module));
+                }
                 _ => {}
             }
             self.check.decided(&self.plan, self.now, &effect)?;
@@ -362,6 +389,8 @@ impl Sim {
     fn carry_out(&mut self, effect: LifecycleEffect) {
         match effect {
             LifecycleEffect::Run { module, generation } => {
+                let spec = self.lifecycle.spec(module);
+                self.specs[module.index()] = spec.map(|(spec, _)| Arc::clone(spec));
                 self.order(module, ToModule::StartRequested { generation });
                 if self.is(InjectedBug::FalseReady) {
                     let what = run::RunReportKind::Ready;
@@ -424,7 +453,9 @@ impl Sim {
             LifecycleEffect::RecoveryDecided {
                 module, verdict, ..
             } => self.records.judged(module, verdict),
+            LifecycleEffect::Removed { module } => self.forget(module),
             LifecycleEffect::NotifyDependent { .. }
+            | LifecycleEffect::PlanInForce { .. }
             | LifecycleEffect::StartupCompleted
             | LifecycleEffect::StartupFailed { .. } => {}
         }
@@ -450,6 +481,7 @@ impl Sim {
     }
 
     fn is_builtin(&self, module: ModuleId) -> bool {
-        self.plan.module(module).kind == Kind::Builtin
+        let spec = self.plan.get(module);
+        spec.is_some_and(|spec| spec.kind == Kind::Builtin)
     }
 }

@@ -14,6 +14,8 @@ const KEPT: usize = 50;
 pub enum TraceLine {
     /// The lifecycle was told.
     ToLifecycle(lifecycle::LifecycleEvent),
+    /// The lifecycle was given the next plan.
+    Plan(u64, Vec<(ModuleId, lifecycle::ChangeClass)>),
     /// The lifecycle decided.
     Lifecycle(lifecycle::LifecycleEffect),
     /// A module was told.
@@ -51,6 +53,9 @@ impl fmt::Display for Trace {
             write!(f, "{:>10}.{:06} ", micros / 1_000_000, micros % 1_000_000)?;
             match line {
                 TraceLine::ToLifecycle(event) => writeln!(f, "lifecycle <- {event:?}")?,
+                TraceLine::Plan(number, changes) => {
+                    writeln!(f, "lifecycle <- plan {number}: {changes:?}")?;
+                }
                 TraceLine::Lifecycle(effect) => writeln!(f, "lifecycle -> {effect:?}")?,
                 TraceLine::ToModule(module, event) => writeln!(f, "m{} <- {event:?}", module.0)?,
                 TraceLine::Module(module, effect) => writeln!(f, "m{} -> {effect:?}", module.0)?,

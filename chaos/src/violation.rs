@@ -35,13 +35,17 @@ pub enum Violation {
     WishLost(ModuleId),
     /// A module goes on under a newer run of what it needs, though it is to restart with that.
     LeftBehind(ModuleId, ModuleId),
+    /// A module runs on by a spec that a plan replaced.
+    OldRun(ModuleId),
+    /// A module was forgotten while it ran, or though the plan has it.
+    RemovedTooEarly(ModuleId),
     /// One event led to effects without end, or a seed to steps without end.
     Endless,
 }
 
 impl Violation {
     /// How many there are.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 17;
 
     /// Its place in the list, for those who count them.
     #[must_use]
@@ -62,6 +66,8 @@ impl Violation {
             Violation::WishLost(_) => 12,
             Violation::LeftBehind(..) => 13,
             Violation::Endless => 14,
+            Violation::OldRun(_) => 15,
+            Violation::RemovedTooEarly(_) => 16,
         }
     }
 }

@@ -24,12 +24,14 @@ fn seeds_hold_all_checks() {
                 all.lost_records += summary.lost_records;
                 all.sleeps += summary.sleeps;
                 all.stops += summary.stops;
+                all.plans += summary.plans;
                 all.kills += summary.kills;
             }
             Err(failure) => panic!("{failure}"),
         }
     }
     assert!(all.steps > 400_000 && all.returns > 200 && all.stops > 200 && all.kills > 1000);
+    assert!(all.plans > 1000, "{all:?}");
     assert!(all.lost_records > 200 && all.sleeps > 200, "{all:?}");
 }
 
@@ -137,6 +139,22 @@ fn a_false_end_is_seen() {
                 Violation::RunTwice(_) | Violation::StopOrder(..) | Violation::NotStopped
             )
         }],
+    );
+}
+
+#[test]
+fn a_run_that_a_plan_replaced_and_goes_on_is_seen() {
+    trips(
+        InjectedBug::OldPlan,
+        &[|it| matches!(it, Violation::OldRun(_))],
+    );
+}
+
+#[test]
+fn a_module_that_is_forgotten_too_early_is_seen() {
+    trips(
+        InjectedBug::ForgetAtOnce,
+        &[|it| matches!(it, Violation::RemovedTooEarly(_))],
     );
 }
 

@@ -403,6 +403,9 @@ impl LifecycleActorState {
             } => {
                 self.emit_verdict(module, failure, attempt, verdict);
             }
+            // No actor swaps the plan yet: until one does, neither of these is returned.
+            LifecycleEffect::Removed { module } => tracing::info!(slot = module.0, "removed"),
+            LifecycleEffect::PlanInForce { plan } => tracing::info!(plan, "in force"),
             LifecycleEffect::StartupCompleted => self.startup_completed(),
             LifecycleEffect::StartupFailed { reason } => self.startup_failed(reason),
             LifecycleEffect::AllStopped { forced } => {

@@ -8,7 +8,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::lifecycle::{Lifecycle, LifecycleEffect, LifecycleEvent, Operation, StartupFailure};
+use mainstay_process::Instance;
+
+use crate::lifecycle::{
+    ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation, StartupFailure,
+};
+use crate::module_ids::ModuleIds;
 use crate::mono_time::MonoTime;
 use crate::plan::Plan;
 use crate::run::{Exit, RunEnd, RunReport, RunReportKind, StartFailure, StartStep};
@@ -81,6 +86,11 @@ pub(crate) fn module(name: &str) -> ModuleSpec {
 /// One module a line: `name: a b? c@completed | optional lazy task`.
 /// `a` is required, `b?` is wanted; `@started`, `@healthy`, `@completed` say until when.
 pub(crate) fn modules(text: &str) -> Vec<ModuleSpec> {
+    modules_onto(&mut ModuleIds::default(), text)
+}
+
+/// The same; modules that have a slot in `ids` keep it.
+pub(crate) fn modules_onto(ids: &mut ModuleIds, text: &str) -> Vec<ModuleSpec> {
     let lines: Vec<(&str, &str, &str)> = (text.lines().map(str::trim))
         .filter(|line| !line.is_empty())
         .map(|line| {
@@ -89,13 +99,9 @@ pub(crate) fn modules(text: &str) -> Vec<ModuleSpec> {
             (name.trim(), needs, words)
         })
         .collect();
-    let id = |name: &str| {
-        let at = lines
-            .iter()
-            .position(|line| line.0 == name)
-            .expect("a module of the plan");
-        ModuleId(u32::try_from(at).expect("small"))
-    };
+    for (name, ..) in &lines {
+        ids.intern(Instance::new(name, 1));
+    }
     let edge = |word: &str| {
         let (word, until) = word.split_once('@').unwrap_or((word, "ready"));
         let until = match until {
@@ -105,16 +111,17 @@ pub(crate) fn modules(text: &str) -> Vec<ModuleSpec> {
             "completed" => DependencyCondition::Completed,
             other => panic!("no such edge: {other}"),
         };
+        let name = word.trim_end_matches('?');
         Edge {
-            to: id(word.trim_end_matches('?')),
+            to: ids.find(name).expect("a module of the plan"),
             hard: !word.ends_with('?'),
             until,
         }
     };
-    ((0..).zip(&lines))
-        .map(|(id, (name, needs, words))| {
+    (lines.iter())
+        .map(|(name, needs, words)| {
             let mut spec = module(name);
-            spec.id = ModuleId(id);
+            spec.id = ids.find(name).expect("it was interned");
             spec.edges = needs.split_whitespace().map(edge).collect();
             words
                 .split_whitespace()
@@ -152,21 +159,26 @@ pub(crate) fn plan(text: &str) -> Plan {
 pub(crate) struct LifecycleScript {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) now: MonoTime,
+    slots: ModuleIds,
 }
 
 impl LifecycleScript {
     pub(crate) fn new(plan: Plan) -> LifecycleScript {
+        let mut slots = ModuleIds::default();
+        for slot in (0_u32..).map(ModuleId).take(plan.slots()) {
+            let name = plan.get(slot).map_or("vacant", |spec| &spec.name);
+            slots.intern(Instance::new(name, 1));
+        }
         LifecycleScript {
+            slots,
             lifecycle: Lifecycle::new(plan, 1),
             now: MonoTime(1_000_000_000),
         }
     }
 
     pub(crate) fn id(&self, name: &str) -> ModuleId {
-        self.lifecycle
-            .plan()
-            .find(name)
-            .unwrap_or_else(|| panic!("no module {name}"))
+        let id = self.slots.find(name);
+        id.unwrap_or_else(|| panic!("no module {name}"))
     }
 
     pub(crate) fn ids(&self) -> Vec<ModuleId> {
@@ -178,7 +190,9 @@ impl LifecycleScript {
     }
 
     fn name(&self, module: ModuleId) -> &str {
-        &self.lifecycle.plan().module(module).name
+        self.slots
+            .instance(module)
+            .map_or("nobody", |it| it.as_str())
     }
 
     /// Makes what `words` say happen and returns the effects, comma-separated and sorted by
@@ -208,6 +222,37 @@ impl LifecycleScript {
         }
         let told = effects.iter().filter_map(|effect| self.words(effect));
         told.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The next plan; `changes` as `b live, c restart`.
+    pub(crate) fn replan(&mut self, text: &str, changes: &str) -> String {
+        let number = self.lifecycle.plan().number() + 1;
+        let modules = modules_onto(&mut self.slots, text);
+        let plan = Plan::new(number, system(), modules).expect("a good plan");
+        let changes = changes
+            .split(',')
+            .filter(|change| !change.trim().is_empty());
+        let change = |text: &str| {
+            let (name, class) = text.trim().split_once(' ').expect("a name and a class");
+            let class = match class {
+                "live" => ChangeClass::Live,
+                "restart" => ChangeClass::Restart,
+                other => panic!("no such class: {other}"),
+            };
+            (self.id(name), class)
+        };
+        let changes: Vec<_> = changes.map(change).collect();
+        let done = self.lifecycle.replan(self.now, plan, &changes);
+        done.expect("it follows");
+        let mut effects = Vec::new();
+        self.note(LifecycleEvent::TimerFired, &mut effects);
+        let told = effects.iter().filter_map(|effect| self.words(effect));
+        told.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Gives a module another name.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        self.slots.rename(&[(from, to)]);
     }
 
     fn wish(&mut self, name: &str, wish: Operation, effects: &mut Vec<LifecycleEffect>) {
@@ -304,6 +349,8 @@ impl LifecycleScript {
                 format!("tell {} {} {news:?}", self.name(*module), self.name(*about))
             }
             LifecycleEffect::StartupCompleted => "started".to_string(),
+            LifecycleEffect::Removed { module } => format!("removed {}", self.name(*module)),
+            LifecycleEffect::PlanInForce { plan } => format!("plan {plan}"),
             LifecycleEffect::StartupFailed {
                 reason: StartupFailure::CriticalModuleFailed { module },
             } => {

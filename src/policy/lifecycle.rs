@@ -30,6 +30,9 @@ mod preview;
 mod propagation;
 mod rank_set;
 mod reconcile;
+mod replan;
+#[cfg(test)]
+mod replan_tests;
 mod report;
 mod startup;
 #[cfg(test)]
@@ -40,7 +43,10 @@ mod tests;
 
 pub use adopt::{AdoptedProcess, ModuleRecord};
 pub use info::{ModuleInfo, SystemInfo};
-pub use interface::{DependencyNotice, LifecycleEffect, LifecycleEvent, Operation, StartupFailure};
+pub use interface::{
+    ChangeClass, DependencyNotice, LifecycleEffect, LifecycleEvent, Operation, ReplanError,
+    StartupFailure,
+};
 pub use preview::{PreviewAction, PreviewStep};
 
 use deadlines::DeadlineHeap;
@@ -76,8 +82,14 @@ pub struct Lifecycle {
     graph: Arc<DependencyGraph>,
     seed: u64,
     phase: SystemPhase,
-    /// By slot; None: no plan had a module there so far.
+    /// By slot; None: there is no module now.
     modules: Vec<Option<ManagedModule>>,
+    /// The last run of those that there were, by slot.
+    generations: Vec<u64>,
+    /// Runs that follow a former plan.
+    outdated_runs: u32,
+    /// Whether a change of the plan is not over.
+    is_changing: bool,
     /// Decided and not yet handed out.
     effects: VecDeque<LifecycleEffect>,
     /// Whom to look at, by rank.
@@ -117,6 +129,9 @@ impl Lifecycle {
             seed,
             phase: SystemPhase::New,
             modules: slots.map(|id| plan.get(id).map(managed)).collect(),
+            generations: Vec::new(),
+            outdated_runs: 0,
+            is_changing: false,
             effects: VecDeque::with_capacity(64),
             dirty: RankSet::new(len),
             next_changed_record: RankSet::new(len),
@@ -194,7 +209,10 @@ impl Lifecycle {
             self.fire_deadlines(now);
             if let Some(rank) = self.dirty.pop_first() {
                 self.reconcile_module(now, self.graph.at(rank));
-            } else if !self.grant_next_start(now) && !self.finish_phase(now) {
+            } else if !self.grant_next_start(now)
+                && !self.finish_change()
+                && !self.finish_phase(now)
+            {
                 return None;
             }
         }
@@ -274,6 +292,15 @@ impl Lifecycle {
         (0..graph.order().len()).map(move |rank| graph.order()[rank])
     }
 
+    /// Counts the runs that are out. A run that follows a former plan was the last one to do so.
+    fn count_runs(&mut self, now: MonoTime, module: ModuleId, from: State, to: State) {
+        self.live_runs += u32::from(to.is_live());
+        self.live_runs -= u32::from(from.is_live());
+        if self.is_changing && from.is_live() && !to.is_live() {
+            self.leave_former_plan(now, module);
+        }
+    }
+
     /// The one place where a state changes.
     fn set_state(
         &mut self,
@@ -286,10 +313,8 @@ impl Lifecycle {
         let slot = self.module_mut(module);
         let from = core::mem::replace(&mut slot.state, to);
         (slot.since, slot.cause, slot.by, slot.retry_at) = (now, cause, by, None);
-        let builtin = slot.is_builtin();
-        if !builtin {
-            self.live_runs += u32::from(to.is_live());
-            self.live_runs -= u32::from(from.is_live());
+        if !slot.is_builtin() {
+            self.count_runs(now, module, from, to);
         }
         self.alarms.clear(module);
         self.update_counts(module);

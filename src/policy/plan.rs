@@ -218,13 +218,18 @@ fn by_slot(
         if slots.len() <= at {
             slots.resize(at + 1, None);
         }
-        if let Some(other) = &slots[at] {
+        if let Some(other) = &slots[at]
+            && other.name != module.name
+        {
             return Err(PlanError::SameSlot {
                 module: module.name.clone(),
                 other: other.name.clone(),
             });
         }
-        slots[at] = Some(module);
+        let name = module.name.clone();
+        if slots[at].replace(module).is_some() {
+            return Err(PlanError::SameName { name });
+        }
     }
     Ok(slots)
 }

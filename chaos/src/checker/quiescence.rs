@@ -13,6 +13,7 @@ impl Checker {
     /// # Errors
     /// Who is not.
     pub fn at_rest(&self, plan: &Plan, lifecycle: &Lifecycle) -> Checked {
+        ensure(!self.changing, || Violation::NotQuiet(None))?;
         let slots = (0_u32..).map(ModuleId).take(plan.slots());
         let views: Vec<_> = slots.map(|module| lifecycle.view(module)).collect();
         let mut stuck = vec![false; plan.slots()];
@@ -24,6 +25,8 @@ impl Checker {
             let lost = (shadow.reach.requested && !wanted) || (wanted && !shadow.reach.allowed);
             ensure(builtin || !lost, || Violation::WishLost(module))?;
             self.restarted_with(plan, module)?;
+            let old = shadow.out && shadow.run <= shadow.last_outdated_run;
+            ensure(!old, || Violation::OldRun(module))?;
             let held = plan.dependencies(module).iter().any(|edge| {
                 let target = &views[edge.to.index()];
                 let never =
@@ -31,7 +34,8 @@ impl Checker {
                 edge.hard
                     && (stuck[edge.to.index()]
                         || never
-                        || target.state == State::Stopped && !self.is_met(plan, edge)
+                        || matches!(target.state, State::Stopped | State::NotStarted)
+                            && !self.is_met(plan, edge)
                         || edge.until == DependencyCondition::Healthy
                             && target.health != Health::Healthy)
             });
@@ -57,7 +61,7 @@ impl Checker {
     fn restarted_with(&self, plan: &Plan, module: ModuleId) -> Checked {
         let shadow = &self.shadows[module.index()];
         let alone = plan.module(module).on_dependency_restart != OnDependencyRestart::Restart;
-        if alone || !shadow.out {
+        if alone || !shadow.out || shadow.has_new_edges {
             return Ok(());
         }
         for edge in plan.dependencies(module) {

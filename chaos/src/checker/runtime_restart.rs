@@ -88,9 +88,17 @@ impl Checker {
         self.restarting = 0;
         // The new runtime is asked again, with a budget of its own.
         self.stop_by = self.stop_by.map(|_| MonoTime::NEVER);
-        for module in plan.ids() {
+        self.changing = false;
+        let slots = (0_u32..).map(ModuleId).take(self.shadows.len());
+        for module in slots {
             let alive = ready(module);
             let shadow = self.of(module);
+            (shadow.spec, shadow.outdated) = (plan.get(module).cloned(), false);
+            shadow.in_plan = plan.has(module);
+            if !plan.has(module) {
+                *shadow = super::ModelModule::default();
+                continue;
+            }
             shadow.uses_token = false;
             (shadow.halted, shadow.stop_by, shadow.healthy) = (false, None, false);
             // A lost run counts as out until its end is told or judged.

@@ -89,7 +89,7 @@ impl Sim {
                 if matches!(report.what, RunReportKind::Ended(_)) {
                     self.records.ends(module, self.check.observed_run(module));
                 }
-                self.check.reported(&self.plan, at, module, report)?;
+                self.check.reported(at, module, report)?;
                 self.apply_to_lifecycle(LifecycleEvent::Reported { module, report })?;
                 self.probe(module, report);
                 self.reboot_if_stopped()
@@ -212,7 +212,9 @@ impl Sim {
             ready_sent: false,
         };
         self.modules_in_world[module.index()].process = Some(process);
-        let spec = self.plan.module(module);
+        let Some(spec) = self.specs[module.index()].clone() else {
+            return;
+        };
         let (kind, told) = (spec.kind, matches!(spec.readiness, Readiness::Notify));
         let watched = spec.watchdog.is_some();
         if told && !never {
@@ -370,7 +372,8 @@ impl Sim {
     /// Who is ready is looked at by the health checks, a little later.
     fn probe(&mut self, module: ModuleId, report: mainstay_policy::run::RunReport) {
         let ready = report.what == mainstay_policy::run::RunReportKind::Ready;
-        if !ready || !self.plan.module(module).has_probes {
+        let spec = self.specs[module.index()].as_ref();
+        if !ready || !spec.is_some_and(|spec| spec.has_probes) {
             return;
         }
         let health = match self.faults && self.rng.permille(200) {
@@ -386,9 +389,10 @@ impl Sim {
 
     /// Everything that lives feels well: the health checks of a quiet system.
     pub(super) fn report_all_healthy(&mut self) {
-        for module in self.plan.ids() {
+        let plan = std::sync::Arc::clone(&self.plan);
+        for module in plan.ids() {
             let view = self.lifecycle.view(module);
-            if view.ready && self.plan.module(module).has_probes {
+            if view.ready && plan.module(module).has_probes {
                 let (at, generation) = (self.now, view.generation);
                 self.agenda.push(
                     at,

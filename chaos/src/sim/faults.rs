@@ -24,8 +24,10 @@ impl Sim {
         if self.runtime_down {
             return Ok(());
         }
-        let id = u32::try_from(self.rng.below(self.plan.len() as u64)).unwrap_or(0);
-        let module = ModuleId(id);
+        let nth = usize::try_from(self.rng.below(self.plan.len() as u64)).unwrap_or(0);
+        let Some(module) = self.plan.ids().nth(nth) else {
+            return self.change_plan();
+        };
         let generation = self.lifecycle.view(module).generation;
         match self.rng.below(100) {
             0..=49 => self.request_random(module)?,
@@ -58,6 +60,7 @@ impl Sim {
             }
             82..=86 => self.crash_after = Some(self.rng.below(12)),
             87 => self.sleep(),
+            88..=91 => self.change_plan()?,
             _ => {}
         }
         self.reboot_if_stopped()
@@ -99,6 +102,7 @@ impl Sim {
         if !idle {
             return Err(Violation::NotStopped);
         }
+        self.forget_what_has_no_plan();
         self.new_runtime();
         let places = &self.modules_in_world;
         self.records.begin_anew(|at| places[at].newest);
@@ -121,6 +125,7 @@ impl Sim {
         self.lifecycle = Lifecycle::new(std::sync::Arc::clone(&self.runtime_plan), self.rng.draw());
         self.records.begin();
         self.modules.fill(RunMachine::new());
+        self.specs = super::specs_of(&self.runtime_plan, self.specs.len());
         self.armed.fill(MonoTime::NEVER);
         self.lifecycle_armed = MonoTime::NEVER;
     }
@@ -179,6 +184,7 @@ impl Sim {
         if !std::mem::take(&mut self.runtime_down) {
             return Ok(());
         }
+        self.forget_what_has_no_plan();
         let records = self.records.all_saved();
         self.new_runtime();
         let alive = |sim: &Sim, module: ModuleId| {
@@ -218,7 +224,7 @@ impl Sim {
                 let what = RunReportKind::Ended(RunEnd::Exited(exit));
                 let report = RunReport { generation, what };
                 self.records.ends(module, self.check.observed_run(module));
-                self.check.reported(&plan, self.now, module, report)?;
+                self.check.reported(self.now, module, report)?;
                 self.apply_to_lifecycle(LifecycleEvent::Reported { module, report })?;
             }
         }

@@ -3,13 +3,14 @@
 //! Never lets an order overtake the record of what led to it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use mainstay_policy::lifecycle::{LifecycleEvent, ModuleRecord};
 use mainstay_policy::recovery::Verdict;
-use mainstay_policy::{ModuleId, MonoTime};
+use mainstay_policy::{ModuleId, MonoTime, Plan};
 
 use super::{InjectedBug, Sim};
-use crate::checker::{DesiredReach, ObservedRun};
+use crate::checker::{BeforeReplan, DesiredReach, ModelModule, ObservedRun};
 use crate::world::FifoDelay;
 
 /// On its way to the holder.
@@ -27,6 +28,12 @@ enum PendingWrite {
     Stop(Option<MonoTime>),
     /// The record that follows holds a wish; whom the wishes reached before it.
     Wish(Vec<DesiredReach>),
+    /// The plan is kept, instead of this one; what was known before it.
+    Plan(Arc<Plan>, BeforeReplan),
+    /// The record that follows holds no more that a run had completed.
+    Uncompleted(ModuleId),
+    /// The module is forgotten; what was known of it.
+    Forget(ModuleId, Box<ModelModule>),
 }
 
 /// All records.
@@ -40,6 +47,8 @@ pub(super) struct RecordChannel {
     touched: Vec<ModuleId>,
     /// Notes for what is written next.
     queued_notes: Vec<PendingWrite>,
+    /// Written behind the records: the plan they are of.
+    plan_written: Option<(Arc<Plan>, BeforeReplan)>,
 }
 
 impl RecordChannel {
@@ -51,6 +60,7 @@ impl RecordChannel {
             channel: FifoDelay::default(),
             touched: Vec::new(),
             queued_notes: Vec::new(),
+            plan_written: None,
         }
     }
 
@@ -100,10 +110,39 @@ impl RecordChannel {
     /// Everything that arrives by `now` is with the holder.
     fn deliver(&mut self, now: MonoTime) {
         while self.in_flight.front().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, PendingWrite::Record(module, record))) = self.in_flight.pop_front() {
-                self.saved[module.index()] = *record;
+            match self.in_flight.pop_front() {
+                Some((_, PendingWrite::Record(module, record))) => {
+                    self.saved[module.index()] = *record;
+                }
+                Some((_, PendingWrite::Forget(module, _))) => self.forget(module),
+                _ => {}
             }
         }
+    }
+
+    pub(super) fn grow(&mut self, slots: usize) {
+        self.saved.resize(slots, fresh(0));
+        self.newest.resize(slots, None);
+    }
+
+    /// The holder keeps nothing of a module.
+    pub(super) fn forget(&mut self, module: ModuleId) {
+        self.saved[module.index()] = fresh(0);
+    }
+
+    pub(super) fn removed(&mut self, module: ModuleId, known: ModelModule) {
+        self.newest[module.index()] = None;
+        let note = PendingWrite::Forget(module, Box::new(known));
+        self.queued_notes.push(note);
+    }
+
+    pub(super) fn uncompleted(&mut self, module: ModuleId) {
+        self.queued_notes.push(PendingWrite::Uncompleted(module));
+    }
+
+    /// The plan is kept when the records of what it changed are.
+    pub(super) fn plan_follows(&mut self, former: Arc<Plan>, before: BeforeReplan) {
+        self.plan_written = Some((former, before));
     }
 
     /// A new runtime, which has written nothing.
@@ -114,6 +153,7 @@ impl RecordChannel {
     /// A new system: of each module only its newest generation is known.
     pub(super) fn begin_anew(&mut self, newest: impl Fn(usize) -> u64) {
         self.in_flight.clear();
+        self.plan_written = None;
         for (at, held) in self.saved.iter_mut().enumerate() {
             *held = fresh(newest(at));
         }
@@ -161,6 +201,12 @@ impl Sim {
                 records.in_flight.push_back((at, record));
             }
         }
+        if let Some((former, before)) = records.plan_written.take() {
+            let delay = self.delay();
+            let at = self.records.channel.arrival(self.now, delay);
+            let plan = PendingWrite::Plan(former, before);
+            self.records.in_flight.push_back((at, plan));
+        }
     }
 
     /// The runtime is gone: what would arrive after `until` is lost, and the second picture
@@ -177,6 +223,12 @@ impl Sim {
                 PendingWrite::End(module, seen) => self.check.undo_end(module, seen),
                 PendingWrite::Stop(before) => self.check.undo_stop(before),
                 PendingWrite::Wish(before) => self.check.undo_request(&before),
+                PendingWrite::Plan(former, before) => {
+                    self.check.undo_replan(&former, &before);
+                    self.take_plan(former);
+                }
+                PendingWrite::Uncompleted(module) => self.check.undo_uncompleted(module),
+                PendingWrite::Forget(module, known) => self.check.undo_removed(module, *known),
             }
         }
     }

@@ -5,7 +5,6 @@
 use alloc::sync::Arc;
 
 use super::managed_module::StopReason;
-use super::propagation::DependencyLoss;
 use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;
 use crate::recovery::{RecoveryState, SavedRecovery};
@@ -93,7 +92,8 @@ impl Lifecycle {
         let spec = Arc::clone(&slot.spec);
         slot.recovery = RecoveryState::restore(&spec.recovery, now, record.recovery);
         // A record of nothing is none: the runtime before died at the beginning of its first start.
-        slot.adopted = alive.is_some() || record.state != State::NotStarted;
+        let touched = record.state != State::NotStarted || record.intent > 0;
+        slot.adopted = alive.is_some() || touched;
         slot.desired = record.wanted;
         slot.desired_revision = record.intent;
         slot.restarts = record.restarts;
@@ -169,16 +169,7 @@ impl Lifecycle {
                 self.mark_dirty(module);
             }
         }
-        // Who was to fall with whom is not recorded, because it follows from what is.
-        for module in self.ids() {
-            let slot = self.module(module);
-            let gone = slot.state == State::Failed || slot.desired == Desired::Down;
-            if slot.adopted && gone && slot.state != State::NotStarted {
-                self.worklist.insert(self.graph.rank(module));
-            }
-        }
-        self.propagate_worklist(DependencyLoss::Stopped);
-        self.start_eager(now, fresh);
+        self.join_plan(now, Cause::Boot, &[], fresh);
         self.count_initial_starts(fresh);
         if !self.plan.system().parallel_startup {
             let starts = |module: &ModuleId| self.module(*module).state == State::Starting;

@@ -1,6 +1,6 @@
 //! One deadline a module, and which comes first.
 //! Owns a binary heap that knows where everyone is, so that a deadline can be taken back.
-//! Never allocates after its making.
+//! Allocates when a module is added, not when a deadline is set.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -25,6 +25,11 @@ impl DeadlineHeap {
             heap: Vec::with_capacity(len),
             place: vec![NOWHERE; len],
         }
+    }
+
+    /// Makes room for so many modules.
+    pub(super) fn grow(&mut self, len: usize) {
+        self.place.resize(self.place.len().max(len), NOWHERE);
     }
 
     /// The first deadline.

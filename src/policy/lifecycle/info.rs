@@ -170,6 +170,7 @@ impl Lifecycle {
         let stopping = matches!(self.phase, SystemPhase::Stopping | SystemPhase::Stopped);
         let slot = self.module_mut(module);
         let severity = match (slot.state, slot.health) {
+            _ if !slot.in_plan => Severity::None,
             (State::Failed, _) if slot.spec.required => Severity::Failing,
             (State::Failed, _) => Severity::Degraded,
             _ if slot.desired == Desired::Down && !stopping && slot.counts_as_missing() => {

@@ -73,6 +73,36 @@ pub enum LifecycleEvent {
     TimerFired,
 }
 
+/// What a new plan does with a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChangeClass {
+    /// It is new.
+    Added,
+    /// It is gone: its run is stopped.
+    Removed,
+    /// A run goes on under the new spec.
+    Live,
+    /// A run ends, and the next one follows the new spec.
+    Restart,
+}
+
+/// Why a plan cannot follow the one that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplanError {
+    /// Nothing runs yet, or everything is being stopped.
+    NotRunning,
+    /// A plan with this number or a higher one runs already.
+    Superseded {
+        /// The number of the newest plan.
+        newest: u64,
+    },
+    /// A module became a builtin, or ceased to be one.
+    BuiltinChanged {
+        /// Which.
+        module: ModuleId,
+    },
+}
+
 /// What a dependent that goes on is told about a module it depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DependencyNotice {
@@ -159,6 +189,16 @@ pub enum LifecycleEffect {
     StartupFailed {
         /// Why.
         reason: StartupFailure,
+    },
+    /// A module that the newest plan has no more has no run any more: it is forgotten.
+    Removed {
+        /// Which.
+        module: ModuleId,
+    },
+    /// Every run that the newest plan replaced has ended.
+    PlanInForce {
+        /// Its number.
+        plan: u64,
     },
     /// Everything is down after `StopAll` or a failed start.
     AllStopped {

@@ -22,6 +22,8 @@ pub(super) enum StopReason {
     Probe,
     /// The runtime before had begun to end it.
     Adopted,
+    /// The plan has another spec for it, which only a new run can follow.
+    Reload,
 }
 
 /// One module, from outside its run.
@@ -31,6 +33,8 @@ pub(super) struct ManagedModule {
     pub(super) spec: Arc<ModuleSpec>,
     /// The number of the plan that `spec` is from.
     pub(super) plan: u64,
+    /// Whether the newest plan has it. One that was removed is stopped, whatever is desired.
+    pub(super) in_plan: bool,
     pub(super) state: State,
     pub(super) desired: Desired,
     pub(super) cause: Cause,
@@ -75,6 +79,7 @@ impl ManagedModule {
         ManagedModule {
             spec: Arc::clone(spec),
             plan,
+            in_plan: true,
             state: State::NotStarted,
             desired: Desired::Down,
             cause: Cause::Boot,
@@ -110,7 +115,29 @@ impl ManagedModule {
 
     /// Whether its run, if one is out, has to end.
     pub(super) fn must_stop(&self) -> bool {
-        self.desired == Desired::Down || self.stop_reason.is_some()
+        self.goal() == Desired::Down || self.stop_reason.is_some()
+    }
+
+    /// What it is brought to: as desired, but down when the plan has it no more.
+    pub(super) fn goal(&self) -> Desired {
+        match self.in_plan {
+            true => self.desired,
+            false => Desired::Down,
+        }
+    }
+
+    /// Whether a run is out that has to end before the newest plan is in force.
+    pub(super) fn is_outdated(&self, newest_plan: u64) -> bool {
+        self.plan != newest_plan && self.state.is_live() && !self.is_builtin()
+    }
+
+    /// Goes on by the spec of another plan. Attempts count as what they are by that one.
+    pub(super) fn follow(&mut self, now: MonoTime, spec: &Arc<ModuleSpec>, plan: u64) {
+        if self.spec.recovery != spec.recovery {
+            self.recovery = RecoveryState::restore(&spec.recovery, now, self.recovery.save());
+        }
+        self.spec = Arc::clone(spec);
+        (self.plan, self.in_plan, self.waiting_on_edge) = (plan, true, 0);
     }
 
     /// Whether a run is out that nobody has a reason to end.
@@ -128,13 +155,13 @@ impl ManagedModule {
     /// failed is left to recovery.
     pub(super) fn can_be_activated(&self) -> bool {
         let never_started = self.state == State::NotStarted && self.desired_revision == 0;
-        let ended_by_itself = self.state == State::Stopped && self.desired == Desired::Up;
+        let ended_by_itself = self.state == State::Stopped && self.goal() == Desired::Up;
         self.spec.start == StartMode::Lazy && (never_started || ended_by_itself)
     }
 
     /// Whether only a request brings it back: desired down, or ended with a clean exit code.
     pub(super) fn needs_request(&self) -> bool {
-        self.desired == Desired::Down || self.state == State::Stopped
+        self.goal() == Desired::Down || self.state == State::Stopped
     }
 
     /// Whether the system is incomplete without it when it is desired down.

@@ -15,7 +15,7 @@ impl Lifecycle {
         let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
             return;
         };
-        if refused || slot.is_builtin() {
+        if refused || slot.is_builtin() || !slot.in_plan {
             return;
         }
         let asleep = slot.can_be_activated();
@@ -50,7 +50,7 @@ impl Lifecycle {
     /// Wishes `module` up, and all that it needs and has not.
     fn request_start(&mut self, now: MonoTime, module: ModuleId) {
         self.worklist.insert(self.graph.rank(module));
-        self.collect_dependencies();
+        self.collect_dependencies(|_, _| true);
         while let Some(rank) = self.to_start.pop_first() {
             let other = self.graph.at(rank);
             if other == module {
@@ -63,17 +63,19 @@ impl Lifecycle {
         }
     }
 
-    /// From the modules in `walk` to all that they need: they gather in `rising`.
-    pub(super) fn collect_dependencies(&mut self) {
+    /// From the modules in `worklist` to all that they need, and by way of those that `through`
+    /// picks to all that these need: they gather in `to_start`.
+    pub(super) fn collect_dependencies(&mut self, through: impl Fn(&Lifecycle, ModuleId) -> bool) {
         while let Some(rank) = self.worklist.pop_last() {
             self.to_start.insert(rank);
             let module = self.graph.at(rank);
             if self.module(module).is_active() {
                 continue;
             }
-            let spec = self.spec_of(module);
+            let spec = self.next_spec_of(module);
             for edge in spec.edges.iter().filter(|edge| edge.hard) {
-                if !self.is_satisfied(edge) && !self.module(edge.to).is_builtin() {
+                let unmet = !self.is_satisfied(edge) && !self.module(edge.to).is_builtin();
+                if unmet && through(self, edge.to) {
                     self.worklist.insert(self.graph.rank(edge.to));
                 }
             }

@@ -99,7 +99,9 @@ impl Lifecycle {
                         told.push(step);
                     }
                 }
-                LifecycleEffect::StateChanged { .. }
+                LifecycleEffect::Removed { .. }
+                | LifecycleEffect::PlanInForce { .. }
+                | LifecycleEffect::StateChanged { .. }
                 | LifecycleEffect::RecoveryDecided { .. }
                 | LifecycleEffect::StartupCompleted
                 | LifecycleEffect::StartupFailed { .. }

@@ -31,12 +31,12 @@ impl Lifecycle {
         while let Some(rank) = self.worklist.pop_first() {
             let gone = graph.at(rank);
             for dependent in graph.dependents(gone) {
-                if !self.requires_run_of(dependent, gone) {
+                if !self.requires_run_of(dependent, gone) || !self.is_in_force(dependent, gone) {
                     continue;
                 }
                 let slot = self.module_mut(dependent.from);
                 let required = slot.spec.required;
-                if slot.desired == Desired::Down {
+                if slot.goal() == Desired::Down {
                     continue;
                 }
                 match slot.state {
@@ -71,7 +71,9 @@ impl Lifecycle {
             let about = graph.at(rank);
             for dependent in graph.dependents(about) {
                 let from = dependent.from;
-                if !self.requires_run_of(dependent, about) || !self.module(from).is_active() {
+                let concerned =
+                    self.requires_run_of(dependent, about) && self.is_in_force(dependent, about);
+                if !concerned || !self.module(from).is_active() {
                     continue;
                 }
                 match self.module(from).spec.on_dependency_restart {
@@ -99,7 +101,8 @@ impl Lifecycle {
     pub(super) fn notify_failed(&mut self, module: ModuleId) {
         let graph = Arc::clone(&self.graph);
         for dependent in graph.dependents(module) {
-            if !dependent.hard && self.module(dependent.from).is_active() {
+            let concerned = !dependent.hard && self.is_in_force(dependent, module);
+            if concerned && self.module(dependent.from).is_active() {
                 self.module_mut(module).soft_notice_due = true;
                 let (about, news) = (module, DependencyNotice::Failed);
                 self.effects.push_back(LifecycleEffect::NotifyDependent {
@@ -129,6 +132,7 @@ impl Lifecycle {
                 }
                 false => soft,
             };
+            let was_told = was_told && self.is_in_force(dependent, module);
             if was_told && self.module(dependent.from).is_active() {
                 let (about, news) = (module, DependencyNotice::Recovered);
                 self.effects.push_back(LifecycleEffect::NotifyDependent {

@@ -4,6 +4,7 @@
 
 use super::managed_module::StopReason;
 use super::{Lifecycle, LifecycleEffect, SystemPhase};
+use crate::graph::Dependent;
 use crate::mono_time::MonoTime;
 use crate::spec::{DependencyCondition, Edge, Kind, ModuleId};
 use crate::states::{Cause, Desired, Health, State};
@@ -13,7 +14,7 @@ impl Lifecycle {
     /// Takes the step that is due, if any.
     pub(super) fn reconcile_module(&mut self, now: MonoTime, module: ModuleId) {
         let slot = self.module(module);
-        match (slot.state, slot.desired) {
+        match (slot.state, slot.goal()) {
             (State::Starting | State::Running, _) if slot.must_stop() => {
                 if !self.stop_is_blocked(module) {
                     self.stop_module(now, module);
@@ -23,7 +24,7 @@ impl Lifecycle {
             (State::Failed, Desired::Down)
                 if slot.is_stuck() && self.phase != SystemPhase::Stopping => {}
             (State::Waiting | State::Backoff | State::Failed, Desired::Down) => {
-                let cause = self.stop_cause();
+                let cause = self.stop_cause(module);
                 self.set_state(now, module, State::Stopped, cause, None);
             }
             (State::Waiting, Desired::Up) => self.start_if_allowed(now, module),
@@ -34,9 +35,10 @@ impl Lifecycle {
     }
 
     /// Why a module that is wished down goes there.
-    pub(super) fn stop_cause(&self) -> Cause {
+    pub(super) fn stop_cause(&self, module: ModuleId) -> Cause {
         match self.phase {
             SystemPhase::Stopping | SystemPhase::Stopped => Cause::Shutdown,
+            _ if !self.module(module).in_plan => Cause::Reload,
             SystemPhase::New | SystemPhase::Starting | SystemPhase::Up => Cause::Requested,
         }
     }
@@ -110,7 +112,7 @@ impl Lifecycle {
     fn may_start(&mut self, now: MonoTime, module: ModuleId) -> bool {
         let slot = self.module(module);
         matches!(self.phase, SystemPhase::Starting | SystemPhase::Up)
-            && (slot.state, slot.desired) == (State::Waiting, Desired::Up)
+            && (slot.state, slot.goal()) == (State::Waiting, Desired::Up)
             && !self.is_waiting(now, module)
     }
 
@@ -134,12 +136,13 @@ impl Lifecycle {
     fn stop_module(&mut self, now: MonoTime, module: ModuleId) {
         let slot = self.module(module);
         let generation = slot.generation;
-        let (cause, by) = match (slot.desired, slot.stop_reason) {
-            (Desired::Down, _) | (_, None) => (self.stop_cause(), None),
+        let (cause, by) = match (slot.goal(), slot.stop_reason) {
+            (Desired::Down, _) | (_, None) => (self.stop_cause(module), None),
             (Desired::Up, Some(StopReason::Dependency(by))) => (Cause::Dependency, Some(by)),
             (Desired::Up, Some(StopReason::Requested)) => (Cause::Requested, None),
             (Desired::Up, Some(StopReason::Probe)) => (Cause::Probe, None),
             (Desired::Up, Some(StopReason::Adopted)) => (Cause::Adopted, None),
+            (Desired::Up, Some(StopReason::Reload)) => (Cause::Reload, None),
         };
         self.emit_stop(now, module, generation);
         self.set_state(now, module, State::Stopping, cause, by);
@@ -200,7 +203,7 @@ impl Lifecycle {
         }
         let target = self.module(edge.to);
         edge.hard
-            || (target.desired == Desired::Up
+            || (target.goal() == Desired::Up
                 && matches!(target.state, State::Waiting | State::Starting)
                 && now < self.soft_wait_deadline(edge, since))
     }
@@ -239,7 +242,10 @@ impl Lifecycle {
         let dependents = self.graph.dependents(module);
         let from = self.module(module).stop_blocked_by as usize;
         let mut places = (from..dependents.len()).chain(0..from);
-        let Some(at) = places.find(|at| self.module(dependents[*at].from).is_stopping()) else {
+        let stopping = |dependent: &Dependent| {
+            self.module(dependent.from).is_stopping() && self.is_in_force(dependent, module)
+        };
+        let Some(at) = places.find(|at| stopping(&dependents[*at])) else {
             return false;
         };
         self.module_mut(module).stop_blocked_by = u32::try_from(at).unwrap_or(0);

@@ -101,14 +101,15 @@ impl Lifecycle {
         let clean = matches!(ending, Some(RunEnd::Exited(Exit::Code(code)))
             if recovery.clean_exit_codes.contains(&code));
         let is_task = spec.kind == Kind::Task;
-        let (stop_cause, stopping) = (self.stop_cause(), self.phase == SystemPhase::Stopping);
+        let stop_cause = self.stop_cause(module);
+        let stopping = self.phase == SystemPhase::Stopping;
         let slot = self.module_mut(module);
         (slot.pid, slot.health, slot.exit_unknown) = (None, Health::Unknown, false);
         let fall = slot.stop_reason.take();
         let halted = slot.state == State::Stopping || fall.is_some();
         let stuck = slot.is_stuck() && ending.is_some();
         slot.completed = clean && slot.state != State::Stopping;
-        match (slot.desired, fall) {
+        match (slot.goal(), fall) {
             (Desired::Down, _) if stuck && !stopping => {
                 self.set_state(now, module, State::Failed, Cause::Timeout, None);
             }
@@ -125,10 +126,12 @@ impl Lifecycle {
             }
             (Desired::Up, _) if halted => {
                 slot.recovery.run_over(recovery, now);
-                slot.needs_token = matches!(fall, Some(StopReason::Dependency(_)));
+                use StopReason::{Dependency, Reload};
+                slot.needs_token = matches!(fall, Some(Dependency(_) | Reload));
                 let (cause, by) = match fall {
                     // It may have ended by itself before the order to halt.
-                    Some(StopReason::Dependency(by)) => (Cause::Dependency, Some(by)),
+                    Some(Dependency(by)) => (Cause::Dependency, Some(by)),
+                    Some(Reload) => (Cause::Reload, None),
                     _ => (Cause::Requested, None),
                 };
                 self.set_state(now, module, State::Waiting, cause, by);

@@ -16,7 +16,7 @@ impl Lifecycle {
         }
         self.phase = SystemPhase::Starting;
         self.startup_by = now.after(self.plan.system().startup_timeout);
-        self.start_eager(now, |_, _| true);
+        self.start_eager(now, Cause::Boot, |_, _| true);
         self.count_initial_starts(|_, _| true);
     }
 
@@ -25,10 +25,7 @@ impl Lifecycle {
         for module in self.ids() {
             let slot = self.module(module);
             let rises = matches!(slot.state, State::Waiting | State::Starting);
-            if slot.desired == Desired::Up
-                && rises
-                && !slot.in_initial_start
-                && choose(self, module)
+            if slot.goal() == Desired::Up && rises && !slot.in_initial_start && choose(self, module)
             {
                 self.module_mut(module).in_initial_start = true;
                 self.booting += 1;
@@ -36,34 +33,52 @@ impl Lifecycle {
         }
     }
 
-    /// Brings the builtins up, and wishes up every eager module that `choose` picks.
+    /// Brings the builtins up, and wishes up every eager module that `choose` picks, with all that
+    /// it needs. What is in `worklist` already gets what it needs too.
     pub(super) fn start_eager(
         &mut self,
         now: MonoTime,
+        cause: Cause,
         choose: impl Fn(&Lifecycle, ModuleId) -> bool,
     ) {
         let eager = |own: &Lifecycle, module: ModuleId| {
             own.module(module).spec.start == StartMode::Eager && choose(own, module)
         };
         for module in self.ids() {
-            if self.module(module).is_builtin() {
-                self.module_mut(module).desired = Desired::Up;
-                self.set_state(now, module, State::Running, Cause::Boot, None);
+            let slot = self.module_mut(module);
+            if slot.is_builtin() {
+                slot.desired = Desired::Up;
+                if slot.state != State::Running && slot.in_plan {
+                    self.set_state(now, module, State::Running, cause, None);
+                }
             } else if eager(self, module) {
                 self.worklist.insert(self.graph.rank(module));
             }
         }
-        self.collect_dependencies();
+        self.collect_dependencies(Lifecycle::comes_along);
         while let Some(rank) = self.to_start.pop_first() {
             let module = self.graph.at(rank);
             if eager(self, module) {
-                self.set_desired_up(now, module, Cause::Boot, None);
-            } else if self.module(module).desired == Desired::Down {
+                self.set_desired_up(now, module, cause, None);
+            } else if self.is_untouched(module) {
                 let dependents = self.graph.dependents(module).iter();
                 let needed_by = dependents.filter(|it| it.hard).map(|it| it.from).next();
                 self.set_desired_up(now, module, Cause::Dependency, needed_by);
             }
         }
+    }
+
+    /// Whether what a module needs is started, because it will be up.
+    pub(super) fn comes_along(&self, module: ModuleId) -> bool {
+        self.module(module).goal() == Desired::Up || self.is_untouched(module)
+    }
+
+    /// Whether a module that others need is started because of that: neither a return of the
+    /// runtime nor a new plan brings back what a person stopped.
+    pub(super) fn is_untouched(&self, module: ModuleId) -> bool {
+        let slot = self.module(module);
+        let never = slot.state == State::NotStarted && slot.desired_revision == 0;
+        never && slot.in_plan && slot.desired == Desired::Down
     }
 
     /// The first start no longer waits for `module`.
