@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use mainstay::journal::{Draft, Filter, Journal, Settings};
+use mainstay::journal::{EventFilter, Journal, JournalSettings, NewEvent};
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{Cause, EventKind, Timestamp};
 use serde_json::json;
@@ -16,12 +16,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ROUND: u64 = 4096;
 
 fn open(directory: &Path) -> Journal {
-    let settings = Settings::new("bench", Timestamp(1_795_000_000_000), 0);
+    let settings = JournalSettings::new("bench", Timestamp(1_795_000_000_000), 0);
     Journal::open(directory, settings).expect("the journal opens")
 }
 
-fn draft(n: u64) -> Draft {
-    Draft::new(
+fn draft(n: u64) -> NewEvent {
+    NewEvent::new(
         EventKind::ModuleStateChanged,
         Timestamp(1_795_000_000_000 + n),
         n,
@@ -40,7 +40,7 @@ fn append(c: &mut Criterion) {
             let mut left = iterations;
             while left > 0 {
                 let round = left.min(ROUND);
-                let drafts: Vec<Draft> = (0..round).map(draft).collect();
+                let drafts: Vec<NewEvent> = (0..round).map(draft).collect();
                 let begin = Instant::now();
                 for draft in drafts {
                     journal.append(draft);
@@ -106,7 +106,7 @@ fn open_and_read(c: &mut Criterion) {
         b.iter(|| journal.read(&params).expect("readable"));
     });
     c.bench_function("journal/subscribe", |b| {
-        b.iter(|| journal.subscribe(Filter::default(), None));
+        b.iter(|| journal.subscribe(EventFilter::default(), None));
     });
 }
 

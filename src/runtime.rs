@@ -29,7 +29,7 @@ pub(crate) use crate::actors::{CONSOLE_TARGET, ConsoleMessage, ConsoleSink};
 use crate::bus::Bus;
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
 use crate::ipc;
-use crate::journal::{Journal, Settings, WatermarkKeeper};
+use crate::journal::{Journal, JournalSettings, WatermarkKeeper};
 use crate::os::handshake::{HandshakeError, HolderHandshake};
 use crate::os::holder_client::HolderClient;
 use crate::os::machine;
@@ -417,15 +417,15 @@ pub(crate) fn build(
 }
 
 /// The holder keeps how far the journal reaches: the state directory may be deleted.
-fn journal_settings(os: &Arc<dyn Os>) -> Settings {
+fn journal_settings(os: &Arc<dyn Os>) -> JournalSettings {
     let keeper = Arc::clone(os);
     let journal = Instance::new(JOURNAL_RECORD, 1);
     let kept = os.saved_record(&journal);
     let keep = move |text| keeper.save_record(&journal, text);
-    Settings {
+    JournalSettings {
         kept,
         keeper: Some(WatermarkKeeper::new(keep)),
-        ..Settings::new(machine::boot_id(), os.wall_clock(), os.now().0)
+        ..JournalSettings::new(machine::boot_id(), os.wall_clock(), os.now().0)
     }
 }
 

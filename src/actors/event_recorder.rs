@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::RuntimeContext;
 use super::registry::RegistryMsg;
 use super::slot_store::SlotStore;
-use crate::journal::{Draft, Journal, replay};
+use crate::journal::{Journal, NewEvent, replay};
 use crate::os::Os;
 
 /// What led to an event.
@@ -130,7 +130,7 @@ impl EventRecorder {
         };
         let names = self.names.load();
         let name = entry.module.map(|(module, _)| &*names[module.index()]);
-        let seq = self.journal.append(Draft {
+        let seq = self.journal.append(NewEvent {
             at: self.os.wall_clock(),
             mono_ns: self.os.now().0,
             kind: entry.kind,

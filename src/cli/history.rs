@@ -13,7 +13,7 @@ use super::args::Global;
 use super::failure::Failure;
 use super::{human, screen};
 use crate::config::{Configuration, LogFormat, Sources, load};
-use crate::journal::{Past, ReadError};
+use crate::journal::{OfflineJournal, ReadError};
 use crate::os::tail;
 
 /// The files of a system that is not running.
@@ -120,7 +120,7 @@ impl History {
         Ok(why)
     }
 
-    fn journal(&self) -> Result<Past, Failure> {
+    fn journal(&self) -> Result<OfflineJournal, Failure> {
         let folder = self.configuration.system.state_dir.display();
         self.past()
             .ok_or_else(|| self.nothing(&format!("no journal in {folder}")))
@@ -131,8 +131,8 @@ impl History {
         modules.any(|(spec, _)| spec.name == module)
     }
 
-    fn past(&self) -> Option<Past> {
-        Past::of(&self.configuration.system.state_dir)
+    fn past(&self) -> Option<OfflineJournal> {
+        OfflineJournal::of(&self.configuration.system.state_dir)
     }
 
     fn tell(&self, folder: &Path) {

@@ -13,7 +13,7 @@ use super::modules::find_module;
 use super::paging::newest_that_fit;
 use super::{Answer, Caller, MethodResult, NextNotification, Notifications, internal};
 use crate::actors::RuntimeContext;
-use crate::journal::{Ended, Filter, Subscription};
+use crate::journal::{EventFilter, EventSubscription, SubscriptionError};
 
 /// Lists events of the past.
 ///
@@ -71,7 +71,7 @@ impl Answer for EventsSubscribe {
         }
         let journal = ctx.recorder.journal();
         let seq = journal.committed();
-        let filter = Filter::from(&params);
+        let filter = EventFilter::from(&params);
         let events = journal.subscribe(filter, params.since.or(Some(seq)));
         let stream = EventNotifications {
             events,
@@ -82,7 +82,7 @@ impl Answer for EventsSubscribe {
 }
 
 struct EventNotifications {
-    events: Subscription,
+    events: EventSubscription,
     ended: bool,
 }
 
@@ -98,9 +98,11 @@ impl Notifications for EventNotifications {
             };
             self.ended = true;
             let code = match &error {
-                Ended::Lagged { .. } => RefusalCode::Timeout,
-                Ended::Closed => RefusalCode::ShuttingDown,
-                Ended::Unreadable(_) | Ended::Interrupted(_) => RefusalCode::Internal,
+                SubscriptionError::Lagged { .. } => RefusalCode::Timeout,
+                SubscriptionError::Closed => RefusalCode::ShuttingDown,
+                SubscriptionError::Unreadable(_) | SubscriptionError::Interrupted(_) => {
+                    RefusalCode::Internal
+                }
             };
             Some(Err(Refusal::new(code, error.to_string())))
         })

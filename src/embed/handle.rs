@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::builder::RuntimeBuilder;
 use crate::actors::RuntimeContext;
 use crate::control::{self, Answer, Caller, config, events, logs, modules, system, view_builder};
-use crate::journal::{Filter, Subscription};
+use crate::journal::{EventFilter, EventSubscription};
 
 /// How long the actors may take to publish what they told.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -247,14 +247,14 @@ impl Runtime {
     /// Follows committed events from now on. 1024 may wait; who is further behind is told so and
     /// subscribes again after the last one it saw.
     #[must_use]
-    pub fn subscribe(&self) -> Subscription {
-        self.subscribe_to(Filter::default(), None)
+    pub fn subscribe(&self) -> EventSubscription {
+        self.subscribe_to(EventFilter::default(), None)
     }
 
     /// Follows the committed events that pass the filter; with `since`, those after that number
     /// come first, without a gap or a repetition.
     #[must_use]
-    pub fn subscribe_to(&self, filter: Filter, since: Option<u64>) -> Subscription {
+    pub fn subscribe_to(&self, filter: EventFilter, since: Option<u64>) -> EventSubscription {
         self.shared.ctx.recorder.journal().subscribe(filter, since)
     }
 

@@ -5,7 +5,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 use sha2::{Digest, Sha256};
 
-use super::store;
+use super::database;
 
 /// A link of the chain.
 pub(super) type Hash = [u8; 32];
@@ -106,9 +106,9 @@ pub(super) fn position(connection: &Connection, name: &str) -> rusqlite::Result<
         )?
         .query_row([name], |row| {
             Ok(ChainPosition {
-                count: store::unsigned(row.get(0)?),
+                count: database::unsigned(row.get(0)?),
                 hash: row.get(1)?,
-                seq: store::unsigned(row.get::<_, Option<i64>>(2)?.unwrap_or(0)),
+                seq: database::unsigned(row.get::<_, Option<i64>>(2)?.unwrap_or(0)),
             })
         })
         .optional()?;
@@ -123,7 +123,7 @@ pub(super) fn set_position(
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached("INSERT OR REPLACE INTO chain (name, count, hash) VALUES (?1, ?2, ?3)")?
-        .execute((name, store::integer(to.count), to.hash))?;
+        .execute((name, database::integer(to.count), to.hash))?;
     Ok(())
 }
 
@@ -136,7 +136,7 @@ pub(super) fn holds(connection: &Connection, known: &ChainPosition) -> rusqlite:
     }
     let stored: Option<Hash> = connection
         .prepare_cached("SELECT hash FROM event WHERE seq = ?1 AND hash IS NOT NULL")?
-        .query_row([store::integer(known.seq)], |row| row.get(0))
+        .query_row([database::integer(known.seq)], |row| row.get(0))
         .optional()?;
     Ok(stored == Some(known.hash) && position(connection, "head")?.count >= known.count)
 }

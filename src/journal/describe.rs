@@ -12,13 +12,13 @@ const NAMED: usize = 5;
 /// Returns one message without a full stop, such as `storage was killed by SIGKILL after 12 s`.
 #[must_use]
 pub fn describe(event: &Event) -> String {
-    let facts = Facts(&event.payload);
+    let facts = PayloadReader(&event.payload);
     let who = event.module.as_deref().unwrap_or("mainstay");
     match event.kind {
         EventKind::Other(kind) => format!("{who}: {}", kind.as_str()),
         EventKind::ModuleStateChanged => state_changed(event, who, facts),
         EventKind::ModuleReady => {
-            let after = facts.span("after_ms");
+            let after = facts.format_millis("after_ms");
             format!("{who} is ready{}", prefixed(" after ", after))
         }
         EventKind::ModuleExited => exited(who, facts),
@@ -67,7 +67,7 @@ pub fn describe(event: &Event) -> String {
         }
         EventKind::RecoveryCompleted => format!("recovery of {who} succeeded{}", facts.why()),
         EventKind::RecoveryFailed => {
-            let probation = prefixed("; one more try in ", facts.span("probation_ms"));
+            let probation = prefixed("; one more try in ", facts.format_millis("probation_ms"));
             format!("recovery of {who} failed{}{probation}", facts.why())
         }
         EventKind::GroupExceeded => {
@@ -99,7 +99,7 @@ pub fn describe(event: &Event) -> String {
 
 /// Formats a duration: `214 ms`, `1.5 s`, `12 s`, `5 min`, `3 h`, `2 days`.
 #[must_use]
-pub fn span(ms: u64) -> String {
+pub fn format_millis(ms: u64) -> String {
     const SECOND: u64 = 1000;
     const MINUTE: u64 = 60 * SECOND;
     const HOUR: u64 = 60 * MINUTE;
@@ -115,7 +115,7 @@ pub fn span(ms: u64) -> String {
     }
 }
 
-fn state_changed(event: &Event, who: &str, facts: Facts<'_>) -> String {
+fn state_changed(event: &Event, who: &str, facts: PayloadReader<'_>) -> String {
     let cause = event
         .cause
         .map(|cause| reason(cause, event.actor.as_deref(), facts));
@@ -145,7 +145,7 @@ fn state_changed(event: &Event, who: &str, facts: Facts<'_>) -> String {
 }
 
 /// Describes the state in which a runtime found a module, with what the holder's record says.
-fn adopted(event: &Event, who: &str, to: &str, facts: Facts<'_>) -> String {
+fn adopted(event: &Event, who: &str, to: &str, facts: PayloadReader<'_>) -> String {
     let text = prefixed(": ", facts.text("text").filter(|_| to != "running"));
     let was = prefixed("; before that: ", facts.text("was"));
     let requested = prefixed("; requested by ", event.actor.as_deref());
@@ -160,7 +160,7 @@ fn adopted(event: &Event, who: &str, to: &str, facts: Facts<'_>) -> String {
 }
 
 /// Returns a cause as the end of a message.
-fn reason(cause: Cause, actor: Option<&str>, facts: Facts<'_>) -> String {
+fn reason(cause: Cause, actor: Option<&str>, facts: PayloadReader<'_>) -> String {
     let by = facts.text("by");
     match cause {
         Cause::Boot => "initial startup".to_owned(),
@@ -192,8 +192,8 @@ fn reason(cause: Cause, actor: Option<&str>, facts: Facts<'_>) -> String {
     }
 }
 
-fn exited(who: &str, facts: Facts<'_>) -> String {
-    let after = prefixed(" after ", facts.span("ran_ms"));
+fn exited(who: &str, facts: PayloadReader<'_>) -> String {
+    let after = prefixed(" after ", facts.format_millis("ran_ms"));
     let dumped = if facts.truth("core_dumped") {
         " and dumped core"
     } else {
@@ -248,7 +248,7 @@ fn signal_name(signal: i64) -> String {
     name.to_owned()
 }
 
-fn recovery_started(who: &str, facts: Facts<'_>) -> String {
+fn recovery_started(who: &str, facts: PayloadReader<'_>) -> String {
     let attempt = facts.integer("attempt").map(|attempt| {
         let of = prefixed(
             " of ",
@@ -257,7 +257,7 @@ fn recovery_started(who: &str, facts: Facts<'_>) -> String {
         format!("attempt {attempt}{of}")
     });
     let next = facts
-        .span("delay_ms")
+        .format_millis("delay_ms")
         .map(|delay| format!("next start in {delay}"));
     let failure = facts
         .text("failure")
@@ -269,7 +269,7 @@ fn recovery_started(who: &str, facts: Facts<'_>) -> String {
     format!("recovery of {who}: {}", parts.join(", "))
 }
 
-fn configuration(kind: EventKind, facts: Facts<'_>) -> String {
+fn configuration(kind: EventKind, facts: PayloadReader<'_>) -> String {
     let plan = facts.integer("plan").map_or_else(
         || "the configuration".to_owned(),
         |plan| format!("plan {plan}"),
@@ -285,7 +285,7 @@ fn configuration(kind: EventKind, facts: Facts<'_>) -> String {
 }
 
 /// Returns `restart of web` or `stop of the system`.
-fn operation(event: &Event, facts: Facts<'_>) -> String {
+fn operation(event: &Event, facts: PayloadReader<'_>) -> String {
     let whose = event.module.as_deref().unwrap_or("the system");
     format!(
         "{} of {whose}",
@@ -295,13 +295,13 @@ fn operation(event: &Event, facts: Facts<'_>) -> String {
 
 /// Describes the result of an operation: `done after 12 s`, `overtaken: ann requested stop`.
 pub(super) fn operation_result(event: &Event) -> String {
-    let facts = Facts(&event.payload);
+    let facts = PayloadReader(&event.payload);
     let result = facts.text("result").unwrap_or("finished");
-    let after = prefixed(" after ", facts.span("after_ms"));
+    let after = prefixed(" after ", facts.format_millis("after_ms"));
     format!("{result}{after}{}", facts.why())
 }
 
-fn system(event: &Event, facts: Facts<'_>) -> String {
+fn system(event: &Event, facts: PayloadReader<'_>) -> String {
     let why = facts.why();
     match event.kind {
         EventKind::SystemStatusChanged => {
@@ -315,7 +315,7 @@ fn system(event: &Event, facts: Facts<'_>) -> String {
         EventKind::SystemResumed => {
             format!(
                 "the machine slept{}",
-                prefixed(" for ", facts.span("slept_ms"))
+                prefixed(" for ", facts.format_millis("slept_ms"))
             )
         }
         EventKind::ActorRestarted => {
@@ -327,7 +327,7 @@ fn system(event: &Event, facts: Facts<'_>) -> String {
             format!("mainstay{} started", prefixed(" ", facts.text("version")))
         }
         EventKind::RuntimeReturned => {
-            let away = prefixed(" after ", facts.span("away_ms"));
+            let away = prefixed(" after ", facts.format_millis("away_ms"));
             let adopted = prefixed("; modules adopted: ", facts.count("adopted"));
             let exits = prefixed("; modules exited meanwhile: ", facts.count("exits"));
             let reason = prefixed("; last runtime: ", facts.text("reason"));
@@ -346,7 +346,7 @@ fn system(event: &Event, facts: Facts<'_>) -> String {
     }
 }
 
-fn gap(facts: Facts<'_>) -> String {
+fn gap(facts: PayloadReader<'_>) -> String {
     let (Some(from), Some(to)) = (facts.integer("from"), facts.integer("to")) else {
         return format!("events may be missing{}", facts.why());
     };
@@ -370,9 +370,9 @@ fn gap(facts: Facts<'_>) -> String {
 
 /// Reads a payload, in which each field is optional.
 #[derive(Clone, Copy)]
-struct Facts<'a>(&'a Value);
+struct PayloadReader<'a>(&'a Value);
 
-impl<'a> Facts<'a> {
+impl<'a> PayloadReader<'a> {
     fn text(self, name: &str) -> Option<&'a str> {
         self.0.get(name)?.as_str().filter(|text| !text.is_empty())
     }
@@ -393,8 +393,8 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn span(self, name: &str) -> Option<String> {
-        self.0.get(name)?.as_u64().map(span)
+    fn format_millis(self, name: &str) -> Option<String> {
+        self.0.get(name)?.as_u64().map(format_millis)
     }
 
     /// Returns `a`, `a and b`, `a, b and c`; none for an empty list.

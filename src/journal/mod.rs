@@ -13,17 +13,17 @@
 //! `intake` or alone), and small ones, each of which is taken alone.
 
 mod actions;
+mod append_buffer;
 mod audit_head;
 mod chain;
+mod database;
 mod describe;
-mod draft;
-mod intake;
-mod past;
+mod new_event;
+mod offline;
 mod reader;
 mod replay;
 mod retention;
 mod sequence;
-mod store;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -43,22 +43,22 @@ use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{Event, Timestamp};
 
 pub use actions::{AdminAction, admin_actions};
-pub use describe::{describe, span};
-pub use draft::Draft;
-pub use past::Past;
-pub use reader::{Filter, ReadError};
-pub use replay::{Replayed, replay};
+pub use describe::{describe, format_millis};
+pub use new_event::NewEvent;
+pub use offline::OfflineJournal;
+pub use reader::{EventFilter, ReadError};
+pub use replay::{ReplayedModule, replay};
 pub use retention::Retention;
-pub use subscription::{Ended, Subscription};
+pub use subscription::{EventSubscription, SubscriptionError};
 pub use verify::{ChainBroken, ChainVerified, MissingRows, verify};
 pub use watermark::WatermarkKeeper;
 pub use why::why;
 
-use draft::Entry;
-use intake::{ACTIONS_MAX, Intake};
+use append_buffer::{ACTIONS_MAX, AppendBuffer};
+use new_event::Entry;
 use subscription::Hub;
 use watermark::Watermark;
-use writer::{Control, Writer};
+use writer::{Writer, WriterRequest};
 
 /// How long `status` shows that administrative rows were lost, in milliseconds.
 const LOSS_SHOWN_MS: u64 = 24 * 3600 * 1000;
@@ -71,7 +71,7 @@ pub const DATABASE: &str = "journal.db";
 
 /// The parameters of [`Journal::open`].
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct JournalSettings {
     /// The boot id of the machine; with `mono_ns` it orders events across clock changes.
     pub boot: String,
     /// Now, on the wall clock.
@@ -88,11 +88,11 @@ pub struct Settings {
     pub retry: (Duration, Duration),
 }
 
-impl Settings {
+impl JournalSettings {
     /// Returns the default settings: default retention, retries after 1 s to 30 s.
     #[must_use]
-    pub fn new(boot: impl Into<String>, now: Timestamp, mono_ns: u64) -> Settings {
-        Settings {
+    pub fn new(boot: impl Into<String>, now: Timestamp, mono_ns: u64) -> JournalSettings {
+        JournalSettings {
             boot: boot.into(),
             now,
             mono_ns,
@@ -107,7 +107,7 @@ impl Settings {
 /// Why the journal cannot be opened. A disk that cannot be written is not an error: see
 /// [`Journal::problem`].
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum OpenError {
     /// The system refused a thread.
     #[error("cannot start the writer thread of the journal: {0}; raise the limit on threads")]
     Thread(#[source] io::Error),
@@ -115,9 +115,9 @@ pub enum Error {
 
 /// State that appending threads, readers and the writer share.
 #[derive(Debug)]
-struct Shared {
+struct JournalShared {
     database: PathBuf,
-    intake: Mutex<Intake>,
+    intake: Mutex<AppendBuffer>,
     hub: Mutex<Hub>,
     problem: Mutex<Option<String>>,
     /// When administrative rows were lost last, and why.
@@ -143,7 +143,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
+impl JournalShared {
     /// Waits for the first attempt to open the database; returns whether it succeeded.
     fn wait_until_opened(&self, patience: Duration) -> bool {
         let (opening, _) = self
@@ -175,9 +175,9 @@ impl Shared {
 /// queued events and closes the file.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    shared: Arc<Shared>,
+    shared: Arc<JournalShared>,
     queue: Sender<Arc<Entry>>,
-    control: Sender<Control>,
+    control: Sender<WriterRequest>,
     /// Disconnected after the writer has exited, which does not answer requests still queued.
     ended: Receiver<()>,
 }
@@ -187,9 +187,9 @@ impl Journal {
     /// call waits for the database only if `journal.seq` is missing.
     ///
     /// # Errors
-    /// `Error::Thread` if the writer thread cannot be started. A database that cannot be opened is
+    /// `OpenError::Thread` if the writer thread cannot be started. A database that cannot be opened is
     /// not an error: events stay in memory, and `problem` returns the reason.
-    pub fn open(directory: &Path, settings: Settings) -> Result<Journal, Error> {
+    pub fn open(directory: &Path, settings: JournalSettings) -> Result<Journal, OpenError> {
         let database = directory.join(DATABASE);
         let kept = settings.kept.as_deref().and_then(Watermark::parse);
         let kept = kept.unwrap_or_default();
@@ -200,9 +200,9 @@ impl Journal {
             Ok(()) => first + sequence::BLOCK,
             Err(_) => first,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(JournalShared {
             database,
-            intake: Mutex::new(Intake::new(first)),
+            intake: Mutex::new(AppendBuffer::new(first)),
             hub: Mutex::new(Hub::new(first - 1)),
             problem: Mutex::new(None),
             incomplete: Mutex::new(None),
@@ -233,7 +233,7 @@ impl Journal {
                 writer.run();
                 drop(alive);
             })
-            .map_err(Error::Thread)?;
+            .map_err(OpenError::Thread)?;
         Ok(Journal {
             shared,
             queue,
@@ -244,7 +244,7 @@ impl Journal {
 
     /// Appends an event and returns its sequence number. Does not block: if the writer's queue is
     /// full, the event stays in memory and a `journal.gap` event reports the loss.
-    pub fn append(&self, draft: Draft) -> u64 {
+    pub fn append(&self, draft: NewEvent) -> u64 {
         let mut intake = lock(&self.shared.intake);
         intake.append(draft, &self.queue, |seq| {
             // Before the event is queued: the writer subtracts it after the commit.
@@ -288,8 +288,8 @@ impl Journal {
     /// Subscribes to committed events: first those after `since`, if given, then live ones, without
     /// loss or repetition in between.
     #[must_use]
-    pub fn subscribe(&self, filter: Filter, since: Option<u64>) -> Subscription {
-        Subscription::new(&self.shared, filter, since)
+    pub fn subscribe(&self, filter: EventFilter, since: Option<u64>) -> EventSubscription {
+        EventSubscription::new(&self.shared, filter, since)
     }
 
     /// Returns the newest events that match `params`, oldest first: 100 by default, at most 10 000,
@@ -334,7 +334,7 @@ impl Journal {
     /// Returns the event with this sequence number, if it can be read. Blocks.
     #[must_use]
     pub fn event(&self, seq: u64) -> Option<Event> {
-        reader::one(&self.shared, seq)
+        reader::event_by_seq(&self.shared, seq)
     }
 
     /// Changes the retention; the next sweep applies it.
@@ -346,7 +346,7 @@ impl Journal {
     /// Returns whether it is.
     #[must_use]
     pub fn flush(&self, patience: Duration) -> bool {
-        self.ask(patience, Control::Flush)
+        self.request_writer(patience, WriterRequest::Flush)
     }
 
     /// Writes the queued events, closes the file and stops the writer; subscriptions end. Returns
@@ -354,10 +354,14 @@ impl Journal {
     /// appended later stay in memory.
     #[must_use]
     pub fn close(&self, patience: Duration) -> bool {
-        self.ask(patience, Control::Close)
+        self.request_writer(patience, WriterRequest::Close)
     }
 
-    fn ask(&self, patience: Duration, request: fn(Sender<bool>) -> Control) -> bool {
+    fn request_writer(
+        &self,
+        patience: Duration,
+        request: fn(Sender<bool>) -> WriterRequest,
+    ) -> bool {
         let (reply, answer) = bounded(1);
         if self.control.send_timeout(request(reply), patience).is_err() {
             return false;

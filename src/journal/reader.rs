@@ -11,14 +11,14 @@ use mainstay_protocol::{Event, EventKind, Timestamp};
 use rusqlite::types::Value as Sql;
 use rusqlite::{Row, params_from_iter};
 
-use super::Shared;
-use super::draft::Entry;
-use super::store;
+use super::JournalShared;
+use super::database;
+use super::new_event::Entry;
 
 /// Events of one result by default.
 pub(super) const LIMIT: usize = 100;
 /// Largest number of events of one result.
-pub(super) const MOST: usize = 10_000;
+pub(super) const EVENTS_MAX: usize = 10_000;
 /// Time a reader waits for the writer to open the database after the runtime has started.
 const OPENING: Duration = Duration::from_secs(2);
 
@@ -37,7 +37,7 @@ pub struct ReadError {
 
 /// Selects events.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
+pub struct EventFilter {
     /// Only these kinds; all when empty.
     pub kinds: Vec<EventKind>,
     /// Only of this module.
@@ -46,7 +46,7 @@ pub struct Filter {
     pub administrative: bool,
 }
 
-impl Filter {
+impl EventFilter {
     /// Returns whether `entry` matches.
     pub(super) fn admits(&self, entry: &Entry) -> bool {
         let event = &entry.event;
@@ -59,9 +59,9 @@ impl Filter {
     }
 }
 
-impl From<&EventsParams> for Filter {
-    fn from(params: &EventsParams) -> Filter {
-        Filter {
+impl From<&EventsParams> for EventFilter {
+    fn from(params: &EventsParams) -> EventFilter {
+        EventFilter {
             kinds: params.kinds.clone(),
             module: params.module.clone(),
             administrative: params.administrative,
@@ -78,9 +78,12 @@ pub(super) struct Page {
 }
 
 /// Returns the events that match, newest last: committed ones and those in memory.
-pub(super) fn read(shared: &Shared, params: &EventsParams) -> (Vec<Event>, Option<ReadError>) {
-    let limit = params.limit.unwrap_or(LIMIT).min(MOST);
-    let filter = Filter::from(params);
+pub(super) fn read(
+    shared: &JournalShared,
+    params: &EventsParams,
+) -> (Vec<Event>, Option<ReadError>) {
+    let limit = params.limit.unwrap_or(LIMIT).min(EVENTS_MAX);
+    let filter = EventFilter::from(params);
     let after = params.since.unwrap_or(0);
     // Memory first: an event that is committed between the two reads is in both, never in neither.
     let ring = super::lock(&shared.intake).ring();
@@ -104,19 +107,19 @@ pub(super) fn read(shared: &Shared, params: &EventsParams) -> (Vec<Event>, Optio
 }
 
 /// Returns one event by its number, from memory or the database.
-pub(super) fn one(shared: &Shared, seq: u64) -> Option<Event> {
+pub(super) fn event_by_seq(shared: &JournalShared, seq: u64) -> Option<Event> {
     let ring = super::lock(&shared.intake).ring();
     if let Some(entry) = ring.iter().find(|entry| entry.event.seq == seq) {
         return Some(entry.event.clone());
     }
-    let page = page(shared, &Filter::default(), seq.checked_sub(1)?, seq, 1).ok()?;
+    let page = page(shared, &EventFilter::default(), seq.checked_sub(1)?, seq, 1).ok()?;
     page.events.into_iter().next()
 }
 
 /// Returns up to `count` committed events after `after`, up to `upto`, oldest first.
 pub(super) fn page(
-    shared: &Shared,
-    filter: &Filter,
+    shared: &JournalShared,
+    filter: &EventFilter,
     after: u64,
     upto: u64,
     count: usize,
@@ -130,8 +133,8 @@ pub(super) fn page(
 }
 
 fn newest_stored(
-    shared: &Shared,
-    filter: &Filter,
+    shared: &JournalShared,
+    filter: &EventFilter,
     after: u64,
     limit: usize,
 ) -> Result<Vec<Event>, ReadError> {
@@ -150,8 +153,8 @@ pub(super) enum Order {
 pub(super) type Selected = (Vec<Event>, Option<u64>, usize);
 
 fn select(
-    shared: &Shared,
-    filter: &Filter,
+    shared: &JournalShared,
+    filter: &EventFilter,
     (after, upto): (u64, u64),
     limit: usize,
     order: Order,
@@ -161,7 +164,7 @@ fn select(
         return Ok((Vec::new(), None, 0));
     }
     query(&shared.database, filter, (after, upto), limit, order).map_err(|source| {
-        if store::is_damage(&source) {
+        if database::is_damage(&source) {
             shared
                 .suspect
                 .store(true, std::sync::atomic::Ordering::Relaxed);
@@ -175,7 +178,7 @@ fn select(
 
 pub(super) fn query(
     database: &Path,
-    filter: &Filter,
+    filter: &EventFilter,
     (after, upto): (u64, u64),
     limit: usize,
     order: Order,
@@ -185,8 +188,8 @@ pub(super) fn query(
          FROM event WHERE seq > ? AND seq <= ?",
     );
     let mut values = vec![
-        Sql::Integer(store::integer(after)),
-        Sql::Integer(store::integer(upto)),
+        Sql::Integer(database::integer(after)),
+        Sql::Integer(database::integer(upto)),
     ];
     if let Some(module) = &filter.module {
         sql.push_str(" AND module = ?");
@@ -206,7 +209,7 @@ pub(super) fn query(
     });
     values.push(Sql::Integer(i64::try_from(limit).unwrap_or(i64::MAX)));
 
-    let connection = store::connect_to_read(database)?;
+    let connection = database::connect_to_read(database)?;
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query(params_from_iter(values))?;
     let (mut events, mut last, mut count) = (Vec::new(), None, 0);

@@ -8,7 +8,7 @@ use mainstay_protocol::{Event, EventKind, State};
 
 /// A module as its events describe it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Replayed {
+pub struct ReplayedModule {
     /// Its state; `not_started` before the first change.
     pub state: State,
     /// The newest run of any event; 0 before the first.
@@ -19,9 +19,9 @@ pub struct Replayed {
     pub last_exit: Option<LastExit>,
 }
 
-impl Default for Replayed {
-    fn default() -> Replayed {
-        Replayed {
+impl Default for ReplayedModule {
+    fn default() -> ReplayedModule {
+        ReplayedModule {
             state: State::NotStarted,
             generation: 0,
             ended: 0,
@@ -33,8 +33,8 @@ impl Default for Replayed {
 /// Folds events, oldest first, into the state of their modules. An event of an older run changes
 /// nothing but the last exit, which may be recorded after the start of the next run. An initial
 /// startup clears everything.
-pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<String, Replayed> {
-    let mut modules: BTreeMap<String, Replayed> = BTreeMap::new();
+pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<String, ReplayedModule> {
+    let mut modules: BTreeMap<String, ReplayedModule> = BTreeMap::new();
     for event in events {
         // A runtime that returned is recorded as `runtime.returned` and clears nothing.
         if event.kind == EventKind::RuntimeStarted {
@@ -51,13 +51,13 @@ pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<Strin
         }
         if generation >= module.generation {
             module.generation = generation;
-            note(module, event);
+            apply(module, event);
         }
     }
     modules
 }
 
-fn note(module: &mut Replayed, event: &Event) {
+fn apply(module: &mut ReplayedModule, event: &Event) {
     if event.kind == EventKind::ModuleStateChanged {
         let to = event.payload.get("to").and_then(|to| to.as_str());
         if let Some(state) = to.and_then(|to| to.parse().ok()) {

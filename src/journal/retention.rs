@@ -8,7 +8,7 @@ use mainstay_protocol::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
 use super::chain;
-use super::store;
+use super::database;
 
 /// Rows removed at once; a step takes a few milliseconds.
 const STEP: i64 = 500;
@@ -128,7 +128,7 @@ pub(super) fn bytes_in_use(connection: &Connection) -> rusqlite::Result<u64> {
         connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0))
     };
     let pages = number("page_count")? - number("freelist_count")?;
-    Ok(store::unsigned(pages * number("page_size")?))
+    Ok(database::unsigned(pages * number("page_size")?))
 }
 
 fn bytes_of_actions(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
@@ -137,7 +137,7 @@ fn bytes_of_actions(transaction: &Transaction<'_>) -> rusqlite::Result<u64> {
     )?;
     statement.query_row([], |row| {
         let (rows, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
-        Ok(store::unsigned(rows * ROW_BYTES + bytes))
+        Ok(database::unsigned(rows * ROW_BYTES + bytes))
     })
 }
 
@@ -203,7 +203,7 @@ fn too_old(
     let mut rows = statement.query([after, floor, STEP])?;
     let mut upto = None;
     while let Some(row) = rows.next()? {
-        if row.get::<_, i64>(1)? >= store::integer(before_ms) {
+        if row.get::<_, i64>(1)? >= database::integer(before_ms) {
             break;
         }
         upto = Some(row.get(0)?);
@@ -226,6 +226,6 @@ fn move_anchor(transaction: &Transaction<'_>, upto: i64) -> rusqlite::Result<()>
         )?
         .query_row([upto], |row| row.get(0))?;
     let mut anchor = chain::position(transaction, "anchor")?;
-    (anchor.count, anchor.hash) = (anchor.count + store::unsigned(removed), hash);
+    (anchor.count, anchor.hash) = (anchor.count + database::unsigned(removed), hash);
     chain::set_position(transaction, "anchor", anchor)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use mainstay_protocol::Timestamp;
 
-use super::store;
+use super::database;
 
 /// Numbers reserved at once.
 pub(super) const BLOCK: u64 = 10_000;
@@ -31,7 +31,7 @@ pub(super) fn first(directory: &Path, database: &Path, now: Timestamp, kept: u64
     let next = file.unwrap_or_else(|| match database.exists() {
         false => 1,
         // Neither file can be read: milliseconds since 1970 are larger than any earlier number.
-        true => store::newest_of(database).map_or(now.0.max(1), |newest| newest + 1),
+        true => database::newest_of(database).map_or(now.0.max(1), |newest| newest + 1),
     });
     FirstNumber {
         seq: next.max(kept),

@@ -10,18 +10,18 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 
-use super::Shared;
-use super::draft::Entry;
-use super::reader::{self, Filter, Page, ReadError};
+use super::JournalShared;
+use super::new_event::Entry;
+use super::reader::{self, EventFilter, Page, ReadError};
 
 /// Events a subscriber may lag.
-const BEHIND: usize = 1024;
+const LAG_MAX: usize = 1024;
 /// Events of one page of a replay.
 const PAGE: usize = 256;
 
 /// Why a subscription ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Ended {
+pub enum SubscriptionError {
     /// The subscriber lagged more than 1024 events.
     #[error(
         "cannot continue the subscription: the reader was too slow and missed event {missed} and \
@@ -37,7 +37,7 @@ pub enum Ended {
          runtime has returned"
     )]
     Closed,
-    /// Past events cannot be read.
+    /// OfflineJournal events cannot be read.
     #[error(transparent)]
     Unreadable(#[from] ReadError),
     /// The reading thread panicked: a bug in mainstay.
@@ -49,7 +49,7 @@ pub enum Ended {
 
 #[derive(Debug)]
 struct Subscriber {
-    filter: Filter,
+    filter: EventFilter,
     live: mpsc::Sender<Arc<Entry>>,
     missed: Arc<OnceLock<u64>>,
 }
@@ -109,11 +109,11 @@ impl Hub {
         self.subscribers.len()
     }
 
-    fn add(&mut self, filter: Filter) -> (mpsc::Receiver<Arc<Entry>>, Arc<OnceLock<u64>>) {
+    fn add(&mut self, filter: EventFilter) -> (mpsc::Receiver<Arc<Entry>>, Arc<OnceLock<u64>>) {
         // Closed subscribers are otherwise removed on publication, of which a quiet system has few.
         self.subscribers
             .retain(|subscriber| !subscriber.live.is_closed());
-        let (live, events) = mpsc::channel(BEHIND);
+        let (live, events) = mpsc::channel(LAG_MAX);
         let missed = Arc::new(OnceLock::new());
         if !self.closed {
             self.subscribers.push(Subscriber {
@@ -128,7 +128,7 @@ impl Hub {
 
 /// Committed events, oldest first, each once. Needs a tokio runtime.
 #[derive(Debug)]
-pub struct Subscription {
+pub struct EventSubscription {
     seq: u64,
     replay: Option<Replay>,
     ready: VecDeque<Event>,
@@ -138,15 +138,19 @@ pub struct Subscription {
 
 #[derive(Debug)]
 struct Replay {
-    shared: Arc<Shared>,
-    filter: Filter,
+    shared: Arc<JournalShared>,
+    filter: EventFilter,
     after: u64,
     upto: u64,
     page: Option<JoinHandle<Result<Page, ReadError>>>,
 }
 
-impl Subscription {
-    pub(super) fn new(shared: &Arc<Shared>, filter: Filter, since: Option<u64>) -> Subscription {
+impl EventSubscription {
+    pub(super) fn new(
+        shared: &Arc<JournalShared>,
+        filter: EventFilter,
+        since: Option<u64>,
+    ) -> EventSubscription {
         // Nothing is published under the lock of the hub: events up to `seq` come from the
         // database, later ones live.
         let (seq, (live, missed)) = {
@@ -160,7 +164,7 @@ impl Subscription {
             upto: seq,
             page: None,
         });
-        Subscription {
+        EventSubscription {
             seq,
             replay,
             ready: VecDeque::new(),
@@ -182,7 +186,7 @@ impl Subscription {
     ///
     /// # Panics
     /// Outside of a tokio runtime, when there is something to replay.
-    pub async fn recv(&mut self) -> Result<Event, Ended> {
+    pub async fn recv(&mut self) -> Result<Event, SubscriptionError> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(event);
@@ -203,14 +207,16 @@ impl Subscription {
             None => Err(self
                 .missed
                 .get()
-                .map_or(Ended::Closed, |&missed| Ended::Lagged { missed })),
+                .map_or(SubscriptionError::Closed, |&missed| {
+                    SubscriptionError::Lagged { missed }
+                })),
         }
     }
 }
 
 impl Replay {
     /// Keeps the handle until the page is read, so that a cancelled `recv` finds it again.
-    async fn next_page(&mut self) -> Result<Page, Ended> {
+    async fn next_page(&mut self) -> Result<Page, SubscriptionError> {
         let page = self.page.get_or_insert_with(|| {
             let (shared, filter) = (Arc::clone(&self.shared), self.filter.clone());
             let (after, upto) = (self.after, self.upto);

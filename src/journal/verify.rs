@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction};
 use serde::Serialize;
 
 use super::chain::{self, COLUMNS, Canonical, ChainPosition, hex};
-use super::{audit_head, store};
+use super::{audit_head, database};
 
 /// A chain in which every link holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub fn verify(path: &Path) -> Result<ChainVerified, ChainBroken> {
         };
         return Err(broken((None, reason)));
     }
-    let connection = store::connect_to_read(path).map_err(|error| broken(unreadable(error)))?;
+    let connection = database::connect_to_read(path).map_err(|error| broken(unreadable(error)))?;
     check(&connection, kept).map_err(broken)
 }
 
@@ -172,7 +172,7 @@ impl Walk {
         let mut statement = snapshot.prepare(&sql).map_err(unreadable)?;
         let mut rows = statement.query([]).map_err(unreadable)?;
         while let Some(row) = rows.next().map_err(unreadable)? {
-            let seq = store::unsigned(row.get(0).map_err(unreadable)?);
+            let seq = database::unsigned(row.get(0).map_err(unreadable)?);
             let malformed = |source| (Some(seq), format!("a row is malformed: {source}"));
             let canonical = Canonical::read(row).map_err(malformed)?;
             let stored: chain::Hash = row.get(11).map_err(malformed)?;

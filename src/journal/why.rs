@@ -8,16 +8,16 @@ use mainstay_protocol::method::{Why, WhyLink, WhyNext};
 use mainstay_protocol::{Cause, Event, EventKind, ModuleView, State, Timestamp, Wanted};
 
 use super::Journal;
-use super::describe::{describe, enumerate, span};
+use super::describe::{describe, enumerate, format_millis};
 
 /// Largest number of links of a chain.
 const LINKS: usize = 20;
 /// Newest events of the module that are considered.
-pub(super) const RECENT: usize = 64;
+pub(super) const EVENTS_SCANNED: usize = 64;
 /// A wait shorter than this, in milliseconds, is not shown.
 const AT_ONCE: u64 = 10;
 /// Newest events that are shown beside the chain of causes.
-const BESIDE: usize = 8;
+const EXTRA_LINKS: usize = 8;
 
 /// Returns why `module` is in its state, oldest link first, and what happens next after `now`.
 /// Blocks for reads of the journal; events that cannot be read are left out.
@@ -26,7 +26,7 @@ pub fn why(journal: &Journal, module: &ModuleView, now: Timestamp) -> Why {
     Why {
         module: module.module.clone(),
         state: module.state,
-        chain: chain(&journal.last(&module.module, RECENT), |seq| {
+        chain: chain(&journal.last(&module.module, EVENTS_SCANNED), |seq| {
             journal.event(seq)
         }),
         next: next(module, now),
@@ -42,11 +42,11 @@ pub(super) fn chain(recent: &[Event], find: impl Fn(u64) -> Option<Event>) -> Ve
     if let Some(newest) = newest {
         follow(newest, find, &mut links);
     }
-    let begin = story_begin(recent);
+    let begin = chain_start(recent);
     let beside = recent
         .iter()
-        .filter(|event| event.seq >= begin && tells(event.kind));
-    for event in beside.rev().take(BESIDE) {
+        .filter(|event| event.seq >= begin && explains_state(event.kind));
+    for event in beside.rev().take(EXTRA_LINKS) {
         links.insert(event.seq, event.clone());
     }
     while links.len() > LINKS {
@@ -54,7 +54,7 @@ pub(super) fn chain(recent: &[Event], find: impl Fn(u64) -> Option<Event>) -> Ve
     }
     let said_again = |link: &Event| links.values().any(|later| says_again(link, later));
     let told = links.values().filter(|link| !said_again(link)).cloned();
-    tell(told.collect())
+    to_links(told.collect())
 }
 
 /// Returns whether `later` repeats `link`: the requester, or an adoption in the same state.
@@ -74,7 +74,7 @@ fn is_adoption(event: &Event) -> bool {
 }
 
 /// Converts events to links, without repeating what the previous one says.
-fn tell(links: Vec<Event>) -> Vec<WhyLink> {
+fn to_links(links: Vec<Event>) -> Vec<WhyLink> {
     let mut told: Vec<WhyLink> = Vec::with_capacity(links.len());
     let (mut before, mut moved): (Option<Event>, Option<Event>) = (None, None);
     for event in links {
@@ -158,7 +158,7 @@ fn follow(newest: &Event, find: impl Fn(u64) -> Option<Event>, links: &mut BTree
 }
 
 /// Returns the event at which the module last left a state without a scheduled action.
-fn story_begin(recent: &[Event]) -> u64 {
+fn chain_start(recent: &[Event]) -> u64 {
     let left = recent.iter().rfind(|event| {
         event.kind == EventKind::ModuleStateChanged
             && !is_adoption(event)
@@ -175,7 +175,7 @@ fn story_begin(recent: &[Event]) -> u64 {
 }
 
 /// Kinds that explain a state.
-fn tells(kind: EventKind) -> bool {
+fn explains_state(kind: EventKind) -> bool {
     matches!(
         kind,
         EventKind::ModuleStateChanged
@@ -201,7 +201,7 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
     let at = module.next_attempt_at;
     let when = at.map_or_else(String::new, |at| match at.0.saturating_sub(now.0) {
         0 => " now".to_owned(),
-        ms => format!(" in {}", span(ms)),
+        ms => format!(" in {}", format_millis(ms)),
     });
     let say = |text: String| Some(WhyNext { text, at });
     match module.state {

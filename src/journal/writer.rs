@@ -2,7 +2,7 @@
 //! Owns the open database, the pending events and the reserved sequence numbers.
 //! Never wakes without a reason: no timer runs while nothing is pending.
 
-mod mend;
+mod repair;
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,20 +13,20 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use mainstay_protocol::Timestamp;
 
+use super::append_buffer::{ACTIONS_MAX, LostActions, LostEvents, RING};
 use super::chain::ChainPosition;
-use super::draft::Entry;
-use super::intake::{ACTIONS_MAX, Lost, LostActions, RING};
+use super::database::{self, Database};
+use super::new_event::Entry;
 use super::retention::{self, Lane};
 use super::sequence::{self, FirstNumber};
-use super::store::{self, Store};
 use super::watermark::Watermark;
-use super::{Opening, Settings, Shared};
+use super::{JournalSettings, JournalShared, Opening};
 
 /// Events of one transaction.
 const BATCH: usize = 1024;
 /// Interval between commits under load (more than one event per batch): a commit costs more than a
 /// row.
-const APART: Duration = Duration::from_millis(2);
+const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 /// A batch of this size is committed without waiting for more events.
 const LARGE: usize = 256;
 /// Events between two sweeps of a lane: of ordinary events, of administrative rows.
@@ -35,7 +35,7 @@ const LANES: [Lane; 2] = [Lane::Ordinary, Lane::Actions];
 
 /// A request to the writer.
 #[derive(Debug)]
-pub(super) enum Control {
+pub(super) enum WriterRequest {
     /// Write everything now; the reply says whether that succeeded.
     Flush(Sender<bool>),
     /// Write everything, close the file and exit.
@@ -44,7 +44,7 @@ pub(super) enum Control {
 
 /// Why events cannot be written.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum WriteError {
     #[error("{0}")]
     Database(#[from] rusqlite::Error),
     #[error("cannot reserve sequence numbers in journal.seq: {0}")]
@@ -53,20 +53,20 @@ enum Failure {
     Aside(#[source] io::Error),
 }
 
-enum Wake {
+enum WriterWake {
     Queued(Arc<Entry>),
-    Asked(Control),
+    Asked(WriterRequest),
     Again,
     Ended,
 }
 
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<JournalShared>,
     queue: Receiver<Arc<Entry>>,
-    requests: Receiver<Control>,
+    requests: Receiver<WriterRequest>,
     directory: std::path::PathBuf,
-    settings: Settings,
-    store: Option<Store>,
+    settings: JournalSettings,
+    store: Option<Database>,
     /// Whether the database was opened before in this run.
     opened_before: bool,
     /// The first number of this run.
@@ -79,9 +79,9 @@ pub(super) struct Writer {
     position: ChainPosition,
     pending: VecDeque<Arc<Entry>>,
     /// Events dropped from `pending`, counted for the next gap event.
-    dropped: Option<Lost>,
+    dropped: Option<LostEvents>,
     /// Losses whose number is unknown: a crash, a damaged or deleted file.
-    breaks: Vec<Lost>,
+    uncounted_losses: Vec<LostEvents>,
     newest_at: Timestamp,
     newest_mono_ns: u64,
     backoff: Duration,
@@ -95,10 +95,10 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<JournalShared>,
         queue: Receiver<Arc<Entry>>,
-        requests: Receiver<Control>,
-        settings: Settings,
+        requests: Receiver<WriterRequest>,
+        settings: JournalSettings,
         first: FirstNumber,
         reserved: u64,
         kept: Watermark,
@@ -120,7 +120,7 @@ impl Writer {
             position: ChainPosition::default(),
             pending: VecDeque::new(),
             dropped: None,
-            breaks: Vec::new(),
+            uncounted_losses: Vec::new(),
             newest_at: settings.now,
             newest_mono_ns: settings.mono_ns,
             backoff: settings.retry.0,
@@ -134,28 +134,28 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
-        let _end = EndOfWriting(Arc::clone(&self.shared));
+        let _end = WriterGuard(Arc::clone(&self.shared));
         self.write(true);
         loop {
             match self.wait() {
-                Wake::Queued(entry) => {
+                WriterWake::Queued(entry) => {
                     self.pending.push_back(entry);
                     self.write(false);
                 }
-                Wake::Again => {
+                WriterWake::Again => {
                     self.retry = None;
                     self.write(false);
                 }
-                Wake::Asked(Control::Flush(reply)) => {
+                WriterWake::Asked(WriterRequest::Flush(reply)) => {
                     let done = self.write(true);
                     let _ = reply.try_send(done);
                 }
-                Wake::Asked(Control::Close(reply)) => {
+                WriterWake::Asked(WriterRequest::Close(reply)) => {
                     let done = self.finish();
                     let _ = reply.try_send(done);
                     return;
                 }
-                Wake::Ended => {
+                WriterWake::Ended => {
                     self.finish();
                     return;
                 }
@@ -163,20 +163,20 @@ impl Writer {
         }
     }
 
-    fn wait(&mut self) -> Wake {
+    fn wait(&mut self) -> WriterWake {
         if self.store.is_some() && (2..LARGE).contains(&self.last_batch) {
             self.last_batch = 0;
             select! {
-                recv(self.requests) -> asked => return asked.map_or(Wake::Ended, Wake::Asked),
-                default(APART) => {}
+                recv(self.requests) -> asked => return asked.map_or(WriterWake::Ended, WriterWake::Asked),
+                default(COMMIT_INTERVAL) => {}
             }
         }
         let never = never();
         let retry = self.retry.as_ref().unwrap_or(&never);
         select! {
-            recv(self.queue) -> entry => entry.map_or(Wake::Ended, Wake::Queued),
-            recv(self.requests) -> asked => asked.map_or(Wake::Ended, Wake::Asked),
-            recv(retry) -> _ => Wake::Again,
+            recv(self.queue) -> entry => entry.map_or(WriterWake::Ended, WriterWake::Queued),
+            recv(self.requests) -> asked => asked.map_or(WriterWake::Ended, WriterWake::Asked),
+            recv(retry) -> _ => WriterWake::Again,
         }
     }
 
@@ -184,19 +184,19 @@ impl Writer {
     /// is left to write.
     fn write(&mut self, now: bool) -> bool {
         loop {
-            self.gather();
+            self.fill_batch();
             if self.retry.is_some() && !now {
                 break;
             }
             let mut result = self.try_to_write();
-            if result.as_ref().is_err_and(Failure::is_damage) {
-                result = self.begin_anew().and_then(|()| self.try_to_write());
+            if result.as_ref().is_err_and(WriteError::is_damage) {
+                result = self.start_new_database().and_then(|()| self.try_to_write());
             }
             if let Err(failure) = result {
-                self.trouble(&failure);
+                self.report_error(&failure);
                 break;
             }
-            self.all_is_well();
+            self.clear_problem();
             // A lost event is not in the queue and does not wake the writer.
             if !super::lock(&self.shared.intake).has_lost() {
                 break;
@@ -207,21 +207,21 @@ impl Writer {
     }
 
     /// Takes the events that are queued at the time of the call.
-    fn gather(&mut self) {
+    fn fill_batch(&mut self) {
         let queued = self.queue.len();
         self.pending.extend(self.queue.try_iter().take(queued));
         if let Some(newest) = self.pending.back() {
             self.newest_at = newest.event.at.max(self.newest_at);
             self.newest_mono_ns = newest.mono_ns;
         }
-        let (rest, lost) = super::lock(&self.shared.intake).take_lost(&self.queue);
+        let (rest, lost) = super::lock(&self.shared.intake).drain_lost(&self.queue);
         self.pending.extend(rest);
         if let Some(lost) = lost {
-            Lost::merge(&mut self.dropped, lost);
+            LostEvents::merge(&mut self.dropped, lost);
         }
     }
 
-    fn try_to_write(&mut self) -> Result<(), Failure> {
+    fn try_to_write(&mut self) -> Result<(), WriteError> {
         self.ensure_store()?;
         self.last_batch = self.pending.len();
         while !self.pending.is_empty() {
@@ -234,7 +234,7 @@ impl Writer {
         self.write_gaps()
     }
 
-    fn commit(&mut self, batch: &[Arc<Entry>]) -> Result<(), Failure> {
+    fn commit(&mut self, batch: &[Arc<Entry>]) -> Result<(), WriteError> {
         if let Some(last) = batch.last() {
             self.reserve_beyond(last.event.seq)?;
         }
@@ -244,14 +244,14 @@ impl Writer {
         let inserted = store.insert(batch, &self.settings.boot, &self.position)?;
         if !inserted.ignored.is_empty() {
             let newest = store.newest()?;
-            super::lock(&self.shared.intake).raise_above(newest);
+            super::lock(&self.shared.intake).advance_past(newest);
         }
         let actions = batch.iter().filter(|entry| entry.administrative).count();
         self.unswept[0] += batch.len() - actions;
         self.unswept[1] += actions;
         super::lock(&self.shared.hub).publish(batch);
         for entry in &inserted.ignored {
-            Lost::count_in(&mut self.dropped, entry, "their numbers were taken");
+            LostEvents::count_in(&mut self.dropped, entry, "their numbers were taken");
         }
         if actions > 0 {
             self.chain_grew(batch, &inserted);
@@ -261,24 +261,24 @@ impl Writer {
 
     /// Reserves the block of a number that is to be committed. The next block is reserved after half
     /// of this one is used; a failure before it is used up is ignored.
-    fn reserve_beyond(&mut self, seq: u64) -> Result<(), Failure> {
+    fn reserve_beyond(&mut self, seq: u64) -> Result<(), WriteError> {
         if seq + sequence::BLOCK / 2 < self.reserved {
             return Ok(());
         }
         let reserved = seq + 1 + sequence::BLOCK;
         match sequence::write(&self.directory, reserved, true) {
             Ok(()) => self.reserved = reserved,
-            Err(error) if seq >= self.reserved => return Err(Failure::Numbers(error)),
+            Err(error) if seq >= self.reserved => return Err(WriteError::Numbers(error)),
             Err(_) => {}
         }
         Ok(())
     }
 
     /// Writes gap events last: they are numbered after every queued event.
-    fn write_gaps(&mut self) -> Result<(), Failure> {
-        while let Some(lost) = self.breaks.pop() {
+    fn write_gaps(&mut self) -> Result<(), WriteError> {
+        while let Some(lost) = self.uncounted_losses.pop() {
             self.write_gap(&lost)
-                .inspect_err(|_| self.breaks.push(lost))?;
+                .inspect_err(|_| self.uncounted_losses.push(lost))?;
         }
         if let Some(lost) = self.dropped.take() {
             self.write_gap(&lost)
@@ -287,8 +287,8 @@ impl Writer {
         Ok(())
     }
 
-    fn write_gap(&mut self, lost: &Lost) -> Result<(), Failure> {
-        // Events appended since `gather` have smaller numbers and are written first.
+    fn write_gap(&mut self, lost: &LostEvents) -> Result<(), WriteError> {
+        // Events appended since `fill_batch` have smaller numbers and are written first.
         let (mut batch, gap) = {
             let mut intake = super::lock(&self.shared.intake);
             let queued: Vec<_> = self.queue.try_iter().collect();
@@ -307,7 +307,7 @@ impl Writer {
         Ok(())
     }
 
-    fn all_is_well(&mut self) {
+    fn clear_problem(&mut self) {
         self.retry = None;
         self.backoff = self.settings.retry.0;
         if let Some(problem) = super::lock(&self.shared.problem).take() {
@@ -315,7 +315,7 @@ impl Writer {
         }
     }
 
-    fn trouble(&mut self, failure: &Failure) {
+    fn report_error(&mut self, failure: &WriteError) {
         // The next attempt opens a new connection: this one may hold a partial log.
         self.store = None;
         if !self.opened_before {
@@ -363,13 +363,13 @@ impl Writer {
             *left = left.saturating_sub(1);
             let kept = counted == entry.administrative;
             if !kept {
-                Lost::count_in(dropped, entry, "the journal could not be written");
+                LostEvents::count_in(dropped, entry, "the journal could not be written");
             }
             kept
         });
     }
 
-    fn sweep_when_due(&mut self) -> Result<(), Failure> {
+    fn sweep_when_due(&mut self) -> Result<(), WriteError> {
         let retention = *super::lock(&self.shared.retention);
         for (at, lane) in LANES.into_iter().enumerate() {
             let due = self.unswept[at] >= SWEEP_EVERY[at];
@@ -406,17 +406,17 @@ fn is_full(errno: i32) -> bool {
     matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-impl Failure {
+impl WriteError {
     /// Returns what a person can do. SQLite hides the errno: a write attempt finds it again.
     fn next_step(&self, database: &Path) -> String {
         let said = match self {
-            Failure::Numbers(error) | Failure::Aside(error) => error.raw_os_error(),
-            Failure::Database(error)
+            WriteError::Numbers(error) | WriteError::Aside(error) => error.raw_os_error(),
+            WriteError::Database(error)
                 if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) =>
             {
                 Some(crate::os_text::DISK_FULL)
             }
-            Failure::Database(_) => {
+            WriteError::Database(_) => {
                 let opened = std::fs::OpenOptions::new().append(true).open(database);
                 opened.err().and_then(|error| error.raw_os_error())
             }
@@ -433,14 +433,14 @@ impl Failure {
     }
 
     fn is_damage(&self) -> bool {
-        matches!(self, Failure::Database(error) if store::is_damage(error))
+        matches!(self, WriteError::Database(error) if database::is_damage(error))
     }
 }
 
 /// Releases waiting threads when the writer exits; reports a panic in `status`.
-struct EndOfWriting(Arc<Shared>);
+struct WriterGuard(Arc<JournalShared>);
 
-impl Drop for EndOfWriting {
+impl Drop for WriterGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let text = "cannot write the journal: its writer panicked, a bug in mainstay; events stay \

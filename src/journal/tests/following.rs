@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::journal::{Ended, Filter, Subscription, lock, sequence};
+use crate::journal::{EventFilter, EventSubscription, SubscriptionError, lock, sequence};
 
-async fn next(subscription: &mut Subscription) -> Result<Event, Ended> {
+async fn next(subscription: &mut EventSubscription) -> Result<Event, SubscriptionError> {
     tokio::time::timeout(PATIENCE, subscription.recv())
         .await
         .expect("an event or an end comes in time")
@@ -20,9 +20,9 @@ async fn a_subscriber_sees_what_was_and_what_comes() {
         journal.append(draft(n));
     }
     assert!(journal.flush(PATIENCE));
-    let mut all = journal.subscribe(Filter::default(), Some(0));
-    let mut live = journal.subscribe(Filter::default(), None);
-    let mut from_middle = journal.subscribe(Filter::default(), Some(650));
+    let mut all = journal.subscribe(EventFilter::default(), Some(0));
+    let mut live = journal.subscribe(EventFilter::default(), None);
+    let mut from_middle = journal.subscribe(EventFilter::default(), Some(650));
     assert_eq!(live.seq(), 700);
     journal.append(draft(700));
     for seq in 1..=701 {
@@ -41,17 +41,17 @@ async fn a_filter_holds_for_replay_and_live() {
     let some = |n: u64| {
         journal.append(draft(n));
         journal.append(draft(n).module("other", 1));
-        journal.append(Draft {
+        journal.append(NewEvent {
             kind: EventKind::ModuleExited,
             ..draft(n)
         });
     };
     (0..300).for_each(some);
     assert!(journal.flush(PATIENCE));
-    let filter = Filter {
+    let filter = EventFilter {
         kinds: vec![EventKind::ModuleExited],
         module: Some("storage".to_owned()),
-        ..Filter::default()
+        ..EventFilter::default()
     };
     let mut subscription = journal.subscribe(filter, Some(0));
     (300..310).for_each(some);
@@ -80,7 +80,7 @@ async fn nothing_is_lost_or_doubled_at_the_seam_while_events_come() {
                     tokio::task::yield_now().await;
                 }
                 let mut last = begin / 2;
-                let mut subscription = journal.subscribe(Filter::default(), Some(last));
+                let mut subscription = journal.subscribe(EventFilter::default(), Some(last));
                 while last < TOTAL {
                     match next(&mut subscription).await {
                         Ok(event) => {
@@ -88,9 +88,9 @@ async fn nothing_is_lost_or_doubled_at_the_seam_while_events_come() {
                             last = event.seq;
                         }
                         // What a client does: go on after the last one it saw.
-                        Err(Ended::Lagged { missed }) => {
+                        Err(SubscriptionError::Lagged { missed }) => {
                             assert_eq!(missed, last + 1);
-                            subscription = journal.subscribe(Filter::default(), Some(last));
+                            subscription = journal.subscribe(EventFilter::default(), Some(last));
                         }
                         Err(other) => panic!("{other}"),
                     }
@@ -119,11 +119,11 @@ async fn nothing_is_lost_or_doubled_at_the_seam_while_events_come() {
 async fn who_is_too_slow_is_closed_and_told_what_it_missed() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path());
-    let mut slow = journal.subscribe(Filter::default(), None);
+    let mut slow = journal.subscribe(EventFilter::default(), None);
     let mut quick = journal.subscribe(
-        Filter {
+        EventFilter {
             module: Some("other".to_owned()),
-            ..Filter::default()
+            ..EventFilter::default()
         },
         None,
     );
@@ -136,9 +136,12 @@ async fn who_is_too_slow_is_closed_and_told_what_it_missed() {
         assert_eq!(next(&mut slow).await.unwrap().seq, seq);
     }
     let end = next(&mut slow).await.expect_err("it was too slow");
-    assert!(matches!(end, Ended::Lagged { missed: 1025 }), "{end}");
+    assert!(
+        matches!(end, SubscriptionError::Lagged { missed: 1025 }),
+        "{end}"
+    );
     assert_eq!(next(&mut quick).await.unwrap().seq, 1501, "others go on");
-    let mut resumed = journal.subscribe(Filter::default(), Some(1024));
+    let mut resumed = journal.subscribe(EventFilter::default(), Some(1024));
     assert_eq!(next(&mut resumed).await.unwrap().seq, 1025);
 }
 
@@ -148,7 +151,7 @@ async fn only_committed_events_are_published() {
     std::fs::create_dir(directory.path().join("journal.db")).unwrap();
     sequence::write(directory.path(), 1, false).unwrap();
     let journal = open(directory.path());
-    let mut subscription = journal.subscribe(Filter::default(), Some(0));
+    let mut subscription = journal.subscribe(EventFilter::default(), Some(0));
     journal.append(draft(1));
     assert!(!journal.flush(PATIENCE));
     assert!(subscription.live.try_recv().is_err());
@@ -164,7 +167,7 @@ async fn a_cancelled_wait_loses_nothing() {
         journal.append(draft(n));
     }
     assert!(journal.flush(PATIENCE));
-    let mut subscription = journal.subscribe(Filter::default(), Some(0));
+    let mut subscription = journal.subscribe(EventFilter::default(), Some(0));
     let mut last = 0;
     while last < 600 {
         tokio::select! {
@@ -183,14 +186,20 @@ async fn a_cancelled_wait_loses_nothing() {
 async fn subscriptions_end_with_the_journal() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path());
-    let mut subscription = journal.subscribe(Filter::default(), None);
+    let mut subscription = journal.subscribe(EventFilter::default(), None);
     journal.append(draft(1));
     assert!(journal.close(PATIENCE));
     assert_eq!(next(&mut subscription).await.unwrap().seq, 1);
-    assert!(matches!(next(&mut subscription).await, Err(Ended::Closed)));
-    let mut late = journal.subscribe(Filter::default(), Some(0));
+    assert!(matches!(
+        next(&mut subscription).await,
+        Err(SubscriptionError::Closed)
+    ));
+    let mut late = journal.subscribe(EventFilter::default(), Some(0));
     assert_eq!(next(&mut late).await.unwrap().seq, 1);
-    assert!(matches!(next(&mut late).await, Err(Ended::Closed)));
+    assert!(matches!(
+        next(&mut late).await,
+        Err(SubscriptionError::Closed)
+    ));
 }
 
 #[tokio::test]
@@ -198,8 +207,8 @@ async fn those_who_left_are_forgotten() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path());
     for _ in 0..100 {
-        drop(journal.subscribe(Filter::default(), None));
+        drop(journal.subscribe(EventFilter::default(), None));
     }
-    let _stays = journal.subscribe(Filter::default(), None);
+    let _stays = journal.subscribe(EventFilter::default(), None);
     assert_eq!(lock(&journal.shared.hub).count(), 1);
 }

@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 
 use super::*;
+use crate::journal::database::Database;
 use crate::journal::retention::{self, Lane};
-use crate::journal::store::Store;
 use crate::journal::{ChainBroken, ChainVerified, Retention, verify};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -61,7 +61,7 @@ fn a_clock_that_jumps_ahead_does_not_empty_the_journal() {
 fn the_database_stays_below_its_size() {
     let directory = tempfile::tempdir().unwrap();
     let max_bytes = 512 * 1024;
-    let settings = Settings {
+    let settings = JournalSettings {
         retention: Retention {
             max_bytes,
             ..Retention::default()
@@ -78,7 +78,7 @@ fn the_database_stays_below_its_size() {
     }
     assert!(journal.close(PATIENCE));
     let path = directory.path().join("journal.db");
-    let store = Store::open(&path).unwrap();
+    let store = Database::open(&path).unwrap();
     let bytes = retention::bytes_in_use(&store.connection).unwrap();
     // Between two looks at the size 1000 events may come.
     assert!(bytes < max_bytes + 1000 * 600, "{bytes}");
@@ -173,8 +173,8 @@ fn retention_of_one_lane_leaves_the_other_alone() {
     let directory = tempfile::tempdir().unwrap();
     let before = with_actions(directory.path(), 900);
     let path = directory.path().join("journal.db");
-    let mut store = Store::open(&path).unwrap();
-    let count = |store: &Store, rows: &str| {
+    let mut store = Database::open(&path).unwrap();
+    let count = |store: &Database, rows: &str| {
         let sql = format!("SELECT count(*) FROM event WHERE {rows}");
         let count = store
             .connection
@@ -220,7 +220,7 @@ fn retention_of_one_lane_leaves_the_other_alone() {
 #[test]
 fn a_module_that_fails_without_end_pushes_out_its_own_history_alone() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings {
+    let settings = JournalSettings {
         retention: Retention {
             max_bytes: 256 * 1024,
             ..Retention::default()
@@ -231,7 +231,7 @@ fn a_module_that_fails_without_end_pushes_out_its_own_history_alone() {
     let padding = "x".repeat(300);
     for n in 0..50 {
         journal.append(draft(n).module("quiet", 1));
-        journal.append(Draft::new(
+        journal.append(NewEvent::new(
             EventKind::SystemStatusChanged,
             Timestamp(NOW),
             0,
@@ -266,7 +266,7 @@ fn administrative_rows_grow_old_by_their_own_limit() {
     }
     assert!(journal.close(PATIENCE));
     let path = directory.path().join("journal.db");
-    let mut store = Store::open(&path).unwrap();
+    let mut store = Database::open(&path).unwrap();
     let retention = Retention {
         max_age: Duration::from_secs(24 * 3600),
         actions_max_age: Duration::from_secs(11 * 24 * 3600),

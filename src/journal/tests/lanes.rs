@@ -3,10 +3,10 @@
 use std::fs;
 
 use super::*;
-use crate::journal::intake::{ACTIONS_MAX, RING};
+use crate::journal::append_buffer::{ACTIONS_MAX, RING};
 use crate::journal::{QUEUE, lock, verify};
 
-fn action(n: u64) -> Draft {
+fn action(n: u64) -> NewEvent {
     draft(n).administrative("ann")
 }
 

@@ -19,7 +19,7 @@ use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{Event, EventKind, Timestamp};
 use serde_json::json;
 
-use super::{Draft, Journal, Settings};
+use super::{Journal, JournalSettings, NewEvent};
 
 /// Longest wait for anything; reached only when a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,10 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CHILD: &str = "MAINSTAY_JOURNAL_CHILD";
 const NOW: u64 = 1_795_000_000_000;
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> JournalSettings {
+    JournalSettings {
         retry: (Duration::from_millis(5), Duration::from_millis(20)),
-        ..Settings::new("boot", Timestamp(NOW), 0)
+        ..JournalSettings::new("boot", Timestamp(NOW), 0)
     }
 }
 
@@ -57,8 +57,8 @@ impl Drop for Opened {
 }
 
 /// An event with its own place in the test's time: `n` milliseconds after the beginning.
-fn draft(n: u64) -> Draft {
-    Draft::new(EventKind::ModuleReady, Timestamp(NOW + n), n * 1_000_000)
+fn draft(n: u64) -> NewEvent {
+    NewEvent::new(EventKind::ModuleReady, Timestamp(NOW + n), n * 1_000_000)
         .module("storage", 1)
         .payload(json!({ "after_ms": n }))
 }

@@ -6,7 +6,7 @@ use mainstay_protocol::{Cause, State};
 
 use super::telling::{moved, told};
 use super::*;
-use crate::journal::{Replayed, replay};
+use crate::journal::{ReplayedModule, replay};
 
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(12))]
@@ -18,7 +18,7 @@ proptest::proptest! {
     ) {
         let directory = tempfile::tempdir().unwrap();
         let journal = open(directory.path());
-        let mut live: BTreeMap<String, Replayed> = BTreeMap::new();
+        let mut live: BTreeMap<String, ReplayedModule> = BTreeMap::new();
         for (at, (module, to, exit)) in (1..).zip(steps) {
             let name = format!("m{module}");
             let state = live.entry(name.clone()).or_default();

@@ -17,7 +17,7 @@ struct Kept(std::sync::Arc<Mutex<Option<String>>>);
 impl Kept {
     fn open(&self, directory: &Path) -> Opened {
         let kept = std::sync::Arc::clone(&self.0);
-        let settings = Settings {
+        let settings = JournalSettings {
             kept: self.0.lock().unwrap().clone(),
             keeper: Some(WatermarkKeeper::new(move |text| {
                 assert!(text.len() <= 512, "more than a holder keeps");
@@ -292,7 +292,7 @@ fn an_old_row_of_actions_is_read_back_with_its_result() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path());
     let asks = |n, operation| {
-        Draft::new(EventKind::OperationRequested, Timestamp(NOW + n), n)
+        NewEvent::new(EventKind::OperationRequested, Timestamp(NOW + n), n)
             .module("web", 1)
             .administrative("ann")
             .payload(json!({ "operation": operation }))
@@ -300,9 +300,9 @@ fn an_old_row_of_actions_is_read_back_with_its_result() {
     let restart = journal.append(asks(1, "restart"));
     journal.append(asks(2, "stop"));
     journal.append(
-        Draft::new(EventKind::OperationFinished, Timestamp(NOW + 3), 3)
+        NewEvent::new(EventKind::OperationFinished, Timestamp(NOW + 3), 3)
             .module("web", 1)
-            .because(restart)
+            .caused_by(restart)
             .administrative("ann")
             .payload(json!({ "operation": "restart", "result": "done", "after_ms": 214 })),
     );

@@ -8,7 +8,7 @@ use mainstay_protocol::{Cause, State, Wanted};
 use serde_json::Value;
 
 use super::*;
-use crate::journal::{describe, span, why};
+use crate::journal::{describe, format_millis, why};
 
 fn view(module: &str, state: State) -> ModuleView {
     ModuleView {
@@ -44,13 +44,13 @@ fn view(module: &str, state: State) -> ModuleView {
     }
 }
 
-pub(super) fn told(kind: EventKind, module: &str, at: u64, payload: Value) -> Draft {
-    Draft::new(kind, Timestamp(NOW + at), at)
+pub(super) fn told(kind: EventKind, module: &str, at: u64, payload: Value) -> NewEvent {
+    NewEvent::new(kind, Timestamp(NOW + at), at)
         .module(module, 1)
         .payload(payload)
 }
 
-pub(super) fn moved(module: &str, at: u64, from: State, to: State, cause: Cause) -> Draft {
+pub(super) fn moved(module: &str, at: u64, from: State, to: State, cause: Cause) -> NewEvent {
     told(
         EventKind::ModuleStateChanged,
         module,
@@ -75,10 +75,10 @@ fn lines(why: &Why) -> String {
 fn a_crash(journal: &Journal) {
     use State::{Backoff, NotStarted, Running, Starting, Stopping, Waiting};
     let up = journal.append(
-        Draft::new(EventKind::RuntimeStarted, Timestamp(NOW), 0)
+        NewEvent::new(EventKind::RuntimeStarted, Timestamp(NOW), 0)
             .payload(json!({ "version": "0.1.0", "pid": 7, "plan": 1 })),
     );
-    journal.append(moved("storage", 1, NotStarted, Starting, Cause::Boot).because(up));
+    journal.append(moved("storage", 1, NotStarted, Starting, Cause::Boot).caused_by(up));
     journal.append(told(
         EventKind::ModuleReady,
         "storage",
@@ -94,7 +94,7 @@ fn a_crash(journal: &Journal) {
         json!({ "pid": 70, "code": null, "signal": 9, "core_dumped": false, "ran_ms": 12_000 }),
     ));
     let down =
-        journal.append(moved("storage", 12_000, Running, Backoff, Cause::Exit).because(exit));
+        journal.append(moved("storage", 12_000, Running, Backoff, Cause::Exit).caused_by(exit));
     journal.append(
         told(
             EventKind::RecoveryStarted,
@@ -102,14 +102,14 @@ fn a_crash(journal: &Journal) {
             12_001,
             json!({ "failure": "a crash", "attempt": 1, "max_attempts": 3, "delay_ms": 214 }),
         )
-        .because(exit),
+        .caused_by(exit),
     );
     let mut stop = moved("data-capture", 12_002, Running, Stopping, Cause::Dependency);
     stop.payload["by"] = json!("storage");
-    let stop = journal.append(stop.because(down));
+    let stop = journal.append(stop.caused_by(down));
     let mut wait = moved("data-capture", 12_040, Stopping, Waiting, Cause::Dependency);
     wait.payload["waiting_on"] = json!(["storage"]);
-    journal.append(wait.because(stop));
+    journal.append(wait.caused_by(stop));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn why_says_nothing_twice() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path());
     let step = |kind, at, payload| journal.append(told(kind, "storage", at, payload));
-    let with = |text: &str, mut draft: Draft| {
+    let with = |text: &str, mut draft: NewEvent| {
         draft.payload["text"] = json!(text);
         journal.append(draft)
     };
@@ -213,7 +213,7 @@ fn why_tells_of_a_module_that_was_given_up_and_of_one_nobody_knows() {
         State::Failed,
         Cause::Exit,
     );
-    journal.append(given_up.because(failed));
+    journal.append(given_up.caused_by(failed));
     let probation = ModuleView {
         next_attempt_at: Some(Timestamp(NOW + 314_000)),
         ..view("storage", State::Failed)
@@ -244,10 +244,10 @@ fn a_chain_of_causes_is_bounded_and_a_circle_ends() {
             State::Stopping,
             Cause::Dependency,
         );
-        journal.append(step.because(n - 1));
+        journal.append(step.caused_by(n - 1));
     }
     // Says it was caused by itself and by what comes later: no such thing.
-    let selfish = moved("m100", 101, State::Stopping, State::Stopped, Cause::Exit).because(500);
+    let selfish = moved("m100", 101, State::Stopping, State::Stopped, Cause::Exit).caused_by(500);
     journal.append(selfish);
     let story = why(&journal, &view("m100", State::Stopped), Timestamp(NOW));
     assert_eq!(story.chain.len(), 2);
@@ -321,10 +321,10 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     "#);
 }
 
-fn sentences(drafts: Vec<Draft>) -> String {
+fn sentences(drafts: Vec<NewEvent>) -> String {
     drafts
         .into_iter()
-        .map(|draft| describe(&crate::journal::draft::Entry::new(1, draft).event) + "\n")
+        .map(|draft| describe(&crate::journal::new_event::Entry::new(1, draft).event) + "\n")
         .collect()
 }
 
@@ -376,7 +376,7 @@ fn sentences_about_the_system_say_what_the_payload_knows() {
         ClientRefused, JournalGap, OperationFinished, OperationRequested, RuntimeReturned,
         SystemStatusChanged,
     };
-    let of = |kind, payload| Draft::new(kind, Timestamp(NOW), 0).payload(payload);
+    let of = |kind, payload| NewEvent::new(kind, Timestamp(NOW), 0).payload(payload);
     let critical = json!({ "from": "healthy", "to": "critical", "reason": "storage failed" });
     let refused = json!({ "code": "not_permitted", "method": "system.stop" });
     let many = json!({ "code": "not_permitted", "method": "hello", "count": 12 });
@@ -433,7 +433,7 @@ fn spans_read_naturally() {
         7_200_000,
         200_000_000,
     ]
-    .map(span)
+    .map(format_millis)
     .into();
     assert_eq!(
         said,

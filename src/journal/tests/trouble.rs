@@ -6,7 +6,7 @@ use std::process::Command;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::*;
-use crate::journal::intake::RING;
+use crate::journal::append_buffer::RING;
 use crate::journal::sequence;
 
 /// The sum of the events in the database and of those that gap records count.

@@ -13,7 +13,7 @@ fn events_are_kept_in_order_and_complete() {
     let cause = journal.append(draft(1));
     let seq = journal.append(
         draft(2)
-            .because(cause)
+            .caused_by(cause)
             .cause(mainstay_protocol::Cause::Requested)
             .by("uid 1000"),
     );

@@ -34,7 +34,7 @@ async fn a_panicking_task_is_restarted_with_backoff() {
         .start()
         .await
         .expect("it starts");
-    let mut events = mainstay.subscribe_to(mainstay::journal::Filter::default(), Some(0));
+    let mut events = mainstay.subscribe_to(mainstay::journal::EventFilter::default(), Some(0));
     let view = until(&mainstay, "fragile", "to run for good", |view| {
         // A task counts as started when its thread is asked to; it runs a moment later.
         view.generation == 3 && view.state == State::Running && runs.load(SeqCst) == 3

@@ -13,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use serde_json::Value;
 
 use super::chain::{self, Canonical, ChainPosition};
-use super::draft::Entry;
+use super::new_event::Entry;
 use crate::os::private;
 
 /// One step per version. Steps only add, so that an older mainstay can use a newer file.
@@ -48,7 +48,7 @@ const INSERT: &str = "INSERT OR IGNORE INTO event \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 /// Damaged files that are kept; older ones are deleted.
-const KEPT_ASIDE: usize = 2;
+const QUARANTINED_MAX: usize = 2;
 
 /// Converts to a signed integer, the only ones of SQLite; larger numbers are clamped.
 pub(super) fn integer(number: u64) -> i64 {
@@ -70,14 +70,14 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 
 /// The database, opened for writing.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct Database {
     pub(super) connection: Connection,
     path: PathBuf,
 }
 
-impl Store {
+impl Database {
     /// Opens or creates the database and brings its schema up to date.
-    pub(super) fn open(path: &Path) -> rusqlite::Result<Store> {
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Database> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -97,7 +97,7 @@ impl Store {
         )?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         migrate(&mut connection)?;
-        Ok(Store {
+        Ok(Database {
             connection,
             path: path.to_owned(),
         })
@@ -174,7 +174,7 @@ impl Store {
     }
 
     /// Checks the whole file for damage. Slow: only called after a reader met damage.
-    pub(super) fn is_sound(&self) -> bool {
+    pub(super) fn check_integrity(&self) -> bool {
         self.connection
             .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
             .is_ok_and(|answer| answer == "ok")
@@ -271,7 +271,7 @@ pub(super) fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Renames a damaged database and its side files; returns the new path.
-pub(super) fn set_aside(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
+pub(super) fn quarantine(path: &Path, now: Timestamp) -> io::Result<PathBuf> {
     let moment: String = now.to_string().replace(['-', ':'], "");
     let aside = with_suffix(path, &format!(".corrupt-{moment}"));
     fs::rename(path, &aside)?;
@@ -303,7 +303,7 @@ fn remove_older(path: &Path) {
         .collect();
     // The names end with the time, so that sorting orders them by age.
     aside.sort_unstable();
-    let too_many = aside.len().saturating_sub(KEPT_ASIDE);
+    let too_many = aside.len().saturating_sub(QUARANTINED_MAX);
     for file in &aside[..too_many] {
         for part in ["", "-wal", "-shm"] {
             let _ = fs::remove_file(directory.join(format!("{file}{part}")));
@@ -326,15 +326,15 @@ mod tests {
     fn a_file_of_a_newer_mainstay_is_still_written() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.db");
-        let store = Store::open(&path).unwrap();
+        let store = Database::open(&path).unwrap();
         store
             .connection
             .execute_batch("ALTER TABLE event ADD COLUMN later TEXT; PRAGMA user_version = 99;")
             .unwrap();
         drop(store);
-        let store = Store::open(&path).unwrap();
+        let store = Database::open(&path).unwrap();
         assert_eq!(store.newest().unwrap(), 0);
-        assert!(store.is_sound());
+        assert!(store.check_integrity());
         let version: i64 = store
             .connection
             .query_row("PRAGMA user_version", [], |row| row.get(0))
@@ -357,7 +357,7 @@ mod tests {
         )
         .unwrap();
         drop(old);
-        let store = Store::open(&path).unwrap();
+        let store = Database::open(&path).unwrap();
         assert_eq!(store.newest().unwrap(), 7);
         let version: i64 = store
             .connection
@@ -372,7 +372,7 @@ mod tests {
         let path = directory.path().join("journal.db");
         for day in 0..4_u64 {
             fs::write(&path, "damaged").unwrap();
-            set_aside(&path, Timestamp(1_700_000_000_000 + day * 86_400_000)).unwrap();
+            quarantine(&path, Timestamp(1_700_000_000_000 + day * 86_400_000)).unwrap();
         }
         let mut left: Vec<_> = fs::read_dir(directory.path())
             .unwrap()

@@ -10,7 +10,7 @@ use mainstay_protocol::{EventKind, Timestamp};
 use serde_json::json;
 
 use super::QUEUE;
-use super::draft::{Draft, Entry};
+use super::new_event::{Entry, NewEvent};
 
 /// Events kept in memory, committed or not.
 pub(super) const RING: usize = 1000;
@@ -40,7 +40,7 @@ impl LostActions {
 
 /// Events that did not reach the database, or may not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Lost {
+pub(super) struct LostEvents {
     /// How many; none if the number is unknown.
     pub(super) count: Option<u64>,
     pub(super) actions: LostActions,
@@ -53,9 +53,9 @@ pub(super) struct Lost {
     pub(super) text: String,
 }
 
-impl Lost {
-    fn one(entry: &Entry, text: &str) -> Lost {
-        Lost {
+impl LostEvents {
+    fn one(entry: &Entry, text: &str) -> LostEvents {
+        LostEvents {
             count: Some(1),
             actions: match entry.administrative {
                 true => LostActions::Known(1),
@@ -71,11 +71,11 @@ impl Lost {
     }
 
     /// Counts one more entry, in any order.
-    pub(super) fn count_in(lost: &mut Option<Lost>, entry: &Entry, text: &str) {
-        Lost::merge(lost, Lost::one(entry, text));
+    pub(super) fn count_in(lost: &mut Option<LostEvents>, entry: &Entry, text: &str) {
+        LostEvents::merge(lost, LostEvents::one(entry, text));
     }
 
-    pub(super) fn merge(into: &mut Option<Lost>, other: Lost) {
+    pub(super) fn merge(into: &mut Option<LostEvents>, other: LostEvents) {
         let Some(lost) = into else {
             *into = Some(other);
             return;
@@ -90,7 +90,7 @@ impl Lost {
     }
 
     /// Returns the gap event: a link of the chain, because administrative rows may be missing.
-    pub(super) fn draft(&self) -> Draft {
+    pub(super) fn draft(&self) -> NewEvent {
         let mut payload = json!({
             "lost": self.count,
             "from": self.from,
@@ -102,26 +102,26 @@ impl Lost {
             LostActions::Known(count) => payload["actions"] = json!(count),
             LostActions::Unknown => payload["actions"] = json!(null),
         }
-        Draft {
+        NewEvent {
             administrative: true,
-            ..Draft::new(EventKind::JournalGap, self.at, self.mono_ns).payload(payload)
+            ..NewEvent::new(EventKind::JournalGap, self.at, self.mono_ns).payload(payload)
         }
     }
 }
 
 /// The state behind the lock that each append takes.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(super) struct AppendBuffer {
     next: u64,
     ring: VecDeque<Arc<Entry>>,
     /// The newest administrative events: ordinary ones do not displace them.
     actions: VecDeque<Arc<Entry>>,
-    lost: Option<Lost>,
+    lost: Option<LostEvents>,
 }
 
-impl Intake {
-    pub(super) fn new(first: u64) -> Intake {
-        Intake {
+impl AppendBuffer {
+    pub(super) fn new(first: u64) -> AppendBuffer {
+        AppendBuffer {
             next: first,
             ring: VecDeque::new(),
             actions: VecDeque::new(),
@@ -134,7 +134,7 @@ impl Intake {
     /// alone; `on_action` is called with the number of one before it is queued.
     pub(super) fn append(
         &mut self,
-        draft: Draft,
+        draft: NewEvent,
         queue: &Sender<Arc<Entry>>,
         on_action: impl FnOnce(u64),
     ) -> u64 {
@@ -145,7 +145,7 @@ impl Intake {
         // The queue cannot grow meanwhile: only the owner of this lock adds to it.
         let fits = entry.administrative || queue.len() < QUEUE;
         if !fits || queue.try_send(Arc::clone(&entry)).is_err() {
-            Lost::count_in(
+            LostEvents::count_in(
                 &mut self.lost,
                 &entry,
                 "events came faster than they could be written",
@@ -155,7 +155,7 @@ impl Intake {
     }
 
     /// Numbers a draft and keeps it in memory.
-    pub(super) fn number(&mut self, draft: Draft) -> Arc<Entry> {
+    pub(super) fn number(&mut self, draft: NewEvent) -> Arc<Entry> {
         let entry = Arc::new(Entry::new(self.next, draft));
         self.next += 1;
         remember(&mut self.ring, RING, &entry);
@@ -167,10 +167,10 @@ impl Intake {
 
     /// Drains the queue and the count of lost events in one step, so that a gap event is numbered
     /// after every event that was queued before it.
-    pub(super) fn take_lost(
+    pub(super) fn drain_lost(
         &mut self,
         queue: &Receiver<Arc<Entry>>,
-    ) -> (Vec<Arc<Entry>>, Option<Lost>) {
+    ) -> (Vec<Arc<Entry>>, Option<LostEvents>) {
         if self.lost.is_none() {
             return (Vec::new(), None);
         }
@@ -195,7 +195,7 @@ impl Intake {
     }
 
     /// Makes the next number larger than `seq`.
-    pub(super) fn raise_above(&mut self, seq: u64) {
+    pub(super) fn advance_past(&mut self, seq: u64) {
         self.next = self.next.max(seq + 1);
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// An event that has no number yet.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Draft {
+pub struct NewEvent {
     /// When it happened, on the wall clock.
     pub at: Timestamp,
     /// When it happened, in nanoseconds of the monotonic clock of this boot.
@@ -30,11 +30,11 @@ pub struct Draft {
     pub payload: Value,
 }
 
-impl Draft {
+impl NewEvent {
     /// Returns an event without module, cause and payload.
     #[must_use]
-    pub const fn new(kind: EventKind, at: Timestamp, mono_ns: u64) -> Draft {
-        Draft {
+    pub const fn new(kind: EventKind, at: Timestamp, mono_ns: u64) -> NewEvent {
+        NewEvent {
             at,
             mono_ns,
             kind,
@@ -50,7 +50,7 @@ impl Draft {
 
     /// Sets the module and its run.
     #[must_use]
-    pub fn module(mut self, module: impl Into<String>, generation: u64) -> Draft {
+    pub fn module(mut self, module: impl Into<String>, generation: u64) -> NewEvent {
         self.module = Some(module.into());
         self.generation = Some(generation);
         self
@@ -58,35 +58,35 @@ impl Draft {
 
     /// Sets the cause.
     #[must_use]
-    pub fn cause(mut self, cause: Cause) -> Draft {
+    pub fn cause(mut self, cause: Cause) -> NewEvent {
         self.cause = Some(cause);
         self
     }
 
     /// Sets the sequence number of the event that led to it.
     #[must_use]
-    pub fn because(mut self, seq: u64) -> Draft {
+    pub fn caused_by(mut self, seq: u64) -> NewEvent {
         self.cause_seq = Some(seq);
         self
     }
 
     /// Sets the requester.
     #[must_use]
-    pub fn by(mut self, actor: impl Into<String>) -> Draft {
+    pub fn by(mut self, actor: impl Into<String>) -> NewEvent {
         self.actor = Some(actor.into());
         self
     }
 
     /// Makes it an administrative action of `actor`, and so a link of the hash chain.
     #[must_use]
-    pub fn administrative(mut self, actor: impl Into<String>) -> Draft {
+    pub fn administrative(mut self, actor: impl Into<String>) -> NewEvent {
         self.administrative = true;
         self.by(actor)
     }
 
     /// Sets the payload.
     #[must_use]
-    pub fn payload(mut self, payload: Value) -> Draft {
+    pub fn payload(mut self, payload: Value) -> NewEvent {
         self.payload = payload;
         self
     }
@@ -101,7 +101,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(seq: u64, draft: Draft) -> Entry {
+    pub(super) fn new(seq: u64, draft: NewEvent) -> Entry {
         Entry {
             event: Event {
                 seq,

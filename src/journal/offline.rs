@@ -7,22 +7,22 @@ use std::path::{Path, PathBuf};
 use mainstay_protocol::method::{EventsParams, Why};
 use mainstay_protocol::{Event, State};
 
-use super::reader::{self, Filter, Order, ReadError};
+use super::reader::{self, EventFilter, Order, ReadError};
 use super::replay::replay;
 use super::{DATABASE, why};
 
 /// The journal in a state directory, as the last runtime left it.
 #[derive(Debug, Clone)]
-pub struct Past {
+pub struct OfflineJournal {
     database: PathBuf,
 }
 
-impl Past {
+impl OfflineJournal {
     /// Returns the journal in `state_dir`; none if there is no such file.
     #[must_use]
-    pub fn of(state_dir: &Path) -> Option<Past> {
+    pub fn of(state_dir: &Path) -> Option<OfflineJournal> {
         let database = state_dir.join(DATABASE);
-        database.is_file().then_some(Past { database })
+        database.is_file().then_some(OfflineJournal { database })
     }
 
     /// Returns the newest events that match `params`, oldest first, as `Journal::read` does.
@@ -30,9 +30,12 @@ impl Past {
     /// # Errors
     /// The file cannot be read.
     pub fn read(&self, params: &EventsParams) -> Result<Vec<Event>, ReadError> {
-        let limit = params.limit.unwrap_or(reader::LIMIT).min(reader::MOST);
+        let limit = params
+            .limit
+            .unwrap_or(reader::LIMIT)
+            .min(reader::EVENTS_MAX);
         let after = params.since.unwrap_or(0);
-        self.query(&Filter::from(params), (after, u64::MAX), limit)
+        self.query(&EventFilter::from(params), (after, u64::MAX), limit)
     }
 
     /// Returns what led to the last known state of `module`; none if the journal has no event of it.
@@ -42,14 +45,14 @@ impl Past {
     pub fn why(&self, module: &str) -> Result<Option<Why>, ReadError> {
         let recent = self.read(&EventsParams {
             module: Some(module.to_owned()),
-            limit: Some(why::RECENT),
+            limit: Some(why::EVENTS_SCANNED),
             ..EventsParams::default()
         })?;
         if recent.is_empty() {
             return Ok(None);
         }
         let find = |seq: u64| {
-            let one = self.query(&Filter::default(), (seq.checked_sub(1)?, seq), 1);
+            let one = self.query(&EventFilter::default(), (seq.checked_sub(1)?, seq), 1);
             one.ok()?.pop()
         };
         Ok(Some(Why {
@@ -64,7 +67,7 @@ impl Past {
 
     fn query(
         &self,
-        filter: &Filter,
+        filter: &EventFilter,
         (after, upto): (u64, u64),
         limit: usize,
     ) -> Result<Vec<Event>, ReadError> {

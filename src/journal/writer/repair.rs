@@ -8,35 +8,40 @@ use std::sync::atomic::Ordering;
 
 use mainstay_protocol::EventKind;
 
-use super::{Failure, Writer};
+use super::{WriteError, Writer};
+use crate::journal::append_buffer::{LostActions, LostEvents};
 use crate::journal::chain::ChainPosition;
-use crate::journal::draft::Entry;
-use crate::journal::intake::{Lost, LostActions};
-use crate::journal::store::{self, Inserted, Store};
+use crate::journal::database::{self, Database, Inserted};
+use crate::journal::new_event::Entry;
 use crate::journal::{Opening, audit_head, lock};
 use crate::os::private;
 
 impl Writer {
-    pub(super) fn ensure_store(&mut self) -> Result<(), Failure> {
+    pub(super) fn ensure_store(&mut self) -> Result<(), WriteError> {
         if self.store.as_ref().is_some_and(|store| !store.is_there()) {
             self.store = None;
-            self.broken_off("the journal was deleted; a new one was created");
+            self.record_break("the journal was deleted; a new one was created");
         }
         if self.shared.suspect.swap(false, Ordering::Relaxed)
-            && self.store.as_ref().is_some_and(|store| !store.is_sound())
+            && self
+                .store
+                .as_ref()
+                .is_some_and(|store| !store.check_integrity())
         {
             return Err(damage());
         }
         if self.store.is_none() {
             // The directory may have been deleted. Opening the database reports any error.
             let _ = private::private_dir(&self.directory);
-            let store = Store::open(&self.shared.database)?;
+            let store = Database::open(&self.shared.database)?;
             let newest = store.newest()?;
             if !self.opened_before {
                 self.compare_with_last_run(&store, newest)?;
                 self.opened_before = true;
-            } else if newest < lock(&self.shared.hub).committed() && self.breaks.is_empty() {
-                self.broken_off("the journal was deleted; a new one was created");
+            } else if newest < lock(&self.shared.hub).committed()
+                && self.uncounted_losses.is_empty()
+            {
+                self.record_break("the journal was deleted; a new one was created");
             }
             self.store = Some(store);
             self.shared.set_opening(Opening::Opened);
@@ -46,13 +51,13 @@ impl Writer {
 
     /// Compares the database with the number that the last run reserved, and its chain with the end
     /// that `audit.head` and the holder know; records what is missing.
-    fn compare_with_last_run(&mut self, store: &Store, newest: u64) -> rusqlite::Result<()> {
+    fn compare_with_last_run(&mut self, store: &Database, newest: u64) -> rusqlite::Result<()> {
         self.position = store.chain_head()?;
         *lock(&self.shared.incomplete) = store.incomplete()?;
         if newest >= self.first.seq {
             self.numbers_were_used(newest);
         }
-        if !self.breaks.is_empty() {
+        if !self.uncounted_losses.is_empty() {
             return Ok(()); // the damaged database was renamed just now
         }
         let lost = self.lost_actions(store, newest)?;
@@ -67,7 +72,7 @@ impl Writer {
             };
             (LostActions::None, text.to_owned())
         });
-        self.breaks.push(Lost {
+        self.uncounted_losses.push(LostEvents {
             count: None,
             actions,
             waiting: self.kept.waiting,
@@ -84,7 +89,7 @@ impl Writer {
     fn numbers_were_used(&mut self, newest: u64) {
         {
             let mut intake = lock(&self.shared.intake);
-            intake.raise_above(newest);
+            intake.advance_past(newest);
             self.pending.extend(self.queue.try_iter());
         }
         let (used, fresh) = std::mem::take(&mut self.pending)
@@ -92,7 +97,7 @@ impl Writer {
             .partition::<VecDeque<_>, _>(|entry| entry.event.seq <= newest);
         self.pending = fresh;
         for entry in &used {
-            Lost::count_in(
+            LostEvents::count_in(
                 &mut self.dropped,
                 entry,
                 "their numbers had been used before",
@@ -103,7 +108,7 @@ impl Writer {
     /// Returns how many administrative rows of earlier runs are missing, and why.
     fn lost_actions(
         &self,
-        store: &Store,
+        store: &Database,
         newest: u64,
     ) -> rusqlite::Result<Option<(LostActions, String)>> {
         let head = self.position;
@@ -129,13 +134,13 @@ impl Writer {
     }
 
     /// Renames the damaged database, so that a new one is created.
-    pub(super) fn begin_anew(&mut self) -> Result<(), Failure> {
+    pub(super) fn start_new_database(&mut self) -> Result<(), WriteError> {
         self.store = None;
-        let aside =
-            store::set_aside(&self.shared.database, self.newest_at).map_err(Failure::Aside)?;
+        let aside = database::quarantine(&self.shared.database, self.newest_at)
+            .map_err(WriteError::Aside)?;
         let name = aside.file_name().unwrap_or_default().to_string_lossy();
         tracing::warn!(aside = %aside.display(), "the journal was damaged and was renamed");
-        self.broken_off(&format!(
+        self.record_break(&format!(
             "the journal was damaged and was renamed to {name}; a new one was created"
         ));
         Ok(())
@@ -149,14 +154,14 @@ impl Writer {
         known.max_by_key(|known| known.count).unwrap_or_default()
     }
 
-    fn broken_off(&mut self, text: &str) {
+    fn record_break(&mut self, text: &str) {
         let committed = lock(&self.shared.hub).committed();
         let actions = some_lost(self.known_head().count);
         self.position = ChainPosition::default();
         self.swept_upto = [0; 2];
         // The newest one covers the others: everything before it is gone.
-        self.breaks.clear();
-        self.breaks.push(Lost {
+        self.uncounted_losses.clear();
+        self.uncounted_losses.push(LostEvents {
             count: None,
             actions,
             waiting: 0,
@@ -172,7 +177,7 @@ impl Writer {
     pub(super) fn chain_grew(&mut self, batch: &[Arc<Entry>], inserted: &Inserted) {
         if inserted.changed {
             let was = self.position;
-            self.breaks.push(Lost {
+            self.uncounted_losses.push(LostEvents {
                 count: None,
                 actions: LostActions::Unknown,
                 waiting: 0,
@@ -223,8 +228,8 @@ fn some_lost(count: u64) -> LostActions {
 }
 
 /// Returns the error for damage that a reader met and the writer did not.
-fn damage() -> Failure {
-    Failure::Database(rusqlite::Error::SqliteFailure(
+fn damage() -> WriteError {
+    WriteError::Database(rusqlite::Error::SqliteFailure(
         rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
         Some("a reader found the file damaged".to_owned()),
     ))
