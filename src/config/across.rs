@@ -1,6 +1,6 @@
-//! What must hold between modules: whom they name exists, nobody needs itself, there is no cycle.
-//! Owns these checks, each problem at the place of the edge.
-//! Never changes anything.
+//! Checks between modules: named modules exist, no module depends on itself, there is no cycle.
+//! Owns these checks; each problem has the location of the edge.
+//! Never changes a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::tree::{Table, Tree};
 /// Keys that make sense for a builtin.
 const OF_A_BUILTIN: [&str; 4] = ["kind", "description", "version", "importance"];
 
-/// Keys that are about a process: a task of the application has none.
+/// Keys of a process, which an embedded task does not have.
 const OF_A_PROCESS: [&str; 6] = [
     "command",
     "stop_signal",
@@ -67,7 +67,7 @@ pub(crate) fn check<'a>(
     }
 }
 
-/// One address belongs to one module.
+/// Checks that each address belongs to one module.
 fn sockets<'r>(
     each: &'r Read<'_>,
     listens: &mut BTreeMap<(&'r str, &'r str), &'r str>,
@@ -117,7 +117,7 @@ fn kind(each: &Read<'_>, tasks: &BTreeSet<String>, at: &mut Reading<'_>) {
         }
         return;
     }
-    // What is there but wrong, or nearly there, was told already.
+    // A wrong or misspelt command is reported already.
     let said = |key: &String| near(key, ["command"]).is_some();
     let table = entry.node.as_table();
     let needs_one = !tasks.contains(name);
@@ -127,7 +127,7 @@ fn kind(each: &Read<'_>, tasks: &BTreeSet<String>, at: &mut Reading<'_>) {
     }
 }
 
-/// A task of the application is started by a call, not by an exec.
+/// Checks the keys of an embedded task, which the application runs itself.
 fn task(each: &Read<'_>, at: &mut Reading<'_>) {
     let (name, table) = (
         each.name,
@@ -148,7 +148,7 @@ fn task(each: &Read<'_>, at: &mut Reading<'_>) {
     }
     let mut probes = each.module.health.probes.iter();
     if let Some(probe) = probes.find(|probe| matches!(probe.look, Check::Sdk)) {
-        let message = format!("cannot ask {name} over its connection: it is a task and has none");
+        let message = format!("cannot probe {name} over its connection: it is a task and has none");
         at.problem::<()>(probe.origin, message, "a watchdog probe, fed by the task");
     }
 }
@@ -179,7 +179,7 @@ fn edge(
 ) {
     let (name, to) = (each.name, &needed.module);
     if to.text == name {
-        let message = format!("cannot use module.{name}.{key}: {name} needs itself");
+        let message = format!("cannot use module.{name}.{key}: {name} depends on itself");
         at.problem::<()>(to.origin, message, "leave it out");
         return;
     }
@@ -226,7 +226,7 @@ fn missing(
     true
 }
 
-/// The graph; or a cycle with its full path, and where each edge of it stands.
+/// Returns the graph, or a cycle with its full path and the location of each edge.
 pub(crate) fn graph(
     slots: &[Option<Arc<ModuleSpec>>],
     table: &Table,
@@ -240,7 +240,7 @@ pub(crate) fn graph(
         Some(Some(spec)) => spec.name.as_str(),
         _ => "",
     };
-    // Told from the first name on, so that it is told the same way every time.
+    // The cycle begins with its first name, so that its message is stable.
     let first = cycle
         .iter()
         .enumerate()
@@ -265,7 +265,7 @@ pub(crate) fn graph(
     let related: Vec<Related> = related.collect();
     let origin = places.first().copied().flatten().unwrap_or_default();
     let message = format!(
-        "cannot order the modules, they need each other: {}",
+        "cannot order the modules: they depend on each other: {}",
         names.join(" → ")
     );
     let mut problem = at.texts.problem(origin, message);
@@ -275,7 +275,7 @@ pub(crate) fn graph(
     None
 }
 
-/// Where the edge from one module to another stands.
+/// Returns the location of an edge.
 fn place(table: &Table, from: &str, to: &str) -> Option<Origin> {
     let module = &table.get("module")?.node.as_table()?.get(from)?.node;
     ["requires", "wants"].iter().find_map(|key| {

@@ -1,6 +1,6 @@
-//! A configuration as it can be kept: everything that was said, with its place, as one document.
-//! Owns the form of that document and the way back.
-//! Never reads the files again: a plan that runs goes on although they changed.
+//! A configuration as one document: every written value with its location, as `committed.json`.
+//! Owns the format of that document, both ways.
+//! Never reads the configuration files: a running plan is kept although they changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,14 +14,14 @@ use super::origin::{Origin, Text, Texts};
 use super::problem::{PlaceKind, Problem, Problems};
 use super::tree::{Entry, Node, Table, Tree};
 
-/// The form of this document.
+/// The version of the format.
 const VERSION: u32 = 1;
 
-/// A configuration as it is kept, for instance as the last committed plan.
+/// A configuration as a document, such as the last committed plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Effective {
     version: u32,
-    /// Of the configuration it came from.
+    /// The hash of the configuration.
     pub fingerprint: String,
     config_dir: PathBuf,
     project: PathBuf,
@@ -32,9 +32,9 @@ pub struct Effective {
     #[serde(default)]
     tasks: BTreeSet<String>,
     env_files: EnvFiles,
-    /// What was read: kind and name.
+    /// The sources: kind and name.
     texts: Vec<(PlaceKind, String)>,
-    /// Everything that was said.
+    /// Every written value.
     said: serde_json::Value,
     /// Text and line of each value and key of `said`, in the order of a walk through it.
     origins: Vec<(u32, u32)>,
@@ -63,14 +63,14 @@ impl Effective {
         }
     }
 
-    /// The configuration it was made of, whatever the files say now.
+    /// Restores the configuration, whatever the files contain now.
     ///
     /// # Errors
-    /// A document of another version, or one that an older program made and this one refuses.
+    /// A document of another version, or one that this version refuses.
     pub fn restore(self) -> Result<Configuration, Problems> {
         if self.version != VERSION {
             let message = format!(
-                "cannot read a kept configuration of version {}",
+                "cannot read a committed configuration of version {}",
                 self.version
             );
             return Err(Problem::new(message)
@@ -152,7 +152,7 @@ fn from_json(value: serde_json::Value, origins: &mut impl Iterator<Item = (u32, 
                 .map(|each| from_json(each, origins))
                 .collect(),
         ),
-        // Sorted by key, as the tree is.
+        // Sorted by key, like the tree.
         serde_json::Value::Object(map) => {
             let sorted: BTreeMap<String, serde_json::Value> = map.into_iter().collect();
             let mut table = Table::new();

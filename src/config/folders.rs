@@ -1,14 +1,14 @@
-//! Paths: made plain, and found by patterns with `*`.
-//! Owns how a pattern matches folders.
-//! Never follows more than the pattern says: there is no `**`.
+//! Normalizes paths, and expands patterns with `*`.
+//! Owns the matching of folders.
+//! Never descends below the pattern: there is no `**`.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Most folders one pattern may mean.
+/// Largest number of folders that one pattern may match.
 const MAX_FOLDERS: usize = 100_000;
 
-/// An absolute path without `.` and `..`; nothing is looked up on disk.
+/// Removes `.` and `..` from an absolute path, without reading the disk.
 pub(crate) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -23,7 +23,7 @@ pub(crate) fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// All folders that `pattern` means, seen from `beside`, in order.
+/// Returns the folders that match `pattern`, relative to `beside`, in order.
 pub(crate) fn matching(beside: &Path, pattern: &str) -> Vec<PathBuf> {
     let whole = plain(&beside.join(pattern));
     let mut found = vec![PathBuf::new()];
@@ -58,7 +58,7 @@ fn inside(folder: &Path, pattern: &str) -> Vec<PathBuf> {
     names.iter().map(|name| folder.join(name)).collect()
 }
 
-/// Whether `name` is `pattern` with something, or nothing, for each `*`.
+/// Returns whether `name` matches `pattern`, in which `*` stands for any text.
 fn fits(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();

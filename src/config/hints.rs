@@ -1,13 +1,13 @@
-//! Words for messages: keys and values as people write them, and what was probably meant.
-//! Owns the measure of how near two words are.
-//! Never decides that something is wrong.
+//! Hints for messages: keys and values as people write them, and suggestions.
+//! Owns the edit distance of suggestions.
+//! Never decides that a value is wrong.
 
 use std::borrow::Cow;
 
 use super::schema::Form;
 use super::tree::{Node, Tree};
 
-/// Keys joined by dots; those that need it in quotes.
+/// Joins keys by dots, with quotes where needed.
 pub(crate) fn dotted(path: &[&str]) -> String {
     let bare = |key: &&str| {
         let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
@@ -26,13 +26,13 @@ pub(crate) fn dotted(path: &[&str]) -> String {
     keys.join(".")
 }
 
-/// The word that was probably meant.
+/// Returns the closest word, if one is close.
 pub(crate) fn near<'w>(word: &str, among: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     if word.is_empty() || word.len() > 64 {
         return None;
     }
     let small = word.to_lowercase().replace('-', "_");
-    // One letter in place of the only one is another name.
+    // A single letter has no close name.
     let allowed = if small.len() < 2 {
         0
     } else {
@@ -42,7 +42,7 @@ pub(crate) fn near<'w>(word: &str, among: impl IntoIterator<Item = &'w str>) -> 
         .into_iter()
         .filter_map(|other| {
             let other_small = other.to_lowercase().replace('-', "_");
-            // A part of a name is as good as a letter too few.
+            // A part of a name counts as one missing letter.
             let part = small.len() > 3
                 && other_small.len() > 3
                 && (other_small.starts_with(&small) || small.starts_with(&other_small));
@@ -56,7 +56,7 @@ pub(crate) fn near<'w>(word: &str, among: impl IntoIterator<Item = &'w str>) -> 
         .map(|(_, other)| other)
 }
 
-/// A value as it can stand in a message.
+/// Formats a value for a message.
 pub(crate) fn show(node: &Node) -> String {
     match &node.value {
         Tree::Text(text) if text.chars().count() > 60 => "this text".to_owned(),
@@ -70,7 +70,7 @@ pub(crate) fn show(node: &Node) -> String {
     }
 }
 
-/// What to write instead.
+/// Suggests what to write instead.
 pub(crate) fn advice(form: Form, node: &Node) -> String {
     match (form, &node.value) {
         (Form::Command, Tree::Text(text)) => {

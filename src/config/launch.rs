@@ -1,5 +1,5 @@
-//! What a configuration is lowered to, beside the words of policy: how to start a module, and
-//! what holds for the system. Owns these types; all paths in them are absolute.
+//! The lowered configuration beside `policy::spec`: how to start a module, and the system's values.
+//! Owns these types; all paths in them are absolute.
 //! Never holds what decisions need: that is `policy::spec`.
 
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use super::schema::shapes::Who;
 pub use super::schema::words::{LogFormat, Role};
 
-/// What holds for the system, beside `policy::spec::SystemSpec`.
+/// The system's values, beside `policy::spec::SystemSpec`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct System {
     /// Names the socket, the state directory and the service.
@@ -24,15 +24,15 @@ pub struct System {
     pub state_dir: PathBuf,
     /// Where the sockets are.
     pub runtime_dir: PathBuf,
-    /// What modules write.
+    /// The output of modules.
     pub logs: Logs,
-    /// Who may talk to it.
+    /// Who may use the control socket.
     pub ipc: Ipc,
-    /// From one sample of all modules to the next.
+    /// Interval between two samples of all modules.
     pub check_interval: Duration,
 }
 
-/// What modules write.
+/// The output of modules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logs {
     /// The folder of the files.
@@ -41,14 +41,14 @@ pub struct Logs {
     pub max_bytes: u64,
     /// Rotated files kept beside the current one.
     pub keep: u32,
-    /// How lines are kept.
+    /// The format of lines.
     pub format: LogFormat,
 }
 
-/// Who may talk to mainstay over the local socket.
+/// Who may use the local socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ipc {
-    /// Who may look.
+    /// Who may observe.
     pub observers: Vec<Who>,
     /// Who may start, stop and restart.
     pub operators: Vec<Who>,
@@ -58,10 +58,10 @@ pub struct Ipc {
     pub requests_per_second: u32,
 }
 
-/// How to start a module, and what else the runtime knows of it.
+/// How to start a module, and its description.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Launch {
-    /// One line of what it is for; may be empty.
+    /// Its purpose in one line; may be empty.
     pub description: String,
     /// Its version; may be empty.
     pub version: String,
@@ -79,31 +79,31 @@ pub struct Launch {
     pub user: Option<String>,
     /// The group, by name or number.
     pub group: Option<String>,
-    /// The signal that asks it to stop.
+    /// The stop signal.
     pub stop_signal: Signal,
     /// Its own table, variables replaced.
     pub settings: serde_json::Map<String, serde_json::Value>,
-    /// What it may use.
+    /// Its limits.
     pub limits: Limits,
     /// It cannot gain rights by executing a file.
     pub no_new_privileges: bool,
     /// Commands before each start.
     pub before_start: Vec<Vec<String>>,
-    /// Commands after each end.
+    /// Commands after each exit.
     pub after_stop: Vec<Vec<String>>,
-    /// Commands at idle priority after the start of the system.
+    /// Commands at idle priority after the initial startup.
     pub prewarm: Vec<Vec<String>>,
-    /// How it is looked at; the watchdog is here and in its `ModuleSpec`.
+    /// Its probes; the watchdog is here and in its `ModuleSpec`.
     pub probes: Vec<ProbeSpec>,
-    /// Sockets it is handed: name, and `address:port` or an absolute path.
+    /// Sockets it receives: name, and `address:port` or an absolute path.
     pub sockets: Vec<(String, String)>,
     /// Modules it may call over the bus.
     pub may_call: Vec<String>,
-    /// What the machine must have left.
+    /// Free resources that a start requires.
     pub needs: Needs,
 }
 
-/// What the machine must have left for a module to start.
+/// Free resources that the start of a module requires.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Needs {
     /// Free memory in bytes.
@@ -112,33 +112,33 @@ pub struct Needs {
     pub disk_bytes: Option<u64>,
 }
 
-/// One way a module is looked at.
+/// One probe.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeSpec {
-    /// What is done.
+    /// Its kind.
     pub check: Check,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// From one look to the next.
+    /// Interval between two probes.
     pub interval: Duration,
-    /// How long an answer may take.
+    /// Timeout of one probe.
     pub timeout: Duration,
     /// Failures in a row until unhealthy, at least 1.
     pub unhealthy_threshold: u32,
     /// Successes in a row until healthy again, at least 1.
     pub healthy_threshold: u32,
-    /// Before the first look after the start.
+    /// Delay of the first probe after the start.
     pub initial_delay: Duration,
 }
 
-/// What a probe does.
+/// The kind of a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
-    /// Asks the module over its connection.
+    /// Calls the module over its connection.
     Sdk,
-    /// The module says `WATCHDOG=1` at least this often.
+    /// The module sends `WATCHDOG=1` within this interval.
     Watchdog(Duration),
-    /// Looks at the module from outside.
+    /// Probes the module from outside.
     Probe(Probe),
 }

@@ -1,6 +1,6 @@
-//! All layers, read and merged: mainstay.toml, module.toml files, conf.d, environment, --set.
+//! Reads and merges all layers: mainstay.toml, module.toml files, conf.d, environment, --set.
 //! Owns the order of layers and every problem of reading a file.
-//! Never judges keys or values: that is the pass along the schema.
+//! Never checks keys or values: reading along the schema does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,13 +16,13 @@ use super::problem::{Place, PlaceKind, Problem, Problems};
 use super::sources::{FILE, Sources};
 use super::tree::{self, Entry, Node, Table, Tree};
 
-/// Largest file that is read.
+/// Largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// The file that registers a module.
 const MODULE_FILE: &str = "module.toml";
 
-/// Every layer in one tree, not checked yet.
+/// Every layer merged in one tree, unchecked.
 #[derive(Debug, Clone)]
 pub(crate) struct Merged {
     pub(crate) texts: Texts,
@@ -39,14 +39,14 @@ pub(crate) struct Merged {
     pub(crate) tasks: BTreeSet<String>,
 }
 
-/// Reads on and keeps what was wrong.
+/// Reads layers and collects problems.
 struct Gathering<'s> {
     sources: &'s Sources,
     merged: Merged,
     problems: Problems,
 }
 
-/// Reads all layers. With problems the tree lacks what could not be read.
+/// Reads all layers. A layer that cannot be read is a problem and missing in the tree.
 pub(crate) fn gather(sources: &Sources) -> (Merged, Problems) {
     let config_dir = plain(&sources.folder);
     let project = config_dir.parent().unwrap_or(&config_dir).to_owned();
@@ -113,7 +113,7 @@ impl Gathering<'_> {
         paths
     }
 
-    /// Registers the modules of all folders that the patterns mean.
+    /// Registers the modules of all folders that match the patterns.
     fn read_modules(&mut self, patterns: &Node) {
         let Tree::List(list) = &patterns.value else {
             return; // The pass along the schema says so.
@@ -156,7 +156,7 @@ impl Gathering<'_> {
             .to_string_lossy()
             .into_owned();
         match self.merged.module_dirs.get(&name) {
-            // Two patterns may mean the same folder.
+            // Two patterns may match the same folder.
             Some(other) if other == folder => return,
             Some(other) => {
                 let (first, second) = (self.shown(other), self.shown(folder));
@@ -204,7 +204,7 @@ impl Gathering<'_> {
         let mut text = Text::new(PlaceKind::File, name, Some(content));
         text.folder = path.parent().map(Path::to_owned);
         self.merged.texts.add(text);
-        // What is never closed swallows the lines after it: all but the first error follow from it.
+        // Only the first error is reported: an unclosed value causes all that follow.
         let swallows = |message: &str| {
             ["unclosed array,", "unclosed inline table"]
                 .iter()
@@ -291,7 +291,7 @@ fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0) + 1);
-    // It may have grown since.
+    // The file may have grown meanwhile.
     fs::File::open(path)?
         .take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)?;
@@ -313,12 +313,12 @@ fn table_at<'t>(table: &'t Table, path: &[&str]) -> Option<&'t Node> {
     table.get(first)?.node.at(rest)
 }
 
-/// A node inside of tables, one a key.
+/// Nests a node in tables, one per key.
 pub(crate) fn nested(path: &[&str], node: Node, origin: Origin) -> Node {
     path.iter().rev().fold(node, |node, key| {
         let entry = Entry { key: origin, node };
         let value = Tree::Table(Table::one((*key).to_owned(), entry));
-        // The table itself belongs to whoever opened it first.
+        // The origin of the table is that of its first key.
         let origin = Origin::default();
         Node { value, origin }
     })

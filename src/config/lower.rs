@@ -1,6 +1,6 @@
-//! From the merged tree to what runs: one pass along the schema, then the words of policy.
-//! Owns which sections there are and what holds between them.
-//! Never reads a layer: `layers` did.
+//! Lowers the merged tree to a configuration that can run, along the schema.
+//! Owns the sections and the checks between them.
+//! Never reads a layer: `layers` does.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,18 +28,18 @@ use super::schema::{Form, Value, root, system};
 use super::sources::Sources;
 use super::tree::{Entry, Node, Table, Tree};
 
-/// The name of the runtime itself, on the bus and in the folder of logs.
+/// The name of the runtime on the bus and in the log folder.
 const RESERVED: &str = "mainstay";
 
-/// The builtin that every system has.
+/// The builtin of every system.
 pub const EVENT_BUS: &str = "event-bus";
 
 /// A configuration that can run.
 #[derive(Debug, Clone)]
 pub struct Configuration {
-    /// What holds for the system, beside policy.
+    /// The system's values that policy does not need.
     pub system: System,
-    /// What holds for the system, for policy.
+    /// The system's values for policy.
     pub system_spec: SystemSpec,
     /// The modules by name, the builtin among them.
     pub modules: Vec<(Arc<ModuleSpec>, Launch)>,
@@ -47,18 +47,18 @@ pub struct Configuration {
     pub ids: ModuleIds,
     /// Where in `modules` each slot is.
     by_slot: Vec<Option<usize>>,
-    /// SHA-256 over everything that was said, comments and order of keys not counted.
+    /// SHA-256 over all written values, without comments and the order of keys.
     pub fingerprint: String,
-    /// Every file that was read; a change of one of them may change the configuration.
+    /// Every file that was read.
     pub files: Vec<PathBuf>,
     graph: DependencyGraph,
-    /// What it was made of.
+    /// The written values and their origins.
     pub(crate) merged: Merged,
     pub(crate) env_files: EnvFiles,
 }
 
 impl Configuration {
-    /// Modules that could start at the same time, in the order of their starts.
+    /// Returns the waves, in start order.
     #[must_use]
     pub fn waves(&self) -> Vec<Vec<&str>> {
         let mut waves: Vec<Vec<&str>> = Vec::new();
@@ -79,20 +79,20 @@ impl Configuration {
         self.modules.get(place)
     }
 
-    /// Where the value at `path` was said; None: nowhere, its default holds.
+    /// Returns the location of the value at `path`; none for a default.
     #[must_use]
     pub fn place(&self, path: &[&str]) -> Option<Place> {
         let node = self.merged.tree.at(path)?;
         self.merged.texts.place(node.origin)
     }
 
-    /// The value at `path` as it was said, as JSON; None: nobody said it.
+    /// Returns the written value at `path` as JSON; none if it is not written.
     #[must_use]
     pub fn said(&self, path: &[&str]) -> Option<serde_json::Value> {
         self.merged.tree.at(path).map(super::effective::to_json)
     }
 
-    /// What can be kept and become the same configuration again.
+    /// Returns the document from which the same configuration can be restored.
     #[must_use]
     pub fn effective(&self) -> Effective {
         Effective::of(self)
@@ -102,7 +102,7 @@ impl Configuration {
 /// Reads a configuration.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems of it.
 pub fn load(sources: &Sources) -> Result<Configuration, Problems> {
     load_onto(sources, ModuleIds::default())
 }
@@ -110,13 +110,13 @@ pub fn load(sources: &Sources) -> Result<Configuration, Problems> {
 /// Reads a configuration that follows another: modules that had a slot keep it.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems of it.
 pub fn load_onto(sources: &Sources, ids: ModuleIds) -> Result<Configuration, Problems> {
     let (merged, problems) = gather(sources);
     lower(merged, problems, EnvFiles::default(), None, ids)
 }
 
-/// The folders that an earlier process chose.
+/// The directories that an earlier process chose.
 pub(crate) struct Chosen {
     pub(crate) state_dir: PathBuf,
     pub(crate) runtime_dir: PathBuf,
@@ -133,10 +133,10 @@ struct Sections {
     logs: system::Logs,
 }
 
-/// A module as it was read.
+/// A module after reading.
 pub(crate) struct Read<'a> {
     pub(crate) name: &'a str,
-    /// Where its name stands; None: it is ours.
+    /// The location of its name; none for the builtin.
     pub(crate) entry: Option<&'a Entry>,
     pub(crate) module: Module,
 }
@@ -169,7 +169,7 @@ pub(crate) fn lower(
         .enumerate()
         .map(|(index, read)| (read.name, index))
         .collect();
-    // A layer that could not be read leaves gaps that are no problems of their own.
+    // What is missing because a layer cannot be read is not a further problem.
     if !damaged {
         across::check(&read, &places, &merged.tasks, &mut at);
         #[cfg(windows)]
@@ -191,7 +191,7 @@ pub(crate) fn lower(
         slots[at] = Some(Arc::clone(&spec));
         modules.push((spec, launch));
     }
-    // The graph relies on what was checked before: every edge has a module at its end.
+    // The graph relies on the checks before: each edge ends at a module.
     let sound = at.problems.is_empty();
     let graph = sound.then(|| across::graph(&slots, table, &mut at));
     let mut problems = at.problems;
@@ -219,7 +219,7 @@ fn text_of(path: &Path) -> Option<String> {
     Some(path.to_string_lossy().into_owned())
 }
 
-/// Reads what other sections need first; the sections whose values use the folders come later.
+/// Reads the values on which the variables of other sections depend.
 fn read_sections<'a>(table: &'a Table, at: &mut Reading<'a>) -> Sections {
     let mut sections = Sections::default();
     for (name, entry) in table {
@@ -244,7 +244,7 @@ fn read_sections<'a>(table: &'a Table, at: &mut Reading<'a>) -> Sections {
     sections
 }
 
-/// The state folder and the runtime folder.
+/// Returns the state directory and the runtime directory.
 fn folders(
     mainstay: &system::Mainstay,
     project: &Path,
@@ -307,7 +307,7 @@ fn system_spec(sections: &Sections) -> SystemSpec {
     }
 }
 
-/// All modules by name, the builtin and the application's undeclared tasks among them.
+/// Returns all modules by name, including the builtin and undeclared tasks of the application.
 fn read_modules<'a>(
     table: &'a Table,
     sections: &Sections,
@@ -383,7 +383,7 @@ fn read_modules<'a>(
     read
 }
 
-/// By file and line; what stands nowhere comes first.
+/// Orders by file and line; problems without a location come first.
 fn sort(problems: &mut Problems) {
     let key = |problem: &Problem| {
         let place = problem.place.as_ref();
@@ -416,7 +416,7 @@ fn fingerprint(tree: &Node, system: &System, env_files: &EnvFiles) -> String {
         .collect()
 }
 
-/// A kind, a length, the bytes: no two trees feed the same.
+/// Hashes kind, length and bytes, so that different trees differ.
 fn feed(hash: &mut Sha256, kind: u8, bytes: &[u8]) {
     let mut head = [kind; 9];
     head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());

@@ -1,6 +1,6 @@
-//! One module: from its section to the words of policy and to what a start needs.
-//! Owns what relative paths are relative to and what its defaults depend on.
-//! Never looks at other modules but for their place in the plan.
+//! Lowers the section of one module to `policy::spec` and to its launch values.
+//! Owns the base of relative paths and the defaults that depend on other keys.
+//! Never reads other modules, except for their slot in the plan.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -153,7 +153,7 @@ fn launch(
     }
 }
 
-/// A program with a slash is relative to the directory, one without is looked up in PATH.
+/// Resolves a program with a slash relative to the directory; without one PATH is searched.
 fn argv(words: &[String], directory: &Path) -> Vec<String> {
     let mut words = words.to_vec();
     if let Some(program) = words.first_mut()
@@ -169,7 +169,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Where a module listens; a path is relative to its directory.
+/// Resolves the address of a socket; a path is relative to the module's directory.
 pub(crate) fn place(address: &str, directory: &Path) -> String {
     if address.contains('/') {
         text(&plain(&directory.join(address)))
@@ -201,7 +201,7 @@ fn edges(module: &Module, ids: &ModuleIds) -> Vec<Edge> {
         .collect()
 }
 
-/// A probe whose paths are absolute.
+/// Returns a probe with absolute paths.
 fn resolved(probe: &process::Probe, directory: &Path) -> process::Probe {
     match probe {
         process::Probe::Unix(path) => process::Probe::Unix(socket(path, directory)),
@@ -232,7 +232,7 @@ fn probes(module: &Module, directory: &Path) -> Vec<ProbeSpec> {
     module.health.probes.iter().map(lower).collect()
 }
 
-/// The variables of `env_file`, then those of `env`; each name once.
+/// Returns the variables of `env_file`, then those of `env`; each name once.
 fn environment(
     module: &Module,
     node: Option<&Node>,
@@ -273,7 +273,7 @@ fn environment(
     env
 }
 
-/// Recovery as policy knows it; `node` is where it was said, to judge it there.
+/// Lowers recovery for policy; problems have the location of `node`.
 pub(crate) fn lower_recovery(
     recovery: &Recovery,
     node: Option<&Node>,

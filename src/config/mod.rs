@@ -1,6 +1,6 @@
-//! Configuration: files and other layers become a checked plan that can run.
-//! Owns the schema, where each value comes from, and every message about a bad one.
-//! Never starts anything and never watches files: that is the runtime's.
+//! Configuration: reads files and other layers and checks them.
+//! Owns the schema, the origin of each value, and every message about a wrong one.
+//! Never starts a process and never watches files: the runtime does.
 //!
 //! ```text
 //! sources ─► layers (+ overrides) ─► tree ─► reading along schema ─► lower (+ across)

@@ -1,5 +1,5 @@
-//! Where every value comes from, in twelve bytes a value.
-//! Owns the texts that were read and turns a position in them into line, column and excerpt.
+//! The origin of each value, in twelve bytes.
+//! Owns the source texts, and converts a position in them to line, column and excerpt.
 //! Never reads a file.
 
 use std::path::PathBuf;
@@ -15,19 +15,19 @@ const EXCERPT_CHARS: usize = 120;
 pub(crate) struct Origin {
     /// Index into [`Texts`].
     pub(crate) text: u32,
-    /// First byte; the line itself when the text is not known any more.
+    /// First byte; the line number if the text is unknown.
     pub(crate) start: u32,
-    /// Behind the last byte.
+    /// After the last byte.
     pub(crate) end: u32,
 }
 
-/// One thing that was read.
+/// One source that was read.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
     pub(crate) kind: PlaceKind,
     /// As shown to people.
     pub(crate) name: String,
-    /// None: it was read by an earlier process; origins hold line numbers then.
+    /// None if an earlier process read it; origins then hold line numbers.
     pub(crate) content: Option<String>,
     /// The folder that relative paths in it are relative to; only of files.
     pub(crate) folder: Option<PathBuf>,
@@ -64,7 +64,7 @@ impl Text {
     }
 }
 
-/// Everything that was read; the first is "the default".
+/// All sources; the first is "the default".
 #[derive(Debug, Clone)]
 pub(crate) struct Texts {
     list: Vec<Text>,
@@ -77,7 +77,7 @@ impl Texts {
         }
     }
 
-    /// Adds one and tells its number.
+    /// Adds a source and returns its number.
     pub(crate) fn add(&mut self, text: Text) -> u32 {
         self.list.push(text);
         u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
@@ -91,7 +91,7 @@ impl Texts {
         self.list.get(origin.text as usize)
     }
 
-    /// The bytes of a value as they were written; only of variables and options.
+    /// Returns the written bytes of a value; only of variables and options.
     pub(crate) fn raw(&self, origin: Origin) -> Option<&str> {
         let text = self.get(origin)?;
         match text.kind {
@@ -100,7 +100,7 @@ impl Texts {
         }
     }
 
-    /// The line of a value, from 1; 0 when it stands in no file.
+    /// Returns the line of a value, from 1; 0 if it is not in a file.
     pub(crate) fn line(&self, origin: Origin) -> u32 {
         let Some(text) = self.get(origin) else {
             return 0;
@@ -115,7 +115,7 @@ impl Texts {
         }
     }
 
-    /// Where a value stands.
+    /// Returns the location of a value.
     pub(crate) fn place(&self, origin: Origin) -> Option<Place> {
         let text = self.get(origin)?;
         let mut place = Place {
@@ -138,7 +138,7 @@ impl Texts {
         Some(place)
     }
 
-    /// A problem with the value at `origin`, with its line.
+    /// Returns a problem with the value at `origin`, with its line.
     pub(crate) fn problem(&self, origin: Origin, message: String) -> Problem {
         let mut problem = Problem::new(message);
         problem.place = self
@@ -157,11 +157,11 @@ impl Texts {
         let rest = content.get(first..)?;
         let line = rest.split('\n').next()?.trim_end_matches('\r');
         let before = content.get(first..origin.start as usize)?.chars().count();
-        // What is wrong may be the end of the line itself, which is not shown.
+        // The position may be the end of the line, which is not shown.
         let start = origin.start as usize;
         let to = (origin.end as usize).clamp(start, start.max(first + line.len()));
         let length = content.get(start..to)?.chars().count().max(1);
-        // A very long line is shown from a little before the mark on.
+        // A long line is shown from shortly before the mark.
         let skip = if before + length > EXCERPT_CHARS {
             before.saturating_sub(20)
         } else {

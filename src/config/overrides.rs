@@ -1,6 +1,6 @@
 //! The layers above files: variables of the environment and --set.
-//! Owns how a variable's name is matched to a key.
-//! Never makes a module: what it names must be there already.
+//! Owns the matching of a variable's name to a key.
+//! Never creates a module: a named one must exist.
 
 use toml::de::DeValue;
 
@@ -12,19 +12,19 @@ use super::schema::{Form, root};
 use super::sources::Sources;
 use super::tree::{self, Node, Table, Tree};
 
-/// What the names of variables start with.
+/// Prefix of the variables.
 pub(crate) const PREFIX: &str = "MAINSTAY__";
 
 /// One value of such a layer.
 pub(crate) struct Change {
-    /// As written; the names of variables keep their case here.
+    /// The keys as written; names of variables keep their case.
     path: Vec<String>,
-    /// Names are matched without case, `_` for `-`.
+    /// Whether names are matched without case, and `_` as `-`.
     loose: bool,
     node: Node,
 }
 
-/// Reads both layers, in the order in which they are put over each other.
+/// Reads both layers, in the order in which they are applied.
 pub(crate) fn read(sources: &Sources, texts: &mut Texts, problems: &mut Problems) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut variables: Vec<&(String, String)> = sources
@@ -96,7 +96,7 @@ pub(crate) fn find<'c>(changes: &'c [Change], path: &[&str]) -> Option<&'c Node>
     changes.iter().rev().find(same).map(|change| &change.node)
 }
 
-/// Puts them over the tree.
+/// Applies them to the tree.
 pub(crate) fn apply(changes: Vec<Change>, merged: &mut Merged, problems: &mut Problems) {
     for change in changes {
         let origin = change.node.origin;
@@ -113,7 +113,7 @@ pub(crate) fn apply(changes: Vec<Change>, merged: &mut Merged, problems: &mut Pr
     }
 }
 
-/// The keys that a change means, or message and hint.
+/// Returns the keys of an override, or a message and a hint.
 fn resolve(change: &Change, tree: &Node) -> Result<Vec<String>, (String, String)> {
     let mut form = Form::Table(root());
     let mut present = tree.as_table();
@@ -134,8 +134,8 @@ fn resolve(change: &Change, tree: &Node) -> Result<Vec<String>, (String, String)
     Ok(path)
 }
 
-/// The key that a part of a variable's name means: one of the schema, one that is there already,
-/// else itself (in lower case where keys are a closed set).
+/// Returns the key for a part of a variable's name: one of the schema, an existing one, else the
+/// part itself (in lower case where keys are a closed set).
 fn loosely(part: &str, form: Form, present: Option<&Table>) -> Result<String, (String, String)> {
     if let Form::Table(section) = form {
         let key = section.all().find(|key| same_name(key.name, part));
@@ -150,7 +150,7 @@ fn loosely(part: &str, form: Form, present: Option<&Table>) -> Result<String, (S
         [] => Ok(part.to_owned()),
         [one] => Ok((*one).clone()),
         [first, second, ..] => Err((
-            format!("cannot tell which key {part} means: {first} or {second}"),
+            format!("cannot match {part} to one key: {first} or {second}"),
             "use --set, where names are written as they are".to_owned(),
         )),
     }
@@ -173,7 +173,7 @@ fn known(name: &str, modules: Option<&Table>) -> Result<(), (String, String)> {
     ))
 }
 
-/// The form of what stands under a key.
+/// Returns the type of the value under a key.
 fn below(form: Form, key: &str) -> Form {
     match form {
         Form::Table(section) => section.find(key).map_or(Form::Any, |key| key.form),
@@ -186,7 +186,7 @@ fn below(form: Form, key: &str) -> Form {
     }
 }
 
-/// Whether two names are the same but for case and `-` or `_`.
+/// Returns whether two names are equal without case, and `_` as `-`.
 fn same_name(one: &str, other: &str) -> bool {
     let same = |(a, b): (u8, u8)| {
         let plain = |byte: u8| {
@@ -201,7 +201,7 @@ fn same_name(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().zip(other.bytes()).all(same)
 }
 
-/// A value of TOML, or else the text itself.
+/// Parses a value as TOML; returns the text itself if it is not.
 fn parse(value: &str, text: u32) -> Node {
     let whole = tree::origin_of(text, &(0..value.len()));
     let (parsed, errors) = DeValue::parse_recoverable(value.trim());
@@ -216,7 +216,7 @@ fn parse(value: &str, text: u32) -> Node {
     node
 }
 
-/// Everything in such a value stands where the value stands; only the whole of it has a length.
+/// Sets the origin of everything in such a value to that of the value.
 fn spread(node: &mut Node, origin: Origin) {
     node.origin = origin;
     let origin = Origin { end: 0, ..origin };
@@ -230,7 +230,7 @@ fn spread(node: &mut Node, origin: Origin) {
     }
 }
 
-/// `a.b."c d"=value` as keys and value.
+/// Splits `a.b."c d"=value` into keys and value.
 fn split(option: &str) -> Option<(Vec<String>, &str)> {
     let mut quoted = false;
     let is_sign = |(_, each): &(usize, char)| {
@@ -241,7 +241,7 @@ fn split(option: &str) -> Option<(Vec<String>, &str)> {
     Some((keys(option.get(..at)?)?, option.get(at + 1..)?))
 }
 
-/// `a.b."c d"` as keys, none of them empty.
+/// Splits `a.b."c d"` into keys, none of them empty.
 pub(crate) fn keys(path: &str) -> Option<Vec<String>> {
     let mut keys = vec![String::new()];
     let mut quoted = false;

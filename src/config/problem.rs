@@ -1,19 +1,19 @@
-//! What is wrong with a configuration, as a person and as a program read it.
-//! Owns the words of a problem and the list of all of them, found in one go.
-//! Never decides what is wrong: that is said where a value is read.
+//! Problems of a configuration, for people and in JSON.
+//! Owns the format of a problem and the list of all problems.
+//! Never decides what is wrong: the reader of a value does.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Problems kept of one attempt; what goes beyond is only counted.
+/// Problems that are kept of one reading; further ones are counted.
 pub const MAX_PROBLEMS: usize = 100;
 
 /// What kind of layer a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlaceKind {
-    /// Nobody said it.
+    /// The default.
     Default,
     /// A file of the configuration.
     File,
@@ -21,11 +21,11 @@ pub enum PlaceKind {
     Variable,
     /// `--set` on the command line.
     Set,
-    /// `config set` while it ran.
+    /// `config set` of a running system.
     Override,
 }
 
-/// Where a value stands: a file with line and column, a variable, an option.
+/// The location of a value: a file with line and column, a variable, an option.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// What kind of layer it is.
@@ -34,7 +34,7 @@ pub struct Place {
     pub name: String,
     /// From 1; only in files.
     pub line: Option<u32>,
-    /// In characters, from 1; only in files, and only while their text is known.
+    /// In characters, from 1; only in files whose text is known.
     pub column: Option<u32>,
 }
 
@@ -70,10 +70,10 @@ impl fmt::Display for Place {
     }
 }
 
-/// The line a problem stands in.
+/// The line of a problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Excerpt {
-    /// The line, shortened when it is very long; tabs are spaces.
+    /// The line, shortened if it is long; tabs are spaces.
     pub text: String,
     /// Characters before the mark.
     pub before: u32,
@@ -81,35 +81,35 @@ pub struct Excerpt {
     pub length: u32,
 }
 
-/// Something else that belongs to a problem, for instance an edge of a cycle.
+/// A related location, such as an edge of a cycle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Related {
-    /// Where it stands.
+    /// Its location.
     pub place: Place,
     /// What it is.
     pub text: String,
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Where it stands, if it stands somewhere.
+    /// Its location, if it has one.
     pub place: Option<Place>,
     /// "cannot …".
     pub message: String,
-    /// What to do about it.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// The line itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub excerpt: Option<Excerpt>,
-    /// Other places that belong to it.
+    /// Related locations.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub related: Vec<Related>,
 }
 
 impl Problem {
-    /// A problem without a place.
+    /// Returns a problem without a location.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Problem {
         Problem {
@@ -121,14 +121,14 @@ impl Problem {
         }
     }
 
-    /// At a place.
+    /// Sets the location.
     #[must_use]
     pub fn at(mut self, place: Place) -> Problem {
         self.place = Some(place);
         self
     }
 
-    /// With advice.
+    /// Sets the hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Problem {
         self.hint = Some(hint.into());
@@ -166,34 +166,34 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything that is wrong, found in one go; never empty as an error.
+/// All problems of one reading; never empty as an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Problems {
-    /// The first of them, in the order of files and lines as far as they have a place.
+    /// The first ones, by file and line; those without a location come first.
     pub problems: Vec<Problem>,
-    /// How many more there are.
+    /// The number of further ones.
     pub more: usize,
 }
 
 impl Problems {
-    /// How many there are in all.
+    /// Returns the number of all problems.
     #[must_use]
     pub fn count(&self) -> usize {
         self.problems.len() + self.more
     }
 
-    /// Whether nothing is wrong.
+    /// Returns whether there is no problem.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// Whether further problems are only counted.
+    /// Returns whether further problems are counted only.
     pub(crate) fn is_full(&self) -> bool {
         self.problems.len() >= MAX_PROBLEMS
     }
 
-    /// Adds one; only counts it when there are many already.
+    /// Adds a problem, or counts it if the list is full.
     pub(crate) fn push(&mut self, problem: impl FnOnce() -> Problem) {
         if self.is_full() {
             self.more += 1;

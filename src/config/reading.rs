@@ -1,5 +1,5 @@
-//! One pass over a merged tree: where we are, what variables mean, what was wrong so far.
-//! Owns the problems of the pass and the words they are said in.
+//! The context of one reading of the tree: the current key, variables, problems so far.
+//! Owns these problems and their messages.
 //! Never stops at the first problem.
 
 use super::hints::{advice, dotted, near, show, words_of};
@@ -8,7 +8,7 @@ use super::problem::{Problem, Problems};
 use super::schema::{Form, Section};
 use super::tree::{Entry, Node, Table, Tree};
 
-/// What variables stand for; None where they mean nothing.
+/// The values of variables; none where a variable is not defined.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Variables {
     pub(crate) project: Option<String>,
@@ -25,7 +25,7 @@ const NAMES: [&str; 5] = [
     "secrets_dir",
 ];
 
-/// The pass.
+/// The context.
 pub(crate) struct Reading<'a> {
     pub(crate) texts: &'a Texts,
     pub(crate) variables: Variables,
@@ -51,17 +51,17 @@ impl<'a> Reading<'a> {
         self.path.pop();
     }
 
-    /// The key that is read, as a person writes it.
+    /// Returns the current key, as a person writes it.
     pub(crate) fn path(&self) -> String {
         dotted(&self.path)
     }
 
-    /// How many problems there are so far.
+    /// Returns the number of problems so far.
     pub(crate) fn count(&self) -> usize {
         self.problems.count()
     }
 
-    /// Says what is wrong at `origin`, and what to do about it.
+    /// Reports a problem at `origin`, with a hint.
     pub(crate) fn problem<T>(&mut self, origin: Origin, message: String, hint: &str) -> Option<T> {
         let texts = self.texts;
         self.problems.push(|| {
@@ -75,7 +75,7 @@ impl<'a> Reading<'a> {
         None
     }
 
-    /// Says something whose words cost too much to find when nobody will read them.
+    /// Reports a problem whose message is only built if the list has room for it.
     pub(crate) fn problem_with(
         &mut self,
         origin: Origin,
@@ -89,7 +89,7 @@ impl<'a> Reading<'a> {
         });
     }
 
-    /// Says that a value does not have its form.
+    /// Reports a value of the wrong type.
     pub(crate) fn wrong<T>(&mut self, node: &Node, form: Form) -> Option<T> {
         let path = self.path();
         let shown = show(node);
@@ -123,7 +123,7 @@ impl<'a> Reading<'a> {
         self.problem(node.origin, message, &hint)
     }
 
-    /// Says that there is no such key here, or not yet.
+    /// Reports an unknown key, or one that is not available yet.
     pub(crate) fn unknown(&mut self, name: &str, entry: &Entry, section: &'static Section) {
         let path = self.path();
         if section.find(name).is_some_and(|key| !key.available) {
@@ -165,7 +165,7 @@ impl<'a> Reading<'a> {
         });
     }
 
-    /// The keys of a table.
+    /// Returns the keys of a table.
     pub(crate) fn table(&mut self, node: &'a Node, form: Form) -> Option<&'a Table> {
         match &node.value {
             Tree::Table(table) => Some(table),
@@ -173,7 +173,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// A text. A variable of the environment or an option is one however it looks.
+    /// Returns a text; every variable of the environment and every option is one.
     pub(crate) fn text<'n>(&mut self, node: &'n Node, form: Form) -> Option<&'n str>
     where
         'a: 'n,
@@ -270,7 +270,7 @@ impl<'a> Reading<'a> {
         value.clone()
     }
 
-    /// A table whose keys are the module's own, as JSON.
+    /// Returns a table of freely chosen keys as JSON.
     pub(crate) fn free_table(
         &mut self,
         table: &'a Table,

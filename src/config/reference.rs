@@ -1,6 +1,6 @@
-//! The reference page and the JSON schema, both printed from the table of keys.
-//! Owns their form.
-//! Never says anything about a key that the table does not say.
+//! Prints the reference page and the JSON schema from the table of keys.
+//! Owns their format.
+//! Never adds to what the table says of a key.
 
 use std::fmt::Write as _;
 
@@ -53,7 +53,7 @@ relative `directory` is relative to `${project}`, a relative path of a module to
 Changes are not applied while mainstay runs yet: they hold from the next `mainstay up`.
 ";
 
-/// The reference page, in Markdown.
+/// Returns the reference page in Markdown.
 #[must_use]
 pub fn reference() -> String {
     let mut page = HEAD.to_owned();
@@ -82,7 +82,7 @@ pub fn reference() -> String {
 
 type Later = (String, &'static str, &'static str);
 
-/// A section and those inside of it.
+/// Prints a section and the sections inside of it.
 fn sections(page: &mut String, path: &str, section: &'static Section, later: &mut Vec<Later>) {
     let _ = write!(page, "\n## `[{path}]`\n\n{}\n\n", section.about.trim());
     page.push_str("| key | value | default | change | what |\n|---|---|---|---|---|\n");
@@ -120,7 +120,7 @@ fn sections(page: &mut String, path: &str, section: &'static Section, later: &mu
 
 fn row(page: &mut String, key: &Key) {
     let default = (key.default)();
-    // A table's defaults stand in its own section.
+    // The defaults of a table are in its own section.
     let default = match key.form {
         Form::Table(_) => String::new(),
         _ if default.is_empty() => String::new(),
@@ -154,7 +154,7 @@ fn words(form: Form) -> Box<dyn Iterator<Item = (&'static str, bool)>> {
     }
 }
 
-/// What a value looks like, in few words.
+/// Describes a type in few words.
 fn short(form: Form) -> String {
     match form {
         Form::Flag => "true, false".to_owned(),
@@ -193,8 +193,8 @@ fn lower_first(text: &str) -> String {
     first.unwrap_or_default() + letters.as_str()
 }
 
-/// A JSON schema of mainstay.toml; `$defs.module` is that of a module.toml. Keys that are not
-/// available yet are not in it.
+/// Returns the JSON schema of mainstay.toml; `$defs.module` is that of a module.toml. Keys that are
+/// not available yet are left out.
 #[must_use]
 pub fn json_schema() -> Json {
     let mut schema = object(root());
@@ -234,7 +234,7 @@ fn object(section: &'static Section) -> Map<String, Json> {
     schema
 }
 
-/// What holds where nobody said anything.
+/// Returns the default.
 pub(super) fn default_of(key: &Key) -> Option<Json> {
     let text = (key.default)();
     if matches!(key.form, Form::Table(_)) || text.is_empty() {
@@ -263,7 +263,7 @@ fn of_form(form: Form) -> Json {
         }
         Form::Command => json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 }),
         Form::List(each) => json!({ "type": "array", "items": of_form(*each) }),
-        // One definition: it stands in every module.
+        // One definition, used by every module.
         Form::Map(Form::Table(section)) if std::ptr::eq(*section, Module::SECTION) => {
             json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/module" } })
         }

@@ -1,6 +1,6 @@
-//! What a configuration is read from: a folder, the environment, the command line.
-//! Owns where the folder is looked for.
-//! Never reads what is in the folder.
+//! The sources of a configuration: a folder, the environment, the command line.
+//! Owns the search for the folder.
+//! Never reads the files in it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::problem::{Problem, Problems};
 /// The file every configuration has.
 pub(crate) const FILE: &str = "mainstay.toml";
 
-/// What a configuration is read from.
+/// The sources of a configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// The folder with `mainstay.toml`; absolute.
@@ -21,12 +21,12 @@ pub struct Sources {
     pub set: Vec<String>,
     /// Modules that the application runs itself: they have no command.
     pub tasks: Vec<String>,
-    /// Paths inside of it are shown to people relative to it.
+    /// Paths in it are displayed relative to it.
     pub current: PathBuf,
 }
 
 impl Sources {
-    /// A folder alone, without environment and command line.
+    /// Returns a folder alone, without environment and command line.
     #[must_use]
     pub fn folder(folder: &Path) -> Sources {
         Sources {
@@ -35,7 +35,7 @@ impl Sources {
         }
     }
 
-    /// A folder with this process's environment, and `key=value` texts of the command line.
+    /// Returns a folder with the environment of this process and `key=value` texts.
     #[must_use]
     pub fn of_process(folder: &Path, set: &[String]) -> Sources {
         let variables = std::env::vars_os();
@@ -52,10 +52,10 @@ impl Sources {
         }
     }
 
-    /// Looks for the folder: the one that was named, `$MAINSTAY_CONFIG`, `./config`, the user's.
+    /// Finds the folder: the named one, `$MAINSTAY_CONFIG`, `./config`, the user's.
     ///
     /// # Errors
-    /// A problem that says where it was looked for and how to get one.
+    /// A problem that names the searched folders and how to create one.
     pub fn find(named: Option<&Path>, set: &[String]) -> Result<Sources, Problems> {
         let asked = std::env::var_os("MAINSTAY_CONFIG").filter(|folder| !folder.is_empty());
         let asked = asked.map(PathBuf::from);
@@ -76,7 +76,7 @@ impl Sources {
         }
     }
 
-    /// A path as people see it.
+    /// Formats a path for display.
     pub(crate) fn shown(&self, path: &Path) -> String {
         let inside = path.strip_prefix(&self.current).ok();
         let inside = inside.filter(|_| !self.current.as_os_str().is_empty());
@@ -84,7 +84,7 @@ impl Sources {
     }
 }
 
-/// Why a folder cannot be the configuration folder.
+/// Returns why a folder cannot be the configuration folder.
 fn unusable(folder: &Path) -> Option<Problem> {
     let shown = folder.display();
     let (message, hint) = if folder.is_file() {
@@ -123,7 +123,7 @@ fn nowhere(looked: &[PathBuf]) -> Problem {
         }
     };
     Problem::new(format!(
-        "cannot find a configuration: looked for {}",
+        "cannot find a configuration: searched {}",
         looked.join(" and ")
     ))
     .hint(hint)

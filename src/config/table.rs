@@ -1,6 +1,6 @@
 //! The keys of a table, sorted, in one piece of memory.
-//! Owns looking up and putting in.
-//! Never keeps more room than its keys need: there are several tables a module.
+//! Owns lookup and insertion.
+//! Never keeps spare capacity: there are several tables per module.
 
 use super::tree::Entry;
 
@@ -51,7 +51,7 @@ impl Table {
         self.0.len()
     }
 
-    /// Puts a key in, over what it had.
+    /// Inserts a key, or replaces its value.
     pub(crate) fn insert(&mut self, key: String, entry: Entry) {
         match self.place(&key) {
             Ok(place) => self.0[place] = (key, entry),

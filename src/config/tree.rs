@@ -1,12 +1,12 @@
 //! The values of all layers in one tree, each with its origin.
-//! Owns merging: tables merge, everything else is replaced by the later layer.
-//! Never knows which keys there are: that is the schema.
+//! Owns merging: tables merge, other values are replaced by the later layer.
+//! Never knows the keys: the schema does.
 
 use toml::de::{DeTable, DeValue};
 
 use super::origin::Origin;
 
-/// A value and where it stands.
+/// A value and its origin.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
     pub(crate) value: Tree,
@@ -28,7 +28,7 @@ pub(crate) enum Tree {
 
 pub(crate) use super::table::Table;
 
-/// A value and where its key stands.
+/// A value and the origin of its key.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Entry {
     pub(crate) key: Origin,
@@ -51,13 +51,13 @@ impl Node {
         }
     }
 
-    /// The value at a path.
+    /// Returns the value at a path.
     pub(crate) fn at(&self, path: &[&str]) -> Option<&Node> {
         path.iter()
             .try_fold(self, |node, key| Some(&node.as_table()?.get(key)?.node))
     }
 
-    /// Puts `later` over this one.
+    /// Merges `later` over this one.
     pub(crate) fn merge(&mut self, later: Node) {
         match (&mut self.value, later.value) {
             (Tree::Table(table), Tree::Table(more)) => {
@@ -81,7 +81,7 @@ impl Node {
         }
     }
 
-    /// A word for the kind of value, for messages.
+    /// Returns the kind of the value, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
             Tree::Text(_) => "text",

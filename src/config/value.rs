@@ -1,6 +1,6 @@
-//! One value of a configuration, or a table of them, each with where it was said.
-//! Owns the walk along the schema, the tree, and the defaults that hold where nobody said anything.
-//! Never changes anything.
+//! Looks up values of a configuration with their origins.
+//! Owns the walk along the schema and the tree, and the defaults.
+//! Never changes a value.
 
 use mainstay_protocol::config::{ConfigLayer, ConfigOrigin, ConfigValue};
 use serde_json::{Value as Json, json};
@@ -14,7 +14,7 @@ use super::reference::default_of;
 use super::schema::{Form, Key, Section, root};
 use super::tree::Node;
 
-/// Why there is no such value.
+/// Why there is no such key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}; {hint}")]
 pub struct NoSuchKey {
@@ -22,19 +22,18 @@ pub struct NoSuchKey {
     hint: String,
 }
 
-/// A place in the schema, with what was said there.
+/// A position in the schema, with the written value there.
 #[derive(Clone, Copy)]
 struct Spot<'c> {
     form: Form,
     key: Option<&'static Key>,
     said: Option<&'c Node>,
-    /// What holds for all modules, where a module may say otherwise.
+    /// The value for all modules that a module may override.
     general: Option<&'c Node>,
 }
 
 impl Configuration {
-    /// Every key at or below `path` ("" is everything) that is available, with its value and where
-    /// that was said.
+    /// Returns each available key at or below `path` ("" for all), with its value and origin.
     ///
     /// # Errors
     /// There is no such key, or no module of that name.
@@ -95,7 +94,7 @@ impl Configuration {
     fn key<'c>(&'c self, spot: Spot<'c>, key: &'static Key) -> Spot<'c> {
         let below = |node: Option<&'c Node>| node.and_then(|node| node.at(&[key.name]));
         let shared = match key.form {
-            // `[health]` holds for `[module.NAME.health]`.
+            // `[health]` has the defaults of `[module.NAME.health]`.
             Form::Table(section) if section.base.is_some() => self.merged.tree.at(&[key.name]),
             _ => None,
         };
@@ -150,7 +149,7 @@ impl Configuration {
         }
     }
 
-    /// What holds because nobody said anything; two folders are chosen by the platform.
+    /// Returns the default; two directories depend on the platform.
     fn unsaid(&self, spot: Spot<'_>, names: &[&str]) -> Json {
         match names {
             ["mainstay", "state_dir"] => json!(self.system.state_dir),
@@ -159,7 +158,7 @@ impl Configuration {
         }
     }
 
-    /// A part of a value that is one: `recovery.probation.initial`.
+    /// Returns a part of a value that is written as one: `recovery.probation.initial`.
     fn inside(
         &self,
         spot: Spot<'_>,
@@ -188,7 +187,7 @@ impl Configuration {
 }
 
 impl<'c> Spot<'c> {
-    /// A freely named key, if somebody said it.
+    /// Returns a freely named key, if it is written.
     fn named(self, each: &'static Form, name: &str) -> Option<Spot<'c>> {
         let said = Some(self.said?.at(&[name])?);
         Some(Spot {

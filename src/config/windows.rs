@@ -1,6 +1,6 @@
-//! What a configuration can ask for that Windows does not have.
-//! Owns the sentences that refuse it, each at its place and with the next step.
-//! Never lets a key be accepted and then ignored.
+//! Refuses what a configuration contains and Windows does not have.
+//! Owns the messages, each with its location and next step.
+//! Never accepts a key that is then ignored.
 
 use super::lower::Read;
 use super::reading::Reading;
@@ -12,11 +12,11 @@ use super::schema::shapes::Who;
 use super::schema::system::Ipc;
 use super::tree::Table;
 
-/// Ways to be ready that are there.
+/// The available kinds of readiness.
 const READY: &str = "use { log = \"…\" }, { file = \"…\" }, { tcp = \"…\" }, { http = \"…\" }, \
                      { exec = […] }, or { notify = true } with the SDK";
 
-/// Refuses what modules ask for.
+/// Refuses keys of modules.
 pub(crate) fn modules<'a>(read: &[Read<'a>], at: &mut Reading<'a>) {
     for each in read {
         let (name, module) = (each.name, &each.module);
@@ -94,7 +94,7 @@ fn probes(each: &Read<'_>, at: &mut Reading<'_>) {
     }
 }
 
-/// Refuses to let in whom Windows cannot name to us.
+/// Refuses principals that Windows cannot identify.
 pub(crate) fn ipc<'a>(ipc: &Ipc, table: &'a Table, at: &mut Reading<'a>) {
     let lists = [
         ("observers", &ipc.observers),
@@ -107,8 +107,9 @@ pub(crate) fn ipc<'a>(ipc: &Ipc, table: &'a Table, at: &mut Reading<'a>) {
         }
         let entry = table.get("ipc").and_then(|entry| entry.node.at(&[key]));
         let origin = entry.map(|node| node.origin).unwrap_or_default();
-        let message =
-            format!("cannot use ipc.{key}: on Windows only its own user can talk to mainstay");
+        let message = format!(
+            "cannot use ipc.{key}: on Windows only the user of mainstay can use the socket"
+        );
         at.problem::<()>(
             origin,
             message,

@@ -1,5 +1,5 @@
-//! Forms in words, for messages and for the reference.
-//! Owns how each form is called.
+//! Describes types, for messages and for the reference.
+//! Owns the name of each type.
 //! Never reads a value.
 
 use super::Form;

@@ -1,6 +1,6 @@
-//! How a module is looked at: readiness and probes, one form each.
-//! Owns how each form is told from the others, and what addresses and URLs look like.
-//! Never guesses: a table with two forms in it, or none, is a problem.
+//! Readiness and probes as written, in their forms.
+//! Owns the distinction of the forms, and the syntax of addresses and URLs.
+//! Never guesses: a table with two forms, or none, is a problem.
 
 use mainstay_policy::spec::Readiness;
 use mainstay_process as process;
@@ -17,9 +17,9 @@ use crate::config::tree::{Node, Tree};
 section! {
     /// How a module becomes ready; exactly one form.
     ReadyTable {
-        /// It says so: `READY=1` by sd_notify, or its connection.
+        /// It sends `READY=1` by sd_notify, or reports over its connection.
         Live notify: Option<bool> = None;
-        /// It lived this long.
+        /// It has been running this long.
         Live settle: Option<LongSpan> = None;
         /// A line of its output matches this regular expression.
         Live log: Option<String> = None;
@@ -31,9 +31,9 @@ section! {
         Live unix: Option<Filled> = None;
         /// This `http://…` answers.
         Live http: Option<Filled> = None;
-        /// The status `http` answers with.
+        /// The status that `http` expects.
         Live status: Option<Whole<100, 599>> = None;
-        /// This `host:port`, or `host:port/service`, says that it serves by grpc.health.v1.
+        /// This `host:port`, or `host:port/service`, reports SERVING by grpc.health.v1.
         Live grpc: Option<Filled> = None;
         /// This command exits 0.
         Live exec: Option<Command> = None;
@@ -110,7 +110,7 @@ struct OutsideForms<'t> {
 }
 
 impl OutsideForms<'_> {
-    /// Reads the form that is there; None: it is wrong, which was reported.
+    /// Reads the form; none if it is wrong, which is then reported.
     fn read(&self, origin: Origin, at: &mut Reading<'_>) -> Option<process::Probe> {
         if let Some(tcp) = self.tcp {
             return address(&tcp.0, "tcp", origin, at).map(process::Probe::Tcp);
@@ -146,25 +146,25 @@ pub(crate) struct Probe {
 }
 
 section! {
-    /// A probe; exactly one of the first seven keys, and what it changes of `[health]`.
+    /// A probe: exactly one of the first seven keys, and overrides of `[health]`.
     ProbeTable {
-        /// Asks the module over its connection.
+        /// Calls the module over its connection.
         Live sdk: Option<bool> = None;
-        /// The module says `WATCHDOG=1` at least this often.
+        /// The module sends `WATCHDOG=1` within this interval.
         Restart watchdog: Option<LongSpan> = None;
         /// This command exits 0.
         Live exec: Option<Command> = None;
         /// This `http://…` answers.
         Live http: Option<Filled> = None;
-        /// This `host:port`, or `host:port/service`, says that it serves by grpc.health.v1.
+        /// This `host:port`, or `host:port/service`, reports SERVING by grpc.health.v1.
         Live grpc: Option<Filled> = None;
         /// This `host:port` accepts a connection.
         Live tcp: Option<Filled> = None;
         /// This socket accepts a connection.
         Live unix: Option<Filled> = None;
-        /// The status `http` answers with.
+        /// The status that `http` expects.
         Live status: Option<Whole<100, 599>> = None;
-        /// What it is for: failing a liveness probe restarts the module.
+        /// Its role: a failing liveness probe restarts the module.
         Live role: Role = Role::Liveness;
         /// As in `[health]`.
         Live interval: Option<LongSpan> = None;

@@ -1,5 +1,5 @@
 //! Durations and sizes.
-//! Owns their units and bounds, and how they are written.
+//! Owns their units, bounds and format.
 //! Never takes a number without a unit for a duration.
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::{Form, Value};
 use crate::config::reading::Reading;
 use crate::config::tree::{Node, Tree};
 
-/// Longest duration that is accepted: 100 years.
+/// Longest accepted duration: 100 years.
 const MAX_SPAN: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A duration that may be zero.
@@ -39,7 +39,7 @@ impl LongSpan {
     }
 }
 
-/// A duration, within bounds, from "250ms", "10s", "1h 30m".
+/// Parses a duration within bounds, such as "250ms", "10s", "1h 30m".
 fn duration<'a>(node: &'a Node, at: &mut Reading<'a>, zero: bool) -> Option<Duration> {
     let form = Form::Span { zero };
     let text = at.text(node, form)?;
@@ -49,7 +49,7 @@ fn duration<'a>(node: &'a Node, at: &mut Reading<'a>, zero: bool) -> Option<Dura
     }
 }
 
-/// A duration as it is written: the largest unit that keeps it whole.
+/// Formats a duration in the largest unit that keeps it whole.
 pub(crate) fn show_duration(span: Duration) -> String {
     let nanos = span.as_nanos();
     let units: [(u128, &str); 6] = [
@@ -91,7 +91,7 @@ impl Value for LongSpan {
     }
 }
 
-/// Bytes from "10MiB", "512KiB", "1GiB", "1000" or "1MB".
+/// Parses bytes, such as "10MiB", "512KiB", "1GiB", "1000" or "1MB".
 fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let digits = text

@@ -1,6 +1,6 @@
-//! The one table of every key: name, form, default, class, availability, one line of what it does.
-//! Owns the words of that table and the macro that makes a section of it a type.
-//! Never reads a file: `reading` walks a tree along it, `reference` prints it.
+//! The table of all keys: name, type, default, change class, availability, description.
+//! Owns that table and the macro that declares a section as a type.
+//! Never reads a file: reading walks a tree along it, `reference` prints it.
 
 mod expected;
 pub(crate) mod looks;
@@ -20,11 +20,11 @@ use super::tree::{Node, Table};
 pub enum Class {
     /// Applied in place.
     Live,
-    /// The module is told and may apply it itself.
+    /// The module is notified and may apply it itself.
     Notify,
-    /// What it belongs to is started again: the module, or mainstay itself.
+    /// The module, or mainstay itself, is restarted.
     Restart,
-    /// The module and those that need it are started again.
+    /// The module and its dependents are restarted.
     RestartDependents,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Key {
     /// The default as TOML; empty: none.
     pub(crate) default: fn() -> String,
     pub(crate) class: Class,
-    /// False: designed, not built; refused when it is set.
+    /// False: designed and not implemented; refused if it is set.
     pub(crate) available: bool,
     pub(crate) about: &'static str,
 }
@@ -126,10 +126,10 @@ pub(crate) trait Value: Sized {
     /// What it looks like.
     const FORM: Form;
 
-    /// Reads it; None when it is wrong, which was said then.
+    /// Reads a value; none if it is wrong, which is then reported.
     fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self>;
 
-    /// Reads it over what holds already; sections merge, all else is replaced.
+    /// Reads a value over the current one; sections merge, other values are replaced.
     fn update<'a>(&mut self, node: &'a Node, at: &mut Reading<'a>) {
         if let Some(value) = Self::read(node, at) {
             *self = value;
@@ -140,7 +140,7 @@ pub(crate) trait Value: Sized {
     fn show(&self) -> String;
 }
 
-/// Reads every key of `table` with `take`; what `take` does not know is a problem.
+/// Reads each key of `table` with `take`; a key unknown to `take` is a problem.
 pub(crate) fn walk<'a>(
     table: &'a Table,
     at: &mut Reading<'a>,
@@ -216,7 +216,7 @@ macro_rules! section {
                     base: section!(@base $($base_type)?),
                 };
 
-            /// Reads one key; false when there is no such key.
+            /// Reads one key; returns false for an unknown one.
             pub(crate) fn take<'a>(
                 &mut self,
                 key: &str,
@@ -273,7 +273,7 @@ macro_rules! section {
 }
 pub(crate) use section;
 
-/// Declares a section of which nothing is built yet: only rows of the table.
+/// Declares a section that is not implemented yet: rows of the table alone.
 macro_rules! later_section {
     (
         $(#[doc = $about:literal])*
@@ -338,7 +338,7 @@ pub(crate) fn root() -> &'static Section {
     ROOT
 }
 
-/// What a change of the key at `path` does; None when there is no such key.
+/// Returns the change class of the key at `path`; none for an unknown key.
 #[must_use]
 pub fn class_of(path: &[&str]) -> Option<Class> {
     let mut form = Form::Table(root());

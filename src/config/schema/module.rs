@@ -21,7 +21,7 @@ const TEXTS: Form = Form::List(&Form::Filled);
 section! {
     /// One module.
     Module {
-        /// One line of what it is for.
+        /// Its purpose in one line.
         Live description: String = String::new();
         /// Its version, shown in `status`.
         Live version: String = String::new();
@@ -42,30 +42,30 @@ section! {
         Restart user: Option<String> = None;
         /// The group it runs as; without it the user's.
         Restart group: Option<String> = None;
-        /// Modules it cannot be without. "NAME" waits until ready.
+        /// Hard dependencies. "NAME" waits until ready.
         Live requires: Vec<Needed> = Vec::new();
-        /// Modules it starts after when they are there, and does without when not.
+        /// Soft dependencies: it starts after them if they can start, and runs without them otherwise.
         Live wants: Vec<Needed> = Vec::new();
         /// False: without it the system is degraded, never critical.
         Live required: bool = true;
-        /// "lazy": on the first wish, call, connection or need; by call or connection again after
-        /// it ended by itself, never after a stop.
+        /// "lazy": on the first request, call or connection, or for a dependent; by call or connection
+        /// again after it exited without a request, never after a stop.
         Live start: spec::StartMode = spec::StartMode::Eager;
-        /// What the machine must have left for it to start.
+        /// Free resources that its start requires.
         Live needs: Needs = Needs::default();
-        /// Who is squeezed last, and who gets stop budget first.
+        /// Which modules are throttled last and get stop budget first.
         Live importance: spec::Importance = spec::Importance::Normal;
-        /// How many of it run.
+        /// Number of instances.
         Restart replicas: Replicas = Replicas;
         /// "task" runs to completion; "builtin" is the runtime's own.
         Restart kind: spec::Kind = spec::Kind::Service;
-        /// How it becomes ready; "started": the moment its process runs.
+        /// How it becomes ready; "started": as soon as its process runs.
         Live ready: spec::Readiness = spec::Readiness::Started;
-        /// From the start until ready.
+        /// Timeout from the start until it is ready.
         Live startup_timeout: LongSpan = LongSpan::seconds(30);
-        /// From the stop signal to the kill.
+        /// Timeout from the stop signal to the kill.
         Live shutdown_timeout: LongSpan = LongSpan::seconds(10);
-        /// The signal that asks it to stop.
+        /// The stop signal.
         Live stop_signal: StopSignal = StopSignal::default();
         /// Sockets by name, each `address:port` or a path with a `/`: bound before its first start,
         /// kept while it restarts (connections wait), handed to it as `LISTEN_FDS`. A lazy module
@@ -75,33 +75,33 @@ section! {
         Live may_call: Option<Vec<Name>> = None;
         /// Commands run before each start; one that fails is a failed start.
         Live before_start: Vec<Command> = Vec::new();
-        /// Commands run after each end.
+        /// Commands run after each exit.
         Live after_stop: Vec<Command> = Vec::new();
-        /// Commands run at idle priority after the start of the system.
+        /// Commands run at idle priority after the initial startup.
         Live prewarm: Vec<Command> = Vec::new();
-        /// How it is looked at.
+        /// Its probes.
         Live health: ModuleHealth = ModuleHealth::default();
-        /// What it may use.
+        /// Its limits.
         Restart limits: Limits = Limits::default();
-        /// What happens after its failures.
+        /// Its recovery after failures.
         Live recovery: ModuleRecovery = ModuleRecovery::default();
-        /// What it is kept from.
+        /// Its isolation.
         Restart isolation: Isolation = Isolation::default();
     }
     later {
-        /// The signal that tells it of changed settings.
+        /// The signal that announces changed settings.
         Live reload_signal: Form::Signal, "";
-        /// The command that tells it of changed settings.
+        /// The command that announces changed settings.
         Live reload_command: Form::Command, "";
         /// The name its running process had before.
         Live renamed_from: Form::Name, "";
-        /// The rungs it climbs, as in `[resources]`.
+        /// The rungs of its throttle ladder, as in `[resources]`.
         Live rungs: Form::List(&super::words::RUNGS), "";
     }
 }
 
 section! {
-    /// What the machine must have left.
+    /// Free resources that a start requires.
     Needs {
         /// Free memory in MiB.
         Live memory_mb: Option<Some1> = None;
@@ -111,15 +111,15 @@ section! {
 }
 
 section! {
-    /// How a module is looked at; the rates hold for all of its probes.
+    /// The probes of a module; intervals and thresholds are defaults of its probes.
     ModuleHealth over rates: Health {
-        /// What is looked at.
+        /// The probes.
         Live probes: Vec<Probe> = Vec::new();
     }
 }
 
 section! {
-    /// What a module may use.
+    /// The limits of a module.
     Limits {
         /// Open files (RLIMIT_NOFILE).
         Restart file_handles: Option<Whole<8, 1_000_000_000>> = None;
@@ -143,11 +143,11 @@ section! {
 }
 
 section! {
-    /// What happens after a module's failures; what it does not say is as in `[recovery]`.
+    /// The recovery of a module; the defaults are those of `[recovery]`.
     ModuleRecovery over each: Recovery {
-        /// Which endings bring it back. Without it: "always" for a service, "never" for a task.
+        /// After which endings it is restarted. Default: "always" for a service, "never" for a task.
         Live restart: Option<spec::RestartPolicy> = None;
-        /// Exit codes that are no failure.
+        /// Exit codes that are not a failure.
         Live clean_exit_codes: Vec<Whole<0, 255>> = vec![Whole(0)];
         /// What it does when a module it requires is restarted.
         Live on_dependency_restart: spec::OnDependencyRestart = spec::OnDependencyRestart::Notify;
@@ -161,7 +161,7 @@ section! {
 }
 
 section! {
-    /// What a module is kept from.
+    /// The isolation of a module.
     Isolation {
         /// It cannot gain rights by executing a file.
         Restart no_new_privileges: bool = false;
@@ -181,7 +181,7 @@ later_section! {
     RESET {
         /// Files and folders.
         Live remove: TEXTS, "[]";
-        /// Messages that wait on the bus.
+        /// Queued messages on the bus.
         Live clear_queues: Form::Flag, "false";
     }
 }
@@ -213,7 +213,7 @@ impl Value for Settings {
     }
 }
 
-/// How many of a module run: one, until routes exist.
+/// Number of instances: one, until routes exist.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Replicas;
 
@@ -239,7 +239,7 @@ impl Value for Replicas {
     }
 }
 
-/// The signal that asks a module to stop.
+/// The stop signal of a module.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StopSignal {
     pub(crate) name: String,

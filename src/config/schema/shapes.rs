@@ -1,6 +1,6 @@
-//! Values that have several forms: edges, probation, the ladder, who may.
-//! Owns how each form is told from the others.
-//! Never guesses: what has no form is a problem.
+//! Values of several forms: dependencies, probation, the recovery ladder, principals.
+//! Owns the distinction of the forms.
+//! Never guesses: a value of no form is a problem.
 
 use mainstay_policy::spec::{DependencyCondition, Strategy};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::{Form, Value, section};
 use crate::config::reading::Reading;
 use crate::config::tree::{Node, Tree};
 
-/// The ladder of recovery, never empty; "stop" is last.
+/// The recovery ladder, never empty; "stop" is last.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ladder(pub(crate) Vec<Strategy>);
 
@@ -41,7 +41,7 @@ impl Value for Ladder {
     }
 }
 
-/// Tries after giving up, or none.
+/// Probation, or none.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Probation {
     Off,
@@ -93,7 +93,7 @@ const OFF: Form = Form::Choice(&[super::Word {
     available: true,
 }]);
 
-/// Who may do something over the local socket.
+/// A principal of the local socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Who {
@@ -103,7 +103,7 @@ pub enum Who {
     Group(String),
     /// This user, by number.
     Uid(u32),
-    /// Everybody.
+    /// Every user.
     Any,
 }
 
@@ -120,7 +120,10 @@ impl Value for Who {
             _ => None,
         };
         if who.is_none() {
-            let message = format!("cannot use {text:?} for {}: it names nobody", at.path());
+            let message = format!(
+                "cannot use {text:?} for {}: it names no user or group",
+                at.path()
+            );
             let hint = "\"user\" (who runs mainstay), \"group:NAME\", \"uid:N\" or \"any\"";
             return at.problem(node.origin, message, hint);
         }
@@ -146,11 +149,11 @@ pub(crate) struct Needed {
 }
 
 section! {
-    /// A dependency and what is waited for.
+    /// A dependency and its condition.
     NeededTable {
-        /// The module that is needed.
+        /// The module.
         Live module: Option<Name> = None;
-        /// What is waited for.
+        /// The dependency condition.
         Live until: DependencyCondition = DependencyCondition::Ready;
     }
 }

@@ -1,6 +1,6 @@
-//! Sockets that are bound before a module starts and handed to it.
-//! Owns what their names and addresses may be.
-//! Never binds one: that is the holder's.
+//! Sockets that are bound before a module starts and passed to it.
+//! Owns the syntax of their names and addresses.
+//! Never binds one: the holder does.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::config::origin::Origin;
 use crate::config::reading::Reading;
 use crate::config::tree::Node;
 
-/// Most of one module, as the holder has it.
+/// Largest number of one module, as in the holder.
 const MOST: usize = 16;
 /// Longest name in bytes: that of sd_listen_fds.
 const NAME_BYTES: usize = 255;

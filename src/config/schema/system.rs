@@ -28,20 +28,20 @@ section! {
         /// Where the sockets are. Without it: `$XDG_RUNTIME_DIR/mainstay/NAME`; without that
         /// variable `/run/mainstay/NAME` for root, else a folder of the temporary directory.
         Restart runtime_dir: Option<Filled> = None;
-        /// Start everything whose needs are met at once; false: one at a time in a stable order.
+        /// Start each module as soon as its dependencies are met; false: one at a time, in a stable order.
         Live parallel_startup: bool = true;
         /// Pause after each start when not parallel.
         Live module_start_delay: Span = Span::seconds(0);
-        /// How long the first start of the whole system may take.
+        /// Timeout of the initial startup of the whole system.
         Live startup_timeout: LongSpan = LongSpan::seconds(60);
-        /// How long an ordered stop of the whole system may take: a budget, shared out.
+        /// Stop budget: the time for an ordered stop of the whole system, divided among modules.
         Live shutdown_timeout: LongSpan = LongSpan::seconds(30);
         /// Folders whose `module.toml` registers a module each, relative to the file that says so;
         /// `*` stands for any part of one name.
         Live modules: Vec<String> = Vec::new();
     }
     later {
-        /// Whether a saved file is applied by itself.
+        /// Whether a saved file is applied without a request.
         Live reload: words::RELOAD, "\"auto\"";
         /// How long a reload is watched before it is committed.
         Live reload_watch: SPAN, "\"30s\"";
@@ -49,32 +49,31 @@ section! {
 }
 
 section! {
-    /// How often modules are looked at, and how many answers decide. Each module and each probe
-    /// may say otherwise.
+    /// Intervals and thresholds of probes. Each module and each probe may override them.
     Health {
-        /// From one look to the next.
+        /// Interval between two probes.
         Live interval: LongSpan = LongSpan::seconds(30);
-        /// How long an answer may take.
+        /// Timeout of one probe.
         Live timeout: LongSpan = LongSpan::seconds(5);
         /// Failures in a row until a module is unhealthy.
         Live unhealthy_threshold: Some1 = Whole(3);
         /// Successes in a row until it is healthy again.
         Live healthy_threshold: Some1 = Whole(1);
-        /// Before the first look after the start.
+        /// Delay of the first probe after the start.
         Live initial_delay: Span = Span::seconds(0);
     }
     later {
-        /// Look less often on a busy machine: interval × (1 + load), at most × 4.
+        /// Probe less often on a busy machine: interval × (1 + load), at most × 4.
         Live adaptive: Form::Flag, "true";
     }
 }
 
 section! {
-    /// The delay before a module is started again.
+    /// The delay before a restart.
     Backoff {
-        /// Before the first try; may be zero.
+        /// Before the first restart; may be zero.
         Live initial: Span = Span::millis(200);
-        /// From one try to the next.
+        /// Growth from one restart to the next.
         Live factor: Factor = Factor(2.0);
         /// At most.
         Live max: Span = Span::seconds(10);
@@ -86,11 +85,11 @@ section! {
 }
 
 section! {
-    /// Tries after giving up, one at a time.
+    /// Restarts after the recovery ladder has ended, one at a time.
     ProbationTimes {
-        /// Before the first try.
+        /// Before the first restart.
         Live initial: LongSpan = LongSpan::seconds(30);
-        /// From one try to the next.
+        /// Growth from one restart to the next.
         Live factor: Factor = Factor(2.0);
         /// At most.
         Live max: LongSpan = LongSpan::seconds(300);
@@ -98,9 +97,9 @@ section! {
 }
 
 section! {
-    /// What happens after a failure. Each module may say otherwise.
+    /// Recovery after a failure. Each module may override it.
     Recovery {
-        /// False: failed modules wait for a person.
+        /// False: failed modules are not restarted without a request.
         Live auto: bool = true;
         /// Quick restarts within `window` before the next rung of `on_failure`; 0 = unlimited.
         Live max_attempts: Count = Whole(3);
@@ -108,11 +107,11 @@ section! {
         Live window: LongSpan = LongSpan::seconds(300);
         /// The delay between attempts.
         Live backoff: Backoff = Backoff::default();
-        /// A run this long pays one attempt back.
+        /// A run of this length restores one attempt.
         Live stable_after: LongSpan = LongSpan::seconds(60);
-        /// Tries after giving up; "off": a failed module stays failed.
+        /// Restarts of a failed module; "off": it stays failed.
         Live probation: Probation = Probation::default();
-        /// The ladder: what is done first, and what when that did not help.
+        /// The recovery ladder: strategies, tried in order.
         Live on_failure: Ladder = Ladder(vec![spec::Strategy::Restart]);
     }
 }
@@ -120,7 +119,7 @@ section! {
 section! {
     /// Recovery of the system as a whole.
     SystemRecovery over each: Recovery {
-        /// Restarts that may be on their way at once; 0 = unlimited.
+        /// Restart tokens: how many restarts may be in progress; 0 = unlimited.
         Live concurrent_restarts: Count = Whole(4);
     }
     later {
@@ -140,9 +139,9 @@ later_section! {
 }
 
 section! {
-    /// How the use of the machine is looked at and held.
+    /// How resources are sampled and limited.
     Resources {
-        /// From one sample of all modules to the next.
+        /// Interval between two samples of all modules.
         Live check_interval: LongSpan = LongSpan::seconds(10);
     }
     later {
@@ -152,17 +151,17 @@ section! {
         Live release: SPAN, "\"30s\"";
         /// The rungs of the ladder that are climbed.
         Live rungs: Form::List(&words::RUNGS), "[\"notice\", \"priority\", \"cap\", \"restart\"]";
-        /// The share of the machine above which the least important modules are squeezed.
+        /// The share of the machine above which the least important modules are throttled.
         Live throttle_threshold: SHARE, "0.9";
-        /// Whether a module starts whose limits this machine cannot hold.
+        /// Whether a module starts whose limits this machine cannot enforce.
         Live enforcement: words::ENFORCEMENT, "\"best_effort\"";
     }
 }
 
 section! {
-    /// Who may talk to mainstay over the local socket, and how fast.
+    /// Who may use the local socket, and how fast.
     Ipc {
-        /// Who may look.
+        /// Who may observe.
         Live observers: Vec<Who> = vec![Who::User];
         /// Who may start, stop and restart.
         Live operators: Vec<Who> = vec![Who::User];
@@ -174,7 +173,7 @@ section! {
 }
 
 section! {
-    /// What modules write.
+    /// The output of modules.
     Logs {
         /// The folder of the files; relative to the state directory.
         Restart directory: Filled = Filled("logs".to_owned());
@@ -188,17 +187,17 @@ section! {
 }
 
 later_section! {
-    /// Modules that fall and rise together.
+    /// Modules that are restarted together.
     GROUP {
         /// Modules, or `group:NAME`.
         Live members: Form::List(&Form::Text), "[]";
-        /// Who is restarted with whom.
+        /// Which members are restarted with a failed one.
         Live strategy: words::GROUP_STRATEGY, "\"one_for_one\"";
-        /// Restarts within `within` before the group is given up.
+        /// Restarts within `within` before `on_exceeded` applies.
         Live max_restarts: Form::Whole { min: 0, max: 1_000_000 }, "5";
         /// The window.
         Live within: SPAN, "\"30s\"";
-        /// What happens then.
+        /// What happens after that.
         Live on_exceeded: words::ON_EXCEEDED, "\"escalate\"";
     }
 }

@@ -1,6 +1,6 @@
-//! The simple values: flags, texts, names, numbers, lists and maps of them.
-//! Owns how each is read and shown.
-//! Never accepts a value that makes no sense for its key: the bounds are part of the type.
+//! Scalar values: flags, texts, names, numbers, lists and maps of them.
+//! Owns how each is read and printed.
+//! Never accepts a value out of bounds: the bounds are part of the type.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::config::tree::{Node, Tree};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Filled(pub(crate) String);
 
-/// A name of a system or a module, and where it stands.
+/// A name of a system or a module, and its origin.
 #[derive(Debug, Clone, Eq)]
 pub(crate) struct Name {
     pub(crate) text: String,
@@ -33,11 +33,11 @@ pub(crate) struct Signed<const MIN: i64, const MAX: i64>(pub(crate) i32);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Factor(pub(crate) f64);
 
-/// A share: 0 to 1.
+/// A fraction: 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Share(pub(crate) f64);
 
-/// Program and arguments, never empty, and where they stand.
+/// Program and arguments, never empty, and their origin.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Command {
     pub(crate) words: Vec<String>,
@@ -59,7 +59,7 @@ impl Name {
     }
 }
 
-/// Whether a text can name a system or a module.
+/// Returns whether a text is a valid name of a system or a module.
 pub(crate) fn is_name(text: &str) -> bool {
     let first = text.bytes().next();
     let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -149,7 +149,7 @@ impl<const MIN: u64, const MAX: u64> Value for Whole<MIN, MAX> {
 }
 
 impl<const MIN: u64, const MAX: u64> Whole<MIN, MAX> {
-    /// As a smaller type; the bounds of every use of it fit.
+    /// Converts to a smaller type, which fits the bounds of each use.
     pub(crate) fn small(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
@@ -192,7 +192,7 @@ where
     at.wrong(node, form)
 }
 
-/// A number whose bounds were checked.
+/// Converts a number whose bounds are checked.
 struct Number(f64);
 
 impl From<Number> for Factor {
@@ -317,7 +317,7 @@ impl<T: Value> Value for BTreeMap<String, T> {
     }
 }
 
-/// An inline table of the keys that have a value.
+/// Formats an inline table of the keys that have a value.
 pub(crate) fn show_table(keys: &[(&str, String)]) -> String {
     let shown: Vec<String> = keys
         .iter()

@@ -1,6 +1,6 @@
-//! The closed sets of words that values are chosen from.
-//! Owns which word means what, and which of them are not built yet.
-//! Never has a word that is accepted and then ignored.
+//! The values of keys that are chosen from a closed set.
+//! Owns these values, and which of them are not implemented yet.
+//! Never accepts a value that is then ignored.
 
 use mainstay_policy::spec;
 use mainstay_process::Signal;
@@ -10,7 +10,7 @@ use super::{Form, Value, Word};
 use crate::config::reading::Reading;
 use crate::config::tree::{Node, Tree};
 
-/// Declares how a type is chosen by words.
+/// Declares the values of a type.
 macro_rules! words {
     ($kind:ty { $($word:literal => $value:path,)* } $(later { $($later:literal,)* })?) => {
         impl Value for $kind {
@@ -37,17 +37,17 @@ macro_rules! words {
     };
 }
 
-/// How what a module writes is kept.
+/// How the output of a module is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// As it is.
+    /// Unchanged.
     Text,
     /// Lines that are JSON objects are parsed.
     Json,
 }
 
-/// What a probe is for.
+/// The role of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -90,7 +90,7 @@ words!(spec::Strategy {
     "stop" => spec::Strategy::Stop,
 } later { "restart_with_reset", "degrade", "restart_system", });
 
-/// Words of keys that are not built yet.
+/// Values of keys that are not implemented yet.
 pub(crate) const RUNGS: Form = Form::Choice(&[
     later("notice"),
     later("priority"),
@@ -124,7 +124,7 @@ const fn later(word: &'static str) -> Word {
     }
 }
 
-/// The number of a signal that can ask a module to stop.
+/// Returns the number of a signal that can be a stop signal.
 pub(crate) fn signal(name: &str) -> Option<Signal> {
     let cannot_ask = ["SIGSTOP", "SIGTSTP", "SIGCONT", "SIGCHLD"];
     crate::os_text::signal_number(name).filter(|_| !cannot_ask.contains(&name))

@@ -21,11 +21,11 @@ fn edges_name_modules_that_exist() {
         ),
         (
             module("requires = [\"a\"]"),
-            &["module.a.requires: a needs itself"],
+            &["module.a.requires: a depends on itself"],
         ),
         (
             module("wants = [\"a\"]"),
-            &["module.a.wants: a needs itself"],
+            &["module.a.wants: a depends on itself"],
         ),
         (
             module("requires = [\"event-bus\"]\nwants = [\"event-bus\"]"),
@@ -56,7 +56,7 @@ fn a_cycle_is_told_with_its_path_and_the_place_of_each_edge() {
     assert_has(
         &text,
         &[
-            "config/mainstay.toml:3:13: cannot order the modules, they need each other: a → b → c → a",
+            "config/mainstay.toml:3:13: cannot order the modules: they depend on each other: a → b → c → a",
             "- config/mainstay.toml:3:13: a needs b",
             "- config/mainstay.toml:6:26: b needs c",
             "- config/mainstay.toml:9:10: c needs a",
