@@ -2,12 +2,13 @@
 //! Owns targets and formats; `MAINSTAY_LOG` sets levels, `MAINSTAY_LOG_FORMAT` the format.
 //! Never blocks the runtime: lines that arrive faster than the disk writes are dropped.
 
-mod rotating;
+pub(super) mod rotating;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tracing::{Event, Level, Subscriber};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
@@ -21,8 +22,12 @@ use tracing_subscriber::{Layer, Registry};
 use crate::runtime::CONSOLE_TARGET;
 use rotating::Rotating;
 
+use super::console::{Console, Stream};
+
 /// Lines that may be queued for the disk.
 const LINES: usize = 1024;
+/// How long a panic may take to reach its reader.
+const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 /// Bytes kept in memory until the path of the file is known.
 const EARLY_BYTES: usize = 64 * 1024;
 
@@ -50,7 +55,7 @@ impl Write for Late {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Place::Early(kept) if kept.len() + line.len() <= EARLY_BYTES => kept.extend(line),
             // Other components report a full disk.
-            Place::File(file) => drop(file.write(line)),
+            Place::File(file) => drop(file.write_line(line)),
             Place::Early(_) | Place::Nowhere => {}
         }
         Ok(line.len())
@@ -62,7 +67,7 @@ impl Write for Late {
 }
 
 /// Starts logging; lines are kept in memory until `open` names the file.
-pub(super) fn start() -> Log {
+pub(super) fn start(console: &Console) -> Log {
     let place = Arc::new(Mutex::new(Place::Early(Vec::new())));
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES)
@@ -72,9 +77,9 @@ pub(super) fn start() -> Log {
     // A second subscriber is a bug in mainstay; it is ignored.
     let _already_set = tracing_subscriber::registry()
         .with(to_file(writer))
-        .with(to_stderr())
+        .with(to_stderr(console.clone()))
         .try_init();
-    tell_panics();
+    tell_panics(console.clone());
     Log {
         place,
         _written: guard,
@@ -89,7 +94,7 @@ impl Log {
         let problem = match opened {
             Ok(mut file) => {
                 if let Place::Early(kept) = &*place {
-                    let _full_disk = file.write(kept);
+                    let _full_disk = file.write_line(kept);
                 }
                 *place = Place::File(file);
                 None
@@ -130,11 +135,11 @@ fn to_file(writer: NonBlocking) -> Boxed {
 
 /// Warnings on stderr look like announcements, and are omitted where stdout already shows them; the
 /// system journal gets all lines, with priorities.
-fn to_stderr<S>() -> Box<dyn Layer<S> + Send + Sync>
+fn to_stderr<S>(console: Console) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(console);
     if stderr_is_journal() {
         let plain = Format::default().without_time().with_ansi(false);
         let layer = layer.with_ansi(false).event_format(Prioritised(plain));
@@ -228,13 +233,17 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// Logs panics, which are bugs in mainstay, beside the default output.
-fn tell_panics() {
-    let usual = std::panic::take_hook();
+/// A panic is a bug in mainstay: it is logged where bugs are looked for, and on the console. The
+/// usual hook would write to a reader that may have stopped.
+fn tell_panics(console: Console) {
     std::panic::set_hook(Box::new(move |panic| {
         let at = panic.location().map(ToString::to_string);
         let text = panic.payload_as_str().unwrap_or("no text");
         tracing::error!(at, "cannot continue: this is a bug in mainstay: {text}");
-        usual(panic);
+        let trace = std::backtrace::Backtrace::capture();
+        if trace.status() == std::backtrace::BacktraceStatus::Captured {
+            console.line(Stream::Err, format!("{trace}\n").into_bytes());
+        }
+        console.flush(PANIC_FLUSH_TIMEOUT);
     }));
 }

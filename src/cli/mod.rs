@@ -10,6 +10,7 @@ mod change;
 mod check;
 mod completions;
 mod config;
+mod console;
 mod down;
 mod events;
 pub(crate) mod failure;

@@ -2,14 +2,17 @@
 //! Owns the lines that are printed while modules start and stop.
 //! Never called by a person.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_protocol::State;
 use mainstay_protocol::words::ExitCode;
 
 use super::args::{Global, Runtime};
+use super::console::{Console, Stream, Target};
 use super::failure::Failure;
+use super::log::rotating::Rotating;
 use crate::config::Sources;
 use crate::os::process_limit::{check_threads, with_limit};
 use crate::runtime::{ConsoleMessage, ConsoleSink};
@@ -17,6 +20,9 @@ use crate::runtime::{ConsoleMessage, ConsoleSink};
 /// Threads that a holder and its runtime have at least once the system runs: for starts and for
 /// output, the log, the journal, samples and files.
 const THREADS: usize = 8;
+
+/// How long the last lines may take to reach their reader when the runtime exits.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[expect(
     clippy::disallowed_methods,
@@ -36,23 +42,54 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
         super::screen::complain(&format!("cannot start the runtime: {problem}"));
         std::process::exit(i32::from(ExitCode::Failed as u8));
     }
-    let log = super::log::start();
+    crate::os::machine::write_in_background();
+    let console = Console::start();
+    let detached = std::env::var_os(super::up::ENV_DETACHED).is_some();
+    if !detached {
+        console.open(Target::standard());
+    }
+    let log = super::log::start(&console);
     let sources = Sources::find(global.config.as_deref(), &args.set);
-    let begun = |logs: &crate::config::Logs| log.open(&logs.directory, logs.max_bytes, logs.keep);
-    let code = match crate::runtime::run(end, sources, Some(announcer()), begun) {
+    let begun = |logs: &crate::config::Logs| {
+        log.open(&logs.directory, logs.max_bytes, logs.keep);
+        if detached {
+            console.open(detached_target(logs));
+        }
+    };
+    let announce = announcer(console.clone());
+    let code = match crate::runtime::run(end, sources, Some(announce), begun) {
         Ok(code) => code,
         Err(error) => {
-            super::screen::complain(&with_limit(&error.to_string()));
+            let text = with_limit(&error.to_string());
+            console.line(Stream::Err, format!("{text}\n").into_bytes());
             error.exit()
         }
     };
     drop(log);
+    console.open_if_closed(Target::standard);
+    console.flush(FLUSH_TIMEOUT);
     // The holder returns this exit code unchanged.
     std::process::exit(i32::from(code))
 }
 
-/// Prints changes, one per line; a closed reader is ignored.
-fn announcer() -> ConsoleSink {
+/// A bounded file, which is rotated as the logs of modules are; where it cannot be opened, what
+/// the detached start opened.
+fn detached_target(logs: &crate::config::Logs) -> Target {
+    let path = logs.directory.join(super::up::DETACHED_LOG);
+    match Rotating::open(&path, logs.max_bytes, logs.keep) {
+        Ok(file) => Target {
+            out: Box::new(file),
+            err: None,
+        },
+        Err(error) => {
+            tracing::warn!(%error, "cannot write {}", path.display());
+            Target::standard()
+        }
+    }
+}
+
+/// Prints what happens, one line each; the reader may stop or go away at any time.
+fn announcer(console: Console) -> ConsoleSink {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     Arc::new(move |what| {
         let line = match what {
@@ -72,7 +109,7 @@ fn announcer() -> ConsoleSink {
             }
             ConsoleMessage::System(text) => format!("mainstay: {text}"),
         };
-        let _reader_left = writeln!(std::io::stdout().lock(), "{}", line.trim_end());
+        console.line(Stream::Out, format!("{}\n", line.trim_end()).into_bytes());
     })
 }
 

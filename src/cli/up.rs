@@ -3,8 +3,8 @@
 //! Never reads the configuration in the foreground: the runtime does.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,7 +26,9 @@ use crate::os::process_limit::with_limit;
 /// Marks a process as the runtime of a holder.
 pub(super) const ENV_RUNTIME: &str = "MAINSTAY_RUNTIME";
 /// Marks an `up` that is the leader of a session of its own.
-const ENV_DETACHED: &str = "MAINSTAY_DETACHED";
+pub(super) const ENV_DETACHED: &str = "MAINSTAY_DETACHED";
+/// Where a detached system writes what it would print, beside the logs of its modules.
+pub(super) const DETACHED_LOG: &str = "mainstay.out";
 /// Time a detached `up` waits beyond the configured startup timeout.
 const DETACH_MARGIN: Duration = Duration::from_secs(15);
 /// Interval at which a detached start is checked.
@@ -35,7 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 #[cfg(windows)]
 const CREATE_NO_WINDOW: u32 = 0x0800_0000;
 /// Bytes of the log that are shown after a failed start, at most.
-const TAIL_BYTES: usize = 16 * 1024;
+const TAIL_BYTES: u64 = 16 * 1024;
 
 #[expect(
     clippy::disallowed_methods,
@@ -116,7 +118,7 @@ fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
         .and_then(|sources| load(&sources))
         .map_err(|problems| Failure::new(ExitCode::Configuration, problems.to_string()))?;
     let system = &configuration.system;
-    let log = system.logs.directory.join("mainstay.out");
+    let log = system.logs.directory.join(DETACHED_LOG);
     let limit = configuration.system_spec.startup_timeout + DETACH_MARGIN;
     let socket = system.runtime_dir.join("control.sock");
     let name = &system.name;
@@ -134,6 +136,7 @@ fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
             Failure::new(ExitCode::Failed, format!("cannot start {name}: {problem}"))
         })?;
     }
+    let begin = fs::metadata(&log).map_or(0, |about| about.len());
     let mut child = start(&words, &log)?;
     let progress = Progress::start(format!("starting {name}"));
     let outcome = wait(&mut child, &socket, Instant::now() + limit);
@@ -144,7 +147,7 @@ fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
             Ok(ExitCode::Ok)
         }
         Outcome::Ended(code) => {
-            let said = tail(&log);
+            let said = tail(&log, begin);
             match said.trim_end() {
                 "" => super::screen::complain(&ended_silently(name, &log)),
                 said => super::screen::complain(said),
@@ -218,8 +221,8 @@ fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
         };
         Failure::new(ExitCode::Failed, format!("cannot {what}: {error}{next}"))
     };
-    let file = private::create_private(log).and_then(|()| File::create(log));
-    let file = file.map_err(|error| failed(&format!("write {}", log.display()), error))?;
+    let file =
+        private::append(log).map_err(|error| failed(&format!("write {}", log.display()), error))?;
     let errors = file
         .try_clone()
         .map_err(|error| failed("share the log", error))?;
@@ -276,10 +279,20 @@ fn ended_silently(name: &str, log: &Path) -> String {
     )
 }
 
-fn tail(log: &Path) -> String {
-    let bytes = fs::read(log).unwrap_or_default();
-    let from = bytes.len().saturating_sub(TAIL_BYTES);
-    String::from_utf8_lossy(&bytes[from..]).into_owned()
+/// Returns the end of what was written after the first `begin` bytes.
+fn tail(log: &Path, begin: u64) -> String {
+    let mut bytes = Vec::new();
+    let read = private::open_regular(log).and_then(|mut file| {
+        let length = file.seek(SeekFrom::End(0))?;
+        // One that is shorter now was rotated.
+        let begin = if begin > length { 0 } else { begin };
+        file.seek(SeekFrom::Start(
+            begin.max(length.saturating_sub(TAIL_BYTES)),
+        ))?;
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)
+    });
+    let _unreadable = read; // then it says nothing
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -151,9 +151,9 @@ impl ClaimedDirs {
         }
         let _ = self.run.dir.remove(STATUS);
         self.run.dir.remove_flat(NOTIFY);
-        for locked in [self.run, self.state] {
-            let _ = locked.lock.set_len(0); // it names nobody; the lock goes with the descriptor
-        }
+        // The lock itself goes with the descriptor; who takes a removed one looks for another.
+        let _ = self.run.dir.remove(LOCK);
+        let _ = self.state.lock.set_len(0); // it names nobody
     }
 }
 

@@ -24,6 +24,14 @@ pub(crate) fn monotonic() -> MonoTime {
 /// There is no portable way to name a process.
 pub(crate) fn name_process(_: &std::ffi::CStr) {}
 
+/// Lets this process write to its terminal from the background, where `stty tostop` would stop it.
+#[expect(unsafe_code, reason = "signal")]
+pub(crate) fn write_in_background() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no handler function is installed.
+    let _always_there = unsafe { signal(Signal::SIGTTOU, SigHandler::SigIgn) };
+}
+
 /// The identity of this boot. When it began is none: that changes with the clock.
 #[expect(unsafe_code, reason = "sysctlbyname")]
 pub(crate) fn boot_id() -> String {

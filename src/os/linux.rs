@@ -33,6 +33,14 @@ pub(crate) fn name_process(name: &std::ffi::CStr) {
     let _only_for_people = nix::sys::prctl::set_name(name);
 }
 
+/// Lets this process write to its terminal from the background, where `stty tostop` would stop it.
+#[expect(unsafe_code, reason = "signal")]
+pub(crate) fn write_in_background() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: no handler function is installed.
+    let _always_there = unsafe { signal(Signal::SIGTTOU, SigHandler::SigIgn) };
+}
+
 /// The identity of this boot, for times that must not be compared across boots.
 pub(crate) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")

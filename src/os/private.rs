@@ -60,6 +60,20 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file to append to it, created for this user alone where there is none. Writes into
+/// what could block fail instead: a fifo, or a terminal that is stopped.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn append(path: &Path) -> io::Result<File> {
+    create_private(path)?;
+    let mut options = OpenOptions::new();
+    options.append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    options.open(path)
+}
+
 /// A file that was not there, for us alone.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();

@@ -223,11 +223,11 @@ fn a_place_that_cannot_be_used_is_named_with_the_next_step() {
         let printed = daemon.printed();
         let file = file.display();
         assert!(
-            printed.contains(&format!(
-                "cannot make the folder {file}: Not a directory (ENOTDIR)"
-            )) && printed.contains(&format!(
-                "{file} is no folder: move it away, or set another"
-            )) && printed.contains(key),
+            printed.contains(&format!("cannot use {file}: Not a directory (ENOTDIR)"))
+                && printed.contains(&format!(
+                    "{file} is no directory: move it away, or set another"
+                ))
+                && printed.contains(key),
             "{key}: {printed}"
         );
         let detached = daemon.cli(&["up", "-d"]);

@@ -17,6 +17,7 @@ mod embedded;
 mod events;
 mod exits;
 mod first_light;
+mod foreground;
 mod fuzzed;
 mod health;
 mod history;

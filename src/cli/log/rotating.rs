@@ -1,14 +1,14 @@
 //! A file that is rotated when it is full: `mainstay.log`, `.1`, `.2`, as the logs of modules.
 //! Owns the file and its size. Never exceeds its limit by more than one line.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::os::private;
 
 /// A file that is rotated.
-pub(super) struct Rotating {
+pub(in crate::cli) struct Rotating {
     path: PathBuf,
     file: File,
     written: u64,
@@ -21,11 +21,11 @@ impl Rotating {
     ///
     /// # Errors
     /// The error of the system.
-    pub(super) fn open(path: &Path, max_bytes: u64, keep: u32) -> io::Result<Rotating> {
+    pub(in crate::cli) fn open(path: &Path, max_bytes: u64, keep: u32) -> io::Result<Rotating> {
         if let Some(folder) = path.parent() {
             private::private_dir(folder)?;
         }
-        let file = append(path)?;
+        let file = private::append(path)?;
         Ok(Rotating {
             written: file.metadata()?.len(),
             path: path.to_owned(),
@@ -39,8 +39,11 @@ impl Rotating {
     ///
     /// # Errors
     /// The error of the system; the line is lost.
-    pub(super) fn write(&mut self, line: &[u8]) -> io::Result<()> {
+    pub(in crate::cli) fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         let length = line.len() as u64;
+        if is_removed(&self.file) {
+            *self = Rotating::open(&self.path, self.max_bytes, self.keep)?;
+        }
         if self.written > 0 && self.written + length > self.max_bytes {
             self.turn()?;
         }
@@ -58,7 +61,7 @@ impl Rotating {
         } else {
             fs::remove_file(&self.path)?;
         }
-        self.file = append(&self.path)?;
+        self.file = private::append(&self.path)?;
         self.written = 0;
         Ok(())
     }
@@ -70,9 +73,26 @@ impl Rotating {
     }
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    private::create_private(path)?;
-    OpenOptions::new().append(true).open(path)
+/// With its folder, perhaps, which is there again.
+#[cfg(unix)]
+fn is_removed(file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    file.metadata().is_ok_and(|about| about.nlink() == 0)
+}
+
+#[cfg(windows)]
+fn is_removed(_: &File) -> bool {
+    false
+}
+
+impl Write for Rotating {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.write_line(line).map(|()| line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -88,7 +108,7 @@ mod tests {
             // Opened again each time: what is there counts.
             let mut log = Rotating::open(&path, 20, 2).unwrap();
             for line in 0..4 {
-                log.write(format!("line {number}{line}\n").as_bytes())
+                log.write_line(format!("line {number}{line}\n").as_bytes())
                     .unwrap();
             }
         }
