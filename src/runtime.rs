@@ -24,7 +24,7 @@ use crate::actors::event_recorder::{EventBuilder, EventRecorder};
 use crate::actors::log_followers::LogFollowers;
 use crate::actors::root;
 use crate::actors::snapshots::SnapshotStore;
-use crate::actors::{ActorRefs, Planned, RuntimeContext, launching, record};
+use crate::actors::{ActorRefs, Planned, RuntimeContext, SlotStore, launching, record};
 pub(crate) use crate::actors::{CONSOLE_TARGET, ConsoleMessage, ConsoleSink};
 use crate::bus::Bus;
 use crate::config::{Configuration, Effective, Problems, Sources, Who};
@@ -400,6 +400,7 @@ pub(crate) fn build(
     })?;
     let slots = planned.slots();
     Ok(Arc::new(RuntimeContext {
+        definitions: SlotStore::new(slots, |id| planned.define(id)),
         planned: ArcSwap::from_pointee(planned),
         sources,
         snapshots: Arc::new(SnapshotStore::new(slots, os.wall_clock())),

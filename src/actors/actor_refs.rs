@@ -41,6 +41,11 @@ impl<M: Message> CurrentRef<M> {
         }
     }
 
+    /// Whether an actor was ever started here.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load().is_some()
+    }
+
     /// The current actor, for tests that kill it.
     #[cfg(test)]
     pub(super) fn current(&self) -> Option<ActorRef<M>> {
@@ -81,7 +86,7 @@ impl ActorRefs {
             resources: CurrentRef::default(),
             config: CurrentRef::default(),
             gateway: CurrentRef::default(),
-            modules: SlotStore::new(modules, CurrentRef::default),
+            modules: SlotStore::new(modules, |_| CurrentRef::default()),
         }
     }
 
@@ -92,6 +97,6 @@ impl ActorRefs {
 
     /// Makes room for the modules of a later plan.
     pub(super) fn grow(&self, slots: usize) {
-        self.modules.grow(slots, CurrentRef::default);
+        self.modules.grow(slots, |_| CurrentRef::default());
     }
 }

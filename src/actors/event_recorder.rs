@@ -109,14 +109,14 @@ impl EventRecorder {
         EventRecorder {
             journal,
             os,
-            last_seq: SlotStore::new(names.len(), AtomicU64::default),
+            last_seq: SlotStore::new(names.len(), |_| AtomicU64::default()),
             names: ArcSwap::from_pointee(names),
         }
     }
 
     /// Replaces the names of the modules, by slot; there may be more of them than before.
     pub(super) fn set_names(&self, names: Vec<Arc<str>>) {
-        self.last_seq.grow(names.len(), AtomicU64::default);
+        self.last_seq.grow(names.len(), |_| AtomicU64::default());
         self.names.store(Arc::new(names));
     }
 

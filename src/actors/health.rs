@@ -122,11 +122,10 @@ impl Actor for HealthActor {
         _: ActorRef<HealthMsg>,
         ctx: Arc<RuntimeContext>,
     ) -> Result<HealthActorState, ActorProcessingErr> {
-        let watched = (0..ctx.planned().slots()).map(|_| None).collect();
         Ok(HealthActorState {
-            self_reported: vec![(0, Health::Unknown); ctx.planned().slots()],
+            self_reported: Vec::new(),
             ctx,
-            watched,
+            watched: Vec::new(),
             alarm: DeadlineTimer::default(),
         })
     }
@@ -137,6 +136,7 @@ impl Actor for HealthActor {
         msg: HealthMsg,
         own: &mut HealthActorState,
     ) -> Result<(), ActorProcessingErr> {
+        own.make_room();
         match msg {
             HealthMsg::ReadinessChanged {
                 module,
@@ -173,6 +173,15 @@ impl Actor for HealthActor {
 }
 
 impl HealthActorState {
+    /// Grows with the slots of the plan.
+    fn make_room(&mut self) {
+        let slots = self.ctx.planned().slots();
+        if self.watched.len() < slots {
+            self.watched.resize_with(slots, || None);
+            self.self_reported.resize(slots, (0, Health::Unknown));
+        }
+    }
+
     fn begin(&self, module: ModuleId, generation: u64, found: bool) -> MonitoredModule {
         let now = self.ctx.os.now();
         let delay = |probe: &ProbeSpec| match found {

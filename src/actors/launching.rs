@@ -3,7 +3,7 @@
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::spec::{Readiness, StartMode};
-use mainstay_process::{ActivationSocket, Output, SpawnRequest};
+use mainstay_process::{ActivationSocket, Instance, Output, SpawnRequest};
 use mainstay_protocol::{ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN};
 
 use super::RuntimeContext;
@@ -55,16 +55,22 @@ fn sockets(ctx: &RuntimeContext, module: ModuleId) -> Vec<ActivationSocket> {
 pub(crate) async fn bind_lazy_sockets(ctx: &RuntimeContext, new: bool) {
     let mut last = None;
     for module in ctx.plan().ids() {
-        let sockets = sockets(ctx, module);
-        if ctx.spec(module).start == StartMode::Lazy && !sockets.is_empty() {
-            let instance = ctx.instance(module);
-            ctx.os.listen(&instance, sockets);
-            last = Some(instance);
-        }
+        last = listen_if_lazy(ctx, module).or(last);
     }
     if let Some(last) = last.filter(|_| new) {
         ctx.os.flush_output(&last).await;
     }
+}
+
+/// Listens for a module if it starts on the first connection; returns what listens then.
+pub(crate) fn listen_if_lazy(ctx: &RuntimeContext, module: ModuleId) -> Option<Instance> {
+    let sockets = sockets(ctx, module);
+    let is_lazy = ctx.spec(module).start == StartMode::Lazy && !sockets.is_empty();
+    is_lazy.then(|| {
+        let instance = ctx.instance(module);
+        ctx.os.listen(&instance, sockets);
+        instance
+    })
 }
 
 /// The order for a command that belongs to a module (hooks, probes): same directory, user and

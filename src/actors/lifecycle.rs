@@ -29,6 +29,7 @@ use super::timer::DeadlineTimer;
 
 mod emit;
 mod publish;
+pub(crate) mod replan;
 mod requests;
 
 pub(super) use requests::CONTINUED_STOP;
@@ -96,6 +97,8 @@ pub(crate) enum LifecycleMsg {
         /// Who asked.
         actor: String,
     },
+    /// Bring every module to another plan.
+    Replan(Box<replan::Replan>),
     /// The registry is new: publish everything again.
     Republish,
     /// The alarm.
@@ -272,6 +275,7 @@ impl LifecycleActorState {
                 self.ctx.os.stopping(within + STOP_MARGIN);
                 self.note(LifecycleEvent::StopAll { budget });
             }
+            LifecycleMsg::Replan(replan) => self.replan(*replan),
             LifecycleMsg::Republish => {
                 self.published_summary = None;
                 self.dirty.extend(self.ctx.plan().ids());
@@ -368,6 +372,7 @@ impl LifecycleActorState {
         };
         match effect {
             LifecycleEffect::Run { module, generation } => {
+                self.follow_plan(module);
                 order(module, run::RunEvent::StartRequested { generation });
             }
             LifecycleEffect::Stop {
@@ -404,8 +409,12 @@ impl LifecycleActorState {
                 self.emit_verdict(module, failure, attempt, verdict);
             }
             // No actor swaps the plan yet: until one does, neither of these is returned.
-            LifecycleEffect::Removed { module } => tracing::info!(slot = module.0, "removed"),
-            LifecycleEffect::PlanInForce { plan } => tracing::info!(plan, "in force"),
+            LifecycleEffect::Removed { module } => {
+                ctx.os.forget(&ctx.instance(module));
+            }
+            LifecycleEffect::PlanInForce { plan } => {
+                tracing::info!(plan, "every run follows the plan");
+            }
             LifecycleEffect::StartupCompleted => self.startup_completed(),
             LifecycleEffect::StartupFailed { reason } => self.startup_failed(reason),
             LifecycleEffect::AllStopped { forced } => {

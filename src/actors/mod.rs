@@ -61,7 +61,8 @@ pub(crate) mod tests;
 mod timer;
 
 pub(crate) use actor_refs::ActorRefs;
-pub(crate) use planned::Planned;
+pub(crate) use planned::{Planned, PlannedModule};
+pub(crate) use slot_store::SlotStore;
 
 #[cfg(panic = "abort")]
 compile_error!("supervision of actors needs unwinding: build with panic = \"unwind\"");
@@ -70,8 +71,10 @@ compile_error!("supervision of actors needs unwinding: build with panic = \"unwi
 pub(crate) struct RuntimeContext {
     /// Where the configuration is read from.
     pub(crate) sources: crate::config::Sources,
-    /// The plan in force; swapped as a whole.
+    /// The newest plan; swapped as a whole.
     pub(crate) planned: ArcSwap<Planned>,
+    /// What each module follows at the moment: its run may still be of a former plan.
+    pub(crate) definitions: SlotStore<ArcSwap<PlannedModule>>,
     /// The machine.
     pub(crate) os: Arc<dyn Os>,
     /// What readers see.
@@ -124,10 +127,9 @@ impl RuntimeContext {
         self.planned.load_full()
     }
 
-    /// Puts a plan in force. Makes room for its modules first, so that every reader of the plan
-    /// finds them.
-    #[expect(dead_code, reason = "used when a plan replaces another")]
-    pub(crate) fn replace_plan(&self, planned: Planned) {
+    /// Makes room for the modules of a plan that is to follow, so that every reader of the plan
+    /// will find them.
+    pub(crate) fn make_room(&self, planned: &Planned) {
         let names = planned.names();
         for (slot, name) in (0_u32..).zip(&names) {
             self.bus.register(ModuleId(slot), Arc::clone(name));
@@ -135,7 +137,25 @@ impl RuntimeContext {
         self.snapshots.grow(planned.slots(), self.os.wall_clock());
         self.actor_refs.grow(planned.slots());
         self.recorder.set_names(names);
+        self.definitions
+            .grow(planned.slots(), |id| planned.define(id));
+    }
+
+    /// Puts a plan in force, after [`RuntimeContext::make_room`]. Each module goes on with what it
+    /// follows until [`RuntimeContext::follow_plan`].
+    pub(crate) fn replace_plan(&self, planned: Planned) {
         self.planned.store(Arc::new(planned));
+    }
+
+    /// Lets a module follow the newest plan; returns what it followed before.
+    pub(crate) fn follow_plan(&self, module: ModuleId) -> Arc<PlannedModule> {
+        let newest = self.planned.load().module(module).clone();
+        self.definitions.get(module).swap(Arc::new(newest))
+    }
+
+    /// What a module follows at the moment.
+    pub(crate) fn definition(&self, module: ModuleId) -> Arc<PlannedModule> {
+        self.definitions.get(module).load_full()
     }
 
     /// The plan in force.
@@ -148,19 +168,19 @@ impl RuntimeContext {
         Arc::clone(&self.planned.load().configuration)
     }
 
-    /// The newest specification of a module.
+    /// The specification that a module follows.
     pub(crate) fn spec(&self, module: ModuleId) -> Arc<ModuleSpec> {
-        Arc::clone(&self.planned.load().module(module).spec)
+        Arc::clone(&self.definition(module).spec)
     }
 
     /// How a module is started.
     pub(crate) fn launch(&self, module: ModuleId) -> Arc<Launch> {
-        Arc::clone(&self.planned.load().module(module).launch)
+        Arc::clone(&self.definition(module).launch)
     }
 
     /// A module's name.
     pub(crate) fn name(&self, module: ModuleId) -> Arc<str> {
-        Arc::clone(self.planned.load().name(module))
+        Arc::clone(&self.definition(module).name)
     }
 
     /// What the holder runs for a module.
@@ -195,7 +215,13 @@ impl RuntimeContext {
         Some(said.collect::<Vec<_>>().join("; ")).filter(|said| !said.is_empty())
     }
 
-    /// The module with this name.
+    /// The module with this name, also when the newest plan has it no more: its last run may
+    /// still be on its way out.
+    pub(crate) fn find_slot(&self, name: &str) -> Option<ModuleId> {
+        self.planned.load().configuration.ids.find(name)
+    }
+
+    /// The module with this name in the newest plan.
     pub(crate) fn find(&self, name: &str) -> Option<ModuleId> {
         self.planned.load().plan.find(name)
     }

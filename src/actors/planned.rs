@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, ModuleSpec};
 
@@ -21,7 +22,7 @@ pub(crate) struct Planned {
     slots: Vec<Option<PlannedModule>>,
 }
 
-/// The definition of one module.
+/// The definition of one module in one plan.
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedModule {
     /// Its name.
@@ -39,7 +40,10 @@ impl Planned {
     }
 
     /// The plan after this one. What it does not define keeps its definition.
-    #[expect(dead_code, reason = "used when a plan replaces another")]
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no command replaces a plan yet")
+    )]
     pub(crate) fn next(&self, configuration: Arc<Configuration>, plan: Arc<Plan>) -> Planned {
         Planned::onto(self.slots.clone(), configuration, plan)
     }
@@ -88,6 +92,11 @@ impl Planned {
             Some(planned) => planned,
             None => unreachable!("no plan of this runtime has a module in slot {}", module.0),
         }
+    }
+
+    /// A cell with the definition of a module.
+    pub(crate) fn define(&self, module: ModuleId) -> ArcSwap<PlannedModule> {
+        ArcSwap::from_pointee(self.module(module).clone())
     }
 
     /// Its name.

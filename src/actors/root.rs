@@ -1,7 +1,7 @@
 //! The root: starts and supervises the other actors.
 //! Owns who is who and the budget of actor deaths; an actor that dies is a bug of ours.
 //! Never touches a module's process: that is why its death disturbs none.
-//! In flight at most: 1 outcome from lifecycle, 1 Beat.
+//! In flight at most: 1 outcome from lifecycle, 1 Ping, 1 Replan.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::config::{ConfigActor, ConfigMsg};
 use super::event_recorder::EventBuilder;
 use super::gateway::{AcceptLoop, GatewayActor, GatewayArgs};
 use super::health::HealthActor;
+use super::lifecycle::replan::Replan;
 use super::lifecycle::{LifecycleActor, LifecycleMsg};
 use super::module::{self, ModuleActor};
 use super::recovery::RecoveryActor;
@@ -59,6 +60,12 @@ pub(crate) enum RootMsg {
         /// How many had to be killed.
         forced: u32,
     },
+    /// Bring every module to another plan.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no command replaces a plan yet")
+    )]
+    Replan(Box<Replan>),
     /// The holder wants to know whether we live.
     Ping,
 }
@@ -169,6 +176,7 @@ impl Actor for RootActor {
                 let msg = LifecycleMsg::StopAll { budget, actor };
                 own.ctx.actor_refs.lifecycle.cast(msg);
             }
+            RootMsg::Replan(replan) => own.replan(&me, replan).await?,
             RootMsg::AllStopped { forced } => own.all_stopped(forced),
             RootMsg::Ping => own.ctx.os.pong(),
         }
@@ -199,6 +207,24 @@ impl Actor for RootActor {
 }
 
 impl RootActorState {
+    /// Starts the actors of modules that are new in a plan, then lets lifecycle bring it about.
+    async fn replan(
+        &mut self,
+        me: &ActorRef<RootMsg>,
+        replan: Box<Replan>,
+    ) -> Result<(), ActorProcessingErr> {
+        self.ctx.make_room(&replan.planned);
+        let ids: Vec<ModuleId> = replan.planned.plan.ids().collect();
+        for id in ids {
+            if !self.ctx.actor_refs.module(id).is_set() {
+                self.start(me, ActorRole::Module(id)).await?;
+            }
+        }
+        let msg = LifecycleMsg::Replan(replan);
+        self.ctx.actor_refs.lifecycle.cast(msg);
+        Ok(())
+    }
+
     async fn begin(&mut self, me: &ActorRef<RootMsg>) -> Result<(), ActorProcessingErr> {
         for role in [
             ActorRole::Registry,

@@ -13,16 +13,17 @@ pub(crate) struct SlotStore<T>(ArcSwap<Vec<Arc<T>>>);
 
 impl<T> SlotStore<T> {
     /// A store of `slots` values.
-    pub(crate) fn new(slots: usize, make: impl Fn() -> T) -> SlotStore<T> {
+    pub(crate) fn new(slots: usize, make: impl Fn(ModuleId) -> T) -> SlotStore<T> {
         let store = SlotStore(ArcSwap::default());
         store.grow(slots, make);
         store
     }
 
     /// Adds values until there are `slots`. Only one thread grows a store at a time.
-    pub(crate) fn grow(&self, slots: usize, make: impl Fn() -> T) {
+    pub(crate) fn grow(&self, slots: usize, make: impl Fn(ModuleId) -> T) {
         let old = self.0.load();
-        let new = (old.len()..slots).map(|_| Arc::new(make()));
+        let ids = (0_u32..).map(ModuleId).take(slots).skip(old.len());
+        let new = ids.map(|id| Arc::new(make(id)));
         self.0
             .store(Arc::new(old.iter().cloned().chain(new).collect()));
     }
@@ -41,12 +42,12 @@ mod tests {
 
     #[test]
     fn growing_keeps_what_is_there() {
-        let store = SlotStore::new(1, || AtomicU32::new(0));
+        let store = SlotStore::new(1, |_| AtomicU32::new(0));
         store.get(ModuleId(0)).store(7, Ordering::Relaxed);
-        store.grow(3, || AtomicU32::new(1));
+        store.grow(3, |id| AtomicU32::new(id.0));
         let read = |id| store.get(ModuleId(id)).load(Ordering::Relaxed);
-        assert_eq!([read(0), read(1), read(2)], [7, 1, 1]);
-        store.grow(2, || AtomicU32::new(2));
-        assert_eq!([read(0), read(2)], [7, 1]);
+        assert_eq!([read(0), read(1), read(2)], [7, 1, 2]);
+        store.grow(2, |_| AtomicU32::new(9));
+        assert_eq!([read(0), read(2)], [7, 2]);
     }
 }

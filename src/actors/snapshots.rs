@@ -132,7 +132,7 @@ impl SnapshotStore {
             own: OwnUsage::default(),
         };
         SnapshotStore {
-            cells: SlotStore::new(modules, || untouched(at)),
+            cells: SlotStore::new(modules, |_| untouched(at)),
             system: ArcSwap::from_pointee(system),
             version: watch::Sender::new(0),
         }
@@ -140,7 +140,7 @@ impl SnapshotStore {
 
     /// Makes room for the modules of a later plan.
     pub(super) fn grow(&self, slots: usize, at: Timestamp) {
-        self.cells.grow(slots, || untouched(at));
+        self.cells.grow(slots, |_| untouched(at));
     }
 
     /// The newest snapshot of a module.

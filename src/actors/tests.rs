@@ -21,6 +21,7 @@ use crate::config::{Sources, load};
 use crate::os::transport::ListenerHandle;
 use crate::os::{CommandResult, LiveProcess, Os, OsEvent, RunExit};
 
+mod replan;
 mod times;
 
 /// A machine where everything works at once.
@@ -147,6 +148,10 @@ impl Os for FakeOs {
         Box::pin(std::future::ready(()))
     }
     fn listen(&self, _: &Instance, _: Vec<ActivationSocket>) {}
+    fn forget(&self, instance: &Instance) {
+        let deed = format!("forget {instance}");
+        self.deeds.lock().expect("whole").push(deed);
+    }
     fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
         let deed = format!("command {}", spawn.instance);
         self.deeds.lock().expect("whole").push(deed);

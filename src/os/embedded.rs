@@ -371,6 +371,10 @@ impl Os for EmbeddedOs {
         self.held.listen(instance, sockets);
     }
 
+    fn forget(&self, instance: &Instance) {
+        self.held.forget(instance);
+    }
+
     fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
         self.held.command(spawn)
     }

@@ -411,6 +411,11 @@ impl Os for HolderClient {
         self.send_request(&HolderRequest::Listen { instance, sockets });
     }
 
+    fn forget(&self, instance: &Instance) {
+        let instance = instance.clone();
+        self.send_request(&HolderRequest::Forget { instance });
+    }
+
     fn command(
         &self,
         mut spawn: SpawnRequest,

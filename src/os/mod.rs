@@ -76,6 +76,8 @@ pub(crate) trait Os: Send + Sync + 'static {
     /// Listens for an instance; `SocketActivated` follows when a client connects while it does not
     /// run.
     fn listen(&self, instance: &Instance, sockets: Vec<ActivationSocket>);
+    /// Drops the record, sockets, stored descriptors and group of an instance that left the plan.
+    fn forget(&self, instance: &Instance);
     /// Runs a short-lived command of `spawn.instance` to its end (hooks, probes); it is killed
     /// after `timeout_ms`. With a generation it can be signalled as the command of that number.
     fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = CommandResult> + Send>>;

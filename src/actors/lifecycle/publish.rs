@@ -26,8 +26,11 @@ impl LifecycleActorState {
         let mut standings = Vec::with_capacity(touched.len());
         for module in touched {
             standings.push(self.module_update(module));
-            let record = self.record(module);
-            self.ctx.os.save_record(&self.ctx.instance(module), record);
+            // What left the plan was forgotten: a record would bring it back.
+            if self.policy.spec(module).is_some() {
+                let record = self.record(module);
+                self.ctx.os.save_record(&self.ctx.instance(module), record);
+            }
         }
         let msg = RegistryMsg::Lifecycle(standings, self.system(), published);
         self.ctx.actor_refs.registry.cast(msg);
