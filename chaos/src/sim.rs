@@ -436,20 +436,7 @@ impl Sim {
                 self.lifecycle
                     .apply(self.now, LifecycleEvent::Requested { module, wish });
             }
-            LifecycleEffect::StateChanged { module, to, .. } => {
-                self.records.touch(module);
-                if self.is(InjectedBug::OppositeRequests) {
-                    use mainstay_policy::lifecycle::Operation;
-                    let down = matches!(to, mainstay_policy::State::Stopped);
-                    let wish = if down {
-                        Operation::Start
-                    } else {
-                        Operation::Stop
-                    };
-                    self.lifecycle
-                        .apply(self.now, LifecycleEvent::Requested { module, wish });
-                }
-            }
+            LifecycleEffect::StateChanged { module, to, .. } => self.state_changed(module, to),
             LifecycleEffect::RecoveryDecided {
                 module, verdict, ..
             } => self.records.judged(module, verdict),
@@ -458,6 +445,19 @@ impl Sim {
             | LifecycleEffect::PlanInForce { .. }
             | LifecycleEffect::StartupCompleted
             | LifecycleEffect::StartupFailed { .. } => {}
+        }
+    }
+
+    fn state_changed(&mut self, module: ModuleId, to: mainstay_policy::State) {
+        use mainstay_policy::lifecycle::Operation;
+        self.records.touch(module);
+        if self.is(InjectedBug::OppositeRequests) {
+            let wish = match to {
+                mainstay_policy::State::Stopped => Operation::Start,
+                _ => Operation::Stop,
+            };
+            self.lifecycle
+                .apply(self.now, LifecycleEvent::Requested { module, wish });
         }
     }
 

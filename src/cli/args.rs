@@ -249,7 +249,8 @@ pub(crate) enum AuditVerb {
     /// List requests: who made them, and their results
     List {
         /// Number of newest actions [default: 20]
-        #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=5000))]
+        #[arg(short = 'n', long, value_name = "COUNT")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=5000))]
         limit: Option<u32>,
         /// Print one object per line
         #[arg(long)]

@@ -193,8 +193,8 @@ fn show(
     })
 }
 
-/// Returns the error after a connection was lost before the reply and came back: whether the request
-/// was applied is unknown, and it is not repeated.
+/// Returns the error after the connection was lost before the reply and came back: whether the
+/// request was applied is unknown, and it is not repeated.
 fn lost(client: &mut Client, change: Change, module: &str) -> Result<Failure, Failure> {
     let module = client.module(module)?;
     let (name, state) = (human::clean(&module.module), module.state);

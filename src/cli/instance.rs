@@ -196,7 +196,7 @@ impl Instance {
         differ.then(|| (shown(&theirs), shown(ours)))
     }
 
-    /// Returns whether the system was or is being stopped in order: its holder then removes its file.
+    /// Returns whether the system was or is being stopped in order: its holder removes its file.
     pub(crate) fn is_leaving(&self) -> bool {
         holder_beside(&self.socket).is_none_or(|holder| holder.state == "stopping")
     }

@@ -17,7 +17,8 @@ pub fn control_socket(runtime_dir: &Path) -> PathBuf {
 }
 
 /// The default runtime folder of the instance `name`: `$XDG_RUNTIME_DIR/mainstay/NAME`, without
-/// that variable or where it names a folder of another user (su and sudo -E keep it) `/run/mainstay/NAME` for root, else `mainstay-UID/NAME` in the temporary folder.
+/// that variable or where it names a folder of another user (su and sudo -E keep it)
+/// `/run/mainstay/NAME` for root, else `mainstay-UID/NAME` in the temporary folder.
 ///
 /// # Errors
 /// [`Error::ForeignFolder`] when `mainstay-UID` in the temporary folder belongs to somebody else.

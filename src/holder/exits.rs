@@ -182,7 +182,7 @@ impl Engine {
         }
     }
 
-    /// Children of the holder that nothing is known of: orphans. None where the kernel does not say.
+    /// Children of the holder that are no known run: orphans. None where the kernel does not say.
     fn strays(&self) -> Option<Vec<i32>> {
         self.runtime.as_ref()?;
         let runtime = self.runtime_pid();

@@ -1,6 +1,6 @@
 //! How much one run may report by sd_notify, so that no other run waits while it is read.
 //! Owns what it spent in the current interval.
-//! Never drops a message: while the allowance is spent the socket is not read, and its senders wait.
+//! Never drops a message: while the allowance is spent the socket is not read; senders wait.
 
 use std::time::{Duration, Instant};
 

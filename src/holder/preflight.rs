@@ -14,8 +14,8 @@ const PATH_SHOWN: usize = 6;
 /// As much of a first line as the kernel reads.
 const FIRST_LINE_BYTES: usize = 256;
 
-/// What has to be mended before `check_program` can be executed in `directory`, looked for in `path` as
-/// execvp does; nothing when nothing is to be seen.
+/// Returns why `check_program` cannot be executed in `directory`, with `path` searched as execvp
+/// does; none if no reason is found.
 #[must_use]
 pub fn check_program(program: &str, directory: &Path, path: &str) -> Option<String> {
     if program.contains('/') {

@@ -21,8 +21,8 @@ pub(crate) struct ProcessInfo {
     pub(crate) kernel: bool,
 }
 
-/// When the process with this number started, in the unit of [`crate::wire::InstanceInfo::start_time`];
-/// none when there is none or it has ended.
+/// Returns the start time of a process, in the unit of
+/// [`crate::messages::InstanceInfo::start_time`]; none if it has exited.
 #[must_use]
 pub fn start_time(pid: u32) -> Option<u64> {
     let seen = kernel::process(i32::try_from(pid).ok()?)?;

@@ -57,23 +57,11 @@ pub fn describe(event: &Event) -> String {
             let command = prefixed(" `", facts.text("command").map(|text| format!("{text}`")));
             format!("{hook}{command} of {who} failed{}", facts.why())
         }
-        EventKind::RecoveryStarted => recovery_started(who, facts),
-        EventKind::RecoveryStepCompleted => {
-            let step = facts.text("text").or_else(|| facts.text("reason"));
-            format!(
-                "recovery of {who}: {}",
-                step.unwrap_or("a step is completed")
-            )
-        }
-        EventKind::RecoveryCompleted => format!("recovery of {who} succeeded{}", facts.why()),
-        EventKind::RecoveryFailed => {
-            let probation = prefixed("; one more try in ", facts.format_millis("probation_ms"));
-            format!("recovery of {who} failed{}{probation}", facts.why())
-        }
-        EventKind::GroupExceeded => {
-            let group = facts.text("group").unwrap_or("of modules");
-            format!("group {group} used up its budget{}", facts.why())
-        }
+        EventKind::RecoveryStarted
+        | EventKind::RecoveryStepCompleted
+        | EventKind::RecoveryCompleted
+        | EventKind::RecoveryFailed
+        | EventKind::GroupExceeded => recovery(event.kind, who, facts),
         EventKind::ConfigApplied
         | EventKind::ConfigCommitted
         | EventKind::ConfigRejected
@@ -246,6 +234,28 @@ fn signal_name(signal: i64) -> String {
         other => return format!("signal {other}"),
     };
     name.to_owned()
+}
+
+fn recovery(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {
+    match kind {
+        EventKind::RecoveryStarted => recovery_started(who, facts),
+        EventKind::RecoveryStepCompleted => {
+            let step = facts.text("text").or_else(|| facts.text("reason"));
+            format!(
+                "recovery of {who}: {}",
+                step.unwrap_or("a step is completed")
+            )
+        }
+        EventKind::RecoveryCompleted => format!("recovery of {who} succeeded{}", facts.why()),
+        EventKind::RecoveryFailed => {
+            let probation = prefixed("; one more try in ", facts.format_millis("probation_ms"));
+            format!("recovery of {who} failed{}{probation}", facts.why())
+        }
+        _ => {
+            let group = facts.text("group").unwrap_or("of modules");
+            format!("group {group} used up its budget{}", facts.why())
+        }
+    }
 }
 
 fn recovery_started(who: &str, facts: PayloadReader<'_>) -> String {

@@ -1,5 +1,5 @@
 //! The journal: the durable, ordered history of a system, and the causes in it.
-//! Owns `journal.db`, `journal.seq` and `audit.head` in the state directory, and their writer thread.
+//! Owns `journal.db`, `journal.seq` and `audit.head` in the state directory, and the writer thread.
 //! Never blocks an appending thread: not for the disk, a reader or a subscriber.
 //!
 //! ```text
@@ -187,8 +187,8 @@ impl Journal {
     /// call waits for the database only if `journal.seq` is missing.
     ///
     /// # Errors
-    /// `OpenError::Thread` if the writer thread cannot be started. A database that cannot be opened is
-    /// not an error: events stay in memory, and `problem` returns the reason.
+    /// `OpenError::Thread` if the writer thread cannot be started. A database that cannot be opened
+    /// is not an error: events stay in memory, and `problem` returns the reason.
     pub fn open(directory: &Path, settings: JournalSettings) -> Result<Journal, OpenError> {
         let database = directory.join(DATABASE);
         let kept = settings.kept.as_deref().and_then(Watermark::parse);

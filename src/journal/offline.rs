@@ -38,7 +38,7 @@ impl OfflineJournal {
         self.query(&EventFilter::from(params), (after, u64::MAX), limit)
     }
 
-    /// Returns what led to the last known state of `module`; none if the journal has no event of it.
+    /// Returns what led to the last known state of `module`; none if it has no event.
     ///
     /// # Errors
     /// The file cannot be read.

@@ -1,4 +1,4 @@
-//! What the holder keeps of the journal: the text that survives the runtime and the state directory.
+//! What the holder keeps of the journal: a text that survives the runtime and the state directory.
 //! Owns its form, `key=value` words, of which the file `audit.head` holds a part.
 //! Never longer than a record of the holder; unknown words are skipped.
 

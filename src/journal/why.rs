@@ -207,7 +207,8 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
     match module.state {
         State::Backoff => say(format!("{name} is restarted{when}")),
         State::Failed if at.is_some() => say(format!(
-            "{name} is tried once more{when} (probation); run `mainstay start {name}` to start it now"
+            "{name} is tried once more{when} (probation); run `mainstay start {name}` to start it \
+             now"
         )),
         State::Failed if is_configuration(module) => say(format!(
             "no action is scheduled; correct the configuration of {name} and run \

@@ -167,7 +167,9 @@ impl Writer {
         if self.store.is_some() && (2..LARGE).contains(&self.last_batch) {
             self.last_batch = 0;
             select! {
-                recv(self.requests) -> asked => return asked.map_or(WriterWake::Ended, WriterWake::Asked),
+                recv(self.requests) -> asked => {
+                    return asked.map_or(WriterWake::Ended, WriterWake::Asked);
+                }
                 default(COMMIT_INTERVAL) => {}
             }
         }
@@ -180,8 +182,8 @@ impl Writer {
         }
     }
 
-    /// Writes what is pending, unless a retry is scheduled and `now` is false. Returns whether nothing
-    /// is left to write.
+    /// Writes what is pending, unless a retry is scheduled and `now` is false. Returns whether
+    /// nothing is left to write.
     fn write(&mut self, now: bool) -> bool {
         loop {
             self.fill_batch();
@@ -259,8 +261,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Reserves the block of a number that is to be committed. The next block is reserved after half
-    /// of this one is used; a failure before it is used up is ignored.
+    /// Reserves the block of a number that is to be committed. The next block is reserved after
+    /// half of this one is used; a failure before it is used up is ignored.
     fn reserve_beyond(&mut self, seq: u64) -> Result<(), WriteError> {
         if seq + sequence::BLOCK / 2 < self.reserved {
             return Ok(());
@@ -343,8 +345,8 @@ impl Writer {
         self.backoff = (self.backoff * 2).min(self.settings.retry.1);
     }
 
-    /// Bounds the pending events: keeps the newest ordinary ones, and the oldest administrative ones,
-    /// so that later actions do not displace an earlier one.
+    /// Bounds the pending events: keeps the newest ordinary ones, and the oldest administrative
+    /// ones, so that later actions do not displace an earlier one.
     fn bound_pending(&mut self) {
         let actions = self.pending.iter().filter(|entry| entry.administrative);
         let (actions, all) = (actions.count(), self.pending.len());
@@ -443,8 +445,8 @@ struct WriterGuard(Arc<JournalShared>);
 impl Drop for WriterGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let text = "cannot write the journal: its writer panicked, a bug in mainstay; events stay \
-                        in memory; run `mainstay upgrade` or restart the system";
+            let text = "cannot write the journal: its writer panicked, a bug in mainstay; events \
+                        stay in memory; run `mainstay upgrade` or restart the system";
             *super::lock(&self.0.problem) = Some(text.to_owned());
         }
         if *super::lock(&self.0.opening) == Opening::UnderWay {

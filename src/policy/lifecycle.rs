@@ -2,10 +2,10 @@
 //! Owns wishes, attempts and order; calls `recovery::decide` inline.
 //! Never runs or signals anything: it returns effects; never reads a clock.
 //!
-//! [`Lifecycle::apply`] records a wish or a fact and marks whom it concerns; [`Lifecycle::next_effect`]
-//! then looks at each marked module once and closes the gap between what is wished and what is.
-//! A module that cannot go on remembers the one edge that holds it and is looked at again when
-//! that edge changes, so that a start or stop of everything is linear in modules and edges.
+//! [`Lifecycle::apply`] records a request or an event and marks the modules it concerns;
+//! [`Lifecycle::next_effect`] then reconciles each marked module once. A blocked module keeps the
+//! one edge that blocks it and is marked again when that edge changes, so that a start or stop of
+//! everything is linear in modules and edges.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;

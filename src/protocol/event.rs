@@ -82,9 +82,9 @@ words! {
         /// A client was refused; payload `{code, method, client?, count?}`: `count` where many
         /// were, within a minute.
         ClientRefused = "client.refused",
-        /// Events were lost; payload `{lost, from, to, text, actions?}`: `lost` is null when it cannot
-        /// be known (a crash, a damaged file); `actions` is there when administrative rows are among
-        /// them: how many, or null when it cannot be known. An administrative row.
+        /// Events were lost; payload `{lost, from, to, text, actions?}`: `lost` is null when it
+        /// cannot be known (a crash, a damaged file); `actions` is there when administrative rows
+        /// are among them: how many, or null when it cannot be known. An administrative row.
         JournalGap = "journal.gap",
     }
 }

@@ -90,9 +90,14 @@ impl LifecycleActorState {
             "mainstay.module.state_changed",
             || json!({ "module": name, "from": convert::state(from), "to": convert::state(to) }),
         );
+        self.notify_readiness(module, from, to, found);
+    }
+
+    /// Tells health and recovery that a module became ready, or is no more.
+    fn notify_readiness(&self, module: ModuleId, from: State, to: State, found: bool) {
         let running = to == State::Running;
         if running || from == State::Running {
-            let generation = view.generation;
+            let generation = self.policy.view(module).generation;
             let msg = HealthMsg::ReadinessChanged {
                 module,
                 generation,

@@ -44,12 +44,13 @@ section! {
         Restart group: Option<String> = None;
         /// Hard dependencies. "NAME" waits until ready.
         Live requires: Vec<Needed> = Vec::new();
-        /// Soft dependencies: it starts after them if they can start, and runs without them otherwise.
+        /// Soft dependencies: it starts after them if they can start, and runs without them
+        /// otherwise.
         Live wants: Vec<Needed> = Vec::new();
         /// False: without it the system is degraded, never critical.
         Live required: bool = true;
-        /// "lazy": on the first request, call or connection, or for a dependent; by call or connection
-        /// again after it exited without a request, never after a stop.
+        /// "lazy": on the first request, call or connection, or for a dependent; by call or
+        /// connection again after it exited without a request, never after a stop.
         Live start: spec::StartMode = spec::StartMode::Eager;
         /// Free resources that its start requires.
         Live needs: Needs = Needs::default();
@@ -145,7 +146,8 @@ section! {
 section! {
     /// The recovery of a module; the defaults are those of `[recovery]`.
     ModuleRecovery over each: Recovery {
-        /// After which endings it is restarted. Default: "always" for a service, "never" for a task.
+        /// After which endings it is restarted. Default: "always" for a service, "never" for a
+        /// task.
         Live restart: Option<spec::RestartPolicy> = None;
         /// Exit codes that are not a failure.
         Live clean_exit_codes: Vec<Whole<0, 255>> = vec![Whole(0)];

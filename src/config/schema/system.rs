@@ -28,7 +28,8 @@ section! {
         /// Where the sockets are. Without it: `$XDG_RUNTIME_DIR/mainstay/NAME`; without that
         /// variable `/run/mainstay/NAME` for root, else a folder of the temporary directory.
         Restart runtime_dir: Option<Filled> = None;
-        /// Start each module as soon as its dependencies are met; false: one at a time, in a stable order.
+        /// Start each module as soon as its dependencies are met; false: one at a time, in a stable
+        /// order.
         Live parallel_startup: bool = true;
         /// Pause after each start when not parallel.
         Live module_start_delay: Span = Span::seconds(0);

@@ -31,8 +31,8 @@ pub(crate) fn is_batch(file: &Path) -> bool {
     ending.is_some_and(|ending| ending == "bat" || ending == "cmd")
 }
 
-/// What has to be mended before `check_program` can be executed in `directory`, looked for in `path`;
-/// nothing when nothing is to be seen.
+/// Returns why `check_program` cannot be executed in `directory`, with `path` searched; none if no
+/// reason is found.
 #[must_use]
 pub fn check_program(program: &str, directory: &Path, path: &str) -> Option<String> {
     match find(program, directory, OsStr::new(path)) {

@@ -178,7 +178,7 @@ pub enum RunEffect {
         /// The run.
         generation: u64,
     },
-    /// Make sure that nothing it said is still on its way; answered by [`RunEvent::NotifyDrained`]. A
+    /// Drain its pending notify messages; answered by [`RunEvent::NotifyDrained`]. A
     /// deadline is judged only then: who carries its words may have been held up, not the module.
     DrainNotify {
         /// The run.

@@ -25,14 +25,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ipc", &["actors", "bus", "control", "os"]),
     (
         "control",
-        &["actors", "bus", "config", "journal", "os", "words"],
+        &["actors", "bus", "config", "journal", "os", "os_text"],
     ),
-    ("actors", &["bus", "config", "journal", "os", "words"]),
-    ("journal", &["os", "words"]),
+    ("actors", &["bus", "config", "journal", "os", "os_text"]),
+    ("journal", &["os", "os_text"]),
     ("bus", &[]),
-    ("config", &["words"]),
-    ("os", &["words"]),
-    ("words", &[]),
+    ("config", &["os_text"]),
+    ("os", &["os_text"]),
+    ("os_text", &[]),
 ];
 
 /// The room of a file; None: it is in a crate of its own, or lists the rooms.
