@@ -95,6 +95,7 @@ pub(crate) fn command_request(
         clear_env: launch.clear_env,
         user: launch.user.clone(),
         group: launch.group.clone(),
+        credentials: None,
         limits: launch.limits,
         notify: false,
         watchdog_usec: None,

@@ -2,11 +2,13 @@
 //! Owns the warnings of `check`.
 //! Never an error: a build, a mount or `before_start` may create it before the start.
 
-use mainstay_holder::preflight;
 use mainstay_policy::spec::{ModuleSpec, Readiness};
 use mainstay_process::Probe;
 
 use crate::config::{Check, Configuration, Launch};
+#[cfg(unix)]
+use crate::os::accounts;
+use crate::os::preflight;
 
 /// Returns one warning for each missing item.
 pub(super) fn missing(configuration: &Configuration) -> Vec<String> {
@@ -36,6 +38,12 @@ fn of_module(spec: &ModuleSpec, launch: &Launch) -> Vec<String> {
         found.push(format!(
             "cannot find the group {group} of module.{name}.group; create it"
         ));
+    }
+    #[cfg(unix)]
+    if let Err(error) = accounts::resolve(launch.user.as_deref(), launch.group.as_deref())
+        && error.failure.errno == libc::EINVAL
+    {
+        found.push(format!("{} (module.{name})", error.message));
     }
     if !launch.directory.is_dir() {
         let directory = launch.directory.display();

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_holder::RuntimeCommand;
-use mainstay_holder::preflight::make_folder;
 use mainstay_protocol::words::ExitCode;
 use mainstay_protocol::{SystemStatus, SystemView};
 
@@ -20,6 +19,7 @@ use super::failure::Failure;
 use super::instance::Instance;
 use super::progress::Progress;
 use crate::config::{Sources, load};
+use crate::os::preflight::make_folder;
 use crate::os::private;
 use crate::os::process_limit::with_limit;
 

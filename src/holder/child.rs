@@ -6,7 +6,7 @@ use std::ffi::{CString, c_char, c_int};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use mainstay_process::{Limits, StartStep};
+use mainstay_process::{Credentials, Limits, StartStep};
 
 use crate::kernel::child as kernel;
 use crate::{activation, fd_store};
@@ -38,14 +38,6 @@ impl ChildErrorSlot {
         let step = STEPS.get(self.step.load(Ordering::SeqCst) as usize)?;
         (errno != 0).then_some((*step, errno))
     }
-}
-
-/// Who the child becomes.
-#[derive(Debug, Clone)]
-pub(crate) struct Credentials {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<libc::gid_t>,
 }
 
 /// Everything the child needs, prepared before it exists.

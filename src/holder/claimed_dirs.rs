@@ -197,7 +197,7 @@ fn claim_dir(path: &str, mode: u32, key: &str) -> Result<Dir, String> {
 ///
 /// # Errors
 /// In a sentence, with the next step; `key` names the directory in the configuration.
-pub(crate) fn make_dir(path: &Path, key: &str) -> Result<(), String> {
+pub fn make_dir(path: &Path, key: &str) -> Result<(), String> {
     let made = match key {
         STATE_DIR => Dir::claim(path, 0o700),
         _ => Dir::open(path, 0o700),

@@ -4,8 +4,6 @@
 
 pub mod machines;
 pub mod messages;
-#[cfg(unix)]
-pub mod preflight;
 #[cfg(windows)]
 #[path = "windows/preflight.rs"]
 pub mod preflight;
@@ -90,6 +88,8 @@ mod wait;
 
 pub use codec::{Decoder, FrameError, encode};
 
+#[cfg(unix)]
+pub use claimed_dirs::make_dir;
 #[cfg(unix)]
 pub use embed::embed;
 #[cfg(unix)]

@@ -1,21 +1,20 @@
 //! From the words of a spawn to orders a child can follow without allocating.
-//! Owns the inherited environment, taken once; looks up users and groups.
+//! Owns the inherited environment, taken once; looks nothing up.
 //! Never starts anything.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::ptr::{null, null_mut};
 
-use mainstay_process::{SpawnRequest, StartFailure, StartStep};
-use nix::unistd::{Gid, Group, Uid, User};
+use mainstay_process::{Credentials, SpawnRequest, StartFailure, StartStep};
 
-use crate::child::{ChildErrorSlot, Credentials, ExecSpec};
+use crate::child::{ChildErrorSlot, ExecSpec};
 use crate::fd_store::NamedFd;
-use crate::kernel::groups_of;
-use crate::preflight;
+
+/// Where programs are looked for when no PATH is set.
+const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 
 /// Variable by which a process is recognised as one of an instance's tree.
 pub(crate) const TREE_MARK_VAR: &str = "MAINSTAY_MARK";
@@ -43,33 +42,12 @@ impl SpawnError {
         }
     }
 
-    /// Puts into words what the child left on its slip, and what a person does about it.
-    pub(crate) fn from_child(
-        spawn: &SpawnRequest,
-        inherited: &BaseEnvironment,
-        step: StartStep,
-        errno: i32,
-    ) -> SpawnError {
-        let program = spawn.argv.first().map_or("", String::as_str);
-        let what = match step {
-            StartStep::Session => "open a session".to_owned(),
-            StartStep::Directory => format!("enter the directory {}", spawn.directory),
-            StartStep::Limits => format!("set its limits ({})", spawn.limits),
-            StartStep::Group => format!(
-                "become group {}",
-                spawn.group.as_deref().unwrap_or("of the user")
-            ),
-            StartStep::User => format!("become user {}", spawn.user.as_deref().unwrap_or("?")),
-            StartStep::Descriptors => "arrange its descriptors".to_owned(),
-            StartStep::Fence
-            | StartStep::Prepare
-            | StartStep::Resources
-            | StartStep::Pipe
-            | StartStep::Fork
-            | StartStep::Exec
-            | StartStep::Other => format!("execute {program}"),
-        };
-        SpawnError::new(step, errno, &what).with_advice(next_step(spawn, inherited, step, errno))
+    /// What the runtime puts into words: it knows what was requested.
+    pub(crate) fn without_text(step: StartStep, errno: i32) -> SpawnError {
+        SpawnError {
+            failure: StartFailure { step, errno },
+            message: String::new(),
+        }
     }
 
     pub(crate) fn with_advice(mut self, advice: Option<String>) -> SpawnError {
@@ -80,44 +58,13 @@ impl SpawnError {
     }
 }
 
-fn next_step(
-    spawn: &SpawnRequest,
-    inherited: &BaseEnvironment,
-    step: StartStep,
-    errno: i32,
-) -> Option<String> {
-    let said = match (step, errno) {
-        (StartStep::Exec, _) => {
-            let program = spawn.argv.first()?;
-            let path = path(spawn, inherited);
-            let path = String::from_utf8_lossy(path);
-            return preflight::advice(program, Path::new(&spawn.directory), &path, errno);
-        }
-        (StartStep::Directory, libc::ENOENT) => "create it, or correct `directory`",
-        (StartStep::Directory, libc::ENOTDIR) => "it is a file; correct `directory`",
-        (StartStep::Directory, libc::EACCES) => "its user may not enter it, or a folder above it",
-        (StartStep::User | StartStep::Group, libc::EPERM) => {
-            "only root may start a module as somebody else: run mainstay as root, or remove \
-             `user` and `group`"
-        }
-        (StartStep::Limits, libc::ENOTSUP) => {
-            "this system has no `no_new_privileges` or no `oom_score_adj`; remove it"
-        }
-        (StartStep::Limits, libc::EPERM | libc::EACCES) => {
-            "only root may raise a limit or a priority; lower it"
-        }
-        _ => return None,
-    };
-    Some(said.to_owned())
-}
-
 /// PATH as the program will find it.
 fn path<'a>(spawn: &'a SpawnRequest, inherited: &'a BaseEnvironment) -> &'a [u8] {
     let own = spawn.env.iter().rfind(|(name, _)| name == "PATH");
     let kept = inherited.0.get(&b"PATH"[..]).filter(|_| !spawn.clear_env);
     own.map(|(_, path)| path.as_bytes())
         .or(kept.map(Vec::as_slice))
-        .unwrap_or(preflight::DEFAULT_PATH.as_bytes())
+        .unwrap_or(DEFAULT_PATH.as_bytes())
 }
 
 /// The environment modules inherit: ours at the start, without what was meant for us alone.
@@ -171,6 +118,15 @@ pub(crate) fn check(spawn: &SpawnRequest) -> Result<(), SpawnError> {
             "execute an empty command",
         ));
     }
+    // Of a runtime that left the look-up to its holder.
+    if spawn.credentials.is_none() && (spawn.user.is_some() || spawn.group.is_some()) {
+        let what = "use a user or group by name: it was not looked up";
+        return Err(SpawnError::new(StartStep::User, libc::EINVAL, what));
+    }
+    let no_one = |who: &Credentials| [who.uid, who.gid].contains(&u32::MAX);
+    if spawn.credentials.as_ref().is_some_and(no_one) {
+        return Err(SpawnError::without_text(StartStep::User, libc::EINVAL));
+    }
     match spawn.ready_fd {
         Some(fd) if !(3..1024).contains(&fd) => {
             let what = format!("give it descriptor {fd} for readiness; choose 3 to 1023");
@@ -188,7 +144,6 @@ pub(crate) fn exec_spec(
     slip: *const ChildErrorSlot,
 ) -> Result<ExecSpec, SpawnError> {
     let given = fd_mappings(spawn, ends)?;
-    let identity = identity(spawn)?;
     let variables = variables(spawn, inherited, ends);
     let programs = candidates(spawn, path(spawn, inherited))?;
     let mut strings = Vec::with_capacity(spawn.argv.len() + variables.len());
@@ -241,7 +196,7 @@ pub(crate) fn exec_spec(
         group_procs: -1,
         nofile,
         limits: spawn.limits,
-        identity,
+        identity: spawn.credentials.clone(),
         no_new_privileges: spawn.no_new_privileges,
         parent_death_pid: 0,
         tag: 0,
@@ -320,51 +275,4 @@ fn candidates(spawn: &SpawnRequest, path: &[u8]) -> Result<Vec<CString>, SpawnEr
         _ => text(&[folder, b"/", program].concat(), what),
     });
     joined.collect()
-}
-
-fn identity(spawn: &SpawnRequest) -> Result<Option<Credentials>, SpawnError> {
-    if spawn.user.is_none() && spawn.group.is_none() {
-        return Ok(None);
-    }
-    let (mut uid, mut gid, mut groups) =
-        (Uid::effective().as_raw(), Gid::effective().as_raw(), None);
-    if let Some(name) = &spawn.user {
-        let failed = |errno| not_found(StartStep::User, errno, "user", name);
-        match find_user(name).map_err(|errno| failed(errno as i32))? {
-            Some(user) => {
-                (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
-                let name = text(user.name.as_bytes(), "use a user name that contains NUL")?;
-                groups = groups_of(&name, user.gid);
-            }
-            // A number without an entry is a user too, without further groups.
-            None => uid = name.parse().map_err(|_| failed(libc::ENOENT))?,
-        }
-    }
-    if let Some(name) = &spawn.group {
-        let failed = |errno| not_found(StartStep::Group, errno, "group", name);
-        let found = Group::from_name(name).map_err(|errno| failed(errno as i32))?;
-        gid = match found {
-            Some(group) => group.gid.as_raw(),
-            None => name.parse().map_err(|_| failed(libc::ENOENT))?,
-        };
-    }
-    let same = uid == Uid::effective().as_raw() && gid == Gid::effective().as_raw();
-    if same && uid != 0 {
-        return Ok(None);
-    }
-    let groups = groups.unwrap_or_else(|| vec![gid]);
-    Ok(Some(Credentials { uid, gid, groups }))
-}
-
-fn not_found(step: StartStep, errno: i32, what: &str, name: &str) -> SpawnError {
-    let failure = SpawnError::new(step, errno, &format!("find the {what} {name}"));
-    let advice = format!("there is none of this name here; create it, or correct `{what}`");
-    failure.with_advice((errno == libc::ENOENT).then_some(advice))
-}
-
-fn find_user(name: &str) -> nix::Result<Option<User>> {
-    match name.parse() {
-        Ok(number) => User::from_uid(Uid::from_raw(number)),
-        Err(_) => User::from_name(name),
-    }
 }

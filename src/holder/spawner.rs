@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Gid, Pid, Uid};
 
 use crate::child::{ChildErrorSlot, ExecSpec};
 use crate::engine_queue::{EngineEvent, EngineQueue, lock};
@@ -348,6 +348,13 @@ fn spawn_one(
     let write_end = |pipe: &Option<(_, OwnedFd)>| pipe.as_ref().map(|(_, end)| end.as_raw_fd());
     let stdout = write_end(&output).unwrap_or(ground.dev_null.as_raw_fd());
     let says_ready = write_end(&ready);
+    if let Some(who) = &spawn.credentials
+        && let Some((_, end)) = &output
+    {
+        // Or its user could not open /dev/stderr. Without that it still has the descriptors.
+        let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
+        let _ = nix::unistd::fchown(end, Some(uid), Some(gid));
+    }
     // What it is handed lies where it lies: then the child copies the whole table.
     let lends = cradle.low.as_ref().filter(|_| job.handed.is_empty());
     let ends = child_fds(ground, &job, lends, stdout, says_ready)?;
@@ -388,7 +395,7 @@ fn spawn_one(
     if let Some(low) = &cradle.low {
         low.clear();
     }
-    let born = born.and_then(|born| executed(born, ground, spawn, slip));
+    let born = born.and_then(|born| executed(born, slip));
     let (born, start_time) = born.inspect_err(|_| {
         if let Some(key) = stream {
             ground.logs.discard(key);
@@ -441,8 +448,6 @@ fn child_fds<'a>(
 /// Whether it got as far as its program.
 fn executed(
     born: (SpawnedChild, u64),
-    ground: &SpawnContext,
-    spawn: &SpawnRequest,
     slip: &ChildErrorSlot,
 ) -> Result<(SpawnedChild, u64), SpawnError> {
     let Some((step, errno)) = slip.read() else {
@@ -450,12 +455,7 @@ fn executed(
     };
     // It ends by itself at once; nobody else waits for it while it is in `child_pid`.
     let _ = waitpid(Pid::from_raw(born.0.pid), None::<WaitPidFlag>);
-    Err(SpawnError::from_child(
-        spawn,
-        &ground.inherited,
-        step,
-        errno,
-    ))
+    Err(SpawnError::without_text(step, errno))
 }
 
 /// Whether a child can be born into a group here and gets as far as its exec.
@@ -480,7 +480,7 @@ fn bear(
     inside: bool,
     newborn: &AtomicI32,
 ) -> Result<(SpawnedChild, u64), SpawnError> {
-    let failed = |errno| SpawnError::new(StartStep::Fork, errno, "start a process");
+    let failed = |errno| SpawnError::without_text(StartStep::Fork, errno);
     let mut procs = None;
     loop {
         let late = !inside || cradle.needs_procs(orders.identity.is_some());

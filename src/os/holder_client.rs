@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use mainstay_holder::messages::{HolderMessage, HolderRequest, InstanceInfo};
@@ -25,6 +25,8 @@ use super::transport::{HolderReader, HolderWriter};
 use super::{CommandResult, LiveProcess, Os, OsEvent, RunExit, machine};
 
 mod holder_lost;
+#[cfg(unix)]
+mod starts;
 
 /// Facts that may wait for the router; a holder that tells faster than we listen waits in its
 /// own bounded buffer.
@@ -60,6 +62,12 @@ pub(crate) struct HolderClient {
     slots: Mutex<HashMap<Instance, InstanceState>>,
     commands: Mutex<HashMap<Instance, oneshot::Sender<CommandResult>>>,
     flushes: Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>,
+    /// Starts whose outcome is not known yet.
+    #[cfg(unix)]
+    starts: Mutex<HashMap<Instance, starts::Start>>,
+    #[cfg(unix)]
+    lookups: Arc<tokio::sync::Semaphore>,
+    myself: Weak<HolderClient>,
     next_command: AtomicU64,
     gone: AtomicBool,
     /// When the holder ends everything, once a stop has begun.
@@ -110,13 +118,18 @@ impl HolderClient {
         let slots = modules.into_iter();
         let slots = slots.map(|info| (info.instance.clone(), InstanceState::from(info)));
         let slots = slots.collect();
-        let held = Arc::new(HolderClient {
+        let held = Arc::new_cyclic(|myself| HolderClient {
             out: Mutex::new(Vec::new()),
             out_ready: Notify::new(),
             sent: Notify::new(),
             slots: Mutex::new(slots),
             commands: Mutex::new(HashMap::new()),
             flushes: Arc::default(),
+            #[cfg(unix)]
+            starts: Mutex::default(),
+            #[cfg(unix)]
+            lookups: Arc::new(tokio::sync::Semaphore::new(starts::LOOKUPS_MAX)),
+            myself: Weak::clone(myself),
             next_command: AtomicU64::new(machine::monotonic().0),
             gone: AtomicBool::new(false),
             stop_by: AtomicU64::new(MonoTime::NEVER.0),
@@ -181,7 +194,11 @@ impl HolderClient {
     /// Applies what a message changes and returns the event that the router receives.
     fn apply(&self, message: HolderMessage) -> Option<OsEvent> {
         match message {
-            HolderMessage::Process(event) => self.apply_event(event).map(OsEvent::Process),
+            HolderMessage::Process(event) => {
+                #[cfg(unix)]
+                let event = self.explain_later(event)?;
+                self.apply_event(event).map(OsEvent::Process)
+            }
             HolderMessage::OutputFlushed { number } => self.finish_flush(number),
             HolderMessage::Directories { problem, .. } => {
                 Some(OsEvent::DirectoriesRestored { problem })
@@ -344,10 +361,17 @@ impl Os for HolderClient {
             let slot = slots.entry(spawn.instance.clone()).or_default();
             slot.spawning = Some(spawn.generation);
         }
+        #[cfg(unix)]
+        self.request_spawn(spawn);
+        #[cfg(windows)]
         self.send_request(&HolderRequest::Spawn(Box::new(spawn)));
     }
 
     fn signal(&self, instance: &Instance, generation: u64, signal: Signal, cont: bool) {
+        #[cfg(unix)]
+        if self.cancel_start(instance, generation) {
+            return;
+        }
         let instance = instance.clone();
         self.send_request(&HolderRequest::Signal {
             instance,
@@ -358,6 +382,10 @@ impl Os for HolderClient {
     }
 
     fn kill(&self, instance: &Instance, generation: u64) {
+        #[cfg(unix)]
+        if self.cancel_start(instance, generation) {
+            return;
+        }
         self.send_request(&HolderRequest::Kill {
             instance: instance.clone(),
             generation,

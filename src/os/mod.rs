@@ -10,6 +10,8 @@ use mainstay_policy::MonoTime;
 use mainstay_process::{ActivationSocket, Exited, Instance, ProcessEvent, Signal, SpawnRequest};
 use mainstay_protocol::Timestamp;
 
+#[cfg(unix)]
+pub(crate) mod accounts;
 pub(crate) mod command;
 pub(crate) mod embedded;
 mod grpc;
@@ -29,6 +31,8 @@ pub(crate) mod machine;
 #[cfg(unix)]
 mod orphans;
 mod peer;
+#[cfg(unix)]
+pub(crate) mod preflight;
 pub(crate) mod private;
 pub(crate) mod probe;
 #[cfg(unix)]
@@ -36,6 +40,8 @@ pub(crate) mod process_limit;
 #[cfg(windows)]
 #[path = "process_limit_windows.rs"]
 pub(crate) mod process_limit;
+#[cfg(unix)]
+mod start_failure;
 pub(crate) mod tail;
 #[cfg(unix)]
 #[path = "unix_transport.rs"]
@@ -49,6 +55,8 @@ pub(crate) mod trim;
 
 pub(crate) use command::CommandResult;
 pub(crate) use mainstay_holder::messages::MAX_RECORD_BYTES;
+#[cfg(windows)]
+pub(crate) use mainstay_holder::preflight;
 pub(crate) use peer::PeerCredentials;
 
 /// What the runtime can ask of the machine. No method blocks; results arrive as an [`OsEvent`].

@@ -25,12 +25,16 @@ pub struct SpawnRequest {
     /// Start from an empty environment (PATH, HOME, LANG, TZ, USER stay out too).
     #[serde(default)]
     pub clear_env: bool,
-    /// User name or number; only root may.
-    #[serde(default)]
+    /// User name or number, which the runtime looks up. On the channel it is the number that stands
+    /// in `credentials`: a holder that does not know those must not start it as itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// Group name or number; default: the user's.
-    #[serde(default)]
+    /// Group name or number; default: the user's. As `user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// Who it becomes; only root may. None: it stays who mainstay is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
     /// What it may use.
     #[serde(default)]
     pub limits: Limits,
@@ -57,6 +61,17 @@ pub struct SpawnRequest {
     /// Kill its tree after this many milliseconds (probes, hooks); 0 = never.
     #[serde(default)]
     pub timeout_ms: u64,
+}
+
+/// Who a process becomes, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// All groups it is in.
+    pub groups: Vec<u32>,
 }
 
 /// A socket that listens for an instance before it starts and over all its runs.

@@ -483,3 +483,34 @@ fn what_cleans_up_and_fails_is_an_event_with_its_last_words() {
         "{told}"
     );
 }
+
+#[test]
+fn a_user_gives_its_module_its_account() {
+    if !nix::unistd::geteuid().is_root() {
+        return crate::daemon::skip("only root may start a module as somebody else");
+    }
+    let show = "[\"/bin/sh\", \"-c\", \"echo $HOME:$USER:$LOGNAME > /dev/stderr; sleep 1000\"]";
+    let module = |name: &str, keys: &str| {
+        format!("[module.{name}]\ndirectory = \"/\"\ncommand = {show}\n{keys}\nrequired = false\n")
+    };
+    let daemon = Daemon::start(&format!(
+        "{}{}{}{}",
+        module("account", "user = \"nobody\""),
+        module("own", "user = \"nobody\"\nenv = { HOME = \"/own\" }"),
+        module("number", "user = \"4000000001\""),
+        module("none", "user = \"-1\"\ngroup = \"0\""),
+    ));
+    let nobody = nix::unistd::User::from_name("nobody").expect("asked");
+    let home = nobody.expect("a user nobody").dir.display().to_string();
+    daemon.wrote("account", &format!("{home}:nobody:nobody"));
+    daemon.wrote("own", "/own:nobody:nobody");
+    for (name, why) in [
+        ("number", "add `group`"),
+        ("none", "no user has this number"),
+    ] {
+        let moved = &daemon.moves(name, State::Backoff, 1)[0];
+        assert_eq!(moved.cause, Some(Cause::Exec), "{name}");
+        let told = told(&daemon, name);
+        assert!(told.contains(why), "{name}: {told}");
+    }
+}

@@ -30,6 +30,7 @@ mod notify;
 mod output;
 mod pitfalls;
 mod private;
+mod process_limit;
 mod raw;
 mod readiness;
 mod real_programs;

@@ -5,8 +5,6 @@
 use std::ffi::{CStr, c_int};
 use std::ptr::null_mut;
 
-use nix::unistd::Gid;
-
 use crate::child::check;
 use crate::process::ProcessInfo;
 
@@ -69,12 +67,6 @@ pub(crate) fn processes() -> Vec<ProcessInfo> {
 pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool> {
     let text: Vec<u8> = ask(&[libc::KERN_PROC_ENV, pid]);
     (!text.is_empty()).then(|| text.split(|byte| *byte == 0).any(is))
-}
-
-/// The groups a user is in.
-pub(crate) fn groups_of(name: &CStr, group: Gid) -> Option<Vec<u32>> {
-    let groups = nix::unistd::getgrouplist(name, group).ok()?;
-    Some(groups.iter().map(|group| group.as_raw()).collect())
 }
 
 /// The soft limit of open files that a hard one allows.

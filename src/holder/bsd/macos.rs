@@ -4,8 +4,6 @@
 
 use std::ffi::{CStr, c_int, c_void};
 
-use nix::unistd::Gid;
-
 use crate::process::Process;
 
 /// The highest signal there is.
@@ -85,22 +83,6 @@ fn variables(text: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let padding = rest[path..].iter().position(|byte| *byte != 0)?;
     let words = rest[path + padding..].split(|byte| *byte == 0);
     Some(words.skip(count))
-}
-
-/// The groups a user is in.
-#[expect(
-    unsafe_code,
-    reason = "getgrouplist, which has numbers of another kind here"
-)]
-pub(crate) fn groups_of(name: &CStr, group: Gid) -> Option<Vec<u32>> {
-    let mut groups = [0 as c_int; 256];
-    let mut count = groups.len() as c_int;
-    let group = group.as_raw().cast_signed();
-    // SAFETY: a name with its NUL, and room whose size is told. Those that find no room are left.
-    unsafe { libc::getgrouplist(name.as_ptr(), group, groups.as_mut_ptr(), &raw mut count) };
-    let count = usize::try_from(count).ok()?.min(groups.len());
-    let groups = groups[..count].iter();
-    (count > 0).then(|| groups.map(|group| group.cast_unsigned()).collect())
 }
 
 /// The soft limit of open files that a hard one allows: none is refused, see setrlimit(2).

@@ -26,9 +26,7 @@ pub(crate) use cgroup::{Cgroup, CgroupRoot, CgroupTree, find_cgroup_root};
 pub(crate) use kqueue::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use launcher::{ProcessLauncher, ReservedFds, SpawnedChild};
 pub(crate) use pinned::{ProcessHandle, signal_verified};
-pub(crate) use system::{
-    become_subreaper, groups_of, has_variable, max_open_files, process, processes,
-};
+pub(crate) use system::{become_subreaper, has_variable, max_open_files, process, processes};
 
 /// How messages are received and sent: at once or not at all. Descriptors are marked to be closed
 /// by an exec after they came; every program here ignores SIGPIPE.

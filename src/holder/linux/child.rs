@@ -4,10 +4,8 @@
 
 use std::ffi::c_int;
 
-use crate::child::{
-    Credentials, ExecSpec, check, close_one_by_one, exec_child, fail_and_exit, join_group,
-};
-use mainstay_process::StartStep;
+use crate::child::{ExecSpec, check, close_one_by_one, exec_child, fail_and_exit, join_group};
+use mainstay_process::{Credentials, StartStep};
 
 /// The highest signal there is.
 pub(crate) const SIGNALS: c_int = 64;

@@ -139,12 +139,6 @@ pub(crate) fn is_same_file(one: &impl AsRawFd, other: &impl AsRawFd) -> Option<b
     (compared >= 0).then_some(compared == 0)
 }
 
-/// The groups a user is in.
-pub(crate) fn groups_of(name: &std::ffi::CStr, group: nix::unistd::Gid) -> Option<Vec<u32>> {
-    let groups = nix::unistd::getgrouplist(name, group).ok()?;
-    Some(groups.iter().map(|group| group.as_raw()).collect())
-}
-
 /// Whether a descriptor is an end of a pipe. Asks no file system.
 pub(crate) fn is_pipe(fd: &impl AsFd) -> bool {
     nix::fcntl::fcntl(fd, FcntlArg::F_GETPIPE_SZ).is_ok()

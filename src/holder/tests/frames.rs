@@ -10,8 +10,8 @@ use mainstay_holder::messages::{
     HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
 };
 use mainstay_process::{
-    ActivationSocket, Exit, Exited, Instance, Limits, Output, ProcessEvent, ProcessEventKind,
-    Signal, SpawnRequest, StartFailure, StartStep,
+    ActivationSocket, Credentials, Exit, Exited, Instance, Limits, Output, ProcessEvent,
+    ProcessEventKind, Signal, SpawnRequest, StartFailure, StartStep,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -55,8 +55,13 @@ fn requests() -> Vec<HolderRequest> {
             directory: "/srv".to_owned(),
             env: vec![("A".to_owned(), "b".to_owned())],
             clear_env: true,
-            user: Some("www".to_owned()),
-            group: Some("www".to_owned()),
+            user: Some("33".to_owned()),
+            group: Some("33".to_owned()),
+            credentials: Some(Credentials {
+                uid: 33,
+                gid: 33,
+                groups: vec![33, 44],
+            }),
             limits: Limits {
                 file_handles: Some(1024),
                 nice: Some(5),

@@ -194,6 +194,7 @@ pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> SpawnReque
         clear_env: false,
         user: None,
         group: None,
+        credentials: None,
         limits: Limits::default(),
         notify: false,
         watchdog_usec: None,

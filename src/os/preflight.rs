@@ -7,8 +7,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+pub(crate) use mainstay_holder::make_dir as make_folder;
+
 /// Where programs are looked for when no PATH is set.
-pub const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 /// Folders of a PATH that are shown.
 const PATH_SHOWN: usize = 6;
 /// As much of a first line as the kernel reads.
@@ -17,7 +19,7 @@ const FIRST_LINE_BYTES: usize = 256;
 /// Returns why `check_program` cannot be executed in `directory`, with `path` searched as execvp
 /// does; none if no reason is found.
 #[must_use]
-pub fn check_program(program: &str, directory: &Path, path: &str) -> Option<String> {
+pub(crate) fn check_program(program: &str, directory: &Path, path: &str) -> Option<String> {
     if program.contains('/') {
         return file(&directory.join(program), program, directory);
     }
@@ -124,7 +126,7 @@ fn first_line(path: &Path) -> io::Result<Vec<u8>> {
 
 /// What a person does about a program that could not be executed, with this error.
 #[must_use]
-pub fn advice(name: &str, directory: &Path, path: &str, errno: i32) -> Option<String> {
+pub(crate) fn advice(name: &str, directory: &Path, path: &str, errno: i32) -> Option<String> {
     check_program(name, directory, path).or_else(|| {
         let said = match errno {
             libc::EACCES => {
@@ -165,24 +167,15 @@ fn may_be_executed(found: &std::fs::Metadata) -> bool {
     found.permissions().mode() & 0o111 != 0
 }
 
-/// Makes a folder for this user alone, as the holder makes those of an instance; one that is there
-/// stays as it is.
-///
-/// # Errors
-/// In a sentence, with the next step; `key` is what in the configuration names the folder.
-pub fn make_folder(path: &Path, key: &str) -> Result<(), String> {
-    crate::claimed_dirs::make_dir(path, key)
-}
-
 /// Whether there is a user of this name; any number is one.
 #[must_use]
-pub fn has_user(name: &str) -> bool {
+pub(crate) fn has_user(name: &str) -> bool {
     name.parse::<u32>().is_ok() || !matches!(nix::unistd::User::from_name(name), Ok(None))
 }
 
 /// Whether there is a group of this name; any number is one.
 #[must_use]
-pub fn has_group(name: &str) -> bool {
+pub(crate) fn has_group(name: &str) -> bool {
     name.parse::<u32>().is_ok() || !matches!(nix::unistd::Group::from_name(name), Ok(None))
 }
 

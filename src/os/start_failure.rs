@@ -1,0 +1,99 @@
+//! Why a process did not start, in words, with what a person does about it.
+//! Owns these messages: the holder reports the step and the error number alone.
+//! Never executes anything. It reads files, which may take long: its caller waits with a deadline.
+
+use std::path::Path;
+
+use mainstay_process::{Limits, SpawnRequest, StartFailure, StartStep};
+
+use super::{preflight, process_limit};
+
+/// What of a request says why it failed.
+#[derive(Debug, Clone)]
+pub(super) struct StartContext {
+    program: String,
+    directory: String,
+    path: String,
+    user: Option<String>,
+    group: Option<String>,
+    limits: Limits,
+}
+
+impl From<&SpawnRequest> for StartContext {
+    fn from(spawn: &SpawnRequest) -> StartContext {
+        let own = spawn.env.iter().rfind(|(name, _)| name == "PATH");
+        let kept = || std::env::var("PATH").ok().filter(|_| !spawn.clear_env);
+        let path = own.map(|(_, path)| path.clone()).or_else(kept);
+        StartContext {
+            program: spawn.argv.first().cloned().unwrap_or_default(),
+            directory: spawn.directory.clone(),
+            path: path.unwrap_or_else(|| preflight::DEFAULT_PATH.to_owned()),
+            user: spawn.user.clone(),
+            group: spawn.group.clone(),
+            limits: spawn.limits,
+        }
+    }
+}
+
+impl StartContext {
+    /// What failed, without advice: reads nothing.
+    pub(super) fn text(&self, failure: StartFailure) -> String {
+        let StartFailure { step, errno } = failure;
+        let what = match step {
+            StartStep::Pipe => "open its pipes and sockets".to_owned(),
+            StartStep::Fork => "start a process".to_owned(),
+            StartStep::Session => "open a session".to_owned(),
+            StartStep::Directory => format!("enter the directory {}", self.directory),
+            StartStep::Limits => format!("set its limits ({})", self.limits),
+            StartStep::Group => {
+                let group = self.group.as_deref().unwrap_or("of the user");
+                format!("become group {group}")
+            }
+            StartStep::User => format!("become user {}", self.user.as_deref().unwrap_or("?")),
+            StartStep::Descriptors => "arrange its descriptors".to_owned(),
+            StartStep::Fence
+            | StartStep::Prepare
+            | StartStep::Resources
+            | StartStep::Exec
+            | StartStep::Other => format!("execute {}", self.program),
+        };
+        let name = nix::errno::Errno::from_raw(errno);
+        let text = std::io::Error::from_raw_os_error(errno).to_string();
+        let text = text.split(" (os error").next().unwrap_or_default();
+        format!("cannot {what}: {text} ({name:?})")
+    }
+}
+
+/// The message for a failure, with what a person does about it.
+pub(super) fn explain(context: &StartContext, failure: StartFailure) -> String {
+    let message = context.text(failure);
+    match next_step(context, failure.step, failure.errno) {
+        Some(advice) => format!("{message}; {advice}"),
+        None => message,
+    }
+}
+
+fn next_step(context: &StartContext, step: StartStep, errno: i32) -> Option<String> {
+    let said = match (step, errno) {
+        (StartStep::Exec, _) => {
+            let directory = Path::new(&context.directory);
+            return preflight::advice(&context.program, directory, &context.path, errno);
+        }
+        (StartStep::Fork, libc::EAGAIN) => return process_limit::reached(),
+        (StartStep::Directory, libc::ENOENT) => "create it, or correct `directory`",
+        (StartStep::Directory, libc::ENOTDIR) => "it is a file; correct `directory`",
+        (StartStep::Directory, libc::EACCES) => "its user may not enter it, or a folder above it",
+        (StartStep::User | StartStep::Group, libc::EPERM) => {
+            "only root may start a module as somebody else: run mainstay as root, or remove \
+             `user` and `group`"
+        }
+        (StartStep::Limits, libc::ENOTSUP) => {
+            "this system has no `no_new_privileges` or no `oom_score_adj`; remove it"
+        }
+        (StartStep::Limits, libc::EPERM | libc::EACCES) => {
+            "only root may raise a limit or a priority; lower it"
+        }
+        _ => return None,
+    };
+    Some(said.to_owned())
+}
