@@ -1,12 +1,14 @@
 //! A fifo where a file is expected costs the one whose file it is, and nobody else.
 //! Owns the tests and their fifos. Never opens one.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use mainstay_protocol::State;
 use mainstay_protocol::method::name;
 
-use crate::setup::{BOTH, Setup, Trees};
+use crate::setup::{BOTH, LASTS, Setup, Trees};
 use crate::system::withstand;
 
 /// What is laid as fifo and started as program.
@@ -45,4 +47,26 @@ fn commands_that_are_fifos_stop_no_other_start() {
             },
         );
     }
+}
+
+fn with_fifo_as_log() -> Setup {
+    let words = ["log-flooder", LASTS];
+    let more = "start = \"lazy\"\nrequired = false\nrecovery.restart = \"never\"";
+    let setup = Setup::new(Trees::Walked).module("unwritten", &words, more);
+    for folder in ["state", "state/logs"] {
+        fs::create_dir(setup.path(folder)).expect("a folder");
+        let ours = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(setup.path(folder), ours).expect("permissions");
+    }
+    lay(&setup, "state/logs/unwritten.log");
+    setup
+}
+
+#[test]
+fn a_log_that_is_a_fifo_costs_its_own_module_alone() {
+    withstand(with_fifo_as_log, |system| {
+        system.change(name::MODULE_START, "unwritten");
+        system.until("unwritten", |view| view.output_dropped_bytes > 0);
+        Vec::new()
+    });
 }
