@@ -84,8 +84,8 @@ pub struct Lifecycle {
     phase: SystemPhase,
     /// By slot; None: there is no module now.
     modules: Vec<Option<ManagedModule>>,
-    /// The last run of those that there were, by slot.
-    generations: Vec<u64>,
+    /// The last record of those that were removed, by slot.
+    removed: Vec<ModuleRecord>,
     /// Runs that follow a former plan.
     outdated_runs: u32,
     /// Whether a change of the plan is not over.
@@ -129,7 +129,7 @@ impl Lifecycle {
             seed,
             phase: SystemPhase::New,
             modules: slots.map(|id| plan.get(id).map(managed)).collect(),
-            generations: Vec::new(),
+            removed: Vec::new(),
             outdated_runs: 0,
             is_changing: false,
             effects: VecDeque::with_capacity(64),

@@ -47,6 +47,8 @@ pub(super) struct RecordChannel {
     touched: Vec<ModuleId>,
     /// Notes for what is written next.
     queued_notes: Vec<PendingWrite>,
+    /// Written behind the plan: whom the holder forgets.
+    to_forget: Vec<(ModuleId, ModelModule)>,
     /// Written behind the records: the plan they are of.
     plan_written: Option<(Arc<Plan>, BeforeReplan)>,
 }
@@ -60,6 +62,7 @@ impl RecordChannel {
             channel: FifoDelay::default(),
             touched: Vec::new(),
             queued_notes: Vec::new(),
+            to_forget: Vec::new(),
             plan_written: None,
         }
     }
@@ -131,9 +134,7 @@ impl RecordChannel {
     }
 
     pub(super) fn removed(&mut self, module: ModuleId, known: ModelModule) {
-        self.newest[module.index()] = None;
-        let note = PendingWrite::Forget(module, Box::new(known));
-        self.queued_notes.push(note);
+        self.to_forget.push((module, known));
     }
 
     pub(super) fn uncompleted(&mut self, module: ModuleId) {
@@ -154,6 +155,7 @@ impl RecordChannel {
     pub(super) fn begin_anew(&mut self, newest: impl Fn(usize) -> u64) {
         self.in_flight.clear();
         self.plan_written = None;
+        self.to_forget.clear();
         for (at, held) in self.saved.iter_mut().enumerate() {
             *held = fresh(newest(at));
         }
@@ -206,6 +208,16 @@ impl Sim {
             let at = self.records.channel.arrival(self.now, delay);
             let plan = PendingWrite::Plan(former, before);
             self.records.in_flight.push_back((at, plan));
+        }
+        if !self.records.to_forget.is_empty() {
+            let delay = self.delay();
+            let records = &mut self.records;
+            let at = records.channel.arrival(self.now, delay);
+            for (module, known) in records.to_forget.drain(..) {
+                records.newest[module.index()] = None;
+                let note = PendingWrite::Forget(module, Box::new(known));
+                records.in_flight.push_back((at, note));
+            }
         }
     }
 

@@ -49,20 +49,24 @@ pub struct AdoptedProcess {
 }
 
 impl Lifecycle {
-    /// What must survive the runtime. A module that does not exist has the empty record.
+    /// What must survive the runtime. A module that was removed keeps its last record, and one
+    /// that never existed has the empty one.
     #[must_use]
     pub fn record(&self, module: ModuleId) -> ModuleRecord {
         let Some(slot) = self.get(module) else {
-            return ModuleRecord::default();
+            let removed = self.removed.get(module.index());
+            return removed.copied().unwrap_or_default();
         };
+        // A runtime that returns may have to go on with the plan before, which has it.
+        let stopped_by_plan = !slot.in_plan && slot.cause == Cause::Reload;
         ModuleRecord {
             wanted: slot.desired,
             intent: slot.desired_revision,
             // Why it has to end may be lost with the runtime; that it has to is not.
-            state: if slot.is_stopping() {
-                State::Stopping
-            } else {
-                slot.state
+            state: match slot.state {
+                _ if slot.is_stopping() => State::Stopping,
+                State::Stopped if stopped_by_plan && slot.desired == Desired::Up => State::Waiting,
+                state => state,
             },
             generation: slot.generation,
             ready: slot.is_active() && slot.state == State::Running,

@@ -190,7 +190,8 @@ pub enum LifecycleEffect {
         /// Why.
         reason: StartupFailure,
     },
-    /// A module that the newest plan has no more has no run any more: it is forgotten.
+    /// A module that the newest plan has no more has no run any more: it is forgotten. Its record
+    /// must outlast the former plan, which a runtime that returns may have to go on with.
     Removed {
         /// Which.
         module: ModuleId,

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use super::managed_module::{ManagedModule, StopReason};
 use super::propagation::DependencyLoss;
 use super::rank_set::RankSet;
-use super::{ChangeClass, Lifecycle, LifecycleEffect, ReplanError, SystemPhase};
+use super::{ChangeClass, Lifecycle, LifecycleEffect, ModuleRecord, ReplanError, SystemPhase};
 use crate::graph::{DependencyGraph, Dependent};
 use crate::mono_time::MonoTime;
 use crate::plan::Plan;
@@ -97,7 +97,7 @@ impl Lifecycle {
         let plan = Arc::clone(&self.plan);
         let slots = plan.slots().max(self.modules.len());
         self.modules.resize_with(slots, || None);
-        self.generations.resize(slots, 0);
+        self.removed.resize(slots, ModuleRecord::default());
         self.alarms.grow(slots);
         let mut changed = Vec::new();
         for (id, slot) in (0_u32..).map(ModuleId).zip(&mut self.modules) {
@@ -109,7 +109,7 @@ impl Lifecycle {
                 },
                 (Some(spec), slot @ None) => {
                     let mut added = ManagedModule::new(spec, plan.number());
-                    added.generation = self.generations[id.index()];
+                    added.generation = self.removed[id.index()].generation;
                     *slot = Some(added);
                     ChangeClass::Added
                 }
@@ -297,12 +297,11 @@ impl Lifecycle {
             return false;
         }
         self.is_changing = false;
-        for (slot, generation) in self.modules.iter_mut().zip(&mut self.generations) {
-            if let Some(gone) = slot.take_if(|slot| !slot.in_plan) {
-                *generation = gone.generation;
-                let module = gone.spec.id;
-                self.effects.push_back(LifecycleEffect::Removed { module });
-            }
+        let gone = self.ids().filter(|id| !self.module(*id).in_plan);
+        for module in gone.collect::<Vec<ModuleId>>() {
+            self.removed[module.index()] = self.record(module);
+            self.modules[module.index()] = None;
+            self.effects.push_back(LifecycleEffect::Removed { module });
         }
         self.use_graph(Arc::clone(self.plan.graph()));
         let plan = self.plan.number();

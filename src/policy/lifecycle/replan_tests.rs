@@ -378,3 +378,47 @@ fn a_new_plan_and_a_return_under_it_lead_to_the_same_states() {
         }
     }
 }
+
+/// The plan was not kept yet when the runtime died: the next one goes on with the plan before, and
+/// finds records of a change that never was.
+#[test]
+fn a_plan_that_is_lost_with_the_runtime_leaves_no_trace() {
+    for (then, events) in [(State::Waiting, &["m halted"][..]), (State::Running, &[])] {
+        let mut before = at(&["start m", "dep up", "m up"]);
+        assert_eq!(before.replan("dep | lazy\ntop | lazy", ""), "halt m");
+        for event in events {
+            before.apply(event);
+        }
+        let mut after = LifecycleScript::new(plan(PLAN));
+        after.now = before.now;
+        let mut effects = Vec::new();
+        for name in ["dep", "m", "top"] {
+            let module = before.id(name);
+            let (record, view) = (
+                before.lifecycle.record(module),
+                before.lifecycle.view(module),
+            );
+            let generation = record.generation;
+            let lives = view.state.is_live();
+            let alive = lives.then_some(AdoptedProcess { generation, pid: 7 });
+            after.note(
+                LifecycleEvent::Adopted {
+                    module,
+                    record,
+                    alive,
+                },
+                &mut effects,
+            );
+        }
+        assert_eq!(after.state("m"), then);
+        let resumed = match then {
+            State::Waiting => "run m",
+            _ => "halt m",
+        };
+        assert_eq!(after.apply("resume"), resumed, "it is still desired up");
+        assert_eq!(
+            after.lifecycle.view(after.id("m")).wanted,
+            crate::Desired::Up
+        );
+    }
+}
