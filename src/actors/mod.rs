@@ -6,7 +6,7 @@
 //! root ──┬── registry     the one writer of the snapshots that readers see
 //!        ├── lifecycle    policy::Lifecycle: wishes, order, restarts
 //!        ├── module × n   policy::Module: one run of one process
-//!        ├── recovery     procedures: pre-checks, steps, validation
+//!        ├── recovery     the record of each verdict, and its validation
 //!        ├── health       probe schedules
 //!        ├── resources    samples
 //!        ├── config       the configuration in force, and what the files say now

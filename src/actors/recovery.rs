@@ -1,5 +1,6 @@
-//! Recovery: runs the procedure behind each verdict and writes it down step by step.
-//! Owns the procedures on their way, at most one a module. Never gives the verdict: policy did.
+//! Recovery: records each verdict, and whether the run that follows proves it right.
+//! Owns the validations in flight, at most one a module. Never decides and never acts: policy gives
+//! the verdict, and the lifecycle restarts.
 //! In flight at most: 1 verdict, 1 Running, 1 Health and 1 Ended a module, and 1 Woke.
 
 use std::collections::{HashMap, VecDeque};
@@ -34,7 +35,7 @@ pub(crate) enum RecoveryMsg {
         /// What policy decided.
         verdict: Verdict,
     },
-    /// A module is ready: the validation of a procedure on its way begins.
+    /// A module is ready: the validation of its recovery starts, if one is in flight.
     Running {
         /// Who.
         module: ModuleId,
@@ -61,7 +62,7 @@ pub(crate) enum RecoveryMsg {
     },
 }
 
-/// A procedure on its way.
+/// A recovery whose new run is not validated yet.
 struct RecoveryProcedure {
     /// The event that opened it.
     opened: u64,
