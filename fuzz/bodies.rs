@@ -4,36 +4,36 @@
 
 use std::path::Path;
 
-use mainstay::config::{Sources, load};
+use mainstay::config::{ConfigSources, load};
 use mainstay_holder::Decoder;
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
-use mainstay_protocol::method::{CallParams, HealthReport, name};
+use mainstay_protocol::method::{CallParams, HealthReportParams, name};
 use mainstay_protocol::methods::{self, Method};
-use mainstay_protocol::rpc::Reply;
-use mainstay_protocol::{Message, Request};
+use mainstay_protocol::rpc::Response;
+use mainstay_protocol::{RpcMessage, RpcRequest};
 use serde::de::DeserializeOwned;
 
 /// A line on the socket: read as a message, its parameters as those of its method.
 pub fn ipc_line(bytes: &[u8]) {
-    match Message::parse(bytes) {
-        Ok(Message::Request(request)) => asked(request),
-        Ok(Message::Reply(reply)) => written(&reply),
+    match RpcMessage::parse(bytes) {
+        Ok(RpcMessage::Request(request)) => asked(request),
+        Ok(RpcMessage::Reply(reply)) => written(&reply),
         Err(refusal) => {
             assert!(
                 refusal.message.starts_with("cannot "),
                 "{}",
                 refusal.message
             );
-            written(&Reply::refusal(None, refusal));
+            written(&Response::refusal(None, refusal));
         }
     }
 }
 
-fn asked(request: Request) {
+fn asked(request: RpcRequest) {
     let again = serde_json::to_vec(&request).expect("what was read can be written");
-    let again = Message::parse(&again).expect("and read again");
+    let again = RpcMessage::parse(&again).expect("and read again");
     if is_exact(&request.params) {
-        assert_eq!(again, Message::Request(request.clone()));
+        assert_eq!(again, RpcMessage::Request(request.clone()));
     }
     read_params(&request.method, request.params);
 }
@@ -48,7 +48,7 @@ macro_rules! define_read_params {
         fn read_params(method: &str, params: serde_json::Value) {
             match method {
                 $($name => fits::<<methods::$method as Method>::Params>(params),)+
-                name::HEALTH_CHECK => fits::<HealthReport>(params),
+                name::HEALTH_CHECK => fits::<HealthReportParams>(params),
                 name::CALL => fits::<CallParams>(params),
                 _ => {}
             }
@@ -72,7 +72,7 @@ fn fits<T: DeserializeOwned>(params: serde_json::Value) {
     let _read_or_not = serde_json::from_value::<T>(params);
 }
 
-fn written(reply: &Reply) {
+fn written(reply: &Response) {
     serde_json::to_vec(reply).expect("a reply can be written");
 }
 
@@ -110,7 +110,7 @@ fn frames<T: DeserializeOwned>(bytes: &[u8], piece: usize) -> (usize, bool) {
 /// A configuration file of any content, in this folder.
 pub fn configuration(folder: &Path, bytes: &[u8]) {
     std::fs::write(folder.join("mainstay.toml"), bytes).expect("a file of our own");
-    if let Err(problems) = load(&Sources::folder(folder)) {
+    if let Err(problems) = load(&ConfigSources::folder(folder)) {
         assert!(problems.count() > 0);
         assert!(!problems.to_string().is_empty(), "it says what is wrong");
     }

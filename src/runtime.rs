@@ -14,7 +14,7 @@ use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::Instance;
 use mainstay_protocol::EventKind;
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -27,7 +27,7 @@ use crate::actors::snapshots::SnapshotStore;
 use crate::actors::{ActorRefs, Planned, RuntimeContext, SlotStore, launching, record};
 pub(crate) use crate::actors::{CONSOLE_TARGET, ConsoleMessage, ConsoleSink};
 use crate::bus::Bus;
-use crate::config::{Configuration, Effective, Problems, Sources, Who};
+use crate::config::{CommittedConfig, ConfigSources, Configuration, Principal, Problems};
 use crate::ipc;
 use crate::journal::{Journal, JournalSettings, WatermarkKeeper};
 use crate::os::handshake::{HandshakeError, HolderHandshake};
@@ -77,11 +77,11 @@ impl RuntimeStartError {
     /// The exit code that tells it.
     pub(crate) fn exit(&self) -> u8 {
         match self {
-            RuntimeStartError::Configuration(_) => ExitCode::Configuration as u8,
+            RuntimeStartError::Configuration(_) => CliExitCode::Configuration as u8,
             RuntimeStartError::Wire(HandshakeError::Refused(_, exit)) => *exit,
             RuntimeStartError::Wire(_)
             | RuntimeStartError::State { .. }
-            | RuntimeStartError::Os(_) => ExitCode::Failed as u8,
+            | RuntimeStartError::Os(_) => CliExitCode::Failed as u8,
         }
     }
 }
@@ -93,9 +93,9 @@ impl RuntimeStartError {
 /// When it cannot begin; nothing was started then.
 pub(crate) fn run(
     end: HolderEndpoint,
-    sources: Result<Sources, Problems>,
+    sources: Result<ConfigSources, Problems>,
     announce: Option<ConsoleSink>,
-    begun: impl FnOnce(&crate::config::Logs),
+    begun: impl FnOnce(&crate::config::LogConfig),
 ) -> Result<u8, RuntimeStartError> {
     let mut wire = HolderHandshake::new(end);
     let ground = prepare(&mut wire, sources)?;
@@ -138,7 +138,7 @@ pub(crate) struct PreparedRuntime {
     world: TakeoverState,
     /// What was configured.
     pub(crate) configuration: Configuration,
-    sources: Sources,
+    sources: ConfigSources,
     entrances: [ListenerHandle; 2],
 }
 
@@ -148,7 +148,7 @@ pub(crate) struct PreparedRuntime {
 /// The configuration, the holder's refusal, or files that cannot be written.
 pub(crate) fn prepare(
     wire: &mut HolderHandshake,
-    sources: Result<Sources, Problems>,
+    sources: Result<ConfigSources, Problems>,
 ) -> Result<PreparedRuntime, RuntimeStartError> {
     let (world, entrances) = wire.receive_takeover()?;
     let configuration = match (&world.setup, &sources) {
@@ -312,7 +312,7 @@ fn setup(configuration: &Configuration) -> HolderSetup {
     ];
     let others = ipc
         .iter()
-        .any(|who| who.iter().any(|who| *who != Who::User));
+        .any(|who| who.iter().any(|who| *who != Principal::User));
     let stop_within = configuration.system_spec.shutdown_timeout + STOP_MARGIN;
     HolderSetup {
         name: system.name.clone(),
@@ -345,11 +345,11 @@ fn commit(configuration: &Configuration) -> Result<(), RuntimeStartError> {
 /// The committed plan; the files only where it cannot be read.
 fn restore(
     state_dir: &Path,
-    sources: &Result<Sources, Problems>,
+    sources: &Result<ConfigSources, Problems>,
 ) -> Result<Configuration, RuntimeStartError> {
     let kept = fs::read(state_dir.join(COMMITTED))
         .ok()
-        .and_then(|text| serde_json::from_slice::<Effective>(&text).ok())
+        .and_then(|text| serde_json::from_slice::<CommittedConfig>(&text).ok())
         .and_then(|effective| effective.restore().ok());
     if let Some(configuration) = kept {
         return Ok(configuration);
@@ -378,7 +378,7 @@ pub(crate) fn build(
     os: Arc<dyn Os>,
     world: &TakeoverState,
     configuration: Configuration,
-    sources: Sources,
+    sources: ConfigSources,
     announce: Option<ConsoleSink>,
 ) -> Result<Arc<RuntimeContext>, RuntimeStartError> {
     let state_dir = configuration.system.state_dir.clone();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mainstay_policy::health::{ProbeAction, ProbeTracker};
 use mainstay_policy::rate_limit::TokenBucket;
 use mainstay_policy::{ModuleId, MonoTime, states};
-use mainstay_protocol::method::{HealthReport, name};
+use mainstay_protocol::method::{HealthReportParams, name};
 use mainstay_protocol::{EventKind, Health, RefusalCode};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
@@ -19,7 +19,7 @@ use super::lifecycle::LifecycleMsg;
 use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
 use super::{RuntimeContext, convert, probing};
-use crate::config::{Check, ProbeSpec};
+use crate::config::{ProbeKind, ProbeSpec};
 
 /// Changes of one run that are told at once. One that goes to and fro is told more slowly then.
 const CHANGES_AT_ONCE: u32 = 10;
@@ -227,7 +227,7 @@ impl HealthActorState {
         let launch = self.ctx.launch(module);
         let probes = launch.probes.iter();
         probes
-            .filter(|probe| !matches!(probe.check, Check::Watchdog(_)))
+            .filter(|probe| !matches!(probe.check, ProbeKind::Watchdog(_)))
             .cloned()
             .collect()
     }
@@ -414,9 +414,9 @@ async fn run_probe(
     spec: &ProbeSpec,
 ) -> ProbeResult {
     let result = match &spec.check {
-        Check::Probe(probe) => probing::probe(ctx, module, number, probe, spec.timeout).await,
-        Check::Sdk => return probe_over_sdk(ctx, module, spec).await,
-        Check::Watchdog(_) => Ok(()),
+        ProbeKind::Probe(probe) => probing::probe(ctx, module, number, probe, spec.timeout).await,
+        ProbeKind::Sdk => return probe_over_sdk(ctx, module, spec).await,
+        ProbeKind::Watchdog(_) => Ok(()),
     };
     match result {
         Ok(()) => ProbeResult {
@@ -445,7 +445,7 @@ async fn probe_over_sdk(ctx: &RuntimeContext, module: ModuleId, spec: &ProbeSpec
         .request(module, name::HEALTH_CHECK, params, spec.timeout)
         .await
     {
-        Ok(answer) => match serde_json::from_value::<HealthReport>(answer) {
+        Ok(answer) => match serde_json::from_value::<HealthReportParams>(answer) {
             Ok(report) => ProbeResult {
                 health: report.status,
                 issues: report.issues,

@@ -28,7 +28,7 @@ use mainstay_policy::{ModuleId, ModuleSpec};
 use mainstay_process::Instance;
 use mainstay_protocol::Timestamp;
 
-use crate::config::{Configuration, Launch};
+use crate::config::{Configuration, LaunchSpec};
 use crate::os::Os;
 
 mod actor_refs;
@@ -70,7 +70,7 @@ compile_error!("supervision of actors needs unwinding: build with panic = \"unwi
 /// What every actor shares: the plan in force, the machine, the snapshots, the pen.
 pub(crate) struct RuntimeContext {
     /// Where the configuration is read from.
-    pub(crate) sources: crate::config::Sources,
+    pub(crate) sources: crate::config::ConfigSources,
     /// The newest plan; swapped as a whole.
     pub(crate) planned: ArcSwap<Planned>,
     /// What each module follows at the moment: its run may still be of a former plan.
@@ -174,7 +174,7 @@ impl RuntimeContext {
     }
 
     /// How a module is started.
-    pub(crate) fn launch(&self, module: ModuleId) -> Arc<Launch> {
+    pub(crate) fn launch(&self, module: ModuleId) -> Arc<LaunchSpec> {
         Arc::clone(&self.definition(module).launch)
     }
 

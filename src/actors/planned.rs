@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, ModuleSpec};
 
-use crate::config::{Configuration, Launch};
+use crate::config::{Configuration, LaunchSpec};
 
 /// The plan in force.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct PlannedModule {
     /// What decisions need.
     pub(crate) spec: Arc<ModuleSpec>,
     /// How it is started.
-    pub(crate) launch: Arc<Launch>,
+    pub(crate) launch: Arc<LaunchSpec>,
 }
 
 impl Planned {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
-use mainstay_protocol::view::{LastExit, MachineUsage, OwnUsage, Usage};
+use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
 use mainstay_protocol::{Cause, Health, State, Timestamp, Wanted};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
@@ -53,7 +53,7 @@ pub(crate) enum RegistryMsg {
     /// Directories that were removed cannot be created again, or are there.
     DirectoryProblem(Option<String>),
     /// What everything uses.
-    Usage(Vec<(ModuleId, Usage)>, MachineUsage, OwnUsage),
+    Usage(Vec<(ModuleId, Usage)>, MachineUsage, SelfUsage),
     /// The files on disk are (not) in force.
     ConfigProblem(Option<String>),
 }

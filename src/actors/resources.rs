@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use mainstay_policy::MonoTime;
-use mainstay_protocol::view::{MachineUsage, MemoryKind, OwnUsage, Usage};
+use mainstay_protocol::view::{MachineUsage, MemoryKind, SelfUsage, Usage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::RuntimeContext;
@@ -98,7 +98,7 @@ impl ResourcesActorState {
                 modules.push((id, usage(used, rate(alive.pid, used))));
             }
         }
-        let mut own = OwnUsage::default();
+        let mut own = SelfUsage::default();
         for pid in own_processes(&self.ctx) {
             if let Some(used) = sample.trees.get(&pid) {
                 own.cpu_percent += rate(pid, used);

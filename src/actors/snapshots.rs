@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use mainstay_policy::ModuleId;
-use mainstay_protocol::view::{LastExit, MachineUsage, OwnUsage, Usage};
+use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
 use mainstay_protocol::{Cause, Health, State, SystemStatus, Timestamp, Wanted};
 use tokio::sync::watch;
 
@@ -105,7 +105,7 @@ pub(crate) struct SystemSnapshot {
     /// What the machine uses.
     pub(crate) machine: MachineUsage,
     /// What mainstay uses.
-    pub(crate) own: OwnUsage,
+    pub(crate) own: SelfUsage,
 }
 
 /// The whole snapshots.
@@ -129,7 +129,7 @@ impl SnapshotStore {
             config_problem: None,
             directory_problem: None,
             machine: MachineUsage::default(),
-            own: OwnUsage::default(),
+            own: SelfUsage::default(),
         };
         SnapshotStore {
             cells: SlotStore::new(modules, |_| untouched(at)),

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::RuntimeContext;
 use super::root::{self, RootActor};
-use crate::config::{Sources, load};
+use crate::config::{ConfigSources, load};
 use crate::os::transport::ListenerHandle;
 use crate::os::{CommandResult, LiveProcess, Os, OsEvent, RunExit};
 
@@ -204,7 +204,7 @@ impl Rig {
         std::fs::create_dir(dir.path().join("state")).expect("a folder");
         std::fs::create_dir(dir.path().join("run")).expect("a folder");
         std::fs::write(dir.path().join("mainstay.toml"), text).expect("a file");
-        let sources = Sources::folder(dir.path());
+        let sources = ConfigSources::folder(dir.path());
         let configuration = load(&sources).expect("a good configuration");
         let (os, mut told) = FakeOs::new();
         let machine: Arc<dyn Os> = Arc::clone(&os) as Arc<dyn Os>;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::method::name;
-use mainstay_protocol::rpc::Reply;
-use mainstay_protocol::{Refusal, RefusalCode, Request, RequestId};
+use mainstay_protocol::rpc::Response;
+use mainstay_protocol::{RefusalCode, RequestError, RequestId, RpcRequest};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -17,7 +17,7 @@ use super::{Bus, Endpoint, Endpoints, lock};
 /// Calls to one module that can be pending.
 const CALLS_MAX: usize = 256;
 
-type CallResult = Result<Value, Refusal>;
+type CallResult = Result<Value, RequestError>;
 
 impl Bus {
     /// Calls a method of a module over its connection.
@@ -86,7 +86,7 @@ impl Bus {
     }
 
     /// Passes the response of a module to the pending call.
-    pub(crate) fn on_response(&self, module: ModuleId, connection: u64, response: Reply) {
+    pub(crate) fn on_response(&self, module: ModuleId, connection: u64, response: Response) {
         let Some(RequestId::Number(id)) = response.id else {
             return;
         };
@@ -96,7 +96,7 @@ impl Bus {
             return;
         };
         let result = match response.error {
-            Some(error) => Err(Refusal::new(RefusalCode::ModuleError, error.message)),
+            Some(error) => Err(RequestError::new(RefusalCode::ModuleError, error.message)),
             None => Ok(response.result.unwrap_or(Value::Null)),
         };
         let _caller_gave_up = call.send(result);
@@ -107,7 +107,7 @@ impl Bus {
         module: ModuleId,
         method: &str,
         params: Value,
-    ) -> Result<(u64, oneshot::Receiver<CallResult>), Refusal> {
+    ) -> Result<(u64, oneshot::Receiver<CallResult>), RequestError> {
         let unavailable = |endpoints: &Endpoints| {
             endpoints.error(module, RefusalCode::Unavailable, |name| {
                 format!("cannot call {name}: it is not connected to mainstay")
@@ -126,7 +126,7 @@ impl Bus {
         }
         let id = client.next_call;
         client.next_call += 1;
-        let line = encode(&Request::call(id, method, params));
+        let line = encode(&RpcRequest::call(id, method, params));
         if client.queue.try_send(line).is_err() {
             return Err(unavailable(&endpoints));
         }
@@ -145,7 +145,7 @@ impl Bus {
         module: ModuleId,
         code: RefusalCode,
         text: impl FnOnce(&str) -> String,
-    ) -> Refusal {
+    ) -> RequestError {
         lock(&self.endpoints).error(module, code, text)
     }
 }
@@ -156,9 +156,9 @@ impl Endpoints {
         module: ModuleId,
         code: RefusalCode,
         text: impl FnOnce(&str) -> String,
-    ) -> Refusal {
+    ) -> RequestError {
         let endpoint = self.by_module.get(&module);
-        Refusal::new(code, text(endpoint.map_or("the module", |it| &it.name)))
+        RequestError::new(code, text(endpoint.map_or("the module", |it| &it.name)))
     }
 }
 
@@ -204,8 +204,12 @@ mod tests {
             let line = lines.recv().await.expect("a call");
             let call: Value = serde_json::from_slice(&line.line).expect("JSON");
             let id = RequestId::Number(call["id"].as_u64().expect("a number"));
-            bus.on_response(CALLEE, connection + 1, Reply::success(id.clone(), json!(1)));
-            bus.on_response(CALLEE, connection, Reply::success(id, json!(2)));
+            bus.on_response(
+                CALLEE,
+                connection + 1,
+                Response::success(id.clone(), json!(1)),
+            );
+            bus.on_response(CALLEE, connection, Response::success(id, json!(2)));
         };
         let call = bus.request(CALLEE, "score", json!({}), SHORT);
         assert_eq!(tokio::join!(call, respond).0.ok(), Some(json!(2)));

@@ -6,8 +6,8 @@ use std::sync::{Arc, Weak};
 
 use mainstay_policy::ModuleId;
 use mainstay_protocol::method::{BusEvent, name};
-use mainstay_protocol::rpc::Reply;
-use mainstay_protocol::{Message, Refusal, RefusalCode, Request};
+use mainstay_protocol::rpc::Response;
+use mainstay_protocol::{RefusalCode, RequestError, RpcMessage, RpcRequest};
 use tokio::sync::mpsc;
 
 use super::Bus;
@@ -30,7 +30,7 @@ impl LocalBusClient {
         bus: &Arc<Bus>,
         module: ModuleId,
         subjects: Vec<String>,
-    ) -> Result<LocalBusClient, Refusal> {
+    ) -> Result<LocalBusClient, RequestError> {
         let (queue, lines) = LineQueue::new();
         let client = LocalBusClient {
             bus: Arc::downgrade(bus),
@@ -46,7 +46,7 @@ impl LocalBusClient {
     pub(crate) async fn next(&mut self) -> Option<BusEvent> {
         loop {
             let queued = self.lines.recv().await?;
-            let Ok(Message::Request(request)) = Message::parse(&queued.line) else {
+            let Ok(RpcMessage::Request(request)) = RpcMessage::parse(&queued.line) else {
                 continue; // it sends no requests, so that no response is for it
             };
             if request.method != name::EVENT {
@@ -57,11 +57,11 @@ impl LocalBusClient {
         }
     }
 
-    fn decline(&self, request: Request) {
+    fn decline(&self, request: RpcRequest) {
         let text = "cannot serve calls: the module is a task of the application";
-        let error = Refusal::new(RefusalCode::ModuleError, text);
+        let error = RequestError::new(RefusalCode::ModuleError, text);
         if let Some(bus) = self.bus.upgrade() {
-            let response = Reply::refusal(request.id, error);
+            let response = Response::refusal(request.id, error);
             bus.on_response(self.module, self.connection, response);
         }
     }

@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::circuit_breaker::CircuitBreaker;
-use mainstay_protocol::method::{BusEvent, Published, name};
-use mainstay_protocol::{MAX_LINE_BYTES, Refusal, RefusalCode, Request, Timestamp, subject};
+use mainstay_protocol::method::{BusEvent, PublishResult, name};
+use mainstay_protocol::{
+    MAX_LINE_BYTES, RefusalCode, RequestError, RpcRequest, Timestamp, subject,
+};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
@@ -31,7 +33,7 @@ struct BusClient {
     patterns: Vec<String>,
     /// Events that did not fit into the queue since the last one that did.
     lag: u64,
-    calls: HashMap<u64, oneshot::Sender<Result<Value, Refusal>>>,
+    calls: HashMap<u64, oneshot::Sender<Result<Value, RequestError>>>,
     next_call: u64,
 }
 
@@ -163,8 +165,8 @@ impl Bus {
         module: ModuleId,
         connection: u64,
         subjects: Vec<String>,
-    ) -> Result<(), Refusal> {
-        let refused = |text: String| Err(Refusal::new(RefusalCode::InvalidParams, text));
+    ) -> Result<(), RequestError> {
+        let refused = |text: String| Err(RequestError::new(RefusalCode::InvalidParams, text));
         if let Some(bad) = subjects.iter().find(|text| !subject::is_pattern(text)) {
             return refused(format!(
                 "cannot subscribe to {bad:?}: not a subject; join words of letters, digits, '-' \
@@ -205,13 +207,13 @@ impl Bus {
         at: Timestamp,
         subject: String,
         payload: Value,
-    ) -> Result<Published, Refusal> {
+    ) -> Result<PublishResult, RequestError> {
         if !subject::is_subject(&subject) || subject.split('.').next() == Some("mainstay") {
             let text = format!(
                 "cannot publish under {subject:?}: not a subject, or reserved (mainstay.*); join \
                  words of letters, digits, '-' and '_' by dots"
             );
-            return Err(Refusal::new(RefusalCode::InvalidParams, text));
+            return Err(RequestError::new(RefusalCode::InvalidParams, text));
         }
         let event = BusEvent {
             subject,
@@ -228,7 +230,7 @@ impl Bus {
                  send a smaller payload",
                 event.subject
             );
-            return Err(Refusal::new(RefusalCode::TooLong, text));
+            return Err(RequestError::new(RefusalCode::TooLong, text));
         }
         let mut endpoints = lock(&self.endpoints);
         Ok(deliver(endpoints.clients(), &event, &Arc::new(line)))
@@ -277,15 +279,15 @@ fn event_line(event: &BusEvent, lag: u64) -> Vec<u8> {
     if lag > 0 {
         params["lag"] = json!(lag);
     }
-    encode(&Request::notification(name::EVENT, params))
+    encode(&RpcRequest::notification(name::EVENT, params))
 }
 
 fn deliver<'a>(
     clients: impl Iterator<Item = &'a mut BusClient>,
     event: &BusEvent,
     line: &Arc<Vec<u8>>,
-) -> Published {
-    let mut published = Published {
+) -> PublishResult {
+    let mut published = PublishResult {
         delivered: 0,
         dropped: 0,
     };

@@ -17,14 +17,14 @@ use crate::config::is_name;
 #[command(name = "mainstay", version, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) global: Global,
+    pub(crate) global: GlobalArgs,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
 
 /// Selects the system.
 #[derive(Debug, Default, Args)]
-pub(crate) struct Global {
+pub(crate) struct GlobalArgs {
     /// Folder that holds mainstay.toml [default: $MAINSTAY_CONFIG, ./config, the user's]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) config: Option<PathBuf>,
@@ -49,50 +49,50 @@ fn instance_name(text: &str) -> Result<String, String> {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Write a commented configuration with one example module
-    Init(Init),
+    Init(InitArgs),
     /// Start everything, in the foreground or detached
-    Up(Up),
+    Up(UpArgs),
     /// Stop everything in order and wait until it has exited
-    Down(Down),
+    Down(DownArgs),
     /// Show the system and its modules, or one module
-    Status(Status),
+    Status(StatusArgs),
     /// Start modules and their dependencies
-    Start(Changed),
+    Start(ChangeArgs),
     /// Stop modules and their dependents
-    Stop(Changed),
+    Stop(ChangeArgs),
     /// Restart modules
-    Restart(Changed),
+    Restart(ChangeArgs),
     /// Show what modules wrote
-    Logs(Logs),
+    Logs(LogsArgs),
     /// Show events
-    Events(Events),
+    Events(EventsArgs),
     /// Explain the state of a module, and what happens next
-    Why(Why),
+    Why(WhyArgs),
     /// Show the dependencies
-    Graph(Graph),
+    Graph(GraphArgs),
     /// Check the configuration without running it
-    Check(Check),
+    Check(CheckArgs),
     /// Look up the configuration in force
-    Config(Config),
+    Config(ConfigArgs),
     /// List and verify who requested what
-    Audit(Audit),
+    Audit(AuditArgs),
     /// Send one request of the protocol and print its result as JSON
     Call(CallArgs),
     /// Print completions for a shell
     Completions(Completions),
     /// The runtime itself, started by the holder
     #[command(hide = true)]
-    Runtime(Runtime),
+    Runtime(RuntimeArgs),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Init {
+pub(crate) struct InitArgs {
     /// Name of the system [default: the name of the current folder]
     pub(crate) instance: Option<String>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Up {
+pub(crate) struct UpArgs {
     /// Return as soon as everything runs, and leave it running
     #[arg(short, long)]
     pub(crate) detach: bool,
@@ -105,14 +105,14 @@ pub(crate) struct Up {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Down {
+pub(crate) struct DownArgs {
     /// Stop budget [default: mainstay.shutdown_timeout]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Status {
+pub(crate) struct StatusArgs {
     /// Show this module only
     pub(crate) module: Option<String>,
     /// Every module; with --json the list instead of the system
@@ -124,7 +124,7 @@ pub(crate) struct Status {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Changed {
+pub(crate) struct ChangeArgs {
     /// The modules
     #[arg(required = true, value_name = "MODULE")]
     pub(crate) modules: Vec<String>,
@@ -140,7 +140,7 @@ pub(crate) struct Changed {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Logs {
+pub(crate) struct LogsArgs {
     /// The modules; with several, each line begins with its module
     #[arg(required = true, value_name = "MODULE")]
     pub(crate) modules: Vec<String>,
@@ -156,7 +156,7 @@ pub(crate) struct Logs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Events {
+pub(crate) struct EventsArgs {
     /// Keep showing new events
     #[arg(short, long)]
     pub(crate) follow: bool,
@@ -183,7 +183,7 @@ fn event_kind() -> impl TypedValueParser<Value = EventKind> {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Why {
+pub(crate) struct WhyArgs {
     /// The module
     pub(crate) module: String,
     /// Print the object of the protocol
@@ -192,7 +192,7 @@ pub(crate) struct Why {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Graph {
+pub(crate) struct GraphArgs {
     /// For Graphviz
     #[arg(long, group = "form")]
     pub(crate) dot: bool,
@@ -205,7 +205,7 @@ pub(crate) struct Graph {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Check {
+pub(crate) struct CheckArgs {
     /// Print the JSON schema of the configuration instead
     #[arg(long)]
     pub(crate) schema: bool,
@@ -218,7 +218,7 @@ pub(crate) struct Check {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Config {
+pub(crate) struct ConfigArgs {
     #[command(subcommand)]
     pub(crate) verb: ConfigVerb,
 }
@@ -239,7 +239,7 @@ pub(crate) enum ConfigVerb {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Audit {
+pub(crate) struct AuditArgs {
     #[command(subcommand)]
     pub(crate) verb: AuditVerb,
 }
@@ -282,7 +282,7 @@ pub(crate) struct Completions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Runtime {
+pub(crate) struct RuntimeArgs {
     /// Override one value of the configuration, as given to `up`
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,

@@ -7,29 +7,29 @@ use std::fmt::Write;
 use std::path::Path;
 
 use mainstay_protocol::method::EventsParams;
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 use serde_json::json;
 
-use super::args::{Audit, AuditVerb, Global};
-use super::failure::Failure;
-use super::history::{self, History};
-use super::human;
-use super::instance::Instance;
-use super::screen::{self, Colour, Screen};
-use super::table::Table;
+use super::args::{AuditArgs, AuditVerb, GlobalArgs};
+use super::error::CliError;
+use super::format;
+use super::history::{self, OfflineHistory};
+use super::system_locator::SystemLocator;
+use super::table::TextTable;
+use super::terminal::{self, AnsiColour, Terminal};
 use crate::journal::{self, AdminAction, ChainVerified, admin_actions};
 
 /// Actions that are listed by default.
 const LISTED: u32 = 20;
 
-pub(crate) fn run(args: &Audit, global: &Global) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &AuditArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     match &args.verb {
         AuditVerb::List { limit, json } => list(limit.unwrap_or(LISTED), *json, global),
         AuditVerb::Verify { journal, json } => verify(journal.as_deref(), *json, global),
     }
 }
 
-fn list(limit: u32, json: bool, global: &Global) -> Result<ExitCode, Failure> {
+fn list(limit: u32, json: bool, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let count = usize::try_from(limit).unwrap_or(usize::MAX);
     let params = EventsParams {
         administrative: true,
@@ -37,22 +37,22 @@ fn list(limit: u32, json: bool, global: &Global) -> Result<ExitCode, Failure> {
         limit: Some(count.saturating_mul(3)),
         ..EventsParams::default()
     };
-    let rows = match Instance::find(global)?.connect() {
+    let rows = match SystemLocator::find(global)?.connect() {
         Ok(mut client) => client.events(&params)?,
-        Err(failure) => History::instead(failure, global)?.events(&params)?,
+        Err(failure) => OfflineHistory::fallback_for(failure, global)?.events(&params)?,
     };
     let actions = admin_actions(&rows, count);
     if json {
-        actions.iter().try_for_each(screen::print_json_line)?;
+        actions.iter().try_for_each(terminal::print_json_line)?;
     } else {
-        screen::print(&table(&actions, Screen::of_stdout()))?;
+        terminal::print(&table(&actions, Terminal::of_stdout()))?;
     }
-    Ok(ExitCode::Ok)
+    Ok(CliExitCode::Ok)
 }
 
 /// Formats one line per action: time, operation, result, requester.
-fn table(actions: &[AdminAction], screen: Screen) -> String {
-    let mut table = Table::new(actions.len(), [false; 4]);
+fn table(actions: &[AdminAction], screen: Terminal) -> String {
+    let mut table = TextTable::new(actions.len(), [false; 4]);
     for action in actions {
         let operation = action.operation.as_deref();
         let what = match (operation, &action.module) {
@@ -61,31 +61,38 @@ fn table(actions: &[AdminAction], screen: Screen) -> String {
             (None, _) => "gap".to_owned(),
         };
         let colour = match action.result.as_deref() {
-            Some("failed" | "refused") => Some(Colour::Red),
-            None if operation.is_none() => Some(Colour::Red),
-            None => Some(Colour::Yellow),
+            Some("failed" | "refused") => Some(AnsiColour::Red),
+            None if operation.is_none() => Some(AnsiColour::Red),
+            None => Some(AnsiColour::Yellow),
             Some(_) => None,
         };
         let result = match action.text.as_str() {
             "" => Cow::Borrowed("pending"),
-            text => human::clean(text),
+            text => format::single_line(text),
         };
         let who = action.actor.as_deref().unwrap_or("");
         table.row([
-            (Cow::Owned(human::local_time(action.at)), Some(Colour::Grey)),
-            (Cow::Owned(human::clean(&what).into_owned()), None),
+            (
+                Cow::Owned(format::local_time(action.at)),
+                Some(AnsiColour::Grey),
+            ),
+            (Cow::Owned(format::single_line(&what).into_owned()), None),
             (result, colour),
-            (human::clean(who), None),
+            (format::single_line(who), None),
         ]);
     }
     let mut out = String::new();
     // A reason longer than the terminal wraps: it is not cut.
     let width = None;
-    table.render(&mut out, 0, Screen { width, ..screen });
+    table.render(&mut out, 0, Terminal { width, ..screen });
     out
 }
 
-fn verify(journal: Option<&Path>, json: bool, global: &Global) -> Result<ExitCode, Failure> {
+fn verify(
+    journal: Option<&Path>,
+    json: bool,
+    global: &GlobalArgs,
+) -> Result<CliExitCode, CliError> {
     let path = match journal {
         Some(path) => path.to_owned(),
         None => {
@@ -97,29 +104,33 @@ fn verify(journal: Option<&Path>, json: bool, global: &Global) -> Result<ExitCod
         Ok(verified) => verified,
         Err(broken) if json => {
             let reason = &broken.reason;
-            screen::print_json(&json!({ "ok": false, "seq": broken.seq, "reason": reason }))?;
-            return Ok(ExitCode::Failed);
+            terminal::print_json(&json!({ "ok": false, "seq": broken.seq, "reason": reason }))?;
+            return Ok(CliExitCode::Failed);
         }
         Err(broken) => {
             let at = broken
                 .seq
                 .map_or_else(String::new, |seq| format!(" (first at event {seq})"));
-            return Err(Failure::new(ExitCode::Failed, format!("{broken}{at}")));
+            return Err(CliError::new(CliExitCode::Failed, format!("{broken}{at}")));
         }
     };
     // A copy may lack audit.head; the journal of a system has it.
     let ended = journal.is_some() || verified.end_checked || verified.links == 0;
     let ok = verified.is_complete() && ended;
     if json {
-        screen::print_json(&json!({
+        terminal::print_json(&json!({
             "ok": ok, "count": verified.count, "links": verified.links,
             "pruned": verified.pruned, "missing": verified.missing,
             "end_checked": verified.end_checked, "head": verified.head,
         }))?;
     } else {
-        screen::print(&summary(&verified))?;
+        terminal::print(&summary(&verified))?;
     }
-    Ok(if ok { ExitCode::Ok } else { ExitCode::Failed })
+    Ok(if ok {
+        CliExitCode::Ok
+    } else {
+        CliExitCode::Failed
+    })
 }
 
 fn summary(verified: &ChainVerified) -> String {
@@ -140,7 +151,7 @@ fn summary(verified: &ChainVerified) -> String {
         let count = gap
             .count
             .map_or_else(|| "administrative rows".to_owned(), rows);
-        let text = human::clean(&gap.text);
+        let text = format::single_line(&gap.text);
         // Writing to a string cannot fail.
         let _ = writeln!(out, "missing before event {}: {count}: {text}", gap.seq);
     }
@@ -226,7 +237,7 @@ head 00ff
                     "3 events between 5 and 9 are not in the journal",
                 ),
             ],
-            Screen::default(),
+            Terminal::default(),
         );
         let lines: Vec<&str> = text.lines().map(|line| &line[21..]).collect();
         assert_eq!(

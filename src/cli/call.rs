@@ -6,13 +6,13 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use mainstay_client::WAIT_TIMEOUT;
 use mainstay_protocol::Level;
 use mainstay_protocol::methods::{self, METHODS};
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 use serde_json::{Value, json};
 
-use super::args::{CallArgs, Global};
-use super::failure::Failure;
-use super::instance::Instance;
-use super::screen;
+use super::args::{CallArgs, GlobalArgs};
+use super::error::CliError;
+use super::system_locator::SystemLocator;
+use super::terminal;
 
 /// The methods that a user can request, with their sentences.
 pub(crate) fn methods() -> PossibleValuesParser {
@@ -21,22 +21,22 @@ pub(crate) fn methods() -> PossibleValuesParser {
     PossibleValuesParser::new(values)
 }
 
-pub(crate) fn run(args: &CallArgs, global: &Global) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &CallArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let params = params(args)?;
-    let mut client = Instance::find(global)?.connect()?;
+    let mut client = SystemLocator::find(global)?.connect()?;
     let result: Value = client.call_within(&args.method, params, WAIT_TIMEOUT)?;
-    screen::print_json(&result)?;
-    Ok(ExitCode::Ok)
+    terminal::print_json(&result)?;
+    Ok(CliExitCode::Ok)
 }
 
-fn params(args: &CallArgs) -> Result<Value, Failure> {
+fn params(args: &CallArgs) -> Result<Value, CliError> {
     let Some(text) = &args.params else {
         return Ok(json!({}));
     };
     serde_json::from_str(text).map_err(|error| {
         let example = methods::find(&args.method).map_or("{}", |info| info.example);
         let text = format!("cannot read the parameters: {error}; write JSON, as in '{example}'");
-        Failure::new(ExitCode::Usage, text)
+        CliError::new(CliExitCode::Usage, text)
     })
 }
 
@@ -54,7 +54,7 @@ mod tests {
         let named = params(&args(Some(r#"{"module":"web"}"#)));
         assert_eq!(named.ok(), Some(json!({ "module": "web" })));
         let failure = params(&args(Some("web"))).expect_err("not JSON");
-        assert_eq!(failure.code(), ExitCode::Usage);
+        assert_eq!(failure.code(), CliExitCode::Usage);
         assert!(
             failure.to_string().contains(r#"'{"module":"storage"}'"#),
             "{failure}"

@@ -8,40 +8,40 @@ use std::time::{Duration, Instant};
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::{ChangeAction, ChangeParams, ChangeResult, name};
-use mainstay_protocol::words::{ExitCode, Kind, State};
-use mainstay_protocol::{ModuleView, Refusal};
+use mainstay_protocol::words::{CliExitCode, Kind, State};
+use mainstay_protocol::{ModuleView, RequestError};
 
-use super::args::{Changed, Global};
-use super::failure::Failure;
-use super::instance::Instance;
+use super::args::{ChangeArgs, GlobalArgs};
+use super::error::CliError;
 use super::progress::Progress;
-use super::screen::{self, Screen};
 use super::status::state_colour;
-use super::table::Table;
-use super::{block, human};
+use super::system_locator::SystemLocator;
+use super::table::TextTable;
+use super::terminal::{self, Terminal};
+use super::{format, module_details};
 
 /// One of the three verbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
+pub(crate) enum ChangeVerb {
     Start,
     Stop,
     Restart,
 }
 
-impl Change {
+impl ChangeVerb {
     fn method(self) -> &'static str {
         match self {
-            Change::Start => name::MODULE_START,
-            Change::Stop => name::MODULE_STOP,
-            Change::Restart => name::MODULE_RESTART,
+            ChangeVerb::Start => name::MODULE_START,
+            ChangeVerb::Stop => name::MODULE_STOP,
+            ChangeVerb::Restart => name::MODULE_RESTART,
         }
     }
 
     fn doing(self) -> &'static str {
         match self {
-            Change::Start => "starting",
-            Change::Stop => "stopping",
-            Change::Restart => "restarting",
+            ChangeVerb::Start => "starting",
+            ChangeVerb::Stop => "stopping",
+            ChangeVerb::Restart => "restarting",
         }
     }
 }
@@ -51,17 +51,21 @@ const TOGETHER_MAX: usize = 32;
 
 /// Changes all modules together, after every name was checked: one wrong name and none is touched.
 /// A module that fails does not hold up the others; the first code that is not 0 counts.
-pub(crate) fn run(change: Change, args: &Changed, global: &Global) -> Result<ExitCode, Failure> {
-    let instance = Instance::find(global)?;
+pub(crate) fn run(
+    change: ChangeVerb,
+    args: &ChangeArgs,
+    global: &GlobalArgs,
+) -> Result<CliExitCode, CliError> {
+    let instance = SystemLocator::find(global)?;
     let mut client = instance.connect_to_change()?;
     if args.modules.len() > 1 {
         let refused = check_all(&mut client, change, args)?;
-        if refused != ExitCode::Ok {
+        if refused != CliExitCode::Ok {
             return Ok(refused);
         }
     }
     let mut results: Vec<Option<ChangeResult>> = vec![None; args.modules.len()];
-    let mut code = ExitCode::Ok;
+    let mut code = CliExitCode::Ok;
     for (batch, modules) in args.modules.chunks(TOGETHER_MAX).enumerate() {
         let first = batch * TOGETHER_MAX;
         let mut unanswered: Vec<bool> = vec![true; modules.len()];
@@ -72,80 +76,86 @@ pub(crate) fn run(change: Change, args: &Changed, global: &Global) -> Result<Exi
                     results[first + index] = Some(result);
                     shown
                 }
-                Err(refusal) => Ok(Failure::Client(refusal.into()).tell()),
+                Err(refusal) => Ok(CliError::Client(refusal.into()).print()),
             }
         });
         let ended = match sent {
-            Err(Failure::Client(ClientError::Closed { .. })) => {
+            Err(CliError::Client(ClientError::Closed { .. })) => {
                 client = instance.connect_again()?;
                 let names = modules.iter().zip(&unanswered).filter(|(_, is)| **is);
-                let mut ended = ExitCode::Ok;
+                let mut ended = CliExitCode::Ok;
                 for (module, _) in names {
-                    ended = lost(&mut client, change, module)?.tell();
+                    ended = reconnected_error(&mut client, change, module)?.print();
                 }
                 ended
             }
             sent => sent?,
         };
-        if code == ExitCode::Ok {
+        if code == CliExitCode::Ok {
             code = ended;
         }
     }
     let results: Vec<ChangeResult> = results.into_iter().flatten().collect();
     match (&results[..], args.json) {
         (_, false) | ([], _) => {}
-        ([only], true) if args.modules.len() == 1 => screen::print_json(only)?,
-        (all, true) => screen::print_json(&all)?,
+        ([only], true) if args.modules.len() == 1 => terminal::print_json(only)?,
+        (all, true) => terminal::print_json(&all)?,
     }
     Ok(code)
 }
 
 /// Prints an error for each name that cannot be changed; `Ok`: there is none.
-fn check_all(client: &mut Client, change: Change, args: &Changed) -> Result<ExitCode, Failure> {
+fn check_all(
+    client: &mut Client,
+    change: ChangeVerb,
+    args: &ChangeArgs,
+) -> Result<CliExitCode, CliError> {
     let known = client.modules()?;
     let can_be_changed = |name: &String| {
         let mut all = known.iter();
-        all.any(|it| it.module == *name && (change == Change::Start || it.kind != Kind::Builtin))
+        all.any(|it| {
+            it.module == *name && (change == ChangeVerb::Start || it.kind != Kind::Builtin)
+        })
     };
-    let mut code = ExitCode::Ok;
+    let mut code = CliExitCode::Ok;
     for module in args.modules.iter().filter(|name| !can_be_changed(name)) {
         let params = params(module, args, true);
         if let Err(error) = client.change(change.method(), &params) {
-            code = Failure::Client(error).tell();
+            code = CliError::Client(error).print();
         }
     }
-    if code != ExitCode::Ok && !args.dry_run {
-        screen::complain("nothing was changed");
+    if code != CliExitCode::Ok && !args.dry_run {
+        terminal::print_error("nothing was changed");
     }
     Ok(code)
 }
 
 /// A result, and the exit code after it was printed.
-type Shown = (ChangeResult, Result<ExitCode, Failure>);
+type Shown = (ChangeResult, Result<CliExitCode, CliError>);
 
 /// Requests the changes and prints each result as it arrives; returns the first exit code of
 /// `on_result` that is not 0.
 fn send(
     client: &mut Client,
-    change: Change,
+    change: ChangeVerb,
     modules: &[String],
-    args: &Changed,
-    mut on_result: impl FnMut(usize, Result<Shown, Refusal>) -> Result<ExitCode, Failure>,
-) -> Result<ExitCode, Failure> {
+    args: &ChangeArgs,
+    mut on_result: impl FnMut(usize, Result<Shown, RequestError>) -> Result<CliExitCode, CliError>,
+) -> Result<CliExitCode, CliError> {
     let params: Vec<ChangeParams> = modules
         .iter()
         .map(|module| params(module, args, args.dry_run))
         .collect();
-    let (begun, screen) = (begin(), Screen::of_stdout());
+    let (begun, screen) = (begin(), Terminal::of_stdout());
     let _progress = Progress::start(format!("{} {}", change.doing(), names(modules)));
-    let (mut code, mut failure) = (ExitCode::Ok, None);
+    let (mut code, mut failure) = (CliExitCode::Ok, None);
     client.change_all(change.method(), &params, |index, result| {
         let shown = result.map(|result| {
             let shown = show(&result, args, begun.elapsed(), screen);
             (result, shown)
         });
         match on_result(index, shown) {
-            Ok(next) if code == ExitCode::Ok => code = next,
+            Ok(next) if code == CliExitCode::Ok => code = next,
             Ok(_) => {}
             Err(error) => failure = Some(error),
         }
@@ -160,12 +170,12 @@ fn begin() -> Instant {
 
 fn names(modules: &[String]) -> Cow<'_, str> {
     match modules {
-        [only] => human::clean(only),
+        [only] => format::single_line(only),
         all => Cow::Owned(format!("{} modules", all.len())),
     }
 }
 
-fn params(module: &str, args: &Changed, dry_run: bool) -> ChangeParams {
+fn params(module: &str, args: &ChangeArgs, dry_run: bool) -> ChangeParams {
     ChangeParams {
         module: module.to_owned(),
         dry_run,
@@ -176,34 +186,38 @@ fn params(module: &str, args: &Changed, dry_run: bool) -> ChangeParams {
 /// Prints a result; returns its exit code.
 fn show(
     result: &ChangeResult,
-    args: &Changed,
+    args: &ChangeArgs,
     took: Duration,
-    screen: Screen,
-) -> Result<ExitCode, Failure> {
+    screen: Terminal,
+) -> Result<CliExitCode, CliError> {
     if !args.json {
-        screen::print(&render(result, args, took, screen))?;
+        terminal::print(&render(result, args, took, screen))?;
     }
     let waited = !args.dry_run && !args.no_wait;
     let overtaken = result.overtaken_by.is_some();
     let failed = has_failed(&result.module) || overtaken || is_unfinished(&result.module);
     Ok(if waited && failed {
-        ExitCode::Failed
+        CliExitCode::Failed
     } else {
-        ExitCode::Ok
+        CliExitCode::Ok
     })
 }
 
 /// Returns the error after the connection was lost before the reply and came back: whether the
 /// request was applied is unknown, and it is not repeated.
-fn lost(client: &mut Client, change: Change, module: &str) -> Result<Failure, Failure> {
+fn reconnected_error(
+    client: &mut Client,
+    change: ChangeVerb,
+    module: &str,
+) -> Result<CliError, CliError> {
     let module = client.module(module)?;
-    let (name, state) = (human::clean(&module.module), module.state);
+    let (name, state) = (format::single_line(&module.module), module.state);
     let text = format!(
         "cannot say how {} {name} ended: the runtime was replaced meanwhile; {name} is {state} \
          now, and `mainstay why {name}` tells more",
         change.doing()
     );
-    Ok(Failure::new(ExitCode::Failed, text))
+    Ok(CliError::new(CliExitCode::Failed, text))
 }
 
 /// Returns whether the module is still changing after the wait.
@@ -218,15 +232,15 @@ fn has_failed(module: &ModuleView) -> bool {
     matches!(module.state, State::Failed | State::Backoff)
 }
 
-fn render(result: &ChangeResult, args: &Changed, took: Duration, screen: Screen) -> String {
+fn render(result: &ChangeResult, args: &ChangeArgs, took: Duration, screen: Terminal) -> String {
     let mut out = String::new();
-    let mut table = Table::new(result.steps.len(), [false; 3]);
+    let mut table = TextTable::new(result.steps.len(), [false; 3]);
     for step in &result.steps {
         let action = action(step.action, args.dry_run);
         let cells = [
             Cow::Owned(action),
-            human::clean(&step.module),
-            human::clean(&step.reason),
+            format::single_line(&step.module),
+            format::single_line(&step.reason),
         ];
         table.row(cells.map(|cell| (cell, None)));
     }
@@ -238,24 +252,24 @@ fn render(result: &ChangeResult, args: &Changed, took: Duration, screen: Screen)
         return out;
     }
     let module = &result.module;
-    out.push_str(&human::clean(&module.module));
+    out.push_str(&format::single_line(&module.module));
     out.push_str(" is ");
     screen.paint(&mut out, state_colour(module.state), module.state.as_str());
     if let Some(pid) = module.pid {
         out.push_str(&format!(" (pid {pid})"));
     }
     if !args.no_wait {
-        out.push_str(&format!(" after {}", human::span(took)));
+        out.push_str(&format!(" after {}", format::compact_duration(took)));
     }
     if let Some(other) = &result.overtaken_by {
-        out.push_str(&format!(": overtaken, {}\n", human::clean(other)));
+        out.push_str(&format!(": overtaken, {}\n", format::single_line(other)));
         return out;
     }
-    if let Some(text) = block::failure_text(module) {
+    if let Some(text) = module_details::failure_text(module) {
         out.push_str(&format!(": {text}"));
         out.push_str(&format!(
             "; `mainstay why {}` tells more",
-            human::clean(&module.module)
+            format::single_line(&module.module)
         ));
     }
     out.push('\n');
@@ -270,15 +284,15 @@ fn action(action: ChangeAction, dry_run: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::block::tests::golden;
+    use crate::cli::module_details::tests::golden;
 
     fn result() -> ChangeResult {
         let reply = golden("module.restart")["reply"]["result"].clone();
         serde_json::from_value(reply).expect("a result")
     }
 
-    fn changed(dry_run: bool, no_wait: bool) -> Changed {
-        Changed {
+    fn changed(dry_run: bool, no_wait: bool) -> ChangeArgs {
+        ChangeArgs {
             modules: vec!["storage".to_owned()],
             dry_run,
             no_wait,
@@ -286,7 +300,7 @@ mod tests {
         }
     }
 
-    fn said(args: &Changed) -> String {
+    fn said(args: &ChangeArgs) -> String {
         let reached = ChangeResult {
             overtaken_by: None,
             ..result()
@@ -295,7 +309,7 @@ mod tests {
             &reached,
             args,
             Duration::from_millis(2500),
-            Screen::default(),
+            Terminal::default(),
         )
     }
 
@@ -314,7 +328,12 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
     #[test]
     fn an_overtaken_change_names_the_request_that_overtook_it() {
         let waited = Duration::from_secs(2);
-        let text = render(&result(), &changed(false, false), waited, Screen::default());
+        let text = render(
+            &result(),
+            &changed(false, false),
+            waited,
+            Terminal::default(),
+        );
         assert!(
             text.contains("after 2s: overtaken, cli (uid 1000"),
             "{text}"
@@ -337,7 +356,7 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
             &nothing,
             &changed(true, false),
             Duration::ZERO,
-            Screen::default(),
+            Terminal::default(),
         );
         assert_eq!(text, "nothing would happen\n");
     }
@@ -355,31 +374,31 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
     #[cfg(unix)]
     #[test]
     fn a_wish_whose_answer_was_lost_is_not_repeated_and_not_called_well() {
-        use crate::cli::fake::{Fake, Peer};
+        use crate::cli::fake::{FakePeer, FakeServer};
         use serde_json::json;
 
-        let asked = |peer: &mut Peer| {
+        let asked = |peer: &mut FakePeer| {
             peer.hears(name::MODULE_RESTART);
         };
-        let back = |peer: &mut Peer| {
+        let back = |peer: &mut FakePeer| {
             peer.answers(name::MODULE_GET, json!(result().module));
         };
-        let fake = Fake::plays(vec![Box::new(asked), Box::new(back)]);
+        let fake = FakeServer::start(vec![Box::new(asked), Box::new(back)]);
         let instance = fake.instance();
         let mut client = instance.connect().expect("connected");
         let args = changed(false, false);
         let storage = ["storage".to_owned()];
-        let gone = send(&mut client, Change::Restart, &storage, &args, |_, _| {
-            Ok(ExitCode::Ok)
+        let gone = send(&mut client, ChangeVerb::Restart, &storage, &args, |_, _| {
+            Ok(CliExitCode::Ok)
         });
         let gone = gone.expect_err("lost");
         assert!(
-            matches!(gone, Failure::Client(ClientError::Closed { .. })),
+            matches!(gone, CliError::Client(ClientError::Closed { .. })),
             "{gone}"
         );
         let mut client = instance.connect_again().expect("back");
-        let told = lost(&mut client, Change::Restart, "storage").expect("told");
-        assert_eq!(told.code(), ExitCode::Failed);
+        let told = reconnected_error(&mut client, ChangeVerb::Restart, "storage").expect("told");
+        assert_eq!(told.code(), CliExitCode::Failed);
         let text = told.to_string();
         assert!(
             text.contains("was replaced meanwhile; storage is backoff now"),
@@ -391,10 +410,10 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
     #[cfg(unix)]
     #[test]
     fn it_waits_unless_told_otherwise() {
-        use crate::cli::fake::{Fake, Peer};
+        use crate::cli::fake::{FakePeer, FakeServer};
         use serde_json::json;
 
-        let fake = Fake::plays(vec![Box::new(|peer: &mut Peer| {
+        let fake = FakeServer::start(vec![Box::new(|peer: &mut FakePeer| {
             let reply = json!(result());
             let asked = peer.answers(name::MODULE_STOP, reply.clone());
             assert_eq!(asked, json!({"module": "storage", "wait": true}));
@@ -405,9 +424,9 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
         })]);
         let mut client = fake.instance().connect().expect("connected");
         for (change, args) in [
-            (Change::Stop, changed(false, false)),
-            (Change::Start, changed(true, false)),
-            (Change::Restart, changed(false, true)),
+            (ChangeVerb::Stop, changed(false, false)),
+            (ChangeVerb::Start, changed(true, false)),
+            (ChangeVerb::Restart, changed(false, true)),
         ] {
             let storage = ["storage".to_owned()];
             let mut told = None;

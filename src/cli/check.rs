@@ -4,48 +4,48 @@
 
 use std::fmt::Write;
 
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 use serde::Serialize;
 
-use super::args::{Check, Global};
-use super::failure::Failure;
-use super::missing::missing;
-use super::{human, screen};
-use crate::config::{self, Configuration, Problem, Problems, Sources};
+use super::args::{CheckArgs, GlobalArgs};
+use super::error::CliError;
+use super::machine_checks::check_machine;
+use super::{format, terminal};
+use crate::config::{self, ConfigSources, Configuration, Problem, Problems};
 
-pub(crate) fn run(args: &Check, global: &Global) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &CheckArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     if args.schema {
-        screen::print_json(&config::json_schema())?;
-        return Ok(ExitCode::Ok);
+        terminal::print_json(&config::json_schema())?;
+        return Ok(CliExitCode::Ok);
     }
-    let read = Sources::find(global.config.as_deref(), &args.set);
+    let read = ConfigSources::find(global.config.as_deref(), &args.set);
     match read.and_then(|sources| config::load(&sources)) {
         Ok(configuration) => {
-            let warnings = missing(&configuration);
+            let warnings = check_machine(&configuration);
             if args.json {
-                screen::print_json(&Answer::good(&configuration, &warnings))?;
+                terminal::print_json(&CheckReport::passed(&configuration, &warnings))?;
             } else {
-                screen::print(&good(&configuration))?;
+                terminal::print(&passed(&configuration))?;
                 for warning in &warnings {
-                    screen::complain(&format!("warning: {}", human::clean(warning)));
+                    terminal::print_error(&format!("warning: {}", format::single_line(warning)));
                 }
             }
-            Ok(ExitCode::Ok)
+            Ok(CliExitCode::Ok)
         }
         Err(problems) => {
             if args.json {
-                screen::print_json(&Answer::bad(&problems))?;
+                terminal::print_json(&CheckReport::failed(&problems))?;
             } else {
-                screen::complain(&bad(&problems));
+                terminal::print_error(&failed(&problems));
             }
-            Ok(ExitCode::Configuration)
+            Ok(CliExitCode::Configuration)
         }
     }
 }
 
 /// The result in JSON.
 #[derive(Debug, Serialize)]
-struct Answer<'a> {
+struct CheckReport<'a> {
     ok: bool,
     name: Option<&'a str>,
     fingerprint: Option<&'a str>,
@@ -59,10 +59,10 @@ struct Answer<'a> {
     more_problems: usize,
 }
 
-impl<'a> Answer<'a> {
-    fn good(configuration: &'a Configuration, warnings: &'a [String]) -> Answer<'a> {
+impl<'a> CheckReport<'a> {
+    fn passed(configuration: &'a Configuration, warnings: &'a [String]) -> CheckReport<'a> {
         let files = configuration.files.iter();
-        Answer {
+        CheckReport {
             ok: true,
             name: Some(&configuration.system.name),
             fingerprint: Some(&configuration.fingerprint),
@@ -74,8 +74,8 @@ impl<'a> Answer<'a> {
         }
     }
 
-    fn bad(problems: &'a Problems) -> Answer<'a> {
-        Answer {
+    fn failed(problems: &'a Problems) -> CheckReport<'a> {
+        CheckReport {
             ok: false,
             name: None,
             fingerprint: None,
@@ -88,7 +88,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-fn good(configuration: &Configuration) -> String {
+fn passed(configuration: &Configuration) -> String {
     let modules = count(configuration.modules.len(), "module");
     let files = count(configuration.files.len(), "file");
     let mut out = format!("configuration ok: {modules}, {files}\nstart order:\n");
@@ -99,10 +99,10 @@ fn good(configuration: &Configuration) -> String {
 }
 
 /// Escapes text of files, whatever bytes it has.
-fn bad(problems: &Problems) -> String {
+fn failed(problems: &Problems) -> String {
     let mut out = String::new();
     for line in problems.to_string().lines() {
-        let _ = writeln!(out, "{}", human::clean(line));
+        let _ = writeln!(out, "{}", format::single_line(line));
     }
     let _ = write!(
         out,
@@ -124,7 +124,7 @@ mod tests {
     fn load(text: &str) -> Result<Configuration, Problems> {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("mainstay.toml"), text).expect("a file");
-        config::load(&Sources::folder(folder.path()))
+        config::load(&ConfigSources::folder(folder.path()))
     }
 
     const GOOD: &str = "[module.b]\ncommand = [\"b\"]\nrequires = [\"a\"]\n[module.a]\n\
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_good_one_is_counted_and_ordered() {
-        let text = good(&load(GOOD).expect("good"));
+        let text = passed(&load(GOOD).expect("good"));
         let expected =
             "configuration ok: 3 modules, 1 file\nstart order:\n  1  a, event-bus\n  2  b\n";
         assert_eq!(text, expected);
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_bad_one_shows_every_problem() {
-        let text = bad(&load("[helth]\n[logs]\nkep = 1\n").expect_err("bad"));
+        let text = failed(&load("[helth]\n[logs]\nkep = 1\n").expect_err("bad"));
         assert!(text.contains("did you mean `health`?"), "{text}");
         assert!(
             text.ends_with("configuration not usable: 2 problems"),
@@ -151,11 +151,11 @@ mod tests {
     #[test]
     fn programs_read_the_same() {
         let problems = load("[helth]\n").expect_err("bad");
-        let json = serde_json::to_value(Answer::bad(&problems)).expect("JSON");
+        let json = serde_json::to_value(CheckReport::failed(&problems)).expect("JSON");
         assert_eq!(json["ok"], false);
         assert_eq!(json["problems"][0]["place"]["line"], 1);
         let good = load(GOOD).expect("good");
-        let json = serde_json::to_value(Answer::good(&good, &[])).expect("JSON");
+        let json = serde_json::to_value(CheckReport::passed(&good, &[])).expect("JSON");
         assert_eq!(json["waves"][1][0], "b");
     }
 }

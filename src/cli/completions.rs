@@ -3,15 +3,15 @@
 //! Never installs it.
 
 use clap::CommandFactory;
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 
 use super::args::{Cli, Completions};
-use super::failure::Failure;
-use super::screen;
+use super::error::CliError;
+use super::terminal;
 
-pub(crate) fn run(args: &Completions) -> Result<ExitCode, Failure> {
-    screen::print(&script(args.shell))?;
-    Ok(ExitCode::Ok)
+pub(crate) fn run(args: &Completions) -> Result<CliExitCode, CliError> {
+    terminal::print(&script(args.shell))?;
+    Ok(CliExitCode::Ok)
 }
 
 fn script(shell: clap_complete::Shell) -> String {

@@ -5,23 +5,23 @@
 use std::fmt::Write;
 
 use mainstay_protocol::config::{ConfigValue, ConfigValues};
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 use serde_json::Value;
 
-use super::args::{self, ConfigVerb, Global};
-use super::failure::Failure;
-use super::human;
-use super::instance::Instance;
-use super::screen;
-use crate::config::{Sources, load};
+use super::args::{self, ConfigVerb, GlobalArgs};
+use super::error::CliError;
+use super::format;
+use super::system_locator::SystemLocator;
+use super::terminal;
+use crate::config::{ConfigSources, load};
 
-pub(crate) fn run(args: &args::Config, global: &Global) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &args::ConfigArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let ConfigVerb::Get { path, origin, json } = &args.verb;
     let path = path.as_deref().unwrap_or_default();
-    let values = match Instance::find(global)?.connect() {
+    let values = match SystemLocator::find(global)?.connect() {
         Ok(mut client) => client.config(path)?,
-        Err(Failure::NotRunning { name, .. }) => {
-            screen::complain(&format!(
+        Err(CliError::NotRunning { name, .. }) => {
+            terminal::print_error(&format!(
                 "mainstay '{name}' is not running: read from its files"
             ));
             of_files(path, global)?
@@ -29,22 +29,22 @@ pub(crate) fn run(args: &args::Config, global: &Global) -> Result<ExitCode, Fail
         Err(failure) => return Err(failure),
     };
     if *json {
-        screen::print_json(&ConfigValues { values })?;
+        terminal::print_json(&ConfigValues { values })?;
     } else {
-        screen::print(&render(path, &values, *origin))?;
+        terminal::print(&render(path, &values, *origin))?;
     }
-    Ok(ExitCode::Ok)
+    Ok(CliExitCode::Ok)
 }
 
 /// Returns the values that `up` would use.
-fn of_files(path: &str, global: &Global) -> Result<Vec<ConfigValue>, Failure> {
+fn of_files(path: &str, global: &GlobalArgs) -> Result<Vec<ConfigValue>, CliError> {
     let name = global.name.iter();
     let sets: Vec<String> = name.map(|name| format!("mainstay.name={name}")).collect();
-    let configuration = Sources::find(global.config.as_deref(), &sets)
+    let configuration = ConfigSources::find(global.config.as_deref(), &sets)
         .and_then(|sources| load(&sources))
-        .map_err(|problems| Failure::new(ExitCode::Configuration, problems.to_string()))?;
+        .map_err(|problems| CliError::new(CliExitCode::Configuration, problems.to_string()))?;
     let values = configuration.values(path);
-    values.map_err(|error| Failure::new(ExitCode::Refused, error.to_string()))
+    values.map_err(|error| CliError::new(CliExitCode::Refused, error.to_string()))
 }
 
 /// Prints the value of one key alone, else `key = value` lines in TOML.
@@ -60,14 +60,14 @@ fn render(path: &str, values: &[ConfigValue], origin: bool) -> String {
         if *hidden {
             let _ = write!(out, "# {key} is set, and not shown");
         } else if values.len() == 1 && key == path {
-            out.push_str(&human::clean(&plain(value)));
+            out.push_str(&format::single_line(&plain(value)));
         } else if value.is_null() {
             let _ = write!(out, "# {key} is not set");
         } else {
-            let _ = write!(out, "{key} = {}", human::clean(&toml(value)));
+            let _ = write!(out, "{key} = {}", format::single_line(&toml(value)));
         }
         if origin {
-            let _ = write!(out, "  # {}", human::clean(&said.to_string()));
+            let _ = write!(out, "  # {}", format::single_line(&said.to_string()));
         }
         out.push('\n');
     }

@@ -7,59 +7,59 @@ use std::time::{Duration, Instant};
 use mainstay_client::blocking::Client;
 use mainstay_client::{Error as ClientError, WAIT_TIMEOUT};
 use mainstay_protocol::method::{StopParams, name};
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 use mainstay_protocol::{Event, RefusalCode, SystemView};
 
-use super::args::{Down, Global};
-use super::failure::Failure;
-use super::instance::{self, Instance};
+use super::args::{DownArgs, GlobalArgs};
+use super::error::CliError;
 use super::progress::Progress;
-use super::{human, screen};
+use super::system_locator::{self, SystemLocator};
+use super::{format, terminal};
 
 /// Time beyond the stop budget for forced kills and the exit of the holder.
 const MARGIN: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 
-pub(crate) fn run(args: &Down, global: &Global) -> Result<ExitCode, Failure> {
-    let instance = Instance::find(global)?;
+pub(crate) fn run(args: &DownArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let instance = SystemLocator::find(global)?;
     let patience = args
         .timeout
         .map_or(WAIT_TIMEOUT, |timeout| timeout + MARGIN);
     let took = match stop(&instance, args.timeout, patience) {
-        Err(Failure::NotRunning { path, name, holder }) => {
+        Err(CliError::NotRunning { path, name, holder }) => {
             let text =
                 format!("cannot stop '{name}': it does not run, nothing listens on {path}{holder}");
-            return Err(Failure::new(ExitCode::NotRunning, text));
+            return Err(CliError::new(CliExitCode::NotRunning, text));
         }
-        took => human::span(took?),
+        took => format::compact_duration(took?),
     };
-    screen::print(&format!(
+    terminal::print(&format!(
         "{} is down after {took}\n",
-        human::clean(&instance.name)
+        format::single_line(&instance.name)
     ))?;
-    Ok(ExitCode::Ok)
+    Ok(CliExitCode::Ok)
 }
 
 /// Stops the system, waits at most `patience` until it is down, and prints how long it took.
 #[expect(clippy::disallowed_methods, reason = "how long a person waited")]
 fn stop(
-    instance: &Instance,
+    instance: &SystemLocator,
     timeout: Option<Duration>,
     patience: Duration,
-) -> Result<Duration, Failure> {
+) -> Result<Duration, CliError> {
     let begun = Instant::now();
     let until = begun + patience;
     let mut client = instance.connect_to_change()?;
-    let progress = Progress::start(format!("stopping {}", human::clean(&instance.name)));
+    let progress = Progress::start(format!("stopping {}", format::single_line(&instance.name)));
     let holder = client.status()?.holder_pid;
-    ask(&mut client, timeout, patience)?;
-    if closed(&mut client, &progress, until)? && left(instance, holder, until) {
+    request_stop(&mut client, timeout, patience)?;
+    if wait_closed(&mut client, &progress, until)? && wait_gone(instance, holder, until) {
         return Ok(begun.elapsed());
     }
-    let waited = human::span(begun.elapsed());
-    Err(Failure::new(
-        ExitCode::Failed,
+    let waited = format::compact_duration(begun.elapsed());
+    Err(CliError::new(
+        CliExitCode::Failed,
         format!(
             "cannot stop '{}': still running after {waited}; run `mainstay status` to see which \
              module is stopping",
@@ -69,7 +69,11 @@ fn stop(
 }
 
 /// Requests the stop. A stop in progress, or one completed before its reply, counts as success.
-fn ask(client: &mut Client, timeout: Option<Duration>, patience: Duration) -> Result<(), Failure> {
+fn request_stop(
+    client: &mut Client,
+    timeout: Option<Duration>,
+    patience: Duration,
+) -> Result<(), CliError> {
     let timeout_ms = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
     let params = StopParams { timeout_ms };
     match client.call_within::<serde_json::Value>(name::SYSTEM_STOP, params, patience) {
@@ -83,7 +87,7 @@ fn ask(client: &mut Client, timeout: Option<Duration>, patience: Duration) -> Re
 
 /// Waits until the runtime closes the connection, and shows the progress meanwhile.
 #[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
-fn closed(client: &mut Client, progress: &Progress, until: Instant) -> Result<bool, Failure> {
+fn wait_closed(client: &mut Client, progress: &Progress, until: Instant) -> Result<bool, CliError> {
     while Instant::now() < until {
         match client.notification::<Event>(Some(TICK)) {
             Err(ClientError::Closed { .. }) => return Ok(true),
@@ -91,7 +95,7 @@ fn closed(client: &mut Client, progress: &Progress, until: Instant) -> Result<bo
             Ok(_) => {}
         }
         match client.call_within::<SystemView>(name::SYSTEM_STATUS, serde_json::json!({}), TICK) {
-            Ok(system) => progress.say(left_over(&system)),
+            Ok(system) => progress.update(remaining_modules(&system)),
             Err(ClientError::Closed { .. }) => return Ok(true),
             // The runtime is stopping: only the end of the connection matters.
             Err(ClientError::Refused(_) | ClientError::Timeout { .. }) => {}
@@ -101,27 +105,27 @@ fn closed(client: &mut Client, progress: &Progress, until: Instant) -> Result<bo
     Ok(false)
 }
 
-fn left_over(system: &SystemView) -> String {
+fn remaining_modules(system: &SystemView) -> String {
     let counts = &system.modules;
     let alive = counts.running + counts.starting + counts.stopping;
     format!(
         "stopping {}: {alive} of {} still run",
-        human::clean(&system.name),
+        format::single_line(&system.name),
         counts.total
     )
 }
 
 /// Waits until no process or another holder listens, and the holder has exited.
 #[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
-fn left(instance: &Instance, holder: u32, until: Instant) -> bool {
+fn wait_gone(instance: &SystemLocator, holder: u32, until: Instant) -> bool {
     let silent = || match instance.connect() {
-        Err(Failure::NotRunning { .. }) => true,
+        Err(CliError::NotRunning { .. }) => true,
         Err(_) => false,
         Ok(mut client) => client
             .status()
             .is_ok_and(|system| system.holder_pid != holder),
     };
-    let ended = || i32::try_from(holder).map_or(true, |pid| !instance::lives(pid));
+    let ended = || i32::try_from(holder).map_or(true, |pid| !system_locator::lives(pid));
     while Instant::now() < until {
         if silent() && ended() {
             return true;
@@ -134,8 +138,8 @@ fn left(instance: &Instance, holder: u32, until: Instant) -> bool {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::cli::block::tests::golden;
-    use crate::cli::fake::{Fake, Peer};
+    use crate::cli::fake::{FakePeer, FakeServer};
+    use crate::cli::module_details::tests::golden;
     use serde_json::{Value, json};
 
     const LONG: Duration = Duration::from_secs(20);
@@ -160,7 +164,7 @@ mod tests {
     #[test]
     fn it_is_down_when_nobody_listens_and_the_holder_has_ended() {
         let holder = ended();
-        let fake = Fake::plays(vec![Box::new(move |peer: &mut Peer| {
+        let fake = FakeServer::start(vec![Box::new(move |peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(holder));
             let asked = peer.answers(name::SYSTEM_STOP, json!({}));
             assert_eq!(asked, json!({"timeout_ms": 1500}));
@@ -173,19 +177,19 @@ mod tests {
     #[test]
     fn a_stop_under_way_or_over_before_its_answer_is_as_good() {
         let holder = ended();
-        let refuses = move |peer: &mut Peer| {
+        let refuses = move |peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(holder));
             peer.refuses(name::SYSTEM_STOP, RefusalCode::ShuttingDown);
         };
-        let leaves = move |peer: &mut Peer| {
+        let leaves = move |peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(holder));
             peer.hears(name::SYSTEM_STOP);
         };
         for script in [
-            Box::new(refuses) as crate::cli::fake::Script,
+            Box::new(refuses) as crate::cli::fake::FakeScript,
             Box::new(leaves),
         ] {
-            let fake = Fake::plays(vec![script]);
+            let fake = FakeServer::start(vec![script]);
             stop(&fake.instance(), None, LONG).expect("down");
             fake.ends();
         }
@@ -194,26 +198,26 @@ mod tests {
     #[test]
     fn a_new_holder_on_the_socket_is_another_instance() {
         let holder = ended();
-        let old = move |peer: &mut Peer| {
+        let old = move |peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(holder));
             peer.answers(name::SYSTEM_STOP, json!({}));
         };
-        let new = |peer: &mut Peer| {
+        let new = |peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(std::process::id()));
         };
-        let fake = Fake::plays(vec![Box::new(old), Box::new(new)]);
+        let fake = FakeServer::start(vec![Box::new(old), Box::new(new)]);
         stop(&fake.instance(), None, LONG).expect("down");
         fake.ends();
     }
 
     #[test]
     fn a_holder_that_stays_is_not_down() {
-        let fake = Fake::plays(vec![Box::new(|peer: &mut Peer| {
+        let fake = FakeServer::start(vec![Box::new(|peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(std::process::id()));
             peer.answers(name::SYSTEM_STOP, json!({}));
         })]);
         let failure = stop(&fake.instance(), None, Duration::from_millis(200)).expect_err("stays");
-        assert_eq!(failure.code(), ExitCode::Failed);
+        assert_eq!(failure.code(), CliExitCode::Failed);
         assert!(
             failure
                 .to_string()
@@ -225,12 +229,12 @@ mod tests {
 
     #[test]
     fn a_refusal_ends_it() {
-        let fake = Fake::plays(vec![Box::new(|peer: &mut Peer| {
+        let fake = FakeServer::start(vec![Box::new(|peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(1));
             peer.refuses(name::SYSTEM_STOP, RefusalCode::NotPermitted);
         })]);
         let failure = stop(&fake.instance(), None, LONG).expect_err("refused");
-        assert_eq!(failure.code(), ExitCode::Refused);
+        assert_eq!(failure.code(), CliExitCode::Refused);
         fake.ends();
     }
 }

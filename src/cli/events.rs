@@ -5,42 +5,42 @@
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::EventsParams;
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 use mainstay_protocol::{Event, RefusalCode};
 
-use super::args::{Events, Global};
-use super::failure::Failure;
-use super::history::History;
-use super::instance::Instance;
-use super::{screen, sentence};
+use super::args::{EventsArgs, GlobalArgs};
+use super::error::CliError;
+use super::history::OfflineHistory;
+use super::system_locator::SystemLocator;
+use super::{event_line, terminal};
 
 /// Past events that `-f` prints first by default.
 const LEAD_IN: usize = 10;
 
-pub(crate) fn run(args: &Events, global: &Global) -> Result<ExitCode, Failure> {
-    let instance = Instance::find(global)?;
+pub(crate) fn run(args: &EventsArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let instance = SystemLocator::find(global)?;
     match instance.connect() {
         Ok(client) => {
             watch(&instance, client, args, &mut |events| {
                 show(events, args.json)
             })?;
-            Ok(ExitCode::Ok)
+            Ok(CliExitCode::Ok)
         }
-        Err(failure) => past(&History::instead(failure, global)?, args),
+        Err(failure) => past(&OfflineHistory::fallback_for(failure, global)?, args),
     }
 }
 
 /// Prints the events of a system that is not running.
-fn past(history: &History, args: &Events) -> Result<ExitCode, Failure> {
+fn past(history: &OfflineHistory, args: &EventsArgs) -> Result<CliExitCode, CliError> {
     show(&history.events(&asked(args))?, args.json)?;
     if args.follow {
         let text = "cannot follow events: the system is not running; start it with `mainstay up`";
-        return Err(Failure::new(ExitCode::NotRunning, text));
+        return Err(CliError::new(CliExitCode::NotRunning, text));
     }
-    Ok(ExitCode::Ok)
+    Ok(CliExitCode::Ok)
 }
 
-fn asked(args: &Events) -> EventsParams {
+fn asked(args: &EventsArgs) -> EventsParams {
     EventsParams {
         since: args.since,
         kinds: args.kinds.clone(),
@@ -50,14 +50,14 @@ fn asked(args: &Events) -> EventsParams {
     }
 }
 
-type Show<'a> = dyn FnMut(&[Event]) -> Result<(), Failure> + 'a;
+type Show<'a> = dyn FnMut(&[Event]) -> Result<(), CliError> + 'a;
 
 fn watch(
-    instance: &Instance,
+    instance: &SystemLocator,
     mut client: Client,
-    args: &Events,
+    args: &EventsArgs,
     show: &mut Show<'_>,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let mut params = asked(args);
     // With `since` no list is needed: the subscription replays the events.
     if !args.follow || args.since.is_none() {
@@ -72,8 +72,8 @@ fn watch(
     loop {
         follow(client, &mut params, show)?;
         client = match instance.connect_again() {
-            Err(Failure::NotRunning { .. }) if instance.is_leaving() => {
-                screen::complain(&format!("mainstay '{}' was stopped", instance.name));
+            Err(CliError::NotRunning { .. }) if instance.is_leaving() => {
+                terminal::print_error(&format!("mainstay '{}' was stopped", instance.name));
                 return Ok(());
             }
             connected => connected?,
@@ -82,7 +82,7 @@ fn watch(
 }
 
 /// Prints events until the connection is lost; `since` is then the last one printed.
-fn follow(client: Client, params: &mut EventsParams, show: &mut Show<'_>) -> Result<(), Failure> {
+fn follow(client: Client, params: &mut EventsParams, show: &mut Show<'_>) -> Result<(), CliError> {
     let (subscribed, events) = match client.subscribe(params) {
         Err(ClientError::Closed { .. }) => return Ok(()),
         subscribed => subscribed?,
@@ -107,17 +107,17 @@ fn resumes(code: RefusalCode) -> bool {
     matches!(code, RefusalCode::Timeout | RefusalCode::ShuttingDown)
 }
 
-fn show(events: &[Event], json: bool) -> Result<(), Failure> {
+fn show(events: &[Event], json: bool) -> Result<(), CliError> {
     if json {
-        return events.iter().try_for_each(screen::print_json_line);
+        return events.iter().try_for_each(terminal::print_json_line);
     }
-    screen::print(&events.iter().map(sentence::line).collect::<String>())
+    terminal::print(&events.iter().map(event_line::line).collect::<String>())
 }
 
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::cli::fake::{Fake, Peer};
+    use crate::cli::fake::{FakePeer, FakeServer};
     use mainstay_protocol::method::name;
     use serde_json::{Value, json};
 
@@ -126,7 +126,7 @@ mod tests {
     }
 
     /// The numbers that were shown, and how it ended.
-    fn watched(fake: &Fake, args: &Events) -> (Vec<u64>, Result<(), Failure>) {
+    fn watched(fake: &FakeServer, args: &EventsArgs) -> (Vec<u64>, Result<(), CliError>) {
         let mut seen = Vec::new();
         let instance = fake.instance();
         let client = instance.connect().expect("the fake answers");
@@ -137,9 +137,9 @@ mod tests {
         (seen, ended)
     }
 
-    fn args(follow: bool, since: Option<u64>) -> Events {
+    fn args(follow: bool, since: Option<u64>) -> EventsArgs {
         let (kinds, module, limit) = (Vec::new(), Some("storage".to_owned()), None);
-        Events {
+        EventsArgs {
             follow,
             since,
             kinds,
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_past_alone_is_listed() {
-        let fake = Fake::plays(vec![Box::new(|peer: &mut Peer| {
+        let fake = FakeServer::start(vec![Box::new(|peer: &mut FakePeer| {
             let asked = peer.answers(name::EVENTS_LIST, json!({"events": [event(3), event(5)]}));
             assert_eq!(asked, json!({"since": 2, "module": "storage"}));
         })]);
@@ -163,19 +163,19 @@ mod tests {
 
     #[test]
     fn following_goes_on_where_a_lost_connection_left_off() {
-        let first = |peer: &mut Peer| {
+        let first = |peer: &mut FakePeer| {
             let asked = peer.answers(name::EVENTS_LIST, json!({"events": [event(3)]}));
             assert_eq!(asked, json!({"limit": 10, "module": "storage"}));
             let asked = peer.answers(name::EVENTS_SUBSCRIBE, json!({"seq": 9}));
             assert_eq!(asked, json!({"since": 3, "module": "storage"}));
             peer.notifies(name::EVENT, event(10));
         };
-        let second = |peer: &mut Peer| {
+        let second = |peer: &mut FakePeer| {
             let asked = peer.answers(name::EVENTS_SUBSCRIBE, json!({"seq": 12}));
             assert_eq!(asked["since"], 10);
             peer.notifies(name::EVENT, event(12));
         };
-        let fake = Fake::plays(vec![Box::new(first), Box::new(second)]);
+        let fake = FakeServer::start(vec![Box::new(first), Box::new(second)]);
         let (seen, ended) = watched(&fake, &args(true, None));
         assert_eq!(seen, [3, 10, 12]);
         assert!(ended.is_ok(), "then it is down, and left nothing behind");
@@ -184,14 +184,14 @@ mod tests {
 
     #[test]
     fn a_holder_that_died_is_no_ordinary_end() {
-        let fake = Fake::plays(vec![Box::new(|peer: &mut Peer| {
+        let fake = FakeServer::start(vec![Box::new(|peer: &mut FakePeer| {
             peer.answers(name::EVENTS_LIST, json!({"events": []}));
         })]);
         let holder = fake.instance().socket.with_file_name("holder.json");
         std::fs::write(holder, r#"{"pid": 0, "state": "running"}"#).expect("a file");
         let ended = watched(&fake, &args(true, None)).1;
         assert!(
-            matches!(ended, Err(Failure::NotRunning { .. })),
+            matches!(ended, Err(CliError::NotRunning { .. })),
             "{ended:?}"
         );
         fake.ends();
@@ -199,16 +199,16 @@ mod tests {
 
     #[test]
     fn a_subscription_that_saw_nothing_resumes_from_its_beginning() {
-        let first = |peer: &mut Peer| {
+        let first = |peer: &mut FakePeer| {
             peer.answers(name::EVENTS_LIST, json!({"events": []}));
             let asked = peer.answers(name::EVENTS_SUBSCRIBE, json!({"seq": 9}));
             assert_eq!(asked.get("since"), None);
         };
-        let second = |peer: &mut Peer| {
+        let second = |peer: &mut FakePeer| {
             let asked = peer.answers(name::EVENTS_SUBSCRIBE, json!({"seq": 11}));
             assert_eq!(asked["since"], 9);
         };
-        let fake = Fake::plays(vec![Box::new(first), Box::new(second)]);
+        let fake = FakeServer::start(vec![Box::new(first), Box::new(second)]);
         assert!(watched(&fake, &args(true, None)).0.is_empty());
         fake.ends();
     }

@@ -7,27 +7,27 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::JoinHandle;
 
 use mainstay_protocol::method::{Welcome, name};
-use mainstay_protocol::rpc::Reply;
-use mainstay_protocol::{Level, Message, PROTOCOL, Refusal, RefusalCode, Request};
+use mainstay_protocol::rpc::Response;
+use mainstay_protocol::{Level, PROTOCOL, RefusalCode, RequestError, RpcMessage, RpcRequest};
 use serde_json::{Value, json};
 
-use super::instance::Instance;
+use super::system_locator::SystemLocator;
 
 /// What happens on one connection after hello; at its end the connection closes.
-pub(crate) type Script = Box<dyn FnOnce(&mut Peer) + Send>;
+pub(crate) type FakeScript = Box<dyn FnOnce(&mut FakePeer) + Send>;
 
 /// A connection from the server's side.
-pub(crate) struct Peer {
+pub(crate) struct FakePeer {
     lines: BufReader<UnixStream>,
 }
 
-impl Peer {
+impl FakePeer {
     /// The next call, which must be this one.
-    pub(crate) fn hears(&mut self, method: &str) -> Request {
+    pub(crate) fn hears(&mut self, method: &str) -> RpcRequest {
         let mut line = String::new();
         self.lines.read_line(&mut line).expect("a line");
-        match Message::parse(line.as_bytes()) {
-            Ok(Message::Request(request)) if request.method == method => request,
+        match RpcMessage::parse(line.as_bytes()) {
+            Ok(RpcMessage::Request(request)) if request.method == method => request,
             other => panic!("{method} was expected, not {other:?}"),
         }
     }
@@ -35,20 +35,23 @@ impl Peer {
     /// Answers the next call and returns its parameters.
     pub(crate) fn answers(&mut self, method: &str, result: Value) -> Value {
         let request = self.hears(method);
-        self.says(&json!(Reply::success(request.id.expect("an id"), result)));
+        self.says(&json!(Response::success(
+            request.id.expect("an id"),
+            result
+        )));
         request.params
     }
 
     pub(crate) fn refuses(&mut self, method: &str, code: RefusalCode) {
         let request = self.hears(method);
-        self.says(&json!(Reply::refusal(
+        self.says(&json!(Response::refusal(
             request.id,
-            Refusal::new(code, "cannot do this")
+            RequestError::new(code, "cannot do this")
         )));
     }
 
     pub(crate) fn notifies(&mut self, method: &str, params: Value) {
-        self.says(&json!(Request::notification(method, params)));
+        self.says(&json!(RpcRequest::notification(method, params)));
     }
 
     fn says(&mut self, message: &Value) {
@@ -60,19 +63,19 @@ impl Peer {
     }
 }
 
-pub(crate) struct Fake {
+pub(crate) struct FakeServer {
     folder: tempfile::TempDir,
     thread: JoinHandle<()>,
 }
 
-impl Fake {
-    pub(crate) fn plays(scripts: Vec<Script>) -> Fake {
+impl FakeServer {
+    pub(crate) fn start(scripts: Vec<FakeScript>) -> FakeServer {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = UnixListener::bind(folder.path().join("control.sock")).expect("bound");
         let thread = std::thread::spawn(move || {
             for script in scripts {
                 let (stream, _) = listener.accept().expect("a client");
-                let mut peer = Peer {
+                let mut peer = FakePeer {
                     lines: BufReader::new(stream),
                 };
                 let (server, level) = ("mainstay test".to_owned(), Level::Admin);
@@ -86,12 +89,12 @@ impl Fake {
                 script(&mut peer);
             }
         });
-        Fake { folder, thread }
+        FakeServer { folder, thread }
     }
 
-    pub(crate) fn instance(&self) -> Instance {
+    pub(crate) fn instance(&self) -> SystemLocator {
         let socket = self.folder.path().join("control.sock");
-        Instance {
+        SystemLocator {
             name: "app".to_owned(),
             socket,
             config_dir: None,

@@ -4,32 +4,32 @@
 
 use std::fmt::Write;
 
-use mainstay_protocol::method::{Graph, GraphEdge, GraphNode};
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::method::{GraphEdge, GraphNode, GraphView};
+use mainstay_protocol::words::CliExitCode;
 
-use super::args::{self, Global};
-use super::failure::Failure;
-use super::human;
-use super::instance::Instance;
-use super::screen::{self, Screen};
+use super::args::{self, GlobalArgs};
+use super::error::CliError;
+use super::format;
 use super::status::state_colour;
+use super::system_locator::SystemLocator;
+use super::terminal::{self, Terminal};
 
-pub(crate) fn run(args: &args::Graph, global: &Global) -> Result<ExitCode, Failure> {
-    let graph = Instance::find(global)?.connect()?.graph()?;
+pub(crate) fn run(args: &args::GraphArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let graph = SystemLocator::find(global)?.connect()?.graph()?;
     if args.json {
-        screen::print_json(&graph)?;
+        terminal::print_json(&graph)?;
     } else if args.dot {
-        screen::print(&dot(&graph))?;
+        terminal::print(&dot(&graph))?;
     } else if args.mermaid {
-        screen::print(&mermaid(&graph))?;
+        terminal::print(&mermaid(&graph))?;
     } else {
-        screen::print(&tree(&graph, Screen::of_stdout()))?;
+        terminal::print(&tree(&graph, Terminal::of_stdout()))?;
     }
-    Ok(ExitCode::Ok)
+    Ok(CliExitCode::Ok)
 }
 
 /// Prints the waves, and below each module its dependencies.
-fn tree(graph: &Graph, screen: Screen) -> String {
+fn tree(graph: &GraphView, screen: Terminal) -> String {
     let mut out = String::new();
     let waves = graph
         .modules
@@ -40,7 +40,7 @@ fn tree(graph: &Graph, screen: Screen) -> String {
     for wave in 0..waves {
         let _ = writeln!(out, "wave {wave}");
         for node in graph.modules.iter().filter(|node| node.wave == wave) {
-            let _ = write!(out, "  {}", human::clean(&node.module));
+            let _ = write!(out, "  {}", format::single_line(&node.module));
             if let Some(state) = node.state {
                 out.push_str(" (");
                 screen.paint(&mut out, state_colour(state), state.as_str());
@@ -49,7 +49,12 @@ fn tree(graph: &Graph, screen: Screen) -> String {
             out.push('\n');
             for edge in graph.edges.iter().filter(|edge| edge.from == node.module) {
                 let word = if edge.hard { "requires" } else { "wants" };
-                let _ = writeln!(out, "    {word} {}{}", human::clean(&edge.to), until(edge));
+                let _ = writeln!(
+                    out,
+                    "    {word} {}{}",
+                    format::single_line(&edge.to),
+                    until(edge)
+                );
             }
         }
     }
@@ -60,11 +65,11 @@ fn tree(graph: &Graph, screen: Screen) -> String {
 fn until(edge: &GraphEdge) -> String {
     match edge.until.as_str() {
         "ready" => String::new(),
-        other => format!(", {}", human::clean(other)),
+        other => format!(", {}", format::single_line(other)),
     }
 }
 
-fn dot(graph: &Graph) -> String {
+fn dot(graph: &GraphView) -> String {
     let quoted = |name: &str| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
     let mut out = String::from("digraph mainstay {\n  rankdir = BT;\n  node [shape = box];\n");
     for node in &graph.modules {
@@ -79,7 +84,7 @@ fn dot(graph: &Graph) -> String {
     out
 }
 
-fn mermaid(graph: &Graph) -> String {
+fn mermaid(graph: &GraphView) -> String {
     let mut out = String::from("graph BT\n");
     let number = |name: &str| graph.modules.iter().position(|node| node.module == name);
     for (n, GraphNode { module, .. }) in graph.modules.iter().enumerate() {
@@ -99,7 +104,7 @@ mod tests {
     use super::*;
     use mainstay_protocol::words::State;
 
-    fn graph() -> Graph {
+    fn graph() -> GraphView {
         let node = |module: &str, wave, state| GraphNode {
             module: module.to_owned(),
             wave,
@@ -111,7 +116,7 @@ mod tests {
             hard,
             until: until.to_owned(),
         };
-        Graph {
+        GraphView {
             modules: vec![
                 node("event-bus", 0, Some(State::Running)),
                 node("migrate", 0, None),
@@ -135,12 +140,12 @@ wave 1
     requires event-bus
     wants migrate, completed
 ";
-        assert_eq!(tree(&graph(), Screen::default()), expected);
-        let empty = Graph {
+        assert_eq!(tree(&graph(), Terminal::default()), expected);
+        let empty = GraphView {
             modules: Vec::new(),
             edges: Vec::new(),
         };
-        assert_eq!(tree(&empty, Screen::default()), "");
+        assert_eq!(tree(&empty, Terminal::default()), "");
     }
 
     #[test]

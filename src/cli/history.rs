@@ -5,30 +5,33 @@
 use std::path::Path;
 
 use mainstay_protocol::Event;
-use mainstay_protocol::method::{EventsParams, LogLines, Why};
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::method::{EventsParams, LogLines, WhyResult};
+use mainstay_protocol::words::CliExitCode;
 use serde_json::Value;
 
-use super::args::Global;
-use super::failure::Failure;
-use super::{human, screen};
-use crate::config::{Configuration, LogFormat, Sources, load};
+use super::args::GlobalArgs;
+use super::error::CliError;
+use super::{format, terminal};
+use crate::config::{ConfigSources, Configuration, LogFormat, load};
 use crate::journal::{OfflineJournal, ReadError};
 use crate::os::tail;
 
 /// The files of a system that is not running.
-pub(crate) struct History {
+pub(crate) struct OfflineHistory {
     name: String,
     configuration: Configuration,
     /// Why the system cannot be reached.
-    failure: Failure,
+    failure: CliError,
 }
 
-impl History {
+impl OfflineHistory {
     /// Returns the files of a system that is not running. Returns any other failure as it is: a
     /// running system answers itself.
-    pub(crate) fn instead(failure: Failure, global: &Global) -> Result<History, Failure> {
-        let Failure::NotRunning { name, .. } = &failure else {
+    pub(crate) fn fallback_for(
+        failure: CliError,
+        global: &GlobalArgs,
+    ) -> Result<OfflineHistory, CliError> {
+        let CliError::NotRunning { name, .. } = &failure else {
             return Err(failure);
         };
         let socket = std::env::var_os("MAINSTAY_CONTROL").is_some_and(|path| !path.is_empty());
@@ -38,45 +41,45 @@ impl History {
         }
         let name = name.clone();
         match configuration(global) {
-            Ok(configuration) => Ok(History {
+            Ok(configuration) => Ok(OfflineHistory {
                 name,
                 configuration,
                 failure,
             }),
-            Err(problem) => Err(Failure::new(
-                ExitCode::NotRunning,
+            Err(problem) => Err(CliError::new(
+                CliExitCode::NotRunning,
                 format!("{failure}\ncannot find its history either: {problem}"),
             )),
         }
     }
 
     /// Returns the newest output lines, by module, after printing the notice.
-    pub(crate) fn logs(&self, modules: &[String], count: usize) -> Result<Vec<LogLines>, Failure> {
+    pub(crate) fn logs(&self, modules: &[String], count: usize) -> Result<Vec<LogLines>, CliError> {
         let mut found = Vec::new();
         let mut missing = Vec::new();
         for module in modules {
             match self.log(module, count)? {
                 Some(lines) => found.push(lines),
-                None => missing.push(format!("no log of {}", human::clean(module))),
+                None => missing.push(format!("no log of {}", format::single_line(module))),
             }
         }
         if found.is_empty() {
             let folder = self.configuration.system.logs.directory.display();
-            return Err(self.nothing(&format!("{} in {folder}", missing.join(" and "))));
+            return Err(self.nothing_found(&format!("{} in {folder}", missing.join(" and "))));
         }
-        self.tell(&self.configuration.system.logs.directory);
+        self.print_notice(&self.configuration.system.logs.directory);
         for none in missing {
-            screen::complain(&format!("there is {none}"));
+            terminal::print_error(&format!("there is {none}"));
         }
         Ok(found)
     }
 
-    fn log(&self, module: &str, count: usize) -> Result<Option<LogLines>, Failure> {
+    fn log(&self, module: &str, count: usize) -> Result<Option<LogLines>, CliError> {
         let logs = &self.configuration.system.logs;
         let path = logs.directory.join(format!("{module}.log"));
         let lines = tail::last_lines(&path, count).map_err(|error| {
             let text = format!("cannot read {}: {error}", path.display());
-            Failure::new(ExitCode::Failed, text)
+            CliError::new(CliExitCode::Failed, text)
         })?;
         // The file is created with the first line: a configured module without one wrote nothing.
         let silent = || self.configures(module) && self.past().is_some();
@@ -97,33 +100,33 @@ impl History {
     }
 
     /// Returns the newest events that match.
-    pub(crate) fn events(&self, params: &EventsParams) -> Result<Vec<Event>, Failure> {
+    pub(crate) fn events(&self, params: &EventsParams) -> Result<Vec<Event>, CliError> {
         let events = self.journal()?.read(params).map_err(unreadable)?;
         if let (true, Some(module)) = (events.is_empty(), &params.module)
             && !self.configures(module)
         {
-            let module = human::clean(module);
-            return Err(self.nothing(&format!("nothing about {module} in its journal")));
+            let module = format::single_line(module);
+            return Err(self.nothing_found(&format!("nothing about {module} in its journal")));
         }
-        self.tell(&self.configuration.system.state_dir);
+        self.print_notice(&self.configuration.system.state_dir);
         Ok(events)
     }
 
     /// Returns what led to the last known state of a module.
-    pub(crate) fn why(&self, module: &str) -> Result<Why, Failure> {
+    pub(crate) fn why(&self, module: &str) -> Result<WhyResult, CliError> {
         let why = self.journal()?.why(module).map_err(unreadable)?;
         let why = why.ok_or_else(|| {
-            let module = human::clean(module);
-            self.nothing(&format!("nothing about {module} in its journal"))
+            let module = format::single_line(module);
+            self.nothing_found(&format!("nothing about {module} in its journal"))
         })?;
-        self.tell(&self.configuration.system.state_dir);
+        self.print_notice(&self.configuration.system.state_dir);
         Ok(why)
     }
 
-    fn journal(&self) -> Result<OfflineJournal, Failure> {
+    fn journal(&self) -> Result<OfflineJournal, CliError> {
         let folder = self.configuration.system.state_dir.display();
         self.past()
-            .ok_or_else(|| self.nothing(&format!("no journal in {folder}")))
+            .ok_or_else(|| self.nothing_found(&format!("no journal in {folder}")))
     }
 
     fn configures(&self, module: &str) -> bool {
@@ -135,33 +138,33 @@ impl History {
         OfflineJournal::of(&self.configuration.system.state_dir)
     }
 
-    fn tell(&self, folder: &Path) {
+    fn print_notice(&self, folder: &Path) {
         let (name, folder) = (&self.name, folder.display());
-        screen::complain(&format!(
+        terminal::print_error(&format!(
             "mainstay '{name}' is not running: this is its history, from {folder}"
         ));
     }
 
-    fn nothing(&self, what: &str) -> Failure {
+    fn nothing_found(&self, what: &str) -> CliError {
         let text = format!("{}\nand there is {what}", self.failure);
-        Failure::new(ExitCode::NotRunning, text)
+        CliError::new(CliExitCode::NotRunning, text)
     }
 }
 
-fn unreadable(error: ReadError) -> Failure {
+fn unreadable(error: ReadError) -> CliError {
     let (journal, source) = (error.journal.display(), error.source);
     let text = format!("cannot read the journal {journal}: {source}");
-    Failure::new(ExitCode::Failed, text)
+    CliError::new(CliExitCode::Failed, text)
 }
 
 /// Reads the configuration as `up` does.
-pub(crate) fn configuration(global: &Global) -> Result<Configuration, Failure> {
+pub(crate) fn configuration(global: &GlobalArgs) -> Result<Configuration, CliError> {
     let name = global
         .name
         .iter()
         .map(|name| format!("mainstay.name={name}"));
     let sets: Vec<String> = name.collect();
-    Sources::find(global.config.as_deref(), &sets)
+    ConfigSources::find(global.config.as_deref(), &sets)
         .and_then(|sources| load(&sources))
-        .map_err(|problems| Failure::new(ExitCode::Configuration, problems.to_string()))
+        .map_err(|problems| CliError::new(CliExitCode::Configuration, problems.to_string()))
 }

@@ -5,13 +5,13 @@
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 
-use super::args::{Global, Init};
-use super::failure::Failure;
-use super::screen;
+use super::args::{GlobalArgs, InitArgs};
+use super::error::CliError;
+use super::terminal;
 
-pub(crate) fn run(args: &Init, global: &Global) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &InitArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let folder = global
         .config
         .clone()
@@ -26,14 +26,14 @@ pub(crate) fn run(args: &Init, global: &Global) -> Result<ExitCode, Failure> {
         .or(global.name.as_ref())
         .or(folder_name.as_ref());
     let path = write(&folder, &usable(name.map_or("", String::as_str)))?;
-    screen::print(&format!(
+    terminal::print(&format!(
         "wrote {}; `mainstay up` runs it, `mainstay status` shows it\n",
         path.display()
     ))?;
-    Ok(ExitCode::Ok)
+    Ok(CliExitCode::Ok)
 }
 
-fn write(folder: &Path, name: &str) -> Result<PathBuf, Failure> {
+fn write(folder: &Path, name: &str) -> Result<PathBuf, CliError> {
     let path = folder.join("mainstay.toml");
     let failed = |error: std::io::Error| {
         let why = match error.kind() {
@@ -42,8 +42,8 @@ fn write(folder: &Path, name: &str) -> Result<PathBuf, Failure> {
             }
             _ => error.to_string(),
         };
-        Failure::new(
-            ExitCode::Failed,
+        CliError::new(
+            CliExitCode::Failed,
             format!("cannot write {}: {why}", path.display()),
         )
     };
@@ -144,7 +144,7 @@ mod tests {
         // And mainstay takes every key of it.
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("mainstay.toml"), &examples).expect("a file");
-        crate::config::load(&crate::config::Sources::folder(folder.path())).expect("good");
+        crate::config::load(&crate::config::ConfigSources::folder(folder.path())).expect("good");
     }
 
     fn is_example(text: &str) -> bool {

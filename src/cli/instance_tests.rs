@@ -29,57 +29,57 @@ impl Place {
         self
     }
 
-    fn find(&self, global: &Global) -> Result<Instance, Problem> {
+    fn find(&self, global: &GlobalArgs) -> Result<SystemLocator, LocateError> {
         let find = |name: &str| {
             self.variables
                 .iter()
                 .find(|(key, _)| *key == name)
                 .map(|(_, value)| value.into())
         };
-        let around = Surroundings {
+        let around = ProcessEnvironment {
             variable: &find,
             current: self.folder.path().to_owned(),
             user_config: Some(self.folder.path().join("user")),
         };
-        Instance::find_in(global, &around)
+        SystemLocator::find_in(global, &around)
     }
 
-    fn name(&self, global: &Global) -> String {
+    fn name(&self, global: &GlobalArgs) -> String {
         self.find(global).expect("found").name
     }
 
     fn socket(&self) -> String {
-        let socket = self.find(&Global::default()).expect("found").socket;
+        let socket = self.find(&GlobalArgs::default()).expect("found").socket;
         let below = socket.strip_prefix(self.folder.path()).unwrap_or(&socket);
         below.display().to_string()
     }
 }
 
-fn config(dir: &str) -> Global {
-    Global {
+fn config(dir: &str) -> GlobalArgs {
+    GlobalArgs {
         config: Some(dir.into()),
-        ..Global::default()
+        ..GlobalArgs::default()
     }
 }
 
-fn named(name: &str) -> Global {
-    Global {
+fn named(name: &str) -> GlobalArgs {
+    GlobalArgs {
         name: Some(name.to_owned()),
-        ..Global::default()
+        ..GlobalArgs::default()
     }
 }
 
 #[test]
 fn the_configuration_folder_is_looked_for_in_its_order() {
     let place = Place::new();
-    assert_eq!(place.name(&Global::default()), "mainstay");
+    assert_eq!(place.name(&GlobalArgs::default()), "mainstay");
     let place = place.file("user/mainstay.toml", "[mainstay]\nname = 'user'");
-    assert_eq!(place.name(&Global::default()), "user");
+    assert_eq!(place.name(&GlobalArgs::default()), "user");
     let place = place.file("config/mainstay.toml", "[mainstay]\nname = 'here'");
-    assert_eq!(place.name(&Global::default()), "here");
+    assert_eq!(place.name(&GlobalArgs::default()), "here");
     let place = place.file("other/mainstay.toml", "mainstay.name = 'variable'");
     let place = place.variable("MAINSTAY_CONFIG", "other");
-    assert_eq!(place.name(&Global::default()), "variable");
+    assert_eq!(place.name(&GlobalArgs::default()), "variable");
     let place = place.file("fourth/mainstay.toml", "[module.a]\ncommand = ['a']");
     assert_eq!(place.name(&config("fourth")), "mainstay");
     assert_eq!(place.name(&config("config")), "here");
@@ -98,7 +98,7 @@ fn later_layers_win() {
             "[mainstay]\nname = 'ten'\nruntime_dir = 'ten'",
         )
         .file("config/conf.d/90.txt", "not ours");
-    let global = Global::default();
+    let global = GlobalArgs::default();
     assert_eq!(place.name(&global), "twenty");
     assert_eq!(place.socket(), "ten/control.sock");
     let place = place
@@ -106,7 +106,7 @@ fn later_layers_win() {
         .variable("MAINSTAY__MAINSTAY__RUNTIME_DIR", "${project}/elsewhere");
     assert_eq!(place.name(&global), "environment");
     assert_eq!(place.socket(), "elsewhere/control.sock");
-    let both = Global {
+    let both = GlobalArgs {
         name: Some("option".to_owned()),
         ..config("config")
     };
@@ -119,14 +119,14 @@ fn a_socket_wins_over_everything_and_lends_its_folder_s_name() {
         .file("config/mainstay.toml", "broken")
         .variable("MAINSTAY_CONTROL", "/a/b/c");
     assert_eq!(
-        place.find(&Global::default()).expect("found"),
-        Instance {
+        place.find(&GlobalArgs::default()).expect("found"),
+        SystemLocator {
             name: "b".to_owned(),
             socket: "/a/b/c".into(),
             config_dir: None,
         }
     );
-    let global = Global {
+    let global = GlobalArgs {
         socket: Some("/x/control.sock".into()),
         ..named("app")
     };
@@ -167,26 +167,26 @@ fn the_project_is_the_folder_around_the_configuration_however_it_is_written() {
 fn a_file_broken_elsewhere_still_tells_its_name() {
     let text = "# a comment\n [mainstay] # ours\nname = 'app'\n[module.x]\ncommand = [";
     let place = Place::new().file("config/mainstay.toml", text);
-    assert_eq!(place.name(&Global::default()), "app");
+    assert_eq!(place.name(&GlobalArgs::default()), "app");
 }
 
 #[test]
 fn what_cannot_be_told_is_said() {
-    let said = |place: &Place, global: &Global| match place.find(global) {
+    let said = |place: &Place, global: &GlobalArgs| match place.find(global) {
         Err(problem) => problem.to_string(),
         Ok(found) => panic!("{found:?}"),
     };
     let place = Place::new();
     assert!(said(&place, &config("nowhere")).starts_with("cannot find mainstay.toml in "));
     let place = place.file("config/mainstay.toml", "[mainstay]\nname = 3");
-    let text = said(&place, &Global::default());
+    let text = said(&place, &GlobalArgs::default());
     assert!(text.starts_with("cannot read [mainstay] in "), "{text}");
     assert!(text.ends_with("name the system with --name"), "{text}");
     let place = Place::new().file(
         "config/mainstay.toml",
         "mainstay.runtime_dir = '${state_dir}/r'",
     );
-    assert!(said(&place, &Global::default()).contains("--socket"));
+    assert!(said(&place, &GlobalArgs::default()).contains("--socket"));
 }
 
 #[cfg(unix)]
@@ -194,7 +194,7 @@ fn what_cannot_be_told_is_said() {
 fn when_nothing_listens_the_holder_s_last_words_are_passed_on() {
     let place = Place::new();
     let socket = place.folder.path().join("control.sock");
-    let instance = Instance {
+    let instance = SystemLocator {
         name: "app".to_owned(),
         socket: socket.clone(),
         config_dir: None,
@@ -250,10 +250,10 @@ fn who_cannot_be_reached_names_a_few_of_those_that_run() {
         std::fs::write(place.join("holder.json"), text).expect("a file");
     };
     put("gone", 0);
-    assert_eq!(others(Some(folder.path()), "app"), "");
+    assert_eq!(list_others(Some(folder.path()), "app"), "");
     put("app", std::process::id());
     put("web", std::process::id());
-    let told = others(Some(folder.path()), "app");
+    let told = list_others(Some(folder.path()), "app");
     assert_eq!(
         told,
         "\nrunning under other names: web; name one with --name"
@@ -261,7 +261,7 @@ fn who_cannot_be_reached_names_a_few_of_those_that_run() {
     for more in ["a", "b", "c", "d", "e", "f"] {
         put(more, std::process::id());
     }
-    let told = others(Some(folder.path()), "app");
+    let told = list_others(Some(folder.path()), "app");
     assert!(told.contains("names: a, b, c, d, e and 2 more;"), "{told}");
-    assert_eq!(others(None, "app"), "");
+    assert_eq!(list_others(None, "app"), "");
 }

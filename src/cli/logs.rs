@@ -7,65 +7,75 @@ use std::io::IsTerminal;
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::{LogLines, LogsParams};
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 
-use super::args::{Global, Logs};
-use super::failure::Failure;
-use super::history::History;
-use super::instance::Instance;
-use super::{human, screen};
+use super::args::{GlobalArgs, LogsArgs};
+use super::error::CliError;
+use super::history::OfflineHistory;
+use super::system_locator::SystemLocator;
+use super::{format, terminal};
 
-pub(crate) fn run(args: &Logs, global: &Global) -> Result<ExitCode, Failure> {
-    let instance = Instance::find(global)?;
+pub(crate) fn run(args: &LogsArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let instance = SystemLocator::find(global)?;
     let prefix = match &args.modules[..] {
         [_] => None,
         several => several.iter().map(|name| name.chars().count()).max(),
     };
     let mut client = match instance.connect() {
         Ok(client) => client,
-        Err(failure) => return past(&History::instead(failure, global)?, args, prefix),
+        Err(failure) => {
+            return past(
+                &OfflineHistory::fallback_for(failure, global)?,
+                args,
+                prefix,
+            );
+        }
     };
     read(&mut client, args, args.lines, prefix)?;
     if !args.follow {
-        return Ok(ExitCode::Ok);
+        return Ok(CliExitCode::Ok);
     }
     loop {
         follow(client, args, prefix)?;
         client = match instance.connect_again() {
-            Err(Failure::NotRunning { .. }) if instance.is_leaving() => {
-                screen::complain(&format!("mainstay '{}' was stopped", instance.name));
-                return Ok(ExitCode::Ok);
+            Err(CliError::NotRunning { .. }) if instance.is_leaving() => {
+                terminal::print_error(&format!("mainstay '{}' was stopped", instance.name));
+                return Ok(CliExitCode::Ok);
             }
             connected => connected?,
         };
-        screen::complain("the connection was lost and restored; lines may be missing here");
+        terminal::print_error("the connection was lost and restored; lines may be missing here");
         match read(&mut client, args, 0, prefix) {
             // Then it is lost again.
-            Err(Failure::Client(ClientError::Closed { .. })) => {}
+            Err(CliError::Client(ClientError::Closed { .. })) => {}
             read => read?,
         }
     }
 }
 
 /// Prints the output of a system that is not running.
-fn past(history: &History, args: &Logs, prefix: Option<usize>) -> Result<ExitCode, Failure> {
+fn past(
+    history: &OfflineHistory,
+    args: &LogsArgs,
+    prefix: Option<usize>,
+) -> Result<CliExitCode, CliError> {
     for lines in history.logs(&args.modules, args.lines)? {
         say_if_empty(&lines, args.lines);
         show(&lines, args, prefix)?;
     }
     if args.follow {
         let text = "cannot follow output: the system is not running; start it with `mainstay up`";
-        return Err(Failure::new(ExitCode::NotRunning, text));
+        return Err(CliError::new(CliExitCode::NotRunning, text));
     }
-    Ok(ExitCode::Ok)
+    Ok(CliExitCode::Ok)
 }
 
 fn read(
     client: &mut Client,
-    args: &Logs,
+    args: &LogsArgs,
     lines: usize,
     prefix: Option<usize>,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     for module in &args.modules {
         let params = LogsParams {
             module: module.clone(),
@@ -80,7 +90,7 @@ fn read(
 }
 
 /// Prints lines until the connection is lost.
-fn follow(client: Client, args: &Logs, prefix: Option<usize>) -> Result<(), Failure> {
+fn follow(client: Client, args: &LogsArgs, prefix: Option<usize>) -> Result<(), CliError> {
     for lines in client.follow::<LogLines>() {
         match lines {
             Ok(lines) => show(&lines, args, prefix)?,
@@ -94,32 +104,32 @@ fn follow(client: Client, args: &Logs, prefix: Option<usize>) -> Result<(), Fail
 /// Prints a note for a module without output.
 fn say_if_empty(read: &LogLines, asked: usize) {
     if asked > 0 && read.lines.is_empty() {
-        let module = human::clean(&read.module);
-        screen::complain(&format!("{module} has written nothing yet"));
+        let module = format::single_line(&read.module);
+        terminal::print_error(&format!("{module} has written nothing yet"));
     }
 }
 
-fn show(lines: &LogLines, args: &Logs, prefix: Option<usize>) -> Result<(), Failure> {
+fn show(lines: &LogLines, args: &LogsArgs, prefix: Option<usize>) -> Result<(), CliError> {
     if args.json {
-        return screen::print_json_line(lines);
+        return terminal::print_json_line(lines);
     }
     if lines.dropped_bytes > 0 {
         let (module, lost) = (
-            human::clean(&lines.module),
-            human::bytes(lines.dropped_bytes),
+            format::single_line(&lines.module),
+            format::bytes(lines.dropped_bytes),
         );
-        screen::complain(&format!("{module}: {lost} of output are missing here"));
+        terminal::print_error(&format!("{module}: {lost} of output are missing here"));
     }
-    screen::print(&render(lines, prefix, std::io::stdout().is_terminal()))
+    terminal::print(&render(lines, prefix, std::io::stdout().is_terminal()))
 }
 
 fn render(lines: &LogLines, prefix: Option<usize>, terminal: bool) -> String {
-    let name = prefix.map(|width| format!("{:<width$} | ", human::clean(&lines.module)));
+    let name = prefix.map(|width| format!("{:<width$} | ", format::single_line(&lines.module)));
     let name = name.as_deref().unwrap_or("");
     let mut out = String::new();
     for line in &lines.lines {
         let line = if terminal {
-            human::harmless(line)
+            format::escape_controls(line)
         } else {
             line.into()
         };

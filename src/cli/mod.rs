@@ -4,7 +4,6 @@
 
 pub(crate) mod args;
 mod audit;
-mod block;
 mod call;
 mod change;
 mod check;
@@ -12,33 +11,34 @@ mod completions;
 mod config;
 mod console;
 mod down;
+pub(crate) mod error;
+mod event_line;
 mod events;
-pub(crate) mod failure;
 #[cfg(all(test, unix))]
 mod fake;
+mod format;
 mod graph;
 mod history;
-mod human;
 mod init;
-pub(crate) mod instance;
-mod log;
 mod logs;
-mod missing;
+mod machine_checks;
+mod module_details;
 pub(crate) mod progress;
 mod runtime;
-pub(crate) mod screen;
-mod sentence;
+mod runtime_log;
 mod status;
+pub(crate) mod system_locator;
 mod table;
+pub(crate) mod terminal;
 mod up;
 mod why;
 
 use clap::Parser;
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 
 use args::{Cli, Verb};
-use change::Change;
-use failure::Failure;
+use change::ChangeVerb;
+use error::CliError;
 
 /// Runs the command line of this process and says how it ended.
 #[must_use]
@@ -48,26 +48,26 @@ pub fn main() -> std::process::ExitCode {
         Err(error) => {
             // Printing help into a closed pipe is no failure worth a word.
             let _ = error.print();
-            let code = u8::try_from(error.exit_code()).unwrap_or(ExitCode::Usage as u8);
+            let code = u8::try_from(error.exit_code()).unwrap_or(CliExitCode::Usage as u8);
             return std::process::ExitCode::from(code);
         }
     };
     match run(cli) {
         Ok(code) => code.into(),
-        Err(failure) => failure.tell().into(),
+        Err(failure) => failure.print().into(),
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode, Failure> {
+fn run(cli: Cli) -> Result<CliExitCode, CliError> {
     let global = &cli.global;
     match cli.verb {
         Verb::Init(args) => init::run(&args, global),
         Verb::Up(args) => up::run(&args, global),
         Verb::Down(args) => down::run(&args, global),
         Verb::Status(args) => status::run(&args, global),
-        Verb::Start(args) => change::run(Change::Start, &args, global),
-        Verb::Stop(args) => change::run(Change::Stop, &args, global),
-        Verb::Restart(args) => change::run(Change::Restart, &args, global),
+        Verb::Start(args) => change::run(ChangeVerb::Start, &args, global),
+        Verb::Stop(args) => change::run(ChangeVerb::Stop, &args, global),
+        Verb::Restart(args) => change::run(ChangeVerb::Restart, &args, global),
         Verb::Logs(args) => logs::run(&args, global),
         Verb::Events(args) => events::run(&args, global),
         Verb::Why(args) => why::run(&args, global),

@@ -7,36 +7,36 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::human;
+use super::format;
 
 /// Progress, shown until it is dropped.
 pub(crate) struct Progress {
-    say: Option<SyncSender<String>>,
+    update: Option<SyncSender<String>>,
     thread: Option<JoinHandle<()>>,
 }
 
 const TICK: Duration = Duration::from_secs(1);
 /// Interval of lines if stderr is not a terminal.
-const SELDOM: u32 = 10;
+const PLAIN_INTERVAL: u32 = 10;
 /// Texts that may be queued for the thread; further ones are dropped.
-const BEHIND: usize = 16;
+const QUEUE_MAX: usize = 16;
 
 impl Progress {
     pub(crate) fn start(text: impl Into<String>) -> Progress {
-        let (say, heard) = sync_channel(BEHIND);
+        let (say, heard) = sync_channel(QUEUE_MAX);
         let text = text.into();
         let thread = std::thread::Builder::new().name("progress".to_owned());
         // Without a thread no progress is shown.
         let thread = thread.spawn(move || show(text, &heard)).ok();
         Progress {
-            say: Some(say),
+            update: Some(say),
             thread,
         }
     }
 
     /// Shows this text from the next second on.
-    pub(crate) fn say(&self, text: String) {
-        if let Some(say) = &self.say {
+    pub(crate) fn update(&self, text: String) {
+        if let Some(say) = &self.update {
             let _full_or_gone = say.try_send(text);
         }
     }
@@ -44,7 +44,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.say = None;
+        self.update = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -61,10 +61,10 @@ fn show(mut text: String, heard: &Receiver<String>) {
         match heard.recv_timeout(next.saturating_sub(begun.elapsed())) {
             Ok(newer) => text = newer,
             Err(RecvTimeoutError::Timeout) => {
-                let line = format!("{text} … {}", human::span(next));
+                let line = format!("{text} … {}", format::compact_duration(next));
                 if terminal {
                     write(&format!("\r\x1b[K{line}"));
-                } else if ticks % SELDOM == 0 {
+                } else if ticks % PLAIN_INTERVAL == 0 {
                     write(&format!("{line}\n"));
                 }
                 ticks += 1;

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_protocol::State;
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 
-use super::args::{Global, Runtime};
+use super::args::{GlobalArgs, RuntimeArgs};
 use super::console::{Console, Stream, Target};
-use super::failure::Failure;
-use super::log::rotating::Rotating;
-use crate::config::Sources;
+use super::error::CliError;
+use super::runtime_log::rotating::RotatingFile;
+use crate::config::ConfigSources;
 use crate::os::process_limit::{check_threads, with_limit};
 use crate::runtime::{ConsoleMessage, ConsoleSink};
 
@@ -28,19 +28,19 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
     clippy::disallowed_methods,
     reason = "the exit code is passed on as it is"
 )]
-pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let marked = std::env::var_os(super::up::ENV_RUNTIME).is_some();
     let Some(end) = marked
         .then(crate::os::transport::HolderEndpoint::inherited)
         .flatten()
     else {
         let text = "cannot run: this verb is for the holder; use `mainstay up`";
-        return Err(Failure::new(ExitCode::Usage, text));
+        return Err(CliError::new(CliExitCode::Usage, text));
     };
     crate::os::machine::name_process(c"mainstay");
     if let Err(problem) = check_threads(THREADS) {
-        super::screen::complain(&format!("cannot start the runtime: {problem}"));
-        std::process::exit(i32::from(ExitCode::Failed as u8));
+        super::terminal::print_error(&format!("cannot start the runtime: {problem}"));
+        std::process::exit(i32::from(CliExitCode::Failed as u8));
     }
     crate::os::machine::write_in_background();
     let console = Console::start();
@@ -48,9 +48,9 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
     if !detached {
         console.open(Target::standard());
     }
-    let log = super::log::start(&console);
-    let sources = Sources::find(global.config.as_deref(), &args.set);
-    let begun = |logs: &crate::config::Logs| {
+    let log = super::runtime_log::start(&console);
+    let sources = ConfigSources::find(global.config.as_deref(), &args.set);
+    let begun = |logs: &crate::config::LogConfig| {
         log.open(&logs.directory, logs.max_bytes, logs.keep);
         if detached {
             console.open(detached_target(logs));
@@ -74,9 +74,9 @@ pub(super) fn run(args: &Runtime, global: &Global) -> Result<ExitCode, Failure> 
 
 /// A bounded file, which is rotated as the logs of modules are; where it cannot be opened, what
 /// the detached start opened.
-fn detached_target(logs: &crate::config::Logs) -> Target {
+fn detached_target(logs: &crate::config::LogConfig) -> Target {
     let path = logs.directory.join(super::up::DETACHED_LOG);
-    match Rotating::open(&path, logs.max_bytes, logs.keep) {
+    match RotatingFile::open(&path, logs.max_bytes, logs.keep) {
         Ok(file) => Target {
             out: Box::new(file),
             err: None,

@@ -6,39 +6,39 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
-use mainstay_protocol::words::{ExitCode, Health, Rung, State, SystemStatus};
+use mainstay_protocol::words::{CliExitCode, Health, Rung, State, SystemStatus};
 use mainstay_protocol::{ModuleView, SystemView, Timestamp};
 
-use super::args::{Global, Status};
-use super::failure::Failure;
-use super::instance::Instance;
-use super::screen::{self, Colour, Screen};
-use super::table::{Cell, Table};
-use super::{block, human};
+use super::args::{GlobalArgs, StatusArgs};
+use super::error::CliError;
+use super::system_locator::SystemLocator;
+use super::table::{Cell, TextTable};
+use super::terminal::{self, AnsiColour, Terminal};
+use super::{format, module_details};
 
-pub(crate) fn run(args: &Status, global: &Global) -> Result<ExitCode, Failure> {
-    let mut client = Instance::find(global)?.connect()?;
-    let screen = Screen::of_stdout();
+pub(crate) fn run(args: &StatusArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let mut client = SystemLocator::find(global)?.connect()?;
+    let screen = Terminal::of_stdout();
     if let Some(name) = &args.module {
         let module = client.module(name)?;
         if args.json {
-            screen::print_json(&module)?;
+            terminal::print_json(&module)?;
         } else {
-            screen::print(&block::render(&module, screen::now(), screen))?;
+            terminal::print(&module_details::render(&module, terminal::now(), screen))?;
         }
     } else if args.json && args.all {
-        screen::print_json(&client.modules()?)?;
+        terminal::print_json(&client.modules()?)?;
     } else if args.json {
-        screen::print_json(&client.status()?)?;
+        terminal::print_json(&client.status()?)?;
     } else {
         let system = client.status()?;
         let modules = client.modules()?;
-        screen::print(&render(&system, &modules, screen::now(), screen))?;
+        terminal::print(&render(&system, &modules, terminal::now(), screen))?;
     }
-    Ok(ExitCode::Ok)
+    Ok(CliExitCode::Ok)
 }
 
-fn render(system: &SystemView, modules: &[ModuleView], now: Timestamp, screen: Screen) -> String {
+fn render(system: &SystemView, modules: &[ModuleView], now: Timestamp, screen: Terminal) -> String {
     let mut out = String::new();
     header(&mut out, system, screen);
     if !modules.is_empty() {
@@ -54,25 +54,25 @@ fn render(system: &SystemView, modules: &[ModuleView], now: Timestamp, screen: S
         if n == 0 {
             out.push('\n');
         }
-        let _ = writeln!(out, "{what}: {}", human::clean(text));
+        let _ = writeln!(out, "{what}: {}", format::single_line(text));
     }
     out
 }
 
-fn header(out: &mut String, system: &SystemView, screen: Screen) {
+fn header(out: &mut String, system: &SystemView, screen: Terminal) {
     let colour = match system.status {
-        SystemStatus::Healthy => Some(Colour::Green),
-        SystemStatus::Starting | SystemStatus::Degraded => Some(Colour::Yellow),
-        SystemStatus::Critical => Some(Colour::Red),
-        SystemStatus::Stopping => Some(Colour::Grey),
+        SystemStatus::Healthy => Some(AnsiColour::Green),
+        SystemStatus::Starting | SystemStatus::Degraded => Some(AnsiColour::Yellow),
+        SystemStatus::Critical => Some(AnsiColour::Red),
+        SystemStatus::Stopping => Some(AnsiColour::Grey),
         SystemStatus::Other(_) => None,
     };
-    let _ = write!(out, "{} is ", human::clean(&system.name));
+    let _ = write!(out, "{} is ", format::single_line(&system.name));
     screen.paint(out, colour, system.status.as_str());
     if let Some(reason) = &system.reason {
-        let _ = write!(out, " ({})", human::clean(reason));
+        let _ = write!(out, " ({})", format::single_line(reason));
     }
-    let up = human::span(Duration::from_millis(system.uptime_ms));
+    let up = format::compact_duration(Duration::from_millis(system.uptime_ms));
     let counts = &system.modules;
     let _ = writeln!(
         out,
@@ -94,8 +94,8 @@ const TITLES: [&str; 9] = [
 ];
 const RIGHT: [bool; 9] = [false, false, false, true, true, true, true, true, false];
 
-fn table(out: &mut String, modules: &[ModuleView], now: Timestamp, screen: Screen) {
-    let mut table = Table::new(modules.len() + 1, RIGHT);
+fn table(out: &mut String, modules: &[ModuleView], now: Timestamp, screen: Terminal) {
+    let mut table = TextTable::new(modules.len() + 1, RIGHT);
     table.head(TITLES);
     for module in modules {
         table.row(row(module, now));
@@ -110,34 +110,34 @@ fn row(module: &ModuleView, now: Timestamp) -> [Cell<'_>; 9] {
         health => (health.as_str().into(), health_colour(health)),
     };
     [
-        (human::clean(&module.module), None),
+        (format::single_line(&module.module), None),
         (module.state.as_str().into(), state_colour(module.state)),
         health,
         plain(module.pid.map(|pid| pid.to_string())),
         plain(Some(module.restarts.to_string())),
-        plain(Some(human::since(module.since, now))),
-        plain(module.usage.map(|usage| human::percent(usage.cpu_percent))),
-        plain(module.usage.map(|usage| human::bytes(usage.memory_bytes))),
+        plain(Some(format::since(module.since, now))),
+        plain(module.usage.map(|usage| format::percent(usage.cpu_percent))),
+        plain(module.usage.map(|usage| format::bytes(usage.memory_bytes))),
         (remark(module, now), None),
     ]
 }
 
-pub(crate) fn state_colour(state: State) -> Option<Colour> {
+pub(crate) fn state_colour(state: State) -> Option<AnsiColour> {
     match state {
-        State::Running => Some(Colour::Green),
-        State::Waiting | State::Starting | State::Backoff => Some(Colour::Yellow),
-        State::Failed => Some(Colour::Red),
-        State::NotStarted | State::Stopping | State::Stopped => Some(Colour::Grey),
+        State::Running => Some(AnsiColour::Green),
+        State::Waiting | State::Starting | State::Backoff => Some(AnsiColour::Yellow),
+        State::Failed => Some(AnsiColour::Red),
+        State::NotStarted | State::Stopping | State::Stopped => Some(AnsiColour::Grey),
         State::Other(_) => None,
     }
 }
 
-pub(crate) fn health_colour(health: Health) -> Option<Colour> {
+pub(crate) fn health_colour(health: Health) -> Option<AnsiColour> {
     match health {
         Health::Unknown | Health::Other(_) => None,
-        Health::Healthy => Some(Colour::Green),
-        Health::Degraded => Some(Colour::Yellow),
-        Health::Unhealthy => Some(Colour::Red),
+        Health::Healthy => Some(AnsiColour::Green),
+        Health::Degraded => Some(AnsiColour::Yellow),
+        Health::Unhealthy => Some(AnsiColour::Red),
     }
 }
 
@@ -148,7 +148,7 @@ fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
         return module
             .status_text
             .as_deref()
-            .map_or(Cow::Borrowed(""), human::clean);
+            .map_or(Cow::Borrowed(""), format::single_line);
     }
     let mut parts = Vec::new();
     // What is wanted waits or starts from the beginning.
@@ -156,20 +156,20 @@ fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
         parts.push("starts when needed".to_owned());
     }
     if let Some(at) = module.next_attempt_at {
-        parts.push(format!("next try {}", human::until(at, now)));
+        parts.push(format!("next try {}", format::until(at, now)));
     }
     if !module.waiting_on.is_empty() {
-        parts.push(format!("waits for {}", human::list(&module.waiting_on)));
+        parts.push(format!("waits for {}", format::list(&module.waiting_on)));
     }
-    parts.extend(block::failure_text(module));
+    parts.extend(module_details::failure_text(module));
     if !module.degraded.is_empty() {
-        parts.push(format!("without {}", human::list(&module.degraded)));
+        parts.push(format!("without {}", format::list(&module.degraded)));
     }
     if module.throttle.rung != Rung::None {
         parts.push(format!("throttled: {}", module.throttle.rung));
     }
     if let Some(text) = &module.status_text {
-        parts.push(human::clean(text).into_owned());
+        parts.push(format::single_line(text).into_owned());
     }
     parts.join("; ").into()
 }
@@ -177,7 +177,7 @@ fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::block::tests::{example, golden};
+    use crate::cli::module_details::tests::{example, golden};
 
     const NOW: Timestamp = Timestamp(1_795_000_060_123);
 
@@ -204,7 +204,7 @@ mod tests {
             &system(),
             &[well, sick, waits, lazy],
             NOW,
-            Screen::default(),
+            Terminal::default(),
         );
         insta::assert_snapshot!(text);
     }
@@ -215,13 +215,13 @@ mod tests {
         system.status = SystemStatus::Healthy;
         system.modules = mainstay_protocol::view::ModuleCounts::default();
         (system.reason, system.config_problem, system.issues) = (None, None, Vec::new());
-        let text = render(&system, &[], NOW, Screen::default());
+        let text = render(&system, &[], NOW, Terminal::default());
         assert_eq!(text, "skelly-jelly is healthy, up 2h 1m, 0 of 0 running\n");
     }
 
     #[test]
     fn a_terminal_gets_colours_and_no_line_wider_than_it_is() {
-        let screen = Screen {
+        let screen = Terminal {
             width: Some(40),
             colour: true,
         };
@@ -231,7 +231,7 @@ mod tests {
             &system(),
             &[example()],
             NOW,
-            Screen {
+            Terminal {
                 width: Some(40),
                 colour: false,
             },

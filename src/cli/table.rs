@@ -4,13 +4,13 @@
 
 use std::borrow::Cow;
 
-use super::screen::{Colour, Screen};
+use super::terminal::{AnsiColour, Terminal};
 
 /// The text and the colour of one cell.
-pub(crate) type Cell<'a> = (Cow<'a, str>, Option<Colour>);
+pub(crate) type Cell<'a> = (Cow<'a, str>, Option<AnsiColour>);
 
 /// A table of `N` columns; those in `right` are right-aligned.
-pub(crate) struct Table<'a, const N: usize> {
+pub(crate) struct TextTable<'a, const N: usize> {
     rows: Vec<[Cell<'a>; N]>,
     widths: [usize; N],
     right: [bool; N],
@@ -18,9 +18,9 @@ pub(crate) struct Table<'a, const N: usize> {
 
 const GAP: usize = 2;
 
-impl<'a, const N: usize> Table<'a, N> {
-    pub(crate) fn new(rows: usize, right: [bool; N]) -> Table<'a, N> {
-        Table {
+impl<'a, const N: usize> TextTable<'a, N> {
+    pub(crate) fn new(rows: usize, right: [bool; N]) -> TextTable<'a, N> {
+        TextTable {
             rows: Vec::with_capacity(rows),
             widths: [0; N],
             right,
@@ -28,7 +28,7 @@ impl<'a, const N: usize> Table<'a, N> {
     }
 
     pub(crate) fn head(&mut self, titles: [&'a str; N]) {
-        self.row(titles.map(|title| (Cow::Borrowed(title), Some(Colour::Grey))));
+        self.row(titles.map(|title| (Cow::Borrowed(title), Some(AnsiColour::Grey))));
     }
 
     pub(crate) fn row(&mut self, cells: [Cell<'a>; N]) {
@@ -39,7 +39,7 @@ impl<'a, const N: usize> Table<'a, N> {
     }
 
     /// Appends the table, each line indented by `indent` spaces.
-    pub(crate) fn render(&self, out: &mut String, indent: usize, screen: Screen) {
+    pub(crate) fn render(&self, out: &mut String, indent: usize, screen: Terminal) {
         let line = self.widths.iter().sum::<usize>() + N * GAP + indent + 1;
         out.reserve(line * self.rows.len());
         for row in &self.rows {
@@ -91,10 +91,10 @@ fn cut(text: &str, room: usize) -> Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn rendered(screen: Screen) -> String {
-        let mut table = Table::new(2, [false, true, false]);
+    fn rendered(screen: Terminal) -> String {
+        let mut table = TextTable::new(2, [false, true, false]);
         table.head(["NAME", "SIZE", "TEXT"]);
-        let green = Some(Colour::Green);
+        let green = Some(AnsiColour::Green);
         table.row([
             ("a".into(), green),
             ("12345".into(), None),
@@ -113,19 +113,19 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_content() {
         let expected = " NAME     SIZE  TEXT\n a       12345  ünï code\n longer      1\n";
-        assert_eq!(rendered(Screen::default()), expected);
+        assert_eq!(rendered(Terminal::default()), expected);
     }
 
     #[test]
     fn a_terminal_gets_what_fits() {
-        let screen = Screen {
+        let screen = Terminal {
             width: Some(18),
             colour: false,
         };
         let expected = " NAME     SIZE  TE\n a       12345  ü…\n longer      1\n";
         assert_eq!(rendered(screen), expected.replace("TE\n", "T…\n"));
         for width in 0..30 {
-            let text = rendered(Screen {
+            let text = rendered(Terminal {
                 width: Some(width),
                 colour: false,
             });
@@ -138,11 +138,11 @@ mod tests {
 
     #[test]
     fn colours_do_not_count_as_width() {
-        let plain = rendered(Screen {
+        let plain = rendered(Terminal {
             width: Some(18),
             colour: false,
         });
-        let coloured = rendered(Screen {
+        let coloured = rendered(Terminal {
             width: Some(18),
             colour: true,
         });

@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_holder::RuntimeCommand;
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 use mainstay_protocol::{SystemStatus, SystemView};
 
-use super::args::{Global, Up};
-use super::failure::Failure;
-use super::instance::Instance;
+use super::args::{GlobalArgs, UpArgs};
+use super::error::CliError;
 use super::progress::Progress;
-use crate::config::{Sources, load};
+use super::system_locator::SystemLocator;
+use crate::config::{ConfigSources, load};
 use crate::os::preflight::make_folder;
 use crate::os::private;
 use crate::os::process_limit::with_limit;
@@ -32,7 +32,7 @@ pub(super) const DETACHED_LOG: &str = "mainstay.out";
 /// Time a detached `up` waits beyond the configured startup timeout.
 const DETACH_MARGIN: Duration = Duration::from_secs(15);
 /// Interval at which a detached start is checked.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// CREATE_NO_WINDOW of Windows.
 #[cfg(windows)]
 const CREATE_NO_WINDOW: u32 = 0x0800_0000;
@@ -43,7 +43,7 @@ const TAIL_BYTES: u64 = 16 * 1024;
     clippy::disallowed_methods,
     reason = "the exit code of the holder is passed on as it is"
 )]
-pub(super) fn run(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
+pub(super) fn run(args: &UpArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     if args.detach {
         return detach(args, global);
     }
@@ -54,16 +54,16 @@ pub(super) fn run(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
     }
     let code = mainstay_holder::run(RuntimeCommand {
         program: running_program()?,
-        args: words("runtime", args, global),
+        args: child_args("runtime", args, global),
         env: vec![(ENV_RUNTIME.into(), "1".into())],
     })
-    .map_err(|problem| Failure::new(ExitCode::Failed, with_limit(&problem)))?;
+    .map_err(|problem| CliError::new(CliExitCode::Failed, with_limit(&problem)))?;
     // Scripts rely on the unchanged exit code.
     std::process::exit(i32::from(code))
 }
 
 /// Returns the path of the running program, even while its file is being replaced.
-fn running_program() -> Result<PathBuf, Failure> {
+fn running_program() -> Result<PathBuf, CliError> {
     let running = PathBuf::from("/proc/self/exe");
     // Wine has that path too, with another meaning.
     if cfg!(unix) && running.exists() {
@@ -73,17 +73,17 @@ fn running_program() -> Result<PathBuf, Failure> {
     }
 }
 
-fn own_program() -> Result<PathBuf, Failure> {
+fn own_program() -> Result<PathBuf, CliError> {
     std::env::current_exe().map_err(|error| {
-        Failure::new(
-            ExitCode::Failed,
+        CliError::new(
+            CliExitCode::Failed,
             format!("cannot find mainstay's own program: {error}"),
         )
     })
 }
 
 /// The same question for another process of ours.
-fn words(verb: &str, args: &Up, global: &Global) -> Vec<OsString> {
+fn child_args(verb: &str, args: &UpArgs, global: &GlobalArgs) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec![verb.into()];
     if let Some(config) = &global.config {
         words.extend(["--config".into(), config.into()]);
@@ -106,34 +106,37 @@ fn words(verb: &str, args: &Up, global: &Global) -> Vec<OsString> {
     clippy::disallowed_methods,
     reason = "a person waits, and gets the exit code as it is"
 )]
-fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
-    let words = words("up", args, global);
+fn detach(args: &UpArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let words = child_args("up", args, global);
     let sets: Vec<String> = words
         .iter()
         .skip_while(|word| *word != "--set")
         .filter(|word| *word != "--set")
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let configuration = Sources::find(global.config.as_deref(), &sets)
+    let configuration = ConfigSources::find(global.config.as_deref(), &sets)
         .and_then(|sources| load(&sources))
-        .map_err(|problems| Failure::new(ExitCode::Configuration, problems.to_string()))?;
+        .map_err(|problems| CliError::new(CliExitCode::Configuration, problems.to_string()))?;
     let system = &configuration.system;
     let log = system.logs.directory.join(DETACHED_LOG);
     let limit = configuration.system_spec.startup_timeout + DETACH_MARGIN;
     let socket = system.runtime_dir.join("control.sock");
     let name = &system.name;
-    let running = Instance {
+    let running = SystemLocator {
         name: name.clone(),
         socket: socket.clone(),
         config_dir: Some(system.config_dir.clone()),
     };
-    refuse_second(name, &running)?;
+    check_not_running(name, &running)?;
     for (folder, key) in [
         (&system.state_dir, "mainstay.state_dir"),
         (&system.logs.directory, "logs.directory"),
     ] {
         make_folder(folder, key).map_err(|problem| {
-            Failure::new(ExitCode::Failed, format!("cannot start {name}: {problem}"))
+            CliError::new(
+                CliExitCode::Failed,
+                format!("cannot start {name}: {problem}"),
+            )
         })?;
     }
     let begin = fs::metadata(&log).map_or(0, |about| about.len());
@@ -142,20 +145,20 @@ fn detach(args: &Up, global: &Global) -> Result<ExitCode, Failure> {
     let outcome = wait(&mut child, &socket, Instant::now() + limit);
     drop(progress);
     match outcome {
-        Outcome::Up(view) => {
-            super::screen::print(&up_line(&view))?;
-            Ok(ExitCode::Ok)
+        UpOutcome::Up(view) => {
+            super::terminal::print(&up_line(&view))?;
+            Ok(CliExitCode::Ok)
         }
-        Outcome::Ended(code) => {
+        UpOutcome::Ended(code) => {
             let said = tail(&log, begin);
             match said.trim_end() {
-                "" => super::screen::complain(&ended_silently(name, &log)),
-                said => super::screen::complain(said),
+                "" => super::terminal::print_error(&no_reason_text(name, &log)),
+                said => super::terminal::print_error(said),
             }
-            std::process::exit(code.unwrap_or(ExitCode::Failed as i32))
+            std::process::exit(code.unwrap_or(CliExitCode::Failed as i32))
         }
-        Outcome::TooLong => Err(Failure::new(
-            ExitCode::Failed,
+        UpOutcome::TooLong => Err(CliError::new(
+            CliExitCode::Failed,
             format!(
                 "cannot say that {name} is up: it still starts; \
                  `mainstay status` shows how far it is"
@@ -180,12 +183,12 @@ fn up_line(view: &SystemView) -> String {
         1 => count.push_str(", 1 starts when needed"),
         more => count.push_str(&format!(", {more} start when needed")),
     }
-    let name = super::human::clean(&view.name);
+    let name = super::format::single_line(&view.name);
     format!("{name} is up ({}{reason}): {count}\n", view.status)
 }
 
 /// Refuses a second start before it truncates the log of the running system.
-fn refuse_second(name: &str, running: &Instance) -> Result<(), Failure> {
+fn check_not_running(name: &str, running: &SystemLocator) -> Result<(), CliError> {
     match Client::connect(&running.socket).and_then(|mut client| client.status()) {
         Ok(view) if view.status != SystemStatus::Stopping => {
             let pid = view.holder_pid;
@@ -201,7 +204,7 @@ fn refuse_second(name: &str, running: &Instance) -> Result<(), Failure> {
                 ),
             };
             let text = format!("cannot start {name}: {why}");
-            Err(Failure::new(ExitCode::Failed, text))
+            Err(CliError::new(CliExitCode::Failed, text))
         }
         _ => Ok(()),
     }
@@ -211,7 +214,7 @@ fn refuse_second(name: &str, running: &Instance) -> Result<(), Failure> {
     clippy::disallowed_methods,
     reason = "the holder itself has no parent of ours"
 )]
-fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
+fn start(words: &[OsString], log: &Path) -> Result<Child, CliError> {
     let failed = |what: &str, error: std::io::Error| {
         let next = match error.kind() {
             ErrorKind::PermissionDenied | ErrorKind::NotADirectory => {
@@ -219,7 +222,7 @@ fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
             }
             _ => "",
         };
-        Failure::new(ExitCode::Failed, format!("cannot {what}: {error}{next}"))
+        CliError::new(CliExitCode::Failed, format!("cannot {what}: {error}{next}"))
     };
     let file =
         private::append(log).map_err(|error| failed(&format!("write {}", log.display()), error))?;
@@ -244,18 +247,18 @@ fn start(words: &[OsString], log: &Path) -> Result<Child, Failure> {
         .map_err(|error| failed("start mainstay in the background", error))
 }
 
-enum Outcome {
+enum UpOutcome {
     Up(Box<SystemView>),
     Ended(Option<i32>),
     TooLong,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
-fn wait(child: &mut Child, socket: &Path, by: Instant) -> Outcome {
+fn wait(child: &mut Child, socket: &Path, by: Instant) -> UpOutcome {
     let own = child.id();
     while Instant::now() < by {
         if let Ok(Some(status)) = child.try_wait() {
-            return Outcome::Ended(status.code());
+            return UpOutcome::Ended(status.code());
         }
         let view = Client::connect(socket).and_then(|mut client| client.status());
         // Another system of the same name may answer while this start is being refused.
@@ -263,15 +266,15 @@ fn wait(child: &mut Child, socket: &Path, by: Instant) -> Outcome {
             && view.holder_pid == own
             && !matches!(view.status, SystemStatus::Starting | SystemStatus::Stopping)
         {
-            return Outcome::Up(Box::new(view));
+            return UpOutcome::Up(Box::new(view));
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(POLL_INTERVAL);
     }
-    Outcome::TooLong
+    UpOutcome::TooLong
 }
 
 /// Returns the message for a start that failed without writing a reason to its log.
-fn ended_silently(name: &str, log: &Path) -> String {
+fn no_reason_text(name: &str, log: &Path) -> String {
     let log = log.display();
     format!(
         "cannot start {name}: it exited, and {log} does not say why; is that disk full? \
@@ -298,7 +301,7 @@ fn tail(log: &Path, begin: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::block::tests::golden;
+    use crate::cli::module_details::tests::golden;
 
     #[test]
     fn what_is_up_is_counted_and_what_is_missing_is_named() {

@@ -6,54 +6,62 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use mainstay_protocol::Timestamp;
-use mainstay_protocol::method::Why;
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::method::WhyResult;
+use mainstay_protocol::words::CliExitCode;
 
-use super::args::{self, Global};
-use super::failure::Failure;
-use super::history::History;
-use super::human;
-use super::instance::Instance;
-use super::screen::{self, Colour, Screen};
+use super::args::{self, GlobalArgs};
+use super::error::CliError;
+use super::format;
+use super::history::OfflineHistory;
 use super::status::state_colour;
-use super::table::Table;
+use super::system_locator::SystemLocator;
+use super::table::TextTable;
+use super::terminal::{self, AnsiColour, Terminal};
 
-pub(crate) fn run(args: &args::Why, global: &Global) -> Result<ExitCode, Failure> {
-    let (why, running) = match Instance::find(global)?.connect() {
+pub(crate) fn run(args: &args::WhyArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let (why, running) = match SystemLocator::find(global)?.connect() {
         Ok(mut client) => (client.why(&args.module)?, true),
-        Err(failure) => (History::instead(failure, global)?.why(&args.module)?, false),
+        Err(failure) => (
+            OfflineHistory::fallback_for(failure, global)?.why(&args.module)?,
+            false,
+        ),
     };
     if args.json {
-        screen::print_json(&why)?;
+        terminal::print_json(&why)?;
     } else {
-        screen::print(&render(&why, running, screen::now(), Screen::of_stdout()))?;
+        terminal::print(&render(
+            &why,
+            running,
+            terminal::now(),
+            Terminal::of_stdout(),
+        ))?;
     }
-    Ok(ExitCode::Ok)
+    Ok(CliExitCode::Ok)
 }
 
-fn render(why: &Why, running: bool, now: Timestamp, screen: Screen) -> String {
+fn render(why: &WhyResult, running: bool, now: Timestamp, screen: Terminal) -> String {
     let verb = if running { "is" } else { "was" };
-    let mut out = format!("{} {verb} ", human::clean(&why.module));
+    let mut out = format!("{} {verb} ", format::single_line(&why.module));
     screen.paint(&mut out, state_colour(why.state), why.state.as_str());
     if why.chain.is_empty() {
         out.push_str("; nothing in the journal led there\n");
     } else {
         out.push_str(", and this led there:\n");
     }
-    let mut table = Table::new(why.chain.len(), [true, false, false]);
+    let mut table = TextTable::new(why.chain.len(), [true, false, false]);
     for link in &why.chain {
-        let ago = format!("{} ago", human::since(link.at, now));
+        let ago = format!("{} ago", format::since(link.at, now));
         table.row([
             (Cow::Owned(ago), None),
-            (Cow::Owned(human::time(link.at)), Some(Colour::Grey)),
-            (human::clean(&link.text), None),
+            (Cow::Owned(format::time(link.at)), Some(AnsiColour::Grey)),
+            (format::single_line(&link.text), None),
         ]);
     }
     // A message longer than the terminal wraps: it is not cut.
     table.render(
         &mut out,
         2,
-        Screen {
+        Terminal {
             width: None,
             ..screen
         },
@@ -66,9 +74,9 @@ fn render(why: &Why, running: bool, now: Timestamp, screen: Screen) -> String {
         Some(next) => {
             out.push_str("next: ");
             if let Some(at) = next.at {
-                let _ = write!(out, "{}: ", human::time(at));
+                let _ = write!(out, "{}: ", format::time(at));
             }
-            let _ = writeln!(out, "{}", human::clean(&next.text));
+            let _ = writeln!(out, "{}", format::single_line(&next.text));
         }
     }
     out
@@ -77,9 +85,9 @@ fn render(why: &Why, running: bool, now: Timestamp, screen: Screen) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::block::tests::golden;
+    use crate::cli::module_details::tests::golden;
 
-    fn why() -> Why {
+    fn why() -> WhyResult {
         serde_json::from_value(golden("why")["reply"]["result"].clone()).expect("a why")
     }
 
@@ -96,13 +104,18 @@ storage is backoff, and this led there:
    100ms ago  2026-11-18 11:06:40.123Z  storage exited with code 1
 next: 2026-11-18 11:06:40.523Z: it is started again
 ";
-        let text = render(&why, true, Timestamp(1_795_000_000_223), Screen::default());
+        let text = render(
+            &why,
+            true,
+            Timestamp(1_795_000_000_223),
+            Terminal::default(),
+        );
         assert_eq!(text, expected);
     }
 
     #[test]
     fn without_a_chain_or_a_next_step_it_says_so() {
-        let why = Why {
+        let why = WhyResult {
             chain: Vec::new(),
             next: None,
             ..why()
@@ -112,7 +125,7 @@ storage is backoff; nothing in the journal led there
 next: no action is scheduled
 ";
         assert_eq!(
-            render(&why, true, Timestamp(0), Screen::default()),
+            render(&why, true, Timestamp(0), Terminal::default()),
             expected
         );
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use mainstay_protocol::config::{ConfigGetParams, ConfigValue, ConfigValues};
 use mainstay_protocol::method::{
-    ChangeParams, ChangeResult, EventsParams, EventsResult, Graph, Hello, LogLines, LogsParams,
-    Nothing, StopParams, Subscribed, Welcome, Why, name,
+    ChangeParams, ChangeResult, Empty, EventsParams, EventsResult, GraphView, Hello, LogLines,
+    LogsParams, StopParams, SubscribeResult, Welcome, WhyResult, name,
 };
 use mainstay_protocol::{Event, ModuleView, SystemView};
 use serde::Serialize;
@@ -19,15 +19,16 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::stream::{Async as Stream, connect_async};
 use crate::typed::{
-    greeting, is_too_long, named, next_page, patience, stranger, typed_calls, welcomed,
+    change_timeout, check_welcome, client_hello, is_too_long, named, next_page,
+    placeholder_welcome, typed_calls,
 };
-use crate::wire::{Followed, Wire};
+use crate::wire::{ClientConnection, NotificationPayload};
 use crate::{CALL_TIMEOUT, Error};
 
 /// A connection to a running mainstay.
 pub struct Client {
     stream: Stream,
-    wire: Wire,
+    wire: ClientConnection,
     timeout: Duration,
     welcome: Welcome,
 }
@@ -38,7 +39,7 @@ impl Client {
     /// # Errors
     /// [`Error::NotRunning`] when nothing listens there; any other [`Error`].
     pub async fn connect(path: impl AsRef<Path>) -> Result<Client, Error> {
-        Client::connect_as(path, &greeting(), CALL_TIMEOUT).await
+        Client::connect_as(path, &client_hello(), CALL_TIMEOUT).await
     }
 
     /// Connects with its own words of `hello`; `timeout` is for connecting and for each call.
@@ -53,12 +54,12 @@ impl Client {
         let path = path.as_ref();
         let stream = connect_async(path, timeout).await;
         let stream = stream.map_err(|source| Error::connecting(path, source))?;
-        let wire = Wire::new(path.to_owned());
+        let wire = ClientConnection::new(path.to_owned());
         Client {
             stream,
             wire,
             timeout,
-            welcome: stranger(),
+            welcome: placeholder_welcome(),
         }
         .greeted(hello)
         .await
@@ -76,7 +77,7 @@ impl Client {
         params: impl Serialize,
         timeout: Duration,
     ) -> Result<R, Error> {
-        let id = self.wire.ask(method, params)?;
+        let id = self.wire.queue_call(method, params)?;
         let answered = timeout_at(Instant::now() + timeout, self.answer(id, method)).await;
         answered.unwrap_or_else(|_| {
             Err(Error::Timeout {
@@ -104,8 +105,8 @@ impl Client {
     /// is lost.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Broken`], [`Error::TooLong`], [`Error::Malformed`].
-    pub async fn notification<T: Followed>(&mut self) -> Result<T, Error> {
+    /// [`Error::Closed`], [`Error::ConnectionLost`], [`Error::TooLong`], [`Error::Malformed`].
+    pub async fn notification<T: NotificationPayload>(&mut self) -> Result<T, Error> {
         loop {
             if let Some(notification) = self.wire.notification()? {
                 return Ok(notification);
@@ -128,7 +129,7 @@ pub struct Subscription<T> {
     followed: PhantomData<T>,
 }
 
-impl<T: Followed> Subscription<T> {
+impl<T: NotificationPayload> Subscription<T> {
     /// The next one; None after an error. It may be dropped half-way: nothing is lost.
     pub async fn next(&mut self) -> Option<Result<T, Error>> {
         if self.ended {

@@ -9,24 +9,25 @@ use std::time::{Duration, Instant};
 
 use mainstay_protocol::config::{ConfigGetParams, ConfigValue, ConfigValues};
 use mainstay_protocol::method::{
-    ChangeParams, ChangeResult, EventsParams, EventsResult, Graph, Hello, LogLines, LogsParams,
-    Nothing, StopParams, Subscribed, Welcome, Why, name,
+    ChangeParams, ChangeResult, Empty, EventsParams, EventsResult, GraphView, Hello, LogLines,
+    LogsParams, StopParams, SubscribeResult, Welcome, WhyResult, name,
 };
-use mainstay_protocol::{Event, ModuleView, Refusal, SystemView};
+use mainstay_protocol::{Event, ModuleView, RequestError, SystemView};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::stream::{Blocking as Stream, connect};
 use crate::typed::{
-    greeting, is_too_long, named, next_page, patience, stranger, typed_calls, welcomed,
+    change_timeout, check_welcome, client_hello, is_too_long, named, next_page,
+    placeholder_welcome, typed_calls,
 };
-use crate::wire::{Followed, Wire};
+use crate::wire::{ClientConnection, NotificationPayload};
 use crate::{CALL_TIMEOUT, Error};
 
 /// A connection to a running mainstay.
 pub struct Client {
     stream: Stream,
-    wire: Wire,
+    wire: ClientConnection,
     timeout: Duration,
     welcome: Welcome,
 }
@@ -37,7 +38,7 @@ impl Client {
     /// # Errors
     /// [`Error::NotRunning`] when nothing listens there; any other [`Error`].
     pub fn connect(path: impl AsRef<Path>) -> Result<Client, Error> {
-        Client::connect_as(path, &greeting(), CALL_TIMEOUT)
+        Client::connect_as(path, &client_hello(), CALL_TIMEOUT)
     }
 
     /// Connects with its own words of `hello`; `timeout` is for connecting and for each call.
@@ -51,12 +52,12 @@ impl Client {
     ) -> Result<Client, Error> {
         let path = path.as_ref();
         let stream = connect(path, timeout).map_err(|source| Error::connecting(path, source))?;
-        let wire = Wire::new(path.to_owned());
+        let wire = ClientConnection::new(path.to_owned());
         Client {
             stream,
             wire,
             timeout,
-            welcome: stranger(),
+            welcome: placeholder_welcome(),
         }
         .greeted(hello)
     }
@@ -79,7 +80,7 @@ impl Client {
             after: timeout,
         };
         let until = Instant::now() + timeout;
-        let id = self.wire.ask(method, params)?;
+        let id = self.wire.queue_call(method, params)?;
         while !self.wire.unsent().is_empty() {
             if !self.write_some(until)? {
                 return Err(late());
@@ -105,9 +106,11 @@ impl Client {
         &mut self,
         method: &str,
         changes: &[ChangeParams],
-        mut on_result: impl FnMut(usize, Result<ChangeResult, Refusal>),
+        mut on_result: impl FnMut(usize, Result<ChangeResult, RequestError>),
     ) -> Result<(), Error> {
-        let waits = changes.iter().map(|change| patience(change, self.timeout));
+        let waits = changes
+            .iter()
+            .map(|change| change_timeout(change, self.timeout));
         let timeout = waits.max().unwrap_or(self.timeout);
         let until = Instant::now() + timeout;
         let late = || Error::Timeout {
@@ -116,7 +119,7 @@ impl Client {
         };
         let mut pending: Vec<(u64, usize)> = Vec::new();
         for (index, change) in changes.iter().enumerate() {
-            pending.push((self.wire.ask(method, change)?, index));
+            pending.push((self.wire.queue_call(method, change)?, index));
         }
         while !self.wire.unsent().is_empty() {
             if !self.write_some(until)? {
@@ -137,9 +140,9 @@ impl Client {
     /// The next notification of a kind that was subscribed to; None when `wait` is over.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::Broken`], [`Error::TooLong`], [`Error::Malformed`].
+    /// [`Error::Closed`], [`Error::ConnectionLost`], [`Error::TooLong`], [`Error::Malformed`].
     #[expect(clippy::disallowed_methods, reason = "a client waits on its own clock")]
-    pub fn notification<T: Followed>(
+    pub fn notification<T: NotificationPayload>(
         &mut self,
         wait: Option<Duration>,
     ) -> Result<Option<T>, Error> {
@@ -206,7 +209,7 @@ pub struct Subscription<T> {
     followed: PhantomData<T>,
 }
 
-impl<T: Followed> Subscription<T> {
+impl<T: NotificationPayload> Subscription<T> {
     /// The next one; None when `wait` is over.
     ///
     /// # Errors
@@ -216,7 +219,7 @@ impl<T: Followed> Subscription<T> {
     }
 }
 
-impl<T: Followed> Iterator for Subscription<T> {
+impl<T: NotificationPayload> Iterator for Subscription<T> {
     type Item = Result<T, Error>;
 
     fn next(&mut self) -> Option<Result<T, Error>> {

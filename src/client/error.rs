@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mainstay_protocol::{MAX_LINE_BYTES, PROTOCOL, Refusal};
+use mainstay_protocol::{MAX_LINE_BYTES, PROTOCOL, RequestError};
 
 /// Why a connection or a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum Error {
     },
     /// Somebody listens, but accepts nobody.
     #[error("cannot reach mainstay: it accepts no connection on {}; try again", path.display())]
-    Deaf {
+    NotAccepting {
         /// The socket.
         path: PathBuf,
     },
@@ -49,13 +49,13 @@ pub enum Error {
          `mainstay.runtime_dir`",
         path.display()
     )]
-    ForeignFolder {
+    NotOwner {
         /// The folder.
         path: PathBuf,
     },
     /// The connection broke.
     #[error("cannot talk to mainstay on {}: {source}", path.display())]
-    Broken {
+    ConnectionLost {
         /// The socket.
         path: PathBuf,
         /// What the system said.
@@ -77,7 +77,7 @@ pub enum Error {
     },
     /// mainstay said no.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] RequestError),
     /// A line is longer than the protocol allows.
     #[error("cannot use a line of more than {MAX_LINE_BYTES} bytes; ask for less at a time")]
     TooLong,
@@ -122,7 +122,7 @@ impl Error {
         let path = path.to_owned();
         match source.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::NotRunning { path },
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Deaf { path },
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::NotAccepting { path },
             ErrorKind::InvalidInput => Error::PathTooLong { path },
             ErrorKind::Unsupported => Error::NotAvailable { path },
             _ => Error::Connect { path, source },

@@ -22,7 +22,7 @@ mod wire;
 
 pub use error::Error;
 pub use mainstay_protocol as protocol;
-pub use wire::Followed;
+pub use wire::NotificationPayload;
 
 /// How long a call may take unless it says otherwise.
 pub const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);

@@ -21,7 +21,7 @@ pub fn control_socket(runtime_dir: &Path) -> PathBuf {
 /// `/run/mainstay/NAME` for root, else `mainstay-UID/NAME` in the temporary folder.
 ///
 /// # Errors
-/// [`Error::ForeignFolder`] when `mainstay-UID` in the temporary folder belongs to somebody else.
+/// [`Error::NotOwner`] when `mainstay-UID` in the temporary folder belongs to somebody else.
 pub fn runtime_dir(name: &str) -> Result<PathBuf, Error> {
     let uid = own_uid();
     let temporary = std::env::temp_dir();
@@ -68,7 +68,7 @@ fn is_foreign(_folder: &OsStr, _uid: Option<u32>) -> bool {
 fn check_owner(folder: &Path, uid: Option<u32>) -> Result<(), Error> {
     use std::os::unix::fs::MetadataExt;
     match std::fs::symlink_metadata(folder) {
-        Ok(found) if !found.is_dir() || Some(found.uid()) != uid => Err(Error::ForeignFolder {
+        Ok(found) if !found.is_dir() || Some(found.uid()) != uid => Err(Error::NotOwner {
             path: folder.to_owned(),
         }),
         _ => Ok(()),
@@ -135,7 +135,7 @@ mod tests {
         let other = own_uid().map(|uid| uid + 1);
         assert!(matches!(
             check_owner(&folder, other),
-            Err(Error::ForeignFolder { .. })
+            Err(Error::NotOwner { .. })
         ));
         let link = parent.path().join("link");
         std::os::unix::fs::symlink(&folder, &link).expect("linked");

@@ -10,7 +10,7 @@ use mainstay_protocol::{PROTOCOL, RefusalCode};
 use crate::{Error, WAIT_TIMEOUT};
 
 /// What this crate says in `hello`.
-pub(crate) fn greeting() -> Hello {
+pub(crate) fn client_hello() -> Hello {
     Hello {
         client: concat!("mainstay-client ", env!("CARGO_PKG_VERSION")).to_owned(),
         protocol: PROTOCOL,
@@ -18,7 +18,7 @@ pub(crate) fn greeting() -> Hello {
     }
 }
 
-pub(crate) fn welcomed(welcome: Welcome) -> Result<Welcome, Error> {
+pub(crate) fn check_welcome(welcome: Welcome) -> Result<Welcome, Error> {
     if welcome.protocol == PROTOCOL {
         return Ok(welcome);
     }
@@ -44,7 +44,7 @@ pub(crate) fn next_page(after: Option<&String>) -> PageParams {
 }
 
 /// How long a change may take: one that waits for its end takes as long as modules do.
-pub(crate) fn patience(params: &ChangeParams, usual: Duration) -> Duration {
+pub(crate) fn change_timeout(params: &ChangeParams, usual: Duration) -> Duration {
     if params.wait {
         usual.max(WAIT_TIMEOUT)
     } else {
@@ -72,7 +72,7 @@ macro_rules! typed_calls {
         /// # Errors
         /// As [`Client::call`].
         pub $($async)? fn status(&mut self) -> Result<SystemView, Error> {
-            self.call(name::SYSTEM_STATUS, Nothing {}) $(.$await)?
+            self.call(name::SYSTEM_STATUS, Empty {}) $(.$await)?
         }
 
         /// Every module, read in parts where one line is too short for all of them.
@@ -80,7 +80,7 @@ macro_rules! typed_calls {
         /// # Errors
         /// As [`Client::call`].
         pub $($async)? fn modules(&mut self) -> Result<Vec<ModuleView>, Error> {
-            match self.call(name::MODULE_LIST, Nothing {}) $(.$await)? {
+            match self.call(name::MODULE_LIST, Empty {}) $(.$await)? {
                 Err(error) if is_too_long(&error) => {}
                 all => return all,
             }
@@ -137,7 +137,7 @@ macro_rules! typed_calls {
             method: &str,
             params: &ChangeParams,
         ) -> Result<ChangeResult, Error> {
-            let timeout = patience(params, self.timeout);
+            let timeout = change_timeout(params, self.timeout);
             self.call_within(method, params, timeout) $(.$await)?
         }
 
@@ -166,7 +166,7 @@ macro_rules! typed_calls {
         pub $($async)? fn subscribe(
             mut self,
             params: &EventsParams,
-        ) -> Result<(Subscribed, Subscription<Event>), Error> {
+        ) -> Result<(SubscribeResult, Subscription<Event>), Error> {
             let subscribed = self.call(name::EVENTS_SUBSCRIBE, params) $(.$await)? ?;
             Ok((subscribed, self.follow()))
         }
@@ -184,7 +184,7 @@ macro_rules! typed_calls {
         ///
         /// # Errors
         /// As [`Client::call`].
-        pub $($async)? fn why(&mut self, module: &str) -> Result<Why, Error> {
+        pub $($async)? fn why(&mut self, module: &str) -> Result<WhyResult, Error> {
             self.call(name::WHY, named(module)) $(.$await)?
         }
 
@@ -192,15 +192,15 @@ macro_rules! typed_calls {
         ///
         /// # Errors
         /// As [`Client::call`].
-        pub $($async)? fn graph(&mut self) -> Result<Graph, Error> {
-            match self.call(name::GRAPH, Nothing {}) $(.$await)? {
+        pub $($async)? fn graph(&mut self) -> Result<GraphView, Error> {
+            match self.call(name::GRAPH, Empty {}) $(.$await)? {
                 Err(error) if is_too_long(&error) => {}
                 all => return all,
             }
-            let mut all = Graph { modules: Vec::new(), edges: Vec::new() };
+            let mut all = GraphView { modules: Vec::new(), edges: Vec::new() };
             loop {
                 let page = next_page(all.modules.last().map(|last| &last.module));
-                let page: Graph = self.call(name::GRAPH, page) $(.$await)? ?;
+                let page: GraphView = self.call(name::GRAPH, page) $(.$await)? ?;
                 if page.modules.is_empty() {
                     return Ok(all);
                 }
@@ -224,7 +224,7 @@ macro_rules! typed_calls {
         /// Says hello as this crate and returns the client.
         $($async)? fn greeted(mut self, hello: &Hello) -> Result<Client, Error> {
             let welcome = self.call(name::HELLO, hello) $(.$await)? ?;
-            self.welcome = welcomed(welcome)?;
+            self.welcome = check_welcome(welcome)?;
             Ok(self)
         }
 
@@ -250,7 +250,7 @@ macro_rules! typed_calls {
 
         /// Turns this connection to following what it subscribed to: [`Event`] or [`LogLines`].
         #[must_use]
-        pub fn follow<T: Followed>(self) -> Subscription<T> {
+        pub fn follow<T: NotificationPayload>(self) -> Subscription<T> {
             Subscription { client: self, ended: false, followed: PhantomData }
         }
     };
@@ -264,7 +264,7 @@ pub(crate) fn named(module: &str) -> mainstay_protocol::method::ModuleParams {
 }
 
 /// Who this connection is before mainstay has said so: nobody.
-pub(crate) fn stranger() -> Welcome {
+pub(crate) fn placeholder_welcome() -> Welcome {
     Welcome {
         server: String::new(),
         protocol: PROTOCOL,

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use mainstay_protocol::method::{LogLines, name};
-use mainstay_protocol::{Event, MAX_LINE_BYTES, Refusal, RequestId};
+use mainstay_protocol::{Event, MAX_LINE_BYTES, RequestError, RequestId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -15,28 +15,28 @@ use serde_json::value::RawValue;
 use crate::Error;
 
 /// Notifications kept for later while a reply is awaited; beyond it the oldest are dropped.
-const HELD_AT_MOST: usize = 1024;
+const NOTIFICATIONS_MAX: usize = 1024;
 
 /// Bytes asked of the socket at a time.
 const CHUNK: usize = 64 * 1024;
 
 /// What a client can follow: the notification's name and its parameters.
-pub trait Followed: DeserializeOwned {
+pub trait NotificationPayload: DeserializeOwned {
     /// The notification's method.
     const METHOD: &'static str;
 }
 
-impl Followed for Event {
+impl NotificationPayload for Event {
     const METHOD: &'static str = name::EVENT;
 }
 
-impl Followed for LogLines {
+impl NotificationPayload for LogLines {
     const METHOD: &'static str = name::LOG;
 }
 
 /// A line towards mainstay.
 #[derive(Serialize)]
-struct Asked<'a, P> {
+struct OutgoingCall<'a, P> {
     jsonrpc: &'static str,
     id: u64,
     method: &'a str,
@@ -45,7 +45,7 @@ struct Asked<'a, P> {
 
 /// A line from mainstay; what it carries is read once its type is known.
 #[derive(Deserialize)]
-struct Heard<'a> {
+struct IncomingLine<'a> {
     #[serde(default)]
     id: Option<RequestId>,
     #[serde(borrow, default)]
@@ -55,18 +55,18 @@ struct Heard<'a> {
     #[serde(borrow, default)]
     result: Option<&'a RawValue>,
     #[serde(default)]
-    error: Option<Refusal>,
+    error: Option<RequestError>,
 }
 
 /// A reply to one of several pending calls: its position among them, and the result.
-pub(crate) type AnyReply<R> = (usize, Result<R, Refusal>);
+pub(crate) type AnyReply<R> = (usize, Result<R, RequestError>);
 
-struct Held {
+struct StoredNotification {
     method: String,
     params: Box<RawValue>,
 }
 
-pub(crate) struct Wire {
+pub(crate) struct ClientConnection {
     path: PathBuf,
     incoming: Vec<u8>,
     /// `incoming[start..filled]` was received and not read yet.
@@ -77,13 +77,13 @@ pub(crate) struct Wire {
     outgoing: Vec<u8>,
     sent: usize,
     last_id: u64,
-    held: VecDeque<Held>,
+    held: VecDeque<StoredNotification>,
     dropped: u64,
 }
 
-impl Wire {
-    pub(crate) fn new(path: PathBuf) -> Wire {
-        Wire {
+impl ClientConnection {
+    pub(crate) fn new(path: PathBuf) -> ClientConnection {
+        ClientConnection {
             path,
             incoming: Vec::new(),
             start: 0,
@@ -103,9 +103,13 @@ impl Wire {
     }
 
     /// Queues a call and returns its id.
-    pub(crate) fn ask(&mut self, method: &str, params: impl Serialize) -> Result<u64, Error> {
+    pub(crate) fn queue_call(
+        &mut self,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<u64, Error> {
         let id = self.last_id + 1;
-        let line = Asked {
+        let line = OutgoingCall {
             jsonrpc: "2.0",
             id,
             method,
@@ -167,7 +171,7 @@ impl Wire {
         let path = self.path.clone();
         match source.kind() {
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Error::Closed { path },
-            _ => Error::Broken { path, source },
+            _ => Error::ConnectionLost { path, source },
         }
     }
 
@@ -196,7 +200,7 @@ impl Wire {
             source,
         };
         while let Some((from, to)) = self.next_line()? {
-            let heard: Heard<'_> =
+            let heard: IncomingLine<'_> =
                 serde_json::from_slice(&self.incoming[from..to]).map_err(malformed)?;
             if let Some(held) = held(&heard) {
                 self.hold(held);
@@ -223,7 +227,7 @@ impl Wire {
     }
 
     /// The next notification of this kind if it has arrived.
-    pub(crate) fn notification<T: Followed>(&mut self) -> Result<Option<T>, Error> {
+    pub(crate) fn notification<T: NotificationPayload>(&mut self) -> Result<Option<T>, Error> {
         let malformed = |source| Error::Malformed {
             method: T::METHOD.to_owned(),
             source,
@@ -236,7 +240,7 @@ impl Wire {
                 .map_err(malformed);
         }
         while let Some((from, to)) = self.next_line()? {
-            let heard: Heard<'_> =
+            let heard: IncomingLine<'_> =
                 serde_json::from_slice(&self.incoming[from..to]).map_err(malformed)?;
             match (&heard.id, &heard.method, heard.params) {
                 (None, Some(method), Some(params)) if method == T::METHOD => {
@@ -257,8 +261,8 @@ impl Wire {
         Ok(None)
     }
 
-    fn hold(&mut self, held: Held) {
-        if self.held.len() == HELD_AT_MOST {
+    fn hold(&mut self, held: StoredNotification) {
+        if self.held.len() == NOTIFICATIONS_MAX {
             self.held.pop_front();
             self.dropped += 1;
         }
@@ -288,9 +292,9 @@ impl Wire {
 }
 
 /// A notification, to be kept. Calls from mainstay are for modules; a client has no answer to them.
-fn held(heard: &Heard<'_>) -> Option<Held> {
+fn held(heard: &IncomingLine<'_>) -> Option<StoredNotification> {
     match (&heard.id, &heard.method, heard.params) {
-        (None, Some(method), Some(params)) => Some(Held {
+        (None, Some(method), Some(params)) => Some(StoredNotification {
             method: method.to_string(),
             params: params.to_owned(),
         }),
@@ -303,11 +307,11 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn wire() -> Wire {
-        Wire::new(PathBuf::from("control.sock"))
+    fn wire() -> ClientConnection {
+        ClientConnection::new(PathBuf::from("control.sock"))
     }
 
-    fn hear(wire: &mut Wire, bytes: &[u8]) {
+    fn hear(wire: &mut ClientConnection, bytes: &[u8]) {
         for part in bytes.chunks(CHUNK) {
             wire.room()[..part.len()].copy_from_slice(part);
             wire.received(part.len()).expect("open");
@@ -326,7 +330,7 @@ mod tests {
     fn a_reply_in_pieces_is_read_when_it_is_whole() {
         let mut wire = wire();
         let id = wire
-            .ask("why", json!({"module": "storage"}))
+            .queue_call("why", json!({"module": "storage"}))
             .expect("asked");
         let line = br#"{"jsonrpc":"2.0","id":1,"result":{"a":1}}"#;
         for byte in line {
@@ -340,20 +344,20 @@ mod tests {
     #[test]
     fn what_was_sent_is_not_sent_again() {
         let mut wire = wire();
-        wire.ask("graph", json!({})).expect("asked");
+        wire.queue_call("graph", json!({})).expect("asked");
         let whole = wire.unsent().to_vec();
         assert_eq!(whole.last(), Some(&b'\n'));
         wire.wrote(5);
         assert_eq!(wire.unsent(), &whole[5..]);
-        wire.ask("graph", json!({})).expect("asked");
+        wire.queue_call("graph", json!({})).expect("asked");
         assert!(wire.unsent().starts_with(&whole[5..]));
     }
 
     #[test]
     fn late_replies_are_passed_over_and_notifications_kept() {
         let mut wire = wire();
-        let late = wire.ask("graph", json!({})).expect("asked");
-        let id = wire.ask("graph", json!({})).expect("asked");
+        let late = wire.queue_call("graph", json!({})).expect("asked");
+        let id = wire.queue_call("graph", json!({})).expect("asked");
         assert_eq!((late, id), (1, 2));
         hear(&mut wire, log(1).as_bytes());
         hear(&mut wire, b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":1}\n");
@@ -370,8 +374,8 @@ mod tests {
     #[test]
     fn the_queue_of_notifications_is_bounded_and_counts_what_it_drops() {
         let mut wire = wire();
-        let id = wire.ask("graph", json!({})).expect("asked");
-        for n in 0..HELD_AT_MOST + 3 {
+        let id = wire.queue_call("graph", json!({})).expect("asked");
+        for n in 0..NOTIFICATIONS_MAX + 3 {
             hear(&mut wire, log(n).as_bytes());
         }
         assert!(wire.reply::<Value>(id, "graph").expect("fine").is_none());
@@ -384,9 +388,9 @@ mod tests {
     fn lines_that_are_too_long_are_refused_in_both_directions() {
         let mut wire = wire();
         let long = "x".repeat(MAX_LINE_BYTES);
-        assert!(matches!(wire.ask("why", &long), Err(Error::TooLong)));
+        assert!(matches!(wire.queue_call("why", &long), Err(Error::TooLong)));
         assert!(wire.unsent().is_empty());
-        let id = wire.ask("why", json!({})).expect("asked");
+        let id = wire.queue_call("why", json!({})).expect("asked");
         hear(&mut wire, long.as_bytes());
         assert!(
             wire.reply::<Value>(id, "why")
@@ -403,8 +407,8 @@ mod tests {
     #[test]
     fn a_refusal_without_an_id_answers_the_call_at_hand() {
         let mut wire = wire();
-        let id = wire.ask("hello", json!({})).expect("asked");
-        let refusal = Refusal::new(
+        let id = wire.queue_call("hello", json!({})).expect("asked");
+        let refusal = RequestError::new(
             mainstay_protocol::RefusalCode::TooManyConnections,
             "cannot accept more connections",
         );

@@ -10,43 +10,43 @@ use serde::{Deserialize, Serialize};
 use super::layers::read_text;
 
 /// Lines of such a file.
-pub(crate) type Lines = Vec<(String, String)>;
+pub(crate) type EnvLines = Vec<(String, String)>;
 
 /// The files that were read, or those that an earlier process read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EnvFiles {
     /// By absolute path.
-    read: BTreeMap<String, Lines>,
+    read: BTreeMap<String, EnvLines>,
     /// Nothing more is read from disk.
     #[serde(skip)]
-    closed: bool,
+    frozen: bool,
 }
 
 impl EnvFiles {
     /// As they were; files that changed since change nothing.
-    pub(crate) fn closed(mut self) -> EnvFiles {
-        self.closed = true;
+    pub(crate) fn frozen(mut self) -> EnvFiles {
+        self.frozen = true;
         self
     }
 
     /// For keeping: as they are, without what this process may still do.
-    pub(crate) fn kept(&self) -> EnvFiles {
+    pub(crate) fn snapshot(&self) -> EnvFiles {
         EnvFiles {
             read: self.read.clone(),
-            closed: false,
+            frozen: false,
         }
     }
 
     /// All files that were read.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &Lines)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &EnvLines)> {
         self.read.iter().map(|(path, lines)| (path.as_str(), lines))
     }
 
     /// The lines of a file, or why there are none.
-    pub(crate) fn lines(&mut self, path: &Path) -> Result<&Lines, String> {
+    pub(crate) fn lines(&mut self, path: &Path) -> Result<&EnvLines, String> {
         let key = path.to_string_lossy().into_owned();
         if !self.read.contains_key(&key) {
-            if self.closed {
+            if self.frozen {
                 return Err("it was not read when this plan was made".to_owned());
             }
             let text = read_text(path).map_err(|error| error.to_string())?;
@@ -56,8 +56,8 @@ impl EnvFiles {
     }
 }
 
-fn parse(text: &str) -> Result<Lines, String> {
-    let mut lines = Lines::new();
+fn parse(text: &str) -> Result<EnvLines, String> {
+    let mut lines = EnvLines::new();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
         let line = line.strip_prefix("export ").map_or(line, str::trim_start);

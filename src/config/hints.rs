@@ -4,11 +4,11 @@
 
 use std::borrow::Cow;
 
-use super::schema::Form;
-use super::tree::{Node, Tree};
+use super::schema::ValueType;
+use super::tree::{Node, TreeValue};
 
 /// Joins keys by dots, with quotes where needed.
-pub(crate) fn dotted(path: &[&str]) -> String {
+pub(crate) fn key_path(path: &[&str]) -> String {
     let bare = |key: &&str| {
         let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
         !key.is_empty() && key.bytes().all(word)
@@ -27,7 +27,7 @@ pub(crate) fn dotted(path: &[&str]) -> String {
 }
 
 /// Returns the closest word, if one is close.
-pub(crate) fn near<'w>(word: &str, among: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+pub(crate) fn closest<'w>(word: &str, among: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
     if word.is_empty() || word.len() > 64 {
         return None;
     }
@@ -59,57 +59,59 @@ pub(crate) fn near<'w>(word: &str, among: impl IntoIterator<Item = &'w str>) -> 
 /// Formats a value for a message.
 pub(crate) fn show(node: &Node) -> String {
     match &node.value {
-        Tree::Text(text) if text.chars().count() > 60 => "this text".to_owned(),
-        Tree::Text(text) => format!("{text:?}"),
-        Tree::Whole(value) => value.to_string(),
-        Tree::Number(value) => format!("{value:?}"),
-        Tree::Flag(value) => value.to_string(),
-        Tree::Other(text) => text.clone(),
-        Tree::List(list) if list.is_empty() => "an empty list".to_owned(),
-        Tree::List(_) | Tree::Table(_) => node.kind().to_owned(),
+        TreeValue::Text(text) if text.chars().count() > 60 => "this text".to_owned(),
+        TreeValue::Text(text) => format!("{text:?}"),
+        TreeValue::Whole(value) => value.to_string(),
+        TreeValue::Number(value) => format!("{value:?}"),
+        TreeValue::Flag(value) => value.to_string(),
+        TreeValue::Other(text) => text.clone(),
+        TreeValue::List(list) if list.is_empty() => "an empty list".to_owned(),
+        TreeValue::List(_) | TreeValue::Table(_) => node.kind().to_owned(),
     }
 }
 
 /// Suggests what to write instead.
-pub(crate) fn advice(form: Form, node: &Node) -> String {
+pub(crate) fn advice(form: ValueType, node: &Node) -> String {
     match (form, &node.value) {
-        (Form::Command, Tree::Text(text)) => {
+        (ValueType::Command, TreeValue::Text(text)) => {
             let words: Vec<String> = text
                 .split_whitespace()
                 .map(|word| format!("{word:?}"))
                 .collect();
             format!("for instance [{}]", words.join(", "))
         }
-        (Form::Span { .. }, Tree::Whole(number)) if *number > 0 => {
+        (ValueType::Duration { .. }, TreeValue::Whole(number)) if *number > 0 => {
             format!("write the unit: \"{number}s\" or \"{number}ms\"")
         }
-        (Form::Span { zero: false }, _) => "more than zero, for instance \"10s\"".to_owned(),
-        (Form::Flag, Tree::Text(text)) if text == "true" || text == "false" => {
+        (ValueType::Duration { zero: false }, _) => {
+            "more than zero, for instance \"10s\"".to_owned()
+        }
+        (ValueType::Flag, TreeValue::Text(text)) if text == "true" || text == "false" => {
             format!("without quotes: {text}")
         }
-        (Form::Whole { .. } | Form::Number { .. }, Tree::Text(text))
+        (ValueType::Whole { .. } | ValueType::Number { .. }, TreeValue::Text(text))
             if text.parse::<f64>().is_ok() =>
         {
             format!("without quotes: {text}")
         }
-        (Form::List(_), Tree::Text(text)) => format!("in brackets: [{text:?}]"),
+        (ValueType::List(_), TreeValue::Text(text)) => format!("in brackets: [{text:?}]"),
         _ => String::new(),
     }
 }
 
-pub(crate) fn words_of(form: Form, each: &mut impl FnMut(&'static str, bool)) {
+pub(crate) fn choices_of(form: ValueType, each: &mut impl FnMut(&'static str, bool)) {
     match form {
-        Form::Choice(words) => words
+        ValueType::Choice(words) => words
             .iter()
             .for_each(|word| each(word.word, word.available)),
-        Form::OneOf(forms) => forms.iter().for_each(|form| words_of(*form, each)),
+        ValueType::OneOf(forms) => forms.iter().for_each(|form| choices_of(*form, each)),
         _ => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::near;
+    use super::closest;
 
     #[test]
     fn the_nearest_word_is_meant() {
@@ -129,7 +131,7 @@ mod tests {
             ("xyzzy", None),
             ("e", None),
         ] {
-            assert_eq!(near(word, words), meant, "{word}");
+            assert_eq!(closest(word, words), meant, "{word}");
         }
     }
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use mainstay_process::{Limits, Probe, Signal};
 use serde::{Deserialize, Serialize};
 
-pub use super::schema::shapes::Who;
-pub use super::schema::words::{LogFormat, Role};
+pub use super::schema::choices::{LogFormat, ProbeRole};
+pub use super::schema::compound::Principal;
 
 /// The system's values, beside `policy::spec::SystemSpec`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct System {
+pub struct SystemConfig {
     /// Names the socket, the state directory and the service.
     pub name: String,
     /// The folder with `mainstay.toml`.
@@ -25,16 +25,16 @@ pub struct System {
     /// Where the sockets are.
     pub runtime_dir: PathBuf,
     /// The output of modules.
-    pub logs: Logs,
+    pub logs: LogConfig,
     /// Who may use the control socket.
-    pub ipc: Ipc,
+    pub ipc: IpcConfig,
     /// Interval between two samples of all modules.
     pub check_interval: Duration,
 }
 
 /// The output of modules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Logs {
+pub struct LogConfig {
     /// The folder of the files.
     pub directory: PathBuf,
     /// A file is rotated at this size.
@@ -47,20 +47,20 @@ pub struct Logs {
 
 /// Who may use the local socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ipc {
+pub struct IpcConfig {
     /// Who may observe.
-    pub observers: Vec<Who>,
+    pub observers: Vec<Principal>,
     /// Who may start, stop and restart.
-    pub operators: Vec<Who>,
+    pub operators: Vec<Principal>,
     /// Who may change the configuration and stop the system.
-    pub admins: Vec<Who>,
+    pub admins: Vec<Principal>,
     /// Changing requests and calls between modules a second, of one user or module.
     pub requests_per_second: u32,
 }
 
 /// How to start a module, and its description.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Launch {
+pub struct LaunchSpec {
     /// Its purpose in one line; may be empty.
     pub description: String,
     /// Its version; may be empty.
@@ -100,12 +100,12 @@ pub struct Launch {
     /// Modules it may call over the bus.
     pub may_call: Vec<String>,
     /// Free resources that a start requires.
-    pub needs: Needs,
+    pub needs: ResourceRequirements,
 }
 
 /// Free resources that the start of a module requires.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Needs {
+pub struct ResourceRequirements {
     /// Free memory in bytes.
     pub memory_bytes: Option<u64>,
     /// Free disk in the state directory in bytes.
@@ -116,9 +116,9 @@ pub struct Needs {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProbeSpec {
     /// Its kind.
-    pub check: Check,
+    pub check: ProbeKind,
     /// Its role.
-    pub role: Role,
+    pub role: ProbeRole,
     /// Interval between two probes.
     pub interval: Duration,
     /// Timeout of one probe.
@@ -134,7 +134,7 @@ pub struct ProbeSpec {
 /// The kind of a probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Check {
+pub enum ProbeKind {
     /// Calls the module over its connection.
     Sdk,
     /// The module sends `WATCHDOG=1` within this interval.

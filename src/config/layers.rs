@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::folders::{matching, plain};
-use super::origin::{Origin, Text, Texts};
+use super::origin::{Origin, SourceMap, SourceText};
 use super::overrides;
-use super::problem::{Place, PlaceKind, Problem, Problems};
-use super::sources::{FILE, Sources};
-use super::tree::{self, Entry, Node, Table, Tree};
+use super::paths::{expand_pattern, normalize};
+use super::problem::{LayerKind, Problem, Problems, SourceLocation};
+use super::sources::{ConfigSources, FILE};
+use super::tree::{self, KeyTable, Node, TableEntry, TreeValue};
 
 /// Largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -24,8 +24,8 @@ const MODULE_FILE: &str = "module.toml";
 
 /// Every layer merged in one tree, unchecked.
 #[derive(Debug, Clone)]
-pub(crate) struct Merged {
-    pub(crate) texts: Texts,
+pub(crate) struct MergedLayers {
+    pub(crate) texts: SourceMap,
     pub(crate) tree: Node,
     /// Absolute.
     pub(crate) config_dir: PathBuf,
@@ -40,20 +40,20 @@ pub(crate) struct Merged {
 }
 
 /// Reads layers and collects problems.
-struct Gathering<'s> {
-    sources: &'s Sources,
-    merged: Merged,
+struct LayerReader<'s> {
+    sources: &'s ConfigSources,
+    merged: MergedLayers,
     problems: Problems,
 }
 
 /// Reads all layers. A layer that cannot be read is a problem and missing in the tree.
-pub(crate) fn gather(sources: &Sources) -> (Merged, Problems) {
-    let config_dir = plain(&sources.folder);
+pub(crate) fn read_all(sources: &ConfigSources) -> (MergedLayers, Problems) {
+    let config_dir = normalize(&sources.folder);
     let project = config_dir.parent().unwrap_or(&config_dir).to_owned();
-    let mut all = Gathering {
+    let mut all = LayerReader {
         sources,
-        merged: Merged {
-            texts: Texts::new(),
+        merged: MergedLayers {
+            texts: SourceMap::new(),
             tree: Node::table(),
             config_dir,
             project,
@@ -67,19 +67,19 @@ pub(crate) fn gather(sources: &Sources) -> (Merged, Problems) {
     (all.merged, all.problems)
 }
 
-impl Gathering<'_> {
+impl LayerReader<'_> {
     fn read_layers(&mut self) {
         let folder = self.merged.config_dir.clone();
         if let Some(table) = self.read(&folder.join(FILE)) {
-            self.merged.tree.value = Tree::Table(table);
+            self.merged.tree.value = TreeValue::Table(table);
         }
         let parts = self.conf_d(&folder.join("conf.d"));
-        let parts: Vec<Table> = parts.iter().filter_map(|path| self.read(path)).collect();
+        let parts: Vec<KeyTable> = parts.iter().filter_map(|path| self.read(path)).collect();
         let changes = overrides::read(self.sources, &mut self.merged.texts, &mut self.problems);
         let path = ["mainstay", "modules"];
         let own = overrides::find(&changes, &path).cloned();
         let own = own.or_else(|| {
-            let part = |part: &Table| table_at(part, &path).cloned();
+            let part = |part: &KeyTable| table_at(part, &path).cloned();
             parts.iter().rev().find_map(part)
         });
         if let Some(patterns) = own.or_else(|| self.merged.tree.at(&path).cloned()) {
@@ -87,7 +87,7 @@ impl Gathering<'_> {
         }
         for part in parts {
             let origin = Origin::default();
-            let value = Tree::Table(part);
+            let value = TreeValue::Table(part);
             self.merged.tree.merge(Node { value, origin });
         }
         overrides::apply(changes, &mut self.merged, &mut self.problems);
@@ -115,11 +115,11 @@ impl Gathering<'_> {
 
     /// Registers the modules of all folders that match the patterns.
     fn read_modules(&mut self, patterns: &Node) {
-        let Tree::List(list) = &patterns.value else {
+        let TreeValue::List(list) = &patterns.value else {
             return; // The pass along the schema says so.
         };
         for each in list {
-            let Tree::Text(pattern) = &each.value else {
+            let TreeValue::Text(pattern) = &each.value else {
                 continue;
             };
             let beside = self
@@ -130,13 +130,13 @@ impl Gathering<'_> {
             let beside = beside.unwrap_or_else(|| self.merged.config_dir.clone());
             let project = self.merged.project.to_string_lossy().into_owned();
             let filled = pattern.replace("${project}", &project);
-            let found = matching(&beside, &filled);
+            let found = expand_pattern(&beside, &filled);
             let folders: Vec<PathBuf> = found
                 .into_iter()
                 .filter(|path| path.join(MODULE_FILE).exists())
                 .collect();
             if folders.is_empty() {
-                let looked = plain(&beside.join(&filled));
+                let looked = normalize(&beside.join(&filled));
                 let looked = self.shown(&looked);
                 let message = format!("cannot find a module: nothing matches {pattern:?}");
                 let problem = self.merged.texts.problem(each.origin, message);
@@ -186,13 +186,13 @@ impl Gathering<'_> {
             start: 0,
             end: 0,
         };
-        let value = Tree::Table(table);
+        let value = TreeValue::Table(table);
         let later = nested(&["module", &name], Node { value, origin }, origin);
         self.merged.tree.merge(later);
     }
 
     /// Reads and parses one file.
-    fn read(&mut self, path: &Path) -> Option<Table> {
+    fn read(&mut self, path: &Path) -> Option<KeyTable> {
         let content = self.content(path)?;
         self.merged.files.push(path.to_owned());
         let number = u32::try_from(self.merged.texts.all().len()).unwrap_or(u32::MAX);
@@ -201,7 +201,7 @@ impl Gathering<'_> {
             .is_empty()
             .then(|| tree::from_table(parsed.into_inner(), number));
         let name = self.shown(path);
-        let mut text = Text::new(PlaceKind::File, name, Some(content));
+        let mut text = SourceText::new(LayerKind::File, name, Some(content));
         text.folder = path.parent().map(Path::to_owned);
         self.merged.texts.add(text);
         // Only the first error is reported: an unclosed value causes all that follow.
@@ -236,7 +236,7 @@ impl Gathering<'_> {
                     let (good, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
                     let before = bytes.get(..good).unwrap_or_default();
                     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-                    let mut place = Place::file(self.shown(path));
+                    let mut place = SourceLocation::file(self.shown(path));
                     place.line = u32::try_from(line).ok();
                     let message = format!("cannot read this file: byte {good} is not UTF-8");
                     self.problems.push(|| {
@@ -255,7 +255,7 @@ impl Gathering<'_> {
     }
 
     fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
-        let place = Place::file(self.shown(path));
+        let place = SourceLocation::file(self.shown(path));
         let hint = match error.kind() {
             std::io::ErrorKind::PermissionDenied => "whoever runs mainstay must be able to read it",
             std::io::ErrorKind::NotFound => "`mainstay init` writes one to begin with",
@@ -268,7 +268,7 @@ impl Gathering<'_> {
     }
 
     fn shown(&self, path: &Path) -> String {
-        self.sources.shown(path)
+        self.sources.display_path(path)
     }
 }
 
@@ -308,7 +308,7 @@ pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
         .map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8"))
 }
 
-fn table_at<'t>(table: &'t Table, path: &[&str]) -> Option<&'t Node> {
+fn table_at<'t>(table: &'t KeyTable, path: &[&str]) -> Option<&'t Node> {
     let (first, rest) = path.split_first()?;
     table.get(first)?.node.at(rest)
 }
@@ -316,8 +316,8 @@ fn table_at<'t>(table: &'t Table, path: &[&str]) -> Option<&'t Node> {
 /// Nests a node in tables, one per key.
 pub(crate) fn nested(path: &[&str], node: Node, origin: Origin) -> Node {
     path.iter().rev().fold(node, |node, key| {
-        let entry = Entry { key: origin, node };
-        let value = Tree::Table(Table::one((*key).to_owned(), entry));
+        let entry = TableEntry { key: origin, node };
+        let value = TreeValue::Table(KeyTable::one((*key).to_owned(), entry));
         // The origin of the table is that of its first key.
         let origin = Origin::default();
         Node { value, origin }

@@ -12,21 +12,21 @@ use mainstay_policy::{ModuleId, ModuleIds};
 use mainstay_process::Instance;
 use sha2::{Digest, Sha256};
 
-use super::across;
-use super::effective::Effective;
+use super::committed::CommittedConfig;
+use super::cross_checks;
+use super::default_dirs;
 use super::env_file::EnvFiles;
-use super::folders::plain;
-use super::launch::{Ipc, Launch, Logs, System};
-use super::layers::{Merged, gather};
+use super::launch::{IpcConfig, LaunchSpec, LogConfig, SystemConfig};
+use super::layers::{MergedLayers, read_all};
 use super::lower_module::{lower_module, lower_recovery};
-use super::places;
-use super::problem::{Place, Problem, Problems};
-use super::reading::Reading;
+use super::paths::normalize;
+use super::problem::{Problem, Problems, SourceLocation};
+use super::read_context::ReadContext;
 use super::schema::module::Module;
-use super::schema::values::{Filled, is_name};
-use super::schema::{Form, Value, root, system};
-use super::sources::Sources;
-use super::tree::{Entry, Node, Table, Tree};
+use super::schema::scalars::{Template, is_name};
+use super::schema::{FromConfig, ValueType, root, system};
+use super::sources::ConfigSources;
+use super::tree::{KeyTable, Node, TableEntry, TreeValue};
 
 /// The name of the runtime on the bus and in the log folder.
 const RESERVED: &str = "mainstay";
@@ -38,11 +38,11 @@ pub const EVENT_BUS: &str = "event-bus";
 #[derive(Debug, Clone)]
 pub struct Configuration {
     /// The system's values that policy does not need.
-    pub system: System,
+    pub system: SystemConfig,
     /// The system's values for policy.
     pub system_spec: SystemSpec,
     /// The modules by name, the builtin among them.
-    pub modules: Vec<(Arc<ModuleSpec>, Launch)>,
+    pub modules: Vec<(Arc<ModuleSpec>, LaunchSpec)>,
     /// The slots of all modules so far, those of this configuration among them.
     pub ids: ModuleIds,
     /// Where in `modules` each slot is.
@@ -53,7 +53,7 @@ pub struct Configuration {
     pub files: Vec<PathBuf>,
     graph: DependencyGraph,
     /// The written values and their origins.
-    pub(crate) merged: Merged,
+    pub(crate) merged: MergedLayers,
     pub(crate) env_files: EnvFiles,
 }
 
@@ -74,28 +74,28 @@ impl Configuration {
 
     /// The module in a slot, if this configuration has one there.
     #[must_use]
-    pub fn module(&self, module: ModuleId) -> Option<&(Arc<ModuleSpec>, Launch)> {
+    pub fn module(&self, module: ModuleId) -> Option<&(Arc<ModuleSpec>, LaunchSpec)> {
         let place = self.by_slot.get(module.index()).copied().flatten()?;
         self.modules.get(place)
     }
 
     /// Returns the location of the value at `path`; none for a default.
     #[must_use]
-    pub fn place(&self, path: &[&str]) -> Option<Place> {
+    pub fn location(&self, path: &[&str]) -> Option<SourceLocation> {
         let node = self.merged.tree.at(path)?;
         self.merged.texts.place(node.origin)
     }
 
     /// Returns the written value at `path` as JSON; none if it is not written.
     #[must_use]
-    pub fn said(&self, path: &[&str]) -> Option<serde_json::Value> {
-        self.merged.tree.at(path).map(super::effective::to_json)
+    pub fn written_value(&self, path: &[&str]) -> Option<serde_json::Value> {
+        self.merged.tree.at(path).map(super::committed::to_json)
     }
 
     /// Returns the document from which the same configuration can be restored.
     #[must_use]
-    pub fn effective(&self) -> Effective {
-        Effective::of(self)
+    pub fn effective(&self) -> CommittedConfig {
+        CommittedConfig::of(self)
     }
 }
 
@@ -103,7 +103,7 @@ impl Configuration {
 ///
 /// # Errors
 /// All problems of it.
-pub fn load(sources: &Sources) -> Result<Configuration, Problems> {
+pub fn load(sources: &ConfigSources) -> Result<Configuration, Problems> {
     load_onto(sources, ModuleIds::default())
 }
 
@@ -111,20 +111,20 @@ pub fn load(sources: &Sources) -> Result<Configuration, Problems> {
 ///
 /// # Errors
 /// All problems of it.
-pub fn load_onto(sources: &Sources, ids: ModuleIds) -> Result<Configuration, Problems> {
-    let (merged, problems) = gather(sources);
+pub fn load_onto(sources: &ConfigSources, ids: ModuleIds) -> Result<Configuration, Problems> {
+    let (merged, problems) = read_all(sources);
     lower(merged, problems, EnvFiles::default(), None, ids)
 }
 
 /// The directories that an earlier process chose.
-pub(crate) struct Chosen {
+pub(crate) struct ResolvedDirs {
     pub(crate) state_dir: PathBuf,
     pub(crate) runtime_dir: PathBuf,
 }
 
 /// The sections of the system.
 #[derive(Default)]
-struct Sections {
+struct SystemSections {
     mainstay: system::Mainstay,
     health: system::Health,
     recovery: system::SystemRecovery,
@@ -134,33 +134,33 @@ struct Sections {
 }
 
 /// A module after reading.
-pub(crate) struct Read<'a> {
+pub(crate) struct ParsedModule<'a> {
     pub(crate) name: &'a str,
     /// The location of its name; none for the builtin.
-    pub(crate) entry: Option<&'a Entry>,
+    pub(crate) entry: Option<&'a TableEntry>,
     pub(crate) module: Module,
 }
 
 pub(crate) fn lower(
-    merged: Merged,
+    merged: MergedLayers,
     problems: Problems,
     mut env_files: EnvFiles,
-    chosen: Option<Chosen>,
+    chosen: Option<ResolvedDirs>,
     mut ids: ModuleIds,
 ) -> Result<Configuration, Problems> {
     let damaged = !problems.is_empty();
-    let mut at = Reading::new(&merged.texts, problems);
+    let mut at = ReadContext::new(&merged.texts, problems);
     at.variables.project = text_of(&merged.project);
-    let empty = Table::new();
+    let empty = KeyTable::new();
     let table = merged.tree.as_table().unwrap_or(&empty);
     let mut sections = read_sections(table, &mut at);
     let (state_dir, runtime_dir) = folders(&sections.mainstay, &merged.project, chosen, &mut at);
     at.variables.state_dir = text_of(&state_dir);
     at.variables.runtime_dir = text_of(&runtime_dir);
     if let Some(entry) = table.get("logs") {
-        at.enter("logs");
+        at.push_key("logs");
         sections.logs.update(&entry.node, &mut at);
-        at.leave();
+        at.pop_key();
     }
     let system = lower_system(&sections, &merged, state_dir, runtime_dir);
     let read = read_modules(table, &sections, &merged, &mut at);
@@ -171,11 +171,11 @@ pub(crate) fn lower(
         .collect();
     // What is missing because a layer cannot be read is not a further problem.
     if !damaged {
-        across::check(&read, &places, &merged.tasks, &mut at);
+        cross_checks::check(&read, &places, &merged.tasks, &mut at);
         #[cfg(windows)]
         {
-            super::windows::modules(&read, &mut at);
-            super::windows::ipc(&sections.ipc, table, &mut at);
+            super::windows_checks::modules(&read, &mut at);
+            super::windows_checks::ipc(&sections.ipc, table, &mut at);
         }
     }
     for each in &read {
@@ -193,7 +193,7 @@ pub(crate) fn lower(
     }
     // The graph relies on the checks before: each edge ends at a module.
     let sound = at.problems.is_empty();
-    let graph = sound.then(|| across::graph(&slots, table, &mut at));
+    let graph = sound.then(|| cross_checks::graph(&slots, table, &mut at));
     let mut problems = at.problems;
     let Some(graph) = graph.flatten() else {
         sort(&mut problems);
@@ -220,10 +220,10 @@ fn text_of(path: &Path) -> Option<String> {
 }
 
 /// Reads the values on which the variables of other sections depend.
-fn read_sections<'a>(table: &'a Table, at: &mut Reading<'a>) -> Sections {
-    let mut sections = Sections::default();
+fn read_sections<'a>(table: &'a KeyTable, at: &mut ReadContext<'a>) -> SystemSections {
+    let mut sections = SystemSections::default();
     for (name, entry) in table {
-        at.enter(name);
+        at.push_key(name);
         let node = &entry.node;
         match name.as_str() {
             "mainstay" => sections.mainstay.update(node, at),
@@ -234,12 +234,12 @@ fn read_sections<'a>(table: &'a Table, at: &mut Reading<'a>) -> Sections {
             "logs" | "module" => {}
             _ => at.unknown(name, entry, root()),
         }
-        at.leave();
+        at.pop_key();
     }
     if let Some(entry) = table.get("recovery") {
-        at.enter("recovery");
+        at.push_key("recovery");
         lower_recovery(&sections.recovery.each, Some(&entry.node), at);
-        at.leave();
+        at.pop_key();
     }
     sections
 }
@@ -248,45 +248,48 @@ fn read_sections<'a>(table: &'a Table, at: &mut Reading<'a>) -> Sections {
 fn folders(
     mainstay: &system::Mainstay,
     project: &Path,
-    chosen: Option<Chosen>,
-    at: &mut Reading<'_>,
+    chosen: Option<ResolvedDirs>,
+    at: &mut ReadContext<'_>,
 ) -> (PathBuf, PathBuf) {
     if let Some(chosen) = chosen {
         return (chosen.state_dir, chosen.runtime_dir);
     }
-    let mut known = |said: &Option<Filled>, other: fn(&str) -> Result<PathBuf, Box<Problem>>| {
+    let mut known = |said: &Option<Template>, other: fn(&str) -> Result<PathBuf, Box<Problem>>| {
         if let Some(path) = said {
-            return plain(&project.join(&path.0));
+            return normalize(&project.join(&path.0));
         }
         other(&mainstay.name.text).unwrap_or_else(|problem| {
             at.problems.push(|| *problem);
             PathBuf::new()
         })
     };
-    let state_dir = known(&mainstay.state_dir, places::state_dir);
-    (state_dir, known(&mainstay.runtime_dir, places::runtime_dir))
+    let state_dir = known(&mainstay.state_dir, default_dirs::state_dir);
+    (
+        state_dir,
+        known(&mainstay.runtime_dir, default_dirs::runtime_dir),
+    )
 }
 
 fn lower_system(
-    sections: &Sections,
-    merged: &Merged,
+    sections: &SystemSections,
+    merged: &MergedLayers,
     state_dir: PathBuf,
     runtime_dir: PathBuf,
-) -> System {
+) -> SystemConfig {
     let (ipc, logs) = (&sections.ipc, &sections.logs);
-    System {
+    SystemConfig {
         name: sections.mainstay.name.text.clone(),
         config_dir: merged.config_dir.clone(),
         project: merged.project.clone(),
-        logs: Logs {
-            directory: plain(&state_dir.join(&logs.directory.0)),
+        logs: LogConfig {
+            directory: normalize(&state_dir.join(&logs.directory.0)),
             max_bytes: logs.max_bytes.0,
             keep: logs.keep.small(),
             format: logs.format,
         },
         state_dir,
         runtime_dir,
-        ipc: Ipc {
+        ipc: IpcConfig {
             observers: ipc.observers.clone(),
             operators: ipc.operators.clone(),
             admins: ipc.admins.clone(),
@@ -296,7 +299,7 @@ fn lower_system(
     }
 }
 
-fn system_spec(sections: &Sections) -> SystemSpec {
+fn system_spec(sections: &SystemSections) -> SystemSpec {
     let mainstay = &sections.mainstay;
     SystemSpec {
         parallel_startup: mainstay.parallel_startup,
@@ -309,28 +312,28 @@ fn system_spec(sections: &Sections) -> SystemSpec {
 
 /// Returns all modules by name, including the builtin and undeclared tasks of the application.
 fn read_modules<'a>(
-    table: &'a Table,
-    sections: &Sections,
-    merged: &'a Merged,
-    at: &mut Reading<'a>,
-) -> Vec<Read<'a>> {
+    table: &'a KeyTable,
+    sections: &SystemSections,
+    merged: &'a MergedLayers,
+    at: &mut ReadContext<'a>,
+) -> Vec<ParsedModule<'a>> {
     let with_defaults = || {
         let mut module = Module::default();
         module.health.rates = sections.health.clone();
         module.recovery.each = sections.recovery.each.clone();
         module
     };
-    at.enter("module");
-    let mut read: Vec<Read<'a>> = Vec::new();
+    at.push_key("module");
+    let mut read: Vec<ParsedModule<'a>> = Vec::new();
     let modules = table
         .get("module")
-        .and_then(|entry| at.table(&entry.node, Form::Any));
+        .and_then(|entry| at.table(&entry.node, ValueType::Any));
     let modules = modules.into_iter().flatten();
     for (name, entry) in modules {
-        at.enter(name);
+        at.push_key(name);
         if !is_name(name) {
             let message = format!("cannot name a module {name:?}");
-            at.problem::<()>(entry.key, message, &Form::Name.expected());
+            at.problem::<()>(entry.key, message, &ValueType::Name.expected());
         } else if name == RESERVED {
             let message = format!("cannot name a module {name:?}");
             at.problem::<()>(
@@ -343,20 +346,20 @@ fn read_modules<'a>(
         at.variables.module_dir = merged.module_dirs.get(name).and_then(|path| text_of(path));
         module.update(&entry.node, at);
         let entry = Some(entry);
-        read.push(Read {
+        read.push(ParsedModule {
             name,
             entry,
             module,
         });
-        at.leave();
+        at.pop_key();
     }
     at.variables.module_dir = None;
-    at.leave();
+    at.pop_key();
     for name in &merged.tasks {
         if let Err(place) = read.binary_search_by(|each| each.name.cmp(name)) {
             let module = with_defaults();
             let entry = None;
-            let task = Read {
+            let task = ParsedModule {
                 name,
                 entry,
                 module,
@@ -373,7 +376,7 @@ fn read_modules<'a>(
         };
         read.insert(
             place,
-            Read {
+            ParsedModule {
                 name: EVENT_BUS,
                 entry: None,
                 module,
@@ -392,7 +395,7 @@ fn sort(problems: &mut Problems) {
     problems.problems.sort_by_cached_key(key);
 }
 
-fn fingerprint(tree: &Node, system: &System, env_files: &EnvFiles) -> String {
+fn fingerprint(tree: &Node, system: &SystemConfig, env_files: &EnvFiles) -> String {
     let mut hash = Sha256::new();
     for path in [
         &system.project,
@@ -400,13 +403,13 @@ fn fingerprint(tree: &Node, system: &System, env_files: &EnvFiles) -> String {
         &system.state_dir,
         &system.runtime_dir,
     ] {
-        feed(&mut hash, b'p', path.as_os_str().as_encoded_bytes());
+        hash_field(&mut hash, b'p', path.as_os_str().as_encoded_bytes());
     }
     for (path, lines) in env_files.all() {
-        feed(&mut hash, b'e', path.as_bytes());
+        hash_field(&mut hash, b'e', path.as_bytes());
         for (name, value) in lines {
-            feed(&mut hash, b'n', name.as_bytes());
-            feed(&mut hash, b'v', value.as_bytes());
+            hash_field(&mut hash, b'n', name.as_bytes());
+            hash_field(&mut hash, b'v', value.as_bytes());
         }
     }
     feed_tree(&mut hash, &tree.value);
@@ -417,27 +420,27 @@ fn fingerprint(tree: &Node, system: &System, env_files: &EnvFiles) -> String {
 }
 
 /// Hashes kind, length and bytes, so that different trees differ.
-fn feed(hash: &mut Sha256, kind: u8, bytes: &[u8]) {
+fn hash_field(hash: &mut Sha256, kind: u8, bytes: &[u8]) {
     let mut head = [kind; 9];
     head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
     hash.update(head);
     hash.update(bytes);
 }
 
-fn feed_tree(hash: &mut Sha256, tree: &Tree) {
+fn feed_tree(hash: &mut Sha256, tree: &TreeValue) {
     match tree {
-        Tree::Text(text) | Tree::Other(text) => feed(hash, b's', text.as_bytes()),
-        Tree::Whole(value) => feed(hash, b'i', &value.to_le_bytes()),
-        Tree::Number(value) => feed(hash, b'f', &value.to_bits().to_le_bytes()),
-        Tree::Flag(value) => feed(hash, b'b', &[u8::from(*value)]),
-        Tree::List(list) => {
-            feed(hash, b'l', &(list.len() as u64).to_le_bytes());
+        TreeValue::Text(text) | TreeValue::Other(text) => hash_field(hash, b's', text.as_bytes()),
+        TreeValue::Whole(value) => hash_field(hash, b'i', &value.to_le_bytes()),
+        TreeValue::Number(value) => hash_field(hash, b'f', &value.to_bits().to_le_bytes()),
+        TreeValue::Flag(value) => hash_field(hash, b'b', &[u8::from(*value)]),
+        TreeValue::List(list) => {
+            hash_field(hash, b'l', &(list.len() as u64).to_le_bytes());
             list.iter().for_each(|node| feed_tree(hash, &node.value));
         }
-        Tree::Table(table) => {
-            feed(hash, b't', &(table.len() as u64).to_le_bytes());
+        TreeValue::Table(table) => {
+            hash_field(hash, b't', &(table.len() as u64).to_le_bytes());
             for (key, entry) in table {
-                feed(hash, b'k', key.as_bytes());
+                hash_field(hash, b'k', key.as_bytes());
                 feed_tree(hash, &entry.node.value);
             }
         }

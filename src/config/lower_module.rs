@@ -10,52 +10,52 @@ use mainstay_policy::spec::{self, Edge, Kind, ModuleSpec, Readiness, RestartPoli
 use mainstay_process::{self as process, Limits};
 
 use super::env_file::{EnvFiles, is_variable};
-use super::folders::plain;
-use super::launch::{Check, Launch, Needs, ProbeSpec, System};
-use super::lower::Read;
-use super::reading::Reading;
-use super::schema::looks::Probe;
+use super::launch::{LaunchSpec, ProbeKind, ProbeSpec, ResourceRequirements, SystemConfig};
+use super::lower::ParsedModule;
+use super::paths::normalize;
+use super::read_context::ReadContext;
+use super::schema::compound::{RawDependency, RawProbation};
 use super::schema::module::Module;
-use super::schema::shapes::{Needed, Probation};
+use super::schema::probes::RawProbe;
+use super::schema::scalars::CommandLine;
 use super::schema::system::Recovery;
-use super::schema::values::Command;
 use super::tree::Node;
 
 const MIB: u64 = 1 << 20;
 
 pub(crate) fn lower_module<'a>(
-    read: Read<'a>,
+    read: ParsedModule<'a>,
     ids: &ModuleIds,
-    system: &System,
+    system: &SystemConfig,
     module_dir: Option<&PathBuf>,
     env_files: &mut EnvFiles,
-    at: &mut Reading<'a>,
-) -> (ModuleSpec, Launch) {
-    let Read {
+    at: &mut ReadContext<'a>,
+) -> (ModuleSpec, LaunchSpec) {
+    let ParsedModule {
         name,
         entry,
         module,
     } = read;
-    at.enter("module");
-    at.enter(name);
+    at.push_key("module");
+    at.push_key(name);
     let node = entry.map(|entry| &entry.node);
     let recovery_node = node.and_then(|node| node.at(&["recovery"]));
     let recovery = match recovery_node {
         Some(_) => {
-            at.enter("recovery");
+            at.push_key("recovery");
             let recovery = lower_recovery(&module.recovery.each, recovery_node, at);
-            at.leave();
+            at.pop_key();
             recovery
         }
         None => lower_recovery(&module.recovery.each, None, at),
     };
     let directory = match module.directory.0.as_str() {
         "${project}" => system.project.clone(),
-        said => plain(&system.project.join(said)),
+        said => normalize(&system.project.join(said)),
     };
     let env = environment(&module, node, &directory, env_files, at);
-    at.leave();
-    at.leave();
+    at.pop_key();
+    at.pop_key();
     let probes = probes(&module, &directory);
     let spec = ModuleSpec {
         id: ids.find(name).unwrap_or_default(),
@@ -74,7 +74,7 @@ pub(crate) fn lower_module<'a>(
         startup_timeout: module.startup_timeout.0,
         shutdown_timeout: module.shutdown_timeout.0,
         watchdog: probes.iter().find_map(|probe| match probe.check {
-            Check::Watchdog(span) => Some(span),
+            ProbeKind::Watchdog(span) => Some(span),
             _ => None,
         }),
         has_probes: !probes.is_empty(),
@@ -102,8 +102,8 @@ fn launch(
     module_dir: Option<&PathBuf>,
     env: Vec<(String, String)>,
     probes: Vec<ProbeSpec>,
-) -> Launch {
-    let all = |commands: &[Command]| -> Vec<Vec<String>> {
+) -> LaunchSpec {
+    let all = |commands: &[CommandLine]| -> Vec<Vec<String>> {
         commands
             .iter()
             .map(|command| argv(&command.words, &directory))
@@ -118,7 +118,7 @@ fn launch(
     };
     let listens = module.sockets.0.iter();
     let sockets = listens.map(|listen| (listen.name.clone(), place(&listen.address, &directory)));
-    Launch {
+    LaunchSpec {
         sockets: sockets.collect(),
         argv: module
             .command
@@ -146,7 +146,7 @@ fn launch(
         },
         no_new_privileges: module.isolation.no_new_privileges,
         probes,
-        needs: Needs {
+        needs: ResourceRequirements {
             memory_bytes: module.needs.memory_mb.map(|mb| mb.0.saturating_mul(MIB)),
             disk_bytes: module.needs.disk_mb.map(|mb| mb.0.saturating_mul(MIB)),
         },
@@ -160,7 +160,7 @@ fn argv(words: &[String], directory: &Path) -> Vec<String> {
         && program.contains(std::path::is_separator)
         && !Path::new(program).is_absolute()
     {
-        *program = text(&plain(&directory.join(&*program)));
+        *program = text(&normalize(&directory.join(&*program)));
     }
     words
 }
@@ -172,7 +172,7 @@ fn text(path: &Path) -> String {
 /// Resolves the address of a socket; a path is relative to the module's directory.
 pub(crate) fn place(address: &str, directory: &Path) -> String {
     if address.contains('/') {
-        text(&plain(&directory.join(address)))
+        text(&normalize(&directory.join(address)))
     } else {
         address.to_owned()
     }
@@ -183,12 +183,12 @@ fn socket(path: &str, directory: &Path) -> String {
     if path.starts_with('@') {
         path.to_owned()
     } else {
-        text(&plain(&directory.join(path)))
+        text(&normalize(&directory.join(path)))
     }
 }
 
 fn edges(module: &Module, ids: &ModuleIds) -> Vec<Edge> {
-    let edge = |needed: &Needed, hard: bool| {
+    let edge = |needed: &RawDependency, hard: bool| {
         let to = ids.find(&needed.module.text)?;
         let until = needed.until;
         Some(Edge { to, hard, until })
@@ -205,7 +205,7 @@ fn edges(module: &Module, ids: &ModuleIds) -> Vec<Edge> {
 fn resolved(probe: &process::Probe, directory: &Path) -> process::Probe {
     match probe {
         process::Probe::Unix(path) => process::Probe::Unix(socket(path, directory)),
-        process::Probe::File(path) => process::Probe::File(text(&plain(&directory.join(path)))),
+        process::Probe::File(path) => process::Probe::File(text(&normalize(&directory.join(path)))),
         process::Probe::Exec(words) => process::Probe::Exec(argv(words, directory)),
         process::Probe::Tcp(_) | process::Probe::Http { .. } | process::Probe::Grpc(_) => {
             probe.clone()
@@ -214,11 +214,11 @@ fn resolved(probe: &process::Probe, directory: &Path) -> process::Probe {
 }
 
 fn probes(module: &Module, directory: &Path) -> Vec<ProbeSpec> {
-    let lower = |probe: &Probe| {
+    let lower = |probe: &RawProbe| {
         let rates = probe.rates(&module.health.rates);
         ProbeSpec {
             check: match &probe.look {
-                Check::Probe(probe) => Check::Probe(resolved(probe, directory)),
+                ProbeKind::Probe(probe) => ProbeKind::Probe(resolved(probe, directory)),
                 other => other.clone(),
             },
             role: probe.table.role,
@@ -238,7 +238,7 @@ fn environment(
     node: Option<&Node>,
     directory: &Path,
     env_files: &mut EnvFiles,
-    at: &mut Reading<'_>,
+    at: &mut ReadContext<'_>,
 ) -> Vec<(String, String)> {
     let origin = |key: &str| {
         let found = node.and_then(|node| node.at(&[key]));
@@ -246,7 +246,7 @@ fn environment(
     };
     let mut env: Vec<(String, String)> = Vec::with_capacity(module.env.len());
     if let Some(file) = &module.env_file {
-        let path = plain(&directory.join(&file.0));
+        let path = normalize(&directory.join(&file.0));
         match env_files.lines(&path) {
             Ok(lines) => {
                 let last: BTreeMap<&String, &String> =
@@ -277,7 +277,7 @@ fn environment(
 pub(crate) fn lower_recovery(
     recovery: &Recovery,
     node: Option<&Node>,
-    at: &mut Reading<'_>,
+    at: &mut ReadContext<'_>,
 ) -> spec::RecoverySpec {
     let backoff = &recovery.backoff;
     let mut ordered = |key: &str, least: (&str, std::time::Duration), max: std::time::Duration| {
@@ -295,8 +295,8 @@ pub(crate) fn lower_recovery(
     ordered("backoff", ("initial", backoff.initial.0), backoff.max.0);
     ordered("backoff", ("floor", backoff.floor.0), backoff.max.0);
     let probation = match &recovery.probation {
-        Probation::Off => None,
-        Probation::On(times) => {
+        RawProbation::Off => None,
+        RawProbation::On(times) => {
             ordered("probation", ("initial", times.initial.0), times.max.0);
             Some(spec::Probation {
                 initial: times.initial.0,

@@ -7,39 +7,42 @@
 //!                                                                    ─► Configuration
 //! ```
 
-mod across;
-mod effective;
+mod committed;
+mod cross_checks;
+mod default_dirs;
 mod env_file;
-mod folders;
 mod hints;
+mod key_table;
 mod launch;
 mod layers;
+mod lookup;
 mod lower;
 mod lower_module;
 mod origin;
 mod overrides;
-mod places;
+mod paths;
 mod problem;
-mod reading;
+mod read_context;
 mod reference;
 mod schema;
 mod sources;
-mod table;
 mod tree;
-mod value;
 #[cfg(windows)]
-mod windows;
+mod windows_checks;
 
-pub use effective::Effective;
-pub use launch::{Check, Ipc, Launch, LogFormat, Logs, Needs, ProbeSpec, Role, System, Who};
+pub use committed::CommittedConfig;
+pub use launch::{
+    IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind, ProbeRole, ProbeSpec,
+    ResourceRequirements, SystemConfig,
+};
 pub(crate) use layers::read_text;
+pub use lookup::UnknownKey;
 pub use lower::{Configuration, EVENT_BUS, load, load_onto};
-pub use problem::{Excerpt, MAX_PROBLEMS, Place, PlaceKind, Problem, Problems, Related};
+pub use problem::{Excerpt, LayerKind, MAX_PROBLEMS, Problem, Problems, Related, SourceLocation};
 pub use reference::{json_schema, reference};
-pub(crate) use schema::values::is_name;
-pub use schema::{Class, class_of};
-pub use sources::Sources;
-pub use value::NoSuchKey;
+pub(crate) use schema::scalars::is_name;
+pub use schema::{ChangeClass, class_of};
+pub use sources::ConfigSources;
 
 #[cfg(test)]
 mod tests;

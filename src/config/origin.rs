@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use super::problem::{Excerpt, Place, PlaceKind, Problem};
+use super::problem::{Excerpt, LayerKind, Problem, SourceLocation};
 
 /// Longest part of a line that is shown.
 const EXCERPT_CHARS: usize = 120;
@@ -13,7 +13,7 @@ const EXCERPT_CHARS: usize = 120;
 /// The position of a value: a text and a range of bytes in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// Index into [`Texts`].
+    /// Index into [`SourceMap`].
     pub(crate) text: u32,
     /// First byte; the line number if the text is unknown.
     pub(crate) start: u32,
@@ -23,8 +23,8 @@ pub(crate) struct Origin {
 
 /// One source that was read.
 #[derive(Debug, Clone)]
-pub(crate) struct Text {
-    pub(crate) kind: PlaceKind,
+pub(crate) struct SourceText {
+    pub(crate) kind: LayerKind,
     /// As shown to people.
     pub(crate) name: String,
     /// None if an earlier process read it; origins then hold line numbers.
@@ -34,9 +34,9 @@ pub(crate) struct Text {
     lines: OnceLock<Vec<u32>>,
 }
 
-impl Text {
-    pub(crate) fn new(kind: PlaceKind, name: String, content: Option<String>) -> Text {
-        Text {
+impl SourceText {
+    pub(crate) fn new(kind: LayerKind, name: String, content: Option<String>) -> SourceText {
+        SourceText {
             kind,
             name,
             content,
@@ -66,28 +66,32 @@ impl Text {
 
 /// All sources; the first is "the default".
 #[derive(Debug, Clone)]
-pub(crate) struct Texts {
-    list: Vec<Text>,
+pub(crate) struct SourceMap {
+    list: Vec<SourceText>,
 }
 
-impl Texts {
-    pub(crate) fn new() -> Texts {
-        Texts {
-            list: vec![Text::new(PlaceKind::Default, "default".to_owned(), None)],
+impl SourceMap {
+    pub(crate) fn new() -> SourceMap {
+        SourceMap {
+            list: vec![SourceText::new(
+                LayerKind::Default,
+                "default".to_owned(),
+                None,
+            )],
         }
     }
 
     /// Adds a source and returns its number.
-    pub(crate) fn add(&mut self, text: Text) -> u32 {
+    pub(crate) fn add(&mut self, text: SourceText) -> u32 {
         self.list.push(text);
         u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
     }
 
-    pub(crate) fn all(&self) -> &[Text] {
+    pub(crate) fn all(&self) -> &[SourceText] {
         &self.list
     }
 
-    pub(crate) fn get(&self, origin: Origin) -> Option<&Text> {
+    pub(crate) fn get(&self, origin: Origin) -> Option<&SourceText> {
         self.list.get(origin.text as usize)
     }
 
@@ -95,8 +99,8 @@ impl Texts {
     pub(crate) fn raw(&self, origin: Origin) -> Option<&str> {
         let text = self.get(origin)?;
         match text.kind {
-            PlaceKind::Variable | PlaceKind::Set => text.content.as_deref(),
-            PlaceKind::Default | PlaceKind::File | PlaceKind::Override => None,
+            LayerKind::Variable | LayerKind::Set => text.content.as_deref(),
+            LayerKind::Default | LayerKind::File | LayerKind::Override => None,
         }
     }
 
@@ -106,25 +110,25 @@ impl Texts {
             return 0;
         };
         match (&text.content, text.kind) {
-            (Some(content), PlaceKind::File) => {
+            (Some(content), LayerKind::File) => {
                 let (line, _) = text.line_of(content, origin.start as usize);
                 u32::try_from(line + 1).unwrap_or(u32::MAX)
             }
-            (None, PlaceKind::File) => origin.start,
+            (None, LayerKind::File) => origin.start,
             _ => 0,
         }
     }
 
     /// Returns the location of a value.
-    pub(crate) fn place(&self, origin: Origin) -> Option<Place> {
+    pub(crate) fn place(&self, origin: Origin) -> Option<SourceLocation> {
         let text = self.get(origin)?;
-        let mut place = Place {
+        let mut place = SourceLocation {
             kind: text.kind,
             name: text.name.clone(),
             line: None,
             column: None,
         };
-        if text.kind == PlaceKind::File {
+        if text.kind == LayerKind::File {
             let line = self.line(origin);
             place.line = (line > 0).then_some(line);
             if let Some(content) = &text.content {
@@ -143,7 +147,7 @@ impl Texts {
         let mut problem = Problem::new(message);
         problem.place = self
             .place(origin)
-            .filter(|place| place.kind != PlaceKind::Default);
+            .filter(|place| place.kind != LayerKind::Default);
         problem.excerpt = self.excerpt(origin);
         problem
     }
@@ -151,7 +155,7 @@ impl Texts {
     fn excerpt(&self, origin: Origin) -> Option<Excerpt> {
         let text = self
             .get(origin)
-            .filter(|text| text.kind == PlaceKind::File)?;
+            .filter(|text| text.kind == LayerKind::File)?;
         let content = text.content.as_deref()?;
         let (_, first) = text.line_of(content, origin.start as usize);
         let rest = content.get(first..)?;

@@ -4,19 +4,19 @@
 
 use toml::de::DeValue;
 
-use super::hints::near;
-use super::layers::{Merged, nested};
-use super::origin::{Origin, Text, Texts};
-use super::problem::{PlaceKind, Problem, Problems};
-use super::schema::{Form, root};
-use super::sources::Sources;
-use super::tree::{self, Node, Table, Tree};
+use super::hints::closest;
+use super::layers::{MergedLayers, nested};
+use super::origin::{Origin, SourceMap, SourceText};
+use super::problem::{LayerKind, Problem, Problems};
+use super::schema::{ValueType, root};
+use super::sources::ConfigSources;
+use super::tree::{self, KeyTable, Node, TreeValue};
 
 /// Prefix of the variables.
 pub(crate) const PREFIX: &str = "MAINSTAY__";
 
 /// One value of such a layer.
-pub(crate) struct Change {
+pub(crate) struct Override {
     /// The keys as written; names of variables keep their case.
     path: Vec<String>,
     /// Whether names are matched without case, and `_` as `-`.
@@ -25,7 +25,11 @@ pub(crate) struct Change {
 }
 
 /// Reads both layers, in the order in which they are applied.
-pub(crate) fn read(sources: &Sources, texts: &mut Texts, problems: &mut Problems) -> Vec<Change> {
+pub(crate) fn read(
+    sources: &ConfigSources,
+    texts: &mut SourceMap,
+    problems: &mut Problems,
+) -> Vec<Override> {
     let mut changes = Vec::new();
     let mut variables: Vec<&(String, String)> = sources
         .environment
@@ -40,12 +44,12 @@ pub(crate) fn read(sources: &Sources, texts: &mut Texts, problems: &mut Problems
             .split("__")
             .map(str::to_owned)
             .collect();
-        let same = |change: &Change| {
+        let same = |change: &Override| {
             let pairs = change.path.iter().zip(&path);
             change.path.len() == path.len() && pairs.into_iter().all(|(a, b)| same_name(a, b))
         };
         let twice = changes.iter().any(same);
-        let text = Text::new(PlaceKind::Variable, name.clone(), Some(value.clone()));
+        let text = SourceText::new(LayerKind::Variable, name.clone(), Some(value.clone()));
         let node = parse(value, texts.add(text));
         let origin = node.origin;
         if twice || path.iter().any(String::is_empty) {
@@ -65,15 +69,15 @@ pub(crate) fn read(sources: &Sources, texts: &mut Texts, problems: &mut Problems
             continue;
         }
         let loose = true;
-        changes.push(Change { path, loose, node });
+        changes.push(Override { path, loose, node });
     }
     for option in &sources.set {
         match split(option) {
             Some((path, value)) => {
-                let text = Text::new(PlaceKind::Set, option.clone(), Some(value.to_owned()));
+                let text = SourceText::new(LayerKind::Set, option.clone(), Some(value.to_owned()));
                 let node = parse(value, texts.add(text));
                 let loose = false;
-                changes.push(Change { path, loose, node });
+                changes.push(Override { path, loose, node });
             }
             None => problems.push(|| {
                 Problem::new(format!("cannot read --set {option}"))
@@ -85,8 +89,8 @@ pub(crate) fn read(sources: &Sources, texts: &mut Texts, problems: &mut Problems
 }
 
 /// The last value for a path of lower-case names without `-`.
-pub(crate) fn find<'c>(changes: &'c [Change], path: &[&str]) -> Option<&'c Node> {
-    let same = |change: &&Change| {
+pub(crate) fn find<'c>(changes: &'c [Override], path: &[&str]) -> Option<&'c Node> {
+    let same = |change: &&Override| {
         let pairs = change.path.iter().zip(path);
         change.path.len() == path.len()
             && pairs
@@ -97,7 +101,7 @@ pub(crate) fn find<'c>(changes: &'c [Change], path: &[&str]) -> Option<&'c Node>
 }
 
 /// Applies them to the tree.
-pub(crate) fn apply(changes: Vec<Change>, merged: &mut Merged, problems: &mut Problems) {
+pub(crate) fn apply(changes: Vec<Override>, merged: &mut MergedLayers, problems: &mut Problems) {
     for change in changes {
         let origin = change.node.origin;
         match resolve(&change, &merged.tree) {
@@ -114,20 +118,20 @@ pub(crate) fn apply(changes: Vec<Change>, merged: &mut Merged, problems: &mut Pr
 }
 
 /// Returns the keys of an override, or a message and a hint.
-fn resolve(change: &Change, tree: &Node) -> Result<Vec<String>, (String, String)> {
-    let mut form = Form::Table(root());
+fn resolve(change: &Override, tree: &Node) -> Result<Vec<String>, (String, String)> {
+    let mut form = ValueType::Table(root());
     let mut present = tree.as_table();
     let mut path: Vec<String> = Vec::with_capacity(change.path.len());
     for part in &change.path {
         let found = if change.loose {
-            loosely(part, form, present)?
+            match_key(part, form, present)?
         } else {
             part.clone()
         };
         if path.len() == 1 && path.first().is_some_and(|first| first == "module") {
-            known(&found, present)?;
+            check_module_exists(&found, present)?;
         }
-        form = below(form, &found);
+        form = form_below(form, &found);
         present = present.and_then(|table| table.get(&found)?.node.as_table());
         path.push(found);
     }
@@ -136,8 +140,12 @@ fn resolve(change: &Change, tree: &Node) -> Result<Vec<String>, (String, String)
 
 /// Returns the key for a part of a variable's name: one of the schema, an existing one, else the
 /// part itself (in lower case where keys are a closed set).
-fn loosely(part: &str, form: Form, present: Option<&Table>) -> Result<String, (String, String)> {
-    if let Form::Table(section) = form {
+fn match_key(
+    part: &str,
+    form: ValueType,
+    present: Option<&KeyTable>,
+) -> Result<String, (String, String)> {
+    if let ValueType::Table(section) = form {
         let key = section.all().find(|key| same_name(key.name, part));
         return Ok(key.map_or_else(|| part.to_lowercase(), |key| key.name.to_owned()));
     }
@@ -156,14 +164,14 @@ fn loosely(part: &str, form: Form, present: Option<&Table>) -> Result<String, (S
     }
 }
 
-fn known(name: &str, modules: Option<&Table>) -> Result<(), (String, String)> {
+fn check_module_exists(name: &str, modules: Option<&KeyTable>) -> Result<(), (String, String)> {
     if modules.is_some_and(|modules| modules.contains_key(name)) {
         return Ok(());
     }
     let names = modules
         .into_iter()
         .flat_map(|modules| modules.keys().map(String::as_str));
-    let hint = match near(name, names) {
+    let hint = match closest(name, names) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "a module needs a file that registers it".to_owned(),
     };
@@ -174,15 +182,17 @@ fn known(name: &str, modules: Option<&Table>) -> Result<(), (String, String)> {
 }
 
 /// Returns the type of the value under a key.
-fn below(form: Form, key: &str) -> Form {
+fn form_below(form: ValueType, key: &str) -> ValueType {
     match form {
-        Form::Table(section) => section.find(key).map_or(Form::Any, |key| key.form),
-        Form::Map(each) => *each,
-        Form::OneOf(forms) => {
-            let table = forms.iter().find(|form| matches!(form, Form::Table(_)));
-            table.map_or(Form::Any, |form| below(*form, key))
+        ValueType::Table(section) => section.find(key).map_or(ValueType::Any, |key| key.form),
+        ValueType::Map(each) => *each,
+        ValueType::OneOf(forms) => {
+            let table = forms
+                .iter()
+                .find(|form| matches!(form, ValueType::Table(_)));
+            table.map_or(ValueType::Any, |form| form_below(*form, key))
         }
-        _ => Form::Any,
+        _ => ValueType::Any,
     }
 }
 
@@ -208,23 +218,23 @@ fn parse(value: &str, text: u32) -> Node {
     let mut node = match errors.is_empty() {
         true => tree::from_value(parsed, text),
         false => Node {
-            value: Tree::Text(value.to_owned()),
+            value: TreeValue::Text(value.to_owned()),
             origin: whole,
         },
     };
-    spread(&mut node, whole);
+    set_origins(&mut node, whole);
     node
 }
 
 /// Sets the origin of everything in such a value to that of the value.
-fn spread(node: &mut Node, origin: Origin) {
+fn set_origins(node: &mut Node, origin: Origin) {
     node.origin = origin;
     let origin = Origin { end: 0, ..origin };
     match &mut node.value {
-        Tree::List(list) => list.iter_mut().for_each(|each| spread(each, origin)),
-        Tree::Table(table) => table.values_mut().for_each(|entry| {
+        TreeValue::List(list) => list.iter_mut().for_each(|each| set_origins(each, origin)),
+        TreeValue::Table(table) => table.values_mut().for_each(|entry| {
             entry.key = origin;
-            spread(&mut entry.node, origin);
+            set_origins(&mut entry.node, origin);
         }),
         _ => {}
     }

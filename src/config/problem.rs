@@ -12,7 +12,7 @@ pub const MAX_PROBLEMS: usize = 100;
 /// What kind of layer a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PlaceKind {
+pub enum LayerKind {
     /// The default.
     Default,
     /// A file of the configuration.
@@ -27,9 +27,9 @@ pub enum PlaceKind {
 
 /// The location of a value: a file with line and column, a variable, an option.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct SourceLocation {
     /// What kind of layer it is.
-    pub kind: PlaceKind,
+    pub kind: LayerKind,
     /// The file's path, the variable's name, the option's text.
     pub name: String,
     /// From 1; only in files.
@@ -38,12 +38,12 @@ pub struct Place {
     pub column: Option<u32>,
 }
 
-impl Place {
+impl SourceLocation {
     /// A whole file.
     #[must_use]
-    pub fn file(name: impl Into<String>) -> Place {
-        Place {
-            kind: PlaceKind::File,
+    pub fn file(name: impl Into<String>) -> SourceLocation {
+        SourceLocation {
+            kind: LayerKind::File,
             name: name.into(),
             line: None,
             column: None,
@@ -51,14 +51,14 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourceLocation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            PlaceKind::Default => out.write_str("default"),
-            PlaceKind::File => out.write_str(&self.name),
-            PlaceKind::Variable => write!(out, "environment variable {}", self.name),
-            PlaceKind::Set => write!(out, "--set {}", self.name),
-            PlaceKind::Override => write!(out, "config set {}", self.name),
+            LayerKind::Default => out.write_str("default"),
+            LayerKind::File => out.write_str(&self.name),
+            LayerKind::Variable => write!(out, "environment variable {}", self.name),
+            LayerKind::Set => write!(out, "--set {}", self.name),
+            LayerKind::Override => write!(out, "config set {}", self.name),
         }?;
         if let Some(line) = self.line {
             write!(out, ":{line}")?;
@@ -85,7 +85,7 @@ pub struct Excerpt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Related {
     /// Its location.
-    pub place: Place,
+    pub place: SourceLocation,
     /// What it is.
     pub text: String,
 }
@@ -94,7 +94,7 @@ pub struct Related {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// Its location, if it has one.
-    pub place: Option<Place>,
+    pub place: Option<SourceLocation>,
     /// "cannot …".
     pub message: String,
     /// How to fix it.
@@ -123,7 +123,7 @@ impl Problem {
 
     /// Sets the location.
     #[must_use]
-    pub fn at(mut self, place: Place) -> Problem {
+    pub fn at(mut self, place: SourceLocation) -> Problem {
         self.place = Some(place);
         self
     }

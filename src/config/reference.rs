@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value as Json, json};
 
 use super::schema::module::Module;
-use super::schema::{Form, Key, Section, root};
+use super::schema::{Key, Section, ValueType, root};
 
 const HEAD: &str = "\
 # Configuration
@@ -60,8 +60,8 @@ pub fn reference() -> String {
     let mut later = Vec::new();
     for key in root().keys {
         match key.form {
-            Form::Table(section) => sections(&mut page, key.name, section, &mut later),
-            Form::Map(Form::Table(section)) => {
+            ValueType::Table(section) => sections(&mut page, key.name, section, &mut later),
+            ValueType::Map(ValueType::Table(section)) => {
                 let path = format!("{}.NAME", key.name);
                 if key.available {
                     sections(&mut page, &path, section, &mut later);
@@ -122,7 +122,7 @@ fn row(page: &mut String, key: &Key) {
     let default = (key.default)();
     // The defaults of a table are in its own section.
     let default = match key.form {
-        Form::Table(_) => String::new(),
+        ValueType::Table(_) => String::new(),
         _ if default.is_empty() => String::new(),
         _ => format!("`{default}`"),
     };
@@ -137,53 +137,53 @@ fn row(page: &mut String, key: &Key) {
 }
 
 /// The section that a form has inside, and whether there may be many.
-fn inner(form: Form) -> Option<(&'static Section, bool)> {
+fn inner(form: ValueType) -> Option<(&'static Section, bool)> {
     match form {
-        Form::Table(section) => Some((section, false)),
-        Form::List(each) => inner(*each).map(|(section, _)| (section, true)),
-        Form::OneOf(forms) => forms.iter().find_map(|form| inner(*form)),
+        ValueType::Table(section) => Some((section, false)),
+        ValueType::List(each) => inner(*each).map(|(section, _)| (section, true)),
+        ValueType::OneOf(forms) => forms.iter().find_map(|form| inner(*form)),
         _ => None,
     }
 }
 
-fn words(form: Form) -> Box<dyn Iterator<Item = (&'static str, bool)>> {
+fn words(form: ValueType) -> Box<dyn Iterator<Item = (&'static str, bool)>> {
     match form {
-        Form::Choice(words) => Box::new(words.iter().map(|word| (word.word, word.available))),
-        Form::List(each) => words(*each),
+        ValueType::Choice(words) => Box::new(words.iter().map(|word| (word.word, word.available))),
+        ValueType::List(each) => words(*each),
         _ => Box::new(std::iter::empty()),
     }
 }
 
 /// Describes a type in few words.
-fn short(form: Form) -> String {
+fn short(form: ValueType) -> String {
     match form {
-        Form::Flag => "true, false".to_owned(),
-        Form::Text => "text".to_owned(),
-        Form::Filled => "text with variables".to_owned(),
-        Form::Name => "name".to_owned(),
-        Form::Whole { min, max } => format!("whole number {min} to {max}"),
-        Form::Number { min, max } => format!("number {min} to {max}"),
-        Form::Span { zero: true } => "duration".to_owned(),
-        Form::Span { zero: false } => "duration above 0".to_owned(),
-        Form::Bytes => "size (B, KiB, MiB, GiB)".to_owned(),
-        Form::Signal => "signal".to_owned(),
-        Form::Choice(_) => {
+        ValueType::Flag => "true, false".to_owned(),
+        ValueType::Text => "text".to_owned(),
+        ValueType::Template => "text with variables".to_owned(),
+        ValueType::Name => "name".to_owned(),
+        ValueType::Whole { min, max } => format!("whole number {min} to {max}"),
+        ValueType::Number { min, max } => format!("number {min} to {max}"),
+        ValueType::Duration { zero: true } => "duration".to_owned(),
+        ValueType::Duration { zero: false } => "duration above 0".to_owned(),
+        ValueType::Bytes => "size (B, KiB, MiB, GiB)".to_owned(),
+        ValueType::Signal => "signal".to_owned(),
+        ValueType::Choice(_) => {
             let words: Vec<String> = words(form)
                 .filter(|(_, available)| *available)
                 .map(|(word, _)| format!("`{word:?}`"))
                 .collect();
             words.join(", ")
         }
-        Form::Command => "program and arguments".to_owned(),
-        Form::List(each) => format!("list of: {}", short(*each)),
-        Form::Map(Form::Any) => "any table".to_owned(),
-        Form::Map(each) => format!("table of: {}", short(*each)),
-        Form::Table(_) => "table, below".to_owned(),
-        Form::OneOf(forms) => {
+        ValueType::Command => "program and arguments".to_owned(),
+        ValueType::List(each) => format!("list of: {}", short(*each)),
+        ValueType::Map(ValueType::Any) => "any table".to_owned(),
+        ValueType::Map(each) => format!("table of: {}", short(*each)),
+        ValueType::Table(_) => "table, below".to_owned(),
+        ValueType::OneOf(forms) => {
             let each: Vec<String> = forms.iter().map(|form| short(*form)).collect();
             each.join(" or ")
         }
-        Form::Any => "anything".to_owned(),
+        ValueType::Any => "anything".to_owned(),
     }
 }
 
@@ -237,43 +237,51 @@ fn object(section: &'static Section) -> Map<String, Json> {
 /// Returns the default.
 pub(super) fn default_of(key: &Key) -> Option<Json> {
     let text = (key.default)();
-    if matches!(key.form, Form::Table(_)) || text.is_empty() {
+    if matches!(key.form, ValueType::Table(_)) || text.is_empty() {
         return None;
     }
     let table: toml::Table = toml::from_str(&format!("default = {text}")).ok()?;
     serde_json::to_value(table.get("default")?).ok()
 }
 
-fn of_form(form: Form) -> Json {
+fn of_form(form: ValueType) -> Json {
     match form {
-        Form::Flag => json!({ "type": "boolean" }),
-        Form::Text | Form::Filled => json!({ "type": "string" }),
-        Form::Name => {
+        ValueType::Flag => json!({ "type": "boolean" }),
+        ValueType::Text | ValueType::Template => json!({ "type": "string" }),
+        ValueType::Name => {
             json!({ "type": "string", "pattern": "^[a-z0-9][a-z0-9_-]*$", "maxLength": 64 })
         }
-        Form::Whole { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
-        Form::Number { min, max } => json!({ "type": "number", "minimum": min, "maximum": max }),
-        Form::Span { .. } => json!({ "type": "string", "pattern": "^[0-9]", "examples": ["10s"] }),
-        Form::Bytes => json!({ "type": ["string", "integer"], "examples": ["10MiB"] }),
-        Form::Signal => json!({ "type": "string", "examples": ["SIGTERM"] }),
-        Form::Choice(_) => {
+        ValueType::Whole { min, max } => {
+            json!({ "type": "integer", "minimum": min, "maximum": max })
+        }
+        ValueType::Number { min, max } => {
+            json!({ "type": "number", "minimum": min, "maximum": max })
+        }
+        ValueType::Duration { .. } => {
+            json!({ "type": "string", "pattern": "^[0-9]", "examples": ["10s"] })
+        }
+        ValueType::Bytes => json!({ "type": ["string", "integer"], "examples": ["10MiB"] }),
+        ValueType::Signal => json!({ "type": "string", "examples": ["SIGTERM"] }),
+        ValueType::Choice(_) => {
             let words = words(form).filter(|(_, available)| *available);
             let words: Vec<&str> = words.map(|(word, _)| word).collect();
             json!({ "enum": words })
         }
-        Form::Command => json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 }),
-        Form::List(each) => json!({ "type": "array", "items": of_form(*each) }),
+        ValueType::Command => {
+            json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 })
+        }
+        ValueType::List(each) => json!({ "type": "array", "items": of_form(*each) }),
         // One definition, used by every module.
-        Form::Map(Form::Table(section)) if std::ptr::eq(*section, Module::SECTION) => {
+        ValueType::Map(ValueType::Table(section)) if std::ptr::eq(*section, Module::SECTION) => {
             json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/module" } })
         }
-        Form::Map(each) => json!({ "type": "object", "additionalProperties": of_form(*each) }),
-        Form::Table(section) => object(section).into(),
-        Form::OneOf(forms) => {
+        ValueType::Map(each) => json!({ "type": "object", "additionalProperties": of_form(*each) }),
+        ValueType::Table(section) => object(section).into(),
+        ValueType::OneOf(forms) => {
             let each: Vec<Json> = forms.iter().map(|form| of_form(*form)).collect();
             json!({ "anyOf": each })
         }
-        Form::Any => json!({}),
+        ValueType::Any => json!({}),
     }
 }
 
@@ -299,7 +307,7 @@ mod tests {
 
     #[test]
     fn every_class_is_explained() {
-        use crate::config::Class::{Live, Notify, Restart, RestartDependents};
+        use crate::config::ChangeClass::{Live, Notify, Restart, RestartDependents};
         for class in [Live, Notify, Restart, RestartDependents] {
             assert!(HEAD.contains(&format!("| {} |", class.word())));
         }
@@ -310,7 +318,7 @@ mod tests {
         fn visit(section: &'static Section, seen: &mut usize) {
             for key in section.all() {
                 let text = (key.default)();
-                if !text.is_empty() && !matches!(key.form, Form::Table(_)) {
+                if !text.is_empty() && !matches!(key.form, ValueType::Table(_)) {
                     assert!(default_of(key).is_some(), "{} = {text}", key.name);
                     *seen += 1;
                 }

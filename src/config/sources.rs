@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::folders::plain;
+use super::paths::normalize;
 use super::problem::{Problem, Problems};
 
 /// The file every configuration has.
@@ -12,7 +12,7 @@ pub(crate) const FILE: &str = "mainstay.toml";
 
 /// The sources of a configuration.
 #[derive(Debug, Clone, Default)]
-pub struct Sources {
+pub struct ConfigSources {
     /// The folder with `mainstay.toml`; absolute.
     pub folder: PathBuf,
     /// Variables; those that start with `MAINSTAY__` are a layer.
@@ -25,30 +25,31 @@ pub struct Sources {
     pub current: PathBuf,
 }
 
-impl Sources {
+impl ConfigSources {
     /// Returns a folder alone, without environment and command line.
     #[must_use]
-    pub fn folder(folder: &Path) -> Sources {
-        Sources {
-            folder: std::path::absolute(folder).map_or_else(|_| folder.to_owned(), |p| plain(&p)),
-            ..Sources::default()
+    pub fn folder(folder: &Path) -> ConfigSources {
+        ConfigSources {
+            folder: std::path::absolute(folder)
+                .map_or_else(|_| folder.to_owned(), |p| normalize(&p)),
+            ..ConfigSources::default()
         }
     }
 
     /// Returns a folder with the environment of this process and `key=value` texts.
     #[must_use]
-    pub fn of_process(folder: &Path, set: &[String]) -> Sources {
+    pub fn of_process(folder: &Path, set: &[String]) -> ConfigSources {
         let variables = std::env::vars_os();
         let variables = variables.filter_map(|(name, value)| {
             let name = name.into_string().ok()?;
             name.starts_with(super::overrides::PREFIX)
                 .then(|| (name, value.to_string_lossy().into_owned()))
         });
-        Sources {
+        ConfigSources {
             environment: variables.collect(),
             set: set.to_vec(),
             current: std::env::current_dir().unwrap_or_default(),
-            ..Sources::folder(folder)
+            ..ConfigSources::folder(folder)
         }
     }
 
@@ -56,12 +57,12 @@ impl Sources {
     ///
     /// # Errors
     /// A problem that names the searched folders and how to create one.
-    pub fn find(named: Option<&Path>, set: &[String]) -> Result<Sources, Problems> {
+    pub fn find(named: Option<&Path>, set: &[String]) -> Result<ConfigSources, Problems> {
         let asked = std::env::var_os("MAINSTAY_CONFIG").filter(|folder| !folder.is_empty());
         let asked = asked.map(PathBuf::from);
         if let Some(folder) = named.or(asked.as_deref()) {
             return match unusable(folder) {
-                None => Ok(Sources::of_process(folder, set)),
+                None => Ok(ConfigSources::of_process(folder, set)),
                 Some(problem) => Err(problem.into()),
             };
         }
@@ -71,13 +72,13 @@ impl Sources {
             .chain(user)
             .collect();
         match usual.iter().find(|folder| folder.join(FILE).exists()) {
-            Some(folder) => Ok(Sources::of_process(folder, set)),
-            None => Err(nowhere(&usual).into()),
+            Some(folder) => Ok(ConfigSources::of_process(folder, set)),
+            None => Err(not_found(&usual).into()),
         }
     }
 
     /// Formats a path for display.
-    pub(crate) fn shown(&self, path: &Path) -> String {
+    pub(crate) fn display_path(&self, path: &Path) -> String {
         let inside = path.strip_prefix(&self.current).ok();
         let inside = inside.filter(|_| !self.current.as_os_str().is_empty());
         inside.unwrap_or(path).display().to_string()
@@ -108,7 +109,7 @@ fn unusable(folder: &Path) -> Option<Problem> {
 
 const INIT: &str = "`mainstay init` writes one to begin with";
 
-fn nowhere(looked: &[PathBuf]) -> Problem {
+fn not_found(looked: &[PathBuf]) -> Problem {
     let looked: Vec<String> = looked
         .iter()
         .map(|folder| folder.join(FILE).display().to_string())

@@ -9,13 +9,13 @@ use super::origin::Origin;
 /// A value and its origin.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Node {
-    pub(crate) value: Tree,
+    pub(crate) value: TreeValue,
     pub(crate) origin: Origin,
 }
 
 /// A value of TOML.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Tree {
+pub(crate) enum TreeValue {
     Text(String),
     Whole(i64),
     Number(f64),
@@ -23,14 +23,14 @@ pub(crate) enum Tree {
     /// A date or time, or a whole number that is too large: kept as written.
     Other(String),
     List(Vec<Node>),
-    Table(Table),
+    Table(KeyTable),
 }
 
-pub(crate) use super::table::Table;
+pub(crate) use super::key_table::KeyTable;
 
 /// A value and the origin of its key.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Entry {
+pub(crate) struct TableEntry {
     pub(crate) key: Origin,
     pub(crate) node: Node,
 }
@@ -39,14 +39,14 @@ impl Node {
     /// An empty table.
     pub(crate) fn table() -> Node {
         Node {
-            value: Tree::Table(Table::new()),
+            value: TreeValue::Table(KeyTable::new()),
             origin: Origin::default(),
         }
     }
 
-    pub(crate) fn as_table(&self) -> Option<&Table> {
+    pub(crate) fn as_table(&self) -> Option<&KeyTable> {
         match &self.value {
-            Tree::Table(table) => Some(table),
+            TreeValue::Table(table) => Some(table),
             _ => None,
         }
     }
@@ -60,7 +60,7 @@ impl Node {
     /// Merges `later` over this one.
     pub(crate) fn merge(&mut self, later: Node) {
         match (&mut self.value, later.value) {
-            (Tree::Table(table), Tree::Table(more)) => {
+            (TreeValue::Table(table), TreeValue::Table(more)) => {
                 if table.is_empty() {
                     *table = more;
                 } else {
@@ -84,25 +84,25 @@ impl Node {
     /// Returns the kind of the value, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
-            Tree::Text(_) => "text",
-            Tree::Whole(_) => "a whole number",
-            Tree::Number(_) => "a number",
-            Tree::Flag(_) => "true or false",
-            Tree::Other(_) => "a date, a time or a number out of range",
-            Tree::List(_) => "a list",
-            Tree::Table(_) => "a table",
+            TreeValue::Text(_) => "text",
+            TreeValue::Whole(_) => "a whole number",
+            TreeValue::Number(_) => "a number",
+            TreeValue::Flag(_) => "true or false",
+            TreeValue::Other(_) => "a date, a time or a number out of range",
+            TreeValue::List(_) => "a list",
+            TreeValue::Table(_) => "a table",
         }
     }
 }
 
-fn merge_entry(table: &mut Table, key: String, entry: Entry) {
+fn merge_entry(table: &mut KeyTable, key: String, entry: TableEntry) {
     let Some(present) = table.get_mut(&key) else {
         table.insert(key, entry);
         return;
     };
     let both_tables = matches!(
         (&present.node.value, &entry.node.value),
-        (Tree::Table(_), Tree::Table(_))
+        (TreeValue::Table(_), TreeValue::Table(_))
     );
     if !both_tables {
         present.key = entry.key;
@@ -111,12 +111,12 @@ fn merge_entry(table: &mut Table, key: String, entry: Entry) {
 }
 
 /// The tree of a parsed table; `text` is the number of the text it stands in.
-pub(crate) fn from_table(table: DeTable<'_>, text: u32) -> Table {
+pub(crate) fn from_table(table: DeTable<'_>, text: u32) -> KeyTable {
     let entry = |(key, value): (toml::Spanned<_>, toml::Spanned<DeValue<'_>>)| {
         let origin = origin_of(text, &key.span());
         let name: std::borrow::Cow<'_, str> = key.into_inner();
         let node = from_value(value, text);
-        (name.into_owned(), Entry { key: origin, node })
+        (name.into_owned(), TableEntry { key: origin, node })
     };
     table.into_iter().map(entry).collect()
 }
@@ -125,22 +125,22 @@ pub(crate) fn from_table(table: DeTable<'_>, text: u32) -> Table {
 pub(crate) fn from_value(value: toml::Spanned<DeValue<'_>>, text: u32) -> Node {
     let origin = origin_of(text, &value.span());
     let value = match value.into_inner() {
-        DeValue::String(value) => Tree::Text(value.into_owned()),
+        DeValue::String(value) => TreeValue::Text(value.into_owned()),
         DeValue::Integer(value) => i64::from_str_radix(value.as_str(), value.radix())
-            .map_or_else(|_| Tree::Other(value.to_string()), Tree::Whole),
+            .map_or_else(|_| TreeValue::Other(value.to_string()), TreeValue::Whole),
         DeValue::Float(value) => value
             .as_str()
             .parse()
-            .map_or_else(|_| Tree::Other(value.to_string()), Tree::Number),
-        DeValue::Boolean(value) => Tree::Flag(value),
-        DeValue::Datetime(value) => Tree::Other(value.to_string()),
-        DeValue::Array(values) => Tree::List(
+            .map_or_else(|_| TreeValue::Other(value.to_string()), TreeValue::Number),
+        DeValue::Boolean(value) => TreeValue::Flag(value),
+        DeValue::Datetime(value) => TreeValue::Other(value.to_string()),
+        DeValue::Array(values) => TreeValue::List(
             values
                 .into_iter()
                 .map(|value| from_value(value, text))
                 .collect(),
         ),
-        DeValue::Table(table) => Tree::Table(from_table(table, text)),
+        DeValue::Table(table) => TreeValue::Table(from_table(table, text)),
     };
     Node { value, origin }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::spec::StartMode;
-use mainstay_protocol::method::{BusCallParams, CallParams, Nothing, PublishParams, Published};
+use mainstay_protocol::method::{BusCallParams, CallParams, Empty, PublishParams, PublishResult};
 use mainstay_protocol::methods::{BusCall, BusPublish, BusSubscribe};
-use mainstay_protocol::{Refusal, RefusalCode, State};
+use mainstay_protocol::{RefusalCode, RequestError, State};
 use serde_json::{Value, json};
 
 use super::change::{self, PendingChange};
@@ -31,7 +31,7 @@ pub(crate) fn publish(
     ctx: &RuntimeContext,
     module: ModuleId,
     params: PublishParams,
-) -> Result<Published, Refusal> {
+) -> Result<PublishResult, RequestError> {
     let PublishParams { subject, payload } = params;
     ctx.bus
         .publish(&ctx.name(module), ctx.os.wall_clock(), subject, payload)
@@ -45,7 +45,7 @@ pub(crate) fn callee(
     ctx: &RuntimeContext,
     caller: ModuleId,
     module: &str,
-) -> Result<ModuleId, Refusal> {
+) -> Result<ModuleId, RequestError> {
     let callee = find_module(ctx, module)?;
     let may_call = &ctx.launch(caller).may_call;
     if may_call.iter().any(|name| name == module) {
@@ -53,7 +53,7 @@ pub(crate) fn callee(
     }
     let caller = &ctx.name(caller);
     let text = format!("cannot let {caller} call {module}: add it to module.{caller}.may_call");
-    Err(Refusal::new(RefusalCode::NotPermitted, text))
+    Err(RequestError::new(RefusalCode::NotPermitted, text))
 }
 
 /// Calls a module for another module. A call starts a lazy module; the timeout covers its start.
@@ -65,7 +65,7 @@ pub(crate) async fn call_module(
     callee: ModuleId,
     call: CallParams,
     timeout: Duration,
-) -> Result<Value, Refusal> {
+) -> Result<Value, RequestError> {
     wake(ctx, callee, &call.from, timeout).await;
     ctx.bus
         .call(|| ctx.os.now(), callee, json!(call), timeout)
@@ -93,7 +93,7 @@ impl Answer for BusPublish {
         ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         Ok(MethodResult::Now(publish(
             ctx,
             run_of(caller)?.module,
@@ -107,11 +107,11 @@ impl Answer for BusSubscribe {
         ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let run = run_of(caller)?;
         ctx.bus
             .subscribe(run.module, run.connection, params.subjects)?;
-        Ok(MethodResult::Now(Nothing {}))
+        Ok(MethodResult::Now(Empty {}))
     }
 }
 
@@ -120,7 +120,7 @@ impl Answer for BusCall {
         ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let BusCallParams {
             module,
             method,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::method::Hello;
-use mainstay_protocol::{Level, Refusal, RefusalCode, State};
+use mainstay_protocol::{Level, RefusalCode, RequestError, State};
 
 use super::accounts::{Accounts, ConnectionPermit, Principal, TooMany};
 use super::refusals;
 use crate::actors::RuntimeContext;
-use crate::config::Who as Listed;
+use crate::config::Principal as Listed;
 use crate::os::{LiveProcess, PeerCredentials, machine, transport};
 
 /// How a request arrives.
@@ -84,7 +84,7 @@ impl Caller {
         via: Via,
         hello: &Hello,
         peer: Option<&PeerCredentials>,
-    ) -> Result<Caller, Refusal> {
+    ) -> Result<Caller, RequestError> {
         let (principal, level, module) = match via {
             Via::ModuleSocket => {
                 let run = run_of_token(ctx, hello.token.as_deref())?;
@@ -94,7 +94,7 @@ impl Caller {
                 if hello.token.is_some() {
                     let text = "cannot use a module token on the control socket; connect to the \
                                 module socket, $MAINSTAY_SOCKET";
-                    return Err(Refusal::new(RefusalCode::InvalidToken, text));
+                    return Err(RequestError::new(RefusalCode::InvalidToken, text));
                 }
                 let (user, level) = level_of(ctx, peer)?;
                 (Principal::User(user), level, None)
@@ -103,7 +103,7 @@ impl Caller {
         let now = ctx.os.now();
         if accounts.is_exhausted(principal, now) {
             let text = "cannot use mainstay: too many requests were refused; try again later";
-            return Err(Refusal::new(RefusalCode::RateLimited, text));
+            return Err(RequestError::new(RefusalCode::RateLimited, text));
         }
         let is_admin = level == Level::Admin;
         let permit = accounts
@@ -125,7 +125,7 @@ impl Caller {
         ctx: &Arc<RuntimeContext>,
         accounts: &Arc<Accounts>,
         peer: Option<&PeerCredentials>,
-        error: &Refusal,
+        error: &RequestError,
     ) {
         if error.data.code == RefusalCode::NotPermitted {
             let principal = Principal::Unverified(peer.map(|peer| peer.uid));
@@ -134,7 +134,7 @@ impl Caller {
     }
 }
 
-fn too_many(why: TooMany) -> Refusal {
+fn too_many(why: TooMany) -> RequestError {
     let text = match why {
         TooMany::OfPrincipal(max) => format!(
             "cannot accept the connection: {max} connections of this user or module are open; \
@@ -145,7 +145,7 @@ fn too_many(why: TooMany) -> Refusal {
              administrators; close one"
         ),
     };
-    Refusal::new(RefusalCode::TooManyConnections, text)
+    RequestError::new(RefusalCode::TooManyConnections, text)
 }
 
 /// The name the client gives itself, and its credentials.
@@ -162,15 +162,15 @@ fn label(client: &str, peer: Option<&PeerCredentials>) -> String {
 }
 
 /// The live run that a token names.
-fn run_of_token(ctx: &RuntimeContext, token: Option<&str>) -> Result<ModuleRun, Refusal> {
+fn run_of_token(ctx: &RuntimeContext, token: Option<&str>) -> Result<ModuleRun, RequestError> {
     let Some(token) = token else {
         let text = "cannot use the module socket without a token: it is for modules; connect to \
                     control.sock";
-        return Err(Refusal::new(RefusalCode::NotPermitted, text));
+        return Err(RequestError::new(RefusalCode::NotPermitted, text));
     };
     let invalid = || {
         let text = "cannot use the module socket: the token is not the one of a live run";
-        Refusal::new(RefusalCode::InvalidToken, text)
+        RequestError::new(RefusalCode::InvalidToken, text)
     };
     let (name, generation) = ctx.tokens.verify(token).ok_or_else(invalid)?;
     let module = ctx.find(name).ok_or_else(invalid)?;
@@ -192,8 +192,11 @@ fn run_of_token(ctx: &RuntimeContext, token: Option<&str>) -> Result<ModuleRun, 
 }
 
 /// The level of a peer of the control socket: None of the lists, or inside a module: no access.
-fn level_of(ctx: &RuntimeContext, peer: Option<&PeerCredentials>) -> Result<(u32, Level), Refusal> {
-    let refused = |text: String| Err(Refusal::new(RefusalCode::NotPermitted, text));
+fn level_of(
+    ctx: &RuntimeContext,
+    peer: Option<&PeerCredentials>,
+) -> Result<(u32, Level), RequestError> {
+    let refused = |text: String| Err(RequestError::new(RefusalCode::NotPermitted, text));
     let Some(peer) = peer else {
         return refused(
             "cannot use the control socket: the system does not say who you are".into(),
@@ -227,7 +230,7 @@ fn level_of(ctx: &RuntimeContext, peer: Option<&PeerCredentials>) -> Result<(u32
 /// `user`: the user mainstay runs as, and root, which could do everything anyway.
 fn matches(peer: &PeerCredentials, listed: &Listed) -> bool {
     match listed {
-        Listed::Any => true,
+        Listed::Everyone => true,
         Listed::User => peer.uid == machine::own_uid() || peer.uid == 0,
         Listed::Uid(uid) => peer.uid == *uid,
         Listed::Group(group) => machine::in_group(peer.uid, peer.gid, group),

@@ -10,7 +10,7 @@ use mainstay_policy::lifecycle::Operation;
 use mainstay_policy::spec::Kind;
 use mainstay_protocol::method::{ChangeParams, ChangeResult, ChangeStep, EventsParams};
 use mainstay_protocol::methods::{ModuleRestart, ModuleStart, ModuleStop};
-use mainstay_protocol::{Event, EventKind, Refusal, RefusalCode, State, SystemStatus, Wanted};
+use mainstay_protocol::{Event, EventKind, RefusalCode, RequestError, State, SystemStatus, Wanted};
 use tokio::sync::oneshot;
 
 use super::modules::find_module;
@@ -46,14 +46,14 @@ impl PendingChange {
         operation: Operation,
         params: &ChangeParams,
         actor: String,
-    ) -> Result<PendingChange, Refusal> {
+    ) -> Result<PendingChange, RequestError> {
         let module = find_module(ctx, &params.module)?;
         if operation != Operation::Start && ctx.spec(module).kind == Kind::Builtin {
             let text = format!(
                 "cannot stop or restart {}: it is a part of mainstay and runs as long as mainstay",
                 params.module
             );
-            return Err(Refusal::new(RefusalCode::NotPermitted, text));
+            return Err(RequestError::new(RefusalCode::NotPermitted, text));
         }
         let (answer, preview) = oneshot::channel();
         ctx.actor_refs.lifecycle.cast(LifecycleMsg::Preview {
@@ -74,7 +74,7 @@ impl PendingChange {
         }
         if ctx.snapshots.system().standing.status == SystemStatus::Stopping {
             let text = "cannot change a module: the system is stopping";
-            return Err(Refusal::new(RefusalCode::ShuttingDown, text));
+            return Err(RequestError::new(RefusalCode::ShuttingDown, text));
         }
         await_reply(change.send(ctx, actor)).await?;
         Ok(change)
@@ -218,17 +218,17 @@ pub(super) async fn wait_until(
     }
 }
 
-async fn await_reply<T>(reply: oneshot::Receiver<T>) -> Result<T, Refusal> {
+async fn await_reply<T>(reply: oneshot::Receiver<T>) -> Result<T, RequestError> {
     match tokio::time::timeout(PUBLISH_TIMEOUT, reply).await {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(_)) => {
             let text = "cannot say whether the change was made: a part of mainstay is being \
                         restarted; check the status and try again";
-            Err(Refusal::new(RefusalCode::Busy, text))
+            Err(RequestError::new(RefusalCode::Busy, text))
         }
         Err(_) => {
             let text = "cannot get a reply from the lifecycle in time; try again";
-            Err(Refusal::new(RefusalCode::Timeout, text))
+            Err(RequestError::new(RefusalCode::Timeout, text))
         }
     }
 }
@@ -238,7 +238,7 @@ async fn change(
     caller: &Caller,
     operation: Operation,
     params: ChangeParams,
-) -> Result<MethodResult<ChangeResult>, Refusal> {
+) -> Result<MethodResult<ChangeResult>, RequestError> {
     let change = PendingChange::submit(ctx, operation, &params, caller.label.clone()).await?;
     if params.dry_run || !params.wait {
         return Ok(MethodResult::Now(change.result(ctx)));
@@ -256,7 +256,7 @@ macro_rules! answer_by_change {
                 ctx: &Arc<RuntimeContext>,
                 caller: &Caller,
                 params: Self::Params,
-            ) -> Result<MethodResult<Self::Result>, Refusal> {
+            ) -> Result<MethodResult<Self::Result>, RequestError> {
                 change(ctx, caller, $operation, params).await
             }
         }

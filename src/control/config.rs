@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mainstay_protocol::config::{ConfigValue, ConfigValues};
 use mainstay_protocol::methods::ConfigGet;
-use mainstay_protocol::{Refusal, RefusalCode};
+use mainstay_protocol::{RefusalCode, RequestError};
 use serde_json::Value;
 
 use super::{Answer, Caller, MethodResult};
@@ -16,9 +16,9 @@ use crate::actors::RuntimeContext;
 ///
 /// # Errors
 /// `invalid_params` when there is no such key.
-pub(crate) fn values(ctx: &RuntimeContext, path: &str) -> Result<Vec<ConfigValue>, Refusal> {
+pub(crate) fn values(ctx: &RuntimeContext, path: &str) -> Result<Vec<ConfigValue>, RequestError> {
     let values = ctx.configuration().values(path);
-    let invalid = |error| Refusal::new(RefusalCode::InvalidParams, format!("{error}"));
+    let invalid = |error| RequestError::new(RefusalCode::InvalidParams, format!("{error}"));
     let mut values = values.map_err(invalid)?;
     for value in &mut values {
         let mut keys = value.path.split('.').skip(2);
@@ -34,7 +34,7 @@ impl Answer for ConfigGet {
         ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let values = values(ctx, &params.path.unwrap_or_default())?;
         Ok(MethodResult::Now(ConfigValues { values }))
     }

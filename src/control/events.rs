@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use mainstay_protocol::method::{EventsParams, EventsResult, Subscribed, name};
+use mainstay_protocol::method::{EventsParams, EventsResult, SubscribeResult, name};
 use mainstay_protocol::methods::{EventsList, EventsSubscribe};
-use mainstay_protocol::{Event, EventKind, Refusal, RefusalCode, Request};
+use mainstay_protocol::{Event, EventKind, RefusalCode, RequestError, RpcRequest};
 use serde_json::json;
 
 use super::modules::find_module;
@@ -23,7 +23,7 @@ use crate::journal::{EventFilter, EventSubscription, SubscriptionError};
 pub(crate) async fn list(
     ctx: &RuntimeContext,
     params: EventsParams,
-) -> Result<Vec<Event>, Refusal> {
+) -> Result<Vec<Event>, RequestError> {
     check_kinds(&params.kinds)?;
     let module = params.module.clone();
     let events = ctx
@@ -40,12 +40,12 @@ pub(crate) async fn list(
 }
 
 /// A filter for a kind of a newer mainstay would silently match nothing.
-fn check_kinds(kinds: &[EventKind]) -> Result<(), Refusal> {
+fn check_kinds(kinds: &[EventKind]) -> Result<(), RequestError> {
     let Some(kind) = kinds.iter().find(|kind| !EventKind::ALL.contains(kind)) else {
         return Ok(());
     };
     let text = format!("cannot filter events: this version has no kind {kind}");
-    Err(Refusal::new(RefusalCode::InvalidParams, text))
+    Err(RequestError::new(RefusalCode::InvalidParams, text))
 }
 
 impl Answer for EventsList {
@@ -53,7 +53,7 @@ impl Answer for EventsList {
         ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let events = newest_that_fit(list(ctx, params).await?);
         Ok(MethodResult::Now(EventsResult { events }))
     }
@@ -64,7 +64,7 @@ impl Answer for EventsSubscribe {
         ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         check_kinds(&params.kinds)?;
         if let Some(module) = &params.module {
             find_module(ctx, module)?;
@@ -77,7 +77,10 @@ impl Answer for EventsSubscribe {
             events,
             ended: false,
         };
-        Ok(MethodResult::Stream(Subscribed { seq }, Box::new(stream)))
+        Ok(MethodResult::Stream(
+            SubscribeResult { seq },
+            Box::new(stream),
+        ))
     }
 }
 
@@ -93,7 +96,7 @@ impl Notifications for EventNotifications {
                 return None;
             }
             let error = match self.events.recv().await {
-                Ok(event) => return Some(Ok(Request::notification(name::EVENT, json!(event)))),
+                Ok(event) => return Some(Ok(RpcRequest::notification(name::EVENT, json!(event)))),
                 Err(error) => error,
             };
             self.ended = true;
@@ -104,7 +107,7 @@ impl Notifications for EventNotifications {
                     RefusalCode::Internal
                 }
             };
-            Some(Err(Refusal::new(code, error.to_string())))
+            Some(Err(RequestError::new(code, error.to_string())))
         })
     }
 }

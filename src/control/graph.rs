@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use mainstay_protocol::Refusal;
+use mainstay_protocol::RequestError;
 use mainstay_protocol::methods::Graph;
 
 use super::paging::page;
@@ -16,7 +16,7 @@ impl Answer for Graph {
         ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let graph = |ids: &[_]| view_builder::graph(ctx, ids);
         Ok(MethodResult::Now(page(
             ctx,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mainstay_policy::ModuleId;
 use mainstay_protocol::method::{LogLines, name};
 use mainstay_protocol::methods::LogsRead;
-use mainstay_protocol::{Refusal, Request};
+use mainstay_protocol::{RequestError, RpcRequest};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -31,7 +31,7 @@ pub(crate) async fn last_lines(
     ctx: &RuntimeContext,
     module: ModuleId,
     count: Option<usize>,
-) -> Result<Vec<String>, Refusal> {
+) -> Result<Vec<String>, RequestError> {
     let count = count.unwrap_or(LINES_DEFAULT).min(LINES_MAX);
     let directory = &ctx.configuration().system.logs.directory;
     let path = directory.join(format!("{}.log", &ctx.name(module)));
@@ -46,7 +46,7 @@ impl Answer for LogsRead {
         ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let id = find_module(ctx, &params.module)?;
         let as_json = ctx.configuration().system.logs.format == LogFormat::Json;
         // Followed first and read then: a line can come twice where they meet, none is missed.
@@ -130,7 +130,7 @@ impl Notifications for LogNotifications {
             let lines = chunk.text.lines().map(str::to_owned).collect();
             let module = self.module.clone();
             let lines = log_lines(module, lines, self.as_json, chunk.dropped_bytes);
-            Some(Ok(Request::notification(name::LOG, json!(lines))))
+            Some(Ok(RpcRequest::notification(name::LOG, json!(lines))))
         })
     }
 }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use mainstay_protocol::methods::{self, Method, MethodInfo};
-use mainstay_protocol::{Level, Refusal, RefusalCode, Request};
+use mainstay_protocol::{Level, RefusalCode, RequestError, RpcRequest};
 use serde_json::{Value, json};
 use tracing::Instrument;
 
@@ -40,7 +40,7 @@ pub(crate) trait Answer: Method {
         ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
-    ) -> impl Future<Output = Result<MethodResult<Self::Result>, Refusal>> + Send;
+    ) -> impl Future<Output = Result<MethodResult<Self::Result>, RequestError>> + Send;
 }
 
 /// The answer to a request.
@@ -48,7 +48,7 @@ pub(crate) enum MethodResult<T> {
     /// The result.
     Now(T),
     /// The result, when it is reached; other requests of the connection need not wait for it.
-    Later(Pin<Box<dyn Future<Output = Result<T, Refusal>> + Send>>),
+    Later(Pin<Box<dyn Future<Output = Result<T, RequestError>> + Send>>),
     /// The result, then notifications until the stream ends.
     Stream(T, Box<dyn Notifications>),
 }
@@ -61,7 +61,7 @@ pub(crate) trait Notifications: Send {
 
 /// The future of [`Notifications::next`].
 pub(crate) type NextNotification<'a> =
-    Pin<Box<dyn Future<Output = Option<Result<Request, Refusal>>> + Send + 'a>>;
+    Pin<Box<dyn Future<Output = Option<Result<RpcRequest, RequestError>>> + Send + 'a>>;
 
 /// A result as JSON: written from the typed value, never a tree of values.
 pub(crate) struct ResultBody(pub(crate) Vec<u8>);
@@ -76,13 +76,13 @@ impl ResultBody {
 /// Why a request has no result.
 pub(crate) struct Refused {
     /// The error to return.
-    pub(crate) error: Refusal,
+    pub(crate) error: RequestError,
     /// The caller has been refused too often: its connection is to be closed.
     pub(crate) close: bool,
 }
 
-impl From<Refusal> for Refused {
-    fn from(error: Refusal) -> Refused {
+impl From<RequestError> for Refused {
+    fn from(error: RequestError) -> Refused {
         Refused {
             error,
             close: false,
@@ -121,7 +121,7 @@ pub(crate) async fn request<M: Answer>(
     ctx: &Arc<RuntimeContext>,
     caller: &Caller,
     params: M::Params,
-) -> Result<M::Result, Refusal> {
+) -> Result<M::Result, RequestError> {
     permit(ctx, caller, M::INFO).map_err(|refused| refused.error)?;
     let answer = M::answer(ctx, caller, params).instrument(audit_span(caller, M::INFO));
     match answer.await? {
@@ -137,7 +137,7 @@ fn permit(ctx: &Arc<RuntimeContext>, caller: &Caller, info: &MethodInfo) -> Resu
             "cannot answer {}: it needs level {}, this connection has {}",
             info.name, info.level, caller.level
         );
-        let error = Refusal::new(RefusalCode::NotPermitted, text);
+        let error = RequestError::new(RefusalCode::NotPermitted, text);
         return Err(refusals::refuse(ctx, caller, info.name, error));
     }
     if info.effect.is_rate_limited() && !caller.take_request(ctx.os.now()) {
@@ -147,18 +147,18 @@ fn permit(ctx: &Arc<RuntimeContext>, caller: &Caller, info: &MethodInfo) -> Resu
             info.name,
             ctx.configuration().system.ipc.requests_per_second
         );
-        return Err(Refusal::new(RefusalCode::RateLimited, text).into());
+        return Err(RequestError::new(RefusalCode::RateLimited, text).into());
     }
     Ok(())
 }
 
-fn unknown_method(method: &str) -> Refusal {
-    if mainstay_protocol::method::NOT_YET.contains(&method) {
+fn unknown_method(method: &str) -> RequestError {
+    if mainstay_protocol::method::PLANNED_METHODS.contains(&method) {
         let text = format!("cannot answer {method}: it is not available yet");
-        return Refusal::new(RefusalCode::NotAvailableYet, text);
+        return RequestError::new(RefusalCode::NotAvailableYet, text);
     }
     let text = format!("cannot answer {method:.64}: there is no such method");
-    Refusal::new(RefusalCode::UnknownMethod, text)
+    RequestError::new(RefusalCode::UnknownMethod, text)
 }
 
 /// Log lines about a change name the request. A read leaves no trace.
@@ -182,7 +182,7 @@ macro_rules! define_dispatch {
             caller: &Caller,
             info: &MethodInfo,
             params: Value,
-        ) -> Result<MethodResult<ResultBody>, Refusal> {
+        ) -> Result<MethodResult<ResultBody>, RequestError> {
             match info.name {
                 $($name => encoded::<methods::$method>(ctx, caller, params).await,)+
                 other => Err(unknown_method(other)),
@@ -196,11 +196,11 @@ async fn encoded<M: Answer>(
     ctx: &Arc<RuntimeContext>,
     caller: &Caller,
     params: Value,
-) -> Result<MethodResult<ResultBody>, Refusal> {
+) -> Result<MethodResult<ResultBody>, RequestError> {
     let params = if params.is_null() { json!({}) } else { params };
     let params = serde_json::from_value(params).map_err(|error| {
         let text = format!("cannot read the parameters of {}: {error}", M::INFO.name);
-        Refusal::new(RefusalCode::InvalidParams, text)
+        RequestError::new(RefusalCode::InvalidParams, text)
     })?;
     Ok(match M::answer(ctx, caller, params).await? {
         MethodResult::Now(result) => MethodResult::Now(ResultBody::of(&result)),
@@ -214,8 +214,8 @@ async fn encoded<M: Answer>(
 }
 
 /// A failure inside of mainstay.
-pub(crate) fn internal(error: impl std::fmt::Display) -> Refusal {
-    Refusal::new(RefusalCode::Internal, error.to_string())
+pub(crate) fn internal(error: impl std::fmt::Display) -> RequestError {
+    RequestError::new(RefusalCode::Internal, error.to_string())
 }
 
 impl Answer for methods::Hello {
@@ -223,9 +223,9 @@ impl Answer for methods::Hello {
         _: &Arc<RuntimeContext>,
         _: &Caller,
         _: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let text = "cannot say hello twice on one connection";
-        Err(Refusal::new(RefusalCode::InvalidRequest, text))
+        Err(RequestError::new(RefusalCode::InvalidRequest, text))
     }
 }
 

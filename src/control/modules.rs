@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
 use mainstay_protocol::methods::{ModuleGet, ModuleList};
-use mainstay_protocol::{ModuleView, Refusal, RefusalCode};
+use mainstay_protocol::{ModuleView, RefusalCode, RequestError};
 
 use super::paging::page;
 use super::{Answer, Caller, MethodResult, view_builder};
@@ -16,7 +16,7 @@ use crate::actors::RuntimeContext;
 ///
 /// # Errors
 /// `unknown_module`, with the nearest name.
-pub(crate) fn find_module(ctx: &RuntimeContext, module: &str) -> Result<ModuleId, Refusal> {
+pub(crate) fn find_module(ctx: &RuntimeContext, module: &str) -> Result<ModuleId, RequestError> {
     ctx.find(module).ok_or_else(|| {
         let near = ctx
             .plan()
@@ -29,7 +29,7 @@ pub(crate) fn find_module(ctx: &RuntimeContext, module: &str) -> Result<ModuleId
                 |(_, name)| format!("; did you mean {name}?"),
             );
         let text = format!("cannot find a module named {module:.64}{near}");
-        Refusal::new(RefusalCode::UnknownModule, text)
+        RequestError::new(RefusalCode::UnknownModule, text)
     })
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn find_module(ctx: &RuntimeContext, module: &str) -> Result<ModuleId
 ///
 /// # Errors
 /// `unknown_module`.
-pub(crate) fn get(ctx: &RuntimeContext, module: &str) -> Result<ModuleView, Refusal> {
+pub(crate) fn get(ctx: &RuntimeContext, module: &str) -> Result<ModuleView, RequestError> {
     Ok(view_builder::module(ctx, find_module(ctx, module)?))
 }
 
@@ -54,7 +54,7 @@ impl Answer for ModuleList {
         ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let order: Vec<ModuleId> = ctx.plan().ids().collect();
         let views = |ids: &[ModuleId]| -> Vec<ModuleView> {
             ids.iter()
@@ -70,7 +70,7 @@ impl Answer for ModuleGet {
         ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         Ok(MethodResult::Now(get(ctx, &params.module)?))
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 
 use mainstay_policy::ModuleId;
 use mainstay_protocol::method::PageParams;
-use mainstay_protocol::{MAX_LINE_BYTES, Refusal};
+use mainstay_protocol::{MAX_LINE_BYTES, RequestError};
 
 use super::modules::find_module;
 use crate::actors::RuntimeContext;
@@ -21,7 +21,7 @@ pub(super) fn page<T: serde::Serialize>(
     order: &[ModuleId],
     requested: &PageParams,
     build: impl Fn(&[ModuleId]) -> T,
-) -> Result<T, Refusal> {
+) -> Result<T, RequestError> {
     let after = requested
         .after
         .as_ref()

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use mainstay_protocol::{EventKind, Refusal, RefusalCode};
+use mainstay_protocol::{EventKind, RefusalCode, RequestError};
 use serde_json::json;
 
 use super::accounts::{Accounts, Principal, Report};
@@ -17,7 +17,7 @@ pub(crate) fn refuse(
     ctx: &Arc<RuntimeContext>,
     caller: &Caller,
     method: &str,
-    error: Refusal,
+    error: RequestError,
 ) -> Refused {
     let Some(accounts) = &caller.accounts else {
         return error.into();
@@ -33,7 +33,7 @@ pub(crate) fn refuse(
         error.message
     );
     Refused {
-        error: Refusal::new(RefusalCode::RateLimited, text),
+        error: RequestError::new(RefusalCode::RateLimited, text),
         close: true,
     }
 }

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use mainstay_protocol::method::Nothing;
+use mainstay_protocol::method::Empty;
 use mainstay_protocol::methods::{ModuleHealth, ModuleReady, ModuleStatus};
-use mainstay_protocol::{Health, Refusal, RefusalCode};
+use mainstay_protocol::{Health, RefusalCode, RequestError};
 
 use super::caller::ModuleRun;
 use super::{Answer, Caller, MethodResult};
@@ -18,10 +18,10 @@ use crate::actors::module::ModuleMsg;
 ///
 /// # Errors
 /// `not_permitted` for every other caller.
-pub(super) fn run_of(caller: &Caller) -> Result<ModuleRun, Refusal> {
+pub(super) fn run_of(caller: &Caller) -> Result<ModuleRun, RequestError> {
     caller.module.ok_or_else(|| {
         let text = "cannot answer: the method belongs to a module's own connection";
-        Refusal::new(RefusalCode::NotPermitted, text)
+        RequestError::new(RefusalCode::NotPermitted, text)
     })
 }
 
@@ -30,13 +30,13 @@ impl Answer for ModuleReady {
         ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         _: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let ModuleRun {
             module, generation, ..
         } = run_of(caller)?;
         let actor = ctx.actor_refs.module(module);
         actor.cast(ModuleMsg::Ready { generation });
-        Ok(MethodResult::Now(Nothing {}))
+        Ok(MethodResult::Now(Empty {}))
     }
 }
 
@@ -45,14 +45,14 @@ impl Answer for ModuleStatus {
         ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let ModuleRun {
             module, generation, ..
         } = run_of(caller)?;
         let text = params.text;
         let actor = ctx.actor_refs.module(module);
         actor.cast(ModuleMsg::Status { generation, text });
-        Ok(MethodResult::Now(Nothing {}))
+        Ok(MethodResult::Now(Empty {}))
     }
 }
 
@@ -61,20 +61,20 @@ impl Answer for ModuleHealth {
         ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let ModuleRun {
             module, generation, ..
         } = run_of(caller)?;
         let health = params.status;
         if !Health::ALL.contains(&health) {
             let text = format!("cannot read the report: this version has no status {health}");
-            return Err(Refusal::new(RefusalCode::InvalidParams, text));
+            return Err(RequestError::new(RefusalCode::InvalidParams, text));
         }
         ctx.actor_refs.health.cast(HealthMsg::SelfReported {
             module,
             generation,
             health,
         });
-        Ok(MethodResult::Now(Nothing {}))
+        Ok(MethodResult::Now(Empty {}))
     }
 }

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_protocol::Refusal;
-use mainstay_protocol::method::Nothing;
+use mainstay_protocol::RequestError;
+use mainstay_protocol::method::Empty;
 use mainstay_protocol::methods::{SystemStatus, SystemStop};
 
 use super::{Answer, Caller, MethodResult, view_builder};
@@ -25,7 +25,7 @@ impl Answer for SystemStatus {
         ctx: &Arc<RuntimeContext>,
         _: &Caller,
         _: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         Ok(MethodResult::Now(view_builder::system(ctx)))
     }
 }
@@ -35,8 +35,8 @@ impl Answer for SystemStop {
         ctx: &Arc<RuntimeContext>,
         caller: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         stop(ctx, caller, params.timeout_ms.map(Duration::from_millis));
-        Ok(MethodResult::Now(Nothing {}))
+        Ok(MethodResult::Now(Empty {}))
     }
 }

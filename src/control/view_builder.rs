@@ -3,7 +3,7 @@
 
 use mainstay_policy::spec::DependencyCondition;
 use mainstay_policy::{ModuleId, spec};
-use mainstay_protocol::method::{Graph, GraphEdge, GraphNode};
+use mainstay_protocol::method::{GraphEdge, GraphNode, GraphView};
 use mainstay_protocol::view::{ModuleCounts, Throttle};
 use mainstay_protocol::words::Rung;
 use mainstay_protocol::{Health, ModuleView, State, SystemView};
@@ -26,7 +26,7 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         version: launch.version.clone(),
         kind: convert::kind(spec.kind),
         state: now.state,
-        wanted: now.wanted,
+        desired: now.wanted,
         since: now.since,
         cause: now.cause,
         health: health(&spec, &now),
@@ -149,7 +149,7 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
         uptime_ms: u64::try_from(ctx.os.now().since(ctx.up_since).as_millis()).unwrap_or(u64::MAX),
         modules: counts(ctx),
         usage: now.machine,
-        own: now.own,
+        self_usage: now.own,
     }
 }
 
@@ -173,7 +173,7 @@ fn counts(ctx: &RuntimeContext) -> ModuleCounts {
 }
 
 /// The graph, in start order.
-pub(crate) fn graph(ctx: &RuntimeContext, modules: &[ModuleId]) -> Graph {
+pub(crate) fn graph(ctx: &RuntimeContext, modules: &[ModuleId]) -> GraphView {
     let plan = &ctx.plan();
     let node = |id: ModuleId| GraphNode {
         module: ctx.name(id).to_string(),
@@ -188,7 +188,7 @@ pub(crate) fn graph(ctx: &RuntimeContext, modules: &[ModuleId]) -> Graph {
             until: until(edge.until).to_owned(),
         })
     });
-    Graph {
+    GraphView {
         modules: modules.iter().map(|id| node(*id)).collect(),
         edges: edges.collect(),
     }

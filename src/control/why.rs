@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use mainstay_protocol::Refusal;
+use mainstay_protocol::RequestError;
 use mainstay_protocol::methods::Why;
 
 use super::{Answer, Caller, MethodResult, internal, modules};
@@ -15,7 +15,7 @@ impl Answer for Why {
         ctx: &Arc<RuntimeContext>,
         _: &Caller,
         params: Self::Params,
-    ) -> Result<MethodResult<Self::Result>, Refusal> {
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
         let view = modules::get(ctx, &params.module)?;
         let ctx = Arc::clone(ctx);
         let why = tokio::task::spawn_blocking(move || {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::guard::EngineGuard;
 use super::handle::{Runtime, ShutdownReport};
 use super::task_context::{RuntimeRef, TaskContext, TaskError};
-use crate::config::{Problems, Sources};
+use crate::config::{ConfigSources, Problems};
 use crate::os::Os;
 use crate::os::embedded::{EmbeddedOs, TaskFn};
 use crate::os::handshake::{HandshakeError, HolderHandshake};
@@ -117,9 +117,9 @@ impl RuntimeBuilder {
         }
         let mut names: Vec<String> = tasks.keys().cloned().collect();
         names.sort();
-        let sources = Sources::find(self.folder.as_deref(), &self.set);
+        let sources = ConfigSources::find(self.folder.as_deref(), &self.set);
         let sources = sources.map_err(StartError::Configuration)?;
-        let sources = Sources {
+        let sources = ConfigSources {
             tasks: names,
             ..sources
         };
@@ -159,7 +159,7 @@ impl std::fmt::Debug for RuntimeBuilder {
 }
 
 fn prepare(
-    sources: Sources,
+    sources: ConfigSources,
 ) -> Result<(HolderHandshake, PreparedRuntime, EngineGuard), StartError> {
     let machine = |error: io::Error| StartError::Os(error.to_string());
     let (socket, engine) = embed(EngineOptions::default()).map_err(machine)?;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use mainstay_protocol::config::ConfigValue;
 use mainstay_protocol::method::{
-    ChangeParams, ChangeResult, EventsParams, Graph, ModuleParams, Why,
+    ChangeParams, ChangeResult, EventsParams, GraphView, ModuleParams, WhyResult,
 };
 use mainstay_protocol::methods::{self, ModuleRestart, ModuleStart, ModuleStop};
-use mainstay_protocol::{Event, ModuleView, Refusal, RefusalCode, SystemStatus, SystemView};
+use mainstay_protocol::{Event, ModuleView, RefusalCode, RequestError, SystemStatus, SystemView};
 use tokio::sync::watch;
 
 use super::builder::RuntimeBuilder;
@@ -97,7 +97,7 @@ impl Runtime {
     ///
     /// # Errors
     /// `unavailable` with the reason when the first start failed; everything is being stopped then.
-    pub async fn wait_started(&self) -> Result<(), Refusal> {
+    pub async fn wait_started(&self) -> Result<(), RequestError> {
         let mut started = self.shared.started.clone();
         let how = started.wait_for(Option::is_some).await;
         match how.ok().and_then(|how| how.clone()) {
@@ -107,7 +107,7 @@ impl Runtime {
                     tokio::time::timeout(PUBLISH_TIMEOUT, self.first_start_published()).await;
                 Ok(())
             }
-            Some(Err(text)) => Err(Refusal::new(RefusalCode::Unavailable, text)),
+            Some(Err(text)) => Err(RequestError::new(RefusalCode::Unavailable, text)),
             None => Err(shutting_down()),
         }
     }
@@ -167,7 +167,7 @@ impl Runtime {
     ///
     /// # Errors
     /// `unknown_module`.
-    pub fn module(&self, name: &str) -> Result<ModuleView, Refusal> {
+    pub fn module(&self, name: &str) -> Result<ModuleView, RequestError> {
         modules::get(&self.shared.ctx, name)
     }
 
@@ -176,7 +176,7 @@ impl Runtime {
     ///
     /// # Errors
     /// `unknown_module`, `shutting_down`, `busy`, `timeout`.
-    pub async fn start_module(&self, name: &str) -> Result<ModuleView, Refusal> {
+    pub async fn start_module(&self, name: &str) -> Result<ModuleView, RequestError> {
         self.change::<ModuleStart>(name).await
     }
 
@@ -184,7 +184,7 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`Runtime::start_module`].
-    pub async fn stop_module(&self, name: &str) -> Result<ModuleView, Refusal> {
+    pub async fn stop_module(&self, name: &str) -> Result<ModuleView, RequestError> {
         self.change::<ModuleStop>(name).await
     }
 
@@ -192,11 +192,11 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`Runtime::start_module`].
-    pub async fn restart_module(&self, name: &str) -> Result<ModuleView, Refusal> {
+    pub async fn restart_module(&self, name: &str) -> Result<ModuleView, RequestError> {
         self.change::<ModuleRestart>(name).await
     }
 
-    async fn change<M>(&self, name: &str) -> Result<ModuleView, Refusal>
+    async fn change<M>(&self, name: &str) -> Result<ModuleView, RequestError>
     where
         M: Answer<Params = ChangeParams, Result = ChangeResult>,
     {
@@ -214,7 +214,7 @@ impl Runtime {
     ///
     /// # Errors
     /// `unknown_module`, `internal`.
-    pub async fn why(&self, name: &str) -> Result<Why, Refusal> {
+    pub async fn why(&self, name: &str) -> Result<WhyResult, RequestError> {
         let params = ModuleParams {
             module: name.to_owned(),
         };
@@ -223,7 +223,7 @@ impl Runtime {
 
     /// The dependency graph, in start order.
     #[must_use]
-    pub fn graph(&self) -> Graph {
+    pub fn graph(&self) -> GraphView {
         view_builder::graph(&self.shared.ctx, self.shared.ctx.plan().order())
     }
 
@@ -232,7 +232,7 @@ impl Runtime {
     ///
     /// # Errors
     /// `invalid_params` when there is no such key.
-    pub fn config(&self, path: &str) -> Result<Vec<ConfigValue>, Refusal> {
+    pub fn config(&self, path: &str) -> Result<Vec<ConfigValue>, RequestError> {
         config::values(&self.shared.ctx, path)
     }
 
@@ -240,7 +240,7 @@ impl Runtime {
     ///
     /// # Errors
     /// `internal` when the journal cannot be read.
-    pub async fn events(&self, params: EventsParams) -> Result<Vec<Event>, Refusal> {
+    pub async fn events(&self, params: EventsParams) -> Result<Vec<Event>, RequestError> {
         events::list(&self.shared.ctx, params).await
     }
 
@@ -263,7 +263,7 @@ impl Runtime {
     ///
     /// # Errors
     /// `unknown_module`, `internal` when the file cannot be read.
-    pub async fn logs(&self, name: &str, lines: usize) -> Result<Vec<String>, Refusal> {
+    pub async fn logs(&self, name: &str, lines: usize) -> Result<Vec<String>, RequestError> {
         let ctx = &self.shared.ctx;
         logs::last_lines(ctx, modules::find_module(ctx, name)?, Some(lines)).await
     }
@@ -272,10 +272,10 @@ impl Runtime {
     ///
     /// # Errors
     /// Always `not_available_yet`.
-    pub async fn update_config(&self, _set: &[String]) -> Result<(), Refusal> {
+    pub async fn update_config(&self, _set: &[String]) -> Result<(), RequestError> {
         let text = "cannot change the configuration while running: it is not available yet; \
                     stop, and start with the new one";
-        Err(Refusal::new(RefusalCode::NotAvailableYet, text))
+        Err(RequestError::new(RefusalCode::NotAvailableYet, text))
     }
 }
 
@@ -287,8 +287,8 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-fn shutting_down() -> Refusal {
-    Refusal::new(
+fn shutting_down() -> RequestError {
+    RequestError::new(
         RefusalCode::ShuttingDown,
         "cannot say how the first start went: the runtime ended before it was over",
     )

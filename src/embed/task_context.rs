@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use mainstay_protocol::RefusalCode;
-use mainstay_protocol::method::{CallParams, PublishParams, Published};
-use mainstay_protocol::{Refusal, method::BusEvent};
+use mainstay_protocol::method::{CallParams, PublishParams, PublishResult};
+use mainstay_protocol::{RequestError, method::BusEvent};
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
@@ -88,7 +88,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// `invalid_params` for a subject that is none, `shutting_down` after the runtime's end.
-    pub fn publish(&self, subject: &str, payload: Value) -> Result<Published, Refusal> {
+    pub fn publish(&self, subject: &str, payload: Value) -> Result<PublishResult, RequestError> {
         let ctx = self.runtime()?;
         let module = ctx.find(self.name()).ok_or_else(shutting_down)?;
         let params = PublishParams {
@@ -104,7 +104,7 @@ impl TaskContext {
     ///
     /// # Errors
     /// `invalid_params` for a pattern that is none, `shutting_down` after the runtime's end.
-    pub fn subscribe(&self, subjects: &[&str]) -> Result<TaskSubscription, Refusal> {
+    pub fn subscribe(&self, subjects: &[&str]) -> Result<TaskSubscription, RequestError> {
         let ctx = self.runtime()?;
         let module = ctx.find(self.name()).ok_or_else(shutting_down)?;
         let subjects = subjects.iter().map(|&subject| subject.to_owned()).collect();
@@ -125,7 +125,7 @@ impl TaskContext {
         method: &str,
         params: Value,
         limit: Duration,
-    ) -> Result<Value, Refusal> {
+    ) -> Result<Value, RequestError> {
         let ctx = self.runtime()?;
         let caller = ctx.find(self.name()).ok_or_else(shutting_down)?;
         let callee = control_bus::callee(&ctx, caller, module)?;
@@ -137,7 +137,7 @@ impl TaskContext {
         control_bus::call_module(&ctx, callee, call, limit).await
     }
 
-    fn runtime(&self) -> Result<Arc<RuntimeContext>, Refusal> {
+    fn runtime(&self) -> Result<Arc<RuntimeContext>, RequestError> {
         self.runtime.upgrade().ok_or_else(shutting_down)
     }
 }
@@ -151,8 +151,8 @@ impl std::fmt::Debug for TaskContext {
     }
 }
 
-fn shutting_down() -> Refusal {
-    Refusal::new(
+fn shutting_down() -> RequestError {
+    RequestError::new(
         RefusalCode::ShuttingDown,
         "cannot reach the runtime: it has ended",
     )

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_protocol::methods;
-use mainstay_protocol::rpc::Reply;
-use mainstay_protocol::{MAX_LINE_BYTES, Message, Refusal, RefusalCode, Request, RequestId};
+use mainstay_protocol::rpc::Response;
+use mainstay_protocol::{
+    MAX_LINE_BYTES, RefusalCode, RequestError, RequestId, RpcMessage, RpcRequest,
+};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -59,7 +61,7 @@ pub(super) async fn serve(incoming: Incoming, stream: ClientStream, mut permit: 
             let mut session = Session::start(&incoming, caller, queue.clone());
             if let Some(id) = id {
                 let welcome = incoming.welcome(&session.caller);
-                session.send(&Reply::success(id, json!(welcome))).await;
+                session.send(&Response::success(id, json!(welcome))).await;
             }
             let is_disconnected = tokio::select! {
                 () = session.serve(&mut from) => false,
@@ -74,7 +76,7 @@ pub(super) async fn serve(incoming: Incoming, stream: ClientStream, mut permit: 
             let more = tokio::time::timeout(Duration::ZERO, from.next()).await;
             let is_closed = matches!(more, Ok(Ok(ReadLine::End) | Err(_)));
             incoming.refused(&error, is_closed);
-            let _disconnected = queue.try_send(encode(&Reply::refusal(id, error)));
+            let _disconnected = queue.try_send(encode(&Response::refusal(id, error)));
         }
     }
     // What is queued is still written; the writer ends with the last queue.
@@ -98,14 +100,14 @@ async fn write_lines(mut to: ClientWriter, mut lines: mpsc::Receiver<QueuedLine>
     }
 }
 
-fn too_long(limit: usize) -> Refusal {
+fn too_long(limit: usize) -> RequestError {
     let text = format!("cannot read a line of more than {limit} bytes");
-    Refusal::new(RefusalCode::TooLong, text)
+    RequestError::new(RefusalCode::TooLong, text)
 }
 
 fn too_many_pending() -> Refused {
     let text = format!("cannot answer: {TASKS_MAX} requests of the connection are pending");
-    Refusal::new(RefusalCode::Busy, text).into()
+    RequestError::new(RefusalCode::Busy, text).into()
 }
 
 /// The line of a result, or of the error that it does not fit.
@@ -127,8 +129,8 @@ fn response_line(id: &RequestId, ResultBody(result): &ResultBody) -> Vec<u8> {
          less at a time",
         line.len()
     );
-    let error = Refusal::new(RefusalCode::TooLong, text);
-    encode(&Reply::refusal(Some(id.clone()), error))
+    let error = RequestError::new(RefusalCode::TooLong, text);
+    encode(&Response::refusal(Some(id.clone()), error))
 }
 
 /// An identified client.
@@ -159,13 +161,13 @@ impl Session {
                 Ok(ReadLine::Text(line)) => line,
                 Ok(ReadLine::TooLong) => {
                     let error = too_long(MAX_LINE_BYTES);
-                    return self.send(&Reply::refusal(None, error)).await;
+                    return self.send(&Response::refusal(None, error)).await;
                 }
                 Ok(ReadLine::End) | Err(_) => return,
             };
             let is_open = if line.iter().all(u8::is_ascii_whitespace) {
                 let text = "cannot read the message: the line is empty";
-                let error = Refusal::new(RefusalCode::ParseError, text);
+                let error = RequestError::new(RefusalCode::ParseError, text);
                 self.refuse_unless_allowed(error).await
             } else {
                 self.on_line(&line).await
@@ -177,19 +179,19 @@ impl Session {
     }
 
     /// Ignores an empty line as long as the caller has refusals left.
-    async fn refuse_unless_allowed(&mut self, error: Refusal) -> bool {
+    async fn refuse_unless_allowed(&mut self, error: RequestError) -> bool {
         let refused = refusals::refuse(&self.ctx, &self.caller, "", error);
         if refused.close {
-            self.send(&Reply::refusal(None, refused.error)).await;
+            self.send(&Response::refusal(None, refused.error)).await;
         }
         !refused.close
     }
 
     /// Answers a line; false: the connection is to be closed.
     async fn on_line(&mut self, line: &[u8]) -> bool {
-        match Message::parse(line) {
-            Ok(Message::Request(request)) => self.on_request(request).await,
-            Ok(Message::Reply(response)) => {
+        match RpcMessage::parse(line) {
+            Ok(RpcMessage::Request(request)) => self.on_request(request).await,
+            Ok(RpcMessage::Reply(response)) => {
                 if let Some(run) = self.caller.module {
                     self.ctx
                         .bus
@@ -204,8 +206,8 @@ impl Session {
         }
     }
 
-    async fn on_request(&mut self, request: Request) -> bool {
-        let Request {
+    async fn on_request(&mut self, request: RpcRequest) -> bool {
+        let RpcRequest {
             id, method, params, ..
         } = request;
         while self.tasks.try_join_next().is_some() {}
@@ -222,7 +224,7 @@ impl Session {
                     let Some(id) = id else { return };
                     let line = match result {
                         Ok(result) => response_line(&id, &result),
-                        Err(error) => encode(&Reply::refusal(Some(id), error)),
+                        Err(error) => encode(&Response::refusal(Some(id), error)),
                     };
                     let _disconnected = queue.send(line).await;
                 });
@@ -250,7 +252,7 @@ impl Session {
     async fn send_refused(&self, id: Option<Option<RequestId>>, refused: Refused) -> bool {
         let is_notification = id == Some(None);
         if !is_notification || refused.close {
-            let response = Reply::refusal(id.flatten(), refused.error);
+            let response = Response::refusal(id.flatten(), refused.error);
             self.send(&response).await;
         }
         !refused.close
@@ -272,7 +274,7 @@ async fn send_notifications(mut stream: Box<dyn Notifications>, queue: LineQueue
     while let Some(next) = stream.next().await {
         let line = match next {
             Ok(notification) => encode(&notification),
-            Err(error) => encode(&Reply::refusal(None, error)),
+            Err(error) => encode(&Response::refusal(None, error)),
         };
         if queue.send(line).await.is_err() {
             return;
@@ -295,7 +297,7 @@ mod tests {
         ] {
             let line = response_line(&id, &body);
             let read: Value = serde_json::from_slice(&line).expect("JSON");
-            assert_eq!(read, json!(Reply::success(id, value.clone())));
+            assert_eq!(read, json!(Response::success(id, value.clone())));
             let newlines = line.iter().filter(|byte| **byte == b'\n').count();
             assert_eq!((newlines, line.last()), (1, Some(&b'\n')));
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use mainstay_protocol::method::{Hello, Welcome, name};
-use mainstay_protocol::{Message, PROTOCOL, Refusal, RefusalCode, RequestId};
+use mainstay_protocol::{PROTOCOL, RefusalCode, RequestError, RequestId, RpcMessage};
 
 use crate::actors::RuntimeContext;
 use crate::control::Caller;
@@ -22,20 +22,20 @@ pub(super) struct Incoming {
 }
 
 /// The id of the call that was refused, and why.
-pub(super) type Rejection = (Option<RequestId>, Refusal);
+pub(super) type Rejection = (Option<RequestId>, RequestError);
 
 impl Incoming {
     /// Reads the first line of the client and identifies it.
     pub(super) fn handshake(&self, line: &[u8]) -> Result<(Option<RequestId>, Caller), Rejection> {
-        let error = |code, text: String| Refusal::new(code, text);
+        let error = |code, text: String| RequestError::new(code, text);
         let hello_required = |id| {
             let text = "cannot answer: the first call must be hello".to_owned();
             (id, error(RefusalCode::HelloFirst, text))
         };
-        let request = match Message::parse(line).map_err(|error| (None, error))? {
-            Message::Request(request) if request.method == name::HELLO => request,
-            Message::Request(request) => return Err(hello_required(request.id)),
-            Message::Reply(_) => return Err(hello_required(None)),
+        let request = match RpcMessage::parse(line).map_err(|error| (None, error))? {
+            RpcMessage::Request(request) if request.method == name::HELLO => request,
+            RpcMessage::Request(request) => return Err(hello_required(request.id)),
+            RpcMessage::Reply(_) => return Err(hello_required(None)),
         };
         let id = request.id;
         let hello: Hello = serde_json::from_value(request.params).map_err(|cause| {
@@ -58,7 +58,7 @@ impl Incoming {
 
     /// Records the refusal of a client, unless it closed the connection and exited before the
     /// answer: a client that gave up was not refused.
-    pub(super) fn refused(&self, error: &Refusal, is_closed: bool) {
+    pub(super) fn refused(&self, error: &RequestError, is_closed: bool) {
         let has_exited = self.peer.as_ref().is_some_and(PeerCredentials::has_exited);
         if !(is_closed && has_exited) {
             Caller::refuse_unidentified(&self.ctx, &self.accounts, self.peer.as_ref(), error);

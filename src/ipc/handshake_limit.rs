@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mainstay_protocol::{Refusal, RefusalCode};
+use mainstay_protocol::{RefusalCode, RequestError};
 use tokio::sync::oneshot;
 
 /// Peers that may be waiting at a time.
@@ -83,10 +83,10 @@ pub(crate) struct HandshakePermit {
 
 impl HandshakePermit {
     /// Waits until the peer is evicted.
-    pub(crate) async fn evicted(&mut self) -> Refusal {
+    pub(crate) async fn evicted(&mut self) -> RequestError {
         let _always_dropped = (&mut self.evicted).await;
         let text = "cannot wait longer for hello: too many connections have not sent it";
-        Refusal::new(RefusalCode::TooManyConnections, text)
+        RequestError::new(RefusalCode::TooManyConnections, text)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mainstay_protocol::method::{EventsParams, Why};
+use mainstay_protocol::method::{EventsParams, WhyResult};
 use mainstay_protocol::{Event, State};
 
 use super::reader::{self, EventFilter, Order, ReadError};
@@ -42,7 +42,7 @@ impl OfflineJournal {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn why(&self, module: &str) -> Result<Option<Why>, ReadError> {
+    pub fn why(&self, module: &str) -> Result<Option<WhyResult>, ReadError> {
         let recent = self.read(&EventsParams {
             module: Some(module.to_owned()),
             limit: Some(why::EVENTS_SCANNED),
@@ -55,7 +55,7 @@ impl OfflineJournal {
             let one = self.query(&EventFilter::default(), (seq.checked_sub(1)?, seq), 1);
             one.ok()?.pop()
         };
-        Ok(Some(Why {
+        Ok(Some(WhyResult {
             module: module.to_owned(),
             state: replay(&recent)
                 .remove(module)

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use mainstay_policy::recovery::EXIT_CONFIGURATION;
-use mainstay_protocol::method::{Why, WhyLink, WhyNext};
+use mainstay_protocol::method::{WhyLink, WhyNext, WhyResult};
 use mainstay_protocol::{Cause, Event, EventKind, ModuleView, State, Timestamp, Wanted};
 
 use super::Journal;
@@ -22,8 +22,8 @@ const EXTRA_LINKS: usize = 8;
 /// Returns why `module` is in its state, oldest link first, and what happens next after `now`.
 /// Blocks for reads of the journal; events that cannot be read are left out.
 #[must_use]
-pub fn why(journal: &Journal, module: &ModuleView, now: Timestamp) -> Why {
-    Why {
+pub fn why(journal: &Journal, module: &ModuleView, now: Timestamp) -> WhyResult {
+    WhyResult {
         module: module.module.clone(),
         state: module.state,
         chain: chain(&journal.last(&module.module, EVENTS_SCANNED), |seq| {
@@ -229,11 +229,11 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
             None => format!("{name} starts when a start slot is free{when}"),
         }),
         State::Starting => say(format!("{name} is running once it is ready")),
-        State::Stopping if module.wanted == Wanted::Up => {
+        State::Stopping if module.desired == Wanted::Up => {
             say(format!("{name} is started again after it has stopped"))
         }
         State::Stopping => say(format!("{name} stays stopped after its process has exited")),
-        State::Stopped | State::NotStarted if module.wanted == Wanted::Down => say(format!(
+        State::Stopped | State::NotStarted if module.desired == Wanted::Down => say(format!(
             "no action is scheduled; run `mainstay start {name}` to start it"
         )),
         // A task that is done, or a module in its desired state.

@@ -15,7 +15,7 @@ pub mod view;
 pub mod words;
 
 pub use event::{Event, EventKind};
-pub use rpc::{Message, Refusal, RefusalCode, Request, RequestId};
+pub use rpc::{RefusalCode, RequestError, RequestId, RpcMessage, RpcRequest};
 pub use schema::schema;
 pub use time::Timestamp;
 pub use view::{ModuleView, SystemView};

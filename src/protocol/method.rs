@@ -23,7 +23,7 @@ pub mod name {
 }
 
 /// Methods of the design whose feature is not built yet: refused with `not_available_yet`.
-pub const NOT_YET: &[&str] = &[
+pub const PLANNED_METHODS: &[&str] = &[
     "config.plan",
     "config.apply",
     "config.rollback",
@@ -138,7 +138,7 @@ words! {
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
 )]
-pub struct Nothing {}
+pub struct Empty {}
 
 /// Parameters of `system.stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -177,7 +177,7 @@ pub struct EventsResult {
 
 /// Result of `events.subscribe`; notifications named `event` follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Subscribed {
+pub struct SubscribeResult {
     /// The newest committed event at the time of subscribing.
     pub seq: u64,
 }
@@ -220,7 +220,7 @@ fn is_zero(n: &u64) -> bool {
 
 /// Result of `why`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Why {
+pub struct WhyResult {
     /// The module.
     pub module: String,
     /// Where it stands.
@@ -257,7 +257,7 @@ pub struct WhyNext {
 
 /// Result of `graph`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Graph {
+pub struct GraphView {
     /// Modules in start order.
     pub modules: Vec<GraphNode>,
     /// From dependent to dependency.
@@ -297,7 +297,7 @@ pub struct StatusParams {
 
 /// What a module says about its health: parameters of `module.health`, result of `health.check`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct HealthReport {
+pub struct HealthReportParams {
     /// How it is.
     pub status: Health,
     /// Numbers, for instance `queue_depth`, `error_rate`, `response_time_ms`.
@@ -319,7 +319,7 @@ pub struct PublishParams {
 
 /// Result of `bus.publish`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Published {
+pub struct PublishResult {
     /// How many subscribers it was queued for.
     pub delivered: usize,
     /// How many were too slow for it.

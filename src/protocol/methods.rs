@@ -60,7 +60,7 @@ pub trait Method {
 pub struct MethodInfo {
     /// The name in JSON, for instance `module.restart`.
     pub name: &'static str,
-    /// The level that a connection needs. [`Level::Module`]: exactly that one, the method
+    /// The level that a connection needs. [`AccessLevel::Module`]: exactly that one, the method
     /// belongs to a module's own connection.
     pub level: Level,
     /// Whether it reads or changes.
@@ -92,10 +92,10 @@ macro_rules! method_table {
             Hello HELLO "hello" Module Reads m::Hello => m::Welcome,
                 r#"{"client":"status-window 1.2","protocol":1}"#;
             /// Returns the state of the system: status, reason, issues, counts and usage.
-            SystemStatus SYSTEM_STATUS "system.status" Observe Reads m::Nothing => v::SystemView,
+            SystemStatus SYSTEM_STATUS "system.status" Observe Reads m::Empty => v::SystemView,
                 "{}";
             /// Stops all modules in reverse dependency order, then mainstay.
-            SystemStop SYSTEM_STOP "system.stop" Admin Changes m::StopParams => m::Nothing,
+            SystemStop SYSTEM_STOP "system.stop" Admin Changes m::StopParams => m::Empty,
                 r#"{"timeout_ms":30000}"#;
             /// Lists the modules with their state; in pages if a page is requested.
             ModuleList MODULE_LIST "module.list" Observe Reads
@@ -117,33 +117,33 @@ macro_rules! method_table {
                 r#"{"module":"storage","kinds":["module.exited"],"limit":20}"#;
             /// Follows committed events; each arrives as a notification `event`.
             EventsSubscribe EVENTS_SUBSCRIBE "events.subscribe" Observe Reads
-                m::EventsParams => m::Subscribed, r#"{"since":811}"#;
+                m::EventsParams => m::SubscribeResult, r#"{"since":811}"#;
             /// Returns the newest output of a module; can follow it with `log` notifications.
             LogsRead LOGS_READ "logs.read" Observe Reads m::LogsParams => m::LogLines,
                 r#"{"module":"storage","lines":10,"follow":true}"#;
             /// Explains the state of a module: the chain of events behind it, and what comes next.
-            Why WHY "why" Observe Reads m::ModuleParams => m::Why, r#"{"module":"storage"}"#;
+            Why WHY "why" Observe Reads m::ModuleParams => m::WhyResult, r#"{"module":"storage"}"#;
             /// Returns the dependency graph in start order.
-            Graph GRAPH "graph" Observe Reads m::PageParams => m::Graph, "{}";
+            Graph GRAPH "graph" Observe Reads m::PageParams => m::GraphView, "{}";
             /// Returns configuration values in force, each with the place that set it.
             ConfigGet CONFIG_GET "config.get" Admin Reads
                 c::ConfigGetParams => c::ConfigValues, r#"{"path":"health.interval"}"#;
             /// Reports that the module is ready.
-            ModuleReady MODULE_READY "module.ready" Module Reports m::Nothing => m::Nothing, "{}";
+            ModuleReady MODULE_READY "module.ready" Module Reports m::Empty => m::Empty, "{}";
             /// Sets the status text of the module.
             ModuleStatus MODULE_STATUS "module.status" Module Reports
-                m::StatusParams => m::Nothing, r#"{"text":"compacting"}"#;
+                m::StatusParams => m::Empty, r#"{"text":"compacting"}"#;
             /// Reports the health of the module.
             ModuleHealth MODULE_HEALTH "module.health" Module Reports
-                m::HealthReport => m::Nothing,
+                m::HealthReportParams => m::Empty,
                 r#"{"status":"degraded","issues":["queue is long"]}"#;
             /// Publishes an event on the bus.
             BusPublish BUS_PUBLISH "bus.publish" Module Reports
-                m::PublishParams => m::Published,
+                m::PublishParams => m::PublishResult,
                 r#"{"subject":"samples.cpu","payload":{"percent":12.5}}"#;
             /// Subscribes to subjects of the bus; each event arrives as a notification `event`.
             BusSubscribe BUS_SUBSCRIBE "bus.subscribe" Module Reports
-                m::BusSubscribeParams => m::Nothing, r#"{"subjects":["samples.*"]}"#;
+                m::BusSubscribeParams => m::Empty, r#"{"subjects":["samples.*"]}"#;
             /// Calls a method of another module and returns its result.
             BusCall BUS_CALL "bus.call" Module Calls m::BusCallParams => serde_json::Value,
                 r#"{"module":"analysis-engine","method":"score","params":{"sample":1}}"#;

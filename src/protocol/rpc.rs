@@ -27,7 +27,7 @@ pub enum Version {
 
 /// A call (with `id`) or a notification (without).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Request {
+pub struct RpcRequest {
     /// Always `"2.0"`.
     pub jsonrpc: Version,
     /// Absent in a notification.
@@ -42,7 +42,7 @@ pub struct Request {
 
 /// The answer to a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct Reply {
+pub struct Response {
     /// Always `"2.0"`.
     pub jsonrpc: Version,
     /// The id of the call; null when it could not be read.
@@ -52,16 +52,16 @@ pub struct Reply {
     pub result: Option<Value>,
     /// Why not; absent in a success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Refusal>,
+    pub error: Option<RequestError>,
 }
 
 /// Anything that may stand on a line.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Message {
+pub enum RpcMessage {
     /// A call or a notification.
-    Request(Request),
+    Request(RpcRequest),
     /// An answer.
-    Reply(Reply),
+    Reply(Response),
 }
 
 /// A line as it arrives, before it is known whether it asks or answers.
@@ -77,7 +77,7 @@ struct Envelope {
     #[serde(default, deserialize_with = "present")]
     result: Option<Value>,
     #[serde(default)]
-    error: Option<Refusal>,
+    error: Option<RequestError>,
 }
 
 /// A result of null is a result.
@@ -85,18 +85,18 @@ fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D
     Value::deserialize(from).map(Some)
 }
 
-impl Message {
+impl RpcMessage {
     /// Reads one line.
     ///
     /// # Errors
     /// `parse_error` when it is not JSON, `invalid_request` when it is not JSON-RPC 2.0.
-    pub fn parse(line: &[u8]) -> Result<Message, Refusal> {
+    pub fn parse(line: &[u8]) -> Result<RpcMessage, RequestError> {
         let envelope: Envelope = serde_json::from_slice(line).map_err(|error| {
             let code = match error.classify() {
                 serde_json::error::Category::Data => RefusalCode::InvalidRequest,
                 _ => RefusalCode::ParseError,
             };
-            Refusal::new(code, format!("cannot read the message: {error}"))
+            RequestError::new(code, format!("cannot read the message: {error}"))
         })?;
         let Envelope {
             jsonrpc,
@@ -107,19 +107,19 @@ impl Message {
             error,
         } = envelope;
         match method {
-            Some(method) => Ok(Message::Request(Request {
+            Some(method) => Ok(RpcMessage::Request(RpcRequest {
                 jsonrpc,
                 id,
                 method,
                 params,
             })),
-            None if result.is_some() || error.is_some() => Ok(Message::Reply(Reply {
+            None if result.is_some() || error.is_some() => Ok(RpcMessage::Reply(Response {
                 jsonrpc,
                 id,
                 result,
                 error,
             })),
-            None => Err(Refusal::new(
+            None => Err(RequestError::new(
                 RefusalCode::InvalidRequest,
                 "cannot read the message: it has neither a method nor a result",
             )),
@@ -127,12 +127,12 @@ impl Message {
     }
 }
 
-impl Request {
+impl RpcRequest {
     /// A call that expects an answer.
     #[must_use]
-    pub fn call(id: u64, method: impl Into<String>, params: Value) -> Request {
+    pub fn call(id: u64, method: impl Into<String>, params: Value) -> RpcRequest {
         let id = Some(RequestId::Number(id));
-        Request {
+        RpcRequest {
             jsonrpc: Version::V2,
             id,
             method: method.into(),
@@ -142,8 +142,8 @@ impl Request {
 
     /// A notification: nobody answers.
     #[must_use]
-    pub fn notification(method: impl Into<String>, params: Value) -> Request {
-        Request {
+    pub fn notification(method: impl Into<String>, params: Value) -> RpcRequest {
+        RpcRequest {
             jsonrpc: Version::V2,
             id: None,
             method: method.into(),
@@ -152,11 +152,11 @@ impl Request {
     }
 }
 
-impl Reply {
+impl Response {
     /// A success.
     #[must_use]
-    pub fn success(id: RequestId, result: Value) -> Reply {
-        Reply {
+    pub fn success(id: RequestId, result: Value) -> Response {
+        Response {
             jsonrpc: Version::V2,
             id: Some(id),
             result: Some(result),
@@ -166,8 +166,8 @@ impl Reply {
 
     /// A refusal.
     #[must_use]
-    pub fn refusal(id: Option<RequestId>, refusal: Refusal) -> Reply {
-        Reply {
+    pub fn refusal(id: Option<RequestId>, refusal: RequestError) -> Response {
+        Response {
             jsonrpc: Version::V2,
             id,
             result: None,
@@ -249,18 +249,18 @@ impl RefusalCode {
     Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema, thiserror::Error,
 )]
 #[error("{message}")]
-pub struct Refusal {
+pub struct RequestError {
     /// The JSON-RPC number.
     pub code: i32,
     /// One sentence: what, which, and the next step.
     pub message: String,
     /// The code a program acts on.
-    pub data: RefusalData,
+    pub data: ErrorData,
 }
 
 /// `error.data`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct RefusalData {
+pub struct ErrorData {
     /// The closed word.
     pub code: RefusalCode,
     /// More, where a code carries more.
@@ -268,15 +268,15 @@ pub struct RefusalData {
     pub detail: Value,
 }
 
-impl Refusal {
+impl RequestError {
     /// A refusal with its sentence.
     #[must_use]
-    pub fn new(code: RefusalCode, message: impl Into<String>) -> Refusal {
-        let data = RefusalData {
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> RequestError {
+        let data = ErrorData {
             code,
             detail: Value::Null,
         };
-        Refusal {
+        RequestError {
             code: code.number(),
             message: message.into(),
             data,

@@ -6,9 +6,9 @@ use schemars::generate::SchemaGenerator;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
-use crate::method::{self as m, Nothing, name};
+use crate::method::{self as m, Empty, name};
 use crate::methods::{METHODS, MethodInfo};
-use crate::rpc::{Reply, Request};
+use crate::rpc::{Response, RpcRequest};
 use crate::{Event, MAX_LINE_BYTES, PROTOCOL};
 
 type Describe = fn(&mut SchemaGenerator) -> Schema;
@@ -22,7 +22,7 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 /// What mainstay asks a module, on the module's own connection.
 const TOWARDS_MODULES: &[Row] = &[
-    (name::HEALTH_CHECK, of::<Nothing>, of::<m::HealthReport>),
+    (name::HEALTH_CHECK, of::<Empty>, of::<m::HealthReportParams>),
     (name::CALL, of::<m::CallParams>, of::<Value>),
 ];
 
@@ -38,7 +38,10 @@ const NOTIFICATIONS: &[(&str, &str, Describe)] = &[
 #[must_use]
 pub fn schema() -> Value {
     let mut generator = SchemaGenerator::default();
-    let line = json!([of::<Request>(&mut generator), of::<Reply>(&mut generator)]);
+    let line = json!([
+        of::<RpcRequest>(&mut generator),
+        of::<Response>(&mut generator)
+    ]);
     let methods: Map<String, Value> = METHODS
         .iter()
         .map(|info| (info.name.to_owned(), method(&mut generator, info)))

@@ -21,7 +21,7 @@ pub struct ModuleView {
     /// Where it stands.
     pub state: State,
     /// What is wished.
-    pub wanted: Wanted,
+    pub desired: Wanted,
     /// Since when it is in this state.
     pub since: Timestamp,
     /// Why it is in this state.
@@ -156,7 +156,7 @@ pub struct SystemView {
     /// What the machine uses.
     pub usage: MachineUsage,
     /// What mainstay itself uses.
-    pub own: OwnUsage,
+    pub self_usage: SelfUsage,
 }
 
 /// How many modules are in each state.
@@ -191,7 +191,7 @@ pub struct MachineUsage {
 
 /// What mainstay itself uses, runtime and holder together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct OwnUsage {
+pub struct SelfUsage {
     /// Percent of one core.
     pub cpu_percent: f64,
     /// Resident bytes.

@@ -47,10 +47,10 @@ macro_rules! words {
         }
 
         impl std::str::FromStr for $name {
-            type Err = $crate::words::UnknownWord;
-            fn from_str(text: &str) -> Result<Self, $crate::words::UnknownWord> {
+            type Err = $crate::words::UnknownVariant;
+            fn from_str(text: &str) -> Result<Self, $crate::words::UnknownVariant> {
                 let value = Self::ALL.iter().copied().find(|value| value.as_str() == text);
-                value.ok_or($crate::words::UnknownWord)
+                value.ok_or($crate::words::UnknownVariant)
             }
         }
 
@@ -74,7 +74,7 @@ pub(crate) use words;
 /// A text that is not one of the known values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not one of the known values")]
-pub struct UnknownWord;
+pub struct UnknownVariant;
 
 words! {
     /// Where a module stands.
@@ -227,7 +227,7 @@ words! {
 /// Exit codes of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum ExitCode {
+pub enum CliExitCode {
     /// Done.
     Ok = 0,
     /// It was tried and failed.
@@ -242,8 +242,8 @@ pub enum ExitCode {
     Configuration = 5,
 }
 
-impl From<ExitCode> for std::process::ExitCode {
-    fn from(code: ExitCode) -> Self {
+impl From<CliExitCode> for std::process::ExitCode {
+    fn from(code: CliExitCode) -> Self {
         std::process::ExitCode::from(code as u8)
     }
 }

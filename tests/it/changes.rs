@@ -37,7 +37,7 @@ fn one_wrong_name_among_several_and_none_is_touched() {
     for old in before {
         let now = daemon.module(&old.module);
         assert_eq!(
-            (now.pid, now.wanted, now.state),
+            (now.pid, now.desired, now.state),
             (old.pid, Wanted::Up, State::Running)
         );
     }
@@ -81,7 +81,7 @@ fn a_start_that_is_overtaken_returns_and_says_by_whom() {
         .spawn()
         .expect("the command line runs");
     daemon.until_view("the start to be under way", "user", |view| {
-        view.wanted == Wanted::Up
+        view.desired == Wanted::Up
     });
     daemon.change(name::MODULE_STOP, "user");
     let output = start.wait_with_output().expect("it ends");
@@ -91,6 +91,6 @@ fn a_start_that_is_overtaken_returns_and_says_by_whom() {
         text.contains("overtaken") && text.contains("requested stop"),
         "{text}"
     );
-    assert_eq!(daemon.module("user").wanted, Wanted::Down);
+    assert_eq!(daemon.module("user").desired, Wanted::Down);
     assert!(daemon.count("user", EventKind::OperationRequested) >= 2);
 }

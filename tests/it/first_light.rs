@@ -163,7 +163,7 @@ fn stop_and_start_take_along_what_must_come_along() {
     let top = daemon.until("top", State::Waiting);
     assert_eq!(top.waiting_on, ["base"]);
     assert_eq!(
-        top.wanted,
+        top.desired,
         mainstay_protocol::Wanted::Up,
         "it rises by itself"
     );

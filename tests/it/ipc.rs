@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use mainstay_protocol::method::{NOT_YET, name};
+use mainstay_protocol::method::{PLANNED_METHODS, name};
 use mainstay_protocol::{MAX_LINE_BYTES, RefusalCode, State};
 use serde_json::{Value, json};
 
@@ -127,7 +127,7 @@ fn half_a_frame_is_no_frame() {
 fn unknown_methods_and_wrong_parameters_are_told_apart() {
     let daemon = Daemon::start(&one());
     let mut raw = Raw::welcomed(&daemon.socket());
-    for method in NOT_YET {
+    for method in PLANNED_METHODS {
         let reply = raw.call(method, json!({}));
         assert_eq!(code(&reply), RefusalCode::NotAvailableYet, "{method}");
     }

@@ -296,7 +296,7 @@ fn a_dry_run_tells_the_steps_and_changes_nothing() {
     for old in before {
         let new = daemon.module(&old.module);
         assert_eq!(
-            (new.pid, new.wanted, new.state),
+            (new.pid, new.desired, new.state),
             (old.pid, Wanted::Up, State::Running)
         );
     }
@@ -335,7 +335,10 @@ fn a_change_that_waits_answers_when_it_is_reached() {
         wait: false,
     };
     let noted = daemon.client().stop(&params).expect("noted").module;
-    assert_eq!((noted.state, noted.wanted), (State::Stopping, Wanted::Down));
+    assert_eq!(
+        (noted.state, noted.desired),
+        (State::Stopping, Wanted::Down)
+    );
 }
 
 #[test]

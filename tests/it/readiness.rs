@@ -313,7 +313,7 @@ fn who_needs_it_completed_waits_for_a_clean_end() {
     daemon.touch("go");
     daemon.until("dependent", State::Running);
     assert_eq!(
-        daemon.until("it", State::Stopped).wanted,
+        daemon.until("it", State::Stopped).desired,
         mainstay_protocol::Wanted::Up
     );
 

@@ -25,7 +25,7 @@ fn stop(daemon: &Daemon) -> Duration {
     let began = Instant::now();
     let view = daemon.change(name::MODULE_STOP, "it");
     assert_eq!(
-        (view.state, view.wanted, view.pid),
+        (view.state, view.desired, view.pid),
         (State::Stopped, Wanted::Down, None)
     );
     began.elapsed()
@@ -338,7 +338,7 @@ fn a_stop_of_one_module_survives_the_runtime() {
     daemon.kill_runtime();
     let after = daemon.until("it", State::Stopped);
     assert_eq!(
-        (after.wanted, after.generation),
+        (after.desired, after.generation),
         (Wanted::Down, before.generation)
     );
     assert_eq!(

@@ -7,9 +7,9 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mainstay_protocol::method::{CallParams, HealthReport, name};
-use mainstay_protocol::rpc::Reply;
-use mainstay_protocol::{Health, MAX_LINE_BYTES, Refusal, RefusalCode, Request};
+use mainstay_protocol::method::{CallParams, HealthReportParams, name};
+use mainstay_protocol::rpc::Response;
+use mainstay_protocol::{Health, MAX_LINE_BYTES, RefusalCode, RequestError, RpcRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ const FEATURE_SET: &str = "feature.set";
 /// Requests that wait for a worker.
 const WAITING: usize = 64;
 
-type HealthFn = Box<dyn FnMut() -> HealthReport + Send>;
+type HealthFn = Box<dyn FnMut() -> HealthReportParams + Send>;
 type ReduceFn = Box<dyn FnMut(f64) + Send>;
 type FeatureFn = Box<dyn FnMut(&str, &Value) + Send>;
 type ServeFn = Arc<dyn Fn(CallParams) -> Result<Value, String> + Send + Sync>;
@@ -39,11 +39,11 @@ impl HealthSlot {
     }
 
     /// Asks the module; None when it panicked. Without a closure it is healthy: it answers.
-    pub(crate) fn ask(&self) -> Option<HealthReport> {
+    pub(crate) fn ask(&self) -> Option<HealthReportParams> {
         let mut closure = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match closure.as_mut() {
             Some(closure) => catch_unwind(AssertUnwindSafe(closure)).ok(),
-            None => Some(HealthReport {
+            None => Some(HealthReportParams {
                 status: Health::Healthy,
                 metrics: std::collections::BTreeMap::new(),
                 issues: Vec::new(),
@@ -74,7 +74,7 @@ struct Closures {
 
 struct Ask {
     epoch: u64,
-    request: Request,
+    request: RpcRequest,
 }
 
 /// The closures and the two queues in front of them.
@@ -103,13 +103,13 @@ impl Asks {
     }
 
     /// Queues a request; full queues refuse.
-    pub(crate) fn take(&self, epoch: u64, request: Request) -> Result<(), Refusal> {
+    pub(crate) fn take(&self, epoch: u64, request: RpcRequest) -> Result<(), RequestError> {
         let queue = match request.method.as_str() {
             name::CALL => &self.calls,
             name::HEALTH_CHECK | LOAD_REDUCE | FEATURE_SET => &self.prompt,
             other => {
                 let text = format!("cannot answer {other}: this module's SDK does not know it");
-                return Err(Refusal::new(RefusalCode::UnknownMethod, text));
+                return Err(RequestError::new(RefusalCode::UnknownMethod, text));
             }
         };
         queue.push(Ask { epoch, request }).map_err(|ask| {
@@ -117,7 +117,7 @@ impl Asks {
                 "cannot answer {}: {WAITING} requests already wait; try again later",
                 ask.request.method
             );
-            Refusal::new(RefusalCode::Busy, text)
+            RequestError::new(RefusalCode::Busy, text)
         })
     }
 
@@ -155,12 +155,12 @@ fn work(queue: &Queue<Ask>, closures: &Closures, outbox: &Outbox) {
         let answer = catch_unwind(AssertUnwindSafe(|| closures.answer(request)));
         let result = answer.unwrap_or_else(|_| {
             let text = format!("cannot answer {method}: the module panicked; see its output");
-            Err(Refusal::new(RefusalCode::ModuleError, text))
+            Err(RequestError::new(RefusalCode::ModuleError, text))
         });
         if let Some(id) = id {
             let reply = match result.and_then(|value| fitting(&method, value)) {
-                Ok(value) => Reply::success(id, value),
-                Err(refusal) => Reply::refusal(Some(id), refusal),
+                Ok(value) => Response::success(id, value),
+                Err(refusal) => Response::refusal(Some(id), refusal),
             };
             outbox.reply(epoch, &reply);
         }
@@ -168,32 +168,34 @@ fn work(queue: &Queue<Ask>, closures: &Closures, outbox: &Outbox) {
 }
 
 /// A result that can travel: never null (the envelope takes that for none), never over a line.
-fn fitting(method: &str, value: Value) -> Result<Value, Refusal> {
+fn fitting(method: &str, value: Value) -> Result<Value, RequestError> {
     // Room for the envelope around it.
     let room = MAX_LINE_BYTES - 1024;
     let bytes = serde_json::to_vec(&value).map_or(0, |text| text.len());
     if bytes > room {
         let text = format!("cannot answer {method}: the result has {bytes} bytes of {room}");
-        return Err(Refusal::new(RefusalCode::ModuleError, text));
+        return Err(RequestError::new(RefusalCode::ModuleError, text));
     }
     Ok(if value.is_null() { json!({}) } else { value })
 }
 
-fn parameters<T: serde::de::DeserializeOwned>(request: Request) -> Result<T, Refusal> {
+fn parameters<T: serde::de::DeserializeOwned>(request: RpcRequest) -> Result<T, RequestError> {
     let method = request.method;
     serde_json::from_value(request.params).map_err(|error| {
         let text = format!("cannot read the parameters of {method}: {error}");
-        Refusal::new(RefusalCode::InvalidParams, text)
+        RequestError::new(RefusalCode::InvalidParams, text)
     })
 }
 
 impl Closures {
-    fn answer(&self, request: Request) -> Result<Value, Refusal> {
+    fn answer(&self, request: RpcRequest) -> Result<Value, RequestError> {
         match request.method.as_str() {
-            name::HEALTH_CHECK => Ok(json!(self.health.ask().unwrap_or_else(|| HealthReport {
-                status: Health::Unhealthy,
-                metrics: std::collections::BTreeMap::new(),
-                issues: vec!["the health check itself panicked".to_owned()],
+            name::HEALTH_CHECK => Ok(json!(self.health.ask().unwrap_or_else(|| {
+                HealthReportParams {
+                    status: Health::Unhealthy,
+                    metrics: std::collections::BTreeMap::new(),
+                    issues: vec!["the health check itself panicked".to_owned()],
+                }
             }))),
             LOAD_REDUCE => {
                 let params: ReduceParams = parameters(request)?;
@@ -213,12 +215,12 @@ impl Closures {
         }
     }
 
-    fn call(&self, call: CallParams) -> Result<Value, Refusal> {
+    fn call(&self, call: CallParams) -> Result<Value, RequestError> {
         let served = lock(&self.served).get(&call.method).cloned();
         let Some(serve) = served else {
             let text = format!("cannot call {}: the module does not serve it", call.method);
-            return Err(Refusal::new(RefusalCode::UnknownMethod, text));
+            return Err(RequestError::new(RefusalCode::UnknownMethod, text));
         };
-        serve(call).map_err(|text| Refusal::new(RefusalCode::ModuleError, text))
+        serve(call).map_err(|text| RequestError::new(RefusalCode::ModuleError, text))
     }
 }

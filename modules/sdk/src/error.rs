@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_protocol::{MAX_LINE_BYTES, Refusal};
+use mainstay_protocol::{MAX_LINE_BYTES, RequestError};
 
 /// What can be wrong with what a module hands over or asks for locally.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +81,7 @@ pub enum CallError {
     },
     /// mainstay or the called module said no.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(RequestError),
     /// The call is longer than a line may be.
     #[error("cannot call {module}: the call has {bytes} bytes, {MAX_LINE_BYTES} are allowed")]
     TooLong {

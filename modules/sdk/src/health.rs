@@ -7,7 +7,7 @@ use mainstay_protocol::method;
 
 /// A module's own account of its health.
 #[derive(Debug, Clone, PartialEq)]
-pub struct HealthReport(method::HealthReport);
+pub struct HealthReport(method::HealthReportParams);
 
 impl HealthReport {
     /// All is well.
@@ -46,7 +46,7 @@ impl HealthReport {
     }
 
     fn of(status: Health, issue: Option<String>) -> HealthReport {
-        HealthReport(method::HealthReport {
+        HealthReport(method::HealthReportParams {
             status,
             metrics: std::collections::BTreeMap::new(),
             issues: issue.into_iter().collect(),
@@ -60,14 +60,14 @@ impl HealthReport {
     }
 }
 
-impl From<method::HealthReport> for HealthReport {
-    fn from(report: method::HealthReport) -> HealthReport {
+impl From<method::HealthReportParams> for HealthReport {
+    fn from(report: method::HealthReportParams) -> HealthReport {
         HealthReport(report)
     }
 }
 
-impl From<HealthReport> for method::HealthReport {
-    fn from(report: HealthReport) -> method::HealthReport {
+impl From<HealthReport> for method::HealthReportParams {
+    fn from(report: HealthReport) -> method::HealthReportParams {
         report.0
     }
 }

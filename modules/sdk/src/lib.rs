@@ -38,6 +38,6 @@ mod watchdog;
 pub use error::{CallError, Error};
 pub use health::HealthReport;
 pub use mainstay_protocol::method::{BusEvent as Event, CallParams as Call};
-pub use mainstay_protocol::{Health, Refusal, RefusalCode};
+pub use mainstay_protocol::{Health, RefusalCode, RequestError};
 pub use module::Module;
 pub use surroundings::Surroundings;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_protocol::method::{BusEvent, Hello, Welcome, name};
-use mainstay_protocol::rpc::Reply;
+use mainstay_protocol::rpc::Response;
 use mainstay_protocol::{
-    MAX_LINE_BYTES, Message, PROTOCOL, Refusal, RefusalCode, Request, RequestId,
+    MAX_LINE_BYTES, PROTOCOL, RefusalCode, RequestError, RequestId, RpcMessage, RpcRequest,
 };
 use serde_json::{Value, json};
 
@@ -99,9 +99,9 @@ impl Link {
             protocol: PROTOCOL,
             token: self.surroundings.token.clone(),
         };
-        stream.write_all(&line(&Request::call(0, name::HELLO, json!(hello))))?;
+        stream.write_all(&line(&RpcRequest::call(0, name::HELLO, json!(hello))))?;
         while let Some(bytes) = read_line(reader)? {
-            if let Ok(Message::Reply(reply)) = Message::parse(&bytes) {
+            if let Ok(RpcMessage::Reply(reply)) = RpcMessage::parse(&bytes) {
                 let welcome = match (reply.result, reply.error) {
                     (Some(result), _) => serde_json::from_value::<Welcome>(result)?,
                     (None, error) => {
@@ -122,8 +122,8 @@ impl Link {
     }
 
     fn take(&self, epoch: u64, bytes: &[u8]) {
-        match Message::parse(bytes) {
-            Ok(Message::Reply(reply)) => {
+        match RpcMessage::parse(bytes) {
+            Ok(RpcMessage::Reply(reply)) => {
                 let Some(RequestId::Number(id)) = reply.id else {
                     return;
                 };
@@ -133,7 +133,7 @@ impl Link {
                 };
                 self.outbox.answered(id, result);
             }
-            Ok(Message::Request(request)) => self.asked(epoch, request),
+            Ok(RpcMessage::Request(request)) => self.asked(epoch, request),
             Err(refusal) => match null_result(bytes) {
                 Some(id) => self.outbox.answered(id, Ok(Value::Null)),
                 None => self.outbox.set_problem(refusal.message),
@@ -141,7 +141,7 @@ impl Link {
         }
     }
 
-    fn asked(&self, epoch: u64, request: Request) {
+    fn asked(&self, epoch: u64, request: RpcRequest) {
         if request.method == name::EVENT {
             match serde_json::from_value::<BusEvent>(request.params) {
                 Ok(event) => self.events.deliver(event),
@@ -155,7 +155,8 @@ impl Link {
         if let Err(refusal) = self.asks.take(epoch, request)
             && let Some(id) = id
         {
-            self.outbox.reply(epoch, &Reply::refusal(Some(id), refusal));
+            self.outbox
+                .reply(epoch, &Response::refusal(Some(id), refusal));
         }
     }
 }
@@ -188,7 +189,7 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
         return Ok(Some(bytes));
     }
     if bytes.len() as u64 == limit {
-        let refusal = Refusal::new(RefusalCode::TooLong, "cannot read a line of over 1 MiB");
+        let refusal = RequestError::new(RefusalCode::TooLong, "cannot read a line of over 1 MiB");
         return Err(io::Error::new(io::ErrorKind::InvalidData, refusal));
     }
     Ok(None)

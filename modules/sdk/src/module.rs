@@ -135,7 +135,7 @@ impl Module {
     /// Tells how the module is without being asked. Lost when mainstay is away: it asks again.
     pub fn report_health(&self, report: HealthReport) {
         if let Some(link) = &self.inner.link {
-            let report: mainstay_protocol::method::HealthReport = report.into();
+            let report: mainstay_protocol::method::HealthReportParams = report.into();
             link.outbox.health(json!(report));
         }
     }

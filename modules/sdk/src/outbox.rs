@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use mainstay_protocol::method::{BusSubscribeParams, StatusParams, name};
-use mainstay_protocol::rpc::Reply;
-use mainstay_protocol::{Refusal, Request};
+use mainstay_protocol::rpc::Response;
+use mainstay_protocol::{RequestError, RpcRequest};
 use serde_json::{Value, json};
 
 use crate::transport::Stream;
@@ -29,7 +29,7 @@ const BATCH_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) enum Ended {
     Answered(Value),
-    Refused(Refusal),
+    Refused(RequestError),
     Disconnected,
 }
 
@@ -95,7 +95,7 @@ impl State {
         if self.stream.is_some() && self.announced.len() < ANNOUNCED {
             let id = self.id();
             self.announced
-                .push_back(line(&Request::call(id, method, params)));
+                .push_back(line(&RpcRequest::call(id, method, params)));
         }
     }
 
@@ -224,7 +224,7 @@ impl Outbox {
     pub(crate) fn publish(&self, params: Value) -> Result<(), usize> {
         let mut state = self.lock();
         let id = state.id();
-        let bytes = line(&Request::call(id, name::BUS_PUBLISH, params));
+        let bytes = line(&RpcRequest::call(id, name::BUS_PUBLISH, params));
         check_length(&bytes)?;
         state.publishes.push_back((id, bytes));
         state.make_room();
@@ -239,7 +239,7 @@ impl Outbox {
             return Err(NotQueued::TooMany(state.pending.len()));
         }
         let id = state.id();
-        let bytes = line(&Request::call(id, name::BUS_CALL, params));
+        let bytes = line(&RpcRequest::call(id, name::BUS_CALL, params));
         check_length(&bytes).map_err(NotQueued::TooLong)?;
         state.calls.push_back((id, bytes));
         state.pending.insert(id, Pending { tell, sent: false });
@@ -255,7 +255,7 @@ impl Outbox {
     }
 
     /// An answer arrived.
-    pub(crate) fn answered(&self, id: u64, result: Result<Value, Refusal>) {
+    pub(crate) fn answered(&self, id: u64, result: Result<Value, RequestError>) {
         let mut state = self.lock();
         if let Err(refusal) = &result {
             state.problem = Some(refusal.message.clone());
@@ -274,7 +274,7 @@ impl Outbox {
     }
 
     /// Queues an answer to a request of this connection; for an earlier one it is too late.
-    pub(crate) fn reply(&self, epoch: u64, reply: &Reply) {
+    pub(crate) fn reply(&self, epoch: u64, reply: &Response) {
         let mut state = self.lock();
         if state.epoch == epoch && state.stream.is_some() && state.announced.len() < ANNOUNCED {
             state.announced.push_back(line(reply));

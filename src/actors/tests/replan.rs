@@ -33,7 +33,7 @@ impl Rig {
         std::fs::write(&path, format!("{head}{text}")).expect("a file");
         let old = self.ctx.planned();
         let configuration = load_onto(
-            &Sources::folder(self._dir.path()),
+            &ConfigSources::folder(self._dir.path()),
             old.configuration.ids.clone(),
         );
         let configuration = configuration.expect("a good configuration");

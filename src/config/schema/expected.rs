@@ -2,28 +2,30 @@
 //! Owns the name of each type.
 //! Never reads a value.
 
-use super::Form;
+use super::ValueType;
 
-impl Form {
+impl ValueType {
     /// "a duration such as "10s"".
     pub(crate) fn expected(self) -> String {
         match self {
-            Form::Flag => "true or false".to_owned(),
-            Form::Text | Form::Filled => "text".to_owned(),
-            Form::Name => "a name of a-z, 0-9, - and _, which starts with a letter or digit and \
+            ValueType::Flag => "true or false".to_owned(),
+            ValueType::Text | ValueType::Template => "text".to_owned(),
+            ValueType::Name => {
+                "a name of a-z, 0-9, - and _, which starts with a letter or digit and \
                            has at most 64 characters"
-                .to_owned(),
-            Form::Whole { min, max } => format!("a whole number from {min} to {max}"),
-            Form::Number { min, max } => format!("a number from {min} to {max}"),
-            Form::Span { zero: true } => {
+                    .to_owned()
+            }
+            ValueType::Whole { min, max } => format!("a whole number from {min} to {max}"),
+            ValueType::Number { min, max } => format!("a number from {min} to {max}"),
+            ValueType::Duration { zero: true } => {
                 "a duration such as \"250ms\", \"10s\" or \"5m\"".to_owned()
             }
-            Form::Span { zero: false } => {
+            ValueType::Duration { zero: false } => {
                 "a duration above zero such as \"250ms\", \"10s\" or \"5m\"".to_owned()
             }
-            Form::Bytes => "a size above zero such as \"10MiB\" or 65536".to_owned(),
-            Form::Signal => "a signal that can ask to stop, such as \"SIGTERM\"".to_owned(),
-            Form::Choice(words) => {
+            ValueType::Bytes => "a size above zero such as \"10MiB\" or 65536".to_owned(),
+            ValueType::Signal => "a signal that can ask to stop, such as \"SIGTERM\"".to_owned(),
+            ValueType::Choice(words) => {
                 let available: Vec<String> = words
                     .iter()
                     .filter(|word| word.available)
@@ -31,10 +33,10 @@ impl Form {
                     .collect();
                 listed(&available)
             }
-            Form::Command => "program and arguments as a list of texts".to_owned(),
-            Form::List(each) => format!("a list, each {}", each.expected()),
-            Form::Map(each) => format!("a table, each value {}", each.expected()),
-            Form::Table(section) => {
+            ValueType::Command => "program and arguments as a list of texts".to_owned(),
+            ValueType::List(each) => format!("a list, each {}", each.expected()),
+            ValueType::Map(each) => format!("a table, each value {}", each.expected()),
+            ValueType::Table(section) => {
                 let keys: Vec<String> = section
                     .all()
                     .filter(|key| key.available)
@@ -45,11 +47,11 @@ impl Form {
                 }
                 format!("a table with any of {}", keys.join(", "))
             }
-            Form::OneOf(forms) => {
+            ValueType::OneOf(forms) => {
                 let each: Vec<String> = forms.iter().map(|form| form.expected()).collect();
                 listed(&each)
             }
-            Form::Any => "anything".to_owned(),
+            ValueType::Any => "anything".to_owned(),
         }
     }
 }

@@ -2,22 +2,22 @@
 //! Owns that table and the macro that declares a section as a type.
 //! Never reads a file: reading walks a tree along it, `reference` prints it.
 
+pub(crate) mod choices;
+pub(crate) mod compound;
 mod expected;
-pub(crate) mod looks;
-mod measures;
 pub(crate) mod module;
-pub(crate) mod shapes;
+pub(crate) mod probes;
+pub(crate) mod scalars;
 pub(crate) mod sockets;
 pub(crate) mod system;
-pub(crate) mod values;
-pub(crate) mod words;
+mod units;
 
-use super::reading::Reading;
-use super::tree::{Node, Table};
+use super::read_context::ReadContext;
+use super::tree::{KeyTable, Node};
 
 /// What a change of a key does while the system runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
+pub enum ChangeClass {
     /// Applied in place.
     Live,
     /// The module is notified and may apply it itself.
@@ -28,15 +28,15 @@ pub enum Class {
     RestartDependents,
 }
 
-impl Class {
+impl ChangeClass {
     /// As in the reference page.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Class::Live => "live",
-            Class::Notify => "notify",
-            Class::Restart => "restart",
-            Class::RestartDependents => "restart_dependents",
+            ChangeClass::Live => "live",
+            ChangeClass::Notify => "notify",
+            ChangeClass::Restart => "restart",
+            ChangeClass::RestartDependents => "restart_dependents",
         }
     }
 }
@@ -45,10 +45,10 @@ impl Class {
 #[derive(Debug)]
 pub(crate) struct Key {
     pub(crate) name: &'static str,
-    pub(crate) form: Form,
+    pub(crate) form: ValueType,
     /// The default as TOML; empty: none.
     pub(crate) default: fn() -> String,
-    pub(crate) class: Class,
+    pub(crate) class: ChangeClass,
     /// False: designed and not implemented; refused if it is set.
     pub(crate) available: bool,
     pub(crate) about: &'static str,
@@ -79,20 +79,20 @@ impl Section {
 
 /// One of a closed set of words.
 #[derive(Debug)]
-pub(crate) struct Word {
+pub(crate) struct Choice {
     pub(crate) word: &'static str,
     pub(crate) available: bool,
 }
 
 /// What a value looks like.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Form {
+pub(crate) enum ValueType {
     /// true or false.
     Flag,
     /// Text as it is.
     Text,
     /// Text in which variables are replaced.
-    Filled,
+    Template,
     /// `[a-z0-9][a-z0-9_-]*`.
     Name,
     /// A whole number.
@@ -100,37 +100,37 @@ pub(crate) enum Form {
     /// A number.
     Number { min: f64, max: f64 },
     /// "250ms", "10s", "5m".
-    Span { zero: bool },
+    Duration { zero: bool },
     /// "10MiB" or a number of bytes.
     Bytes,
     /// "SIGTERM".
     Signal,
     /// One of these words.
-    Choice(&'static [Word]),
+    Choice(&'static [Choice]),
     /// Program and arguments.
     Command,
     /// Any number of.
-    List(&'static Form),
+    List(&'static ValueType),
     /// Freely named keys.
-    Map(&'static Form),
+    Map(&'static ValueType),
     /// A table with these keys.
     Table(&'static Section),
     /// One of several forms.
-    OneOf(&'static [Form]),
+    OneOf(&'static [ValueType]),
     /// The module's own.
     Any,
 }
 
 /// A type that a value of the configuration is read into.
-pub(crate) trait Value: Sized {
+pub(crate) trait FromConfig: Sized {
     /// What it looks like.
-    const FORM: Form;
+    const FORM: ValueType;
 
     /// Reads a value; none if it is wrong, which is then reported.
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self>;
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self>;
 
     /// Reads a value over the current one; sections merge, other values are replaced.
-    fn update<'a>(&mut self, node: &'a Node, at: &mut Reading<'a>) {
+    fn update<'a>(&mut self, node: &'a Node, at: &mut ReadContext<'a>) {
         if let Some(value) = Self::read(node, at) {
             *self = value;
         }
@@ -140,19 +140,19 @@ pub(crate) trait Value: Sized {
     fn show(&self) -> String;
 }
 
-/// Reads each key of `table` with `take`; a key unknown to `take` is a problem.
-pub(crate) fn walk<'a>(
-    table: &'a Table,
-    at: &mut Reading<'a>,
+/// Reads each key of `table` with `set_key`; a key unknown to `set_key` is a problem.
+pub(crate) fn read_section<'a>(
+    table: &'a KeyTable,
+    at: &mut ReadContext<'a>,
     section: &'static Section,
-    mut take: impl FnMut(&str, &'a Node, &mut Reading<'a>) -> bool,
+    mut take: impl FnMut(&str, &'a Node, &mut ReadContext<'a>) -> bool,
 ) {
     for (name, entry) in table {
-        at.enter(name);
+        at.push_key(name);
         if !take(name, &entry.node, at) {
             at.unknown(name, entry, section);
         }
-        at.leave();
+        at.pop_key();
     }
 }
 
@@ -196,11 +196,11 @@ macro_rules! section {
                     keys: &[
                         $($crate::config::schema::Key {
                             name: stringify!($field),
-                            form: <$kind as $crate::config::schema::Value>::FORM,
+                            form: <$kind as $crate::config::schema::FromConfig>::FORM,
                             default: || {
-                                <$kind as $crate::config::schema::Value>::show(&$default)
+                                <$kind as $crate::config::schema::FromConfig>::show(&$default)
                             },
-                            class: $crate::config::schema::Class::$class,
+                            class: $crate::config::schema::ChangeClass::$class,
                             available: true,
                             about: concat!($($doc),*),
                         },)*
@@ -208,7 +208,7 @@ macro_rules! section {
                             name: stringify!($later),
                             form: $later_form,
                             default: || $later_default.to_owned(),
-                            class: $crate::config::schema::Class::$later_class,
+                            class: $crate::config::schema::ChangeClass::$later_class,
                             available: false,
                             about: concat!($($later_doc),*),
                         },)*)?
@@ -221,10 +221,10 @@ macro_rules! section {
                 &mut self,
                 key: &str,
                 node: &'a $crate::config::tree::Node,
-                at: &mut $crate::config::reading::Reading<'a>,
+                at: &mut $crate::config::read_context::ReadContext<'a>,
             ) -> bool {
                 $(if key == stringify!($field) {
-                    $crate::config::schema::Value::update(&mut self.$field, node, at);
+                    $crate::config::schema::FromConfig::update(&mut self.$field, node, at);
                     return true;
                 })*
                 $(if self.$base.take(key, node, at) {
@@ -234,13 +234,13 @@ macro_rules! section {
             }
         }
 
-        impl $crate::config::schema::Value for $name {
-            const FORM: $crate::config::schema::Form =
-                $crate::config::schema::Form::Table(Self::SECTION);
+        impl $crate::config::schema::FromConfig for $name {
+            const FORM: $crate::config::schema::ValueType =
+                $crate::config::schema::ValueType::Table(Self::SECTION);
 
             fn read<'a>(
                 node: &'a $crate::config::tree::Node,
-                at: &mut $crate::config::reading::Reading<'a>,
+                at: &mut $crate::config::read_context::ReadContext<'a>,
             ) -> Option<Self> {
                 let mut value = Self::default();
                 value.update(node, at);
@@ -250,10 +250,10 @@ macro_rules! section {
             fn update<'a>(
                 &mut self,
                 node: &'a $crate::config::tree::Node,
-                at: &mut $crate::config::reading::Reading<'a>,
+                at: &mut $crate::config::read_context::ReadContext<'a>,
             ) {
                 if let Some(table) = at.table(node, Self::FORM) {
-                    $crate::config::schema::walk(table, at, Self::SECTION, |key, node, at| {
+                    $crate::config::schema::read_section(table, at, Self::SECTION, |key, node, at| {
                         self.take(key, node, at)
                     });
                 }
@@ -262,9 +262,9 @@ macro_rules! section {
             fn show(&self) -> String {
                 let keys: Vec<(&str, String)> = vec![$((
                     stringify!($field),
-                    $crate::config::schema::Value::show(&self.$field),
+                    $crate::config::schema::FromConfig::show(&self.$field),
                 )),*];
-                $crate::config::schema::values::show_table(&keys)
+                $crate::config::schema::scalars::show_table(&keys)
             }
         }
     };
@@ -293,7 +293,7 @@ macro_rules! later_section {
                         name: stringify!($field),
                         form: $form,
                         default: || $default.to_owned(),
-                        class: $crate::config::schema::Class::$class,
+                        class: $crate::config::schema::ChangeClass::$class,
                         available: false,
                         about: concat!($($doc),*),
                     },)*
@@ -306,18 +306,18 @@ pub(crate) use later_section;
 
 /// The sections at the top of a configuration.
 pub(crate) fn root() -> &'static Section {
-    const fn top(name: &'static str, form: Form, available: bool, about: &'static str) -> Key {
+    const fn top(name: &'static str, form: ValueType, available: bool, about: &'static str) -> Key {
         Key {
             name,
             form,
             default: String::new,
-            class: Class::Live,
+            class: ChangeClass::Live,
             available,
             about,
         }
     }
     const fn section(section: &'static Section, name: &'static str) -> Key {
-        top(name, Form::Table(section), true, section.about)
+        top(name, ValueType::Table(section), true, section.about)
     }
     const ROOT: &Section = &Section {
         about: "A configuration.",
@@ -333,24 +333,24 @@ pub(crate) fn root() -> &'static Section {
         ],
         base: None,
     };
-    const MODULES: Form = Form::Map(&Form::Table(module::Module::SECTION));
-    const GROUPS: Form = Form::Map(&Form::Table(system::GROUP));
+    const MODULES: ValueType = ValueType::Map(&ValueType::Table(module::Module::SECTION));
+    const GROUPS: ValueType = ValueType::Map(&ValueType::Table(system::GROUP));
     ROOT
 }
 
 /// Returns the change class of the key at `path`; none for an unknown key.
 #[must_use]
-pub fn class_of(path: &[&str]) -> Option<Class> {
-    let mut form = Form::Table(root());
+pub fn class_of(path: &[&str]) -> Option<ChangeClass> {
+    let mut form = ValueType::Table(root());
     let mut class = None;
     for key in path {
         form = match form {
-            Form::Table(section) => {
+            ValueType::Table(section) => {
                 let key = section.find(key)?;
                 class = Some(key.class);
                 key.form
             }
-            Form::Map(each) => *each,
+            ValueType::Map(each) => *each,
             // Inside of a value the class of the value holds.
             _ => return class,
         };

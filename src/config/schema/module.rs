@@ -7,16 +7,16 @@ use std::collections::BTreeMap;
 use mainstay_policy::spec;
 use mainstay_process::Signal;
 
-use super::looks::Probe;
-use super::shapes::Needed;
-use super::sockets::Sockets;
-use super::system::{Health, Recovery, Some1};
-use super::values::{Command, Filled, LongSpan, Name, Signed, Whole};
-use super::{Form, Value, later_section, section};
-use crate::config::reading::Reading;
+use super::compound::RawDependency;
+use super::probes::RawProbe;
+use super::scalars::{BoundedInt, CommandLine, ModuleName, PositiveDuration, Signed, Template};
+use super::sockets::RawSockets;
+use super::system::{Health, PositiveCount, Recovery};
+use super::{FromConfig, ValueType, later_section, section};
+use crate::config::read_context::ReadContext;
 use crate::config::tree::Node;
 
-const TEXTS: Form = Form::List(&Form::Filled);
+const TEXTS: ValueType = ValueType::List(&ValueType::Template);
 
 section! {
     /// One module.
@@ -27,15 +27,15 @@ section! {
         Live version: String = String::new();
         /// Program and arguments. A program with a slash is relative to `directory`, one without
         /// is looked up in PATH.
-        Restart command: Option<Command> = None;
+        Restart command: Option<CommandLine> = None;
         /// The working directory, and what relative paths of this module are relative to.
-        Restart directory: Filled = Filled("${project}".to_owned());
+        Restart directory: Template = Template("${project}".to_owned());
         /// Variables of its environment.
-        Restart env: BTreeMap<String, Filled> = BTreeMap::new();
+        Restart env: BTreeMap<String, Template> = BTreeMap::new();
         /// A file of NAME=value lines, read before `env`.
-        Restart env_file: Option<Filled> = None;
+        Restart env_file: Option<Template> = None;
         /// The module's own table, delivered to it.
-        Notify settings: Settings = Settings::default();
+        Notify settings: SettingsTable = SettingsTable::default();
         /// Start from an empty environment.
         Restart clear_env: bool = false;
         /// The user it runs as; only when mainstay runs as root.
@@ -43,10 +43,10 @@ section! {
         /// The group it runs as; without it the user's.
         Restart group: Option<String> = None;
         /// Hard dependencies. "NAME" waits until ready.
-        Live requires: Vec<Needed> = Vec::new();
+        Live requires: Vec<RawDependency> = Vec::new();
         /// Soft dependencies: it starts after them if they can start, and runs without them
         /// otherwise.
-        Live wants: Vec<Needed> = Vec::new();
+        Live wants: Vec<RawDependency> = Vec::new();
         /// False: without it the system is degraded, never critical.
         Live required: bool = true;
         /// "lazy": on the first request, call or connection, or for a dependent; by call or
@@ -63,23 +63,23 @@ section! {
         /// How it becomes ready; "started": as soon as its process runs.
         Live ready: spec::Readiness = spec::Readiness::Started;
         /// Timeout from the start until it is ready.
-        Live startup_timeout: LongSpan = LongSpan::seconds(30);
+        Live startup_timeout: PositiveDuration = PositiveDuration::seconds(30);
         /// Timeout from the stop signal to the kill.
-        Live shutdown_timeout: LongSpan = LongSpan::seconds(10);
+        Live shutdown_timeout: PositiveDuration = PositiveDuration::seconds(10);
         /// The stop signal.
         Live stop_signal: StopSignal = StopSignal::default();
         /// Sockets by name, each `address:port` or a path with a `/`: bound before its first start,
         /// kept while it restarts (connections wait), handed to it as `LISTEN_FDS`. A lazy module
         /// starts on the first connection.
-        RestartDependents sockets: Sockets = Sockets::default();
+        RestartDependents sockets: RawSockets = RawSockets::default();
         /// Modules it may call over the bus. Without it: those it requires or wants.
-        Live may_call: Option<Vec<Name>> = None;
+        Live may_call: Option<Vec<ModuleName>> = None;
         /// Commands run before each start; one that fails is a failed start.
-        Live before_start: Vec<Command> = Vec::new();
+        Live before_start: Vec<CommandLine> = Vec::new();
         /// Commands run after each exit.
-        Live after_stop: Vec<Command> = Vec::new();
+        Live after_stop: Vec<CommandLine> = Vec::new();
         /// Commands run at idle priority after the initial startup.
-        Live prewarm: Vec<Command> = Vec::new();
+        Live prewarm: Vec<CommandLine> = Vec::new();
         /// Its probes.
         Live health: ModuleHealth = ModuleHealth::default();
         /// Its limits.
@@ -91,13 +91,13 @@ section! {
     }
     later {
         /// The signal that announces changed settings.
-        Live reload_signal: Form::Signal, "";
+        Live reload_signal: ValueType::Signal, "";
         /// The command that announces changed settings.
-        Live reload_command: Form::Command, "";
+        Live reload_command: ValueType::Command, "";
         /// The name its running process had before.
-        Live renamed_from: Form::Name, "";
+        Live renamed_from: ValueType::Name, "";
         /// The rungs of its throttle ladder, as in `[resources]`.
-        Live rungs: Form::List(&super::words::RUNGS), "";
+        Live rungs: ValueType::List(&super::choices::RUNGS), "";
     }
 }
 
@@ -105,9 +105,9 @@ section! {
     /// Free resources that a start requires.
     Needs {
         /// Free memory in MiB.
-        Live memory_mb: Option<Some1> = None;
+        Live memory_mb: Option<PositiveCount> = None;
         /// Free disk in the state directory in MiB.
-        Live disk_mb: Option<Whole<1, 1_000_000_000>> = None;
+        Live disk_mb: Option<BoundedInt<1, 1_000_000_000>> = None;
     }
 }
 
@@ -115,7 +115,7 @@ section! {
     /// The probes of a module; intervals and thresholds are defaults of its probes.
     ModuleHealth over rates: Health {
         /// The probes.
-        Live probes: Vec<Probe> = Vec::new();
+        Live probes: Vec<RawProbe> = Vec::new();
     }
 }
 
@@ -123,7 +123,7 @@ section! {
     /// The limits of a module.
     Limits {
         /// Open files (RLIMIT_NOFILE).
-        Restart file_handles: Option<Whole<8, 1_000_000_000>> = None;
+        Restart file_handles: Option<BoundedInt<8, 1_000_000_000>> = None;
         /// Its scheduling priority, from -20 (most CPU time) to 19. Only root may go below that of
         /// mainstay.
         Restart nice: Option<Signed<-20, 19>> = None;
@@ -133,13 +133,13 @@ section! {
     }
     later {
         /// Percent of one core: a standing ceiling.
-        Live cpu_percent: Form::Number { min: 1.0, max: 100_000.0 }, "";
+        Live cpu_percent: ValueType::Number { min: 1.0, max: 100_000.0 }, "";
         /// Memory in MiB.
-        Live memory_mb: Form::Whole { min: 1, max: 1_000_000_000 }, "";
+        Live memory_mb: ValueType::Whole { min: 1, max: 1_000_000_000 }, "";
         /// Threads.
-        Live threads: Form::Whole { min: 1, max: 1_000_000 }, "";
+        Live threads: ValueType::Whole { min: 1, max: 1_000_000 }, "";
         /// Processes.
-        Live processes: Form::Whole { min: 1, max: 1_000_000 }, "";
+        Live processes: ValueType::Whole { min: 1, max: 1_000_000 }, "";
     }
 }
 
@@ -150,15 +150,15 @@ section! {
         /// task.
         Live restart: Option<spec::RestartPolicy> = None;
         /// Exit codes that are not a failure.
-        Live clean_exit_codes: Vec<Whole<0, 255>> = vec![Whole(0)];
+        Live clean_exit_codes: Vec<BoundedInt<0, 255>> = vec![BoundedInt(0)];
         /// What it does when a module it requires is restarted.
         Live on_dependency_restart: spec::OnDependencyRestart = spec::OnDependencyRestart::Notify;
     }
     later {
         /// What "restart_with_reset" clears.
-        Live reset: Form::Table(RESET), "";
+        Live reset: ValueType::Table(RESET), "";
         /// What "degrade" switches off.
-        Live degrade: Form::Table(DEGRADE), "";
+        Live degrade: ValueType::Table(DEGRADE), "";
     }
 }
 
@@ -174,7 +174,7 @@ section! {
         /// Paths it can only read.
         Restart read_only: TEXTS, "[]";
         /// A temporary directory of its own.
-        Restart private_tmp: Form::Flag, "false";
+        Restart private_tmp: ValueType::Flag, "false";
     }
 }
 
@@ -184,7 +184,7 @@ later_section! {
         /// Files and folders.
         Live remove: TEXTS, "[]";
         /// Queued messages on the bus.
-        Live clear_queues: Form::Flag, "false";
+        Live clear_queues: ValueType::Flag, "false";
     }
 }
 
@@ -194,20 +194,20 @@ later_section! {
         /// Features.
         Live disable: TEXTS, "[]";
         /// The share of the load that is left.
-        Live reduce_load: Form::Number { min: 0.0, max: 1.0 }, "";
+        Live reduce_load: ValueType::Number { min: 0.0, max: 1.0 }, "";
     }
 }
 
 /// A module's own table.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Settings(pub(crate) serde_json::Map<String, serde_json::Value>);
+pub(crate) struct SettingsTable(pub(crate) serde_json::Map<String, serde_json::Value>);
 
-impl Value for Settings {
-    const FORM: Form = Form::Map(&Form::Any);
+impl FromConfig for SettingsTable {
+    const FORM: ValueType = ValueType::Map(&ValueType::Any);
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let table = at.table(node, Self::FORM)?;
-        Some(Settings(at.free_table(table)))
+        Some(SettingsTable(at.open_table(table)))
     }
 
     fn show(&self) -> String {
@@ -219,20 +219,20 @@ impl Value for Settings {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Replicas;
 
-impl Value for Replicas {
-    const FORM: Form = Form::Whole { min: 1, max: 1 };
+impl FromConfig for Replicas {
+    const FORM: ValueType = ValueType::Whole { min: 1, max: 1 };
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         match node.value {
-            crate::config::tree::Tree::Whole(1) => Some(Replicas),
-            crate::config::tree::Tree::Whole(2..) => {
+            crate::config::tree::TreeValue::Whole(1) => Some(Replicas),
+            crate::config::tree::TreeValue::Whole(2..) => {
                 let message = format!(
                     "cannot use {}: more than one is not available yet",
                     at.path()
                 );
                 at.problem(node.origin, message, "leave it out; each module runs once")
             }
-            _ => at.wrong(node, Self::FORM),
+            _ => at.type_error(node, Self::FORM),
         }
     }
 
@@ -257,19 +257,19 @@ impl Default for StopSignal {
     }
 }
 
-impl Value for StopSignal {
-    const FORM: Form = Form::Signal;
+impl FromConfig for StopSignal {
+    const FORM: ValueType = ValueType::Signal;
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let text = at.text(node, Self::FORM)?;
         let name = if text.starts_with("SIG") {
             text.to_owned()
         } else {
             format!("SIG{text}")
         };
-        match super::words::signal(&name) {
+        match super::choices::signal(&name) {
             Some(signal) => Some(StopSignal { name, signal }),
-            None => at.wrong(node, Self::FORM),
+            None => at.type_error(node, Self::FORM),
         }
     }
 

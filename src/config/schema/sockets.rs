@@ -4,20 +4,20 @@
 
 use std::net::SocketAddr;
 
-use super::values::Filled;
-use super::{Form, Value};
+use super::scalars::Template;
+use super::{FromConfig, ValueType};
 use crate::config::origin::Origin;
-use crate::config::reading::Reading;
+use crate::config::read_context::ReadContext;
 use crate::config::tree::Node;
 
 /// Largest number of one module, as in the holder.
-const MOST: usize = 16;
+const SOCKETS_MAX: usize = 16;
 /// Longest name in bytes: that of sd_listen_fds.
 const NAME_BYTES: usize = 255;
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Listen {
+pub(crate) struct RawSocket {
     pub(crate) name: String,
     /// `address:port`, or a path that may be relative.
     pub(crate) address: String,
@@ -26,25 +26,28 @@ pub(crate) struct Listen {
 
 /// All of one module, by name.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Sockets(pub(crate) Vec<Listen>);
+pub(crate) struct RawSockets(pub(crate) Vec<RawSocket>);
 
-impl Value for Sockets {
-    const FORM: Form = Form::Map(&Form::Filled);
+impl FromConfig for RawSockets {
+    const FORM: ValueType = ValueType::Map(&ValueType::Template);
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let table = at.table(node, Self::FORM)?;
         let mut sockets = Vec::new();
         for (name, entry) in table {
-            at.enter(name);
-            if sockets.len() == MOST {
-                let message = format!("cannot use {}: {MOST} sockets are the most", at.path());
+            at.push_key(name);
+            if sockets.len() == SOCKETS_MAX {
+                let message = format!(
+                    "cannot use {}: {SOCKETS_MAX} sockets are the most",
+                    at.path()
+                );
                 at.problem::<()>(entry.key, message, "leave some out");
             } else if let Some(listen) = one(name, entry.key, &entry.node, at) {
                 sockets.push(listen);
             }
-            at.leave();
+            at.pop_key();
         }
-        Some(Sockets(sockets))
+        Some(RawSockets(sockets))
     }
 
     fn show(&self) -> String {
@@ -52,13 +55,13 @@ impl Value for Sockets {
     }
 }
 
-fn one<'a>(name: &str, key: Origin, node: &'a Node, at: &mut Reading<'a>) -> Option<Listen> {
+fn one<'a>(name: &str, key: Origin, node: &'a Node, at: &mut ReadContext<'a>) -> Option<RawSocket> {
     let passes_on = name.chars().all(|c| matches!(c, ' '..='~') && c != ':');
     if !passes_on || !(1..=NAME_BYTES).contains(&name.len()) {
         let message = format!("cannot name a socket {name:?}");
         return at.problem(key, message, "printable ASCII characters without `:`");
     }
-    let Filled(text) = Filled::read(node, at)?;
+    let Template(text) = Template::read(node, at)?;
     let origin = node.origin;
     let address = address(&text).or_else(|| {
         let message = format!("cannot listen on {text:?}");
@@ -66,7 +69,7 @@ fn one<'a>(name: &str, key: Origin, node: &'a Node, at: &mut Reading<'a>) -> Opt
                     path of a socket with a `/` in it";
         at.problem(origin, message, hint)
     })?;
-    Some(Listen {
+    Some(RawSocket {
         name: name.to_owned(),
         address,
         origin,

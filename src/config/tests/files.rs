@@ -3,7 +3,7 @@
 //! Never needs a network or another user.
 
 use super::{Project, assert_has, module};
-use crate::config::Sources;
+use crate::config::ConfigSources;
 
 #[test]
 fn syntax_is_told_with_its_line() {
@@ -128,7 +128,7 @@ fn a_file_that_may_not_be_read() {
 fn a_folder_without_configuration_says_how_to_get_one() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let find = |path: &std::path::Path| {
-        Sources::find(Some(path), &[])
+        ConfigSources::find(Some(path), &[])
             .expect_err("nothing there")
             .to_string()
     };
@@ -144,7 +144,7 @@ fn a_folder_without_configuration_says_how_to_get_one() {
     let file = folder.path().join("mainstay.toml");
     std::fs::write(&file, "").expect("a file");
     assert_has(&find(&file), &["it is a file; name the folder"]);
-    let sources = Sources::find(Some(folder.path()), &[]).expect("a configuration");
+    let sources = ConfigSources::find(Some(folder.path()), &[]).expect("a configuration");
     assert!(crate::config::load(&sources).is_ok());
 }
 

@@ -11,9 +11,9 @@ use mainstay_policy::spec::{
 use mainstay_process::{Probe, Signal};
 
 use super::{Project, join, module};
-use crate::config::{Check, Configuration, Launch, LogFormat, Who};
+use crate::config::{Configuration, LaunchSpec, LogFormat, Principal, ProbeKind};
 
-fn launch(good: &Configuration) -> &Launch {
+fn launch(good: &Configuration) -> &LaunchSpec {
     &good.modules[0].1
 }
 
@@ -30,7 +30,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(system.logs.directory, project.path("state/logs"));
     assert_eq!((system.logs.max_bytes, system.logs.keep), (10 << 20, 5));
     assert_eq!(system.logs.format, LogFormat::Text);
-    assert_eq!(system.ipc.admins, [Who::User]);
+    assert_eq!(system.ipc.admins, [Principal::User]);
     assert_eq!(system.check_interval, Duration::from_secs(10));
     assert!(good.system_spec.parallel_startup);
     assert_eq!(good.system_spec.shutdown_timeout, Duration::from_secs(30));
@@ -127,13 +127,13 @@ fn probes_take_their_rates_from_the_nearest() {
     let probes = &launch(&good).probes;
     assert_eq!(
         probes[0].check,
-        Check::Probe(Probe::Exec(vec![join(&project.path(""), "c")]))
+        ProbeKind::Probe(Probe::Exec(vec![join(&project.path(""), "c")]))
     );
     let rates = (probes[0].interval.as_secs(), probes[0].timeout.as_secs());
     assert_eq!((rates, probes[0].unhealthy_threshold), ((9, 7), 6));
     assert_eq!(
         (&probes[2].check, probes[2].unhealthy_threshold),
-        (&Check::Sdk, 5)
+        (&ProbeKind::Sdk, 5)
     );
     assert_eq!(good.modules[0].0.watchdog, Some(Duration::from_secs(2)));
     assert!(good.modules[0].0.has_probes);

@@ -3,7 +3,7 @@
 //! Never reads the files a second time.
 
 use super::{Project, assert_has, module};
-use crate::config::{Configuration, Effective};
+use crate::config::{CommittedConfig, Configuration};
 
 fn project() -> Project {
     let text = "[mainstay]\nmodules = [\"../m/*\"]\nname = \"x\"\n[recovery]\nbackoff.factor = 3\n\
@@ -36,11 +36,11 @@ fn it_comes_back_although_the_files_changed() {
     let kept = serde_json::to_string(&good.effective()).expect("JSON");
     project.write("config/mainstay.toml", b"nonsense");
     project.write("e", b"A=2\n");
-    let kept: Effective = serde_json::from_str(&kept).expect("what was written");
+    let kept: CommittedConfig = serde_json::from_str(&kept).expect("what was written");
     assert_eq!(kept.fingerprint, good.fingerprint);
     let back = kept.clone().restore().expect("the same configuration");
     same(&back, &good);
-    let shown = |path: &[&str]| back.place(path).map(|place| place.to_string());
+    let shown = |path: &[&str]| back.location(path).map(|place| place.to_string());
     assert_eq!(
         shown(&["mainstay", "name"]).as_deref(),
         Some("config/mainstay.toml:3")
@@ -58,7 +58,7 @@ fn it_comes_back_although_the_files_changed() {
 fn another_version_is_refused() {
     let mut kept = serde_json::to_value(project().good().effective()).expect("JSON");
     kept["version"] = 99.into();
-    let kept: Effective = serde_json::from_value(kept).expect("a document");
+    let kept: CommittedConfig = serde_json::from_value(kept).expect("a document");
     assert_has(
         &kept.restore().expect_err("refused").to_string(),
         &["version 99"],

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mainstay_protocol::config::ConfigValue;
 
 use super::{Project, assert_has, join, module};
-use crate::config::PlaceKind;
+use crate::config::LayerKind;
 
 fn interval(project: &Project) -> Duration {
     let good = project.good();
@@ -77,15 +77,15 @@ fn values_know_where_they_come_from() {
         .set("logs.keep=7");
     project.write("config/conf.d/x.toml", b"\n[recovery]\nauto = false\n");
     let good = project.good();
-    let shown = |path: &[&str]| good.place(path).map(|place| place.to_string());
+    let shown = |path: &[&str]| good.location(path).map(|place| place.to_string());
     let place = shown(&["health", "interval"]);
     assert_eq!(place.as_deref(), Some("config/mainstay.toml:2:12"));
     let place = shown(&["recovery", "auto"]);
     assert_eq!(place.as_deref(), Some("config/conf.d/x.toml:3:8"));
-    let place = good.place(&["health", "timeout"]).expect("a place");
+    let place = good.location(&["health", "timeout"]).expect("a place");
     assert_eq!(
         (place.kind, place.name.as_str()),
-        (PlaceKind::Variable, "MAINSTAY__HEALTH__TIMEOUT")
+        (LayerKind::Variable, "MAINSTAY__HEALTH__TIMEOUT")
     );
     assert_eq!(
         shown(&["logs", "keep"]).as_deref(),

@@ -14,19 +14,19 @@ mod speed;
 
 use std::path::{Path, PathBuf};
 
-use super::{Configuration, Problems, Sources, load};
+use super::{ConfigSources, Configuration, Problems, load};
 
 /// A project folder with a configuration in it.
 struct Project {
     folder: tempfile::TempDir,
-    sources: Sources,
+    sources: ConfigSources,
 }
 
 impl Project {
     /// With these files, paths relative to the project.
     fn new(files: &[(&str, &str)]) -> Project {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut sources = Sources::folder(&folder.path().join("config"));
+        let mut sources = ConfigSources::folder(&folder.path().join("config"));
         sources.current = folder.path().to_owned();
         let project = Project { folder, sources };
         for (path, content) in files {

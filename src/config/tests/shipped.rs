@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Project;
-use crate::config::{Configuration, Sources, load};
+use crate::config::{ConfigSources, Configuration, load};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -19,7 +19,7 @@ fn folders_with(file: &str, folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn it_is_valid() {
-    let sources = Sources::folder(&root().join("config"));
+    let sources = ConfigSources::folder(&root().join("config"));
     let demo = folders_with("module.toml", &root().join("modules/skelly-jelly"));
     let good = load(&sources).unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(good.system.name, "skelly-jelly");
@@ -85,7 +85,7 @@ fn it_shows_every_key_of_the_system() {
     let table: toml::Table = text.parse().expect("valid");
     let root = crate::config::schema::root();
     for section in root.keys.iter().filter(|key| key.available) {
-        let crate::config::schema::Form::Table(keys) = section.form else {
+        let crate::config::schema::ValueType::Table(keys) = section.form else {
             continue;
         };
         for key in keys.all().filter(|key| key.available) {

@@ -1,7 +1,7 @@
 //! `why` and `describe`: stories and sentences.
 
 use insta::assert_snapshot;
-use mainstay_protocol::method::Why;
+use mainstay_protocol::method::WhyResult;
 use mainstay_protocol::view::{ModuleView, Throttle};
 use mainstay_protocol::words::{Health, Importance, Kind, Rung};
 use mainstay_protocol::{Cause, State, Wanted};
@@ -17,7 +17,7 @@ fn view(module: &str, state: State) -> ModuleView {
         version: String::new(),
         kind: Kind::Service,
         state,
-        wanted: Wanted::Up,
+        desired: Wanted::Up,
         since: Timestamp(NOW),
         cause: None,
         health: Health::Unknown,
@@ -60,7 +60,7 @@ pub(super) fn moved(module: &str, at: u64, from: State, to: State, cause: Cause)
     .cause(cause)
 }
 
-fn lines(why: &Why) -> String {
+fn lines(why: &WhyResult) -> String {
     let mut text = format!("{} is {}\n", why.module, why.state);
     for link in &why.chain {
         text += &format!("{:>3} +{} ms: {}\n", link.seq, link.at.0 - NOW, link.text);

@@ -76,7 +76,7 @@ fn a_listener_that_accepts_nobody_is_not_waited_for_without_end() {
         "the first is queued"
     );
     assert!(
-        said.any(|error| matches!(error, Error::Deaf { .. })),
+        said.any(|error| matches!(error, Error::NotAccepting { .. })),
         "the queue fills"
     );
 }

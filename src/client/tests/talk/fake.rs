@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use mainstay_client::protocol::method::{LogLines, Welcome, name};
-use mainstay_client::protocol::rpc::Reply;
-use mainstay_client::protocol::{Level, Message, PROTOCOL, Refusal, RefusalCode, Request};
+use mainstay_client::protocol::rpc::Response;
+use mainstay_client::protocol::{
+    Level, PROTOCOL, RefusalCode, RequestError, RpcMessage, RpcRequest,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -21,14 +23,14 @@ pub(crate) struct Peer {
 
 impl Peer {
     /// The next call; None when the client closed.
-    pub(crate) fn heard(&mut self) -> Option<Request> {
+    pub(crate) fn heard(&mut self) -> Option<RpcRequest> {
         let mut line = String::new();
         let count = self.reader.read_line(&mut line).ok()?;
         if count == 0 {
             return None;
         }
-        match Message::parse(line.as_bytes()) {
-            Ok(Message::Request(request)) => Some(request),
+        match RpcMessage::parse(line.as_bytes()) {
+            Ok(RpcMessage::Request(request)) => Some(request),
             other => panic!("a client asks, it does not say {other:?}"),
         }
     }
@@ -43,15 +45,15 @@ impl Peer {
         self.say(line.as_bytes());
     }
 
-    pub(crate) fn answer(&mut self, request: Request, result: impl Serialize) {
+    pub(crate) fn answer(&mut self, request: RpcRequest, result: impl Serialize) {
         let id = request.id.expect("a call has an id");
-        self.line(Reply::success(id, json!(result)));
+        self.line(Response::success(id, json!(result)));
     }
 
-    pub(crate) fn refuse(&mut self, request: Request, code: RefusalCode) {
-        self.line(Reply::refusal(
+    pub(crate) fn refuse(&mut self, request: RpcRequest, code: RefusalCode) {
+        self.line(Response::refusal(
             request.id,
-            Refusal::new(code, "cannot do this"),
+            RequestError::new(code, "cannot do this"),
         ));
     }
 
@@ -63,7 +65,7 @@ impl Peer {
             records: Vec::new(),
             dropped_bytes: 0,
         };
-        self.line(Request::notification(name::LOG, json!(lines)));
+        self.line(RpcRequest::notification(name::LOG, json!(lines)));
     }
 }
 

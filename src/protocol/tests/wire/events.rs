@@ -2,23 +2,23 @@
 //! Owns the examples of payloads; the match has no catch-all, so a new kind needs one.
 //! Never reads a journal.
 
-use mainstay_protocol::{Cause, Event, EventKind, Message, Request, Timestamp, method::name};
+use mainstay_protocol::{Cause, Event, EventKind, RpcMessage, RpcRequest, Timestamp, method::name};
 use serde_json::{Value, json};
 
 use crate::golden;
 
 #[test]
 fn every_event_is_what_its_golden_file_says() {
-    let lines: Vec<Request> = (1..)
+    let lines: Vec<RpcRequest> = (1..)
         .zip(EventKind::ALL)
-        .map(|(seq, kind)| Request::notification(name::EVENT, json!(example(seq, *kind))))
+        .map(|(seq, kind)| RpcRequest::notification(name::EVENT, json!(example(seq, *kind))))
         .collect();
     let kept = golden::check(&golden::folder().join("events.json"), &json!(lines));
     for (request, line) in lines.into_iter().zip(kept.as_array().expect("a list")) {
         let event: Event = serde_json::from_value(line["params"].clone()).expect("an event");
         assert_eq!(json!(event), request.params);
-        let read = Message::parse(line.to_string().as_bytes()).expect("a message");
-        assert_eq!(read, Message::Request(request));
+        let read = RpcMessage::parse(line.to_string().as_bytes()).expect("a message");
+        assert_eq!(read, RpcMessage::Request(request));
     }
 }
 

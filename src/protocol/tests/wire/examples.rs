@@ -7,16 +7,16 @@ use std::fmt::Debug;
 use mainstay_protocol::config::{
     ConfigGetParams, ConfigLayer, ConfigOrigin, ConfigValue, ConfigValues,
 };
-use mainstay_protocol::method::{self as m, ChangeAction, Nothing, name};
-use mainstay_protocol::rpc::{Reply, Request};
+use mainstay_protocol::method::{self as m, ChangeAction, Empty, name};
+use mainstay_protocol::rpc::{Response, RpcRequest};
 use mainstay_protocol::view::{
-    LastExit, MachineUsage, MemoryKind, ModuleCounts, OwnUsage, Throttle, Usage,
+    LastExit, MachineUsage, MemoryKind, ModuleCounts, SelfUsage, Throttle, Usage,
 };
 use mainstay_protocol::words::{
     Cause, Health, Importance, Kind, Level, Rung, State, SystemStatus, Wanted,
 };
 use mainstay_protocol::{
-    Event, EventKind, Message, ModuleView, PROTOCOL, RequestId, SystemView, Timestamp,
+    Event, EventKind, ModuleView, PROTOCOL, RequestId, RpcMessage, SystemView, Timestamp,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -24,8 +24,8 @@ use serde_json::{Value, json};
 /// A call and its answer.
 pub(crate) struct Example {
     pub(crate) method: &'static str,
-    pub(crate) request: Request,
-    pub(crate) reply: Reply,
+    pub(crate) request: RpcRequest,
+    pub(crate) reply: Response,
 }
 
 fn example<P, R>(method: &'static str, params: P, result: R) -> Example
@@ -33,15 +33,15 @@ where
     P: Serialize + DeserializeOwned + PartialEq + Debug,
     R: Serialize + DeserializeOwned + PartialEq + Debug,
 {
-    let request = Request::call(7, method, kept(params));
-    let reply = Reply::success(RequestId::Number(7), kept(result));
+    let request = RpcRequest::call(7, method, kept(params));
+    let reply = Response::success(RequestId::Number(7), kept(result));
     assert_eq!(
-        Message::parse(json!(request).to_string().as_bytes()),
-        Ok(Message::Request(request.clone()))
+        RpcMessage::parse(json!(request).to_string().as_bytes()),
+        Ok(RpcMessage::Request(request.clone()))
     );
     assert_eq!(
-        Message::parse(json!(reply).to_string().as_bytes()),
-        Ok(Message::Reply(reply.clone()))
+        RpcMessage::parse(json!(reply).to_string().as_bytes()),
+        Ok(RpcMessage::Reply(reply.clone()))
     );
     Example {
         method,
@@ -80,7 +80,7 @@ fn reading() -> Vec<Example> {
     };
     vec![
         example(name::HELLO, hello, welcome),
-        example(name::SYSTEM_STATUS, Nothing {}, system()),
+        example(name::SYSTEM_STATUS, Empty {}, system()),
         example(name::MODULE_LIST, page(), vec![module()]),
         example(name::MODULE_GET, named(), module()),
         example(
@@ -93,7 +93,7 @@ fn reading() -> Vec<Example> {
         example(
             name::EVENTS_SUBSCRIBE,
             which_events(),
-            m::Subscribed { seq: 812 },
+            m::SubscribeResult { seq: 812 },
         ),
         example(
             name::LOGS_READ,
@@ -170,7 +170,7 @@ fn changing() -> Vec<Example> {
             m::StopParams {
                 timeout_ms: Some(30_000),
             },
-            Nothing {},
+            Empty {},
         ),
     ]
 }
@@ -188,13 +188,13 @@ fn of_modules() -> Vec<Example> {
         timeout_ms: Some(5000),
     };
     vec![
-        example(name::MODULE_READY, Nothing {}, Nothing {}),
-        example(name::MODULE_STATUS, m::StatusParams { text }, Nothing {}),
-        example(name::MODULE_HEALTH, report(), Nothing {}),
+        example(name::MODULE_READY, Empty {}, Empty {}),
+        example(name::MODULE_STATUS, m::StatusParams { text }, Empty {}),
+        example(name::MODULE_HEALTH, report(), Empty {}),
         example(
             name::BUS_PUBLISH,
             publish,
-            m::Published {
+            m::PublishResult {
                 delivered: 2,
                 dropped: 0,
             },
@@ -204,7 +204,7 @@ fn of_modules() -> Vec<Example> {
             m::BusSubscribeParams {
                 subjects: vec!["samples.*".to_owned()],
             },
-            Nothing {},
+            Empty {},
         ),
         example(name::BUS_CALL, call, json!({"score": 0.9})),
     ]
@@ -218,13 +218,13 @@ pub(crate) fn towards_modules() -> Vec<Example> {
         params: json!({"sample": 1}),
     };
     vec![
-        example(name::HEALTH_CHECK, Nothing {}, report()),
+        example(name::HEALTH_CHECK, Empty {}, report()),
         example(name::CALL, call, json!({"score": 0.9})),
     ]
 }
 
 /// Towards whom, and the notification.
-pub(crate) fn notifications() -> Vec<(&'static str, Request)> {
+pub(crate) fn notifications() -> Vec<(&'static str, RpcRequest)> {
     let bus_event = m::BusEvent {
         subject: "samples.cpu".to_owned(),
         from: "data-capture".to_owned(),
@@ -233,14 +233,17 @@ pub(crate) fn notifications() -> Vec<(&'static str, Request)> {
         lag: 3,
     };
     vec![
-        ("client", Request::notification(name::EVENT, kept(event()))),
         (
             "client",
-            Request::notification(name::LOG, kept(log_lines())),
+            RpcRequest::notification(name::EVENT, kept(event())),
+        ),
+        (
+            "client",
+            RpcRequest::notification(name::LOG, kept(log_lines())),
         ),
         (
             "module",
-            Request::notification(name::EVENT, kept(bus_event)),
+            RpcRequest::notification(name::EVENT, kept(bus_event)),
         ),
     ]
 }
@@ -286,16 +289,16 @@ fn log_lines() -> m::LogLines {
     }
 }
 
-fn report() -> m::HealthReport {
+fn report() -> m::HealthReportParams {
     let metrics = [("queue_depth", 120.0), ("error_rate", 0.02)];
-    m::HealthReport {
+    m::HealthReportParams {
         status: Health::Degraded,
         metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
         issues: vec!["queue is long".to_owned()],
     }
 }
 
-fn why() -> m::Why {
+fn why() -> m::WhyResult {
     let link = m::WhyLink {
         seq: 812,
         at: Timestamp(1_795_000_000_123),
@@ -307,7 +310,7 @@ fn why() -> m::Why {
         text: "it is started again".to_owned(),
         at: Some(Timestamp(1_795_000_000_523)),
     };
-    m::Why {
+    m::WhyResult {
         module: "storage".to_owned(),
         state: State::Backoff,
         chain: vec![link],
@@ -315,7 +318,7 @@ fn why() -> m::Why {
     }
 }
 
-fn graph() -> m::Graph {
+fn graph() -> m::GraphView {
     let node = |module: &str, wave, state| m::GraphNode {
         module: module.to_owned(),
         wave,
@@ -327,7 +330,7 @@ fn graph() -> m::Graph {
         hard: true,
         until: "ready".to_owned(),
     };
-    m::Graph {
+    m::GraphView {
         modules: vec![
             node("event-bus", 0, Some(State::Running)),
             node("storage", 1, None),
@@ -343,7 +346,7 @@ fn module() -> ModuleView {
         version: "1.0.0".to_owned(),
         kind: Kind::Service,
         state: State::Backoff,
-        wanted: Wanted::Up,
+        desired: Wanted::Up,
         since: Timestamp(1_795_000_000_123),
         cause: Some(Cause::Exit),
         health: Health::Degraded,
@@ -408,7 +411,7 @@ fn system() -> SystemView {
             disk_bytes: 10_737_418_240,
             network_bytes_per_s: 2048,
         },
-        own: OwnUsage {
+        self_usage: SelfUsage {
             cpu_percent: 0.5,
             memory_bytes: 6_291_456,
         },

@@ -2,8 +2,8 @@
 //! Owns the examples of refusals.
 //! Never repeats a code by hand: the closed list says them.
 
-use mainstay_protocol::rpc::Reply;
-use mainstay_protocol::{Message, Refusal, RefusalCode, RequestId};
+use mainstay_protocol::rpc::Response;
+use mainstay_protocol::{RefusalCode, RequestError, RequestId, RpcMessage};
 use serde_json::{Value, json};
 
 use crate::golden;
@@ -13,19 +13,19 @@ fn every_refusal_is_what_its_golden_file_says() {
     let replies = examples();
     let kept = golden::check(&golden::folder().join("refusals.json"), &json!(replies));
     for (reply, line) in replies.into_iter().zip(kept.as_array().expect("a list")) {
-        let read = Message::parse(line.to_string().as_bytes()).expect("a refusal is a message");
-        assert_eq!(read, Message::Reply(reply));
+        let read = RpcMessage::parse(line.to_string().as_bytes()).expect("a refusal is a message");
+        assert_eq!(read, RpcMessage::Reply(reply));
     }
 }
 
 /// A refusal of every code.
-pub(crate) fn examples() -> Vec<Reply> {
+pub(crate) fn examples() -> Vec<Response> {
     RefusalCode::ALL.iter().map(|code| example(*code)).collect()
 }
 
 /// The first ones answer lines whose id could not be read.
-fn example(code: RefusalCode) -> Reply {
-    let mut refusal = Refusal::new(code, format!("cannot do this: {}", code.as_str()));
+fn example(code: RefusalCode) -> Response {
+    let mut refusal = RequestError::new(code, format!("cannot do this: {}", code.as_str()));
     if code == RefusalCode::UnknownModule {
         refusal.data.detail = json!({ "nearest": "storage" });
     }
@@ -33,7 +33,7 @@ fn example(code: RefusalCode) -> Reply {
         code,
         RefusalCode::ParseError | RefusalCode::InvalidRequest | RefusalCode::TooLong
     );
-    Reply::refusal((!unreadable).then_some(RequestId::Number(7)), refusal)
+    Response::refusal((!unreadable).then_some(RequestId::Number(7)), refusal)
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_line_that_is_no_message_is_refused_with_its_code() {
         (br#"{"id":1,"method":"why"}"#, RefusalCode::InvalidRequest),
     ];
     for (line, code) in cases {
-        let refusal = Message::parse(line).expect_err("refused");
+        let refusal = RpcMessage::parse(line).expect_err("refused");
         assert_eq!(refusal.data.code, code, "{}", String::from_utf8_lossy(line));
         assert_eq!(refusal.code, code.number());
     }
@@ -71,7 +71,7 @@ fn a_line_that_is_no_message_is_refused_with_its_code() {
 #[test]
 fn unknown_fields_are_ignored_and_text_ids_are_kept() {
     let line = json!({"jsonrpc": "2.0", "id": "a-1", "method": "graph", "later": true});
-    let Ok(Message::Request(request)) = Message::parse(line.to_string().as_bytes()) else {
+    let Ok(RpcMessage::Request(request)) = RpcMessage::parse(line.to_string().as_bytes()) else {
         panic!("a request");
     };
     assert_eq!(request.id, Some(RequestId::Text("a-1".to_owned())));

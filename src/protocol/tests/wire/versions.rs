@@ -2,9 +2,9 @@
 //! Owns the golden frames of `golden/newer` and `golden/older`.
 //! Never rewrites them: they are what another version writes.
 
-use mainstay_protocol::method::{ChangeResult, EventsResult, LogLines, Welcome, Why};
+use mainstay_protocol::method::{ChangeResult, EventsResult, LogLines, Welcome, WhyResult};
 use mainstay_protocol::{
-    Event, EventKind, Level, Message, ModuleView, RefusalCode, State, SystemView,
+    Event, EventKind, Level, ModuleView, RefusalCode, RpcMessage, State, SystemView,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,7 +25,7 @@ fn frame(version: &str, name: &str) -> Value {
 /// for is written again as it was.
 fn carried<T: DeserializeOwned + Serialize>(version: &str, name: &str) -> T {
     let frame = frame(version, name);
-    let Ok(Message::Reply(response)) = Message::parse(frame.to_string().as_bytes()) else {
+    let Ok(RpcMessage::Reply(response)) = RpcMessage::parse(frame.to_string().as_bytes()) else {
         panic!("{version}/{name} is no response");
     };
     let result = response.result.expect("a result");
@@ -70,7 +70,7 @@ fn newer_events_and_explanations_are_read_and_their_kinds_are_carried() {
     let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["module.hibernated", "module.exited"]);
     assert_eq!(events[1].kind, EventKind::ModuleExited);
-    let why: Why = carried("newer", "why");
+    let why: WhyResult = carried("newer", "why");
     assert_eq!(why.chain[0].kind.as_str(), "module.hibernated");
 }
 
@@ -87,8 +87,8 @@ fn a_newer_level_permits_nothing_and_a_newer_error_is_an_error() {
     let welcome: Welcome = carried("newer", "hello");
     assert_eq!(welcome.level.as_str(), "audit");
     assert!(Level::ALL.iter().all(|level| welcome.level < *level));
-    let Ok(Message::Reply(response)) =
-        Message::parse(frame("newer", "error").to_string().as_bytes())
+    let Ok(RpcMessage::Reply(response)) =
+        RpcMessage::parse(frame("newer", "error").to_string().as_bytes())
     else {
         panic!("a response");
     };

@@ -6,7 +6,7 @@ use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use mainstay_protocol::words::{
-    Cause, ExitCode, Health, Importance, Kind, Level, Rung, State, SystemStatus, Wanted,
+    Cause, CliExitCode, Health, Importance, Kind, Level, Rung, State, SystemStatus, Wanted,
 };
 use mainstay_protocol::{EventKind, RefusalCode, method};
 use serde::{Serialize, de::DeserializeOwned};
@@ -39,12 +39,12 @@ where
 #[test]
 fn closed_lists_are_what_their_golden_file_says() {
     let codes = [
-        ("ok", ExitCode::Ok),
-        ("failed", ExitCode::Failed),
-        ("usage", ExitCode::Usage),
-        ("not_running", ExitCode::NotRunning),
-        ("refused", ExitCode::Refused),
-        ("configuration", ExitCode::Configuration),
+        ("ok", CliExitCode::Ok),
+        ("failed", CliExitCode::Failed),
+        ("usage", CliExitCode::Usage),
+        ("not_running", CliExitCode::NotRunning),
+        ("refused", CliExitCode::Refused),
+        ("configuration", CliExitCode::Configuration),
     ];
     let codes: Value = codes
         .iter()
@@ -58,7 +58,7 @@ fn closed_lists_are_what_their_golden_file_says() {
         "importance": spelled(Importance::ALL),
         "kind": spelled(Kind::ALL),
         "level": spelled(Level::ALL),
-        "not_available_yet": method::NOT_YET,
+        "not_available_yet": method::PLANNED_METHODS,
         "refusal_code": spelled(RefusalCode::ALL),
         "rung": spelled(Rung::ALL),
         "state": spelled(State::ALL),

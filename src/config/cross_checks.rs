@@ -8,15 +8,15 @@ use std::sync::Arc;
 use mainstay_policy::graph::DependencyGraph;
 use mainstay_policy::spec::{DependencyCondition, Kind, ModuleId, ModuleSpec, Readiness};
 
-use super::hints::near;
-use super::launch::Check;
-use super::lower::{EVENT_BUS, Read};
+use super::hints::closest;
+use super::launch::ProbeKind;
+use super::lower::{EVENT_BUS, ParsedModule};
 use super::origin::Origin;
 use super::problem::Related;
-use super::reading::Reading;
-use super::schema::shapes::Needed;
-use super::schema::values::Name;
-use super::tree::{Table, Tree};
+use super::read_context::ReadContext;
+use super::schema::compound::RawDependency;
+use super::schema::scalars::ModuleName;
+use super::tree::{KeyTable, TreeValue};
 
 /// Keys that make sense for a builtin.
 const OF_A_BUILTIN: [&str; 4] = ["kind", "description", "version", "importance"];
@@ -32,10 +32,10 @@ const OF_A_PROCESS: [&str; 6] = [
 ];
 
 pub(crate) fn check<'a>(
-    read: &[Read<'a>],
+    read: &[ParsedModule<'a>],
     ids: &BTreeMap<&str, usize>,
     tasks: &BTreeSet<String>,
-    at: &mut Reading<'a>,
+    at: &mut ReadContext<'a>,
 ) {
     let mut listens = BTreeMap::new();
     for each in read {
@@ -69,9 +69,9 @@ pub(crate) fn check<'a>(
 
 /// Checks that each address belongs to one module.
 fn sockets<'r>(
-    each: &'r Read<'_>,
+    each: &'r ParsedModule<'_>,
     listens: &mut BTreeMap<(&'r str, &'r str), &'r str>,
-    at: &mut Reading<'_>,
+    at: &mut ReadContext<'_>,
 ) {
     for listen in &each.module.sockets.0 {
         let relative = listen.address.contains('/') && !listen.address.starts_with('/');
@@ -91,7 +91,7 @@ fn sockets<'r>(
     }
 }
 
-fn kind(each: &Read<'_>, tasks: &BTreeSet<String>, at: &mut Reading<'_>) {
+fn kind(each: &ParsedModule<'_>, tasks: &BTreeSet<String>, at: &mut ReadContext<'_>) {
     let (name, Some(entry)) = (each.name, each.entry) else {
         return;
     };
@@ -118,7 +118,7 @@ fn kind(each: &Read<'_>, tasks: &BTreeSet<String>, at: &mut Reading<'_>) {
         return;
     }
     // A wrong or misspelt command is reported already.
-    let said = |key: &String| near(key, ["command"]).is_some();
+    let said = |key: &String| closest(key, ["command"]).is_some();
     let table = entry.node.as_table();
     let needs_one = !tasks.contains(name);
     if needs_one && table.is_some_and(|table| !table.keys().any(said)) {
@@ -128,7 +128,7 @@ fn kind(each: &Read<'_>, tasks: &BTreeSet<String>, at: &mut Reading<'_>) {
 }
 
 /// Checks the keys of an embedded task, which the application runs itself.
-fn task(each: &Read<'_>, at: &mut Reading<'_>) {
+fn task(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
     let (name, table) = (
         each.name,
         each.entry.and_then(|entry| entry.node.as_table()),
@@ -147,20 +147,20 @@ fn task(each: &Read<'_>, at: &mut Reading<'_>) {
         }
     }
     let mut probes = each.module.health.probes.iter();
-    if let Some(probe) = probes.find(|probe| matches!(probe.look, Check::Sdk)) {
+    if let Some(probe) = probes.find(|probe| matches!(probe.look, ProbeKind::Sdk)) {
         let message = format!("cannot probe {name} over its connection: it is a task and has none");
         at.problem::<()>(probe.origin, message, "a watchdog probe, fed by the task");
     }
 }
 
-fn probes(each: &Read<'_>, at: &mut Reading<'_>) {
+fn probes(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
     let probes = &each.module.health.probes;
     for (kind, is) in [
         (
             "watchdog",
-            (|look| matches!(look, Check::Watchdog(_))) as fn(&Check) -> bool,
+            (|look| matches!(look, ProbeKind::Watchdog(_))) as fn(&ProbeKind) -> bool,
         ),
-        ("sdk", |look| matches!(look, Check::Sdk)),
+        ("sdk", |look| matches!(look, ProbeKind::Sdk)),
     ] {
         if let Some(second) = probes.iter().filter(|probe| is(&probe.look)).nth(1) {
             let message = format!("cannot use two {kind} probes in module {}", each.name);
@@ -170,12 +170,12 @@ fn probes(each: &Read<'_>, at: &mut Reading<'_>) {
 }
 
 fn edge(
-    each: &Read<'_>,
+    each: &ParsedModule<'_>,
     key: &str,
-    needed: &Needed,
-    read: &[Read<'_>],
+    needed: &RawDependency,
+    read: &[ParsedModule<'_>],
     ids: &BTreeMap<&str, usize>,
-    at: &mut Reading<'_>,
+    at: &mut ReadContext<'_>,
 ) {
     let (name, to) = (each.name, &needed.module);
     if to.text == name {
@@ -203,11 +203,11 @@ fn edge(
 }
 
 fn missing(
-    each: &Read<'_>,
+    each: &ParsedModule<'_>,
     key: &str,
-    to: &Name,
+    to: &ModuleName,
     ids: &BTreeMap<&str, usize>,
-    at: &mut Reading<'_>,
+    at: &mut ReadContext<'_>,
 ) -> bool {
     if ids.contains_key(to.text.as_str()) {
         return false;
@@ -217,7 +217,7 @@ fn missing(
             "cannot use module.{}.{key}: there is no module {:?}",
             each.name, to.text
         );
-        let hint = match near(&to.text, ids.keys().copied()) {
+        let hint = match closest(&to.text, ids.keys().copied()) {
             Some(near) => format!("did you mean {near:?}?"),
             None => "register it, or leave it out".to_owned(),
         };
@@ -229,8 +229,8 @@ fn missing(
 /// Returns the graph, or a cycle with its full path and the location of each edge.
 pub(crate) fn graph(
     slots: &[Option<Arc<ModuleSpec>>],
-    table: &Table,
-    at: &mut Reading<'_>,
+    table: &KeyTable,
+    at: &mut ReadContext<'_>,
 ) -> Option<DependencyGraph> {
     let cycle = match DependencyGraph::new(slots) {
         Ok(graph) => return Some(graph),
@@ -276,17 +276,17 @@ pub(crate) fn graph(
 }
 
 /// Returns the location of an edge.
-fn place(table: &Table, from: &str, to: &str) -> Option<Origin> {
+fn place(table: &KeyTable, from: &str, to: &str) -> Option<Origin> {
     let module = &table.get("module")?.node.as_table()?.get(from)?.node;
     ["requires", "wants"].iter().find_map(|key| {
-        let Tree::List(list) = &module.at(&[key])?.value else {
+        let TreeValue::List(list) = &module.at(&[key])?.value else {
             return None;
         };
         let named = list.iter().find(|each| match &each.value {
-            Tree::Text(text) => text == to,
-            Tree::Table(_) => {
+            TreeValue::Text(text) => text == to,
+            TreeValue::Table(_) => {
                 let module = each.at(&["module"]).map(|module| &module.value);
-                matches!(module, Some(Tree::Text(text)) if text == to)
+                matches!(module, Some(TreeValue::Text(text)) if text == to)
             }
             _ => false,
         });

@@ -6,19 +6,19 @@ use std::fmt::Write;
 
 use mainstay_protocol::Event;
 
-use super::human;
+use super::format;
 use crate::journal::describe;
 
 /// Returns `TIME  #SEQ  MESSAGE (after #CAUSE, by REQUESTER)`.
 pub(crate) fn line(event: &Event) -> String {
-    let mut out = format!("{}  #{:<5} ", human::time(event.at), event.seq);
-    out.push_str(&human::clean(&describe(event)));
+    let mut out = format!("{}  #{:<5} ", format::time(event.at), event.seq);
+    out.push_str(&format::single_line(&describe(event)));
     let mut why = Vec::new();
     if let Some(seq) = event.cause_seq {
         why.push(format!("after #{seq}"));
     }
     if let Some(actor) = &event.actor {
-        why.push(format!("by {}", human::clean(actor)));
+        why.push(format!("by {}", format::single_line(actor)));
     }
     if !why.is_empty() {
         // Writing to a string cannot fail.
@@ -31,7 +31,7 @@ pub(crate) fn line(event: &Event) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::block::tests::golden;
+    use crate::cli::module_details::tests::golden;
     use serde_json::Value;
 
     fn events() -> Vec<Event> {

@@ -8,11 +8,11 @@ use mainstay_protocol::view::{LastExit, Usage};
 use mainstay_protocol::words::{Rung, Wanted};
 use mainstay_protocol::{Cause, ModuleView, State, Timestamp};
 
-use super::human;
-use super::screen::Screen;
+use super::format;
 use super::status::{health_colour, state_colour};
+use super::terminal::Terminal;
 
-pub(crate) fn render(module: &ModuleView, now: Timestamp, screen: Screen) -> String {
+pub(crate) fn render(module: &ModuleView, now: Timestamp, screen: Terminal) -> String {
     let mut out = String::new();
     title(&mut out, module);
     let mut state = String::new();
@@ -21,11 +21,11 @@ pub(crate) fn render(module: &ModuleView, now: Timestamp, screen: Screen) -> Str
         state_colour(module.state),
         module.state.as_str(),
     );
-    let _ = write!(state, " for {}", human::since(module.since, now));
+    let _ = write!(state, " for {}", format::since(module.since, now));
     if let Some(cause) = module.cause {
         let _ = write!(state, ", because: {cause}");
     }
-    if module.wanted == Wanted::Down {
+    if module.desired == Wanted::Down {
         state.push_str(", not wanted");
     }
     line(&mut out, "state", &state);
@@ -42,19 +42,19 @@ pub(crate) fn render(module: &ModuleView, now: Timestamp, screen: Screen) -> Str
 }
 
 fn title(out: &mut String, module: &ModuleView) {
-    out.push_str(&human::clean(&module.module));
+    out.push_str(&format::single_line(&module.module));
     if !module.version.is_empty() {
-        let _ = write!(out, " {}", human::clean(&module.version));
+        let _ = write!(out, " {}", format::single_line(&module.version));
     }
     if !module.description.is_empty() {
-        let _ = write!(out, " - {}", human::clean(&module.description));
+        let _ = write!(out, " - {}", format::single_line(&module.description));
     }
     out.push('\n');
 }
 
 fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
     if let Some(text) = &module.status_text {
-        line(out, "says", &human::clean(text));
+        line(out, "says", &format::single_line(text));
     }
     if let Some(pid) = module.pid {
         line(
@@ -80,10 +80,10 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
             module.importance
         ),
     );
-    line(out, "requires", &human::list(&module.requires));
-    line(out, "wants", &human::list(&module.wants));
-    line(out, "waits for", &human::list(&module.waiting_on));
-    line(out, "without", &human::list(&module.degraded));
+    line(out, "requires", &format::list(&module.requires));
+    line(out, "wants", &format::list(&module.wants));
+    line(out, "waits for", &format::list(&module.waiting_on));
+    line(out, "without", &format::list(&module.degraded));
     if module.throttle.rung != Rung::None {
         let throttle = &module.throttle;
         line(
@@ -96,22 +96,22 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
         let text = format!("{}, {} not paid back yet", module.restarts, module.attempts);
         line(out, "restarts", &text);
     }
-    if let Some(text) = judged_by(module) {
+    if let Some(text) = stop_reason_text(module) {
         line(out, "failed", text);
     }
     if let Some(exit) = &module.last_exit {
-        let ago = human::since(exit.at, now);
+        let ago = format::since(exit.at, now);
         line(out, "last exit", &format!("{}, {ago} ago", exit_text(exit)));
     }
     if let Some(at) = module.next_attempt_at {
         line(
             out,
             "next try",
-            &format!("{} ({})", human::until(at, now), human::time(at)),
+            &format!("{} ({})", format::until(at, now), format::time(at)),
         );
     }
     if module.output_dropped_bytes > 0 {
-        let lost = human::bytes(module.output_dropped_bytes);
+        let lost = format::bytes(module.output_dropped_bytes);
         line(
             out,
             "output",
@@ -130,8 +130,8 @@ fn usage_text(usage: &Usage) -> String {
     let kind = usage.memory_kind;
     let mut text = format!(
         "{} of a core, {} ({kind}), processes: {}",
-        human::percent(usage.cpu_percent),
-        human::bytes(usage.memory_bytes),
+        format::percent(usage.cpu_percent),
+        format::bytes(usage.memory_bytes),
         usage.processes
     );
     for (what, count) in [("threads", usage.threads), ("files", usage.file_handles)] {
@@ -144,14 +144,14 @@ fn usage_text(usage: &Usage) -> String {
 
 /// Returns why a module failed: its health issues, else its last exit.
 pub(crate) fn failure_text(module: &ModuleView) -> Option<String> {
-    let found = judged_by(module).map(str::to_owned);
+    let found = stop_reason_text(module).map(str::to_owned);
     let ended = || module.last_exit.as_ref().map(exit_text);
     let failed = matches!(module.state, State::Failed | State::Backoff);
     failed.then(|| found.or_else(ended)).flatten()
 }
 
 /// Whether mainstay stopped the run, so that its exit does not explain the failure.
-fn judged_by(module: &ModuleView) -> Option<&'static str> {
+fn stop_reason_text(module: &ModuleView) -> Option<&'static str> {
     match (module.state, module.cause) {
         (State::Failed | State::Backoff, Some(Cause::Probe)) => Some("a health probe failed"),
         _ => None,
@@ -161,7 +161,7 @@ fn judged_by(module: &ModuleView) -> Option<&'static str> {
 /// Describes an exit, as the runtime does or by its numbers.
 pub(crate) fn exit_text(exit: &LastExit) -> String {
     match (exit.text.is_empty(), exit.signal, exit.code) {
-        (false, ..) => human::clean(&exit.text).into_owned(),
+        (false, ..) => format::single_line(&exit.text).into_owned(),
         (true, Some(signal), _) => format!("killed by signal {signal}"),
         (true, None, Some(code)) => format!("exit code {code}"),
         (true, None, None) => "exited".to_owned(),
@@ -188,7 +188,7 @@ pub(crate) mod tests {
     fn every_fact_has_its_line() {
         let mut module = example();
         module.throttle.rung = Rung::Cap;
-        let text = render(&module, Timestamp(1_795_000_000_223), Screen::default());
+        let text = render(&module, Timestamp(1_795_000_000_223), Terminal::default());
         let expected = "\
 storage 1.0.0 - Keeps samples and scores
   state      backoff for 100ms, because: exit
@@ -223,8 +223,8 @@ storage 1.0.0 - Keeps samples and scores
             module.output_dropped_bytes,
         ) = (0, 0, 0);
         (module.last_exit, module.next_attempt_at, module.cause) = (None, None, None);
-        (module.wanted, module.required) = (Wanted::Down, false);
-        let text = render(&module, Timestamp(1_795_000_005_123), Screen::default());
+        (module.desired, module.required) = (Wanted::Down, false);
+        let text = render(&module, Timestamp(1_795_000_005_123), Terminal::default());
         let expected = "\
 storage
   state      backoff for 5s, not wanted

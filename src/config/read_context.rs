@@ -2,15 +2,15 @@
 //! Owns these problems and their messages.
 //! Never stops at the first problem.
 
-use super::hints::{advice, dotted, near, show, words_of};
-use super::origin::{Origin, Texts};
+use super::hints::{advice, choices_of, closest, key_path, show};
+use super::origin::{Origin, SourceMap};
 use super::problem::{Problem, Problems};
-use super::schema::{Form, Section};
-use super::tree::{Entry, Node, Table, Tree};
+use super::schema::{Section, ValueType};
+use super::tree::{KeyTable, Node, TableEntry, TreeValue};
 
 /// The values of variables; none where a variable is not defined.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Variables {
+pub(crate) struct TemplateVars {
     pub(crate) project: Option<String>,
     pub(crate) module_dir: Option<String>,
     pub(crate) state_dir: Option<String>,
@@ -26,34 +26,34 @@ const NAMES: [&str; 5] = [
 ];
 
 /// The context.
-pub(crate) struct Reading<'a> {
-    pub(crate) texts: &'a Texts,
-    pub(crate) variables: Variables,
+pub(crate) struct ReadContext<'a> {
+    pub(crate) texts: &'a SourceMap,
+    pub(crate) variables: TemplateVars,
     pub(crate) problems: Problems,
     path: Vec<&'a str>,
 }
 
-impl<'a> Reading<'a> {
-    pub(crate) fn new(texts: &'a Texts, problems: Problems) -> Reading<'a> {
-        Reading {
+impl<'a> ReadContext<'a> {
+    pub(crate) fn new(texts: &'a SourceMap, problems: Problems) -> ReadContext<'a> {
+        ReadContext {
             texts,
-            variables: Variables::default(),
+            variables: TemplateVars::default(),
             problems,
             path: Vec::new(),
         }
     }
 
-    pub(crate) fn enter(&mut self, key: &'a str) {
+    pub(crate) fn push_key(&mut self, key: &'a str) {
         self.path.push(key);
     }
 
-    pub(crate) fn leave(&mut self) {
+    pub(crate) fn pop_key(&mut self) {
         self.path.pop();
     }
 
     /// Returns the current key, as a person writes it.
     pub(crate) fn path(&self) -> String {
-        dotted(&self.path)
+        key_path(&self.path)
     }
 
     /// Returns the number of problems so far.
@@ -90,15 +90,15 @@ impl<'a> Reading<'a> {
     }
 
     /// Reports a value of the wrong type.
-    pub(crate) fn wrong<T>(&mut self, node: &Node, form: Form) -> Option<T> {
+    pub(crate) fn type_error<T>(&mut self, node: &Node, form: ValueType) -> Option<T> {
         let path = self.path();
         let shown = show(node);
         let text = match &node.value {
-            Tree::Text(text) => text.as_str(),
+            TreeValue::Text(text) => text.as_str(),
             _ => "",
         };
         let (mut choices, mut later) = (Vec::new(), false);
-        words_of(form, &mut |word, available| {
+        choices_of(form, &mut |word, available| {
             later |= !available && word == text;
             if available {
                 choices.push(word);
@@ -116,7 +116,7 @@ impl<'a> Reading<'a> {
             "cannot use {shown} for {path}: expected {}",
             form.expected()
         );
-        let hint = match near(text, choices) {
+        let hint = match closest(text, choices) {
             Some(word) => format!("did you mean {word:?}?"),
             None => advice(form, node),
         };
@@ -124,7 +124,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Reports an unknown key, or one that is not available yet.
-    pub(crate) fn unknown(&mut self, name: &str, entry: &Entry, section: &'static Section) {
+    pub(crate) fn unknown(&mut self, name: &str, entry: &TableEntry, section: &'static Section) {
         let path = self.path();
         if section.find(name).is_some_and(|key| !key.available) {
             let message = format!("cannot use {path}: not available yet");
@@ -135,7 +135,7 @@ impl<'a> Reading<'a> {
                 )
             });
         }
-        let parent = dotted(
+        let parent = key_path(
             self.path
                 .get(..self.path.len().saturating_sub(1))
                 .unwrap_or_default(),
@@ -143,15 +143,15 @@ impl<'a> Reading<'a> {
         self.problem_with(entry.key, || {
             let dot = if parent.is_empty() { "" } else { "." };
             let inside = section.all().find_map(|key| match key.form {
-                Form::Table(inner) if inner.find(name).is_some() => {
+                ValueType::Table(inner) if inner.find(name).is_some() => {
                     Some(format!("{parent}{dot}{}", key.name))
                 }
-                Form::Map(Form::Table(inner)) if inner.find(name).is_some() => {
+                ValueType::Map(ValueType::Table(inner)) if inner.find(name).is_some() => {
                     Some(format!("{parent}{dot}{}.NAME", key.name))
                 }
                 _ => None,
             });
-            let hint = match near(name, section.all().map(|key| key.name)) {
+            let hint = match closest(name, section.all().map(|key| key.name)) {
                 Some(key) => format!("did you mean `{key}`?"),
                 None => match inside {
                     Some(table) => format!("`{name}` belongs in [{table}]"),
@@ -166,34 +166,35 @@ impl<'a> Reading<'a> {
     }
 
     /// Returns the keys of a table.
-    pub(crate) fn table(&mut self, node: &'a Node, form: Form) -> Option<&'a Table> {
+    pub(crate) fn table(&mut self, node: &'a Node, form: ValueType) -> Option<&'a KeyTable> {
         match &node.value {
-            Tree::Table(table) => Some(table),
-            _ => self.wrong(node, form),
+            TreeValue::Table(table) => Some(table),
+            _ => self.type_error(node, form),
         }
     }
 
     /// Returns a text; every variable of the environment and every option is one.
-    pub(crate) fn text<'n>(&mut self, node: &'n Node, form: Form) -> Option<&'n str>
+    pub(crate) fn text<'n>(&mut self, node: &'n Node, form: ValueType) -> Option<&'n str>
     where
         'a: 'n,
     {
         match &node.value {
-            Tree::Text(text) => Some(text),
-            Tree::List(_) | Tree::Table(_) => self.wrong(node, form),
-            Tree::Whole(_) | Tree::Number(_) | Tree::Flag(_) | Tree::Other(_) => {
-                match self.texts.raw(node.origin) {
-                    Some(raw) if node.origin.end as usize == raw.len() => {
-                        raw.get(node.origin.start as usize..)
-                    }
-                    _ => self.wrong(node, form),
+            TreeValue::Text(text) => Some(text),
+            TreeValue::List(_) | TreeValue::Table(_) => self.type_error(node, form),
+            TreeValue::Whole(_)
+            | TreeValue::Number(_)
+            | TreeValue::Flag(_)
+            | TreeValue::Other(_) => match self.texts.raw(node.origin) {
+                Some(raw) if node.origin.end as usize == raw.len() => {
+                    raw.get(node.origin.start as usize..)
                 }
-            }
+                _ => self.type_error(node, form),
+            },
         }
     }
 
     /// Replaces variables; `$${` is a plain `${`.
-    pub(crate) fn fill(&mut self, text: &str, origin: Origin) -> Option<String> {
+    pub(crate) fn expand(&mut self, text: &str, origin: Origin) -> Option<String> {
         if text.contains('\0') {
             let message = format!("cannot use {}: it has a NUL character in it", self.path());
             return self.problem(origin, message, "no program can be given one");
@@ -250,7 +251,7 @@ impl<'a> Reading<'a> {
                     "cannot use ${{{name}}} in {}: no such variable",
                     self.path()
                 );
-                let hint = match near(name, NAMES) {
+                let hint = match closest(name, NAMES) {
                     Some(near) => format!("did you mean ${{{near}}}?"),
                     None => "known: ${project}, ${module_dir}, ${state_dir}, ${runtime_dir}; \
                              `$${` is a plain `${`"
@@ -271,28 +272,28 @@ impl<'a> Reading<'a> {
     }
 
     /// Returns a table of freely chosen keys as JSON.
-    pub(crate) fn free_table(
+    pub(crate) fn open_table(
         &mut self,
-        table: &'a Table,
+        table: &'a KeyTable,
     ) -> serde_json::Map<String, serde_json::Value> {
         let mut map = serde_json::Map::new();
         for (key, entry) in table {
-            self.enter(key);
+            self.push_key(key);
             map.insert(key.clone(), self.free(&entry.node));
-            self.leave();
+            self.pop_key();
         }
         map
     }
 
     fn free(&mut self, node: &'a Node) -> serde_json::Value {
         match &node.value {
-            Tree::Text(text) => self.fill(text, node.origin).unwrap_or_default().into(),
-            Tree::Whole(value) => (*value).into(),
-            Tree::Number(value) => (*value).into(),
-            Tree::Flag(value) => (*value).into(),
-            Tree::Other(text) => text.as_str().into(),
-            Tree::List(list) => list.iter().map(|each| self.free(each)).collect(),
-            Tree::Table(table) => self.free_table(table).into(),
+            TreeValue::Text(text) => self.expand(text, node.origin).unwrap_or_default().into(),
+            TreeValue::Whole(value) => (*value).into(),
+            TreeValue::Number(value) => (*value).into(),
+            TreeValue::Flag(value) => (*value).into(),
+            TreeValue::Other(text) => text.as_str().into(),
+            TreeValue::List(list) => list.iter().map(|each| self.free(each)).collect(),
+            TreeValue::Table(table) => self.open_table(table).into(),
         }
     }
 }

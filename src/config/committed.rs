@@ -8,18 +8,18 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::env_file::EnvFiles;
-use super::layers::Merged;
-use super::lower::{Chosen, Configuration, lower};
-use super::origin::{Origin, Text, Texts};
-use super::problem::{PlaceKind, Problem, Problems};
-use super::tree::{Entry, Node, Table, Tree};
+use super::layers::MergedLayers;
+use super::lower::{Configuration, ResolvedDirs, lower};
+use super::origin::{Origin, SourceMap, SourceText};
+use super::problem::{LayerKind, Problem, Problems};
+use super::tree::{KeyTable, Node, TableEntry, TreeValue};
 
 /// The version of the format.
 const VERSION: u32 = 1;
 
 /// A configuration as a document, such as the last committed plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Effective {
+pub struct CommittedConfig {
     version: u32,
     /// The hash of the configuration.
     pub fingerprint: String,
@@ -33,20 +33,20 @@ pub struct Effective {
     tasks: BTreeSet<String>,
     env_files: EnvFiles,
     /// The sources: kind and name.
-    texts: Vec<(PlaceKind, String)>,
+    texts: Vec<(LayerKind, String)>,
     /// Every written value.
-    said: serde_json::Value,
-    /// Text and line of each value and key of `said`, in the order of a walk through it.
+    values: serde_json::Value,
+    /// Text and line of each value and key of `values`, in the order of a walk through it.
     origins: Vec<(u32, u32)>,
 }
 
-impl Effective {
-    pub(crate) fn of(configuration: &Configuration) -> Effective {
+impl CommittedConfig {
+    pub(crate) fn of(configuration: &Configuration) -> CommittedConfig {
         let merged = &configuration.merged;
         let mut origins = Vec::new();
         collect(&merged.tree, &merged.texts, &mut origins);
         let texts = merged.texts.all().iter();
-        Effective {
+        CommittedConfig {
             version: VERSION,
             fingerprint: configuration.fingerprint.clone(),
             config_dir: merged.config_dir.clone(),
@@ -56,9 +56,9 @@ impl Effective {
             module_dirs: merged.module_dirs.clone(),
             files: merged.files.clone(),
             tasks: merged.tasks.clone(),
-            env_files: configuration.env_files.kept(),
+            env_files: configuration.env_files.snapshot(),
             texts: texts.map(|text| (text.kind, text.name.clone())).collect(),
-            said: to_json(&merged.tree),
+            values: to_json(&merged.tree),
             origins,
         }
     }
@@ -77,13 +77,13 @@ impl Effective {
                 .hint("start again with `mainstay up`")
                 .into());
         }
-        let mut texts = Texts::new();
+        let mut texts = SourceMap::new();
         for (kind, name) in self.texts.into_iter().skip(1) {
-            texts.add(Text::new(kind, name, None));
+            texts.add(SourceText::new(kind, name, None));
         }
         let mut origins = self.origins.into_iter();
-        let tree = from_json(self.said, &mut origins);
-        let merged = Merged {
+        let tree = from_json(self.values, &mut origins);
+        let merged = MergedLayers {
             texts,
             tree,
             config_dir: self.config_dir,
@@ -92,14 +92,14 @@ impl Effective {
             files: self.files,
             tasks: self.tasks,
         };
-        let chosen = Chosen {
+        let chosen = ResolvedDirs {
             state_dir: self.state_dir,
             runtime_dir: self.runtime_dir,
         };
         lower(
             merged,
             Problems::default(),
-            self.env_files.closed(),
+            self.env_files.frozen(),
             Some(chosen),
             mainstay_policy::ModuleIds::default(),
         )
@@ -109,12 +109,12 @@ impl Effective {
 /// A node as JSON.
 pub(crate) fn to_json(node: &Node) -> serde_json::Value {
     match &node.value {
-        Tree::Text(text) | Tree::Other(text) => text.as_str().into(),
-        Tree::Whole(value) => (*value).into(),
-        Tree::Number(value) => (*value).into(),
-        Tree::Flag(value) => (*value).into(),
-        Tree::List(list) => list.iter().map(to_json).collect(),
-        Tree::Table(table) => table
+        TreeValue::Text(text) | TreeValue::Other(text) => text.as_str().into(),
+        TreeValue::Whole(value) => (*value).into(),
+        TreeValue::Number(value) => (*value).into(),
+        TreeValue::Flag(value) => (*value).into(),
+        TreeValue::List(list) => list.iter().map(to_json).collect(),
+        TreeValue::Table(table) => table
             .iter()
             .map(|(key, entry)| (key.clone(), to_json(&entry.node)))
             .collect::<serde_json::Map<_, _>>()
@@ -122,32 +122,36 @@ pub(crate) fn to_json(node: &Node) -> serde_json::Value {
     }
 }
 
-fn collect(node: &Node, texts: &Texts, origins: &mut Vec<(u32, u32)>) {
+fn collect(node: &Node, texts: &SourceMap, origins: &mut Vec<(u32, u32)>) {
     let pair = |origin: Origin| (origin.text, texts.line(origin));
     origins.push(pair(node.origin));
     match &node.value {
-        Tree::List(list) => list.iter().for_each(|each| collect(each, texts, origins)),
-        Tree::Table(table) => {
+        TreeValue::List(list) => list.iter().for_each(|each| collect(each, texts, origins)),
+        TreeValue::Table(table) => {
             for entry in table.values() {
                 origins.push(pair(entry.key));
                 collect(&entry.node, texts, origins);
             }
         }
-        Tree::Text(_) | Tree::Whole(_) | Tree::Number(_) | Tree::Flag(_) | Tree::Other(_) => {}
+        TreeValue::Text(_)
+        | TreeValue::Whole(_)
+        | TreeValue::Number(_)
+        | TreeValue::Flag(_)
+        | TreeValue::Other(_) => {}
     }
 }
 
 fn from_json(value: serde_json::Value, origins: &mut impl Iterator<Item = (u32, u32)>) -> Node {
     let origin = next(origins);
     let value = match value {
-        serde_json::Value::Null => Tree::Number(f64::NAN),
-        serde_json::Value::Bool(value) => Tree::Flag(value),
+        serde_json::Value::Null => TreeValue::Number(f64::NAN),
+        serde_json::Value::Bool(value) => TreeValue::Flag(value),
         serde_json::Value::Number(value) => match value.as_i64() {
-            Some(value) => Tree::Whole(value),
-            None => Tree::Number(value.as_f64().unwrap_or(f64::NAN)),
+            Some(value) => TreeValue::Whole(value),
+            None => TreeValue::Number(value.as_f64().unwrap_or(f64::NAN)),
         },
-        serde_json::Value::String(text) => Tree::Text(text),
-        serde_json::Value::Array(list) => Tree::List(
+        serde_json::Value::String(text) => TreeValue::Text(text),
+        serde_json::Value::Array(list) => TreeValue::List(
             list.into_iter()
                 .map(|each| from_json(each, origins))
                 .collect(),
@@ -155,13 +159,13 @@ fn from_json(value: serde_json::Value, origins: &mut impl Iterator<Item = (u32, 
         // Sorted by key, like the tree.
         serde_json::Value::Object(map) => {
             let sorted: BTreeMap<String, serde_json::Value> = map.into_iter().collect();
-            let mut table = Table::new();
+            let mut table = KeyTable::new();
             for (name, value) in sorted {
                 let key = next(origins);
                 let node = from_json(value, origins);
-                table.insert(name, Entry { key, node });
+                table.insert(name, TableEntry { key, node });
             }
-            Tree::Table(table)
+            TreeValue::Table(table)
         }
     };
     Node { value, origin }

@@ -5,20 +5,20 @@
 use mainstay_policy::spec::{ModuleSpec, Readiness};
 use mainstay_process::Probe;
 
-use crate::config::{Check, Configuration, Launch};
+use crate::config::{Configuration, LaunchSpec, ProbeKind};
 #[cfg(unix)]
 use crate::os::accounts;
 use crate::os::preflight;
 
 /// Returns one warning for each missing item.
-pub(super) fn missing(configuration: &Configuration) -> Vec<String> {
+pub(super) fn check_machine(configuration: &Configuration) -> Vec<String> {
     let modules = configuration.modules.iter();
     modules
         .flat_map(|(spec, launch)| of_module(spec, launch))
         .collect()
 }
 
-fn of_module(spec: &ModuleSpec, launch: &Launch) -> Vec<String> {
+fn of_module(spec: &ModuleSpec, launch: &LaunchSpec) -> Vec<String> {
     let name = &spec.name;
     let mut found = Vec::new();
     if let Some(user) = launch
@@ -68,13 +68,13 @@ fn of_module(spec: &ModuleSpec, launch: &Launch) -> Vec<String> {
 }
 
 /// Returns every command of a module, with its key.
-fn commands<'a>(spec: &'a ModuleSpec, launch: &'a Launch) -> Vec<(&'static str, &'a [String])> {
+fn commands<'a>(spec: &'a ModuleSpec, launch: &'a LaunchSpec) -> Vec<(&'static str, &'a [String])> {
     let mut commands: Vec<(&'static str, &'a [String])> = vec![("command", &launch.argv)];
     if let Readiness::Probe(Probe::Exec(command)) = &spec.readiness {
         commands.push(("ready", command));
     }
     for probe in &launch.probes {
-        if let Check::Probe(Probe::Exec(command)) = &probe.check {
+        if let ProbeKind::Probe(Probe::Exec(command)) = &probe.check {
             commands.push(("health.probes", command));
         }
     }
@@ -90,7 +90,7 @@ fn commands<'a>(spec: &'a ModuleSpec, launch: &'a Launch) -> Vec<(&'static str, 
 }
 
 /// Returns the PATH of the module, if mainstay is started from this environment.
-fn path(launch: &Launch) -> String {
+fn path(launch: &LaunchSpec) -> String {
     let own = launch.env.iter().rfind(|(name, _)| name == "PATH");
     let kept = || std::env::var("PATH").ok().filter(|_| !launch.clear_env);
     own.map(|(_, path)| path.clone())

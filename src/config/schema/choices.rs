@@ -6,26 +6,26 @@ use mainstay_policy::spec;
 use mainstay_process::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::{Form, Value, Word};
-use crate::config::reading::Reading;
-use crate::config::tree::{Node, Tree};
+use super::{Choice, FromConfig, ValueType};
+use crate::config::read_context::ReadContext;
+use crate::config::tree::{Node, TreeValue};
 
 /// Declares the values of a type.
-macro_rules! words {
+macro_rules! choices {
     ($kind:ty { $($word:literal => $value:path,)* } $(later { $($later:literal,)* })?) => {
-        impl Value for $kind {
-            const FORM: Form = Form::Choice(&[
-                $(Word { word: $word, available: true },)*
-                $($(Word { word: $later, available: false },)*)?
+        impl FromConfig for $kind {
+            const FORM: ValueType = ValueType::Choice(&[
+                $(Choice { word: $word, available: true },)*
+                $($(Choice { word: $later, available: false },)*)?
             ]);
 
-            fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
-                if let Tree::Text(text) = &node.value {
+            fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+                if let TreeValue::Text(text) = &node.value {
                     $(if text == $word {
                         return Some($value);
                     })*
                 }
-                at.wrong(node, Self::FORM)
+                at.type_error(node, Self::FORM)
             }
 
             fn show(&self) -> String {
@@ -50,48 +50,48 @@ pub enum LogFormat {
 /// The role of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub enum ProbeRole {
     /// Failing restarts the module.
     Liveness,
 }
 
-words!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json, });
-words!(Role { "liveness" => Role::Liveness, } later { "startup", "readiness", });
-words!(spec::Kind {
+choices!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json, });
+choices!(ProbeRole { "liveness" => ProbeRole::Liveness, } later { "startup", "readiness", });
+choices!(spec::Kind {
     "service" => spec::Kind::Service,
     "task" => spec::Kind::Task,
     "builtin" => spec::Kind::Builtin,
 });
-words!(spec::StartMode { "eager" => spec::StartMode::Eager, "lazy" => spec::StartMode::Lazy, });
-words!(spec::Importance {
+choices!(spec::StartMode { "eager" => spec::StartMode::Eager, "lazy" => spec::StartMode::Lazy, });
+choices!(spec::Importance {
     "low" => spec::Importance::Low,
     "normal" => spec::Importance::Normal,
     "high" => spec::Importance::High,
     "critical" => spec::Importance::Critical,
 });
-words!(spec::DependencyCondition {
+choices!(spec::DependencyCondition {
     "started" => spec::DependencyCondition::Started,
     "ready" => spec::DependencyCondition::Ready,
     "healthy" => spec::DependencyCondition::Healthy,
     "completed" => spec::DependencyCondition::Completed,
 });
-words!(spec::RestartPolicy {
+choices!(spec::RestartPolicy {
     "always" => spec::RestartPolicy::Always,
     "on_failure" => spec::RestartPolicy::OnFailure,
     "never" => spec::RestartPolicy::Never,
 });
-words!(spec::OnDependencyRestart {
+choices!(spec::OnDependencyRestart {
     "notify" => spec::OnDependencyRestart::Notify,
     "restart" => spec::OnDependencyRestart::Restart,
     "ignore" => spec::OnDependencyRestart::Ignore,
 });
-words!(spec::Strategy {
+choices!(spec::Strategy {
     "restart" => spec::Strategy::Restart,
     "stop" => spec::Strategy::Stop,
 } later { "restart_with_reset", "degrade", "restart_system", });
 
 /// Values of keys that are not implemented yet.
-pub(crate) const RUNGS: Form = Form::Choice(&[
+pub(crate) const RUNGS: ValueType = ValueType::Choice(&[
     later("notice"),
     later("priority"),
     later("cap"),
@@ -99,17 +99,18 @@ pub(crate) const RUNGS: Form = Form::Choice(&[
     later("stop"),
 ]);
 /// See [`RUNGS`].
-pub(crate) const ENFORCEMENT: Form = Form::Choice(&[later("best_effort"), later("required")]);
+pub(crate) const ENFORCEMENT: ValueType =
+    ValueType::Choice(&[later("best_effort"), later("required")]);
 /// See [`RUNGS`].
-pub(crate) const RELOAD: Form = Form::Choice(&[later("auto"), later("manual")]);
+pub(crate) const RELOAD: ValueType = ValueType::Choice(&[later("auto"), later("manual")]);
 /// See [`RUNGS`].
-pub(crate) const GROUP_STRATEGY: Form = Form::Choice(&[
+pub(crate) const GROUP_STRATEGY: ValueType = ValueType::Choice(&[
     later("one_for_one"),
     later("one_for_all"),
     later("rest_for_one"),
 ]);
 /// See [`RUNGS`].
-pub(crate) const ON_EXCEEDED: Form = Form::Choice(&[
+pub(crate) const ON_EXCEEDED: ValueType = ValueType::Choice(&[
     later("escalate"),
     later("stop_group"),
     later("restart_system"),
@@ -117,8 +118,8 @@ pub(crate) const ON_EXCEEDED: Form = Form::Choice(&[
     later("degrade"),
 ]);
 
-const fn later(word: &'static str) -> Word {
-    Word {
+const fn later(word: &'static str) -> Choice {
+    Choice {
         word,
         available: false,
     }

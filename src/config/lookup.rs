@@ -5,27 +5,27 @@
 use mainstay_protocol::config::{ConfigLayer, ConfigOrigin, ConfigValue};
 use serde_json::{Value as Json, json};
 
-use super::effective::to_json;
-use super::hints::{dotted, near};
+use super::committed::to_json;
+use super::hints::{closest, key_path};
 use super::lower::Configuration;
 use super::overrides::keys;
-use super::problem::{Place, PlaceKind};
+use super::problem::{LayerKind, SourceLocation};
 use super::reference::default_of;
-use super::schema::{Form, Key, Section, root};
+use super::schema::{Key, Section, ValueType, root};
 use super::tree::Node;
 
 /// Why there is no such key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}; {hint}")]
-pub struct NoSuchKey {
+pub struct UnknownKey {
     message: String,
     hint: String,
 }
 
 /// A position in the schema, with the written value there.
 #[derive(Clone, Copy)]
-struct Spot<'c> {
-    form: Form,
+struct SchemaCursor<'c> {
+    form: ValueType,
     key: Option<&'static Key>,
     said: Option<&'c Node>,
     /// The value for all modules that a module may override.
@@ -37,24 +37,24 @@ impl Configuration {
     ///
     /// # Errors
     /// There is no such key, or no module of that name.
-    pub fn values(&self, path: &str) -> Result<Vec<ConfigValue>, NoSuchKey> {
+    pub fn values(&self, path: &str) -> Result<Vec<ConfigValue>, UnknownKey> {
         let path = if path.is_empty() {
             Vec::new()
         } else {
-            keys(path).ok_or_else(|| NoSuchKey {
+            keys(path).ok_or_else(|| UnknownKey {
                 message: format!("cannot find {path}: a part of it is empty"),
                 hint: "name a key as in health.interval".to_owned(),
             })?
         };
-        let mut spot = Spot {
-            form: Form::Table(root()),
+        let mut spot = SchemaCursor {
+            form: ValueType::Table(root()),
             key: None,
             said: Some(&self.merged.tree),
             general: None,
         };
         let mut names: Vec<&str> = Vec::with_capacity(path.len());
         for (at, name) in path.iter().enumerate() {
-            if !matches!(spot.form, Form::Table(_) | Form::Map(_)) {
+            if !matches!(spot.form, ValueType::Table(_) | ValueType::Map(_)) {
                 return self.inside(spot, &names, &path[at..]).map(|one| vec![one]);
             }
             spot = self.step(spot, &names, name)?;
@@ -67,38 +67,38 @@ impl Configuration {
 
     fn step<'c>(
         &'c self,
-        spot: Spot<'c>,
+        spot: SchemaCursor<'c>,
         names: &[&str],
         name: &str,
-    ) -> Result<Spot<'c>, NoSuchKey> {
+    ) -> Result<SchemaCursor<'c>, UnknownKey> {
         match spot.form {
-            Form::Table(section) => match section.find(name).filter(|key| key.available) {
+            ValueType::Table(section) => match section.find(name).filter(|key| key.available) {
                 Some(key) => Ok(self.key(spot, key)),
                 None => Err(no_key(section, names, name)),
             },
-            Form::Map(each) => spot.named(each, name).ok_or_else(|| {
+            ValueType::Map(each) => spot.named(each, name).ok_or_else(|| {
                 let present = spot.said.and_then(Node::as_table);
                 let present = present.into_iter().flatten();
-                let hint = match near(name, present.map(|(name, _)| name.as_str())) {
+                let hint = match closest(name, present.map(|(name, _)| name.as_str())) {
                     Some(other) => format!("did you mean `{other}`?"),
                     None => "nobody said anything of that name".to_owned(),
                 };
                 let message = format!("cannot find {}", with(names, name));
-                NoSuchKey { message, hint }
+                UnknownKey { message, hint }
             }),
             _ => Ok(spot),
         }
     }
 
     /// A key of a table.
-    fn key<'c>(&'c self, spot: Spot<'c>, key: &'static Key) -> Spot<'c> {
+    fn key<'c>(&'c self, spot: SchemaCursor<'c>, key: &'static Key) -> SchemaCursor<'c> {
         let below = |node: Option<&'c Node>| node.and_then(|node| node.at(&[key.name]));
         let shared = match key.form {
             // `[health]` has the defaults of `[module.NAME.health]`.
-            Form::Table(section) if section.base.is_some() => self.merged.tree.at(&[key.name]),
+            ValueType::Table(section) if section.base.is_some() => self.merged.tree.at(&[key.name]),
             _ => None,
         };
-        Spot {
+        SchemaCursor {
             form: key.form,
             key: Some(key),
             said: below(spot.said),
@@ -108,19 +108,19 @@ impl Configuration {
 
     fn collect<'c>(
         &'c self,
-        spot: Spot<'c>,
+        spot: SchemaCursor<'c>,
         names: &mut Vec<&'c str>,
         found: &mut Vec<ConfigValue>,
     ) {
         match spot.form {
-            Form::Table(section) => {
+            ValueType::Table(section) => {
                 for key in section.all().filter(|key| key.available) {
                     names.push(key.name);
                     self.collect(self.key(spot, key), names, found);
                     names.pop();
                 }
             }
-            Form::Map(each) => {
+            ValueType::Map(each) => {
                 let present = spot.said.and_then(Node::as_table);
                 for (name, _) in present.into_iter().flatten() {
                     if let Some(one) = spot.named(each, name) {
@@ -130,27 +130,27 @@ impl Configuration {
                     }
                 }
             }
-            _ => found.push(self.leaf(spot, names)),
+            _ => found.push(self.value_at(spot, names)),
         }
     }
 
-    fn leaf(&self, spot: Spot<'_>, names: &[&str]) -> ConfigValue {
+    fn value_at(&self, spot: SchemaCursor<'_>, names: &[&str]) -> ConfigValue {
         let node = spot.said.or(spot.general);
         let place = node.and_then(|node| self.merged.texts.place(node.origin));
         let value = match node {
             Some(node) => to_json(node),
-            None => self.unsaid(spot, names),
+            None => self.default_value(spot, names),
         };
         ConfigValue {
-            path: dotted(names),
+            path: key_path(names),
             value,
             hidden: false,
-            origin: place.map_or_else(nobody, origin),
+            origin: place.map_or_else(default_origin, origin),
         }
     }
 
     /// Returns the default; two directories depend on the platform.
-    fn unsaid(&self, spot: Spot<'_>, names: &[&str]) -> Json {
+    fn default_value(&self, spot: SchemaCursor<'_>, names: &[&str]) -> Json {
         match names {
             ["mainstay", "state_dir"] => json!(self.system.state_dir),
             ["mainstay", "runtime_dir"] => json!(self.system.runtime_dir),
@@ -161,24 +161,24 @@ impl Configuration {
     /// Returns a part of a value that is written as one: `recovery.probation.initial`.
     fn inside(
         &self,
-        spot: Spot<'_>,
+        spot: SchemaCursor<'_>,
         names: &[&str],
         rest: &[String],
-    ) -> Result<ConfigValue, NoSuchKey> {
-        let whole = self.leaf(spot, names);
+    ) -> Result<ConfigValue, UnknownKey> {
+        let whole = self.value_at(spot, names);
         let part = rest
             .iter()
             .try_fold(&whole.value, |value, name| value.get(name.as_str()));
         let Some(part) = part.cloned() else {
             let rest = rest.join(".");
-            return Err(NoSuchKey {
+            return Err(UnknownKey {
                 message: format!("cannot find {rest} in {}", whole.path),
                 hint: format!("its value is {}", whole.value),
             });
         };
         let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
         Ok(ConfigValue {
-            path: dotted(&[names, &rest].concat()),
+            path: key_path(&[names, &rest].concat()),
             value: part,
             hidden: false,
             origin: whole.origin,
@@ -186,11 +186,11 @@ impl Configuration {
     }
 }
 
-impl<'c> Spot<'c> {
+impl<'c> SchemaCursor<'c> {
     /// Returns a freely named key, if it is written.
-    fn named(self, each: &'static Form, name: &str) -> Option<Spot<'c>> {
+    fn named(self, each: &'static ValueType, name: &str) -> Option<SchemaCursor<'c>> {
         let said = Some(self.said?.at(&[name])?);
-        Some(Spot {
+        Some(SchemaCursor {
             form: *each,
             key: None,
             said,
@@ -200,28 +200,28 @@ impl<'c> Spot<'c> {
 }
 
 fn with(names: &[&str], name: &str) -> String {
-    dotted(&[names, &[name]].concat())
+    key_path(&[names, &[name]].concat())
 }
 
-fn no_key(section: &'static Section, names: &[&str], name: &str) -> NoSuchKey {
+fn no_key(section: &'static Section, names: &[&str], name: &str) -> UnknownKey {
     let path = with(names, name);
     if section.find(name).is_some() {
-        return NoSuchKey {
+        return UnknownKey {
             message: format!("cannot find {path}: not available yet"),
             hint: "it is designed, not built".to_owned(),
         };
     }
     let available = section.all().filter(|key| key.available);
-    NoSuchKey {
+    UnknownKey {
         message: format!("cannot find {path}: there is no such key"),
-        hint: match near(name, available.map(|key| key.name)) {
+        hint: match closest(name, available.map(|key| key.name)) {
             Some(other) => format!("did you mean `{other}`?"),
             None => "`mainstay check --schema` lists every key".to_owned(),
         },
     }
 }
 
-fn nobody() -> ConfigOrigin {
+fn default_origin() -> ConfigOrigin {
     ConfigOrigin {
         layer: ConfigLayer::Default,
         name: String::new(),
@@ -229,13 +229,13 @@ fn nobody() -> ConfigOrigin {
     }
 }
 
-fn origin(place: Place) -> ConfigOrigin {
+fn origin(place: SourceLocation) -> ConfigOrigin {
     let layer = match place.kind {
-        PlaceKind::Default => return nobody(),
-        PlaceKind::File => ConfigLayer::File,
-        PlaceKind::Variable => ConfigLayer::Variable,
-        PlaceKind::Set => ConfigLayer::Set,
-        PlaceKind::Override => ConfigLayer::Override,
+        LayerKind::Default => return default_origin(),
+        LayerKind::File => ConfigLayer::File,
+        LayerKind::Variable => ConfigLayer::Variable,
+        LayerKind::Set => ConfigLayer::Set,
+        LayerKind::Override => ConfigLayer::Override,
     };
     ConfigOrigin {
         layer,

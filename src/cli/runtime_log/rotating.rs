@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::os::private;
 
 /// A file that is rotated.
-pub(in crate::cli) struct Rotating {
+pub(in crate::cli) struct RotatingFile {
     path: PathBuf,
     file: File,
     written: u64,
@@ -16,17 +16,17 @@ pub(in crate::cli) struct Rotating {
     keep: u32,
 }
 
-impl Rotating {
+impl RotatingFile {
     /// Opens the file for appending; creates its folder if missing.
     ///
     /// # Errors
     /// The error of the system.
-    pub(in crate::cli) fn open(path: &Path, max_bytes: u64, keep: u32) -> io::Result<Rotating> {
+    pub(in crate::cli) fn open(path: &Path, max_bytes: u64, keep: u32) -> io::Result<RotatingFile> {
         if let Some(folder) = path.parent() {
             private::private_dir(folder)?;
         }
         let file = private::append(path)?;
-        Ok(Rotating {
+        Ok(RotatingFile {
             written: file.metadata()?.len(),
             path: path.to_owned(),
             file,
@@ -42,17 +42,17 @@ impl Rotating {
     pub(in crate::cli) fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
         let length = line.len() as u64;
         if is_removed(&self.file) {
-            *self = Rotating::open(&self.path, self.max_bytes, self.keep)?;
+            *self = RotatingFile::open(&self.path, self.max_bytes, self.keep)?;
         }
         if self.written > 0 && self.written + length > self.max_bytes {
-            self.turn()?;
+            self.rotate()?;
         }
         self.file.write_all(line)?;
         self.written += length;
         Ok(())
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    fn rotate(&mut self) -> io::Result<()> {
         for number in (1..self.keep).rev() {
             let _missing = fs::rename(self.numbered(number), self.numbered(number + 1));
         }
@@ -85,7 +85,7 @@ fn is_removed(_: &File) -> bool {
     false
 }
 
-impl Write for Rotating {
+impl Write for RotatingFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.write_line(line).map(|()| line.len())
     }
@@ -106,7 +106,7 @@ mod tests {
         let path = folder.path().join("deep/mainstay.log");
         for number in 0..3 {
             // Opened again each time: what is there counts.
-            let mut log = Rotating::open(&path, 20, 2).unwrap();
+            let mut log = RotatingFile::open(&path, 20, 2).unwrap();
             for line in 0..4 {
                 log.write_line(format!("line {number}{line}\n").as_bytes())
                     .unwrap();

@@ -5,27 +5,27 @@
 use mainstay_policy::spec::{DependencyCondition, Strategy};
 use serde::{Deserialize, Serialize};
 
+use super::scalars::ModuleName;
 use super::system::ProbationTimes;
-use super::values::Name;
-use super::{Form, Value, section};
-use crate::config::reading::Reading;
-use crate::config::tree::{Node, Tree};
+use super::{FromConfig, ValueType, section};
+use crate::config::read_context::ReadContext;
+use crate::config::tree::{Node, TreeValue};
 
 /// The recovery ladder, never empty; "stop" is last.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Ladder(pub(crate) Vec<Strategy>);
+pub(crate) struct RecoveryLadder(pub(crate) Vec<Strategy>);
 
-impl Value for Ladder {
-    const FORM: Form = Form::List(&Strategy::FORM);
+impl FromConfig for RecoveryLadder {
+    const FORM: ValueType = ValueType::List(&Strategy::FORM);
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let rungs = Vec::<Strategy>::read(node, at)?;
         let stop = rungs.iter().position(|rung| *rung == Strategy::Stop);
         if stop.is_some_and(|place| place + 1 < rungs.len()) {
             let message = format!("cannot use {}: nothing comes after \"stop\"", at.path());
             return at.problem(node.origin, message, "put \"stop\" last");
         }
-        if matches!(&node.value, Tree::List(list) if list.is_empty()) {
+        if matches!(&node.value, TreeValue::List(list) if list.is_empty()) {
             let message = format!("cannot use {}: the ladder is empty", at.path());
             return at.problem(
                 node.origin,
@@ -33,7 +33,7 @@ impl Value for Ladder {
                 "for instance [\"restart\"] or [\"stop\"]",
             );
         }
-        Some(Ladder(rungs))
+        Some(RecoveryLadder(rungs))
     }
 
     fn show(&self) -> String {
@@ -43,52 +43,52 @@ impl Value for Ladder {
 
 /// Probation, or none.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Probation {
+pub(crate) enum RawProbation {
     Off,
     On(ProbationTimes),
 }
 
-impl Default for Probation {
-    fn default() -> Probation {
-        Probation::On(ProbationTimes::default())
+impl Default for RawProbation {
+    fn default() -> RawProbation {
+        RawProbation::On(ProbationTimes::default())
     }
 }
 
-impl Value for Probation {
-    const FORM: Form = Form::OneOf(&[ProbationTimes::FORM, OFF]);
+impl FromConfig for RawProbation {
+    const FORM: ValueType = ValueType::OneOf(&[ProbationTimes::FORM, OFF]);
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
-        let mut value = Probation::default();
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        let mut value = RawProbation::default();
         value.update(node, at);
         Some(value)
     }
 
-    fn update<'a>(&mut self, node: &'a Node, at: &mut Reading<'a>) {
+    fn update<'a>(&mut self, node: &'a Node, at: &mut ReadContext<'a>) {
         match &node.value {
-            Tree::Text(text) if text == "off" => *self = Probation::Off,
-            Tree::Table(_) => {
+            TreeValue::Text(text) if text == "off" => *self = RawProbation::Off,
+            TreeValue::Table(_) => {
                 let mut times = match self {
-                    Probation::Off => ProbationTimes::default(),
-                    Probation::On(times) => times.clone(),
+                    RawProbation::Off => ProbationTimes::default(),
+                    RawProbation::On(times) => times.clone(),
                 };
                 times.update(node, at);
-                *self = Probation::On(times);
+                *self = RawProbation::On(times);
             }
             _ => {
-                at.wrong::<()>(node, Self::FORM);
+                at.type_error::<()>(node, Self::FORM);
             }
         }
     }
 
     fn show(&self) -> String {
         match self {
-            Probation::Off => "\"off\"".to_owned(),
-            Probation::On(times) => times.show(),
+            RawProbation::Off => "\"off\"".to_owned(),
+            RawProbation::On(times) => times.show(),
         }
     }
 }
 
-const OFF: Form = Form::Choice(&[super::Word {
+const OFF: ValueType = ValueType::Choice(&[super::Choice {
     word: "off",
     available: true,
 }]);
@@ -96,7 +96,7 @@ const OFF: Form = Form::Choice(&[super::Word {
 /// A principal of the local socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Who {
+pub enum Principal {
     /// The user that mainstay runs as (and root).
     User,
     /// Members of this group, by name or number.
@@ -104,19 +104,19 @@ pub enum Who {
     /// This user, by number.
     Uid(u32),
     /// Every user.
-    Any,
+    Everyone,
 }
 
-impl Value for Who {
-    const FORM: Form = Form::Text;
+impl FromConfig for Principal {
+    const FORM: ValueType = ValueType::Text;
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let text = at.text(node, Self::FORM)?;
         let who = match text.split_once(':') {
-            None if text == "user" => Some(Who::User),
-            None if text == "any" => Some(Who::Any),
-            Some(("group", name)) if !name.is_empty() => Some(Who::Group(name.to_owned())),
-            Some(("uid", number)) => number.parse().ok().map(Who::Uid),
+            None if text == "user" => Some(Principal::User),
+            None if text == "any" => Some(Principal::Everyone),
+            Some(("group", name)) if !name.is_empty() => Some(Principal::Group(name.to_owned())),
+            Some(("uid", number)) => number.parse().ok().map(Principal::Uid),
             _ => None,
         };
         if who.is_none() {
@@ -132,10 +132,10 @@ impl Value for Who {
 
     fn show(&self) -> String {
         match self {
-            Who::User => "user".to_owned(),
-            Who::Group(name) => format!("group:{name}"),
-            Who::Uid(number) => format!("uid:{number}"),
-            Who::Any => "any".to_owned(),
+            Principal::User => "user".to_owned(),
+            Principal::Group(name) => format!("group:{name}"),
+            Principal::Uid(number) => format!("uid:{number}"),
+            Principal::Everyone => "any".to_owned(),
         }
         .show()
     }
@@ -143,8 +143,8 @@ impl Value for Who {
 
 /// A dependency as written: "name" or { module, until }.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Needed {
-    pub(crate) module: Name,
+pub(crate) struct RawDependency {
+    pub(crate) module: ModuleName,
     pub(crate) until: DependencyCondition,
 }
 
@@ -152,22 +152,22 @@ section! {
     /// A dependency and its condition.
     NeededTable {
         /// The module.
-        Live module: Option<Name> = None;
+        Live module: Option<ModuleName> = None;
         /// The dependency condition.
         Live until: DependencyCondition = DependencyCondition::Ready;
     }
 }
 
-impl Value for Needed {
-    const FORM: Form = Form::OneOf(&[Form::Name, NeededTable::FORM]);
+impl FromConfig for RawDependency {
+    const FORM: ValueType = ValueType::OneOf(&[ValueType::Name, NeededTable::FORM]);
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         match &node.value {
-            Tree::Text(_) => Name::read(node, at).map(|module| Needed {
+            TreeValue::Text(_) => ModuleName::read(node, at).map(|module| RawDependency {
                 module,
                 until: DependencyCondition::Ready,
             }),
-            Tree::Table(table) => {
+            TreeValue::Table(table) => {
                 let read = NeededTable::read(node, at)?;
                 if !table.contains_key("module") {
                     let message = format!("cannot use {}: `module` is missing", at.path());
@@ -175,9 +175,9 @@ impl Value for Needed {
                     return at.problem(node.origin, message, hint);
                 }
                 let until = read.until;
-                read.module.map(|module| Needed { module, until })
+                read.module.map(|module| RawDependency { module, until })
             }
-            _ => at.wrong(node, Self::FORM),
+            _ => at.type_error(node, Self::FORM),
         }
     }
 

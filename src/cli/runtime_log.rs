@@ -20,7 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::runtime::CONSOLE_TARGET;
-use rotating::Rotating;
+use rotating::RotatingFile;
 
 use super::console::{Console, Stream};
 
@@ -32,31 +32,31 @@ const PANIC_FLUSH_TIMEOUT: Duration = Duration::from_millis(200);
 const EARLY_BYTES: usize = 64 * 1024;
 
 /// The running log; queued lines are written when it is dropped.
-pub(super) struct Log {
-    place: Arc<Mutex<Place>>,
+pub(super) struct RuntimeLog {
+    place: Arc<Mutex<LogTarget>>,
     _written: WorkerGuard,
 }
 
 /// The target of lines.
-enum Place {
+enum LogTarget {
     /// The path is unknown: lines are kept in memory.
     Early(Vec<u8>),
     /// The file.
-    File(Rotating),
+    File(RotatingFile),
     /// The file cannot be written.
     Nowhere,
 }
 
 /// The writer of the log's thread.
-struct Late(Arc<Mutex<Place>>);
+struct DeferredWriter(Arc<Mutex<LogTarget>>);
 
-impl Write for Late {
+impl Write for DeferredWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Place::Early(kept) if kept.len() + line.len() <= EARLY_BYTES => kept.extend(line),
+            LogTarget::Early(kept) if kept.len() + line.len() <= EARLY_BYTES => kept.extend(line),
             // Other components report a full disk.
-            Place::File(file) => drop(file.write_line(line)),
-            Place::Early(_) | Place::Nowhere => {}
+            LogTarget::File(file) => drop(file.write_line(line)),
+            LogTarget::Early(_) | LogTarget::Nowhere => {}
         }
         Ok(line.len())
     }
@@ -67,40 +67,40 @@ impl Write for Late {
 }
 
 /// Starts logging; lines are kept in memory until `open` names the file.
-pub(super) fn start(console: &Console) -> Log {
-    let place = Arc::new(Mutex::new(Place::Early(Vec::new())));
+pub(super) fn start(console: &Console) -> RuntimeLog {
+    let place = Arc::new(Mutex::new(LogTarget::Early(Vec::new())));
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES)
         .lossy(true)
         .thread_name("log")
-        .finish(Late(Arc::clone(&place)));
+        .finish(DeferredWriter(Arc::clone(&place)));
     // A second subscriber is a bug in mainstay; it is ignored.
     let _already_set = tracing_subscriber::registry()
         .with(to_file(writer))
         .with(to_stderr(console.clone()))
         .try_init();
-    tell_panics(console.clone());
-    Log {
+    log_panics(console.clone());
+    RuntimeLog {
         place,
         _written: guard,
     }
 }
 
-impl Log {
+impl RuntimeLog {
     /// Opens the file and writes the lines kept in memory.
     pub(super) fn open(&self, directory: &Path, max_bytes: u64, keep: u32) {
-        let opened = Rotating::open(&directory.join("mainstay.log"), max_bytes, keep);
+        let opened = RotatingFile::open(&directory.join("mainstay.log"), max_bytes, keep);
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         let problem = match opened {
             Ok(mut file) => {
-                if let Place::Early(kept) = &*place {
+                if let LogTarget::Early(kept) = &*place {
                     let _full_disk = file.write_line(kept);
                 }
-                *place = Place::File(file);
+                *place = LogTarget::File(file);
                 None
             }
             Err(error) => {
-                *place = Place::Nowhere;
+                *place = LogTarget::Nowhere;
                 Some(error)
             }
         };
@@ -142,7 +142,7 @@ where
     let layer = tracing_subscriber::fmt::layer().with_writer(console);
     if stderr_is_journal() {
         let plain = Format::default().without_time().with_ansi(false);
-        let layer = layer.with_ansi(false).event_format(Prioritised(plain));
+        let layer = layer.with_ansi(false).event_format(PriorityFormat(plain));
         layer.with_filter(levels(LevelFilter::INFO)).boxed()
     } else {
         let together = read_together();
@@ -152,7 +152,7 @@ where
         // A closed terminal is ignored.
         let layer = layer.with_ansi(false).log_internal_errors(false);
         layer
-            .event_format(Voice)
+            .event_format(PlainFormat)
             .with_filter(news.with_max_level_hint(LevelFilter::WARN))
             .boxed()
     }
@@ -173,9 +173,9 @@ fn read_together() -> bool {
 }
 
 /// Formats lines as announcements; the file has time and location.
-struct Voice;
+struct PlainFormat;
 
-impl<S, N> FormatEvent<S, N> for Voice
+impl<S, N> FormatEvent<S, N> for PlainFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -206,9 +206,9 @@ fn stderr_is_journal() -> bool {
 }
 
 /// Formats lines with a priority prefix, as in sd-daemon(3).
-struct Prioritised(Format<Full, ()>);
+struct PriorityFormat(Format<Full, ()>);
 
-impl<S, N> FormatEvent<S, N> for Prioritised
+impl<S, N> FormatEvent<S, N> for PriorityFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -235,7 +235,7 @@ fn priority(level: Level) -> u8 {
 
 /// A panic is a bug in mainstay: it is logged where bugs are looked for, and on the console. The
 /// usual hook would write to a reader that may have stopped.
-fn tell_panics(console: Console) {
+fn log_panics(console: Console) {
     std::panic::set_hook(Box::new(move |panic| {
         let at = panic.location().map(ToString::to_string);
         let text = panic.payload_as_str().unwrap_or("no text");

@@ -4,26 +4,26 @@
 
 use std::collections::BTreeMap;
 
-pub(crate) use super::measures::{Bytes, LongSpan, Span};
-use super::{Form, Value};
+pub(crate) use super::units::{ByteSize, DurationValue, PositiveDuration};
+use super::{FromConfig, ValueType};
 use crate::config::origin::Origin;
-use crate::config::reading::Reading;
-use crate::config::tree::{Node, Tree};
+use crate::config::read_context::ReadContext;
+use crate::config::tree::{Node, TreeValue};
 
 /// Text in which `${…}` is replaced.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Filled(pub(crate) String);
+pub(crate) struct Template(pub(crate) String);
 
 /// A name of a system or a module, and its origin.
 #[derive(Debug, Clone, Eq)]
-pub(crate) struct Name {
+pub(crate) struct ModuleName {
     pub(crate) text: String,
     pub(crate) origin: Origin,
 }
 
 /// A whole number between two bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Whole<const MIN: u64, const MAX: u64>(pub(crate) u64);
+pub(crate) struct BoundedInt<const MIN: u64, const MAX: u64>(pub(crate) u64);
 
 /// A whole number between two bounds, of which one may be negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,28 +31,28 @@ pub(crate) struct Signed<const MIN: i64, const MAX: i64>(pub(crate) i32);
 
 /// A number of 1 or more, at most 1000.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Factor(pub(crate) f64);
+pub(crate) struct GrowthFactor(pub(crate) f64);
 
 /// A fraction: 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Share(pub(crate) f64);
+pub(crate) struct Fraction(pub(crate) f64);
 
 /// Program and arguments, never empty, and their origin.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Command {
+pub(crate) struct CommandLine {
     pub(crate) words: Vec<String>,
     pub(crate) origin: Origin,
 }
 
-impl PartialEq for Name {
-    fn eq(&self, other: &Name) -> bool {
+impl PartialEq for ModuleName {
+    fn eq(&self, other: &ModuleName) -> bool {
         self.text == other.text
     }
 }
 
-impl Name {
-    pub(crate) fn new(text: &str) -> Name {
-        Name {
+impl ModuleName {
+    pub(crate) fn new(text: &str) -> ModuleName {
+        ModuleName {
             text: text.to_owned(),
             origin: Origin::default(),
         }
@@ -70,13 +70,13 @@ pub(crate) fn is_name(text: &str) -> bool {
             .all(|byte| word(byte) || byte == b'_' || byte == b'-')
 }
 
-impl Value for bool {
-    const FORM: Form = Form::Flag;
+impl FromConfig for bool {
+    const FORM: ValueType = ValueType::Flag;
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         match node.value {
-            Tree::Flag(value) => Some(value),
-            _ => at.wrong(node, Self::FORM),
+            TreeValue::Flag(value) => Some(value),
+            _ => at.type_error(node, Self::FORM),
         }
     }
 
@@ -85,10 +85,10 @@ impl Value for bool {
     }
 }
 
-impl Value for String {
-    const FORM: Form = Form::Text;
+impl FromConfig for String {
+    const FORM: ValueType = ValueType::Text;
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         at.text(node, Self::FORM).map(str::to_owned)
     }
 
@@ -97,12 +97,12 @@ impl Value for String {
     }
 }
 
-impl Value for Filled {
-    const FORM: Form = Form::Filled;
+impl FromConfig for Template {
+    const FORM: ValueType = ValueType::Template;
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let text = at.text(node, Self::FORM)?.to_owned();
-        at.fill(&text, node.origin).map(Filled)
+        at.expand(&text, node.origin).map(Template)
     }
 
     fn show(&self) -> String {
@@ -110,16 +110,16 @@ impl Value for Filled {
     }
 }
 
-impl Value for Name {
-    const FORM: Form = Form::Name;
+impl FromConfig for ModuleName {
+    const FORM: ValueType = ValueType::Name;
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let text = at.text(node, Self::FORM)?.to_owned();
         if !is_name(&text) {
-            return at.wrong(node, Self::FORM);
+            return at.type_error(node, Self::FORM);
         }
         let origin = node.origin;
-        Some(Name { text, origin })
+        Some(ModuleName { text, origin })
     }
 
     fn show(&self) -> String {
@@ -127,20 +127,20 @@ impl Value for Name {
     }
 }
 
-impl<const MIN: u64, const MAX: u64> Value for Whole<MIN, MAX> {
-    const FORM: Form = Form::Whole {
+impl<const MIN: u64, const MAX: u64> FromConfig for BoundedInt<MIN, MAX> {
+    const FORM: ValueType = ValueType::Whole {
         min: MIN.cast_signed(),
         max: MAX.cast_signed(),
     };
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
-        if let Tree::Whole(value) = node.value
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        if let TreeValue::Whole(value) = node.value
             && let Ok(value) = u64::try_from(value)
             && (MIN..=MAX).contains(&value)
         {
-            return Some(Whole(value));
+            return Some(BoundedInt(value));
         }
-        at.wrong(node, Self::FORM)
+        at.type_error(node, Self::FORM)
     }
 
     fn show(&self) -> String {
@@ -148,24 +148,24 @@ impl<const MIN: u64, const MAX: u64> Value for Whole<MIN, MAX> {
     }
 }
 
-impl<const MIN: u64, const MAX: u64> Whole<MIN, MAX> {
+impl<const MIN: u64, const MAX: u64> BoundedInt<MIN, MAX> {
     /// Converts to a smaller type, which fits the bounds of each use.
     pub(crate) fn small(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
 }
 
-impl<const MIN: i64, const MAX: i64> Value for Signed<MIN, MAX> {
-    const FORM: Form = Form::Whole { min: MIN, max: MAX };
+impl<const MIN: i64, const MAX: i64> FromConfig for Signed<MIN, MAX> {
+    const FORM: ValueType = ValueType::Whole { min: MIN, max: MAX };
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
-        if let Tree::Whole(value) = node.value
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        if let TreeValue::Whole(value) = node.value
             && (MIN..=MAX).contains(&value)
             && let Ok(value) = i32::try_from(value)
         {
             return Some(Signed(value));
         }
-        at.wrong(node, Self::FORM)
+        at.type_error(node, Self::FORM)
     }
 
     fn show(&self) -> String {
@@ -173,47 +173,47 @@ impl<const MIN: i64, const MAX: i64> Value for Signed<MIN, MAX> {
     }
 }
 
-fn number<'a, T>(node: &'a Node, at: &mut Reading<'a>, form: Form) -> Option<T>
+fn number<'a, T>(node: &'a Node, at: &mut ReadContext<'a>, form: ValueType) -> Option<T>
 where
     T: From<Number>,
 {
-    let Form::Number { min, max } = form else {
+    let ValueType::Number { min, max } = form else {
         return None;
     };
     #[expect(clippy::cast_precision_loss, reason = "the bounds are far below 2^52")]
     let value = match node.value {
-        Tree::Number(value) => value,
-        Tree::Whole(value) => value as f64,
+        TreeValue::Number(value) => value,
+        TreeValue::Whole(value) => value as f64,
         _ => f64::NAN,
     };
     if (min..=max).contains(&value) {
         return Some(T::from(Number(value)));
     }
-    at.wrong(node, form)
+    at.type_error(node, form)
 }
 
 /// Converts a number whose bounds are checked.
 struct Number(f64);
 
-impl From<Number> for Factor {
-    fn from(number: Number) -> Factor {
-        Factor(number.0)
+impl From<Number> for GrowthFactor {
+    fn from(number: Number) -> GrowthFactor {
+        GrowthFactor(number.0)
     }
 }
 
-impl From<Number> for Share {
-    fn from(number: Number) -> Share {
-        Share(number.0)
+impl From<Number> for Fraction {
+    fn from(number: Number) -> Fraction {
+        Fraction(number.0)
     }
 }
 
-impl Value for Factor {
-    const FORM: Form = Form::Number {
+impl FromConfig for GrowthFactor {
+    const FORM: ValueType = ValueType::Number {
         min: 1.0,
         max: 1000.0,
     };
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         number(node, at, Self::FORM)
     }
 
@@ -222,10 +222,10 @@ impl Value for Factor {
     }
 }
 
-impl Value for Share {
-    const FORM: Form = Form::Number { min: 0.0, max: 1.0 };
+impl FromConfig for Fraction {
+    const FORM: ValueType = ValueType::Number { min: 0.0, max: 1.0 };
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         number(node, at, Self::FORM)
     }
 
@@ -234,19 +234,19 @@ impl Value for Share {
     }
 }
 
-impl Value for Command {
-    const FORM: Form = Form::Command;
+impl FromConfig for CommandLine {
+    const FORM: ValueType = ValueType::Command;
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
-        let Tree::List(list) = &node.value else {
-            return at.wrong(node, Self::FORM);
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        let TreeValue::List(list) = &node.value else {
+            return at.type_error(node, Self::FORM);
         };
         if list.is_empty() {
-            return at.wrong(node, Self::FORM);
+            return at.type_error(node, Self::FORM);
         }
         let words: Vec<String> = list
             .iter()
-            .filter_map(|word| Filled::read(word, at).map(|filled| filled.0))
+            .filter_map(|word| Template::read(word, at).map(|filled| filled.0))
             .collect();
         if words.len() < list.len() {
             return None;
@@ -256,7 +256,7 @@ impl Value for Command {
             return at.problem(node.origin, message, "the first text is the program");
         }
         let origin = node.origin;
-        Some(Command { words, origin })
+        Some(CommandLine { words, origin })
     }
 
     fn show(&self) -> String {
@@ -264,10 +264,10 @@ impl Value for Command {
     }
 }
 
-impl<T: Value> Value for Option<T> {
-    const FORM: Form = T::FORM;
+impl<T: FromConfig> FromConfig for Option<T> {
+    const FORM: ValueType = T::FORM;
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         T::read(node, at).map(Some)
     }
 
@@ -276,12 +276,12 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-impl<T: Value> Value for Vec<T> {
-    const FORM: Form = Form::List(&T::FORM);
+impl<T: FromConfig> FromConfig for Vec<T> {
+    const FORM: ValueType = ValueType::List(&T::FORM);
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
-        let Tree::List(list) = &node.value else {
-            return at.wrong(node, Self::FORM);
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        let TreeValue::List(list) = &node.value else {
+            return at.type_error(node, Self::FORM);
         };
         Some(list.iter().filter_map(|each| T::read(each, at)).collect())
     }
@@ -292,18 +292,18 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-impl<T: Value> Value for BTreeMap<String, T> {
-    const FORM: Form = Form::Map(&T::FORM);
+impl<T: FromConfig> FromConfig for BTreeMap<String, T> {
+    const FORM: ValueType = ValueType::Map(&T::FORM);
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let table = at.table(node, Self::FORM)?;
         let mut map = BTreeMap::new();
         for (key, entry) in table {
-            at.enter(key);
+            at.push_key(key);
             if let Some(value) = T::read(&entry.node, at) {
                 map.insert(key.clone(), value);
             }
-            at.leave();
+            at.pop_key();
         }
         Some(map)
     }

@@ -5,14 +5,14 @@
 use mainstay_policy::spec::Readiness;
 use mainstay_process as process;
 
-use super::system::{Health, Some1};
-use super::values::{Command, Filled, LongSpan, Span, Whole};
-use super::words::Role;
-use super::{Form, Section, Value, section};
-use crate::config::launch::Check;
+use super::choices::ProbeRole;
+use super::scalars::{BoundedInt, CommandLine, DurationValue, PositiveDuration, Template};
+use super::system::{Health, PositiveCount};
+use super::{FromConfig, Section, ValueType, section};
+use crate::config::launch::ProbeKind;
 use crate::config::origin::Origin;
-use crate::config::reading::Reading;
-use crate::config::tree::{Node, Tree};
+use crate::config::read_context::ReadContext;
+use crate::config::tree::{Node, TreeValue};
 
 section! {
     /// How a module becomes ready; exactly one form.
@@ -20,41 +20,41 @@ section! {
         /// It sends `READY=1` by sd_notify, or reports over its connection.
         Live notify: Option<bool> = None;
         /// It has been running this long.
-        Live settle: Option<LongSpan> = None;
+        Live settle: Option<PositiveDuration> = None;
         /// A line of its output matches this regular expression.
         Live log: Option<String> = None;
         /// It writes a newline to this descriptor.
-        Live fd: Option<Whole<3, 255>> = None;
+        Live fd: Option<BoundedInt<3, 255>> = None;
         /// This `host:port` accepts a connection.
-        Live tcp: Option<Filled> = None;
+        Live tcp: Option<Template> = None;
         /// This socket accepts a connection.
-        Live unix: Option<Filled> = None;
+        Live unix: Option<Template> = None;
         /// This `http://…` answers.
-        Live http: Option<Filled> = None;
+        Live http: Option<Template> = None;
         /// The status that `http` expects.
-        Live status: Option<Whole<100, 599>> = None;
+        Live status: Option<BoundedInt<100, 599>> = None;
         /// This `host:port`, or `host:port/service`, reports SERVING by grpc.health.v1.
-        Live grpc: Option<Filled> = None;
+        Live grpc: Option<Template> = None;
         /// This command exits 0.
-        Live exec: Option<Command> = None;
+        Live exec: Option<CommandLine> = None;
         /// This path exists.
-        Live file: Option<Filled> = None;
+        Live file: Option<Template> = None;
     }
 }
 
-const STARTED: Form = Form::Choice(&[super::Word {
+const STARTED: ValueType = ValueType::Choice(&[super::Choice {
     word: "started",
     available: true,
 }]);
 
-impl Value for Readiness {
-    const FORM: Form = Form::OneOf(&[STARTED, ReadyTable::FORM]);
+impl FromConfig for Readiness {
+    const FORM: ValueType = ValueType::OneOf(&[STARTED, ReadyTable::FORM]);
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         match &node.value {
-            Tree::Text(text) if text == "started" => return Some(Readiness::Started),
-            Tree::Table(_) => {}
-            _ => return at.wrong(node, Self::FORM),
+            TreeValue::Text(text) if text == "started" => return Some(Readiness::Started),
+            TreeValue::Table(_) => {}
+            _ => return at.type_error(node, Self::FORM),
         }
         let before = at.count();
         let read = ReadyTable::read(node, at)?;
@@ -69,7 +69,7 @@ impl Value for Readiness {
     }
 }
 
-fn ready_of(read: ReadyTable, origin: Origin, at: &mut Reading<'_>) -> Option<Readiness> {
+fn ready_of(read: ReadyTable, origin: Origin, at: &mut ReadContext<'_>) -> Option<Readiness> {
     if let Some(log) = read.log {
         if let Err(error) = regex::Regex::new(&log) {
             let message = format!("cannot use {log:?} as a regular expression");
@@ -100,18 +100,18 @@ fn ready_of(read: ReadyTable, origin: Origin, at: &mut Reading<'_>) -> Option<Re
 
 /// The forms of a probe from outside, as readiness and health have them; one of them is there.
 struct OutsideForms<'t> {
-    tcp: Option<&'t Filled>,
-    unix: Option<&'t Filled>,
-    http: Option<&'t Filled>,
-    status: Option<Whole<100, 599>>,
-    grpc: Option<&'t Filled>,
-    exec: Option<&'t Command>,
-    file: Option<&'t Filled>,
+    tcp: Option<&'t Template>,
+    unix: Option<&'t Template>,
+    http: Option<&'t Template>,
+    status: Option<BoundedInt<100, 599>>,
+    grpc: Option<&'t Template>,
+    exec: Option<&'t CommandLine>,
+    file: Option<&'t Template>,
 }
 
 impl OutsideForms<'_> {
     /// Reads the form; none if it is wrong, which is then reported.
-    fn read(&self, origin: Origin, at: &mut Reading<'_>) -> Option<process::Probe> {
+    fn read(&self, origin: Origin, at: &mut ReadContext<'_>) -> Option<process::Probe> {
         if let Some(tcp) = self.tcp {
             return address(&tcp.0, "tcp", origin, at).map(process::Probe::Tcp);
         }
@@ -139,8 +139,8 @@ fn last_line(text: &str) -> String {
 
 /// A probe as written.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Probe {
-    pub(crate) look: Check,
+pub(crate) struct RawProbe {
+    pub(crate) look: ProbeKind,
     pub(crate) table: ProbeTable,
     pub(crate) origin: Origin,
 }
@@ -151,35 +151,35 @@ section! {
         /// Calls the module over its connection.
         Live sdk: Option<bool> = None;
         /// The module sends `WATCHDOG=1` within this interval.
-        Restart watchdog: Option<LongSpan> = None;
+        Restart watchdog: Option<PositiveDuration> = None;
         /// This command exits 0.
-        Live exec: Option<Command> = None;
+        Live exec: Option<CommandLine> = None;
         /// This `http://…` answers.
-        Live http: Option<Filled> = None;
+        Live http: Option<Template> = None;
         /// This `host:port`, or `host:port/service`, reports SERVING by grpc.health.v1.
-        Live grpc: Option<Filled> = None;
+        Live grpc: Option<Template> = None;
         /// This `host:port` accepts a connection.
-        Live tcp: Option<Filled> = None;
+        Live tcp: Option<Template> = None;
         /// This socket accepts a connection.
-        Live unix: Option<Filled> = None;
+        Live unix: Option<Template> = None;
         /// The status that `http` expects.
-        Live status: Option<Whole<100, 599>> = None;
+        Live status: Option<BoundedInt<100, 599>> = None;
         /// Its role: a failing liveness probe restarts the module.
-        Live role: Role = Role::Liveness;
+        Live role: ProbeRole = ProbeRole::Liveness;
         /// As in `[health]`.
-        Live interval: Option<LongSpan> = None;
+        Live interval: Option<PositiveDuration> = None;
         /// As in `[health]`.
-        Live timeout: Option<LongSpan> = None;
+        Live timeout: Option<PositiveDuration> = None;
         /// As in `[health]`.
-        Live unhealthy_threshold: Option<Some1> = None;
+        Live unhealthy_threshold: Option<PositiveCount> = None;
         /// As in `[health]`.
-        Live healthy_threshold: Option<Some1> = None;
+        Live healthy_threshold: Option<PositiveCount> = None;
         /// As in `[health]`.
-        Live initial_delay: Option<Span> = None;
+        Live initial_delay: Option<DurationValue> = None;
     }
 }
 
-const RATES: [&str; 7] = [
+const INHERITED_KEYS: [&str; 7] = [
     "status",
     "role",
     "interval",
@@ -189,19 +189,19 @@ const RATES: [&str; 7] = [
     "initial_delay",
 ];
 
-impl Value for Probe {
-    const FORM: Form = ProbeTable::FORM;
+impl FromConfig for RawProbe {
+    const FORM: ValueType = ProbeTable::FORM;
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let before = at.count();
         at.table(node, Self::FORM)?;
         let table = ProbeTable::read(node, at)?;
-        if at.count() > before || !one_form(node, at, ProbeTable::SECTION, &RATES) {
+        if at.count() > before || !one_form(node, at, ProbeTable::SECTION, &INHERITED_KEYS) {
             return None;
         }
-        let look = look_of(&table, node.origin, at)?;
+        let look = kind_of(&table, node.origin, at)?;
         let origin = node.origin;
-        Some(Probe {
+        Some(RawProbe {
             look,
             table,
             origin,
@@ -213,7 +213,7 @@ impl Value for Probe {
     }
 }
 
-impl Probe {
+impl RawProbe {
     /// The [health] keys that hold for this probe.
     pub(crate) fn rates(&self, of_module: &Health) -> Health {
         let own = &self.table;
@@ -229,13 +229,13 @@ impl Probe {
     }
 }
 
-fn look_of(table: &ProbeTable, origin: Origin, at: &mut Reading<'_>) -> Option<Check> {
+fn kind_of(table: &ProbeTable, origin: Origin, at: &mut ReadContext<'_>) -> Option<ProbeKind> {
     if table.sdk == Some(false) {
         let message = format!("cannot use {}: `sdk = false` says nothing", at.path());
         return at.problem(origin, message, "leave this probe out, or say `sdk = true`");
     }
-    let look = table.watchdog.map(|span| Check::Watchdog(span.0));
-    let look = look.or(table.sdk.map(|_| Check::Sdk));
+    let look = table.watchdog.map(|span| ProbeKind::Watchdog(span.0));
+    let look = look.or(table.sdk.map(|_| ProbeKind::Sdk));
     look.or_else(|| {
         let probe = OutsideForms {
             tcp: table.tcp.as_ref(),
@@ -246,12 +246,12 @@ fn look_of(table: &ProbeTable, origin: Origin, at: &mut Reading<'_>) -> Option<C
             exec: table.exec.as_ref(),
             file: None,
         };
-        probe.read(origin, at).map(Check::Probe)
+        probe.read(origin, at).map(ProbeKind::Probe)
     })
 }
 
 /// Whether exactly one of a table's forms is there; says so if not.
-fn one_form(node: &Node, at: &mut Reading<'_>, section: &Section, beside: &[&str]) -> bool {
+fn one_form(node: &Node, at: &mut ReadContext<'_>, section: &Section, beside: &[&str]) -> bool {
     let Some(table) = node.as_table() else {
         return false;
     };
@@ -285,7 +285,7 @@ fn one_form(node: &Node, at: &mut Reading<'_>, section: &Section, beside: &[&str
 }
 
 /// `host:port`.
-fn address(text: &str, key: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
+fn address(text: &str, key: &str, origin: Origin, at: &mut ReadContext<'_>) -> Option<String> {
     let wrong = match text.rsplit_once(':') {
         None => "it has no port",
         Some(("", _)) => "it has no host",
@@ -303,13 +303,13 @@ fn address(text: &str, key: &str, origin: Origin, at: &mut Reading<'_>) -> Optio
 }
 
 /// `host:port` or `host:port/service`.
-fn target(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
+fn target(text: &str, origin: Origin, at: &mut ReadContext<'_>) -> Option<String> {
     let host = text.split('/').next().unwrap_or_default();
     address(host, "grpc", origin, at).map(|_| text.to_owned())
 }
 
 /// `http://host[:port][/path]`.
-fn url(text: &str, origin: Origin, at: &mut Reading<'_>) -> Option<String> {
+fn url(text: &str, origin: Origin, at: &mut ReadContext<'_>) -> Option<String> {
     let host = text
         .strip_prefix("http://")
         .and_then(|rest| rest.split('/').next());

@@ -8,11 +8,11 @@ use std::time::SystemTime;
 use mainstay_protocol::Timestamp;
 use serde::Serialize;
 
-use super::failure::Failure;
+use super::error::CliError;
 
 /// The capabilities of stdout.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Screen {
+pub(crate) struct Terminal {
     /// Columns of a terminal; none for a pipe or file.
     pub(crate) width: Option<usize>,
     pub(crate) colour: bool,
@@ -20,29 +20,29 @@ pub(crate) struct Screen {
 
 /// The colours, by the numbers of their escape sequences.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Colour {
+pub(crate) enum AnsiColour {
     Red = 31,
     Green = 32,
     Yellow = 33,
     Grey = 90,
 }
 
-impl Screen {
-    pub(crate) fn of_stdout() -> Screen {
+impl Terminal {
+    pub(crate) fn of_stdout() -> Terminal {
         if !std::io::stdout().is_terminal() {
-            return Screen::default();
+            return Terminal::default();
         }
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-        Screen {
+        Terminal {
             width,
             colour: !set("NO_COLOR") && !dumb,
         }
     }
 
     /// Appends the text, coloured on a terminal.
-    pub(crate) fn paint(self, out: &mut String, colour: Option<Colour>, text: &str) {
+    pub(crate) fn paint(self, out: &mut String, colour: Option<AnsiColour>, text: &str) {
         match colour.filter(|_| self.colour && !text.trim().is_empty()) {
             Some(colour) => {
                 out.push_str(&format!("\x1b[{}m{text}\x1b[0m", colour as u8));
@@ -53,34 +53,34 @@ impl Screen {
 }
 
 /// Writes the whole text at once.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
+pub(crate) fn print(text: &str) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
-    written.map_err(Failure::Output)
+    written.map_err(CliError::Output)
 }
 
 /// Prints an object of the protocol for people and scripts.
-pub(crate) fn print_json(object: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn print_json(object: &impl Serialize) -> Result<(), CliError> {
     print(&json(object, serde_json::to_string_pretty)?)
 }
 
 /// Prints an object of the protocol on one line.
-pub(crate) fn print_json_line(object: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn print_json_line(object: &impl Serialize) -> Result<(), CliError> {
     print(&json(object, serde_json::to_string)?)
 }
 
 fn json<T: Serialize>(
     object: &T,
     write: fn(&T) -> serde_json::Result<String>,
-) -> Result<String, Failure> {
-    let text = write(object).map_err(|error| Failure::Output(error.into()))?;
+) -> Result<String, CliError> {
+    let text = write(object).map_err(|error| CliError::Output(error.into()))?;
     Ok(text + "\n")
 }
 
 /// Prints a message on stderr; a failure is ignored.
-pub(crate) fn complain(text: &str) {
+pub(crate) fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

@@ -10,28 +10,28 @@ use mainstay_client::blocking::Client;
 use mainstay_client::{Error as ClientError, locate};
 use mainstay_protocol::PROTOCOL;
 use mainstay_protocol::method::Hello;
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 use serde::Deserialize;
 
-use super::args::Global;
-use super::failure::Failure;
-use crate::config::Sources;
+use super::args::GlobalArgs;
+use super::error::CliError;
+use crate::config::ConfigSources;
 
 /// The file a configuration folder must hold.
 const FILE: &str = "mainstay.toml";
 const DEFAULT_NAME: &str = "mainstay";
 /// Timeout of the hello: a runtime that is restarting has returned by then.
-const PATIENCE: Duration = Duration::from_secs(5);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time a lost connection is retried.
-const AWAY: Duration = Duration::from_secs(10);
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest number of other systems that are listed.
 const OTHERS: usize = 5;
 const POLL: Duration = Duration::from_millis(50);
 
 /// A system, running or not.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Instance {
+pub(crate) struct SystemLocator {
     pub(crate) name: String,
     pub(crate) socket: PathBuf,
     /// Its configuration; none if the name or the socket was given as an option.
@@ -40,7 +40,7 @@ pub(crate) struct Instance {
 
 /// Why the system cannot be determined.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Problem {
+pub(crate) enum LocateError {
     #[error("cannot find {FILE} in {}; name another folder with --config", .0.display())]
     NoFile(PathBuf),
     #[error("cannot read {}: {source}; name the system with --name", path.display())]
@@ -61,7 +61,7 @@ pub(crate) enum Problem {
 
 /// The two keys of `[mainstay]` that locate a system.
 #[derive(Debug, Default, Deserialize)]
-struct Head {
+struct SystemKeys {
     name: Option<String>,
     runtime_dir: Option<String>,
 }
@@ -69,23 +69,26 @@ struct Head {
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
-    mainstay: Head,
+    mainstay: SystemKeys,
 }
 
 /// The environment of the process: variables and folders.
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct ProcessEnvironment<'a> {
     pub(crate) variable: &'a dyn Fn(&str) -> Option<OsString>,
     pub(crate) current: PathBuf,
     pub(crate) user_config: Option<PathBuf>,
 }
 
-impl Instance {
+impl SystemLocator {
     /// Finds the system by options, environment or configuration.
-    pub(crate) fn find(global: &Global) -> Result<Instance, Problem> {
-        with_surroundings(|around| Instance::find_in(global, around))
+    pub(crate) fn find(global: &GlobalArgs) -> Result<SystemLocator, LocateError> {
+        with_surroundings(|around| SystemLocator::find_in(global, around))
     }
 
-    fn find_in(global: &Global, around: &Surroundings<'_>) -> Result<Instance, Problem> {
+    fn find_in(
+        global: &GlobalArgs,
+        around: &ProcessEnvironment<'_>,
+    ) -> Result<SystemLocator, LocateError> {
         let control = (around.variable)("MAINSTAY_CONTROL").map(PathBuf::from);
         if let Some(socket) = global.socket.clone().or(control) {
             let folder = socket.parent().and_then(Path::file_name);
@@ -95,7 +98,7 @@ impl Instance {
                 .clone()
                 .or(folder)
                 .unwrap_or_else(|| DEFAULT_NAME.to_owned());
-            return Ok(Instance {
+            return Ok(SystemLocator {
                 name,
                 socket,
                 config_dir: None,
@@ -108,8 +111,8 @@ impl Instance {
             folder => folder?,
         };
         let mut head = match folder.as_deref().map(read_head) {
-            None => Head::default(),
-            Some(Err(_)) if lenient => Head::default(),
+            None => SystemKeys::default(),
+            Some(Err(_)) if lenient => SystemKeys::default(),
             Some(head) => head?,
         };
         let text = |key| (around.variable)(key).and_then(|value| value.into_string().ok());
@@ -126,9 +129,9 @@ impl Instance {
             .unwrap_or(&around.current);
         let runtime_dir = match head.runtime_dir {
             Some(dir) => expand(&dir, project)?,
-            None => locate::runtime_dir(&name).map_err(Problem::Locate)?,
+            None => locate::runtime_dir(&name).map_err(LocateError::Locate)?,
         };
-        Ok(Instance {
+        Ok(SystemLocator {
             name,
             socket: locate::control_socket(&runtime_dir),
             config_dir: folder.filter(|_| global.name.is_none()),
@@ -136,13 +139,13 @@ impl Instance {
     }
 
     /// Connects to the system. If no process listens, the error has what its holder wrote last.
-    pub(crate) fn connect(&self) -> Result<Client, Failure> {
+    pub(crate) fn connect(&self) -> Result<Client, CliError> {
         let hello = Hello {
             client: concat!("mainstay-cli ", env!("CARGO_PKG_VERSION")).to_owned(),
             protocol: PROTOCOL,
             token: None,
         };
-        let client = Client::connect_as(&self.socket, &hello, PATIENCE);
+        let client = Client::connect_as(&self.socket, &hello, HELLO_TIMEOUT);
         let name = self.name.clone();
         client
             .map(|client| client.with_timeout(mainstay_client::CALL_TIMEOUT))
@@ -151,15 +154,15 @@ impl Instance {
                 if matches!(error, ClientError::NotRunning { .. }) {
                     let folder = locate::runtime_dir(&self.name).ok();
                     let folder = folder.as_deref().and_then(Path::parent);
-                    holder += &others(folder, &self.name);
+                    holder += &list_others(folder, &self.name);
                 }
                 match error {
-                    ClientError::NotRunning { path } => Failure::NotRunning {
+                    ClientError::NotRunning { path } => CliError::NotRunning {
                         name,
                         holder,
                         path: path.display().to_string(),
                     },
-                    source => Failure::NotAnswering {
+                    source => CliError::NotAnswering {
                         name,
                         holder,
                         source,
@@ -170,7 +173,7 @@ impl Instance {
 
     /// Connects to change it: only when it runs with the configuration that led to it. Another
     /// system may have the same name.
-    pub(crate) fn connect_to_change(&self) -> Result<Client, Failure> {
+    pub(crate) fn connect_to_change(&self) -> Result<Client, CliError> {
         let client = self.connect()?;
         match self.other_config_dir() {
             Some((theirs, ours)) => {
@@ -180,7 +183,7 @@ impl Instance {
                      here is {ours}; name the system with `--config {theirs}` or `--name {name}`, \
                      or set another mainstay.name here"
                 );
-                Err(Failure::new(ExitCode::Refused, text))
+                Err(CliError::new(CliExitCode::Refused, text))
             }
             None => Ok(client),
         }
@@ -188,26 +191,27 @@ impl Instance {
 
     /// The folder of the running system's configuration and the caller's own, where they differ.
     pub(crate) fn other_config_dir(&self) -> Option<(String, String)> {
-        let theirs = PathBuf::from(holder_beside(&self.socket)?.config_dir);
+        let theirs = PathBuf::from(read_holder_status(&self.socket)?.config_dir);
         let ours = self.config_dir.as_ref()?;
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let differ = !theirs.as_os_str().is_empty() && real(&theirs) != real(ours);
-        let shown = |path: &Path| super::human::clean(&path.display().to_string()).into_owned();
+        let shown =
+            |path: &Path| super::format::single_line(&path.display().to_string()).into_owned();
         differ.then(|| (shown(&theirs), shown(ours)))
     }
 
     /// Returns whether the system was or is being stopped in order: its holder removes its file.
     pub(crate) fn is_leaving(&self) -> bool {
-        holder_beside(&self.socket).is_none_or(|holder| holder.state == "stopping")
+        read_holder_status(&self.socket).is_none_or(|holder| holder.state == "stopping")
     }
 
     /// Reconnects after the connection was lost: a killed runtime returns soon.
     #[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
-    pub(crate) fn connect_again(&self) -> Result<Client, Failure> {
-        let until = Instant::now() + AWAY;
+    pub(crate) fn connect_again(&self) -> Result<Client, CliError> {
+        let until = Instant::now() + RECONNECT_TIMEOUT;
         loop {
             match self.connect() {
-                Err(Failure::NotAnswering { .. }) if Instant::now() < until => {
+                Err(CliError::NotAnswering { .. }) if Instant::now() < until => {
                     std::thread::sleep(POLL);
                 }
                 connected => return connected,
@@ -216,9 +220,9 @@ impl Instance {
     }
 }
 
-fn with_surroundings<T>(find: impl FnOnce(&Surroundings<'_>) -> T) -> T {
+fn with_surroundings<T>(find: impl FnOnce(&ProcessEnvironment<'_>) -> T) -> T {
     let dirs = directories::ProjectDirs::from("", "", "mainstay");
-    find(&Surroundings {
+    find(&ProcessEnvironment {
         variable: &|name| std::env::var_os(name).filter(|value| !value.is_empty()),
         current: std::env::current_dir().unwrap_or_default(),
         user_config: dirs.map(|dirs| dirs.config_dir().to_owned()),
@@ -226,16 +230,16 @@ fn with_surroundings<T>(find: impl FnOnce(&Surroundings<'_>) -> T) -> T {
 }
 
 fn config_folder_in(
-    global: &Global,
-    around: &Surroundings<'_>,
-) -> Result<Option<PathBuf>, Problem> {
+    global: &GlobalArgs,
+    around: &ProcessEnvironment<'_>,
+) -> Result<Option<PathBuf>, LocateError> {
     let asked = (around.variable)("MAINSTAY_CONFIG").map(PathBuf::from);
     if let Some(folder) = global.config.clone().or(asked) {
-        let folder = Sources::folder(&around.current.join(folder)).folder;
+        let folder = ConfigSources::folder(&around.current.join(folder)).folder;
         return if folder.join(FILE).exists() {
             Ok(Some(folder))
         } else {
-            Err(Problem::NoFile(folder))
+            Err(LocateError::NoFile(folder))
         };
     }
     let usual = [
@@ -249,7 +253,7 @@ fn config_folder_in(
 }
 
 /// Reads the two keys from mainstay.toml and then conf.d, where later files win.
-fn read_head(folder: &Path) -> Result<Head, Problem> {
+fn read_head(folder: &Path) -> Result<SystemKeys, LocateError> {
     let mut head = read_file(&folder.join(FILE))?;
     let mut parts: Vec<PathBuf> = std::fs::read_dir(folder.join("conf.d"))
         .into_iter()
@@ -266,23 +270,23 @@ fn read_head(folder: &Path) -> Result<Head, Problem> {
     Ok(head)
 }
 
-fn read_file(path: &Path) -> Result<Head, Problem> {
-    let text = crate::config::read_text(path).map_err(|source| Problem::Read {
+fn read_file(path: &Path) -> Result<SystemKeys, LocateError> {
+    let text = crate::config::read_text(path).map_err(|source| LocateError::Read {
         path: path.to_owned(),
         source,
     })?;
     let whole = toml::from_str::<File>(&text);
     // While the file is being edited, `status` still works.
-    let file = whole.or_else(|error| toml::from_str(head_alone(&text)).map_err(|_| error));
+    let file = whole.or_else(|error| toml::from_str(mainstay_table_text(&text)).map_err(|_| error));
     file.map(|file| file.mainstay)
-        .map_err(|error| Problem::Parse {
+        .map_err(|error| LocateError::Parse {
             path: path.to_owned(),
             text: error.message().to_owned(),
         })
 }
 
 /// Returns the text of the `[mainstay]` table, from its header to the next one.
-fn head_alone(text: &str) -> &str {
+fn mainstay_table_text(text: &str) -> &str {
     let mut offset = 0;
     let mut from = None;
     for line in text.split_inclusive('\n') {
@@ -298,7 +302,7 @@ fn head_alone(text: &str) -> &str {
 }
 
 /// Resolves a path relative to the project, the folder that holds the configuration folder.
-fn expand(dir: &str, project: &Path) -> Result<PathBuf, Problem> {
+fn expand(dir: &str, project: &Path) -> Result<PathBuf, LocateError> {
     let project_text = project.to_string_lossy();
     // `$${` is a plain `${`.
     let parts = dir
@@ -306,14 +310,14 @@ fn expand(dir: &str, project: &Path) -> Result<PathBuf, Problem> {
         .map(|part| part.replace("${project}", &project_text));
     let parts: Vec<String> = parts.collect();
     if parts.iter().any(|part| part.contains("${")) {
-        return Err(Problem::Variable(dir.to_owned()));
+        return Err(LocateError::Variable(dir.to_owned()));
     }
     Ok(project.join(parts.join("${")))
 }
 
 /// `holder.json`.
 #[derive(Deserialize)]
-struct Holder {
+struct HolderStatusFile {
     pid: i32,
     runtime_pid: Option<i32>,
     state: String,
@@ -324,20 +328,20 @@ struct Holder {
     config_dir: String,
 }
 
-fn holder_beside(socket: &Path) -> Option<Holder> {
+fn read_holder_status(socket: &Path) -> Option<HolderStatusFile> {
     let text = std::fs::read(socket.parent()?.join("holder.json")).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
 /// Lists the systems that run in this folder under other names, if any.
-fn others(folder: Option<&Path>, name: &str) -> String {
+fn list_others(folder: Option<&Path>, name: &str) -> String {
     let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
     let mut names: Vec<String> = entries
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|found| {
-            let holder = holder_beside(&locate::control_socket(found));
+            let holder = read_holder_status(&locate::control_socket(found));
             holder.is_some_and(|holder| lives(holder.pid))
         })
         .filter_map(|found| Some(found.file_name()?.to_str()?.to_owned()))
@@ -352,7 +356,7 @@ fn others(folder: Option<&Path>, name: &str) -> String {
     match names.is_empty() {
         true => String::new(),
         false => {
-            let names = super::human::clean(&names.join(", ")).into_owned();
+            let names = super::format::single_line(&names.join(", ")).into_owned();
             format!("\nrunning under other names: {names}{more}; name one with --name")
         }
     }
@@ -360,7 +364,7 @@ fn others(folder: Option<&Path>, name: &str) -> String {
 
 /// Describes the holder by `holder.json` beside the socket, running or dead.
 fn holder_note(socket: &Path) -> Option<String> {
-    let holder = holder_beside(socket)?;
+    let holder = read_holder_status(socket)?;
     let lives = if lives(holder.pid) {
         ""
     } else {
@@ -383,7 +387,7 @@ fn holder_note(socket: &Path) -> Option<String> {
     Some(format!(
         "\nits holder (pid {}{lives}) last wrote: {}{since}, {runtime}{restarts}",
         holder.pid,
-        super::human::clean(&holder.state),
+        super::format::single_line(&holder.state),
     ))
 }
 

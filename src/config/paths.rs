@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 const MAX_FOLDERS: usize = 100_000;
 
 /// Removes `.` and `..` from an absolute path, without reading the disk.
-pub(crate) fn plain(path: &Path) -> PathBuf {
+pub(crate) fn normalize(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
         match part {
@@ -24,8 +24,8 @@ pub(crate) fn plain(path: &Path) -> PathBuf {
 }
 
 /// Returns the folders that match `pattern`, relative to `beside`, in order.
-pub(crate) fn matching(beside: &Path, pattern: &str) -> Vec<PathBuf> {
-    let whole = plain(&beside.join(pattern));
+pub(crate) fn expand_pattern(beside: &Path, pattern: &str) -> Vec<PathBuf> {
+    let whole = normalize(&beside.join(pattern));
     let mut found = vec![PathBuf::new()];
     for part in whole.components() {
         let text = part.as_os_str().to_string_lossy();
@@ -37,7 +37,7 @@ pub(crate) fn matching(beside: &Path, pattern: &str) -> Vec<PathBuf> {
         }
         found = found
             .iter()
-            .flat_map(|path| inside(path, &text))
+            .flat_map(|path| expand_in(path, &text))
             .take(MAX_FOLDERS)
             .collect();
     }
@@ -45,21 +45,21 @@ pub(crate) fn matching(beside: &Path, pattern: &str) -> Vec<PathBuf> {
     found
 }
 
-fn inside(folder: &Path, pattern: &str) -> Vec<PathBuf> {
+fn expand_in(folder: &Path, pattern: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Vec::new();
     };
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.starts_with('.') == pattern.starts_with('.'))
-        .filter(|name| fits(pattern, name))
+        .filter(|name| matches_pattern(pattern, name))
         .collect();
     names.sort();
     names.iter().map(|name| folder.join(name)).collect()
 }
 
 /// Returns whether `name` matches `pattern`, in which `*` stands for any text.
-fn fits(pattern: &str, name: &str) -> bool {
+fn matches_pattern(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
     let Some(mut rest) = name.strip_prefix(first) else {
@@ -85,16 +85,16 @@ mod tests {
     #[test]
     fn a_star_stands_for_any_part_of_one_name() {
         for (pattern, name) in [("*", "a"), ("a*", "a"), ("*a", "ba"), ("a*c*e", "abcde")] {
-            assert!(fits(pattern, name), "{pattern} {name}");
+            assert!(matches_pattern(pattern, name), "{pattern} {name}");
         }
         for (pattern, name) in [("a", "ab"), ("a*", "b"), ("a*a", "a"), ("a*c*e", "abde")] {
-            assert!(!fits(pattern, name), "{pattern} {name}");
+            assert!(!matches_pattern(pattern, name), "{pattern} {name}");
         }
     }
 
     #[test]
     fn a_plain_path_goes_nowhere_and_back() {
-        assert_eq!(plain(Path::new("/a/./b/../c")), Path::new("/a/c"));
-        assert_eq!(plain(Path::new("/../a")), Path::new("/a"));
+        assert_eq!(normalize(Path::new("/a/./b/../c")), Path::new("/a/c"));
+        assert_eq!(normalize(Path::new("/../a")), Path::new("/a"));
     }
 }

@@ -6,16 +6,16 @@ use std::io::ErrorKind;
 
 use mainstay_client::Error as ClientError;
 use mainstay_protocol::RefusalCode;
-use mainstay_protocol::words::ExitCode;
+use mainstay_protocol::words::CliExitCode;
 
-use super::instance::Problem;
+use super::system_locator::LocateError;
 
 /// The failure of a verb.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub(crate) enum CliError {
     /// The system cannot be determined from the configuration.
     #[error(transparent)]
-    Instance(#[from] Problem),
+    Instance(#[from] LocateError),
     /// No process listens; `holder` is what its holder wrote last, and which other systems run.
     #[error(
         "cannot reach mainstay '{name}': nothing listens on {path}; start it with `mainstay up`\
@@ -29,7 +29,7 @@ pub(crate) enum Failure {
     /// A process listens and does not answer as mainstay does.
     #[error(
         "cannot use mainstay '{name}': {}{}{holder}",
-        said(source),
+        client_error_text(source),
         next_step(source)
     )]
     NotAnswering {
@@ -45,42 +45,42 @@ pub(crate) enum Failure {
     Output(std::io::Error),
     /// Any other failure, with its own exit code.
     #[error("{message}")]
-    Other { code: ExitCode, message: String },
+    Other { code: CliExitCode, message: String },
 }
 
-impl Failure {
-    pub(crate) fn new(code: ExitCode, message: impl Into<String>) -> Failure {
-        Failure::Other {
+impl CliError {
+    pub(crate) fn new(code: CliExitCode, message: impl Into<String>) -> CliError {
+        CliError::Other {
             code,
             message: message.into(),
         }
     }
 
-    pub(crate) fn code(&self) -> ExitCode {
+    pub(crate) fn code(&self) -> CliExitCode {
         match self {
-            Failure::Instance(_) => ExitCode::Configuration,
-            Failure::NotRunning { .. } => ExitCode::NotRunning,
-            Failure::Client(error) | Failure::NotAnswering { source: error, .. } => {
+            CliError::Instance(_) => CliExitCode::Configuration,
+            CliError::NotRunning { .. } => CliExitCode::NotRunning,
+            CliError::Client(error) | CliError::NotAnswering { source: error, .. } => {
                 client_code(error)
             }
-            Failure::Output(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::Ok,
-            Failure::Output(_) => ExitCode::Failed,
-            Failure::Other { code, .. } => *code,
+            CliError::Output(error) if error.kind() == ErrorKind::BrokenPipe => CliExitCode::Ok,
+            CliError::Output(_) => CliExitCode::Failed,
+            CliError::Other { code, .. } => *code,
         }
     }
 
     /// Prints it on stderr and returns the exit code. A closed pipe (`| head`) is not a failure.
-    pub(crate) fn tell(&self) -> ExitCode {
+    pub(crate) fn print(&self) -> CliExitCode {
         let closed = |error: &std::io::Error| error.kind() == ErrorKind::BrokenPipe;
-        let quiet = matches!(self, Failure::Output(error) if closed(error));
+        let quiet = matches!(self, CliError::Output(error) if closed(error));
         if !quiet {
-            super::screen::complain(&self.to_string());
+            super::terminal::print_error(&self.to_string());
         }
         self.code()
     }
 }
 
-fn said(error: &ClientError) -> String {
+fn client_error_text(error: &ClientError) -> String {
     match error {
         ClientError::Timeout { after, .. } => format!("it did not answer within {after:?}"),
         other => other.to_string(),
@@ -100,28 +100,28 @@ fn next_step(error: &ClientError) -> &'static str {
     }
 }
 
-fn client_code(error: &ClientError) -> ExitCode {
+fn client_code(error: &ClientError) -> CliExitCode {
     match error {
-        ClientError::NotRunning { .. } | ClientError::Closed { .. } => ExitCode::NotRunning,
+        ClientError::NotRunning { .. } | ClientError::Closed { .. } => CliExitCode::NotRunning,
         ClientError::Refused(refusal) => match refusal.data.code {
-            RefusalCode::InvalidConfig => ExitCode::Configuration,
-            RefusalCode::Timeout | RefusalCode::Internal => ExitCode::Failed,
-            _ => ExitCode::Refused,
+            RefusalCode::InvalidConfig => CliExitCode::Configuration,
+            RefusalCode::Timeout | RefusalCode::Internal => CliExitCode::Failed,
+            _ => CliExitCode::Refused,
         },
-        _ => ExitCode::Failed,
+        _ => CliExitCode::Failed,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_protocol::Refusal;
+    use mainstay_protocol::RequestError;
 
     #[test]
     fn a_silent_runtime_and_a_foreign_socket_come_with_a_next_step() {
         let not_answering = |source| {
             let (name, holder) = ("app".to_owned(), String::new());
-            Failure::NotAnswering {
+            CliError::NotAnswering {
                 name,
                 source,
                 holder,
@@ -147,19 +147,26 @@ mod tests {
 
     #[test]
     fn each_failure_has_the_code_the_documents_name() {
-        let refused =
-            |code| Failure::from(ClientError::from(Refusal::new(code, "cannot do this"))).code();
-        assert_eq!(refused(RefusalCode::UnknownModule), ExitCode::Refused);
-        assert_eq!(refused(RefusalCode::NotPermitted), ExitCode::Refused);
-        assert_eq!(refused(RefusalCode::InvalidConfig), ExitCode::Configuration);
-        assert_eq!(refused(RefusalCode::Timeout), ExitCode::Failed);
-        let closed = ClientError::Closed { path: "x".into() };
-        assert_eq!(Failure::from(closed).code(), ExitCode::NotRunning);
-        let pipe = Failure::Output(ErrorKind::BrokenPipe.into());
-        assert_eq!((pipe.tell(), pipe.code()), (ExitCode::Ok, ExitCode::Ok));
+        let refused = |code| {
+            CliError::from(ClientError::from(RequestError::new(code, "cannot do this"))).code()
+        };
+        assert_eq!(refused(RefusalCode::UnknownModule), CliExitCode::Refused);
+        assert_eq!(refused(RefusalCode::NotPermitted), CliExitCode::Refused);
         assert_eq!(
-            Failure::Output(ErrorKind::StorageFull.into()).code(),
-            ExitCode::Failed
+            refused(RefusalCode::InvalidConfig),
+            CliExitCode::Configuration
+        );
+        assert_eq!(refused(RefusalCode::Timeout), CliExitCode::Failed);
+        let closed = ClientError::Closed { path: "x".into() };
+        assert_eq!(CliError::from(closed).code(), CliExitCode::NotRunning);
+        let pipe = CliError::Output(ErrorKind::BrokenPipe.into());
+        assert_eq!(
+            (pipe.print(), pipe.code()),
+            (CliExitCode::Ok, CliExitCode::Ok)
+        );
+        assert_eq!(
+            CliError::Output(ErrorKind::StorageFull.into()).code(),
+            CliExitCode::Failed
         );
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mainstay_protocol::Timestamp;
 
 /// Formats a duration by its two largest units: `850ms`, `12s`, `3m 5s`, `2h 3m`, `4d 1h`.
-pub(crate) fn span(span: Duration) -> String {
+pub(crate) fn compact_duration(span: Duration) -> String {
     let seconds = span.as_secs();
     let two = |large: u64, l: &str, small: u64, s: &str| match small {
         0 => format!("{large}{l}"),
@@ -25,14 +25,14 @@ pub(crate) fn span(span: Duration) -> String {
 
 /// Returns the time since `at`; zero for a future time.
 pub(crate) fn since(at: Timestamp, now: Timestamp) -> String {
-    span(Duration::from_millis(now.0.saturating_sub(at.0)))
+    compact_duration(Duration::from_millis(now.0.saturating_sub(at.0)))
 }
 
 /// Returns the time until `at`; `now` for a past time.
 pub(crate) fn until(at: Timestamp, now: Timestamp) -> String {
     match at.0.saturating_sub(now.0) {
         0 => "now".to_owned(),
-        left => format!("in {}", span(Duration::from_millis(left))),
+        left => format!("in {}", compact_duration(Duration::from_millis(left))),
     }
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn percent(share: f64) -> String {
 }
 
 /// Puts text on one line: control characters become spaces.
-pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+pub(crate) fn single_line(text: &str) -> Cow<'_, str> {
     if text.chars().any(char::is_control) {
         Cow::Owned(
             text.chars()
@@ -88,7 +88,7 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
 }
 
 /// Escapes a module's line for a terminal: keeps colours, shows other control characters.
-pub(crate) fn harmless(line: &str) -> Cow<'_, str> {
+pub(crate) fn escape_controls(line: &str) -> Cow<'_, str> {
     let plain = |c: char| c == '\t' || !c.is_control();
     if line.chars().all(plain) {
         return Cow::Borrowed(line);
@@ -119,8 +119,12 @@ fn colour(text: &str) -> Option<usize> {
 pub(crate) fn list(names: &[String]) -> String {
     match names {
         [] => String::new(),
-        [only] => clean(only).into_owned(),
-        [first @ .., last] => format!("{} and {}", clean(&first.join(", ")), clean(last)),
+        [only] => single_line(only).into_owned(),
+        [first @ .., last] => format!(
+            "{} and {}",
+            single_line(&first.join(", ")),
+            single_line(last)
+        ),
     }
 }
 
@@ -130,7 +134,7 @@ mod tests {
 
     #[test]
     fn spans_keep_their_two_largest_units() {
-        let said = |ms| span(Duration::from_millis(ms));
+        let said = |ms| compact_duration(Duration::from_millis(ms));
         assert_eq!(said(0), "0ms");
         assert_eq!(said(999), "999ms");
         assert_eq!(said(1_999), "1s");
@@ -160,8 +164,8 @@ mod tests {
 
     #[test]
     fn control_characters_do_not_pass() {
-        assert_eq!(clean("a\x1b[31mb\nc"), "a [31mb c");
-        assert_eq!(clean("plain ü"), "plain ü");
+        assert_eq!(single_line("a\x1b[31mb\nc"), "a [31mb c");
+        assert_eq!(single_line("plain ü"), "plain ü");
     }
 
     #[test]
@@ -175,7 +179,7 @@ mod tests {
             ("50%\r60%\x08\x7f", "50%^M60%^H^?"),
             ("\u{9b}2J", "\u{fffd}2J"),
         ] {
-            assert_eq!(harmless(line), shown);
+            assert_eq!(escape_controls(line), shown);
         }
     }
 

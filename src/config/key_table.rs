@@ -2,22 +2,22 @@
 //! Owns lookup and insertion.
 //! Never keeps spare capacity: there are several tables per module.
 
-use super::tree::Entry;
+use super::tree::TableEntry;
 
 /// Keys with their values, sorted by key.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Table(Vec<(String, Entry)>);
+pub(crate) struct KeyTable(Vec<(String, TableEntry)>);
 
-type Pair = (String, Entry);
-type Pairs<'t> = std::iter::Map<std::slice::Iter<'t, Pair>, fn(&Pair) -> (&String, &Entry)>;
+type Pair = (String, TableEntry);
+type Pairs<'t> = std::iter::Map<std::slice::Iter<'t, Pair>, fn(&Pair) -> (&String, &TableEntry)>;
 
-impl Table {
-    pub(crate) fn new() -> Table {
-        Table::default()
+impl KeyTable {
+    pub(crate) fn new() -> KeyTable {
+        KeyTable::default()
     }
 
-    pub(crate) fn one(key: String, entry: Entry) -> Table {
-        Table(vec![(key, entry)])
+    pub(crate) fn one(key: String, entry: TableEntry) -> KeyTable {
+        KeyTable(vec![(key, entry)])
     }
 
     fn place(&self, key: &str) -> Result<usize, usize> {
@@ -29,12 +29,12 @@ impl Table {
             .binary_search_by(|(other, _)| other.as_str().cmp(key))
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<&Entry> {
+    pub(crate) fn get(&self, key: &str) -> Option<&TableEntry> {
         let place = self.place(key).ok()?;
         self.0.get(place).map(|(_, entry)| entry)
     }
 
-    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Entry> {
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut TableEntry> {
         let place = self.place(key).ok()?;
         self.0.get_mut(place).map(|(_, entry)| entry)
     }
@@ -52,14 +52,14 @@ impl Table {
     }
 
     /// Inserts a key, or replaces its value.
-    pub(crate) fn insert(&mut self, key: String, entry: Entry) {
+    pub(crate) fn insert(&mut self, key: String, entry: TableEntry) {
         match self.place(&key) {
             Ok(place) => self.0[place] = (key, entry),
             Err(place) => self.0.insert(place, (key, entry)),
         }
     }
 
-    pub(crate) fn remove(&mut self, key: &str) -> Option<Entry> {
+    pub(crate) fn remove(&mut self, key: &str) -> Option<TableEntry> {
         let place = self.place(key).ok()?;
         Some(self.0.remove(place).1)
     }
@@ -72,17 +72,17 @@ impl Table {
         self.0.iter().map(|(key, _)| key)
     }
 
-    pub(crate) fn values(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &TableEntry> {
         self.0.iter().map(|(_, entry)| entry)
     }
 
-    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut TableEntry> {
         self.0.iter_mut().map(|(_, entry)| entry)
     }
 }
 
-impl<'t> IntoIterator for &'t Table {
-    type Item = (&'t String, &'t Entry);
+impl<'t> IntoIterator for &'t KeyTable {
+    type Item = (&'t String, &'t TableEntry);
     type IntoIter = Pairs<'t>;
 
     fn into_iter(self) -> Pairs<'t> {
@@ -90,7 +90,7 @@ impl<'t> IntoIterator for &'t Table {
     }
 }
 
-impl IntoIterator for Table {
+impl IntoIterator for KeyTable {
     type Item = Pair;
     type IntoIter = std::vec::IntoIter<Pair>;
 
@@ -99,11 +99,11 @@ impl IntoIterator for Table {
     }
 }
 
-impl FromIterator<Pair> for Table {
-    fn from_iter<I: IntoIterator<Item = Pair>>(pairs: I) -> Table {
+impl FromIterator<Pair> for KeyTable {
+    fn from_iter<I: IntoIterator<Item = Pair>>(pairs: I) -> KeyTable {
         let mut pairs: Vec<Pair> = pairs.into_iter().collect();
         pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
         pairs.shrink_to_fit();
-        Table(pairs)
+        KeyTable(pairs)
     }
 }

@@ -4,48 +4,48 @@
 
 use std::time::Duration;
 
-use super::{Form, Value};
-use crate::config::reading::Reading;
-use crate::config::tree::{Node, Tree};
+use super::{FromConfig, ValueType};
+use crate::config::read_context::ReadContext;
+use crate::config::tree::{Node, TreeValue};
 
 /// Longest accepted duration: 100 years.
 const MAX_SPAN: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// A duration that may be zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span(pub(crate) Duration);
+pub(crate) struct DurationValue(pub(crate) Duration);
 
 /// A duration that is more than zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LongSpan(pub(crate) Duration);
+pub(crate) struct PositiveDuration(pub(crate) Duration);
 
 /// A size in bytes, more than zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Bytes(pub(crate) u64);
+pub(crate) struct ByteSize(pub(crate) u64);
 
-impl Span {
-    pub(crate) const fn seconds(seconds: u64) -> Span {
-        Span(Duration::from_secs(seconds))
+impl DurationValue {
+    pub(crate) const fn seconds(seconds: u64) -> DurationValue {
+        DurationValue(Duration::from_secs(seconds))
     }
 
-    pub(crate) const fn millis(millis: u64) -> Span {
-        Span(Duration::from_millis(millis))
+    pub(crate) const fn millis(millis: u64) -> DurationValue {
+        DurationValue(Duration::from_millis(millis))
     }
 }
 
-impl LongSpan {
-    pub(crate) const fn seconds(seconds: u64) -> LongSpan {
-        LongSpan(Duration::from_secs(seconds))
+impl PositiveDuration {
+    pub(crate) const fn seconds(seconds: u64) -> PositiveDuration {
+        PositiveDuration(Duration::from_secs(seconds))
     }
 }
 
 /// Parses a duration within bounds, such as "250ms", "10s", "1h 30m".
-fn duration<'a>(node: &'a Node, at: &mut Reading<'a>, zero: bool) -> Option<Duration> {
-    let form = Form::Span { zero };
+fn duration<'a>(node: &'a Node, at: &mut ReadContext<'a>, zero: bool) -> Option<Duration> {
+    let form = ValueType::Duration { zero };
     let text = at.text(node, form)?;
     match humantime::parse_duration(text) {
         Ok(span) if span <= MAX_SPAN && (zero || !span.is_zero()) => Some(span),
-        _ => at.wrong(node, form),
+        _ => at.type_error(node, form),
     }
 }
 
@@ -67,11 +67,11 @@ pub(crate) fn show_duration(span: Duration) -> String {
     }
 }
 
-impl Value for Span {
-    const FORM: Form = Form::Span { zero: true };
+impl FromConfig for DurationValue {
+    const FORM: ValueType = ValueType::Duration { zero: true };
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
-        duration(node, at, true).map(Span)
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        duration(node, at, true).map(DurationValue)
     }
 
     fn show(&self) -> String {
@@ -79,11 +79,11 @@ impl Value for Span {
     }
 }
 
-impl Value for LongSpan {
-    const FORM: Form = Form::Span { zero: false };
+impl FromConfig for PositiveDuration {
+    const FORM: ValueType = ValueType::Duration { zero: false };
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
-        duration(node, at, false).map(LongSpan)
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        duration(node, at, false).map(PositiveDuration)
     }
 
     fn show(&self) -> String {
@@ -111,18 +111,18 @@ fn parse_bytes(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(size)
 }
 
-impl Value for Bytes {
-    const FORM: Form = Form::Bytes;
+impl FromConfig for ByteSize {
+    const FORM: ValueType = ValueType::Bytes;
 
-    fn read<'a>(node: &'a Node, at: &mut Reading<'a>) -> Option<Self> {
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let bytes = match &node.value {
-            Tree::Text(text) => parse_bytes(text),
-            Tree::Whole(bytes) => u64::try_from(*bytes).ok(),
+            TreeValue::Text(text) => parse_bytes(text),
+            TreeValue::Whole(bytes) => u64::try_from(*bytes).ok(),
             _ => None,
         };
         match bytes {
-            Some(bytes) if bytes > 0 && i64::try_from(bytes).is_ok() => Some(Bytes(bytes)),
-            _ => at.wrong(node, Self::FORM),
+            Some(bytes) if bytes > 0 && i64::try_from(bytes).is_ok() => Some(ByteSize(bytes)),
+            _ => at.type_error(node, Self::FORM),
         }
     }
 
