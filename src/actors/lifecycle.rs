@@ -432,7 +432,7 @@ impl LifecycleActorState {
                 PreviewAction::Start => ChangeAction::Start,
                 PreviewAction::Stop => ChangeAction::Stop,
                 PreviewAction::Restart => ChangeAction::Restart,
-                PreviewAction::Notify => ChangeAction::Tell,
+                PreviewAction::Notify => ChangeAction::Notify,
             },
             reason: if step.because == step.module {
                 "asked for".to_owned()

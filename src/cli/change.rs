@@ -318,7 +318,7 @@ mod tests {
         let expected = "  stop     analysis-engine  it requires storage
   restart  storage          asked for
   start    analysis-engine  it is wanted up
-  tell     metrics          it wants storage
+  notify   metrics          it wants storage
 storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tells more
 ";
         assert_eq!(said(&changed(false, false)), expected);

@@ -32,8 +32,12 @@ mod tests {
             for verb in ["status", "restart", "why", "completions"] {
                 assert!(script.contains(verb), "{shell}: {verb}");
             }
-            // Elvish completes verbs alone.
-            let methods = *shell == clap_complete::Shell::Elvish || script.contains("events.list");
+            // Elvish and fish complete verbs alone.
+            let verbs_alone = matches!(
+                shell,
+                clap_complete::Shell::Elvish | clap_complete::Shell::Fish
+            );
+            let methods = verbs_alone || script.contains("events.list");
             assert!(methods, "{shell}: the methods of the protocol");
         }
     }

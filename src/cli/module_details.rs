@@ -26,7 +26,7 @@ pub(crate) fn render(module: &ModuleView, now: Timestamp, screen: Terminal) -> S
         let _ = write!(state, ", because: {cause}");
     }
     if module.desired == Wanted::Down {
-        state.push_str(", not wanted");
+        state.push_str(", desired: down");
     }
     line(&mut out, "state", &state);
     let mut health = String::new();
@@ -227,7 +227,7 @@ storage 1.0.0 - Keeps samples and scores
         let text = render(&module, Timestamp(1_795_000_005_123), Terminal::default());
         let expected = "\
 storage
-  state      backoff for 5s, not wanted
+  state      backoff for 5s, desired: down
   health     degraded, score 80 of 100
   kind       service, optional, importance normal
 ";

@@ -30,7 +30,7 @@ impl Incoming {
         let error = |code, text: String| RequestError::new(code, text);
         let hello_required = |id| {
             let text = "cannot answer: the first call must be hello".to_owned();
-            (id, error(RefusalCode::HelloFirst, text))
+            (id, error(RefusalCode::HelloRequired, text))
         };
         let request = match RpcMessage::parse(line).map_err(|error| (None, error))? {
             RpcMessage::Request(request) if request.method == name::HELLO => request,

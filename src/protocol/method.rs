@@ -130,7 +130,7 @@ words! {
         /// It is stopped and started.
         Restart = "restart",
         /// It goes on and is told.
-        Tell = "tell",
+        Notify = "notify",
     }
 }
 

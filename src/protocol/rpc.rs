@@ -190,7 +190,7 @@ words! {
         /// The line is longer than 1 MiB; the connection closes.
         TooLong = "too_long",
         /// `hello` must come first.
-        HelloFirst = "hello_first",
+        HelloRequired = "hello_required",
         /// The protocol version is not spoken here.
         UnsupportedProtocol = "unsupported_protocol",
         /// The token is not the one of a living run.

@@ -33,7 +33,7 @@ fn hello_comes_first_and_in_a_known_protocol() {
     let reply = early.reply();
     assert_eq!(
         (code(&reply), &reply["id"]),
-        (RefusalCode::HelloFirst, &json!(5))
+        (RefusalCode::HelloRequired, &json!(5))
     );
     assert_eq!(early.reply(), Value::Null, "and the connection ends");
     for protocol in [0, 2, 4_000_000_000_u32] {

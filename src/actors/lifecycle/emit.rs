@@ -280,7 +280,7 @@ impl LifecycleActorState {
         let (kind, word) = match news {
             DependencyNotice::Restarting => (EventKind::ModuleDegraded, "restarting"),
             DependencyNotice::Failed => (EventKind::ModuleDegraded, "failed"),
-            DependencyNotice::Recovered => (EventKind::ModuleRestored, "back"),
+            DependencyNotice::Recovered => (EventKind::ModuleRestored, "recovered"),
         };
         let about_name = &self.ctx.name(about);
         let entry = EventBuilder::of(kind)

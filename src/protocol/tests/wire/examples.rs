@@ -153,7 +153,7 @@ fn changing() -> Vec<Example> {
         step("analysis-engine", ChangeAction::Stop, "it requires storage"),
         step("storage", ChangeAction::Restart, "asked for"),
         step("analysis-engine", ChangeAction::Start, "it is wanted up"),
-        step("metrics", ChangeAction::Tell, "it wants storage"),
+        step("metrics", ChangeAction::Notify, "it wants storage"),
     ];
     let result = m::ChangeResult {
         steps,

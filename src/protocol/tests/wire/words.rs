@@ -63,7 +63,7 @@ fn closed_lists_are_what_their_golden_file_says() {
         "rung": spelled(Rung::ALL),
         "state": spelled(State::ALL),
         "system_status": spelled(SystemStatus::ALL),
-        "wanted": spelled(Wanted::ALL),
+        "desired": spelled(Wanted::ALL),
     });
     golden::check(&golden::folder().join("words.json"), &lists);
 }
