@@ -46,8 +46,8 @@ fn a_folder_that_another_can_swap_for_a_link_leads_nowhere() {
     }
     let words = |path: &Path| path.display().to_string();
     let (folder, target) = (words(&path("theirs/mainstay")), words(&path("ours")));
-    let swapper = Attacker::start(dir.path(), &["link-swapper", &folder, &target, "3000"]);
-    for _ in 0..6 {
+    let swapper = Attacker::start(dir.path(), &["link-swapper", &folder, &target, "1500"]);
+    for _ in 0..4 {
         up_and_down(dir.path());
     }
     eprintln!("{}", swapper.end());

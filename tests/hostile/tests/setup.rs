@@ -27,7 +27,7 @@ pub(crate) enum Trees {
 }
 
 /// Milliseconds for which an attack goes on: longer than it takes to measure.
-pub(crate) const LASTS: &str = "1800";
+pub(crate) const LASTS: &str = "1400";
 
 /// Both ways.
 pub(crate) const BOTH: [Trees; 2] = [Trees::Grouped, Trees::Walked];

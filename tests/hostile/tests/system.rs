@@ -28,9 +28,9 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// Between two measurements.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long is measured without an attacker.
-const ALONE: Duration = Duration::from_millis(400);
+const ALONE: Duration = Duration::from_millis(300);
 /// How long is measured during an attack, which goes on for longer.
-const ATTACKED: Duration = Duration::from_millis(1300);
+const ATTACKED: Duration = Duration::from_millis(1000);
 /// How often an attack is tried before something that is late is not the machine's doing.
 const TRIES: u32 = 3;
 /// What the holder and the runtime may need for themselves.
