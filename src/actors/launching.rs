@@ -3,7 +3,7 @@
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::spec::{Readiness, StartMode};
-use mainstay_process::{ActivationSocket, Instance, Output, SpawnRequest};
+use mainstay_process::{ActivationSocket, Instance, Output, SpawnRequest, Stdin};
 use mainstay_protocol::{ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN};
 
 use super::RuntimeContext;
@@ -19,6 +19,7 @@ pub(crate) fn main_request(
     let mut spawn = command_request(ctx, module, &launch.argv);
     spawn.generation = generation;
     spawn.output = Output::Log;
+    spawn.stdin = launch.stdin;
     spawn.notify = spec.readiness == Readiness::Notify || spec.watchdog.is_some();
     spawn.watchdog_usec = spec
         .watchdog
@@ -101,6 +102,7 @@ pub(crate) fn command_request(
         watchdog_usec: None,
         ready_fd: None,
         sockets: Vec::new(),
+        stdin: Stdin::Null,
         output: Output::Captured,
         no_new_privileges: launch.no_new_privileges,
         timeout_ms: 0,

@@ -22,13 +22,14 @@ use super::tree::{KeyTable, TreeValue};
 const OF_A_BUILTIN: [&str; 4] = ["kind", "description", "version", "importance"];
 
 /// Keys of a process, which an embedded task does not have.
-const OF_A_PROCESS: [&str; 6] = [
+const OF_A_PROCESS: [&str; 7] = [
     "command",
     "stop_signal",
     "limits",
     "isolation",
     "clear_env",
     "sockets",
+    "stdin",
 ];
 
 pub(crate) fn check<'a>(

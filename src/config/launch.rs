@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_process::{Limits, Probe, Signal};
+use mainstay_process::{Limits, Probe, Signal, Stdin};
 use serde::{Deserialize, Serialize};
 
 pub use super::schema::choices::{LogFormat, ProbeRole};
@@ -75,6 +75,9 @@ pub struct LaunchSpec {
     pub env: Vec<(String, String)>,
     /// Start from an empty environment.
     pub clear_env: bool,
+    /// What it reads.
+    #[serde(default)]
+    pub stdin: Stdin,
     /// The user, by name or number.
     pub user: Option<String>,
     /// The group, by name or number.

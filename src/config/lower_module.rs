@@ -135,6 +135,7 @@ fn launch(
         module_dir: module_dir.cloned(),
         env,
         clear_env: module.clear_env,
+        stdin: module.stdin,
         user: module.user,
         group: module.group,
         stop_signal: module.stop_signal.signal,

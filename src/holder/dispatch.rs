@@ -344,6 +344,7 @@ impl Engine {
             uid: started.uid,
             pinned: started.pinned,
             ready: started.ready,
+            _stdin: started.stdin,
             stream: started.stream,
             mark: started.mark,
             ignored: 0,

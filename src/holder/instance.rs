@@ -25,6 +25,8 @@ pub(crate) struct RunningProcess {
     pub(crate) uid: u32,
     pub(crate) pinned: Option<ProcessHandle>,
     pub(crate) ready: Option<OwnedFd>,
+    /// Kept as long as it runs: its input has no end until then.
+    pub(crate) _stdin: Option<OwnedFd>,
     pub(crate) stream: Option<u64>,
     pub(crate) mark: String,
     /// Wishes it sent by notify that were not granted.

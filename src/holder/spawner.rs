@@ -31,7 +31,7 @@ use crate::output::{Backpressure, OutputDrain, OutputStream};
 use crate::prepare::{self, BaseEnvironment, ChildFds, SpawnError};
 use crate::process::{self, thread};
 use crate::tap_replay::TapReplay;
-use mainstay_process::{Instance, Output, SpawnRequest, StartStep};
+use mainstay_process::{Instance, Output, SpawnRequest, StartStep, Stdin};
 
 const THREADS: usize = 2;
 /// With those that were added because all others hang.
@@ -60,6 +60,8 @@ pub(crate) struct SpawnedProcess {
     pub(crate) uid: u32,
     pub(crate) pinned: Option<ProcessHandle>,
     pub(crate) ready: Option<OwnedFd>,
+    /// The end of its input that nobody writes to.
+    pub(crate) stdin: Option<OwnedFd>,
     /// Its notify socket.
     pub(crate) notify: Option<ForeignFd>,
     pub(crate) group: Option<Arc<Cgroup>>,
@@ -356,8 +358,18 @@ fn spawn_one(
         let _ = nix::unistd::fchown(end, Some(uid), Some(gid));
     }
     // What it is handed lies where it lies: then the child copies the whole table.
-    let lends = cradle.low.as_ref().filter(|_| job.handed.is_empty());
-    let ends = child_fds(ground, &job, lends, stdout, says_ready)?;
+    let stdin = match spawn.stdin {
+        Stdin::Open => Some(io::pipe().map_err(|problem| {
+            let errno = problem.raw_os_error().unwrap_or(libc::EIO);
+            SpawnError::without_text(StartStep::Pipe, errno)
+        })?),
+        Stdin::Null => None,
+    };
+    let reads = stdin.as_ref().map(|(read, _)| read.as_raw_fd());
+    let lends = cradle.low.as_ref();
+    let lends = lends.filter(|_| job.handed.is_empty() && reads.is_none());
+    let mut ends = child_fds(ground, &job, lends, stdout, says_ready)?;
+    ends.stdin = reads.unwrap_or(ends.stdin);
     let mut orders = prepare::exec_spec(spawn, &ground.inherited, &ends, slip)?;
     orders.tag = job.tag;
     if ground.pins {
@@ -407,6 +419,7 @@ fn spawn_one(
         uid,
         pinned: born.pinned,
         ready: ready.map(|(read, _)| read),
+        stdin: stdin.map(|(_, write)| write.into()),
         notify,
         group,
         stream,

@@ -24,5 +24,5 @@ pub use limits::Limits;
 pub use probe::Probe;
 pub use process_event::{Exited, ProcessEvent, ProcessEventKind};
 pub use signal::Signal;
-pub use spawn_request::{ActivationSocket, Credentials, Output, SpawnRequest};
+pub use spawn_request::{ActivationSocket, Credentials, Output, SpawnRequest, Stdin};
 pub use start_failure::{StartFailure, StartStep};

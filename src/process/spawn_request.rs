@@ -52,6 +52,9 @@ pub struct SpawnRequest {
     /// the first start that names them, and closed by a start that does not.
     #[serde(default)]
     pub sockets: Vec<ActivationSocket>,
+    /// What it reads.
+    #[serde(default, skip_serializing_if = "Stdin::is_null")]
+    pub stdin: Stdin,
     /// Where stdout and stderr go.
     #[serde(default)]
     pub output: Output,
@@ -81,6 +84,24 @@ pub struct ActivationSocket {
     pub name: String,
     /// `address:port`, or an absolute path.
     pub address: String,
+}
+
+/// What a process reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stdin {
+    /// A pipe that nobody writes: it has no end while the process runs.
+    Open,
+    /// /dev/null; also what only a newer mainstay knows.
+    #[default]
+    #[serde(other)]
+    Null,
+}
+
+impl Stdin {
+    fn is_null(&self) -> bool {
+        *self == Stdin::Null
+    }
 }
 
 /// Where a process's output goes.

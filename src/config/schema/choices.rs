@@ -3,7 +3,7 @@
 //! Never accepts a value that is then ignored.
 
 use mainstay_policy::spec;
-use mainstay_process::Signal;
+use mainstay_process::{Signal, Stdin};
 use serde::{Deserialize, Serialize};
 
 use super::{Choice, FromConfig, ValueType};
@@ -55,6 +55,7 @@ pub enum ProbeRole {
     Liveness,
 }
 
+choices!(Stdin { "null" => Stdin::Null, "open" => Stdin::Open, });
 choices!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json, });
 choices!(ProbeRole { "liveness" => ProbeRole::Liveness, } later { "startup", "readiness", });
 choices!(spec::Kind {

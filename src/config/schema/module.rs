@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use mainstay_policy::spec;
-use mainstay_process::Signal;
+use mainstay_process::{Signal, Stdin};
 
 use super::compound::RawDependency;
 use super::probes::RawProbe;
@@ -38,6 +38,9 @@ section! {
         Notify settings: SettingsTable = SettingsTable::default();
         /// Start from an empty environment.
         Restart clear_env: bool = false;
+        /// What it reads: nothing, or a pipe that nobody writes, for a program that ends at the end
+        /// of its input.
+        Restart stdin: Stdin = Stdin::Null;
         /// The user it runs as; only when mainstay runs as root.
         Restart user: Option<String> = None;
         /// The group it runs as; without it the user's.

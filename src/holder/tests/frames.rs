@@ -11,7 +11,7 @@ use mainstay_holder::messages::{
 };
 use mainstay_process::{
     ActivationSocket, Credentials, Exit, Exited, Instance, Limits, Output, ProcessEvent,
-    ProcessEventKind, Signal, SpawnRequest, StartFailure, StartStep,
+    ProcessEventKind, Signal, SpawnRequest, StartFailure, StartStep, Stdin,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -71,6 +71,7 @@ fn requests() -> Vec<HolderRequest> {
             watchdog_usec: Some(1_000_000),
             ready_fd: Some(5),
             sockets: vec![socket()],
+            stdin: Stdin::Open,
             output: Output::Captured,
             no_new_privileges: true,
             timeout_ms: 2000,

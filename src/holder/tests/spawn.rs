@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use common::{Rig, both_trees, spawn_of};
 use mainstay_holder::EngineOptions;
 use mainstay_holder::messages::HolderRequest;
-use mainstay_process::{Credentials, Limits, Output, Signal, StartStep};
+use mainstay_process::{Credentials, Limits, Output, Signal, StartStep, Stdin};
 
 fn plain() -> Vec<EngineOptions> {
     vec![
@@ -344,5 +344,26 @@ fn a_run_that_overstays_is_killed_with_its_tree() {
             (exited.exit.signal(), exited.output.as_str()),
             (Some(Signal::KILL), "begun\n")
         );
+    }
+}
+
+#[test]
+fn an_open_stdin_has_no_end_while_it_runs() {
+    for options in plain() {
+        let mut rig = Rig::new(options);
+        let mut spawn = spawn_of("c", 1, &["cat"]);
+        rig.start(spawn.clone());
+        assert_eq!(
+            rig.line.exited("c", 1).exit.code(),
+            Some(0),
+            "as from /dev/null"
+        );
+        (spawn.generation, spawn.stdin) = (2, Stdin::Open);
+        let pid = rig.start(spawn);
+        rig.told("other", 1, "exit 0");
+        let stat = std::fs::read_link(format!("/proc/{pid}/fd/0")).unwrap();
+        assert!(stat.to_str().unwrap().starts_with("pipe:"), "{stat:?}");
+        rig.line.kill("c", 2);
+        assert_eq!(rig.line.exited("c", 2).exit.signal(), Some(Signal::KILL));
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup, TakeoverState};
 use mainstay_holder::{Decoder, EngineOptions, FrameQueue, embed, recv_with_fds};
-use mainstay_process::{Exited, Limits, Output, ProcessEventKind, SpawnRequest, StartStep};
+use mainstay_process::{Exited, Limits, Output, ProcessEventKind, SpawnRequest, StartStep, Stdin};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -200,6 +200,7 @@ pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> SpawnReque
         watchdog_usec: None,
         ready_fd: None,
         sockets: vec![],
+        stdin: Stdin::Null,
         output: Output::Log,
         no_new_privileges: false,
         timeout_ms: 0,
