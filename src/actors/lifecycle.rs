@@ -268,13 +268,7 @@ impl LifecycleActorState {
             } => {
                 let _asker_left = answer.send(self.preview(module, wish));
             }
-            LifecycleMsg::StopAll { budget, actor } => {
-                self.record_system_stop(&actor);
-                self.stop_requested_by = Some(actor);
-                let within = budget.unwrap_or(self.ctx.plan().system().shutdown_timeout);
-                self.ctx.os.stopping(within + STOP_MARGIN);
-                self.note(LifecycleEvent::StopAll { budget });
-            }
+            LifecycleMsg::StopAll { budget, actor } => self.stop_all(budget, actor),
             LifecycleMsg::Replan(replan) => self.replan(*replan),
             LifecycleMsg::Republish => {
                 self.published_summary = None;
@@ -283,6 +277,14 @@ impl LifecycleActorState {
             LifecycleMsg::TimerFired => self.note(LifecycleEvent::TimerFired),
         }
         None
+    }
+
+    fn stop_all(&mut self, budget: Option<Duration>, actor: String) {
+        self.record_system_stop(&actor);
+        self.stop_requested_by = Some(actor);
+        let within = budget.unwrap_or(self.ctx.plan().system().shutdown_timeout);
+        self.ctx.os.stopping(within + STOP_MARGIN);
+        self.note(LifecycleEvent::StopAll { budget });
     }
 
     fn apply_operation(&mut self, module: ModuleId, wish: Operation, actor: String) {

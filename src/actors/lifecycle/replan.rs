@@ -1,6 +1,6 @@
 //! Another plan while modules run, as the actors see it.
 //! Owns the order: policy accepts the plan, readers see it, then modules follow it one by one.
-//! Never decides what becomes of a module: that is [`mainstay_policy::lifecycle::Lifecycle::replan`].
+//! Never decides about a module: [`mainstay_policy::lifecycle::Lifecycle::replan`] does.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub(crate) struct Replan {
     pub(crate) planned: Planned,
     /// The modules whose definition changed, and whether their run can go on under the new one.
     pub(crate) changes: Vec<(ModuleId, ChangeClass)>,
-    /// Answered when policy has accepted or refused the plan; nothing has changed when it is refused.
+    /// Answered when policy has accepted or refused the plan; a refusal changes nothing.
     pub(crate) result: oneshot::Sender<Result<(), ReplanError>>,
 }
 
