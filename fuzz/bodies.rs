@@ -115,3 +115,38 @@ pub fn configuration(folder: &Path, bytes: &[u8]) {
         assert!(!problems.to_string().is_empty(), "it says what is wrong");
     }
 }
+
+/// An env file of any content, in this folder: as it is, and with its variables replaced.
+pub fn env_file(folder: &Path, bytes: &[u8]) {
+    let file = folder.join("env");
+    std::fs::write(&file, bytes).expect("a file of our own");
+    let module = |name: &str, more: &str| {
+        format!("[module.{name}]\ncommand = [\"x\"]\nenv_file = {file:?}\n{more}\n")
+    };
+    let text = module("plain", "") + &module("expanded", "env_expand = true");
+    std::fs::write(folder.join("mainstay.toml"), text).expect("a file of our own");
+    match load(&ConfigSources::folder(folder)) {
+        Ok(configuration) => {
+            let variables = configuration
+                .modules
+                .iter()
+                .flat_map(|(_, launch)| &launch.env);
+            for (name, value) in variables {
+                assert!(
+                    !name.contains(['=', '\0']) && !value.contains('\0'),
+                    "{name:?}"
+                );
+            }
+        }
+        Err(problems) => {
+            for problem in &problems.problems {
+                let place = problem.place.as_ref().expect("a place");
+                assert!(problem.message.starts_with("cannot "), "{problem}");
+                assert!(
+                    place.name.ends_with("env") || place.line.is_some(),
+                    "{problem}"
+                );
+            }
+        }
+    }
+}

@@ -1,25 +1,37 @@
-//! Files of NAME=value lines that are read into a module's environment.
-//! Owns their syntax: comments, `export`, quotes.
-//! Never replaces variables in them: they are written for other programs too.
+//! Env files of modules: their texts, read once, and the variables that they set.
+//! Owns the texts, which a plan keeps: files that change later change nothing.
+//! Never knows the grammar: that is `env_syntax`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::env_syntax::{Fault, Lookup, parse};
 use super::layers::read_text;
 
-/// Lines of such a file.
+pub(crate) use super::env_syntax::is_variable;
+
+/// Variables in the order of their lines.
 pub(crate) type EnvLines = Vec<(String, String)>;
 
 /// The files that were read, or those that an earlier process read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EnvFiles {
-    /// By absolute path.
-    read: BTreeMap<String, EnvLines>,
+    /// By absolute path; None: it may be missing, and is.
+    texts: BTreeMap<String, Option<String>>,
     /// Nothing more is read from disk.
     #[serde(skip)]
     frozen: bool,
+}
+
+/// Why a file sets no variables.
+#[derive(Debug)]
+pub(crate) enum EnvFileError {
+    /// It cannot be read.
+    Unreadable(String),
+    /// Its text has faults.
+    Faults(String, Vec<Fault>),
 }
 
 impl EnvFiles {
@@ -32,101 +44,62 @@ impl EnvFiles {
     /// For keeping: as they are, without what this process may still do.
     pub(crate) fn snapshot(&self) -> EnvFiles {
         EnvFiles {
-            read: self.read.clone(),
+            texts: self.texts.clone(),
             frozen: false,
         }
     }
 
-    /// All files that were read.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, &EnvLines)> {
-        self.read.iter().map(|(path, lines)| (path.as_str(), lines))
+    /// All files and what they set, variables in values not replaced.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, EnvLines)> {
+        self.texts.iter().map(|(path, text)| {
+            let lines = variables(text.as_deref().unwrap_or_default(), None);
+            (path.as_str(), lines.unwrap_or_default())
+        })
     }
 
-    /// The lines of a file, or why there are none.
-    pub(crate) fn lines(&mut self, path: &Path) -> Result<&EnvLines, String> {
+    /// Returns the variables of a file; with `lookup`, those in values are replaced.
+    ///
+    /// # Errors
+    /// It cannot be read, unless it is `optional` and missing; its text has faults.
+    pub(crate) fn lines(
+        &mut self,
+        path: &Path,
+        optional: bool,
+        lookup: Option<Lookup<'_>>,
+    ) -> Result<EnvLines, EnvFileError> {
         let key = path.to_string_lossy().into_owned();
-        if !self.read.contains_key(&key) {
+        if !self.texts.contains_key(&key) {
             if self.frozen {
-                return Err("it was not read when this plan was made".to_owned());
+                let reason = "it was not read when this plan was made";
+                return Err(EnvFileError::Unreadable(reason.to_owned()));
             }
-            let text = read_text(path).map_err(|error| error.to_string())?;
-            self.read.insert(key.clone(), parse(&text)?);
+            let text = match read_text(path) {
+                Ok(text) => Some(text),
+                Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(error) => return Err(EnvFileError::Unreadable(error.to_string())),
+            };
+            self.texts.insert(key.clone(), text);
         }
-        self.read.get(&key).ok_or_else(|| "it is gone".to_owned())
+        let text = self.texts.get(&key).cloned().flatten();
+        if text.is_none() && !optional {
+            let reason = "No such file or directory (os error 2)";
+            return Err(EnvFileError::Unreadable(reason.to_owned()));
+        }
+        let text = text.unwrap_or_default();
+        variables(&text, lookup).map_err(|faults| EnvFileError::Faults(text, faults))
     }
 }
 
-fn parse(text: &str) -> Result<EnvLines, String> {
-    let mut lines = EnvLines::new();
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        let line = line.strip_prefix("export ").map_or(line, str::trim_start);
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let wrong = |what: &str| format!("line {}: {what}", index + 1);
-        let (name, value) = line
-            .split_once('=')
-            .ok_or_else(|| wrong("it is not NAME=value"))?;
-        let name = name.trim_end();
-        if !is_variable(name) {
-            return Err(wrong("its name cannot name a variable"));
-        }
-        let value = unquoted(value.trim()).ok_or_else(|| wrong("its quotes do not close"))?;
-        if value.contains('\0') {
-            return Err(wrong("it has a NUL character in it"));
-        }
-        lines.push((name.to_owned(), value));
-    }
-    Ok(lines)
+fn variables(text: &str, lookup: Option<Lookup<'_>>) -> Result<EnvLines, Vec<Fault>> {
+    let read = parse(text, lookup)?;
+    Ok(read.into_iter().map(|one| (one.name, one.value)).collect())
 }
 
-/// Whether a text can name a variable.
-pub(crate) fn is_variable(name: &str) -> bool {
-    let good = |each: char| !each.is_whitespace() && each != '=' && each != '\0';
-    !name.is_empty() && name.chars().all(good)
-}
-
-/// The value without its quotes; without quotes it ends before ` #`.
-fn unquoted(value: &str) -> Option<String> {
-    for quote in ['"', '\''] {
-        if let Some(rest) = value.strip_prefix(quote) {
-            let (inside, after) = rest.rsplit_once(quote)?;
-            let after = after.trim();
-            return (after.is_empty() || after.starts_with('#')).then(|| inside.to_owned());
-        }
-    }
-    let end = value.find(" #").unwrap_or(value.len());
-    Some(value.get(..end)?.trim_end().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_names_and_values() {
-        let text = "# c\nA=1\nexport B = \"x # y\" # z\nC='q'\nD=e f # g\n\nE=\n";
-        let read = parse(text).expect("good lines");
-        let expected = [
-            ("A", "1"),
-            ("B", "x # y"),
-            ("C", "q"),
-            ("D", "e f"),
-            ("E", ""),
-        ];
-        let read: Vec<(&str, &str)> = read
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        assert_eq!(read, expected);
-    }
-
-    #[test]
-    fn a_bad_line_is_named() {
-        let error = parse("A=1\nnonsense\n").expect_err("no name");
-        assert_eq!(error, "line 2: it is not NAME=value");
-        assert!(parse("A='x\n").is_err());
-        assert!(parse("A B=x\n").is_err());
+/// Returns a variable of this process's environment that modules may see too.
+pub(crate) fn inherited(name: &str) -> Option<String> {
+    let own = ["MAINSTAY", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_"];
+    match own.iter().any(|prefix| name.starts_with(prefix)) {
+        true => None,
+        false => std::env::var(name).ok(),
     }
 }

@@ -56,6 +56,30 @@ pub(crate) fn closest<'w>(word: &str, among: impl IntoIterator<Item = &'w str>) 
         .map(|(_, other)| other)
 }
 
+/// Returns whether two words differ by one letter at most.
+pub(crate) fn is_typo(word: &str, other: &str) -> bool {
+    strsim::osa_distance(word, other) <= 1
+}
+
+/// The key that has this name in other supervisors.
+pub(crate) fn alias(name: &str) -> Option<&'static str> {
+    Some(match name.to_lowercase().as_str() {
+        "depends_on" | "depends" | "needs_modules" | "binds_to" => "requires",
+        "after" | "start_after" => "wants",
+        "environment" | "env_vars" => "env",
+        "environment_file" | "environmentfile" | "envfile" => "env_file",
+        "cwd" | "dir" | "workdir" | "working_dir" | "working_directory" | "workingdirectory" => {
+            "directory"
+        }
+        "cmd" | "exec" | "exec_start" | "execstart" | "entrypoint" | "program" => "command",
+        "kill_signal" | "stopsignal" => "stop_signal",
+        "stop_timeout" | "stop_grace_period" => "shutdown_timeout",
+        "pre_start" | "exec_start_pre" => "before_start",
+        "post_stop" | "exec_stop_post" => "after_stop",
+        _ => return None,
+    })
+}
+
 /// Formats a value for a message.
 pub(crate) fn show(node: &Node) -> String {
     match &node.value {

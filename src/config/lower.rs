@@ -407,7 +407,7 @@ fn fingerprint(tree: &Node, system: &SystemConfig, env_files: &EnvFiles) -> Stri
     }
     for (path, lines) in env_files.all() {
         hash_field(&mut hash, b'e', path.as_bytes());
-        for (name, value) in lines {
+        for (name, value) in &lines {
             hash_field(&mut hash, b'n', name.as_bytes());
             hash_field(&mut hash, b'v', value.as_bytes());
         }

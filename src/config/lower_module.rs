@@ -9,17 +9,20 @@ use mainstay_policy::ModuleIds;
 use mainstay_policy::spec::{self, Edge, Kind, ModuleSpec, Readiness, RestartPolicy};
 use mainstay_process::{self as process, Limits};
 
-use super::env_file::{EnvFiles, is_variable};
+use super::env_file::{EnvFileError, EnvFiles, inherited, is_variable};
+use super::env_syntax::{Fault, Lookup};
 use super::launch::{LaunchSpec, ProbeKind, ProbeSpec, ResourceRequirements, SystemConfig};
 use super::lower::ParsedModule;
+use super::origin::{SourceMap, SourceText};
 use super::paths::normalize;
+use super::problem::LayerKind;
 use super::read_context::ReadContext;
 use super::schema::compound::{RawDependency, RawProbation};
 use super::schema::module::Module;
 use super::schema::probes::RawProbe;
 use super::schema::scalars::CommandLine;
 use super::schema::system::Recovery;
-use super::tree::Node;
+use super::tree::{Node, origin_of};
 
 const MIB: u64 = 1 << 20;
 
@@ -246,24 +249,24 @@ fn environment(
         found.map(|node| node.origin).unwrap_or_default()
     };
     let mut env: Vec<(String, String)> = Vec::with_capacity(module.env.len());
-    if let Some(file) = &module.env_file {
-        let path = normalize(&directory.join(&file.0));
-        match env_files.lines(&path) {
-            Ok(lines) => {
-                let last: BTreeMap<&String, &String> =
-                    lines.iter().map(|(name, value)| (name, value)).collect();
-                let own = last
-                    .into_iter()
-                    .filter(|(name, _)| !module.env.contains_key(*name));
-                env.extend(own.map(|(name, value)| (name.clone(), value.clone())));
-            }
-            Err(reason) => {
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    for file in &module.env_file.0 {
+        let optional = file.0.strip_prefix('-');
+        let path = normalize(&directory.join(optional.unwrap_or(&file.0)));
+        let earlier = |name: &str| files.get(name).cloned().or_else(|| inherited(name));
+        let lookup = module.env_expand.then_some(&earlier as Lookup<'_>);
+        match env_files.lines(&path, optional.is_some(), lookup) {
+            Ok(lines) => files.extend(lines),
+            Err(EnvFileError::Unreadable(reason)) => {
                 let message = format!("cannot read {}: {reason}", path.display());
                 let hint = format!("env_file is relative to {}", directory.display());
                 at.problem::<()>(origin("env_file"), message, &hint);
             }
+            Err(EnvFileError::Faults(text, faults)) => env_faults(&path, text, faults, at),
         }
     }
+    let own = |(name, _): &(String, String)| !module.env.contains_key(name);
+    env.extend(files.into_iter().filter(own));
     for (name, value) in &module.env {
         if !is_variable(name) {
             let message = format!("cannot name a variable {name:?}");
@@ -272,6 +275,22 @@ fn environment(
         env.push((name.clone(), value.0.clone()));
     }
     env
+}
+
+/// Reports every fault of an env file where it stands. The line itself is not shown: it may hold a
+/// secret.
+fn env_faults(path: &Path, text: String, faults: Vec<Fault>, at: &mut ReadContext<'_>) {
+    let mut texts = SourceMap::new();
+    let name = path.display().to_string();
+    let number = texts.add(SourceText::new(LayerKind::File, name, Some(text)));
+    for fault in faults {
+        let origin = origin_of(number, &fault.at);
+        at.problems.push(|| {
+            let mut problem = texts.problem(origin, fault.message).hint(fault.hint);
+            problem.excerpt = None;
+            problem
+        });
+    }
 }
 
 /// Lowers recovery for policy; problems have the location of `node`.

@@ -11,6 +11,7 @@ mod committed;
 mod cross_checks;
 mod default_dirs;
 mod env_file;
+mod env_syntax;
 mod hints;
 mod key_table;
 mod launch;

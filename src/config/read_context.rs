@@ -2,7 +2,7 @@
 //! Owns these problems and their messages.
 //! Never stops at the first problem.
 
-use super::hints::{advice, choices_of, closest, key_path, show};
+use super::hints::{advice, alias, choices_of, closest, is_typo, key_path, show};
 use super::origin::{Origin, SourceMap};
 use super::problem::{Problem, Problems};
 use super::schema::{Section, ValueType};
@@ -151,12 +151,13 @@ impl<'a> ReadContext<'a> {
                 }
                 _ => None,
             });
-            let hint = match closest(name, section.all().map(|key| key.name)) {
-                Some(key) => format!("did you mean `{key}`?"),
-                None => match inside {
-                    Some(table) => format!("`{name}` belongs in [{table}]"),
-                    None => "`mainstay check --schema` lists every key".to_owned(),
-                },
+            let near = closest(name, section.all().map(|key| key.name));
+            let typo = near.filter(|key| is_typo(name, key));
+            let alias = alias(name).filter(|key| section.find(key).is_some());
+            let hint = match (alias.or(typo), inside, near) {
+                (Some(key), ..) | (None, None, Some(key)) => format!("did you mean `{key}`?"),
+                (None, Some(table), _) => format!("`{name}` belongs in [{table}]"),
+                (None, None, None) => "`mainstay check --schema` lists every key".to_owned(),
             };
             (
                 format!("cannot use {path}: there is no such key"),

@@ -142,3 +142,21 @@ fn any_text_of_a_configuration_is_taken_or_told() {
         bodies::configuration(folder.path(), &mutated(&mut chance, &seeds));
     }
 }
+
+#[test]
+fn any_text_of_an_env_file_is_read_or_refused() {
+    let seeds = [
+        "\u{feff}# c\r\nexport A=1\r\nB= # empty\nC=tab\t# c\nD=$A/${B} $ $1\n",
+        "A=\"x\\n\\t\\\"\\\\\\$ ${B}\" # c\nB='literal $A\nover lines'\nC=\"a\" \"b\"\n",
+        "nonsense\n=x\nA B=x\nC=\"\\q\"\nD=\"never closed\n",
+    ]
+    .map(|seed| seed.as_bytes().to_vec());
+    let folder = tempfile::tempdir().expect("a folder");
+    for seed in &seeds {
+        bodies::env_file(folder.path(), seed);
+    }
+    let mut chance = Chance(0x65_6e76_6669_6c65);
+    for _ in 0..2_000 {
+        bodies::env_file(folder.path(), &mutated(&mut chance, &seeds));
+    }
+}

@@ -5,11 +5,33 @@
 use mainstay_policy::spec::{DependencyCondition, Strategy};
 use serde::{Deserialize, Serialize};
 
-use super::scalars::ModuleName;
+use super::scalars::{ModuleName, Template};
 use super::system::ProbationTimes;
 use super::{FromConfig, ValueType, section};
 use crate::config::read_context::ReadContext;
 use crate::config::tree::{Node, TreeValue};
+
+/// Env files: one path, or several in a list.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct EnvFilePaths(pub(crate) Vec<Template>);
+
+impl FromConfig for EnvFilePaths {
+    const FORM: ValueType = ValueType::OneOf(&[Template::FORM, ValueType::List(&Template::FORM)]);
+
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        match &node.value {
+            TreeValue::List(_) => Vec::<Template>::read(node, at).map(EnvFilePaths),
+            _ => Template::read(node, at).map(|path| EnvFilePaths(vec![path])),
+        }
+    }
+
+    fn show(&self) -> String {
+        match &self.0[..] {
+            [] => String::new(),
+            paths => paths.to_vec().show(),
+        }
+    }
+}
 
 /// The recovery ladder, never empty; "stop" is last.
 #[derive(Debug, Clone, PartialEq)]

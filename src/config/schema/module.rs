@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use mainstay_policy::spec;
 use mainstay_process::{Signal, Stdin};
 
-use super::compound::RawDependency;
+use super::compound::{EnvFilePaths, RawDependency};
 use super::probes::RawProbe;
 use super::scalars::{BoundedInt, CommandLine, ModuleName, PositiveDuration, Signed, Template};
 use super::sockets::RawSockets;
@@ -32,8 +32,11 @@ section! {
         Restart directory: Template = Template("${project}".to_owned());
         /// Variables of its environment.
         Restart env: BTreeMap<String, Template> = BTreeMap::new();
-        /// A file of NAME=value lines, read before `env`.
-        Restart env_file: Option<Template> = None;
+        /// Files of NAME=value lines, read before `env`, the last one wins: one path or a list. `-`
+        /// before a path: it may be missing.
+        Restart env_file: EnvFilePaths = EnvFilePaths::default();
+        /// Replace `$NAME` and `${NAME}` in env files, by earlier lines or mainstay's environment.
+        Restart env_expand: bool = false;
         /// The module's own table, delivered to it.
         Notify settings: SettingsTable = SettingsTable::default();
         /// Start from an empty environment.

@@ -255,6 +255,16 @@ impl FromConfig for CommandLine {
             let message = format!("cannot use {}: its first text is empty", at.path());
             return at.problem(node.origin, message, "the first text is the program");
         }
+        // A program of that name is looked up in PATH; none has a blank in its name.
+        if let [whole] = &words[..]
+            && whole.contains(char::is_whitespace)
+            && !whole.contains(['/', '\\'])
+        {
+            let split: Vec<&str> = whole.split_whitespace().collect();
+            let message = format!("cannot use {whole:?} for {}: it is one text", at.path());
+            let hint = format!("did you mean {split:?}?");
+            return at.problem(node.origin, message, &hint);
+        }
         let origin = node.origin;
         Some(CommandLine { words, origin })
     }

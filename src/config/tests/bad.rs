@@ -344,3 +344,26 @@ fn a_module_that_takes_the_runtimes_name() {
         "{problems}"
     );
 }
+
+#[test]
+fn keys_and_commands_of_other_supervisors_are_translated() {
+    for (key, hint) in [
+        ("depends_on = [\"b\"]", "did you mean `requires`?"),
+        ("working_dir = \"/\"", "did you mean `directory`?"),
+        (
+            "restart = \"always\"",
+            "`restart` belongs in [module.a.recovery]",
+        ),
+        ("requirs = []", "did you mean `requires`?"),
+    ] {
+        let told = Project::of(&module(key)).problem();
+        assert_has(&told, &[hint]);
+    }
+    let told = Project::of("[module.a]\ncommand = [\"sleep 1000\"]\n").problem();
+    assert_has(
+        &told,
+        &["mainstay.toml:2:", "did you mean [\"sleep\", \"1000\"]?"],
+    );
+    let program = "[module.a]\ncommand = [\"./my program\"]\n";
+    Project::of(program).good();
+}

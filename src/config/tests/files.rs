@@ -160,6 +160,44 @@ fn an_env_file_is_read_or_missed() {
     let expected = [("A", "1 2"), ("B", "own")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     assert_eq!(good.modules[0].1.env, expected);
     assert!(good.files.contains(&project.path(".env")));
-    project.write(".env", b"nonsense\n");
-    assert_has(&project.problem(), &["line 1: it is not NAME=value"]);
+    project.write(".env", b"A=1\nnonsense\n PASS='secret' x\n");
+    let told = project.bad().join("\n");
+    assert_has(
+        &told,
+        &[
+            ".env:2:1: cannot read this line: it has no `=`",
+            ".env:3:16: cannot read the value of PASS: text follows its closing quote",
+        ],
+    );
+    assert!(!told.contains("secret"), "{told}");
+}
+
+#[test]
+fn several_env_files_are_read_in_their_order_and_may_be_missing() {
+    let text = "env_file = [\"a.env\", \"-none.env\", \"b.env\"]\nenv_expand = true";
+    let project = Project::of(&module(text));
+    project.write("a.env", b"\xef\xbb\xbfA=1\r\nB=tab\t# c\n");
+    project.write(
+        "b.env",
+        b"A=${A}2\nC=\"$B\nnext\" # c\nD='$A'\nE= # only a comment\n",
+    );
+    let good = project.good();
+    let expected = [
+        ("A", "12"),
+        ("B", "tab"),
+        ("C", "tab\nnext"),
+        ("D", "$A"),
+        ("E", ""),
+    ];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(good.modules[0].1.env, expected);
+    assert!(
+        good.files.contains(&project.path("none.env")),
+        "it may come"
+    );
+    project.write("b.env", b"A=$NEVER_SET_ANYWHERE\n");
+    assert_has(
+        &project.problem(),
+        &["b.env:1:3: cannot expand NEVER_SET_ANYWHERE"],
+    );
 }
