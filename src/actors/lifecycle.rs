@@ -233,25 +233,8 @@ impl LifecycleActorState {
                 module,
                 generation,
                 health,
-                liveness_issue: ill,
-            } => {
-                self.dirty.insert(module);
-                let msg = RecoveryMsg::Health {
-                    module,
-                    generation,
-                    healthy: health == states::Health::Healthy,
-                };
-                self.ctx.actor_refs.recovery.cast(msg);
-                let restart = ill.is_some();
-                self.modules[module.index()].liveness_issue =
-                    ill.or(self.modules[module.index()].liveness_issue.take());
-                self.note(LifecycleEvent::Health {
-                    module,
-                    generation,
-                    health,
-                    restart,
-                });
-            }
+                liveness_issue,
+            } => self.apply_health(module, generation, health, liveness_issue),
             LifecycleMsg::Requested {
                 module,
                 wish,
@@ -295,6 +278,31 @@ impl LifecycleActorState {
         }
         self.requesters.insert(module, actor);
         self.note(LifecycleEvent::Requested { module, wish });
+    }
+
+    fn apply_health(
+        &mut self,
+        module: ModuleId,
+        generation: u64,
+        health: states::Health,
+        ill: Option<String>,
+    ) {
+        self.dirty.insert(module);
+        let msg = RecoveryMsg::Health {
+            module,
+            generation,
+            healthy: health == states::Health::Healthy,
+        };
+        self.ctx.actor_refs.recovery.cast(msg);
+        let restart = ill.is_some();
+        self.modules[module.index()].liveness_issue =
+            ill.or(self.modules[module.index()].liveness_issue.take());
+        self.note(LifecycleEvent::Health {
+            module,
+            generation,
+            health,
+            restart,
+        });
     }
 
     fn note(&mut self, event: LifecycleEvent) {

@@ -82,7 +82,7 @@ fn detached_target(logs: &crate::config::LogConfig) -> Target {
             err: None,
         },
         Err(error) => {
-            tracing::warn!(%error, "cannot write {}", path.display());
+            super::terminal::print_error(&format!("cannot write {}: {error}", path.display()));
             Target::standard()
         }
     }

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::handshake::Incoming;
 use super::handshake_limit::HandshakePermit;
@@ -215,7 +216,10 @@ impl Session {
         if is_full && methods::find(&method).is_some_and(|it| it.effect.is_rate_limited()) {
             return self.send_refused(Some(id), too_many_pending()).await;
         }
-        match control::answer(&self.ctx, &self.caller, &method, params).await {
+        // Log lines about a change name the request as the client does.
+        let span = tracing::info_span!("client", id = id.as_ref().map(tracing::field::debug));
+        let answer = control::answer(&self.ctx, &self.caller, &method, params);
+        match answer.instrument(span).await {
             Ok(MethodResult::Now(result)) => self.send_result(id.as_ref(), &result).await,
             Ok(MethodResult::Later(result)) => {
                 let queue = self.queue.clone();

@@ -82,7 +82,7 @@ const PLACES: &[Place] = &[
         word: "tracing",
         folders: &[
             "src/actors/",
-            "src/cli/log.rs",
+            "src/cli/runtime_log.rs",
             "src/control/",
             "src/ipc/",
             "src/journal/",

@@ -154,7 +154,8 @@ section! {
         /// How long below 80 % of a limit before a rung down.
         Live release: SPAN, "\"30s\"";
         /// The rungs of the ladder that are climbed.
-        Live rungs: ValueType::List(&choices::RUNGS), "[\"notice\", \"priority\", \"cap\", \"restart\"]";
+        Live rungs: ValueType::List(&choices::RUNGS),
+            "[\"notice\", \"priority\", \"cap\", \"restart\"]";
         /// The share of the machine above which the least important modules are throttled.
         Live throttle_threshold: SHARE, "0.9";
         /// Whether a module starts whose limits this machine cannot enforce.
