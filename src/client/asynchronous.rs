@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::time::Duration;
 
+use mainstay_local_socket::asynchronous::{Stream, connect};
 use mainstay_protocol::config::{ConfigGetParams, ConfigValue, ConfigValues};
 use mainstay_protocol::method::{
     ChangeParams, ChangeResult, Empty, EventsParams, EventsResult, GraphView, Hello, LogLines,
@@ -17,7 +18,6 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use crate::stream::{Async as Stream, connect_async};
 use crate::typed::{
     change_timeout, check_welcome, client_hello, is_too_long, named, next_page,
     placeholder_welcome, typed_calls,
@@ -52,7 +52,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Client, Error> {
         let path = path.as_ref();
-        let stream = connect_async(path, timeout).await;
+        let stream = connect(path, timeout).await;
         let stream = stream.map_err(|source| Error::connecting(path, source))?;
         let wire = ClientConnection::new(path.to_owned());
         Client {

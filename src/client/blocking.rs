@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mainstay_local_socket::blocking::{Stream, connect};
 use mainstay_protocol::config::{ConfigGetParams, ConfigValue, ConfigValues};
 use mainstay_protocol::method::{
     ChangeParams, ChangeResult, Empty, EventsParams, EventsResult, GraphView, Hello, LogLines,
@@ -16,7 +17,6 @@ use mainstay_protocol::{Event, ModuleView, RequestError, SystemView};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::stream::{Blocking as Stream, connect};
 use crate::typed::{
     change_timeout, check_welcome, client_hello, is_too_long, named, next_page,
     placeholder_welcome, typed_calls,
@@ -164,7 +164,7 @@ impl Client {
         };
         let broke = |source| self.wire.broke(source);
         self.stream.set_write_timeout(Some(left)).map_err(broke)?;
-        match self.stream.write(self.wire.unsent()) {
+        match (&self.stream).write(self.wire.unsent()) {
             Ok(count) => self.wire.wrote(count),
             Err(error) if is_pause(&error) => {}
             Err(error) => return Err(self.wire.broke(error)),
@@ -180,7 +180,7 @@ impl Client {
         }
         let timeout = self.stream.set_read_timeout(left.flatten());
         timeout.map_err(|source| self.wire.broke(source))?;
-        match self.stream.read(self.wire.room()) {
+        match (&self.stream).read(self.wire.room()) {
             Ok(count) => self.wire.received(count)?,
             Err(error) if is_pause(&error) => {}
             Err(error) => return Err(self.wire.broke(error)),

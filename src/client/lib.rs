@@ -16,7 +16,6 @@ pub mod asynchronous;
 pub mod blocking;
 mod error;
 pub mod locate;
-mod stream;
 mod typed;
 mod wire;
 

@@ -11,7 +11,7 @@ use mainstay_protocol::{
     MAX_LINE_BYTES, RefusalCode, RequestError, RequestId, RpcMessage, RpcRequest,
 };
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Instrument;
@@ -22,7 +22,7 @@ use super::line_reader::{LineReader, ReadLine};
 use crate::actors::RuntimeContext;
 use crate::bus::line_queue::{LineQueue, QueuedLine, encode};
 use crate::control::{self, Caller, MethodResult, Notifications, Refused, ResultBody, refusals};
-use crate::os::transport::{self, ClientStream, ClientWriter};
+use crate::os::transport::ClientStream;
 
 /// Time a client has to take one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ const TASKS_MAX: usize = 64;
 
 /// Serves a connection until it is closed.
 pub(super) async fn serve(incoming: Incoming, stream: ClientStream, mut permit: HandshakePermit) {
-    let (read, write) = transport::split(stream);
+    let (read, write) = tokio::io::split(stream);
     let (queue, lines) = LineQueue::new();
     let mut writer = tokio::spawn(write_lines(write, lines));
     let mut from = LineReader::new(read, HELLO_BYTES_MAX);
@@ -85,7 +85,7 @@ pub(super) async fn serve(incoming: Incoming, stream: ClientStream, mut permit: 
     let _written = tokio::time::timeout(WRITE_TIMEOUT, writer).await;
 }
 
-async fn write_lines(mut to: ClientWriter, mut lines: mpsc::Receiver<QueuedLine>) {
+async fn write_lines(mut to: WriteHalf<ClientStream>, mut lines: mpsc::Receiver<QueuedLine>) {
     while let Some(mut first) = lines.recv().await {
         let mut rest = Vec::new();
         while first.line.len() < WRITE_BATCH_BYTES

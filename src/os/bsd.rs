@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use mainstay_local_socket::StreamCommon;
 use mainstay_policy::MonoTime;
 use nix::time::{ClockId, clock_gettime};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
@@ -13,6 +14,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::PeerCredentials;
+use super::transport::ClientStream;
 
 /// The monotonic clock.
 pub(crate) fn monotonic() -> MonoTime {
@@ -190,13 +192,11 @@ pub(crate) fn listens(_port: u16, _owner: u32) -> Option<bool> {
 }
 
 /// Who is at the other end of a Unix socket: (pid, uid, gid).
-pub(crate) fn peer(socket: &impl std::os::fd::AsFd) -> Option<PeerCredentials> {
-    let (uid, gid) = nix::unistd::getpeereid(socket).ok()?;
-    Some(PeerCredentials::new(
-        peer_pid(socket)?,
-        uid.as_raw(),
-        gid.as_raw(),
-    ))
+pub(crate) fn peer(stream: &ClientStream) -> Option<PeerCredentials> {
+    let peer = stream.peer_creds().ok()?;
+    let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
+    let pid = pid.or_else(|| peer_pid(stream))?;
+    Some(PeerCredentials::new(pid, peer.euid()?, peer.egid()?))
 }
 
 /// Whether a process belongs to the tree of a main process it does not descend from: not seen here.
@@ -205,28 +205,16 @@ pub(crate) fn shares_tree(_pid: u32, _mains: &[u32]) -> bool {
 }
 
 #[cfg(target_os = "macos")]
-fn peer_pid(socket: &impl std::os::fd::AsFd) -> Option<u32> {
+fn peer_pid(stream: &ClientStream) -> Option<u32> {
+    let ClientStream::UdSocket(socket) = stream;
     use nix::sys::socket::{getsockopt, sockopt::LocalPeerPid};
     u32::try_from(getsockopt(socket, LocalPeerPid).ok()?).ok()
 }
 
+/// Elsewhere the credentials name the process.
 #[cfg(not(target_os = "macos"))]
-#[expect(unsafe_code, reason = "nix does not show the process")]
-fn peer_pid(socket: &impl std::os::fd::AsFd) -> Option<u32> {
-    use std::os::fd::AsRawFd;
-    const SOL_LOCAL: libc::c_int = 0;
-    let socket = socket.as_fd().as_raw_fd();
-    let mut length = size_of::<libc::xucred>() as libc::socklen_t;
-    // SAFETY: all zero is a valid answer, its size is told, and every value of the number is one.
-    let pid = unsafe {
-        let mut who: libc::xucred = std::mem::zeroed();
-        let (name, place) = (libc::LOCAL_PEERCRED, (&raw mut who).cast());
-        if libc::getsockopt(socket, SOL_LOCAL, name, place, &raw mut length) != 0 {
-            return None;
-        }
-        who.cr_pid__c_anonymous_union.cr_pid
-    };
-    u32::try_from(pid).ok()
+fn peer_pid(_: &ClientStream) -> Option<u32> {
+    None
 }
 
 /// The user mainstay runs as.

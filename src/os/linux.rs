@@ -7,6 +7,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use mainstay_local_socket::StreamCommon;
 use mainstay_policy::MonoTime;
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
@@ -14,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::PeerCredentials;
 pub(crate) use super::listeners::listens;
+use super::transport::ClientStream;
 pub(crate) use super::tree_sampler::{TreeSampler, TreeUsage};
 
 /// The monotonic clock, time asleep not counted.
@@ -292,11 +294,11 @@ fn pidfd_send_signal(fd: &OwnedFd, signal: i32) {
 }
 
 /// Who is at the other end of a Unix socket: (pid, uid, gid).
-pub(crate) fn peer(socket: &impl std::os::fd::AsFd) -> Option<PeerCredentials> {
-    use nix::sys::socket::{getsockopt, sockopt};
-    let peer = getsockopt(socket, sockopt::PeerCredentials).ok()?;
-    let pid = u32::try_from(peer.pid()).ok()?;
-    let credentials = PeerCredentials::new(pid, peer.uid(), peer.gid());
+pub(crate) fn peer(stream: &ClientStream) -> Option<PeerCredentials> {
+    let ClientStream::UdSocket(socket) = stream;
+    let peer = stream.peer_creds().ok()?;
+    let pid = u32::try_from(peer.pid()?).ok()?;
+    let credentials = PeerCredentials::new(pid, peer.euid()?, peer.egid()?);
     Some(credentials.with_pidfd(peer_pidfd(socket)))
 }
 

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use mainstay_holder::messages::{CHANNEL_FD, HolderSetup};
 use mainstay_holder::{Decoder, recv_with_fds};
+use mainstay_local_socket::Listener;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::{UnixListener, UnixStream, unix};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::machine;
@@ -233,16 +234,16 @@ impl ListenerHandle {
 fn open_listener(
     current: &mut watch::Receiver<Arc<[OwnedFd; 2]>>,
     which: usize,
-) -> io::Result<UnixListener> {
-    let fd = current.borrow_and_update()[which].try_clone()?;
-    let listener = std::os::unix::net::UnixListener::from(fd);
-    listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener)
+) -> io::Result<Listener> {
+    Listener::from_fd(current.borrow_and_update()[which].try_clone()?)
 }
+
+/// The connection of one client.
+pub(crate) use mainstay_local_socket::asynchronous::Stream as ClientStream;
 
 /// Where clients come in.
 pub(crate) struct ClientListener {
-    listener: UnixListener,
+    listener: Listener,
     current: watch::Receiver<Arc<[OwnedFd; 2]>>,
     which: usize,
 }
@@ -252,25 +253,13 @@ impl ClientListener {
     pub(crate) async fn accept(&mut self) -> io::Result<ClientStream> {
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => return Ok(accepted?.0),
+                accepted = self.listener.accept() => return accepted,
                 Ok(()) = self.current.changed() => {
                     self.listener = open_listener(&mut self.current, self.which)?;
                 }
             }
         }
     }
-}
-
-/// The connection of one client.
-pub(crate) type ClientStream = UnixStream;
-/// Its half for reading.
-pub(crate) type ClientReader = unix::OwnedReadHalf;
-/// Its half for writing.
-pub(crate) type ClientWriter = unix::OwnedWriteHalf;
-
-/// Both halves.
-pub(crate) fn split(stream: ClientStream) -> (ClientReader, ClientWriter) {
-    stream.into_split()
 }
 
 /// Whether the socket at `path` accepts a connection.

@@ -7,6 +7,7 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr::null_mut;
 use std::time::Duration;
 
+use mainstay_local_socket::StreamCommon;
 use mainstay_policy::MonoTime;
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use windows_sys::Win32::Foundation::{
@@ -20,13 +21,13 @@ use windows_sys::Win32::Security::{
 };
 use windows_sys::Win32::Storage::FileSystem::GetDiskFreeSpaceExW;
 use windows_sys::Win32::System::JobObjects::{IsProcessInJob, OpenJobObjectW};
-use windows_sys::Win32::System::Pipes::GetNamedPipeClientProcessId;
 use windows_sys::Win32::System::Threading::{
     GetCurrentProcess, GetProcessTimes, OpenProcess, OpenProcessToken, PROCESS_QUERY_INFORMATION,
     PROCESS_SYNCHRONIZE, WaitForSingleObject,
 };
 
 use super::PeerCredentials;
+use super::transport::ClientStream;
 
 /// The right to ask a job who is in it.
 const JOB_OBJECT_QUERY: u32 = 4;
@@ -199,13 +200,8 @@ pub(crate) fn listens(_port: u16, _owner: u32) -> Option<bool> {
 /// Who is at the other end of a pipe: its process, and [`own_uid`] if it is the user we run as,
 /// another number if not: users have no numbers here. (pid, uid, gid)
 #[expect(unsafe_code, reason = "a system call")]
-pub(crate) fn peer(pipe: &impl AsRawHandle) -> Option<PeerCredentials> {
-    let mut pid = 0;
-    // SAFETY: the pipe is open, and the number outlives the call.
-    let told = unsafe { GetNamedPipeClientProcessId(pipe.as_raw_handle(), &raw mut pid) };
-    if told == 0 {
-        return None;
-    }
+pub(crate) fn peer(pipe: &ClientStream) -> Option<PeerCredentials> {
+    let pid = pipe.peer_creds().ok()?.pid()?;
     let theirs = user_of(open(pid)?.as_raw_handle())?;
     // SAFETY: a number that always means this process.
     let ours = user_of(unsafe { GetCurrentProcess() })?;

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use mainstay_holder::messages::{HolderRequest, HolderSetup};
 use mainstay_holder::{Decoder, encode};
+use mainstay_local_socket::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::windows::named_pipe::{NamedPipeServer, ServerOptions};
 
 use super::machine;
 
@@ -129,50 +129,21 @@ pub(crate) struct ListenerHandle(String);
 impl ListenerHandle {
     /// Listens there; more than once in a row, for a gateway that has to begin again.
     pub(crate) fn listen(&self) -> io::Result<ClientListener> {
-        let name = self.0.clone();
-        Ok(ClientListener {
-            next: instance(&name)?,
-            name,
-        })
-    }
-}
-
-/// Who may open it is said by Windows' own default: this user, administrators and the system.
-fn instance(name: &str) -> io::Result<NamedPipeServer> {
-    ServerOptions::new()
-        .reject_remote_clients(true)
-        .create(name)
-}
-
-/// Where clients come in.
-pub(crate) struct ClientListener {
-    name: String,
-    next: NamedPipeServer,
-}
-
-impl ClientListener {
-    /// The next one.
-    pub(crate) async fn accept(&mut self) -> io::Result<ClientStream> {
-        if let Err(error) = self.next.connect().await {
-            // Who came has gone again: the instance is free for the next.
-            self.next.disconnect()?;
-            return Err(error);
-        }
-        let next = instance(&self.name)?;
-        Ok(std::mem::replace(&mut self.next, next))
+        Listener::named(&self.0).map(ClientListener)
     }
 }
 
 /// The connection of one client.
-pub(crate) type ClientStream = NamedPipeServer;
-/// Its half for reading.
-pub(crate) type ClientReader = tokio::io::ReadHalf<NamedPipeServer>;
-/// Its half for writing.
-pub(crate) type ClientWriter = tokio::io::WriteHalf<NamedPipeServer>;
+pub(crate) use mainstay_local_socket::asynchronous::Stream as ClientStream;
 
-/// Both halves.
-pub(crate) fn split(stream: ClientStream) -> (ClientReader, ClientWriter) {
-    tokio::io::split(stream)
+/// Where clients come in.
+pub(crate) struct ClientListener(Listener);
+
+impl ClientListener {
+    /// The next one.
+    pub(crate) async fn accept(&mut self) -> io::Result<ClientStream> {
+        self.0.accept().await
+    }
 }
 
 /// Whether the Unix socket at `path` accepts a connection: there are none here, and the

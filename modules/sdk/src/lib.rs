@@ -32,7 +32,6 @@ mod notify;
 mod outbox;
 mod queue;
 mod surroundings;
-mod transport;
 mod watchdog;
 
 pub use error::{CallError, Error};

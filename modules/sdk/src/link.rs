@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_local_socket::blocking::{Stream, connect};
 use mainstay_protocol::method::{BusEvent, Hello, Welcome, name};
 use mainstay_protocol::rpc::Response;
 use mainstay_protocol::{
@@ -20,7 +21,6 @@ use crate::asks::Asks;
 use crate::events::Events;
 use crate::outbox::{Outbox, line};
 use crate::surroundings::Surroundings;
-use crate::transport::Stream;
 
 const FIRST_DELAY: Duration = Duration::from_millis(20);
 const LONGEST_DELAY: Duration = Duration::from_secs(1);
@@ -78,11 +78,11 @@ impl Link {
 
     /// One connection from hello to its end; an error when it never was welcomed.
     fn connection(&self, path: &Path) -> io::Result<()> {
-        let stream = Arc::new(Stream::connect(path)?);
-        stream.set_timeout(Some(HANDSHAKE))?;
+        let stream = Arc::new(connect(path, HANDSHAKE)?);
+        set_timeout(&stream, Some(HANDSHAKE))?;
         let mut reader = BufReader::new(&*stream);
         self.hello(&stream, &mut reader)?;
-        stream.set_timeout(None)?;
+        set_timeout(&stream, None)?;
         let epoch = self.outbox.connected(Arc::clone(&stream));
         while let Ok(Some(bytes)) = read_line(&mut reader) {
             self.take(epoch, &bytes);
@@ -208,6 +208,12 @@ pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Re
         .name(name.to_owned())
         .spawn(body)
         .map(drop)
+}
+
+/// Bounds each read and write, or lets them wait.
+fn set_timeout(stream: &Stream, timeout: Option<Duration>) -> io::Result<()> {
+    stream.set_read_timeout(timeout)?;
+    stream.set_write_timeout(timeout)
 }
 
 #[cfg(test)]

@@ -7,12 +7,11 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use mainstay_local_socket::blocking::Stream;
 use mainstay_protocol::method::{BusSubscribeParams, StatusParams, name};
 use mainstay_protocol::rpc::Response;
 use mainstay_protocol::{RequestError, RpcRequest};
 use serde_json::{Value, json};
-
-use crate::transport::Stream;
 
 /// Publishes kept while mainstay is away.
 const BUFFERED: usize = 1024;
