@@ -37,7 +37,14 @@ const ARROWS: &[(&str, &[&str])] = &[
 
 /// The room of a file; None: it is in a crate of its own, or lists the rooms.
 fn room(path: &str) -> Option<&str> {
-    const CRATES: [&str; 5] = ["client", "holder", "policy", "process", "protocol"];
+    const CRATES: [&str; 6] = [
+        "client",
+        "holder",
+        "local_socket",
+        "policy",
+        "process",
+        "protocol",
+    ];
     let inside = path.strip_prefix("src/")?;
     let name = inside.split('/').next().unwrap_or(inside);
     let name = name.strip_suffix(".rs").unwrap_or(name);
