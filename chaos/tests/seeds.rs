@@ -162,7 +162,7 @@ fn a_module_that_is_forgotten_too_early_is_seen() {
 fn every_violation_is_found_by_some_sabotage() {
     let mut found: Vec<Vec<(InjectedBug, u64)>> = vec![Vec::new(); Violation::COUNT];
     for sabotage in InjectedBug::ALL {
-        for seed in 0..40 {
+        for seed in 0..160 {
             let sabotaged = SimOptions {
                 sabotage: Some(sabotage),
                 ..options(seed)
