@@ -4,7 +4,7 @@
 //! Never ends before the holder does, so no child's parent thread goes away under it.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -330,6 +330,26 @@ fn notify_socket(ground: &SpawnContext, name: &str, uid: u32) -> Result<ForeignF
     Ok(socket)
 }
 
+/// The pipe of a stdin that nobody writes.
+fn open_stdin(spawn: &SpawnRequest) -> Result<Option<(PipeReader, PipeWriter)>, SpawnError> {
+    match spawn.stdin {
+        Stdin::Open => io::pipe().map(Some).map_err(|problem| {
+            let errno = problem.raw_os_error().unwrap_or(libc::EIO);
+            SpawnError::without_text(StartStep::Pipe, errno)
+        }),
+        Stdin::Null => Ok(None),
+    }
+}
+
+/// Gives the output to the user of the process, who could not open /dev/stderr otherwise. Without
+/// that the process still has the descriptors.
+fn own_output(spawn: &SpawnRequest, end: &OwnedFd) {
+    if let Some(who) = &spawn.credentials {
+        let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
+        let _ = nix::unistd::fchown(end, Some(uid), Some(gid));
+    }
+}
+
 fn spawn_one(
     ground: &SpawnContext,
     cradle: &mut ProcessLauncher,
@@ -339,10 +359,8 @@ fn spawn_one(
 ) -> Result<SpawnedProcess, SpawnError> {
     let spawn = &job.spawn;
     prepare::check(spawn)?;
-    let group = ground
-        .groups
-        .as_ref()
-        .and_then(|groups| groups.recreate(&job.name, job.group.clone()));
+    let groups = ground.groups.as_ref();
+    let group = groups.and_then(|groups| groups.recreate(&job.name, job.group.clone()));
     let (group, inside) = group.unzip();
     let pipe_if = |wanted: bool| wanted.then(pipe).transpose();
     let output = pipe_if(spawn.output != Output::Null)?;
@@ -350,21 +368,11 @@ fn spawn_one(
     let write_end = |pipe: &Option<(_, OwnedFd)>| pipe.as_ref().map(|(_, end)| end.as_raw_fd());
     let stdout = write_end(&output).unwrap_or(ground.dev_null.as_raw_fd());
     let says_ready = write_end(&ready);
-    if let Some(who) = &spawn.credentials
-        && let Some((_, end)) = &output
-    {
-        // Or its user could not open /dev/stderr. Without that it still has the descriptors.
-        let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
-        let _ = nix::unistd::fchown(end, Some(uid), Some(gid));
+    if let Some((_, end)) = &output {
+        own_output(spawn, end);
     }
     // What it is handed lies where it lies: then the child copies the whole table.
-    let stdin = match spawn.stdin {
-        Stdin::Open => Some(io::pipe().map_err(|problem| {
-            let errno = problem.raw_os_error().unwrap_or(libc::EIO);
-            SpawnError::without_text(StartStep::Pipe, errno)
-        })?),
-        Stdin::Null => None,
-    };
+    let stdin = open_stdin(spawn)?;
     let reads = stdin.as_ref().map(|(read, _)| read.as_raw_fd());
     let lends = cradle.low.as_ref();
     let lends = lends.filter(|_| job.handed.is_empty() && reads.is_none());
@@ -375,32 +383,23 @@ fn spawn_one(
     if ground.pins {
         orders.parent_death_pid = std::process::id().cast_signed(); // embedded: nobody else ends it
     }
-    let uid = orders
-        .identity
-        .as_ref()
-        .map_or(nix::unistd::getuid().as_raw(), |who| who.uid);
+    let identity = orders.identity.as_ref();
+    let uid = identity.map_or(nix::unistd::getuid().as_raw(), |who| who.uid);
     let notify = || notify_socket(ground, &job.name, uid);
     let notify = spawn.notify.then(notify).transpose()?;
     slip.clear();
     // The writing end closes when this returns; the reading end is watched before the birth,
     // so that nothing can fail after it.
     let (read, _write) = output.unzip();
-    let stream = read
-        .map(|read| add_stream(ground, &job, read))
-        .transpose()?;
+    let stream = read.map(|read| add_stream(ground, &job, read));
+    let stream = stream.transpose()?;
     let put = lends.map_or(Ok(()), |low| low.install(stdout, says_ready));
     let put =
         put.map_err(|errno| SpawnError::new(StartStep::Descriptors, errno, "arrange its ends"));
     let born = put.and_then(|()| {
-        let inside = inside == Some(true);
+        let (group, inside) = (group.as_deref(), inside == Some(true));
         *lock(&this.whose) = Some(job.id);
-        let born = bear(
-            cradle,
-            &mut orders,
-            group.as_deref(),
-            inside,
-            &this.child_pid,
-        );
+        let born = bear(cradle, &mut orders, group, inside, &this.child_pid);
         *lock(&this.whose) = None;
         born
     });
