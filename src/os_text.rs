@@ -37,7 +37,7 @@ fn signal_str(signal: i32) -> Option<&'static str> {
 
 /// Those that mainstay itself says where there are no signals.
 #[cfg(windows)]
-fn signal_word(signal: i32) -> Option<&'static str> {
+fn signal_str(signal: i32) -> Option<&'static str> {
     match Signal(signal) {
         Signal::KILL => Some("SIGKILL"),
         Signal::TERMINATE => Some("SIGTERM"),

@@ -2,22 +2,22 @@
 //! Owns the messages, each with its location and next step.
 //! Never accepts a key that is then ignored.
 
-use super::lower::Read;
-use super::reading::Reading;
+use super::lower::ParsedModule;
+use super::read_context::ReadContext;
 use mainstay_policy::spec::Readiness;
 use mainstay_process::Probe;
 
-use super::launch::Check;
-use super::schema::shapes::Who;
+use super::key_table::KeyTable;
+use super::launch::ProbeKind;
+use super::schema::compound::Principal;
 use super::schema::system::Ipc;
-use super::tree::Table;
 
 /// The available kinds of readiness.
 const READY: &str = "use { log = \"…\" }, { file = \"…\" }, { tcp = \"…\" }, { http = \"…\" }, \
                      { exec = […] }, or { notify = true } with the SDK";
 
 /// Refuses keys of modules.
-pub(crate) fn modules<'a>(read: &[Read<'a>], at: &mut Reading<'a>) {
+pub(crate) fn modules<'a>(read: &[ParsedModule<'a>], at: &mut ReadContext<'a>) {
     for each in read {
         let (name, module) = (each.name, &each.module);
         let same = "leave it out: modules run as the user of mainstay";
@@ -81,11 +81,13 @@ pub(crate) fn modules<'a>(read: &[Read<'a>], at: &mut Reading<'a>) {
     }
 }
 
-fn probes(each: &Read<'_>, at: &mut Reading<'_>) {
+fn probes(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
     for probe in &each.module.health.probes {
         let (what, hint) = match probe.look {
-            Check::Watchdog(_) => ("sd_notify to feed a watchdog by", "use { sdk = true }"),
-            Check::Probe(Probe::Unix(_)) => ("Unix sockets", "use a tcp, http, exec or sdk probe"),
+            ProbeKind::Watchdog(_) => ("sd_notify to feed a watchdog by", "use { sdk = true }"),
+            ProbeKind::Probe(Probe::Unix(_)) => {
+                ("Unix sockets", "use a tcp, http, exec or sdk probe")
+            }
             _ => continue,
         };
         let name = each.name;
@@ -95,14 +97,14 @@ fn probes(each: &Read<'_>, at: &mut Reading<'_>) {
 }
 
 /// Refuses principals that Windows cannot identify.
-pub(crate) fn ipc<'a>(ipc: &Ipc, table: &'a Table, at: &mut Reading<'a>) {
+pub(crate) fn ipc<'a>(ipc: &Ipc, table: &'a KeyTable, at: &mut ReadContext<'a>) {
     let lists = [
         ("observers", &ipc.observers),
         ("operators", &ipc.operators),
         ("admins", &ipc.admins),
     ];
     for (key, who) in lists {
-        if who.iter().all(|who| *who == Who::User) {
+        if who.iter().all(|who| *who == Principal::User) {
             continue;
         }
         let entry = table.get("ipc").and_then(|entry| entry.node.at(&[key]));

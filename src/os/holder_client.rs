@@ -67,6 +67,10 @@ pub(crate) struct HolderClient {
     starts: Mutex<HashMap<Instance, starts::Start>>,
     #[cfg(unix)]
     lookups: Arc<tokio::sync::Semaphore>,
+    #[cfg_attr(
+        windows,
+        expect(dead_code, reason = "names are resolved on Unix alone")
+    )]
     myself: Weak<HolderClient>,
     next_command: AtomicU64,
     gone: AtomicBool,

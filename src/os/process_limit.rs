@@ -95,7 +95,14 @@ fn full_above(mount: &Path, folder: &Path) -> Option<String> {
     })
 }
 
+/// Nothing here reads the limit of a user.
+#[cfg(target_os = "macos")]
+fn user_limit() -> Option<String> {
+    None
+}
+
 /// RLIMIT_NPROC: of all processes of this user. Root is not bound by it.
+#[cfg(not(target_os = "macos"))]
 fn user_limit() -> Option<String> {
     use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
     let (limit, _) = getrlimit(Resource::RLIMIT_NPROC).ok()?;

@@ -60,7 +60,7 @@ pub trait Method {
 pub struct MethodInfo {
     /// The name in JSON, for instance `module.restart`.
     pub name: &'static str,
-    /// The level that a connection needs. [`AccessLevel::Module`]: exactly that one, the method
+    /// The level that a connection needs. [`Level::Module`]: exactly that one, the method
     /// belongs to a module's own connection.
     pub level: Level,
     /// Whether it reads or changes.

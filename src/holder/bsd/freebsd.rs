@@ -2,7 +2,7 @@
 //! Owns nothing. Looks at the moment it is asked.
 //! Never sees the processes of other users where the system hides them.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 use std::ptr::null_mut;
 
 use crate::child::check;

@@ -77,6 +77,12 @@ fn open(kqueue: &OwnedFd, events: &mut [libc::kevent], within: Option<Duration>)
     usize::try_from(count).unwrap_or(0) // a signal came, which is nothing that happened
 }
 
+/// Takes all events that are pending.
+pub(super) fn drain(kqueue: &OwnedFd) {
+    let mut events = PollEvents::<16>::new();
+    while open(kqueue, &mut events.0, Some(Duration::ZERO)) > 0 {}
+}
+
 /// Descriptors that are watched.
 #[derive(Debug)]
 pub(crate) struct Poller(OwnedFd);

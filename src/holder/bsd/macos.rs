@@ -2,9 +2,9 @@
 //! Owns nothing. Looks at the moment it is asked.
 //! Never sees the processes of other users, unless it is root's.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 
-use crate::process::Process;
+use crate::process::ProcessInfo;
 
 /// The highest signal there is.
 pub(crate) const SIGNALS: c_int = 31;
@@ -13,7 +13,7 @@ pub(super) const GROUPS_MOST: usize = 16;
 
 /// Reads one process, one that is not reaped yet too; None when it is gone.
 #[expect(unsafe_code, reason = "proc_pidinfo, getsid")]
-pub(crate) fn process(pid: i32) -> Option<Process> {
+pub(crate) fn process(pid: i32) -> Option<ProcessInfo> {
     const ZOMBIES_TOO: u64 = 1;
     let size = size_of::<libc::proc_bsdinfo>() as c_int;
     // SAFETY: all zero is a valid answer, and its size is told.
@@ -26,7 +26,7 @@ pub(crate) fn process(pid: i32) -> Option<Process> {
         (info, libc::getsid(pid))
     };
     let number = |raw: u32| i32::try_from(raw).unwrap_or(0);
-    Some(Process {
+    Some(ProcessInfo {
         pid,
         parent: number(info.pbi_ppid),
         group: number(info.pbi_pgid),
@@ -39,7 +39,7 @@ pub(crate) fn process(pid: i32) -> Option<Process> {
 
 /// Every process that can be seen.
 #[expect(unsafe_code, reason = "proc_listallpids")]
-pub(crate) fn processes() -> Vec<Process> {
+pub(crate) fn processes() -> Vec<ProcessInfo> {
     let mut pids = vec![0 as c_int; 512];
     loop {
         let bytes = size_of_val(pids.as_slice()) as c_int;

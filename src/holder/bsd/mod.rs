@@ -10,6 +10,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag};
 
 mod cgroup;
 pub(crate) mod child;
+mod dir_watch;
 mod kqueue;
 mod launcher;
 mod pinned;
@@ -23,6 +24,7 @@ mod system;
 compile_error!("cannot build for this system: mainstay knows Linux, macOS, FreeBSD and Windows");
 
 pub(crate) use cgroup::{Cgroup, CgroupRoot, CgroupTree, find_cgroup_root};
+pub(crate) use dir_watch::DirWatch;
 pub(crate) use kqueue::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use launcher::{ProcessLauncher, ReservedFds, SpawnedChild};
 pub(crate) use pinned::{ProcessHandle, signal_verified};
