@@ -78,7 +78,7 @@ pub(crate) enum LifecycleMsg {
         wish: Operation,
         /// Who asked.
         actor: String,
-        /// Answered when the snapshots shows it.
+        /// Sent when the snapshots show it.
         published: oneshot::Sender<()>,
     },
     /// What would a wish take along?

@@ -3,7 +3,7 @@
 //! Never decides, never awaits in `handle` except for spawning a child.
 //!
 //! ```text
-//! root ──┬── registry     the one writer of the snapshots that readers see
+//! root ──┬── registry     the only writer of the snapshots that readers get
 //!        ├── lifecycle    policy::Lifecycle: wishes, order, restarts
 //!        ├── module × n   policy::Module: one run of one process
 //!        ├── recovery     the record of each verdict, and its validation
@@ -15,7 +15,7 @@
 //!
 //! Every actor is linked to root. One that dies is a bug of ours: root starts it again, its state
 //! is rebuilt from the others, and no module process notices. Messages find their receiver through
-//! the actor_refs, so a new actor takes over where the old one was.
+//! the actor references, so a new actor takes over where the old one was.
 //!
 //! Mailboxes have no bound in ractor; ours are bounded by credits, stated at the head of each
 //! actor.
@@ -67,7 +67,7 @@ pub(crate) use slot_store::SlotStore;
 #[cfg(panic = "abort")]
 compile_error!("supervision of actors needs unwinding: build with panic = \"unwind\"");
 
-/// What every actor shares: the plan in force, the machine, the snapshots, the pen.
+/// What every actor shares: the plan in force, the machine, the snapshots, the event recorder.
 pub(crate) struct RuntimeContext {
     /// Where the configuration is read from.
     pub(crate) sources: crate::config::ConfigSources,

@@ -331,7 +331,7 @@ async fn a_mailbox_has_no_bound() {
     child.kill();
 }
 
-/// Why there is the actor_refs: a reference of the wrong type is found out when it is used.
+/// Why there are actor references: a reference of the wrong type is found out when it is used.
 #[tokio::test]
 async fn a_reference_of_another_type_refuses_to_send() {
     let (child, _notes) = a_child().await;
@@ -403,7 +403,7 @@ async fn a_paused_clock_passes_a_day_at_once() {
     child.kill();
 }
 
-/// Why readers get the snapshots, and followers a bounded channel that counts what it dropped.
+/// Why readers get snapshots, and followers a bounded channel that counts what it dropped.
 #[tokio::test]
 #[expect(clippy::disallowed_types, reason = "shows why it is disallowed")]
 async fn an_output_port_loses_what_a_subscriber_is_behind() {

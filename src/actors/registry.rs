@@ -1,4 +1,4 @@
-//! The registry: the one writer of the snapshots.
+//! The registry: the only writer of the snapshots that readers get.
 //! Owns nothing but the order of publications; answers a command only after publishing it.
 //! Never decides.
 //! In flight at most: 1 batch from lifecycle, 1 of each other actor, 1 word a module.

@@ -102,7 +102,7 @@ impl Runtime {
         let how = started.wait_for(Option::is_some).await;
         match how.ok().and_then(|how| how.clone()) {
             Some(Ok(())) => {
-                // The news may be quicker than the snapshots of it.
+                // The event may arrive before its snapshot.
                 let _or_late =
                     tokio::time::timeout(PUBLISH_TIMEOUT, self.first_start_published()).await;
                 Ok(())
@@ -112,7 +112,7 @@ impl Runtime {
         }
     }
 
-    /// Waits until the snapshots that readers get shows the end of the first start.
+    /// Waits until the snapshots show the end of the initial startup.
     async fn first_start_published(&self) {
         let snapshots = &self.shared.ctx.snapshots;
         let mut edition = snapshots.version();

@@ -1,4 +1,4 @@
-//! What a new actor starts from: the process that lives, the record, the snapshots, the others.
+//! What a new actor starts from: the live process, the record, the snapshots, the other actors.
 //! Owns the rules of who knows what. Never starts an actor and never touches a process.
 
 use mainstay_policy::ModuleId;
@@ -37,7 +37,7 @@ impl RootActorState {
     pub(super) fn takeover(&self, id: ModuleId) -> Option<RunEvent> {
         let now = self.ctx.snapshots.module(id);
         let adopted = |generation, pid| {
-            // On the first takeover the snapshots is empty: the record says where the run stood.
+            // On the first takeover the snapshots are empty: the record says where the run was.
             let record = self.ctx.os.saved_record(&self.ctx.instance(id));
             let record = record.and_then(|record| record::decode(&record));
             let record = record.filter(|record| record.generation == generation);

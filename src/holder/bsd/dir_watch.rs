@@ -6,10 +6,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use super::kqueue::{change, drain, kqueue};
-use crate::engine_queue::lock;
 
 /// Watched directories.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ impl DirWatch {
     /// Watches this directory, its entries and the directories above it. What cannot be opened is
     /// left out.
     pub(crate) fn add(&self, path: &Path) {
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = libc::NOTE_DELETE | libc::NOTE_RENAME | libc::NOTE_REVOKE;
         for each in path.ancestors() {
             let Ok(folder) = File::open(each) else {
