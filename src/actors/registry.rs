@@ -7,34 +7,18 @@ use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
 use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
-use mainstay_protocol::{Cause, Health, State, Timestamp, Wanted};
+use mainstay_protocol::{Health, State};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-use super::snapshots::{SnapshotStore, SystemSummary};
-
-/// What the lifecycle knows of one module.
-#[derive(Debug)]
-pub(crate) struct ModuleUpdate {
-    pub(crate) module: ModuleId,
-    pub(crate) state: State,
-    pub(crate) wanted: Wanted,
-    pub(crate) since: Timestamp,
-    pub(crate) cause: Option<Cause>,
-    pub(crate) generation: u64,
-    pub(crate) pid: Option<u32>,
-    pub(crate) restarts: u64,
-    pub(crate) attempts: u32,
-    pub(crate) waiting_on: Vec<ModuleId>,
-    pub(crate) next_attempt_at: Option<Timestamp>,
-}
+use super::snapshots::{LifecycleInfo, SnapshotStore, SystemSummary};
 
 /// What the registry is told.
 #[derive(Debug)]
 pub(crate) enum RegistryMsg {
     /// From lifecycle: what changed, and who waits for having it published.
     Lifecycle(
-        Vec<ModuleUpdate>,
+        Vec<(ModuleId, LifecycleInfo)>,
         Option<SystemSummary>,
         Option<oneshot::Sender<()>>,
     ),
@@ -92,8 +76,8 @@ impl Actor for RegistryActor {
 fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<()>> {
     match msg {
         RegistryMsg::Lifecycle(modules, system, answer) => {
-            for standing in modules {
-                apply_update(snapshots, standing);
+            for (module, info) in modules {
+                apply_lifecycle(snapshots, module, info);
             }
             if let Some(standing) = system {
                 snapshots.edit_system(|cell| cell.standing = standing);
@@ -115,7 +99,7 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
         }),
         RegistryMsg::RunEnded(module, exit) => snapshots.edit(module, |cell| {
             cell.last_exit = Some(exit);
-            cell.pid = None;
+            cell.lifecycle.pid = None;
             cell.usage = None;
         }),
         RegistryMsg::ExitsRestored(exits) => {
@@ -134,7 +118,9 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
         }
         RegistryMsg::Usage(modules, machine, own) => {
             for (module, usage) in modules {
-                snapshots.edit(module, |cell| cell.usage = cell.pid.map(|_| usage));
+                snapshots.edit(module, |cell| {
+                    cell.usage = cell.lifecycle.pid.map(|_| usage)
+                });
             }
             snapshots.edit_system(|cell| (cell.machine, cell.own) = (machine, own));
         }
@@ -145,21 +131,12 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
     None
 }
 
-fn apply_update(snapshots: &SnapshotStore, standing: ModuleUpdate) {
-    snapshots.edit(standing.module, |cell| {
-        cell.state = standing.state;
-        cell.wanted = standing.wanted;
-        cell.since = standing.since;
-        cell.cause = standing.cause;
-        cell.generation = standing.generation;
-        cell.pid = standing.pid;
-        cell.restarts = standing.restarts;
-        cell.attempts = standing.attempts;
-        cell.waiting_on = standing.waiting_on;
-        cell.next_attempt_at = standing.next_attempt_at;
-        if standing.state != State::Running {
+fn apply_lifecycle(snapshots: &SnapshotStore, module: ModuleId, info: LifecycleInfo) {
+    snapshots.edit(module, |cell| {
+        if info.state != State::Running {
             cell.health = Health::Unknown;
             cell.issues.clear();
         }
+        cell.lifecycle = info;
     });
 }

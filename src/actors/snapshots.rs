@@ -12,29 +12,38 @@ use tokio::sync::watch;
 
 use super::slot_store::SlotStore;
 
-/// What is published of one module.
+/// What the lifecycle knows of one module.
 #[derive(Debug, Clone)]
-pub(crate) struct ModuleSnapshot {
-    /// Where it stands.
+pub(crate) struct LifecycleInfo {
+    /// The state that was observed last.
     pub(crate) state: State,
-    /// What is wished.
+    /// The state that was requested last.
     pub(crate) wanted: Wanted,
-    /// Since when.
+    /// Who requested it, until the module changes for another reason.
+    pub(crate) requester: Option<String>,
+    /// When the state began.
     pub(crate) since: Timestamp,
-    /// Why.
+    /// Why the state began; none before the first change.
     pub(crate) cause: Option<Cause>,
-    /// Its run.
+    /// The number of its run.
     pub(crate) generation: u64,
     /// Its main process.
     pub(crate) pid: Option<u32>,
     /// Starts after failures.
     pub(crate) restarts: u64,
-    /// Failures not paid back.
+    /// Failures that count against the restart budget.
     pub(crate) attempts: u32,
-    /// What it waits for.
+    /// The dependencies it waits for.
     pub(crate) waiting_on: Vec<ModuleId>,
-    /// When it is tried again.
+    /// When the next start is tried.
     pub(crate) next_attempt_at: Option<Timestamp>,
+}
+
+/// What is published of one module.
+#[derive(Debug, Clone)]
+pub(crate) struct ModuleSnapshot {
+    /// From the lifecycle.
+    pub(crate) lifecycle: LifecycleInfo,
     /// How it is.
     pub(crate) health: Health,
     /// What is wrong, in words.
@@ -55,16 +64,19 @@ impl ModuleSnapshot {
     /// Before anything happened.
     fn untouched(at: Timestamp) -> ModuleSnapshot {
         ModuleSnapshot {
-            state: State::NotStarted,
-            wanted: Wanted::Down,
-            since: at,
-            cause: None,
-            generation: 0,
-            pid: None,
-            restarts: 0,
-            attempts: 0,
-            waiting_on: Vec::new(),
-            next_attempt_at: None,
+            lifecycle: LifecycleInfo {
+                state: State::NotStarted,
+                wanted: Wanted::Down,
+                requester: None,
+                since: at,
+                cause: None,
+                generation: 0,
+                pid: None,
+                restarts: 0,
+                attempts: 0,
+                waiting_on: Vec::new(),
+                next_attempt_at: None,
+            },
             health: Health::Unknown,
             issues: Vec::new(),
             status_text: None,

@@ -263,6 +263,7 @@ impl Rig {
         self.ctx
             .snapshots
             .module(self.ctx.find(name).expect("known"))
+            .lifecycle
             .state
     }
 

@@ -74,7 +74,7 @@ pub(crate) async fn call_module(
 
 /// Starts a lazy module and waits until it is connected.
 async fn wake(ctx: &RuntimeContext, callee: ModuleId, caller: &str, timeout: Duration) {
-    let is_running = ctx.snapshots.module(callee).state == State::Running;
+    let is_running = ctx.snapshots.module(callee).lifecycle.state == State::Running;
     if ctx.spec(callee).start != StartMode::Lazy || is_running {
         return;
     }
@@ -82,7 +82,7 @@ async fn wake(ctx: &RuntimeContext, callee: ModuleId, caller: &str, timeout: Dur
         PendingChange::wake(ctx, callee, format!("a call of {caller}")).await;
         tokio::select! {
             () = ctx.bus.wait_connected(callee) => {}
-            () = change::wait_until(ctx, callee, |now| now.state != State::Running) => {}
+            () = change::wait_until(ctx, callee, |now| now.lifecycle.state != State::Running) => {}
         }
     };
     let _or_late = tokio::time::timeout(timeout, wake).await;

@@ -180,7 +180,8 @@ fn run_of_token(ctx: &RuntimeContext, token: Option<&str>) -> Result<ModuleRun, 
         .live_process(&ctx.instance(module))
         .is_some_and(|live| live.generation == generation);
     // A module can connect before the event of its start arrives.
-    let is_starting = now.state == State::Starting && now.generation <= generation;
+    let is_starting =
+        now.lifecycle.state == State::Starting && now.lifecycle.generation <= generation;
     if !is_live && !is_starting {
         return Err(invalid());
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Operation;
 use mainstay_policy::spec::Kind;
-use mainstay_protocol::method::{ChangeParams, ChangeResult, ChangeStep, EventsParams};
+use mainstay_protocol::method::{ChangeParams, ChangeResult, ChangeStep};
 use mainstay_protocol::methods::{ModuleRestart, ModuleStart, ModuleStop};
-use mainstay_protocol::{Event, EventKind, RefusalCode, RequestError, State, SystemStatus, Wanted};
+use mainstay_protocol::{RefusalCode, RequestError, State, SystemStatus, Wanted};
 use tokio::sync::oneshot;
 
 use super::modules::find_module;
@@ -21,9 +21,6 @@ use crate::actors::snapshots::ModuleSnapshot;
 
 /// Time the actors have to publish a change.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the journal is read for the request that overtook another, and the pause between.
-const JOURNAL_TRIES: usize = 20;
-const JOURNAL_RETRY: Duration = Duration::from_millis(50);
 /// Time that waiting takes beyond the module's own timeouts.
 const WAIT_MARGIN: Duration = Duration::from_secs(30);
 
@@ -62,7 +59,7 @@ impl PendingChange {
             answer,
         });
         let steps = await_reply(preview).await?;
-        let before = ctx.snapshots.module(module).generation;
+        let before = ctx.snapshots.module(module).lifecycle.generation;
         let change = PendingChange {
             module,
             operation,
@@ -116,20 +113,19 @@ impl PendingChange {
     /// Waits until the change is reached or overtaken, and says which.
     async fn wait_result(&self, ctx: &RuntimeContext) -> ChangeResult {
         self.wait_reached(ctx).await;
-        let overtaken_by = if self.is_overtaken(ctx, &ctx.snapshots.module(self.module)) {
-            Some(self.overtaking_request(ctx).await)
-        } else {
-            None
-        };
+        let now = ctx.snapshots.module(self.module);
+        let is_overtaken = self.is_overtaken(ctx, &now);
         ChangeResult {
-            overtaken_by,
+            overtaken_by: is_overtaken.then(|| self.overtaking_request(ctx, &now)),
             ..self.result(ctx)
         }
     }
 
     /// Whether the opposite is desired by now, so that waiting longer is in vain.
     fn is_overtaken(&self, ctx: &RuntimeContext, now: &ModuleSnapshot) -> bool {
-        if self.operation == Operation::Wake || self.is_at_rest(now.state, now.generation) {
+        if self.operation == Operation::Wake
+            || self.is_at_rest(now.lifecycle.state, now.lifecycle.generation)
+        {
             return false;
         }
         let desired = if self.operation == Operation::Stop {
@@ -138,40 +134,24 @@ impl PendingChange {
             Wanted::Up
         };
         let is_stopping = ctx.snapshots.system().standing.status == SystemStatus::Stopping;
-        now.wanted != desired || (is_stopping && desired == Wanted::Up)
+        now.lifecycle.wanted != desired || (is_stopping && desired == Wanted::Up)
     }
 
-    /// The request that overtook this one, from the journal.
-    async fn overtaking_request(&self, ctx: &RuntimeContext) -> String {
+    /// The request that overtook this one.
+    fn overtaking_request(&self, ctx: &RuntimeContext, now: &ModuleSnapshot) -> String {
         if ctx.snapshots.system().standing.status == SystemStatus::Stopping {
             return "the system is stopping".to_owned();
         }
-        let is_stop = |event: &Event| event.payload["operation"] == "stop";
-        for _ in 0..JOURNAL_TRIES {
-            let newest = EventsParams {
-                kinds: vec![EventKind::OperationRequested],
-                module: Some(ctx.name(self.module).to_string()),
-                limit: Some(1),
-                ..EventsParams::default()
-            };
-            let events = ctx
-                .recorder
-                .journal()
-                .list(newest)
-                .await
-                .unwrap_or_default();
-            let contrary = |event: &&Event| is_stop(event) != (self.operation == Operation::Stop);
-            if let Some(event) = events.last().filter(contrary) {
-                let who = event.actor.as_deref().unwrap_or("another request");
-                let what = event.payload["operation"]
-                    .as_str()
-                    .unwrap_or("the opposite");
-                return format!("{who} requested {what}");
-            }
-            // The journal is written behind the change.
-            tokio::time::sleep(JOURNAL_RETRY).await;
-        }
-        "another request".to_owned()
+        let operation = match now.lifecycle.wanted {
+            Wanted::Down => "stop",
+            Wanted::Up => "start",
+            Wanted::Other(_) => "another state",
+        };
+        let requester = now.lifecycle.requester.as_deref();
+        format!(
+            "{} requested {operation}",
+            requester.unwrap_or("another request")
+        )
     }
 
     /// Waits until the module is at rest or the change is overtaken, at most as long as the
@@ -180,7 +160,8 @@ impl PendingChange {
         let spec = ctx.spec(self.module);
         let timeout = spec.startup_timeout + spec.shutdown_timeout + WAIT_MARGIN;
         let is_over = |now: &ModuleSnapshot| {
-            self.is_at_rest(now.state, now.generation) || self.is_overtaken(ctx, now)
+            self.is_at_rest(now.lifecycle.state, now.lifecycle.generation)
+                || self.is_overtaken(ctx, now)
         };
         let _or_late = tokio::time::timeout(timeout, wait_until(ctx, self.module, is_over)).await;
     }

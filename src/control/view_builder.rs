@@ -25,30 +25,31 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         description: launch.description.clone(),
         version: launch.version.clone(),
         kind: convert::kind(spec.kind),
-        state: now.state,
-        desired: now.wanted,
-        since: now.since,
-        cause: now.cause,
+        state: now.lifecycle.state,
+        desired: now.lifecycle.wanted,
+        since: now.lifecycle.since,
+        cause: now.lifecycle.cause,
         health: health(&spec, &now),
         score: score(&now),
-        pid: now.pid,
-        generation: now.generation,
-        restarts: now.restarts,
-        attempts: now.attempts,
+        pid: now.lifecycle.pid,
+        generation: now.lifecycle.generation,
+        restarts: now.lifecycle.restarts,
+        attempts: now.lifecycle.attempts,
         required: spec.required,
         importance: convert::importance(spec.importance),
         requires: names(true),
         wants: names(false),
         waiting_on: now
+            .lifecycle
             .waiting_on
             .iter()
             .map(|id| ctx.name(*id).to_string())
             .collect(),
-        next_attempt_at: now.next_attempt_at,
+        next_attempt_at: now.lifecycle.next_attempt_at,
         status_text: now
             .status_text
             .as_deref()
-            .filter(|_| is_status_current(spec.kind, now.state))
+            .filter(|_| is_status_current(spec.kind, now.lifecycle.state))
             .map(str::to_owned),
         degraded: Vec::new(),
         throttle: Throttle {
@@ -73,7 +74,7 @@ fn is_status_current(kind: spec::Kind, state: State) -> bool {
 
 /// A builtin is part of us: it is well as long as somebody answers.
 fn health(spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> Health {
-    if spec.kind == spec::Kind::Builtin && now.state == State::Running {
+    if spec.kind == spec::Kind::Builtin && now.lifecycle.state == State::Running {
         Health::Healthy
     } else {
         now.health
@@ -83,7 +84,7 @@ fn health(spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> Health {
 /// 100, less 40 while degraded, less 70 while unhealthy, less 10 for each failure that is not
 /// paid back (at most 30); 0 for what has failed.
 fn score(now: &ModuleSnapshot) -> u8 {
-    if now.state == State::Failed {
+    if now.lifecycle.state == State::Failed {
         return 0;
     }
     let health = match now.health {
@@ -91,7 +92,7 @@ fn score(now: &ModuleSnapshot) -> u8 {
         Health::Degraded => 40,
         Health::Unhealthy => 70,
     };
-    let attempts = u8::try_from(now.attempts.min(3)).unwrap_or(3) * 10;
+    let attempts = u8::try_from(now.lifecycle.attempts.min(3)).unwrap_or(3) * 10;
     100_u8.saturating_sub(health).saturating_sub(attempts)
 }
 
@@ -157,7 +158,7 @@ fn counts(ctx: &RuntimeContext) -> ModuleCounts {
     let mut counts = ModuleCounts::default();
     for id in ctx.plan().ids() {
         counts.total += 1;
-        *match ctx.snapshots.module(id).state {
+        *match ctx.snapshots.module(id).lifecycle.state {
             State::NotStarted => &mut counts.not_started,
             State::Waiting => &mut counts.waiting,
             State::Starting => &mut counts.starting,
@@ -178,7 +179,7 @@ pub(crate) fn graph(ctx: &RuntimeContext, modules: &[ModuleId]) -> GraphView {
     let node = |id: ModuleId| GraphNode {
         module: ctx.name(id).to_string(),
         wave: plan.wave(id) as usize,
-        state: Some(ctx.snapshots.module(id).state),
+        state: Some(ctx.snapshots.module(id).lifecycle.state),
     };
     let edges = modules.iter().flat_map(|&id| {
         plan.dependencies(id).iter().map(move |edge| GraphEdge {

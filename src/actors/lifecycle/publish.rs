@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 
 use super::super::event_recorder::EventBuilder;
 use super::super::module_memory::ModuleMemory;
-use super::super::registry::{ModuleUpdate, RegistryMsg};
-use super::super::snapshots::SystemSummary;
+use super::super::registry::RegistryMsg;
+use super::super::snapshots::{LifecycleInfo, SystemSummary};
 use super::super::{convert, record};
 use super::LifecycleActorState;
 
@@ -25,7 +25,7 @@ impl LifecycleActorState {
         let touched = std::mem::take(&mut self.dirty);
         let mut standings = Vec::with_capacity(touched.len());
         for module in touched {
-            standings.push(self.module_update(module));
+            standings.push((module, self.lifecycle_info(module)));
             // What left the plan was forgotten: a record would bring it back.
             if self.policy.spec(module).is_some() {
                 let record = self.record(module);
@@ -52,12 +52,12 @@ impl LifecycleActorState {
         text
     }
 
-    pub(super) fn module_update(&self, module: ModuleId) -> ModuleUpdate {
+    pub(super) fn lifecycle_info(&self, module: ModuleId) -> LifecycleInfo {
         let view = self.policy.view(module);
-        ModuleUpdate {
-            module,
+        LifecycleInfo {
             state: convert::state(view.state),
             wanted: convert::wanted(view.wanted),
+            requester: self.requesters.get(&module).cloned(),
             since: self.modules[module.index()].since.1,
             cause: (view.state != State::NotStarted).then(|| convert::cause(view.cause)),
             generation: view.generation,

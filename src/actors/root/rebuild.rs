@@ -44,16 +44,17 @@ impl RootActorState {
             RunEvent::Adopted {
                 generation,
                 pid,
-                ready: now.state == State::Running || record.is_some_and(|record| record.ready),
+                ready: now.lifecycle.state == State::Running
+                    || record.is_some_and(|record| record.ready),
                 ready_by: record.and_then(|record| record.ready_deadline),
             }
         };
         if let Some(AdoptedProcess { generation, pid }) = self.alive(id) {
             return Some(adopted(generation, pid));
         }
-        let generation = now.generation;
+        let generation = now.lifecycle.generation;
         let ended = self.ctx.os.last_exit(&self.ctx.instance(id));
-        match now.state {
+        match now.lifecycle.state {
             // It ended while nobody listened; the exit is told again behind this.
             State::Starting | State::Running | State::Stopping
                 if ended
@@ -97,8 +98,8 @@ impl RootActorState {
             ActorRole::Health => {
                 for id in ctx.plan().ids() {
                     let now = ctx.snapshots.module(id);
-                    if now.state == State::Running {
-                        let (module, generation, running) = (id, now.generation, true);
+                    if now.lifecycle.state == State::Running {
+                        let (module, generation, running) = (id, now.lifecycle.generation, true);
                         board.health.cast(HealthMsg::ReadinessChanged {
                             module,
                             generation,
@@ -110,8 +111,8 @@ impl RootActorState {
             }
             ActorRole::Module(id) => {
                 let now = ctx.snapshots.module(id);
-                let generation = now.generation;
-                if now.state == State::Stopping {
+                let generation = now.lifecycle.generation;
+                if now.lifecycle.state == State::Stopping {
                     let grace = ctx.spec(id).shutdown_timeout;
                     let limit = grace;
                     let halt = RunEvent::StopRequested {
