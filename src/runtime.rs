@@ -210,7 +210,7 @@ impl PreparedRuntime {
     }
 }
 
-/// A ctx in which nobody lives yet.
+/// A runtime context without actors.
 pub(crate) struct BuiltRuntime {
     pub(crate) ctx: Arc<RuntimeContext>,
     world: TakeoverState,
@@ -441,8 +441,14 @@ fn record_start(ctx: &RuntimeContext, world: &TakeoverState, returned: bool) {
             known.pid.is_none() && known.record.as_deref().is_some_and(record::was_live)
         };
         let exits = world.instances.iter().filter(ended).count();
+        // This runtime needed time to start: it is in control from here on.
+        let down_since = MonoTime(world.runtime_down_since);
+        let away_ms = match world.runtime_down_since {
+            0 => 0,
+            _ => ctx.os.now().since(down_since).as_millis(),
+        };
         EventBuilder::of(EventKind::RuntimeReturned).payload(json!({
-            "adopted": adopted, "exits": exits, "away_ms": world.runtime_down_ms,
+            "adopted": adopted, "exits": exits, "away_ms": away_ms,
             "reason": world.ended,
         }))
     } else {

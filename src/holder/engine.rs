@@ -16,7 +16,7 @@ use crate::engine_queue::EngineQueue;
 use crate::frame::{FrameQueue, recv_with_fds};
 use crate::instance::{FormerMain, Instance};
 use crate::kernel::{CgroupRoot, PollEvents, Poller, find_cgroup_root};
-use crate::machines::{Roster, RuntimeSupervisor, millis};
+use crate::machines::{Roster, RuntimeSupervisor, nanoseconds};
 use crate::mark::Tags;
 use crate::messages::{
     HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
@@ -348,7 +348,7 @@ impl Engine {
             setup: self.setup.clone(),
             holder_pid: std::process::id(),
             restarts: self.supervisor.restarts(),
-            runtime_down_ms: millis(self.supervisor.down_time(monotonic())),
+            runtime_down_since: nanoseconds(self.supervisor.down_since()),
             ended: self.supervisor.last_exit_text().map(str::to_owned),
             up_since: self.up_since,
             instances,

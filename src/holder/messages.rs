@@ -128,7 +128,7 @@ pub struct HolderSetup {
     /// Absolute; created 0700 if missing; `lock` in it is held for the holder's life.
     pub state_dir: String,
     /// Absolute; created 0711 if missing; `lock` in it is held too, `control.sock`, `module.sock`
-    /// and `notify/` are in it. Nobody else may rename in a directory above it or the other one.
+    /// and `notify/` are in it. No other user may rename in a directory above it or the other one.
     pub runtime_dir: String,
     /// Absolute; created 0700 if missing; module output goes to `NAME.log` in it.
     pub log_dir: String,
@@ -209,9 +209,10 @@ pub struct TakeoverState {
     /// How often the runtime was started before.
     #[serde(default)]
     pub restarts: u32,
-    /// Milliseconds without a runtime in control.
+    /// When the last runtime in control exited: nanoseconds on the monotonic clock; 0: there was
+    /// none.
     #[serde(default)]
-    pub runtime_down_ms: u64,
+    pub runtime_down_since: u64,
     /// How the runtime before ended, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,

@@ -2,7 +2,7 @@
 //! Owns ends that nobody but the holder saw, and the end of the holder. Never looks inside.
 
 use mainstay_client::blocking::Client;
-use mainstay_protocol::method::{ChangeParams, name};
+use mainstay_protocol::method::{ChangeParams, EventsParams, name};
 use mainstay_protocol::{Cause, EventKind, State, SystemStatus};
 
 use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, on_go, script, wait_for};
@@ -41,6 +41,28 @@ fn an_end_that_no_runtime_saw_is_judged_by_how_it_was() {
     daemon.until_view("its third run", "it", |view| {
         view.generation == 3 && view.state == State::Running
     });
+}
+
+#[test]
+fn the_time_without_a_runtime_includes_the_start_of_the_next() {
+    let daemon = Daemon::start(&format!("[module.it]\ncommand = {}\n", misbehave("")));
+    let runtime = daemon.status().pid;
+    let killed = std::time::Instant::now();
+    kill(runtime, libc::SIGKILL);
+    daemon.wait("a new runtime", || {
+        (daemon.status().pid != runtime).then_some(())
+    });
+    let longest = killed.elapsed().as_millis();
+    let returned = daemon.wait("the event of its return", || {
+        let params = EventsParams {
+            kinds: vec![EventKind::RuntimeReturned],
+            ..EventsParams::default()
+        };
+        daemon.client().events(&params).expect("events").pop()
+    });
+    // A program has to be loaded, a configuration and a journal to be opened.
+    let away = returned.payload["away_ms"].as_u64().expect("a number");
+    assert!((1..=longest).contains(&away.into()), "{away} {longest}");
 }
 
 #[test]

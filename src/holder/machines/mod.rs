@@ -14,3 +14,7 @@ pub use runtime_supervisor::{RuntimeExit, RuntimeSupervisor, SupervisorEffect, S
 pub(crate) fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+pub(crate) fn nanoseconds(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

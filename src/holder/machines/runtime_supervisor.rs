@@ -164,11 +164,11 @@ impl RuntimeSupervisor {
         self.restarts
     }
 
-    /// Time without a ready runtime; zero before the first one.
+    /// When the last ready runtime exited; zero while one is ready, and before the first one.
     #[must_use]
-    pub fn down_time(&self, now: Duration) -> Duration {
+    pub fn down_since(&self) -> Duration {
         match self.was_ready && self.ready_at.is_none() {
-            true => now.saturating_sub(self.down_since),
+            true => self.down_since,
             false => Duration::ZERO,
         }
     }

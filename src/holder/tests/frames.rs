@@ -197,7 +197,7 @@ fn messages() -> Vec<HolderMessage> {
             setup: Some(setup()),
             holder_pid: 5,
             restarts: 1,
-            runtime_down_ms: 20,
+            runtime_down_since: 20,
             ended: Some("it exited with code 1".to_owned()),
             up_since: 3,
             instances: vec![InstanceInfo {

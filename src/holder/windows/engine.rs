@@ -20,7 +20,7 @@ use super::runtime_process::RuntimeProcess;
 use super::threads::thread;
 use crate::codec::{CHUNK_BYTES, Decoder};
 use crate::log_writer::LogWriter;
-use crate::machines::{Roster, RosterEffect, RuntimeSupervisor, millis};
+use crate::machines::{Roster, RosterEffect, RuntimeSupervisor, nanoseconds};
 use crate::messages::{
     HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
 };
@@ -328,7 +328,7 @@ impl Engine {
             setup: self.setup.clone(),
             holder_pid: std::process::id(),
             restarts: self.supervisor.restarts(),
-            runtime_down_ms: millis(self.supervisor.down_time(monotonic())),
+            runtime_down_since: nanoseconds(self.supervisor.down_since()),
             ended: self.supervisor.last_exit_text().map(str::to_owned),
             up_since: self.up_since,
             instances,
