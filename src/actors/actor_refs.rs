@@ -19,7 +19,7 @@ use super::resources::ResourcesMsg;
 use super::root::RootMsg;
 use super::slot_store::SlotStore;
 
-/// One extension.
+/// The current reference of one actor.
 pub(crate) struct CurrentRef<M: Message>(ArcSwapOption<ActorRef<M>>);
 
 impl<M: Message> Default for CurrentRef<M> {
@@ -29,7 +29,7 @@ impl<M: Message> Default for CurrentRef<M> {
 }
 
 impl<M: Message> CurrentRef<M> {
-    /// Connects a (new) actor.
+    /// Sets the (new) actor.
     pub(super) fn set(&self, actor: ActorRef<M>) {
         self.0.store(Some(Arc::new(actor)));
     }
@@ -52,7 +52,7 @@ impl<M: Message> CurrentRef<M> {
         self.0.load().as_ref().map(|actor| ActorRef::clone(actor))
     }
 
-    /// Sends; false when nobody is there.
+    /// Sends the message; returns false if the actor is not running.
     pub(crate) fn cast(&self, msg: M) -> bool {
         self.0
             .load()
@@ -61,7 +61,7 @@ impl<M: Message> CurrentRef<M> {
     }
 }
 
-/// All extensions.
+/// The references of all actors.
 pub(crate) struct ActorRefs {
     pub(crate) root: CurrentRef<RootMsg>,
     pub(crate) registry: CurrentRef<RegistryMsg>,
@@ -75,7 +75,7 @@ pub(crate) struct ActorRefs {
 }
 
 impl ActorRefs {
-    /// A board for so many modules, with nobody connected.
+    /// References for `modules` modules, none set yet.
     pub(crate) fn new(modules: usize) -> ActorRefs {
         ActorRefs {
             root: CurrentRef::default(),
@@ -90,7 +90,7 @@ impl ActorRefs {
         }
     }
 
-    /// The line of a module.
+    /// The reference of the actor of a module.
     pub(crate) fn module(&self, module: ModuleId) -> Arc<CurrentRef<ModuleMsg>> {
         self.modules.get(module)
     }

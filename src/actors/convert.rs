@@ -162,6 +162,6 @@ pub(crate) fn failure_noun(failure: Failure) -> String {
         Failure::StartTimeout => "a start that took too long".to_owned(),
         Failure::Watchdog => "a watchdog that was not fed".to_owned(),
         Failure::Probe => "failed health probes".to_owned(),
-        Failure::ExitUnknown => "an end that nobody saw".to_owned(),
+        Failure::ExitUnknown => "an end that was not seen".to_owned(),
     }
 }

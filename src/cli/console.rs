@@ -121,7 +121,7 @@ impl Console {
         self.0.changed.notify_all();
     }
 
-    /// Sets where lines go if nobody has said so.
+    /// Sets where lines go, unless that is set already.
     pub(super) fn open_if_closed(&self, target: fn() -> Target) {
         let mut state = self.lock();
         if state.target.is_none() && !state.writing {

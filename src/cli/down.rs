@@ -23,10 +23,10 @@ const POLL: Duration = Duration::from_millis(20);
 
 pub(crate) fn run(args: &DownArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let instance = SystemLocator::find(global)?;
-    let patience = args
+    let down_timeout = args
         .timeout
         .map_or(WAIT_TIMEOUT, |timeout| timeout + MARGIN);
-    let took = match stop(&instance, args.timeout, patience) {
+    let took = match stop(&instance, args.timeout, down_timeout) {
         Err(CliError::NotRunning { path, name, holder }) => {
             let text =
                 format!("cannot stop '{name}': it does not run, nothing listens on {path}{holder}");
@@ -41,19 +41,19 @@ pub(crate) fn run(args: &DownArgs, global: &GlobalArgs) -> Result<CliExitCode, C
     Ok(CliExitCode::Ok)
 }
 
-/// Stops the system, waits at most `patience` until it is down, and prints how long it took.
+/// Stops the system, waits at most `down_timeout` until it is down, and prints how long it took.
 #[expect(clippy::disallowed_methods, reason = "how long a person waited")]
 fn stop(
     instance: &SystemLocator,
     timeout: Option<Duration>,
-    patience: Duration,
+    down_timeout: Duration,
 ) -> Result<Duration, CliError> {
     let begun = Instant::now();
-    let until = begun + patience;
+    let until = begun + down_timeout;
     let mut client = instance.connect_to_change()?;
     let progress = Progress::start(format!("stopping {}", format::single_line(&instance.name)));
     let holder = client.status()?.holder_pid;
-    request_stop(&mut client, timeout, patience)?;
+    request_stop(&mut client, timeout, down_timeout)?;
     if wait_closed(&mut client, &progress, until)? && wait_gone(instance, holder, until) {
         return Ok(begun.elapsed());
     }
@@ -72,11 +72,11 @@ fn stop(
 fn request_stop(
     client: &mut Client,
     timeout: Option<Duration>,
-    patience: Duration,
+    down_timeout: Duration,
 ) -> Result<(), CliError> {
     let timeout_ms = timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
     let params = StopParams { timeout_ms };
-    match client.call_within::<serde_json::Value>(name::SYSTEM_STOP, params, patience) {
+    match client.call_within::<serde_json::Value>(name::SYSTEM_STOP, params, down_timeout) {
         Ok(_) | Err(ClientError::Closed { .. }) => Ok(()),
         Err(ClientError::Refused(refusal)) if refusal.data.code == RefusalCode::ShuttingDown => {
             Ok(())

@@ -21,7 +21,7 @@ pub fn control_socket(runtime_dir: &Path) -> PathBuf {
 /// `/run/mainstay/NAME` for root, else `mainstay-UID/NAME` in the temporary folder.
 ///
 /// # Errors
-/// [`Error::NotOwner`] when `mainstay-UID` in the temporary folder belongs to somebody else.
+/// [`Error::NotOwner`] when `mainstay-UID` in the temporary folder belongs to another user.
 pub fn runtime_dir(name: &str) -> Result<PathBuf, Error> {
     let uid = own_uid();
     let temporary = std::env::temp_dir();

@@ -72,7 +72,7 @@ fn is_status_current(kind: spec::Kind, state: State) -> bool {
     }
 }
 
-/// A builtin is part of us: it is well as long as somebody answers.
+/// A builtin is part of mainstay: it is healthy as long as mainstay answers.
 fn health(spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> Health {
     if spec.kind == spec::Kind::Builtin && now.lifecycle.state == State::Running {
         Health::Healthy

@@ -153,7 +153,7 @@ impl ClaimedDirs {
         self.run.dir.remove_flat(NOTIFY);
         // The lock itself goes with the descriptor; who takes a removed one looks for another.
         let _ = self.run.dir.remove(LOCK);
-        let _ = self.state.lock.set_len(0); // it names nobody
+        let _ = self.state.lock.set_len(0); // it names no holder
     }
 }
 

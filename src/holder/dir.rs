@@ -156,7 +156,7 @@ impl AsFd for Dir {
 
 impl Dir {
     /// Opens the absolute `path`; what is missing of it is created with `mode`. Every directory
-    /// above it is checked: nobody but this user and root may rename in it.
+    /// above it is checked: only this user and root may rename in it.
     ///
     /// # Errors
     /// The path cannot be opened or created, or another user may rename in a directory above it.
@@ -279,7 +279,7 @@ impl Dir {
         let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
         let opened = openat(&self.fd, name, flags | OFlag::O_CLOEXEC, permissions(0o600));
         let fd = opened.map_err(|errno| match errno {
-            // Of a fifo that nobody reads, and of a socket.
+            // Of a fifo without a reader, and of a socket.
             Errno::ENXIO | Errno::EOPNOTSUPP => irregular(name, self.kind(name)),
             Errno::ELOOP | Errno::EMLINK => irregular(name, "a symbolic link"),
             Errno::EISDIR => irregular(name, "a directory"),

@@ -247,7 +247,7 @@ impl Engine {
 
     pub(crate) fn finish_sweep(&mut self, ids: &[u32]) {
         if self.sweeping.take_if(|(_, swept)| swept == ids).is_none() {
-            return; // it was given up
+            return; // the sweep was abandoned
         }
         for id in ids {
             self.on_swept(*id);

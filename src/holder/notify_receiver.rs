@@ -360,7 +360,7 @@ impl Receiver {
         let mut left = allowed;
         let is_main = datagram.pid == tree.main.0 && tree.main == tree.first;
         if !kernel::HAS_SENDER_CREDENTIALS || is_main {
-            return Verdict::Accept; // nobody has reaped it, so the number is its own
+            return Verdict::Accept; // it is not reaped yet, so the number is its own
         }
         let mut found = tree.membership(datagram.pid, &mut left);
         // What was read of its number was read of another process, if it has ended meanwhile.

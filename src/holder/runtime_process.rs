@@ -266,7 +266,7 @@ impl Engine {
             let end = monotonic() + RUNTIME_EXIT_TIMEOUT;
             while wait_nohang(WaitTarget::Pid(pid), true) == WaitResult::Alive {
                 if monotonic() > end {
-                    process::kill(pid, libc::SIGKILL); // our own child that nobody has reaped
+                    process::kill(pid, libc::SIGKILL); // a child that is not reaped yet
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }

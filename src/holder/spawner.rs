@@ -60,7 +60,7 @@ pub(crate) struct SpawnedProcess {
     pub(crate) uid: u32,
     pub(crate) pinned: Option<ProcessHandle>,
     pub(crate) ready: Option<OwnedFd>,
-    /// The end of its input that nobody writes to.
+    /// The writing end of its input; nothing is written to it.
     pub(crate) stdin: Option<OwnedFd>,
     /// Its notify socket.
     pub(crate) notify: Option<ForeignFd>,
@@ -330,7 +330,7 @@ fn notify_socket(ground: &SpawnContext, name: &str, uid: u32) -> Result<ForeignF
     Ok(socket)
 }
 
-/// The pipe of a stdin that nobody writes.
+/// Opens the pipe of a stdin to which nothing is written.
 fn open_stdin(spawn: &SpawnRequest) -> Result<Option<(PipeReader, PipeWriter)>, SpawnError> {
     match spawn.stdin {
         Stdin::Open => io::pipe().map(Some).map_err(|problem| {
@@ -381,7 +381,7 @@ fn spawn_one(
     let mut orders = prepare::exec_spec(spawn, &ground.inherited, &ends, slip)?;
     orders.tag = job.tag;
     if ground.pins {
-        orders.parent_death_pid = std::process::id().cast_signed(); // embedded: nobody else ends it
+        orders.parent_death_pid = std::process::id().cast_signed(); // embedded: no other process ends it
     }
     let identity = orders.identity.as_ref();
     let uid = identity.map_or(nix::unistd::getuid().as_raw(), |who| who.uid);
@@ -465,7 +465,7 @@ fn executed(
     let Some((step, errno)) = slip.read() else {
         return Ok(born);
     };
-    // It ends by itself at once; nobody else waits for it while it is in `child_pid`.
+    // It exits at once; no other thread reaps it while it is in `child_pid`.
     let _ = waitpid(Pid::from_raw(born.0.pid), None::<WaitPidFlag>);
     Err(SpawnError::without_text(step, errno))
 }

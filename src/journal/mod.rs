@@ -145,10 +145,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl JournalShared {
     /// Waits for the first attempt to open the database; returns whether it succeeded.
-    fn wait_until_opened(&self, patience: Duration) -> bool {
+    fn wait_until_opened(&self, timeout: Duration) -> bool {
         let (opening, _) = self
             .opening_done
-            .wait_timeout_while(lock(&self.opening), patience, |opening| {
+            .wait_timeout_while(lock(&self.opening), timeout, |opening| {
                 *opening == Opening::UnderWay
             })
             .unwrap_or_else(PoisonError::into_inner);
@@ -345,32 +345,32 @@ impl Journal {
     /// Waits until everything appended so far is committed, without waiting for a pending retry.
     /// Returns whether it is.
     #[must_use]
-    pub fn flush(&self, patience: Duration) -> bool {
-        self.request_writer(patience, WriterRequest::Flush)
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.request_writer(timeout, WriterRequest::Flush)
     }
 
     /// Writes the queued events, closes the file and stops the writer; subscriptions end. Returns
     /// whether everything was written before the timeout; false if it was closed already. Events
     /// appended later stay in memory.
     #[must_use]
-    pub fn close(&self, patience: Duration) -> bool {
-        self.request_writer(patience, WriterRequest::Close)
+    pub fn close(&self, timeout: Duration) -> bool {
+        self.request_writer(timeout, WriterRequest::Close)
     }
 
     fn request_writer(
         &self,
-        patience: Duration,
+        timeout: Duration,
         request: fn(Sender<bool>) -> WriterRequest,
     ) -> bool {
         let (reply, answer) = bounded(1);
-        if self.control.send_timeout(request(reply), patience).is_err() {
+        if self.control.send_timeout(request(reply), timeout).is_err() {
             return false;
         }
         select! {
             recv(answer) -> done => done.unwrap_or(false),
             // The writer may have answered just before it exited.
             recv(self.ended) -> _ => answer.try_recv().unwrap_or(false),
-            default(patience) => false,
+            default(timeout) => false,
         }
     }
 }

@@ -82,7 +82,7 @@ struct RunningTask {
     cancelled: CancellationToken,
     aborted: CancellationToken,
     aborted_at: Option<MonoTime>,
-    /// It was told that it lasts; nobody waits for its end any more.
+    /// It was reported as stuck; its end is not awaited any more.
     stuck: bool,
 }
 
@@ -285,7 +285,7 @@ fn run_task(task: &EmbeddedTask, handle: &Handle, errand: TaskRun, aborted: &Can
     let stuck = slot.run.take().is_some_and(|run| run.stuck);
     if stuck {
         tracing::info!(module = &*task.instance, "a task that was stuck has ended");
-        return; // that it is over was told when it was given up
+        return; // its end was reported when it was reported as stuck
     }
     slot.last_exit = Some(RunExit {
         generation,

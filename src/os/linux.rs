@@ -309,7 +309,7 @@ fn peer_pidfd(socket: &impl std::os::fd::AsFd) -> Option<OwnedFd> {
     let mut pidfd: RawFd = -1;
     let mut length = size_of::<RawFd>() as libc::socklen_t;
     // SAFETY: the socket is open, and number and length outlive the call; a descriptor that the
-    // kernel returns belongs to nobody else.
+    // kernel returns has no other owner.
     unsafe {
         let got = libc::getsockopt(
             socket.as_fd().as_raw_fd(),

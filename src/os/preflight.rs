@@ -110,7 +110,7 @@ fn script(line: &[u8], directory: &Path) -> Option<String> {
     ))
 }
 
-/// Nothing of what is not a file, or is one no more: whoever opens a fifo waits for its other end.
+/// Nothing if it is not a regular file (any more): opening a fifo waits for its other end.
 fn first_line(path: &Path) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let bytes = FIRST_LINE_BYTES as u64;

@@ -84,7 +84,7 @@ fn next_step(context: &StartContext, step: StartStep, errno: i32) -> Option<Stri
         (StartStep::Directory, libc::ENOTDIR) => "it is a file; correct `directory`",
         (StartStep::Directory, libc::EACCES) => "its user may not enter it, or a folder above it",
         (StartStep::User | StartStep::Group, libc::EPERM) => {
-            "only root may start a module as somebody else: run mainstay as root, or remove \
+            "only root may start a module as another user: run mainstay as root, or remove \
              `user` and `group`"
         }
         (StartStep::Limits, libc::ENOTSUP) => {

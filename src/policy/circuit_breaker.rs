@@ -32,7 +32,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// An admitted call was given up by who made it: nothing is known, another may try.
+    /// An admitted call was cancelled by its caller: its result is unknown, another call may try.
     pub fn cancel(&mut self) {
         self.half_open = false;
     }

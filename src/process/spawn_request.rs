@@ -90,7 +90,7 @@ pub struct ActivationSocket {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stdin {
-    /// A pipe that nobody writes: it has no end while the process runs.
+    /// A pipe to which nothing is written: it has no end while the process runs.
     Open,
     /// /dev/null; also what only a newer mainstay knows.
     #[default]

@@ -55,7 +55,7 @@ pub struct ConfigOrigin {
 words! {
     /// The layers of a configuration; later ones win.
     ConfigLayer {
-        /// Nobody said it.
+        /// It is not set: the default holds.
         Default = "default",
         /// A file of the configuration.
         File = "file",

@@ -51,7 +51,7 @@ pub enum HolderViolation {
     SignalLost(String),
     /// A run has timed out and is not killed.
     TimeoutIgnored(String),
-    /// An instance was dropped though nobody wanted that, or while it has a process.
+    /// An instance was dropped although no runtime ordered it, or while it has a process.
     WronglyRemoved(String),
     /// The holder still runs after the deadline of a stop.
     StopTooLong,

@@ -47,9 +47,9 @@ pub(super) struct RecordChannel {
     touched: Vec<ModuleId>,
     /// Notes for what is written next.
     queued_notes: Vec<PendingWrite>,
-    /// Written behind the plan: whom the holder forgets.
+    /// Written after the plan: the instances that the holder forgets.
     to_forget: Vec<(ModuleId, ModelModule)>,
-    /// Written behind the records: the plan they are of.
+    /// Written after the records: the plan they belong to.
     plan_written: Option<(Arc<Plan>, BeforeReplan)>,
 }
 
@@ -190,7 +190,7 @@ impl Sim {
         }
         let mut at = None;
         let mut arrival =
-            |mouth: &mut FifoDelay| *at.get_or_insert_with(|| mouth.arrival(self.now, delay));
+            |channel: &mut FifoDelay| *at.get_or_insert_with(|| channel.arrival(self.now, delay));
         for note in records.queued_notes.drain(..) {
             let at = arrival(&mut records.channel);
             records.in_flight.push_back((at, note));

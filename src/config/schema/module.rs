@@ -41,7 +41,7 @@ section! {
         Notify settings: SettingsTable = SettingsTable::default();
         /// Start from an empty environment.
         Restart clear_env: bool = false;
-        /// What it reads: nothing, or a pipe that nobody writes, for a program that ends at the end
+        /// What it reads: nothing, or an idle pipe, for a program that exits at the end
         /// of its input.
         Restart stdin: Stdin = Stdin::Null;
         /// The user it runs as; only when mainstay runs as root.

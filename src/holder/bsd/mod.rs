@@ -51,7 +51,7 @@ pub(crate) fn accept_descriptors(_: &impl AsFd, _: bool) -> bool {
     false
 }
 
-/// Nobody knows.
+/// These kernels do not say.
 pub(crate) fn sender_handle(_: &ControlMessageOwned) -> Option<ProcessHandle> {
     None
 }
@@ -67,7 +67,7 @@ pub(crate) fn control_space() -> Vec<u8> {
     nix::cmsg_space!([i32; crate::frame::MAX_FDS])
 }
 
-/// Nobody knows.
+/// These kernels do not say.
 pub(crate) fn sender_credentials(_: &ControlMessageOwned) -> Option<(i32, u32)> {
     None
 }

@@ -1,4 +1,5 @@
-//! Processes outside a run that write to its notify socket: nothing is believed, nobody waits.
+//! Processes outside a run that write to its notify socket: they are neither believed nor waited
+//! for.
 //! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 
@@ -22,7 +23,7 @@ use mainstay_holder::messages::{HolderMessage, HolderRequest};
 use mainstay_holder::{EngineOptions, send_with_fds};
 use mainstay_process::{ProcessEvent, ProcessEventKind};
 
-/// Nobody is held up longer than this by a stranger.
+/// The longest delay that a stranger may cause.
 const HOLD_UP_MAX: Duration = Duration::from_millis(500);
 const WALK: EngineOptions = EngineOptions {
     no_groups: true,
@@ -151,7 +152,7 @@ fn descriptors_that_do_not_close_hold_up_nobody() {
                 )
                 .is_ok()
             });
-            // Whoever closes it last waits: this test if the holder was quicker.
+            // The last one to close it waits: this test if the holder was quicker.
             std::thread::spawn(move || drop(fd));
         }
         for generation in 1..=5 {
@@ -330,11 +331,13 @@ fn a_program_that_drops_its_privileges_is_believed() {
         let scripts = [
             "os.setgid(12345); os.setuid(12345); say('READY=1'); time.sleep(300)",
             "
+r, w = os.pipe()
 if os.fork() == 0:
     os.setsid(); os.setgid(12345); os.setuid(12345)
     say('MAINPID=%d\\nREADY=1' % os.getpid())
+    os.write(w, b'x')
     time.sleep(300)
-time.sleep(0.3)
+os.read(r, 1)
 os._exit(0)",
         ];
         for (generation, script) in (1..).zip(scripts) {

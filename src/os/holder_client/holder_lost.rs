@@ -1,6 +1,6 @@
 //! When the holder is gone: what runs is ended by us, and every question gets an answer.
 //! Owns nothing of its own; it is the part of `held` that acts without a wire.
-//! Never starts anything: whoever waits for a start is told that there is none.
+//! Never starts anything: a pending start is reported as failed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

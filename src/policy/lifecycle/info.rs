@@ -16,7 +16,7 @@ use crate::states::{Cause, Desired, Health, State, Status};
 pub struct ModuleInfo {
     /// Where it stands.
     pub state: State,
-    /// What is wished.
+    /// The desired state.
     pub wanted: Desired,
     /// Since when it is in that state.
     pub since: MonoTime,

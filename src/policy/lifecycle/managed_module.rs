@@ -11,7 +11,7 @@ use crate::run::RunEnd;
 use crate::spec::{Kind, ModuleId, ModuleSpec, StartMode};
 use crate::states::{Cause, Desired, Health, State};
 
-/// Why a run must end although its module is wished up.
+/// Why a run must stop although its module is desired up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopReason {
     /// What it needs is going.
@@ -140,7 +140,7 @@ impl ManagedModule {
         (self.plan, self.in_plan, self.waiting_on_edge) = (plan, true, 0);
     }
 
-    /// Whether a run is out that nobody has a reason to end.
+    /// Whether it has a run that has no reason to stop.
     pub(super) fn is_active(&self) -> bool {
         self.state.is_up() && !self.must_stop()
     }

@@ -1,4 +1,4 @@
-//! Who falls with whom.
+//! Stop propagation: which modules stop with which.
 //! Owns the walks from a module to its dependents when it stops, restarts or fails.
 //! Never ends a run itself: it marks, and a look ends it in order.
 
@@ -114,7 +114,7 @@ impl Lifecycle {
         }
     }
 
-    /// `module` is ready again: whoever was told that it went is told that it is back.
+    /// `module` is ready again: dependents that were notified of its stop are notified.
     pub(super) fn notify_recovered(&mut self, module: ModuleId) {
         let slot = self.module_mut(module);
         let hard = core::mem::take(&mut slot.hard_notice_due);

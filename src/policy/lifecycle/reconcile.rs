@@ -1,4 +1,4 @@
-//! One look at one module: the next step from what is to what is wished.
+//! Reconciles one module: the next step from its observed to its desired state.
 //! Owns the edges: whom they hold in `waiting`, and who must end before whom.
 //! Never walks further than a module's own edges.
 
@@ -20,7 +20,7 @@ impl Lifecycle {
                     self.stop_module(now, module);
                 }
             }
-            // It lasts although it is wished down: only the end of everything hides that.
+            // It is stuck although it is desired down: only the end of everything hides that.
             (State::Failed, Desired::Down)
                 if slot.is_stuck() && self.phase != SystemPhase::Stopping => {}
             (State::Waiting | State::Backoff | State::Failed, Desired::Down) => {
@@ -34,7 +34,7 @@ impl Lifecycle {
         }
     }
 
-    /// Why a module that is wished down goes there.
+    /// The cause of a stop of a module that is desired down.
     pub(super) fn stop_cause(&self, module: ModuleId) -> Cause {
         match self.phase {
             SystemPhase::Stopping | SystemPhase::Stopped => Cause::Shutdown,

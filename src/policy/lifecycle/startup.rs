@@ -94,7 +94,7 @@ impl Lifecycle {
         match self.phase {
             SystemPhase::Starting if self.booting == 0 => {
                 self.phase = SystemPhase::Up;
-                // From here on nobody waits for a turn.
+                // From here on no module waits for the start slot.
                 while let Some(rank) = self.for_turn.pop_first() {
                     self.dirty.insert(rank);
                 }
