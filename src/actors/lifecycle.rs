@@ -30,7 +30,7 @@ use super::timer::DeadlineTimer;
 mod emit;
 mod publish;
 pub(crate) mod replan;
-mod requests;
+pub(crate) mod requests;
 
 pub(super) use requests::CONTINUED_STOP;
 use requests::{OpenRequest, OpenRequests};

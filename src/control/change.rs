@@ -17,6 +17,7 @@ use super::modules::find_module;
 use super::{Answer, Caller, MethodResult, view_builder};
 use crate::actors::RuntimeContext;
 use crate::actors::lifecycle::LifecycleMsg;
+use crate::actors::lifecycle::requests::is_reached;
 use crate::actors::snapshots::ModuleSnapshot;
 
 /// Time the actors have to publish a change.
@@ -168,18 +169,9 @@ impl PendingChange {
 
     fn is_at_rest(&self, state: State, generation: u64) -> bool {
         match self.operation {
-            // Failed although it is desired down: it could not be killed.
-            Operation::Stop => matches!(state, State::Stopped | State::NotStarted | State::Failed),
+            // What is not asleep stays as it is.
             Operation::Wake => !matches!(state, State::Waiting | State::Starting | State::Stopping),
-            Operation::Start | Operation::Restart => {
-                let is_new = self.operation == Operation::Start || generation > self.before;
-                match state {
-                    State::Running | State::Failed | State::Backoff => is_new,
-                    // A task that is done.
-                    State::Stopped => generation > self.before,
-                    _ => false,
-                }
-            }
+            operation => is_reached(operation, state, generation > self.before).is_some(),
         }
     }
 }

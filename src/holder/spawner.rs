@@ -381,7 +381,8 @@ fn spawn_one(
     let mut orders = prepare::exec_spec(spawn, &ground.inherited, &ends, slip)?;
     orders.tag = job.tag;
     if ground.pins {
-        orders.parent_death_pid = std::process::id().cast_signed(); // embedded: no other process ends it
+        // Embedded: no other process ends it.
+        orders.parent_death_pid = std::process::id().cast_signed();
     }
     let identity = orders.identity.as_ref();
     let uid = identity.map_or(nix::unistd::getuid().as_raw(), |who| who.uid);

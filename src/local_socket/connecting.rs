@@ -46,8 +46,8 @@ pub(crate) fn connected<S: StreamCommon>(_: &Path, attempt: Result<S>) -> Result
 
 /// The stream of an attempt, if it is connected; None: try again.
 ///
-/// While the runtime is being started again no process listens on the pipe, and its holder keeps the
-/// file open.
+/// While the runtime is being started again no process listens on the pipe, and its holder keeps
+/// the file open.
 #[cfg(windows)]
 pub(crate) fn connected<S: StreamCommon>(path: &Path, attempt: Result<S>) -> Result<Option<S>> {
     match attempt {

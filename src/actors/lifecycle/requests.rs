@@ -8,9 +8,10 @@ use std::time::Duration;
 use mainstay_policy::lifecycle::Operation;
 use mainstay_policy::states::State;
 use mainstay_policy::{ModuleId, MonoTime};
-use mainstay_protocol::EventKind;
+use mainstay_protocol::{EventKind, State as ModuleState};
 use serde_json::json;
 
+use super::super::convert;
 use super::super::event_recorder::{CausedBy, EventBuilder};
 use super::super::module_memory::operation_str;
 use super::LifecycleActorState;
@@ -83,27 +84,36 @@ impl OpenRequest {
 
     /// Returns the result of a module in this state, if it is one.
     fn result(&self, state: State, generation: u64) -> Option<RequestResult> {
-        let renewed = generation > self.generation;
-        let reached = match (self.operation, state) {
-            (Operation::Stop, State::Stopped | State::NotStarted) => true,
-            // It could not be ended.
-            (Operation::Stop, State::Failed) => false,
-            (Operation::Start | Operation::Wake, State::Running) => true,
-            (Operation::Restart, State::Running) if renewed => true,
-            // A task that is done.
-            (Operation::Start | Operation::Wake | Operation::Restart, State::Stopped)
-                if renewed =>
-            {
-                true
-            }
-            (_, State::Backoff | State::Failed) if self.changed => false,
-            _ => return None,
-        };
-        Some(match (reached, self.changed) {
-            (true, true) => RequestResult::Done,
-            (true, false) => RequestResult::Unchanged,
-            (false, _) => RequestResult::Failed,
-        })
+        let is_new_run = generation > self.generation;
+        let reached = is_reached(self.operation, convert::state(state), is_new_run)?;
+        match (reached, self.changed) {
+            (true, true) => Some(RequestResult::Done),
+            (true, false) => Some(RequestResult::Unchanged),
+            (false, true) => Some(RequestResult::Failed),
+            // What it failed for came before the request.
+            (false, false) => (self.operation == Operation::Stop).then_some(RequestResult::Failed),
+        }
+    }
+}
+
+/// Whether a request has reached its goal in this state (true), or cannot any more (false); None:
+/// it is pending.
+pub(crate) fn is_reached(
+    operation: Operation,
+    state: ModuleState,
+    is_new_run: bool,
+) -> Option<bool> {
+    match (operation, state) {
+        (Operation::Stop, ModuleState::Stopped | ModuleState::NotStarted) => Some(true),
+        // It could not be ended.
+        (Operation::Stop, ModuleState::Failed) => Some(false),
+        (Operation::Stop, _) => None,
+        (Operation::Start | Operation::Wake, ModuleState::Running) => Some(true),
+        (Operation::Restart, ModuleState::Running) => is_new_run.then_some(true),
+        // A task that is done.
+        (_, ModuleState::Stopped) => is_new_run.then_some(true),
+        (_, ModuleState::Backoff | ModuleState::Failed) => Some(false),
+        _ => None,
     }
 }
 
