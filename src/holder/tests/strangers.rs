@@ -191,6 +191,9 @@ others = []
 r, w = os.pipe()
 refused = 0
 for n in range(400):
+    if n % 8 == 0: # not read until its allowance is back: the holder is the last to close them
+        if refused: break
+        for _ in range(2): say('P=' + 'x' * 40000)
     c, o = lingering()
     others.append(o)
     child = os.fork()
