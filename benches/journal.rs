@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput};
 use mainstay::journal::{EventFilter, Journal, JournalSettings, NewEvent};
 use mainstay_protocol::method::EventsParams;
-use mainstay_protocol::{Cause, EventKind, Timestamp};
+use mainstay_protocol::{EventKind, StateCause, Timestamp};
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,7 +27,7 @@ fn draft(n: u64) -> NewEvent {
         n,
     )
     .module("storage", n)
-    .cause(Cause::Exit)
+    .cause(StateCause::Exit)
     .payload(json!({ "from": "running", "to": "backoff" }))
 }
 

@@ -14,7 +14,7 @@ use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::Instance;
 use mainstay_protocol::EventKind;
-use mainstay_protocol::words::CliExitCode;
+use mainstay_protocol::enums::CliExitCode;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;

@@ -5,82 +5,84 @@ use mainstay_policy::recovery::Failure;
 use mainstay_policy::run::{Exit, RunEnd, StartFailure, StartStep};
 use mainstay_policy::states;
 use mainstay_process::Exited;
-use mainstay_protocol::{Cause, Health, Importance, State, Wanted, words::Kind};
+use mainstay_protocol::{
+    DesiredState, HealthStatus, ModuleImportance, ModuleState, StateCause, enums::ModuleKind,
+};
 
 use crate::os_text::{code_text, errno_text, signal_name};
 
-pub(crate) fn state(state: states::State) -> State {
+pub(crate) fn state(state: states::State) -> ModuleState {
     match state {
-        states::State::NotStarted => State::NotStarted,
-        states::State::Waiting => State::Waiting,
-        states::State::Starting => State::Starting,
-        states::State::Running => State::Running,
-        states::State::Stopping => State::Stopping,
-        states::State::Stopped => State::Stopped,
-        states::State::Backoff => State::Backoff,
-        states::State::Failed => State::Failed,
+        states::State::NotStarted => ModuleState::NotStarted,
+        states::State::Waiting => ModuleState::Waiting,
+        states::State::Starting => ModuleState::Starting,
+        states::State::Running => ModuleState::Running,
+        states::State::Stopping => ModuleState::Stopping,
+        states::State::Stopped => ModuleState::Stopped,
+        states::State::Backoff => ModuleState::Backoff,
+        states::State::Failed => ModuleState::Failed,
     }
 }
 
-pub(crate) fn wanted(wanted: states::Desired) -> Wanted {
+pub(crate) fn wanted(wanted: states::Desired) -> DesiredState {
     match wanted {
-        states::Desired::Down => Wanted::Down,
-        states::Desired::Up => Wanted::Up,
+        states::Desired::Down => DesiredState::Down,
+        states::Desired::Up => DesiredState::Up,
     }
 }
 
-pub(crate) fn cause(cause: states::Cause) -> Cause {
+pub(crate) fn cause(cause: states::Cause) -> StateCause {
     match cause {
-        states::Cause::Boot => Cause::Boot,
-        states::Cause::Requested => Cause::Requested,
-        states::Cause::Dependency => Cause::Dependency,
-        states::Cause::Exec => Cause::Exec,
-        states::Cause::Exit => Cause::Exit,
-        states::Cause::Startup => Cause::Startup,
-        states::Cause::Timeout => Cause::Timeout,
-        states::Cause::Probe => Cause::Probe,
-        states::Cause::Watchdog => Cause::Watchdog,
-        states::Cause::Limit => Cause::Limit,
-        states::Cause::Reload => Cause::Reload,
-        states::Cause::Group => Cause::Group,
-        states::Cause::Probation => Cause::Probation,
-        states::Cause::Shutdown => Cause::Shutdown,
-        states::Cause::Adopted => Cause::Adopted,
+        states::Cause::Boot => StateCause::Boot,
+        states::Cause::Requested => StateCause::Requested,
+        states::Cause::Dependency => StateCause::Dependency,
+        states::Cause::Exec => StateCause::Exec,
+        states::Cause::Exit => StateCause::Exit,
+        states::Cause::Startup => StateCause::Startup,
+        states::Cause::Timeout => StateCause::Timeout,
+        states::Cause::Probe => StateCause::Probe,
+        states::Cause::Watchdog => StateCause::Watchdog,
+        states::Cause::Limit => StateCause::Limit,
+        states::Cause::Reload => StateCause::Reload,
+        states::Cause::Group => StateCause::Group,
+        states::Cause::Probation => StateCause::Probation,
+        states::Cause::Shutdown => StateCause::Shutdown,
+        states::Cause::Adopted => StateCause::Adopted,
     }
 }
 
-pub(crate) fn health(health: states::Health) -> Health {
+pub(crate) fn health(health: states::Health) -> HealthStatus {
     match health {
-        states::Health::Unknown => Health::Unknown,
-        states::Health::Healthy => Health::Healthy,
-        states::Health::Degraded => Health::Degraded,
-        states::Health::Unhealthy => Health::Unhealthy,
+        states::Health::Unknown => HealthStatus::Unknown,
+        states::Health::Healthy => HealthStatus::Healthy,
+        states::Health::Degraded => HealthStatus::Degraded,
+        states::Health::Unhealthy => HealthStatus::Unhealthy,
     }
 }
 
-pub(crate) fn health_to_policy(health: Health) -> states::Health {
+pub(crate) fn health_to_policy(health: HealthStatus) -> states::Health {
     match health {
-        Health::Unknown | Health::Other(_) => states::Health::Unknown,
-        Health::Healthy => states::Health::Healthy,
-        Health::Degraded => states::Health::Degraded,
-        Health::Unhealthy => states::Health::Unhealthy,
+        HealthStatus::Unknown | HealthStatus::Other(_) => states::Health::Unknown,
+        HealthStatus::Healthy => states::Health::Healthy,
+        HealthStatus::Degraded => states::Health::Degraded,
+        HealthStatus::Unhealthy => states::Health::Unhealthy,
     }
 }
 
-pub(crate) fn kind(kind: mainstay_policy::spec::Kind) -> Kind {
+pub(crate) fn kind(kind: mainstay_policy::spec::Kind) -> ModuleKind {
     match kind {
-        mainstay_policy::spec::Kind::Service => Kind::Service,
-        mainstay_policy::spec::Kind::Task => Kind::Task,
-        mainstay_policy::spec::Kind::Builtin => Kind::Builtin,
+        mainstay_policy::spec::Kind::Service => ModuleKind::Service,
+        mainstay_policy::spec::Kind::Task => ModuleKind::Task,
+        mainstay_policy::spec::Kind::Builtin => ModuleKind::Builtin,
     }
 }
 
-pub(crate) fn importance(importance: mainstay_policy::spec::Importance) -> Importance {
+pub(crate) fn importance(importance: mainstay_policy::spec::Importance) -> ModuleImportance {
     match importance {
-        mainstay_policy::spec::Importance::Low => Importance::Low,
-        mainstay_policy::spec::Importance::Normal => Importance::Normal,
-        mainstay_policy::spec::Importance::High => Importance::High,
-        mainstay_policy::spec::Importance::Critical => Importance::Critical,
+        mainstay_policy::spec::Importance::Low => ModuleImportance::Low,
+        mainstay_policy::spec::Importance::Normal => ModuleImportance::Normal,
+        mainstay_policy::spec::Importance::High => ModuleImportance::High,
+        mainstay_policy::spec::Importance::Critical => ModuleImportance::Critical,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use mainstay_policy::ModuleId;
 use mainstay_protocol::method::EventsParams;
-use mainstay_protocol::{Cause, EventKind};
+use mainstay_protocol::{EventKind, StateCause};
 use serde_json::Value;
 
 use super::RuntimeContext;
@@ -35,7 +35,7 @@ pub(crate) enum CausedBy {
 pub(crate) struct EventBuilder {
     kind: EventKind,
     module: Option<(ModuleId, u64)>,
-    cause: Option<Cause>,
+    cause: Option<StateCause>,
     caused_by: CausedBy,
     actor: Option<String>,
     administrative: bool,
@@ -65,7 +65,7 @@ impl EventBuilder {
     }
 
     /// Why, in the closed word.
-    pub(crate) fn cause(mut self, cause: Cause) -> EventBuilder {
+    pub(crate) fn cause(mut self, cause: StateCause) -> EventBuilder {
         self.cause = Some(cause);
         self
     }

@@ -10,7 +10,7 @@ use mainstay_policy::health::{ProbeAction, ProbeTracker};
 use mainstay_policy::rate_limit::TokenBucket;
 use mainstay_policy::{ModuleId, MonoTime, states};
 use mainstay_protocol::method::{HealthReportParams, name};
-use mainstay_protocol::{EventKind, Health, RefusalCode};
+use mainstay_protocol::{ErrorCode, EventKind, HealthStatus};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 
@@ -47,7 +47,7 @@ pub(crate) enum HealthMsg {
         /// Its run.
         generation: u64,
         /// How it says it is.
-        health: Health,
+        health: HealthStatus,
     },
     /// A look is over.
     Probed {
@@ -68,7 +68,7 @@ pub(crate) enum HealthMsg {
 #[derive(Debug)]
 pub(crate) struct ProbeResult {
     /// How the module is.
-    pub(crate) health: Health,
+    pub(crate) health: HealthStatus,
     /// What is wrong, in words.
     pub(crate) issues: Vec<String>,
     /// It has no connection it could be asked over.
@@ -92,8 +92,8 @@ struct MonitoredModule {
     since: MonoTime,
     probes: Vec<ProbeState>,
     /// What it said by itself.
-    self_reported: Health,
-    published: Health,
+    self_reported: HealthStatus,
+    published: HealthStatus,
     changes: TokenBucket,
     /// When a change is told that came too soon behind others.
     deferred_publish: Option<MonoTime>,
@@ -105,7 +105,7 @@ pub(crate) struct HealthActorState {
     watched: Vec<Option<MonitoredModule>>,
     /// What each module last said of itself, and in which run: its word may be faster than the
     /// news that it runs.
-    self_reported: Vec<(u64, Health)>,
+    self_reported: Vec<(u64, HealthStatus)>,
     alarm: DeadlineTimer,
 }
 
@@ -178,7 +178,7 @@ impl HealthActorState {
         let slots = self.ctx.planned().slots();
         if self.watched.len() < slots {
             self.watched.resize_with(slots, || None);
-            self.self_reported.resize(slots, (0, Health::Unknown));
+            self.self_reported.resize(slots, (0, HealthStatus::Unknown));
         }
     }
 
@@ -206,9 +206,9 @@ impl HealthActorState {
             self_reported: if of == generation {
                 said
             } else {
-                Health::Unknown
+                HealthStatus::Unknown
             },
-            published: Health::Unknown,
+            published: HealthStatus::Unknown,
             changes: TokenBucket::new(CHANGES_AT_ONCE, 1.0 / CHANGE_EVERY.as_secs_f64()),
             deferred_publish: None,
         }
@@ -322,7 +322,7 @@ impl HealthActorState {
         self.publish_with(module, answer == ProbeAction::Restart);
     }
 
-    fn on_self_report(&mut self, module: ModuleId, generation: u64, health: Health) {
+    fn on_self_report(&mut self, module: ModuleId, generation: u64, health: HealthStatus) {
         self.self_reported[module.index()] = (generation, health);
         let watched = self.watched[module.index()].as_mut();
         if let Some(watched) = watched.filter(|watched| watched.generation == generation) {
@@ -347,9 +347,13 @@ impl HealthActorState {
         let health = seen
             .chain([watched.self_reported])
             .max()
-            .unwrap_or(Health::Unknown);
+            .unwrap_or(HealthStatus::Unknown);
         let builtin = self.ctx.plan().module(module).kind == mainstay_policy::spec::Kind::Builtin;
-        let health = if builtin { Health::Healthy } else { health };
+        let health = if builtin {
+            HealthStatus::Healthy
+        } else {
+            health
+        };
         let late = watched.deferred_publish.take();
         if health == watched.published && !restart {
             return;
@@ -420,12 +424,12 @@ async fn run_probe(
     };
     match result {
         Ok(()) => ProbeResult {
-            health: Health::Healthy,
+            health: HealthStatus::Healthy,
             issues: Vec::new(),
             absent: false,
         },
         Err(issue) => ProbeResult {
-            health: Health::Unhealthy,
+            health: HealthStatus::Unhealthy,
             issues: vec![issue],
             absent: false,
         },
@@ -436,7 +440,7 @@ async fn run_probe(
 async fn probe_over_sdk(ctx: &RuntimeContext, module: ModuleId, spec: &ProbeSpec) -> ProbeResult {
     let params = serde_json::Value::Null;
     let unwell = |issue: String| ProbeResult {
-        health: Health::Unhealthy,
+        health: HealthStatus::Unhealthy,
         issues: vec![issue],
         absent: false,
     };
@@ -454,7 +458,7 @@ async fn probe_over_sdk(ctx: &RuntimeContext, module: ModuleId, spec: &ProbeSpec
             Err(error) => unwell(format!("its health report makes no sense: {error}")),
         },
         Err(refusal) => ProbeResult {
-            absent: refusal.data.code == RefusalCode::Unavailable,
+            absent: refusal.data.code == ErrorCode::Unavailable,
             ..unwell(format!("it did not answer: {}", refusal.message))
         },
     }

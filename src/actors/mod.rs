@@ -113,7 +113,7 @@ pub(crate) enum ConsoleMessage<'a> {
         /// Its name.
         module: &'a str,
         /// Where it stands now.
-        state: mainstay_protocol::State,
+        state: mainstay_protocol::ModuleState,
         /// More, in words.
         text: &'a str,
     },

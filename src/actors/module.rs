@@ -10,7 +10,7 @@ use mainstay_policy::spec::Readiness;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::{Exit, Exited, ProcessEvent, ProcessEventKind, StartFailure, StartStep};
 use mainstay_protocol::view::LastExit;
-use mainstay_protocol::{EventKind, Health};
+use mainstay_protocol::{EventKind, HealthStatus};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use regex::Regex;
 use serde_json::json;
@@ -366,7 +366,7 @@ impl ModuleActorState {
             NotifyAssignment::Watchdog => {
                 self.note(RunEvent::WatchdogFed { generation });
                 if !std::mem::replace(&mut self.fed, true) {
-                    let (module, health) = (self.id, Health::Healthy);
+                    let (module, health) = (self.id, HealthStatus::Healthy);
                     let fed = HealthMsg::SelfReported {
                         module,
                         generation,

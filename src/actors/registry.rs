@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
 use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
-use mainstay_protocol::{Health, State};
+use mainstay_protocol::{HealthStatus, ModuleState};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
@@ -27,7 +27,7 @@ pub(crate) enum RegistryMsg {
     /// A run began: what the last one said is over.
     RunStarted(ModuleId),
     /// Its health changed.
-    Health(ModuleId, Health, Vec<String>),
+    Health(ModuleId, HealthStatus, Vec<String>),
     /// A run ended.
     RunEnded(ModuleId, LastExit),
     /// How runs ended that an earlier runtime saw.
@@ -90,7 +90,7 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
         }
         RegistryMsg::RunStarted(module) => snapshots.edit(module, |cell| {
             cell.status_text = None;
-            cell.health = Health::Unknown;
+            cell.health = HealthStatus::Unknown;
             cell.issues.clear();
             cell.usage = None;
         }),
@@ -133,8 +133,8 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
 
 fn apply_lifecycle(snapshots: &SnapshotStore, module: ModuleId, info: LifecycleInfo) {
     snapshots.edit(module, |cell| {
-        if info.state != State::Running {
-            cell.health = Health::Unknown;
+        if info.state != ModuleState::Running {
+            cell.health = HealthStatus::Unknown;
             cell.issues.clear();
         }
         cell.lifecycle = info;

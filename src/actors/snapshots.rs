@@ -7,7 +7,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use mainstay_policy::ModuleId;
 use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
-use mainstay_protocol::{Cause, Health, State, SystemStatus, Timestamp, Wanted};
+use mainstay_protocol::{
+    DesiredState, HealthStatus, ModuleState, StateCause, SystemStatus, Timestamp,
+};
 use tokio::sync::watch;
 
 use super::slot_store::SlotStore;
@@ -16,15 +18,15 @@ use super::slot_store::SlotStore;
 #[derive(Debug, Clone)]
 pub(crate) struct LifecycleInfo {
     /// The state that was observed last.
-    pub(crate) state: State,
+    pub(crate) state: ModuleState,
     /// The state that was requested last.
-    pub(crate) wanted: Wanted,
+    pub(crate) wanted: DesiredState,
     /// Who requested it, until the module changes for another reason.
     pub(crate) requester: Option<String>,
     /// When the state began.
     pub(crate) since: Timestamp,
     /// Why the state began; none before the first change.
-    pub(crate) cause: Option<Cause>,
+    pub(crate) cause: Option<StateCause>,
     /// The number of its run.
     pub(crate) generation: u64,
     /// Its main process.
@@ -45,7 +47,7 @@ pub(crate) struct ModuleSnapshot {
     /// From the lifecycle.
     pub(crate) lifecycle: LifecycleInfo,
     /// How it is.
-    pub(crate) health: Health,
+    pub(crate) health: HealthStatus,
     /// What is wrong, in words.
     pub(crate) issues: Vec<String>,
     /// What it says.
@@ -65,8 +67,8 @@ impl ModuleSnapshot {
     fn untouched(at: Timestamp) -> ModuleSnapshot {
         ModuleSnapshot {
             lifecycle: LifecycleInfo {
-                state: State::NotStarted,
-                wanted: Wanted::Down,
+                state: ModuleState::NotStarted,
+                wanted: DesiredState::Down,
                 requester: None,
                 since: at,
                 cause: None,
@@ -77,7 +79,7 @@ impl ModuleSnapshot {
                 waiting_on: Vec::new(),
                 next_attempt_at: None,
             },
-            health: Health::Unknown,
+            health: HealthStatus::Unknown,
             issues: Vec::new(),
             status_text: None,
             usage: None,

@@ -11,7 +11,7 @@ use mainstay_policy::MonoTime;
 use mainstay_process::{
     ActivationSocket, Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal, SpawnRequest,
 };
-use mainstay_protocol::{EventKind, State, SystemStatus, Timestamp};
+use mainstay_protocol::{EventKind, ModuleState, SystemStatus, Timestamp};
 use ractor::{Actor, ActorCell};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -259,7 +259,7 @@ impl Rig {
         self.ctx.snapshots.system().standing.status
     }
 
-    fn state(&self, name: &str) -> State {
+    fn state(&self, name: &str) -> ModuleState {
         self.ctx
             .snapshots
             .module(self.ctx.find(name).expect("known"))
@@ -366,7 +366,7 @@ async fn each_actor_in_turn_is_killed_and_comes_back_and_no_process_is_touched()
         for module in ["a", "b"] {
             assert_eq!(
                 rig.state(module),
-                State::Running,
+                ModuleState::Running,
                 "{module} after the death of {name}"
             );
         }
@@ -378,7 +378,7 @@ async fn each_actor_in_turn_is_killed_and_comes_back_and_no_process_is_touched()
         // And the tree is in control: a module that dies now comes back, once.
         rig.os.end(&Instance::new("b", 1), Signal(libc::SIGSEGV));
         rig.until(&format!("b to be back after the death of {name}"), |rig| {
-            rig.state("b") == State::Running && rig.os.deeds().len() == before.len() + 1
+            rig.state("b") == ModuleState::Running && rig.os.deeds().len() == before.len() + 1
         })
         .await;
     }

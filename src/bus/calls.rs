@@ -7,7 +7,7 @@ use std::time::Duration;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::method::name;
 use mainstay_protocol::rpc::Response;
-use mainstay_protocol::{RefusalCode, RequestError, RequestId, RpcRequest};
+use mainstay_protocol::{ErrorCode, RequestError, RequestId, RpcRequest};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -34,7 +34,7 @@ impl Bus {
         let (id, response) = self.send_call(module, method, params)?;
         match tokio::time::timeout(timeout, response).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_disconnected)) => Err(self.error(module, RefusalCode::Unavailable, |name| {
+            Ok(Err(_disconnected)) => Err(self.error(module, ErrorCode::Unavailable, |name| {
                 format!("cannot call {name}: it closed its connection to mainstay")
             })),
             Err(_) => {
@@ -44,7 +44,7 @@ impl Bus {
                     client.calls.remove(&id);
                 }
                 drop(endpoints);
-                Err(self.error(module, RefusalCode::Timeout, |name| {
+                Err(self.error(module, ErrorCode::Timeout, |name| {
                     format!("cannot call {name}: no response within {timeout:?}")
                 }))
             }
@@ -64,7 +64,7 @@ impl Bus {
         timeout: Duration,
     ) -> CallResult {
         if !self.with_endpoint(callee, |endpoint| endpoint.breaker.try_acquire(now())) {
-            return Err(self.error(callee, RefusalCode::BreakerOpen, |name| {
+            return Err(self.error(callee, ErrorCode::BreakerOpen, |name| {
                 format!("cannot call {name}: its last calls failed; try again in a few seconds")
             }));
         }
@@ -72,10 +72,7 @@ impl Bus {
         let result = self.request(callee, name::CALL, params, timeout).await;
         let answered = match &result {
             Ok(_) => true,
-            Err(error) => !matches!(
-                error.data.code,
-                RefusalCode::Timeout | RefusalCode::Unavailable
-            ),
+            Err(error) => !matches!(error.data.code, ErrorCode::Timeout | ErrorCode::Unavailable),
         };
         self.with_endpoint(callee, |endpoint| {
             endpoint.breaker.record_result(now(), answered);
@@ -96,7 +93,7 @@ impl Bus {
             return;
         };
         let result = match response.error {
-            Some(error) => Err(RequestError::new(RefusalCode::ModuleError, error.message)),
+            Some(error) => Err(RequestError::new(ErrorCode::ModuleError, error.message)),
             None => Ok(response.result.unwrap_or(Value::Null)),
         };
         let _caller_gave_up = call.send(result);
@@ -109,7 +106,7 @@ impl Bus {
         params: Value,
     ) -> Result<(u64, oneshot::Receiver<CallResult>), RequestError> {
         let unavailable = |endpoints: &Endpoints| {
-            endpoints.error(module, RefusalCode::Unavailable, |name| {
+            endpoints.error(module, ErrorCode::Unavailable, |name| {
                 format!("cannot call {name}: it is not connected to mainstay")
             })
         };
@@ -120,7 +117,7 @@ impl Bus {
         };
         client.calls.retain(|_, caller| !caller.is_closed()); // callers that gave up
         if client.calls.len() >= CALLS_MAX {
-            return Err(endpoints.error(module, RefusalCode::Busy, |name| {
+            return Err(endpoints.error(module, ErrorCode::Busy, |name| {
                 format!("cannot call {name}: {CALLS_MAX} calls are pending; try again later")
             }));
         }
@@ -143,7 +140,7 @@ impl Bus {
     fn error(
         &self,
         module: ModuleId,
-        code: RefusalCode,
+        code: ErrorCode,
         text: impl FnOnce(&str) -> String,
     ) -> RequestError {
         lock(&self.endpoints).error(module, code, text)
@@ -154,7 +151,7 @@ impl Endpoints {
     fn error(
         &self,
         module: ModuleId,
-        code: RefusalCode,
+        code: ErrorCode,
         text: impl FnOnce(&str) -> String,
     ) -> RequestError {
         let endpoint = self.by_module.get(&module);
@@ -191,7 +188,7 @@ mod tests {
         bus
     }
 
-    fn code(result: CallResult) -> RefusalCode {
+    fn code(result: CallResult) -> ErrorCode {
         result.expect_err("refused").data.code
     }
 
@@ -219,15 +216,12 @@ mod tests {
     async fn calls_fail_without_a_connection_in_time_and_when_it_closes() {
         let bus = bus();
         let call = || bus.request(CALLEE, "score", json!({}), SHORT);
-        assert_eq!(code(call().await), RefusalCode::Unavailable);
+        assert_eq!(code(call().await), ErrorCode::Unavailable);
         let (queue, _lines) = LineQueue::new();
         let connection = bus.join(CALLEE, queue);
-        assert_eq!(code(call().await), RefusalCode::Timeout);
+        assert_eq!(code(call().await), ErrorCode::Timeout);
         let leave = async { bus.leave(CALLEE, connection) };
-        assert_eq!(
-            code(tokio::join!(call(), leave).0),
-            RefusalCode::Unavailable
-        );
+        assert_eq!(code(tokio::join!(call(), leave).0), ErrorCode::Unavailable);
     }
 
     #[tokio::test(start_paused = true)]
@@ -238,7 +232,7 @@ mod tests {
         for _ in 0..10 {
             codes.push(code(call().await));
         }
-        assert_eq!(codes.first(), Some(&RefusalCode::Unavailable));
-        assert_eq!(codes.last(), Some(&RefusalCode::BreakerOpen), "{codes:?}");
+        assert_eq!(codes.first(), Some(&ErrorCode::Unavailable));
+        assert_eq!(codes.last(), Some(&ErrorCode::BreakerOpen), "{codes:?}");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use mainstay_policy::ModuleId;
 use mainstay_protocol::method::{BusEvent, name};
 use mainstay_protocol::rpc::Response;
-use mainstay_protocol::{RefusalCode, RequestError, RpcMessage, RpcRequest};
+use mainstay_protocol::{ErrorCode, RequestError, RpcMessage, RpcRequest};
 use tokio::sync::mpsc;
 
 use super::Bus;
@@ -59,7 +59,7 @@ impl LocalBusClient {
 
     fn decline(&self, request: RpcRequest) {
         let text = "cannot serve calls: the module is a task of the application";
-        let error = RequestError::new(RefusalCode::ModuleError, text);
+        let error = RequestError::new(ErrorCode::ModuleError, text);
         if let Some(bus) = self.bus.upgrade() {
             let response = Response::refusal(request.id, error);
             bus.on_response(self.module, self.connection, response);

@@ -13,9 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mainstay_policy::ModuleId;
 use mainstay_policy::circuit_breaker::CircuitBreaker;
 use mainstay_protocol::method::{BusEvent, PublishResult, name};
-use mainstay_protocol::{
-    MAX_LINE_BYTES, RefusalCode, RequestError, RpcRequest, Timestamp, subject,
-};
+use mainstay_protocol::{ErrorCode, MAX_LINE_BYTES, RequestError, RpcRequest, Timestamp, subject};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
@@ -166,7 +164,7 @@ impl Bus {
         connection: u64,
         subjects: Vec<String>,
     ) -> Result<(), RequestError> {
-        let refused = |text: String| Err(RequestError::new(RefusalCode::InvalidParams, text));
+        let refused = |text: String| Err(RequestError::new(ErrorCode::InvalidParams, text));
         if let Some(bad) = subjects.iter().find(|text| !subject::is_pattern(text)) {
             return refused(format!(
                 "cannot subscribe to {bad:?}: not a subject; join words of letters, digits, '-' \
@@ -213,7 +211,7 @@ impl Bus {
                 "cannot publish under {subject:?}: not a subject, or reserved (mainstay.*); join \
                  words of letters, digits, '-' and '_' by dots"
             );
-            return Err(RequestError::new(RefusalCode::InvalidParams, text));
+            return Err(RequestError::new(ErrorCode::InvalidParams, text));
         }
         let event = BusEvent {
             subject,
@@ -230,7 +228,7 @@ impl Bus {
                  send a smaller payload",
                 event.subject
             );
-            return Err(RequestError::new(RefusalCode::TooLong, text));
+            return Err(RequestError::new(ErrorCode::TooLong, text));
         }
         let mut endpoints = lock(&self.endpoints);
         Ok(deliver(endpoints.clients(), &event, &Arc::new(line)))
@@ -429,7 +427,7 @@ mod tests {
         let refused = bus
             .subscribe(ModuleId(0), connection, subjects)
             .expect_err("too many");
-        assert_eq!(refused.data.code, RefusalCode::InvalidParams);
+        assert_eq!(refused.data.code, ErrorCode::InvalidParams);
         let published = bus.publish("m0", Timestamp(0), "s0".to_owned(), json!(1));
         assert_eq!(published.expect("sent").delivered, 1);
     }

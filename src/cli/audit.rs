@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::path::Path;
 
+use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::method::EventsParams;
-use mainstay_protocol::words::CliExitCode;
 use serde_json::json;
 
 use super::args::{AuditArgs, AuditVerb, GlobalArgs};

@@ -4,9 +4,9 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use mainstay_client::WAIT_TIMEOUT;
-use mainstay_protocol::Level;
+use mainstay_protocol::AccessLevel;
+use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::methods::{self, METHODS};
-use mainstay_protocol::words::CliExitCode;
 use serde_json::{Value, json};
 
 use super::args::{CallArgs, GlobalArgs};
@@ -16,7 +16,9 @@ use super::terminal;
 
 /// The methods that a user can request, with their sentences.
 pub(crate) fn methods() -> PossibleValuesParser {
-    let of_users = METHODS.iter().filter(|info| info.level > Level::Module);
+    let of_users = METHODS
+        .iter()
+        .filter(|info| info.level > AccessLevel::Module);
     let values = of_users.map(|info| PossibleValue::new(info.name).help(info.summary()));
     PossibleValuesParser::new(values)
 }

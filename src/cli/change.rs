@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
+use mainstay_protocol::enums::{CliExitCode, ModuleKind, ModuleState};
 use mainstay_protocol::method::{ChangeAction, ChangeParams, ChangeResult, name};
-use mainstay_protocol::words::{CliExitCode, Kind, State};
 use mainstay_protocol::{ModuleView, RequestError};
 
 use super::args::{ChangeArgs, GlobalArgs};
@@ -114,7 +114,7 @@ fn check_all(
     let can_be_changed = |name: &String| {
         let mut all = known.iter();
         all.any(|it| {
-            it.module == *name && (change == ChangeVerb::Start || it.kind != Kind::Builtin)
+            it.module == *name && (change == ChangeVerb::Start || it.kind != ModuleKind::Builtin)
         })
     };
     let mut code = CliExitCode::Ok;
@@ -224,12 +224,12 @@ fn reconnected_error(
 fn is_unfinished(module: &ModuleView) -> bool {
     matches!(
         module.state,
-        State::Waiting | State::Starting | State::Stopping
+        ModuleState::Waiting | ModuleState::Starting | ModuleState::Stopping
     )
 }
 
 fn has_failed(module: &ModuleView) -> bool {
-    matches!(module.state, State::Failed | State::Backoff)
+    matches!(module.state, ModuleState::Failed | ModuleState::Backoff)
 }
 
 fn render(result: &ChangeResult, args: &ChangeArgs, took: Duration, screen: Terminal) -> String {
@@ -364,7 +364,7 @@ storage is backoff (pid 4711) after 2s: exit code 1; `mainstay why storage` tell
     #[test]
     fn only_given_up_or_backing_off_counts_as_failed() {
         let mut module = result().module;
-        for state in State::ALL {
+        for state in ModuleState::ALL {
             module.state = *state;
             let failed = matches!(state.as_str(), "failed" | "backoff");
             assert_eq!(has_failed(&module), failed, "{state}");

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use mainstay_protocol::words::CliExitCode;
+use mainstay_protocol::enums::CliExitCode;
 use serde::Serialize;
 
 use super::args::{CheckArgs, GlobalArgs};

@@ -3,7 +3,7 @@
 //! Never installs it.
 
 use clap::CommandFactory;
-use mainstay_protocol::words::CliExitCode;
+use mainstay_protocol::enums::CliExitCode;
 
 use super::args::{Cli, Completions};
 use super::error::CliError;

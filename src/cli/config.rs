@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use mainstay_protocol::config::{ConfigValue, ConfigValues};
-use mainstay_protocol::words::CliExitCode;
+use mainstay_protocol::enums::CliExitCode;
 use serde_json::Value;
 
 use super::args::{self, ConfigVerb, GlobalArgs};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_client::{Error as ClientError, WAIT_TIMEOUT};
+use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::method::{StopParams, name};
-use mainstay_protocol::words::CliExitCode;
-use mainstay_protocol::{Event, RefusalCode, SystemView};
+use mainstay_protocol::{ErrorCode, Event, SystemView};
 
 use super::args::{DownArgs, GlobalArgs};
 use super::error::CliError;
@@ -78,7 +78,7 @@ fn request_stop(
     let params = StopParams { timeout_ms };
     match client.call_within::<serde_json::Value>(name::SYSTEM_STOP, params, down_timeout) {
         Ok(_) | Err(ClientError::Closed { .. }) => Ok(()),
-        Err(ClientError::Refused(refusal)) if refusal.data.code == RefusalCode::ShuttingDown => {
+        Err(ClientError::Refused(refusal)) if refusal.data.code == ErrorCode::ShuttingDown => {
             Ok(())
         }
         Err(error) => Err(error.into()),
@@ -179,7 +179,7 @@ mod tests {
         let holder = ended();
         let refuses = move |peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(holder));
-            peer.refuses(name::SYSTEM_STOP, RefusalCode::ShuttingDown);
+            peer.refuses(name::SYSTEM_STOP, ErrorCode::ShuttingDown);
         };
         let leaves = move |peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(holder));
@@ -231,7 +231,7 @@ mod tests {
     fn a_refusal_ends_it() {
         let fake = FakeServer::start(vec![Box::new(|peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(1));
-            peer.refuses(name::SYSTEM_STOP, RefusalCode::NotPermitted);
+            peer.refuses(name::SYSTEM_STOP, ErrorCode::NotPermitted);
         })]);
         let failure = stop(&fake.instance(), None, LONG).expect_err("refused");
         assert_eq!(failure.code(), CliExitCode::Refused);

@@ -5,8 +5,8 @@
 use std::io::ErrorKind;
 
 use mainstay_client::Error as ClientError;
-use mainstay_protocol::RefusalCode;
-use mainstay_protocol::words::CliExitCode;
+use mainstay_protocol::ErrorCode;
+use mainstay_protocol::enums::CliExitCode;
 
 use super::system_locator::LocateError;
 
@@ -104,8 +104,8 @@ fn client_code(error: &ClientError) -> CliExitCode {
     match error {
         ClientError::NotRunning { .. } | ClientError::Closed { .. } => CliExitCode::NotRunning,
         ClientError::Refused(refusal) => match refusal.data.code {
-            RefusalCode::InvalidConfig => CliExitCode::Configuration,
-            RefusalCode::Timeout | RefusalCode::Internal => CliExitCode::Failed,
+            ErrorCode::InvalidConfig => CliExitCode::Configuration,
+            ErrorCode::Timeout | ErrorCode::Internal => CliExitCode::Failed,
             _ => CliExitCode::Refused,
         },
         _ => CliExitCode::Failed,
@@ -150,13 +150,13 @@ mod tests {
         let refused = |code| {
             CliError::from(ClientError::from(RequestError::new(code, "cannot do this"))).code()
         };
-        assert_eq!(refused(RefusalCode::UnknownModule), CliExitCode::Refused);
-        assert_eq!(refused(RefusalCode::NotPermitted), CliExitCode::Refused);
+        assert_eq!(refused(ErrorCode::UnknownModule), CliExitCode::Refused);
+        assert_eq!(refused(ErrorCode::NotPermitted), CliExitCode::Refused);
         assert_eq!(
-            refused(RefusalCode::InvalidConfig),
+            refused(ErrorCode::InvalidConfig),
             CliExitCode::Configuration
         );
-        assert_eq!(refused(RefusalCode::Timeout), CliExitCode::Failed);
+        assert_eq!(refused(ErrorCode::Timeout), CliExitCode::Failed);
         let closed = ClientError::Closed { path: "x".into() };
         assert_eq!(CliError::from(closed).code(), CliExitCode::NotRunning);
         let pipe = CliError::Output(ErrorKind::BrokenPipe.into());

@@ -4,9 +4,9 @@
 
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
+use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::method::EventsParams;
-use mainstay_protocol::words::CliExitCode;
-use mainstay_protocol::{Event, RefusalCode};
+use mainstay_protocol::{ErrorCode, Event};
 
 use super::args::{EventsArgs, GlobalArgs};
 use super::error::CliError;
@@ -103,8 +103,8 @@ fn follow(client: Client, params: &mut EventsParams, show: &mut Show<'_>) -> Res
 }
 
 /// Returns whether a new subscription can continue after the last event.
-fn resumes(code: RefusalCode) -> bool {
-    matches!(code, RefusalCode::Timeout | RefusalCode::ShuttingDown)
+fn resumes(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Timeout | ErrorCode::ShuttingDown)
 }
 
 fn show(events: &[Event], json: bool) -> Result<(), CliError> {

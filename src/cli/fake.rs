@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use mainstay_protocol::method::{Welcome, name};
 use mainstay_protocol::rpc::Response;
-use mainstay_protocol::{Level, PROTOCOL, RefusalCode, RequestError, RpcMessage, RpcRequest};
+use mainstay_protocol::{AccessLevel, ErrorCode, PROTOCOL, RequestError, RpcMessage, RpcRequest};
 use serde_json::{Value, json};
 
 use super::system_locator::SystemLocator;
@@ -42,7 +42,7 @@ impl FakePeer {
         request.params
     }
 
-    pub(crate) fn refuses(&mut self, method: &str, code: RefusalCode) {
+    pub(crate) fn refuses(&mut self, method: &str, code: ErrorCode) {
         let request = self.hears(method);
         self.says(&json!(Response::refusal(
             request.id,
@@ -78,7 +78,7 @@ impl FakeServer {
                 let mut peer = FakePeer {
                     lines: BufReader::new(stream),
                 };
-                let (server, level) = ("mainstay test".to_owned(), Level::Admin);
+                let (server, level) = ("mainstay test".to_owned(), AccessLevel::Admin);
                 let welcome = Welcome {
                     server,
                     protocol: PROTOCOL,

@@ -4,8 +4,8 @@
 
 use std::fmt::Write;
 
+use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::method::{GraphEdge, GraphNode, GraphView};
-use mainstay_protocol::words::CliExitCode;
 
 use super::args::{self, GlobalArgs};
 use super::error::CliError;
@@ -102,7 +102,7 @@ fn mermaid(graph: &GraphView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mainstay_protocol::words::State;
+    use mainstay_protocol::enums::ModuleState;
 
     fn graph() -> GraphView {
         let node = |module: &str, wave, state| GraphNode {
@@ -118,9 +118,9 @@ mod tests {
         };
         GraphView {
             modules: vec![
-                node("event-bus", 0, Some(State::Running)),
+                node("event-bus", 0, Some(ModuleState::Running)),
                 node("migrate", 0, None),
-                node("storage", 1, Some(State::Waiting)),
+                node("storage", 1, Some(ModuleState::Waiting)),
             ],
             edges: vec![
                 edge("storage", "event-bus", true, "ready"),

@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use mainstay_protocol::Event;
+use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::method::{EventsParams, LogLines, WhyResult};
-use mainstay_protocol::words::CliExitCode;
 use serde_json::Value;
 
 use super::args::GlobalArgs;

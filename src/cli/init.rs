@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use mainstay_protocol::words::CliExitCode;
+use mainstay_protocol::enums::CliExitCode;
 
 use super::args::{GlobalArgs, InitArgs};
 use super::error::CliError;

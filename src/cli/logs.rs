@@ -6,8 +6,8 @@ use std::io::IsTerminal;
 
 use mainstay_client::Error as ClientError;
 use mainstay_client::blocking::Client;
+use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::method::{LogLines, LogsParams};
-use mainstay_protocol::words::CliExitCode;
 
 use super::args::{GlobalArgs, LogsArgs};
 use super::error::CliError;

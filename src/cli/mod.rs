@@ -34,7 +34,7 @@ mod up;
 mod why;
 
 use clap::Parser;
-use mainstay_protocol::words::CliExitCode;
+use mainstay_protocol::enums::CliExitCode;
 
 use args::{Cli, Verb};
 use change::ChangeVerb;

@@ -4,9 +4,9 @@
 
 use std::fmt::Write;
 
+use mainstay_protocol::enums::{DesiredState, Rung};
 use mainstay_protocol::view::{LastExit, Usage};
-use mainstay_protocol::words::{Rung, Wanted};
-use mainstay_protocol::{Cause, ModuleView, State, Timestamp};
+use mainstay_protocol::{ModuleState, ModuleView, StateCause, Timestamp};
 
 use super::format;
 use super::status::{health_colour, state_colour};
@@ -25,7 +25,7 @@ pub(crate) fn render(module: &ModuleView, now: Timestamp, screen: Terminal) -> S
     if let Some(cause) = module.cause {
         let _ = write!(state, ", because: {cause}");
     }
-    if module.desired == Wanted::Down {
+    if module.desired == DesiredState::Down {
         state.push_str(", desired: down");
     }
     line(&mut out, "state", &state);
@@ -146,14 +146,16 @@ fn usage_text(usage: &Usage) -> String {
 pub(crate) fn failure_text(module: &ModuleView) -> Option<String> {
     let found = stop_reason_text(module).map(str::to_owned);
     let ended = || module.last_exit.as_ref().map(exit_text);
-    let failed = matches!(module.state, State::Failed | State::Backoff);
+    let failed = matches!(module.state, ModuleState::Failed | ModuleState::Backoff);
     failed.then(|| found.or_else(ended)).flatten()
 }
 
 /// Whether mainstay stopped the run, so that its exit does not explain the failure.
 fn stop_reason_text(module: &ModuleView) -> Option<&'static str> {
     match (module.state, module.cause) {
-        (State::Failed | State::Backoff, Some(Cause::Probe)) => Some("a health probe failed"),
+        (ModuleState::Failed | ModuleState::Backoff, Some(StateCause::Probe)) => {
+            Some("a health probe failed")
+        }
         _ => None,
     }
 }
@@ -223,7 +225,7 @@ storage 1.0.0 - Keeps samples and scores
             module.output_dropped_bytes,
         ) = (0, 0, 0);
         (module.last_exit, module.next_attempt_at, module.cause) = (None, None, None);
-        (module.desired, module.required) = (Wanted::Down, false);
+        (module.desired, module.required) = (DesiredState::Down, false);
         let text = render(&module, Timestamp(1_795_000_005_123), Terminal::default());
         let expected = "\
 storage

@@ -6,8 +6,8 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_protocol::State;
-use mainstay_protocol::words::CliExitCode;
+use mainstay_protocol::ModuleState;
+use mainstay_protocol::enums::CliExitCode;
 
 use super::args::{GlobalArgs, RuntimeArgs};
 use super::console::{Console, Stream, Target};
@@ -113,11 +113,11 @@ fn announcer(console: Console) -> ConsoleSink {
     })
 }
 
-fn shade(state: State) -> &'static str {
+fn shade(state: ModuleState) -> &'static str {
     match state {
-        State::Running => "\u{1b}[32m",
-        State::Backoff => "\u{1b}[33m",
-        State::Failed => "\u{1b}[31m",
+        ModuleState::Running => "\u{1b}[32m",
+        ModuleState::Backoff => "\u{1b}[33m",
+        ModuleState::Failed => "\u{1b}[31m",
         _ => "\u{1b}[2m",
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
-use mainstay_protocol::words::{CliExitCode, Health, Rung, State, SystemStatus};
+use mainstay_protocol::enums::{CliExitCode, HealthStatus, ModuleState, Rung, SystemStatus};
 use mainstay_protocol::{ModuleView, SystemView, Timestamp};
 
 use super::args::{GlobalArgs, StatusArgs};
@@ -106,7 +106,7 @@ fn table(out: &mut String, modules: &[ModuleView], now: Timestamp, screen: Termi
 fn row(module: &ModuleView, now: Timestamp) -> [Cell<'_>; 9] {
     let plain = |text: Option<String>| (text.map_or(Cow::Borrowed("-"), Cow::Owned), None);
     let health = match module.health {
-        Health::Unknown => ("-".into(), None),
+        HealthStatus::Unknown => ("-".into(), None),
         health => (health.as_str().into(), health_colour(health)),
     };
     [
@@ -122,29 +122,33 @@ fn row(module: &ModuleView, now: Timestamp) -> [Cell<'_>; 9] {
     ]
 }
 
-pub(crate) fn state_colour(state: State) -> Option<AnsiColour> {
+pub(crate) fn state_colour(state: ModuleState) -> Option<AnsiColour> {
     match state {
-        State::Running => Some(AnsiColour::Green),
-        State::Waiting | State::Starting | State::Backoff => Some(AnsiColour::Yellow),
-        State::Failed => Some(AnsiColour::Red),
-        State::NotStarted | State::Stopping | State::Stopped => Some(AnsiColour::Grey),
-        State::Other(_) => None,
+        ModuleState::Running => Some(AnsiColour::Green),
+        ModuleState::Waiting | ModuleState::Starting | ModuleState::Backoff => {
+            Some(AnsiColour::Yellow)
+        }
+        ModuleState::Failed => Some(AnsiColour::Red),
+        ModuleState::NotStarted | ModuleState::Stopping | ModuleState::Stopped => {
+            Some(AnsiColour::Grey)
+        }
+        ModuleState::Other(_) => None,
     }
 }
 
-pub(crate) fn health_colour(health: Health) -> Option<AnsiColour> {
+pub(crate) fn health_colour(health: HealthStatus) -> Option<AnsiColour> {
     match health {
-        Health::Unknown | Health::Other(_) => None,
-        Health::Healthy => Some(AnsiColour::Green),
-        Health::Degraded => Some(AnsiColour::Yellow),
-        Health::Unhealthy => Some(AnsiColour::Red),
+        HealthStatus::Unknown | HealthStatus::Other(_) => None,
+        HealthStatus::Healthy => Some(AnsiColour::Green),
+        HealthStatus::Degraded => Some(AnsiColour::Yellow),
+        HealthStatus::Unhealthy => Some(AnsiColour::Red),
     }
 }
 
 /// What is next for the module, what it says, what is not as usual.
 fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
     let plain = module.degraded.is_empty() && module.throttle.rung == Rung::None;
-    if module.state == State::Running && plain {
+    if module.state == ModuleState::Running && plain {
         return module
             .status_text
             .as_deref()
@@ -152,7 +156,7 @@ fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
     }
     let mut parts = Vec::new();
     // What is wanted waits or starts from the beginning.
-    if module.state == State::NotStarted {
+    if module.state == ModuleState::NotStarted {
         parts.push("starts when needed".to_owned());
     }
     if let Some(at) = module.next_attempt_at {
@@ -190,16 +194,16 @@ mod tests {
         let sick = example();
         let mut well = example();
         well.module = "event-bus".to_owned();
-        (well.state, well.health) = (State::Running, Health::Unknown);
+        (well.state, well.health) = (ModuleState::Running, HealthStatus::Unknown);
         (well.status_text, well.usage) = (Some("two\nlines".to_owned()), None);
         (well.degraded, well.next_attempt_at, well.restarts) = (Vec::new(), None, 0);
         let mut waits = well.clone();
         waits.module = "ui".to_owned();
-        (waits.state, waits.pid, waits.status_text) = (State::Waiting, None, None);
+        (waits.state, waits.pid, waits.status_text) = (ModuleState::Waiting, None, None);
         waits.waiting_on = vec!["storage".to_owned(), "event-bus".to_owned()];
         let mut lazy = waits.clone();
         lazy.module = "export".to_owned();
-        (lazy.state, lazy.waiting_on) = (State::NotStarted, Vec::new());
+        (lazy.state, lazy.waiting_on) = (ModuleState::NotStarted, Vec::new());
         let text = render(
             &system(),
             &[well, sick, waits, lazy],

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use mainstay_client::blocking::Client;
 use mainstay_client::{Error as ClientError, locate};
 use mainstay_protocol::PROTOCOL;
+use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::method::Hello;
-use mainstay_protocol::words::CliExitCode;
 use serde::Deserialize;
 
 use super::args::GlobalArgs;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_holder::RuntimeCommand;
-use mainstay_protocol::words::CliExitCode;
+use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::{SystemStatus, SystemView};
 
 use super::args::{GlobalArgs, UpArgs};

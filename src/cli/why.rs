@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use mainstay_protocol::Timestamp;
+use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::method::WhyResult;
-use mainstay_protocol::words::CliExitCode;
 
 use super::args::{self, GlobalArgs};
 use super::error::CliError;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use mainstay_protocol::method::{ChangeParams, Hello, PageParams, Welcome};
-use mainstay_protocol::{PROTOCOL, RefusalCode};
+use mainstay_protocol::{ErrorCode, PROTOCOL};
 
 use crate::{Error, WAIT_TIMEOUT};
 
@@ -33,7 +33,7 @@ const PAGE: usize = 1000;
 
 /// Whether mainstay has more to say than a line holds.
 pub(crate) fn is_too_long(error: &Error) -> bool {
-    matches!(error, Error::Refused(refusal) if refusal.data.code == RefusalCode::TooLong)
+    matches!(error, Error::Refused(refusal) if refusal.data.code == ErrorCode::TooLong)
 }
 
 pub(crate) fn next_page(after: Option<&String>) -> PageParams {
@@ -268,7 +268,7 @@ pub(crate) fn placeholder_welcome() -> Welcome {
     Welcome {
         server: String::new(),
         protocol: PROTOCOL,
-        level: mainstay_protocol::Level::Module,
+        level: mainstay_protocol::AccessLevel::Module,
         module: None,
     }
 }

@@ -409,7 +409,7 @@ mod tests {
         let mut wire = wire();
         let id = wire.queue_call("hello", json!({})).expect("asked");
         let refusal = RequestError::new(
-            mainstay_protocol::RefusalCode::TooManyConnections,
+            mainstay_protocol::ErrorCode::TooManyConnections,
             "cannot accept more connections",
         );
         let line = json!({"jsonrpc": "2.0", "id": null, "error": refusal});

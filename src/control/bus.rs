@@ -9,7 +9,7 @@ use mainstay_policy::ModuleId;
 use mainstay_policy::spec::StartMode;
 use mainstay_protocol::method::{BusCallParams, CallParams, Empty, PublishParams, PublishResult};
 use mainstay_protocol::methods::{BusCall, BusPublish, BusSubscribe};
-use mainstay_protocol::{RefusalCode, RequestError, State};
+use mainstay_protocol::{ErrorCode, ModuleState, RequestError};
 use serde_json::{Value, json};
 
 use super::change::{self, PendingChange};
@@ -53,7 +53,7 @@ pub(crate) fn callee(
     }
     let caller = &ctx.name(caller);
     let text = format!("cannot let {caller} call {module}: add it to module.{caller}.may_call");
-    Err(RequestError::new(RefusalCode::NotPermitted, text))
+    Err(RequestError::new(ErrorCode::NotPermitted, text))
 }
 
 /// Calls a module for another module. A call starts a lazy module; the timeout covers its start.
@@ -74,7 +74,7 @@ pub(crate) async fn call_module(
 
 /// Starts a lazy module and waits until it is connected.
 async fn wake(ctx: &RuntimeContext, callee: ModuleId, caller: &str, timeout: Duration) {
-    let is_running = ctx.snapshots.module(callee).lifecycle.state == State::Running;
+    let is_running = ctx.snapshots.module(callee).lifecycle.state == ModuleState::Running;
     if ctx.spec(callee).start != StartMode::Lazy || is_running {
         return;
     }
@@ -82,7 +82,9 @@ async fn wake(ctx: &RuntimeContext, callee: ModuleId, caller: &str, timeout: Dur
         PendingChange::wake(ctx, callee, format!("a call of {caller}")).await;
         tokio::select! {
             () = ctx.bus.wait_connected(callee) => {}
-            () = change::wait_until(ctx, callee, |now| now.lifecycle.state != State::Running) => {}
+            () = change::wait_until(ctx, callee, |now| {
+                now.lifecycle.state != ModuleState::Running
+            }) => {}
         }
     };
     let _or_late = tokio::time::timeout(timeout, wake).await;

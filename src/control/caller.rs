@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::method::Hello;
-use mainstay_protocol::{Level, RefusalCode, RequestError, State};
+use mainstay_protocol::{AccessLevel, ErrorCode, ModuleState, RequestError};
 
 use super::accounts::{Accounts, ConnectionPermit, Principal, TooMany};
 use super::refusals;
@@ -41,7 +41,7 @@ pub(crate) struct Caller {
     /// Whose allowance it spends.
     pub(crate) principal: Principal,
     /// What it may do. Scopes that narrow a level would stand beside it.
-    pub(crate) level: Level,
+    pub(crate) level: AccessLevel,
     /// Its way in.
     pub(crate) via: Via,
     /// Its run, if it is a module.
@@ -58,7 +58,7 @@ impl Caller {
     pub(crate) fn application() -> Caller {
         Caller {
             principal: Principal::Application,
-            level: Level::Admin,
+            level: AccessLevel::Admin,
             via: Via::Application,
             module: None,
             label: "application".to_owned(),
@@ -88,13 +88,17 @@ impl Caller {
         let (principal, level, module) = match via {
             Via::ModuleSocket => {
                 let run = run_of_token(ctx, hello.token.as_deref())?;
-                (Principal::Module(run.module), Level::Module, Some(run))
+                (
+                    Principal::Module(run.module),
+                    AccessLevel::Module,
+                    Some(run),
+                )
             }
             Via::ControlSocket | Via::Application => {
                 if hello.token.is_some() {
                     let text = "cannot use a module token on the control socket; connect to the \
                                 module socket, $MAINSTAY_SOCKET";
-                    return Err(RequestError::new(RefusalCode::InvalidToken, text));
+                    return Err(RequestError::new(ErrorCode::InvalidToken, text));
                 }
                 let (user, level) = level_of(ctx, peer)?;
                 (Principal::User(user), level, None)
@@ -103,9 +107,9 @@ impl Caller {
         let now = ctx.os.now();
         if accounts.is_exhausted(principal, now) {
             let text = "cannot use mainstay: too many requests were refused; try again later";
-            return Err(RequestError::new(RefusalCode::RateLimited, text));
+            return Err(RequestError::new(ErrorCode::RateLimited, text));
         }
-        let is_admin = level == Level::Admin;
+        let is_admin = level == AccessLevel::Admin;
         let permit = accounts
             .connect(principal, is_admin, now)
             .map_err(too_many)?;
@@ -127,7 +131,7 @@ impl Caller {
         peer: Option<&PeerCredentials>,
         error: &RequestError,
     ) {
-        if error.data.code == RefusalCode::NotPermitted {
+        if error.data.code == ErrorCode::NotPermitted {
             let principal = Principal::Unverified(peer.map(|peer| peer.uid));
             refusals::record(ctx, accounts, principal, "hello", None);
         }
@@ -145,7 +149,7 @@ fn too_many(why: TooMany) -> RequestError {
              administrators; close one"
         ),
     };
-    RequestError::new(RefusalCode::TooManyConnections, text)
+    RequestError::new(ErrorCode::TooManyConnections, text)
 }
 
 /// The name the client gives itself, and its credentials.
@@ -166,11 +170,11 @@ fn run_of_token(ctx: &RuntimeContext, token: Option<&str>) -> Result<ModuleRun, 
     let Some(token) = token else {
         let text = "cannot use the module socket without a token: it is for modules; connect to \
                     control.sock";
-        return Err(RequestError::new(RefusalCode::NotPermitted, text));
+        return Err(RequestError::new(ErrorCode::NotPermitted, text));
     };
     let invalid = || {
         let text = "cannot use the module socket: the token is not the one of a live run";
-        RequestError::new(RefusalCode::InvalidToken, text)
+        RequestError::new(ErrorCode::InvalidToken, text)
     };
     let (name, generation) = ctx.tokens.verify(token).ok_or_else(invalid)?;
     let module = ctx.find(name).ok_or_else(invalid)?;
@@ -181,7 +185,7 @@ fn run_of_token(ctx: &RuntimeContext, token: Option<&str>) -> Result<ModuleRun, 
         .is_some_and(|live| live.generation == generation);
     // A module can connect before the event of its start arrives.
     let is_starting =
-        now.lifecycle.state == State::Starting && now.lifecycle.generation <= generation;
+        now.lifecycle.state == ModuleState::Starting && now.lifecycle.generation <= generation;
     if !is_live && !is_starting {
         return Err(invalid());
     }
@@ -196,8 +200,8 @@ fn run_of_token(ctx: &RuntimeContext, token: Option<&str>) -> Result<ModuleRun, 
 fn level_of(
     ctx: &RuntimeContext,
     peer: Option<&PeerCredentials>,
-) -> Result<(u32, Level), RequestError> {
-    let refused = |text: String| Err(RequestError::new(RefusalCode::NotPermitted, text));
+) -> Result<(u32, AccessLevel), RequestError> {
+    let refused = |text: String| Err(RequestError::new(ErrorCode::NotPermitted, text));
     let Some(peer) = peer else {
         return refused(
             "cannot use the control socket: the system does not say who you are".into(),
@@ -206,11 +210,11 @@ fn level_of(
     let ipc = &ctx.configuration().system.ipc;
     let allows = |listed: &[Listed]| listed.iter().any(|listed| matches(peer, listed));
     let level = if allows(&ipc.admins) {
-        Level::Admin
+        AccessLevel::Admin
     } else if allows(&ipc.operators) {
-        Level::Operate
+        AccessLevel::Operate
     } else if allows(&ipc.observers) {
-        Level::Observe
+        AccessLevel::Observe
     } else {
         return refused(format!(
             "cannot use the control socket: user {} has no access level; add it to [ipc] \

@@ -10,7 +10,7 @@ use mainstay_policy::lifecycle::Operation;
 use mainstay_policy::spec::Kind;
 use mainstay_protocol::method::{ChangeParams, ChangeResult, ChangeStep};
 use mainstay_protocol::methods::{ModuleRestart, ModuleStart, ModuleStop};
-use mainstay_protocol::{RefusalCode, RequestError, State, SystemStatus, Wanted};
+use mainstay_protocol::{DesiredState, ErrorCode, ModuleState, RequestError, SystemStatus};
 use tokio::sync::oneshot;
 
 use super::modules::find_module;
@@ -51,7 +51,7 @@ impl PendingChange {
                 "cannot stop or restart {}: it is a part of mainstay and runs as long as mainstay",
                 params.module
             );
-            return Err(RequestError::new(RefusalCode::NotPermitted, text));
+            return Err(RequestError::new(ErrorCode::NotPermitted, text));
         }
         let (answer, preview) = oneshot::channel();
         ctx.actor_refs.lifecycle.cast(LifecycleMsg::Preview {
@@ -72,7 +72,7 @@ impl PendingChange {
         }
         if ctx.snapshots.system().standing.status == SystemStatus::Stopping {
             let text = "cannot change a module: the system is stopping";
-            return Err(RequestError::new(RefusalCode::ShuttingDown, text));
+            return Err(RequestError::new(ErrorCode::ShuttingDown, text));
         }
         await_reply(change.send(ctx, actor)).await?;
         Ok(change)
@@ -130,12 +130,12 @@ impl PendingChange {
             return false;
         }
         let desired = if self.operation == Operation::Stop {
-            Wanted::Down
+            DesiredState::Down
         } else {
-            Wanted::Up
+            DesiredState::Up
         };
         let is_stopping = ctx.snapshots.system().standing.status == SystemStatus::Stopping;
-        now.lifecycle.wanted != desired || (is_stopping && desired == Wanted::Up)
+        now.lifecycle.wanted != desired || (is_stopping && desired == DesiredState::Up)
     }
 
     /// The request that overtook this one.
@@ -144,9 +144,9 @@ impl PendingChange {
             return "the system is stopping".to_owned();
         }
         let operation = match now.lifecycle.wanted {
-            Wanted::Down => "stop",
-            Wanted::Up => "start",
-            Wanted::Other(_) => "another state",
+            DesiredState::Down => "stop",
+            DesiredState::Up => "start",
+            DesiredState::Other(_) => "another state",
         };
         let requester = now.lifecycle.requester.as_deref();
         format!(
@@ -167,10 +167,13 @@ impl PendingChange {
         let _or_late = tokio::time::timeout(timeout, wait_until(ctx, self.module, is_over)).await;
     }
 
-    fn is_at_rest(&self, state: State, generation: u64) -> bool {
+    fn is_at_rest(&self, state: ModuleState, generation: u64) -> bool {
         match self.operation {
             // What is not asleep stays as it is.
-            Operation::Wake => !matches!(state, State::Waiting | State::Starting | State::Stopping),
+            Operation::Wake => !matches!(
+                state,
+                ModuleState::Waiting | ModuleState::Starting | ModuleState::Stopping
+            ),
             operation => is_reached(operation, state, generation > self.before).is_some(),
         }
     }
@@ -197,11 +200,11 @@ async fn await_reply<T>(reply: oneshot::Receiver<T>) -> Result<T, RequestError> 
         Ok(Err(_)) => {
             let text = "cannot say whether the change was made: a part of mainstay is being \
                         restarted; check the status and try again";
-            Err(RequestError::new(RefusalCode::Busy, text))
+            Err(RequestError::new(ErrorCode::Busy, text))
         }
         Err(_) => {
             let text = "cannot get a reply from the lifecycle in time; try again";
-            Err(RequestError::new(RefusalCode::Timeout, text))
+            Err(RequestError::new(ErrorCode::Timeout, text))
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mainstay_protocol::config::{ConfigValue, ConfigValues};
 use mainstay_protocol::methods::ConfigGet;
-use mainstay_protocol::{RefusalCode, RequestError};
+use mainstay_protocol::{ErrorCode, RequestError};
 use serde_json::Value;
 
 use super::{Answer, Caller, MethodResult};
@@ -18,7 +18,7 @@ use crate::actors::RuntimeContext;
 /// `invalid_params` when there is no such key.
 pub(crate) fn values(ctx: &RuntimeContext, path: &str) -> Result<Vec<ConfigValue>, RequestError> {
     let values = ctx.configuration().values(path);
-    let invalid = |error| RequestError::new(RefusalCode::InvalidParams, format!("{error}"));
+    let invalid = |error| RequestError::new(ErrorCode::InvalidParams, format!("{error}"));
     let mut values = values.map_err(invalid)?;
     for value in &mut values {
         let mut keys = value.path.split('.').skip(2);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mainstay_protocol::method::{EventsParams, EventsResult, SubscribeResult, name};
 use mainstay_protocol::methods::{EventsList, EventsSubscribe};
-use mainstay_protocol::{Event, EventKind, RefusalCode, RequestError, RpcRequest};
+use mainstay_protocol::{ErrorCode, Event, EventKind, RequestError, RpcRequest};
 use serde_json::json;
 
 use super::modules::find_module;
@@ -45,7 +45,7 @@ fn check_kinds(kinds: &[EventKind]) -> Result<(), RequestError> {
         return Ok(());
     };
     let text = format!("cannot filter events: this version has no kind {kind}");
-    Err(RequestError::new(RefusalCode::InvalidParams, text))
+    Err(RequestError::new(ErrorCode::InvalidParams, text))
 }
 
 impl Answer for EventsList {
@@ -101,10 +101,10 @@ impl Notifications for EventNotifications {
             };
             self.ended = true;
             let code = match &error {
-                SubscriptionError::Lagged { .. } => RefusalCode::Timeout,
-                SubscriptionError::Closed => RefusalCode::ShuttingDown,
+                SubscriptionError::Lagged { .. } => ErrorCode::Timeout,
+                SubscriptionError::Closed => ErrorCode::ShuttingDown,
                 SubscriptionError::Unreadable(_) | SubscriptionError::Interrupted(_) => {
-                    RefusalCode::Internal
+                    ErrorCode::Internal
                 }
             };
             Some(Err(RequestError::new(code, error.to_string())))

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use mainstay_protocol::methods::{self, Method, MethodInfo};
-use mainstay_protocol::{Level, RefusalCode, RequestError, RpcRequest};
+use mainstay_protocol::{AccessLevel, ErrorCode, RequestError, RpcRequest};
 use serde_json::{Value, json};
 use tracing::Instrument;
 
@@ -137,7 +137,7 @@ fn permit(ctx: &Arc<RuntimeContext>, caller: &Caller, info: &MethodInfo) -> Resu
             "cannot answer {}: it needs level {}, this connection has {}",
             info.name, info.level, caller.level
         );
-        let error = RequestError::new(RefusalCode::NotPermitted, text);
+        let error = RequestError::new(ErrorCode::NotPermitted, text);
         return Err(refusals::refuse(ctx, caller, info.name, error));
     }
     if info.effect.is_rate_limited() && !caller.take_request(ctx.os.now()) {
@@ -147,7 +147,7 @@ fn permit(ctx: &Arc<RuntimeContext>, caller: &Caller, info: &MethodInfo) -> Resu
             info.name,
             ctx.configuration().system.ipc.requests_per_second
         );
-        return Err(RequestError::new(RefusalCode::RateLimited, text).into());
+        return Err(RequestError::new(ErrorCode::RateLimited, text).into());
     }
     Ok(())
 }
@@ -155,10 +155,10 @@ fn permit(ctx: &Arc<RuntimeContext>, caller: &Caller, info: &MethodInfo) -> Resu
 fn unknown_method(method: &str) -> RequestError {
     if mainstay_protocol::method::PLANNED_METHODS.contains(&method) {
         let text = format!("cannot answer {method}: it is not available yet");
-        return RequestError::new(RefusalCode::NotAvailableYet, text);
+        return RequestError::new(ErrorCode::NotAvailableYet, text);
     }
     let text = format!("cannot answer {method:.64}: there is no such method");
-    RequestError::new(RefusalCode::UnknownMethod, text)
+    RequestError::new(ErrorCode::UnknownMethod, text)
 }
 
 /// Log lines about a change name the request. A read leaves no trace.
@@ -200,7 +200,7 @@ async fn encoded<M: Answer>(
     let params = if params.is_null() { json!({}) } else { params };
     let params = serde_json::from_value(params).map_err(|error| {
         let text = format!("cannot read the parameters of {}: {error}", M::INFO.name);
-        RequestError::new(RefusalCode::InvalidParams, text)
+        RequestError::new(ErrorCode::InvalidParams, text)
     })?;
     Ok(match M::answer(ctx, caller, params).await? {
         MethodResult::Now(result) => MethodResult::Now(ResultBody::of(&result)),
@@ -215,7 +215,7 @@ async fn encoded<M: Answer>(
 
 /// A failure inside of mainstay.
 pub(crate) fn internal(error: impl std::fmt::Display) -> RequestError {
-    RequestError::new(RefusalCode::Internal, error.to_string())
+    RequestError::new(ErrorCode::Internal, error.to_string())
 }
 
 impl Answer for methods::Hello {
@@ -225,7 +225,7 @@ impl Answer for methods::Hello {
         _: Self::Params,
     ) -> Result<MethodResult<Self::Result>, RequestError> {
         let text = "cannot say hello twice on one connection";
-        Err(RequestError::new(RefusalCode::InvalidRequest, text))
+        Err(RequestError::new(ErrorCode::InvalidRequest, text))
     }
 }
 
@@ -233,8 +233,8 @@ impl Caller {
     /// A module has exactly its own methods, and a user none of a module's.
     fn may(&self, info: &MethodInfo) -> bool {
         match self.module {
-            Some(_) => info.level == Level::Module,
-            None => info.level > Level::Module && self.level >= info.level,
+            Some(_) => info.level == AccessLevel::Module,
+            None => info.level > AccessLevel::Module && self.level >= info.level,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
 use mainstay_protocol::methods::{ModuleGet, ModuleList};
-use mainstay_protocol::{ModuleView, RefusalCode, RequestError};
+use mainstay_protocol::{ErrorCode, ModuleView, RequestError};
 
 use super::paging::page;
 use super::{Answer, Caller, MethodResult, view_builder};
@@ -29,7 +29,7 @@ pub(crate) fn find_module(ctx: &RuntimeContext, module: &str) -> Result<ModuleId
                 |(_, name)| format!("; did you mean {name}?"),
             );
         let text = format!("cannot find a module named {module:.64}{near}");
-        RequestError::new(RefusalCode::UnknownModule, text)
+        RequestError::new(ErrorCode::UnknownModule, text)
     })
 }
 

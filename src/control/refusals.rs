@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use mainstay_protocol::{EventKind, RefusalCode, RequestError};
+use mainstay_protocol::{ErrorCode, EventKind, RequestError};
 use serde_json::json;
 
 use super::accounts::{Accounts, Principal, Report};
@@ -22,7 +22,7 @@ pub(crate) fn refuse(
     let Some(accounts) = &caller.accounts else {
         return error.into();
     };
-    if error.data.code == RefusalCode::NotPermitted {
+    if error.data.code == ErrorCode::NotPermitted {
         record(ctx, accounts, caller.principal, method, Some(&caller.label));
     }
     if accounts.take_refusal(caller.principal, ctx.os.now()) {
@@ -33,7 +33,7 @@ pub(crate) fn refuse(
         error.message
     );
     Refused {
-        error: RequestError::new(RefusalCode::RateLimited, text),
+        error: RequestError::new(ErrorCode::RateLimited, text),
         close: true,
     }
 }
@@ -63,7 +63,7 @@ pub(crate) fn record(
 }
 
 fn write(ctx: &RuntimeContext, count: u64, method: &str, client: Option<&str>) {
-    let mut payload = json!({ "code": RefusalCode::NotPermitted, "method": method });
+    let mut payload = json!({ "code": ErrorCode::NotPermitted, "method": method });
     if let Some(client) = client {
         payload["client"] = json!(client);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mainstay_protocol::method::Empty;
 use mainstay_protocol::methods::{ModuleHealth, ModuleReady, ModuleStatus};
-use mainstay_protocol::{Health, RefusalCode, RequestError};
+use mainstay_protocol::{ErrorCode, HealthStatus, RequestError};
 
 use super::caller::ModuleRun;
 use super::{Answer, Caller, MethodResult};
@@ -21,7 +21,7 @@ use crate::actors::module::ModuleMsg;
 pub(super) fn run_of(caller: &Caller) -> Result<ModuleRun, RequestError> {
     caller.module.ok_or_else(|| {
         let text = "cannot answer: the method belongs to a module's own connection";
-        RequestError::new(RefusalCode::NotPermitted, text)
+        RequestError::new(ErrorCode::NotPermitted, text)
     })
 }
 
@@ -66,9 +66,9 @@ impl Answer for ModuleHealth {
             module, generation, ..
         } = run_of(caller)?;
         let health = params.status;
-        if !Health::ALL.contains(&health) {
+        if !HealthStatus::ALL.contains(&health) {
             let text = format!("cannot read the report: this version has no status {health}");
-            return Err(RequestError::new(RefusalCode::InvalidParams, text));
+            return Err(RequestError::new(ErrorCode::InvalidParams, text));
         }
         ctx.actor_refs.health.cast(HealthMsg::SelfReported {
             module,

@@ -3,10 +3,10 @@
 
 use mainstay_policy::spec::DependencyCondition;
 use mainstay_policy::{ModuleId, spec};
+use mainstay_protocol::enums::Rung;
 use mainstay_protocol::method::{GraphEdge, GraphNode, GraphView};
 use mainstay_protocol::view::{ModuleCounts, Throttle};
-use mainstay_protocol::words::Rung;
-use mainstay_protocol::{Health, ModuleView, State, SystemView};
+use mainstay_protocol::{HealthStatus, ModuleState, ModuleView, SystemView};
 
 use crate::actors::RuntimeContext;
 use crate::actors::convert;
@@ -64,18 +64,18 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
 
 /// Whether what a module last said of itself still holds: "stopping" does not once it has stopped;
 /// last words before a failure and the result of a task do.
-fn is_status_current(kind: spec::Kind, state: State) -> bool {
+fn is_status_current(kind: spec::Kind, state: ModuleState) -> bool {
     match state {
-        State::NotStarted | State::Waiting => false,
-        State::Stopped => kind == spec::Kind::Task,
+        ModuleState::NotStarted | ModuleState::Waiting => false,
+        ModuleState::Stopped => kind == spec::Kind::Task,
         _ => true,
     }
 }
 
 /// A builtin is part of mainstay: it is healthy as long as mainstay answers.
-fn health(spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> Health {
-    if spec.kind == spec::Kind::Builtin && now.lifecycle.state == State::Running {
-        Health::Healthy
+fn health(spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> HealthStatus {
+    if spec.kind == spec::Kind::Builtin && now.lifecycle.state == ModuleState::Running {
+        HealthStatus::Healthy
     } else {
         now.health
     }
@@ -84,13 +84,13 @@ fn health(spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> Health {
 /// 100, less 40 while degraded, less 70 while unhealthy, less 10 for each failure that is not
 /// paid back (at most 30); 0 for what has failed.
 fn score(now: &ModuleSnapshot) -> u8 {
-    if now.lifecycle.state == State::Failed {
+    if now.lifecycle.state == ModuleState::Failed {
         return 0;
     }
     let health = match now.health {
-        Health::Unknown | Health::Healthy | Health::Other(_) => 0,
-        Health::Degraded => 40,
-        Health::Unhealthy => 70,
+        HealthStatus::Unknown | HealthStatus::Healthy | HealthStatus::Other(_) => 0,
+        HealthStatus::Degraded => 40,
+        HealthStatus::Unhealthy => 70,
     };
     let attempts = u8::try_from(now.lifecycle.attempts.min(3)).unwrap_or(3) * 10;
     100_u8.saturating_sub(health).saturating_sub(attempts)
@@ -159,15 +159,15 @@ fn counts(ctx: &RuntimeContext) -> ModuleCounts {
     for id in ctx.plan().ids() {
         counts.total += 1;
         *match ctx.snapshots.module(id).lifecycle.state {
-            State::NotStarted => &mut counts.not_started,
-            State::Waiting => &mut counts.waiting,
-            State::Starting => &mut counts.starting,
-            State::Running => &mut counts.running,
-            State::Stopping => &mut counts.stopping,
-            State::Stopped => &mut counts.stopped,
-            State::Backoff => &mut counts.backoff,
-            State::Failed => &mut counts.failed,
-            State::Other(_) => continue, // the runtime publishes known states
+            ModuleState::NotStarted => &mut counts.not_started,
+            ModuleState::Waiting => &mut counts.waiting,
+            ModuleState::Starting => &mut counts.starting,
+            ModuleState::Running => &mut counts.running,
+            ModuleState::Stopping => &mut counts.stopping,
+            ModuleState::Stopped => &mut counts.stopped,
+            ModuleState::Backoff => &mut counts.backoff,
+            ModuleState::Failed => &mut counts.failed,
+            ModuleState::Other(_) => continue, // the runtime publishes known states
         } += 1;
     }
     counts

@@ -10,7 +10,7 @@ use mainstay_protocol::method::{
     ChangeParams, ChangeResult, EventsParams, GraphView, ModuleParams, WhyResult,
 };
 use mainstay_protocol::methods::{self, ModuleRestart, ModuleStart, ModuleStop};
-use mainstay_protocol::{Event, ModuleView, RefusalCode, RequestError, SystemStatus, SystemView};
+use mainstay_protocol::{ErrorCode, Event, ModuleView, RequestError, SystemStatus, SystemView};
 use tokio::sync::watch;
 
 use super::builder::RuntimeBuilder;
@@ -107,7 +107,7 @@ impl Runtime {
                     tokio::time::timeout(PUBLISH_TIMEOUT, self.first_start_published()).await;
                 Ok(())
             }
-            Some(Err(text)) => Err(RequestError::new(RefusalCode::Unavailable, text)),
+            Some(Err(text)) => Err(RequestError::new(ErrorCode::Unavailable, text)),
             None => Err(shutting_down()),
         }
     }
@@ -275,7 +275,7 @@ impl Runtime {
     pub async fn update_config(&self, _set: &[String]) -> Result<(), RequestError> {
         let text = "cannot change the configuration while running: it is not available yet; \
                     stop, and start with the new one";
-        Err(RequestError::new(RefusalCode::NotAvailableYet, text))
+        Err(RequestError::new(ErrorCode::NotAvailableYet, text))
     }
 }
 
@@ -289,7 +289,7 @@ impl std::fmt::Debug for Runtime {
 
 fn shutting_down() -> RequestError {
     RequestError::new(
-        RefusalCode::ShuttingDown,
+        ErrorCode::ShuttingDown,
         "cannot say how the first start went: the runtime ended before it was over",
     )
 }

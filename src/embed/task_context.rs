@@ -5,7 +5,7 @@
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use mainstay_protocol::RefusalCode;
+use mainstay_protocol::ErrorCode;
 use mainstay_protocol::method::{CallParams, PublishParams, PublishResult};
 use mainstay_protocol::{RequestError, method::BusEvent};
 use serde_json::{Map, Value};
@@ -153,7 +153,7 @@ impl std::fmt::Debug for TaskContext {
 
 fn shutting_down() -> RequestError {
     RequestError::new(
-        RefusalCode::ShuttingDown,
+        ErrorCode::ShuttingDown,
         "cannot reach the runtime: it has ended",
     )
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mainstay_protocol::methods;
 use mainstay_protocol::rpc::Response;
 use mainstay_protocol::{
-    MAX_LINE_BYTES, RefusalCode, RequestError, RequestId, RpcMessage, RpcRequest,
+    ErrorCode, MAX_LINE_BYTES, RequestError, RequestId, RpcMessage, RpcRequest,
 };
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWriteExt, WriteHalf};
@@ -103,12 +103,12 @@ async fn write_lines(mut to: WriteHalf<ClientStream>, mut lines: mpsc::Receiver<
 
 fn too_long(limit: usize) -> RequestError {
     let text = format!("cannot read a line of more than {limit} bytes");
-    RequestError::new(RefusalCode::TooLong, text)
+    RequestError::new(ErrorCode::TooLong, text)
 }
 
 fn too_many_pending() -> Refused {
     let text = format!("cannot answer: {TASKS_MAX} requests of the connection are pending");
-    RequestError::new(RefusalCode::Busy, text).into()
+    RequestError::new(ErrorCode::Busy, text).into()
 }
 
 /// The line of a result, or of the error that it does not fit.
@@ -130,7 +130,7 @@ fn response_line(id: &RequestId, ResultBody(result): &ResultBody) -> Vec<u8> {
          less at a time",
         line.len()
     );
-    let error = RequestError::new(RefusalCode::TooLong, text);
+    let error = RequestError::new(ErrorCode::TooLong, text);
     encode(&Response::refusal(Some(id.clone()), error))
 }
 
@@ -168,7 +168,7 @@ impl Session {
             };
             let is_open = if line.iter().all(u8::is_ascii_whitespace) {
                 let text = "cannot read the message: the line is empty";
-                let error = RequestError::new(RefusalCode::ParseError, text);
+                let error = RequestError::new(ErrorCode::ParseError, text);
                 self.refuse_unless_allowed(error).await
             } else {
                 self.on_line(&line).await

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use mainstay_protocol::method::{Hello, Welcome, name};
-use mainstay_protocol::{PROTOCOL, RefusalCode, RequestError, RequestId, RpcMessage};
+use mainstay_protocol::{ErrorCode, PROTOCOL, RequestError, RequestId, RpcMessage};
 
 use crate::actors::RuntimeContext;
 use crate::control::Caller;
@@ -30,7 +30,7 @@ impl Incoming {
         let error = |code, text: String| RequestError::new(code, text);
         let hello_required = |id| {
             let text = "cannot answer: the first call must be hello".to_owned();
-            (id, error(RefusalCode::HelloRequired, text))
+            (id, error(ErrorCode::HelloRequired, text))
         };
         let request = match RpcMessage::parse(line).map_err(|error| (None, error))? {
             RpcMessage::Request(request) if request.method == name::HELLO => request,
@@ -40,14 +40,14 @@ impl Incoming {
         let id = request.id;
         let hello: Hello = serde_json::from_value(request.params).map_err(|cause| {
             let text = format!("cannot read the parameters of hello: {cause}");
-            (id.clone(), error(RefusalCode::InvalidParams, text))
+            (id.clone(), error(ErrorCode::InvalidParams, text))
         })?;
         if hello.protocol == 0 || hello.protocol > PROTOCOL {
             let text = format!(
                 "cannot speak protocol {}: this mainstay speaks protocol {PROTOCOL}",
                 hello.protocol
             );
-            return Err((id, error(RefusalCode::UnsupportedProtocol, text)));
+            return Err((id, error(ErrorCode::UnsupportedProtocol, text)));
         }
         let peer = self.peer.as_ref();
         match Caller::identify(&self.ctx, &self.accounts, self.via, &hello, peer) {

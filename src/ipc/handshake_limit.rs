@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mainstay_protocol::{RefusalCode, RequestError};
+use mainstay_protocol::{ErrorCode, RequestError};
 use tokio::sync::oneshot;
 
 /// Peers that may be waiting at a time.
@@ -86,7 +86,7 @@ impl HandshakePermit {
     pub(crate) async fn evicted(&mut self) -> RequestError {
         let _always_dropped = (&mut self.evicted).await;
         let text = "cannot wait longer for hello: too many connections have not sent it";
-        RequestError::new(RefusalCode::TooManyConnections, text)
+        RequestError::new(ErrorCode::TooManyConnections, text)
     }
 }
 

@@ -209,7 +209,7 @@ fn insert_one(
         module: event.module.as_deref(),
         generation: event.generation.map(integer),
         cause_seq: event.cause_seq.map(integer),
-        cause: event.cause.map(mainstay_protocol::Cause::as_str),
+        cause: event.cause.map(mainstay_protocol::StateCause::as_str),
         actor: event.actor.as_deref(),
         payload: payload.as_deref(),
     };

@@ -1,7 +1,7 @@
 //! Describes events in plain words, for `events`, `why` and logs.
 //! Owns the message of each kind. Never fails: a missing field of a payload is left out.
 
-use mainstay_protocol::{Cause, Event, EventKind};
+use mainstay_protocol::{Event, EventKind, StateCause};
 use serde_json::Value;
 
 use crate::os_text::code_text;
@@ -116,7 +116,7 @@ fn state_changed(event: &Event, who: &str, facts: PayloadReader<'_>) -> String {
             (None, None) => format!("{who} waits to be started{because}"),
         },
         "starting" => format!("{who} is starting{because}{text}"),
-        to if event.cause == Some(Cause::Adopted) => adopted(event, who, to, facts),
+        to if event.cause == Some(StateCause::Adopted) => adopted(event, who, to, facts),
         "running" => format!("{who} is running{text}"),
         "stopping" => format!("{who} is stopping{because}{text}"),
         "stopped" => format!("{who} stopped{because}{text}"),
@@ -148,35 +148,35 @@ fn adopted(event: &Event, who: &str, to: &str, facts: PayloadReader<'_>) -> Stri
 }
 
 /// Returns a cause as the end of a message.
-fn reason(cause: Cause, actor: Option<&str>, facts: PayloadReader<'_>) -> String {
+fn reason(cause: StateCause, actor: Option<&str>, facts: PayloadReader<'_>) -> String {
     let by = facts.text("by");
     match cause {
-        Cause::Boot => "initial startup".to_owned(),
-        Cause::Requested => actor.or(by).map_or_else(
+        StateCause::Boot => "initial startup".to_owned(),
+        StateCause::Requested => actor.or(by).map_or_else(
             || "on request".to_owned(),
             |who| format!("requested by {who}"),
         ),
-        Cause::Dependency => match (by, facts.truth("needed")) {
+        StateCause::Dependency => match (by, facts.truth("needed")) {
             (None, _) => "a dependency changed".to_owned(),
             (Some(by), false) => format!("its dependency {by} changed"),
             (Some(by), true) => format!("{by} needs it"),
         },
-        Cause::Exec => "its program cannot be executed".to_owned(),
-        Cause::Exit => "its process exited".to_owned(),
-        Cause::Startup => "its start failed".to_owned(),
-        Cause::Timeout => "its timeout expired".to_owned(),
-        Cause::Probe => "a health probe failed".to_owned(),
-        Cause::Watchdog => "its watchdog expired".to_owned(),
-        Cause::Limit => "it exceeded a limit".to_owned(),
-        Cause::Reload => "the configuration changed".to_owned(),
-        Cause::Group => by.map_or_else(
+        StateCause::Exec => "its program cannot be executed".to_owned(),
+        StateCause::Exit => "its process exited".to_owned(),
+        StateCause::Startup => "its start failed".to_owned(),
+        StateCause::Timeout => "its timeout expired".to_owned(),
+        StateCause::Probe => "a health probe failed".to_owned(),
+        StateCause::Watchdog => "its watchdog expired".to_owned(),
+        StateCause::Limit => "it exceeded a limit".to_owned(),
+        StateCause::Reload => "the configuration changed".to_owned(),
+        StateCause::Group => by.map_or_else(
             || "its group acted".to_owned(),
             |by| format!("its group {by} acted"),
         ),
-        Cause::Probation => "probation".to_owned(),
-        Cause::Shutdown => "the system is stopping".to_owned(),
-        Cause::Other(cause) => cause.as_str().to_owned(),
-        Cause::Adopted => "the runtime returned and found it so".to_owned(),
+        StateCause::Probation => "probation".to_owned(),
+        StateCause::Shutdown => "the system is stopping".to_owned(),
+        StateCause::Other(cause) => cause.as_str().to_owned(),
+        StateCause::Adopted => "the runtime returned and found it so".to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 //! Owns the types of a new event and of a numbered entry.
 //! Never assigns a number and never reads a clock: the caller passes both times.
 
-use mainstay_protocol::{Cause, Event, EventKind, Timestamp};
+use mainstay_protocol::{Event, EventKind, StateCause, Timestamp};
 use serde_json::Value;
 
 /// An event that has no number yet.
@@ -19,7 +19,7 @@ pub struct NewEvent {
     /// The run of that module.
     pub generation: Option<u64>,
     /// The cause, for events that have one.
-    pub cause: Option<Cause>,
+    pub cause: Option<StateCause>,
     /// The sequence number of the event that led to this one.
     pub cause_seq: Option<u64>,
     /// The requester of an operation or an administrative action.
@@ -58,7 +58,7 @@ impl NewEvent {
 
     /// Sets the cause.
     #[must_use]
-    pub fn cause(mut self, cause: Cause) -> NewEvent {
+    pub fn cause(mut self, cause: StateCause) -> NewEvent {
         self.cause = Some(cause);
         self
     }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use mainstay_protocol::method::{EventsParams, WhyResult};
-use mainstay_protocol::{Event, State};
+use mainstay_protocol::{Event, ModuleState};
 
 use super::reader::{self, EventFilter, Order, ReadError};
 use super::replay::replay;
@@ -59,7 +59,7 @@ impl OfflineJournal {
             module: module.to_owned(),
             state: replay(&recent)
                 .remove(module)
-                .map_or(State::NotStarted, |module| module.state),
+                .map_or(ModuleState::NotStarted, |module| module.state),
             chain: why::chain(&recent, find),
             next: None,
         }))

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use mainstay_protocol::view::LastExit;
-use mainstay_protocol::{Event, EventKind, State};
+use mainstay_protocol::{Event, EventKind, ModuleState};
 
 /// A module as its events describe it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplayedModule {
     /// Its state; `not_started` before the first change.
-    pub state: State,
+    pub state: ModuleState,
     /// The newest run of any event; 0 before the first.
     pub generation: u64,
     /// The newest run whose exit is recorded; 0 before the first.
@@ -22,7 +22,7 @@ pub struct ReplayedModule {
 impl Default for ReplayedModule {
     fn default() -> ReplayedModule {
         ReplayedModule {
-            state: State::NotStarted,
+            state: ModuleState::NotStarted,
             generation: 0,
             ended: 0,
             last_exit: None,

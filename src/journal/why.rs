@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use mainstay_policy::recovery::EXIT_CONFIGURATION;
 use mainstay_protocol::method::{WhyLink, WhyNext, WhyResult};
-use mainstay_protocol::{Cause, Event, EventKind, ModuleView, State, Timestamp, Wanted};
+use mainstay_protocol::{
+    DesiredState, Event, EventKind, ModuleState, ModuleView, StateCause, Timestamp,
+};
 
 use super::Journal;
 use super::describe::{describe, enumerate, format_millis};
@@ -62,7 +64,7 @@ fn says_again(link: &Event, later: &Event) -> bool {
     let follows = later.seq > link.seq && later.module == link.module;
     let same = match link.kind {
         EventKind::OperationRequested => {
-            later.cause == Some(Cause::Requested) && later.actor == link.actor
+            later.cause == Some(StateCause::Requested) && later.actor == link.actor
         }
         _ => is_adoption(link) && is_adoption(later) && moved_to(link) == moved_to(later),
     };
@@ -70,7 +72,7 @@ fn says_again(link: &Event, later: &Event) -> bool {
 }
 
 fn is_adoption(event: &Event) -> bool {
-    event.kind == EventKind::ModuleStateChanged && event.cause == Some(Cause::Adopted)
+    event.kind == EventKind::ModuleStateChanged && event.cause == Some(StateCause::Adopted)
 }
 
 /// Converts events to links, without repeating what the previous one says.
@@ -205,19 +207,19 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
     });
     let say = |text: String| Some(WhyNext { text, at });
     match module.state {
-        State::Backoff => say(format!("{name} is restarted{when}")),
-        State::Failed if at.is_some() => say(format!(
+        ModuleState::Backoff => say(format!("{name} is restarted{when}")),
+        ModuleState::Failed if at.is_some() => say(format!(
             "{name} is tried once more{when} (probation); run `mainstay start {name}` to start it \
              now"
         )),
-        State::Failed if is_configuration(module) => say(format!(
+        ModuleState::Failed if is_configuration(module) => say(format!(
             "no action is scheduled; correct the configuration of {name} and run \
              `mainstay start {name}`"
         )),
-        State::Failed => say(format!(
+        ModuleState::Failed => say(format!(
             "no action is scheduled; run `mainstay start {name}` to start it"
         )),
-        State::Waiting => say(match enumerate(&module.waiting_on) {
+        ModuleState::Waiting => say(match enumerate(&module.waiting_on) {
             Some(needs) => {
                 let are = if module.waiting_on.len() > 1 {
                     "are"
@@ -228,15 +230,20 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
             }
             None => format!("{name} starts when a start slot is free{when}"),
         }),
-        State::Starting => say(format!("{name} is running once it is ready")),
-        State::Stopping if module.desired == Wanted::Up => {
+        ModuleState::Starting => say(format!("{name} is running once it is ready")),
+        ModuleState::Stopping if module.desired == DesiredState::Up => {
             say(format!("{name} is started again after it has stopped"))
         }
-        State::Stopping => say(format!("{name} stays stopped after its process has exited")),
-        State::Stopped | State::NotStarted if module.desired == Wanted::Down => say(format!(
-            "no action is scheduled; run `mainstay start {name}` to start it"
-        )),
+        ModuleState::Stopping => say(format!("{name} stays stopped after its process has exited")),
+        ModuleState::Stopped | ModuleState::NotStarted if module.desired == DesiredState::Down => {
+            say(format!(
+                "no action is scheduled; run `mainstay start {name}` to start it"
+            ))
+        }
         // A task that is done, or a module in its desired state.
-        State::Stopped | State::NotStarted | State::Running | State::Other(_) => None,
+        ModuleState::Stopped
+        | ModuleState::NotStarted
+        | ModuleState::Running
+        | ModuleState::Other(_) => None,
     }
 }

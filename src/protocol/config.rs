@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::words::words;
+use crate::enums::wire_enum;
 
 /// Parameters of `config.get`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -52,7 +52,7 @@ pub struct ConfigOrigin {
     pub line: Option<u32>,
 }
 
-words! {
+wire_enum! {
     /// The layers of a configuration; later ones win.
     ConfigLayer {
         /// It is not set: the default holds.

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Timestamp;
-use crate::words::words;
+use crate::enums::wire_enum;
 
-words! {
+wire_enum! {
     /// What an event tells.
     EventKind {
         /// A module changed its state; payload `{from, to, text?, by?, waiting_on?}`: `by` is the
@@ -106,7 +106,7 @@ pub struct Event {
     pub generation: Option<u64>,
     /// Why, for events that have a cause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<crate::Cause>,
+    pub cause: Option<crate::StateCause>,
     /// The event that led to this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause_seq: Option<u64>,

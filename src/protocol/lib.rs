@@ -3,6 +3,7 @@
 //! Never talks to a socket and never serialises an internal type of the runtime.
 
 pub mod config;
+pub mod enums;
 pub mod event;
 pub mod method;
 pub mod methods;
@@ -12,14 +13,16 @@ pub mod subject;
 pub mod time;
 mod unknown_value;
 pub mod view;
-pub mod words;
 
+pub use enums::{
+    AccessLevel, DesiredState, HealthStatus, ModuleImportance, ModuleState, StateCause,
+    SystemStatus,
+};
 pub use event::{Event, EventKind};
-pub use rpc::{RefusalCode, RequestError, RequestId, RpcMessage, RpcRequest};
+pub use rpc::{ErrorCode, RequestError, RequestId, RpcMessage, RpcRequest};
 pub use schema::schema;
 pub use time::Timestamp;
 pub use view::{ModuleView, SystemView};
-pub use words::{Cause, Health, Importance, Level, State, SystemStatus, Wanted};
 
 /// Version of the protocol, exchanged in `hello`. A change that an old reader cannot ignore raises
 /// it.

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::words::{Health, Level, State, words};
+use crate::enums::{AccessLevel, HealthStatus, ModuleState, wire_enum};
 use crate::{Event, EventKind, ModuleView, Timestamp};
 
 /// Names of methods and notifications in JSON.
@@ -58,7 +58,7 @@ pub struct Welcome {
     /// The protocol version spoken from here on.
     pub protocol: u32,
     /// What this connection may do.
-    pub level: Level,
+    pub level: AccessLevel,
     /// The module this connection belongs to, if a token was shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
@@ -120,7 +120,7 @@ pub struct ChangeStep {
     pub reason: String,
 }
 
-words! {
+wire_enum! {
     /// What a change does to one module.
     ChangeAction {
         /// It is started.
@@ -224,7 +224,7 @@ pub struct WhyResult {
     /// The module.
     pub module: String,
     /// Where it stands.
-    pub state: State,
+    pub state: ModuleState,
     /// What led there, oldest first.
     pub chain: Vec<WhyLink>,
     /// What happens next, and when.
@@ -272,7 +272,7 @@ pub struct GraphNode {
     /// Its wave: 0 needs nothing.
     pub wave: usize,
     /// Where it stands; null when nothing runs.
-    pub state: Option<State>,
+    pub state: Option<ModuleState>,
 }
 
 /// An edge in the graph.
@@ -299,7 +299,7 @@ pub struct StatusParams {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HealthReportParams {
     /// How it is.
-    pub status: Health,
+    pub status: HealthStatus,
     /// Numbers, for instance `queue_depth`, `error_rate`, `response_time_ms`.
     #[serde(default)]
     pub metrics: std::collections::BTreeMap<String, f64>,

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::Level;
+use crate::AccessLevel;
 use crate::config as c;
 use crate::method as m;
 use crate::view as v;
@@ -60,9 +60,9 @@ pub trait Method {
 pub struct MethodInfo {
     /// The name in JSON, for instance `module.restart`.
     pub name: &'static str,
-    /// The level that a connection needs. [`Level::Module`]: exactly that one, the method
+    /// The level that a connection needs. [`AccessLevel::Module`]: exactly that one, the method
     /// belongs to a module's own connection.
-    pub level: Level,
+    pub level: AccessLevel,
     /// Whether it reads or changes.
     pub effect: MethodEffect,
     /// The parameters of one example, as JSON.
@@ -165,7 +165,7 @@ macro_rules! define_methods {
             impl Method for $method {
                 const INFO: &'static MethodInfo = &MethodInfo {
                     name: $name,
-                    level: Level::$level,
+                    level: AccessLevel::$level,
                     effect: MethodEffect::$effect,
                     example: $example,
                     params: SchemaGenerator::subschema_for::<$params>,
@@ -197,7 +197,7 @@ pub fn find(method: &str) -> Option<&'static MethodInfo> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Health;
+    use crate::HealthStatus;
 
     fn reads_back<M: Method>() {
         let params: M::Params = serde_json::from_str(M::INFO.example).expect(M::INFO.name);
@@ -231,12 +231,16 @@ mod tests {
     #[test]
     fn only_methods_of_modules_report_or_call() {
         for info in METHODS {
-            let of_module = info.level == Level::Module && info.name != name::HELLO;
+            let of_module = info.level == AccessLevel::Module && info.name != name::HELLO;
             let speaks = matches!(info.effect, MethodEffect::Reports | MethodEffect::Calls);
             assert_eq!(of_module, speaks, "{}", info.name);
             let changes = info.effect == MethodEffect::Changes;
-            assert!(!changes || info.level >= Level::Operate, "{}", info.name);
+            assert!(
+                !changes || info.level >= AccessLevel::Operate,
+                "{}",
+                info.name
+            );
         }
-        let _used = Health::Unknown;
+        let _used = HealthStatus::Unknown;
     }
 }

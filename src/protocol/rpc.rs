@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::words::words;
+use crate::enums::wire_enum;
 
 /// Names a request within one connection and one direction.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -93,8 +93,8 @@ impl RpcMessage {
     pub fn parse(line: &[u8]) -> Result<RpcMessage, RequestError> {
         let envelope: Envelope = serde_json::from_slice(line).map_err(|error| {
             let code = match error.classify() {
-                serde_json::error::Category::Data => RefusalCode::InvalidRequest,
-                _ => RefusalCode::ParseError,
+                serde_json::error::Category::Data => ErrorCode::InvalidRequest,
+                _ => ErrorCode::ParseError,
             };
             RequestError::new(code, format!("cannot read the message: {error}"))
         })?;
@@ -120,7 +120,7 @@ impl RpcMessage {
                 error,
             })),
             None => Err(RequestError::new(
-                RefusalCode::InvalidRequest,
+                ErrorCode::InvalidRequest,
                 "cannot read the message: it has neither a method nor a result",
             )),
         }
@@ -164,7 +164,7 @@ impl Response {
         }
     }
 
-    /// A refusal.
+    /// An error response.
     #[must_use]
     pub fn refusal(id: Option<RequestId>, refusal: RequestError) -> Response {
         Response {
@@ -176,9 +176,9 @@ impl Response {
     }
 }
 
-words! {
-    /// Why mainstay said no; `error.data.code` on the wire.
-    RefusalCode {
+wire_enum! {
+    /// Why mainstay refused a request; `error.data.code` in JSON.
+    ErrorCode {
         /// The line is not JSON.
         ParseError = "parse_error",
         /// The line is not JSON-RPC 2.0.
@@ -191,27 +191,27 @@ words! {
         TooLong = "too_long",
         /// `hello` must come first.
         HelloRequired = "hello_required",
-        /// The protocol version is not spoken here.
+        /// The protocol version is not supported.
         UnsupportedProtocol = "unsupported_protocol",
-        /// The token is not the one of a living run.
+        /// The token is not of a run that is current.
         InvalidToken = "invalid_token",
         /// No module has this name.
         UnknownModule = "unknown_module",
         /// The connection's level does not allow it.
         NotPermitted = "not_permitted",
-        /// Another change is under way.
+        /// Another change is in progress.
         Busy = "busy",
         /// The configuration is invalid.
         InvalidConfig = "invalid_config",
         /// Too many requests a second.
         RateLimited = "rate_limited",
-        /// It took too long.
+        /// A timeout expired.
         Timeout = "timeout",
-        /// The system goes down.
+        /// The system is stopping.
         ShuttingDown = "shutting_down",
-        /// The called module is not there, or does not answer calls.
+        /// The called module is not connected, or does not answer calls.
         Unavailable = "unavailable",
-        /// The called module has failed too often; calls are held back for a while.
+        /// The called module failed too often; its circuit breaker refuses calls for a time.
         BreakerOpen = "breaker_open",
         /// The called module answered with an error of its own.
         ModuleError = "module_error",
@@ -219,24 +219,24 @@ words! {
         TooManyConnections = "too_many_connections",
         /// Planned, not built in this version.
         NotAvailableYet = "not_available_yet",
-        /// Something in mainstay went wrong; its log says what.
+        /// A fault in mainstay; its log has the details.
         Internal = "internal",
     }
 }
 
-impl RefusalCode {
+impl ErrorCode {
     /// The JSON-RPC number that goes with the code: the standard ones where there is one,
     /// else -32000 minus the position in the list.
     #[must_use]
     pub fn number(self) -> i32 {
         match self {
-            RefusalCode::ParseError => -32700,
-            RefusalCode::InvalidRequest => -32600,
-            RefusalCode::UnknownMethod => -32601,
-            RefusalCode::InvalidParams => -32602,
-            RefusalCode::Internal => -32603,
+            ErrorCode::ParseError => -32700,
+            ErrorCode::InvalidRequest => -32600,
+            ErrorCode::UnknownMethod => -32601,
+            ErrorCode::InvalidParams => -32602,
+            ErrorCode::Internal => -32603,
             other => {
-                let known = RefusalCode::ALL.iter().position(|code| *code == other);
+                let known = ErrorCode::ALL.iter().position(|code| *code == other);
                 let position = known.and_then(|at| i32::try_from(at).ok());
                 -32000 - position.unwrap_or(99)
             }
@@ -262,7 +262,7 @@ pub struct RequestError {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ErrorData {
     /// The closed word.
-    pub code: RefusalCode,
+    pub code: ErrorCode,
     /// More, where a code carries more.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub detail: Value,
@@ -271,7 +271,7 @@ pub struct ErrorData {
 impl RequestError {
     /// A refusal with its sentence.
     #[must_use]
-    pub fn new(code: RefusalCode, message: impl Into<String>) -> RequestError {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> RequestError {
         let data = ErrorData {
             code,
             detail: Value::Null,

@@ -4,8 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::words::{Health, Importance, Kind, Rung, State, SystemStatus, Wanted, words};
-use crate::{Cause, Timestamp};
+use crate::enums::{
+    DesiredState, HealthStatus, ModuleImportance, ModuleKind, ModuleState, Rung, SystemStatus,
+    wire_enum,
+};
+use crate::{StateCause, Timestamp};
 
 /// One module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -17,17 +20,17 @@ pub struct ModuleView {
     /// Its version, as configured; empty when not.
     pub version: String,
     /// service, task or builtin.
-    pub kind: Kind,
+    pub kind: ModuleKind,
     /// Where it stands.
-    pub state: State,
+    pub state: ModuleState,
     /// What is wished.
-    pub desired: Wanted,
+    pub desired: DesiredState,
     /// Since when it is in this state.
     pub since: Timestamp,
     /// Why it is in this state.
-    pub cause: Option<Cause>,
+    pub cause: Option<StateCause>,
     /// How it is.
-    pub health: Health,
+    pub health: HealthStatus,
     /// 0 to 100; 100 is well.
     pub score: u8,
     /// Its main process.
@@ -41,7 +44,7 @@ pub struct ModuleView {
     /// Whether the system is critical without it.
     pub required: bool,
     /// Who is squeezed first.
-    pub importance: Importance,
+    pub importance: ModuleImportance,
     /// Hard dependencies.
     pub requires: Vec<String>,
     /// Soft dependencies.
@@ -93,7 +96,7 @@ pub struct Usage {
     pub processes: u64,
 }
 
-words! {
+wire_enum! {
     /// How memory was measured.
     MemoryKind {
         /// Resident set: shared pages count in every process.

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mainstay_protocol::method::{EventsParams, name};
-use mainstay_protocol::{EventKind, RefusalCode, State};
+use mainstay_protocol::{ErrorCode, EventKind, ModuleState};
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, binary, misbehave, prepare, skip};
@@ -44,7 +44,7 @@ fn a_module_token_is_refused_on_the_control_socket() {
     let daemon = Daemon::start(&one());
     let token = token(&daemon, "one");
     let reply = Raw::greeting(&daemon.socket(), Some(&token)).reply();
-    assert_eq!(code(&reply), RefusalCode::InvalidToken, "{reply}");
+    assert_eq!(code(&reply), ErrorCode::InvalidToken, "{reply}");
     let reply = Raw::greeting(&daemon.path("run/module.sock"), Some(&token)).reply();
     assert_eq!(reply["result"]["module"], "one", "{reply}");
 }
@@ -62,7 +62,7 @@ fn a_run_that_opens_many_connections_keeps_nobody_out() {
         if reply["result"].is_object() {
             open.push(raw);
         } else {
-            assert_eq!(code(&reply), RefusalCode::TooManyConnections, "{reply}");
+            assert_eq!(code(&reply), ErrorCode::TooManyConnections, "{reply}");
             refused += 1;
         }
     }
@@ -90,7 +90,7 @@ fn one_user_does_not_fill_the_control_socket() {
         open.push(raw);
         assert!(open.len() < 1000, "there is no limit");
     };
-    assert_eq!(refused, RefusalCode::TooManyConnections);
+    assert_eq!(refused, ErrorCode::TooManyConnections);
     drop(open);
     daemon.wait("a connection after the others closed", || {
         daemon.cli(&["status"]).status.success().then_some(())
@@ -106,7 +106,7 @@ fn changes_are_counted_over_all_connections_of_a_user() {
         let mut raw = Raw::welcomed(&daemon.socket());
         let reply = raw.call(name::MODULE_START, params.clone());
         if reply["error"].is_object() {
-            assert_eq!(code(&reply), RefusalCode::RateLimited, "{reply}");
+            assert_eq!(code(&reply), ErrorCode::RateLimited, "{reply}");
             refused += 1;
         }
         assert!(raw.call(name::SYSTEM_STATUS, json!({}))["result"].is_object());
@@ -125,14 +125,14 @@ fn a_module_that_reconnects_to_be_refused_costs_a_few_rows_and_its_own_connectio
         let mut raw = Raw::greeting(&door, Some(&token));
         let reply = raw.reply();
         if reply["error"].is_object() {
-            assert_eq!(code(&reply), RefusalCode::RateLimited, "{reply}");
+            assert_eq!(code(&reply), ErrorCode::RateLimited, "{reply}");
             closed += 1;
             continue;
         }
         let reply = raw.call(name::MODULE_STOP, json!({ "module": "two" }));
         match code(&reply) {
-            RefusalCode::NotPermitted => refused += 1,
-            RefusalCode::RateLimited => {
+            ErrorCode::NotPermitted => refused += 1,
+            ErrorCode::RateLimited => {
                 refused += 1;
                 assert_eq!(raw.reply(), Value::Null, "the connection is closed");
                 closed += 1;
@@ -149,7 +149,7 @@ fn a_module_that_reconnects_to_be_refused_costs_a_few_rows_and_its_own_connectio
         (counted >= refused).then_some((rows, counted))
     });
     assert!(counted.0 <= 8, "{} rows for {refused} refusals", counted.0);
-    assert_eq!(daemon.module("two").state, State::Running);
+    assert_eq!(daemon.module("two").state, ModuleState::Running);
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn empty_lines_cost_their_sender_the_connection_and_nobody_time() {
     for flooder in &mut flooders {
         let reply = flooder.reply();
         assert!(
-            reply.is_null() || code(&reply) == RefusalCode::RateLimited,
+            reply.is_null() || code(&reply) == ErrorCode::RateLimited,
             "{reply}"
         );
     }

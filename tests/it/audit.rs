@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mainstay_protocol::method::{ChangeParams, EventsParams, name};
-use mainstay_protocol::{Event, EventKind, State};
+use mainstay_protocol::{Event, EventKind, ModuleState};
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, kill, misbehave, script};
@@ -72,8 +72,8 @@ fn every_request_is_a_row_with_who_and_what_came_of_it_also_when_overtaken() {
     request(&daemon, name::MODULE_STOP, "a");
     request(&daemon, name::MODULE_START, "b");
     request(&daemon, name::MODULE_START, "a");
-    daemon.until("a", State::Running);
-    daemon.until("b", State::Running);
+    daemon.until("a", ModuleState::Running);
+    daemon.until("b", ModuleState::Running);
     daemon.change(name::MODULE_START, "a");
     let results = results(&daemon, 5);
     assert_eq!(results[0], "stop of b: overtaken", "{results:?}");
@@ -144,7 +144,7 @@ fn an_open_request_has_its_result_from_the_next_runtime() {
         misbehave("")
     ));
     request(&daemon, name::MODULE_STOP, "it");
-    daemon.until("it", State::Stopping);
+    daemon.until("it", ModuleState::Stopping);
     daemon.wait("the request in the file", || {
         let told = daemon.cli(&["audit", "verify", "--json"]).stdout;
         let told: Value = serde_json::from_slice(&told).ok()?;
@@ -152,7 +152,7 @@ fn an_open_request_has_its_result_from_the_next_runtime() {
     });
     daemon.kill_runtime();
     daemon.touch("go");
-    daemon.until("it", State::Stopped);
+    daemon.until("it", ModuleState::Stopped);
     assert_eq!(results(&daemon, 1), ["stop of it: done"]);
 }
 

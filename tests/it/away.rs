@@ -3,7 +3,7 @@
 
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::{ChangeParams, EventsParams, name};
-use mainstay_protocol::{Cause, EventKind, State, SystemStatus};
+use mainstay_protocol::{EventKind, ModuleState, StateCause, SystemStatus};
 
 use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, on_go, script, wait_for};
 
@@ -28,18 +28,18 @@ fn an_end_that_no_runtime_saw_is_judged_by_how_it_was() {
     end_meanwhile(&daemon, "it", libc::SIGTERM);
     // Clean: that is no failure.
     let view = daemon.until_view("its end", "it", |view| {
-        view.state == State::Stopped && view.last_exit.is_some()
+        view.state == ModuleState::Stopped && view.last_exit.is_some()
     });
     assert_eq!(view.last_exit.expect("it ended").code, Some(0));
     assert_eq!(daemon.count("it", EventKind::RecoveryStarted), 0);
     daemon.change("module.start", "it");
     end_meanwhile(&daemon, "it", libc::SIGKILL);
-    let backoff = daemon.moves("it", State::Backoff, 1);
-    assert_eq!(backoff[0].cause, Some(Cause::Exit));
+    let backoff = daemon.moves("it", ModuleState::Backoff, 1);
+    assert_eq!(backoff[0].cause, Some(StateCause::Exit));
     let text = backoff[0].payload["text"].as_str().expect("a text");
     assert!(text.contains("SIGKILL"), "{text}");
     daemon.until_view("its third run", "it", |view| {
-        view.generation == 3 && view.state == State::Running
+        view.generation == 3 && view.state == ModuleState::Running
     });
 }
 
@@ -76,7 +76,7 @@ fn who_restarts_with_what_it_needs_does_so_when_no_runtime_saw_the_end() {
     for generation in 2..5 {
         end_meanwhile(&daemon, "base", libc::SIGKILL);
         daemon.until_view("the run above", "above", |view| {
-            view.generation == generation && view.state == State::Running
+            view.generation == generation && view.state == ModuleState::Running
         });
     }
     assert_eq!(daemon.count("above", EventKind::RecoveryStarted), 0);
@@ -95,13 +95,18 @@ fn the_line_that_says_it_is_ready_counts_whenever_it_was_written() {
     let daemon = Daemon::launch("", &modules);
     let ready = |generation: u64| {
         let view = daemon.until_view("its start to be over", "it", |view| {
-            view.state != State::Starting
+            view.state != ModuleState::Starting
         });
-        assert_eq!((view.state, view.generation), (State::Running, generation));
+        assert_eq!(
+            (view.state, view.generation),
+            (ModuleState::Running, generation)
+        );
     };
     let starts = |generation| {
         daemon.until_view("its start", "it", |view| {
-            view.generation == generation && view.state == State::Starting && view.pid.is_some()
+            view.generation == generation
+                && view.state == ModuleState::Starting
+                && view.pid.is_some()
         });
     };
     starts(1);
@@ -122,7 +127,7 @@ fn the_line_that_says_it_is_ready_counts_whenever_it_was_written() {
     starts(2);
     daemon.kill_runtime();
     // What the run before wrote is in its log, and nothing of this one.
-    assert_eq!(daemon.module("it").state, State::Starting);
+    assert_eq!(daemon.module("it").state, ModuleState::Starting);
     daemon.touch("go");
     ready(2);
 }
@@ -170,7 +175,8 @@ fn orphan_adoption_leaves_one_process_wherever_the_runtime_died() {
                 let living = living(&daemon);
                 assert!(living.len() <= 1, "round {round}: {living:?} at once");
                 let view = Client::connect(daemon.socket()).ok()?.module("it").ok()?;
-                let agreed = view.state == State::Running && view.pid == living.first().copied();
+                let agreed =
+                    view.state == ModuleState::Running && view.pid == living.first().copied();
                 (agreed && view.pid.is_some() && daemon.status().pid != runtime).then_some(())
             });
         }
@@ -227,7 +233,7 @@ fn a_start_that_no_holder_answers_any_more_does_not_hold_the_runtime() {
     };
     let asked = daemon.client().change(name::MODULE_START, &start);
     asked.expect("the change is granted");
-    daemon.until("it", State::Starting);
+    daemon.until("it", ModuleState::Starting);
     ends_without_its_holder(&daemon);
 }
 
@@ -251,7 +257,7 @@ fn slow_first(timeout: &str) -> Daemon {
 fn a_first_start_goes_on_under_the_next_runtime() {
     let daemon = slow_first("60s");
     daemon.touch("go");
-    daemon.until("above", State::Running);
+    daemon.until("above", ModuleState::Running);
     daemon.wait("word of it", || {
         daemon.printed().contains("everything is up").then_some(())
     });

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use mainstay_protocol::method::name;
-use mainstay_protocol::{RefusalCode, State};
+use mainstay_protocol::{ErrorCode, ModuleState};
 use mainstay_sdk::{CallError, Event, Module};
 use serde_json::{Value, json};
 
@@ -169,11 +169,11 @@ fn calls_are_answered_in_time_refused_without_a_grant_and_given_up_at_their_dead
     };
     assert_eq!(
         refused(call("double", json!({}), PATIENCE)),
-        RefusalCode::ModuleError
+        ErrorCode::ModuleError
     );
     assert_eq!(
         refused(call("nothing", json!({}), PATIENCE)),
-        RefusalCode::ModuleError
+        ErrorCode::ModuleError
     );
     let late = call("slow", json!({}), Duration::from_millis(200));
     assert!(matches!(late, Err(CallError::TimedOut { .. })), "{late:?}");
@@ -181,13 +181,13 @@ fn calls_are_answered_in_time_refused_without_a_grant_and_given_up_at_their_dead
     let limit = PATIENCE;
     assert_eq!(
         refused(asker.call("nobody", "x", json!({}), limit)),
-        RefusalCode::UnknownModule
+        ErrorCode::UnknownModule
     );
     let ungranted = asker.call("listener", "x", json!({}), limit);
-    assert_eq!(refused(ungranted), RefusalCode::NotPermitted);
+    assert_eq!(refused(ungranted), ErrorCode::NotPermitted);
     assert_eq!(
         refused(server.call("asker", "x", json!({}), limit)),
-        RefusalCode::NotPermitted
+        ErrorCode::NotPermitted
     );
 }
 
@@ -197,9 +197,7 @@ fn the_breaker_opens_for_a_callee_that_is_not_there_and_closes_when_it_is_back()
     let asker = module(&daemon, "asker");
     let ask = || asker.call("server", "ping", json!({}), Duration::from_millis(100));
     daemon.wait("the breaker to open", || match ask() {
-        Err(CallError::Refused(refusal)) if refusal.data.code == RefusalCode::BreakerOpen => {
-            Some(())
-        }
+        Err(CallError::Refused(refusal)) if refusal.data.code == ErrorCode::BreakerOpen => Some(()),
         Ok(value) => panic!("nobody is there to answer {value}"),
         Err(_) => None,
     });
@@ -230,7 +228,7 @@ fn the_sdk_comes_back_after_the_runtime_was_killed_and_loses_no_publish() {
     });
     assert_eq!(asker.dropped(), 0);
     assert_ne!(daemon.status().pid, before);
-    assert_eq!(daemon.module("asker").state, State::Running);
+    assert_eq!(daemon.module("asker").state, ModuleState::Running);
 }
 
 #[test]
@@ -271,7 +269,7 @@ fn a_call_wakes_who_ended_by_itself_and_not_who_was_stopped_on_purpose() {
         asker
             .call("brief", "x", json!({}), PATIENCE)
             .expect_err("no answer");
-        let brief = daemon.until("brief", State::Stopped);
+        let brief = daemon.until("brief", ModuleState::Stopped);
         assert_eq!((brief.generation, brief.attempts), (run, 0));
     }
     daemon.change(name::MODULE_STOP, "put-down");
@@ -280,7 +278,7 @@ fn a_call_wakes_who_ended_by_itself_and_not_who_was_stopped_on_purpose() {
     let Err(CallError::Refused(refusal)) = answer else {
         panic!("{answer:?}");
     };
-    assert_eq!(refusal.data.code, RefusalCode::Unavailable, "{refusal:?}");
+    assert_eq!(refusal.data.code, ErrorCode::Unavailable, "{refusal:?}");
     assert!(asked.elapsed() < PATIENCE, "nobody was waited for");
     assert_eq!(daemon.module("put-down").generation, 0);
 }

@@ -5,7 +5,7 @@
 use std::process::{Command, Stdio};
 
 use mainstay_protocol::method::name;
-use mainstay_protocol::{EventKind, State, Wanted};
+use mainstay_protocol::{DesiredState, EventKind, ModuleState};
 
 use crate::daemon::{Daemon, binary, misbehave};
 
@@ -38,7 +38,7 @@ fn one_wrong_name_among_several_and_none_is_touched() {
         let now = daemon.module(&old.module);
         assert_eq!(
             (now.pid, now.desired, now.state),
-            (old.pid, Wanted::Up, State::Running)
+            (old.pid, DesiredState::Up, ModuleState::Running)
         );
     }
 }
@@ -48,8 +48,8 @@ fn several_modules_are_stopped_together() {
     let daemon = Daemon::start(&two("--slow-stop 700ms"));
     let output = daemon.cli(&["stop", "one", "two"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let stopping = |module: &str| daemon.moves(module, State::Stopping, 1)[0].seq;
-    let stopped = |module: &str| daemon.moves(module, State::Stopped, 1)[0].seq;
+    let stopping = |module: &str| daemon.moves(module, ModuleState::Stopping, 1)[0].seq;
+    let stopped = |module: &str| daemon.moves(module, ModuleState::Stopped, 1)[0].seq;
     assert!(stopping("two") < stopped("one") && stopping("one") < stopped("two"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
@@ -72,7 +72,7 @@ fn a_start_that_is_overtaken_returns_and_says_by_whom() {
         misbehave("--exit-code 1"),
         misbehave("")
     ));
-    daemon.until("need", State::Backoff);
+    daemon.until("need", ModuleState::Backoff);
     let start = Command::new(binary())
         .args(["start", "user", "--config"])
         .arg(daemon.path("config"))
@@ -81,7 +81,7 @@ fn a_start_that_is_overtaken_returns_and_says_by_whom() {
         .spawn()
         .expect("the command line runs");
     daemon.until_view("the start to be under way", "user", |view| {
-        view.desired == Wanted::Up
+        view.desired == DesiredState::Up
     });
     daemon.change(name::MODULE_STOP, "user");
     let output = start.wait_with_output().expect("it ends");
@@ -91,6 +91,6 @@ fn a_start_that_is_overtaken_returns_and_says_by_whom() {
         text.contains("overtaken") && text.contains("requested stop"),
         "{text}"
     );
-    assert_eq!(daemon.module("user").desired, Wanted::Down);
+    assert_eq!(daemon.module("user").desired, DesiredState::Down);
     assert!(daemon.count("user", EventKind::OperationRequested) >= 2);
 }

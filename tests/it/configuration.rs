@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use mainstay_protocol::State;
+use mainstay_protocol::ModuleState;
 
 use crate::daemon::{Daemon, binary, copy_program, misbehave, prepare};
 
@@ -402,7 +402,7 @@ fn a_folder_that_others_may_write_is_not_used_for_sockets() {
         (socket || daemon.printed().contains("cannot")).then_some(socket)
     });
     if seen {
-        daemon.until("a", State::Running);
+        daemon.until("a", ModuleState::Running);
         let mode = fs::metadata(daemon.path("run"))
             .expect("there")
             .permissions()

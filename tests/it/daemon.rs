@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::{ChangeParams, EventsParams};
-use mainstay_protocol::{Event, EventKind, ModuleView, State, SystemView};
+use mainstay_protocol::{Event, EventKind, ModuleState, ModuleView, SystemView};
 use tempfile::TempDir;
 
 /// The longest any wait may take; only reached by failures.
@@ -168,7 +168,7 @@ impl Daemon {
     }
 
     /// Waits until a module is in a state, and returns its view.
-    pub(crate) fn until(&self, name: &str, state: State) -> ModuleView {
+    pub(crate) fn until(&self, name: &str, state: ModuleState) -> ModuleView {
         self.until_view(&format!("{name} to be {state}"), name, |view| {
             view.state == state
         })
@@ -221,7 +221,7 @@ impl Daemon {
     }
 
     /// Waits until a module has moved to a state for this many times, and returns those events.
-    pub(crate) fn moves(&self, module: &str, to: State, count: usize) -> Vec<Event> {
+    pub(crate) fn moves(&self, module: &str, to: ModuleState, count: usize) -> Vec<Event> {
         self.wait(&format!("{module} to have been {to} {count} times"), || {
             let mut events = self.events(module);
             events.retain(|event| event.payload["to"] == to.as_str());

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mainstay_protocol::method::name;
-use mainstay_protocol::{EventKind, State};
+use mainstay_protocol::{EventKind, ModuleState};
 
 use crate::daemon::{Daemon, binary, misbehave, prepare, skip};
 
@@ -72,7 +72,7 @@ fn a_second_system_in_the_same_runtime_directory_is_refused() {
     assert!(!detached.status.success() && told.contains(&pid), "{told}");
     assert_eq!(
         first.module("one").state,
-        State::Running,
+        ModuleState::Running,
         "and answers on its sockets"
     );
     assert!(

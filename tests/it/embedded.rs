@@ -10,7 +10,7 @@ use std::time::Duration;
 use mainstay::{Runtime, RuntimeBuilder, StartError};
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::EventsParams;
-use mainstay_protocol::{EventKind, ModuleView, RefusalCode, State, SystemStatus};
+use mainstay_protocol::{ErrorCode, EventKind, ModuleState, ModuleView, SystemStatus};
 use tempfile::TempDir;
 
 use crate::daemon::{kill, lives, misbehave, prepare, wait_for};
@@ -106,13 +106,13 @@ async fn two_tasks_and_two_processes_are_one_system() {
     let indexer = mainstay.module("indexer").expect("it exists");
     assert_eq!(
         (indexer.state, indexer.pid),
-        (State::Running, None),
+        (ModuleState::Running, None),
         "a task has no process"
     );
     assert_eq!(indexer.status_text.as_deref(), Some("indexing"));
     assert_eq!(
         mainstay.module("pulse").expect("undeclared").state,
-        State::Running
+        ModuleState::Running
     );
     // The order of needs holds between processes and tasks.
     let order: Vec<String> = mainstay
@@ -125,7 +125,7 @@ async fn two_tasks_and_two_processes_are_one_system() {
     assert!(place("base") < place("indexer"), "{order:?}");
     // What dies is restarted, through the handle and the socket alike.
     let top = mainstay.restart_module("top").await.expect("granted");
-    assert_eq!((top.state, top.generation), (State::Running, 2));
+    assert_eq!((top.state, top.generation), (ModuleState::Running, 2));
     kill(
         mainstay
             .module("base")
@@ -135,7 +135,7 @@ async fn two_tasks_and_two_processes_are_one_system() {
         libc::SIGKILL,
     );
     until(&mainstay, "base", "to be back", |view| {
-        view.generation == 2 && view.state == State::Running
+        view.generation == 2 && view.state == ModuleState::Running
     })
     .await;
     let why = mainstay.why("base").await.expect("a story");
@@ -145,13 +145,13 @@ async fn two_tasks_and_two_processes_are_one_system() {
         why.chain
     );
     let unknown = mainstay.module("idexer").expect_err("there is none");
-    assert_eq!(unknown.data.code, RefusalCode::UnknownModule);
+    assert_eq!(unknown.data.code, ErrorCode::UnknownModule);
     assert!(unknown.message.contains("indexer"), "{unknown}");
     let later = mainstay
         .update_config(&[])
         .await
         .expect_err("not built yet");
-    assert_eq!(later.data.code, RefusalCode::NotAvailableYet);
+    assert_eq!(later.data.code, ErrorCode::NotAvailableYet);
     let processes = pids(&mainstay);
     assert_eq!(processes.len(), 2);
     let outcome = mainstay.stop_system(PATIENCE).await;
@@ -290,7 +290,7 @@ async fn the_socket_of_an_embedded_runtime_answers_the_client() {
     });
     let (status, own) = asked.await.expect("no panic").expect("it answers");
     assert_eq!(status.modules.running, 4);
-    assert_eq!((own.state, own.pid), (State::Running, None));
+    assert_eq!((own.state, own.pid), (ModuleState::Running, None));
     let config = dir.path().join("config");
     let printed = tokio::task::spawn_blocking(move || cli(&["status"], &config)).await;
     let printed = printed.expect("no panic");
@@ -358,7 +358,7 @@ async fn a_failed_first_start_is_told_with_its_reason() {
         .expect("it begins");
     // It runs for a moment, which is all that `ready = \"started\"` asks; what needs it would not.
     let view = until(&mainstay, "own", "to be failed", |view| {
-        view.state == State::Failed
+        view.state == ModuleState::Failed
     })
     .await;
     assert_eq!(
@@ -425,7 +425,7 @@ async fn an_orphan_of_a_module_gets_no_more_than_a_module_in_an_application_eith
     assert_eq!(codes.as_deref(), Some("4\n4\n"), "{words}");
     assert_eq!(
         runtime.module("other").expect("it exists").state,
-        State::Running
+        ModuleState::Running
     );
     runtime.stop_system(PATIENCE).await;
 }

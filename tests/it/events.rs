@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::{EventsParams, name};
-use mainstay_protocol::{Event, EventKind, RefusalCode, State};
+use mainstay_protocol::{ErrorCode, Event, EventKind, ModuleState};
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, binary, kill, misbehave, script};
@@ -95,7 +95,7 @@ fn filters_let_through_what_was_asked_for_alone() {
     let (_, mut events) = daemon.client().subscribe(&params).expect("subscribed");
     for module in ["base", "top", "base", "top"] {
         daemon.change(name::MODULE_RESTART, module);
-        daemon.until("top", State::Running);
+        daemon.until("top", ModuleState::Running);
     }
     let first = events
         .next_within(Duration::from_secs(20))
@@ -205,7 +205,7 @@ fn a_restart_that_was_taken_along_leads_back_to_the_crash() {
     let (base, top) = (daemon.module("base"), daemon.module("top"));
     kill(base.pid.expect("it runs"), libc::SIGKILL);
     daemon.until_view("top to be back", "top", |view| {
-        view.state == State::Running && view.generation > top.generation
+        view.state == ModuleState::Running && view.generation > top.generation
     });
     let events = daemon.client().events(&all()).expect("events");
     let by_seq: BTreeMap<u64, &Event> = events.iter().map(|event| (event.seq, event)).collect();
@@ -263,7 +263,7 @@ fn a_subscriber_that_is_too_slow_is_told_so_and_can_go_on_from_where_it_was() {
     }
     // A socket nobody reads from for five seconds is closed, and then there is no word.
     if took < Duration::from_secs(4) {
-        assert_eq!(code(&end), RefusalCode::Timeout, "{end}");
+        assert_eq!(code(&end), ErrorCode::Timeout, "{end}");
         let text = end["error"]["message"].as_str().expect("a sentence");
         assert!(text.contains("too slow"), "{text}");
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use mainstay_protocol::method::name;
-use mainstay_protocol::{Cause, Event, EventKind, State, SystemStatus};
+use mainstay_protocol::{Event, EventKind, ModuleState, StateCause, SystemStatus};
 
 use crate::daemon::{Daemon, kill, misbehave, script};
 
@@ -98,15 +98,15 @@ fn what_cannot_be_started_says_which_step_failed_and_why() {
             "bad-cwd" => "create it",
             _ => "there is none of this name here",
         };
-        let first = &daemon.moves(name, State::Backoff, 1)[0];
-        assert_eq!(first.cause, Some(Cause::Exec), "{name}");
-        daemon.until(name, State::Failed);
+        let first = &daemon.moves(name, ModuleState::Backoff, 1)[0];
+        assert_eq!(first.cause, Some(StateCause::Exec), "{name}");
+        daemon.until(name, ModuleState::Failed);
         let told = told(&daemon, name);
         assert!(
             told.contains(step) && told.contains(errno) && told.contains(advice),
             "{name}: {told}"
         );
-        for event in [first, &daemon.moves(name, State::Failed, 1)[0]] {
+        for event in [first, &daemon.moves(name, ModuleState::Failed, 1)[0]] {
             let text = text(event);
             assert!(
                 text.contains(step) && text.contains(errno),
@@ -122,7 +122,7 @@ fn what_cannot_be_started_says_which_step_failed_and_why() {
 fn a_program_that_is_missing_does_not_make_the_runtime_busy() {
     let more = "recovery = { max_attempts = 0 }";
     let daemon = Daemon::start(&optional(&[("missing", more, "[\"/missing\"]".to_owned())]));
-    daemon.moves("missing", State::Backoff, 20);
+    daemon.moves("missing", ModuleState::Backoff, 20);
     let began = std::time::Instant::now();
     daemon.status();
     assert!(
@@ -169,28 +169,28 @@ fn a_clean_exit_is_a_failure_only_where_it_is_one() {
         ("failing", "recovery.restart = \"on_failure\"", exit(3)),
         ("never-mind", "recovery.restart = \"never\"", exit(3)),
     ]));
-    daemon.moves("always", State::Backoff, 2);
-    let failing = daemon.moves("failing", State::Backoff, 2);
+    daemon.moves("always", ModuleState::Backoff, 2);
+    let failing = daemon.moves("failing", ModuleState::Backoff, 2);
     assert!(
         text(&failing[0]).starts_with("exit code 3"),
         "{:?}",
         failing[0]
     );
     for name in ["on-failure", "never", "other"] {
-        daemon.until(name, State::Stopped);
+        daemon.until(name, ModuleState::Stopped);
         assert_eq!(daemon.module(name).restarts, 0, "{name}");
         assert_eq!(daemon.count(name, EventKind::RecoveryStarted), 0, "{name}");
     }
-    let given_up = daemon.until("never-mind", State::Failed);
+    let given_up = daemon.until("never-mind", ModuleState::Failed);
     assert_eq!((given_up.restarts, given_up.next_attempt_at), (0, None));
 }
 
 #[test]
 fn a_signal_is_told_by_its_name() {
     let daemon = Daemon::start(&optional(&[("it", "", misbehave("--crash --after 20ms"))]));
-    let backoff = daemon.moves("it", State::Backoff, 1);
+    let backoff = daemon.moves("it", ModuleState::Backoff, 1);
     assert!(text(&backoff[0]).contains("SIGSEGV"), "{:?}", backoff[0]);
-    assert_eq!(backoff[0].cause, Some(Cause::Exit));
+    assert_eq!(backoff[0].cause, Some(StateCause::Exit));
     let exited = daemon.event("it", EventKind::ModuleExited);
     assert_eq!(exited.payload["signal"], libc::SIGSEGV);
     assert!(told(&daemon, "it").contains("SIGSEGV"));
@@ -199,7 +199,7 @@ fn a_signal_is_told_by_its_name() {
 #[test]
 fn a_wrong_configuration_is_not_tried_again() {
     let daemon = Daemon::start(&optional(&[("it", "", misbehave("--exit-code 78"))]));
-    let view = daemon.until("it", State::Failed);
+    let view = daemon.until("it", ModuleState::Failed);
     assert_eq!(
         (view.generation, view.next_attempt_at),
         (1, None),
@@ -229,17 +229,17 @@ fn an_end_that_is_no_failure_elsewhere_says_why_it_is_one_here() {
         ("never", "recovery.restart = \"never\"", exit(3)),
         ("shell", "recovery.restart = \"never\"", exit(127)),
     ]));
-    let clean = &daemon.moves("always", State::Backoff, 1)[0];
+    let clean = &daemon.moves("always", ModuleState::Backoff, 1)[0];
     assert!(
         text(clean).contains("a clean end, but recovery.restart is \"always\""),
         "{clean:?}"
     );
-    let never = &daemon.moves("never", State::Failed, 1)[0];
+    let never = &daemon.moves("never", ModuleState::Failed, 1)[0];
     assert!(
         text(never).ends_with("not tried again: recovery.restart is \"never\""),
         "{never:?}"
     );
-    let shell = &daemon.moves("shell", State::Failed, 1)[0];
+    let shell = &daemon.moves("shell", ModuleState::Failed, 1)[0];
     assert!(
         text(shell).contains("(a command it ran was not found)"),
         "{shell:?}"
@@ -302,7 +302,7 @@ fn delays_grow_and_the_next_attempt_is_shown() {
         [40, 120, 360, 1080].map(serde_json::Value::from)
     );
     let view = daemon.until_view("its fourth pause", "it", |view| {
-        view.state == State::Backoff && view.attempts >= 4
+        view.state == ModuleState::Backoff && view.attempts >= 4
     });
     let next = view.next_attempt_at.expect("it is tried again");
     assert!(next > view.since, "{view:?}");
@@ -315,7 +315,7 @@ fn given_up_tried_on_probation_and_back() {
     let recovery = "recovery = { max_attempts = 2, probation = { initial = \"150ms\" } }";
     let command = script("[ -e good ] && exec $misbehave; exit 1");
     let daemon = Daemon::start(&optional(&[("it", recovery, command)]));
-    let failed = daemon.moves("it", State::Failed, 2);
+    let failed = daemon.moves("it", ModuleState::Failed, 2);
     let given_up = daemon.event("it", EventKind::RecoveryFailed);
     assert!(given_up.payload["probation_ms"].is_u64(), "{given_up:?}");
     assert!(
@@ -323,7 +323,7 @@ fn given_up_tried_on_probation_and_back() {
         "one try between them"
     );
     daemon.touch("good");
-    let back = daemon.until("it", State::Running);
+    let back = daemon.until("it", ModuleState::Running);
     assert!(
         back.generation >= 5,
         "three tries, and those on probation: {back:?}"
@@ -338,10 +338,13 @@ fn a_failed_module_is_started_by_a_wish() {
     let recovery = "recovery = { max_attempts = 1, probation = \"off\" }";
     let command = script("[ -e good ] && exec $misbehave; exit 1");
     let daemon = Daemon::start(&optional(&[("it", recovery, command)]));
-    assert_eq!(daemon.until("it", State::Failed).next_attempt_at, None);
+    assert_eq!(
+        daemon.until("it", ModuleState::Failed).next_attempt_at,
+        None
+    );
     daemon.touch("good");
     daemon.change("module.start", "it");
-    let back = daemon.until("it", State::Running);
+    let back = daemon.until("it", ModuleState::Running);
     assert_eq!(back.attempts, 0, "a wish begins anew");
 }
 
@@ -356,9 +359,9 @@ fn a_task_runs_to_its_end_once() {
             script("[ -e once ] && exit 0; touch once; exit 2"),
         ),
     ]));
-    assert_eq!(daemon.until("good", State::Stopped).generation, 1);
-    assert_eq!(daemon.until("bad", State::Failed).generation, 1);
-    assert_eq!(daemon.until("stubborn", State::Stopped).generation, 2);
+    assert_eq!(daemon.until("good", ModuleState::Stopped).generation, 1);
+    assert_eq!(daemon.until("bad", ModuleState::Failed).generation, 1);
+    assert_eq!(daemon.until("stubborn", ModuleState::Stopped).generation, 2);
 }
 
 #[test]
@@ -411,11 +414,11 @@ fn an_optional_module_that_cannot_start_leaves_the_system_degraded() {
     let modules = optional(&[("broken", "", "[\"/missing\"]".to_owned())])
         + &format!("[module.base]\ncommand = {}\n", misbehave(""));
     let daemon = Daemon::start(&modules);
-    daemon.until("broken", State::Failed);
+    daemon.until("broken", ModuleState::Failed);
     let status = daemon.status();
     assert_eq!(status.status, SystemStatus::Degraded);
     assert!(status.reason.expect("a reason").contains("broken"));
-    assert_eq!(daemon.module("base").state, State::Running);
+    assert_eq!(daemon.module("base").state, ModuleState::Running);
     assert_eq!(daemon.stop(), Some(0));
 }
 
@@ -431,7 +434,7 @@ fn a_required_module_that_fails_later_is_critical_and_the_rest_goes_on() {
     let other = daemon.module("other");
     daemon.touch("bad");
     kill(daemon.module("base").pid.expect("it runs"), libc::SIGKILL);
-    daemon.until("base", State::Failed);
+    daemon.until("base", ModuleState::Failed);
     let status = daemon.status();
     assert_eq!(status.status, SystemStatus::Critical);
     assert_eq!(status.failing_modules, ["base"]);
@@ -447,13 +450,13 @@ fn recovery_is_told_to_have_succeeded_only_when_it_has() {
         ("short", short, misbehave("--exit-code 1 --after 2ms")),
         ("looked", looked, misbehave("")),
     ]));
-    daemon.until("short", State::Failed);
+    daemon.until("short", ModuleState::Failed);
     assert_eq!(daemon.count("short", EventKind::RecoveryStarted), 3);
     assert_eq!(daemon.count("short", EventKind::RecoveryCompleted), 0);
 
     kill(daemon.module("looked").pid.expect("it runs"), libc::SIGKILL);
     let back = daemon.until_view("looked to have been back for long", "looked", |view| {
-        view.restarts == 1 && view.state == State::Running
+        view.restarts == 1 && view.state == ModuleState::Running
     });
     daemon.wait("more than the time a run has to last", || {
         let now = mainstay_protocol::Timestamp::from(std::time::SystemTime::now());
@@ -508,8 +511,8 @@ fn a_user_gives_its_module_its_account() {
         ("number", "add `group`"),
         ("none", "no user has this number"),
     ] {
-        let moved = &daemon.moves(name, State::Backoff, 1)[0];
-        assert_eq!(moved.cause, Some(Cause::Exec), "{name}");
+        let moved = &daemon.moves(name, ModuleState::Backoff, 1)[0];
+        assert_eq!(moved.cause, Some(StateCause::Exec), "{name}");
         let told = told(&daemon, name);
         assert!(told.contains(why), "{name}: {told}");
     }

@@ -2,7 +2,7 @@
 //! Owns the promises of the README. Never looks inside.
 
 use mainstay_protocol::method::name;
-use mainstay_protocol::{EventKind, Health, State, SystemStatus};
+use mainstay_protocol::{EventKind, HealthStatus, ModuleState, SystemStatus};
 
 use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave};
 
@@ -33,7 +33,7 @@ fn modules_start_in_the_order_of_their_needs_and_only_when_those_are_ready() {
     let status = daemon.status();
     assert_eq!(status.status, SystemStatus::Healthy);
     assert_eq!(status.modules.running, 3, "with the event bus");
-    assert_eq!(daemon.module("event-bus").health, Health::Healthy);
+    assert_eq!(daemon.module("event-bus").health, HealthStatus::Healthy);
     assert_eq!(daemon.stop(), Some(0));
 }
 
@@ -43,7 +43,7 @@ fn a_killed_module_comes_back_and_its_dependents_are_told_and_go_on() {
     let (base, top) = (daemon.module("base"), daemon.module("top"));
     kill(base.pid.expect("it runs"), libc::SIGKILL);
     let back = daemon.until_view("base to be back", "base", |view| {
-        view.state == State::Running && view.generation > base.generation
+        view.state == ModuleState::Running && view.generation > base.generation
     });
     assert_ne!(back.pid, base.pid);
     assert_eq!(back.restarts, 1);
@@ -63,7 +63,7 @@ fn why_tells_the_story_of_a_crash() {
     let daemon = Daemon::start(&pair());
     kill(daemon.module("base").pid.expect("it runs"), libc::SIGKILL);
     daemon.until_view("a restart", "base", |view| {
-        view.restarts == 1 && view.state == State::Running
+        view.restarts == 1 && view.state == ModuleState::Running
     });
     let why = daemon.wait("the whole story", || {
         let why = daemon.client().why("base").ok()?;
@@ -105,7 +105,7 @@ fn a_killed_runtime_returns_and_no_module_notices() {
         // And it is in control: what dies now comes back.
         kill(before.0.pid.expect("it runs"), libc::SIGKILL);
         daemon.until_view("base to be back", "base", |view| {
-            view.state == State::Running && view.generation > before.0.generation
+            view.state == ModuleState::Running && view.generation > before.0.generation
         });
         assert_eq!(daemon.stop(), Some(0));
     });
@@ -156,15 +156,15 @@ fn stop_and_start_take_along_what_must_come_along() {
     );
     assert_eq!(
         daemon.module("top").state,
-        State::Running,
+        ModuleState::Running,
         "a dry run changes nothing"
     );
     daemon.change(name::MODULE_STOP, "base");
-    let top = daemon.until("top", State::Waiting);
+    let top = daemon.until("top", ModuleState::Waiting);
     assert_eq!(top.waiting_on, ["base"]);
     assert_eq!(
         top.desired,
-        mainstay_protocol::Wanted::Up,
+        mainstay_protocol::DesiredState::Up,
         "it rises by itself"
     );
     let without = daemon.wait("the system to miss it", || {
@@ -176,7 +176,7 @@ fn stop_and_start_take_along_what_must_come_along() {
         Some("base was stopped on request")
     );
     daemon.change(name::MODULE_START, "base");
-    daemon.until("top", State::Running);
+    daemon.until("top", ModuleState::Running);
     let status = daemon.status();
     assert_eq!(
         (status.status, status.reason),

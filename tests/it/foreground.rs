@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
-use mainstay_protocol::State;
+use mainstay_protocol::ModuleState;
 use mainstay_protocol::method::StopParams;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
@@ -118,7 +118,7 @@ fn a_closed_pipe_does_not_end_the_holder() {
     let status = || Client::connect(&socket).ok()?.status().ok();
     let module = wait_for("the module to run", || {
         let view = Client::connect(&socket).ok()?.module("one").ok()?;
-        (view.state == State::Running).then_some(view.pid?)
+        (view.state == ModuleState::Running).then_some(view.pid?)
     })
     .expect("it runs");
     let runtime = status().expect("a status").pid;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mainstay_protocol::{Cause, EventKind, Health, ModuleView, State};
+use mainstay_protocol::{EventKind, HealthStatus, ModuleState, ModuleView, StateCause};
 use mainstay_sdk::{HealthReport, Module};
 
 use crate::daemon::{Daemon, misbehave, prepare};
@@ -21,12 +21,12 @@ fn probed(command: &str, probes: &str) -> String {
 
 fn restarted(daemon: &Daemon, before: &ModuleView) -> ModuleView {
     daemon.until_view("a restart", "one", |view| {
-        view.state == State::Running && view.generation > before.generation
+        view.state == ModuleState::Running && view.generation > before.generation
     })
 }
 
 /// The cause of the first stop of a run.
-fn cause(daemon: &Daemon) -> Option<Cause> {
+fn cause(daemon: &Daemon) -> Option<StateCause> {
     let moved = daemon.events("one");
     moved
         .iter()
@@ -43,7 +43,7 @@ fn a_module_that_says_it_is_unhealthy_is_asked_again_before_it_is_restarted() {
     let before = daemon.module("one");
     let module = Module::connect_in(surroundings(&daemon, "one"));
     daemon.until_view("it to be healthy", "one", |view| {
-        view.health == Health::Healthy
+        view.health == HealthStatus::Healthy
     });
     let asked = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&asked);
@@ -56,7 +56,7 @@ fn a_module_that_says_it_is_unhealthy_is_asked_again_before_it_is_restarted() {
         asked.load(Ordering::Relaxed) >= 4,
         "twice by schedule, twice to be sure"
     );
-    assert_eq!(cause(&daemon), Some(Cause::Probe));
+    assert_eq!(cause(&daemon), Some(StateCause::Probe));
     let changed = daemon.events("one");
     assert!(
         changed
@@ -79,7 +79,7 @@ fn a_module_that_hangs_when_asked_is_restarted() {
         HealthReport::healthy()
     });
     restarted(&daemon, &before);
-    assert_eq!(cause(&daemon), Some(Cause::Probe));
+    assert_eq!(cause(&daemon), Some(StateCause::Probe));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_command_that_fails_once_restarts_nobody_and_one_that_goes_on_failing_does()
     std::fs::write(&file, text + &probed(&misbehave(""), &probe)).expect("written");
     let daemon = Daemon::launch_in(dir);
     let before = daemon.until_view("it to be healthy", "one", |view| {
-        view.health == Health::Healthy
+        view.health == HealthStatus::Healthy
     });
     std::fs::write(&once, "").expect("a file");
     daemon.wait("the failed look", || {
@@ -110,7 +110,7 @@ fn a_command_that_fails_once_restarts_nobody_and_one_that_goes_on_failing_does()
             .then_some(())
     });
     let after = daemon.until_view("it to be healthy again", "one", |view| {
-        view.health == Health::Healthy
+        view.health == HealthStatus::Healthy
     });
     assert_eq!(
         (after.generation, after.pid),
@@ -118,12 +118,12 @@ fn a_command_that_fails_once_restarts_nobody_and_one_that_goes_on_failing_does()
     );
     std::fs::write(&bad, "").expect("a file");
     restarted(&daemon, &before);
-    let backoff = &daemon.moves("one", State::Backoff, 1)[0];
+    let backoff = &daemon.moves("one", ModuleState::Backoff, 1)[0];
     let text = backoff.payload["text"].as_str().unwrap_or_default();
     assert!(text.starts_with("a liveness probe failed: "), "{text}");
     std::fs::remove_file(&bad).expect("a file");
     daemon.until_view("it to be healthy at last", "one", |view| {
-        view.health == Health::Healthy
+        view.health == HealthStatus::Healthy
     });
 }
 
@@ -155,11 +155,11 @@ fn a_port_is_probed_and_a_frozen_server_is_restarted() {
         ),
     ));
     let before = daemon.until_view("it to be healthy", "one", |view| {
-        view.health == Health::Healthy
+        view.health == HealthStatus::Healthy
     });
     crate::daemon::kill(before.pid.expect("it runs"), libc::SIGSTOP);
     restarted(&daemon, &before);
-    assert_eq!(cause(&daemon), Some(Cause::Probe));
+    assert_eq!(cause(&daemon), Some(StateCause::Probe));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_watchdog_that_is_not_fed_in_time_restarts() {
     ));
     let before = daemon.module("one");
     restarted(&daemon, &before);
-    assert_eq!(cause(&daemon), Some(Cause::Watchdog));
+    assert_eq!(cause(&daemon), Some(StateCause::Watchdog));
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn pings_that_waited_while_the_holder_or_the_runtime_was_stopped_are_heard() {
         "{ watchdog = \"500ms\" }",
     ));
     let before = daemon.until_view("it to be healthy", "one", |view| {
-        view.health == Health::Healthy
+        view.health == HealthStatus::Healthy
     });
     let long_enough = || {
         let end = std::time::Instant::now() + Duration::from_millis(1600);

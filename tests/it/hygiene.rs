@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use mainstay_protocol::State;
+use mainstay_protocol::ModuleState;
 use tempfile::TempDir;
 
 use crate::daemon::{Daemon, binary, misbehave, prepare, script, skip};
@@ -61,7 +61,7 @@ fn started_by(text: &str, modules: &str) -> Daemon {
     let text = format!("{text}\nexec {} \"$@\"", binary());
     shell.args(["-c", &text, "sh"]);
     let daemon = Daemon::launch_as(prepare("", modules), shell);
-    daemon.until("it", State::Running);
+    daemon.until("it", ModuleState::Running);
     daemon
 }
 
@@ -157,7 +157,10 @@ fn a_cleared_environment_holds_what_was_given_and_nothing_else() {
     )
     .expect("a file");
     let daemon = Daemon::launch_in(dir);
-    let pid = daemon.until("it", State::Running).pid.expect("it runs");
+    let pid = daemon
+        .until("it", ModuleState::Running)
+        .pid
+        .expect("it runs");
     // What it wrote reaches the file a moment behind its word that it is ready.
     let output = daemon.wait("its variables", || {
         let output = daemon.output("it");
@@ -269,8 +272,11 @@ fn one_of_another_user_says_ready_and_is_stopped() {
     let text = std::fs::read_to_string(&config).expect("a configuration");
     std::fs::write(&config, text + &modules).expect("a configuration");
     let daemon = Daemon::launch_in(dir);
-    daemon.until("it", State::Running);
-    assert_eq!(daemon.change("module.stop", "it").state, State::Stopped);
+    daemon.until("it", ModuleState::Running);
+    assert_eq!(
+        daemon.change("module.stop", "it").state,
+        ModuleState::Stopped
+    );
     assert_eq!(
         daemon.module("it").last_exit.expect("it ended").code,
         Some(0)

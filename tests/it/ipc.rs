@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use mainstay_protocol::method::{PLANNED_METHODS, name};
-use mainstay_protocol::{MAX_LINE_BYTES, RefusalCode, State};
+use mainstay_protocol::{ErrorCode, MAX_LINE_BYTES, ModuleState};
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, misbehave};
@@ -33,18 +33,18 @@ fn hello_comes_first_and_in_a_known_protocol() {
     let reply = early.reply();
     assert_eq!(
         (code(&reply), &reply["id"]),
-        (RefusalCode::HelloRequired, &json!(5))
+        (ErrorCode::HelloRequired, &json!(5))
     );
     assert_eq!(early.reply(), Value::Null, "and the connection ends");
     for protocol in [0, 2, 4_000_000_000_u32] {
         let mut other = Raw::open(&daemon.socket());
         let params = json!({ "client": "x", "protocol": protocol });
         other.send(&request(1, name::HELLO, params));
-        assert_eq!(code(&other.reply()), RefusalCode::UnsupportedProtocol);
+        assert_eq!(code(&other.reply()), ErrorCode::UnsupportedProtocol);
     }
     let mut shapeless = Raw::open(&daemon.socket());
     shapeless.send(&request(1, name::HELLO, json!({ "client": 7 })));
-    assert_eq!(code(&shapeless.reply()), RefusalCode::InvalidParams);
+    assert_eq!(code(&shapeless.reply()), ErrorCode::InvalidParams);
     is_well(&daemon);
 }
 
@@ -59,32 +59,32 @@ fn lines_that_are_no_requests_are_refused_and_the_next_is_answered() {
         "1".to_owned() + &"}".repeat(50_000)
     );
     for (line, expected) in [
-        ("nonsense\n", RefusalCode::ParseError),
-        ("{\"jsonrpc\":\"2.0\"\n", RefusalCode::ParseError),
-        ("\u{0}\u{1}\u{2}\n", RefusalCode::ParseError),
-        (deep.as_str(), RefusalCode::ParseError),
-        (deep_params.as_str(), RefusalCode::ParseError),
-        ("42\n", RefusalCode::InvalidRequest),
+        ("nonsense\n", ErrorCode::ParseError),
+        ("{\"jsonrpc\":\"2.0\"\n", ErrorCode::ParseError),
+        ("\u{0}\u{1}\u{2}\n", ErrorCode::ParseError),
+        (deep.as_str(), ErrorCode::ParseError),
+        (deep_params.as_str(), ErrorCode::ParseError),
+        ("42\n", ErrorCode::InvalidRequest),
         (
             "{\"jsonrpc\":\"2.0\",\"id\":1}\n",
-            RefusalCode::InvalidRequest,
+            ErrorCode::InvalidRequest,
         ),
         (
             "{\"jsonrpc\":\"1.0\",\"id\":1,\"method\":\"graph\"}\n",
-            RefusalCode::InvalidRequest,
+            ErrorCode::InvalidRequest,
         ),
     ] {
         raw.write(line.as_bytes());
         let reply = raw.reply();
         // A list of lists is refused where the nesting or where the shape is noticed first.
-        let either = [expected, RefusalCode::InvalidRequest];
+        let either = [expected, ErrorCode::InvalidRequest];
         assert!(either.contains(&code(&reply)), "{line:.60}: {reply}");
         assert_eq!(reply["id"], Value::Null);
     }
     raw.write(b"\xff\xfe\n   \n\n");
     assert_eq!(
         code(&raw.reply()),
-        RefusalCode::ParseError,
+        ErrorCode::ParseError,
         "and empty lines are no lines"
     );
     assert!(raw.call(name::SYSTEM_STATUS, json!({}))["result"].is_object());
@@ -97,13 +97,13 @@ fn a_line_that_is_too_long_is_told_so_and_ends_the_connection() {
     let giant = vec![b'x'; MAX_LINE_BYTES + 64 * 1024];
     let mut raw = Raw::welcomed(&daemon.socket());
     raw.write(&giant);
-    assert_eq!(code(&raw.reply()), RefusalCode::TooLong);
+    assert_eq!(code(&raw.reply()), ErrorCode::TooLong);
     assert_eq!(raw.reply(), Value::Null);
     let mut unknown = Raw::open(&daemon.socket());
     unknown.write(&giant);
     assert_eq!(
         code(&unknown.reply()),
-        RefusalCode::TooLong,
+        ErrorCode::TooLong,
         "before hello too"
     );
     is_well(&daemon);
@@ -119,7 +119,7 @@ fn half_a_frame_is_no_frame() {
         .shutdown(std::net::Shutdown::Write)
         .expect("open");
     assert_eq!(raw.drain(), 0, "no answer, only the end");
-    assert_eq!(daemon.module("one").state, State::Running);
+    assert_eq!(daemon.module("one").state, ModuleState::Running);
     is_well(&daemon);
 }
 
@@ -129,12 +129,12 @@ fn unknown_methods_and_wrong_parameters_are_told_apart() {
     let mut raw = Raw::welcomed(&daemon.socket());
     for method in PLANNED_METHODS {
         let reply = raw.call(method, json!({}));
-        assert_eq!(code(&reply), RefusalCode::NotAvailableYet, "{method}");
+        assert_eq!(code(&reply), ErrorCode::NotAvailableYet, "{method}");
     }
     let long = "x".repeat(10_000);
     for method in ["module.explode", "", &long] {
         let reply = raw.call(method, json!({}));
-        assert_eq!(code(&reply), RefusalCode::UnknownMethod, "{method:.20}");
+        assert_eq!(code(&reply), ErrorCode::UnknownMethod, "{method:.20}");
         assert!(
             reply.to_string().len() < 1000,
             "what was sent is not sent back whole"
@@ -154,7 +154,7 @@ fn unknown_methods_and_wrong_parameters_are_told_apart() {
         let reply = raw.call(method, params.clone());
         assert_eq!(
             code(&reply),
-            RefusalCode::InvalidParams,
+            ErrorCode::InvalidParams,
             "{method} {params}: {reply}"
         );
     }
@@ -165,13 +165,13 @@ fn unknown_methods_and_wrong_parameters_are_told_apart() {
         name::LOGS_READ,
     ] {
         let reply = raw.call(method, json!({ "module": "oen" }));
-        assert_eq!(code(&reply), RefusalCode::UnknownModule, "{method}");
+        assert_eq!(code(&reply), ErrorCode::UnknownModule, "{method}");
         let text = reply["error"]["message"].as_str().expect("a sentence");
         assert!(text.contains("did you mean one?"), "{text}");
     }
     assert_eq!(
         code(&raw.call(name::MODULE_READY, json!({}))),
-        RefusalCode::NotPermitted
+        ErrorCode::NotPermitted
     );
     is_well(&daemon);
 }
@@ -189,7 +189,7 @@ fn of_1000_connections_those_over_the_limit_are_told_and_the_others_are_served()
         if reply["result"].is_object() {
             served.push(raw);
         } else {
-            assert_eq!(code(&reply), RefusalCode::TooManyConnections);
+            assert_eq!(code(&reply), ErrorCode::TooManyConnections);
             refused += 1;
         }
     }

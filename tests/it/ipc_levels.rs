@@ -6,7 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use mainstay_protocol::method::{ChangeParams, name};
-use mainstay_protocol::{EventKind, Level, RefusalCode, State, SystemStatus, Wanted};
+use mainstay_protocol::{
+    AccessLevel, DesiredState, ErrorCode, EventKind, ModuleState, SystemStatus,
+};
 use serde_json::{Value, json};
 
 use crate::daemon::{Daemon, binary, copy_program, in_both_ways, misbehave, prepare};
@@ -24,7 +26,7 @@ fn pair() -> String {
 }
 
 /// The level a connection got, or why none.
-fn level(welcome: &Value) -> Result<Level, RefusalCode> {
+fn level(welcome: &Value) -> Result<AccessLevel, ErrorCode> {
     match welcome["result"]["level"].as_str() {
         Some(level) => Ok(level.parse().expect("a level")),
         None => Err(code(welcome)),
@@ -37,7 +39,7 @@ fn a_token_is_good_for_the_living_run_alone() {
     let old = token(&daemon, "one");
     let socket = daemon.path("run/module.sock");
     let welcome = |token: &str| level(&Raw::greeting(&socket, Some(token)).reply());
-    assert_eq!(welcome(&old), Ok(Level::Module));
+    assert_eq!(welcome(&old), Ok(AccessLevel::Module));
     let forged = format!("{}0", &old[..old.len() - 1]);
     let forged = if forged == old {
         format!("{}1", &old[..old.len() - 1])
@@ -52,17 +54,17 @@ fn a_token_is_good_for_the_living_run_alone() {
         "other.1.00",
         "one.99999999999999999999.00",
     ] {
-        assert_eq!(welcome(forged), Err(RefusalCode::InvalidToken), "{forged}");
+        assert_eq!(welcome(forged), Err(ErrorCode::InvalidToken), "{forged}");
     }
     let before = daemon.module("one").generation;
     daemon.change(name::MODULE_RESTART, "one");
     assert!(daemon.module("one").generation > before);
     assert_eq!(
         welcome(&old),
-        Err(RefusalCode::InvalidToken),
+        Err(ErrorCode::InvalidToken),
         "of an earlier run"
     );
-    assert_eq!(welcome(&token(&daemon, "one")), Ok(Level::Module));
+    assert_eq!(welcome(&token(&daemon, "one")), Ok(AccessLevel::Module));
 }
 
 #[test]
@@ -84,7 +86,7 @@ fn a_module_gets_its_own_methods_and_no_others() {
     ] {
         assert_eq!(
             code(&module.call(method, params)),
-            RefusalCode::NotPermitted,
+            ErrorCode::NotPermitted,
             "{method}"
         );
     }
@@ -93,11 +95,11 @@ fn a_module_gets_its_own_methods_and_no_others() {
     daemon.until_view("its words", "top", |view| {
         view.status_text.as_deref() == Some("busy")
     });
-    assert_eq!(daemon.module("base").state, State::Running);
+    assert_eq!(daemon.module("base").state, ModuleState::Running);
     let mut stranger = Raw::greeting(&daemon.path("run/module.sock"), None);
     assert_eq!(
         code(&stranger.reply()),
-        RefusalCode::NotPermitted,
+        ErrorCode::NotPermitted,
         "this door needs a token"
     );
     // The first of each is a row of its own, the others are a count.
@@ -169,7 +171,7 @@ fn a_dead_child_that_connected_for_another_proves_nothing() {
         return;
     };
     let welcome: Value = serde_json::from_slice(asked).expect("a reply");
-    assert_eq!(level(&welcome), Err(RefusalCode::NotPermitted));
+    assert_eq!(level(&welcome), Err(ErrorCode::NotPermitted));
 }
 
 /// What a user other than the one mainstay runs as is told; None where that cannot be tried.
@@ -235,7 +237,7 @@ fn changes_are_rate_limited_and_looking_is_not() {
     for _ in 0..50 {
         let reply = raw.call(name::MODULE_START, params.clone());
         if reply["error"].is_object() {
-            assert_eq!(code(&reply), RefusalCode::RateLimited);
+            assert_eq!(code(&reply), ErrorCode::RateLimited);
             refused += 1;
         }
         assert!(raw.call(name::SYSTEM_STATUS, json!({}))["result"].is_object());
@@ -297,7 +299,7 @@ fn a_dry_run_tells_the_steps_and_changes_nothing() {
         let new = daemon.module(&old.module);
         assert_eq!(
             (new.pid, new.desired, new.state),
-            (old.pid, Wanted::Up, State::Running)
+            (old.pid, DesiredState::Up, ModuleState::Running)
         );
     }
     let after = daemon
@@ -319,14 +321,14 @@ fn a_change_that_waits_answers_when_it_is_reached() {
     let before = daemon.module("one");
     assert_eq!(
         daemon.change(name::MODULE_STOP, "one").state,
-        State::Stopped
+        ModuleState::Stopped
     );
     assert_eq!(
         daemon.change(name::MODULE_START, "one").state,
-        State::Running
+        ModuleState::Running
     );
     let after = daemon.change(name::MODULE_RESTART, "one");
-    assert_eq!(after.state, State::Running);
+    assert_eq!(after.state, ModuleState::Running);
     assert_eq!(after.generation, before.generation + 2);
     // Without waiting the answer comes at once and says where it stands.
     let params = ChangeParams {
@@ -337,7 +339,7 @@ fn a_change_that_waits_answers_when_it_is_reached() {
     let noted = daemon.client().stop(&params).expect("noted").module;
     assert_eq!(
         (noted.state, noted.desired),
-        (State::Stopping, Wanted::Down)
+        (ModuleState::Stopping, DesiredState::Down)
     );
 }
 
@@ -353,13 +355,13 @@ fn two_clients_that_restart_the_same_module_both_get_a_running_one() {
             .into()
     });
     for view in &both {
-        assert_eq!(view.state, State::Running, "{view:?}");
+        assert_eq!(view.state, ModuleState::Running, "{view:?}");
         assert!(view.generation > before);
     }
-    let now = daemon.until("base", State::Running);
+    let now = daemon.until("base", ModuleState::Running);
     assert!(now.generation <= before + 2, "one restart each at most");
     assert_eq!(now.attempts, 0, "a wish is no failure");
-    daemon.until("top", State::Running);
+    daemon.until("top", ModuleState::Running);
 }
 
 #[test]
@@ -375,9 +377,9 @@ fn while_it_goes_down_it_changes_nothing_and_still_answers() {
     });
     for method in [name::MODULE_START, name::MODULE_STOP, name::MODULE_RESTART] {
         let reply = raw.call(method, json!({ "module": "one" }));
-        assert_eq!(code(&reply), RefusalCode::ShuttingDown, "{method}");
+        assert_eq!(code(&reply), ErrorCode::ShuttingDown, "{method}");
     }
-    assert_eq!(daemon.module("one").state, State::Stopping);
+    assert_eq!(daemon.module("one").state, ModuleState::Stopping);
     let mut daemon = daemon;
     assert_eq!(daemon.ended(), Some(0));
 }
@@ -392,7 +394,7 @@ fn no_reply_holds_an_environment_a_command_line_or_a_token() {
          env = {{ PASSWORD = \"{secret}\" }}\n[module.bad.recovery]\nmax_attempts = 1\n",
         misbehave(&format!("--label {argument}")),
     ));
-    daemon.until("bad", State::Failed);
+    daemon.until("bad", ModuleState::Failed);
     let token = token(&daemon, "one");
     let mut raw = Raw::welcomed(&daemon.socket());
     for (method, params) in [

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use mainstay::journal::replay;
 use mainstay_protocol::method::{ChangeParams, EventsParams, name};
-use mainstay_protocol::{Event, EventKind, State};
+use mainstay_protocol::{Event, EventKind, ModuleState};
 
 use crate::daemon::{Daemon, kill, misbehave, prepare};
 
@@ -70,7 +70,12 @@ fn replay_equals_the_living_state_after_a_series_of_changes() {
             limit: Some(10_000),
             ..EventsParams::default()
         };
-        let at_rest = |state| matches!(state, State::Running | State::Stopped | State::Waiting);
+        let at_rest = |state| {
+            matches!(
+                state,
+                ModuleState::Running | ModuleState::Stopped | ModuleState::Waiting
+            )
+        };
         let live = daemon.client().modules().ok()?;
         let told = replay(&daemon.client().events(&params).ok()?);
         let agree = live
@@ -144,7 +149,7 @@ fn still_supervises(daemon: &Daemon) {
     let before = daemon.module("base");
     kill(before.pid.expect("it runs"), libc::SIGKILL);
     daemon.until_view("base to be back", "base", |view| {
-        view.state == State::Running && view.generation > before.generation
+        view.state == ModuleState::Running && view.generation > before.generation
     });
     daemon.event("base", EventKind::ModuleExited);
 }
@@ -179,7 +184,7 @@ fn a_full_disk_stops_no_supervision_and_leaves_a_gap_record() {
         return;
     };
     let daemon = Daemon::launch_in(dir);
-    daemon.until("top", State::Running);
+    daemon.until("top", ModuleState::Running);
     disk.fill();
     // More than memory keeps, so that something has to be lost.
     restart_often(&daemon);
@@ -196,7 +201,7 @@ fn a_journal_that_cannot_be_opened_stops_no_supervision() {
     let blocked = dir.path().join("state/journal.db");
     std::fs::create_dir_all(blocked.join("in the way")).expect("a folder");
     let daemon = Daemon::launch_in(dir);
-    daemon.until("top", State::Running);
+    daemon.until("top", ModuleState::Running);
     problem_is_told(&daemon);
     restart_often(&daemon);
     still_supervises(&daemon);
@@ -210,7 +215,7 @@ fn the_audit_notices_a_changed_action() {
     daemon.change(name::MODULE_RESTART, "alone");
     daemon.change(name::MODULE_STOP, "side");
     // The journal opens and is written beside all else: what is told from it is in the file.
-    daemon.moves("side", State::Stopped, 1);
+    daemon.moves("side", ModuleState::Stopped, 1);
     let good = daemon.cli(&["audit", "verify"]);
     assert_eq!(good.status.code(), Some(0), "while it runs: {good:?}");
     daemon.signal(libc::SIGINT);
@@ -270,13 +275,13 @@ fn a_wish_is_one_action_of_whoever_made_it_however_long_it_takes() {
     let before = actions(None);
     // Its end comes behind that of the one above.
     daemon.change(name::MODULE_STOP, "base");
-    for state in [State::Stopping, State::Stopped] {
+    for state in [ModuleState::Stopping, ModuleState::Stopped] {
         let moved = &daemon.moves("base", state, 1)[0];
         assert!(moved.actor.is_some(), "{moved:?}");
     }
     actions(Some(before + 1));
     daemon.change(name::MODULE_START, "above");
-    let raised = daemon.moves("base", State::Waiting, 2);
+    let raised = daemon.moves("base", ModuleState::Waiting, 2);
     assert_eq!(raised[1].payload["by"], "above");
     let story = daemon.cli(&["why", "base"]).stdout;
     let story = String::from_utf8_lossy(&story);

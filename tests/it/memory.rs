@@ -1,7 +1,7 @@
 //! What a system remembers over the death of its runtime: why each module is where it is.
 //! Owns the answers of `why` after kill -9. Never waits for a probe longer than it takes.
 
-use mainstay_protocol::State;
+use mainstay_protocol::ModuleState;
 use mainstay_protocol::method::name;
 
 use crate::daemon::{Daemon, kill, misbehave, script};
@@ -29,13 +29,13 @@ fn modules() -> String {
 
 fn all_there(daemon: &Daemon) {
     for failed in ["exits", "absent", "ill"] {
-        daemon.until(failed, State::Failed);
+        daemon.until(failed, ModuleState::Failed);
     }
     daemon.change(name::MODULE_STOP, "halted");
     let before = daemon.module("killed");
     kill(before.pid.expect("it runs"), libc::SIGKILL);
     daemon.until_view("it to be back", "killed", |view| {
-        view.state == State::Running && view.generation > before.generation
+        view.state == ModuleState::Running && view.generation > before.generation
     });
 }
 

@@ -3,7 +3,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use mainstay_protocol::{Cause, EventKind, Health, ModuleView, State};
+use mainstay_protocol::{EventKind, HealthStatus, ModuleState, ModuleView, StateCause};
 
 use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script};
 
@@ -70,7 +70,7 @@ fn a_daemon_that_forks_twice_is_the_module() {
         let daemon = Daemon::start(&module);
         // What it names and what it writes come on two ways: either may be first.
         let named = |view: &ModuleView| {
-            let pid = view.pid.filter(|_| view.state == State::Running);
+            let pid = view.pid.filter(|_| view.state == ModuleState::Running);
             pid.is_some_and(|pid| daemon.output("it").contains(&format!("daemon {pid}\n")))
         };
         let view = daemon.until_view("its daemon", "it", named);
@@ -78,7 +78,7 @@ fn a_daemon_that_forks_twice_is_the_module() {
         let told = || format!("{:#?}\n{}", daemon.events("it"), daemon.output("it"));
         assert_eq!(view.generation, 1, "{}", told());
         daemon.kill_runtime();
-        let adopted = daemon.until("it", State::Running);
+        let adopted = daemon.until("it", ModuleState::Running);
         assert_eq!((adopted.pid, adopted.generation), (Some(pid), 1));
         kill(pid, libc::SIGKILL);
         let exited = daemon.event("it", EventKind::ModuleExited);
@@ -107,7 +107,7 @@ fn a_daemon_that_forks_twice_is_the_module() {
 fn a_main_process_outside_the_tree_is_refused_and_that_is_logged() {
     let command = misbehave("--notify MAINPID=1 --ready notify");
     let daemon = Daemon::start(&one(&command, ""));
-    let view = daemon.until("it", State::Running);
+    let view = daemon.until("it", ModuleState::Running);
     let pid = view.pid.expect("it runs");
     assert_ne!(pid, 1);
     let line = format!(
@@ -144,7 +144,7 @@ fn a_stranger_is_not_heard_whatever_it_says() {
         daemon.touch("go");
         let view = daemon.until_view("its own word", "it", |view| view.status_text.is_some());
         assert_eq!(view.status_text.as_deref(), Some("mine"));
-        assert_eq!((view.state, view.pid), (State::Starting, before.pid));
+        assert_eq!((view.state, view.pid), (ModuleState::Starting, before.pid));
     });
 }
 
@@ -152,7 +152,7 @@ fn a_stranger_is_not_heard_whatever_it_says() {
 fn one_that_is_gone_when_its_word_is_read_is_heard() {
     in_both_ways(|| {
         let daemon = Daemon::start(&one(&says("say READY=1; exec sleep 60"), ""));
-        assert_eq!(daemon.until("it", State::Running).generation, 1);
+        assert_eq!(daemon.until("it", ModuleState::Running).generation, 1);
     });
 }
 
@@ -172,7 +172,7 @@ time.sleep(60)";
     daemon.touch("go");
     daemon.wrote("it", "said"); // the holder has it, the runtime can have nothing
     kill(runtime, libc::SIGKILL);
-    let view = daemon.until("it", State::Running);
+    let view = daemon.until("it", ModuleState::Running);
     assert_eq!(
         (view.generation, view.status_text.as_deref()),
         (1, Some("up"))
@@ -210,7 +210,7 @@ fn a_reload_shows_until_it_is_ready_again() {
     status(&daemon, Some("serving"));
     daemon.touch("reload");
     status(&daemon, Some("reloading: serving"));
-    assert_eq!(daemon.module("it").state, State::Running);
+    assert_eq!(daemon.module("it").state, ModuleState::Running);
     daemon.touch("done");
     status(&daemon, Some("serving"));
     assert_eq!(daemon.count("it", EventKind::ModuleReady), 1);
@@ -220,7 +220,7 @@ fn a_reload_shows_until_it_is_ready_again() {
 fn the_reason_it_gives_for_its_end_is_told() {
     let text = "say READY=1; say \"ERRNO=2\nEXIT_STATUS=9\"; exit 3";
     let daemon = Daemon::start(&one(&says(text), ""));
-    let view = daemon.until("it", State::Failed);
+    let view = daemon.until("it", ModuleState::Failed);
     let reason = "exit code 3; it said ERRNO=2 (No such file or directory), EXIT_STATUS=9";
     assert_eq!(last_text(view), reason);
     assert_eq!(
@@ -247,11 +247,11 @@ fn one_that_says_it_stops_is_left_in_peace_and_ends_clean() {
     // Its watchdog would have bitten by then, twice.
     let end = std::time::Instant::now() + std::time::Duration::from_millis(1300);
     daemon.wait("the time of a watchdog", || {
-        assert_eq!(daemon.module("it").state, State::Running);
+        assert_eq!(daemon.module("it").state, ModuleState::Running);
         (std::time::Instant::now() > end).then_some(())
     });
     daemon.touch("go");
-    let view = daemon.until("it", State::Stopped);
+    let view = daemon.until("it", ModuleState::Stopped);
     assert_eq!(view.last_exit.expect("it ended").code, Some(0));
     assert_eq!(daemon.count("it", EventKind::RecoveryStarted), 0);
 }
@@ -261,8 +261,8 @@ fn a_module_may_set_and_pull_its_own_watchdog() {
     for text in ["WATCHDOG_USEC=200000", "WATCHDOG=trigger"] {
         let command = says(&format!("say READY=1; say {text}; exec sleep 60"));
         let daemon = Daemon::start(&one(&command, ""));
-        let failed = daemon.moves("it", State::Failed, 1);
-        assert_eq!(failed[0].cause, Some(Cause::Watchdog), "{text}");
+        let failed = daemon.moves("it", ModuleState::Failed, 1);
+        assert_eq!(failed[0].cause, Some(StateCause::Watchdog), "{text}");
     }
 }
 
@@ -272,7 +272,7 @@ fn a_first_ping_that_comes_before_ready_is_not_lost() {
     let more = "health.probes = [{ watchdog = \"60s\" }]";
     let daemon = Daemon::start(&one(&command, more));
     daemon.until_view("it to be healthy", "it", |view| {
-        view.health == Health::Healthy
+        view.health == HealthStatus::Healthy
     });
 }
 
@@ -280,7 +280,7 @@ fn a_first_ping_that_comes_before_ready_is_not_lost() {
 fn the_reason_of_an_end_that_no_runtime_saw_is_told_to_the_next() {
     let text = "say \"READY=1\nSTATUS=at work\"; wait_for go; say ERRNO=2; say STATUS=lost; exit 3";
     let daemon = Daemon::start(&one(&says(text), "recovery.restart = \"never\""));
-    let view = daemon.until("it", State::Running);
+    let view = daemon.until("it", ModuleState::Running);
     let runtime = daemon.status().pid;
     crate::daemon::kill(runtime, libc::SIGSTOP);
     daemon.touch("go");
@@ -290,6 +290,6 @@ fn the_reason_of_an_end_that_no_runtime_saw_is_told_to_the_next() {
     let exited = daemon.event("it", EventKind::ModuleExited);
     let told = exited.payload["text"].as_str().expect("a text");
     assert!(told.contains("ERRNO=2"), "{told}");
-    let after = daemon.until("it", State::Failed);
+    let after = daemon.until("it", ModuleState::Failed);
     assert_eq!(after.status_text.as_deref(), Some("lost"));
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mainstay_protocol::State;
+use mainstay_protocol::ModuleState;
 use mainstay_protocol::method::name;
 
 use crate::daemon::{Daemon, binary, in_both_ways, kill, misbehave, script};
@@ -148,7 +148,7 @@ fn a_closed_stdout_is_no_end() {
         &misbehave("--close-stdout --notify STATUS=closed"),
         "",
     ));
-    let before = daemon.until("it", State::Running);
+    let before = daemon.until("it", ModuleState::Running);
     daemon.wait("its output to be closed", || {
         let fds = std::fs::read_dir(format!("/proc/{}/fd", before.pid?)).ok()?;
         let pipes = fds
@@ -160,9 +160,12 @@ fn a_closed_stdout_is_no_end() {
         .then_some(())
     });
     daemon.kill_runtime();
-    let after = daemon.until("it", State::Running);
+    let after = daemon.until("it", ModuleState::Running);
     assert_eq!((after.pid, after.generation), (before.pid, 1));
-    assert_eq!(daemon.change("module.stop", "it").state, State::Stopped);
+    assert_eq!(
+        daemon.change("module.stop", "it").state,
+        ModuleState::Stopped
+    );
 }
 
 #[test]
@@ -173,7 +176,7 @@ fn output_of_one_that_escaped_does_not_hold_up_the_end() {
         let daemon = Daemon::start(&one(&script(text), more));
         assert_eq!(
             daemon
-                .until("it", State::Failed)
+                .until("it", ModuleState::Failed)
                 .last_exit
                 .expect("it ended")
                 .code,
@@ -269,7 +272,7 @@ fn a_full_disk_of_logs_does_not_stop_a_module() {
     daemon.wait("it to have written all", || {
         daemon.path("done").exists().then_some(())
     });
-    let view = daemon.until("it", State::Running);
+    let view = daemon.until("it", ModuleState::Running);
     kill(view.pid.expect("it runs"), libc::SIGKILL);
     daemon.until_view("it to come back", "it", |view| view.generation == 2);
 }

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mainstay_protocol::{EventKind, State};
+use mainstay_protocol::{EventKind, ModuleState};
 
 use crate::daemon::{Daemon, binary, in_both_ways, kill, lives, misbehave, prepare, skip};
 
@@ -31,7 +31,7 @@ fn ctrl_c_reaches_the_whole_group_and_is_still_an_ordered_stop() {
     let mut command = Command::new(binary());
     command.process_group(0);
     let mut daemon = Daemon::launch_as(prepare("", &chain()), command);
-    daemon.until("c", State::Running);
+    daemon.until("c", ModuleState::Running);
     let (holder, runtime) = (daemon.holder(), daemon.status().pid);
     let group = |pid: u32| nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid as i32)));
     assert_ne!(
@@ -95,7 +95,7 @@ while True: time.sleep(60)
         let (pid, child) = (view.pid.expect("it runs"), child.parse().expect("a pid"));
         assert!(lives(child));
         daemon.kill_runtime();
-        assert_eq!(daemon.until("it", State::Running).pid, Some(pid));
+        assert_eq!(daemon.until("it", ModuleState::Running).pid, Some(pid));
         daemon.change("module.stop", "it");
         assert!(!lives(pid) && !lives(child), "nothing of it is left");
     });
@@ -125,7 +125,7 @@ fn a_storm_of_signals_loses_no_word_and_no_exit() {
         }
         over.store(true, Ordering::Relaxed);
     });
-    let view = daemon.until("it", State::Running);
+    let view = daemon.until("it", ModuleState::Running);
     assert_eq!((view.generation, view.attempts), (21, 0));
     assert_eq!(daemon.count("it", EventKind::ModuleExited), 20);
     assert_eq!(daemon.count("it", EventKind::ModuleReady), 21);
@@ -170,7 +170,7 @@ fn starts_that_hang_are_late_and_others_start_meanwhile() {
         if said == "kept\n" {
             let daemon = Daemon::launch_in(dir);
             for name in ["one", "other"] {
-                let failed = daemon.moves(name, State::Failed, 1);
+                let failed = daemon.moves(name, ModuleState::Failed, 1);
                 assert_eq!(failed[0].payload["text"], "it was not ready in time");
             }
             daemon.change("module.start", "it");

@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use mainstay_protocol::State;
+use mainstay_protocol::ModuleState;
 use tempfile::TempDir;
 
 use crate::daemon::{Daemon, binary, misbehave, prepare, script, skip};
@@ -51,7 +51,7 @@ fn nothing_but_numbers_is_readable_by_others_in_folders_that_are_open() {
     fs::create_dir_all(dir.path().join("run/settings")).expect("a folder");
     fs::write(dir.path().join("run/settings/gone.json"), "{}").expect("a file");
     let daemon = Daemon::launch_in(dir);
-    daemon.until("it", State::Running);
+    daemon.until("it", ModuleState::Running);
     let journal = daemon.path("state/journal.db-wal");
     daemon.wait("the journal", || journal.exists().then_some(()));
     let mut files = files_below(&daemon.path("state"));

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use mainstay_protocol::{ENV_TOKEN, RefusalCode};
+use mainstay_protocol::{ENV_TOKEN, ErrorCode};
 use mainstay_sdk::Surroundings;
 use serde_json::{Value, json};
 
@@ -100,7 +100,7 @@ fn hello(token: Option<&str>) -> Value {
 }
 
 /// The word of a refusal.
-pub(crate) fn code(reply: &Value) -> RefusalCode {
+pub(crate) fn code(reply: &Value) -> ErrorCode {
     let code = reply["error"]["data"]["code"].as_str();
     code.unwrap_or_else(|| panic!("it was not refused: {reply}"))
         .parse()

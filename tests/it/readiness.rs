@@ -5,7 +5,7 @@
 use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
-use mainstay_protocol::{Cause, EventKind, State};
+use mainstay_protocol::{EventKind, ModuleState, StateCause};
 
 use crate::daemon::{Daemon, free_address, kill, misbehave, on_go, prepare, script};
 
@@ -26,7 +26,7 @@ fn is_never_ready(modules: &str) -> Daemon {
 }
 
 fn stays_unready(daemon: Daemon) -> Daemon {
-    let failed = daemon.moves("it", State::Failed, 1);
+    let failed = daemon.moves("it", ModuleState::Failed, 1);
     assert_eq!(failed[0].payload["text"], "it was not ready in time");
     assert_eq!(daemon.count("it", EventKind::ModuleReady), 0);
     daemon
@@ -35,18 +35,18 @@ fn stays_unready(daemon: Daemon) -> Daemon {
 /// It becomes ready in its first run, and not before the file `go` is there.
 fn is_ready_on_go(modules: &str) -> Daemon {
     let daemon = Daemon::launch("", modules);
-    daemon.moves("it", State::Starting, 1);
+    daemon.moves("it", ModuleState::Starting, 1);
     daemon.until_view("its process to run", "it", |view| view.pid.is_some());
-    assert_eq!(daemon.module("it").state, State::Starting);
+    assert_eq!(daemon.module("it").state, ModuleState::Starting);
     daemon.touch("go");
-    assert_eq!(daemon.until("it", State::Running).generation, 1);
+    assert_eq!(daemon.until("it", ModuleState::Running).generation, 1);
     daemon
 }
 
 #[test]
 fn started_is_the_moment_its_program_runs() {
     let daemon = Daemon::start(&one("\"started\"", &misbehave(""), ""));
-    assert_eq!(daemon.module("it").state, State::Running);
+    assert_eq!(daemon.module("it").state, ModuleState::Running);
     let after = daemon.event("it", EventKind::ModuleReady).payload["after_ms"].as_u64();
     assert!(after.expect("a number") < 1000, "{after:?}");
 }
@@ -58,10 +58,10 @@ fn settle_takes_its_time_and_an_exit_before_it_is_a_failure() {
                  recovery.restart = \"never\"\ncommand = ";
     let hasty = format!("{hasty}{}\n", misbehave("--exit-code 0 --after 10ms"));
     let daemon = Daemon::launch("", &(calm + &hasty));
-    daemon.until("it", State::Running);
+    daemon.until("it", ModuleState::Running);
     let after = daemon.event("it", EventKind::ModuleReady).payload["after_ms"].as_u64();
     assert!(after.expect("a number") >= 300, "{after:?}");
-    daemon.moves("hasty", State::Stopped, 1);
+    daemon.moves("hasty", ModuleState::Stopped, 1);
     assert_eq!(daemon.count("hasty", EventKind::ModuleReady), 0);
 }
 
@@ -80,7 +80,7 @@ fn saying_ready_twice_is_said_once() {
     // What it said came in order; a run more would show in the generation.
     daemon.change("module.restart", "it");
     daemon.until_view("the second run", "it", |view| {
-        view.generation == 2 && view.state == State::Running
+        view.generation == 2 && view.state == ModuleState::Running
     });
     daemon.wait("two words", || {
         (daemon.count("it", EventKind::ModuleReady) == 2).then_some(())
@@ -95,7 +95,7 @@ fn a_quick_word_is_heard_in_every_run() {
     for _ in 0..40 {
         daemon.change("module.restart", "it");
     }
-    let view = daemon.until("it", State::Running);
+    let view = daemon.until("it", ModuleState::Running);
     assert_eq!(view.generation, 41, "each run was ready at once");
     assert_eq!(daemon.count("it", EventKind::RecoveryStarted), 0);
 }
@@ -114,8 +114,8 @@ fn a_stranger_cannot_say_that_a_module_is_ready() {
     // What the module says afterwards is heard, and it is still not ready.
     let view = daemon.until_view("its own word", "it", |view| view.status_text.is_some());
     assert_eq!(view.status_text.as_deref(), Some("mine"));
-    assert_eq!(view.state, State::Starting);
-    daemon.until("it", State::Running);
+    assert_eq!(view.state, ModuleState::Starting);
+    daemon.until("it", ModuleState::Running);
 }
 
 #[test]
@@ -123,8 +123,8 @@ fn never_ready_is_a_failure_in_its_time_and_is_tried_again() {
     let more = "startup_timeout = \"200ms\"\n\
                 recovery.backoff = { initial = \"10ms\", max = \"10ms\", floor = \"10ms\" }";
     let daemon = Daemon::launch("", &one("{ notify = true }", &misbehave(""), more));
-    let backoff = daemon.moves("it", State::Backoff, 2);
-    assert_eq!(backoff[0].cause, Some(Cause::Timeout));
+    let backoff = daemon.moves("it", ModuleState::Backoff, 2);
+    assert_eq!(backoff[0].cause, Some(StateCause::Timeout));
     let text = backoff[0].payload["text"].as_str().expect("a text");
     assert!(text.starts_with("it was not ready in time"), "{text}");
     assert_eq!(daemon.count("it", EventKind::ModuleReady), 0);
@@ -134,7 +134,7 @@ fn never_ready_is_a_failure_in_its_time_and_is_tried_again() {
 fn a_module_may_ask_for_more_time_to_start() {
     let words = "--notify EXTEND_TIMEOUT_USEC=20000000 --ready notify --ready-after 900ms";
     let daemon = Daemon::start(&late("{ notify = true }", &misbehave(words), "400ms"));
-    assert_eq!(daemon.until("it", State::Running).generation, 1);
+    assert_eq!(daemon.until("it", ModuleState::Running).generation, 1);
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_port_counts_when_it_is_there() {
     // Nobody else has it now, and the next run becomes ready on it too.
     kill(daemon.module("it").pid.expect("it runs"), libc::SIGKILL);
     daemon.until_view("the second run", "it", |view| {
-        view.generation == 2 && view.state == State::Running
+        view.generation == 2 && view.state == ModuleState::Running
     });
 }
 
@@ -275,11 +275,14 @@ fn who_needs_it_started_does_not_wait_until_it_is_ready() {
         + &needing("early", "started")
         + &needing("late", "ready");
     let daemon = Daemon::launch("", &modules);
-    daemon.until("early", State::Running);
-    assert_eq!(daemon.module("it").state, State::Starting);
-    assert_eq!(daemon.until("late", State::Waiting).waiting_on, ["it"]);
+    daemon.until("early", ModuleState::Running);
+    assert_eq!(daemon.module("it").state, ModuleState::Starting);
+    assert_eq!(
+        daemon.until("late", ModuleState::Waiting).waiting_on,
+        ["it"]
+    );
     daemon.touch("go");
-    daemon.until("late", State::Running);
+    daemon.until("late", ModuleState::Running);
 }
 
 fn needing(name: &str, until: &str) -> String {
@@ -295,10 +298,13 @@ fn who_needs_it_healthy_waits_for_the_first_good_look() {
                  unhealthy_threshold = 100000 }]";
     let modules = one("\"started\"", &misbehave(""), probe) + &needing("dependent", "healthy");
     let daemon = Daemon::launch("", &modules);
-    daemon.until("it", State::Running);
-    assert_eq!(daemon.until("dependent", State::Waiting).waiting_on, ["it"]);
+    daemon.until("it", ModuleState::Running);
+    assert_eq!(
+        daemon.until("dependent", ModuleState::Waiting).waiting_on,
+        ["it"]
+    );
     daemon.touch("go");
-    daemon.until("dependent", State::Running);
+    daemon.until("dependent", ModuleState::Running);
 }
 
 #[test]
@@ -309,20 +315,23 @@ fn who_needs_it_completed_waits_for_a_clean_end() {
     let good = task(&script("until [ -e go ]; do sleep 0.02; done"));
     let daemon = Daemon::launch("", &(good + &needing("dependent", "completed")));
     daemon.until_view("the task to run", "it", |view| view.pid.is_some());
-    assert_eq!(daemon.until("dependent", State::Waiting).waiting_on, ["it"]);
-    daemon.touch("go");
-    daemon.until("dependent", State::Running);
     assert_eq!(
-        daemon.until("it", State::Stopped).desired,
-        mainstay_protocol::Wanted::Up
+        daemon.until("dependent", ModuleState::Waiting).waiting_on,
+        ["it"]
+    );
+    daemon.touch("go");
+    daemon.until("dependent", ModuleState::Running);
+    assert_eq!(
+        daemon.until("it", ModuleState::Stopped).desired,
+        mainstay_protocol::DesiredState::Up
     );
 
     // A task that failed at once (before anyone could look) is not completed.
     let optional = needing("dependent", "completed") + "required = false\n";
     let daemon = Daemon::launch("", &(task(&script("exit 3")) + &optional));
-    daemon.until("it", State::Failed);
+    daemon.until("it", ModuleState::Failed);
     assert_eq!(daemon.module("dependent").pid, None);
-    assert_ne!(daemon.module("dependent").state, State::Running);
+    assert_ne!(daemon.module("dependent").state, ModuleState::Running);
 }
 
 #[test]
@@ -338,14 +347,14 @@ fn what_is_only_wanted_does_not_hold_for_ever() {
             misbehave("")
         );
     let daemon = Daemon::launch("", &modules);
-    let waiting = daemon.moves("it", State::Waiting, 1);
+    let waiting = daemon.moves("it", ModuleState::Waiting, 1);
     assert!(
         waiting[0].payload["text"]
             .as_str()
             .expect("whom")
             .contains("slow")
     );
-    daemon.until("it", State::Running);
+    daemon.until("it", ModuleState::Running);
     assert_eq!(daemon.module("it").restarts, 0);
 }
 
@@ -355,9 +364,12 @@ fn a_start_goes_on_under_a_new_runtime() {
     let before = daemon.until_view("its process to run", "it", |view| view.pid.is_some());
     daemon.kill_runtime();
     let adopted = daemon.until_view("it to be adopted", "it", |view| view.pid.is_some());
-    assert_eq!((adopted.state, adopted.pid), (State::Starting, before.pid));
+    assert_eq!(
+        (adopted.state, adopted.pid),
+        (ModuleState::Starting, before.pid)
+    );
     daemon.touch("go");
-    let after = daemon.until("it", State::Running);
+    let after = daemon.until("it", ModuleState::Running);
     assert_eq!((after.pid, after.generation), (before.pid, 1));
 }
 
@@ -367,7 +379,7 @@ fn what_is_said_while_no_runtime_listens_is_heard() {
     let before = daemon.until_view("its process to run", "it", |view| view.pid.is_some());
     daemon.touch("go");
     daemon.kill_runtime();
-    let after = daemon.until("it", State::Running);
+    let after = daemon.until("it", ModuleState::Running);
     assert_eq!((after.pid, after.generation), (before.pid, 1));
 }
 
@@ -377,6 +389,6 @@ fn the_time_to_start_goes_on_under_a_new_runtime() {
     let daemon = Daemon::launch("", &modules);
     daemon.until_view("its process to run", "it", |view| view.pid.is_some());
     daemon.kill_runtime();
-    let failed = daemon.moves("it", State::Failed, 1);
+    let failed = daemon.moves("it", ModuleState::Failed, 1);
     assert_eq!(failed[0].generation, Some(1));
 }

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mainstay_protocol::{State, SystemStatus};
+use mainstay_protocol::{ModuleState, SystemStatus};
 
 use crate::daemon::{Daemon, free_address, kill, lives, prepare, skip};
 
@@ -44,12 +44,12 @@ fn named(pid: u32, word: &str) -> Option<u32> {
 
 /// Kills the main process, waits for the next run, and finds nothing of the one before.
 fn survives_the_end_of_its_main_process(daemon: &Daemon) {
-    let before = daemon.until("it", State::Running);
+    let before = daemon.until("it", ModuleState::Running);
     let main = before.pid.expect("it runs");
     let all: Vec<u32> = std::iter::once(main).chain(below(main)).collect();
     kill(main, libc::SIGKILL);
     daemon.until_view("it to be back", "it", |view| {
-        view.state == State::Running && view.generation > before.generation
+        view.state == ModuleState::Running && view.generation > before.generation
     });
     for pid in all {
         assert!(!lives(pid), "{pid} of the run before is left");
@@ -58,14 +58,17 @@ fn survives_the_end_of_its_main_process(daemon: &Daemon) {
 
 /// Stops everything: cleanly, and with nothing left.
 fn stops_cleanly(daemon: Daemon) {
-    let main = daemon.until("it", State::Running).pid.expect("it runs");
+    let main = daemon
+        .until("it", ModuleState::Running)
+        .pid
+        .expect("it runs");
     let all: Vec<u32> = std::iter::once(main).chain(below(main)).collect();
     assert_eq!(daemon.status().status, SystemStatus::Healthy);
     daemon.change("module.stop", "it");
     let exit = daemon.module("it").last_exit.expect("it ended");
     assert_eq!(exit.code, Some(0), "{}", exit.text);
     daemon.change("module.start", "it");
-    daemon.until("it", State::Running);
+    daemon.until("it", ModuleState::Running);
     assert_eq!(daemon.stop(), Some(0));
     for pid in all {
         assert!(!lives(pid), "{pid} is left");
@@ -143,7 +146,7 @@ fn nginx() {
         let dir = prepare("", &modules);
         std::fs::write(dir.path().join("nginx.conf"), nginx_conf(&address)).expect("a file");
         let daemon = Daemon::launch_in(dir);
-        let before = daemon.until("it", State::Running);
+        let before = daemon.until("it", ModuleState::Running);
         let main = before.pid.expect("it runs");
         assert!(get(&address).contains("hello"));
         let workers = daemon.wait("two workers", || {
@@ -211,7 +214,7 @@ fn postgresql_server() {
         nix::unistd::chown(&data, Some(owner.uid), Some(owner.gid)).expect("an owner");
     }
     let daemon = Daemon::launch_in(dir);
-    let before = daemon.until("it", State::Running);
+    let before = daemon.until("it", ModuleState::Running);
     let main = before.pid.expect("it runs");
     // A worker that is killed makes it start all of them anew, under the same main process.
     let worker = daemon.wait("its checkpointer", || named(main, "checkpointer"));

@@ -46,7 +46,7 @@ fn as_json_and_with_levels_each_line_has_its_cause() {
     command.env("MAINSTAY_LOG", "warn,mainstay::actors=debug");
     let daemon = Daemon::launch_as(dir, command);
     let pid = daemon
-        .until("one", mainstay_protocol::State::Running)
+        .until("one", mainstay_protocol::ModuleState::Running)
         .pid
         .expect("it runs");
     kill(pid, libc::SIGKILL);

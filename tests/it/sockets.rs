@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use mainstay_protocol::method::name;
-use mainstay_protocol::{EventKind, State};
+use mainstay_protocol::{EventKind, ModuleState};
 
 use crate::daemon::{Daemon, free_address, kill, misbehave};
 
@@ -38,7 +38,7 @@ fn answer(mut stream: impl Read) -> (String, u32) {
 #[test]
 fn who_connects_before_the_module_accepts_waits_for_it() {
     let daemon = Daemon::start(&one("", ""));
-    let view = daemon.until("it", State::Running);
+    let view = daemon.until("it", ModuleState::Running);
     let stream = connect(&daemon);
     assert_eq!(
         answer(stream),
@@ -50,7 +50,10 @@ fn who_connects_before_the_module_accepts_waits_for_it() {
 fn nobody_is_refused_while_it_restarts() {
     let more = "[module.it.recovery]\nbackoff = { initial = \"300ms\", jitter = 0.0 }\n";
     let daemon = Daemon::start(&one("", more));
-    let before = daemon.until("it", State::Running).pid.expect("it runs");
+    let before = daemon
+        .until("it", ModuleState::Running)
+        .pid
+        .expect("it runs");
     kill(before, libc::SIGKILL);
     daemon.wait("its end", || {
         daemon
@@ -68,7 +71,10 @@ fn nobody_is_refused_while_it_restarts() {
 #[test]
 fn sockets_outlive_the_runtime_and_go_with_mainstay() {
     let daemon = Daemon::start(&one("", ""));
-    let pid = daemon.until("it", State::Running).pid.expect("it runs");
+    let pid = daemon
+        .until("it", ModuleState::Running)
+        .pid
+        .expect("it runs");
     daemon.kill_runtime();
     assert_eq!(answer(connect(&daemon)).1, pid);
     let socket = daemon.path("run/it.sock");
@@ -88,7 +94,7 @@ fn a_port_is_handed_over_with_what_it_stored_behind_it() {
         "[module.it]\ncommand = {command}\n\
          sockets = {{ b = \"${{runtime_dir}}/b.sock\", a = \"{address}\" }}\n"
     ));
-    daemon.until("it", State::Running);
+    daemon.until("it", ModuleState::Running);
     let stream = TcpStream::connect(&address).expect("it listens");
     stream.set_read_timeout(Some(DEADLINE)).expect("a deadline");
     assert_eq!(answer(stream).0, "a");
@@ -120,16 +126,16 @@ fn a_port_that_another_program_has_is_a_failed_start_that_says_so() {
         exit.text
     );
     drop(taken);
-    daemon.until("it", State::Running);
+    daemon.until("it", ModuleState::Running);
 }
 
 #[test]
 fn a_lazy_module_starts_on_the_first_connection() {
     let daemon = Daemon::start(&one("", "start = \"lazy\"\n"));
-    assert_eq!(daemon.module("it").state, State::NotStarted);
+    assert_eq!(daemon.module("it").state, ModuleState::NotStarted);
     let (name, pid) = answer(connect(&daemon));
     assert_eq!(name, "http");
-    assert_eq!(daemon.until("it", State::Running).pid, Some(pid));
+    assert_eq!(daemon.until("it", ModuleState::Running).pid, Some(pid));
     let why = daemon.cli(&["why", "it"]);
     let why = String::from_utf8_lossy(&why.stdout).into_owned();
     assert!(why.contains("a connection to http"), "{why}");
@@ -139,7 +145,7 @@ fn a_lazy_module_starts_on_the_first_connection() {
 fn a_lazy_module_is_awaited_by_a_new_runtime_too() {
     let daemon = Daemon::start(&one("", "start = \"lazy\"\n"));
     daemon.kill_runtime();
-    assert_eq!(daemon.module("it").state, State::NotStarted);
+    assert_eq!(daemon.module("it").state, ModuleState::NotStarted);
     assert_eq!(answer(connect(&daemon)).0, "http");
 }
 
@@ -149,7 +155,7 @@ fn a_lazy_module_that_ended_by_itself_is_started_by_the_next_connection() {
     let more = "start = \"lazy\"\n[module.it.recovery]\nrestart = \"on_failure\"\n";
     let daemon = Daemon::start(&one("--exit-code 0 --after 100ms", more));
     let (_, first) = answer(connect(&daemon));
-    daemon.until("it", State::Stopped);
+    daemon.until("it", ModuleState::Stopped);
     let (_, second) = answer(connect(&daemon));
     assert_ne!(first, second);
     assert_eq!(daemon.module("it").attempts, 0, "that is no failure");
@@ -166,7 +172,7 @@ fn one_that_was_stopped_on_purpose_is_not_started_by_a_connection() {
     let waits = connect(&daemon);
     // What the connection brings about has happened once another wish was obeyed.
     daemon.change(name::MODULE_RESTART, "beside");
-    assert_eq!(daemon.module("it").state, State::Stopped);
+    assert_eq!(daemon.module("it").state, ModuleState::Stopped);
     daemon.change(name::MODULE_START, "it");
     assert_eq!(answer(waits).0, "http");
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use mainstay_protocol::method::name;
-use mainstay_protocol::{EventKind, State, Wanted};
+use mainstay_protocol::{DesiredState, EventKind, ModuleState};
 
 use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script};
 
@@ -26,7 +26,7 @@ fn stop(daemon: &Daemon) -> Duration {
     let view = daemon.change(name::MODULE_STOP, "it");
     assert_eq!(
         (view.state, view.desired, view.pid),
-        (State::Stopped, Wanted::Down, None)
+        (ModuleState::Stopped, DesiredState::Down, None)
     );
     began.elapsed()
 }
@@ -39,7 +39,7 @@ fn stays_stopped(daemon: &Daemon) {
     let after = daemon.module("it");
     assert_eq!(
         (after.state, after.generation),
-        (State::Stopped, before.generation)
+        (ModuleState::Stopped, before.generation)
     );
 }
 
@@ -60,7 +60,7 @@ fn while_it_waits() {
         one(&misbehave(""), "requires = [\"base\"]"),
     );
     let daemon = Daemon::launch("", &modules);
-    daemon.until("it", State::Waiting);
+    daemon.until("it", ModuleState::Waiting);
     stop(&daemon);
     assert_eq!(daemon.module("it").generation, 0);
 }
@@ -83,10 +83,13 @@ fn while_it_starts_and_is_never_ready() {
 fn while_the_next_start_is_due() {
     let backoff = "recovery.backoff = { initial = \"200ms\", jitter = 0.0 }";
     let daemon = Daemon::start(&with_beside(&one(&misbehave("--exit-code 1"), backoff)));
-    daemon.moves("it", State::Backoff, 1);
-    daemon.until("it", State::Backoff);
+    daemon.moves("it", ModuleState::Backoff, 1);
+    daemon.until("it", ModuleState::Backoff);
     let view = daemon.change(name::MODULE_STOP, "it");
-    assert_eq!((view.state, view.next_attempt_at), (State::Stopped, None));
+    assert_eq!(
+        (view.state, view.next_attempt_at),
+        (ModuleState::Stopped, None)
+    );
     stays_stopped(&daemon);
 }
 
@@ -95,7 +98,7 @@ fn while_it_is_failed_and_on_probation() {
     let recovery = "recovery = { auto = true, max_attempts = 1, \
                     backoff = { initial = \"1ms\" }, probation = { initial = \"300ms\" } }";
     let daemon = Daemon::start(&with_beside(&one(&misbehave("--exit-code 1"), recovery)));
-    daemon.until("it", State::Failed);
+    daemon.until("it", ModuleState::Failed);
     stop(&daemon);
     stays_stopped(&daemon);
 }
@@ -117,7 +120,7 @@ fn while_it_is_stopped_or_stopping() {
     );
     stop(&daemon);
     assert_eq!(
-        daemon.moves("it", State::Stopped, 1).len(),
+        daemon.moves("it", ModuleState::Stopped, 1).len(),
         1,
         "it is stopped once"
     );
@@ -128,7 +131,10 @@ fn one_that_ignores_the_signal_is_killed_in_its_time() {
     in_both_ways(|| {
         let words = misbehave("--ignore-sigterm --children 2 --pids pids");
         let daemon = Daemon::start(&one(&words, "shutdown_timeout = \"400ms\""));
-        let pid = daemon.until("it", State::Running).pid.expect("it runs");
+        let pid = daemon
+            .until("it", ModuleState::Running)
+            .pid
+            .expect("it runs");
         daemon.wrote(
             "it",
             &daemon.wait("its children", || {
@@ -143,7 +149,7 @@ fn one_that_ignores_the_signal_is_killed_in_its_time() {
             "{took:?}"
         );
         assert!(!lives(pid));
-        let text = &daemon.moves("it", State::Stopped, 1)[0].payload["text"];
+        let text = &daemon.moves("it", ModuleState::Stopped, 1)[0].payload["text"];
         assert_eq!(text, "stopped by force, killed by SIGKILL");
     });
 }
@@ -152,7 +158,10 @@ fn one_that_ignores_the_signal_is_killed_in_its_time() {
 fn one_that_is_frozen_ends_at_once() {
     in_both_ways(|| {
         let daemon = Daemon::start(&one(&misbehave("--hang"), "shutdown_timeout = \"30s\""));
-        let pid = daemon.until("it", State::Running).pid.expect("it runs");
+        let pid = daemon
+            .until("it", ModuleState::Running)
+            .pid
+            .expect("it runs");
         daemon.wait("it to be frozen", || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
@@ -173,7 +182,7 @@ fn one_that_is_frozen_ends_at_once() {
 fn another_signal_asks_it_where_that_is_said() {
     let command = script("trap 'exit 5' INT; while :; do sleep 0.05; done");
     let daemon = Daemon::start(&one(&command, "stop_signal = \"SIGINT\""));
-    daemon.until("it", State::Running);
+    daemon.until("it", ModuleState::Running);
     stop(&daemon);
     let exit = daemon.module("it").last_exit.expect("it ended");
     assert!(
@@ -226,7 +235,7 @@ fn ends_within(daemon: &mut Daemon, limit: Duration, ask: impl Fn(&Daemon)) -> (
 fn everything_ends_within_the_total_budget_and_force_is_counted() {
     in_both_ways(|| {
         let mut daemon = Daemon::launch("shutdown_timeout = \"2s\"", &deaf_chain(4));
-        daemon.until("m3", State::Running);
+        daemon.until("m3", ModuleState::Running);
         let (code, printed) = ends_within(&mut daemon, Duration::from_secs(4), |daemon| {
             daemon.signal(libc::SIGTERM)
         });
@@ -256,7 +265,7 @@ fn ctrl_c_twice_is_quick() {
         let mut daemon = Daemon::start(&deaf_chain(3));
         let (code, printed) = ends_within(&mut daemon, Duration::from_secs(10), |daemon| {
             daemon.signal(libc::SIGINT);
-            daemon.until("m2", State::Stopping);
+            daemon.until("m2", ModuleState::Stopping);
             daemon.signal(libc::SIGINT);
         });
         assert_eq!(code, 0);
@@ -267,7 +276,10 @@ fn ctrl_c_twice_is_quick() {
 #[test]
 fn down_waits_until_all_is_gone() {
     let daemon = Daemon::start(&one(&slow("300ms"), HEARS));
-    let pid = daemon.until("it", State::Running).pid.expect("it runs");
+    let pid = daemon
+        .until("it", ModuleState::Running)
+        .pid
+        .expect("it runs");
     let mut daemon = daemon;
     let down = daemon.cli(&["down"]);
     assert!(down.status.success(), "{down:?}");
@@ -317,11 +329,11 @@ fn a_stop_while_everything_starts_ends_what_began_and_begins_nothing() {
 fn a_stop_begun_before_the_runtime_died_is_finished_by_the_next() {
     in_both_ways(|| {
         let daemon = Daemon::start(&one(&slow("1s"), HEARS));
-        let before = daemon.until("it", State::Running);
+        let before = daemon.until("it", ModuleState::Running);
         let runtime = daemon.status().pid;
         let mut daemon = daemon;
         daemon.signal(libc::SIGTERM);
-        daemon.until("it", State::Stopping);
+        daemon.until("it", ModuleState::Stopping);
         kill(runtime, libc::SIGKILL);
         assert_eq!(daemon.ended(), Some(0), "{}", daemon.printed());
         assert!(!lives(before.pid.expect("it ran")));
@@ -331,15 +343,15 @@ fn a_stop_begun_before_the_runtime_died_is_finished_by_the_next() {
 #[test]
 fn a_stop_of_one_module_survives_the_runtime() {
     let daemon = Daemon::start(&one(&slow("800ms"), HEARS));
-    let before = daemon.until("it", State::Running);
+    let before = daemon.until("it", ModuleState::Running);
     let ask = ["stop", "it", "--no-wait"];
     assert!(daemon.cli(&ask).status.success());
-    daemon.until("it", State::Stopping);
+    daemon.until("it", ModuleState::Stopping);
     daemon.kill_runtime();
-    let after = daemon.until("it", State::Stopped);
+    let after = daemon.until("it", ModuleState::Stopped);
     assert_eq!(
         (after.desired, after.generation),
-        (Wanted::Down, before.generation)
+        (DesiredState::Down, before.generation)
     );
     assert_eq!(
         daemon.count("it", EventKind::RecoveryStarted),
@@ -351,11 +363,11 @@ fn a_stop_of_one_module_survives_the_runtime() {
 #[test]
 fn a_restart_is_no_failure_and_counts_no_attempt() {
     let daemon = Daemon::start(&one(&misbehave(""), "recovery.restart = \"never\""));
-    let before = daemon.until("it", State::Running);
+    let before = daemon.until("it", ModuleState::Running);
     for _ in 0..5 {
         daemon.change(name::MODULE_RESTART, "it");
     }
-    let after = daemon.until("it", State::Running);
+    let after = daemon.until("it", ModuleState::Running);
     assert_eq!(after.generation, before.generation + 5);
     assert_eq!(after.attempts, 0);
     assert_eq!(daemon.count("it", EventKind::RecoveryStarted), 0);

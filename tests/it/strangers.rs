@@ -4,7 +4,7 @@
 use std::os::unix::net::UnixStream;
 
 use mainstay_protocol::method::{EventsParams, name};
-use mainstay_protocol::{EventKind, Health, RefusalCode, State};
+use mainstay_protocol::{ErrorCode, EventKind, HealthStatus, ModuleState};
 use serde_json::json;
 
 use crate::daemon::{Daemon, misbehave};
@@ -44,7 +44,7 @@ fn a_crowd_that_says_nothing_keeps_nobody_out() {
     let said = before.call(name::MODULE_STATUS, json!({ "text": "as before" }));
     assert_eq!(said["result"], json!({}));
     let refusal = oldest.reply();
-    assert_eq!(code(&refusal), RefusalCode::TooManyConnections, "{refusal}");
+    assert_eq!(code(&refusal), ErrorCode::TooManyConnections, "{refusal}");
     let down = daemon.cli(&["down"]);
     assert!(down.status.success(), "{down:?}");
 }
@@ -55,7 +55,7 @@ fn who_is_refused_again_and_again_does_not_fill_the_journal() {
     let door = daemon.path("run/module.sock");
     for _ in 0..300 {
         let reply = Raw::greeting(&door, None).reply();
-        assert_eq!(code(&reply), RefusalCode::NotPermitted);
+        assert_eq!(code(&reply), ErrorCode::NotPermitted);
     }
     daemon.change(name::MODULE_STOP, "one"); // written behind all of them
     daemon.event("one", EventKind::ModuleExited);
@@ -69,7 +69,7 @@ fn a_module_that_changes_its_mind_is_heard_and_does_not_fill_the_journal() {
     let door = daemon.path("run/module.sock");
     let mut module = Raw::greeting(&door, Some(&token(&daemon, "one")));
     assert!(module.reply()["result"].is_object(), "welcome");
-    daemon.until("one", State::Running);
+    daemon.until("one", ModuleState::Running);
     for round in 0..500 {
         let status = ["healthy", "degraded"][round % 2];
         let said = module.call(name::MODULE_HEALTH, json!({ "status": status }));
@@ -77,7 +77,7 @@ fn a_module_that_changes_its_mind_is_heard_and_does_not_fill_the_journal() {
     }
     // What it said last counts, if later.
     daemon.until_view("its last word", "one", |view| {
-        view.health == Health::Degraded
+        view.health == HealthStatus::Degraded
     });
     let rows = daemon.count("one", EventKind::ModuleHealthChanged);
     assert!((1..=20).contains(&rows), "{rows} rows");

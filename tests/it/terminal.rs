@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::process::{Command, Stdio};
 
 use mainstay_client::blocking::Client;
-use mainstay_protocol::State;
+use mainstay_protocol::ModuleState;
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
@@ -40,7 +40,7 @@ fn closing_the_terminal_stops_in_order_what_was_started_in_it() {
     let socket = dir.path().join("run/control.sock");
     let module = wait_for("the module to run", || {
         let view = Client::connect(&socket).ok()?.module("one").ok()?;
-        (view.state == State::Running).then_some(view.pid?)
+        (view.state == ModuleState::Running).then_some(view.pid?)
     });
     drop((slave, master));
     let ended = wait_for("the holder to end", || {

@@ -1,7 +1,7 @@
 //! Everything a module starts is the module's: children, escapees, hooks and probes.
 //! Owns that nothing of a run outlives it. Never looks inside.
 
-use mainstay_protocol::{EventKind, State};
+use mainstay_protocol::{EventKind, ModuleState};
 
 use crate::daemon::{Daemon, in_both_ways, kill, lives, misbehave, script};
 
@@ -86,7 +86,7 @@ fn a_daemon_that_leaves_its_first_process_does_not_outlive_the_run() {
         // Its first process ends at once: that is the end of the run, and what it left goes.
         let more = "required = false\nrecovery.restart = \"never\"";
         let daemon = Daemon::start(&one(&misbehave("--double-fork --pids pids"), more));
-        daemon.moves("it", State::Stopped, 1);
+        daemon.moves("it", ModuleState::Stopped, 1);
         let left = pids(&daemon, 1);
         daemon.wait("the daemon to be gone", || {
             alive(&left).is_empty().then_some(())
@@ -118,7 +118,7 @@ fn commands_before_and_after_run_in_turn_around_each_run() {
     );
     let path = daemon.path("story");
     let dir = daemon.change("module.stop", "it");
-    assert_eq!(dir.state, State::Stopped);
+    assert_eq!(dir.state, ModuleState::Stopped);
     assert_eq!(
         std::fs::read_to_string(path).expect("it is there"),
         round.repeat(2)
@@ -133,7 +133,7 @@ fn a_command_before_that_fails_is_a_failed_start_and_is_told() {
         script("touch second"),
     );
     let daemon = Daemon::start(&one(&script("touch main; exec $misbehave"), &more));
-    let failed = daemon.moves("it", State::Failed, 1);
+    let failed = daemon.moves("it", ModuleState::Failed, 1);
     let text = failed[0].payload["text"].as_str().expect("a text");
     assert!(text.contains("exit code 4: no such database"), "{text}");
     let told = daemon.cli(&["status", "it"]).stdout;
@@ -154,7 +154,7 @@ fn a_command_after_that_fails_does_not_hide_how_it_ended() {
         script("exit 9"),
     );
     let daemon = Daemon::start(&one(&misbehave("--exit-code 3"), &more));
-    let view = daemon.until("it", State::Failed);
+    let view = daemon.until("it", ModuleState::Failed);
     assert_eq!(view.last_exit.expect("it ended").code, Some(3));
 }
 
@@ -173,7 +173,7 @@ fn a_command_before_ends_with_its_tree_at_the_end_of_its_time() {
         );
         let daemon = Daemon::launch("", &one(&misbehave(""), &more));
         let hook = pids(&daemon, 1);
-        let failed = daemon.moves("it", State::Failed, 1);
+        let failed = daemon.moves("it", ModuleState::Failed, 1);
         assert_eq!(failed[0].payload["text"], "it was not ready in time");
         assert_eq!(alive(&hook), [0; 0]);
         assert_eq!(daemon.stop(), Some(0));
@@ -194,7 +194,7 @@ fn a_stop_ends_a_command_before_and_does_not_wait_for_it() {
             let began = std::time::Instant::now();
             daemon.change("module.stop", "it");
             assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
-            assert_eq!(daemon.until("it", State::Stopped).pid, None);
+            assert_eq!(daemon.until("it", ModuleState::Stopped).pid, None);
             assert_eq!(alive(&hook), [0; 0]);
             assert!(
                 !daemon.path("second").exists(),
@@ -212,7 +212,7 @@ fn a_command_after_ends_at_the_end_of_its_time() {
         let began = std::time::Instant::now();
         daemon.change("module.stop", "it");
         assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
-        daemon.until("it", State::Stopped);
+        daemon.until("it", ModuleState::Stopped);
         assert_eq!(alive(&pids(&daemon, 1)), [0; 0]);
     });
 }

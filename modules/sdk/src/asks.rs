@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mainstay_protocol::method::{CallParams, HealthReportParams, name};
 use mainstay_protocol::rpc::Response;
-use mainstay_protocol::{Health, MAX_LINE_BYTES, RefusalCode, RequestError, RpcRequest};
+use mainstay_protocol::{ErrorCode, HealthStatus, MAX_LINE_BYTES, RequestError, RpcRequest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ impl HealthSlot {
         match closure.as_mut() {
             Some(closure) => catch_unwind(AssertUnwindSafe(closure)).ok(),
             None => Some(HealthReportParams {
-                status: Health::Healthy,
+                status: HealthStatus::Healthy,
                 metrics: std::collections::BTreeMap::new(),
                 issues: Vec::new(),
             }),
@@ -109,7 +109,7 @@ impl Asks {
             name::HEALTH_CHECK | LOAD_REDUCE | FEATURE_SET => &self.prompt,
             other => {
                 let text = format!("cannot answer {other}: this module's SDK does not know it");
-                return Err(RequestError::new(RefusalCode::UnknownMethod, text));
+                return Err(RequestError::new(ErrorCode::UnknownMethod, text));
             }
         };
         queue.push(Ask { epoch, request }).map_err(|ask| {
@@ -117,7 +117,7 @@ impl Asks {
                 "cannot answer {}: {WAITING} requests already wait; try again later",
                 ask.request.method
             );
-            RequestError::new(RefusalCode::Busy, text)
+            RequestError::new(ErrorCode::Busy, text)
         })
     }
 
@@ -155,7 +155,7 @@ fn work(queue: &Queue<Ask>, closures: &Closures, outbox: &Outbox) {
         let answer = catch_unwind(AssertUnwindSafe(|| closures.answer(request)));
         let result = answer.unwrap_or_else(|_| {
             let text = format!("cannot answer {method}: the module panicked; see its output");
-            Err(RequestError::new(RefusalCode::ModuleError, text))
+            Err(RequestError::new(ErrorCode::ModuleError, text))
         });
         if let Some(id) = id {
             let reply = match result.and_then(|value| fitting(&method, value)) {
@@ -174,7 +174,7 @@ fn fitting(method: &str, value: Value) -> Result<Value, RequestError> {
     let bytes = serde_json::to_vec(&value).map_or(0, |text| text.len());
     if bytes > room {
         let text = format!("cannot answer {method}: the result has {bytes} bytes of {room}");
-        return Err(RequestError::new(RefusalCode::ModuleError, text));
+        return Err(RequestError::new(ErrorCode::ModuleError, text));
     }
     Ok(if value.is_null() { json!({}) } else { value })
 }
@@ -183,7 +183,7 @@ fn parameters<T: serde::de::DeserializeOwned>(request: RpcRequest) -> Result<T, 
     let method = request.method;
     serde_json::from_value(request.params).map_err(|error| {
         let text = format!("cannot read the parameters of {method}: {error}");
-        RequestError::new(RefusalCode::InvalidParams, text)
+        RequestError::new(ErrorCode::InvalidParams, text)
     })
 }
 
@@ -192,7 +192,7 @@ impl Closures {
         match request.method.as_str() {
             name::HEALTH_CHECK => Ok(json!(self.health.ask().unwrap_or_else(|| {
                 HealthReportParams {
-                    status: Health::Unhealthy,
+                    status: HealthStatus::Unhealthy,
                     metrics: std::collections::BTreeMap::new(),
                     issues: vec!["the health check itself panicked".to_owned()],
                 }
@@ -219,8 +219,8 @@ impl Closures {
         let served = lock(&self.served).get(&call.method).cloned();
         let Some(serve) = served else {
             let text = format!("cannot call {}: the module does not serve it", call.method);
-            return Err(RequestError::new(RefusalCode::UnknownMethod, text));
+            return Err(RequestError::new(ErrorCode::UnknownMethod, text));
         };
-        serve(call).map_err(|text| RequestError::new(RefusalCode::ModuleError, text))
+        serve(call).map_err(|text| RequestError::new(ErrorCode::ModuleError, text))
     }
 }

@@ -2,7 +2,7 @@
 //! Owns the building of a report.
 //! Never judges: mainstay does.
 
-use mainstay_protocol::Health;
+use mainstay_protocol::HealthStatus;
 use mainstay_protocol::method;
 
 /// A module's own account of its health.
@@ -13,19 +13,19 @@ impl HealthReport {
     /// All is well.
     #[must_use]
     pub fn healthy() -> HealthReport {
-        HealthReport::of(Health::Healthy, None)
+        HealthReport::of(HealthStatus::Healthy, None)
     }
 
     /// It works, not fully; `issue` says what is wrong.
     #[must_use]
     pub fn degraded(issue: impl Into<String>) -> HealthReport {
-        HealthReport::of(Health::Degraded, Some(issue.into()))
+        HealthReport::of(HealthStatus::Degraded, Some(issue.into()))
     }
 
     /// It does not work; `issue` says what is wrong.
     #[must_use]
     pub fn unhealthy(issue: impl Into<String>) -> HealthReport {
-        HealthReport::of(Health::Unhealthy, Some(issue.into()))
+        HealthReport::of(HealthStatus::Unhealthy, Some(issue.into()))
     }
 
     /// Adds a number, for instance `queue_depth`, `error_rate`, `response_time_ms`.
@@ -45,7 +45,7 @@ impl HealthReport {
         self
     }
 
-    fn of(status: Health, issue: Option<String>) -> HealthReport {
+    fn of(status: HealthStatus, issue: Option<String>) -> HealthReport {
         HealthReport(method::HealthReportParams {
             status,
             metrics: std::collections::BTreeMap::new(),
@@ -55,7 +55,7 @@ impl HealthReport {
 
     /// How it is.
     #[must_use]
-    pub fn status(&self) -> Health {
+    pub fn status(&self) -> HealthStatus {
         self.0.status
     }
 }

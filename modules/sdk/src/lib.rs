@@ -37,6 +37,6 @@ mod watchdog;
 pub use error::{CallError, Error};
 pub use health::HealthReport;
 pub use mainstay_protocol::method::{BusEvent as Event, CallParams as Call};
-pub use mainstay_protocol::{Health, RefusalCode, RequestError};
+pub use mainstay_protocol::{ErrorCode, HealthStatus, RequestError};
 pub use module::Module;
 pub use surroundings::Surroundings;

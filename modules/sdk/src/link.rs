@@ -13,7 +13,7 @@ use mainstay_local_socket::blocking::{Stream, connect};
 use mainstay_protocol::method::{BusEvent, Hello, Welcome, name};
 use mainstay_protocol::rpc::Response;
 use mainstay_protocol::{
-    MAX_LINE_BYTES, PROTOCOL, RefusalCode, RequestError, RequestId, RpcMessage, RpcRequest,
+    ErrorCode, MAX_LINE_BYTES, PROTOCOL, RequestError, RequestId, RpcMessage, RpcRequest,
 };
 use serde_json::{Value, json};
 
@@ -189,7 +189,7 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
         return Ok(Some(bytes));
     }
     if bytes.len() as u64 == limit {
-        let refusal = RequestError::new(RefusalCode::TooLong, "cannot read a line of over 1 MiB");
+        let refusal = RequestError::new(ErrorCode::TooLong, "cannot read a line of over 1 MiB");
         return Err(io::Error::new(io::ErrorKind::InvalidData, refusal));
     }
     Ok(None)

@@ -6,7 +6,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mainstay_protocol::RefusalCode;
+use mainstay_protocol::ErrorCode;
 use mainstay_protocol::method::{BusCallParams, PublishParams};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -258,7 +258,7 @@ impl Module {
         };
         match told.recv_timeout(timeout) {
             Ok(Ended::Answered(value)) => Ok(value),
-            Ok(Ended::Refused(refusal)) if refusal.data.code == RefusalCode::Timeout => {
+            Ok(Ended::Refused(refusal)) if refusal.data.code == ErrorCode::Timeout => {
                 Err(CallError::TimedOut {
                     module,
                     method,

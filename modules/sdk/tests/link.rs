@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use mainstay_sdk::{CallError, HealthReport, Module, RefusalCode, Surroundings};
+use mainstay_sdk::{CallError, ErrorCode, HealthReport, Module, Surroundings};
 use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -297,7 +297,7 @@ fn calls_are_answered_refused_timed_out_or_cut_off() {
         {"code": -32015, "message": "cannot call", "data": {"code": "unavailable"}}}));
     let refused = asking.join().unwrap().unwrap_err();
     assert!(
-        matches!(refused, CallError::Refused(ref why) if why.data.code == RefusalCode::Unavailable)
+        matches!(refused, CallError::Refused(ref why) if why.data.code == ErrorCode::Unavailable)
     );
 
     let asking = ask(LONG);

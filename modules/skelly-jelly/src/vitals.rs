@@ -112,26 +112,29 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use mainstay_sdk::Health;
+    use mainstay_sdk::HealthStatus;
 
     use super::*;
 
     #[test]
     fn a_failure_degrades_until_something_works_again() {
         let vitals = Vitals::default();
-        assert_eq!(vitals.report().status(), Health::Healthy);
+        assert_eq!(vitals.report().status(), HealthStatus::Healthy);
         vitals.failed("storage is away".to_owned());
-        assert_eq!(vitals.report().status(), Health::Degraded);
+        assert_eq!(vitals.report().status(), HealthStatus::Degraded);
         vitals.succeeded();
-        assert_eq!(vitals.report().status(), Health::Healthy);
+        assert_eq!(vitals.report().status(), HealthStatus::Healthy);
         vitals.note(Some("no history"));
-        assert_eq!(vitals.report().status(), Health::Degraded);
+        assert_eq!(vitals.report().status(), HealthStatus::Degraded);
     }
 
     #[test]
     fn a_main_loop_that_stands_still_is_unhealthy() {
         let vitals = Vitals::default();
         let later = Instant::now() + STANDSTILL + Duration::from_secs(1);
-        assert_eq!(vitals.lock().report(later).status(), Health::Unhealthy);
+        assert_eq!(
+            vitals.lock().report(later).status(),
+            HealthStatus::Unhealthy
+        );
     }
 }

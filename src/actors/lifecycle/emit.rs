@@ -285,7 +285,7 @@ impl LifecycleActorState {
         let about_name = &self.ctx.name(about);
         let entry = EventBuilder::of(kind)
             .module(module, self.policy.view(module).generation)
-            .cause(mainstay_protocol::Cause::Dependency)
+            .cause(mainstay_protocol::StateCause::Dependency)
             .caused_by(CausedBy::Module(about))
             .payload(
                 json!({ "text": format!("told that {about_name} is {word}"), "by": about_name }),

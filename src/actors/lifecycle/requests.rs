@@ -8,7 +8,7 @@ use std::time::Duration;
 use mainstay_policy::lifecycle::Operation;
 use mainstay_policy::states::State;
 use mainstay_policy::{ModuleId, MonoTime};
-use mainstay_protocol::{EventKind, State as ModuleState};
+use mainstay_protocol::{EventKind, ModuleState};
 use serde_json::json;
 
 use super::super::convert;

@@ -5,7 +5,7 @@ use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::AdoptedProcess;
 use mainstay_policy::run::RunEvent;
 use mainstay_process::{ProcessEvent, ProcessEventKind};
-use mainstay_protocol::{State, SystemStatus};
+use mainstay_protocol::{ModuleState, SystemStatus};
 
 use super::super::health::HealthMsg;
 use super::super::lifecycle::{AdoptedModule, CONTINUED_STOP, LifecycleMsg, stop_budget_left};
@@ -44,7 +44,7 @@ impl RootActorState {
             RunEvent::Adopted {
                 generation,
                 pid,
-                ready: now.lifecycle.state == State::Running
+                ready: now.lifecycle.state == ModuleState::Running
                     || record.is_some_and(|record| record.ready),
                 ready_by: record.and_then(|record| record.ready_deadline),
             }
@@ -56,7 +56,7 @@ impl RootActorState {
         let ended = self.ctx.os.last_exit(&self.ctx.instance(id));
         match now.lifecycle.state {
             // It ended while nobody listened; the exit is told again behind this.
-            State::Starting | State::Running | State::Stopping
+            ModuleState::Starting | ModuleState::Running | ModuleState::Stopping
                 if ended
                     .as_ref()
                     .is_some_and(|exit| exit.generation == generation) =>
@@ -64,7 +64,7 @@ impl RootActorState {
                 Some(adopted(generation, ended.map_or(0, |last| last.exited.pid)))
             }
             // The order may have been lost with the old actor; the fence makes a second one safe.
-            State::Starting => Some(RunEvent::StartRequested { generation }),
+            ModuleState::Starting => Some(RunEvent::StartRequested { generation }),
             _ => None,
         }
     }
@@ -98,7 +98,7 @@ impl RootActorState {
             ActorRole::Health => {
                 for id in ctx.plan().ids() {
                     let now = ctx.snapshots.module(id);
-                    if now.lifecycle.state == State::Running {
+                    if now.lifecycle.state == ModuleState::Running {
                         let (module, generation, running) = (id, now.lifecycle.generation, true);
                         board.health.cast(HealthMsg::ReadinessChanged {
                             module,
@@ -112,7 +112,7 @@ impl RootActorState {
             ActorRole::Module(id) => {
                 let now = ctx.snapshots.module(id);
                 let generation = now.lifecycle.generation;
-                if now.lifecycle.state == State::Stopping {
+                if now.lifecycle.state == ModuleState::Stopping {
                     let grace = ctx.spec(id).shutdown_timeout;
                     let limit = grace;
                     let halt = RunEvent::StopRequested {

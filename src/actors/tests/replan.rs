@@ -62,7 +62,7 @@ async fn a_new_module_starts_and_the_ids_of_others_stay() {
     let before = rig.os.deeds();
     rig.replan(2, ADDED_IN_FRONT, &[]).await.expect("accepted");
     rig.until("the new module to run", |rig| {
-        rig.state("0a") == State::Running
+        rig.state("0a") == ModuleState::Running
     })
     .await;
     assert_eq!((rig.id("a"), rig.id("b")), (a, b));
@@ -81,7 +81,7 @@ async fn a_changed_module_is_restarted_with_its_new_command_alone() {
         .expect("accepted");
     let restarted = |rig: &Rig| {
         let now = rig.ctx.snapshots.module(rig.id("b"));
-        now.lifecycle.generation == 2 && now.lifecycle.state == State::Running
+        now.lifecycle.generation == 2 && now.lifecycle.state == ModuleState::Running
     };
     rig.until("the new run", restarted).await;
     assert_eq!(rig.ctx.launch(rig.id("b")).argv, ["changed"]);
@@ -98,7 +98,7 @@ async fn a_removed_module_is_stopped_and_forgotten() {
     })
     .await;
     assert_eq!(rig.ctx.find("b"), None);
-    assert_eq!(rig.state("a"), State::Running);
+    assert_eq!(rig.state("a"), ModuleState::Running);
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +116,7 @@ async fn an_actor_that_dies_after_a_change_comes_back_under_the_new_plan() {
     let rig = Rig::start(TWO).await;
     rig.replan(2, ADDED_IN_FRONT, &[]).await.expect("accepted");
     rig.until("the new module to run", |rig| {
-        rig.state("0a") == State::Running
+        rig.state("0a") == ModuleState::Running
     })
     .await;
     let before = rig.os.deeds();
@@ -125,6 +125,6 @@ async fn an_actor_that_dies_after_a_change_comes_back_under_the_new_plan() {
         cell.expect("an actor").1.kill();
         tokio::time::sleep(Duration::from_secs(61)).await;
     }
-    assert_eq!(rig.state("0a"), State::Running);
+    assert_eq!(rig.state("0a"), ModuleState::Running);
     assert_eq!(rig.os.deeds(), before);
 }

@@ -40,7 +40,7 @@ async fn a_start_keeps_its_deadline_when_its_actor_is_new() {
         actor,
         published,
     });
-    rig.until("its start", |rig| rig.state("a") == State::Starting)
+    rig.until("its start", |rig| rig.state("a") == ModuleState::Starting)
         .await;
     let began = tokio::time::Instant::now();
     tokio::time::sleep(Duration::from_secs(20)).await;

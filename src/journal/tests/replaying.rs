@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mainstay_protocol::{Cause, State};
+use mainstay_protocol::{ModuleState, StateCause};
 
 use super::telling::{moved, told};
 use super::*;
@@ -14,7 +14,7 @@ proptest::proptest! {
     /// What the journal tells is what a live model of the modules says, whatever happened.
     #[test]
     fn replay_of_the_journal_is_the_live_state(
-        steps in proptest::collection::vec((0..4_usize, 0..State::ALL.len(), 0..6_i32), 1..300)
+        steps in proptest::collection::vec((0..4_usize, 0..ModuleState::ALL.len(), 0..6_i32), 1..300)
     ) {
         let directory = tempfile::tempdir().unwrap();
         let journal = open(directory.path());
@@ -46,12 +46,12 @@ proptest::proptest! {
             }
             if exit == 2 && state.generation > 0 {
                 // Other late news of an older run changes nothing.
-                let late = moved(&name, at, State::Running, State::Failed, Cause::Exit);
+                let late = moved(&name, at, ModuleState::Running, ModuleState::Failed, StateCause::Exit);
                 journal.append(late.module(name.clone(), state.generation - 1));
                 continue;
             }
-            let to = State::ALL[to];
-            let step = moved(&name, at, state.state, to, Cause::Requested);
+            let to = ModuleState::ALL[to];
+            let step = moved(&name, at, state.state, to, StateCause::Requested);
             journal.append(step.module(name.clone(), state.generation));
             state.state = to;
         }

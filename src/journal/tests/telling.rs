@@ -1,33 +1,33 @@
 //! `why` and `describe`: stories and sentences.
 
 use insta::assert_snapshot;
+use mainstay_protocol::enums::{HealthStatus, ModuleImportance, ModuleKind, Rung};
 use mainstay_protocol::method::WhyResult;
 use mainstay_protocol::view::{ModuleView, Throttle};
-use mainstay_protocol::words::{Health, Importance, Kind, Rung};
-use mainstay_protocol::{Cause, State, Wanted};
+use mainstay_protocol::{DesiredState, ModuleState, StateCause};
 use serde_json::Value;
 
 use super::*;
 use crate::journal::{describe, format_millis, why};
 
-fn view(module: &str, state: State) -> ModuleView {
+fn view(module: &str, state: ModuleState) -> ModuleView {
     ModuleView {
         module: module.to_owned(),
         description: String::new(),
         version: String::new(),
-        kind: Kind::Service,
+        kind: ModuleKind::Service,
         state,
-        desired: Wanted::Up,
+        desired: DesiredState::Up,
         since: Timestamp(NOW),
         cause: None,
-        health: Health::Unknown,
+        health: HealthStatus::Unknown,
         score: 100,
         pid: None,
         generation: 1,
         restarts: 0,
         attempts: 0,
         required: false,
-        importance: Importance::Normal,
+        importance: ModuleImportance::Normal,
         requires: Vec::new(),
         wants: Vec::new(),
         waiting_on: Vec::new(),
@@ -50,7 +50,13 @@ pub(super) fn told(kind: EventKind, module: &str, at: u64, payload: Value) -> Ne
         .payload(payload)
 }
 
-pub(super) fn moved(module: &str, at: u64, from: State, to: State, cause: Cause) -> NewEvent {
+pub(super) fn moved(
+    module: &str,
+    at: u64,
+    from: ModuleState,
+    to: ModuleState,
+    cause: StateCause,
+) -> NewEvent {
     told(
         EventKind::ModuleStateChanged,
         module,
@@ -73,28 +79,34 @@ fn lines(why: &WhyResult) -> String {
 
 /// Storage starts, runs 12 s, is killed and waits for its next start; data-capture needs it.
 fn a_crash(journal: &Journal) {
-    use State::{Backoff, NotStarted, Running, Starting, Stopping, Waiting};
+    use ModuleState::{Backoff, NotStarted, Running, Starting, Stopping, Waiting};
     let up = journal.append(
         NewEvent::new(EventKind::RuntimeStarted, Timestamp(NOW), 0)
             .payload(json!({ "version": "0.1.0", "pid": 7, "plan": 1 })),
     );
-    journal.append(moved("storage", 1, NotStarted, Starting, Cause::Boot).caused_by(up));
+    journal.append(moved("storage", 1, NotStarted, Starting, StateCause::Boot).caused_by(up));
     journal.append(told(
         EventKind::ModuleReady,
         "storage",
         30,
         json!({ "after_ms": 29 }),
     ));
-    journal.append(moved("storage", 30, Starting, Running, Cause::Startup));
-    journal.append(moved("data-capture", 31, NotStarted, Running, Cause::Boot));
+    journal.append(moved("storage", 30, Starting, Running, StateCause::Startup));
+    journal.append(moved(
+        "data-capture",
+        31,
+        NotStarted,
+        Running,
+        StateCause::Boot,
+    ));
     let exit = journal.append(told(
         EventKind::ModuleExited,
         "storage",
         12_000,
         json!({ "pid": 70, "code": null, "signal": 9, "core_dumped": false, "ran_ms": 12_000 }),
     ));
-    let down =
-        journal.append(moved("storage", 12_000, Running, Backoff, Cause::Exit).caused_by(exit));
+    let down = journal
+        .append(moved("storage", 12_000, Running, Backoff, StateCause::Exit).caused_by(exit));
     journal.append(
         told(
             EventKind::RecoveryStarted,
@@ -104,10 +116,22 @@ fn a_crash(journal: &Journal) {
         )
         .caused_by(exit),
     );
-    let mut stop = moved("data-capture", 12_002, Running, Stopping, Cause::Dependency);
+    let mut stop = moved(
+        "data-capture",
+        12_002,
+        Running,
+        Stopping,
+        StateCause::Dependency,
+    );
     stop.payload["by"] = json!("storage");
     let stop = journal.append(stop.caused_by(down));
-    let mut wait = moved("data-capture", 12_040, Stopping, Waiting, Cause::Dependency);
+    let mut wait = moved(
+        "data-capture",
+        12_040,
+        Stopping,
+        Waiting,
+        StateCause::Dependency,
+    );
     wait.payload["waiting_on"] = json!(["storage"]);
     journal.append(wait.caused_by(stop));
 }
@@ -119,7 +143,7 @@ fn why_tells_the_story_of_a_crash() {
     a_crash(&journal);
     let storage = ModuleView {
         next_attempt_at: Some(Timestamp(NOW + 12_214)),
-        ..view("storage", State::Backoff)
+        ..view("storage", ModuleState::Backoff)
     };
     let why = why(&journal, &storage, Timestamp(NOW + 12_100));
     assert_snapshot!(lines(&why), @r#"
@@ -134,7 +158,7 @@ fn why_tells_the_story_of_a_crash() {
 
 #[test]
 fn why_says_nothing_twice() {
-    use State::{Backoff, Failed, Running, Starting, Waiting};
+    use ModuleState::{Backoff, Failed, Running, Starting, Waiting};
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path());
     let step = |kind, at, payload| journal.append(told(kind, "storage", at, payload));
@@ -144,18 +168,18 @@ fn why_says_nothing_twice() {
     };
     let ended = json!({ "code": 3, "ran_ms": 100 });
     step(EventKind::ModuleExited, 100, ended.clone());
-    let failed = moved("storage", 100, Running, Backoff, Cause::Exit);
+    let failed = moved("storage", 100, Running, Backoff, StateCause::Exit);
     with("exit code 3; next start in 200 ms", failed);
     let attempt = json!({
         "failure": "exit code 3", "attempt": 1, "max_attempts": 1, "delay_ms": 200
     });
     step(EventKind::RecoveryStarted, 100, attempt);
-    let mut turn = moved("storage", 300, Backoff, Waiting, Cause::Exit);
+    let mut turn = moved("storage", 300, Backoff, Waiting, StateCause::Exit);
     turn.payload["waiting_on"] = json!([]);
     journal.append(turn);
-    journal.append(moved("storage", 300, Waiting, Starting, Cause::Exit));
+    journal.append(moved("storage", 300, Waiting, Starting, StateCause::Exit));
     step(EventKind::ModuleExited, 400, ended);
-    let given_up = moved("storage", 400, Starting, Failed, Cause::Exit);
+    let given_up = moved("storage", 400, Starting, Failed, StateCause::Exit);
     with("exit code 3", given_up);
     let last = json!({ "text": "exit code 3", "probation_ms": 30_000 });
     step(EventKind::RecoveryFailed, 400, last);
@@ -182,7 +206,7 @@ fn why_follows_the_cause_into_another_module() {
     let journal = open(directory.path());
     let capture = ModuleView {
         waiting_on: vec!["storage".to_owned()],
-        ..view("data-capture", State::Waiting)
+        ..view("data-capture", ModuleState::Waiting)
     };
     let why = why(&journal, &capture, Timestamp(NOW + 12_100));
     assert_snapshot!(lines(&why), @r#"
@@ -209,14 +233,14 @@ fn why_tells_of_a_module_that_was_given_up_and_of_one_nobody_knows() {
     let given_up = moved(
         "storage",
         14_000,
-        State::Backoff,
-        State::Failed,
-        Cause::Exit,
+        ModuleState::Backoff,
+        ModuleState::Failed,
+        StateCause::Exit,
     );
     journal.append(given_up.caused_by(failed));
     let probation = ModuleView {
         next_attempt_at: Some(Timestamp(NOW + 314_000)),
-        ..view("storage", State::Failed)
+        ..view("storage", ModuleState::Failed)
     };
     let text = lines(&why(&journal, &probation, Timestamp(NOW + 14_000)));
     assert_snapshot!(text, @r#"
@@ -228,7 +252,7 @@ fn why_tells_of_a_module_that_was_given_up_and_of_one_nobody_knows() {
      12 +14000 ms: storage has failed: its process exited
     next: storage is tried once more in 5 min (probation); run `mainstay start storage` to start it now
     "#);
-    let unknown = view("ghost", State::NotStarted);
+    let unknown = view("ghost", ModuleState::NotStarted);
     assert!(why(&journal, &unknown, Timestamp(NOW)).chain.is_empty());
 }
 
@@ -240,18 +264,33 @@ fn a_chain_of_causes_is_bounded_and_a_circle_ends() {
         let step = moved(
             &format!("m{n}"),
             n,
-            State::Running,
-            State::Stopping,
-            Cause::Dependency,
+            ModuleState::Running,
+            ModuleState::Stopping,
+            StateCause::Dependency,
         );
         journal.append(step.caused_by(n - 1));
     }
     // Says it was caused by itself and by what comes later: no such thing.
-    let selfish = moved("m100", 101, State::Stopping, State::Stopped, Cause::Exit).caused_by(500);
+    let selfish = moved(
+        "m100",
+        101,
+        ModuleState::Stopping,
+        ModuleState::Stopped,
+        StateCause::Exit,
+    )
+    .caused_by(500);
     journal.append(selfish);
-    let story = why(&journal, &view("m100", State::Stopped), Timestamp(NOW));
+    let story = why(
+        &journal,
+        &view("m100", ModuleState::Stopped),
+        Timestamp(NOW),
+    );
     assert_eq!(story.chain.len(), 2);
-    let story = why(&journal, &view("m99", State::Stopping), Timestamp(NOW));
+    let story = why(
+        &journal,
+        &view("m99", ModuleState::Stopping),
+        Timestamp(NOW),
+    );
     assert_eq!(story.chain.len(), 20);
     assert_eq!(story.chain[19].seq, 99);
 }
@@ -331,7 +370,7 @@ fn sentences(drafts: Vec<NewEvent>) -> String {
 #[test]
 fn sentences_about_a_module_say_what_the_payload_knows() {
     use EventKind::{ModuleExited, ModuleHealthChanged, ModuleThrottled};
-    use State::{Backoff, Running, Starting, Stopping, Waiting};
+    use ModuleState::{Backoff, Running, Starting, Stopping, Waiting};
     let of = |kind, payload| told(kind, "storage", 0, payload);
     let step = |from, to, cause| moved("storage", 0, from, to, cause);
     let many = json!({ "to": "waiting", "waiting_on": ["a", "b", "c", "d", "e", "f", "g"] });
@@ -349,11 +388,11 @@ fn sentences_about_a_module_say_what_the_payload_knows() {
             ModuleThrottled,
             json!({ "to": "cap", "text": "180 % of one core" }),
         ),
-        step(Running, Stopping, Cause::Requested).by("uid 1000"),
-        step(Waiting, Starting, Cause::Boot),
-        step(Running, Running, Cause::Adopted),
-        step(Starting, Backoff, Cause::Exec).payload(no_exec),
-        step(Starting, Waiting, Cause::Boot).payload(many),
+        step(Running, Stopping, StateCause::Requested).by("uid 1000"),
+        step(Waiting, Starting, StateCause::Boot),
+        step(Running, Running, StateCause::Adopted),
+        step(Starting, Backoff, StateCause::Exec).payload(no_exec),
+        step(Starting, Waiting, StateCause::Boot).payload(many),
     ]);
     assert_snapshot!(text, @r#"
     storage exited with code 1 after 1.5 s

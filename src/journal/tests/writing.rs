@@ -14,7 +14,7 @@ fn events_are_kept_in_order_and_complete() {
     let seq = journal.append(
         draft(2)
             .caused_by(cause)
-            .cause(mainstay_protocol::Cause::Requested)
+            .cause(mainstay_protocol::StateCause::Requested)
             .by("uid 1000"),
     );
     assert_eq!((cause, seq), (1, 2));

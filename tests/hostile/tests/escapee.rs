@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use mainstay_protocol::State;
+use mainstay_protocol::ModuleState;
 use mainstay_protocol::method::name;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,7 +27,7 @@ fn who_left_its_tree_ends_when_its_module_is_stopped() {
         let system = setup.start();
         system.let_insiders_loose();
         system.change(name::MODULE_STOP, "escapee");
-        system.until("escapee", |view| view.state == State::Stopped);
+        system.until("escapee", |view| view.state == ModuleState::Stopped);
         system.wait("its processes to be gone", || {
             let left = traces::of_folder(system.folder());
             let mut escaped = left.iter().filter(|(_, text)| text.contains("escapee"));

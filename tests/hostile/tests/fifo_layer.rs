@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use mainstay_protocol::State;
+use mainstay_protocol::ModuleState;
 use mainstay_protocol::method::name;
 
 use crate::setup::{BOTH, LASTS, Setup, Trees};
@@ -41,7 +41,7 @@ fn commands_that_are_fifos_stop_no_other_start() {
                     system.change(name::MODULE_START, name);
                 }
                 for name in COMMANDS {
-                    system.until(name, |view| view.state == State::Failed);
+                    system.until(name, |view| view.state == ModuleState::Failed);
                 }
                 Vec::new()
             },

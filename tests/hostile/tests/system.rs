@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_protocol::method::{ChangeParams, EventsParams, name};
-use mainstay_protocol::{Event, EventKind, ModuleView, State, SystemStatus, SystemView};
+use mainstay_protocol::{Event, EventKind, ModuleState, ModuleView, SystemStatus, SystemView};
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -53,7 +53,7 @@ pub(crate) struct System {
 struct Facts {
     runtime: u32,
     talker: (Option<u32>, u64),
-    mute: (Option<u32>, u64, State, Option<String>),
+    mute: (Option<u32>, u64, ModuleState, Option<String>),
 }
 
 /// Asserts that a system withstands this attack: its modules that are attackers, and the strangers

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use mainstay_client::blocking::Client;
-use mainstay_protocol::{ModuleView, State};
+use mainstay_protocol::{ModuleState, ModuleView};
 
 use super::gone;
 use crate::daemon::{prepare, wait_for};
@@ -101,6 +101,6 @@ fn the_example_module_runs_in_and_outside_of_mainstay() {
             .is_some_and(|text| text.starts_with("counted to "))
     };
     let view = daemon.until_view("a count", "counter", said);
-    assert_eq!(view.state, State::Running);
+    assert_eq!(view.state, ModuleState::Running);
     assert_eq!(daemon.stop(), Some(0));
 }

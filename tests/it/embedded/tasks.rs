@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use mainstay_protocol::{EventKind, RefusalCode, State};
+use mainstay_protocol::{ErrorCode, EventKind, ModuleState};
 use serde_json::json;
 
 use super::{PATIENCE, builder, until};
@@ -37,7 +37,7 @@ async fn a_panicking_task_is_restarted_with_backoff() {
     let mut events = mainstay.subscribe_to(mainstay::journal::EventFilter::default(), Some(0));
     let view = until(&mainstay, "fragile", "to run for good", |view| {
         // A task counts as started when its thread is asked to; it runs a moment later.
-        view.generation == 3 && view.state == State::Running && runs.load(SeqCst) == 3
+        view.generation == 3 && view.state == ModuleState::Running && runs.load(SeqCst) == 3
     })
     .await;
     assert_eq!(view.restarts, 2);
@@ -114,14 +114,14 @@ async fn cancellation_is_a_stop_and_what_ignores_it_is_aborted() {
     let view = mainstay.stop_module("polite").await.expect("granted");
     assert_eq!(
         (view.state, view.last_exit.expect("it ended").code),
-        (State::Stopped, Some(0))
+        (ModuleState::Stopped, Some(0))
     );
     assert!(polite.load(SeqCst));
     let view = mainstay.stop_module("deaf").await.expect("granted");
     let exit = view.last_exit.expect("it ended");
     assert_eq!(
         (view.state, exit.signal),
-        (State::Stopped, Some(libc::SIGKILL))
+        (ModuleState::Stopped, Some(libc::SIGKILL))
     );
     assert!(exit.text.starts_with("aborted"), "{}", exit.text);
     assert!(
@@ -134,7 +134,7 @@ async fn cancellation_is_a_stop_and_what_ignores_it_is_aborted() {
             .await
             .expect("granted")
             .state,
-        State::Running
+        ModuleState::Running
     );
     mainstay.stop_system(PATIENCE).await;
 }
@@ -174,17 +174,17 @@ async fn a_task_that_never_yields_becomes_failed_and_is_never_doubled() {
         .expect("it starts");
     mainstay.wait_started().await.expect("both run");
     let view = mainstay.stop_module("stuck").await.expect("granted");
-    assert_eq!(view.state, State::Failed, "{view:?}");
+    assert_eq!(view.state, ModuleState::Failed, "{view:?}");
     let why = view.last_exit.expect("given up").text;
     assert!(why.contains("never yields"), "{why}");
     assert_eq!(
         mainstay.module("other").expect("it exists").state,
-        State::Running
+        ModuleState::Running
     );
     assert_eq!(alive.load(SeqCst), 1, "it still lasts");
     mainstay.start_module("stuck").await.expect("granted");
     let view = until(&mainstay, "stuck", "to be refused", |view| {
-        view.state == State::Failed
+        view.state == ModuleState::Failed
     })
     .await;
     let why = view.last_exit.expect("refused").text;
@@ -193,7 +193,7 @@ async fn a_task_that_never_yields_becomes_failed_and_is_never_doubled() {
     let view = tokio::time::timeout(PATIENCE, async {
         loop {
             let view = mainstay.start_module("stuck").await.expect("granted");
-            if view.state == State::Running {
+            if view.state == ModuleState::Running {
                 return view;
             }
         }
@@ -265,7 +265,7 @@ async fn tasks_talk_over_the_bus() {
                 let limit = Duration::from_secs(5);
                 let answer = ctx.call("listener", "greet", json!({}), limit).await;
                 let code = answer.expect_err("tasks serve nothing").data.code;
-                refuses.store(code == RefusalCode::ModuleError, SeqCst);
+                refuses.store(code == ErrorCode::ModuleError, SeqCst);
                 ctx.cancelled().await;
                 Ok(())
             }

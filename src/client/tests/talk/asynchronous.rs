@@ -5,7 +5,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use mainstay_client::protocol::RefusalCode;
+use mainstay_client::protocol::ErrorCode;
 use mainstay_client::protocol::method::{EventsParams, LogLines, name};
 use mainstay_client::{Error, asynchronous::Client};
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ async fn calls_are_answered_refused_or_late() {
         assert_eq!(asked.method, name::MODULE_LIST);
         peer.answer(asked, json!([]));
         let asked = peer.heard().expect("asked");
-        peer.refuse(asked, RefusalCode::UnknownModule);
+        peer.refuse(asked, ErrorCode::UnknownModule);
         let late = peer.heard().expect("asked");
         gone.recv_timeout(LONG).expect("the client gave up");
         peer.answer(late, 1);
@@ -40,7 +40,7 @@ async fn calls_are_answered_refused_or_late() {
     let mut client = Client::connect(fake.socket()).await.expect("connected");
     assert!(client.modules().await.expect("listed").is_empty());
     match client.module("storge").await {
-        Err(Error::Refused(refusal)) => assert_eq!(refusal.data.code, RefusalCode::UnknownModule),
+        Err(Error::Refused(refusal)) => assert_eq!(refusal.data.code, ErrorCode::UnknownModule),
         other => panic!("{other:?}"),
     }
     let late = client.call_within::<Value>("graph", json!({}), SHORT).await;

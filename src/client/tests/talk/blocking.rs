@@ -9,7 +9,7 @@ use std::time::Duration;
 use mainstay_client::protocol::method::{
     ChangeParams, Hello, LogLines, LogsParams, StopParams, name,
 };
-use mainstay_client::protocol::{MAX_LINE_BYTES, PROTOCOL, RefusalCode};
+use mainstay_client::protocol::{ErrorCode, MAX_LINE_BYTES, PROTOCOL};
 use mainstay_client::{Error, blocking::Client};
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ fn typed_calls_ask_what_their_name_says() {
         let asked = peer.heard().expect("asked");
         assert_eq!(asked.method, name::MODULE_RESTART);
         assert_eq!(asked.params, json!({"module": "storage", "wait": true}));
-        peer.refuse(asked, RefusalCode::ShuttingDown);
+        peer.refuse(asked, ErrorCode::ShuttingDown);
     });
     let mut client = Client::connect(fake.socket()).expect("connected");
     assert_eq!(client.welcome().server, "mainstay test");
@@ -112,7 +112,7 @@ fn typed_calls_ask_what_their_name_says() {
         wait: true,
     };
     match client.restart(&params) {
-        Err(Error::Refused(refusal)) => assert_eq!(refusal.data.code, RefusalCode::ShuttingDown),
+        Err(Error::Refused(refusal)) => assert_eq!(refusal.data.code, ErrorCode::ShuttingDown),
         other => panic!("{other:?}"),
     }
     fake.ends();

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use mainstay_client::protocol::method::{LogLines, Welcome, name};
 use mainstay_client::protocol::rpc::Response;
 use mainstay_client::protocol::{
-    Level, PROTOCOL, RefusalCode, RequestError, RpcMessage, RpcRequest,
+    AccessLevel, ErrorCode, PROTOCOL, RequestError, RpcMessage, RpcRequest,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -50,7 +50,7 @@ impl Peer {
         self.line(Response::success(id, json!(result)));
     }
 
-    pub(crate) fn refuse(&mut self, request: RpcRequest, code: RefusalCode) {
+    pub(crate) fn refuse(&mut self, request: RpcRequest, code: ErrorCode) {
         self.line(Response::refusal(
             request.id,
             RequestError::new(code, "cannot do this"),
@@ -96,7 +96,7 @@ impl Fake {
                 Welcome {
                     server,
                     protocol,
-                    level: Level::Admin,
+                    level: AccessLevel::Admin,
                     module: None,
                 },
             );

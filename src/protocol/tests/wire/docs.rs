@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use mainstay_protocol::methods::METHODS;
-use mainstay_protocol::{Level, MAX_LINE_BYTES, PROTOCOL, schema};
+use mainstay_protocol::{AccessLevel, MAX_LINE_BYTES, PROTOCOL, schema};
 use serde_json::Value;
 
 use crate::golden;
@@ -44,7 +44,7 @@ fn page() -> String {
          is in [protocol.schema.json](protocol.schema.json).\n\n"
     )
     .expect("a text grows");
-    for level in Level::ALL {
+    for level in AccessLevel::ALL {
         writeln!(out, "## {}\n", heading(*level)).expect("a text grows");
         for info in METHODS.iter().filter(|info| info.level == *level) {
             let row = &document["methods"][info.name];
@@ -63,9 +63,9 @@ fn page() -> String {
     out
 }
 
-fn heading(level: Level) -> String {
+fn heading(level: AccessLevel) -> String {
     match level {
-        Level::Module => "Every connection, and a module's own".to_owned(),
+        AccessLevel::Module => "Every connection, and a module's own".to_owned(),
         other => format!("Level {other}"),
     }
 }

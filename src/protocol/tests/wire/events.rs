@@ -2,7 +2,9 @@
 //! Owns the examples of payloads; the match has no catch-all, so a new kind needs one.
 //! Never reads a journal.
 
-use mainstay_protocol::{Cause, Event, EventKind, RpcMessage, RpcRequest, Timestamp, method::name};
+use mainstay_protocol::{
+    Event, EventKind, RpcMessage, RpcRequest, StateCause, Timestamp, method::name,
+};
 use serde_json::{Value, json};
 
 use crate::golden;
@@ -40,7 +42,7 @@ fn example(seq: u64, kind: EventKind) -> Event {
         kind,
         module: of_module.then(|| "storage".to_owned()),
         generation: of_module.then_some(4),
-        cause: of_module.then_some(Cause::Exit),
+        cause: of_module.then_some(StateCause::Exit),
         cause_seq: (of_module && seq > 1).then(|| seq - 1),
         actor: asked.then(|| "uid 1000".to_owned()),
         payload: payload(kind),

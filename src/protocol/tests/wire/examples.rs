@@ -7,13 +7,14 @@ use std::fmt::Debug;
 use mainstay_protocol::config::{
     ConfigGetParams, ConfigLayer, ConfigOrigin, ConfigValue, ConfigValues,
 };
+use mainstay_protocol::enums::{
+    AccessLevel, DesiredState, HealthStatus, ModuleImportance, ModuleKind, ModuleState, Rung,
+    StateCause, SystemStatus,
+};
 use mainstay_protocol::method::{self as m, ChangeAction, Empty, name};
 use mainstay_protocol::rpc::{Response, RpcRequest};
 use mainstay_protocol::view::{
     LastExit, MachineUsage, MemoryKind, ModuleCounts, SelfUsage, Throttle, Usage,
-};
-use mainstay_protocol::words::{
-    Cause, Health, Importance, Kind, Level, Rung, State, SystemStatus, Wanted,
 };
 use mainstay_protocol::{
     Event, EventKind, ModuleView, PROTOCOL, RequestId, RpcMessage, SystemView, Timestamp,
@@ -75,7 +76,7 @@ fn reading() -> Vec<Example> {
     let welcome = m::Welcome {
         server: "mainstay 0.1.0".to_owned(),
         protocol: PROTOCOL,
-        level: Level::Module,
+        level: AccessLevel::Module,
         module: Some("storage".to_owned()),
     };
     vec![
@@ -271,7 +272,7 @@ fn event() -> Event {
         kind: EventKind::ModuleStateChanged,
         module: Some("storage".to_owned()),
         generation: Some(4),
-        cause: Some(Cause::Requested),
+        cause: Some(StateCause::Requested),
         cause_seq: Some(811),
         actor: Some("uid 1000".to_owned()),
         payload: json!({"from": "running", "to": "stopping"}),
@@ -292,7 +293,7 @@ fn log_lines() -> m::LogLines {
 fn report() -> m::HealthReportParams {
     let metrics = [("queue_depth", 120.0), ("error_rate", 0.02)];
     m::HealthReportParams {
-        status: Health::Degraded,
+        status: HealthStatus::Degraded,
         metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
         issues: vec!["queue is long".to_owned()],
     }
@@ -312,7 +313,7 @@ fn why() -> m::WhyResult {
     };
     m::WhyResult {
         module: "storage".to_owned(),
-        state: State::Backoff,
+        state: ModuleState::Backoff,
         chain: vec![link],
         next: Some(next),
     }
@@ -332,7 +333,7 @@ fn graph() -> m::GraphView {
     };
     m::GraphView {
         modules: vec![
-            node("event-bus", 0, Some(State::Running)),
+            node("event-bus", 0, Some(ModuleState::Running)),
             node("storage", 1, None),
         ],
         edges: vec![edge],
@@ -344,19 +345,19 @@ fn module() -> ModuleView {
         module: "storage".to_owned(),
         description: "Keeps samples and scores".to_owned(),
         version: "1.0.0".to_owned(),
-        kind: Kind::Service,
-        state: State::Backoff,
-        desired: Wanted::Up,
+        kind: ModuleKind::Service,
+        state: ModuleState::Backoff,
+        desired: DesiredState::Up,
         since: Timestamp(1_795_000_000_123),
-        cause: Some(Cause::Exit),
-        health: Health::Degraded,
+        cause: Some(StateCause::Exit),
+        health: HealthStatus::Degraded,
         score: 80,
         pid: Some(4711),
         generation: 4,
         restarts: 3,
         attempts: 1,
         required: true,
-        importance: Importance::Normal,
+        importance: ModuleImportance::Normal,
         requires: vec!["event-bus".to_owned()],
         wants: vec!["metrics".to_owned()],
         waiting_on: vec!["event-bus".to_owned()],

@@ -4,10 +4,10 @@
 
 mod conform;
 mod docs;
+mod enums;
 mod events;
 mod examples;
 mod golden;
 mod refusals;
 mod schema;
 mod versions;
-mod words;

@@ -3,7 +3,7 @@
 //! Never repeats a code by hand: the closed list says them.
 
 use mainstay_protocol::rpc::Response;
-use mainstay_protocol::{RefusalCode, RequestError, RequestId, RpcMessage};
+use mainstay_protocol::{ErrorCode, RequestError, RequestId, RpcMessage};
 use serde_json::{Value, json};
 
 use crate::golden;
@@ -20,46 +20,46 @@ fn every_refusal_is_what_its_golden_file_says() {
 
 /// A refusal of every code.
 pub(crate) fn examples() -> Vec<Response> {
-    RefusalCode::ALL.iter().map(|code| example(*code)).collect()
+    ErrorCode::ALL.iter().map(|code| example(*code)).collect()
 }
 
 /// The first ones answer lines whose id could not be read.
-fn example(code: RefusalCode) -> Response {
+fn example(code: ErrorCode) -> Response {
     let mut refusal = RequestError::new(code, format!("cannot do this: {}", code.as_str()));
-    if code == RefusalCode::UnknownModule {
+    if code == ErrorCode::UnknownModule {
         refusal.data.detail = json!({ "nearest": "storage" });
     }
     let unreadable = matches!(
         code,
-        RefusalCode::ParseError | RefusalCode::InvalidRequest | RefusalCode::TooLong
+        ErrorCode::ParseError | ErrorCode::InvalidRequest | ErrorCode::TooLong
     );
     Response::refusal((!unreadable).then_some(RequestId::Number(7)), refusal)
 }
 
 #[test]
 fn refusal_numbers_are_distinct_and_in_their_ranges() {
-    let mut numbers: Vec<i32> = RefusalCode::ALL.iter().map(|code| code.number()).collect();
+    let mut numbers: Vec<i32> = ErrorCode::ALL.iter().map(|code| code.number()).collect();
     assert!(
         numbers.iter().all(|n| (-32768..=-32000).contains(n)),
         "{numbers:?}"
     );
     numbers.sort_unstable();
     numbers.dedup();
-    assert_eq!(numbers.len(), RefusalCode::ALL.len());
+    assert_eq!(numbers.len(), ErrorCode::ALL.len());
 }
 
 #[test]
 fn a_line_that_is_no_message_is_refused_with_its_code() {
-    let cases: [(&[u8], RefusalCode); 6] = [
-        (b"{", RefusalCode::ParseError),
-        (b"\xff\xfe", RefusalCode::ParseError),
-        (b"[]", RefusalCode::InvalidRequest),
-        (br#"{"jsonrpc":"2.0","id":1}"#, RefusalCode::InvalidRequest),
+    let cases: [(&[u8], ErrorCode); 6] = [
+        (b"{", ErrorCode::ParseError),
+        (b"\xff\xfe", ErrorCode::ParseError),
+        (b"[]", ErrorCode::InvalidRequest),
+        (br#"{"jsonrpc":"2.0","id":1}"#, ErrorCode::InvalidRequest),
         (
             br#"{"jsonrpc":"1.0","id":1,"method":"why"}"#,
-            RefusalCode::InvalidRequest,
+            ErrorCode::InvalidRequest,
         ),
-        (br#"{"id":1,"method":"why"}"#, RefusalCode::InvalidRequest),
+        (br#"{"id":1,"method":"why"}"#, ErrorCode::InvalidRequest),
     ];
     for (line, code) in cases {
         let refusal = RpcMessage::parse(line).expect_err("refused");

@@ -4,7 +4,7 @@
 
 use mainstay_protocol::method::{ChangeResult, EventsResult, LogLines, Welcome, WhyResult};
 use mainstay_protocol::{
-    Event, EventKind, Level, ModuleView, RefusalCode, RpcMessage, State, SystemView,
+    AccessLevel, ErrorCode, Event, EventKind, ModuleState, ModuleView, RpcMessage, SystemView,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -86,7 +86,7 @@ fn a_newer_status_and_a_newer_change_are_read() {
 fn a_newer_level_permits_nothing_and_a_newer_error_is_an_error() {
     let welcome: Welcome = carried("newer", "hello");
     assert_eq!(welcome.level.as_str(), "audit");
-    assert!(Level::ALL.iter().all(|level| welcome.level < *level));
+    assert!(AccessLevel::ALL.iter().all(|level| welcome.level < *level));
     let Ok(RpcMessage::Reply(response)) =
         RpcMessage::parse(frame("newer", "error").to_string().as_bytes())
     else {
@@ -94,7 +94,7 @@ fn a_newer_level_permits_nothing_and_a_newer_error_is_an_error() {
     };
     let error = response.error.expect("an error");
     assert_eq!(error.data.code.as_str(), "quota_exceeded");
-    assert!(!RefusalCode::ALL.contains(&error.data.code));
+    assert!(!ErrorCode::ALL.contains(&error.data.code));
     assert_eq!(
         error.message,
         "cannot restart storage: its quota is used up; wait until tomorrow"
@@ -116,7 +116,7 @@ fn params<T: DeserializeOwned>(version: &str, name: &str) -> T {
 #[test]
 fn older_frames_without_the_newest_fields_are_read() {
     let view: ModuleView = carried("older", "module.get");
-    assert_eq!(view.state, State::Running);
+    assert_eq!(view.state, ModuleState::Running);
     assert_eq!(view.output_dropped_bytes, 0);
     let event: Event = params("older", "event-to-client");
     assert_eq!(event.kind, EventKind::ModuleReady);

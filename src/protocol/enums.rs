@@ -6,7 +6,7 @@ pub use crate::unknown_value::UnknownValue;
 
 /// Declares a list of values: an enum, its spelling in JSON, `ALL`, `as_str` and `Display`. A value
 /// that this version does not know is read as `Other`, and written as it was read.
-macro_rules! words {
+macro_rules! wire_enum {
     ($(#[$doc:meta])* $name:ident {
         $($(#[$var_doc:meta])* $var:ident = $text:literal),+ $(,)?
     }) => {
@@ -16,7 +16,7 @@ macro_rules! words {
             /// A value of a newer version. Sorts before all others, so that an unknown level
             /// permits nothing.
             #[schemars(skip)]
-            Other($crate::words::UnknownValue),
+            Other($crate::enums::UnknownValue),
             $($(#[$var_doc])* #[schemars(rename = $text)] $var),+
         }
 
@@ -24,7 +24,7 @@ macro_rules! words {
             /// Every known value, in the order of the documentation.
             pub const ALL: &'static [$name] = &[$($name::$var),+];
 
-            /// The value as it stands in JSON.
+            /// The value as written in JSON.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -47,10 +47,10 @@ macro_rules! words {
         }
 
         impl std::str::FromStr for $name {
-            type Err = $crate::words::UnknownVariant;
-            fn from_str(text: &str) -> Result<Self, $crate::words::UnknownVariant> {
+            type Err = $crate::enums::UnknownVariant;
+            fn from_str(text: &str) -> Result<Self, $crate::enums::UnknownVariant> {
                 let value = Self::ALL.iter().copied().find(|value| value.as_str() == text);
-                value.ok_or($crate::words::UnknownVariant)
+                value.ok_or($crate::enums::UnknownVariant)
             }
         }
 
@@ -63,141 +63,141 @@ macro_rules! words {
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
                 let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
-                let other = |_| $name::Other($crate::words::UnknownValue::new(&text));
+                let other = |_| $name::Other($crate::enums::UnknownValue::new(&text));
                 Ok(text.parse().unwrap_or_else(other))
             }
         }
     };
 }
-pub(crate) use words;
+pub(crate) use wire_enum;
 
 /// A text that is not one of the known values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not one of the known values")]
 pub struct UnknownVariant;
 
-words! {
-    /// Where a module stands.
-    State {
-        /// Never wished for since this mainstay started.
+wire_enum! {
+    /// The observed state of a module.
+    ModuleState {
+        /// Never started since this mainstay started.
         NotStarted = "not_started",
-        /// Wished up; something it needs is not there yet.
+        /// Desired up; a dependency does not meet its condition yet.
         Waiting = "waiting",
-        /// Its process is being made, or exists and is not ready.
+        /// Its process is being spawned, or runs and is not ready.
         Starting = "starting",
         /// Ready.
         Running = "running",
-        /// Told to end.
+        /// Its process was asked to stop and still runs.
         Stopping = "stopping",
-        /// Ended as wished, or a task that is done.
+        /// Its process exited on request, or its task has completed.
         Stopped = "stopped",
-        /// Failed; the next try is scheduled.
+        /// Failed; a restart is scheduled.
         Backoff = "backoff",
-        /// Given up, until a wish or probation.
+        /// Failed; no restart is scheduled until a request or probation.
         Failed = "failed",
     }
 }
-words! {
-    /// What is wished for a module, apart from what is.
-    Wanted {
+wire_enum! {
+    /// The desired state of a module, as last requested.
+    DesiredState {
         /// It should not run.
         Down = "down",
         /// It should run.
         Up = "up",
     }
 }
-words! {
+wire_enum! {
     /// Why a module changed its state.
-    Cause {
-        /// The system came up.
+    StateCause {
+        /// Initial startup.
         Boot = "boot",
-        /// A person or program asked.
+        /// A person or program requested it.
         Requested = "requested",
         /// A module it depends on changed.
         Dependency = "dependency",
         /// Its program could not be executed.
         Exec = "exec",
-        /// Its process ended.
+        /// Its process exited.
         Exit = "exit",
         /// It became ready, or its start failed before the program ran.
         Startup = "startup",
-        /// It took longer than it may.
+        /// A timeout expired.
         Timeout = "timeout",
         /// A health probe failed.
         Probe = "probe",
-        /// It stopped feeding its watchdog.
+        /// Its watchdog was not fed in time.
         Watchdog = "watchdog",
-        /// It went over a limit.
+        /// It exceeded a limit.
         Limit = "limit",
         /// The configuration changed.
         Reload = "reload",
-        /// Its group acted.
+        /// Another module of its group failed.
         Group = "group",
-        /// One try after giving up.
+        /// One restart of a failed module, on probation.
         Probation = "probation",
-        /// The system goes down.
+        /// The system is stopping.
         Shutdown = "shutdown",
-        /// The runtime returned and found it as it is.
+        /// A new runtime took over its process.
         Adopted = "adopted",
     }
 }
-words! {
-    /// How a running module is.
-    Health {
-        /// Nothing was observed yet, or nothing observes it.
+wire_enum! {
+    /// The health of a running module.
+    HealthStatus {
+        /// No probe or report so far, or none is configured.
         Unknown = "unknown",
-        /// All is well.
+        /// It works.
         Healthy = "healthy",
-        /// It works, not fully.
+        /// It works in part.
         Degraded = "degraded",
         /// It does not work.
         Unhealthy = "unhealthy",
     }
 }
-words! {
-    /// How the system as a whole is.
+wire_enum! {
+    /// The status of the whole system.
     SystemStatus {
-        /// The first start is not over.
+        /// Initial startup has not finished.
         Starting = "starting",
-        /// Everything wished for runs and is well.
+        /// Every module that should run is running and healthy.
         Healthy = "healthy",
-        /// Something optional failed, or something is not fully well.
+        /// An optional module failed, or a module is degraded or unhealthy.
         Degraded = "degraded",
         /// A required module failed.
         Critical = "critical",
-        /// The ordered stop is on its way.
+        /// The ordered stop has started.
         Stopping = "stopping",
     }
 }
-words! {
-    /// Who is squeezed first and who gets stop budget first.
-    Importance {
-        /// Squeezed first.
+wire_enum! {
+    /// The order in which modules are throttled, and in which they get stop budget.
+    ModuleImportance {
+        /// Throttled first.
         Low = "low",
         /// The default.
         Normal = "normal",
-        /// Squeezed late.
+        /// Throttled after normal modules.
         High = "high",
-        /// Squeezed last.
+        /// Throttled last.
         Critical = "critical",
     }
 }
-words! {
-    /// What a connection may do; each level includes those before it.
-    Level {
-        /// Exactly: its own health and settings, publish, subscribe, call.
+wire_enum! {
+    /// What a connection may do; each level includes the levels before it.
+    AccessLevel {
+        /// Report its own health, read its settings, publish, subscribe, call.
         Module = "module",
-        /// Look.
+        /// Read states, events and logs.
         Observe = "observe",
         /// Start, stop, restart.
         Operate = "operate",
-        /// Everything.
+        /// Change the configuration, stop the system.
         Admin = "admin",
     }
 }
-words! {
+wire_enum! {
     /// The kind of a module.
-    Kind {
+    ModuleKind {
         /// Runs until it is stopped.
         Service = "service",
         /// Runs to completion.
@@ -206,16 +206,16 @@ words! {
         Builtin = "builtin",
     }
 }
-words! {
-    /// The rung of the throttle ladder a module stands on.
+wire_enum! {
+    /// The rung of the throttle ladder at which a module is.
     Rung {
         /// Not throttled.
         None = "none",
-        /// An event and a word to the module.
+        /// An event, and a notification to the module.
         Notice = "notice",
         /// A lower priority.
         Priority = "priority",
-        /// Held at its limit.
+        /// A hard cap at its limit.
         Cap = "cap",
         /// Restarted.
         Restart = "restart",
@@ -228,15 +228,15 @@ words! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CliExitCode {
-    /// Done.
+    /// Success.
     Ok = 0,
-    /// It was tried and failed.
+    /// The command failed.
     Failed = 1,
-    /// The command line was not understood.
+    /// The command line is invalid.
     Usage = 2,
-    /// No mainstay answers.
+    /// mainstay is not running.
     NotRunning = 3,
-    /// mainstay said no.
+    /// mainstay refused the request.
     Refused = 4,
     /// The configuration is invalid.
     Configuration = 5,

@@ -5,35 +5,36 @@
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-use mainstay_protocol::words::{
-    Cause, CliExitCode, Health, Importance, Kind, Level, Rung, State, SystemStatus, Wanted,
+use mainstay_protocol::enums::{
+    AccessLevel, CliExitCode, DesiredState, HealthStatus, ModuleImportance, ModuleKind,
+    ModuleState, Rung, StateCause, SystemStatus,
 };
-use mainstay_protocol::{EventKind, RefusalCode, method};
+use mainstay_protocol::{ErrorCode, EventKind, method};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::golden;
 
-/// The list's words, after each was spelled and read in every way there is.
+/// The values of the list, after each was written and read in both directions.
 fn spelled<W>(all: &[W]) -> Value
 where
     W: Copy + Debug + Display + FromStr + PartialEq + Serialize + DeserializeOwned,
 {
-    let words: Vec<String> = all.iter().map(ToString::to_string).collect();
-    for (word, text) in all.iter().zip(&words) {
-        assert_eq!(text.parse::<W>().ok(), Some(*word));
-        assert_eq!(json!(word), json!(text));
-        assert_eq!(serde_json::from_value::<W>(json!(text)).ok(), Some(*word));
+    let values: Vec<String> = all.iter().map(ToString::to_string).collect();
+    for (value, text) in all.iter().zip(&values) {
+        assert_eq!(text.parse::<W>().ok(), Some(*value));
+        assert_eq!(json!(value), json!(text));
+        assert_eq!(serde_json::from_value::<W>(json!(text)).ok(), Some(*value));
     }
-    let mut distinct = words.clone();
+    let mut distinct = values.clone();
     distinct.sort();
     distinct.dedup();
     assert_eq!(
         distinct.len(),
-        words.len(),
-        "a word stands twice in {words:?}"
+        values.len(),
+        "a value appears twice in {values:?}"
     );
-    json!(words)
+    json!(values)
 }
 
 #[test]
@@ -51,21 +52,21 @@ fn closed_lists_are_what_their_golden_file_says() {
         .map(|(word, code)| (*word, *code as u8))
         .collect();
     let lists = json!({
-        "cause": spelled(Cause::ALL),
+        "cause": spelled(StateCause::ALL),
         "event_kind": spelled(EventKind::ALL),
         "exit_code": codes,
-        "health": spelled(Health::ALL),
-        "importance": spelled(Importance::ALL),
-        "kind": spelled(Kind::ALL),
-        "level": spelled(Level::ALL),
+        "health": spelled(HealthStatus::ALL),
+        "importance": spelled(ModuleImportance::ALL),
+        "kind": spelled(ModuleKind::ALL),
+        "level": spelled(AccessLevel::ALL),
         "not_available_yet": method::PLANNED_METHODS,
-        "refusal_code": spelled(RefusalCode::ALL),
+        "error_code": spelled(ErrorCode::ALL),
         "rung": spelled(Rung::ALL),
-        "state": spelled(State::ALL),
+        "state": spelled(ModuleState::ALL),
         "system_status": spelled(SystemStatus::ALL),
-        "desired": spelled(Wanted::ALL),
+        "desired": spelled(DesiredState::ALL),
     });
-    golden::check(&golden::folder().join("words.json"), &lists);
+    golden::check(&golden::folder().join("enums.json"), &lists);
 }
 
 #[test]
@@ -81,12 +82,13 @@ fn event_kinds_are_a_noun_and_what_happened_to_it() {
 
 #[test]
 fn an_unknown_value_is_carried_in_messages_and_refused_where_a_person_wrote_it() {
-    assert!("sleeping".parse::<State>().is_err());
-    let read: State = serde_json::from_str("\"sleeping\"").expect("a value of a newer version");
-    assert!(!read.is_known() && !State::ALL.contains(&read));
+    assert!("sleeping".parse::<ModuleState>().is_err());
+    let read: ModuleState =
+        serde_json::from_str("\"sleeping\"").expect("a value of a newer version");
+    assert!(!read.is_known() && !ModuleState::ALL.contains(&read));
     assert_eq!(
         (read.to_string(), json!(read)),
         ("sleeping".to_owned(), json!("sleeping"))
     );
-    assert!(serde_json::from_str::<State>("7").is_err());
+    assert!(serde_json::from_str::<ModuleState>("7").is_err());
 }
