@@ -11,17 +11,13 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mainstay_process::{ActivationSocket, Instance as InstanceName, ProcessEventKind, StartStep};
+use mainstay_process::{ActivationSocket, StartStep};
 
-use crate::engine::{Engine, poll_key};
-use crate::fd_store::NamedFd;
-use crate::foreign_fd::{Closer, ForeignFd};
-use crate::instance::Instance;
+use crate::exec_spec::SOCKETS_MAX;
+use crate::foreign_fd::{Closer, ForeignFd, NamedFd};
 use crate::kernel::Poller;
-use crate::prepare::SpawnError;
-
-/// Most of one instance.
-pub(crate) const SOCKETS_MAX: usize = 16;
+use crate::poll_key;
+use crate::spawn_error::SpawnError;
 
 #[derive(Debug)]
 struct BoundSocket {
@@ -83,6 +79,20 @@ impl ActivationSockets {
     pub(crate) fn name(&self, at: usize) -> Option<&str> {
         self.bound.get(at).map(|one| one.socket.name.as_str())
     }
+
+    /// Watches them while the instance does not run, if its first connection is to be reported.
+    pub(crate) fn watch(&self, poll: &Poller, id: u32) {
+        for (at, fd) in self.fds().enumerate().filter(|_| self.wants_activation) {
+            let about = poll_key::KNOCK | (at as u64) << 32 | u64::from(id);
+            let _ = poll.add(fd, about); // without it an operation starts it, or a call
+        }
+    }
+
+    pub(crate) fn unwatch(&self, poll: &Poller) {
+        for fd in self.fds().filter(|_| self.wants_activation) {
+            poll.delete(fd); // it may not be watched at the moment
+        }
+    }
 }
 
 fn bind(socket: &ActivationSocket, closer: &Arc<Closer>) -> Result<BoundSocket, SpawnError> {
@@ -140,58 +150,6 @@ fn listen_unix(path: &Path) -> io::Result<OwnedFd> {
 fn is_stale(path: &Path) -> bool {
     let tried = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
     tried.is_err_and(|no| no.kind() == io::ErrorKind::ConnectionRefused)
-}
-
-impl Engine {
-    /// Listens for an instance that does not run yet.
-    pub(crate) fn bind_for(&mut self, name: &InstanceName, sockets: &[ActivationSocket]) {
-        let id = self.id(name);
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        unwatch_activation(&self.poll, instance);
-        if self.roster.is_idle(id)
-            && let Err(failure) = instance.sockets.bind_exactly(sockets)
-        {
-            let message = failure.message;
-            return self.report_current(id, ProcessEventKind::NotifyRejected { message });
-        }
-        instance.sockets.wants_activation = true;
-        if self.roster.is_idle(id) {
-            watch_activation(&self.poll, id, instance);
-        }
-    }
-
-    /// Somebody connected; the rest of them wait for the run that this brings about.
-    pub(crate) fn on_activation(&mut self, id: u32, at: usize) {
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        unwatch_activation(&self.poll, instance);
-        let socket = instance.sockets.name(at).unwrap_or_default().to_owned();
-        self.report_current(id, ProcessEventKind::SocketActivated { socket });
-    }
-}
-
-/// Watches its sockets while it does not run, if somebody wants to know.
-pub(crate) fn watch_activation(poll: &Poller, id: u32, instance: &Instance) {
-    if !instance.sockets.wants_activation {
-        return;
-    }
-    for (at, fd) in instance.sockets.fds().enumerate() {
-        let about = poll_key::KNOCK | (at as u64) << 32 | u64::from(id);
-        let _ = poll.add(fd, about); // without it a wish starts it, or a call
-    }
-}
-
-pub(crate) fn unwatch_activation(poll: &Poller, instance: &Instance) {
-    for fd in instance
-        .sockets
-        .fds()
-        .filter(|_| instance.sockets.wants_activation)
-    {
-        poll.delete(fd); // it may not be watched at the moment
-    }
 }
 
 #[cfg(test)]

@@ -2,110 +2,14 @@
 //! Owns nothing: it may share the memory of a stopped parent thread, so it only reads its orders.
 //! Never allocates, locks or calls anything that is not async-signal-safe.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::c_int;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use mainstay_process::{Credentials, Limits, StartStep};
+use mainstay_process::StartStep;
 
+use crate::exec_spec::{ExecSpec, SOCKETS_MAX, STORED_MAX};
 use crate::kernel::child as kernel;
-use crate::{activation, fd_store};
-
-/// Where the child leaves what went wrong; lies in memory shared by parent and child.
-#[derive(Debug, Default)]
-#[repr(C)]
-pub(crate) struct ChildErrorSlot {
-    step: AtomicU32,
-    errno: AtomicI32,
-}
-
-const STEPS: [StartStep; 7] = [
-    StartStep::Session,
-    StartStep::Directory,
-    StartStep::Limits,
-    StartStep::Group,
-    StartStep::User,
-    StartStep::Descriptors,
-    StartStep::Exec,
-];
-
-impl ChildErrorSlot {
-    pub(crate) fn clear(&self) {
-        self.errno.store(0, Ordering::SeqCst);
-    }
-    pub(crate) fn read(&self) -> Option<(StartStep, i32)> {
-        let errno = self.errno.load(Ordering::SeqCst);
-        let step = STEPS.get(self.step.load(Ordering::SeqCst) as usize)?;
-        (errno != 0).then_some((*step, errno))
-    }
-}
-
-/// Everything the child needs, prepared before it exists.
-#[derive(Debug)]
-pub(crate) struct ExecSpec {
-    pub(crate) programs: Vec<CString>,
-    pub(crate) argv: Vec<*const c_char>,
-    pub(crate) envp: Vec<*const c_char>,
-    pub(crate) directory: CString,
-    pub(crate) stdin: c_int,
-    pub(crate) stdout: c_int,
-    /// Source and number of each descriptor it is given from 3 on, by rising number.
-    pub(crate) fd_mappings: Vec<(c_int, c_int)>,
-    /// `cgroup.procs` to write oneself to, or -1.
-    pub(crate) group_procs: c_int,
-    pub(crate) nofile: libc::rlimit,
-    pub(crate) limits: Limits,
-    pub(crate) identity: Option<Credentials>,
-    pub(crate) no_new_privileges: bool,
-    /// The process without which this one must not live, or 0: an application has nobody who would
-    /// end its modules after it was killed.
-    pub(crate) parent_death_pid: c_int,
-    /// By which all that descends from it is known, or 0.
-    pub(crate) tag: u64,
-    /// Each null or a place of ten bytes and a NUL for the decimal pid.
-    pub(crate) pid_digits: [*mut u8; 2],
-    pub(crate) slip: *const ChildErrorSlot,
-    /// The first descriptor it can do without, where it leaves a shared table.
-    #[cfg_attr(
-        not(target_os = "linux"),
-        expect(dead_code, reason = "no table is shared here")
-    )]
-    pub(crate) first_droppable_fd: u32,
-    /// Owners of what the pointers above point to.
-    pub(crate) _strings: Vec<CString>,
-    pub(crate) _pid_texts: Vec<Box<[u8]>>,
-}
-
-impl ExecSpec {
-    /// Orders of a child that gets as far as its exec and finds no program there.
-    pub(crate) fn nothing(
-        dev_null: c_int,
-        nofile: libc::rlimit,
-        slip: *const ChildErrorSlot,
-    ) -> ExecSpec {
-        ExecSpec {
-            programs: Vec::new(),
-            argv: vec![std::ptr::null()],
-            envp: vec![std::ptr::null()],
-            directory: c"/".into(),
-            stdin: dev_null,
-            stdout: dev_null,
-            fd_mappings: Vec::new(),
-            group_procs: -1,
-            nofile,
-            limits: Limits::default(),
-            identity: None,
-            no_new_privileges: false,
-            parent_death_pid: 0,
-            tag: 0,
-            pid_digits: [null_mut(); 2],
-            slip,
-            first_droppable_fd: 0,
-            _strings: Vec::new(),
-            _pid_texts: Vec::new(),
-        }
-    }
-}
+use crate::syscall::{check, errno};
 
 /// Runs in the child; never returns.
 #[expect(unsafe_code, reason = "plain system calls between clone and exec")]
@@ -122,11 +26,9 @@ pub(crate) extern "C" fn exec_child(orders: *const ExecSpec) -> ! {
 /// Leaves word and ends.
 #[expect(unsafe_code, reason = "_exit, and the slip in shared memory")]
 pub(crate) fn fail_and_exit(orders: &ExecSpec, step: StartStep, errno: i32) -> ! {
-    let number = STEPS.iter().position(|one| *one == step).unwrap_or(6);
     // SAFETY: the slip lies in memory the parent keeps; `_exit` runs no handlers of the parent.
     unsafe {
-        (*orders.slip).step.store(number as u32, Ordering::SeqCst);
-        (*orders.slip).errno.store(errno, Ordering::SeqCst);
+        (*orders.slip).set(step, errno);
         libc::_exit(127)
     }
 }
@@ -147,15 +49,6 @@ fn prepare(orders: &ExecSpec) -> Result<(), (StartStep, i32)> {
     }
     write_pid(orders);
     Ok(())
-}
-
-pub(crate) fn errno() -> i32 {
-    nix::errno::Errno::last_raw()
-}
-
-pub(crate) fn check(result: impl Into<i64>) -> Result<i64, i32> {
-    let result = result.into();
-    if result < 0 { Err(errno()) } else { Ok(result) }
 }
 
 /// All dispositions to their default, then the mask empty (it was full since before the clone).
@@ -193,7 +86,7 @@ fn descriptors(orders: &ExecSpec) -> Result<(), i32> {
         .fd_mappings
         .last()
         .map_or(3, |(_, number)| number + 1);
-    let mut copies = [-1; fd_store::MOST + activation::SOCKETS_MAX + 1];
+    let mut copies = [-1; STORED_MAX + SOCKETS_MAX + 1];
     // SAFETY: numbers only; every descriptor here is the child's own copy.
     unsafe {
         let lift = |fd| check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above));
@@ -215,21 +108,6 @@ fn descriptors(orders: &ExecSpec) -> Result<(), i32> {
         }
         kernel::close_from(next as u32, u32::MAX)
     }
-}
-
-/// The same one by one, where the kernel cannot do it at once.
-#[expect(unsafe_code, reason = "getrlimit, fcntl")]
-pub(crate) fn close_one_by_one(first: u32, last: u32) -> Result<(), i32> {
-    // SAFETY: numbers only, and a place for the answer.
-    unsafe {
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        check(libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit))?;
-        let end = (limit.rlim_cur.min(65_536) as u32).min(last.saturating_add(1));
-        for fd in first..end {
-            libc::fcntl(fd as c_int, libc::F_SETFD, libc::FD_CLOEXEC);
-        }
-    }
-    Ok(())
 }
 
 #[expect(unsafe_code, reason = "setrlimit, setpriority")]

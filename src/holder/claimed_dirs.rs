@@ -14,7 +14,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockType, UnixAddr, bind, listen,
 use serde::{Deserialize, Serialize};
 
 use crate::dir::{Dir, DirError};
-use crate::frame::own_fd;
+use crate::fds::own_fd;
 use crate::kernel::{self, SOCKET};
 use crate::messages::HolderSetup;
 use crate::status_file::rfc3339;

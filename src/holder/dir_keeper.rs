@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::claimed_dirs::ClaimedDirs;
-use crate::engine_queue::{EngineEvent, EngineQueue, lock};
+use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{DirWatch, LoopWaker};
-use crate::process::thread;
+use crate::threads::{lock, thread};
 
 /// Time between the first sign that something was removed and the check: `rm -r` takes a while.
 const SETTLE_TIME: Duration = Duration::from_millis(50);

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use crate::claimed_dirs::ClaimedDirs;
 use crate::dir_keeper::DirKeeper;
-use crate::engine::Engine;
 use crate::engine_queue::EngineQueue;
-use crate::messages::{HolderMessage, HolderSetup};
+use crate::messages::HolderSetup;
 use crate::status_file::HolderStatus;
 
 /// How long the files of a system may take to be removed when the holder exits.
@@ -58,6 +57,11 @@ impl SystemDirs {
         self.listeners.iter().map(OwnedFd::try_clone).collect()
     }
 
+    /// Takes the listeners that were bound again, after the directories were removed.
+    pub(crate) fn replace_listeners(&mut self, listeners: Vec<OwnedFd>) {
+        self.listeners = listeners;
+    }
+
     /// Replaces `holder.json`, soon.
     pub(crate) fn write_status(&self, status: &HolderStatus<'_>) {
         self.keeper.write_status(status.to_json());
@@ -66,28 +70,5 @@ impl SystemDirs {
     /// Removes what must not stay.
     pub(crate) fn release(self) {
         self.keeper.release(RELEASE_TIMEOUT);
-    }
-}
-
-impl Engine {
-    /// Directories had been removed and are there again: the runtime gets the new listeners.
-    pub(crate) fn on_directories(&mut self, restored: Result<Vec<OwnedFd>, String>) {
-        let problem = match restored {
-            Ok(listeners) => {
-                if let Some(dirs) = &mut self.places {
-                    dirs.listeners = listeners;
-                }
-                if let Some(ground) = &self.ground {
-                    ground.logs.reopen();
-                }
-                None
-            }
-            Err(problem) => Some(problem),
-        };
-        let listeners = self.places.as_ref().filter(|_| problem.is_none());
-        let listeners = listeners.map(SystemDirs::listeners).transpose();
-        let listeners = listeners.ok().flatten().unwrap_or_default();
-        let fds = listeners.len() as u32;
-        self.send_message_with(&HolderMessage::Directories { fds, problem }, listeners);
     }
 }

@@ -7,23 +7,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_process::{Instance as InstanceName, ProcessEventKind, SpawnRequest, StartStep};
+use mainstay_process::{
+    ActivationSocket, Instance as InstanceName, ProcessEventKind, SpawnRequest, StartStep,
+};
 
-use crate::activation::{unwatch_activation, watch_activation};
+use crate::clock::monotonic;
 use crate::directories::SystemDirs;
-use crate::engine::{Engine, poll_key};
+use crate::engine::Engine;
 use crate::engine_queue::EngineEvent;
-use crate::instance::{Instance, RunningProcess};
+use crate::instance::{Instance, RunningProcess, trees_of};
 use crate::kernel::CgroupTree;
 use crate::log_writer::LogWriter;
 use crate::machines::{FenceError, RosterEffect};
 use crate::mark::MarkSecret;
 use crate::messages::{HolderMessage, HolderRequest, HolderSetup};
 use crate::output::OutputDrain;
-use crate::prepare::SpawnError;
-use crate::process::{self, monotonic};
-use crate::spawner::{SpawnContext, SpawnJob, SpawnedProcess, Spawner, probe_cgroup_spawn};
-use crate::sweep::{sweep_marked, trees_of};
+use crate::poll_key;
+use crate::process;
+use crate::spawn_error::SpawnError;
+use crate::spawner::{SpawnContext, SpawnJob, Spawner, probe_cgroup_spawn};
+use crate::sweep::sweep_marked;
+use crate::worker_reports::SpawnedProcess;
 
 impl Engine {
     pub(crate) fn handle_request(&mut self, ask: HolderRequest) {
@@ -173,7 +177,7 @@ impl Engine {
         let (Some(spawner), Some(instance)) = (&self.spawner, self.instances.get_mut(&id)) else {
             return;
         };
-        unwatch_activation(&self.poll, instance);
+        instance.sockets.unwatch(&self.poll);
         if let Err(failure) = instance.sockets.bind_exactly(&spawn.sockets) {
             return self.spawn_failed(id, failure);
         }
@@ -377,7 +381,7 @@ impl Engine {
                 RosterEffect::KillTree(id) => self.kill_tree(id),
                 RosterEffect::WatchActivation(id) => {
                     if let Some(instance) = self.instances.get(&id) {
-                        watch_activation(&self.poll, id, instance);
+                        instance.sockets.watch(&self.poll, id);
                     }
                 }
                 RosterEffect::Remove { id, name } => self.remove(id, &name),
@@ -414,7 +418,7 @@ impl Engine {
         let Some(mut gone) = self.instances.remove(&id) else {
             return;
         };
-        unwatch_activation(&self.poll, &gone);
+        gone.sockets.unwatch(&self.poll);
         gone.store.clear(&self.poll);
         if let Some(ground) = &self.ground {
             if let Some(groups) = ground.groups.as_ref().filter(|_| gone.group.is_some()) {
@@ -423,5 +427,55 @@ impl Engine {
             let _ = std::fs::remove_file(ground.notify_folder.join(format!("{name}.sock")));
             ground.logs.forget(name);
         }
+    }
+
+    /// Listens for an instance that does not run yet.
+    pub(crate) fn bind_for(&mut self, name: &InstanceName, sockets: &[ActivationSocket]) {
+        let id = self.id(name);
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        instance.sockets.unwatch(&self.poll);
+        if self.roster.is_idle(id)
+            && let Err(failure) = instance.sockets.bind_exactly(sockets)
+        {
+            let message = failure.message;
+            return self.report_current(id, ProcessEventKind::NotifyRejected { message });
+        }
+        instance.sockets.wants_activation = true;
+        if self.roster.is_idle(id) {
+            instance.sockets.watch(&self.poll, id);
+        }
+    }
+
+    /// Somebody connected; the rest of them wait for the run that this brings about.
+    pub(crate) fn on_activation(&mut self, id: u32, at: usize) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        instance.sockets.unwatch(&self.poll);
+        let socket = instance.sockets.name(at).unwrap_or_default().to_owned();
+        self.report_current(id, ProcessEventKind::SocketActivated { socket });
+    }
+
+    /// Directories had been removed and are there again: the runtime gets the new listeners.
+    pub(crate) fn on_directories(&mut self, restored: Result<Vec<OwnedFd>, String>) {
+        let problem = match restored {
+            Ok(listeners) => {
+                if let Some(dirs) = &mut self.places {
+                    dirs.replace_listeners(listeners);
+                }
+                if let Some(ground) = &self.ground {
+                    ground.logs.reopen();
+                }
+                None
+            }
+            Err(problem) => Some(problem),
+        };
+        let listeners = self.places.as_ref().filter(|_| problem.is_none());
+        let listeners = listeners.map(SystemDirs::listeners).transpose();
+        let listeners = listeners.ok().flatten().unwrap_or_default();
+        let fds = listeners.len() as u32;
+        self.send_message_with(&HolderMessage::Directories { fds, problem }, listeners);
     }
 }

@@ -9,11 +9,11 @@ use std::thread::{Builder, JoinHandle};
 
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::clock::monotonic;
 use crate::engine::{Engine, EngineOptions};
 use crate::kernel::CgroupRoot;
 use crate::machines::RuntimeSupervisor;
-use crate::process::monotonic;
-use crate::spawner::block_signals;
+use crate::threads::block_signals;
 
 /// Starts an engine; returns the runtime's end of the wire and the thread with its exit code.
 /// Closing the wire ends every process and then the thread.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use mainstay_process::{Instance as InstanceName, ProcessEvent, ProcessEventKind};
 
+use crate::clock::{monotonic, nanos};
 use crate::codec::Decoder;
 use crate::directories::SystemDirs;
 use crate::engine_queue::EngineQueue;
@@ -22,8 +23,8 @@ use crate::messages::{
     HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
 };
 use crate::notify_receiver::NotifyReceiver;
+use crate::poll_key;
 use crate::prepare::BaseEnvironment;
-use crate::process::{monotonic, nanos};
 use crate::runtime_process::RuntimeProcess;
 use crate::spawner::{SpawnContext, Spawner};
 use crate::sweep::{ProcessTree, Sweeper};
@@ -31,21 +32,6 @@ use crate::sweep::{ProcessTree, Sweeper};
 /// Frames that may wait for a runtime that does not read; from half of it on only exits and
 /// answers are added.
 const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
-
-/// What an event of the loop is about; the number with it is an instance.
-pub(crate) mod poll_key {
-    pub(crate) const WIRE: u64 = 1 << 56;
-    pub(crate) const SIGNALS: u64 = 2 << 56;
-    pub(crate) const MAIL: u64 = 3 << 56;
-    pub(crate) const READY: u64 = 5 << 56;
-    pub(crate) const PROCESS: u64 = 6 << 56;
-    pub(crate) const FORMER: u64 = 7 << 56;
-    /// With the key of a stored descriptor between this and the instance.
-    pub(crate) const STORED: u64 = 8 << 56;
-    /// With the place of the socket between this and the instance.
-    pub(crate) const KNOCK: u64 = 9 << 56;
-    pub(crate) const KIND: u64 = 0xff << 56;
-}
 
 /// The connection to a runtime.
 #[derive(Debug)]

@@ -4,15 +4,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mainstay_process::{Instance, ProcessEventKind};
 
 use crate::kernel::LoopWaker;
-use crate::notify_receiver::NotifyMessage;
-use crate::prepare::SpawnError;
-use crate::spawner::SpawnedProcess;
+use crate::spawn_error::SpawnError;
+use crate::threads::lock;
+use crate::worker_reports::{NotifyMessage, SpawnedProcess};
 
 /// Output of tapped instances that may wait for the loop, in bytes.
 const TAP_LIMIT_BYTES: usize = 1024 * 1024;
@@ -71,11 +71,6 @@ pub(crate) struct EngineQueue {
     wake: LoopWaker,
     tapped: AtomicUsize,
     notify: AtomicUsize,
-}
-
-/// A lock that outlives a panic elsewhere: every state behind our locks is valid at any time.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl EngineQueue {

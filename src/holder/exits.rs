@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use mainstay_process::{Exit, Signal};
 
-use crate::engine::{Engine, poll_key};
-use crate::instance::{FormerMain, Instance};
+use crate::clock::monotonic;
+use crate::engine::Engine;
+use crate::instance::{FormerMain, Instance, trees_of};
 use crate::kernel::{ProcessHandle, orphans};
 use crate::output::FinishResult;
-use crate::process::{self, monotonic};
-use crate::sweep::{
-    Living, LivingRuns, ProcessTree, SweepJob, Sweeper, sweep, sweep_marked, trees_of,
-};
+use crate::poll_key;
+use crate::process;
+use crate::sweep::{Living, LivingRuns, ProcessTree, SweepJob, Sweeper, sweep, sweep_marked};
 use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
 
 /// Exits taken in at once before other events get their turn.
@@ -101,7 +101,7 @@ impl Engine {
         let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) else {
             return;
         };
-        let ended = match wait_nohang(WaitTarget::Process(pinned), false) {
+        let ended = match wait_nohang(WaitTarget::Process(pinned.waitid_target()), false) {
             WaitResult::Alive => return,
             WaitResult::Ended(ended) => ended,
             // Its parent is, or was, someone else: that it is gone is all we know.
@@ -110,7 +110,7 @@ impl Engine {
         self.poll.delete(pinned); // it is in there since the start
         let left = self.kill_leftovers(id, ended.pid != 0);
         if let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) {
-            wait_nohang(WaitTarget::Process(pinned), true);
+            wait_nohang(WaitTarget::Process(pinned.waitid_target()), true);
         }
         self.exited(id, ended, left);
     }
@@ -157,7 +157,7 @@ impl Engine {
             .remove(&pid)
             .and_then(|former| former.pinned)
         {
-            wait_nohang(WaitTarget::Process(&pinned), true);
+            wait_nohang(WaitTarget::Process(pinned.waitid_target()), true);
             self.poll.delete(&pinned); // it is in there since `watch_former`
         }
     }

@@ -7,18 +7,14 @@ use std::sync::Arc;
 use nix::sys::socket::{getsockopt, sockopt::SockType};
 use nix::sys::stat::fstat;
 
-use crate::engine::poll_key;
-use crate::foreign_fd::ForeignFd;
+use crate::exec_spec::STORED_MAX;
+use crate::foreign_fd::{ForeignFd, NamedFd};
 use crate::kernel::{Poller, is_pipe, is_same_file};
+use crate::poll_key;
 
-/// Most descriptors that are kept for an instance.
-pub(crate) const MOST: usize = 64;
 /// What one without a name is called.
 const UNNAMED: &str = "stored";
 const NAME_BYTES: usize = 255;
-
-/// A descriptor with its name, shared with the birth it is given to.
-pub(crate) type NamedFd = (String, Arc<ForeignFd>);
 
 #[derive(Debug)]
 struct StoredFd {
@@ -54,9 +50,10 @@ impl FdStore {
             if self.kept.iter().any(|one| is_same(&one.fd, &fd)) {
                 continue;
             }
-            if self.kept.len() >= MOST {
+            if self.kept.len() >= STORED_MAX {
                 problem = Some(format!(
-                    "cannot store more than {MOST} descriptors; remove some with FDSTOREREMOVE=1"
+                    "cannot store more than {STORED_MAX} descriptors; remove some with \
+                     FDSTOREREMOVE=1"
                 ));
             } else {
                 self.last_key = (self.last_key + 1) & 0xff_ffff;
@@ -181,7 +178,7 @@ mod tests {
         let many = (0..100).map(|_| file()).collect();
         let problem = store.put((&poll, 1), Some("fine"), many, true);
         assert!(problem.unwrap().contains("64"));
-        assert_eq!(store.for_next_run().count(), MOST);
+        assert_eq!(store.for_next_run().count(), STORED_MAX);
         store.clear(&poll);
         assert_eq!(store.for_next_run().count(), 0);
     }

@@ -6,7 +6,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 
-use crate::engine_queue::lock;
+use crate::threads::{lock, thread};
 
 /// Closes descriptors on a thread of its own, which may hang in one of them: a socket that lingers,
 /// a file of a server that does not answer. Those of other closers do not wait for it.
@@ -36,7 +36,7 @@ impl Closer {
         if !closing.running {
             let closer = Arc::clone(self);
             // Without a thread it waits for the next close.
-            closing.running = crate::process::thread("close", move || closer.run()).is_ok();
+            closing.running = thread("close", move || closer.run()).is_ok();
         }
     }
 
@@ -101,3 +101,6 @@ impl Drop for ForeignFd {
         self.closer.close(fd);
     }
 }
+
+/// A descriptor with its name, shared with the spawn it is passed to.
+pub(crate) type NamedFd = (String, Arc<ForeignFd>);

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
-use crate::child::{ExecSpec, exec_child};
-use crate::engine_queue::lock;
+use crate::child::exec_child;
+use crate::exec_spec::ExecSpec;
+use crate::threads::lock;
 
 /// Means: a child exists whose number is not known yet.
 pub(crate) const UNKNOWN: i32 = -1;

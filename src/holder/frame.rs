@@ -4,16 +4,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::Serialize;
 
 use crate::codec::{CHUNK_BYTES, Decoder, FrameError, encode};
-use crate::kernel::{CLOEXEC_AT_CREATION, RECEIVE, SEND};
-
-/// Most descriptors in one message (the kernel's SCM_MAX_FD).
-pub const MAX_FDS: usize = 253;
+use crate::fds::{MAX_FDS, own_fd};
+use crate::kernel::{RECEIVE, SEND};
 
 /// Receives once without blocking: bytes to `decoder`, descriptors (close-on-exec) to `fds` in
 /// their order.
@@ -48,18 +46,6 @@ pub fn recv_with_fds(
     }
     decoder.push(&bytes[..length]);
     Ok(length)
-}
-
-/// Takes over a descriptor the kernel just handed out.
-#[expect(unsafe_code, reason = "the kernel returns plain numbers")]
-pub(crate) fn own_fd(raw: RawFd) -> OwnedFd {
-    // SAFETY: the kernel just created this descriptor for us and nobody else has the number.
-    let owned = unsafe { OwnedFd::from_raw_fd(raw) };
-    if !CLOEXEC_AT_CREATION {
-        use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-        let _ = fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)); // it is open: cannot fail
-    }
-    owned
 }
 
 /// Sends once without blocking; `fds` travel with the first byte. Returns the number of bytes.

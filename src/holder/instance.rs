@@ -12,6 +12,7 @@ use crate::fd_store::FdStore;
 use crate::foreign_fd::Closer;
 use crate::kernel::{Cgroup, ProcessHandle};
 use crate::process;
+use crate::sweep::ProcessTree;
 
 /// A running process; its numbers are those of the roster.
 #[derive(Debug)]
@@ -94,4 +95,18 @@ impl RunningProcess {
             None => process::kill(self.pid, signal),
         }
     }
+}
+
+/// The tree of a run: below the process that was started, and below the one it named instead.
+pub(crate) fn trees_of(id: u32, run: &RunningProcess) -> impl Iterator<Item = ProcessTree> {
+    let main = (run.pid, run.start_time);
+    let other = (main != run.first).then_some(main);
+    let processes = [Some(run.first), other].into_iter().flatten();
+    processes.map(move |(pid, start_time)| ProcessTree {
+        id,
+        pid,
+        start_time,
+        mark: run.mark.clone(),
+        group: None,
+    })
 }

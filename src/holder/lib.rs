@@ -34,9 +34,13 @@ mod kernel;
 #[cfg(unix)]
 mod activation;
 #[cfg(unix)]
+mod ancestry;
+#[cfg(unix)]
 mod child;
 #[cfg(unix)]
 mod claimed_dirs;
+#[cfg(unix)]
+mod clock;
 #[cfg(unix)]
 mod dir_keeper;
 #[cfg(unix)]
@@ -50,9 +54,13 @@ mod engine;
 #[cfg(unix)]
 mod engine_queue;
 #[cfg(unix)]
+mod exec_spec;
+#[cfg(unix)]
 mod exits;
 #[cfg(unix)]
 mod fd_store;
+#[cfg(unix)]
+mod fds;
 #[cfg(unix)]
 mod foreign_fd;
 #[cfg(unix)]
@@ -74,20 +82,34 @@ mod orphan_tree;
 #[cfg(unix)]
 mod output;
 #[cfg(unix)]
+mod poll_key;
+#[cfg(unix)]
 mod prepare;
 #[cfg(unix)]
 mod process;
 #[cfg(unix)]
 mod runtime_process;
 #[cfg(unix)]
+mod spawn_error;
+#[cfg(unix)]
 mod spawner;
+#[cfg(unix)]
+mod standalone;
 #[cfg(unix)]
 mod sweep;
 #[cfg(unix)]
+mod syscall;
+#[cfg(unix)]
+mod threads;
+#[cfg(unix)]
 mod wait;
+#[cfg(unix)]
+mod worker_reports;
 
 pub use codec::{Decoder, FrameError, encode};
 
+#[cfg(unix)]
+pub use ancestry::{ancestry, start_time};
 #[cfg(unix)]
 pub use claimed_dirs::make_dir;
 #[cfg(unix)]
@@ -95,13 +117,15 @@ pub use embed::embed;
 #[cfg(unix)]
 pub use engine::EngineOptions;
 #[cfg(unix)]
-pub use frame::{FrameQueue, MAX_FDS, recv_with_fds, send_with_fds};
+pub use fds::MAX_FDS;
+#[cfg(unix)]
+pub use frame::{FrameQueue, recv_with_fds, send_with_fds};
 #[cfg(unix)]
 pub use orphan_tree::OrphanTree;
 #[cfg(unix)]
-pub use process::{ancestry, start_time};
+pub use runtime_process::RuntimeCommand;
 #[cfg(unix)]
-pub use runtime_process::{RuntimeCommand, run};
+pub use standalone::run;
 
 #[cfg(windows)]
 mod windows;
@@ -110,4 +134,4 @@ pub use windows::{
     EngineOptions, RuntimeCommand, embed, inherited, modules_job_name, monotonic_nanos, run,
 };
 #[cfg(windows)]
-use windows::{engine_queue, threads as process};
+use windows::{engine_queue, threads};

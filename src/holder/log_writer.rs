@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use mainstay_process::{Instance, ProcessEventKind};
 
-use crate::engine_queue::{EngineEvent, EngineQueue, lock};
+use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::log_files::LogFiles;
-use crate::process::thread;
+use crate::threads::{lock, thread};
 
 /// Output that may wait for the disk: of one instance, and in all.
 const ONE_LIMIT_BYTES: usize = 256 * 1024;

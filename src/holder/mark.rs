@@ -14,6 +14,14 @@ const FILE: &str = "mark";
 const SECRET_BYTES: usize = 24;
 const PUBLIC_BYTES: usize = 8;
 
+/// Variable by which a process is recognised as one of an instance's tree.
+pub(crate) const TREE_MARK_VAR: &str = "MAINSTAY_MARK";
+
+/// The variable with this value, as it lies in an environment.
+pub(crate) fn mark_variable(mark: &str) -> Vec<u8> {
+    format!("{TREE_MARK_VAR}={mark}").into_bytes()
+}
+
 /// What is known of a state directory to its own processes alone.
 #[derive(Debug)]
 pub(crate) struct MarkSecret(String);

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::kernel::{self, Cgroup};
-use crate::prepare::mark_variable;
+use crate::mark::mark_variable;
 use crate::process::ProcessInfo;
 
 /// Processes above one that are looked at.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use nix::sys::socket::{ControlMessageOwned, UnixAddr, recvmsg};
 
+use crate::fds::own_fd;
 use crate::foreign_fd::{Closer, ForeignFd};
-use crate::frame::own_fd;
 use crate::kernel::{self, ProcessHandle, RECEIVE};
 
 /// Of a longer datagram the beginning is taken.

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use mainstay_process::ProcessEventKind;
 
-use crate::engine::{Engine, poll_key};
+use crate::engine::Engine;
 use crate::foreign_fd::ForeignFd;
 use crate::instance::RunningProcess;
 use crate::membership::RunTree;
 use crate::notify::{has_line, value};
-use crate::notify_receiver::{NewMain, NotifyMessage, NotifyReceiver, NotifySource};
+use crate::notify_receiver::{NotifyReceiver, NotifySource};
+use crate::poll_key;
+use crate::worker_reports::{NewMain, NotifyMessage};
 
 /// How often a run is told that something it asked for is not done.
 const REJECTIONS_MAX: u32 = 16;

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::engine_queue::{EngineEvent, EngineQueue, lock};
+use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::foreign_fd::{Closer, ForeignFd};
 use crate::kernel::{self, LoopWaker, PollEvents, Poller, ProcessHandle};
 use crate::membership::{Membership, RunTree};
 use crate::notify::{NotifyDatagram, RECEIVE_BUFFER_BYTES, has_line, receive, value};
 use crate::notify_allowance::NotifyAllowance;
-use crate::process::thread;
+use crate::threads::{lock, thread};
+use crate::worker_reports::{NewMain, NotifyMessage};
 
 /// Datagrams read from one socket before the others get their turn, and how long that may take.
 const READ_BATCH: usize = 64;
@@ -36,29 +37,6 @@ const CLOSING_MAX: usize = 128;
 const STRANGERS_CLOSING_MAX: usize = 1024;
 /// How often it is looked whether they were closed.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A message of a run, its sender verified.
-#[derive(Debug)]
-pub(crate) struct NotifyMessage {
-    pub(crate) id: u32,
-    pub(crate) generation: u64,
-    /// The sender; 0 where the kernel does not name it.
-    pub(crate) pid: i32,
-    pub(crate) text: String,
-    pub(crate) fds: Vec<ForeignFd>,
-    /// The process that MAINPID names, if it is another one and one of the run.
-    pub(crate) new_main: Option<NewMain>,
-    /// What it requests that is not done, and why.
-    pub(crate) rejected: Option<String>,
-}
-
-/// A process that is to be the main process of its run.
-#[derive(Debug)]
-pub(crate) struct NewMain {
-    pub(crate) pid: i32,
-    pub(crate) start_time: u64,
-    pub(crate) handle: ProcessHandle,
-}
 
 /// The notify socket of a run, and by what its processes are known.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::kernel::{self, Cgroup};
-use crate::prepare::TREE_MARK_VAR;
+use crate::mark::TREE_MARK_VAR;
 use crate::sweep::{ProcessTree, SweepJob, sweep};
 
 /// The tree of a run.

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use mainstay_process::Instance;
 use nix::errno::Errno;
 
-use crate::engine_queue::{EngineEvent, EngineQueue, lock};
+use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{LoopWaker, PollEvents, Poller};
 use crate::log_writer::LogWriter;
-use crate::process::thread;
 use crate::tap_replay::TapReplay;
+use crate::threads::{lock, thread};
 
 const CHUNK_BYTES: usize = 64 * 1024;
 const TOLD_BYTES: usize = 4 * 1024;

@@ -8,55 +8,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr::{null, null_mut};
 
-use mainstay_process::{Credentials, SpawnRequest, StartFailure, StartStep};
+use mainstay_process::{Credentials, SpawnRequest, StartStep};
 
-use crate::child::{ChildErrorSlot, ExecSpec};
-use crate::fd_store::NamedFd;
+use crate::exec_spec::{ChildErrorSlot, ExecSpec};
+use crate::foreign_fd::NamedFd;
+use crate::mark::TREE_MARK_VAR;
+use crate::spawn_error::SpawnError;
 
 /// Where programs are looked for when no PATH is set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
-
-/// Variable by which a process is recognised as one of an instance's tree.
-pub(crate) const TREE_MARK_VAR: &str = "MAINSTAY_MARK";
-
-/// The variable with this value, as it lies in an environment.
-pub(crate) fn mark_variable(mark: &str) -> Vec<u8> {
-    format!("{TREE_MARK_VAR}={mark}").into_bytes()
-}
-
-/// Why it does not start.
-#[derive(Debug)]
-pub(crate) struct SpawnError {
-    pub(crate) failure: StartFailure,
-    pub(crate) message: String,
-}
-
-impl SpawnError {
-    pub(crate) fn new(step: StartStep, errno: i32, what: &str) -> SpawnError {
-        let name = nix::errno::Errno::from_raw(errno);
-        let text = std::io::Error::from_raw_os_error(errno).to_string();
-        let text = text.split(" (os error").next().unwrap_or_default();
-        SpawnError {
-            failure: StartFailure { step, errno },
-            message: format!("cannot {what}: {text} ({name:?})"),
-        }
-    }
-
-    /// What the runtime puts into words: it knows what was requested.
-    pub(crate) fn without_text(step: StartStep, errno: i32) -> SpawnError {
-        SpawnError {
-            failure: StartFailure { step, errno },
-            message: String::new(),
-        }
-    }
-
-    pub(crate) fn with_advice(mut self, advice: Option<String>) -> SpawnError {
-        if let Some(advice) = advice {
-            self.message = format!("{}; {advice}", self.message);
-        }
-        self
-    }
-}
 
 /// PATH as the program will find it.
 fn path<'a>(spawn: &'a SpawnRequest, inherited: &'a BaseEnvironment) -> &'a [u8] {

@@ -14,23 +14,23 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Gid, Pid, Uid};
 
-use crate::child::{ChildErrorSlot, ExecSpec};
-use crate::engine_queue::{EngineEvent, EngineQueue, lock};
-use crate::fd_store::NamedFd;
-use crate::foreign_fd::ForeignFd;
+use crate::engine_queue::{EngineEvent, EngineQueue};
+use crate::exec_spec::{ChildErrorSlot, ExecSpec};
+use crate::foreign_fd::{ForeignFd, NamedFd};
 use crate::fork::UNKNOWN;
-use crate::kernel::{
-    self, Cgroup, CgroupTree, ProcessHandle, ProcessLauncher, ReservedFds, SpawnedChild,
-};
+use crate::kernel::{self, Cgroup, CgroupTree, ProcessLauncher, ReservedFds, SpawnedChild};
 use crate::mark::{self, MarkSecret};
 use crate::output::{Backpressure, OutputDrain, OutputStream};
-use crate::prepare::{self, BaseEnvironment, ChildFds, SpawnError};
-use crate::process::{self, thread};
+use crate::prepare::{self, BaseEnvironment, ChildFds};
+use crate::process;
+use crate::spawn_error::SpawnError;
 use crate::tap_replay::TapReplay;
+use crate::threads::lock;
+use crate::threads::thread;
+use crate::worker_reports::SpawnedProcess;
 use mainstay_process::{Instance, Output, SpawnRequest, StartStep, Stdin};
 
 const THREADS: usize = 2;
@@ -50,24 +50,6 @@ pub(crate) struct SpawnJob {
     /// What earlier runs left for this one.
     pub(crate) handed: Vec<NamedFd>,
     pub(crate) tapped: bool,
-}
-
-/// What was started.
-#[derive(Debug)]
-pub(crate) struct SpawnedProcess {
-    pub(crate) pid: i32,
-    pub(crate) start_time: u64,
-    pub(crate) uid: u32,
-    pub(crate) pinned: Option<ProcessHandle>,
-    pub(crate) ready: Option<OwnedFd>,
-    /// The writing end of its input; nothing is written to it.
-    pub(crate) stdin: Option<OwnedFd>,
-    /// Its notify socket.
-    pub(crate) notify: Option<ForeignFd>,
-    pub(crate) group: Option<Arc<Cgroup>>,
-    pub(crate) stream: Option<u64>,
-    pub(crate) kill_after_ms: u64,
-    pub(crate) mark: String,
 }
 
 /// What all spawns share.
@@ -127,11 +109,6 @@ impl SpawnInFlight {
 /// The spawner threads.
 #[derive(Debug, Clone)]
 pub(crate) struct Spawner(Arc<SpawnerShared>);
-
-/// Our threads leave all signals to the others.
-pub(crate) fn block_signals() {
-    let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None);
-}
 
 impl Spawner {
     pub(crate) fn start(ground: Arc<SpawnContext>) -> io::Result<Spawner> {

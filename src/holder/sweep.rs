@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use crate::ancestry::ancestry;
 use crate::engine_queue::{EngineEvent, EngineQueue};
-use crate::instance::RunningProcess;
 use crate::kernel::{self, Cgroup};
-use crate::prepare::{TREE_MARK_VAR, mark_variable};
-use crate::process::{self, ProcessInfo};
+use crate::mark::{TREE_MARK_VAR, mark_variable};
+use crate::process::ProcessInfo;
+use crate::threads::thread;
 
 /// Looks at most this often for new processes before it kills what it has.
 const ROUNDS: usize = 40;
@@ -32,20 +33,6 @@ pub(crate) struct ProcessTree {
     pub(crate) mark: String,
     /// The control group that was killed already: only its end is awaited.
     pub(crate) group: Option<Arc<Cgroup>>,
-}
-
-/// The tree of a run: below the process that was started, and below the one it named instead.
-pub(crate) fn trees_of(id: u32, run: &RunningProcess) -> impl Iterator<Item = ProcessTree> {
-    let main = (run.pid, run.start_time);
-    let other = (main != run.first).then_some(main);
-    let processes = [Some(run.first), other].into_iter().flatten();
-    processes.map(move |(pid, start_time)| ProcessTree {
-        id,
-        pid,
-        start_time,
-        mark: run.mark.clone(),
-        group: None,
-    })
 }
 
 /// What of the children of a holder is not to be killed: all others were left by runs that have
@@ -281,7 +268,7 @@ fn wait_until_gone(killed: &[ProcessInfo]) {
 }
 
 fn own_ancestors() -> HashSet<i32> {
-    let line = process::ancestry(std::process::id());
+    let line = ancestry(std::process::id());
     let line = line.iter().map(|(pid, _)| *pid).chain([std::process::id()]);
     line.map(u32::cast_signed).collect()
 }
@@ -327,7 +314,7 @@ impl Sweeper {
         if self.jobs.is_none() {
             let (jobs, todo) = sync_channel(1);
             let queue = Arc::clone(&self.queue);
-            if process::thread("sweep", move || run(&todo, &queue)).is_ok() {
+            if thread("sweep", move || run(&todo, &queue)).is_ok() {
                 self.jobs = Some(jobs);
             }
         }

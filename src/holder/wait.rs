@@ -4,14 +4,13 @@
 
 use mainstay_process::{Exit, Signal};
 
-use crate::kernel::ProcessHandle;
-
 /// Whom to look at.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum WaitTarget<'a> {
+pub(crate) enum WaitTarget {
     Anyone,
     Pid(i32),
-    Process(&'a ProcessHandle),
+    /// Kind, number and flags of a process handle; None: the number is of another process.
+    Process(Option<(libc::idtype_t, libc::id_t, libc::c_int)>),
 }
 
 /// How a child ended.
@@ -35,14 +34,12 @@ pub(crate) enum WaitResult {
     unsafe_code,
     reason = "waitid: the wrapper at hand refuses real-time signals"
 )]
-pub(crate) fn wait_nohang(whom: WaitTarget<'_>, reap: bool) -> WaitResult {
+pub(crate) fn wait_nohang(whom: WaitTarget, reap: bool) -> WaitResult {
     let (kind, number, how) = match whom {
         WaitTarget::Anyone => (libc::P_ALL, 0, libc::WNOHANG),
         WaitTarget::Pid(pid) => (libc::P_PID, pid as libc::id_t, libc::WNOHANG),
-        WaitTarget::Process(pinned) => match pinned.waitid_target() {
-            Some(whose) => whose,
-            None => return WaitResult::NoChild,
-        },
+        WaitTarget::Process(Some(target)) => target,
+        WaitTarget::Process(None) => return WaitResult::NoChild,
     };
     let mut flags = libc::WEXITED | how;
     if !reap {

@@ -5,8 +5,8 @@
 use std::ffi::c_int;
 use std::ptr::null_mut;
 
-use crate::child::check;
 use crate::process::ProcessInfo;
+use crate::syscall::check;
 
 /// The highest signal there is.
 pub(crate) const SIGNALS: c_int = 128;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::frame::own_fd;
+use crate::fds::own_fd;
 
 /// Marks those of whom only the end is of interest; no number that is watched has this bit.
 const FOR_END: u64 = 1 << 63;

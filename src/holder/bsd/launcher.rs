@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::AtomicI32;
 
 use super::ProcessHandle;
-use crate::child::ExecSpec;
+use crate::exec_spec::ExecSpec;
 use crate::fork::{self, with_signals_blocked};
 
 /// Makes processes, one at a time; one per spawner thread.

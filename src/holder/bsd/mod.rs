@@ -6,7 +6,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag};
+use nix::sys::socket::ControlMessageOwned;
+
+use crate::fds::MAX_FDS;
 
 mod cgroup;
 pub(crate) mod child;
@@ -14,6 +16,7 @@ mod dir_watch;
 mod kqueue;
 mod launcher;
 mod pinned;
+mod socket_flags;
 #[cfg(target_os = "freebsd")]
 #[path = "freebsd.rs"]
 mod system;
@@ -28,15 +31,9 @@ pub(crate) use dir_watch::DirWatch;
 pub(crate) use kqueue::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use launcher::{ProcessLauncher, ReservedFds, SpawnedChild};
 pub(crate) use pinned::{ProcessHandle, signal_verified};
+pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET};
 pub(crate) use system::{become_subreaper, has_variable, max_open_files, process, processes};
 
-/// How messages are received and sent: at once or not at all. Descriptors are marked to be closed
-/// by an exec after they came; every program here ignores SIGPIPE.
-pub(crate) const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT;
-pub(crate) const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT;
-/// How a socket is made: it is marked afterwards.
-pub(crate) const SOCKET: SockFlag = SockFlag::empty();
-pub(crate) const CLOEXEC_AT_CREATION: bool = false;
 /// A datagram does not say who sent it: the run's user alone may write to its socket.
 pub(crate) const NOTIFY_MODE: u32 = 0o600;
 pub(crate) const HAS_SENDER_CREDENTIALS: bool = false;
@@ -64,7 +61,7 @@ pub(crate) fn is_pipe(fd: &impl AsFd) -> bool {
 
 /// Room for descriptors.
 pub(crate) fn control_space() -> Vec<u8> {
-    nix::cmsg_space!([i32; crate::frame::MAX_FDS])
+    nix::cmsg_space!([i32; MAX_FDS])
 }
 
 /// These kernels do not say.

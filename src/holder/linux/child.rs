@@ -4,33 +4,11 @@
 
 use std::ffi::c_int;
 
-use crate::child::{ExecSpec, check, close_one_by_one, exec_child, fail_and_exit, join_group};
+use crate::syscall::{check, close_one_by_one};
 use mainstay_process::{Credentials, StartStep};
 
 /// The highest signal there is.
 pub(crate) const SIGNALS: c_int = 64;
-
-/// The same for a child that shares its parent's descriptors: it first leaves their table.
-#[expect(unsafe_code, reason = "close_range")]
-pub(crate) extern "C" fn exec_child_unshared(orders: *const ExecSpec) -> ! {
-    // SAFETY: as in `become_it`.
-    let orders = unsafe { &*orders };
-    join_group(orders); // by a descriptor that does not come along
-    let flag = libc::CLOSE_RANGE_UNSHARE;
-    // SAFETY: numbers only; on success the table is our own.
-    let left = check(unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            orders.first_droppable_fd,
-            u32::MAX,
-            flag,
-        )
-    });
-    match left {
-        Ok(_) => exec_child(orders),
-        Err(errno) => fail_and_exit(orders, StartStep::Descriptors, errno),
-    }
-}
 
 /// The raw call: the C library's refuses the two signals it keeps for itself, which may have
 /// been inherited as ignored.

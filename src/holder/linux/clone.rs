@@ -5,11 +5,13 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::child::exec_child_unshared;
 use super::{ProcessHandle, ReservedFds};
-use crate::child::{ExecSpec, exec_child};
+use crate::child::{exec_child, fail_and_exit, join_group};
+use crate::exec_spec::ExecSpec;
+use crate::fds::own_fd;
 use crate::fork::{self, with_signals_blocked};
-use crate::frame::own_fd;
+use crate::syscall::check;
+use mainstay_process::StartStep;
 
 const STACK_BYTES: usize = 128 * 1024;
 
@@ -147,6 +149,28 @@ impl ProcessLauncher {
             pid: result as i32,
             pinned: self.pins.then(|| ProcessHandle::from_pidfd(own_fd(pidfd))),
         })
+    }
+}
+
+/// The same for a child that shares its parent's descriptors: it first leaves their table.
+#[expect(unsafe_code, reason = "close_range")]
+extern "C" fn exec_child_unshared(orders: *const ExecSpec) -> ! {
+    // SAFETY: as in `become_it`.
+    let orders = unsafe { &*orders };
+    join_group(orders); // by a descriptor that does not come along
+    let flag = libc::CLOSE_RANGE_UNSHARE;
+    // SAFETY: numbers only; on success the table is our own.
+    let left = check(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            orders.first_droppable_fd,
+            u32::MAX,
+            flag,
+        )
+    });
+    match left {
+        Ok(_) => exec_child(orders),
+        Err(errno) => fail_and_exit(orders, StartStep::Descriptors, errno),
     }
 }
 

@@ -8,9 +8,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::FcntlArg;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag, UnixCredentials};
+use nix::sys::socket::{ControlMessageOwned, UnixCredentials};
 
-use crate::frame::own_fd;
+use crate::fds::{MAX_FDS, own_fd};
 
 mod cgroup;
 pub(crate) mod child;
@@ -20,6 +20,7 @@ mod poll;
 mod processes;
 mod procfs;
 mod reserved_fds;
+mod socket_flags;
 
 pub(crate) use cgroup::{Cgroup, CgroupRoot, CgroupTree, find_cgroup_root};
 pub(crate) use clone::{ProcessLauncher, SpawnedChild};
@@ -30,14 +31,8 @@ pub(crate) use processes::{
     start_stamp, start_time_since, tag,
 };
 pub(crate) use reserved_fds::ReservedFds;
+pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET};
 
-/// How messages are received and sent: at once or not at all, descriptors closed by an exec.
-pub(crate) const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_CMSG_CLOEXEC);
-pub(crate) const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
-/// How a socket is made: closed by an exec.
-pub(crate) const SOCKET: SockFlag = SockFlag::SOCK_CLOEXEC;
-/// Descriptors that the kernel makes are closed by an exec from the start.
-pub(crate) const CLOEXEC_AT_CREATION: bool = true;
 /// Anyone may write to a notify socket: every datagram says who sent it.
 pub(crate) const NOTIFY_MODE: u32 = 0o666;
 pub(crate) const HAS_SENDER_CREDENTIALS: bool = true;
@@ -73,7 +68,7 @@ fn set_flag(socket: &impl AsRawFd, option: libc::c_int, on: bool) -> bool {
 
 /// Room for descriptors and the sender of a datagram, by number and by descriptor.
 pub(crate) fn control_space() -> Vec<u8> {
-    nix::cmsg_space!([i32; crate::frame::MAX_FDS], UnixCredentials, i32)
+    nix::cmsg_space!([i32; MAX_FDS], UnixCredentials, i32)
 }
 
 /// The process that sent a datagram, if the kernel passes a descriptor of it.

@@ -5,8 +5,9 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::procfs;
-use crate::frame::own_fd;
-use crate::process::{ProcessInfo, nanos};
+use crate::clock::nanos;
+use crate::fds::own_fd;
+use crate::process::ProcessInfo;
 
 /// Nanoseconds in a clock tick: user space sees 100 ticks a second on every Linux.
 const TICK_NANOS: u64 = 10_000_000;

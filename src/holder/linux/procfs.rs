@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
 use nix::sys::stat::Mode;
 
-use crate::frame::own_fd;
+use crate::fds::own_fd;
 
 /// The numbers are those of this namespace if this process has its own there.
 fn procfs() -> Option<&'static OwnedFd> {

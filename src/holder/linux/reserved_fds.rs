@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-use crate::frame::own_fd;
+use crate::fds::own_fd;
 
 /// The numbers.
 #[derive(Debug)]

@@ -13,11 +13,11 @@ use mainstay_process::{Instance as InstanceName, ProcessEvent, ProcessEventKind,
 
 use super::create_process::EnvBlock;
 use super::directories::SystemDirs;
-use super::engine_queue::{EngineEvent, EngineQueue, lock};
+use super::engine_queue::{EngineEvent, EngineQueue};
 use super::frame_writer::FrameWriter;
 use super::handles::{JobObject, modules_job_name, monotonic, monotonic_nanos};
 use super::runtime_process::RuntimeProcess;
-use super::threads::thread;
+use super::threads::{lock, thread};
 use crate::codec::{CHUNK_BYTES, Decoder};
 use crate::log_writer::LogWriter;
 use crate::machines::{Roster, RosterEffect, RuntimeSupervisor, nanoseconds};

@@ -3,7 +3,6 @@
 //! Never makes whoever tells of output wait: what does not fit is dropped and counted.
 
 use std::sync::mpsc::SyncSender;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mainstay_process::{Instance, ProcessEventKind};
 
@@ -49,11 +48,6 @@ pub(crate) enum EngineEvent {
 /// The end that news goes in by.
 #[derive(Debug)]
 pub(crate) struct EngineQueue(pub(crate) SyncSender<EngineEvent>);
-
-/// A lock that outlives a panic elsewhere: every state behind our locks is valid at any time.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl EngineQueue {
     /// Waits for room, except with what is only good to know: false when that was dropped.

@@ -5,8 +5,7 @@
 use std::io::{self, PipeWriter, Write};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::engine_queue::lock;
-use super::threads::thread;
+use super::threads::{lock, thread};
 use crate::codec::{FrameError, encode};
 use crate::messages::HolderMessage;
 

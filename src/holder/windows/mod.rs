@@ -11,6 +11,7 @@ mod frame_writer;
 mod handles;
 mod output;
 pub(crate) mod runtime_process;
+mod standalone;
 pub(crate) mod threads;
 
 use std::io::{self, PipeReader, PipeWriter};
@@ -19,7 +20,8 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 
 pub use handles::{modules_job_name, monotonic_nanos};
-pub use runtime_process::{RuntimeCommand, inherited, run};
+pub use runtime_process::{RuntimeCommand, inherited};
+pub use standalone::run;
 
 use crate::machines::RuntimeSupervisor;
 use engine::Engine;

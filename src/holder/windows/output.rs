@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use mainstay_process::Instance;
 
-use super::engine_queue::{EngineEvent, EngineQueue, lock};
-use super::threads::thread;
+use super::engine_queue::{EngineEvent, EngineQueue};
+use super::threads::{lock, thread};
 use crate::log_writer::LogWriter;
 use crate::tap_replay::TapReplay;
 

@@ -1,5 +1,5 @@
-//! The holder as a process of its own: the console's events, and the process of the runtime.
-//! Owns that process; performs what the supervisor returns.
+//! The process of the runtime, and the events of the console that it shares with the holder.
+//! Owns that process.
 //! Never decides when the runtime is started or killed: the supervisor does.
 
 use std::ffi::{OsStr, OsString};
@@ -17,14 +17,9 @@ use windows_sys::Win32::System::Console::{
 };
 
 use super::create_process::{CreateProcessArgs, EnvBlock, create_suspended};
-use super::engine::Engine;
-use super::engine_queue::{EngineEvent, EngineQueue, QUEUE};
-use super::handles::{ChildHandle, done, monotonic};
+use super::engine_queue::{EngineEvent, EngineQueue};
+use super::handles::{ChildHandle, done};
 use super::threads::thread;
-use crate::machines::runtime_supervisor::RUNTIME_EXIT_TIMEOUT;
-use crate::machines::{RuntimeExit, RuntimeSupervisor, SupervisorEffect, SystemState, millis};
-use crate::messages::HolderMessage;
-use crate::status_file::HolderStatus;
 
 const STANDARD: [u32; 3] = [STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_ERROR_HANDLE];
 /// Names the two ends of the wire to the runtime: the numbers of inherited handles.
@@ -46,31 +41,59 @@ pub struct RuntimeCommand {
 pub(crate) struct RuntimeProcess {
     command: RuntimeCommand,
     /// Its process and number.
-    child: Option<(Arc<ChildHandle>, u32)>,
+    pub(crate) child: Option<(Arc<ChildHandle>, u32)>,
 }
 
-/// Runs the holder in the foreground until all is stopped; returns the exit code of the process.
-///
-/// # Errors
-/// In a sentence: the holder or its first runtime cannot be started. Nothing runs then.
-pub fn run(runtime: RuntimeCommand) -> Result<u8, String> {
-    let mut engine =
-        begin(runtime).map_err(|problem| format!("cannot start the holder: {problem}"))?;
-    engine.supervise();
-    match engine.supervisor.last_exit_text() {
-        Some(problem) => Err(problem.to_owned()),
-        None => Ok(engine.run()),
+impl RuntimeProcess {
+    pub(crate) fn new(command: RuntimeCommand) -> RuntimeProcess {
+        let child = None;
+        RuntimeProcess { command, child }
     }
-}
 
-fn begin(command: RuntimeCommand) -> io::Result<Engine> {
-    let (sender, news) = sync_channel(QUEUE);
-    take_console(sender.clone())?;
-    let supervisor = RuntimeSupervisor::standalone(monotonic());
-    let mut engine = Engine::new(supervisor, Arc::new(EngineQueue(sender)), news)?;
-    let child = None;
-    engine.runtime_process = Some(RuntimeProcess { command, child });
-    Ok(engine)
+    /// Starts the runtime with the holder's output and errors and the ends of its channel;
+    /// `number` counts the runtimes.
+    pub(crate) fn start(
+        &mut self,
+        (hears, speaks): (PipeReader, PipeWriter),
+        queue: Arc<EngineQueue>,
+        number: u32,
+    ) -> io::Result<()> {
+        let value = |handle: &dyn AsRawHandle| handle.as_raw_handle().expose_provenance();
+        let ends = format!("{},{}", value(&hears), value(&speaks));
+        let command = &self.command;
+        let mut variables = EnvBlock::default();
+        for (name, value) in std::env::vars_os().chain(command.env.iter().cloned()) {
+            variables.set(&name, &value);
+        }
+        variables.set(OsStr::new(ENV_WIRE), OsStr::new(&ends));
+        let null = File::options().read(true).write(true).open("NUL")?;
+        let owned = |handle: io::Result<OwnedHandle>| {
+            handle.or_else(|_| null.as_handle().try_clone_to_owned())
+        };
+        let stdout = owned(io::stdout().as_handle().try_clone_to_owned())?;
+        let stderr = owned(io::stderr().as_handle().try_clone_to_owned())?;
+        let args = command.args.iter().map(|arg| &**arg);
+        let (process, pid) = create_suspended(&CreateProcessArgs {
+            program: &command.program,
+            argv: std::iter::once(command.program.as_os_str())
+                .chain(args)
+                .collect(),
+            directory: None,
+            variables: &variables,
+            standard: [null.as_handle(), stdout.as_handle(), stderr.as_handle()],
+            more: vec![hears.as_handle(), speaks.as_handle()],
+            jobs: Vec::new(),
+            idle: false,
+        })?;
+        let process = Arc::new(process);
+        let awaited = Arc::clone(&process);
+        self.child = Some((process, pid));
+        thread("wait", move || {
+            let code = awaited.wait(None).unwrap_or(1);
+            let runtime = number;
+            queue.send(EngineEvent::RuntimeEnded { runtime, code });
+        })
+    }
 }
 
 /// Where the console's events go: Windows calls a function and passes nothing of ours along.
@@ -78,7 +101,7 @@ static STOP: OnceLock<SyncSender<EngineEvent>> = OnceLock::new();
 
 /// Modules can be asked to end only through a console that they share with us.
 #[expect(unsafe_code, reason = "system calls")]
-fn take_console(stop: SyncSender<EngineEvent>) -> io::Result<()> {
+pub(crate) fn take_console(stop: SyncSender<EngineEvent>) -> io::Result<()> {
     let _only_once = STOP.set(stop);
     // SAFETY: the place is as long as is said; the function is there for the process's life.
     unsafe {
@@ -133,143 +156,5 @@ pub fn inherited() -> Option<(PipeReader, PipeWriter)> {
             OwnedHandle::from_raw_handle(std::ptr::with_exposed_provenance_mut(number))
         };
         Some((own(hears).into(), own(speaks).into()))
-    }
-}
-
-impl Engine {
-    /// Performs what is due for the runtime, after everything that has happened is applied.
-    pub(crate) fn supervise(&mut self) {
-        self.perform_effects();
-        while let Some(effect) = self.supervisor.next_effect(monotonic()) {
-            match effect {
-                SupervisorEffect::StartRuntime => {
-                    if let Err(problem) = self.start_runtime() {
-                        self.close_channel();
-                        let text = format!("cannot start the runtime: {problem}");
-                        self.supervisor.start_failed(monotonic(), text);
-                    }
-                }
-                SupervisorEffect::KillRuntime => {
-                    let child = self.runtime_process.as_ref();
-                    if let Some((process, _)) = child.and_then(|one| one.child.as_ref()) {
-                        process.kill();
-                    }
-                }
-                SupervisorEffect::CloseChannel => self.close_channel(),
-                SupervisorEffect::SendPing => self.send(&HolderMessage::Ping),
-                SupervisorEffect::SendStopRequest { signal, time_left } => {
-                    let time_left_ms = time_left.map(millis);
-                    self.send(&HolderMessage::StopRequested {
-                        signal,
-                        time_left_ms,
-                    });
-                }
-                SupervisorEffect::WriteStatus(state) => self.write_status(state),
-            }
-            self.perform_effects();
-        }
-    }
-
-    fn write_status(&self, state: SystemState) {
-        let pid = match &self.runtime_process {
-            Some(runtime) => runtime.child.as_ref().map(|(_, pid)| *pid),
-            None => Some(std::process::id()),
-        };
-        if let Some(places) = &self.places {
-            let config_dir = self.setup.as_ref().map_or("", |setup| &setup.config_dir);
-            places.write_status(&HolderStatus::now(
-                state.as_str(),
-                pid,
-                self.supervisor.restarts(),
-                super::engine::TREE_METHOD,
-                config_dir,
-                self.supervisor.last_exit_text(),
-            ));
-        }
-    }
-
-    /// The runtime does not read: it is not sent anything any more.
-    pub(crate) fn drop_channel(&mut self) {
-        self.close_channel();
-        self.supervisor.channel_closed(monotonic());
-    }
-
-    fn close_channel(&mut self) {
-        self.wire = None;
-        self.roster.runtime_disconnected();
-    }
-
-    pub(crate) fn runtime_ended(&mut self, code: u32) {
-        if let Some(runtime) = &mut self.runtime_process {
-            runtime.child = None;
-        }
-        let text = format!("it ended with exit code {code}");
-        let code = i32::try_from(code).ok();
-        let exit = RuntimeExit { code, text };
-        self.supervisor.runtime_exited(monotonic(), exit);
-    }
-
-    /// With our own output and errors, and its end of a fresh wire.
-    fn start_runtime(&mut self) -> io::Result<()> {
-        let (hears, speaks) = self.connect()?;
-        let Some(runtime_process) = &mut self.runtime_process else {
-            return Ok(());
-        };
-        let number = |handle: &dyn AsRawHandle| handle.as_raw_handle().expose_provenance();
-        let ends = format!("{},{}", number(&hears), number(&speaks));
-        let command = &runtime_process.command;
-        let mut variables = EnvBlock::default();
-        for (name, value) in std::env::vars_os().chain(command.env.iter().cloned()) {
-            variables.set(&name, &value);
-        }
-        variables.set(OsStr::new(ENV_WIRE), OsStr::new(&ends));
-        let null = File::options().read(true).write(true).open("NUL")?;
-        let owned = |handle: io::Result<OwnedHandle>| {
-            handle.or_else(|_| null.as_handle().try_clone_to_owned())
-        };
-        let stdout = owned(io::stdout().as_handle().try_clone_to_owned())?;
-        let stderr = owned(io::stderr().as_handle().try_clone_to_owned())?;
-        let args = command.args.iter().map(|arg| &**arg);
-        let (process, pid) = create_suspended(&CreateProcessArgs {
-            program: &command.program,
-            argv: std::iter::once(command.program.as_os_str())
-                .chain(args)
-                .collect(),
-            directory: None,
-            variables: &variables,
-            standard: [null.as_handle(), stdout.as_handle(), stderr.as_handle()],
-            more: vec![hears.as_handle(), speaks.as_handle()],
-            jobs: Vec::new(),
-            idle: false,
-        })?;
-        let process = Arc::new(process);
-        let (awaited, mail, runtime) = (Arc::clone(&process), Arc::clone(&self.mail), self.runtime);
-        runtime_process.child = Some((process, pid));
-        thread("wait", move || {
-            let code = awaited.wait(None).unwrap_or(1);
-            mail.send(EngineEvent::RuntimeEnded { runtime, code });
-        })?;
-        self.supervisor.runtime_started(monotonic());
-        self.roster.runtime_connected(monotonic());
-        Ok(())
-    }
-
-    /// Ends all, cleans up, waits a moment for the runtime.
-    pub(crate) fn shut_down(mut self, code: u8) -> u8 {
-        self.write_status(SystemState::Stopping);
-        self.end_all();
-        if let Some(shelf) = self.shelf.take() {
-            shelf.finish(RUNTIME_EXIT_TIMEOUT);
-        }
-        self.wire = None;
-        if let Some((process, _)) = self.runtime_process.take().and_then(|one| one.child)
-            && process.wait(Some(RUNTIME_EXIT_TIMEOUT)).is_none()
-        {
-            process.kill();
-        }
-        if let Some(places) = self.places.take() {
-            places.release();
-        }
-        code
     }
 }

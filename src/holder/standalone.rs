@@ -1,0 +1,189 @@
+//! The holder as a process of its own, with a runtime that it starts and supervises.
+//! Owns nothing; performs what the supervisor returns.
+//! Never decides when the runtime is started or killed: the supervisor does.
+
+use std::io;
+use std::time::Duration;
+
+use mainstay_process::Exit;
+use nix::sys::signal::Signal;
+
+use crate::clock::monotonic;
+use crate::engine::{Engine, EngineOptions};
+use crate::kernel;
+use crate::machines::runtime_supervisor::RUNTIME_EXIT_TIMEOUT;
+use crate::machines::{RuntimeExit, RuntimeSupervisor, SupervisorEffect, SystemState, millis};
+use crate::messages::HolderMessage;
+use crate::runtime_process::{RuntimeCommand, RuntimeProcess, raise_limit};
+use crate::status_file::HolderStatus;
+use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
+use crate::{poll_key, process};
+
+/// Runs the holder in the foreground until all is stopped; returns the exit code of the process.
+///
+/// # Errors
+/// In a sentence: the holder or its first runtime cannot be started. Nothing runs then.
+pub fn run(runtime: RuntimeCommand) -> Result<u8, String> {
+    let mut engine =
+        begin(runtime).map_err(|problem| format!("cannot start the holder: {problem}"))?;
+    engine.supervise();
+    match engine.supervisor.last_exit_text() {
+        Some(problem) => Err(problem.to_owned()),
+        None => Ok(engine.run()),
+    }
+}
+
+fn begin(runtime: RuntimeCommand) -> io::Result<Engine> {
+    let nofile = raise_limit()?;
+    // SIGTERM to the holder must find a holder: signals are taken before anything is started.
+    let runtime = RuntimeProcess::new(runtime)?;
+    kernel::become_subreaper();
+    let no_groups = std::env::var_os("MAINSTAY_CGROUP").is_some_and(|value| value == "off");
+    let options = EngineOptions {
+        no_groups,
+        plain_fork: false,
+    };
+    let supervisor = RuntimeSupervisor::standalone(monotonic());
+    let mut engine = Engine::new(supervisor, options, nofile)?;
+    let inherited = kernel::orphans().unwrap_or_default().into_iter();
+    let seen = inherited.filter_map(kernel::process);
+    engine.inherited_children = seen.map(|one| (one.pid, one.start_time)).collect();
+    engine.watch(&runtime.signals, poll_key::SIGNALS)?;
+    engine.runtime = Some(Box::new(runtime));
+    Ok(engine)
+}
+
+impl Engine {
+    /// Performs what is due for the runtime, after everything that has happened is applied.
+    pub(crate) fn supervise(&mut self) {
+        self.perform_effects();
+        while let Some(effect) = self.supervisor.next_effect(monotonic()) {
+            match effect {
+                SupervisorEffect::StartRuntime => self.start_runtime(),
+                SupervisorEffect::KillRuntime => {
+                    if let Some(pid) = self.runtime_pid() {
+                        process::kill(pid, libc::SIGKILL); // a child that is not reaped yet
+                    }
+                }
+                SupervisorEffect::CloseChannel => self.close_channel(),
+                SupervisorEffect::SendPing => self.send(&HolderMessage::Ping),
+                SupervisorEffect::SendStopRequest { signal, time_left } => {
+                    let time_left_ms = time_left.map(millis);
+                    self.send(&HolderMessage::StopRequested {
+                        signal,
+                        time_left_ms,
+                    });
+                }
+                SupervisorEffect::WriteStatus(state) => self.write_status(state),
+            }
+            self.perform_effects();
+        }
+    }
+
+    pub(crate) fn runtime_pid(&self) -> Option<i32> {
+        self.runtime.as_ref()?.pid
+    }
+
+    fn write_status(&self, state: SystemState) {
+        let pid = match &self.runtime {
+            Some(runtime) => runtime.pid.map(i32::unsigned_abs),
+            None => Some(std::process::id()),
+        };
+        let config_dir = self.setup.as_ref().map_or("", |setup| &setup.config_dir);
+        let supervisor = &self.supervisor;
+        if let Some(dirs) = &self.places {
+            dirs.write_status(&HolderStatus::now(
+                state.as_str(),
+                pid,
+                supervisor.restarts(),
+                self.tree(),
+                config_dir,
+                supervisor.last_exit_text(),
+            ));
+        }
+    }
+
+    pub(crate) fn read_signals(&mut self) {
+        while let Some(runtime) = &mut self.runtime {
+            let Some(signal) = runtime.signals.next() else {
+                return;
+            };
+            match signal {
+                libc::SIGCHLD => self.reap_again = true,
+                libc::SIGHUP if !runtime.terminal => self.send(&HolderMessage::ReloadRequested),
+                // A shell that exits sends it beside the kernel: that is no second Ctrl-C.
+                libc::SIGHUP if self.supervisor.is_stopping() => {}
+                _ => {
+                    let signal = mainstay_process::Signal(signal);
+                    self.supervisor.stop_requested(monotonic(), signal);
+                }
+            }
+        }
+    }
+
+    fn start_runtime(&mut self) {
+        let Some(runtime) = &mut self.runtime else {
+            return;
+        };
+        match runtime.start() {
+            Ok(socket) => {
+                self.supervisor.runtime_started(monotonic());
+                if self.connect(socket).is_err() {
+                    self.supervisor.channel_closed(monotonic());
+                }
+            }
+            Err(problem) => {
+                let text = format!("cannot start the runtime: {problem}");
+                self.supervisor.start_failed(monotonic(), text);
+            }
+        }
+    }
+
+    /// The runtime was reaped. The rest of its channel counts: `Exit` may be the last request.
+    pub(crate) fn runtime_ended(&mut self, ended: ReapedChild) {
+        if let Some(runtime) = &mut self.runtime {
+            runtime.pid = None;
+        }
+        while self.supervisor.exit_code().is_none() && self.read_wire_once() {}
+        self.drop_channel();
+        let text = match ended.exit {
+            Exit::Signal { signal, .. } => Signal::try_from(signal.0).map_or_else(
+                |_| format!("it was killed by {signal}"),
+                |signal| format!("it was killed by {signal}"),
+            ),
+            Exit::Code(code) => format!("it ended with exit code {code}"),
+            Exit::Oom | Exit::Stuck | Exit::Unknown => "how it ended is unknown".to_owned(),
+        };
+        let code = ended.exit.code();
+        let exit = RuntimeExit { code, text };
+        self.supervisor.runtime_exited(monotonic(), exit);
+    }
+
+    /// Ends all, cleans up, waits a moment for the runtime.
+    pub(crate) fn shut_down(mut self, code: u8) -> u8 {
+        self.write_status(SystemState::Stopping);
+        // Blocked in this thread since its start: a signal now changes nothing.
+        self.end_all();
+        self.flush();
+        if let Some(ground) = self.ground.take() {
+            if let Some(groups) = &ground.groups {
+                groups.remove_all();
+            }
+            ground.logs.quit(RUNTIME_EXIT_TIMEOUT);
+        }
+        self.wire = None;
+        if let Some(pid) = self.runtime_pid() {
+            let end = monotonic() + RUNTIME_EXIT_TIMEOUT;
+            while wait_nohang(WaitTarget::Pid(pid), true) == WaitResult::Alive {
+                if monotonic() > end {
+                    process::kill(pid, libc::SIGKILL); // a child that is not reaped yet
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        if let Some(places) = self.places.take() {
+            places.release();
+        }
+        code
+    }
+}
