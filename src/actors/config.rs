@@ -81,8 +81,7 @@ impl ConfigActorState {
 }
 
 fn compare(ctx: &RuntimeContext) -> Option<String> {
-    let ids = ctx.configuration().ids.clone();
-    match crate::config::load_onto(&ctx.sources, ids) {
+    match crate::config::load_onto(&ctx.sources, &ctx.configuration()) {
         Ok(now) if now.fingerprint == ctx.configuration().fingerprint => None,
         Ok(_) => Some(
             "the configuration files changed; applying them while running is not available yet: \

@@ -5,17 +5,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use mainstay_policy::ModuleIds;
 use serde::{Deserialize, Serialize};
 
 use super::env_file::EnvFiles;
 use super::layers::MergedLayers;
-use super::lower::{Configuration, ResolvedDirs, lower};
+use super::lower::{Configuration, FixedValues, lower};
 use super::origin::{Origin, SourceMap, SourceText};
 use super::problem::{LayerKind, Problem, Problems};
 use super::tree::{KeyTable, Node, TableEntry, TreeValue};
 
 /// The version of the format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A configuration as a document, such as the last committed plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,8 +26,7 @@ pub struct CommittedConfig {
     pub fingerprint: String,
     config_dir: PathBuf,
     project: PathBuf,
-    state_dir: PathBuf,
-    runtime_dir: PathBuf,
+    fixed: FixedValues,
     module_dirs: BTreeMap<String, PathBuf>,
     files: Vec<PathBuf>,
     #[serde(default)]
@@ -51,8 +51,7 @@ impl CommittedConfig {
             fingerprint: configuration.fingerprint.clone(),
             config_dir: merged.config_dir.clone(),
             project: merged.project.clone(),
-            state_dir: configuration.system.state_dir.clone(),
-            runtime_dir: configuration.system.runtime_dir.clone(),
+            fixed: configuration.fixed(),
             module_dirs: merged.module_dirs.clone(),
             files: merged.files.clone(),
             tasks: merged.tasks.clone(),
@@ -68,6 +67,14 @@ impl CommittedConfig {
     /// # Errors
     /// A document of another version, or one that this version refuses.
     pub fn restore(self) -> Result<Configuration, Problems> {
+        self.restore_onto(ModuleIds::default())
+    }
+
+    /// The same; modules that have a slot in `ids` keep it.
+    ///
+    /// # Errors
+    /// As [`CommittedConfig::restore`].
+    pub fn restore_onto(self, ids: ModuleIds) -> Result<Configuration, Problems> {
         if self.version != VERSION {
             let message = format!(
                 "cannot read a committed configuration of version {}",
@@ -92,16 +99,12 @@ impl CommittedConfig {
             files: self.files,
             tasks: self.tasks,
         };
-        let chosen = ResolvedDirs {
-            state_dir: self.state_dir,
-            runtime_dir: self.runtime_dir,
-        };
         lower(
             merged,
             Problems::default(),
             self.env_files.frozen(),
-            Some(chosen),
-            mainstay_policy::ModuleIds::default(),
+            Some(self.fixed),
+            ids,
         )
     }
 }

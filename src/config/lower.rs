@@ -10,6 +10,7 @@ use mainstay_policy::graph::DependencyGraph;
 use mainstay_policy::spec::{ModuleSpec, SystemSpec};
 use mainstay_policy::{ModuleId, ModuleIds};
 use mainstay_process::Instance;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::committed::CommittedConfig;
@@ -24,7 +25,7 @@ use super::problem::{Problem, Problems, SourceLocation};
 use super::read_context::ReadContext;
 use super::schema::module::Module;
 use super::schema::scalars::{Template, is_name};
-use super::schema::{FromConfig, ValueType, root, system};
+use super::schema::{FromConfig, KeyChanges, KeyClass, ValueType, root, system};
 use super::sources::ConfigSources;
 use super::tree::{KeyTable, Node, TableEntry, TreeValue};
 
@@ -51,6 +52,8 @@ pub struct Configuration {
     pub fingerprint: String,
     /// Every file that was read.
     pub files: Vec<PathBuf>,
+    /// The keys whose values wait for the next start of the system.
+    pub waiting: Vec<&'static str>,
     graph: DependencyGraph,
     /// The written values and their origins.
     pub(crate) merged: MergedLayers,
@@ -92,6 +95,39 @@ impl Configuration {
         self.merged.tree.at(path).map(super::committed::to_json)
     }
 
+    pub(crate) fn fixed(&self) -> FixedValues {
+        FixedValues {
+            name: self.system.name.clone(),
+            state_dir: self.system.state_dir.clone(),
+            runtime_dir: self.system.runtime_dir.clone(),
+            log_dir: self.system.logs.directory.clone(),
+        }
+    }
+
+    /// Reads the sections of the system and of some modules again, for a comparison by key.
+    pub(crate) fn read_again(&self, modules: &[&str]) -> (SystemSections, Vec<Module>) {
+        let mut at = ReadContext::new(&self.merged.texts, Problems::default());
+        at.variables.project = text_of(&self.merged.project);
+        at.variables.state_dir = text_of(&self.system.state_dir);
+        at.variables.runtime_dir = text_of(&self.system.runtime_dir);
+        let empty = KeyTable::new();
+        let table = self.merged.tree.as_table().unwrap_or(&empty);
+        let mut sections = read_sections(table, &mut at);
+        if let Some(entry) = table.get("logs") {
+            sections.logs.update(&entry.node, &mut at);
+        }
+        let read = modules.iter().map(|name| {
+            let mut module = sections.module_defaults();
+            at.variables.module_dir = self.merged.module_dirs.get(*name).and_then(|p| text_of(p));
+            if let Some(node) = self.merged.tree.at(&["module", name]) {
+                module.update(node, &mut at);
+            }
+            module
+        });
+        let modules = read.collect();
+        (sections, modules)
+    }
+
     /// Returns the document from which the same configuration can be restored.
     #[must_use]
     pub fn effective(&self) -> CommittedConfig {
@@ -104,33 +140,69 @@ impl Configuration {
 /// # Errors
 /// All problems of it.
 pub fn load(sources: &ConfigSources) -> Result<Configuration, Problems> {
-    load_onto(sources, ModuleIds::default())
+    let (merged, problems) = read_all(sources);
+    lower(
+        merged,
+        problems,
+        EnvFiles::default(),
+        None,
+        ModuleIds::default(),
+    )
 }
 
-/// Reads a configuration that follows another: modules that had a slot keep it.
+/// Reads a configuration that is to follow one that runs: modules that had a slot keep it, and
+/// what only a start can change stays as it is.
 ///
 /// # Errors
 /// All problems of it.
-pub fn load_onto(sources: &ConfigSources, ids: ModuleIds) -> Result<Configuration, Problems> {
+pub fn load_onto(
+    sources: &ConfigSources,
+    running: &Configuration,
+) -> Result<Configuration, Problems> {
     let (merged, problems) = read_all(sources);
-    lower(merged, problems, EnvFiles::default(), None, ids)
+    let (fixed, ids) = (running.fixed(), running.ids.clone());
+    lower(merged, problems, EnvFiles::default(), Some(fixed), ids)
 }
 
-/// The directories that an earlier process chose.
-pub(crate) struct ResolvedDirs {
+/// What a system keeps from its start to its end, whatever the files say meanwhile.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct FixedValues {
+    pub(crate) name: String,
     pub(crate) state_dir: PathBuf,
     pub(crate) runtime_dir: PathBuf,
+    pub(crate) log_dir: PathBuf,
 }
 
 /// The sections of the system.
 #[derive(Default)]
-struct SystemSections {
+pub(crate) struct SystemSections {
     mainstay: system::Mainstay,
     health: system::Health,
     recovery: system::SystemRecovery,
     resources: system::Resources,
     ipc: system::Ipc,
     logs: system::Logs,
+}
+
+impl SystemSections {
+    /// A module that says nothing of its own.
+    fn module_defaults(&self) -> Module {
+        let mut module = Module::default();
+        module.health.rates = self.health.clone();
+        module.recovery.each = self.recovery.each.clone();
+        module
+    }
+
+    /// Lists the keys in which two differ.
+    pub(crate) fn differ(&self, other: &SystemSections, found: &mut KeyChanges) {
+        let class = KeyClass::Live;
+        found.key("mainstay", class, (&self.mainstay, &other.mainstay));
+        found.key("health", class, (&self.health, &other.health));
+        found.key("recovery", class, (&self.recovery, &other.recovery));
+        found.key("resources", class, (&self.resources, &other.resources));
+        found.key("ipc", class, (&self.ipc, &other.ipc));
+        found.key("logs", class, (&self.logs, &other.logs));
+    }
 }
 
 /// A module after reading.
@@ -145,7 +217,7 @@ pub(crate) fn lower(
     merged: MergedLayers,
     problems: Problems,
     mut env_files: EnvFiles,
-    chosen: Option<ResolvedDirs>,
+    fixed: Option<FixedValues>,
     mut ids: ModuleIds,
 ) -> Result<Configuration, Problems> {
     let damaged = !problems.is_empty();
@@ -154,7 +226,8 @@ pub(crate) fn lower(
     let empty = KeyTable::new();
     let table = merged.tree.as_table().unwrap_or(&empty);
     let mut sections = read_sections(table, &mut at);
-    let (state_dir, runtime_dir) = folders(&sections.mainstay, &merged.project, chosen, &mut at);
+    let (state_dir, runtime_dir) =
+        folders(&sections.mainstay, &merged.project, fixed.as_ref(), &mut at);
     at.variables.state_dir = text_of(&state_dir);
     at.variables.runtime_dir = text_of(&runtime_dir);
     if let Some(entry) = table.get("logs") {
@@ -162,7 +235,11 @@ pub(crate) fn lower(
         sections.logs.update(&entry.node, &mut at);
         at.pop_key();
     }
-    let system = lower_system(&sections, &merged, state_dir, runtime_dir);
+    let mut system = lower_system(&sections, &merged, state_dir, runtime_dir);
+    let waiting = match fixed {
+        Some(fixed) => keep_fixed(&mut system, fixed, &sections.mainstay, &merged.project),
+        None => Vec::new(),
+    };
     let read = read_modules(table, &sections, &merged, &mut at);
     let places: BTreeMap<&str, usize> = read
         .iter()
@@ -209,10 +286,39 @@ pub(crate) fn lower(
         ids,
         by_slot,
         files,
+        waiting,
         graph,
         merged,
         env_files,
     })
+}
+
+/// Keeps what only a start can change; returns the keys that say otherwise.
+fn keep_fixed(
+    system: &mut SystemConfig,
+    fixed: FixedValues,
+    mainstay: &system::Mainstay,
+    project: &Path,
+) -> Vec<&'static str> {
+    let differs = |said: &Option<Template>, fixed: &Path| {
+        said.as_ref()
+            .is_some_and(|path| normalize(&project.join(&path.0)) != fixed)
+    };
+    let waiting = [
+        ("mainstay.name", system.name != fixed.name),
+        (
+            "mainstay.state_dir",
+            differs(&mainstay.state_dir, &fixed.state_dir),
+        ),
+        (
+            "mainstay.runtime_dir",
+            differs(&mainstay.runtime_dir, &fixed.runtime_dir),
+        ),
+        ("logs.directory", system.logs.directory != fixed.log_dir),
+    ];
+    (system.name, system.logs.directory) = (fixed.name, fixed.log_dir);
+    let waiting = waiting.into_iter().filter(|(_, differs)| *differs);
+    waiting.map(|(key, _)| key).collect()
 }
 
 fn text_of(path: &Path) -> Option<String> {
@@ -248,11 +354,11 @@ fn read_sections<'a>(table: &'a KeyTable, at: &mut ReadContext<'a>) -> SystemSec
 fn folders(
     mainstay: &system::Mainstay,
     project: &Path,
-    chosen: Option<ResolvedDirs>,
+    fixed: Option<&FixedValues>,
     at: &mut ReadContext<'_>,
 ) -> (PathBuf, PathBuf) {
-    if let Some(chosen) = chosen {
-        return (chosen.state_dir, chosen.runtime_dir);
+    if let Some(fixed) = fixed {
+        return (fixed.state_dir.clone(), fixed.runtime_dir.clone());
     }
     let mut known = |said: &Option<Template>, other: fn(&str) -> Result<PathBuf, Box<Problem>>| {
         if let Some(path) = said {
@@ -317,12 +423,6 @@ fn read_modules<'a>(
     merged: &'a MergedLayers,
     at: &mut ReadContext<'a>,
 ) -> Vec<ParsedModule<'a>> {
-    let with_defaults = || {
-        let mut module = Module::default();
-        module.health.rates = sections.health.clone();
-        module.recovery.each = sections.recovery.each.clone();
-        module
-    };
     at.push_key("module");
     let mut read: Vec<ParsedModule<'a>> = Vec::new();
     let modules = table
@@ -342,7 +442,7 @@ fn read_modules<'a>(
                 "choose another: it is the runtime's own",
             );
         }
-        let mut module = with_defaults();
+        let mut module = sections.module_defaults();
         at.variables.module_dir = merged.module_dirs.get(name).and_then(|path| text_of(path));
         module.update(&entry.node, at);
         let entry = Some(entry);
@@ -357,7 +457,7 @@ fn read_modules<'a>(
     at.pop_key();
     for name in &merged.tasks {
         if let Err(place) = read.binary_search_by(|each| each.name.cmp(name)) {
-            let module = with_defaults();
+            let module = sections.module_defaults();
             let entry = None;
             let task = ParsedModule {
                 name,

@@ -7,6 +7,7 @@
 //!                                                                    ─► Configuration
 //! ```
 
+mod changes;
 mod committed;
 mod cross_checks;
 mod default_dirs;
@@ -31,6 +32,7 @@ mod tree;
 #[cfg(windows)]
 mod windows_checks;
 
+pub use changes::{ConfigChanges, KeyChange};
 pub use committed::CommittedConfig;
 pub use launch::{
     IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind, ProbeRole, ProbeSpec,
@@ -42,7 +44,7 @@ pub use lower::{Configuration, EVENT_BUS, load, load_onto};
 pub use problem::{Excerpt, LayerKind, MAX_PROBLEMS, Problem, Problems, Related, SourceLocation};
 pub use reference::{json_schema, reference};
 pub(crate) use schema::scalars::is_name;
-pub use schema::{ChangeClass, class_of};
+pub use schema::{KeyClass, class_of};
 pub use sources::ConfigSources;
 
 #[cfg(test)]

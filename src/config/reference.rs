@@ -131,7 +131,7 @@ fn row(page: &mut String, key: &Key) {
         "| `{}` | {} | {default} | {} | {} |",
         key.name,
         short(key.form),
-        key.class.word(),
+        key.class.as_str(),
         key.about.trim()
     );
 }
@@ -215,7 +215,7 @@ fn object(section: &'static Section) -> Map<String, Json> {
         let mut property = of_form(key.form);
         if let Json::Object(fields) = &mut property {
             fields.insert("description".to_owned(), key.about.trim().into());
-            fields.insert("x-change".to_owned(), key.class.word().into());
+            fields.insert("x-change".to_owned(), key.class.as_str().into());
             if let Some(default) = default_of(key) {
                 fields.insert("default".to_owned(), default);
             }
@@ -307,9 +307,9 @@ mod tests {
 
     #[test]
     fn every_class_is_explained() {
-        use crate::config::ChangeClass::{Live, Notify, Restart, RestartDependents};
+        use crate::config::KeyClass::{Live, Notify, Restart, RestartDependents};
         for class in [Live, Notify, Restart, RestartDependents] {
-            assert!(HEAD.contains(&format!("| {} |", class.word())));
+            assert!(HEAD.contains(&format!("| {} |", class.as_str())));
         }
     }
 

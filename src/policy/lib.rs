@@ -10,6 +10,7 @@ extern crate std;
 
 pub mod backoff;
 pub mod circuit_breaker;
+pub mod diff;
 #[cfg(test)]
 mod fixture;
 pub mod graph;

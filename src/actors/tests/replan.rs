@@ -32,10 +32,7 @@ impl Rig {
         let head = head.split("[module").next().unwrap_or_default();
         std::fs::write(&path, format!("{head}{text}")).expect("a file");
         let old = self.ctx.planned();
-        let configuration = load_onto(
-            &ConfigSources::folder(self._dir.path()),
-            old.configuration.ids.clone(),
-        );
+        let configuration = load_onto(&ConfigSources::folder(self._dir.path()), &old.configuration);
         let configuration = configuration.expect("a good configuration");
         let specs = configuration.modules.iter().map(|(spec, _)| spec.clone());
         let plan = Plan::new(number, configuration.system_spec.clone(), specs).expect("a plan");

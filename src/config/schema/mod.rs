@@ -14,32 +14,7 @@ mod units;
 
 use super::read_context::ReadContext;
 use super::tree::{KeyTable, Node};
-
-/// What a change of a key does while the system runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ChangeClass {
-    /// Applied in place.
-    Live,
-    /// The module is notified and may apply it itself.
-    Notify,
-    /// The module, or mainstay itself, is restarted.
-    Restart,
-    /// The module and its dependents are restarted.
-    RestartDependents,
-}
-
-impl ChangeClass {
-    /// As in the reference page.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            ChangeClass::Live => "live",
-            ChangeClass::Notify => "notify",
-            ChangeClass::Restart => "restart",
-            ChangeClass::RestartDependents => "restart_dependents",
-        }
-    }
-}
+pub use mainstay_policy::diff::KeyClass;
 
 /// One key.
 #[derive(Debug)]
@@ -48,7 +23,7 @@ pub(crate) struct Key {
     pub(crate) form: ValueType,
     /// The default as TOML; empty: none.
     pub(crate) default: fn() -> String,
-    pub(crate) class: ChangeClass,
+    pub(crate) class: KeyClass,
     /// False: designed and not implemented; refused if it is set.
     pub(crate) available: bool,
     pub(crate) about: &'static str,
@@ -122,7 +97,7 @@ pub(crate) enum ValueType {
 }
 
 /// A type that a value of the configuration is read into.
-pub(crate) trait FromConfig: Sized {
+pub(crate) trait FromConfig: Sized + PartialEq {
     /// What it looks like.
     const FORM: ValueType;
 
@@ -138,6 +113,48 @@ pub(crate) trait FromConfig: Sized {
 
     /// As TOML, for the reference; empty: none.
     fn show(&self) -> String;
+
+    /// Adds the keys to `found` in which `self` and `other` differ; a section looks into itself.
+    fn differ(&self, other: &Self, found: &mut KeyChanges) {
+        if self != other {
+            found.add();
+        }
+    }
+}
+
+/// The keys in which two values differ, each with its class.
+#[derive(Debug, Default)]
+pub(crate) struct KeyChanges {
+    path: Vec<(&'static str, KeyClass)>,
+    pub(crate) found: Vec<(Vec<&'static str>, KeyClass)>,
+}
+
+impl KeyChanges {
+    /// Compares the value of one key.
+    pub(crate) fn key<T: FromConfig>(
+        &mut self,
+        name: &'static str,
+        class: KeyClass,
+        (one, other): (&T, &T),
+    ) {
+        self.path.push((name, class));
+        one.differ(other, self);
+        self.path.pop();
+    }
+
+    /// Whether the key at the top differs.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.found
+            .iter()
+            .any(|(path, _)| path.first() == Some(&key))
+    }
+
+    fn add(&mut self) {
+        if let Some((_, class)) = self.path.last() {
+            let path = self.path.iter().map(|(name, _)| *name).collect();
+            self.found.push((path, *class));
+        }
+    }
 }
 
 /// Reads each key of `table` with `set_key`; a key unknown to `set_key` is a problem.
@@ -200,7 +217,7 @@ macro_rules! section {
                             default: || {
                                 <$kind as $crate::config::schema::FromConfig>::show(&$default)
                             },
-                            class: $crate::config::schema::ChangeClass::$class,
+                            class: $crate::config::schema::KeyClass::$class,
                             available: true,
                             about: concat!($($doc),*),
                         },)*
@@ -208,7 +225,7 @@ macro_rules! section {
                             name: stringify!($later),
                             form: $later_form,
                             default: || $later_default.to_owned(),
-                            class: $crate::config::schema::ChangeClass::$later_class,
+                            class: $crate::config::schema::KeyClass::$later_class,
                             available: false,
                             about: concat!($($later_doc),*),
                         },)*)?
@@ -235,6 +252,15 @@ macro_rules! section {
         }
 
         impl $crate::config::schema::FromConfig for $name {
+            fn differ(&self, other: &Self, found: &mut $crate::config::schema::KeyChanges) {
+                $(self.$base.differ(&other.$base, found);)?
+                $(found.key(
+                    stringify!($field),
+                    $crate::config::schema::KeyClass::$class,
+                    (&self.$field, &other.$field),
+                );)*
+            }
+
             const FORM: $crate::config::schema::ValueType =
                 $crate::config::schema::ValueType::Table(Self::SECTION);
 
@@ -293,7 +319,7 @@ macro_rules! later_section {
                         name: stringify!($field),
                         form: $form,
                         default: || $default.to_owned(),
-                        class: $crate::config::schema::ChangeClass::$class,
+                        class: $crate::config::schema::KeyClass::$class,
                         available: false,
                         about: concat!($($doc),*),
                     },)*
@@ -311,7 +337,7 @@ pub(crate) fn root() -> &'static Section {
             name,
             form,
             default: String::new,
-            class: ChangeClass::Live,
+            class: KeyClass::Live,
             available,
             about,
         }
@@ -340,7 +366,7 @@ pub(crate) fn root() -> &'static Section {
 
 /// Returns the change class of the key at `path`; none for an unknown key.
 #[must_use]
-pub fn class_of(path: &[&str]) -> Option<ChangeClass> {
+pub fn class_of(path: &[&str]) -> Option<KeyClass> {
     let mut form = ValueType::Table(root());
     let mut class = None;
     for key in path {

@@ -201,7 +201,7 @@ fn the_next_configuration_keeps_the_slots_of_the_one_before() {
     let first = Project::of(&(module("b", "") + &module("z", "requires = [\"b\"]\n"))).good();
     let (b, z) = (first.ids.find("b"), first.ids.find("z"));
     let second = Project::of(&(module("a", "") + &module("z", "requires = [\"a\"]\n")));
-    let second = crate::config::load_onto(&second.sources, first.ids).expect("good");
+    let second = crate::config::load_onto(&second.sources, &first).expect("good");
     let a = second.ids.find("a").expect("a slot");
     assert_eq!((second.ids.find("b"), second.ids.find("z")), (b, z));
     assert!(Some(a) > z, "no slot is used again");

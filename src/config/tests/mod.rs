@@ -5,6 +5,7 @@
 mod across;
 mod bad;
 mod broken;
+mod changes;
 mod files;
 mod good;
 mod kept;

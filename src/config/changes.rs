@@ -1,0 +1,81 @@
+//! What differs between two configurations, key by key, with the class of each key.
+//! Owns the comparison: by what the values come to, never by how they are written.
+//! Never decides what becomes of a module: `policy::diff` does.
+
+use mainstay_policy::ModuleId;
+
+use super::hints::key_path;
+use super::lower::Configuration;
+use super::schema::{FromConfig, KeyChanges, KeyClass};
+
+/// A key whose value differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyChange {
+    /// For instance `module.storage.command`.
+    pub path: String,
+    /// What the change does to what runs.
+    pub class: KeyClass,
+}
+
+/// The keys in which two configurations differ.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfigChanges {
+    /// Those of the system.
+    pub system: Vec<KeyChange>,
+    /// Those of the modules that both have, by slot.
+    pub modules: Vec<(ModuleId, Vec<KeyChange>)>,
+}
+
+impl ConfigChanges {
+    /// The class of the most far-reaching key of each module.
+    #[must_use]
+    pub fn classes(&self) -> Vec<(ModuleId, KeyClass)> {
+        let class = |keys: &[KeyChange]| keys.iter().map(|key| key.class).max();
+        let modules = self.modules.iter();
+        modules
+            .map(|(id, keys)| (*id, class(keys).unwrap_or(KeyClass::Live)))
+            .collect()
+    }
+}
+
+impl Configuration {
+    /// Compares with the configuration that is to follow.
+    #[must_use]
+    pub fn changes_to(&self, next: &Configuration) -> ConfigChanges {
+        let pairs = next.modules.iter().filter_map(|after| {
+            let before = self.module(after.0.id)?;
+            (before != after).then_some((before, after))
+        });
+        let pairs: Vec<_> = pairs.collect();
+        let names: Vec<&str> = pairs.iter().map(|(before, _)| &*before.0.name).collect();
+        let (system, before) = self.read_again(&names);
+        let names: Vec<&str> = pairs.iter().map(|(_, after)| &*after.0.name).collect();
+        let (next_system, after) = next.read_again(&names);
+        let mut found = KeyChanges::default();
+        system.differ(&next_system, &mut found);
+        let mut changes = ConfigChanges {
+            system: named(&[], found),
+            modules: Vec::with_capacity(pairs.len()),
+        };
+        let read = before.iter().zip(&after);
+        for ((before, after), (one, other)) in pairs.into_iter().zip(read) {
+            let mut found = KeyChanges::default();
+            one.differ(other, &mut found);
+            // Every key is written as before: it is what an env file says.
+            if before.1.env != after.1.env && !found.has("env") && !found.has("env_file") {
+                found.found.push((vec!["env_file"], KeyClass::Restart));
+            }
+            let keys = named(&["module", &after.0.name], found);
+            changes.modules.push((after.0.id, keys));
+        }
+        changes
+    }
+}
+
+fn named(below: &[&str], changes: KeyChanges) -> Vec<KeyChange> {
+    let named = changes.found.into_iter().map(|(path, class)| KeyChange {
+        path: key_path(&[below, &path].concat()),
+        class,
+    });
+    named.collect()
+}
