@@ -36,11 +36,19 @@ fn differences(from: &str, to: &str, keys: &[(&str, KeyClass)]) -> String {
     words.collect::<Vec<String>>().join(", ")
 }
 
+/// Two plans, the classes of keys, and the differences in words.
+type Row = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, KeyClass)],
+    &'static str,
+);
+
 #[test]
 fn what_differs_is_named_once_in_the_order_in_which_it_is_applied() {
     use KeyClass::{Live, Notify, Restart, RestartDependents};
     let chain = "a\nb: a\nc: b";
-    let rows: [(&str, &str, &[(&str, KeyClass)], &str); 11] = [
+    let rows: [Row; 11] = [
         (chain, chain, &[], ""),
         (chain, "a\nb: a", &[], "-c"),
         (chain, "d", &[], "-c, -b, -a, +d"),
@@ -132,6 +140,7 @@ proptest! {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "this measures")]
 fn ten_thousand_modules_are_compared_in_fifty_milliseconds() {
     let lines = |changed: usize| {
         let line = move |n: usize| match (n, n == changed) {
