@@ -23,7 +23,7 @@ use super::lower_module::{lower_module, lower_recovery};
 use super::paths::normalize;
 use super::problem::{Problem, Problems, SourceLocation};
 use super::read_context::ReadContext;
-use super::schema::module::Module;
+use super::schema::module::ModuleSection;
 use super::schema::scalars::{Template, is_name};
 use super::schema::{FromConfig, KeyChanges, KeyClass, ValueType, root, system};
 use super::sources::ConfigSources;
@@ -105,7 +105,7 @@ impl Configuration {
     }
 
     /// Reads the sections of the system and of some modules again, for a comparison by key.
-    pub(crate) fn read_again(&self, modules: &[&str]) -> (SystemSections, Vec<Module>) {
+    pub(crate) fn read_again(&self, modules: &[&str]) -> (SystemSections, Vec<ModuleSection>) {
         let mut at = ReadContext::new(&self.merged.texts, Problems::default());
         at.variables.project = text_of(&self.merged.project);
         at.variables.state_dir = text_of(&self.system.state_dir);
@@ -176,18 +176,18 @@ pub(crate) struct FixedValues {
 /// The sections of the system.
 #[derive(Default)]
 pub(crate) struct SystemSections {
-    mainstay: system::Mainstay,
-    health: system::Health,
-    recovery: system::SystemRecovery,
-    resources: system::Resources,
-    ipc: system::Ipc,
-    logs: system::Logs,
+    mainstay: system::MainstaySection,
+    health: system::HealthSection,
+    recovery: system::SystemRecoverySection,
+    resources: system::ResourcesSection,
+    ipc: system::IpcSection,
+    logs: system::LogsSection,
 }
 
 impl SystemSections {
     /// A module that says nothing of its own.
-    fn module_defaults(&self) -> Module {
-        let mut module = Module::default();
+    fn module_defaults(&self) -> ModuleSection {
+        let mut module = ModuleSection::default();
         module.health.rates = self.health.clone();
         module.recovery.each = self.recovery.each.clone();
         module
@@ -210,7 +210,7 @@ pub(crate) struct ParsedModule<'a> {
     pub(crate) name: &'a str,
     /// The location of its name; none for the builtin.
     pub(crate) entry: Option<&'a TableEntry>,
-    pub(crate) module: Module,
+    pub(crate) module: ModuleSection,
 }
 
 pub(crate) fn lower(
@@ -297,7 +297,7 @@ pub(crate) fn lower(
 fn keep_fixed(
     system: &mut SystemConfig,
     fixed: FixedValues,
-    mainstay: &system::Mainstay,
+    mainstay: &system::MainstaySection,
     project: &Path,
 ) -> Vec<&'static str> {
     let differs = |said: &Option<Template>, fixed: &Path| {
@@ -352,7 +352,7 @@ fn read_sections<'a>(table: &'a KeyTable, at: &mut ReadContext<'a>) -> SystemSec
 
 /// Returns the state directory and the runtime directory.
 fn folders(
-    mainstay: &system::Mainstay,
+    mainstay: &system::MainstaySection,
     project: &Path,
     fixed: Option<&FixedValues>,
     at: &mut ReadContext<'_>,
@@ -469,10 +469,10 @@ fn read_modules<'a>(
     }
     let place = read.binary_search_by(|each| each.name.cmp(EVENT_BUS));
     if let Err(place) = place {
-        let module = Module {
+        let module = ModuleSection {
             description: "Carries messages between modules".to_owned(),
             kind: mainstay_policy::spec::Kind::Builtin,
-            ..Module::default()
+            ..ModuleSection::default()
         };
         read.insert(
             place,

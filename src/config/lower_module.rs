@@ -18,10 +18,10 @@ use super::paths::normalize;
 use super::problem::LayerKind;
 use super::read_context::ReadContext;
 use super::schema::compound::{RawDependency, RawProbation};
-use super::schema::module::Module;
+use super::schema::module::ModuleSection;
 use super::schema::probes::RawProbe;
 use super::schema::scalars::CommandLine;
-use super::schema::system::Recovery;
+use super::schema::system::RecoverySection;
 use super::tree::{Node, origin_of};
 
 const MIB: u64 = 1 << 20;
@@ -100,7 +100,7 @@ pub(crate) fn lower_module<'a>(
 }
 
 fn launch(
-    module: Module,
+    module: ModuleSection,
     directory: PathBuf,
     module_dir: Option<&PathBuf>,
     env: Vec<(String, String)>,
@@ -191,7 +191,7 @@ fn socket(path: &str, directory: &Path) -> String {
     }
 }
 
-fn edges(module: &Module, ids: &ModuleIds) -> Vec<Edge> {
+fn edges(module: &ModuleSection, ids: &ModuleIds) -> Vec<Edge> {
     let edge = |needed: &RawDependency, hard: bool| {
         let to = ids.find(&needed.module.text)?;
         let until = needed.until;
@@ -217,7 +217,7 @@ fn resolved(probe: &process::Probe, directory: &Path) -> process::Probe {
     }
 }
 
-fn probes(module: &Module, directory: &Path) -> Vec<ProbeSpec> {
+fn probes(module: &ModuleSection, directory: &Path) -> Vec<ProbeSpec> {
     let lower = |probe: &RawProbe| {
         let rates = probe.rates(&module.health.rates);
         ProbeSpec {
@@ -238,7 +238,7 @@ fn probes(module: &Module, directory: &Path) -> Vec<ProbeSpec> {
 
 /// Returns the variables of `env_file`, then those of `env`; each name once.
 fn environment(
-    module: &Module,
+    module: &ModuleSection,
     node: Option<&Node>,
     directory: &Path,
     env_files: &mut EnvFiles,
@@ -295,7 +295,7 @@ fn env_faults(path: &Path, text: String, faults: Vec<Fault>, at: &mut ReadContex
 
 /// Lowers recovery for policy; problems have the location of `node`.
 pub(crate) fn lower_recovery(
-    recovery: &Recovery,
+    recovery: &RecoverySection,
     node: Option<&Node>,
     at: &mut ReadContext<'_>,
 ) -> spec::RecoverySpec {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::schema::module::Module;
+use super::schema::module::ModuleSection;
 use super::schema::{Key, Section, ValueType, root};
 
 const HEAD: &str = "\
@@ -205,7 +205,7 @@ pub fn json_schema() -> Json {
     schema.insert("title".to_owned(), "mainstay configuration".into());
     schema.insert(
         "$defs".to_owned(),
-        json!({ "module": object(Module::SECTION) }),
+        json!({ "module": object(ModuleSection::SECTION) }),
     );
     schema.into()
 }
@@ -272,7 +272,9 @@ fn of_form(form: ValueType) -> Json {
         }
         ValueType::List(each) => json!({ "type": "array", "items": of_form(*each) }),
         // One definition, used by every module.
-        ValueType::Map(ValueType::Table(section)) if std::ptr::eq(*section, Module::SECTION) => {
+        ValueType::Map(ValueType::Table(section))
+            if std::ptr::eq(*section, ModuleSection::SECTION) =>
+        {
             json!({ "type": "object", "additionalProperties": { "$ref": "#/$defs/module" } })
         }
         ValueType::Map(each) => json!({ "type": "object", "additionalProperties": of_form(*each) }),
@@ -329,7 +331,7 @@ mod tests {
         }
         let mut seen = 0;
         visit(root(), &mut seen);
-        visit(Module::SECTION, &mut seen);
+        visit(ModuleSection::SECTION, &mut seen);
         assert!(seen > 50, "{seen}");
     }
 

@@ -10,7 +10,7 @@ use mainstay_process::Probe;
 use super::key_table::KeyTable;
 use super::launch::ProbeKind;
 use super::schema::compound::Principal;
-use super::schema::system::Ipc;
+use super::schema::system::IpcSection;
 
 /// The available kinds of readiness.
 const READY: &str = "use { log = \"…\" }, { file = \"…\" }, { tcp = \"…\" }, { http = \"…\" }, \
@@ -97,7 +97,7 @@ fn probes(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
 }
 
 /// Refuses principals that Windows cannot identify.
-pub(crate) fn ipc<'a>(ipc: &Ipc, table: &'a KeyTable, at: &mut ReadContext<'a>) {
+pub(crate) fn ipc<'a>(ipc: &IpcSection, table: &'a KeyTable, at: &mut ReadContext<'a>) {
     let lists = [
         ("observers", &ipc.observers),
         ("operators", &ipc.operators),

@@ -6,7 +6,7 @@ use mainstay_policy::spec::{DependencyCondition, Strategy};
 use serde::{Deserialize, Serialize};
 
 use super::scalars::{ModuleName, Template};
-use super::system::ProbationTimes;
+use super::system::ProbationSection;
 use super::{FromConfig, ValueType, section};
 use crate::config::read_context::ReadContext;
 use crate::config::tree::{Node, TreeValue};
@@ -67,17 +67,17 @@ impl FromConfig for RecoveryLadder {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RawProbation {
     Off,
-    On(ProbationTimes),
+    On(ProbationSection),
 }
 
 impl Default for RawProbation {
     fn default() -> RawProbation {
-        RawProbation::On(ProbationTimes::default())
+        RawProbation::On(ProbationSection::default())
     }
 }
 
 impl FromConfig for RawProbation {
-    const FORM: ValueType = ValueType::OneOf(&[ProbationTimes::FORM, OFF]);
+    const FORM: ValueType = ValueType::OneOf(&[ProbationSection::FORM, OFF]);
 
     fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let mut value = RawProbation::default();
@@ -90,7 +90,7 @@ impl FromConfig for RawProbation {
             TreeValue::Text(text) if text == "off" => *self = RawProbation::Off,
             TreeValue::Table(_) => {
                 let mut times = match self {
-                    RawProbation::Off => ProbationTimes::default(),
+                    RawProbation::Off => ProbationSection::default(),
                     RawProbation::On(times) => times.clone(),
                 };
                 times.update(node, at);
@@ -172,7 +172,7 @@ pub(crate) struct RawDependency {
 
 section! {
     /// A dependency and its condition.
-    NeededTable {
+    DependencySection {
         /// The module.
         Live module: Option<ModuleName> = None;
         /// The dependency condition.
@@ -181,7 +181,7 @@ section! {
 }
 
 impl FromConfig for RawDependency {
-    const FORM: ValueType = ValueType::OneOf(&[ValueType::Name, NeededTable::FORM]);
+    const FORM: ValueType = ValueType::OneOf(&[ValueType::Name, DependencySection::FORM]);
 
     fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         match &node.value {
@@ -190,7 +190,7 @@ impl FromConfig for RawDependency {
                 until: DependencyCondition::Ready,
             }),
             TreeValue::Table(table) => {
-                let read = NeededTable::read(node, at)?;
+                let read = DependencySection::read(node, at)?;
                 if !table.contains_key("module") {
                     let message = format!("cannot use {}: `module` is missing", at.path());
                     let hint = "{ module = \"NAME\", until = \"ready\" }";

@@ -162,11 +162,11 @@ pub(crate) fn read_section<'a>(
     table: &'a KeyTable,
     at: &mut ReadContext<'a>,
     section: &'static Section,
-    mut take: impl FnMut(&str, &'a Node, &mut ReadContext<'a>) -> bool,
+    mut set_key: impl FnMut(&str, &'a Node, &mut ReadContext<'a>) -> bool,
 ) {
     for (name, entry) in table {
         at.push_key(name);
-        if !take(name, &entry.node, at) {
+        if !set_key(name, &entry.node, at) {
             at.unknown(name, entry, section);
         }
         at.pop_key();
@@ -234,7 +234,7 @@ macro_rules! section {
                 };
 
             /// Reads one key; returns false for an unknown one.
-            pub(crate) fn take<'a>(
+            pub(crate) fn set_key<'a>(
                 &mut self,
                 key: &str,
                 node: &'a $crate::config::tree::Node,
@@ -244,7 +244,7 @@ macro_rules! section {
                     $crate::config::schema::FromConfig::update(&mut self.$field, node, at);
                     return true;
                 })*
-                $(if self.$base.take(key, node, at) {
+                $(if self.$base.set_key(key, node, at) {
                     return true;
                 })?
                 false
@@ -280,7 +280,7 @@ macro_rules! section {
             ) {
                 if let Some(table) = at.table(node, Self::FORM) {
                     $crate::config::schema::read_section(table, at, Self::SECTION, |key, node, at| {
-                        self.take(key, node, at)
+                        self.set_key(key, node, at)
                     });
                 }
             }
@@ -348,18 +348,18 @@ pub(crate) fn root() -> &'static Section {
     const ROOT: &Section = &Section {
         about: "A configuration.",
         keys: &[
-            section(system::Mainstay::SECTION, "mainstay"),
-            section(system::Health::SECTION, "health"),
-            section(system::SystemRecovery::SECTION, "recovery"),
-            section(system::Resources::SECTION, "resources"),
-            section(system::Ipc::SECTION, "ipc"),
-            section(system::Logs::SECTION, "logs"),
+            section(system::MainstaySection::SECTION, "mainstay"),
+            section(system::HealthSection::SECTION, "health"),
+            section(system::SystemRecoverySection::SECTION, "recovery"),
+            section(system::ResourcesSection::SECTION, "resources"),
+            section(system::IpcSection::SECTION, "ipc"),
+            section(system::LogsSection::SECTION, "logs"),
             top("module", MODULES, true, "The modules, by name."),
             top("group", GROUPS, false, "Supervision groups, by name."),
         ],
         base: None,
     };
-    const MODULES: ValueType = ValueType::Map(&ValueType::Table(module::Module::SECTION));
+    const MODULES: ValueType = ValueType::Map(&ValueType::Table(module::ModuleSection::SECTION));
     const GROUPS: ValueType = ValueType::Map(&ValueType::Table(system::GROUP));
     ROOT
 }

@@ -11,7 +11,7 @@ use super::compound::{EnvFilePaths, RawDependency};
 use super::probes::RawProbe;
 use super::scalars::{BoundedInt, CommandLine, ModuleName, PositiveDuration, Signed, Template};
 use super::sockets::RawSockets;
-use super::system::{Health, PositiveCount, Recovery};
+use super::system::{HealthSection, PositiveCount, RecoverySection};
 use super::{FromConfig, ValueType, later_section, section};
 use crate::config::read_context::ReadContext;
 use crate::config::tree::Node;
@@ -20,7 +20,7 @@ const TEXTS: ValueType = ValueType::List(&ValueType::Template);
 
 section! {
     /// One module.
-    Module {
+    ModuleSection {
         /// Its purpose in one line.
         Live description: String = String::new();
         /// Its version, shown in `status`.
@@ -59,7 +59,7 @@ section! {
         /// connection again after it exited without a request, never after a stop.
         Live start: spec::StartMode = spec::StartMode::Eager;
         /// Free resources that its start requires.
-        Live needs: Needs = Needs::default();
+        Live needs: NeedsSection = NeedsSection::default();
         /// Which modules are throttled last and get stop budget first.
         Live importance: spec::Importance = spec::Importance::Normal;
         /// Number of instances.
@@ -87,13 +87,13 @@ section! {
         /// Commands run at idle priority after the initial startup.
         Live prewarm: Vec<CommandLine> = Vec::new();
         /// Its probes.
-        Live health: ModuleHealth = ModuleHealth::default();
+        Live health: ModuleHealthSection = ModuleHealthSection::default();
         /// Its limits.
-        Restart limits: Limits = Limits::default();
+        Restart limits: LimitsSection = LimitsSection::default();
         /// Its recovery after failures.
-        Live recovery: ModuleRecovery = ModuleRecovery::default();
+        Live recovery: ModuleRecoverySection = ModuleRecoverySection::default();
         /// Its isolation.
-        Restart isolation: Isolation = Isolation::default();
+        Restart isolation: IsolationSection = IsolationSection::default();
     }
     later {
         /// The signal that announces changed settings.
@@ -109,7 +109,7 @@ section! {
 
 section! {
     /// Free resources that a start requires.
-    Needs {
+    NeedsSection {
         /// Free memory in MiB.
         Live memory_mb: Option<PositiveCount> = None;
         /// Free disk in the state directory in MiB.
@@ -119,7 +119,7 @@ section! {
 
 section! {
     /// The probes of a module; intervals and thresholds are defaults of its probes.
-    ModuleHealth over rates: Health {
+    ModuleHealthSection over rates: HealthSection {
         /// The probes.
         Live probes: Vec<RawProbe> = Vec::new();
     }
@@ -127,7 +127,7 @@ section! {
 
 section! {
     /// The limits of a module.
-    Limits {
+    LimitsSection {
         /// Open files (RLIMIT_NOFILE).
         Restart file_handles: Option<BoundedInt<8, 1_000_000_000>> = None;
         /// Its scheduling priority, from -20 (most CPU time) to 19. Only root may go below that of
@@ -151,7 +151,7 @@ section! {
 
 section! {
     /// The recovery of a module; the defaults are those of `[recovery]`.
-    ModuleRecovery over each: Recovery {
+    ModuleRecoverySection over each: RecoverySection {
         /// After which endings it is restarted. Default: "always" for a service, "never" for a
         /// task.
         Live restart: Option<spec::RestartPolicy> = None;
@@ -170,7 +170,7 @@ section! {
 
 section! {
     /// The isolation of a module.
-    Isolation {
+    IsolationSection {
         /// It cannot gain rights by executing a file.
         Restart no_new_privileges: bool = false;
     }

@@ -7,7 +7,7 @@ use mainstay_process as process;
 
 use super::choices::ProbeRole;
 use super::scalars::{BoundedInt, CommandLine, DurationValue, PositiveDuration, Template};
-use super::system::{Health, PositiveCount};
+use super::system::{HealthSection, PositiveCount};
 use super::{FromConfig, Section, ValueType, section};
 use crate::config::launch::ProbeKind;
 use crate::config::origin::Origin;
@@ -16,7 +16,7 @@ use crate::config::tree::{Node, TreeValue};
 
 section! {
     /// How a module becomes ready; exactly one form.
-    ReadyTable {
+    ReadinessSection {
         /// It sends `READY=1` by sd_notify, or reports over its connection.
         Live notify: Option<bool> = None;
         /// It has been running this long.
@@ -48,7 +48,7 @@ const STARTED: ValueType = ValueType::Choice(&[super::Choice {
 }]);
 
 impl FromConfig for Readiness {
-    const FORM: ValueType = ValueType::OneOf(&[STARTED, ReadyTable::FORM]);
+    const FORM: ValueType = ValueType::OneOf(&[STARTED, ReadinessSection::FORM]);
 
     fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         match &node.value {
@@ -57,8 +57,8 @@ impl FromConfig for Readiness {
             _ => return at.type_error(node, Self::FORM),
         }
         let before = at.count();
-        let read = ReadyTable::read(node, at)?;
-        if at.count() > before || !one_form(node, at, ReadyTable::SECTION, &["status"]) {
+        let read = ReadinessSection::read(node, at)?;
+        if at.count() > before || !one_form(node, at, ReadinessSection::SECTION, &["status"]) {
             return None;
         }
         ready_of(read, node.origin, at)
@@ -69,7 +69,7 @@ impl FromConfig for Readiness {
     }
 }
 
-fn ready_of(read: ReadyTable, origin: Origin, at: &mut ReadContext<'_>) -> Option<Readiness> {
+fn ready_of(read: ReadinessSection, origin: Origin, at: &mut ReadContext<'_>) -> Option<Readiness> {
     if let Some(log) = read.log {
         if let Err(error) = regex::Regex::new(&log) {
             let message = format!("cannot use {log:?} as a regular expression");
@@ -141,13 +141,13 @@ fn last_line(text: &str) -> String {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RawProbe {
     pub(crate) look: ProbeKind,
-    pub(crate) table: ProbeTable,
+    pub(crate) table: ProbeSection,
     pub(crate) origin: Origin,
 }
 
 section! {
     /// A probe: exactly one of the first seven keys, and overrides of `[health]`.
-    ProbeTable {
+    ProbeSection {
         /// Calls the module over its connection.
         Live sdk: Option<bool> = None;
         /// The module sends `WATCHDOG=1` within this interval.
@@ -190,13 +190,13 @@ const INHERITED_KEYS: [&str; 7] = [
 ];
 
 impl FromConfig for RawProbe {
-    const FORM: ValueType = ProbeTable::FORM;
+    const FORM: ValueType = ProbeSection::FORM;
 
     fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         let before = at.count();
         at.table(node, Self::FORM)?;
-        let table = ProbeTable::read(node, at)?;
-        if at.count() > before || !one_form(node, at, ProbeTable::SECTION, &INHERITED_KEYS) {
+        let table = ProbeSection::read(node, at)?;
+        if at.count() > before || !one_form(node, at, ProbeSection::SECTION, &INHERITED_KEYS) {
             return None;
         }
         let look = kind_of(&table, node.origin, at)?;
@@ -215,9 +215,9 @@ impl FromConfig for RawProbe {
 
 impl RawProbe {
     /// The [health] keys that hold for this probe.
-    pub(crate) fn rates(&self, of_module: &Health) -> Health {
+    pub(crate) fn rates(&self, of_module: &HealthSection) -> HealthSection {
         let own = &self.table;
-        Health {
+        HealthSection {
             interval: own.interval.unwrap_or(of_module.interval),
             timeout: own.timeout.unwrap_or(of_module.timeout),
             unhealthy_threshold: own
@@ -229,7 +229,7 @@ impl RawProbe {
     }
 }
 
-fn kind_of(table: &ProbeTable, origin: Origin, at: &mut ReadContext<'_>) -> Option<ProbeKind> {
+fn kind_of(table: &ProbeSection, origin: Origin, at: &mut ReadContext<'_>) -> Option<ProbeKind> {
     if table.sdk == Some(false) {
         let message = format!("cannot use {}: `sdk = false` says nothing", at.path());
         return at.problem(origin, message, "leave this probe out, or say `sdk = true`");

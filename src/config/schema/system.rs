@@ -22,7 +22,7 @@ const SHARE: ValueType = Fraction::FORM;
 
 section! {
     /// The system as a whole.
-    Mainstay {
+    MainstaySection {
         /// Names the socket, the state directory and the service.
         Restart name: ModuleName = ModuleName::new("mainstay");
         /// Where the journal, the last committed plan and the logs are kept. Without it:
@@ -54,7 +54,7 @@ section! {
 
 section! {
     /// Intervals and thresholds of probes. Each module and each probe may override them.
-    Health {
+    HealthSection {
         /// Interval between two probes.
         Live interval: PositiveDuration = PositiveDuration::seconds(30);
         /// Timeout of one probe.
@@ -74,7 +74,7 @@ section! {
 
 section! {
     /// The delay before a restart.
-    Backoff {
+    BackoffSection {
         /// Before the first restart; may be zero.
         Live initial: DurationValue = DurationValue::millis(200);
         /// Growth from one restart to the next.
@@ -90,7 +90,7 @@ section! {
 
 section! {
     /// Restarts after the recovery ladder has ended, one at a time.
-    ProbationTimes {
+    ProbationSection {
         /// Before the first restart.
         Live initial: PositiveDuration = PositiveDuration::seconds(30);
         /// Growth from one restart to the next.
@@ -102,7 +102,7 @@ section! {
 
 section! {
     /// Recovery after a failure. Each module may override it.
-    Recovery {
+    RecoverySection {
         /// False: failed modules are not restarted without a request.
         Live auto: bool = true;
         /// Quick restarts within `window` before the next rung of `on_failure`; 0 = unlimited.
@@ -110,7 +110,7 @@ section! {
         /// The sliding window in which attempts are counted.
         Live window: PositiveDuration = PositiveDuration::seconds(300);
         /// The delay between attempts.
-        Live backoff: Backoff = Backoff::default();
+        Live backoff: BackoffSection = BackoffSection::default();
         /// A run of this length restores one attempt.
         Live stable_after: PositiveDuration = PositiveDuration::seconds(60);
         /// Restarts of a failed module; "off": it stays failed.
@@ -122,7 +122,7 @@ section! {
 
 section! {
     /// Recovery of the system as a whole.
-    SystemRecovery over each: Recovery {
+    SystemRecoverySection over each: RecoverySection {
         /// Restart tokens: how many restarts may be in progress; 0 = unlimited.
         Live concurrent_restarts: CountOrZero = BoundedInt(4);
     }
@@ -144,7 +144,7 @@ later_section! {
 
 section! {
     /// How resources are sampled and limited.
-    Resources {
+    ResourcesSection {
         /// Interval between two samples of all modules.
         Live check_interval: PositiveDuration = PositiveDuration::seconds(10);
     }
@@ -165,7 +165,7 @@ section! {
 
 section! {
     /// Who may use the local socket, and how fast.
-    Ipc {
+    IpcSection {
         /// Who may observe.
         Live observers: Vec<Principal> = vec![Principal::User];
         /// Who may start, stop and restart.
@@ -179,7 +179,7 @@ section! {
 
 section! {
     /// The output of modules.
-    Logs {
+    LogsSection {
         /// The folder of the files; relative to the state directory.
         Restart directory: Template = Template("logs".to_owned());
         /// A file is rotated at this size.
