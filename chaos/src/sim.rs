@@ -440,7 +440,11 @@ impl Sim {
             LifecycleEffect::RecoveryDecided {
                 module, verdict, ..
             } => self.records.judged(module, verdict),
-            LifecycleEffect::Removed { module } => self.forget(module),
+            LifecycleEffect::Removed { module } => {
+                self.forget(module);
+                // This world keeps a plan as soon as its records are kept.
+                self.lifecycle.commit();
+            }
             LifecycleEffect::NotifyDependent { .. }
             | LifecycleEffect::PlanInForce { .. }
             | LifecycleEffect::StartupCompleted

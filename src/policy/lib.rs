@@ -21,6 +21,7 @@ pub mod mono_time;
 pub mod plan;
 pub mod rate_limit;
 pub mod recovery;
+pub mod reload;
 pub mod run;
 pub mod spec;
 pub mod states;

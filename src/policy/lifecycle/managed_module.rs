@@ -4,6 +4,7 @@
 
 use alloc::sync::Arc;
 
+use super::adopt::ModuleRecord;
 use super::info::Severity;
 use crate::mono_time::MonoTime;
 use crate::recovery::RecoveryState;
@@ -106,6 +107,30 @@ impl ManagedModule {
             restarts: 0,
             last: None,
             severity: Severity::None,
+        }
+    }
+
+    /// A module that a plan has again, or for the first time: `record` is empty then. What a person
+    /// asked of it holds still, and what it completed is completed.
+    pub(super) fn returned(
+        spec: &Arc<ModuleSpec>,
+        plan: u64,
+        record: ModuleRecord,
+    ) -> ManagedModule {
+        let ended = matches!(record.state, State::Stopped | State::Failed);
+        let stays = ended && (record.wanted == Desired::Down || record.completed);
+        ManagedModule {
+            desired: record.wanted,
+            desired_revision: record.intent,
+            generation: record.generation,
+            completed: record.completed,
+            restarts: record.restarts,
+            state: if stays {
+                State::Stopped
+            } else {
+                State::NotStarted
+            },
+            ..ManagedModule::new(spec, plan)
         }
     }
 

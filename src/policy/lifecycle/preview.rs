@@ -2,10 +2,12 @@
 //! Owns nothing: the wish is made on a copy, in a world where everything succeeds at once.
 //! Never answers from rules of its own: whatever the lifecycle does, this shows.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Lifecycle, LifecycleEffect, LifecycleEvent, Operation};
+use super::{ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation, ReplanError};
 use crate::mono_time::MonoTime;
+use crate::plan::Plan;
 use crate::run::{Exit, RunEnd, RunReport, RunReportKind};
 use crate::spec::{Kind, ModuleId};
 use crate::states::Health;
@@ -34,6 +36,9 @@ pub struct PreviewStep {
     pub because: ModuleId,
 }
 
+/// Nothing waits for time in this world, so any moment will do.
+const NOW: MonoTime = MonoTime(0);
+
 /// More steps than this for each module mean that the copy does not come to rest.
 const STEPS_A_MODULE: usize = 16;
 
@@ -41,15 +46,39 @@ impl Lifecycle {
     /// What `wish` would take along, in order, each module once. Costs a copy of everything.
     #[must_use]
     pub fn preview(&self, module: ModuleId, wish: Operation) -> Vec<PreviewStep> {
+        let mut copy = self.without_effects();
+        copy.apply(NOW, LifecycleEvent::Requested { module, wish });
+        copy.play(Some(module))
+    }
+
+    /// What a plan would take along, in the same way.
+    ///
+    /// # Errors
+    /// As [`Lifecycle::replan`].
+    pub fn preview_plan(
+        &self,
+        plan: impl Into<Arc<Plan>>,
+        changes: &[(ModuleId, ChangeClass)],
+    ) -> Result<Vec<PreviewStep>, ReplanError> {
+        let mut copy = self.without_effects();
+        copy.replan(NOW, plan, changes)?;
+        Ok(copy.play(None))
+    }
+
+    fn without_effects(&self) -> Lifecycle {
         let mut copy = self.clone();
-        // Nothing waits for time in this world, so any moment will do.
-        let now = MonoTime(0);
-        while copy.effects.pop_front().is_some() {}
-        copy.apply(now, LifecycleEvent::Requested { module, wish });
+        copy.effects.clear();
+        copy
+    }
+
+    /// Goes on until nothing is left to do. `first` is what the first step is because of.
+    fn play(mut self, first: Option<ModuleId>) -> Vec<PreviewStep> {
+        let now = NOW;
+        let because = |copy: &Lifecycle, module| copy.module(module).by.or(first).unwrap_or(module);
         let mut steps: Vec<PreviewStep> = Vec::new();
         let mut told: Vec<PreviewStep> = Vec::new();
-        for _ in 0..STEPS_A_MODULE * (1 + copy.modules.len()) {
-            let Some(effect) = copy.next_effect(now) else {
+        for _ in 0..STEPS_A_MODULE * (1 + self.modules.len()) {
+            let Some(effect) = self.next_effect(now) else {
                 break;
             };
             match effect {
@@ -57,7 +86,7 @@ impl Lifecycle {
                     module: who,
                     generation,
                 } => {
-                    let because = copy.module(who).by.unwrap_or(module);
+                    let because = because(&self, who);
                     match steps.iter_mut().find(|step| step.module == who) {
                         Some(step) => step.action = PreviewAction::Restart,
                         None => {
@@ -68,14 +97,14 @@ impl Lifecycle {
                             });
                         }
                     }
-                    copy.succeed(now, who, generation);
+                    self.succeed(now, who, generation);
                 }
                 LifecycleEffect::Stop {
                     module: who,
                     generation,
                     ..
                 } => {
-                    let because = copy.module(who).by.unwrap_or(module);
+                    let because = because(&self, who);
                     steps.push(PreviewStep {
                         module: who,
                         action: PreviewAction::Stop,
@@ -85,7 +114,7 @@ impl Lifecycle {
                         exit: Some(Exit::Code(0)),
                         forced: false,
                     };
-                    copy.report(now, who, generation, RunReportKind::Ended(ending));
+                    self.report(now, who, generation, RunReportKind::Ended(ending));
                 }
                 LifecycleEffect::NotifyDependent {
                     module: who, about, ..

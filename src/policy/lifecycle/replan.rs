@@ -86,6 +86,20 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// The newest plan is the one to return to from now on: a module that it removed is new when
+    /// a later one has it again. Until then a plan brings it back as it was.
+    pub fn commit(&mut self) {
+        for (slot, record) in self.modules.iter().zip(&mut self.removed) {
+            if slot.is_none() {
+                let generation = record.generation;
+                *record = ModuleRecord {
+                    generation,
+                    ..ModuleRecord::default()
+                };
+            }
+        }
+    }
+
     /// Gives each module its new spec, or notes that its run has to end first. Returns what is to
     /// be done about whom, in the order of the slots.
     fn carry_over(
@@ -108,9 +122,8 @@ impl Lifecycle {
                     false => continue,
                 },
                 (Some(spec), slot @ None) => {
-                    let mut added = ManagedModule::new(spec, plan.number());
-                    added.generation = self.removed[id.index()].generation;
-                    *slot = Some(added);
+                    let record = self.removed[id.index()];
+                    *slot = Some(ManagedModule::returned(spec, plan.number(), record));
                     ChangeClass::Added
                 }
                 (Some(spec), Some(slot)) => {
@@ -191,6 +204,10 @@ impl Lifecycle {
         slot.completed &= change != ChangeClass::Restart;
         let (state, goal) = (slot.state, slot.goal());
         match change {
+            // It was removed by a plan that was never committed, and is desired up.
+            ChangeClass::Added if goal == Desired::Up && state == State::NotStarted => {
+                self.start_anew(now, module);
+            }
             ChangeClass::Added => {}
             ChangeClass::Removed if slot.is_builtin() => {
                 self.set_state(now, module, State::Stopped, Cause::Reload, None);

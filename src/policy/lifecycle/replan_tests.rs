@@ -1,6 +1,7 @@
 //! One plan after another: every state of a module and every kind of change.
 //! Owns the tables, in the words of the fixture. Never looks inside.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::{AdoptedProcess, Lifecycle, LifecycleEvent, ReplanError};
@@ -283,6 +284,68 @@ fn the_newest_plan_wins_whatever_became_of_the_one_before() {
         script.lifecycle.view(script.id("b")).generation,
         generation + 1
     );
+}
+
+#[test]
+fn a_plan_is_previewed_without_a_trace() {
+    use super::{ChangeClass, PreviewAction};
+    let mut script = at(&["start top", "dep up", "m up", "top up"]);
+    let mut slots = crate::module_ids::ModuleIds::default();
+    let text = "dep | lazy\nm: dep | lazy\ntop: m | lazy restart\nz | task";
+    crate::fixture::modules_onto(&mut slots, PLAN);
+    let modules = crate::fixture::modules_onto(&mut slots, text);
+    let next = Plan::new(2, system(), modules).expect("a plan");
+    let before = alloc::format!("{:?}", script.lifecycle);
+    let changes = [(script.id("m"), ChangeClass::Restart)];
+    let steps = script
+        .lifecycle
+        .preview_plan(next, &changes)
+        .expect("it follows");
+    assert_eq!(alloc::format!("{:?}", script.lifecycle), before);
+    let name = |id| slots.instance(id).expect("a module").to_string();
+    let steps: Vec<_> = steps
+        .iter()
+        .map(|step| (name(step.module), step.action))
+        .collect();
+    let expected = [
+        ("z".into(), PreviewAction::Start),
+        ("top".into(), PreviewAction::Restart),
+        ("m".into(), PreviewAction::Restart),
+    ];
+    assert_eq!(steps, expected);
+    assert_eq!(script.replan(text, "m restart"), "run z, halt top");
+}
+
+#[test]
+fn a_removed_module_comes_back_as_it_was_until_the_plan_is_committed() {
+    let up = [("boot", "run a, run b, run t"), ("a up", ""), ("b up", "")];
+    const PLAN: &str = "a\nb\nt | task";
+    let begin = || {
+        let mut script = check(PLAN, &up);
+        run(
+            &mut script,
+            &[("t up", "started"), ("t done", ""), ("stop b", "halt b")],
+        );
+        run(&mut script, &[("b halted", "")]);
+        assert_eq!(script.replan("z", ""), "halt a, run z");
+        run(
+            &mut script,
+            &[("a halted", "removed a, removed b, removed t, plan 2")],
+        );
+        script
+    };
+    let states = |script: &LifecycleScript| ["a", "b", "t"].map(|name| script.state(name));
+    // Only what was up is started; what a person stopped and what is done stays.
+    let mut script = begin();
+    assert_eq!(script.replan(PLAN, ""), "halt z, run a");
+    assert_eq!(
+        states(&script),
+        [State::Starting, State::Stopped, State::Stopped]
+    );
+    // After a commit they are new.
+    let mut script = begin();
+    script.lifecycle.commit();
+    assert_eq!(script.replan(PLAN, ""), "run a, run b, run t, halt z");
 }
 
 #[test]

@@ -1,0 +1,236 @@
+//! A reload as a transaction: applied, watched, then committed or rolled back.
+//! Owns which plan is committed, which modules are watched and for how long, and the quarantine.
+//! Never compares plans and never applies one: it says what to do with the plan that was applied.
+//!
+//! The committed plan stays the one to return to until the newest has been watched: a newer plan
+//! that arrives during the watch takes the place of the one being watched, and inherits the modules
+//! that it changed.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use core::time::Duration;
+
+use crate::mono_time::MonoTime;
+use crate::spec::ModuleId;
+use crate::states::{Health, State};
+
+#[cfg(test)]
+mod tests;
+
+/// What a file says, as a hash.
+pub type Content = String;
+
+/// What to do with content that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// It is what runs.
+    Unchanged,
+    /// It was rolled back, and nothing was changed since.
+    Quarantined,
+    /// It is new.
+    Apply,
+}
+
+/// What is known of a module while it is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadEvent {
+    /// It is in this state, with this health.
+    State(State, Health),
+    /// Its run failed, or ended although it was to run.
+    Failed,
+    /// It left the plan, and its last run has ended.
+    Removed,
+}
+
+/// What follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadEffect {
+    /// Keep the plan as the committed one: this moves the pointer, after everything else.
+    Commit {
+        /// Its number.
+        plan: u64,
+    },
+    /// Go back to the committed plan.
+    RollBack {
+        /// The number of the plan to leave.
+        plan: u64,
+        /// The module that failed.
+        module: ModuleId,
+    },
+}
+
+/// Where a watched module is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// On its way; it ends by a timeout of its own.
+    Pending,
+    /// It waits for another module, perhaps for ever: it holds up no commit.
+    Waiting,
+    /// Where it is to be.
+    Settled,
+}
+
+/// The watch over a plan that is not committed.
+#[derive(Debug, Clone)]
+struct Watch {
+    plan: u64,
+    content: Content,
+    period: Duration,
+    modules: BTreeMap<ModuleId, Watched>,
+    /// When the last of them settled for the first time.
+    settled_at: MonoTime,
+    /// Whether every run that the plan replaced has ended.
+    in_force: bool,
+}
+
+/// The transaction.
+#[derive(Debug, Clone)]
+pub struct Reload {
+    committed: u64,
+    content: Content,
+    watch: Option<Watch>,
+    quarantined: Option<Content>,
+}
+
+impl Reload {
+    /// With a committed plan and its content.
+    #[must_use]
+    pub fn new(committed: u64, content: Content) -> Reload {
+        Reload {
+            committed,
+            content,
+            watch: None,
+            quarantined: None,
+        }
+    }
+
+    /// The number of the committed plan.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// The number of the plan that is watched, if one is.
+    #[must_use]
+    pub fn watched(&self) -> Option<u64> {
+        self.watch.as_ref().map(|watch| watch.plan)
+    }
+
+    /// Content that was read. A person's request tries again what was rolled back.
+    pub fn offer(&mut self, content: &Content, by_request: bool) -> Offer {
+        let current = self.watch.as_ref().map(|watch| &watch.content);
+        if self.quarantined.as_ref() == Some(content) && !by_request {
+            return Offer::Quarantined;
+        }
+        self.quarantined = None;
+        match current.unwrap_or(&self.content) == content {
+            true => Offer::Unchanged,
+            false => Offer::Apply,
+        }
+    }
+
+    /// A plan was applied. `touched` are the modules that it changes and that did well before: a
+    /// module that had failed already is no reason to go back. Without any there is nothing to
+    /// watch but the end of the runs that it replaces.
+    pub fn applied(
+        &mut self,
+        now: MonoTime,
+        (plan, content): (u64, Content),
+        period: Duration,
+        touched: impl IntoIterator<Item = ModuleId>,
+    ) {
+        let is_committed = content == self.content;
+        let former = self.watch.take().filter(|_| !is_committed);
+        let former = former.map_or_else(BTreeMap::new, |watch| watch.modules);
+        let mut modules: BTreeMap<ModuleId, Watched> = BTreeMap::new();
+        if !is_committed {
+            let touched = former.into_keys().chain(touched);
+            modules = touched.map(|module| (module, Watched::Pending)).collect();
+        }
+        self.watch = Some(Watch {
+            plan,
+            content,
+            period,
+            modules,
+            settled_at: now,
+            in_force: false,
+        });
+    }
+
+    /// Every run that the plan replaced has ended.
+    pub fn in_force(&mut self, plan: u64) {
+        if let Some(watch) = self.watch.as_mut().filter(|watch| watch.plan == plan) {
+            watch.in_force = true;
+        }
+    }
+
+    /// News of a module. A failure of a watched one ends the watch.
+    pub fn apply(
+        &mut self,
+        now: MonoTime,
+        module: ModuleId,
+        event: ReloadEvent,
+    ) -> Option<ReloadEffect> {
+        let watch = self.watch.as_mut()?;
+        let watched = watch.modules.get_mut(&module)?;
+        let next = match event {
+            ReloadEvent::Removed | ReloadEvent::State(State::NotStarted | State::Stopped, _) => {
+                Watched::Settled
+            }
+            ReloadEvent::Failed | ReloadEvent::State(State::Backoff | State::Failed, _) => {
+                return self.roll_back(module);
+            }
+            ReloadEvent::State(State::Running, Health::Unhealthy) => {
+                return self.roll_back(module);
+            }
+            ReloadEvent::State(State::Running, _) => Watched::Settled,
+            ReloadEvent::State(State::Waiting, _) => Watched::Waiting,
+            ReloadEvent::State(State::Starting | State::Stopping, _) => Watched::Pending,
+        };
+        if next == Watched::Settled && *watched != Watched::Settled {
+            watch.settled_at = now;
+        }
+        *watched = next;
+        None
+    }
+
+    fn roll_back(&mut self, module: ModuleId) -> Option<ReloadEffect> {
+        let watch = self.watch.take()?;
+        self.quarantined = Some(watch.content);
+        let plan = watch.plan;
+        Some(ReloadEffect::RollBack { plan, module })
+    }
+
+    /// What is due now.
+    pub fn next_effect(&mut self, now: MonoTime) -> Option<ReloadEffect> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return None;
+        }
+        let watch = self.watch.take()?;
+        (self.committed, self.content) = (watch.plan, watch.content);
+        let plan = watch.plan;
+        Some(ReloadEffect::Commit { plan })
+    }
+
+    /// When [`Reload::next_effect`] has something to do without news.
+    #[must_use]
+    pub fn deadline(&self) -> Option<MonoTime> {
+        let watch = self.watch.as_ref()?;
+        let pending = watch.modules.values().any(|each| *each == Watched::Pending);
+        let ends = match watch.modules.is_empty() {
+            true => watch.settled_at,
+            false => watch.settled_at.after(watch.period),
+        };
+        (watch.in_force && !pending).then_some(ends)
+    }
+
+    /// The plan of a rollback is in force: it has the committed content under a new number.
+    pub fn rolled_back(&mut self, plan: u64) {
+        self.committed = plan;
+    }
+
+    /// Everything is being stopped: the watch has no result.
+    pub fn abandon(&mut self) {
+        self.watch = None;
+    }
+}
