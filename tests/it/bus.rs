@@ -25,7 +25,7 @@ fn three() -> Daemon {
 
 /// Speaks for a running module, connected.
 fn module(daemon: &Daemon, name: &str) -> Module {
-    let module = Module::connect_in(surroundings(daemon, name));
+    let module = Module::connect_with(surroundings(daemon, name));
     daemon.wait("the SDK to connect", || module.is_connected().then_some(()));
     module
 }

@@ -41,7 +41,7 @@ fn a_module_that_says_it_is_unhealthy_is_asked_again_before_it_is_restarted() {
         "{ sdk = true, interval = \"50ms\", timeout = \"10s\", unhealthy_threshold = 2 }",
     ));
     let before = daemon.module("one");
-    let module = Module::connect_in(surroundings(&daemon, "one"));
+    let module = Module::connect_with(surroundings(&daemon, "one"));
     daemon.until_view("it to be healthy", "one", |view| {
         view.health == HealthStatus::Healthy
     });
@@ -73,7 +73,7 @@ fn a_module_that_hangs_when_asked_is_restarted() {
         "{ sdk = true, interval = \"50ms\", timeout = \"200ms\", initial_delay = \"1s\", unhealthy_threshold = 2 }",
     ));
     let before = daemon.module("one");
-    let module = Module::connect_in(surroundings(&daemon, "one"));
+    let module = Module::connect_with(surroundings(&daemon, "one"));
     module.health(|| {
         std::thread::park_timeout(Duration::from_secs(5));
         HealthReport::healthy()

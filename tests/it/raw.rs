@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mainstay_protocol::{ENV_TOKEN, ErrorCode};
-use mainstay_sdk::Surroundings;
+use mainstay_sdk::ModuleEnvironment;
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
@@ -108,7 +108,7 @@ pub(crate) fn code(reply: &Value) -> ErrorCode {
 }
 
 /// What a running module was given; whoever has it can speak for the module.
-pub(crate) fn surroundings(daemon: &Daemon, module: &str) -> Surroundings {
+pub(crate) fn surroundings(daemon: &Daemon, module: &str) -> ModuleEnvironment {
     // While a program is being replaced by another, its environment reads as empty.
     let environment = daemon.wait("the module's environment", || {
         let pid = daemon.module(module).pid?;
@@ -126,11 +126,11 @@ pub(crate) fn surroundings(daemon: &Daemon, module: &str) -> Surroundings {
             .find(|(key, _)| *key == name)
             .map(|(_, value)| value.to_owned())
     };
-    Surroundings {
+    ModuleEnvironment {
         socket: variable("MAINSTAY_SOCKET").map(Into::into),
         token: variable(ENV_TOKEN),
         module: Some(module.to_owned()),
-        ..Surroundings::default()
+        ..ModuleEnvironment::default()
     }
 }
 

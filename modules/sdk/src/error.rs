@@ -1,91 +1,101 @@
-//! What can go wrong between a module and mainstay, as values a module can act on.
-//! Owns the two error enums of this crate and their sentences.
-//! Never reports that mainstay is away for something that can wait until it is back.
+//! Errors between a module and mainstay that the module can act on.
+//! Owns the two error enums of this crate and their messages.
+//! Never reports a closed connection for a message that can wait until it is open again.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use mainstay_protocol::{MAX_LINE_BYTES, RequestError};
 
-/// What can be wrong with what a module hands over or asks for locally.
+/// An error of settings or of a published message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The settings file named by mainstay is not readable.
-    #[error("cannot read the settings file {}: {source}; was it removed?", path.display())]
+    #[error(
+        "cannot read the settings file {}: {source}; check that it still exists", path.display()
+    )]
     SettingsFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The settings are there and do not have the shape that was asked for.
-    #[error("cannot use the module's settings: {0}; see [settings] in its configuration")]
+    /// The settings do not fit the requested type.
+    #[error("cannot read the module's settings: {0}; correct [settings] in its configuration")]
     SettingsShape(serde_json::Error),
     /// The payload cannot be written as JSON.
     #[error("cannot publish {subject}: its payload is not JSON: {source}")]
     Payload {
         /// The subject.
         subject: String,
-        /// Why.
+        /// The cause.
         source: serde_json::Error,
     },
-    /// The message is longer than a line may be.
+    /// The message is longer than [`MAX_LINE_BYTES`].
     #[error(
-        "cannot send {what}: it has {bytes} bytes and a message may have {MAX_LINE_BYTES}; \
-         send less, or send a path"
+        "cannot send {what}: it has {bytes} bytes, at most {MAX_LINE_BYTES} are allowed; \
+         send less, or send the path of a file"
     )]
     TooLong {
-        /// What was to be sent.
+        /// The subject of the message.
         what: String,
         /// Its length in bytes.
         bytes: usize,
     },
 }
 
-/// Why a call to another module brought no result.
+/// Why a call to another module failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// This program was not started by mainstay.
-    #[error("cannot call {module}: this program does not run under mainstay")]
-    Outside {
-        /// Who was called.
+    /// mainstay did not start this program.
+    #[error("cannot call {module}: mainstay did not start this program; run it as a module")]
+    NotSupervised {
+        /// The called module.
         module: String,
     },
     /// There was no connection within the timeout; the call was not sent.
-    #[error("cannot call {module}: mainstay was away for {waited:?}; the call was not sent")]
-    Away {
-        /// Who was called.
+    #[error(
+        "cannot call {module}: not connected to mainstay for {waited:?}; the call was not sent"
+    )]
+    NotConnected {
+        /// The called module.
         module: String,
-        /// How long it was waited.
+        /// The timeout.
         waited: Duration,
     },
-    /// The connection ended after the call was sent; it may or may not have been carried out.
-    #[error("cannot say whether {module} carried out {method}: the connection ended meanwhile")]
+    /// The connection closed after the call was sent; the call may have been carried out.
+    #[error(
+        "cannot receive the result of {method} of {module}: the connection closed; \
+         the call may have been carried out"
+    )]
     Disconnected {
-        /// Who was called.
+        /// The called module.
         module: String,
-        /// What was called.
+        /// The called method.
         method: String,
     },
-    /// No answer within the timeout; it may or may not have been carried out.
-    #[error("cannot wait longer for {method} of {module}: no answer within {waited:?}")]
+    /// No answer within the timeout; the call may have been carried out.
+    #[error(
+        "cannot receive the result of {method} of {module}: no answer within {waited:?}; \
+         the call may have been carried out"
+    )]
     TimedOut {
-        /// Who was called.
+        /// The called module.
         module: String,
-        /// What was called.
+        /// The called method.
         method: String,
-        /// How long it was waited.
+        /// The timeout.
         waited: Duration,
     },
-    /// mainstay or the called module said no.
+    /// mainstay or the called module refused the call.
     #[error("{0}")]
     Refused(RequestError),
-    /// The call is longer than a line may be.
+    /// The call is longer than [`MAX_LINE_BYTES`].
     #[error("cannot call {module}: the call has {bytes} bytes, {MAX_LINE_BYTES} are allowed")]
     TooLong {
-        /// Who was called.
+        /// The called module.
         module: String,
         /// Its length in bytes.
         bytes: usize,
@@ -93,9 +103,9 @@ pub enum CallError {
     /// Too many calls of this module wait for an answer.
     #[error("cannot call {module}: {waiting} calls already wait for an answer; try again later")]
     TooMany {
-        /// Who was called.
+        /// The called module.
         module: String,
-        /// How many wait.
+        /// The number of calls that wait.
         waiting: usize,
     },
 }

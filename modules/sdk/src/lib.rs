@@ -1,6 +1,6 @@
-//! mainstay-sdk: what a module of a mainstay application says and hears.
-//! Owns the connection to mainstay, sd_notify, the watchdog and the module's closures.
-//! Never blocks the module for ever and never ends it: outside mainstay everything is a no-op.
+//! mainstay-sdk: the library that a module of a mainstay application links.
+//! Owns the connection to mainstay, sd_notify, the watchdog and the module's handlers.
+//! Never blocks a module without a timeout and never ends it: without mainstay it does nothing.
 //!
 //! ```
 //! use mainstay_sdk::{HealthReport, Module};
@@ -13,30 +13,29 @@
 //! module.status("counting stars");
 //! ```
 //!
-//! Blocking, on plain threads. When mainstay is restarted the connection comes back by itself:
-//! subscriptions, readiness and the last status are said again, up to 1024 published messages
-//! wait meanwhile, then the oldest are dropped and counted ([`Module::dropped`]). A message that
-//! was sent and not confirmed is sent again, so a subscriber may see it twice.
+//! The interface is blocking and uses plain threads. After a restart of mainstay the SDK connects
+//! again and repeats subscriptions, readiness and the last status. Until then it keeps up to 1024
+//! published messages; further ones replace the oldest, which are counted ([`Module::dropped`]).
+//! A message that was sent and not confirmed is sent again: a subscriber may receive it twice.
 //!
-//! On Windows the connection is a named pipe; that it compiles is all that was tried of it.
-//! Variables such as `NOTIFY_SOCKET` stay in the environment; a module that starts programs of
-//! its own removes them from theirs.
+//! On Windows the connection is a named pipe. Variables such as `NOTIFY_SOCKET` stay in the
+//! environment; a module that starts other programs removes them from their environment.
 
-mod asks;
+mod callbacks;
+mod environment;
 mod error;
-mod events;
-mod health;
-mod link;
+mod event_dispatch;
+mod health_report;
 mod module;
-mod notify;
+mod notify_socket;
 mod outbox;
 mod queue;
-mod surroundings;
+mod reconnect;
 mod watchdog;
 
+pub use environment::ModuleEnvironment;
 pub use error::{CallError, Error};
-pub use health::HealthReport;
+pub use health_report::HealthReport;
 pub use mainstay_protocol::method::{BusEvent as Event, CallParams as Call};
 pub use mainstay_protocol::{ErrorCode, HealthStatus, RequestError};
 pub use module::Module;
-pub use surroundings::Surroundings;

@@ -1,6 +1,6 @@
-//! The handle a module holds: everything it can say, ask and offer.
-//! Owns the choice between the connection, sd_notify and nothing at all.
-//! Never fails because mainstay is away; what can wait waits, what cannot is a typed error.
+//! The handle of a module: what it can report, publish, call and serve.
+//! Owns the choice between the connection, sd_notify and neither.
+//! Never fails because mainstay is not running, if the message can wait; else returns an error.
 
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,34 +12,34 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::asks::HealthSlot;
-use crate::link::Link;
-use crate::notify::Notify;
-use crate::outbox::{Ended, NotQueued};
+use crate::callbacks::HealthCallback;
+use crate::notify_socket::NotifySocket;
+use crate::outbox::{CallOutcome, CallRejected};
+use crate::reconnect::ReconnectingConnection;
 use crate::watchdog::Watchdog;
-use crate::{Call, CallError, Error, Event, HealthReport, Surroundings};
+use crate::{Call, CallError, Error, Event, HealthReport, ModuleEnvironment};
 
-/// A module's side of mainstay. Clones are the same module; when the last one is dropped the
-/// connection ends (a closure that holds a clone keeps it).
+/// A module's connection to mainstay. Clones share it; it closes when the last one is dropped (a
+/// handler that holds a clone keeps it open).
 #[derive(Clone)]
 pub struct Module {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    surroundings: Surroundings,
-    notify: Notify,
-    health: HealthSlot,
-    link: Option<Arc<Link>>,
+    environment: ModuleEnvironment,
+    notify: NotifySocket,
+    health: HealthCallback,
+    connection: Option<Arc<ReconnectingConnection>>,
     watchdog: Option<Arc<Watchdog>>,
-    /// Why a thread or a notification could not be had; the connection keeps its own.
+    /// The last failure to start a thread or to notify; the connection keeps its own.
     problem: Mutex<Option<String>>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(link) = &self.link {
-            link.close();
+        if let Some(connection) = &self.connection {
+            connection.close();
         }
         if let Some(watchdog) = &self.watchdog {
             watchdog.close();
@@ -48,119 +48,121 @@ impl Drop for Inner {
 }
 
 impl Module {
-    /// Connects to the mainstay that started this program, in the background and for as long as
-    /// the program lives. Outside mainstay the handle does nothing; with `NOTIFY_SOCKET` alone
-    /// it speaks sd_notify. With `WATCHDOG_USEC` it feeds the watchdog at half the interval,
-    /// as long as the health closure answers.
+    /// Connects to the mainstay that started this program; returns without waiting, and connects
+    /// again whenever the connection closes. Without mainstay the handle does nothing; with
+    /// `NOTIFY_SOCKET` alone it sends sd_notify messages. With `WATCHDOG_USEC` it feeds the
+    /// watchdog at half the interval as long as the health handler returns.
     #[must_use]
     pub fn connect() -> Module {
-        Module::connect_in(Surroundings::from_env())
+        Module::connect_with(ModuleEnvironment::from_env())
     }
 
-    /// The same with surroundings that do not come from the environment.
+    /// Connects as [`Module::connect`], with values that are not read from the environment.
     #[must_use]
-    pub fn connect_in(surroundings: Surroundings) -> Module {
+    pub fn connect_with(environment: ModuleEnvironment) -> Module {
         let mut problem = None;
-        let notify = Notify::new(surroundings.notify_socket.clone());
-        let mut link = None;
-        if surroundings.socket.is_some() {
-            match Link::start(surroundings.clone()) {
-                Ok(started) => link = Some(started),
+        let notify = NotifySocket::new(environment.notify_socket.clone());
+        let mut connection = None;
+        if environment.socket.is_some() {
+            match ReconnectingConnection::start(environment.clone()) {
+                Ok(started) => connection = Some(started),
                 Err(error) => problem = Some(format!("cannot start a thread: {error}")),
             }
         }
-        let health = link
+        let health = connection
             .as_ref()
-            .map_or_else(HealthSlot::default, |link| link.asks.health());
+            .map_or_else(HealthCallback::default, |connection| {
+                connection.callbacks.health()
+            });
         let mut watchdog = None;
-        if let Some(every) = surroundings.watchdog.filter(|_| notify.is_set()) {
-            match Watchdog::start(every, notify.clone(), health.clone()) {
+        if let Some(interval) = environment.watchdog.filter(|_| notify.is_set()) {
+            match Watchdog::start(interval, notify.clone(), health.clone()) {
                 Ok(started) => watchdog = Some(started),
                 Err(error) => problem = Some(format!("cannot start a thread: {error}")),
             }
         }
         Module {
             inner: Arc::new(Inner {
-                surroundings,
+                environment,
                 notify,
                 health,
-                link,
+                connection,
                 watchdog,
                 problem: Mutex::new(problem),
             }),
         }
     }
 
-    /// The name mainstay gave this module; None outside.
+    /// Returns the module's name; `None` if mainstay did not start the program.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.inner.surroundings.module.as_deref()
+        self.inner.environment.module.as_deref()
     }
 
-    /// The number of this run; None outside.
+    /// Returns the generation of this run; `None` if mainstay did not start the program.
     #[must_use]
     pub fn generation(&self) -> Option<u64> {
-        self.inner.surroundings.generation
+        self.inner.environment.generation
     }
 
-    /// Says that the module does its work from now on.
+    /// Reports that the module is ready.
     pub fn ready(&self) {
         self.notify("READY=1");
-        if let Some(link) = &self.inner.link {
-            link.outbox.ready();
+        if let Some(connection) = &self.inner.connection {
+            connection.outbox.ready();
         }
     }
 
-    /// Says in one line what the module is doing; line breaks become spaces.
+    /// Sets the status text, one line; line breaks become spaces.
     pub fn status(&self, text: impl AsRef<str>) {
         let text = text.as_ref().replace(['\n', '\r'], " ");
         self.notify(&format!("STATUS={text}"));
-        if let Some(link) = &self.inner.link {
-            link.outbox.status(&text);
+        if let Some(connection) = &self.inner.connection {
+            connection.outbox.status(&text);
         }
     }
 
-    /// Says that the module is ending in order. Waiting for SIGTERM is the module's own business.
+    /// Reports that the module is stopping. The module itself has to wait for SIGTERM.
     pub fn stopping(&self) {
         self.notify("STOPPING=1");
     }
 
-    /// Offers the closure that tells how the module is. It is asked at every health check and
-    /// before every feeding of the watchdog, never twice at once; it should answer in
-    /// milliseconds. Without one the module counts as healthy while it answers.
-    pub fn health(&self, mut closure: impl FnMut() -> HealthReport + Send + 'static) {
-        self.inner.health.set(Box::new(move || closure().into()));
+    /// Sets the handler that reports the module's health. The SDK calls it at every health check
+    /// and before it feeds the watchdog, one call at a time; it should return within milliseconds.
+    /// Without a handler every check reports healthy.
+    pub fn health(&self, mut handler: impl FnMut() -> HealthReport + Send + 'static) {
+        self.inner.health.set(Box::new(move || handler().into()));
     }
 
-    /// Tells how the module is without being asked. Lost when mainstay is away: it asks again.
+    /// Reports the module's health between two checks. Dropped while the connection is closed.
     pub fn report_health(&self, report: HealthReport) {
-        if let Some(link) = &self.inner.link {
+        if let Some(connection) = &self.inner.connection {
             let report: mainstay_protocol::method::HealthReportParams = report.into();
-            link.outbox.health(json!(report));
+            connection.outbox.health(json!(report));
         }
     }
 
-    /// The module's own settings, the table `[settings]` of its configuration; outside mainstay
-    /// an empty one, so that `#[serde(default)]` gives the defaults.
+    /// Returns the table `[settings]` of the module's configuration; an empty one if mainstay did
+    /// not start the program, so that `#[serde(default)]` applies.
     ///
     /// # Errors
-    /// When the file cannot be read or the table does not fit `T`.
+    /// If the file cannot be read or the table does not fit `T`.
     pub fn settings<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_value(self.settings_value()?).map_err(Error::SettingsShape)
     }
 
-    /// Delivers the settings to the closure, once, before this returns. Changes while the module
-    /// runs are not delivered yet; the closure is given away so that they can be later.
+    /// Calls the handler with the settings, once, before this returns. Changes while the module
+    /// runs are not delivered yet.
     ///
     /// # Errors
-    /// When the settings cannot be read.
-    pub fn on_config(&self, mut closure: impl FnMut(Value) + Send + 'static) -> Result<(), Error> {
-        closure(self.settings_value()?);
+    /// If the settings cannot be read.
+    pub fn on_config(&self, mut handler: impl FnMut(Value) + Send + 'static) -> Result<(), Error> {
+        handler(self.settings_value()?);
         Ok(())
     }
 
     fn settings_value(&self) -> Result<Value, Error> {
-        let Some(path) = &self.inner.surroundings.settings else {
+        let Some(path) = &self.inner.environment.settings else {
             return Ok(json!({}));
         };
         let text = std::fs::read(path).map_err(|source| Error::SettingsFile {
@@ -170,27 +172,27 @@ impl Module {
         serde_json::from_slice(&text).map_err(Error::SettingsShape)
     }
 
-    /// Offers the closure that reduces the module's work to a share between 0 and 1.
-    pub fn on_reduce_load(&self, closure: impl FnMut(f64) + Send + 'static) {
-        if let Some(link) = &self.inner.link {
-            link.asks.on_reduce_load(Box::new(closure));
+    /// Sets the handler that reduces the module's work to a share between 0 and 1.
+    pub fn on_reduce_load(&self, handler: impl FnMut(f64) + Send + 'static) {
+        if let Some(connection) = &self.inner.connection {
+            connection.callbacks.on_reduce_load(Box::new(handler));
         }
     }
 
-    /// Offers the closure that switches a feature by name.
-    pub fn on_feature(&self, closure: impl FnMut(&str, &Value) + Send + 'static) {
-        if let Some(link) = &self.inner.link {
-            link.asks.on_feature(Box::new(closure));
+    /// Sets the handler that switches a feature by name.
+    pub fn on_feature(&self, handler: impl FnMut(&str, &Value) + Send + 'static) {
+        if let Some(connection) = &self.inner.connection {
+            connection.callbacks.on_feature(Box::new(handler));
         }
     }
 
-    /// Publishes under a subject (words joined by dots; `mainstay.*` is reserved). Returns at
-    /// once; what cannot be sent now waits, 1024 messages at most.
+    /// Publishes under a subject (names joined by dots; `mainstay.*` is reserved) and returns
+    /// without waiting. While the connection is closed, up to 1024 messages are buffered.
     ///
     /// # Errors
-    /// When the payload is not JSON or the message is over 1 MiB.
+    /// If the payload cannot be written as JSON or the message is longer than 1 MiB.
     pub fn publish(&self, subject: &str, payload: impl Serialize) -> Result<(), Error> {
-        let Some(link) = &self.inner.link else {
+        let Some(connection) = &self.inner.connection else {
             return Ok(());
         };
         let payload = serde_json::to_value(payload).map_err(|source| Error::Payload {
@@ -199,38 +201,39 @@ impl Module {
         })?;
         let subject = subject.to_owned();
         let what = subject.clone();
-        link.outbox
+        connection
+            .outbox
             .publish(json!(PublishParams { subject, payload }))
             .map_err(|bytes| Error::TooLong { what, bytes })
     }
 
-    /// Calls the closure for every event under one of the subjects (`*` stands for one word, as
-    /// the last word for all that follow). All closures share one thread; when they are too slow
-    /// the oldest of 1024 waiting events goes, and `lag` of the next one counts it.
-    pub fn subscribe(&self, subjects: &[&str], closure: impl FnMut(&Event) + Send + 'static) {
-        if let Some(link) = &self.inner.link {
-            link.events.listen(subjects, Box::new(closure));
-            link.outbox.subscribe(subjects);
+    /// Calls the handler for every event under one of the subjects (`*` matches one name; at the
+    /// end of the subject, one or more). All handlers share one thread. If they are slow, the
+    /// oldest of 1024 queued events is dropped and counted in `lag` of the next event.
+    pub fn subscribe(&self, subjects: &[&str], handler: impl FnMut(&Event) + Send + 'static) {
+        if let Some(connection) = &self.inner.connection {
+            connection.events.listen(subjects, Box::new(handler));
+            connection.outbox.subscribe(subjects);
         }
     }
 
-    /// Answers calls of other modules to `method`, one at a time on a thread of its own. `Err`
-    /// reaches the caller as `module_error`; a result of `null` reaches it as `{}`.
+    /// Sets the handler for calls of other modules to `method`. One thread serves all calls, one
+    /// at a time. The caller receives `Err` as `module_error`, and `null` as `{}`.
     pub fn serve(
         &self,
         method: &str,
-        closure: impl Fn(Call) -> Result<Value, String> + Send + Sync + 'static,
+        handler: impl Fn(Call) -> Result<Value, String> + Send + Sync + 'static,
     ) {
-        if let Some(link) = &self.inner.link {
-            link.asks.serve(method, Arc::new(closure));
+        if let Some(connection) = &self.inner.connection {
+            connection.callbacks.serve(method, Arc::new(handler));
         }
     }
 
-    /// Calls another module and waits for its result, `timeout` at most. While mainstay is away
-    /// the call waits to be sent.
+    /// Calls another module and waits for its result, at most `timeout`. While the connection is
+    /// closed the call waits to be sent.
     ///
     /// # Errors
-    /// See [`CallError`]; `Disconnected` and `TimedOut` leave open whether it was carried out.
+    /// See [`CallError`]; after `Disconnected` and `TimedOut` the call may have been carried out.
     pub fn call(
         &self,
         module: &str,
@@ -239,8 +242,8 @@ impl Module {
         timeout: Duration,
     ) -> Result<Value, CallError> {
         let (module, method) = (module.to_owned(), method.to_owned());
-        let Some(link) = &self.inner.link else {
-            return Err(CallError::Outside { module });
+        let Some(connection) = &self.inner.connection else {
+            return Err(CallError::NotSupervised { module });
         };
         let waited = timeout;
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
@@ -250,67 +253,69 @@ impl Module {
             params: serde_json::to_value(params).unwrap_or_default(),
             timeout_ms: Some(timeout_ms.clamp(1, 60_000)),
         });
-        let (tell, told) = sync_channel(1);
-        let id = match link.outbox.call(params, tell) {
+        let (reply_to, reply) = sync_channel(1);
+        let id = match connection.outbox.call(params, reply_to) {
             Ok(id) => id,
-            Err(NotQueued::TooMany(waiting)) => return Err(CallError::TooMany { module, waiting }),
-            Err(NotQueued::TooLong(bytes)) => return Err(CallError::TooLong { module, bytes }),
+            Err(CallRejected::TooMany(waiting)) => {
+                return Err(CallError::TooMany { module, waiting });
+            }
+            Err(CallRejected::TooLong(bytes)) => return Err(CallError::TooLong { module, bytes }),
         };
-        match told.recv_timeout(timeout) {
-            Ok(Ended::Answered(value)) => Ok(value),
-            Ok(Ended::Refused(refusal)) if refusal.data.code == ErrorCode::Timeout => {
+        match reply.recv_timeout(timeout) {
+            Ok(CallOutcome::Answered(value)) => Ok(value),
+            Ok(CallOutcome::Refused(refusal)) if refusal.data.code == ErrorCode::Timeout => {
                 Err(CallError::TimedOut {
                     module,
                     method,
                     waited,
                 })
             }
-            Ok(Ended::Refused(refusal)) => Err(CallError::Refused(refusal)),
-            Ok(Ended::Disconnected) => Err(CallError::Disconnected { module, method }),
-            Err(_) if link.outbox.give_up(id) => Err(CallError::TimedOut {
+            Ok(CallOutcome::Refused(refusal)) => Err(CallError::Refused(refusal)),
+            Ok(CallOutcome::Disconnected) => Err(CallError::Disconnected { module, method }),
+            Err(_) if connection.outbox.cancel_call(id) => Err(CallError::TimedOut {
                 module,
                 method,
                 waited,
             }),
-            Err(_) => Err(CallError::Away { module, waited }),
+            Err(_) => Err(CallError::NotConnected { module, waited }),
         }
     }
 
-    /// Waits until everything published was taken by mainstay, `timeout` at most; true when it
-    /// was. For a module that wants its last words heard before it ends.
+    /// Waits until mainstay has confirmed every published message, at most `timeout`; returns
+    /// whether it has. For a module that publishes before it exits.
     #[must_use]
     pub fn flush(&self, timeout: Duration) -> bool {
-        match &self.inner.link {
-            Some(link) => link.outbox.flush(timeout),
+        match &self.inner.connection {
+            Some(connection) => connection.outbox.flush(timeout),
             None => true,
         }
     }
 
-    /// True while a connection stands.
+    /// Returns whether the connection is open.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        match &self.inner.link {
-            Some(link) => link.outbox.is_connected(),
+        match &self.inner.connection {
+            Some(connection) => connection.outbox.is_connected(),
             None => false,
         }
     }
 
-    /// Published messages that were dropped or refused since the start.
+    /// Returns the number of published messages that were dropped or refused since the start.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.inner
-            .link
+            .connection
             .as_ref()
-            .map_or(0, |link| link.outbox.dropped())
+            .map_or(0, |connection| connection.outbox.dropped())
     }
 
-    /// The newest thing that went wrong behind the module's back (a refused subscription, no
-    /// connection, a notification nobody took), in words.
+    /// Returns the text of the last failure in the background: a refused subscription, a failed
+    /// connection, an sd_notify message that could not be sent.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let own = self.inner.problem.lock();
         let own = own.unwrap_or_else(PoisonError::into_inner).clone();
-        own.or_else(|| self.inner.link.as_ref()?.outbox.problem())
+        own.or_else(|| self.inner.connection.as_ref()?.outbox.problem())
     }
 
     fn notify(&self, text: &str) {
@@ -328,7 +333,7 @@ impl Module {
 impl std::fmt::Debug for Module {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Module")
-            .field("surroundings", &self.inner.surroundings)
+            .field("environment", &self.inner.environment)
             .field("connected", &self.is_connected())
             .finish_non_exhaustive()
     }

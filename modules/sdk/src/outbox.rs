@@ -1,4 +1,4 @@
-//! Everything that waits to be sent or answered, and what survives a lost connection.
+//! Messages that wait to be sent, confirmed or answered.
 //! Owns the queues and their bounds: publishes outlive a connection, replies do not.
 //! Never touches a socket.
 
@@ -13,44 +13,44 @@ use mainstay_protocol::rpc::Response;
 use mainstay_protocol::{RequestError, RpcRequest};
 use serde_json::{Value, json};
 
-/// Publishes kept while mainstay is away.
-const BUFFERED: usize = 1024;
+/// Publishes buffered while the connection is closed.
+const PUBLISHES_MAX: usize = 1024;
 /// Publishes sent and not yet confirmed; sent again after a reconnection.
-const UNCONFIRMED: usize = 256;
-/// Replies and announcements waiting; more than this means the other side has stopped reading.
-const ANNOUNCED: usize = 1024;
-/// Calls that wait for an answer.
-const CALLS: usize = 1024;
-/// One write takes about this many bytes at most.
+const UNCONFIRMED_MAX: usize = 256;
+/// Replies and notifications that may wait; further ones are dropped.
+const MESSAGES_MAX: usize = 1024;
+/// Calls that may wait for an answer.
+const CALLS_MAX: usize = 1024;
+/// No message is added to a write that has reached this size.
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// How a call ended, before its names are put into the error.
+/// The result of a call, before the names of module and method are added to the error.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub(crate) enum CallOutcome {
     Answered(Value),
     Refused(RequestError),
     Disconnected,
 }
 
 /// Why a call was not queued.
-pub(crate) enum NotQueued {
+pub(crate) enum CallRejected {
     TooMany(usize),
     TooLong(usize),
 }
 
 struct Pending {
-    tell: SyncSender<Ended>,
+    reply_to: SyncSender<CallOutcome>,
     sent: bool,
 }
 
 #[derive(Default)]
-struct State {
+struct OutboxState {
     closed: bool,
     epoch: u64,
     stream: Option<Arc<Stream>>,
     next_id: u64,
-    /// For this connection only.
-    announced: VecDeque<Vec<u8>>,
+    /// Replies and notifications of the current connection.
+    messages: VecDeque<Vec<u8>>,
     calls: VecDeque<(u64, Vec<u8>)>,
     publishes: VecDeque<(u64, Vec<u8>)>,
     unconfirmed: VecDeque<(u64, Vec<u8>)>,
@@ -62,15 +62,15 @@ struct State {
     problem: Option<String>,
 }
 
-/// The queues between the module's threads and the connection's.
+/// The queues between the module's threads and the threads of the connection.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    state: Mutex<State>,
+    state: Mutex<OutboxState>,
     changed: Condvar,
 }
 
-/// What the writer writes next, and where.
-pub(crate) struct Batch {
+/// What the writer writes next, and the connection it writes to.
+pub(crate) struct WriteBatch {
     pub(crate) epoch: u64,
     pub(crate) stream: Arc<Stream>,
     pub(crate) bytes: Vec<u8>,
@@ -78,34 +78,34 @@ pub(crate) struct Batch {
 
 /// One message as a line.
 pub(crate) fn line(message: &impl serde::Serialize) -> Vec<u8> {
-    // Our own message types hold nothing that JSON cannot express.
+    // The message types hold nothing that JSON cannot express.
     let mut bytes = serde_json::to_vec(message).unwrap_or_default();
     bytes.push(b'\n');
     bytes
 }
 
-impl State {
+impl OutboxState {
     fn id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
     }
 
-    fn announce(&mut self, method: &str, params: Value) {
-        if self.stream.is_some() && self.announced.len() < ANNOUNCED {
+    fn queue_message(&mut self, method: &str, params: Value) {
+        if self.stream.is_some() && self.messages.len() < MESSAGES_MAX {
             let id = self.id();
-            self.announced
+            self.messages
                 .push_back(line(&RpcRequest::call(id, method, params)));
         }
     }
 
-    fn announce_status(&mut self) {
+    fn queue_status(&mut self) {
         if let Some(text) = self.status.clone() {
-            self.announce(name::MODULE_STATUS, json!(StatusParams { text }));
+            self.queue_message(name::MODULE_STATUS, json!(StatusParams { text }));
         }
     }
 
-    fn make_room(&mut self) {
-        while self.publishes.len() > BUFFERED {
+    fn drop_oldest(&mut self) {
+        while self.publishes.len() > PUBLISHES_MAX {
             self.publishes.pop_front();
             self.dropped += 1;
         }
@@ -114,14 +114,14 @@ impl State {
     fn batch(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while bytes.len() < BATCH_BYTES {
-            if let Some(next) = self.announced.pop_front() {
+            if let Some(next) = self.messages.pop_front() {
                 bytes.extend(next);
             } else if let Some((id, next)) = self.calls.pop_front() {
                 if let Some(pending) = self.pending.get_mut(&id) {
                     pending.sent = true;
                     bytes.extend(next);
                 }
-            } else if self.unconfirmed.len() < UNCONFIRMED
+            } else if self.unconfirmed.len() < UNCONFIRMED_MAX
                 && let Some(next) = self.publishes.pop_front()
             {
                 bytes.extend(&next.1);
@@ -134,7 +134,7 @@ impl State {
     }
 
     fn is_idle(&self) -> bool {
-        self.announced.is_empty()
+        self.messages.is_empty()
             && self.calls.is_empty()
             && self.publishes.is_empty()
             && self.unconfirmed.is_empty()
@@ -142,24 +142,24 @@ impl State {
 }
 
 impl Outbox {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock; if it did, the queues are still whole.
+    fn lock(&self) -> MutexGuard<'_, OutboxState> {
+        // No code panics under this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A welcomed connection: what the other side must know again goes first.
+    /// Starts a connection after `hello`: subscriptions, readiness and status are sent first.
     pub(crate) fn connected(&self, stream: Arc<Stream>) -> u64 {
         let mut state = self.lock();
         state.epoch += 1;
         state.stream = Some(stream);
         if !state.subjects.is_empty() {
             let subjects = state.subjects.clone();
-            state.announce(name::BUS_SUBSCRIBE, json!(BusSubscribeParams { subjects }));
+            state.queue_message(name::BUS_SUBSCRIBE, json!(BusSubscribeParams { subjects }));
         }
         if state.ready {
-            state.announce(name::MODULE_READY, json!({}));
+            state.queue_message(name::MODULE_READY, json!({}));
         }
-        state.announce_status();
+        state.queue_status();
         if state.closed
             && let Some(stream) = &state.stream
         {
@@ -169,17 +169,17 @@ impl Outbox {
         state.epoch
     }
 
-    /// The connection ended: sent calls fail, unconfirmed publishes go first next time.
+    /// Ends a connection: calls that were sent fail, unconfirmed publishes are sent again first.
     pub(crate) fn disconnected(&self, epoch: u64) {
         let mut state = self.lock();
         if state.epoch != epoch || state.stream.take().is_none() {
             return;
         }
-        state.announced.clear();
+        state.messages.clear();
         while let Some(publish) = state.unconfirmed.pop_back() {
             state.publishes.push_front(publish);
         }
-        state.make_room();
+        state.drop_oldest();
         let sent: Vec<u64> = state
             .pending
             .iter()
@@ -187,15 +187,15 @@ impl Outbox {
             .collect();
         for id in sent {
             if let Some(pending) = state.pending.remove(&id) {
-                // The caller may have given up at this moment.
-                let _ = pending.tell.try_send(Ended::Disconnected);
+                // The caller may have timed out at the same moment.
+                let _ = pending.reply_to.try_send(CallOutcome::Disconnected);
             }
         }
         self.changed.notify_all();
     }
 
-    /// Waits for something to write; None once closed.
-    pub(crate) fn next_batch(&self) -> Option<Batch> {
+    /// Waits for something to write; returns `None` once closed.
+    pub(crate) fn next_batch(&self) -> Option<WriteBatch> {
         let mut state = self.lock();
         loop {
             if state.closed {
@@ -205,7 +205,7 @@ impl Outbox {
                 let bytes = state.batch();
                 if !bytes.is_empty() {
                     let epoch = state.epoch;
-                    return Some(Batch {
+                    return Some(WriteBatch {
                         epoch,
                         stream,
                         bytes,
@@ -219,52 +219,62 @@ impl Outbox {
         }
     }
 
-    /// Queues a publish; over the bound the oldest goes and is counted.
+    /// Queues a publish; if the queue is full, the oldest is dropped and counted.
     pub(crate) fn publish(&self, params: Value) -> Result<(), usize> {
         let mut state = self.lock();
         let id = state.id();
         let bytes = line(&RpcRequest::call(id, name::BUS_PUBLISH, params));
         check_length(&bytes)?;
         state.publishes.push_back((id, bytes));
-        state.make_room();
+        state.drop_oldest();
         self.changed.notify_all();
         Ok(())
     }
 
     /// Queues a call.
-    pub(crate) fn call(&self, params: Value, tell: SyncSender<Ended>) -> Result<u64, NotQueued> {
+    pub(crate) fn call(
+        &self,
+        params: Value,
+        reply_to: SyncSender<CallOutcome>,
+    ) -> Result<u64, CallRejected> {
         let mut state = self.lock();
-        if state.pending.len() >= CALLS {
-            return Err(NotQueued::TooMany(state.pending.len()));
+        if state.pending.len() >= CALLS_MAX {
+            return Err(CallRejected::TooMany(state.pending.len()));
         }
         let id = state.id();
         let bytes = line(&RpcRequest::call(id, name::BUS_CALL, params));
-        check_length(&bytes).map_err(NotQueued::TooLong)?;
+        check_length(&bytes).map_err(CallRejected::TooLong)?;
         state.calls.push_back((id, bytes));
-        state.pending.insert(id, Pending { tell, sent: false });
+        state.pending.insert(
+            id,
+            Pending {
+                reply_to,
+                sent: false,
+            },
+        );
         self.changed.notify_all();
         Ok(id)
     }
 
-    /// Gives a call up; true when it had been sent.
-    pub(crate) fn give_up(&self, id: u64) -> bool {
+    /// Cancels a call; returns true if it was sent.
+    pub(crate) fn cancel_call(&self, id: u64) -> bool {
         let mut state = self.lock();
         state.calls.retain(|call| call.0 != id);
         state.pending.remove(&id).is_none_or(|pending| pending.sent)
     }
 
-    /// An answer arrived.
-    pub(crate) fn answered(&self, id: u64, result: Result<Value, RequestError>) {
+    /// Delivers the response with the number `id`.
+    pub(crate) fn on_response(&self, id: u64, result: Result<Value, RequestError>) {
         let mut state = self.lock();
         if let Err(refusal) = &result {
             state.problem = Some(refusal.message.clone());
         }
         if let Some(pending) = state.pending.remove(&id) {
-            let ended = match result {
-                Ok(value) => Ended::Answered(value),
-                Err(refusal) => Ended::Refused(refusal),
+            let outcome = match result {
+                Ok(value) => CallOutcome::Answered(value),
+                Err(refusal) => CallOutcome::Refused(refusal),
             };
-            let _ = pending.tell.try_send(ended);
+            let _ = pending.reply_to.try_send(outcome);
         } else if let Some(at) = state.unconfirmed.iter().position(|sent| sent.0 == id) {
             state.unconfirmed.remove(at);
             state.dropped += u64::from(result.is_err());
@@ -272,11 +282,11 @@ impl Outbox {
         }
     }
 
-    /// Queues an answer to a request of this connection; for an earlier one it is too late.
+    /// Queues a reply to a request of connection `epoch`; dropped if that has closed.
     pub(crate) fn reply(&self, epoch: u64, reply: &Response) {
         let mut state = self.lock();
-        if state.epoch == epoch && state.stream.is_some() && state.announced.len() < ANNOUNCED {
-            state.announced.push_back(line(reply));
+        if state.epoch == epoch && state.stream.is_some() && state.messages.len() < MESSAGES_MAX {
+            state.messages.push_back(line(reply));
             self.changed.notify_all();
         }
     }
@@ -284,23 +294,23 @@ impl Outbox {
     pub(crate) fn ready(&self) {
         let mut state = self.lock();
         state.ready = true;
-        state.announce(name::MODULE_READY, json!({}));
+        state.queue_message(name::MODULE_READY, json!({}));
         self.changed.notify_all();
     }
 
     pub(crate) fn status(&self, text: &str) {
         let mut state = self.lock();
         state.status = Some(text.to_owned());
-        state.announce_status();
+        state.queue_status();
         self.changed.notify_all();
     }
 
     pub(crate) fn health(&self, report: Value) {
-        self.lock().announce(name::MODULE_HEALTH, report);
+        self.lock().queue_message(name::MODULE_HEALTH, report);
         self.changed.notify_all();
     }
 
-    /// Remembers subjects and asks for those that are new.
+    /// Stores the subjects and subscribes to the new ones.
     pub(crate) fn subscribe(&self, subjects: &[&str]) {
         let mut state = self.lock();
         let mut new: Vec<String> = Vec::new();
@@ -312,12 +322,12 @@ impl Outbox {
         }
         if !new.is_empty() {
             let params = BusSubscribeParams { subjects: new };
-            state.announce(name::BUS_SUBSCRIBE, json!(params));
+            state.queue_message(name::BUS_SUBSCRIBE, json!(params));
             self.changed.notify_all();
         }
     }
 
-    /// Waits until everything was taken; false when the deadline came first.
+    /// Waits until every message is sent and confirmed; returns false if `timeout` expires first.
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut state = self.lock();
@@ -335,7 +345,7 @@ impl Outbox {
         state.is_idle()
     }
 
-    /// Sleeps between two attempts to connect; true once closed.
+    /// Sleeps between two attempts to connect; returns true once closed.
     pub(crate) fn pause(&self, delay: Duration) -> bool {
         let deadline = Instant::now() + delay;
         let mut state = self.lock();
@@ -352,7 +362,7 @@ impl Outbox {
         }
     }
 
-    /// Ends the connection for good and lets both threads leave.
+    /// Closes the connection permanently; both threads exit.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;

@@ -1,27 +1,27 @@
-//! A bounded queue between two threads that never makes the sender wait.
-//! Owns the bound and the closing.
-//! Never decides what happens to what did not fit.
+//! A bounded queue between two threads whose sender never waits.
+//! Owns the bound and the closed state.
+//! Never drops an item itself: an item that does not fit is returned to the sender.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-struct State<T> {
+struct QueueState<T> {
     items: VecDeque<T>,
     closed: bool,
 }
 
 /// First in, first out, at most `bound` items.
-pub(crate) struct Queue<T> {
+pub(crate) struct BoundedQueue<T> {
     bound: usize,
-    state: Mutex<State<T>>,
+    state: Mutex<QueueState<T>>,
     filled: Condvar,
 }
 
-impl<T> Queue<T> {
-    pub(crate) fn new(bound: usize) -> Queue<T> {
-        Queue {
+impl<T> BoundedQueue<T> {
+    pub(crate) fn new(bound: usize) -> BoundedQueue<T> {
+        BoundedQueue {
             bound,
-            state: Mutex::new(State {
+            state: Mutex::new(QueueState {
                 items: VecDeque::new(),
                 closed: false,
             }),
@@ -29,12 +29,12 @@ impl<T> Queue<T> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // Nothing panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
+        // No code panics under this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an item; a full queue gives it back.
+    /// Adds an item; a full queue returns it.
     pub(crate) fn push(&self, item: T) -> Result<(), T> {
         let mut state = self.lock();
         if state.items.len() >= self.bound {
@@ -45,7 +45,7 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Adds an item; a full queue gives its oldest away.
+    /// Adds an item; a full queue returns its oldest item.
     pub(crate) fn push_newest(&self, item: T) -> Option<T> {
         let mut state = self.lock();
         let oldest = if state.items.len() >= self.bound {
@@ -58,7 +58,7 @@ impl<T> Queue<T> {
         oldest
     }
 
-    /// Waits for the next item; None once closed.
+    /// Waits for the next item; returns `None` once closed.
     pub(crate) fn pop(&self) -> Option<T> {
         let mut state = self.lock();
         loop {

@@ -1,16 +1,16 @@
-//! Feeding the watchdog of whoever started the program (`WATCHDOG_USEC`).
-//! Owns one thread that asks the module's health closure before every feeding.
-//! Never feeds for a module that does not answer: that is what the watchdog is for.
+//! Feeds the watchdog of the service manager (`WATCHDOG_USEC`).
+//! Owns one thread that calls the module's health handler before every keep-alive.
+//! Never feeds the watchdog if the handler does not return.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::asks::HealthSlot;
-use crate::link::thread;
-use crate::notify::Notify;
+use crate::callbacks::HealthCallback;
+use crate::notify_socket::NotifySocket;
+use crate::reconnect::thread;
 
-/// Stops the thread when told so.
+/// The keep-alive thread; ends with [`Watchdog::close`].
 #[derive(Default)]
 pub(crate) struct Watchdog {
     closed: Mutex<bool>,
@@ -18,21 +18,21 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Feeds at half of `every`, the first time at once.
+    /// Feeds the watchdog immediately and then at half of `interval`.
     pub(crate) fn start(
-        every: Duration,
-        notify: Notify,
-        health: HealthSlot,
+        interval: Duration,
+        notify: NotifySocket,
+        health: HealthCallback,
     ) -> io::Result<Arc<Watchdog>> {
         let watchdog = Arc::new(Watchdog::default());
-        let feeding = Arc::clone(&watchdog);
+        let thread_side = Arc::clone(&watchdog);
         thread("mainstay-watchdog", move || {
             loop {
-                if health.ask().is_some() {
-                    // One missed message is what the other half of the interval is for.
+                if health.probe().is_some() {
+                    // Half of the interval is left: one lost message does not trip the watchdog.
                     let _ = notify.send("WATCHDOG=1");
                 }
-                if feeding.pause(every / 2) {
+                if thread_side.pause(interval / 2) {
                     return;
                 }
             }

@@ -138,7 +138,7 @@ impl<T: Send + 'static> App<T> {
                 self.vitals.succeeded();
                 Some(value)
             }
-            Err(mainstay_sdk::CallError::Outside { .. }) => None,
+            Err(mainstay_sdk::CallError::NotSupervised { .. }) => None,
             Err(error) => {
                 self.vitals.failed(error.to_string());
                 None

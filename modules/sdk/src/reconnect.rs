@@ -1,6 +1,6 @@
-//! The connection to mainstay: made, kept, made again.
-//! Owns two threads, one that connects and reads, one that writes, and the pace of retries.
-//! Never gives up and never lets the module notice that mainstay was away.
+//! The connection to mainstay, opened again whenever it closes.
+//! Owns two threads, one that connects and reads, one that writes, and the delay of retries.
+//! Never stops retrying, and never blocks the module while mainstay is not running.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -17,75 +17,75 @@ use mainstay_protocol::{
 };
 use serde_json::{Value, json};
 
-use crate::asks::Asks;
-use crate::events::Events;
+use crate::callbacks::Callbacks;
+use crate::environment::ModuleEnvironment;
+use crate::event_dispatch::EventDispatcher;
 use crate::outbox::{Outbox, line};
-use crate::surroundings::Surroundings;
 
-const FIRST_DELAY: Duration = Duration::from_millis(20);
-const LONGEST_DELAY: Duration = Duration::from_secs(1);
-/// How long mainstay may take to answer `hello`.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(20);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+/// Timeout of connecting and of the response to `hello`.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the two threads of a connection share with the module.
-pub(crate) struct Link {
+/// A connection that is opened again when it closes; shared by its two threads and the module.
+pub(crate) struct ReconnectingConnection {
     pub(crate) outbox: Arc<Outbox>,
-    pub(crate) events: Arc<Events>,
-    pub(crate) asks: Asks,
-    surroundings: Surroundings,
+    pub(crate) events: Arc<EventDispatcher>,
+    pub(crate) callbacks: Callbacks,
+    environment: ModuleEnvironment,
 }
 
-impl Link {
-    /// Starts the threads; returns at once, connected or not.
-    pub(crate) fn start(surroundings: Surroundings) -> io::Result<Arc<Link>> {
+impl ReconnectingConnection {
+    /// Starts the threads and returns without waiting for the connection.
+    pub(crate) fn start(environment: ModuleEnvironment) -> io::Result<Arc<ReconnectingConnection>> {
         let outbox = Arc::new(Outbox::default());
-        let link = Arc::new(Link {
-            asks: Asks::start(&outbox)?,
-            events: Events::start()?,
+        let connection = Arc::new(ReconnectingConnection {
+            callbacks: Callbacks::start(&outbox)?,
+            events: EventDispatcher::start()?,
             outbox,
-            surroundings,
+            environment,
         });
-        let reader = Arc::clone(&link);
-        let writer = Arc::clone(&link.outbox);
+        let reader = Arc::clone(&connection);
+        let writer = Arc::clone(&connection.outbox);
         thread("mainstay-reader", move || reader.run())?;
         thread("mainstay-writer", move || write(&writer))?;
-        Ok(link)
+        Ok(connection)
     }
 
-    /// Ends the connection and every thread that waits; a running handler finishes by itself.
+    /// Closes the connection and ends the threads; a handler that is running finishes first.
     pub(crate) fn close(&self) {
         self.outbox.close();
         self.events.close();
-        self.asks.close();
+        self.callbacks.close();
     }
 
     fn run(&self) {
-        let Some(path) = self.surroundings.socket.clone() else {
+        let Some(path) = self.environment.socket.clone() else {
             return;
         };
-        let mut delay = FIRST_DELAY;
+        let mut delay = RETRY_DELAY_MIN;
         loop {
             match self.connection(&path) {
-                Ok(()) => delay = FIRST_DELAY,
+                Ok(()) => delay = RETRY_DELAY_MIN,
                 Err(error) => self.outbox.set_problem(error.to_string()),
             }
             if self.outbox.pause(jittered(delay)) {
                 return;
             }
-            delay = (delay * 2).min(LONGEST_DELAY);
+            delay = (delay * 2).min(RETRY_DELAY_MAX);
         }
     }
 
-    /// One connection from hello to its end; an error when it never was welcomed.
+    /// Runs one connection until it closes; returns an error if `hello` did not succeed.
     fn connection(&self, path: &Path) -> io::Result<()> {
-        let stream = Arc::new(connect(path, HANDSHAKE)?);
-        set_timeout(&stream, Some(HANDSHAKE))?;
+        let stream = Arc::new(connect(path, HANDSHAKE_TIMEOUT)?);
+        set_timeout(&stream, Some(HANDSHAKE_TIMEOUT))?;
         let mut reader = BufReader::new(&*stream);
         self.hello(&stream, &mut reader)?;
         set_timeout(&stream, None)?;
         let epoch = self.outbox.connected(Arc::clone(&stream));
         while let Ok(Some(bytes)) = read_line(&mut reader) {
-            self.take(epoch, &bytes);
+            self.on_line(epoch, &bytes);
         }
         stream.close();
         self.outbox.disconnected(epoch);
@@ -93,11 +93,11 @@ impl Link {
     }
 
     fn hello(&self, mut stream: &Stream, reader: &mut impl BufRead) -> io::Result<()> {
-        let module = self.surroundings.module.as_deref().unwrap_or("module");
+        let module = self.environment.module.as_deref().unwrap_or("module");
         let hello = Hello {
             client: format!("{module} (mainstay-sdk {})", env!("CARGO_PKG_VERSION")),
             protocol: PROTOCOL,
-            token: self.surroundings.token.clone(),
+            token: self.environment.token.clone(),
         };
         stream.write_all(&line(&RpcRequest::call(0, name::HELLO, json!(hello))))?;
         while let Some(bytes) = read_line(reader)? {
@@ -121,7 +121,7 @@ impl Link {
         Err(io::ErrorKind::UnexpectedEof.into())
     }
 
-    fn take(&self, epoch: u64, bytes: &[u8]) {
+    fn on_line(&self, epoch: u64, bytes: &[u8]) {
         match RpcMessage::parse(bytes) {
             Ok(RpcMessage::Reply(reply)) => {
                 let Some(RequestId::Number(id)) = reply.id else {
@@ -131,17 +131,17 @@ impl Link {
                     Some(refusal) => Err(refusal),
                     None => Ok(reply.result.unwrap_or_default()),
                 };
-                self.outbox.answered(id, result);
+                self.outbox.on_response(id, result);
             }
-            Ok(RpcMessage::Request(request)) => self.asked(epoch, request),
+            Ok(RpcMessage::Request(request)) => self.on_request(epoch, request),
             Err(refusal) => match null_result(bytes) {
-                Some(id) => self.outbox.answered(id, Ok(Value::Null)),
+                Some(id) => self.outbox.on_response(id, Ok(Value::Null)),
                 None => self.outbox.set_problem(refusal.message),
             },
         }
     }
 
-    fn asked(&self, epoch: u64, request: RpcRequest) {
+    fn on_request(&self, epoch: u64, request: RpcRequest) {
         if request.method == name::EVENT {
             match serde_json::from_value::<BusEvent>(request.params) {
                 Ok(event) => self.events.deliver(event),
@@ -152,7 +152,7 @@ impl Link {
             return;
         }
         let id = request.id.clone();
-        if let Err(refusal) = self.asks.take(epoch, request)
+        if let Err(refusal) = self.callbacks.queue(epoch, request)
             && let Some(id) = id
         {
             self.outbox
@@ -161,7 +161,7 @@ impl Link {
     }
 }
 
-/// The id of a success whose result is null: the shared envelope takes that for no result.
+/// Returns the id of a success whose result is null; the shared envelope reads null as no result.
 fn null_result(bytes: &[u8]) -> Option<u64> {
     let value: Value = serde_json::from_slice(bytes).ok()?;
     value
@@ -173,14 +173,14 @@ fn null_result(bytes: &[u8]) -> Option<u64> {
 fn write(outbox: &Outbox) {
     while let Some(batch) = outbox.next_batch() {
         if (&*batch.stream).write_all(&batch.bytes).is_err() {
-            // The reader sees the end too; whoever is first tells the queues.
+            // The reader sees the close too; the first of the two threads reports it.
             batch.stream.close();
             outbox.disconnected(batch.epoch);
         }
     }
 }
 
-/// One line without its newline; None at the end. A line that is too long ends the connection.
+/// Reads one line without its newline; `None` at the end. A line that is too long is an error.
 fn read_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     let limit = MAX_LINE_BYTES as u64 + 1;
@@ -195,14 +195,14 @@ fn read_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     Ok(None)
 }
 
-/// Between half and one and a half times the delay: modules do not come back as a herd.
+/// Returns 0.5 to 1.5 times the delay, so that modules do not reconnect all at once.
 fn jittered(delay: Duration) -> Duration {
     let random = RandomState::new().build_hasher().finish() % 1000;
     let share = 0.5 + f64::from(u32::try_from(random).unwrap_or(500)) / 1000.0;
     delay.mul_f64(share)
 }
 
-/// Starts a thread with a name that shows in debuggers.
+/// Starts a thread with a name for debuggers.
 pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new()
         .name(name.to_owned())
@@ -210,7 +210,7 @@ pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Re
         .map(drop)
 }
 
-/// Bounds each read and write, or lets them wait.
+/// Sets the timeout of each read and write; `None` waits without limit.
 fn set_timeout(stream: &Stream, timeout: Option<Duration>) -> io::Result<()> {
     stream.set_read_timeout(timeout)?;
     stream.set_write_timeout(timeout)

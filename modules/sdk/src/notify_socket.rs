@@ -1,5 +1,5 @@
-//! sd_notify: one datagram with `NAME=value` lines to whoever started the program.
-//! Owns the address and the sending, path and abstract (`@`) sockets alike.
+//! sd_notify: one datagram with `NAME=value` lines to the service manager.
+//! Owns the address, a path or an abstract name (`@`), and the sending.
 //! Never waits longer than half a second for a receiver that does not read.
 
 use std::ffi::OsString;
@@ -7,20 +7,20 @@ use std::io;
 
 /// The receiver of sd_notify messages, if there is one.
 #[derive(Debug, Clone)]
-pub(crate) struct Notify {
+pub(crate) struct NotifySocket {
     address: Option<OsString>,
 }
 
-impl Notify {
-    pub(crate) fn new(address: Option<OsString>) -> Notify {
-        Notify { address }
+impl NotifySocket {
+    pub(crate) fn new(address: Option<OsString>) -> NotifySocket {
+        NotifySocket { address }
     }
 
     pub(crate) fn is_set(&self) -> bool {
         self.address.is_some()
     }
 
-    /// Sends one message; a program nobody listens to succeeds without sending.
+    /// Sends one message; without an address nothing is sent and the result is `Ok`.
     pub(crate) fn send(&self, text: &str) -> io::Result<()> {
         match &self.address {
             Some(address) => send(address, text),
@@ -58,7 +58,7 @@ fn send_abstract(
 fn send_abstract(_: &std::os::unix::net::UnixDatagram, _: &[u8], _: &str) -> io::Result<()> {
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
-        "abstract sockets exist on Linux alone",
+        "cannot use an abstract socket: only Linux has them",
     ))
 }
 
@@ -66,7 +66,7 @@ fn send_abstract(_: &std::os::unix::net::UnixDatagram, _: &[u8], _: &str) -> io:
 fn send(_: &OsString, _: &str) -> io::Result<()> {
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
-        "sd_notify needs Unix sockets",
+        "cannot use sd_notify: this platform has no Unix datagram sockets",
     ))
 }
 
@@ -93,22 +93,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let listening = UnixDatagram::bind(&path).unwrap();
-        Notify::new(Some(path.into())).send("READY=1").unwrap();
+        NotifySocket::new(Some(path.into()))
+            .send("READY=1")
+            .unwrap();
         assert_eq!(received(&listening), "READY=1");
 
         let name = format!("mainstay-sdk-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let listening = UnixDatagram::bind_addr(&address).unwrap();
-        let notify = Notify::new(Some(format!("@{name}").into()));
+        let notify = NotifySocket::new(Some(format!("@{name}").into()));
         notify.send("STATUS=well").unwrap();
         assert_eq!(received(&listening), "STATUS=well");
     }
 
     #[test]
-    fn nobody_listening_is_an_error_and_no_address_is_none() {
-        Notify::new(None).send("READY=1").unwrap();
+    fn a_missing_receiver_is_an_error_and_a_missing_address_is_none() {
+        NotifySocket::new(None).send("READY=1").unwrap();
         let folder = tempfile::tempdir().unwrap();
         let gone = folder.path().join("gone");
-        Notify::new(Some(gone.into())).send("READY=1").unwrap_err();
+        NotifySocket::new(Some(gone.into()))
+            .send("READY=1")
+            .unwrap_err();
     }
 }

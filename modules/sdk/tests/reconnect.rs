@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use mainstay_sdk::{CallError, ErrorCode, HealthReport, Module, Surroundings};
+use mainstay_sdk::{CallError, ErrorCode, HealthReport, Module, ModuleEnvironment};
 use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -44,13 +44,13 @@ impl Server {
         self.folder.path().join("s")
     }
 
-    fn surroundings(&self) -> Surroundings {
-        Surroundings {
+    fn surroundings(&self) -> ModuleEnvironment {
+        ModuleEnvironment {
             socket: Some(self.path()),
             token: Some("let me in".to_owned()),
             module: Some("storage".to_owned()),
             generation: Some(3),
-            ..Surroundings::default()
+            ..ModuleEnvironment::default()
         }
     }
 
@@ -132,7 +132,7 @@ fn event(subject: &str, payload: Value) -> Value {
 #[test]
 fn ready_status_and_health_go_over_the_connection() {
     let server = Server::start();
-    let module = Module::connect_in(server.surroundings());
+    let module = Module::connect_with(server.surroundings());
     assert_eq!(module.generation(), Some(3));
     let mut session = server.welcome();
     eventually("the connection", || module.is_connected());
@@ -156,7 +156,7 @@ fn ready_status_and_health_go_over_the_connection() {
 #[test]
 fn events_reach_the_listeners_whose_subject_matches() {
     let server = Server::start();
-    let module = Module::connect_in(server.surroundings());
+    let module = Module::connect_with(server.surroundings());
     let (all, every) = channel();
     let (one, only) = channel();
     module.subscribe(&["samples.*"], move |event| {
@@ -184,7 +184,7 @@ fn events_reach_the_listeners_whose_subject_matches() {
 #[test]
 fn a_slow_listener_loses_the_oldest_and_learns_how_many() {
     let server = Server::start();
-    let module = Module::connect_in(server.surroundings());
+    let module = Module::connect_with(server.surroundings());
     let (go, wait): (_, Receiver<()>) = channel();
     let (tell, told) = channel();
     module.subscribe(&["n.*"], move |event| {
@@ -210,7 +210,7 @@ fn a_slow_listener_loses_the_oldest_and_learns_how_many() {
 #[test]
 fn a_slow_call_does_not_delay_a_health_check() {
     let server = Server::start();
-    let module = Module::connect_in(server.surroundings());
+    let module = Module::connect_with(server.surroundings());
     let (go, wait) = channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     module.serve("slow", move |call| {
@@ -246,7 +246,7 @@ fn a_slow_call_does_not_delay_a_health_check() {
 #[test]
 fn load_and_features_reach_their_closures() {
     let server = Server::start();
-    let module = Module::connect_in(server.surroundings());
+    let module = Module::connect_with(server.surroundings());
     let (tell, told) = channel();
     let also = tell.clone();
     module.on_reduce_load(move |factor| tell.send(json!(factor)).unwrap());
@@ -278,7 +278,7 @@ fn load_and_features_reach_their_closures() {
 #[test]
 fn calls_are_answered_refused_timed_out_or_cut_off() {
     let server = Server::start();
-    let module = Module::connect_in(server.surroundings());
+    let module = Module::connect_with(server.surroundings());
     let mut session = server.welcome();
     let ask = |timeout| {
         let module = module.clone();
@@ -320,7 +320,7 @@ fn calls_are_answered_refused_timed_out_or_cut_off() {
 #[test]
 fn a_restart_of_mainstay_is_invisible() {
     let mut server = Server::start();
-    let module = Module::connect_in(server.surroundings());
+    let module = Module::connect_with(server.surroundings());
     module.subscribe(&["samples.*"], |_| ());
     module.ready();
     module.status("well");
@@ -376,7 +376,7 @@ fn a_restart_of_mainstay_is_invisible() {
 #[test]
 fn what_was_not_confirmed_is_sent_again_in_order() {
     let server = Server::start();
-    let module = Module::connect_in(server.surroundings());
+    let module = Module::connect_with(server.surroundings());
     let mut session = server.welcome();
     for number in 1..=3 {
         module.publish("n", number).unwrap();
@@ -398,14 +398,14 @@ fn what_was_not_confirmed_is_sent_again_in_order() {
 fn a_mainstay_that_is_away_or_deaf_blocks_nobody() {
     let mut server = Server::start();
     server.gone();
-    let module = Module::connect_in(server.surroundings());
+    let module = Module::connect_with(server.surroundings());
     for number in 0..5000 {
         module.publish("n", number).unwrap();
     }
     assert_eq!(module.dropped(), 5000 - 1024);
     assert!(!module.flush(Duration::from_millis(20)));
     let away = module.call("a", "b", json!({}), Duration::from_millis(50));
-    assert!(matches!(away, Err(CallError::Away { .. })));
+    assert!(matches!(away, Err(CallError::NotConnected { .. })));
     eventually("a reason", || module.problem().is_some());
     server.back();
     let session = server.welcome();
@@ -416,7 +416,7 @@ fn a_mainstay_that_is_away_or_deaf_blocks_nobody() {
     }
     drop(module);
     drop(session);
-    let too_long = Module::connect_in(server.surroundings());
+    let too_long = Module::connect_with(server.surroundings());
     let error = too_long.publish("n", "x".repeat(1024 * 1024)).unwrap_err();
     assert!(error.to_string().contains("cannot send n"), "{error}");
 }
@@ -424,7 +424,7 @@ fn a_mainstay_that_is_away_or_deaf_blocks_nobody() {
 #[test]
 fn a_refused_hello_is_tried_again_and_told() {
     let server = Server::start();
-    let module = Module::connect_in(server.surroundings());
+    let module = Module::connect_with(server.surroundings());
     let stream = server.listener.as_ref().unwrap().accept().unwrap().0;
     let mut session = Session {
         reader: BufReader::new(stream.try_clone().unwrap()),
@@ -444,7 +444,7 @@ fn a_refused_hello_is_tried_again_and_told() {
 
 #[test]
 fn outside_mainstay_everything_is_a_no_op() {
-    let module = Module::connect_in(Surroundings::default());
+    let module = Module::connect_with(ModuleEnvironment::default());
     module.ready();
     module.status("alone");
     module.health(HealthReport::healthy);
@@ -456,7 +456,7 @@ fn outside_mainstay_everything_is_a_no_op() {
     assert_eq!(module.dropped(), 0);
     assert!(matches!(
         module.call("a", "b", 1, LONG),
-        Err(CallError::Outside { .. })
+        Err(CallError::NotSupervised { .. })
     ));
     assert_eq!(module.settings::<Value>().unwrap(), json!({}));
     assert_eq!(module.problem(), None);
@@ -471,9 +471,9 @@ fn settings_come_from_the_named_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("settings.json");
     std::fs::write(&path, r#"{"keep_days": 7}"#).unwrap();
-    let module = Module::connect_in(Surroundings {
+    let module = Module::connect_with(ModuleEnvironment {
         settings: Some(path.clone()),
-        ..Surroundings::default()
+        ..ModuleEnvironment::default()
     });
     assert_eq!(
         module.settings::<Settings>().unwrap(),
@@ -487,7 +487,7 @@ fn settings_come_from_the_named_file() {
     std::fs::write(&path, r#"{"keep_days": "long"}"#).unwrap();
     let error = module.settings::<Settings>().unwrap_err().to_string();
     assert!(
-        error.starts_with("cannot use the module's settings"),
+        error.starts_with("cannot read the module's settings"),
         "{error}"
     );
     std::fs::remove_file(&path).unwrap();
@@ -501,10 +501,10 @@ fn the_watchdog_is_fed_while_health_answers() {
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(LONG)).unwrap();
-    let module = Module::connect_in(Surroundings {
+    let module = Module::connect_with(ModuleEnvironment {
         notify_socket: Some(path.into()),
         watchdog: Some(Duration::from_millis(40)),
-        ..Surroundings::default()
+        ..ModuleEnvironment::default()
     });
     let next = || {
         let mut bytes = [0; 64];

@@ -1,6 +1,6 @@
-//! Events from the bus on their way to the module's listeners.
-//! Owns the listeners, the waiting events and the count of those that did not fit.
-//! Never holds the reader up: a slow listener loses the oldest events, and is told how many.
+//! Delivers events of the bus to the module's handlers.
+//! Owns the handlers, the queued events and the count of dropped events.
+//! Never blocks the reader: if a handler is slow, the oldest events are dropped and counted.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,48 +10,45 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mainstay_protocol::method::BusEvent;
 use mainstay_protocol::subject;
 
-use crate::link::thread;
-use crate::queue::Queue;
+use crate::queue::BoundedQueue;
+use crate::reconnect::thread;
 
-/// Events that wait for a slow listener.
-const WAITING: usize = 1024;
+/// Events that may wait for a slow handler.
+const QUEUED_MAX: usize = 1024;
 
 type Callback = Box<dyn FnMut(&BusEvent) + Send>;
 
-struct Listener {
+struct SubjectHandler {
     subjects: Vec<String>,
     callback: Mutex<Callback>,
 }
 
-/// The listeners and what waits for them.
-pub(crate) struct Events {
-    queue: Queue<BusEvent>,
+/// The handlers and the events queued for them.
+pub(crate) struct EventDispatcher {
+    queue: BoundedQueue<BusEvent>,
     lost: AtomicU64,
-    listeners: Mutex<Vec<Arc<Listener>>>,
+    handlers: Mutex<Vec<Arc<SubjectHandler>>>,
 }
 
-impl Events {
-    pub(crate) fn start() -> io::Result<Arc<Events>> {
-        let events = Arc::new(Events {
-            queue: Queue::new(WAITING),
+impl EventDispatcher {
+    pub(crate) fn start() -> io::Result<Arc<EventDispatcher>> {
+        let events = Arc::new(EventDispatcher {
+            queue: BoundedQueue::new(QUEUED_MAX),
             lost: AtomicU64::new(0),
-            listeners: Mutex::new(Vec::new()),
+            handlers: Mutex::new(Vec::new()),
         });
-        let listening = Arc::clone(&events);
-        thread("mainstay-events", move || listening.run())?;
+        let dispatcher = Arc::clone(&events);
+        thread("mainstay-events", move || dispatcher.run())?;
         Ok(events)
     }
 
     pub(crate) fn listen(&self, subjects: &[&str], callback: Callback) {
-        let listener = Arc::new(Listener {
+        let handler = Arc::new(SubjectHandler {
             subjects: subjects.iter().map(|&subject| subject.into()).collect(),
             callback: Mutex::new(callback),
         });
-        let mut listeners = self
-            .listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        listeners.push(listener);
+        let mut handlers = self.handlers.lock().unwrap_or_else(PoisonError::into_inner);
+        handlers.push(handler);
     }
 
     pub(crate) fn deliver(&self, event: BusEvent) {
@@ -67,22 +64,22 @@ impl Events {
     fn run(&self) {
         while let Some(mut event) = self.queue.pop() {
             event.lag += self.lost.swap(0, Ordering::Relaxed);
-            let listeners = self
-                .listeners
+            let handlers = self
+                .handlers
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone();
-            for listener in listeners {
-                if listener
+            for handler in handlers {
+                if handler
                     .subjects
                     .iter()
                     .any(|one| subject::matches(one, &event.subject))
                 {
-                    let mut callback = listener
+                    let mut callback = handler
                         .callback
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner);
-                    // The panic hook has told; the next event may fare better.
+                    // The panic hook has printed it; the next event is still delivered.
                     let _ = catch_unwind(AssertUnwindSafe(|| callback(&event)));
                 }
             }

@@ -1,5 +1,5 @@
-//! What mainstay and other modules ask of this module, and who answers.
-//! Owns the module's closures and two workers: one prompt, one for calls that may take long.
+//! Requests of mainstay and of other modules to this module, answered by its handlers.
+//! Owns the handlers and two worker threads: one for prompt requests, one for slow calls.
 //! Never lets a slow call delay a health check.
 
 use std::collections::HashMap;
@@ -13,36 +13,36 @@ use mainstay_protocol::{ErrorCode, HealthStatus, MAX_LINE_BYTES, RequestError, R
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::link::thread;
 use crate::outbox::Outbox;
-use crate::queue::Queue;
+use crate::queue::BoundedQueue;
+use crate::reconnect::thread;
 
-/// `load.reduce`, not yet among the constants of the protocol.
+/// The method `load.reduce`, not yet a constant of the protocol.
 const LOAD_REDUCE: &str = "load.reduce";
-/// `feature.set`, likewise.
+/// The method `feature.set`, not yet a constant of the protocol.
 const FEATURE_SET: &str = "feature.set";
-/// Requests that wait for a worker.
-const WAITING: usize = 64;
+/// Requests that may wait for one worker.
+const QUEUED_MAX: usize = 64;
 
 type HealthFn = Box<dyn FnMut() -> HealthReportParams + Send>;
 type ReduceFn = Box<dyn FnMut(f64) + Send>;
 type FeatureFn = Box<dyn FnMut(&str, &Value) + Send>;
 type ServeFn = Arc<dyn Fn(CallParams) -> Result<Value, String> + Send + Sync>;
 
-/// The closure that tells how the module is; one question at a time.
+/// The handler that reports the module's health; called once at a time.
 #[derive(Clone, Default)]
-pub(crate) struct HealthSlot(Arc<Mutex<Option<HealthFn>>>);
+pub(crate) struct HealthCallback(Arc<Mutex<Option<HealthFn>>>);
 
-impl HealthSlot {
-    pub(crate) fn set(&self, closure: HealthFn) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(closure);
+impl HealthCallback {
+    pub(crate) fn set(&self, handler: HealthFn) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(handler);
     }
 
-    /// Asks the module; None when it panicked. Without a closure it is healthy: it answers.
-    pub(crate) fn ask(&self) -> Option<HealthReportParams> {
-        let mut closure = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match closure.as_mut() {
-            Some(closure) => catch_unwind(AssertUnwindSafe(closure)).ok(),
+    /// Calls the handler; returns `None` if it panicked. Without a handler the module is healthy.
+    pub(crate) fn probe(&self) -> Option<HealthReportParams> {
+        let mut handler = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match handler.as_mut() {
+            Some(handler) => catch_unwind(AssertUnwindSafe(handler)).ok(),
             None => Some(HealthReportParams {
                 status: HealthStatus::Healthy,
                 metrics: std::collections::BTreeMap::new(),
@@ -65,45 +65,45 @@ struct FeatureParams {
 }
 
 #[derive(Default)]
-struct Closures {
-    health: HealthSlot,
+struct Handlers {
+    health: HealthCallback,
     reduce: Mutex<Option<ReduceFn>>,
     feature: Mutex<Option<FeatureFn>>,
     served: Mutex<HashMap<String, ServeFn>>,
 }
 
-struct Ask {
+struct QueuedRequest {
     epoch: u64,
     request: RpcRequest,
 }
 
-/// The closures and the two queues in front of them.
-pub(crate) struct Asks {
-    closures: Arc<Closures>,
-    prompt: Arc<Queue<Ask>>,
-    calls: Arc<Queue<Ask>>,
+/// The handlers and the two queues of requests to them.
+pub(crate) struct Callbacks {
+    handlers: Arc<Handlers>,
+    prompt: Arc<BoundedQueue<QueuedRequest>>,
+    calls: Arc<BoundedQueue<QueuedRequest>>,
 }
 
-impl Asks {
-    pub(crate) fn start(outbox: &Arc<Outbox>) -> io::Result<Asks> {
-        let asks = Asks {
-            closures: Arc::new(Closures::default()),
-            prompt: Arc::new(Queue::new(WAITING)),
-            calls: Arc::new(Queue::new(WAITING)),
+impl Callbacks {
+    pub(crate) fn start(outbox: &Arc<Outbox>) -> io::Result<Callbacks> {
+        let callbacks = Callbacks {
+            handlers: Arc::new(Handlers::default()),
+            prompt: Arc::new(BoundedQueue::new(QUEUED_MAX)),
+            calls: Arc::new(BoundedQueue::new(QUEUED_MAX)),
         };
         for (name, queue) in [
-            ("mainstay-prompt", &asks.prompt),
-            ("mainstay-calls", &asks.calls),
+            ("mainstay-prompt", &callbacks.prompt),
+            ("mainstay-calls", &callbacks.calls),
         ] {
             let (queue, outbox) = (Arc::clone(queue), Arc::clone(outbox));
-            let closures = Arc::clone(&asks.closures);
-            thread(name, move || work(&queue, &closures, &outbox))?;
+            let handlers = Arc::clone(&callbacks.handlers);
+            thread(name, move || work(&queue, &handlers, &outbox))?;
         }
-        Ok(asks)
+        Ok(callbacks)
     }
 
-    /// Queues a request; full queues refuse.
-    pub(crate) fn take(&self, epoch: u64, request: RpcRequest) -> Result<(), RequestError> {
+    /// Queues a request; a full queue refuses it.
+    pub(crate) fn queue(&self, epoch: u64, request: RpcRequest) -> Result<(), RequestError> {
         let queue = match request.method.as_str() {
             name::CALL => &self.calls,
             name::HEALTH_CHECK | LOAD_REDUCE | FEATURE_SET => &self.prompt,
@@ -112,29 +112,31 @@ impl Asks {
                 return Err(RequestError::new(ErrorCode::UnknownMethod, text));
             }
         };
-        queue.push(Ask { epoch, request }).map_err(|ask| {
-            let text = format!(
-                "cannot answer {}: {WAITING} requests already wait; try again later",
-                ask.request.method
-            );
-            RequestError::new(ErrorCode::Busy, text)
-        })
+        queue
+            .push(QueuedRequest { epoch, request })
+            .map_err(|request| {
+                let text = format!(
+                    "cannot answer {}: {QUEUED_MAX} requests already wait; try again later",
+                    request.request.method
+                );
+                RequestError::new(ErrorCode::Busy, text)
+            })
     }
 
-    pub(crate) fn health(&self) -> HealthSlot {
-        self.closures.health.clone()
+    pub(crate) fn health(&self) -> HealthCallback {
+        self.handlers.health.clone()
     }
 
-    pub(crate) fn on_reduce_load(&self, closure: ReduceFn) {
-        *lock(&self.closures.reduce) = Some(closure);
+    pub(crate) fn on_reduce_load(&self, handler: ReduceFn) {
+        *lock(&self.handlers.reduce) = Some(handler);
     }
 
-    pub(crate) fn on_feature(&self, closure: FeatureFn) {
-        *lock(&self.closures.feature) = Some(closure);
+    pub(crate) fn on_feature(&self, handler: FeatureFn) {
+        *lock(&self.handlers.feature) = Some(handler);
     }
 
-    pub(crate) fn serve(&self, method: &str, closure: ServeFn) {
-        lock(&self.closures.served).insert(method.to_owned(), closure);
+    pub(crate) fn serve(&self, method: &str, handler: ServeFn) {
+        lock(&self.handlers.served).insert(method.to_owned(), handler);
     }
 
     pub(crate) fn close(&self) {
@@ -143,17 +145,17 @@ impl Asks {
     }
 }
 
-/// Closures may panic while they hold their lock; the next question is asked all the same.
+/// Locks a handler. A handler that panicked under its lock is called again.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn work(queue: &Queue<Ask>, closures: &Closures, outbox: &Outbox) {
-    while let Some(Ask { epoch, request }) = queue.pop() {
+fn work(queue: &BoundedQueue<QueuedRequest>, handlers: &Handlers, outbox: &Outbox) {
+    while let Some(QueuedRequest { epoch, request }) = queue.pop() {
         let id = request.id.clone();
         let method = request.method.clone();
-        let answer = catch_unwind(AssertUnwindSafe(|| closures.answer(request)));
-        let result = answer.unwrap_or_else(|_| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| handlers.handle(request)));
+        let result = outcome.unwrap_or_else(|_| {
             let text = format!("cannot answer {method}: the module panicked; see its output");
             Err(RequestError::new(ErrorCode::ModuleError, text))
         });
@@ -167,9 +169,9 @@ fn work(queue: &Queue<Ask>, closures: &Closures, outbox: &Outbox) {
     }
 }
 
-/// A result that can travel: never null (the envelope takes that for none), never over a line.
+/// Returns a result that fits a response: `{}` for null, an error if it exceeds a line.
 fn fitting(method: &str, value: Value) -> Result<Value, RequestError> {
-    // Room for the envelope around it.
+    // The rest of the line is for the envelope.
     let room = MAX_LINE_BYTES - 1024;
     let bytes = serde_json::to_vec(&value).map_or(0, |text| text.len());
     if bytes > room {
@@ -187,10 +189,10 @@ fn parameters<T: serde::de::DeserializeOwned>(request: RpcRequest) -> Result<T, 
     })
 }
 
-impl Closures {
-    fn answer(&self, request: RpcRequest) -> Result<Value, RequestError> {
+impl Handlers {
+    fn handle(&self, request: RpcRequest) -> Result<Value, RequestError> {
         match request.method.as_str() {
-            name::HEALTH_CHECK => Ok(json!(self.health.ask().unwrap_or_else(|| {
+            name::HEALTH_CHECK => Ok(json!(self.health.probe().unwrap_or_else(|| {
                 HealthReportParams {
                     status: HealthStatus::Unhealthy,
                     metrics: std::collections::BTreeMap::new(),
@@ -199,14 +201,14 @@ impl Closures {
             }))),
             LOAD_REDUCE => {
                 let params: ReduceParams = parameters(request)?;
-                let mut closure = lock(&self.reduce);
-                let handled = closure.as_mut().map(|reduce| reduce(params.factor));
+                let mut handler = lock(&self.reduce);
+                let handled = handler.as_mut().map(|reduce| reduce(params.factor));
                 Ok(json!({ "handled": handled.is_some() }))
             }
             FEATURE_SET => {
                 let params: FeatureParams = parameters(request)?;
-                let mut closure = lock(&self.feature);
-                let handled = closure
+                let mut handler = lock(&self.feature);
+                let handled = handler
                     .as_mut()
                     .map(|feature| feature(&params.name, &params.value));
                 Ok(json!({ "handled": handled.is_some() }))

@@ -1,35 +1,35 @@
-//! How a module says it is: a word, numbers, and what is wrong.
-//! Owns the building of a report.
-//! Never judges: mainstay does.
+//! The health that a module reports: a status, metrics and issues.
+//! Owns how a report is built.
+//! Never evaluates a report: mainstay does.
 
 use mainstay_protocol::HealthStatus;
 use mainstay_protocol::method;
 
-/// A module's own account of its health.
+/// The health of a module, as it reports it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HealthReport(method::HealthReportParams);
 
 impl HealthReport {
-    /// All is well.
+    /// Returns a report of a module that works.
     #[must_use]
     pub fn healthy() -> HealthReport {
         HealthReport::of(HealthStatus::Healthy, None)
     }
 
-    /// It works, not fully; `issue` says what is wrong.
+    /// Returns a report of a module that works in part; `issue` names the fault.
     #[must_use]
     pub fn degraded(issue: impl Into<String>) -> HealthReport {
         HealthReport::of(HealthStatus::Degraded, Some(issue.into()))
     }
 
-    /// It does not work; `issue` says what is wrong.
+    /// Returns a report of a module that does not work; `issue` names the fault.
     #[must_use]
     pub fn unhealthy(issue: impl Into<String>) -> HealthReport {
         HealthReport::of(HealthStatus::Unhealthy, Some(issue.into()))
     }
 
-    /// Adds a number, for instance `queue_depth`, `error_rate`, `response_time_ms`.
-    /// A number JSON cannot express (not a number, infinite) is left out.
+    /// Adds a metric, for instance `queue_depth`, `error_rate`, `response_time_ms`. A value that
+    /// JSON cannot express (NaN, infinite) is ignored.
     #[must_use]
     pub fn metric(mut self, name: impl Into<String>, value: f64) -> HealthReport {
         if value.is_finite() {
@@ -38,7 +38,7 @@ impl HealthReport {
         self
     }
 
-    /// Adds something that is wrong, in words.
+    /// Adds an issue as text.
     #[must_use]
     pub fn issue(mut self, text: impl Into<String>) -> HealthReport {
         self.0.issues.push(text.into());
@@ -53,7 +53,7 @@ impl HealthReport {
         })
     }
 
-    /// How it is.
+    /// Returns the reported status.
     #[must_use]
     pub fn status(&self) -> HealthStatus {
         self.0.status
