@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use mainstay_protocol::config::{ConfigValue, ConfigValues};
+use mainstay_protocol::config_values::{ConfigValue, ConfigValues};
 use mainstay_protocol::enums::CliExitCode;
 use serde_json::Value;
 
@@ -102,7 +102,7 @@ fn toml(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use mainstay_protocol::config::{ConfigLayer, ConfigOrigin};
+    use mainstay_protocol::config_values::{ConfigLayer, ConfigOrigin};
     use serde_json::json;
 
     use super::*;

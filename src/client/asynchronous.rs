@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mainstay_local_socket::asynchronous::{Stream, connect};
-use mainstay_protocol::config::{ConfigGetParams, ConfigValue, ConfigValues};
+use mainstay_protocol::config_values::{ConfigGetParams, ConfigValue, ConfigValues};
 use mainstay_protocol::method::{
     ChangeParams, ChangeResult, Empty, EventsParams, EventsResult, GraphView, Hello, LogLines,
     LogsParams, StopParams, SubscribeResult, Welcome, WhyResult, name,
@@ -18,17 +18,17 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
+use crate::sans_io::{ClientConnection, NotificationPayload};
 use crate::typed::{
     change_timeout, check_welcome, client_hello, is_too_long, named, next_page,
     placeholder_welcome, typed_calls,
 };
-use crate::wire::{ClientConnection, NotificationPayload};
 use crate::{CALL_TIMEOUT, Error};
 
 /// A connection to a running mainstay.
 pub struct Client {
     stream: Stream,
-    wire: ClientConnection,
+    connection: ClientConnection,
     timeout: Duration,
     welcome: Welcome,
 }
@@ -54,14 +54,14 @@ impl Client {
         let path = path.as_ref();
         let stream = connect(path, timeout).await;
         let stream = stream.map_err(|source| Error::connecting(path, source))?;
-        let wire = ClientConnection::new(path.to_owned());
+        let connection = ClientConnection::new(path.to_owned());
         Client {
             stream,
-            wire,
+            connection,
             timeout,
             welcome: placeholder_welcome(),
         }
-        .greeted(hello)
+        .with_hello(hello)
         .await
     }
 
@@ -77,7 +77,7 @@ impl Client {
         params: impl Serialize,
         timeout: Duration,
     ) -> Result<R, Error> {
-        let id = self.wire.queue_call(method, params)?;
+        let id = self.connection.queue_call(method, params)?;
         let answered = timeout_at(Instant::now() + timeout, self.answer(id, method)).await;
         answered.unwrap_or_else(|_| {
             Err(Error::Timeout {
@@ -88,13 +88,13 @@ impl Client {
     }
 
     async fn answer<R: DeserializeOwned>(&mut self, id: u64, method: &str) -> Result<R, Error> {
-        while !self.wire.unsent().is_empty() {
-            let wrote = self.stream.write(self.wire.unsent()).await;
-            let count = wrote.map_err(|source| self.wire.broke(source))?;
-            self.wire.wrote(count);
+        while !self.connection.unsent().is_empty() {
+            let wrote = self.stream.write(self.connection.unsent()).await;
+            let count = wrote.map_err(|source| self.connection.broke(source))?;
+            self.connection.wrote(count);
         }
         loop {
-            if let Some(result) = self.wire.reply(id, method)? {
+            if let Some(result) = self.connection.reply(id, method)? {
                 return Ok(result);
             }
             self.read_some().await?;
@@ -108,7 +108,7 @@ impl Client {
     /// [`Error::Closed`], [`Error::ConnectionLost`], [`Error::TooLong`], [`Error::Malformed`].
     pub async fn notification<T: NotificationPayload>(&mut self) -> Result<T, Error> {
         loop {
-            if let Some(notification) = self.wire.notification()? {
+            if let Some(notification) = self.connection.notification()? {
                 return Ok(notification);
             }
             self.read_some().await?;
@@ -116,9 +116,9 @@ impl Client {
     }
 
     async fn read_some(&mut self) -> Result<(), Error> {
-        let read = self.stream.read(self.wire.room()).await;
-        let count = read.map_err(|source| self.wire.broke(source))?;
-        self.wire.received(count)
+        let read = self.stream.read(self.connection.room()).await;
+        let count = read.map_err(|source| self.connection.broke(source))?;
+        self.connection.received(count)
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mainstay_local_socket::blocking::{Stream, connect};
-use mainstay_protocol::config::{ConfigGetParams, ConfigValue, ConfigValues};
+use mainstay_protocol::config_values::{ConfigGetParams, ConfigValue, ConfigValues};
 use mainstay_protocol::method::{
     ChangeParams, ChangeResult, Empty, EventsParams, EventsResult, GraphView, Hello, LogLines,
     LogsParams, StopParams, SubscribeResult, Welcome, WhyResult, name,
@@ -17,17 +17,17 @@ use mainstay_protocol::{Event, ModuleView, RequestError, SystemView};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use crate::sans_io::{ClientConnection, NotificationPayload};
 use crate::typed::{
     change_timeout, check_welcome, client_hello, is_too_long, named, next_page,
     placeholder_welcome, typed_calls,
 };
-use crate::wire::{ClientConnection, NotificationPayload};
 use crate::{CALL_TIMEOUT, Error};
 
 /// A connection to a running mainstay.
 pub struct Client {
     stream: Stream,
-    wire: ClientConnection,
+    connection: ClientConnection,
     timeout: Duration,
     welcome: Welcome,
 }
@@ -52,14 +52,14 @@ impl Client {
     ) -> Result<Client, Error> {
         let path = path.as_ref();
         let stream = connect(path, timeout).map_err(|source| Error::connecting(path, source))?;
-        let wire = ClientConnection::new(path.to_owned());
+        let connection = ClientConnection::new(path.to_owned());
         Client {
             stream,
-            wire,
+            connection,
             timeout,
             welcome: placeholder_welcome(),
         }
-        .greeted(hello)
+        .with_hello(hello)
     }
 
     typed_calls!();
@@ -80,14 +80,14 @@ impl Client {
             after: timeout,
         };
         let until = Instant::now() + timeout;
-        let id = self.wire.queue_call(method, params)?;
-        while !self.wire.unsent().is_empty() {
+        let id = self.connection.queue_call(method, params)?;
+        while !self.connection.unsent().is_empty() {
             if !self.write_some(until)? {
                 return Err(late());
             }
         }
         loop {
-            if let Some(result) = self.wire.reply(id, method)? {
+            if let Some(result) = self.connection.reply(id, method)? {
                 return Ok(result);
             }
             if !self.read_some(Some(until))? {
@@ -119,16 +119,16 @@ impl Client {
         };
         let mut pending: Vec<(u64, usize)> = Vec::new();
         for (index, change) in changes.iter().enumerate() {
-            pending.push((self.wire.queue_call(method, change)?, index));
+            pending.push((self.connection.queue_call(method, change)?, index));
         }
-        while !self.wire.unsent().is_empty() {
+        while !self.connection.unsent().is_empty() {
             if !self.write_some(until)? {
                 return Err(late());
             }
         }
         while !pending.is_empty() {
             let ids: Vec<u64> = pending.iter().map(|(id, _)| *id).collect();
-            if let Some((position, result)) = self.wire.reply_to_any(&ids, method)? {
+            if let Some((position, result)) = self.connection.reply_to_any(&ids, method)? {
                 on_result(pending.remove(position).1, result);
             } else if !self.read_some(Some(until))? {
                 return Err(late());
@@ -148,7 +148,7 @@ impl Client {
     ) -> Result<Option<T>, Error> {
         let until = wait.map(|wait| Instant::now() + wait);
         loop {
-            if let Some(notification) = self.wire.notification()? {
+            if let Some(notification) = self.connection.notification()? {
                 return Ok(Some(notification));
             }
             if !self.read_some(until)? {
@@ -162,28 +162,28 @@ impl Client {
         let Some(left) = left(until) else {
             return Ok(false);
         };
-        let broke = |source| self.wire.broke(source);
+        let broke = |source| self.connection.broke(source);
         self.stream.set_write_timeout(Some(left)).map_err(broke)?;
-        match (&self.stream).write(self.wire.unsent()) {
-            Ok(count) => self.wire.wrote(count),
+        match (&self.stream).write(self.connection.unsent()) {
+            Ok(count) => self.connection.wrote(count),
             Err(error) if is_pause(&error) => {}
-            Err(error) => return Err(self.wire.broke(error)),
+            Err(error) => return Err(self.connection.broke(error)),
         }
         Ok(true)
     }
 
-    /// Whether there was time left to read; what arrived is in the wire.
+    /// Whether there was time left to read; what arrived is in the connection.
     fn read_some(&mut self, until: Option<Instant>) -> Result<bool, Error> {
         let left = until.map(left);
         if left == Some(None) {
             return Ok(false);
         }
         let timeout = self.stream.set_read_timeout(left.flatten());
-        timeout.map_err(|source| self.wire.broke(source))?;
-        match (&self.stream).read(self.wire.room()) {
-            Ok(count) => self.wire.received(count)?,
+        timeout.map_err(|source| self.connection.broke(source))?;
+        match (&self.stream).read(self.connection.room()) {
+            Ok(count) => self.connection.received(count)?,
             Err(error) if is_pause(&error) => {}
-            Err(error) => return Err(self.wire.broke(error)),
+            Err(error) => return Err(self.connection.broke(error)),
         }
         Ok(true)
     }

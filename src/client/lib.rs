@@ -16,12 +16,12 @@ pub mod asynchronous;
 pub mod blocking;
 mod error;
 pub mod locate;
+mod sans_io;
 mod typed;
-mod wire;
 
 pub use error::Error;
 pub use mainstay_protocol as protocol;
-pub use wire::NotificationPayload;
+pub use sans_io::NotificationPayload;
 
 /// How long a call may take unless it says otherwise.
 pub const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);

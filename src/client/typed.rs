@@ -222,7 +222,7 @@ macro_rules! typed_calls {
         }
 
         /// Says hello as this crate and returns the client.
-        $($async)? fn greeted(mut self, hello: &Hello) -> Result<Client, Error> {
+        $($async)? fn with_hello(mut self, hello: &Hello) -> Result<Client, Error> {
             let welcome = self.call(name::HELLO, hello) $(.$await)? ?;
             self.welcome = check_welcome(welcome)?;
             Ok(self)
@@ -245,7 +245,7 @@ macro_rules! typed_calls {
         /// this client waited for replies.
         #[must_use]
         pub fn dropped_notifications(&self) -> u64 {
-            self.wire.dropped()
+            self.connection.dropped()
         }
 
         /// Turns this connection to following what it subscribed to: [`Event`] or [`LogLines`].

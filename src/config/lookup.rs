@@ -2,7 +2,7 @@
 //! Owns the walk along the schema and the tree, and the defaults.
 //! Never changes a value.
 
-use mainstay_protocol::config::{ConfigLayer, ConfigOrigin, ConfigValue};
+use mainstay_protocol::config_values::{ConfigLayer, ConfigOrigin, ConfigValue};
 use serde_json::{Value as Json, json};
 
 use super::committed::to_json;

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use mainstay_protocol::config::{ConfigValue, ConfigValues};
+use mainstay_protocol::config_values::{ConfigValue, ConfigValues};
 use mainstay_protocol::methods::ConfigGet;
 use mainstay_protocol::{ErrorCode, RequestError};
 use serde_json::Value;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_protocol::config::ConfigValue;
+use mainstay_protocol::config_values::ConfigValue;
 use mainstay_protocol::method::{
     ChangeParams, ChangeResult, EventsParams, GraphView, ModuleParams, WhyResult,
 };

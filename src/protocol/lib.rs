@@ -2,7 +2,7 @@
 //! Owns the shape of every message (JSON-RPC 2.0, one object a line) and every closed list in it.
 //! Never talks to a socket and never serialises an internal type of the runtime.
 
-pub mod config;
+pub mod config_values;
 pub mod enums;
 pub mod event;
 pub mod method;
@@ -10,7 +10,7 @@ pub mod methods;
 pub mod rpc;
 pub mod schema;
 pub mod subject;
-pub mod time;
+pub mod timestamp;
 mod unknown_value;
 pub mod view;
 
@@ -21,7 +21,7 @@ pub use enums::{
 pub use event::{Event, EventKind};
 pub use rpc::{ErrorCode, RequestError, RequestId, RpcMessage, RpcRequest};
 pub use schema::schema;
-pub use time::Timestamp;
+pub use timestamp::Timestamp;
 pub use view::{ModuleView, SystemView};
 
 /// Version of the protocol, exchanged in `hello`. A change that an old reader cannot ignore raises

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::AccessLevel;
-use crate::config as c;
+use crate::config_values as c;
 use crate::method as m;
 use crate::view as v;
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use mainstay_protocol::config::ConfigValue;
+use mainstay_protocol::config_values::ConfigValue;
 
 use super::{Project, assert_has, join, module};
 use crate::config::LayerKind;

@@ -4,7 +4,7 @@
 
 use std::fmt::Debug;
 
-use mainstay_protocol::config::{
+use mainstay_protocol::config_values::{
     ConfigGetParams, ConfigLayer, ConfigOrigin, ConfigValue, ConfigValues,
 };
 use mainstay_protocol::enums::{

@@ -200,24 +200,24 @@ impl ClientConnection {
             source,
         };
         while let Some((from, to)) = self.next_line()? {
-            let heard: IncomingLine<'_> =
+            let line: IncomingLine<'_> =
                 serde_json::from_slice(&self.incoming[from..to]).map_err(malformed)?;
-            if let Some(held) = held(&heard) {
+            if let Some(held) = held(&line) {
                 self.hold(held);
                 continue;
             }
-            let position = match &heard.id {
+            let position = match &line.id {
                 None => Some(0),
                 Some(RequestId::Number(id)) => ids.iter().position(|pending| pending == id),
                 Some(RequestId::Text(_)) => None,
             };
-            let Some(position) = position.filter(|_| heard.method.is_none()) else {
+            let Some(position) = position.filter(|_| line.method.is_none()) else {
                 continue;
             };
-            let result = match heard.error {
+            let result = match line.error {
                 Some(refusal) => Err(refusal),
                 None => {
-                    let result = heard.result.map_or("null", RawValue::get);
+                    let result = line.result.map_or("null", RawValue::get);
                     Ok(serde_json::from_str(result).map_err(malformed)?)
                 }
             };
@@ -240,19 +240,19 @@ impl ClientConnection {
                 .map_err(malformed);
         }
         while let Some((from, to)) = self.next_line()? {
-            let heard: IncomingLine<'_> =
+            let line: IncomingLine<'_> =
                 serde_json::from_slice(&self.incoming[from..to]).map_err(malformed)?;
-            match (&heard.id, &heard.method, heard.params) {
+            match (&line.id, &line.method, line.params) {
                 (None, Some(method), Some(params)) if method == T::METHOD => {
                     return serde_json::from_str(params.get())
                         .map(Some)
                         .map_err(malformed);
                 }
-                (None, None, _) if heard.error.is_some() => {
-                    return heard.error.map_or(Ok(None), |refusal| Err(refusal.into()));
+                (None, None, _) if line.error.is_some() => {
+                    return line.error.map_or(Ok(None), |refusal| Err(refusal.into()));
                 }
                 _ => {
-                    if let Some(held) = held(&heard) {
+                    if let Some(held) = held(&line) {
                         self.hold(held);
                     }
                 }
@@ -292,8 +292,8 @@ impl ClientConnection {
 }
 
 /// A notification, to be kept. Calls from mainstay are for modules; a client has no answer to them.
-fn held(heard: &IncomingLine<'_>) -> Option<StoredNotification> {
-    match (&heard.id, &heard.method, heard.params) {
+fn held(line: &IncomingLine<'_>) -> Option<StoredNotification> {
+    match (&line.id, &line.method, line.params) {
         (None, Some(method), Some(params)) => Some(StoredNotification {
             method: method.to_string(),
             params: params.to_owned(),
@@ -307,14 +307,14 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn wire() -> ClientConnection {
+    fn new_connection() -> ClientConnection {
         ClientConnection::new(PathBuf::from("control.sock"))
     }
 
-    fn hear(wire: &mut ClientConnection, bytes: &[u8]) {
+    fn receive(connection: &mut ClientConnection, bytes: &[u8]) {
         for part in bytes.chunks(CHUNK) {
-            wire.room()[..part.len()].copy_from_slice(part);
-            wire.received(part.len()).expect("open");
+            connection.room()[..part.len()].copy_from_slice(part);
+            connection.received(part.len()).expect("open");
         }
     }
 
@@ -328,95 +328,123 @@ mod tests {
 
     #[test]
     fn a_reply_in_pieces_is_read_when_it_is_whole() {
-        let mut wire = wire();
-        let id = wire
+        let mut connection = new_connection();
+        let id = connection
             .queue_call("why", json!({"module": "storage"}))
             .expect("asked");
         let line = br#"{"jsonrpc":"2.0","id":1,"result":{"a":1}}"#;
         for byte in line {
-            hear(&mut wire, &[*byte]);
-            assert!(wire.reply::<Value>(id, "why").expect("fine").is_none());
+            receive(&mut connection, &[*byte]);
+            assert!(
+                connection
+                    .reply::<Value>(id, "why")
+                    .expect("fine")
+                    .is_none()
+            );
         }
-        hear(&mut wire, b"\n");
-        assert_eq!(wire.reply(id, "why").expect("fine"), Some(json!({"a": 1})));
+        receive(&mut connection, b"\n");
+        assert_eq!(
+            connection.reply(id, "why").expect("fine"),
+            Some(json!({"a": 1}))
+        );
     }
 
     #[test]
     fn what_was_sent_is_not_sent_again() {
-        let mut wire = wire();
-        wire.queue_call("graph", json!({})).expect("asked");
-        let whole = wire.unsent().to_vec();
+        let mut connection = new_connection();
+        connection.queue_call("graph", json!({})).expect("asked");
+        let whole = connection.unsent().to_vec();
         assert_eq!(whole.last(), Some(&b'\n'));
-        wire.wrote(5);
-        assert_eq!(wire.unsent(), &whole[5..]);
-        wire.queue_call("graph", json!({})).expect("asked");
-        assert!(wire.unsent().starts_with(&whole[5..]));
+        connection.wrote(5);
+        assert_eq!(connection.unsent(), &whole[5..]);
+        connection.queue_call("graph", json!({})).expect("asked");
+        assert!(connection.unsent().starts_with(&whole[5..]));
     }
 
     #[test]
     fn late_replies_are_passed_over_and_notifications_kept() {
-        let mut wire = wire();
-        let late = wire.queue_call("graph", json!({})).expect("asked");
-        let id = wire.queue_call("graph", json!({})).expect("asked");
+        let mut connection = new_connection();
+        let late = connection.queue_call("graph", json!({})).expect("asked");
+        let id = connection.queue_call("graph", json!({})).expect("asked");
         assert_eq!((late, id), (1, 2));
-        hear(&mut wire, log(1).as_bytes());
-        hear(&mut wire, b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":1}\n");
-        hear(&mut wire, b"{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":2}\n");
-        hear(&mut wire, log(2).as_bytes());
-        assert_eq!(wire.reply(id, "graph").expect("fine"), Some(2));
+        receive(&mut connection, log(1).as_bytes());
+        receive(
+            &mut connection,
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":1}\n",
+        );
+        receive(
+            &mut connection,
+            b"{\"jsonrpc\":\"2.0\",\"id\":2,\"result\":2}\n",
+        );
+        receive(&mut connection, log(2).as_bytes());
+        assert_eq!(connection.reply(id, "graph").expect("fine"), Some(2));
         for n in ["1", "2"] {
-            let lines: Option<LogLines> = wire.notification().expect("fine");
+            let lines: Option<LogLines> = connection.notification().expect("fine");
             assert_eq!(lines.expect("kept").lines, [n]);
         }
-        assert!(wire.notification::<LogLines>().expect("fine").is_none());
+        assert!(
+            connection
+                .notification::<LogLines>()
+                .expect("fine")
+                .is_none()
+        );
     }
 
     #[test]
     fn the_queue_of_notifications_is_bounded_and_counts_what_it_drops() {
-        let mut wire = wire();
-        let id = wire.queue_call("graph", json!({})).expect("asked");
+        let mut connection = new_connection();
+        let id = connection.queue_call("graph", json!({})).expect("asked");
         for n in 0..NOTIFICATIONS_MAX + 3 {
-            hear(&mut wire, log(n).as_bytes());
+            receive(&mut connection, log(n).as_bytes());
         }
-        assert!(wire.reply::<Value>(id, "graph").expect("fine").is_none());
-        assert_eq!(wire.dropped(), 3);
-        let first: LogLines = wire.notification().expect("fine").expect("kept");
+        assert!(
+            connection
+                .reply::<Value>(id, "graph")
+                .expect("fine")
+                .is_none()
+        );
+        assert_eq!(connection.dropped(), 3);
+        let first: LogLines = connection.notification().expect("fine").expect("kept");
         assert_eq!(first.lines, ["3"]);
     }
 
     #[test]
     fn lines_that_are_too_long_are_refused_in_both_directions() {
-        let mut wire = wire();
+        let mut connection = new_connection();
         let long = "x".repeat(MAX_LINE_BYTES);
-        assert!(matches!(wire.queue_call("why", &long), Err(Error::TooLong)));
-        assert!(wire.unsent().is_empty());
-        let id = wire.queue_call("why", json!({})).expect("asked");
-        hear(&mut wire, long.as_bytes());
+        assert!(matches!(
+            connection.queue_call("why", &long),
+            Err(Error::TooLong)
+        ));
+        assert!(connection.unsent().is_empty());
+        let id = connection.queue_call("why", json!({})).expect("asked");
+        receive(&mut connection, long.as_bytes());
         assert!(
-            wire.reply::<Value>(id, "why")
+            connection
+                .reply::<Value>(id, "why")
                 .expect("may still end")
                 .is_none()
         );
-        hear(&mut wire, b"xx");
+        receive(&mut connection, b"xx");
         assert!(matches!(
-            wire.reply::<Value>(id, "why"),
+            connection.reply::<Value>(id, "why"),
             Err(Error::TooLong)
         ));
     }
 
     #[test]
     fn a_refusal_without_an_id_answers_the_call_at_hand() {
-        let mut wire = wire();
-        let id = wire.queue_call("hello", json!({})).expect("asked");
+        let mut connection = new_connection();
+        let id = connection.queue_call("hello", json!({})).expect("asked");
         let refusal = RequestError::new(
             mainstay_protocol::ErrorCode::TooManyConnections,
             "cannot accept more connections",
         );
         let line = json!({"jsonrpc": "2.0", "id": null, "error": refusal});
-        hear(&mut wire, format!("{line}\n").as_bytes());
-        let Err(Error::Refused(heard)) = wire.reply::<Value>(id, "hello") else {
+        receive(&mut connection, format!("{line}\n").as_bytes());
+        let Err(Error::Refused(refused)) = connection.reply::<Value>(id, "hello") else {
             panic!("refused");
         };
-        assert_eq!(heard, refusal);
+        assert_eq!(refused, refusal);
     }
 }
