@@ -45,18 +45,18 @@ impl Actor for ConfigActor {
 
     async fn handle(
         &self,
-        me: ActorRef<ConfigMsg>,
+        myself: ActorRef<ConfigMsg>,
         msg: ConfigMsg,
-        own: &mut ConfigActorState,
+        state: &mut ConfigActorState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             ConfigMsg::Compare => {
-                let ctx = Arc::clone(&own.ctx);
+                let ctx = Arc::clone(&state.ctx);
                 tokio::task::spawn_blocking(move || {
-                    let _actor_ended = me.cast(ConfigMsg::Compared(compare(&ctx)));
+                    let _actor_ended = myself.cast(ConfigMsg::Compared(compare(&ctx)));
                 });
             }
-            ConfigMsg::Compared(problem) => own.compared(problem),
+            ConfigMsg::Compared(problem) => state.compared(problem),
         }
         Ok(())
     }

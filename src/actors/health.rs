@@ -132,11 +132,11 @@ impl Actor for HealthActor {
 
     async fn handle(
         &self,
-        me: ActorRef<HealthMsg>,
+        myself: ActorRef<HealthMsg>,
         msg: HealthMsg,
-        own: &mut HealthActorState,
+        state: &mut HealthActorState,
     ) -> Result<(), ActorProcessingErr> {
-        own.make_room();
+        state.make_room();
         match msg {
             HealthMsg::ReadinessChanged {
                 module,
@@ -144,10 +144,11 @@ impl Actor for HealthActor {
                 running,
                 found,
             } => {
-                own.cancel_probes(module);
-                own.watched[module.index()] = running.then(|| own.begin(module, generation, found));
-                own.publish(module);
-                if own.probes(module).is_empty() {
+                state.cancel_probes(module);
+                state.watched[module.index()] =
+                    running.then(|| state.monitor(module, generation, found));
+                state.publish(module);
+                if state.probes(module).is_empty() {
                     return Ok(()); // nothing of it is due, before or after
                 }
             }
@@ -155,19 +156,21 @@ impl Actor for HealthActor {
                 module,
                 generation,
                 health,
-            } => own.on_self_report(module, generation, health),
+            } => state.on_self_report(module, generation, health),
             HealthMsg::Probed {
                 module,
                 generation,
                 probe,
                 seen,
             } => {
-                own.on_probe_result(module, generation, probe, seen);
+                state.on_probe_result(module, generation, probe, seen);
             }
-            HealthMsg::TimerFired => own.start_due_probes(),
+            HealthMsg::TimerFired => state.start_due_probes(),
         }
-        let (now, next) = (own.ctx.os.now(), own.next_due());
-        own.alarm.set(now, next, &me, || HealthMsg::TimerFired);
+        let (now, next) = (state.ctx.os.now(), state.next_due());
+        state
+            .alarm
+            .set(now, next, &myself, || HealthMsg::TimerFired);
         Ok(())
     }
 }
@@ -182,7 +185,7 @@ impl HealthActorState {
         }
     }
 
-    fn begin(&self, module: ModuleId, generation: u64, found: bool) -> MonitoredModule {
+    fn monitor(&self, module: ModuleId, generation: u64, found: bool) -> MonitoredModule {
         let now = self.ctx.os.now();
         let delay = |probe: &ProbeSpec| match found {
             true => probe.initial_delay.max(self.first_of_many(module, probe)),

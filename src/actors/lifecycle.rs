@@ -193,18 +193,19 @@ impl Actor for LifecycleActor {
 
     async fn handle(
         &self,
-        me: ActorRef<LifecycleMsg>,
+        myself: ActorRef<LifecycleMsg>,
         msg: LifecycleMsg,
-        own: &mut LifecycleActorState,
+        state: &mut LifecycleActorState,
     ) -> Result<(), ActorProcessingErr> {
-        let published = own.apply(msg);
-        own.perform_effects();
-        own.finish_requests();
-        own.publish(published);
-        own.stop_requested_by = None;
-        let (now, deadline) = (own.ctx.os.now(), own.policy.deadline());
-        own.alarm
-            .set(now, deadline, &me, || LifecycleMsg::TimerFired);
+        let published = state.apply(msg);
+        state.perform_effects();
+        state.finish_requests();
+        state.publish(published);
+        state.stop_requested_by = None;
+        let (now, deadline) = (state.ctx.os.now(), state.policy.deadline());
+        state
+            .alarm
+            .set(now, deadline, &myself, || LifecycleMsg::TimerFired);
         Ok(())
     }
 }

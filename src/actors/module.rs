@@ -108,11 +108,11 @@ impl Actor for ModuleActor {
 
     async fn pre_start(
         &self,
-        me: ActorRef<ModuleMsg>,
+        myself: ActorRef<ModuleMsg>,
         ModuleArgs { ctx, id, adopt }: ModuleArgs,
     ) -> Result<ModuleActorState, ActorProcessingErr> {
         if let Some(event) = adopt {
-            me.cast(ModuleMsg::Event(event))?;
+            myself.cast(ModuleMsg::Event(event))?;
         }
         let (module, alarm) = (RunMachine::new(), DeadlineTimer::default());
         Ok(ModuleActorState {
@@ -135,21 +135,21 @@ impl Actor for ModuleActor {
 
     async fn handle(
         &self,
-        me: ActorRef<ModuleMsg>,
+        myself: ActorRef<ModuleMsg>,
         msg: ModuleMsg,
-        own: &mut ModuleActorState,
+        state: &mut ModuleActorState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            ModuleMsg::Event(event) => own.note(event),
-            ModuleMsg::Process(event) => own.on_process_event(event),
-            ModuleMsg::Ready { generation } => own.note(RunEvent::ReadyReported { generation }),
-            ModuleMsg::Status { generation, text } => own.set_status_text(generation, &text),
-            ModuleMsg::HookEnded { number, outcome } => own.hook_ended(number, &outcome),
-            ModuleMsg::Resync => own.resync(),
+            ModuleMsg::Event(event) => state.note(event),
+            ModuleMsg::Process(event) => state.on_process_event(event),
+            ModuleMsg::Ready { generation } => state.note(RunEvent::ReadyReported { generation }),
+            ModuleMsg::Status { generation, text } => state.set_status_text(generation, &text),
+            ModuleMsg::HookEnded { number, outcome } => state.hook_ended(number, &outcome),
+            ModuleMsg::Resync => state.resync(),
         }
-        own.perform_effects();
-        let (now, deadline) = (own.ctx.os.now(), own.module.deadline());
-        own.alarm.set(now, deadline, &me, || {
+        state.perform_effects();
+        let (now, deadline) = (state.ctx.os.now(), state.module.deadline());
+        state.alarm.set(now, deadline, &myself, || {
             ModuleMsg::Event(RunEvent::TimerFired)
         });
         Ok(())
@@ -311,8 +311,8 @@ impl ModuleActorState {
     fn on_exit(&mut self, generation: u64, exited: &Exited) {
         let exit = exited.exit;
         let ran_ms = self.since_order(MonoTime(exited.at));
-        let own = convert::task_message(exited);
-        let mut text = own.unwrap_or_else(|| convert::exit_text(exit));
+        let message = convert::task_message(exited);
+        let mut text = message.unwrap_or_else(|| convert::exit_text(exit));
         if self.is_current_run(generation) {
             text += &self.reported.reason();
         }

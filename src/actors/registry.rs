@@ -116,13 +116,13 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
         RegistryMsg::DirectoryProblem(problem) => {
             snapshots.edit_system(|cell| cell.directory_problem = problem);
         }
-        RegistryMsg::Usage(modules, machine, own) => {
+        RegistryMsg::Usage(modules, machine, self_usage) => {
             for (module, usage) in modules {
                 snapshots.edit(module, |cell| {
                     cell.usage = cell.lifecycle.pid.map(|_| usage)
                 });
             }
-            snapshots.edit_system(|cell| (cell.machine, cell.own) = (machine, own));
+            snapshots.edit_system(|cell| (cell.machine, cell.self_usage) = (machine, self_usage));
         }
         RegistryMsg::ConfigProblem(problem) => {
             snapshots.edit_system(|cell| cell.config_problem = problem);

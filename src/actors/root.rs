@@ -40,7 +40,7 @@ const DEATHS_WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) enum RootMsg {
     /// Start the others, then the modules.
-    Begin,
+    Start,
     /// The first start is over.
     StartupCompleted,
     /// It failed, and why; what runs is being stopped.
@@ -130,7 +130,7 @@ impl Actor for RootActor {
 
     async fn pre_start(
         &self,
-        me: ActorRef<RootMsg>,
+        myself: ActorRef<RootMsg>,
         RootArgs {
             ctx,
             entrances,
@@ -140,8 +140,8 @@ impl Actor for RootActor {
             ended,
         }: RootArgs,
     ) -> Result<RootActorState, ActorProcessingErr> {
-        ctx.actor_refs.root.set(me.clone());
-        me.cast(RootMsg::Begin)?;
+        ctx.actor_refs.root.set(myself.clone());
+        myself.cast(RootMsg::Start)?;
         Ok(RootActorState {
             ctx,
             entrances,
@@ -157,37 +157,37 @@ impl Actor for RootActor {
 
     async fn handle(
         &self,
-        me: ActorRef<RootMsg>,
+        myself: ActorRef<RootMsg>,
         msg: RootMsg,
-        own: &mut RootActorState,
+        state: &mut RootActorState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
-            RootMsg::Begin => own.begin(&me).await?,
+            RootMsg::Start => state.start_actors(&myself).await?,
             RootMsg::StartupCompleted => {
-                own.started(Ok(()));
-                prewarm(Arc::clone(&own.ctx));
+                state.started(Ok(()));
+                prewarm(Arc::clone(&state.ctx));
             }
             RootMsg::StartupFailed { text } => {
-                own.failed = Some(text.clone());
-                own.started(Err(text));
+                state.failed = Some(text.clone());
+                state.started(Err(text));
             }
             RootMsg::StopRequested { budget, actor } => {
                 let actor = actor.to_owned();
                 let msg = LifecycleMsg::StopAll { budget, actor };
-                own.ctx.actor_refs.lifecycle.cast(msg);
+                state.ctx.actor_refs.lifecycle.cast(msg);
             }
-            RootMsg::Replan(replan) => own.replan(&me, replan).await?,
-            RootMsg::AllStopped { forced } => own.all_stopped(forced),
-            RootMsg::Ping => own.ctx.os.pong(),
+            RootMsg::Replan(replan) => state.replan(&myself, replan).await?,
+            RootMsg::AllStopped { forced } => state.all_stopped(forced),
+            RootMsg::Ping => state.ctx.os.pong(),
         }
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        me: ActorRef<RootMsg>,
+        myself: ActorRef<RootMsg>,
         event: SupervisionEvent,
-        own: &mut RootActorState,
+        state: &mut RootActorState,
     ) -> Result<(), ActorProcessingErr> {
         // The dead actor's state rides in the event: it is dropped with it, at once.
         let (id, error) = match event {
@@ -199,8 +199,8 @@ impl Actor for RootActor {
                 return Ok(());
             }
         };
-        match own.roles.remove(&id) {
-            Some(role) => own.start_again(&me, role, &error).await,
+        match state.roles.remove(&id) {
+            Some(role) => state.start_again(&myself, role, &error).await,
             None => Ok(()),
         }
     }
@@ -210,14 +210,14 @@ impl RootActorState {
     /// Starts the actors of modules that are new in a plan, then lets lifecycle bring it about.
     async fn replan(
         &mut self,
-        me: &ActorRef<RootMsg>,
+        myself: &ActorRef<RootMsg>,
         replan: Box<Replan>,
     ) -> Result<(), ActorProcessingErr> {
         self.ctx.make_room(&replan.planned);
         let ids: Vec<ModuleId> = replan.planned.plan.ids().collect();
         for id in ids {
             if !self.ctx.actor_refs.module(id).is_set() {
-                self.start(me, ActorRole::Module(id)).await?;
+                self.start(myself, ActorRole::Module(id)).await?;
             }
         }
         let msg = LifecycleMsg::Replan(replan);
@@ -225,7 +225,7 @@ impl RootActorState {
         Ok(())
     }
 
-    async fn begin(&mut self, me: &ActorRef<RootMsg>) -> Result<(), ActorProcessingErr> {
+    async fn start_actors(&mut self, myself: &ActorRef<RootMsg>) -> Result<(), ActorProcessingErr> {
         for role in [
             ActorRole::Registry,
             ActorRole::Recovery,
@@ -234,11 +234,11 @@ impl RootActorState {
             ActorRole::Config,
             ActorRole::Lifecycle,
         ] {
-            self.start(me, role).await?;
+            self.start(myself, role).await?;
         }
         let ids: Vec<ModuleId> = self.ctx.plan().ids().collect();
         for id in &ids {
-            self.start(me, ActorRole::Module(*id)).await?;
+            self.start(myself, ActorRole::Module(*id)).await?;
         }
         match self.saved_records.take() {
             None => {
@@ -255,7 +255,7 @@ impl RootActorState {
                 super::event_recorder::restore_last_exits(Arc::clone(&self.ctx));
             }
         }
-        self.start(me, ActorRole::Gateway).await?;
+        self.start(myself, ActorRole::Gateway).await?;
         self.ctx.os.ready();
         Ok(())
     }
@@ -263,11 +263,11 @@ impl RootActorState {
     /// Starts one actor, linked to us, and connects its line.
     async fn start(
         &mut self,
-        me: &ActorRef<RootMsg>,
+        myself: &ActorRef<RootMsg>,
         role: ActorRole,
     ) -> Result<(), ActorProcessingErr> {
         let (ctx, board) = (Arc::clone(&self.ctx), &self.ctx.actor_refs);
-        let cell = me.get_cell();
+        let cell = myself.get_cell();
         let id = match role {
             ActorRole::Registry => {
                 let snapshots = Arc::clone(&ctx.snapshots);
@@ -324,7 +324,7 @@ impl RootActorState {
 
     async fn start_again(
         &mut self,
-        me: &ActorRef<RootMsg>,
+        myself: &ActorRef<RootMsg>,
         role: ActorRole,
         error: &str,
     ) -> Result<(), ActorProcessingErr> {
@@ -338,7 +338,7 @@ impl RootActorState {
             self.deaths.pop_front();
         }
         if self.deaths.len() > DEATHS_MAX {
-            tracing::error!("too many of mainstay's own parts died: starting the runtime again");
+            tracing::error!("too many of mainstay's state parts died: starting the runtime again");
             return Err("too many actor deaths".into());
         }
         let name = match role {
@@ -349,7 +349,7 @@ impl RootActorState {
         let entry = EventBuilder::of(EventKind::ActorRestarted)
             .payload(json!({ "actor": name, "error": error }));
         self.ctx.recorder.record(entry);
-        self.start(me, role).await?;
+        self.start(myself, role).await?;
         self.rebuild(role);
         Ok(())
     }

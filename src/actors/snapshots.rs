@@ -119,7 +119,7 @@ pub(crate) struct SystemSnapshot {
     /// What the machine uses.
     pub(crate) machine: MachineUsage,
     /// What mainstay uses.
-    pub(crate) own: SelfUsage,
+    pub(crate) self_usage: SelfUsage,
 }
 
 /// The whole snapshots.
@@ -143,7 +143,7 @@ impl SnapshotStore {
             config_problem: None,
             directory_problem: None,
             machine: MachineUsage::default(),
-            own: SelfUsage::default(),
+            self_usage: SelfUsage::default(),
         };
         SnapshotStore {
             cells: SlotStore::new(modules, |_| untouched(at)),

@@ -150,7 +150,7 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
         uptime_ms: u64::try_from(ctx.os.now().since(ctx.up_since).as_millis()).unwrap_or(u64::MAX),
         modules: counts(ctx),
         usage: now.machine,
-        self_usage: now.own,
+        self_usage: now.self_usage,
     }
 }
 
