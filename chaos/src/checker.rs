@@ -265,12 +265,7 @@ impl Checker {
     pub fn decided(&mut self, plan: &Plan, now: MonoTime, effect: &LifecycleEffect) -> Checked {
         match effect {
             LifecycleEffect::Run { module, generation } => self.runs(plan, *module, *generation),
-            LifecycleEffect::Stop {
-                module,
-                grace,
-                limit,
-                ..
-            } => self.halts(plan, now, *module, *grace + *limit),
+            LifecycleEffect::Stop { module, limit, .. } => self.halts(plan, now, *module, *limit),
             LifecycleEffect::RecoveryDecided {
                 module, verdict, ..
             } => self.judged(now, *module, *verdict),

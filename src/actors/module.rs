@@ -4,6 +4,7 @@
 //! In flight at most: 1 order of lifecycle, the facts of one process, 1 look, 1 hook, 1 Woke.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mainstay_policy::run::{RunEffect, RunEvent, RunMachine, RunReport, RunReportKind};
 use mainstay_policy::spec::Readiness;
@@ -95,6 +96,9 @@ pub(crate) struct ModuleActorState {
     losing_output: bool,
 }
 
+/// How much later than its deadline the holder ends a stop that no runtime ends: one that runs
+/// kills in time, and knows then that it had to.
+const BACKSTOP_DELAY: Duration = Duration::from_millis(250);
 /// Longest unfinished line kept while waiting for a log line, in bytes.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
@@ -192,17 +196,18 @@ impl ModuleActorState {
                 let instance = self.ctx.instance(self.id);
                 self.ctx.os.drain_notify(&instance, generation);
             }
-            RunEffect::Terminate { generation } => {
+            RunEffect::Terminate { generation, within } => {
                 self.cancel_readiness_check();
-                if !self.stop_hook(false) {
+                let within = within + BACKSTOP_DELAY;
+                if !self.stop_hook(within) {
                     let signal = self.ctx.launch(self.id).stop_signal;
                     let instance = self.ctx.instance(self.id);
-                    self.ctx.os.signal(&instance, generation, signal, true);
+                    self.ctx.os.stop(&instance, generation, signal, within);
                 }
             }
             RunEffect::Kill { generation } => {
                 self.cancel_readiness_check();
-                if !self.stop_hook(true) {
+                if !self.kill_hook() {
                     let instance = self.ctx.instance(self.id);
                     self.ctx.os.kill(&instance, generation);
                 }
@@ -286,6 +291,18 @@ impl ModuleActorState {
                 let module = &*self.ctx.name(self.id);
                 tracing::info!(module, pid, "the module named another main process");
                 self.note(RunEvent::MainChanged { generation, pid });
+            }
+            ProcessEventKind::TreeSignalled {
+                signal,
+                processes,
+                total,
+            } => {
+                let entry = EventBuilder::of(EventKind::ModuleTreeSignalled)
+                    .module(self.id, generation)
+                    .payload(json!({
+                        "signal": signal.0, "processes": processes, "total": total,
+                    }));
+                self.ctx.recorder.record(entry);
             }
             ProcessEventKind::NotifyRejected { message } => {
                 tracing::warn!(module = &*self.ctx.name(self.id), "{message}");

@@ -21,6 +21,7 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
         ready,
         completed,
         ready_deadline: ready_by,
+        stop_deadlines,
         initial_start_deadline: boot_by,
         retry_at,
         recovery: remembered,
@@ -46,8 +47,11 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
         u8::from(*half_open),
         since.0,
     );
+    let (stop_by, stop_limit) = stop_deadlines.unzip();
     for (key, time) in [
         ("ready_by", ready_by),
+        ("stop_by", &stop_by),
+        ("stop_limit", &stop_limit),
         ("boot_by", boot_by),
         ("retry_at", retry_at),
         ("ready_since", ready_since),
@@ -98,6 +102,7 @@ pub(super) fn decode(text: &str) -> Option<ModuleRecord> {
         ready: yes("ready"),
         completed: yes("done"),
         ready_deadline: time("ready_by"),
+        stop_deadlines: time("stop_by").zip(time("stop_limit")),
         initial_start_deadline: time("boot_by"),
         retry_at: time("retry_at"),
         recovery: SavedRecovery {
@@ -125,6 +130,7 @@ mod tests {
             ready: true,
             completed: false,
             ready_deadline: Some(MonoTime(u64::MAX - 1)),
+            stop_deadlines: Some((MonoTime(u64::MAX - 3), MonoTime(u64::MAX - 4))),
             initial_start_deadline: Some(MonoTime(u64::MAX - 2)),
             retry_at: Some(MonoTime(7)),
             recovery: SavedRecovery {

@@ -117,7 +117,7 @@ impl Os for FakeOs {
         let spawned = ProcessEventKind::Spawned { pid, start_time };
         self.report(&spawn.instance, generation, spawned);
     }
-    fn signal(&self, instance: &Instance, _: u64, signal: Signal, _: bool) {
+    fn stop(&self, instance: &Instance, _: u64, signal: Signal, _: Duration) {
         self.deeds
             .lock()
             .expect("whole")

@@ -39,9 +39,22 @@ impl Engine {
                 generation,
                 signal,
                 cont,
+                within_ms: None,
             } => self
                 .roster
                 .signal_requested(&instance, generation, signal.0, cont),
+            HolderRequest::Signal {
+                instance,
+                generation,
+                signal,
+                within_ms: Some(within_ms),
+                ..
+            } => {
+                let within = Duration::from_millis(within_ms);
+                let now = monotonic();
+                self.roster
+                    .stop_requested(now, &instance, generation, signal.0, within);
+            }
             HolderRequest::Kill {
                 instance,
                 generation,
@@ -262,6 +275,7 @@ impl Engine {
                     pid,
                 } => self.on_notify_drained(id, generation, pid),
                 EngineEvent::Swept(ids) => self.finish_sweep(&ids),
+                EngineEvent::TreesLooked(found) => self.on_trees_looked(found),
                 EngineEvent::Output {
                     id,
                     generation,
@@ -354,6 +368,7 @@ impl Engine {
             ignored: 0,
             notifies: false,
             drained: None,
+            main_exit: None,
         }));
         let tapped = instance.tapped;
         if let Some(socket) = started.notify {
@@ -401,6 +416,9 @@ impl Engine {
 
     /// Kills the main process and all that descends from it.
     fn kill_tree(&mut self, id: u32) {
+        if self.finish_tree_stop(id) {
+            return;
+        }
         let instance = self.instances.get(&id);
         let Some((instance, run)) = instance.and_then(|one| Some((one, one.run.as_ref()?))) else {
             return;

@@ -28,6 +28,7 @@ use crate::prepare::BaseEnvironment;
 use crate::runtime_process::RuntimeProcess;
 use crate::spawner::{SpawnContext, Spawner};
 use crate::sweep::{ProcessTree, Sweeper};
+use crate::tree_look::TreeStops;
 
 /// Frames that may wait for a runtime that does not read; from half of it on only exits and
 /// answers are added.
@@ -71,6 +72,7 @@ pub(crate) struct Engine {
     /// When the sweep that is in flight is not waited for any longer, and what it is about.
     pub(crate) sweeping: Option<(Instant, Vec<u32>)>,
     pub(crate) to_sweep: Vec<ProcessTree>,
+    pub(crate) tree_stops: TreeStops,
     /// A run has ended: what it left behind elsewhere is looked for.
     pub(crate) strays_due: bool,
     pub(crate) tags: Tags,
@@ -121,6 +123,7 @@ impl Engine {
             spawner: None,
             sweeping: None,
             to_sweep: Vec::new(),
+            tree_stops: TreeStops::default(),
             strays_due: false,
             tags: Tags::new()?,
             inherited_children: HashSet::new(),
@@ -202,6 +205,7 @@ impl Engine {
     /// What follows from what was taken in.
     fn after_events(&mut self) {
         self.start_sweep();
+        self.look_at_trees(Instant::now());
         self.supervise();
         self.flush();
         if self.roster.has_deferred_notify() && !self.is_backpressured() {
@@ -371,7 +375,9 @@ impl Engine {
         let swept = self.sweeping.as_ref().map(|(at, _)| *at);
         let spawner = self.spawner.as_ref();
         let hang = spawner.and_then(Spawner::hang_deadline);
-        let mine = [hang, swept, self.drain_deadline()].into_iter().flatten();
+        let trees = self.tree_stops.deadline();
+        let mine = [hang, swept, trees, self.drain_deadline()];
+        let mine = mine.into_iter().flatten();
         let mine = mine.map(|at| at.saturating_duration_since(Instant::now()));
         let wait = machines.chain(mine).min()? + Duration::from_millis(1);
         Some(wait.min(Duration::from_hours(1)))

@@ -12,7 +12,7 @@ use mainstay_process::{Instance, ProcessEventKind};
 use crate::kernel::LoopWaker;
 use crate::spawn_error::SpawnError;
 use crate::threads::lock;
-use crate::worker_reports::{NotifyMessage, SpawnedProcess};
+use crate::worker_reports::{NotifyMessage, SpawnedProcess, TreeFound};
 
 /// Output of tapped instances that may wait for the loop, in bytes.
 const TAP_LIMIT_BYTES: usize = 1024 * 1024;
@@ -36,6 +36,8 @@ pub(crate) enum EngineEvent {
     },
     /// A sweep over these instances is done.
     Swept(Vec<u32>),
+    /// What is alive of trees whose main process has exited.
+    TreesLooked(Vec<TreeFound>),
     /// Tapped output.
     Output {
         id: u32,

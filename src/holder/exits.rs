@@ -72,10 +72,13 @@ impl Engine {
             return false;
         }
         if let Some(id) = self.owner(pid) {
+            let stops = self.stop_rest_of_tree(id, ended.exit);
             // While the zombie still keeps its numbers.
-            let left = self.kill_leftovers(id, true);
+            let left = !stops && self.kill_leftovers(id, true);
             wait_nohang(WaitTarget::Pid(pid), true);
-            self.exited(id, ended, left);
+            if !stops {
+                self.exited(id, ended, monotonic(), left);
+            }
         } else {
             wait_nohang(WaitTarget::Pid(pid), true);
             self.forget_former(pid);
@@ -108,11 +111,14 @@ impl Engine {
             WaitResult::NoChild => ReapedChild::default(),
         };
         self.poll.delete(pinned); // it is in there since the start
-        let left = self.kill_leftovers(id, ended.pid != 0);
+        let stops = self.stop_rest_of_tree(id, ended.exit);
+        let left = !stops && self.kill_leftovers(id, ended.pid != 0);
         if let Some(pinned) = self.instances.get(&id).and_then(Instance::pinned) {
             wait_nohang(WaitTarget::Process(pinned.waitid_target()), true);
         }
-        self.exited(id, ended, left);
+        if !stops {
+            self.exited(id, ended, monotonic(), left);
+        }
     }
 
     fn ended_by_handle(&self, id: u32) -> Option<i32> {
@@ -164,7 +170,7 @@ impl Engine {
 
     /// At once what can be killed at once; the rest is for a sweep. True when its group was not
     /// empty: its end is awaited.
-    fn kill_leftovers(&mut self, id: u32, is_zombie: bool) -> bool {
+    pub(crate) fn kill_leftovers(&mut self, id: u32, is_zombie: bool) -> bool {
         let Some(instance) = self.instances.get(&id) else {
             return false;
         };
@@ -193,7 +199,7 @@ impl Engine {
     }
 
     /// Whether something of its tree may be left outside its process group.
-    fn needs_sweep(&self) -> bool {
+    pub(crate) fn needs_sweep(&self) -> bool {
         self.strays().is_none_or(|strays| !strays.is_empty())
     }
 
@@ -264,7 +270,7 @@ impl Engine {
         }
     }
 
-    fn exited(&mut self, id: u32, ended: ReapedChild, left: bool) {
+    pub(crate) fn exited(&mut self, id: u32, ended: ReapedChild, at: Duration, left: bool) {
         self.read_ready(id);
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
@@ -305,8 +311,7 @@ impl Engine {
             self.to_sweep.extend(trees_of(id, &run).map(with_group));
         }
         let pending = (sweep_pending, output_pending);
-        self.roster
-            .process_exited(monotonic(), id, exit, pending, output);
+        self.roster.process_exited(at, id, exit, pending, output);
         self.perform_effects();
     }
 

@@ -4,8 +4,9 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
-use mainstay_process::Instance as InstanceName;
+use mainstay_process::{Exit, Instance as InstanceName};
 
 use crate::activation::ActivationSockets;
 use crate::fd_store::FdStore;
@@ -36,6 +37,8 @@ pub(crate) struct RunningProcess {
     pub(crate) notifies: bool,
     /// The process whose end is known, and whether all that was sent before is known too.
     pub(crate) drained: Option<(i32, bool)>,
+    /// How and when the main process exited, while the rest of its tree is being stopped.
+    pub(crate) main_exit: Option<(Exit, Duration)>,
 }
 
 /// A process that was started and is not the main process any more.
@@ -88,9 +91,10 @@ impl Instance {
 }
 
 impl RunningProcess {
-    /// Signals the main process, which is not reaped yet: its number cannot mean another one.
+    /// Signals the main process, unless it is reaped: its number cannot mean another one.
     pub(crate) fn signal(&self, signal: i32) {
         match &self.pinned {
+            _ if self.main_exit.is_some() => {}
             Some(pinned) => drop(pinned.signal(signal)),
             None => process::kill(self.pid, signal),
         }

@@ -102,6 +102,10 @@ mod syscall;
 #[cfg(unix)]
 mod threads;
 #[cfg(unix)]
+mod tree_look;
+#[cfg(unix)]
+mod tree_stop;
+#[cfg(unix)]
 mod wait;
 #[cfg(unix)]
 mod worker_reports;

@@ -36,6 +36,10 @@ pub enum HolderRequest {
         signal: Signal,
         /// Send SIGCONT after it.
         cont: bool,
+        /// It is a stop: what else is alive of the tree when the main process has exited gets the
+        /// signal too, and the tree is killed when this has passed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within_ms: Option<u64>,
     },
     /// Kill the whole tree, escapees included. `Exited` follows when the main process has exited. A
     /// start in flight is aborted; one that has not begun is reported as `SpawnFailed`.

@@ -16,6 +16,12 @@ pub(crate) struct ProcessInfo {
     pub(crate) kernel: bool,
 }
 
+/// The name of a program, which may be any bytes, as one line of text.
+pub(crate) fn printable(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    text.trim_end_matches('\n').replace(char::is_control, "?")
+}
+
 /// Signals a process, or with a minus a group, whose number cannot mean anyone else.
 #[expect(unsafe_code, reason = "kill, with every signal number there is")]
 pub(crate) fn kill(pid: i32, signal: i32) {

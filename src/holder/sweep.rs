@@ -73,7 +73,7 @@ impl Living {
         let Some(runs) = &self.runs else {
             return Some(false);
         };
-        if Cgroup::any_contains(&runs.groups, one.pid) {
+        if Cgroup::position(&runs.groups, one.pid).is_some() {
             return Some(true);
         }
         if [one.session, one.group]
@@ -267,7 +267,7 @@ fn wait_until_gone(killed: &[ProcessInfo]) {
     }
 }
 
-fn own_ancestors() -> HashSet<i32> {
+pub(crate) fn own_ancestors() -> HashSet<i32> {
     let line = ancestry(std::process::id());
     let line = line.iter().map(|(pid, _)| *pid).chain([std::process::id()]);
     line.map(u32::cast_signed).collect()

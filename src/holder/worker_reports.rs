@@ -5,6 +5,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use mainstay_process::TreeProcess;
+
 use crate::foreign_fd::ForeignFd;
 use crate::kernel::{Cgroup, ProcessHandle};
 
@@ -47,4 +49,15 @@ pub(crate) struct NewMain {
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
     pub(crate) handle: ProcessHandle,
+}
+
+/// What a look at the rest of a tree found.
+#[derive(Debug)]
+pub(crate) struct TreeFound {
+    pub(crate) id: u32,
+    pub(crate) generation: u64,
+    /// The signal that its processes were sent by this look.
+    pub(crate) signalled: Option<i32>,
+    pub(crate) processes: Vec<TreeProcess>,
+    pub(crate) total: u32,
 }

@@ -52,6 +52,7 @@ pub fn describe(event: &Event) -> String {
             format!("output of {who} is lost{why}")
         }
         EventKind::ModuleOutputRestored => format!("output of {who} is written again"),
+        EventKind::ModuleTreeSignalled => tree_signalled(who, facts),
         EventKind::ModuleHookFailed => {
             let hook = facts.text("hook").unwrap_or("a command");
             let command = prefixed(" `", facts.text("command").map(|text| format!("{text}`")));
@@ -203,6 +204,28 @@ fn exited(who: &str, facts: PayloadReader<'_>) -> String {
         (None, None, Some(text)) => format!("{who} exited{after}: {text}"),
         (None, None, None) => format!("{who} exited{after}, exit code unknown"),
     }
+}
+
+fn tree_signalled(who: &str, facts: PayloadReader<'_>) -> String {
+    let signal = facts
+        .integer("signal")
+        .map_or("the stop signal".into(), signal_name);
+    let processes = facts.0.get("processes").and_then(Value::as_array);
+    let name = |process: &Value| {
+        let command = process.get("command").and_then(Value::as_str);
+        let command = command.filter(|name| !name.is_empty()).unwrap_or("process");
+        let pid = process.get("pid").and_then(Value::as_u64);
+        format!("{command}{}", prefixed(" ", pid))
+    };
+    let mut names: Vec<String> = processes.into_iter().flatten().map(name).collect();
+    let total = facts.count("total").unwrap_or(names.len());
+    if total > NAMED {
+        names.truncate(NAMED - 1);
+    }
+    let more = total - names.len().min(total);
+    names.extend((more > 0).then(|| format!("{more} more")));
+    let left = prefixed(": ", enumerate(&names));
+    format!("the main process of {who} exited: {signal} was sent to the rest of its tree{left}")
 }
 
 /// Describes an exit as a module view does: `exit code 1`, `killed by SIGKILL`.

@@ -328,9 +328,9 @@ impl Os for EmbeddedOs {
         }
     }
 
-    fn signal(&self, instance: &Instance, generation: u64, signal: Signal, cont: bool) {
+    fn stop(&self, instance: &Instance, generation: u64, signal: Signal, within: Duration) {
         let Some(task) = self.tasks.get(instance) else {
-            return self.held.signal(instance, generation, signal, cont);
+            return self.held.stop(instance, generation, signal, within);
         };
         let slot = lock(&task.slot);
         if let Some(run) = slot.run.as_ref().filter(|run| run.generation == generation) {

@@ -371,7 +371,7 @@ impl Os for HolderClient {
         self.send_request(&HolderRequest::Spawn(Box::new(spawn)));
     }
 
-    fn signal(&self, instance: &Instance, generation: u64, signal: Signal, cont: bool) {
+    fn stop(&self, instance: &Instance, generation: u64, signal: Signal, within: Duration) {
         #[cfg(unix)]
         if self.cancel_start(instance, generation) {
             return;
@@ -381,7 +381,8 @@ impl Os for HolderClient {
             instance,
             generation,
             signal,
-            cont,
+            cont: true,
+            within_ms: Some(u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
         });
     }
 

@@ -67,8 +67,10 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn wall_clock(&self) -> Timestamp;
     /// Starts a process; `Spawned` or `SpawnFailed` follows.
     fn spawn(&self, spawn: SpawnRequest);
-    /// Sends a signal to a main process, and SIGCONT after it when `cont`.
-    fn signal(&self, instance: &Instance, generation: u64, signal: Signal, cont: bool);
+    /// Sends the stop signal to a main process, and SIGCONT after it; `Exited` follows when its whole
+    /// tree is gone. When the main process exits first, `TreeSignalled` comes before that. What has
+    /// not ended `within` this time is killed.
+    fn stop(&self, instance: &Instance, generation: u64, signal: Signal, within: Duration);
     /// Kills a whole tree; `Exited` follows.
     fn kill(&self, instance: &Instance, generation: u64);
     /// Drains the notify socket of an instance; `NotifyDrained` follows after the last message.

@@ -21,6 +21,7 @@ pub(super) fn end_orphans(ask: &HolderRequest, alive: impl Fn(&Instance) -> Opti
             generation,
             signal,
             cont,
+            within_ms: _,
         } => {
             if let Some((process, _)) = pinned(instance, *generation) {
                 process.signal(signal.0);

@@ -24,6 +24,12 @@ const READINESS_INTERVAL_MAX: Duration = Duration::from_millis(500);
 /// What is left at least of an adopted start, however late it is: one look, and what it said
 /// meanwhile.
 pub(crate) const ADOPTED_MIN: Duration = Duration::from_secs(2);
+/// Of the time of a stop, the part that is kept for the `after_stop` commands of a process that has
+/// to be killed, and the most of it.
+const CLEAN_UP_SHARE: u32 = 10;
+const CLEAN_UP_MAX: Duration = Duration::from_secs(1);
+/// What they have even if the process did not die in time.
+const CLEAN_UP_MIN: Duration = Duration::from_millis(100);
 /// How often a kill is repeated while the process does not die.
 const KILL_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -39,7 +45,7 @@ pub struct RunMachine {
     draining: bool,
     /// A new main process that was not reported yet.
     new_main_pid: Option<u32>,
-    /// A new deadline of its start that was not reported yet.
+    /// A new deadline of its start or its stop that was not reported yet.
     extended: bool,
     actual: RunPhase,
 }
@@ -65,10 +71,10 @@ enum RunPhase {
         watchdog_deadline: MonoTime,
     },
     Stopping(StoppingRun),
-    /// `clean_up`: how long the `after_stop` commands may take; None: there is nothing to clean.
+    /// `clean_up_by`: when the `after_stop` commands are killed; None: there is nothing to clean.
     Ended {
         ending: RunEnd,
-        clean_up: Option<Duration>,
+        clean_up_by: Option<MonoTime>,
     },
     CleaningUp {
         ending: RunEnd,
@@ -106,10 +112,11 @@ struct StoppingRun {
     left: StopTarget,
     why: StopTrigger,
     terminated: bool,
-    /// What it was given; the `after_stop` commands get as much again.
-    grace: Duration,
+    /// The one deadline: of the signal, the rest of the tree and the `after_stop` commands.
+    deadline: MonoTime,
+    /// The next kill; with `after_stop` commands a little before the deadline.
     kill_at: MonoTime,
-    /// No request for more time moves the kill behind this.
+    /// No request for more time moves the deadline after this.
     limit_at: MonoTime,
     forced: bool,
 }
@@ -212,13 +219,15 @@ impl RunMachine {
     /// Something about the run it is in, or was in last.
     fn apply_to_run(&mut self, spec: &ModuleSpec, now: MonoTime, event: RunEvent) {
         match event {
-            RunEvent::StopRequested { grace, limit, .. } => self.stop_requested(now, grace, limit),
+            RunEvent::StopRequested { grace, limit, .. } => {
+                self.stop_requested(spec, now, grace, limit)
+            }
             RunEvent::Prepared { ok, .. } => self.prepared(ok),
             RunEvent::CleanedUp { .. } => {
                 if let RunPhase::CleaningUp { ending, .. } = self.actual {
                     self.actual = RunPhase::Ended {
                         ending,
-                        clean_up: None,
+                        clean_up_by: None,
                     };
                 }
             }
@@ -236,7 +245,7 @@ impl RunMachine {
                 _ => {}
             },
             RunEvent::Probed { ok, .. } => self.probed(now, ok),
-            RunEvent::TimeoutExtended { by, .. } => self.extend(now, by),
+            RunEvent::TimeoutExtended { by, .. } => self.extend(spec, now, by),
             RunEvent::WatchdogFed { .. } => self.watchdog_fed(spec, now),
             RunEvent::NotifyDrained { .. } => self.notify_drained(spec, now),
             RunEvent::StoppingReported { .. } => self.stopping_reported(spec, now),
@@ -248,14 +257,8 @@ impl RunMachine {
                 if let RunPhase::Starting(StartingRun { pid, .. }) | RunPhase::Running { pid, .. } =
                     self.actual
                 {
-                    let grace = spec.shutdown_timeout;
-                    self.stop(
-                        StopTarget::Process { pid },
-                        StopTrigger::Watchdog,
-                        now,
-                        grace,
-                        grace,
-                    );
+                    let left = StopTarget::Process { pid };
+                    self.stop_by_itself(spec, now, left, StopTrigger::Watchdog);
                 }
             }
             RunEvent::StartRequested { .. } | RunEvent::Adopted { .. } | RunEvent::TimerFired => {}
@@ -269,9 +272,9 @@ impl RunMachine {
             return self.report(RunReportKind::Started { pid });
         }
         if core::mem::take(&mut self.extended)
-            && let Some(ready_by) = self.ready_by()
+            && let Some(deadline) = self.extendable_deadline()
         {
-            return self.report(RunReportKind::Extended { ready_by });
+            return self.report(RunReportKind::Extended { deadline });
         }
         match self.actual {
             RunPhase::Idle => None,
@@ -305,9 +308,10 @@ impl RunMachine {
             RunPhase::Stopping(stopping) => self.next_stopping_effect(now, stopping),
             RunPhase::Ended {
                 ending,
-                clean_up: Some(limit),
+                clean_up_by: Some(deadline),
             } if spec.has_after_stop => {
-                let kill_at = now.after(limit.min(spec.shutdown_timeout));
+                let kill_at = deadline.min(now.after(spec.shutdown_timeout));
+                let kill_at = kill_at.max(now.after(CLEAN_UP_MIN));
                 self.actual = RunPhase::CleaningUp { ending, kill_at };
                 Some(RunEffect::CleanUp { generation })
             }
@@ -398,6 +402,14 @@ impl RunMachine {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self.actual, RunPhase::Running { .. })
+    }
+
+    /// The deadline that the module can ask more time for: of its start or of its stop.
+    fn extendable_deadline(&self) -> Option<MonoTime> {
+        match self.actual {
+            RunPhase::Stopping(StoppingRun { deadline, .. }) => Some(deadline),
+            _ => self.ready_by(),
+        }
     }
 
     /// When its start is over time.

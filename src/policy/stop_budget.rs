@@ -34,13 +34,6 @@ pub fn weight(importance: Importance) -> u64 {
     }
 }
 
-/// How often a module may use its `shutdown_timeout`: for its process, and again for its
-/// `after_stop` commands.
-#[must_use]
-pub fn phases(spec: &ModuleSpec) -> u32 {
-    1 + u32::from(spec.has_after_stop)
-}
-
 /// A budget shared out over the modules that live.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopBudget {
@@ -53,7 +46,7 @@ pub struct StopBudget {
 impl StopBudget {
     /// Shares `budget` (without reserve) over the modules whose spec `live` returns.
     ///
-    /// Every module gets its `shutdown_timeout` (see [`phases`]) if every chain has room for that.
+    /// Every module gets its `shutdown_timeout` if every chain has room for that.
     /// Where a chain has not, its modules get `weight × level`, with the highest level at which the
     /// chains through them fit. A chain never exceeds the budget: none of its members has a level
     /// above its own.
@@ -71,11 +64,10 @@ impl StopBudget {
         for module in graph.order() {
             chains.live[module.index()] = live(*module);
         }
-        let own = chains.live.iter().map(|spec| {
-            spec.map_or(0, |spec| {
-                nanos(spec.shutdown_timeout.saturating_mul(phases(spec)))
-            })
-        });
+        let own = chains
+            .live
+            .iter()
+            .map(|spec| spec.map_or(0, |spec| nanos(spec.shutdown_timeout)));
         let own: Vec<u64> = own.collect();
         let weights = chains.live.iter();
         let weights = weights.map(|spec| spec.map_or(0, |spec| weight(spec.importance)));

@@ -22,7 +22,7 @@ pub use exit::Exit;
 pub use instance::{Instance, InvalidInstance};
 pub use limits::Limits;
 pub use probe::Probe;
-pub use process_event::{Exited, ProcessEvent, ProcessEventKind};
+pub use process_event::{Exited, ProcessEvent, ProcessEventKind, TreeProcess};
 pub use signal::Signal;
 pub use spawn_request::{ActivationSocket, Credentials, Output, SpawnRequest, Stdin};
 pub use start_failure::{StartFailure, StartStep};

@@ -3,10 +3,11 @@
 //! Never says what follows from it.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Exit, Instance, StartFailure};
+use crate::{Exit, Instance, Signal, StartFailure};
 
 /// What happened to an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,16 @@ pub enum ProcessEventKind {
     },
     /// The main process exited. Sent after everything the process had sent by sd_notify.
     Exited(Exited),
+    /// The main process has exited in a stop, and the rest of its tree got the stop signal too: it
+    /// has the rest of the time of the stop. `Exited` follows when all of it is gone.
+    TreeSignalled {
+        /// The signal.
+        signal: Signal,
+        /// The processes, a few of them at most.
+        processes: Vec<TreeProcess>,
+        /// How many there were.
+        total: u32,
+    },
     /// One sd_notify datagram of a sender that belongs to the run.
     Notify {
         /// The sender; 0: the kernel does not say.
@@ -95,6 +106,16 @@ pub enum ProcessEventKind {
     /// What only a newer mainstay knows.
     #[serde(other)]
     Other,
+}
+
+/// A process of a tree that is not its main process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeProcess {
+    /// Its process id.
+    pub pid: u32,
+    /// The name of its program, as the kernel shows it.
+    #[serde(default)]
+    pub command: String,
 }
 
 /// How a main process ended, and when.

@@ -35,6 +35,10 @@ wire_enum! {
         ModuleOutputLost = "module.output_lost",
         /// It reaches its file again; payload `{total_bytes}`.
         ModuleOutputRestored = "module.output_restored",
+        /// The main process exited in a stop, and the rest of its tree got the stop signal; payload
+        /// `{signal, processes: [{pid, command}], total}`: some of the processes, and how many
+        /// there were.
+        ModuleTreeSignalled = "module.tree_signalled",
         /// A command around a run failed; payload `{hook, command, text, output}`: `text` says how
         /// it ended, `output` is the end of what it wrote.
         ModuleHookFailed = "module.hook_failed",

@@ -41,4 +41,5 @@ mod strangers;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod tidy;
+mod tree_stops;
 mod trees;

@@ -35,7 +35,7 @@ impl Sim {
             RunEffect::Spawn { generation } => {
                 self.agenda.push(at, WorldEvent::Spawn(module, generation))
             }
-            RunEffect::Terminate { generation } => {
+            RunEffect::Terminate { generation, .. } => {
                 self.agenda
                     .push(at, WorldEvent::Terminate(module, generation));
             }

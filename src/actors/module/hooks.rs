@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::run::RunEvent;
-use mainstay_process::Signal;
+use mainstay_process::{Instance, Signal};
 use mainstay_protocol::EventKind;
 use serde_json::json;
 
@@ -110,21 +110,30 @@ impl ModuleActorState {
         }
     }
 
-    /// Ends the command that is on its way, if there is one.
-    pub(super) fn stop_hook(&mut self, by_force: bool) -> bool {
-        let Some(hook) = &mut self.hook else {
-            return false;
-        };
-        hook.stop_requested = true;
-        let command = self.ctx.instance(self.id).with_command(hook.command_id);
-        if by_force {
-            self.ctx.os.kill(&command, hook.command_id);
-        } else {
-            self.ctx
-                .os
-                .signal(&command, hook.command_id, Signal::TERMINATE, true);
+    /// Asks the command that is in flight to end; false if there is none.
+    pub(super) fn stop_hook(&mut self, within: Duration) -> bool {
+        let command = self.stopped_hook();
+        if let Some((command, number)) = &command {
+            let signal = Signal::TERMINATE;
+            self.ctx.os.stop(command, *number, signal, within);
         }
-        true
+        command.is_some()
+    }
+
+    /// Kills the command that is in flight; false if there is none.
+    pub(super) fn kill_hook(&mut self) -> bool {
+        let command = self.stopped_hook();
+        if let Some((command, number)) = &command {
+            self.ctx.os.kill(command, *number);
+        }
+        command.is_some()
+    }
+
+    fn stopped_hook(&mut self) -> Option<(Instance, u64)> {
+        let hook = self.hook.as_mut()?;
+        hook.stop_requested = true;
+        let number = hook.command_id;
+        Some((self.ctx.instance(self.id).with_command(number), number))
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a new actor starts from: the live process, the record, the snapshots, the other actors.
 //! Owns the rules of who knows what. Never starts an actor and never touches a process.
 
+use std::time::Duration;
+
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::AdoptedProcess;
 use mainstay_policy::run::RunEvent;
@@ -31,6 +33,19 @@ impl RootActorState {
             alive: self.alive(module),
             ended: ended.map(|last| (last.generation, last.exited.exit)),
         }
+    }
+
+    /// What is left of the time of a stop that is in force, and the most that can be left.
+    fn stop_time_left(&self, id: ModuleId, generation: u64) -> (Duration, Duration) {
+        let record = self.ctx.os.saved_record(&self.ctx.instance(id));
+        let record = record.and_then(|record| record::decode(&record));
+        let record = record.filter(|record| record.generation == generation);
+        let full = self.ctx.spec(id).shutdown_timeout;
+        let deadlines = record.and_then(|record| record.stop_deadlines);
+        let now = self.ctx.os.now();
+        deadlines.map_or((full, full), |(by, limit)| {
+            (by.since(now), limit.since(now))
+        })
     }
 
     /// What a module actor starts from: the process that lives, or the run that was ordered.
@@ -113,8 +128,7 @@ impl RootActorState {
                 let now = ctx.snapshots.module(id);
                 let generation = now.lifecycle.generation;
                 if now.lifecycle.state == ModuleState::Stopping {
-                    let grace = ctx.spec(id).shutdown_timeout;
-                    let limit = grace;
+                    let (grace, limit) = self.stop_time_left(id, generation);
                     let halt = RunEvent::StopRequested {
                         generation,
                         grace,

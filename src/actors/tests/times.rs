@@ -20,6 +20,18 @@ async fn replaced(rig: &Rig, name: &str) {
     .await;
 }
 
+/// Requests a change of a module, and does not wait for it.
+fn request(rig: &Rig, module: &str, wish: Operation) {
+    let module = rig.ctx.find(module).expect("known");
+    let (actor, (published, _)) = ("a test".to_owned(), oneshot::channel());
+    rig.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
+        module,
+        wish,
+        actor,
+        published,
+    });
+}
+
 async fn ends(rig: &mut Rig) -> Duration {
     let began = tokio::time::Instant::now();
     let end = tokio::time::timeout(Duration::from_secs(600), &mut rig.end).await;
@@ -32,14 +44,7 @@ async fn a_start_keeps_its_deadline_when_its_actor_is_new() {
     let module = "[module.a]\ncommand = [\"a\"]\nstart = \"lazy\"\nready = { notify = true }\n\
                   startup_timeout = \"30s\"\n";
     let rig = Rig::start(module).await;
-    let (module, wish) = (rig.ctx.find("a").expect("known"), Operation::Start);
-    let (actor, (published, _)) = ("a test".to_owned(), oneshot::channel());
-    rig.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
-        module,
-        wish,
-        actor,
-        published,
-    });
+    request(&rig, "a", Operation::Start);
     rig.until("its start", |rig| rig.state("a") == ModuleState::Starting)
         .await;
     let began = tokio::time::Instant::now();
@@ -51,6 +56,28 @@ async fn a_start_keeps_its_deadline_when_its_actor_is_new() {
     .await;
     let took = began.elapsed().as_secs();
     assert!((29..32).contains(&took), "{took} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_keeps_its_deadline_when_an_actor_is_new() {
+    for actor in ["module deaf", "lifecycle"] {
+        let module = "[module.deaf]\ncommand = [\"deaf\"]\nshutdown_timeout = \"10s\"\n";
+        let rig = Rig::start(module).await;
+        request(&rig, "deaf", Operation::Stop);
+        rig.until("its stop", |rig| rig.state("deaf") == ModuleState::Stopping)
+            .await;
+        let began = tokio::time::Instant::now();
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        replaced(&rig, actor).await;
+        rig.until("its end", |rig| rig.state("deaf") == ModuleState::Stopped)
+            .await;
+        let took = began.elapsed();
+        let expected = Duration::from_secs(9)..Duration::from_secs(11);
+        assert!(
+            expected.contains(&took),
+            "{took:?} after the death of {actor}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -70,9 +70,11 @@ section! {
         Live ready: spec::Readiness = spec::Readiness::Started;
         /// Timeout from the start until it is ready.
         Live startup_timeout: PositiveDuration = PositiveDuration::seconds(30);
-        /// Timeout from the stop signal to the kill.
+        /// Time of a stop: one deadline for the stop signal, the rest of the tree, `after_stop` and
+        /// the kill.
         Live shutdown_timeout: PositiveDuration = PositiveDuration::seconds(10);
-        /// The stop signal.
+        /// The signal of a stop. It is sent to the main process; when that has exited and others of
+        /// its tree are alive, they get it too and keep what is left of `shutdown_timeout`.
         Live stop_signal: StopSignal = StopSignal::default();
         /// Sockets by name, each `address:port` or a path with a `/`: bound before its first start,
         /// kept while it restarts (connections wait), handed to it as `LISTEN_FDS`. A lazy module
@@ -82,7 +84,8 @@ section! {
         Live may_call: Option<Vec<ModuleName>> = None;
         /// Commands run before each start; one that fails is a failed start.
         Live before_start: Vec<CommandLine> = Vec::new();
-        /// Commands run after each exit.
+        /// Commands run after each exit, within `shutdown_timeout`; after a stop, in what is left of
+        /// it: a process that has to be killed is killed a tenth (at most a second) earlier.
         Live after_stop: Vec<CommandLine> = Vec::new();
         /// Commands run at idle priority after the initial startup.
         Live prewarm: Vec<CommandLine> = Vec::new();

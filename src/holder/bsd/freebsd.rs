@@ -5,7 +5,8 @@
 use std::ffi::c_int;
 use std::ptr::null_mut;
 
-use crate::process::ProcessInfo;
+use super::bytes_of;
+use crate::process::{ProcessInfo, printable};
 use crate::syscall::check;
 
 /// The highest signal there is.
@@ -56,6 +57,13 @@ fn seen(info: &libc::kinfo_proc) -> ProcessInfo {
 /// Reads one process, one that is not reaped yet too; None when it is gone.
 pub(crate) fn process(pid: i32) -> Option<ProcessInfo> {
     ask(&[libc::KERN_PROC_PID, pid]).first().map(seen)
+}
+
+/// The name of the program of a process, empty if it has exited.
+pub(crate) fn command_name(pid: i32) -> String {
+    let info: Vec<libc::kinfo_proc> = ask(&[libc::KERN_PROC_PID, pid]);
+    let name = info.first().map(|info| bytes_of(&info.ki_comm));
+    printable(&name.unwrap_or_default())
 }
 
 /// Every process that can be seen.

@@ -4,7 +4,8 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::process::ProcessInfo;
+use super::bytes_of;
+use crate::process::{ProcessInfo, printable};
 
 /// The highest signal there is.
 pub(crate) const SIGNALS: c_int = 31;
@@ -35,6 +36,22 @@ pub(crate) fn process(pid: i32) -> Option<ProcessInfo> {
         zombie: info.pbi_status == libc::SZOMB,
         kernel: info.pbi_pid == 0,
     })
+}
+
+/// The name of the program of a process, empty if it has exited.
+#[expect(unsafe_code, reason = "proc_pidinfo")]
+pub(crate) fn command_name(pid: i32) -> String {
+    let size = size_of::<libc::proc_bsdinfo>() as c_int;
+    // SAFETY: all zero is a valid answer, and its size is told.
+    let info = unsafe {
+        let mut info: libc::proc_bsdinfo = std::mem::zeroed();
+        let place = (&raw mut info).cast::<c_void>();
+        if libc::proc_pidinfo(pid, libc::PROC_PIDTBSDINFO, 0, place, size) != size {
+            return String::new();
+        }
+        info
+    };
+    printable(&bytes_of(&info.pbi_comm))
 }
 
 /// Every process that can be seen.

@@ -32,11 +32,19 @@ pub(crate) use kqueue::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use launcher::{ProcessLauncher, ReservedFds, SpawnedChild};
 pub(crate) use pinned::{ProcessHandle, signal_verified};
 pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET};
-pub(crate) use system::{become_subreaper, has_variable, max_open_files, process, processes};
+pub(crate) use system::{
+    become_subreaper, command_name, has_variable, max_open_files, process, processes,
+};
 
 /// A datagram does not say who sent it: the run's user alone may write to its socket.
 pub(crate) const NOTIFY_MODE: u32 = 0o600;
 pub(crate) const HAS_SENDER_CREDENTIALS: bool = false;
+
+/// The bytes of a name that ends at its first zero.
+pub(crate) fn bytes_of(name: &[libc::c_char]) -> Vec<u8> {
+    let bytes = name.iter().take_while(|byte| **byte != 0);
+    bytes.map(|byte| byte.cast_unsigned()).collect()
+}
 
 /// There is nothing to switch on.
 pub(crate) fn enable_sender_credentials(_: &impl AsFd) -> nix::Result<()> {

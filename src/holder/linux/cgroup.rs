@@ -366,7 +366,7 @@ impl Cgroup {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let mut text = [0u8; 128];
         let events = self.file("cgroup.events", OFlag::O_RDONLY);
         let length = events
@@ -394,11 +394,13 @@ impl Cgroup {
         group_of(&pid.to_string()).is_some_and(|view| self.is_above(&view))
     }
 
-    /// Whether a process lies in one of these.
-    pub(crate) fn any_contains(groups: &[Arc<Cgroup>], pid: i32) -> bool {
-        let view = || group_of(&pid.to_string());
-        let inside = |view: String| groups.iter().any(|group| group.is_above(&view));
-        !groups.is_empty() && view().is_some_and(inside)
+    /// In which of these a process lies.
+    pub(crate) fn position(groups: &[Arc<Cgroup>], pid: i32) -> Option<usize> {
+        if groups.is_empty() {
+            return None;
+        }
+        let view = group_of(&pid.to_string())?;
+        groups.iter().position(|group| group.is_above(&view))
     }
 
     fn is_above(&self, view: &str) -> bool {

@@ -27,8 +27,8 @@ pub(crate) use clone::{ProcessLauncher, SpawnedChild};
 pub(crate) use dir_watch::DirWatch;
 pub(crate) use poll::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use processes::{
-    ProcessHandle, has_variable, is_in_own_namespace, orphans, process, processes, signal_verified,
-    start_stamp, start_time_since, tag,
+    ProcessHandle, command_name, has_variable, is_in_own_namespace, orphans, process, processes,
+    signal_verified, start_stamp, start_time_since, tag,
 };
 pub(crate) use reserved_fds::ReservedFds;
 pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET};

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use super::procfs;
 use crate::clock::nanos;
 use crate::fds::own_fd;
-use crate::process::ProcessInfo;
+use crate::process::{ProcessInfo, printable};
 
 /// Nanoseconds in a clock tick: user space sees 100 ticks a second on every Linux.
 const TICK_NANOS: u64 = 10_000_000;
@@ -50,6 +50,12 @@ fn parse(pid: i32, text: &[u8]) -> Option<ProcessInfo> {
         start_time: fields.get(19)?.parse().ok()?,
         kernel: fields.get(6)?.parse::<u64>().ok()? & PF_KTHREAD != 0,
     })
+}
+
+/// The name of the program of a process, empty if it has exited.
+pub(crate) fn command_name(pid: i32) -> String {
+    let name = procfs::read(&format!("{pid}/comm")).unwrap_or_default();
+    printable(&name)
 }
 
 /// Every process that can be seen.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mainstay_process::{Exit, Instance as InstanceName, ProcessEventKind, StartFailure};
 
 use crate::messages::{HolderMessage, InstanceInfo, MAX_RECORD_BYTES};
-use instance::{Instance, InstancePhase, PendingExit};
+use instance::{Instance, InstancePhase, PendingExit, StopOrder};
 
 mod instance;
 
@@ -213,13 +213,16 @@ impl Roster {
             return false;
         };
         let deferred = std::mem::take(deferred);
-        let deadline = (!timeout.is_zero()).then(|| now + timeout);
-        instance.phase = InstancePhase::Running(RunningProcess {
+        let process = RunningProcess {
             pid,
             start_time,
-            deadline,
+            main_exited: false,
+            deadline: (!timeout.is_zero()).then(|| now + timeout),
             timed_out: deferred.timed_out,
-        });
+            stop: deferred.stop,
+        };
+        let deadline = process.next_deadline();
+        instance.phase = InstancePhase::Running(process);
         let message = instance.event(ProcessEventKind::Spawned { pid, start_time });
         self.by_pid.insert(pid, id);
         self.move_deadline(id, deferred.deadline, deadline);
@@ -265,6 +268,25 @@ impl Roster {
         self.send(message);
     }
 
+    /// The signal of a stop that is in force: when the main process exits, the rest of its tree
+    /// gets it too and keeps the rest of the time.
+    #[must_use]
+    pub fn stop_signal(&self, now: Duration, id: u32) -> Option<i32> {
+        let process = self.running(id).filter(|process| !process.main_exited)?;
+        let stop = process.stop.filter(|stop| now < stop.deadline);
+        stop.map(|stop| stop.signal)
+    }
+
+    /// The main process has exited in a stop, and others of its tree are alive: the run goes on
+    /// until `process_exited`.
+    pub fn main_exited(&mut self, id: u32) {
+        let phase = self.instances.get_mut(&id).map(|one| &mut one.phase);
+        if let Some(InstancePhase::Running(process)) = phase {
+            process.main_exited = true;
+            self.by_pid.remove(&process.pid);
+        }
+    }
+
     /// The main process has exited. The exit is reported once the sweep of its tree and its output
     /// are done, where they are pending.
     pub fn process_exited(
@@ -287,8 +309,10 @@ impl Roster {
             sweep_pending,
             output_pending,
         }));
-        self.by_pid.remove(&process.pid);
-        self.move_deadline(id, process.deadline, None);
+        if !process.main_exited {
+            self.by_pid.remove(&process.pid);
+        }
+        self.move_deadline(id, process.next_deadline(), None);
         self.report_exit(id);
     }
 
@@ -382,12 +406,42 @@ impl Roster {
         };
         match self.instances.get_mut(&id).map(|one| &mut one.phase) {
             Some(InstancePhase::Starting(deferred)) => deferred.signal = Some((signal, cont)),
-            Some(InstancePhase::Running(_)) => {
-                self.effects
-                    .push_back(RosterEffect::Signal { id, signal, cont })
-            }
+            Some(InstancePhase::Running(process)) if !process.main_exited => self
+                .effects
+                .push_back(RosterEffect::Signal { id, signal, cont }),
             _ => {}
         }
+    }
+
+    /// The runtime wants a run stopped: it gets the signal, and its tree is killed when `within`
+    /// has passed. A second request can only shorten the first.
+    pub fn stop_requested(
+        &mut self,
+        now: Duration,
+        name: &str,
+        generation: u64,
+        signal: i32,
+        within: Duration,
+    ) {
+        let Some(id) = self.current(name, generation) else {
+            return;
+        };
+        let deadline = now + within;
+        let order = |before: Option<StopOrder>| StopOrder {
+            signal,
+            deadline: before.map_or(deadline, |before| before.deadline.min(deadline)),
+        };
+        match self.instances.get_mut(&id).map(|one| &mut one.phase) {
+            Some(InstancePhase::Starting(deferred)) => deferred.stop = Some(order(deferred.stop)),
+            Some(InstancePhase::Running(process)) => {
+                let before = process.next_deadline();
+                process.stop = Some(order(process.stop));
+                let after = process.next_deadline();
+                self.move_deadline(id, before, after);
+            }
+            _ => return,
+        }
+        self.signal_requested(name, generation, signal, true);
     }
 
     /// The runtime wants a run killed.
@@ -500,7 +554,7 @@ impl Roster {
             .filter(|(at, _)| *at <= now)
         {
             self.run_deadlines.pop_first();
-            self.time_out(id);
+            self.time_out(now, id);
         }
         if matches!(self.takeover, Takeover::Waits { deadline } if deadline <= now) {
             let starting = |id: &u32| self.is_starting(*id);
@@ -510,12 +564,20 @@ impl Roster {
         }
     }
 
-    fn time_out(&mut self, id: u32) {
-        match self.instances.get_mut(&id).map(|one| &mut one.phase) {
-            Some(InstancePhase::Starting(deferred)) => deferred.timed_out = true,
-            Some(InstancePhase::Running(process)) => process.timed_out = true,
+    fn time_out(&mut self, now: Duration, id: u32) {
+        let next = match self.instances.get_mut(&id).map(|one| &mut one.phase) {
+            Some(InstancePhase::Starting(deferred)) => {
+                deferred.timed_out = true;
+                None
+            }
+            Some(InstancePhase::Running(process)) => {
+                process.timed_out |= process.deadline.take_if(|at| *at <= now).is_some();
+                process.stop.take_if(|stop| stop.deadline <= now);
+                process.next_deadline()
+            }
             _ => return,
-        }
+        };
+        self.run_deadlines.extend(next.map(|at| (at, id)));
         self.kill(id);
     }
 

@@ -11,7 +11,7 @@ use mainstay_holder::messages::{
 };
 use mainstay_process::{
     ActivationSocket, Credentials, Exit, Exited, Instance, Limits, Output, ProcessEvent,
-    ProcessEventKind, Signal, SpawnRequest, StartFailure, StartStep, Stdin,
+    ProcessEventKind, Signal, SpawnRequest, StartFailure, StartStep, Stdin, TreeProcess,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -81,6 +81,7 @@ fn requests() -> Vec<HolderRequest> {
             generation,
             signal: Signal::TERMINATE,
             cont: true,
+            within_ms: Some(2000),
         },
         HolderRequest::Kill {
             instance: instance.clone(),
@@ -175,6 +176,14 @@ fn events() -> impl Iterator<Item = HolderMessage> {
         },
         ProcessEventKind::NotifyRejected { message: text() },
         ProcessEventKind::NotifyDrained,
+        ProcessEventKind::TreeSignalled {
+            signal: Signal::TERMINATE,
+            processes: vec![TreeProcess {
+                pid: 8,
+                command: "worker".to_owned(),
+            }],
+            total: 1,
+        },
         ProcessEventKind::Output {
             text: text(),
             dropped_bytes: 1,

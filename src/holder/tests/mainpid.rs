@@ -29,6 +29,7 @@ fn signal(rig: &mut Rig, name: &str, signal: i32) {
         generation: 1,
         signal: Signal(signal),
         cont: false,
+        within_ms: None,
     });
 }
 

@@ -240,6 +240,7 @@ fn late_callback_of_an_old_instance_is_fenced() {
         generation: 4,
         signal: Signal::KILL,
         cont: false,
+        within_ms: None,
     });
     rig.told("b", 1, "true");
     assert!(common::lives(pid));
@@ -313,6 +314,7 @@ fn sigstopped_child_ignores_term() {
         generation: 1,
         signal,
         cont,
+        within_ms: None,
     };
     rig.line.ask(&signal(Signal(libc::SIGSTOP), false));
     common::eventually("it stops", || {

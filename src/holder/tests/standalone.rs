@@ -60,6 +60,7 @@ mod cases {
     mod directories;
     mod hanging;
     mod leftovers;
+    mod stops;
     mod strays;
 
     use std::collections::VecDeque;
@@ -141,6 +142,10 @@ mod cases {
             (
                 "a_start_that_hangs_does_not_keep_a_runtime_waiting",
                 hanging::a_start_that_hangs_does_not_keep_a_runtime_waiting,
+            ),
+            (
+                "the_rest_of_a_tree_is_stopped_over_the_death_of_a_runtime",
+                stops::the_rest_of_a_tree_is_stopped_over_the_death_of_a_runtime,
             ),
             ("unsafe_directories_are_refused", directories::refused),
             ("a_second_holder_is_refused", directories::held_by_another),

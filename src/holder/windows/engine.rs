@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, PipeReader, PipeWriter, Read};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,6 +31,9 @@ pub(crate) const TREE_METHOD: &str = "job";
 /// Frames that may wait for a runtime that does not read; from half of it on output is dropped.
 const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
 
+/// Of a run that is not being stopped.
+pub(crate) const NO_STOP: u64 = u64::MAX;
+
 /// What an instance has of the system.
 #[derive(Debug, Default)]
 pub(crate) struct Instance {
@@ -38,6 +41,8 @@ pub(crate) struct Instance {
     pub(crate) job: Option<Arc<JobObject>>,
     /// The holder killed that run.
     pub(crate) killed: bool,
+    /// When that run is killed in a stop, in nanoseconds; [`NO_STOP`]: none was requested.
+    pub(crate) stop_by: Arc<AtomicU64>,
     pub(crate) tapped: Arc<AtomicBool>,
     /// What its newest run wrote into the tap.
     pub(crate) kept: Arc<Mutex<TapReplay>>,
@@ -173,9 +178,25 @@ impl Engine {
                 generation,
                 signal,
                 cont,
+                within_ms: None,
             } => self
                 .roster
                 .signal_requested(&instance, generation, signal.0, cont),
+            HolderRequest::Signal {
+                instance,
+                generation,
+                signal,
+                within_ms: Some(within_ms),
+                ..
+            } => {
+                let (now, within) = (monotonic(), Duration::from_millis(within_ms));
+                if self.roster.current(&instance, generation).is_some() {
+                    let stop_by = &self.instance(&instance).stop_by;
+                    stop_by.fetch_min(nanoseconds(now + within), Ordering::Relaxed);
+                }
+                self.roster
+                    .stop_requested(now, &instance, generation, signal.0, within);
+            }
             HolderRequest::Kill {
                 instance,
                 generation,

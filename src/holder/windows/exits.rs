@@ -7,6 +7,7 @@ use std::io;
 use std::os::windows::io::{AsHandle, BorrowedHandle};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -18,17 +19,19 @@ use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlE
 use super::create_process::{
     CreateProcessArgs, SpawnError, check, create_suspended, program, variables,
 };
-use super::engine::Engine;
+use super::engine::{Engine, NO_STOP};
 use super::engine_queue::{EngineEvent, EngineQueue};
 use super::handles::{ChildHandle, JobObject, done, monotonic};
 use super::output::{OutputStream, drain};
 use super::threads::thread;
-use crate::machines::FenceError;
+use crate::machines::{FenceError, nanoseconds};
 
 /// What a program without a handler returns when it is asked to end (STATUS_CONTROL_C_EXIT).
 const ENDED_AS_ASKED: u32 = 0xc000_013a;
 /// How long a killed tree may take to be gone, and its output to be read.
 const GONE_WITHIN: Duration = Duration::from_millis(500);
+/// The pause between two looks at the rest of a tree that is being stopped.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long killed processes may take to be gone when the holder leaves.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -98,6 +101,7 @@ impl Engine {
         let instance = self.instance(&name);
         instance.kept = Arc::default();
         instance.killed = false;
+        instance.stop_by = Arc::new(AtomicU64::new(NO_STOP));
         instance.job = Some(Arc::clone(&job));
         let stream = OutputStream {
             from,
@@ -114,6 +118,7 @@ impl Engine {
             job,
             name: name.clone(),
             generation: spawn.generation,
+            stop_by: Arc::clone(&instance.stop_by),
             mail,
         };
         if let Err(error) = drain(stream).and_then(|tail| end.watch(tail)) {
@@ -235,18 +240,29 @@ struct RunWatcher {
     job: Arc<JobObject>,
     name: Instance,
     generation: u64,
+    /// As in the instance.
+    stop_by: Arc<AtomicU64>,
     mail: Arc<EngineQueue>,
 }
 
 impl RunWatcher {
+    fn has_time(&self) -> bool {
+        let stop_by = self.stop_by.load(Ordering::Relaxed);
+        stop_by != NO_STOP && nanoseconds(monotonic()) < stop_by
+    }
+
     fn watch(self, tail: Receiver<String>) -> io::Result<()> {
         let work = move || self.wait(&tail);
         thread("wait", work)
     }
 
-    /// Waits for the main process, ends what it left, and takes what was still to be read.
+    /// Waits for the main process, ends what it left, and takes what was still to be read. In a
+    /// stop the rest of the tree has got CTRL_BREAK with it, and keeps the rest of the time.
     fn wait(self, tail: &Receiver<String>) {
         let code = self.process.wait(None).unwrap_or_default();
+        while self.has_time() && !self.job.is_empty() {
+            sleep(LOOK_INTERVAL);
+        }
         self.job.kill();
         let end = Instant::now() + GONE_WITHIN;
         while !self.job.is_empty() && Instant::now() < end {

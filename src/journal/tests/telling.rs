@@ -336,6 +336,7 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     module.restored: storage is restored
     module.output_lost: output of storage is lost
     module.output_restored: output of storage is written again
+    module.tree_signalled: the main process of storage exited: the stop signal was sent to the rest of its tree
     module.hook_failed: a command of storage failed
     config.applied: the configuration was applied
     config.committed: the configuration was committed

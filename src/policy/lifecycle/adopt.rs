@@ -29,6 +29,8 @@ pub struct ModuleRecord {
     pub completed: bool,
     /// When its start is over time.
     pub ready_deadline: Option<MonoTime>,
+    /// When its stop is over time, and the latest that can become.
+    pub stop_deadlines: Option<(MonoTime, MonoTime)>,
     /// While the first start waits for it: when that is over time.
     pub initial_start_deadline: Option<MonoTime>,
     /// The end of backoff, or the next probation.
@@ -72,6 +74,7 @@ impl Lifecycle {
             ready: slot.is_active() && slot.state == State::Running,
             completed: slot.completed,
             ready_deadline: slot.ready_by,
+            stop_deadlines: slot.stop_deadlines,
             initial_start_deadline: slot.in_initial_start.then_some(self.startup_by),
             retry_at: slot.retry_at,
             recovery: slot.recovery.save(),
@@ -107,6 +110,9 @@ impl Lifecycle {
             .max(record.generation);
         slot.pid = alive.map(|alive| alive.pid);
         let same_run = alive.is_none_or(|alive| alive.generation == record.generation);
+        slot.stop_deadlines = record
+            .stop_deadlines
+            .filter(|_| alive.is_some() && same_run);
         slot.completed = record.completed && alive.is_none();
         slot.needs_token = record.state == State::Waiting && record.generation > 0;
         slot.exit_unknown = alive.is_none() && record.state.is_live();

@@ -1,6 +1,7 @@
 //! Corners of the lifecycle: kinds and fates that few plans have.
 //! Owns one story each, in the words of the fixture. Never looks inside.
 
+use super::{AdoptedProcess, Lifecycle, LifecycleEffect, LifecycleEvent};
 use crate::fixture::{LifecycleScript, SEC, check, modules, plan, run, system};
 use crate::plan::Plan;
 use crate::states::{Desired, Health, State};
@@ -125,6 +126,36 @@ fn the_one_try_on_probation_is_one_however_long_ago_the_others_were() {
     }
     run(&mut script, &[("wait 30s", "run a"), ("a exec", "")]);
     assert_eq!(script.state("a"), State::Failed);
+}
+
+#[test]
+fn a_stop_keeps_its_deadline_over_the_return_of_the_runtime() {
+    let mut script = check("a", &[("boot", "run a"), ("a up", "started")]);
+    run(&mut script, &[("stop a", "halt a"), ("wait 4s", "")]);
+    let (a, now) = (script.id("a"), script.now);
+    let record = script.lifecycle.record(a);
+    let by = record.stop_deadlines.expect("it is being stopped").0;
+    let mut returned = Lifecycle::new(plan("a"), 1);
+    let alive = Some(AdoptedProcess {
+        generation: record.generation,
+        pid: 7,
+    });
+    let module = a;
+    returned.apply(
+        now,
+        LifecycleEvent::Adopted {
+            module,
+            record,
+            alive,
+        },
+    );
+    returned.apply(now, LifecycleEvent::Resume);
+    let grace = std::iter::from_fn(|| returned.next_effect(now)).find_map(|effect| match effect {
+        LifecycleEffect::Stop { grace, .. } => Some(grace),
+        _ => None,
+    });
+    assert_eq!(grace, Some(by.since(now)), "no second budget");
+    assert!(by.since(now) <= SEC(6), "of ten seconds four have passed");
 }
 
 /// Both have crashed and their backoff is over, with so many restart tokens.

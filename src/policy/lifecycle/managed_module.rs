@@ -49,6 +49,8 @@ pub(super) struct ManagedModule {
     /// Its last run ended by itself with a clean code; latched until the next run.
     pub(super) completed: bool,
     pub(super) stop_reason: Option<StopReason>,
+    /// When the stop of the current run is over time, and the latest that can become.
+    pub(super) stop_deadlines: Option<(MonoTime, MonoTime)>,
     pub(super) recovery: RecoveryState,
     /// The end of backoff, or the next probation.
     pub(super) retry_at: Option<MonoTime>,
@@ -92,6 +94,7 @@ impl ManagedModule {
             health: Health::Unknown,
             completed: false,
             stop_reason: None,
+            stop_deadlines: None,
             recovery: RecoveryState::default(),
             retry_at: None,
             ready_by: None,

@@ -8,7 +8,6 @@ use crate::graph::Dependent;
 use crate::mono_time::MonoTime;
 use crate::spec::{DependencyCondition, Edge, Kind, ModuleId};
 use crate::states::{Cause, Desired, Health, State};
-use crate::stop_budget::phases;
 
 impl Lifecycle {
     /// Takes the step that is due, if any.
@@ -148,22 +147,26 @@ impl Lifecycle {
         self.set_state(now, module, State::Stopping, cause, by);
     }
 
-    /// Until the kill: the module's own timeout, and up to the budget of a whole stop if it asks
-    /// for more; within what is left of that when those that end after it get their shares.
+    /// Until the end of the run: the module's own timeout, and up to the budget of a whole stop if
+    /// it asks for more; within what is left of that when those that end after it get their shares.
+    /// A stop that is in force, also one of an earlier runtime, is never given more time.
     pub(super) fn emit_stop(&mut self, now: MonoTime, module: ModuleId, generation: u64) {
         let spec = &self.module(module).spec;
         let own = spec.shutdown_timeout;
         let limit = match &self.stop {
             None => own.max(self.plan.system().shutdown_timeout),
             Some(stop) => {
-                let left = stop
-                    .by
-                    .since(now)
-                    .saturating_sub(stop.shares.time_after(module));
-                left / phases(spec)
+                let left = stop.by.since(now);
+                left.saturating_sub(stop.shares.time_after(module))
             }
         };
-        let grace = own.min(limit);
+        let slot = self.module_mut(module);
+        let wanted = (now.after(own.min(limit)), now.after(limit));
+        let (by, limit_at) = slot.stop_deadlines.map_or(wanted, |before| {
+            (before.0.min(wanted.0), before.1.min(wanted.1))
+        });
+        slot.stop_deadlines = Some((by, limit_at));
+        let (grace, limit) = (by.since(now), limit_at.since(now));
         self.effects.push_back(LifecycleEffect::Stop {
             module,
             generation,

@@ -25,12 +25,14 @@ impl Lifecycle {
                 slot.pid = Some(pid);
                 self.mark_waiting_dependents(module);
             }
-            RunReportKind::Extended { ready_by } => {
-                if slot.state == State::Starting {
-                    slot.ready_by = Some(ready_by);
+            RunReportKind::Extended { deadline } => match &mut slot.stop_deadlines {
+                Some((by, limit)) => *by = deadline.min(*limit),
+                None if slot.state == State::Starting => {
+                    slot.ready_by = Some(deadline);
                     self.mark_dirty(module);
                 }
-            }
+                None => {}
+            },
             RunReportKind::Ready => {
                 if slot.state == State::Starting {
                     slot.recovery.ready(now);
@@ -105,6 +107,7 @@ impl Lifecycle {
         let stopping = self.phase == SystemPhase::Stopping;
         let slot = self.module_mut(module);
         (slot.pid, slot.health, slot.exit_unknown) = (None, Health::Unknown, false);
+        slot.stop_deadlines = None;
         let fall = slot.stop_reason.take();
         let halted = slot.state == State::Stopping || fall.is_some();
         let stuck = slot.is_stuck() && ending.is_some();

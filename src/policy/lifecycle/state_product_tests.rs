@@ -246,7 +246,7 @@ fn more_time_to_start_is_recorded() {
     script.apply("m started");
     let (module, ready_by) = (script.id("m"), script.now.after(crate::fixture::SEC(300)));
     while script.lifecycle.next_changed_record().is_some() {}
-    let what = RunReportKind::Extended { ready_by };
+    let what = RunReportKind::Extended { deadline: ready_by };
     let (generation, mut effects) = (1, Vec::new());
     let report = RunReport { generation, what };
     script.note(LifecycleEvent::Reported { module, report }, &mut effects);

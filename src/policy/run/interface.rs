@@ -50,13 +50,13 @@ pub enum RunEvent {
         /// The run.
         generation: u64,
     },
-    /// End the run; the kill follows after `grace`.
+    /// End the run, with its tree and its `after_stop` commands, within `grace`.
     StopRequested {
         /// The run.
         generation: u64,
-        /// From now to the kill.
+        /// From now to the end.
         grace: Duration,
-        /// From now to the latest kill, whatever more time it asks for.
+        /// From now to the latest end, whatever more time it asks for.
         limit: Duration,
     },
     /// The `before_start` commands are over.
@@ -188,6 +188,8 @@ pub enum RunEffect {
     Terminate {
         /// The run.
         generation: u64,
+        /// When nothing of it may be left, whatever happens until then.
+        within: Duration,
     },
     /// The whole tree, now: of the process or of a hook.
     Kill {
@@ -220,10 +222,10 @@ pub enum RunReportKind {
         /// The process.
         pid: u32,
     },
-    /// It asked for more time to start.
+    /// It asked for more time to start or to stop.
     Extended {
-        /// When its start is over time now.
-        ready_by: MonoTime,
+        /// When that is over time now.
+        deadline: MonoTime,
     },
     /// It is ready.
     Ready,

@@ -76,6 +76,14 @@ const HALT: RunEvent = RunEvent::StopRequested {
     grace: Duration::from_secs(10),
     limit: Duration::from_secs(30),
 };
+/// Of a stop for which there are so many seconds at most.
+fn terminate(seconds: u64) -> RunEffect {
+    RunEffect::Terminate {
+        generation: G,
+        within: SEC(seconds),
+    }
+}
+
 const EXITED: RunEvent = RunEvent::Exited {
     generation: G,
     exit: Exit::Code(1),
@@ -365,10 +373,7 @@ fn stop_in_every_state() {
 fn a_deaf_process_is_killed_again_until_it_dies() {
     let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);
     let spec = spec();
-    assert_eq!(
-        step(&mut module, &spec, MonoTime(0), HALT),
-        [RunEffect::Terminate { generation: G }]
-    );
+    assert_eq!(step(&mut module, &spec, MonoTime(0), HALT), [terminate(30)]);
     let mut kills = Vec::new();
     for _ in 0..3 {
         let at = module.deadline().expect("the kill");
@@ -378,7 +383,11 @@ fn a_deaf_process_is_killed_again_until_it_dies() {
         );
         kills.push(at.since(MonoTime(0)));
     }
-    assert_eq!(kills, [SEC(10), SEC(12), SEC(14)]);
+    assert_eq!(
+        kills,
+        [SEC(9), SEC(11), SEC(13)],
+        "a second is kept for after_stop"
+    );
     let end = step(&mut module, &spec, MonoTime(0).after(SEC(15)), EXITED);
     assert_eq!(end, [RunEffect::CleanUp { generation: G }]);
     let end = step(&mut module, &spec, MonoTime(0).after(SEC(15)), CLEANED);
@@ -415,11 +424,48 @@ fn a_shorter_grace_shortens_and_a_longer_one_does_not() {
     };
     let mut module = reach(&[RUN, PREPARED, SPAWNED, HALT]);
     assert_eq!(step(&mut module, &spec(), MonoTime(0), halt(SEC(20))), []);
-    assert_eq!(module.deadline(), Some(MonoTime(0).after(SEC(10))));
+    assert_eq!(module.deadline(), Some(MonoTime(0).after(SEC(9))));
     assert_eq!(step(&mut module, &spec(), MonoTime(0), halt(SEC(1))), []);
-    assert_eq!(module.deadline(), Some(MonoTime(0).after(SEC(1))));
+    let tenth = Duration::from_millis(100);
+    let kill = MonoTime(0).after(SEC(1) - tenth);
+    assert_eq!(
+        module.deadline(),
+        Some(kill),
+        "a tenth is kept for after_stop"
+    );
     let now = step(&mut module, &spec(), MonoTime(0), halt(SEC(0)));
     assert_eq!(now, [RunEffect::Kill { generation: G }]);
+}
+
+#[test]
+fn one_deadline_holds_for_signal_after_stop_and_kill() {
+    let at = |millis| MonoTime(0).after(Duration::from_millis(millis));
+    let two = RunEvent::StopRequested {
+        generation: G,
+        grace: SEC(2),
+        limit: SEC(2),
+    };
+    let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);
+    assert_eq!(step(&mut module, &spec(), at(0), two), [terminate(2)]);
+    let end = step(&mut module, &spec(), at(1600), EXITED);
+    assert_eq!(end, [RunEffect::CleanUp { generation: G }]);
+    assert_eq!(module.deadline(), Some(at(2000)), "no time of its own");
+    let kill = step(&mut module, &spec(), at(2000), RunEvent::TimerFired);
+    assert_eq!(kill, [RunEffect::Kill { generation: G }]);
+    let end = step(&mut module, &spec(), at(2001), CLEANED);
+    let stopped = RunEnd::Stopped {
+        exit: Some(Exit::Code(1)),
+        forced: false,
+    };
+    assert_eq!(told(&end), [RunReportKind::Ended(stopped)]);
+}
+
+#[test]
+fn what_cleans_up_after_a_crash_has_the_time_of_a_stop() {
+    let (spec, mut module) = (spec(), reach(&[RUN, PREPARED, SPAWNED, READY]));
+    let at = MonoTime(0).after(SEC(3));
+    step(&mut module, &spec, at, EXITED);
+    assert_eq!(module.deadline(), Some(at.after(spec.shutdown_timeout)));
 }
 
 #[test]
@@ -487,7 +533,7 @@ fn more_time_buys_its_own_interval_if_it_comes_in_time() {
     step(&mut module, &spec(), at(29), more);
     assert_eq!(module.ready_by(), Some(at(49)));
     let late = step(&mut module, &spec(), at(49), more);
-    assert_eq!(late, [RunEffect::Terminate { generation: G }]);
+    assert_eq!(late, [terminate(10)]);
     step(&mut module, &spec(), at(50), EXITED);
     let end = step(&mut module, &spec(), at(50), CLEANED);
     assert_eq!(told(&end), [RunReportKind::Ended(RunEnd::StartTimeout)]);
@@ -515,7 +561,7 @@ fn a_watchdog_bites_who_does_not_feed_it() {
     );
     assert_eq!(module.deadline(), Some(at(7)));
     let bite = step(&mut module, &spec(), at(7), RunEvent::TimerFired);
-    assert_eq!(bite, [RunEffect::Terminate { generation: G }]);
+    assert_eq!(bite, [terminate(10)]);
     step(&mut module, &spec(), at(8), EXITED);
     let end = step(&mut module, &spec(), at(8), CLEANED);
     assert_eq!(told(&end), [RunReportKind::Ended(RunEnd::Watchdog)]);

@@ -4,10 +4,10 @@
 use core::time::Duration;
 
 use super::{
-    Exit, KILL_RETRY_INTERVAL, Kind, ModuleSpec, MonoTime, READINESS_INTERVAL_MAX,
-    READINESS_INTERVAL_MIN, Readiness, ReadinessCheck, RunEffect, RunEnd, RunMachine, RunPhase,
-    RunReport, RunReportKind, StartFailure, StartStep, StartingRun, StopTarget, StopTrigger,
-    StoppingRun,
+    CLEAN_UP_MAX, CLEAN_UP_SHARE, Exit, KILL_RETRY_INTERVAL, Kind, ModuleSpec, MonoTime,
+    READINESS_INTERVAL_MAX, READINESS_INTERVAL_MIN, Readiness, ReadinessCheck, RunEffect, RunEnd,
+    RunMachine, RunPhase, RunReport, RunReportKind, StartFailure, StartStep, StartingRun,
+    StopTarget, StopTrigger, StoppingRun,
 };
 
 impl RunMachine {
@@ -20,42 +20,48 @@ impl RunMachine {
     }
 
     /// An order to end: the kill comes after `grace`, or up to `limit` if it asks for more time.
-    pub(super) fn stop_requested(&mut self, now: MonoTime, grace: Duration, limit: Duration) {
-        match &mut self.actual {
-            RunPhase::Idle | RunPhase::Ended { .. } => {}
+    pub(super) fn stop_requested(
+        &mut self,
+        spec: &ModuleSpec,
+        now: MonoTime,
+        grace: Duration,
+        limit: Duration,
+    ) {
+        let deadlines = (now.after(grace), now.after(limit.max(grace)));
+        let left = match &mut self.actual {
+            RunPhase::Idle | RunPhase::Ended { .. } => return,
             &mut RunPhase::Requested { prepared, .. } => {
                 let ending = RunEnd::Stopped {
                     exit: None,
                     forced: false,
                 };
+                let clean_up_by = prepared.then_some(deadlines.0);
                 self.actual = RunPhase::Ended {
                     ending,
-                    clean_up: prepared.then_some(grace),
+                    clean_up_by,
                 };
+                return;
             }
-            RunPhase::Preparing { .. } => {
-                self.stop(StopTarget::Hook, StopTrigger::Ordered, now, grace, limit)
-            }
-            RunPhase::Spawning { .. } => {
-                self.stop(StopTarget::Spawn, StopTrigger::Ordered, now, grace, limit)
-            }
+            RunPhase::Preparing { .. } => StopTarget::Hook,
+            RunPhase::Spawning { .. } => StopTarget::Spawn,
             &mut (RunPhase::Starting(StartingRun { pid, .. }) | RunPhase::Running { pid, .. }) => {
-                self.stop(
-                    StopTarget::Process { pid },
-                    StopTrigger::Ordered,
-                    now,
-                    grace,
-                    limit,
-                );
+                StopTarget::Process { pid }
             }
             RunPhase::Stopping(stopping) => {
                 stopping.why = StopTrigger::Ordered;
-                stopping.grace = stopping.grace.min(grace);
-                stopping.kill_at = stopping.kill_at.min(now.after(grace));
-                stopping.limit_at = stopping.limit_at.min(now.after(limit.max(grace)));
+                stopping.limit_at = stopping.limit_at.min(deadlines.1);
+                if deadlines.0 < stopping.deadline {
+                    stopping.deadline = deadlines.0;
+                    stopping.kill_at = stopping.kill_at.min(kill_at(spec, now, deadlines.0));
+                }
+                return;
             }
-            RunPhase::CleaningUp { kill_at, .. } => *kill_at = (*kill_at).min(now.after(grace)),
-        }
+            RunPhase::CleaningUp { kill_at, .. } => {
+                *kill_at = (*kill_at).min(deadlines.0);
+                return;
+            }
+        };
+        self.stop(spec, now, left, StopTrigger::Ordered, deadlines);
     }
 
     pub(super) fn prepared(&mut self, ok: bool) {
@@ -159,25 +165,33 @@ impl RunMachine {
     }
 
     /// More time to start or to end, if it is asked for before the time is over.
-    pub(super) fn extend(&mut self, now: MonoTime, by: Duration) {
-        let (deadline, most) = match &mut self.actual {
-            RunPhase::Preparing { ready_by }
-            | RunPhase::Spawning { ready_by, .. }
-            | RunPhase::Starting(StartingRun { ready_by, .. }) => (ready_by, MonoTime::NEVER),
-            RunPhase::Running {
-                watchdog_deadline: feed_by,
+    pub(super) fn extend(&mut self, spec: &ModuleSpec, now: MonoTime, by: Duration) {
+        let asked = now.after(by);
+        match &mut self.actual {
+            RunPhase::Running { .. } if !self.stopping_reported => return,
+            RunPhase::Preparing { ready_by: deadline }
+            | RunPhase::Spawning {
+                ready_by: deadline, ..
+            }
+            | RunPhase::Starting(StartingRun {
+                ready_by: deadline, ..
+            })
+            | RunPhase::Running {
+                watchdog_deadline: deadline,
                 ..
-            } if self.stopping_reported => (feed_by, MonoTime::NEVER),
-            RunPhase::Stopping(stopping) if !stopping.forced => {
-                (&mut stopping.kill_at, stopping.limit_at)
+            } if now < *deadline || self.draining => *deadline = (*deadline).max(asked),
+            RunPhase::Stopping(stopping) if !stopping.forced && now < stopping.kill_at => {
+                let deadline = asked.min(stopping.limit_at);
+                if deadline <= stopping.deadline {
+                    return;
+                }
+                stopping.deadline = deadline;
+                stopping.kill_at = kill_at(spec, now, deadline);
             }
             _ => return,
-        };
-        if now < *deadline || self.draining {
-            self.draining = false;
-            *deadline = (*deadline).max(now.after(by).min(most));
-            self.extended = self.ready_by().is_some();
         }
+        self.draining = false;
+        self.extended = self.extendable_deadline().is_some();
     }
 
     /// It ends by itself: no watchdog any more, but it has to be gone in the time of a stop.
@@ -220,7 +234,6 @@ impl RunMachine {
         if !core::mem::take(&mut self.draining) {
             return;
         }
-        let grace = spec.shutdown_timeout;
         let (pid, why) = match self.actual {
             RunPhase::Running {
                 pid,
@@ -235,7 +248,7 @@ impl RunMachine {
             }
             _ => return,
         };
-        self.stop(StopTarget::Process { pid }, why, now, grace, grace);
+        self.stop_by_itself(spec, now, StopTarget::Process { pid }, why);
     }
 
     pub(super) fn running(&self, spec: &ModuleSpec, now: MonoTime, pid: u32) -> RunPhase {
@@ -249,29 +262,40 @@ impl RunMachine {
         }
     }
 
-    pub(super) fn stop(
+    /// Stops the run until the first of `deadlines`, or the second if it asks for more time.
+    fn stop(
         &mut self,
+        spec: &ModuleSpec,
+        now: MonoTime,
         left: StopTarget,
         why: StopTrigger,
-        now: MonoTime,
-        grace: Duration,
-        limit: Duration,
+        deadlines: (MonoTime, MonoTime),
     ) {
-        let (kill_at, limit_at) = (now.after(grace), now.after(limit.max(grace)));
-        let (terminated, forced) = (false, false);
         self.draining = false;
         self.actual = RunPhase::Stopping(StoppingRun {
             left,
             why,
-            terminated,
-            grace,
-            kill_at,
-            limit_at,
-            forced,
+            terminated: false,
+            deadline: deadlines.0,
+            kill_at: kill_at(spec, now, deadlines.0),
+            limit_at: deadlines.1,
+            forced: false,
         });
     }
 
-    /// A deadline of ours is over: end the run.
+    /// Stops the run although no stop was requested.
+    pub(super) fn stop_by_itself(
+        &mut self,
+        spec: &ModuleSpec,
+        now: MonoTime,
+        left: StopTarget,
+        why: StopTrigger,
+    ) {
+        let deadline = now.after(spec.shutdown_timeout);
+        self.stop(spec, now, left, why, (deadline, deadline));
+    }
+
+    /// The deadline of a start has passed: stops the run.
     pub(super) fn deadline_passed(
         &mut self,
         spec: &ModuleSpec,
@@ -279,8 +303,7 @@ impl RunMachine {
         left: StopTarget,
         why: StopTrigger,
     ) -> Option<RunEffect> {
-        let grace = spec.shutdown_timeout;
-        self.stop(left, why, now, grace, grace);
+        self.stop_by_itself(spec, now, left, why);
         self.next_effect(spec, now)
     }
 
@@ -362,7 +385,8 @@ impl RunMachine {
             terminated: true,
             ..stopping
         });
-        Some(RunEffect::Terminate { generation })
+        let within = stopping.limit_at.since(now);
+        Some(RunEffect::Terminate { generation, within })
     }
 
     #[expect(
@@ -390,7 +414,7 @@ impl StoppingRun {
         };
         RunPhase::Ended {
             ending,
-            clean_up: Some(self.grace),
+            clean_up_by: Some(self.deadline),
         }
     }
 }
@@ -422,10 +446,20 @@ pub(super) fn starting(
     })
 }
 
+/// When a run that has this deadline for its stop is killed: what cleans up after it needs time.
+fn kill_at(spec: &ModuleSpec, now: MonoTime, deadline: MonoTime) -> MonoTime {
+    let left = deadline.since(now);
+    let kept = match spec.has_after_stop {
+        true => (left / CLEAN_UP_SHARE).min(CLEAN_UP_MAX),
+        false => Duration::ZERO,
+    };
+    now.after(left - kept)
+}
+
 /// Over, without an order of ours.
 fn over(ending: RunEnd) -> RunPhase {
     RunPhase::Ended {
         ending,
-        clean_up: Some(Duration::MAX),
+        clean_up_by: Some(MonoTime::NEVER),
     }
 }

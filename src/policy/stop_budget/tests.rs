@@ -50,11 +50,11 @@ fn short_of_time_the_important_keep_more_and_other_branches_keep_all() {
 }
 
 #[test]
-fn after_stop_commands_have_their_part() {
+fn after_stop_commands_have_no_part_of_their_own() {
     let mut specs = modules("a\nb: a");
     specs[0].has_after_stop = true;
     let plan = Plan::new(1, system(), specs).expect("good");
-    assert_eq!(shares(&plan, 60), [SEC(20), SEC(10)]);
+    assert_eq!(shares(&plan, 60), [SEC(10), SEC(10)]);
 }
 
 #[test]

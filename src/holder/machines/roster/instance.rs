@@ -16,8 +16,26 @@ pub struct RunningProcess {
     pub pid: u32,
     /// Its start time, in the unit of the kernel.
     pub start_time: u64,
+    /// It has exited; the rest of its tree is being stopped.
+    pub main_exited: bool,
     pub(super) deadline: Option<Duration>,
     pub(super) timed_out: bool,
+    pub(super) stop: Option<StopOrder>,
+}
+
+impl RunningProcess {
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        let stop = self.stop.map(|stop| stop.deadline);
+        [self.deadline, stop].into_iter().flatten().min()
+    }
+}
+
+/// The stop of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StopOrder {
+    pub(super) signal: i32,
+    /// When its tree is killed.
+    pub(super) deadline: Duration,
 }
 
 /// An exit that is not reported yet.
@@ -33,6 +51,7 @@ pub(super) struct PendingExit {
 pub(super) struct DeferredRequests {
     pub(super) kill: bool,
     pub(super) signal: Option<(i32, bool)>,
+    pub(super) stop: Option<StopOrder>,
     pub(super) deadline: Option<Duration>,
     pub(super) timed_out: bool,
 }

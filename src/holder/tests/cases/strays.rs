@@ -49,6 +49,7 @@ pub(super) fn what_lost_every_tie_ends_with_its_run_and_no_other() {
                     generation,
                     signal: Signal::TERMINATE,
                     cont: true,
+                    within_ms: None,
                 }),
                 3 => house.line.kill("a", generation),
                 _ => {}

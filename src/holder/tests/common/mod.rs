@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup, TakeoverState};
 use mainstay_holder::{Decoder, EngineOptions, FrameQueue, embed, recv_with_fds};
-use mainstay_process::{Exited, Limits, Output, ProcessEventKind, SpawnRequest, StartStep, Stdin};
+use mainstay_process::{
+    Exited, Limits, Output, ProcessEventKind, Signal, SpawnRequest, StartStep, Stdin, TreeProcess,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -158,6 +160,30 @@ impl Line {
             instance: name.parse().unwrap(),
             generation,
         });
+    }
+
+    pub(crate) fn stop(&mut self, name: &str, generation: u64, within: Duration) {
+        self.ask(&HolderRequest::Signal {
+            instance: name.parse().unwrap(),
+            generation,
+            signal: Signal::TERMINATE,
+            cont: true,
+            within_ms: Some(u64::try_from(within.as_millis()).unwrap()),
+        });
+    }
+
+    pub(crate) fn tree_signalled(
+        &mut self,
+        name: &str,
+        generation: u64,
+    ) -> (Signal, Vec<TreeProcess>) {
+        self.of_run(name, generation, |what| match what {
+            ProcessEventKind::TreeSignalled {
+                signal, processes, ..
+            } => Some((*signal, processes.clone())),
+            ProcessEventKind::Exited(exited) => panic!("it exited before: {exited:?}"),
+            _ => None,
+        })
     }
 
     pub(crate) fn world(&mut self) -> TakeoverState {

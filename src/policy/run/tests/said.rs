@@ -1,7 +1,7 @@
 //! What a module says about itself while it runs: another main process, more time, its leave.
 //! Owns the stories of those words. Never repeats the table.
 
-use super::{EXITED, G, HALT, PREPARED, READY, RUN, SPAWNED, reach, spec, step, told};
+use super::{EXITED, G, HALT, PREPARED, READY, RUN, SPAWNED, reach, spec, step, terminate, told};
 use crate::fixture::SEC;
 use crate::mono_time::MonoTime;
 use crate::run::{Exit, RunEffect, RunEnd, RunEvent, RunReportKind};
@@ -55,17 +55,18 @@ fn another_main_process_is_the_process_of_the_run_and_reported_once() {
 #[test]
 fn more_time_to_stop_stays_within_the_budget_and_comes_in_time() {
     let mut module = reach(&[RUN, PREPARED, SPAWNED, READY, HALT]);
-    assert_eq!(module.deadline(), Some(at(10)));
+    // The last second is kept for after_stop.
+    assert_eq!(module.deadline(), Some(at(9)));
     step(&mut module, &spec(), at(5), more(2));
-    assert_eq!(module.deadline(), Some(at(10)), "it never takes time away");
-    step(&mut module, &spec(), at(9), more(15));
-    assert_eq!(module.deadline(), Some(at(24)));
+    assert_eq!(module.deadline(), Some(at(9)), "it never takes time away");
+    step(&mut module, &spec(), at(8), more(15));
+    assert_eq!(module.deadline(), Some(at(22)));
     step(&mut module, &spec(), at(20), more(60));
-    assert_eq!(module.deadline(), Some(at(30)), "the budget");
-    let late = step(&mut module, &spec(), at(30), more(60));
+    assert_eq!(module.deadline(), Some(at(29)), "the budget");
+    let late = step(&mut module, &spec(), at(29), more(60));
     assert_eq!(late, [RunEffect::Kill { generation: G }]);
     let killed = module.deadline();
-    step(&mut module, &spec(), at(31), more(60));
+    step(&mut module, &spec(), at(30), more(60));
     assert_eq!(module.deadline(), killed, "a killed one is killed again");
 }
 
@@ -73,7 +74,7 @@ fn more_time_to_stop_stays_within_the_budget_and_comes_in_time() {
 fn more_time_to_start_is_reported_once() {
     let mut module = reach(&[RUN, PREPARED, SPAWNED]);
     let news = told(&step(&mut module, &spec(), at(5), more(60)));
-    assert_eq!(news, [RunReportKind::Extended { ready_by: at(65) }]);
+    assert_eq!(news, [RunReportKind::Extended { deadline: at(65) }]);
     assert_eq!(step(&mut module, &spec(), at(6), RunEvent::TimerFired), []);
 }
 
@@ -114,7 +115,7 @@ fn who_says_it_leaves_has_no_watchdog_and_the_time_of_a_stop() {
         [RunReportKind::Ended(RunEnd::Exited(Exit::Code(0)))]
     );
     let slow = step(&mut module, &spec, gone_by, RunEvent::TimerFired);
-    assert_eq!(slow, [RunEffect::Terminate { generation: G }]);
+    assert_eq!(slow, [terminate(10)]);
     step(&mut module, &spec, gone_by, EXITED);
     let end = step(
         &mut module,
@@ -170,5 +171,5 @@ fn words_that_were_held_up_are_heard_before_a_deadline_is_judged() {
 
     assert_eq!(module.next_effect(&spec, at(95)), listen);
     let bite = step(&mut module, &spec, at(95), listened);
-    assert_eq!(bite, [RunEffect::Terminate { generation: G }]);
+    assert_eq!(bite, [terminate(10)]);
 }

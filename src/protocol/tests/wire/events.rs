@@ -70,6 +70,11 @@ fn payload(kind: EventKind) -> Value {
             json!({"total_bytes": 512, "reason": "storage.log is a fifo"})
         }
         EventKind::ModuleOutputRestored => json!({"total_bytes": 512}),
+        EventKind::ModuleTreeSignalled => {
+            let workers =
+                json!([{"pid": 4712, "command": "python3"}, {"pid": 4713, "command": "sh"}]);
+            json!({"signal": 15, "processes": workers, "total": 2})
+        }
         EventKind::ModuleHookFailed => {
             let (command, output) = ("./clean --all", "clean: cannot lock the database\n");
             json!({"hook": "after_stop", "command": command, "text": "exit code 7", "output": output})

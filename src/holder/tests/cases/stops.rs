@@ -1,0 +1,47 @@
+//! A stop whose main process exits first, where orphans become children of the holder.
+//! Owns nothing but what each case starts.
+//! Never leaves a process behind.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::House;
+use crate::common::eventually;
+
+/// A script that leaves a worker with nothing of its run behind; the worker handles the signal.
+fn leave_worker(dir: &Path, on_term: &str) -> String {
+    let up = dir.join("up");
+    let handled = dir.join("handled");
+    let inner = format!(
+        "trap 'echo > {}; {on_term}' TERM; echo > {}; while :; do sleep 0.01; done",
+        handled.display(),
+        up.display(),
+    );
+    format!("(env -i PATH=$PATH setsid /bin/sh -c \"{inner}\" &); exec sleep 300")
+}
+
+pub(super) fn the_rest_of_a_tree_is_stopped_over_the_death_of_a_runtime() {
+    for walk in [true, false] {
+        let mut house = House::ready(walk);
+        house.start("other", 1, "sleep 300 & exec sleep 300");
+        let script = leave_worker(house.dir.path(), "");
+        let main = house.start("a", 1, &script);
+        let up = house.dir.path().join("up");
+        eventually("the worker is up", || up.exists());
+        house.line.stop("a", 1, Duration::from_secs(2));
+        house.line.tree_signalled("a", 1);
+        let handled = house.dir.path().join("handled");
+        eventually("the worker gets the signal", || handled.exists());
+        house.kill_runtime();
+        let world = house.line.world();
+        let a = world.instances.iter().find(|one| &*one.instance == "a");
+        let a = a.expect("it is known");
+        assert_eq!(a.pid, Some(main.unsigned_abs()), "it goes on, walk: {walk}");
+        assert_eq!(a.exit, None);
+        // Nothing more is requested: the deadline of the stop is in force.
+        house.line.exited("a", 1);
+        let other = world.instances.iter().find(|one| &*one.instance == "other");
+        assert!(other.is_some_and(|one| one.pid.is_some()));
+        house.leave(0);
+    }
+}
