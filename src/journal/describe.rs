@@ -53,11 +53,7 @@ pub fn describe(event: &Event) -> String {
         }
         EventKind::ModuleOutputRestored => format!("output of {who} is written again"),
         EventKind::ModuleTreeSignalled => tree_signalled(who, facts),
-        EventKind::ModuleHookFailed => {
-            let hook = facts.text("hook").unwrap_or("a command");
-            let command = prefixed(" `", facts.text("command").map(|text| format!("{text}`")));
-            format!("{hook}{command} of {who} failed{}", facts.why())
-        }
+        EventKind::ModuleHookFailed => hook_failed(who, facts),
         EventKind::RecoveryStarted
         | EventKind::RecoveryStepCompleted
         | EventKind::RecoveryCompleted
@@ -204,6 +200,12 @@ fn exited(who: &str, facts: PayloadReader<'_>) -> String {
         (None, None, Some(text)) => format!("{who} exited{after}: {text}"),
         (None, None, None) => format!("{who} exited{after}, exit code unknown"),
     }
+}
+
+fn hook_failed(who: &str, facts: PayloadReader<'_>) -> String {
+    let hook = facts.text("hook").unwrap_or("a command");
+    let command = prefixed(" `", facts.text("command").map(|text| format!("{text}`")));
+    format!("{hook}{command} of {who} failed{}", facts.why())
 }
 
 fn tree_signalled(who: &str, facts: PayloadReader<'_>) -> String {

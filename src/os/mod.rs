@@ -67,9 +67,9 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn wall_clock(&self) -> Timestamp;
     /// Starts a process; `Spawned` or `SpawnFailed` follows.
     fn spawn(&self, spawn: SpawnRequest);
-    /// Sends the stop signal to a main process, and SIGCONT after it; `Exited` follows when its whole
-    /// tree is gone. When the main process exits first, `TreeSignalled` comes before that. What has
-    /// not ended `within` this time is killed.
+    /// Sends the stop signal to a main process, and SIGCONT after it; `Exited` follows when its
+    /// whole tree is gone. When the main process exits first, `TreeSignalled` comes before that.
+    /// What has not ended `within` this time is killed.
     fn stop(&self, instance: &Instance, generation: u64, signal: Signal, within: Duration);
     /// Kills a whole tree; `Exited` follows.
     fn kill(&self, instance: &Instance, generation: u64);

@@ -84,8 +84,8 @@ section! {
         Live may_call: Option<Vec<ModuleName>> = None;
         /// Commands run before each start; one that fails is a failed start.
         Live before_start: Vec<CommandLine> = Vec::new();
-        /// Commands run after each exit, within `shutdown_timeout`; after a stop, in what is left of
-        /// it: a process that has to be killed is killed a tenth (at most a second) earlier.
+        /// Commands run after each exit, within `shutdown_timeout`; after a stop, in what is left
+        /// of it: a process that has to be killed is killed a tenth, at most a second, earlier.
         Live after_stop: Vec<CommandLine> = Vec::new();
         /// Commands run at idle priority after the initial startup.
         Live prewarm: Vec<CommandLine> = Vec::new();
