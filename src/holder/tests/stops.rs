@@ -3,7 +3,6 @@
 //! Never leaves a process behind.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 
