@@ -150,11 +150,11 @@ impl Checker {
     }
 
     /// Somebody wished.
-    pub fn requested(&mut self, plan: &Plan, module: ModuleId, wish: Operation) {
+    pub fn requested(&mut self, plan: &Plan, module: ModuleId, operation: Operation) {
         if self.is_stopping() {
             return;
         }
-        match wish {
+        match operation {
             Operation::Stop => {
                 self.of(module).reach = DesiredReach {
                     stopped_by_name: true,
@@ -177,7 +177,7 @@ impl Checker {
         // A wish forgives: it may reach further than its module, and all that it reaches may
         // start anew.
         for module in plan.ids() {
-            if wish != Operation::Stop || !self.shadows[module.index()].reach.allowed {
+            if operation != Operation::Stop || !self.shadows[module.index()].reach.allowed {
                 let shadow = self.of(module);
                 shadow.attempts.clear();
                 shadow.coming_back = false;

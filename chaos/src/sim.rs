@@ -432,9 +432,9 @@ impl Sim {
             LifecycleEffect::RecoveryDecided { module, .. }
                 if self.is(InjectedBug::ForgetFailures) =>
             {
-                let wish = mainstay_policy::lifecycle::Operation::Restart;
+                let operation = mainstay_policy::lifecycle::Operation::Restart;
                 self.lifecycle
-                    .apply(self.now, LifecycleEvent::Requested { module, wish });
+                    .apply(self.now, LifecycleEvent::Requested { module, operation });
             }
             LifecycleEffect::StateChanged { module, to, .. } => self.state_changed(module, to),
             LifecycleEffect::RecoveryDecided {
@@ -456,12 +456,12 @@ impl Sim {
         use mainstay_policy::lifecycle::Operation;
         self.records.touch(module);
         if self.is(InjectedBug::OppositeRequests) {
-            let wish = match to {
+            let operation = match to {
                 mainstay_policy::State::Stopped => Operation::Start,
                 _ => Operation::Stop,
             };
             self.lifecycle
-                .apply(self.now, LifecycleEvent::Requested { module, wish });
+                .apply(self.now, LifecycleEvent::Requested { module, operation });
         }
     }
 

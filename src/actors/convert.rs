@@ -24,8 +24,8 @@ pub(crate) fn state(state: states::State) -> ModuleState {
     }
 }
 
-pub(crate) fn wanted(wanted: states::Desired) -> DesiredState {
-    match wanted {
+pub(crate) fn desired(desired: states::Desired) -> DesiredState {
+    match desired {
         states::Desired::Down => DesiredState::Down,
         states::Desired::Up => DesiredState::Up,
     }

@@ -75,7 +75,7 @@ pub(crate) enum LifecycleMsg {
         /// For whom.
         module: ModuleId,
         /// What.
-        wish: Operation,
+        operation: Operation,
         /// Who asked.
         actor: String,
         /// Sent when the snapshots show it.
@@ -86,7 +86,7 @@ pub(crate) enum LifecycleMsg {
         /// For whom.
         module: ModuleId,
         /// What.
-        wish: Operation,
+        operation: Operation,
         /// The steps, in order.
         answer: oneshot::Sender<Vec<ChangeStep>>,
     },
@@ -238,19 +238,19 @@ impl LifecycleActorState {
             } => self.apply_health(module, generation, health, liveness_issue),
             LifecycleMsg::Requested {
                 module,
-                wish,
+                operation,
                 actor,
                 published,
             } => {
-                self.apply_operation(module, wish, actor);
+                self.apply_operation(module, operation, actor);
                 return Some(published);
             }
             LifecycleMsg::Preview {
                 module,
-                wish,
+                operation,
                 answer,
             } => {
-                let _asker_left = answer.send(self.preview(module, wish));
+                let _asker_left = answer.send(self.preview(module, operation));
             }
             LifecycleMsg::StopAll { budget, actor } => self.stop_all(budget, actor),
             LifecycleMsg::Replan(replan) => self.replan(*replan),
@@ -271,14 +271,14 @@ impl LifecycleActorState {
         self.note(LifecycleEvent::StopAll { budget });
     }
 
-    fn apply_operation(&mut self, module: ModuleId, wish: Operation, actor: String) {
+    fn apply_operation(&mut self, module: ModuleId, operation: Operation, actor: String) {
         self.dirty.insert(module);
         // A call or a connection administers nothing.
-        if wish != Operation::Wake {
-            self.record_request(module, wish, &actor);
+        if operation != Operation::Wake {
+            self.record_request(module, operation, &actor);
         }
         self.requesters.insert(module, actor);
-        self.note(LifecycleEvent::Requested { module, wish });
+        self.note(LifecycleEvent::Requested { module, operation });
     }
 
     fn apply_health(
@@ -435,7 +435,7 @@ impl LifecycleActorState {
         }
     }
 
-    fn preview(&self, module: ModuleId, wish: Operation) -> Vec<ChangeStep> {
+    fn preview(&self, module: ModuleId, operation: Operation) -> Vec<ChangeStep> {
         use mainstay_policy::lifecycle::PreviewAction;
         let step = |step: mainstay_policy::lifecycle::PreviewStep| ChangeStep {
             module: self.ctx.name(step.module).to_string(),
@@ -452,7 +452,7 @@ impl LifecycleActorState {
             },
         };
         self.policy
-            .preview(module, wish)
+            .preview(module, operation)
             .into_iter()
             .map(step)
             .collect()

@@ -14,15 +14,15 @@ use mainstay_protocol::Timestamp;
 /// The text of a record.
 pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
     let ModuleRecord {
-        wanted,
-        intent,
+        desired,
+        desired_revision,
         state,
         generation,
         ready,
         completed,
-        ready_deadline: ready_by,
+        ready_deadline,
         stop_deadlines,
-        initial_start_deadline: boot_by,
+        initial_start_deadline,
         retry_at,
         recovery: remembered,
         restarts,
@@ -36,9 +36,9 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
         ready_since,
     } = remembered;
     let state = super::convert::state(*state);
-    let up = u8::from(*wanted == Desired::Up);
+    let up = u8::from(*desired == Desired::Up);
     let mut text = format!(
-        "up={up} intent={intent} state={state} gen={generation} ready={} done={} \
+        "up={up} intent={desired_revision} state={state} gen={generation} ready={} done={} \
          restarts={restarts} attempts={attempts} rung={rung} used={} \
          probations={probations} half={} since={}",
         u8::from(*ready),
@@ -49,10 +49,10 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
     );
     let (stop_by, stop_limit) = stop_deadlines.unzip();
     for (key, time) in [
-        ("ready_by", ready_by),
+        ("ready_by", ready_deadline),
         ("stop_by", &stop_by),
         ("stop_limit", &stop_limit),
-        ("boot_by", boot_by),
+        ("boot_by", initial_start_deadline),
         ("retry_at", retry_at),
         ("ready_since", ready_since),
     ] {
@@ -91,12 +91,12 @@ pub(super) fn decode(text: &str) -> Option<ModuleRecord> {
         .iter()
         .find(|s| super::convert::state(**s).as_str() == *state)?;
     Some(ModuleRecord {
-        wanted: if yes("up") {
+        desired: if yes("up") {
             Desired::Up
         } else {
             Desired::Down
         },
-        intent: number("intent")?,
+        desired_revision: number("intent")?,
         state: *state,
         generation: number("gen")?,
         ready: yes("ready"),
@@ -123,8 +123,8 @@ mod tests {
 
     fn record() -> ModuleRecord {
         ModuleRecord {
-            wanted: Desired::Up,
-            intent: 3,
+            desired: Desired::Up,
+            desired_revision: 3,
             state: State::Backoff,
             generation: u64::MAX,
             ready: true,

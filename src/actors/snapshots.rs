@@ -20,7 +20,7 @@ pub(crate) struct LifecycleInfo {
     /// The state that was observed last.
     pub(crate) state: ModuleState,
     /// The state that was requested last.
-    pub(crate) wanted: DesiredState,
+    pub(crate) desired: DesiredState,
     /// Who requested it, until the module changes for another reason.
     pub(crate) requester: Option<String>,
     /// When the state began.
@@ -68,7 +68,7 @@ impl ModuleSnapshot {
         ModuleSnapshot {
             lifecycle: LifecycleInfo {
                 state: ModuleState::NotStarted,
-                wanted: DesiredState::Down,
+                desired: DesiredState::Down,
                 requester: None,
                 since: at,
                 cause: None,

@@ -56,7 +56,7 @@ impl PendingChange {
         let (answer, preview) = oneshot::channel();
         ctx.actor_refs.lifecycle.cast(LifecycleMsg::Preview {
             module,
-            wish: operation,
+            operation,
             answer,
         });
         let steps = await_reply(preview).await?;
@@ -95,7 +95,7 @@ impl PendingChange {
         let (published, receiver) = oneshot::channel();
         ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
             module: self.module,
-            wish: self.operation,
+            operation: self.operation,
             actor,
             published,
         });
@@ -135,7 +135,7 @@ impl PendingChange {
             DesiredState::Up
         };
         let is_stopping = ctx.snapshots.system().standing.status == SystemStatus::Stopping;
-        now.lifecycle.wanted != desired || (is_stopping && desired == DesiredState::Up)
+        now.lifecycle.desired != desired || (is_stopping && desired == DesiredState::Up)
     }
 
     /// The request that overtook this one.
@@ -143,7 +143,7 @@ impl PendingChange {
         if ctx.snapshots.system().standing.status == SystemStatus::Stopping {
             return "the system is stopping".to_owned();
         }
-        let operation = match now.lifecycle.wanted {
+        let operation = match now.lifecycle.desired {
             DesiredState::Down => "stop",
             DesiredState::Up => "start",
             DesiredState::Other(_) => "another state",

@@ -26,7 +26,7 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         version: launch.version.clone(),
         kind: convert::kind(spec.kind),
         state: now.lifecycle.state,
-        desired: now.lifecycle.wanted,
+        desired: now.lifecycle.desired,
         since: now.lifecycle.since,
         cause: now.lifecycle.cause,
         health: health(&spec, &now),

@@ -213,10 +213,10 @@ impl LifecycleScript {
                 self.note(LifecycleEvent::StopAll { budget }, &mut effects);
             }
             ["wait", time] => self.wait(span(time), &mut effects),
-            ["start", name] => self.wish(name, Operation::Start, &mut effects),
-            ["stop", name] => self.wish(name, Operation::Stop, &mut effects),
-            ["restart", name] => self.wish(name, Operation::Restart, &mut effects),
-            ["wake", name] => self.wish(name, Operation::Wake, &mut effects),
+            ["start", name] => self.operation(name, Operation::Start, &mut effects),
+            ["stop", name] => self.operation(name, Operation::Stop, &mut effects),
+            ["restart", name] => self.operation(name, Operation::Restart, &mut effects),
+            ["wake", name] => self.operation(name, Operation::Wake, &mut effects),
             [name, what @ ..] => self.news(name, what, &mut effects),
             [] => {}
         }
@@ -255,11 +255,11 @@ impl LifecycleScript {
         self.slots.rename(&[(from, to)]);
     }
 
-    fn wish(&mut self, name: &str, wish: Operation, effects: &mut Vec<LifecycleEffect>) {
+    fn operation(&mut self, name: &str, operation: Operation, effects: &mut Vec<LifecycleEffect>) {
         self.note(
             LifecycleEvent::Requested {
                 module: self.id(name),
-                wish,
+                operation,
             },
             effects,
         );

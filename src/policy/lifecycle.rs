@@ -172,7 +172,9 @@ impl Lifecycle {
     pub fn apply(&mut self, now: MonoTime, event: LifecycleEvent) {
         match event {
             LifecycleEvent::Boot => self.boot(now),
-            LifecycleEvent::Requested { module, wish } => self.apply_operation(now, module, wish),
+            LifecycleEvent::Requested { module, operation } => {
+                self.apply_operation(now, module, operation)
+            }
             LifecycleEvent::StopAll { budget } => {
                 let budget = budget.unwrap_or(self.plan.system().shutdown_timeout);
                 self.stop_all(now, budget);

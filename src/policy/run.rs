@@ -55,14 +55,14 @@ pub struct RunMachine {
 enum RunPhase {
     Idle,
     Requested {
-        ready_by: MonoTime,
+        ready_deadline: MonoTime,
         prepared: bool,
     },
     Preparing {
-        ready_by: MonoTime,
+        ready_deadline: MonoTime,
     },
     Spawning {
-        ready_by: MonoTime,
+        ready_deadline: MonoTime,
         told: bool,
     },
     Starting(StartingRun),
@@ -87,7 +87,7 @@ enum RunPhase {
 struct StartingRun {
     pid: u32,
     started_reported: bool,
-    ready_by: MonoTime,
+    ready_deadline: MonoTime,
     look: ReadinessCheck,
 }
 
@@ -167,11 +167,11 @@ impl RunMachine {
         match event {
             RunEvent::StartRequested { generation } => {
                 if self.actual == RunPhase::Idle && generation > self.generation {
-                    let ready_by = now.after(spec.startup_timeout);
+                    let ready_deadline = now.after(spec.startup_timeout);
                     self.begin(
                         generation,
                         RunPhase::Requested {
-                            ready_by,
+                            ready_deadline,
                             prepared: false,
                         },
                     );
@@ -181,15 +181,15 @@ impl RunMachine {
                 generation,
                 pid,
                 ready,
-                ready_by,
+                ready_deadline,
             } => {
                 if self.actual == RunPhase::Idle && generation >= self.generation {
                     self.begin(generation, RunPhase::Idle);
-                    let ready_by = ready_by.unwrap_or(now.after(spec.startup_timeout));
-                    let ready_by = ready_by.max(now.after(ADOPTED_MIN));
+                    let ready_deadline = ready_deadline.unwrap_or(now.after(spec.startup_timeout));
+                    let ready_deadline = ready_deadline.max(now.after(ADOPTED_MIN));
                     self.actual = match ready {
                         true => self.running(spec, now, pid),
-                        false => starting(spec, now, pid, ready_by, false, true),
+                        false => starting(spec, now, pid, ready_deadline, false, true),
                     };
                 }
             }
@@ -279,23 +279,23 @@ impl RunMachine {
         match self.actual {
             RunPhase::Idle => None,
             RunPhase::Requested {
-                ready_by,
+                ready_deadline,
                 prepared: false,
             } if spec.has_before_start => {
-                self.actual = RunPhase::Preparing { ready_by };
+                self.actual = RunPhase::Preparing { ready_deadline };
                 Some(RunEffect::Prepare { generation })
             }
-            RunPhase::Requested { ready_by, .. } => {
+            RunPhase::Requested { ready_deadline, .. } => {
                 self.actual = RunPhase::Spawning {
-                    ready_by,
+                    ready_deadline,
                     told: false,
                 };
                 Some(RunEffect::Spawn { generation })
             }
-            RunPhase::Preparing { ready_by } if now >= ready_by => {
+            RunPhase::Preparing { ready_deadline } if now >= ready_deadline => {
                 self.deadline_passed(spec, now, StopTarget::Hook, StopTrigger::StartTimeout)
             }
-            RunPhase::Spawning { ready_by, .. } if now >= ready_by => {
+            RunPhase::Spawning { ready_deadline, .. } if now >= ready_deadline => {
                 self.deadline_passed(spec, now, StopTarget::Spawn, StopTrigger::StartTimeout)
             }
             RunPhase::Preparing { .. } | RunPhase::Spawning { .. } => None,
@@ -335,7 +335,9 @@ impl RunMachine {
     pub fn deadline(&self) -> Option<MonoTime> {
         let at = match self.actual {
             _ if self.new_main_pid.is_some() || self.extended => MonoTime(0),
-            RunPhase::Preparing { ready_by } | RunPhase::Spawning { ready_by, .. } => ready_by,
+            RunPhase::Preparing { ready_deadline } | RunPhase::Spawning { ready_deadline, .. } => {
+                ready_deadline
+            }
             RunPhase::Starting(StartingRun { look, .. }) if self.draining => match look {
                 ReadinessCheck::Polling {
                     next,
@@ -345,14 +347,18 @@ impl RunMachine {
                 _ => MonoTime::NEVER,
             },
             RunPhase::Running { .. } if self.draining => MonoTime::NEVER,
-            RunPhase::Starting(StartingRun { ready_by, look, .. }) => match look {
-                ReadinessCheck::At(at) => at.min(ready_by),
+            RunPhase::Starting(StartingRun {
+                ready_deadline,
+                look,
+                ..
+            }) => match look {
+                ReadinessCheck::At(at) => at.min(ready_deadline),
                 ReadinessCheck::Polling {
                     next,
                     in_flight: false,
                     ..
-                } => next.min(ready_by),
-                ReadinessCheck::Reported(_) | ReadinessCheck::Polling { .. } => ready_by,
+                } => next.min(ready_deadline),
+                ReadinessCheck::Reported(_) | ReadinessCheck::Polling { .. } => ready_deadline,
             },
             RunPhase::Running {
                 watchdog_deadline: feed_by,
@@ -408,18 +414,18 @@ impl RunMachine {
     fn extendable_deadline(&self) -> Option<MonoTime> {
         match self.actual {
             RunPhase::Stopping(StoppingRun { deadline, .. }) => Some(deadline),
-            _ => self.ready_by(),
+            _ => self.ready_deadline(),
         }
     }
 
     /// When its start is over time.
     #[must_use]
-    pub fn ready_by(&self) -> Option<MonoTime> {
+    pub fn ready_deadline(&self) -> Option<MonoTime> {
         match self.actual {
-            RunPhase::Requested { ready_by, .. }
-            | RunPhase::Preparing { ready_by }
-            | RunPhase::Spawning { ready_by, .. }
-            | RunPhase::Starting(StartingRun { ready_by, .. }) => Some(ready_by),
+            RunPhase::Requested { ready_deadline, .. }
+            | RunPhase::Preparing { ready_deadline }
+            | RunPhase::Spawning { ready_deadline, .. }
+            | RunPhase::Starting(StartingRun { ready_deadline, .. }) => Some(ready_deadline),
             RunPhase::Idle
             | RunPhase::Running { .. }
             | RunPhase::Stopping(_)

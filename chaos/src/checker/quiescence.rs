@@ -21,8 +21,8 @@ impl Checker {
             let at = module.index();
             let (view, shadow) = (&views[at], &self.shadows[at]);
             let builtin = plan.module(module).kind == Kind::Builtin;
-            let wanted = view.wanted == Desired::Up;
-            let lost = (shadow.reach.requested && !wanted) || (wanted && !shadow.reach.allowed);
+            let desired = view.desired == Desired::Up;
+            let lost = (shadow.reach.requested && !desired) || (desired && !shadow.reach.allowed);
             ensure(builtin || !lost, || Violation::WishLost(module))?;
             self.restarted_with(plan, module)?;
             let old = shadow.out && shadow.run <= shadow.last_outdated_run;
@@ -39,7 +39,7 @@ impl Checker {
                         || edge.until == DependencyCondition::Healthy
                             && target.health != Health::Healthy)
             });
-            stuck[at] = match (view.wanted, view.state) {
+            stuck[at] = match (view.desired, view.state) {
                 (Desired::Up, State::Failed) if view.retry_at.is_none() => true,
                 (Desired::Up, State::Waiting) if held => true,
                 (Desired::Down, State::Stopped | State::NotStarted) => true,

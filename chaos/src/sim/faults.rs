@@ -67,7 +67,7 @@ impl Sim {
     }
 
     fn request_random(&mut self, module: ModuleId) -> Checked {
-        let wish = match self.rng.below(10) {
+        let operation = match self.rng.below(10) {
             0..=4 => Operation::Start,
             5..=6 => Operation::Stop,
             7..=8 => Operation::Restart,
@@ -75,12 +75,12 @@ impl Sim {
         };
         if !self.is_builtin(module) {
             self.records.requested(self.check.desired());
-            self.check.requested(&self.plan, module, wish);
+            self.check.requested(&self.plan, module, operation);
         }
-        if wish == Operation::Stop && self.is(InjectedBug::IgnoreStop) {
+        if operation == Operation::Stop && self.is(InjectedBug::IgnoreStop) {
             return Ok(());
         }
-        self.apply_to_lifecycle(LifecycleEvent::Requested { module, wish })
+        self.apply_to_lifecycle(LifecycleEvent::Requested { module, operation })
     }
 
     pub(super) fn stop_all(&mut self, budget: Option<Duration>) -> Checked {
@@ -253,7 +253,7 @@ impl Sim {
             generation,
             pid,
             ready: record.ready && same,
-            ready_by: record.ready_deadline.filter(|_| same),
+            ready_deadline: record.ready_deadline.filter(|_| same),
         };
         self.apply_to_module(module, event)?;
         let said = self.modules_in_world[module.index()]

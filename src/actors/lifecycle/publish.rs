@@ -56,7 +56,7 @@ impl LifecycleActorState {
         let view = self.policy.view(module);
         LifecycleInfo {
             state: convert::state(view.state),
-            wanted: convert::wanted(view.wanted),
+            desired: convert::desired(view.desired),
             requester: self.requesters.get(&module).cloned(),
             since: self.modules[module.index()].since.1,
             cause: (view.state != State::NotStarted).then(|| convert::cause(view.cause)),

@@ -61,7 +61,7 @@ impl RootActorState {
                 pid,
                 ready: now.lifecycle.state == ModuleState::Running
                     || record.is_some_and(|record| record.ready),
-                ready_by: record.and_then(|record| record.ready_deadline),
+                ready_deadline: record.and_then(|record| record.ready_deadline),
             }
         };
         if let Some(AdoptedProcess { generation, pid }) = self.alive(id) {

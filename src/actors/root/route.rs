@@ -116,7 +116,7 @@ fn activate_module(ctx: &RuntimeContext, module: ModuleId, socket: &str) {
     let (published, _nobody_waits) = oneshot::channel();
     ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
         module,
-        wish: Operation::Wake,
+        operation: Operation::Wake,
         actor: format!("a connection to {socket}"),
         published,
     });

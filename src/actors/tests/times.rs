@@ -21,12 +21,12 @@ async fn replaced(rig: &Rig, name: &str) {
 }
 
 /// Requests a change of a module, and does not wait for it.
-fn request(rig: &Rig, module: &str, wish: Operation) {
+fn request(rig: &Rig, module: &str, operation: Operation) {
     let module = rig.ctx.find(module).expect("known");
     let (actor, (published, _)) = ("a test".to_owned(), oneshot::channel());
     rig.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Requested {
         module,
-        wish,
+        operation,
         actor,
         published,
     });

@@ -16,9 +16,9 @@ use crate::states::{Cause, Desired, State};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ModuleRecord {
     /// What is wished.
-    pub wanted: Desired,
+    pub desired: Desired,
     /// How many wishes there were.
-    pub intent: u64,
+    pub desired_revision: u64,
     /// Where it stood; `stopping` as soon as it was to be ended.
     pub state: State,
     /// Its last run.
@@ -62,8 +62,8 @@ impl Lifecycle {
         // A runtime that returns may have to go on with the plan before, which has it.
         let stopped_by_plan = !slot.in_plan && slot.cause == Cause::Reload;
         ModuleRecord {
-            wanted: slot.desired,
-            intent: slot.desired_revision,
+            desired: slot.desired,
+            desired_revision: slot.desired_revision,
             // Why it has to end may be lost with the runtime; that it has to is not.
             state: match slot.state {
                 _ if slot.is_stopping() => State::Stopping,
@@ -73,7 +73,7 @@ impl Lifecycle {
             generation: slot.generation,
             ready: slot.is_active() && slot.state == State::Running,
             completed: slot.completed,
-            ready_deadline: slot.ready_by,
+            ready_deadline: slot.ready_deadline,
             stop_deadlines: slot.stop_deadlines,
             initial_start_deadline: slot.in_initial_start.then_some(self.startup_by),
             retry_at: slot.retry_at,
@@ -99,10 +99,10 @@ impl Lifecycle {
         let spec = Arc::clone(&slot.spec);
         slot.recovery = RecoveryState::restore(&spec.recovery, now, record.recovery);
         // A record of nothing is none: the runtime before died at the beginning of its first start.
-        let touched = record.state != State::NotStarted || record.intent > 0;
+        let touched = record.state != State::NotStarted || record.desired_revision > 0;
         slot.adopted = alive.is_some() || touched;
-        slot.desired = record.wanted;
-        slot.desired_revision = record.intent;
+        slot.desired = record.desired;
+        slot.desired_revision = record.desired_revision;
         slot.restarts = record.restarts;
         // The holder is right about processes: its generation may be newer than the record.
         slot.generation = alive
@@ -130,16 +130,16 @@ impl Lifecycle {
         }
         if to == State::Starting {
             let full = now.after(spec.startup_timeout);
-            let ready_by = record.ready_deadline.filter(|_| same_run).unwrap_or(full);
-            self.module_mut(module).ready_by = Some(ready_by);
+            let ready_deadline = record.ready_deadline.filter(|_| same_run).unwrap_or(full);
+            self.module_mut(module).ready_deadline = Some(ready_deadline);
         }
-        if let Some(boot_by) = record
+        if let Some(initial_start_deadline) = record
             .initial_start_deadline
             .filter(|_| to != State::Running)
         {
             self.module_mut(module).in_initial_start = true;
             self.booting += 1;
-            self.startup_by = self.startup_by.min(boot_by);
+            self.startup_by = self.startup_by.min(initial_start_deadline);
         }
         if let (State::Backoff | State::Failed, Some(at)) = (to, record.retry_at) {
             self.retry_at(module, at);

@@ -66,7 +66,7 @@ fn a_builtin_runs_from_the_first_to_the_last_moment_whatever_is_wished() {
     );
     let view = script.lifecycle.view(script.id("bus"));
     assert_eq!(
-        (view.state, view.wanted, view.generation),
+        (view.state, view.desired, view.generation),
         (State::Stopped, Desired::Down, 0)
     );
     let script = check(
@@ -75,7 +75,7 @@ fn a_builtin_runs_from_the_first_to_the_last_moment_whatever_is_wished() {
     );
     let view = script.lifecycle.view(script.id("bus"));
     assert_eq!(
-        (view.state, view.wanted, view.health),
+        (view.state, view.desired, view.health),
         (State::Running, Desired::Up, Health::Unhealthy)
     );
 }

@@ -17,7 +17,7 @@ pub struct ModuleInfo {
     /// Where it stands.
     pub state: State,
     /// The desired state.
-    pub wanted: Desired,
+    pub desired: Desired,
     /// Since when it is in that state.
     pub since: MonoTime,
     /// Why.
@@ -43,7 +43,7 @@ pub struct ModuleInfo {
     /// How its last run ended.
     pub last_ending: Option<RunEnd>,
     /// How many wishes there were.
-    pub intent: u64,
+    pub desired_revision: u64,
 }
 
 /// Everything together.
@@ -106,7 +106,7 @@ impl Lifecycle {
         };
         ModuleInfo {
             state: slot.state,
-            wanted: slot.desired,
+            desired: slot.desired,
             since: slot.since,
             cause: slot.cause,
             by: slot.by,
@@ -119,7 +119,7 @@ impl Lifecycle {
             waiting_on: self.waiting_on(slot),
             retry_at: slot.retry_at,
             last_ending: slot.last,
-            intent: slot.desired_revision,
+            desired_revision: slot.desired_revision,
         }
     }
 

@@ -33,7 +33,7 @@ pub enum LifecycleEvent {
         /// Of whom.
         module: ModuleId,
         /// What.
-        wish: Operation,
+        operation: Operation,
     },
     /// Ordered stop of everything.
     StopAll {

@@ -55,7 +55,7 @@ pub(super) struct ManagedModule {
     /// The end of backoff, or the next probation.
     pub(super) retry_at: Option<MonoTime>,
     /// When the start of the current run is over time.
-    pub(super) ready_by: Option<MonoTime>,
+    pub(super) ready_deadline: Option<MonoTime>,
     /// The dependency that holds it in `waiting`: a place among its edges.
     pub(super) waiting_on_edge: u32,
     /// The dependent that must end first: a place among its dependents.
@@ -97,7 +97,7 @@ impl ManagedModule {
             stop_deadlines: None,
             recovery: RecoveryState::default(),
             retry_at: None,
-            ready_by: None,
+            ready_deadline: None,
             waiting_on_edge: 0,
             stop_blocked_by: 0,
             needs_token: false,
@@ -121,10 +121,10 @@ impl ManagedModule {
         record: ModuleRecord,
     ) -> ManagedModule {
         let ended = matches!(record.state, State::Stopped | State::Failed);
-        let stays = ended && (record.wanted == Desired::Down || record.completed);
+        let stays = ended && (record.desired == Desired::Down || record.completed);
         ManagedModule {
-            desired: record.wanted,
-            desired_revision: record.intent,
+            desired: record.desired,
+            desired_revision: record.desired_revision,
             generation: record.generation,
             completed: record.completed,
             restarts: record.restarts,

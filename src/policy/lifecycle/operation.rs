@@ -10,7 +10,12 @@ use crate::spec::ModuleId;
 use crate::states::{Cause, Desired, State};
 
 impl Lifecycle {
-    pub(super) fn apply_operation(&mut self, now: MonoTime, module: ModuleId, wish: Operation) {
+    pub(super) fn apply_operation(
+        &mut self,
+        now: MonoTime,
+        module: ModuleId,
+        operation: Operation,
+    ) {
         let refused = matches!(self.phase, SystemPhase::Stopping | SystemPhase::Stopped);
         let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
             return;
@@ -19,7 +24,7 @@ impl Lifecycle {
             return;
         }
         let asleep = slot.can_be_activated();
-        match wish {
+        match operation {
             Operation::Start => self.request_start(now, module),
             Operation::Wake if asleep => self.request_start(now, module),
             Operation::Wake => {}

@@ -45,9 +45,9 @@ const STEPS_A_MODULE: usize = 16;
 impl Lifecycle {
     /// What `wish` would take along, in order, each module once. Costs a copy of everything.
     #[must_use]
-    pub fn preview(&self, module: ModuleId, wish: Operation) -> Vec<PreviewStep> {
+    pub fn preview(&self, module: ModuleId, operation: Operation) -> Vec<PreviewStep> {
         let mut copy = self.without_effects();
-        copy.apply(NOW, LifecycleEvent::Requested { module, wish });
+        copy.apply(NOW, LifecycleEvent::Requested { module, operation });
         copy.play(Some(module))
     }
 

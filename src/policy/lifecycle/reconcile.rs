@@ -125,7 +125,7 @@ impl Lifecycle {
         slot.needs_token = false;
         slot.completed = false;
         slot.health = Health::Unknown;
-        slot.ready_by = Some(now.after(slot.spec.startup_timeout));
+        slot.ready_deadline = Some(now.after(slot.spec.startup_timeout));
         let (generation, cause, by) = (slot.generation, slot.cause, slot.by);
         self.effects
             .push_back(LifecycleEffect::Run { module, generation });
@@ -161,9 +161,9 @@ impl Lifecycle {
             }
         };
         let slot = self.module_mut(module);
-        let wanted = (now.after(own.min(limit)), now.after(limit));
-        let (by, limit_at) = slot.stop_deadlines.map_or(wanted, |before| {
-            (before.0.min(wanted.0), before.1.min(wanted.1))
+        let desired = (now.after(own.min(limit)), now.after(limit));
+        let (by, limit_at) = slot.stop_deadlines.map_or(desired, |before| {
+            (before.0.min(desired.0), before.1.min(desired.1))
         });
         slot.stop_deadlines = Some((by, limit_at));
         let (grace, limit) = (by.since(now), limit_at.since(now));

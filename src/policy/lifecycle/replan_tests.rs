@@ -480,7 +480,7 @@ fn a_plan_that_is_lost_with_the_runtime_leaves_no_trace() {
         };
         assert_eq!(after.apply("resume"), resumed, "it is still desired up");
         assert_eq!(
-            after.lifecycle.view(after.id("m")).wanted,
+            after.lifecycle.view(after.id("m")).desired,
             crate::Desired::Up
         );
     }

@@ -28,7 +28,7 @@ impl Lifecycle {
             RunReportKind::Extended { deadline } => match &mut slot.stop_deadlines {
                 Some((by, limit)) => *by = deadline.min(*limit),
                 None if slot.state == State::Starting => {
-                    slot.ready_by = Some(deadline);
+                    slot.ready_deadline = Some(deadline);
                     self.mark_dirty(module);
                 }
                 None => {}
@@ -75,7 +75,7 @@ impl Lifecycle {
     /// The run is no longer on its way up: its token and its turn go to the next.
     fn release_start_slot(&mut self, now: MonoTime, module: ModuleId) {
         let slot = self.module_mut(module);
-        slot.ready_by = None;
+        slot.ready_deadline = None;
         if core::mem::take(&mut slot.holds_token) {
             self.tokens_out -= 1;
         }

@@ -111,13 +111,13 @@ fn succeed(script: &mut LifecycleScript) -> bool {
 
 fn reached(script: &LifecycleScript, name: &str) -> bool {
     let view = script.lifecycle.view(script.id(name));
-    match (view.wanted, view.state) {
+    match (view.desired, view.state) {
         (Desired::Up, State::Running) => true,
         // Configuration errors wait for a person, and with them who needs the module.
         (Desired::Up, State::Failed) => view.retry_at.is_none(),
         (Desired::Up, State::Waiting) => {
             let needs = script.lifecycle.view(view.waiting_on[0]);
-            needs.wanted == Desired::Down || !reached_up(needs.state)
+            needs.desired == Desired::Down || !reached_up(needs.state)
         }
         (Desired::Down, State::Stopped | State::NotStarted) => true,
         _ => false,
@@ -166,10 +166,10 @@ fn every_state_and_every_two_commands_reach_the_wish() {
 fn preview_says_what_a_wish_takes_along() {
     use crate::lifecycle::{Operation, PreviewAction};
     let script = at(&["start top", "dep up", "m up", "top up"]);
-    let steps = |wish| -> Vec<_> {
+    let steps = |operation| -> Vec<_> {
         let plan = script.lifecycle.plan();
         let name = |id| plan.module(id).name.as_str();
-        let steps = script.lifecycle.preview(script.id("m"), wish);
+        let steps = script.lifecycle.preview(script.id("m"), operation);
         steps
             .iter()
             .map(|step| (name(step.module), step.action, name(step.because)))
@@ -231,8 +231,8 @@ fn a_returning_runtime_goes_on_as_if_nothing_had_happened() {
             let expected = if lost { State::Backoff } else { then.state };
             assert_eq!(now.state, expected, "{called}: {name}");
             assert_eq!(
-                (now.wanted, now.retry_at.is_some()),
-                (then.wanted, then.retry_at.is_some() || lost),
+                (now.desired, now.retry_at.is_some()),
+                (then.desired, then.retry_at.is_some() || lost),
                 "{called}: {name}"
             );
         }
@@ -244,15 +244,17 @@ fn more_time_to_start_is_recorded() {
     let mut script = LifecycleScript::new(plan("m"));
     script.apply("boot");
     script.apply("m started");
-    let (module, ready_by) = (script.id("m"), script.now.after(crate::fixture::SEC(300)));
+    let (module, ready_deadline) = (script.id("m"), script.now.after(crate::fixture::SEC(300)));
     while script.lifecycle.next_changed_record().is_some() {}
-    let what = RunReportKind::Extended { deadline: ready_by };
+    let what = RunReportKind::Extended {
+        deadline: ready_deadline,
+    };
     let (generation, mut effects) = (1, Vec::new());
     let report = RunReport { generation, what };
     script.note(LifecycleEvent::Reported { module, report }, &mut effects);
     assert_eq!(
         script.lifecycle.record(module).ready_deadline,
-        Some(ready_by)
+        Some(ready_deadline)
     );
     assert_eq!(script.lifecycle.next_changed_record(), Some(module));
 }

@@ -156,7 +156,7 @@ pub enum RunEvent {
         /// Whether it was ready.
         ready: bool,
         /// The start deadline it had; None: a full one.
-        ready_by: Option<MonoTime>,
+        ready_deadline: Option<MonoTime>,
     },
 }
 

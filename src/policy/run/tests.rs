@@ -180,7 +180,7 @@ const EVENTS: [(&str, RunEvent); 20] = [
             generation: 3,
             pid: 9,
             ready: true,
-            ready_by: None,
+            ready_deadline: None,
         },
     ),
 ];
@@ -431,9 +431,13 @@ fn more_time_buys_its_own_interval_if_it_comes_in_time() {
     let at = |seconds| MonoTime(0).after(SEC(seconds));
     let mut module = reach(&[RUN, PREPARED, SPAWNED]);
     step(&mut module, &spec(), at(5), more);
-    assert_eq!(module.ready_by(), Some(at(30)), "it never takes time away");
+    assert_eq!(
+        module.ready_deadline(),
+        Some(at(30)),
+        "it never takes time away"
+    );
     step(&mut module, &spec(), at(29), more);
-    assert_eq!(module.ready_by(), Some(at(49)));
+    assert_eq!(module.ready_deadline(), Some(at(49)));
     let late = step(&mut module, &spec(), at(49), more);
     assert_eq!(late, [terminate(10)]);
     step(&mut module, &spec(), at(50), EXITED);
@@ -513,13 +517,13 @@ fn ready_before_the_news_of_its_process_counts_and_ready_twice_changes_nothing()
 
 #[test]
 fn adoption_keeps_what_was() {
-    let adopt = |ready, ready_by| {
+    let adopt = |ready, ready_deadline| {
         let mut module = RunMachine::new();
         let event = RunEvent::Adopted {
             generation: 5,
             pid: 9,
             ready,
-            ready_by,
+            ready_deadline,
         };
         assert_eq!(step(&mut module, &spec(), MonoTime(100), event), []);
         (module.is_ready(), module.pid(), module.deadline())

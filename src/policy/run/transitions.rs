@@ -66,8 +66,8 @@ impl RunMachine {
 
     pub(super) fn prepared(&mut self, ok: bool) {
         self.actual = match self.actual {
-            RunPhase::Preparing { ready_by } if ok => RunPhase::Requested {
-                ready_by,
+            RunPhase::Preparing { ready_deadline } if ok => RunPhase::Requested {
+                ready_deadline,
                 prepared: true,
             },
             RunPhase::Preparing { .. } => {
@@ -86,8 +86,11 @@ impl RunMachine {
 
     pub(super) fn spawned(&mut self, spec: &ModuleSpec, now: MonoTime, pid: u32) {
         match &mut self.actual {
-            &mut RunPhase::Spawning { ready_by, told } => {
-                self.actual = starting(spec, now, pid, ready_by, told, false);
+            &mut RunPhase::Spawning {
+                ready_deadline,
+                told,
+            } => {
+                self.actual = starting(spec, now, pid, ready_deadline, told, false);
             }
             RunPhase::Stopping(StoppingRun {
                 left: left @ StopTarget::Spawn,
@@ -169,12 +172,16 @@ impl RunMachine {
         let asked = now.after(by);
         match &mut self.actual {
             RunPhase::Running { .. } if !self.stopping_reported => return,
-            RunPhase::Preparing { ready_by: deadline }
+            RunPhase::Preparing {
+                ready_deadline: deadline,
+            }
             | RunPhase::Spawning {
-                ready_by: deadline, ..
+                ready_deadline: deadline,
+                ..
             }
             | RunPhase::Starting(StartingRun {
-                ready_by: deadline, ..
+                ready_deadline: deadline,
+                ..
             })
             | RunPhase::Running {
                 watchdog_deadline: deadline,
@@ -243,9 +250,11 @@ impl RunMachine {
                 pid,
                 watchdog_deadline: feed_by,
             } if now >= feed_by => (pid, StopTrigger::Watchdog),
-            RunPhase::Starting(StartingRun { pid, ready_by, .. }) if now >= ready_by => {
-                (pid, StopTrigger::StartTimeout)
-            }
+            RunPhase::Starting(StartingRun {
+                pid,
+                ready_deadline,
+                ..
+            }) if now >= ready_deadline => (pid, StopTrigger::StartTimeout),
             _ => return,
         };
         self.stop_by_itself(spec, now, StopTarget::Process { pid }, why);
@@ -316,7 +325,7 @@ impl RunMachine {
         let StartingRun {
             pid,
             started_reported: announced,
-            ready_by,
+            ready_deadline,
             look,
         } = starting;
         let ready = match look {
@@ -336,7 +345,7 @@ impl RunMachine {
             self.actual = self.running(spec, now, pid);
             return self.report(RunReportKind::Ready);
         }
-        if now >= ready_by && !self.draining {
+        if now >= ready_deadline && !self.draining {
             return self.drain_notify();
         }
         match look {
@@ -423,7 +432,7 @@ pub(super) fn starting(
     spec: &ModuleSpec,
     now: MonoTime,
     pid: u32,
-    ready_by: MonoTime,
+    ready_deadline: MonoTime,
     told: bool,
     announced: bool,
 ) -> RunPhase {
@@ -441,7 +450,7 @@ pub(super) fn starting(
     RunPhase::Starting(StartingRun {
         pid,
         started_reported: announced,
-        ready_by,
+        ready_deadline,
         look,
     })
 }
