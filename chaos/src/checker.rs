@@ -10,7 +10,7 @@ use crate::violation::Violation;
 use mainstay_policy::lifecycle::{LifecycleEffect, Operation};
 use mainstay_policy::recovery::Verdict;
 use mainstay_policy::run::{Exit, RunEnd, RunReport, RunReportKind};
-use mainstay_policy::spec::{DependencyCondition, Edge, Kind, StartMode};
+use mainstay_policy::spec::{DependencyCondition, Edge, Kind, RecoverySpec, StartMode};
 use mainstay_policy::{Health, ModuleId, ModuleSpec, MonoTime, Plan};
 
 mod quiescence;
@@ -18,13 +18,15 @@ mod replan;
 mod runtime_restart;
 
 pub use replan::BeforeReplan;
-pub use runtime_restart::ObservedRun;
+pub use runtime_restart::{BeforeRun, ObservedRun};
 
 /// The result of a check.
 pub type Checked = Result<(), Violation>;
 
 /// How late things may be because news and orders take time.
 const SLACK: Duration = Duration::from_secs(3);
+/// A restart holds its token no longer than this.
+const TOKEN_HOLD: Duration = Duration::from_secs(5);
 /// What the death of one process adds to a stop of everything.
 const SLACK_A_MODULE: Duration = Duration::from_millis(100);
 
@@ -61,7 +63,8 @@ pub struct ModelModule {
     stop_by: Option<MonoTime>,
     attempts: VecDeque<MonoTime>,
     coming_back: bool,
-    uses_token: bool,
+    /// The token of its restart goes back then at the latest.
+    token_until: MonoTime,
     /// What its run was started by, or goes on by since a live change.
     spec: Option<Arc<ModuleSpec>>,
     /// Its edges changed while it ran: what it needs may have been away when they did.
@@ -74,11 +77,27 @@ pub struct ModelModule {
     last_outdated_run: u64,
 }
 
+impl ModelModule {
+    /// Each full `stable_after` of a run pays the oldest attempt that is still in the window.
+    fn pay_back(&mut self, recovery: &RecoverySpec, lasted: Duration) {
+        let Some(since) = self.stable_from else {
+            return;
+        };
+        let span = recovery.stable_after.max(Duration::from_nanos(1));
+        let mut paid_at = since;
+        while paid_at.after(span) <= since.after(lasted) && !self.attempts.is_empty() {
+            paid_at = paid_at.after(span);
+            self.attempts
+                .retain(|at| at.after(recovery.window) > paid_at);
+            self.attempts.pop_front();
+        }
+    }
+}
+
 /// The second picture.
 #[derive(Debug)]
 pub struct Checker {
     shadows: Vec<ModelModule>,
-    restarting: u32,
     runs: u64,
     /// The stop of everything is on its way, until then.
     stop_by: Option<MonoTime>,
@@ -98,7 +117,6 @@ impl Checker {
     pub fn new(plan: &Plan) -> Checker {
         Checker {
             shadows: plan_shadows(plan),
-            restarting: 0,
             runs: 0,
             stop_by: None,
             stopped: false,
@@ -227,10 +245,7 @@ impl Checker {
                 let lasted = shadow
                     .stable_from
                     .map_or(Duration::ZERO, |since| now.since(since));
-                let paid = lasted.as_nanos() / spec.recovery.stable_after.as_nanos().max(1);
-                for _ in 0..paid.min(shadow.attempts.len() as u128) {
-                    shadow.attempts.pop_front();
-                }
+                shadow.pay_back(&spec.recovery, lasted);
                 let clean = matches!(ending, RunEnd::Exited(Exit::Code(code))
                     if spec.recovery.clean_exit_codes.contains(&code));
                 shadow.completed = clean && !shadow.halted;
@@ -245,9 +260,7 @@ impl Checker {
     }
 
     fn return_token(&mut self, module: ModuleId) {
-        if std::mem::take(&mut self.of(module).uses_token) {
-            self.restarting -= 1;
-        }
+        self.of(module).token_until = MonoTime(0);
     }
 
     /// How a run feels reaches the lifecycle.
@@ -264,7 +277,9 @@ impl Checker {
     /// It should not have.
     pub fn decided(&mut self, plan: &Plan, now: MonoTime, effect: &LifecycleEffect) -> Checked {
         match effect {
-            LifecycleEffect::Run { module, generation } => self.runs(plan, *module, *generation),
+            LifecycleEffect::Run { module, generation } => {
+                self.runs(plan, now, *module, *generation)
+            }
             LifecycleEffect::Stop { module, limit, .. } => self.halts(plan, now, *module, *limit),
             LifecycleEffect::RecoveryDecided {
                 module, verdict, ..
@@ -292,7 +307,7 @@ impl Checker {
         }
     }
 
-    fn runs(&mut self, plan: &Plan, module: ModuleId, generation: u64) -> Checked {
+    fn runs(&mut self, plan: &Plan, now: MonoTime, module: ModuleId, generation: u64) -> Checked {
         let shadow = &self.shadows[module.index()];
         ensure(!shadow.out && generation > shadow.generation, || {
             Violation::RunTwice(module)
@@ -318,15 +333,20 @@ impl Checker {
             run,
             restart: if shadow.at_rest { shadow.restart } else { run },
             attempts,
-            uses_token,
+            token_until: if uses_token {
+                now.after(TOKEN_HOLD)
+            } else {
+                MonoTime(0)
+            },
             spec: plan.get(module).cloned(),
             in_plan: true,
             last_outdated_run: shadow.last_outdated_run,
             ..ModelModule::default()
         };
         self.runs = run;
-        self.restarting += u32::from(uses_token);
-        ensure(!uses_token || self.restarting <= tokens, || {
+        let holds = |shadow: &&ModelModule| shadow.token_until > now;
+        let restarting = self.shadows.iter().filter(holds).count();
+        ensure(!uses_token || restarting <= tokens as usize, || {
             Violation::TooManyRestarts(module)
         })
     }

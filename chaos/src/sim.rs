@@ -238,7 +238,12 @@ impl Sim {
             now: MonoTime(1_000_000_000),
             agenda: Agenda::default(),
             lifecycle_armed: MonoTime::NEVER,
-            trace: Trace::default(),
+            trace: Trace::of(
+                std::env::var("KEEP")
+                    .ok()
+                    .and_then(|k| k.parse().ok())
+                    .unwrap_or(0),
+            ),
             faults: true,
             ending: false,
             next_pid: 1,
@@ -372,8 +377,8 @@ impl Sim {
             match effect {
                 LifecycleEffect::StartupFailed { .. } => self.records.stops(self.check.stop_by()),
                 LifecycleEffect::Run { module, generation } => {
-                    let completed = self.check.completed(module);
-                    self.records.run(module, generation, completed);
+                    let before = self.check.before_run(module, generation - 1);
+                    self.records.run(module, before);
                 }
                 LifecycleEffect::Removed { module } => {
                     self.records.removed(module, self.check.known_of(module));

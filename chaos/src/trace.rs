@@ -31,17 +31,29 @@ pub enum TraceLine {
 pub struct Trace {
     lines: Vec<(MonoTime, TraceLine)>,
     next: usize,
+    /// How many it keeps; 0: the usual number.
+    kept: usize,
 }
 
 impl Trace {
+    /// A ring of this size.
+    #[must_use]
+    pub fn of(kept: usize) -> Trace {
+        Trace {
+            kept,
+            ..Trace::default()
+        }
+    }
+
     /// Keeps one more, and forgets the oldest.
     pub fn push(&mut self, at: MonoTime, line: TraceLine) {
-        if self.lines.len() < KEPT {
+        let kept = if self.kept == 0 { KEPT } else { self.kept };
+        if self.lines.len() < kept {
             self.lines.push((at, line));
         } else {
             self.lines[self.next] = (at, line);
         }
-        self.next = (self.next + 1) % KEPT;
+        self.next = (self.next + 1) % kept;
     }
 }
 

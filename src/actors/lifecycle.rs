@@ -31,6 +31,7 @@ mod emit;
 mod publish;
 pub(crate) mod replan;
 pub(crate) mod requests;
+mod waiting;
 
 pub(super) use requests::CONTINUED_STOP;
 use requests::{OpenRequest, OpenRequests};

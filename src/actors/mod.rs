@@ -204,6 +204,7 @@ impl RuntimeContext {
         let parts = [
             ("failed: ", &standing.failing, ""),
             ("not well: ", &standing.degraded, ""),
+            ("not running: ", &standing.missing, ""),
             ("", &standing.stopped, stopped),
         ];
         let parts = parts.iter().filter(|(_, modules, _)| !modules.is_empty());

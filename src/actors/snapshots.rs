@@ -37,6 +37,10 @@ pub(crate) struct LifecycleInfo {
     pub(crate) attempts: u32,
     /// The dependencies it waits for.
     pub(crate) waiting_on: Vec<ModuleId>,
+    /// What it needs, at some remove, and what has failed: it waits in vain.
+    pub(crate) failed_need: Option<ModuleId>,
+    /// What it waits for, in words.
+    pub(crate) waits_for: Option<String>,
     /// When the next start is tried.
     pub(crate) next_attempt_at: Option<Timestamp>,
 }
@@ -77,6 +81,8 @@ impl ModuleSnapshot {
                 restarts: 0,
                 attempts: 0,
                 waiting_on: Vec::new(),
+                failed_need: None,
+                waits_for: None,
                 next_attempt_at: None,
             },
             health: HealthStatus::Unknown,
@@ -103,6 +109,8 @@ pub(crate) struct SystemSummary {
     pub(crate) failing: Vec<ModuleId>,
     /// What else is not well.
     pub(crate) degraded: Vec<ModuleId>,
+    /// Required modules that are desired up and do not run.
+    pub(crate) missing: Vec<ModuleId>,
     /// Required modules that were stopped on request.
     pub(crate) stopped: Vec<ModuleId>,
 }
@@ -138,6 +146,7 @@ impl SnapshotStore {
                 status: SystemStatus::Starting,
                 failing: Vec::new(),
                 degraded: Vec::new(),
+                missing: Vec::new(),
                 stopped: Vec::new(),
             },
             config_problem: None,

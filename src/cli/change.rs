@@ -265,7 +265,12 @@ fn render(result: &ChangeResult, args: &ChangeArgs, took: Duration, screen: Term
         out.push_str(&format!(": overtaken, {}\n", format::single_line(other)));
         return out;
     }
-    if let Some(text) = module_details::failure_text(module) {
+    let waits = module.state == ModuleState::Waiting;
+    let failure = match module.failed_need.as_ref().filter(|_| waits) {
+        Some(_) => module_details::waits_for(module).map(|waits| format!("waits for {waits}")),
+        None => module_details::failure_text(module),
+    };
+    if let Some(text) = failure {
         out.push_str(&format!(": {text}"));
         out.push_str(&format!(
             "; `mainstay why {}` tells more",

@@ -82,7 +82,7 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
     );
     line(out, "requires", &format::list(&module.requires));
     line(out, "wants", &format::list(&module.wants));
-    line(out, "waits for", &format::list(&module.waiting_on));
+    line(out, "waits for", &waits_for(module).unwrap_or_default());
     line(out, "without", &format::list(&module.degraded));
     if module.throttle.rung != Rung::None {
         let throttle = &module.throttle;
@@ -140,6 +140,15 @@ fn usage_text(usage: &Usage) -> String {
         }
     }
     text
+}
+
+/// Returns what a module waits for: in words, else the names.
+pub(crate) fn waits_for(module: &ModuleView) -> Option<String> {
+    let text = module.waits_for.as_deref();
+    let text = text.filter(|_| module.state == ModuleState::Waiting);
+    let text = text.map(|text| format::single_line(text).into_owned());
+    let names = || format::list(&module.waiting_on);
+    Some(text.unwrap_or_else(names)).filter(|text| !text.is_empty())
 }
 
 /// Returns why a module failed: its health issues, else its last exit.

@@ -162,9 +162,7 @@ fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
     if let Some(at) = module.next_attempt_at {
         parts.push(format!("next try {}", format::until(at, now)));
     }
-    if !module.waiting_on.is_empty() {
-        parts.push(format!("waits for {}", format::list(&module.waiting_on)));
-    }
+    parts.extend(module_details::waits_for(module).map(|waits| format!("waits for {waits}")));
     parts.extend(module_details::failure_text(module));
     if !module.degraded.is_empty() {
         parts.push(format!("without {}", format::list(&module.degraded)));
@@ -200,6 +198,7 @@ mod tests {
         let mut waits = well.clone();
         waits.module = "ui".to_owned();
         (waits.state, waits.pid, waits.status_text) = (ModuleState::Waiting, None, None);
+        waits.waits_for = None;
         waits.waiting_on = vec!["storage".to_owned(), "event-bus".to_owned()];
         let mut lazy = waits.clone();
         lazy.module = "export".to_owned();

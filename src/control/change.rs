@@ -18,7 +18,7 @@ use super::{Answer, Caller, MethodResult, view_builder};
 use crate::actors::RuntimeContext;
 use crate::actors::lifecycle::LifecycleMsg;
 use crate::actors::lifecycle::requests::is_reached;
-use crate::actors::snapshots::ModuleSnapshot;
+use crate::actors::snapshots::{LifecycleInfo, ModuleSnapshot};
 
 /// Time the actors have to publish a change.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -124,9 +124,7 @@ impl PendingChange {
 
     /// Whether the opposite is desired by now, so that waiting longer is in vain.
     fn is_overtaken(&self, ctx: &RuntimeContext, now: &ModuleSnapshot) -> bool {
-        if self.operation == Operation::Wake
-            || self.is_at_rest(now.lifecycle.state, now.lifecycle.generation)
-        {
+        if self.operation == Operation::Wake || self.is_at_rest(&now.lifecycle) {
             return false;
         }
         let desired = if self.operation == Operation::Stop {
@@ -160,21 +158,22 @@ impl PendingChange {
     async fn wait_reached(&self, ctx: &RuntimeContext) {
         let spec = ctx.spec(self.module);
         let timeout = spec.startup_timeout + spec.shutdown_timeout + WAIT_MARGIN;
-        let is_over = |now: &ModuleSnapshot| {
-            self.is_at_rest(now.lifecycle.state, now.lifecycle.generation)
-                || self.is_overtaken(ctx, now)
-        };
+        let is_over =
+            |now: &ModuleSnapshot| self.is_at_rest(&now.lifecycle) || self.is_overtaken(ctx, now);
         let _or_late = tokio::time::timeout(timeout, wait_until(ctx, self.module, is_over)).await;
     }
 
-    fn is_at_rest(&self, state: ModuleState, generation: u64) -> bool {
+    fn is_at_rest(&self, now: &LifecycleInfo) -> bool {
+        let is_new_run = now.generation > self.before;
+        let waits_in_vain = now.failed_need.is_some();
+        let changes = matches!(
+            now.state,
+            ModuleState::Waiting | ModuleState::Starting | ModuleState::Stopping
+        );
         match self.operation {
             // What is not asleep stays as it is.
-            Operation::Wake => !matches!(
-                state,
-                ModuleState::Waiting | ModuleState::Starting | ModuleState::Stopping
-            ),
-            operation => is_reached(operation, state, generation > self.before).is_some(),
+            Operation::Wake => !changes || waits_in_vain,
+            operation => is_reached(operation, now.state, is_new_run, waits_in_vain).is_some(),
         }
     }
 }

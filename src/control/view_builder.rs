@@ -45,6 +45,8 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
             .iter()
             .map(|id| ctx.name(*id).to_string())
             .collect(),
+        failed_need: (now.lifecycle.failed_need).map(|id| ctx.name(id).to_string()),
+        waits_for: now.lifecycle.waits_for.clone(),
         next_attempt_at: now.lifecycle.next_attempt_at,
         status_text: now
             .status_text

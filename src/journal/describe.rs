@@ -108,8 +108,8 @@ fn state_changed(event: &Event, who: &str, facts: PayloadReader<'_>) -> String {
     let text = prefixed(": ", facts.text("text"));
     match facts.text("to").unwrap_or_default() {
         "waiting" => match (facts.list("waiting_on"), facts.text("text")) {
-            (Some(needs), _) => format!("{who} waits for {needs} to be ready"),
-            (None, Some(text)) => format!("{who} waits {text}"),
+            (_, Some(text)) => format!("{who} waits {text}"),
+            (Some(needs), None) => format!("{who} waits for {needs} to be ready"),
             (None, None) => format!("{who} waits to be started{because}"),
         },
         "starting" => format!("{who} is starting{because}{text}"),

@@ -198,6 +198,23 @@ fn is_configuration(module: &ModuleView) -> bool {
     exit.is_some_and(|exit| exit.code == Some(EXIT_CONFIGURATION))
 }
 
+fn waiting(module: &ModuleView, when: &str) -> String {
+    let name = &module.module;
+    match (&module.failed_need, &module.waits_for) {
+        (Some(need), Some(waits)) => format!(
+            "{name} waits for {waits}; run `mainstay start {name}` to start {need} and {name}"
+        ),
+        (_, Some(waits)) => format!("{name} starts when it has what it waits for: {waits}"),
+        (_, None) => match enumerate(&module.waiting_on) {
+            Some(needs) if module.waiting_on.len() == 1 => {
+                format!("{name} starts when {needs} is ready")
+            }
+            Some(needs) => format!("{name} starts when {needs} are ready"),
+            None => format!("{name} starts when a start slot is free{when}"),
+        },
+    }
+}
+
 fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
     let name = &module.module;
     let at = module.next_attempt_at;
@@ -219,17 +236,7 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
         ModuleState::Failed => say(format!(
             "no action is scheduled; run `mainstay start {name}` to start it"
         )),
-        ModuleState::Waiting => say(match enumerate(&module.waiting_on) {
-            Some(needs) => {
-                let are = if module.waiting_on.len() > 1 {
-                    "are"
-                } else {
-                    "is"
-                };
-                format!("{name} starts when {needs} {are} ready")
-            }
-            None => format!("{name} starts when a start slot is free{when}"),
-        }),
+        ModuleState::Waiting => say(waiting(module, &when)),
         ModuleState::Starting => say(format!("{name} is running once it is ready")),
         ModuleState::Stopping if module.desired == DesiredState::Up => {
             say(format!("{name} is started again after it has stopped"))

@@ -357,6 +357,12 @@ impl LifecycleScript {
                 format!("start failed: {}", self.name(*module))
             }
             LifecycleEffect::StartupFailed {
+                reason: StartupFailure::DependencyFailed { module, needed_by },
+            } => {
+                let (name, by) = (self.name(*module), self.name(*needed_by));
+                format!("start failed: {name}, needed by {by}")
+            }
+            LifecycleEffect::StartupFailed {
                 reason: StartupFailure::TimedOut { missing },
             } => {
                 let missing: Vec<&str> = missing.iter().map(|id| self.name(*id)).collect();

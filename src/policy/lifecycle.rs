@@ -7,7 +7,7 @@
 //! one edge that blocks it and is marked again when that edge changes, so that a start or stop of
 //! everything is linear in modules and edges.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -20,6 +20,8 @@ use crate::stop_budget::StopBudget;
 
 mod adopt;
 mod deadlines;
+#[cfg(test)]
+mod decision_tests;
 #[cfg(test)]
 mod edge_case_tests;
 mod info;
@@ -100,9 +102,10 @@ pub struct Lifecycle {
     worklist: RankSet,
     to_start: RankSet,
     alarms: DeadlineHeap,
-    /// May start but for a restart token, in topological order.
-    for_token: RankSet,
-    tokens_out: u32,
+    /// May start but for a restart token: by wave, and of one wave who waits longest first.
+    for_token: BTreeSet<(u32, MonoTime, ModuleId)>,
+    /// The modules that have one.
+    token_holders: Vec<ModuleId>,
     /// May start but for their turn (`parallel_startup = false`).
     for_turn: RankSet,
     turn: Option<ModuleId>,
@@ -138,8 +141,8 @@ impl Lifecycle {
             worklist: RankSet::new(len),
             to_start: RankSet::new(len),
             alarms: DeadlineHeap::new(plan.slots()),
-            for_token: RankSet::new(len),
-            tokens_out: 0,
+            for_token: BTreeSet::new(),
+            token_holders: Vec::new(),
             for_turn: RankSet::new(len),
             turn: None,
             turn_at: MonoTime(0),
@@ -250,6 +253,14 @@ impl Lifecycle {
         }
     }
 
+    /// Arms what becomes due in the state a module is in now.
+    fn arm(&mut self, module: ModuleId) {
+        match self.module(module).own_deadline() {
+            Some(at) => self.alarms.set(module, at),
+            None => self.alarms.clear(module),
+        }
+    }
+
     /// One whose record may have changed since it was last named here. Orders follow from what
     /// is wished: the record has to be kept before they are given.
     pub fn next_changed_record(&mut self) -> Option<ModuleId> {
@@ -318,7 +329,7 @@ impl Lifecycle {
         if !slot.is_builtin() {
             self.count_runs(now, module, from, to);
         }
-        self.alarms.clear(module);
+        self.arm(module);
         self.update_counts(module);
         self.effects.push_back(LifecycleEffect::StateChanged {
             module,

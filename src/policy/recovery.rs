@@ -164,6 +164,24 @@ impl RecoveryState {
     /// The run is over without a failure.
     pub fn run_over(&mut self, recovery: &RecoverySpec, now: MonoTime) {
         self.credit_stable_time(recovery, now);
+        self.ready_since = None;
+    }
+
+    /// While a run lasts: pays back what it has earned and drops what left the window.
+    pub fn credit(&mut self, recovery: &RecoverySpec, now: MonoTime) {
+        self.credit_stable_time(recovery, now);
+        self.expire(recovery, now);
+    }
+
+    /// When `credit` next changes something, if the run lasts.
+    #[must_use]
+    pub fn next_credit(&self, recovery: &RecoverySpec) -> Option<MonoTime> {
+        let expires = self.recent.front().map(|at| at.after(recovery.window));
+        let owes = self.attempts() > 0 || self.rung > 0 || self.rung_used;
+        let owes = owes || self.probations > 0 || self.half_open;
+        let stable = self.ready_since.filter(|_| owes);
+        let stable = stable.map(|since| since.after(recovery.stable_after));
+        expires.into_iter().chain(stable).min()
     }
 
     /// One try is let through although it was given up.
@@ -225,14 +243,18 @@ impl RecoveryState {
     /// Each full `stable_after` of the run pays one attempt, the oldest first; the first one
     /// closes the breaker and returns to the first rung.
     fn credit_stable_time(&mut self, recovery: &RecoverySpec, now: MonoTime) {
-        let Some(since) = self.ready_since.take() else {
+        let Some(since) = self.ready_since else {
             return;
         };
-        let span = recovery.stable_after.as_nanos().max(1);
-        let paid = usize::try_from(now.since(since).as_nanos() / span).unwrap_or(usize::MAX);
+        let span = recovery.stable_after.max(Duration::from_nanos(1));
+        let paid = now.since(since).as_nanos() / span.as_nanos();
         if paid == 0 {
             return;
         }
+        let rest = now.since(since).as_nanos() % span.as_nanos();
+        let rest = u64::try_from(rest).unwrap_or(0);
+        self.ready_since = Some(MonoTime(now.0.saturating_sub(rest)));
+        let paid = usize::try_from(paid).unwrap_or(usize::MAX);
         self.recent.drain(..paid.min(self.recent.len()));
         if self.unlimited > 0 {
             let counted = self.unlimited.min(saturation(&recovery.backoff));
@@ -316,7 +338,7 @@ pub fn decide(
     failure: Failure,
     seed: u64,
 ) -> Verdict {
-    ledger.credit_stable_time(recovery, now);
+    ledger.run_over(recovery, now);
     ledger.expire(recovery, now);
     let again = ledger
         .last_failure

@@ -50,8 +50,15 @@ pub struct ModuleView {
     /// Soft dependencies.
     #[serde(default)]
     pub wants: Vec<String>,
-    /// What it waits for right now.
+    /// The dependencies it waits for right now.
     pub waiting_on: Vec<String>,
+    /// What it needs, at some remove, and what has failed: until somebody acts, or that is tried
+    /// again, it waits in vain.
+    #[serde(default)]
+    pub failed_need: Option<String>,
+    /// What it waits for, in words: dependencies and their conditions, or a restart token.
+    #[serde(default)]
+    pub waits_for: Option<String>,
     /// When it is tried again.
     pub next_attempt_at: Option<Timestamp>,
     /// What it says about itself (`STATUS=`).

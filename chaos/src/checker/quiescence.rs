@@ -39,6 +39,11 @@ impl Checker {
                         || edge.until == DependencyCondition::Healthy
                             && target.health != Health::Healthy)
             });
+            // Without attempts to pay back a run has nothing to earn.
+            let owes = view.attempts > 0 || view.on_trial;
+            ensure(owes || view.earns_at.is_none(), || {
+                Violation::NotQuiet(Some(module))
+            })?;
             stuck[at] = match (view.desired, view.state) {
                 (Desired::Up, State::Failed) if view.retry_at.is_none() => true,
                 (Desired::Up, State::Waiting) if held => true,
@@ -51,8 +56,8 @@ impl Checker {
                 Violation::WishNotReached(module, view.state)
             })?;
         }
-        let probation = views.iter().filter_map(|view| view.retry_at).min();
-        ensure(lifecycle.deadline() == probation, || {
+        let due = views.iter().flat_map(|view| [view.retry_at, view.earns_at]);
+        ensure(lifecycle.deadline() == due.flatten().min(), || {
             Violation::NotQuiet(None)
         })
     }

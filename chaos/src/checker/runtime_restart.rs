@@ -14,6 +14,14 @@ pub struct ObservedRun {
     stable_from: Option<MonoTime>,
 }
 
+/// What is known of a module before a run, in case that is lost with the runtime.
+#[derive(Debug, Clone, Copy)]
+pub struct BeforeRun {
+    generation: u64,
+    completed: bool,
+    at_rest: bool,
+}
+
 impl Checker {
     /// Whom the wishes so far reach.
     #[must_use]
@@ -53,9 +61,21 @@ impl Checker {
     }
 
     /// A run was lost with the runtime before there was anything of it.
-    pub fn undo_run(&mut self, module: ModuleId, generation: u64, completed: bool) {
+    pub fn undo_run(&mut self, module: ModuleId, before: BeforeRun) {
         let shadow = self.of(module);
-        (shadow.out, shadow.generation, shadow.completed) = (false, generation, completed);
+        (shadow.out, shadow.generation) = (false, before.generation);
+        (shadow.completed, shadow.at_rest) = (before.completed, before.at_rest);
+    }
+
+    /// What is known of a module before it is run once more.
+    #[must_use]
+    pub fn before_run(&self, module: ModuleId, generation: u64) -> BeforeRun {
+        let shadow = &self.shadows[module.index()];
+        BeforeRun {
+            generation,
+            completed: shadow.completed,
+            at_rest: shadow.at_rest,
+        }
     }
 
     /// What is seen of the run of a module.
@@ -85,7 +105,6 @@ impl Checker {
 
     /// A new runtime begins: with nothing (None), or with the processes that live.
     pub fn returned(&mut self, plan: &Plan, ready: impl Fn(ModuleId) -> Option<(u64, bool)>) {
-        self.restarting = 0;
         // The new runtime is asked again, with a budget of its own.
         self.stop_by = self.stop_by.map(|_| MonoTime::NEVER);
         self.changing = false;
@@ -99,7 +118,7 @@ impl Checker {
                 *shadow = super::ModelModule::default();
                 continue;
             }
-            shadow.uses_token = false;
+            shadow.token_until = MonoTime(0);
             (shadow.halted, shadow.stop_by, shadow.healthy) = (false, None, false);
             // A lost run counts as out until its end is told or judged.
             if let Some((generation, ready)) = alive {

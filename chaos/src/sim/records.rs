@@ -10,7 +10,7 @@ use mainstay_policy::recovery::Verdict;
 use mainstay_policy::{ModuleId, MonoTime, Plan};
 
 use super::{InjectedBug, Sim};
-use crate::checker::{BeforeReplan, DesiredReach, ModelModule, ObservedRun};
+use crate::checker::{BeforeReplan, BeforeRun, DesiredReach, ModelModule, ObservedRun};
 use crate::world::FifoDelay;
 
 /// On its way to the holder.
@@ -19,9 +19,8 @@ enum PendingWrite {
     Record(ModuleId, Box<ModuleRecord>),
     /// The record that follows holds a verdict to try again.
     Retry(ModuleId),
-    /// The record that follows holds a run, the one after this generation, and whether that one
-    /// had ended as it may.
-    Run(ModuleId, u64, bool),
+    /// The record that follows holds a run; what was known before it.
+    Run(ModuleId, BeforeRun),
     /// The record that follows holds the end of a run, of which this was known.
     End(ModuleId, ObservedRun),
     /// What follows is the stop of everything, instead of this one.
@@ -93,9 +92,8 @@ impl RecordChannel {
         }
     }
 
-    pub(super) fn run(&mut self, module: ModuleId, generation: u64, completed: bool) {
-        self.queued_notes
-            .push(PendingWrite::Run(module, generation - 1, completed));
+    pub(super) fn run(&mut self, module: ModuleId, before: BeforeRun) {
+        self.queued_notes.push(PendingWrite::Run(module, before));
     }
 
     pub(super) fn ends(&mut self, module: ModuleId, seen: ObservedRun) {
@@ -229,9 +227,7 @@ impl Sim {
             match lost {
                 PendingWrite::Record(..) => self.summary.lost_records += 1,
                 PendingWrite::Retry(module) => self.check.undo_verdict(module),
-                PendingWrite::Run(module, generation, completed) => {
-                    self.check.undo_run(module, generation, completed);
-                }
+                PendingWrite::Run(module, before) => self.check.undo_run(module, before),
                 PendingWrite::End(module, seen) => self.check.undo_end(module, seen),
                 PendingWrite::Stop(before) => self.check.undo_stop(before),
                 PendingWrite::Wish(before) => self.check.undo_request(&before),

@@ -49,10 +49,17 @@ impl LifecycleActorState {
         };
         self.modules[module.index()].since = (to, since);
         self.dirty.insert(module);
-        let plan = self.ctx.plan();
-        let dependents = plan.dependents(module).iter().map(|edge| edge.from);
-        self.dirty
-            .extend(dependents.filter(|by| self.modules[by.index()].since.0 == State::Waiting));
+        // What has failed, or has no longer, is what others wait for, at any remove.
+        if matches!((from, to), (State::Failed | State::Stopped, _))
+            || matches!(to, State::Failed | State::Stopped)
+        {
+            self.mark_waiting(module);
+        } else {
+            let plan = self.ctx.plan();
+            let dependents = plan.dependents(module).iter().map(|edge| edge.from);
+            self.dirty
+                .extend(dependents.filter(|by| self.modules[by.index()].since.0 == State::Waiting));
+        }
         let text = self.state_text(module, to);
         self.keep_reason(module, to, cause);
         let waiting_on: Vec<Arc<str>> = view
@@ -144,7 +151,7 @@ impl LifecycleActorState {
     }
 
     /// Why a module failed, and why it is or is not tried again.
-    fn reason(&self, module: ModuleId, to: State) -> String {
+    pub(super) fn reason(&self, module: ModuleId, to: State) -> String {
         self.run_end_text(module) + self.class_text(module, to)
     }
 
@@ -158,12 +165,8 @@ impl LifecycleActorState {
         let view = self.policy.view(module);
         match to {
             State::Waiting => {
-                let names = self.ctx.names(&view.waiting_on);
-                if names.is_empty() {
-                    String::new()
-                } else {
-                    format!("for {names}")
-                }
+                let text = self.waiting_text(module, &view);
+                text.map_or_else(String::new, |text| format!("for {text}"))
             }
             State::Running => view
                 .pid
@@ -336,6 +339,13 @@ impl LifecycleActorState {
                 let name = &self.ctx.name(module);
                 let next = self.next_step(module);
                 format!("cannot start: {name} failed: {why}; {next}")
+            }
+            StartupFailure::DependencyFailed { module, needed_by } => {
+                let view = self.policy.view(needed_by);
+                let waits = self.failed_need_text(needed_by, &view, module);
+                let name = &self.ctx.name(needed_by);
+                let next = self.next_step(module);
+                format!("cannot start: {name} waits for {waits}; {next}")
             }
             StartupFailure::TimedOut { missing } => format!(
                 "cannot start: not ready within mainstay.startup_timeout: {}",

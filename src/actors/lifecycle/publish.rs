@@ -64,6 +64,8 @@ impl LifecycleActorState {
             pid: view.pid.filter(|pid| *pid != 0),
             restarts: u64::from(view.restarts),
             attempts: view.attempts,
+            failed_need: view.held_by_failed,
+            waits_for: self.waiting_text(module, &view),
             waiting_on: view.waiting_on,
             next_attempt_at: view.retry_at.map(|at| self.ctx.to_wall_clock(at)),
         }
@@ -83,6 +85,7 @@ impl LifecycleActorState {
             status,
             failing: system.failing,
             degraded: system.degraded,
+            missing: system.missing,
             stopped: system.stopped,
         };
         if status != self.status {

@@ -5,8 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use mainstay_policy::lifecycle::Operation;
-use mainstay_policy::states::State;
+use mainstay_policy::lifecycle::{ModuleInfo, Operation};
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::{EventKind, ModuleState};
 use serde_json::json;
@@ -83,9 +82,11 @@ impl OpenRequest {
     }
 
     /// Returns the result of a module in this state, if it is one.
-    fn result(&self, state: State, generation: u64) -> Option<RequestResult> {
-        let is_new_run = generation > self.generation;
-        let reached = is_reached(self.operation, convert::state(state), is_new_run)?;
+    fn result(&self, info: &ModuleInfo) -> Option<RequestResult> {
+        let is_new_run = info.generation > self.generation;
+        let waits_in_vain = info.held_by_failed.is_some();
+        let state = convert::state(info.state);
+        let reached = is_reached(self.operation, state, is_new_run, waits_in_vain)?;
         match (reached, self.changed) {
             (true, true) => Some(RequestResult::Done),
             (true, false) => Some(RequestResult::Unchanged),
@@ -97,11 +98,12 @@ impl OpenRequest {
 }
 
 /// Whether a request has reached its goal in this state (true), or cannot any more (false); None:
-/// it is pending.
+/// it is pending. A module waits in vain for what has failed.
 pub(crate) fn is_reached(
     operation: Operation,
     state: ModuleState,
     is_new_run: bool,
+    waits_in_vain: bool,
 ) -> Option<bool> {
     match (operation, state) {
         (Operation::Stop, ModuleState::Stopped | ModuleState::NotStarted) => Some(true),
@@ -113,6 +115,7 @@ pub(crate) fn is_reached(
         // A task that is done.
         (_, ModuleState::Stopped) => is_new_run.then_some(true),
         (_, ModuleState::Backoff | ModuleState::Failed) => Some(false),
+        (_, ModuleState::Waiting) if waits_in_vain => Some(false),
         _ => None,
     }
 }
@@ -159,7 +162,7 @@ impl LifecycleActorState {
         for module in dirty {
             let info = self.policy.view(module);
             let request = self.requests.modules.get(&module);
-            let result = request.and_then(|open| open.result(info.state, info.generation));
+            let result = request.and_then(|open| open.result(&info));
             if let Some(result) = result {
                 let text = match result {
                     RequestResult::Failed => self.state_text(module, info.state),
@@ -244,6 +247,8 @@ fn millis(took: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_policy::states::State;
+
     use super::*;
 
     fn open(operation: Operation, changed: bool) -> OpenRequest {
@@ -255,6 +260,20 @@ mod tests {
             at: None,
             changed,
         }
+    }
+
+    #[test]
+    fn a_request_of_a_module_that_waits_for_what_failed_has_failed() {
+        let info = ModuleInfo {
+            state: State::Waiting,
+            held_by_failed: Some(ModuleId(1)),
+            ..ModuleInfo::default()
+        };
+        for operation in [Operation::Start, Operation::Restart] {
+            let result = open(operation, true).result(&info);
+            assert_eq!(result, Some(RequestResult::Failed));
+        }
+        assert_eq!(open(Operation::Stop, true).result(&info), None);
     }
 
     #[test]
@@ -278,8 +297,13 @@ mod tests {
             (Restart, true, State::Failed, 4, Some(Failed)),
             (Restart, false, State::Failed, 3, None),
         ] {
+            let info = ModuleInfo {
+                state,
+                generation,
+                ..ModuleInfo::default()
+            };
             assert_eq!(
-                open(operation, changed).result(state, generation),
+                open(operation, changed).result(&info),
                 result,
                 "{operation:?} {changed} {state:?} {generation}"
             );

@@ -31,6 +31,8 @@ fn view(module: &str, state: ModuleState) -> ModuleView {
         requires: Vec::new(),
         wants: Vec::new(),
         waiting_on: Vec::new(),
+        failed_need: None,
+        waits_for: None,
         next_attempt_at: None,
         status_text: None,
         degraded: Vec::new(),

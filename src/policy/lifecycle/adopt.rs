@@ -71,7 +71,10 @@ impl Lifecycle {
                 state => state,
             },
             generation: slot.generation,
-            ready: slot.is_active() && slot.state == State::Running,
+            ready: match slot.state {
+                State::Stopped => slot.was_ready,
+                state => slot.is_active() && state == State::Running,
+            },
             completed: slot.completed,
             ready_deadline: slot.ready_deadline,
             stop_deadlines: slot.stop_deadlines,
@@ -114,10 +117,11 @@ impl Lifecycle {
             .stop_deadlines
             .filter(|_| alive.is_some() && same_run);
         slot.completed = record.completed && alive.is_none();
+        slot.was_ready = record.ready;
         slot.needs_token = record.state == State::Waiting && record.generation > 0;
         slot.exit_unknown = alive.is_none() && record.state.is_live();
         let to = match (alive, record.state) {
-            (Some(_), _) if record.ready && same_run => State::Running,
+            (Some(_), state) if state.is_up() && record.ready && same_run => State::Running,
             (Some(_), State::Stopping) => {
                 slot.stop_reason = Some(StopReason::Adopted);
                 State::Running

@@ -81,13 +81,31 @@ fn a_builtin_runs_from_the_first_to_the_last_moment_whatever_is_wished() {
 }
 
 #[test]
-fn a_first_start_waits_for_the_required_that_cannot_come_but_not_for_the_stopped() {
+fn the_initial_startup_waits_neither_for_what_cannot_come_nor_for_the_stopped() {
     check(
         "a | optional by_hand\nb: a",
         &[
             ("boot", "run a"),
+            (
+                "a exit 1",
+                "start failed: a, needed by b, all stopped, 0 forced",
+            ),
+        ],
+    );
+    // With a try to come it may yet succeed.
+    check(
+        "a | optional\nb: a",
+        &[
+            ("boot", "run a"),
             ("a exit 1", ""),
-            ("wait 60s", "start timed out: b, all stopped, 0 forced"),
+            ("wait 200ms", "run a"),
+            ("a exit 1", ""),
+            ("wait 400ms", "run a"),
+            ("a exit 1", ""),
+            ("wait 800ms", "run a"),
+            ("a exit 1", ""),
+            ("wait 30s", "run a"),
+            ("a up", "run b"),
         ],
     );
     check(

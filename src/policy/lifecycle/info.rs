@@ -2,6 +2,7 @@
 //! Owns the views and the running tally of troubled modules.
 //! Never changes a decision.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use super::managed_module::ManagedModule;
@@ -34,10 +35,19 @@ pub struct ModuleInfo {
     pub health: Health,
     /// Attempts that count at the moment.
     pub attempts: u32,
+    /// When they become fewer, if its run lasts.
+    pub earns_at: Option<MonoTime>,
+    /// Its run is a try on probation, and not stable yet.
+    pub on_trial: bool,
     /// Runs after the first.
     pub restarts: u32,
     /// The dependencies that hold it in `waiting`.
     pub waiting_on: Vec<ModuleId>,
+    /// What it needs, at some remove, and what was given up or ended before it was ready: until
+    /// that changes it waits in vain.
+    pub held_by_failed: Option<ModuleId>,
+    /// It waits for one of the restart tokens that these hold.
+    pub token_holders: Vec<ModuleId>,
     /// The end of backoff, or the next probation.
     pub retry_at: Option<MonoTime>,
     /// How its last run ended.
@@ -55,6 +65,9 @@ pub struct SystemInfo {
     pub failing: Vec<ModuleId>,
     /// Those that make it degraded.
     pub degraded: Vec<ModuleId>,
+    /// Required modules that are desired up and do not run, although none has failed: without
+    /// them it is degraded too.
+    pub missing: Vec<ModuleId>,
     /// Required modules that were stopped on request: without them it is degraded too.
     pub stopped: Vec<ModuleId>,
     /// Whether the first start is not over.
@@ -69,6 +82,8 @@ pub(super) enum Severity {
     #[default]
     None,
     Degraded,
+    /// Required, desired up, and not running.
+    Missing,
     /// On request.
     Stopped,
     Failing,
@@ -78,17 +93,25 @@ pub(super) enum Severity {
 #[derive(Debug, Clone, Default)]
 pub(super) struct StatusCounts {
     degraded: u32,
+    missing: u32,
     stopped: u32,
     failing: u32,
+    /// Those that hold up what needs them until somebody acts.
+    failed_needs: u32,
 }
 
 impl StatusCounts {
+    fn is_incomplete(&self) -> bool {
+        self.degraded + self.missing + self.stopped > 0
+    }
+
     /// Counts a module as `severity` that was counted as `before`.
     fn replace(&mut self, before: Severity, severity: Severity) {
         for (severity, more, less) in [(severity, 1, 0), (before, 0, 1)] {
             let count = match severity {
                 Severity::None => continue,
                 Severity::Degraded => &mut self.degraded,
+                Severity::Missing => &mut self.missing,
                 Severity::Stopped => &mut self.stopped,
                 Severity::Failing => &mut self.failing,
             };
@@ -115,8 +138,14 @@ impl Lifecycle {
             ready: slot.state == State::Running,
             health: slot.health,
             attempts: slot.recovery.attempts(),
+            earns_at: (slot.state == State::Running)
+                .then(|| slot.own_deadline())
+                .flatten(),
+            on_trial: slot.recovery.is_half_open(),
             restarts: slot.restarts,
             waiting_on: self.waiting_on(slot),
+            held_by_failed: self.held_by_failed(slot),
+            token_holders: self.awaited_holders(module, slot),
             retry_at: slot.retry_at,
             last_ending: slot.last,
             desired_revision: slot.desired_revision,
@@ -135,6 +164,38 @@ impl Lifecycle {
             .collect()
     }
 
+    /// The failed module that a waiting one needs. Costs nothing while none has failed.
+    fn held_by_failed(&self, slot: &ManagedModule) -> Option<ModuleId> {
+        if self.tally.failed_needs == 0 {
+            return None;
+        }
+        let (mut seen, mut more) = (BTreeSet::new(), Vec::from([slot]));
+        while let Some(slot) = more.pop() {
+            if slot.state != State::Waiting || slot.goal() == Desired::Down {
+                continue;
+            }
+            for edge in slot.spec.edges.iter().filter(|edge| edge.hard) {
+                let need = self.module(edge.to);
+                if self.is_satisfied(edge) || !seen.insert(edge.to) {
+                    continue;
+                }
+                if need.is_failed_need() {
+                    return Some(edge.to);
+                }
+                more.push(need);
+            }
+        }
+        None
+    }
+
+    fn awaited_holders(&self, module: ModuleId, slot: &ManagedModule) -> Vec<ModuleId> {
+        let is_queued = slot.state == State::Waiting && slot.goal() == Desired::Up;
+        match is_queued && self.for_token.contains(&self.token_queue_key(module)) {
+            true => self.token_holders.clone(),
+            false => Vec::new(),
+        }
+    }
+
     /// How the system is; constant cost.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -142,7 +203,7 @@ impl Lifecycle {
             SystemPhase::Stopping | SystemPhase::Stopped => Status::Stopping,
             SystemPhase::New | SystemPhase::Starting => Status::Starting,
             SystemPhase::Up if self.tally.failing > 0 => Status::Critical,
-            SystemPhase::Up if self.tally.degraded + self.tally.stopped > 0 => Status::Degraded,
+            SystemPhase::Up if self.tally.is_incomplete() => Status::Degraded,
             SystemPhase::Up => Status::Healthy,
         }
     }
@@ -159,6 +220,7 @@ impl Lifecycle {
             status,
             failing: of(Severity::Failing, self.tally.failing),
             degraded: of(Severity::Degraded, self.tally.degraded),
+            missing: of(Severity::Missing, self.tally.missing),
             stopped: of(Severity::Stopped, self.tally.stopped),
             starting: status == Status::Starting,
             stopping: status == Status::Stopping,
@@ -169,10 +231,15 @@ impl Lifecycle {
     pub(super) fn update_counts(&mut self, module: ModuleId) {
         let stopping = matches!(self.phase, SystemPhase::Stopping | SystemPhase::Stopped);
         let slot = self.module_mut(module);
+        // A try on probation has not succeeded before its run is stable.
+        let on_trial = slot.recovery.is_half_open() && slot.goal() == Desired::Up;
+        let required = slot.spec.required;
         let severity = match (slot.state, slot.health) {
             _ if !slot.in_plan => Severity::None,
-            (State::Failed, _) if slot.spec.required => Severity::Failing,
+            (State::Failed, _) if required => Severity::Failing,
             (State::Failed, _) => Severity::Degraded,
+            _ if on_trial && required => Severity::Failing,
+            _ if on_trial => Severity::Degraded,
             _ if slot.desired == Desired::Down && !stopping && slot.counts_as_missing() => {
                 Severity::Stopped
             }
@@ -180,9 +247,16 @@ impl Lifecycle {
             (State::Backoff, _) | (State::Running, Health::Degraded | Health::Unhealthy) => {
                 Severity::Degraded
             }
+            (State::Waiting | State::Starting | State::Stopping, _) if required => {
+                Severity::Missing
+            }
             _ => Severity::None,
         };
         let before = core::mem::replace(&mut slot.severity, severity);
+        let is_failed_need = slot.is_failed_need();
+        let was = core::mem::replace(&mut slot.counts_as_failed_need, is_failed_need);
         self.tally.replace(before, severity);
+        self.tally.failed_needs += u32::from(is_failed_need);
+        self.tally.failed_needs -= u32::from(was);
     }
 }

@@ -122,6 +122,13 @@ pub enum StartupFailure {
         /// Which.
         module: ModuleId,
     },
+    /// A required module needs one that was given up: it cannot come any more.
+    DependencyFailed {
+        /// The one that was given up.
+        module: ModuleId,
+        /// The required one that needs it, at some remove.
+        needed_by: ModuleId,
+    },
     /// The system's start took longer than it may.
     TimedOut {
         /// Who was not there yet, in start order.

@@ -48,6 +48,8 @@ pub(super) struct ManagedModule {
     pub(super) health: Health,
     /// Its last run ended by itself with a clean code; latched until the next run.
     pub(super) completed: bool,
+    /// Its current or last run was ready at some time.
+    pub(super) was_ready: bool,
     pub(super) stop_reason: Option<StopReason>,
     /// When the stop of the current run is over time, and the latest that can become.
     pub(super) stop_deadlines: Option<(MonoTime, MonoTime)>,
@@ -61,7 +63,8 @@ pub(super) struct ManagedModule {
     /// The dependent that must end first: a place among its dependents.
     pub(super) stop_blocked_by: u32,
     pub(super) needs_token: bool,
-    pub(super) holds_token: bool,
+    /// It holds a restart token, until then at most.
+    pub(super) token_until: Option<MonoTime>,
     /// The first start waits for it.
     pub(super) in_initial_start: bool,
     /// Hard dependents that went on were told that it restarts.
@@ -75,6 +78,8 @@ pub(super) struct ManagedModule {
     pub(super) last: Option<RunEnd>,
     /// What it is counted as in the status of the system.
     pub(super) severity: Severity,
+    /// Counted among those that hold up what needs them until somebody acts.
+    pub(super) counts_as_failed_need: bool,
 }
 
 impl ManagedModule {
@@ -93,6 +98,7 @@ impl ManagedModule {
             pid: None,
             health: Health::Unknown,
             completed: false,
+            was_ready: false,
             stop_reason: None,
             stop_deadlines: None,
             recovery: RecoveryState::default(),
@@ -101,7 +107,7 @@ impl ManagedModule {
             waiting_on_edge: 0,
             stop_blocked_by: 0,
             needs_token: false,
-            holds_token: false,
+            token_until: None,
             in_initial_start: false,
             hard_notice_due: false,
             soft_notice_due: false,
@@ -110,6 +116,7 @@ impl ManagedModule {
             restarts: 0,
             last: None,
             severity: Severity::None,
+            counts_as_failed_need: false,
         }
     }
 
@@ -173,6 +180,22 @@ impl ManagedModule {
         self.state.is_up() && !self.must_stop()
     }
 
+    /// It is to stop on request, and what it needs is going: a request to start it before it has
+    /// stopped finds that it needs a new run.
+    pub(super) fn stops_with(&mut self, dependency: ModuleId) {
+        if self.state.is_up() {
+            self.stop_reason
+                .get_or_insert(StopReason::Dependency(dependency));
+        }
+    }
+
+    /// Whether its dependents do not know yet that a new run follows this one: it was not to
+    /// stop, or for a reason of which they are told when it has ended.
+    pub(super) fn dependents_must_be_told(&self) -> bool {
+        let untold = Some(StopReason::Probe) == self.stop_reason;
+        self.state.is_up() || untold || Some(StopReason::Adopted) == self.stop_reason
+    }
+
     /// Whether its last run could not be ended at all.
     pub(super) fn is_stuck(&self) -> bool {
         self.last.is_some_and(RunEnd::is_stuck)
@@ -187,9 +210,43 @@ impl ManagedModule {
         self.spec.start == StartMode::Lazy && (never_started || ended_by_itself)
     }
 
-    /// Whether only a request brings it back: desired down, or ended with a clean exit code.
+    /// Whether it does not come back by itself: desired down, ended with a clean exit code, or
+    /// given up. Probation does not count: a request does not wait for it.
     pub(super) fn needs_request(&self) -> bool {
-        self.goal() == Desired::Down || self.state == State::Stopped
+        self.goal() == Desired::Down || matches!(self.state, State::Stopped | State::Failed)
+    }
+
+    /// Whether it ended with a clean exit code although it is desired up, so that a dependent
+    /// that needs it starts it again. One that ended before it was ready would do so once more.
+    pub(super) fn can_be_resumed(&self) -> bool {
+        self.state == State::Stopped && self.goal() == Desired::Up && self.was_ready
+    }
+
+    /// The earliest time at which a dependent starts it again.
+    pub(super) fn resumed_from(&self) -> MonoTime {
+        let backoff = &self.spec.recovery.backoff;
+        self.since.after(backoff.initial.max(backoff.floor))
+    }
+
+    /// Whether it cannot become what its dependents wait for without a request: it was given up,
+    /// or it ended as it may before it was ready.
+    pub(super) fn is_failed_need(&self) -> bool {
+        let ended = self.state == State::Stopped && !self.was_ready;
+        self.goal() == Desired::Up && (self.state == State::Failed || ended)
+    }
+
+    /// When something about it changes with time alone while it is in this state: its token goes
+    /// back, or its attempts become fewer.
+    pub(super) fn own_deadline(&self) -> Option<MonoTime> {
+        match self.state {
+            State::Starting | State::Stopping => self.token_until,
+            State::Running => self.recovery.next_credit(&self.spec.recovery),
+            State::NotStarted
+            | State::Waiting
+            | State::Stopped
+            | State::Backoff
+            | State::Failed => None,
+        }
     }
 
     /// Whether the system is incomplete without it when it is desired down.

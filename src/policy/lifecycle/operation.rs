@@ -41,7 +41,7 @@ impl Lifecycle {
             }
             Operation::Restart => {
                 slot.recovery.reset();
-                if slot.state.is_up() {
+                if slot.state.is_live() && slot.dependents_must_be_told() {
                     // Before its own fall: those that fall with it must be marked first.
                     self.propagate_restart(module);
                     self.module_mut(module).stop_reason = Some(StopReason::Requested);
@@ -112,9 +112,17 @@ impl Lifecycle {
             State::Starting | State::Running => {
                 self.mark_dirty(module);
                 self.mark_waiting_dependents(module);
+                // What was to stop after it waits for it no longer.
+                self.mark_blocked_dependencies(module);
+                // Its attempts may be forgiven since the last change.
+                self.arm(module);
             }
             State::Stopping => {
-                slot.stop_reason = Some(StopReason::Requested);
+                // The end of this run is no failure any more, of which they would be told.
+                if slot.dependents_must_be_told() {
+                    self.propagate_restart(module);
+                }
+                self.module_mut(module).stop_reason = Some(StopReason::Requested);
                 self.mark_dirty(module);
             }
         }

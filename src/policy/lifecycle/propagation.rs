@@ -37,6 +37,7 @@ impl Lifecycle {
                 let slot = self.module_mut(dependent.from);
                 let required = slot.spec.required;
                 if slot.goal() == Desired::Down {
+                    slot.stops_with(gone);
                     continue;
                 }
                 match slot.state {
@@ -73,10 +74,18 @@ impl Lifecycle {
                 let from = dependent.from;
                 let concerned =
                     self.requires_run_of(dependent, about) && self.is_in_force(dependent, about);
-                if !concerned || !self.module(from).is_active() {
+                if !concerned {
                     continue;
                 }
-                match self.module(from).spec.on_dependency_restart {
+                let slot = self.module_mut(from);
+                let policy = slot.spec.on_dependency_restart;
+                if slot.goal() == Desired::Down && policy == OnDependencyRestart::Restart {
+                    slot.stops_with(about);
+                }
+                if !slot.is_active() {
+                    continue;
+                }
+                match policy {
                     OnDependencyRestart::Ignore => {}
                     OnDependencyRestart::Notify => {
                         self.module_mut(about).hard_notice_due = true;

@@ -2,6 +2,9 @@
 //! Owns the edges: whom they hold in `waiting`, and who must end before whom.
 //! Never walks further than a module's own edges.
 
+use alloc::sync::Arc;
+use core::time::Duration;
+
 use super::managed_module::StopReason;
 use super::{Lifecycle, LifecycleEffect, SystemPhase};
 use crate::graph::Dependent;
@@ -9,9 +12,19 @@ use crate::mono_time::MonoTime;
 use crate::spec::{DependencyCondition, Edge, Kind, ModuleId};
 use crate::states::{Cause, Desired, Health, State};
 
+/// A start that hangs holds its restart token no longer than this.
+const TOKEN_HOLD: Duration = Duration::from_secs(5);
+
 impl Lifecycle {
     /// Takes the step that is due, if any.
     pub(super) fn reconcile_module(&mut self, now: MonoTime, module: ModuleId) {
+        if self
+            .module(module)
+            .own_deadline()
+            .is_some_and(|at| at <= now)
+        {
+            self.apply_own_deadline(now, module);
+        }
         let slot = self.module(module);
         match (slot.state, slot.goal()) {
             (State::Starting | State::Running, _) if slot.must_stop() => {
@@ -31,6 +44,20 @@ impl Lifecycle {
             (State::Starting | State::Running | State::Stopping, _)
             | (State::NotStarted | State::Stopped, _) => {}
         }
+    }
+
+    /// A start that hangs gives its token back; a run that lasts gets attempts back.
+    fn apply_own_deadline(&mut self, now: MonoTime, module: ModuleId) {
+        let slot = self.module_mut(module);
+        if slot.state == State::Running {
+            let spec = Arc::clone(&slot.spec);
+            slot.recovery.credit(&spec.recovery, now);
+            self.next_changed_record.insert(self.graph.rank(module));
+            self.update_counts(module);
+        } else {
+            self.return_token(module);
+        }
+        self.arm(module);
     }
 
     /// The cause of a stop of a module that is desired down.
@@ -61,16 +88,20 @@ impl Lifecycle {
 
     /// Leaves `waiting` if nothing holds it; tokens and turns are handed out when all is settled.
     fn start_if_allowed(&mut self, now: MonoTime, module: ModuleId) {
-        if !matches!(self.phase, SystemPhase::Starting | SystemPhase::Up)
-            || self.is_waiting(now, module)
-        {
+        if !matches!(self.phase, SystemPhase::Starting | SystemPhase::Up) {
+            return;
+        }
+        if let Some(edge) = self.waits_for(now, module) {
+            if edge.hard && self.module(edge.to).can_be_resumed() {
+                self.resume_need(now, edge.to, module);
+            }
             return;
         }
         let rank = self.graph.rank(module);
         if self.is_serial() {
             self.for_turn.insert(rank);
         } else if self.module(module).needs_token && self.plan.system().concurrent_restarts > 0 {
-            self.for_token.insert(rank);
+            self.for_token.insert(self.token_queue_key(module));
         } else {
             self.start_module(now, module);
         }
@@ -80,15 +111,24 @@ impl Lifecycle {
         self.phase == SystemPhase::Starting && !self.plan.system().parallel_startup
     }
 
+    /// Starts what `module` needs and what ended with a clean exit code, at the pace of its
+    /// backoff. Not a request: its attempts count, and it needs a token.
+    fn resume_need(&mut self, now: MonoTime, need: ModuleId, module: ModuleId) {
+        let from = self.module(need).resumed_from();
+        if now < from {
+            self.alarms.set(module, from);
+            return;
+        }
+        self.module_mut(need).needs_token = true;
+        self.set_state(now, need, State::Waiting, Cause::Dependency, Some(module));
+    }
+
     /// Gives one free token or turn to the first that can use it. True if there was one to try.
     pub(super) fn grant_next_start(&mut self, now: MonoTime) -> bool {
-        if self.tokens_out < self.plan.system().concurrent_restarts
-            && let Some(rank) = self.for_token.pop_first()
-        {
-            let module = self.graph.at(rank);
+        if let Some(module) = self.next_for_token() {
             if self.may_start(now, module) {
-                self.module_mut(module).holds_token = true;
-                self.tokens_out += 1;
+                self.module_mut(module).token_until = Some(now.after(TOKEN_HOLD));
+                self.token_holders.push(module);
                 self.start_module(now, module);
             }
             return true;
@@ -107,23 +147,46 @@ impl Lifecycle {
         false
     }
 
+    /// Takes out of the queue who gets the next free token: in topological order, and of one wave
+    /// the one that has waited longest.
+    fn next_for_token(&mut self) -> Option<ModuleId> {
+        let limit = self.plan.system().concurrent_restarts as usize;
+        if self.token_holders.len() >= limit {
+            return None;
+        }
+        self.for_token.pop_first().map(|(_, _, module)| module)
+    }
+
+    /// Its place in the queue for a token.
+    pub(super) fn token_queue_key(&self, module: ModuleId) -> (u32, MonoTime, ModuleId) {
+        let since = self.module(module).since;
+        (self.graph.wave(module), since, module)
+    }
+
+    /// A token is free again for the next.
+    pub(super) fn return_token(&mut self, module: ModuleId) {
+        if self.module_mut(module).token_until.take().is_some() {
+            self.token_holders.retain(|holder| *holder != module);
+        }
+    }
+
     /// Who was queued may have been stopped or held since.
     fn may_start(&mut self, now: MonoTime, module: ModuleId) -> bool {
         let slot = self.module(module);
         matches!(self.phase, SystemPhase::Starting | SystemPhase::Up)
             && (slot.state, slot.goal()) == (State::Waiting, Desired::Up)
-            && !self.is_waiting(now, module)
+            && self.waits_for(now, module).is_none()
     }
 
     fn start_module(&mut self, now: MonoTime, module: ModuleId) {
         let rank = self.graph.rank(module);
-        self.for_token.remove(rank);
+        self.for_token.remove(&self.token_queue_key(module));
         self.for_turn.remove(rank);
         let slot = self.module_mut(module);
         slot.restarts += u32::from(slot.generation > 0);
         slot.generation += 1;
         slot.needs_token = false;
-        slot.completed = false;
+        (slot.completed, slot.was_ready) = (false, false);
         slot.health = Health::Unknown;
         slot.ready_deadline = Some(now.after(slot.spec.startup_timeout));
         let (generation, cause, by) = (slot.generation, slot.cause, slot.by);
@@ -175,23 +238,21 @@ impl Lifecycle {
         });
     }
 
-    /// Whether an edge holds `module` in `waiting`. Remembers which, and arms the end of a soft
-    /// one. The search goes on where the last one ended: over time each edge is passed once.
-    fn is_waiting(&mut self, now: MonoTime, module: ModuleId) -> bool {
+    /// The edge that holds `module` in `waiting`. Remembers it, and arms the end of a soft one.
+    /// The search goes on where the last one ended: over time each edge is passed once.
+    fn waits_for(&mut self, now: MonoTime, module: ModuleId) -> Option<Edge> {
         let slot = self.module(module);
         let edges = &slot.spec.edges;
         let (from, since) = (slot.waiting_on_edge as usize, slot.since);
         let mut places = (from..edges.len()).chain(0..from);
-        let Some(at) = places.find(|at| self.edge_blocks(&edges[*at], since, now)) else {
-            return false;
-        };
+        let at = places.find(|at| self.edge_blocks(&edges[*at], since, now))?;
         let edge = edges[at];
         self.module_mut(module).waiting_on_edge = u32::try_from(at).unwrap_or(0);
         if !edge.hard {
             self.alarms
                 .set(module, self.soft_wait_deadline(&edge, since));
         }
-        true
+        Some(edge)
     }
 
     /// A soft edge holds only this long.

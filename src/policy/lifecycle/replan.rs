@@ -50,8 +50,10 @@ impl Lifecycle {
         }
         for module in self.ids() {
             self.update_counts(module);
-            if self.module(module).state == State::Waiting {
-                self.mark_dirty(module);
+            match self.module(module).state {
+                State::Waiting => self.mark_dirty(module),
+                State::Running => self.arm(module),
+                _ => {}
             }
         }
         let fresh = self.ids().filter(|id| self.is_untouched(*id));
@@ -174,7 +176,6 @@ impl Lifecycle {
             &mut self.next_changed_record,
             &mut self.worklist,
             &mut self.to_start,
-            &mut self.for_token,
             &mut self.for_turn,
         ];
         for set in sets {
@@ -188,6 +189,9 @@ impl Lifecycle {
             }
             *set = ranks;
         }
+        let queued = core::mem::take(&mut self.for_token).into_iter();
+        let queued = queued.filter(|(_, _, id)| self.modules[id.index()].is_some());
+        self.for_token = queued.map(|(_, _, id)| self.token_queue_key(id)).collect();
         for module in self.ids() {
             let slot = self.module_mut(module);
             slot.stop_blocked_by = 0;
@@ -219,7 +223,7 @@ impl Lifecycle {
                 self.mark_waiting_dependents(module);
             }
             ChangeClass::Restart if state.is_live() => {
-                if state.is_up() {
+                if self.module(module).dependents_must_be_told() {
                     // Before its own stop: those that stop with it must be marked first.
                     self.propagate_restart(module);
                 }

@@ -36,6 +36,7 @@ impl Lifecycle {
             RunReportKind::Ready => {
                 if slot.state == State::Starting {
                     slot.recovery.ready(now);
+                    slot.was_ready = true;
                     self.release_start_slot(now, module);
                     self.leave_initial_start(module);
                     self.set_state(now, module, State::Running, Cause::Startup, None);
@@ -74,11 +75,8 @@ impl Lifecycle {
 
     /// The run is no longer on its way up: its token and its turn go to the next.
     fn release_start_slot(&mut self, now: MonoTime, module: ModuleId) {
-        let slot = self.module_mut(module);
-        slot.ready_deadline = None;
-        if core::mem::take(&mut slot.holds_token) {
-            self.tokens_out -= 1;
-        }
+        self.module_mut(module).ready_deadline = None;
+        self.return_token(module);
         if self.turn == Some(module) {
             self.turn = None;
             self.turn_at = now.after(self.plan.system().module_start_delay);
@@ -177,6 +175,7 @@ impl Lifecycle {
             Verdict::Done => {
                 self.leave_initial_start(module);
                 self.set_state(now, module, State::Stopped, cause, None);
+                self.fail_initial_starts(now, module);
             }
             Verdict::Retry { after } => {
                 if !required {
@@ -197,6 +196,7 @@ impl Lifecycle {
                     self.startup_failed(now, StartupFailure::CriticalModuleFailed { module });
                 }
                 self.leave_initial_start(module);
+                self.fail_initial_starts(now, module);
             }
         }
     }

@@ -2,11 +2,13 @@
 //! Owns whom it still waits for, and when it is over or has failed.
 //! Never judges a module's failure: recovery does, and tells here what came of it.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{Lifecycle, LifecycleEffect, StartupFailure, SystemPhase};
+use crate::graph::Dependent;
 use crate::mono_time::MonoTime;
-use crate::spec::{ModuleId, StartMode};
+use crate::spec::{DependencyCondition, Edge, ModuleId, StartMode};
 use crate::states::{Cause, Desired, State};
 
 impl Lifecycle {
@@ -87,6 +89,59 @@ impl Lifecycle {
             self.booting -= 1;
             self.next_changed_record.insert(self.graph.rank(module));
         }
+    }
+
+    /// `module` was given up, or ended before it was ready. The initial startup waits no longer
+    /// for what needs it; it fails if a required module does. With a try to come it goes on.
+    pub(super) fn fail_initial_starts(&mut self, now: MonoTime, module: ModuleId) {
+        let slot = self.module(module);
+        if self.phase != SystemPhase::Starting || slot.retry_at.is_some() || !slot.is_failed_need()
+        {
+            return;
+        }
+        let graph = Arc::clone(&self.graph);
+        let mut missed = None;
+        self.worklist.insert(graph.rank(module));
+        while let Some(rank) = self.worklist.pop_first() {
+            let about = graph.at(rank);
+            for dependent in graph.dependents(about) {
+                let from = dependent.from;
+                if !self.waits_in_vain(dependent, about) {
+                    continue;
+                }
+                self.worklist.insert(graph.rank(from));
+                let slot = self.module(from);
+                if slot.in_initial_start && slot.spec.required {
+                    missed.get_or_insert(from);
+                }
+                self.leave_initial_start(from);
+            }
+        }
+        if let Some(needed_by) = missed {
+            self.startup_failed(now, StartupFailure::DependencyFailed { module, needed_by });
+        }
+    }
+
+    /// Whether `dependent` is down, or will be, and needs what `module` does not become.
+    fn waits_in_vain(&self, dependent: &Dependent, module: ModuleId) -> bool {
+        let slot = self.module(dependent.from);
+        let Dependent { hard, until, .. } = *dependent;
+        let edge = Edge {
+            to: module,
+            hard,
+            until,
+        };
+        let comes_back = match slot.state {
+            State::Waiting => true,
+            State::Starting | State::Running | State::Stopping | State::Backoff => {
+                until != DependencyCondition::Completed
+            }
+            State::NotStarted | State::Stopped | State::Failed => false,
+        };
+        hard && comes_back
+            && slot.goal() == Desired::Up
+            && self.is_in_force(dependent, module)
+            && !self.is_satisfied(&edge)
     }
 
     /// Nothing is left to look at: a phase may be over. True if there is an effect.

@@ -10,12 +10,16 @@ use crate::states::{Cause, Desired, State};
 use crate::stop_budget::{StopBudget, reserve};
 
 impl Lifecycle {
-    /// Wishes everything down within `budget`. A second call can only shorten the first.
+    /// Wishes everything down within `budget`. A second call can only shorten the first, and
+    /// gives new shares once the time of the first is over.
     pub(super) fn stop_all(&mut self, now: MonoTime, budget: Duration) {
         let usable = budget.saturating_sub(reserve(budget));
         let by = now.after(usable);
         if self.phase == SystemPhase::Stopped
-            || self.stop.as_ref().is_some_and(|stop| stop.by <= by)
+            || self
+                .stop
+                .as_ref()
+                .is_some_and(|stop| now < stop.by && stop.by <= by)
         {
             return;
         }

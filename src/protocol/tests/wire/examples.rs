@@ -361,6 +361,8 @@ fn module() -> ModuleView {
         requires: vec!["event-bus".to_owned()],
         wants: vec!["metrics".to_owned()],
         waiting_on: vec!["event-bus".to_owned()],
+        failed_need: Some("event-bus".to_owned()),
+        waits_for: Some("event-bus, which failed: exit code 1; no further try".to_owned()),
         next_attempt_at: Some(Timestamp(1_795_000_000_523)),
         status_text: Some("compacting".to_owned()),
         degraded: vec!["thumbnails".to_owned()],
