@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::health::{ProbeAction, ProbeTracker};
+use mainstay_policy::health::{ProbeAction, ProbeTracker, combine};
 use mainstay_policy::rate_limit::TokenBucket;
 use mainstay_policy::{ModuleId, MonoTime, states};
 use mainstay_protocol::method::{HealthReportParams, name};
@@ -230,7 +230,7 @@ impl HealthActorState {
         let launch = self.ctx.launch(module);
         let probes = launch.probes.iter();
         probes
-            .filter(|probe| !matches!(probe.check, ProbeKind::Watchdog(_)))
+            .filter(|probe| !is_watchdog(&probe.check))
             .cloned()
             .collect()
     }
@@ -340,17 +340,15 @@ impl HealthActorState {
 
     /// The worst of what was seen and said; a change is published and told to the lifecycle.
     fn publish_with(&mut self, module: ModuleId, restart: bool) {
+        let watchdog = (self.ctx.launch(module).probes.iter()).any(|it| is_watchdog(&it.check));
         let Some(watched) = self.watched[module.index()].as_mut() else {
             return;
         };
-        let seen = watched
-            .probes
-            .iter()
-            .map(|watch| convert::health(watch.tracker.health()));
-        let health = seen
-            .chain([watched.self_reported])
-            .max()
-            .unwrap_or(HealthStatus::Unknown);
+        let seen = watched.probes.iter().map(|watch| watch.tracker.health());
+        let reported = convert::health_to_policy(watched.self_reported);
+        // A module that reports without being asked may never do so; a watchdog has to be fed.
+        let reported = (watchdog || reported != states::Health::Unknown).then_some(reported);
+        let health = convert::health(combine(seen.chain(reported)));
         let builtin = self.ctx.plan().module(module).kind == mainstay_policy::spec::Kind::Builtin;
         let health = if builtin {
             HealthStatus::Healthy
@@ -394,6 +392,11 @@ impl HealthActorState {
         };
         self.ctx.actor_refs.lifecycle.cast(msg);
     }
+}
+
+/// Whether a module has to report by itself instead of being probed.
+fn is_watchdog(probe: &ProbeKind) -> bool {
+    matches!(probe, ProbeKind::Watchdog(_))
 }
 
 fn start_probe(

@@ -204,8 +204,8 @@ impl RuntimeContext {
         let parts = [
             ("failed: ", &standing.failing, ""),
             ("not well: ", &standing.degraded, ""),
-            ("not running: ", &standing.missing, ""),
             ("", &standing.stopped, stopped),
+            ("not running: ", &standing.missing, ""),
         ];
         let parts = parts.iter().filter(|(_, modules, _)| !modules.is_empty());
         let said = parts.map(|(before, modules, behind)| {

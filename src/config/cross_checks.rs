@@ -17,6 +17,7 @@ use super::read_context::ReadContext;
 use super::schema::compound::RawDependency;
 use super::schema::scalars::ModuleName;
 use super::tree::{KeyTable, TreeValue};
+use crate::os_text::duration_text;
 
 /// Keys that make sense for a builtin.
 const OF_A_BUILTIN: [&str; 4] = ["kind", "description", "version", "importance"];
@@ -46,6 +47,7 @@ pub(crate) fn check<'a>(
             task(each, at);
         }
         probes(each, at);
+        settle(each, at);
         let mut seen: BTreeSet<&str> = BTreeSet::new();
         let edges = [
             ("requires", &each.module.requires),
@@ -168,6 +170,37 @@ fn probes(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
             at.problem::<()>(second.origin, message, "leave one of them out");
         }
     }
+}
+
+/// Checks that a module can settle before its start times out.
+fn settle(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
+    let (Readiness::Settle(span), timeout) = (&each.module.ready, each.module.startup_timeout.0)
+    else {
+        return;
+    };
+    if *span < timeout {
+        return;
+    }
+    let key = |path: &[&str]| each.entry?.node.at(path).map(|node| node.origin);
+    let (name, written) = (each.name, key(&["startup_timeout"]));
+    let message = format!(
+        "cannot use module.{name}.ready.settle: {name} would never be ready, because its start \
+         times out after {} (module.{name}.startup_timeout{})",
+        duration_text(timeout),
+        if written.is_some() {
+            ""
+        } else {
+            ", the default"
+        },
+    );
+    let mut problem = (at.texts).problem(key(&["ready", "settle"]).unwrap_or_default(), message);
+    let place = written.and_then(|origin| at.texts.place(origin));
+    problem.related.extend(place.map(|place| Related {
+        place,
+        text: format!("startup_timeout is {}", duration_text(timeout)),
+    }));
+    let hint = format!("make startup_timeout longer than {}", duration_text(*span));
+    at.problems.push(|| problem.hint(&hint));
 }
 
 fn edge(

@@ -16,6 +16,21 @@ pub struct ProbeTracker {
     health: Health,
 }
 
+/// How a module is by all that reports on it, a probe or the module itself: as bad as the worst
+/// of them, and healthy only when each has reported well.
+#[must_use]
+pub fn combine(reports: impl IntoIterator<Item = Health>) -> Health {
+    let (mut worst, mut is_complete) = (Health::Unknown, true);
+    for health in reports {
+        worst = worst.max(health);
+        is_complete &= health != Health::Unknown;
+    }
+    match worst {
+        Health::Healthy if !is_complete => Health::Unknown,
+        worst => worst,
+    }
+}
+
 /// What to do after a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeAction {
@@ -100,6 +115,24 @@ mod tests {
         use ProbeAction::{Continue, Recheck, Restart};
         assert_eq!(answers, [Continue, Recheck, Recheck, Restart]);
         assert_eq!(gauge.health(), Health::Unhealthy);
+    }
+
+    #[test]
+    fn a_module_is_healthy_when_each_probe_has_answered_well() {
+        use Health::{Degraded, Healthy, Unhealthy, Unknown};
+        for (reports, health) in [
+            (&[][..], Unknown),
+            (&[Unknown], Unknown),
+            (&[Healthy], Healthy),
+            (&[Healthy, Unknown], Unknown),
+            (&[Unknown, Healthy, Healthy], Unknown),
+            (&[Healthy, Healthy], Healthy),
+            (&[Healthy, Degraded, Unknown], Degraded),
+            (&[Unknown, Unhealthy], Unhealthy),
+            (&[Degraded, Unhealthy, Healthy], Unhealthy),
+        ] {
+            assert_eq!(combine(reports.iter().copied()), health, "{reports:?}");
+        }
     }
 
     #[test]

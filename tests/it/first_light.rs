@@ -173,7 +173,7 @@ fn stop_and_start_take_along_what_must_come_along() {
     });
     assert_eq!(
         without.reason.as_deref(),
-        Some("base was stopped on request")
+        Some("base was stopped on request; not running: top")
     );
     daemon.change(name::MODULE_START, "base");
     daemon.until("top", ModuleState::Running);

@@ -12,6 +12,7 @@ mod bus;
 mod changes;
 mod configuration;
 mod daemon;
+mod decisions;
 mod directories;
 mod embedded;
 mod events;

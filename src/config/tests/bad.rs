@@ -367,3 +367,19 @@ fn keys_and_commands_of_other_supervisors_are_translated() {
     let program = "[module.a]\ncommand = [\"./my program\"]\n";
     Project::of(program).good();
 }
+
+#[test]
+fn a_module_that_would_settle_after_its_start_timed_out_is_refused_with_both_places() {
+    let text = module("ready = { settle = \"2s\" }\nstartup_timeout = \"1s\"");
+    assert_has(
+        &problem(&text),
+        &[
+            "mainstay.toml:3:20: cannot use module.a.ready.settle: a would never be ready",
+            "mainstay.toml:4:",
+            "startup_timeout is 1.0 s",
+            "make startup_timeout longer than 2.0 s",
+        ],
+    );
+    let text = module("ready = { settle = \"30s\" }");
+    assert_has(&problem(&text), &["startup_timeout, the default"]);
+}
