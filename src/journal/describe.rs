@@ -45,6 +45,8 @@ pub fn describe(event: &Event) -> String {
                 facts.text("text").unwrap_or("notified")
             )
         }
+        EventKind::ModuleAdded => format!("{who} was added by {}", facts.plan()),
+        EventKind::ModuleRemoved => format!("{who} was removed by {}", facts.plan()),
         EventKind::ModuleDegraded => format!("{who} is degraded{}", facts.why()),
         EventKind::ModuleRestored => format!("{who} is restored{}", facts.why()),
         EventKind::ModuleOutputLost => {
@@ -305,10 +307,7 @@ fn recovery_started(who: &str, facts: PayloadReader<'_>) -> String {
 }
 
 fn configuration(kind: EventKind, facts: PayloadReader<'_>) -> String {
-    let plan = facts.integer("plan").map_or_else(
-        || "the configuration".to_owned(),
-        |plan| format!("plan {plan}"),
-    );
+    let plan = facts.plan();
     let why = facts.why();
     match kind {
         EventKind::ConfigApplied => format!("{plan} was applied{why}"),
@@ -442,6 +441,12 @@ impl<'a> PayloadReader<'a> {
             .filter_map(Value::as_str)
             .collect();
         enumerate(&names)
+    }
+
+    /// Returns `plan 7`, or `the configuration` if the payload has no number.
+    fn plan(self) -> String {
+        let plan = self.integer("plan").map(|plan| format!("plan {plan}"));
+        plan.unwrap_or_else(|| "the configuration".to_owned())
     }
 
     /// Returns the reason in a payload, as the end of a message.

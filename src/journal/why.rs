@@ -180,7 +180,9 @@ fn chain_start(recent: &[Event]) -> u64 {
 fn explains_state(kind: EventKind) -> bool {
     matches!(
         kind,
-        EventKind::ModuleStateChanged
+        EventKind::ModuleAdded
+            | EventKind::ModuleRemoved
+            | EventKind::ModuleStateChanged
             | EventKind::ModuleReady
             | EventKind::ModuleExited
             | EventKind::ModuleHealthChanged

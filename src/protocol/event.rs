@@ -11,6 +11,10 @@ use crate::enums::wire_enum;
 wire_enum! {
     /// What an event tells.
     EventKind {
+        /// A plan has a module that the plan before did not have; payload `{plan}`.
+        ModuleAdded = "module.added",
+        /// A plan no longer has a module; payload `{plan}`. Its run is stopped after this event.
+        ModuleRemoved = "module.removed",
         /// A module changed its state; payload `{from, to, text?, by?, waiting_on?}`: `by` is the
         /// module or group that led to it, `waiting_on` names what a waiting module needs.
         ModuleStateChanged = "module.state_changed",

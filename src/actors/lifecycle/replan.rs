@@ -6,10 +6,14 @@ use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{ChangeClass, ReplanError};
+use mainstay_policy::plan::Plan;
+use mainstay_protocol::{EventKind, StateCause};
+use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{LifecycleActorState, ModuleNotes};
 use crate::actors::Planned;
+use crate::actors::event_recorder::EventBuilder;
 use crate::actors::health::HealthMsg;
 use crate::actors::launching;
 
@@ -37,13 +41,29 @@ impl LifecycleActorState {
             let notes = ModuleNotes::new(self.ctx.os.wall_clock());
             let slots = self.modules.len().max(planned.slots());
             self.modules.resize(slots, notes);
+            let former = Arc::clone(&self.ctx.planned().plan);
             self.ctx.replace_plan(planned);
+            self.record_membership(&former, &plan);
             for module in plan.ids() {
                 self.follow_plan(module);
                 self.dirty.insert(module);
             }
         }
         let _requester_is_gone = result.send(done);
+    }
+
+    /// Records which modules the plan has and the former one did not, and the other way round.
+    fn record_membership(&self, former: &Plan, plan: &Plan) {
+        let added = plan.ids().filter(|id| former.get(*id).is_none());
+        let removed = former.ids().filter(|id| plan.get(*id).is_none());
+        let added = added.map(|id| (EventKind::ModuleAdded, id));
+        for (kind, id) in added.chain(removed.map(|id| (EventKind::ModuleRemoved, id))) {
+            let event = EventBuilder::of(kind)
+                .module(id, self.policy.view(id).generation)
+                .cause(StateCause::Reload)
+                .payload(json!({ "plan": plan.number() }));
+            self.ctx.recorder.record(event);
+        }
     }
 
     /// Lets a module follow the newest plan, once policy says that it does.

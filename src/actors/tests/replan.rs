@@ -3,6 +3,7 @@
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{ChangeClass, ReplanError};
 use mainstay_policy::plan::Plan;
+use mainstay_protocol::method::EventsParams;
 
 use super::*;
 use crate::actors::lifecycle::replan::Replan;
@@ -18,6 +19,16 @@ const ONLY_A: &str = "[module.a]\ncommand = [\"a\"]\n";
 impl Rig {
     fn id(&self, name: &str) -> ModuleId {
         self.ctx.find(name).expect("a module of the plan")
+    }
+
+    /// The messages of the events about modules that a plan added or removed.
+    fn membership(&self) -> Vec<String> {
+        let journal = self.ctx.recorder.journal();
+        assert!(journal.flush(Duration::from_secs(5)), "written");
+        let events = journal.read(&EventsParams::default()).expect("readable");
+        let kinds = [EventKind::ModuleAdded, EventKind::ModuleRemoved];
+        let events = events.iter().filter(|event| kinds.contains(&event.kind));
+        events.map(crate::journal::describe).collect()
     }
 
     /// Brings the modules to the plan of `text`.
@@ -66,6 +77,7 @@ async fn a_new_module_starts_and_the_ids_of_others_stay() {
     let deeds = rig.os.deeds();
     assert_eq!(deeds[before.len()..], ["spawn 0a 1".to_owned()]);
     assert_eq!(rig.ctx.plan().number(), 2);
+    assert_eq!(rig.membership(), ["0a was added by plan 2"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,6 +107,7 @@ async fn a_removed_module_is_stopped_and_forgotten() {
     })
     .await;
     assert_eq!(rig.ctx.find("b"), None);
+    assert_eq!(rig.membership(), ["b was removed by plan 2"]);
     assert_eq!(rig.state("a"), ModuleState::Running);
 }
 
