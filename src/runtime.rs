@@ -186,7 +186,7 @@ pub(crate) fn connect_holder(
     wire: HolderHandshake,
     ground: &PreparedRuntime,
 ) -> Result<(Arc<HolderClient>, mpsc::Receiver<OsEvent>), RuntimeStartError> {
-    HolderClient::start(wire, &ground.world.instances)
+    HolderClient::start(wire, &ground.world)
         .map_err(|error| RuntimeStartError::Os(error.to_string()))
 }
 

@@ -54,23 +54,33 @@ fn sockets(ctx: &RuntimeContext, module: ModuleId) -> Vec<ActivationSocket> {
 /// Listens for the modules that start on the first connection; who is `new` here waits until that
 /// holds, before it says that everything is up.
 pub(crate) async fn bind_lazy_sockets(ctx: &RuntimeContext, new: bool) {
+    let plan = ctx.plan();
+    let listening: Vec<_> = plan
+        .ids()
+        .filter_map(|id| listen_if_lazy(ctx, id))
+        .collect();
     let mut last = None;
-    for module in ctx.plan().ids() {
-        last = listen_if_lazy(ctx, module).or(last);
+    for (instance, listens) in listening {
+        listens.await;
+        last = Some(instance);
     }
     if let Some(last) = last.filter(|_| new) {
         ctx.os.flush_output(&last).await;
     }
 }
 
-/// Listens for a module if it starts on the first connection; returns what listens then.
-pub(crate) fn listen_if_lazy(ctx: &RuntimeContext, module: ModuleId) -> Option<Instance> {
+/// Listens for a module if it starts on the first connection; returns what listens, and what
+/// completes then.
+pub(crate) fn listen_if_lazy(
+    ctx: &RuntimeContext,
+    module: ModuleId,
+) -> Option<(Instance, impl Future<Output = ()> + use<>)> {
     let sockets = sockets(ctx, module);
     let is_lazy = ctx.spec(module).start == StartMode::Lazy && !sockets.is_empty();
     is_lazy.then(|| {
         let instance = ctx.instance(module);
-        ctx.os.listen(&instance, sockets);
-        instance
+        let listens = ctx.os.listen(&instance, sockets);
+        (instance, listens)
     })
 }
 

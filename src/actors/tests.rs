@@ -147,7 +147,13 @@ impl Os for FakeOs {
     fn flush_output(&self, _: &Instance) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(std::future::ready(()))
     }
-    fn listen(&self, _: &Instance, _: Vec<ActivationSocket>) {}
+    fn listen(
+        &self,
+        _: &Instance,
+        _: Vec<ActivationSocket>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::ready(()))
+    }
     fn forget(&self, instance: &Instance) {
         let deed = format!("forget {instance}");
         self.deeds.lock().expect("whole").push(deed);

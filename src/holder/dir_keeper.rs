@@ -4,6 +4,8 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::claimed_dirs::ClaimedDirs;
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{DirWatch, LoopWaker};
+use crate::messages::BoundSocket;
 use crate::threads::{lock, thread};
 
 /// Time between the first sign that something was removed and the check: `rm -r` takes a while.
@@ -23,6 +26,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 struct State {
     /// The newest `holder.json`, not written yet.
     status: Option<Vec<u8>>,
+    /// Sockets whose files are to be removed.
+    dropped: Vec<BoundSocket>,
     release: bool,
     released: bool,
 }
@@ -68,6 +73,14 @@ impl DirKeeper {
         self.0.waker.wake();
     }
 
+    /// Removes the files of these sockets.
+    pub(crate) fn remove_sockets(&self, sockets: Vec<BoundSocket>) {
+        if !sockets.is_empty() {
+            lock(&self.0.state).dropped.extend(sockets);
+            self.0.waker.wake();
+        }
+    }
+
     /// Removes what must not stay and ends the thread; waits for `timeout` at most.
     pub(crate) fn release(self, timeout: Duration) {
         let mut state = lock(&self.0.state);
@@ -99,10 +112,12 @@ impl Keeper {
         loop {
             self.wait(check_at);
             self.shared.waker.clear();
-            let (status, release) = {
+            let (status, dropped, release) = {
                 let mut state = lock(&self.shared.state);
-                (state.status.take(), state.release)
+                let dropped = std::mem::take(&mut state.dropped);
+                (state.status.take(), dropped, state.release)
             };
+            dropped.iter().for_each(remove_file_of);
             if let Some(status) = status {
                 self.dirs.write_status(&status);
                 self.status = status;
@@ -184,5 +199,15 @@ impl Keeper {
         }
         self.problem = problem;
         retry
+    }
+}
+
+/// Removes the file of a socket, unless its name belongs to another file by now.
+fn remove_file_of(socket: &BoundSocket) {
+    let path = Path::new(&socket.socket.address);
+    let found = path.symlink_metadata().ok();
+    let found = found.map(|found| (found.dev(), found.ino()));
+    if found.is_some() && found == socket.file {
+        let _ = std::fs::remove_file(path); // gone is what is wanted
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::claimed_dirs::ClaimedDirs;
 use crate::dir_keeper::DirKeeper;
 use crate::engine_queue::EngineQueue;
-use crate::messages::HolderSetup;
+use crate::messages::{BoundSocket, HolderSetup};
 use crate::status_file::HolderStatus;
 
 /// How long the files of a system may take to be removed when the holder exits.
@@ -65,6 +65,11 @@ impl SystemDirs {
     /// Replaces `holder.json`, soon.
     pub(crate) fn write_status(&self, status: &HolderStatus<'_>) {
         self.keeper.write_status(status.to_json());
+    }
+
+    /// Removes the files of sockets that no longer listen, soon.
+    pub(crate) fn remove_sockets(&self, sockets: Vec<BoundSocket>) {
+        self.keeper.remove_sockets(sockets);
     }
 
     /// Removes what must not stay.

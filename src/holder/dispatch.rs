@@ -7,9 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_process::{
-    ActivationSocket, Instance as InstanceName, ProcessEventKind, SpawnRequest, StartStep,
-};
+use mainstay_process::{Instance as InstanceName, ProcessEventKind, SpawnRequest, StartStep};
 
 use crate::clock::monotonic;
 use crate::directories::SystemDirs;
@@ -20,7 +18,8 @@ use crate::kernel::CgroupTree;
 use crate::log_writer::LogWriter;
 use crate::machines::{FenceError, RosterEffect};
 use crate::mark::MarkSecret;
-use crate::messages::{HolderMessage, HolderRequest, HolderSetup};
+use crate::messages::{BoundSocket, HolderMessage, HolderRequest, HolderSetup};
+use crate::notify;
 use crate::output::OutputDrain;
 use crate::poll_key;
 use crate::process;
@@ -72,7 +71,15 @@ impl Engine {
                 self.roster.record_saved(&instance, record);
             }
             HolderRequest::Forget { instance } => self.roster.forget_requested(&instance),
-            HolderRequest::Listen { instance, sockets } => self.bind_for(&instance, &sockets),
+            HolderRequest::Listen {
+                instance,
+                sockets,
+                passed,
+                activates,
+            } => {
+                let fds = self.take_fds(passed.len());
+                self.keep_sockets(&instance, sockets, (&passed, fds), activates);
+            }
             HolderRequest::Tap {
                 instance,
                 on,
@@ -191,9 +198,11 @@ impl Engine {
             return;
         };
         instance.sockets.unwatch(&self.poll);
-        if let Err(failure) = instance.sockets.bind_exactly(&spawn.sockets) {
-            return self.spawn_failed(id, failure);
-        }
+        let mut handed = match instance.sockets.given(&spawn.sockets) {
+            Ok(handed) => handed,
+            Err(failure) => return self.spawn_failed(id, failure),
+        };
+        handed.extend(instance.store.for_next_run());
         instance.tag = self.tags.draw();
         spawner.queue(SpawnJob {
             id,
@@ -201,11 +210,7 @@ impl Engine {
             spawn,
             tag: instance.tag,
             group: instance.group.clone(),
-            handed: instance
-                .sockets
-                .given()
-                .chain(instance.store.for_next_run())
-                .collect(),
+            handed,
             tapped: instance.tapped,
         });
     }
@@ -437,32 +442,39 @@ impl Engine {
             return;
         };
         gone.sockets.unwatch(&self.poll);
+        if let Some(dirs) = &self.places {
+            dirs.remove_sockets(gone.sockets.bound());
+        }
         gone.store.clear(&self.poll);
         if let Some(ground) = &self.ground {
             if let Some(groups) = ground.groups.as_ref().filter(|_| gone.group.is_some()) {
                 groups.forget(name);
             }
-            let _ = std::fs::remove_file(ground.notify_folder.join(format!("{name}.sock")));
+            let _ = std::fs::remove_file(notify::socket_path(&ground.notify_folder, name));
             ground.logs.forget(name);
         }
     }
 
-    /// Listens for an instance that does not run yet.
-    pub(crate) fn bind_for(&mut self, name: &InstanceName, sockets: &[ActivationSocket]) {
+    /// Keeps the sockets that the runtime has bound for an instance, and drops its others.
+    fn keep_sockets(
+        &mut self,
+        name: &InstanceName,
+        sockets: Vec<BoundSocket>,
+        (passed, fds): (&[u32], Vec<OwnedFd>),
+        activates: bool,
+    ) {
         let id = self.id(name);
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };
         instance.sockets.unwatch(&self.poll);
-        if self.roster.is_idle(id)
-            && let Err(failure) = instance.sockets.bind_exactly(sockets)
-        {
-            let message = failure.message;
-            return self.report_current(id, ProcessEventKind::NotifyRejected { message });
-        }
-        instance.sockets.wants_activation = true;
+        let dropped = instance.sockets.keep(sockets, passed, fds);
+        instance.sockets.wants_activation |= activates;
         if self.roster.is_idle(id) {
             instance.sockets.watch(&self.poll, id);
+        }
+        if let Some(dirs) = &self.places {
+            dirs.remove_sockets(dropped);
         }
     }
 
@@ -485,6 +497,9 @@ impl Engine {
                 }
                 if let Some(ground) = &self.ground {
                     ground.logs.reopen();
+                }
+                if let Some(receiver) = &self.notify_receiver {
+                    receiver.restore();
                 }
                 None
             }

@@ -14,13 +14,15 @@ use crate::clock::{monotonic, nanos};
 use crate::codec::Decoder;
 use crate::directories::SystemDirs;
 use crate::engine_queue::EngineQueue;
+use crate::fds::MAX_FDS;
 use crate::frame::{FrameQueue, recv_with_fds};
 use crate::instance::{FormerMain, Instance};
 use crate::kernel::{CgroupRoot, PollEvents, Poller, find_cgroup_root};
 use crate::machines::{Roster, RuntimeSupervisor, nanoseconds};
 use crate::mark::Tags;
 use crate::messages::{
-    HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
+    HolderMessage, HolderRequest, HolderSetup, InstanceInfo, InstanceSockets, TakeoverState,
+    VERSION,
 };
 use crate::notify_receiver::NotifyReceiver;
 use crate::poll_key;
@@ -244,7 +246,7 @@ impl Engine {
             return false;
         };
         match recv_with_fds(&wire.socket, &mut wire.decoder, &mut wire.fds) {
-            Ok(1..) => {}
+            Ok(1..) if wire.fds.len() <= MAX_FDS => {}
             Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => return false,
             Err(problem) if problem.kind() == io::ErrorKind::Interrupted => return true,
             Ok(_) | Err(_) => {
@@ -252,7 +254,6 @@ impl Engine {
                 return false;
             }
         }
-        wire.fds.clear(); // no request carries descriptors
         self.supervisor.request_received(monotonic());
         loop {
             match self
@@ -268,6 +269,15 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Takes descriptors that came with the request that is performed.
+    pub(crate) fn take_fds(&mut self, count: usize) -> Vec<OwnedFd> {
+        let Some(wire) = &mut self.wire else {
+            return Vec::new();
+        };
+        let count = count.min(wire.fds.len());
+        wire.fds.drain(..count).collect()
     }
 
     /// The runtime has closed its endpoint, does not read, or sends what is no request.
@@ -343,6 +353,7 @@ impl Engine {
             up_since: self.up_since,
             instances,
             fds: listeners.len() as u32,
+            sockets: self.kept_sockets(),
             tree: self.tree().to_owned(),
             stopping: self.supervisor.is_stopping(),
         });
@@ -351,6 +362,15 @@ impl Engine {
         }
         self.send_message_with(&world, listeners);
         self.supervisor.takeover_sent(monotonic());
+    }
+
+    fn kept_sockets(&self) -> Vec<InstanceSockets> {
+        let instances = self.instances.values();
+        let kept = instances.map(|one| InstanceSockets {
+            instance: one.name.clone(),
+            sockets: one.sockets.bound(),
+        });
+        kept.filter(|one| !one.sockets.is_empty()).collect()
     }
 
     /// How trees are killed here.

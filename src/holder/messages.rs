@@ -9,8 +9,9 @@
 use mainstay_process::{ActivationSocket, Exit, Instance, ProcessEvent, Signal, SpawnRequest};
 use serde::{Deserialize, Serialize};
 
-/// Version of this channel. It is raised only when frames of the version before cannot be read.
-pub const VERSION: u32 = 2;
+/// Version of this channel. It is raised only when frames of the version before cannot be read, or
+/// when they mean something else.
+pub const VERSION: u32 = 3;
 /// Longest frame in bytes.
 pub const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// Longest record of an instance in bytes.
@@ -68,13 +69,19 @@ pub enum HolderRequest {
         /// Which.
         instance: Instance,
     },
-    /// Listen on these for an instance, and report `SocketActivated` when a client connects while
-    /// it does not run; once, and again after its next run.
+    /// Keep these sockets for an instance and close its others; the runtime has bound them.
     Listen {
         /// For which.
         instance: Instance,
-        /// Where.
-        sockets: Vec<ActivationSocket>,
+        /// All of them.
+        sockets: Vec<BoundSocket>,
+        /// Which of them travel with this frame, by their place; the holder has the others.
+        #[serde(default)]
+        passed: Vec<u32>,
+        /// From here on, report `SocketActivated` when a client connects while the instance does
+        /// not run; once, and again after its next run.
+        #[serde(default)]
+        activates: bool,
     },
     /// Send what the instance writes as `Output` too (bounded: what does not fit is counted).
     Tap {
@@ -147,6 +154,26 @@ pub struct HolderSetup {
     pub heartbeat_timeout_ms: u64,
     /// How long an ordered stop may take in all, before the holder ends everything itself.
     pub stop_timeout_ms: u64,
+}
+
+/// A socket that listens for an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundSocket {
+    /// Its name and where it listens.
+    #[serde(flatten)]
+    pub socket: ActivationSocket,
+    /// Device and number of the file of a Unix socket, which is removed with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<(u64, u64)>,
+}
+
+/// The sockets that the holder keeps for an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceSockets {
+    /// For which.
+    pub instance: Instance,
+    /// All of them.
+    pub sockets: Vec<BoundSocket>,
 }
 
 /// From the holder to the runtime.
@@ -228,6 +255,9 @@ pub struct TakeoverState {
     /// runtime before may have been lost with that news, so they may come a second time.
     #[serde(default)]
     pub instances: Vec<InstanceInfo>,
+    /// The sockets that listen for instances: the runtime does not bind these again.
+    #[serde(default)]
+    pub sockets: Vec<InstanceSockets>,
     /// Control and module listener travel with this frame when `setup` is there.
     #[serde(default)]
     pub fds: u32,

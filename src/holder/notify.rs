@@ -1,16 +1,22 @@
-//! sd_notify datagrams: receiving them, and reading their lines.
+//! Notify sockets and sd_notify datagrams: opening and receiving them, and reading their lines.
 //! Owns nothing.
 //! Never judges a sender, never closes a descriptor that came with a datagram.
 
-use std::io::IoSliceMut;
+use std::fs;
+use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, UnixAddr, recvmsg};
 
 use crate::fds::own_fd;
 use crate::foreign_fd::{Closer, ForeignFd};
 use crate::kernel::{self, ProcessHandle, RECEIVE};
+use crate::mark::random;
 
 /// Of a longer datagram the beginning is taken.
 pub(crate) const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
@@ -24,6 +30,36 @@ pub(crate) struct NotifyDatagram {
     pub(crate) uid: u32,
     /// The process itself, where the kernel names it by more than its number.
     pub(crate) sender: Option<ProcessHandle>,
+}
+
+/// Where a run sends its messages.
+pub(crate) fn socket_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.sock"))
+}
+
+/// Opens a notify socket in the place of the one of the run before: what was sent to that one is
+/// not for this run. Where a datagram does not say who sent it, its user alone may send one.
+pub(crate) fn open_socket(folder: &Path, name: &str, uid: u32) -> io::Result<ForeignFd> {
+    // Until it is ready it has a name that others cannot guess.
+    let hidden = folder.join(random::<4>()?);
+    let socket = UnixDatagram::bind(&hidden)?;
+    // What is queued in it is closed with it.
+    let socket = ForeignFd::new(socket.into(), &Arc::default());
+    let arrange = || {
+        fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        kernel::enable_sender_credentials(&socket)?;
+        if !kernel::HAS_SENDER_CREDENTIALS {
+            std::os::unix::fs::chown(&hidden, Some(uid), None)?;
+        }
+        let mode = fs::Permissions::from_mode(kernel::NOTIFY_MODE);
+        fs::set_permissions(&hidden, mode)?;
+        fs::rename(&hidden, socket_path(folder, name))
+    };
+    if let Err(problem) = arrange() {
+        let _ = fs::remove_file(&hidden); // it may have its name already
+        return Err(problem);
+    }
+    Ok(socket)
 }
 
 /// The next datagram, None when there is none; its descriptors are closed by `closer`.

@@ -24,8 +24,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 impl Engine {
     /// The thread that receives, started with the first run that needs it.
     pub(crate) fn start_notify_receiver(&mut self) -> std::io::Result<()> {
-        if self.notify_receiver.is_none() {
-            let receiver = NotifyReceiver::start(Arc::clone(&self.mail))?;
+        if let (None, Some(ground)) = (&self.notify_receiver, &self.ground) {
+            let folder = ground.notify_folder.clone();
+            let receiver = NotifyReceiver::start(Arc::clone(&self.mail), folder)?;
             self.notify_receiver = Some(receiver);
         }
         Ok(())

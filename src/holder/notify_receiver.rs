@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,7 +13,9 @@ use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::foreign_fd::{Closer, ForeignFd};
 use crate::kernel::{self, LoopWaker, PollEvents, Poller, ProcessHandle};
 use crate::membership::{Membership, RunTree};
-use crate::notify::{NotifyDatagram, RECEIVE_BUFFER_BYTES, has_line, receive, value};
+use crate::notify::{
+    NotifyDatagram, RECEIVE_BUFFER_BYTES, has_line, open_socket, receive, socket_path, value,
+};
 use crate::notify_allowance::NotifyAllowance;
 use crate::threads::{lock, thread};
 use crate::worker_reports::{NewMain, NotifyMessage};
@@ -55,6 +58,7 @@ enum Command {
     Open(Box<NotifySource>),
     Drain(u32, u64, i32),
     Close(u32, u64),
+    Restore,
 }
 
 #[derive(Debug)]
@@ -62,6 +66,8 @@ struct Shared {
     commands: Mutex<Vec<Command>>,
     waker: LoopWaker,
     queue: Arc<EngineQueue>,
+    /// Where the sockets are.
+    folder: PathBuf,
     quit: AtomicBool,
 }
 
@@ -70,11 +76,12 @@ struct Shared {
 pub(crate) struct NotifyReceiver(Arc<Shared>);
 
 impl NotifyReceiver {
-    pub(crate) fn start(queue: Arc<EngineQueue>) -> io::Result<NotifyReceiver> {
+    pub(crate) fn start(queue: Arc<EngineQueue>, folder: PathBuf) -> io::Result<NotifyReceiver> {
         let shared = Arc::new(Shared {
             commands: Mutex::default(),
             waker: LoopWaker::new()?,
             queue,
+            folder,
             quit: AtomicBool::new(false),
         });
         let poller = Poller::new()?;
@@ -104,6 +111,11 @@ impl NotifyReceiver {
     /// Closes the socket of a run that has ended.
     pub(crate) fn close(&self, id: u32, generation: u64) {
         self.send(Command::Close(id, generation));
+    }
+
+    /// Opens sockets again whose files were removed with their directory.
+    pub(crate) fn restore(&self) {
+        self.send(Command::Restore);
     }
 
     fn send(&self, command: Command) {
@@ -225,7 +237,31 @@ impl Receiver {
                     self.discard(source);
                 }
             }
+            Command::Restore => {
+                let ids: Vec<u32> = self.sources.keys().copied().collect();
+                ids.into_iter().for_each(|id| self.restore(id));
+            }
         }
+    }
+
+    fn restore(&mut self, id: u32) {
+        let folder = &self.shared.folder;
+        let path = |one: &Source| socket_path(folder, &one.source.name);
+        let missing = |one: &&Source| path(one).symlink_metadata().is_err();
+        let Some(one) = self.sources.get(&id).filter(missing) else {
+            return;
+        };
+        let Ok(socket) = open_socket(folder, &one.source.name, one.source.uid) else {
+            return; // the next run opens it
+        };
+        self.read(id); // what was sent before
+        if let Some(one) = self.sources.get_mut(&id) {
+            let old = std::mem::replace(&mut one.source.socket, socket);
+            if std::mem::take(&mut one.watched) {
+                self.poller.delete(&old);
+            }
+        }
+        self.watch(id);
     }
 
     fn current(&mut self, id: u32, generation: u64) -> Option<&mut Source> {

@@ -29,11 +29,4 @@ impl SpawnError {
             message: String::new(),
         }
     }
-
-    pub(crate) fn with_advice(mut self, advice: Option<String>) -> SpawnError {
-        if let Some(advice) = advice {
-            self.message = format!("{}; {advice}", self.message);
-        }
-        self
-    }
 }

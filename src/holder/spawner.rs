@@ -6,8 +6,6 @@
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -19,10 +17,11 @@ use nix::unistd::{Gid, Pid, Uid};
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::exec_spec::{ChildErrorSlot, ExecSpec};
-use crate::foreign_fd::{ForeignFd, NamedFd};
+use crate::foreign_fd::NamedFd;
 use crate::fork::UNKNOWN;
 use crate::kernel::{self, Cgroup, CgroupTree, ProcessLauncher, ReservedFds, SpawnedChild};
-use crate::mark::{self, MarkSecret};
+use crate::mark::MarkSecret;
+use crate::notify;
 use crate::output::{Backpressure, OutputDrain, OutputStream};
 use crate::prepare::{self, BaseEnvironment, ChildFds};
 use crate::process;
@@ -273,40 +272,6 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnError> {
     Ok((read.into(), write.into()))
 }
 
-/// A notify socket that takes the place of the one of the run before: what was sent to that one is
-/// not for this run. Where a datagram does not say who sent it, its user alone may send one.
-fn notify_socket(ground: &SpawnContext, name: &str, uid: u32) -> Result<ForeignFd, SpawnError> {
-    let path = ground.notify_folder.join(format!("{name}.sock"));
-    let what = format!("open the notify socket {}", path.display());
-    let failed = |problem: io::Error| {
-        // The standard library answers a path over the limit without an errno.
-        let errno = problem.raw_os_error().unwrap_or(libc::ENAMETOOLONG);
-        SpawnError::new(StartStep::Pipe, errno, &what)
-    };
-    // Until it is ready it has a name that others cannot guess.
-    let hidden = ground
-        .notify_folder
-        .join(mark::random::<4>().map_err(failed)?);
-    let socket = UnixDatagram::bind(&hidden).map_err(failed)?;
-    // What is queued in it is closed with it.
-    let socket = ForeignFd::new(socket.into(), &Arc::default());
-    let arrange = || {
-        fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        kernel::enable_sender_credentials(&socket)?;
-        if !kernel::HAS_SENDER_CREDENTIALS {
-            std::os::unix::fs::chown(&hidden, Some(uid), None)?;
-        }
-        let mode = std::fs::Permissions::from_mode(kernel::NOTIFY_MODE);
-        std::fs::set_permissions(&hidden, mode)?;
-        std::fs::rename(&hidden, &path)
-    };
-    if let Err(problem) = arrange() {
-        let _ = std::fs::remove_file(&hidden); // it may have its name already
-        return Err(failed(problem));
-    }
-    Ok(socket)
-}
-
 /// Opens the pipe of a stdin to which nothing is written.
 fn open_stdin(spawn: &SpawnRequest) -> Result<Option<(PipeReader, PipeWriter)>, SpawnError> {
     match spawn.stdin {
@@ -363,7 +328,15 @@ fn spawn_one(
     }
     let identity = orders.identity.as_ref();
     let uid = identity.map_or(nix::unistd::getuid().as_raw(), |who| who.uid);
-    let notify = || notify_socket(ground, &job.name, uid);
+    let notify = || {
+        let folder = &ground.notify_folder;
+        notify::open_socket(folder, &job.name, uid).map_err(|problem| {
+            // The standard library answers a path over the limit without an errno.
+            let errno = problem.raw_os_error().unwrap_or(libc::ENAMETOOLONG);
+            let what = format!("open a notify socket in {}", folder.display());
+            SpawnError::new(StartStep::Pipe, errno, &what)
+        })
+    };
     let notify = spawn.notify.then(notify).transpose()?;
     slip.clear();
     // The writing end closes when this returns; the reading end is watched before the birth,
@@ -417,7 +390,7 @@ fn child_fds<'a>(
         Some((stdin, stdout, ready)) => (stdin, stdout, says_ready.map(|_| ready)),
         None => (stdin, stdout, says_ready),
     };
-    let notify_path = ground.notify_folder.join(format!("{}.sock", job.name));
+    let notify_path = notify::socket_path(&ground.notify_folder, &job.name);
     let notify_path = job.spawn.notify.then_some(notify_path);
     let mark = ground.marks.draw_mark().map_err(|problem| {
         let errno = problem.raw_os_error().unwrap_or(libc::EIO);

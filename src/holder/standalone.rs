@@ -182,6 +182,8 @@ impl Engine {
             }
         }
         if let Some(places) = self.places.take() {
+            let kept = self.instances.values();
+            places.remove_sockets(kept.flat_map(|one| one.sockets.bound()).collect());
             places.release();
         }
         code

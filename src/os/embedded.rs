@@ -367,8 +367,12 @@ impl Os for EmbeddedOs {
         self.held.flush_output(instance)
     }
 
-    fn listen(&self, instance: &Instance, sockets: Vec<ActivationSocket>) {
-        self.held.listen(instance, sockets);
+    fn listen(
+        &self,
+        instance: &Instance,
+        sockets: Vec<ActivationSocket>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.held.listen(instance, sockets)
     }
 
     fn forget(&self, instance: &Instance) {

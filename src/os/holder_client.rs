@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use mainstay_holder::messages::{HolderMessage, HolderRequest, InstanceInfo};
-use mainstay_holder::{Decoder, encode};
+use mainstay_holder::Decoder;
+use mainstay_holder::messages::{HolderMessage, HolderRequest, InstanceInfo, TakeoverState};
 use mainstay_policy::MonoTime;
 use mainstay_process::{
     ActivationSocket, Exited, Instance, ProcessEvent, ProcessEventKind, Signal, SpawnRequest,
@@ -21,10 +21,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::handshake::HolderHandshake;
-use super::transport::{HolderReader, HolderWriter};
+use super::transport::{HolderReader, HolderWriter, Outbox, PassedFd};
 use super::{CommandResult, LiveProcess, Os, OsEvent, RunExit, machine};
 
 mod holder_lost;
+#[cfg(unix)]
+mod sockets;
 #[cfg(unix)]
 mod starts;
 
@@ -33,9 +35,6 @@ mod starts;
 const FACTS_IN_FLIGHT: usize = 1024;
 /// Asks that may wait for the wire, in bytes; more means that the holder does not read any more.
 const ASKS_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// A buffer that grew beyond this in a burst is given back after it.
-const KEPT_BYTES: usize = 64 * 1024;
 
 /// How long a disk may take to what is read from it.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -55,7 +54,7 @@ struct InstanceState {
 
 /// [`Os`] through the holder.
 pub(crate) struct HolderClient {
-    out: Mutex<Vec<u8>>,
+    out: Mutex<Outbox>,
     out_ready: Notify,
     /// Signalled when everything asked so far is on the wire.
     sent: Notify,
@@ -67,6 +66,8 @@ pub(crate) struct HolderClient {
     starts: Mutex<HashMap<Instance, starts::Start>>,
     #[cfg(unix)]
     lookups: Arc<tokio::sync::Semaphore>,
+    #[cfg(unix)]
+    sockets: sockets::SocketTable,
     #[cfg_attr(
         windows,
         expect(dead_code, reason = "names are resolved on Unix alone")
@@ -113,17 +114,18 @@ impl HolderClient {
     /// When the socket cannot be registered.
     pub(crate) fn start(
         wire: HolderHandshake,
-        known: &[InstanceInfo],
+        known: &TakeoverState,
     ) -> io::Result<(Arc<HolderClient>, mpsc::Receiver<OsEvent>)> {
         let (facts, receiver) = mpsc::channel(FACTS_IN_FLIGHT);
         let (commands, modules): (Vec<_>, Vec<_>) = known
+            .instances
             .iter()
             .partition(|info| info.instance.command().is_some());
         let slots = modules.into_iter();
         let slots = slots.map(|info| (info.instance.clone(), InstanceState::from(info)));
         let slots = slots.collect();
         let held = Arc::new_cyclic(|myself| HolderClient {
-            out: Mutex::new(Vec::new()),
+            out: Mutex::default(),
             out_ready: Notify::new(),
             sent: Notify::new(),
             slots: Mutex::new(slots),
@@ -133,6 +135,8 @@ impl HolderClient {
             starts: Mutex::default(),
             #[cfg(unix)]
             lookups: Arc::new(tokio::sync::Semaphore::new(starts::LOOKUPS_MAX)),
+            #[cfg(unix)]
+            sockets: sockets::table(known),
             myself: Weak::clone(myself),
             next_command: AtomicU64::new(machine::monotonic().0),
             gone: AtomicBool::new(false),
@@ -172,15 +176,19 @@ impl HolderClient {
     }
 
     fn send_request(&self, ask: &HolderRequest) {
+        self.send_request_with(ask, Vec::new());
+    }
+
+    fn send_request_with(&self, ask: &HolderRequest, fds: Vec<PassedFd>) {
         if self.gone.load(Ordering::Relaxed) {
             return self.act_without_holder(ask);
         }
         let mut out = lock(&self.out);
-        if out.len() > ASKS_BYTES_MAX {
+        if out.waiting_bytes() > ASKS_BYTES_MAX {
             tracing::error!("cannot ask the holder any more: it does not read its wire");
             return;
         }
-        if let Err(error) = encode(ask, &mut out) {
+        if let Err(error) = out.push(ask, fds) {
             tracing::error!(%error, "cannot ask the holder");
         }
         drop(out);
@@ -205,6 +213,8 @@ impl HolderClient {
             }
             HolderMessage::OutputFlushed { number } => self.finish_flush(number),
             HolderMessage::Directories { problem, .. } => {
+                #[cfg(unix)]
+                self.restore_sockets();
                 Some(OsEvent::DirectoriesRestored { problem })
             }
             HolderMessage::StopRequested { time_left_ms, .. } => Some(OsEvent::StopRequested {
@@ -297,21 +307,16 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 async fn write_requests(held: Arc<HolderClient>, mut speaking: HolderWriter) {
-    let mut frames = Vec::new();
     loop {
         held.out_ready.notified().await;
         if held.gone.load(Ordering::Relaxed) {
             return; // an application goes on without us: nothing of ours may stay
         }
-        frames.clear();
-        std::mem::swap(&mut frames, &mut lock(&held.out));
-        if speaking.write_all(&frames).await.is_err() {
+        let frames = std::mem::take(&mut *lock(&held.out));
+        if speaking.send(frames).await.is_err() {
             return; // the reader sees the end and says so
         }
         held.sent.notify_one();
-        if frames.capacity() > KEPT_BYTES {
-            frames = Vec::new();
-        }
     }
 }
 
@@ -439,12 +444,27 @@ impl Os for HolderClient {
         })
     }
 
-    fn listen(&self, instance: &Instance, sockets: Vec<ActivationSocket>) {
-        let instance = instance.clone();
-        self.send_request(&HolderRequest::Listen { instance, sockets });
+    fn listen(
+        &self,
+        instance: &Instance,
+        sockets: Vec<ActivationSocket>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        #[cfg(unix)]
+        if let Some(client) = self.myself.upgrade() {
+            let listening = client.listen_or_report(instance.clone(), sockets);
+            let listening = self.handle.spawn(listening);
+            return Box::pin(async move {
+                let _the_client_ended = listening.await;
+            });
+        }
+        #[cfg(windows)]
+        let _refused_by_the_configuration = (instance, sockets);
+        Box::pin(std::future::ready(()))
     }
 
     fn forget(&self, instance: &Instance) {
+        #[cfg(unix)]
+        self.forget_sockets(instance);
         let instance = instance.clone();
         self.send_request(&HolderRequest::Forget { instance });
     }

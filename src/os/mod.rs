@@ -12,6 +12,8 @@ use mainstay_protocol::Timestamp;
 
 #[cfg(unix)]
 pub(crate) mod accounts;
+#[cfg(unix)]
+mod activation;
 pub(crate) mod command;
 pub(crate) mod embedded;
 mod grpc;
@@ -84,8 +86,12 @@ pub(crate) trait Os: Send + Sync + 'static {
     /// file; or after 2 seconds.
     fn flush_output(&self, instance: &Instance) -> Pin<Box<dyn Future<Output = ()> + Send>>;
     /// Listens for an instance; `SocketActivated` follows when a client connects while it does not
-    /// run.
-    fn listen(&self, instance: &Instance, sockets: Vec<ActivationSocket>);
+    /// run. Completes when that is requested; it is, whether the result is awaited or not.
+    fn listen(
+        &self,
+        instance: &Instance,
+        sockets: Vec<ActivationSocket>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>>;
     /// Drops the record, sockets, stored descriptors and group of an instance that left the plan.
     fn forget(&self, instance: &Instance);
     /// Runs a short-lived command of `spawn.instance` to its end (hooks, probes); it is killed

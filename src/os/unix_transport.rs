@@ -182,23 +182,20 @@ impl HolderReader {
     }
 }
 
+/// Requests that are not sent yet, and the descriptors that travel with them.
+pub(crate) use mainstay_holder::FrameQueue as Outbox;
+pub(crate) type PassedFd = OwnedFd;
+
 /// What is said to the holder. There is room most of the time: it is waited for when there is none,
 /// and not watched before, since that would wake us whenever the holder has read.
 pub(crate) struct HolderWriter(OwnedFd);
 
 impl HolderWriter {
-    /// Writes all of it.
-    pub(crate) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            match nix::unistd::write(&self.0, bytes) {
-                Ok(count) => bytes = &bytes[count..],
-                Err(nix::Error::EINTR) => {}
-                Err(nix::Error::EAGAIN) => {
-                    let room = machine::watch(self.0.try_clone()?, Interest::WRITABLE)?;
-                    room.writable().await?.clear_ready();
-                }
-                Err(error) => return Err(error.into()),
-            }
+    /// Sends all of it.
+    pub(crate) async fn send(&mut self, mut outbox: Outbox) -> io::Result<()> {
+        while !outbox.flush(&self.0)? {
+            let room = machine::watch(self.0.try_clone()?, Interest::WRITABLE)?;
+            room.writable().await?.clear_ready();
         }
         Ok(())
     }

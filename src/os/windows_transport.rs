@@ -6,7 +6,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::path::Path;
 
 use mainstay_holder::messages::{HolderRequest, HolderSetup};
-use mainstay_holder::{Decoder, encode};
+use mainstay_holder::{Decoder, FrameError, encode};
 use mainstay_local_socket::Listener;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -112,13 +112,34 @@ impl HolderReader {
     pub(crate) fn replace_listeners(&mut self, _: u32) {}
 }
 
+/// Requests that are not sent yet; nothing travels with them.
+#[derive(Default)]
+pub(crate) struct Outbox(Vec<u8>);
+pub(crate) type PassedFd = std::convert::Infallible;
+
+impl Outbox {
+    /// Queues a request.
+    pub(crate) fn push(
+        &mut self,
+        request: &HolderRequest,
+        _: Vec<PassedFd>,
+    ) -> Result<(), FrameError> {
+        encode(request, &mut self.0)
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
 /// What is said to the holder.
 pub(crate) struct HolderWriter(tokio::fs::File);
 
 impl HolderWriter {
-    /// Writes all of it.
-    pub(crate) async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes).await?;
+    /// Sends all of it.
+    pub(crate) async fn send(&mut self, outbox: Outbox) -> io::Result<()> {
+        self.0.write_all(&outbox.0).await?;
         self.0.flush().await
     }
 }

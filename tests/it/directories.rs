@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -206,6 +207,60 @@ fn a_runtime_directory_that_is_removed_is_created_again() {
     daemon.kill_runtime();
     let down = daemon.cli(&["down"]);
     assert!(down.status.success(), "{}", said(&down));
+}
+
+#[test]
+fn every_socket_comes_back_after_the_runtime_directory_was_removed() {
+    let lazy = format!(
+        "[module.lazy]\ncommand = {}\nstart = \"lazy\"\n\
+         sockets = {{ http = \"${{runtime_dir}}/lazy.sock\" }}\n",
+        misbehave("--serve")
+    );
+    let runs = format!(
+        "[module.runs]\ncommand = {}\nsockets = {{ http = \"${{runtime_dir}}/runs.sock\" }}\n",
+        misbehave("--serve")
+    );
+    let told = format!(
+        "[module.told]\ncommand = {}\nready = {{ notify = true }}\n",
+        misbehave("--ready notify")
+    );
+    let daemon = Daemon::start(&format!("{lazy}{runs}{told}"));
+    daemon.until("told", ModuleState::Running);
+    daemon.until("runs", ModuleState::Running);
+    let comes_back = |name: &str| {
+        let path = daemon.path("run").join(name);
+        let datagram = || UnixDatagram::unbound().and_then(|socket| socket.connect(&path));
+        UnixStream::connect(&path).is_ok() || datagram().is_ok()
+    };
+    for round in 0..3 {
+        fs::remove_dir_all(daemon.path("run")).expect("removed");
+        let begun = Instant::now();
+        for name in [
+            "control.sock",
+            "module.sock",
+            "notify/told.sock",
+            "lazy.sock",
+        ] {
+            daemon.wait(name, || comes_back(name).then_some(()));
+        }
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(1), "round {round}: {took:?}");
+        if round == 0 {
+            // The connection started it; stopped, it is only listened for.
+            daemon.until("lazy", ModuleState::Running);
+            daemon.change(name::MODULE_STOP, "lazy");
+        }
+    }
+    // What runs keeps the socket it has, and says so; the next run has a new one.
+    daemon.wait("what to do about it", || {
+        daemon.printed().contains("restart runs").then_some(())
+    });
+    assert!(!comes_back("runs.sock"));
+    daemon.change(name::MODULE_RESTART, "runs");
+    daemon.wait("the socket of the next run", || {
+        comes_back("runs.sock").then_some(())
+    });
+    assert_eq!(daemon.stop(), Some(0));
 }
 
 #[test]

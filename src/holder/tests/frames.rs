@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use mainstay_holder::messages::{
-    HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
+    BoundSocket, HolderMessage, HolderRequest, HolderSetup, InstanceInfo, InstanceSockets,
+    TakeoverState, VERSION,
 };
 use mainstay_process::{
     ActivationSocket, Credentials, Exit, Exited, Instance, Limits, Output, ProcessEvent,
@@ -25,6 +26,13 @@ fn socket() -> ActivationSocket {
     ActivationSocket {
         name: "http".to_owned(),
         address: "127.0.0.1:80".to_owned(),
+    }
+}
+
+fn bound() -> BoundSocket {
+    BoundSocket {
+        socket: socket(),
+        file: Some((5, 6)),
     }
 }
 
@@ -100,7 +108,9 @@ fn requests() -> Vec<HolderRequest> {
         },
         HolderRequest::Listen {
             instance: instance.clone(),
-            sockets: vec![socket()],
+            sockets: vec![bound()],
+            passed: vec![0],
+            activates: true,
         },
         HolderRequest::Tap {
             instance: instance.clone(),
@@ -216,6 +226,10 @@ fn messages() -> Vec<HolderMessage> {
                 start_time: 8,
                 record: Some("up=1".to_owned()),
                 exit: Some(Exit::Code(1)),
+            }],
+            sockets: vec![InstanceSockets {
+                instance: web(),
+                sockets: vec![bound()],
             }],
             fds: 2,
             tree: "cgroup2".to_owned(),

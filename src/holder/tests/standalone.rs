@@ -60,6 +60,7 @@ mod cases {
     mod directories;
     mod hanging;
     mod leftovers;
+    mod sockets;
     mod stops;
     mod strays;
 
@@ -150,6 +151,8 @@ mod cases {
             ("unsafe_directories_are_refused", directories::refused),
             ("a_second_holder_is_refused", directories::held_by_another),
             ("removed_directories_come_back", directories::restored),
+            ("passed_sockets_are_kept", sockets::kept),
+            ("files_of_sockets_go_with_them", sockets::gone),
         ];
         let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
         let mut words = std::env::args().skip(1);

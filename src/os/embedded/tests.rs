@@ -6,14 +6,14 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::*;
-use crate::os::handshake::HolderHandshake;
+use crate::os::handshake::{HolderHandshake, TakeoverState};
 use crate::os::transport::HolderEndpoint;
 
 /// An application with one task, and a holder that does not answer.
 fn embedded() -> (EmbeddedOs, mpsc::Receiver<OsEvent>, UnixStream) {
     let (ours, silent) = UnixStream::pair().expect("a pair");
     let wire = HolderHandshake::new(HolderEndpoint::from(OwnedFd::from(ours)));
-    let (held, facts) = HolderClient::start(wire, &[]).expect("a wire");
+    let (held, facts) = HolderClient::start(wire, &TakeoverState::default()).expect("a wire");
     let work: TaskFn = Arc::new(|_| Box::pin(async { Ok(()) }));
     let os = EmbeddedOs::new(held, [("it".to_owned(), work, Map::new())]);
     (os, facts, silent)

@@ -29,15 +29,16 @@ pub(super) const LOOKUPS_MAX: usize = 8;
 pub(super) struct Start {
     generation: u64,
     context: StartContext,
-    /// Its user is being looked up: the holder does not know of it.
+    /// Its user is being looked up, its sockets bound: the holder does not know of it.
     pending: bool,
     cancelled: bool,
 }
 
 impl HolderClient {
-    /// Requests a start, after its user and group were looked up.
+    /// Requests a start, after its user and group were looked up and its sockets bound.
     pub(super) fn request_spawn(&self, spawn: SpawnRequest) {
-        let pending = spawn.user.is_some() || spawn.group.is_some();
+        let looks_up = spawn.user.is_some() || spawn.group.is_some();
+        let pending = looks_up || self.has_sockets(&spawn.instance, &spawn.sockets);
         let start = Start {
             generation: spawn.generation,
             context: StartContext::from(&spawn),
@@ -47,7 +48,7 @@ impl HolderClient {
         lock(&self.starts).insert(spawn.instance.clone(), start);
         match self.myself.upgrade() {
             Some(client) if pending => {
-                self.handle.spawn(client.look_up_and_spawn(spawn));
+                self.handle.spawn(client.prepare_and_spawn(spawn));
             }
             _ => self.send_request(&HolderRequest::Spawn(Box::new(spawn))),
         }
@@ -61,9 +62,8 @@ impl HolderClient {
         pending.map(|one| one.cancelled = true).is_some()
     }
 
-    async fn look_up_and_spawn(self: Arc<Self>, mut spawn: SpawnRequest) {
-        let (user, group) = (spawn.user.clone(), spawn.group.clone());
-        let found = look_up(&self.lookups, user, group).await;
+    async fn prepare_and_spawn(self: Arc<Self>, mut spawn: SpawnRequest) {
+        let prepared = self.prepare(&mut spawn).await;
         let cancelled = match lock(&self.starts).get_mut(&spawn.instance) {
             Some(start) if start.generation == spawn.generation => {
                 start.pending = false;
@@ -71,33 +71,43 @@ impl HolderClient {
             }
             _ => false,
         };
-        let failed = match found {
+        let (failure, message) = match prepared {
             _ if cancelled => {
                 let (step, errno) = (StartStep::Fork, libc::ECANCELED);
-                (
-                    StartFailure { step, errno },
-                    "cannot start a process that is to end".to_owned(),
-                )
+                let message = "cannot start a process that is to end".to_owned();
+                (StartFailure { step, errno }, message)
             }
-            Ok(account) => {
-                // What `env` says comes later and counts.
-                spawn.env.splice(0..0, account.env);
-                let who = account.credentials.as_ref();
-                spawn.user = who.map(|who| who.uid.to_string());
-                spawn.group = who.map(|who| who.gid.to_string());
-                spawn.credentials = account.credentials;
-                return self.send_request(&HolderRequest::Spawn(Box::new(spawn)));
-            }
-            Err(error) => (error.failure, error.message),
+            Ok(()) => return self.send_request(&HolderRequest::Spawn(Box::new(spawn))),
+            Err(failed) => failed,
         };
         lock(&self.starts).remove(&spawn.instance);
-        let (failure, message) = failed;
         let event = ProcessEvent {
             instance: spawn.instance,
             generation: spawn.generation,
             what: ProcessEventKind::SpawnFailed { failure, message },
         };
         self.deliver(event).await;
+    }
+
+    /// Does what the holder leaves to the runtime: names become numbers, sockets descriptors.
+    async fn prepare(&self, spawn: &mut SpawnRequest) -> Result<(), (StartFailure, String)> {
+        if spawn.user.is_some() || spawn.group.is_some() {
+            let (user, group) = (spawn.user.clone(), spawn.group.clone());
+            let found = look_up(&self.lookups, user, group).await;
+            let account = found.map_err(|error| (error.failure, error.message))?;
+            // What `env` says comes later and counts.
+            spawn.env.splice(0..0, account.env);
+            let who = account.credentials.as_ref();
+            spawn.user = who.map(|who| who.uid.to_string());
+            spawn.group = who.map(|who| who.gid.to_string());
+            spawn.credentials = account.credentials;
+        }
+        if self.has_sockets(&spawn.instance, &spawn.sockets) {
+            let wanted = spawn.sockets.clone();
+            let passed = self.pass_sockets(&spawn.instance, wanted, false).await;
+            passed.map_err(|error| (error.failure, error.message))?;
+        }
+        Ok(())
     }
 
     /// A failure that the holder did not put into words is delivered when it has them.

@@ -3,12 +3,12 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup};
 
 use super::House;
-use crate::common::{eventually, lives};
+use crate::common::{eventually, lives, spawn_of};
 
 /// Configures a holder that refuses; returns why.
 fn refusal(mut house: House, setup: HolderSetup) -> String {
@@ -100,6 +100,10 @@ pub(super) fn held_by_another() {
 pub(super) fn restored() {
     let mut house = House::ready(false);
     let pid = house.start("a", 1, "while :; do echo tick; sleep 0.01; done");
+    let mut spawn = spawn_of("n", 1, &["/bin/sleep", "300"]);
+    spawn.notify = true;
+    house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
+    house.line.spawned("n", 1);
     let setup = house.setup();
     let socket = format!("{}/control.sock", setup.runtime_dir);
     let status = format!("{}/holder.json", setup.runtime_dir);
@@ -120,6 +124,11 @@ pub(super) fn restored() {
         });
         assert_eq!((fds, house.line.fds.len()), ((2, None), 2));
         assert!(UnixStream::connect(&socket).is_ok());
+        let notify = format!("{}/notify/n.sock", setup.runtime_dir);
+        let sender = UnixDatagram::unbound().unwrap();
+        eventually("the notify socket of a run", || {
+            sender.connect(&notify).is_ok()
+        });
         eventually("its status", || std::fs::exists(&status).unwrap());
         eventually("output is written again", || {
             std::fs::read(&log).is_ok_and(|text| text.ends_with(b"tick\n"))

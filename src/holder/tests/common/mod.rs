@@ -44,7 +44,11 @@ impl Line {
     }
 
     pub(crate) fn ask(&mut self, ask: &HolderRequest) {
-        self.outbox.push(ask, vec![]).unwrap();
+        self.ask_with(ask, vec![]);
+    }
+
+    pub(crate) fn ask_with(&mut self, ask: &HolderRequest, fds: Vec<OwnedFd>) {
+        self.outbox.push(ask, fds).unwrap();
         while !self.outbox.flush(&self.socket).unwrap() {
             self.wait(PollFlags::POLLOUT, Instant::now() + PATIENCE);
         }
