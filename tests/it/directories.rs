@@ -17,6 +17,13 @@ fn one() -> String {
     format!("[module.one]\ncommand = {}\n", misbehave(""))
 }
 
+/// Removes a directory in which a file may be created meanwhile.
+fn remove(daemon: &Daemon, name: &str) {
+    daemon.wait("a removed directory", || {
+        fs::remove_dir_all(daemon.path(name)).ok()
+    });
+}
+
 /// Runs the command line in a directory of its own, with these variables.
 fn run_in(folder: &Path, words: &[&str], variables: &[(&str, &Path)]) -> Output {
     let mut command = Command::new(binary());
@@ -233,7 +240,7 @@ fn every_socket_comes_back_after_the_runtime_directory_was_removed() {
         UnixStream::connect(&path).is_ok() || datagram().is_ok()
     };
     for round in 0..3 {
-        fs::remove_dir_all(daemon.path("run")).expect("removed");
+        remove(&daemon, "run");
         let begun = Instant::now();
         for name in [
             "control.sock",
@@ -325,7 +332,7 @@ fn history_that_was_removed_is_a_gap_and_an_issue() {
     let before = newest(&daemon);
     assert!(before > 1);
     let pid = daemon.module("one").pid;
-    fs::remove_dir_all(daemon.path("state")).expect("removed");
+    remove(&daemon, "state");
     daemon.kill_runtime();
     assert_eq!(daemon.module("one").pid, pid, "no module notices");
     daemon.change(name::MODULE_RESTART, "one");

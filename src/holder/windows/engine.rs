@@ -354,6 +354,7 @@ impl Engine {
             up_since: self.up_since,
             instances,
             fds: 0,
+            sockets: Vec::new(),
             tree: TREE_METHOD.to_owned(),
             stopping: self.supervisor.is_stopping(),
         };
