@@ -89,14 +89,7 @@ impl Engine {
                 Some(ground) => ground.logs.notify_when_written(&instance, number),
                 None => self.send(&HolderMessage::OutputFlushed { number }),
             },
-            HolderRequest::Logs { max_bytes, keep } => {
-                if let Some(setup) = &mut self.setup {
-                    (setup.log_max_bytes, setup.log_keep) = (max_bytes, keep);
-                }
-                if let Some(ground) = &self.ground {
-                    ground.logs.set_limits(max_bytes, keep);
-                }
-            }
+            HolderRequest::Logs { max_bytes, keep } => self.set_log_limits(max_bytes, keep),
             HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
             HolderRequest::Pong | HolderRequest::Other => {} // that it was read is what counts
             HolderRequest::Stopping { within_ms } => {
@@ -106,6 +99,15 @@ impl Engine {
             HolderRequest::Exit { code } => self.supervisor.exit(code),
         }
         self.perform_effects();
+    }
+
+    fn set_log_limits(&mut self, max_bytes: u64, keep: u32) {
+        if let Some(setup) = &mut self.setup {
+            (setup.log_max_bytes, setup.log_keep) = (max_bytes, keep);
+        }
+        if let Some(ground) = &self.ground {
+            ground.logs.set_limits(max_bytes, keep);
+        }
     }
 
     fn configure(&mut self, setup: HolderSetup) {

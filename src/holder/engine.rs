@@ -343,7 +343,7 @@ impl Engine {
     pub(crate) fn send_takeover(&mut self, instances: Vec<InstanceInfo>) {
         let listeners = self.places.as_ref().map(SystemDirs::listeners).transpose();
         let listeners = listeners.ok().flatten().unwrap_or_default();
-        let world = HolderMessage::Takeover(TakeoverState {
+        let world = HolderMessage::Takeover(Box::new(TakeoverState {
             version: VERSION,
             setup: self.setup.clone(),
             holder_pid: std::process::id(),
@@ -356,7 +356,7 @@ impl Engine {
             sockets: self.kept_sockets(),
             tree: self.tree().to_owned(),
             stopping: self.supervisor.is_stopping(),
-        });
+        }));
         if let Some(wire) = &mut self.wire {
             wire.takeover_sent = true;
         }

@@ -181,7 +181,7 @@ pub struct InstanceSockets {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum HolderMessage {
     /// First message to every runtime.
-    Takeover(TakeoverState),
+    Takeover(Box<TakeoverState>),
     /// Directories are made, the lock is held, sockets listen.
     Configured {
         /// The control and the module listener travel with this frame.

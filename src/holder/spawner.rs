@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Pid, Uid};
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::exec_spec::{ChildErrorSlot, ExecSpec};
-use crate::foreign_fd::NamedFd;
+use crate::foreign_fd::{ForeignFd, NamedFd};
 use crate::fork::UNKNOWN;
 use crate::kernel::{self, Cgroup, CgroupTree, ProcessLauncher, ReservedFds, SpawnedChild};
 use crate::mark::MarkSecret;
@@ -272,6 +272,16 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), SpawnError> {
     Ok((read.into(), write.into()))
 }
 
+fn notify_socket(ground: &SpawnContext, name: &str, uid: u32) -> Result<ForeignFd, SpawnError> {
+    notify::open_socket(&ground.notify_folder, name, uid).map_err(|problem| {
+        // The standard library reports a path over the limit without an errno.
+        let errno = problem.raw_os_error().unwrap_or(libc::ENAMETOOLONG);
+        let folder = ground.notify_folder.display();
+        let what = format!("open a notify socket in {folder}");
+        SpawnError::new(StartStep::Pipe, errno, &what)
+    })
+}
+
 /// Opens the pipe of a stdin to which nothing is written.
 fn open_stdin(spawn: &SpawnRequest) -> Result<Option<(PipeReader, PipeWriter)>, SpawnError> {
     match spawn.stdin {
@@ -328,15 +338,7 @@ fn spawn_one(
     }
     let identity = orders.identity.as_ref();
     let uid = identity.map_or(nix::unistd::getuid().as_raw(), |who| who.uid);
-    let notify = || {
-        let folder = &ground.notify_folder;
-        notify::open_socket(folder, &job.name, uid).map_err(|problem| {
-            // The standard library answers a path over the limit without an errno.
-            let errno = problem.raw_os_error().unwrap_or(libc::ENAMETOOLONG);
-            let what = format!("open a notify socket in {}", folder.display());
-            SpawnError::new(StartStep::Pipe, errno, &what)
-        })
-    };
+    let notify = || notify_socket(ground, &job.name, uid);
     let notify = spawn.notify.then(notify).transpose()?;
     slip.clear();
     // The writing end closes when this returns; the reading end is watched before the birth,

@@ -79,7 +79,7 @@ impl HolderHandshake {
                     Some(setup) => Some(self.entrances(world.fds, setup)?),
                     None => None,
                 };
-                Ok((world, entrances))
+                Ok((*world, entrances))
             }
             other => Err(HandshakeError::Malformed(format!(
                 "expected the world, got {other:?}"

@@ -21,10 +21,6 @@ pub const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the engine does for the instances.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a few live at a time, and most are messages"
-)]
 pub enum RosterEffect {
     /// Send the takeover state, the first message of a channel, with these instances.
     SendTakeover(Vec<InstanceInfo>),

@@ -211,7 +211,7 @@ fn events() -> impl Iterator<Item = HolderMessage> {
 
 fn messages() -> Vec<HolderMessage> {
     let mut messages = vec![
-        HolderMessage::Takeover(TakeoverState {
+        HolderMessage::Takeover(Box::new(TakeoverState {
             version: VERSION,
             setup: Some(setup()),
             holder_pid: 5,
@@ -234,7 +234,7 @@ fn messages() -> Vec<HolderMessage> {
             fds: 2,
             tree: "cgroup2".to_owned(),
             stopping: true,
-        }),
+        })),
         HolderMessage::Configured { fds: 2 },
         HolderMessage::Refused {
             message: "cannot start app".to_owned(),

@@ -358,7 +358,7 @@ impl Engine {
             tree: TREE_METHOD.to_owned(),
             stopping: self.supervisor.is_stopping(),
         };
-        self.send(&HolderMessage::Takeover(world));
+        self.send(&HolderMessage::Takeover(Box::new(world)));
         self.supervisor.takeover_sent(monotonic());
     }
 

@@ -192,7 +192,7 @@ impl Line {
 
     pub(crate) fn world(&mut self) -> TakeoverState {
         self.until(|tell| match tell {
-            HolderMessage::Takeover(world) => Some(world.clone()),
+            HolderMessage::Takeover(world) => Some((**world).clone()),
             _ => None,
         })
     }
