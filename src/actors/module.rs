@@ -9,7 +9,9 @@ use std::time::Duration;
 use mainstay_policy::run::{RunEffect, RunEvent, RunMachine, RunReport, RunReportKind};
 use mainstay_policy::spec::Readiness;
 use mainstay_policy::{ModuleId, MonoTime};
-use mainstay_process::{Exit, Exited, ProcessEvent, ProcessEventKind, StartFailure, StartStep};
+use mainstay_process::{
+    Exit, Exited, ProcessEvent, ProcessEventKind, Signal, StartFailure, StartStep,
+};
 use mainstay_protocol::view::LastExit;
 use mainstay_protocol::{EventKind, HealthStatus};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -24,6 +26,7 @@ use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
 use super::{RuntimeContext, convert, launching, readiness};
 use crate::os::CommandResult;
+use crate::os_text::signal_name;
 
 mod hooks;
 mod output_loss;
@@ -292,6 +295,8 @@ impl ModuleActorState {
                 tracing::info!(module, pid, "the module named another main process");
                 self.note(RunEvent::MainChanged { generation, pid });
             }
+            ProcessEventKind::Suspended { signal } => self.on_suspended(generation, Some(signal)),
+            ProcessEventKind::Continued => self.on_suspended(generation, None),
             ProcessEventKind::TreeSignalled {
                 signal,
                 processes,
@@ -323,6 +328,29 @@ impl ModuleActorState {
             // The router handles the first; the second is what only a newer holder reports.
             ProcessEventKind::SocketActivated { .. } | ProcessEventKind::Other => {}
         }
+    }
+
+    /// A signal of another process stopped the main process, or it was continued. Nothing follows:
+    /// probes and the watchdog decide.
+    fn on_suspended(&mut self, generation: u64, signal: Option<Signal>) {
+        if !self.is_current_run(generation) {
+            return;
+        }
+        let signal = signal.map(signal_name);
+        let id = self.id;
+        if self.ctx.snapshots.module(id).suspended_by == signal {
+            return;
+        }
+        let kind = match signal {
+            Some(_) => EventKind::ModuleSuspended,
+            None => EventKind::ModuleContinued,
+        };
+        let pid = self.module.pid();
+        let entry = EventBuilder::of(kind).module(id, generation);
+        let entry = entry.payload(json!({ "signal": signal, "pid": pid }));
+        self.ctx.recorder.record(entry);
+        let registry = &self.ctx.actor_refs.registry;
+        registry.cast(RegistryMsg::Suspended(id, signal));
     }
 
     fn on_exit(&mut self, generation: u64, exited: &Exited) {

@@ -28,6 +28,8 @@ pub(crate) enum RegistryMsg {
     RunStarted(ModuleId),
     /// Its health changed.
     Health(ModuleId, HealthStatus, Vec<String>),
+    /// Its main process is stopped by this signal, or by none any more.
+    Suspended(ModuleId, Option<String>),
     /// A run ended.
     RunEnded(ModuleId, LastExit),
     /// How runs ended that an earlier runtime saw.
@@ -92,7 +94,10 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
             cell.status_text = None;
             cell.health = HealthStatus::Unknown;
             cell.issues.clear();
-            cell.usage = None;
+            (cell.usage, cell.suspended_by) = (None, None);
+        }),
+        RegistryMsg::Suspended(module, signal) => snapshots.edit(module, |cell| {
+            cell.suspended_by = signal;
         }),
         RegistryMsg::Health(module, health, issues) => snapshots.edit(module, |cell| {
             (cell.health, cell.issues) = (health, issues);
@@ -100,7 +105,7 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
         RegistryMsg::RunEnded(module, exit) => snapshots.edit(module, |cell| {
             cell.last_exit = Some(exit);
             cell.lifecycle.pid = None;
-            cell.usage = None;
+            (cell.usage, cell.suspended_by) = (None, None);
         }),
         RegistryMsg::ExitsRestored(exits) => {
             for (module, exit) in exits {

@@ -60,6 +60,8 @@ pub(crate) struct ModuleSnapshot {
     pub(crate) usage: Option<Usage>,
     /// How its last run ended.
     pub(crate) last_exit: Option<LastExit>,
+    /// The signal that its main process is stopped by.
+    pub(crate) suspended_by: Option<String>,
     /// Output lost since mainstay started.
     pub(crate) output_dropped_bytes: u64,
     /// Why output is being lost now.
@@ -90,6 +92,7 @@ impl ModuleSnapshot {
             status_text: None,
             usage: None,
             last_exit: None,
+            suspended_by: None,
             output_dropped_bytes: 0,
             output_lost: None,
         }

@@ -57,10 +57,11 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
         line(out, "says", &format::single_line(text));
     }
     if let Some(pid) = module.pid {
+        let stopped = suspended_text(module).map_or_else(String::new, |text| format!(", {text}"));
         line(
             out,
             "process",
-            &format!("{pid}, generation {}", module.generation),
+            &format!("{pid}, generation {}{stopped}", module.generation),
         );
     }
     if let Some(usage) = &module.usage {
@@ -118,6 +119,15 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
             &format!("{lost} were lost; `mainstay status` says why"),
         );
     }
+}
+
+/// That its main process does nothing, and why.
+pub(crate) fn suspended_text(module: &ModuleView) -> Option<String> {
+    let signal = module.suspended_by.as_ref()?;
+    Some(format!(
+        "stopped by a signal ({})",
+        format::single_line(signal)
+    ))
 }
 
 fn line(out: &mut String, label: &str, text: &str) {
@@ -205,7 +215,7 @@ storage 1.0.0 - Keeps samples and scores
   state      backoff for 100ms, because: exit
   health     degraded, score 80 of 100
   says       compacting
-  process    4711, generation 4
+  process    4711, generation 4, stopped by a signal (SIGSTOP)
   uses       1.5% of a core, 8.0 MiB (pss), processes: 1, threads: 3, files: 9
   kind       service, required, importance normal
   requires   event-bus

@@ -147,7 +147,9 @@ pub(crate) fn health_colour(health: HealthStatus) -> Option<AnsiColour> {
 
 /// What is next for the module, what it says, what is not as usual.
 fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
-    let plain = module.degraded.is_empty() && module.throttle.rung == Rung::None;
+    let plain = module.degraded.is_empty()
+        && module.throttle.rung == Rung::None
+        && module.suspended_by.is_none();
     if module.state == ModuleState::Running && plain {
         return module
             .status_text
@@ -155,6 +157,7 @@ fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
             .map_or(Cow::Borrowed(""), format::single_line);
     }
     let mut parts = Vec::new();
+    parts.extend(module_details::suspended_text(module));
     // What is wanted waits or starts from the beginning.
     if module.state == ModuleState::NotStarted {
         parts.push("starts when needed".to_owned());

@@ -60,6 +60,7 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         },
         usage: now.usage,
         last_exit: now.last_exit.clone(),
+        suspended_by: now.suspended_by.clone(),
         output_dropped_bytes: now.output_dropped_bytes,
     }
 }
@@ -122,6 +123,13 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
                 .iter()
                 .map(|issue| format!("{}: {issue}", &ctx.name(id))),
         );
+        if let Some(signal) = &module.suspended_by {
+            let pid = module.lifecycle.pid.unwrap_or_default();
+            issues.push(format!(
+                "{} is stopped by a signal ({signal}); `kill -CONT {pid}` continues it",
+                &ctx.name(id)
+            ));
+        }
         if let Some(reason) = &module.output_lost {
             let bytes = module.output_dropped_bytes;
             let name = ctx.name(id);

@@ -2,7 +2,7 @@
 //! Owns instances, connection and deadlines.
 //! Never blocks on a disk, a module or the runtime.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -75,6 +75,10 @@ pub(crate) struct Engine {
     pub(crate) sweeping: Option<(Instant, Vec<u32>)>,
     pub(crate) to_sweep: Vec<ProcessTree>,
     pub(crate) tree_stops: TreeStops,
+    /// Main processes that a signal stopped a moment ago: when that is reported, and the signal.
+    pub(crate) suspended: BTreeMap<i32, (Instant, i32)>,
+    /// Embedded: when main processes are looked at for such a stop.
+    pub(crate) suspension_look: Option<Instant>,
     /// A run has ended: what it left behind elsewhere is looked for.
     pub(crate) strays_due: bool,
     pub(crate) tags: Tags,
@@ -126,6 +130,8 @@ impl Engine {
             sweeping: None,
             to_sweep: Vec::new(),
             tree_stops: TreeStops::default(),
+            suspended: BTreeMap::new(),
+            suspension_look: None,
             strays_due: false,
             tags: Tags::new()?,
             inherited_children: HashSet::new(),
@@ -176,6 +182,7 @@ impl Engine {
             }
             if std::mem::take(&mut self.reap_again) {
                 self.reap();
+                self.take_in_suspensions();
             }
             self.on_deadline();
         }
@@ -396,7 +403,9 @@ impl Engine {
         let spawner = self.spawner.as_ref();
         let hang = spawner.and_then(Spawner::hang_deadline);
         let trees = self.tree_stops.deadline();
-        let mine = [hang, swept, trees, self.drain_deadline()];
+        let stops = self.suspended.values().map(|(at, _)| *at).min();
+        let look = self.suspension_look;
+        let mine = [hang, swept, trees, stops, look, self.drain_deadline()];
         let mine = mine.into_iter().flatten();
         let mine = mine.map(|at| at.saturating_duration_since(Instant::now()));
         let wait = machines.chain(mine).min()? + Duration::from_millis(1);
@@ -407,6 +416,7 @@ impl Engine {
         self.roster.deadline_passed(monotonic());
         self.expire_drains(Instant::now());
         self.expire_sweep(Instant::now());
+        self.expire_suspensions(Instant::now());
         if let Some(spawner) = &self.spawner {
             spawner.add_thread(Instant::now());
         }

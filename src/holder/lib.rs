@@ -96,6 +96,8 @@ mod spawner;
 #[cfg(unix)]
 mod standalone;
 #[cfg(unix)]
+mod suspension;
+#[cfg(unix)]
 mod sweep;
 #[cfg(unix)]
 mod syscall;

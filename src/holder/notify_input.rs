@@ -194,6 +194,10 @@ impl Engine {
         if self.owner(pid).is_some() {
             return Err(cannot("it is one already"));
         }
+        let run = self.instances.get(&id).and_then(|one| one.run.as_ref());
+        if run.is_some_and(|run| run.main_exit.is_some()) {
+            return Err(cannot("the run is being stopped"));
+        }
         let watched = self.poll.add(&handle, poll_key::PROCESS | u64::from(id));
         watched.map_err(|problem| cannot(&format!("it cannot be watched ({problem})")))?;
         let Some(instance) = self.instances.get_mut(&id) else {

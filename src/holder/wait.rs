@@ -29,6 +29,30 @@ pub(crate) enum WaitResult {
     NoChild,
 }
 
+/// The next child that was stopped by this signal, or continued, and was not returned before.
+#[expect(unsafe_code, reason = "waitid with stops")]
+pub(crate) fn next_suspension(whom: WaitTarget) -> Option<(i32, Option<i32>)> {
+    let (kind, number) = match whom {
+        WaitTarget::Anyone => (libc::P_ALL, 0),
+        WaitTarget::Pid(pid) => (libc::P_PID, pid as libc::id_t),
+        WaitTarget::Process(target) => {
+            let (kind, number, _) = target?;
+            (kind, number)
+        }
+    };
+    let flags = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG;
+    // SAFETY: an all-zero siginfo is valid and is filled by the call; its fields are those of a
+    // child.
+    let (pid, status, how) = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        if libc::waitid(kind, number, &raw mut info, flags) != 0 {
+            return None;
+        }
+        (info.si_pid(), info.si_status(), info.si_code)
+    };
+    (pid != 0).then_some((pid, (how != libc::CLD_CONTINUED).then_some(status)))
+}
+
 /// Looks; with `reap` the zombie goes.
 #[expect(
     unsafe_code,

@@ -54,6 +54,9 @@ pub fn describe(event: &Event) -> String {
             format!("output of {who} is lost{why}")
         }
         EventKind::ModuleOutputRestored => format!("output of {who} is written again"),
+        EventKind::ModuleSuspended | EventKind::ModuleContinued => {
+            suspended(event.kind, who, facts)
+        }
         EventKind::ModuleTreeSignalled => tree_signalled(who, facts),
         EventKind::ModuleHookFailed => hook_failed(who, facts),
         EventKind::RecoveryStarted
@@ -208,6 +211,14 @@ fn hook_failed(who: &str, facts: PayloadReader<'_>) -> String {
     let hook = facts.text("hook").unwrap_or("a command");
     let command = prefixed(" `", facts.text("command").map(|text| format!("{text}`")));
     format!("{hook}{command} of {who} failed{}", facts.why())
+}
+
+fn suspended(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {
+    if kind == EventKind::ModuleContinued {
+        return format!("{who} was continued");
+    }
+    let signal = prefixed(" (", facts.text("signal").map(|name| format!("{name})")));
+    format!("{who} is stopped by a signal{signal}")
 }
 
 fn tree_signalled(who: &str, facts: PayloadReader<'_>) -> String {

@@ -185,6 +185,8 @@ fn explains_state(kind: EventKind) -> bool {
             | EventKind::ModuleStateChanged
             | EventKind::ModuleReady
             | EventKind::ModuleExited
+            | EventKind::ModuleSuspended
+            | EventKind::ModuleContinued
             | EventKind::ModuleHealthChanged
             | EventKind::ModuleDegraded
             | EventKind::RecoveryStarted
@@ -247,6 +249,12 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
         ModuleState::Stopped | ModuleState::NotStarted if module.desired == DesiredState::Down => {
             say(format!(
                 "no action is scheduled; run `mainstay start {name}` to start it"
+            ))
+        }
+        ModuleState::Running if module.suspended_by.is_some() => {
+            let pid = module.pid.map_or_else(String::new, |pid| format!(" {pid}"));
+            say(format!(
+                "no action is scheduled; run `kill -CONT{pid}` to continue {name}"
             ))
         }
         // A task that is done, or a module in its desired state.

@@ -61,6 +61,13 @@ pub enum ProcessEventKind {
         /// How many there were.
         total: u32,
     },
+    /// The main process was stopped by a signal of another process, and has been for a while.
+    Suspended {
+        /// The signal: SIGSTOP, for instance.
+        signal: Signal,
+    },
+    /// It was continued.
+    Continued,
     /// One sd_notify datagram of a sender that belongs to the run.
     Notify {
         /// The sender; 0: the kernel does not say.

@@ -43,6 +43,11 @@ wire_enum! {
         /// `{signal, processes: [{pid, command}], total}`: some of the processes, and how many
         /// there were.
         ModuleTreeSignalled = "module.tree_signalled",
+        /// The main process was stopped by a signal of another process and still is; payload
+        /// `{signal, pid}`, the signal by its name.
+        ModuleSuspended = "module.suspended",
+        /// It was continued, and is not stopped by a signal any more.
+        ModuleContinued = "module.continued",
         /// A command around a run failed; payload `{hook, command, text, output}`: `text` says how
         /// it ended, `output` is the end of what it wrote.
         ModuleHookFailed = "module.hook_failed",

@@ -71,6 +71,9 @@ pub struct ModuleView {
     pub usage: Option<Usage>,
     /// How its last run ended.
     pub last_exit: Option<LastExit>,
+    /// The signal that its main process is stopped by, as `SIGSTOP`: it runs and does nothing.
+    #[serde(default)]
+    pub suspended_by: Option<String>,
     /// Bytes of output that were dropped because the disk could not keep up, since the last start.
     #[serde(default)]
     pub output_dropped_bytes: u64,

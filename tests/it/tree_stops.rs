@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mainstay_protocol::method::name;
 use mainstay_protocol::{EventKind, ModuleState};
 
-use crate::daemon::{Daemon, in_both_ways, misbehave, script};
+use crate::daemon::{Daemon, in_both_ways, kill, misbehave, script};
 
 /// A shell that does not forward the stop signal, and a worker that handles it by `on_term`.
 fn shell_with_worker(on_term: &str) -> String {
@@ -110,5 +110,44 @@ fn a_stop_keeps_its_deadline_over_the_death_of_the_runtime() {
         let took = began.elapsed();
         let expected = Duration::from_millis(3900)..Duration::from_millis(5500);
         assert!(expected.contains(&took), "no second budget: {took:?}");
+    });
+}
+
+#[test]
+fn status_and_why_say_that_a_module_is_stopped_by_a_signal_and_a_stop_continues_it() {
+    in_both_ways(|| {
+        let daemon = Daemon::start(&format!("[module.it]\ncommand = {}\n", misbehave("")));
+        let pid = daemon
+            .until("it", ModuleState::Running)
+            .pid
+            .expect("it runs");
+        kill(pid, libc::SIGSTOP);
+        daemon.until_view("the stop to be seen", "it", |view| {
+            view.suspended_by.as_deref() == Some("SIGSTOP")
+        });
+        let says = |words: &[&str]| String::from_utf8_lossy(&daemon.cli(words).stdout).into_owned();
+        for words in [&["status"][..], &["status", "it"], &["why", "it"]] {
+            let text = says(words);
+            assert!(
+                text.contains("stopped by a signal (SIGSTOP)"),
+                "{words:?}: {text}"
+            );
+        }
+        assert!(says(&["why", "it"]).contains(&format!("run `kill -CONT {pid}`")));
+        daemon.kill_runtime();
+        daemon.until_view("the stop to be seen again", "it", |view| {
+            view.suspended_by.is_some() && view.pid == Some(pid)
+        });
+        kill(pid, libc::SIGCONT);
+        daemon.until_view("the end of it", "it", |view| view.suspended_by.is_none());
+        daemon.event("it", EventKind::ModuleContinued);
+        kill(pid, libc::SIGSTOP);
+        daemon.until_view("the stop to be seen", "it", |view| {
+            view.suspended_by.is_some()
+        });
+        assert!(
+            stop(&daemon) < Duration::from_secs(8),
+            "the stop continues it"
+        );
     });
 }

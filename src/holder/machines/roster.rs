@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use mainstay_process::{Exit, Instance as InstanceName, ProcessEventKind, StartFailure};
+use mainstay_process::{Exit, Instance as InstanceName, ProcessEventKind, Signal, StartFailure};
 
 use crate::messages::{HolderMessage, InstanceInfo, MAX_RECORD_BYTES};
 use instance::{Instance, InstancePhase, PendingExit, StopOrder};
@@ -213,6 +213,7 @@ impl Roster {
             pid,
             start_time,
             main_exited: false,
+            suspended: None,
             deadline: (!timeout.is_zero()).then(|| now + timeout),
             timed_out: deferred.timed_out,
             stop: deferred.stop,
@@ -260,7 +261,29 @@ impl Roster {
         self.by_pid.remove(&process.pid);
         self.by_pid.insert(pid, id);
         (process.pid, process.start_time) = (pid, start_time);
+        process.suspended = None;
         let message = instance.event(ProcessEventKind::MainChanged { pid, start_time });
+        self.send(message);
+    }
+
+    /// The main process is stopped by this signal of another process, or by none any more.
+    pub fn main_suspended(&mut self, id: u32, signal: Option<i32>) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let InstancePhase::Running(process) = &mut instance.phase else {
+            return;
+        };
+        if process.main_exited || process.suspended == signal {
+            return;
+        }
+        process.suspended = signal;
+        let message = instance.event(match signal {
+            Some(signal) => ProcessEventKind::Suspended {
+                signal: Signal(signal),
+            },
+            None => ProcessEventKind::Continued,
+        });
         self.send(message);
     }
 
@@ -516,7 +539,10 @@ impl Roster {
         self.deferred_notify.clear();
         let all = || self.instances.values();
         let infos = all().map(Instance::info).collect();
-        let replay = all().flat_map(|one| one.notify_replay().into_iter().chain(one.exit_replay()));
+        let replay = all().flat_map(|one| {
+            let state = one.notify_replay().into_iter().chain(one.suspension());
+            state.chain(one.exit_replay())
+        });
         let replay: Vec<RosterEffect> = replay.map(RosterEffect::Send).collect();
         self.effects.push_back(RosterEffect::SendTakeover(infos));
         self.effects.extend(replay);

@@ -186,6 +186,8 @@ fn events() -> impl Iterator<Item = HolderMessage> {
         },
         ProcessEventKind::NotifyRejected { message: text() },
         ProcessEventKind::NotifyDrained,
+        ProcessEventKind::Suspended { signal: Signal(19) },
+        ProcessEventKind::Continued,
         ProcessEventKind::TreeSignalled {
             signal: Signal::TERMINATE,
             processes: vec![TreeProcess {

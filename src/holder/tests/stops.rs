@@ -9,7 +9,10 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Rig, both_trees, eventually, spawn_of};
+use mainstay_holder::EngineOptions;
 use mainstay_process::{Signal, TreeProcess};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 
 /// A shell that does not forward the signal, and its worker, which handles it by `on_term`.
 fn shell_with_worker(rig: &Rig, on_term: &str) -> String {
@@ -98,4 +101,15 @@ fn a_main_process_that_ignores_the_stop_is_killed_by_its_deadline_without_a_runt
         assert_eq!(exited.exit.signal(), Some(Signal::KILL));
         assert!(!exited.timed_out, "that is for what has a timeout");
     }
+}
+
+#[test]
+fn an_application_sees_that_a_main_process_is_stopped_by_a_signal() {
+    let mut rig = Rig::new(EngineOptions::default());
+    let pid = rig.start(spawn_of("a", 1, &["sleep", "300"]));
+    let signal = |signal| kill(Pid::from_raw(pid), signal).is_ok();
+    assert!(signal(nix::sys::signal::Signal::SIGSTOP));
+    assert_eq!(rig.line.suspended("a"), Some(libc::SIGSTOP));
+    assert!(signal(nix::sys::signal::Signal::SIGCONT));
+    assert_eq!(rig.line.suspended("a"), None);
 }

@@ -42,6 +42,7 @@ fn view(module: &str, state: ModuleState) -> ModuleView {
         },
         usage: None,
         last_exit: None,
+        suspended_by: None,
         output_dropped_bytes: 0,
     }
 }
@@ -341,6 +342,8 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     module.output_lost: output of storage is lost
     module.output_restored: output of storage is written again
     module.tree_signalled: the main process of storage exited: the stop signal was sent to the rest of its tree
+    module.suspended: storage is stopped by a signal
+    module.continued: storage was continued
     module.hook_failed: a command of storage failed
     config.applied: the configuration was applied
     config.committed: the configuration was committed

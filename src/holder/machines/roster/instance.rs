@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use mainstay_process::{Exit, Exited, Instance as InstanceName, ProcessEvent, ProcessEventKind};
+use mainstay_process::{
+    Exit, Exited, Instance as InstanceName, ProcessEvent, ProcessEventKind, Signal,
+};
 
 use crate::machines::NotifyState;
 use crate::messages::{HolderMessage, InstanceInfo};
@@ -18,6 +20,8 @@ pub struct RunningProcess {
     pub start_time: u64,
     /// It has exited; the rest of its tree is being stopped.
     pub main_exited: bool,
+    /// The signal that it is stopped by, as it was reported.
+    pub(super) suspended: Option<i32>,
     pub(super) deadline: Option<Duration>,
     pub(super) timed_out: bool,
     pub(super) stop: Option<StopOrder>,
@@ -159,6 +163,12 @@ impl Instance {
         let (process, text) = self.running().zip(self.notify_state.text())?;
         let pid = process.pid;
         Some(self.event(ProcessEventKind::Notify { pid, text }))
+    }
+
+    /// By what signal the running process is stopped.
+    pub(super) fn suspension(&self) -> Option<HolderMessage> {
+        let signal = Signal(self.running()?.suspended?);
+        Some(self.event(ProcessEventKind::Suspended { signal }))
     }
 
     /// What a runtime has to be sent of a run that ended before it connected.

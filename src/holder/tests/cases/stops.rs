@@ -5,6 +5,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::House;
 use crate::common::eventually;
 
@@ -44,4 +47,34 @@ pub(super) fn the_rest_of_a_tree_is_stopped_over_the_death_of_a_runtime() {
         assert!(other.is_some_and(|one| one.pid.is_some()));
         house.leave(0);
     }
+}
+
+pub(super) fn a_main_process_that_is_stopped_by_a_signal_is_reported_until_it_is_continued() {
+    let mut house = House::ready(true);
+    let pid = house.start("a", 1, "exec sleep 300");
+    let other = house.start("b", 1, "exec sleep 300");
+    let signal = |signal| kill(Pid::from_raw(pid), signal).unwrap();
+    // One that lasts a moment is of no interest.
+    kill(Pid::from_raw(other), Signal::SIGSTOP).unwrap();
+    kill(Pid::from_raw(other), Signal::SIGCONT).unwrap();
+    signal(Signal::SIGSTOP);
+    assert_eq!(house.line.suspended("a"), Some(libc::SIGSTOP));
+    house.kill_runtime();
+    house.line.world();
+    assert_eq!(house.line.suspended("a"), Some(libc::SIGSTOP), "again");
+    signal(Signal::SIGCONT);
+    assert_eq!(house.line.suspended("a"), None);
+    // A stop continues it: the signal is of no use otherwise.
+    signal(Signal::SIGSTOP);
+    assert_eq!(house.line.suspended("a"), Some(libc::SIGSTOP));
+    house.line.stop("a", 1, Duration::from_secs(20));
+    house.line.exited("a", 1);
+    assert!(
+        !house
+            .line
+            .seen
+            .iter()
+            .any(|seen| format!("{seen:?}").contains("Suspended"))
+    );
+    house.leave(0);
 }

@@ -190,6 +190,15 @@ impl Line {
         })
     }
 
+    /// The next signal that the main process is stopped by, or none when it is continued.
+    pub(crate) fn suspended(&mut self, name: &str) -> Option<i32> {
+        self.of_run(name, 1, |what| match what {
+            ProcessEventKind::Suspended { signal } => Some(Some(signal.0)),
+            ProcessEventKind::Continued => Some(None),
+            _ => None,
+        })
+    }
+
     pub(crate) fn world(&mut self) -> TakeoverState {
         self.until(|tell| match tell {
             HolderMessage::Takeover(world) => Some((**world).clone()),

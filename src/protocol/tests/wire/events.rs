@@ -71,6 +71,8 @@ fn payload(kind: EventKind) -> Value {
             json!({"total_bytes": 512, "reason": "storage.log is a fifo"})
         }
         EventKind::ModuleOutputRestored => json!({"total_bytes": 512}),
+        EventKind::ModuleSuspended => json!({"signal": "SIGSTOP", "pid": 4711}),
+        EventKind::ModuleContinued => json!({}),
         EventKind::ModuleTreeSignalled => {
             let workers =
                 json!([{"pid": 4712, "command": "python3"}, {"pid": 4713, "command": "sh"}]);

@@ -384,6 +384,7 @@ fn module() -> ModuleView {
             at: Timestamp(1_795_000_000_120),
             text: "exit code 1".to_owned(),
         }),
+        suspended_by: Some("SIGSTOP".to_owned()),
         output_dropped_bytes: 512,
     }
 }
