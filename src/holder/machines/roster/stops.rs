@@ -1,0 +1,83 @@
+//! The roster's part of stops: the deadline of one, what goes on after the main process, and main
+//! processes that a signal of another process stopped. Owns nothing.
+//! Never kills by itself: the deadline of the run does.
+
+use std::time::Duration;
+
+use mainstay_process::{ProcessEventKind, Signal};
+
+use super::Roster;
+use super::instance::{InstancePhase, StopOrder};
+
+impl Roster {
+    /// The runtime wants a run stopped: it gets the signal, and its tree is killed when `within`
+    /// has passed. A second request can only shorten the first.
+    pub fn stop_requested(
+        &mut self,
+        now: Duration,
+        name: &str,
+        generation: u64,
+        signal: i32,
+        within: Duration,
+    ) {
+        let Some(id) = self.current(name, generation) else {
+            return;
+        };
+        let deadline = now + within;
+        let order = |before: Option<StopOrder>| StopOrder {
+            signal,
+            deadline: before.map_or(deadline, |before| before.deadline.min(deadline)),
+        };
+        match self.instances.get_mut(&id).map(|one| &mut one.phase) {
+            Some(InstancePhase::Starting(deferred)) => deferred.stop = Some(order(deferred.stop)),
+            Some(InstancePhase::Running(process)) => {
+                let before = process.next_deadline();
+                process.stop = Some(order(process.stop));
+                let after = process.next_deadline();
+                self.move_deadline(id, before, after);
+            }
+            _ => return,
+        }
+        self.signal_requested(name, generation, signal, true);
+    }
+
+    /// The signal of a stop that is in force: when the main process exits, the rest of its tree
+    /// gets it too and keeps the rest of the time.
+    #[must_use]
+    pub fn stop_signal(&self, now: Duration, id: u32) -> Option<i32> {
+        let process = self.running(id).filter(|process| !process.main_exited)?;
+        let stop = process.stop.filter(|stop| now < stop.deadline);
+        stop.map(|stop| stop.signal)
+    }
+
+    /// The main process has exited in a stop, and others of its tree are alive: the run goes on
+    /// until `process_exited`.
+    pub fn main_exited(&mut self, id: u32) {
+        let phase = self.instances.get_mut(&id).map(|one| &mut one.phase);
+        if let Some(InstancePhase::Running(process)) = phase {
+            process.main_exited = true;
+            self.by_pid.remove(&process.pid);
+        }
+    }
+
+    /// The main process is stopped by this signal of another process, or by none any more.
+    pub fn main_suspended(&mut self, id: u32, signal: Option<i32>) {
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return;
+        };
+        let InstancePhase::Running(process) = &mut instance.phase else {
+            return;
+        };
+        if process.main_exited || process.suspended == signal {
+            return;
+        }
+        process.suspended = signal;
+        let message = instance.event(match signal {
+            Some(signal) => ProcessEventKind::Suspended {
+                signal: Signal(signal),
+            },
+            None => ProcessEventKind::Continued,
+        });
+        self.send(message);
+    }
+}
