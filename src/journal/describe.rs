@@ -30,14 +30,7 @@ pub fn describe(event: &Event) -> String {
                 prefixed(", was ", facts.text("from"))
             )
         }
-        EventKind::ModuleThrottled => {
-            let rung = prefixed(" (", facts.text("to").map(|rung| format!("{rung})")));
-            format!("{who} is throttled{rung}{}", facts.why())
-        }
-        EventKind::ModuleReleased => {
-            let rung = prefixed(" (now ", facts.text("to").map(|rung| format!("{rung})")));
-            format!("{who} is throttled less{rung}{}", facts.why())
-        }
+        EventKind::ModuleThrottled | EventKind::ModuleReleased => throttled(event.kind, who, facts),
         // A dependency changed, and the module keeps running.
         EventKind::ModuleDegraded | EventKind::ModuleRestored if facts.text("by").is_some() => {
             format!(
@@ -211,6 +204,15 @@ fn hook_failed(who: &str, facts: PayloadReader<'_>) -> String {
     let hook = facts.text("hook").unwrap_or("a command");
     let command = prefixed(" `", facts.text("command").map(|text| format!("{text}`")));
     format!("{hook}{command} of {who} failed{}", facts.why())
+}
+
+fn throttled(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {
+    let rung = facts.text("to").map(|rung| format!("{rung})"));
+    let (verb, rung) = match kind {
+        EventKind::ModuleThrottled => ("throttled", prefixed(" (", rung)),
+        _ => ("throttled less", prefixed(" (now ", rung)),
+    };
+    format!("{who} is {verb}{rung}{}", facts.why())
 }
 
 fn suspended(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {
