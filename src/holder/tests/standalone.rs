@@ -144,14 +144,8 @@ mod cases {
                 "a_start_that_hangs_does_not_keep_a_runtime_waiting",
                 hanging::a_start_that_hangs_does_not_keep_a_runtime_waiting,
             ),
-            (
-                "the_rest_of_a_tree_is_stopped_over_the_death_of_a_runtime",
-                stops::the_rest_of_a_tree_is_stopped_over_the_death_of_a_runtime,
-            ),
-            (
-                "a_main_process_that_is_stopped_by_a_signal_is_reported_until_it_is_continued",
-                stops::a_main_process_that_is_stopped_by_a_signal_is_reported_until_it_is_continued,
-            ),
+            ("the_rest_of_a_tree_is_stopped", stops::the_rest_of_a_tree),
+            ("a_suspended_main_is_reported", stops::suspended_main),
             ("unsafe_directories_are_refused", directories::refused),
             ("a_second_holder_is_refused", directories::held_by_another),
             ("removed_directories_come_back", directories::restored),

@@ -23,7 +23,8 @@ fn leave_worker(dir: &Path, on_term: &str) -> String {
     format!("(env -i PATH=$PATH setsid /bin/sh -c \"{inner}\" &); exec sleep 300")
 }
 
-pub(super) fn the_rest_of_a_tree_is_stopped_over_the_death_of_a_runtime() {
+/// Also when the runtime dies meanwhile.
+pub(super) fn the_rest_of_a_tree() {
     for walk in [true, false] {
         let mut house = House::ready(walk);
         house.start("other", 1, "sleep 300 & exec sleep 300");
@@ -49,7 +50,8 @@ pub(super) fn the_rest_of_a_tree_is_stopped_over_the_death_of_a_runtime() {
     }
 }
 
-pub(super) fn a_main_process_that_is_stopped_by_a_signal_is_reported_until_it_is_continued() {
+/// Until it is continued.
+pub(super) fn suspended_main() {
     let mut house = House::ready(true);
     let pid = house.start("a", 1, "exec sleep 300");
     let other = house.start("b", 1, "exec sleep 300");
