@@ -12,12 +12,21 @@
 //! | [`journal`] | what happened, and why |
 //! | `embed` | [`Runtime`]: all of this inside of an application |
 //! | `ipc`, [`mainstay_protocol`], [`mainstay_client`] | the local socket |
-//! | [`cli`] | one file a verb |
+//! | `cli` (feature `cli`) | one file a verb |
+//!
+//! An application that embeds a [`Runtime`] turns the default feature `cli` off
+//! (`default-features = false`): without it there is no command line, no binary and no clap.
 //!
 //! A restart decision is taken in `policy/recovery.rs`, [`mainstay_policy::recovery::decide`].
 
+#![cfg_attr(
+    not(feature = "cli"),
+    expect(dead_code, unused_imports, reason = "the command line uses them")
+)]
+
 mod actors;
 mod bus;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;
 mod control;

@@ -2,7 +2,8 @@
 //! Owns its tasks; mainstay owns when they run. Never restarts anything by itself.
 //!
 //! `cargo run --example embedded [SECONDS]`, and in another terminal
-//! `mainstay status --name embedded-example`: it answers like any other.
+//! `mainstay status --name embedded-example`: it answers like any other. In a manifest,
+//! `mainstay = { default-features = false, … }` leaves out the command line and its dependencies.
 
 use std::time::Duration;
 

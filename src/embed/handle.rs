@@ -30,9 +30,12 @@ pub struct ShutdownReport {
     pub failure: Option<String>,
 }
 
-/// A running mainstay inside of an application. Clones are the same one; when the last is dropped
-/// everything is stopped in order, in the background and within `shutdown_timeout`. When the
-/// application's tokio runtime ends before that, what still lives is killed.
+/// A running mainstay inside of an application. Clones share it; when the last one is dropped, all
+/// modules are stopped in order, in the background and within `shutdown_timeout`. If the
+/// application's tokio runtime ends before that, the processes that still run are killed.
+///
+/// Only the command line needs the default feature `cli`: with `default-features = false` the
+/// application links neither it nor clap.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -3,6 +3,7 @@
 //! Never a matter of taste: what rustfmt and clippy can say is left to them.
 
 mod arrows;
+mod features;
 mod holder;
 mod source;
 
