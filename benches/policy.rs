@@ -7,7 +7,7 @@ use criterion::{BatchSize, Criterion, Throughput};
 use mainstay_policy::lifecycle::{LifecycleEffect, LifecycleEvent};
 use mainstay_policy::run::{Exit, RunEnd, RunReport, RunReportKind};
 use mainstay_policy::spec::{
-    Backoff, DependencyCondition, Edge, Importance, Kind, OnDependencyRestart, Readiness,
+    Backoff, Cascade, DependencyCondition, Edge, Importance, Kind, OnDependencyRestart, Readiness,
     RecoverySpec, RestartPolicy, StartMode, Strategy,
 };
 use mainstay_policy::{Lifecycle, ModuleId, ModuleSpec, MonoTime, Plan, SystemSpec};
@@ -19,6 +19,8 @@ fn system() -> SystemSpec {
         startup_timeout: Duration::from_mins(1),
         shutdown_timeout: Duration::from_secs(30),
         concurrent_restarts: 0,
+        cascade: Cascade::default(),
+        groups: Vec::new(),
     }
 }
 

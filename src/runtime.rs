@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -406,6 +407,7 @@ pub(crate) fn build(
         snapshots: Arc::new(SnapshotStore::new(slots, os.wall_clock())),
         recorder: EventRecorder::new(journal, Arc::clone(&os), names),
         actor_refs: ActorRefs::new(slots),
+        degraded: SlotStore::new(slots, |_| AtomicBool::default()),
         bus: Arc::new(bus),
         log_followers: LogFollowers::default(),
         tokens,

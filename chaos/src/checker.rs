@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use crate::violation::Violation;
 use mainstay_policy::lifecycle::{LifecycleEffect, Operation};
-use mainstay_policy::recovery::Verdict;
 use mainstay_policy::run::{Exit, RunEnd, RunReport, RunReportKind};
 use mainstay_policy::spec::{DependencyCondition, Edge, Kind, RecoverySpec, StartMode};
 use mainstay_policy::{Health, ModuleId, ModuleSpec, MonoTime, Plan};
 
 mod quiescence;
+mod recovery;
 mod replan;
 mod runtime_restart;
 
+use recovery::{GroupCounts, SharedEnd};
 pub use replan::BeforeReplan;
 pub use runtime_restart::{BeforeRun, ObservedRun};
 
@@ -62,6 +63,10 @@ pub struct ModelModule {
     at_rest: bool,
     stop_by: Option<MonoTime>,
     attempts: VecDeque<MonoTime>,
+    /// Tries of the rungs after the first, since the last stable run.
+    rung_tries: usize,
+    /// What it owes to the failure of another.
+    shared_end: SharedEnd,
     coming_back: bool,
     /// The token of its restart goes back then at the latest.
     token_until: MonoTime,
@@ -109,6 +114,9 @@ pub struct Checker {
     changing: bool,
     /// Their edges form a cycle: the order of stops is not asked for.
     turned_around: bool,
+    group_counts: GroupCounts,
+    /// How many restarts were shared so far.
+    shared_restarts: u64,
 }
 
 impl Checker {
@@ -124,6 +132,8 @@ impl Checker {
             starting: true,
             changing: false,
             turned_around: false,
+            group_counts: GroupCounts::new(),
+            shared_restarts: 0,
         }
     }
 
@@ -180,6 +190,8 @@ impl Checker {
                 };
             }
             Operation::Start | Operation::Restart => self.allow(plan, module),
+            // It may begin anew, as after any request; what is desired stays.
+            Operation::Recover => {}
             Operation::Wake => {
                 let shadow = self.of(module);
                 let lazy = plan.module(module).start == StartMode::Lazy;
@@ -192,6 +204,7 @@ impl Checker {
                 self.of(module).reach.requested = before.requested || !before.allowed;
             }
         }
+        self.forget_recovery();
         // A wish forgives: it may reach further than its module, and all that it reaches may
         // start anew.
         for module in plan.ids() {
@@ -245,6 +258,9 @@ impl Checker {
                 let lasted = shadow
                     .stable_from
                     .map_or(Duration::ZERO, |since| now.since(since));
+                if lasted >= spec.recovery.stable_after {
+                    shadow.rung_tries = 0;
+                }
                 shadow.pay_back(&spec.recovery, lasted);
                 let clean = matches!(ending, RunEnd::Exited(Exit::Code(code))
                     if spec.recovery.clean_exit_codes.contains(&code));
@@ -282,8 +298,14 @@ impl Checker {
             }
             LifecycleEffect::Stop { module, limit, .. } => self.halts(plan, now, *module, *limit),
             LifecycleEffect::RecoveryDecided {
-                module, verdict, ..
-            } => self.judged(now, *module, *verdict),
+                module, decision, ..
+            } => self.judged(plan, now, *module, decision),
+            LifecycleEffect::CascadeStopped { branch, .. } => {
+                branch.iter().for_each(|module| {
+                    self.of(*module).coming_back = false;
+                });
+                Ok(())
+            }
             LifecycleEffect::StartupFailed { .. } => {
                 self.stop_requested(plan, now, plan.system().shutdown_timeout);
                 Ok(())
@@ -301,13 +323,15 @@ impl Checker {
                 let late = self.stop_by.is_none_or(|by| now > by);
                 ensure(!late, || Violation::StopTooLong)
             }
-            LifecycleEffect::NotifyDependent { .. } | LifecycleEffect::StateChanged { .. } => {
-                Ok(())
-            }
+            LifecycleEffect::NotifyDependent { .. }
+            | LifecycleEffect::Prepare(_)
+            | LifecycleEffect::DegradedChanged { .. }
+            | LifecycleEffect::StateChanged { .. } => Ok(()),
         }
     }
 
     fn runs(&mut self, plan: &Plan, now: MonoTime, module: ModuleId, generation: u64) -> Checked {
+        self.starts_after_all_ended(module)?;
         let shadow = &self.shadows[module.index()];
         ensure(!shadow.out && generation > shadow.generation, || {
             Violation::RunTwice(module)
@@ -325,6 +349,7 @@ impl Checker {
         let (serial, run) = (self.serial, self.runs + 1);
         let shadow = self.of(module);
         let attempts = std::mem::take(&mut shadow.attempts);
+        let rung_tries = shadow.rung_tries;
         let uses_token = shadow.coming_back && tokens > 0 && !serial;
         *shadow = ModelModule {
             out: true,
@@ -333,6 +358,7 @@ impl Checker {
             run,
             restart: if shadow.at_rest { shadow.restart } else { run },
             attempts,
+            rung_tries,
             token_until: if uses_token {
                 now.after(TOKEN_HOLD)
             } else {
@@ -383,25 +409,6 @@ impl Checker {
                 let out = self.shadows[dependent.from.index()].out;
                 ensure(!out, || Violation::StopOrder(module, dependent.from))?;
             }
-        }
-        Ok(())
-    }
-
-    fn judged(&mut self, now: MonoTime, module: ModuleId, verdict: Verdict) -> Checked {
-        let shadow = self.of(module);
-        let Some(spec) = shadow.spec.clone() else {
-            return Ok(());
-        };
-        let recovery = &spec.recovery;
-        shadow.at_rest = verdict == Verdict::Done;
-        if let Verdict::Retry { after } = verdict {
-            shadow.coming_back = true;
-            shadow.attempts.retain(|at| at.after(recovery.window) > now);
-            shadow.attempts.push_back(now);
-            let count = shadow.attempts.len();
-            let within = recovery.max_attempts == 0 || count <= recovery.max_attempts as usize;
-            let spaced = count < 2 || after >= recovery.backoff.floor;
-            return ensure(within && spaced, || Violation::BudgetExceeded(module));
         }
         Ok(())
     }

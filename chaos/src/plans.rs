@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use mainstay_policy::group::{GroupId, GroupMember, GroupSpec, GroupStrategy, OnExceeded};
 use mainstay_policy::lifecycle::ChangeClass;
 use mainstay_policy::spec::{
-    Backoff, DependencyCondition, Edge, Importance, Kind, ModuleId, ModuleSpec,
+    Backoff, Cascade, DependencyCondition, Edge, Importance, Kind, ModuleId, ModuleSpec,
     OnDependencyRestart, Probation, Readiness, RecoverySpec, RestartPolicy, StartMode, Strategy,
     SystemSpec,
 };
@@ -27,13 +28,63 @@ pub fn generate(rng: &mut Rng, modules: u32) -> Result<Plan, PlanError> {
         startup_timeout: rng.pick(&[MS(5_000), MS(20_000), MS(60_000)]),
         shutdown_timeout: rng.pick(&[MS(500), MS(3_000), MS(30_000)]),
         concurrent_restarts: rng.pick(&[0, 1, 4]),
+        cascade: Cascade {
+            share: rng.pick(&[0.3, 0.5, 2.0]),
+            window: MS(30_000),
+        },
+        groups: Vec::new(),
     };
     let mut specs: Vec<ModuleSpec> = Vec::new();
     for id in 0..modules {
         let spec = module(rng, id, &specs);
         specs.push(spec);
     }
-    Plan::new(1, system, specs)
+    let ids: Vec<ModuleId> = specs.iter().map(|spec| spec.id).collect();
+    let groups = groups(rng, &ids);
+    Plan::new(1, SystemSpec { groups, ..system }, specs)
+}
+
+/// Some groups, of which one may be in another.
+fn groups(rng: &mut Rng, modules: &[ModuleId]) -> Vec<GroupSpec> {
+    let mut groups: Vec<GroupSpec> = Vec::new();
+    let mut free: Vec<GroupMember> = modules.iter().copied().map(GroupMember::Module).collect();
+    for at in 0..rng.below(4) {
+        let mut members = Vec::new();
+        for _ in 0..rng.below(5) {
+            if !free.is_empty() {
+                let nth = usize::try_from(rng.below(free.len() as u64)).unwrap_or(0);
+                members.push(free.swap_remove(nth));
+            }
+        }
+        for member in &members {
+            if let GroupMember::Group(inner) = member
+                && rng.permille(600)
+            {
+                groups[inner.0 as usize].on_exceeded = OnExceeded::Escalate;
+            }
+        }
+        groups.push(GroupSpec {
+            name: format!("g{at}"),
+            members,
+            strategy: rng.pick(&[
+                GroupStrategy::OneForOne,
+                GroupStrategy::OneForAll,
+                GroupStrategy::RestForOne,
+            ]),
+            max_restarts: rng.pick(&[0, 1, 3, 10]),
+            within: rng.pick(&[MS(1_000), MS(30_000)]),
+            on_exceeded: rng.pick(&[
+                OnExceeded::StopGroup,
+                OnExceeded::StopGroup,
+                OnExceeded::RestartSystem,
+                OnExceeded::Shutdown,
+                OnExceeded::Degrade,
+            ]),
+        });
+        let group = GroupId(u32::try_from(groups.len() - 1).unwrap_or(0));
+        free.push(GroupMember::Group(group));
+    }
+    groups
 }
 
 /// A plan that promises less than `plan`: unlimited restarts at once, and nobody restarts with
@@ -91,6 +142,18 @@ pub fn next(
         };
         specs.push(spec);
         changes.extend(change.map(|change| (id, change)));
+    }
+    let ids: Vec<ModuleId> = specs.iter().map(|spec| spec.id).collect();
+    match rng.permille(500) {
+        true => system.groups = groups(rng, &ids),
+        false => {
+            for group in &mut system.groups {
+                group.members.retain(|member| match member {
+                    GroupMember::Module(module) => ids.contains(module),
+                    GroupMember::Group(_) => true,
+                });
+            }
+        }
     }
     Ok((Plan::new(plan.number() + 1, system, specs)?, changes))
 }
@@ -221,9 +284,18 @@ fn recovery(rng: &mut Rng) -> RecoverySpec {
         },
         stable_after: rng.pick(&[MS(500), MS(60_000)]),
         probation: (!rng.permille(200)).then_some(probation),
-        on_failure: match rng.below(8) {
-            0 => vec![Strategy::Restart, Strategy::Stop],
-            1 => vec![Strategy::Stop],
+        on_failure: match rng.below(16) {
+            0 | 1 => vec![Strategy::Restart, Strategy::Stop],
+            2 | 3 => vec![Strategy::Stop],
+            4 => vec![Strategy::Restart, Strategy::RestartWithReset],
+            5 => vec![Strategy::Restart, Strategy::Degrade, Strategy::Stop],
+            6 => vec![
+                Strategy::Restart,
+                Strategy::RestartWithReset,
+                Strategy::Degrade,
+                Strategy::RestartSystem,
+            ],
+            7 => vec![Strategy::RestartWithReset, Strategy::Stop],
             _ => vec![Strategy::Restart],
         },
     }

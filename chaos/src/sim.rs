@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_policy::group::Scope;
 use mainstay_policy::lifecycle::{LifecycleEffect, LifecycleEvent};
+use mainstay_policy::recovery::Verdict;
 use mainstay_policy::run::{RunEvent as ToModule, RunMachine, RunReport};
 use mainstay_policy::spec::Kind;
 use mainstay_policy::{Lifecycle, ModuleId, ModuleSpec, MonoTime, Plan, run};
@@ -376,6 +378,12 @@ impl Sim {
                 .push(self.now, TraceLine::Lifecycle(effect.clone()));
             match effect {
                 LifecycleEffect::StartupFailed { .. } => self.records.stops(self.check.stop_by()),
+                LifecycleEffect::RecoveryDecided { ref decision, .. }
+                    if decision.scope == Scope::System
+                        && matches!(decision.verdict, Verdict::GiveUp { .. }) =>
+                {
+                    self.records.stops(self.check.stop_by());
+                }
                 LifecycleEffect::Run { module, generation } => {
                     let before = self.check.before_run(module, generation - 1);
                     self.records.run(module, before);
@@ -443,14 +451,17 @@ impl Sim {
             }
             LifecycleEffect::StateChanged { module, to, .. } => self.state_changed(module, to),
             LifecycleEffect::RecoveryDecided {
-                module, verdict, ..
-            } => self.records.judged(module, verdict),
+                module, decision, ..
+            } => self.records.judged(module, decision.verdict),
+            LifecycleEffect::Prepare(order) => self.perform_procedure(order.module, order.ticket),
             LifecycleEffect::Removed { module } => {
                 self.forget(module);
                 // This world keeps a plan as soon as its records are kept.
                 self.lifecycle.commit();
             }
             LifecycleEffect::NotifyDependent { .. }
+            | LifecycleEffect::DegradedChanged { .. }
+            | LifecycleEffect::CascadeStopped { .. }
             | LifecycleEffect::PlanInForce { .. }
             | LifecycleEffect::StartupCompleted
             | LifecycleEffect::StartupFailed { .. } => {}
@@ -468,6 +479,16 @@ impl Sim {
             self.lifecycle
                 .apply(self.now, LifecycleEvent::Requested { module, operation });
         }
+    }
+
+    /// It takes a while, fails sometimes, and is lost with the runtime.
+    fn perform_procedure(&mut self, module: ModuleId, ticket: u32) {
+        let hangs = self.faults && self.rng.permille(50);
+        let ok = !(self.faults && self.rng.permille(100));
+        let most = if hangs { 60_000 } else { 500 };
+        let at = self.now.after(self.rng.span(Duration::from_millis(most)));
+        self.agenda
+            .push(at, WorldEvent::ProcedureEnded(module, ticket, ok));
     }
 
     /// From the lifecycle to a module.

@@ -39,13 +39,18 @@ pub enum Violation {
     OldRun(ModuleId),
     /// A module was forgotten while it ran, or though the plan has it.
     RemovedTooEarly(ModuleId),
+    /// A group restarted its members more often than it may.
+    GroupExceeded(ModuleId),
+    /// A module went on though another's failure was to end it too, or started before all had
+    /// ended that restart with it.
+    RestartShared(ModuleId),
     /// One event led to effects without end, or a seed to steps without end.
     Endless,
 }
 
 impl Violation {
     /// How many there are.
-    pub const COUNT: usize = 17;
+    pub const COUNT: usize = 19;
 
     /// Its place in the list, for those who count them.
     #[must_use]
@@ -68,6 +73,8 @@ impl Violation {
             Violation::Endless => 14,
             Violation::OldRun(_) => 15,
             Violation::RemovedTooEarly(_) => 16,
+            Violation::GroupExceeded(_) => 17,
+            Violation::RestartShared(_) => 18,
         }
     }
 }

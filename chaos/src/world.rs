@@ -36,6 +36,8 @@ pub enum WorldEvent {
     WakeLifecycle,
     /// A process says that it is ready.
     ReadyReported(ModuleId, u64),
+    /// What was to be done before the next run of a module is over: its number, and whether well.
+    ProcedureEnded(ModuleId, u32, bool),
     /// Somebody wishes something; or the runtime dies.
     FaultDue,
     /// The runtime is started again.

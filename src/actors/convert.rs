@@ -3,6 +3,7 @@
 
 use mainstay_policy::recovery::Failure;
 use mainstay_policy::run::{Exit, RunEnd, StartFailure, StartStep};
+use mainstay_policy::spec::Strategy;
 use mainstay_policy::states;
 use mainstay_process::Exited;
 use mainstay_protocol::{
@@ -150,6 +151,29 @@ pub(crate) fn task_message(exited: &Exited) -> Option<String> {
     (exited.pid == 0 && !exited.output.is_empty()).then(|| exited.output.clone())
 }
 
+/// A rung of the ladder, as the configuration says it.
+pub(crate) fn strategy(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Restart => "restart",
+        Strategy::RestartWithReset => "restart_with_reset",
+        Strategy::Degrade => "degrade",
+        Strategy::RestartSystem => "restart_system",
+        Strategy::Stop => "stop",
+    }
+}
+
+/// The opposite of [`strategy`].
+pub(crate) fn strategy_from(word: &str) -> Option<Strategy> {
+    let all = [
+        Strategy::Restart,
+        Strategy::RestartWithReset,
+        Strategy::Degrade,
+        Strategy::RestartSystem,
+        Strategy::Stop,
+    ];
+    all.into_iter().find(|one| strategy(*one) == word)
+}
+
 /// A failure as a noun, for sentences like "attempt 2 after …".
 pub(crate) fn failure_noun(failure: Failure) -> String {
     match failure {
@@ -164,6 +188,7 @@ pub(crate) fn failure_noun(failure: Failure) -> String {
         Failure::StartTimeout => "a start that took too long".to_owned(),
         Failure::Watchdog => "a watchdog that was not fed".to_owned(),
         Failure::Probe => "failed health probes".to_owned(),
+        Failure::Procedure => "a reset that could not be done".to_owned(),
         Failure::ExitUnknown => "an end that was not seen".to_owned(),
     }
 }

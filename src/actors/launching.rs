@@ -1,10 +1,14 @@
 //! From a module's launch to what the holder is asked to start.
 //! Owns the variables a module gets from us. Never performs anything.
 
+use std::sync::atomic::Ordering;
+
 use mainstay_policy::ModuleId;
 use mainstay_policy::spec::{Readiness, StartMode};
 use mainstay_process::{ActivationSocket, Instance, Output, SpawnRequest, Stdin};
-use mainstay_protocol::{ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN};
+use mainstay_protocol::{
+    ENV_DEGRADED, ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN,
+};
 
 use super::RuntimeContext;
 use crate::os::machine;
@@ -30,6 +34,10 @@ pub(crate) fn main_request(
     };
     spawn.sockets = sockets(ctx, module);
     let token = ctx.tokens.sign(&spec.name, generation);
+    if ctx.degraded.get(module).load(Ordering::Relaxed) {
+        let features = launch.degrade.disable.join(",");
+        spawn.env.push((ENV_DEGRADED.to_owned(), features));
+    }
     spawn.env.extend([
         (ENV_GENERATION.to_owned(), generation.to_string()),
         (

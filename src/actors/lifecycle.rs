@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
@@ -29,6 +30,7 @@ use super::timer::DeadlineTimer;
 
 mod emit;
 mod publish;
+pub(crate) mod recovery;
 pub(crate) mod replan;
 pub(crate) mod requests;
 mod waiting;
@@ -90,6 +92,15 @@ pub(crate) enum LifecycleMsg {
         operation: Operation,
         /// The steps, in order.
         answer: oneshot::Sender<Vec<ChangeStep>>,
+    },
+    /// From the procedure before a restart.
+    ProcedureEnded {
+        /// Whose.
+        module: ModuleId,
+        /// Its number.
+        ticket: u32,
+        /// Whether it could be done.
+        ok: bool,
     },
     /// Stop everything in order.
     StopAll {
@@ -253,6 +264,10 @@ impl LifecycleActorState {
             } => {
                 let _asker_left = answer.send(self.preview(module, operation));
             }
+            LifecycleMsg::ProcedureEnded { module, ticket, ok } => {
+                self.dirty.insert(module);
+                self.note(LifecycleEvent::ProcedureEnded { module, ticket, ok });
+            }
             LifecycleMsg::StopAll { budget, actor } => self.stop_all(budget, actor),
             LifecycleMsg::Replan(replan) => self.replan(*replan),
             LifecycleMsg::Republish => {
@@ -385,6 +400,8 @@ impl LifecycleActorState {
         match effect {
             LifecycleEffect::Run { module, generation } => {
                 self.follow_plan(module);
+                let degraded = self.policy.view(module).degraded;
+                ctx.degraded.get(module).store(degraded, Ordering::Relaxed);
                 order(module, run::RunEvent::StartRequested { generation });
             }
             LifecycleEffect::Stop {
@@ -416,9 +433,18 @@ impl LifecycleActorState {
                 module,
                 failure,
                 attempt,
-                verdict,
-            } => {
-                self.emit_verdict(module, failure, attempt, verdict);
+                decision,
+            } => self.emit_verdict(module, failure, attempt, &decision),
+            LifecycleEffect::Prepare(order) => {
+                ctx.actor_refs.recovery.cast(RecoveryMsg::Perform(order));
+            }
+            LifecycleEffect::DegradedChanged {
+                module,
+                generation,
+                degraded,
+            } => self.emit_degraded(module, generation, degraded),
+            LifecycleEffect::CascadeStopped { failed, branch } => {
+                self.emit_cascade(&failed, &branch);
             }
             // No actor swaps the plan yet: until one does, neither of these is returned.
             LifecycleEffect::Removed { module } => {

@@ -6,7 +6,7 @@
 //! root ──┬── registry     the only writer of the snapshots that readers get
 //!        ├── lifecycle    policy::Lifecycle: wishes, order, restarts
 //!        ├── module × n   policy::Module: one run of one process
-//!        ├── recovery     the record of each verdict, and its validation
+//!        ├── recovery     procedures before restarts, the record of verdicts, their validation
 //!        ├── health       probe schedules
 //!        ├── resources    samples
 //!        ├── config       the configuration in force, and what the files say now
@@ -21,6 +21,7 @@
 //! actor.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use mainstay_policy::plan::Plan;
@@ -83,6 +84,8 @@ pub(crate) struct RuntimeContext {
     pub(crate) recorder: event_recorder::EventRecorder,
     /// How actors find each other.
     pub(crate) actor_refs: ActorRefs,
+    /// Whether the next run of each module begins with features switched off.
+    pub(crate) degraded: SlotStore<AtomicBool>,
     /// The event bus and the modules' connections.
     pub(crate) bus: Arc<crate::bus::Bus>,
     /// Clients and checks that read a module's output while it is written.
@@ -137,6 +140,8 @@ impl RuntimeContext {
         self.snapshots.grow(planned.slots(), self.os.wall_clock());
         self.actor_refs.grow(planned.slots());
         self.recorder.set_names(names);
+        self.degraded
+            .grow(planned.slots(), |_| AtomicBool::default());
         self.definitions
             .grow(planned.slots(), |id| planned.define(id));
     }

@@ -35,6 +35,7 @@ pub(super) fn operation_str(operation: Operation) -> &'static str {
         Operation::Stop => "stop",
         Operation::Restart => "restart",
         Operation::Wake => "wake",
+        Operation::Recover => "recover",
     }
 }
 
@@ -44,6 +45,7 @@ fn operation(text: &str) -> Option<Operation> {
         Operation::Stop,
         Operation::Restart,
         Operation::Wake,
+        Operation::Recover,
     ];
     all.into_iter().find(|one| operation_str(*one) == text)
 }

@@ -26,6 +26,10 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
         retry_at,
         recovery: remembered,
         restarts,
+        proposal,
+        degraded,
+        procedure,
+        on_trial,
     } = record;
     let SavedRecovery {
         attempts,
@@ -59,6 +63,18 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
         if let Some(MonoTime(at)) = time {
             let _never_fails = write!(text, " {key}={at}");
         }
+    }
+    if let Some(strategy) = proposal {
+        let _never_fails = write!(text, " proposed={}", super::convert::strategy(*strategy));
+    }
+    let flags = [
+        ("degraded", *degraded),
+        ("reset", *procedure == Some(true)),
+        ("rollback", *procedure == Some(false)),
+        ("trial", *on_trial),
+    ];
+    for (key, _) in flags.iter().filter(|(_, is_set)| *is_set) {
+        let _never_fails = write!(text, " {key}=1");
     }
     text
 }
@@ -114,6 +130,16 @@ pub(super) fn decode(text: &str) -> Option<ModuleRecord> {
             ready_since: time("ready_since"),
         },
         restarts: small("restarts"),
+        proposal: words
+            .get("proposed")
+            .and_then(|word| super::convert::strategy_from(word)),
+        degraded: yes("degraded"),
+        procedure: match (yes("reset"), yes("rollback")) {
+            (true, _) => Some(true),
+            (false, true) => Some(false),
+            (false, false) => None,
+        },
+        on_trial: yes("trial"),
     })
 }
 
@@ -142,6 +168,10 @@ mod tests {
                 ready_since: None,
             },
             restarts: 9,
+            proposal: Some(mainstay_policy::spec::Strategy::RestartWithReset),
+            degraded: true,
+            procedure: Some(false),
+            on_trial: true,
         }
     }
 

@@ -1,12 +1,14 @@
-//! Recovery: records each verdict, and whether the run that follows proves it right.
-//! Owns the validations in flight, at most one a module. Never decides and never acts: policy gives
+//! Recovery: performs what is due before a restart, records each verdict, and validates the run
+//! that follows. Owns the recoveries in flight, at most one a module. Never decides: policy gives
 //! the verdict, and the lifecycle restarts.
-//! In flight at most: 1 verdict, 1 Running, 1 Health and 1 Ended a module, and 1 Woke.
+//! In flight at most: 1 verdict, 1 order, 1 Running, 1 Health and 1 Ended a module, and 1 timer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_policy::group::Scope;
+use mainstay_policy::lifecycle::ProcedureOrder;
 use mainstay_policy::recovery::{Failure, RecoveryValidation, ValidationOutcome, Verdict};
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::EventKind;
@@ -16,6 +18,8 @@ use serde_json::{Value, json};
 use super::event_recorder::{CausedBy, EventBuilder};
 use super::timer::DeadlineTimer;
 use super::{RuntimeContext, convert};
+
+mod procedure;
 
 /// What recovery is told.
 #[derive(Debug)]
@@ -34,7 +38,13 @@ pub(crate) enum RecoveryMsg {
         attempt: u32,
         /// What policy decided.
         verdict: Verdict,
+        /// For whom.
+        scope: Scope,
+        /// The members of its group that go along.
+        along: Vec<ModuleId>,
     },
+    /// Something is to be done before the next run.
+    Perform(ProcedureOrder),
     /// A module is ready: the validation of its recovery starts, if one is in flight.
     Running {
         /// Who.
@@ -67,6 +77,8 @@ struct RecoveryProcedure {
     /// The event that opened it.
     opened: u64,
     trial: RecoveryValidation,
+    /// Files were set aside for it.
+    reset: bool,
 }
 
 /// The state.
@@ -113,9 +125,20 @@ impl Actor for RecoveryActor {
                 why,
                 attempt,
                 verdict,
+                scope,
+                along,
             } => {
-                let payload = own.payload(module, failure, &why, attempt, verdict);
+                let failed = (convert::failure_noun(failure), why);
+                let payload = own.payload(module, failed, attempt, verdict, (scope, &along));
                 own.judged(module, generation, payload);
+            }
+            RecoveryMsg::Perform(order) => {
+                let recovery = own.procedures.get_mut(&order.module);
+                let opened = recovery.map(|one| {
+                    one.reset = order.reset;
+                    one.opened
+                });
+                procedure::perform(&own.ctx, order, opened);
             }
             RecoveryMsg::Running { module, generation } => own.ready(module, generation),
             RecoveryMsg::Health {
@@ -148,22 +171,33 @@ impl RecoveryActorState {
     fn payload(
         &self,
         module: ModuleId,
-        failure: Failure,
-        why: &str,
+        (failure, why): (String, String),
         attempt: u32,
         verdict: Verdict,
+        (scope, along): (Scope, &[ModuleId]),
     ) -> Option<(EventKind, Value)> {
+        let names = || -> Vec<String> {
+            let names = along.iter().map(|id| self.ctx.name(*id).to_string());
+            names.collect()
+        };
         let max = self.ctx.spec(module).recovery.max_attempts;
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         match verdict {
-            Verdict::Retry { after } => Some((
+            Verdict::Retry { after, strategy } => Some((
                 EventKind::RecoveryStarted,
-                json!({ "failure": convert::failure_noun(failure), "attempt": attempt,
-                        "max_attempts": max, "delay_ms": ms(after) }),
+                json!({ "failure": failure, "attempt": attempt,
+                        "max_attempts": max, "delay_ms": ms(after),
+                        "strategy": convert::strategy(strategy), "along": names(),
+                        "system": scope == Scope::System }),
+            )),
+            Verdict::Propose { strategy } => Some((
+                EventKind::RecoveryProposed,
+                json!({ "text": why, "strategy": convert::strategy(strategy) }),
             )),
             Verdict::GiveUp { probation } => Some((
                 EventKind::RecoveryFailed,
-                json!({ "text": why, "attempt": attempt, "probation_ms": probation.map(ms) }),
+                json!({ "text": why, "attempt": attempt, "probation_ms": probation.map(ms),
+                        "along": names() }),
             )),
             Verdict::Done => None,
         }
@@ -177,8 +211,13 @@ impl RecoveryActorState {
         let opened = self.ctx.recorder.record(entry);
         if kind == EventKind::RecoveryStarted {
             let trial = RecoveryValidation::new(generation, self.ctx.spec(module).has_probes);
-            self.procedures
-                .insert(module, RecoveryProcedure { opened, trial });
+            let reset = false;
+            let recovery = RecoveryProcedure {
+                opened,
+                trial,
+                reset,
+            };
+            self.procedures.insert(module, recovery);
         } else {
             self.procedures.remove(&module);
         }
@@ -212,6 +251,9 @@ impl RecoveryActorState {
         let Some(procedure) = self.procedures.remove(&module) else {
             return;
         };
+        if procedure.reset && matches!(outcome, ValidationOutcome::Passed { .. }) {
+            procedure::drop_kept(&self.ctx, module);
+        }
         use EventKind::{RecoveryCompleted, RecoveryStepCompleted};
         let (kind, text) = match outcome {
             ValidationOutcome::Passed { healthy: true } => {

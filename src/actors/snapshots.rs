@@ -43,6 +43,10 @@ pub(crate) struct LifecycleInfo {
     pub(crate) waits_for: Option<String>,
     /// When the next start is tried.
     pub(crate) next_attempt_at: Option<Timestamp>,
+    /// The recovery that a person may accept.
+    pub(crate) proposal: Option<&'static str>,
+    /// Whether its features are switched off.
+    pub(crate) degraded: bool,
 }
 
 /// What is published of one module.
@@ -86,6 +90,8 @@ impl ModuleSnapshot {
                 failed_need: None,
                 waits_for: None,
                 next_attempt_at: None,
+                proposal: None,
+                degraded: false,
             },
             health: HealthStatus::Unknown,
             issues: Vec::new(),

@@ -59,6 +59,11 @@ impl LineQueue {
         (LineQueue { lines, bytes }, receiver)
     }
 
+    /// The number of lines that wait.
+    pub(crate) fn len(&self) -> usize {
+        LINES_MAX - self.lines.capacity()
+    }
+
     /// Waits for space and queues the line.
     ///
     /// # Errors

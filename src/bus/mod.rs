@@ -147,6 +147,17 @@ impl Bus {
         }
     }
 
+    /// Drops what is queued for a module, and its connection; returns the number of lines.
+    pub(crate) fn clear_queue(&self, module: ModuleId) -> usize {
+        let mut endpoints = lock(&self.endpoints);
+        let Some(endpoint) = endpoints.by_module.get_mut(&module) else {
+            return 0;
+        };
+        let queued = endpoint.client.as_ref().map_or(0, |it| it.queue.len());
+        self.drop_client(endpoint);
+        queued
+    }
+
     fn drop_client(&self, endpoint: &mut Endpoint) {
         if endpoint.is_subscribed() {
             self.subscribed.fetch_sub(1, Ordering::Relaxed);

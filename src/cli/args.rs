@@ -62,6 +62,8 @@ pub(crate) enum Verb {
     Stop(ChangeArgs),
     /// Restart modules
     Restart(ChangeArgs),
+    /// Accept the recovery that is proposed for failed modules (recovery.auto = false)
+    Recover(ChangeArgs),
     /// Show what modules wrote
     Logs(LogsArgs),
     /// Show events

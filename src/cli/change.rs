@@ -1,4 +1,4 @@
-//! `start`, `stop`, `restart`: requests the change, waits for it, prints its result.
+//! `start`, `stop`, `restart`, `recover`: requests the change, waits for it, prints its result.
 //! Owns the rule when a change counts as failed.
 //! Never retries: recovery belongs to the runtime.
 
@@ -20,12 +20,13 @@ use super::table::TextTable;
 use super::terminal::{self, Terminal};
 use super::{format, module_details};
 
-/// One of the three verbs.
+/// One of the four verbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChangeVerb {
     Start,
     Stop,
     Restart,
+    Recover,
 }
 
 impl ChangeVerb {
@@ -34,6 +35,7 @@ impl ChangeVerb {
             ChangeVerb::Start => name::MODULE_START,
             ChangeVerb::Stop => name::MODULE_STOP,
             ChangeVerb::Restart => name::MODULE_RESTART,
+            ChangeVerb::Recover => name::RECOVERY_ACCEPT,
         }
     }
 
@@ -42,6 +44,7 @@ impl ChangeVerb {
             ChangeVerb::Start => "starting",
             ChangeVerb::Stop => "stopping",
             ChangeVerb::Restart => "restarting",
+            ChangeVerb::Recover => "recovering",
         }
     }
 }

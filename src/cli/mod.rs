@@ -68,6 +68,7 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Start(args) => change::run(ChangeVerb::Start, &args, global),
         Verb::Stop(args) => change::run(ChangeVerb::Stop, &args, global),
         Verb::Restart(args) => change::run(ChangeVerb::Restart, &args, global),
+        Verb::Recover(args) => change::run(ChangeVerb::Recover, &args, global),
         Verb::Logs(args) => logs::run(&args, global),
         Verb::Events(args) => events::run(&args, global),
         Verb::Why(args) => why::run(&args, global),

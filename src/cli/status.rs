@@ -167,6 +167,11 @@ fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
     }
     parts.extend(module_details::waits_for(module).map(|waits| format!("waits for {waits}")));
     parts.extend(module_details::failure_text(module));
+    if let Some(strategy) = &module.proposal {
+        parts.push(format!(
+            "proposed: {strategy}, `mainstay recover` accepts it"
+        ));
+    }
     if !module.degraded.is_empty() {
         parts.push(format!("without {}", format::list(&module.degraded)));
     }

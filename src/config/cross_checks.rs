@@ -35,10 +35,12 @@ const OF_A_PROCESS: [&str; 7] = [
 
 pub(crate) fn check<'a>(
     read: &[ParsedModule<'a>],
-    ids: &BTreeMap<&str, usize>,
     tasks: &BTreeSet<String>,
     at: &mut ReadContext<'a>,
 ) {
+    let ids = read.iter().enumerate();
+    let ids: BTreeMap<&str, usize> = ids.map(|(index, read)| (read.name, index)).collect();
+    let ids = &ids;
     let mut listens = BTreeMap::new();
     for each in read {
         kind(each, tasks, at);

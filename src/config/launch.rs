@@ -2,7 +2,7 @@
 //! Owns these types; all paths in them are absolute.
 //! Never holds what decisions need: that is `policy::spec`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mainstay_process::{Limits, Probe, Signal, Stdin};
@@ -30,6 +30,29 @@ pub struct SystemConfig {
     pub ipc: IpcConfig,
     /// Interval between two samples of all modules.
     pub check_interval: Duration,
+}
+
+/// What mainstay keeps in the state directory itself, beside the logs.
+const OWN_STATE: [&str; 7] = [
+    "audit.head",
+    "committed.json",
+    "holder.json",
+    "key",
+    "lock",
+    "mark",
+    "recovery",
+];
+
+impl SystemConfig {
+    /// Whether a path inside of the state directory is mainstay's own.
+    #[must_use]
+    pub fn is_own_state(&self, path: &Path) -> bool {
+        let first = path.iter().next().and_then(|name| name.to_str());
+        let is_file = first.is_some_and(|name| OWN_STATE.contains(&name));
+        let is_journal = first.is_some_and(|name| name.starts_with("journal."));
+        let (path, logs) = (self.state_dir.join(path), &self.logs.directory);
+        is_file || is_journal || path.starts_with(logs) || logs.starts_with(&path)
+    }
 }
 
 /// The output of modules.
@@ -104,6 +127,30 @@ pub struct LaunchSpec {
     pub may_call: Vec<String>,
     /// Free resources that a start requires.
     pub needs: ResourceRequirements,
+    /// What a reset clears.
+    #[serde(default)]
+    pub reset: ResetSpec,
+    /// What is switched off in degraded mode.
+    #[serde(default)]
+    pub degrade: DegradeSpec,
+}
+
+/// What a reset clears.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetSpec {
+    /// Files and folders: the directory that they are inside of, and the path from there.
+    pub remove: Vec<(PathBuf, PathBuf)>,
+    /// The messages that are queued for it on the bus.
+    pub clear_queues: bool,
+}
+
+/// What is switched off in degraded mode.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DegradeSpec {
+    /// Features.
+    pub disable: Vec<String>,
+    /// The share of the load that is left.
+    pub reduce_load: Option<f64>,
 }
 
 /// Free resources that the start of a module requires.

@@ -2,12 +2,11 @@
 //! Owns the sections and the checks between them.
 //! Never reads a layer: `layers` does.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mainstay_policy::graph::DependencyGraph;
-use mainstay_policy::spec::{ModuleSpec, SystemSpec};
+use mainstay_policy::spec::{Cascade, ModuleSpec, SystemSpec};
 use mainstay_policy::{ModuleId, ModuleIds};
 use mainstay_process::Instance;
 use serde::{Deserialize, Serialize};
@@ -17,6 +16,7 @@ use super::committed::CommittedConfig;
 use super::cross_checks;
 use super::default_dirs;
 use super::env_file::EnvFiles;
+use super::groups;
 use super::launch::{IpcConfig, LaunchSpec, LogConfig, SystemConfig};
 use super::layers::{MergedLayers, read_all};
 use super::lower_module::{lower_module, lower_recovery};
@@ -241,14 +241,11 @@ pub(crate) fn lower(
         None => Vec::new(),
     };
     let read = read_modules(table, &sections, &merged, &mut at);
-    let places: BTreeMap<&str, usize> = read
-        .iter()
-        .enumerate()
-        .map(|(index, read)| (read.name, index))
-        .collect();
+    let groups = groups::read(table, &mut at);
     // What is missing because a layer cannot be read is not a further problem.
     if !damaged {
-        cross_checks::check(&read, &places, &merged.tasks, &mut at);
+        cross_checks::check(&read, &merged.tasks, &mut at);
+        groups::check(&groups, &read, &mut at);
         #[cfg(windows)]
         {
             super::windows_checks::modules(&read, &mut at);
@@ -258,6 +255,10 @@ pub(crate) fn lower(
     for each in &read {
         ids.intern(Instance::new(each.name, 1));
     }
+    let system_spec = SystemSpec {
+        groups: groups::lower(&groups, &ids),
+        ..system_spec(&sections)
+    };
     let (mut modules, mut by_slot) = (Vec::new(), vec![None; ids.len()]);
     let mut slots = vec![None; ids.len()];
     for each in read {
@@ -279,7 +280,7 @@ pub(crate) fn lower(
     let mut files = merged.files.clone();
     files.extend(env_files.all().map(|(path, _)| PathBuf::from(path)));
     Ok(Configuration {
-        system_spec: system_spec(&sections),
+        system_spec,
         fingerprint: fingerprint(&merged.tree, &system, &env_files),
         system,
         modules,
@@ -337,7 +338,7 @@ fn read_sections<'a>(table: &'a KeyTable, at: &mut ReadContext<'a>) -> SystemSec
             "recovery" => sections.recovery.update(node, at),
             "resources" => sections.resources.update(node, at),
             "ipc" => sections.ipc.update(node, at),
-            "logs" | "module" => {}
+            "logs" | "module" | "group" => {}
             _ => at.unknown(name, entry, root()),
         }
         at.pop_key();
@@ -413,6 +414,11 @@ fn system_spec(sections: &SystemSections) -> SystemSpec {
         startup_timeout: mainstay.startup_timeout.0,
         shutdown_timeout: mainstay.shutdown_timeout.0,
         concurrent_restarts: sections.recovery.concurrent_restarts.small(),
+        cascade: Cascade {
+            share: sections.recovery.cascade.share.0,
+            window: sections.recovery.cascade.window.0,
+        },
+        groups: Vec::new(),
     }
 }
 

@@ -11,7 +11,9 @@ use mainstay_process::{self as process, Limits};
 
 use super::env_file::{EnvFileError, EnvFiles, inherited, is_variable};
 use super::env_syntax::{Fault, Lookup};
-use super::launch::{LaunchSpec, ProbeKind, ProbeSpec, ResourceRequirements, SystemConfig};
+use super::launch::{
+    DegradeSpec, LaunchSpec, ProbeKind, ProbeSpec, ResetSpec, ResourceRequirements, SystemConfig,
+};
 use super::lower::ParsedModule;
 use super::origin::{SourceMap, SourceText};
 use super::paths::normalize;
@@ -57,6 +59,7 @@ pub(crate) fn lower_module<'a>(
         said => normalize(&system.project.join(said)),
     };
     let env = environment(&module, node, &directory, env_files, at);
+    let reset = reset(&module, recovery_node, &directory, module_dir, system, at);
     at.pop_key();
     at.pop_key();
     let probes = probes(&module, &directory);
@@ -96,7 +99,62 @@ pub(crate) fn lower_module<'a>(
         },
         on_dependency_restart: module.recovery.on_dependency_restart,
     };
-    (spec, launch(module, directory, module_dir, env, probes))
+    let launch = LaunchSpec {
+        reset,
+        ..launch(module, directory, module_dir, env, probes)
+    };
+    (spec, launch)
+}
+
+/// Returns what a reset removes, each path with the directory that it is inside of.
+fn reset(
+    module: &ModuleSection,
+    node: Option<&Node>,
+    directory: &Path,
+    module_dir: Option<&PathBuf>,
+    system: &SystemConfig,
+    at: &mut ReadContext<'_>,
+) -> ResetSpec {
+    let reset = &module.recovery.reset;
+    let list = node.and_then(|node| node.at(&["reset", "remove"]));
+    let origin = list.map(|node| node.origin).unwrap_or_default();
+    let roots = [
+        Some(&system.state_dir),
+        module_dir,
+        Some(&directory.to_path_buf()),
+    ];
+    let mut remove = Vec::new();
+    for written in &reset.remove {
+        let path = normalize(&directory.join(&written.0));
+        let inside = roots.iter().flatten().find_map(|root| {
+            let rest = path.strip_prefix(root).ok()?;
+            (!rest.as_os_str().is_empty()).then(|| ((*root).clone(), rest.to_path_buf()))
+        });
+        let is_own = |(root, rest): &(PathBuf, PathBuf)| {
+            *root == system.state_dir && system.is_own_state(rest)
+        };
+        let (problem, hint) = match inside {
+            Some(found) if !is_own(&found) => {
+                remove.push(found);
+                continue;
+            }
+            Some(_) => ("it is mainstay's own", "name files of the module alone"),
+            None => (
+                "it is not inside of the state directory or of the module's directories",
+                "for instance \"${state_dir}/cache\"",
+            ),
+        };
+        let message = format!(
+            "cannot use {}.recovery.reset.remove: {}: {problem}",
+            at.path(),
+            path.display()
+        );
+        at.problem::<()>(origin, message, hint);
+    }
+    ResetSpec {
+        remove,
+        clear_queues: reset.clear_queues,
+    }
 }
 
 fn launch(
@@ -150,6 +208,11 @@ fn launch(
         },
         no_new_privileges: module.isolation.no_new_privileges,
         probes,
+        reset: ResetSpec::default(),
+        degrade: DegradeSpec {
+            disable: module.recovery.degrade.disable.clone(),
+            reduce_load: module.recovery.degrade.reduce_load.map(|share| share.0),
+        },
         needs: ResourceRequirements {
             memory_bytes: module.needs.memory_mb.map(|mb| mb.0.saturating_mul(MIB)),
             disk_bytes: module.needs.disk_mb.map(|mb| mb.0.saturating_mul(MIB)),

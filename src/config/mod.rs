@@ -13,6 +13,7 @@ mod cross_checks;
 mod default_dirs;
 mod env_file;
 mod env_syntax;
+mod groups;
 mod hints;
 mod key_table;
 mod launch;

@@ -1,4 +1,4 @@
-//! `module.start`, `module.stop`, `module.restart`.
+//! `module.start`, `module.stop`, `module.restart`, `recovery.accept`.
 //! Owns a change from the request until the module is at rest: dry run, publication, waiting.
 //! Never retries: recovery is policy's.
 
@@ -9,7 +9,7 @@ use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Operation;
 use mainstay_policy::spec::Kind;
 use mainstay_protocol::method::{ChangeParams, ChangeResult, ChangeStep};
-use mainstay_protocol::methods::{ModuleRestart, ModuleStart, ModuleStop};
+use mainstay_protocol::methods::{ModuleRestart, ModuleStart, ModuleStop, RecoveryAccept};
 use mainstay_protocol::{DesiredState, ErrorCode, ModuleState, RequestError, SystemStatus};
 use tokio::sync::oneshot;
 
@@ -52,6 +52,15 @@ impl PendingChange {
                 params.module
             );
             return Err(RequestError::new(ErrorCode::NotPermitted, text));
+        }
+        let is_proposed = ctx.snapshots.module(module).lifecycle.proposal.is_some();
+        if operation == Operation::Recover && !is_proposed {
+            let name = &params.module;
+            let text = format!(
+                "cannot recover {name}: nothing is proposed for it; `mainstay why {name}` says \
+                 where it stands, `mainstay start {name}` starts it"
+            );
+            return Err(RequestError::new(ErrorCode::InvalidParams, text));
         }
         let (answer, preview) = oneshot::channel();
         ctx.actor_refs.lifecycle.cast(LifecycleMsg::Preview {
@@ -241,4 +250,5 @@ answer_by_change! {
     ModuleStart: Operation::Start;
     ModuleStop: Operation::Stop;
     ModuleRestart: Operation::Restart;
+    RecoveryAccept: Operation::Recover;
 }

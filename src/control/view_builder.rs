@@ -10,7 +10,9 @@ use mainstay_protocol::{HealthStatus, ModuleState, ModuleView, SystemView};
 
 use crate::actors::RuntimeContext;
 use crate::actors::convert;
+use crate::actors::lifecycle::recovery::load_text;
 use crate::actors::snapshots::ModuleSnapshot;
+use crate::config::LaunchSpec;
 use crate::os::machine;
 
 /// One module.
@@ -53,7 +55,8 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
             .as_deref()
             .filter(|_| is_status_current(spec.kind, now.lifecycle.state))
             .map(str::to_owned),
-        degraded: Vec::new(),
+        degraded: degraded(&launch, &now),
+        proposal: now.lifecycle.proposal.map(str::to_owned),
         throttle: Throttle {
             rung: Rung::None,
             mechanism: "none".to_owned(),
@@ -78,10 +81,26 @@ fn is_status_current(kind: spec::Kind, state: ModuleState) -> bool {
 /// A builtin is part of mainstay: it is healthy as long as mainstay answers.
 fn health(spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> HealthStatus {
     if spec.kind == spec::Kind::Builtin && now.lifecycle.state == ModuleState::Running {
-        HealthStatus::Healthy
-    } else {
-        now.health
+        return HealthStatus::Healthy;
     }
+    let is_well = matches!(now.health, HealthStatus::Healthy | HealthStatus::Unknown);
+    match is_degraded(now) && is_well {
+        true => HealthStatus::Degraded,
+        false => now.health,
+    }
+}
+
+fn is_degraded(now: &ModuleSnapshot) -> bool {
+    now.lifecycle.degraded && now.lifecycle.state == ModuleState::Running
+}
+
+/// What a degraded module runs without.
+fn degraded(launch: &LaunchSpec, now: &ModuleSnapshot) -> Vec<String> {
+    if !is_degraded(now) {
+        return Vec::new();
+    }
+    let load = launch.degrade.reduce_load.map(load_text);
+    launch.degrade.disable.iter().cloned().chain(load).collect()
 }
 
 /// 100, less 40 while degraded, less 70 while unhealthy, less 10 for each failure that is not
@@ -128,6 +147,12 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
             issues.push(format!(
                 "{} is stopped by a signal ({signal}); `kill -CONT {pid}` continues it",
                 &ctx.name(id)
+            ));
+        }
+        if let Some(strategy) = module.lifecycle.proposal {
+            let name = ctx.name(id);
+            issues.push(format!(
+                "{name} failed; proposed: {strategy}; accept it with `mainstay recover {name}`"
             ));
         }
         if let Some(reason) = &module.output_lost {

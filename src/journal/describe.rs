@@ -53,6 +53,9 @@ pub fn describe(event: &Event) -> String {
         EventKind::ModuleTreeSignalled => tree_signalled(who, facts),
         EventKind::ModuleHookFailed => hook_failed(who, facts),
         EventKind::RecoveryStarted
+        | EventKind::RecoveryProposed
+        | EventKind::CascadeStopped
+        | EventKind::UserNotified
         | EventKind::RecoveryStepCompleted
         | EventKind::RecoveryCompleted
         | EventKind::RecoveryFailed
@@ -166,7 +169,7 @@ fn reason(cause: StateCause, actor: Option<&str>, facts: PayloadReader<'_>) -> S
         StateCause::Reload => "the configuration changed".to_owned(),
         StateCause::Group => by.map_or_else(
             || "its group acted".to_owned(),
-            |by| format!("its group {by} acted"),
+            |by| format!("along with {by}, which failed"),
         ),
         StateCause::Probation => "probation".to_owned(),
         StateCause::Shutdown => "the system is stopping".to_owned(),
@@ -286,6 +289,19 @@ fn recovery(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {
                 step.unwrap_or("a step is completed")
             )
         }
+        EventKind::RecoveryProposed => {
+            let strategy = facts.text("strategy").unwrap_or("restart");
+            let why = facts.why();
+            format!("{who} failed{why}; proposed: {strategy}; `mainstay recover {who}` accepts it")
+        }
+        EventKind::CascadeStopped => {
+            let failed = facts
+                .list("failed")
+                .unwrap_or_else(|| "many modules".to_owned());
+            let stopped = prefixed(": stopped: ", facts.list("stopped"));
+            format!("a cascade of failures of {failed}{stopped}")
+        }
+        EventKind::UserNotified => format!("notice{}", facts.why()),
         EventKind::RecoveryCompleted => format!("recovery of {who} succeeded{}", facts.why()),
         EventKind::RecoveryFailed => {
             let probation = prefixed("; one more try in ", facts.format_millis("probation_ms"));
@@ -312,7 +328,11 @@ fn recovery_started(who: &str, facts: PayloadReader<'_>) -> String {
     let failure = facts
         .text("failure")
         .map(|failure| format!("after {failure}"));
-    let parts: Vec<String> = [attempt, failure, next].into_iter().flatten().collect();
+    let strategy = facts.text("strategy").filter(|word| *word != "restart");
+    let strategy = strategy.map(|word| format!("by {word}"));
+    let along = facts.list("along").map(|names| format!("with {names}"));
+    let parts = [attempt, failure, strategy, along, next];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
     if parts.is_empty() {
         return format!("recovery of {who} began");
     }

@@ -19,6 +19,8 @@ pub(crate) mod embedded;
 mod grpc;
 pub(crate) mod handshake;
 pub(crate) mod holder_client;
+#[cfg_attr(windows, path = "kept_files_windows.rs")]
+pub(crate) mod kept_files;
 #[cfg(target_os = "linux")]
 mod listeners;
 #[cfg(target_os = "linux")]

@@ -10,6 +10,7 @@ use core::time::Duration;
 
 use mainstay_process::Instance;
 
+use crate::group::{GroupId, GroupMember, GroupSpec, GroupStrategy, OnExceeded};
 use crate::lifecycle::{
     ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation, StartupFailure,
 };
@@ -18,7 +19,7 @@ use crate::mono_time::MonoTime;
 use crate::plan::Plan;
 use crate::run::{Exit, RunEnd, RunReport, RunReportKind, StartFailure, StartStep};
 use crate::spec::{
-    Backoff, DependencyCondition, Edge, Importance, Kind, ModuleId, ModuleSpec,
+    Backoff, Cascade, DependencyCondition, Edge, Importance, Kind, ModuleId, ModuleSpec,
     OnDependencyRestart, Probation, Readiness, RecoverySpec, RestartPolicy, StartMode, Strategy,
     SystemSpec,
 };
@@ -34,6 +35,11 @@ pub(crate) fn system() -> SystemSpec {
         startup_timeout: SEC(60),
         shutdown_timeout: SEC(30),
         concurrent_restarts: 4,
+        cascade: Cascade {
+            share: 1.0,
+            window: SEC(60),
+        },
+        groups: Vec::new(),
     }
 }
 
@@ -147,12 +153,71 @@ fn adorn(spec: &mut ModuleSpec, word: &str) {
         "ignore" => spec.on_dependency_restart = OnDependencyRestart::Ignore,
         "critical" => spec.importance = Importance::Critical,
         "low" => spec.importance = Importance::Low,
+        "once" => recovery.max_attempts = 1,
+        "reset" => recovery.on_failure.push(Strategy::RestartWithReset),
+        "degrade" => recovery.on_failure.push(Strategy::Degrade),
+        "system" => recovery.on_failure.push(Strategy::RestartSystem),
+        "stop" => recovery.on_failure.push(Strategy::Stop),
         other => panic!("no such word: {other}"),
     }
 }
 
 pub(crate) fn plan(text: &str) -> Plan {
     Plan::new(1, system(), modules(text)).expect("a good plan")
+}
+
+/// The same with groups, one a line: `name: a group:b | one_for_all 5 30s stop_group`.
+pub(crate) fn plan_with_groups(text: &str, groups: &str) -> Plan {
+    let modules = modules(text);
+    let find = |name: &str| {
+        let found = modules.iter().find(|spec| spec.name == name);
+        found.expect("a module of the plan").id
+    };
+    let system = SystemSpec {
+        groups: self::groups(groups, find),
+        ..system()
+    };
+    Plan::new(1, system, modules).expect("a good plan")
+}
+
+pub(crate) fn groups(text: &str, find: impl Fn(&str) -> ModuleId) -> Vec<GroupSpec> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<&str> = lines.collect();
+    let name = |line: &str| line.split(':').next().expect("a name").trim().to_string();
+    let names: Vec<String> = lines.iter().map(|line| name(line)).collect();
+    let member = |word: &str| match word.strip_prefix("group:") {
+        None => GroupMember::Module(find(word)),
+        Some(group) => {
+            let at = names.iter().position(|name| name == group);
+            GroupMember::Group(GroupId(at.map_or(99, |at| at as u32)))
+        }
+    };
+    let group = |line: &&str| {
+        let (members, words) = line.split_once('|').expect("members | words");
+        let (_, members) = members.split_once(':').expect("name: members");
+        let words: Vec<&str> = words.split_whitespace().collect();
+        GroupSpec {
+            name: name(line),
+            members: members.split_whitespace().map(member).collect(),
+            strategy: match words[0] {
+                "one_for_one" => GroupStrategy::OneForOne,
+                "one_for_all" => GroupStrategy::OneForAll,
+                "rest_for_one" => GroupStrategy::RestForOne,
+                other => panic!("no such strategy: {other}"),
+            },
+            max_restarts: words[1].parse().expect("a number"),
+            within: span(words[2]),
+            on_exceeded: match words[3] {
+                "escalate" => OnExceeded::Escalate,
+                "stop_group" => OnExceeded::StopGroup,
+                "restart_system" => OnExceeded::RestartSystem,
+                "shutdown" => OnExceeded::Shutdown,
+                "degrade" => OnExceeded::Degrade,
+                other => panic!("no such word: {other}"),
+            },
+        }
+    };
+    lines.iter().map(group).collect()
 }
 
 /// A lifecycle that is told events and answers with effects, both in words.
@@ -200,7 +265,7 @@ impl LifecycleScript {
     ///
     /// `boot`, `resume`, `stop all [5s]`, `wait 200ms`, `start a`, `stop a`, `restart a`,
     /// `wake a`, `a up` (started and ready), `a started`, `a ready`, `a done`, `a exit 1`, `a killed`,
-    /// `a halted`, `a forced`, `a exec`, `a late`, `a healthy`, `a unhealthy`, `a ill`.
+    /// `recover a`, `a prepared 1`, `a unprepared 1`, `a halted`, `a forced`, `a exec`, `a late`, `a healthy`, `a unhealthy`, `a ill`.
     pub(crate) fn apply(&mut self, words: &str) -> String {
         let words: Vec<&str> = words.split_whitespace().collect();
         let mut effects = Vec::new();
@@ -217,6 +282,7 @@ impl LifecycleScript {
             ["stop", name] => self.operation(name, Operation::Stop, &mut effects),
             ["restart", name] => self.operation(name, Operation::Restart, &mut effects),
             ["wake", name] => self.operation(name, Operation::Wake, &mut effects),
+            ["recover", name] => self.operation(name, Operation::Recover, &mut effects),
             [name, what @ ..] => self.news(name, what, &mut effects),
             [] => {}
         }
@@ -302,6 +368,8 @@ impl LifecycleScript {
                 errno: 2,
             })),
             ["late"] => ended(RunEnd::StartTimeout),
+            ["prepared", number] => return self.prepared(module, number, true, effects),
+            ["unprepared", number] => return self.prepared(module, number, false, effects),
             ["healthy"] => return self.note(health(Health::Healthy, false), effects),
             ["unhealthy"] => return self.note(health(Health::Unhealthy, false), effects),
             ["ill"] => return self.note(health(Health::Unhealthy, true), effects),
@@ -311,6 +379,18 @@ impl LifecycleScript {
             let report = RunReport { generation, what };
             self.note(LifecycleEvent::Reported { module, report }, effects);
         }
+    }
+
+    fn prepared(
+        &mut self,
+        module: ModuleId,
+        number: &str,
+        ok: bool,
+        effects: &mut Vec<LifecycleEffect>,
+    ) {
+        let ticket = number.parse().expect("a number");
+        let event = LifecycleEvent::ProcedureEnded { module, ticket, ok };
+        self.note(event, effects);
     }
 
     pub(crate) fn note(&mut self, event: LifecycleEvent, effects: &mut Vec<LifecycleEffect>) {
@@ -369,6 +449,20 @@ impl LifecycleScript {
                 format!("start timed out: {}", missing.join(" "))
             }
             LifecycleEffect::AllStopped { forced } => format!("all stopped, {forced} forced"),
+            LifecycleEffect::Prepare(order) => {
+                let what = if order.reset { "reset" } else { "roll back" };
+                format!("{what} {} {}", self.name(order.module), order.ticket)
+            }
+            LifecycleEffect::DegradedChanged {
+                module, degraded, ..
+            } => {
+                let what = if *degraded { "degrade" } else { "restore" };
+                format!("{what} {}", self.name(*module))
+            }
+            LifecycleEffect::CascadeStopped { branch, .. } => {
+                let names: Vec<&str> = branch.iter().map(|id| self.name(*id)).collect();
+                format!("cascade: {}", names.join(" "))
+            }
             LifecycleEffect::StateChanged { .. } | LifecycleEffect::RecoveryDecided { .. } => {
                 return None;
             }

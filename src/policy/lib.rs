@@ -9,11 +9,13 @@ extern crate alloc;
 extern crate std;
 
 pub mod backoff;
+mod cascade;
 pub mod circuit_breaker;
 pub mod diff;
 #[cfg(test)]
 mod fixture;
 pub mod graph;
+pub mod group;
 pub mod health;
 pub mod lifecycle;
 pub mod module_ids;

@@ -11,7 +11,9 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use crate::cascade::CascadeDetector;
 use crate::graph::DependencyGraph;
+use crate::group::GroupBudgets;
 use crate::mono_time::MonoTime;
 use crate::plan::Plan;
 use crate::spec::{ModuleId, ModuleSpec};
@@ -32,10 +34,14 @@ mod preview;
 mod propagation;
 mod rank_set;
 mod reconcile;
+mod recover;
+#[cfg(test)]
+mod recovery_tests;
 mod replan;
 #[cfg(test)]
 mod replan_tests;
 mod report;
+mod shared_restart;
 mod startup;
 #[cfg(test)]
 mod state_product_tests;
@@ -46,14 +52,15 @@ mod tests;
 pub use adopt::{AdoptedProcess, ModuleRecord};
 pub use info::{ModuleInfo, SystemInfo};
 pub use interface::{
-    ChangeClass, DependencyNotice, LifecycleEffect, LifecycleEvent, Operation, ReplanError,
-    StartupFailure,
+    ChangeClass, DependencyNotice, LifecycleEffect, LifecycleEvent, Operation, ProcedureOrder,
+    ReplanError, StartupFailure,
 };
 pub use preview::{PreviewAction, PreviewStep};
 
 use deadlines::DeadlineHeap;
 use managed_module::ManagedModule;
 use rank_set::RankSet;
+use shared_restart::SharedRestart;
 
 /// Where the system as a whole stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +125,9 @@ pub struct Lifecycle {
     forced: u32,
     stop: Option<SystemStop>,
     tally: info::StatusCounts,
+    group_budgets: GroupBudgets,
+    shared_restarts: Vec<SharedRestart>,
+    cascade: CascadeDetector,
 }
 
 impl Lifecycle {
@@ -152,6 +162,9 @@ impl Lifecycle {
             forced: 0,
             stop: None,
             tally: info::StatusCounts::default(),
+            group_budgets: GroupBudgets::new(plan.groups()),
+            shared_restarts: Vec::new(),
+            cascade: CascadeDetector::default(),
             graph: Arc::clone(plan.graph()),
             plan,
         }
@@ -190,6 +203,9 @@ impl Lifecycle {
                 restart,
             } => {
                 self.apply_health(module, generation, health, restart);
+            }
+            LifecycleEvent::ProcedureEnded { module, ticket, ok } => {
+                self.procedure_ended(now, module, ticket, ok);
             }
             LifecycleEvent::Adopted {
                 module,
@@ -340,5 +356,8 @@ impl Lifecycle {
         });
         self.mark_dirty(module);
         self.mark_waiting_dependents(module);
+        if from == State::Backoff {
+            self.release_shared_restarts();
+        }
     }
 }

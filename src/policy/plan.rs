@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::graph::{DependencyGraph, Dependent};
+use crate::group::{GroupError, GroupMember, GroupTree};
 use crate::spec::{DependencyCondition, Edge, Kind, ModuleId, ModuleSpec, SystemSpec};
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub struct Plan {
     /// By name.
     ids: Vec<ModuleId>,
     graph: Arc<DependencyGraph>,
+    groups: Arc<GroupTree>,
 }
 
 /// Why a set of modules cannot be run.
@@ -71,6 +73,20 @@ pub enum PlanError {
         /// The other.
         other: String,
     },
+    /// A member of a group is no module of the plan.
+    UnknownMember {
+        /// The group.
+        group: String,
+        /// Where it points.
+        to: ModuleId,
+    },
+    /// The groups do not form a tree.
+    Groups {
+        /// The group where that shows.
+        group: String,
+        /// Why.
+        error: GroupError,
+    },
 }
 
 impl Plan {
@@ -89,13 +105,21 @@ impl Plan {
         let graph = DependencyGraph::new(&modules).map_err(|path| PlanError::Cycle {
             path: path.iter().map(|id| name(&modules, *id).into()).collect(),
         })?;
+        let groups = groups(&system, &modules)?;
         Ok(Plan {
             number,
             system,
             modules,
             ids,
             graph: Arc::new(graph),
+            groups: Arc::new(groups),
         })
+    }
+
+    /// Its supervision groups.
+    #[must_use]
+    pub fn groups(&self) -> &Arc<GroupTree> {
+        &self.groups
     }
 
     /// Its graph.
@@ -248,6 +272,36 @@ fn by_name(modules: &[Option<Arc<ModuleSpec>>]) -> Result<Vec<ModuleId>, PlanErr
     }
 }
 
+/// The groups, whose members are modules of the plan.
+fn groups(
+    system: &SystemSpec,
+    modules: &[Option<Arc<ModuleSpec>>],
+) -> Result<GroupTree, PlanError> {
+    for group in &system.groups {
+        let unknown = group.members.iter().find_map(|member| match member {
+            GroupMember::Module(id) => {
+                let exists = matches!(modules.get(id.index()), Some(Some(_)));
+                (!exists).then_some(*id)
+            }
+            GroupMember::Group(_) => None,
+        });
+        if let Some(to) = unknown {
+            let group = group.name.clone();
+            return Err(PlanError::UnknownMember { group, to });
+        }
+    }
+    GroupTree::new(system.groups.clone()).map_err(|error| {
+        let at = match &error {
+            GroupError::TwoGroups { groups, .. } => groups[1],
+            GroupError::Cycle { path } => path[0],
+            GroupError::UnknownGroup { group } | GroupError::NoParent { group } => *group,
+        };
+        let spec = system.groups.get(at.0 as usize);
+        let group = spec.map_or_else(String::new, |spec| spec.name.clone());
+        PlanError::Groups { group, error }
+    })
+}
+
 fn name(modules: &[Option<Arc<ModuleSpec>>], module: ModuleId) -> &str {
     modules[module.index()]
         .as_ref()
@@ -331,6 +385,32 @@ impl fmt::Display for PlanError {
                 "cannot tell modules {module} and {other} apart: they have the same number; \
                  intern their names"
             ),
+            PlanError::UnknownMember { group, to } => write!(
+                f,
+                "cannot form group {group}: its member number {} is not in the plan; add that \
+                 module or remove the member",
+                to.0
+            ),
+            PlanError::Groups { group, error } => {
+                let (why, next) = match error {
+                    GroupError::TwoGroups { .. } => {
+                        ("a member is in two groups", "name it in one of them")
+                    }
+                    GroupError::Cycle { .. } => (
+                        "groups contain each other in a circle",
+                        "remove one of these members",
+                    ),
+                    GroupError::UnknownGroup { .. } => (
+                        "a member group is not in the plan",
+                        "add it or remove the member",
+                    ),
+                    GroupError::NoParent { .. } => (
+                        "it escalates and is in no group",
+                        "choose another on_exceeded",
+                    ),
+                };
+                write!(f, "cannot form group {group}: {why}; {next}")
+            }
         }
     }
 }

@@ -1,14 +1,16 @@
-//! From a failure to a verdict: try again, when, or give up.
-//! Owns the ladder, the sliding window, the paying back of attempts and the breaker.
-//! Never starts anything and never reads a clock; a wish replaces the ledger instead of asking it.
+//! From a failure to a decision: try again, when, how and with whom, or give up.
+//! Owns the ladder, the sliding window, the restoring of attempts and the breaker.
+//! Never starts anything and never reads a clock; a request replaces the ledger.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::backoff::{delay, exponential, saturation};
+use crate::group::{GroupBudgets, GroupDecision, GroupId, GroupTree, OnExceeded, Scope};
 use crate::mono_time::MonoTime;
 use crate::run::{Exit, RunEnd, StartFailure};
-use crate::spec::{RecoverySpec, RestartPolicy, Strategy};
+use crate::spec::{ModuleId, RecoverySpec, RestartPolicy, Strategy};
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,8 @@ pub enum Failure {
     Watchdog,
     /// A liveness probe failed for good.
     Probe,
+    /// What had to be done before its restart could not be done.
+    Procedure,
     /// It ended, and nobody knows how: the runtime was away, or it was nobody's child.
     ExitUnknown,
 }
@@ -92,6 +96,7 @@ impl Failure {
             Failure::StartTimeout
             | Failure::Watchdog
             | Failure::Probe
+            | Failure::Procedure
             | Failure::ExitUnknown
             | Failure::Exited(Exit::Unknown) => FailureClass::Unresponsive,
         }
@@ -101,10 +106,17 @@ impl Failure {
 /// What follows from a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Start it again.
+    /// Start it again, and with it whom the scope names.
     Retry {
         /// From now.
         after: Duration,
+        /// The rung of the ladder, or what its group does.
+        strategy: Strategy,
+    },
+    /// `auto = false`: it is failed until a person accepts this, or starts it.
+    Propose {
+        /// The rung of the ladder.
+        strategy: Strategy,
     },
     /// It ended as it may: nothing is to be done.
     Done,
@@ -113,6 +125,47 @@ pub enum Verdict {
         /// From now to the one try that is let through; None: only a wish brings it back.
         probation: Option<Duration>,
     },
+}
+
+/// A verdict, and what it concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What follows.
+    pub verdict: Verdict,
+    /// For whom.
+    pub scope: Scope,
+    /// The groups whose budget was exceeded, the innermost first.
+    pub exceeded: Vec<GroupId>,
+    /// It cost no attempt: a dependency was down.
+    pub excused: bool,
+}
+
+impl Decision {
+    fn alone(verdict: Verdict) -> Decision {
+        Decision {
+            verdict,
+            scope: Scope::This,
+            exceeded: Vec::new(),
+            excused: false,
+        }
+    }
+}
+
+/// A failure and its circumstances.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// Of whom.
+    pub module: ModuleId,
+    /// Its recovery.
+    pub recovery: &'a RecoverySpec,
+    /// The groups of the plan.
+    pub groups: &'a GroupTree,
+    /// What happened.
+    pub failure: Failure,
+    /// A hard dependency is down and will be back.
+    pub dependency_is_down: bool,
+    /// Feeds the jitter.
+    pub seed: u64,
 }
 
 /// What recovery remembers of one module.
@@ -159,6 +212,12 @@ impl RecoveryState {
     /// The run is ready: from here on it earns stability.
     pub fn ready(&mut self, now: MonoTime) {
         self.ready_since = Some(now);
+    }
+
+    /// Since when the current run is ready.
+    #[must_use]
+    pub fn ready_since(&self) -> Option<MonoTime> {
+        self.ready_since
     }
 
     /// The run is over without a failure.
@@ -274,23 +333,19 @@ impl RecoveryState {
         }
     }
 
-    /// Goes up the ladder to the rung that answers this failure.
-    fn climb(&mut self, recovery: &RecoverySpec) -> LadderStep {
+    /// Climbs the ladder to the rung that answers this failure; None: the ladder has ended.
+    fn climb(&mut self, recovery: &RecoverySpec) -> Option<Strategy> {
         loop {
-            match recovery.on_failure.get(usize::from(self.rung)) {
-                None => return LadderStep::LadderEnds,
-                Some(Strategy::Stop) => return LadderStep::Stop,
-                Some(Strategy::Restart) if self.rung == 0 => {
+            let strategy = *recovery.on_failure.get(usize::from(self.rung))?;
+            let is_free = match self.rung {
+                0 => {
                     let used = u32::try_from(self.recent.len()).unwrap_or(u32::MAX);
-                    if recovery.max_attempts == 0 || used < recovery.max_attempts {
-                        return LadderStep::Try;
-                    }
+                    recovery.max_attempts == 0 || used < recovery.max_attempts
                 }
-                Some(Strategy::Restart) if !self.rung_used => {
-                    self.rung_used = true;
-                    return LadderStep::Try;
-                }
-                Some(Strategy::Restart) => {}
+                _ => !core::mem::replace(&mut self.rung_used, true),
+            };
+            if is_free || strategy == Strategy::Stop {
+                return Some(strategy);
             }
             self.rung = self.rung.saturating_add(1);
             self.rung_used = false;
@@ -310,34 +365,30 @@ impl RecoveryState {
     /// Opens the breaker, each time for longer until a run is stable.
     fn open(&mut self, recovery: &RecoverySpec) -> Verdict {
         self.half_open = false;
-        let probation = recovery.probation.map(|probation| {
-            exponential(
-                probation.initial,
-                probation.factor,
-                self.probations,
-                probation.max,
-            )
-        });
+        let probation = recovery
+            .probation
+            .filter(|_| recovery.auto)
+            .map(|probation| {
+                exponential(
+                    probation.initial,
+                    probation.factor,
+                    self.probations,
+                    probation.max,
+                )
+            });
         self.probations = self.probations.saturating_add(1);
         Verdict::GiveUp { probation }
     }
 }
 
-/// What the ladder says.
-enum LadderStep {
-    Try,
-    Stop,
-    LadderEnds,
-}
-
-/// The one way from a failure to what follows. `seed` feeds the jitter.
+/// The one way from a failure to what follows.
 pub fn decide(
-    recovery: &RecoverySpec,
+    case: Case<'_>,
     ledger: &mut RecoveryState,
+    budgets: &mut GroupBudgets,
     now: MonoTime,
-    failure: Failure,
-    seed: u64,
-) -> Verdict {
+) -> Decision {
+    let recovery = case.recovery;
     ledger.run_over(recovery, now);
     ledger.expire(recovery, now);
     let again = ledger
@@ -345,12 +396,14 @@ pub fn decide(
         .is_some_and(|at| at.after(recovery.window) > now);
     ledger.last_failure = Some(now);
 
-    let for_good = Verdict::GiveUp { probation: None };
-    match (failure.class(recovery), recovery.restart) {
+    let permanently = Verdict::GiveUp { probation: None };
+    match (case.failure.class(recovery), recovery.restart) {
         (FailureClass::Clean, RestartPolicy::OnFailure | RestartPolicy::Never) => {
-            return Verdict::Done;
+            return Decision::alone(Verdict::Done);
         }
-        (FailureClass::Configuration, _) | (_, RestartPolicy::Never) => return for_good,
+        (FailureClass::Configuration, _) | (_, RestartPolicy::Never) => {
+            return Decision::alone(permanently);
+        }
         (
             FailureClass::Clean
             | FailureClass::Crash
@@ -361,24 +414,92 @@ pub fn decide(
             RestartPolicy::Always | RestartPolicy::OnFailure,
         ) => {}
     }
-    if !recovery.auto {
-        return for_good;
+    let is_stuck = case.failure == Failure::Exited(Exit::Stuck);
+    let wait = |attempt| {
+        let delay = delay(&recovery.backoff, attempt, case.seed);
+        // Restored or not: a second failure in the window never restarts at full speed.
+        let floor = recovery.backoff.floor.min(recovery.backoff.max);
+        if again { delay.max(floor) } else { delay }
+    };
+    if case.dependency_is_down && recovery.auto && !is_stuck {
+        let (after, strategy) = (wait(1), Strategy::Restart);
+        return Decision {
+            excused: true,
+            ..Decision::alone(Verdict::Retry { after, strategy })
+        };
     }
     // What cannot be ended cannot be started again: a quick attempt would meet the fence.
-    if ledger.half_open || failure == Failure::Exited(Exit::Stuck) {
-        return ledger.open(recovery);
+    if (ledger.half_open && recovery.auto) || is_stuck {
+        return Decision::alone(ledger.open(recovery));
     }
     match ledger.climb(recovery) {
-        LadderStep::Stop => for_good,
-        LadderStep::LadderEnds => ledger.open(recovery),
-        LadderStep::Try => {
+        Some(Strategy::Stop) => Decision::alone(permanently),
+        None => Decision::alone(ledger.open(recovery)),
+        Some(strategy) if !recovery.auto => Decision {
+            scope: scope_of(strategy),
+            ..Decision::alone(Verdict::Propose { strategy })
+        },
+        Some(strategy) => {
             let attempt = ledger.count(recovery, now);
-            let delay = delay(&recovery.backoff, attempt, seed);
-            // Paid back or not: a second failure in the window never restarts at full speed.
-            let floor = recovery.backoff.floor.min(recovery.backoff.max);
-            Verdict::Retry {
-                after: if again { delay.max(floor) } else { delay },
-            }
+            retry(case, budgets, now, wait(attempt), strategy)
         }
+    }
+}
+
+/// What follows when a person accepts what was proposed.
+pub fn accept(
+    case: Case<'_>,
+    strategy: Strategy,
+    ledger: &mut RecoveryState,
+    budgets: &mut GroupBudgets,
+    now: MonoTime,
+) -> Decision {
+    ledger.count(case.recovery, now);
+    retry(case, budgets, now, Duration::ZERO, strategy)
+}
+
+fn scope_of(strategy: Strategy) -> Scope {
+    match strategy {
+        Strategy::RestartSystem => Scope::System,
+        Strategy::Restart | Strategy::RestartWithReset | Strategy::Degrade | Strategy::Stop => {
+            Scope::This
+        }
+    }
+}
+
+/// A restart that the ladder allows, as far as the groups of the module allow it too.
+fn retry(
+    case: Case<'_>,
+    budgets: &mut GroupBudgets,
+    now: MonoTime,
+    after: Duration,
+    strategy: Strategy,
+) -> Decision {
+    let own = Verdict::Retry { after, strategy };
+    if strategy == Strategy::RestartSystem {
+        let scope = Scope::System;
+        return Decision {
+            scope,
+            ..Decision::alone(own)
+        };
+    }
+    let calm = case.recovery.window;
+    let GroupDecision {
+        scope,
+        exceeded,
+        action,
+    } = budgets.count_restart(case.groups, now, case.module, calm);
+    let group_strategy = |strategy| Verdict::Retry { after, strategy };
+    let verdict = match action {
+        None | Some(OnExceeded::Escalate) => own,
+        Some(OnExceeded::StopGroup | OnExceeded::Shutdown) => Verdict::GiveUp { probation: None },
+        Some(OnExceeded::RestartSystem) => group_strategy(Strategy::RestartSystem),
+        Some(OnExceeded::Degrade) => group_strategy(Strategy::Degrade),
+    };
+    Decision {
+        verdict,
+        scope,
+        exceeded,
+        excused: false,
     }
 }

@@ -8,6 +8,8 @@ use core::time::Duration;
 
 use mainstay_process::Probe;
 
+use crate::group::GroupSpec;
+
 /// The slot of a module instance: the same name has the same slot in every plan of a runtime (see
 /// [`crate::module_ids::ModuleIds`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -137,6 +139,12 @@ pub struct Probation {
 pub enum Strategy {
     /// Start it again after a delay.
     Restart,
+    /// The same, after what `reset` declares was cleared.
+    RestartWithReset,
+    /// The same, with the features of `degrade` switched off until a run is stable.
+    Degrade,
+    /// Stop every module in order, then start them again.
+    RestartSystem,
     /// Give up, without probation.
     Stop,
 }
@@ -225,4 +233,26 @@ pub struct SystemSpec {
     pub shutdown_timeout: Duration,
     /// Restarts that may be on their way at once; 0 = unlimited.
     pub concurrent_restarts: u32,
+    /// When failures count as a cascade.
+    pub cascade: Cascade,
+    /// The supervision groups.
+    pub groups: Vec<GroupSpec>,
+}
+
+/// More than this share of the modules that fail for good within a window are a cascade.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cascade {
+    /// The share, above 0; 1 and more: never.
+    pub share: f64,
+    /// The sliding window.
+    pub window: Duration,
+}
+
+impl Default for Cascade {
+    fn default() -> Cascade {
+        Cascade {
+            share: 0.5,
+            window: Duration::from_secs(60),
+        }
+    }
 }

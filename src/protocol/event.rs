@@ -30,7 +30,7 @@ wire_enum! {
         /// A module came down the throttle ladder; payload `{from, to, text?}`.
         ModuleReleased = "module.released",
         /// Features of a module were switched off, or what it depends on restarted; payload
-        /// `{text}`.
+        /// `{text, features?, load_factor?}`.
         ModuleDegraded = "module.degraded",
         /// What was degraded is whole again; payload `{text?}`.
         ModuleRestored = "module.restored",
@@ -61,17 +61,27 @@ wire_enum! {
         ConfigRolledBack = "config.rolled_back",
         /// A configuration problem went away.
         ConfigProblemCleared = "config.problem_cleared",
-        /// A recovery procedure began; payload `{failure, attempt, delay_ms, max_attempts?}`:
-        /// `failure` is a noun (`a crash`), `max_attempts` is 0 or missing when there is no limit.
+        /// A recovery began; payload `{failure, attempt, delay_ms, max_attempts?, strategy?,
+        /// along?, system?}`: `failure` is a noun (`a crash`), `max_attempts` is 0 or missing when
+        /// there is no limit, `strategy` the rung of the ladder, `along` the members of its group
+        /// that restart with it, `system` whether everything restarts.
         RecoveryStarted = "recovery.started",
-        /// One step of it is done; payload `{text}`.
+        /// `recovery.auto = false`: a person may accept this; payload `{text, strategy}`.
+        RecoveryProposed = "recovery.proposed",
+        /// One step of it is over; payload `{text, step?, ok?}`.
         RecoveryStepCompleted = "recovery.step_completed",
         /// It succeeded; payload `{text?}`.
         RecoveryCompleted = "recovery.completed",
-        /// It failed, or the ladder ended; payload `{text, probation_ms?}`.
+        /// It failed, or the ladder ended; payload `{text, probation_ms?, along?}`: `along` names
+        /// the members of its group that stop with it.
         RecoveryFailed = "recovery.failed",
         /// A group used up its budget; payload `{group, text?}`.
         GroupExceeded = "group.exceeded",
+        /// Too many modules were given up within a window; payload `{failed, stopped}`: those, and
+        /// all that depend on them.
+        CascadeStopped = "cascade.stopped",
+        /// Something a person should know, for a UI to show; payload `{text}`.
+        UserNotified = "user.notified",
         /// The system's status changed; payload `{from, to, reason}`.
         SystemStatusChanged = "system.status_changed",
         /// The machine or the runtime cannot keep up; payload `{text}`.

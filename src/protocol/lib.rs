@@ -39,5 +39,7 @@ pub const ENV_TOKEN: &str = "MAINSTAY_TOKEN";
 pub const ENV_MODULE: &str = "MAINSTAY_MODULE";
 /// Environment variable with the module's generation, a number that grows with every start.
 pub const ENV_GENERATION: &str = "MAINSTAY_GENERATION";
+/// Environment variable of a run in degraded mode: the features that are off, separated by commas.
+pub const ENV_DEGRADED: &str = "MAINSTAY_DEGRADED";
 /// Environment variable with the path of a JSON file that holds the module's `settings` table.
 pub const ENV_SETTINGS: &str = "MAINSTAY_SETTINGS";

@@ -20,6 +20,10 @@ pub mod name {
     pub const HEALTH_CHECK: &str = "health.check";
     /// Call to a module: what another module calls.
     pub const CALL: &str = "call";
+    /// Call to a module: switch a feature off or on.
+    pub const FEATURE_SET: &str = "feature.set";
+    /// Call to a module: work with this share of the load.
+    pub const LOAD_REDUCE: &str = "load.reduce";
 }
 
 /// Methods of the design whose feature is not built yet: refused with `not_available_yet`.
@@ -84,7 +88,31 @@ pub struct PageParams {
     pub limit: Option<usize>,
 }
 
-/// Parameters of `module.start`, `module.stop`, `module.restart`.
+/// Parameters of `feature.set`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct FeatureParams {
+    /// The feature.
+    pub name: String,
+    /// Whether it is on, or what the module understands.
+    #[serde(default)]
+    pub value: Value,
+}
+
+/// Parameters of `load.reduce`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LoadParams {
+    /// The share of the load that is left: 0 to 1.
+    pub factor: f64,
+}
+
+/// Result of `feature.set` and `load.reduce`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Handled {
+    /// Whether the module has a handler for it.
+    pub handled: bool,
+}
+
+/// Parameters of `module.start`, `module.stop`, `module.restart`, `recovery.accept`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ChangeParams {
     /// The module.

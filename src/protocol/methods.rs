@@ -112,6 +112,9 @@ macro_rules! method_table {
             /// Restarts a module; what requires it is restarted with it.
             ModuleRestart MODULE_RESTART "module.restart" Operate Changes
                 m::ChangeParams => m::ChangeResult, r#"{"module":"storage","wait":true}"#;
+            /// Accepts the recovery that is proposed for a failed module (`recovery.auto = false`).
+            RecoveryAccept RECOVERY_ACCEPT "recovery.accept" Operate Changes
+                m::ChangeParams => m::ChangeResult, r#"{"module":"storage","wait":true}"#;
             /// Lists events of the journal, oldest first.
             EventsList EVENTS_LIST "events.list" Observe Reads m::EventsParams => m::EventsResult,
                 r#"{"module":"storage","kinds":["module.exited"],"limit":20}"#;

@@ -24,6 +24,8 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 const TOWARDS_MODULES: &[Row] = &[
     (name::HEALTH_CHECK, of::<Empty>, of::<m::HealthReportParams>),
     (name::CALL, of::<m::CallParams>, of::<Value>),
+    (name::FEATURE_SET, of::<m::FeatureParams>, of::<m::Handled>),
+    (name::LOAD_REDUCE, of::<m::LoadParams>, of::<m::Handled>),
 ];
 
 /// Notifications: towards whom, method, parameters.

@@ -65,6 +65,9 @@ pub struct ModuleView {
     pub status_text: Option<String>,
     /// Features that are off.
     pub degraded: Vec<String>,
+    /// `recovery.auto = false`: what `recovery.accept` would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposal: Option<String>,
     /// How it is throttled.
     pub throttle: Throttle,
     /// What it uses; null until it was sampled.

@@ -25,6 +25,7 @@ impl Checker {
             let lost = (shadow.reach.requested && !desired) || (desired && !shadow.reach.allowed);
             ensure(builtin || !lost, || Violation::WishLost(module))?;
             self.restarted_with(plan, module)?;
+            self.shared_ends_are_over(module)?;
             let old = shadow.out && shadow.run <= shadow.last_outdated_run;
             ensure(!old, || Violation::OldRun(module))?;
             let held = plan.dependencies(module).iter().any(|edge| {

@@ -30,6 +30,7 @@ impl Checker {
     /// A new plan follows.
     pub fn replanned(&mut self, plan: &Plan, changes: &[(ModuleId, ChangeClass)]) {
         let changes: BTreeMap<ModuleId, ChangeClass> = changes.iter().copied().collect();
+        self.forget_recovery();
         self.shadows
             .resize_with(self.shadows.len().max(plan.slots()), ModelModule::default);
         let slots = (0_u32..).map(ModuleId).take(self.shadows.len());

@@ -103,6 +103,10 @@ impl Sim {
                     restart,
                 })
             }
+            WorldEvent::ProcedureEnded(module, ticket, ok) => {
+                self.apply_to_lifecycle(LifecycleEvent::ProcedureEnded { module, ticket, ok })?;
+                self.reboot_if_stopped()
+            }
             WorldEvent::Spawn(module, generation) => {
                 self.spawn(module, generation)?;
                 if self.is(InjectedBug::SpawnTwice) {

@@ -70,6 +70,7 @@ impl Sim {
         let operation = match self.rng.below(10) {
             0..=4 => Operation::Start,
             5..=6 => Operation::Stop,
+            7 if self.rng.permille(500) => Operation::Recover,
             7..=8 => Operation::Restart,
             _ => Operation::Wake,
         };

@@ -167,6 +167,7 @@ impl Sim {
             LifecycleEvent::Requested { module, .. }
             | LifecycleEvent::Reported { module, .. }
             | LifecycleEvent::Health { module, .. }
+            | LifecycleEvent::ProcedureEnded { module, .. }
             | LifecycleEvent::Adopted { module, .. } => self.records.touch(module),
             LifecycleEvent::Boot
             | LifecycleEvent::Resume

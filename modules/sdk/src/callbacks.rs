@@ -7,20 +7,15 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mainstay_protocol::method::{CallParams, HealthReportParams, name};
+use mainstay_protocol::method::{CallParams, FeatureParams, HealthReportParams, LoadParams, name};
 use mainstay_protocol::rpc::Response;
 use mainstay_protocol::{ErrorCode, HealthStatus, MAX_LINE_BYTES, RequestError, RpcRequest};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::outbox::Outbox;
 use crate::queue::BoundedQueue;
 use crate::reconnect::thread;
 
-/// The method `load.reduce`, not yet a constant of the protocol.
-const LOAD_REDUCE: &str = "load.reduce";
-/// The method `feature.set`, not yet a constant of the protocol.
-const FEATURE_SET: &str = "feature.set";
 /// Requests that may wait for one worker.
 const QUEUED_MAX: usize = 64;
 
@@ -50,18 +45,6 @@ impl HealthCallback {
             }),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct ReduceParams {
-    factor: f64,
-}
-
-#[derive(Deserialize)]
-struct FeatureParams {
-    name: String,
-    #[serde(default)]
-    value: Value,
 }
 
 #[derive(Default)]
@@ -106,7 +89,7 @@ impl Callbacks {
     pub(crate) fn queue(&self, epoch: u64, request: RpcRequest) -> Result<(), RequestError> {
         let queue = match request.method.as_str() {
             name::CALL => &self.calls,
-            name::HEALTH_CHECK | LOAD_REDUCE | FEATURE_SET => &self.prompt,
+            name::HEALTH_CHECK | name::LOAD_REDUCE | name::FEATURE_SET => &self.prompt,
             other => {
                 let text = format!("cannot answer {other}: this module's SDK does not know it");
                 return Err(RequestError::new(ErrorCode::UnknownMethod, text));
@@ -199,13 +182,13 @@ impl Handlers {
                     issues: vec!["the health check itself panicked".to_owned()],
                 }
             }))),
-            LOAD_REDUCE => {
-                let params: ReduceParams = parameters(request)?;
+            name::LOAD_REDUCE => {
+                let params: LoadParams = parameters(request)?;
                 let mut handler = lock(&self.reduce);
                 let handled = handler.as_mut().map(|reduce| reduce(params.factor));
                 Ok(json!({ "handled": handled.is_some() }))
             }
-            FEATURE_SET => {
+            name::FEATURE_SET => {
                 let params: FeatureParams = parameters(request)?;
                 let mut handler = lock(&self.feature);
                 let handled = handler

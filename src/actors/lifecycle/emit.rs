@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{DependencyNotice, StartupFailure};
-use mainstay_policy::recovery::{Failure, FailureClass, Verdict};
+use mainstay_policy::recovery::{Failure, FailureClass};
 use mainstay_policy::run::RunEnd;
 use mainstay_policy::spec::RestartPolicy;
 use mainstay_policy::states::{self, State};
@@ -177,7 +177,10 @@ impl LifecycleActorState {
                     .retry_at
                     .map_or(Duration::ZERO, |at| at.since(self.ctx.os.now()));
                 let why = self.reason(module, to);
-                format!("{why}; next start in {}", duration_text(wait))
+                match wait.is_zero() {
+                    true => why,
+                    false => format!("{why}; next start in {}", duration_text(wait)),
+                }
             }
             State::Failed => self.reason(module, to),
             State::Stopped => self.run_end_text(module),
@@ -232,7 +235,7 @@ impl LifecycleActorState {
         }
     }
 
-    fn probe_failed(&self, module: ModuleId) -> String {
+    pub(super) fn probe_failed(&self, module: ModuleId) -> String {
         let found = self.modules[module.index()]
             .liveness_issue
             .as_deref()
@@ -247,30 +250,6 @@ impl LifecycleActorState {
         let last = self.ctx.os.last_exit(&self.ctx.instance(module))?;
         let current = last.generation == self.policy.view(module).generation;
         convert::task_message(&last.exited).filter(|_| current)
-    }
-
-    pub(super) fn emit_verdict(
-        &mut self,
-        module: ModuleId,
-        failure: Failure,
-        attempt: u32,
-        verdict: Verdict,
-    ) {
-        let view = self.policy.view(module);
-        self.dirty.insert(module);
-        let why = match failure {
-            Failure::Probe => self.probe_failed(module),
-            _ => self.run_end_text(module),
-        };
-        let msg = RecoveryMsg::Judged {
-            module,
-            generation: view.generation,
-            failure,
-            why,
-            attempt,
-            verdict,
-        };
-        self.ctx.actor_refs.recovery.cast(msg);
     }
 
     /// A dependent that goes on hears about what it depends on.

@@ -68,6 +68,8 @@ impl LifecycleActorState {
             waits_for: self.waiting_text(module, &view),
             waiting_on: view.waiting_on,
             next_attempt_at: view.retry_at.map(|at| self.ctx.to_wall_clock(at)),
+            proposal: view.proposal.map(convert::strategy),
+            degraded: view.degraded,
         }
     }
 

@@ -111,7 +111,11 @@ pub(crate) fn is_reached(
         (Operation::Stop, ModuleState::Failed) => Some(false),
         (Operation::Stop, _) => None,
         (Operation::Start | Operation::Wake, ModuleState::Running) => Some(true),
-        (Operation::Restart, ModuleState::Running) => is_new_run.then_some(true),
+        (Operation::Restart | Operation::Recover, ModuleState::Running) => {
+            is_new_run.then_some(true)
+        }
+        // The procedure before the restart is not over.
+        (Operation::Recover, ModuleState::Backoff) => None,
         // A task that is done.
         (_, ModuleState::Stopped) => is_new_run.then_some(true),
         (_, ModuleState::Backoff | ModuleState::Failed) => Some(false),

@@ -2,6 +2,7 @@
 //! Owns these values, and which of them are not implemented yet.
 //! Never accepts a value that is then ignored.
 
+use mainstay_policy::group::{GroupStrategy, OnExceeded};
 use mainstay_policy::spec;
 use mainstay_process::{Signal, Stdin};
 use serde::{Deserialize, Serialize};
@@ -88,8 +89,23 @@ choices!(spec::OnDependencyRestart {
 });
 choices!(spec::Strategy {
     "restart" => spec::Strategy::Restart,
+    "restart_with_reset" => spec::Strategy::RestartWithReset,
+    "degrade" => spec::Strategy::Degrade,
+    "restart_system" => spec::Strategy::RestartSystem,
     "stop" => spec::Strategy::Stop,
-} later { "restart_with_reset", "degrade", "restart_system", });
+});
+choices!(GroupStrategy {
+    "one_for_one" => GroupStrategy::OneForOne,
+    "one_for_all" => GroupStrategy::OneForAll,
+    "rest_for_one" => GroupStrategy::RestForOne,
+});
+choices!(OnExceeded {
+    "escalate" => OnExceeded::Escalate,
+    "stop_group" => OnExceeded::StopGroup,
+    "restart_system" => OnExceeded::RestartSystem,
+    "shutdown" => OnExceeded::Shutdown,
+    "degrade" => OnExceeded::Degrade,
+});
 
 /// Values of keys that are not implemented yet.
 pub(crate) const RUNGS: ValueType = ValueType::Choice(&[
@@ -104,20 +120,6 @@ pub(crate) const ENFORCEMENT: ValueType =
     ValueType::Choice(&[later("best_effort"), later("required")]);
 /// See [`RUNGS`].
 pub(crate) const RELOAD: ValueType = ValueType::Choice(&[later("auto"), later("manual")]);
-/// See [`RUNGS`].
-pub(crate) const GROUP_STRATEGY: ValueType = ValueType::Choice(&[
-    later("one_for_one"),
-    later("one_for_all"),
-    later("rest_for_one"),
-]);
-/// See [`RUNGS`].
-pub(crate) const ON_EXCEEDED: ValueType = ValueType::Choice(&[
-    later("escalate"),
-    later("stop_group"),
-    later("restart_system"),
-    later("shutdown"),
-    later("degrade"),
-]);
 
 const fn later(word: &'static str) -> Choice {
     Choice {

@@ -2,12 +2,16 @@
 //! Owns the distinction of the forms.
 //! Never guesses: a value of no form is a problem.
 
+use std::cmp::Ordering;
+use std::fmt;
+
 use mainstay_policy::spec::{DependencyCondition, Strategy};
 use serde::{Deserialize, Serialize};
 
-use super::scalars::{ModuleName, Template};
+use super::scalars::{ModuleName, Template, is_name};
 use super::system::ProbationSection;
 use super::{FromConfig, ValueType, section};
+use crate::config::origin::Origin;
 use crate::config::read_context::ReadContext;
 use crate::config::tree::{Node, TreeValue};
 
@@ -160,6 +164,73 @@ impl FromConfig for Principal {
             Principal::Everyone => "any".to_owned(),
         }
         .show()
+    }
+}
+
+/// A member of a group as written: "MODULE" or "group:NAME". Where it stands does not tell two
+/// apart.
+#[derive(Debug, Clone)]
+pub(crate) struct RawMember {
+    pub(crate) name: String,
+    pub(crate) is_group: bool,
+    pub(crate) origin: Origin,
+}
+
+impl RawMember {
+    fn key(&self) -> (bool, &str) {
+        (self.is_group, &self.name)
+    }
+}
+
+impl PartialEq for RawMember {
+    fn eq(&self, other: &RawMember) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for RawMember {}
+
+impl PartialOrd for RawMember {
+    fn partial_cmp(&self, other: &RawMember) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for RawMember {
+    fn cmp(&self, other: &RawMember) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl fmt::Display for RawMember {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = if self.is_group { "group:" } else { "" };
+        write!(f, "{prefix}{}", self.name)
+    }
+}
+
+impl FromConfig for RawMember {
+    const FORM: ValueType = ValueType::Text;
+
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        let text = at.text(node, Self::FORM)?;
+        let (is_group, name) = match text.strip_prefix("group:") {
+            Some(name) => (true, name),
+            None => (false, text),
+        };
+        if !is_name(name) {
+            let message = format!("cannot use {text:?} for {}: it names no module", at.path());
+            return at.problem(node.origin, message, "\"MODULE\" or \"group:NAME\"");
+        }
+        Some(RawMember {
+            name: name.to_owned(),
+            is_group,
+            origin: node.origin,
+        })
+    }
+
+    fn show(&self) -> String {
+        self.to_string().show()
     }
 }
 

@@ -299,37 +299,6 @@ macro_rules! section {
 }
 pub(crate) use section;
 
-/// Declares a section that is not implemented yet: rows of the table alone.
-macro_rules! later_section {
-    (
-        $(#[doc = $about:literal])*
-        $name:ident {
-            $(
-                $(#[doc = $doc:literal])*
-                $class:ident $field:ident : $form:expr, $default:literal;
-            )*
-        }
-    ) => {
-        $(#[doc = $about])*
-        pub(crate) const $name: &$crate::config::schema::Section =
-            &$crate::config::schema::Section {
-                about: concat!($($about),*),
-                keys: &[
-                    $($crate::config::schema::Key {
-                        name: stringify!($field),
-                        form: $form,
-                        default: || $default.to_owned(),
-                        class: $crate::config::schema::KeyClass::$class,
-                        available: false,
-                        about: concat!($($doc),*),
-                    },)*
-                ],
-                base: None,
-            };
-    };
-}
-pub(crate) use later_section;
-
 /// The sections at the top of a configuration.
 pub(crate) fn root() -> &'static Section {
     const fn top(name: &'static str, form: ValueType, available: bool, about: &'static str) -> Key {
@@ -355,12 +324,12 @@ pub(crate) fn root() -> &'static Section {
             section(system::IpcSection::SECTION, "ipc"),
             section(system::LogsSection::SECTION, "logs"),
             top("module", MODULES, true, "The modules, by name."),
-            top("group", GROUPS, false, "Supervision groups, by name."),
+            top("group", GROUPS, true, "Supervision groups, by name."),
         ],
         base: None,
     };
     const MODULES: ValueType = ValueType::Map(&ValueType::Table(module::ModuleSection::SECTION));
-    const GROUPS: ValueType = ValueType::Map(&ValueType::Table(system::GROUP));
+    const GROUPS: ValueType = ValueType::Map(&ValueType::Table(system::GroupSection::SECTION));
     ROOT
 }
 

@@ -9,10 +9,12 @@ use mainstay_process::{Signal, Stdin};
 
 use super::compound::{EnvFilePaths, RawDependency};
 use super::probes::RawProbe;
-use super::scalars::{BoundedInt, CommandLine, ModuleName, PositiveDuration, Signed, Template};
+use super::scalars::{
+    BoundedInt, CommandLine, Fraction, ModuleName, PositiveDuration, Signed, Template,
+};
 use super::sockets::RawSockets;
 use super::system::{HealthSection, PositiveCount, RecoverySection};
-use super::{FromConfig, ValueType, later_section, section};
+use super::{FromConfig, ValueType, section};
 use crate::config::read_context::ReadContext;
 use crate::config::tree::Node;
 
@@ -162,12 +164,10 @@ section! {
         Live clean_exit_codes: Vec<BoundedInt<0, 255>> = vec![BoundedInt(0)];
         /// What it does when a module it requires is restarted.
         Live on_dependency_restart: spec::OnDependencyRestart = spec::OnDependencyRestart::Notify;
-    }
-    later {
         /// What "restart_with_reset" clears.
-        Live reset: ValueType::Table(RESET), "";
+        Live reset: ResetSection = ResetSection::default();
         /// What "degrade" switches off.
-        Live degrade: ValueType::Table(DEGRADE), "";
+        Live degrade: DegradeSection = DegradeSection::default();
     }
 }
 
@@ -187,23 +187,26 @@ section! {
     }
 }
 
-later_section! {
-    /// What "restart_with_reset" clears.
-    RESET {
-        /// Files and folders.
-        Live remove: TEXTS, "[]";
-        /// Queued messages on the bus.
-        Live clear_queues: ValueType::Flag, "false";
+section! {
+    /// What "restart_with_reset" clears before the restart. If that restart fails too, the files
+    /// are put back.
+    ResetSection {
+        /// Files and folders, relative to `directory`: each inside of the state directory, of
+        /// `directory` or of the folder of `module.toml`. Links are removed and not followed.
+        Live remove: Vec<Template> = Vec::new();
+        /// Drop the messages that are queued for it on the bus.
+        Live clear_queues: bool = false;
     }
 }
 
-later_section! {
-    /// What "degrade" switches off.
-    DEGRADE {
-        /// Features.
-        Live disable: TEXTS, "[]";
+section! {
+    /// What "degrade" switches off until a run is stable. A module with the SDK is told; every
+    /// module finds the features in `MAINSTAY_DEGRADED`.
+    DegradeSection {
+        /// The features.
+        Live disable: Vec<String> = Vec::new();
         /// The share of the load that is left.
-        Live reduce_load: ValueType::Number { min: 0.0, max: 1.0 }, "";
+        Live reduce_load: Option<Fraction> = None;
     }
 }
 

@@ -2,15 +2,16 @@
 //! Owns their keys with default, class and availability.
 //! Never holds what belongs to one module.
 
+use mainstay_policy::group::{GroupStrategy, OnExceeded};
 use mainstay_policy::spec;
 
 use super::choices::{self, LogFormat};
-use super::compound::{Principal, RawProbation, RecoveryLadder};
+use super::compound::{Principal, RawMember, RawProbation, RecoveryLadder};
 use super::scalars::{
     BoundedInt, ByteSize, DurationValue, Fraction, GrowthFactor, ModuleName, PositiveDuration,
     Template,
 };
-use super::{FromConfig, ValueType, later_section, section};
+use super::{FromConfig, ValueType, section};
 
 /// Counts that policy keeps in 32 bits.
 pub(crate) type CountOrZero = BoundedInt<0, 1_000_000>;
@@ -125,20 +126,20 @@ section! {
     SystemRecoverySection over each: RecoverySection {
         /// Restart tokens: how many restarts may be in progress; 0 = unlimited.
         Live concurrent_restarts: CountOrZero = BoundedInt(4);
-    }
-    later {
-        /// More than this share of the modules failed within the window: stop the branch.
-        Live cascade: ValueType::Table(CASCADE), "{ share = 0.5, window = \"60s\" }";
+        /// When failures are a cascade: what failed and all that depends on it is stopped, until it
+        /// is started on request.
+        Live cascade: CascadeSection = CascadeSection::default();
     }
 }
 
-later_section! {
-    /// When failures count as a cascade.
-    CASCADE {
-        /// The share of the modules.
-        Live share: SHARE, "0.5";
-        /// The window.
-        Live window: SPAN, "\"60s\"";
+section! {
+    /// When failures are a cascade: at least three modules entered `failed` within the window, and
+    /// more than this share of all.
+    CascadeSection {
+        /// The share of the modules; 1: never.
+        Live share: Fraction = Fraction(0.5);
+        /// The sliding window.
+        Live window: PositiveDuration = PositiveDuration::seconds(60);
     }
 }
 
@@ -191,18 +192,19 @@ section! {
     }
 }
 
-later_section! {
-    /// Modules that are restarted together.
-    GROUP {
-        /// Modules, or `group:NAME`.
-        Live members: ValueType::List(&ValueType::Text), "[]";
-        /// Which members are restarted with a failed one.
-        Live strategy: choices::GROUP_STRATEGY, "\"one_for_one\"";
-        /// Restarts within `within` before `on_exceeded` applies.
-        Live max_restarts: ValueType::Whole { min: 0, max: 1_000_000 }, "5";
-        /// The window.
-        Live within: SPAN, "\"30s\"";
-        /// What happens after that.
-        Live on_exceeded: choices::ON_EXCEEDED, "\"escalate\"";
+section! {
+    /// A supervision group: modules that restart together, and how often they may.
+    GroupSection {
+        /// Modules, or `group:NAME`; each in one group at most. "rest_for_one" follows their order.
+        Live members: Vec<RawMember> = Vec::new();
+        /// Which members restart when one fails: that one, all, or that one and those after it.
+        Live strategy: GroupStrategy = GroupStrategy::OneForOne;
+        /// Restarts of members within `within`; one more is too many, and `on_exceeded` applies.
+        Live max_restarts: CountOrZero = BoundedInt(5);
+        /// The sliding window.
+        Live within: PositiveDuration = PositiveDuration::seconds(30);
+        /// What follows then. "escalate": the group restarts as one member of the group that
+        /// contains it. Default: "escalate" in a group, else "stop_group".
+        Live on_exceeded: Option<OnExceeded> = None;
     }
 }

@@ -55,17 +55,11 @@ fn what_is_not_built_is_refused() {
             "mainstay.reload_watch",
         ),
         ("[health]\nadaptive = true", "health.adaptive"),
-        ("[recovery]\ncascade = { share = 0.5 }", "recovery.cascade"),
-        (
-            "[recovery]\non_failure = [\"restart\", \"degrade\"]",
-            "recovery.on_failure",
-        ),
         ("[resources]\nrungs = [\"notice\"]", "resources.rungs"),
         (
             "[resources]\nenforcement = \"required\"",
             "resources.enforcement",
         ),
-        ("[group.x]\nmembers = [\"a\"]", "group"),
         (&module("renamed_from = \"b\""), "module.a.renamed_from"),
         (
             &module("reload_signal = \"SIGHUP\""),
@@ -75,10 +69,6 @@ fn what_is_not_built_is_refused() {
         (
             &module("isolation.private_tmp = true"),
             "module.a.isolation.private_tmp",
-        ),
-        (
-            &module("recovery.reset = { clear_queues = true }"),
-            "module.a.recovery.reset",
         ),
         (&module("replicas = 2"), "module.a.replicas"),
         (

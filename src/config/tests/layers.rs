@@ -161,7 +161,7 @@ fn values_that_are_not_there_come_with_a_next_step() {
     for (path, parts) in [
         ("helth", &["no such key", "did you mean `health`"][..]),
         ("health.intervall", &["health.intervall", "`interval`"]),
-        ("group.x", &["not available yet"]),
+        ("group.x", &["cannot find group.x"]),
         ("module.b", &["cannot find module.b"]),
         ("module.a.env.X", &["module.a.env.X"]),
         ("health.interval.x", &["cannot find x in health.interval"]),

@@ -8,6 +8,7 @@ mod broken;
 mod changes;
 mod files;
 mod good;
+mod groups;
 mod kept;
 mod layers;
 mod shipped;

@@ -36,6 +36,7 @@ fn view(module: &str, state: ModuleState) -> ModuleView {
         next_attempt_at: None,
         status_text: None,
         degraded: Vec::new(),
+        proposal: None,
         throttle: Throttle {
             rung: Rung::None,
             mechanism: "none".to_owned(),
@@ -351,10 +352,13 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     config.rolled_back: the configuration was restored
     config.problem_cleared: the configuration problem was cleared
     recovery.started: recovery of storage began
+    recovery.proposed: storage failed; proposed: restart; `mainstay recover storage` accepts it
     recovery.step_completed: recovery of storage: a step is completed
     recovery.completed: recovery of storage succeeded
     recovery.failed: recovery of storage failed
     group.exceeded: group of modules used up its budget
+    cascade.stopped: a cascade of failures of many modules
+    user.notified: notice
     system.status_changed: the system is unknown
     system.overloaded: the system is overloaded
     system.resumed: the machine slept

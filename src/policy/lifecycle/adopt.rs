@@ -4,12 +4,12 @@
 
 use alloc::sync::Arc;
 
-use super::managed_module::StopReason;
+use super::managed_module::{Proposal, StopReason};
 use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;
-use crate::recovery::{RecoveryState, SavedRecovery};
+use crate::recovery::{Failure, RecoveryState, SavedRecovery};
 use crate::run::ADOPTED_MIN;
-use crate::spec::{ModuleId, StartMode};
+use crate::spec::{ModuleId, StartMode, Strategy};
 use crate::states::{Cause, Desired, State};
 
 /// What must survive the runtime, of one module.
@@ -39,6 +39,14 @@ pub struct ModuleRecord {
     pub recovery: SavedRecovery,
     /// Runs after the first.
     pub restarts: u32,
+    /// `auto = false`: what a person may accept.
+    pub proposal: Option<Strategy>,
+    /// Its features are switched off until a run is stable.
+    pub degraded: bool,
+    /// The reset before its next run (true), or taking one back, is not over.
+    pub procedure: Option<bool>,
+    /// A reset was made, and no run since has proved itself.
+    pub on_trial: bool,
 }
 
 /// A process that lives.
@@ -82,6 +90,10 @@ impl Lifecycle {
             retry_at: slot.retry_at,
             recovery: slot.recovery.save(),
             restarts: slot.restarts,
+            proposal: slot.proposal.map(|proposal| proposal.strategy),
+            degraded: slot.is_degraded,
+            procedure: slot.procedure.map(|procedure| procedure.reset),
+            on_trial: slot.on_trial,
         }
     }
 
@@ -107,6 +119,11 @@ impl Lifecycle {
         slot.desired = record.desired;
         slot.desired_revision = record.desired_revision;
         slot.restarts = record.restarts;
+        let failure = Failure::ExitUnknown;
+        let proposal = |strategy| Proposal { strategy, failure };
+        slot.proposal = record.proposal.map(proposal);
+        slot.is_degraded = record.degraded;
+        slot.on_trial = record.on_trial;
         // The holder is right about processes: its generation may be newer than the record.
         slot.generation = alive
             .map_or(0, |alive| alive.generation)
@@ -148,6 +165,19 @@ impl Lifecycle {
         if let (State::Backoff | State::Failed, Some(at)) = (to, record.retry_at) {
             self.retry_at(module, at);
         }
+        self.restore_recovery(now, module, record);
+    }
+
+    /// What was to be done before the next run is done again, a degraded run is told again, and
+    /// its group counts what the module used up.
+    fn restore_recovery(&mut self, now: MonoTime, module: ModuleId, record: ModuleRecord) {
+        if let Some(reset) = record.procedure {
+            self.request_procedure(now, module, reset, true);
+        }
+        self.notify_degraded(module);
+        let groups = Arc::clone(self.plan.groups());
+        let attempts = record.recovery.attempts;
+        self.group_budgets.restore(&groups, now, module, attempts);
     }
 
     /// Goes on from what was adopted. A run that was recorded as living, was not found, and

@@ -9,7 +9,7 @@ use super::managed_module::ManagedModule;
 use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;
 use crate::run::RunEnd;
-use crate::spec::ModuleId;
+use crate::spec::{ModuleId, Strategy};
 use crate::states::{Cause, Desired, Health, State, Status};
 
 /// One module.
@@ -54,6 +54,10 @@ pub struct ModuleInfo {
     pub last_ending: Option<RunEnd>,
     /// How many wishes there were.
     pub desired_revision: u64,
+    /// `auto = false`: what a person may accept.
+    pub proposal: Option<Strategy>,
+    /// Whether its features are switched off.
+    pub degraded: bool,
 }
 
 /// Everything together.
@@ -149,6 +153,8 @@ impl Lifecycle {
             retry_at: slot.retry_at,
             last_ending: slot.last,
             desired_revision: slot.desired_revision,
+            proposal: slot.proposal.map(|proposal| proposal.strategy),
+            degraded: slot.is_degraded,
         }
     }
 
@@ -247,6 +253,7 @@ impl Lifecycle {
             (State::Backoff, _) | (State::Running, Health::Degraded | Health::Unhealthy) => {
                 Severity::Degraded
             }
+            (State::Running, _) if slot.is_degraded => Severity::Degraded,
             (State::Waiting | State::Starting | State::Stopping, _) if required => {
                 Severity::Missing
             }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{AdoptedProcess, ModuleRecord};
-use crate::recovery::{Failure, Verdict};
+use crate::recovery::{Decision, Failure};
 use crate::run::RunReport;
 use crate::spec::ModuleId;
 use crate::states::{Cause, Health, State};
@@ -21,6 +21,8 @@ pub enum Operation {
     Restart,
     /// Be up if it is asleep: a call or a connection asks. Anything else is left as it is.
     Wake,
+    /// Recover as proposed (`auto = false`). Without a proposal nothing happens.
+    Recover,
 }
 
 /// A wish or a fact.
@@ -57,6 +59,15 @@ pub enum LifecycleEvent {
         health: Health,
         /// A liveness probe failed for good.
         restart: bool,
+    },
+    /// What [`LifecycleEffect::Prepare`] asked for is over.
+    ProcedureEnded {
+        /// Whose.
+        module: ModuleId,
+        /// The number of the procedure.
+        ticket: u32,
+        /// Whether it could be done.
+        ok: bool,
     },
     /// The runtime returned; once per known module, before `Boot` or `Resume`.
     Adopted {
@@ -136,6 +147,21 @@ pub enum StartupFailure {
     },
 }
 
+/// What is to be done before the next run of a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcedureOrder {
+    /// Which.
+    pub module: ModuleId,
+    /// The run that failed.
+    pub generation: u64,
+    /// The number of the procedure.
+    pub ticket: u32,
+    /// Clear what `reset` declares (true), or take that back.
+    pub reset: bool,
+    /// What an earlier reset set aside stays as the state to come back to.
+    pub keeps_earlier: bool,
+}
+
 /// What is to be done, or to be told.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LifecycleEffect {
@@ -187,8 +213,28 @@ pub enum LifecycleEffect {
         failure: Failure,
         /// Attempts that count at the moment, the one that follows included.
         attempt: u32,
-        /// What follows.
-        verdict: Verdict,
+        /// What follows, and for whom.
+        decision: Decision,
+    },
+    /// Something is to be done before the next run of a module; the result comes back as
+    /// [`LifecycleEvent::ProcedureEnded`].
+    Prepare(ProcedureOrder),
+    /// A module that is ready runs with features switched off, or with all of them again.
+    DegradedChanged {
+        /// Which.
+        module: ModuleId,
+        /// Its run.
+        generation: u64,
+        /// Which of both.
+        degraded: bool,
+    },
+    /// Too many modules were given up within a window: the branches that they are in stop, and are
+    /// failed until somebody starts them.
+    CascadeStopped {
+        /// Those that were given up.
+        failed: Vec<ModuleId>,
+        /// They, and all that depend on them, in start order.
+        branch: Vec<ModuleId>,
     },
     /// The first start is over: every eager module is ready, done, or (optional) failed.
     StartupCompleted,

@@ -7,9 +7,9 @@ use alloc::sync::Arc;
 use super::adopt::ModuleRecord;
 use super::info::Severity;
 use crate::mono_time::MonoTime;
-use crate::recovery::RecoveryState;
+use crate::recovery::{Failure, RecoveryState};
 use crate::run::RunEnd;
-use crate::spec::{Kind, ModuleId, ModuleSpec, StartMode};
+use crate::spec::{Kind, ModuleId, ModuleSpec, StartMode, Strategy};
 use crate::states::{Cause, Desired, Health, State};
 
 /// Why a run must stop although its module is desired up.
@@ -25,6 +25,30 @@ pub(super) enum StopReason {
     Adopted,
     /// The plan has another spec for it, which only a new run can follow.
     Reload,
+    /// It restarts with a module that failed.
+    Group(ModuleId),
+    /// It stops for good with a module that failed.
+    GroupFailed(ModuleId),
+}
+
+/// What a person may accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Proposal {
+    /// The rung of the ladder.
+    pub(super) strategy: Strategy,
+    /// What failed.
+    pub(super) failure: Failure,
+}
+
+/// What has to be done before the next run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Procedure {
+    /// Its number, so that a late result is told from that of another.
+    pub(super) ticket: u32,
+    /// A reset (true), or taking one back.
+    pub(super) reset: bool,
+    /// When it has taken too long.
+    pub(super) by: MonoTime,
 }
 
 /// One module, from outside its run.
@@ -54,6 +78,16 @@ pub(super) struct ManagedModule {
     /// When the stop of the current run is over time, and the latest that can become.
     pub(super) stop_deadlines: Option<(MonoTime, MonoTime)>,
     pub(super) recovery: RecoveryState,
+    /// `auto = false`: what a person may accept.
+    pub(super) proposal: Option<Proposal>,
+    /// Its features are switched off until a run is stable.
+    pub(super) is_degraded: bool,
+    /// What has to be done before its next run.
+    pub(super) procedure: Option<Procedure>,
+    /// Procedures so far.
+    pub(super) tickets: u32,
+    /// A reset was made, and no run since has proved itself.
+    pub(super) on_trial: bool,
     /// The end of backoff, or the next probation.
     pub(super) retry_at: Option<MonoTime>,
     /// When the start of the current run is over time.
@@ -102,6 +136,11 @@ impl ManagedModule {
             stop_reason: None,
             stop_deadlines: None,
             recovery: RecoveryState::default(),
+            proposal: None,
+            is_degraded: false,
+            procedure: None,
+            tickets: 0,
+            on_trial: false,
             retry_at: None,
             ready_deadline: None,
             waiting_on_edge: 0,
@@ -153,6 +192,12 @@ impl ManagedModule {
         self.goal() == Desired::Down || self.stop_reason.is_some()
     }
 
+    /// A request forgives: attempts, rung, breaker, proposal and degraded mode begin anew.
+    pub(super) fn forgive(&mut self) {
+        self.recovery.reset();
+        (self.proposal, self.is_degraded, self.on_trial) = (None, false, false);
+    }
+
     /// What it is brought to: as desired, but down when the plan has it no more.
     pub(super) fn goal(&self) -> Desired {
         match self.in_plan {
@@ -192,7 +237,10 @@ impl ManagedModule {
     /// Whether its dependents do not know yet that a new run follows this one: it was not to
     /// stop, or for a reason of which they are told when it has ended.
     pub(super) fn dependents_must_be_told(&self) -> bool {
-        let untold = Some(StopReason::Probe) == self.stop_reason;
+        let untold = matches!(
+            self.stop_reason,
+            Some(StopReason::Probe | StopReason::GroupFailed(_))
+        );
         self.state.is_up() || untold || Some(StopReason::Adopted) == self.stop_reason
     }
 
@@ -240,13 +288,23 @@ impl ManagedModule {
     pub(super) fn own_deadline(&self) -> Option<MonoTime> {
         match self.state {
             State::Starting | State::Stopping => self.token_until,
-            State::Running => self.recovery.next_credit(&self.spec.recovery),
+            State::Running => {
+                let credit = self.recovery.next_credit(&self.spec.recovery);
+                credit.into_iter().chain(self.restored_at()).min()
+            }
             State::NotStarted
             | State::Waiting
             | State::Stopped
             | State::Backoff
             | State::Failed => None,
         }
+    }
+
+    /// When a degraded run is stable, and its features are switched on again.
+    pub(super) fn restored_at(&self) -> Option<MonoTime> {
+        let is_degraded = self.is_degraded && self.state == State::Running;
+        let since = self.recovery.ready_since().unwrap_or(self.since);
+        is_degraded.then(|| since.after(self.spec.recovery.stable_after))
     }
 
     /// Whether the system is incomplete without it when it is desired down.

@@ -28,10 +28,12 @@ impl Lifecycle {
             Operation::Start => self.request_start(now, module),
             Operation::Wake if asleep => self.request_start(now, module),
             Operation::Wake => {}
+            Operation::Recover => self.accept_proposal(now, module),
             Operation::Stop => {
                 slot.desired_revision += 1;
                 slot.desired = Desired::Down;
-                slot.recovery.reset();
+                slot.forgive();
+                self.forgive_groups(module);
                 self.mark_dirty(module);
                 self.update_counts(module);
                 self.leave_initial_start(module);
@@ -40,7 +42,7 @@ impl Lifecycle {
                 self.mark_waiting_dependents(module);
             }
             Operation::Restart => {
-                slot.recovery.reset();
+                slot.forgive();
                 if slot.state.is_live() && slot.dependents_must_be_told() {
                     // Before its own fall: those that fall with it must be marked first.
                     self.propagate_restart(module);
@@ -66,6 +68,12 @@ impl Lifecycle {
                 self.set_desired_up(now, other, Cause::Dependency, Some(module));
             }
         }
+    }
+
+    /// A request forgives the groups of `module` too, and takes it out of restarts that it shares.
+    fn forgive_groups(&mut self, module: ModuleId) {
+        self.group_budgets.reset(self.plan.groups(), module);
+        self.leave_shared_restarts(module);
     }
 
     /// From the modules in `worklist` to all that they need, and by way of those that `through`
@@ -95,11 +103,12 @@ impl Lifecycle {
         cause: Cause,
         by: Option<ModuleId>,
     ) {
+        self.forgive_groups(module);
         let slot = self.module_mut(module);
         slot.desired = Desired::Up;
         match slot.state {
             State::NotStarted | State::Stopped | State::Backoff | State::Failed => {
-                slot.recovery.reset();
+                slot.forgive();
                 slot.needs_token = false;
                 self.set_state(now, module, State::Waiting, cause, by);
             }

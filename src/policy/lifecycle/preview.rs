@@ -5,7 +5,9 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation, ReplanError};
+use super::{
+    ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation, ProcedureOrder, ReplanError,
+};
 use crate::mono_time::MonoTime;
 use crate::plan::Plan;
 use crate::run::{Exit, RunEnd, RunReport, RunReportKind};
@@ -89,13 +91,11 @@ impl Lifecycle {
                     let because = because(&self, who);
                     match steps.iter_mut().find(|step| step.module == who) {
                         Some(step) => step.action = PreviewAction::Restart,
-                        None => {
-                            steps.push(PreviewStep {
-                                module: who,
-                                action: PreviewAction::Start,
-                                because,
-                            });
-                        }
+                        None => steps.push(PreviewStep {
+                            module: who,
+                            action: PreviewAction::Start,
+                            because,
+                        }),
                     }
                     self.succeed(now, who, generation);
                 }
@@ -128,10 +128,13 @@ impl Lifecycle {
                         told.push(step);
                     }
                 }
+                LifecycleEffect::Prepare(order) => self.prepared(order),
                 LifecycleEffect::Removed { .. }
                 | LifecycleEffect::PlanInForce { .. }
                 | LifecycleEffect::StateChanged { .. }
                 | LifecycleEffect::RecoveryDecided { .. }
+                | LifecycleEffect::DegradedChanged { .. }
+                | LifecycleEffect::CascadeStopped { .. }
                 | LifecycleEffect::StartupCompleted
                 | LifecycleEffect::StartupFailed { .. }
                 | LifecycleEffect::AllStopped { .. } => {}
@@ -139,6 +142,11 @@ impl Lifecycle {
         }
         steps.append(&mut told);
         steps
+    }
+
+    fn prepared(&mut self, ProcedureOrder { module, ticket, .. }: ProcedureOrder) {
+        let ok = true;
+        self.apply(NOW, LifecycleEvent::ProcedureEnded { module, ticket, ok });
     }
 
     fn succeed(&mut self, now: MonoTime, module: ModuleId, generation: u64) {

@@ -48,6 +48,7 @@ impl Lifecycle {
 
     /// A start that hangs gives its token back; a run that lasts gets attempts back.
     fn apply_own_deadline(&mut self, now: MonoTime, module: ModuleId) {
+        self.restore_if_stable(now, module);
         let slot = self.module_mut(module);
         if slot.state == State::Running {
             let spec = Arc::clone(&slot.spec);
@@ -72,9 +73,10 @@ impl Lifecycle {
     /// Backoff or probation may be over.
     fn retry_if_due(&mut self, now: MonoTime, module: ModuleId) {
         let slot = self.module_mut(module);
-        if slot.retry_at.is_none_or(|at| now < at) {
+        if slot.retry_at.is_none_or(|at| now < at) || self.awaits_procedure(now, module) {
             return;
         }
+        let slot = self.module_mut(module);
         let (cause, by) = match slot.state {
             State::Failed => {
                 slot.recovery.half_open();
@@ -95,6 +97,9 @@ impl Lifecycle {
             if edge.hard && self.module(edge.to).can_be_resumed() {
                 self.resume_need(now, edge.to, module);
             }
+            return;
+        }
+        if self.awaits_members(module) || self.awaits_procedure(now, module) {
             return;
         }
         let rank = self.graph.rank(module);
@@ -176,6 +181,8 @@ impl Lifecycle {
         matches!(self.phase, SystemPhase::Starting | SystemPhase::Up)
             && (slot.state, slot.goal()) == (State::Waiting, Desired::Up)
             && self.waits_for(now, module).is_none()
+            && !self.awaits_members(module)
+            && !self.awaits_procedure(now, module)
     }
 
     fn start_module(&mut self, now: MonoTime, module: ModuleId) {
@@ -205,6 +212,9 @@ impl Lifecycle {
             (Desired::Up, Some(StopReason::Probe)) => (Cause::Probe, None),
             (Desired::Up, Some(StopReason::Adopted)) => (Cause::Adopted, None),
             (Desired::Up, Some(StopReason::Reload)) => (Cause::Reload, None),
+            (Desired::Up, Some(StopReason::Group(by) | StopReason::GroupFailed(by))) => {
+                (Cause::Group, Some(by))
+            }
         };
         self.emit_stop(now, module, generation);
         self.set_state(now, module, State::Stopping, cause, by);

@@ -37,6 +37,8 @@ impl Lifecycle {
         let plan = plan.into();
         self.can_follow(&plan)?;
         let former = core::mem::replace(&mut self.plan, plan);
+        let (before, groups) = (former.groups(), self.plan.groups());
+        self.group_budgets = self.group_budgets.carried_over(before, groups);
         let changes: BTreeMap<ModuleId, ChangeClass> = changes.iter().copied().collect();
         let changed = self.carry_over(now, former.number(), &changes);
         self.is_changing = true;
@@ -228,7 +230,7 @@ impl Lifecycle {
                     self.propagate_restart(module);
                 }
                 let slot = self.module_mut(module);
-                slot.recovery.reset();
+                slot.forgive();
                 slot.stop_reason = Some(StopReason::Reload);
                 self.mark_dirty(module);
             }
@@ -259,7 +261,7 @@ impl Lifecycle {
     /// A module without a run begins again, as on a request.
     fn start_anew(&mut self, now: MonoTime, module: ModuleId) {
         let slot = self.module_mut(module);
-        slot.recovery.reset();
+        slot.forgive();
         slot.needs_token = slot.generation > 0;
         if slot.state == State::Waiting {
             self.mark_dirty(module);

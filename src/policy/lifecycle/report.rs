@@ -3,12 +3,10 @@
 //! Never asks again: a report of another run than the current one changes nothing.
 
 use super::managed_module::StopReason;
-use super::propagation::DependencyLoss;
-use super::{Lifecycle, LifecycleEffect, StartupFailure, SystemPhase};
-use crate::backoff::splitmix64;
+use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;
-use crate::recovery::{Failure, Verdict, decide};
-use crate::run::{Exit, RunEnd, RunReport, RunReportKind, StartStep};
+use crate::recovery::Failure;
+use crate::run::{Exit, RunEnd, RunReport, RunReportKind};
 use crate::spec::{Kind, ModuleId};
 use crate::states::{Cause, Desired, Health, State};
 
@@ -40,6 +38,7 @@ impl Lifecycle {
                     self.release_start_slot(now, module);
                     self.leave_initial_start(module);
                     self.set_state(now, module, State::Running, Cause::Startup, None);
+                    self.notify_degraded(module);
                     self.notify_recovered(module);
                 }
             }
@@ -125,11 +124,16 @@ impl Lifecycle {
             (Desired::Up, Some(StopReason::Probe)) => {
                 self.decide_recovery(now, module, Failure::Probe)
             }
+            (Desired::Up, Some(StopReason::GroupFailed(by))) => {
+                slot.recovery.run_over(recovery, now);
+                self.give_up(now, module, (Cause::Group, Some(by)), None);
+            }
             (Desired::Up, _) if halted => {
                 slot.recovery.run_over(recovery, now);
-                use StopReason::{Dependency, Reload};
-                slot.needs_token = matches!(fall, Some(Dependency(_) | Reload));
+                use StopReason::{Dependency, Group, Reload};
+                slot.needs_token = matches!(fall, Some(Dependency(_) | Group(_) | Reload));
                 let (cause, by) = match fall {
+                    Some(Group(by)) => (Cause::Group, Some(by)),
                     // It may have ended by itself before the order to halt.
                     Some(Dependency(by)) => (Cause::Dependency, Some(by)),
                     Some(Reload) => (Cause::Reload, None),
@@ -154,71 +158,6 @@ impl Lifecycle {
                 );
             }
         }
-    }
-
-    fn decide_recovery(&mut self, now: MonoTime, module: ModuleId, failure: Failure) {
-        let spec = self.spec_of(module);
-        let required = spec.required;
-        let seed = splitmix64(self.seed ^ u64::from(module.0) << 32);
-        let slot = self.module_mut(module);
-        let seed = seed ^ slot.generation;
-        let verdict = decide(&spec.recovery, &mut slot.recovery, now, failure, seed);
-        let attempt = slot.recovery.attempts();
-        self.effects.push_back(LifecycleEffect::RecoveryDecided {
-            module,
-            failure,
-            attempt,
-            verdict,
-        });
-        let cause = cause(failure);
-        match verdict {
-            Verdict::Done => {
-                self.leave_initial_start(module);
-                self.set_state(now, module, State::Stopped, cause, None);
-                self.fail_initial_starts(now, module);
-            }
-            Verdict::Retry { after } => {
-                if !required {
-                    self.leave_initial_start(module);
-                }
-                self.set_state(now, module, State::Backoff, cause, None);
-                self.retry_at(module, now.after(after));
-                self.propagate_restart(module);
-            }
-            Verdict::GiveUp { probation } => {
-                self.set_state(now, module, State::Failed, cause, None);
-                if let Some(after) = probation {
-                    self.retry_at(module, now.after(after));
-                }
-                self.propagate_stop(module, DependencyLoss::Failed);
-                self.notify_failed(module);
-                if required && self.phase == SystemPhase::Starting {
-                    self.startup_failed(now, StartupFailure::CriticalModuleFailed { module });
-                }
-                self.leave_initial_start(module);
-                self.fail_initial_starts(now, module);
-            }
-        }
-    }
-
-    pub(super) fn retry_at(&mut self, module: ModuleId, at: MonoTime) {
-        self.module_mut(module).retry_at = Some(at);
-        self.alarms.set(module, at);
-    }
-}
-
-/// The word for a failure.
-fn cause(failure: Failure) -> Cause {
-    match failure {
-        Failure::NotStarted(failure)
-            if matches!(failure.step, StartStep::Prepare | StartStep::Resources) =>
-        {
-            Cause::Startup
-        }
-        Failure::NotStarted(_) => Cause::Exec,
-        Failure::Exited(_) | Failure::ExitUnknown => Cause::Exit,
-        Failure::StartTimeout => Cause::Timeout,
-        Failure::Watchdog => Cause::Watchdog,
-        Failure::Probe => Cause::Probe,
+        self.member_ended(module);
     }
 }

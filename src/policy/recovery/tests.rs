@@ -17,7 +17,45 @@ const NO_PROGRAM: Failure = Failure::NotStarted(StartFailure {
 const GIVE_UP: Verdict = Verdict::GiveUp { probation: None };
 
 fn retry(ms: u64) -> Verdict {
-    Verdict::Retry { after: MS(ms) }
+    by(ms, Strategy::Restart)
+}
+
+fn by(ms: u64, strategy: Strategy) -> Verdict {
+    Verdict::Retry {
+        after: MS(ms),
+        strategy,
+    }
+}
+
+/// The decision about a module that is in no group.
+fn decide(
+    recovery: &RecoverySpec,
+    ledger: &mut RecoveryState,
+    now: MonoTime,
+    failure: Failure,
+    seed: u64,
+) -> Verdict {
+    judge(recovery, ledger, now, failure, seed, false).verdict
+}
+
+fn judge(
+    recovery: &RecoverySpec,
+    ledger: &mut RecoveryState,
+    now: MonoTime,
+    failure: Failure,
+    seed: u64,
+    dependency_is_down: bool,
+) -> Decision {
+    let groups = GroupTree::default();
+    let case = Case {
+        module: ModuleId(0),
+        recovery,
+        groups: &groups,
+        failure,
+        dependency_is_down,
+        seed,
+    };
+    super::decide(case, ledger, &mut GroupBudgets::new(&groups), now)
 }
 
 fn probation(seconds: u64) -> Verdict {
@@ -39,14 +77,14 @@ fn check(recovery: &RecoverySpec, story: &[(u64, Failure, Verdict)]) -> Recovery
         let verdict = decide(recovery, &mut ledger, now, *failure, 1);
         assert_eq!(verdict, *expected, "failure {}", at + 1);
         now = match verdict {
-            Verdict::Retry { after } => now.after(after),
+            Verdict::Retry { after, .. } => now.after(after),
             Verdict::GiveUp {
                 probation: Some(after),
             } => {
                 ledger.half_open();
                 now.after(after)
             }
-            Verdict::GiveUp { probation: None } | Verdict::Done => now,
+            Verdict::GiveUp { probation: None } | Verdict::Propose { .. } | Verdict::Done => now,
         };
     }
     ledger
@@ -130,7 +168,7 @@ fn restart_storm_tight_loop() {
     let (mut ledger, mut now, mut starts) = (RecoveryState::default(), MonoTime(0), 0);
     while now < MonoTime(0).after(SEC(60)) {
         let verdict = decide(&spec, &mut ledger, now, NO_PROGRAM, 1);
-        let Verdict::Retry { after } = verdict else {
+        let Verdict::Retry { after, .. } = verdict else {
             panic!("unlimited: {verdict:?}")
         };
         assert!(starts == 0 || after >= MS(50));
@@ -222,7 +260,9 @@ fn exit_classes_and_policies() {
         auto: false,
         ..recovery()
     };
-    check(&by_hand, &[(1, CRASH, GIVE_UP)]);
+    let strategy = Strategy::Restart;
+    check(&by_hand, &[(1, CRASH, Verdict::Propose { strategy })]);
+    check(&by_hand, &[(1, CONFIG, GIVE_UP)]);
     let clean_78 = RecoverySpec {
         clean_exit_codes: vec![78],
         ..recovery()
@@ -249,6 +289,88 @@ fn the_ladder() {
             (1, CRASH, probation(30)),
         ],
     );
+}
+
+#[test]
+fn each_rung_after_the_first_gets_one_try_and_a_stable_run_returns_to_the_first() {
+    use Strategy::{Degrade, Restart, RestartSystem, RestartWithReset, Stop};
+    let spec = RecoverySpec {
+        on_failure: vec![Restart, RestartWithReset, Degrade, RestartSystem, Stop],
+        max_attempts: 2,
+        ..recovery()
+    };
+    let climb = [
+        (1, CRASH, retry(200)),
+        (1, CRASH, retry(400)),
+        (1, CRASH, by(800, RestartWithReset)),
+        (1, CRASH, by(1600, Degrade)),
+        (1, CRASH, by(3200, RestartSystem)),
+    ];
+    check(&spec, &[&climb[..], &[(1, CRASH, GIVE_UP)]].concat());
+    check(&spec, &[&climb[..], &[(60, CRASH, retry(400))]].concat());
+    // The whole window passes without a stable run: the rung that was reached stays.
+    check(
+        &spec,
+        &[&climb[..4], &[(59, CRASH, by(3200, RestartSystem))]].concat(),
+    );
+}
+
+#[test]
+fn the_restart_of_everything_concerns_the_system() {
+    let spec = RecoverySpec {
+        on_failure: vec![Strategy::RestartSystem],
+        ..recovery()
+    };
+    let (mut ledger, now) = (RecoveryState::default(), MonoTime(0));
+    let decision = judge(&spec, &mut ledger, now, CRASH, 1, false);
+    assert_eq!(decision.scope, Scope::System);
+    assert_eq!(decision.verdict, by(200, Strategy::RestartSystem));
+}
+
+#[test]
+fn who_fails_because_a_dependency_is_down_spends_no_attempt() {
+    let (mut ledger, mut now) = (RecoveryState::default(), MonoTime(0));
+    for at in 0..10 {
+        let decision = judge(&recovery(), &mut ledger, now, CRASH, 1, true);
+        assert_eq!(decision.verdict, retry(200), "failure {at}");
+        assert!(decision.excused);
+        now = now.after(SEC(1));
+    }
+    assert_eq!(ledger.attempts(), 0);
+    // What is no failure, or never retried, needs no excuse.
+    let decision = judge(&recovery(), &mut ledger, now, CONFIG, 1, true);
+    assert_eq!((decision.verdict, decision.excused), (GIVE_UP, false));
+}
+
+#[test]
+fn a_proposal_climbs_the_ladder_and_counts_when_it_is_accepted() {
+    let spec = RecoverySpec {
+        auto: false,
+        on_failure: vec![Strategy::Restart, Strategy::RestartWithReset],
+        max_attempts: 1,
+        ..recovery()
+    };
+    let propose = |strategy| Verdict::Propose { strategy };
+    let (mut ledger, now) = (RecoveryState::default(), MonoTime(0));
+    let groups = GroupTree::default();
+    let mut budgets = GroupBudgets::new(&groups);
+    let first = decide(&spec, &mut ledger, now, CRASH, 1);
+    assert_eq!(first, propose(Strategy::Restart));
+    let again = decide(&spec, &mut ledger, now, CRASH, 1);
+    assert_eq!(again, first, "what is not accepted costs nothing");
+    let case = Case {
+        module: ModuleId(0),
+        recovery: &spec,
+        groups: &groups,
+        failure: CRASH,
+        dependency_is_down: false,
+        seed: 1,
+    };
+    let accepted = accept(case, Strategy::Restart, &mut ledger, &mut budgets, now);
+    assert_eq!(accepted.verdict, retry(0));
+    let second = decide(&spec, &mut ledger, now, CRASH, 1);
+    assert_eq!(second, propose(Strategy::RestartWithReset));
+    assert_eq!(decide(&spec, &mut ledger, now, CRASH, 1), GIVE_UP);
 }
 
 #[test]

@@ -88,8 +88,16 @@ fn payload(kind: EventKind) -> Value {
         EventKind::ConfigRolledBack => text("storage failed during the watch; plan 6 is back"),
         EventKind::ConfigProblemCleared => text("mainstay.toml is good again"),
         EventKind::RecoveryStarted => {
-            json!({"failure": "exit code 1", "attempt": 2, "delay_ms": 400})
+            json!({"failure": "exit code 1", "attempt": 2, "delay_ms": 400,
+                "strategy": "restart_with_reset", "along": ["analysis-engine"]})
         }
+        EventKind::RecoveryProposed => {
+            json!({"text": "exit code 1", "strategy": "restart"})
+        }
+        EventKind::CascadeStopped => {
+            json!({"failed": ["storage"], "stopped": ["storage", "analysis-engine"]})
+        }
+        EventKind::UserNotified => text("storage failed: exit code 1"),
         EventKind::RecoveryStepCompleted => text("its cache was removed"),
         EventKind::RecoveryCompleted => text("running and healthy"),
         EventKind::RecoveryFailed => json!({"text": "3 restarts in 5m", "probation_ms": 30000}),

@@ -166,6 +166,7 @@ fn changing() -> Vec<Example> {
         change(name::MODULE_START),
         change(name::MODULE_STOP),
         change(name::MODULE_RESTART),
+        change(name::RECOVERY_ACCEPT),
         example(
             name::SYSTEM_STOP,
             m::StopParams {
@@ -221,6 +222,19 @@ pub(crate) fn towards_modules() -> Vec<Example> {
     vec![
         example(name::HEALTH_CHECK, Empty {}, report()),
         example(name::CALL, call, json!({"score": 0.9})),
+        example(
+            name::FEATURE_SET,
+            m::FeatureParams {
+                name: "thumbnails".to_owned(),
+                value: json!(false),
+            },
+            m::Handled { handled: true },
+        ),
+        example(
+            name::LOAD_REDUCE,
+            m::LoadParams { factor: 0.5 },
+            m::Handled { handled: false },
+        ),
     ]
 }
 
@@ -366,6 +380,7 @@ fn module() -> ModuleView {
         next_attempt_at: Some(Timestamp(1_795_000_000_523)),
         status_text: Some("compacting".to_owned()),
         degraded: vec!["thumbnails".to_owned()],
+        proposal: Some("restart".to_owned()),
         throttle: Throttle {
             rung: Rung::None,
             mechanism: "cgroup2".to_owned(),
