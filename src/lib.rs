@@ -35,6 +35,7 @@ mod ipc;
 pub mod journal;
 mod os;
 mod os_text;
+mod plan_store;
 mod runtime;
 
 pub use embed::{

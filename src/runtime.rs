@@ -14,8 +14,8 @@ use mainstay_holder::messages::{HolderSetup, InstanceInfo, TakeoverState};
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::Instance;
-use mainstay_protocol::EventKind;
 use mainstay_protocol::enums::CliExitCode;
+use mainstay_protocol::{EventKind, Timestamp};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -25,21 +25,21 @@ use crate::actors::event_recorder::{EventBuilder, EventRecorder};
 use crate::actors::log_followers::LogFollowers;
 use crate::actors::root;
 use crate::actors::snapshots::SnapshotStore;
-use crate::actors::{ActorRefs, Planned, RuntimeContext, SlotStore, launching, record};
+use crate::actors::{
+    ActorRefs, CommittedPlan, Planned, RuntimeContext, SlotStore, launching, record, settings_files,
+};
 pub(crate) use crate::actors::{CONSOLE_TARGET, ConsoleMessage, ConsoleSink};
 use crate::bus::Bus;
-use crate::config::{CommittedConfig, ConfigSources, Configuration, Principal, Problems};
+use crate::config::{ConfigSources, Configuration, Principal, Problems};
 use crate::ipc;
 use crate::journal::{Journal, JournalSettings, WatermarkKeeper};
 use crate::os::handshake::{HandshakeError, HolderHandshake};
 use crate::os::holder_client::HolderClient;
 use crate::os::machine;
-use crate::os::private;
 use crate::os::transport::{HolderEndpoint, ListenerHandle};
 use crate::os::{Os, OsEvent};
+use crate::plan_store::{PlanStore, StoredPlan};
 
-/// The last committed plan, in the state directory.
-const COMMITTED: &str = "committed.json";
 /// Under which name the holder keeps a record of the journal; no module has a dot in its name.
 const JOURNAL_RECORD: &str = "mainstay.journal";
 /// How long the journal may take to write what is left.
@@ -139,6 +139,7 @@ pub(crate) struct PreparedRuntime {
     world: TakeoverState,
     /// What was configured.
     pub(crate) configuration: Configuration,
+    plans: FirstPlans,
     sources: ConfigSources,
     entrances: [ListenerHandle; 2],
 }
@@ -152,9 +153,10 @@ pub(crate) fn prepare(
     sources: Result<ConfigSources, Problems>,
 ) -> Result<PreparedRuntime, RuntimeStartError> {
     let (world, entrances) = wire.receive_takeover()?;
-    let configuration = match (&world.setup, &sources) {
+    let (configuration, plans) = match (&world.setup, &sources) {
         (None, Ok(sources)) => {
-            crate::config::load(sources).map_err(RuntimeStartError::Configuration)?
+            let read = crate::config::load(sources).map_err(RuntimeStartError::Configuration)?;
+            (read, FirstPlans::default())
         }
         (None, Err(_)) => {
             return Err(RuntimeStartError::Configuration(
@@ -163,17 +165,17 @@ pub(crate) fn prepare(
         }
         (Some(setup), _) => restore(Path::new(&setup.state_dir), &sources)?,
     };
-    let entrances = match entrances {
-        Some(entrances) => entrances,
+    let (entrances, plans) = match entrances {
+        Some(entrances) => (entrances, plans),
         None => {
             let entrances = wire.configure(setup(&configuration))?;
-            commit(&configuration)?;
-            entrances
+            (entrances, commit_first(&configuration)?)
         }
     };
     Ok(PreparedRuntime {
         world,
         configuration,
+        plans,
         sources: sources.unwrap_or_default(),
         entrances,
     })
@@ -202,7 +204,8 @@ impl PreparedRuntime {
         announce: Option<ConsoleSink>,
     ) -> Result<BuiltRuntime, RuntimeStartError> {
         let (world, entrances) = (self.world, self.entrances);
-        let ctx = build(os, &world, self.configuration, self.sources, announce)?;
+        let configured = (self.configuration, self.plans);
+        let ctx = build(os, &world, configured, self.sources, announce)?;
         Ok(BuiltRuntime {
             ctx,
             world,
@@ -245,7 +248,11 @@ impl BuiltRuntime {
         } = self;
         let returned = world.setup.is_some();
         record_start(&ctx, &world, returned);
-        write_settings(&ctx, returned);
+        if !returned {
+            // Of modules that are no more.
+            let _there_were_none = fs::remove_dir_all(settings_files::folder(&ctx.configuration()));
+        }
+        settings_files::write_all(&ctx.configuration());
         let known = returned.then(|| {
             let instances = world.instances.iter();
             instances
@@ -295,7 +302,8 @@ impl RunningRuntime {
         let journal = self.ctx.recorder.journal().clone();
         let _written =
             tokio::task::spawn_blocking(move || journal.close(JOURNAL_FLUSH_TIMEOUT)).await;
-        let _there_were_none = fs::remove_dir_all(self.ctx.settings_folder());
+        let _there_were_none =
+            fs::remove_dir_all(settings_files::folder(&self.ctx.configuration()));
         held.exit_holder_and_wait(code).await;
         self.routes.abort();
         root::stop_actors(&self.ctx);
@@ -330,40 +338,111 @@ fn setup(configuration: &Configuration) -> HolderSetup {
     }
 }
 
-/// Keeps the plan that runs: a runtime that returns goes on under it, whatever the files say then.
-fn commit(configuration: &Configuration) -> Result<(), RuntimeStartError> {
-    let path = configuration.system.state_dir.join(COMMITTED);
-    let failed = |source| RuntimeStartError::State {
-        path: path.clone(),
-        source,
-    };
-    let text = serde_json::to_vec(&configuration.effective())
-        .map_err(|error| failed(io::Error::other(error)))?;
-    // It holds what modules are given in confidence, and the folder may be open to others.
-    private::write(&path, &text, None).map_err(failed)
+/// The plans that a runtime begins with.
+pub(crate) struct FirstPlans {
+    /// The number of the plan in force.
+    number: u64,
+    /// The committed plan, if that is another one.
+    committed: Option<CommittedPlan>,
 }
 
-/// The committed plan; the files only where it cannot be read.
+impl Default for FirstPlans {
+    fn default() -> FirstPlans {
+        FirstPlans {
+            number: 1,
+            committed: None,
+        }
+    }
+}
+
+fn stored(
+    number: u64,
+    at: Timestamp,
+    configuration: &Configuration,
+    requester: &str,
+) -> StoredPlan {
+    StoredPlan {
+        number,
+        at,
+        requester: requester.to_owned(),
+        changes: Vec::new(),
+        outcome: "committed".to_owned(),
+        config: configuration.effective(),
+    }
+}
+
+/// Keeps the plan of a new start: a runtime that returns goes on under it, whatever the files say
+/// then. It has the number of the last one if it is the same, else the next.
+pub(crate) fn commit_first(configuration: &Configuration) -> Result<FirstPlans, RuntimeStartError> {
+    let state_dir = &configuration.system.state_dir;
+    let store = PlanStore::new(state_dir);
+    let failed = |source| RuntimeStartError::State {
+        path: state_dir.join("committed.json"),
+        source,
+    };
+    let newest = store.numbers().last().copied().unwrap_or(0);
+    let last = store.committed().ok();
+    let same = last.filter(|last| last.config.fingerprint == configuration.fingerprint);
+    let number = match &same {
+        Some(same) if same.number == newest => newest,
+        _ => newest + 1,
+    };
+    store.discard("the system was stopped").map_err(failed)?;
+    let plan = stored(
+        number,
+        crate::os::wall_clock(),
+        configuration,
+        "mainstay up",
+    );
+    store.commit_now(&plan).map_err(failed)?;
+    let committed = None;
+    Ok(FirstPlans { number, committed })
+}
+
+/// The committed plan; the files only where it cannot be read. A plan that was applied and not
+/// committed is the one that runs: it is rolled back as soon as the actors are there.
 fn restore(
     state_dir: &Path,
     sources: &Result<ConfigSources, Problems>,
-) -> Result<Configuration, RuntimeStartError> {
-    let kept = fs::read(state_dir.join(COMMITTED))
-        .ok()
-        .and_then(|text| serde_json::from_slice::<CommittedConfig>(&text).ok())
-        .and_then(|effective| effective.restore().ok());
-    if let Some(configuration) = kept {
-        return Ok(configuration);
+) -> Result<(Configuration, FirstPlans), RuntimeStartError> {
+    let store = PlanStore::new(state_dir);
+    let kept = store.committed().ok();
+    let kept = kept.and_then(|plan| Some((plan.number, plan.config.restore().ok()?)));
+    if let Some((number, committed)) = kept {
+        let staged = store.staged().ok().filter(|staged| staged.number > number);
+        let ids = || committed.ids.clone();
+        let staged =
+            staged.and_then(|plan| Some((plan.number, plan.config.restore_onto(ids()).ok()?)));
+        let Some((newest, staged)) = staged else {
+            let plans = FirstPlans {
+                number,
+                committed: None,
+            };
+            return Ok((committed, plans));
+        };
+        // What it removed may run still: the rollback needs it all.
+        let running = staged.with_modules_of(&committed);
+        let configuration = Arc::new(committed);
+        let committed = CommittedPlan {
+            number,
+            configuration,
+        };
+        let plans = FirstPlans {
+            number: newest,
+            committed: Some(committed),
+        };
+        return Ok((running, plans));
     }
     tracing::error!("cannot read the committed plan; going on with the files");
     match sources {
         Ok(sources) => {
             let configuration =
                 crate::config::load(sources).map_err(RuntimeStartError::Configuration)?;
-            if let Err(error) = commit(&configuration) {
+            let plans = commit_first(&configuration).unwrap_or_else(|error| {
                 tracing::error!(%error, "cannot commit the plan");
-            }
-            Ok(configuration)
+                FirstPlans::default()
+            });
+            Ok((configuration, plans))
         }
         Err(_) => Err(RuntimeStartError::Os(
             "there is no configuration to go on with".to_owned(),
@@ -378,15 +457,21 @@ fn restore(
 pub(crate) fn build(
     os: Arc<dyn Os>,
     world: &TakeoverState,
-    configuration: Configuration,
+    (configuration, plans): (Configuration, FirstPlans),
     sources: ConfigSources,
     announce: Option<ConsoleSink>,
 ) -> Result<Arc<RuntimeContext>, RuntimeStartError> {
     let state_dir = configuration.system.state_dir.clone();
     let specs = configuration.modules.iter().map(|(spec, _)| spec);
-    let plan = Plan::new(1, configuration.system_spec.clone(), specs.cloned())
+    let number = plans.number;
+    let plan = Plan::new(number, configuration.system_spec.clone(), specs.cloned())
         .map_err(|error| RuntimeStartError::Os(format!("the plan cannot run: {error:?}")))?;
-    let planned = Planned::new(Arc::new(configuration), Arc::new(plan));
+    let configuration = Arc::new(configuration);
+    let committed = plans.committed.unwrap_or_else(|| CommittedPlan {
+        number,
+        configuration: Arc::clone(&configuration),
+    });
+    let planned = Planned::new(configuration, Arc::new(plan));
     let names = planned.names();
     let bus = Bus::default();
     for (slot, name) in (0_u32..).zip(&names) {
@@ -403,6 +488,7 @@ pub(crate) fn build(
     Ok(Arc::new(RuntimeContext {
         definitions: SlotStore::new(slots, |id| planned.define(id)),
         planned: ArcSwap::from_pointee(planned),
+        committed: ArcSwap::from_pointee(committed),
         sources,
         snapshots: Arc::new(SnapshotStore::new(slots, os.wall_clock())),
         recorder: EventRecorder::new(journal, Arc::clone(&os), names),
@@ -462,28 +548,6 @@ fn record_start(ctx: &RuntimeContext, world: &TakeoverState, returned: bool) {
     ctx.recorder.record(entry);
 }
 
-/// A module's settings travel as a file: they may be long, and they will change while it runs. Only
-/// its user may read them: they may be as secret as its environment.
-fn write_settings(ctx: &RuntimeContext, returned: bool) {
-    let folder = ctx.settings_folder();
-    if !returned {
-        let _there_were_none = fs::remove_dir_all(&folder); // of modules that are no more
-    }
-    for id in ctx.plan().ids() {
-        let Some(path) = ctx.settings_file(id) else {
-            continue;
-        };
-        let launch = ctx.launch(id);
-        let text = serde_json::to_vec_pretty(&launch.settings).unwrap_or_default();
-        let written = private::traversable_dir(&folder)
-            .and_then(|()| private::write(&path, &text, launch.user.as_deref()));
-        if let Err(error) = written {
-            let name = &*ctx.name(id);
-            tracing::error!(module = name, %error, "cannot write the settings of the module");
-        }
-    }
-}
-
 /// Restores the files of directories that were removed, whenever the holder created them again.
 async fn keep_files(ctx: Arc<RuntimeContext>) {
     loop {
@@ -498,7 +562,14 @@ fn restore_files(ctx: &RuntimeContext) {
     let configuration = ctx.configuration();
     let state_dir = &configuration.system.state_dir;
     let key = ctx.tokens.save(state_dir);
-    let plan = commit(&configuration);
+    let committed = ctx.committed.load();
+    let stored = stored(
+        committed.number,
+        ctx.os.wall_clock(),
+        &committed.configuration,
+        "mainstay",
+    );
+    let plan = PlanStore::new(state_dir).commit_now(&stored);
     let problems = [
         key.err().map(|error| error.to_string()),
         plan.err().map(|error| error.to_string()),
@@ -506,17 +577,5 @@ fn restore_files(ctx: &RuntimeContext) {
     for problem in problems.into_iter().flatten() {
         tracing::error!("cannot restore {}: {problem}", state_dir.display());
     }
-    write_settings(ctx, true);
-}
-
-impl RuntimeContext {
-    fn settings_folder(&self) -> PathBuf {
-        self.configuration().system.runtime_dir.join("settings")
-    }
-
-    /// Where a module finds its settings; None when it has none.
-    pub(crate) fn settings_file(&self, module: ModuleId) -> Option<PathBuf> {
-        let file = format!("{}.json", self.name(module));
-        (!self.launch(module).settings.is_empty()).then(|| self.settings_folder().join(file))
-    }
+    settings_files::write_all(&configuration);
 }

@@ -1,30 +1,123 @@
 //! The configuration in force, and what the files say now.
-//! Owns the comparison of the two. Never applies a change while things run (not built yet).
-//! In flight at most: 1 reading of the files.
+//! Owns the transaction of a reload: `policy::Reload` decides, this reads, applies and keeps.
+//! Never applies two plans at a time: the next one waits until the one before is in force.
+//! In flight at most: 1 reading of the files, 1 write of a plan, 1 Replan; 16 requests wait.
 
+use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 
+use mainstay_policy::ModuleId;
+use mainstay_policy::lifecycle::ReplanError;
+use mainstay_policy::reload::{Offer, Reload, ReloadEvent};
 use mainstay_protocol::EventKind;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::RuntimeContext;
 use super::event_recorder::EventBuilder;
 use super::registry::RegistryMsg;
+use super::timer::DeadlineTimer;
+use crate::plan_store::PlanStore;
+
+mod apply;
+pub(crate) mod candidate;
+
+use candidate::Candidate;
+
+/// Requests that wait for the one before.
+const REQUESTS_MAX: usize = 16;
 
 /// What config is told.
 #[derive(Debug)]
 pub(crate) enum ConfigMsg {
-    /// Someone asked for a reload (SIGHUP), or the runtime returned: compare with the files.
-    Compare,
-    /// The files were read: why they are not in force, if so.
-    Compared(Option<String>),
+    /// Apply what the files say.
+    Reload(ReloadRequest),
+    /// The files were read.
+    Read(Box<ReloadRequest>, Result<Box<Candidate>, String>),
+    /// The plan to apply was kept, or why not.
+    Staged(Box<ReloadRequest>, Box<Candidate>, io::Result<()>),
+    /// The lifecycle accepted or refused the plan.
+    Replanned(Box<ReloadRequest>, u64, Result<(), ReplanError>),
+    /// News of a module while a plan is watched, with how its run ended.
+    Module(ModuleId, ReloadEvent, String),
+    /// Every run that a plan replaced has ended.
+    InForce(u64),
+    /// The files of the state directory follow what was decided, or why not.
+    Kept(apply::Kept, io::Result<()>),
+    /// The runtime returned: a plan that was not committed is rolled back.
+    Returned,
+    /// This actor is new: a plan that is not committed is watched again.
+    Resume,
+    /// The timer.
+    TimerFired,
+}
+
+/// A request to apply what the files say.
+#[derive(Debug, Default)]
+pub(crate) struct ReloadRequest {
+    /// Who asked; None: a file was saved.
+    pub(crate) requester: Option<String>,
+    /// Apply nothing: show in `status` that the files differ from the plan.
+    pub(crate) compare_only: bool,
+    /// Only if this is the plan in force.
+    pub(crate) expected_plan: Option<u64>,
+    /// What came of the request.
+    pub(crate) reply: Option<oneshot::Sender<Result<ReloadReply, ReloadRefusal>>>,
+    /// What became of the plan.
+    pub(crate) outcome: Option<oneshot::Sender<ReloadOutcome>>,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReloadReply {
+    /// The files say what this plan does.
+    Unchanged(u64),
+    /// The plan of this number is being applied.
+    Applied(u64),
+}
+
+/// Why nothing was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReloadRefusal {
+    /// The files have problems.
+    Invalid(String),
+    /// Another plan is in force than the requester saw.
+    OtherPlan(u64),
+    /// It cannot be applied now.
+    Refused(String),
+}
+
+/// What became of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReloadOutcome {
+    /// It was watched and committed.
+    Committed,
+    /// It was rolled back, and why.
+    RolledBack(String),
+    /// A newer plan followed.
+    Superseded,
 }
 
 /// The state.
 pub(crate) struct ConfigActorState {
     ctx: Arc<RuntimeContext>,
+    store: PlanStore,
+    reload: Reload,
+    /// The newest number that was given to a plan.
+    newest: u64,
+    /// Readings, writes and plans on their way to the lifecycle.
+    in_flight: u32,
+    /// A rollback that waits for those.
+    rollback: Option<(u64, String)>,
+    /// Why the plan that is being left was rolled back.
+    rolled_back: Option<String>,
+    requests: VecDeque<ReloadRequest>,
+    /// Who waits for the plan that is watched.
+    outcome: Vec<oneshot::Sender<ReloadOutcome>>,
     problem: Option<String>,
+    timer: DeadlineTimer,
 }
 
 /// The actor.
@@ -40,7 +133,21 @@ impl Actor for ConfigActor {
         _: ActorRef<ConfigMsg>,
         ctx: Arc<RuntimeContext>,
     ) -> Result<ConfigActorState, ActorProcessingErr> {
-        Ok(ConfigActorState { ctx, problem: None })
+        let committed = ctx.committed.load();
+        let content = committed.configuration.fingerprint.clone();
+        Ok(ConfigActorState {
+            store: PlanStore::new(&ctx.configuration().system.state_dir),
+            reload: Reload::new(committed.number, content),
+            newest: ctx.plan().number(),
+            in_flight: 0,
+            rollback: None,
+            rolled_back: None,
+            requests: VecDeque::new(),
+            outcome: Vec::new(),
+            problem: ctx.snapshots.system().config_problem.clone(),
+            timer: DeadlineTimer::default(),
+            ctx,
+        })
     }
 
     async fn handle(
@@ -49,45 +156,179 @@ impl Actor for ConfigActor {
         msg: ConfigMsg,
         state: &mut ConfigActorState,
     ) -> Result<(), ActorProcessingErr> {
-        match msg {
-            ConfigMsg::Compare => {
-                let ctx = Arc::clone(&state.ctx);
-                tokio::task::spawn_blocking(move || {
-                    let _actor_ended = myself.cast(ConfigMsg::Compared(compare(&ctx)));
-                });
-            }
-            ConfigMsg::Compared(problem) => state.compared(problem),
-        }
+        state.apply(&myself, msg);
+        state.begin_next(&myself);
+        let now = state.ctx.os.now();
+        let deadline = state.reload.deadline().filter(|_| state.in_flight == 0);
+        state
+            .timer
+            .set(now, deadline, &myself, || ConfigMsg::TimerFired);
         Ok(())
     }
 }
 
 impl ConfigActorState {
-    fn compared(&mut self, problem: Option<String>) {
+    fn apply(&mut self, me: &ActorRef<ConfigMsg>, msg: ConfigMsg) {
+        match msg {
+            ConfigMsg::Reload(request) => self.queue(request),
+            ConfigMsg::Read(request, read) => self.on_read(me, request, read),
+            ConfigMsg::Staged(request, candidate, kept) => {
+                self.on_staged(me, request, *candidate, kept);
+            }
+            ConfigMsg::Replanned(request, plan, result) => {
+                self.on_replanned(*request, plan, result);
+            }
+            ConfigMsg::Module(module, event, text) => {
+                let now = self.ctx.os.now();
+                if let Some(effect) = self.reload.apply(now, module, event) {
+                    self.perform(me, effect, text);
+                }
+            }
+            ConfigMsg::InForce(plan) => self.on_in_force(plan),
+            ConfigMsg::Kept(kept, result) => self.on_kept(me, kept, result),
+            ConfigMsg::Returned => self.on_returned(),
+            ConfigMsg::Resume => self.resume(),
+            ConfigMsg::TimerFired => {}
+        }
+    }
+
+    /// Lets a request wait its turn. Of those that nobody waits for one is enough.
+    fn queue(&mut self, request: ReloadRequest) {
+        let is_anonymous = |one: &ReloadRequest| one.requester.is_none() && one.reply.is_none();
+        if is_anonymous(&request) && self.requests.iter().any(is_anonymous) {
+            return;
+        }
+        if self.requests.len() >= REQUESTS_MAX {
+            let text = "cannot reload: too many requests wait; try again";
+            return request.refuse(ReloadRefusal::Refused(text.to_owned()));
+        }
+        self.requests.push_back(request);
+    }
+
+    /// Begins what is next, when nothing is in flight: a rollback, a commit, a request.
+    fn begin_next(&mut self, me: &ActorRef<ConfigMsg>) {
+        if self.in_flight > 0 {
+            return;
+        }
+        if let Some((plan, why)) = self.rollback.take() {
+            self.roll_back(me, plan, &why);
+        } else if let Some(effect) = self.reload.next_effect(self.ctx.os.now()) {
+            self.perform(me, effect, String::new());
+        } else if let Some(request) = self.requests.pop_front() {
+            self.read(me, Box::new(request));
+        }
+    }
+
+    /// Reads the files, away from the actors.
+    fn read(&mut self, me: &ActorRef<ConfigMsg>, request: Box<ReloadRequest>) {
+        self.in_flight += 1;
+        let (ctx, me, number) = (Arc::clone(&self.ctx), me.clone(), self.newest + 1);
+        tokio::task::spawn_blocking(move || {
+            let read = Candidate::read(&ctx, &ctx.sources, number);
+            let _actor_ended = me.cast(ConfigMsg::Read(request, read.map(Box::new)));
+        });
+    }
+
+    fn on_read(
+        &mut self,
+        me: &ActorRef<ConfigMsg>,
+        request: Box<ReloadRequest>,
+        read: Result<Box<Candidate>, String>,
+    ) {
+        self.in_flight -= 1;
+        let candidate = match read {
+            Ok(candidate) => candidate,
+            Err(text) => {
+                self.set_problem(Some(text.clone()));
+                return request.refuse(ReloadRefusal::Invalid(text));
+            }
+        };
+        if self.is_overtaken(&candidate) {
+            return self.requests.push_front(*request);
+        }
+        if request
+            .expected_plan
+            .is_some_and(|plan| plan != self.newest)
+        {
+            return request.refuse(ReloadRefusal::OtherPlan(self.newest));
+        }
+        let content = &candidate.configuration.fingerprint;
+        match self.reload.offer(content, request.requester.is_some()) {
+            Offer::Unchanged => {
+                self.set_problem(None);
+                request.answer(ReloadReply::Unchanged(self.newest));
+            }
+            Offer::Quarantined => {
+                let text = "cannot apply the configuration: it was rolled back and is as it was; \
+                            change it, or run `mainstay reload` to try it again";
+                request.refuse(ReloadRefusal::Refused(text.to_owned()));
+            }
+            Offer::Apply if request.compare_only => {
+                let changes = candidate.summary().join("; ");
+                let text = format!(
+                    "the configuration files changed since plan {} was applied: {changes}; \
+                     `mainstay plan` shows it, `mainstay reload` applies it",
+                    self.newest
+                );
+                self.show_problem(Some(text));
+            }
+            Offer::Apply => self.stage(me, request, candidate),
+        }
+    }
+
+    /// Whether what a candidate was compared with is not what is in force, or will not be.
+    fn is_overtaken(&self, candidate: &Candidate) -> bool {
+        self.rollback.is_some() || candidate.base.plan.number() != self.newest
+    }
+
+    /// The problem that `status` shows until the files are good again.
+    fn set_problem(&mut self, problem: Option<String>) {
         if problem == self.problem {
             return;
         }
-        let entry = match &problem {
+        let event = match &problem {
             Some(text) => {
                 EventBuilder::of(EventKind::ConfigRejected).payload(json!({ "text": text }))
             }
             None => EventBuilder::of(EventKind::ConfigProblemCleared),
         };
-        self.ctx.recorder.record(entry);
+        self.ctx.recorder.record(event);
+        self.show_problem(problem);
+    }
+
+    fn show_problem(&mut self, problem: Option<String>) {
         let msg = RegistryMsg::ConfigProblem(problem.clone());
         self.ctx.actor_refs.registry.cast(msg);
         self.problem = problem;
     }
 }
 
-fn compare(ctx: &RuntimeContext) -> Option<String> {
-    match crate::config::load_onto(&ctx.sources, &ctx.configuration()) {
-        Ok(now) if now.fingerprint == ctx.configuration().fingerprint => None,
-        Ok(_) => Some(
-            "the configuration files changed; applying them while running is not available yet: \
-             `mainstay down` and `mainstay up` apply them"
-                .to_owned(),
-        ),
-        Err(problems) => Some(problems.to_string()),
+impl ReloadRequest {
+    /// A look whether the files and the plan differ.
+    pub(crate) fn compare() -> ReloadRequest {
+        ReloadRequest {
+            compare_only: true,
+            ..ReloadRequest::default()
+        }
+    }
+
+    /// A request of a person or a program.
+    pub(crate) fn by(requester: &str) -> ReloadRequest {
+        ReloadRequest {
+            requester: Some(requester.to_owned()),
+            ..ReloadRequest::default()
+        }
+    }
+
+    fn answer(self, reply: ReloadReply) {
+        if let Some(to) = self.reply {
+            let _requester_left = to.send(Ok(reply));
+        }
+    }
+
+    fn refuse(self, refusal: ReloadRefusal) {
+        if let Some(to) = self.reply {
+            let _requester_left = to.send(Err(refusal));
+        }
     }
 }

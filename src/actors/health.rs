@@ -310,7 +310,7 @@ impl HealthActorState {
         };
         // Its connection comes behind its start, or behind our own return: as long as it has never
         // answered, it may be away for as long as a start may take.
-        let young = now.since(watched.since) < self.ctx.plan().module(module).startup_timeout;
+        let young = now.since(watched.since) < self.ctx.spec(module).startup_timeout;
         if seen.absent && young && watch.tracker.health() == states::Health::Unknown {
             watch.due = Some(now.after(spec.interval));
             return;
@@ -349,7 +349,7 @@ impl HealthActorState {
         // A module that reports without being asked may never do so; a watchdog has to be fed.
         let reported = (watchdog || reported != states::Health::Unknown).then_some(reported);
         let health = convert::health(combine(seen.chain(reported)));
-        let builtin = self.ctx.plan().module(module).kind == mainstay_policy::spec::Kind::Builtin;
+        let builtin = self.ctx.spec(module).kind == mainstay_policy::spec::Kind::Builtin;
         let health = if builtin {
             HealthStatus::Healthy
         } else {

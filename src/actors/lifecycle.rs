@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{
-    AdoptedProcess, Lifecycle, LifecycleEffect, LifecycleEvent, Operation,
+    AdoptedProcess, ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation,
+    PreviewStep, ReplanError,
 };
+use mainstay_policy::plan::Plan;
 use mainstay_policy::run::{self, RunReport};
 use mainstay_policy::states::{self, State};
 use mainstay_protocol::method::{ChangeAction, ChangeStep};
@@ -20,6 +22,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
 use super::RuntimeContext;
+use super::config::ConfigMsg;
 use super::module::ModuleMsg;
 use super::module_memory::ModuleMemory;
 use super::record;
@@ -102,6 +105,15 @@ pub(crate) enum LifecycleMsg {
         /// Whether it could be done.
         ok: bool,
     },
+    /// What would a plan take along?
+    PreviewPlan {
+        /// The plan.
+        plan: Arc<Plan>,
+        /// As in [`replan::Replan`].
+        changes: Vec<(ModuleId, ChangeClass)>,
+        /// The steps, in order.
+        answer: oneshot::Sender<Result<Vec<PreviewStep>, ReplanError>>,
+    },
     /// Stop everything in order.
     StopAll {
         /// Instead of the configured budget.
@@ -111,6 +123,10 @@ pub(crate) enum LifecycleMsg {
     },
     /// Bring every module to another plan.
     Replan(Box<replan::Replan>),
+    /// The newest plan is committed: nothing is watched, and what was removed is forgotten.
+    Commit,
+    /// The newest plan is watched: report every module to config.
+    ReportWatched,
     /// The registry is new: publish everything again.
     Republish,
     /// The alarm.
@@ -148,6 +164,8 @@ pub(crate) struct LifecycleActorState {
     requesters: HashMap<ModuleId, String>,
     /// The requests that have no result yet.
     requests: OpenRequests,
+    /// What config hears of a plan that is not committed.
+    watch: replan::PlanWatch,
 }
 
 /// What is told about one module beside what policy knows of it.
@@ -199,6 +217,7 @@ impl Actor for LifecycleActor {
             stop_requested_by: None,
             requesters: HashMap::new(),
             requests: OpenRequests::default(),
+            watch: replan::PlanWatch::default(),
             ctx,
         })
     }
@@ -211,6 +230,7 @@ impl Actor for LifecycleActor {
     ) -> Result<(), ActorProcessingErr> {
         let published = state.apply(msg);
         state.perform_effects();
+        state.report_states();
         state.finish_requests();
         state.publish(published);
         state.stop_requested_by = None;
@@ -268,8 +288,17 @@ impl LifecycleActorState {
                 self.dirty.insert(module);
                 self.note(LifecycleEvent::ProcedureEnded { module, ticket, ok });
             }
+            LifecycleMsg::PreviewPlan {
+                plan,
+                changes,
+                answer,
+            } => {
+                let _asker_left = answer.send(self.policy.preview_plan(plan, &changes));
+            }
             LifecycleMsg::StopAll { budget, actor } => self.stop_all(budget, actor),
             LifecycleMsg::Replan(replan) => self.replan(*replan),
+            LifecycleMsg::Commit => self.commit(),
+            LifecycleMsg::ReportWatched => self.report_watched(),
             LifecycleMsg::Republish => {
                 self.published_summary = None;
                 self.dirty.extend(self.ctx.plan().ids());
@@ -320,6 +349,7 @@ impl LifecycleActorState {
             health,
             restart,
         });
+        self.report_state(module);
     }
 
     fn note(&mut self, event: LifecycleEvent) {
@@ -446,12 +476,9 @@ impl LifecycleActorState {
             LifecycleEffect::CascadeStopped { failed, branch } => {
                 self.emit_cascade(&failed, &branch);
             }
-            // No actor swaps the plan yet: until one does, neither of these is returned.
-            LifecycleEffect::Removed { module } => {
-                ctx.os.forget(&ctx.instance(module));
-            }
+            LifecycleEffect::Removed { module } => self.removed(module),
             LifecycleEffect::PlanInForce { plan } => {
-                tracing::info!(plan, "every run follows the plan");
+                ctx.actor_refs.config.cast(ConfigMsg::InForce(plan));
             }
             LifecycleEffect::StartupCompleted => self.startup_completed(),
             LifecycleEffect::StartupFailed { reason } => self.startup_failed(reason),

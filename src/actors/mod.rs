@@ -55,6 +55,7 @@ mod recovery;
 pub(crate) mod registry;
 mod resources;
 pub(crate) mod root;
+pub(crate) mod settings_files;
 mod slot_store;
 pub(crate) mod snapshots;
 #[cfg(test)]
@@ -62,7 +63,7 @@ pub(crate) mod tests;
 mod timer;
 
 pub(crate) use actor_refs::ActorRefs;
-pub(crate) use planned::{Planned, PlannedModule};
+pub(crate) use planned::{CommittedPlan, Planned, PlannedModule};
 pub(crate) use slot_store::SlotStore;
 
 #[cfg(panic = "abort")]
@@ -74,6 +75,8 @@ pub(crate) struct RuntimeContext {
     pub(crate) sources: crate::config::ConfigSources,
     /// The newest plan; swapped as a whole.
     pub(crate) planned: ArcSwap<Planned>,
+    /// The plan that a runtime that returns goes on with; the newest may be under watch.
+    pub(crate) committed: ArcSwap<CommittedPlan>,
     /// What each module follows at the moment: its run may still be of a former plan.
     pub(crate) definitions: SlotStore<ArcSwap<PlannedModule>>,
     /// The machine.

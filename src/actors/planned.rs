@@ -22,6 +22,15 @@ pub(crate) struct Planned {
     slots: Vec<Option<PlannedModule>>,
 }
 
+/// The committed plan.
+#[derive(Debug)]
+pub(crate) struct CommittedPlan {
+    /// Its number.
+    pub(crate) number: u64,
+    /// What was configured.
+    pub(crate) configuration: Arc<Configuration>,
+}
+
 /// The definition of one module in one plan.
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedModule {
@@ -40,10 +49,6 @@ impl Planned {
     }
 
     /// The plan after this one. What it does not define keeps its definition.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no command replaces a plan yet")
-    )]
     pub(crate) fn next(&self, configuration: Arc<Configuration>, plan: Arc<Plan>) -> Planned {
         Planned::onto(self.slots.clone(), configuration, plan)
     }

@@ -61,10 +61,6 @@ pub(crate) enum RootMsg {
         forced: u32,
     },
     /// Bring every module to another plan.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no command replaces a plan yet")
-    )]
     Replan(Box<Replan>),
     /// The holder wants to know whether we live.
     Ping,
@@ -251,7 +247,7 @@ impl RootActorState {
                 });
                 let msg = LifecycleMsg::Adopt(modules.collect());
                 self.ctx.actor_refs.lifecycle.cast(msg);
-                self.ctx.actor_refs.config.cast(ConfigMsg::Compare);
+                self.ctx.actor_refs.config.cast(ConfigMsg::Returned);
                 super::event_recorder::restore_last_exits(Arc::clone(&self.ctx));
             }
         }

@@ -21,6 +21,7 @@ use crate::config::{ConfigSources, load};
 use crate::os::transport::ListenerHandle;
 use crate::os::{CommandResult, LiveProcess, Os, OsEvent, RunExit};
 
+mod reload;
 mod replan;
 mod times;
 
@@ -212,12 +213,13 @@ impl Rig {
         std::fs::write(dir.path().join("mainstay.toml"), text).expect("a file");
         let sources = ConfigSources::folder(dir.path());
         let configuration = load(&sources).expect("a good configuration");
+        let plans = crate::runtime::commit_first(&configuration).expect("a state directory");
         let (os, mut told) = FakeOs::new();
         let machine: Arc<dyn Os> = Arc::clone(&os) as Arc<dyn Os>;
         let ctx = crate::runtime::build(
             machine,
             &crate::os::handshake::TakeoverState::default(),
-            configuration,
+            (configuration, plans),
             sources,
             None,
         )

@@ -74,6 +74,10 @@ pub(crate) enum Verb {
     Graph(GraphArgs),
     /// Check the configuration without running it
     Check(CheckArgs),
+    /// Show what the configuration files would change
+    Plan(PlanArgs),
+    /// Apply the configuration files: watched, then committed or rolled back
+    Reload(ReloadArgs),
     /// Look up the configuration in force
     Config(ConfigArgs),
     /// List and verify who requested what
@@ -215,6 +219,28 @@ pub(crate) struct CheckArgs {
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Print the problems as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// A file instead of mainstay.toml, or a folder instead of the configuration folder
+    pub(crate) path: Option<PathBuf>,
+    /// Print the object of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
+    /// Return when the plan is committed or rolled back
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Refuse if another plan than this one is in force
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) expect_plan: Option<u64>,
+    /// Print the object of the protocol
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -83,7 +83,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-fn toml(value: &Value) -> String {
+pub(super) fn toml(value: &Value) -> String {
     match value {
         Value::Object(table) => {
             let each = table

@@ -23,6 +23,7 @@ mod init;
 mod logs;
 mod machine_checks;
 mod module_details;
+mod plan;
 pub(crate) mod progress;
 mod runtime;
 mod runtime_log;
@@ -74,6 +75,8 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Why(args) => why::run(&args, global),
         Verb::Graph(args) => graph::run(&args, global),
         Verb::Check(args) => check::run(&args, global),
+        Verb::Plan(args) => plan::run(&args, global),
+        Verb::Reload(args) => plan::reload(&args, global),
         Verb::Config(args) => config::run(&args, global),
         Verb::Audit(args) => audit::run(&args, global),
         Verb::Call(args) => call::run(&args, global),

@@ -2,11 +2,14 @@
 //! Owns the comparison: by what the values come to, never by how they are written.
 //! Never decides what becomes of a module: `policy::diff` does.
 
+use std::collections::BTreeSet;
+
 use mainstay_policy::ModuleId;
 
 use super::hints::key_path;
 use super::lower::Configuration;
 use super::schema::{FromConfig, KeyChanges, KeyClass};
+use super::tree::Node;
 
 /// A key whose value differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +60,7 @@ impl Configuration {
             system: named(&[], found),
             modules: Vec::with_capacity(pairs.len()),
         };
+        changes.system.extend(self.group_changes(next));
         let read = before.iter().zip(&after);
         for ((before, after), (one, other)) in pairs.into_iter().zip(read) {
             let mut found = KeyChanges::default();
@@ -69,6 +73,23 @@ impl Configuration {
             changes.modules.push((after.0.id, keys));
         }
         changes
+    }
+}
+
+impl Configuration {
+    /// The groups that differ, each as a whole.
+    fn group_changes(&self, next: &Configuration) -> Vec<KeyChange> {
+        let names = [self, next].map(|one| one.merged.tree.at(&["group"]).and_then(Node::as_table));
+        let names = names.into_iter().flatten().flatten();
+        let names: BTreeSet<&String> = names.map(|(name, _)| name).collect();
+        let value = |one: &Configuration, name: &str| one.written_value(&["group", name]);
+        let differing = names.into_iter();
+        let differing = differing.filter(|name| value(self, name) != value(next, name));
+        let change = |name: &String| KeyChange {
+            path: key_path(&["group", name]),
+            class: KeyClass::Live,
+        };
+        differing.map(change).collect()
     }
 }
 

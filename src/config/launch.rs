@@ -30,6 +30,8 @@ pub struct SystemConfig {
     pub ipc: IpcConfig,
     /// Interval between two samples of all modules.
     pub check_interval: Duration,
+    /// How long a reload is watched.
+    pub reload_watch: Duration,
 }
 
 /// What mainstay keeps in the state directory itself, beside the logs.

@@ -69,12 +69,19 @@ pub(crate) fn read_all(sources: &ConfigSources) -> (MergedLayers, Problems) {
 
 impl LayerReader<'_> {
     fn read_layers(&mut self) {
-        let folder = self.merged.config_dir.clone();
-        if let Some(table) = self.read(&folder.join(FILE)) {
+        let config_dir = self.merged.config_dir.clone();
+        let (main, folder) = match &self.sources.candidate {
+            Some(candidate) if candidate.is_dir() => (candidate.join(FILE), candidate.clone()),
+            Some(candidate) => (candidate.clone(), config_dir.clone()),
+            None => (config_dir.join(FILE), config_dir.clone()),
+        };
+        if let Some(table) = self.read(&main, &config_dir) {
             self.merged.tree.value = TreeValue::Table(table);
         }
         let parts = self.conf_d(&folder.join("conf.d"));
-        let parts: Vec<KeyTable> = parts.iter().filter_map(|path| self.read(path)).collect();
+        let beside = config_dir.join("conf.d");
+        let read = parts.iter().filter_map(|path| self.read(path, &beside));
+        let parts: Vec<KeyTable> = read.collect();
         let changes = overrides::read(self.sources, &mut self.merged.texts, &mut self.problems);
         let path = ["mainstay", "modules"];
         let own = overrides::find(&changes, &path).cloned();
@@ -171,7 +178,7 @@ impl LayerReader<'_> {
         self.merged
             .module_dirs
             .insert(name.clone(), folder.to_owned());
-        let Some(mut table) = self.read(&path) else {
+        let Some(mut table) = self.read(&path, folder) else {
             return;
         };
         let text = u32::try_from(self.merged.texts.all().len() - 1).unwrap_or(u32::MAX);
@@ -191,8 +198,8 @@ impl LayerReader<'_> {
         self.merged.tree.merge(later);
     }
 
-    /// Reads and parses one file.
-    fn read(&mut self, path: &Path) -> Option<KeyTable> {
+    /// Reads and parses one file; paths in it are relative to `folder`.
+    fn read(&mut self, path: &Path, folder: &Path) -> Option<KeyTable> {
         let content = self.content(path)?;
         self.merged.files.push(path.to_owned());
         let number = u32::try_from(self.merged.texts.all().len()).unwrap_or(u32::MAX);
@@ -202,7 +209,7 @@ impl LayerReader<'_> {
             .then(|| tree::from_table(parsed.into_inner(), number));
         let name = self.shown(path);
         let mut text = SourceText::new(LayerKind::File, name, Some(content));
-        text.folder = path.parent().map(Path::to_owned);
+        text.folder = Some(folder.to_owned());
         self.merged.texts.add(text);
         // Only the first error is reported: an unclosed value causes all that follow.
         let swallows = |message: &str| {

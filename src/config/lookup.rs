@@ -145,7 +145,7 @@ impl Configuration {
             path: key_path(names),
             value,
             hidden: false,
-            origin: place.map_or_else(default_origin, origin),
+            origin: place.map_or_else(ConfigOrigin::default, origin),
         }
     }
 
@@ -221,17 +221,9 @@ fn no_key(section: &'static Section, names: &[&str], name: &str) -> UnknownKey {
     }
 }
 
-fn default_origin() -> ConfigOrigin {
-    ConfigOrigin {
-        layer: ConfigLayer::Default,
-        name: String::new(),
-        line: None,
-    }
-}
-
 fn origin(place: SourceLocation) -> ConfigOrigin {
     let layer = match place.kind {
-        LayerKind::Default => return default_origin(),
+        LayerKind::Default => return ConfigOrigin::default(),
         LayerKind::File => ConfigLayer::File,
         LayerKind::Variable => ConfigLayer::Variable,
         LayerKind::Set => ConfigLayer::Set,

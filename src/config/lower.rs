@@ -95,6 +95,27 @@ impl Configuration {
         self.merged.tree.at(path).map(super::committed::to_json)
     }
 
+    /// The same configuration with the slots that there are by now; those of its modules stay.
+    pub(crate) fn with_ids(mut self, ids: ModuleIds) -> Configuration {
+        self.by_slot.resize(ids.len(), None);
+        self.ids = ids;
+        self
+    }
+
+    /// This configuration, and the modules that only `former` has.
+    pub(crate) fn with_modules_of(mut self, former: &Configuration) -> Configuration {
+        let gone = former.modules.iter();
+        let gone = gone.filter(|(spec, _)| self.module(spec.id).is_none());
+        let gone: Vec<_> = gone.cloned().collect();
+        self.modules.extend(gone);
+        self.modules
+            .sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+        for (place, (spec, _)) in self.modules.iter().enumerate() {
+            self.by_slot[spec.id.index()] = Some(place);
+        }
+        self
+    }
+
     pub(crate) fn fixed(&self) -> FixedValues {
         FixedValues {
             name: self.system.name.clone(),
@@ -403,6 +424,7 @@ fn lower_system(
             requests_per_second: ipc.requests_per_second.small(),
         },
         check_interval: sections.resources.check_interval.0,
+        reload_watch: sections.mainstay.reload_watch.0,
     }
 }
 

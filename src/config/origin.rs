@@ -11,7 +11,7 @@ use super::problem::{Excerpt, LayerKind, Problem, SourceLocation};
 const EXCERPT_CHARS: usize = 120;
 
 /// The position of a value: a text and a range of bytes in it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Origin {
     /// Index into [`SourceMap`].
     pub(crate) text: u32,
@@ -20,6 +20,22 @@ pub(crate) struct Origin {
     /// After the last byte.
     pub(crate) end: u32,
 }
+
+impl Origin {
+    /// Whether the value is at no position.
+    pub(crate) fn is_none(self) -> bool {
+        (self.text, self.start, self.end) == (0, 0, 0)
+    }
+}
+
+/// The position is no part of a value: the same value on another line is equal.
+impl PartialEq for Origin {
+    fn eq(&self, _: &Origin) -> bool {
+        true
+    }
+}
+
+impl Eq for Origin {}
 
 /// One source that was read.
 #[derive(Debug, Clone)]

@@ -50,7 +50,10 @@ relative `directory` is relative to `${project}`, a relative path of a module to
 | restart | what it belongs to is started again: the module, or mainstay itself |
 | restart_dependents | the module and those that need it are started again |
 
-Changes are not applied while mainstay runs yet: they hold from the next `mainstay up`.
+`mainstay plan` shows what the files would change, `mainstay reload` applies them: as a whole,
+watched for `mainstay.reload_watch`, then committed, or rolled back by itself at the first failure
+of a module that it touched. What belongs to mainstay itself (`mainstay.name`, the directories)
+waits for the next `mainstay up`.
 ";
 
 /// Returns the reference page in Markdown.

@@ -21,6 +21,9 @@ pub struct ConfigSources {
     pub set: Vec<String>,
     /// Modules that the application runs itself: they have no command.
     pub tasks: Vec<String>,
+    /// Read instead of `mainstay.toml` (a file), or instead of the folder: what a plan is made of
+    /// that is not to be applied. Paths in it are relative to what it stands for.
+    pub candidate: Option<PathBuf>,
     /// Paths in it are displayed relative to it.
     pub current: PathBuf,
 }

@@ -68,7 +68,7 @@ impl Node {
                         merge_entry(table, key, entry);
                     }
                 }
-                if self.origin == Origin::default() {
+                if self.origin.is_none() {
                     self.origin = later.origin;
                 }
             }

@@ -20,13 +20,16 @@ pub(crate) fn values(ctx: &RuntimeContext, path: &str) -> Result<Vec<ConfigValue
     let values = ctx.configuration().values(path);
     let invalid = |error| RequestError::new(ErrorCode::InvalidParams, format!("{error}"));
     let mut values = values.map_err(invalid)?;
-    for value in &mut values {
-        let mut keys = value.path.split('.').skip(2);
-        if value.path.starts_with("module.") && matches!(keys.next(), Some("env" | "settings")) {
-            (value.value, value.hidden) = (Value::Null, true);
-        }
-    }
+    values.iter_mut().for_each(hide);
     Ok(values)
+}
+
+/// Hides a value that may be confidential.
+pub(super) fn hide(value: &mut ConfigValue) {
+    let mut keys = value.path.split('.').skip(2);
+    if value.path.starts_with("module.") && matches!(keys.next(), Some("env" | "settings")) {
+        (value.value, value.hidden) = (Value::Null, true);
+    }
 }
 
 impl Answer for ConfigGet {

@@ -26,6 +26,7 @@ pub(crate) mod logs;
 pub(crate) mod modules;
 mod paging;
 pub(crate) mod refusals;
+pub(crate) mod reload;
 pub(crate) mod reports;
 pub(crate) mod system;
 pub(crate) mod view_builder;

@@ -359,9 +359,8 @@ impl Os for HolderClient {
         machine::monotonic()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the room of the clocks")]
     fn wall_clock(&self) -> Timestamp {
-        Timestamp::from(std::time::SystemTime::now())
+        super::wall_clock()
     }
 
     fn spawn(&self, spawn: SpawnRequest) {

@@ -117,6 +117,12 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn saved_record(&self, instance: &Instance) -> Option<String>;
 }
 
+/// The wall clock of this machine.
+#[expect(clippy::disallowed_methods, reason = "the room of the clocks")]
+pub(crate) fn wall_clock() -> Timestamp {
+    Timestamp::from(std::time::SystemTime::now())
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunExit {

@@ -108,10 +108,13 @@ impl DependencyGraph {
         self.rank.len()
     }
 
-    /// The modules that depend on `module`, hard and soft.
+    /// The modules that depend on `module`, hard and soft; none on one that is not here.
     #[must_use]
     pub fn dependents(&self, module: ModuleId) -> &[Dependent] {
         let at = module.index();
+        if at >= self.slots() {
+            return &[];
+        }
         &self.dependents[self.starts[at] as usize..self.starts[at + 1] as usize]
     }
 
@@ -121,10 +124,10 @@ impl DependencyGraph {
         self.wave[module.index()]
     }
 
-    /// The position of `module` in [`DependencyGraph::order`].
+    /// The position of `module` in [`DependencyGraph::order`]; one that is not here is after all.
     #[must_use]
     pub fn rank(&self, module: ModuleId) -> u32 {
-        self.rank[module.index()]
+        self.rank.get(module.index()).copied().unwrap_or(u32::MAX)
     }
 
     /// The module at a position of [`DependencyGraph::order`].

@@ -116,6 +116,12 @@ impl Reload {
         self.watch.as_ref().map(|watch| watch.plan)
     }
 
+    /// This content is not applied until it changes: a runtime before rolled it back, or should
+    /// have.
+    pub fn quarantine(&mut self, content: Content) {
+        self.quarantined = Some(content);
+    }
+
     /// Content that was read. A person's request tries again what was rolled back.
     pub fn offer(&mut self, content: &Content, by_request: bool) -> Offer {
         let current = self.watch.as_ref().map(|watch| &watch.content);

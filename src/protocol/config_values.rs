@@ -68,6 +68,16 @@ wire_enum! {
     }
 }
 
+impl Default for ConfigOrigin {
+    fn default() -> ConfigOrigin {
+        ConfigOrigin {
+            layer: ConfigLayer::Default,
+            name: String::new(),
+            line: None,
+        }
+    }
+}
+
 impl fmt::Display for ConfigOrigin {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.layer {

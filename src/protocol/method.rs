@@ -28,8 +28,6 @@ pub mod name {
 
 /// Methods of the design whose feature is not built yet: refused with `not_available_yet`.
 pub const PLANNED_METHODS: &[&str] = &[
-    "config.plan",
-    "config.apply",
     "config.rollback",
     "config.history",
     "config.set",

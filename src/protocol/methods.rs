@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::AccessLevel;
+use crate::config_plan as p;
 use crate::config_values as c;
 use crate::method as m;
 use crate::view as v;
@@ -131,6 +132,12 @@ macro_rules! method_table {
             /// Returns configuration values in force, each with the place that set it.
             ConfigGet CONFIG_GET "config.get" Admin Reads
                 c::ConfigGetParams => c::ConfigValues, r#"{"path":"health.interval"}"#;
+            /// Returns what the configuration files would change, and applies nothing.
+            ConfigPlan CONFIG_PLAN "config.plan" Admin Reads
+                p::ConfigPlanParams => p::ConfigPlan, r#"{"path":"/tmp/mainstay.toml"}"#;
+            /// Applies the configuration files: watched, then committed or rolled back.
+            ConfigApply CONFIG_APPLY "config.apply" Admin Changes
+                p::ConfigApplyParams => p::ConfigApplied, r#"{"expected_plan":7,"wait":true}"#;
             /// Reports that the module is ready.
             ModuleReady MODULE_READY "module.ready" Module Reports m::Empty => m::Empty, "{}";
             /// Sets the status text of the module.

@@ -35,6 +35,7 @@ mod process_limit;
 mod raw;
 mod readiness;
 mod real_programs;
+mod reload;
 mod runtime_log;
 mod sockets;
 mod stopping;

@@ -98,6 +98,7 @@ impl LifecycleActorState {
             || json!({ "module": name, "from": convert::state(from), "to": convert::state(to) }),
         );
         self.notify_readiness(module, from, to, found);
+        self.report_state(module);
     }
 
     /// Tells health and recovery that a module became ready, or is no more.

@@ -36,6 +36,7 @@ impl LifecycleActorState {
             Failure::Procedure => "what had to be done before its restart failed".to_owned(),
             _ => self.run_end_text(module),
         };
+        self.report_failure(module, &why);
         self.emit_exceeded(module, decision);
         let along = match decision.scope {
             Scope::System => Vec::new(),

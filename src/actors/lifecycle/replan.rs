@@ -7,12 +7,14 @@ use std::sync::Arc;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{ChangeClass, ReplanError};
 use mainstay_policy::plan::Plan;
+use mainstay_policy::reload::ReloadEvent;
 use mainstay_protocol::{EventKind, StateCause};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::{LifecycleActorState, ModuleNotes};
 use crate::actors::Planned;
+use crate::actors::config::ConfigMsg;
 use crate::actors::event_recorder::EventBuilder;
 use crate::actors::health::HealthMsg;
 use crate::actors::launching;
@@ -26,6 +28,16 @@ pub(crate) struct Replan {
     pub(crate) changes: Vec<(ModuleId, ChangeClass)>,
     /// Answered when policy has accepted or refused the plan; a refusal changes nothing.
     pub(crate) result: oneshot::Sender<Result<(), ReplanError>>,
+}
+
+/// What config hears of a plan until that is committed.
+#[derive(Debug, Default)]
+pub(super) struct PlanWatch {
+    is_on: bool,
+    /// Whose state is to be reported once the effects of a message are performed.
+    to_report: Vec<ModuleId>,
+    /// What a plan removed that is not committed: the next one may have it again.
+    removed: Vec<ModuleId>,
 }
 
 impl LifecycleActorState {
@@ -48,6 +60,9 @@ impl LifecycleActorState {
                 self.follow_plan(module);
                 self.dirty.insert(module);
             }
+            self.watch.is_on = true;
+            let changed = changes.iter().map(|(module, _)| *module);
+            self.watch.to_report = changed.collect();
         }
         let _requester_is_gone = result.send(done);
     }
@@ -63,6 +78,58 @@ impl LifecycleActorState {
                 .cause(StateCause::Reload)
                 .payload(json!({ "plan": plan.number() }));
             self.ctx.recorder.record(event);
+        }
+    }
+
+    /// Drops what only a return to the plan before would have needed.
+    pub(super) fn commit(&mut self) {
+        self.policy.commit();
+        self.watch.is_on = false;
+        for module in std::mem::take(&mut self.watch.removed) {
+            if self.policy.spec(module).is_none() {
+                self.ctx.os.forget(&self.ctx.instance(module));
+            }
+        }
+    }
+
+    pub(super) fn removed(&mut self, module: ModuleId) {
+        self.watch.removed.push(module);
+        self.report(module, ReloadEvent::Removed, String::new());
+    }
+
+    /// Reports all modules, to a config actor that is new or that hears of a new lifecycle.
+    pub(super) fn report_watched(&mut self) {
+        self.watch.is_on = true;
+        self.watch.to_report = self.ctx.plan().ids().collect();
+        if !self.policy.is_changing() {
+            let plan = self.policy.plan().number();
+            self.ctx.actor_refs.config.cast(ConfigMsg::InForce(plan));
+        }
+    }
+
+    pub(super) fn report_states(&mut self) {
+        for module in std::mem::take(&mut self.watch.to_report) {
+            self.report_state(module);
+        }
+    }
+
+    /// Reports where a module is.
+    pub(super) fn report_state(&self, module: ModuleId) {
+        if self.policy.spec(module).is_some() {
+            let view = self.policy.view(module);
+            let event = ReloadEvent::State(view.state, view.health);
+            self.report(module, event, self.state_text(module, view.state));
+        }
+    }
+
+    pub(super) fn report_failure(&self, module: ModuleId, why: &str) {
+        self.report(module, ReloadEvent::Failed, why.to_owned());
+    }
+
+    fn report(&self, module: ModuleId, event: ReloadEvent, text: String) {
+        if self.watch.is_on {
+            let msg = ConfigMsg::Module(module, event, text);
+            self.ctx.actor_refs.config.cast(msg);
         }
     }
 

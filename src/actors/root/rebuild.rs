@@ -9,6 +9,7 @@ use mainstay_policy::run::RunEvent;
 use mainstay_process::{ProcessEvent, ProcessEventKind};
 use mainstay_protocol::{ModuleState, SystemStatus};
 
+use super::super::config::ConfigMsg;
 use super::super::health::HealthMsg;
 use super::super::lifecycle::{AdoptedModule, CONTINUED_STOP, LifecycleMsg, stop_budget_left};
 use super::super::module::ModuleMsg;
@@ -102,6 +103,7 @@ impl RootActorState {
                 for id in plan.ids() {
                     board.module(id).cast(ModuleMsg::Resync);
                 }
+                board.config.cast(ConfigMsg::Resume);
                 if ctx.snapshots.system().standing.status == SystemStatus::Stopping {
                     let actor = CONTINUED_STOP.to_owned();
                     let budget = ctx.os.stop_time_left().map(stop_budget_left);
@@ -145,8 +147,10 @@ impl RootActorState {
                     }));
                 }
             }
-            ActorRole::Recovery | ActorRole::Resources | ActorRole::Config | ActorRole::Gateway => {
+            ActorRole::Config => {
+                board.config.cast(ConfigMsg::Resume);
             }
+            ActorRole::Recovery | ActorRole::Resources | ActorRole::Gateway => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use mainstay_policy::lifecycle::Operation;
 use mainstay_process::ProcessEventKind;
 use tokio::sync::oneshot;
 
-use super::super::config::ConfigMsg;
+use super::super::config::{ConfigMsg, ReloadRequest};
 use super::super::lifecycle::{CONTINUED_STOP, LifecycleMsg, stop_budget_left};
 use super::super::module::ModuleMsg;
 use super::super::{ConsoleMessage, RuntimeContext, launching};
@@ -73,7 +73,9 @@ pub(crate) async fn route(
             }
             OsEvent::DirectoriesRestored { problem } => restored(&ctx, problem),
             OsEvent::ReloadRequested => {
-                board.config.cast(ConfigMsg::Compare);
+                board
+                    .config
+                    .cast(ConfigMsg::Reload(ReloadRequest::by("SIGHUP")));
             }
             // By way of root: that it answers is what the holder wants to know.
             OsEvent::PingReceived => {

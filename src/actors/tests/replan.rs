@@ -6,6 +6,7 @@ use mainstay_policy::plan::Plan;
 use mainstay_protocol::method::EventsParams;
 
 use super::*;
+use crate::actors::lifecycle::LifecycleMsg;
 use crate::actors::lifecycle::replan::Replan;
 use crate::actors::root::RootMsg;
 use crate::config::load_onto;
@@ -102,6 +103,10 @@ async fn a_changed_module_is_restarted_with_its_new_command_alone() {
 async fn a_removed_module_is_stopped_and_forgotten() {
     let rig = Rig::start(TWO).await;
     rig.replan(2, ONLY_A, &[]).await.expect("accepted");
+    rig.until("the module to stop", |rig| rig.ctx.find("b").is_none())
+        .await;
+    assert!(!rig.os.deeds().contains(&"forget b".to_owned()), "not yet");
+    rig.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Commit);
     rig.until("the module to be forgotten", |rig| {
         rig.os.deeds().contains(&"forget b".to_owned())
     })

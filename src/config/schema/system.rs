@@ -44,12 +44,13 @@ section! {
         /// Folders whose `module.toml` registers a module each, relative to the file that says so;
         /// `*` stands for any part of one name.
         Live modules: Vec<String> = Vec::new();
+        /// How long the modules that a reload touched are watched before it is committed; the
+        /// first failure of one of them rolls it back.
+        Live reload_watch: DurationValue = DurationValue::seconds(30);
     }
     later {
         /// Whether a saved file is applied without a request.
         Live reload: choices::RELOAD, "\"auto\"";
-        /// How long a reload is watched before it is committed.
-        Live reload_watch: SPAN, "\"30s\"";
     }
 }
 

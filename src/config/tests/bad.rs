@@ -50,10 +50,6 @@ fn unknown_keys_suggest_what_was_meant() {
 fn what_is_not_built_is_refused() {
     for (text, key) in [
         ("[mainstay]\nreload = \"auto\"", "mainstay.reload"),
-        (
-            "[mainstay]\nreload_watch = \"30s\"",
-            "mainstay.reload_watch",
-        ),
         ("[health]\nadaptive = true", "health.adaptive"),
         ("[resources]\nrungs = [\"notice\"]", "resources.rungs"),
         (

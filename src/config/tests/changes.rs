@@ -33,9 +33,19 @@ fn differs(before: &str, after: &str, expected: &[&str]) {
 #[test]
 fn how_a_value_is_written_is_no_difference() {
     let plain = module("env = { A = \"1\" }\nstartup_timeout = \"30s\"");
-    let other = "# a comment\n[health]\ninterval = \"0.5m\"\n[module.a]\nenv.A = '1'\n\
+    let other = "# a comment\n\n\n[health]\ninterval = \"0.5m\"\n[module.a]\nenv.A = '1'\n\
                  command = ['a']\n";
     differs(&plain, other, &[]);
+}
+
+#[test]
+fn a_value_on_another_line_is_no_difference() {
+    let rest = "requires = [\"b\"]\nsockets = { h = \"127.0.0.1:1\" }\n\
+                health.probes = [{ tcp = \"127.0.0.1:1\" }]\nmay_call = [\"b\"]\n\
+                before_start = [[\"c\"]]\n[module.b]\ncommand = [\"b\"]";
+    let before = module(&format!("required = true\n{rest}"));
+    let after = module(&format!("\n# moved\nrequired = false\n{rest}"));
+    differs(&before, &after, &["module.a.required live"]);
 }
 
 #[test]
@@ -68,6 +78,13 @@ fn a_value_for_all_modules_differs_in_those_that_do_not_override_it() {
         &both("recovery.window = \"9s\"", "11s"),
         &["recovery.window live", "module.b.recovery.window live"],
     );
+}
+
+#[test]
+fn a_group_differs_as_a_whole() {
+    let group = |members: &str| format!("[group.g]\nmembers = [{members}]\n") + &module("");
+    differs(&group("\"a\""), &group("'a'"), &[]);
+    differs(&module(""), &group("\"a\""), &["group.g live"]);
 }
 
 #[test]

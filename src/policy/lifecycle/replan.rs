@@ -104,6 +104,12 @@ impl Lifecycle {
         }
     }
 
+    /// Whether runs that follow a former plan are left.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        self.is_changing
+    }
+
     /// Gives each module its new spec, or notes that its run has to end first. Returns what is to
     /// be done about whom, in the order of the slots.
     fn carry_over(

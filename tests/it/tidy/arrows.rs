@@ -20,14 +20,27 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The composition root: it knows all rooms below the fronts.
     (
         "runtime",
-        &["actors", "bus", "config", "control", "ipc", "journal", "os"],
+        &[
+            "actors",
+            "bus",
+            "config",
+            "control",
+            "ipc",
+            "journal",
+            "os",
+            "plan_store",
+        ],
     ),
     ("ipc", &["actors", "bus", "control", "os"]),
     (
         "control",
         &["actors", "bus", "config", "journal", "os", "os_text"],
     ),
-    ("actors", &["bus", "config", "journal", "os", "os_text"]),
+    (
+        "actors",
+        &["bus", "config", "journal", "os", "os_text", "plan_store"],
+    ),
+    ("plan_store", &["config", "os"]),
     ("journal", &["os", "os_text"]),
     ("bus", &[]),
     ("config", &["os_text"]),

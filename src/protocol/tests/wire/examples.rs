@@ -4,6 +4,10 @@
 
 use std::fmt::Debug;
 
+use mainstay_protocol::config_plan::{
+    ApplyResult, ChangeClass, ConfigApplied, ConfigApplyParams, ConfigPlan, ConfigPlanParams,
+    KeyChange, ModuleChange, PlanChange,
+};
 use mainstay_protocol::config_values::{
     ConfigGetParams, ConfigLayer, ConfigOrigin, ConfigValue, ConfigValues,
 };
@@ -108,7 +112,75 @@ fn reading() -> Vec<Example> {
         example(name::WHY, named(), why()),
         example(name::GRAPH, page(), graph()),
         example(name::CONFIG_GET, which_value(), values()),
+        example(
+            name::CONFIG_PLAN,
+            ConfigPlanParams {
+                path: Some("/tmp/mainstay.toml".to_owned()),
+            },
+            plan(),
+        ),
     ]
+}
+
+fn plan() -> ConfigPlan {
+    let key = |path: &str, class, before, after, hidden| KeyChange {
+        path: path.to_owned(),
+        class,
+        before,
+        after,
+        hidden,
+        origin: ConfigOrigin {
+            layer: ConfigLayer::File,
+            name: "config/mainstay.toml".to_owned(),
+            line: Some(12),
+        },
+    };
+    let live = ChangeClass::Live;
+    let keys = vec![
+        key(
+            "module.storage.shutdown_timeout",
+            live,
+            json!("10s"),
+            json!("5s"),
+            false,
+        ),
+        key(
+            "module.storage.env",
+            ChangeClass::Restart,
+            Value::Null,
+            Value::Null,
+            true,
+        ),
+    ];
+    let changed = ModuleChange {
+        module: "storage".to_owned(),
+        change: PlanChange::Changed,
+        class: Some(ChangeClass::Restart),
+        because: None,
+        stays_stopped: true,
+        keys,
+    };
+    let along = ModuleChange {
+        module: "analysis-engine".to_owned(),
+        change: PlanChange::TakenAlong,
+        class: Some(ChangeClass::RestartDependents),
+        because: Some("storage".to_owned()),
+        stays_stopped: false,
+        keys: Vec::new(),
+    };
+    let step = m::ChangeStep {
+        module: "storage".to_owned(),
+        action: ChangeAction::Restart,
+        reason: "its definition changed".to_owned(),
+    };
+    ConfigPlan {
+        plan: 7,
+        unchanged: false,
+        system: vec![key("logs.keep", live, json!(5), json!(7), false)],
+        modules: vec![changed, along],
+        steps: vec![step],
+        waiting: vec!["mainstay.name".to_owned()],
+    }
 }
 
 fn page() -> m::PageParams {
@@ -167,6 +239,19 @@ fn changing() -> Vec<Example> {
         change(name::MODULE_STOP),
         change(name::MODULE_RESTART),
         change(name::RECOVERY_ACCEPT),
+        example(
+            name::CONFIG_APPLY,
+            ConfigApplyParams {
+                expected_plan: Some(7),
+                wait: true,
+            },
+            ConfigApplied {
+                plan: 9,
+                result: ApplyResult::RolledBack,
+                text: Some("storage failed: exit code 3".to_owned()),
+                watch_ms: Some(30_000),
+            },
+        ),
         example(
             name::SYSTEM_STOP,
             m::StopParams {

@@ -1,0 +1,145 @@
+//! A configuration that may follow the one in force, with all that it would change.
+//! Owns the comparison with what is in force, and its words.
+//! Never applies anything.
+
+use std::sync::Arc;
+
+use mainstay_policy::diff::{Difference, diff};
+use mainstay_policy::lifecycle::ChangeClass;
+use mainstay_policy::plan::Plan;
+use mainstay_policy::{ModuleId, ModuleIds};
+use mainstay_protocol::ModuleState;
+
+use crate::actors::{Planned, RuntimeContext};
+use crate::config::{ConfigChanges, ConfigSources, Configuration, KeyChange, load_onto};
+
+/// A configuration that may follow.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    /// The configuration.
+    pub(crate) configuration: Arc<Configuration>,
+    /// What was in force when it was compared.
+    pub(crate) base: Arc<Planned>,
+    /// Its plan.
+    pub(crate) plan: Arc<Plan>,
+    /// The keys that differ.
+    pub(crate) keys: ConfigChanges,
+    /// The modules that differ, in the order in which the changes are applied.
+    pub(crate) differences: Vec<(ModuleId, Difference)>,
+}
+
+impl Candidate {
+    /// Reads the files; blocks.
+    ///
+    /// # Errors
+    /// All problems of the files, as text.
+    pub(crate) fn read(
+        ctx: &RuntimeContext,
+        sources: &ConfigSources,
+        number: u64,
+    ) -> Result<Candidate, String> {
+        let base = ctx.planned();
+        let read = load_onto(sources, &base.configuration);
+        let configuration = read.map_err(|problems| problems.to_string())?;
+        Candidate::of(base, Arc::new(configuration), number)
+    }
+
+    /// Compares a configuration with what is in force.
+    ///
+    /// # Errors
+    /// Why it is no plan.
+    pub(crate) fn of(
+        base: Arc<Planned>,
+        configuration: Arc<Configuration>,
+        number: u64,
+    ) -> Result<Candidate, String> {
+        let specs = configuration.modules.iter().map(|(spec, _)| spec);
+        let plan = Plan::new(number, configuration.system_spec.clone(), specs.cloned());
+        let plan = plan.map_err(|error| error.to_string())?;
+        let keys = base.configuration.changes_to(&configuration);
+        let differences = diff(&base.plan, &plan, &keys.classes());
+        Ok(Candidate {
+            configuration,
+            base,
+            plan: Arc::new(plan),
+            keys,
+            differences,
+        })
+    }
+
+    /// What a rollback applies: the committed configuration, with every slot that there is by now.
+    ///
+    /// # Errors
+    /// As [`Candidate::of`].
+    pub(crate) fn rollback(
+        base: Arc<Planned>,
+        committed: &Configuration,
+        number: u64,
+    ) -> Result<Candidate, String> {
+        let ids: ModuleIds = base.configuration.ids.clone();
+        let configuration = committed.clone().with_ids(ids);
+        Candidate::of(base, Arc::new(configuration), number)
+    }
+
+    /// What becomes of the runs.
+    pub(crate) fn run_changes(&self) -> Vec<(ModuleId, ChangeClass)> {
+        let differences = self.differences.iter();
+        differences
+            .map(|(module, difference)| (*module, difference.class()))
+            .collect()
+    }
+
+    /// The modules that it changes and that do well: those are watched.
+    pub(crate) fn touched(&self, ctx: &RuntimeContext) -> Vec<ModuleId> {
+        let modules = self.differences.iter().map(|(module, _)| *module);
+        let does_well = |module: &ModuleId| {
+            if !self.base.plan.has(*module) {
+                return true;
+            }
+            let now = ctx.snapshots.module(*module);
+            let is_down = matches!(
+                now.lifecycle.state,
+                ModuleState::Backoff | ModuleState::Failed
+            );
+            !is_down && now.health != mainstay_protocol::HealthStatus::Unhealthy
+        };
+        modules.filter(does_well).collect()
+    }
+
+    /// The keys of a module that differ.
+    pub(crate) fn keys_of(&self, module: ModuleId) -> &[KeyChange] {
+        let mut modules = self.keys.modules.iter();
+        let found = modules.find(|(id, _)| *id == module);
+        found.map_or(&[], |(_, keys)| keys)
+    }
+
+    /// The name of a module of either plan.
+    pub(crate) fn name(&self, module: ModuleId) -> String {
+        let ids = &self.configuration.ids;
+        let name = ids.instance(module);
+        name.map_or_else(|| module.0.to_string(), ToString::to_string)
+    }
+
+    /// One line for each change.
+    pub(crate) fn summary(&self) -> Vec<String> {
+        let system = self.keys.system.iter().map(|key| key.path.clone());
+        let modules = self.differences.iter().map(|(module, difference)| {
+            let name = self.name(*module);
+            match difference {
+                Difference::Added => format!("{name} added"),
+                Difference::Removed => format!("{name} removed"),
+                Difference::TakenAlong(by) => {
+                    format!("{name} restarted with {}", self.name(*by))
+                }
+                Difference::Changed(_) => {
+                    let prefix = format!("module.{name}.");
+                    let keys = self.keys_of(*module).iter();
+                    let keys = keys.map(|key| key.path.strip_prefix(&prefix).unwrap_or(&key.path));
+                    let keys: Vec<&str> = keys.collect();
+                    format!("{name} changed ({})", keys.join(", "))
+                }
+            }
+        });
+        system.chain(modules).collect()
+    }
+}

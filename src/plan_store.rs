@@ -1,0 +1,212 @@
+//! The plans in the state directory: the committed one, the one being applied, and those before.
+//! Owns the files `committed.json`, `staged.json` and `plans/N.json`, and how many are kept.
+//! Never decides which plan is in force: moving one file over another is the commit.
+//!
+//! `committed.json` is the plan that a runtime that returns goes on with. A plan that is applied is
+//! `staged.json` first; to commit it, that file is renamed. Both hold what modules are given in
+//! confidence, so that this user alone may read them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mainstay_protocol::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::CommittedConfig;
+use crate::os::private;
+
+/// How many plans are kept for `config history` and `config rollback`.
+const PLANS_KEPT: usize = 32;
+
+/// A plan as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StoredPlan {
+    /// Its number.
+    pub(crate) number: u64,
+    /// When it was applied.
+    pub(crate) at: Timestamp,
+    /// Who asked for it, or what led to it.
+    pub(crate) requester: String,
+    /// The keys and modules that it changed, in words.
+    #[serde(default)]
+    pub(crate) changes: Vec<String>,
+    /// What became of it.
+    #[serde(default)]
+    pub(crate) outcome: String,
+    /// Its configuration.
+    pub(crate) config: CommittedConfig,
+}
+
+/// The plans of one system.
+#[derive(Debug, Clone)]
+pub(crate) struct PlanStore {
+    state_dir: PathBuf,
+}
+
+impl PlanStore {
+    /// Those in a state directory.
+    pub(crate) fn new(state_dir: &Path) -> PlanStore {
+        let state_dir = state_dir.to_owned();
+        PlanStore { state_dir }
+    }
+
+    /// The committed plan.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub(crate) fn committed(&self) -> io::Result<StoredPlan> {
+        read(&self.path("committed.json"))
+    }
+
+    /// The plan that was being applied or watched.
+    ///
+    /// # Errors
+    /// As [`PlanStore::committed`].
+    pub(crate) fn staged(&self) -> io::Result<StoredPlan> {
+        read(&self.path("staged.json"))
+    }
+
+    /// Keeps a plan that is about to be applied.
+    ///
+    /// # Errors
+    /// What the system says; nothing is staged then.
+    pub(crate) fn stage(&self, plan: &StoredPlan) -> io::Result<()> {
+        self.keep(plan)?;
+        write(&self.path("staged.json"), plan)
+    }
+
+    /// Makes the staged plan the committed one.
+    ///
+    /// # Errors
+    /// What the system says; the plan before is the committed one still.
+    pub(crate) fn commit(&self) -> io::Result<()> {
+        let mut plan = self.staged()?;
+        fs::rename(self.path("staged.json"), self.path("committed.json"))?;
+        "committed".clone_into(&mut plan.outcome);
+        self.keep(&plan)
+    }
+
+    /// Makes a plan the committed one that nothing has to be watched for.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn commit_now(&self, plan: &StoredPlan) -> io::Result<()> {
+        write(&self.path("committed.json"), plan)?;
+        self.keep(plan)
+    }
+
+    /// Drops the staged plan, and keeps in its history why.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn discard(&self, outcome: &str) -> io::Result<()> {
+        let Ok(mut plan) = self.staged() else {
+            return Ok(());
+        };
+        outcome.clone_into(&mut plan.outcome);
+        self.keep(&plan)?;
+        fs::remove_file(self.path("staged.json"))
+    }
+
+    /// The numbers of all plans that are kept, oldest first.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        let entries = fs::read_dir(self.path("plans")).into_iter().flatten();
+        let mut numbers: Vec<u64> = entries
+            .filter_map(|entry| {
+                let name = entry.ok()?.file_name();
+                name.to_str()?.strip_suffix(".json")?.parse().ok()
+            })
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    /// A plan that is kept.
+    ///
+    /// # Errors
+    /// There is none of this number, or it cannot be read.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "no command lists the plans yet")
+    )]
+    pub(crate) fn plan(&self, number: u64) -> io::Result<StoredPlan> {
+        read(&self.path("plans").join(format!("{number}.json")))
+    }
+
+    fn keep(&self, plan: &StoredPlan) -> io::Result<()> {
+        let folder = self.path("plans");
+        private::private_dir(&folder)?;
+        write(&folder.join(format!("{}.json", plan.number)), plan)?;
+        let numbers = self.numbers();
+        let many = numbers.len().saturating_sub(PLANS_KEPT);
+        for old in &numbers[..many] {
+            fs::remove_file(folder.join(format!("{old}.json")))?;
+        }
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.state_dir.join(name)
+    }
+}
+
+fn read(path: &Path) -> io::Result<StoredPlan> {
+    let file = private::open_regular(path)?;
+    Ok(serde_json::from_reader(io::BufReader::new(file))?)
+}
+
+fn write(path: &Path, plan: &StoredPlan) -> io::Result<()> {
+    private::write(path, &serde_json::to_vec(plan)?, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigSources, load};
+
+    fn plan(number: u64) -> StoredPlan {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("mainstay.toml"), "").expect("a file");
+        let configuration = load(&ConfigSources::folder(dir.path())).expect("a configuration");
+        StoredPlan {
+            number,
+            at: Timestamp(number),
+            requester: "ann".to_owned(),
+            changes: Vec::new(),
+            outcome: String::new(),
+            config: configuration.effective(),
+        }
+    }
+
+    #[test]
+    fn the_committed_plan_changes_when_the_staged_one_is_committed() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = PlanStore::new(dir.path());
+        store.commit_now(&plan(1)).expect("kept");
+        store.stage(&plan(2)).expect("kept");
+        let committed = || store.committed().expect("a plan").number;
+        assert_eq!((committed(), store.staged().expect("one").number), (1, 2));
+        store.commit().expect("renamed");
+        assert_eq!(committed(), 2);
+        assert!(store.staged().is_err());
+        store.stage(&plan(3)).expect("kept");
+        store.discard("rolled back: it failed").expect("dropped");
+        assert_eq!((committed(), store.numbers()), (2, vec![1, 2, 3]));
+        let outcomes = [1, 2, 3].map(|number| store.plan(number).expect("kept").outcome);
+        assert_eq!(outcomes, ["", "committed", "rolled back: it failed"]);
+        store.discard("again").expect("there is none");
+    }
+
+    #[test]
+    fn the_oldest_plans_are_dropped_and_half_a_file_is_no_plan() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = PlanStore::new(dir.path());
+        for number in 1..=40 {
+            store.commit_now(&plan(number)).expect("kept");
+        }
+        assert_eq!(store.numbers(), (9..=40).collect::<Vec<u64>>());
+        std::fs::write(dir.path().join("committed.json"), "{\"number\":").expect("half a file");
+        assert!(store.committed().is_err());
+    }
+}

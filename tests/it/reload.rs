@@ -1,0 +1,299 @@
+//! Plans that follow each other while modules run: applied, committed, rolled back.
+//! Owns a configuration that each test edits.
+//! Never asserts how long anything takes.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use mainstay_protocol::config_plan::{ChangeClass, ConfigPlan, PlanChange};
+use mainstay_protocol::method::{EventsParams, name};
+use mainstay_protocol::{EventKind, ModuleState};
+
+use crate::daemon::{Daemon, lives, misbehave, prepare, script};
+
+/// A short watch: committed before a test is tired of waiting.
+const SHORT: &str = "reload_watch = \"300ms\"";
+/// A watch that no test waits for.
+const LONG: &str = "reload_watch = \"1h\"";
+
+/// Replaces what is in the configuration of a prepared folder.
+pub(crate) fn edit(dir: &Path, head: &str, modules: &str) {
+    let fresh = prepare(head, modules);
+    let text = fs::read_to_string(fresh.path().join("config/mainstay.toml")).expect("a text");
+    let text = text.replace(
+        &fresh.path().display().to_string(),
+        &dir.display().to_string(),
+    );
+    let beside = dir.join("config/mainstay.toml.new");
+    fs::write(&beside, text).expect("a file");
+    fs::rename(beside, dir.join("config/mainstay.toml")).expect("renamed");
+}
+
+fn launch(head: &str, modules: &str) -> Daemon {
+    let daemon = Daemon::launch(head, modules);
+    daemon.wait("the first start to be over", || {
+        let status = daemon.status().status;
+        (status != mainstay_protocol::SystemStatus::Starting).then_some(())
+    });
+    daemon
+}
+
+fn module(name: &str, words: &str, rest: &str) -> String {
+    format!("[module.{name}]\ncommand = {}\n{rest}\n", misbehave(words))
+}
+
+#[track_caller]
+fn stdout(output: &Output, code: i32) -> String {
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn told(daemon: &Daemon, kind: EventKind) -> Vec<serde_json::Value> {
+    let params = EventsParams {
+        kinds: vec![kind],
+        limit: Some(1000),
+        ..EventsParams::default()
+    };
+    let events = daemon.client().events(&params).expect("events");
+    events.into_iter().map(|event| event.payload).collect()
+}
+
+fn pids(daemon: &Daemon, names: &[&str]) -> Vec<Option<u32>> {
+    names.iter().map(|name| daemon.module(name).pid).collect()
+}
+
+#[test]
+fn a_plan_is_shown_applied_and_committed_and_only_what_it_names_is_restarted() {
+    let two = module("one", "", "") + &module("two", "", "requires = [\"one\"]");
+    let daemon = launch(SHORT, &two);
+    let before = pids(&daemon, &["one", "two"]);
+    let text = stdout(&daemon.cli(&["plan"]), 0);
+    assert_eq!(text, "nothing would change: plan 1 is in force\n");
+    let changed = module(
+        "one",
+        "",
+        "shutdown_timeout = \"3s\"\nenv = { SECRET = \"hush\" }",
+    ) + &module(
+        "two",
+        "",
+        "requires = [\"one\"]\nsettings = { level = 2 }\nrequired = false",
+    ) + &module("three", "", "");
+    edit(daemon.dir.path(), SHORT, &changed);
+    let text = stdout(&daemon.cli(&["plan"]), 0);
+    for part in [
+        "one    restart  env changed, values not shown",
+        "live     shutdown_timeout: \"10s\" → \"3s\"",
+        "three  added",
+        "two    notify   settings changed, values not shown",
+        "live     required: true → false",
+        "start three: it is new",
+        "restart one: its definition changes",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    assert!(!text.contains("hush"));
+    let json = stdout(&daemon.cli(&["plan", "--json"]), 0);
+    let plan: ConfigPlan = serde_json::from_str(&json).expect("a plan");
+    let classes: Vec<_> = plan
+        .modules
+        .iter()
+        .map(|it| (it.change, it.class))
+        .collect();
+    assert_eq!(
+        classes,
+        [
+            (PlanChange::Changed, Some(ChangeClass::Restart)),
+            (PlanChange::Added, None),
+            (PlanChange::Changed, Some(ChangeClass::Notify)),
+        ]
+    );
+    assert_eq!(pids(&daemon, &["one", "two"]), before, "only shown");
+    let text = stdout(&daemon.cli(&["reload", "--wait"]), 0);
+    assert_eq!(text, "plan 2 is committed\n");
+    assert_eq!(daemon.status().plan, 2);
+    daemon.until("three", ModuleState::Running);
+    let after = pids(&daemon, &["one", "two"]);
+    assert_ne!(after[0], before[0]);
+    assert_eq!(told(&daemon, EventKind::ConfigCommitted).len(), 1);
+    let text = stdout(&daemon.cli(&["reload"]), 0);
+    assert_eq!(text, "nothing changed: plan 2 is in force\n");
+    assert_eq!(pids(&daemon, &["one", "two"]), after);
+}
+
+#[test]
+fn a_command_that_fails_is_rolled_back_and_why_tells() {
+    let daemon = launch(LONG, &(module("one", "", "") + &module("two", "", "")));
+    let before = pids(&daemon, &["one", "two"]);
+    let bad = module("one", "--exit-code 3", "") + &module("two", "", "required = false");
+    edit(daemon.dir.path(), LONG, &bad);
+    let text = stdout(&daemon.cli(&["reload", "--wait"]), 1);
+    assert!(
+        text.starts_with("rolled back: one failed: exit code 3; "),
+        "{text}"
+    );
+    assert!(text.ends_with("in force again as plan 3\n"), "{text}");
+    let one = daemon.until("one", ModuleState::Running);
+    assert_ne!(one.pid, before[0]);
+    let two = daemon.module("two");
+    assert_eq!((two.pid, two.required), (before[1], true));
+    let problem = daemon.status().config_problem.expect("a problem");
+    assert!(
+        problem.contains("plan 2 was rolled back: one failed"),
+        "{problem}"
+    );
+    let why = stdout(&daemon.cli(&["why", "one"]), 0);
+    assert!(why.contains("the configuration changed"), "{why}");
+    assert_eq!(told(&daemon, EventKind::ConfigRolledBack).len(), 1);
+}
+
+#[test]
+fn a_bad_file_is_refused_with_its_line_and_nothing_else_happens() {
+    let daemon = launch(LONG, &module("one", "", ""));
+    let (before, plan) = (daemon.module("one").pid, daemon.status().plan);
+    for (modules, parts) in [
+        (
+            "[module.one]\ncommand = [\"x]\n",
+            &["mainstay.toml:7:15"][..],
+        ),
+        (
+            "[module.two]\ncommand = [\"x\"]\nrequires = [\"one\"]\n",
+            &["one", "two"],
+        ),
+        (
+            "[module.a]\ncommand = [\"x\"]\nrequires = [\"b\"]\n[module.b]\ncommand = [\"x\"]\n\
+             requires = [\"a\"]\n",
+            &["a → b → a"],
+        ),
+        (
+            "[module.one]\ncomand = [\"x\"]\n",
+            &["did you mean `command`"],
+        ),
+    ] {
+        edit(daemon.dir.path(), LONG, modules);
+        for verb in ["plan", "reload"] {
+            let output = daemon.cli(&[verb]);
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(5), "{text}");
+            assert!(
+                parts.iter().all(|part| text.contains(part)),
+                "{parts:?}: {text}"
+            );
+        }
+        let status = daemon.status();
+        assert!(
+            status
+                .config_problem
+                .is_some_and(|text| text.contains(parts[0]))
+        );
+        assert_eq!((daemon.module("one").pid, status.plan), (before, plan));
+    }
+    edit(daemon.dir.path(), LONG, &module("one", "", ""));
+    stdout(&daemon.cli(&["reload"]), 0);
+    assert_eq!(daemon.status().config_problem, None);
+    assert_eq!(told(&daemon, EventKind::ConfigProblemCleared).len(), 1);
+    assert_eq!(daemon.module("one").pid, before);
+}
+
+#[test]
+fn what_a_person_stopped_stays_stopped_and_the_plan_says_so() {
+    let daemon = launch(SHORT, &(module("one", "", "") + &module("two", "", "")));
+    daemon.change(name::MODULE_STOP, "one");
+    edit(
+        daemon.dir.path(),
+        SHORT,
+        &(module("one", "--slow-stop 1ms", "") + &module("two", "", "")),
+    );
+    let text = stdout(&daemon.cli(&["plan"]), 0);
+    assert!(
+        text.contains("one stays stopped: a person stopped it"),
+        "{text}"
+    );
+    stdout(&daemon.cli(&["reload", "--wait"]), 0);
+    assert_eq!(daemon.module("one").state, ModuleState::Stopped);
+    assert_eq!(daemon.module("one").generation, 1);
+}
+
+/// The plan was applied and not committed when the runtime died: the next one goes back to the
+/// committed plan, with the module that was removed and without the one that was new.
+#[test]
+fn a_runtime_that_dies_during_the_watch_returns_to_the_committed_plan() {
+    let first = module("one", "", "") + &module("two", "", "") + &module("old", "", "");
+    let daemon = launch(LONG, &first);
+    let before = pids(&daemon, &["one", "two"]);
+    daemon.change(name::MODULE_STOP, "two");
+    let next = module("one", "--slow-stop 1ms", "") + &module("new", "", "");
+    edit(daemon.dir.path(), LONG, &next);
+    stdout(&daemon.cli(&["reload"]), 0);
+    let new = daemon
+        .until("new", ModuleState::Running)
+        .pid
+        .expect("a process");
+    let changed = daemon.until_view("a new run", "one", |one| {
+        one.state == ModuleState::Running && one.pid != before[0]
+    });
+    daemon.kill_runtime();
+    daemon.until("old", ModuleState::Running);
+    let one = daemon.until_view("the run before", "one", |one| {
+        one.state == ModuleState::Running && one.pid != changed.pid
+    });
+    assert!(one.generation > changed.generation);
+    daemon.wait("the new module to be gone", || (!lives(new)).then_some(()));
+    assert!(daemon.client().module("new").is_err());
+    assert_eq!(
+        daemon.module("two").state,
+        ModuleState::Stopped,
+        "a person stopped it"
+    );
+    assert_eq!(daemon.status().plan, 3);
+    let why = told(&daemon, EventKind::ConfigRolledBack);
+    assert_eq!(
+        why[0]["text"],
+        "the runtime ended while the plan was watched"
+    );
+    // And again: the rollback itself is committed.
+    let settled = pids(&daemon, &["one", "old"]);
+    daemon.kill_runtime();
+    assert_eq!(pids(&daemon, &["one", "old"]), settled);
+    assert_eq!(told(&daemon, EventKind::ConfigRolledBack).len(), 1);
+}
+
+#[test]
+fn the_next_start_takes_the_next_number_unless_nothing_changed() {
+    let dir = prepare(SHORT, &module("one", "", ""));
+    for (modules, number) in [
+        (module("one", "", ""), 1),
+        (module("one", "", ""), 1),
+        (module("one", "", "required = false"), 2),
+    ] {
+        edit(dir.path(), SHORT, &modules);
+        let mut up = std::process::Command::new(crate::daemon::binary());
+        let config = dir.path().join("config");
+        let done = up.args(["up", "-d", "--config"]).arg(&config).output();
+        assert!(done.expect("it runs").status.success());
+        let client =
+            mainstay_client::blocking::Client::connect(dir.path().join("run/control.sock"));
+        let plan = client.expect("it answers").status().expect("a status").plan;
+        let mut down = std::process::Command::new(crate::daemon::binary());
+        let done = down.args(["down", "--config"]).arg(&config).output();
+        assert!(done.expect("it runs").status.success());
+        assert_eq!(plan, number, "{modules}");
+    }
+}
+
+/// The old run ends by its own definition: its own time to stop, its own hook.
+#[test]
+fn a_run_ends_by_the_definition_that_started_it() {
+    let with = |mark: &str| {
+        let main = script("exec $misbehave");
+        format!(
+            "[module.one]\ncommand = {main}\nenv = {{ MARK = \"{mark}\" }}\nafter_stop = [{}]\n",
+            script("echo $MARK >> stopped")
+        )
+    };
+    let daemon = launch(SHORT, &with("first"));
+    edit(daemon.dir.path(), SHORT, &with("second"));
+    stdout(&daemon.cli(&["reload", "--wait"]), 0);
+    let text = fs::read_to_string(daemon.path("stopped")).expect("the hook ran");
+    assert_eq!(text, "first\n");
+}
