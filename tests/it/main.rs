@@ -27,6 +27,7 @@ mod ipc;
 mod ipc_levels;
 mod journal;
 mod memory;
+mod namespaces;
 mod notify;
 mod output;
 mod pitfalls;
