@@ -43,7 +43,7 @@ pub(crate) enum RootMsg {
     Start,
     /// The first start is over.
     StartupCompleted,
-    /// It failed, and why; what runs is being stopped.
+    /// It failed, or a group shut everything down later, and why; what runs is being stopped.
     StartupFailed {
         /// In words.
         text: String,

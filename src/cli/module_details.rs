@@ -175,6 +175,9 @@ fn stop_reason_text(module: &ModuleView) -> Option<&'static str> {
         (ModuleState::Failed | ModuleState::Backoff, Some(StateCause::Probe)) => {
             Some("a health probe failed")
         }
+        (ModuleState::Failed, Some(StateCause::Group)) => {
+            Some("stopped along with another that failed; start it when that is mended")
+        }
         _ => None,
     }
 }

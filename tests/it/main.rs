@@ -36,6 +36,7 @@ mod process_limit;
 mod raw;
 mod readiness;
 mod real_programs;
+mod recovery;
 mod reload;
 mod runtime_log;
 mod sockets;

@@ -217,6 +217,9 @@ impl LifecycleActorState {
         if view.cause == states::Cause::Probe {
             return self.probe_failed(module);
         }
+        if let (State::Failed, states::Cause::Group, Some(by)) = (view.state, view.cause, view.by) {
+            return format!("stopped along with {}, which failed", &self.ctx.name(by));
+        }
         match view.last_ending {
             Some(RunEnd::NotStarted(failure)) => self.modules[module.index()]
                 .detail

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::group::{OnExceeded, Scope};
+use mainstay_policy::group::{GroupId, OnExceeded, Scope};
 use mainstay_policy::recovery::{Decision, Failure, Verdict};
 use mainstay_policy::spec::Strategy;
 use mainstay_protocol::EventKind;
@@ -15,8 +15,9 @@ use serde_json::json;
 
 use super::super::event_recorder::{CausedBy, EventBuilder};
 use super::super::recovery::RecoveryMsg;
+use super::super::root::RootMsg;
 use super::super::{ConsoleMessage, RuntimeContext, convert};
-use super::LifecycleActorState;
+use super::{LifecycleActorState, STOP_MARGIN};
 
 /// How long a degraded module may take to connect and to answer.
 const TELL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -59,7 +60,12 @@ impl LifecycleActorState {
                      {name}`"
                 ));
             }
-            Verdict::GiveUp { .. } => self.notify_user(&format!("{name} failed: {why}")),
+            Verdict::GiveUp { .. } => {
+                self.notify_user(&format!("{name} failed: {why}"));
+                if decision.scope == Scope::System {
+                    self.emit_shutdown(name, &why, &decision.exceeded);
+                }
+            }
             Verdict::Retry { .. } | Verdict::Done => {}
         }
         let msg = RecoveryMsg::Judged {
@@ -73,6 +79,23 @@ impl LifecycleActorState {
             along,
         };
         self.ctx.actor_refs.recovery.cast(msg);
+    }
+
+    /// The failure of a module ends everything: the holder learns of it, and the exit code says so.
+    fn emit_shutdown(&self, name: &str, why: &str, exceeded: &[GroupId]) {
+        let budget = self.ctx.plan().system().shutdown_timeout;
+        self.ctx.os.stopping(budget + STOP_MARGIN);
+        let plan = self.ctx.plan();
+        let group = exceeded
+            .last()
+            .map(|group| &plan.groups().spec(*group).name);
+        let group = group.map_or("", String::as_str);
+        let text = format!("{name} failed: {why}; group {group} used up its restarts");
+        self.ctx.announce(ConsoleMessage::System(&text));
+        self.ctx
+            .actor_refs
+            .root
+            .cast(RootMsg::StartupFailed { text });
     }
 
     /// Each group whose budget was exceeded, and what it does about it.

@@ -119,10 +119,14 @@ impl Lifecycle {
                 self.restart_along(module, decision.scope, strategy == Strategy::Degrade);
                 self.propagate_restart(module);
             }
-            Verdict::Propose { .. } => self.give_up(now, module, (cause, None), None),
+            Verdict::Propose { .. } => {
+                self.give_up(now, module, (cause, None), None);
+                self.count_failed(now, module);
+            }
             Verdict::GiveUp { probation } => {
                 self.give_up(now, module, (cause, None), probation);
                 self.stop_along(now, module, decision.scope);
+                self.count_failed(now, module);
             }
         }
     }
@@ -147,7 +151,6 @@ impl Lifecycle {
         }
         self.leave_initial_start(module);
         self.fail_initial_starts(now, module);
-        self.count_failed(now, module);
     }
 
     /// Members of the group, or all modules, stop for good because `module` failed.
@@ -310,7 +313,8 @@ impl Lifecycle {
         self.alarms.set(module, at);
     }
 
-    /// A module was given up: too many within a window stop the branches that they are in.
+    /// A module was given up for its own failure: too many within a window stop the branches that
+    /// they are in.
     fn count_failed(&mut self, now: MonoTime, module: ModuleId) {
         let modules = self.modules.iter().flatten();
         let count = modules

@@ -361,6 +361,33 @@ fn a_cascade_stops_the_branches_of_those_that_failed() {
 }
 
 #[test]
+fn who_stops_with_a_group_is_no_part_of_a_cascade() {
+    let script = with_groups("a\nb\nc\nd", "g: a b c | one_for_one 0 30s stop_group", &[]);
+    let mut plan = script.lifecycle.plan().system().clone();
+    plan.cascade.share = 0.5;
+    let modules = script
+        .lifecycle
+        .plan()
+        .modules()
+        .cloned()
+        .collect::<alloc::vec::Vec<_>>();
+    let mut script = LifecycleScript::new(Plan::new(1, plan, modules).expect("a good plan"));
+    run(
+        &mut script,
+        &[
+            ("boot", "run a, run b, run c, run d"),
+            ("a up", ""),
+            ("b up", ""),
+            ("c up", ""),
+            ("d up", "started"),
+            ("a killed", "halt b, halt c"),
+            ("b halted", ""),
+            ("c halted", ""),
+        ],
+    );
+}
+
+#[test]
 fn a_runtime_that_returns_goes_on_with_reset_proposal_and_degraded_mode() {
     let mut script = check(
         "a | once reset stop\nb | by_hand",
