@@ -365,7 +365,7 @@ impl LifecycleScript {
             }),
             ["exec"] => ended(RunEnd::NotStarted(StartFailure {
                 step: StartStep::Exec,
-                errno: 2,
+                errno: 12,
             })),
             ["late"] => ended(RunEnd::StartTimeout),
             ["prepared", number] => return self.prepared(module, number, true, effects),

@@ -428,8 +428,10 @@ pub fn decide(
             ..Decision::alone(Verdict::Retry { after, strategy })
         };
     }
-    // What cannot be ended cannot be started again: a quick attempt would meet the fence.
-    if (ledger.half_open && recovery.auto) || is_stuck {
+    // What cannot be ended cannot be started again: a quick attempt would meet the fence. And one
+    // without a program would meet its absence.
+    let lasts = matches!(case.failure, Failure::NotStarted(start) if start.is_lasting());
+    if ((ledger.half_open || lasts) && recovery.auto) || is_stuck {
         return Decision::alone(ledger.open(recovery));
     }
     match ledger.climb(recovery) {

@@ -14,6 +14,36 @@ pub struct StartFailure {
     pub errno: i32,
 }
 
+/// Error numbers that a second try meets again until a person changes a file or an account: on Unix
+/// EPERM, ENOENT, E2BIG, ENOEXEC, EACCES, ENOTDIR, EISDIR and EINVAL; on Windows those for a file or
+/// a path that is missing, a denied access and a bad format.
+const LASTING: &[i32] = if cfg!(windows) {
+    &[2, 3, 5, 193]
+} else {
+    &[1, 2, 7, 8, 13, 20, 21, 22]
+};
+
+impl StartFailure {
+    /// Whether a try a moment later would fail for the same cause: there is no such program,
+    /// directory or user, or it may not be used.
+    #[must_use]
+    pub fn is_lasting(self) -> bool {
+        let is_named = match self.step {
+            StartStep::Directory | StartStep::Group | StartStep::User | StartStep::Exec => true,
+            StartStep::Fence
+            | StartStep::Prepare
+            | StartStep::Resources
+            | StartStep::Pipe
+            | StartStep::Fork
+            | StartStep::Session
+            | StartStep::Limits
+            | StartStep::Descriptors
+            | StartStep::Other => false,
+        };
+        is_named && LASTING.contains(&self.errno)
+    }
+}
+
 /// The steps of a start, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +80,14 @@ pub enum StartStep {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_or_forbidden_lasts_and_what_is_scarce_does_not() {
+        let lasts = |step, errno| StartFailure { step, errno }.is_lasting();
+        assert!(lasts(StartStep::Exec, 2) && lasts(StartStep::User, 2));
+        assert!(!lasts(StartStep::Exec, 12), "no memory just now");
+        assert!(!lasts(StartStep::Fork, 2) && !lasts(StartStep::Prepare, 0));
+    }
 
     #[test]
     fn a_step_that_only_a_newer_side_knows_is_another_step() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mainstay_protocol::method::name;
 use mainstay_protocol::{Event, EventKind, ModuleState, StateCause, SystemStatus};
 
-use crate::daemon::{Daemon, kill, misbehave, script};
+use crate::daemon::{Daemon, copy_program, kill, misbehave, script};
 
 /// Optional modules of these names, settings and commands, tried again after 10 ms at most.
 fn optional(modules: &[(&str, &str, String)]) -> String {
@@ -98,15 +98,17 @@ fn what_cannot_be_started_says_which_step_failed_and_why() {
             "bad-cwd" => "create it",
             _ => "there is none of this name here",
         };
-        let first = &daemon.moves(name, ModuleState::Backoff, 1)[0];
-        assert_eq!(first.cause, Some(StateCause::Exec), "{name}");
         daemon.until(name, ModuleState::Failed);
+        let failed = daemon.moves(name, ModuleState::Failed, 1);
+        let (first, starts) = (&failed[0], daemon.module(name).generation);
+        assert_eq!(first.cause, Some(StateCause::Exec), "{name}");
+        assert_eq!(starts, 1, "{name}: a quick second try would meet the same");
         let told = told(&daemon, name);
         assert!(
             told.contains(step) && told.contains(errno) && told.contains(advice),
             "{name}: {told}"
         );
-        for event in [first, &daemon.moves(name, ModuleState::Failed, 1)[0]] {
+        for event in [first] {
             let text = text(event);
             assert!(
                 text.contains(step) && text.contains(errno),
@@ -120,15 +122,58 @@ fn what_cannot_be_started_says_which_step_failed_and_why() {
 
 #[test]
 fn a_program_that_is_missing_does_not_make_the_runtime_busy() {
-    let more = "recovery = { max_attempts = 0 }";
+    let more = "recovery.probation = { initial = \"1ms\", max = \"1ms\" }";
     let daemon = Daemon::start(&optional(&[("missing", more, "[\"/missing\"]".to_owned())]));
-    daemon.moves("missing", ModuleState::Backoff, 20);
+    daemon.moves("missing", ModuleState::Failed, 20);
     let began = std::time::Instant::now();
     daemon.status();
     assert!(
         began.elapsed() < Duration::from_secs(1),
         "it answers while it tries"
     );
+}
+
+#[test]
+fn a_program_that_comes_back_is_started_by_probation() {
+    let more = "recovery.probation = { initial = \"300ms\" }";
+    let command = "[\"./later\"]".to_owned();
+    let daemon = Daemon::start(&optional(&[("later", more, command)]));
+    daemon.until("later", ModuleState::Failed);
+    let why = daemon.cli(&["why", "later"]);
+    let why = String::from_utf8_lossy(&why.stdout).into_owned();
+    assert!(why.contains("is tried once more"), "{why}");
+    copy_program(crate::daemon::program("misbehave"), &daemon.path("later"));
+    daemon.until("later", ModuleState::Running);
+}
+
+#[test]
+fn a_missing_program_is_said_once_and_ends_the_start_at_once() {
+    let began = std::time::Instant::now();
+    let modules = format!(
+        "[module.base]\ncommand = {}\n[module.web]\ncommand = [\"no-such-program-anywhere\"]\n\
+         requires = [\"base\"]\n",
+        misbehave(""),
+    );
+    let mut daemon = Daemon::launch("", &modules);
+    assert_eq!(daemon.ended(), Some(1));
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    let printed = daemon.printed();
+    assert_eq!(
+        printed.matches("it is in no folder of PATH").count(),
+        1,
+        "{printed}"
+    );
+    assert_eq!(
+        printed.matches("web                  starting").count(),
+        1,
+        "{printed}"
+    );
+    let failed = "cannot start: web failed: cannot execute no-such-program-anywhere: ";
+    assert!(printed.contains(failed), "{printed}");
 }
 
 #[test]
@@ -511,9 +556,24 @@ fn a_user_gives_its_module_its_account() {
         ("number", "add `group`"),
         ("none", "no user has this number"),
     ] {
-        let moved = &daemon.moves(name, ModuleState::Backoff, 1)[0];
+        let moved = &daemon.moves(name, ModuleState::Failed, 1)[0];
         assert_eq!(moved.cause, Some(StateCause::Exec), "{name}");
         let told = told(&daemon, name);
         assert!(told.contains(why), "{name}: {told}");
     }
+}
+
+#[test]
+fn a_program_that_ends_at_the_end_of_its_input_gets_a_hint() {
+    let odd = ("odd", "", "[\"/bin/sh\", \"-c\", \"exit 3\"]".to_owned());
+    let daemon = Daemon::start(&optional(&[("reads", "", "[\"cat\"]".to_owned()), odd]));
+    let why = |module: &str| {
+        daemon.until(module, ModuleState::Failed);
+        String::from_utf8_lossy(&daemon.cli(&["why", module]).stdout).into_owned()
+    };
+    let hint = "if it exits at the end of its input, set stdin = \"open\"";
+    assert!(why("reads").contains(hint), "{}", why("reads"));
+    assert!(!why("odd").contains(hint), "{}", why("odd"));
+    let open = ("reads", "stdin = \"open\"", "[\"cat\"]".to_owned());
+    Daemon::start(&optional(&[open])).until("reads", ModuleState::Running);
 }

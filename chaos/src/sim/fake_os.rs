@@ -172,7 +172,8 @@ impl Sim {
         if self.faults && self.rng.permille(60) {
             let failure = StartFailure {
                 step: StartStep::Exec,
-                errno: 2,
+                // No memory, or no program: that one is not tried again at once.
+                errno: if generation.is_multiple_of(4) { 2 } else { 12 },
             };
             self.news(
                 module,

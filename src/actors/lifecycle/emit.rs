@@ -11,6 +11,7 @@ use mainstay_policy::recovery::{Failure, FailureClass};
 use mainstay_policy::run::RunEnd;
 use mainstay_policy::spec::RestartPolicy;
 use mainstay_policy::states::{self, State};
+use mainstay_process::{Exit, Stdin};
 use mainstay_protocol::EventKind;
 use serde_json::json;
 
@@ -86,10 +87,12 @@ impl LifecycleActorState {
         let entry = self.with_requester(entry, module, cause);
         self.ctx.recorder.record(entry);
         let name = &self.ctx.name(module);
+        // Why it had failed was said when it did.
+        let is_known = to == State::Stopped && matches!(from, State::Failed | State::Backoff);
         let announcement = ConsoleMessage::StateChanged {
             module: name,
             state: convert::state(to),
-            text: &text,
+            text: if is_known { "" } else { &text },
         };
         self.ctx.announce(announcement);
         self.ctx.bus.publish_internal(
@@ -196,9 +199,22 @@ impl LifecycleActorState {
         let by_itself = view.cause != states::Cause::Probe;
         let ending = view.last_ending.filter(|_| by_itself);
         let class = ending.map(|ending| Failure::from(ending).class(recovery));
+        let is_null = self.ctx.launch(module).stdin == Stdin::Null;
+        let is_zero = ending == Some(RunEnd::Exited(Exit::Code(0)));
+        // Quick runs only: a stable one pays attempts back.
+        let may_read = is_null && is_zero && (view.attempts > 1 || to == State::Failed);
         match (to, class) {
+            (State::Backoff, Some(FailureClass::Clean)) if may_read => concat!(
+                ", a clean end, but recovery.restart is \"always\"; ",
+                "if it exits at the end of its input, set stdin = \"open\""
+            ),
             (State::Backoff, Some(FailureClass::Clean)) => {
                 ", a clean end, but recovery.restart is \"always\""
+            }
+            (State::Failed, Some(FailureClass::Clean))
+                if may_read && recovery.restart == RestartPolicy::Always =>
+            {
+                "; if it exits at the end of its input, set stdin = \"open\""
             }
             (State::Failed, Some(FailureClass::Configuration)) => {
                 "; it is not tried again until it is started by hand"
@@ -316,12 +332,16 @@ impl LifecycleActorState {
     }
 
     pub(super) fn startup_failed(&mut self, reason: StartupFailure) {
+        let mut console = None;
         let text = match reason {
             StartupFailure::CriticalModuleFailed { module } => {
                 let why = self.run_end_text(module);
                 let name = &self.ctx.name(module);
                 let next = self.next_step(module);
-                format!("cannot start: {name} failed: {why}; {next}")
+                let text = |why: &str| format!("cannot start: {name} failed: {why}; {next}");
+                // The line of its state has said what to do about it.
+                console = why.split_once("; ").map(|(cause, _)| text(cause));
+                text(&why)
             }
             StartupFailure::DependencyFailed { module, needed_by } => {
                 let view = self.policy.view(needed_by);
@@ -336,7 +356,8 @@ impl LifecycleActorState {
             ),
         };
         // Said before the stop that follows from it.
-        self.ctx.announce(ConsoleMessage::System(&text));
+        let console = console.as_deref().unwrap_or(&text);
+        self.ctx.announce(ConsoleMessage::System(console));
         self.ctx
             .actor_refs
             .root

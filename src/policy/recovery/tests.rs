@@ -10,9 +10,9 @@ use alloc::vec::Vec;
 const CRASH: Failure = Failure::Exited(Exit::Code(1));
 const CLEAN: Failure = Failure::Exited(Exit::Code(0));
 const CONFIG: Failure = Failure::Exited(Exit::Code(78));
-const NO_PROGRAM: Failure = Failure::NotStarted(StartFailure {
+const NO_MEMORY: Failure = Failure::NotStarted(StartFailure {
     step: StartStep::Exec,
-    errno: 2,
+    errno: 12,
 });
 const GIVE_UP: Verdict = Verdict::GiveUp { probation: None };
 
@@ -167,7 +167,7 @@ fn restart_storm_tight_loop() {
     spec.backoff.initial = Duration::ZERO;
     let (mut ledger, mut now, mut starts) = (RecoveryState::default(), MonoTime(0), 0);
     while now < MonoTime(0).after(SEC(60)) {
-        let verdict = decide(&spec, &mut ledger, now, NO_PROGRAM, 1);
+        let verdict = decide(&spec, &mut ledger, now, NO_MEMORY, 1);
         let Verdict::Retry { after, .. } = verdict else {
             panic!("unlimited: {verdict:?}")
         };
@@ -244,7 +244,7 @@ fn exit_classes_and_policies() {
             restart,
             ..recovery()
         };
-        let failures = [CLEAN, CRASH, killed, NO_PROGRAM, CONFIG, Failure::Watchdog];
+        let failures = [CLEAN, CRASH, killed, NO_MEMORY, CONFIG, Failure::Watchdog];
         for (failure, expected) in failures.into_iter().zip(verdicts) {
             let verdict = decide(
                 &spec,
@@ -268,6 +268,30 @@ fn exit_classes_and_policies() {
         ..recovery()
     };
     check(&clean_78, &[(1, CONFIG, retry(200))]);
+}
+
+#[test]
+fn what_is_missing_is_tried_again_at_the_pace_of_probation_alone() {
+    for (step, errno) in [
+        (StartStep::Exec, 2),
+        (StartStep::Exec, 13),
+        (StartStep::User, 2),
+    ] {
+        let missing = Failure::NotStarted(StartFailure { step, errno });
+        let probation = |seconds| Verdict::GiveUp {
+            probation: Some(SEC(seconds)),
+        };
+        let story = [(0, missing, probation(30)), (0, missing, probation(60))];
+        let mut ledger = check(&recovery(), &story);
+        // It came back: what follows has its restarts.
+        ledger.half_open();
+        ledger.ready(MonoTime(0));
+        let later = MonoTime(0).after(SEC(100));
+        assert_eq!(
+            decide(&recovery(), &mut ledger, later, CRASH, 1),
+            retry(200)
+        );
+    }
 }
 
 #[test]
