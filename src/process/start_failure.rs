@@ -14,9 +14,9 @@ pub struct StartFailure {
     pub errno: i32,
 }
 
-/// Error numbers that a second try meets again until a person changes a file or an account: on Unix
-/// EPERM, ENOENT, E2BIG, ENOEXEC, EACCES, ENOTDIR, EISDIR and EINVAL; on Windows those for a file or
-/// a path that is missing, a denied access and a bad format.
+/// Error numbers that a second try meets again until a person changes a file or an account: on
+/// Unix EPERM, ENOENT, E2BIG, ENOEXEC, EACCES, ENOTDIR, EISDIR and EINVAL; on Windows those for a
+/// file or a path that is missing, a denied access and a bad format.
 const LASTING: &[i32] = if cfg!(windows) {
     &[2, 3, 5, 193]
 } else {
