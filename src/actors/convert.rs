@@ -7,7 +7,8 @@ use mainstay_policy::spec::Strategy;
 use mainstay_policy::states;
 use mainstay_process::Exited;
 use mainstay_protocol::{
-    DesiredState, HealthStatus, ModuleImportance, ModuleState, StateCause, enums::ModuleKind,
+    DesiredState, HealthStatus, ModuleImportance, ModuleState, StateCause, SystemStatus,
+    enums::ModuleKind,
 };
 
 use crate::os_text::{code_text, errno_text, signal_name};
@@ -29,6 +30,16 @@ pub(crate) fn desired(desired: states::Desired) -> DesiredState {
     match desired {
         states::Desired::Down => DesiredState::Down,
         states::Desired::Up => DesiredState::Up,
+    }
+}
+
+pub(crate) fn status(status: states::Status) -> SystemStatus {
+    match status {
+        states::Status::Starting => SystemStatus::Starting,
+        states::Status::Healthy => SystemStatus::Healthy,
+        states::Status::Degraded => SystemStatus::Degraded,
+        states::Status::Critical => SystemStatus::Critical,
+        states::Status::Stopping => SystemStatus::Stopping,
     }
 }
 

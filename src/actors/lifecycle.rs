@@ -11,7 +11,7 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{
     AdoptedProcess, ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation,
-    PreviewStep, ReplanError,
+    PreviewStep, ReplanError, SystemInfo,
 };
 use mainstay_policy::plan::Plan;
 use mainstay_policy::run::{self, RunReport};
@@ -28,7 +28,6 @@ use super::module_memory::ModuleMemory;
 use super::record;
 use super::recovery::RecoveryMsg;
 use super::root::RootMsg;
-use super::snapshots::SystemSummary;
 use super::timer::DeadlineTimer;
 
 mod emit;
@@ -157,7 +156,7 @@ pub(crate) struct LifecycleActorState {
     modules: Vec<ModuleNotes>,
     status: SystemStatus,
     /// What was published last of the system.
-    published_summary: Option<SystemSummary>,
+    published_summary: Option<SystemInfo>,
     /// Who asked for the stop of everything that is being handled right now.
     stop_requested_by: Option<String>,
     /// Which request each module follows at the moment: who made it.

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
+use mainstay_policy::lifecycle::SystemInfo;
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, ModuleSpec};
 use mainstay_process::Instance;
@@ -204,16 +205,16 @@ impl RuntimeContext {
     }
 
     /// Why the system is not healthy, if so.
-    pub(crate) fn reason(&self, standing: &snapshots::SystemSummary) -> Option<String> {
-        let stopped = match &standing.stopped[..] {
+    pub(crate) fn reason(&self, summary: &SystemInfo) -> Option<String> {
+        let stopped = match &summary.stopped[..] {
             [_] => "was stopped on request",
             _ => "were stopped on request",
         };
         let parts = [
-            ("failed: ", &standing.failing, ""),
-            ("not well: ", &standing.degraded, ""),
-            ("", &standing.stopped, stopped),
-            ("not running: ", &standing.missing, ""),
+            ("failed: ", &summary.failing, ""),
+            ("not well: ", &summary.degraded, ""),
+            ("", &summary.stopped, stopped),
+            ("not running: ", &summary.missing, ""),
         ];
         let parts = parts.iter().filter(|(_, modules, _)| !modules.is_empty());
         let said = parts.map(|(before, modules, behind)| {

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
+use mainstay_policy::lifecycle::SystemInfo;
+use mainstay_policy::states::State;
+use mainstay_protocol::HealthStatus;
 use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
-use mainstay_protocol::{HealthStatus, ModuleState};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-use super::snapshots::{LifecycleInfo, SnapshotStore, SystemSummary};
+use super::snapshots::{LifecycleInfo, SnapshotStore};
 
 /// What the registry is told.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub(crate) enum RegistryMsg {
     /// From lifecycle: what changed, and who waits for having it published.
     Lifecycle(
         Vec<(ModuleId, LifecycleInfo)>,
-        Option<SystemSummary>,
+        Option<SystemInfo>,
         Option<oneshot::Sender<()>>,
     ),
     /// A module said something about itself; an empty text takes it back.
@@ -81,8 +83,8 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
             for (module, info) in modules {
                 apply_lifecycle(snapshots, module, info);
             }
-            if let Some(standing) = system {
-                snapshots.edit_system(|cell| cell.standing = standing);
+            if let Some(summary) = system {
+                snapshots.edit_system(|cell| cell.summary = summary);
             }
             return answer;
         }
@@ -104,7 +106,7 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
         }),
         RegistryMsg::RunEnded(module, exit) => snapshots.edit(module, |cell| {
             cell.last_exit = Some(exit);
-            cell.lifecycle.pid = None;
+            cell.lifecycle.info.pid = None;
             (cell.usage, cell.suspended_by) = (None, None);
         }),
         RegistryMsg::ExitsRestored(exits) => {
@@ -124,7 +126,7 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
         RegistryMsg::Usage(modules, machine, self_usage) => {
             for (module, usage) in modules {
                 snapshots.edit(module, |cell| {
-                    cell.usage = cell.lifecycle.pid.map(|_| usage)
+                    cell.usage = cell.lifecycle.info.pid.map(|_| usage)
                 });
             }
             snapshots.edit_system(|cell| (cell.machine, cell.self_usage) = (machine, self_usage));
@@ -138,7 +140,7 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
 
 fn apply_lifecycle(snapshots: &SnapshotStore, module: ModuleId, info: LifecycleInfo) {
     snapshots.edit(module, |cell| {
-        if info.state != ModuleState::Running {
+        if info.info.state != State::Running {
             cell.health = HealthStatus::Unknown;
             cell.issues.clear();
         }

@@ -6,47 +6,26 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use mainstay_policy::ModuleId;
+use mainstay_policy::lifecycle::{ModuleInfo, SystemInfo};
 use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
-use mainstay_protocol::{
-    DesiredState, HealthStatus, ModuleState, StateCause, SystemStatus, Timestamp,
-};
+use mainstay_protocol::{HealthStatus, Timestamp};
 use tokio::sync::watch;
 
 use super::slot_store::SlotStore;
 
-/// What the lifecycle knows of one module.
+/// What the lifecycle publishes of one module.
 #[derive(Debug, Clone)]
 pub(crate) struct LifecycleInfo {
-    /// The state that was observed last.
-    pub(crate) state: ModuleState,
-    /// The state that was requested last.
-    pub(crate) desired: DesiredState,
-    /// Who requested it, until the module changes for another reason.
+    /// What policy knows. Its times are those of this runtime.
+    pub(crate) info: ModuleInfo,
+    /// Who requested the desired state, until the module changes for another reason.
     pub(crate) requester: Option<String>,
     /// When the state began.
     pub(crate) since: Timestamp,
-    /// Why the state began; none before the first change.
-    pub(crate) cause: Option<StateCause>,
-    /// The number of its run.
-    pub(crate) generation: u64,
-    /// Its main process.
-    pub(crate) pid: Option<u32>,
-    /// Starts after failures.
-    pub(crate) restarts: u64,
-    /// Failures that count against the restart budget.
-    pub(crate) attempts: u32,
-    /// The dependencies it waits for.
-    pub(crate) waiting_on: Vec<ModuleId>,
-    /// What it needs, at some remove, and what has failed: it waits in vain.
-    pub(crate) failed_need: Option<ModuleId>,
-    /// What it waits for, in words.
+    /// What it waits for, as text.
     pub(crate) waits_for: Option<String>,
     /// When the next start is tried.
     pub(crate) next_attempt_at: Option<Timestamp>,
-    /// The recovery that a person may accept.
-    pub(crate) proposal: Option<&'static str>,
-    /// Whether its features are switched off.
-    pub(crate) degraded: bool,
 }
 
 /// What is published of one module.
@@ -77,21 +56,11 @@ impl ModuleSnapshot {
     fn untouched(at: Timestamp) -> ModuleSnapshot {
         ModuleSnapshot {
             lifecycle: LifecycleInfo {
-                state: ModuleState::NotStarted,
-                desired: DesiredState::Down,
+                info: ModuleInfo::default(),
                 requester: None,
                 since: at,
-                cause: None,
-                generation: 0,
-                pid: None,
-                restarts: 0,
-                attempts: 0,
-                waiting_on: Vec::new(),
-                failed_need: None,
                 waits_for: None,
                 next_attempt_at: None,
-                proposal: None,
-                degraded: false,
             },
             health: HealthStatus::Unknown,
             issues: Vec::new(),
@@ -109,26 +78,11 @@ fn untouched(at: Timestamp) -> ArcSwap<ModuleSnapshot> {
     ArcSwap::from_pointee(ModuleSnapshot::untouched(at))
 }
 
-/// How the system is, and because of whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SystemSummary {
-    /// How it is.
-    pub(crate) status: SystemStatus,
-    /// Required modules that failed.
-    pub(crate) failing: Vec<ModuleId>,
-    /// What else is not well.
-    pub(crate) degraded: Vec<ModuleId>,
-    /// Required modules that are desired up and do not run.
-    pub(crate) missing: Vec<ModuleId>,
-    /// Required modules that were stopped on request.
-    pub(crate) stopped: Vec<ModuleId>,
-}
-
 /// What is published of the system.
 #[derive(Debug, Clone)]
 pub(crate) struct SystemSnapshot {
-    /// How it is, and because of whom.
-    pub(crate) standing: SystemSummary,
+    /// Its status, and the modules that explain it.
+    pub(crate) summary: SystemInfo,
     /// Why the files on disk are not in force.
     pub(crate) config_problem: Option<String>,
     /// Why directories that were removed are not there again.
@@ -151,13 +105,7 @@ impl SnapshotStore {
     /// A snapshots of `modules` modules to which nothing has happened.
     pub(crate) fn new(modules: usize, at: Timestamp) -> SnapshotStore {
         let system = SystemSnapshot {
-            standing: SystemSummary {
-                status: SystemStatus::Starting,
-                failing: Vec::new(),
-                degraded: Vec::new(),
-                missing: Vec::new(),
-                stopped: Vec::new(),
-            },
+            summary: SystemInfo::default(),
             config_problem: None,
             directory_problem: None,
             machine: MachineUsage::default(),

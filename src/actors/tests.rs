@@ -15,8 +15,8 @@ use mainstay_protocol::{EventKind, ModuleState, SystemStatus, Timestamp};
 use ractor::{Actor, ActorCell};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::RuntimeContext;
 use super::root::{self, RootActor};
+use super::{RuntimeContext, convert};
 use crate::config::{ConfigSources, load};
 use crate::os::transport::ListenerHandle;
 use crate::os::{CommandResult, LiveProcess, Os, OsEvent, RunExit};
@@ -264,15 +264,12 @@ impl Rig {
     }
 
     fn status(&self) -> SystemStatus {
-        self.ctx.snapshots.system().standing.status
+        convert::status(self.ctx.snapshots.system().summary.status)
     }
 
     fn state(&self, name: &str) -> ModuleState {
-        self.ctx
-            .snapshots
-            .module(self.ctx.find(name).expect("known"))
-            .lifecycle
-            .state
+        let id = self.ctx.find(name).expect("known");
+        convert::state(self.ctx.snapshots.module(id).lifecycle.info.state)
     }
 
     /// Waits for a condition; time is paused, so a minute passes at once when nothing happens.

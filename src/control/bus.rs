@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::spec::StartMode;
+use mainstay_policy::states::State;
 use mainstay_protocol::method::{BusCallParams, CallParams, Empty, PublishParams, PublishResult};
 use mainstay_protocol::methods::{BusCall, BusPublish, BusSubscribe};
-use mainstay_protocol::{ErrorCode, ModuleState, RequestError};
+use mainstay_protocol::{ErrorCode, RequestError};
 use serde_json::{Value, json};
 
 use super::change::{self, PendingChange};
@@ -74,7 +75,7 @@ pub(crate) async fn call_module(
 
 /// Starts a lazy module and waits until it is connected.
 async fn wake(ctx: &RuntimeContext, callee: ModuleId, caller: &str, timeout: Duration) {
-    let is_running = ctx.snapshots.module(callee).lifecycle.state == ModuleState::Running;
+    let is_running = ctx.snapshots.module(callee).lifecycle.info.state == State::Running;
     if ctx.spec(callee).start != StartMode::Lazy || is_running {
         return;
     }
@@ -83,7 +84,7 @@ async fn wake(ctx: &RuntimeContext, callee: ModuleId, caller: &str, timeout: Dur
         tokio::select! {
             () = ctx.bus.wait_connected(callee) => {}
             () = change::wait_until(ctx, callee, |now| {
-                now.lifecycle.state != ModuleState::Running
+                now.lifecycle.info.state != State::Running
             }) => {}
         }
     };

@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
+use mainstay_policy::states::State;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::method::Hello;
-use mainstay_protocol::{AccessLevel, ErrorCode, ModuleState, RequestError};
+use mainstay_protocol::{AccessLevel, ErrorCode, RequestError};
 
 use super::accounts::{Accounts, ConnectionPermit, Principal, TooMany};
 use super::refusals;
@@ -185,7 +186,7 @@ fn run_of_token(ctx: &RuntimeContext, token: Option<&str>) -> Result<ModuleRun, 
         .is_some_and(|live| live.generation == generation);
     // A module can connect before the event of its start arrives.
     let is_starting =
-        now.lifecycle.state == ModuleState::Starting && now.lifecycle.generation <= generation;
+        now.lifecycle.info.state == State::Starting && now.lifecycle.info.generation <= generation;
     if !is_live && !is_starting {
         return Err(invalid());
     }

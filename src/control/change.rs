@@ -8,9 +8,10 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::Operation;
 use mainstay_policy::spec::Kind;
+use mainstay_policy::states::{Desired, State, Status};
 use mainstay_protocol::method::{ChangeParams, ChangeResult, ChangeStep};
 use mainstay_protocol::methods::{ModuleRestart, ModuleStart, ModuleStop, RecoveryAccept};
-use mainstay_protocol::{DesiredState, ErrorCode, ModuleState, RequestError, SystemStatus};
+use mainstay_protocol::{ErrorCode, RequestError};
 use tokio::sync::oneshot;
 
 use super::modules::find_module;
@@ -53,7 +54,13 @@ impl PendingChange {
             );
             return Err(RequestError::new(ErrorCode::NotPermitted, text));
         }
-        let is_proposed = ctx.snapshots.module(module).lifecycle.proposal.is_some();
+        let is_proposed = ctx
+            .snapshots
+            .module(module)
+            .lifecycle
+            .info
+            .proposal
+            .is_some();
         if operation == Operation::Recover && !is_proposed {
             let name = &params.module;
             let text = format!(
@@ -69,7 +76,7 @@ impl PendingChange {
             answer,
         });
         let steps = await_reply(preview).await?;
-        let before = ctx.snapshots.module(module).lifecycle.generation;
+        let before = ctx.snapshots.module(module).lifecycle.info.generation;
         let change = PendingChange {
             module,
             operation,
@@ -79,7 +86,7 @@ impl PendingChange {
         if params.dry_run {
             return Ok(change);
         }
-        if ctx.snapshots.system().standing.status == SystemStatus::Stopping {
+        if ctx.snapshots.system().summary.status == Status::Stopping {
             let text = "cannot change a module: the system is stopping";
             return Err(RequestError::new(ErrorCode::ShuttingDown, text));
         }
@@ -137,23 +144,22 @@ impl PendingChange {
             return false;
         }
         let desired = if self.operation == Operation::Stop {
-            DesiredState::Down
+            Desired::Down
         } else {
-            DesiredState::Up
+            Desired::Up
         };
-        let is_stopping = ctx.snapshots.system().standing.status == SystemStatus::Stopping;
-        now.lifecycle.desired != desired || (is_stopping && desired == DesiredState::Up)
+        let is_stopping = ctx.snapshots.system().summary.status == Status::Stopping;
+        now.lifecycle.info.desired != desired || (is_stopping && desired == Desired::Up)
     }
 
     /// The request that overtook this one.
     fn overtaking_request(&self, ctx: &RuntimeContext, now: &ModuleSnapshot) -> String {
-        if ctx.snapshots.system().standing.status == SystemStatus::Stopping {
+        if ctx.snapshots.system().summary.status == Status::Stopping {
             return "the system is stopping".to_owned();
         }
-        let operation = match now.lifecycle.desired {
-            DesiredState::Down => "stop",
-            DesiredState::Up => "start",
-            DesiredState::Other(_) => "another state",
+        let operation = match now.lifecycle.info.desired {
+            Desired::Down => "stop",
+            Desired::Up => "start",
         };
         let requester = now.lifecycle.requester.as_deref();
         format!(
@@ -173,16 +179,16 @@ impl PendingChange {
     }
 
     fn is_at_rest(&self, now: &LifecycleInfo) -> bool {
-        let is_new_run = now.generation > self.before;
-        let waits_in_vain = now.failed_need.is_some();
+        let is_new_run = now.info.generation > self.before;
+        let waits_in_vain = now.info.held_by_failed.is_some();
         let changes = matches!(
-            now.state,
-            ModuleState::Waiting | ModuleState::Starting | ModuleState::Stopping
+            now.info.state,
+            State::Waiting | State::Starting | State::Stopping
         );
         match self.operation {
             // What is not asleep stays as it is.
             Operation::Wake => !changes || waits_in_vain,
-            operation => is_reached(operation, now.state, is_new_run, waits_in_vain).is_some(),
+            operation => is_reached(operation, now.info.state, is_new_run, waits_in_vain).is_some(),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::diff::{Difference, KeyClass};
 use mainstay_policy::lifecycle::{PreviewAction, PreviewStep, ReplanError};
+use mainstay_policy::states::{Desired, State};
 use mainstay_protocol::config_plan::{
     ApplyResult, ChangeClass, ConfigApplied, ConfigPlan as Plan, KeyChange, ModuleChange,
     PlanChange,
@@ -16,7 +17,7 @@ use mainstay_protocol::config_plan::{
 use mainstay_protocol::config_values::ConfigValue;
 use mainstay_protocol::method::{ChangeAction, ChangeStep};
 use mainstay_protocol::methods::{ConfigApply, ConfigPlan};
-use mainstay_protocol::{DesiredState, ErrorCode, RequestError};
+use mainstay_protocol::{ErrorCode, RequestError};
 use tokio::sync::oneshot;
 
 use super::{Answer, Caller, MethodResult, config, internal};
@@ -106,8 +107,8 @@ fn shown(ctx: &RuntimeContext, candidate: &Candidate, steps: &[PreviewStep]) -> 
 /// Whether a person stopped it.
 fn was_stopped(ctx: &RuntimeContext, module: ModuleId) -> bool {
     let now = ctx.snapshots.module(module);
-    let is_down = now.lifecycle.desired == DesiredState::Down;
-    is_down && now.lifecycle.state != mainstay_protocol::ModuleState::NotStarted
+    let is_down = now.lifecycle.info.desired == Desired::Down;
+    is_down && now.lifecycle.info.state != State::NotStarted
 }
 
 fn class_shown(class: KeyClass) -> ChangeClass {

@@ -2,11 +2,12 @@
 //! Owns the conversion and the score. Never shows an environment, a command line or a secret.
 
 use mainstay_policy::spec::DependencyCondition;
+use mainstay_policy::states::State;
 use mainstay_policy::{ModuleId, spec};
 use mainstay_protocol::enums::Rung;
 use mainstay_protocol::method::{GraphEdge, GraphNode, GraphView};
 use mainstay_protocol::view::{ModuleCounts, Throttle};
-use mainstay_protocol::{HealthStatus, ModuleState, ModuleView, SystemView};
+use mainstay_protocol::{HealthStatus, ModuleView, SystemView};
 
 use crate::actors::RuntimeContext;
 use crate::actors::convert;
@@ -18,6 +19,7 @@ use crate::os::machine;
 /// One module.
 pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
     let (spec, launch, now) = (ctx.spec(id), ctx.launch(id), ctx.snapshots.module(id));
+    let info = &now.lifecycle.info;
     let names = |hard: bool| {
         let edges = spec.edges.iter().filter(|edge| edge.hard == hard);
         edges.map(|edge| ctx.name(edge.to).to_string()).collect()
@@ -27,36 +29,37 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         description: launch.description.clone(),
         version: launch.version.clone(),
         kind: convert::kind(spec.kind),
-        state: now.lifecycle.state,
-        desired: now.lifecycle.desired,
+        state: convert::state(info.state),
+        desired: convert::desired(info.desired),
         since: now.lifecycle.since,
-        cause: now.lifecycle.cause,
+        cause: (info.state != State::NotStarted).then(|| convert::cause(info.cause)),
         health: health(&spec, &now),
         score: score(&now),
-        pid: now.lifecycle.pid,
-        generation: now.lifecycle.generation,
-        restarts: now.lifecycle.restarts,
-        attempts: now.lifecycle.attempts,
+        pid: info.pid,
+        generation: info.generation,
+        restarts: u64::from(info.restarts),
+        attempts: info.attempts,
         required: spec.required,
         importance: convert::importance(spec.importance),
         requires: names(true),
         wants: names(false),
-        waiting_on: now
-            .lifecycle
+        waiting_on: info
             .waiting_on
             .iter()
             .map(|id| ctx.name(*id).to_string())
             .collect(),
-        failed_need: (now.lifecycle.failed_need).map(|id| ctx.name(id).to_string()),
+        failed_need: info.held_by_failed.map(|id| ctx.name(id).to_string()),
         waits_for: now.lifecycle.waits_for.clone(),
         next_attempt_at: now.lifecycle.next_attempt_at,
         status_text: now
             .status_text
             .as_deref()
-            .filter(|_| is_status_current(spec.kind, now.lifecycle.state))
+            .filter(|_| is_status_current(spec.kind, info.state))
             .map(str::to_owned),
         degraded: degraded(&launch, &now),
-        proposal: now.lifecycle.proposal.map(str::to_owned),
+        proposal: info
+            .proposal
+            .map(|strategy| convert::strategy(strategy).to_owned()),
         throttle: Throttle {
             rung: Rung::None,
             mechanism: "none".to_owned(),
@@ -70,17 +73,17 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
 
 /// Whether what a module last said of itself still holds: "stopping" does not once it has stopped;
 /// last words before a failure and the result of a task do.
-fn is_status_current(kind: spec::Kind, state: ModuleState) -> bool {
+fn is_status_current(kind: spec::Kind, state: State) -> bool {
     match state {
-        ModuleState::NotStarted | ModuleState::Waiting => false,
-        ModuleState::Stopped => kind == spec::Kind::Task,
+        State::NotStarted | State::Waiting => false,
+        State::Stopped => kind == spec::Kind::Task,
         _ => true,
     }
 }
 
 /// A builtin is part of mainstay: it is healthy as long as mainstay answers.
 fn health(spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> HealthStatus {
-    if spec.kind == spec::Kind::Builtin && now.lifecycle.state == ModuleState::Running {
+    if spec.kind == spec::Kind::Builtin && now.lifecycle.info.state == State::Running {
         return HealthStatus::Healthy;
     }
     let is_well = matches!(now.health, HealthStatus::Healthy | HealthStatus::Unknown);
@@ -91,7 +94,7 @@ fn health(spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> HealthStatus {
 }
 
 fn is_degraded(now: &ModuleSnapshot) -> bool {
-    now.lifecycle.degraded && now.lifecycle.state == ModuleState::Running
+    now.lifecycle.info.degraded && now.lifecycle.info.state == State::Running
 }
 
 /// What a degraded module runs without.
@@ -106,7 +109,7 @@ fn degraded(launch: &LaunchSpec, now: &ModuleSnapshot) -> Vec<String> {
 /// 100, less 40 while degraded, less 70 while unhealthy, less 10 for each failure that is not
 /// paid back (at most 30); 0 for what has failed.
 fn score(now: &ModuleSnapshot) -> u8 {
-    if now.lifecycle.state == ModuleState::Failed {
+    if now.lifecycle.info.state == State::Failed {
         return 0;
     }
     let health = match now.health {
@@ -114,7 +117,7 @@ fn score(now: &ModuleSnapshot) -> u8 {
         HealthStatus::Degraded => 40,
         HealthStatus::Unhealthy => 70,
     };
-    let attempts = u8::try_from(now.lifecycle.attempts.min(3)).unwrap_or(3) * 10;
+    let attempts = u8::try_from(now.lifecycle.info.attempts.min(3)).unwrap_or(3) * 10;
     100_u8.saturating_sub(health).saturating_sub(attempts)
 }
 
@@ -143,13 +146,13 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
                 .map(|issue| format!("{}: {issue}", &ctx.name(id))),
         );
         if let Some(signal) = &module.suspended_by {
-            let pid = module.lifecycle.pid.unwrap_or_default();
+            let pid = module.lifecycle.info.pid.unwrap_or_default();
             issues.push(format!(
                 "{} is stopped by a signal ({signal}); `kill -CONT {pid}` continues it",
                 &ctx.name(id)
             ));
         }
-        if let Some(strategy) = module.lifecycle.proposal {
+        if let Some(strategy) = module.lifecycle.info.proposal.map(convert::strategy) {
             let name = ctx.name(id);
             issues.push(format!(
                 "{name} failed; proposed: {strategy}; accept it with `mainstay recover {name}`"
@@ -168,10 +171,10 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
     }
     SystemView {
         name: ctx.configuration().system.name.clone(),
-        status: now.standing.status,
-        reason: ctx.reason(&now.standing),
+        status: convert::status(now.summary.status),
+        reason: ctx.reason(&now.summary),
         failing_modules: now
-            .standing
+            .summary
             .failing
             .iter()
             .map(|id| ctx.name(*id).to_string())
@@ -193,16 +196,15 @@ fn counts(ctx: &RuntimeContext) -> ModuleCounts {
     let mut counts = ModuleCounts::default();
     for id in ctx.plan().ids() {
         counts.total += 1;
-        *match ctx.snapshots.module(id).lifecycle.state {
-            ModuleState::NotStarted => &mut counts.not_started,
-            ModuleState::Waiting => &mut counts.waiting,
-            ModuleState::Starting => &mut counts.starting,
-            ModuleState::Running => &mut counts.running,
-            ModuleState::Stopping => &mut counts.stopping,
-            ModuleState::Stopped => &mut counts.stopped,
-            ModuleState::Backoff => &mut counts.backoff,
-            ModuleState::Failed => &mut counts.failed,
-            ModuleState::Other(_) => continue, // the runtime publishes known states
+        *match ctx.snapshots.module(id).lifecycle.info.state {
+            State::NotStarted => &mut counts.not_started,
+            State::Waiting => &mut counts.waiting,
+            State::Starting => &mut counts.starting,
+            State::Running => &mut counts.running,
+            State::Stopping => &mut counts.stopping,
+            State::Stopped => &mut counts.stopped,
+            State::Backoff => &mut counts.backoff,
+            State::Failed => &mut counts.failed,
         } += 1;
     }
     counts
@@ -214,7 +216,9 @@ pub(crate) fn graph(ctx: &RuntimeContext, modules: &[ModuleId]) -> GraphView {
     let node = |id: ModuleId| GraphNode {
         module: ctx.name(id).to_string(),
         wave: plan.wave(id) as usize,
-        state: Some(ctx.snapshots.module(id).lifecycle.state),
+        state: Some(convert::state(
+            ctx.snapshots.module(id).lifecycle.info.state,
+        )),
     };
     let edges = modules.iter().flat_map(|&id| {
         plan.dependencies(id).iter().map(move |edge| GraphEdge {

@@ -5,12 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_policy::states::Status;
 use mainstay_protocol::config_values::ConfigValue;
 use mainstay_protocol::method::{
     ChangeParams, ChangeResult, EventsParams, GraphView, ModuleParams, WhyResult,
 };
 use mainstay_protocol::methods::{self, ModuleRestart, ModuleStart, ModuleStop};
-use mainstay_protocol::{ErrorCode, Event, ModuleView, RequestError, SystemStatus, SystemView};
+use mainstay_protocol::{ErrorCode, Event, ModuleView, RequestError, SystemView};
 use tokio::sync::watch;
 
 use super::builder::RuntimeBuilder;
@@ -121,7 +122,7 @@ impl Runtime {
         let mut edition = snapshots.version();
         loop {
             edition.borrow_and_update();
-            let starting = snapshots.system().standing.status == SystemStatus::Starting;
+            let starting = snapshots.system().summary.status == Status::Starting;
             if !starting || edition.changed().await.is_err() {
                 return;
             }

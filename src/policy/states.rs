@@ -111,9 +111,10 @@ pub enum Health {
 }
 
 /// How the system as a whole is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Status {
     /// The first start is not over.
+    #[default]
     Starting,
     /// Everything wished for runs and is well.
     Healthy,

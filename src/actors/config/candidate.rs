@@ -7,8 +7,8 @@ use std::sync::Arc;
 use mainstay_policy::diff::{Difference, diff};
 use mainstay_policy::lifecycle::ChangeClass;
 use mainstay_policy::plan::Plan;
+use mainstay_policy::states::State;
 use mainstay_policy::{ModuleId, ModuleIds};
-use mainstay_protocol::ModuleState;
 
 use crate::actors::{Planned, RuntimeContext};
 use crate::config::{ConfigChanges, ConfigSources, Configuration, KeyChange, load_onto};
@@ -97,10 +97,7 @@ impl Candidate {
                 return true;
             }
             let now = ctx.snapshots.module(*module);
-            let is_down = matches!(
-                now.lifecycle.state,
-                ModuleState::Backoff | ModuleState::Failed
-            );
+            let is_down = matches!(now.lifecycle.info.state, State::Backoff | State::Failed);
             !is_down && now.health != mainstay_protocol::HealthStatus::Unhealthy
         };
         modules.filter(does_well).collect()

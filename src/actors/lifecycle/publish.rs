@@ -1,8 +1,9 @@
-//! What the lifecycle publishes: the standing of what changed, and of the system.
-//! Owns the comparison with what was published before. Never decides.
+//! What the lifecycle publishes: the state of the modules that changed, and of the system.
+//! Owns the comparison with what was published before.
+//! Never decides.
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::states::{self, State};
+use mainstay_policy::lifecycle::{ModuleInfo, SystemInfo};
 use mainstay_protocol::{EventKind, SystemStatus};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -10,7 +11,7 @@ use tokio::sync::oneshot;
 use super::super::event_recorder::EventBuilder;
 use super::super::module_memory::ModuleMemory;
 use super::super::registry::RegistryMsg;
-use super::super::snapshots::{LifecycleInfo, SystemSummary};
+use super::super::snapshots::LifecycleInfo;
 use super::super::{convert, record};
 use super::LifecycleActorState;
 
@@ -23,16 +24,16 @@ impl LifecycleActorState {
             return;
         }
         let touched = std::mem::take(&mut self.dirty);
-        let mut standings = Vec::with_capacity(touched.len());
+        let mut changed = Vec::with_capacity(touched.len());
         for module in touched {
-            standings.push((module, self.lifecycle_info(module)));
+            changed.push((module, self.lifecycle_info(module)));
             // What left the plan was forgotten: a record would bring it back.
             if self.policy.spec(module).is_some() {
                 let record = self.record(module);
                 self.ctx.os.save_record(&self.ctx.instance(module), record);
             }
         }
-        let msg = RegistryMsg::Lifecycle(standings, self.system(), published);
+        let msg = RegistryMsg::Lifecycle(changed, self.system(), published);
         self.ctx.actor_refs.registry.cast(msg);
     }
 
@@ -53,57 +54,37 @@ impl LifecycleActorState {
     }
 
     pub(super) fn lifecycle_info(&self, module: ModuleId) -> LifecycleInfo {
-        let view = self.policy.view(module);
+        let info = self.policy.view(module);
         LifecycleInfo {
-            state: convert::state(view.state),
-            desired: convert::desired(view.desired),
             requester: self.requesters.get(&module).cloned(),
             since: self.modules[module.index()].since.1,
-            cause: (view.state != State::NotStarted).then(|| convert::cause(view.cause)),
-            generation: view.generation,
-            pid: view.pid.filter(|pid| *pid != 0),
-            restarts: u64::from(view.restarts),
-            attempts: view.attempts,
-            failed_need: view.held_by_failed,
-            waits_for: self.waiting_text(module, &view),
-            waiting_on: view.waiting_on,
-            next_attempt_at: view.retry_at.map(|at| self.ctx.to_wall_clock(at)),
-            proposal: view.proposal.map(convert::strategy),
-            degraded: view.degraded,
+            waits_for: self.waiting_text(module, &info),
+            next_attempt_at: info.retry_at.map(|at| self.ctx.to_wall_clock(at)),
+            info: ModuleInfo {
+                pid: info.pid.filter(|pid| *pid != 0),
+                ..info
+            },
         }
     }
 
-    /// The system's standing, if it is new; a change of status is an event.
-    pub(super) fn system(&mut self) -> Option<SystemSummary> {
-        let system = self.policy.system();
-        let status = match system.status {
-            states::Status::Starting => SystemStatus::Starting,
-            states::Status::Healthy => SystemStatus::Healthy,
-            states::Status::Degraded => SystemStatus::Degraded,
-            states::Status::Critical => SystemStatus::Critical,
-            states::Status::Stopping => SystemStatus::Stopping,
-        };
-        let standing = SystemSummary {
-            status,
-            failing: system.failing,
-            degraded: system.degraded,
-            missing: system.missing,
-            stopped: system.stopped,
-        };
-        if status != self.status {
-            let reason = self.ctx.reason(&standing);
+    /// Returns the summary of the system if it is new; a change of status is an event.
+    pub(super) fn system(&mut self) -> Option<SystemInfo> {
+        let summary = self.policy.system();
+        let (from, to) = (self.status, convert::status(summary.status));
+        if from != to {
+            let reason = self.ctx.reason(&summary);
             let mut entry = EventBuilder::of(EventKind::SystemStatusChanged)
-                .payload(json!({ "from": self.status, "to": status, "reason": reason }));
-            if let (Some(actor), SystemStatus::Stopping) = (&self.stop_requested_by, status) {
+                .payload(json!({ "from": from, "to": to, "reason": reason }));
+            if let (Some(actor), SystemStatus::Stopping) = (&self.stop_requested_by, to) {
                 entry = entry.by(actor.clone());
             }
             self.ctx.recorder.record(entry);
-            self.status = status;
+            self.status = to;
         }
-        if self.published_summary.as_ref() == Some(&standing) {
+        if self.published_summary.as_ref() == Some(&summary) {
             return None;
         }
-        self.published_summary = Some(standing.clone());
-        Some(standing)
+        self.published_summary = Some(summary.clone());
+        Some(summary)
     }
 }

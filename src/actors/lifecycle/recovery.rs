@@ -206,7 +206,7 @@ fn tell_module(ctx: &Arc<RuntimeContext>, module: ModuleId, generation: u64, deg
             return; // a module without the SDK has its environment
         }
         for (method, params) in requests {
-            let goes_on = ctx.snapshots.module(module).lifecycle.generation <= generation;
+            let goes_on = ctx.snapshots.module(module).lifecycle.info.generation <= generation;
             if !goes_on {
                 return;
             }

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use mainstay_policy::lifecycle::{ModuleInfo, Operation};
+use mainstay_policy::states::State;
 use mainstay_policy::{ModuleId, MonoTime};
-use mainstay_protocol::{EventKind, ModuleState};
+use mainstay_protocol::EventKind;
 use serde_json::json;
 
-use super::super::convert;
 use super::super::event_recorder::{CausedBy, EventBuilder};
 use super::super::module_memory::operation_str;
 use super::LifecycleActorState;
@@ -85,8 +85,7 @@ impl OpenRequest {
     fn result(&self, info: &ModuleInfo) -> Option<RequestResult> {
         let is_new_run = info.generation > self.generation;
         let waits_in_vain = info.held_by_failed.is_some();
-        let state = convert::state(info.state);
-        let reached = is_reached(self.operation, state, is_new_run, waits_in_vain)?;
+        let reached = is_reached(self.operation, info.state, is_new_run, waits_in_vain)?;
         match (reached, self.changed) {
             (true, true) => Some(RequestResult::Done),
             (true, false) => Some(RequestResult::Unchanged),
@@ -101,25 +100,23 @@ impl OpenRequest {
 /// it is pending. A module waits in vain for what has failed.
 pub(crate) fn is_reached(
     operation: Operation,
-    state: ModuleState,
+    state: State,
     is_new_run: bool,
     waits_in_vain: bool,
 ) -> Option<bool> {
     match (operation, state) {
-        (Operation::Stop, ModuleState::Stopped | ModuleState::NotStarted) => Some(true),
+        (Operation::Stop, State::Stopped | State::NotStarted) => Some(true),
         // It could not be ended.
-        (Operation::Stop, ModuleState::Failed) => Some(false),
+        (Operation::Stop, State::Failed) => Some(false),
         (Operation::Stop, _) => None,
-        (Operation::Start | Operation::Wake, ModuleState::Running) => Some(true),
-        (Operation::Restart | Operation::Recover, ModuleState::Running) => {
-            is_new_run.then_some(true)
-        }
+        (Operation::Start | Operation::Wake, State::Running) => Some(true),
+        (Operation::Restart | Operation::Recover, State::Running) => is_new_run.then_some(true),
         // The procedure before the restart is not over.
-        (Operation::Recover, ModuleState::Backoff) => None,
+        (Operation::Recover, State::Backoff) => None,
         // A task that is done.
-        (_, ModuleState::Stopped) => is_new_run.then_some(true),
-        (_, ModuleState::Backoff | ModuleState::Failed) => Some(false),
-        (_, ModuleState::Waiting) if waits_in_vain => Some(false),
+        (_, State::Stopped) => is_new_run.then_some(true),
+        (_, State::Backoff | State::Failed) => Some(false),
+        (_, State::Waiting) if waits_in_vain => Some(false),
         _ => None,
     }
 }

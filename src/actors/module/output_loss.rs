@@ -32,7 +32,7 @@ impl ModuleActorState {
                 Some(reason) => json!({ "total_bytes": total_bytes, "reason": reason }),
                 None => json!({ "total_bytes": total_bytes }),
             };
-            let generation = self.ctx.snapshots.module(self.id).lifecycle.generation;
+            let generation = self.ctx.snapshots.module(self.id).lifecycle.info.generation;
             let entry = EventBuilder::of(kind)
                 .module(self.id, generation)
                 .payload(payload);

@@ -9,8 +9,9 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::ProcedureOrder;
 use mainstay_policy::spec::Readiness;
+use mainstay_policy::states::State;
 use mainstay_process::Probe;
-use mainstay_protocol::{EventKind, ModuleState};
+use mainstay_protocol::EventKind;
 use serde_json::json;
 
 use super::super::event_recorder::{CausedBy, EventBuilder};
@@ -116,9 +117,9 @@ impl Steps {
     fn tell_dependencies(&self) {
         let (ctx, spec) = (&self.ctx, self.ctx.spec(self.order.module));
         let hard = spec.edges.iter().filter(|edge| edge.hard);
-        let up = |state| matches!(state, ModuleState::Running | ModuleState::Stopped);
+        let up = |state| matches!(state, State::Running | State::Stopped);
         let down = hard.clone().map(|edge| edge.to);
-        let down = down.filter(|id| !up(ctx.snapshots.module(*id).lifecycle.state));
+        let down = down.filter(|id| !up(ctx.snapshots.module(*id).lifecycle.info.state));
         let down: Vec<ModuleId> = down.collect();
         let text = match (hard.count(), down.is_empty()) {
             (0, _) => return,

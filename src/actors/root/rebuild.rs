@@ -6,8 +6,8 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::AdoptedProcess;
 use mainstay_policy::run::RunEvent;
+use mainstay_policy::states::{State, Status};
 use mainstay_process::{ProcessEvent, ProcessEventKind};
-use mainstay_protocol::{ModuleState, SystemStatus};
 
 use super::super::config::ConfigMsg;
 use super::super::health::HealthMsg;
@@ -60,7 +60,7 @@ impl RootActorState {
             RunEvent::Adopted {
                 generation,
                 pid,
-                ready: now.lifecycle.state == ModuleState::Running
+                ready: now.lifecycle.info.state == State::Running
                     || record.is_some_and(|record| record.ready),
                 ready_deadline: record.and_then(|record| record.ready_deadline),
             }
@@ -68,11 +68,11 @@ impl RootActorState {
         if let Some(AdoptedProcess { generation, pid }) = self.alive(id) {
             return Some(adopted(generation, pid));
         }
-        let generation = now.lifecycle.generation;
+        let generation = now.lifecycle.info.generation;
         let ended = self.ctx.os.last_exit(&self.ctx.instance(id));
-        match now.lifecycle.state {
+        match now.lifecycle.info.state {
             // It ended while nobody listened; the exit is told again behind this.
-            ModuleState::Starting | ModuleState::Running | ModuleState::Stopping
+            State::Starting | State::Running | State::Stopping
                 if ended
                     .as_ref()
                     .is_some_and(|exit| exit.generation == generation) =>
@@ -80,7 +80,7 @@ impl RootActorState {
                 Some(adopted(generation, ended.map_or(0, |last| last.exited.pid)))
             }
             // The order may have been lost with the old actor; the fence makes a second one safe.
-            ModuleState::Starting => Some(RunEvent::StartRequested { generation }),
+            State::Starting => Some(RunEvent::StartRequested { generation }),
             _ => None,
         }
     }
@@ -104,7 +104,7 @@ impl RootActorState {
                     board.module(id).cast(ModuleMsg::Resync);
                 }
                 board.config.cast(ConfigMsg::Resume);
-                if ctx.snapshots.system().standing.status == SystemStatus::Stopping {
+                if ctx.snapshots.system().summary.status == Status::Stopping {
                     let actor = CONTINUED_STOP.to_owned();
                     let budget = ctx.os.stop_time_left().map(stop_budget_left);
                     board
@@ -115,8 +115,9 @@ impl RootActorState {
             ActorRole::Health => {
                 for id in ctx.plan().ids() {
                     let now = ctx.snapshots.module(id);
-                    if now.lifecycle.state == ModuleState::Running {
-                        let (module, generation, running) = (id, now.lifecycle.generation, true);
+                    if now.lifecycle.info.state == State::Running {
+                        let (module, generation, running) =
+                            (id, now.lifecycle.info.generation, true);
                         board.health.cast(HealthMsg::ReadinessChanged {
                             module,
                             generation,
@@ -128,8 +129,8 @@ impl RootActorState {
             }
             ActorRole::Module(id) => {
                 let now = ctx.snapshots.module(id);
-                let generation = now.lifecycle.generation;
-                if now.lifecycle.state == ModuleState::Stopping {
+                let generation = now.lifecycle.info.generation;
+                if now.lifecycle.info.state == State::Stopping {
                     let (grace, limit) = self.stop_time_left(id, generation);
                     let halt = RunEvent::StopRequested {
                         generation,

@@ -91,7 +91,7 @@ async fn a_changed_module_is_restarted_with_its_new_command_alone() {
         .expect("accepted");
     let restarted = |rig: &Rig| {
         let now = rig.ctx.snapshots.module(rig.id("b"));
-        now.lifecycle.generation == 2 && now.lifecycle.state == ModuleState::Running
+        now.lifecycle.info.generation == 2 && rig.state("b") == ModuleState::Running
     };
     rig.until("the new run", restarted).await;
     assert_eq!(rig.ctx.launch(rig.id("b")).argv, ["changed"]);

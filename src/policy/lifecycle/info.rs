@@ -61,7 +61,7 @@ pub struct ModuleInfo {
 }
 
 /// Everything together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SystemInfo {
     /// How it is.
     pub status: Status,
