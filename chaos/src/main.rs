@@ -86,12 +86,17 @@ fn policy(arguments: &Arguments) -> Done {
         all.sleeps += summary.sleeps;
         all.stops += summary.stops;
         all.plans += summary.plans;
+        all.shared += summary.shared;
+        all.procedures += summary.procedures;
+        all.restored += summary.restored;
+        all.cascades += summary.cascades;
         all.lasted += summary.lasted;
     }
     let text = format!(
         "{:.1} virtual hours, {} processes, {} kills, {} returns of the runtime, {} records lost, \
          {} sleeps, {} stops of everything, \
-         {} changes of the plan",
+         {} changes of the plan, {} failures for more than one, {} resets, {} modules restored, \
+         {} cascades",
         all.lasted as f64 / 3.6e12,
         all.spawns,
         all.kills,
@@ -100,6 +105,10 @@ fn policy(arguments: &Arguments) -> Done {
         all.sleeps,
         all.stops,
         all.plans,
+        all.shared,
+        all.procedures,
+        all.restored,
+        all.cascades,
     );
     Ok((all.steps, text))
 }

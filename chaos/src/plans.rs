@@ -106,6 +106,20 @@ pub fn weakened(plan: &Plan) -> Plan {
     }
 }
 
+/// The plan without its groups.
+///
+/// # Panics
+/// Never: edges and names are those of a plan.
+#[must_use]
+pub fn without_groups(plan: &Plan) -> Plan {
+    let mut system = plan.system().clone();
+    system.groups.clear();
+    match Plan::new(plan.number(), system, plan.modules().cloned()) {
+        Ok(plan) => plan,
+        Err(error) => unreachable!("cannot take groups from a plan: {error}"),
+    }
+}
+
 /// The plan after `plan`: modules are added, removed, changed in place and with a restart, and
 /// edges are turned around. No plan has more than `most` slots.
 ///

@@ -66,6 +66,8 @@ pub enum InjectedBug {
     /// The lifecycle believes a plan that promises less: restart tokens for everybody, and
     /// nobody restarts with what it needs.
     WeakenedPlan,
+    /// The lifecycle believes a plan without groups.
+    NoGroups,
     /// Somebody wishes the opposite of whatever the lifecycle decided, at once.
     OppositeRequests,
     /// The holder keeps no record that is newer than the first.
@@ -78,7 +80,7 @@ pub enum InjectedBug {
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 13] = [
+    pub const ALL: [InjectedBug; 14] = [
         InjectedBug::SpawnTwice,
         InjectedBug::FalseReady,
         InjectedBug::IgnoreStop,
@@ -88,6 +90,7 @@ impl InjectedBug {
         InjectedBug::LostExits,
         InjectedBug::StopMeansEnded,
         InjectedBug::WeakenedPlan,
+        InjectedBug::NoGroups,
         InjectedBug::OppositeRequests,
         InjectedBug::OldRecords,
         InjectedBug::OldPlan,
@@ -114,6 +117,14 @@ pub struct Summary {
     pub stops: u64,
     /// Times the plan was changed.
     pub plans: u64,
+    /// Failures that concerned more than their module.
+    pub shared: u64,
+    /// Resets, and resets that were taken back.
+    pub procedures: u64,
+    /// Degraded runs that were stable.
+    pub restored: u64,
+    /// Cascades.
+    pub cascades: u64,
     /// Virtual nanoseconds.
     pub lasted: u64,
 }
@@ -220,6 +231,7 @@ impl Sim {
     fn new(options: SimOptions, rng: Rng, plan: Arc<Plan>) -> Sim {
         let believed = match options.sabotage {
             Some(InjectedBug::WeakenedPlan) => Arc::new(plans::weakened(&plan)),
+            Some(InjectedBug::NoGroups) => Arc::new(plans::without_groups(&plan)),
             _ => Arc::clone(&plan),
         };
         Sim {
@@ -393,6 +405,7 @@ impl Sim {
                 }
                 _ => {}
             }
+            self.count(&effect);
             self.check.decided(&self.plan, self.now, &effect)?;
             self.carry_out(effect);
         }
@@ -478,6 +491,21 @@ impl Sim {
             };
             self.lifecycle
                 .apply(self.now, LifecycleEvent::Requested { module, operation });
+        }
+    }
+
+    fn count(&mut self, effect: &LifecycleEffect) {
+        let summary = &mut self.summary;
+        match effect {
+            LifecycleEffect::RecoveryDecided { decision, .. } => {
+                summary.shared += u64::from(decision.scope != Scope::This);
+            }
+            LifecycleEffect::Prepare(_) => summary.procedures += 1,
+            LifecycleEffect::DegradedChanged { degraded, .. } => {
+                summary.restored += u64::from(!degraded);
+            }
+            LifecycleEffect::CascadeStopped { .. } => summary.cascades += 1,
+            _ => {}
         }
     }
 

@@ -26,6 +26,10 @@ fn seeds_hold_all_checks() {
                 all.stops += summary.stops;
                 all.plans += summary.plans;
                 all.kills += summary.kills;
+                all.shared += summary.shared;
+                all.procedures += summary.procedures;
+                all.restored += summary.restored;
+                all.cascades += summary.cascades;
             }
             Err(failure) => panic!("{failure}"),
         }
@@ -33,6 +37,8 @@ fn seeds_hold_all_checks() {
     assert!(all.steps > 400_000 && all.returns > 200 && all.stops > 200 && all.kills > 1000);
     assert!(all.plans > 1000, "{all:?}");
     assert!(all.lost_records > 200 && all.sleeps > 200, "{all:?}");
+    assert!(all.shared > 200 && all.procedures > 100, "{all:?}");
+    assert!(all.restored > 20 && all.cascades > 20, "{all:?}");
 }
 
 #[test]
@@ -92,6 +98,14 @@ fn a_budget_that_does_not_hold_is_seen() {
     trips(
         InjectedBug::ForgetFailures,
         &[|it| matches!(it, Violation::BudgetExceeded(_))],
+    );
+}
+
+#[test]
+fn a_group_that_does_not_restart_together_is_seen() {
+    trips(
+        InjectedBug::NoGroups,
+        &[|it| matches!(it, Violation::RestartShared(_))],
     );
 }
 

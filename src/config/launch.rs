@@ -46,14 +46,18 @@ const OWN_STATE: [&str; 7] = [
 ];
 
 impl SystemConfig {
-    /// Whether a path inside of the state directory is mainstay's own.
+    /// Whether a path is mainstay's own, or holds what is.
     #[must_use]
-    pub fn is_own_state(&self, path: &Path) -> bool {
-        let first = path.iter().next().and_then(|name| name.to_str());
+    pub fn is_own(&self, path: &Path) -> bool {
+        let in_state = path.strip_prefix(&self.state_dir).ok();
+        let first = in_state.and_then(|path| path.iter().next()?.to_str());
         let is_file = first.is_some_and(|name| OWN_STATE.contains(&name));
         let is_journal = first.is_some_and(|name| name.starts_with("journal."));
-        let (path, logs) = (self.state_dir.join(path), &self.logs.directory);
-        is_file || is_journal || path.starts_with(logs) || logs.starts_with(&path)
+        let whole = [&self.logs.directory, &self.runtime_dir, &self.config_dir];
+        let mut holders = whole.into_iter().chain([&self.state_dir]);
+        let holds_own = holders.any(|own| own.starts_with(path));
+        let is_inside = whole.into_iter().any(|own| path.starts_with(own));
+        is_file || is_journal || holds_own || is_inside
     }
 }
 

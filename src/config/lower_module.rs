@@ -106,6 +106,14 @@ pub(crate) fn lower_module<'a>(
     (spec, launch)
 }
 
+/// A directory of the module without the links on the way to it: later nobody may place one.
+fn real(root: &Path, system: &SystemConfig) -> PathBuf {
+    match root == system.state_dir {
+        true => root.to_path_buf(),
+        false => root.canonicalize().unwrap_or_else(|_| root.to_path_buf()),
+    }
+}
+
 /// Returns what a reset removes, each path with the directory that it is inside of.
 fn reset(
     module: &ModuleSection,
@@ -128,13 +136,10 @@ fn reset(
         let path = normalize(&directory.join(&written.0));
         let inside = roots.iter().flatten().find_map(|root| {
             let rest = path.strip_prefix(root).ok()?;
-            (!rest.as_os_str().is_empty()).then(|| ((*root).clone(), rest.to_path_buf()))
+            (!rest.as_os_str().is_empty()).then(|| (real(root, system), rest.to_path_buf()))
         });
-        let is_own = |(root, rest): &(PathBuf, PathBuf)| {
-            *root == system.state_dir && system.is_own_state(rest)
-        };
         let (problem, hint) = match inside {
-            Some(found) if !is_own(&found) => {
+            Some(found) if !system.is_own(&path) => {
                 remove.push(found);
                 continue;
             }

@@ -229,6 +229,13 @@ fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
     let say = |text: String| Some(WhyNext { text, at });
     match module.state {
         ModuleState::Backoff => say(format!("{name} is restarted{when}")),
+        ModuleState::Failed if module.proposal.is_some() => {
+            let strategy = module.proposal.as_deref().unwrap_or_default();
+            say(format!(
+                "{name} waits for a person; run `mainstay recover {name}` to accept what is \
+                 proposed ({strategy}), or `mainstay start {name}`"
+            ))
+        }
         ModuleState::Failed if at.is_some() => say(format!(
             "{name} is tried once more{when} (probation); run `mainstay start {name}` to start it \
              now"

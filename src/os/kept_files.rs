@@ -36,14 +36,14 @@ pub(crate) fn set_aside(state_dir: &Path, keep: &Path, files: &[Named]) -> io::R
     let folder = keep_folder(state_dir, keep)?;
     let mut count = 0;
     for file in files {
-        let done = set_one_aside(&folder, file);
+        let done = set_one_aside(state_dir, &folder, file);
         count += usize::from(done.map_err(|errno| about(file, errno))?);
     }
     Ok(count)
 }
 
-fn set_one_aside(folder: &OwnedFd, file: &Named) -> Result<bool, Errno> {
-    let Some((parent, name)) = parent_of(file)? else {
+fn set_one_aside(state_dir: &Path, folder: &OwnedFd, file: &Named) -> Result<bool, Errno> {
+    let Some((parent, name)) = parent_of(state_dir, file)? else {
         return Ok(false);
     };
     let (kept, beside) = kept_names(file);
@@ -68,14 +68,14 @@ pub(crate) fn put_back(state_dir: &Path, keep: &Path, files: &[Named]) -> io::Re
     let folder = keep_folder(state_dir, keep)?;
     let mut count = 0;
     for file in files {
-        let done = put_one_back(&folder, file);
+        let done = put_one_back(state_dir, &folder, file);
         count += usize::from(done.map_err(|errno| about(file, errno))?);
     }
     Ok(count)
 }
 
-fn put_one_back(folder: &OwnedFd, file: &Named) -> Result<bool, Errno> {
-    let Some((parent, name)) = parent_of(file)? else {
+fn put_one_back(state_dir: &Path, folder: &OwnedFd, file: &Named) -> Result<bool, Errno> {
+    let Some((parent, name)) = parent_of(state_dir, file)? else {
         return Ok(false);
     };
     let (kept, beside) = kept_names(file);
@@ -96,10 +96,11 @@ pub(crate) fn drop_kept(state_dir: &Path, keep: &Path, files: &[Named]) -> io::R
     let folder = keep_folder(state_dir, keep)?;
     for file in files {
         let (kept, beside) = kept_names(file);
-        let dropped = remove_tree(&folder, &kept, 0).and_then(|_| match parent_of(file)? {
-            Some((parent, _)) => remove_tree(&parent, &beside, 0),
-            None => Ok(false),
-        });
+        let dropped =
+            remove_tree(&folder, &kept, 0).and_then(|_| match parent_of(state_dir, file)? {
+                Some((parent, _)) => remove_tree(&parent, &beside, 0),
+                None => Ok(false),
+            });
         dropped.map_err(|errno| about(file, errno))?;
     }
     Ok(())
@@ -126,17 +127,27 @@ fn keep_folder(state_dir: &Path, keep: &Path) -> io::Result<OwnedFd> {
     Ok(at)
 }
 
-/// The directory that holds a file, and its name there; None: there is no such directory.
-fn parent_of((root, path): &Named) -> Result<Option<(OwnedFd, OsString)>, Errno> {
+/// The directory that holds a file, and its name there; None: there is no such directory. The way
+/// to the state directory is mainstay's own; another may belong to the module's user, who could
+/// place a link.
+fn parent_of(state_dir: &Path, (root, path): &Named) -> Result<Option<(OwnedFd, OsString)>, Errno> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let Some(name) = path.file_name() else {
         return Err(Errno::EINVAL);
     };
-    let mut at = match open(root, flags, Mode::empty()) {
+    let (from, way) = match root.as_path() == state_dir {
+        true => (state_dir, path.clone()),
+        false => {
+            let whole = root.join(path);
+            let way = whole.strip_prefix("/").map_err(|_| Errno::EINVAL)?;
+            (Path::new("/"), way.to_path_buf())
+        }
+    };
+    let mut at = match open(from, flags, Mode::empty()) {
         Err(Errno::ENOENT) => return Ok(None),
         at => at?,
     };
-    for part in path.parent().into_iter().flatten() {
+    for part in way.parent().into_iter().flatten() {
         at = match openat(&at, part, OPEN_DIR, Mode::empty()) {
             Err(Errno::ENOENT) => return Ok(None),
             at => at?,
@@ -247,6 +258,23 @@ mod tests {
         let two = fs::read_to_string(dir.path().join("cache/deep/two"));
         assert_eq!(two.expect("as it was"), "2");
         assert!(!dir.path().join("cache/new").exists());
+    }
+
+    #[test]
+    fn the_way_to_a_directory_of_the_module_has_no_link_either() {
+        let (dir, victim) = (state(), state());
+        let way = dir.path().join("way");
+        symlink(victim.path(), &way).expect("linked");
+        let files = [(way, PathBuf::from("cache"))];
+        let error = set_aside(dir.path(), Path::new(KEEP), &files).expect_err("refused");
+        assert!(error.to_string().contains("link"), "{error}");
+        assert!(victim.path().join("cache/one").exists());
+        let real = dir.path().canonicalize().expect("there");
+        let files = [(real.join("cache"), PathBuf::from("one"))];
+        assert_eq!(
+            set_aside(dir.path(), Path::new(KEEP), &files).expect("done"),
+            1
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use mainstay_policy::group::{GroupId, GroupMember, GroupSpec, GroupStrategy, Scope};
+use mainstay_policy::group::{GroupId, GroupMember, GroupSpec, GroupStrategy, OnExceeded, Scope};
 use mainstay_policy::recovery::{Decision, Verdict};
 use mainstay_policy::spec::{Kind, Strategy};
 use mainstay_policy::{ModuleId, MonoTime, Plan};
@@ -35,6 +35,8 @@ impl Checker {
         module: ModuleId,
         decision: &Decision,
     ) -> Checked {
+        let is_right = is_scope_right(&plan.system().groups, module, decision);
+        ensure(is_right, || Violation::RestartShared(module))?;
         let shadow = self.of(module);
         shadow.at_rest = decision.verdict == Verdict::Done;
         shadow.shared_end = SharedEnd::default();
@@ -191,6 +193,63 @@ fn owner(groups: &[GroupSpec], member: GroupMember) -> Option<usize> {
     groups
         .iter()
         .position(|group| group.members.contains(&member))
+}
+
+/// Whether the scope is what the groups say about this failure: the strategy of the module's own
+/// group, or, when budgets are exceeded from the inside out, what the last of them does.
+fn is_scope_right(groups: &[GroupSpec], module: ModuleId, decision: &Decision) -> bool {
+    let Decision {
+        verdict,
+        scope,
+        exceeded,
+        ..
+    } = decision;
+    let own = owner(groups, GroupMember::Module(module));
+    let by_ladder = match verdict {
+        Verdict::Retry {
+            strategy: Strategy::RestartSystem,
+            ..
+        } => Some(Scope::System),
+        Verdict::Propose {
+            strategy: Strategy::RestartSystem,
+        } => Some(Scope::System),
+        Verdict::Retry { .. } if !decision.excused => None,
+        _ => Some(Scope::This),
+    };
+    if let (Some(expected), true) = (by_ladder, exceeded.is_empty()) {
+        return *scope == expected;
+    }
+    let Some(mut group) = own else {
+        return *scope == Scope::This && exceeded.is_empty();
+    };
+    for (at, found) in exceeded.iter().enumerate() {
+        let is_last = at + 1 == exceeded.len();
+        if *found != id(group) {
+            return false;
+        }
+        let gives_up = matches!(verdict, Verdict::GiveUp { .. });
+        match groups[group].on_exceeded {
+            OnExceeded::Escalate => match owner(groups, GroupMember::Group(id(group))) {
+                Some(outer) => group = outer,
+                None => return false,
+            },
+            OnExceeded::Shutdown => return is_last && gives_up && *scope == Scope::System,
+            OnExceeded::RestartSystem if !gives_up => return is_last && *scope == Scope::System,
+            _ => return is_last && *scope == Scope::Group(id(group)),
+        }
+    }
+    let strategy = groups[group].strategy;
+    let alone = strategy == GroupStrategy::OneForOne && exceeded.is_empty();
+    match alone {
+        true => *scope == Scope::This,
+        false => {
+            *scope
+                == Scope::Siblings {
+                    group: id(group),
+                    strategy,
+                }
+        }
+    }
 }
 
 fn in_scope(plan: &Plan, module: ModuleId, scope: Scope) -> Vec<ModuleId> {

@@ -72,6 +72,7 @@ impl Sim {
         self.records.grow(slots);
         self.runtime_plan = match self.options.sabotage {
             Some(InjectedBug::WeakenedPlan) => Arc::new(plans::weakened(&plan)),
+            Some(InjectedBug::NoGroups) => Arc::new(plans::without_groups(&plan)),
             _ => Arc::clone(&plan),
         };
         self.plan = plan;

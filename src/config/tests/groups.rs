@@ -150,6 +150,8 @@ fn a_reset_stays_inside_of_what_belongs_to_the_module() {
         ("${state_dir}/recovery/a", "mainstay's own"),
         ("${state_dir}/logs", "mainstay's own"),
         ("${state_dir}/logs/a.log", "mainstay's own"),
+        ("config/mainstay.toml", "mainstay's own"),
+        ("config", "mainstay's own"),
     ] {
         let text = format!(
             "[mainstay]\nstate_dir = \"/var/lib/x\"\n[module.a]\ncommand = [\"true\"]\n\
