@@ -225,8 +225,8 @@ fn level_of(
     };
     if is_inside_module(ctx, peer) {
         return refused(format!(
-            "cannot use the control socket: process {} is inside a module, or has exited; a module \
-             uses $MAINSTAY_SOCKET and its token",
+            "cannot use the control socket: process {} is inside a module, has exited or has too \
+             many processes above it; a module uses $MAINSTAY_SOCKET and its token",
             peer.pid
         ));
     }
@@ -245,15 +245,18 @@ fn matches(peer: &PeerCredentials, listed: &Listed) -> bool {
 
 /// Whether a peer belongs to a module, whatever its user. Every descendant of the holder does:
 /// modules and their commands are all that it starts, and their orphans come back to it. A peer
-/// that has exited is taken for one: a module could have a short-lived child connect for it.
+/// whose ancestors are not all known is taken for one, and so is one that has exited: a module
+/// could put any number of processes above it, or have a short-lived child connect for it.
 fn is_inside_module(ctx: &RuntimeContext, peer: &PeerCredentials) -> bool {
-    let ancestry = transport::ancestry(peer.pid, ctx.holder_pid);
+    let Some(ancestry) = transport::ancestry(peer.pid, ctx.holder_pid) else {
+        return true;
+    };
     let is_embedded = ctx.holder_pid == std::process::id();
     let descends = ancestry
         .iter()
         .skip(1)
         .any(|(pid, _)| *pid == ctx.holder_pid);
-    if ancestry.is_empty() || (!is_embedded && descends) {
+    if !is_embedded && descends {
         return true;
     }
     let plan = ctx.plan();

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use mainstay_local_socket::StreamCommon;
+use mainstay_local_socket::asynchronous::Stream;
 use mainstay_policy::MonoTime;
 use nix::time::{ClockId, clock_gettime};
 use tokio::io::Interest;
@@ -123,23 +124,28 @@ pub(super) fn every_process() -> Vec<ProcStat> {
         .collect()
 }
 
+/// The root a process belongs to, by its session or an ancestor. `parents` has the parent and the
+/// session of each process; what was found is kept there, so that all of a long line cost as much
+/// as one of it, and what leads nowhere is removed, so that a circle of reused numbers ends.
 pub(super) fn root_of(
     pid: u32,
-    parents: &HashMap<u32, (u32, u32)>,
+    parents: &mut HashMap<u32, (u32, u32)>,
     roots: &std::collections::HashSet<u32>,
 ) -> Option<u32> {
-    let mut at = pid;
-    for _ in 0..64 {
+    let (mut at, mut line) = (pid, Vec::new());
+    let root = loop {
         if roots.contains(&at) {
-            return Some(at);
+            break at;
         }
-        let (parent, session) = *parents.get(&at)?;
+        let (parent, session) = parents.remove(&at)?;
+        line.push(at);
         if roots.contains(&session) {
-            return Some(session);
+            break session;
         }
         at = parent;
-    }
-    None
+    };
+    parents.extend(line.into_iter().map(|one| (one, (root, root))));
+    Some(root)
 }
 
 pub(super) fn ticks_per_second() -> u64 {
@@ -295,7 +301,8 @@ fn pidfd_send_signal(fd: &OwnedFd, signal: i32) {
 
 /// Who is at the other end of a Unix socket: (pid, uid, gid).
 pub(crate) fn peer(stream: &ClientStream) -> Option<PeerCredentials> {
-    let ClientStream::UdSocket(socket) = stream;
+    let stream = stream.connection()?;
+    let Stream::UdSocket(socket) = stream;
     let peer = stream.peer_creds().ok()?;
     let pid = u32::try_from(peer.pid()?).ok()?;
     let credentials = PeerCredentials::new(pid, peer.euid()?, peer.egid()?);
@@ -385,6 +392,19 @@ mod tests {
             ),
             (11, 3, 999, 77)
         );
+    }
+
+    #[test]
+    fn a_long_line_below_a_root_belongs_to_it_and_a_circle_to_none() {
+        let mut parents: HashMap<u32, (u32, u32)> = (2..5000).map(|n| (n, (n - 1, n))).collect();
+        parents.insert(9000, (9001, 9000));
+        parents.insert(9001, (9000, 9001));
+        let roots = std::collections::HashSet::from([1]);
+        for pid in (2..5000).rev() {
+            assert_eq!(root_of(pid, &mut parents, &roots), Some(1));
+        }
+        assert_eq!(root_of(9000, &mut parents, &roots), None);
+        assert_eq!(root_of(9001, &mut parents, &roots), None);
     }
 
     #[test]

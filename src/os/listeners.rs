@@ -32,14 +32,14 @@ pub(crate) fn listens(port: u16, owner: u32) -> Option<bool> {
 /// Who left its parent and not its session is of the tree too: only all processes tell.
 fn holds_in_tree(owner: u32, found: &HashSet<u64>) -> Option<bool> {
     let all = every_process();
-    let parents = all
+    let mut parents = all
         .iter()
         .map(|stat| (stat.pid, (stat.parent, stat.session)))
         .collect();
     let roots = std::iter::once(owner).collect();
     let ours = all
         .iter()
-        .filter(|stat| root_of(stat.pid, &parents, &roots).is_some());
+        .filter(|stat| root_of(stat.pid, &mut parents, &roots).is_some());
     let mut seen = Some(false);
     for stat in ours {
         match sockets(stat.pid).map(|its| its.is_disjoint(found)) {

@@ -48,7 +48,7 @@ impl TreeSampler {
             Some((before, newest)) => self.scan(before + 1..=newest, roots),
             None => every_process(),
         };
-        let parents: HashMap<u32, (u32, u32)> = all
+        let mut parents: HashMap<u32, (u32, u32)> = all
             .iter()
             .map(|stat| (stat.pid, (stat.parent, stat.session)))
             .collect();
@@ -57,7 +57,7 @@ impl TreeSampler {
         (self.newest, self.ours) = (newest, Vec::with_capacity(roots.len()));
         for stat in &all {
             let asked = began.is_some_and(|(before, _)| stat.pid > before);
-            if let Some(root) = root_of(stat.pid, &parents, &wanted)
+            if let Some(root) = root_of(stat.pid, &mut parents, &wanted)
                 && (!asked || is_process(stat.pid))
             {
                 add(sums.entry(root).or_default(), stat);

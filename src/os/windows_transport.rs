@@ -174,11 +174,9 @@ pub(crate) async fn connect(_: &Path) -> io::Result<()> {
 }
 
 /// Who stands above a client, as far as it matters: the holder, when the client is in the job of
-/// everything that the holder started. Empty when the client is gone. (pid, session)
-pub(crate) fn ancestry(pid: u32, holder: u32) -> Vec<(u32, u32)> {
-    match machine::is_of_a_module(pid, holder) {
-        Some(true) => vec![(pid, 0), (holder, 0)],
-        Some(false) => vec![(pid, 0)],
-        None => Vec::new(),
-    }
+/// everything that the holder started. None when the client is gone. (pid, session)
+pub(crate) fn ancestry(pid: u32, holder: u32) -> Option<Vec<(u32, u32)>> {
+    let is_below = machine::is_of_a_module(pid, holder)?;
+    let line = [(pid, 0), (holder, 0)];
+    Some(line[..1 + usize::from(is_below)].to_vec())
 }

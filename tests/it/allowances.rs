@@ -186,6 +186,38 @@ fn empty_lines_cost_their_sender_the_connection_and_nobody_time() {
     assert_eq!(daemon.status().pid, before, "the runtime was not replaced");
 }
 
+/// A module may put as many processes above one as it likes, each in a session of its own.
+#[test]
+fn however_deep_below_a_module_a_process_gets_no_more_than_a_module() {
+    let dir = prepare("", "");
+    let (folder, mainstay) = (dir.path().display().to_string(), binary());
+    let deeper = format!(
+        "if [ $1 -gt 0 ]; then setsid sh {folder}/deeper.sh $(($1 - 1)); exit; fi\n\
+         env -i {mainstay} stop two --socket {folder}/run/control.sock >>{folder}/words 2>&1\n\
+         echo $? >>{folder}/new\n"
+    );
+    std::fs::write(dir.path().join("deeper.sh"), deeper).expect("a script");
+    let script = format!(
+        "until [ -S {folder}/run/control.sock ]; do sleep 0.02; done\n\
+         for depth in 3 70 200; do sh {folder}/deeper.sh $depth; done\n\
+         mv {folder}/new {folder}/codes; exec sleep 600"
+    );
+    let path = dir.path().join("config/mainstay.toml");
+    let text = std::fs::read_to_string(&path).expect("a configuration");
+    let modules = format!(
+        "[module.one]\ncommand = [\"sh\", \"-c\", {script:?}]\n[module.two]\ncommand = {}\n",
+        misbehave("")
+    );
+    std::fs::write(path, text + &modules).expect("written");
+    let daemon = Daemon::launch_as(dir, Command::new(mainstay));
+    let codes = daemon.wait("the answers to each of them", || {
+        std::fs::read_to_string(daemon.path("codes")).ok()
+    });
+    let words = std::fs::read_to_string(daemon.path("words")).unwrap_or_default();
+    assert_eq!(codes, "4\n4\n4\n", "{words}");
+    assert_eq!(daemon.module("two").state, ModuleState::Running);
+}
+
 /// What an orphan of a module, in a session of its own, is told without a token by a holder that is
 /// PID 1: the exit codes of its commands, and the states of the modules after them.
 #[test]
