@@ -11,7 +11,7 @@ use crate::threads::{lock, thread};
 /// Closes descriptors on a thread of its own, which may hang in one of them: a socket that lingers,
 /// a file of a server that does not answer. Those of other closers do not wait for it.
 #[derive(Debug, Default)]
-pub(crate) struct Closer(Mutex<Closing>);
+pub struct Closer(Mutex<Closing>);
 
 #[derive(Debug, Default)]
 struct Closing {
@@ -24,12 +24,13 @@ struct Closing {
 
 impl Closer {
     /// How many of its descriptors are not closed yet.
-    pub(crate) fn count(&self) -> usize {
+    #[must_use]
+    pub fn count(&self) -> usize {
         lock(&self.0).count
     }
 
     /// Closes a descriptor in the background.
-    pub(crate) fn close(self: &Arc<Self>, fd: OwnedFd) {
+    pub fn close(self: &Arc<Self>, fd: OwnedFd) {
         let mut closing = lock(&self.0);
         closing.waiting.push(fd);
         closing.count += 1;

@@ -125,7 +125,11 @@ pub use engine::EngineOptions;
 #[cfg(unix)]
 pub use fds::MAX_FDS;
 #[cfg(unix)]
+pub use foreign_fd::Closer;
+#[cfg(unix)]
 pub use frame::{FrameQueue, recv_with_fds, send_with_fds};
+#[cfg(unix)]
+pub use kernel::accept_descriptors;
 #[cfg(unix)]
 pub use orphan_tree::OrphanTree;
 #[cfg(unix)]

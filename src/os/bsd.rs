@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mainstay_local_socket::StreamCommon;
+use mainstay_local_socket::asynchronous::Stream;
 use mainstay_policy::MonoTime;
 use nix::time::{ClockId, clock_gettime};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
@@ -193,6 +194,7 @@ pub(crate) fn listens(_port: u16, _owner: u32) -> Option<bool> {
 
 /// Who is at the other end of a Unix socket: (pid, uid, gid).
 pub(crate) fn peer(stream: &ClientStream) -> Option<PeerCredentials> {
+    let stream = stream.connection()?;
     let peer = stream.peer_creds().ok()?;
     let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
     let pid = pid.or_else(|| peer_pid(stream))?;
@@ -205,15 +207,15 @@ pub(crate) fn shares_tree(_pid: u32, _mains: &[u32]) -> bool {
 }
 
 #[cfg(target_os = "macos")]
-fn peer_pid(stream: &ClientStream) -> Option<u32> {
-    let ClientStream::UdSocket(socket) = stream;
+fn peer_pid(stream: &Stream) -> Option<u32> {
+    let Stream::UdSocket(socket) = stream;
     use nix::sys::socket::{getsockopt, sockopt::LocalPeerPid};
     u32::try_from(getsockopt(socket, LocalPeerPid).ok()?).ok()
 }
 
 /// Elsewhere the credentials name the process.
 #[cfg(not(target_os = "macos"))]
-fn peer_pid(_: &ClientStream) -> Option<u32> {
+fn peer_pid(_: &Stream) -> Option<u32> {
     None
 }
 

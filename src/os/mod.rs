@@ -14,6 +14,8 @@ use mainstay_protocol::Timestamp;
 pub(crate) mod accounts;
 #[cfg(unix)]
 mod activation;
+#[cfg(unix)]
+mod client_stream;
 pub(crate) mod command;
 pub(crate) mod embedded;
 mod grpc;

@@ -9,13 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mainstay_holder::messages::{CHANNEL_FD, HolderSetup};
-use mainstay_holder::{Decoder, recv_with_fds};
-use mainstay_local_socket::Listener;
+use mainstay_holder::{Closer, Decoder, accept_descriptors, recv_with_fds};
+use mainstay_local_socket::asynchronous::Stream;
+use mainstay_local_socket::{Listener, StreamCommon};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 
+use super::client_stream::Closers;
 use super::machine;
 
 /// The runtime's end of the wire: a socket by which descriptors come too.
@@ -216,6 +217,7 @@ impl ListenerHandle {
             listener,
             current,
             which: self.which,
+            closers: Closers::default(),
         })
     }
 
@@ -235,14 +237,14 @@ fn open_listener(
     Listener::from_fd(current.borrow_and_update()[which].try_clone()?)
 }
 
-/// The connection of one client.
-pub(crate) use mainstay_local_socket::asynchronous::Stream as ClientStream;
+pub(crate) use super::client_stream::ClientStream;
 
 /// Where clients come in.
 pub(crate) struct ClientListener {
     listener: Listener,
     current: watch::Receiver<Arc<[OwnedFd; 2]>>,
     which: usize,
+    closers: Closers,
 }
 
 impl ClientListener {
@@ -250,7 +252,11 @@ impl ClientListener {
     pub(crate) async fn accept(&mut self) -> io::Result<ClientStream> {
         loop {
             tokio::select! {
-                accepted = self.listener.accept() => return accepted,
+                accepted = self.listener.accept() => {
+                    let closers = &mut self.closers;
+                    let user = |it: &Stream| it.peer_creds().ok().and_then(|peer| peer.euid());
+                    return Ok(ClientStream::new(accepted?, |it| closers.of(user(it))));
+                }
                 Ok(()) = self.current.changed() => {
                     self.listener = open_listener(&mut self.current, self.which)?;
                 }
@@ -259,12 +265,26 @@ impl ClientListener {
     }
 }
 
-/// Whether the socket at `path` accepts a connection.
+/// Whether the socket at `path` accepts a connection. Nothing of what its owner sends is read.
 pub(crate) async fn connect(path: &Path) -> io::Result<()> {
-    UnixStream::connect(path).await.map(drop)
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    #[cfg(target_os = "linux")]
+    let flags = SockFlag::SOCK_CLOEXEC;
+    #[cfg(not(target_os = "linux"))]
+    let flags = SockFlag::empty();
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let is_closed = accept_descriptors(&socket, false);
+    let socket = std::os::unix::net::UnixStream::from(socket);
+    socket.set_nonblocking(true)?;
+    let connected = connect(socket.as_raw_fd(), &UnixAddr::new(path)?);
+    if !is_closed {
+        Arc::<Closer>::default().close(socket.into()); // descriptors of its owner may lie in it
+    }
+    Ok(connected?)
 }
 
-/// The processes above a client, nearest first, itself included: (pid, session).
-pub(crate) fn ancestry(pid: u32, _holder: u32) -> Vec<(u32, u32)> {
+/// The processes above a client, nearest first, itself included: (pid, session). None if they are
+/// not all known.
+pub(crate) fn ancestry(pid: u32, _holder: u32) -> Option<Vec<(u32, u32)>> {
     mainstay_holder::ancestry(pid)
 }

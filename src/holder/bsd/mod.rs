@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::socket::ControlMessageOwned;
 
 use crate::fds::MAX_FDS;
+use crate::process::Tag;
 
 mod cgroup;
 pub(crate) mod child;
@@ -52,7 +53,7 @@ pub(crate) fn enable_sender_credentials(_: &impl AsFd) -> nix::Result<()> {
 }
 
 /// No descriptors are refused here.
-pub(crate) fn accept_descriptors(_: &impl AsFd, _: bool) -> bool {
+pub fn accept_descriptors(_: &impl AsFd, _: bool) -> bool {
     false
 }
 
@@ -102,8 +103,8 @@ pub(crate) fn orphans() -> Option<Vec<i32>> {
 }
 
 /// Nothing is tagged here.
-pub(crate) fn tag(_: i32) -> Option<u64> {
-    None
+pub(crate) fn tag(_: i32) -> Tag {
+    Tag::Untouched
 }
 
 /// There is one namespace of processes.

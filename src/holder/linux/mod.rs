@@ -48,9 +48,9 @@ pub(crate) fn enable_sender_credentials(socket: &(impl AsFd + AsRawFd)) -> nix::
     nix::sys::socket::setsockopt(socket, nix::sys::socket::sockopt::PassCred, &true)
 }
 
-/// Whether datagrams with descriptors may be sent to a socket from here on; false where the kernel
-/// cannot refuse them.
-pub(crate) fn accept_descriptors(socket: &impl AsRawFd, accept: bool) -> bool {
+/// Sets whether descriptors may be sent to a socket from here on; false where the kernel cannot
+/// refuse them.
+pub fn accept_descriptors(socket: &impl AsRawFd, accept: bool) -> bool {
     set_flag(socket, SO_PASSRIGHTS, accept)
 }
 

@@ -28,4 +28,5 @@ mod notify_forger;
 mod pid_recycler;
 mod refuser;
 mod seat_taker;
+mod stream_stuffer;
 mod unread_output;

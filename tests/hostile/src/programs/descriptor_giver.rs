@@ -22,7 +22,7 @@ const LINGER: i32 = 3600;
 const GIVEN_WITHIN: Duration = Duration::from_millis(20);
 
 /// A connection that is full, and its other end.
-fn full() -> io::Result<(TcpStream, TcpStream)> {
+pub(super) fn full() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     setsockopt(&listener, sockopt::RcvBuf, &4096)?;
     let mut given = TcpStream::connect(listener.local_addr()?)?;

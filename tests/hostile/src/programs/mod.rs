@@ -18,6 +18,7 @@ mod notify_forger;
 mod pid_recycler;
 mod refuser;
 mod seat_taker;
+mod stream_stuffer;
 mod words;
 
 use std::io;
@@ -49,6 +50,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("small-namespace", pid_recycler::small_namespace),
     ("small-namespace-stage", pid_recycler::stage),
     ("stamp", bystander::stamp),
+    ("stream-stuffer", stream_stuffer::run),
     ("talk", bystander::talk),
     ("wait", bystander::wait),
 ];
