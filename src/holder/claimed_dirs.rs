@@ -161,13 +161,15 @@ const STATE_DIR: &str = "mainstay.state_dir";
 const RUNTIME_DIR: &str = "mainstay.runtime_dir";
 
 fn claim_state(setup: &HolderSetup) -> Result<LockedDir, String> {
-    let dir = claim_dir(&setup.state_dir, 0o700, STATE_DIR)?;
+    let path = Path::new(&setup.state_dir);
+    let dir = Dir::claim_closed(path, 0o700).map_err(|error| refused(path, STATE_DIR, error))?;
     let lock = take_lock(&dir, setup, "state directory", STATE_DIR)?;
     Ok(LockedDir { dir, lock })
 }
 
 fn claim_run(setup: &HolderSetup) -> Result<LockedDir, String> {
-    let dir = claim_dir(&setup.runtime_dir, 0o711, RUNTIME_DIR)?;
+    let path = Path::new(&setup.runtime_dir);
+    let dir = Dir::claim(path, 0o711).map_err(|error| refused(path, RUNTIME_DIR, error))?;
     let say = |problem: io::Error| unusable(dir.path(), RUNTIME_DIR, &problem);
     dir.set_mode(0o711).map_err(say)?; // one that was there may have been open to others
     let lock = take_lock(&dir, setup, "runtime directory", RUNTIME_DIR)?;
@@ -187,22 +189,14 @@ fn is_locked_file(dir: &Dir, lock: &File) -> bool {
     about.is_some() && dir.identity(LOCK) == about
 }
 
-/// Opens a directory of the system or creates it.
-fn claim_dir(path: &str, mode: u32, key: &str) -> Result<Dir, String> {
-    let path = Path::new(path);
-    Dir::claim(path, mode).map_err(|error| refused(path, key, error))
-}
-
-/// Creates a directory for this user alone; one that is there stays as it is.
+/// Creates a directory for this user alone; one that is there stays as it is. Other users may
+/// neither exchange it nor write in it.
 ///
 /// # Errors
 /// In a sentence, with the next step; `key` names the directory in the configuration.
 pub fn make_dir(path: &Path, key: &str) -> Result<(), String> {
-    let made = match key {
-        STATE_DIR => Dir::claim(path, 0o700),
-        _ => Dir::open(path, 0o700),
-    };
-    made.map(drop).map_err(|error| refused(path, key, error))
+    let made = Dir::claim_closed(path, 0o700).map(drop);
+    made.map_err(|error| refused(path, key, error))
 }
 
 fn refused(path: &Path, key: &str, error: DirError) -> String {
@@ -331,6 +325,8 @@ fn listen_at(dir: &Dir, name: &'static str, mode: u32) -> Result<BoundSocket, St
         let fd = socket(AddressFamily::Unix, SockType::Stream, SOCKET, None)?;
         let fd = std::os::unix::net::UnixListener::from(own_fd(fd.into_raw_fd()));
         fd.set_nonblocking(true)?;
+        // Connections inherit it. Nothing of a client's has to be closed by the thread that reads.
+        kernel::accept_descriptors(&fd, false);
         bind(fd.as_raw_fd(), &UnixAddr::new(&path)?)?;
         dir.set_entry_mode(name, mode)?; // before anybody can connect
         listen(&fd, Backlog::new(1024)?)?;

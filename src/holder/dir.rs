@@ -134,11 +134,22 @@ impl Trust {
 /// Returns the number that stands for all users without a mapping, inside a user namespace.
 fn unmapped_user() -> Option<u32> {
     let map = std::fs::read_to_string("/proc/self/uid_map").ok()?;
-    if map.split_whitespace().eq(["0", "0", "4294967295"]) {
-        return None;
-    }
     let number = std::fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?;
-    number.trim().parse().ok()
+    unmapped_in(&map, number.trim().parse().ok()?)
+}
+
+/// None: this user namespace has a user of that number, such as `nobody` of a container.
+fn unmapped_in(map: &str, number: u32) -> Option<u32> {
+    let is_mapped = |line: &str| {
+        let mut words = line.split_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) =
+            (words.next(), words.next(), words.next())
+        else {
+            return true; // it cannot be told
+        };
+        (first..first.saturating_add(count)).contains(&u64::from(number))
+    };
+    (!map.lines().any(is_mapped)).then_some(number)
 }
 
 /// An open directory.
@@ -162,7 +173,7 @@ impl Dir {
     /// The path cannot be opened or created, or another user may rename in a directory above it.
     pub fn claim(path: &Path, mode: u32) -> Result<Dir, DirError> {
         let trust = Trust::of_process();
-        let mut walk = Walk::new(mode, Some(trust))?;
+        let mut walk = Walk::new(mode, trust)?;
         walk.follow(path)?;
         let found = fstat(&walk.fd).map_err(|errno| DirError::System(path.to_owned(), errno))?;
         if !trust.user(found.st_uid) {
@@ -174,14 +185,18 @@ impl Dir {
         walk.read(path)
     }
 
-    /// Opens the absolute `path` wherever its links lead; what is missing of it is created.
+    /// The same of a directory in which no other user may create anything either: what is opened
+    /// in it by its name is what this user or root has put there.
     ///
     /// # Errors
-    /// The path cannot be opened or created.
-    pub fn open(path: &Path, mode: u32) -> Result<Dir, DirError> {
-        let mut walk = Walk::new(mode, None)?;
-        walk.follow(path)?;
-        walk.read(path)
+    /// As `claim`; another user may write in it.
+    pub fn claim_closed(path: &Path, mode: u32) -> Result<Dir, DirError> {
+        let dir = Dir::claim(path, mode)?;
+        let found = fstat(&dir.fd);
+        let mut found = found.map_err(|errno| DirError::System(path.to_owned(), errno))?;
+        found.st_mode &= !0o1000; // sticky: yet anybody may be the first with a name
+        Trust::of_process().check(&found, None, path)?;
+        Ok(dir)
     }
 
     /// Returns the path by which it was opened.
@@ -285,9 +300,14 @@ impl Dir {
             Errno::EISDIR => irregular(name, "a directory"),
             errno => errno.into(),
         })?;
-        let kind = SFlag::from_bits_truncate(fstat(&fd)?.st_mode & SFlag::S_IFMT.bits());
+        let found = fstat(&fd)?;
+        let kind = SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits());
         if kind != SFlag::S_IFREG {
             return Err(irregular(name, kind_name(kind)));
+        }
+        let own = nix::unistd::geteuid().as_raw();
+        if found.st_uid != own && !Trust::of_process().user(found.st_uid) {
+            return Err(irregular(name, &format!("of user {}", found.st_uid)));
         }
         Ok(fd.into())
     }
@@ -362,8 +382,7 @@ impl Dir {
 
 /// A way down from the root, one component at a time.
 struct Walk {
-    /// None: others may rename on the way.
-    trust: Option<Trust>,
+    trust: Trust,
     mode: u32,
     fd: OwnedFd,
     path: PathBuf,
@@ -371,7 +390,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(mode: u32, trust: Option<Trust>) -> Result<Walk, DirError> {
+    fn new(mode: u32, trust: Trust) -> Result<Walk, DirError> {
         Ok(Walk {
             trust,
             mode,
@@ -393,8 +412,7 @@ impl Walk {
     }
 
     fn check(&self, above: &FileStat, entry: Option<&FileStat>) -> Result<(), DirError> {
-        self.trust
-            .map_or(Ok(()), |trust| trust.check(above, entry, &self.path))
+        self.trust.check(above, entry, &self.path)
     }
 
     fn follow(&mut self, path: &Path) -> Result<(), DirError> {

@@ -101,6 +101,32 @@ fn who_is_trusted_is_decided_by_owner_group_and_sticky_bit() {
 }
 
 #[test]
+fn the_number_of_unmapped_users_is_trusted_only_where_no_user_has_it() {
+    let initial = "         0          0 4294967295\n";
+    assert_eq!(unmapped_in(initial, 65534), None);
+    assert_eq!(unmapped_in("0 1000 1\n", 65534), Some(65534));
+    assert_eq!(unmapped_in("0 1000 1\n1 100000 65536\n", 65534), None);
+    assert_eq!(unmapped_in("0 100000 65534\n", 65534), Some(65534));
+    assert_eq!(unmapped_in("0 100000 65535\n", 65534), None);
+    assert_eq!(unmapped_in("what is this\n", 65534), None);
+}
+
+#[test]
+fn a_directory_in_which_others_may_write_is_not_closed() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("logs");
+    Dir::claim_closed(&path, 0o700).unwrap();
+    for mode in [0o777, 0o1777, 0o703] {
+        set_mode(&path, mode);
+        let error = Dir::claim_closed(&path, 0o700).unwrap_err().to_string();
+        assert!(error.contains("any user"), "{error}");
+        Dir::claim(&path, 0o700).unwrap();
+    }
+    set_mode(&path, 0o755);
+    Dir::claim_closed(&path, 0o700).unwrap();
+}
+
+#[test]
 fn a_directory_of_another_user_is_refused_with_its_owner() {
     if !nix::unistd::geteuid().is_root() {
         return eprintln!("not tested here: only root can give directories away");

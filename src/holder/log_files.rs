@@ -100,7 +100,7 @@ impl LogFiles {
     fn dir(&mut self) -> io::Result<&Dir> {
         let dir = match self.dir.take() {
             Some(dir) => dir,
-            None => Dir::open(&self.folder, 0o700)?,
+            None => Dir::claim_closed(&self.folder, 0o700)?,
         };
         Ok(self.dir.insert(dir))
     }

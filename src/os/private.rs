@@ -87,9 +87,9 @@ fn create(path: &Path) -> io::Result<File> {
 /// that is there stays as its owner wants it.
 ///
 /// # Errors
-/// What the system says.
+/// What the system says; another user may exchange it or write in it.
 pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
-    mainstay_holder::dir::Dir::open(&std::path::absolute(path)?, 0o700)?;
+    mainstay_holder::dir::Dir::claim_closed(&std::path::absolute(path)?, 0o700)?;
     Ok(())
 }
 

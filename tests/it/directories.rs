@@ -124,6 +124,47 @@ fn a_system_of_the_same_name_and_another_folder_is_not_changed() {
 }
 
 #[test]
+fn a_log_directory_that_another_user_could_exchange_or_fill_is_not_used() {
+    let dir = project("test");
+    let path = dir.path().join("config/mainstay.toml");
+    let text = fs::read_to_string(&path).expect("a configuration");
+    let open = dir.path().join("open");
+    fs::create_dir_all(open.join("logs")).expect("folders");
+    let attempt = |logs: &Path, mode: u32, word: &str| {
+        fs::set_permissions(&open, fs::Permissions::from_mode(mode)).expect("a mode");
+        let own = format!(
+            "{text}[logs]\ndirectory = {:?}\n",
+            logs.display().to_string()
+        );
+        fs::write(&path, own).expect("written");
+        for words in [&["up"][..], &["up", "-d"]] {
+            let told = said(&run_in(
+                dir.path(),
+                words,
+                &[("XDG_RUNTIME_DIR", dir.path())],
+            ));
+            for word in [word, "cannot use the directory", "logs.directory"] {
+                assert!(told.contains(word), "{words:?} {word}: {told}");
+            }
+        }
+        let entries = fs::read_dir(logs).into_iter().flatten();
+        assert_eq!(
+            entries.count(),
+            usize::from(logs == open),
+            "something was written"
+        );
+    };
+    attempt(&open.join("logs"), 0o777, "any user may rename");
+    attempt(&open, 0o777, "any user may rename");
+    attempt(&open, 0o1777, "any user may rename");
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&open, Some(54321), Some(54321)).expect("given away");
+        attempt(&open.join("logs"), 0o755, "user 54321 owns");
+        attempt(&open, 0o755, "user 54321 owns");
+    }
+}
+
+#[test]
 fn a_runtime_directory_of_another_user_is_not_used() {
     if !nix::unistd::geteuid().is_root() {
         return skip("only root can give a directory away");

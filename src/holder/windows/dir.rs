@@ -12,11 +12,11 @@ pub struct Dir {
 }
 
 impl Dir {
-    /// Creates the directory where it is missing.
+    /// Creates the directory where it is missing; whoever may write in it decides its folder.
     ///
     /// # Errors
     /// What the system says.
-    pub fn open(path: &Path, _mode: u32) -> io::Result<Dir> {
+    pub fn claim_closed(path: &Path, _mode: u32) -> io::Result<Dir> {
         fs::create_dir_all(path)?;
         Ok(Dir {
             path: path.to_owned(),
