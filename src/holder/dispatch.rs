@@ -3,6 +3,7 @@
 //! Never waits for what it starts.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,8 +148,11 @@ impl Engine {
         let marks = MarkSecret::open(Path::new(&setup.state_dir))?;
         let alone = self.runtime.is_some();
         let site = self.site.as_ref();
-        let groups =
-            site.and_then(|site| CgroupTree::make(site, &setup.name, marks.public_name(), alone));
+        // A copy of the state directory has the same secret.
+        let about = std::fs::metadata(&setup.state_dir)?;
+        let (dev, ino, secret) = (about.dev(), about.ino(), marks.public_name());
+        let unique = format!("{secret}.{dev:x}.{ino:x}");
+        let groups = site.and_then(|site| CgroupTree::make(site, &setup.name, &unique, alone));
         if groups.is_none() {
             sweep_marked(&marks.prefix()); // of an earlier holder
         }

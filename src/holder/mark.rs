@@ -75,6 +75,11 @@ impl Tags {
         self.next - 1
     }
 
+    /// Whether the same holder draws both.
+    pub(crate) fn are_of_one_holder(one: u64, other: u64) -> bool {
+        one >> 32 == other >> 32
+    }
+
     /// All that were drawn.
     pub(crate) fn given(&self) -> Range<u64> {
         self.first..self.next

@@ -16,6 +16,17 @@ pub(crate) struct ProcessInfo {
     pub(crate) kernel: bool,
 }
 
+/// What a process says of the run it is of, whatever it has executed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// The tag that a run was given.
+    Of(u64),
+    /// It was never given one: it has what this process has.
+    Untouched,
+    /// It had one and has changed it.
+    Forged,
+}
+
 /// The name of a program, which may be any bytes, as one line of text.
 pub(crate) fn printable(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use crate::ancestry::ancestry;
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{self, Cgroup};
-use crate::mark::{TREE_MARK_VAR, mark_variable};
-use crate::process::ProcessInfo;
+use crate::mark::{TREE_MARK_VAR, Tags, mark_variable};
+use crate::process::{ProcessInfo, Tag};
 use crate::threads::thread;
 
 /// Looks at most this often for new processes before it kills what it has.
@@ -83,7 +83,9 @@ impl Living {
             return Some(true);
         }
         let tag = kernel::tag(one.pid);
-        if let Some(tag) = tag.filter(|tag| *tag >= runs.given.start) {
+        if let Tag::Of(tag) = tag
+            && Tags::are_of_one_holder(tag, runs.given.start)
+        {
             return Some(tag >= runs.given.end || runs.tags.contains(&tag));
         }
         let marked = Cell::new(false);
@@ -96,7 +98,8 @@ impl Living {
             std::str::from_utf8(mark).is_ok_and(|mark| runs.marks.contains(mark))
         })?;
         // Orphans that never were of a run reach the first process of a namespace alone.
-        Some(living || (!marked.get() && std::process::id() == 1))
+        let is_foreign = !marked.get() && tag == Tag::Untouched && std::process::id() == 1;
+        Some(living || is_foreign)
     }
 }
 
@@ -268,7 +271,7 @@ fn wait_until_gone(killed: &[ProcessInfo]) {
 }
 
 pub(crate) fn own_ancestors() -> HashSet<i32> {
-    let line = ancestry(std::process::id());
+    let line = ancestry(std::process::id()).unwrap_or_default();
     let line = line.iter().map(|(pid, _)| *pid).chain([std::process::id()]);
     line.map(u32::cast_signed).collect()
 }

@@ -13,7 +13,7 @@ use mainstay_process::TreeProcess;
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{self, Cgroup};
 use crate::mark::mark_variable;
-use crate::process::ProcessInfo;
+use crate::process::{ProcessInfo, Tag};
 use crate::sweep::{ProcessTree, own_ancestors};
 use crate::threads::thread;
 use crate::worker_reports::TreeFound;
@@ -161,8 +161,11 @@ fn owners(looks: &[TreeLook], all: &[ProcessInfo]) -> HashMap<i32, usize> {
         if leaders.is_empty() || (one.parent > 1 && one.parent != own) {
             return None; // its parent decides
         }
-        let tagged = kernel::tag(one.pid).and_then(|tag| tags.get(&tag));
-        tagged.copied().or_else(|| marked(one.pid, &marks))
+        let tagged = match kernel::tag(one.pid) {
+            Tag::Of(tag) => tags.get(&tag).copied(),
+            Tag::Untouched | Tag::Forged => None,
+        };
+        tagged.or_else(|| marked(one.pid, &marks))
     };
     let candidate = |one: &&ProcessInfo| !one.zombie && !one.kernel && !spared.contains(&one.pid);
     let members = all.iter().filter(candidate);

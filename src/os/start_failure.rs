@@ -84,8 +84,8 @@ fn next_step(context: &StartContext, step: StartStep, errno: i32) -> Option<Stri
         (StartStep::Directory, libc::ENOTDIR) => "it is a file; correct `directory`",
         (StartStep::Directory, libc::EACCES) => "its user may not enter it, or a folder above it",
         (StartStep::User | StartStep::Group, libc::EPERM) => {
-            "only root may start a module as another user: run mainstay as root, or remove \
-             `user` and `group`"
+            "only root may start a module as another user, or who may change users and signal them \
+             (CAP_SETUID, CAP_SETGID, CAP_KILL): run mainstay as root, or remove `user` and `group`"
         }
         (StartStep::Limits, libc::ENOTSUP) => {
             "this system has no `no_new_privileges` or no `oom_score_adj`; remove it"

@@ -257,6 +257,52 @@ fn a_user_means_its_groups_too_and_a_group_may_be_another() {
     }
 }
 
+/// mainstay as an ordinary user that may change users, with these capabilities.
+fn launch_with_capabilities(dir: TempDir, capabilities: &str) -> Daemon {
+    let program = dir.path().join("mainstay");
+    crate::daemon::copy_program(crate::daemon::binary(), &program);
+    std::os::unix::fs::chown(dir.path(), Some(12345), Some(12345)).expect("given away");
+    for name in ["config", "config/mainstay.toml"] {
+        let path = dir.path().join(name);
+        std::os::unix::fs::chown(path, Some(12345), Some(12345)).expect("given away");
+    }
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid=12345", "--regid=12345", "--clear-groups"]);
+    command.args([
+        format!("--inh-caps={capabilities}"),
+        format!("--ambient-caps={capabilities}"),
+    ]);
+    command.arg(program);
+    Daemon::launch_as(dir, command)
+}
+
+#[test]
+fn capabilities_of_mainstay_do_not_pass_to_modules_of_another_user() {
+    let has_setpriv = std::process::Command::new("setpriv").arg("--dump").output();
+    if !nix::unistd::geteuid().is_root() || !has_setpriv.is_ok_and(|it| it.status.success()) {
+        return skip("it needs root and setpriv");
+    }
+    let command = script("id -u; grep Cap /proc/self/status; echo end; exec sleep 60");
+    let modules = one(&command, "user = \"54321\"\ngroup = \"54321\"");
+    let all = "+setuid,+setgid,+kill";
+    let mut daemon = launch_with_capabilities(open_folder(&modules), all);
+    let output = daemon.wrote("it", "end");
+    assert!(output.starts_with("54321\n"), "{output}");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        let none = format!("{set}:\t0000000000000000");
+        assert!(output.contains(&none), "{set}: {output}");
+    }
+    let pid = daemon.module("it").pid.expect("it runs");
+    daemon.signal(libc::SIGTERM);
+    assert_eq!(daemon.ended(), Some(0));
+    assert!(!crate::daemon::lives(pid), "it was not stopped");
+    // What it could not stop it does not start.
+    let daemon = launch_with_capabilities(open_folder(&modules), "+setuid,+setgid");
+    daemon.wait("the refusal", || {
+        daemon.printed().contains("CAP_KILL").then_some(())
+    });
+}
+
 #[test]
 fn one_of_another_user_says_ready_and_is_stopped() {
     if !nix::unistd::geteuid().is_root() {

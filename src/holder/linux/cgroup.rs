@@ -2,10 +2,10 @@
 //! Owns a subtree of our own group, unique for a state directory, and removes it at the end.
 //! Never touches a group that is not ours or was not delegated to us.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
+
+use super::processes::ProcessHandle;
 
 /// How long a killed group may take to become empty before it is left behind.
 const EMPTY_WITHIN: Duration = Duration::from_millis(500);
@@ -134,12 +136,13 @@ pub(crate) struct CgroupTree {
 }
 
 impl CgroupTree {
-    /// Makes the subtree; what an earlier holder of the same state directory left is killed.
-    /// None when the place turns out to be unusable.
+    /// Makes the subtree; what an earlier holder of the same state directory left is killed. Its
+    /// name is of that directory alone, whose lock this holder has: no living one has it, whatever
+    /// else is locked. None when the place turns out to be unusable.
     pub(crate) fn make(
         site: &CgroupRoot,
         name: &str,
-        public_name: &str,
+        unique_name: &str,
         move_self: bool,
     ) -> Option<CgroupTree> {
         remove_orphans(&site.path, YOUNG);
@@ -151,17 +154,12 @@ impl CgroupTree {
             let _ = fs::create_dir(&leaf); // may be there from an earlier start
             write(&leaf.join("cgroup.procs"), "0").ok()?;
         }
-        // One that is held is of a mainstay that lives: its state directory was copied.
-        let names = (0..).map(|copy| match copy {
-            0 => format!("{PREFIX}{name}-{public_name}"),
-            copy => format!("{PREFIX}{name}-{public_name}.{copy}"),
-        });
-        let folder = names
-            .take(64)
-            .find(|name| !is_held(&site.path.join(name)))?;
+        let folder = format!("{PREFIX}{name}-{unique_name}");
         let path = site.path.join(&folder);
-        remove(&path);
-        fs::create_dir(&path).ok()?;
+        let view = format!("{}/{folder}", site.view);
+        remove(&path, &view);
+        // Others may pass through to their limits; who cannot read a directory cannot lock it.
+        DirBuilder::new().mode(0o711).create(&path).ok()?;
         let held = File::open(&path).ok();
         let held = held.filter(|file| file.try_lock().is_ok());
         if site.own_leaf {
@@ -175,10 +173,9 @@ impl CgroupTree {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = open(&path, flags, Mode::empty()).ok().filter(|_| usable);
         let Some(dir) = dir else {
-            remove(&path);
+            remove(&path, &view);
             return None;
         };
-        let view = format!("{}/{folder}", site.view);
         Some(CgroupTree {
             path,
             view,
@@ -245,18 +242,38 @@ impl CgroupTree {
 
     /// Kills and removes everything.
     pub(crate) fn remove_all(&self) {
-        remove(&self.path);
+        remove(&self.path, &self.view);
+    }
+}
+
+/// Kills those of a group whose main thread has ended: the kernel takes them for dead when it
+/// kills a group.
+fn kill_headless(mut members: File, is_member: impl Fn(i32) -> bool) {
+    let mut text = String::new();
+    let _ = members.read_to_string(&mut text); // fails only for a group that is being removed
+    for pid in text.lines().filter_map(|line| line.parse().ok()) {
+        if let Some(pinned) = ProcessHandle::new(pid)
+            && is_member(pid)
+        {
+            pinned.signal(libc::SIGKILL);
+        }
     }
 }
 
 /// Kills what is in a group and removes it with the groups in it.
-fn remove(path: &Path) {
+fn remove(path: &Path, view: &str) {
     if !path.exists() {
         return;
     }
     let _ = write(&path.join("cgroup.kill"), "1");
     let end = Instant::now() + EMPTY_WITHIN;
     while !remove_tree(path) && Instant::now() < end {
+        let inside = |pid: i32| group_of(&pid.to_string()).is_some_and(|at| is_in(&at, view));
+        for group in fs::read_dir(path).into_iter().flatten().flatten() {
+            if let Ok(members) = File::open(group.path().join("cgroup.procs")) {
+                kill_headless(members, inside);
+            }
+        }
         // The kernel gives no event we could keep here.
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -284,9 +301,10 @@ fn remove_orphans(site: &Path, young: Duration) {
     }
 }
 
-fn is_held(path: &Path) -> bool {
-    let lock = File::open(path).map(|dir| dir.try_lock());
-    matches!(lock, Ok(Err(fs::TryLockError::WouldBlock)))
+/// Whether a group is this one or below it.
+fn is_in(view: &str, above: &str) -> bool {
+    let inside = view.strip_prefix(above);
+    inside.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn is_populated(path: &Path) -> bool {
@@ -357,12 +375,15 @@ impl Cgroup {
         left
     }
 
-    /// Waits until what was killed in it is gone. Bounded: the kernel may hold on to one that
-    /// waits for a disk.
+    /// Waits until what was killed in it is gone, and kills what the kernel did not. Bounded: the
+    /// kernel may hold on to one that waits for a disk.
     pub(crate) fn wait_until_empty(&self) {
         let end = Instant::now() + EMPTY_WITHIN;
         while !self.is_empty() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
+            if let Some(members) = self.file("cgroup.procs", OFlag::O_RDONLY) {
+                kill_headless(members, |pid| self.contains(pid));
+            }
         }
     }
 
@@ -404,8 +425,7 @@ impl Cgroup {
     }
 
     fn is_above(&self, view: &str) -> bool {
-        let inside = view.strip_prefix(self.view.as_str());
-        inside.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        is_in(view, &self.view)
     }
 }
 
@@ -419,6 +439,34 @@ impl AsFd for Cgroup {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn a_lock_on_a_group_keeps_no_holder_from_what_an_earlier_one_left() {
+        let Some(site) = find_cgroup_root().filter(CgroupRoot::without_moving) else {
+            eprintln!("skipped: no control groups may be made here");
+            return;
+        };
+        let name = format!("locked.{}", std::process::id());
+        let first = CgroupTree::make(&site, &name, "1", true).unwrap();
+        let mode = fs::metadata(&first.path).unwrap().mode() & 0o777;
+        assert_eq!(mode, 0o711, "another user could open it, and lock it");
+        let (group, _) = first.recreate("module", None).unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let id = child.id().to_string();
+        group.procs().unwrap().write_all(id.as_bytes()).unwrap();
+        let path = first.path.clone();
+        drop((first, group)); // its holder is killed, and another process has locked the group
+        let locked = File::open(&path).unwrap();
+        locked.try_lock().unwrap();
+        let second = CgroupTree::make(&site, &name, "1", true).unwrap();
+        assert_eq!(second.path, path);
+        assert_eq!(child.wait().unwrap().code(), None, "it was not killed");
+        second.remove_all();
+        assert!(!path.exists());
+    }
 
     #[test]
     fn what_a_killed_holder_left_empty_is_removed_and_nothing_else() {
@@ -462,7 +510,7 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         drop(held);
-        remove(&own);
+        remove(&own, &site.view);
         assert!(!own.exists());
     }
 }

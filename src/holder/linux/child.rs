@@ -54,9 +54,16 @@ pub(crate) fn close_from(first: u32, last: u32) -> Result<(), i32> {
     close_one_by_one(first, last)
 }
 
-/// Raw calls: the C library's would tell every thread of the parent to follow.
+/// Raw calls: the C library's would tell every thread of the parent to follow. A process without
+/// root becomes another user by its capabilities; it does so only if it may signal that user's
+/// processes too, and what it may do does not pass to them.
 #[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
 pub(crate) fn become_user(who: &Credentials) -> Result<(), (StartStep, i32)> {
+    // SAFETY: no arguments.
+    let is_other = unsafe { libc::geteuid() } != who.uid;
+    if is_other && !has_effective(CAP_KILL).map_err(|errno| (StartStep::User, errno))? {
+        return Err((StartStep::User, libc::EPERM)); // it could not be stopped
+    }
     // SAFETY: the list lives in the orders; the rest are numbers.
     let (groups, group, user) = unsafe {
         let call = |number, value: u32| check(libc::syscall(number, value, value, value));
@@ -71,22 +78,72 @@ pub(crate) fn become_user(who: &Credentials) -> Result<(), (StartStep, i32)> {
     groups
         .and(group)
         .map_err(|errno| (StartStep::Group, errno))?;
-    user.map(drop).map_err(|errno| (StartStep::User, errno))
+    user.map_err(|errno| (StartStep::User, errno))?;
+    if is_other {
+        drop_capabilities().map_err(|errno| (StartStep::User, errno))?;
+    }
+    Ok(())
 }
 
-/// Tags this process and what it will start; see [`tag`](super::tag).
+/// Version 3 of the kernel's capability sets, of this process.
+const CAPABILITY_HEADER: [u32; 2] = [0x2008_0522, 0];
+const CAP_KILL: u32 = 5;
+
+/// Whether this process has a capability, of the first 32.
+#[expect(unsafe_code, reason = "capget")]
+fn has_effective(capability: u32) -> Result<bool, i32> {
+    let (mut header, mut sets) = (CAPABILITY_HEADER, [0_u32; 6]);
+    let (to, from) = (header.as_mut_ptr(), sets.as_mut_ptr());
+    // SAFETY: a header of version 3, with room for the two sets of three words that it has.
+    check(unsafe { libc::syscall(libc::SYS_capget, to, from) })?;
+    Ok(sets[0] & (1 << capability) != 0)
+}
+
+/// A change from root to another user does this by itself; one by capabilities keeps them.
+#[expect(unsafe_code, reason = "prctl, capset")]
+fn drop_capabilities() -> Result<(), i32> {
+    let (mut header, none) = (CAPABILITY_HEADER, [0_u32; 6]);
+    // SAFETY: numbers; then a header of version 3 and the two sets of three words that it has.
+    unsafe {
+        // Fails where there are no ambient ones.
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        );
+        let (to, sets) = (header.as_mut_ptr(), none.as_ptr());
+        check(libc::syscall(libc::SYS_capset, to, sets)).map(drop)
+    }
+}
+
+/// What both limits of a tag are together; see [`tag`](super::tag).
+pub(crate) const TAG_SUM: u64 = 3 << 62;
+
+/// Tags this process and what it will start, or leaves both limits as they are: below another
+/// mainstay only root may. Its mark has to do then.
 #[expect(unsafe_code, reason = "getrlimit, setrlimit")]
 pub(crate) fn set_tag(tag: u64) {
     if tag == 0 {
         return;
     }
-    // SAFETY: a zeroed limit that the first call fills. Without a tag its mark has to do.
-    unsafe {
+    let (time, locks) = (libc::RLIMIT_RTTIME, libc::RLIMIT_LOCKS);
+    // SAFETY: zeroed limits that the calls fill.
+    let set = |resource, value: u64, only_raise: bool| unsafe {
         let mut limit: libc::rlimit = std::mem::zeroed();
-        if libc::getrlimit(libc::RLIMIT_RTTIME, &raw mut limit) == 0 {
-            limit.rlim_cur = tag;
-            libc::setrlimit(libc::RLIMIT_RTTIME, &raw const limit);
+        libc::getrlimit(resource, &raw mut limit);
+        if only_raise && limit.rlim_max >= value {
+            return true;
         }
+        limit.rlim_cur = limit.rlim_cur.min(value);
+        limit.rlim_max = value;
+        libc::setrlimit(resource, &raw const limit) == 0
+    };
+    // What may be refused comes first: half a tag would be none.
+    if set(time, tag, true) && set(locks, TAG_SUM - tag, true) {
+        set(time, tag, false);
+        set(locks, TAG_SUM - tag, false);
     }
 }
 

@@ -2,12 +2,13 @@
 //! Owns nothing. Reads at the moment it is asked.
 //! Never signals by a number that may mean someone else by now.
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use super::procfs;
+use super::{child, procfs};
 use crate::clock::nanos;
 use crate::fds::own_fd;
-use crate::process::{ProcessInfo, printable};
+use crate::process::{ProcessInfo, Tag, printable};
 
 /// Nanoseconds in a clock tick: user space sees 100 ticks a second on every Linux.
 const TICK_NANOS: u64 = 10_000_000;
@@ -36,20 +37,28 @@ pub(crate) fn process(pid: i32) -> Option<ProcessInfo> {
 }
 
 fn parse(pid: i32, text: &[u8]) -> Option<ProcessInfo> {
-    // The name in brackets may contain anything, brackets too.
-    let end = text.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(text.get(end + 2..)?).ok()?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let fields = fields(text)?;
     let number = |place: usize| fields.get(place).and_then(|text| text.parse::<i32>().ok());
+    // Of a process whose main thread has ended the kernel says Z too: its other threads go on.
+    let has_ended = matches!(fields.first(), Some(&("Z" | "X")));
+    let threads = fields.get(17)?.parse::<u64>().ok()?;
     Some(ProcessInfo {
         pid,
-        zombie: matches!(fields.first(), Some(&("Z" | "X"))),
+        zombie: has_ended && threads <= 1,
         parent: number(1)?,
         group: number(2)?,
         session: number(3)?,
         start_time: fields.get(19)?.parse().ok()?,
         kernel: fields.get(6)?.parse::<u64>().ok()? & PF_KTHREAD != 0,
     })
+}
+
+/// The fields of `/proc/PID/stat` from the third on.
+fn fields(text: &[u8]) -> Option<Vec<&str>> {
+    // The name in brackets may contain anything, brackets too.
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(text.get(end + 2..)?).ok()?;
+    Some(rest.split_ascii_whitespace().collect())
 }
 
 /// The name of the program of a process, empty if it has exited.
@@ -65,11 +74,30 @@ pub(crate) fn processes() -> Vec<ProcessInfo> {
 
 /// Whether a variable of the process, as `NAME=VALUE`, is such; None: none can be seen just now.
 pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool> {
-    match procfs::read(&format!("{pid}/environ")) {
-        Ok(text) if text.is_empty() => None,
-        Ok(text) => Some(text.split(|byte| *byte == 0).any(is)),
-        Err(_) => Some(false),
+    let folder = pid.to_string();
+    let text = match environment(&folder) {
+        // A main thread that has ended shows nothing: the others do.
+        Ok(None) => {
+            let threads = procfs::numbers(&format!("{pid}/task")).into_iter();
+            let mut folders = threads.map(|thread| format!("{pid}/task/{thread}"));
+            folders.find_map(|folder| environment(&folder).ok().flatten())?
+        }
+        Ok(Some(text)) => text,
+        Err(_) => return Some(false),
+    };
+    Some(text.split(|byte| *byte == 0).any(is))
+}
+
+/// The environment of a thread; None: it has no memory, in its end or in the moment of an exec.
+fn environment(folder: &str) -> io::Result<Option<Vec<u8>>> {
+    let text = procfs::read(&format!("{folder}/environ"))?;
+    if !text.is_empty() {
+        return Ok(Some(text));
     }
+    // Where an empty one ends is told, as field 51.
+    let stat = procfs::read(&format!("{folder}/stat"))?;
+    let end = fields(&stat).and_then(|fields| fields.get(48)?.parse::<u64>().ok());
+    Ok(end.is_some_and(|end| end > 0).then(Vec::new))
 }
 
 /// Whether a process is of the namespace of processes that this one is in.
@@ -79,14 +107,31 @@ pub(crate) fn is_in_own_namespace(pid: i32) -> bool {
     own.is_some() && namespace(&pid.to_string()) == own
 }
 
-/// The tag of a process: its soft limit of real-time CPU time, which lasts through forks, programs
-/// and users, and is larger than any that is meant.
-pub(crate) fn tag(pid: i32) -> Option<u64> {
-    let text = procfs::read_text(&format!("{pid}/limits"))?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("Max realtime timeout"))?;
-    line.split_whitespace().next()?.parse().ok()
+/// The tag of a process: its hard limit of real-time CPU time, and what is missing to
+/// [`TAG_SUM`](child::TAG_SUM) its hard limit of file locks, which the kernel does not heed. Both
+/// last through forks, programs and users; a process can lower a hard limit and not raise it, so
+/// that it cannot have another tag.
+pub(crate) fn tag(pid: i32) -> Tag {
+    let found = hard_limits(&pid.to_string());
+    if found == (None, None) || found == hard_limits("self") {
+        return Tag::Untouched;
+    }
+    match found {
+        (Some(time), Some(locks)) if time.checked_add(locks) == Some(child::TAG_SUM) => {
+            Tag::Of(time)
+        }
+        _ => Tag::Forged,
+    }
+}
+
+/// Hard limits of real-time CPU time and file locks; None: there is no limit.
+fn hard_limits(pid: &str) -> (Option<u64>, Option<u64>) {
+    let text = procfs::read_text(&format!("{pid}/limits")).unwrap_or_default();
+    let hard = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    (hard("Max realtime timeout"), hard("Max file locks"))
 }
 
 /// Orphans (and whatever else the main thread of this process is the parent of).
@@ -167,5 +212,32 @@ mod tests {
             (seen.parent, seen.group, seen.session, seen.start_time),
             (1, 2, 3, 4711)
         );
+    }
+
+    #[test]
+    fn an_empty_environment_is_seen_as_one() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .env_clear()
+            .spawn()
+            .expect("a child");
+        let pid = child.id().cast_signed();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while has_variable(pid, |_| true).is_none() {
+            assert!(std::time::Instant::now() < end, "it cannot be told");
+        }
+        // Of no variables there is one without a name.
+        assert_eq!(has_variable(pid, |one| !one.is_empty()), Some(false));
+        child.kill().expect("our child");
+        child.wait().expect("our child");
+    }
+
+    #[test]
+    fn a_process_without_its_main_thread_is_no_zombie() {
+        let of = |threads: u32| {
+            let text = format!("7 (a) Z 1 2 3 0 -1 4 0 0 0 0 0 0 0 0 20 0 {threads} 0 4711 0 0");
+            parse(7, text.as_bytes()).expect("parsed").zombie
+        };
+        assert_eq!([of(0), of(1), of(2)], [true, true, false]);
     }
 }

@@ -78,7 +78,12 @@ pub(super) fn read_link(path: &str) -> Option<std::ffi::OsString> {
 
 /// The numbers of all processes that are shown.
 pub(super) fn pids() -> Vec<i32> {
-    let Ok(here) = file(".", OFlag::O_DIRECTORY) else {
+    numbers(".")
+}
+
+/// The entries of a folder that are numbers, such as the threads in `1/task`.
+pub(super) fn numbers(path: &str) -> Vec<i32> {
+    let Ok(here) = file(path, OFlag::O_DIRECTORY) else {
         return Vec::new();
     };
     let Ok(mut entries) = nix::dir::Dir::from_fd(here) else {

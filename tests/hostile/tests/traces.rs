@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-/// All living processes that were started with this folder in an argument or in a variable.
+/// All living processes that were started with this folder in an argument or in a variable. What
+/// the main thread does not show after its end another one does.
 pub(crate) fn of_folder(folder: &Path) -> Vec<(i32, String)> {
     let mark = folder.file_name().expect("a name").as_encoded_bytes();
     let numbers = fs::read_dir("/proc").expect("/proc").flatten();
@@ -12,7 +13,15 @@ pub(crate) fn of_folder(folder: &Path) -> Vec<(i32, String)> {
     let ours = std::process::id().cast_signed();
     pids.filter(|pid| *pid != ours)
         .filter_map(|pid| {
-            let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let read = |file: &str| {
+                let threads = fs::read_dir(format!("/proc/{pid}/task"))
+                    .into_iter()
+                    .flatten();
+                let texts = threads
+                    .flatten()
+                    .filter_map(|one| fs::read(one.path().join(file)).ok());
+                texts.max_by_key(Vec::len).unwrap_or_default()
+            };
             let arguments = read("cmdline");
             let has = |text: &[u8]| text.windows(mark.len()).any(|part| part == mark);
             let is = has(&arguments) || has(&read("environ"));
