@@ -83,6 +83,8 @@ struct ProbeState {
     /// The newest look; tells a command that looks from any other.
     number: u64,
     issues: Vec<String>,
+    /// Looks in a row that found it unwell.
+    failures: u32,
 }
 
 /// A running module that is looked at.
@@ -199,6 +201,7 @@ impl HealthActorState {
                 due: Some(now.after(delay(probe))),
                 number: 0,
                 issues: Vec::new(),
+                failures: 0,
             })
             .collect();
         let (of, said) = self.self_reported[module.index()];
@@ -315,7 +318,12 @@ impl HealthActorState {
             watch.due = Some(now.after(spec.interval));
             return;
         }
-        watch.issues = seen.issues;
+        watch.failures = match seen.health {
+            HealthStatus::Unhealthy => watch.failures.saturating_add(1),
+            _ => 0,
+        };
+        let counted = |issue: &String| probing::counted(issue, watch.failures);
+        watch.issues = seen.issues.iter().map(counted).collect();
         let answer = watch.tracker.record(convert::health_to_policy(seen.health));
         watch.due = Some(match answer {
             // The confirmation before a restart: asked again at once.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::run::{RunEffect, RunEvent, RunMachine, RunReport, RunReportKind};
+use mainstay_policy::run::{RunEffect, RunEnd, RunEvent, RunMachine, RunReport, RunReportKind};
 use mainstay_policy::spec::Readiness;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::{
@@ -40,6 +40,13 @@ pub(crate) enum ModuleMsg {
     Event(RunEvent),
     /// Something happened to its process.
     Process(ProcessEvent),
+    /// It was checked whether it is ready.
+    Checked {
+        /// The run that was checked.
+        generation: u64,
+        /// What was found instead.
+        found: Result<(), String>,
+    },
     /// Over its own connection it said that it is ready.
     Ready {
         /// The run that said so.
@@ -95,6 +102,8 @@ pub(crate) struct ModuleActorState {
     hook: Option<Hook>,
     /// The newest look by a command whether it is ready.
     readiness_check: Option<u64>,
+    /// What the last check found instead, and how many there were in this run.
+    not_ready: (Option<String>, u32),
     /// Its output is being lost, and an event said so.
     losing_output: bool,
 }
@@ -136,6 +145,7 @@ impl Actor for ModuleActor {
             detail: None,
             hook: None,
             readiness_check: None,
+            not_ready: (None, 0),
             losing_output: false,
         })
     }
@@ -149,6 +159,7 @@ impl Actor for ModuleActor {
         match msg {
             ModuleMsg::Event(event) => state.note(event),
             ModuleMsg::Process(event) => state.on_process_event(event),
+            ModuleMsg::Checked { generation, found } => state.on_checked(generation, found),
             ModuleMsg::Ready { generation } => state.note(RunEvent::ReadyReported { generation }),
             ModuleMsg::Status { generation, text } => state.set_status_text(generation, &text),
             ModuleMsg::HookEnded { number, outcome } => state.hook_ended(number, &outcome),
@@ -223,8 +234,11 @@ impl ModuleActorState {
         match report.what {
             RunReportKind::Started { .. } | RunReportKind::Extended { .. } => {}
             RunReportKind::Ready => self.record_ready(report.generation),
-            RunReportKind::Ended(_) => {
+            RunReportKind::Ended(ending) => {
                 self.cancel_readiness_check();
+                if ending == RunEnd::StartTimeout {
+                    self.detail = self.timeout_text();
+                }
                 self.ended = Some(report);
             }
         }
@@ -239,6 +253,24 @@ impl ModuleActorState {
             detail: self.detail.clone().filter(|_| ended),
         };
         self.ctx.actor_refs.lifecycle.cast(msg);
+    }
+
+    fn on_checked(&mut self, generation: u64, found: Result<(), String>) {
+        let ok = found.is_ok();
+        if generation == self.module.generation() {
+            let count = self.not_ready.1.saturating_add(1);
+            self.not_ready = (found.err(), count);
+        }
+        self.note(RunEvent::Probed { generation, ok });
+    }
+
+    /// Why it was not ready in time: what was checked, the last answer and how often.
+    fn timeout_text(&self) -> Option<String> {
+        let spec = self.ctx.spec(self.id);
+        let (found, count) = &self.not_ready;
+        let found = found.clone().unwrap_or(readiness::missing(&spec.readiness));
+        let text = super::probing::counted(&found, *count);
+        (!text.is_empty()).then(|| format!("it was not ready in time: {text}"))
     }
 
     /// A look that is on its way has nothing to look at any more.
@@ -263,6 +295,7 @@ impl ModuleActorState {
             });
         }
         self.fed = false;
+        self.not_ready = (None, 0);
         self.reported = ReportedStatus::default();
         self.start_log_match(false);
         self.ctx

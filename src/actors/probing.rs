@@ -13,8 +13,27 @@ use crate::os::{LiveProcess, probe};
 /// Probes once; `number` names the command, if it is one.
 ///
 /// # Errors
-/// What was found instead, in words.
+/// What was probed and what was found instead, in words.
 pub(super) async fn probe(
+    ctx: &RuntimeContext,
+    module: ModuleId,
+    number: u64,
+    what: &Probe,
+    timeout: Duration,
+) -> Result<(), String> {
+    let answer = answer(ctx, module, number, what, timeout).await;
+    answer.map_err(|found| format!("{what}: {found}"))
+}
+
+/// A message about checks that failed in a row.
+pub(super) fn counted(text: &str, failures: u32) -> String {
+    match failures {
+        0 | 1 => text.to_owned(),
+        _ => format!("{text}, {failures} tries"),
+    }
+}
+
+async fn answer(
     ctx: &RuntimeContext,
     module: ModuleId,
     number: u64,
@@ -31,7 +50,7 @@ pub(super) async fn probe(
         Probe::Grpc(target) => probe::grpc(target, owner, timeout).await,
         Probe::File(path) => match probe::file(path) {
             true => Ok(()),
-            false => Err(format!("{path} is not there")),
+            false => Err("there is no such file".to_owned()),
         },
         Probe::Exec(argv) => {
             let mut command = launching::command_request(ctx, module, argv);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::run::RunEvent;
 use mainstay_policy::spec::Readiness;
 
 use super::module::ModuleMsg;
@@ -18,24 +17,26 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) fn check_once(ctx: &Arc<RuntimeContext>, module: ModuleId, generation: u64) -> u64 {
     let (ctx, number) = (Arc::clone(ctx), ctx.os.now().0);
     tokio::spawn(async move {
-        let ok = is_ready(&ctx, module, number).await;
+        let found = match &ctx.spec(module).readiness {
+            Readiness::Probe(probe) => {
+                probing::probe(&ctx, module, number, probe, CHECK_TIMEOUT).await
+            }
+            other => Err(missing(other)),
+        };
         ctx.actor_refs
             .module(module)
-            .cast(ModuleMsg::Event(RunEvent::Probed { generation, ok }));
+            .cast(ModuleMsg::Checked { generation, found });
     });
     number
 }
 
-async fn is_ready(ctx: &RuntimeContext, module: ModuleId, number: u64) -> bool {
-    match &ctx.spec(module).readiness {
-        Readiness::Probe(probe) => {
-            let probe = probing::probe(ctx, module, number, probe, CHECK_TIMEOUT);
-            probe.await.is_ok()
-        }
-        Readiness::Started
-        | Readiness::Settle(_)
-        | Readiness::Notify
-        | Readiness::Log(_)
-        | Readiness::Fd(_) => false,
+/// What did not happen when a module that reports its readiness was not ready in time.
+pub(super) fn missing(readiness: &Readiness) -> String {
+    match readiness {
+        Readiness::Notify => "it did not send READY=1".to_owned(),
+        Readiness::Log(pattern) => format!("no line of its output matches {pattern:?}"),
+        Readiness::Fd(fd) => format!("it did not write to descriptor {fd}"),
+        Readiness::Probe(probe) => format!("{probe}: no answer"),
+        Readiness::Started | Readiness::Settle(_) => String::new(),
     }
 }

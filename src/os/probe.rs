@@ -23,7 +23,7 @@ pub(crate) async fn tcp(address: &str, owner: Option<u32>, limit: Duration) -> R
 async fn connect(address: &str, owner: Option<u32>, limit: Duration) -> Result<TcpStream, String> {
     let stream = within(limit, TcpStream::connect(address))
         .await
-        .map_err(|error| format!("cannot connect to {address}: {error}"))?;
+        .map_err(|error| error_text(&error))?;
     if let (Some(owner), Ok(peer)) = (owner, stream.peer_addr())
         && peer.ip().is_loopback()
     {
@@ -31,11 +31,9 @@ async fn connect(address: &str, owner: Option<u32>, limit: Duration) -> Result<T
         let seen = tokio::task::spawn_blocking(move || machine::listens(peer.port(), owner));
         let seen = within(limit, async { seen.await.map_err(std::io::Error::other) });
         let seen = seen.await;
-        if seen.map_err(|error| format!("cannot see who holds {address}: {error}"))? == Some(false)
-        {
-            return Err(format!(
-                "{address} is held by a process that is not of this module"
-            ));
+        let seen = seen.map_err(|error| format!("cannot see who holds it: {error}"))?;
+        if seen == Some(false) {
+            return Err("a process that is not of this module holds it".to_owned());
         }
     }
     Ok(stream)
@@ -48,7 +46,7 @@ async fn connect(address: &str, owner: Option<u32>, limit: Duration) -> Result<T
 pub(crate) async fn unix(path: &str, limit: Duration) -> Result<(), String> {
     within(limit, transport::connect(path.as_ref()))
         .await
-        .map_err(|error| format!("cannot connect to {path}: {error}"))
+        .map_err(|error| error_text(&error))
 }
 
 /// Whether `url` (`http://host[:port][/path]`) answers with `status`.
@@ -82,11 +80,11 @@ pub(crate) async fn http(
         read_status(&mut stream).await
     })
     .await
-    .map_err(|error| format!("cannot read the answer of {url}: {error}"))?;
+    .map_err(|error| error_text(&error))?;
     if got == status {
         Ok(())
     } else {
-        Err(format!("{url} answers {got} instead of {status}"))
+        Err(format!("status {got} instead of {status}"))
     }
 }
 
@@ -99,7 +97,7 @@ pub(crate) async fn grpc(target: &str, owner: Option<u32>, limit: Duration) -> R
     let stream = connect(address, owner, limit).await?;
     within(limit, grpc::check(stream, address, service))
         .await
-        .map_err(|error| format!("cannot find {target} healthy: {error}"))
+        .map_err(|error| error_text(&error))
 }
 
 async fn read_status(stream: &mut TcpStream) -> std::io::Result<u16> {
@@ -120,6 +118,15 @@ async fn read_status(stream: &mut TcpStream) -> std::io::Result<u16> {
         .filter(|_| version.starts_with("HTTP/"))
         .and_then(|code| code.parse().ok())
         .ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "this is not HTTP"))
+}
+
+/// `connection refused`: without the number that the standard library adds.
+fn error_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect()
 }
 
 /// Whether `path` exists.

@@ -4,6 +4,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,4 +29,18 @@ pub enum Probe {
     Exec(Vec<String>),
     /// This path exists.
     File(String),
+}
+
+/// What is probed: the kind and the target, such as `tcp 127.0.0.1:80`.
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Probe::Tcp(address) => write!(f, "tcp {address}"),
+            Probe::Unix(path) => write!(f, "unix {path}"),
+            Probe::Http { url, .. } => f.write_str(url),
+            Probe::Grpc(target) => write!(f, "grpc {target}"),
+            Probe::Exec(argv) => write!(f, "`{}`", argv.join(" ")),
+            Probe::File(path) => write!(f, "file {path}"),
+        }
+    }
 }

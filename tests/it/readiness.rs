@@ -27,7 +27,8 @@ fn is_never_ready(modules: &str) -> Daemon {
 
 fn stays_unready(daemon: Daemon) -> Daemon {
     let failed = daemon.moves("it", ModuleState::Failed, 1);
-    assert_eq!(failed[0].payload["text"], "it was not ready in time");
+    let text = failed[0].payload["text"].as_str().unwrap_or_default();
+    assert!(text.starts_with("it was not ready in time: "), "{text}");
     assert_eq!(daemon.count("it", EventKind::ModuleReady), 0);
     daemon
 }
@@ -391,4 +392,64 @@ fn the_time_to_start_goes_on_under_a_new_runtime() {
     daemon.kill_runtime();
     let failed = daemon.moves("it", ModuleState::Failed, 1);
     assert_eq!(failed[0].generation, Some(1));
+}
+
+#[test]
+fn what_was_not_ready_in_time_is_named_with_its_last_answer_and_the_count() {
+    let rows = [
+        (
+            "tcp",
+            "tcp = \"127.0.0.1:1\"",
+            "tcp 127.0.0.1:1: connection refused, ",
+        ),
+        (
+            "http",
+            "http = \"http://127.0.0.1:1/up\"",
+            "http://127.0.0.1:1/up: connection refused, ",
+        ),
+        (
+            "unix",
+            "unix = \"/no/such.sock\"",
+            "unix /no/such.sock: no such file or directory, ",
+        ),
+        (
+            "file",
+            "file = \"/no/such\"",
+            "file /no/such: there is no such file, ",
+        ),
+        ("exec", "exec = [\"false\"]", "`false`: exit code 1, "),
+        ("notify", "notify = true", "it did not send READY=1"),
+        (
+            "log",
+            "log = \"never\"",
+            "no line of its output matches \"never\"",
+        ),
+    ];
+    let module = |(name, ready, _): &(&str, &str, &str)| {
+        format!(
+            "[module.{name}]\nrequired = false\ncommand = {}\nready = {{ {ready} }}\n\
+             startup_timeout = \"700ms\"\nrecovery = {{ max_attempts = 1, probation = \"off\" }}\n",
+            misbehave("")
+        )
+    };
+    let daemon = Daemon::start(&rows.iter().map(module).collect::<String>());
+    for (name, _, expected) in rows {
+        daemon.until(name, ModuleState::Failed);
+        let event = &daemon.moves(name, ModuleState::Failed, 1)[0];
+        let text = event.payload["text"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let expected = format!("it was not ready in time: {expected}");
+        assert!(text.starts_with(&expected), "{name}: {text}");
+        assert_eq!(
+            expected.ends_with(", "),
+            text.ends_with(" tries"),
+            "{name}: {text}"
+        );
+        let why = daemon.cli(&["why", name]);
+        let why = String::from_utf8_lossy(&why.stdout).into_owned();
+        assert!(why.contains(&expected), "{why}");
+        assert!(daemon.printed().contains(&expected), "{}", daemon.printed());
+    }
 }

@@ -237,10 +237,11 @@ impl LifecycleActorState {
             return format!("stopped along with {}, which failed", &self.ctx.name(by));
         }
         match view.last_ending {
-            Some(RunEnd::NotStarted(failure)) => self.modules[module.index()]
-                .detail
-                .clone()
-                .unwrap_or_else(|| convert::ending_text(RunEnd::NotStarted(failure))),
+            Some(ending @ (RunEnd::NotStarted(_) | RunEnd::StartTimeout)) => self.modules
+                [module.index()]
+            .detail
+            .clone()
+            .unwrap_or_else(|| convert::ending_text(ending)),
             Some(ending @ RunEnd::Exited(_)) => self
                 .task_message(module)
                 .unwrap_or_else(|| convert::ending_text(ending)),
