@@ -127,6 +127,17 @@ macro_rules! typed_calls {
             self.change(name::MODULE_RESTART, params) $(.$await)?
         }
 
+        /// Accepts the recovery that is proposed for a failed module.
+        ///
+        /// # Errors
+        /// As [`Client::call`].
+        pub $($async)? fn accept_recovery(
+            &mut self,
+            params: &ChangeParams,
+        ) -> Result<ChangeResult, Error> {
+            self.change(name::RECOVERY_ACCEPT, params) $(.$await)?
+        }
+
         /// `module.start`, `module.stop` or `module.restart`, by name. With `wait` it is given
         /// up to [`crate::WAIT_TIMEOUT`].
         ///

@@ -10,7 +10,7 @@ use mainstay_protocol::config_values::ConfigValue;
 use mainstay_protocol::method::{
     ChangeParams, ChangeResult, EventsParams, GraphView, ModuleParams, WhyResult,
 };
-use mainstay_protocol::methods::{self, ModuleRestart, ModuleStart, ModuleStop};
+use mainstay_protocol::methods::{self, ModuleRestart, ModuleStart, ModuleStop, RecoveryAccept};
 use mainstay_protocol::{ErrorCode, Event, ModuleView, RequestError, SystemView};
 use tokio::sync::watch;
 
@@ -198,6 +198,15 @@ impl Runtime {
     /// As [`Runtime::start_module`].
     pub async fn restart_module(&self, name: &str) -> Result<ModuleView, RequestError> {
         self.change::<ModuleRestart>(name).await
+    }
+
+    /// Accepts the recovery that is proposed for a failed module (`recovery.auto = false`), and
+    /// waits until its new run is running or failed.
+    ///
+    /// # Errors
+    /// As [`Runtime::start_module`]; `invalid_params` when nothing is proposed.
+    pub async fn accept_recovery(&self, name: &str) -> Result<ModuleView, RequestError> {
+        self.change::<RecoveryAccept>(name).await
     }
 
     async fn change<M>(&self, name: &str) -> Result<ModuleView, RequestError>

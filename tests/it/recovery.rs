@@ -280,6 +280,51 @@ fn a_restart_of_everything_keeps_what_was_requested() {
 }
 
 #[test]
+fn a_reset_fails_while_another_process_has_the_port() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let daemon = Daemon::launch(
+        "",
+        &format!(
+            "{QUICK}[module.web]\nrequired = false\ncommand = {}\nready = {{ tcp = \"{address}\" }}\n\
+             startup_timeout = \"200ms\"\n[module.web.recovery]\nmax_attempts = 1\n\
+             on_failure = [\"restart\", \"restart_with_reset\", \"stop\"]\n",
+            misbehave("--exit-code 1")
+        ),
+    );
+    daemon.until("web", ModuleState::Failed);
+    let steps = of_kind(&daemon, "web", EventKind::RecoveryStepCompleted);
+    let port = steps
+        .iter()
+        .find(|event| event.payload["step"] == "port")
+        .expect("a step");
+    assert_eq!(port.payload["ok"], false);
+    let text = port.payload["text"].as_str().unwrap_or_default();
+    assert!(text.contains("another process listens on"), "{text}");
+    // It was not started a third time.
+    assert_eq!(daemon.count("web", EventKind::ModuleExited), 2);
+}
+
+#[test]
+fn a_runtime_that_dies_in_a_restart_of_a_group_brings_all_of_it_back() {
+    let slow = misbehave("--slow-stop 700ms");
+    let modules = ["a", "b", "c"].map(|name| format!("[module.{name}]\ncommand = {slow}\n"));
+    let daemon = Daemon::start(&format!(
+        "{QUICK}{}[group.g]\nmembers = [\"a\", \"b\", \"c\"]\nstrategy = \"one_for_all\"\n",
+        modules.concat()
+    ));
+    let before = ["a", "b", "c"].map(|name| daemon.module(name).generation);
+    kill(daemon.module("b").pid.expect("it runs"), libc::SIGKILL);
+    daemon.until("a", ModuleState::Stopping);
+    daemon.kill_runtime();
+    for (name, before) in ["a", "b", "c"].into_iter().zip(before) {
+        daemon.until_view("a new run", name, |view| {
+            view.state == ModuleState::Running && view.generation == before + 1
+        });
+    }
+}
+
+#[test]
 fn without_auto_a_recovery_is_proposed_and_a_person_accepts_it() {
     let daemon = Daemon::start(&format!(
         "{QUICK}auto = false\n[module.web]\ncommand = {}\nrequired = false\n",

@@ -174,6 +174,26 @@ impl LifecycleActorState {
                 .announce(ConsoleMessage::System(&format!("{name} runs {text}")));
         }
         tell_module(&self.ctx, module, generation, degraded);
+        self.tell_dependents(module, degraded);
+    }
+
+    /// Dependents that run learn on the bus that a module is degraded, or whole again.
+    fn tell_dependents(&self, module: ModuleId, degraded: bool) {
+        let (plan, at) = (self.ctx.plan(), self.ctx.os.wall_clock());
+        let (name, word) = (
+            self.ctx.name(module),
+            if degraded { "degraded" } else { "restored" },
+        );
+        for dependent in plan.dependents(module) {
+            if self.policy.view(dependent.from).ready {
+                self.ctx
+                    .bus
+                    .notify_dependency(at, dependent.from, &name, word);
+            }
+        }
+        let subject = format!("mainstay.module.{word}");
+        let payload = || json!({ "module": name });
+        self.ctx.bus.publish_internal(at, &subject, payload);
     }
 }
 

@@ -161,6 +161,32 @@ fn a_budget_that_is_exceeded_may_end_everything_or_escalate() {
 }
 
 #[test]
+fn a_runtime_that_returns_counts_what_the_members_used_up_in_their_group() {
+    let groups = "g: a b | one_for_one 1 30s stop_group";
+    let mut script = with_groups("a\nb\nc", groups, &THREE);
+    run(
+        &mut script,
+        &[("a killed", ""), ("wait 200ms", "run a"), ("a up", "")],
+    );
+    let ids = script.ids();
+    let records = ids.iter().map(|id| script.lifecycle.record(*id));
+    let records: alloc::vec::Vec<_> = records.collect();
+    script.lifecycle = super::Lifecycle::new(plan_with_groups("a\nb\nc", groups), 2);
+    let mut effects = alloc::vec::Vec::new();
+    for (module, record) in ids.into_iter().zip(records) {
+        let (generation, pid) = (record.generation, 7);
+        let alive = Some(super::AdoptedProcess { generation, pid });
+        let event = LifecycleEvent::Adopted {
+            module,
+            record,
+            alive,
+        };
+        script.note(event, &mut effects);
+    }
+    run(&mut script, &[("resume", ""), ("b killed", "halt a")]);
+}
+
+#[test]
 fn groups_follow_the_plan() {
     let mut script = with_groups("a\nb\nc", "g: a b c | one_for_all 5 30s stop_group", &THREE);
     assert_eq!(script.replan("a\nb\nc", ""), "plan 2");
