@@ -63,6 +63,7 @@ fn module(number: u32, needs: impl Iterator<Item = u32>) -> ModuleSpec {
             on_failure: vec![Strategy::Restart],
         },
         on_dependency_restart: OnDependencyRestart::Notify,
+        throttle: mainstay_policy::resources::ThrottleSpec::default(),
     }
 }
 

@@ -30,9 +30,12 @@ use crate::actors::{
 };
 pub(crate) use crate::actors::{CONSOLE_TARGET, ConsoleMessage, ConsoleSink};
 use crate::bus::Bus;
-use crate::config::{ConfigSources, Configuration, Principal, Problems};
+use crate::config::{
+    ConfigSources, Configuration, NotEnforced, Principal, Problems, check_enforcement,
+};
 use crate::ipc;
 use crate::journal::{Journal, JournalSettings, WatermarkKeeper};
+use crate::os::Enforcement;
 use crate::os::handshake::{HandshakeError, HolderHandshake};
 use crate::os::holder_client::HolderClient;
 use crate::os::machine;
@@ -168,6 +171,12 @@ pub(crate) fn prepare(
     let (entrances, plans) = match entrances {
         Some(entrances) => (entrances, plans),
         None => {
+            let enforcement = Enforcement::of(&world);
+            check_enforcement(&configuration, |key| {
+                let (cause, remedy) = enforcement.missing(key)?;
+                Some(NotEnforced { cause, remedy })
+            })
+            .map_err(RuntimeStartError::Configuration)?;
             let entrances = wire.configure(setup(&configuration))?;
             (entrances, commit_first(&configuration)?)
         }

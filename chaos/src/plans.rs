@@ -98,6 +98,7 @@ pub fn weakened(plan: &Plan) -> Plan {
     system.concurrent_restarts = 0;
     let modules = plan.modules().map(|module| ModuleSpec {
         on_dependency_restart: OnDependencyRestart::Ignore,
+        throttle: mainstay_policy::resources::ThrottleSpec::default(),
         ..ModuleSpec::clone(module)
     });
     match Plan::new(plan.number(), system, modules) {
@@ -248,6 +249,7 @@ fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
             OnDependencyRestart::Restart,
             OnDependencyRestart::Ignore,
         ]),
+        throttle: mainstay_policy::resources::ThrottleSpec::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use mainstay_policy::states;
 use mainstay_process::Exited;
 use mainstay_protocol::{
     DesiredState, HealthStatus, ModuleImportance, ModuleState, StateCause, SystemStatus,
-    enums::ModuleKind,
+    enums::{ModuleKind, Rung},
 };
 
 use crate::os_text::{code_text, errno_text, signal_name};
@@ -95,6 +95,17 @@ pub(crate) fn importance(importance: mainstay_policy::spec::Importance) -> Modul
         mainstay_policy::spec::Importance::Normal => ModuleImportance::Normal,
         mainstay_policy::spec::Importance::High => ModuleImportance::High,
         mainstay_policy::spec::Importance::Critical => ModuleImportance::Critical,
+    }
+}
+
+pub(crate) fn rung(rung: mainstay_policy::resources::Rung) -> Rung {
+    match rung {
+        mainstay_policy::resources::Rung::None => Rung::None,
+        mainstay_policy::resources::Rung::Notice => Rung::Notice,
+        mainstay_policy::resources::Rung::Priority => Rung::Priority,
+        mainstay_policy::resources::Rung::Cap => Rung::Cap,
+        mainstay_policy::resources::Rung::Restart => Rung::Restart,
+        mainstay_policy::resources::Rung::Stop => Rung::Stop,
     }
 }
 
@@ -200,6 +211,7 @@ pub(crate) fn failure_noun(failure: Failure) -> String {
         Failure::Watchdog => "a watchdog that was not fed".to_owned(),
         Failure::Probe => "failed health probes".to_owned(),
         Failure::Procedure => "a reset that could not be done".to_owned(),
+        Failure::Limit { .. } => "an exceeded limit".to_owned(),
         Failure::ExitUnknown => "an end that was not seen".to_owned(),
     }
 }

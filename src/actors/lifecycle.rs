@@ -75,6 +75,17 @@ pub(crate) enum LifecycleMsg {
         /// What a liveness probe found that failed for good.
         liveness_issue: Option<String>,
     },
+    /// From the resources actor: a run is over a limit, and its ladder has ended.
+    LimitExceeded {
+        /// Whose.
+        module: ModuleId,
+        /// The run.
+        generation: u64,
+        /// Stop it for good instead of restarting it.
+        stop: bool,
+        /// Which limit, and what is used.
+        text: String,
+    },
     /// From a person or a program.
     Requested {
         /// For whom.
@@ -178,6 +189,8 @@ struct ModuleNotes {
     reason: Option<String>,
     /// What its liveness probe found when it failed permanently.
     liveness_issue: Option<String>,
+    /// Which limit it exceeded when its throttle ladder ended.
+    exceeded: Option<String>,
 }
 
 impl ModuleNotes {
@@ -187,6 +200,7 @@ impl ModuleNotes {
             since: (State::NotStarted, at),
             reason: None,
             liveness_issue: None,
+            exceeded: None,
         }
     }
 }
@@ -267,6 +281,12 @@ impl LifecycleActorState {
                 health,
                 liveness_issue,
             } => self.apply_health(module, generation, health, liveness_issue),
+            LifecycleMsg::LimitExceeded {
+                module,
+                generation,
+                stop,
+                text,
+            } => self.apply_limit(module, generation, stop, text),
             LifecycleMsg::Requested {
                 module,
                 operation,
@@ -349,6 +369,16 @@ impl LifecycleActorState {
             restart,
         });
         self.report_state(module);
+    }
+
+    fn apply_limit(&mut self, module: ModuleId, generation: u64, stop: bool, text: String) {
+        self.dirty.insert(module);
+        self.modules[module.index()].exceeded = Some(text);
+        self.note(LifecycleEvent::LimitExceeded {
+            module,
+            generation,
+            stop,
+        });
     }
 
     fn note(&mut self, event: LifecycleEvent) {

@@ -13,7 +13,7 @@ use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-use super::snapshots::{LifecycleInfo, SnapshotStore};
+use super::snapshots::{LifecycleInfo, SnapshotStore, ThrottleInfo};
 
 /// What the registry is told.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(crate) enum RegistryMsg {
     DirectoryProblem(Option<String>),
     /// What everything uses.
     Usage(Vec<(ModuleId, Usage)>, MachineUsage, SelfUsage),
+    /// The rung of its throttle ladder changed; None: it is not throttled.
+    Throttle(ModuleId, Option<ThrottleInfo>),
     /// The files on disk are (not) in force.
     ConfigProblem(Option<String>),
 }
@@ -96,7 +98,7 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
             cell.status_text = None;
             cell.health = HealthStatus::Unknown;
             cell.issues.clear();
-            (cell.usage, cell.suspended_by) = (None, None);
+            (cell.usage, cell.suspended_by, cell.throttle) = (None, None, None);
         }),
         RegistryMsg::Suspended(module, signal) => snapshots.edit(module, |cell| {
             cell.suspended_by = signal;
@@ -107,7 +109,7 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
         RegistryMsg::RunEnded(module, exit) => snapshots.edit(module, |cell| {
             cell.last_exit = Some(exit);
             cell.lifecycle.info.pid = None;
-            (cell.usage, cell.suspended_by) = (None, None);
+            (cell.usage, cell.suspended_by, cell.throttle) = (None, None, None);
         }),
         RegistryMsg::ExitsRestored(exits) => {
             for (module, exit) in exits {
@@ -130,6 +132,9 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
                 });
             }
             snapshots.edit_system(|cell| (cell.machine, cell.self_usage) = (machine, self_usage));
+        }
+        RegistryMsg::Throttle(module, info) => {
+            snapshots.edit(module, |cell| cell.throttle = info);
         }
         RegistryMsg::ConfigProblem(problem) => {
             snapshots.edit_system(|cell| cell.config_problem = problem);

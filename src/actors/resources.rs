@@ -1,46 +1,53 @@
-//! Resources: what the modules, the machine and mainstay itself use.
-//! Owns the sampler thread and the last sample, to make rates of. Never throttles (not built yet).
-//! In flight at most: 1 sample; the thread takes the next one only after this was taken.
+//! Resources: what the modules, the machine and mainstay itself use, and what is done about it.
+//! Owns the last sample, to make rates of, the throttle ladders and one alarm. Never decides.
+//! In flight at most: 1 sample, 1 TimerFired, 2 changes of readiness a module.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use mainstay_policy::MonoTime;
-use mainstay_protocol::view::{MachineUsage, MemoryKind, SelfUsage, Usage};
+use mainstay_policy::resources::{MachineLoad, ResourceUsage};
+use mainstay_policy::{ModuleId, MonoTime};
+use mainstay_protocol::view::{MachineUsage, SelfUsage, Usage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::RuntimeContext;
 use super::registry::RegistryMsg;
-use crate::os::LiveProcess;
-use crate::os::machine::{self, TreeSampler, TreeUsage};
+use super::timer::DeadlineTimer;
+use crate::os::{Sample, SampleRequest, TreeUsage};
 
-/// Behind the start, so that `status` has numbers early.
+mod throttle;
+
+use throttle::{RunUsage, Throttles};
+
+/// Soon after the start, so that `status` has numbers early.
 const FIRST_SAMPLE: Duration = Duration::from_secs(2);
 
 /// What resources is told.
 #[derive(Debug)]
 pub(crate) enum ResourcesMsg {
-    /// A sample was taken.
-    Sampled(ResourceSample),
-}
-
-/// One look at everything.
-#[derive(Debug)]
-pub(crate) struct ResourceSample {
-    at: MonoTime,
-    trees: HashMap<u32, TreeUsage>,
-    machine: (u64, u64, u64),
-    disk_bytes: u64,
+    /// A sample was taken; None: it could not be taken.
+    Sampled(Option<Box<Sample>>),
+    /// A run is up, or not any more.
+    ReadinessChanged {
+        /// Whose.
+        module: ModuleId,
+        /// The run.
+        generation: u64,
+        /// Up, or not any more.
+        running: bool,
+    },
+    /// The alarm.
+    TimerFired,
 }
 
 /// The state.
 pub(crate) struct ResourcesActorState {
     ctx: Arc<RuntimeContext>,
-    last: Option<ResourceSample>,
-    sample_now: Sender<Vec<u32>>,
+    last: Option<Box<Sample>>,
+    throttles: Throttles,
+    alarm: DeadlineTimer,
+    /// When the next sample is taken; None: one is in flight.
+    due: Option<MonoTime>,
 }
 
 /// The actor.
@@ -56,89 +63,157 @@ impl Actor for ResourcesActor {
         me: ActorRef<ResourcesMsg>,
         ctx: Arc<RuntimeContext>,
     ) -> Result<ResourcesActorState, ActorProcessingErr> {
-        let interval = ctx.configuration().system.check_interval;
-        let state_dir = ctx.configuration().system.state_dir.clone();
-        let go_on = start_sampler(me, Arc::clone(&ctx), interval, state_dir)?;
-        Ok(ResourcesActorState {
+        let wait = FIRST_SAMPLE.min(ctx.configuration().system.check_interval);
+        let mut own = ResourcesActorState {
+            due: Some(ctx.os.now().after(wait)),
+            throttles: Throttles::new(Arc::clone(&ctx)),
             ctx,
             last: None,
-            sample_now: go_on,
-        })
+            alarm: DeadlineTimer::default(),
+        };
+        own.arm(&me);
+        Ok(own)
     }
 
     async fn handle(
         &self,
-        _: ActorRef<ResourcesMsg>,
+        me: ActorRef<ResourcesMsg>,
         msg: ResourcesMsg,
         own: &mut ResourcesActorState,
     ) -> Result<(), ActorProcessingErr> {
-        let ResourcesMsg::Sampled(sample) = msg;
-        own.publish(&sample);
-        own.last = Some(sample);
-        let _sampler_ended = own.sample_now.try_send(Vec::new());
+        match msg {
+            ResourcesMsg::Sampled(sample) => {
+                if let Some(sample) = sample {
+                    own.publish(&sample);
+                    own.last = Some(sample);
+                }
+                let interval = own.ctx.configuration().system.check_interval;
+                own.due = Some(own.ctx.os.now().after(interval));
+            }
+            ResourcesMsg::ReadinessChanged {
+                module,
+                generation,
+                running: true,
+            } => own.throttles.run_is_up(module, generation),
+            ResourcesMsg::ReadinessChanged { module, .. } => own.throttles.run_is_down(module),
+            ResourcesMsg::TimerFired => own.request_sample(&me),
+        }
+        own.arm(&me);
         Ok(())
     }
 }
 
 impl ResourcesActorState {
-    fn publish(&self, sample: &ResourceSample) {
-        let rate = |pid: u32, used: &TreeUsage| -> f64 {
-            let last = self.last.as_ref();
-            let before = last.and_then(|last| Some((last.at, last.trees.get(&pid)?.cpu_ns)));
-            let (since, ns) = before.unwrap_or((self.ctx.up_since, 0));
-            percent(used.cpu_ns.saturating_sub(ns), sample.at.since(since))
-        };
-        let mut modules = Vec::new();
+    fn arm(&mut self, me: &ActorRef<ResourcesMsg>) {
+        let now = self.ctx.os.now();
+        self.alarm
+            .set(now, self.due, me, || ResourcesMsg::TimerFired);
+    }
+
+    fn request_sample(&mut self, me: &ActorRef<ResourcesMsg>) {
+        let now = self.ctx.os.now();
+        if self.due.take_if(|due| *due <= now).is_none() {
+            return;
+        }
+        let (pid, holder) = (std::process::id(), self.ctx.holder_pid);
+        // Embedded they are one, and its memory belongs to the application.
+        let is_alone = holder != pid;
+        let plan = self.ctx.plan();
+        let sample = self.ctx.os.sample(SampleRequest {
+            modules: plan.ids().map(|id| self.ctx.instance(id)).collect(),
+            own: std::iter::once(pid)
+                .chain(is_alone.then_some(holder))
+                .collect(),
+            volume: self.ctx.configuration().system.state_dir.clone(),
+            release_memory: is_alone && self.last.is_none(),
+        });
+        let me = me.clone();
+        tokio::spawn(async move {
+            let sample = sample.await.map(Box::new);
+            let _actor_ended = me.cast(ResourcesMsg::Sampled(sample));
+        });
+    }
+
+    fn publish(&mut self, sample: &Sample) {
+        let (mut modules, mut runs) = (Vec::new(), Vec::new());
         for id in self.ctx.plan().ids() {
-            let Some(alive) = self.ctx.os.live_process(&self.ctx.instance(id)) else {
+            let instance = self.ctx.instance(id);
+            let Some((generation, used)) = sample.modules.get(&instance) else {
                 continue;
             };
-            let used = alive.process().and_then(|pid| sample.trees.get(&pid));
-            if let Some(used) = used {
-                modules.push((id, usage(used, rate(alive.pid, used))));
-            }
+            let last = self.last.as_ref();
+            let before = last.and_then(|last| {
+                let (of, before) = last.modules.get(&instance)?;
+                (of == generation).then_some((last.at, *before))
+            });
+            let usage = self.usage(sample.at, used, before);
+            runs.push(RunUsage {
+                module: id,
+                generation: *generation,
+                usage: ResourceUsage {
+                    cpu_permille: before.map(|_| permille(usage.cpu_percent)),
+                    memory_bytes: Some(used.memory_bytes),
+                    threads: used.threads,
+                    processes: Some(used.processes),
+                },
+            });
+            modules.push((id, usage));
         }
-        let mut own = SelfUsage::default();
-        for pid in own_processes(&self.ctx) {
-            if let Some(used) = sample.trees.get(&pid) {
-                own.cpu_percent += rate(pid, used);
-                own.memory_bytes += used.memory_bytes;
-            }
-        }
-        let msg = RegistryMsg::Usage(modules, self.machine(sample), own);
+        let before = self.last.as_ref().map(|last| (last.at, last.own));
+        let own = self.usage(sample.at, &sample.own, before);
+        let own = SelfUsage {
+            cpu_percent: own.cpu_percent,
+            memory_bytes: own.memory_bytes,
+        };
+        let machine = self.machine(sample);
+        let msg = RegistryMsg::Usage(modules, machine, own);
         self.ctx.actor_refs.registry.cast(msg);
+        let now = &sample.machine;
+        let load = MachineLoad {
+            cpu: machine.cpu_percent / 100.0 / now.cores.max(1) as f64,
+            memory: now.memory_bytes as f64 / now.memory_total.max(1) as f64,
+            cpu_pressure: now.cpu_pressure,
+            memory_pressure: now.memory_pressure,
+        };
+        self.throttles.sample(sample.at, &runs, &load);
     }
 
-    fn machine(&self, sample: &ResourceSample) -> MachineUsage {
-        let (cpu_ns, memory_bytes, network) = sample.machine;
-        let (cpu_percent, network_bytes_per_s) = self.last.as_ref().map_or((0.0, 0), |last| {
-            let took = sample.at.since(last.at);
-            let bytes = u128::from(network.saturating_sub(last.machine.2)) * 1000;
-            let per_second = bytes / took.as_millis().max(1);
-            let per_second = u64::try_from(per_second).unwrap_or(u64::MAX);
-            (
-                percent(cpu_ns.saturating_sub(last.machine.0), took),
-                per_second,
-            )
+    /// What a tree uses, and at what rate since the sample before.
+    fn usage(
+        &self,
+        now: MonoTime,
+        used: &TreeUsage,
+        before: Option<(MonoTime, TreeUsage)>,
+    ) -> Usage {
+        let (since, before) = before.unwrap_or((self.ctx.up_since, TreeUsage::default()));
+        let took = now.since(since);
+        let io = used.io_bytes.zip(before.io_bytes.or(Some(0)));
+        Usage {
+            cpu_percent: percent(used.cpu_ns.saturating_sub(before.cpu_ns), took),
+            memory_bytes: used.memory_bytes,
+            memory_kind: used.memory_kind,
+            file_handles: used.file_handles,
+            threads: used.threads,
+            processes: used.processes,
+            io_bytes_per_s: io.map(|(now, then)| per_second(now.saturating_sub(then), took)),
+        }
+    }
+
+    fn machine(&self, sample: &Sample) -> MachineUsage {
+        let now = &sample.machine;
+        let rates = self.last.as_ref().map(|last| {
+            let (before, took) = (&last.machine, sample.at.since(last.at));
+            let cpu = percent(now.cpu_ns.saturating_sub(before.cpu_ns), took);
+            let bytes = now.network_bytes.saturating_sub(before.network_bytes);
+            (cpu, per_second(bytes, took))
         });
-        let disk_bytes = sample.disk_bytes;
+        let (cpu_percent, network_bytes_per_s) = rates.unwrap_or_default();
         MachineUsage {
             cpu_percent,
-            memory_bytes,
-            disk_bytes,
+            memory_bytes: now.memory_bytes,
+            disk_bytes: now.disk_bytes,
             network_bytes_per_s,
         }
-    }
-}
-
-fn usage(used: &TreeUsage, cpu_percent: f64) -> Usage {
-    Usage {
-        cpu_percent,
-        memory_bytes: used.memory_bytes,
-        memory_kind: MemoryKind::Rss,
-        file_handles: Some(used.file_handles),
-        threads: Some(used.threads),
-        processes: used.processes,
     }
 }
 
@@ -148,64 +223,16 @@ fn percent(cpu_ns: u64, span: Duration) -> f64 {
     (share * 1000.0).round() / 10.0
 }
 
-/// The sampler sleeps on its channel: one wake-up an interval, none while a sample is on its way.
-fn start_sampler(
-    me: ActorRef<ResourcesMsg>,
-    ctx: Arc<RuntimeContext>,
-    interval: Duration,
-    state_dir: PathBuf,
-) -> Result<Sender<Vec<u32>>, std::io::Error> {
-    let (go_on, taken) = bounded::<Vec<u32>>(1);
-    std::thread::Builder::new()
-        .name("sampler".to_owned())
-        .stack_size(256 * 1024)
-        .spawn(move || {
-            let mut wait = FIRST_SAMPLE.min(interval);
-            let (mut census, mut settled) = (TreeSampler::default(), false);
-            // What an application around us needs is not ours to judge.
-            let alone = ctx.holder_pid != std::process::id();
-            // A disconnected channel is the actor's end; a word in it before its time is none.
-            while let Err(RecvTimeoutError::Timeout) = taken.recv_timeout(wait) {
-                let sample = sample(&ctx, &mut census, &state_dir);
-                if me.cast(ResourcesMsg::Sampled(sample)).is_err() {
-                    return;
-                }
-                if alone && !std::mem::replace(&mut settled, true) {
-                    crate::os::trim::release_startup_memory();
-                }
-                if taken.recv_timeout(Duration::from_secs(60))
-                    == Err(RecvTimeoutError::Disconnected)
-                {
-                    return;
-                }
-                wait = interval;
-            }
-        })?;
-    Ok(go_on)
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share is not negative, and saturates"
+)]
+fn permille(percent: f64) -> u64 {
+    (percent * 10.0).round() as u64
 }
 
-/// The runtime and the holder; embedded they are one.
-fn own_processes(ctx: &RuntimeContext) -> impl Iterator<Item = u32> + use<> {
-    let (own, holder) = (std::process::id(), ctx.holder_pid);
-    std::iter::once(own).chain((holder != own).then_some(holder))
-}
-
-fn sample(
-    ctx: &RuntimeContext,
-    census: &mut TreeSampler,
-    state_dir: &std::path::Path,
-) -> ResourceSample {
-    let mut roots: Vec<u32> = ctx
-        .plan()
-        .ids()
-        .filter_map(|id| ctx.os.live_process(&ctx.instance(id)))
-        .filter_map(LiveProcess::process)
-        .collect();
-    roots.extend(own_processes(ctx));
-    ResourceSample {
-        at: ctx.os.now(),
-        trees: census.trees(&roots),
-        machine: machine::machine(),
-        disk_bytes: machine::disk(state_dir).map_or(0, |(used, _)| used),
-    }
+fn per_second(bytes: u64, span: Duration) -> u64 {
+    let per_second = u128::from(bytes) * 1000 / span.as_millis().max(1);
+    u64::try_from(per_second).unwrap_or(u64::MAX)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{ModuleInfo, SystemInfo};
+use mainstay_protocol::enums::Rung;
 use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
 use mainstay_protocol::{HealthStatus, Timestamp};
 use tokio::sync::watch;
@@ -28,6 +29,15 @@ pub(crate) struct LifecycleInfo {
     pub(crate) next_attempt_at: Option<Timestamp>,
 }
 
+/// How a run is throttled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ThrottleInfo {
+    /// The rung it stands on.
+    pub(crate) rung: Rung,
+    /// By what.
+    pub(crate) mechanism: &'static str,
+}
+
 /// What is published of one module.
 #[derive(Debug, Clone)]
 pub(crate) struct ModuleSnapshot {
@@ -41,6 +51,8 @@ pub(crate) struct ModuleSnapshot {
     pub(crate) status_text: Option<Arc<str>>,
     /// What it uses.
     pub(crate) usage: Option<Usage>,
+    /// How it is throttled.
+    pub(crate) throttle: Option<ThrottleInfo>,
     /// How its last run ended.
     pub(crate) last_exit: Option<LastExit>,
     /// The signal that its main process is stopped by.
@@ -66,6 +78,7 @@ impl ModuleSnapshot {
             issues: Vec::new(),
             status_text: None,
             usage: None,
+            throttle: None,
             last_exit: None,
             suspended_by: None,
             output_dropped_bytes: 0,

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use mainstay_policy::MonoTime;
 use mainstay_process::{
-    ActivationSocket, Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal, SpawnRequest,
+    ActivationSocket, Exit, Exited, Instance, ProcessEvent, ProcessEventKind, RunLimits, Signal,
+    SpawnRequest,
 };
 use mainstay_protocol::{EventKind, ModuleState, SystemStatus, Timestamp};
 use ractor::{Actor, ActorCell};
@@ -19,7 +20,10 @@ use super::root::{self, RootActor};
 use super::{RuntimeContext, convert};
 use crate::config::{ConfigSources, load};
 use crate::os::transport::ListenerHandle;
-use crate::os::{CommandResult, LiveProcess, Os, OsEvent, RunExit};
+use crate::os::{
+    CommandResult, Enforcement, LiveProcess, MachineSample, Os, OsEvent, RunExit, Sample,
+    SampleRequest, TreeUsage,
+};
 
 mod reload;
 mod replan;
@@ -32,6 +36,9 @@ struct FakeOs {
     alive: Mutex<HashMap<Instance, LiveProcess>>,
     ended: Mutex<HashMap<Instance, RunExit>>,
     records: Mutex<HashMap<Instance, String>>,
+    /// What each uses, as the next sample says.
+    uses: Mutex<HashMap<Instance, TreeUsage>>,
+    enforcement: Enforcement,
     /// Every spawn, signal, kill and command, in order.
     deeds: Mutex<Vec<String>>,
     /// When the holder ends everything.
@@ -47,6 +54,8 @@ impl FakeOs {
             alive: Mutex::default(),
             ended: Mutex::default(),
             records: Mutex::default(),
+            uses: Mutex::default(),
+            enforcement: Enforcement::new("walk", None),
             deeds: Mutex::default(),
             stop_by: Mutex::default(),
         };
@@ -126,6 +135,42 @@ impl Os for FakeOs {
         if !instance.starts_with("deaf") {
             self.end(instance, signal);
         }
+    }
+    fn sample(
+        &self,
+        request: SampleRequest,
+    ) -> Pin<Box<dyn Future<Output = Option<Sample>> + Send>> {
+        let (alive, uses) = (
+            self.alive.lock().expect("whole"),
+            self.uses.lock().expect("whole"),
+        );
+        let modules = request.modules.into_iter().filter_map(|instance| {
+            let live = alive.get(&instance)?;
+            let usage = uses.get(&instance).copied().unwrap_or_default();
+            Some((instance, (live.generation, usage)))
+        });
+        let sample = Sample {
+            at: self.now(),
+            modules: modules.collect(),
+            machine: MachineSample {
+                cores: 2,
+                memory_total: 1 << 30,
+                ..MachineSample::default()
+            },
+            ..Sample::default()
+        };
+        Box::pin(std::future::ready(Some(sample)))
+    }
+    fn enforcement(&self) -> &Enforcement {
+        &self.enforcement
+    }
+    fn limit(&self, instance: &Instance, _: u64, limits: RunLimits) {
+        let deed = format!("limit {instance} {limits:?}");
+        self.deeds.lock().expect("whole").push(deed);
+    }
+    fn freeze(&self, instance: &Instance, _: u64, span: Duration) {
+        let deed = format!("freeze {instance} {span:?}");
+        self.deeds.lock().expect("whole").push(deed);
     }
     fn kill(&self, instance: &Instance, _: u64) {
         self.deeds

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mainstay_process::{Limits, Probe, Signal, Stdin};
 use serde::{Deserialize, Serialize};
 
-pub use super::schema::choices::{LogFormat, ProbeRole};
+pub use super::schema::choices::{EnforcementPolicy, LogFormat, ProbeRole};
 pub use super::schema::compound::Principal;
 
 /// The system's values, beside `policy::spec::SystemSpec`.
@@ -32,6 +32,10 @@ pub struct SystemConfig {
     pub check_interval: Duration,
     /// How long a reload is watched.
     pub reload_watch: Duration,
+    /// The share of the machine above which the least important modules are throttled.
+    pub throttle_threshold: f64,
+    /// Whether a module starts whose limits this machine cannot enforce.
+    pub enforcement: EnforcementPolicy,
 }
 
 /// What mainstay keeps in the state directory itself, beside the logs.

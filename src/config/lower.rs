@@ -273,9 +273,8 @@ pub(crate) fn lower(
             super::windows_checks::ipc(&sections.ipc, table, &mut at);
         }
     }
-    for each in &read {
-        ids.intern(Instance::new(each.name, 1));
-    }
+    let instances = read.iter().map(|each| Instance::new(each.name, 1));
+    instances.for_each(|instance| _ = ids.intern(instance));
     let system_spec = SystemSpec {
         groups: groups::lower(&groups, &ids),
         ..system_spec(&sections)
@@ -283,8 +282,9 @@ pub(crate) fn lower(
     let (mut modules, mut by_slot) = (Vec::new(), vec![None; ids.len()]);
     let mut slots = vec![None; ids.len()];
     for each in read {
-        let module_dir = merged.module_dirs.get(each.name);
-        let (spec, launch) = lower_module(each, &ids, &system, module_dir, &mut env_files, &mut at);
+        let dir = merged.module_dirs.get(each.name);
+        let defaults = (&system, &sections.resources);
+        let (spec, launch) = lower_module(each, &ids, defaults, dir, &mut env_files, &mut at);
         let (at, spec) = (spec.id.index(), Arc::new(spec));
         by_slot[at] = Some(modules.len());
         slots[at] = Some(Arc::clone(&spec));
@@ -425,6 +425,8 @@ fn lower_system(
         },
         check_interval: sections.resources.check_interval.0,
         reload_watch: sections.mainstay.reload_watch.0,
+        throttle_threshold: sections.resources.throttle_threshold.0,
+        enforcement: sections.resources.enforcement,
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mainstay_policy::ModuleIds;
+use mainstay_policy::resources::{ResourceLimits, Rung, ThrottleSpec};
 use mainstay_policy::spec::{self, Edge, Kind, ModuleSpec, Readiness, RestartPolicy};
 use mainstay_process::{self as process, Limits};
 
@@ -22,8 +23,8 @@ use super::read_context::ReadContext;
 use super::schema::compound::{RawDependency, RawProbation};
 use super::schema::module::ModuleSection;
 use super::schema::probes::RawProbe;
-use super::schema::scalars::CommandLine;
-use super::schema::system::RecoverySection;
+use super::schema::scalars::{CommandLine, CpuPercent};
+use super::schema::system::{RecoverySection, ResourcesSection};
 use super::tree::{Node, origin_of};
 
 const MIB: u64 = 1 << 20;
@@ -31,7 +32,7 @@ const MIB: u64 = 1 << 20;
 pub(crate) fn lower_module<'a>(
     read: ParsedModule<'a>,
     ids: &ModuleIds,
-    system: &SystemConfig,
+    (system, resources): (&SystemConfig, &ResourcesSection),
     module_dir: Option<&PathBuf>,
     env_files: &mut EnvFiles,
     at: &mut ReadContext<'a>,
@@ -98,6 +99,7 @@ pub(crate) fn lower_module<'a>(
             ..recovery
         },
         on_dependency_restart: module.recovery.on_dependency_restart,
+        throttle: throttle(&module, resources),
     };
     let launch = LaunchSpec {
         reset,
@@ -159,6 +161,25 @@ fn reset(
     ResetSpec {
         remove,
         clear_queues: reset.clear_queues,
+    }
+}
+
+/// By what a module is throttled: its own limits and rungs, the times of the system.
+fn throttle(module: &ModuleSection, resources: &ResourcesSection) -> ThrottleSpec {
+    let limits = &module.limits;
+    let rungs = module.rungs.as_ref().unwrap_or(&resources.rungs);
+    let mut rungs: Vec<Rung> = rungs.iter().map(|rung| Rung::from(*rung)).collect();
+    rungs.sort_unstable();
+    ThrottleSpec {
+        limits: ResourceLimits {
+            cpu_permille: limits.cpu_percent.map(CpuPercent::permille),
+            memory_bytes: limits.memory_mb.map(|mb| mb.0.saturating_mul(MIB)),
+            threads: limits.threads.map(|threads| threads.0),
+            processes: limits.processes.map(|processes| processes.0),
+        },
+        dwell: resources.dwell.0,
+        release: resources.release.0,
+        rungs,
     }
 }
 

@@ -11,6 +11,7 @@ mod changes;
 mod committed;
 mod cross_checks;
 mod default_dirs;
+mod enforceable;
 mod env_file;
 mod env_syntax;
 mod groups;
@@ -35,9 +36,10 @@ mod windows_checks;
 
 pub use changes::{ConfigChanges, KeyChange};
 pub use committed::CommittedConfig;
+pub(crate) use enforceable::{NotEnforced, check_enforcement};
 pub use launch::{
-    IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind, ProbeRole, ProbeSpec,
-    ResourceRequirements, SystemConfig,
+    EnforcementPolicy, IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind,
+    ProbeRole, ProbeSpec, ResourceRequirements, SystemConfig,
 };
 pub(crate) use layers::read_text;
 pub use lookup::UnknownKey;

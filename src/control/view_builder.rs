@@ -60,14 +60,22 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         proposal: info
             .proposal
             .map(|strategy| convert::strategy(strategy).to_owned()),
-        throttle: Throttle {
-            rung: Rung::None,
-            mechanism: "none".to_owned(),
-        },
+        throttle: throttle(ctx, &spec, &now),
         usage: now.usage,
         last_exit: now.last_exit.clone(),
         suspended_by: now.suspended_by.clone(),
         output_dropped_bytes: now.output_dropped_bytes,
+    }
+}
+
+/// Its rung, and what enforces its limits: what has no process has none.
+fn throttle(ctx: &RuntimeContext, spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> Throttle {
+    let standing = ctx.os.enforcement().mechanism("cpu_percent");
+    let standing = standing.filter(|_| spec.kind != spec::Kind::Builtin);
+    let mechanism = now.throttle.map(|throttle| throttle.mechanism).or(standing);
+    Throttle {
+        rung: now.throttle.map_or(Rung::None, |throttle| throttle.rung),
+        mechanism: mechanism.unwrap_or("none").to_owned(),
     }
 }
 

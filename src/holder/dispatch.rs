@@ -8,7 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_process::{Instance as InstanceName, ProcessEventKind, SpawnRequest, StartStep};
+use mainstay_process::{
+    Instance as InstanceName, ProcessEventKind, RunLimits, SpawnRequest, StartStep,
+};
 
 use crate::clock::monotonic;
 use crate::directories::SystemDirs;
@@ -19,7 +21,10 @@ use crate::kernel::CgroupTree;
 use crate::log_writer::LogWriter;
 use crate::machines::{FenceError, RosterEffect};
 use crate::mark::MarkSecret;
-use crate::messages::{BoundSocket, HolderMessage, HolderRequest, HolderSetup};
+use crate::messages::{
+    BoundSocket, FREEZE_MAX_MS, FreezeRequest, HolderMessage, HolderRequest, HolderSetup,
+    LimitRequest,
+};
 use crate::notify;
 use crate::output::OutputDrain;
 use crate::poll_key;
@@ -50,10 +55,9 @@ impl Engine {
                 within_ms: Some(within_ms),
                 ..
             } => {
-                let within = Duration::from_millis(within_ms);
-                let now = monotonic();
-                self.roster
-                    .stop_requested(now, &instance, generation, signal.0, within);
+                let (now, within) = (monotonic(), Duration::from_millis(within_ms));
+                let roster = &mut self.roster;
+                roster.stop_requested(now, &instance, generation, signal.0, within);
             }
             HolderRequest::Kill {
                 instance,
@@ -68,6 +72,8 @@ impl Engine {
                     self.report(instance, generation, ProcessEventKind::NotifyDrained);
                 }
             }
+            HolderRequest::Freeze(request) => self.freeze(&request),
+            HolderRequest::Limit(request) => self.limit(&request),
             HolderRequest::SaveRecord { instance, record } => {
                 self.roster.record_saved(&instance, record);
             }
@@ -204,6 +210,12 @@ impl Engine {
             return;
         };
         instance.sockets.unwatch(&self.poll);
+        self.leases.thaw(id); // the last run has ended
+        if std::mem::take(&mut instance.limited)
+            && let Some(group) = &instance.group
+        {
+            group.limit(&RunLimits::default());
+        }
         let mut handed = match instance.sockets.given(&spawn.sockets) {
             Ok(handed) => handed,
             Err(failure) => return self.spawn_failed(id, failure),
@@ -377,6 +389,7 @@ impl Engine {
             stream: started.stream,
             mark: started.mark,
             ignored: 0,
+            stopping: false,
             notifies: false,
             drained: None,
             main_exit: None,
@@ -415,7 +428,38 @@ impl Engine {
         }
     }
 
-    fn signal(&self, id: u32, signal: i32, cont: bool) {
+    /// Stops a run for a moment, unless it is being stopped for good.
+    fn freeze(&mut self, request: &FreezeRequest) {
+        let id = self.roster.current(&request.instance, request.generation);
+        let Some((id, instance)) = id.and_then(|id| Some((id, self.instances.get(&id)?))) else {
+            return;
+        };
+        let may_stop = instance.run.as_ref().is_some_and(|run| !run.stopping);
+        if request.ms == 0 || !may_stop {
+            return self.leases.thaw(id);
+        }
+        let until = monotonic() + Duration::from_millis(request.ms.min(FREEZE_MAX_MS));
+        let group = instance.group.as_ref();
+        self.leases.freeze(id, until, group, &request.processes);
+    }
+
+    fn limit(&mut self, request: &LimitRequest) {
+        let id = self.roster.current(&request.instance, request.generation);
+        let instance = id.and_then(|id| self.instances.get_mut(&id));
+        if let Some(instance) = instance.filter(|one| one.run.is_some())
+            && let Some(group) = &instance.group
+        {
+            group.limit(&request.limits);
+            instance.limited = true;
+        }
+    }
+
+    fn signal(&mut self, id: u32, signal: i32, cont: bool) {
+        if cont {
+            self.leases.thaw(id);
+            let run = self.instances.get_mut(&id).and_then(|one| one.run.as_mut());
+            run.into_iter().for_each(|run| run.stopping = true);
+        }
         let instance = self.instances.get(&id);
         if let Some(run) = instance.and_then(|one| one.run.as_ref()) {
             run.signal(signal);
@@ -447,6 +491,7 @@ impl Engine {
         let Some(mut gone) = self.instances.remove(&id) else {
             return;
         };
+        self.leases.thaw(id);
         gone.sockets.unwatch(&self.poll);
         if let Some(dirs) = &self.places {
             dirs.remove_sockets(gone.sockets.bound());

@@ -16,6 +16,7 @@ use crate::directories::SystemDirs;
 use crate::engine_queue::EngineQueue;
 use crate::fds::MAX_FDS;
 use crate::frame::{FrameQueue, recv_with_fds};
+use crate::freeze::FreezeLeases;
 use crate::instance::{FormerMain, Instance};
 use crate::kernel::{CgroupRoot, PollEvents, Poller, find_cgroup_root};
 use crate::machines::{Roster, RuntimeSupervisor, nanoseconds};
@@ -86,6 +87,7 @@ pub(crate) struct Engine {
     pub(crate) inherited_children: HashSet<(i32, u64)>,
     pub(crate) roster: Roster,
     pub(crate) instances: HashMap<u32, Instance>,
+    pub(crate) leases: FreezeLeases,
     /// Processes that were started and whose place as main process was taken by another.
     pub(crate) former_mains: HashMap<i32, FormerMain>,
     pub(crate) wire: Option<RuntimeConnection>,
@@ -137,6 +139,7 @@ impl Engine {
             inherited_children: HashSet::new(),
             roster: Roster::default(),
             instances: HashMap::new(),
+            leases: FreezeLeases::default(),
             former_mains: HashMap::new(),
             wire: None,
             up_since: nanos(libc::CLOCK_MONOTONIC),
@@ -298,6 +301,7 @@ impl Engine {
     pub(crate) fn close_channel(&mut self) {
         if let Some(wire) = self.wire.take() {
             self.poll.delete(&wire.socket);
+            self.leases.thaw_all();
             self.roster.runtime_disconnected();
         }
     }
@@ -393,7 +397,11 @@ impl Engine {
         if self.reap_again {
             return Some(Duration::ZERO);
         }
-        let machines = [self.roster.next_deadline(), self.supervisor.next_deadline()];
+        let machines = [
+            self.roster.next_deadline(),
+            self.supervisor.next_deadline(),
+            self.leases.next_deadline(),
+        ];
         let now = monotonic();
         let machines = machines
             .into_iter()
@@ -414,6 +422,7 @@ impl Engine {
 
     fn on_deadline(&mut self) {
         self.roster.deadline_passed(monotonic());
+        self.leases.expire(monotonic());
         self.expire_drains(Instant::now());
         self.expire_sweep(Instant::now());
         self.expire_suspensions(Instant::now());

@@ -33,6 +33,8 @@ pub(crate) struct RunningProcess {
     pub(crate) mark: String,
     /// Wishes it sent by notify that were not granted.
     pub(crate) ignored: u32,
+    /// It was sent its stop signal: it is not frozen any more.
+    pub(crate) stopping: bool,
     /// It has a notify socket.
     pub(crate) notifies: bool,
     /// The process whose end is known, and whether all that was sent before is known too.
@@ -63,6 +65,8 @@ pub(crate) struct Instance {
     /// Closes what its runs, and only they, passed on.
     pub(crate) closer: Arc<Closer>,
     pub(crate) group: Option<Arc<Cgroup>>,
+    /// The group has limits, which the next run is not to inherit.
+    pub(crate) limited: bool,
     pub(crate) oom_kills: u64,
     pub(crate) tapped: bool,
     /// Tapped bytes that were dropped because the runtime did not read.
@@ -79,6 +83,7 @@ impl Instance {
             sockets: ActivationSockets::default(),
             closer: Arc::default(),
             group: None,
+            limited: false,
             oom_kills: 0,
             tapped: false,
             tap_dropped: 0,

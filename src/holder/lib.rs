@@ -68,6 +68,8 @@ mod fork;
 #[cfg(unix)]
 mod frame;
 #[cfg(unix)]
+mod freeze;
+#[cfg(unix)]
 mod instance;
 #[cfg(unix)]
 mod notify;
@@ -130,6 +132,8 @@ pub use foreign_fd::Closer;
 pub use frame::{FrameQueue, recv_with_fds, send_with_fds};
 #[cfg(unix)]
 pub use kernel::accept_descriptors;
+#[cfg(target_os = "linux")]
+pub use kernel::{group_controllers, group_dir};
 #[cfg(unix)]
 pub use orphan_tree::OrphanTree;
 #[cfg(unix)]

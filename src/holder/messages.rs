@@ -6,7 +6,9 @@
 //! A frame is a 4-byte little-endian length and that many bytes of JSON. Descriptors travel with
 //! the first byte of the frame that announces them (`fds` counts them).
 
-use mainstay_process::{ActivationSocket, Exit, Instance, ProcessEvent, Signal, SpawnRequest};
+use mainstay_process::{
+    ActivationSocket, Exit, Instance, ProcessEvent, RunLimits, Signal, SpawnRequest,
+};
 use serde::{Deserialize, Serialize};
 
 /// Version of this channel. It is raised only when frames of the version before cannot be read, or
@@ -16,6 +18,8 @@ pub const VERSION: u32 = 3;
 pub const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
 /// Longest record of an instance in bytes.
 pub const MAX_RECORD_BYTES: usize = 512;
+/// Longest time in milliseconds that one `Freeze` stops a run.
+pub const FREEZE_MAX_MS: u64 = 300;
 /// The descriptor on which the runtime finds its end of the channel.
 pub const CHANNEL_FD: i32 = 3;
 
@@ -50,6 +54,11 @@ pub enum HolderRequest {
         /// Its run.
         generation: u64,
     },
+    /// Stop all processes of a run for this time, counted from now. They continue when it has
+    /// passed, at a stop signal, and when the channel closes; 0: now.
+    Freeze(FreezeRequest),
+    /// Replace what a control group or job enforces on a run. A new run begins without limits.
+    Limit(LimitRequest),
     /// Drain the notify socket of the instance; `NotifyDrained` is sent after the last message.
     DrainNotify {
         /// Which.
@@ -126,6 +135,32 @@ pub enum HolderRequest {
     /// What only a newer runtime asks for; it is ignored.
     #[serde(other)]
     Other,
+}
+
+/// Which run is stopped, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeRequest {
+    /// Which.
+    pub instance: Instance,
+    /// Its run.
+    pub generation: u64,
+    /// At most [`FREEZE_MAX_MS`].
+    pub ms: u64,
+    /// Where the run has no control group: its processes, each with its start time. One that a
+    /// signal has stopped already is not among them: it is not continued.
+    #[serde(default)]
+    pub processes: Vec<(u32, u64)>,
+}
+
+/// What holds for a run from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitRequest {
+    /// Which.
+    pub instance: Instance,
+    /// Its run.
+    pub generation: u64,
+    /// All limits.
+    pub limits: RunLimits,
 }
 
 /// Where things are; kept by the holder for later runtimes.

@@ -3,7 +3,7 @@
 //! Never looks a process up: the kernel's folder does.
 
 /// A process as the kernel shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ProcessInfo {
     pub(crate) pid: i32,
     pub(crate) parent: i32,

@@ -14,8 +14,9 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::PeerCredentials;
 use super::transport::ClientStream;
+use super::usage::{MachineSample, TreeUsage};
+use super::{LiveProcess, PeerCredentials};
 
 /// The monotonic clock.
 pub(crate) fn monotonic() -> MonoTime {
@@ -64,62 +65,104 @@ fn processes() -> Option<System> {
     Some(system)
 }
 
-/// What a process tree uses, summed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct TreeUsage {
-    /// CPU time in nanoseconds of the processes that live now.
-    pub(crate) cpu_ns: u64,
-    /// Resident bytes.
-    pub(crate) memory_bytes: u64,
-    /// Threads; 0: not seen here.
-    pub(crate) threads: u64,
-    /// Processes.
-    pub(crate) processes: u64,
-    /// Open descriptors; 0: not seen here.
-    pub(crate) file_handles: u64,
+/// A run to look at: its instance as the holder names it, and its main process.
+pub(crate) type TreeRoot = (String, LiveProcess);
+
+/// The processes of one run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tree {
+    usage: TreeUsage,
+    pids: Vec<u32>,
 }
 
-/// Sums what the trees below these roots use: everything that descends from a root or is in the
-/// session a root leads.
-fn trees(roots: &[u32]) -> HashMap<u32, TreeUsage> {
-    let mut sums: HashMap<u32, TreeUsage> = HashMap::new();
-    let Some(system) = processes() else {
-        return sums;
-    };
-    for process in system.processes().values() {
-        let mut at = Some(process);
-        for _ in 0..64 {
-            let Some(here) = at else { break };
-            let session = here.session_id().map_or(0, Pid::as_u32);
-            let by = [here.pid().as_u32(), session];
-            if let Some(root) = by.into_iter().find(|one| roots.contains(one)) {
-                let sum = sums.entry(root).or_default();
-                sum.cpu_ns += process.accumulated_cpu_time().saturating_mul(1_000_000);
-                sum.memory_bytes += process.memory();
-                sum.processes += 1;
-                break;
-            }
-            at = here.parent().and_then(|parent| system.process(parent));
-        }
+impl Tree {
+    /// CPU time in nanoseconds.
+    pub(crate) fn cpu_ns(&self) -> u64 {
+        self.usage.cpu_ns
     }
-    sums
+
+    /// Whether the holder stops it as a whole: there are no control groups.
+    pub(crate) fn is_grouped(&self) -> bool {
+        false
+    }
+
+    /// Whether the kernel keeps its ceiling on CPU time: it does not.
+    pub(crate) fn has_cpu_controller(&self) -> bool {
+        false
+    }
+
+    /// The pids of its processes.
+    pub(crate) fn all(&self) -> Vec<u32> {
+        self.pids.clone()
+    }
+
+    /// There is nothing that is stopped as a whole.
+    pub(crate) fn thaw(&self) {}
+
+    /// Its processes, each with its start time. One that was stopped by a signal is among them:
+    /// that is not known here.
+    pub(crate) fn running(&self) -> Vec<(u32, u64)> {
+        let pids = self.pids.iter();
+        pids.filter_map(|pid| Some((*pid, mainstay_holder::start_time(*pid)?)))
+            .collect()
+    }
 }
 
-/// Looks at our process trees; nothing is kept between looks here.
+/// Samples process trees; nothing is kept between samples here.
 #[derive(Debug, Default)]
 pub(crate) struct TreeSampler;
 
 impl TreeSampler {
-    /// Sums what the trees below these roots use.
-    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUsage> {
-        trees(roots)
+    /// The processes of each run: what descends from its main process or is in the session of
+    /// that. None: its main process has ended.
+    pub(crate) fn trees(&mut self, roots: &[TreeRoot]) -> Vec<Option<Tree>> {
+        let Some(system) = processes() else {
+            return roots.iter().map(|_| None).collect();
+        };
+        let mut trees: HashMap<u32, Tree> = HashMap::new();
+        for process in system.processes().values() {
+            let mut at = Some(process);
+            for _ in 0..64 {
+                let Some(here) = at else { break };
+                let session = here.session_id().map_or(0, Pid::as_u32);
+                let by = [here.pid().as_u32(), session];
+                let is_root = |one: &u32| roots.iter().any(|(_, live)| live.pid == *one);
+                if let Some(root) = by.into_iter().find(is_root) {
+                    let tree = trees.entry(root).or_default();
+                    let cpu_ms = process.accumulated_cpu_time();
+                    tree.usage.cpu_ns += cpu_ms.saturating_mul(1_000_000);
+                    tree.usage.memory_bytes += process.memory();
+                    tree.usage.processes += 1;
+                    tree.pids.push(process.pid().as_u32());
+                    break;
+                }
+                at = here.parent().and_then(|parent| system.process(parent));
+            }
+        }
+        let found = roots.iter().map(|(_, live)| {
+            let start = mainstay_holder::start_time(live.pid);
+            let same = live.start_time == 0 || start == Some(live.start_time);
+            trees.remove(&live.pid).filter(|_| same)
+        });
+        found.collect()
+    }
+
+    /// What the trees of these runs use.
+    pub(crate) fn usage(&mut self, roots: &[TreeRoot]) -> Vec<Option<TreeUsage>> {
+        let trees = self.trees(roots).into_iter();
+        trees.map(|tree| tree.map(|tree| tree.usage)).collect()
     }
 }
 
-/// What the machine as a whole uses: (busy CPU ns: not told here, memory in use, network: not
-/// told).
-pub(crate) fn machine() -> (u64, u64, u64) {
-    (0, memory().map_or(0, |system| system.used_memory()), 0)
+/// What the machine as a whole uses; its CPU time and network are not told here.
+pub(crate) fn machine() -> MachineSample {
+    let memory = memory();
+    MachineSample {
+        cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+        memory_bytes: memory.as_ref().map_or(0, System::used_memory),
+        memory_total: memory.as_ref().map_or(0, System::total_memory),
+        ..MachineSample::default()
+    }
 }
 
 /// Bytes in use on, and bytes free of, the volume that holds `path`.

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use mainstay_policy::MonoTime;
 use mainstay_process::{
-    ActivationSocket, Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal, SpawnRequest,
-    StartFailure, StartStep,
+    ActivationSocket, Exit, Exited, Instance, ProcessEvent, ProcessEventKind, RunLimits, Signal,
+    SpawnRequest, StartFailure, StartStep,
 };
 use mainstay_protocol::Timestamp;
 use serde_json::{Map, Value};
@@ -22,7 +22,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
 use super::holder_client::{HolderClient, lock};
-use super::{CommandResult, LiveProcess, Os, OsEvent, RunExit};
+use super::{CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, Sample, SampleRequest};
 
 #[cfg(all(test, unix))]
 mod tests;
@@ -342,6 +342,30 @@ impl Os for EmbeddedOs {
         match self.tasks.get(instance) {
             Some(task) => self.end(task, generation),
             None => self.held.kill(instance, generation),
+        }
+    }
+
+    fn sample(
+        &self,
+        request: SampleRequest,
+    ) -> Pin<Box<dyn Future<Output = Option<Sample>> + Send>> {
+        self.held.sample(request)
+    }
+
+    fn enforcement(&self) -> &Enforcement {
+        self.held.enforcement()
+    }
+
+    fn limit(&self, instance: &Instance, generation: u64, limits: RunLimits) {
+        // A task shares the process of its application.
+        if !self.tasks.contains_key(instance) {
+            self.held.limit(instance, generation, limits);
+        }
+    }
+
+    fn freeze(&self, instance: &Instance, generation: u64, span: Duration) {
+        if !self.tasks.contains_key(instance) {
+            self.held.freeze(instance, generation, span);
         }
     }
 

@@ -10,20 +10,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use mainstay_holder::Decoder;
-use mainstay_holder::messages::{HolderMessage, HolderRequest, InstanceInfo, TakeoverState};
+use mainstay_holder::messages::{
+    HolderMessage, HolderRequest, InstanceInfo, LimitRequest, TakeoverState,
+};
 use mainstay_policy::MonoTime;
 use mainstay_process::{
-    ActivationSocket, Exited, Instance, ProcessEvent, ProcessEventKind, Signal, SpawnRequest,
-    StartStep,
+    ActivationSocket, Exited, Instance, ProcessEvent, ProcessEventKind, RunLimits, Signal,
+    SpawnRequest, StartStep,
 };
 use mainstay_protocol::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+#[cfg(unix)]
+use super::governor::Governor;
 use super::handshake::HolderHandshake;
+use super::sampler::Sampler;
 use super::transport::{HolderReader, HolderWriter, Outbox, PassedFd};
-use super::{CommandResult, LiveProcess, Os, OsEvent, RunExit, machine};
+use super::{
+    CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, Sample, SampleRequest, machine,
+};
 
+#[cfg(unix)]
+mod freezer;
 mod holder_lost;
 #[cfg(unix)]
 mod sockets;
@@ -73,6 +82,10 @@ pub(crate) struct HolderClient {
         expect(dead_code, reason = "names are resolved on Unix alone")
     )]
     myself: Weak<HolderClient>,
+    sampler: Sampler,
+    enforcement: Enforcement,
+    #[cfg(unix)]
+    governor: Governor,
     next_command: AtomicU64,
     gone: AtomicBool,
     /// When the holder ends everything, once a stop has begun.
@@ -138,6 +151,10 @@ impl HolderClient {
             #[cfg(unix)]
             sockets: sockets::table(known),
             myself: Weak::clone(myself),
+            sampler: Sampler::default(),
+            enforcement: Enforcement::of(known),
+            #[cfg(unix)]
+            governor: Governor::default(),
             next_command: AtomicU64::new(machine::monotonic().0),
             gone: AtomicBool::new(false),
             stop_by: AtomicU64::new(MonoTime::NEVER.0),
@@ -400,6 +417,45 @@ impl Os for HolderClient {
             generation,
         });
     }
+
+    fn sample(
+        &self,
+        request: SampleRequest,
+    ) -> Pin<Box<dyn Future<Output = Option<Sample>> + Send>> {
+        let slots = lock(&self.slots);
+        let live = request.modules.iter();
+        let live = live.filter_map(|one| Some((one.clone(), slots.get(one)?.alive?)));
+        let live = live.collect();
+        drop(slots);
+        let result = self.sampler.sample(request, live);
+        Box::pin(async move { result.await.ok() })
+    }
+
+    fn enforcement(&self) -> &Enforcement {
+        &self.enforcement
+    }
+
+    fn limit(&self, instance: &Instance, generation: u64, limits: RunLimits) {
+        let run = instance.clone();
+        self.send_request(&HolderRequest::Limit(LimitRequest {
+            instance: run,
+            generation,
+            limits,
+        }));
+        #[cfg(unix)]
+        self.governor
+            .limit(|| self.freezer(), (instance, generation), limits);
+    }
+
+    #[cfg(unix)]
+    fn freeze(&self, instance: &Instance, generation: u64, span: Duration) {
+        self.governor
+            .freeze(|| self.freezer(), (instance, generation), span);
+    }
+
+    /// Nothing is stopped there.
+    #[cfg(windows)]
+    fn freeze(&self, _: &Instance, _: u64, _: Duration) {}
 
     fn drain_notify(&self, instance: &Instance, generation: u64) {
         let instance = instance.clone();

@@ -17,7 +17,8 @@ use tokio::io::unix::AsyncFd;
 use super::PeerCredentials;
 pub(crate) use super::listeners::listens;
 use super::transport::ClientStream;
-pub(crate) use super::tree_sampler::{TreeSampler, TreeUsage};
+pub(crate) use super::tree_sampler::{Tree, TreeRoot, TreeSampler};
+use super::usage::MachineSample;
 
 /// The monotonic clock, time asleep not counted.
 pub(crate) fn monotonic() -> MonoTime {
@@ -60,8 +61,12 @@ pub(crate) struct ProcStat {
     pub(crate) parent: u32,
     /// Its session; our modules lead one each.
     pub(crate) session: u32,
-    /// CPU time in clock ticks, own and waited-for children not included.
+    /// Whether a signal has stopped it, or a debugger.
+    pub(crate) stopped: bool,
+    /// CPU time in clock ticks, waited-for children not included.
     pub(crate) cpu_ticks: u64,
+    /// CPU time in clock ticks of waited-for children.
+    pub(crate) children_ticks: u64,
     /// Threads.
     pub(crate) threads: u64,
     /// Clock ticks since boot when it started.
@@ -92,6 +97,7 @@ pub(crate) fn is_stopped(pid: u32) -> bool {
 fn parse_stat(pid: u32, text: &[u8]) -> Option<ProcStat> {
     let behind = text.iter().rposition(|byte| *byte == b')')? + 2;
     let rest = std::str::from_utf8(text.get(behind..)?).ok()?;
+    let stopped = rest.starts_with(['T', 't']);
     let mut fields = rest.split_ascii_whitespace();
     // Numbered as in proc(5): the state is field 3 and the first one here.
     let mut field = |skip: usize| fields.nth(skip).and_then(|word| word.parse::<u64>().ok());
@@ -99,14 +105,17 @@ fn parse_stat(pid: u32, text: &[u8]) -> Option<ProcStat> {
     let session = field(1)?;
     let user = field(7)?;
     let system = field(0)?;
-    let threads = field(4)?;
+    let children = field(0)? + field(0)?;
+    let threads = field(2)?;
     let start_time = field(1)?;
     let rss_pages = field(1)?;
     Some(ProcStat {
         pid,
         parent: u32::try_from(parent).ok()?,
         session: u32::try_from(session).unwrap_or(0),
+        stopped,
         cpu_ticks: user + system,
+        children_ticks: children,
         threads,
         start_time,
         rss_pages,
@@ -164,9 +173,27 @@ fn sysconf(var: nix::unistd::SysconfVar, usual: u64) -> u64 {
         .unwrap_or(usual)
 }
 
-/// What the machine as a whole has used: (busy CPU ns since boot, memory in use, network bytes).
-pub(crate) fn machine() -> (u64, u64, u64) {
-    (busy_cpu_ns(), memory_used(), network_bytes())
+/// What the machine as a whole uses.
+pub(crate) fn machine() -> MachineSample {
+    let (memory_total, available) = memory();
+    MachineSample {
+        cpu_ns: busy_cpu_ns(),
+        cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+        memory_bytes: memory_total.saturating_sub(available),
+        memory_total,
+        network_bytes: network_bytes(),
+        disk_bytes: 0,
+        cpu_pressure: pressure("cpu", "some"),
+        memory_pressure: pressure("memory", "full"),
+    }
+}
+
+/// Average of the last 10 seconds in percent.
+fn pressure(resource: &str, tasks: &str) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/pressure/{resource}")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(tasks))?;
+    let average = line.trim().strip_prefix("avg10=")?;
+    average.split(' ').next()?.parse().ok()
 }
 
 fn busy_cpu_ns() -> u64 {
@@ -188,7 +215,8 @@ fn busy_cpu_ns() -> u64 {
     busy.saturating_mul(1_000_000_000) / ticks_per_second()
 }
 
-fn memory_used() -> u64 {
+/// Bytes there are, and bytes that could be used without swapping.
+fn memory() -> (u64, u64) {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kilobytes = |key: &str| {
         text.lines()
@@ -200,10 +228,9 @@ fn memory_used() -> u64 {
                     .ok()
             })
             .unwrap_or(0_u64)
+            .saturating_mul(1024)
     };
-    kilobytes("MemTotal:")
-        .saturating_sub(kilobytes("MemAvailable:"))
-        .saturating_mul(1024)
+    (kilobytes("MemTotal:"), kilobytes("MemAvailable:"))
 }
 
 fn network_bytes() -> u64 {
@@ -233,15 +260,7 @@ pub(crate) fn disk(path: &std::path::Path) -> Option<(u64, u64)> {
 
 /// Bytes of memory that could be used without swapping.
 pub(crate) fn memory_available() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_ascii_whitespace()
-        .next()?
-        .parse::<u64>()
-        .ok()
-        .map(|kilobytes| kilobytes * 1024)
+    Some(memory().1).filter(|bytes| *bytes > 0)
 }
 
 /// A process pinned by a descriptor: signals through it can never reach a stranger.

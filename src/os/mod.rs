@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use mainstay_policy::MonoTime;
-use mainstay_process::{ActivationSocket, Exited, Instance, ProcessEvent, Signal, SpawnRequest};
+use mainstay_process::{
+    ActivationSocket, Exited, Instance, ProcessEvent, RunLimits, Signal, SpawnRequest,
+};
 use mainstay_protocol::Timestamp;
 
 #[cfg(unix)]
@@ -18,6 +20,9 @@ mod activation;
 mod client_stream;
 pub(crate) mod command;
 pub(crate) mod embedded;
+pub(crate) mod enforcement;
+#[cfg(unix)]
+mod governor;
 mod grpc;
 pub(crate) mod handshake;
 pub(crate) mod holder_client;
@@ -39,6 +44,8 @@ mod orphans;
 mod peer;
 #[cfg(unix)]
 pub(crate) mod preflight;
+#[cfg(unix)]
+mod priority;
 pub(crate) mod private;
 pub(crate) mod probe;
 #[cfg(unix)]
@@ -46,6 +53,7 @@ pub(crate) mod process_limit;
 #[cfg(windows)]
 #[path = "process_limit_windows.rs"]
 pub(crate) mod process_limit;
+mod sampler;
 #[cfg(unix)]
 mod start_failure;
 pub(crate) mod tail;
@@ -57,13 +65,18 @@ pub(crate) mod transport;
 pub(crate) mod transport;
 #[cfg(target_os = "linux")]
 mod tree_sampler;
-pub(crate) mod trim;
+mod trim;
+pub(crate) mod usage;
 
 pub(crate) use command::CommandResult;
+pub(crate) use enforcement::Enforcement;
 pub(crate) use mainstay_holder::messages::MAX_RECORD_BYTES;
 #[cfg(windows)]
 pub(crate) use mainstay_holder::preflight;
 pub(crate) use peer::PeerCredentials;
+#[cfg(test)]
+pub(crate) use usage::MachineSample;
+pub(crate) use usage::{Sample, SampleRequest, TreeUsage};
 
 /// What the runtime can ask of the machine. No method blocks; results arrive as an [`OsEvent`].
 pub(crate) trait Os: Send + Sync + 'static {
@@ -79,6 +92,19 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn stop(&self, instance: &Instance, generation: u64, signal: Signal, within: Duration);
     /// Kills a whole tree; `Exited` follows.
     fn kill(&self, instance: &Instance, generation: u64);
+    /// Measures what whole trees, mainstay and the machine use; None: it cannot be measured now.
+    fn sample(
+        &self,
+        request: SampleRequest,
+    ) -> Pin<Box<dyn Future<Output = Option<Sample>> + Send>>;
+    /// Which mechanism enforces which limit here.
+    fn enforcement(&self) -> &Enforcement;
+    /// Replaces the limits of a run, by the mechanism that there is; what none can enforce is left
+    /// out.
+    fn limit(&self, instance: &Instance, generation: u64, limits: RunLimits);
+    /// Stops all processes of a run for this time, 300 ms at most; they continue by themselves,
+    /// whatever becomes of mainstay. Zero: they continue now.
+    fn freeze(&self, instance: &Instance, generation: u64, span: Duration);
     /// Drains the notify socket of an instance; `NotifyDrained` follows after the last message.
     fn drain_notify(&self, instance: &Instance, generation: u64);
     /// Keeps a text for the next runtime; the same text again costs nothing.

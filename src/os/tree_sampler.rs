@@ -1,47 +1,110 @@
-//! What our process trees use, sample by sample.
-//! Owns which processes were ours at the last look: the next one reads those and what began since,
-//! and not every process of the machine. Never signals.
+//! What the process trees of runs use, sample by sample.
+//! Owns which processes were in them at the last sample: the next one reads those and what started
+//! since, and not every process of the machine. Never signals.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
+use mainstay_protocol::view::MemoryKind;
+
+use super::LiveProcess;
 use super::machine::{ProcStat, every_process, page_bytes, root_of, stat, ticks_per_second};
+use super::usage::TreeUsage;
 
-/// With more new numbers than this a look at all processes costs less.
+/// With more new pids than this, reading all processes costs less.
 const NEW_MAX: u32 = 1000;
+/// Levels of groups that a run may have made in its own.
+const DEPTH_MAX: u32 = 8;
 
-/// What a process tree uses, summed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct TreeUsage {
-    /// CPU time in nanoseconds of the processes that live now.
-    pub(crate) cpu_ns: u64,
-    /// Resident bytes.
-    pub(crate) memory_bytes: u64,
-    /// Threads.
-    pub(crate) threads: u64,
-    /// Processes.
-    pub(crate) processes: u64,
-    /// Open descriptors.
-    pub(crate) file_handles: u64,
+/// A run to look at: its instance as the holder names it, and its main process.
+pub(crate) type TreeRoot = (String, LiveProcess);
+
+/// The processes of one run.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    /// Each of them.
+    pub(crate) processes: Vec<ProcStat>,
+    /// Its control group, if it has one.
+    group: Option<Group>,
 }
 
-/// Looks at our process trees, again and again.
+/// The control group of a run.
+#[derive(Debug, Clone)]
+struct Group {
+    path: PathBuf,
+    /// CPU time that earlier runs in it used.
+    cpu_before: u64,
+}
+
+/// Samples process trees, again and again.
 #[derive(Debug, Default)]
 pub(crate) struct TreeSampler {
-    /// The newest number that was given out at the last look.
+    /// The newest pid that was given out at the last sample.
     newest: Option<u32>,
-    /// The processes that were ours.
-    ours: Vec<u32>,
+    /// The processes that were in the trees.
+    known: Vec<u32>,
+    /// The control group of each main process, by pid and start time.
+    groups: HashMap<(u32, u64), Option<Group>>,
 }
 
 impl TreeSampler {
-    /// Sums what the trees below these roots use: everything that descends from a root or is in
-    /// the session a root leads (what double-forked without leaving the session stays ours).
-    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUsage> {
-        // Asked first: what begins meanwhile is new again the next time.
-        let newest = newest_number();
-        // Numbers are given out in rising order, until they begin anew.
+    /// The processes of each run: those of its control group, else everything that descends from
+    /// its main process or is in the session of that (a process that double-forked without
+    /// leaving the session stays in the tree). None: its main process has ended.
+    pub(crate) fn trees(&mut self, roots: &[TreeRoot]) -> Vec<Option<Tree>> {
+        let groups: Vec<Option<Group>> = roots.iter().map(|root| self.group(root)).collect();
+        self.groups
+            .retain(|(pid, _), _| roots.iter().any(|(_, live)| live.pid == *pid));
+        let is_walked = |(_, group): &(&TreeRoot, &Option<Group>)| group.is_none();
+        let pairs = roots.iter().zip(&groups);
+        let walked: Vec<u32> = pairs
+            .filter(is_walked)
+            .map(|(root, _)| root.1.pid)
+            .collect();
+        let mut walked = if walked.is_empty() {
+            HashMap::new()
+        } else {
+            self.walk(&walked)
+        };
+        let trees = roots.iter().zip(groups);
+        let trees = trees.map(|((_, live), group)| {
+            let processes = match &group {
+                Some(group) => members(&group.path),
+                None => walked.remove(&live.pid)?,
+            };
+            let is_main = |one: &ProcStat| {
+                one.pid == live.pid && (live.start_time == 0 || one.start_time == live.start_time)
+            };
+            let found = processes.iter().any(is_main);
+            found.then_some(Tree { processes, group })
+        });
+        trees.collect()
+    }
+
+    /// What the trees of these runs use.
+    pub(crate) fn usage(&mut self, roots: &[TreeRoot]) -> Vec<Option<TreeUsage>> {
+        let trees = self.trees(roots).into_iter();
+        trees.map(|tree| tree.as_ref().map(Tree::usage)).collect()
+    }
+
+    fn group(&mut self, (instance, live): &TreeRoot) -> Option<Group> {
+        let find = || {
+            let path = mainstay_holder::group_dir(instance, live.pid)?;
+            let of_run: u64 = members(&path).iter().map(process_cpu_ns).sum();
+            let cpu_before = group_cpu_ns(&path).unwrap_or(0).saturating_sub(of_run);
+            Some(Group { path, cpu_before })
+        };
+        let found = self.groups.entry((live.pid, live.start_time));
+        found.or_insert_with(find).clone()
+    }
+
+    fn walk(&mut self, roots: &[u32]) -> HashMap<u32, Vec<ProcStat>> {
+        // Read first: what starts meanwhile is new again the next time.
+        let newest = newest_pid();
+        // Pids are given out in rising order, until they begin again.
         let began = self.newest.zip(newest);
         let began = began.filter(|(before, newest)| before <= newest && newest - before <= NEW_MAX);
         let all = match began {
@@ -53,23 +116,23 @@ impl TreeSampler {
             .map(|stat| (stat.pid, (stat.parent, stat.session)))
             .collect();
         let wanted: HashSet<u32> = roots.iter().copied().collect();
-        let mut sums: HashMap<u32, TreeUsage> = HashMap::with_capacity(roots.len());
-        (self.newest, self.ours) = (newest, Vec::with_capacity(roots.len()));
+        let mut trees: HashMap<u32, Vec<ProcStat>> = HashMap::with_capacity(roots.len());
+        (self.newest, self.known) = (newest, Vec::with_capacity(roots.len()));
         for stat in &all {
-            let asked = began.is_some_and(|(before, _)| stat.pid > before);
+            let is_new = began.is_some_and(|(before, _)| stat.pid > before);
             if let Some(root) = root_of(stat.pid, &mut parents, &wanted)
-                && (!asked || is_process(stat.pid))
+                && (!is_new || is_process(stat.pid))
             {
-                add(sums.entry(root).or_default(), stat);
-                self.ours.push(stat.pid);
+                trees.entry(root).or_default().push(*stat);
+                self.known.push(stat.pid);
             }
         }
-        sums
+        trees
     }
 
-    /// All that can be ours. A stranger never becomes that: who descends from us began below us.
+    /// All that can be in the trees: what descends from a process of them started below it.
     fn scan(&mut self, new: RangeInclusive<u32>, roots: &[u32]) -> Vec<ProcStat> {
-        let mut pids = std::mem::take(&mut self.ours);
+        let mut pids = std::mem::take(&mut self.known);
         pids.extend(roots);
         pids.extend(new);
         pids.sort_unstable();
@@ -78,8 +141,114 @@ impl TreeSampler {
     }
 }
 
-/// The number that was given out last.
-fn newest_number() -> Option<u32> {
+impl Tree {
+    /// Whether the holder stops it as a whole.
+    pub(crate) fn is_grouped(&self) -> bool {
+        self.group.is_some()
+    }
+
+    /// Whether the kernel keeps its ceiling on CPU time.
+    pub(crate) fn has_cpu_controller(&self) -> bool {
+        self.group
+            .as_ref()
+            .is_some_and(|group| group.path.join("cpu.max").exists())
+    }
+
+    /// The pids of its processes.
+    pub(crate) fn all(&self) -> Vec<u32> {
+        self.processes.iter().map(|one| one.pid).collect()
+    }
+
+    /// Its processes, each with its start time, but those that a signal has stopped.
+    pub(crate) fn running(&self) -> Vec<(u32, u64)> {
+        let running = self.processes.iter().filter(|one| !one.stopped);
+        running.map(|one| (one.pid, one.start_time)).collect()
+    }
+
+    /// Continues what is stopped as a whole.
+    pub(crate) fn thaw(&self) {
+        if let Some(group) = &self.group {
+            let _removed_with_its_run = fs::write(group.path.join("cgroup.freeze"), "0");
+        }
+    }
+
+    /// CPU time in nanoseconds.
+    pub(crate) fn cpu_ns(&self) -> u64 {
+        let counted = self.group.as_ref().and_then(|group| {
+            let counted = group_cpu_ns(&group.path)?;
+            Some(counted.saturating_sub(group.cpu_before))
+        });
+        counted.unwrap_or_else(|| self.processes.iter().map(process_cpu_ns).sum())
+    }
+
+    fn usage(&self) -> TreeUsage {
+        let group = self.group.as_ref();
+        let held = group.and_then(|group| number(&group.path.join("memory.current")));
+        let resident = || self.processes.iter().map(|one| one.rss_pages).sum::<u64>();
+        let (memory_bytes, memory_kind) = match held {
+            Some(bytes) => (bytes, MemoryKind::Cgroup),
+            None => (resident().saturating_mul(page_bytes()), MemoryKind::Rss),
+        };
+        let io = self.processes.iter().map(|one| io_bytes(one.pid));
+        TreeUsage {
+            cpu_ns: self.cpu_ns(),
+            memory_bytes,
+            memory_kind,
+            threads: Some(self.processes.iter().map(|one| one.threads).sum()),
+            processes: self.processes.len() as u64,
+            file_handles: Some(self.processes.iter().map(|one| open_files(one.pid)).sum()),
+            io_bytes: io.sum(),
+        }
+    }
+}
+
+/// The processes of a control group and of the groups in it.
+fn members(group: &Path) -> Vec<ProcStat> {
+    let mut pids = Vec::new();
+    collect_pids(group, 0, &mut pids);
+    pids.into_iter().filter_map(stat).collect()
+}
+
+fn collect_pids(group: &Path, depth: u32, pids: &mut Vec<u32>) {
+    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+    // A directory has one link of its own, one of its parent and one of each directory in it.
+    let has_groups = fs::metadata(group).is_ok_and(|about| about.nlink() > 2);
+    if has_groups && depth < DEPTH_MAX {
+        let entries = fs::read_dir(group).into_iter().flatten().flatten();
+        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        for entry in entries.filter(is_dir) {
+            collect_pids(&entry.path(), depth + 1, pids);
+        }
+    }
+}
+
+/// Counted since the group was made: of all its runs.
+fn group_cpu_ns(group: &Path) -> Option<u64> {
+    let text = fs::read_to_string(group.join("cpu.stat")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("usage_usec "))?;
+    line.parse::<u64>().ok().map(|micros| micros * 1000)
+}
+
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// CPU time of a process and of its children that were waited for. The clock of the process is
+/// exact; /proc rounds to 10 ms.
+fn process_cpu_ns(stat: &ProcStat) -> u64 {
+    let ticks = |ticks: u64| ticks.saturating_mul(1_000_000_000) / ticks_per_second();
+    let own = nix::unistd::Pid::from_raw(stat.pid.cast_signed());
+    let own = nix::time::clock_getcpuclockid(own).and_then(nix::time::clock_gettime);
+    let own = own.ok().map(std::time::Duration::from);
+    let own = own.and_then(|time| u64::try_from(time.as_nanos()).ok());
+    own.unwrap_or_else(|| ticks(stat.cpu_ticks)) + ticks(stat.children_ticks)
+}
+
+/// The pid that was given out last.
+fn newest_pid() -> Option<u32> {
     let text = fs::read_to_string("/proc/loadavg").ok()?;
     text.split_ascii_whitespace().last()?.parse().ok()
 }
@@ -89,14 +258,6 @@ fn is_process(number: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap_or_default();
     let leader = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
     leader.is_some_and(|leader| leader.trim().parse() == Ok(number))
-}
-
-fn add(sum: &mut TreeUsage, stat: &ProcStat) {
-    sum.cpu_ns += stat.cpu_ticks.saturating_mul(1_000_000_000) / ticks_per_second();
-    sum.memory_bytes += stat.rss_pages.saturating_mul(page_bytes());
-    sum.threads += stat.threads;
-    sum.processes += 1;
-    sum.file_handles += open_files(stat.pid);
 }
 
 fn open_files(pid: u32) -> u64 {
@@ -109,33 +270,81 @@ fn open_files(pid: u32) -> u64 {
     }
 }
 
+/// Bytes that a process had read from and written to disks; None: another user's.
+fn io_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let counted = text.lines().filter_map(|line| {
+        let (name, bytes) = line.split_once(": ")?;
+        let is_disk = matches!(name, "read_bytes" | "write_bytes");
+        bytes.parse::<u64>().ok().filter(|_| is_disk)
+    });
+    Some(counted.sum())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::process::{Command, Stdio};
 
+    fn root(pid: u32) -> TreeRoot {
+        let live = LiveProcess {
+            generation: 1,
+            pid,
+            start_time: stat(pid).expect("it runs").start_time,
+        };
+        ("a".to_owned(), live)
+    }
+
     #[test]
     #[expect(clippy::disallowed_methods, reason = "no runtime is under test")]
-    fn what_begins_below_a_root_is_seen_at_the_next_look() {
+    fn what_starts_below_a_root_is_in_the_next_sample() {
         let mut shell = Command::new("/bin/sh")
             .args(["-c", "read _; sleep 60 & echo; read _; kill $!"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("a shell");
-        let (root, mut input) = (shell.id(), shell.stdin.take().expect("its input"));
-        let mut census = TreeSampler::default();
-        assert_eq!(census.trees(&[root])[&root].processes, 1);
-        assert_eq!(census.ours, [root]);
+        let (root, mut input) = (root(shell.id()), shell.stdin.take().expect("its input"));
+        let roots = [root];
+        let mut sampler = TreeSampler::default();
+        let processes =
+            |sampler: &mut TreeSampler| sampler.usage(&roots)[0].map(|usage| usage.processes);
+        assert_eq!(processes(&mut sampler), Some(1));
+        assert_eq!(sampler.known, [roots[0].1.pid]);
         input.write_all(b"\n").expect("it reads");
         let mut output = shell.stdout.take().expect("its output");
         output.read_exact(&mut [0]).expect("its child runs");
-        assert_eq!(census.trees(&[root])[&root].processes, 2);
-        assert_eq!(census.ours.len(), 2);
+        assert_eq!(processes(&mut sampler), Some(2));
+        assert_eq!(sampler.known.len(), 2);
         drop(input);
         shell.wait().expect("it ends");
-        assert!(!census.trees(&[root]).contains_key(&root));
+        assert_eq!(processes(&mut sampler), None);
+    }
+
+    #[test]
+    fn a_pid_that_is_used_again_is_not_the_run() {
+        let (name, mut live) = root(std::process::id());
+        let mut sampler = TreeSampler::default();
+        assert!(sampler.usage(&[(name.clone(), live)])[0].is_some());
+        live.start_time += 1;
+        assert!(sampler.usage(&[(name, live)])[0].is_none());
+    }
+
+    #[test]
+    fn cpu_time_is_finer_than_a_tick() {
+        let own = stat(std::process::id()).expect("it runs");
+        let mut last = process_cpu_ns(&own);
+        let steps: Vec<u64> = std::iter::repeat_with(|| {
+            let now = process_cpu_ns(&own);
+            now - std::mem::replace(&mut last, now)
+        })
+        .take(100)
+        .collect();
+        assert!(
+            steps.iter().any(|step| (1..10_000_000).contains(step)),
+            "{steps:?}"
+        );
     }
 
     #[test]
@@ -145,6 +354,6 @@ mod tests {
             std::thread::spawn(|| is_process(nix::unistd::gettid().as_raw().unsigned_abs()));
         assert!(!thread.join().expect("it looked"));
         assert!(!is_process(0));
-        assert!(newest_number() > Some(0));
+        assert!(newest_pid() > Some(0));
     }
 }

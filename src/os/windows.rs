@@ -26,8 +26,9 @@ use windows_sys::Win32::System::Threading::{
     PROCESS_SYNCHRONIZE, WaitForSingleObject,
 };
 
-use super::PeerCredentials;
 use super::transport::ClientStream;
+use super::usage::{MachineSample, TreeUsage};
+use super::{LiveProcess, PeerCredentials};
 
 /// The right to ask a job who is in it.
 const JOB_OBJECT_QUERY: u32 = 4;
@@ -46,21 +47,6 @@ pub(crate) fn write_in_background() {}
 /// The identity of this boot: when it began.
 pub(crate) fn boot_id() -> String {
     System::boot_time().map_or_else(|_| String::new(), |began| began.to_string())
-}
-
-/// What a process tree uses, summed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct TreeUsage {
-    /// CPU time in nanoseconds of the processes that live now.
-    pub(crate) cpu_ns: u64,
-    /// Resident bytes.
-    pub(crate) memory_bytes: u64,
-    /// Threads; 0: not seen here.
-    pub(crate) threads: u64,
-    /// Processes.
-    pub(crate) processes: u64,
-    /// Open handles; 0: not seen here.
-    pub(crate) file_handles: u64,
 }
 
 /// Sums what the trees below these roots use.
@@ -94,21 +80,31 @@ fn trees(roots: &[u32]) -> HashMap<u32, TreeUsage> {
     sums
 }
 
-/// Looks at our process trees; nothing is kept between looks here.
+/// A run to look at: its instance as the holder names it, and its main process.
+pub(crate) type TreeRoot = (String, LiveProcess);
+
+/// Samples process trees; nothing is kept between samples here.
 #[derive(Debug, Default)]
 pub(crate) struct TreeSampler;
 
 impl TreeSampler {
-    /// Sums what the trees below these roots use.
-    pub(crate) fn trees(&mut self, roots: &[u32]) -> HashMap<u32, TreeUsage> {
-        trees(roots)
+    /// What the trees of these runs use.
+    pub(crate) fn usage(&mut self, roots: &[TreeRoot]) -> Vec<Option<TreeUsage>> {
+        let pids: Vec<u32> = roots.iter().map(|(_, live)| live.pid).collect();
+        let mut sums = trees(&pids);
+        pids.iter().map(|pid| sums.remove(pid)).collect()
     }
 }
 
-/// What the machine as a whole uses: (busy CPU ns: not told here, memory in use, network: not
-/// told).
-pub(crate) fn machine() -> (u64, u64, u64) {
-    (0, memory().map_or(0, |system| system.used_memory()), 0)
+/// What the machine as a whole uses; its CPU time and network are not told here.
+pub(crate) fn machine() -> MachineSample {
+    let memory = memory();
+    MachineSample {
+        cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+        memory_bytes: memory.as_ref().map_or(0, System::used_memory),
+        memory_total: memory.as_ref().map_or(0, System::total_memory),
+        ..MachineSample::default()
+    }
 }
 
 /// Bytes of memory that could be used without swapping.

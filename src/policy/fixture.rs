@@ -86,6 +86,7 @@ pub(crate) fn module(name: &str) -> ModuleSpec {
         has_probes: true,
         recovery: recovery(),
         on_dependency_restart: OnDependencyRestart::Notify,
+        throttle: crate::resources::ThrottleSpec::default(),
     }
 }
 

@@ -11,6 +11,7 @@ extern crate std;
 pub mod backoff;
 mod cascade;
 pub mod circuit_breaker;
+pub mod cpu_governor;
 pub mod diff;
 #[cfg(test)]
 mod fixture;
@@ -24,6 +25,7 @@ pub mod plan;
 pub mod rate_limit;
 pub mod recovery;
 pub mod reload;
+pub mod resources;
 pub mod run;
 pub mod spec;
 pub mod states;

@@ -207,6 +207,11 @@ impl Lifecycle {
             LifecycleEvent::ProcedureEnded { module, ticket, ok } => {
                 self.procedure_ended(now, module, ticket, ok);
             }
+            LifecycleEvent::LimitExceeded {
+                module,
+                generation,
+                stop,
+            } => self.apply_limit(module, generation, stop),
             LifecycleEvent::Adopted {
                 module,
                 record,

@@ -36,6 +36,11 @@ pub enum Failure {
     Probe,
     /// What had to be done before its restart could not be done.
     Procedure,
+    /// It was over a limit until its ladder of rungs ended.
+    Limit {
+        /// The last rung is `stop`: it is not tried again.
+        stop: bool,
+    },
     /// It ended, and nobody knows how: the runtime was away, or it was nobody's child.
     ExitUnknown,
 }
@@ -75,7 +80,7 @@ pub enum FailureClass {
     Exec,
     /// Exit 78: not retried until the configuration changes.
     Configuration,
-    /// We ended it: start timeout, watchdog, probe; or nobody knows.
+    /// mainstay ended it: start timeout, watchdog, probe, limit; or nobody knows.
     Unresponsive,
 }
 
@@ -97,6 +102,7 @@ impl Failure {
             | Failure::Watchdog
             | Failure::Probe
             | Failure::Procedure
+            | Failure::Limit { .. }
             | Failure::ExitUnknown
             | Failure::Exited(Exit::Unknown) => FailureClass::Unresponsive,
         }
@@ -402,6 +408,9 @@ pub fn decide(
             return Decision::alone(Verdict::Done);
         }
         (FailureClass::Configuration, _) | (_, RestartPolicy::Never) => {
+            return Decision::alone(permanently);
+        }
+        _ if case.failure == (Failure::Limit { stop: true }) => {
             return Decision::alone(permanently);
         }
         (

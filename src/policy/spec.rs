@@ -218,6 +218,8 @@ pub struct ModuleSpec {
     pub recovery: RecoverySpec,
     /// What it does when a hard dependency restarts.
     pub on_dependency_restart: OnDependencyRestart,
+    /// By what it is throttled.
+    pub throttle: crate::resources::ThrottleSpec,
 }
 
 /// What holds for the system as a whole.

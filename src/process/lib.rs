@@ -20,7 +20,7 @@ mod start_failure;
 
 pub use exit::Exit;
 pub use instance::{Instance, InvalidInstance};
-pub use limits::Limits;
+pub use limits::{Limits, RunLimits};
 pub use probe::Probe;
 pub use process_event::{Exited, ProcessEvent, ProcessEventKind, TreeProcess};
 pub use signal::Signal;

@@ -1,5 +1,5 @@
-//! What a process may use, and how the kernel weighs it against others.
-//! Owns the one set of limits: configuration fills it, the holder applies it.
+//! What a process and a whole run may use, and how the kernel weighs them against others.
+//! Owns both sets of limits: configuration fills them, the holder applies them.
 //! Never applies anything.
 
 use core::fmt;
@@ -19,6 +19,31 @@ pub struct Limits {
     /// Whom the kernel kills first when memory runs out: from -1000 (never) to 1000 (first).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+}
+
+/// What the processes of a run may use together; None: no limit. The holder sets what a control
+/// group or job can enforce here and ignores the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunLimits {
+    /// CPU time, in thousandths of one core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_permille: Option<u64>,
+    /// Bytes of memory above which the run is slowed down and its memory reclaimed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_high: Option<u64>,
+    /// Bytes of memory above which the kernel kills.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_max: Option<u64>,
+    /// Threads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u64>,
+    /// Processes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
+    /// Others come first, for processors and disks.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub background: bool,
 }
 
 impl fmt::Display for Limits {

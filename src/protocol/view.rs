@@ -107,6 +107,9 @@ pub struct Usage {
     pub threads: Option<u64>,
     /// Processes.
     pub processes: u64,
+    /// Bytes a second read from and written to disks; null where that is not counted.
+    #[serde(default)]
+    pub io_bytes_per_s: Option<u64>,
 }
 
 wire_enum! {

@@ -26,6 +26,7 @@ mod hygiene;
 mod ipc;
 mod ipc_levels;
 mod journal;
+mod limits;
 mod memory;
 mod namespaces;
 mod notify;

@@ -61,6 +61,14 @@ impl Sim {
             82..=86 => self.crash_after = Some(self.rng.below(12)),
             87 => self.sleep(),
             88..=91 => self.change_plan()?,
+            92..=93 => {
+                let stop = self.rng.permille(200);
+                self.apply_to_lifecycle(LifecycleEvent::LimitExceeded {
+                    module,
+                    generation,
+                    stop,
+                })?;
+            }
             _ => {}
         }
         self.reboot_if_stopped()

@@ -168,6 +168,7 @@ impl Sim {
             | LifecycleEvent::Reported { module, .. }
             | LifecycleEvent::Health { module, .. }
             | LifecycleEvent::ProcedureEnded { module, .. }
+            | LifecycleEvent::LimitExceeded { module, .. }
             | LifecycleEvent::Adopted { module, .. } => self.records.touch(module),
             LifecycleEvent::Boot
             | LifecycleEvent::Resume

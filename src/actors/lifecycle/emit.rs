@@ -18,6 +18,7 @@ use serde_json::json;
 use super::super::event_recorder::{CausedBy, EventBuilder};
 use super::super::health::HealthMsg;
 use super::super::recovery::RecoveryMsg;
+use super::super::resources::ResourcesMsg;
 use super::super::root::RootMsg;
 use super::super::{ConsoleMessage, convert};
 use super::LifecycleActorState;
@@ -116,6 +117,12 @@ impl LifecycleActorState {
                 found,
             };
             self.ctx.actor_refs.health.cast(msg);
+            let msg = ResourcesMsg::ReadinessChanged {
+                module,
+                generation,
+                running,
+            };
+            self.ctx.actor_refs.resources.cast(msg);
             if running {
                 let msg = RecoveryMsg::Running { module, generation };
                 self.ctx.actor_refs.recovery.cast(msg);
@@ -196,7 +203,7 @@ impl LifecycleActorState {
     fn class_text(&self, module: ModuleId, to: State) -> &'static str {
         let recovery = &self.ctx.spec(module).recovery;
         let view = self.policy.view(module);
-        let by_itself = view.cause != states::Cause::Probe;
+        let by_itself = !matches!(view.cause, states::Cause::Probe | states::Cause::Limit);
         let ending = view.last_ending.filter(|_| by_itself);
         let class = ending.map(|ending| Failure::from(ending).class(recovery));
         let is_null = self.ctx.launch(module).stdin == Stdin::Null;
@@ -230,8 +237,10 @@ impl LifecycleActorState {
     /// in its own words where it had some.
     pub(super) fn run_end_text(&self, module: ModuleId) -> String {
         let view = self.policy.view(module);
-        if view.cause == states::Cause::Probe {
-            return self.probe_failed(module);
+        match view.cause {
+            states::Cause::Probe => return self.probe_failed(module),
+            states::Cause::Limit => return self.limit_exceeded(module),
+            _ => {}
         }
         if let (State::Failed, states::Cause::Group, Some(by)) = (view.state, view.cause, view.by) {
             return format!("stopped along with {}, which failed", &self.ctx.name(by));
@@ -253,6 +262,13 @@ impl LifecycleActorState {
                 }
                 None => String::new(),
             },
+        }
+    }
+
+    pub(super) fn limit_exceeded(&self, module: ModuleId) -> String {
+        match &self.modules[module.index()].exceeded {
+            Some(text) => format!("it exceeded a limit: {text}"),
+            None => "it exceeded a limit".to_owned(),
         }
     }
 

@@ -34,6 +34,7 @@ impl LifecycleActorState {
         self.dirty.insert(module);
         let why = match failure {
             Failure::Probe => self.probe_failed(module),
+            Failure::Limit { .. } => self.limit_exceeded(module),
             Failure::Procedure => "what had to be done before its restart failed".to_owned(),
             _ => self.run_end_text(module),
         };

@@ -48,6 +48,38 @@ pub enum LogFormat {
     Json,
 }
 
+/// Whether a module starts whose limits this machine cannot enforce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnforcementPolicy {
+    /// Yes: what can be enforced is, the rest is reported.
+    BestEffort,
+    /// No.
+    Required,
+}
+
+/// A rung of the throttle ladder that is climbed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rung {
+    Notice,
+    Priority,
+    Cap,
+    Restart,
+    Stop,
+}
+
+impl From<Rung> for mainstay_policy::resources::Rung {
+    fn from(rung: Rung) -> mainstay_policy::resources::Rung {
+        match rung {
+            Rung::Notice => mainstay_policy::resources::Rung::Notice,
+            Rung::Priority => mainstay_policy::resources::Rung::Priority,
+            Rung::Cap => mainstay_policy::resources::Rung::Cap,
+            Rung::Restart => mainstay_policy::resources::Rung::Restart,
+            Rung::Stop => mainstay_policy::resources::Rung::Stop,
+        }
+    }
+}
+
 /// The role of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,18 +139,19 @@ choices!(OnExceeded {
     "degrade" => OnExceeded::Degrade,
 });
 
+choices!(Rung {
+    "notice" => Rung::Notice,
+    "priority" => Rung::Priority,
+    "cap" => Rung::Cap,
+    "restart" => Rung::Restart,
+    "stop" => Rung::Stop,
+});
+choices!(EnforcementPolicy {
+    "best_effort" => EnforcementPolicy::BestEffort,
+    "required" => EnforcementPolicy::Required,
+});
+
 /// Values of keys that are not implemented yet.
-pub(crate) const RUNGS: ValueType = ValueType::Choice(&[
-    later("notice"),
-    later("priority"),
-    later("cap"),
-    later("restart"),
-    later("stop"),
-]);
-/// See [`RUNGS`].
-pub(crate) const ENFORCEMENT: ValueType =
-    ValueType::Choice(&[later("best_effort"), later("required")]);
-/// See [`RUNGS`].
 pub(crate) const RELOAD: ValueType = ValueType::Choice(&[later("auto"), later("manual")]);
 
 const fn later(word: &'static str) -> Choice {

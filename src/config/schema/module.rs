@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use mainstay_policy::spec;
 use mainstay_process::{Signal, Stdin};
 
+use super::choices::Rung;
 use super::compound::{EnvFilePaths, RawDependency};
 use super::probes::RawProbe;
 use super::scalars::{
-    BoundedInt, CommandLine, Fraction, ModuleName, PositiveDuration, Signed, Template,
+    BoundedInt, CommandLine, CpuPercent, Fraction, ModuleName, PositiveDuration, Signed, Template,
 };
 use super::sockets::RawSockets;
 use super::system::{HealthSection, PositiveCount, RecoverySection};
@@ -99,6 +100,8 @@ section! {
         Live recovery: ModuleRecoverySection = ModuleRecoverySection::default();
         /// Its isolation.
         Restart isolation: IsolationSection = IsolationSection::default();
+        /// The rungs of its throttle ladder. Without it: those of `[resources]`.
+        Live rungs: Option<Vec<Rung>> = None;
     }
     later {
         /// The signal that announces changed settings.
@@ -107,8 +110,6 @@ section! {
         Live reload_command: ValueType::Command, "";
         /// The name its running process had before.
         Live renamed_from: ValueType::Name, "";
-        /// The rungs of its throttle ladder, as in `[resources]`.
-        Live rungs: ValueType::List(&super::choices::RUNGS), "";
     }
 }
 
@@ -141,16 +142,14 @@ section! {
         /// Whom the kernel kills first when memory runs out: from -1000 (never) to 1000 (first).
         /// Only root may go below that of mainstay.
         Restart oom_score_adj: Option<Signed<-1000, 1000>> = None;
-    }
-    later {
-        /// Percent of one core: a standing ceiling.
-        Live cpu_percent: ValueType::Number { min: 1.0, max: 100_000.0 }, "";
-        /// Memory in MiB.
-        Live memory_mb: ValueType::Whole { min: 1, max: 1_000_000_000 }, "";
-        /// Threads.
-        Live threads: ValueType::Whole { min: 1, max: 1_000_000 }, "";
+        /// CPU time of all its processes together, in percent of one core: a standing ceiling.
+        Live cpu_percent: Option<CpuPercent> = None;
+        /// Memory of all its processes together in MiB.
+        Live memory_mb: Option<BoundedInt<1, 1_000_000_000>> = None;
+        /// Threads of all its processes together.
+        Live threads: Option<PositiveCount> = None;
         /// Processes.
-        Live processes: ValueType::Whole { min: 1, max: 1_000_000 }, "";
+        Live processes: Option<PositiveCount> = None;
     }
 }
 

@@ -33,6 +33,10 @@ pub(crate) struct Signed<const MIN: i64, const MAX: i64>(pub(crate) i32);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct GrowthFactor(pub(crate) f64);
 
+/// CPU time in percent of one core.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct CpuPercent(pub(crate) f64);
+
 /// A fraction: 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Fraction(pub(crate) f64);
@@ -204,6 +208,39 @@ impl From<Number> for GrowthFactor {
 impl From<Number> for Fraction {
     fn from(number: Number) -> Fraction {
         Fraction(number.0)
+    }
+}
+
+impl From<Number> for CpuPercent {
+    fn from(number: Number) -> CpuPercent {
+        CpuPercent(number.0)
+    }
+}
+
+impl CpuPercent {
+    /// In thousandths of a core.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the bounds are those of the value"
+    )]
+    pub(crate) fn permille(self) -> u64 {
+        (self.0 * 10.0).round() as u64
+    }
+}
+
+impl FromConfig for CpuPercent {
+    const FORM: ValueType = ValueType::Number {
+        min: 1.0,
+        max: 100_000.0,
+    };
+
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        number(node, at, Self::FORM)
+    }
+
+    fn show(&self) -> String {
+        format!("{:?}", self.0)
     }
 }
 

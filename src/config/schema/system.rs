@@ -5,21 +5,18 @@
 use mainstay_policy::group::{GroupStrategy, OnExceeded};
 use mainstay_policy::spec;
 
-use super::choices::{self, LogFormat};
+use super::choices::{self, EnforcementPolicy, LogFormat, Rung};
 use super::compound::{Principal, RawMember, RawProbation, RecoveryLadder};
 use super::scalars::{
     BoundedInt, ByteSize, DurationValue, Fraction, GrowthFactor, ModuleName, PositiveDuration,
     Template,
 };
-use super::{FromConfig, ValueType, section};
+use super::{ValueType, section};
 
 /// Counts that policy keeps in 32 bits.
 pub(crate) type CountOrZero = BoundedInt<0, 1_000_000>;
 /// See [`CountOrZero`].
 pub(crate) type PositiveCount = BoundedInt<1, 1_000_000>;
-
-const SPAN: ValueType = ValueType::Duration { zero: false };
-const SHARE: ValueType = Fraction::FORM;
 
 section! {
     /// The system as a whole.
@@ -149,19 +146,18 @@ section! {
     ResourcesSection {
         /// Interval between two samples of all modules.
         Live check_interval: PositiveDuration = PositiveDuration::seconds(10);
-    }
-    later {
         /// How long over a limit before the next rung.
-        Live dwell: SPAN, "\"10s\"";
-        /// How long below 80 % of a limit before a rung down.
-        Live release: SPAN, "\"30s\"";
-        /// The rungs of the ladder that are climbed.
-        Live rungs: ValueType::List(&choices::RUNGS),
-            "[\"notice\", \"priority\", \"cap\", \"restart\"]";
-        /// The share of the machine above which the least important modules are throttled.
-        Live throttle_threshold: SHARE, "0.9";
-        /// Whether a module starts whose limits this machine cannot enforce.
-        Live enforcement: choices::ENFORCEMENT, "\"best_effort\"";
+        Live dwell: PositiveDuration = PositiveDuration::seconds(10);
+        /// How long below 80 % of all limits before a rung down.
+        Live release: PositiveDuration = PositiveDuration::seconds(30);
+        /// The rungs of the throttle ladder that are climbed, one after the other: an event, a
+        /// lower priority, a hold at the limit, a restart by recovery, a stop.
+        Live rungs: Vec<Rung> = vec![Rung::Notice, Rung::Priority, Rung::Cap, Rung::Restart];
+        /// The share of the machine's processors or memory above which the least important modules
+        /// are throttled.
+        Live throttle_threshold: Fraction = Fraction(0.9);
+        /// Whether mainstay starts although this machine cannot enforce a limit of a module.
+        Live enforcement: EnforcementPolicy = EnforcementPolicy::BestEffort;
     }
 }
 

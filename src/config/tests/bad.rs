@@ -51,17 +51,11 @@ fn what_is_not_built_is_refused() {
     for (text, key) in [
         ("[mainstay]\nreload = \"auto\"", "mainstay.reload"),
         ("[health]\nadaptive = true", "health.adaptive"),
-        ("[resources]\nrungs = [\"notice\"]", "resources.rungs"),
-        (
-            "[resources]\nenforcement = \"required\"",
-            "resources.enforcement",
-        ),
         (&module("renamed_from = \"b\""), "module.a.renamed_from"),
         (
             &module("reload_signal = \"SIGHUP\""),
             "module.a.reload_signal",
         ),
-        (&module("limits.memory_mb = 1"), "module.a.limits.memory_mb"),
         (
             &module("isolation.private_tmp = true"),
             "module.a.isolation.private_tmp",

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use mainstay_process::RunLimits;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
@@ -162,12 +163,12 @@ impl CgroupTree {
         DirBuilder::new().mode(0o711).create(&path).ok()?;
         let held = File::open(&path).ok();
         let held = held.filter(|file| file.try_lock().is_ok());
-        if site.own_leaf {
-            for controller in ["+cpu", "+memory", "+pids", "+io"] {
-                // Absent controllers are reported by whoever wants limits.
+        for controller in ["+cpu", "+memory", "+pids", "+io"] {
+            // An absent controller is reported by the runtime.
+            if site.own_leaf {
                 let _ = write(&site.path.join("cgroup.subtree_control"), controller);
-                let _ = write(&path.join("cgroup.subtree_control"), controller);
             }
+            let _ = write(&path.join("cgroup.subtree_control"), controller);
         }
         let usable = path.join("cgroup.kill").exists();
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -323,6 +324,37 @@ fn remove_tree(path: &Path) -> bool {
     fs::remove_dir(path).is_ok() || !path.exists()
 }
 
+/// Returns the controllers that groups of modules have here; none where no groups can be made.
+/// `alone`: this process is not part of an application, and may move to a group of its own.
+#[must_use]
+pub fn group_controllers(alone: bool) -> Option<Vec<String>> {
+    let root = find_cgroup_root().filter(|root| alone || root.without_moving())?;
+    let file = match root.own_leaf {
+        true => "cgroup.controllers",
+        false => "cgroup.subtree_control",
+    };
+    let text = fs::read_to_string(root.path.join(file)).ok()?;
+    Some(text.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Returns the directory of the control group that a holder made for an instance, if its main
+/// process is in it.
+#[must_use]
+pub fn group_dir(instance: &str, pid: u32) -> Option<PathBuf> {
+    place_of_instance(instance, pid.cast_signed()).map(|(_, path)| path)
+}
+
+fn place_of_instance(instance: &str, pid: i32) -> Option<(String, PathBuf)> {
+    let view = group_of(&pid.to_string())?;
+    let (tree, group) = view.rsplit_once('/')?;
+    let own = tree.rsplit_once('/')?.1.starts_with(PREFIX);
+    if !own || group.strip_prefix("m-") != Some(instance) {
+        return None;
+    }
+    let path = path_of(&view)?;
+    Some((view, path))
+}
+
 /// The group of one instance.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
@@ -334,15 +366,10 @@ pub(crate) struct Cgroup {
 impl Cgroup {
     /// The group that a holder made for an instance, if its main process is in it.
     pub(crate) fn of_instance(instance: &str, pid: i32) -> Option<Cgroup> {
-        let view = group_of(&pid.to_string())?;
-        let (tree, group) = view.rsplit_once('/')?;
-        let own = tree.rsplit_once('/')?.1.starts_with(PREFIX);
-        if !own || group.strip_prefix("m-") != Some(instance) {
-            return None;
-        }
+        let (view, path) = place_of_instance(instance, pid)?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         Some(Cgroup {
-            dir: open(&path_of(&view)?, flags, Mode::empty()).ok()?,
+            dir: open(&path, flags, Mode::empty()).ok()?,
             view,
             killed: AtomicBool::new(false),
         })
@@ -398,6 +425,34 @@ impl Cgroup {
             || text[..length]
                 .split(|byte| *byte == b'\n')
                 .any(|line| line == b"populated 0")
+    }
+
+    /// Stops all processes in it, or lets them continue. The kernel kills what is stopped too.
+    pub(crate) fn freeze(&self, stop: bool) {
+        self.set("cgroup.freeze", if stop { "1" } else { "0" });
+    }
+
+    /// Replaces its limits. A file that is not there belongs to an absent controller.
+    pub(crate) fn limit(&self, limits: &RunLimits) {
+        let text = |limit: Option<u64>| limit.map_or("max".to_owned(), |most| most.to_string());
+        // Of a period of 100 ms; what an idle period left may be used in a later one.
+        let quota = limits.cpu_permille.map(|permille| permille.max(10) * 100);
+        self.set("cpu.max.burst", "0");
+        self.set("cpu.max", &format!("{} 100000", text(quota)));
+        if let Some(quota) = quota {
+            self.set("cpu.max.burst", &quota.to_string());
+        }
+        self.set("cpu.weight", if limits.background { "10" } else { "100" });
+        self.set("io.weight", if limits.background { "10" } else { "100" });
+        self.set("memory.high", &text(limits.memory_high));
+        self.set("memory.max", &text(limits.memory_max));
+        self.set("pids.max", &text(limits.threads)); // it counts threads
+    }
+
+    fn set(&self, name: &str, value: &str) {
+        if let Some(mut file) = self.file(name, OFlag::O_WRONLY) {
+            let _ = file.write_all(value.as_bytes()); // the runtime reads what holds
+        }
     }
 
     /// How many of it the kernel killed for memory so far (0 without that controller).

@@ -23,6 +23,7 @@ mod reserved_fds;
 mod socket_flags;
 
 pub(crate) use cgroup::{Cgroup, CgroupRoot, CgroupTree, find_cgroup_root};
+pub use cgroup::{group_controllers, group_dir};
 pub(crate) use clone::{ProcessLauncher, SpawnedChild};
 pub(crate) use dir_watch::DirWatch;
 pub(crate) use poll::{LoopWaker, PollEvents, Poller, Signals};

@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use mainstay_holder::messages::{
-    BoundSocket, HolderMessage, HolderRequest, HolderSetup, InstanceInfo, InstanceSockets,
-    TakeoverState, VERSION,
+    BoundSocket, FreezeRequest, HolderMessage, HolderRequest, HolderSetup, InstanceInfo,
+    InstanceSockets, LimitRequest, TakeoverState, VERSION,
 };
 use mainstay_process::{
     ActivationSocket, Credentials, Exit, Exited, Instance, Limits, Output, ProcessEvent,
-    ProcessEventKind, Signal, SpawnRequest, StartFailure, StartStep, Stdin, TreeProcess,
+    ProcessEventKind, RunLimits, Signal, SpawnRequest, StartFailure, StartStep, Stdin, TreeProcess,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -127,6 +127,20 @@ fn requests() -> Vec<HolderRequest> {
         },
         HolderRequest::Ready,
         HolderRequest::Pong,
+        HolderRequest::Freeze(FreezeRequest {
+            instance: web(),
+            generation: 3,
+            ms: 90,
+            processes: vec![(7, 4711)],
+        }),
+        HolderRequest::Limit(LimitRequest {
+            instance: web(),
+            generation: 3,
+            limits: RunLimits {
+                cpu_permille: Some(200),
+                ..RunLimits::default()
+            },
+        }),
         HolderRequest::Stopping { within_ms: 30_000 },
         HolderRequest::Exit { code: 1 },
     ]

@@ -22,7 +22,7 @@ use crate::codec::{CHUNK_BYTES, Decoder};
 use crate::log_writer::LogWriter;
 use crate::machines::{Roster, RosterEffect, RuntimeSupervisor, nanoseconds};
 use crate::messages::{
-    HolderMessage, HolderRequest, HolderSetup, InstanceInfo, TakeoverState, VERSION,
+    HolderMessage, HolderRequest, HolderSetup, InstanceInfo, LimitRequest, TakeoverState, VERSION,
 };
 use crate::tap_replay::TapReplay;
 
@@ -201,6 +201,8 @@ impl Engine {
                 instance,
                 generation,
             } => self.roster.kill_requested(&instance, generation),
+            HolderRequest::Freeze(_) => {} // a job has a CPU rate instead
+            HolderRequest::Limit(request) => self.limit(&request),
             HolderRequest::SaveRecord { instance, record } => {
                 self.roster.record_saved(&instance, record);
             }
@@ -235,6 +237,15 @@ impl Engine {
                 self.supervisor.stop_started(monotonic(), timeout);
             }
             HolderRequest::Exit { code } => self.supervisor.exit(code),
+        }
+    }
+
+    fn limit(&self, request: &LimitRequest) {
+        let current = self.roster.current(&request.instance, request.generation);
+        let instance = self.instances.get(&request.instance);
+        let instance = instance.filter(|_| current.is_some());
+        if let Some(job) = instance.and_then(|one| one.job.as_ref()) {
+            job.limit(&request.limits);
         }
     }
 

@@ -7,12 +7,17 @@ use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr::null;
 use std::time::Duration;
 
+use mainstay_process::RunLimits;
 use windows_sys::Win32::Foundation::{ERROR_ALREADY_EXISTS, FILETIME, WAIT_TIMEOUT};
 use windows_sys::Win32::System::JobObjects::{
-    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
-    JOBOBJECT_BASIC_ACCOUNTING_INFORMATION, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
-    JobObjectBasicAccountingInformation, JobObjectExtendedLimitInformation,
-    QueryInformationJobObject, SetInformationJobObject, TerminateJobObject,
+    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_CPU_RATE_CONTROL_ENABLE,
+    JOB_OBJECT_CPU_RATE_CONTROL_HARD_CAP, JOB_OBJECT_LIMIT_ACTIVE_PROCESS,
+    JOB_OBJECT_LIMIT_JOB_MEMORY, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+    JOBOBJECT_BASIC_ACCOUNTING_INFORMATION, JOBOBJECT_CPU_RATE_CONTROL_INFORMATION,
+    JOBOBJECT_CPU_RATE_CONTROL_INFORMATION_0, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
+    JOBOBJECTINFOCLASS, JobObjectBasicAccountingInformation, JobObjectCpuRateControlInformation,
+    JobObjectExtendedLimitInformation, QueryInformationJobObject, SetInformationJobObject,
+    TerminateJobObject,
 };
 use windows_sys::Win32::System::Performance::{QueryPerformanceCounter, QueryPerformanceFrequency};
 use windows_sys::Win32::System::Threading::{
@@ -76,21 +81,48 @@ impl JobObject {
             }
             job
         };
-        let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
-        limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
-        let size = u32::try_from(size_of_val(&limits)).unwrap_or(0);
-        // SAFETY: the limits are of the kind and size that is said.
-        let set = unsafe {
-            let what = JobObjectExtendedLimitInformation;
-            SetInformationJobObject(
-                job.0.as_raw_handle(),
-                what,
-                (&raw const limits).cast(),
-                size,
-            )
-        };
-        done(set)?;
+        job.limit_totals(&RunLimits::default())?;
         Ok(job)
+    }
+
+    /// Replaces its limits. What this Windows cannot do is left out: the runtime reports it.
+    pub(crate) fn limit(&self, limits: &RunLimits) {
+        let mut cpu = JOBOBJECT_CPU_RATE_CONTROL_INFORMATION::default();
+        if let Some(permille) = limits.cpu_permille {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            // In ten-thousandths of all cores.
+            let rate = permille.saturating_mul(10) / cores as u64;
+            let rate = u32::try_from(rate).unwrap_or(u32::MAX).clamp(1, 10_000);
+            cpu.ControlFlags =
+                JOB_OBJECT_CPU_RATE_CONTROL_ENABLE | JOB_OBJECT_CPU_RATE_CONTROL_HARD_CAP;
+            cpu.Anonymous = JOBOBJECT_CPU_RATE_CONTROL_INFORMATION_0 { CpuRate: rate };
+        }
+        let _without = self.set(JobObjectCpuRateControlInformation, &cpu);
+        let _without = self.limit_totals(limits);
+    }
+
+    /// Memory and processes; all of it ends with the last handle.
+    fn limit_totals(&self, limits: &RunLimits) -> io::Result<()> {
+        let mut totals = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
+        totals.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
+        if let Some(processes) = limits.processes {
+            totals.BasicLimitInformation.LimitFlags |= JOB_OBJECT_LIMIT_ACTIVE_PROCESS;
+            totals.BasicLimitInformation.ActiveProcessLimit =
+                u32::try_from(processes).unwrap_or(u32::MAX);
+        }
+        if let Some(bytes) = limits.memory_max {
+            totals.BasicLimitInformation.LimitFlags |= JOB_OBJECT_LIMIT_JOB_MEMORY;
+            totals.JobMemoryLimit = usize::try_from(bytes).unwrap_or(usize::MAX);
+        }
+        self.set(JobObjectExtendedLimitInformation, &totals)
+    }
+
+    #[expect(unsafe_code, reason = "a system call")]
+    fn set<T>(&self, class: JOBOBJECTINFOCLASS, information: &T) -> io::Result<()> {
+        let size = u32::try_from(size_of::<T>()).unwrap_or(0);
+        let place = std::ptr::from_ref(information).cast();
+        // SAFETY: the handle is open, and the information is of the kind and size that is said.
+        done(unsafe { SetInformationJobObject(self.0.as_raw_handle(), class, place, size) })
     }
 
     /// Takes a process in.

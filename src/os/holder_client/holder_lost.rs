@@ -30,6 +30,8 @@ impl HolderClient {
     /// not answered never will be.
     pub(super) fn watch_without_holder(self: &Arc<Self>) {
         self.gone.store(true, Ordering::Relaxed);
+        #[cfg(unix)]
+        self.governor.thaw_all();
         self.out_ready.notify_one();
         lock(&self.commands).clear();
         let (mut living, mut unanswered) = (Vec::new(), Vec::new());

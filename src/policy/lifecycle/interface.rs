@@ -69,6 +69,15 @@ pub enum LifecycleEvent {
         /// Whether it could be done.
         ok: bool,
     },
+    /// From the resources actor: a run is over a limit and stands on the last rungs of its ladder.
+    LimitExceeded {
+        /// Whose.
+        module: ModuleId,
+        /// The run that was sampled.
+        generation: u64,
+        /// Stop it for good instead of restarting it.
+        stop: bool,
+    },
     /// The runtime returned; once per known module, before `Boot` or `Resume`.
     Adopted {
         /// Which.

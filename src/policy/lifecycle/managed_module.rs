@@ -21,6 +21,11 @@ pub(super) enum StopReason {
     Requested,
     /// A liveness probe failed for good.
     Probe,
+    /// It is over a limit; to be stopped for good, or restarted.
+    Limit {
+        /// For good.
+        stop: bool,
+    },
     /// The runtime before had begun to end it.
     Adopted,
     /// The plan has another spec for it, which only a new run can follow.

@@ -210,6 +210,7 @@ impl Lifecycle {
             (Desired::Up, Some(StopReason::Dependency(by))) => (Cause::Dependency, Some(by)),
             (Desired::Up, Some(StopReason::Requested)) => (Cause::Requested, None),
             (Desired::Up, Some(StopReason::Probe)) => (Cause::Probe, None),
+            (Desired::Up, Some(StopReason::Limit { .. })) => (Cause::Limit, None),
             (Desired::Up, Some(StopReason::Adopted)) => (Cause::Adopted, None),
             (Desired::Up, Some(StopReason::Reload)) => (Cause::Reload, None),
             (Desired::Up, Some(StopReason::Group(by) | StopReason::GroupFailed(by))) => {

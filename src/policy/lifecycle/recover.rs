@@ -368,5 +368,6 @@ fn cause_of(failure: Failure) -> Cause {
         Failure::StartTimeout => Cause::Timeout,
         Failure::Watchdog => Cause::Watchdog,
         Failure::Probe => Cause::Probe,
+        Failure::Limit { .. } => Cause::Limit,
     }
 }

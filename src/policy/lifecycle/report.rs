@@ -72,6 +72,17 @@ impl Lifecycle {
         self.mark_waiting_dependents(module);
     }
 
+    /// A run that is over a limit ends; its end is then judged.
+    pub(super) fn apply_limit(&mut self, module: ModuleId, generation: u64, stop: bool) {
+        let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
+            return;
+        };
+        if generation == slot.generation && !slot.is_builtin() && slot.is_active() {
+            slot.stop_reason = Some(StopReason::Limit { stop });
+            self.mark_dirty(module);
+        }
+    }
+
     /// The run is no longer on its way up: its token and its turn go to the next.
     fn release_start_slot(&mut self, now: MonoTime, module: ModuleId) {
         self.module_mut(module).ready_deadline = None;
@@ -128,6 +139,9 @@ impl Lifecycle {
                 slot.recovery.run_over(recovery, now);
                 self.give_up(now, module, (Cause::Group, Some(by)), None);
             }
+            (Desired::Up, Some(StopReason::Limit { stop })) => {
+                self.decide_recovery(now, module, Failure::Limit { stop });
+            }
             (Desired::Up, _) if halted => {
                 slot.recovery.run_over(recovery, now);
                 use StopReason::{Dependency, Group, Reload};
@@ -151,11 +165,8 @@ impl Lifecycle {
                 self.set_state(now, module, State::Stopped, Cause::Exit, None);
             }
             (Desired::Up, _) => {
-                self.decide_recovery(
-                    now,
-                    module,
-                    ending.map_or(Failure::ExitUnknown, Failure::from),
-                );
+                let failure = ending.map_or(Failure::ExitUnknown, Failure::from);
+                self.decide_recovery(now, module, failure);
             }
         }
         self.member_ended(module);

@@ -477,6 +477,7 @@ fn module() -> ModuleView {
             file_handles: Some(9),
             threads: Some(3),
             processes: 1,
+            io_bytes_per_s: Some(4096),
         }),
         last_exit: Some(LastExit {
             code: Some(1),

@@ -1,0 +1,317 @@
+//! What the throttle ladder of each run decides, performed: an event first, then the rung.
+//! Owns the ladder of each run that is up, and the limits that were set for it.
+//! Never decides, and never restarts: the lifecycle does, through recovery.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay_policy::resources::{
+    Ladder, LadderSpec, MachineLoad, Resource, ResourceUsage, Rung, RungChange, Squeezable,
+    squeezed,
+};
+use mainstay_policy::{ModuleId, MonoTime};
+use mainstay_process::RunLimits;
+use mainstay_protocol::{EventKind, StateCause};
+use serde_json::json;
+
+use super::super::event_recorder::EventBuilder;
+use super::super::lifecycle::LifecycleMsg;
+use super::super::registry::RegistryMsg;
+use super::super::snapshots::ThrottleInfo;
+use super::super::{RuntimeContext, convert};
+
+/// How long a module may take to reply that it reduces its load.
+const REDUCE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a run stays still while its end is being decided: until its stop signal, at most.
+const STILL: Duration = Duration::from_millis(300);
+/// What machine pressure leaves to a module that is capped, in thousandths of a core.
+const PRESSURE_MIN_PERMILLE: u64 = 50;
+/// Machine pressure has ended below this share of its threshold.
+const PRESSURE_RELEASE: f64 = 0.9;
+
+/// One run that is up.
+struct ThrottledRun {
+    generation: u64,
+    ladder: Ladder,
+    /// What was set for it last.
+    limits: RunLimits,
+    /// The ceiling on CPU time that machine pressure gave it.
+    pressed: Option<u64>,
+    /// When it was held at its memory limit, while it is.
+    capped_since: Option<MonoTime>,
+}
+
+/// The ladders of all runs, by slot.
+pub(super) struct Throttles {
+    ctx: Arc<RuntimeContext>,
+    runs: Vec<Option<ThrottledRun>>,
+    /// What the machine is short of.
+    scarce: Option<Resource>,
+}
+
+/// What a run used until now.
+pub(super) struct RunUsage {
+    pub(super) module: ModuleId,
+    pub(super) generation: u64,
+    pub(super) usage: ResourceUsage,
+}
+
+impl Throttles {
+    pub(super) fn new(ctx: Arc<RuntimeContext>) -> Throttles {
+        Throttles {
+            ctx,
+            runs: Vec::new(),
+            scarce: None,
+        }
+    }
+
+    /// A run is up: from here on its limits hold. A start is exempt.
+    pub(super) fn run_is_up(&mut self, module: ModuleId, generation: u64) {
+        let now = self.ctx.os.now();
+        let run = self.run(module, generation);
+        let mut limits = run.limits;
+        self.set_limits(now, module, &mut limits);
+        if let Some(run) = &mut self.runs[module.index()] {
+            run.limits = limits;
+        }
+    }
+
+    /// A run is not up any more.
+    pub(super) fn run_is_down(&mut self, module: ModuleId) {
+        if let Some(run) = self.runs.get_mut(module.index()) {
+            *run = None;
+        }
+    }
+
+    fn run(&mut self, module: ModuleId, generation: u64) -> &mut ThrottledRun {
+        let slots = self.ctx.planned().slots().max(module.index() + 1);
+        if self.runs.len() < slots {
+            self.runs.resize_with(slots, || None);
+        }
+        let run = &mut self.runs[module.index()];
+        run.take_if(|run| run.generation != generation);
+        run.get_or_insert_with(|| ThrottledRun {
+            generation,
+            ladder: Ladder::default(),
+            limits: RunLimits::default(),
+            pressed: None,
+            capped_since: None,
+        })
+    }
+
+    /// Takes in a sample of all runs that are alive, and how busy the machine is.
+    pub(super) fn sample(&mut self, now: MonoTime, runs: &[RunUsage], load: &MachineLoad) {
+        let is_up = |one: &&RunUsage| {
+            let run = self.runs.get(one.module.index()).and_then(Option::as_ref);
+            run.is_some_and(|run| run.generation == one.generation)
+        };
+        let up: Vec<&RunUsage> = runs.iter().filter(is_up).collect();
+        let turn = self.find_squeezed(&up, load);
+        let scarce = self.scarce;
+        for one in up {
+            let spec = self.ladder_spec(one.module);
+            let squeeze = scarce.filter(|_| turn.contains(&one.module));
+            let Some(run) = &mut self.runs[one.module.index()] else {
+                continue;
+            };
+            let change = run.ladder.sample(&spec, now, &one.usage, squeeze);
+            let climbed = run.ladder.climbed();
+            if climbed < Rung::Cap {
+                (run.pressed, run.capped_since) = (None, None);
+            } else if run.capped_since.is_none() {
+                run.capped_since = Some(now);
+                let used = one.usage.cpu_permille.unwrap_or(0);
+                let by_machine = matches!(
+                    run.ladder.resource(),
+                    Some(Resource::MachineCpu | Resource::MachineMemory)
+                );
+                run.pressed = by_machine.then_some((used / 2).max(PRESSURE_MIN_PERMILLE));
+            }
+            if let Some(change) = change {
+                self.perform(one, change);
+            }
+            let Some(run) = &self.runs[one.module.index()] else {
+                continue;
+            };
+            let mut limits = run.limits;
+            self.set_limits(now, one.module, &mut limits);
+            if let Some(run) = &mut self.runs[one.module.index()] {
+                run.limits = limits;
+            }
+        }
+    }
+
+    fn ladder_spec(&self, module: ModuleId) -> LadderSpec {
+        let spec = self.ctx.spec(module);
+        LadderSpec {
+            throttle: spec.throttle.clone(),
+            importance: spec.importance,
+            can_cap_memory: self.ctx.os.enforcement().mechanism("memory_mb").is_some(),
+        }
+    }
+
+    /// Whose turn it is when the machine is short of something; an event when that begins.
+    fn find_squeezed(&mut self, up: &[&RunUsage], load: &MachineLoad) -> Vec<ModuleId> {
+        let threshold = self.ctx.configuration().system.throttle_threshold;
+        let was = self.scarce.is_some();
+        let threshold = if was {
+            threshold * PRESSURE_RELEASE
+        } else {
+            threshold
+        };
+        self.scarce = load.scarce(threshold);
+        let Some(scarce) = self.scarce else {
+            return Vec::new();
+        };
+        if !was {
+            let text = match scarce {
+                Resource::MachineMemory => format!("{:.0} % of memory in use", load.memory * 100.0),
+                _ => format!("{:.0} % of all processors in use", load.cpu * 100.0),
+            };
+            let entry = EventBuilder::of(EventKind::SystemOverloaded);
+            self.ctx
+                .recorder
+                .record(entry.payload(json!({ "text": text })));
+        }
+        let modules = up.iter().map(|one| {
+            let used = match scarce {
+                Resource::MachineMemory => one.usage.memory_bytes,
+                _ => one.usage.cpu_permille,
+            };
+            let run = self.runs[one.module.index()].as_ref();
+            Squeezable {
+                module: one.module,
+                importance: self.ctx.spec(one.module).importance,
+                used: used.unwrap_or(0),
+                rung: run.map_or(Rung::None, |run| run.ladder.climbed()),
+            }
+        });
+        squeezed(scarce, &modules.collect::<Vec<_>>())
+    }
+
+    fn perform(&self, one: &RunUsage, change: RungChange) {
+        let (module, generation) = (one.module, one.generation);
+        let mechanism = self.mechanism(change);
+        let text = resource_text(change.resource, change.used, change.limit);
+        let kind = if change.to > change.from {
+            EventKind::ModuleThrottled
+        } else {
+            EventKind::ModuleReleased
+        };
+        let entry = EventBuilder::of(kind)
+            .module(module, generation)
+            .cause(StateCause::Limit)
+            .payload(json!({
+                "from": convert::rung(change.from), "to": convert::rung(change.to),
+                "text": text, "mechanism": mechanism,
+            }));
+        self.ctx.recorder.record(entry);
+        let info = (change.to != Rung::None).then(|| ThrottleInfo {
+            rung: convert::rung(change.to),
+            mechanism,
+        });
+        self.ctx
+            .actor_refs
+            .registry
+            .cast(RegistryMsg::Throttle(module, info));
+        if change.to > change.from {
+            self.climb(module, generation, change, text);
+        }
+    }
+
+    fn climb(&self, module: ModuleId, generation: u64, change: RungChange, text: String) {
+        match change.to {
+            Rung::Notice => self.reduce_load(module),
+            Rung::Restart | Rung::Stop => {
+                // What is over its limit uses no more of it meanwhile.
+                self.ctx
+                    .os
+                    .freeze(&self.ctx.instance(module), generation, STILL);
+                self.ctx
+                    .actor_refs
+                    .lifecycle
+                    .cast(LifecycleMsg::LimitExceeded {
+                        module,
+                        generation,
+                        stop: change.to == Rung::Stop,
+                        text,
+                    });
+            }
+            Rung::None | Rung::Priority | Rung::Cap => {}
+        }
+    }
+
+    /// What is done on a rung, in a word.
+    fn mechanism(&self, change: RungChange) -> &'static str {
+        match change.from.max(change.to) {
+            Rung::None | Rung::Notice => "notice",
+            Rung::Priority => "priority",
+            Rung::Cap => self.ctx.os.enforcement().throttles(change.resource),
+            Rung::Restart | Rung::Stop => "recovery",
+        }
+    }
+
+    /// Asks a module that has a connection to do less.
+    fn reduce_load(&self, module: ModuleId) {
+        let bus = Arc::clone(&self.ctx.bus);
+        tokio::spawn(async move {
+            let params = json!({ "factor": 0.5 });
+            let _without_a_connection = bus
+                .request(module, "load.reduce", params, REDUCE_TIMEOUT)
+                .await;
+        });
+    }
+
+    /// Sets what is to hold for a run now, if that is something else than before.
+    fn set_limits(&self, now: MonoTime, module: ModuleId, before: &mut RunLimits) {
+        let Some(run) = &self.runs[module.index()] else {
+            return;
+        };
+        let spec = self.ctx.spec(module);
+        let (standing, climbed) = (spec.throttle.limits, run.ladder.climbed());
+        let is_memory = run.ladder.resource() == Some(Resource::Memory);
+        let held = standing
+            .memory_bytes
+            .filter(|_| is_memory && climbed >= Rung::Cap);
+        let is_due = |since: MonoTime| since.after(spec.throttle.dwell) <= now;
+        let limits = RunLimits {
+            cpu_permille: standing.cpu_permille.into_iter().chain(run.pressed).min(),
+            memory_high: held,
+            // Reclaiming alone would go on for ever where there is nothing to reclaim.
+            memory_max: held.filter(|_| run.capped_since.is_some_and(is_due)),
+            threads: standing.threads,
+            processes: standing.processes,
+            background: climbed >= Rung::Priority,
+        };
+        if limits != *before {
+            let instance = self.ctx.instance(module);
+            self.ctx.os.limit(&instance, run.generation, limits);
+            *before = limits;
+        }
+    }
+}
+
+/// What is used of a resource and what is allowed, in the words of the configuration.
+fn resource_text(resource: Resource, used: u64, limit: u64) -> String {
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let percent = |permille: u64| permille as f64 / 10.0;
+    match resource {
+        Resource::Cpu => format!(
+            "CPU time at {} % of a core, limits.cpu_percent = {}",
+            percent(used),
+            percent(limit)
+        ),
+        Resource::Memory => format!(
+            "memory at {} MiB, limits.memory_mb = {}",
+            mib(used),
+            mib(limit)
+        ),
+        Resource::Threads => format!("{used} threads, limits.threads = {limit}"),
+        Resource::Processes => format!("{used} processes, limits.processes = {limit}"),
+        Resource::MachineCpu => format!(
+            "the processors of the machine are busy; it uses {} % of a core",
+            percent(used)
+        ),
+        Resource::MachineMemory => "the memory of the machine is short".to_owned(),
+    }
+}
