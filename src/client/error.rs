@@ -1,6 +1,6 @@
-//! What can go wrong between a client and mainstay.
-//! Owns the sentences; each says what, which and the next step.
-//! Never hides a refusal: it is passed on as mainstay said it.
+//! Errors between a client and mainstay.
+//! Owns the messages: each names the object, the cause and the next step.
+//! Never changes the error of a response: it is passed on as received.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use mainstay_protocol::{MAX_LINE_BYTES, PROTOCOL, RequestError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nobody listens on the socket, or there is none.
+    /// No process listens on the socket, or it does not exist.
     #[error(
         "cannot reach mainstay: nothing listens on {}; start it with `mainstay up`",
         path.display()
@@ -20,7 +20,7 @@ pub enum Error {
         /// The socket.
         path: PathBuf,
     },
-    /// Somebody listens, but accepts nobody.
+    /// A process listens on the socket and accepts no connection.
     #[error("cannot reach mainstay: it accepts no connection on {}; try again", path.display())]
     NotAccepting {
         /// The socket.
@@ -31,7 +31,7 @@ pub enum Error {
     Connect {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The socket's path does not fit into a socket address.
@@ -43,7 +43,7 @@ pub enum Error {
         /// The socket.
         path: PathBuf,
     },
-    /// Somebody else owns the folder the socket would be in.
+    /// Another user owns the folder of the socket.
     #[error(
         "cannot trust {}: another user owns it; remove it, or set XDG_RUNTIME_DIR or \
          `mainstay.runtime_dir`",
@@ -53,62 +53,62 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// The connection broke.
+    /// The connection was lost.
     #[error("cannot talk to mainstay on {}: {source}", path.display())]
     ConnectionLost {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// mainstay closed the connection.
-    #[error("cannot go on: mainstay closed the connection on {}", path.display())]
+    #[error("cannot continue: mainstay closed the connection on {}", path.display())]
     Closed {
         /// The socket.
         path: PathBuf,
     },
-    /// No answer came in time.
-    #[error("cannot wait longer for mainstay: no answer to `{method}` within {after:?}")]
+    /// No response within the timeout.
+    #[error("cannot get a result of `{method}`: mainstay sent no response within {after:?}")]
     Timeout {
-        /// What was called.
+        /// The method.
         method: String,
-        /// How long it was waited for.
+        /// The timeout.
         after: Duration,
     },
-    /// mainstay said no.
+    /// mainstay refused the request.
     #[error(transparent)]
     Refused(#[from] RequestError),
     /// A line is longer than the protocol allows.
-    #[error("cannot use a line of more than {MAX_LINE_BYTES} bytes; ask for less at a time")]
+    #[error("cannot use a line of more than {MAX_LINE_BYTES} bytes; request less at a time")]
     TooLong,
-    /// What arrived does not fit the protocol.
-    #[error("cannot read what mainstay said to `{method}`: {source}")]
+    /// A received line does not fit the protocol.
+    #[error("cannot read the response to `{method}`: {source}")]
     Malformed {
-        /// What was called, or the notification's name.
+        /// The method, or the name of the notification.
         method: String,
-        /// Where it does not fit.
+        /// The error of the JSON reader.
         source: serde_json::Error,
     },
     /// Parameters cannot be written as JSON.
     #[error("cannot write the parameters of `{method}`: {source}")]
     Params {
-        /// What was to be called.
+        /// The method.
         method: String,
-        /// Why not.
+        /// The error of the JSON writer.
         source: serde_json::Error,
     },
-    /// The other end speaks another protocol.
+    /// mainstay uses another protocol version.
     #[error(
         "cannot talk to {server}: it speaks protocol {theirs}, this client {PROTOCOL}; \
          use the client that belongs to it"
     )]
     OtherProtocol {
-        /// What it calls itself.
+        /// Its name and version.
         server: String,
-        /// The version it speaks.
+        /// Its protocol version.
         theirs: u32,
     },
-    /// The control socket is not there on this platform.
+    /// This platform has no control socket.
     #[error("cannot connect to {}: not available yet on this platform", path.display())]
     NotAvailable {
         /// The socket.

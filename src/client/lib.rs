@@ -1,6 +1,6 @@
-//! mainstay-client: talk to a running mainstay over its control socket, blocking or async.
-//! Owns the client's end of a connection: framing, deadlines, typed calls, following.
-//! Never starts a mainstay, never retries a change by itself.
+//! mainstay-client: requests to a running mainstay over its control socket, blocking or async.
+//! Owns the client's side of a connection: framing, deadlines, typed calls, subscriptions.
+//! Never starts mainstay and never repeats a change without a request.
 //!
 //! ```no_run
 //! use mainstay_client::{blocking::Client, locate};
@@ -23,8 +23,8 @@ pub use error::Error;
 pub use mainstay_protocol as protocol;
 pub use sans_io::NotificationPayload;
 
-/// How long a call may take unless it says otherwise.
+/// Default timeout of a call.
 pub const CALL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// How long a change may take that answers when it has been reached (`wait`).
+/// Timeout of a change that is to be reached (`wait`).
 pub const WAIT_TIMEOUT: std::time::Duration = std::time::Duration::from_mins(10);

@@ -1,6 +1,6 @@
-//! One connection's conversation without its socket: bytes in, bytes out, typed replies between.
-//! Owns both buffers, the ids, and the bounded queue of notifications nobody asked for yet.
-//! Never blocks, never reads a clock: the blocking and the async client move the bytes.
+//! The protocol of one connection without its socket: bytes in, bytes out, typed replies.
+//! Owns both buffers, the ids, and the bounded queue of notifications that were not read yet.
+//! Never blocks and never reads a clock: the blocking and the async client move the bytes.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -14,13 +14,13 @@ use serde_json::value::RawValue;
 
 use crate::Error;
 
-/// Notifications kept for later while a reply is awaited; beyond it the oldest are dropped.
+/// Notifications stored while a reply is awaited; further ones replace the oldest.
 const NOTIFICATIONS_MAX: usize = 1024;
 
-/// Bytes asked of the socket at a time.
+/// Bytes requested of the socket at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// What a client can follow: the notification's name and its parameters.
+/// A notification that a client can follow: its name and parameters.
 pub trait NotificationPayload: DeserializeOwned {
     /// The notification's method.
     const METHOD: &'static str;
@@ -97,7 +97,7 @@ impl ClientConnection {
         }
     }
 
-    /// Notifications that were dropped because nobody took them.
+    /// Returns the number of notifications that were dropped before they were read.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -130,17 +130,17 @@ impl ClientConnection {
         Ok(id)
     }
 
-    /// What is still to be written.
+    /// Returns the bytes that are still to be written.
     pub(crate) fn unsent(&self) -> &[u8] {
         &self.outgoing[self.sent..]
     }
 
-    /// So many bytes of `unsent` were written.
+    /// Marks `count` bytes of `unsent` as written.
     pub(crate) fn wrote(&mut self, count: usize) {
         self.sent += count;
     }
 
-    /// Where the next bytes go.
+    /// Returns the buffer for the next bytes.
     pub(crate) fn room(&mut self) -> &mut [u8] {
         if self.start > 0 {
             self.incoming.copy_within(self.start..self.filled, 0);
@@ -154,7 +154,7 @@ impl ClientConnection {
         &mut self.incoming[self.filled..]
     }
 
-    /// So many bytes arrived in `room`; none means the other end closed.
+    /// Accepts `count` bytes that were read into `room`; zero means that mainstay closed.
     pub(crate) fn received(&mut self, count: usize) -> Result<(), Error> {
         if count == 0 {
             return Err(Error::Closed {
@@ -165,7 +165,7 @@ impl ClientConnection {
         Ok(())
     }
 
-    /// The connection broke; the other end's death is a close, however the system words it.
+    /// Returns the error of a lost connection; a reset counts as a close.
     pub(crate) fn broke(&self, source: std::io::Error) -> Error {
         use std::io::ErrorKind;
         let path = self.path.clone();

@@ -1,4 +1,4 @@
-//! Values of the configuration on the wire, each with where it was said.
+//! Values of the configuration in JSON, each with its origin.
 //! Owns their shape.
 //! Never knows which keys there are: the configuration does.
 
@@ -32,14 +32,14 @@ pub struct ConfigValue {
     /// As it was written, variables like `${project}` as such; null: nothing, and that is the
     /// default, or it is hidden.
     pub value: Value,
-    /// It is not told: what a module is given in `env` or `settings` may be confidential.
+    /// The value is left out: `env` and `settings` may be confidential.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub hidden: bool,
-    /// Who said so.
+    /// The layer that set it.
     pub origin: ConfigOrigin,
 }
 
-/// Where a value was said.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ConfigOrigin {
     /// The layer.

@@ -1,4 +1,4 @@
-//! mainstay-protocol: the words on the wire between mainstay, its clients and its modules.
+//! mainstay-protocol: the messages between mainstay, its clients and its modules.
 //! Owns the shape of every message (JSON-RPC 2.0, one object a line) and every closed list in it.
 //! Never talks to a socket and never serialises an internal type of the runtime.
 

@@ -115,22 +115,22 @@ pub struct Handled {
 pub struct ChangeParams {
     /// The module.
     pub module: String,
-    /// Only say what would happen.
+    /// Report what would happen, and change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
-    /// Answer when the change has been reached (running, stopped or failed), not when it is noted.
+    /// Reply when the change is reached (running, stopped or failed), not when it is accepted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub wait: bool,
 }
 
-/// Result of a change: what it takes along, in order, and where the module stands.
+/// Result of a change: the steps for this and other modules, in order, and the module's state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ChangeResult {
-    /// What happens to whom, in order.
+    /// The steps, in order.
     pub steps: Vec<ChangeStep>,
     /// The module after the change was noted, or reached with `wait`.
     pub module: ModuleView,
-    /// With `wait`: the contrary request that ended the waiting, and who made it.
+    /// With `wait`: the opposite request that ended the wait, and its requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overtaken_by: Option<String>,
 }
@@ -140,9 +140,9 @@ pub struct ChangeResult {
 pub struct ChangeStep {
     /// The module.
     pub module: String,
-    /// start, stop, restart or tell.
+    /// start, stop, restart or notify.
     pub action: ChangeAction,
-    /// Why it is taken along, in words.
+    /// Why this step is taken, as text.
     pub reason: String,
 }
 
@@ -155,7 +155,7 @@ wire_enum! {
         Stop = "stop",
         /// It is stopped and started.
         Restart = "restart",
-        /// It goes on and is told.
+        /// It keeps running and is notified.
         Notify = "notify",
     }
 }
@@ -186,7 +186,7 @@ pub struct EventsParams {
     /// Only of this module.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
-    /// Only administrative rows: who asked for what, what came of it, and gaps in the history.
+    /// Only administrative rows: requests with requester and result, and gaps in the history.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub administrative: bool,
     /// `events.list`: at most this many, the newest (default 100, at most 10 000).
@@ -249,7 +249,7 @@ fn is_zero(n: &u64) -> bool {
 pub struct WhyResult {
     /// The module.
     pub module: String,
-    /// Where it stands.
+    /// The observed state.
     pub state: ModuleState,
     /// What led there, oldest first.
     pub chain: Vec<WhyLink>,
@@ -268,14 +268,14 @@ pub struct WhyLink {
     pub kind: EventKind,
     /// The module it happened to.
     pub module: Option<String>,
-    /// In plain words.
+    /// As text.
     pub text: String,
 }
 
 /// What happens next.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct WhyNext {
-    /// In plain words.
+    /// As text.
     pub text: String,
     /// When, if it is known.
     pub at: Option<Timestamp>,
@@ -297,16 +297,16 @@ pub struct GraphNode {
     pub module: String,
     /// Its wave: 0 needs nothing.
     pub wave: usize,
-    /// Where it stands; null when nothing runs.
+    /// The observed state; null while mainstay is not running.
     pub state: Option<ModuleState>,
 }
 
 /// An edge in the graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct GraphEdge {
-    /// Who needs.
+    /// The dependent module.
     pub from: String,
-    /// Who is needed.
+    /// The module it depends on.
     pub to: String,
     /// `requires` or `wants`.
     pub hard: bool,
@@ -321,7 +321,7 @@ pub struct StatusParams {
     pub text: String,
 }
 
-/// What a module says about its health: parameters of `module.health`, result of `health.check`.
+/// The health that a module reports: parameters of `module.health`, result of `health.check`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct HealthReportParams {
     /// How it is.
@@ -329,7 +329,7 @@ pub struct HealthReportParams {
     /// Numbers, for instance `queue_depth`, `error_rate`, `response_time_ms`.
     #[serde(default)]
     pub metrics: std::collections::BTreeMap<String, f64>,
-    /// What is wrong, in words.
+    /// The issues, as text.
     #[serde(default)]
     pub issues: Vec<String>,
 }
@@ -337,7 +337,7 @@ pub struct HealthReportParams {
 /// Parameters of `bus.publish`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PublishParams {
-    /// Words joined by dots, for instance `samples.cpu`. `mainstay.*` is reserved.
+    /// Names joined by dots, for instance `samples.cpu`. `mainstay.*` is reserved.
     pub subject: String,
     /// Anything.
     pub payload: Value,
@@ -355,7 +355,7 @@ pub struct PublishResult {
 /// Parameters of `bus.subscribe`; notifications named `event` with a `BusEvent` follow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BusSubscribeParams {
-    /// Subjects: `*` stands for one word, as the last word for all that follow.
+    /// Subjects: `*` matches one name; at the end, one or more.
     pub subjects: Vec<String>,
 }
 
@@ -364,7 +364,7 @@ pub struct BusSubscribeParams {
 pub struct BusEvent {
     /// The subject it was published under.
     pub subject: String,
-    /// Who published it; `mainstay` for the runtime's own.
+    /// The publisher: a module, or `mainstay` for the runtime.
     pub from: String,
     /// When.
     pub at: Timestamp,
@@ -378,7 +378,7 @@ pub struct BusEvent {
 /// Parameters of `bus.call`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BusCallParams {
-    /// Who is called.
+    /// The called module.
     pub module: String,
     /// What of it.
     pub method: String,
@@ -393,7 +393,7 @@ pub struct BusCallParams {
 /// Parameters of `call`, towards the called module; its result is the result of `bus.call`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct CallParams {
-    /// Who calls.
+    /// The calling module.
     pub from: String,
     /// What is called.
     pub method: String,

@@ -11,7 +11,7 @@ use crate::enums::wire_enum;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum RequestId {
-    /// A number, as our own clients use.
+    /// A number, as mainstay's clients use.
     Number(u64),
     /// A text, as others may.
     Text(String),
@@ -40,14 +40,14 @@ pub struct RpcRequest {
     pub params: Value,
 }
 
-/// The answer to a call.
+/// The response to a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Response {
     /// Always `"2.0"`.
     pub jsonrpc: Version,
     /// The id of the call; null when it could not be read.
     pub id: Option<RequestId>,
-    /// What was asked for; absent in a refusal.
+    /// The result; absent in an error response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Value>,
     /// Why not; absent in a success.
@@ -55,16 +55,16 @@ pub struct Response {
     pub error: Option<RequestError>,
 }
 
-/// Anything that may stand on a line.
+/// Any message, one a line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RpcMessage {
     /// A call or a notification.
     Request(RpcRequest),
-    /// An answer.
+    /// A response.
     Reply(Response),
 }
 
-/// A line as it arrives, before it is known whether it asks or answers.
+/// A received line, before it is known to be a request or a response.
 #[derive(Deserialize)]
 struct Envelope {
     jsonrpc: Version,
@@ -128,7 +128,7 @@ impl RpcMessage {
 }
 
 impl RpcRequest {
-    /// A call that expects an answer.
+    /// Returns a call, which expects a response.
     #[must_use]
     pub fn call(id: u64, method: impl Into<String>, params: Value) -> RpcRequest {
         let id = Some(RequestId::Number(id));
@@ -140,7 +140,7 @@ impl RpcRequest {
         }
     }
 
-    /// A notification: nobody answers.
+    /// Returns a notification, which has no response.
     #[must_use]
     pub fn notification(method: impl Into<String>, params: Value) -> RpcRequest {
         RpcRequest {
@@ -261,7 +261,7 @@ pub struct RequestError {
 /// `error.data`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ErrorData {
-    /// The closed word.
+    /// The error code.
     pub code: ErrorCode,
     /// More, where a code carries more.
     #[serde(default, skip_serializing_if = "Value::is_null")]

@@ -1,16 +1,16 @@
-//! Subjects on the bus: words joined by dots, and patterns over them.
+//! Subjects on the bus: names joined by dots, and patterns over them.
 //! Owns the matching. Never allocates while matching.
 
 /// Longest subject, in bytes.
 const SUBJECT_BYTES_MAX: usize = 256;
 
-/// Whether this may be published under: words of letters, digits, `-` and `_`, joined by dots.
+/// Returns whether `text` is a subject: names of letters, digits, `-` and `_`, joined by dots.
 #[must_use]
 pub fn is_subject(text: &str) -> bool {
     text.len() <= SUBJECT_BYTES_MAX && text.split('.').all(is_word)
 }
 
-/// Whether this may be subscribed to: as a subject, with `*` in place of words.
+/// Returns whether `text` is a pattern: a subject in which `*` may replace a name.
 #[must_use]
 pub fn is_pattern(text: &str) -> bool {
     text.len() <= SUBJECT_BYTES_MAX && text.split('.').all(|word| word == "*" || is_word(word))
@@ -23,7 +23,7 @@ fn is_word(word: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// `*` stands for one word; as the last word for one or more.
+/// Returns whether the pattern matches: `*` matches one name; at the end, one or more.
 #[must_use]
 pub fn matches(pattern: &str, subject: &str) -> bool {
     let mut words = subject.split('.');

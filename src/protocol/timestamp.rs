@@ -1,11 +1,11 @@
-//! A point in wall-clock time as the wire shows it: RFC 3339, UTC, milliseconds.
+//! A point in wall-clock time as it is written in JSON: RFC 3339, UTC, milliseconds.
 //! Owns the conversion and nothing else. Never reads a clock.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Milliseconds since the Unix epoch; on the wire `"2026-11-20T12:00:00.000Z"`.
+/// Milliseconds since the Unix epoch; in JSON `"2026-11-20T12:00:00.000Z"`.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, schemars::JsonSchema,
 )]

@@ -1,4 +1,4 @@
-//! What readers of the wire see of modules and of the system.
+//! Modules and the system as clients see them.
 //! Owns the field names, which scripts rely on; golden files hold them.
 //! Never carries a secret, an environment or a command line argument.
 
@@ -21,9 +21,9 @@ pub struct ModuleView {
     pub version: String,
     /// service, task or builtin.
     pub kind: ModuleKind,
-    /// Where it stands.
+    /// The observed state.
     pub state: ModuleState,
-    /// What is wished.
+    /// The desired state.
     pub desired: DesiredState,
     /// Since when it is in this state.
     pub since: Timestamp,
@@ -43,7 +43,7 @@ pub struct ModuleView {
     pub attempts: u32,
     /// Whether the system is critical without it.
     pub required: bool,
-    /// Who is squeezed first.
+    /// The order in which modules are throttled.
     pub importance: ModuleImportance,
     /// Hard dependencies.
     pub requires: Vec<String>,
@@ -52,16 +52,16 @@ pub struct ModuleView {
     pub wants: Vec<String>,
     /// The dependencies it waits for right now.
     pub waiting_on: Vec<String>,
-    /// What it needs, at some remove, and what has failed: until somebody acts, or that is tried
-    /// again, it waits in vain.
+    /// The failed module that it requires, directly or not: it cannot start until that one is
+    /// restarted.
     #[serde(default)]
     pub failed_need: Option<String>,
-    /// What it waits for, in words: dependencies and their conditions, or a restart token.
+    /// What it waits for, as text: dependencies and their conditions, or a restart token.
     #[serde(default)]
     pub waits_for: Option<String>,
-    /// When it is tried again.
+    /// The time of the next start.
     pub next_attempt_at: Option<Timestamp>,
-    /// What it says about itself (`STATUS=`).
+    /// The status text it reported (`STATUS=`).
     pub status_text: Option<String>,
     /// Features that are off.
     pub degraded: Vec<String>,
@@ -85,7 +85,7 @@ pub struct ModuleView {
 /// How a module is throttled, and by what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Throttle {
-    /// The rung it stands on.
+    /// Its rung of the throttle ladder.
     pub rung: Rung,
     /// What enforces limits here, for instance `cgroup2`, `governor`, `none`.
     pub mechanism: String,
@@ -140,7 +140,7 @@ pub struct LastExit {
     pub signal: Option<i32>,
     /// When.
     pub at: Timestamp,
-    /// In words, for instance `exit code 1` or `killed by SIGKILL`, or why it could not start.
+    /// As text, for instance `exit code 1` or `killed by SIGKILL`, or why it could not start.
     #[serde(default)]
     pub text: String,
 }
