@@ -27,7 +27,7 @@ impl TokenSigner {
     /// When it can neither be read nor written.
     pub(crate) fn open(state_dir: &Path) -> io::Result<TokenSigner> {
         let path = state_dir.join("key");
-        match fs::read(&path) {
+        match private::read_regular(&path, 2 * KEY_BYTES as u64) {
             Ok(bytes) => {
                 if let Ok(key) = bytes.try_into() {
                     return Ok(TokenSigner { key });

@@ -279,17 +279,28 @@ impl LayerReader<'_> {
     }
 }
 
-fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
-    let about = fs::metadata(path)?;
-    if about.is_dir() {
-        return Err(std::io::Error::new(
+/// That it is a plain file: a device may do something when it is opened, and has no end.
+fn require_plain(about: &fs::Metadata) -> std::io::Result<()> {
+    match about.is_dir() {
+        true => Err(std::io::Error::new(
             std::io::ErrorKind::IsADirectory,
             "it is a directory",
-        ));
+        )),
+        false if about.is_file() => Ok(()),
+        false => Err(std::io::Error::other("it is no plain file")),
     }
-    if !about.is_file() {
-        return Err(std::io::Error::other("it is no plain file"));
-    }
+}
+
+fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
+    require_plain(&fs::metadata(path)?)?;
+    let mut options = fs::OpenOptions::new();
+    options.read(true);
+    // A fifo that has taken the place of the file meanwhile must not block.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    let about = file.metadata()?;
+    require_plain(&about)?;
     let too_large = || {
         let message = format!("it is larger than {} MiB", MAX_FILE_BYTES >> 20);
         std::io::Error::new(std::io::ErrorKind::FileTooLarge, message)
@@ -299,9 +310,7 @@ fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0) + 1);
     // The file may have grown meanwhile.
-    fs::File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(too_large());
     }

@@ -2,7 +2,6 @@
 //! Owns the file `audit.head` in the state directory, for its user alone.
 //! Never leaves half a file, and never judges what the database says.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -18,7 +17,7 @@ pub(super) const FILE: &str = "audit.head";
 /// A file that cannot be read, or that names no position.
 pub(super) fn read(directory: &Path) -> io::Result<Option<ChainPosition>> {
     let mut text = String::new();
-    match File::open(directory.join(FILE)) {
+    match private::open_regular(&directory.join(FILE)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?.take(512).read_to_string(&mut text)?,
     };

@@ -8,6 +8,7 @@ use std::path::Path;
 use mainstay_protocol::Timestamp;
 
 use super::database;
+use crate::os::private;
 
 /// Numbers reserved at once.
 pub(super) const BLOCK: u64 = 10_000;
@@ -42,7 +43,7 @@ pub(super) fn first(directory: &Path, database: &Path, now: Timestamp, kept: u64
 /// Returns the number in the file, if it is valid.
 pub(super) fn read(directory: &Path) -> Option<u64> {
     let mut text = String::new();
-    File::open(directory.join(FILE))
+    private::open_regular(&directory.join(FILE))
         .ok()?
         .take(64)
         .read_to_string(&mut text)

@@ -3,7 +3,7 @@
 //! Never leaves half a file under the name that is read.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// Replaces the file at `path` by one that this user alone may read; None: we.
@@ -58,6 +58,16 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
         return Err(io::Error::other("it is no plain file"));
     }
     Ok(file)
+}
+
+/// Reads a regular file, up to `limit` bytes of it.
+///
+/// # Errors
+/// What the system says; it is no regular file.
+pub(crate) fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Opens a file to append to it, created for this user alone where there is none. Writes into

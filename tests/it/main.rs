@@ -30,6 +30,7 @@ mod limits;
 mod memory;
 mod namespaces;
 mod notify;
+mod odd_files;
 mod output;
 mod pitfalls;
 mod private;
