@@ -168,12 +168,12 @@ impl Actor for ConfigActor {
 }
 
 impl ConfigActorState {
-    fn apply(&mut self, me: &ActorRef<ConfigMsg>, msg: ConfigMsg) {
+    fn apply(&mut self, myself: &ActorRef<ConfigMsg>, msg: ConfigMsg) {
         match msg {
             ConfigMsg::Reload(request) => self.queue(request),
-            ConfigMsg::Read(request, read) => self.on_read(me, request, read),
+            ConfigMsg::Read(request, read) => self.on_read(myself, request, read),
             ConfigMsg::Staged(request, candidate, kept) => {
-                self.on_staged(me, request, *candidate, kept);
+                self.on_staged(myself, request, *candidate, kept);
             }
             ConfigMsg::Replanned(request, plan, result) => {
                 self.on_replanned(*request, plan, result);
@@ -181,11 +181,11 @@ impl ConfigActorState {
             ConfigMsg::Module(module, event, text) => {
                 let now = self.ctx.os.now();
                 if let Some(effect) = self.reload.apply(now, module, event) {
-                    self.perform(me, effect, text);
+                    self.perform(myself, effect, text);
                 }
             }
             ConfigMsg::InForce(plan) => self.on_in_force(plan),
-            ConfigMsg::Kept(kept, result) => self.on_kept(me, kept, result),
+            ConfigMsg::Kept(kept, result) => self.on_kept(myself, kept, result),
             ConfigMsg::Returned => self.on_returned(),
             ConfigMsg::Resume => self.resume(),
             ConfigMsg::TimerFired => {}
@@ -206,32 +206,32 @@ impl ConfigActorState {
     }
 
     /// Begins what is next, when nothing is in flight: a rollback, a commit, a request.
-    fn begin_next(&mut self, me: &ActorRef<ConfigMsg>) {
+    fn begin_next(&mut self, myself: &ActorRef<ConfigMsg>) {
         if self.in_flight > 0 {
             return;
         }
         if let Some((plan, why)) = self.rollback.take() {
-            self.roll_back(me, plan, &why);
+            self.roll_back(myself, plan, &why);
         } else if let Some(effect) = self.reload.next_effect(self.ctx.os.now()) {
-            self.perform(me, effect, String::new());
+            self.perform(myself, effect, String::new());
         } else if let Some(request) = self.requests.pop_front() {
-            self.read(me, Box::new(request));
+            self.read(myself, Box::new(request));
         }
     }
 
     /// Reads the files, away from the actors.
-    fn read(&mut self, me: &ActorRef<ConfigMsg>, request: Box<ReloadRequest>) {
+    fn read(&mut self, myself: &ActorRef<ConfigMsg>, request: Box<ReloadRequest>) {
         self.in_flight += 1;
-        let (ctx, me, number) = (Arc::clone(&self.ctx), me.clone(), self.newest + 1);
+        let (ctx, myself, number) = (Arc::clone(&self.ctx), myself.clone(), self.newest + 1);
         tokio::task::spawn_blocking(move || {
             let read = Candidate::read(&ctx, &ctx.sources, number);
-            let _actor_ended = me.cast(ConfigMsg::Read(request, read.map(Box::new)));
+            let _actor_ended = myself.cast(ConfigMsg::Read(request, read.map(Box::new)));
         });
     }
 
     fn on_read(
         &mut self,
-        me: &ActorRef<ConfigMsg>,
+        myself: &ActorRef<ConfigMsg>,
         request: Box<ReloadRequest>,
         read: Result<Box<Candidate>, String>,
     ) {
@@ -272,7 +272,7 @@ impl ConfigActorState {
                 );
                 self.show_problem(Some(text));
             }
-            Offer::Apply => self.stage(me, request, candidate),
+            Offer::Apply => self.stage(myself, request, candidate),
         }
     }
 

@@ -113,9 +113,9 @@ impl Actor for RecoveryActor {
 
     async fn handle(
         &self,
-        me: ActorRef<RecoveryMsg>,
+        myself: ActorRef<RecoveryMsg>,
         msg: RecoveryMsg,
-        own: &mut RecoveryActorState,
+        state: &mut RecoveryActorState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             RecoveryMsg::Judged {
@@ -129,39 +129,41 @@ impl Actor for RecoveryActor {
                 along,
             } => {
                 let failed = (convert::failure_noun(failure), why);
-                let payload = own.payload(module, failed, attempt, verdict, (scope, &along));
-                own.judged(module, generation, payload);
+                let payload = state.payload(module, failed, attempt, verdict, (scope, &along));
+                state.judged(module, generation, payload);
             }
             RecoveryMsg::Perform(order) => {
-                let recovery = own.procedures.get_mut(&order.module);
+                let recovery = state.procedures.get_mut(&order.module);
                 let opened = recovery.map(|one| {
                     one.reset = order.reset;
                     one.opened
                 });
-                procedure::perform(&own.ctx, order, opened);
+                procedure::perform(&state.ctx, order, opened);
             }
-            RecoveryMsg::Running { module, generation } => own.ready(module, generation),
+            RecoveryMsg::Running { module, generation } => state.ready(module, generation),
             RecoveryMsg::Health {
                 module,
                 generation,
                 healthy,
             } => {
-                if let Some(procedure) = own.procedures.get_mut(&module) {
+                if let Some(procedure) = state.procedures.get_mut(&module) {
                     procedure.trial.health_changed(generation, healthy);
-                    own.validate(module);
+                    state.validate(module);
                 }
             }
-            RecoveryMsg::TimerFired => own.validate_due(),
+            RecoveryMsg::TimerFired => state.validate_due(),
             RecoveryMsg::Ended { module, generation } => {
-                let procedure = own.procedures.get(&module);
+                let procedure = state.procedures.get(&module);
                 if let Some(outcome) = procedure.and_then(|one| one.trial.ended(generation)) {
-                    own.finish(module, generation, outcome);
+                    state.finish(module, generation, outcome);
                 }
             }
         }
-        let next = own.validating.front().map(|(at, ..)| *at);
-        let now = own.ctx.os.now();
-        own.alarm.set(now, next, &me, || RecoveryMsg::TimerFired);
+        let next = state.validating.front().map(|(at, ..)| *at);
+        let now = state.ctx.os.now();
+        state
+            .alarm
+            .set(now, next, &myself, || RecoveryMsg::TimerFired);
         Ok(())
     }
 }

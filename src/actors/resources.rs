@@ -60,57 +60,57 @@ impl Actor for ResourcesActor {
 
     async fn pre_start(
         &self,
-        me: ActorRef<ResourcesMsg>,
+        myself: ActorRef<ResourcesMsg>,
         ctx: Arc<RuntimeContext>,
     ) -> Result<ResourcesActorState, ActorProcessingErr> {
         let wait = FIRST_SAMPLE.min(ctx.configuration().system.check_interval);
-        let mut own = ResourcesActorState {
+        let mut state = ResourcesActorState {
             due: Some(ctx.os.now().after(wait)),
             throttles: Throttles::new(Arc::clone(&ctx)),
             ctx,
             last: None,
             alarm: DeadlineTimer::default(),
         };
-        own.arm(&me);
-        Ok(own)
+        state.arm(&myself);
+        Ok(state)
     }
 
     async fn handle(
         &self,
-        me: ActorRef<ResourcesMsg>,
+        myself: ActorRef<ResourcesMsg>,
         msg: ResourcesMsg,
-        own: &mut ResourcesActorState,
+        state: &mut ResourcesActorState,
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             ResourcesMsg::Sampled(sample) => {
                 if let Some(sample) = sample {
-                    own.publish(&sample);
-                    own.last = Some(sample);
+                    state.publish(&sample);
+                    state.last = Some(sample);
                 }
-                let interval = own.ctx.configuration().system.check_interval;
-                own.due = Some(own.ctx.os.now().after(interval));
+                let interval = state.ctx.configuration().system.check_interval;
+                state.due = Some(state.ctx.os.now().after(interval));
             }
             ResourcesMsg::ReadinessChanged {
                 module,
                 generation,
                 running: true,
-            } => own.throttles.run_is_up(module, generation),
-            ResourcesMsg::ReadinessChanged { module, .. } => own.throttles.run_is_down(module),
-            ResourcesMsg::TimerFired => own.request_sample(&me),
+            } => state.throttles.run_is_up(module, generation),
+            ResourcesMsg::ReadinessChanged { module, .. } => state.throttles.run_is_down(module),
+            ResourcesMsg::TimerFired => state.request_sample(&myself),
         }
-        own.arm(&me);
+        state.arm(&myself);
         Ok(())
     }
 }
 
 impl ResourcesActorState {
-    fn arm(&mut self, me: &ActorRef<ResourcesMsg>) {
+    fn arm(&mut self, myself: &ActorRef<ResourcesMsg>) {
         let now = self.ctx.os.now();
         self.alarm
-            .set(now, self.due, me, || ResourcesMsg::TimerFired);
+            .set(now, self.due, myself, || ResourcesMsg::TimerFired);
     }
 
-    fn request_sample(&mut self, me: &ActorRef<ResourcesMsg>) {
+    fn request_sample(&mut self, myself: &ActorRef<ResourcesMsg>) {
         let now = self.ctx.os.now();
         if self.due.take_if(|due| *due <= now).is_none() {
             return;
@@ -127,10 +127,10 @@ impl ResourcesActorState {
             volume: self.ctx.configuration().system.state_dir.clone(),
             release_memory: is_alone && self.last.is_none(),
         });
-        let me = me.clone();
+        let myself = myself.clone();
         tokio::spawn(async move {
             let sample = sample.await.map(Box::new);
-            let _actor_ended = me.cast(ResourcesMsg::Sampled(sample));
+            let _actor_ended = myself.cast(ResourcesMsg::Sampled(sample));
         });
     }
 
@@ -160,13 +160,13 @@ impl ResourcesActorState {
             modules.push((id, usage));
         }
         let before = self.last.as_ref().map(|last| (last.at, last.own));
-        let own = self.usage(sample.at, &sample.own, before);
-        let own = SelfUsage {
-            cpu_percent: own.cpu_percent,
-            memory_bytes: own.memory_bytes,
+        let used = self.usage(sample.at, &sample.own, before);
+        let self_usage = SelfUsage {
+            cpu_percent: used.cpu_percent,
+            memory_bytes: used.memory_bytes,
         };
         let machine = self.machine(sample);
-        let msg = RegistryMsg::Usage(modules, machine, own);
+        let msg = RegistryMsg::Usage(modules, machine, self_usage);
         self.ctx.actor_refs.registry.cast(msg);
         let now = &sample.machine;
         let load = MachineLoad {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use mainstay_protocol::method::Empty;
+use mainstay_protocol::method::{Empty, StatusParams};
 use mainstay_protocol::methods::{ModuleHealth, ModuleReady, ModuleStatus};
 use mainstay_protocol::{ErrorCode, HealthStatus, RequestError};
 
@@ -14,7 +14,7 @@ use crate::actors::RuntimeContext;
 use crate::actors::health::HealthMsg;
 use crate::actors::module::ModuleMsg;
 
-/// The run of a caller that is a module.
+/// Returns the run of a caller that is a module.
 ///
 /// # Errors
 /// `not_permitted` for every other caller.
@@ -31,12 +31,7 @@ impl Answer for ModuleReady {
         caller: &Caller,
         _: Self::Params,
     ) -> Result<MethodResult<Self::Result>, RequestError> {
-        let ModuleRun {
-            module, generation, ..
-        } = run_of(caller)?;
-        let actor = ctx.actor_refs.module(module);
-        actor.cast(ModuleMsg::Ready { generation });
-        Ok(MethodResult::Now(Empty {}))
+        report(ctx, caller, |generation| ModuleMsg::Ready { generation })
     }
 }
 
@@ -44,16 +39,25 @@ impl Answer for ModuleStatus {
     async fn answer(
         ctx: &Arc<RuntimeContext>,
         caller: &Caller,
-        params: Self::Params,
+        StatusParams { text }: Self::Params,
     ) -> Result<MethodResult<Self::Result>, RequestError> {
-        let ModuleRun {
-            module, generation, ..
-        } = run_of(caller)?;
-        let text = params.text;
-        let actor = ctx.actor_refs.module(module);
-        actor.cast(ModuleMsg::Status { generation, text });
-        Ok(MethodResult::Now(Empty {}))
+        report(ctx, caller, |generation| ModuleMsg::Status {
+            generation,
+            text,
+        })
     }
+}
+
+/// Sends a report of the caller's run to the actor of its module.
+fn report(
+    ctx: &RuntimeContext,
+    caller: &Caller,
+    msg: impl FnOnce(u64) -> ModuleMsg,
+) -> Result<MethodResult<Empty>, RequestError> {
+    let run = run_of(caller)?;
+    let actor = ctx.actor_refs.module(run.module);
+    actor.cast(msg(run.generation));
+    Ok(MethodResult::Now(Empty {}))
 }
 
 impl Answer for ModuleHealth {

@@ -27,6 +27,23 @@ pub(crate) struct AccountError {
     pub(crate) message: String,
 }
 
+/// Returns the user that mainstay runs as.
+pub(crate) fn own_uid() -> u32 {
+    Uid::effective().as_raw()
+}
+
+/// Returns whether a user is in a group, by its primary group or the group's member list.
+pub(crate) fn in_group(uid: u32, gid: u32, group: &str) -> bool {
+    let Ok(Some(group)) = Group::from_name(group) else {
+        return false;
+    };
+    group.gid.as_raw() == gid
+        || User::from_uid(Uid::from_raw(uid))
+            .ok()
+            .flatten()
+            .is_some_and(|user| user.gid == group.gid || group.mem.contains(&user.name))
+}
+
 /// Looks up a user and a group.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+pub(crate) use super::accounts::{in_group, own_uid};
 use super::transport::ClientStream;
 use super::usage::{MachineSample, TreeUsage};
 use super::{LiveProcess, PeerCredentials};
@@ -260,24 +261,6 @@ fn peer_pid(stream: &Stream) -> Option<u32> {
 #[cfg(not(target_os = "macos"))]
 fn peer_pid(_: &Stream) -> Option<u32> {
     None
-}
-
-/// The user mainstay runs as.
-pub(crate) fn own_uid() -> u32 {
-    nix::unistd::Uid::effective().as_raw()
-}
-
-/// Whether a user is in a group, by its primary group or the group's member list.
-pub(crate) fn in_group(uid: u32, gid: u32, group: &str) -> bool {
-    use nix::unistd::{Group, Uid, User};
-    let Ok(Some(group)) = Group::from_name(group) else {
-        return false;
-    };
-    group.gid.as_raw() == gid
-        || User::from_uid(Uid::from_raw(uid))
-            .ok()
-            .flatten()
-            .is_some_and(|user| user.gid == group.gid || group.mem.contains(&user.name))
 }
 
 /// Whether a process was stopped by a signal: not known here.

@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::PeerCredentials;
+pub(crate) use super::accounts::{in_group, own_uid};
 pub(crate) use super::listeners::listens;
 use super::transport::ClientStream;
 pub(crate) use super::tree_sampler::{Tree, TreeRoot, TreeSampler};
@@ -372,24 +373,6 @@ pub(crate) fn shares_tree(pid: u32, mains: &[u32]) -> bool {
         (grouped && group(main) == group_of_peer)
             || (mark_of_peer.is_some() && mark(main) == mark_of_peer)
     })
-}
-
-/// The user mainstay runs as.
-pub(crate) fn own_uid() -> u32 {
-    nix::unistd::Uid::effective().as_raw()
-}
-
-/// Whether a user is in a group, by its primary group or the group's member list.
-pub(crate) fn in_group(uid: u32, gid: u32, group: &str) -> bool {
-    use nix::unistd::{Group, Uid, User};
-    let Ok(Some(group)) = Group::from_name(group) else {
-        return false;
-    };
-    group.gid.as_raw() == gid
-        || User::from_uid(Uid::from_raw(uid))
-            .ok()
-            .flatten()
-            .is_some_and(|user| user.gid == group.gid || group.mem.contains(&user.name))
 }
 
 #[cfg(test)]

@@ -41,12 +41,12 @@ impl ConfigActorState {
     /// Keeps the plan before anything is touched.
     pub(super) fn stage(
         &mut self,
-        me: &ActorRef<ConfigMsg>,
+        myself: &ActorRef<ConfigMsg>,
         request: Box<ReloadRequest>,
         candidate: Box<Candidate>,
     ) {
         self.in_flight += 1;
-        let (ctx, store, me) = (Arc::clone(&self.ctx), self.store.clone(), me.clone());
+        let (ctx, store, myself) = (Arc::clone(&self.ctx), self.store.clone(), myself.clone());
         let (number, at) = (candidate.plan.number(), ctx.os.wall_clock());
         let requester = request.requester.clone();
         tokio::task::spawn_blocking(move || {
@@ -65,13 +65,13 @@ impl ConfigActorState {
                     &candidate.configuration,
                 );
             }
-            let _actor_ended = me.cast(ConfigMsg::Staged(request, candidate, kept));
+            let _actor_ended = myself.cast(ConfigMsg::Staged(request, candidate, kept));
         });
     }
 
     pub(super) fn on_staged(
         &mut self,
-        me: &ActorRef<ConfigMsg>,
+        myself: &ActorRef<ConfigMsg>,
         request: Box<ReloadRequest>,
         candidate: Candidate,
         kept: io::Result<()>,
@@ -99,7 +99,7 @@ impl ConfigActorState {
         self.reload.applied(now, (number, content), period, touched);
         self.record_applied(&request, &candidate);
         self.set_problem(None);
-        self.replan(me, request, candidate);
+        self.replan(myself, request, candidate);
     }
 
     fn record_applied(&self, request: &ReloadRequest, candidate: &Candidate) {
@@ -115,13 +115,13 @@ impl ConfigActorState {
 
     fn replan(
         &mut self,
-        me: &ActorRef<ConfigMsg>,
+        myself: &ActorRef<ConfigMsg>,
         request: Box<ReloadRequest>,
         candidate: Candidate,
     ) {
         self.in_flight += 1;
         let (result, done) = oneshot::channel();
-        let (plan, me) = (candidate.plan.number(), me.clone());
+        let (plan, myself) = (candidate.plan.number(), myself.clone());
         self.newest = plan;
         let replan = Replan {
             changes: candidate.run_changes(),
@@ -134,7 +134,7 @@ impl ConfigActorState {
             .cast(RootMsg::Replan(Box::new(replan)));
         tokio::spawn(async move {
             let done = done.await.unwrap_or(Err(ReplanError::NotRunning));
-            let _actor_ended = me.cast(ConfigMsg::Replanned(request, plan, done));
+            let _actor_ended = myself.cast(ConfigMsg::Replanned(request, plan, done));
         });
     }
 
@@ -164,9 +164,14 @@ impl ConfigActorState {
         }
     }
 
-    pub(super) fn perform(&mut self, me: &ActorRef<ConfigMsg>, effect: ReloadEffect, text: String) {
+    pub(super) fn perform(
+        &mut self,
+        myself: &ActorRef<ConfigMsg>,
+        effect: ReloadEffect,
+        text: String,
+    ) {
         match effect {
-            ReloadEffect::Commit { plan } => self.keep(me, Kept::Commit(plan)),
+            ReloadEffect::Commit { plan } => self.keep(myself, Kept::Commit(plan)),
             ReloadEffect::RollBack { plan, module } => {
                 let name = self.ctx.name(module);
                 let why = match text.is_empty() {
@@ -179,7 +184,7 @@ impl ConfigActorState {
     }
 
     /// Goes back to the committed plan, under a new number.
-    pub(super) fn roll_back(&mut self, me: &ActorRef<ConfigMsg>, plan: u64, why: &str) {
+    pub(super) fn roll_back(&mut self, myself: &ActorRef<ConfigMsg>, plan: u64, why: &str) {
         let committed = self.ctx.committed.load_full();
         let base = self.ctx.planned();
         let number = self.newest + 1;
@@ -202,35 +207,40 @@ impl ConfigActorState {
             configuration: Arc::clone(&candidate.configuration),
         }));
         settings_files::write_changed(&candidate.base.configuration, &candidate.configuration);
-        self.replan(me, Box::default(), candidate);
+        self.replan(myself, Box::default(), candidate);
         let outcome = format!("rolled back: {why}");
-        self.keep_rollback(me, number, outcome);
+        self.keep_rollback(myself, number, outcome);
     }
 
-    fn keep_rollback(&mut self, me: &ActorRef<ConfigMsg>, number: u64, outcome: String) {
+    fn keep_rollback(&mut self, myself: &ActorRef<ConfigMsg>, number: u64, outcome: String) {
         self.in_flight += 1;
-        let (store, me) = (self.store.clone(), me.clone());
+        let (store, myself) = (self.store.clone(), myself.clone());
         tokio::task::spawn_blocking(move || {
             let kept = store.discard(&outcome).and_then(|()| {
                 let mut plan = store.committed()?;
                 plan.number = number;
                 store.commit_now(&plan)
             });
-            let _actor_ended = me.cast(ConfigMsg::Kept(Kept::Rollback(number), kept));
+            let _actor_ended = myself.cast(ConfigMsg::Kept(Kept::Rollback(number), kept));
         });
     }
 
     /// Moves the pointer to the plan that was watched.
-    fn keep(&mut self, me: &ActorRef<ConfigMsg>, kept: Kept) {
+    fn keep(&mut self, myself: &ActorRef<ConfigMsg>, kept: Kept) {
         self.in_flight += 1;
-        let (store, me) = (self.store.clone(), me.clone());
+        let (store, myself) = (self.store.clone(), myself.clone());
         tokio::task::spawn_blocking(move || {
             let result = store.commit();
-            let _actor_ended = me.cast(ConfigMsg::Kept(kept, result));
+            let _actor_ended = myself.cast(ConfigMsg::Kept(kept, result));
         });
     }
 
-    pub(super) fn on_kept(&mut self, me: &ActorRef<ConfigMsg>, kept: Kept, result: io::Result<()>) {
+    pub(super) fn on_kept(
+        &mut self,
+        myself: &ActorRef<ConfigMsg>,
+        kept: Kept,
+        result: io::Result<()>,
+    ) {
         match (kept, result) {
             (Kept::Commit(plan), Ok(())) => {
                 self.in_flight -= 1;
@@ -252,12 +262,12 @@ impl ConfigActorState {
                      is kept"
                 );
                 self.set_problem(Some(text));
-                let (store, me) = (self.store.clone(), me.clone());
+                let (store, myself) = (self.store.clone(), myself.clone());
                 tokio::spawn(async move {
                     tokio::time::sleep(COMMIT_RETRY).await;
                     let again = tokio::task::spawn_blocking(move || store.commit()).await;
                     let again = again.unwrap_or_else(|error| Err(io::Error::other(error)));
-                    let _actor_ended = me.cast(ConfigMsg::Kept(Kept::Commit(plan), again));
+                    let _actor_ended = myself.cast(ConfigMsg::Kept(Kept::Commit(plan), again));
                 });
             }
             (Kept::Rollback(number), Err(error)) => {
