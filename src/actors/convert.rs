@@ -1,5 +1,6 @@
-//! From policy's words to the wire's, and to sentences.
-//! Owns the tables between the two. Never invents a word.
+//! Conversions from policy's enums to those of the protocol, and to texts.
+//! Owns the tables between the two.
+//! Never adds a value that policy does not have.
 
 use mainstay_policy::recovery::Failure;
 use mainstay_policy::run::{Exit, RunEnd, StartFailure, StartStep};

@@ -1,4 +1,4 @@
-//! The snapshots of the world that readers see: one lock-free cell a module, one for the system.
+//! The published snapshots that readers see: one lock-free cell a module, one for the system.
 //! Owns the newest published snapshots; the registry is the only writer.
 //! Never waits: a reader gets the newest whole snapshot, a writer swaps a pointer.
 
@@ -43,11 +43,11 @@ pub(crate) struct ThrottleInfo {
 pub(crate) struct ModuleSnapshot {
     /// From the lifecycle.
     pub(crate) lifecycle: LifecycleInfo,
-    /// How it is.
+    /// Its health.
     pub(crate) health: HealthStatus,
-    /// What is wrong, in words.
+    /// The issues, as text.
     pub(crate) issues: Vec<String>,
-    /// What it says.
+    /// The status text it reported.
     pub(crate) status_text: Option<Arc<str>>,
     /// What it uses.
     pub(crate) usage: Option<Usage>,

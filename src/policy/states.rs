@@ -110,18 +110,18 @@ pub enum Health {
     Unhealthy,
 }
 
-/// How the system as a whole is.
+/// The status of the whole system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Status {
-    /// The first start is not over.
+    /// Initial startup has not finished.
     #[default]
     Starting,
-    /// Everything wished for runs and is well.
+    /// Every module that should run is running and healthy.
     Healthy,
-    /// Something optional failed, or something is not fully well.
+    /// An optional module failed, or a module is degraded or unhealthy.
     Degraded,
     /// A required module failed.
     Critical,
-    /// The ordered stop is on its way, or over.
+    /// The ordered stop has started.
     Stopping,
 }

@@ -1,5 +1,5 @@
-//! What others may see of the lifecycle.
-//! Owns the views and the running tally of troubled modules.
+//! What the lifecycle shows of modules and of the system.
+//! Owns these values and the running counts behind the status.
 //! Never changes a decision.
 
 use alloc::collections::BTreeSet;
@@ -15,33 +15,33 @@ use crate::states::{Cause, Desired, Health, State, Status};
 /// One module.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ModuleInfo {
-    /// Where it stands.
+    /// The observed state.
     pub state: State,
     /// The desired state.
     pub desired: Desired,
-    /// Since when it is in that state.
+    /// When that state began.
     pub since: MonoTime,
-    /// Why.
+    /// Why that state began.
     pub cause: Cause,
     /// The module that led to it.
     pub by: Option<ModuleId>,
-    /// Its current or last run; 0 before the first.
+    /// The number of its current or last run; 0 before the first.
     pub generation: u64,
-    /// Its process.
+    /// Its main process.
     pub pid: Option<u32>,
     /// Whether it is ready.
     pub ready: bool,
-    /// How it is.
+    /// Its health.
     pub health: Health,
-    /// Attempts that count at the moment.
+    /// Attempts that count against the restart budget.
     pub attempts: u32,
-    /// When they become fewer, if its run lasts.
+    /// When an attempt is restored, if its run lasts.
     pub earns_at: Option<MonoTime>,
-    /// Its run is a try on probation, and not stable yet.
+    /// Whether its run is on probation and not stable yet.
     pub on_trial: bool,
     /// Runs after the first.
     pub restarts: u32,
-    /// The dependencies that hold it in `waiting`.
+    /// The dependencies whose conditions it waits for.
     pub waiting_on: Vec<ModuleId>,
     /// What it needs, at some remove, and what was given up or ended before it was ready: until
     /// that changes it waits in vain.
@@ -52,7 +52,7 @@ pub struct ModuleInfo {
     pub retry_at: Option<MonoTime>,
     /// How its last run ended.
     pub last_ending: Option<RunEnd>,
-    /// How many wishes there were.
+    /// How many operations were requested.
     pub desired_revision: u64,
     /// `auto = false`: what a person may accept.
     pub proposal: Option<Strategy>,
@@ -60,23 +60,23 @@ pub struct ModuleInfo {
     pub degraded: bool,
 }
 
-/// Everything together.
+/// The system as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SystemInfo {
-    /// How it is.
+    /// Its status.
     pub status: Status,
     /// Required modules that are failed.
     pub failing: Vec<ModuleId>,
-    /// Those that make it degraded.
+    /// Modules that make it degraded.
     pub degraded: Vec<ModuleId>,
     /// Required modules that are desired up and do not run, although none has failed: without
     /// them it is degraded too.
     pub missing: Vec<ModuleId>,
     /// Required modules that were stopped on request: without them it is degraded too.
     pub stopped: Vec<ModuleId>,
-    /// Whether the first start is not over.
+    /// Whether initial startup has not finished.
     pub starting: bool,
-    /// Whether the ordered stop is on its way, or over.
+    /// Whether the ordered stop has started.
     pub stopping: bool,
 }
 
