@@ -27,6 +27,7 @@ mod ipc;
 mod ipc_levels;
 mod journal;
 mod limits;
+mod matrix;
 mod memory;
 mod namespaces;
 mod notify;
