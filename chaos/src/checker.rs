@@ -48,6 +48,8 @@ pub struct ModelModule {
     /// Ordered to run, and not known as ended.
     out: bool,
     halted: bool,
+    /// A runtime before had ordered the end of its run.
+    halted_before: bool,
     generation: u64,
     started: bool,
     ready: Option<MonoTime>,
@@ -67,6 +69,8 @@ pub struct ModelModule {
     rung_tries: usize,
     /// What it owes to the failure of another.
     shared_end: SharedEnd,
+    /// Until then it does not start: something is done before.
+    prepared_by: MonoTime,
     coming_back: bool,
     /// The token of its restart goes back then at the latest.
     token_until: MonoTime,
@@ -300,6 +304,10 @@ impl Checker {
             LifecycleEffect::RecoveryDecided {
                 module, decision, ..
             } => self.judged(plan, now, *module, decision),
+            LifecycleEffect::Prepare(order) => {
+                self.prepares(now, order.module);
+                Ok(())
+            }
             LifecycleEffect::CascadeStopped { branch, .. } => {
                 branch.iter().for_each(|module| {
                     self.of(*module).coming_back = false;
@@ -324,14 +332,13 @@ impl Checker {
                 ensure(!late, || Violation::StopTooLong)
             }
             LifecycleEffect::NotifyDependent { .. }
-            | LifecycleEffect::Prepare(_)
             | LifecycleEffect::DegradedChanged { .. }
             | LifecycleEffect::StateChanged { .. } => Ok(()),
         }
     }
 
     fn runs(&mut self, plan: &Plan, now: MonoTime, module: ModuleId, generation: u64) -> Checked {
-        self.starts_after_all_ended(module)?;
+        self.starts_in_time(now, module)?;
         let shadow = &self.shadows[module.index()];
         ensure(!shadow.out && generation > shadow.generation, || {
             Violation::RunTwice(module)
@@ -396,7 +403,7 @@ impl Checker {
         let again = std::mem::replace(&mut shadow.halted, true);
         let by = now.after(most).after(SLACK);
         shadow.stop_by = Some(shadow.stop_by.map_or(by, |before| before.min(by)));
-        if again {
+        if again || shadow.halted_before {
             return Ok(());
         }
         let wished_down = !shadow.reach.allowed || !shadow.in_plan;

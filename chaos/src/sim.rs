@@ -68,6 +68,8 @@ pub enum InjectedBug {
     WeakenedPlan,
     /// The lifecycle believes a plan without groups.
     NoGroups,
+    /// The lifecycle hears that a reset is done when it was only asked for.
+    FalseReset,
     /// Somebody wishes the opposite of whatever the lifecycle decided, at once.
     OppositeRequests,
     /// The holder keeps no record that is newer than the first.
@@ -80,7 +82,7 @@ pub enum InjectedBug {
 
 impl InjectedBug {
     /// All of them.
-    pub const ALL: [InjectedBug; 14] = [
+    pub const ALL: [InjectedBug; 15] = [
         InjectedBug::SpawnTwice,
         InjectedBug::FalseReady,
         InjectedBug::IgnoreStop,
@@ -91,6 +93,7 @@ impl InjectedBug {
         InjectedBug::StopMeansEnded,
         InjectedBug::WeakenedPlan,
         InjectedBug::NoGroups,
+        InjectedBug::FalseReset,
         InjectedBug::OppositeRequests,
         InjectedBug::OldRecords,
         InjectedBug::OldPlan,
@@ -517,6 +520,11 @@ impl Sim {
         let at = self.now.after(self.rng.span(Duration::from_millis(most)));
         self.agenda
             .push(at, WorldEvent::ProcedureEnded(module, ticket, ok));
+        if self.is(InjectedBug::FalseReset) {
+            let ok = true;
+            let event = LifecycleEvent::ProcedureEnded { module, ticket, ok };
+            self.lifecycle.apply(self.now, event);
+        }
     }
 
     /// From the lifecycle to a module.

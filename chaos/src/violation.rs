@@ -44,13 +44,15 @@ pub enum Violation {
     /// A module went on though another's failure was to end it too, or started before all had
     /// ended that restart with it.
     RestartShared(ModuleId),
+    /// A module was run before what had to be done before it.
+    StartedUnprepared(ModuleId),
     /// One event led to effects without end, or a seed to steps without end.
     Endless,
 }
 
 impl Violation {
     /// How many there are.
-    pub const COUNT: usize = 19;
+    pub const COUNT: usize = 20;
 
     /// Its place in the list, for those who count them.
     #[must_use]
@@ -75,6 +77,7 @@ impl Violation {
             Violation::RemovedTooEarly(_) => 16,
             Violation::GroupExceeded(_) => 17,
             Violation::RestartShared(_) => 18,
+            Violation::StartedUnprepared(_) => 19,
         }
     }
 }

@@ -110,6 +110,14 @@ fn a_group_that_does_not_restart_together_is_seen() {
 }
 
 #[test]
+fn a_start_before_its_reset_is_done_is_seen() {
+    trips(
+        InjectedBug::FalseReset,
+        &[|it| matches!(it, Violation::StartedUnprepared(_))],
+    );
+}
+
+#[test]
 fn a_stop_that_does_not_end_is_seen() {
     trips(
         InjectedBug::NoKill,

@@ -97,6 +97,19 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
         let text = format!("{}, {} not paid back yet", module.restarts, module.attempts);
         line(out, "restarts", &text);
     }
+    recovery_facts(out, module, now);
+    if module.output_dropped_bytes > 0 {
+        let lost = format::bytes(module.output_dropped_bytes);
+        line(
+            out,
+            "output",
+            &format!("{lost} were lost; `mainstay status` says why"),
+        );
+    }
+}
+
+/// Why a module failed, and what follows.
+fn recovery_facts(out: &mut String, module: &ModuleView, now: Timestamp) {
     if let Some(text) = stop_reason_text(module) {
         line(out, "failed", text);
     }
@@ -104,19 +117,18 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
         let ago = format::since(exit.at, now);
         line(out, "last exit", &format!("{}, {ago} ago", exit_text(exit)));
     }
+    if let Some(strategy) = &module.proposal {
+        let text = format!(
+            "{strategy}; `mainstay recover {}` accepts it",
+            module.module
+        );
+        line(out, "proposed", &text);
+    }
     if let Some(at) = module.next_attempt_at {
         line(
             out,
             "next try",
             &format!("{} ({})", format::until(at, now), format::time(at)),
-        );
-    }
-    if module.output_dropped_bytes > 0 {
-        let lost = format::bytes(module.output_dropped_bytes);
-        line(
-            out,
-            "output",
-            &format!("{lost} were lost; `mainstay status` says why"),
         );
     }
 }
@@ -228,6 +240,7 @@ storage 1.0.0 - Keeps samples and scores
   throttled  cap (by cgroup2)
   restarts   3, 1 not paid back yet
   last exit  exit code 1, 103ms ago
+  proposed   restart; `mainstay recover storage` accepts it
   next try   in 300ms (2026-11-18 11:06:40.523Z)
   output     512 B were lost; `mainstay status` says why
 ";
@@ -239,6 +252,7 @@ storage 1.0.0 - Keeps samples and scores
         let mut module = example();
         (module.version, module.description) = (String::new(), String::new());
         (module.status_text, module.pid, module.usage) = (None, None, None);
+        module.proposal = None;
         (module.requires, module.wants) = (Vec::new(), Vec::new());
         (module.waiting_on, module.degraded) = (Vec::new(), Vec::new());
         (

@@ -125,6 +125,8 @@ pub struct Lifecycle {
     forced: u32,
     stop: Option<SystemStop>,
     tally: info::StatusCounts,
+    /// A group shut everything down before `Resume`.
+    stops_on_resume: bool,
     group_budgets: GroupBudgets,
     shared_restarts: Vec<SharedRestart>,
     cascade: CascadeDetector,
@@ -162,6 +164,7 @@ impl Lifecycle {
             forced: 0,
             stop: None,
             tally: info::StatusCounts::default(),
+            stops_on_resume: false,
             group_budgets: GroupBudgets::new(plan.groups()),
             shared_restarts: Vec::new(),
             cascade: CascadeDetector::default(),

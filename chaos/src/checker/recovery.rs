@@ -3,6 +3,7 @@
 //! Never asks the tree of groups who is in scope.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use mainstay_policy::group::{GroupId, GroupMember, GroupSpec, GroupStrategy, OnExceeded, Scope};
 use mainstay_policy::recovery::{Decision, Verdict};
@@ -11,6 +12,9 @@ use mainstay_policy::{ModuleId, MonoTime, Plan};
 
 use super::{Checked, Checker, ensure};
 use crate::violation::Violation;
+
+/// How long a start waits for what has to be done before it.
+const PROCEDURE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a module still owes to the failure of another.
 #[derive(Debug, Clone, Copy, Default)]
@@ -151,8 +155,21 @@ impl Checker {
         Ok(())
     }
 
-    /// A module is started: none that it restarts with still runs.
-    pub(super) fn starts_after_all_ended(&mut self, module: ModuleId) -> Checked {
+    /// Something is to be done before the next run of a module, within this time.
+    pub(super) fn prepares(&mut self, now: MonoTime, module: ModuleId) {
+        self.of(module).prepared_by = now.after(PROCEDURE_TIMEOUT);
+    }
+
+    /// That is done.
+    pub fn prepared(&mut self, module: ModuleId) {
+        self.of(module).prepared_by = MonoTime(0);
+    }
+
+    /// A module is started: what was to be done before is done, or took too long, and none that it
+    /// restarts with still runs.
+    pub(super) fn starts_in_time(&mut self, now: MonoTime, module: ModuleId) -> Checked {
+        let is_early = now < self.of(module).prepared_by;
+        ensure(!is_early, || Violation::StartedUnprepared(module))?;
         let own = std::mem::take(&mut self.of(module).shared_end);
         if own.restart == 0 {
             return Ok(());

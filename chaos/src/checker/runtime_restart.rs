@@ -120,6 +120,8 @@ impl Checker {
                 continue;
             }
             shadow.token_until = MonoTime(0);
+            shadow.halted_before |= shadow.halted;
+            shadow.prepared_by = MonoTime(0);
             (shadow.halted, shadow.stop_by, shadow.healthy) = (false, None, false);
             // A lost run counts as out until its end is told or judged.
             if let Some((generation, ready)) = alive {

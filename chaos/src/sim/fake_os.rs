@@ -104,6 +104,7 @@ impl Sim {
                 })
             }
             WorldEvent::ProcedureEnded(module, ticket, ok) => {
+                self.check.prepared(module);
                 self.apply_to_lifecycle(LifecycleEvent::ProcedureEnded { module, ticket, ok })?;
                 self.reboot_if_stopped()
             }

@@ -219,5 +219,8 @@ impl Lifecycle {
             let starts = |module: &ModuleId| self.module(*module).state == State::Starting;
             self.turn = self.ids().find(starts);
         }
+        if core::mem::take(&mut self.stops_on_resume) {
+            self.stop_all(now, self.plan.system().shutdown_timeout);
+        }
     }
 }

@@ -161,6 +161,8 @@ impl Lifecycle {
                 let members = self.plan.groups().taken_along(scope, module);
                 self.stop_permanently(now, &members, module);
             }
+            // What a returning runtime knows so far may be half of it.
+            Scope::System if self.phase == SystemPhase::New => self.stops_on_resume = true,
             Scope::System => self.stop_all(now, self.plan.system().shutdown_timeout),
         }
     }

@@ -187,6 +187,36 @@ fn a_runtime_that_returns_counts_what_the_members_used_up_in_their_group() {
 }
 
 #[test]
+fn a_shutdown_by_a_group_waits_until_all_that_is_known_was_said() {
+    let groups = "g: a b | one_for_one 0 30s shutdown";
+    let mut script = with_groups("a\nb\nc", groups, &THREE);
+    let ids = script.ids();
+    let records = ids.iter().map(|id| script.lifecycle.record(*id));
+    let records: alloc::vec::Vec<_> = records.collect();
+    script.lifecycle = super::Lifecycle::new(plan_with_groups("a\nb\nc", groups), 2);
+    let (first, mut effects) = (ids[0], alloc::vec::Vec::new());
+    for (module, record) in ids.into_iter().zip(records) {
+        let (generation, pid) = (record.generation, 7);
+        let alive = (module != first).then_some(super::AdoptedProcess { generation, pid });
+        let event = LifecycleEvent::Adopted {
+            module,
+            record,
+            alive,
+        };
+        script.note(event, &mut effects);
+    }
+    run(
+        &mut script,
+        &[
+            ("a killed", ""),
+            ("resume", "halt b, halt c"),
+            ("b halted", ""),
+            ("c halted", "all stopped, 0 forced"),
+        ],
+    );
+}
+
+#[test]
 fn groups_follow_the_plan() {
     let mut script = with_groups("a\nb\nc", "g: a b c | one_for_all 5 30s stop_group", &THREE);
     assert_eq!(script.replan("a\nb\nc", ""), "plan 2");
