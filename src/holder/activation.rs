@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use mainstay_process::{ActivationSocket, StartStep};
 
-use crate::exec_spec::SOCKETS_MAX;
-use crate::foreign_fd::{Closer, ForeignFd, NamedFd};
 use crate::kernel::Poller;
 use crate::messages::BoundSocket;
 use crate::poll_key;
-use crate::spawn_error::SpawnError;
+use crate::spawn::exec_spec::SOCKETS_MAX;
+use crate::spawn::spawn_error::SpawnError;
+use crate::workers::foreign_fd::{Closer, ForeignFd, NamedFd};
 
 #[derive(Debug)]
 struct KeptSocket {

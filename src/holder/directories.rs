@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::claimed_dirs::ClaimedDirs;
-use crate::dir_keeper::DirKeeper;
 use crate::engine_queue::EngineQueue;
 use crate::messages::{BoundSocket, HolderSetup};
 use crate::status_file::HolderStatus;
+use crate::workers::claimed_dirs::ClaimedDirs;
+use crate::workers::dir_keeper::DirKeeper;
 
 /// How long the files of a system may take to be removed when the holder exits.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,7 +69,9 @@ impl SystemDirs {
 
     /// Removes the files of sockets that no longer listen, soon.
     pub(crate) fn remove_sockets(&self, sockets: Vec<BoundSocket>) {
-        self.keeper.remove_sockets(sockets);
+        let path = |one: BoundSocket| Some((one.socket.address.into(), one.file?));
+        let files = sockets.into_iter().filter_map(path);
+        self.keeper.remove_files(files.collect());
     }
 
     /// Removes what must not stay.

@@ -3,8 +3,6 @@
 //! Never waits for what it starts.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,22 +15,18 @@ use crate::directories::SystemDirs;
 use crate::engine::Engine;
 use crate::engine_queue::EngineEvent;
 use crate::instance::{Instance, RunningProcess, trees_of};
-use crate::kernel::CgroupTree;
-use crate::log_writer::LogWriter;
 use crate::machines::{FenceError, RosterEffect};
-use crate::mark::MarkSecret;
 use crate::messages::{
     BoundSocket, FREEZE_MAX_MS, FreezeRequest, HolderMessage, HolderRequest, HolderSetup,
     LimitRequest,
 };
-use crate::notify;
-use crate::output::OutputDrain;
 use crate::poll_key;
 use crate::process;
-use crate::spawn_error::SpawnError;
-use crate::spawner::{SpawnContext, SpawnJob, Spawner, probe_cgroup_spawn};
-use crate::sweep::sweep_marked;
-use crate::worker_reports::SpawnedProcess;
+use crate::spawn::spawn_error::SpawnError;
+use crate::spawn::spawner::SpawnJob;
+use crate::workers::notify;
+use crate::workers::reports::SpawnedProcess;
+use crate::workers::setup::{self, SetupOptions, SystemReady};
 
 impl Engine {
     pub(crate) fn handle_request(&mut self, ask: HolderRequest) {
@@ -84,7 +78,7 @@ impl Engine {
                 passed,
                 activates,
             } => {
-                let fds = self.take_fds(passed.len());
+                let fds = self.channel.take_fds(passed.len());
                 self.keep_sockets(&instance, sockets, (&passed, fds), activates);
             }
             HolderRequest::Tap {
@@ -118,78 +112,49 @@ impl Engine {
     }
 
     fn configure(&mut self, setup: HolderSetup) {
-        if self.places.is_some() {
-            return;
+        if self.places.is_some() || self.setup_in_flight.is_some() {
+            return; // a runtime that ended has asked for it
         }
-        let made = SystemDirs::claim(&setup, Arc::clone(&self.mail)).and_then(|places| {
-            let listeners = places.listeners();
-            let threads = self.start_threads(&setup, &places);
-            let made = threads.and(listeners).map(|listeners| (places, listeners));
-            made.map_err(|problem| problem.to_string())
-        });
-        match made {
-            Ok((places, listeners)) => {
-                self.supervisor.setup_accepted(
-                    Duration::from_millis(setup.heartbeat_timeout_ms),
-                    Duration::from_millis(setup.stop_timeout_ms),
-                );
-                self.places = Some(places);
-                self.setup = Some(setup);
-                self.send_message_with(
-                    &HolderMessage::Configured {
-                        fds: listeners.len() as u32,
-                    },
-                    listeners,
-                );
-            }
-            Err(why) => {
-                let message = format!("cannot start {}: {why}", setup.name);
-                self.send(&HolderMessage::Refused { message, exit: 1 });
-                self.supervisor.setup_refused(monotonic(), 1);
-            }
+        let options = SetupOptions {
+            site: self.site.clone(),
+            nofile: self.nofile,
+            plain_fork: self.options.plain_fork,
+            standalone: self.runtime.is_some(),
+        };
+        match setup::start(setup, options, Arc::clone(&self.mail)) {
+            Ok(receiver) => self.setup_in_flight = Some(receiver),
+            Err(problem) => self.refuse_setup(format!("cannot start a thread: {problem}")),
         }
     }
 
-    fn start_threads(&mut self, setup: &HolderSetup, places: &SystemDirs) -> std::io::Result<()> {
-        let marks = MarkSecret::open(Path::new(&setup.state_dir))?;
-        let alone = self.runtime.is_some();
-        let site = self.site.as_ref();
-        // A copy of the state directory has the same secret.
-        let about = std::fs::metadata(&setup.state_dir)?;
-        let (dev, ino, secret) = (about.dev(), about.ino(), marks.public_name());
-        let unique = format!("{secret}.{dev:x}.{ino:x}");
-        let groups = site.and_then(|site| CgroupTree::make(site, &setup.name, &unique, alone));
-        if groups.is_none() {
-            sweep_marked(&marks.prefix()); // of an earlier holder
+    fn on_setup(&mut self) {
+        let done = self.setup_in_flight.take();
+        match done.and_then(|receiver| receiver.recv().ok()) {
+            Some(Ok(ready)) => {
+                self.supervisor.setup_accepted(
+                    Duration::from_millis(ready.setup.heartbeat_timeout_ms),
+                    Duration::from_millis(ready.setup.stop_timeout_ms),
+                );
+                let listeners = ready.dirs.listeners().unwrap_or_default();
+                self.take_over(ready);
+                let fds = listeners.len() as u32;
+                self.send_message_with(&HolderMessage::Configured { fds }, listeners);
+            }
+            Some(Err(message)) => self.refuse_setup(message),
+            None => {}
         }
-        let shelf = LogWriter::start(setup.log_dir.clone().into(), Arc::clone(&self.mail))?;
-        let logs = OutputDrain::start(shelf, Arc::clone(&self.mail))?;
-        logs.set_limits(setup.log_max_bytes, setup.log_keep);
-        let mut ground = SpawnContext {
-            inherited: Arc::clone(&self.inherited),
-            groups,
-            notify_folder: places.notify_folder(),
-            marks,
-            nofile: self.nofile,
-            dev_null: OwnedFd::from(
-                std::fs::OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .open("/dev/null")?,
-            ),
-            logs,
-            mail: Arc::clone(&self.mail),
-            pins: !alone,
-            plain_fork: self.options.plain_fork,
-        };
-        if let Some(mut groups) = ground.groups.take() {
-            groups.probe(|group| probe_cgroup_spawn(&ground, group));
-            ground.groups = Some(groups);
-        }
-        let ground = Arc::new(ground);
-        self.spawner = Some(Spawner::start(Arc::clone(&ground))?);
-        self.ground = Some(ground);
-        Ok(())
+    }
+
+    pub(crate) fn take_over(&mut self, ready: SystemReady) {
+        self.setup = Some(ready.setup);
+        self.places = Some(ready.dirs);
+        self.ground = Some(ready.context);
+        self.spawner = Some(ready.spawner);
+    }
+
+    fn refuse_setup(&mut self, message: String) {
+        self.send(&HolderMessage::Refused { message, exit: 1 });
+        self.supervisor.setup_refused(monotonic(), 1);
     }
 
     /// The number of an instance, which is created if it is unknown.
@@ -311,6 +276,7 @@ impl Engine {
                     self.send(&HolderMessage::OutputFlushed { number })
                 }
                 EngineEvent::OutputDropped { name, what } => self.report(name, 0, what),
+                EngineEvent::SetupDone => self.on_setup(),
                 EngineEvent::Directories(restored) => self.on_directories(restored),
             }
             self.perform_effects();
@@ -328,7 +294,7 @@ impl Engine {
     }
 
     fn send_output(&mut self, id: u32, generation: u64, text: String, lost: u64) {
-        let behind = self.is_backpressured();
+        let behind = self.channel.is_backpressured();
         let Some(instance) = self.instances.get_mut(&id) else {
             return;
         };

@@ -6,48 +6,30 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use mainstay_process::{Instance as InstanceName, ProcessEvent, ProcessEventKind};
 
+use crate::channel::{Received, RuntimeChannel};
 use crate::clock::{monotonic, nanos};
-use crate::codec::Decoder;
 use crate::directories::SystemDirs;
 use crate::engine_queue::EngineQueue;
-use crate::fds::MAX_FDS;
-use crate::frame::{FrameQueue, recv_with_fds};
 use crate::freeze::FreezeLeases;
 use crate::instance::{FormerMain, Instance};
 use crate::kernel::{CgroupRoot, PollEvents, Poller, find_cgroup_root};
 use crate::machines::{Roster, RuntimeSupervisor, nanoseconds};
-use crate::mark::Tags;
 use crate::messages::{
-    HolderMessage, HolderRequest, HolderSetup, InstanceInfo, InstanceSockets, TakeoverState,
-    VERSION,
+    HolderMessage, HolderSetup, InstanceInfo, InstanceSockets, TakeoverState, VERSION,
 };
-use crate::notify_receiver::NotifyReceiver;
 use crate::poll_key;
-use crate::prepare::BaseEnvironment;
+use crate::random::Tags;
 use crate::runtime_process::RuntimeProcess;
-use crate::spawner::{SpawnContext, Spawner};
-use crate::sweep::{ProcessTree, Sweeper};
-use crate::tree_look::TreeStops;
-
-/// Frames that may wait for a runtime that does not read; from half of it on only exits and
-/// answers are added.
-const OUTBOX_BYTES: usize = 8 * 1024 * 1024;
-
-/// The connection to a runtime.
-#[derive(Debug)]
-pub(crate) struct RuntimeConnection {
-    pub(crate) socket: OwnedFd,
-    decoder: Decoder,
-    fds: VecDeque<OwnedFd>,
-    pub(crate) outbox: FrameQueue,
-    write_blocked: bool,
-    /// `TakeoverState` was sent: from here on everything is told.
-    pub(crate) takeover_sent: bool,
-}
+use crate::spawn::spawner::{SpawnContext, Spawner};
+use crate::workers::notify_receiver::NotifyReceiver;
+use crate::workers::setup::SetupResult;
+use crate::workers::sweep::{ProcessTree, Sweeper};
+use crate::workers::tree_look::TreeStops;
 
 /// Choices of an embedding application, and of tests.
 #[derive(Debug, Clone, Default)]
@@ -63,11 +45,11 @@ pub struct EngineOptions {
 pub(crate) struct Engine {
     pub(crate) poll: Poller,
     pub(crate) mail: Arc<EngineQueue>,
-    pub(crate) inherited: Arc<BaseEnvironment>,
     pub(crate) options: EngineOptions,
     pub(crate) nofile: libc::rlimit,
     pub(crate) site: Option<CgroupRoot>,
     pub(crate) setup: Option<HolderSetup>,
+    pub(crate) setup_in_flight: Option<Receiver<SetupResult>>,
     pub(crate) places: Option<SystemDirs>,
     pub(crate) ground: Option<Arc<SpawnContext>>,
     pub(crate) spawner: Option<Spawner>,
@@ -90,7 +72,7 @@ pub(crate) struct Engine {
     pub(crate) leases: FreezeLeases,
     /// Processes that were started and whose place as main process was taken by another.
     pub(crate) former_mains: HashMap<i32, FormerMain>,
-    pub(crate) wire: Option<RuntimeConnection>,
+    pub(crate) channel: RuntimeChannel,
     pub(crate) up_since: u64,
     pub(crate) supervisor: RuntimeSupervisor,
     /// None: embedded.
@@ -121,11 +103,11 @@ impl Engine {
             poll,
             sweeper: Sweeper::new(Arc::clone(&mail)),
             mail,
-            inherited: Arc::new(BaseEnvironment::capture()),
             options,
             nofile,
             site,
             setup: None,
+            setup_in_flight: None,
             places: None,
             ground: None,
             spawner: None,
@@ -141,7 +123,7 @@ impl Engine {
             instances: HashMap::new(),
             leases: FreezeLeases::default(),
             former_mains: HashMap::new(),
-            wire: None,
+            channel: RuntimeChannel::default(),
             up_since: nanos(libc::CLOCK_MONOTONIC),
             supervisor,
             runtime: None,
@@ -157,15 +139,7 @@ impl Engine {
     }
 
     pub(crate) fn connect(&mut self, socket: OwnedFd) -> io::Result<()> {
-        self.watch(&socket, poll_key::WIRE)?;
-        self.wire = Some(RuntimeConnection {
-            socket,
-            decoder: Decoder::default(),
-            fds: VecDeque::new(),
-            outbox: FrameQueue::default(),
-            write_blocked: false,
-            takeover_sent: false,
-        });
+        self.channel.open(&self.poll, socket)?;
         self.roster.runtime_connected(monotonic());
         Ok(())
     }
@@ -219,26 +193,11 @@ impl Engine {
         self.start_sweep();
         self.look_at_trees(Instant::now());
         self.supervise();
-        self.flush();
-        if self.roster.has_deferred_notify() && !self.is_backpressured() {
+        self.channel.flush(&self.poll);
+        if self.roster.has_deferred_notify() && !self.channel.is_backpressured() {
             self.roster.send_deferred_notify();
             self.perform_effects();
-            self.flush();
-        }
-    }
-
-    pub(crate) fn flush(&mut self) {
-        let Some(wire) = &mut self.wire else {
-            return;
-        };
-        let behind = match wire.outbox.flush(&wire.socket) {
-            Ok(done) => !done,
-            Err(_) => false, // its end is read from the same socket
-        };
-        if behind != wire.write_blocked {
-            wire.write_blocked = behind;
-            self.poll
-                .watch_writable(&wire.socket, poll_key::WIRE, behind); // in there since `connect`
+            self.channel.flush(&self.poll);
         }
     }
 
@@ -252,58 +211,37 @@ impl Engine {
 
     /// False when there is nothing more to read now.
     pub(crate) fn read_wire_once(&mut self) -> bool {
-        let Some(wire) = &mut self.wire else {
-            return false;
-        };
-        match recv_with_fds(&wire.socket, &mut wire.decoder, &mut wire.fds) {
-            Ok(1..) if wire.fds.len() <= MAX_FDS => {}
-            Err(problem) if problem.kind() == io::ErrorKind::WouldBlock => return false,
-            Err(problem) if problem.kind() == io::ErrorKind::Interrupted => return true,
-            Ok(_) | Err(_) => {
-                self.drop_channel();
-                return false;
+        let mut received = self.channel.receive();
+        if received == Received::Bytes {
+            self.supervisor.request_received(monotonic());
+        }
+        while received == Received::Bytes {
+            match self.channel.next_request() {
+                Ok(Some(request)) => self.handle_request(request),
+                Ok(None) => return true,
+                Err(end) => received = end,
             }
         }
-        self.supervisor.request_received(monotonic());
-        loop {
-            match self
-                .wire
-                .as_mut()
-                .map(|wire| wire.decoder.next::<HolderRequest>())
-            {
-                Some(Ok(Some(ask))) => self.handle_request(ask),
-                Some(Ok(None)) | None => return true,
-                Some(Err(_)) => {
-                    self.drop_channel();
-                    return false;
-                }
-            }
+        if received == Received::End {
+            self.drop_channel();
         }
+        false
     }
 
-    /// Takes descriptors that came with the request that is performed.
-    pub(crate) fn take_fds(&mut self, count: usize) -> Vec<OwnedFd> {
-        let Some(wire) = &mut self.wire else {
-            return Vec::new();
-        };
-        let count = count.min(wire.fds.len());
-        wire.fds.drain(..count).collect()
-    }
-
-    /// The runtime has closed its endpoint, does not read, or sends what is no request.
+    /// The runtime has closed its end, does not read, or sends what is no request.
     pub(crate) fn drop_channel(&mut self) {
-        if self.wire.is_some() {
-            self.close_channel();
+        if self.close_channel() {
             self.supervisor.channel_closed(monotonic());
         }
     }
 
-    pub(crate) fn close_channel(&mut self) {
-        if let Some(wire) = self.wire.take() {
-            self.poll.delete(&wire.socket);
+    pub(crate) fn close_channel(&mut self) -> bool {
+        let closed = self.channel.close(&self.poll);
+        if closed {
             self.leases.thaw_all();
             self.roster.runtime_disconnected();
         }
+        closed
     }
 
     /// Tells the runtime, if one listens; what must not be lost is in the instances.
@@ -333,22 +271,9 @@ impl Engine {
     }
 
     pub(crate) fn send_message_with(&mut self, tell: &HolderMessage, fds: Vec<OwnedFd>) {
-        let Some(wire) = self.wire.as_mut().filter(|wire| wire.takeover_sent) else {
-            return;
-        };
-        let waiting = wire.outbox.waiting_bytes();
-        if waiting > OUTBOX_BYTES || wire.outbox.push(tell, fds).is_err() {
+        if !self.channel.send(tell, fds) {
             self.drop_channel();
         }
-    }
-
-    /// The runtime does not keep up: what can wait or be summed up is held back.
-    pub(crate) fn is_backpressured(&self) -> bool {
-        let waiting = self
-            .wire
-            .as_ref()
-            .map_or(0, |wire| wire.outbox.waiting_bytes());
-        waiting > OUTBOX_BYTES / 2
     }
 
     pub(crate) fn send_takeover(&mut self, instances: Vec<InstanceInfo>) {
@@ -368,9 +293,7 @@ impl Engine {
             tree: self.tree().to_owned(),
             stopping: self.supervisor.is_stopping(),
         }));
-        if let Some(wire) = &mut self.wire {
-            wire.takeover_sent = true;
-        }
+        self.channel.start_takeover();
         self.send_message_with(&world, listeners);
         self.supervisor.takeover_sent(monotonic());
     }

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use mainstay_process::{Instance, ProcessEventKind};
 
 use crate::kernel::LoopWaker;
-use crate::spawn_error::SpawnError;
+use crate::spawn::spawn_error::SpawnError;
 use crate::threads::lock;
-use crate::worker_reports::{NotifyMessage, SpawnedProcess, TreeFound};
+use crate::workers::reports::{NotifyMessage, SpawnedProcess, TreeFound};
 
 /// Output of tapped instances that may wait for the loop, in bytes.
 const TAP_LIMIT_BYTES: usize = 1024 * 1024;
@@ -62,6 +62,8 @@ pub(crate) enum EngineEvent {
         name: Instance,
         what: ProcessEventKind,
     },
+    /// The system is set up, or cannot be.
+    SetupDone,
     /// Removed directories of the system are there again, or cannot be created.
     Directories(Result<Vec<OwnedFd>, String>),
 }

@@ -12,11 +12,13 @@ use crate::clock::monotonic;
 use crate::engine::Engine;
 use crate::instance::{FormerMain, Instance, trees_of};
 use crate::kernel::{ProcessHandle, orphans};
-use crate::output::FinishResult;
 use crate::poll_key;
 use crate::process;
-use crate::sweep::{Living, LivingRuns, ProcessTree, SweepJob, Sweeper, sweep, sweep_marked};
 use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
+use crate::workers::output::FinishResult;
+use crate::workers::sweep::{
+    Living, LivingRuns, ProcessTree, SweepJob, Sweeper, sweep, sweep_marked,
+};
 
 /// Exits taken in at once before other events get their turn.
 const REAP_BATCH: usize = 512;
@@ -336,7 +338,7 @@ impl Engine {
         let mut abandoned = 0;
         while Instant::now() < end {
             let spawner = self.spawner.as_ref();
-            abandoned += spawner.map_or(0, crate::spawner::Spawner::abandon);
+            abandoned += spawner.map_or(0, crate::spawn::spawner::Spawner::abandon);
             self.handle_queue();
             if self.roster.spawns_in_flight() <= abandoned {
                 break;

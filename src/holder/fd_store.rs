@@ -7,10 +7,10 @@ use std::sync::Arc;
 use nix::sys::socket::{getsockopt, sockopt::SockType};
 use nix::sys::stat::fstat;
 
-use crate::exec_spec::STORED_MAX;
-use crate::foreign_fd::{ForeignFd, NamedFd};
 use crate::kernel::{Poller, is_pipe, is_same_file};
 use crate::poll_key;
+use crate::spawn::exec_spec::STORED_MAX;
+use crate::workers::foreign_fd::{ForeignFd, NamedFd};
 
 /// What one without a name is called.
 const UNNAMED: &str = "stored";

@@ -10,10 +10,10 @@ use mainstay_process::{Exit, Instance as InstanceName};
 
 use crate::activation::ActivationSockets;
 use crate::fd_store::FdStore;
-use crate::foreign_fd::Closer;
 use crate::kernel::{Cgroup, ProcessHandle};
 use crate::process;
-use crate::sweep::ProcessTree;
+use crate::workers::foreign_fd::Closer;
+use crate::workers::sweep::ProcessTree;
 
 /// A running process; its numbers are those of the roster.
 #[derive(Debug)]

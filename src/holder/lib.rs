@@ -14,14 +14,8 @@ pub mod dir;
 #[cfg(windows)]
 #[path = "windows/dir.rs"]
 pub mod dir;
-mod log_files;
-mod log_writer;
-#[cfg(unix)]
-mod mark;
-#[cfg(unix)]
-mod membership;
 mod status_file;
-mod tap_replay;
+mod workers;
 
 // The one place where a kernel is chosen: both folders have the same names in them.
 #[cfg(target_os = "linux")]
@@ -36,13 +30,9 @@ mod activation;
 #[cfg(unix)]
 mod ancestry;
 #[cfg(unix)]
-mod child;
-#[cfg(unix)]
-mod claimed_dirs;
+mod channel;
 #[cfg(unix)]
 mod clock;
-#[cfg(unix)]
-mod dir_keeper;
 #[cfg(unix)]
 mod directories;
 #[cfg(unix)]
@@ -54,17 +44,11 @@ mod engine;
 #[cfg(unix)]
 mod engine_queue;
 #[cfg(unix)]
-mod exec_spec;
-#[cfg(unix)]
 mod exits;
 #[cfg(unix)]
 mod fd_store;
 #[cfg(unix)]
 mod fds;
-#[cfg(unix)]
-mod foreign_fd;
-#[cfg(unix)]
-mod fork;
 #[cfg(unix)]
 mod frame;
 #[cfg(unix)]
@@ -72,54 +56,32 @@ mod freeze;
 #[cfg(unix)]
 mod instance;
 #[cfg(unix)]
-mod notify;
-#[cfg(unix)]
-mod notify_allowance;
-#[cfg(unix)]
 mod notify_input;
-#[cfg(unix)]
-mod notify_receiver;
-#[cfg(unix)]
-mod orphan_tree;
-#[cfg(unix)]
-mod output;
 #[cfg(unix)]
 mod poll_key;
 #[cfg(unix)]
-mod prepare;
-#[cfg(unix)]
 mod process;
+#[cfg(unix)]
+mod random;
 #[cfg(unix)]
 mod runtime_process;
 #[cfg(unix)]
-mod spawn_error;
-#[cfg(unix)]
-mod spawner;
+mod spawn;
 #[cfg(unix)]
 mod standalone;
 #[cfg(unix)]
 mod suspension;
 #[cfg(unix)]
-mod sweep;
-#[cfg(unix)]
-mod syscall;
-#[cfg(unix)]
 mod threads;
-#[cfg(unix)]
-mod tree_look;
 #[cfg(unix)]
 mod tree_stop;
 #[cfg(unix)]
 mod wait;
-#[cfg(unix)]
-mod worker_reports;
 
 pub use codec::{Decoder, FrameError, encode};
 
 #[cfg(unix)]
 pub use ancestry::{ancestry, start_time};
-#[cfg(unix)]
-pub use claimed_dirs::make_dir;
 #[cfg(unix)]
 pub use embed::embed;
 #[cfg(unix)]
@@ -127,19 +89,21 @@ pub use engine::EngineOptions;
 #[cfg(unix)]
 pub use fds::MAX_FDS;
 #[cfg(unix)]
-pub use foreign_fd::Closer;
-#[cfg(unix)]
 pub use frame::{FrameQueue, recv_with_fds, send_with_fds};
 #[cfg(unix)]
 pub use kernel::accept_descriptors;
 #[cfg(target_os = "linux")]
 pub use kernel::{group_controllers, group_dir};
 #[cfg(unix)]
-pub use orphan_tree::OrphanTree;
-#[cfg(unix)]
 pub use runtime_process::RuntimeCommand;
 #[cfg(unix)]
 pub use standalone::run;
+#[cfg(unix)]
+pub use workers::claimed_dirs::make_dir;
+#[cfg(unix)]
+pub use workers::foreign_fd::Closer;
+#[cfg(unix)]
+pub use workers::orphan_tree::OrphanTree;
 
 #[cfg(windows)]
 mod windows;

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use mainstay_process::ProcessEventKind;
 
 use crate::engine::Engine;
-use crate::foreign_fd::ForeignFd;
 use crate::instance::RunningProcess;
-use crate::membership::RunTree;
-use crate::notify::{has_line, value};
-use crate::notify_receiver::{NotifyReceiver, NotifySource};
 use crate::poll_key;
-use crate::worker_reports::{NewMain, NotifyMessage};
+use crate::workers::foreign_fd::ForeignFd;
+use crate::workers::membership::RunTree;
+use crate::workers::notify::{has_line, value};
+use crate::workers::notify_receiver::{NotifyReceiver, NotifySource};
+use crate::workers::reports::{NewMain, NotifyMessage};
 
 /// How often a run is told that something it asked for is not done.
 const REJECTIONS_MAX: u32 = 16;
@@ -178,7 +178,7 @@ impl Engine {
     }
 
     fn forward(&mut self, id: u32, pid: i32, text: String) {
-        let lags = self.is_backpressured();
+        let lags = self.channel.is_backpressured();
         self.roster
             .notify_received(id, pid.unsigned_abs(), text, lags);
     }

@@ -14,8 +14,8 @@ use std::process::Command;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::kernel::{self, Program, Signals};
-use crate::mark::TREE_MARK_VAR;
 use crate::messages::CHANNEL_FD;
+use crate::workers::mark::TREE_MARK_VAR;
 
 /// How to start the runtime.
 #[derive(Debug, Clone)]

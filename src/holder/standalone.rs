@@ -65,7 +65,7 @@ impl Engine {
                         process::kill(pid, libc::SIGKILL); // a child that is not reaped yet
                     }
                 }
-                SupervisorEffect::CloseChannel => self.close_channel(),
+                SupervisorEffect::CloseChannel => drop(self.close_channel()),
                 SupervisorEffect::SendPing => self.send(&HolderMessage::Ping),
                 SupervisorEffect::SendStopRequest { signal, time_left } => {
                     let time_left_ms = time_left.map(millis);
@@ -163,15 +163,20 @@ impl Engine {
     pub(crate) fn shut_down(mut self, code: u8) -> u8 {
         self.write_status(SystemState::Stopping);
         // Blocked in this thread since its start: a signal now changes nothing.
+        let in_flight = self.setup_in_flight.take();
+        let ready = in_flight.and_then(|setup| setup.recv_timeout(RUNTIME_EXIT_TIMEOUT).ok());
+        if let Some(Ok(ready)) = ready {
+            self.take_over(ready); // it is released with the rest
+        }
         self.end_all();
-        self.flush();
+        self.channel.flush(&self.poll);
         if let Some(ground) = self.ground.take() {
             if let Some(groups) = &ground.groups {
                 groups.remove_all();
             }
             ground.logs.quit(RUNTIME_EXIT_TIMEOUT);
         }
-        self.wire = None;
+        self.channel.close(&self.poll);
         if let Some(pid) = self.runtime_pid() {
             let end = monotonic() + RUNTIME_EXIT_TIMEOUT;
             while wait_nohang(WaitTarget::Pid(pid), true) == WaitResult::Alive {

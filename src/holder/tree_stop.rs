@@ -9,10 +9,10 @@ use mainstay_process::{Exit, ProcessEventKind, Signal};
 use crate::clock::monotonic;
 use crate::engine::Engine;
 use crate::instance::trees_of;
-use crate::sweep::ProcessTree;
-use crate::tree_look::TreeLook;
 use crate::wait::ReapedChild;
-use crate::worker_reports::TreeFound;
+use crate::workers::reports::TreeFound;
+use crate::workers::sweep::ProcessTree;
+use crate::workers::tree_look::TreeLook;
 
 impl Engine {
     /// The main process has exited, and is to be reaped next. False if no stop is in force, or

@@ -102,6 +102,10 @@ impl HolderHandshake {
         match self.receive(Read::Consume)? {
             HolderMessage::Configured { fds } => self.entrances(fds, &setup),
             HolderMessage::Refused { message, exit } => Err(HandshakeError::Refused(message, exit)),
+            HolderMessage::StopRequested { signal, .. } => {
+                let message = format!("stopped by {signal} before anything was started");
+                Err(HandshakeError::Refused(message, 0))
+            }
             other => Err(HandshakeError::Malformed(format!(
                 "expected an answer, got {other:?}"
             ))),

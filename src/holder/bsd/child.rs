@@ -7,7 +7,7 @@ use std::ptr::null_mut;
 
 use super::system::GROUPS_MOST;
 pub(crate) use super::system::{SIGNALS, die_with, no_new_privileges};
-use crate::syscall::{check, close_one_by_one};
+use crate::spawn::syscall::{check, close_one_by_one};
 use mainstay_process::{Credentials, StartStep};
 
 /// Those that the C library keeps for itself, and those that cannot be changed, only fail.

@@ -7,7 +7,7 @@ use std::ptr::null_mut;
 
 use super::bytes_of;
 use crate::process::{ProcessInfo, printable};
-use crate::syscall::check;
+use crate::spawn::syscall::check;
 
 /// The highest signal there is.
 pub(crate) const SIGNALS: c_int = 128;

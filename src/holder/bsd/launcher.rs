@@ -6,8 +6,8 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::AtomicI32;
 
 use super::ProcessHandle;
-use crate::exec_spec::ExecSpec;
-use crate::fork::{self, with_signals_blocked};
+use crate::spawn::exec_spec::ExecSpec;
+use crate::spawn::fork::{self, with_signals_blocked};
 
 /// Makes processes, one at a time; one per spawner thread.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 
 use std::ffi::c_int;
 
-use crate::syscall::{check, close_one_by_one};
+use crate::spawn::syscall::{check, close_one_by_one};
 use mainstay_process::{Credentials, StartStep};
 
 /// The highest signal there is.

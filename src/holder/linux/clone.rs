@@ -6,11 +6,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::{ProcessHandle, ReservedFds};
-use crate::child::{exec_child, fail_and_exit, join_group};
-use crate::exec_spec::ExecSpec;
 use crate::fds::own_fd;
-use crate::fork::{self, with_signals_blocked};
-use crate::syscall::check;
+use crate::spawn::child::{exec_child, fail_and_exit, join_group};
+use crate::spawn::exec_spec::ExecSpec;
+use crate::spawn::fork::{self, with_signals_blocked};
+use crate::spawn::syscall::check;
 use mainstay_process::StartStep;
 
 const STACK_BYTES: usize = 128 * 1024;

@@ -13,24 +13,28 @@ use nix::sys::socket::{ControlMessageOwned, UnixCredentials};
 use crate::fds::{MAX_FDS, own_fd};
 
 mod cgroup;
+mod cgroup_tree;
 pub(crate) mod child;
 mod clone;
 mod dir_watch;
 mod poll;
+mod process_scan;
 mod processes;
 mod procfs;
 mod reserved_fds;
 mod socket_flags;
 
-pub(crate) use cgroup::{Cgroup, CgroupRoot, CgroupTree, find_cgroup_root};
-pub use cgroup::{group_controllers, group_dir};
+pub(crate) use cgroup::Cgroup;
+pub use cgroup::group_dir;
+pub use cgroup_tree::group_controllers;
+pub(crate) use cgroup_tree::{CgroupRoot, CgroupTree, find_cgroup_root};
 pub(crate) use clone::{ProcessLauncher, SpawnedChild};
 pub(crate) use dir_watch::DirWatch;
 pub(crate) use poll::{LoopWaker, PollEvents, Poller, Signals};
-pub(crate) use processes::{
-    ProcessHandle, command_name, has_variable, is_in_own_namespace, orphans, process, processes,
-    signal_verified, start_stamp, start_time_since, tag,
+pub(crate) use process_scan::{
+    command_name, has_variable, is_in_own_namespace, processes, signal_verified, tag,
 };
+pub(crate) use processes::{ProcessHandle, orphans, process, start_stamp, start_time_since};
 pub(crate) use reserved_fds::ReservedFds;
 pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET};
 

@@ -148,6 +148,7 @@ mod cases {
             ("a_suspended_main_is_reported", stops::suspended_main),
             ("unsafe_directories_are_refused", directories::refused),
             ("a_second_holder_is_refused", directories::held_by_another),
+            ("a_setup_does_not_hold_up_the_loop", directories::awaited),
             ("removed_directories_come_back", directories::restored),
             ("passed_sockets_are_kept", sockets::kept),
             ("files_of_sockets_go_with_them", sockets::gone),

@@ -19,12 +19,12 @@ use super::handles::{JobObject, modules_job_name, monotonic, monotonic_nanos};
 use super::runtime_process::RuntimeProcess;
 use super::threads::{lock, thread};
 use crate::codec::{CHUNK_BYTES, Decoder};
-use crate::log_writer::LogWriter;
 use crate::machines::{Roster, RosterEffect, RuntimeSupervisor, nanoseconds};
 use crate::messages::{
     HolderMessage, HolderRequest, HolderSetup, InstanceInfo, LimitRequest, TakeoverState, VERSION,
 };
-use crate::tap_replay::TapReplay;
+use crate::workers::log_writer::LogWriter;
+use crate::workers::tap_replay::TapReplay;
 
 /// How trees are killed here.
 pub(crate) const TREE_METHOD: &str = "job";

@@ -13,8 +13,8 @@ use mainstay_process::Instance;
 
 use super::engine_queue::{EngineEvent, EngineQueue};
 use super::threads::{lock, thread};
-use crate::log_writer::LogWriter;
-use crate::tap_replay::TapReplay;
+use crate::workers::log_writer::LogWriter;
+use crate::workers::tap_replay::TapReplay;
 
 const CHUNK_BYTES: usize = 16 * 1024;
 const TOLD_BYTES: usize = 4 * 1024;

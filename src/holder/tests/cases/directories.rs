@@ -1,11 +1,14 @@
 //! Directories that are refused, held by another holder, or removed while it runs.
 //! Owns a holder for each. Never changes a directory outside of its own.
 
+use std::fs::{File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::Command;
 
 use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup};
+use nix::sys::signal::Signal;
 
 use super::House;
 use crate::common::{eventually, lives, spawn_of};
@@ -95,6 +98,41 @@ pub(super) fn held_by_another() {
     }
     assert!(UnixStream::connect(format!("{}/control.sock", taken.runtime_dir)).is_ok());
     first.leave(0);
+}
+
+/// A lock whose owner has exited is awaited for a second: the loop goes on meanwhile.
+pub(super) fn awaited() {
+    let mut house = House::new(false);
+    let setup = house.setup();
+    std::fs::create_dir(&setup.state_dir).unwrap();
+    std::fs::set_permissions(&setup.state_dir, Permissions::from_mode(0o700)).unwrap();
+    let mut gone = Command::new("true").spawn().unwrap();
+    let pid = gone.id();
+    gone.wait().unwrap();
+    let mut lock = File::create(format!("{}/lock", setup.state_dir)).unwrap();
+    let owner = serde_json::json!({
+        "pid": pid, "name": "gone", "since": "", "config_dir": "", "state_dir": "",
+        "runtime_dir": "",
+    });
+    lock.write_all(owner.to_string().as_bytes()).unwrap();
+    lock.lock().unwrap();
+    house.line.world();
+    house.line.ask(&HolderRequest::Configure(setup.clone()));
+    house.signal(Signal::SIGHUP);
+    house.line.until(|message| match message {
+        HolderMessage::Refused { .. } | HolderMessage::Configured { .. } => panic!("{message:?}"),
+        message => (*message == HolderMessage::ReloadRequested).then_some(()),
+    });
+    // Asked for again, it is the same setup.
+    house.line.ask(&HolderRequest::Configure(setup));
+    lock.unlock().unwrap();
+    let fds = house.line.until(|message| match message {
+        HolderMessage::Configured { fds } => Some(*fds),
+        _ => None,
+    });
+    assert_eq!(fds, 2);
+    house.line.ask(&HolderRequest::Ready);
+    house.leave(0);
 }
 
 pub(super) fn restored() {

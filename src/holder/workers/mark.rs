@@ -4,9 +4,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+use crate::random::random;
 
 /// The file, beside the lock.
 const FILE: &str = "mark";
@@ -55,37 +56,6 @@ impl MarkSecret {
     }
 }
 
-/// Numbers by which runs are known where a mark may be lost: each run has another one.
-#[derive(Debug)]
-pub(crate) struct Tags {
-    first: u64,
-    next: u64,
-}
-
-impl Tags {
-    /// They begin where those of another holder hardly do.
-    pub(crate) fn new() -> io::Result<Tags> {
-        let random = u64::from_str_radix(&random::<4>()?, 16).unwrap_or(0);
-        let first = (1 << 62) | ((random >> 2) << 32);
-        Ok(Tags { first, next: first })
-    }
-
-    pub(crate) fn draw(&mut self) -> u64 {
-        self.next += 1;
-        self.next - 1
-    }
-
-    /// Whether the same holder draws both.
-    pub(crate) fn are_of_one_holder(one: u64, other: u64) -> bool {
-        one >> 32 == other >> 32
-    }
-
-    /// All that were drawn.
-    pub(crate) fn given(&self) -> Range<u64> {
-        self.first..self.next
-    }
-}
-
 /// None: there is none, or none that only this user could read.
 fn read(path: &Path) -> io::Result<Option<String>> {
     let mut options = OpenOptions::new();
@@ -121,17 +91,6 @@ fn draw(path: &Path) -> io::Result<String> {
     let mut file: File = options.open(path)?;
     file.write_all(secret.as_bytes())?;
     Ok(secret)
-}
-
-/// So many random bytes, in hexadecimal digits.
-#[expect(unsafe_code, reason = "getentropy")]
-pub(crate) fn random<const BYTES: usize>() -> io::Result<String> {
-    let mut bytes = [0u8; BYTES];
-    // SAFETY: a buffer of the stated length, at most 256 bytes.
-    if unsafe { libc::getentropy(bytes.as_mut_ptr().cast(), BYTES) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

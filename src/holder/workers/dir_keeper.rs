@@ -5,29 +5,31 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::claimed_dirs::ClaimedDirs;
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{DirWatch, LoopWaker};
-use crate::messages::BoundSocket;
 use crate::threads::{lock, thread};
+use crate::workers::claimed_dirs::ClaimedDirs;
 
 /// Time between the first sign that something was removed and the check: `rm -r` takes a while.
 const SETTLE_TIME: Duration = Duration::from_millis(50);
 /// Time until a failed restoration is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A file by its name, device and number.
+type StaleFile = (PathBuf, (u64, u64));
+
 #[derive(Debug, Default)]
 struct State {
     /// The newest `holder.json`, not written yet.
     status: Option<Vec<u8>>,
-    /// Sockets whose files are to be removed.
-    dropped: Vec<BoundSocket>,
+    /// Files that are to be removed, each by its identity too.
+    dropped: Vec<StaleFile>,
     release: bool,
     released: bool,
 }
@@ -73,10 +75,10 @@ impl DirKeeper {
         self.0.waker.wake();
     }
 
-    /// Removes the files of these sockets.
-    pub(crate) fn remove_sockets(&self, sockets: Vec<BoundSocket>) {
-        if !sockets.is_empty() {
-            lock(&self.0.state).dropped.extend(sockets);
+    /// Removes these files, unless their names belong to other files by now.
+    pub(crate) fn remove_files(&self, files: Vec<StaleFile>) {
+        if !files.is_empty() {
+            lock(&self.0.state).dropped.extend(files);
             self.0.waker.wake();
         }
     }
@@ -117,7 +119,7 @@ impl Keeper {
                 let dropped = std::mem::take(&mut state.dropped);
                 (state.status.take(), dropped, state.release)
             };
-            dropped.iter().for_each(remove_file_of);
+            dropped.iter().for_each(remove_file);
             if let Some(status) = status {
                 self.dirs.write_status(&status);
                 self.status = status;
@@ -202,12 +204,9 @@ impl Keeper {
     }
 }
 
-/// Removes the file of a socket, unless its name belongs to another file by now.
-fn remove_file_of(socket: &BoundSocket) {
-    let path = Path::new(&socket.socket.address);
-    let found = path.symlink_metadata().ok();
-    let found = found.map(|found| (found.dev(), found.ino()));
-    if found.is_some() && found == socket.file {
+fn remove_file((path, identity): &StaleFile) {
+    let found = path.symlink_metadata();
+    if found.is_ok_and(|found| (found.dev(), found.ino()) == *identity) {
         let _ = std::fs::remove_file(path); // gone is what is wanted
     }
 }

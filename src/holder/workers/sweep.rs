@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use crate::ancestry::ancestry;
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{self, Cgroup};
-use crate::mark::{TREE_MARK_VAR, Tags, mark_variable};
 use crate::process::{ProcessInfo, Tag};
+use crate::random::Tags;
 use crate::threads::thread;
+use crate::workers::mark::{TREE_MARK_VAR, mark_variable};
 
 /// Looks at most this often for new processes before it kills what it has.
 const ROUNDS: usize = 40;

@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
-use crate::foreign_fd::{Closer, ForeignFd};
 use crate::kernel::{self, LoopWaker, PollEvents, Poller, ProcessHandle};
-use crate::membership::{Membership, RunTree};
-use crate::notify::{
+use crate::threads::{lock, thread};
+use crate::workers::foreign_fd::{Closer, ForeignFd};
+use crate::workers::membership::{Membership, RunTree};
+use crate::workers::notify::{
     NotifyDatagram, RECEIVE_BUFFER_BYTES, has_line, open_socket, receive, socket_path, value,
 };
-use crate::notify_allowance::NotifyAllowance;
-use crate::threads::{lock, thread};
-use crate::worker_reports::{NewMain, NotifyMessage};
+use crate::workers::notify_allowance::NotifyAllowance;
+use crate::workers::reports::{NewMain, NotifyMessage};
 
 /// Datagrams read from one socket before the others get their turn, and how long that may take.
 const READ_BATCH: usize = 64;

@@ -16,20 +16,20 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Gid, Pid, Uid};
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
-use crate::exec_spec::{ChildErrorSlot, ExecSpec};
-use crate::foreign_fd::{ForeignFd, NamedFd};
-use crate::fork::UNKNOWN;
 use crate::kernel::{self, Cgroup, CgroupTree, ProcessLauncher, ReservedFds, SpawnedChild};
-use crate::mark::MarkSecret;
-use crate::notify;
-use crate::output::{Backpressure, OutputDrain, OutputStream};
-use crate::prepare::{self, BaseEnvironment, ChildFds};
 use crate::process;
-use crate::spawn_error::SpawnError;
-use crate::tap_replay::TapReplay;
+use crate::spawn::exec_spec::{ChildErrorSlot, ExecSpec};
+use crate::spawn::fork::UNKNOWN;
+use crate::spawn::prepare::{self, BaseEnvironment, ChildFds};
+use crate::spawn::spawn_error::SpawnError;
 use crate::threads::lock;
 use crate::threads::thread;
-use crate::worker_reports::SpawnedProcess;
+use crate::workers::foreign_fd::{ForeignFd, NamedFd};
+use crate::workers::mark::MarkSecret;
+use crate::workers::notify;
+use crate::workers::output::{Backpressure, OutputDrain, OutputStream};
+use crate::workers::reports::SpawnedProcess;
+use crate::workers::tap_replay::TapReplay;
 use mainstay_process::{Instance, Output, SpawnRequest, StartStep, Stdin};
 
 const THREADS: usize = 2;
@@ -54,7 +54,7 @@ pub(crate) struct SpawnJob {
 /// What all spawns share.
 #[derive(Debug)]
 pub(crate) struct SpawnContext {
-    pub(crate) inherited: Arc<BaseEnvironment>,
+    pub(crate) inherited: BaseEnvironment,
     pub(crate) groups: Option<CgroupTree>,
     pub(crate) notify_folder: PathBuf,
     pub(crate) marks: MarkSecret,

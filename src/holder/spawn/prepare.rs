@@ -10,10 +10,10 @@ use std::ptr::{null, null_mut};
 
 use mainstay_process::{Credentials, SpawnRequest, StartStep};
 
-use crate::exec_spec::{ChildErrorSlot, ExecSpec};
-use crate::foreign_fd::NamedFd;
-use crate::mark::TREE_MARK_VAR;
-use crate::spawn_error::SpawnError;
+use crate::spawn::exec_spec::{ChildErrorSlot, ExecSpec};
+use crate::spawn::spawn_error::SpawnError;
+use crate::workers::foreign_fd::NamedFd;
+use crate::workers::mark::TREE_MARK_VAR;
 
 /// Where programs are looked for when no PATH is set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/bin:/usr/bin";

@@ -12,11 +12,11 @@ use mainstay_process::TreeProcess;
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{self, Cgroup};
-use crate::mark::mark_variable;
 use crate::process::{ProcessInfo, Tag};
-use crate::sweep::{ProcessTree, own_ancestors};
 use crate::threads::thread;
-use crate::worker_reports::TreeFound;
+use crate::workers::mark::mark_variable;
+use crate::workers::reports::TreeFound;
+use crate::workers::sweep::{ProcessTree, own_ancestors};
 
 /// The pause after the first look; doubles up to [`LOOK_INTERVAL_MAX`].
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(4);

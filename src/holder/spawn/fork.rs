@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 
-use crate::child::exec_child;
-use crate::exec_spec::ExecSpec;
+use crate::spawn::child::exec_child;
+use crate::spawn::exec_spec::ExecSpec;
 use crate::threads::lock;
 
 /// Means: a child exists whose number is not known yet.

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use crate::kernel::{self, Cgroup};
-use crate::mark::mark_variable;
 use crate::process::ProcessInfo;
+use crate::workers::mark::mark_variable;
 
 /// Processes above one that are looked at.
 const DEPTH_MAX: usize = 64;

@@ -7,9 +7,9 @@ use std::ptr::null_mut;
 
 use mainstay_process::StartStep;
 
-use crate::exec_spec::{ExecSpec, SOCKETS_MAX, STORED_MAX};
 use crate::kernel::child as kernel;
-use crate::syscall::{check, errno};
+use crate::spawn::exec_spec::{ExecSpec, SOCKETS_MAX, STORED_MAX};
+use crate::spawn::syscall::{check, errno};
 
 /// Runs in the child; never returns.
 #[expect(unsafe_code, reason = "plain system calls between clone and exec")]

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use mainstay_process::{Instance, ProcessEventKind};
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
-use crate::log_files::LogFiles;
 use crate::threads::{lock, thread};
+use crate::workers::log_files::LogFiles;
 
 /// Output that may wait for the disk: of one instance, and in all.
 const ONE_LIMIT_BYTES: usize = 256 * 1024;

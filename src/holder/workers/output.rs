@@ -14,9 +14,9 @@ use nix::errno::Errno;
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{LoopWaker, PollEvents, Poller};
-use crate::log_writer::LogWriter;
-use crate::tap_replay::TapReplay;
 use crate::threads::{lock, thread};
+use crate::workers::log_writer::LogWriter;
+use crate::workers::tap_replay::TapReplay;
 
 const CHUNK_BYTES: usize = 64 * 1024;
 const TOLD_BYTES: usize = 4 * 1024;

@@ -14,9 +14,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{ControlMessageOwned, UnixAddr, recvmsg};
 
 use crate::fds::own_fd;
-use crate::foreign_fd::{Closer, ForeignFd};
 use crate::kernel::{self, ProcessHandle, RECEIVE};
-use crate::mark::random;
+use crate::random::random;
+use crate::workers::foreign_fd::{Closer, ForeignFd};
 
 /// Of a longer datagram the beginning is taken.
 pub(crate) const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use mainstay_process::TreeProcess;
 
-use crate::foreign_fd::ForeignFd;
 use crate::kernel::{Cgroup, ProcessHandle};
+use crate::workers::foreign_fd::ForeignFd;
 
 /// What was started.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::kernel::{self, Cgroup};
-use crate::mark::TREE_MARK_VAR;
-use crate::sweep::{ProcessTree, SweepJob, sweep};
+use crate::workers::mark::TREE_MARK_VAR;
+use crate::workers::sweep::{ProcessTree, SweepJob, sweep};
 
 /// The tree of a run.
 #[derive(Debug, Clone)]

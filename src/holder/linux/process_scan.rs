@@ -1,0 +1,114 @@
+//! All processes that /proc shows, and by what each is known: environment, namespace, tag.
+//! Owns nothing. Reads at the moment it is called.
+//! Never signals a process by a number that another may have by now.
+
+use std::io;
+
+use super::processes::{ProcessHandle, fields, process};
+use super::{child, procfs};
+use crate::process::{ProcessInfo, Tag, printable};
+
+/// The name of the program of a process, empty if it has exited.
+pub(crate) fn command_name(pid: i32) -> String {
+    let name = procfs::read(&format!("{pid}/comm")).unwrap_or_default();
+    printable(&name)
+}
+
+/// Every process that can be seen.
+pub(crate) fn processes() -> Vec<ProcessInfo> {
+    procfs::pids().into_iter().filter_map(process).collect()
+}
+
+/// Whether a variable of the process, as `NAME=VALUE`, is such; None: none can be seen just now.
+pub(crate) fn has_variable(pid: i32, is: impl Fn(&[u8]) -> bool) -> Option<bool> {
+    let folder = pid.to_string();
+    let text = match environment(&folder) {
+        // A main thread that has ended shows nothing: the others do.
+        Ok(None) => {
+            let threads = procfs::numbers(&format!("{pid}/task")).into_iter();
+            let mut folders = threads.map(|thread| format!("{pid}/task/{thread}"));
+            folders.find_map(|folder| environment(&folder).ok().flatten())?
+        }
+        Ok(Some(text)) => text,
+        Err(_) => return Some(false),
+    };
+    Some(text.split(|byte| *byte == 0).any(is))
+}
+
+/// The environment of a thread; None: it has no memory, in its end or in the moment of an exec.
+fn environment(folder: &str) -> io::Result<Option<Vec<u8>>> {
+    let text = procfs::read(&format!("{folder}/environ"))?;
+    if !text.is_empty() {
+        return Ok(Some(text));
+    }
+    // Where an empty one ends is told, as field 51.
+    let stat = procfs::read(&format!("{folder}/stat"))?;
+    let end = fields(&stat).and_then(|fields| fields.get(48)?.parse::<u64>().ok());
+    Ok(end.is_some_and(|end| end > 0).then(Vec::new))
+}
+
+/// Whether a process is of the namespace of processes that this one is in.
+pub(crate) fn is_in_own_namespace(pid: i32) -> bool {
+    let namespace = |pid: &str| procfs::read_link(&format!("{pid}/ns/pid"));
+    let own = namespace("self");
+    own.is_some() && namespace(&pid.to_string()) == own
+}
+
+/// The tag of a process: its hard limit of real-time CPU time, and what is missing to
+/// [`TAG_SUM`](child::TAG_SUM) its hard limit of file locks, which the kernel does not heed. Both
+/// last through forks, programs and users; a process can lower a hard limit and not raise it, so
+/// that it cannot have another tag.
+pub(crate) fn tag(pid: i32) -> Tag {
+    let found = hard_limits(&pid.to_string());
+    if found == (None, None) || found == hard_limits("self") {
+        return Tag::Untouched;
+    }
+    match found {
+        (Some(time), Some(locks)) if time.checked_add(locks) == Some(child::TAG_SUM) => {
+            Tag::Of(time)
+        }
+        _ => Tag::Forged,
+    }
+}
+
+/// Hard limits of real-time CPU time and file locks; None: there is no limit.
+fn hard_limits(pid: &str) -> (Option<u64>, Option<u64>) {
+    let text = procfs::read_text(&format!("{pid}/limits")).unwrap_or_default();
+    let hard = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
+    (hard("Max realtime timeout"), hard("Max file locks"))
+}
+
+/// Signals this very process: pinned first, then its start time compared.
+pub(crate) fn signal_verified(who: &ProcessInfo, signal: i32) -> bool {
+    let Some(pinned) = ProcessHandle::new(who.pid) else {
+        return false;
+    };
+    let same = process(who.pid).is_some_and(|now| now.start_time == who.start_time);
+    same && pinned.signal(signal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_environment_is_seen_as_one() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .env_clear()
+            .spawn()
+            .expect("a child");
+        let pid = child.id().cast_signed();
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while has_variable(pid, |_| true).is_none() {
+            assert!(std::time::Instant::now() < end, "it cannot be told");
+        }
+        // Of no variables there is one without a name.
+        assert_eq!(has_variable(pid, |one| !one.is_empty()), Some(false));
+        child.kill().expect("our child");
+        child.wait().expect("our child");
+    }
+}

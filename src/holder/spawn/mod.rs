@@ -1,0 +1,11 @@
+//! How a process is started: the threads that do it, and what the child does before its exec.
+//! Owns the queue of spawns and the descriptors of each until the loop takes them.
+//! Never decides whether a process may start: the roster did.
+
+pub(crate) mod child;
+pub(crate) mod exec_spec;
+pub(crate) mod fork;
+pub(crate) mod prepare;
+pub(crate) mod spawn_error;
+pub(crate) mod spawner;
+pub(crate) mod syscall;
