@@ -74,6 +74,10 @@ pub(crate) enum Verb {
     Graph(GraphArgs),
     /// Check the configuration without running it
     Check(CheckArgs),
+    /// Say what this machine can enforce of limits, what is missing and how to get it
+    Doctor(DoctorArgs),
+    /// Print the metrics of modules, machine and mainstay, as OpenMetrics
+    Metrics(MetricsArgs),
     /// Show what the configuration files would change
     Plan(PlanArgs),
     /// Apply the configuration files: watched, then committed or rolled back
@@ -127,6 +131,20 @@ pub(crate) struct StatusArgs {
     /// Print the objects of the protocol
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print the object of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MetricsArgs {
+    /// Replace this file instead, as a whole (for a textfile collector)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

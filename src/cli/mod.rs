@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod config;
 mod console;
+mod doctor;
 mod down;
 pub(crate) mod error;
 mod event_line;
@@ -22,6 +23,7 @@ mod history;
 mod init;
 mod logs;
 mod machine_checks;
+mod metrics;
 mod module_details;
 mod plan;
 pub(crate) mod progress;
@@ -75,6 +77,8 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Why(args) => why::run(&args, global),
         Verb::Graph(args) => graph::run(&args, global),
         Verb::Check(args) => check::run(&args, global),
+        Verb::Doctor(args) => doctor::run(&args, global),
+        Verb::Metrics(args) => metrics::run(&args, global),
         Verb::Plan(args) => plan::run(&args, global),
         Verb::Reload(args) => plan::reload(&args, global),
         Verb::Config(args) => config::run(&args, global),

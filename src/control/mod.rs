@@ -23,6 +23,7 @@ pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod graph;
 pub(crate) mod logs;
+mod metrics;
 pub(crate) mod modules;
 mod paging;
 pub(crate) mod refusals;

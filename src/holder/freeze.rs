@@ -70,6 +70,11 @@ impl FreezeLeases {
         ended.for_each(|(_, lease)| lease.end());
     }
 
+    /// Whether a lease stops this run.
+    pub(crate) fn holds(&self, id: u32) -> bool {
+        self.0.contains_key(&id)
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
         self.0.values().map(|lease| lease.until).min()
     }

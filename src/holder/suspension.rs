@@ -59,7 +59,8 @@ impl Engine {
         self.look_at_suspensions(now);
         let due = self.suspended.extract_if(.., |_, (at, _)| *at <= now);
         for (pid, (_, signal)) in due.collect::<Vec<_>>() {
-            if let Some(id) = self.owner(pid) {
+            // A lease that is renewed lasts longer, and ends by itself.
+            if let Some(id) = self.owner(pid).filter(|id| !self.leases.holds(*id)) {
                 self.roster.main_suspended(id, Some(signal));
             }
         }

@@ -4,6 +4,7 @@
 
 pub mod config_plan;
 pub mod config_values;
+pub mod doctor;
 pub mod enums;
 pub mod event;
 pub mod method;

@@ -33,9 +33,7 @@ pub const PLANNED_METHODS: &[&str] = &[
     "config.set",
     "config.unset",
     "what_if",
-    "doctor",
     "health.report",
-    "metrics",
     "secret.list",
     "report.create",
 ];

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::AccessLevel;
 use crate::config_plan as p;
 use crate::config_values as c;
+use crate::doctor as d;
 use crate::method as m;
 use crate::view as v;
 
@@ -129,6 +130,10 @@ macro_rules! method_table {
             Why WHY "why" Observe Reads m::ModuleParams => m::WhyResult, r#"{"module":"storage"}"#;
             /// Returns the dependency graph in start order.
             Graph GRAPH "graph" Observe Reads m::PageParams => m::GraphView, "{}";
+            /// Returns what enforces each limit here, what is missing and how to get it.
+            Doctor DOCTOR "doctor" Observe Reads m::Empty => d::DoctorReport, "{}";
+            /// Returns the metrics of modules, machine and mainstay, as OpenMetrics text.
+            Metrics METRICS "metrics" Observe Reads m::Empty => d::MetricsText, "{}";
             /// Returns configuration values in force, each with the place that set it.
             ConfigGet CONFIG_GET "config.get" Admin Reads
                 c::ConfigGetParams => c::ConfigValues, r#"{"path":"health.interval"}"#;

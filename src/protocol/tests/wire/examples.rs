@@ -11,6 +11,7 @@ use mainstay_protocol::config_plan::{
 use mainstay_protocol::config_values::{
     ConfigGetParams, ConfigLayer, ConfigOrigin, ConfigValue, ConfigValues,
 };
+use mainstay_protocol::doctor::{DoctorReport, LimitSupport, MachineCheck, MetricsText};
 use mainstay_protocol::enums::{
     AccessLevel, DesiredState, HealthStatus, ModuleImportance, ModuleKind, ModuleState, Rung,
     StateCause, SystemStatus,
@@ -88,6 +89,32 @@ fn reading() -> Vec<Example> {
         example(name::SYSTEM_STATUS, Empty {}, system()),
         example(name::MODULE_LIST, page(), vec![module()]),
         example(name::MODULE_GET, named(), module()),
+        example(
+            name::DOCTOR,
+            Empty {},
+            DoctorReport {
+                limits: vec![LimitSupport {
+                    limit: "cpu_percent".to_owned(),
+                    mechanism: Some("governor".to_owned()),
+                    effect: "stopped for a part of every 100 ms".to_owned(),
+                    missing: Some("the control groups have no cpu controller".to_owned()),
+                    remedy: Some("use `Delegate=yes`".to_owned()),
+                }],
+                checks: vec![MachineCheck {
+                    name: "disk".to_owned(),
+                    ok: false,
+                    text: "1 MiB free".to_owned(),
+                    remedy: Some("free some space".to_owned()),
+                }],
+            },
+        ),
+        example(
+            name::METRICS,
+            Empty {},
+            MetricsText {
+                text: "mainstay_modules 7\n# EOF\n".to_owned(),
+            },
+        ),
         example(
             name::EVENTS_LIST,
             which_events(),

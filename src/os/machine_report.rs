@@ -1,0 +1,120 @@
+//! What a person should know of this machine beside limits: descriptors, watches, clock, disk.
+//! Owns the thresholds. Reads at the moment it is asked.
+//! Never changes anything.
+
+use std::path::Path;
+
+use mainstay_protocol::doctor::{DoctorReport, LimitSupport, MachineCheck};
+
+use super::enforcement::Enforcement;
+use super::machine;
+
+/// Descriptors that a system of a hundred modules needs.
+const DESCRIPTORS_MIN: u64 = 1024;
+/// Free bytes below which a journal and logs soon cannot be written.
+const DISK_MIN: u64 = 256 << 20;
+
+/// What enforces limits, and the checks of this machine; `state_dir` or a directory above it is
+/// there.
+pub(crate) fn report(enforcement: &Enforcement, state_dir: &Path) -> DoctorReport {
+    let limits = enforcement.limits.iter().map(|limit| LimitSupport {
+        limit: limit.key.to_owned(),
+        mechanism: limit.mechanism.map(str::to_owned),
+        effect: limit.effect.to_owned(),
+        missing: limit.missing.clone(),
+        remedy: limit.remedy.clone(),
+    });
+    let checks = [
+        descriptors(),
+        watches("max_user_watches", 8192),
+        watches("max_user_instances", 128),
+        clock(),
+        pressure(),
+        disk(state_dir),
+    ];
+    DoctorReport {
+        limits: limits.collect(),
+        checks: checks.into_iter().flatten().collect(),
+    }
+}
+
+fn check(name: &str, ok: bool, text: String, remedy: &str) -> MachineCheck {
+    MachineCheck {
+        name: name.to_owned(),
+        ok,
+        text,
+        remedy: (!ok).then(|| remedy.to_owned()),
+    }
+}
+
+#[cfg(unix)]
+fn descriptors() -> Option<MachineCheck> {
+    use nix::sys::resource::{Resource, getrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    let text = format!("{soft} open files, up to {hard}; mainstay raises its own limit");
+    let remedy = "raise the hard limit (`LimitNOFILE=` in a unit, or limits.conf)";
+    Some(check("descriptors", hard >= DESCRIPTORS_MIN, text, remedy))
+}
+
+#[cfg(not(unix))]
+fn descriptors() -> Option<MachineCheck> {
+    None
+}
+
+/// Used to notice changed configuration files.
+fn watches(name: &str, least: u64) -> Option<MachineCheck> {
+    let path = format!("/proc/sys/fs/inotify/{name}");
+    let count: u64 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    let remedy = format!("set fs.inotify.{name} = {least} with sysctl");
+    let text = format!("{count}");
+    Some(check(
+        &format!("inotify {name}"),
+        count >= least,
+        text,
+        &remedy,
+    ))
+}
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "adjtimex")]
+fn clock() -> Option<MachineCheck> {
+    // SAFETY: all zero is a request that only reads; the place outlives the call.
+    let (state, found) = unsafe {
+        let mut found: libc::timex = std::mem::zeroed();
+        (libc::adjtimex(&raw mut found), found)
+    };
+    let ok = state >= 0 && found.status & libc::STA_UNSYNC == 0;
+    let text = if ok {
+        "synchronised"
+    } else {
+        "not synchronised"
+    };
+    let remedy = "start a time service; mainstay decides by the monotonic clock, \
+                  only times for people are wrong";
+    Some(check("clock", ok, text.to_owned(), remedy))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn clock() -> Option<MachineCheck> {
+    None
+}
+
+#[cfg(target_os = "linux")]
+fn pressure() -> Option<MachineCheck> {
+    let ok = Path::new("/proc/pressure/cpu").exists();
+    let text = if ok { "measured" } else { "not measured" };
+    let remedy = "boot with `psi=1`; without it only usage says that the machine is short";
+    Some(check("pressure (PSI)", ok, text.to_owned(), remedy))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn pressure() -> Option<MachineCheck> {
+    None
+}
+
+fn disk(state_dir: &Path) -> Option<MachineCheck> {
+    let there = state_dir.ancestors().find(|path| path.exists())?;
+    let (_, free) = machine::disk(there)?;
+    let text = format!("{} MiB free for {}", free >> 20, state_dir.display());
+    Some(check("disk", free >= DISK_MIN, text, "free some space"))
+}
