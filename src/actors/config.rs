@@ -23,8 +23,10 @@ use crate::plan_store::PlanStore;
 
 mod apply;
 pub(crate) mod candidate;
+mod watch;
 
 use candidate::Candidate;
+use watch::{FileWatch, look_again};
 
 /// Requests that wait for the one before.
 const REQUESTS_MAX: usize = 16;
@@ -46,6 +48,10 @@ pub(crate) enum ConfigMsg {
     InForce(u64),
     /// The files of the state directory follow what was decided, or why not.
     Kept(apply::Kept, io::Result<()>),
+    /// From now on a saved file is looked at.
+    Watch,
+    /// A file was saved.
+    Saved,
     /// The runtime returned: a plan that was not committed is rolled back.
     Returned,
     /// This actor is new: a plan that is not committed is watched again.
@@ -59,6 +65,8 @@ pub(crate) enum ConfigMsg {
 pub(crate) struct ReloadRequest {
     /// Who asked; None: a file was saved.
     pub(crate) requester: Option<String>,
+    /// The files had a problem a moment ago: perhaps one was being written.
+    pub(crate) is_second_look: bool,
     /// Apply nothing: show in `status` that the files differ from the plan.
     pub(crate) compare_only: bool,
     /// Only if this is the plan in force.
@@ -117,7 +125,10 @@ pub(crate) struct ConfigActorState {
     /// Who waits for the plan that is watched.
     outcome: Vec<oneshot::Sender<ReloadOutcome>>,
     problem: Option<String>,
+    /// Whether an event told it, so that another tells its end.
+    is_problem_told: bool,
     timer: DeadlineTimer,
+    watch: Option<FileWatch>,
 }
 
 /// The actor.
@@ -145,7 +156,9 @@ impl Actor for ConfigActor {
             requests: VecDeque::new(),
             outcome: Vec::new(),
             problem: ctx.snapshots.system().config_problem.clone(),
+            is_problem_told: ctx.snapshots.system().config_problem.is_some(),
             timer: DeadlineTimer::default(),
+            watch: None,
             ctx,
         })
     }
@@ -186,8 +199,13 @@ impl ConfigActorState {
             }
             ConfigMsg::InForce(plan) => self.on_in_force(plan),
             ConfigMsg::Kept(kept, result) => self.on_kept(myself, kept, result),
-            ConfigMsg::Returned => self.on_returned(),
-            ConfigMsg::Resume => self.resume(),
+            ConfigMsg::Watch => self.begin_watch(myself),
+            ConfigMsg::Saved => self.queue(self.saved()),
+            ConfigMsg::Returned => self.on_returned(myself),
+            ConfigMsg::Resume => {
+                self.resume();
+                self.begin_watch(myself);
+            }
             ConfigMsg::TimerFired => {}
         }
     }
@@ -223,8 +241,9 @@ impl ConfigActorState {
     fn read(&mut self, myself: &ActorRef<ConfigMsg>, request: Box<ReloadRequest>) {
         self.in_flight += 1;
         let (ctx, myself, number) = (Arc::clone(&self.ctx), myself.clone(), self.newest + 1);
+        let watch = self.watch.as_ref().map(FileWatch::folders);
         tokio::task::spawn_blocking(move || {
-            let read = Candidate::read(&ctx, &ctx.sources, number);
+            let read = Candidate::read(&ctx, &ctx.sources, number, watch.as_deref());
             let _actor_ended = myself.cast(ConfigMsg::Read(request, read.map(Box::new)));
         });
     }
@@ -238,11 +257,14 @@ impl ConfigActorState {
         self.in_flight -= 1;
         let candidate = match read {
             Ok(candidate) => candidate,
+            Err(_) if request.is_first_look() => return look_again(myself, request),
             Err(text) => {
                 self.set_problem(Some(text.clone()));
                 return request.refuse(ReloadRefusal::Invalid(text));
             }
         };
+        // Whatever put a plan in force, its number is taken.
+        self.newest = self.newest.max(candidate.base.plan.number());
         if self.is_overtaken(&candidate) {
             return self.requests.push_front(*request);
         }
@@ -251,6 +273,17 @@ impl ConfigActorState {
             .is_some_and(|plan| plan != self.newest)
         {
             return request.refuse(ReloadRefusal::OtherPlan(self.newest));
+        }
+        if request.is_of_a_file() && !candidate.configuration.empty_files().is_empty() {
+            if request.is_first_look() {
+                return look_again(myself, request);
+            }
+            let files = candidate.configuration.empty_files().join(", ");
+            let text = format!(
+                "cannot apply the configuration: {files} is empty; if that is meant, run \
+                 `mainstay reload`"
+            );
+            return self.set_problem(Some(text));
         }
         let content = &candidate.configuration.fingerprint;
         match self.reload.offer(content, request.requester.is_some()) {
@@ -288,11 +321,16 @@ impl ConfigActorState {
         }
         let event = match &problem {
             Some(text) => {
-                EventBuilder::of(EventKind::ConfigRejected).payload(json!({ "text": text }))
+                let rejected = EventBuilder::of(EventKind::ConfigRejected);
+                Some(rejected.payload(json!({ "text": text })))
             }
-            None => EventBuilder::of(EventKind::ConfigProblemCleared),
+            None => {
+                let cleared = EventBuilder::of(EventKind::ConfigProblemCleared);
+                self.is_problem_told.then_some(cleared)
+            }
         };
-        self.ctx.recorder.record(event);
+        event.map(|event| self.ctx.recorder.record(event));
+        self.is_problem_told = problem.is_some();
         self.show_problem(problem);
     }
 
@@ -304,20 +342,21 @@ impl ConfigActorState {
 }
 
 impl ReloadRequest {
-    /// A look whether the files and the plan differ.
-    pub(crate) fn compare() -> ReloadRequest {
-        ReloadRequest {
-            compare_only: true,
-            ..ReloadRequest::default()
-        }
-    }
-
     /// A request of a person or a program.
     pub(crate) fn by(requester: &str) -> ReloadRequest {
         ReloadRequest {
             requester: Some(requester.to_owned()),
             ..ReloadRequest::default()
         }
+    }
+
+    /// Whether nobody asked for it: a file was saved.
+    fn is_of_a_file(&self) -> bool {
+        self.requester.is_none()
+    }
+
+    fn is_first_look(&self) -> bool {
+        self.is_of_a_file() && !self.is_second_look
     }
 
     fn answer(self, reply: ReloadReply) {

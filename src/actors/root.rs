@@ -160,6 +160,7 @@ impl Actor for RootActor {
         match msg {
             RootMsg::Start => state.start_actors(&myself).await?,
             RootMsg::StartupCompleted => {
+                state.ctx.actor_refs.config.cast(ConfigMsg::Watch);
                 state.started(Ok(()));
                 prewarm(Arc::clone(&state.ctx));
             }

@@ -250,7 +250,7 @@ impl Rig {
     pub(crate) async fn start(modules: &str) -> Rig {
         let dir = tempfile::tempdir().expect("a folder");
         let text = format!(
-            "[mainstay]\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n{modules}",
+            "[mainstay]\nreload = \"manual\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n{modules}",
             dir.path().display()
         );
         std::fs::create_dir(dir.path().join("state")).expect("a folder");

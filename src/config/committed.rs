@@ -40,6 +40,25 @@ pub struct CommittedConfig {
     origins: Vec<(u32, u32)>,
 }
 
+impl Configuration {
+    /// The files that are there and have nothing in them: perhaps one is being written.
+    pub(crate) fn empty_files(&self) -> Vec<&str> {
+        let texts = self.merged.texts.all().iter();
+        let texts = texts.filter(|text| text.kind == LayerKind::File);
+        let empty = texts.filter(|text| text.content.as_deref() == Some(""));
+        empty.map(|text| text.name.as_str()).collect()
+    }
+
+    pub(crate) fn fixed(&self) -> FixedValues {
+        FixedValues {
+            name: self.system.name.clone(),
+            state_dir: self.system.state_dir.clone(),
+            runtime_dir: self.system.runtime_dir.clone(),
+            log_dir: self.system.logs.directory.clone(),
+        }
+    }
+}
+
 impl CommittedConfig {
     pub(crate) fn of(configuration: &Configuration) -> CommittedConfig {
         let merged = &configuration.merged;
@@ -98,6 +117,7 @@ impl CommittedConfig {
             module_dirs: self.module_dirs,
             files: self.files,
             tasks: self.tasks,
+            consulted: BTreeSet::new(),
         };
         lower(
             merged,

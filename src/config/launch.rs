@@ -8,7 +8,7 @@ use std::time::Duration;
 use mainstay_process::{Limits, Probe, Signal, Stdin};
 use serde::{Deserialize, Serialize};
 
-pub use super::schema::choices::{EnforcementPolicy, LogFormat, ProbeRole};
+pub use super::schema::choices::{EnforcementPolicy, LogFormat, ProbeRole, ReloadMode};
 pub use super::schema::compound::Principal;
 
 /// The system's values, beside `policy::spec::SystemSpec`.
@@ -30,6 +30,8 @@ pub struct SystemConfig {
     pub ipc: IpcConfig,
     /// Interval between two samples of all modules.
     pub check_interval: Duration,
+    /// Whether a saved file is applied.
+    pub reload: ReloadMode,
     /// How long a reload is watched.
     pub reload_watch: Duration,
     /// The share of the machine above which the least important modules are throttled.

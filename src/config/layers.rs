@@ -37,6 +37,8 @@ pub(crate) struct MergedLayers {
     pub(crate) files: Vec<PathBuf>,
     /// Modules that the application runs itself.
     pub(crate) tasks: BTreeSet<String>,
+    /// Every file and folder on which the result depends, also those that are not there.
+    pub(crate) consulted: BTreeSet<PathBuf>,
 }
 
 /// Reads layers and collects problems.
@@ -60,6 +62,7 @@ pub(crate) fn read_all(sources: &ConfigSources) -> (MergedLayers, Problems) {
             module_dirs: BTreeMap::new(),
             files: Vec::new(),
             tasks: sources.tasks.iter().cloned().collect(),
+            consulted: BTreeSet::new(),
         },
         problems: Problems::default(),
     };
@@ -101,6 +104,7 @@ impl LayerReader<'_> {
     }
 
     fn conf_d(&mut self, folder: &Path) -> Vec<PathBuf> {
+        self.merged.consulted.insert(folder.to_owned());
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
@@ -137,7 +141,9 @@ impl LayerReader<'_> {
             let beside = beside.unwrap_or_else(|| self.merged.config_dir.clone());
             let project = self.merged.project.to_string_lossy().into_owned();
             let filled = pattern.replace("${project}", &project);
-            let found = expand_pattern(&beside, &filled);
+            let found = expand_pattern(&beside, &filled, &mut self.merged.consulted);
+            let files = found.iter().map(|folder| folder.join(MODULE_FILE));
+            self.merged.consulted.extend(files);
             let folders: Vec<PathBuf> = found
                 .into_iter()
                 .filter(|path| path.join(MODULE_FILE).exists())
@@ -236,6 +242,7 @@ impl LayerReader<'_> {
     }
 
     fn content(&mut self, path: &Path) -> Option<String> {
+        self.merged.consulted.insert(path.to_owned());
         match read_limited(path) {
             Ok(bytes) => match String::from_utf8(bytes) {
                 Ok(content) => Some(content),

@@ -2,6 +2,7 @@
 //! Owns the sections and the checks between them.
 //! Never reads a layer: `layers` does.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,15 +117,6 @@ impl Configuration {
         self
     }
 
-    pub(crate) fn fixed(&self) -> FixedValues {
-        FixedValues {
-            name: self.system.name.clone(),
-            state_dir: self.system.state_dir.clone(),
-            runtime_dir: self.system.runtime_dir.clone(),
-            log_dir: self.system.logs.directory.clone(),
-        }
-    }
-
     /// Reads the sections of the system and of some modules again, for a comparison by key.
     pub(crate) fn read_again(&self, modules: &[&str]) -> (SystemSections, Vec<ModuleSection>) {
         let mut at = ReadContext::new(&self.merged.texts, Problems::default());
@@ -180,9 +172,22 @@ pub fn load_onto(
     sources: &ConfigSources,
     running: &Configuration,
 ) -> Result<Configuration, Problems> {
-    let (merged, problems) = read_all(sources);
+    load_watched(sources, running).0
+}
+
+/// The same, with every file and folder on which the result depends, also when it has problems.
+pub(crate) fn load_watched(
+    sources: &ConfigSources,
+    running: &Configuration,
+) -> (Result<Configuration, Problems>, BTreeSet<PathBuf>) {
+    let (mut merged, problems) = read_all(sources);
+    let mut consulted = std::mem::take(&mut merged.consulted);
     let (fixed, ids) = (running.fixed(), running.ids.clone());
-    lower(merged, problems, EnvFiles::default(), Some(fixed), ids)
+    let read = lower(merged, problems, EnvFiles::default(), Some(fixed), ids);
+    // Those of a configuration with problems are those of the one that runs, as far as is known.
+    let known = read.as_ref().unwrap_or(running);
+    consulted.extend(known.env_files.all().map(|(path, _)| PathBuf::from(path)));
+    (read, consulted)
 }
 
 /// What a system keeps from its start to its end, whatever the files say meanwhile.
@@ -424,6 +429,7 @@ fn lower_system(
             requests_per_second: ipc.requests_per_second.small(),
         },
         check_interval: sections.resources.check_interval.0,
+        reload: sections.mainstay.reload,
         reload_watch: sections.mainstay.reload_watch.0,
         throttle_threshold: sections.resources.throttle_threshold.0,
         enforcement: sections.resources.enforcement,

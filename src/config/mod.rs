@@ -39,10 +39,11 @@ pub use committed::CommittedConfig;
 pub(crate) use enforceable::{NotEnforced, check_enforcement};
 pub use launch::{
     EnforcementPolicy, IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind,
-    ProbeRole, ProbeSpec, ResourceRequirements, SystemConfig,
+    ProbeRole, ProbeSpec, ReloadMode, ResourceRequirements, SystemConfig,
 };
 pub(crate) use layers::read_text;
 pub use lookup::UnknownKey;
+pub(crate) use lower::load_watched;
 pub use lower::{Configuration, EVENT_BUS, load, load_onto};
 pub use problem::{Excerpt, LayerKind, MAX_PROBLEMS, Problem, Problems, Related, SourceLocation};
 pub use reference::{json_schema, reference};

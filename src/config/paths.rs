@@ -2,6 +2,7 @@
 //! Owns the matching of folders.
 //! Never descends below the pattern: there is no `**`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -23,8 +24,13 @@ pub(crate) fn normalize(path: &Path) -> PathBuf {
     plain
 }
 
-/// Returns the folders that match `pattern`, relative to `beside`, in order.
-pub(crate) fn expand_pattern(beside: &Path, pattern: &str) -> Vec<PathBuf> {
+/// Returns the folders that match `pattern`, relative to `beside`, in order. Adds those that were
+/// searched to `consulted`.
+pub(crate) fn expand_pattern(
+    beside: &Path,
+    pattern: &str,
+    consulted: &mut BTreeSet<PathBuf>,
+) -> Vec<PathBuf> {
     let whole = normalize(&beside.join(pattern));
     let mut found = vec![PathBuf::new()];
     for part in whole.components() {
@@ -35,12 +41,14 @@ pub(crate) fn expand_pattern(beside: &Path, pattern: &str) -> Vec<PathBuf> {
             }
             continue;
         }
+        consulted.extend(found.iter().cloned());
         found = found
             .iter()
             .flat_map(|path| expand_in(path, &text))
             .take(MAX_FOLDERS)
             .collect();
     }
+    consulted.extend(found.iter().cloned());
     found.retain(|path| path.is_dir());
     found
 }

@@ -50,7 +50,8 @@ relative `directory` is relative to `${project}`, a relative path of a module to
 | restart | what it belongs to is started again: the module, or mainstay itself |
 | restart_dependents | the module and those that need it are started again |
 
-`mainstay plan` shows what the files would change, `mainstay reload` applies them: as a whole,
+`mainstay plan` shows what the files would change. A saved file is applied while modules run; with
+`mainstay.reload = \"manual\"` only `mainstay reload` applies it. A change is applied as a whole,
 watched for `mainstay.reload_watch`, then committed, or rolled back by itself at the first failure
 of a module that it touched. What belongs to mainstay itself (`mainstay.name`, the directories)
 waits for the next `mainstay up`.

@@ -42,7 +42,8 @@ impl Answer for ConfigPlan {
         };
         let reader = Arc::clone(ctx);
         let number = ctx.plan().number() + 1;
-        let read = tokio::task::spawn_blocking(move || Candidate::read(&reader, &sources, number));
+        let read =
+            tokio::task::spawn_blocking(move || Candidate::read(&reader, &sources, number, None));
         let candidate = read.await.map_err(internal)?;
         let invalid = |text| RequestError::new(ErrorCode::InvalidConfig, text);
         let candidate = candidate.map_err(invalid)?;

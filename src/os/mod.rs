@@ -21,6 +21,7 @@ mod client_stream;
 pub(crate) mod command;
 pub(crate) mod embedded;
 pub(crate) mod enforcement;
+pub(crate) mod folder_watch;
 #[cfg(unix)]
 mod governor;
 mod grpc;

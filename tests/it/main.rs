@@ -42,6 +42,8 @@ mod real_programs;
 mod recovery;
 mod reload;
 mod runtime_log;
+#[cfg(unix)]
+mod saved_files;
 mod sockets;
 mod stopping;
 mod strangers;

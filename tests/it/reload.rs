@@ -13,9 +13,9 @@ use mainstay_protocol::{EventKind, ModuleState};
 use crate::daemon::{Daemon, lives, misbehave, prepare, script};
 
 /// A short watch: committed before a test is tired of waiting.
-const SHORT: &str = "reload_watch = \"300ms\"";
+const SHORT: &str = "reload = \"manual\"\nreload_watch = \"300ms\"";
 /// A watch that no test waits for.
-const LONG: &str = "reload_watch = \"1h\"";
+const LONG: &str = "reload = \"manual\"\nreload_watch = \"1h\"";
 
 /// Replaces what is in the configuration of a prepared folder.
 pub(crate) fn edit(dir: &Path, head: &str, modules: &str) {
@@ -154,7 +154,7 @@ fn a_bad_file_is_refused_with_its_line_and_nothing_else_happens() {
     for (modules, parts) in [
         (
             "[module.one]\ncommand = [\"x]\n",
-            &["mainstay.toml:7:15"][..],
+            &["mainstay.toml:8:15"][..],
         ),
         (
             "[module.two]\ncommand = [\"x\"]\nrequires = [\"one\"]\n",

@@ -200,6 +200,7 @@ impl ConfigActorState {
             .payload(json!({ "plan": number, "from": plan, "text": why }));
         self.ctx.recorder.record(event);
         self.show_problem(Some(text));
+        self.is_problem_told = true;
         self.reload.rolled_back(number);
         self.rolled_back = Some(why.to_owned());
         self.ctx.committed.store(Arc::new(CommittedPlan {
@@ -295,14 +296,14 @@ impl ConfigActorState {
     }
 
     /// A plan that the runtime before had not committed is rolled back.
-    pub(super) fn on_returned(&mut self) {
+    pub(super) fn on_returned(&mut self, myself: &ActorRef<ConfigMsg>) {
         if self.is_uncommitted() {
             let why = "the runtime ended while the plan was watched";
             self.rollback = Some((self.newest, why.to_owned()));
             let content = &self.ctx.configuration().fingerprint;
             self.reload.quarantine(content.clone());
         }
-        self.queue(ReloadRequest::compare());
+        self.begin_watch(myself);
     }
 
     /// Watches a plan again that the actor before this one watched.

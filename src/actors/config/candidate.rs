@@ -2,7 +2,7 @@
 //! Owns the comparison with what is in force, and its words.
 //! Never applies anything.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mainstay_policy::diff::{Difference, diff};
 use mainstay_policy::lifecycle::ChangeClass;
@@ -11,7 +11,8 @@ use mainstay_policy::states::State;
 use mainstay_policy::{ModuleId, ModuleIds};
 
 use crate::actors::{Planned, RuntimeContext};
-use crate::config::{ConfigChanges, ConfigSources, Configuration, KeyChange, load_onto};
+use crate::config::{ConfigChanges, ConfigSources, Configuration, KeyChange, load_watched};
+use crate::os::folder_watch::FolderWatch;
 
 /// A configuration that may follow.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// Reads the files; blocks.
+    /// Reads the files and watches them from then on; blocks.
     ///
     /// # Errors
     /// All problems of the files, as text.
@@ -37,9 +38,15 @@ impl Candidate {
         ctx: &RuntimeContext,
         sources: &ConfigSources,
         number: u64,
+        watch: Option<&Mutex<FolderWatch>>,
     ) -> Result<Candidate, String> {
         let base = ctx.planned();
-        let read = load_onto(sources, &base.configuration);
+        let (mut read, consulted) = load_watched(sources, &base.configuration);
+        let watch = watch.map(|watch| watch.lock().unwrap_or_else(PoisonError::into_inner));
+        // What was changed before its folder was watched was not told.
+        if watch.is_some_and(|mut watch| watch.set(&consulted)) {
+            read = load_watched(sources, &base.configuration).0;
+        }
         let configuration = read.map_err(|problems| problems.to_string())?;
         Candidate::of(base, Arc::new(configuration), number)
     }

@@ -209,7 +209,7 @@ async fn a_bad_file_changes_nothing_until_it_is_good() {
     let Err(ReloadRefusal::Invalid(text)) = reply else {
         panic!("{reply:?}")
     };
-    assert!(text.contains("mainstay.toml:5"), "{text}");
+    assert!(text.contains("mainstay.toml:6"), "{text}");
     assert_eq!(rig.problem(), Some(text));
     rig.saved().await;
     assert_eq!(rig.told(EventKind::ConfigRejected).len(), 1, "told once");

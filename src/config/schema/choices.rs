@@ -80,6 +80,16 @@ impl From<Rung> for mainstay_policy::resources::Rung {
     }
 }
 
+/// Whether a saved file is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadMode {
+    /// Without a request.
+    Auto,
+    /// On request alone.
+    Manual,
+}
+
 /// The role of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -91,6 +101,7 @@ pub enum ProbeRole {
 choices!(Stdin { "null" => Stdin::Null, "open" => Stdin::Open, });
 choices!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json, });
 choices!(ProbeRole { "liveness" => ProbeRole::Liveness, } later { "startup", "readiness", });
+choices!(ReloadMode { "auto" => ReloadMode::Auto, "manual" => ReloadMode::Manual, });
 choices!(spec::Kind {
     "service" => spec::Kind::Service,
     "task" => spec::Kind::Task,
@@ -150,16 +161,6 @@ choices!(EnforcementPolicy {
     "best_effort" => EnforcementPolicy::BestEffort,
     "required" => EnforcementPolicy::Required,
 });
-
-/// Values of keys that are not implemented yet.
-pub(crate) const RELOAD: ValueType = ValueType::Choice(&[later("auto"), later("manual")]);
-
-const fn later(word: &'static str) -> Choice {
-    Choice {
-        word,
-        available: false,
-    }
-}
 
 /// Returns the number of a signal that can be a stop signal.
 pub(crate) fn signal(name: &str) -> Option<Signal> {

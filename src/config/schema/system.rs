@@ -5,7 +5,7 @@
 use mainstay_policy::group::{GroupStrategy, OnExceeded};
 use mainstay_policy::spec;
 
-use super::choices::{self, EnforcementPolicy, LogFormat, Rung};
+use super::choices::{EnforcementPolicy, LogFormat, ReloadMode, Rung};
 use super::compound::{Principal, RawMember, RawProbation, RecoveryLadder};
 use super::scalars::{
     BoundedInt, ByteSize, DurationValue, Fraction, GrowthFactor, ModuleName, PositiveDuration,
@@ -41,13 +41,11 @@ section! {
         /// Folders whose `module.toml` registers a module each, relative to the file that says so;
         /// `*` stands for any part of one name.
         Live modules: Vec<String> = Vec::new();
+        /// "auto": a saved file is applied; "manual": only `mainstay reload` applies it.
+        Live reload: ReloadMode = ReloadMode::Auto;
         /// How long the modules that a reload touched are watched before it is committed; the
         /// first failure of one of them rolls it back.
         Live reload_watch: DurationValue = DurationValue::seconds(30);
-    }
-    later {
-        /// Whether a saved file is applied without a request.
-        Live reload: choices::RELOAD, "\"auto\"";
     }
 }
 

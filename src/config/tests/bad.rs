@@ -49,7 +49,6 @@ fn unknown_keys_suggest_what_was_meant() {
 #[test]
 fn what_is_not_built_is_refused() {
     for (text, key) in [
-        ("[mainstay]\nreload = \"auto\"", "mainstay.reload"),
         ("[health]\nadaptive = true", "health.adaptive"),
         (&module("renamed_from = \"b\""), "module.a.renamed_from"),
         (
