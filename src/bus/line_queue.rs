@@ -1,5 +1,5 @@
 //! The lines that wait to be written to one connection.
-//! Owns the two limits of the queue: lines and bytes.
+//! Owns the two limits of the queue, lines and bytes, and knows the one it shares with others.
 //! Never grows for a client that does not read: the sender waits, or gets an error.
 
 use std::sync::Arc;
@@ -28,26 +28,46 @@ pub(crate) struct QueueFull;
 pub(crate) struct LineQueue {
     lines: mpsc::Sender<QueuedLine>,
     bytes: Arc<Semaphore>,
+    /// The limit of all queues of the client's principal.
+    shared: Option<Arc<Semaphore>>,
 }
 
-/// A queued line, and its share of the byte limit until it is dropped.
+/// A queued line, and its share of the byte limits until it is dropped.
 pub(crate) struct QueuedLine {
     /// Shared if other clients get the same line.
     pub(crate) line: Arc<Vec<u8>>,
     _bytes: OwnedSemaphorePermit,
+    _shared: SharedBytes,
+}
+
+/// Bytes of the limit that a principal's queues share; None where they share none.
+pub(crate) struct SharedBytes(Option<OwnedSemaphorePermit>);
+
+impl SharedBytes {
+    /// As many of them as a line of this length needs; the rest is free again.
+    fn shrink(self, length: usize) -> SharedBytes {
+        SharedBytes(self.0.and_then(|mut all| match all.num_permits() > length {
+            true => all.split(length),
+            false => Some(all),
+        }))
+    }
 }
 
 /// Reserved space for one line.
 pub(crate) struct SendPermit<'a> {
     slot: mpsc::Permit<'a, QueuedLine>,
     bytes: OwnedSemaphorePermit,
+    shared: SharedBytes,
 }
 
 impl SendPermit<'_> {
     /// Queues a line that is not longer than what was reserved.
     pub(crate) fn push(self, line: Arc<Vec<u8>>) {
-        let _bytes = self.bytes;
-        self.slot.send(QueuedLine { line, _bytes });
+        self.slot.send(QueuedLine {
+            line,
+            _bytes: self.bytes,
+            _shared: self.shared,
+        });
     }
 }
 
@@ -56,7 +76,15 @@ impl LineQueue {
     pub(crate) fn new() -> (LineQueue, mpsc::Receiver<QueuedLine>) {
         let (lines, receiver) = mpsc::channel(LINES_MAX);
         let bytes = Arc::new(Semaphore::new(BYTES_MAX as usize));
-        (LineQueue { lines, bytes }, receiver)
+        let shared = None;
+        (
+            LineQueue {
+                lines,
+                bytes,
+                shared,
+            },
+            receiver,
+        )
     }
 
     /// The number of lines that wait.
@@ -64,15 +92,52 @@ impl LineQueue {
         LINES_MAX - self.lines.capacity()
     }
 
+    /// The same queue, of which each byte counts in a limit of several queues too.
+    pub(crate) fn sharing(self, limit: Option<Arc<Semaphore>>) -> LineQueue {
+        LineQueue {
+            shared: limit,
+            ..self
+        }
+    }
+
     /// Waits for space and queues the line.
     ///
     /// # Errors
     /// When the connection is closed.
     pub(crate) async fn send(&self, line: Vec<u8>) -> Result<(), QueueFull> {
+        let shared = self.reserve_shared(line.len()).await?;
+        self.send_reserved(line, shared).await
+    }
+
+    /// Waits for that many bytes of the shared limit, before a line is built.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub(crate) async fn reserve_shared(&self, bytes: usize) -> Result<SharedBytes, QueueFull> {
+        let Some(limit) = &self.shared else {
+            return Ok(SharedBytes(None));
+        };
+        let reserved = Arc::clone(limit).acquire_many_owned(weight(bytes)).await;
+        reserved
+            .map(|bytes| SharedBytes(Some(bytes)))
+            .map_err(|_closed| QueueFull)
+    }
+
+    /// Waits for space and queues a line for which bytes of the shared limit were reserved.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub(crate) async fn send_reserved(
+        &self,
+        line: Vec<u8>,
+        shared: SharedBytes,
+    ) -> Result<(), QueueFull> {
         let bytes = Arc::clone(&self.bytes).acquire_many_owned(weight(line.len()));
-        let _bytes = bytes.await.map_err(|_closed| QueueFull)?;
-        let line = Arc::new(line);
-        let queued = QueuedLine { line, _bytes };
+        let queued = QueuedLine {
+            _bytes: bytes.await.map_err(|_closed| QueueFull)?,
+            _shared: shared.shrink(line.len()),
+            line: Arc::new(line),
+        };
         self.lines.send(queued).await.map_err(|_closed| QueueFull)
     }
 
@@ -90,10 +155,18 @@ impl LineQueue {
     /// # Errors
     /// When there is none, or the connection is closed.
     pub(crate) fn try_reserve(&self, bytes: usize) -> Result<SendPermit<'_>, QueueFull> {
-        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(weight(bytes));
-        let bytes = bytes.map_err(|_full| QueueFull)?;
+        let reserve = |limit: &Arc<Semaphore>| {
+            let reserved = Arc::clone(limit).try_acquire_many_owned(weight(bytes));
+            reserved.map_err(|_full| QueueFull)
+        };
+        let shared = SharedBytes(self.shared.as_ref().map(reserve).transpose()?);
+        let bytes = reserve(&self.bytes)?;
         let slot = self.lines.try_reserve().map_err(|_full| QueueFull)?;
-        Ok(SendPermit { slot, bytes })
+        Ok(SendPermit {
+            slot,
+            bytes,
+            shared,
+        })
     }
 }
 
@@ -115,6 +188,26 @@ mod tests {
         assert!(queue.try_send(half()).is_ok());
         drop(lines);
         assert!(queue.send(half()).await.is_err(), "the writer is gone");
+    }
+
+    #[tokio::test]
+    async fn queues_of_one_principal_share_a_limit() {
+        let limit = Arc::new(Semaphore::new(100));
+        let sharing = || {
+            let (queue, lines) = LineQueue::new();
+            (queue.sharing(Some(Arc::clone(&limit))), lines)
+        };
+        let ((one, mut lines), (other, _lines)) = (sharing(), sharing());
+        let reserved = one.reserve_shared(100).await.expect("space");
+        assert!(other.try_send(vec![b'x']).is_err(), "all is reserved");
+        assert!(one.send_reserved(vec![b'x'; 60], reserved).await.is_ok());
+        assert!(other.try_send(vec![b'x'; 41]).is_err());
+        assert!(
+            other.try_send(vec![b'x'; 40]).is_ok(),
+            "the rest is free again"
+        );
+        drop(lines.recv().await);
+        assert!(other.try_send(vec![b'x'; 60]).is_ok());
     }
 
     #[tokio::test]

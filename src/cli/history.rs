@@ -16,6 +16,9 @@ use crate::config::{ConfigSources, Configuration, LogFormat, load};
 use crate::journal::{OfflineJournal, ReadError};
 use crate::os::tail;
 
+/// Bytes of a log that are read, at most.
+const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
 /// The files of a system that is not running.
 pub(crate) struct OfflineHistory {
     name: String,
@@ -77,7 +80,7 @@ impl OfflineHistory {
     fn log(&self, module: &str, count: usize) -> Result<Option<LogLines>, CliError> {
         let logs = &self.configuration.system.logs;
         let path = logs.directory.join(format!("{module}.log"));
-        let lines = tail::last_lines(&path, count).map_err(|error| {
+        let lines = tail::last_lines(&path, count, LOG_BYTES_MAX).map_err(|error| {
             let text = format!("cannot read {}: {error}", path.display());
             CliError::new(CliExitCode::Failed, text)
         })?;

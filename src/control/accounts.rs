@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use mainstay_policy::rate_limit::TokenBucket;
 use mainstay_policy::{ModuleId, MonoTime};
+use mainstay_protocol::MAX_LINE_BYTES;
+use tokio::sync::Semaphore;
 
 /// Connections of one user on the control socket.
 const USER_CONNECTIONS_MAX: u32 = 256;
@@ -21,6 +23,10 @@ const ADMIN_RESERVE: u32 = 32;
 const REFUSALS_BURST: u32 = 32;
 /// Refused requests a second after the burst.
 const REFUSALS_PER_SECOND: f64 = 4.0;
+/// Bytes of one principal in unfinished lines.
+const UNFINISHED_MAX: usize = 4 * MAX_LINE_BYTES;
+/// Bytes of one principal in results and in lines that wait to be written.
+const UNWRITTEN_MAX: usize = 8 * MAX_LINE_BYTES;
 /// Accounts that are kept; more principals than that share one account.
 const ACCOUNTS_MAX: usize = 4096;
 /// The first interval between two records of refusals; it doubles while they go on.
@@ -71,6 +77,29 @@ struct Account {
     refusals: TokenBucket,
     connections: u32,
     reports: RefusalReports,
+    memory: MemoryShare,
+}
+
+/// What the connections of one principal may keep in memory together. A connection that has bytes
+/// of an unfinished line waits for room for a result: these two must not be one limit.
+#[derive(Clone)]
+pub(crate) struct MemoryShare {
+    /// A permit for each byte of an unfinished line: without one the connection is closed.
+    pub(crate) unfinished: Arc<Semaphore>,
+    /// A permit for each byte that waits to be written: the next request waits for one.
+    pub(crate) unwritten: Arc<Semaphore>,
+    /// The one log that is read for it at a time.
+    pub(crate) log_reads: Arc<Semaphore>,
+}
+
+impl Default for MemoryShare {
+    fn default() -> MemoryShare {
+        MemoryShare {
+            unfinished: Arc::new(Semaphore::new(UNFINISHED_MAX)),
+            unwritten: Arc::new(Semaphore::new(UNWRITTEN_MAX)),
+            log_reads: Arc::new(Semaphore::new(1)),
+        }
+    }
 }
 
 impl Account {
@@ -81,6 +110,7 @@ impl Account {
             refusals: TokenBucket::new(REFUSALS_BURST, REFUSALS_PER_SECOND),
             connections: 0,
             reports: RefusalReports::default(),
+            memory: MemoryShare::default(),
         }
     }
 
@@ -171,11 +201,13 @@ impl Accounts {
             return Err(TooMany::OfPrincipal(max));
         }
         account.connections += 1;
+        let memory = account.memory.clone();
         table.control_connections += u32::from(of_user);
         Ok(ConnectionPermit {
             accounts: Arc::clone(self),
             key,
             of_user,
+            memory,
         })
     }
 
@@ -250,6 +282,8 @@ pub(crate) struct ConnectionPermit {
     accounts: Arc<Accounts>,
     key: Principal,
     of_user: bool,
+    /// Shared with the other connections of the principal.
+    pub(crate) memory: MemoryShare,
 }
 
 impl Drop for ConnectionPermit {

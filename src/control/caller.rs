@@ -9,7 +9,7 @@ use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::method::Hello;
 use mainstay_protocol::{AccessLevel, ErrorCode, RequestError};
 
-use super::accounts::{Accounts, ConnectionPermit, Principal, TooMany};
+use super::accounts::{Accounts, ConnectionPermit, MemoryShare, Principal, TooMany};
 use super::refusals;
 use crate::actors::RuntimeContext;
 use crate::config::Principal as Listed;
@@ -51,7 +51,7 @@ pub(crate) struct Caller {
     pub(crate) label: String,
     /// None: not limited.
     pub(super) accounts: Option<Arc<Accounts>>,
-    _connection: Option<ConnectionPermit>,
+    connection: Option<ConnectionPermit>,
 }
 
 impl Caller {
@@ -64,8 +64,13 @@ impl Caller {
             module: None,
             label: "application".to_owned(),
             accounts: None,
-            _connection: None,
+            connection: None,
         }
+    }
+
+    /// What it may keep in memory, with the other connections of its principal; None: not limited.
+    pub(crate) fn memory(&self) -> Option<&MemoryShare> {
+        self.connection.as_ref().map(|permit| &permit.memory)
     }
 
     /// Takes one changing request from the allowance; false: none is left.
@@ -121,7 +126,7 @@ impl Caller {
             module,
             label: label(&hello.client, peer),
             accounts: Some(Arc::clone(accounts)),
-            _connection: Some(permit),
+            connection: Some(permit),
         })
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mainstay_policy::ModuleId;
 use mainstay_protocol::method::{LogLines, name};
 use mainstay_protocol::methods::LogsRead;
-use mainstay_protocol::{RequestError, RpcRequest};
+use mainstay_protocol::{MAX_LINE_BYTES, RequestError, RpcRequest};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -35,10 +35,13 @@ pub(crate) async fn last_lines(
     let count = count.unwrap_or(LINES_DEFAULT).min(LINES_MAX);
     let directory = &ctx.configuration().system.logs.directory;
     let path = directory.join(format!("{}.log", &ctx.name(module)));
-    tokio::task::spawn_blocking(move || crate::os::tail::last_lines(&path, count))
-        .await
-        .map_err(internal)?
-        .map_err(internal)
+    tokio::task::spawn_blocking(move || {
+        // More would not fit in a line of the protocol.
+        crate::os::tail::last_lines(&path, count, MAX_LINE_BYTES as u64)
+    })
+    .await
+    .map_err(internal)?
+    .map_err(internal)
 }
 
 impl Answer for LogsRead {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mainstay_protocol::method::name;
 use mainstay_protocol::methods;
 use mainstay_protocol::rpc::Response;
 use mainstay_protocol::{
@@ -12,7 +13,7 @@ use mainstay_protocol::{
 };
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWriteExt, WriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -20,7 +21,7 @@ use super::handshake::Incoming;
 use super::handshake_limit::HandshakePermit;
 use super::line_reader::{LineReader, ReadLine};
 use crate::actors::RuntimeContext;
-use crate::bus::line_queue::{LineQueue, QueuedLine, encode};
+use crate::bus::line_queue::{LineQueue, QueuedLine, SharedBytes, encode};
 use crate::control::{self, Caller, MethodResult, Notifications, Refused, ResultBody, refusals};
 use crate::os::transport::ClientStream;
 
@@ -49,7 +50,7 @@ pub(super) async fn serve(incoming: Incoming, stream: ClientStream, mut permit: 
     let identified = match hello {
         Ok(Ok(Ok(ReadLine::Text(line)))) => incoming.handshake(&line),
         Ok(Ok(Ok(ReadLine::TooLong))) => Err((None, too_long(HELLO_BYTES_MAX))),
-        Ok(Ok(Ok(ReadLine::End) | Err(_)) | Err(_)) => {
+        Ok(Ok(Ok(ReadLine::End | ReadLine::TooSlow | ReadLine::NoMemory) | Err(_)) | Err(_)) => {
             writer.abort();
             return;
         }
@@ -59,7 +60,13 @@ pub(super) async fn serve(incoming: Incoming, stream: ClientStream, mut permit: 
     match identified {
         Ok((id, caller)) => {
             from.set_limit(MAX_LINE_BYTES);
-            let mut session = Session::start(&incoming, caller, queue.clone());
+            let memory = caller.memory().cloned();
+            if let Some(memory) = &memory {
+                from.share(Arc::clone(&memory.unfinished));
+            }
+            let queue = queue.clone();
+            let queue = queue.sharing(memory.map(|memory| memory.unwritten));
+            let mut session = Session::start(&incoming, caller, queue);
             if let Some(id) = id {
                 let welcome = incoming.welcome(&session.caller);
                 session.send(&Response::success(id, json!(welcome))).await;
@@ -104,6 +111,12 @@ async fn write_lines(mut to: WriteHalf<ClientStream>, mut lines: mpsc::Receiver<
 fn too_long(limit: usize) -> RequestError {
     let text = format!("cannot read a line of more than {limit} bytes");
     RequestError::new(ErrorCode::TooLong, text)
+}
+
+fn no_memory() -> RequestError {
+    let text = "cannot read the line: unfinished lines of other connections of this user or \
+                module fill the memory there is for them";
+    RequestError::new(ErrorCode::RateLimited, text)
 }
 
 fn too_many_pending() -> Refused {
@@ -164,6 +177,14 @@ impl Session {
                     let error = too_long(MAX_LINE_BYTES);
                     return self.send(&Response::refusal(None, error)).await;
                 }
+                Ok(ReadLine::NoMemory) => {
+                    return self.send(&Response::refusal(None, no_memory())).await;
+                }
+                Ok(ReadLine::TooSlow) => {
+                    let text = "cannot read the line: it was not completed in time";
+                    let error = RequestError::new(ErrorCode::Timeout, text);
+                    return self.send(&Response::refusal(None, error)).await;
+                }
                 Ok(ReadLine::End) | Err(_) => return,
             };
             let is_open = if line.iter().all(u8::is_ascii_whitespace) {
@@ -216,12 +237,18 @@ impl Session {
         if is_full && methods::find(&method).is_some_and(|it| it.effect.is_rate_limited()) {
             return self.send_refused(Some(id), too_many_pending()).await;
         }
+        let _turn = self.log_turn(&method).await;
+        // Before the result is built: all that wait to be read share a limit.
+        let Ok(shared) = self.queue.reserve_shared(MAX_LINE_BYTES).await else {
+            return false;
+        };
         // Log lines about a change name the request as the client does.
         let span = tracing::info_span!("client", id = id.as_ref().map(tracing::field::debug));
         let answer = control::answer(&self.ctx, &self.caller, &method, params);
         match answer.instrument(span).await {
-            Ok(MethodResult::Now(result)) => self.send_result(id.as_ref(), &result).await,
+            Ok(MethodResult::Now(result)) => self.send_result(id.as_ref(), &result, shared).await,
             Ok(MethodResult::Later(result)) => {
+                drop(shared);
                 let queue = self.queue.clone();
                 self.tasks.spawn(async move {
                     let result = result.await;
@@ -234,21 +261,32 @@ impl Session {
                 });
             }
             Ok(MethodResult::Stream(..)) if is_full => {
+                drop(shared);
                 return self.send_refused(Some(id), too_many_pending()).await;
             }
             Ok(MethodResult::Stream(result, stream)) => {
-                self.send_result(id.as_ref(), &result).await;
+                self.send_result(id.as_ref(), &result, shared).await;
                 self.tasks
                     .spawn(send_notifications(stream, self.queue.clone()));
             }
-            Err(refused) => return self.send_refused(Some(id), refused).await,
+            Err(refused) => {
+                drop(shared);
+                return self.send_refused(Some(id), refused).await;
+            }
         }
         true
     }
 
-    async fn send_result(&self, id: Option<&RequestId>, result: &ResultBody) {
+    /// Waits until no other log is read for the same principal, if this is a request for one.
+    async fn log_turn(&self, method: &str) -> Option<OwnedSemaphorePermit> {
+        let memory = self.caller.memory().filter(|_| method == name::LOGS_READ)?;
+        Arc::clone(&memory.log_reads).acquire_owned().await.ok()
+    }
+
+    async fn send_result(&self, id: Option<&RequestId>, result: &ResultBody, shared: SharedBytes) {
         if let Some(id) = id {
-            let _disconnected = self.queue.send(response_line(id, result)).await;
+            let line = response_line(id, result);
+            let _disconnected = self.queue.send_reserved(line, shared).await;
         }
     }
 

@@ -1,10 +1,18 @@
 //! Lines from a socket, limited in their length.
-//! Owns one growing buffer a connection. Never keeps more than one line and one read of bytes.
+//! Owns one growing buffer a connection, and its share of what all of a principal may have.
+//! Never keeps more than one line and one read of bytes, and no unfinished line for long.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 /// Bytes requested from the socket at a time.
 const READ_BYTES: usize = 16 * 1024;
+/// Time in which a line that was begun has to be complete.
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
@@ -13,6 +21,10 @@ pub(crate) enum ReadLine {
     Text(Vec<u8>),
     /// A line longer than the limit: what follows it cannot be trusted.
     TooLong,
+    /// A line that does not fit beside the other unfinished lines of its principal.
+    NoMemory,
+    /// A line that was begun and not completed in time.
+    TooSlow,
     /// The client closed its end.
     End,
 }
@@ -26,6 +38,12 @@ pub(crate) struct LineReader<R> {
     /// Bytes of the buffer in which no newline follows `start`.
     searched: usize,
     limit: usize,
+    /// What an unfinished line takes its bytes from; None: only its own limit counts.
+    shared: Option<Arc<Semaphore>>,
+    /// A permit for each [`READ_BYTES`] of an unfinished line.
+    taken: Vec<OwnedSemaphorePermit>,
+    /// When the unfinished line in the buffer has to be complete.
+    deadline: Option<Instant>,
 }
 
 impl<R: AsyncRead + Unpin> LineReader<R> {
@@ -37,7 +55,15 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             start: 0,
             searched: 0,
             limit,
+            shared: None,
+            taken: Vec::new(),
+            deadline: None,
         }
+    }
+
+    /// Takes the bytes of unfinished lines from this limit from now on.
+    pub(crate) fn share(&mut self, limit: Arc<Semaphore>) {
+        self.shared = Some(limit);
     }
 
     /// Limits lines to this number of bytes from now on.
@@ -56,6 +82,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
                 let line = self.buffer[self.start..end].to_vec();
                 self.start = end + 1;
                 self.searched = self.start;
+                self.deadline = None;
                 return Ok(ReadLine::Text(line));
             }
             // What was returned is removed once for each read, not for each line.
@@ -68,11 +95,49 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             if self.buffer.is_empty() && self.buffer.capacity() > READ_BYTES {
                 self.buffer = Vec::new(); // a long line does not keep its memory
             }
-            self.buffer.reserve(READ_BYTES);
-            let mut part = (&mut self.from).take(READ_BYTES as u64);
-            if part.read_buf(&mut self.buffer).await? == 0 {
-                return Ok(ReadLine::End); // an incomplete line at the end is not a line
+            if !self.take_share() {
+                return Ok(ReadLine::NoMemory);
             }
+            self.buffer.reserve(READ_BYTES);
+            match self.read().await? {
+                None => return Ok(ReadLine::TooSlow),
+                Some(0) => return Ok(ReadLine::End), // an incomplete line at the end is not a line
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Takes or gives back what the unfinished line needs of the shared limit; false: there is
+    /// none left.
+    fn take_share(&mut self) -> bool {
+        let Some(shared) = &self.shared else {
+            return true;
+        };
+        let parts = self.buffer.len() / READ_BYTES;
+        self.taken.truncate(parts);
+        while self.taken.len() < parts {
+            match Arc::clone(shared).try_acquire_many_owned(READ_BYTES as u32) {
+                Ok(part) => self.taken.push(part),
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    /// Reads once; None: the unfinished line in the buffer has had its time.
+    async fn read(&mut self) -> std::io::Result<Option<usize>> {
+        let is_unfinished = !self.buffer.is_empty();
+        let mut part = (&mut self.from).take(READ_BYTES as u64);
+        let read = part.read_buf(&mut self.buffer);
+        if !is_unfinished {
+            return read.await.map(Some);
+        }
+        let deadline = *self
+            .deadline
+            .get_or_insert_with(|| Instant::now() + LINE_TIMEOUT);
+        match tokio::time::timeout_at(deadline, read).await {
+            Ok(count) => count.map(Some),
+            Err(_) => Ok(None),
         }
     }
 }
@@ -96,6 +161,47 @@ mod tests {
         let mut lines = LineReader::new(giant.as_slice(), 16);
         lines.set_limit(MAX_LINE_BYTES);
         assert_eq!(lines.next().await.expect("reads"), ReadLine::TooLong);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_was_begun_is_completed_in_time() {
+        let (mut to, from) = tokio::io::duplex(64);
+        let mut lines = LineReader::new(from, 16);
+        let waited = tokio::time::timeout(LINE_TIMEOUT * 3, lines.next()).await;
+        assert!(waited.is_err(), "between lines there is no hurry");
+        for _ in 0..5 {
+            tokio::io::AsyncWriteExt::write_all(&mut to, b"a")
+                .await
+                .expect("written");
+            let quick = tokio::time::timeout(LINE_TIMEOUT / 4, lines.next()).await;
+            if let Ok(read) = quick {
+                return assert_eq!(read.expect("reads"), ReadLine::TooSlow);
+            }
+        }
+        panic!("a byte now and then keeps it open");
+    }
+
+    #[tokio::test]
+    async fn unfinished_lines_of_one_principal_share_a_limit() {
+        let limit = Arc::new(Semaphore::new(4 * READ_BYTES));
+        let long = vec![b'x'; 3 * READ_BYTES + 1];
+        let (mut to, from) = tokio::io::duplex(long.len() * 2);
+        tokio::io::AsyncWriteExt::write_all(&mut to, &long)
+            .await
+            .expect("written");
+        let mut first = LineReader::new(from, MAX_LINE_BYTES);
+        first.share(Arc::clone(&limit));
+        let waits = tokio::time::timeout(Duration::from_millis(1), first.next()).await;
+        assert!(waits.is_err(), "it is unfinished");
+        let mut second = LineReader::new(long.as_slice(), MAX_LINE_BYTES);
+        second.share(Arc::clone(&limit));
+        assert_eq!(second.next().await.expect("reads"), ReadLine::NoMemory);
+        tokio::io::AsyncWriteExt::write_all(&mut to, b"\n")
+            .await
+            .expect("written");
+        assert_eq!(first.next().await.expect("reads"), text(&long));
+        let waits = tokio::time::timeout(Duration::from_millis(1), first.next()).await;
+        assert!(waits.is_err() && limit.available_permits() >= 4 * READ_BYTES - READ_BYTES);
     }
 
     #[tokio::test]

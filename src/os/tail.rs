@@ -5,17 +5,15 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 const BLOCK: u64 = 64 * 1024;
-/// At most this much of the past is read, in bytes.
-const BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// The newest `count` lines of a log and, where it is short, of the files rotated before it. A line
-/// that was begun in one file and ended in the next is one line.
+/// that was begun in one file and ended in the next is one line. At most `room` bytes are read.
 ///
 /// # Errors
 /// When a file that is there cannot be read.
-pub(crate) fn last_lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
+pub(crate) fn last_lines(path: &Path, count: usize, room: u64) -> io::Result<Vec<String>> {
     let mut lines: Vec<String> = Vec::new();
-    let mut room = BYTES_MAX;
+    let mut room = room;
     for number in 0.. {
         // Two more than asked for: one is joined with what is there, and behind the other it is
         // known where the first one begins.
@@ -61,22 +59,24 @@ struct FileTail {
 fn end_of(path: &Path, count: usize, room: u64) -> io::Result<FileTail> {
     let mut file = super::private::open_regular(path)?;
     let length = file.seek(SeekFrom::End(0))?;
-    let (mut from, mut bytes) = (length, Vec::new());
+    let (mut from, mut blocks, mut found) = (length, Vec::new(), 0);
     // A newline more than lines wanted: the first line is whole only behind one.
-    while from > 0 && length - from < room && newlines(&bytes) <= count {
+    while from > 0 && length - from < room && found <= count {
         let start = from.saturating_sub(BLOCK);
         let mut block = vec![0; usize::try_from(from - start).unwrap_or(0)];
         file.seek(SeekFrom::Start(start))?;
         file.read_exact(&mut block)?;
-        block.append(&mut bytes);
-        bytes = block;
+        found += newlines(&block);
+        blocks.push(block);
         from = start;
     }
+    blocks.reverse();
+    let bytes = blocks.concat();
+    drop(blocks);
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    let skip = lines.len().saturating_sub(count);
+    let skip = text.lines().count().saturating_sub(count);
     Ok(FileTail {
-        lines: lines.into_iter().skip(skip).map(str::to_owned).collect(),
+        lines: text.lines().skip(skip).map(str::to_owned).collect(),
         ended: bytes.last().is_none_or(|last| *last == b'\n'),
         bytes: length - from,
     })
@@ -90,23 +90,28 @@ fn newlines(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
+    const ROOM: u64 = 8 * 1024 * 1024;
+
     #[test]
     fn the_newest_lines_across_rotated_files() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("a.log");
         assert!(
-            last_lines(&path, 5)
+            last_lines(&path, 5, ROOM)
                 .expect("no file is no error")
                 .is_empty()
         );
         std::fs::write(rotated(&path, 1), "one\ntwo\n").expect("written");
         std::fs::write(&path, "three\nfour\nunfinished").expect("written");
-        assert_eq!(last_lines(&path, 2).expect("reads"), ["four", "unfinished"]);
         assert_eq!(
-            last_lines(&path, 4).expect("reads"),
+            last_lines(&path, 2, ROOM).expect("reads"),
+            ["four", "unfinished"]
+        );
+        assert_eq!(
+            last_lines(&path, 4, ROOM).expect("reads"),
             ["two", "three", "four", "unfinished"]
         );
-        assert_eq!(last_lines(&path, 99).expect("reads").len(), 5);
+        assert_eq!(last_lines(&path, 99, ROOM).expect("reads").len(), 5);
     }
 
     #[test]
@@ -116,7 +121,7 @@ mod tests {
         std::fs::write(rotated(&path, 2), "zero\non").expect("written");
         std::fs::write(rotated(&path, 1), "e and a ").expect("written");
         std::fs::write(&path, "half\ntwo\n").expect("written");
-        let read = |count| last_lines(&path, count).expect("reads");
+        let read = |count| last_lines(&path, count, ROOM).expect("reads");
         assert_eq!(read(1), ["two"]);
         assert_eq!(read(2), ["one and a half", "two"]);
         assert_eq!(read(9), ["zero", "one and a half", "two"]);
@@ -124,8 +129,11 @@ mod tests {
         // A file of which only the end is read has nothing to do with the one before it.
         std::fs::write(rotated(&path, 1), "a\nb\nhal").expect("written");
         std::fs::write(&path, "f\ntwo\n").expect("written");
-        assert_eq!(last_lines(&path, 2).expect("reads"), ["half", "two"]);
-        assert_eq!(last_lines(&path, 3).expect("reads"), ["b", "half", "two"]);
+        assert_eq!(last_lines(&path, 2, ROOM).expect("reads"), ["half", "two"]);
+        assert_eq!(
+            last_lines(&path, 3, ROOM).expect("reads"),
+            ["b", "half", "two"]
+        );
     }
 
     #[test]
@@ -134,8 +142,11 @@ mod tests {
         let path = dir.path().join("a.log");
         let text: String = (0..50_000).map(|n| format!("line {n}\n")).collect();
         std::fs::write(&path, text).expect("written");
-        let lines = last_lines(&path, 10_000).expect("reads");
+        let lines = last_lines(&path, 10_000, ROOM).expect("reads");
         assert_eq!(lines.first().map(String::as_str), Some("line 40000"));
         assert_eq!(lines.len(), 10_000);
+        let lines = last_lines(&path, 10_000, 1).expect("reads");
+        assert!(lines.len() < 7000, "{} lines of one block", lines.len());
+        assert_eq!(lines.last().map(String::as_str), Some("line 49999"));
     }
 }

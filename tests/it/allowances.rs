@@ -218,6 +218,64 @@ fn however_deep_below_a_module_a_process_gets_no_more_than_a_module() {
     assert_eq!(daemon.module("two").state, ModuleState::Running);
 }
 
+/// The most memory that a process had, in bytes.
+#[cfg(target_os = "linux")]
+fn most_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kilobytes.expect("a number") * 1024
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn unfinished_lines_and_unread_results_of_a_user_share_a_little_memory() {
+    let dir = prepare("", &one());
+    std::fs::create_dir_all(dir.path().join("state/logs")).expect("folders");
+    let log: String = (0..200_000)
+        .map(|n| format!("line {n} is neither short nor long: it has so many characters\n"))
+        .collect();
+    std::fs::write(dir.path().join("state/logs/one.log"), log).expect("a log");
+    let daemon = Daemon::launch_in(dir);
+    daemon.until("one", ModuleState::Running);
+    let pid = daemon.status().pid;
+    let before = most_memory(pid);
+    let unfinished = vec![b'x'; 900_000];
+    let mut raws: Vec<Raw> = (0..120).map(|_| Raw::welcomed(&daemon.socket())).collect();
+    for raw in &mut raws {
+        let short = Duration::from_millis(50);
+        raw.stream
+            .set_write_timeout(Some(short))
+            .expect("a timeout");
+        raw.write(&unfinished);
+    }
+    drop(raws);
+    daemon.wait("room for lines again", || {
+        daemon.cli(&["status"]).status.success().then_some(())
+    });
+    let mut raws: Vec<Raw> = (0..60).map(|_| Raw::welcomed(&daemon.socket())).collect();
+    for raw in &mut raws {
+        let params = json!({ "module": "one", "lines": 10_000 });
+        raw.send(&crate::raw::request(1, name::LOGS_READ, params));
+    }
+    // A result that is not read within five seconds closes its connection.
+    std::thread::scope(|scope| {
+        for raw in &mut raws {
+            scope.spawn(|| {
+                let reply = raw.reply();
+                let lines = reply["result"]["lines"].as_array();
+                assert!(
+                    lines.is_some_and(|lines| lines.len() > 5000),
+                    "{reply:.200}"
+                );
+            });
+        }
+    });
+    let more = most_memory(pid).saturating_sub(before);
+    eprintln!("{} KiB more than {} KiB", more / 1024, before / 1024);
+    assert!(more < 48 * 1024 * 1024, "{more} bytes more");
+}
+
 /// What an orphan of a module, in a session of its own, is told without a token by a holder that is
 /// PID 1: the exit codes of its commands, and the states of the modules after them.
 #[test]
