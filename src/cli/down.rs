@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use mainstay_client::blocking::Client;
 use mainstay_client::{Error as ClientError, WAIT_TIMEOUT};
+#[cfg(unix)]
+use mainstay_holder::start_time;
 use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::method::{StopParams, name};
-use mainstay_protocol::{ErrorCode, Event, SystemView};
+use mainstay_protocol::{ErrorCode, Event, ModuleView, SystemView};
 
 use super::args::{DownArgs, GlobalArgs};
 use super::error::CliError;
@@ -53,9 +55,20 @@ fn stop(
     let mut client = instance.connect_to_change()?;
     let progress = Progress::start(format!("stopping {}", format::single_line(&instance.name)));
     let holder = client.status()?.holder_pid;
+    let runs = running(&client.modules()?);
     request_stop(&mut client, timeout, down_timeout)?;
     if wait_closed(&mut client, &progress, until)? && wait_gone(instance, holder, until) {
-        return Ok(begun.elapsed());
+        return match left_of(&runs) {
+            None => Ok(begun.elapsed()),
+            Some(left) => Err(CliError::new(
+                CliExitCode::Failed,
+                format!(
+                    "cannot stop all of '{}': {left} still runs, and mainstay may not end it; end \
+                     it as its user or as root",
+                    instance.name
+                ),
+            )),
+        };
     }
     let waited = format::compact_duration(begun.elapsed());
     Err(CliError::new(
@@ -66,6 +79,31 @@ fn stop(
             instance.name
         ),
     ))
+}
+
+/// Main processes: module, pid, and where the system says it the start time.
+fn running(modules: &[ModuleView]) -> Vec<(String, u32, Option<u64>)> {
+    let pids = modules
+        .iter()
+        .filter_map(|view| Some((view.module.clone(), view.pid?)));
+    pids.map(|(module, pid)| (module, pid, start_time(pid)))
+        .collect()
+}
+
+/// Nothing outlives its job.
+#[cfg(windows)]
+fn start_time(_: u32) -> Option<u64> {
+    None
+}
+
+/// The first of them that has not exited: a program of another user may have become one that this
+/// user must not signal.
+fn left_of(runs: &[(String, u32, Option<u64>)]) -> Option<String> {
+    let mut left = runs
+        .iter()
+        .filter(|(_, pid, start)| start.is_some() && start_time(*pid) == *start);
+    left.next()
+        .map(|(module, pid, _)| format!("process {pid} of {}", format::single_line(module)))
 }
 
 /// Requests the stop. A stop in progress, or one completed before its reply, counts as success.
@@ -166,6 +204,7 @@ mod tests {
         let holder = ended();
         let fake = FakeServer::start(vec![Box::new(move |peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(holder));
+            peer.answers(name::MODULE_LIST, json!([]));
             let asked = peer.answers(name::SYSTEM_STOP, json!({}));
             assert_eq!(asked, json!({"timeout_ms": 1500}));
         })]);
@@ -179,10 +218,12 @@ mod tests {
         let holder = ended();
         let refuses = move |peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(holder));
+            peer.answers(name::MODULE_LIST, json!([]));
             peer.refuses(name::SYSTEM_STOP, ErrorCode::ShuttingDown);
         };
         let leaves = move |peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(holder));
+            peer.answers(name::MODULE_LIST, json!([]));
             peer.hears(name::SYSTEM_STOP);
         };
         for script in [
@@ -200,6 +241,7 @@ mod tests {
         let holder = ended();
         let old = move |peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(holder));
+            peer.answers(name::MODULE_LIST, json!([]));
             peer.answers(name::SYSTEM_STOP, json!({}));
         };
         let new = |peer: &mut FakePeer| {
@@ -214,6 +256,7 @@ mod tests {
     fn a_holder_that_stays_is_not_down() {
         let fake = FakeServer::start(vec![Box::new(|peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(std::process::id()));
+            peer.answers(name::MODULE_LIST, json!([]));
             peer.answers(name::SYSTEM_STOP, json!({}));
         })]);
         let failure = stop(&fake.instance(), None, Duration::from_millis(200)).expect_err("stays");
@@ -231,6 +274,7 @@ mod tests {
     fn a_refusal_ends_it() {
         let fake = FakeServer::start(vec![Box::new(|peer: &mut FakePeer| {
             peer.answers(name::SYSTEM_STATUS, status(1));
+            peer.answers(name::MODULE_LIST, json!([]));
             peer.refuses(name::SYSTEM_STOP, ErrorCode::NotPermitted);
         })]);
         let failure = stop(&fake.instance(), None, LONG).expect_err("refused");

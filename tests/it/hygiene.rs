@@ -304,6 +304,26 @@ fn capabilities_of_mainstay_do_not_pass_to_modules_of_another_user() {
 }
 
 #[test]
+fn a_module_with_a_user_has_the_usual_file_mode_whoever_started_mainstay() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root may start a module as another user");
+    }
+    for (more, expected) in [("user = \"nobody\"", "0022"), ("", "0077")] {
+        let modules = one(&script("umask; echo end; exec sleep 60"), more);
+        let mut command = std::process::Command::new("sh");
+        command.args([
+            "-c",
+            "umask 077; exec \"$@\"",
+            "sh",
+            crate::daemon::binary(),
+        ]);
+        let daemon = Daemon::launch_as(open_folder(&modules), command);
+        let output = daemon.wrote("it", "end");
+        assert!(output.starts_with(expected), "{more}: {output}");
+    }
+}
+
+#[test]
 fn one_of_another_user_says_ready_and_is_stopped() {
     if !nix::unistd::geteuid().is_root() {
         return skip("only root may start a module as another user");

@@ -41,6 +41,7 @@ fn prepare(orders: &ExecSpec) -> Result<(), (StartStep, i32)> {
     limits(orders).map_err(|errno| (StartStep::Limits, errno))?;
     if let Some(who) = &orders.identity {
         kernel::become_user(who)?;
+        file_mode();
     }
     directory(orders).map_err(|errno| (StartStep::Directory, errno))?;
     if orders.parent_death_pid != 0 {
@@ -130,6 +131,13 @@ fn limits(orders: &ExecSpec) -> Result<(), i32> {
         }
     }
     Ok(())
+}
+
+/// What another user creates is as open as that user expects, whatever the one did who typed `up`.
+#[expect(unsafe_code, reason = "umask")]
+fn file_mode() {
+    // SAFETY: a number.
+    unsafe { libc::umask(0o022) };
 }
 
 #[expect(unsafe_code, reason = "chdir")]
