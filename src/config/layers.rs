@@ -15,6 +15,7 @@ use super::paths::{expand_pattern, normalize};
 use super::problem::{LayerKind, Problem, Problems, SourceLocation};
 use super::sources::{ConfigSources, FILE};
 use super::tree::{self, KeyTable, Node, TableEntry, TreeValue};
+use super::trust::{self, Untrusted};
 
 /// Largest file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -271,6 +272,7 @@ impl LayerReader<'_> {
     fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
         let place = SourceLocation::file(self.shown(path));
         let hint = match error.kind() {
+            _ if error.get_ref().is_some_and(|it| it.is::<Untrusted>()) => Untrusted::HINT,
             std::io::ErrorKind::PermissionDenied => "whoever runs mainstay must be able to read it",
             std::io::ErrorKind::NotFound => "`mainstay init` writes one to begin with",
             std::io::ErrorKind::FileTooLarge => "put modules into folders of their own",
@@ -316,6 +318,8 @@ fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0) + 1);
+    let file = fs::File::open(path)?;
+    trust::check(&file, path)?;
     // The file may have grown meanwhile.
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {

@@ -31,6 +31,7 @@ mod reference;
 mod schema;
 mod sources;
 mod tree;
+mod trust;
 #[cfg(windows)]
 mod windows_checks;
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::paths::normalize;
 use super::problem::{Problem, Problems};
+use super::trust;
 
 /// The file every configuration has.
 pub(crate) const FILE: &str = "mainstay.toml";
@@ -75,6 +76,9 @@ impl ConfigSources {
             .chain(user)
             .collect();
         match usual.iter().find(|folder| folder.join(FILE).exists()) {
+            Some(folder) if folder.is_relative() && !trust::is_own(folder) => {
+                Err(foreign(folder).into())
+            }
             Some(folder) => Ok(ConfigSources::of_process(folder, set)),
             None => Err(not_found(&usual).into()),
         }
@@ -86,6 +90,12 @@ impl ConfigSources {
         let inside = inside.filter(|_| !self.current.as_os_str().is_empty());
         inside.unwrap_or(path).display().to_string()
     }
+}
+
+fn foreign(folder: &Path) -> Problem {
+    let shown = folder.display();
+    let message = format!("cannot use {shown} here: it is another user's, and nobody named it");
+    Problem::new(message).hint("name it with --config if it is meant")
 }
 
 /// Returns why a folder cannot be the configuration folder.

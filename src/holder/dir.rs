@@ -38,7 +38,7 @@ pub enum DirError {
     },
     /// Its mode lets others rename in it.
     #[error(
-        "{who} may rename in {} (mode {mode:o}, owner {owner})",
+        "{who} may write in {} (mode {mode:o}, owner {owner})",
         path.display()
     )]
     Writable {
@@ -80,6 +80,8 @@ struct Trust {
     gid: u32,
     /// Stands for every user outside of this user namespace.
     unmapped: Option<u32>,
+    /// A user that was named.
+    also: Option<u32>,
 }
 
 impl Trust {
@@ -88,16 +90,17 @@ impl Trust {
             uid: nix::unistd::geteuid().as_raw(),
             gid: nix::unistd::getegid().as_raw(),
             unmapped: unmapped_user(),
+            also: None,
         }
     }
 
     fn user(self, uid: u32) -> bool {
-        uid == self.uid || uid == 0 || Some(uid) == self.unmapped
+        uid == self.uid || uid == 0 || [self.unmapped, self.also].contains(&Some(uid))
     }
 
     /// A private group has the number of its user.
     fn group(self, gid: u32) -> bool {
-        gid == 0 || (gid == self.gid && gid == self.uid)
+        gid == 0 || (gid == self.gid && gid == self.uid) || Some(gid) == self.also
     }
 
     /// Checks that only trusted users may rename `entry`, or what this user creates, in `above`.
@@ -129,6 +132,41 @@ impl Trust {
             owner,
         })
     }
+
+    /// Checks that only trusted users may write in what is open.
+    fn check_closed(self, open: &impl AsFd, path: &Path) -> Result<(), DirError> {
+        let found = fstat(open);
+        let mut found = found.map_err(|errno| DirError::System(path.to_owned(), errno))?;
+        found.st_mode &= !0o1000; // sticky: yet anybody may be the first with a name
+        self.check(&found, None, path)
+    }
+}
+
+/// Checks that only this user, root and the user `also` may exchange what is in a directory and
+/// the directory itself: an absolute path, of which nothing is created.
+///
+/// # Errors
+/// It cannot be opened, or another user may.
+pub fn check_closed(path: &Path, also: Option<u32>) -> Result<(), DirError> {
+    let trust = Trust {
+        also,
+        ..Trust::of_process()
+    };
+    let mut walk = Walk::new(None, trust)?;
+    walk.follow(path)?;
+    trust.check_closed(&walk.fd, path)
+}
+
+/// Checks that only this user, root and the user `also` may write in an open file.
+///
+/// # Errors
+/// Another user may.
+pub fn check_file(file: &File, path: &Path, also: Option<u32>) -> Result<(), DirError> {
+    let trust = Trust {
+        also,
+        ..Trust::of_process()
+    };
+    trust.check_closed(file, path)
 }
 
 /// Returns the number that stands for all users without a mapping, inside a user namespace.
@@ -173,7 +211,7 @@ impl Dir {
     /// The path cannot be opened or created, or another user may rename in a directory above it.
     pub fn claim(path: &Path, mode: u32) -> Result<Dir, DirError> {
         let trust = Trust::of_process();
-        let mut walk = Walk::new(mode, trust)?;
+        let mut walk = Walk::new(Some(mode), trust)?;
         walk.follow(path)?;
         let found = fstat(&walk.fd).map_err(|errno| DirError::System(path.to_owned(), errno))?;
         if !trust.user(found.st_uid) {
@@ -192,10 +230,7 @@ impl Dir {
     /// As `claim`; another user may write in it.
     pub fn claim_closed(path: &Path, mode: u32) -> Result<Dir, DirError> {
         let dir = Dir::claim(path, mode)?;
-        let found = fstat(&dir.fd);
-        let mut found = found.map_err(|errno| DirError::System(path.to_owned(), errno))?;
-        found.st_mode &= !0o1000; // sticky: yet anybody may be the first with a name
-        Trust::of_process().check(&found, None, path)?;
+        Trust::of_process().check_closed(&dir.fd, path)?;
         Ok(dir)
     }
 
@@ -383,14 +418,15 @@ impl Dir {
 /// A way down from the root, one component at a time.
 struct Walk {
     trust: Trust,
-    mode: u32,
+    /// Of what is created; None: nothing is.
+    mode: Option<u32>,
     fd: OwnedFd,
     path: PathBuf,
     links: usize,
 }
 
 impl Walk {
-    fn new(mode: u32, trust: Trust) -> Result<Walk, DirError> {
+    fn new(mode: Option<u32>, trust: Trust) -> Result<Walk, DirError> {
         Ok(Walk {
             trust,
             mode,
@@ -438,7 +474,8 @@ impl Walk {
             Ok(entry) => (entry, false),
             Err(Errno::ENOENT) => {
                 self.check(&above, None)?; // nothing is created in it otherwise
-                match mkdirat(&self.fd, name, permissions(self.mode)) {
+                let mode = self.mode.ok_or_else(|| failed(Errno::ENOENT))?;
+                match mkdirat(&self.fd, name, permissions(mode)) {
                     Ok(()) => (find().map_err(failed)?, true),
                     Err(Errno::EEXIST) => (find().map_err(failed)?, false),
                     Err(errno) => return Err(failed(errno)),
@@ -457,11 +494,11 @@ impl Walk {
         }
         let flags = SEARCH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::empty()).map_err(failed)?;
-        if made {
+        if let (true, Some(mode)) = (made, self.mode) {
             // Whatever the umask keeps from it; `fchmod` refuses what was opened for searching.
             let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
             let own = openat(&fd, ".", flags, Mode::empty()).map_err(failed)?;
-            fchmod(&own, permissions(self.mode)).map_err(failed)?;
+            fchmod(&own, permissions(mode)).map_err(failed)?;
         }
         self.fd = fd;
         match name == Path::new("..") {

@@ -60,6 +60,7 @@ fn who_is_trusted_is_decided_by_owner_group_and_sticky_bit() {
         uid: 1000,
         gid: 1000,
         unmapped: None,
+        also: None,
     };
     let home = tempfile::tempdir().unwrap();
     let of = |uid: u32, gid: u32, mode: u32| {
@@ -124,6 +125,37 @@ fn a_directory_in_which_others_may_write_is_not_closed() {
     }
     set_mode(&path, 0o755);
     Dir::claim_closed(&path, 0o700).unwrap();
+}
+
+#[test]
+fn a_user_that_is_named_may_own_a_directory_and_its_files() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join("config");
+    fs::create_dir(&folder).unwrap();
+    let path = folder.join("file");
+    fs::write(&path, "").unwrap();
+    let check = |also| {
+        let file = File::open(&path).unwrap();
+        check_file(&file, &path, also).and_then(|()| check_closed(&folder, also))
+    };
+    check(None).unwrap();
+    set_mode(&path, 0o666);
+    check(None).unwrap_err();
+    set_mode(&path, 0o644);
+    set_mode(&folder, 0o777);
+    check(None).unwrap_err();
+    set_mode(&folder, 0o755);
+    let missing = folder.join("missing");
+    assert!(check_closed(&missing, None).unwrap_err().errno().is_some());
+    assert!(!missing.exists());
+    if nix::unistd::geteuid().is_root() {
+        for path in [&folder, &path] {
+            std::os::unix::fs::chown(path, Some(54321), None).unwrap();
+            check(None).unwrap_err();
+            check(Some(54321)).unwrap();
+            check(Some(54322)).unwrap_err();
+        }
+    }
 }
 
 #[test]

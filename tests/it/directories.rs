@@ -154,14 +154,89 @@ fn a_log_directory_that_another_user_could_exchange_or_fill_is_not_used() {
             "something was written"
         );
     };
-    attempt(&open.join("logs"), 0o777, "any user may rename");
-    attempt(&open, 0o777, "any user may rename");
-    attempt(&open, 0o1777, "any user may rename");
+    attempt(&open.join("logs"), 0o777, "any user may write");
+    attempt(&open, 0o777, "any user may write");
+    attempt(&open, 0o1777, "any user may write");
     if nix::unistd::geteuid().is_root() {
         std::os::unix::fs::chown(&open, Some(54321), Some(54321)).expect("given away");
         attempt(&open.join("logs"), 0o755, "user 54321 owns");
         attempt(&open, 0o755, "user 54321 owns");
     }
+}
+
+#[test]
+fn root_runs_no_configuration_that_another_user_may_change() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can give a directory away");
+    }
+    let dir = project("test");
+    let named = dir.path().join("config");
+    let (file, part) = (named.join("mainstay.toml"), named.join("conf.d/part.toml"));
+    fs::create_dir(named.join("conf.d")).expect("a folder");
+    fs::write(&part, "[module.one.env]\nA = \"1\"\n").expect("a file");
+    let run = |words: &[&str], owner: &str| {
+        let variables = [("MAINSTAY_TRUST_OWNER", Path::new(owner))];
+        let output = run_in(dir.path(), words, &variables);
+        (output.status.success(), said(&output))
+    };
+    let config = named.display().to_string();
+    let give = |path: &Path, user: u32| {
+        std::os::unix::fs::chown(path, Some(user), None).expect("given away");
+    };
+    assert!(run(&["check", "--config", &config], "").0, "all is root's");
+    for path in [&named, &file, &part, &named.join("conf.d")] {
+        give(path, 54321);
+        for words in [["check"], ["up"], ["status"]] {
+            let (is_done, told) = run(&[words[0], "--config", &config], "");
+            assert!(
+                !is_done && told.contains("user 54321 owns"),
+                "{words:?}: {told}"
+            );
+            let next = match words {
+                ["status"] => "--name",
+                _ => "MAINSTAY_TRUST_OWNER",
+            };
+            assert!(told.contains(next), "{words:?}: {told}");
+        }
+        let (is_done, told) = run(&["check", "--config", &config], "54321");
+        assert!(is_done, "{told}");
+        assert!(!run(&["check", "--config", &config], "54322").0);
+        give(path, 0);
+    }
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o666)).expect("a mode");
+    let (is_done, told) = run(&["check", "--config", &config], "");
+    assert!(!is_done && told.contains("any user may write in"), "{told}");
+    assert!(
+        !dir.path().join("state-home").exists(),
+        "something was started"
+    );
+}
+
+#[test]
+fn a_configuration_of_another_user_in_the_current_folder_has_to_be_named() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root can give a directory away");
+    }
+    let dir = project("test");
+    let program = dir.path().join("mainstay");
+    crate::daemon::copy_program(binary(), &program);
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
+    let check = |more: &[&str]| {
+        let mut command = Command::new(&program);
+        std::os::unix::process::CommandExt::uid(&mut command, 12345);
+        command.arg("check").args(more).current_dir(dir.path());
+        command
+            .env_remove("MAINSTAY_CONFIG")
+            .env("HOME", dir.path());
+        let output = command.output().expect("it runs");
+        (output.status.success(), said(&output))
+    };
+    assert!(check(&[]).0, "root's is used: {}", check(&[]).1);
+    std::os::unix::fs::chown(dir.path().join("config"), Some(54321), None).expect("given away");
+    let (is_done, told) = check(&[]);
+    assert!(!is_done && told.contains("another user's"), "{told}");
+    let (is_done, told) = check(&["--config", "config"]);
+    assert!(is_done, "{told}");
 }
 
 #[test]
@@ -210,12 +285,12 @@ fn a_state_directory_in_which_others_may_rename_is_refused() {
     let told = said(&up);
     assert_eq!(up.status.code(), Some(1), "{told}");
     assert!(
-        told.contains("any user may rename in") && told.contains("mainstay.state_dir"),
+        told.contains("any user may write in") && told.contains("mainstay.state_dir"),
         "{told}"
     );
     let detached = run_in(dir.path(), &["up", "-d"], &variables);
     assert!(
-        said(&detached).contains("any user may rename in"),
+        said(&detached).contains("any user may write in"),
         "{detached:?}"
     );
     assert!(

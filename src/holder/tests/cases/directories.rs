@@ -47,7 +47,7 @@ pub(super) fn refused() {
         ..house.setup()
     };
     let message = refusal(house, setup);
-    assert!(message.contains("any user may rename in"), "{message}");
+    assert!(message.contains("any user may write in"), "{message}");
     assert!(message.contains("mainstay.state_dir"), "{message}");
 
     let house = House::new(false);

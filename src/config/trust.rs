@@ -1,0 +1,82 @@
+//! Whether a configuration may decide what this process runs, by who could have written it.
+//! Owns the rule for root: its own files, and those of a user that it names.
+//! Never reads the text of a file.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Names the user, beside root, whose configuration root uses.
+pub(crate) const OWNER_VARIABLE: &str = "MAINSTAY_TRUST_OWNER";
+
+/// Another user could change what root would do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Untrusted(String);
+
+impl Untrusted {
+    /// What a person does about it.
+    pub(crate) const HINT: &'static str = "root uses what root alone may change: change its owner \
+                                           and mode, or set MAINSTAY_TRUST_OWNER to the user id \
+                                           that may decide what root runs";
+}
+
+/// Checks that only root, and the user it names, could have written an open file of the
+/// configuration and may exchange it.
+///
+/// # Errors
+/// An [`Untrusted`], for root; other users may use whose configuration they like.
+#[cfg(unix)]
+pub(crate) fn check(file: &File, path: &Path) -> io::Result<()> {
+    use mainstay_holder::dir::{check_closed, check_file};
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let also = named_owner();
+    let path = std::path::absolute(path)?;
+    let folder = path.parent().unwrap_or(&path);
+    let checked = check_file(file, &path, also).and_then(|()| check_closed(folder, also));
+    checked.map_err(|error| match error.errno() {
+        Some(errno) => errno.into(),
+        None => io::Error::other(Untrusted(error.to_string())),
+    })
+}
+
+/// The access control of the folder decides who may write.
+#[cfg(windows)]
+pub(crate) fn check(_: &File, _: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Whether a folder that nobody named is of this user or root: what happens to lie in the current
+/// folder is not run because a command was typed there.
+#[cfg(unix)]
+pub(crate) fn is_own(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let own = [
+        Some(nix::unistd::geteuid().as_raw()),
+        Some(0),
+        named_owner(),
+    ];
+    let is_own = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|it| own.contains(&Some(it.uid())))
+    };
+    is_own(folder) && is_own(&folder.join(super::sources::FILE))
+}
+
+/// The user, beside root, whose configuration root uses: one that is named, or who became root by
+/// sudo and may do anything as root.
+#[cfg(unix)]
+fn named_owner() -> Option<u32> {
+    let named = |name: &str| std::env::var(name).ok()?.parse().ok();
+    let is_root = nix::unistd::geteuid().is_root();
+    let named = is_root.then(|| named(OWNER_VARIABLE).or_else(|| named("SUDO_UID")));
+    named.flatten()
+}
+
+/// The access control of the folder decides who may write.
+#[cfg(windows)]
+pub(crate) fn is_own(_: &Path) -> bool {
+    true
+}
