@@ -59,9 +59,13 @@ impl Engine {
         self.look_at_suspensions(now);
         let due = self.suspended.extract_if(.., |_, (at, _)| *at <= now);
         for (pid, (_, signal)) in due.collect::<Vec<_>>() {
-            // A lease that is renewed lasts longer, and ends by itself.
-            if let Some(id) = self.owner(pid).filter(|id| !self.leases.holds(*id)) {
-                self.roster.main_suspended(id, Some(signal));
+            match self.owner(pid) {
+                // A lease that is renewed lasts longer, and ends by itself.
+                Some(id) if self.leases.holds(id) => {
+                    self.suspended.insert(pid, (now + REPORTED_AFTER, signal));
+                }
+                Some(id) => self.roster.main_suspended(id, Some(signal)),
+                None => {}
             }
         }
     }

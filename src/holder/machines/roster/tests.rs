@@ -229,3 +229,28 @@ fn another_main_process_takes_the_place_of_the_first() {
     assert_eq!(roster.running(id).map(|one| one.pid), Some(12));
     assert_eq!(roster.all_running().count(), 1);
 }
+
+#[test]
+fn a_stop_has_one_deadline_that_only_shrinks_and_outlasts_the_main_process() {
+    let seconds = Duration::from_secs;
+    let mut roster = taken_over();
+    let id = start(&mut roster, 1);
+    roster.stop_requested(T0, "web", 1, 15, seconds(10));
+    let (signal, cont) = (15, true);
+    assert_eq!(effects(&mut roster), [Signal { id, signal, cont }]);
+    roster.stop_requested(T0, "web", 1, 15, seconds(20));
+    effects(&mut roster);
+    assert_eq!(roster.next_deadline(), Some(T0 + seconds(10)));
+    assert_eq!(roster.stop_signal(T0, id), Some(15));
+    roster.main_exited(id);
+    assert_eq!(roster.by_pid(10), None, "its number may be of another now");
+    assert_eq!(roster.stop_signal(T0, id), None);
+    // No signal to what has exited, and a new runtime finds the run as it was.
+    roster.signal_requested("web", 1, 1, false);
+    assert_eq!(effects(&mut roster), []);
+    roster.deadline_passed(T0 + seconds(10));
+    assert_eq!(effects(&mut roster), [KillTree(id)]);
+    assert_eq!(roster.next_deadline(), None);
+    exit(&mut roster, id, (false, false));
+    assert_eq!(exits(&effects(&mut roster)), [1]);
+}

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use mainstay_holder::messages::{FreezeRequest, HolderRequest};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -59,8 +60,29 @@ pub(super) fn suspended_main() {
     // One that lasts a moment is of no interest.
     kill(Pid::from_raw(other), Signal::SIGSTOP).unwrap();
     kill(Pid::from_raw(other), Signal::SIGCONT).unwrap();
+    // A lease, however often it is renewed, is no stop from outside.
+    let started = mainstay_holder::start_time(pid.unsigned_abs()).unwrap();
+    let freeze = |ms| {
+        HolderRequest::Freeze(FreezeRequest {
+            instance: "a".parse().unwrap(),
+            generation: 1,
+            ms,
+            processes: vec![(pid.unsigned_abs(), started)],
+        })
+    };
+    for _ in 0..10 {
+        house.line.ask(&freeze(300));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    house.line.ask(&freeze(0));
+    eventually("the lease ends", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        !stat.unwrap().contains(") T ")
+    });
     signal(Signal::SIGSTOP);
     assert_eq!(house.line.suspended("a"), Some(libc::SIGSTOP));
+    // And none continues what was stopped from outside.
+    house.line.ask(&freeze(1));
     house.kill_runtime();
     house.line.world();
     assert_eq!(house.line.suspended("a"), Some(libc::SIGSTOP), "again");
