@@ -404,10 +404,6 @@ impl Engine {
         if request.ms == 0 || !may_stop {
             return self.leases.thaw(id);
         }
-        // Who stopped it decides when it continues; the end of a lease would.
-        if self.roster.is_suspended(id) {
-            return;
-        }
         let until = monotonic() + Duration::from_millis(request.ms.min(FREEZE_MAX_MS));
         let group = instance.group.as_ref();
         self.leases.freeze(id, until, group, &request.processes);

@@ -41,13 +41,6 @@ impl Roster {
         self.signal_requested(name, generation, signal, true);
     }
 
-    /// Whether a signal of another process stops the main process, as it was reported.
-    #[must_use]
-    pub fn is_suspended(&self, id: u32) -> bool {
-        let process = self.running(id);
-        process.is_some_and(|process| process.suspended.is_some())
-    }
-
     /// The signal of a stop that is in force: when the main process exits, the rest of its tree
     /// gets it too and keeps the rest of the time.
     #[must_use]

@@ -81,8 +81,6 @@ pub(super) fn suspended_main() {
     });
     signal(Signal::SIGSTOP);
     assert_eq!(house.line.suspended("a"), Some(libc::SIGSTOP));
-    // And none continues what was stopped from outside.
-    house.line.ask(&freeze(1));
     house.kill_runtime();
     house.line.world();
     assert_eq!(house.line.suspended("a"), Some(libc::SIGSTOP), "again");
