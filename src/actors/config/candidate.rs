@@ -11,7 +11,10 @@ use mainstay_policy::states::State;
 use mainstay_policy::{ModuleId, ModuleIds};
 
 use crate::actors::{Planned, RuntimeContext};
-use crate::config::{ConfigChanges, ConfigSources, Configuration, KeyChange, load_watched};
+use crate::config::{
+    ConfigChanges, ConfigSources, Configuration, KeyChange, NotEnforced, check_enforcement,
+    load_watched,
+};
 use crate::os::folder_watch::FolderWatch;
 
 /// A configuration that may follow.
@@ -47,7 +50,14 @@ impl Candidate {
         if watch.is_some_and(|mut watch| watch.set(&consulted)) {
             read = load_watched(sources, &base.configuration).0;
         }
-        let configuration = read.map_err(|problems| problems.to_string())?;
+        let checked = read.and_then(|configuration| {
+            check_enforcement(&configuration, |key| {
+                let (cause, remedy) = ctx.os.enforcement().missing(key)?;
+                Some(NotEnforced { cause, remedy })
+            })?;
+            Ok(configuration)
+        });
+        let configuration = checked.map_err(|problems| problems.to_string())?;
         Candidate::of(base, Arc::new(configuration), number)
     }
 
