@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -328,6 +329,44 @@ impl Drop for Daemon {
             }
             let _already_gone = self.child.kill();
             let _reaped = self.child.wait();
+        }
+        remove_groups(&self.path("state"));
+    }
+}
+
+/// Removes the control groups that a holder of this state directory left when it was killed. A later
+/// holder would, minutes later; what lives in one ends just now.
+pub(crate) fn remove_groups(state_dir: &Path) {
+    let secret = fs::read_to_string(state_dir.join("mark")).unwrap_or_default();
+    let about = fs::metadata(state_dir).ok();
+    let Some((about, secret)) = about.zip(secret.get(..16)) else {
+        return; // it was removed, or nothing was started in it
+    };
+    let name = format!("-{secret}.{:x}.{:x}", about.dev(), about.ino());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+    let mount = mount.and_then(|line| line.split(' ').nth(4));
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    let Some(site) = mount
+        .zip(own)
+        .map(|(mount, own)| Path::new(mount).join(own))
+    else {
+        return;
+    };
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.map(|entry| entry.path()).collect()
+    };
+    let is_its = |path: &PathBuf| path.to_string_lossy().ends_with(&name);
+    for group in folders(&site).into_iter().filter(is_its) {
+        let end = Instant::now() + Duration::from_secs(2);
+        while group.exists() && Instant::now() < end {
+            for module in folders(&group) {
+                let _something_dies_in_it = fs::remove_dir(module);
+            }
+            let _something_is_in_it = fs::remove_dir(&group);
         }
     }
 }

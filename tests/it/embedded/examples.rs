@@ -8,7 +8,7 @@ use mainstay_client::blocking::Client;
 use mainstay_protocol::{ModuleState, ModuleView};
 
 use super::gone;
-use crate::daemon::{prepare, wait_for};
+use crate::daemon::{prepare, remove_groups, wait_for};
 
 /// An example of `docs/examples`, built by the same command.
 fn example(name: &str) -> Command {
@@ -49,6 +49,7 @@ fn modules_end_with_an_application_that_is_killed() {
     application.kill().expect("it is ours");
     application.wait().expect("it is ours");
     processes.expect("both run").into_iter().for_each(gone);
+    remove_groups(&dir.path().join("state"));
     let window = window.expect("it runs");
     let drawn = String::from_utf8_lossy(&window.stdout);
     assert!(window.status.success(), "{window:?}");
