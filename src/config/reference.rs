@@ -46,7 +46,7 @@ relative `directory` is relative to `${project}`, a relative path of a module to
 | class | what happens |
 |---|---|
 | live | applied in place |
-| notify | the module is told and may apply it itself |
+| notify | the module is told and may apply it itself; until modules can be told, it is restarted |
 | restart | what it belongs to is started again: the module, or mainstay itself |
 | restart_dependents | the module and those that need it are started again |
 

@@ -138,6 +138,11 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
             "directories that were removed are not there again: {problem}"
         ));
     }
+    for key in &ctx.configuration().waiting {
+        issues.push(format!(
+            "{key} changed: the new value holds from the next `mainstay up`"
+        ));
+    }
     if machine::is_stopped(ctx.holder_pid) {
         let pid = ctx.holder_pid;
         issues.push(format!(

@@ -105,7 +105,8 @@ fn a_plan_is_shown_applied_and_committed_and_only_what_it_names_is_restarted() {
         [
             (PlanChange::Changed, Some(ChangeClass::Restart)),
             (PlanChange::Added, None),
-            (PlanChange::Changed, Some(ChangeClass::Notify)),
+            // No module can be told of its settings while it runs.
+            (PlanChange::Changed, Some(ChangeClass::Restart)),
         ]
     );
     assert_eq!(pids(&daemon, &["one", "two"]), before, "only shown");

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mainstay_policy::diff::{Difference, diff};
+use mainstay_policy::diff::{Difference, KeyClass, diff};
 use mainstay_policy::lifecycle::ChangeClass;
 use mainstay_policy::plan::Plan;
 use mainstay_policy::states::State;
@@ -74,7 +74,14 @@ impl Candidate {
         let plan = Plan::new(number, configuration.system_spec.clone(), specs.cloned());
         let plan = plan.map_err(|error| error.to_string())?;
         let keys = base.configuration.changes_to(&configuration);
-        let differences = diff(&base.plan, &plan, &keys.classes());
+        // No module can be told of new settings while it runs yet: a new run reads them.
+        let classes = keys.classes().into_iter();
+        let classes = classes.map(|(module, class)| match class {
+            KeyClass::Notify => (module, KeyClass::Restart),
+            class => (module, class),
+        });
+        let classes: Vec<(ModuleId, KeyClass)> = classes.collect();
+        let differences = diff(&base.plan, &plan, &classes);
         Ok(Candidate {
             configuration,
             base,
