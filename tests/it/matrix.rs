@@ -261,6 +261,15 @@ impl Drop for Life {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.cli(&["down", "--timeout", "1s"]);
+            // The first process of a namespace ends all others in it.
+            let first = self.member().into_iter().chain(all_pids()).find(|pid| {
+                let folder = self.dir.path().display().to_string();
+                let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let is_first = numbers(*pid).last().is_some_and(|number| number == "1");
+                is_first && String::from_utf8_lossy(&text).contains(&folder)
+            });
+            let left = first.into_iter().chain(self.processes(""));
+            left.for_each(|pid| kill(pid, libc::SIGKILL));
             let _has_ended = self.up.kill().and_then(|()| self.up.wait());
         }
     }
