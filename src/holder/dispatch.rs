@@ -351,6 +351,7 @@ impl Engine {
             uid: started.uid,
             pinned: started.pinned,
             ready: started.ready,
+            ready_bytes: 0,
             _stdin: started.stdin,
             stream: started.stream,
             mark: started.mark,

@@ -16,9 +16,11 @@ use crate::workers::reports::{NotifyMessage, SpawnedProcess, TreeFound};
 
 /// Output of tapped instances that may wait for the loop, in bytes.
 const TAP_LIMIT_BYTES: usize = 1024 * 1024;
-/// sd_notify messages that may wait for the loop, in bytes; each counts a little beside its text.
+/// sd_notify messages that may wait for the loop, in bytes; each counts a little beside its text,
+/// and for each of its descriptors: at most some hundreds of them wait.
 const NOTIFY_LIMIT_BYTES: usize = 1024 * 1024;
 const NOTIFY_MESSAGE_BYTES: usize = 1024;
+const NOTIFY_FD_BYTES: usize = 4096;
 
 /// One piece of news.
 #[derive(Debug)]
@@ -147,5 +149,5 @@ impl EngineQueue {
 }
 
 fn cost(message: &NotifyMessage) -> usize {
-    message.text.len() + NOTIFY_MESSAGE_BYTES
+    message.text.len() + NOTIFY_MESSAGE_BYTES + message.fds.len() * NOTIFY_FD_BYTES
 }

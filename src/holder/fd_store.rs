@@ -46,16 +46,15 @@ impl FdStore {
                  {NAME_BYTES} printable ASCII characters without `:`"
             )
         });
-        for fd in fds {
-            if self.kept.iter().any(|one| is_same(&one.fd, &fd)) {
-                continue;
-            }
-            if self.kept.len() >= STORED_MAX {
+        for (number, fd) in fds.into_iter().enumerate() {
+            // Without a comparison with those that are kept: a message costs the loop a bounded
+            // time.
+            if self.kept.len() >= STORED_MAX || number >= STORED_MAX {
                 problem = Some(format!(
                     "cannot store more than {STORED_MAX} descriptors; remove some with \
                      FDSTOREREMOVE=1"
                 ));
-            } else {
+            } else if !self.kept.iter().any(|one| is_same(&one.fd, &fd)) {
                 self.last_key = (self.last_key + 1) & 0xff_ffff;
                 let key = self.last_key;
                 if watch && can_hang_up(&fd) {

@@ -3,15 +3,15 @@
 //! Never blocks, never interprets a message.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, sendmsg};
 use serde::Serialize;
 
 use crate::codec::{CHUNK_BYTES, Decoder, FrameError, encode};
-use crate::fds::{MAX_FDS, own_fd};
-use crate::kernel::{RECEIVE, SEND};
+use crate::fds::{MAX_FDS, receive_message};
+use crate::kernel::SEND;
 
 /// Receives once without blocking: bytes to `decoder`, descriptors (close-on-exec) to `fds` in
 /// their order.
@@ -26,24 +26,15 @@ pub fn recv_with_fds(
 ) -> io::Result<usize> {
     let mut bytes = [0u8; CHUNK_BYTES];
     let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
-    let mut parts = [IoSliceMut::new(&mut bytes)];
-    let (length, cut) = {
-        let got = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), RECEIVE)?;
-        if let Ok(messages) = got.cmsgs() {
-            for message in messages {
-                if let ControlMessageOwned::ScmRights(raw) = message {
-                    fds.extend(raw.into_iter().map(own_fd));
-                }
-            }
-        }
-        (got.bytes, got.flags.contains(MsgFlags::MSG_CTRUNC))
-    };
-    if cut {
+    let received = receive_message(socket, &mut bytes, &mut control)?;
+    fds.extend(received.fds);
+    if received.is_cut {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "cannot take the descriptors of a message: the limit of open files is reached",
         ));
     }
+    let length = received.bytes;
     decoder.push(&bytes[..length]);
     Ok(length)
 }

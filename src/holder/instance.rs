@@ -27,6 +27,8 @@ pub(crate) struct RunningProcess {
     pub(crate) uid: u32,
     pub(crate) pinned: Option<ProcessHandle>,
     pub(crate) ready: Option<OwnedFd>,
+    /// Bytes without a newline that came by it.
+    pub(crate) ready_bytes: usize,
     /// Kept as long as it runs: its input has no end until then.
     pub(crate) _stdin: Option<OwnedFd>,
     pub(crate) stream: Option<u64>,

@@ -87,7 +87,7 @@ pub use embed::embed;
 #[cfg(unix)]
 pub use engine::EngineOptions;
 #[cfg(unix)]
-pub use fds::MAX_FDS;
+pub use fds::{MAX_FDS, ReceivedMessage, receive_message};
 #[cfg(unix)]
 pub use frame::{FrameQueue, recv_with_fds, send_with_fds};
 #[cfg(unix)]

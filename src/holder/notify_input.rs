@@ -18,6 +18,8 @@ use crate::workers::reports::{NewMain, NotifyMessage};
 
 /// How often a run is told that something it asked for is not done.
 const REJECTIONS_MAX: u32 = 16;
+/// Bytes that a readiness pipe may carry before its newline.
+const READY_LINE_BYTES: usize = 4096;
 /// How long what a run sent may hold up its end.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -248,17 +250,26 @@ impl Engine {
         let Some(ready) = &run.ready else {
             return;
         };
-        let mut bytes = [0u8; 256];
-        let is_ready = match nix::unistd::read(ready, &mut bytes) {
-            Ok(0) => false,
-            Ok(length) if bytes[..length].contains(&b'\n') => true,
-            Ok(_) | Err(_) => return,
+        let mut bytes = [0u8; READY_LINE_BYTES];
+        let Ok(length) = nix::unistd::read(ready, &mut bytes) else {
+            return;
         };
+        let is_ready = bytes[..length].contains(&b'\n');
+        run.ready_bytes += length;
+        let is_too_long = run.ready_bytes >= READY_LINE_BYTES;
+        if !is_ready && !is_too_long && length > 0 {
+            return;
+        }
         self.poll.delete(ready); // it was added when the run began
         run.ready = None;
+        let (pid, generation) = (run.pid, run.generation);
         if is_ready {
-            let pid = run.pid;
             self.forward(id, pid, "READY=1".to_owned());
+        } else if is_too_long {
+            let message = format!(
+                "cannot read its readiness: it wrote {READY_LINE_BYTES} bytes without a newline"
+            );
+            self.report_rejected(id, generation, Some(message));
         }
     }
 }

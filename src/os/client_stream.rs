@@ -3,23 +3,16 @@
 //! Never closes one of these itself, nor a socket in which one may still lie: a close may wait.
 
 use std::collections::HashMap;
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use mainstay_holder::{Closer, MAX_FDS, accept_descriptors};
+use mainstay_holder::{Closer, MAX_FDS, accept_descriptors, receive_message};
 use mainstay_local_socket::asynchronous::Stream;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
-
-/// Received descriptors are closed by an exec, where the kernel can do that at once.
-#[cfg(target_os = "linux")]
-const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_CMSG_CLOEXEC);
-#[cfg(not(target_os = "linux"))]
-const RECEIVE: MsgFlags = MsgFlags::MSG_DONTWAIT;
 
 /// A connection.
 pub(crate) struct ClientStream {
@@ -84,25 +77,15 @@ impl AsyncRead for ClientStream {
 }
 
 /// Receives bytes; descriptors that come with them go to the closer and are an error.
-#[expect(unsafe_code, reason = "received descriptors are plain numbers")]
 fn receive(stream: &UnixStream, bytes: &mut [u8], closer: &Arc<Closer>) -> io::Result<usize> {
     let mut space = nix::cmsg_space!([i32; MAX_FDS]);
-    let mut parts = [IoSliceMut::new(bytes)];
-    let socket = stream.as_raw_fd();
-    let message = recvmsg::<()>(socket, &mut parts, Some(&mut space), RECEIVE)?;
-    let (count, mut is_clean) = (message.bytes, true);
-    // There is room for as many as the kernel passes at a time: none is cut off.
-    for control in message.cmsgs().into_iter().flatten() {
-        is_clean = false;
-        if let ControlMessageOwned::ScmRights(descriptors) = control {
-            for raw in descriptors {
-                // SAFETY: the kernel has just made it for this process, which has no other owner.
-                closer.close(unsafe { OwnedFd::from_raw_fd(raw) });
-            }
-        }
+    let received = receive_message(stream, bytes, &mut space)?;
+    let is_clean = received.fds.is_empty() && !received.is_cut && received.controls.is_empty();
+    for descriptor in received.fds {
+        closer.close(descriptor);
     }
     match is_clean {
-        true => Ok(count),
+        true => Ok(received.bytes),
         false => Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "it sent descriptors",
@@ -157,7 +140,9 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::{Duration, Instant};
 
-    use nix::sys::socket::{ControlMessage, sendmsg, setsockopt, sockopt};
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
     use tokio::io::AsyncReadExt;
 
     /// A connection whose close waits for as long as its other end lives.

@@ -6,8 +6,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use nix::sys::socket::ControlMessageOwned;
-
 use crate::fds::MAX_FDS;
 use crate::process::Tag;
 
@@ -58,8 +56,18 @@ pub fn accept_descriptors(_: &impl AsFd, _: bool) -> bool {
 }
 
 /// These kernels do not say.
-pub(crate) fn sender_handle(_: &ControlMessageOwned) -> Option<ProcessHandle> {
+pub(crate) fn sender_handle(_: i32, _: i32, _: &[u8]) -> Option<SenderHandle> {
     None
+}
+
+/// The process that sent a datagram: none is ever told.
+#[derive(Debug)]
+pub(crate) enum SenderHandle {}
+
+impl SenderHandle {
+    pub(crate) fn has_ended(&self) -> bool {
+        match *self {}
+    }
 }
 
 /// Whether a descriptor is an end of a pipe, or of a fifo.
@@ -74,7 +82,7 @@ pub(crate) fn control_space() -> Vec<u8> {
 }
 
 /// These kernels do not say.
-pub(crate) fn sender_credentials(_: &ControlMessageOwned) -> Option<(i32, u32)> {
+pub(crate) fn sender_credentials(_: i32, _: i32, _: &[u8]) -> Option<(i32, u32)> {
     None
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::FcntlArg;
-use nix::sys::socket::{ControlMessageOwned, UnixCredentials};
+use nix::sys::socket::UnixCredentials;
 
 use crate::fds::{MAX_FDS, own_fd};
 
@@ -76,24 +76,42 @@ pub(crate) fn control_space() -> Vec<u8> {
     nix::cmsg_space!([i32; MAX_FDS], UnixCredentials, i32)
 }
 
+/// The process that sent a datagram.
+#[derive(Debug)]
+pub(crate) enum SenderHandle {
+    Process(ProcessHandle),
+    /// It was reaped before the datagram was received (Linux before 6.16 says so by a negative
+    /// number): its number may be another's.
+    Reaped,
+}
+
+impl SenderHandle {
+    pub(crate) fn has_ended(&self) -> bool {
+        match self {
+            SenderHandle::Process(handle) => handle.has_ended(),
+            SenderHandle::Reaped => true,
+        }
+    }
+}
+
 /// The process that sent a datagram, if the kernel passes a descriptor of it.
-pub(crate) fn sender_handle(message: &ControlMessageOwned) -> Option<ProcessHandle> {
-    let ControlMessageOwned::Unknown(message) = message else {
-        return None;
-    };
-    let header = &message.cmsg_header;
-    let is_pidfd = (header.cmsg_level, header.cmsg_type) == (libc::SOL_SOCKET, SCM_PIDFD);
-    let bytes = message.data_bytes.first_chunk().filter(|_| is_pidfd)?;
+pub(crate) fn sender_handle(level: i32, kind: i32, data: &[u8]) -> Option<SenderHandle> {
+    let is_pidfd = (level, kind) == (libc::SOL_SOCKET, SCM_PIDFD);
+    let bytes = data.first_chunk().filter(|_| is_pidfd)?;
     let raw = i32::from_ne_bytes(*bytes);
-    (raw >= 0).then(|| ProcessHandle::from_pidfd(own_fd(raw)))
+    if raw < 0 {
+        return Some(SenderHandle::Reaped);
+    }
+    let handle = ProcessHandle::from_pidfd(own_fd(raw));
+    Some(SenderHandle::Process(handle))
 }
 
 /// Process and user who sent a datagram.
-pub(crate) fn sender_credentials(message: &ControlMessageOwned) -> Option<(i32, u32)> {
-    match message {
-        ControlMessageOwned::ScmCredentials(who) => Some((who.pid(), who.uid())),
-        _ => None,
-    }
+pub(crate) fn sender_credentials(level: i32, kind: i32, data: &[u8]) -> Option<(i32, u32)> {
+    let is_sender = (level, kind) == (libc::SOL_SOCKET, libc::SCM_CREDENTIALS);
+    let (pid, rest) = data.split_first_chunk().filter(|_| is_sender)?;
+    let uid = rest.first_chunk()?;
+    Some((i32::from_ne_bytes(*pid), u32::from_ne_bytes(*uid)))
 }
 
 /// A program that stays what it was when its file is replaced.

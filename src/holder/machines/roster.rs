@@ -259,7 +259,7 @@ impl Roster {
         let InstancePhase::Running(process) = &mut instance.phase else {
             return;
         };
-        self.by_pid.remove(&process.pid);
+        forget_pid(&mut self.by_pid, process.pid, id);
         self.by_pid.insert(pid, id);
         (process.pid, process.start_time) = (pid, start_time);
         process.suspended = None;
@@ -290,7 +290,7 @@ impl Roster {
             output_pending,
         }));
         if !process.main_exited {
-            self.by_pid.remove(&process.pid);
+            forget_pid(&mut self.by_pid, process.pid, id);
         }
         self.move_deadline(id, process.next_deadline(), None);
         self.report_exit(id);
@@ -538,6 +538,14 @@ impl Roster {
             self.run_deadlines.remove(&(at, id));
         }
         self.run_deadlines.extend(to.map(|at| (at, id)));
+    }
+}
+
+/// Forgets the process of an instance, unless its number is another instance's by now: a main
+/// process that is no child of the holder can be reaped before its end is known here.
+fn forget_pid(by_pid: &mut HashMap<u32, u32>, pid: u32, id: u32) {
+    if by_pid.get(&pid) == Some(&id) {
+        by_pid.remove(&pid);
     }
 }
 

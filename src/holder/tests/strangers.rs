@@ -233,6 +233,40 @@ time.sleep(300)";
 }
 
 #[test]
+fn a_run_that_stores_descriptors_without_end_takes_a_bounded_number() {
+    const TAKEN_MAX: usize = 3000;
+    if !has_python() {
+        return;
+    }
+    let mut rig = Rig::new(WALK);
+    let script = "
+fds = [os.open('/dev/null', os.O_RDONLY) for _ in range(253)]
+say('STATUS=begins')
+while True:
+    try: say('FDSTORE=1\\nFDNAME=x', fds)
+    except PermissionError: pass";
+    let mut spawn = python("n", 1, script);
+    spawn.limits.file_handles = Some(4096);
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    rig.start(spawn);
+    let (began, mut generation, mut most) = (Instant::now(), 0, 0);
+    while began.elapsed() < Duration::from_secs(3) {
+        generation += 1;
+        let took = round_trip(&mut rig, generation);
+        assert!(took < HOLD_UP_MAX, "{took:?}");
+        most = most.max(open());
+    }
+    eprintln!("{generation} others ran, {most} descriptors were open");
+    assert!(most < TAKEN_MAX, "{most} descriptors are open");
+    rig.line.kill("n", 1);
+    rig.line.exited("n", 1);
+    rig.line.ask(&HolderRequest::Forget {
+        instance: "n".parse().unwrap(),
+    });
+    eventually("they are closed", || open() < 200);
+}
+
+#[test]
 fn a_deep_ancestry_costs_nobody_else() {
     if !has_python() {
         return;

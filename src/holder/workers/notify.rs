@@ -3,18 +3,16 @@
 //! Never judges a sender, never closes a descriptor that came with a datagram.
 
 use std::fs;
-use std::io::{self, IoSliceMut};
-use std::os::fd::AsRawFd;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{ControlMessageOwned, UnixAddr, recvmsg};
 
-use crate::fds::own_fd;
-use crate::kernel::{self, ProcessHandle, RECEIVE};
+use crate::fds::receive_message;
+use crate::kernel::{self, SenderHandle};
 use crate::random::random;
 use crate::workers::foreign_fd::{Closer, ForeignFd};
 
@@ -29,7 +27,7 @@ pub(crate) struct NotifyDatagram {
     pub(crate) pid: i32,
     pub(crate) uid: u32,
     /// The process itself, where the kernel names it by more than its number.
-    pub(crate) sender: Option<ProcessHandle>,
+    pub(crate) sender: Option<SenderHandle>,
 }
 
 /// Where a run sends its messages.
@@ -69,29 +67,21 @@ pub(crate) fn receive(
     closer: &Arc<Closer>,
 ) -> Option<NotifyDatagram> {
     let mut control = kernel::control_space();
-    let (mut fds, mut credentials, mut sender) = (Vec::new(), None, None);
-    let length = loop {
-        let mut parts = [IoSliceMut::new(bytes)];
-        match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut parts, Some(&mut control), RECEIVE) {
-            Ok(got) => {
-                for message in got.cmsgs().into_iter().flatten() {
-                    match message {
-                        ControlMessageOwned::ScmRights(raw) => {
-                            let raw = raw.into_iter().map(own_fd);
-                            fds.extend(raw.map(|fd| ForeignFd::new(fd, closer)));
-                        }
-                        other => {
-                            credentials = kernel::sender_credentials(&other).or(credentials);
-                            sender = kernel::sender_handle(&other).or(sender);
-                        }
-                    }
-                }
-                break got.bytes;
-            }
-            Err(nix::errno::Errno::EINTR) => {}
+    let received = loop {
+        match receive_message(socket, bytes, &mut control) {
+            Ok(received) => break received,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return None,
         }
     };
+    let (mut credentials, mut sender) = (None, None);
+    for (level, kind, data) in &received.controls {
+        credentials = kernel::sender_credentials(*level, *kind, data).or(credentials);
+        sender = kernel::sender_handle(*level, *kind, data).or(sender);
+    }
+    let fds = received.fds.into_iter();
+    let fds = fds.map(|fd| ForeignFd::new(fd, closer)).collect();
+    let length = received.bytes;
     let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
     let (pid, uid) = credentials.unwrap_or((0, u32::MAX));
     Some(NotifyDatagram {

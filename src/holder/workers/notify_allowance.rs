@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Messages in an interval, at most.
 const MESSAGES_MAX: usize = 64;
-/// A longer message counts as several.
+/// A longer message counts as several, and so does each descriptor.
 const MESSAGE_BYTES: usize = 1024;
 
 /// The allowance of one run.
@@ -26,12 +26,12 @@ impl NotifyAllowance {
         }
     }
 
-    /// Counts a message of this length.
-    pub(crate) fn spend(&mut self, bytes: usize, now: Instant) {
+    /// Counts a message of this length with so many descriptors.
+    pub(crate) fn spend(&mut self, bytes: usize, fds: usize, now: Instant) {
         if now >= self.since + INTERVAL {
             *self = NotifyAllowance::new(now);
         }
-        self.spent += 1 + bytes / MESSAGE_BYTES;
+        self.spent += 1 + bytes / MESSAGE_BYTES + fds;
     }
 
     /// How long the socket is not read; None while something is left.
@@ -50,15 +50,15 @@ mod tests {
         let begin = Instant::now();
         let mut allowance = NotifyAllowance::new(begin);
         for _ in 1..MESSAGES_MAX {
-            allowance.spend(10, begin);
+            allowance.spend(10, 0, begin);
         }
         assert_eq!(allowance.pause(begin), None);
-        allowance.spend(10, begin);
+        allowance.spend(10, 0, begin);
         assert_eq!(allowance.pause(begin), Some(INTERVAL));
         assert_eq!(allowance.pause(begin + INTERVAL), None);
-        allowance.spend(MESSAGES_MAX * MESSAGE_BYTES, begin + INTERVAL);
+        allowance.spend(MESSAGES_MAX * MESSAGE_BYTES, 0, begin + INTERVAL);
         assert_eq!(allowance.pause(begin + INTERVAL), Some(INTERVAL));
-        allowance.spend(0, begin + 2 * INTERVAL);
+        allowance.spend(0, 0, begin + 2 * INTERVAL);
         assert_eq!(allowance.pause(begin + 2 * INTERVAL), None);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
-use crate::kernel::{self, LoopWaker, PollEvents, Poller, ProcessHandle};
+use crate::kernel::{self, LoopWaker, PollEvents, Poller, ProcessHandle, SenderHandle};
 use crate::threads::{lock, thread};
 use crate::workers::foreign_fd::{Closer, ForeignFd};
 use crate::workers::membership::{Membership, RunTree};
@@ -34,10 +34,10 @@ const EXEC_POLL_INTERVAL: Duration = Duration::from_millis(1);
 const LOOKUPS_PER_SECOND: usize = 400;
 /// Users whose lookups are counted.
 const USERS_MAX: usize = 256;
-/// Descriptors of an instance, and of all strangers, that may wait to be closed: with more, those
-/// of a run are refused.
+/// Descriptors of an instance, and of the strangers that send to its socket, that may wait to be
+/// closed: with more, its socket takes none. Other runs do not notice.
 const CLOSING_MAX: usize = 128;
-const STRANGERS_CLOSING_MAX: usize = 1024;
+const STRANGERS_CLOSING_MAX: usize = 256;
 /// How often it is looked whether they were closed.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -91,7 +91,6 @@ impl NotifyReceiver {
             poller,
             sources: HashMap::new(),
             lookups: HashMap::new(),
-            strangers: Arc::default(),
             buffer: vec![0; RECEIVE_BUFFER_BYTES],
         };
         thread("notify", move || receiver.run())?;
@@ -142,6 +141,8 @@ struct Source {
     exec_wait_left: Duration,
     /// The processes whose ends wait until the socket is drained.
     draining: Vec<i32>,
+    /// Closes what others than the run send to its socket.
+    strangers: Arc<Closer>,
     /// No descriptors are taken.
     refusing: bool,
     /// It is not read: the kernel cannot refuse descriptors.
@@ -166,7 +167,6 @@ struct Receiver {
     sources: HashMap<u32, Source>,
     /// What is left of the lookups of each user, and since when.
     lookups: HashMap<u32, (usize, Instant)>,
-    strangers: Arc<Closer>,
     buffer: Vec<u8>,
 }
 
@@ -212,6 +212,7 @@ impl Receiver {
                     deferred: None,
                     exec_wait_left: EXEC_WAIT_MAX,
                     draining: Vec::new(),
+                    strangers: Arc::default(),
                     refusing: false,
                     paused: false,
                     allowance: NotifyAllowance::new(Instant::now()),
@@ -347,7 +348,7 @@ impl Receiver {
         };
         let datagram = match one.deferred.take() {
             Some(datagram) => datagram,
-            None => match receive(&one.source.socket, &mut self.buffer, &self.strangers) {
+            None => match receive(&one.source.socket, &mut self.buffer, &one.strangers) {
                 Some(datagram) => datagram,
                 None => return false,
             },
@@ -381,7 +382,7 @@ impl Receiver {
         if datagram
             .sender
             .as_ref()
-            .is_some_and(ProcessHandle::has_ended)
+            .is_some_and(SenderHandle::has_ended)
         {
             found = Membership::Gone;
         }
@@ -442,7 +443,8 @@ impl Receiver {
                 }
             }
         }
-        one.allowance.spend(datagram.text.len(), Instant::now());
+        one.allowance
+            .spend(datagram.text.len(), datagram.fds.len(), Instant::now());
         if let Some(main) = &new_main {
             source.tree.main = (main.pid, main.start_time);
         }
@@ -494,10 +496,10 @@ impl Receiver {
 
     /// Refuses descriptors while too many of them do not close.
     fn watch_closing(&mut self, id: u32) {
-        let strangers = self.strangers.count();
         let Some(one) = self.sources.get_mut(&id) else {
             return;
         };
+        let strangers = one.strangers.count();
         let own = one.source.closer.count();
         let refuse = own > CLOSING_MAX || strangers > STRANGERS_CLOSING_MAX;
         if refuse == one.refusing {

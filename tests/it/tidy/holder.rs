@@ -10,10 +10,10 @@ use super::source::{self, Source};
 /// Lines of code that each part of the holder may have. Lower a limit when lines leave; the goal of
 /// the loop is 4500.
 const LINES_MAX: [(&str, usize); 5] = [
-    ("loop", 4730),
+    ("loop", 4802),
     ("workers", 3165),
     ("spawn", 1586),
-    ("bsd", 724),
+    ("bsd", 730),
     ("windows", 1699),
 ];
 

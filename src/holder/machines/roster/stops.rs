@@ -56,7 +56,7 @@ impl Roster {
         let phase = self.instances.get_mut(&id).map(|one| &mut one.phase);
         if let Some(InstancePhase::Running(process)) = phase {
             process.main_exited = true;
-            self.by_pid.remove(&process.pid);
+            super::forget_pid(&mut self.by_pid, process.pid, id);
         }
     }
 

@@ -254,3 +254,15 @@ fn a_stop_has_one_deadline_that_only_shrinks_and_outlasts_the_main_process() {
     exit(&mut roster, id, (false, false));
     assert_eq!(exits(&effects(&mut roster)), [1]);
 }
+
+#[test]
+fn a_number_that_is_another_run_s_by_now_stays_its_own() {
+    let mut roster = taken_over();
+    let id = start(&mut roster, 1);
+    roster.main_changed(id, 12, 7); // no child: reaped elsewhere, its number was free again
+    let other = roster.spawn_requested(T0, &named("other"), 1, Duration::ZERO);
+    let other = other.expect("the fence lets it pass");
+    assert!(roster.process_started(T0, other, (12, 9), Duration::ZERO));
+    exit(&mut roster, id, (false, false));
+    assert_eq!(roster.by_pid(12), Some(other));
+}
