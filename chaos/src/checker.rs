@@ -12,11 +12,13 @@ use mainstay_policy::run::{Exit, RunEnd, RunReport, RunReportKind};
 use mainstay_policy::spec::{DependencyCondition, Edge, Kind, RecoverySpec, StartMode};
 use mainstay_policy::{Health, ModuleId, ModuleSpec, MonoTime, Plan};
 
+mod lower_bounds;
 mod quiescence;
 mod recovery;
 mod replan;
 mod runtime_restart;
 
+use lower_bounds::Bounds;
 use recovery::{GroupCounts, SharedEnd};
 pub use replan::BeforeReplan;
 pub use runtime_restart::{BeforeRun, ObservedRun};
@@ -72,6 +74,8 @@ pub struct ModelModule {
     /// Until then it does not start: something is done before.
     prepared_by: MonoTime,
     coming_back: bool,
+    /// What must happen at least.
+    bounds: Bounds,
     /// The token of its restart goes back then at the latest.
     token_until: MonoTime,
     /// What its run was started by, or goes on by since a live change.
@@ -118,6 +122,12 @@ pub struct Checker {
     changing: bool,
     /// Their edges form a cycle: the order of stops is not asked for.
     turned_around: bool,
+    /// Every run and restart of the first start is known.
+    start_is_certain: bool,
+    /// A required module was given up during the first start.
+    must_fail: Option<ModuleId>,
+    /// A module changed its state since all was settled.
+    has_moved: bool,
     group_counts: GroupCounts,
     /// How many restarts were shared so far.
     shared_restarts: u64,
@@ -136,6 +146,9 @@ impl Checker {
             starting: true,
             changing: false,
             turned_around: false,
+            start_is_certain: true,
+            must_fail: None,
+            has_moved: false,
             group_counts: GroupCounts::new(),
             shared_restarts: 0,
         }
@@ -209,15 +222,32 @@ impl Checker {
             }
         }
         self.forget_recovery();
-        // A wish forgives: it may reach further than its module, and all that it reaches may
-        // start anew.
+        let reached = self.reached_by(plan, module, operation);
+        self.bounds_requested(module, operation, &reached);
+        // A wish forgives: all that it reaches may start anew.
+        for module in reached {
+            self.of(module).attempts.clear();
+        }
         for module in plan.ids() {
             if operation != Operation::Stop || !self.shadows[module.index()].reach.allowed {
-                let shadow = self.of(module);
-                shadow.attempts.clear();
-                shadow.coming_back = false;
+                self.of(module).coming_back = false;
             }
         }
+    }
+
+    /// Whom a request may start, and so forgive: its module, and what that needs.
+    fn reached_by(&self, plan: &Plan, module: ModuleId, operation: Operation) -> Vec<ModuleId> {
+        let (mut reached, mut at) = (vec![module], 0);
+        while let Some(module) = reached.get(at).copied() {
+            at += 1;
+            let needs = plan.dependencies(module).iter().filter(|edge| edge.hard);
+            for edge in needs.filter(|_| operation != Operation::Stop) {
+                if !reached.contains(&edge.to) {
+                    reached.push(edge.to);
+                }
+            }
+        }
+        reached
     }
 
     /// The stop of everything was asked for.
@@ -252,6 +282,7 @@ impl Checker {
             RunReportKind::Extended { .. } => {}
             RunReportKind::Ready => {
                 if !shadow.halted {
+                    shadow.bounds.was_ready = true;
                     shadow.ready.get_or_insert(now);
                     shadow.stable_from.get_or_insert(now);
                     self.return_token(module);
@@ -266,6 +297,8 @@ impl Checker {
                     shadow.rung_tries = 0;
                 }
                 shadow.pay_back(&spec.recovery, lasted);
+                self.bounds_ended(now, module);
+                let shadow = self.of(module);
                 let clean = matches!(ending, RunEnd::Exited(Exit::Code(code))
                     if spec.recovery.clean_exit_codes.contains(&code));
                 shadow.completed = clean && !shadow.halted;
@@ -302,8 +335,15 @@ impl Checker {
             }
             LifecycleEffect::Stop { module, limit, .. } => self.halts(plan, now, *module, *limit),
             LifecycleEffect::RecoveryDecided {
-                module, decision, ..
-            } => self.judged(plan, now, *module, decision),
+                module,
+                failure,
+                attempt,
+                decision,
+            } => {
+                self.is_shared_as_planned(plan, *module, decision)?;
+                self.bounds_judged(now, *module, (*failure, *attempt), decision)?;
+                self.judged(plan, now, *module, decision)
+            }
             LifecycleEffect::Prepare(order) => {
                 self.prepares(now, order.module);
                 Ok(())
@@ -312,9 +352,11 @@ impl Checker {
                 branch.iter().for_each(|module| {
                     self.of(*module).coming_back = false;
                 });
+                self.doubt_all();
                 Ok(())
             }
             LifecycleEffect::StartupFailed { .. } => {
+                self.must_fail = None;
                 self.stop_requested(plan, now, plan.system().shutdown_timeout);
                 Ok(())
             }
@@ -332,13 +374,17 @@ impl Checker {
                 ensure(!late, || Violation::StopTooLong)
             }
             LifecycleEffect::NotifyDependent { .. }
-            | LifecycleEffect::DegradedChanged { .. }
-            | LifecycleEffect::StateChanged { .. } => Ok(()),
+            | LifecycleEffect::DegradedChanged { .. } => Ok(()),
+            LifecycleEffect::StateChanged { module, to, .. } => {
+                self.bounds_moved(now, *module, *to);
+                Ok(())
+            }
         }
     }
 
     fn runs(&mut self, plan: &Plan, now: MonoTime, module: ModuleId, generation: u64) -> Checked {
         self.starts_in_time(now, module)?;
+        self.bounds_run(plan, now, module)?;
         let shadow = &self.shadows[module.index()];
         ensure(!shadow.out && generation > shadow.generation, || {
             Violation::RunTwice(module)
@@ -357,6 +403,7 @@ impl Checker {
         let shadow = self.of(module);
         let attempts = std::mem::take(&mut shadow.attempts);
         let rung_tries = shadow.rung_tries;
+        let bounds = std::mem::take(&mut shadow.bounds);
         let uses_token = shadow.coming_back && tokens > 0 && !serial;
         *shadow = ModelModule {
             out: true,
@@ -366,6 +413,7 @@ impl Checker {
             restart: if shadow.at_rest { shadow.restart } else { run },
             attempts,
             rung_tries,
+            bounds,
             token_until: if uses_token {
                 now.after(TOKEN_HOLD)
             } else {
@@ -400,6 +448,10 @@ impl Checker {
     fn halts(&mut self, plan: &Plan, now: MonoTime, module: ModuleId, most: Duration) -> Checked {
         let stopping = self.is_stopping();
         let shadow = self.of(module);
+        // The order and the news of the end have crossed.
+        if !shadow.out {
+            return Ok(());
+        }
         let again = std::mem::replace(&mut shadow.halted, true);
         let by = now.after(most).after(SLACK);
         shadow.stop_by = Some(shadow.stop_by.map_or(by, |before| before.min(by)));

@@ -32,6 +32,9 @@ struct Arguments {
     /// Modules in each plan.
     #[arg(long, default_value_t = 20)]
     modules: u32,
+    /// How many lines of the trace of a failure are shown; 0: the usual number.
+    #[arg(long, default_value_t = 0)]
+    trace: usize,
     /// Policy steps of each history, about; of the holder, its faults.
     #[arg(long, default_value_t = 10_000)]
     steps: u64,
@@ -77,6 +80,7 @@ fn policy(arguments: &Arguments) -> Done {
             modules: arguments.modules,
             steps: arguments.steps,
             sabotage: None,
+            trace: arguments.trace,
         })?;
         all.steps += summary.steps;
         all.spawns += summary.spawns;

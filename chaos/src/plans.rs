@@ -298,7 +298,7 @@ fn recovery(rng: &mut Rng) -> RecoverySpec {
             jitter: rng.pick(&[0.0, 0.1, 1.0]),
             floor: rng.pick(&[MS(5), MS(50)]),
         },
-        stable_after: rng.pick(&[MS(500), MS(60_000)]),
+        stable_after: rng.pick(&[MS(200), MS(500), MS(60_000)]),
         probation: (!rng.permille(200)).then_some(probation),
         on_failure: match rng.below(16) {
             0 | 1 => vec![Strategy::Restart, Strategy::Stop],

@@ -42,6 +42,23 @@ pub struct SimOptions {
     pub steps: u64,
     /// Something that is broken on purpose.
     pub sabotage: Option<InjectedBug>,
+    /// How many lines of its trace are kept; 0: the usual number.
+    pub trace: usize,
+}
+
+impl SimOptions {
+    /// A short history: the kind of which many are run.
+    #[must_use]
+    pub fn short(seed: u64) -> SimOptions {
+        SimOptions {
+            seed,
+            // Few modules meet each other more often.
+            modules: 3 + u32::from(seed % 2 == 0) * 2,
+            steps: 400,
+            sabotage: None,
+            trace: 0,
+        }
+    }
 }
 
 /// A deliberate breakage, to see a checker trip.
@@ -143,6 +160,8 @@ pub struct SimFailure {
     pub at: MonoTime,
     /// The last steps.
     pub trace: Trace,
+    /// Where the lifecycle saw the module that the violation names, or the system.
+    pub view: String,
 }
 
 impl fmt::Display for SimFailure {
@@ -154,14 +173,17 @@ impl fmt::Display for SimFailure {
             ..
         } = self.options;
         writeln!(f, "{}", self.trace)?;
+        writeln!(f, "{}", self.view)?;
+        let seconds = self.at.0 as f64 / 1e9;
+        let (violation, version) = (&self.violation, env!("CARGO_PKG_VERSION"));
         writeln!(
             f,
-            "cannot go on after {:?} at {} ns",
-            self.violation, self.at.0
+            "FAIL seed {seed} at t={seconds:.6} s: {violation:?} (chaos {version})"
         )?;
         write!(
             f,
-            "again: chaos --seeds 1 --seed {seed} --modules {modules} --steps {steps}"
+            "again: cargo run --release -p chaos -- --seeds 1 --seed {seed} --modules {modules} \
+             --steps {steps} --trace 1000"
         )
     }
 }
@@ -190,8 +212,9 @@ pub fn run(options: SimOptions) -> Result<Summary, Box<SimFailure>> {
         }
         Err(violation) => Err(Box::new(SimFailure {
             options,
-            violation,
             at: sim.now,
+            view: sim.view_of(&violation),
+            violation,
             trace: sim.trace,
         })),
     }
@@ -227,6 +250,8 @@ struct Sim {
     /// The last stop of everything: no new start follows.
     ending: bool,
     next_pid: u32,
+    /// The module of the last fault: troubles come together.
+    focus: Option<ModuleId>,
     summary: Summary,
 }
 
@@ -255,15 +280,11 @@ impl Sim {
             now: MonoTime(1_000_000_000),
             agenda: Agenda::default(),
             lifecycle_armed: MonoTime::NEVER,
-            trace: Trace::of(
-                std::env::var("KEEP")
-                    .ok()
-                    .and_then(|k| k.parse().ok())
-                    .unwrap_or(0),
-            ),
+            trace: Trace::of(options.trace),
             faults: true,
             ending: false,
             next_pid: 1,
+            focus: None,
             summary: Summary::default(),
         }
     }
@@ -313,8 +334,9 @@ impl Sim {
 
     /// Everything is where it should be, and nothing is about to happen.
     fn rest(&mut self) -> Checked {
-        self.check.at_rest(&self.plan, &self.lifecycle)?;
+        self.check.at_rest(&self.plan, self.now, &self.lifecycle)?;
         for module in self.plan.ids() {
+            self.watchdog_has_bitten(module)?;
             let at = module.index();
             let spec = self.specs[at].as_ref();
             let watched = spec.is_some_and(|spec| spec.watchdog.is_some());
@@ -325,6 +347,29 @@ impl Sim {
             }
         }
         Ok(())
+    }
+
+    /// What the lifecycle knows of the module that a violation names, else of the system.
+    fn view_of(&self, violation: &Violation) -> String {
+        match violation.module() {
+            Some(module) => format!("m{}: {:?}", module.0, self.lifecycle.view(module)),
+            None => format!("{:?}", self.lifecycle.system()),
+        }
+    }
+
+    /// No ready process that should feed its watchdog has been silent for long.
+    fn watchdog_has_bitten(&self, module: ModuleId) -> Checked {
+        let at = module.index();
+        let every = self.specs[at].as_ref().and_then(|spec| spec.watchdog);
+        let (Some(every), Some(process)) = (every, self.modules_in_world[at].process) else {
+            return Ok(());
+        };
+        let most = every + Duration::from_secs(5);
+        let silent = process.fed.is_some_and(|fed| self.now.since(fed) > most);
+        match silent && self.modules[at].is_ready() {
+            true => Err(Violation::WatchdogSleeps(module)),
+            false => Ok(()),
+        }
     }
 
     fn all_gone(&mut self) -> Checked {
@@ -369,16 +414,22 @@ impl Sim {
 
     /// The lifecycle is told something and does what follows.
     fn apply_to_lifecycle(&mut self, event: LifecycleEvent) -> Checked {
+        self.tell_lifecycle(event);
+        self.perform_effects()
+    }
+
+    /// The lifecycle is told something; what follows comes later.
+    fn tell_lifecycle(&mut self, event: LifecycleEvent) {
         self.summary.steps += 1;
         self.trace.push(self.now, TraceLine::ToLifecycle(event));
         self.lifecycle.apply(self.now, event);
         self.concerns(event);
-        self.perform_effects()
     }
 
     fn perform_effects(&mut self) -> Checked {
         for _ in 0..EFFECTS_A_MODULE * (1 + self.plan.len()) {
             let Some(effect) = self.lifecycle.next_effect(self.now) else {
+                self.check.settled(&self.plan, self.now, &self.lifecycle)?;
                 self.write_records();
                 if let Some(deadline) = self.lifecycle.deadline()
                     && deadline < self.lifecycle_armed

@@ -46,13 +46,71 @@ pub enum Violation {
     RestartShared(ModuleId),
     /// A module was run before what had to be done before it.
     StartedUnprepared(ModuleId),
+    /// A module was given up though it had tries left.
+    GaveUpTooEarly(ModuleId),
+    /// A failure was taken for what it is not: as an end that may be, or as one to try again.
+    WrongVerdict(ModuleId),
+    /// A module was given up without a try to come that its specification asks for.
+    NoProbation(ModuleId),
+    /// A module was run before its delay was over, or its turn.
+    StartedTooSoon(ModuleId),
+    /// A required module was given up in the first start, and the start went on.
+    StartNotFailed(ModuleId),
+    /// The status of the system is better than this required module is.
+    FalseStatus(ModuleId),
+    /// A start that hangs kept its restart token.
+    TokenHeld(ModuleId),
+    /// A process that does not feed its watchdog lives on.
+    WatchdogSleeps(ModuleId),
+    /// A module goes on though what it needs is gone for good.
+    NeedGone(ModuleId, ModuleId),
+    /// A run that has lasted for long still owes attempts.
+    AttemptsKept(ModuleId),
     /// One event led to effects without end, or a seed to steps without end.
     Endless,
 }
 
 impl Violation {
     /// How many there are.
-    pub const COUNT: usize = 20;
+    pub const COUNT: usize = 30;
+
+    /// How many of them are found by what is broken around the policy; planted bugs find the rest.
+    pub const AROUND: usize = 20;
+
+    /// The module that it names, if it names one.
+    #[must_use]
+    pub fn module(&self) -> Option<ModuleId> {
+        match self {
+            Violation::TwoProcesses(module)
+            | Violation::StartedTooEarly(module, _)
+            | Violation::StartedThoughDown(module)
+            | Violation::RunTwice(module)
+            | Violation::BudgetExceeded(module)
+            | Violation::TooManyRestarts(module)
+            | Violation::StopOrder(module, _)
+            | Violation::StopHangs(module)
+            | Violation::WishNotReached(module, _)
+            | Violation::WishLost(module)
+            | Violation::LeftBehind(module, _)
+            | Violation::OldRun(module)
+            | Violation::RemovedTooEarly(module)
+            | Violation::GroupExceeded(module)
+            | Violation::RestartShared(module)
+            | Violation::StartedUnprepared(module)
+            | Violation::GaveUpTooEarly(module)
+            | Violation::WrongVerdict(module)
+            | Violation::NoProbation(module)
+            | Violation::StartedTooSoon(module)
+            | Violation::StartNotFailed(module)
+            | Violation::FalseStatus(module)
+            | Violation::TokenHeld(module)
+            | Violation::WatchdogSleeps(module)
+            | Violation::NeedGone(module, _)
+            | Violation::AttemptsKept(module) => Some(*module),
+            Violation::NotQuiet(module) => *module,
+            Violation::StopTooLong | Violation::NotStopped | Violation::Endless => None,
+        }
+    }
 
     /// Its place in the list, for those who count them.
     #[must_use]
@@ -78,6 +136,16 @@ impl Violation {
             Violation::GroupExceeded(_) => 17,
             Violation::RestartShared(_) => 18,
             Violation::StartedUnprepared(_) => 19,
+            Violation::GaveUpTooEarly(_) => 20,
+            Violation::WrongVerdict(_) => 21,
+            Violation::NoProbation(_) => 22,
+            Violation::StartedTooSoon(_) => 23,
+            Violation::StartNotFailed(_) => 24,
+            Violation::FalseStatus(_) => 25,
+            Violation::TokenHeld(_) => 26,
+            Violation::WatchdogSleeps(_) => 27,
+            Violation::NeedGone(..) => 28,
+            Violation::AttemptsKept(_) => 29,
         }
     }
 }

@@ -57,6 +57,8 @@ pub struct SimProcess {
     pub ignores_sigterm: bool,
     /// Whether it has said that it is ready.
     pub ready_sent: bool,
+    /// When it last fed its watchdog, if it began with one.
+    pub fed: Option<MonoTime>,
 }
 
 /// The commands around a run.

@@ -51,7 +51,8 @@ impl Checker {
                     self.count_attempt(now, module, strategy, decision)?;
                     let floor = self.of(module).spec.clone();
                     let floor = floor.map(|spec| spec.recovery.backoff.floor);
-                    let first = self.of(module).attempts.len() < 2;
+                    let counted = decision.exceeded.is_empty();
+                    let first = !counted || self.of(module).attempts.len() < 2;
                     let spaced = first || after >= floor.unwrap_or_default();
                     ensure(spaced, || Violation::BudgetExceeded(module))?;
                     self.count_group(plan, now, module, decision)?;
@@ -69,6 +70,25 @@ impl Checker {
         }
     }
 
+    /// A restart is shared by the members of a group that restarts them together.
+    pub(super) fn is_shared_as_planned(
+        &self,
+        plan: &Plan,
+        module: ModuleId,
+        decision: &Decision,
+    ) -> Checked {
+        let groups = &plan.system().groups;
+        let Some(group) = owner(groups, GroupMember::Module(module)) else {
+            return Ok(());
+        };
+        let together = groups[group].strategy != GroupStrategy::OneForOne;
+        let plain = matches!(decision.verdict, Verdict::Retry { .. })
+            && !decision.excused
+            && decision.exceeded.is_empty();
+        let alone = together && plain && decision.scope == Scope::This;
+        ensure(!alone, || Violation::RestartShared(module))
+    }
+
     /// No rung of the ladder is used more often than it may.
     fn count_attempt(
         &mut self,
@@ -83,7 +103,10 @@ impl Checker {
         };
         let recovery = &spec.recovery;
         let first = recovery.on_failure.first() == Some(&strategy);
-        if !first && decision.exceeded.is_empty() {
+        if !decision.exceeded.is_empty() {
+            return Ok(()); // its group says what is done: which rung was used is not seen
+        }
+        if !first {
             shadow.rung_tries += 1;
             let within = shadow.rung_tries < recovery.on_failure.len();
             return ensure(within, || Violation::BudgetExceeded(module));
@@ -91,8 +114,7 @@ impl Checker {
         shadow.attempts.retain(|at| at.after(recovery.window) > now);
         shadow.attempts.push_back(now);
         let count = shadow.attempts.len();
-        let rungs = recovery.on_failure.len() - 1;
-        let most = recovery.max_attempts as usize + if first { 0 } else { rungs };
+        let most = recovery.max_attempts as usize;
         ensure(recovery.max_attempts == 0 || count <= most, || {
             Violation::BudgetExceeded(module)
         })
@@ -114,6 +136,10 @@ impl Checker {
             return Ok(()); // the module's own ladder restarts everything
         }
         self.group_counts.resize(groups.len(), VecDeque::new());
+        // A group that was exceeded by a member of an inner one begins anew too.
+        for exceeded in &decision.exceeded {
+            self.group_counts[exceeded.0 as usize].clear();
+        }
         let (spec, counts) = (&groups[group], &mut self.group_counts[group]);
         counts.retain(|at| at.after(spec.within) > now);
         if decision.exceeded.contains(&id(group)) {

@@ -31,6 +31,8 @@ impl Checker {
     pub fn replanned(&mut self, plan: &Plan, changes: &[(ModuleId, ChangeClass)]) {
         let changes: BTreeMap<ModuleId, ChangeClass> = changes.iter().copied().collect();
         self.forget_recovery();
+        self.doubt_all();
+        self.start_is_certain = false;
         self.shadows
             .resize_with(self.shadows.len().max(plan.slots()), ModelModule::default);
         let slots = (0_u32..).map(ModuleId).take(self.shadows.len());

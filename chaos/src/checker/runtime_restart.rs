@@ -106,6 +106,7 @@ impl Checker {
     /// A new runtime begins: with nothing (None), or with the processes that live.
     pub fn returned(&mut self, plan: &Plan, ready: impl Fn(ModuleId) -> Option<(u64, bool)>) {
         self.forget_recovery();
+        self.bounds_returned();
         // The new runtime is asked again, with a budget of its own.
         self.stop_by = self.stop_by.map(|_| MonoTime::NEVER);
         self.changing = false;

@@ -198,7 +198,7 @@ impl Sim {
         let (now, faults) = (self.now, self.faults);
         self.trace
             .push(now, TraceLine::World(module, "is born", generation));
-        let never = faults && self.rng.permille(50);
+        let never = faults && self.rng.permille(80);
         let slow = if faults && self.rng.permille(100) {
             MS(4_000)
         } else {
@@ -216,6 +216,7 @@ impl Sim {
             ready_from,
             ignores_sigterm: deaf,
             ready_sent: false,
+            fed: None,
         };
         self.modules_in_world[module.index()].process = Some(process);
         let Some(spec) = self.specs[module.index()].clone() else {
@@ -228,6 +229,9 @@ impl Sim {
                 .push_lasting(ready_from, WorldEvent::ReadyReported(module, generation));
         }
         if watched {
+            if let Some(process) = &mut self.modules_in_world[module.index()].process {
+                process.fed = Some(now);
+            }
             self.agenda
                 .push_lasting(now.after(MS(200)), WorldEvent::Feed(module, generation));
         }
@@ -245,7 +249,7 @@ impl Sim {
                 self.rng.pick(&[Exit::Code(0), Exit::Code(1)]),
             ),
             (Kind::Task, false) => (1000, MS(400), Exit::Code(0)),
-            (_, true) => (300, MS(3_000), self.rng.pick(&crash)),
+            (_, true) => (450, MS(2_000), self.rng.pick(&crash)),
             (_, false) => (0, MS(1), Exit::Code(0)),
         };
         if self.rng.permille(share) {
@@ -270,6 +274,9 @@ impl Sim {
         let hangs = self.faults && self.rng.permille(20);
         if !lives || hangs {
             return;
+        }
+        if let Some(process) = &mut self.modules_in_world[module.index()].process {
+            process.fed = Some(self.now);
         }
         self.news(module, ToModule::WatchdogFed { generation });
         self.agenda.push_lasting(

@@ -19,15 +19,21 @@ impl Sim {
         if !self.faults {
             return Ok(());
         }
-        let next = self.now.after(self.rng.span(MS(400)));
+        // Often the next one comes before anything has settled.
+        let gap = if self.rng.permille(300) {
+            MS(10)
+        } else {
+            MS(400)
+        };
+        let next = self.now.after(self.rng.span(gap));
         self.agenda.push_lasting(next, WorldEvent::FaultDue);
         if self.runtime_down {
             return Ok(());
         }
-        let nth = usize::try_from(self.rng.below(self.plan.len() as u64)).unwrap_or(0);
-        let Some(module) = self.plan.ids().nth(nth) else {
+        let Some(module) = self.next_victim() else {
             return self.change_plan();
         };
+        self.focus = Some(module);
         let generation = self.lifecycle.view(module).generation;
         match self.rng.below(100) {
             0..=49 => self.request_random(module)?,
@@ -72,6 +78,24 @@ impl Sim {
             _ => {}
         }
         self.reboot_if_stopped()
+    }
+
+    /// Any module; often the last one again, or one that it depends on or that depends on it: what
+    /// goes wrong together is where decisions meet.
+    fn next_victim(&mut self) -> Option<ModuleId> {
+        let last = self.focus.filter(|module| self.plan.has(*module));
+        if let Some(last) = last.filter(|_| self.rng.permille(500)) {
+            let needs = self.plan.dependencies(last).iter().map(|edge| edge.to);
+            let dependents = self.plan.dependents(last).iter().map(|one| one.from);
+            let near: Vec<ModuleId> = [last, last]
+                .into_iter()
+                .chain(needs)
+                .chain(dependents)
+                .collect();
+            return Some(self.rng.pick(&near));
+        }
+        let nth = usize::try_from(self.rng.below(self.plan.len() as u64)).unwrap_or(0);
+        self.plan.ids().nth(nth)
     }
 
     fn request_random(&mut self, module: ModuleId) -> Checked {
@@ -234,7 +258,7 @@ impl Sim {
                 let report = RunReport { generation, what };
                 self.records.ends(module, self.check.observed_run(module));
                 self.check.reported(self.now, module, report)?;
-                self.apply_to_lifecycle(LifecycleEvent::Reported { module, report })?;
+                self.tell_lifecycle(LifecycleEvent::Reported { module, report });
             }
         }
         for module in plan

@@ -3,6 +3,7 @@
 //! Never guesses: what lives is adopted, what was recorded as living and is not has failed.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::managed_module::{Proposal, StopReason};
 use super::{Lifecycle, SystemPhase};
@@ -183,6 +184,13 @@ impl Lifecycle {
     /// Goes on from what was adopted. A run that was recorded as living, was not found, and
     /// whose exit nobody told has failed. An eager module that nobody knew is wished up.
     pub(super) fn resume(&mut self, now: MonoTime) {
+        if self.phase == SystemPhase::Stopping {
+            // What ended meanwhile already stops everything.
+            let lost = self.ids().filter(|id| self.module(*id).exit_unknown);
+            for module in lost.collect::<Vec<ModuleId>>() {
+                self.apply_run_end(now, module, None);
+            }
+        }
         if self.phase != SystemPhase::New {
             return;
         }

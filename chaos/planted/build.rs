@@ -1,0 +1,149 @@
+//! Copies the policy and its simulator into one file each, and plants every bug of the list.
+//! Owns the copies: no file of the product knows of a bug.
+//! Never guesses: a bug whose place is not there exactly once stops the build.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+#[path = "src/bugs.rs"]
+mod bugs;
+
+use bugs::BUGS;
+
+fn main() {
+    let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..");
+    let out = PathBuf::from(variable("OUT_DIR"));
+    let policy = root.join("src/policy");
+    let simulator = root.join("chaos/src");
+    for read in [&policy, &simulator] {
+        println!("cargo::rerun-if-changed={}", read.display());
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/bugs.rs");
+    let mut planted = vec![false; BUGS.len()];
+    let text = flatten(&policy.join("lib.rs"), &policy, &mut planted);
+    let text = split_docs(&text).1.replace("extern crate alloc;", "");
+    write(
+        &out.join("policy.rs"),
+        &text.replace("crate::", "crate::policy::"),
+    );
+    let text = flatten(&simulator.join("lib.rs"), &simulator, &mut []);
+    let text = split_docs(&text).1.replace("crate::", "crate::simulator::");
+    write(
+        &out.join("simulator.rs"),
+        &text.replace("mainstay_policy::", "crate::policy::"),
+    );
+    for (bug, planted) in BUGS.iter().zip(planted) {
+        assert!(
+            planted,
+            "cannot plant {}: there is no file {}",
+            bug.name, bug.file
+        );
+    }
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|error| panic!("cannot read {name}: {error}"))
+}
+
+fn write(path: &Path, text: &str) {
+    // Paths to what is planted are of the root.
+    let text = text.replace("PLANTED_", "crate::is_planted");
+    fs::write(path, text).unwrap_or_else(|error| panic!("cannot write {path:?}: {error}"));
+}
+
+/// A file with its bugs, and each module of it in its place; tests are left out.
+fn flatten(path: &Path, root: &Path, planted: &mut [bool]) -> String {
+    let text =
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {path:?}: {error}"));
+    let text = plant(text, path, root, planted);
+    let mut out = String::with_capacity(text.len());
+    let mut is_test = false;
+    for line in text.lines() {
+        let declared = line
+            .trim()
+            .strip_suffix(';')
+            .and_then(|line| line.split_once("mod "));
+        let module = declared.filter(|(before, _)| before.is_empty() || before.starts_with("pub"));
+        match module {
+            _ if line == "#[cfg(test)]" => {
+                is_test = true;
+                continue;
+            }
+            // The state machines of the holder have no bugs planted.
+            Some((_, "holder")) => {}
+            Some(_) if is_test => {}
+            Some((visible, name)) => {
+                let module = flatten(&file_of(path, name), root, planted);
+                let (docs, module) = split_docs(&module);
+                let _ = write!(out, "{docs}{visible}mod {name} {{\n{module}}}\n");
+            }
+            None if is_test => out.push_str("#[cfg(test)]\n"),
+            None => {}
+        }
+        if module.is_none() && !line.starts_with("#!") {
+            out.push_str(line);
+            out.push('\n');
+        }
+        is_test = false;
+    }
+    out
+}
+
+fn file_of(path: &Path, module: &str) -> PathBuf {
+    let is_root = path.ends_with("lib.rs");
+    let folder = if is_root {
+        path.with_file_name("")
+    } else {
+        path.with_extension("")
+    };
+    folder.join(format!("{module}.rs"))
+}
+
+/// The first lines, as documentation from outside, and the rest.
+fn split_docs(module: &str) -> (String, String) {
+    let docs = module.lines().take_while(|line| line.starts_with("//!"));
+    let docs: String = docs.map(|line| format!("///{}\n", &line[3..])).collect();
+    let rest = module.lines().skip_while(|line| line.starts_with("//!"));
+    (docs, rest.map(|line| format!("{line}\n")).collect())
+}
+
+fn plant(mut text: String, path: &Path, root: &Path, planted: &mut [bool]) -> String {
+    let here = path.strip_prefix(root).unwrap_or(path);
+    for (number, bug) in BUGS.iter().enumerate() {
+        if Path::new(bug.file) != here || planted.is_empty() {
+            continue;
+        }
+        let places = find(&text, bug.find);
+        let [(from, to)] = places[..] else {
+            panic!(
+                "cannot plant {}: its place is {} times in {}; mend chaos/planted/src/bugs.rs",
+                bug.name,
+                places.len(),
+                bug.file
+            );
+        };
+        let wrong = bug.plant.replace("PLANTED", &format!("PLANTED_({number})"));
+        text.replace_range(from..to, &wrong);
+        planted[number] = true;
+    }
+    text
+}
+
+/// Where `sought` is in `text`, whatever blanks and line ends are between its words.
+fn find(text: &str, sought: &str) -> Vec<(usize, usize)> {
+    let first = sought.trim_start().chars().next();
+    let starts = text.char_indices().filter(|(_, c)| Some(*c) == first);
+    let matched = |from: usize| Some((from, from + match_len(&text[from..], sought)?));
+    starts.filter_map(|(from, _)| matched(from)).collect()
+}
+
+fn match_len(text: &str, sought: &str) -> Option<usize> {
+    let mut rest = text;
+    for wanted in sought.chars().filter(|c| !c.is_whitespace()) {
+        rest = rest.trim_start();
+        rest = rest.strip_prefix(wanted)?;
+    }
+    Some(text.len() - rest.len())
+}

@@ -1,0 +1,92 @@
+//! planted: the policy with bugs planted in it, and the simulator that has to find each.
+//! Owns which bug is in force in this thread; the build copies and plants.
+//! Never part of the product: only its own program and test use it.
+
+extern crate alloc;
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+mod bugs;
+
+/// The policy, with the bugs.
+pub mod policy {
+    include!(concat!(env!("OUT_DIR"), "/policy.rs"));
+}
+
+/// The simulator, over that policy.
+pub mod simulator {
+    include!(concat!(env!("OUT_DIR"), "/simulator.rs"));
+}
+
+use bugs::BUGS;
+use simulator::{SimOptions, Violation};
+
+thread_local! {
+    static PLANTED: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// How many bugs there are.
+#[must_use]
+pub fn count() -> usize {
+    BUGS.len()
+}
+
+/// What is wrong with a bug, in words.
+#[must_use]
+pub fn name(bug: usize) -> &'static str {
+    BUGS[bug].name
+}
+
+/// Where it is, what is there, and what is there instead.
+#[must_use]
+pub fn describe(bug: usize) -> String {
+    let bug = BUGS[bug];
+    format!("src/policy/{}\n- {}\n+ {}", bug.file, bug.find, bug.plant)
+}
+
+/// Puts a bug in force in this thread.
+pub fn plant(bug: Option<usize>) {
+    PLANTED.set(bug);
+}
+
+/// Whether this bug is in force.
+#[must_use]
+pub fn is_planted(bug: usize) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// How a bug was found.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// After how many histories.
+    pub histories: u64,
+    /// By what it broke.
+    pub violation: Violation,
+    /// How long that took.
+    pub took: Duration,
+}
+
+/// Runs short histories, `histories` at most, until one finds the bug; None: it survives.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long it takes is measured by the wall clock"
+)]
+pub fn search(bug: Option<usize>, first: u64, histories: u64) -> Option<Finding> {
+    plant(bug);
+    let begin = Instant::now();
+    let seeds = first..first.saturating_add(histories);
+    let found = seeds.zip(1..).find_map(|(seed, histories)| {
+        let failure = simulator::run(SimOptions::short(seed)).err()?;
+        let took = begin.elapsed();
+        let violation = failure.violation;
+        Some(Finding {
+            histories,
+            violation,
+            took,
+        })
+    });
+    plant(None);
+    found
+}
