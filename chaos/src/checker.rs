@@ -373,8 +373,9 @@ impl Checker {
                 let late = self.stop_by.is_none_or(|by| now > by);
                 ensure(!late, || Violation::StopTooLong)
             }
-            LifecycleEffect::NotifyDependent { .. }
-            | LifecycleEffect::DegradedChanged { .. } => Ok(()),
+            LifecycleEffect::NotifyDependent { .. } | LifecycleEffect::DegradedChanged { .. } => {
+                Ok(())
+            }
             LifecycleEffect::StateChanged { module, to, .. } => {
                 self.bounds_moved(now, *module, *to);
                 Ok(())

@@ -221,12 +221,6 @@ pub(crate) const BUGS: &[Bug] = &[
         plant: "OnDependencyRestart::Restart if PLANTED => {} OnDependencyRestart::Restart => {",
     },
     Bug {
-        name: "a need that ended is not started again",
-        file: "lifecycle/reconcile.rs",
-        find: "if edge.hard && self.module(edge.to).can_be_resumed() {",
-        plant: "if edge.hard && self.module(edge.to).can_be_resumed() && !PLANTED {",
-    },
-    Bug {
         name: "a stop waits for ever for its dependents",
         file: "lifecycle/report.rs",
         find: "self.mark_blocked_dependencies(module);",
@@ -243,12 +237,6 @@ pub(crate) const BUGS: &[Bug] = &[
         file: "lifecycle/reconcile.rs",
         find: "if self.module_mut(module).token_until.take().is_some() {",
         plant: "if self.module_mut(module).token_until.take().is_some() && !PLANTED {",
-    },
-    Bug {
-        name: "a start that hangs keeps its token",
-        file: "lifecycle/managed_module.rs",
-        find: "State::Starting | State::Stopping => self.token_until,",
-        plant: "State::Starting | State::Stopping => self.token_until.filter(|_| !PLANTED),",
     },
     Bug {
         name: "one token too many",
@@ -309,12 +297,6 @@ pub(crate) const BUGS: &[Bug] = &[
         file: "lifecycle/adopt.rs",
         find: "desired: slot.desired,",
         plant: "desired: if PLANTED { Desired::Up } else { slot.desired },",
-    },
-    Bug {
-        name: "a runtime forgets that a run has to end",
-        file: "lifecycle/adopt.rs",
-        find: "_ if slot.is_stopping() => State::Stopping,",
-        plant: "_ if slot.is_stopping() && !PLANTED => State::Stopping,",
     },
     Bug {
         name: "a changed module keeps its run",

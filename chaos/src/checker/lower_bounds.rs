@@ -316,8 +316,11 @@ impl Expected {
         let configuration = code == Some(78) && !clean;
         let never = recovery.restart == RestartPolicy::Never;
         let done = clean && recovery.restart != RestartPolicy::Always;
-        let for_good = configuration || never;
-        let stuck = failure == Failure::Exited(Exit::Stuck);
+        let limit = failure == Failure::Limit { stop: true };
+        let for_good = configuration || never || limit;
+        // What cannot be ended, or has no program, is tried again on probation alone.
+        let lasts = matches!(failure, Failure::NotStarted(start) if start.is_lasting());
+        let stuck = lasts || failure == Failure::Exited(Exit::Stuck);
         let stops = recovery.on_failure.first() == Some(&Strategy::Stop);
         Expected {
             may_be_done: done,

@@ -244,7 +244,7 @@ impl ManagedModule {
     pub(super) fn dependents_must_be_told(&self) -> bool {
         let untold = matches!(
             self.stop_reason,
-            Some(StopReason::Probe | StopReason::GroupFailed(_))
+            Some(StopReason::Probe | StopReason::Limit { .. } | StopReason::GroupFailed(_))
         );
         self.state.is_up() || untold || Some(StopReason::Adopted) == self.stop_reason
     }

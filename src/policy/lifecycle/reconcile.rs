@@ -135,6 +135,8 @@ impl Lifecycle {
                 self.module_mut(module).token_until = Some(now.after(TOKEN_HOLD));
                 self.token_holders.push(module);
                 self.start_module(now, module);
+            } else {
+                self.mark_dirty(module);
             }
             return true;
         }
@@ -146,6 +148,8 @@ impl Lifecycle {
             if self.may_start(now, module) {
                 self.turn = Some(module);
                 self.start_module(now, module);
+            } else {
+                self.mark_dirty(module);
             }
             return true;
         }
@@ -175,7 +179,8 @@ impl Lifecycle {
         }
     }
 
-    /// Who was queued may have been stopped or held since.
+    /// Who was queued may have been stopped or held since; it is reconciled then, because what it
+    /// needs may have ended meanwhile.
     fn may_start(&mut self, now: MonoTime, module: ModuleId) -> bool {
         let slot = self.module(module);
         matches!(self.phase, SystemPhase::Starting | SystemPhase::Up)
