@@ -20,7 +20,8 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "gives up at once",
         file: "recovery.rs",
         find: "recovery.max_attempts == 0 || used < recovery.max_attempts",
-        plant: "!PLANTED && (recovery.max_attempts == 0 || used < recovery.max_attempts)",
+        plant: "!PLANTED && (recovery.max_attempts == 0 || used < \
+                recovery.max_attempts)",
     },
     Bug {
         name: "one attempt too many",
@@ -38,25 +39,29 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "probation comes too soon",
         file: "recovery.rs",
         find: "probation.initial, probation.factor,",
-        plant: "if PLANTED { Duration::ZERO } else { probation.initial }, probation.factor,",
+        plant: "if PLANTED { Duration::ZERO } else { probation.initial }, \
+                probation.factor,",
     },
     Bug {
         name: "the try on probation never comes",
         file: "lifecycle/reconcile.rs",
         find: "if slot.retry_at.is_none_or(|at| now < at)",
-        plant: "if (PLANTED && slot.state == State::Failed) || slot.retry_at.is_none_or(|at| now < at)",
+        plant: "if (PLANTED && slot.state == State::Failed) || \
+                slot.retry_at.is_none_or(|at| now < at)",
     },
     Bug {
         name: "a try on probation begins the ladder anew",
         file: "lifecycle/reconcile.rs",
         find: "slot.recovery.half_open();",
-        plant: "if PLANTED { slot.recovery.reset(); } else { slot.recovery.half_open(); }",
+        plant: "if PLANTED { slot.recovery.reset(); } else { \
+                slot.recovery.half_open(); }",
     },
     Bug {
         name: "stability pays all attempts back",
         file: "recovery.rs",
         find: "self.recent.drain(..paid.min(self.recent.len()));",
-        plant: "self.recent.drain(..if PLANTED { self.recent.len() } else { paid.min(self.recent.len()) });",
+        plant: "self.recent.drain(..if PLANTED { self.recent.len() } else { \
+                paid.min(self.recent.len()) });",
     },
     Bug {
         name: "stability pays nothing back",
@@ -86,13 +91,16 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "a request does not forgive",
         file: "recovery.rs",
         find: "let mut recent = core::mem::take(&mut self.recent);",
-        plant: "if PLANTED { return; } let mut recent = core::mem::take(&mut self.recent);",
+        plant: "if PLANTED { return; } let mut recent = core::mem::take(&mut \
+                self.recent);",
     },
     Bug {
         name: "a clean exit is always as it may be",
         file: "recovery.rs",
-        find: "(FailureClass::Clean, RestartPolicy::OnFailure | RestartPolicy::Never) => {",
-        plant: "(FailureClass::Clean, policy) if PLANTED || policy != RestartPolicy::Always => {",
+        find: "(FailureClass::Clean, RestartPolicy::OnFailure | \
+                RestartPolicy::Never) => {",
+        plant: "(FailureClass::Clean, policy) if PLANTED || policy != \
+                RestartPolicy::Always => {",
     },
     Bug {
         name: "recovery.auto is ignored",
@@ -103,20 +111,24 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "exit 78 is tried again",
         file: "recovery.rs",
-        find: "Failure::Exited(Exit::Code(EXIT_CONFIGURATION)) => FailureClass::Configuration,",
-        plant: "Failure::Exited(Exit::Code(EXIT_CONFIGURATION)) => if PLANTED { FailureClass::Crash } else { FailureClass::Configuration },",
+        find: "Failure::Exited(Exit::Code(EXIT_CONFIGURATION)) => \
+                FailureClass::Configuration,",
+        plant: "Failure::Exited(Exit::Code(EXIT_CONFIGURATION)) => if PLANTED { \
+                FailureClass::Crash } else { FailureClass::Configuration },",
     },
     Bug {
         name: "restart = never is tried again",
         file: "recovery.rs",
         find: "match (case.failure.class(recovery), recovery.restart) {",
-        plant: "match (case.failure.class(recovery), if PLANTED { RestartPolicy::Always } else { recovery.restart }) {",
+        plant: "match (case.failure.class(recovery), if PLANTED { \
+                RestartPolicy::Always } else { recovery.restart }) {",
     },
     Bug {
         name: "the delay does not grow",
         file: "recovery.rs",
         find: "let delay = delay(&recovery.backoff, attempt, case.seed);",
-        plant: "let delay = delay(&recovery.backoff, if PLANTED { 1 } else { attempt }, case.seed);",
+        plant: "let delay = delay(&recovery.backoff, if PLANTED { 1 } else { attempt \
+                }, case.seed);",
     },
     Bug {
         name: "a restart does not wait for its delay",
@@ -134,13 +146,16 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "hard edges are ignored",
         file: "lifecycle/reconcile.rs",
         find: "if self.is_satisfied(edge) { return false; }",
-        plant: "if self.is_satisfied(edge) || (PLANTED && edge.hard) { return false; }",
+        plant: "if self.is_satisfied(edge) || (PLANTED && edge.hard) { return false; \
+                }",
     },
     Bug {
         name: "healthy means ready",
         file: "lifecycle/reconcile.rs",
-        find: "DependencyCondition::Healthy => ready && target.health == Health::Healthy,",
-        plant: "DependencyCondition::Healthy => ready && (PLANTED || target.health == Health::Healthy),",
+        find: "DependencyCondition::Healthy => ready && target.health == \
+                Health::Healthy,",
+        plant: "DependencyCondition::Healthy => ready && (PLANTED || target.health == \
+                Health::Healthy),",
     },
     Bug {
         name: "started means ordered",
@@ -152,13 +167,16 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "completed means ended",
         file: "lifecycle/reconcile.rs",
         find: "DependencyCondition::Completed => false,",
-        plant: "DependencyCondition::Completed => PLANTED && target.generation > 0 && !target.state.is_live(),",
+        plant: "DependencyCondition::Completed => PLANTED && target.generation > 0 && \
+                !target.state.is_live(),",
     },
     Bug {
         name: "a required failure does not fail the start",
         file: "lifecycle/recover.rs",
-        find: "if self.module(module).spec.required && self.phase == SystemPhase::Starting {",
-        plant: "if self.module(module).spec.required && self.phase == SystemPhase::Starting && !PLANTED {",
+        find: "if self.module(module).spec.required && self.phase == \
+                SystemPhase::Starting {",
+        plant: "if self.module(module).spec.required && self.phase == \
+                SystemPhase::Starting && !PLANTED {",
     },
     Bug {
         name: "the initial startup never ends",
@@ -169,8 +187,10 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "the initial startup starts all at once",
         file: "lifecycle/reconcile.rs",
-        find: "self.phase == SystemPhase::Starting && !self.plan.system().parallel_startup",
-        plant: "!PLANTED && self.phase == SystemPhase::Starting && !self.plan.system().parallel_startup",
+        find: "self.phase == SystemPhase::Starting && \
+                !self.plan.system().parallel_startup",
+        plant: "!PLANTED && self.phase == SystemPhase::Starting && \
+                !self.plan.system().parallel_startup",
     },
     Bug {
         name: "lazy modules start with the system",
@@ -182,7 +202,8 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "a call starts what was stopped",
         file: "lifecycle/managed_module.rs",
         find: "(never_started || ended_by_itself)",
-        plant: "(never_started || ended_by_itself || (PLANTED && self.state == State::Stopped))",
+        plant: "(never_started || ended_by_itself || (PLANTED && self.state == \
+                State::Stopped))",
     },
     Bug {
         name: "the watchdog never bites",
@@ -212,13 +233,15 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "dependents go on without what was stopped",
         file: "lifecycle/operation.rs",
         find: "self.propagate_stop(module, DependencyLoss::Stopped);",
-        plant: "if !PLANTED { self.propagate_stop(module, DependencyLoss::Stopped); }",
+        plant: "if !PLANTED { self.propagate_stop(module, DependencyLoss::Stopped); \
+                }",
     },
     Bug {
         name: "dependents do not restart along",
         file: "lifecycle/propagation.rs",
         find: "OnDependencyRestart::Restart => {",
-        plant: "OnDependencyRestart::Restart if PLANTED => {} OnDependencyRestart::Restart => {",
+        plant: "OnDependencyRestart::Restart if PLANTED => {} \
+                OnDependencyRestart::Restart => {",
     },
     Bug {
         name: "a stop waits for ever for its dependents",
@@ -236,7 +259,8 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "tokens are never returned",
         file: "lifecycle/reconcile.rs",
         find: "if self.module_mut(module).token_until.take().is_some() {",
-        plant: "if self.module_mut(module).token_until.take().is_some() && !PLANTED {",
+        plant: "if self.module_mut(module).token_until.take().is_some() && !PLANTED \
+                {",
     },
     Bug {
         name: "one token too many",
@@ -265,8 +289,10 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "the status hides what is missing",
         file: "lifecycle/info.rs",
-        find: "(State::Waiting | State::Starting | State::Stopping, _) if required => {",
-        plant: "(State::Waiting | State::Starting | State::Stopping, _) if required && !PLANTED => {",
+        find: "(State::Waiting | State::Starting | State::Stopping, _) if required \
+                => {",
+        plant: "(State::Waiting | State::Starting | State::Stopping, _) if required \
+                && !PLANTED => {",
     },
     Bug {
         name: "the status hides what has failed",
@@ -290,7 +316,8 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "a runtime forgets the attempts",
         file: "lifecycle/adopt.rs",
         find: "recovery: slot.recovery.save(),",
-        plant: "recovery: if PLANTED { SavedRecovery::default() } else { slot.recovery.save() },",
+        plant: "recovery: if PLANTED { SavedRecovery::default() } else { \
+                slot.recovery.save() },",
     },
     Bug {
         name: "a runtime forgets what was stopped",
@@ -302,7 +329,8 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "a changed module keeps its run",
         file: "lifecycle/replan.rs",
         find: "Some(ChangeClass::Restart) => Some(ChangeClass::Restart),",
-        plant: "Some(ChangeClass::Restart) if !PLANTED => Some(ChangeClass::Restart),",
+        plant: "Some(ChangeClass::Restart) if !PLANTED => \
+                Some(ChangeClass::Restart),",
     },
     Bug {
         name: "a group restarts without limit",

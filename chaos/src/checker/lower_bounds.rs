@@ -142,13 +142,7 @@ impl Checker {
         let bounds = &mut shadow.bounds;
         bounds.most.retain(|at| at.after(recovery.window) > now);
         let expected = Expected::of(recovery, failure);
-        let right = match decision.verdict {
-            Verdict::Done => expected.may_be_done,
-            Verdict::Propose { .. } => !recovery.auto,
-            Verdict::Retry { .. } if bounds.uncertain || decision.excused => true,
-            Verdict::Retry { .. } => expected.may_be_tried && !bounds.on_trial,
-            Verdict::GiveUp { .. } => !expected.may_be_done,
-        };
+        let right = expected.allows(recovery, bounds, decision);
         ensure(right, || Violation::WrongVerdict(module))?;
         match decision.verdict {
             Verdict::Retry { after, strategy } => {
@@ -307,6 +301,17 @@ struct Expected {
 }
 
 impl Expected {
+    /// Whether a verdict is one of those that may follow.
+    fn allows(&self, recovery: &RecoverySpec, bounds: &Bounds, decision: &Decision) -> bool {
+        match decision.verdict {
+            Verdict::Done => self.may_be_done,
+            Verdict::Propose { .. } => !recovery.auto,
+            Verdict::Retry { .. } if bounds.uncertain || decision.excused => true,
+            Verdict::Retry { .. } => self.may_be_tried && !bounds.on_trial,
+            Verdict::GiveUp { .. } => !self.may_be_done,
+        }
+    }
+
     fn of(recovery: &RecoverySpec, failure: Failure) -> Expected {
         let code = match failure {
             Failure::Exited(Exit::Code(code)) => Some(code),
