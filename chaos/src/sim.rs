@@ -54,7 +54,7 @@ impl SimOptions {
         SimOptions {
             seed,
             // Few modules meet each other more often.
-            modules: 3 + u32::from(seed % 2 == 0) * 2,
+            modules: 3 + u32::from(seed.is_multiple_of(2)) * 2,
             steps: 400,
             sabotage: None,
             trace: 0,

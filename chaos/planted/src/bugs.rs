@@ -79,7 +79,7 @@ pub(crate) const BUGS: &[Bug] = &[
         name: "attempts are not counted",
         file: "recovery.rs",
         find: "self.recent.push_back(now);",
-        plant: "if !PLANTED { self.recent.push_back(now); }",
+        plant: "self.recent.extend((!PLANTED).then_some(now));",
     },
     Bug {
         name: "a stable run does not end the trial",

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     let first: u64 = first.unwrap_or(1);
     let mut survivors = 0;
     for number in 0..count() {
-        let (done, result) = mpsc::channel();
+        let (done, result) = mpsc::sync_channel(1);
         std::thread::spawn(move || done.send(search(Some(number), first, HISTORIES)));
         let Ok(found) = result.recv_timeout(LIMIT) else {
             println!("{:<56} hangs: no history ends", name(number));
