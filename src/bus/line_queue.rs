@@ -29,7 +29,7 @@ pub(crate) struct LineQueue {
     lines: mpsc::Sender<QueuedLine>,
     bytes: Arc<Semaphore>,
     /// The limit of all queues of the client's principal.
-    shared: Option<Arc<Semaphore>>,
+    shared: Option<SharedLimit>,
 }
 
 /// A queued line, and its share of the byte limits until it is dropped.
@@ -38,6 +38,15 @@ pub(crate) struct QueuedLine {
     pub(crate) line: Arc<Vec<u8>>,
     _bytes: OwnedSemaphorePermit,
     _shared: SharedBytes,
+}
+
+/// The bytes that all queues of one principal may hold together.
+#[derive(Clone)]
+pub(crate) struct SharedLimit {
+    pub(crate) all: Arc<Semaphore>,
+    /// More of them for queues of which every line was written: who reads does not wait for the
+    /// same principal's connections that do not.
+    pub(crate) readers: Arc<Semaphore>,
 }
 
 /// Bytes of the limit that a principal's queues share; None where they share none.
@@ -93,7 +102,7 @@ impl LineQueue {
     }
 
     /// The same queue, of which each byte counts in a limit of several queues too.
-    pub(crate) fn sharing(self, limit: Option<Arc<Semaphore>>) -> LineQueue {
+    pub(crate) fn sharing(self, limit: Option<SharedLimit>) -> LineQueue {
         LineQueue {
             shared: limit,
             ..self
@@ -116,6 +125,16 @@ impl LineQueue {
     pub(crate) async fn reserve_shared(&self, bytes: usize) -> Result<SharedBytes, QueueFull> {
         let Some(limit) = &self.shared else {
             return Ok(SharedBytes(None));
+        };
+        let free = Arc::clone(&limit.all).try_acquire_many_owned(weight(bytes));
+        if let Ok(bytes) = free {
+            return Ok(SharedBytes(Some(bytes)));
+        }
+        let is_written = self.bytes.available_permits() == BYTES_MAX as usize;
+        let limit = if is_written {
+            &limit.readers
+        } else {
+            &limit.all
         };
         let reserved = Arc::clone(limit).acquire_many_owned(weight(bytes)).await;
         reserved
@@ -159,7 +178,8 @@ impl LineQueue {
             let reserved = Arc::clone(limit).try_acquire_many_owned(weight(bytes));
             reserved.map_err(|_full| QueueFull)
         };
-        let shared = SharedBytes(self.shared.as_ref().map(reserve).transpose()?);
+        let all = self.shared.as_ref().map(|limit| reserve(&limit.all));
+        let shared = SharedBytes(all.transpose()?);
         let bytes = reserve(&self.bytes)?;
         let slot = self.lines.try_reserve().map_err(|_full| QueueFull)?;
         Ok(SendPermit {
@@ -192,14 +212,19 @@ mod tests {
 
     #[tokio::test]
     async fn queues_of_one_principal_share_a_limit() {
-        let limit = Arc::new(Semaphore::new(100));
+        let limit = SharedLimit {
+            all: Arc::new(Semaphore::new(100)),
+            readers: Arc::new(Semaphore::new(10)),
+        };
         let sharing = || {
             let (queue, lines) = LineQueue::new();
-            (queue.sharing(Some(Arc::clone(&limit))), lines)
+            (queue.sharing(Some(limit.clone())), lines)
         };
         let ((one, mut lines), (other, _lines)) = (sharing(), sharing());
         let reserved = one.reserve_shared(100).await.expect("space");
         assert!(other.try_send(vec![b'x']).is_err(), "all is reserved");
+        let reads = other.reserve_shared(10).await;
+        assert!(reads.is_ok(), "its lines were all written");
         assert!(one.send_reserved(vec![b'x'; 60], reserved).await.is_ok());
         assert!(other.try_send(vec![b'x'; 41]).is_err());
         assert!(

@@ -11,6 +11,8 @@ use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::MAX_LINE_BYTES;
 use tokio::sync::Semaphore;
 
+use crate::bus::line_queue::SharedLimit;
+
 /// Connections of one user on the control socket.
 const USER_CONNECTIONS_MAX: u32 = 256;
 /// Connections of one module: its processes, and connections of its last run that are closing.
@@ -27,6 +29,8 @@ const REFUSALS_PER_SECOND: f64 = 4.0;
 const UNFINISHED_MAX: usize = 4 * MAX_LINE_BYTES;
 /// Bytes of one principal in results and in lines that wait to be written.
 const UNWRITTEN_MAX: usize = 8 * MAX_LINE_BYTES;
+/// More of them for its connections that read what they are sent.
+const READERS_MAX: usize = 2 * MAX_LINE_BYTES;
 /// Accounts that are kept; more principals than that share one account.
 const ACCOUNTS_MAX: usize = 4096;
 /// The first interval between two records of refusals; it doubles while they go on.
@@ -87,7 +91,7 @@ pub(crate) struct MemoryShare {
     /// A permit for each byte of an unfinished line: without one the connection is closed.
     pub(crate) unfinished: Arc<Semaphore>,
     /// A permit for each byte that waits to be written: the next request waits for one.
-    pub(crate) unwritten: Arc<Semaphore>,
+    pub(crate) unwritten: SharedLimit,
     /// The one log that is read for it at a time.
     pub(crate) log_reads: Arc<Semaphore>,
 }
@@ -96,7 +100,10 @@ impl Default for MemoryShare {
     fn default() -> MemoryShare {
         MemoryShare {
             unfinished: Arc::new(Semaphore::new(UNFINISHED_MAX)),
-            unwritten: Arc::new(Semaphore::new(UNWRITTEN_MAX)),
+            unwritten: SharedLimit {
+                all: Arc::new(Semaphore::new(UNWRITTEN_MAX)),
+                readers: Arc::new(Semaphore::new(READERS_MAX)),
+            },
             log_reads: Arc::new(Semaphore::new(1)),
         }
     }
