@@ -2,7 +2,6 @@
 //! Owns the key in the state directory. A token names a module and a run, signed with HMAC-SHA-256.
 //! Never stores a token: whoever has the key can check one.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -97,7 +96,7 @@ impl TokenSigner {
 
 #[cfg(unix)]
 fn random(bytes: &mut [u8]) -> io::Result<()> {
-    io::Read::read_exact(&mut fs::File::open("/dev/urandom")?, bytes)
+    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, bytes)
 }
 
 #[cfg(windows)]
@@ -128,6 +127,7 @@ mod tests {
 
     #[test]
     fn the_key_is_kept_and_private() {
+        use std::fs;
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("a directory");
         let token = TokenSigner::open(dir.path()).expect("made").sign("a", 1);

@@ -7,6 +7,7 @@ use std::io;
 use std::path::Path;
 
 /// Names the user, beside root, whose configuration root uses.
+#[cfg(unix)]
 pub(crate) const OWNER_VARIABLE: &str = "MAINSTAY_TRUST_OWNER";
 
 /// Another user could change what root would do.

@@ -9,8 +9,9 @@ use mainstay_protocol::doctor::{DoctorReport, LimitSupport, MachineCheck};
 use super::enforcement::Enforcement;
 use super::machine;
 
-/// Descriptors that a system of a hundred modules needs.
-const DESCRIPTORS_MIN: u64 = 1024;
+/// Descriptors that a system of a hundred modules needs; a limit is signed on some systems.
+#[cfg(unix)]
+const DESCRIPTORS_MIN: i128 = 1024;
 /// Free bytes below which a journal and logs soon cannot be written.
 const DISK_MIN: u64 = 256 << 20;
 
@@ -53,7 +54,12 @@ fn descriptors() -> Option<MachineCheck> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     let text = format!("{soft} open files, up to {hard}; mainstay raises its own limit");
     let remedy = "raise the hard limit (`LimitNOFILE=` in a unit, or limits.conf)";
-    Some(check("descriptors", hard >= DESCRIPTORS_MIN, text, remedy))
+    Some(check(
+        "descriptors",
+        i128::from(hard) >= DESCRIPTORS_MIN,
+        text,
+        remedy,
+    ))
 }
 
 #[cfg(not(unix))]
