@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::CommittedConfig;
 use crate::os::private;
 
-/// How many plans are kept for `config history` and `config rollback`.
+/// How many plans are kept.
 const PLANS_KEPT: usize = 32;
 
 /// A plan as it is kept.
@@ -76,15 +76,19 @@ impl PlanStore {
         write(&self.path("staged.json"), plan)
     }
 
-    /// Makes the staged plan the committed one.
+    /// Makes the staged plan the committed one, also when that was done in part before.
     ///
     /// # Errors
     /// What the system says; the plan before is the committed one still.
-    pub(crate) fn commit(&self) -> io::Result<()> {
-        let mut plan = self.staged()?;
-        fs::rename(self.path("staged.json"), self.path("committed.json"))?;
+    pub(crate) fn commit(&self, number: u64) -> io::Result<()> {
+        let mut plan = match self.staged() {
+            Ok(plan) => plan,
+            Err(_) if self.committed().is_ok_and(|plan| plan.number == number) => return Ok(()),
+            Err(error) => return Err(error),
+        };
         "committed".clone_into(&mut plan.outcome);
-        self.keep(&plan)
+        self.keep(&plan)?;
+        fs::rename(self.path("staged.json"), self.path("committed.json"))
     }
 
     /// Makes a plan the committed one that nothing has to be watched for.
@@ -105,8 +109,10 @@ impl PlanStore {
             return Ok(());
         };
         outcome.clone_into(&mut plan.outcome);
-        self.keep(&plan)?;
-        fs::remove_file(self.path("staged.json"))
+        // Without its history too: a plan that stays staged is rolled back by the next runtime.
+        let kept = self.keep(&plan);
+        fs::remove_file(self.path("staged.json"))?;
+        kept
     }
 
     /// The numbers of all plans that are kept, oldest first.
@@ -187,7 +193,9 @@ mod tests {
         store.stage(&plan(2)).expect("kept");
         let committed = || store.committed().expect("a plan").number;
         assert_eq!((committed(), store.staged().expect("one").number), (1, 2));
-        store.commit().expect("renamed");
+        store.commit(2).expect("renamed");
+        store.commit(2).expect("done before");
+        assert!(store.commit(3).is_err(), "it was never staged");
         assert_eq!(committed(), 2);
         assert!(store.staged().is_err());
         store.stage(&plan(3)).expect("kept");

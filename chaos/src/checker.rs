@@ -61,7 +61,7 @@ pub struct ModelModule {
     completed: bool,
     reach: DesiredReach,
     /// The place of its last run among all runs, and of the last that was a restart for others: a
-    /// start after an end as it may be is none.
+    /// start after a clean exit is none.
     run: u64,
     restart: u64,
     at_rest: bool,

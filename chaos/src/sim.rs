@@ -122,7 +122,7 @@ impl InjectedBug {
 /// What a history had in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Calls of `note` with the `settle` that follows, of the lifecycle and of the modules.
+    /// Events applied, with the effects that follow, of the lifecycle and of the modules.
     pub steps: u64,
     /// Processes made.
     pub spawns: u64,

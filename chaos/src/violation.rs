@@ -62,7 +62,7 @@ pub enum Violation {
     TokenHeld(ModuleId),
     /// A process that does not feed its watchdog lives on.
     WatchdogSleeps(ModuleId),
-    /// A module goes on though what it needs is gone for good.
+    /// A module goes on although what it needs was given up.
     NeedGone(ModuleId, ModuleId),
     /// A run that has lasted for long still owes attempts.
     AttemptsKept(ModuleId),

@@ -1,5 +1,5 @@
 //! Seeds on every push, and proof that each checker can trip.
-//! Owns the number of seeds: a few hundred must fit into a coffee-free minute.
+//! Owns the number of seeds: a few hundred must finish within a minute.
 //! Never uses the machine's clock or chance.
 
 use chaos::{InjectedBug, SimOptions, Summary, Violation, run};

@@ -21,7 +21,7 @@ use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
 use crate::plan_store::PlanStore;
 
-mod apply;
+pub(crate) mod apply;
 pub(crate) mod candidate;
 mod watch;
 
@@ -210,7 +210,7 @@ impl ConfigActorState {
         }
     }
 
-    /// Lets a request wait its turn. Of those that nobody waits for one is enough.
+    /// Queues a request. Requests that nobody waits for are merged into one.
     fn queue(&mut self, request: ReloadRequest) {
         let is_anonymous = |one: &ReloadRequest| one.requester.is_none() && one.reply.is_none();
         if is_anonymous(&request) && self.requests.iter().any(is_anonymous) {
@@ -270,9 +270,9 @@ impl ConfigActorState {
         }
         if request
             .expected_plan
-            .is_some_and(|plan| plan != self.newest)
+            .is_some_and(|plan| plan != self.in_force())
         {
-            return request.refuse(ReloadRefusal::OtherPlan(self.newest));
+            return request.refuse(ReloadRefusal::OtherPlan(self.in_force()));
         }
         if request.is_of_a_file() && !candidate.configuration.empty_files().is_empty() {
             if request.is_first_look() {
@@ -289,11 +289,11 @@ impl ConfigActorState {
         match self.reload.offer(content, request.requester.is_some()) {
             Offer::Unchanged => {
                 self.set_problem(None);
-                request.answer(ReloadReply::Unchanged(self.newest));
+                request.answer(ReloadReply::Unchanged(self.in_force()));
             }
             Offer::Quarantined => {
-                let text = "cannot apply the configuration: it was rolled back and is as it was; \
-                            change it, or run `mainstay reload` to try it again";
+                let text = "cannot apply the configuration: this content was rolled back and has \
+                            not changed since; change it, or run `mainstay reload` to try it again";
                 request.refuse(ReloadRefusal::Refused(text.to_owned()));
             }
             Offer::Apply if request.compare_only => {
@@ -301,7 +301,7 @@ impl ConfigActorState {
                 let text = format!(
                     "the configuration files changed since plan {} was applied: {changes}; \
                      `mainstay plan` shows it, `mainstay reload` applies it",
-                    self.newest
+                    self.in_force()
                 );
                 self.show_problem(Some(text));
             }
@@ -309,9 +309,14 @@ impl ConfigActorState {
         }
     }
 
+    /// The number of the plan in force: a newer one may have been refused.
+    fn in_force(&self) -> u64 {
+        self.ctx.plan().number()
+    }
+
     /// Whether what a candidate was compared with is not what is in force, or will not be.
     fn is_overtaken(&self, candidate: &Candidate) -> bool {
-        self.rollback.is_some() || candidate.base.plan.number() != self.newest
+        self.rollback.is_some() || candidate.base.plan.number() != self.in_force()
     }
 
     /// The problem that `status` shows until the files are good again.

@@ -335,7 +335,7 @@ impl RootActorState {
             self.deaths.pop_front();
         }
         if self.deaths.len() > DEATHS_MAX {
-            tracing::error!("too many of mainstay's state parts died: starting the runtime again");
+            tracing::error!("too many of mainstay's own parts died: starting the runtime again");
             return Err("too many actor deaths".into());
         }
         let name = match role {

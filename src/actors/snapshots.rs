@@ -115,7 +115,7 @@ pub(crate) struct SnapshotStore {
 }
 
 impl SnapshotStore {
-    /// A snapshots of `modules` modules to which nothing has happened.
+    /// Snapshots of `modules` modules, none started.
     pub(crate) fn new(modules: usize, at: Timestamp) -> SnapshotStore {
         let system = SystemSnapshot {
             summary: SystemInfo::default(),

@@ -55,7 +55,8 @@ fn stop(
     let mut client = instance.connect_to_change()?;
     let progress = Progress::start(format!("stopping {}", format::single_line(&instance.name)));
     let holder = client.status()?.holder_pid;
-    let runs = running(&client.modules()?);
+    let runs = client.modules().map(|modules| running(&modules));
+    let runs = runs.unwrap_or_default(); // that it cannot be read holds up no stop
     request_stop(&mut client, timeout, down_timeout)?;
     if wait_closed(&mut client, &progress, until)? && wait_gone(instance, holder, until) {
         return match left_of(&runs) {
@@ -81,7 +82,7 @@ fn stop(
     ))
 }
 
-/// Main processes: module, pid, and where the system says it the start time.
+/// Main processes: module, pid and, where it is known, start time.
 fn running(modules: &[ModuleView]) -> Vec<(String, u32, Option<u64>)> {
     let pids = modules
         .iter()

@@ -41,14 +41,16 @@ pub struct SystemConfig {
 }
 
 /// What mainstay keeps in the state directory itself, beside the logs.
-const OWN_STATE: [&str; 7] = [
+const OWN_STATE: [&str; 9] = [
     "audit.head",
     "committed.json",
     "holder.json",
     "key",
     "lock",
     "mark",
+    "plans",
     "recovery",
+    "staged.json",
 ];
 
 impl SystemConfig {

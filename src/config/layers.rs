@@ -318,7 +318,6 @@ fn read_limited(path: &Path) -> std::io::Result<Vec<u8>> {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(about.len()).unwrap_or(0) + 1);
-    let file = fs::File::open(path)?;
     trust::check(&file, path)?;
     // The file may have grown meanwhile.
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;

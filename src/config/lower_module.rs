@@ -108,7 +108,7 @@ pub(crate) fn lower_module<'a>(
     (spec, launch)
 }
 
-/// A directory of the module without the links on the way to it: later nobody may place one.
+/// A directory of the module without the links on the way to it: none can be inserted later.
 fn real(root: &Path, system: &SystemConfig) -> PathBuf {
     match root == system.state_dir {
         true => root.to_path_buf(),

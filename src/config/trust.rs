@@ -26,7 +26,7 @@ impl Untrusted {
 /// configuration and may exchange it.
 ///
 /// # Errors
-/// An [`Untrusted`], for root; other users may use whose configuration they like.
+/// An [`Untrusted`], for root; other users may use anyone's configuration.
 #[cfg(unix)]
 pub(crate) fn check(file: &File, path: &Path) -> io::Result<()> {
     use mainstay_holder::dir::{check_closed, check_file};

@@ -208,7 +208,7 @@ pub(super) async fn wait_until(
     }
 }
 
-async fn await_reply<T>(reply: oneshot::Receiver<T>) -> Result<T, RequestError> {
+pub(super) async fn await_reply<T>(reply: oneshot::Receiver<T>) -> Result<T, RequestError> {
     match tokio::time::timeout(PUBLISH_TIMEOUT, reply).await {
         Ok(Ok(reply)) => Ok(reply),
         Ok(Err(_)) => {

@@ -20,8 +20,10 @@ use mainstay_protocol::methods::{ConfigApply, ConfigPlan};
 use mainstay_protocol::{ErrorCode, RequestError};
 use tokio::sync::oneshot;
 
+use super::change::await_reply;
 use super::{Answer, Caller, MethodResult, config, internal};
 use crate::actors::RuntimeContext;
+use crate::actors::config::apply::refusal;
 use crate::actors::config::candidate::Candidate;
 use crate::actors::config::{ConfigMsg, ReloadOutcome, ReloadRefusal, ReloadReply, ReloadRequest};
 use crate::actors::lifecycle::LifecycleMsg;
@@ -53,11 +55,11 @@ impl Answer for ConfigPlan {
             changes: candidate.run_changes(),
             answer,
         });
-        let steps = match preview.await.map_err(internal)? {
+        let steps = match await_reply(preview).await? {
             Ok(steps) => steps,
             // While everything is stopped nothing is taken along.
             Err(ReplanError::NotRunning) => Vec::new(),
-            Err(error) => return Err(internal(format!("{error:?}"))),
+            Err(error) => return Err(RequestError::new(ErrorCode::Busy, refusal(error))),
         };
         Ok(MethodResult::Now(shown(ctx, &candidate, &steps)))
     }

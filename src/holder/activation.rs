@@ -45,7 +45,10 @@ impl ActivationSockets {
                 fds.next()
                     .map(|fd| Arc::new(ForeignFd::new(fd, &self.closer)))
             } else {
-                let same = before.iter().find(|one| one.bound.socket == bound.socket);
+                let address = &bound.socket.address;
+                let same = before
+                    .iter()
+                    .find(|one| one.bound.socket.address == *address);
                 same.map(|one| Arc::clone(&one.fd))
             };
             self.kept.extend(fd.map(|fd| KeptSocket { bound, fd }));

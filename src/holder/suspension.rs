@@ -23,6 +23,7 @@ impl Engine {
             };
             self.suspended(pid, signal);
         }
+        self.reap_again = true; // there may be more
     }
 
     fn suspended(&mut self, pid: i32, signal: Option<i32>) {
@@ -41,7 +42,10 @@ impl Engine {
 
     /// Embedded: looks at each main process by its own descriptor.
     fn look_at_suspensions(&mut self, now: Instant) {
-        if self.runtime.is_some() || self.suspension_look.is_some_and(|at| at > now) {
+        // What is due is looked at again: a lease that has ended since has continued it.
+        let is_due = self.suspended.values().any(|(at, _)| *at <= now);
+        let is_early = self.suspension_look.is_some_and(|at| at > now);
+        if self.runtime.is_some() || (is_early && !is_due) {
             return;
         }
         let runs = self.instances.values().filter_map(|one| one.pinned());

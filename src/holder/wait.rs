@@ -13,6 +13,17 @@ pub(crate) enum WaitTarget {
     Process(Option<(libc::idtype_t, libc::id_t, libc::c_int)>),
 }
 
+impl WaitTarget {
+    /// Kind, number and flags.
+    fn waitid(self) -> Option<(libc::idtype_t, libc::id_t, libc::c_int)> {
+        match self {
+            WaitTarget::Anyone => Some((libc::P_ALL, 0, libc::WNOHANG)),
+            WaitTarget::Pid(pid) => Some((libc::P_PID, pid as libc::id_t, libc::WNOHANG)),
+            WaitTarget::Process(target) => target,
+        }
+    }
+}
+
 /// How a child ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ReapedChild {
@@ -32,14 +43,7 @@ pub(crate) enum WaitResult {
 /// The next child that was stopped by this signal, or continued, and was not returned before.
 #[expect(unsafe_code, reason = "waitid with stops")]
 pub(crate) fn next_suspension(whom: WaitTarget) -> Option<(i32, Option<i32>)> {
-    let (kind, number) = match whom {
-        WaitTarget::Anyone => (libc::P_ALL, 0),
-        WaitTarget::Pid(pid) => (libc::P_PID, pid as libc::id_t),
-        WaitTarget::Process(target) => {
-            let (kind, number, _) = target?;
-            (kind, number)
-        }
-    };
+    let (kind, number, _) = whom.waitid()?;
     let flags = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG;
     // SAFETY: an all-zero siginfo is valid and is filled by the call; its fields are those of a
     // child.
@@ -59,11 +63,8 @@ pub(crate) fn next_suspension(whom: WaitTarget) -> Option<(i32, Option<i32>)> {
     reason = "waitid: the wrapper at hand refuses real-time signals"
 )]
 pub(crate) fn wait_nohang(whom: WaitTarget, reap: bool) -> WaitResult {
-    let (kind, number, how) = match whom {
-        WaitTarget::Anyone => (libc::P_ALL, 0, libc::WNOHANG),
-        WaitTarget::Pid(pid) => (libc::P_PID, pid as libc::id_t, libc::WNOHANG),
-        WaitTarget::Process(Some(target)) => target,
-        WaitTarget::Process(None) => return WaitResult::NoChild,
+    let Some((kind, number, how)) = whom.waitid() else {
+        return WaitResult::NoChild;
     };
     let mut flags = libc::WEXITED | how;
     if !reap {

@@ -3,6 +3,7 @@
 //! Never writes, and needs no running mainstay.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mainstay_protocol::EventKind;
 use rusqlite::{Connection, Transaction};
@@ -10,6 +11,9 @@ use serde::Serialize;
 
 use super::chain::{self, COLUMNS, Canonical, ChainPosition, hex};
 use super::{audit_head, database};
+
+/// How long the database may be locked, as while a runtime that returned opens it.
+const LOCKED_MAX: Duration = Duration::from_secs(5);
 
 /// A chain in which every link holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +103,11 @@ pub fn verify(path: &Path) -> Result<ChainVerified, ChainBroken> {
         };
         return Err(broken((None, reason)));
     }
-    let connection = database::connect_to_read(path).map_err(|error| broken(unreadable(error)))?;
+    let connection = database::connect_to_read(path).and_then(|connection| {
+        connection.busy_timeout(LOCKED_MAX)?;
+        Ok(connection)
+    });
+    let connection = connection.map_err(|error| broken(unreadable(error)))?;
     check(&connection, kept).map_err(broken)
 }
 

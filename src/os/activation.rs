@@ -50,9 +50,11 @@ pub(super) fn bind_missing(
     }
     let mut bound = BoundSockets::default();
     for (socket, place) in wanted.into_iter().zip(0..) {
-        let same = kept.iter().find(|one| one.socket == socket);
+        // Its name may be another now.
+        let same = kept.iter().find(|one| one.socket.address == socket.address);
         if let Some(same) = same.filter(|one| is_in_place(one)) {
-            bound.sockets.push(same.clone());
+            let file = same.file;
+            bound.sockets.push(BoundSocket { socket, file });
             continue;
         }
         let (fd, file) = bind(&socket)?;

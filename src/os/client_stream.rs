@@ -128,7 +128,9 @@ pub(crate) struct Closers(HashMap<Option<u32>, Arc<Closer>>);
 impl Closers {
     /// The closer of a user.
     pub(crate) fn of(&mut self, user: Option<u32>) -> Arc<Closer> {
-        self.0.retain(|_, closer| closer.count() > 0);
+        // One that a connection has is in use although nothing waits for it yet.
+        self.0
+            .retain(|_, closer| Arc::strong_count(closer) > 1 || closer.count() > 0);
         Arc::clone(self.0.entry(user).or_default())
     }
 }

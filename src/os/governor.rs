@@ -21,6 +21,8 @@ const WAITING_MAX: usize = 1024;
 const RECHECK: Duration = Duration::from_millis(2);
 /// and so many times while there are any.
 const RECHECKS_MAX: u32 = 4;
+/// After the end of a lease: the holder has ended it, if there was one.
+const ENDED_BY_NOW: Duration = Duration::from_secs(1);
 
 /// What the governor needs of the holder's channel.
 pub(super) trait FreezeOrders: Send + 'static {
@@ -123,8 +125,8 @@ struct GovernorThread {
     orders: Box<dyn FreezeOrders>,
     held: HashMap<Instance, HeldRun>,
     stopped: HashMap<Instance, Stopped>,
-    /// Which run of an instance is in the background.
-    background: HashMap<Instance, u64>,
+    /// Which run of an instance is in the background, and the least `nice` in its tree before.
+    background: HashMap<Instance, (u64, i32)>,
 }
 
 impl GovernorThread {
@@ -161,7 +163,12 @@ impl GovernorThread {
             }
             GovernorOrder::ThawAll => {
                 self.held.clear();
-                self.stopped.drain().for_each(|(_, stopped)| stopped.end());
+                // The holder has ended older ones: who is stopped since was stopped by others.
+                let now = machine::monotonic();
+                let stopped = self.stopped.drain().map(|(_, stopped)| stopped);
+                stopped
+                    .filter(|one| one.until.after(ENDED_BY_NOW) > now)
+                    .for_each(Stopped::end);
             }
         }
     }
@@ -190,18 +197,28 @@ impl GovernorThread {
 
     /// What starts in a run later inherits it.
     fn set_background(&mut self, (instance, generation): (&Instance, u64), lower: bool) {
-        let before = self.background.get(instance) == Some(&generation);
-        if lower == before {
+        let of_run = |(of, _): &(u64, i32)| *of == generation;
+        if lower == self.background.get(instance).is_some_and(of_run) {
             return;
         }
-        if lower {
-            self.background.insert(instance.clone(), generation);
-        } else {
-            self.background.remove(instance);
-        }
-        if let Some(tree) = self.tree(&mut TreeSampler::default(), instance, generation) {
-            let processes = tree.all().into_iter();
-            processes.for_each(|pid| priority::set_background(pid, lower));
+        let before = self.background.remove(instance);
+        let Some(tree) = self.tree(&mut TreeSampler::default(), instance, generation) else {
+            return;
+        };
+        let processes = tree.all();
+        match before {
+            Some((_, nice)) if !lower => {
+                processes
+                    .into_iter()
+                    .for_each(|pid| priority::raise(pid, nice));
+            }
+            _ if lower => {
+                let nice = processes.iter().map(|pid| priority::nice(*pid)).min();
+                let nice = nice.unwrap_or_default();
+                self.background.insert(instance.clone(), (generation, nice));
+                processes.into_iter().for_each(priority::lower);
+            }
+            _ => {}
         }
     }
 

@@ -196,20 +196,24 @@ impl HolderClient {
         self.send_request_with(ask, Vec::new());
     }
 
-    fn send_request_with(&self, ask: &HolderRequest, fds: Vec<PassedFd>) {
+    /// False: the request was dropped.
+    fn send_request_with(&self, ask: &HolderRequest, fds: Vec<PassedFd>) -> bool {
         if self.gone.load(Ordering::Relaxed) {
-            return self.act_without_holder(ask);
+            self.act_without_holder(ask);
+            return true;
         }
         let mut out = lock(&self.out);
         if out.waiting_bytes() > ASKS_BYTES_MAX {
             tracing::error!("cannot ask the holder any more: it does not read its wire");
-            return;
+            return false;
         }
-        if let Err(error) = out.push(ask, fds) {
+        let pushed = out.push(ask, fds);
+        drop(out);
+        if let Err(error) = &pushed {
             tracing::error!(%error, "cannot ask the holder");
         }
-        drop(out);
         self.out_ready.notify_one();
+        pushed.is_ok()
     }
 
     /// From an actor, which does not wait.

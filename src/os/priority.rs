@@ -5,13 +5,23 @@
 /// How far below its own priority a process in the background is, in steps of `nice`.
 const STEPS: i32 = 10;
 
-/// Sets it for all threads of a process. One that has ended is left out.
-pub(super) fn set_background(pid: u32, lower: bool) {
+/// Lets all threads of a process wait for others. One that has ended is left out.
+pub(super) fn lower(pid: u32) {
     for thread in threads(pid) {
-        set_disk_priority(thread, lower);
+        set_disk_priority(thread, true);
         if may_raise() {
-            let steps = if lower { STEPS } else { -STEPS };
-            add_nice(thread, steps);
+            set_nice(thread, nice(thread) + STEPS);
+        }
+    }
+}
+
+/// Takes that back, but leaves no thread above the `nice` that its run began with: the system
+/// cuts what was lowered off at 19, and a process may have started in between.
+pub(super) fn raise(pid: u32, base: i32) {
+    for thread in threads(pid) {
+        set_disk_priority(thread, false);
+        if may_raise() {
+            set_nice(thread, (nice(thread) - STEPS).max(base));
         }
     }
 }
@@ -34,11 +44,18 @@ fn may_raise() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// The `nice` of a thread; 0 of one that has ended.
+#[expect(unsafe_code, reason = "nix has no getpriority")]
+pub(super) fn nice(thread: u32) -> i32 {
+    // SAFETY: numbers only.
+    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, thread as _) };
+    nice.clamp(-20, 19)
+}
+
 #[expect(unsafe_code, reason = "nix has no setpriority")]
-fn add_nice(thread: u32, steps: i32) {
+fn set_nice(thread: u32, nice: i32) {
     // SAFETY: numbers only; a thread that has ended is an error.
     unsafe {
-        let nice = libc::getpriority(libc::PRIO_PROCESS, thread as _) + steps;
         libc::setpriority(libc::PRIO_PROCESS, thread as _, nice);
     }
 }
@@ -79,13 +96,17 @@ mod tests {
             .arg("60")
             .spawn()
             .expect("a process");
-        let before = priorities(child.id());
-        set_background(child.id(), true);
-        let lowered = priorities(child.id());
-        assert_eq!(lowered.1, 3);
-        assert!(!may_raise() || lowered.0 > before.0);
-        set_background(child.id(), false);
-        assert_eq!(priorities(child.id()), before);
+        // Near the end of the scale too, where the system cuts off what is added.
+        for base in [0, 15] {
+            set_nice(child.id(), base);
+            let before = priorities(child.id());
+            lower(child.id());
+            let lowered = priorities(child.id());
+            assert_eq!(lowered.1, 3);
+            assert!(!may_raise() || lowered.0 > before.0);
+            raise(child.id(), before.0);
+            assert_eq!(priorities(child.id()), before);
+        }
         child.kill().expect("it runs");
         child.wait().expect("it ends");
     }

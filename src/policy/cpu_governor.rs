@@ -70,12 +70,6 @@ impl CpuGovernor {
         self.ceiling = permille.max(1) as f64 / 1000.0;
     }
 
-    /// Whether the run is near its ceiling, or was stopped within the last second.
-    #[must_use]
-    pub fn is_near(&self) -> bool {
-        self.is_near
-    }
-
     /// Takes in the CPU time, in nanoseconds, that the run has used by `now`.
     pub fn look(&mut self, now: MonoTime, cpu_ns: u64) -> GovernorStep {
         let Some((at, before)) = self.last.replace((now, cpu_ns)) else {

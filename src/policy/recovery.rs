@@ -256,7 +256,7 @@ impl RecoveryState {
 
     /// Whether the current run is that one try.
     #[must_use]
-    pub fn is_half_open(&self) -> bool {
+    pub(crate) fn is_half_open(&self) -> bool {
         self.half_open
     }
 

@@ -32,7 +32,7 @@ pub enum Rung {
     /// Nothing.
     #[default]
     None,
-    /// It is told.
+    /// The module is notified.
     Notice,
     /// Its priority is lowered.
     Priority,
@@ -40,7 +40,7 @@ pub enum Rung {
     Cap,
     /// It is restarted by recovery.
     Restart,
-    /// It is stopped for good.
+    /// It is stopped permanently.
     Stop,
 }
 

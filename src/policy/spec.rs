@@ -241,7 +241,7 @@ pub struct SystemSpec {
     pub groups: Vec<GroupSpec>,
 }
 
-/// More than this share of the modules that fail for good within a window are a cascade.
+/// More than this share of the modules that are given up within a window are a cascade.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cascade {
     /// The share, above 0; 1 and more: never.

@@ -288,14 +288,16 @@ fn a_killed_runtime_loses_no_request_that_was_answered() {
         daemon.wait("a runtime", answered);
         let told = daemon.wait("a whole chain", || {
             let told = daemon.cli(&["audit", "verify", "--json"]).stdout;
-            // While the next runtime opens the journal the answer is an error.
+            // Unreadable it may be for a moment, while the next runtime opens it; broken it is not.
             let told = serde_json::from_slice::<Value>(&told).ok();
-            told.filter(|told| told["count"].is_u64())
+            told.filter(|told| told["count"].is_u64() || told["seq"].is_u64())
         });
         let missing: u64 = told["missing"].as_array().map_or(0, |gaps| {
             gaps.iter().filter_map(|gap| gap["count"].as_u64()).sum()
         });
-        let rows = told["count"].as_u64().expect("a count");
+        let Some(rows) = told["count"].as_u64() else {
+            panic!("the chain is broken: {told}");
+        };
         assert!(rows + missing >= round, "{told}");
     }
 }

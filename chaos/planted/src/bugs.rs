@@ -95,7 +95,7 @@ pub(crate) const BUGS: &[Bug] = &[
                 self.recent);",
     },
     Bug {
-        name: "a clean exit is always as it may be",
+        name: "a clean exit is never a failure",
         file: "recovery.rs",
         find: "(FailureClass::Clean, RestartPolicy::OnFailure | \
                 RestartPolicy::Never) => {",

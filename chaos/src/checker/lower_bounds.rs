@@ -202,7 +202,10 @@ impl Checker {
         })?;
         for edge in plan.dependencies(module).iter().filter(|edge| !edge.hard) {
             let target = &self.shadows[edge.to.index()];
-            let until = bounds.since.after(plan.module(edge.to).startup_timeout);
+            // While a run by a former plan is out, its time is that of the former specification.
+            let specs = [Some(plan.module(edge.to)), target.spec.as_deref()];
+            let timeouts = specs.into_iter().flatten().map(|spec| spec.startup_timeout);
+            let until = bounds.since.after(timeouts.min().unwrap_or_default());
             let comes = matches!(target.bounds.state, State::Waiting | State::Starting);
             let comes = comes && target.reach.requested && target.in_plan;
             let waits = bounds.state == State::Waiting && comes && now < until;

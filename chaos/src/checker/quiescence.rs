@@ -77,7 +77,7 @@ impl Checker {
         }
     }
 
-    /// What a module that runs needs is up, comes back by itself, or ended as it may.
+    /// What a module that runs needs is up, comes back by itself, or exited cleanly.
     fn needs_are_there(&self, plan: &Plan, module: ModuleId, views: &[ModuleInfo]) -> Checked {
         if !self.shadows[module.index()].out {
             return Ok(());

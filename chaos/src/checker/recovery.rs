@@ -23,7 +23,7 @@ pub(super) struct SharedEnd {
     restart: u64,
     /// Its run that has to end for it.
     run: u64,
-    /// It stops for good.
+    /// It is stopped permanently.
     permanently: bool,
 }
 
@@ -201,12 +201,12 @@ impl Checker {
             return Ok(());
         }
         ensure(!own.permanently, || Violation::RestartShared(module))?;
-        let behind = self.shadows.iter().any(|other| {
+        let is_late = self.shadows.iter().any(|other| {
             other.out
                 && other.shared_end.restart == own.restart
                 && other.run == other.shared_end.run
         });
-        ensure(!behind, || Violation::RestartShared(module))
+        ensure(!is_late, || Violation::RestartShared(module))
     }
 
     /// At rest: what had to end has ended.

@@ -54,7 +54,7 @@ impl Checker {
         self.stop_by = before;
     }
 
-    /// Whether its last run ended by itself as it may.
+    /// Whether its last run ended with a clean exit.
     #[must_use]
     pub fn completed(&self, module: ModuleId) -> bool {
         self.shadows[module.index()].completed

@@ -196,6 +196,11 @@ impl Sim {
             records.in_flight.push_back((at, note));
         }
         for module in records.touched.drain(..) {
+            // A module that has left the plan keeps its last record until that is dropped, after
+            // the plan is kept.
+            if self.lifecycle.spec(module).is_none() {
+                continue;
+            }
             let record = self.lifecycle.record(module);
             if records.newest[module.index()].replace(record) != Some(record) {
                 let at = arrival(&mut records.channel);

@@ -171,7 +171,7 @@ impl ConfigActorState {
         text: String,
     ) {
         match effect {
-            ReloadEffect::Commit { plan } => self.keep(myself, Kept::Commit(plan)),
+            ReloadEffect::Commit { plan } => self.commit(myself, plan),
             ReloadEffect::RollBack { plan, module } => {
                 let name = self.ctx.name(module);
                 let why = match text.is_empty() {
@@ -217,22 +217,24 @@ impl ConfigActorState {
         self.in_flight += 1;
         let (store, myself) = (self.store.clone(), myself.clone());
         tokio::task::spawn_blocking(move || {
-            let kept = store.discard(&outcome).and_then(|()| {
-                let mut plan = store.committed()?;
+            // The number first: numbers of plans only grow, whenever the runtime ends.
+            let committed = store.committed().and_then(|mut plan| {
                 plan.number = number;
+                "rollback".clone_into(&mut plan.requester);
                 store.commit_now(&plan)
             });
+            let kept = committed.and_then(|()| store.discard(&outcome));
             let _actor_ended = myself.cast(ConfigMsg::Kept(Kept::Rollback(number), kept));
         });
     }
 
     /// Moves the pointer to the plan that was watched.
-    fn keep(&mut self, myself: &ActorRef<ConfigMsg>, kept: Kept) {
+    fn commit(&mut self, myself: &ActorRef<ConfigMsg>, plan: u64) {
         self.in_flight += 1;
         let (store, myself) = (self.store.clone(), myself.clone());
         tokio::task::spawn_blocking(move || {
-            let result = store.commit();
-            let _actor_ended = myself.cast(ConfigMsg::Kept(kept, result));
+            let result = store.commit(plan);
+            let _actor_ended = myself.cast(ConfigMsg::Kept(Kept::Commit(plan), result));
         });
     }
 
@@ -259,14 +261,14 @@ impl ConfigActorState {
             (Kept::Rollback(_), Ok(())) => self.in_flight -= 1,
             (Kept::Commit(plan), Err(error)) => {
                 let text = format!(
-                    "cannot commit plan {plan}: {error}; it is in force, and tried again until it \
-                     is kept"
+                    "cannot commit plan {plan}: {error}; it is in force, and the commit is tried \
+                     again every 5 s"
                 );
                 self.set_problem(Some(text));
                 let (store, myself) = (self.store.clone(), myself.clone());
                 tokio::spawn(async move {
                     tokio::time::sleep(COMMIT_RETRY).await;
-                    let again = tokio::task::spawn_blocking(move || store.commit()).await;
+                    let again = tokio::task::spawn_blocking(move || store.commit(plan)).await;
                     let again = again.unwrap_or_else(|error| Err(io::Error::other(error)));
                     let _actor_ended = myself.cast(ConfigMsg::Kept(Kept::Commit(plan), again));
                 });
@@ -317,6 +319,12 @@ impl ConfigActorState {
         let Ok(back) = Candidate::rollback(planned, &committed.configuration, number) else {
             return;
         };
+        if self.reload.watched().is_some() {
+            // The lifecycle alone died: it reports again what is watched.
+            let lifecycle = &self.ctx.actor_refs.lifecycle;
+            lifecycle.cast(LifecycleMsg::ReportWatched);
+            return;
+        }
         let touched: Vec<ModuleId> = back.differences.iter().map(|(id, _)| *id).collect();
         let configuration = self.ctx.configuration();
         let content = configuration.fingerprint.clone();
@@ -335,7 +343,7 @@ impl ConfigActorState {
     }
 }
 
-fn refusal(error: ReplanError) -> &'static str {
+pub(crate) fn refusal(error: ReplanError) -> &'static str {
     match error {
         ReplanError::NotRunning => "the system is starting or stopping; try again",
         ReplanError::Superseded { .. } => "a newer plan is in force",

@@ -74,7 +74,7 @@ impl Candidate {
         let plan = Plan::new(number, configuration.system_spec.clone(), specs.cloned());
         let plan = plan.map_err(|error| error.to_string())?;
         let keys = base.configuration.changes_to(&configuration);
-        // No module can be told of new settings while it runs yet: a new run reads them.
+        // Running modules cannot be notified of new settings yet, so they are restarted.
         let classes = keys.classes().into_iter();
         let classes = classes.map(|(module, class)| match class {
             KeyClass::Notify => (module, KeyClass::Restart),

@@ -125,7 +125,7 @@ impl LifecycleActorState {
         }
     }
 
-    /// Too many modules failed for good: their branches stop.
+    /// Too many modules failed permanently: their branches stop.
     pub(super) fn emit_cascade(&mut self, failed: &[ModuleId], branch: &[ModuleId]) {
         let names = |ids: &[ModuleId]| -> Vec<String> {
             ids.iter()

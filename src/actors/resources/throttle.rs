@@ -1,6 +1,6 @@
 //! What the throttle ladder of each run decides, performed: an event first, then the rung.
 //! Owns the ladder of each run that is up, and the limits that were set for it.
-//! Never decides, and never restarts: the lifecycle does, through recovery.
+//! Never restarts: the lifecycle does, through recovery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use mainstay_policy::resources::{
 };
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::RunLimits;
+use mainstay_protocol::method::name;
 use mainstay_protocol::{EventKind, StateCause};
 use serde_json::json;
 
@@ -22,6 +23,8 @@ use super::super::{RuntimeContext, convert};
 
 /// How long a module may take to reply that it reduces its load.
 const REDUCE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The share of its load that a module is asked to keep to on the rung `notice`.
+const NOTICE_LOAD: f64 = 0.5;
 /// How long a run stays still while its end is being decided: until its stop signal, at most.
 const STILL: Duration = Duration::from_millis(300);
 /// What machine pressure leaves to a module that is capped, in thousandths of a core.
@@ -216,12 +219,17 @@ impl Throttles {
             .cast(RegistryMsg::Throttle(module, info));
         if change.to > change.from {
             self.climb(module, generation, change, text);
+        } else if change.to == Rung::None {
+            // What a degraded module leaves out it leaves out still.
+            let degraded = self.ctx.snapshots.module(module).lifecycle.info.degraded;
+            let degrade = self.ctx.launch(module).degrade.reduce_load;
+            self.set_load(module, degrade.filter(|_| degraded).unwrap_or(1.0));
         }
     }
 
     fn climb(&self, module: ModuleId, generation: u64, change: RungChange, text: String) {
         match change.to {
-            Rung::Notice => self.reduce_load(module),
+            Rung::Notice => self.set_load(module, NOTICE_LOAD),
             Rung::Restart | Rung::Stop => {
                 // What is over its limit uses no more of it meanwhile.
                 self.ctx
@@ -252,12 +260,12 @@ impl Throttles {
     }
 
     /// Asks a module that has a connection to do less.
-    fn reduce_load(&self, module: ModuleId) {
+    fn set_load(&self, module: ModuleId, factor: f64) {
         let bus = Arc::clone(&self.ctx.bus);
         tokio::spawn(async move {
-            let params = json!({ "factor": 0.5 });
+            let params = json!({ "factor": factor });
             let _without_a_connection = bus
-                .request(module, "load.reduce", params, REDUCE_TIMEOUT)
+                .request(module, name::LOAD_REDUCE, params, REDUCE_TIMEOUT)
                 .await;
         });
     }

@@ -147,6 +147,8 @@ fn a_reset_stays_inside_of_what_belongs_to_the_module() {
         ("${state_dir}/journal.db", "mainstay's own"),
         ("${state_dir}/journal.db-wal", "mainstay's own"),
         ("${state_dir}/key", "mainstay's own"),
+        ("${state_dir}/plans", "mainstay's own"),
+        ("${state_dir}/staged.json", "mainstay's own"),
         ("${state_dir}/recovery/a", "mainstay's own"),
         ("${state_dir}/logs", "mainstay's own"),
         ("${state_dir}/logs/a.log", "mainstay's own"),

@@ -155,7 +155,7 @@ impl ProcessLauncher {
 /// The same for a child that shares its parent's descriptors: it first leaves their table.
 #[expect(unsafe_code, reason = "close_range")]
 extern "C" fn exec_child_unshared(orders: *const ExecSpec) -> ! {
-    // SAFETY: as in `become_it`.
+    // SAFETY: as in `exec_child`.
     let orders = unsafe { &*orders };
     join_group(orders); // by a descriptor that does not come along
     let flag = libc::CLOSE_RANGE_UNSHARE;

@@ -45,7 +45,7 @@ pub(crate) fn fork_and_exec(orders: &ExecSpec, newborn: &AtomicI32) -> Result<i3
     let alone = lock(&FORKING);
     let (mut done, held) = std::io::pipe().map_err(errno)?;
     newborn.store(UNKNOWN, Ordering::SeqCst);
-    // SAFETY: the child only runs `become_it`, which is async-signal-safe. `held` is
+    // SAFETY: the child only runs `exec_child`, which is async-signal-safe. `held` is
     // close-on-exec, so the exec or the exit closes the child's copy.
     let pid = unsafe {
         let pid = libc::fork();

@@ -320,6 +320,11 @@ impl Receiver {
             if throttled || now > begun + turn || !self.read_one(id, drains) {
                 break;
             }
+            // After each: one turn may bring thousands of descriptors.
+            self.watch_closing(id);
+            if !drains && self.sources.get(&id).is_some_and(|one| one.refusing) {
+                break;
+            }
         }
         if let Some(one) = self
             .sources

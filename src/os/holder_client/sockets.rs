@@ -65,14 +65,16 @@ impl HolderClient {
             _ => return Err(timed_out()),
         };
         if activates || *kept != sockets || !passed.is_empty() {
-            kept.clone_from(&sockets);
+            let passing = sockets.clone();
             let request = HolderRequest::Listen {
                 instance: instance.clone(),
                 sockets,
                 passed,
                 activates,
             };
-            self.send_request_with(&request, fds);
+            if self.send_request_with(&request, fds) {
+                *kept = passing;
+            }
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The words of the lifecycle: what it is told, what it asks for.
+//! The types of the lifecycle: its events and its effects.
 //! Owns the types that actors and simulator share. Never holds a rule.
 
 use alloc::vec::Vec;
@@ -57,7 +57,7 @@ pub enum LifecycleEvent {
         generation: u64,
         /// How it is.
         health: Health,
-        /// A liveness probe failed for good.
+        /// A liveness probe failed often enough, and its rechecks too.
         restart: bool,
     },
     /// What [`LifecycleEffect::Prepare`] asked for is over.
@@ -75,7 +75,7 @@ pub enum LifecycleEvent {
         module: ModuleId,
         /// The run that was sampled.
         generation: u64,
-        /// Stop it for good instead of restarting it.
+        /// Stop it permanently instead of restarting it.
         stop: bool,
     },
     /// The runtime returned; once per known module, before `Boot` or `Resume`.

@@ -19,9 +19,9 @@ pub(super) enum StopReason {
     Dependency(ModuleId),
     /// A restart was asked for.
     Requested,
-    /// A liveness probe failed for good.
+    /// A liveness probe failed often enough, and its rechecks too.
     Probe,
-    /// It is over a limit; to be stopped for good, or restarted.
+    /// It is over a limit: stopped permanently, or restarted.
     Limit {
         /// For good.
         stop: bool,
@@ -32,7 +32,7 @@ pub(super) enum StopReason {
     Reload,
     /// It restarts with a module that failed.
     Group(ModuleId),
-    /// It stops for good with a module that failed.
+    /// It is stopped and marked failed because a member of its group failed.
     GroupFailed(ModuleId),
 }
 
@@ -282,7 +282,7 @@ impl ManagedModule {
     }
 
     /// Whether it cannot become what its dependents wait for without a request: it was given up,
-    /// or it ended as it may before it was ready.
+    /// or it exited with a clean code before it was ready.
     pub(super) fn is_failed_need(&self) -> bool {
         let ended = self.state == State::Stopped && !self.was_ready;
         self.goal() == Desired::Up && (self.state == State::Failed || ended)

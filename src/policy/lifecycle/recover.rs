@@ -50,7 +50,8 @@ impl Lifecycle {
     /// A person accepts what was proposed for a failed module.
     pub(super) fn accept_proposal(&mut self, now: MonoTime, module: ModuleId) {
         let slot = self.module_mut(module);
-        let Some(Proposal { strategy, failure }) = slot.proposal.take() else {
+        let is_failed = slot.state == State::Failed;
+        let Some(Proposal { strategy, failure }) = slot.proposal.take_if(|_| is_failed) else {
             return;
         };
         slot.desired_revision += 1;
@@ -153,7 +154,7 @@ impl Lifecycle {
         self.fail_initial_starts(now, module);
     }
 
-    /// Members of the group, or all modules, stop for good because `module` failed.
+    /// Members of the group, or all modules, stop permanently because `module` failed.
     fn stop_along(&mut self, now: MonoTime, module: ModuleId, scope: Scope) {
         match scope {
             Scope::This | Scope::Siblings { .. } => {}
@@ -283,7 +284,8 @@ impl Lifecycle {
         true
     }
 
-    /// The run of a degraded module is ready: it is told, and restored once the run is stable.
+    /// The run of a degraded module is ready: it is notified, and its features are restored once
+    /// the run is stable.
     pub(super) fn notify_degraded(&mut self, module: ModuleId) {
         let slot = self.module(module);
         if slot.is_degraded && slot.state == State::Running {

@@ -330,6 +330,7 @@ impl Lifecycle {
         for module in gone.collect::<Vec<ModuleId>>() {
             self.removed[module.index()] = self.record(module);
             self.modules[module.index()] = None;
+            self.alarms.clear(module);
             self.effects.push_back(LifecycleEffect::Removed { module });
         }
         self.use_graph(Arc::clone(self.plan.graph()));

@@ -485,3 +485,17 @@ fn a_plan_that_is_lost_with_the_runtime_leaves_no_trace() {
         );
     }
 }
+
+#[test]
+fn a_stuck_module_that_is_removed_leaves_no_alarm() {
+    let up = [
+        ("boot", "run a, run b"),
+        ("a up", ""),
+        ("b up", "started"),
+        ("a stuck", ""),
+    ];
+    let mut script = check("a\nb", &up);
+    assert_eq!(script.state("a"), State::Failed);
+    assert_eq!(script.replan("b", ""), "removed a, plan 2");
+    run(&mut script, &[("wait 1h", "")]);
+}

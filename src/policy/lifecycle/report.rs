@@ -49,7 +49,7 @@ impl Lifecycle {
         }
     }
 
-    /// How a run feels. A probe that failed for good ends it; its end is then judged.
+    /// How a run feels. A failed liveness probe ends it; its end is then judged.
     pub(super) fn apply_health(
         &mut self,
         module: ModuleId,

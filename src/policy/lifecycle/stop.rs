@@ -10,19 +10,17 @@ use crate::states::{Cause, Desired, State};
 use crate::stop_budget::{StopBudget, reserve};
 
 impl Lifecycle {
-    /// Wishes everything down within `budget`. A second call can only shorten the first, and
-    /// gives new shares once the time of the first is over.
+    /// Requests everything down within `budget`. A later call can only shorten that; once the time
+    /// is over it asks again of what still runs.
     pub(super) fn stop_all(&mut self, now: MonoTime, budget: Duration) {
-        let usable = budget.saturating_sub(reserve(budget));
-        let by = now.after(usable);
-        if self.phase == SystemPhase::Stopped
-            || self
-                .stop
-                .as_ref()
-                .is_some_and(|stop| now < stop.by && stop.by <= by)
-        {
+        let by = now.after(budget.saturating_sub(reserve(budget)));
+        let before = self.stop.as_ref().map(|stop| stop.by);
+        let is_longer = before.is_some_and(|before| now < before && before <= by);
+        if self.phase == SystemPhase::Stopped || is_longer {
             return;
         }
+        let by = before.map_or(by, |before| before.min(by));
+        let usable = by.since(now);
         self.phase = SystemPhase::Stopping;
         let shares = StopBudget::new(&self.graph, usable, |module| {
             let slot = self.module(module);
