@@ -218,8 +218,9 @@ fn what_does_not_fit_the_queue_is_counted_and_stays_readable() {
     let total = {
         // The writer publishes under this lock: while it is held, nothing leaves the queue twice.
         let _stalled = lock(&journal.shared.hub);
-        // One that woke the writer, a queue that it took with it, and one behind its back.
-        let total = 1 + (QUEUE as u64) * 2 + MORE;
+        // One that woke the writer, the queue that it took with it, the queue that was full when it
+        // counted what was lost, and the one behind it.
+        let total = 1 + (QUEUE as u64) * 3 + MORE;
         for n in 0..total {
             journal.append(draft(n));
         }
