@@ -59,6 +59,23 @@ impl PlanStore {
         read(&self.path("committed.json"))
     }
 
+    /// The same; where its file is missing or damaged, the newest committed one of the history.
+    ///
+    /// # Errors
+    /// What is wrong with the file, when there is none in the history either.
+    pub(crate) fn last_committed(&self) -> io::Result<StoredPlan> {
+        self.committed().or_else(|error| {
+            let newest = self.numbers().into_iter().rev();
+            let mut plans = newest.filter_map(|number| self.plan(number).ok());
+            plans.find(|plan| plan.outcome == "committed").ok_or(error)
+        })
+    }
+
+    /// The file of the committed plan.
+    pub(crate) fn committed_path(&self) -> PathBuf {
+        self.path("committed.json")
+    }
+
     /// The plan that was being applied or watched.
     ///
     /// # Errors
@@ -132,10 +149,6 @@ impl PlanStore {
     ///
     /// # Errors
     /// There is none of this number, or it cannot be read.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no command lists the plans yet")
-    )]
     pub(crate) fn plan(&self, number: u64) -> io::Result<StoredPlan> {
         read(&self.path("plans").join(format!("{number}.json")))
     }

@@ -14,8 +14,8 @@ use mainstay_holder::messages::{HolderSetup, InstanceInfo, TakeoverState};
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::Instance;
+use mainstay_protocol::EventKind;
 use mainstay_protocol::enums::CliExitCode;
-use mainstay_protocol::{EventKind, Timestamp};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -41,7 +41,12 @@ use crate::os::holder_client::HolderClient;
 use crate::os::machine;
 use crate::os::transport::{HolderEndpoint, ListenerHandle};
 use crate::os::{Os, OsEvent};
-use crate::plan_store::{PlanStore, StoredPlan};
+use crate::plan_store::PlanStore;
+
+pub(crate) mod first_plan;
+
+pub(crate) use first_plan::commit_first;
+use first_plan::{FirstConfig, FirstPlans, restore, stored};
 
 /// Under which name the holder keeps a record of the journal; no module has a dot in its name.
 const JOURNAL_RECORD: &str = "mainstay.journal";
@@ -91,7 +96,7 @@ impl RuntimeStartError {
 }
 
 /// Runs to the end, in this process, with the runtime's end of the wire; returns the exit code.
-/// `begun` hears where logs go as soon as that is known.
+/// `begun` hears where logs go as soon as that is known, and why the files are not what starts.
 ///
 /// # Errors
 /// When it cannot begin; nothing was started then.
@@ -99,11 +104,11 @@ pub(crate) fn run(
     end: HolderEndpoint,
     sources: Result<ConfigSources, Problems>,
     announce: Option<ConsoleSink>,
-    begun: impl FnOnce(&crate::config::LogConfig),
+    begun: impl FnOnce(&crate::config::LogConfig, Option<&str>),
 ) -> Result<u8, RuntimeStartError> {
     let mut wire = HolderHandshake::new(end);
     let ground = prepare(&mut wire, sources)?;
-    begun(&ground.configuration.system.logs);
+    begun(&ground.configuration.system.logs, ground.problem.as_deref());
     // One thread: every decision is taken in turn anyway, and nothing here blocks.
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -142,6 +147,8 @@ pub(crate) struct PreparedRuntime {
     world: TakeoverState,
     /// What was configured.
     pub(crate) configuration: Configuration,
+    /// Why the last committed plan starts and not the files.
+    problem: Option<String>,
     plans: FirstPlans,
     sources: ConfigSources,
     entrances: [ListenerHandle; 2],
@@ -156,18 +163,22 @@ pub(crate) fn prepare(
     sources: Result<ConfigSources, Problems>,
 ) -> Result<PreparedRuntime, RuntimeStartError> {
     let (world, entrances) = wire.receive_takeover()?;
-    let (configuration, plans) = match (&world.setup, &sources) {
+    let (first, plans) = match (&world.setup, &sources) {
         (None, Ok(sources)) => {
-            let read = crate::config::load(sources).map_err(RuntimeStartError::Configuration)?;
-            (read, FirstPlans::default())
+            let first = first_plan::read(sources).map_err(RuntimeStartError::Configuration)?;
+            (first, FirstPlans::default())
         }
         (None, Err(_)) => {
             return Err(RuntimeStartError::Configuration(
                 sources.err().unwrap_or_default(),
             ));
         }
-        (Some(setup), _) => restore(Path::new(&setup.state_dir), &sources)?,
+        (Some(setup), _) => {
+            let (running, plans) = restore(Path::new(&setup.state_dir), &sources)?;
+            (FirstConfig::from(running), plans)
+        }
     };
+    let configuration = first.configuration;
     let (entrances, plans) = match entrances {
         Some(entrances) => (entrances, plans),
         None => {
@@ -183,6 +194,7 @@ pub(crate) fn prepare(
     };
     Ok(PreparedRuntime {
         world,
+        problem: first.problem,
         configuration,
         plans,
         sources: sources.unwrap_or_default(),
@@ -215,6 +227,12 @@ impl PreparedRuntime {
         let (world, entrances) = (self.world, self.entrances);
         let configured = (self.configuration, self.plans);
         let ctx = build(os, &world, configured, self.sources, announce)?;
+        if let Some(text) = self.problem {
+            let rejected = EventBuilder::of(EventKind::ConfigRejected);
+            ctx.recorder
+                .record(rejected.payload(json!({ "text": text })));
+            ctx.snapshots.begin_with_problem(text);
+        }
         Ok(BuiltRuntime {
             ctx,
             world,
@@ -344,118 +362,6 @@ fn setup(configuration: &Configuration) -> HolderSetup {
         control_mode: if others { 0o666 } else { 0o600 },
         heartbeat_timeout_ms: u64::try_from(HEARTBEAT_TIMEOUT.as_millis()).unwrap_or(40_000),
         stop_timeout_ms: u64::try_from(stop_within.as_millis()).unwrap_or(u64::MAX),
-    }
-}
-
-/// The plans that a runtime begins with.
-pub(crate) struct FirstPlans {
-    /// The number of the plan in force.
-    number: u64,
-    /// The committed plan, if that is another one.
-    committed: Option<CommittedPlan>,
-}
-
-impl Default for FirstPlans {
-    fn default() -> FirstPlans {
-        FirstPlans {
-            number: 1,
-            committed: None,
-        }
-    }
-}
-
-fn stored(
-    number: u64,
-    at: Timestamp,
-    configuration: &Configuration,
-    requester: &str,
-) -> StoredPlan {
-    StoredPlan {
-        number,
-        at,
-        requester: requester.to_owned(),
-        changes: Vec::new(),
-        outcome: "committed".to_owned(),
-        config: configuration.effective(),
-    }
-}
-
-/// Keeps the plan of a new start: a runtime that returns goes on under it, whatever the files say
-/// then. It has the number of the last one if it is the same, else the next.
-pub(crate) fn commit_first(configuration: &Configuration) -> Result<FirstPlans, RuntimeStartError> {
-    let state_dir = &configuration.system.state_dir;
-    let store = PlanStore::new(state_dir);
-    let failed = |source| RuntimeStartError::State {
-        path: state_dir.join("committed.json"),
-        source,
-    };
-    let newest = store.numbers().last().copied().unwrap_or(0);
-    let last = store.committed().ok();
-    let same = last.filter(|last| last.config.fingerprint == configuration.fingerprint);
-    let number = match &same {
-        Some(same) if same.number == newest => newest,
-        _ => newest + 1,
-    };
-    store.discard("the system was stopped").map_err(failed)?;
-    let plan = stored(
-        number,
-        crate::os::wall_clock(),
-        configuration,
-        "mainstay up",
-    );
-    store.commit_now(&plan).map_err(failed)?;
-    let committed = None;
-    Ok(FirstPlans { number, committed })
-}
-
-/// The committed plan; the files only where it cannot be read. A plan that was applied and not
-/// committed is the one that runs: it is rolled back as soon as the actors are there.
-fn restore(
-    state_dir: &Path,
-    sources: &Result<ConfigSources, Problems>,
-) -> Result<(Configuration, FirstPlans), RuntimeStartError> {
-    let store = PlanStore::new(state_dir);
-    let kept = store.committed().ok();
-    let kept = kept.and_then(|plan| Some((plan.number, plan.config.restore().ok()?)));
-    if let Some((number, committed)) = kept {
-        let staged = store.staged().ok().filter(|staged| staged.number > number);
-        let ids = || committed.ids.clone();
-        let staged =
-            staged.and_then(|plan| Some((plan.number, plan.config.restore_onto(ids()).ok()?)));
-        let Some((newest, staged)) = staged else {
-            let plans = FirstPlans {
-                number,
-                committed: None,
-            };
-            return Ok((committed, plans));
-        };
-        // What it removed may run still: the rollback needs it all.
-        let running = staged.with_modules_of(&committed);
-        let configuration = Arc::new(committed);
-        let committed = CommittedPlan {
-            number,
-            configuration,
-        };
-        let plans = FirstPlans {
-            number: newest,
-            committed: Some(committed),
-        };
-        return Ok((running, plans));
-    }
-    tracing::error!("cannot read the committed plan; going on with the files");
-    match sources {
-        Ok(sources) => {
-            let configuration =
-                crate::config::load(sources).map_err(RuntimeStartError::Configuration)?;
-            let plans = commit_first(&configuration).unwrap_or_else(|error| {
-                tracing::error!(%error, "cannot commit the plan");
-                FirstPlans::default()
-            });
-            Ok((configuration, plans))
-        }
-        Err(_) => Err(RuntimeStartError::Os(
-            "there is no configuration to go on with".to_owned(),
-        )),
     }
 }
 

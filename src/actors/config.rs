@@ -259,7 +259,7 @@ impl ConfigActorState {
             Ok(candidate) => candidate,
             Err(_) if request.is_first_look() => return look_again(myself, request),
             Err(text) => {
-                self.set_problem(Some(text.clone()));
+                self.set_problem(Some(rejected_text(self.in_force(), &text)));
                 return request.refuse(ReloadRefusal::Invalid(text));
             }
         };
@@ -344,6 +344,11 @@ impl ConfigActorState {
         self.ctx.actor_refs.registry.cast(msg);
         self.problem = problem;
     }
+}
+
+/// What is said of files with problems.
+pub(crate) fn rejected_text(plan: u64, problems: &str) -> String {
+    format!("the files have problems, plan {plan} is in force: {problems}")
 }
 
 impl ReloadRequest {

@@ -159,6 +159,11 @@ impl SnapshotStore {
         cell.store(Arc::new(next));
     }
 
+    /// The problem of the files with which a runtime begins, before there is a registry.
+    pub(crate) fn begin_with_problem(&self, text: String) {
+        self.edit_system(|cell| cell.config_problem = Some(text));
+    }
+
     /// For the registry alone: replaces parts of the system's cell.
     pub(super) fn edit_system(&self, change: impl FnOnce(&mut SystemSnapshot)) {
         let mut next = SystemSnapshot::clone(&self.system.load());

@@ -109,6 +109,9 @@ pub(crate) struct UpArgs {
     /// Override one value of the configuration, such as health.interval=10s
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Refuse files with problems [default: start the last committed plan, and say so]
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Timeout of the initial startup [default: mainstay.startup_timeout]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
@@ -332,6 +335,9 @@ pub(crate) struct RuntimeArgs {
     /// Override one value of the configuration, as given to `up`
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Refuse files with problems, as given to `up`
+    #[arg(long)]
+    pub(crate) strict: bool,
 }
 
 #[cfg(test)]

@@ -50,10 +50,18 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
     }
     let log = super::runtime_log::start(&console);
     let sources = ConfigSources::find(global.config.as_deref(), &args.set);
-    let begun = |logs: &crate::config::LogConfig| {
+    let sources = sources.map(|sources| ConfigSources {
+        strict: args.strict,
+        ..sources
+    });
+    let begun = |logs: &crate::config::LogConfig, problem: Option<&str>| {
         log.open(&logs.directory, logs.max_bytes, logs.keep);
         if detached {
             console.open(detached_target(logs));
+        }
+        if let Some(problem) = problem {
+            let text = super::up::fallback_text(problem);
+            console.line(Stream::Err, text.into_bytes());
         }
     };
     let announce = announcer(console.clone());

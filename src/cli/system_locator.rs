@@ -16,10 +16,12 @@ use serde::Deserialize;
 use super::args::GlobalArgs;
 use super::error::CliError;
 use crate::config::ConfigSources;
+use crate::config::system_keys::{
+    DEFAULT_NAME, SystemKeys, SystemKeysError, expand, read_head, recovered,
+};
 
 /// The file a configuration folder must hold.
 const FILE: &str = "mainstay.toml";
-const DEFAULT_NAME: &str = "mainstay";
 /// Timeout of the hello: a runtime that is restarting has returned by then.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -43,13 +45,8 @@ pub(crate) struct SystemLocator {
 pub(crate) enum LocateError {
     #[error("cannot find {FILE} in {}; name another folder with --config", .0.display())]
     NoFile(PathBuf),
-    #[error("cannot read {}: {source}; name the system with --name", path.display())]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error("cannot read [mainstay] in {}: {text}; name the system with --name", path.display())]
-    Parse { path: PathBuf, text: String },
+    #[error(transparent)]
+    Keys(#[from] SystemKeysError),
     #[error(
         "cannot find the control socket: runtime_dir \"{0}\" uses a variable that only the \
          running mainstay knows; name the socket with --socket"
@@ -57,19 +54,6 @@ pub(crate) enum LocateError {
     Variable(String),
     #[error(transparent)]
     Locate(ClientError),
-}
-
-/// The two keys of `[mainstay]` that locate a system.
-#[derive(Debug, Default, Deserialize)]
-struct SystemKeys {
-    name: Option<String>,
-    runtime_dir: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct File {
-    #[serde(default)]
-    mainstay: SystemKeys,
 }
 
 /// The environment of the process: variables and folders.
@@ -110,10 +94,14 @@ impl SystemLocator {
             Err(_) if lenient => None,
             folder => folder?,
         };
-        let mut head = match folder.as_deref().map(read_head) {
+        let mut head = match folder.as_deref() {
             None => SystemKeys::default(),
-            Some(Err(_)) if lenient => SystemKeys::default(),
-            Some(head) => head?,
+            // The name is said: what can be read of the rest is enough.
+            Some(folder) if global.name.is_some() => read_head(folder)
+                .ok()
+                .or_else(|| recovered(folder).ok())
+                .unwrap_or_default(),
+            Some(folder) => read_head(folder)?,
         };
         let text = |key| (around.variable)(key).and_then(|value| value.into_string().ok());
         head.name = text("MAINSTAY__MAINSTAY__NAME").or(head.name);
@@ -128,7 +116,7 @@ impl SystemLocator {
             .and_then(Path::parent)
             .unwrap_or(&around.current);
         let runtime_dir = match head.runtime_dir {
-            Some(dir) => expand(&dir, project)?,
+            Some(dir) => expand(&dir, project).ok_or(LocateError::Variable(dir))?,
             None => locate::runtime_dir(&name).map_err(LocateError::Locate)?,
         };
         Ok(SystemLocator {
@@ -250,69 +238,6 @@ fn config_folder_in(
         .into_iter()
         .flatten()
         .find(|folder| folder.join(FILE).exists()))
-}
-
-/// Reads the two keys from mainstay.toml and then conf.d, where later files win.
-fn read_head(folder: &Path) -> Result<SystemKeys, LocateError> {
-    let mut head = read_file(&folder.join(FILE))?;
-    let mut parts: Vec<PathBuf> = std::fs::read_dir(folder.join("conf.d"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
-        .collect();
-    parts.sort();
-    for path in parts {
-        let later = read_file(&path)?;
-        head.name = later.name.or(head.name);
-        head.runtime_dir = later.runtime_dir.or(head.runtime_dir);
-    }
-    Ok(head)
-}
-
-fn read_file(path: &Path) -> Result<SystemKeys, LocateError> {
-    let text = crate::config::read_text(path).map_err(|source| LocateError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let whole = toml::from_str::<File>(&text);
-    // While the file is being edited, `status` still works.
-    let file = whole.or_else(|error| toml::from_str(mainstay_table_text(&text)).map_err(|_| error));
-    file.map(|file| file.mainstay)
-        .map_err(|error| LocateError::Parse {
-            path: path.to_owned(),
-            text: error.message().to_owned(),
-        })
-}
-
-/// Returns the text of the `[mainstay]` table, from its header to the next one.
-fn mainstay_table_text(text: &str) -> &str {
-    let mut offset = 0;
-    let mut from = None;
-    for line in text.split_inclusive('\n') {
-        let start = line.trim_start();
-        match from {
-            None if start.starts_with("[mainstay]") => from = Some(offset),
-            Some(from) if start.starts_with('[') => return &text[from..offset],
-            _ => {}
-        }
-        offset += line.len();
-    }
-    from.map_or("", |from| &text[from..])
-}
-
-/// Resolves a path relative to the project, the folder that holds the configuration folder.
-fn expand(dir: &str, project: &Path) -> Result<PathBuf, LocateError> {
-    let project_text = project.to_string_lossy();
-    // `$${` is a plain `${`.
-    let parts = dir
-        .split("$${")
-        .map(|part| part.replace("${project}", &project_text));
-    let parts: Vec<String> = parts.collect();
-    if parts.iter().any(|part| part.contains("${")) {
-        return Err(LocateError::Variable(dir.to_owned()));
-    }
-    Ok(project.join(parts.join("${")))
 }
 
 /// `holder.json`.

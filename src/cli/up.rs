@@ -18,10 +18,11 @@ use super::args::{GlobalArgs, UpArgs};
 use super::error::CliError;
 use super::progress::Progress;
 use super::system_locator::SystemLocator;
-use crate::config::{ConfigSources, load};
+use crate::config::ConfigSources;
 use crate::os::preflight::make_folder;
 use crate::os::private;
 use crate::os::process_limit::with_limit;
+use crate::runtime::first_plan;
 
 /// Marks a process as the runtime of a holder.
 pub(super) const ENV_RUNTIME: &str = "MAINSTAY_RUNTIME";
@@ -96,6 +97,9 @@ fn child_args(verb: &str, args: &UpArgs, global: &GlobalArgs) -> Vec<OsString> {
         .timeout
         .iter()
         .map(|limit| format!("mainstay.startup_timeout={}ms", limit.as_millis()));
+    if args.strict {
+        words.push("--strict".into());
+    }
     for set in args.set.iter().cloned().chain(name).chain(timeout) {
         words.extend(["--set".into(), set.into()]);
     }
@@ -114,9 +118,13 @@ fn detach(args: &UpArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
         .filter(|word| *word != "--set")
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let configuration = ConfigSources::find(global.config.as_deref(), &sets)
-        .and_then(|sources| load(&sources))
+    let first = ConfigSources::find(global.config.as_deref(), &sets)
+        .and_then(|sources| {
+            let strict = args.strict;
+            first_plan::read(&ConfigSources { strict, ..sources })
+        })
         .map_err(|problems| CliError::new(CliExitCode::Configuration, problems.to_string()))?;
+    let configuration = first.configuration;
     let system = &configuration.system;
     let log = system.logs.directory.join(DETACHED_LOG);
     let limit = configuration.system_spec.startup_timeout + DETACH_MARGIN;
@@ -138,6 +146,9 @@ fn detach(args: &UpArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
                 format!("cannot start {name}: {problem}"),
             )
         })?;
+    }
+    if let Some(problem) = first.problem {
+        super::terminal::print_error(fallback_text(&problem).trim_end());
     }
     let begin = fs::metadata(&log).map_or(0, |about| about.len());
     let mut child = start(&words, &log)?;
@@ -165,6 +176,14 @@ fn detach(args: &UpArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
             ),
         )),
     }
+}
+
+/// What is said loudly when the files are not what starts.
+pub(super) fn fallback_text(problem: &str) -> String {
+    format!(
+        "WARNING: this start is not what the files say: {problem}\nA saved file without problems \
+         is applied; `mainstay up --strict` refuses to start instead.\n"
+    )
 }
 
 /// Describes a completed start: which modules run.

@@ -3,7 +3,7 @@
 //! Never reads the configuration files: a running plan is kept although they changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mainstay_policy::ModuleIds;
 use serde::{Deserialize, Serialize};
@@ -79,6 +79,16 @@ impl CommittedConfig {
             values: to_json(&merged.tree),
             origins,
         }
+    }
+
+    /// The folder of the files that it was read from.
+    pub(crate) fn config_dir(&self) -> &Path {
+        &self.config_dir
+    }
+
+    /// Whether it has just these tasks of an application.
+    pub(crate) fn has_tasks(&self, tasks: &[String]) -> bool {
+        self.tasks == tasks.iter().cloned().collect()
     }
 
     /// Restores the configuration, whatever the files contain now.

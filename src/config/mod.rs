@@ -30,6 +30,7 @@ mod read_context;
 mod reference;
 mod schema;
 mod sources;
+pub(crate) mod system_keys;
 mod tree;
 mod trust;
 #[cfg(windows)]
@@ -42,7 +43,6 @@ pub use launch::{
     EnforcementPolicy, IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind,
     ProbeRole, ProbeSpec, ReloadMode, ResourceRequirements, SystemConfig,
 };
-pub(crate) use layers::read_text;
 pub use lookup::UnknownKey;
 pub(crate) use lower::load_watched;
 pub use lower::{Configuration, EVENT_BUS, load, load_onto};
@@ -51,6 +51,7 @@ pub use reference::{json_schema, reference};
 pub(crate) use schema::scalars::is_name;
 pub use schema::{KeyClass, class_of};
 pub use sources::ConfigSources;
+pub(crate) use trust::check as check_trusted;
 
 #[cfg(test)]
 mod tests;

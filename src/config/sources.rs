@@ -20,6 +20,8 @@ pub struct ConfigSources {
     pub environment: Vec<(String, String)>,
     /// `key=value` texts of the command line.
     pub set: Vec<String>,
+    /// Files with problems start nothing, not even the last committed plan.
+    pub strict: bool,
     /// Modules that the application runs itself: they have no command.
     pub tasks: Vec<String>,
     /// Read instead of `mainstay.toml` (a file), or instead of the folder: what a plan is made of

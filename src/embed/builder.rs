@@ -62,6 +62,7 @@ impl From<RuntimeStartError> for StartError {
 pub struct RuntimeBuilder {
     folder: Option<PathBuf>,
     set: Vec<String>,
+    strict: bool,
     tasks: Vec<(String, TaskFn)>,
     /// The running runtime, for tasks: set once before anything starts.
     runtime: RuntimeRef,
@@ -80,6 +81,14 @@ impl RuntimeBuilder {
     #[must_use]
     pub fn set(mut self, key_and_value: impl Into<String>) -> RuntimeBuilder {
         self.set.push(key_and_value.into());
+        self
+    }
+
+    /// Files with problems are an error of `start`. Without it, the plan that was committed last
+    /// starts where there is one, and the status says what is wrong with the files.
+    #[must_use]
+    pub fn strict(mut self) -> RuntimeBuilder {
+        self.strict = true;
         self
     }
 
@@ -121,6 +130,7 @@ impl RuntimeBuilder {
         let sources = sources.map_err(StartError::Configuration)?;
         let sources = ConfigSources {
             tasks: names,
+            strict: self.strict,
             ..sources
         };
         // The engine answers from its own thread; files are read meanwhile.
@@ -153,6 +163,7 @@ impl std::fmt::Debug for RuntimeBuilder {
         f.debug_struct("Builder")
             .field("folder", &self.folder)
             .field("set", &self.set)
+            .field("strict", &self.strict)
             .field("tasks", &tasks)
             .finish()
     }

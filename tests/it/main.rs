@@ -18,6 +18,7 @@ mod embedded;
 mod events;
 mod exits;
 mod first_light;
+mod first_plan;
 mod foreground;
 mod fuzzed;
 mod health;

@@ -1,0 +1,221 @@
+//! The plan that a runtime begins with: of the files, the last committed one, or one that was
+//! being applied when the runtime before ended.
+//! Owns which of them it is. Never applies a plan to modules that run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mainstay_protocol::Timestamp;
+
+use super::RuntimeStartError;
+use crate::actors::CommittedPlan;
+use crate::actors::config::rejected_text;
+use crate::config::system_keys::state_dirs;
+use crate::config::{ConfigSources, Configuration, Problem, Problems, check_trusted, load};
+use crate::os::private;
+use crate::plan_store::{PlanStore, StoredPlan};
+
+/// The configuration of a new start.
+pub(crate) struct FirstConfig {
+    /// What is to start.
+    pub(crate) configuration: Configuration,
+    /// Why it is the last committed plan and not what the files say.
+    pub(crate) problem: Option<String>,
+}
+
+impl From<Configuration> for FirstConfig {
+    fn from(configuration: Configuration) -> FirstConfig {
+        FirstConfig {
+            configuration,
+            problem: None,
+        }
+    }
+}
+
+/// Reads the files. Where they have problems, the plan that was committed last is what starts: a
+/// mistake in a file must not keep a system down that ran.
+///
+/// # Errors
+/// The problems of the files, where there is no such plan or `sources` are strict.
+pub(crate) fn read(sources: &ConfigSources) -> Result<FirstConfig, Problems> {
+    let read = load(sources);
+    let problems = match read {
+        Ok(configuration) => match emptied(&configuration, sources) {
+            Some(problem) if !sources.strict => problem.into(),
+            _ => return Ok(configuration.into()),
+        },
+        Err(problems) => problems,
+    };
+    if sources.strict {
+        return Err(problems);
+    }
+    let Some(plan) = last_plan(sources) else {
+        return Err(problems);
+    };
+    let number = plan.number;
+    // A plan of another version of mainstay is no help.
+    let Ok(configuration) = plan.config.restore() else {
+        return Err(problems);
+    };
+    Ok(FirstConfig {
+        configuration,
+        problem: Some(rejected_text(number, &problems.to_string())),
+    })
+}
+
+/// A file that lost its content, perhaps to a full disk or a crash, although a plan is committed
+/// that is another one.
+fn emptied(configuration: &Configuration, sources: &ConfigSources) -> Option<Problem> {
+    let files = configuration.empty_files();
+    if files.is_empty() {
+        return None;
+    }
+    let last = last_plan(sources)?;
+    (last.config.fingerprint != configuration.fingerprint).then(|| {
+        let message = format!(
+            "cannot use the configuration: {} is empty",
+            files.join(", ")
+        );
+        Problem::new(message).hint("if that is meant, write a comment into it")
+    })
+}
+
+/// The plan that the system of these sources committed last.
+fn last_plan(sources: &ConfigSources) -> Option<StoredPlan> {
+    let (own, others) = state_dirs(sources);
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = real(&sources.folder);
+    let of = |state_dir: &PathBuf| {
+        let store = PlanStore::new(state_dir);
+        // Root runs no plan that another user may write.
+        let file = private::open_regular(&store.committed_path());
+        if let Ok(file) = file {
+            check_trusted(&file, &store.committed_path()).ok()?;
+        }
+        let plan = store.last_committed().ok()?;
+        let fits = real(plan.config.config_dir()) == folder;
+        (fits && plan.config.has_tasks(&sources.tasks)).then_some(plan)
+    };
+    of(&own).or_else(|| {
+        // The files do not even say their name: only one system may be meant.
+        let mut fitting = others.iter().filter_map(of);
+        fitting.next().filter(|_| fitting.next().is_none())
+    })
+}
+
+/// The plans that a runtime begins with.
+pub(crate) struct FirstPlans {
+    /// The number of the plan in force.
+    pub(super) number: u64,
+    /// The committed plan, if that is another one.
+    pub(super) committed: Option<CommittedPlan>,
+}
+
+impl Default for FirstPlans {
+    fn default() -> FirstPlans {
+        FirstPlans {
+            number: 1,
+            committed: None,
+        }
+    }
+}
+
+pub(super) fn stored(
+    number: u64,
+    at: Timestamp,
+    configuration: &Configuration,
+    requester: &str,
+) -> StoredPlan {
+    StoredPlan {
+        number,
+        at,
+        requester: requester.to_owned(),
+        changes: Vec::new(),
+        outcome: "committed".to_owned(),
+        config: configuration.effective(),
+    }
+}
+
+/// Keeps the plan of a new start: a runtime that returns goes on under it, whatever the files say
+/// then. It has the number of the last one if it is the same, else the next.
+pub(crate) fn commit_first(configuration: &Configuration) -> Result<FirstPlans, RuntimeStartError> {
+    let state_dir = &configuration.system.state_dir;
+    let store = PlanStore::new(state_dir);
+    let failed = |source| RuntimeStartError::State {
+        path: state_dir.join("committed.json"),
+        source,
+    };
+    let newest = store.numbers().last().copied().unwrap_or(0);
+    let last = store.last_committed().ok();
+    let same = last.filter(|last| {
+        last.number == newest && last.config.fingerprint == configuration.fingerprint
+    });
+    store.discard("the system was stopped").map_err(failed)?;
+    let plan = match same {
+        // Lines may have moved in the files.
+        Some(same) => StoredPlan {
+            config: configuration.effective(),
+            ..same
+        },
+        None => {
+            let now = crate::os::wall_clock();
+            stored(newest + 1, now, configuration, "mainstay up")
+        }
+    };
+    store.commit_now(&plan).map_err(failed)?;
+    Ok(FirstPlans {
+        number: plan.number,
+        committed: None,
+    })
+}
+
+/// The committed plan; the files only where it cannot be read. A plan that was applied and not
+/// committed is the one that runs: it is rolled back as soon as the actors are there.
+pub(super) fn restore(
+    state_dir: &Path,
+    sources: &Result<ConfigSources, Problems>,
+) -> Result<(Configuration, FirstPlans), RuntimeStartError> {
+    let store = PlanStore::new(state_dir);
+    let kept = store.last_committed().ok();
+    let kept = kept.and_then(|plan| Some((plan.number, plan.config.restore().ok()?)));
+    if let Some((number, committed)) = kept {
+        let staged = store.staged().ok().filter(|staged| staged.number > number);
+        let ids = || committed.ids.clone();
+        let staged =
+            staged.and_then(|plan| Some((plan.number, plan.config.restore_onto(ids()).ok()?)));
+        let Some((newest, staged)) = staged else {
+            let plans = FirstPlans {
+                number,
+                committed: None,
+            };
+            return Ok((committed, plans));
+        };
+        // What it removed may run still: the rollback needs it all.
+        let running = staged.with_modules_of(&committed);
+        let configuration = Arc::new(committed);
+        let committed = CommittedPlan {
+            number,
+            configuration,
+        };
+        let plans = FirstPlans {
+            number: newest,
+            committed: Some(committed),
+        };
+        return Ok((running, plans));
+    }
+    tracing::error!("cannot read the committed plan; going on with the files");
+    match sources {
+        Ok(sources) => {
+            let configuration =
+                crate::config::load(sources).map_err(RuntimeStartError::Configuration)?;
+            let plans = commit_first(&configuration).unwrap_or_else(|error| {
+                tracing::error!(%error, "cannot commit the plan");
+                FirstPlans::default()
+            });
+            Ok((configuration, plans))
+        }
+        Err(_) => Err(RuntimeStartError::Os(
+            "there is no configuration to go on with".to_owned(),
+        )),
+    }
+}
