@@ -31,6 +31,8 @@ pub mod cli;
 pub mod config;
 mod control;
 mod embed;
+#[cfg(feature = "cli")]
+mod import;
 mod ipc;
 pub mod journal;
 mod os;

@@ -11,6 +11,7 @@ use mainstay_protocol::EventKind;
 
 use super::call;
 use crate::config::is_name;
+use crate::import::Format;
 
 /// Keep it running, and be able to say why.
 #[derive(Debug, Parser)]
@@ -50,6 +51,8 @@ fn instance_name(text: &str) -> Result<String, String> {
 pub(crate) enum Verb {
     /// Write a commented configuration with one example module
     Init(InitArgs),
+    /// Write a Procfile, compose file or the like as a configuration of mainstay
+    Import(ImportArgs),
     /// Start everything, in the foreground or detached
     Up(UpArgs),
     /// Stop everything in order and wait until it has exited
@@ -99,6 +102,30 @@ pub(crate) enum Verb {
 pub(crate) struct InitArgs {
     /// Name of the system [default: the name of the current folder]
     pub(crate) instance: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Procfile, compose file, process-compose.yaml, supervisord.conf, ecosystem.json of pm2, or
+    /// service units of systemd
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Folder that is written [default: ./config]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// What the file is [default: by its name and content]
+    #[arg(long, value_parser = import_format())]
+    pub(crate) format: Option<Format>,
+    /// Overwrite files that are there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+fn import_format() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(|(name, _)| name)).map(|text| {
+        let found = Format::ALL.iter().find(|(name, _)| *name == text);
+        found.map_or(Format::Procfile, |(_, format)| *format)
+    })
 }
 
 #[derive(Debug, Args)]

@@ -20,6 +20,7 @@ mod fake;
 mod format;
 mod graph;
 mod history;
+mod import;
 mod init;
 mod logs;
 mod machine_checks;
@@ -65,6 +66,7 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
     let global = &cli.global;
     match cli.verb {
         Verb::Init(args) => init::run(&args, global),
+        Verb::Import(args) => import::run(&args, global),
         Verb::Up(args) => up::run(&args, global),
         Verb::Down(args) => down::run(&args, global),
         Verb::Status(args) => status::run(&args, global),

@@ -24,6 +24,7 @@ mod fuzzed;
 mod health;
 mod history;
 mod hygiene;
+mod import;
 mod ipc;
 mod ipc_levels;
 mod journal;

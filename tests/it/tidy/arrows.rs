@@ -10,7 +10,7 @@ use super::source::{self, Source};
 /// Room, and the rooms it may use. Files directly in `src/` are rooms too.
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["config", "journal", "os", "runtime"]),
+    ("cli", &["config", "import", "journal", "os", "runtime"]),
     (
         "embed",
         &[
@@ -43,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("plan_store", &["config", "os"]),
     ("journal", &["os", "os_text"]),
     ("bus", &[]),
+    ("import", &[]),
     ("config", &["os_text"]),
     ("os", &["os_text"]),
     ("os_text", &[]),

@@ -8,7 +8,10 @@ use std::process::Command;
 const COMMAND_LINE: &[&str] = &[
     "clap",
     "clap_complete",
+    "ini-roundtrip",
     "jiff",
+    "saphyr-parser",
+    "shlex",
     "terminal_size",
     "tracing-appender",
     "tracing-subscriber",

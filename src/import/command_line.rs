@@ -1,0 +1,50 @@
+//! Commands as one text, as program and arguments.
+//! Owns the decision whether a shell is needed.
+//! Never expands anything itself: what needs the shell is left to it.
+
+/// Characters that mean something to a shell.
+const SPECIAL: &[char] = &[
+    '|', '&', ';', '<', '>', '(', ')', '$', '`', '*', '?', '[', ']', '{', '}', '~', '!', '#', '\n',
+];
+/// Characters after which `exec` would be wrong.
+const COMPOUND: &[char] = &['|', '&', ';', '(', ')', '{', '}', '\n', '!'];
+/// What `exec` cannot run.
+const BUILTINS: &[&str] = &[
+    "cd", "export", "if", "for", "while", "until", "case", "source", ".", "set", "exec", "eval",
+    "trap", "ulimit", "umask", "unset",
+];
+
+/// A command that its program ran by a shell: without one where that is the same.
+pub(crate) fn of_shell(command: &str) -> Vec<String> {
+    let command = command.trim();
+    if !command.contains(SPECIAL)
+        && let Some(words) = shlex::split(command)
+        && words.first().is_some_and(|word| !word.contains('='))
+        && words
+            .first()
+            .is_some_and(|word| !BUILTINS.contains(&word.as_str()))
+    {
+        return words;
+    }
+    with_shell(&["/bin/sh", "-c"], command)
+}
+
+/// The same command, always by this shell. A simple one takes the place of the shell.
+pub(crate) fn with_shell(shell: &[&str], command: &str) -> Vec<String> {
+    let first = command.split_whitespace().next().unwrap_or_default();
+    let is_simple = !command.contains(COMPOUND)
+        && !first.contains('=')
+        && !BUILTINS.contains(&first)
+        && !first.is_empty();
+    let command = match is_simple {
+        true => format!("exec {command}"),
+        false => command.to_owned(),
+    };
+    let words = shell.iter().map(|word| (*word).to_owned());
+    words.chain([command]).collect()
+}
+
+/// Program and arguments of a text with quotes and without a shell; None: a quote is not closed.
+pub(crate) fn words(command: &str) -> Option<Vec<String>> {
+    shlex::split(command).filter(|words| !words.is_empty())
+}

@@ -1,0 +1,134 @@
+//! Imports of each kind of file, written and read again as a configuration.
+//! Owns the samples in `samples/`, and what each becomes (`snapshots/`).
+//! Never runs what it imported: `tests/it/import.rs` does.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use super::{Format, ImportError, import, usable_name};
+use crate::config::{ConfigSources, load};
+
+/// What the samples of these names become, as one text.
+fn imported(samples: &[&str]) -> String {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/import/samples");
+    let dir = tempfile::tempdir().expect("a folder");
+    let project = dir.path().canonicalize().expect("a path");
+    let files: Vec<PathBuf> = samples
+        .iter()
+        .map(|name| {
+            let path = project.join(name);
+            std::fs::copy(from.join(name), &path).expect("a copy");
+            path
+        })
+        .collect();
+    let found = import(&files, None).expect("an import");
+    let config = project.join("config");
+    let mut text = String::new();
+    for (path, content) in found.files("app", &config) {
+        let path_there = config.join(&path);
+        std::fs::create_dir_all(path_there.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&path_there, &content).expect("a file");
+        let _ = writeln!(text, "==> {}\n{content}", path.display());
+    }
+    if let Err(problems) = load(&ConfigSources::folder(&config)) {
+        panic!("{problems}\n{text}");
+    }
+    text.replace(&*project.to_string_lossy(), "PROJECT")
+}
+
+#[test]
+fn a_procfile_is_modules() {
+    insta::assert_snapshot!(imported(&["Procfile"]));
+}
+
+#[test]
+fn a_compose_file_is_modules() {
+    insta::assert_snapshot!(imported(&["compose.yml"]));
+}
+
+#[test]
+fn a_process_compose_file_is_modules() {
+    insta::assert_snapshot!(imported(&["process-compose.yaml"]));
+}
+
+#[test]
+fn a_supervisor_file_is_modules() {
+    insta::assert_snapshot!(imported(&["supervisord.conf"]));
+}
+
+#[test]
+fn an_ecosystem_file_is_modules() {
+    insta::assert_snapshot!(imported(&["ecosystem.json"]));
+}
+
+#[test]
+fn service_units_are_modules_with_their_dependencies() {
+    insta::assert_snapshot!(imported(&["web@1.service", "store.service"]));
+}
+
+#[test]
+fn what_cannot_be_read_names_the_line() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let fails = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        import(&[path], None).expect_err(text)
+    };
+    for (name, text, line) in [
+        ("a.yml", "services:\n  a:\n    build: [\n", 4),
+        (
+            "a.yml",
+            "services:\n  a: {command: x}\n  A: {command: x}\n",
+            3,
+        ),
+        ("a.yml", "services:\n  a: {labels: []}\n", 2),
+        ("a.yml", "services:\n  a: {command: '${X_NONE:?say}'}\n", 2),
+        ("a.conf", "[program:a]\ncommand=%(here\n", 2),
+        ("a.conf", "[program:a]\ncommand='x\n", 2),
+        ("Procfile", "web: x\nnonsense\n", 2),
+        ("a.service", "[Service]\nExecStart=x %i\n", 2),
+        ("a.service", "[Service]\nRestart=no\n", 1),
+    ] {
+        let error = fails(name, text);
+        assert!(
+            matches!(&error, ImportError::Content { line: at, .. } if *at == line),
+            "{name}: {text}: {error}"
+        );
+    }
+    let unknown = fails("a.yaml", "a: 1\n");
+    assert!(
+        matches!(unknown, ImportError::UnknownFormat(_)),
+        "{unknown}"
+    );
+    let empty = fails("Procfile", "# nothing\n");
+    assert!(matches!(empty, ImportError::Empty(_)), "{empty}");
+}
+
+#[test]
+fn a_tree_that_grows_by_its_aliases_is_refused() {
+    let mut text = String::from("services:\n  a: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..10 {
+        let alias = format!("*a{}, ", level - 1).repeat(10);
+        let _ = writeln!(text, "  b{level}: &a{level} [{alias}]");
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("a.yml");
+    std::fs::write(&path, &text).expect("a file");
+    let error = import(std::slice::from_ref(&path), None).expect_err("a bomb");
+    assert!(error.to_string().contains("too large"), "{error}");
+    std::fs::write(&path, "a: ".repeat(1000) + &"[".repeat(5000)).expect("a file");
+    import(&[path], Some(Format::Compose)).expect_err("too deep");
+}
+
+#[test]
+fn names_are_made_usable() {
+    for (name, expected) in [
+        ("Web.App", "web-app"),
+        ("__pc_log", "pc_log"),
+        ("", "module"),
+        ("event-bus", "event-bus-1"),
+        ("é", "module"),
+    ] {
+        assert_eq!(usable_name(name), expected);
+    }
+}
