@@ -97,11 +97,6 @@ fn edges(section: &Section, draft: &mut Draft) {
 
 fn one(key: &IniKey, draft: &mut Draft, found: &mut Import) -> Result<(), Fault> {
     let (line, value) = (key.line, key.value.trim());
-    let span = || {
-        let span = units::duration(value, 1.0);
-        span.ok_or_else(|| Fault::new(line, format!("{value:?} is no duration")))
-    };
-    let endless = ["infinity", "0"].contains(&value);
     match key.name.as_str() {
         "Description" => draft.set("description", value),
         "Requires" | "Requisite" | "BindsTo" | "Wants" | "PartOf" => {
@@ -141,6 +136,30 @@ fn one(key: &IniKey, draft: &mut Draft, found: &mut Import) -> Result<(), Fault>
             };
             draft.set("recovery.restart", restart);
         }
+        "KillSignal" => draft.set("stop_signal", value),
+        "KillMode" if ["control-group", "mixed"].contains(&value) => {}
+        "SuccessExitStatus" => {
+            let codes = value
+                .split_whitespace()
+                .filter_map(|code| code.parse::<i64>().ok());
+            let codes: Vec<toml::Value> = [0].into_iter().chain(codes).map(Into::into).collect();
+            draft.set("recovery.clean_exit_codes", codes);
+        }
+        name if SILENT.contains(&name) => {}
+        _ => return times(key, draft, found),
+    }
+    Ok(())
+}
+
+/// The delays, limits and timeouts.
+fn times(key: &IniKey, draft: &mut Draft, found: &mut Import) -> Result<(), Fault> {
+    let (line, value) = (key.line, key.value.trim());
+    let span = || {
+        let span = units::duration(value, 1.0);
+        span.ok_or_else(|| Fault::new(line, format!("{value:?} is no duration")))
+    };
+    let endless = ["infinity", "0"].contains(&value);
+    match key.name.as_str() {
         "RestartSec" => {
             let delay = span()?;
             draft.set_span("recovery.backoff.initial", delay);
@@ -174,16 +193,6 @@ fn one(key: &IniKey, draft: &mut Draft, found: &mut Import) -> Result<(), Fault>
             probe.insert("watchdog".to_owned(), units::shown(span()?).into());
             draft.push("health.probes", probe);
         }
-        "KillSignal" => draft.set("stop_signal", value),
-        "KillMode" if ["control-group", "mixed"].contains(&value) => {}
-        "SuccessExitStatus" => {
-            let codes = value
-                .split_whitespace()
-                .filter_map(|code| code.parse::<i64>().ok());
-            let codes: Vec<toml::Value> = [0].into_iter().chain(codes).map(Into::into).collect();
-            draft.set("recovery.clean_exit_codes", codes);
-        }
-        name if SILENT.contains(&name) => {}
         _ => return surroundings(key, draft, found),
     }
     Ok(())
