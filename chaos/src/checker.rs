@@ -65,6 +65,10 @@ pub struct ModelModule {
     run: u64,
     restart: u64,
     at_rest: bool,
+    /// The process of its run survived a kill.
+    has_survived: bool,
+    /// Its last run could not be ended.
+    is_stuck: bool,
     stop_by: Option<MonoTime>,
     attempts: VecDeque<MonoTime>,
     /// Tries of the rungs after the first, since the last stable run.
@@ -253,7 +257,9 @@ impl Checker {
     /// The stop of everything was asked for.
     pub fn stop_requested(&mut self, plan: &Plan, now: MonoTime, budget: Duration) {
         let modules = u32::try_from(plan.len()).unwrap_or(u32::MAX);
-        let by = now.after(budget + SLACK_A_MODULE * modules);
+        let survivors = self.shadows.iter().filter(|it| it.out && it.has_survived);
+        let survivors = u32::try_from(survivors.count()).unwrap_or(u32::MAX);
+        let by = now.after(budget + SLACK_A_MODULE * modules + SLACK * survivors);
         self.stop_by = Some(self.stop_by.map_or(by, |before| before.min(by)));
     }
 
@@ -263,6 +269,14 @@ impl Checker {
     /// One lives already.
     pub fn spawning(&self, module: ModuleId, one_lives: bool) -> Checked {
         ensure(!one_lives, || Violation::TwoProcesses(module))
+    }
+
+    /// A process survived a kill: what waits for its end takes longer.
+    pub fn survived(&mut self, module: ModuleId) {
+        self.stop_by = self.stop_by.map(|by| by.after(SLACK));
+        let shadow = self.of(module);
+        shadow.stop_by = shadow.stop_by.map(|by| by.after(SLACK));
+        shadow.has_survived = true;
     }
 
     /// A report reaches the lifecycle.
@@ -299,6 +313,7 @@ impl Checker {
                 shadow.pay_back(&spec.recovery, lasted);
                 self.bounds_ended(now, module);
                 let shadow = self.of(module);
+                shadow.is_stuck = ending.is_stuck();
                 let clean = matches!(ending, RunEnd::Exited(Exit::Code(code))
                     if spec.recovery.clean_exit_codes.contains(&code));
                 shadow.completed = clean && !shadow.halted;

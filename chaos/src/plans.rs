@@ -222,7 +222,7 @@ fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
         id: ModuleId(id),
         name: format!("m{id}"),
         kind,
-        required: rng.permille(200),
+        required: rng.permille(300),
         start: if rng.permille(150) {
             StartMode::Lazy
         } else {

@@ -128,6 +128,8 @@ pub struct Summary {
     pub spawns: u64,
     /// Kills ordered.
     pub kills: u64,
+    /// Processes that two kills did not end.
+    pub stuck: u64,
     /// Times the runtime died and returned.
     pub returns: u64,
     /// Records that were on their way when it did, and lost.

@@ -59,6 +59,20 @@ pub struct SimProcess {
     pub ready_sent: bool,
     /// When it last fed its watchdog, if it began with one.
     pub fed: Option<MonoTime>,
+    /// What a kill does to it.
+    pub mortality: Mortality,
+}
+
+/// What a kill does to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mortality {
+    /// It ends.
+    #[default]
+    Dies,
+    /// Nothing.
+    Survives,
+    /// Nothing, a second time: it was reported as stuck.
+    Stuck,
 }
 
 /// The commands around a run.
@@ -83,6 +97,17 @@ pub struct SimModule {
     pub exit: Option<(u64, Exit)>,
     /// The newest generation that was spawned.
     pub newest: u64,
+    /// The generation that a kill was ordered for last, if it survived that.
+    pub killed: u64,
+}
+
+impl SimModule {
+    /// Its process, unless that was reported as stuck: of that one nothing more is reported.
+    #[must_use]
+    pub fn known_process(&self) -> Option<SimProcess> {
+        self.process
+            .filter(|process| process.mortality != Mortality::Stuck)
+    }
 }
 
 /// Everything that is still to happen, in order of time.

@@ -18,19 +18,22 @@ pub(crate) struct CascadeDetector {
 }
 
 impl CascadeDetector {
-    /// Counts a module that was given up, among so many. Returns the modules of a cascade, if this
-    /// one completes it; the count begins anew then.
-    pub(crate) fn count(
+    /// Counts a module that was given up.
+    pub(crate) fn count(&mut self, now: MonoTime, module: ModuleId) {
+        self.failed.retain(|(_, other)| *other != module);
+        self.failed.push_back((now, module));
+    }
+
+    /// Returns the modules of a cascade, among this number of modules, if there is one; the count
+    /// begins anew then.
+    pub(crate) fn take(
         &mut self,
         cascade: Cascade,
         now: MonoTime,
-        module: ModuleId,
         modules: usize,
     ) -> Option<Vec<ModuleId>> {
         let expired = |(at, _): &mut (MonoTime, ModuleId)| at.after(cascade.window) <= now;
         while self.failed.pop_front_if(expired).is_some() {}
-        self.failed.retain(|(_, other)| *other != module);
-        self.failed.push_back((now, module));
         let count = self.failed.len();
         #[expect(
             clippy::cast_precision_loss,
@@ -53,7 +56,8 @@ mod tests {
 
     fn feed(detector: &mut CascadeDetector, seconds: u64, module: u32, modules: usize) -> usize {
         let now = MonoTime(0).after(Duration::from_secs(seconds));
-        let found = detector.count(SHARE, now, ModuleId(module), modules);
+        detector.count(now, ModuleId(module));
+        let found = detector.take(SHARE, now, modules);
         found.map_or(0, |modules| modules.len())
     }
 

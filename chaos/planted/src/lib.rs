@@ -5,6 +5,7 @@
 extern crate alloc;
 
 use std::cell::Cell;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 mod bugs;
@@ -65,6 +66,32 @@ pub struct Finding {
     pub violation: Violation,
     /// How long that took.
     pub took: Duration,
+}
+
+/// A search that takes longer hangs in a policy that never comes to rest.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What a search comes to.
+#[derive(Debug, Clone)]
+pub enum SearchResult {
+    /// A checker found the bug.
+    Found(Finding),
+    /// No checker did.
+    Survives,
+    /// The policy hangs: no checker was asked. Its thread runs until the process exits.
+    Hangs,
+}
+
+/// As [`search`], on a thread of its own, for a limited time.
+#[must_use]
+pub fn search_in_time(bug: usize, first: u64, histories: u64) -> SearchResult {
+    let (done, result) = mpsc::sync_channel(1);
+    std::thread::spawn(move || done.send(search(Some(bug), first, histories)));
+    match result.recv_timeout(LIMIT) {
+        Ok(Some(found)) => SearchResult::Found(found),
+        Ok(None) => SearchResult::Survives,
+        Err(_) => SearchResult::Hangs,
+    }
 }
 
 /// Runs short histories, `histories` at most, until one finds the bug; None: it survives.

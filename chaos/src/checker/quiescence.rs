@@ -52,6 +52,7 @@ impl Checker {
                 (Desired::Up, State::Failed) if view.retry_at.is_none() => true,
                 (Desired::Up, State::Waiting) if held => true,
                 (Desired::Down, State::Stopped | State::NotStarted) => true,
+                (Desired::Down, State::Failed) if shadow.is_stuck => true,
                 (Desired::Up, State::Running | State::Stopped) => false,
                 (_, state) => return Err(Violation::WishNotReached(module, state)),
             };

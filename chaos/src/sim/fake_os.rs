@@ -15,7 +15,7 @@ use mainstay_process::Signal;
 use super::{InjectedBug, Sim};
 use crate::checker::Checked;
 use crate::trace::TraceLine;
-use crate::world::{SimHook, SimProcess, WorldEvent};
+use crate::world::{Mortality, SimHook, SimProcess, WorldEvent};
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 const KILLED: Exit = Exit::Signal {
@@ -166,6 +166,18 @@ impl Sim {
 
     fn spawn(&mut self, module: ModuleId, generation: u64) -> Checked {
         let place = &self.modules_in_world[module.index()];
+        if place.process.is_some() && place.known_process().is_none() {
+            let failure = StartFailure {
+                step: StartStep::Fence,
+                errno: 16,
+            };
+            let failed = ToModule::SpawnFailed {
+                generation,
+                failure,
+            };
+            self.news(module, failed);
+            return Ok(());
+        }
         let lives = place.process.is_some() || place.hook.is_some();
         self.check
             .spawning(module, lives || generation <= place.newest)?;
@@ -217,6 +229,10 @@ impl Sim {
             ignores_sigterm: deaf,
             ready_sent: false,
             fed: None,
+            mortality: match faults && self.rng.permille(20) {
+                true => Mortality::Survives,
+                false => Mortality::Dies,
+            },
         };
         self.modules_in_world[module.index()].process = Some(process);
         let Some(spec) = self.specs[module.index()].clone() else {
@@ -262,6 +278,7 @@ impl Sim {
     fn report_ready(&mut self, module: ModuleId, generation: u64) {
         if let Some(process) = &mut self.modules_in_world[module.index()].process
             && process.generation == generation
+            && process.mortality != Mortality::Stuck
         {
             process.ready_sent = true;
             self.news(module, ToModule::ReadyReported { generation });
@@ -269,7 +286,7 @@ impl Sim {
     }
 
     fn feed(&mut self, module: ModuleId, generation: u64) {
-        let process = self.modules_in_world[module.index()].process;
+        let process = self.modules_in_world[module.index()].known_process();
         let lives = process.is_some_and(|process| process.generation == generation);
         let hangs = self.faults && self.rng.permille(20);
         if !lives || hangs {
@@ -323,13 +340,35 @@ impl Sim {
                 WorldEvent::HookEnds(module, generation, hook.before, false),
             );
         }
-        if place
-            .process
-            .is_some_and(|process| process.generation == generation)
-        {
-            self.agenda
-                .push_lasting(at, WorldEvent::Exit(module, generation, KILLED));
+        let process = place.process.filter(|it| it.generation == generation);
+        match process.map(|process| process.mortality) {
+            Some(Mortality::Dies) => {
+                self.agenda
+                    .push_lasting(at, WorldEvent::Exit(module, generation, KILLED));
+            }
+            Some(Mortality::Survives) => self.survive(module, generation),
+            Some(Mortality::Stuck) | None => {}
         }
+    }
+
+    /// A process survives a kill; the second time it is reported as stuck, and ends much later.
+    fn survive(&mut self, module: ModuleId, generation: u64) {
+        self.check.survived(module);
+        let place = &mut self.modules_in_world[module.index()];
+        let again = std::mem::replace(&mut place.killed, generation) == generation;
+        let Some(process) = place.process.as_mut().filter(|_| again) else {
+            return;
+        };
+        process.mortality = Mortality::Stuck;
+        place.exit = Some((generation, Exit::Stuck));
+        self.summary.stuck += 1;
+        self.trace
+            .push(self.now, TraceLine::World(module, "is stuck", generation));
+        let exit = Exit::Stuck;
+        self.news(module, ToModule::Exited { generation, exit });
+        let at = self.now.after(self.rng.span(MS(30_000)));
+        self.agenda
+            .push_lasting(at, WorldEvent::Exit(module, generation, KILLED));
     }
 
     fn exit(&mut self, module: ModuleId, generation: u64, exit: Exit) {
@@ -340,10 +379,15 @@ impl Sim {
         {
             return;
         }
+        let is_known = place.known_process().is_some();
         place.process = None;
-        place.exit = Some((generation, exit));
         self.trace
             .push(self.now, TraceLine::World(module, "ends", generation));
+        if !is_known {
+            return;
+        }
+        let place = &mut self.modules_in_world[module.index()];
+        place.exit = Some((generation, exit));
         let lost = self.is(InjectedBug::LostExits) && self.rng.permille(300);
         if !lost {
             self.news(module, ToModule::Exited { generation, exit });

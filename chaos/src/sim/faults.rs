@@ -131,9 +131,13 @@ impl Sim {
         let idle = self
             .modules_in_world
             .iter()
-            .all(|place| place.process.is_none() && place.hook.is_none());
+            .all(|place| place.known_process().is_none() && place.hook.is_none());
         if !idle {
             return Err(Violation::NotStopped);
+        }
+        // What was stuck has ended before anything is started again.
+        for place in &mut self.modules_in_world {
+            place.process = None;
         }
         self.forget_what_has_no_plan();
         self.new_runtime();
@@ -221,7 +225,7 @@ impl Sim {
         let records = self.records.all_saved();
         self.new_runtime();
         let alive = |sim: &Sim, module: ModuleId| {
-            let process = sim.modules_in_world[module.index()].process;
+            let process = sim.modules_in_world[module.index()].known_process();
             process.map(|process| AdoptedProcess {
                 generation: process.generation,
                 pid: process.pid,
@@ -229,7 +233,7 @@ impl Sim {
         };
         let plan = std::sync::Arc::clone(&self.plan);
         self.check.returned(&plan, |module| {
-            let process = self.modules_in_world[module.index()].process?;
+            let process = self.modules_in_world[module.index()].known_process()?;
             let record = &records[module.index()];
             Some((
                 process.generation,
@@ -250,7 +254,7 @@ impl Sim {
         for module in plan.ids() {
             let record = records[module.index()];
             let place = &self.modules_in_world[module.index()];
-            if place.process.is_none()
+            if place.known_process().is_none()
                 && let Some((generation, exit)) = place.exit
                 && generation == record.generation
             {
@@ -261,10 +265,11 @@ impl Sim {
                 self.tell_lifecycle(LifecycleEvent::Reported { module, report });
             }
         }
-        for module in plan
-            .ids()
-            .filter(|module| self.modules_in_world[module.index()].process.is_none())
-        {
+        for module in plan.ids().filter(|module| {
+            self.modules_in_world[module.index()]
+                .known_process()
+                .is_none()
+        }) {
             self.check.lost(module);
         }
         self.apply_to_lifecycle(LifecycleEvent::Resume)?;
@@ -290,7 +295,7 @@ impl Sim {
         };
         self.apply_to_module(module, event)?;
         let said = self.modules_in_world[module.index()]
-            .process
+            .known_process()
             .is_some_and(|it| it.ready_sent);
         match said {
             true => self.apply_to_module(module, ToModule::ReadyReported { generation }),

@@ -19,7 +19,7 @@ impl Sim {
             let at = module.index();
             let spec = self.specs[at].as_ref();
             let watched = spec.is_some_and(|spec| spec.watchdog.is_some());
-            let lives = self.modules_in_world[at].process.is_some();
+            let lives = self.modules_in_world[at].known_process().is_some();
             let quiet = self.modules[at].deadline().is_none() || (watched && lives);
             if !quiet || lives != self.modules[at].pid().is_some() {
                 return Err(Violation::NotQuiet(Some(module)));
@@ -52,7 +52,7 @@ impl Sim {
     }
 
     pub(super) fn all_gone(&mut self) -> Checked {
-        let lives = |place: &SimModule| place.process.is_some() || place.hook.is_some();
+        let lives = |place: &SimModule| place.known_process().is_some() || place.hook.is_some();
         if self.modules_in_world.iter().any(lives) || !self.check.is_stopped() {
             return Err(Violation::StopTooLong);
         }

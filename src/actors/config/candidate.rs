@@ -30,6 +30,8 @@ pub(crate) struct Candidate {
     pub(crate) keys: ConfigChanges,
     /// The modules that differ, in the order in which the changes are applied.
     pub(crate) differences: Vec<(ModuleId, Difference)>,
+    /// It goes back to the committed plan.
+    is_rollback: bool,
 }
 
 impl Candidate {
@@ -88,6 +90,7 @@ impl Candidate {
             plan: Arc::new(plan),
             keys,
             differences,
+            is_rollback: false,
         })
     }
 
@@ -102,13 +105,19 @@ impl Candidate {
     ) -> Result<Candidate, String> {
         let ids: ModuleIds = base.configuration.ids.clone();
         let configuration = committed.clone().with_ids(ids);
-        Candidate::of(base, Arc::new(configuration), number)
+        let candidate = Candidate::of(base, Arc::new(configuration), number)?;
+        Ok(Candidate {
+            is_rollback: true,
+            ..candidate
+        })
     }
 
-    /// What becomes of the runs.
+    /// What becomes of the runs. A module that a rollback brings back is as it was.
     pub(crate) fn run_changes(&self) -> Vec<(ModuleId, ChangeClass)> {
         let differences = self.differences.iter();
+        let stays = |change: &Difference| self.is_rollback && *change == Difference::Added;
         differences
+            .filter(|(_, change)| !stays(change))
             .map(|(module, difference)| (*module, difference.class()))
             .collect()
     }

@@ -5,10 +5,10 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::managed_module::{Proposal, StopReason};
+use super::managed_module::StopReason;
 use super::{Lifecycle, SystemPhase};
 use crate::mono_time::MonoTime;
-use crate::recovery::{Failure, RecoveryState, SavedRecovery};
+use crate::recovery::SavedRecovery;
 use crate::run::ADOPTED_MIN;
 use crate::spec::{ModuleId, StartMode, Strategy};
 use crate::states::{Cause, Desired, State};
@@ -113,18 +113,13 @@ impl Lifecycle {
             return;
         }
         let spec = Arc::clone(&slot.spec);
-        slot.recovery = RecoveryState::restore(&spec.recovery, now, record.recovery);
+        slot.restore_recovery(now, &record);
         // A record of nothing is none: the runtime before died at the beginning of its first start.
         let touched = record.state != State::NotStarted || record.desired_revision > 0;
         slot.adopted = alive.is_some() || touched;
         slot.desired = record.desired;
         slot.desired_revision = record.desired_revision;
         slot.restarts = record.restarts;
-        let failure = Failure::ExitUnknown;
-        let proposal = |strategy| Proposal { strategy, failure };
-        slot.proposal = record.proposal.map(proposal);
-        slot.is_degraded = record.degraded;
-        slot.on_trial = record.on_trial;
         // The holder is right about processes: its generation may be newer than the record.
         slot.generation = alive
             .map_or(0, |alive| alive.generation)
@@ -171,7 +166,12 @@ impl Lifecycle {
 
     /// What was to be done before the next run is done again, a degraded run is told again, and
     /// its group counts what the module used up.
-    fn restore_recovery(&mut self, now: MonoTime, module: ModuleId, record: ModuleRecord) {
+    pub(super) fn restore_recovery(
+        &mut self,
+        now: MonoTime,
+        module: ModuleId,
+        record: ModuleRecord,
+    ) {
         if let Some(reset) = record.procedure {
             self.request_procedure(now, module, reset, true);
         }
@@ -227,6 +227,7 @@ impl Lifecycle {
             let starts = |module: &ModuleId| self.module(*module).state == State::Starting;
             self.turn = self.ids().find(starts);
         }
+        self.stop_cascade(now);
         if core::mem::take(&mut self.stops_on_resume) {
             self.stop_all(now, self.plan.system().shutdown_timeout);
         }

@@ -167,13 +167,13 @@ impl ManagedModule {
     /// A module that a plan has again, or for the first time: `record` is empty then. What a person
     /// asked of it holds still, and what it completed is completed.
     pub(super) fn returned(
-        spec: &Arc<ModuleSpec>,
-        plan: u64,
+        now: MonoTime,
+        (spec, plan): (&Arc<ModuleSpec>, u64),
         record: ModuleRecord,
     ) -> ManagedModule {
         let ended = matches!(record.state, State::Stopped | State::Failed);
         let stays = ended && (record.desired == Desired::Down || record.completed);
-        ManagedModule {
+        let mut module = ManagedModule {
             desired: record.desired,
             desired_revision: record.desired_revision,
             generation: record.generation,
@@ -185,7 +185,18 @@ impl ManagedModule {
                 State::NotStarted
             },
             ..ManagedModule::new(spec, plan)
-        }
+        };
+        module.restore_recovery(now, &record);
+        module
+    }
+
+    /// Takes over what recovery knew of it.
+    pub(super) fn restore_recovery(&mut self, now: MonoTime, record: &ModuleRecord) {
+        self.recovery = RecoveryState::restore(&self.spec.recovery, now, record.recovery);
+        let failure = Failure::ExitUnknown;
+        let proposal = |strategy| Proposal { strategy, failure };
+        self.proposal = record.proposal.map(proposal);
+        (self.is_degraded, self.on_trial) = (record.degraded, record.on_trial);
     }
 
     pub(super) fn is_builtin(&self) -> bool {

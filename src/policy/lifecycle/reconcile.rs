@@ -34,7 +34,13 @@ impl Lifecycle {
             }
             // It is stuck although it is desired down: only the end of everything hides that.
             (State::Failed, Desired::Down)
-                if slot.is_stuck() && self.phase != SystemPhase::Stopping => {}
+                if slot.is_stuck() && self.phase != SystemPhase::Stopping =>
+            {
+                self.module_mut(module).retry_at = None;
+                self.alarms.clear(module);
+            }
+            // A plan that is not committed removed it: the plan before may bring it back as it was.
+            (State::Failed, _) if !slot.in_plan => self.alarms.clear(module),
             (State::Waiting | State::Backoff | State::Failed, Desired::Down) => {
                 let cause = self.stop_cause(module);
                 self.set_state(now, module, State::Stopped, cause, None);

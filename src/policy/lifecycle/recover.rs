@@ -179,6 +179,8 @@ impl Lifecycle {
                 continue;
             }
             match slot.state {
+                // A person asked for its next run.
+                State::Stopping if slot.stop_reason == Some(StopReason::Requested) => {}
                 State::Starting | State::Running | State::Stopping => {
                     slot.stop_reason = Some(StopReason::GroupFailed(by));
                     self.mark_dirty(module);
@@ -317,26 +319,35 @@ impl Lifecycle {
         self.alarms.set(module, at);
     }
 
-    /// A module was given up for its own failure: too many within a window stop the branches that
-    /// they are in.
+    /// A module was given up for its own failure.
     fn count_failed(&mut self, now: MonoTime, module: ModuleId) {
+        self.cascade.count(now, module);
+        self.stop_cascade(now);
+    }
+
+    /// Too many modules that were given up within a window stop the branches that they are in.
+    pub(super) fn stop_cascade(&mut self, now: MonoTime) {
+        // What a returning runtime knows so far may be half of it.
+        if !matches!(self.phase, SystemPhase::Starting | SystemPhase::Up) {
+            return;
+        }
         let modules = self.modules.iter().flatten();
         let count = modules
             .filter(|slot| !slot.is_builtin() && slot.in_plan)
             .count();
         let cascade = self.plan.system().cascade;
-        let Some(failed) = self.cascade.count(cascade, now, module, count) else {
+        let Some(failed) = self.cascade.take(cascade, now, count) else {
             return;
         };
-        if self.phase != SystemPhase::Up {
+        let Some(&last) = failed.last() else {
             return;
-        }
+        };
         let branch = self.branch_of(&failed);
         self.effects.push_back(LifecycleEffect::CascadeStopped {
             failed,
             branch: branch.clone(),
         });
-        self.stop_permanently(now, &branch, module);
+        self.stop_permanently(now, &branch, last);
     }
 
     /// The modules and all that depend on them, hard or soft, at any remove.

@@ -417,6 +417,49 @@ fn a_cascade_stops_the_branches_of_those_that_failed() {
 }
 
 #[test]
+fn a_cascade_that_completes_during_the_initial_startup_stops_its_branches() {
+    let mut spec = system();
+    spec.cascade.share = 0.5;
+    let text = "a | optional\nb | optional\nc | optional\nd: a? | optional\ne";
+    let modules = plan(text)
+        .modules()
+        .cloned()
+        .collect::<alloc::vec::Vec<_>>();
+    let mut script = LifecycleScript::new(Plan::new(1, spec, modules).expect("a good plan"));
+    run(
+        &mut script,
+        &[
+            ("boot", "run a, run b, run c, run e"),
+            ("a exit 78", "run d"),
+            ("b exit 78", ""),
+            ("c exit 78", "cascade: a b c d, halt d"),
+            ("d halted", ""),
+            ("e up", "started"),
+            ("wait 1h", ""),
+        ],
+    );
+    assert_eq!(script.state("d"), State::Failed);
+}
+
+#[test]
+fn a_restart_on_request_outlasts_the_end_of_its_group() {
+    let mut script = with_groups(
+        "a\nb",
+        "g: a b | one_for_all 0 30s stop_group",
+        &[
+            ("boot", "run a, run b"),
+            ("a up", ""),
+            ("b up", "started"),
+            ("restart b", "halt b"),
+            ("a killed", ""),
+            ("b halted", "run b"),
+        ],
+    );
+    run(&mut script, &[("b up", ""), ("b killed", "")]);
+    assert_eq!(script.state("b"), State::Failed, "its group is exceeded");
+}
+
+#[test]
 fn who_stops_with_a_group_is_no_part_of_a_cascade() {
     let script = with_groups("a\nb\nc\nd", "g: a b c | one_for_one 0 30s stop_group", &[]);
     let mut plan = script.lifecycle.plan().system().clone();

@@ -24,7 +24,8 @@ use crate::states::{Cause, Desired, State};
 impl Lifecycle {
     /// Brings every module to `plan`, whatever it is doing and whether the change before this one
     /// is over or not. `changes` says which modules need a new run; all others go on. What the
-    /// plans themselves show (a module is new, or gone) needs no entry.
+    /// plans themselves show (a module is new, or gone) needs no entry; a module that a plan which
+    /// was not committed removed is as it was then, unless it has an entry.
     ///
     /// # Errors
     /// The plan cannot follow; nothing has changed then.
@@ -132,8 +133,13 @@ impl Lifecycle {
                     false => continue,
                 },
                 (Some(spec), slot @ None) => {
-                    let record = self.removed[id.index()];
-                    *slot = Some(ManagedModule::returned(spec, plan.number(), record));
+                    let record = &mut self.removed[id.index()];
+                    if changes.contains_key(&id) && record.state == State::Failed {
+                        // What it failed for may be what is new.
+                        record.state = State::Waiting;
+                    }
+                    let follows = (spec, plan.number());
+                    *slot = Some(ManagedModule::returned(now, follows, *record));
                     ChangeClass::Added
                 }
                 (Some(spec), Some(slot)) => {
@@ -211,12 +217,16 @@ impl Lifecycle {
 
     fn apply_change(&mut self, now: MonoTime, module: ModuleId, change: ChangeClass) {
         self.next_changed_record.insert(self.graph.rank(module));
+        let returns_failed = self.removed[module.index()].state == State::Failed;
         let slot = self.module_mut(module);
         // What a former spec completed does not count for the new one.
         slot.completed &= change != ChangeClass::Restart;
         let (state, goal) = (slot.state, slot.goal());
         match change {
             // It was removed by a plan that was never committed, and is desired up.
+            ChangeClass::Added if goal == Desired::Up && returns_failed => {
+                self.return_failed(now, module);
+            }
             ChangeClass::Added if goal == Desired::Up && state == State::NotStarted => {
                 self.start_anew(now, module);
             }
@@ -262,6 +272,17 @@ impl Lifecycle {
             unmet && !self.module(edge.to).is_builtin() && self.comes_along(edge.to)
         });
         missing.map(|edge| edge.to).collect()
+    }
+
+    /// A module had failed when a plan removed it that was not committed: it is failed, and its
+    /// try on probation comes when it would have.
+    fn return_failed(&mut self, now: MonoTime, module: ModuleId) {
+        let record = self.removed[module.index()];
+        self.set_state(now, module, State::Failed, Cause::Adopted, None);
+        if let Some(at) = record.retry_at {
+            self.retry_at(module, at);
+        }
+        self.restore_recovery(now, module, record);
     }
 
     /// A module without a run begins again, as on a request.

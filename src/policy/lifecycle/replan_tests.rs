@@ -499,3 +499,31 @@ fn a_stuck_module_that_is_removed_leaves_no_alarm() {
     assert_eq!(script.replan("b", ""), "removed a, plan 2");
     run(&mut script, &[("wait 1h", "")]);
 }
+
+#[test]
+fn a_failed_module_comes_back_failed_until_the_plan_is_committed() {
+    let begin = || {
+        let up = [
+            ("boot", "run a, run b"),
+            ("a up", ""),
+            ("b up", "started"),
+            ("a stuck", ""),
+            ("wait 10s", ""),
+        ];
+        let mut script = check("a\nb", &up);
+        assert_eq!(script.replan("b", ""), "removed a, plan 2");
+        run(&mut script, &[("wait 10s", "")]);
+        script
+    };
+    let mut script = begin();
+    assert_eq!(script.replan("a\nb", ""), "plan 3");
+    assert_eq!(script.state("a"), State::Failed);
+    assert_eq!(script.lifecycle.status(), crate::Status::Critical);
+    run(&mut script, &[("wait 9s", ""), ("wait 2s", "run a")]);
+    // What it failed for may be what is new.
+    let mut script = begin();
+    assert_eq!(script.replan("a\nb", "a restart"), "run a, plan 3");
+    let mut script = begin();
+    script.lifecycle.commit();
+    assert_eq!(script.replan("a\nb", ""), "run a, plan 3");
+}

@@ -384,6 +384,8 @@ fn what_cannot_be_ended_is_failed_until_everything_ends() {
     );
     run(&mut script, &[("stop a", "")]);
     assert_eq!(script.state("a"), State::Failed);
+    let view = script.lifecycle.view(script.id("a"));
+    assert_eq!(view.retry_at, None, "it is not desired up any more");
     run(
         &mut script,
         &[
