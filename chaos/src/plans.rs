@@ -276,7 +276,7 @@ fn edges(rng: &mut Rng, before: &[ModuleSpec]) -> Vec<Edge> {
 
 fn recovery(rng: &mut Rng) -> RecoverySpec {
     let probation = Probation {
-        initial: MS(3_000),
+        initial: rng.pick(&[MS(300), MS(3_000)]),
         factor: 2.0,
         max: MS(20_000),
     };
@@ -290,7 +290,7 @@ fn recovery(rng: &mut Rng) -> RecoverySpec {
         ]),
         clean_exit_codes: vec![0],
         max_attempts: rng.pick(&[0, 1, 3, 5]),
-        window: rng.pick(&[MS(1_000), MS(30_000)]),
+        window: rng.pick(&[MS(1_000), MS(30_000), MS(30_000)]),
         backoff: Backoff {
             initial: rng.pick(&[Duration::ZERO, MS(20), MS(200)]),
             factor: rng.pick(&[1.0, 1.5, 2.0]),
@@ -298,7 +298,7 @@ fn recovery(rng: &mut Rng) -> RecoverySpec {
             jitter: rng.pick(&[0.0, 0.1, 1.0]),
             floor: rng.pick(&[MS(5), MS(50)]),
         },
-        stable_after: rng.pick(&[MS(200), MS(500), MS(60_000)]),
+        stable_after: rng.pick(&[MS(300), MS(600), MS(60_000)]),
         probation: (!rng.permille(200)).then_some(probation),
         on_failure: match rng.below(16) {
             0 | 1 => vec![Strategy::Restart, Strategy::Stop],
