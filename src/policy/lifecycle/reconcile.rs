@@ -32,6 +32,8 @@ impl Lifecycle {
                     self.stop_module(now, module);
                 }
             }
+            // A plan that is not committed removed it: the plan before may bring it back as it was.
+            (State::Failed, _) if !slot.in_plan => self.alarms.clear(module),
             // It is stuck although it is desired down: only the end of everything hides that.
             (State::Failed, Desired::Down)
                 if slot.is_stuck() && self.phase != SystemPhase::Stopping =>
@@ -39,8 +41,6 @@ impl Lifecycle {
                 self.module_mut(module).retry_at = None;
                 self.alarms.clear(module);
             }
-            // A plan that is not committed removed it: the plan before may bring it back as it was.
-            (State::Failed, _) if !slot.in_plan => self.alarms.clear(module),
             (State::Waiting | State::Backoff | State::Failed, Desired::Down) => {
                 let cause = self.stop_cause(module);
                 self.set_state(now, module, State::Stopped, cause, None);
