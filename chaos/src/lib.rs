@@ -3,9 +3,15 @@
 //! Never decides what a module should do: that is what it tests.
 
 pub mod checker;
+pub mod choices;
+pub mod coverage;
+pub mod explain;
+pub mod fault;
 pub mod holder;
 pub mod plans;
+pub mod report;
 pub mod rng;
+pub mod shrink;
 pub mod sim;
 pub mod trace;
 pub mod violation;

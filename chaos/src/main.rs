@@ -1,11 +1,14 @@
 //! chaos: run seeds until one trips a checker.
 //! Owns the command line and the summary. Never decides what is a violation.
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use chaos::holder::{self, HolderOptions, HolderSummary};
-use chaos::{SimOptions, Summary};
+use chaos::report::report;
+use chaos::shrink;
+use chaos::{SimOptions, Summary, Violation};
 use clap::{Parser, ValueEnum};
 
 /// Which state machines are simulated.
@@ -32,13 +35,22 @@ struct Arguments {
     /// Modules in each plan.
     #[arg(long, default_value_t = 20)]
     modules: u32,
-    /// How many lines of the trace of a failure are shown; 0: the usual number.
+    /// Shows this number of lines of the trace of a failure, and does not shrink it.
     #[arg(long, default_value_t = 0)]
     trace: usize,
     /// Policy steps of each history, about; of the holder, its faults.
     #[arg(long, default_value_t = 10_000)]
     steps: u64,
+    /// Runs one seed again with these parts of its record alone, as a shrunk failure names them.
+    #[arg(long, value_delimiter = ',')]
+    keep: Vec<usize>,
+    /// Prints how often each fault, decision and end was reached.
+    #[arg(long)]
+    coverage: bool,
 }
+
+/// One history of this number is run twice, to see that it is the same.
+const RUN_TWICE: u64 = 64;
 
 #[expect(
     clippy::disallowed_methods,
@@ -48,6 +60,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let begin = Instant::now();
     let done = match arguments.model {
+        Model::Policy if !arguments.keep.is_empty() => kept(&arguments),
         Model::Policy => policy(&arguments),
         Model::Holder => holder(&arguments),
     };
@@ -72,38 +85,40 @@ fn seeds(arguments: &Arguments) -> std::ops::Range<u64> {
 /// The number of steps, and what the histories had in them.
 type Done = Result<(u64, String), Box<dyn std::error::Error>>;
 
+fn options(arguments: &Arguments, seed: u64) -> SimOptions {
+    SimOptions {
+        seed,
+        modules: arguments.modules,
+        steps: arguments.steps,
+        sabotage: None,
+        trace: arguments.trace,
+    }
+}
+
 fn policy(arguments: &Arguments) -> Done {
     let mut all = Summary::default();
     for seed in seeds(arguments) {
-        let summary = chaos::run(SimOptions {
-            seed,
-            modules: arguments.modules,
-            steps: arguments.steps,
-            sabotage: None,
-            trace: arguments.trace,
-        })?;
-        all.steps += summary.steps;
-        all.spawns += summary.spawns;
-        all.kills += summary.kills;
-        all.returns += summary.returns;
-        all.lost_records += summary.lost_records;
-        all.sleeps += summary.sleeps;
-        all.stops += summary.stops;
-        all.plans += summary.plans;
-        all.shared += summary.shared;
-        all.procedures += summary.procedures;
-        all.restored += summary.restored;
-        all.cascades += summary.cascades;
-        all.lasted += summary.lasted;
+        let options = options(arguments, seed);
+        match chaos::run(options) {
+            Ok(summary) => {
+                if seed.is_multiple_of(RUN_TWICE) && chaos::run(options).ok() != Some(summary) {
+                    let what = chaos::explain::sentence(&Violation::NotDeterministic);
+                    return Err(format!("FAIL seed {seed}: {what}").into());
+                }
+                all += summary;
+            }
+            Err(failure) => return Err(report(&failure).into()),
+        }
     }
-    let text = format!(
-        "{:.1} virtual hours, {} processes, {} kills, {} returns of the runtime, {} records lost, \
-         {} sleeps, {} stops of everything, \
+    let mut text = format!(
+        "{:.1} virtual hours, {} processes, {} kills, {} that survived, {} returns of the runtime, \
+         {} records lost, {} sleeps, {} stops of everything, \
          {} changes of the plan, {} failures for more than one, {} resets, {} modules restored, \
-         {} cascades",
+         {} cascades; fingerprint {:016x}",
         all.lasted as f64 / 3.6e12,
         all.spawns,
         all.kills,
+        all.stuck,
         all.returns,
         all.lost_records,
         all.sleeps,
@@ -113,8 +128,32 @@ fn policy(arguments: &Arguments) -> Done {
         all.procedures,
         all.restored,
         all.cascades,
+        all.fingerprint,
     );
+    for (count, point) in all.coverage.table().iter().filter(|_| arguments.coverage) {
+        write!(text, "\n{count:>12}  {point}")?;
+    }
+    match &all.coverage.missed()[..] {
+        [] => text.push_str("\neach fault, decision and end was reached"),
+        missed => write!(text, "\nnever reached: {}", missed.join("; "))?,
+    }
     Ok((all.steps, text))
+}
+
+/// Runs a shrunk failure again.
+fn kept(arguments: &Arguments) -> Done {
+    let options = SimOptions {
+        trace: usize::MAX,
+        ..options(arguments, arguments.seed)
+    };
+    let (record, _) = shrink::record(options).ok_or("this history does not fail any more")?;
+    let mut kept = vec![false; arguments.keep.iter().max().map_or(0, |most| most + 1)];
+    arguments.keep.iter().for_each(|at| kept[*at] = true);
+    kept.resize(kept.len().max(shrink::places(&record, options)), false);
+    match shrink::replay(options, &record, &kept) {
+        Some(failure) => Err(format!("{}\n\n{}", failure.headline(), failure.story()).into()),
+        None => Ok((0, "the shrunk history does not fail any more".to_owned())),
+    }
 }
 
 fn holder(arguments: &Arguments) -> Done {

@@ -121,6 +121,36 @@ pub fn without_groups(plan: &Plan) -> Plan {
     }
 }
 
+/// The plan without these modules.
+///
+/// # Panics
+/// Never: edges and names are those of a plan.
+#[must_use]
+pub fn without(plan: Plan, dropped: &std::collections::BTreeSet<ModuleId>) -> Plan {
+    if dropped.is_empty() {
+        return plan;
+    }
+    let mut system = plan.system().clone();
+    for group in &mut system.groups {
+        group.members.retain(|member| match member {
+            GroupMember::Module(module) => !dropped.contains(module),
+            GroupMember::Group(_) => true,
+        });
+    }
+    let kept = plan
+        .modules()
+        .filter(|module| !dropped.contains(&module.id));
+    let kept = kept.map(|module| {
+        let mut module = ModuleSpec::clone(module);
+        module.edges.retain(|edge| !dropped.contains(&edge.to));
+        module
+    });
+    match Plan::new(plan.number(), system, kept) {
+        Ok(plan) => plan,
+        Err(error) => unreachable!("cannot leave out modules: {error}"),
+    }
+}
+
 /// The plan after `plan`: modules are added, removed, changed in place and with a restart, and
 /// edges are turned around. No plan has more than `most` slots.
 ///

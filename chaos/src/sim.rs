@@ -2,7 +2,6 @@
 //! Owns the clock, the delivery of orders and news, and the death of the runtime.
 //! Never helps the policy: what it is told, it is told late, out of order between mouths, twice.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,9 @@ use mainstay_policy::spec::Kind;
 use mainstay_policy::{Lifecycle, ModuleId, ModuleSpec, MonoTime, Plan, run};
 
 use crate::checker::{Checked, Checker};
+use crate::choices::{ChoiceKind, Choices};
+use crate::coverage::Point;
+use crate::explain;
 use crate::plans;
 use crate::rng::Rng;
 use crate::trace::{Trace, TraceLine};
@@ -21,11 +23,16 @@ use crate::violation::Violation;
 use crate::world::{Agenda, FifoDelay, SimModule, WorldEvent};
 use records::RecordChannel;
 
+mod failure;
 mod fake_os;
 mod faults;
 mod records;
 mod replan;
 mod rest;
+mod summary;
+
+pub use failure::SimFailure;
+pub use summary::Summary;
 
 /// The most effects one event may have, for each module.
 const EFFECTS_A_MODULE: usize = 1000;
@@ -119,80 +126,6 @@ impl InjectedBug {
     ];
 }
 
-/// What a history had in it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Events applied, with the effects that follow, of the lifecycle and of the modules.
-    pub steps: u64,
-    /// Processes made.
-    pub spawns: u64,
-    /// Kills ordered.
-    pub kills: u64,
-    /// Processes that two kills did not end.
-    pub stuck: u64,
-    /// Times the runtime died and returned.
-    pub returns: u64,
-    /// Records that were on their way when it did, and lost.
-    pub lost_records: u64,
-    /// Times all of it was asleep.
-    pub sleeps: u64,
-    /// Times everything was stopped.
-    pub stops: u64,
-    /// Times the plan was changed.
-    pub plans: u64,
-    /// Failures that concerned more than their module.
-    pub shared: u64,
-    /// Resets, and resets that were taken back.
-    pub procedures: u64,
-    /// Degraded runs that were stable.
-    pub restored: u64,
-    /// Cascades.
-    pub cascades: u64,
-    /// Virtual nanoseconds.
-    pub lasted: u64,
-}
-
-/// A checker tripped.
-#[derive(Debug, Clone)]
-pub struct SimFailure {
-    /// The history.
-    pub options: SimOptions,
-    /// What happened.
-    pub violation: Violation,
-    /// When.
-    pub at: MonoTime,
-    /// The last steps.
-    pub trace: Trace,
-    /// Where the lifecycle saw the module that the violation names, or the system.
-    pub view: String,
-}
-
-impl fmt::Display for SimFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SimOptions {
-            seed,
-            modules,
-            steps,
-            ..
-        } = self.options;
-        writeln!(f, "{}", self.trace)?;
-        writeln!(f, "{}", self.view)?;
-        let seconds = self.at.0 as f64 / 1e9;
-        let (violation, version) = (&self.violation, env!("CARGO_PKG_VERSION"));
-        writeln!(
-            f,
-            "FAIL seed {seed} at t={seconds:.6} s: {violation:?} (chaos {version})"
-        )?;
-        write!(
-            f,
-            "again: cargo run --release -p chaos -- --seeds 1 --seed {seed} --modules {modules} \
-             --steps {steps} --trace 1000"
-        )
-    }
-}
-
-impl std::error::Error for SimFailure {}
-
 fn specs_of(plan: &Plan, slots: usize) -> Vec<Option<Arc<ModuleSpec>>> {
     let slots = (0_u32..).map(ModuleId).take(slots);
     slots.map(|module| plan.get(module).cloned()).collect()
@@ -203,29 +136,46 @@ fn specs_of(plan: &Plan, slots: usize) -> Vec<Option<Arc<ModuleSpec>>> {
 /// # Errors
 /// The first violation, with the steps that led to it.
 pub fn run(options: SimOptions) -> Result<Summary, Box<SimFailure>> {
+    run_with(options, Choices::Drawn).0
+}
+
+/// Runs one history and returns its choices too.
+pub fn run_with(
+    options: SimOptions,
+    choices: Choices,
+) -> (Result<Summary, Box<SimFailure>>, Choices) {
     let mut rng = Rng::new(options.seed);
-    let mut sim = match plans::generate(&mut rng, options.modules) {
-        Ok(plan) => Sim::new(options, rng, Arc::new(plan)),
+    let plan = match plans::generate(&mut rng, options.modules) {
+        Ok(plan) => plan,
         Err(error) => unreachable!("cannot simulate a plan that is wrong by itself: {error}"),
     };
-    match sim.history() {
+    let mut sim = Sim::new(options, rng, plan, choices);
+    let result = sim.history();
+    sim.choices.record_end(sim.now);
+    let result = match result {
         Ok(()) => {
             sim.summary.lasted = sim.now.0;
+            sim.summary.fingerprint = sim.trace.fingerprint() ^ sim.rng.state();
             Ok(sim.summary)
         }
         Err(violation) => Err(Box::new(SimFailure {
             options,
             at: sim.now,
-            view: sim.view_of(&violation),
+            why: sim.why(&violation),
+            plan: explain::plan(&sim.plan),
             violation,
             trace: sim.trace,
         })),
-    }
+    };
+    (result, sim.choices)
 }
 
 struct Sim {
     options: SimOptions,
     rng: Rng,
+    choices: Choices,
+    /// The plan with every module, also those that a replay drops.
+    full_plan: Arc<Plan>,
     plan: Arc<Plan>,
     /// What the runtime takes for the plan.
     runtime_plan: Arc<Plan>,
@@ -259,7 +209,12 @@ struct Sim {
 }
 
 impl Sim {
-    fn new(options: SimOptions, rng: Rng, plan: Arc<Plan>) -> Sim {
+    fn new(options: SimOptions, rng: Rng, full_plan: Plan, choices: Choices) -> Sim {
+        let full_plan = Arc::new(full_plan);
+        let plan = match choices.replay() {
+            Some(replay) => Arc::new(plans::without(Plan::clone(&full_plan), &replay.dropped)),
+            None => Arc::clone(&full_plan),
+        };
         let believed = match options.sabotage {
             Some(InjectedBug::WeakenedPlan) => Arc::new(plans::weakened(&plan)),
             Some(InjectedBug::NoGroups) => Arc::new(plans::without_groups(&plan)),
@@ -275,6 +230,8 @@ impl Sim {
             check: Checker::new(&plan),
             options,
             rng,
+            choices,
+            full_plan,
             records: RecordChannel::new(plan.slots()),
             runtime_down: false,
             crash_after: None,
@@ -296,17 +253,19 @@ impl Sim {
     fn history(&mut self) -> Checked {
         self.check.booted(&Arc::clone(&self.plan));
         self.apply_to_lifecycle(LifecycleEvent::Boot)?;
-        self.agenda.push_lasting(self.now, WorldEvent::FaultDue);
+        let end = self.schedule_faults();
         let faults_end = self.options.steps / 10 * 8;
         while self.summary.steps < faults_end {
-            match self.agenda.pop(MonoTime::NEVER) {
+            match self.agenda.pop(end) {
                 Some((at, item)) => {
                     self.dispatch(at, item)?;
                     self.crash_if_due()?;
                 }
-                None => return Err(Violation::Endless),
+                None if end == MonoTime::NEVER => return Err(Violation::Endless),
+                None => break,
             }
         }
+        self.choices.record_end(self.now);
         self.faults = false;
         self.pass(QUIET)?;
         if self.check.is_stopping() {
@@ -351,6 +310,7 @@ impl Sim {
                 return Ok(());
             };
             self.trace.push(self.now, TraceLine::Module(module, effect));
+            self.summary.coverage.run_effect(&effect);
             self.perform(module, effect);
         }
         Err(Violation::Endless)
@@ -505,6 +465,7 @@ impl Sim {
 
     fn count(&mut self, effect: &LifecycleEffect) {
         let summary = &mut self.summary;
+        summary.coverage.effect(effect);
         match effect {
             LifecycleEffect::RecoveryDecided { decision, .. } => {
                 summary.shared += u64::from(decision.scope != Scope::This);
@@ -520,8 +481,12 @@ impl Sim {
 
     /// It takes a while, fails sometimes, and is lost with the runtime.
     fn perform_procedure(&mut self, module: ModuleId, ticket: u32) {
+        self.choose(ChoiceKind::Procedure, module);
         let hangs = self.faults && self.rng.permille(50);
         let ok = !(self.faults && self.rng.permille(100));
+        let coverage = &mut self.summary.coverage;
+        coverage.reach_if(hangs, Point::FaultProcedureHangs);
+        coverage.reach_if(!ok, Point::FaultProcedureFails);
         let most = if hangs { 60_000 } else { 500 };
         let at = self.now.after(self.rng.span(Duration::from_millis(most)));
         self.agenda
@@ -535,7 +500,7 @@ impl Sim {
 
     /// From the lifecycle to a module.
     fn order(&mut self, module: ModuleId, event: ToModule) {
-        let delay = self.delay();
+        let delay = self.delay(module);
         let at = self.channels[module.index()][0].arrival(self.now, delay);
         self.agenda.push(at, WorldEvent::ToModule(module, event));
     }
@@ -544,8 +509,14 @@ impl Sim {
         self.options.sabotage == Some(sabotage)
     }
 
+    /// The next choice is about this.
+    fn choose(&mut self, kind: ChoiceKind, module: ModuleId) {
+        self.choices.begin(kind, module, &mut self.rng);
+    }
+
     /// How long an order or news takes: mostly nothing, sometimes a while.
-    fn delay(&mut self) -> Duration {
+    fn delay(&mut self, module: ModuleId) -> Duration {
+        self.choose(ChoiceKind::Delay, module);
         match self.rng.below(16) {
             0 => self.rng.span(Duration::from_millis(20)),
             _ => self.rng.span(Duration::from_micros(200)),

@@ -68,11 +68,13 @@ pub enum Violation {
     AttemptsKept(ModuleId),
     /// One event led to effects without end, or a seed to steps without end.
     Endless,
+    /// The same seed gave another history.
+    NotDeterministic,
 }
 
 impl Violation {
     /// How many there are.
-    pub const COUNT: usize = 30;
+    pub const COUNT: usize = 31;
 
     /// How many of them are found by what is broken around the policy; planted bugs find the rest.
     pub const AROUND: usize = 20;
@@ -108,7 +110,10 @@ impl Violation {
             | Violation::NeedGone(module, _)
             | Violation::AttemptsKept(module) => Some(*module),
             Violation::NotQuiet(module) => *module,
-            Violation::StopTooLong | Violation::NotStopped | Violation::Endless => None,
+            Violation::StopTooLong
+            | Violation::NotStopped
+            | Violation::Endless
+            | Violation::NotDeterministic => None,
         }
     }
 
@@ -146,6 +151,7 @@ impl Violation {
             Violation::WatchdogSleeps(_) => 27,
             Violation::NeedGone(..) => 28,
             Violation::AttemptsKept(_) => 29,
+            Violation::NotDeterministic => 30,
         }
     }
 }

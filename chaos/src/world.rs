@@ -38,8 +38,10 @@ pub enum WorldEvent {
     ReadyReported(ModuleId, u64),
     /// What was to be done before the next run of a module is over: its number, and whether well.
     ProcedureEnded(ModuleId, u32, bool),
-    /// Somebody wishes something; or the runtime dies.
+    /// A fault is to be drawn.
     FaultDue,
+    /// A fault of a record: its place in the replay.
+    FaultReplayed(usize),
     /// The runtime is started again.
     RuntimeStarts,
 }

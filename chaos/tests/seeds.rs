@@ -2,7 +2,7 @@
 //! Owns the number of seeds: a few hundred must finish within a minute.
 //! Never uses the machine's clock or chance.
 
-use chaos::{InjectedBug, SimOptions, Summary, Violation, run};
+use chaos::{InjectedBug, SimOptions, Summary, Violation, run, shrink};
 
 fn options(seed: u64) -> SimOptions {
     SimOptions {
@@ -19,19 +19,7 @@ fn seeds_hold_all_checks() {
     let mut all = Summary::default();
     for seed in 0..200 {
         match run(options(seed)) {
-            Ok(summary) => {
-                all.steps += summary.steps;
-                all.returns += summary.returns;
-                all.lost_records += summary.lost_records;
-                all.sleeps += summary.sleeps;
-                all.stops += summary.stops;
-                all.plans += summary.plans;
-                all.kills += summary.kills;
-                all.shared += summary.shared;
-                all.procedures += summary.procedures;
-                all.restored += summary.restored;
-                all.cascades += summary.cascades;
-            }
+            Ok(summary) => all += summary,
             Err(failure) => panic!("{failure}"),
         }
     }
@@ -40,12 +28,47 @@ fn seeds_hold_all_checks() {
     assert!(all.lost_records > 200 && all.sleeps > 200, "{all:?}");
     assert!(all.shared > 200 && all.procedures > 100, "{all:?}");
     assert!(all.restored > 20 && all.cascades > 20, "{all:?}");
+    assert!(all.stuck > 20, "{all:?}");
+    assert_eq!(all.coverage.missed(), [""; 0]);
 }
 
 #[test]
 fn one_seed_is_one_history() {
-    for seed in 0..5 {
-        assert_eq!(run(options(seed)).ok(), run(options(seed)).ok());
+    for seed in 0..20 {
+        let first = run(options(seed)).ok();
+        assert_eq!(first, run(options(seed)).ok());
+        let another = run(options(seed + 1)).ok();
+        let fingerprint = |summary: Option<Summary>| summary.map(|it| it.fingerprint);
+        assert_ne!(fingerprint(first), fingerprint(another));
+    }
+}
+
+#[test]
+fn a_failure_shrinks_to_few_faults_and_fails_again_by_what_is_kept() {
+    let mut shrunk_to = Vec::new();
+    for bug in [InjectedBug::IgnoreStop, InjectedBug::NoGroups] {
+        for seed in 0..10 {
+            let broken = SimOptions {
+                sabotage: Some(bug),
+                ..options(seed)
+            };
+            let Some(shrunk) = shrink::shrink(broken) else {
+                continue;
+            };
+            let (record, failure) = shrink::record(broken).expect("it fails");
+            let mut kept = vec![false; shrink::places(&record, broken)];
+            shrunk.kept.iter().for_each(|at| kept[*at] = true);
+            let again = shrink::replay(broken, &record, &kept).expect("it fails again");
+            assert_eq!(again.violation, shrunk.failure.violation);
+            assert_eq!(again.at, shrunk.failure.at);
+            assert_eq!(again.violation.number(), failure.violation.number());
+            shrunk_to.push((shrunk.faults.len(), shrunk.choices.len(), shrunk.modules));
+        }
+    }
+    assert!(shrunk_to.len() >= 10, "{shrunk_to:?}");
+    for (faults, choices, modules) in &shrunk_to {
+        let small = *faults <= 6 && *choices <= 10 && *modules <= 8;
+        assert!(small, "{shrunk_to:?}");
     }
 }
 

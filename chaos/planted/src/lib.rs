@@ -94,6 +94,17 @@ pub fn search_in_time(bug: usize, first: u64, histories: u64) -> SearchResult {
     }
 }
 
+/// What the simulator says of a bug; None: it does not find it.
+#[must_use]
+pub fn story(bug: usize, first: u64, histories: u64) -> Option<String> {
+    plant(Some(bug));
+    let mut seeds = first..first.saturating_add(histories);
+    let failure = seeds.find_map(|seed| simulator::run(SimOptions::short(seed)).err());
+    let story = failure.map(|failure| simulator::report::report(&failure));
+    plant(None);
+    story
+}
+
 /// Runs short histories, `histories` at most, until one finds the bug; None: it survives.
 #[must_use]
 #[expect(

@@ -3,14 +3,19 @@
 
 use std::process::ExitCode;
 
-use planted::{SearchResult, count, describe, name, search_in_time};
+use planted::{SearchResult, count, describe, name, search_in_time, story};
 
 /// A bug has to be found within this number of short histories.
 const HISTORIES: u64 = 1000;
 
 fn main() -> ExitCode {
-    let first = std::env::args().nth(1).and_then(|seed| seed.parse().ok());
-    let first: u64 = first.unwrap_or(1);
+    let mut words = std::env::args().skip(1);
+    let first = words.next();
+    if first.as_deref() == Some("show") {
+        let sought = words.collect::<Vec<String>>().join(" ");
+        return show(&sought);
+    }
+    let first: u64 = first.and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let mut survivors = 0;
     for number in 0..count() {
         let (is_found, text) = match search_in_time(number, first, HISTORIES) {
@@ -34,4 +39,15 @@ fn main() -> ExitCode {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
+}
+
+/// Prints what a person sees who makes this mistake and runs the simulator.
+fn show(sought: &str) -> ExitCode {
+    let found = (0..count()).find(|bug| name(*bug).contains(sought));
+    let Some(story) = found.and_then(|bug| story(bug, 1, HISTORIES)) else {
+        eprintln!("no checker finds a planted bug with {sought:?} in its name");
+        return ExitCode::FAILURE;
+    };
+    println!("{story}");
+    ExitCode::SUCCESS
 }

@@ -14,6 +14,8 @@ use mainstay_process::Signal;
 
 use super::{InjectedBug, Sim};
 use crate::checker::Checked;
+use crate::choices::ChoiceKind;
+use crate::coverage::Point;
 use crate::trace::TraceLine;
 use crate::world::{Mortality, SimHook, SimProcess, WorldEvent};
 
@@ -27,7 +29,9 @@ impl Sim {
     /// A module's effect goes on its way.
     pub(super) fn perform(&mut self, module: ModuleId, effect: RunEffect) {
         // No order overtakes the records of what led to it.
-        let delay = self.delay().max(self.records.arrive().since(self.now));
+        let delay = self
+            .delay(module)
+            .max(self.records.arrive().since(self.now));
         let at = self.channels[module.index()][1].arrival(self.now, delay);
         match effect {
             RunEffect::Prepare { generation } => self.start_hook(module, generation, true),
@@ -52,10 +56,10 @@ impl Sim {
                 self.news(module, ToModule::NotifyDrained { generation })
             }
             RunEffect::Report(report) => {
-                let delay = self.delay();
+                let delay = self.delay(module);
                 let at = self.channels[module.index()][3].arrival(self.now, delay);
                 self.agenda.push(at, WorldEvent::Report(module, report));
-                if self.faults && self.rng.permille(20) {
+                if self.arrives_twice(module) {
                     let later = at.after(self.rng.span(MS(500)));
                     self.agenda.push(later, WorldEvent::Report(module, report));
                 }
@@ -69,13 +73,20 @@ impl Sim {
         if self.runtime_down {
             return;
         }
-        let delay = self.delay();
+        let delay = self.delay(module);
         let at = self.channels[module.index()][2].arrival(self.now, delay);
         self.agenda.push(at, WorldEvent::ToModule(module, event));
-        if self.faults && self.rng.permille(20) {
+        if self.arrives_twice(module) {
             let later = at.after(self.rng.span(MS(500)));
             self.agenda.push(later, WorldEvent::ToModule(module, event));
         }
+    }
+
+    fn arrives_twice(&mut self, module: ModuleId) -> bool {
+        self.choose(ChoiceKind::Twice, module);
+        let twice = self.faults && self.rng.permille(20);
+        self.summary.coverage.reach_if(twice, Point::FaultTwice);
+        twice
     }
 
     /// One thing happens.
@@ -147,6 +158,7 @@ impl Sim {
                 self.reboot_if_stopped()
             }
             WorldEvent::FaultDue => self.inject_fault(),
+            WorldEvent::FaultReplayed(nth) => self.replay_fault(nth),
             WorldEvent::RuntimeStarts => self.runtime_returns(),
         }
     }
@@ -175,6 +187,7 @@ impl Sim {
                 generation,
                 failure,
             };
+            self.summary.coverage.reach(Point::FaultFence);
             self.news(module, failed);
             return Ok(());
         }
@@ -182,7 +195,9 @@ impl Sim {
         self.check
             .spawning(module, lives || generation <= place.newest)?;
         self.modules_in_world[module.index()].newest = generation;
+        self.choose(ChoiceKind::Spawn, module);
         if self.faults && self.rng.permille(60) {
+            self.summary.coverage.reach(Point::FaultSpawnFails);
             let failure = StartFailure {
                 step: StartStep::Exec,
                 // No memory, or no program: that one is not tried again at once.
@@ -210,12 +225,10 @@ impl Sim {
         let (now, faults) = (self.now, self.faults);
         self.trace
             .push(now, TraceLine::World(module, "is born", generation));
+        self.choose(ChoiceKind::Process, module);
         let never = faults && self.rng.permille(80);
-        let slow = if faults && self.rng.permille(100) {
-            MS(4_000)
-        } else {
-            MS(30)
-        };
+        let is_slow = faults && self.rng.permille(100);
+        let slow = if is_slow { MS(4_000) } else { MS(30) };
         let ready_from = if never {
             MonoTime::NEVER
         } else {
@@ -234,6 +247,9 @@ impl Sim {
                 false => Mortality::Dies,
             },
         };
+        self.reach_if(never, Point::FaultNeverReady);
+        self.reach_if(is_slow, Point::FaultSlowReady);
+        self.reach_if(deaf, Point::FaultIgnoresStop);
         self.modules_in_world[module.index()].process = Some(process);
         let Some(spec) = self.specs[module.index()].clone() else {
             return;
@@ -268,11 +284,17 @@ impl Sim {
             (_, true) => (450, MS(2_000), self.rng.pick(&crash)),
             (_, false) => (0, MS(1), Exit::Code(0)),
         };
-        if self.rng.permille(share) {
+        let drawn = self.rng.permille(share);
+        if drawn || share == 1000 {
+            self.reach_if(kind != Kind::Task, Point::FaultCrash);
             let at = now.after(self.rng.span(end));
             self.agenda
                 .push_lasting(at, WorldEvent::Exit(module, generation, exit));
         }
+    }
+
+    fn reach_if(&mut self, is: bool, point: Point) {
+        self.summary.coverage.reach_if(is, point);
     }
 
     fn report_ready(&mut self, module: ModuleId, generation: u64) {
@@ -288,7 +310,10 @@ impl Sim {
     fn feed(&mut self, module: ModuleId, generation: u64) {
         let process = self.modules_in_world[module.index()].known_process();
         let lives = process.is_some_and(|process| process.generation == generation);
+        self.choose(ChoiceKind::Feed, module);
         let hangs = self.faults && self.rng.permille(20);
+        let unfed = hangs && lives;
+        self.summary.coverage.reach_if(unfed, Point::FaultUnfed);
         if !lives || hangs {
             return;
         }
@@ -304,6 +329,7 @@ impl Sim {
 
     fn terminate(&mut self, module: ModuleId, generation: u64) {
         let place = self.modules_in_world[module.index()];
+        self.choose(ChoiceKind::End, module);
         if let Some(hook) = place.hook
             && hook.generation == generation
             && !hook.ignores_sigterm
@@ -333,6 +359,7 @@ impl Sim {
             return;
         }
         let place = self.modules_in_world[module.index()];
+        self.choose(ChoiceKind::End, module);
         let at = self.now.after(self.rng.span(MS(3)));
         if let Some(hook) = place.hook.filter(|hook| hook.generation == generation) {
             self.agenda.push(
@@ -362,6 +389,7 @@ impl Sim {
         process.mortality = Mortality::Stuck;
         place.exit = Some((generation, Exit::Stuck));
         self.summary.stuck += 1;
+        self.summary.coverage.reach(Point::FaultSurvives);
         self.trace
             .push(self.now, TraceLine::World(module, "is stuck", generation));
         let exit = Exit::Stuck;
@@ -395,9 +423,13 @@ impl Sim {
     }
 
     fn start_hook(&mut self, module: ModuleId, generation: u64, before: bool) {
+        self.choose(ChoiceKind::Hook, module);
         let deaf = self.faults && self.rng.permille(50);
         let hangs = self.faults && self.rng.permille(50);
         let ok = !(self.faults && self.rng.permille(80));
+        let coverage = &mut self.summary.coverage;
+        coverage.reach_if(hangs, Point::FaultHookHangs);
+        coverage.reach_if(!ok, Point::FaultHookFails);
         self.modules_in_world[module.index()].hook = Some(SimHook {
             generation,
             before,
@@ -433,6 +465,7 @@ impl Sim {
         if !ready || !spec.is_some_and(|spec| spec.has_probes) {
             return;
         }
+        self.choose(ChoiceKind::Probe, module);
         let health = match self.faults && self.rng.permille(200) {
             true => Health::Unhealthy,
             false => Health::Healthy,

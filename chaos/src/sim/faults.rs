@@ -9,12 +9,42 @@ use mainstay_policy::{Health, Lifecycle, ModuleId, MonoTime};
 
 use super::{InjectedBug, Sim};
 use crate::checker::Checked;
+use crate::choices::ChoiceKind;
+use crate::coverage::Point;
+use crate::fault::{Fault, ProcessReport};
+use crate::rng::Rng;
+use crate::trace::TraceLine;
 use crate::violation::Violation;
 use crate::world::WorldEvent;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
 impl Sim {
+    /// The faults are drawn one after the other, or those of a record; returns when they end.
+    pub(super) fn schedule_faults(&mut self) -> MonoTime {
+        let Some(replay) = self.choices.replay() else {
+            self.agenda.push_lasting(self.now, WorldEvent::FaultDue);
+            return MonoTime::NEVER;
+        };
+        for (nth, (at, _)) in replay.faults.iter().enumerate() {
+            self.agenda
+                .push_lasting(*at, WorldEvent::FaultReplayed(nth));
+        }
+        replay.end
+    }
+
+    pub(super) fn replay_fault(&mut self, nth: usize) -> Checked {
+        let fault = self.choices.replay().map(|replay| replay.faults[nth].1);
+        let Some(fault) = fault.filter(|_| self.faults && !self.runtime_down) else {
+            return Ok(());
+        };
+        let gone = fault.module().is_some_and(|module| !self.plan.has(module));
+        match gone {
+            true => Ok(()),
+            false => self.perform_fault(fault),
+        }
+    }
+
     pub(super) fn inject_fault(&mut self) -> Checked {
         if !self.faults {
             return Ok(());
@@ -30,52 +60,88 @@ impl Sim {
         if self.runtime_down {
             return Ok(());
         }
+        let Some(fault) = self.draw_fault() else {
+            return Ok(());
+        };
+        self.choices.record_fault(self.now, fault);
+        self.perform_fault(fault)
+    }
+
+    fn draw_fault(&mut self) -> Option<Fault> {
         let Some(module) = self.next_victim() else {
-            return self.change_plan();
+            return Some(self.draw_replan());
         };
         self.focus = Some(module);
-        let generation = self.lifecycle.view(module).generation;
-        match self.rng.below(100) {
-            0..=49 => self.request_random(module)?,
+        Some(match self.rng.below(100) {
+            0..=49 => Fault::Request(module, self.draw_operation()),
             50..=69 => {
                 let healths = [Health::Healthy, Health::Degraded, Health::Unhealthy];
                 let health = self.rng.pick(&healths);
                 let ill = health == Health::Unhealthy && self.rng.permille(500);
-                self.agenda.push(
-                    self.now,
-                    WorldEvent::HealthChanged(module, generation, health, ill),
-                );
+                Fault::Health(module, health, ill)
             }
             70..=79 => {
                 let by = self.rng.span(MS(2_000));
                 let pid = u32::try_from(self.rng.below(1 << 20)).unwrap_or(0);
-                let events = [
-                    ToModule::MainChanged { generation, pid },
-                    ToModule::StoppingReported { generation },
-                    ToModule::TimeoutExtended { generation, by },
-                    ToModule::WatchdogTriggered { generation },
-                    ToModule::WatchdogFed { generation },
+                let reports = [
+                    ProcessReport::MainChanged(pid),
+                    ProcessReport::Stopping,
+                    ProcessReport::Extend(by),
+                    ProcessReport::WatchdogTriggered,
+                    ProcessReport::WatchdogFed,
                 ];
-                let event = self.rng.pick(&events);
+                Fault::Report(module, self.rng.pick(&reports))
+            }
+            80..=81 => Fault::StopAll(self.rng.span(MS(5_000))),
+            82..=86 => Fault::RuntimeDeath(self.rng.below(12)),
+            87 => Fault::Sleep(self.rng.span(MS(20_000))),
+            88..=91 => self.draw_replan(),
+            92..=93 => Fault::Limit(module, self.rng.permille(200)),
+            _ => return None,
+        })
+    }
+
+    fn draw_replan(&mut self) -> Fault {
+        Fault::Replan(self.rng.draw() | 1)
+    }
+
+    fn draw_operation(&mut self) -> Operation {
+        match self.rng.below(10) {
+            0..=4 => Operation::Start,
+            5..=6 => Operation::Stop,
+            7 if self.rng.permille(500) => Operation::Recover,
+            7..=8 => Operation::Restart,
+            _ => Operation::Wake,
+        }
+    }
+
+    fn perform_fault(&mut self, fault: Fault) -> Checked {
+        self.summary.coverage.fault(&fault);
+        self.trace.push(self.now, TraceLine::Fault(fault));
+        match fault {
+            Fault::Request(module, operation) => self.request(module, operation)?,
+            Fault::Health(module, health, ill) => {
+                let generation = self.lifecycle.view(module).generation;
+                let changed = WorldEvent::HealthChanged(module, generation, health, ill);
+                self.agenda.push(self.now, changed);
+            }
+            Fault::Report(module, report) => {
+                let event = report.of(self.lifecycle.view(module).generation);
                 self.agenda
                     .push(self.now, WorldEvent::ToModule(module, event));
             }
-            80..=81 => {
-                let budget = self.rng.span(MS(5_000));
-                self.stop_all(Some(budget))?;
-            }
-            82..=86 => self.crash_after = Some(self.rng.below(12)),
-            87 => self.sleep(),
-            88..=91 => self.change_plan()?,
-            92..=93 => {
-                let stop = self.rng.permille(200);
+            Fault::Limit(module, stop) => {
+                let generation = self.lifecycle.view(module).generation;
                 self.apply_to_lifecycle(LifecycleEvent::LimitExceeded {
                     module,
                     generation,
                     stop,
                 })?;
             }
-            _ => {}
+            Fault::StopAll(budget) => self.stop_all(Some(budget))?,
+            Fault::RuntimeDeath(after) => self.crash_after = Some(after),
+            Fault::Sleep(span) => self.sleep(span),
+            Fault::Replan(state) => self.change_plan(Rng::from_state(state))?,
         }
         self.reboot_if_stopped()
     }
@@ -98,14 +164,7 @@ impl Sim {
         self.plan.ids().nth(nth)
     }
 
-    fn request_random(&mut self, module: ModuleId) -> Checked {
-        let operation = match self.rng.below(10) {
-            0..=4 => Operation::Start,
-            5..=6 => Operation::Stop,
-            7 if self.rng.permille(500) => Operation::Recover,
-            7..=8 => Operation::Restart,
-            _ => Operation::Wake,
-        };
+    fn request(&mut self, module: ModuleId, operation: Operation) -> Checked {
         if !self.is_builtin(module) {
             self.records.requested(self.check.desired());
             self.check.requested(&self.plan, module, operation);
@@ -159,6 +218,7 @@ impl Sim {
 
     fn new_runtime(&mut self) {
         self.agenda.runtime_died();
+        self.choose(ChoiceKind::Seed, ModuleId(0));
         self.lifecycle = Lifecycle::new(std::sync::Arc::clone(&self.runtime_plan), self.rng.draw());
         self.records.begin();
         self.modules.fill(RunMachine::new());
@@ -168,9 +228,8 @@ impl Sim {
     }
 
     /// The machine sleeps: what was due meanwhile happens late, all at once, in its order.
-    fn sleep(&mut self) {
+    fn sleep(&mut self, span: Duration) {
         self.summary.sleeps += 1;
-        let span = self.rng.span(MS(20_000));
         self.now = self.now.after(span);
         self.check.slept(span);
     }
@@ -196,6 +255,7 @@ impl Sim {
     fn runtime_dies(&mut self) -> Checked {
         self.summary.returns += 1;
         self.runtime_down = true;
+        self.choose(ChoiceKind::RuntimeDeath, ModuleId(0));
         let until = self.now.after(self.rng.span(MS(20)));
         let until = if self.rng.permille(500) {
             self.now
@@ -203,15 +263,19 @@ impl Sim {
             until
         };
         self.lose_records(until);
+        // What the death loses is not chosen by what still happens.
+        let returns_after = self.rng.span(MS(1_000));
         for (at, order) in self.agenda.runtime_died() {
-            if at <= until {
+            let lost = at > until;
+            self.summary.coverage.reach_if(lost, Point::FaultLostOrder);
+            if !lost {
                 self.dispatch(self.now, order)?;
             }
         }
         for place in &mut self.modules_in_world {
             place.hook = None;
         }
-        let at = self.now.after(self.rng.span(MS(1_000)));
+        let at = self.now.after(returns_after);
         self.agenda.push_lasting(at, WorldEvent::RuntimeStarts);
         Ok(())
     }

@@ -11,7 +11,14 @@ use mainstay_policy::{ModuleId, MonoTime, Plan};
 
 use super::{InjectedBug, Sim};
 use crate::checker::{BeforeReplan, BeforeRun, DesiredReach, ModelModule, ObservedRun};
+use crate::coverage::Point;
 use crate::world::FifoDelay;
+
+/// Whose delays those of records are.
+const SYSTEM: ModuleId = ModuleId(u32::MAX);
+
+/// A plan with every module, and without those that a replay drops.
+pub(super) type PlanPair = (Arc<Plan>, Arc<Plan>);
 
 /// On its way to the holder.
 #[derive(Debug)]
@@ -28,7 +35,7 @@ enum PendingWrite {
     /// The record that follows holds a wish; whom the wishes reached before it.
     Wish(Vec<DesiredReach>),
     /// The plan is kept, instead of this one; what was known before it.
-    Plan(Arc<Plan>, BeforeReplan),
+    Plan(PlanPair, BeforeReplan),
     /// The record that follows holds no more that a run had completed.
     Uncompleted(ModuleId),
     /// The module is forgotten; what was known of it.
@@ -49,7 +56,7 @@ pub(super) struct RecordChannel {
     /// Written after the plan: the instances that the holder forgets.
     to_forget: Vec<(ModuleId, ModelModule)>,
     /// Written after the records: the plan they belong to.
-    plan_written: Option<(Arc<Plan>, BeforeReplan)>,
+    plan_written: Option<(PlanPair, BeforeReplan)>,
 }
 
 impl RecordChannel {
@@ -140,7 +147,7 @@ impl RecordChannel {
     }
 
     /// The plan is kept when the records of what it changed are.
-    pub(super) fn plan_follows(&mut self, former: Arc<Plan>, before: BeforeReplan) {
+    pub(super) fn plan_follows(&mut self, former: PlanPair, before: BeforeReplan) {
         self.plan_written = Some((former, before));
     }
 
@@ -179,7 +186,7 @@ impl Sim {
 
     /// Writes what changed of those that were touched; all of it arrives together.
     pub(super) fn write_records(&mut self) {
-        let delay = self.delay();
+        let delay = self.delay(SYSTEM);
         let records = &mut self.records;
         records.deliver(self.now);
         while let Some(module) = self.lifecycle.next_changed_record() {
@@ -209,13 +216,13 @@ impl Sim {
             }
         }
         if let Some((former, before)) = records.plan_written.take() {
-            let delay = self.delay();
+            let delay = self.delay(SYSTEM);
             let at = self.records.channel.arrival(self.now, delay);
             let plan = PendingWrite::Plan(former, before);
             self.records.in_flight.push_back((at, plan));
         }
         if !self.records.to_forget.is_empty() {
-            let delay = self.delay();
+            let delay = self.delay(SYSTEM);
             let records = &mut self.records;
             let at = records.channel.arrival(self.now, delay);
             for (module, known) in records.to_forget.drain(..) {
@@ -232,14 +239,18 @@ impl Sim {
         self.records.deliver(until);
         while let Some((_, lost)) = self.records.in_flight.pop_back() {
             match lost {
-                PendingWrite::Record(..) => self.summary.lost_records += 1,
+                PendingWrite::Record(..) => {
+                    self.summary.lost_records += 1;
+                    self.summary.coverage.reach(Point::FaultLostRecord);
+                }
                 PendingWrite::Retry(module) => self.check.undo_verdict(module),
                 PendingWrite::Run(module, before) => self.check.undo_run(module, before),
                 PendingWrite::End(module, seen) => self.check.undo_end(module, seen),
                 PendingWrite::Stop(before) => self.check.undo_stop(before),
                 PendingWrite::Wish(before) => self.check.undo_request(&before),
-                PendingWrite::Plan(former, before) => {
+                PendingWrite::Plan((full, former), before) => {
                     self.check.undo_replan(&former, &before);
+                    self.full_plan = full;
                     self.take_plan(former);
                 }
                 PendingWrite::Uncompleted(module) => self.check.undo_uncompleted(module),

@@ -9,28 +9,45 @@ use mainstay_policy::{ModuleId, Plan};
 
 use super::{InjectedBug, Sim};
 use crate::checker::Checked;
+use crate::coverage::Point;
 use crate::plans;
+use crate::rng::Rng;
 use crate::trace::TraceLine;
 use crate::world::SimModule;
 
 impl Sim {
-    pub(super) fn change_plan(&mut self) -> Checked {
+    pub(super) fn change_plan(&mut self, mut rng: Rng) -> Checked {
         if self.check.is_stopping() {
             return Ok(());
         }
         let most = self.options.modules * 3 / 2;
-        let (plan, changes) = match plans::next(&mut self.rng, &self.plan, most) {
+        let (full, mut changes) = match plans::next(&mut rng, &self.full_plan, most) {
             Ok(next) => next,
             Err(error) => unreachable!("cannot change to a plan that is wrong by itself: {error}"),
         };
+        let full = Arc::new(full);
+        let former_full = std::mem::replace(&mut self.full_plan, Arc::clone(&full));
+        let plan = match self.choices.replay() {
+            Some(replay) => {
+                changes.retain(|(module, _)| !replay.dropped.contains(module));
+                Arc::new(plans::without(Plan::clone(&full), &replay.dropped))
+            }
+            None => full,
+        };
         self.summary.plans += 1;
+        let coverage = &mut self.summary.coverage;
+        let changing = self.lifecycle.is_changing();
+        coverage.reach_if(changing, Point::PlanWhileChanging);
+        changes
+            .iter()
+            .for_each(|(_, change)| coverage.change(*change));
         self.summary.steps += 1;
         let line = TraceLine::Plan(plan.number(), changes.clone());
         self.trace.push(self.now, line);
         let completed = self.former_completions();
         let before = self.check.before_replan();
         let former = Arc::clone(&self.plan);
-        self.take_plan(Arc::new(plan));
+        self.take_plan(plan);
         self.check.replanned(&self.plan, &changes);
         let lost = completed
             .into_iter()
@@ -48,7 +65,7 @@ impl Sim {
                 self.check.decided(&self.plan, self.now, &gone)?;
             }
         }
-        self.records.plan_follows(former, before);
+        self.records.plan_follows((former_full, former), before);
         for slot in (0_u32..).map(ModuleId).take(self.specs.len()) {
             let spec = self.lifecycle.spec(slot).map(|(spec, _)| Arc::clone(spec));
             self.specs[slot.index()] = spec.or(self.specs[slot.index()].take());

@@ -7,6 +7,7 @@ use mainstay_policy::ModuleId;
 
 use super::Sim;
 use crate::checker::Checked;
+use crate::explain;
 use crate::violation::Violation;
 use crate::world::SimModule;
 
@@ -28,11 +29,11 @@ impl Sim {
         Ok(())
     }
 
-    /// What the lifecycle knows of the module that a violation names, else of the system.
-    pub(super) fn view_of(&self, violation: &Violation) -> String {
-        match violation.module() {
-            Some(module) => format!("m{}: {:?}", module.0, self.lifecycle.view(module)),
-            None => format!("{:?}", self.lifecycle.system()),
+    /// Why the module that a violation names is where it is, else how the system is.
+    pub(super) fn why(&self, violation: &Violation) -> String {
+        match violation.module().or_else(|| self.trace.last_module()) {
+            Some(module) => explain::why(&self.lifecycle, module),
+            None => explain::system(&self.lifecycle),
         }
     }
 
