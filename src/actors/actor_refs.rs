@@ -18,6 +18,7 @@ use super::registry::RegistryMsg;
 use super::resources::ResourcesMsg;
 use super::root::RootMsg;
 use super::slot_store::SlotStore;
+use super::source_files::SourceFilesMsg;
 
 /// The current reference of one actor.
 pub(crate) struct CurrentRef<M: Message>(ArcSwapOption<ActorRef<M>>);
@@ -70,6 +71,7 @@ pub(crate) struct ActorRefs {
     pub(crate) health: CurrentRef<HealthMsg>,
     pub(crate) resources: CurrentRef<ResourcesMsg>,
     pub(crate) config: CurrentRef<ConfigMsg>,
+    pub(crate) source_files: CurrentRef<SourceFilesMsg>,
     pub(crate) gateway: CurrentRef<GatewayMsg>,
     modules: SlotStore<CurrentRef<ModuleMsg>>,
 }
@@ -85,6 +87,7 @@ impl ActorRefs {
             health: CurrentRef::default(),
             resources: CurrentRef::default(),
             config: CurrentRef::default(),
+            source_files: CurrentRef::default(),
             gateway: CurrentRef::default(),
             modules: SlotStore::new(modules, |_| CurrentRef::default()),
         }

@@ -38,6 +38,7 @@ pub(crate) mod requests;
 mod waiting;
 
 pub(super) use requests::CONTINUED_STOP;
+pub(crate) use requests::FilesChanged;
 use requests::{OpenRequest, OpenRequests};
 
 /// What the holder adds to the time of a stop before it ends everything itself.
@@ -97,6 +98,8 @@ pub(crate) enum LifecycleMsg {
         /// Sent when the snapshots show it.
         published: oneshot::Sender<()>,
     },
+    /// Files that a module is made of changed (`watch`): restart it, unless it is to be down.
+    FilesChanged(requests::FilesChanged),
     /// What would a wish take along?
     Preview {
         /// For whom.
@@ -296,6 +299,7 @@ impl LifecycleActorState {
                 self.apply_operation(module, operation, actor);
                 return Some(published);
             }
+            LifecycleMsg::FilesChanged(change) => self.apply_files_changed(&change),
             LifecycleMsg::Preview {
                 module,
                 operation,

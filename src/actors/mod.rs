@@ -10,6 +10,7 @@
 //!        ├── health       probe schedules
 //!        ├── resources    samples
 //!        ├── config       the configuration in force, and what the files say now
+//!        ├── source files restarts of modules whose own files changed
 //!        └── gateway      the sockets and their connections
 //! ```
 //!
@@ -59,6 +60,7 @@ pub(crate) mod root;
 pub(crate) mod settings_files;
 mod slot_store;
 pub(crate) mod snapshots;
+pub(crate) mod source_files;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timer;

@@ -24,6 +24,7 @@ use super::module::{self, ModuleActor};
 use super::recovery::RecoveryActor;
 use super::registry::RegistryActor;
 use super::resources::ResourcesActor;
+use super::source_files::SourceFilesActor;
 use super::{CONSOLE_TARGET, ConsoleMessage, RuntimeContext};
 use crate::os::transport::ListenerHandle;
 
@@ -75,6 +76,7 @@ enum ActorRole {
     Health,
     Resources,
     Config,
+    SourceFiles,
     Gateway,
     Module(ModuleId),
 }
@@ -229,6 +231,7 @@ impl RootActorState {
             ActorRole::Health,
             ActorRole::Resources,
             ActorRole::Config,
+            ActorRole::SourceFiles,
             ActorRole::Lifecycle,
         ] {
             self.start(myself, role).await?;
@@ -295,6 +298,11 @@ impl RootActorState {
             ActorRole::Config => {
                 let (actor, _) = Actor::spawn_linked(None, ConfigActor, ctx, cell).await?;
                 board.config.set(actor.clone());
+                actor.get_id()
+            }
+            ActorRole::SourceFiles => {
+                let (actor, _) = Actor::spawn_linked(None, SourceFilesActor, ctx, cell).await?;
+                board.source_files.set(actor.clone());
                 actor.get_id()
             }
             ActorRole::Gateway => {

@@ -147,6 +147,18 @@ pub struct LaunchSpec {
     /// What is switched off in degraded mode.
     #[serde(default)]
     pub degrade: DegradeSpec,
+    /// The files it is made of: a change of one restarts it.
+    #[serde(default)]
+    pub watch: WatchSpec,
+}
+
+/// Files whose change restarts a module: patterns, relative to its directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchSpec {
+    /// The files; none: nothing is watched.
+    pub files: Vec<String>,
+    /// Files and folders that are not looked at.
+    pub ignore: Vec<String>,
 }
 
 /// What a reset clears.

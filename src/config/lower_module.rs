@@ -14,6 +14,7 @@ use super::env_file::{EnvFileError, EnvFiles, inherited, is_variable};
 use super::env_syntax::{Fault, Lookup};
 use super::launch::{
     DegradeSpec, LaunchSpec, ProbeKind, ProbeSpec, ResetSpec, ResourceRequirements, SystemConfig,
+    WatchSpec,
 };
 use super::lower::ParsedModule;
 use super::origin::{SourceMap, SourceText};
@@ -21,7 +22,7 @@ use super::paths::normalize;
 use super::problem::LayerKind;
 use super::read_context::ReadContext;
 use super::schema::compound::{RawDependency, RawProbation};
-use super::schema::module::ModuleSection;
+use super::schema::module::{FilePattern, ModuleSection};
 use super::schema::probes::RawProbe;
 use super::schema::scalars::{CommandLine, CpuPercent};
 use super::schema::system::{RecoverySection, ResourcesSection};
@@ -239,11 +240,19 @@ fn launch(
             disable: module.recovery.degrade.disable.clone(),
             reduce_load: module.recovery.degrade.reduce_load.map(|share| share.0),
         },
+        watch: WatchSpec {
+            files: texts(&module.watch),
+            ignore: texts(&module.watch_ignore),
+        },
         needs: ResourceRequirements {
             memory_bytes: module.needs.memory_mb.map(|mb| mb.0.saturating_mul(MIB)),
             disk_bytes: module.needs.disk_mb.map(|mb| mb.0.saturating_mul(MIB)),
         },
     }
+}
+
+fn texts(patterns: &[FilePattern]) -> Vec<String> {
+    patterns.iter().map(|pattern| pattern.0.clone()).collect()
 }
 
 /// Resolves a program with a slash relative to the directory; without one PATH is searched.

@@ -121,10 +121,6 @@ fn command(app: &Node, script: &str) -> Result<Vec<String>, Fault> {
 
 fn key(entry: &Entry, draft: &mut Draft, found: &mut Import) {
     let (line, node) = (entry.line, &entry.node);
-    let millis = || {
-        let span = node.text().and_then(|text| units::duration(text, 1e-3));
-        span.unwrap_or(Duration::from_millis(1))
-    };
     match (entry.key.as_str(), node.text()) {
         ("cwd", Some(text)) => draft.directory = Some(text.to_owned()),
         ("env", _) => {
@@ -138,20 +134,6 @@ fn key(entry: &Entry, draft: &mut Draft, found: &mut Import) {
         ("max_restarts", Some(text)) => {
             draft.set("recovery.max_attempts", text.parse::<i64>().unwrap_or(16));
         }
-        ("min_uptime", Some(_)) => draft.set_span("recovery.stable_after", millis()),
-        ("restart_delay" | "exp_backoff_restart_delay", Some(_)) => {
-            let delay = millis();
-            draft.set_span("recovery.backoff.initial", delay);
-            let factor = if entry.key == "restart_delay" {
-                1.0
-            } else {
-                1.5
-            };
-            draft.set("recovery.backoff.factor", factor);
-            draft.set_span("recovery.backoff.max", delay.max(Duration::from_secs(15)));
-        }
-        ("kill_timeout", Some(_)) => draft.set_span("shutdown_timeout", millis()),
-        ("listen_timeout", Some(_)) => draft.set_span("startup_timeout", millis()),
         ("stop_exit_codes", _) => {
             let codes = node
                 .items()
@@ -181,10 +163,57 @@ fn key(entry: &Entry, draft: &mut Draft, found: &mut Import) {
             | "exec_mode" | "merge_logs" | "combine_logs" | "time" | "namespace" | "vizion",
             _,
         ) => {}
-        ("watch" | "ignore_watch", _) if !node.is_true() && node.text().is_some() => {}
         (key @ ("out_file" | "output" | "error_file" | "error" | "log_file" | "log"), _) => {
             let text = format!("{key} is not kept: `mainstay logs` has its output, by [logs]");
             found.note(line, &draft.name, text);
+        }
+        _ => times_and_watch(entry, draft, found),
+    }
+}
+
+fn times_and_watch(entry: &Entry, draft: &mut Draft, found: &mut Import) {
+    let (line, node) = (entry.line, &entry.node);
+    let millis = || {
+        let span = node.text().and_then(|text| units::duration(text, 1e-3));
+        span.unwrap_or(Duration::from_millis(1))
+    };
+    match (entry.key.as_str(), node.text()) {
+        ("min_uptime", Some(_)) => draft.set_span("recovery.stable_after", millis()),
+        ("restart_delay" | "exp_backoff_restart_delay", Some(_)) => {
+            let delay = millis();
+            draft.set_span("recovery.backoff.initial", delay);
+            let factor = if entry.key == "restart_delay" {
+                1.0
+            } else {
+                1.5
+            };
+            draft.set("recovery.backoff.factor", factor);
+            draft.set_span("recovery.backoff.max", delay.max(Duration::from_secs(15)));
+        }
+        ("kill_timeout", Some(_)) => draft.set_span("shutdown_timeout", millis()),
+        ("listen_timeout", Some(_)) => draft.set_span("startup_timeout", millis()),
+        ("watch", Some(_)) if !node.is_true() => {}
+        ("watch", _) => {
+            let below = |text: &str| match text.trim_end_matches('/') {
+                "." => "**/*".to_owned(),
+                text => format!("{}/**/*", text.trim_start_matches("./")),
+            };
+            let paths = node
+                .items()
+                .iter()
+                .filter_map(|item| item.text().map(below));
+            let paths: Vec<String> = match node.is_true() {
+                true => vec!["**/*".to_owned()],
+                false => paths.collect(),
+            };
+            draft.set_words("watch", &paths);
+        }
+        ("ignore_watch", _) => {
+            let names = node
+                .items()
+                .iter()
+                .filter_map(|item| item.text().map(ToOwned::to_owned));
+            draft.set_words("watch_ignore", &names.collect::<Vec<String>>());
         }
         (key, _) => found.note(line, &draft.name, format!("{key} is not kept")),
     }

@@ -51,6 +51,7 @@ pub fn describe(event: &Event) -> String {
             suspended(event.kind, who, facts)
         }
         EventKind::ModuleTreeSignalled => tree_signalled(who, facts),
+        EventKind::ModuleFilesChanged => files_changed(who, facts),
         EventKind::ModuleHookFailed => hook_failed(who, facts),
         EventKind::RecoveryStarted
         | EventKind::RecoveryProposed
@@ -207,6 +208,17 @@ fn hook_failed(who: &str, facts: PayloadReader<'_>) -> String {
     let hook = facts.text("hook").unwrap_or("a command");
     let command = prefixed(" `", facts.text("command").map(|text| format!("{text}`")));
     format!("{hook}{command} of {who} failed{}", facts.why())
+}
+
+fn files_changed(who: &str, facts: PayloadReader<'_>) -> String {
+    let more = facts.integer("count").unwrap_or(1).saturating_sub(1);
+    let more = (more > 0).then(|| format!(" and {more} more"));
+    let path = facts.text("path").unwrap_or("files");
+    let stays = match facts.truth("restart") {
+        true => "",
+        false => "; it is not restarted: it is to be down",
+    };
+    format!("{path}{} of {who} changed{stays}", prefixed("", more))
 }
 
 fn throttled(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {

@@ -185,6 +185,7 @@ fn explains_state(kind: EventKind) -> bool {
             | EventKind::ModuleStateChanged
             | EventKind::ModuleReady
             | EventKind::ModuleExited
+            | EventKind::ModuleFilesChanged
             | EventKind::ModuleSuspended
             | EventKind::ModuleContinued
             | EventKind::ModuleHealthChanged

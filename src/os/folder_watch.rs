@@ -207,7 +207,7 @@ fn folder_id(folder: &Path) -> Option<FolderId> {
 
 /// Whether a folder is on a file system whose changes this machine is not told.
 #[cfg(target_os = "linux")]
-fn is_remote(folder: &Path) -> bool {
+pub(crate) fn is_remote(folder: &Path) -> bool {
     use nix::sys::statfs::{FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs};
     /// CIFS, SMB2 and 9P, which nix does not name.
     const OTHERS: [u32; 3] = [0xff53_4d42, 0xfe53_4d42, 0x0102_1997];
@@ -219,7 +219,7 @@ fn is_remote(folder: &Path) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn is_remote(_: &Path) -> bool {
+pub(crate) fn is_remote(_: &Path) -> bool {
     false
 }
 

@@ -56,6 +56,7 @@ pub(crate) mod process_limit;
 #[path = "process_limit_windows.rs"]
 pub(crate) mod process_limit;
 mod sampler;
+pub(crate) mod source_watch;
 #[cfg(unix)]
 mod start_failure;
 pub(crate) mod tail;

@@ -48,6 +48,9 @@ wire_enum! {
         ModuleSuspended = "module.suspended",
         /// It was continued, and is not stopped by a signal any more.
         ModuleContinued = "module.continued",
+        /// Files that a module is made of changed (`watch`); payload `{path?, count, restart}`: the
+        /// first of them, how many changes there were, and whether it is restarted for it.
+        ModuleFilesChanged = "module.files_changed",
         /// A command around a run failed; payload `{hook, command, text, output}`: `text` says how
         /// it ended, `output` is the end of what it wrote.
         ModuleHookFailed = "module.hook_failed",

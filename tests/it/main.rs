@@ -54,3 +54,4 @@ mod terminal;
 mod tidy;
 mod tree_stops;
 mod trees;
+mod watched_sources;

@@ -18,6 +18,7 @@ use crate::actors::config::ConfigMsg;
 use crate::actors::event_recorder::EventBuilder;
 use crate::actors::health::HealthMsg;
 use crate::actors::launching;
+use crate::actors::source_files::SourceFilesMsg;
 
 /// A plan that is to follow the one in force.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ impl LifecycleActorState {
             self.modules.resize(slots, notes);
             let former = Arc::clone(&self.ctx.planned().plan);
             self.ctx.replace_plan(planned);
+            let msg = SourceFilesMsg::PlanChanged;
+            self.ctx.actor_refs.source_files.cast(msg);
             self.record_membership(&former, &plan);
             for module in plan.ids() {
                 self.follow_plan(module);

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use mainstay_policy::lifecycle::{ModuleInfo, Operation};
-use mainstay_policy::states::State;
+use mainstay_policy::lifecycle::{LifecycleEvent, ModuleInfo, Operation};
+use mainstay_policy::states::{Desired, State};
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_protocol::EventKind;
 use serde_json::json;
@@ -17,6 +17,19 @@ use super::LifecycleActorState;
 
 /// Who requests a stop that a runtime before had begun: nobody again.
 pub(in crate::actors) const CONTINUED_STOP: &str = "mainstay";
+
+/// Who requests the restart of a module whose files changed.
+const WATCH: &str = "watch";
+
+/// Files that a module is made of changed.
+#[derive(Debug)]
+pub(crate) struct FilesChanged {
+    pub(crate) module: ModuleId,
+    /// The first file.
+    pub(crate) path: Option<String>,
+    /// How many changes there were.
+    pub(crate) count: u32,
+}
 
 /// A request that has no result yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +135,28 @@ pub(crate) fn is_reached(
 }
 
 impl LifecycleActorState {
+    /// A module that is to be down stays down, whoever saves its files.
+    pub(super) fn apply_files_changed(&mut self, change: &FilesChanged) {
+        let module = change.module;
+        if self.policy.spec(module).is_none() {
+            return;
+        }
+        let view = self.policy.view(module);
+        let restart = view.desired == Desired::Up && !self.policy.system().stopping;
+        let event = EventBuilder::of(EventKind::ModuleFilesChanged)
+            .module(module, view.generation)
+            .payload(json!({
+                "path": change.path, "count": change.count, "restart": restart,
+            }));
+        self.ctx.recorder.record(event);
+        if restart {
+            self.dirty.insert(module);
+            self.requesters.insert(module, WATCH.to_owned());
+            let operation = Operation::Restart;
+            self.note(LifecycleEvent::Requested { module, operation });
+        }
+    }
+
     /// Records who asked for what; a request before it that has no result is overtaken.
     pub(super) fn record_request(
         &mut self,

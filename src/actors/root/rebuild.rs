@@ -151,7 +151,10 @@ impl RootActorState {
             ActorRole::Config => {
                 board.config.cast(ConfigMsg::Resume);
             }
-            ActorRole::Recovery | ActorRole::Resources | ActorRole::Gateway => {}
+            ActorRole::Recovery
+            | ActorRole::Resources
+            | ActorRole::SourceFiles
+            | ActorRole::Gateway => {}
         }
     }
 }

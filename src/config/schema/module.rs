@@ -90,6 +90,13 @@ section! {
         /// Commands run after each exit, within `shutdown_timeout`; after a stop, in what is left
         /// of it: a process that has to be killed is killed a tenth, at most a second, earlier.
         Live after_stop: Vec<CommandLine> = Vec::new();
+        /// For development: files whose change restarts it, as patterns relative to `directory`
+        /// (`*`, `?`, `[…]`, `{a,b}`, `**` for any folders). Saves in a row are one restart; what
+        /// was stopped on request stays stopped.
+        Live watch: Vec<FilePattern> = Vec::new();
+        /// Files and folders that `watch` does not look at, as in a .gitignore: a pattern without
+        /// `/` holds at every depth.
+        Live watch_ignore: Vec<FilePattern> = FilePattern::unwatched();
         /// Commands run at idle priority after the initial startup.
         Live prewarm: Vec<CommandLine> = Vec::new();
         /// Its probes.
@@ -249,6 +256,46 @@ impl FromConfig for Replicas {
 
     fn show(&self) -> String {
         "1".to_owned()
+    }
+}
+
+/// A pattern of paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FilePattern(pub(crate) String);
+
+impl FilePattern {
+    /// What changes without being a change: what tools keep, and what editors write meanwhile.
+    fn unwatched() -> Vec<FilePattern> {
+        let names = [
+            ".git",
+            ".hg",
+            ".svn",
+            "node_modules",
+            "__pycache__",
+            ".venv",
+            "*~",
+            ".*.sw?",
+            ".#*",
+            "4913",
+        ];
+        names.map(|name| FilePattern(name.to_owned())).to_vec()
+    }
+}
+
+impl FromConfig for FilePattern {
+    const FORM: ValueType = ValueType::Template;
+
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        let Template(text) = Template::read(node, at)?;
+        if let Err(why) = globset::Glob::new(&text) {
+            let message = format!("cannot use {text:?} for {}: {why}", at.path());
+            return at.problem(node.origin, message, "for instance \"src/**/*.py\"");
+        }
+        Some(FilePattern(text))
+    }
+
+    fn show(&self) -> String {
+        self.0.show()
     }
 }
 

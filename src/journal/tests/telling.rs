@@ -345,6 +345,7 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     module.tree_signalled: the main process of storage exited: the stop signal was sent to the rest of its tree
     module.suspended: storage is stopped by a signal
     module.continued: storage was continued
+    module.files_changed: files of storage changed; it is not restarted: it is to be down
     module.hook_failed: a command of storage failed
     config.applied: the configuration was applied
     config.committed: the configuration was committed

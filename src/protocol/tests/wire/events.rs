@@ -78,6 +78,9 @@ fn payload(kind: EventKind) -> Value {
                 json!([{"pid": 4712, "command": "python3"}, {"pid": 4713, "command": "sh"}]);
             json!({"signal": 15, "processes": workers, "total": 2})
         }
+        EventKind::ModuleFilesChanged => {
+            json!({"path": "src/app.py", "count": 3, "restart": true})
+        }
         EventKind::ModuleHookFailed => {
             let (command, output) = ("./clean --all", "clean: cannot lock the database\n");
             json!({"hook": "after_stop", "command": command, "text": "exit code 7", "output": output})
