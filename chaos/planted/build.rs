@@ -1,4 +1,4 @@
-//! Copies the policy and its simulator into one file each, and plants every bug of the list.
+//! Copies the policy, the machines of the holder and the simulators, and plants every bug.
 //! Owns the copies: no file of the product knows of a bug.
 //! Never guesses: a bug whose place is not there exactly once stops the build.
 
@@ -8,38 +8,69 @@ use std::{env, fs};
 
 #[path = "src/bugs.rs"]
 mod bugs;
+#[path = "src/holder_bugs.rs"]
+mod holder_bugs;
 
-use bugs::BUGS;
+use bugs::{BUGS, Bug};
+use holder_bugs::HOLDER_BUGS;
 
 fn main() {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("../..");
     let out = PathBuf::from(variable("OUT_DIR"));
     let policy = root.join("src/policy");
+    let machines = root.join("src/holder/machines");
     let simulator = root.join("chaos/src");
-    for read in [&policy, &simulator] {
+    for read in [&policy, &machines, &simulator] {
         println!("cargo::rerun-if-changed={}", read.display());
     }
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=src/bugs.rs");
-    let mut planted = vec![false; BUGS.len()];
-    let text = flatten(&policy.join("lib.rs"), &policy, &mut planted);
+    println!("cargo::rerun-if-changed=src");
+    let mut bugs = Planting::new(BUGS, 0);
+    let text = flatten(&policy.join("lib.rs"), &policy, &mut bugs);
     let text = split_docs(&text).1.replace("extern crate alloc;", "");
     write(
         &out.join("policy.rs"),
         &text.replace("crate::", "crate::policy::"),
     );
-    let text = flatten(&simulator.join("lib.rs"), &simulator, &mut []);
+    bugs.check();
+    let mut bugs = Planting::new(HOLDER_BUGS, BUGS.len());
+    let text = split_docs(&flatten(&machines.join("mod.rs"), &machines, &mut bugs)).1;
+    write(
+        &out.join("machines.rs"),
+        &text.replace("crate::messages", "mainstay_holder::messages"),
+    );
+    bugs.check();
+    let mut none = Planting::new(&[], 0);
+    let text = flatten(&simulator.join("lib.rs"), &simulator, &mut none);
     let text = split_docs(&text).1.replace("crate::", "crate::simulator::");
+    let text = text.replace("mainstay_holder::machines", "crate::machines");
     write(
         &out.join("simulator.rs"),
         &text.replace("mainstay_policy::", "crate::policy::"),
     );
-    for (bug, planted) in BUGS.iter().zip(planted) {
-        assert!(
+}
+
+/// A list of bugs, the number of its first, and which have found their place.
+struct Planting {
+    list: &'static [Bug],
+    first: usize,
+    planted: Vec<bool>,
+}
+
+impl Planting {
+    fn new(list: &'static [Bug], first: usize) -> Planting {
+        let planted = vec![false; list.len()];
+        Planting {
+            list,
+            first,
             planted,
-            "cannot plant {}: there is no file {}",
-            bug.name, bug.file
-        );
+        }
+    }
+
+    fn check(&self) {
+        for (Bug { name, file, .. }, planted) in self.list.iter().zip(&self.planted) {
+            assert!(*planted, "cannot plant {name}: there is no file {file}");
+        }
     }
 }
 
@@ -55,10 +86,10 @@ fn write(path: &Path, text: &str) {
 }
 
 /// A file with its bugs, and each module of it in its place; tests are left out.
-fn flatten(path: &Path, root: &Path, planted: &mut [bool]) -> String {
+fn flatten(path: &Path, root: &Path, bugs: &mut Planting) -> String {
     let text =
         fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {path:?}: {error}"));
-    let text = plant(text, path, root, planted);
+    let text = plant(text, path, root, bugs);
     let mut out = String::with_capacity(text.len());
     let mut is_test = false;
     for line in text.lines() {
@@ -72,11 +103,11 @@ fn flatten(path: &Path, root: &Path, planted: &mut [bool]) -> String {
                 is_test = true;
                 continue;
             }
-            // The holder and the actors have no bugs planted.
-            Some((_, "holder" | "actors")) => {}
+            // The actors have no bugs planted.
+            Some((_, "actors")) => {}
             Some(_) if is_test => {}
             Some((visible, name)) => {
-                let module = flatten(&file_of(path, name), root, planted);
+                let module = flatten(&file_of(path, name), root, bugs);
                 let (docs, module) = split_docs(&module);
                 let _ = write!(out, "{docs}{visible}mod {name} {{\n{module}}}\n");
             }
@@ -93,7 +124,7 @@ fn flatten(path: &Path, root: &Path, planted: &mut [bool]) -> String {
 }
 
 fn file_of(path: &Path, module: &str) -> PathBuf {
-    let is_root = path.ends_with("lib.rs");
+    let is_root = path.ends_with("lib.rs") || path.ends_with("mod.rs");
     let folder = if is_root {
         path.with_file_name("")
     } else {
@@ -110,24 +141,26 @@ fn split_docs(module: &str) -> (String, String) {
     (docs, rest.map(|line| format!("{line}\n")).collect())
 }
 
-fn plant(mut text: String, path: &Path, root: &Path, planted: &mut [bool]) -> String {
+fn plant(mut text: String, path: &Path, root: &Path, bugs: &mut Planting) -> String {
     let here = path.strip_prefix(root).unwrap_or(path);
-    for (number, bug) in BUGS.iter().enumerate() {
-        if Path::new(bug.file) != here || planted.is_empty() {
+    for (number, bug) in bugs.list.iter().enumerate() {
+        if Path::new(bug.file) != here {
             continue;
         }
         let places = find(&text, bug.find);
         let [(from, to)] = places[..] else {
             panic!(
-                "cannot plant {}: its place is {} times in {}; mend chaos/planted/src/bugs.rs",
+                "cannot plant {}: its place is {} times in {}; mend the list of bugs",
                 bug.name,
                 places.len(),
                 bug.file
             );
         };
-        let wrong = bug.plant.replace("PLANTED", &format!("PLANTED_({number})"));
+        let wrong = bug
+            .plant
+            .replace("PLANTED", &format!("PLANTED_({})", bugs.first + number));
         text.replace_range(from..to, &wrong);
-        planted[number] = true;
+        bugs.planted[number] = true;
     }
     text
 }

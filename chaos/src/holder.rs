@@ -6,13 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mainstay_holder::machines::{
-    FenceError, Roster, RosterEffect, RuntimeExit, RuntimeSupervisor, SupervisorEffect,
+    Roster, RosterEffect, RuntimeExit, RuntimeSupervisor, SupervisorEffect,
 };
-
-use mainstay_holder::messages::HolderMessage;
-use mainstay_process::{
-    Exit, Instance, ProcessEvent, ProcessEventKind, Signal, StartFailure, StartStep,
-};
+use mainstay_process::{Exit, Instance};
 
 use crate::rng::Rng;
 use checker::Checker;
@@ -24,9 +20,12 @@ mod fake_os;
 mod fake_runtime;
 mod faults;
 mod history;
+mod requests;
+mod tree_stop;
+mod violation;
 
-pub use checker::HolderViolation;
 pub use history::{HolderBug, HolderFailure, HolderOptions, HolderSummary};
+pub use violation::HolderViolation;
 
 /// The most effects one input may have.
 const EFFECTS_MAX: usize = 10_000;
@@ -35,6 +34,8 @@ const QUIET: Duration = Duration::from_secs(200);
 /// Silence after which the runtime counts as unresponsive.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(8);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// The exit code of a holder whose setup was refused.
+const REFUSED: u8 = 4;
 /// The last lines of a history that are shown with a failure, and the length of each.
 const TRACE_LINES: usize = 80;
 const TRACE_COLUMNS: usize = 300;
@@ -47,6 +48,10 @@ enum Item {
     /// A process exits, and is reaped a moment later.
     ProcessExits(u32, Exit),
     ExitReaped(u32, Exit),
+    /// The main process of this instance was not the holder's child: its handle says that it ended.
+    HandleEnded(u32),
+    /// Nothing is alive any more of the tree of this run.
+    TreeGone(u32, u64),
     /// The sweep of these instances is done.
     SweepDone(Vec<u32>),
     OutputCollected(u32, u64),
@@ -57,7 +62,11 @@ enum Item {
     RuntimeTimer(u32, RuntimeTimer),
     RuntimeExits(u32),
     RuntimeReaped(u32),
+    /// The runtime reads again.
+    ReadAgain,
     Fault,
+    /// The machine sleeps, or the holder is stopped.
+    Suspend,
     /// The runtime stops reading and answering.
     HangRuntime,
     /// Nothing: the loop turns.
@@ -81,6 +90,10 @@ struct Sim {
     channel: Option<(u32, Duration, Duration)>,
     /// The exit of a runtime is noticed before the end of its channel, as on Windows.
     exit_first: bool,
+    /// The holder is a thread of the application, and so is the runtime.
+    embedded: bool,
+    /// Status texts that modules have sent.
+    statuses: u64,
     to_sweep: Vec<u32>,
     sweeping: bool,
     configured: bool,
@@ -120,19 +133,27 @@ impl Sim {
     fn new(options: HolderOptions) -> Sim {
         let mut rng = Rng::new(options.seed);
         let exit_first = rng.permille(500);
+        let embedded = rng.permille(100);
+        let begin = Duration::from_secs(1000);
+        let supervisor = match embedded {
+            true => RuntimeSupervisor::embedded(begin),
+            false => RuntimeSupervisor::standalone(begin),
+        };
         Sim {
             options,
             rng,
-            now: Duration::from_secs(1000),
+            now: begin,
             agenda: BTreeMap::new(),
             order: 0,
-            supervisor: RuntimeSupervisor::standalone(Duration::from_secs(1000)),
+            supervisor,
             roster: Roster::default(),
             os: FakeOs::default(),
             runtime: None,
             last_epoch: 0,
             channel: None,
             exit_first,
+            embedded,
+            statuses: 0,
             to_sweep: Vec::new(),
             sweeping: false,
             configured: false,
@@ -167,6 +188,11 @@ impl Sim {
     }
 
     fn history(&mut self) -> Checked {
+        if self.embedded {
+            self.connect_runtime()?;
+            self.supervisor.channel_opened(self.now);
+            self.roster.runtime_connected(self.now);
+        }
         self.effects()?;
         self.after(Duration::from_millis(500), Item::Fault);
         // Faults are at most three seconds apart, sleeps of the holder apart.
@@ -236,8 +262,11 @@ impl Sim {
     fn happen(&mut self, item: Item) -> Checked {
         match item {
             Item::SpawnDone(job) => self.spawn_done(job)?,
-            Item::ProcessExits(pid, exit) => self.process_exits(pid, exit),
-            Item::ExitReaped(pid, exit) => self.exit_reaped(pid, exit)?,
+            Item::ProcessExits(number, exit) => self.process_exits(number, exit),
+            Item::ExitReaped(number, exit) => self.exit_reaped(number, exit)?,
+            Item::HandleEnded(id) => self.handle_ended(id),
+            Item::TreeGone(id, generation) => self.tree_gone(id, generation),
+            Item::ReadAgain => self.read_again(),
             Item::SweepDone(ids) => {
                 self.sweeping = false;
                 for id in ids {
@@ -263,122 +292,11 @@ impl Sim {
             Item::RuntimeExits(epoch) => self.runtime_exits(epoch),
             Item::RuntimeReaped(epoch) => self.runtime_reaped(epoch)?,
             Item::Fault => self.inject_fault(),
+            Item::Suspend => self.suspend(),
             Item::HangRuntime => self.hang_runtime(),
             Item::Turn => {}
         }
         Ok(())
-    }
-
-    /// What the engine does with a request.
-    fn handle(&mut self, request: Request) -> Checked {
-        self.note(|| format!("holder <- {request:?}"));
-        if !self.has_bug(HolderBug::LoseRequests) {
-            self.supervisor.request_received(self.now);
-        }
-        match request {
-            Request::Configure => {
-                self.configured = true;
-                self.supervisor
-                    .setup_accepted(HEARTBEAT_TIMEOUT, STOP_TIMEOUT);
-            }
-            Request::Spawn {
-                name,
-                generation,
-                timeout,
-                hostile,
-            } => self.spawn(&name, generation, timeout, hostile)?,
-            Request::Signal { name, generation } => {
-                self.check.signal_requested(&name, generation);
-                self.roster.signal_requested(&name, generation, 15, true);
-            }
-            Request::Kill { name, generation } => {
-                self.check.kill_requested(&name, generation);
-                self.roster.kill_requested(&name, generation);
-            }
-            Request::SaveRecord { name, record } => {
-                self.check.saved(&name, &record);
-                if self.has_bug(HolderBug::ForgetSaved) {
-                    self.roster.forget_requested(&name);
-                } else if !self.has_bug(HolderBug::LoseRecords) {
-                    self.roster.record_saved(&named(&name), record);
-                }
-            }
-            Request::Forget { name } => {
-                self.check.forgotten(&name);
-                self.roster.forget_requested(&name);
-            }
-            Request::Ready => self.supervisor.runtime_ready(self.now),
-            Request::Pong => {}
-            Request::Stopping { timeout } => self.stop_started(timeout),
-            Request::Exit { .. } if self.has_bug(HolderBug::NeverExit) => {}
-            Request::Exit { code } => self.supervisor.exit(code),
-        }
-        self.roster_effects()
-    }
-
-    fn spawn(&mut self, name: &str, generation: u64, timeout: Duration, hostile: bool) -> Checked {
-        if hostile && !self.check.knows(name) {
-            return Ok(()); // the fence of an instance goes with it
-        }
-        if self.has_bug(HolderBug::BurnGenerations)
-            && let Ok(id) = self
-                .roster
-                .spawn_requested(self.now, &named(name), generation, timeout)
-        {
-            let message = "cannot start it".to_owned();
-            self.roster.spawn_failed(id, fake_os::NO_PROGRAM, message);
-        }
-        let passed = self
-            .roster
-            .spawn_requested(self.now, &named(name), generation, timeout);
-        let id = match passed {
-            Ok(id) => {
-                self.check
-                    .spawn_accepted(self.now, name, id, generation, timeout)?;
-                id
-            }
-            Err(_) if self.has_bug(HolderBug::IgnoreFence) => {
-                let id = self.roster.intern(&named(name));
-                let now = self.now;
-                self.check
-                    .spawn_accepted(now, name, id, generation, timeout)?;
-                id
-            }
-            Err(_) if hostile => return Ok(()),
-            Err(FenceError::Running(_)) => return self.refuse_spawn(name, generation),
-            Err(FenceError::Stale) => {
-                return Err(HolderViolation::RefusedSpawn(name.to_owned(), generation));
-            }
-        };
-        self.queue_spawn(id, name, generation, timeout);
-        Ok(())
-    }
-
-    /// As for a runtime that was sent the takeover state while a spawn hung.
-    fn refuse_spawn(&mut self, name: &str, generation: u64) -> Checked {
-        let failure = StartFailure {
-            step: StartStep::Fence,
-            errno: 16,
-        };
-        let message = "cannot start it while it runs".to_owned();
-        let refusal = HolderMessage::Process(ProcessEvent {
-            instance: named(name),
-            generation,
-            what: ProcessEventKind::SpawnFailed { failure, message },
-        });
-        self.send(Delivery::Message(Box::new(refusal)))
-    }
-
-    fn stop_started(&mut self, timeout: Duration) {
-        self.supervisor.stop_started(self.now, timeout);
-        let by = self.channel.map(|(epoch, ..)| epoch);
-        self.check.stop_started(self.now + timeout, by);
-    }
-
-    fn request_stop(&mut self) {
-        self.note(|| "holder <- SIGTERM".to_owned());
-        self.supervisor.stop_requested(self.now, Signal::TERMINATE);
-        self.check.stop_started(self.now + STOP_TIMEOUT, None);
     }
 
     /// Performs what follows from an input.
@@ -447,14 +365,11 @@ impl Sim {
                 Ok(())
             }
             RosterEffect::AbortSpawn(id) => self.abort_spawn(id),
-            RosterEffect::Signal { id, signal, .. } => {
-                self.signal_process(id, signal);
+            RosterEffect::Signal { id, signal, cont } => {
+                self.signal_process(id, signal, cont);
                 Ok(())
             }
-            RosterEffect::KillTree(id) => {
-                self.kill_tree(id);
-                Ok(())
-            }
+            RosterEffect::KillTree(id) => self.kill_tree(id),
             RosterEffect::WatchActivation(_) => Ok(()),
             RosterEffect::Remove { name, .. } => self.check.removed(&name),
         }
@@ -473,12 +388,19 @@ impl Sim {
                 self.close_channel();
                 Ok(())
             }
-            SupervisorEffect::SendPing => self.send(Delivery::Ping),
+            SupervisorEffect::SendPing => {
+                // The worst moment to fall asleep.
+                if self.faults_left > 0 && self.rng.permille(20) {
+                    self.after(Duration::ZERO, Item::Suspend);
+                }
+                self.send(Delivery::Ping)
+            }
             SupervisorEffect::SendStopRequest { time_left, .. } => {
                 if self.has_bug(HolderBug::LoseStopRequests) {
                     return Ok(());
                 }
-                self.check.stop_sent(self.channel.map(|(epoch, ..)| epoch));
+                self.check
+                    .stop_sent(self.channel.map(|(epoch, ..)| epoch))?;
                 self.send(Delivery::StopRequested { time_left })
             }
             SupervisorEffect::WriteStatus(_) => Ok(()),
@@ -489,9 +411,10 @@ impl Sim {
     fn shut_down(&mut self, code: u8) -> Checked {
         self.note(|| format!("holder exits with {code}"));
         self.exited = Some(code);
+        self.check.exits_with(code)?;
         let skips = self.has_bug(HolderBug::SkipFinalKill);
         let killed = self.roster.all_running().filter(|_| !skips);
-        let known: BTreeSet<u32> = killed.map(|(_, one)| one.pid).collect();
+        let known: BTreeSet<u32> = killed.map(|(id, _)| id).collect();
         self.os.check_left(&known)
     }
 
@@ -538,12 +461,18 @@ impl Sim {
             code: Some(1),
             text: "exited".to_owned(),
         };
-        if self.exit_first {
+        // Something else has the other end of its channel, too: nothing closes it.
+        let stays_open = !self.embedded && self.rng.permille(30);
+        if stays_open {
+            self.supervisor.runtime_exited(self.now, exit);
+            return Ok(());
+        }
+        if self.exit_first && !self.embedded {
             self.supervisor.runtime_exited(self.now, exit);
             return self.read_rest(epoch);
         }
         self.read_rest(epoch)?;
-        if self.exited.is_none() {
+        if self.exited.is_none() && !self.embedded {
             self.supervisor.runtime_exited(self.now, exit);
         }
         Ok(())

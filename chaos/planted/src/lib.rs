@@ -1,4 +1,5 @@
-//! planted: the policy with bugs planted in it, and the simulator that has to find each.
+//! planted: the policy and the machines of the holder with bugs planted in them, and the
+//! simulators that have to find each.
 //! Owns which bug is in force in this thread; the build copies and plants.
 //! Never part of the product: only its own program and test use it.
 
@@ -9,19 +10,28 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 mod bugs;
+mod holder_bugs;
 
 /// The policy, with the bugs.
 pub mod policy {
     include!(concat!(env!("OUT_DIR"), "/policy.rs"));
 }
 
-/// The simulator, over that policy.
+/// The state machines of the holder, with theirs.
+#[expect(dead_code, reason = "some of it only the engine of the holder calls")]
+pub mod machines {
+    include!(concat!(env!("OUT_DIR"), "/machines.rs"));
+}
+
+/// The simulators, over that policy and those machines.
 pub mod simulator {
     include!(concat!(env!("OUT_DIR"), "/simulator.rs"));
 }
 
-use bugs::BUGS;
-use simulator::{SimOptions, Violation};
+use bugs::{BUGS, Bug};
+use holder_bugs::HOLDER_BUGS;
+use simulator::SimOptions;
+use simulator::holder::{self, HolderOptions};
 
 thread_local! {
     static PLANTED: Cell<Option<usize>> = const { Cell::new(None) };
@@ -30,20 +40,38 @@ thread_local! {
 /// How many bugs there are.
 #[must_use]
 pub fn count() -> usize {
-    BUGS.len()
+    BUGS.len() + HOLDER_BUGS.len()
+}
+
+/// Whether the place of a bug is in the holder.
+fn is_of_holder(bug: usize) -> bool {
+    bug >= BUGS.len()
+}
+
+fn bug(number: usize) -> Bug {
+    match is_of_holder(number) {
+        true => HOLDER_BUGS[number - BUGS.len()],
+        false => BUGS[number],
+    }
 }
 
 /// What is wrong with a bug, in words.
 #[must_use]
-pub fn name(bug: usize) -> &'static str {
-    BUGS[bug].name
+pub fn name(number: usize) -> &'static str {
+    bug(number).name
 }
 
 /// Where it is, what is there, and what is there instead.
 #[must_use]
-pub fn describe(bug: usize) -> String {
-    let bug = BUGS[bug];
-    format!("src/policy/{}\n- {}\n+ {}", bug.file, bug.find, bug.plant)
+pub fn describe(number: usize) -> String {
+    let Bug {
+        file, find, plant, ..
+    } = bug(number);
+    let folder = match is_of_holder(number) {
+        true => "src/holder/machines",
+        false => "src/policy",
+    };
+    format!("{folder}/{file}\n- {find}\n+ {plant}")
 }
 
 /// Puts a bug in force in this thread.
@@ -63,7 +91,7 @@ pub struct Finding {
     /// After how many histories.
     pub histories: u64,
     /// By what it broke.
-    pub violation: Violation,
+    pub violation: String,
     /// How long that took.
     pub took: Duration,
 }
@@ -99,8 +127,14 @@ pub fn search_in_time(bug: usize, first: u64, histories: u64) -> SearchResult {
 pub fn story(bug: usize, first: u64, histories: u64) -> Option<String> {
     plant(Some(bug));
     let mut seeds = first..first.saturating_add(histories);
-    let failure = seeds.find_map(|seed| simulator::run(SimOptions::short(seed)).err());
-    let story = failure.map(|failure| simulator::report::report(&failure));
+    let story = match is_of_holder(bug) {
+        true => seeds
+            .find_map(|seed| holder::run(of_holder(seed)).err())
+            .map(|failure| failure.to_string()),
+        false => seeds
+            .find_map(|seed| simulator::run(SimOptions::short(seed)).err())
+            .map(|failure| simulator::report::report(&failure)),
+    };
     plant(None);
     story
 }
@@ -116,9 +150,14 @@ pub fn search(bug: Option<usize>, first: u64, histories: u64) -> Option<Finding>
     let begin = Instant::now();
     let seeds = first..first.saturating_add(histories);
     let found = seeds.zip(1..).find_map(|(seed, histories)| {
-        let failure = simulator::run(SimOptions::short(seed)).err()?;
+        let violation = match bug.is_some_and(is_of_holder) {
+            true => format!("{:?}", holder::run(of_holder(seed)).err()?.violation),
+            false => format!(
+                "{:?}",
+                simulator::run(SimOptions::short(seed)).err()?.violation
+            ),
+        };
         let took = begin.elapsed();
-        let violation = failure.violation;
         Some(Finding {
             histories,
             violation,
@@ -127,4 +166,14 @@ pub fn search(bug: Option<usize>, first: u64, histories: u64) -> Option<Finding>
     });
     plant(None);
     found
+}
+
+/// A short history of the holder.
+fn of_holder(seed: u64) -> HolderOptions {
+    HolderOptions {
+        seed,
+        modules: 5,
+        faults: 60,
+        injected_bug: None,
+    }
 }

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
             SearchResult::Found(found) => {
                 let (after, took) = (found.histories, found.took);
                 let by = found.violation;
-                (true, format!("{after:>4} histories, {took:>7.1?}: {by:?}"))
+                (true, format!("{after:>4} histories, {took:>7.1?}: {by}"))
             }
             SearchResult::Survives => {
                 let what = describe(number);

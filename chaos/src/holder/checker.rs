@@ -9,84 +9,16 @@ use mainstay_holder::machines::roster::SPAWN_TIMEOUT;
 use mainstay_holder::messages::{HolderMessage, InstanceInfo, MAX_RECORD_BYTES};
 use mainstay_process::{ProcessEvent, ProcessEventKind};
 
-use super::{Checked, HEARTBEAT_TIMEOUT};
+use super::{Checked, HEARTBEAT_TIMEOUT, HolderViolation, REFUSED};
 
 /// Time between a deadline and what follows from it.
 const SLACK: Duration = Duration::from_millis(5);
+/// Time a holder has to exit after it refused the setup.
+const REFUSAL_MAX: Duration = Duration::from_secs(5);
 /// Time without a runtime: several failed starts with their backoff.
-const ABSENT_MAX: Duration = Duration::from_secs(40);
+const ABSENT_MAX: Duration = Duration::from_secs(20);
 /// A runtime has heartbeat timeout, exit timeout and the wait for hung spawns.
 const UNRESPONSIVE_MAX: Duration = Duration::from_secs(8 + 2 + 10 + 2);
-
-/// What must never happen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HolderViolation {
-    /// Two processes of an instance exist.
-    TwoRuns(String),
-    /// A generation was started that is not newer.
-    OldGeneration(String, u64),
-    /// A spawn was refused as stale though its generation is new.
-    RefusedSpawn(String, u64),
-    /// A process exists whose spawn was reported, and the roster does not know it.
-    UnknownProcess(String),
-    /// A process survived the holder.
-    LeftAlive(String),
-    /// A runtime was not sent the exit of a run, though it is connected.
-    ExitNotSent(String, u64),
-    /// A runtime was sent an exit a second time.
-    ExitSentTwice(String, u64),
-    /// A runtime was sent an exit that has not happened, or is not complete.
-    ExitInvented(String, u64),
-    /// Something was sent before the takeover state, or without a channel.
-    SentToNobody,
-    /// The takeover state was sent twice on a channel.
-    TakeoverTwice,
-    /// The takeover state is wrong about an instance.
-    WrongTakeover(String),
-    /// A record is not the one that was saved last.
-    RecordLost(String),
-    /// A run that was to be killed was not.
-    KillLost(String),
-    /// A run was not sent a signal that was requested.
-    SignalLost(String),
-    /// A run has timed out and is not killed.
-    TimeoutIgnored(String),
-    /// An instance was dropped although no runtime ordered it, or while it has a process.
-    WronglyRemoved(String),
-    /// The holder still runs after the deadline of a stop.
-    StopTooLong,
-    /// A runtime was not sent that a stop has started.
-    StopNotSent,
-    /// Two runtimes run.
-    TwoRuntimes,
-    /// No runtime was started for too long.
-    RuntimeAbsent,
-    /// A runtime that does not answer was not killed.
-    UnresponsiveKept,
-    /// A runtime that answers was killed.
-    ResponsiveKilled,
-    /// Long after the last fault a runtime believes something else than the machine shows.
-    ViewDiffers(String),
-    /// Long after the last fault a module does not run.
-    NotRunning(String),
-    /// A deadline has passed and nothing comes of it: the holder would spin.
-    Spins,
-    /// One input has effects without end.
-    Endless,
-}
-
-impl HolderViolation {
-    /// How many there are.
-    pub const COUNT: usize = 26;
-
-    /// The name of the variant, for a list of those that were found.
-    #[must_use]
-    pub fn name(&self) -> String {
-        let text = format!("{self:?}");
-        let end = text.find('(').unwrap_or(text.len());
-        text[..end].to_owned()
-    }
-}
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -94,6 +26,8 @@ enum Phase {
     Idle,
     Starting,
     Running,
+    /// Its main process has exited in a stop; others of its tree are alive.
+    Stopping,
     /// Its exit is complete once neither sweep nor output is pending.
     Exited {
         sweep: bool,
@@ -108,12 +42,21 @@ struct ShadowInstance {
     phase: Phase,
     processes: u32,
     deadline: Option<Duration>,
+    stop_deadline: Option<Duration>,
     kill_owed: bool,
+    /// Its spawn was aborted.
+    aborted: bool,
     signal_owed: bool,
     /// The signal was requested while the spawn was in flight.
     deferred: bool,
     forgotten: bool,
     record: Option<String>,
+    /// Whether a signal of another process stops it, and what the runtime was sent of that.
+    suspended: bool,
+    sent_suspended: bool,
+    /// The newest status text, and the newest that the runtime was sent.
+    status: Option<String>,
+    sent_status: Option<String>,
 }
 
 /// The shadow of everything.
@@ -128,11 +71,22 @@ pub(super) struct Checker {
     stop_sent: Option<u32>,
     absent_since: Option<Duration>,
     unresponsive_since: Option<(u32, Duration)>,
+    /// The runtime reads too slowly to be sent status texts.
+    lags: bool,
+    refused: Option<Duration>,
 }
 
 fn is_complete(phase: Phase) -> bool {
     let (sweep, output) = (false, false);
     phase == Phase::Exited { sweep, output }
+}
+
+fn has_run(phase: Phase) -> bool {
+    matches!(phase, Phase::Starting | Phase::Running | Phase::Stopping)
+}
+
+fn has_process(phase: Phase) -> bool {
+    matches!(phase, Phase::Running | Phase::Stopping)
 }
 
 impl Checker {
@@ -142,7 +96,7 @@ impl Checker {
 
     fn current(&mut self, name: &str, generation: u64) -> Option<&mut ShadowInstance> {
         let instance = self.instances.get_mut(name)?;
-        let has_run = matches!(instance.phase, Phase::Starting | Phase::Running);
+        let has_run = has_run(instance.phase);
         (instance.generation == generation && has_run).then_some(instance)
     }
 
@@ -199,14 +153,32 @@ impl Checker {
         if let Some(instance) = self.instances.get_mut(name) {
             instance.phase = Phase::Idle;
             (instance.kill_owed, instance.signal_owed) = (false, false);
-            instance.deadline = None;
+            (instance.deadline, instance.stop_deadline) = (None, None);
         }
     }
 
     pub(super) fn signal_requested(&mut self, name: &str, generation: u64) {
-        if let Some(instance) = self.current(name, generation) {
+        if let Some(instance) = self.current(name, generation)
+            && instance.phase != Phase::Stopping
+        {
             instance.signal_owed = true;
             instance.deferred = instance.phase == Phase::Starting;
+        }
+    }
+
+    /// A stop may be shortened, never lengthened.
+    pub(super) fn stop_ordered(&mut self, name: &str, generation: u64, deadline: Duration) {
+        self.signal_requested(name, generation);
+        if let Some(instance) = self.current(name, generation) {
+            let earlier = instance.stop_deadline.filter(|at| *at < deadline);
+            instance.stop_deadline = earlier.or(Some(deadline));
+        }
+    }
+
+    pub(super) fn aborted(&mut self, now: Duration, name: &str) {
+        if let Some(instance) = self.instances.get_mut(name) {
+            instance.aborted = true;
+            instance.stop_deadline = instance.stop_deadline.filter(|at| *at > now);
         }
     }
 
@@ -214,8 +186,9 @@ impl Checker {
         self.instances.get(name).is_some_and(|one| one.deferred)
     }
 
-    pub(super) fn signalled(&mut self, name: &str) {
-        if let Some(instance) = self.instances.get_mut(name) {
+    /// It is sent a signal; each that is requested here continues it as well.
+    pub(super) fn signalled(&mut self, name: &str, cont: bool) {
+        if let Some(instance) = self.instances.get_mut(name).filter(|_| cont) {
             (instance.signal_owed, instance.deferred) = (false, false);
         }
     }
@@ -226,17 +199,29 @@ impl Checker {
         }
     }
 
-    pub(super) fn killed(&mut self, name: &str) {
-        if let Some(instance) = self.instances.get_mut(name) {
-            (instance.kill_owed, instance.deadline) = (false, None);
+    /// The tree of a run is killed, for a reason.
+    pub(super) fn killed(&mut self, now: Duration, name: &str) -> Checked {
+        let Some(instance) = self.instances.get_mut(name) else {
+            return Ok(());
+        };
+        let later = |at: &Duration| *at > now;
+        let deadlines = [instance.deadline, instance.stop_deadline];
+        let passed = !deadlines.iter().flatten().all(later);
+        let is_owed = std::mem::take(&mut instance.kill_owed);
+        if !is_owed {
+            instance.deadline = instance.deadline.filter(later);
+            instance.stop_deadline = instance.stop_deadline.filter(later);
+        }
+        match is_owed || passed || std::mem::take(&mut instance.aborted) {
+            true => Ok(()),
+            false => Err(HolderViolation::KilledWithoutCause(name.to_owned())),
         }
     }
 
     pub(super) fn forgotten(&mut self, name: &str) {
         if let Some(instance) = self.instances.get_mut(name) {
             instance.forgotten = true;
-            let has_run = matches!(instance.phase, Phase::Starting | Phase::Running);
-            instance.kill_owed |= has_run;
+            instance.kill_owed |= has_run(instance.phase);
         }
     }
 
@@ -267,13 +252,49 @@ impl Checker {
         }
     }
 
-    pub(super) fn reaped(&mut self, name: &str, (sweep, output): (bool, bool)) {
+    /// A process of an instance is no more.
+    pub(super) fn process_gone(&mut self, name: &str) {
         if let Some(instance) = self.instances.get_mut(name) {
-            instance.processes -= 1;
+            instance.processes = instance.processes.saturating_sub(1);
+        }
+    }
+
+    /// The main process is gone, the run goes on.
+    pub(super) fn main_exited(&mut self, name: &str) {
+        if let Some(instance) = self.instances.get_mut(name) {
+            instance.phase = Phase::Stopping;
+            (instance.signal_owed, instance.deferred) = (false, false);
+        }
+    }
+
+    pub(super) fn exited(&mut self, name: &str, (sweep, output): (bool, bool)) {
+        if let Some(instance) = self.instances.get_mut(name) {
             instance.phase = Phase::Exited { sweep, output };
             (instance.kill_owed, instance.signal_owed) = (false, false);
-            instance.deadline = None;
+            (instance.deadline, instance.stop_deadline) = (None, None);
         }
+    }
+
+    pub(super) fn suspended(&mut self, id: u32, suspended: bool) {
+        if let Some(instance) = self.by_id(id) {
+            instance.suspended = suspended;
+        }
+    }
+
+    /// What is known of another process does not hold for this one.
+    pub(super) fn main_changed(&mut self, id: u32) {
+        self.suspended(id, false);
+    }
+
+    pub(super) fn notified(&mut self, id: u32, status: String, lags: bool) {
+        self.lags |= lags;
+        if let Some(instance) = self.by_id(id) {
+            instance.status = Some(status);
+        }
+    }
+
+    pub(super) fn reads(&mut self) {
+        self.lags = false;
     }
 
     pub(super) fn swept(&mut self, id: u32, again: bool) {
@@ -300,6 +321,10 @@ impl Checker {
         self.epoch = Some(epoch);
         self.sent.clear();
         self.replaying = true;
+        self.lags = false;
+        for instance in self.instances.values_mut() {
+            (instance.sent_suspended, instance.sent_status) = (false, None);
+        }
         let listed: BTreeMap<&str, &InstanceInfo> = infos
             .iter()
             .map(|info| (info.instance.as_str(), info))
@@ -328,15 +353,14 @@ impl Checker {
         if epoch.is_none() || epoch != self.epoch {
             return Err(HolderViolation::SentToNobody);
         }
-        let HolderMessage::Process(ProcessEvent {
-            instance,
-            generation,
-            what: ProcessEventKind::Exited(_),
-        }) = message
-        else {
+        let HolderMessage::Process(event) = message else {
             return Ok(());
         };
-        let (name, generation) = (instance.to_string(), *generation);
+        let (name, generation) = (event.instance.to_string(), event.generation);
+        self.note_sent(&name, event);
+        if !matches!(event.what, ProcessEventKind::Exited(_)) {
+            return Ok(());
+        }
         let instance = self.instances.get(&name);
         let is_real =
             instance.is_some_and(|one| one.generation == generation && is_complete(one.phase));
@@ -349,6 +373,36 @@ impl Checker {
         }
     }
 
+    fn note_sent(&mut self, name: &str, event: &ProcessEvent) {
+        let instance = self.instances.get_mut(name);
+        let Some(instance) = instance.filter(|one| one.generation == event.generation) else {
+            return;
+        };
+        match &event.what {
+            ProcessEventKind::Suspended { .. } => instance.sent_suspended = true,
+            ProcessEventKind::Continued => instance.sent_suspended = false,
+            ProcessEventKind::Notify { text, .. } => {
+                let status = text.lines().find_map(|line| line.strip_prefix("STATUS="));
+                instance.sent_status = status.map(str::to_owned);
+            }
+            _ => {}
+        }
+    }
+
+    /// What a connected runtime knows of a run is true.
+    fn runtime_knows(&self, name: &str, instance: &ShadowInstance) -> Checked {
+        if self.epoch.is_none() || instance.phase != Phase::Running {
+            return Ok(());
+        }
+        if instance.suspended != instance.sent_suspended {
+            return Err(HolderViolation::SuspensionNotSent(name.to_owned()));
+        }
+        match !self.lags && instance.status != instance.sent_status {
+            true => Err(HolderViolation::StatusNotSent(name.to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// After each input: what has happened is sent, what was requested is done.
     pub(super) fn settled(&mut self) -> Checked {
         self.replaying = false;
@@ -358,7 +412,8 @@ impl Checker {
             if owed && !self.sent.contains(&key) {
                 return Err(HolderViolation::ExitNotSent(key.0, key.1));
             }
-            if instance.phase == Phase::Running && instance.kill_owed {
+            self.runtime_knows(name, instance)?;
+            if has_process(instance.phase) && instance.kill_owed {
                 return Err(HolderViolation::KillLost(key.0));
             }
             if instance.phase == Phase::Running && instance.signal_owed {
@@ -378,8 +433,12 @@ impl Checker {
         self.stop_sent = by.or(self.stop_sent);
     }
 
-    pub(super) fn stop_sent(&mut self, epoch: Option<u32>) {
+    pub(super) fn stop_sent(&mut self, epoch: Option<u32>) -> Checked {
+        if epoch.is_none() || epoch != self.epoch {
+            return Err(HolderViolation::SentToNobody);
+        }
         self.stop_sent = epoch;
+        Ok(())
     }
 
     pub(super) fn on_time(&self, now: Duration) -> Checked {
@@ -387,13 +446,37 @@ impl Checker {
         if self.stop_deadline.is_some_and(late) {
             return Err(HolderViolation::StopTooLong);
         }
-        let timed_out = |one: &ShadowInstance| {
-            one.deadline.is_some_and(late) && matches!(one.phase, Phase::Running)
-        };
-        let found = self.instances.iter().find(|(_, one)| timed_out(one));
-        found.map_or(Ok(()), |(name, _)| {
-            Err(HolderViolation::TimeoutIgnored(name.clone()))
-        })
+        // The runtime exits by itself or is killed, then its channel is closed.
+        let refused_long_ago = |at: Duration| at + REFUSAL_MAX < now;
+        if self.refused.is_some_and(refused_long_ago) {
+            return Err(HolderViolation::RefusalIgnored);
+        }
+        for (name, one) in self.instances.iter().filter(|(_, one)| has_run(one.phase)) {
+            if one.deadline.is_some_and(late) && has_process(one.phase) {
+                return Err(HolderViolation::TimeoutIgnored(name.clone()));
+            }
+            if one.stop_deadline.is_some_and(late) {
+                return Err(HolderViolation::StopIgnored(name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn refused(&mut self, now: Duration) {
+        self.refused = Some(now);
+    }
+
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// The holder exits.
+    pub(super) fn exits_with(&self, code: u8) -> Checked {
+        let must_refuse = self.refused.is_some() && self.stop_deadline.is_none();
+        match must_refuse && code != REFUSED {
+            true => Err(HolderViolation::RefusalIgnored),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn runtime_started(&mut self, is_running: bool) -> Checked {
@@ -410,6 +493,7 @@ impl Checker {
     /// The holder was suspended: nothing could be in time.
     pub(super) fn slept(&mut self, lasted: Duration) {
         for since in [
+            self.refused.as_mut(),
             self.absent_since.as_mut(),
             self.unresponsive_since.as_mut().map(|(_, since)| since),
         ]

@@ -27,6 +27,12 @@ pub(super) enum Request {
         name: String,
         generation: u64,
     },
+    /// A signal, and a kill once the time is over.
+    Stop {
+        name: String,
+        generation: u64,
+        within: Duration,
+    },
     Kill {
         name: String,
         generation: u64,
@@ -54,7 +60,11 @@ pub(super) enum Delivery {
     Takeover(Vec<InstanceInfo>),
     Message(Box<HolderMessage>),
     Ping,
-    StopRequested { time_left: Option<Duration> },
+    StopRequested {
+        time_left: Option<Duration>,
+    },
+    /// The setup cannot be used.
+    Refused,
 }
 
 /// What the runtime does by itself, later.
@@ -157,6 +167,11 @@ impl Sim {
             Delivery::Takeover(infos) => self.take_over(infos),
             Delivery::Ping => self.request(Request::Pong),
             Delivery::StopRequested { time_left } => self.stop_all(time_left),
+            // Some runtimes hang instead.
+            Delivery::Refused => {
+                let delay = self.rng.span(Duration::from_secs(20));
+                self.after(delay, Item::RuntimeExits(epoch));
+            }
             Delivery::Message(message) => self.on_message(*message),
         }
     }
@@ -218,7 +233,12 @@ impl Sim {
                     record,
                 });
                 if stopping {
-                    self.request(Request::Signal { name, generation });
+                    let within = Duration::from_secs(2);
+                    self.request(Request::Stop {
+                        name,
+                        generation,
+                        within,
+                    });
                 }
             }
             ProcessEventKind::SpawnFailed { .. } if view == Some(View::Starting(generation)) => {
@@ -313,10 +333,18 @@ impl Sim {
             return self.request(Request::Exit { code: 1 }); // it leaves the rest to the holder
         }
         self.request(Request::Stopping { timeout });
+        let within = timeout / 2;
         for (name, generation) in self.busy_instances() {
-            self.request(Request::Signal { name, generation });
+            self.request(Request::Stop {
+                name,
+                generation,
+                within,
+            });
         }
-        self.later(timeout / 2, RuntimeTimer::KillAll);
+        // Some leave the kill to the deadlines of the stops.
+        if self.rng.permille(500) {
+            self.later(within, RuntimeTimer::KillAll);
+        }
         self.exit_if_stopped();
     }
 
@@ -355,12 +383,7 @@ impl Sim {
             self.supervisor.start_failed(self.now, text);
             return Ok(());
         }
-        self.last_epoch += 1;
-        self.summary.runtimes += 1;
-        self.check.runtime_started(self.runtime.is_some())?;
-        let is_first = !self.configured;
-        self.runtime = Some(FakeRuntime::new(self.last_epoch, is_first));
-        self.channel = Some((self.last_epoch, self.now, self.now));
+        self.connect_runtime()?;
         self.supervisor.runtime_started(self.now);
         self.roster.runtime_connected(self.now);
         if self.has_bug(HolderBug::ConnectTwice) {
@@ -369,11 +392,22 @@ impl Sim {
         Ok(())
     }
 
+    /// A runtime is there, on a new channel.
+    pub(super) fn connect_runtime(&mut self) -> Checked {
+        self.last_epoch += 1;
+        self.summary.runtimes += 1;
+        self.check.runtime_started(self.runtime.is_some())?;
+        let is_first = !self.configured;
+        self.runtime = Some(FakeRuntime::new(self.last_epoch, is_first));
+        self.channel = Some((self.last_epoch, self.now, self.now));
+        Ok(())
+    }
+
     pub(super) fn kill_runtime(&mut self) -> Checked {
         let Some(runtime) = &self.runtime else {
             return Ok(());
         };
-        if !runtime.unresponsive {
+        if !runtime.unresponsive && !self.check.is_refused() {
             return Err(HolderViolation::ResponsiveKilled);
         }
         let epoch = runtime.epoch;

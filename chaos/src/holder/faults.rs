@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::fake_runtime::Request;
-use super::{Item, Sim};
+use super::{HolderBug, Item, Sim};
 
 impl Sim {
     pub(super) fn inject_fault(&mut self) {
@@ -28,27 +28,32 @@ impl Sim {
                 self.start_instance(format!("m0#{number}"), timeout);
             }
             82..90 => self.notify_random(),
-            90..94 => {
-                if let Some(pid) = self.random_pid() {
-                    self.change_main(pid);
+            90..93 => {
+                if let Some(number) = self.random_process() {
+                    self.change_main(number);
                 }
             }
-            94..97 => self.suspend(),
+            93..95 => {
+                if let Some(number) = self.random_process() {
+                    self.toggle_suspension(number);
+                }
+            }
+            95..97 => self.suspend(),
             97 if self.rng.permille(200) => self.request_stop(),
-            _ => self.roster.send_deferred_notify(),
+            _ => self.read_again(),
         }
     }
 
-    fn random_pid(&mut self) -> Option<u32> {
-        let pids = self.os.running_pids();
-        let number = usize::try_from(self.rng.below(pids.len() as u64)).unwrap_or(0);
-        pids.get(number).copied()
+    fn random_process(&mut self) -> Option<u32> {
+        let all = self.os.running_processes();
+        let place = usize::try_from(self.rng.below(all.len() as u64)).unwrap_or(0);
+        all.get(place).copied()
     }
 
     fn crash_process(&mut self) {
-        if let Some(pid) = self.random_pid() {
+        if let Some(number) = self.random_process() {
             let signal = self.rng.pick(&[6, 9, 11]);
-            self.process_exits(pid, super::fake_os::signalled(signal));
+            self.process_exits(number, super::fake_os::signalled(signal));
         }
     }
 
@@ -59,7 +64,7 @@ impl Sim {
     }
 
     pub(super) fn hang_runtime(&mut self) {
-        let may_hang = self.roster.is_taken_over() && self.configured;
+        let may_hang = self.roster.is_taken_over() && self.configured && !self.embedded;
         let Some(runtime) = self.runtime.as_mut().filter(|_| may_hang) else {
             return;
         };
@@ -112,11 +117,17 @@ impl Sim {
 
     fn kill_random(&mut self) {
         if let Some((name, generation)) = self.random_busy() {
-            let signals = self.rng.permille(500);
-            self.request(match signals {
-                true => Request::Signal { name, generation },
-                false => Request::Kill { name, generation },
-            });
+            let within = self.rng.span(Duration::from_secs(12));
+            let request = match self.rng.below(4) {
+                0 | 1 => Request::Stop {
+                    name,
+                    generation,
+                    within,
+                },
+                2 => Request::Signal { name, generation },
+                _ => Request::Kill { name, generation },
+            };
+            self.request(request);
         }
     }
 
@@ -127,18 +138,31 @@ impl Sim {
     }
 
     fn notify_random(&mut self) {
-        let Some(pid) = self.random_pid() else {
+        let Some((id, pid)) = self.random_process().and_then(|one| self.os.main(one)) else {
             return;
         };
         let lags = self.rng.permille(300);
-        if let Some(id) = self.roster.by_pid(pid) {
-            let text = "STATUS=working\nREADY=1".to_owned();
-            self.roster.notify_received(id, pid, text, lags);
+        self.statuses += 1;
+        let status = format!("working {}", self.statuses);
+        let text = format!("STATUS={status}\nREADY=1");
+        self.check.notified(id, status, lags);
+        self.roster.notify_received(id, pid, text, lags);
+        if lags {
+            let delay = self.rng.span(Duration::from_secs(1));
+            self.after(delay, Item::ReadAgain);
         }
     }
 
-    /// The machine sleeps, or the holder is stopped: everything is late at once.
-    fn suspend(&mut self) {
+    /// The runtime reads what was held back.
+    pub(super) fn read_again(&mut self) {
+        self.check.reads();
+        if !self.has_bug(HolderBug::NeverSendDeferred) {
+            self.roster.send_deferred_notify();
+        }
+    }
+
+    /// The machine sleeps, or the holder alone is stopped: everything is late at once.
+    pub(super) fn suspend(&mut self) {
         if self.supervisor.is_stopping() {
             return;
         }
@@ -146,5 +170,13 @@ impl Sim {
         self.note(|| format!("suspended for {lasted:?}"));
         self.check.slept(lasted);
         self.now += lasted;
+        if self.rng.permille(500) {
+            let agenda = std::mem::take(&mut self.agenda).into_iter();
+            let later = agenda.map(|((at, order), item)| ((at + lasted, order), item));
+            self.agenda = later.collect();
+            if let Some((_, to_holder, to_runtime)) = &mut self.channel {
+                (*to_holder, *to_runtime) = (*to_holder + lasted, *to_runtime + lasted);
+            }
+        }
     }
 }

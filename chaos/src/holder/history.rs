@@ -39,6 +39,8 @@ pub enum HolderBug {
     SkipReplay,
     /// Kills are not carried out.
     IgnoreKills,
+    /// Runs are killed by a signal that nobody requested.
+    KillUnasked,
     /// Each kill requests itself again.
     RepeatKills,
     /// Signals to a process whose spawn was in flight are not carried out.
@@ -55,6 +57,14 @@ pub enum HolderBug {
     IgnoreDeadlines,
     /// Nothing is done about a deadline of the roster.
     SkipRunDeadlines,
+    /// A stop is carried out as a signal, without its deadline.
+    IgnoreStopDeadlines,
+    /// The roster is not told that a process is stopped by a signal.
+    MissSuspensions,
+    /// The roster is not told that the runtime reads again.
+    NeverSendDeferred,
+    /// The supervisor is not told that the setup was refused.
+    ForgetRefusal,
     /// A runtime that does not answer is not killed.
     IgnoreUnresponsive,
     /// The supervisor is not told that a request was read.
@@ -77,7 +87,7 @@ pub enum HolderBug {
 
 impl HolderBug {
     /// All of them.
-    pub const ALL: [HolderBug; 25] = [
+    pub const ALL: [HolderBug; 30] = [
         HolderBug::IgnoreFence,
         HolderBug::BurnGenerations,
         HolderBug::MissExits,
@@ -86,6 +96,7 @@ impl HolderBug {
         HolderBug::LoseMessages,
         HolderBug::SkipReplay,
         HolderBug::IgnoreKills,
+        HolderBug::KillUnasked,
         HolderBug::RepeatKills,
         HolderBug::IgnoreDeferred,
         HolderBug::MissMainChange,
@@ -94,6 +105,10 @@ impl HolderBug {
         HolderBug::LoseRecords,
         HolderBug::IgnoreDeadlines,
         HolderBug::SkipRunDeadlines,
+        HolderBug::IgnoreStopDeadlines,
+        HolderBug::MissSuspensions,
+        HolderBug::NeverSendDeferred,
+        HolderBug::ForgetRefusal,
         HolderBug::IgnoreUnresponsive,
         HolderBug::LoseRequests,
         HolderBug::IgnoreStart,
@@ -117,6 +132,14 @@ pub struct HolderSummary {
     pub hung_spawns: u64,
     /// Kills that did not kill at once.
     pub slow_kills: u64,
+    /// Stops with a deadline that were requested.
+    pub stop_orders: u64,
+    /// Runs that went on after their main process, in a stop.
+    pub tree_stops: u64,
+    /// Processes whose number had been another's.
+    pub reused_pids: u64,
+    /// Main processes that a signal stopped.
+    pub suspensions: u64,
     /// Runtimes that were started.
     pub runtimes: u64,
     /// Runtimes that stopped reading and answering.
@@ -133,6 +156,10 @@ impl std::ops::AddAssign for HolderSummary {
         self.processes += other.processes;
         self.hung_spawns += other.hung_spawns;
         self.slow_kills += other.slow_kills;
+        self.stop_orders += other.stop_orders;
+        self.tree_stops += other.tree_stops;
+        self.reused_pids += other.reused_pids;
+        self.suspensions += other.suspensions;
         self.runtimes += other.runtimes;
         self.unresponsive += other.unresponsive;
         self.dropped_messages += other.dropped_messages;

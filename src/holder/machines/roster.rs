@@ -223,7 +223,7 @@ impl Roster {
         instance.phase = InstancePhase::Running(process);
         let message = instance.event(ProcessEventKind::Spawned { pid, start_time });
         self.by_pid.insert(pid, id);
-        self.move_deadline(id, deferred.deadline, deadline);
+        self.move_deadline(id, deferred.next_deadline(), deadline);
         self.send(message);
         if let Some((signal, cont)) = deferred.signal {
             self.effects
@@ -245,7 +245,7 @@ impl Roster {
             return;
         };
         let message = instance.event(ProcessEventKind::SpawnFailed { failure, message });
-        self.move_deadline(id, deferred.deadline, None);
+        self.move_deadline(id, deferred.next_deadline(), None);
         self.send(message);
         self.became_idle(id);
         self.send_takeover_if_due();
@@ -262,9 +262,11 @@ impl Roster {
         forget_pid(&mut self.by_pid, process.pid, id);
         self.by_pid.insert(pid, id);
         (process.pid, process.start_time) = (pid, start_time);
-        process.suspended = None;
+        let was_suspended = process.suspended.take().is_some();
         let message = instance.event(ProcessEventKind::MainChanged { pid, start_time });
+        let continued = was_suspended.then(|| instance.event(ProcessEventKind::Continued));
         self.send(message);
+        continued.into_iter().for_each(|message| self.send(message));
     }
 
     /// The main process has exited. The exit is reported once the sweep of its tree and its output
@@ -519,8 +521,9 @@ impl Roster {
     fn time_out(&mut self, now: Duration, id: u32) {
         let next = match self.instances.get_mut(&id).map(|one| &mut one.phase) {
             Some(InstancePhase::Starting(deferred)) => {
-                deferred.timed_out = true;
-                None
+                deferred.timed_out |= deferred.deadline.take_if(|at| *at <= now).is_some();
+                deferred.stop.take_if(|stop| stop.deadline <= now);
+                deferred.next_deadline()
             }
             Some(InstancePhase::Running(process)) => {
                 process.timed_out |= process.deadline.take_if(|at| *at <= now).is_some();

@@ -94,9 +94,20 @@ enum Process {
 #[derive(Debug)]
 struct Channel {
     last_heard: Duration,
-    ping_sent: Option<Duration>,
+    ping: Option<Ping>,
     takeover_sent: bool,
 }
+
+/// A ping without an answer. Its time is waited for in parts: a suspension of the holder, and of
+/// the runtime perhaps, uses up one of them, however long it lasts.
+#[derive(Debug)]
+struct Ping {
+    since: Duration,
+    parts_left: u32,
+}
+
+/// Parts of the time that a ping has.
+const PING_PARTS: u32 = 4;
 
 /// Supervises the one runtime of a holder.
 #[derive(Debug)]
@@ -219,7 +230,7 @@ impl RuntimeSupervisor {
     pub fn channel_opened(&mut self, now: Duration) {
         self.channel = Some(Channel {
             last_heard: now,
-            ping_sent: None,
+            ping: None,
             takeover_sent: false,
         });
     }
@@ -240,7 +251,7 @@ impl RuntimeSupervisor {
     /// A request was read from the channel.
     pub fn request_received(&mut self, now: Duration) {
         if let Some(channel) = &mut self.channel {
-            (channel.last_heard, channel.ping_sent) = (now, None);
+            (channel.last_heard, channel.ping) = (now, None);
         }
     }
 
@@ -361,8 +372,9 @@ impl RuntimeSupervisor {
     fn heartbeat_deadline(&self) -> Option<Duration> {
         let quarter = self.heartbeat_quarter()?;
         let channel = self.channel.as_ref().filter(|one| one.takeover_sent)?;
-        let answered_by = channel.ping_sent.map(|at| at + quarter);
-        Some(answered_by.unwrap_or(channel.last_heard + 3 * quarter))
+        let ping = channel.ping.as_ref();
+        let part_over = ping.map(|ping| ping.since + quarter / PING_PARTS);
+        Some(part_over.unwrap_or(channel.last_heard + 3 * quarter))
     }
 
     fn heartbeat_quarter(&self) -> Option<Duration> {
@@ -395,13 +407,15 @@ impl RuntimeSupervisor {
     }
 
     fn heartbeat(&mut self, now: Duration) -> Option<SupervisorEffect> {
-        let deadline = self.heartbeat_deadline().filter(|at| *at <= now)?;
-        // The holder was suspended, the runtime perhaps as well: it gets its time again.
-        let is_late = now >= deadline + self.heartbeat_quarter()?;
+        self.heartbeat_deadline().filter(|at| *at <= now)?;
         let channel = self.channel.as_mut()?;
-        if channel.ping_sent.is_none() || is_late {
-            channel.ping_sent = Some(now);
-            return Some(SupervisorEffect::SendPing);
+        let parts_left = channel.ping.as_ref().map(|ping| ping.parts_left);
+        if parts_left != Some(1) {
+            channel.ping = Some(Ping {
+                since: now,
+                parts_left: parts_left.map_or(PING_PARTS, |parts| parts - 1),
+            });
+            return parts_left.is_none().then_some(SupervisorEffect::SendPing);
         }
         self.channel = None;
         if let Process::Running { kill_at } = &mut self.process {

@@ -29,9 +29,13 @@ pub struct RunningProcess {
 
 impl RunningProcess {
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        let stop = self.stop.map(|stop| stop.deadline);
-        [self.deadline, stop].into_iter().flatten().min()
+        earlier(self.deadline, self.stop)
     }
+}
+
+fn earlier(deadline: Option<Duration>, stop: Option<StopOrder>) -> Option<Duration> {
+    let stop = stop.map(|stop| stop.deadline);
+    [deadline, stop].into_iter().flatten().min()
 }
 
 /// The stop of a run.
@@ -58,6 +62,12 @@ pub(super) struct DeferredRequests {
     pub(super) stop: Option<StopOrder>,
     pub(super) deadline: Option<Duration>,
     pub(super) timed_out: bool,
+}
+
+impl DeferredRequests {
+    pub(super) fn next_deadline(&self) -> Option<Duration> {
+        earlier(self.deadline, self.stop)
+    }
 }
 
 #[derive(Debug, Default)]

@@ -28,16 +28,20 @@ impl Roster {
             signal,
             deadline: before.map_or(deadline, |before| before.deadline.min(deadline)),
         };
-        match self.instances.get_mut(&id).map(|one| &mut one.phase) {
-            Some(InstancePhase::Starting(deferred)) => deferred.stop = Some(order(deferred.stop)),
+        let (before, after) = match self.instances.get_mut(&id).map(|one| &mut one.phase) {
+            Some(InstancePhase::Starting(deferred)) => {
+                let before = deferred.next_deadline();
+                deferred.stop = Some(order(deferred.stop));
+                (before, deferred.next_deadline())
+            }
             Some(InstancePhase::Running(process)) => {
                 let before = process.next_deadline();
                 process.stop = Some(order(process.stop));
-                let after = process.next_deadline();
-                self.move_deadline(id, before, after);
+                (before, process.next_deadline())
             }
             _ => return,
-        }
+        };
+        self.move_deadline(id, before, after);
         self.signal_requested(name, generation, signal, true);
     }
 

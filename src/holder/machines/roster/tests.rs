@@ -266,3 +266,27 @@ fn a_number_that_is_another_run_s_by_now_stays_its_own() {
     exit(&mut roster, id, (false, false));
     assert_eq!(roster.by_pid(12), Some(other));
 }
+
+#[test]
+fn a_stop_of_a_spawn_that_hangs_ends_at_its_deadline() {
+    let mut roster = taken_over();
+    let id = spawn(&mut roster, 1);
+    roster.stop_requested(T0, "web", 1, 15, Duration::from_secs(3));
+    assert_eq!(roster.next_deadline(), Some(T0 + Duration::from_secs(3)));
+    roster.deadline_passed(T0 + Duration::from_secs(3));
+    assert_eq!(effects(&mut roster), [AbortSpawn(id)]);
+    assert_eq!(roster.next_deadline(), None);
+}
+
+#[test]
+fn another_main_process_is_not_suspended_like_the_first() {
+    let mut roster = taken_over();
+    let id = start(&mut roster, 1);
+    roster.main_suspended(id, Some(19));
+    effects(&mut roster);
+    roster.main_changed(id, 12, 7);
+    let sent = effects(&mut roster);
+    let what = ProcessEventKind::Continued;
+    let continued = |one: &RosterEffect| matches!(one, Send(HolderMessage::Process(event)) if event.what == what);
+    assert!(sent.last().is_some_and(continued), "{sent:?}");
+}
