@@ -1,5 +1,6 @@
 //! One short life, in each place where mainstay may run: as root and not, with control groups and
-//! walked, in the foreground, detached, as the first and as the second process of a namespace.
+//! walked, in the foreground, detached, as the first and as the second process of a namespace, as the
+//! program and inside of an application, which is this test started again.
 //! Owns what it starts, by a number of its own. What this machine does not permit is told.
 
 use std::fs;
@@ -16,6 +17,9 @@ use crate::daemon::{binary, kill, prepare, skip, wait_for};
 /// A user without an account.
 const OTHER: u32 = 12345;
 
+/// Makes this test an application with mainstay inside: its configuration.
+const APPLICATION: &str = "MATRIX_APPLICATION";
+
 /// How `up` is started.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Place {
@@ -27,6 +31,8 @@ enum Place {
 
 #[derive(Debug, Clone, Copy)]
 struct Case {
+    /// Inside of an application, instead of the program.
+    embedded: bool,
     place: Place,
     other_user: bool,
     cgroup: &'static str,
@@ -69,6 +75,9 @@ impl Case {
 
     /// Why it cannot be tried here.
     fn obstacle(&self) -> Option<&'static str> {
+        if self.embedded && self.place == Place::Detached {
+            return Some("an application detaches itself");
+        }
         let works = |mut command: Command| {
             let command = command.stdout(Stdio::null()).stderr(Stdio::null());
             command.status().is_ok_and(|status| status.success())
@@ -87,21 +96,32 @@ impl Case {
     }
 
     fn up(&self, config: &Path) -> Command {
+        let test = std::env::current_exe().expect("this test is a file");
+        let program = match self.embedded {
+            true => test.to_str().expect("its name is text"),
+            false => binary(),
+        };
         let mut command = match self.place {
-            Place::Foreground | Place::Detached => self.command(binary()),
+            Place::Foreground | Place::Detached => self.command(program),
             Place::First => {
                 let mut command = self.namespace();
-                command.arg(binary());
+                command.arg(program);
                 command
             }
             Place::Second => {
                 let mut command = self.namespace();
                 command
                     .args(["sh", "-c", "\"$0\" \"$@\" & wait $!"])
-                    .arg(binary());
+                    .arg(program);
                 command
             }
         };
+        if self.embedded {
+            command.env(APPLICATION, config);
+            command.args(["--exact", "matrix::an_application", "--nocapture"]);
+            command.arg(config); // no test has that name: its processes are found by it
+            return command;
+        }
         command.args(["up", "--config"]).arg(config);
         if self.place == Place::Detached {
             command.arg("-d");
@@ -212,6 +232,18 @@ impl Life {
         })
     }
 
+    /// Another runtime takes over, and the modules do not notice.
+    fn kill_runtime(&self, generation: u64) {
+        let (kept, runtime) = (self.processes("98761"), self.runtime());
+        kill(runtime.expect("a runtime"), libc::SIGKILL);
+        let returned = self.wait("another runtime", || {
+            let now = self.runtime()?;
+            (Some(now) != runtime).then(|| self.generation_of_a())?
+        });
+        let found = (returned, self.processes("98761"));
+        assert_eq!(found, (generation, kept), "{:?}", self.case);
+    }
+
     fn live(mut self) {
         let case = self.case;
         let first = self.wait("a to run", || self.generation_of_a());
@@ -233,13 +265,10 @@ impl Life {
             let left = self.processes(which);
             assert!(left.is_empty(), "{case:?}: the tree of b is gone: {left:?}");
         }
-        let (kept, runtime) = (self.processes("98761"), self.runtime());
-        kill(runtime.expect("a runtime"), libc::SIGKILL);
-        let third = self.wait("another runtime", || {
-            let now = self.runtime()?;
-            (Some(now) != runtime).then(|| self.generation_of_a())?
-        });
-        assert_eq!((third, self.processes("98761")), (second, kept), "{case:?}");
+        // The runtime of an application is the application: nothing of it returns.
+        if !case.embedded {
+            self.kill_runtime(second);
+        }
         let down = self.cli(&["down"]);
         // With the first process of a namespace the kernel ends all others in it.
         let with_namespace = down.status.signal() == Some(libc::SIGKILL);
@@ -294,6 +323,19 @@ fn nanoseconds() -> u32 {
     now.map_or(0, |now| now.subsec_nanos())
 }
 
+/// What an application with mainstay inside does: for other tests nothing.
+#[tokio::test]
+async fn an_application() {
+    let Some(config) = std::env::var_os(APPLICATION) else {
+        return;
+    };
+    let mainstay = mainstay::Runtime::builder().config(config).start().await;
+    let mainstay = mainstay.expect("it starts");
+    mainstay.wait_started().await.expect("everything comes up");
+    let report = mainstay.wait_ended().await;
+    assert_eq!(report.failure, None);
+}
+
 #[test]
 fn a_short_life_is_the_same_in_every_place_where_mainstay_may_run() {
     let places = [
@@ -302,10 +344,11 @@ fn a_short_life_is_the_same_in_every_place_where_mainstay_may_run() {
         Place::First,
         Place::Second,
     ];
-    for other_user in [false, true] {
-        for place in places {
+    for place in places {
+        for (embedded, other_user) in [(false, false), (false, true), (true, false), (true, true)] {
             for cgroup in ["on", "off"] {
                 let case = Case {
+                    embedded,
                     place,
                     other_user,
                     cgroup,

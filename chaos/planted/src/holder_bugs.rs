@@ -263,7 +263,7 @@ pub(crate) const HOLDER_BUGS: &[Bug] = &[
         name: "the status of one key replaces all",
         file: "notify_state.rs",
         find: "self.0.retain(|(old, _)| !replaced(old));",
-        plant: "self.0.retain(|(old, _)| !replaced(old) && !(PLANTED && key == \"READY\"));",
+        plant: "self.0.retain(|(old, _)| !(replaced(old) || PLANTED && key == \"READY\"));",
     },
     Bug {
         name: "a runtime that exits is not started again",
@@ -308,7 +308,7 @@ pub(crate) const HOLDER_BUGS: &[Bug] = &[
         name: "an answer does not count",
         file: "runtime_supervisor.rs",
         find: "(channel.last_heard, channel.ping) = (now, None);",
-        plant: "if !PLANTED { (channel.last_heard, channel.ping) = (now, None); }",
+        plant: "(channel.last_heard, channel.ping) = (now, channel.ping.take().filter(|_| PLANTED));",
     },
     Bug {
         name: "an unresponsive runtime is not killed",
