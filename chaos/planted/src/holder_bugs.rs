@@ -179,8 +179,9 @@ pub(crate) const HOLDER_BUGS: &[Bug] = &[
     Bug {
         name: "the deadlines of an exited run stay",
         file: "roster.rs",
-        find: "self.move_deadline(id, process.next_deadline(), None); self.report_exit(id);",
-        plant: "if !PLANTED { self.move_deadline(id, process.next_deadline(), None); } \
+        find: "self.move_deadline(id, process.limits.next_deadline(), None); \
+               self.report_exit(id);",
+        plant: "if !PLANTED { self.move_deadline(id, process.limits.next_deadline(), None); } \
                 self.report_exit(id);",
     },
     Bug {
@@ -193,21 +194,21 @@ pub(crate) const HOLDER_BUGS: &[Bug] = &[
     Bug {
         name: "a later stop gives more time",
         file: "roster/stops.rs",
-        find: "|before| before.deadline.min(deadline)",
-        plant: "|before| if PLANTED { before.deadline.max(deadline) } else { \
-                before.deadline.min(deadline) }",
+        find: "stop.deadline.min(deadline)",
+        plant: "if PLANTED { stop.deadline.max(deadline) } else { stop.deadline.min(deadline) }",
     },
     Bug {
         name: "a stop of a spawn in flight has no deadline",
         file: "roster/stops.rs",
-        find: "(before, deferred.next_deadline())",
-        plant: "(before, deferred.next_deadline().filter(|_| !PLANTED))",
+        find: "self.instances.get_mut(&id).and_then(Instance::limits)",
+        plant: "self.instances.get_mut(&id).filter(|one| !PLANTED || \
+                one.running().is_some()).and_then(Instance::limits)",
     },
     Bug {
         name: "a stop of a run has no deadline",
         file: "roster/stops.rs",
-        find: "(before, process.next_deadline())",
-        plant: "(before, process.next_deadline().filter(|_| !PLANTED))",
+        find: "let after = limits.next_deadline();",
+        plant: "let after = limits.next_deadline().filter(|_| !PLANTED);",
     },
     Bug {
         name: "a stop sends no signal",
@@ -290,7 +291,8 @@ pub(crate) const HOLDER_BUGS: &[Bug] = &[
         name: "a silent runtime is not pinged",
         file: "runtime_supervisor.rs",
         find: "return parts_left.is_none().then_some(SupervisorEffect::SendPing);",
-        plant: "return parts_left.is_none().then_some(SupervisorEffect::SendPing).filter(|_| !PLANTED);",
+        plant: "return parts_left.is_none().then_some(SupervisorEffect::SendPing) \
+                .filter(|_| !PLANTED);",
     },
     Bug {
         name: "a ping is sent for ever",
@@ -307,8 +309,9 @@ pub(crate) const HOLDER_BUGS: &[Bug] = &[
     Bug {
         name: "an answer does not count",
         file: "runtime_supervisor.rs",
-        find: "(channel.last_heard, channel.ping) = (now, None);",
-        plant: "(channel.last_heard, channel.ping) = (now, channel.ping.take().filter(|_| PLANTED));",
+        find: "channel.last_heard, channel.ping) = (now, None)",
+        plant: "channel.last_heard, channel.ping) = (now, \
+                channel.ping.take().filter(|_| PLANTED))",
     },
     Bug {
         name: "an unresponsive runtime is not killed",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use mainstay_process::{Exit, Instance as InstanceName, ProcessEventKind, StartFailure};
 
 use crate::messages::{HolderMessage, InstanceInfo, MAX_RECORD_BYTES};
-use instance::{Instance, InstancePhase, PendingExit};
+use instance::{Instance, InstancePhase, PendingExit, RunLimits};
 
 mod instance;
 mod stops;
@@ -210,20 +210,21 @@ impl Roster {
             return false;
         };
         let deferred = std::mem::take(deferred);
+        let limits = RunLimits {
+            deadline: (!timeout.is_zero()).then(|| now + timeout),
+            ..deferred.limits
+        };
         let process = RunningProcess {
             pid,
             start_time,
             main_exited: false,
             suspended: None,
-            deadline: (!timeout.is_zero()).then(|| now + timeout),
-            timed_out: deferred.timed_out,
-            stop: deferred.stop,
+            limits,
         };
-        let deadline = process.next_deadline();
         instance.phase = InstancePhase::Running(process);
         let message = instance.event(ProcessEventKind::Spawned { pid, start_time });
         self.by_pid.insert(pid, id);
-        self.move_deadline(id, deferred.next_deadline(), deadline);
+        self.move_deadline(id, deferred.limits.next_deadline(), limits.next_deadline());
         self.send(message);
         if let Some((signal, cont)) = deferred.signal {
             self.effects
@@ -245,7 +246,7 @@ impl Roster {
             return;
         };
         let message = instance.event(ProcessEventKind::SpawnFailed { failure, message });
-        self.move_deadline(id, deferred.next_deadline(), None);
+        self.move_deadline(id, deferred.limits.next_deadline(), None);
         self.send(message);
         self.became_idle(id);
         self.send_takeover_if_due();
@@ -294,7 +295,7 @@ impl Roster {
         if !process.main_exited {
             forget_pid(&mut self.by_pid, process.pid, id);
         }
-        self.move_deadline(id, process.next_deadline(), None);
+        self.move_deadline(id, process.limits.next_deadline(), None);
         self.report_exit(id);
     }
 
@@ -519,19 +520,12 @@ impl Roster {
     }
 
     fn time_out(&mut self, now: Duration, id: u32) {
-        let next = match self.instances.get_mut(&id).map(|one| &mut one.phase) {
-            Some(InstancePhase::Starting(deferred)) => {
-                deferred.timed_out |= deferred.deadline.take_if(|at| *at <= now).is_some();
-                deferred.stop.take_if(|stop| stop.deadline <= now);
-                deferred.next_deadline()
-            }
-            Some(InstancePhase::Running(process)) => {
-                process.timed_out |= process.deadline.take_if(|at| *at <= now).is_some();
-                process.stop.take_if(|stop| stop.deadline <= now);
-                process.next_deadline()
-            }
-            _ => return,
+        let Some(limits) = self.instances.get_mut(&id).and_then(Instance::limits) else {
+            return;
         };
+        limits.timed_out |= limits.deadline.take_if(|at| *at <= now).is_some();
+        limits.stop.take_if(|stop| stop.deadline <= now);
+        let next = limits.next_deadline();
         self.run_deadlines.extend(next.map(|at| (at, id)));
         self.kill(id);
     }

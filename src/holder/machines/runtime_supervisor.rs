@@ -94,19 +94,13 @@ enum Process {
 #[derive(Debug)]
 struct Channel {
     last_heard: Duration,
-    ping: Option<Ping>,
+    /// A ping without an answer: when a part of its time began, and how many parts are left.
+    ping: Option<(Duration, u32)>,
     takeover_sent: bool,
 }
 
-/// A ping without an answer. Its time is waited for in parts: a suspension of the holder, and of
-/// the runtime perhaps, uses up one of them, however long it lasts.
-#[derive(Debug)]
-struct Ping {
-    since: Duration,
-    parts_left: u32,
-}
-
-/// Parts of the time that a ping has.
+/// The time of a ping is waited for in parts: a suspension of the holder, and of the runtime
+/// perhaps, uses up one of them, however long it lasts.
 const PING_PARTS: u32 = 4;
 
 /// Supervises the one runtime of a holder.
@@ -372,8 +366,7 @@ impl RuntimeSupervisor {
     fn heartbeat_deadline(&self) -> Option<Duration> {
         let quarter = self.heartbeat_quarter()?;
         let channel = self.channel.as_ref().filter(|one| one.takeover_sent)?;
-        let ping = channel.ping.as_ref();
-        let part_over = ping.map(|ping| ping.since + quarter / PING_PARTS);
+        let part_over = channel.ping.map(|(since, _)| since + quarter / PING_PARTS);
         Some(part_over.unwrap_or(channel.last_heard + 3 * quarter))
     }
 
@@ -409,12 +402,9 @@ impl RuntimeSupervisor {
     fn heartbeat(&mut self, now: Duration) -> Option<SupervisorEffect> {
         self.heartbeat_deadline().filter(|at| *at <= now)?;
         let channel = self.channel.as_mut()?;
-        let parts_left = channel.ping.as_ref().map(|ping| ping.parts_left);
+        let parts_left = channel.ping.map(|(_, parts)| parts);
         if parts_left != Some(1) {
-            channel.ping = Some(Ping {
-                since: now,
-                parts_left: parts_left.map_or(PING_PARTS, |parts| parts - 1),
-            });
+            channel.ping = Some((now, parts_left.map_or(PING_PARTS, |parts| parts - 1)));
             return parts_left.is_none().then_some(SupervisorEffect::SendPing);
         }
         self.channel = None;

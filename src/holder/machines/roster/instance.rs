@@ -22,20 +22,22 @@ pub struct RunningProcess {
     pub main_exited: bool,
     /// The signal that it is stopped by, as it was reported.
     pub(super) suspended: Option<i32>,
+    pub(super) limits: RunLimits,
+}
+
+/// How long a run may last, its spawn included.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RunLimits {
     pub(super) deadline: Option<Duration>,
     pub(super) timed_out: bool,
     pub(super) stop: Option<StopOrder>,
 }
 
-impl RunningProcess {
+impl RunLimits {
     pub(super) fn next_deadline(&self) -> Option<Duration> {
-        earlier(self.deadline, self.stop)
+        let stop = self.stop.map(|stop| stop.deadline);
+        [self.deadline, stop].into_iter().flatten().min()
     }
-}
-
-fn earlier(deadline: Option<Duration>, stop: Option<StopOrder>) -> Option<Duration> {
-    let stop = stop.map(|stop| stop.deadline);
-    [deadline, stop].into_iter().flatten().min()
 }
 
 /// The stop of a run.
@@ -59,15 +61,7 @@ pub(super) struct PendingExit {
 pub(super) struct DeferredRequests {
     pub(super) kill: bool,
     pub(super) signal: Option<(i32, bool)>,
-    pub(super) stop: Option<StopOrder>,
-    pub(super) deadline: Option<Duration>,
-    pub(super) timed_out: bool,
-}
-
-impl DeferredRequests {
-    pub(super) fn next_deadline(&self) -> Option<Duration> {
-        earlier(self.deadline, self.stop)
-    }
+    pub(super) limits: RunLimits,
 }
 
 #[derive(Debug, Default)]
@@ -107,10 +101,9 @@ impl Instance {
     /// A new run has passed the fence.
     pub(super) fn start(&mut self, generation: u64, deadline: Option<Duration>) {
         self.generation = generation;
-        self.phase = InstancePhase::Starting(DeferredRequests {
-            deadline,
-            ..DeferredRequests::default()
-        });
+        let mut deferred = DeferredRequests::default();
+        deferred.limits.deadline = deadline;
+        self.phase = InstancePhase::Starting(deferred);
         self.last_exit = None;
         self.notify_state = NotifyState::default();
         self.forgotten = false;
@@ -125,9 +118,18 @@ impl Instance {
         Exited {
             pid: process.pid,
             exit,
-            timed_out: process.timed_out,
+            timed_out: process.limits.timed_out,
             output,
             at: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The limits of a run that is starting or has a process.
+    pub(super) fn limits(&mut self) -> Option<&mut RunLimits> {
+        match &mut self.phase {
+            InstancePhase::Starting(deferred) => Some(&mut deferred.limits),
+            InstancePhase::Running(process) => Some(&mut process.limits),
+            InstancePhase::Idle | InstancePhase::Exiting(_) => None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mainstay_process::{ProcessEventKind, Signal};
 
 use super::Roster;
-use super::instance::{InstancePhase, StopOrder};
+use super::instance::{Instance, InstancePhase, StopOrder};
 
 impl Roster {
     /// The runtime wants a run stopped: it gets the signal, and its tree is killed when `within`
@@ -23,24 +23,14 @@ impl Roster {
         let Some(id) = self.current(name, generation) else {
             return;
         };
-        let deadline = now + within;
-        let order = |before: Option<StopOrder>| StopOrder {
-            signal,
-            deadline: before.map_or(deadline, |before| before.deadline.min(deadline)),
+        let Some(limits) = self.instances.get_mut(&id).and_then(Instance::limits) else {
+            return;
         };
-        let (before, after) = match self.instances.get_mut(&id).map(|one| &mut one.phase) {
-            Some(InstancePhase::Starting(deferred)) => {
-                let before = deferred.next_deadline();
-                deferred.stop = Some(order(deferred.stop));
-                (before, deferred.next_deadline())
-            }
-            Some(InstancePhase::Running(process)) => {
-                let before = process.next_deadline();
-                process.stop = Some(order(process.stop));
-                (before, process.next_deadline())
-            }
-            _ => return,
-        };
+        let (deadline, before) = (now + within, limits.next_deadline());
+        let earlier = |stop: StopOrder| stop.deadline.min(deadline);
+        let deadline = limits.stop.map_or(deadline, earlier);
+        limits.stop = Some(StopOrder { signal, deadline });
+        let after = limits.next_deadline();
         self.move_deadline(id, before, after);
         self.signal_requested(name, generation, signal, true);
     }
@@ -50,7 +40,7 @@ impl Roster {
     #[must_use]
     pub fn stop_signal(&self, now: Duration, id: u32) -> Option<i32> {
         let process = self.running(id).filter(|process| !process.main_exited)?;
-        let stop = process.stop.filter(|stop| now < stop.deadline);
+        let stop = process.limits.stop.filter(|stop| now < stop.deadline);
         stop.map(|stop| stop.signal)
     }
 
