@@ -31,6 +31,8 @@ const UNFINISHED_MAX: usize = 4 * MAX_LINE_BYTES;
 const UNWRITTEN_MAX: usize = 8 * MAX_LINE_BYTES;
 /// More of them for its connections that read what they are sent.
 const READERS_MAX: usize = 2 * MAX_LINE_BYTES;
+/// Subscriptions and logs that one principal may follow at a time, over all its connections.
+pub(crate) const STREAMS_MAX: usize = 256;
 /// Accounts that are kept; more principals than that share one account.
 const ACCOUNTS_MAX: usize = 4096;
 /// The first interval between two records of refusals; it doubles while they go on.
@@ -94,6 +96,9 @@ pub(crate) struct MemoryShare {
     pub(crate) unwritten: SharedLimit,
     /// The one log that is read for it at a time.
     pub(crate) log_reads: Arc<Semaphore>,
+    /// A permit for each subscription and each log that is followed: what was not read yet of each
+    /// is kept.
+    pub(crate) streams: Arc<Semaphore>,
 }
 
 impl Default for MemoryShare {
@@ -105,6 +110,7 @@ impl Default for MemoryShare {
                 readers: Arc::new(Semaphore::new(READERS_MAX)),
             },
             log_reads: Arc::new(Semaphore::new(1)),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
 }

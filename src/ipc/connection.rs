@@ -13,7 +13,7 @@ use mainstay_protocol::{
 };
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWriteExt, WriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, TryAcquireError, mpsc};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -22,6 +22,7 @@ use super::handshake_limit::HandshakePermit;
 use super::line_reader::{LineReader, ReadLine};
 use crate::actors::RuntimeContext;
 use crate::bus::line_queue::{LineQueue, QueuedLine, SharedBytes, encode};
+use crate::control::accounts::STREAMS_MAX;
 use crate::control::{self, Caller, MethodResult, Notifications, Refused, ResultBody, refusals};
 use crate::os::transport::ClientStream;
 
@@ -121,6 +122,14 @@ fn no_memory() -> RequestError {
 
 fn too_many_pending() -> Refused {
     let text = format!("cannot answer: {TASKS_MAX} requests of the connection are pending");
+    RequestError::new(ErrorCode::Busy, text).into()
+}
+
+fn too_many_streams() -> Refused {
+    let text = format!(
+        "cannot subscribe: {STREAMS_MAX} subscriptions of the same user or module are open; \
+         close one"
+    );
     RequestError::new(ErrorCode::Busy, text).into()
 }
 
@@ -265,9 +274,16 @@ impl Session {
                 return self.send_refused(Some(id), too_many_pending()).await;
             }
             Ok(MethodResult::Stream(result, stream)) => {
+                let Ok(permit) = self.stream_permit() else {
+                    drop(shared);
+                    return self.send_refused(Some(id), too_many_streams()).await;
+                };
                 self.send_result(id.as_ref(), &result, shared).await;
-                self.tasks
-                    .spawn(send_notifications(stream, self.queue.clone()));
+                let sent = send_notifications(stream, self.queue.clone());
+                self.tasks.spawn(async move {
+                    let _permit = permit;
+                    sent.await;
+                });
             }
             Err(refused) => {
                 drop(shared);
@@ -281,6 +297,13 @@ impl Session {
     async fn log_turn(&self, method: &str) -> Option<OwnedSemaphorePermit> {
         let memory = self.caller.memory().filter(|_| method == name::LOGS_READ)?;
         Arc::clone(&memory.log_reads).acquire_owned().await.ok()
+    }
+
+    /// One subscription more of the same principal.
+    fn stream_permit(&self) -> Result<Option<OwnedSemaphorePermit>, TryAcquireError> {
+        let memory = self.caller.memory();
+        let permit = memory.map(|memory| Arc::clone(&memory.streams).try_acquire_owned());
+        permit.transpose()
     }
 
     async fn send_result(&self, id: Option<&RequestId>, result: &ResultBody, shared: SharedBytes) {

@@ -332,3 +332,39 @@ fn an_orphan_of_a_module_gets_no_more_than_a_module_when_the_holder_is_pid_1() {
     let _killed_with_its_namespace = enter(&["down"]);
     assert_eq!(daemon.ended(), Some(0));
 }
+
+#[test]
+fn a_user_follows_so_many_streams_over_all_connections() {
+    let daemon = Daemon::start(&one());
+    let mut open = Vec::new();
+    let (mut followed, mut refused) = (0, 0);
+    for _ in 0..6 {
+        let mut raw = Raw::welcomed(&daemon.socket());
+        for number in 0..60 {
+            let follows_log = number % 2 == 0;
+            let reply = match follows_log {
+                true => raw.call(name::LOGS_READ, json!({ "module": "one", "follow": true })),
+                false => raw.call(name::EVENTS_SUBSCRIBE, json!({ "kinds": ["module.ready"] })),
+            };
+            match reply["result"].is_object() {
+                true => followed += 1,
+                false => {
+                    assert_eq!(code(&reply), ErrorCode::Busy, "{reply}");
+                    refused += 1;
+                }
+            }
+        }
+        open.push(raw);
+    }
+    assert_eq!((followed, refused), (256, 104));
+    // Another connection of the same user may still ask, and close one to follow again.
+    assert!(daemon.client().status().is_ok());
+    open.pop();
+    open.remove(0);
+    let again = crate::daemon::wait_for("a stream to be free", || {
+        let mut raw = Raw::welcomed(&daemon.socket());
+        let reply = raw.call(name::EVENTS_SUBSCRIBE, json!({}));
+        reply["result"].is_object().then_some(())
+    });
+    assert!(again.is_some());
+}

@@ -161,3 +161,19 @@ pub(crate) fn is_same_file(one: &impl AsRawFd, other: &impl AsRawFd) -> Option<b
 pub(crate) fn is_pipe(fd: &impl AsFd) -> bool {
     nix::fcntl::fcntl(fd, FcntlArg::F_GETPIPE_SZ).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_that_was_reaped_before_its_datagram_was_read_has_ended() {
+        let handle = |number: i32| {
+            let data = number.to_ne_bytes();
+            sender_handle(libc::SOL_SOCKET, SCM_PIDFD, &data)
+        };
+        assert!(handle(-libc::ESRCH).is_some_and(|sender| sender.has_ended()));
+        let raw = 3_i32.to_ne_bytes();
+        assert!(sender_handle(libc::SOL_SOCKET, libc::SCM_RIGHTS, &raw).is_none());
+    }
+}

@@ -143,6 +143,28 @@ fn a_newline_on_the_ready_pipe_is_readiness() {
 }
 
 #[test]
+fn a_ready_pipe_without_a_newline_is_closed_after_so_many_bytes() {
+    let mut rig = Rig::new(EngineOptions::default());
+    let script = "trap '' PIPE; while printf xxxxxxxxxxxxxxxx >&3; do :; done 2>&-; exit 7";
+    let mut spawn = spawn_of("r", 1, &["/bin/sh", "-c", script]);
+    spawn.ready_fd = Some(3);
+    rig.start(spawn);
+    let message = rig.line.until(|tell| match tell {
+        HolderMessage::Process(ProcessEvent {
+            what: ProcessEventKind::NotifyRejected { message },
+            ..
+        }) => Some(message.clone()),
+        _ => None,
+    });
+    assert!(
+        message.contains("4096 bytes without a newline"),
+        "{message}"
+    );
+    // Its end is closed: nothing wakes the loop for it any more.
+    assert_eq!(rig.line.exited("r", 1).exit.code(), Some(7));
+}
+
+#[test]
 fn an_idle_engine_does_not_wake_up() {
     if !has_python() {
         return;
