@@ -26,6 +26,7 @@ use records::RecordChannel;
 mod failure;
 mod fake_os;
 mod faults;
+mod promises;
 mod records;
 mod replan;
 mod rest;

@@ -66,6 +66,8 @@ pub enum Violation {
     NeedGone(ModuleId, ModuleId),
     /// A run that has lasted for long still owes attempts.
     AttemptsKept(ModuleId),
+    /// Time alone did not do to a module what was forecast, or did what was not.
+    ForecastBroken(ModuleId),
     /// One event led to effects without end, or a seed to steps without end.
     Endless,
     /// The same seed gave another history.
@@ -74,7 +76,7 @@ pub enum Violation {
 
 impl Violation {
     /// How many there are.
-    pub const COUNT: usize = 31;
+    pub const COUNT: usize = 32;
 
     /// How many of them are found by what is broken around the policy; planted bugs find the rest.
     pub const AROUND: usize = 20;
@@ -108,7 +110,8 @@ impl Violation {
             | Violation::TokenHeld(module)
             | Violation::WatchdogSleeps(module)
             | Violation::NeedGone(module, _)
-            | Violation::AttemptsKept(module) => Some(*module),
+            | Violation::AttemptsKept(module)
+            | Violation::ForecastBroken(module) => Some(*module),
             Violation::NotQuiet(module) => *module,
             Violation::StopTooLong
             | Violation::NotStopped
@@ -152,6 +155,7 @@ impl Violation {
             Violation::NeedGone(..) => 28,
             Violation::AttemptsKept(_) => 29,
             Violation::NotDeterministic => 30,
+            Violation::ForecastBroken(_) => 31,
         }
     }
 }

@@ -13,6 +13,7 @@ use mainstay_protocol::method::{HealthReportParams, name};
 use mainstay_protocol::{ErrorCode, EventKind, HealthStatus};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::event_recorder::EventBuilder;
 use super::lifecycle::LifecycleMsg;
@@ -20,6 +21,11 @@ use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
 use super::{RuntimeContext, convert, probing};
 use crate::config::{ProbeKind, ProbeSpec};
+
+mod outlook;
+
+use outlook::CheckTimes;
+pub(crate) use outlook::ProbeOutlook;
 
 /// Changes of one run that are told at once. One that goes to and fro is told more slowly then.
 const CHANGES_AT_ONCE: u32 = 10;
@@ -60,6 +66,13 @@ pub(crate) enum HealthMsg {
         /// What was seen.
         seen: ProbeResult,
     },
+    /// Where do the probes of a module stand?
+    Explain {
+        /// Which.
+        module: ModuleId,
+        /// In the order of its configuration.
+        answer: oneshot::Sender<Vec<ProbeOutlook>>,
+    },
     /// The alarm.
     TimerFired,
 }
@@ -82,6 +95,7 @@ struct ProbeState {
     due: Option<MonoTime>,
     /// The newest look; tells a command that looks from any other.
     number: u64,
+    times: CheckTimes,
     issues: Vec<String>,
     /// Looks in a row that found it unwell.
     failures: u32,
@@ -167,6 +181,10 @@ impl Actor for HealthActor {
             } => {
                 state.on_probe_result(module, generation, probe, seen);
             }
+            HealthMsg::Explain { module, answer } => {
+                let _asker_left = answer.send(state.outlook(module));
+                return Ok(());
+            }
             HealthMsg::TimerFired => state.start_due_probes(),
         }
         let (now, next) = (state.ctx.os.now(), state.next_due());
@@ -200,6 +218,7 @@ impl HealthActorState {
                 tracker: ProbeTracker::new(probe.unhealthy_threshold, probe.healthy_threshold),
                 due: Some(now.after(delay(probe))),
                 number: 0,
+                times: CheckTimes::default(),
                 issues: Vec::new(),
                 failures: 0,
             })
@@ -264,6 +283,7 @@ impl HealthActorState {
             for (probe, watch) in watched.probes.iter_mut().enumerate() {
                 if watch.due.is_some_and(|at| at <= now) {
                     watch.due = None;
+                    watch.times.began = Some(now);
                     watch.number = now.0 + probe as u64;
                     due.push((index, watched.generation, probe, watch.number));
                 }
@@ -318,6 +338,7 @@ impl HealthActorState {
             watch.due = Some(now.after(spec.interval));
             return;
         }
+        watch.times.took = watch.times.began.take().map(|began| now.since(began));
         watch.failures = match seen.health {
             HealthStatus::Unhealthy => watch.failures.saturating_add(1),
             _ => 0,

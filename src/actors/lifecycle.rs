@@ -11,12 +11,12 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{
     AdoptedProcess, ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation,
-    PreviewStep, ReplanError, SystemInfo,
+    PreviewStep, ReplanError, Supposition, SystemInfo,
 };
 use mainstay_policy::plan::Plan;
 use mainstay_policy::run::{self, RunReport};
 use mainstay_policy::states::{self, State};
-use mainstay_protocol::method::{ChangeAction, ChangeStep};
+use mainstay_protocol::method::{ChangeStep, NotStartedGroup, WhatIfResult};
 use mainstay_protocol::{SystemStatus, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
@@ -31,12 +31,15 @@ use super::root::RootMsg;
 use super::timer::DeadlineTimer;
 
 mod emit;
+mod outlook;
+mod preview;
 mod publish;
 pub(crate) mod recovery;
 pub(crate) mod replan;
 pub(crate) mod requests;
 mod waiting;
 
+pub(crate) use outlook::Outlook;
 pub(super) use requests::CONTINUED_STOP;
 pub(crate) use requests::FilesChanged;
 use requests::{OpenRequest, OpenRequests};
@@ -108,6 +111,24 @@ pub(crate) enum LifecycleMsg {
         operation: Operation,
         /// The steps, in order.
         answer: oneshot::Sender<Vec<ChangeStep>>,
+    },
+    /// What follows for a module, and why is it where it is?
+    Explain {
+        /// Which.
+        module: ModuleId,
+        /// In words.
+        answer: oneshot::Sender<Outlook>,
+    },
+    /// Which modules are not up, and why?
+    ExplainNotStarted(oneshot::Sender<Vec<NotStartedGroup>>),
+    /// What would follow if this happened to a module?
+    WhatIf {
+        /// To which.
+        module: ModuleId,
+        /// What.
+        supposition: Supposition,
+        /// What would follow.
+        answer: oneshot::Sender<WhatIfResult>,
     },
     /// From the procedure before a restart.
     ProcedureEnded {
@@ -190,6 +211,8 @@ struct ModuleNotes {
     since: (State, Timestamp),
     /// Why it failed or stopped last, until it is started on request.
     reason: Option<String>,
+    /// Why its current or last run was started.
+    started_because: Option<Arc<str>>,
     /// What its liveness probe found when it failed permanently.
     liveness_issue: Option<String>,
     /// Which limit it exceeded when its throttle ladder ended.
@@ -202,6 +225,7 @@ impl ModuleNotes {
             detail: None,
             since: (State::NotStarted, at),
             reason: None,
+            started_because: None,
             liveness_issue: None,
             exceeded: None,
         }
@@ -306,6 +330,19 @@ impl LifecycleActorState {
                 answer,
             } => {
                 let _asker_left = answer.send(self.preview(module, operation));
+            }
+            LifecycleMsg::Explain { module, answer } => {
+                let _asker_left = answer.send(self.outlook(module));
+            }
+            LifecycleMsg::ExplainNotStarted(answer) => {
+                let _asker_left = answer.send(self.not_started());
+            }
+            LifecycleMsg::WhatIf {
+                module,
+                supposition,
+                answer,
+            } => {
+                let _asker_left = answer.send(self.what_if(module, supposition));
             }
             LifecycleMsg::ProcedureEnded { module, ticket, ok } => {
                 self.dirty.insert(module);
@@ -439,6 +476,8 @@ impl LifecycleActorState {
         self.modules[module.index()]
             .reason
             .clone_from(&memory.reason);
+        let because = memory.started_because.as_deref();
+        self.modules[module.index()].started_because = because.map(Arc::from);
         let Some(requester) = &memory.requester else {
             return;
         };
@@ -463,6 +502,7 @@ impl LifecycleActorState {
         match effect {
             LifecycleEffect::Run { module, generation } => {
                 self.follow_plan(module);
+                self.remember_start(module);
                 let degraded = self.policy.view(module).degraded;
                 ctx.degraded.get(module).store(degraded, Ordering::Relaxed);
                 order(module, run::RunEvent::StartRequested { generation });
@@ -520,28 +560,5 @@ impl LifecycleActorState {
                 ctx.actor_refs.root.cast(RootMsg::AllStopped { forced });
             }
         }
-    }
-
-    fn preview(&self, module: ModuleId, operation: Operation) -> Vec<ChangeStep> {
-        use mainstay_policy::lifecycle::PreviewAction;
-        let step = |step: mainstay_policy::lifecycle::PreviewStep| ChangeStep {
-            module: self.ctx.name(step.module).to_string(),
-            action: match step.action {
-                PreviewAction::Start => ChangeAction::Start,
-                PreviewAction::Stop => ChangeAction::Stop,
-                PreviewAction::Restart => ChangeAction::Restart,
-                PreviewAction::Notify => ChangeAction::Notify,
-            },
-            reason: if step.because == step.module {
-                "asked for".to_owned()
-            } else {
-                format!("because of {}", &self.ctx.name(step.because))
-            },
-        };
-        self.policy
-            .preview(module, operation)
-            .into_iter()
-            .map(step)
-            .collect()
     }
 }

@@ -17,6 +17,7 @@ use mainstay_protocol::{EventKind, HealthStatus};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use regex::Regex;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::event_recorder::EventBuilder;
 use super::health::HealthMsg;
@@ -29,9 +30,11 @@ use crate::os::CommandResult;
 use crate::os_text::signal_name;
 
 mod hooks;
+mod outlook;
 mod output_loss;
 
 use hooks::Hook;
+pub(crate) use outlook::RunOutlook;
 
 /// What a module actor is told.
 #[derive(Debug)]
@@ -66,6 +69,8 @@ pub(crate) enum ModuleMsg {
         /// How.
         outcome: CommandResult,
     },
+    /// What is known of its run beside its state?
+    Explain(oneshot::Sender<RunOutlook>),
     /// The lifecycle is new: tell it again where this run stands.
     Resync,
 }
@@ -163,6 +168,9 @@ impl Actor for ModuleActor {
             ModuleMsg::Ready { generation } => state.note(RunEvent::ReadyReported { generation }),
             ModuleMsg::Status { generation, text } => state.set_status_text(generation, &text),
             ModuleMsg::HookEnded { number, outcome } => state.hook_ended(number, &outcome),
+            ModuleMsg::Explain(answer) => {
+                let _asker_left = answer.send(state.outlook());
+            }
             ModuleMsg::Resync => state.resync(),
         }
         state.perform_effects();

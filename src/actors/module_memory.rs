@@ -10,6 +10,8 @@ use crate::os::MAX_RECORD_BYTES;
 
 /// Longest name of a requester, in bytes.
 const REQUESTER_BYTES: usize = 64;
+/// Longest reason of a start, in bytes.
+const STARTED_BYTES: usize = 80;
 /// Stands for a blank inside of a value: blanks end it.
 const BLANK: &str = "\u{1f}";
 
@@ -24,6 +26,8 @@ pub(super) struct ModuleMemory {
     pub(super) requester: Option<String>,
     /// That request, if it has no result yet: its event, the operation, the run before it.
     pub(super) request: Option<(u64, Operation, u64)>,
+    /// Why its current or last run was started.
+    pub(super) started_because: Option<String>,
     /// Why it failed or stopped last.
     pub(super) reason: Option<String>,
 }
@@ -68,6 +72,9 @@ impl ModuleMemory {
         if let Some(requester) = &self.requester {
             push(text, "by", requester, REQUESTER_BYTES);
         }
+        if let Some(because) = &self.started_because {
+            push(text, "run", because, STARTED_BYTES);
+        }
         if let Some(reason) = &self.reason {
             push(text, "why", reason, usize::MAX);
         }
@@ -90,6 +97,7 @@ impl ModuleMemory {
                 let operation = operation(parts.next()?)?;
                 Some((seq, operation, parts.next()?.parse().ok()?))
             }),
+            started_because: value("run"),
             reason: value("why"),
         }
     }
@@ -118,6 +126,7 @@ mod tests {
             last_seq: u64::MAX,
             requester: Some("mainstay 0.1.0 (uid 1000, pid 4711)".to_owned()),
             request: Some((u64::MAX, Operation::Restart, u64::MAX)),
+            started_because: Some("restarted: exit code 7".to_owned()),
             reason: Some("exit code 7; key=value".to_owned()),
         }
     }

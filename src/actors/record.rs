@@ -26,6 +26,7 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
         retry_at,
         recovery: remembered,
         restarts,
+        requested_restarts,
         proposal,
         degraded,
         procedure,
@@ -43,7 +44,7 @@ pub(super) fn encode(record: &ModuleRecord, since: Timestamp) -> String {
     let up = u8::from(*desired == Desired::Up);
     let mut text = format!(
         "up={up} intent={desired_revision} state={state} gen={generation} ready={} done={} \
-         restarts={restarts} attempts={attempts} rung={rung} used={} \
+         restarts={restarts} asked={requested_restarts} attempts={attempts} rung={rung} used={} \
          probations={probations} half={} since={}",
         u8::from(*ready),
         u8::from(*completed),
@@ -130,6 +131,7 @@ pub(super) fn decode(text: &str) -> Option<ModuleRecord> {
             ready_since: time("ready_since"),
         },
         restarts: small("restarts"),
+        requested_restarts: small("asked"),
         proposal: words
             .get("proposed")
             .and_then(|word| super::convert::strategy_from(word)),
@@ -168,6 +170,7 @@ mod tests {
                 ready_since: None,
             },
             restarts: 9,
+            requested_restarts: 2,
             proposal: Some(mainstay_policy::spec::Strategy::RestartWithReset),
             degraded: true,
             procedure: Some(false),

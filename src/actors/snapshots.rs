@@ -25,6 +25,8 @@ pub(crate) struct LifecycleInfo {
     pub(crate) since: Timestamp,
     /// What it waits for, as text.
     pub(crate) waits_for: Option<String>,
+    /// Why its current or last run was started.
+    pub(crate) started_because: Option<Arc<str>>,
     /// When the next start is tried.
     pub(crate) next_attempt_at: Option<Timestamp>,
 }
@@ -72,6 +74,7 @@ impl ModuleSnapshot {
                 requester: None,
                 since: at,
                 waits_for: None,
+                started_because: None,
                 next_attempt_at: None,
             },
             health: HealthStatus::Unknown,

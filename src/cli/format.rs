@@ -69,6 +69,15 @@ pub(crate) fn bytes(count: u64) -> String {
     )
 }
 
+/// The time alone if it is of the same day as `now`, else the date too.
+pub(crate) fn local_clock(at: Timestamp, now: Timestamp) -> String {
+    let (at, now) = (local_time(at), local_time(now));
+    match (at.split_once(' '), now.split_once(' ')) {
+        (Some((day, time)), Some((today, _))) if day == today => time.to_owned(),
+        _ => at,
+    }
+}
+
 /// `12.5%` of one core.
 pub(crate) fn percent(share: f64) -> String {
     format!("{share:.1}%")

@@ -116,8 +116,8 @@ impl OfflineHistory {
     }
 
     /// Returns what led to the last known state of a module.
-    pub(crate) fn why(&self, module: &str) -> Result<WhyResult, CliError> {
-        let why = self.journal()?.why(module).map_err(unreadable)?;
+    pub(crate) fn why(&self, module: &str, full: bool) -> Result<WhyResult, CliError> {
+        let why = self.journal()?.why(module, full).map_err(unreadable)?;
         let why = why.ok_or_else(|| {
             let module = format::single_line(module);
             self.nothing_found(&format!("nothing about {module} in its journal"))

@@ -6,6 +6,7 @@ pub(crate) mod args;
 mod audit;
 mod call;
 mod change;
+mod chaos;
 mod check;
 mod completions;
 mod config;
@@ -35,6 +36,7 @@ pub(crate) mod system_locator;
 mod table;
 pub(crate) mod terminal;
 mod up;
+mod what_if;
 mod why;
 
 use clap::Parser;
@@ -77,6 +79,8 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Logs(args) => logs::run(&args, global),
         Verb::Events(args) => events::run(&args, global),
         Verb::Why(args) => why::run(&args, global),
+        Verb::WhatIf(args) => what_if::run(&args, global),
+        Verb::Chaos(args) => chaos::run(&args, global),
         Verb::Graph(args) => graph::run(&args, global),
         Verb::Check(args) => check::run(&args, global),
         Verb::Doctor(args) => doctor::run(&args, global),

@@ -22,8 +22,14 @@ pub(crate) fn render(module: &ModuleView, now: Timestamp, screen: Terminal) -> S
         module.state.as_str(),
     );
     let _ = write!(state, " for {}", format::since(module.since, now));
-    if let Some(cause) = module.cause {
-        let _ = write!(state, ", because: {cause}");
+    match (&module.started_because, module.cause) {
+        (Some(because), _) if module.state == ModuleState::Running => {
+            let _ = write!(state, ", {}", format::single_line(because));
+        }
+        (_, Some(cause)) => {
+            let _ = write!(state, ", because: {cause}");
+        }
+        (_, None) => {}
     }
     if module.desired == DesiredState::Down {
         state.push_str(", desired: down");
@@ -93,8 +99,11 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
             &format!("{} (by {})", throttle.rung, throttle.mechanism),
         );
     }
-    if module.restarts > 0 || module.attempts > 0 {
-        let text = format!("{}, {} not paid back yet", module.restarts, module.attempts);
+    if module.restarts + module.requested_restarts > 0 || module.attempts > 0 {
+        let (automatic, requested) = (module.restarts, module.requested_restarts);
+        let owed = module.attempts;
+        let text =
+            format!("{automatic} automatic, {requested} requested; {owed} not paid back yet");
         line(out, "restarts", &text);
     }
     recovery_facts(out, module, now);
@@ -238,7 +247,7 @@ storage 1.0.0 - Keeps samples and scores
   waits for  event-bus
   without    thumbnails
   throttled  cap (by cgroup2)
-  restarts   3, 1 not paid back yet
+  restarts   3 automatic, 1 requested; 1 not paid back yet
   last exit  exit code 1, 103ms ago
   proposed   restart; `mainstay recover storage` accepts it
   next try   in 300ms (2026-11-18 11:06:40.523Z)
@@ -255,11 +264,8 @@ storage 1.0.0 - Keeps samples and scores
         module.proposal = None;
         (module.requires, module.wants) = (Vec::new(), Vec::new());
         (module.waiting_on, module.degraded) = (Vec::new(), Vec::new());
-        (
-            module.restarts,
-            module.attempts,
-            module.output_dropped_bytes,
-        ) = (0, 0, 0);
+        (module.restarts, module.requested_restarts) = (0, 0);
+        (module.attempts, module.output_dropped_bytes) = (0, 0);
         (module.last_exit, module.next_attempt_at, module.cause) = (None, None, None);
         (module.desired, module.required) = (DesiredState::Down, false);
         let text = render(&module, Timestamp(1_795_000_005_123), Terminal::default());

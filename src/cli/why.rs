@@ -1,13 +1,15 @@
-//! `why`: prints the chain of causes, and what happens next.
+//! `why`: what a module does and why, the evidence, what follows, and what to type.
 //! Owns the output.
-//! Never guesses: it prints what the journal says.
+//! Never guesses: it prints what policy and journal say.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
 use mainstay_protocol::Timestamp;
 use mainstay_protocol::enums::CliExitCode;
-use mainstay_protocol::method::WhyResult;
+use mainstay_protocol::method::{
+    Empty, NotStartedResult, WhyEvidence, WhyNext, WhyParams, WhyResult, name,
+};
 
 use super::args::{self, GlobalArgs};
 use super::error::CliError;
@@ -19,64 +21,157 @@ use super::table::TextTable;
 use super::terminal::{self, AnsiColour, Terminal};
 
 pub(crate) fn run(args: &args::WhyArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let Some(module) = args.module.clone() else {
+        return not_started(args.json, global);
+    };
+    let full = args.full;
     let (why, running) = match SystemLocator::find(global)?.connect() {
-        Ok(mut client) => (client.why(&args.module)?, true),
+        Ok(mut client) => (client.call(name::WHY, WhyParams { module, full })?, true),
         Err(failure) => (
-            OfflineHistory::fallback_for(failure, global)?.why(&args.module)?,
+            OfflineHistory::fallback_for(failure, global)?.why(&module, full)?,
             false,
         ),
     };
     if args.json {
         terminal::print_json(&why)?;
     } else {
-        terminal::print(&render(
-            &why,
-            running,
-            terminal::now(),
-            Terminal::of_stdout(),
-        ))?;
+        let (now, screen) = (terminal::now(), Terminal::of_stdout());
+        terminal::print(&render(&why, running, now, screen))?;
+    }
+    Ok(CliExitCode::Ok)
+}
+
+fn not_started(json: bool, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let mut client = SystemLocator::find(global)?.connect()?;
+    let result: NotStartedResult = client.call(name::WHY_NOT_STARTED, Empty {})?;
+    if json {
+        terminal::print_json(&result)?;
+    } else {
+        terminal::print(&render_groups(&result, Terminal::of_stdout()))?;
     }
     Ok(CliExitCode::Ok)
 }
 
 fn render(why: &WhyResult, running: bool, now: Timestamp, screen: Terminal) -> String {
-    let verb = if running { "is" } else { "was" };
-    let mut out = format!("{} {verb} ", format::single_line(&why.module));
-    screen.paint(&mut out, state_colour(why.state), why.state.as_str());
-    if why.chain.is_empty() {
-        out.push_str("; nothing in the journal led there\n");
-    } else {
-        out.push_str(", and this led there:\n");
+    let mut out = String::new();
+    let summary = match why.summary.is_empty() {
+        true => format!("{} is {}", why.module, why.state),
+        false => why.summary.clone(),
+    };
+    screen.paint(
+        &mut out,
+        state_colour(why.state),
+        &format::single_line(&summary),
+    );
+    out.push_str(".\n");
+    for line in &why.because {
+        let _ = writeln!(out, "  because {}.", format::single_line(line));
     }
+    for evidence in &why.evidence {
+        evidence_lines(&mut out, evidence, now);
+    }
+    if let Some(tried) = &why.tried {
+        let _ = writeln!(out, "Tried: {}.", format::single_line(tried));
+    }
+    next_line(&mut out, why.next.as_ref(), now);
+    for command in &why.commands {
+        let _ = writeln!(out, "Do: {}", format::single_line(command));
+    }
+    match why.affects.is_empty() {
+        true if running => out.push_str("Affects: nothing that is up requires it.\n"),
+        true => {}
+        false => {
+            let names = format::list(&why.affects);
+            let _ = writeln!(out, "Affects: {names}.");
+        }
+    }
+    history(&mut out, why, now, screen);
+    out
+}
+
+fn evidence_lines(out: &mut String, evidence: &WhyEvidence, now: Timestamp) {
+    let at = evidence.at.map_or_else(String::new, |at| {
+        format!(" ({})", format::local_clock(at, now))
+    });
+    let source = format::single_line(&evidence.source);
+    match &evidence.lines[..] {
+        [line] if line.len() < 60 => {
+            let _ = writeln!(out, "Seen: {source}{at}: {}", format::single_line(line));
+        }
+        lines => {
+            let _ = writeln!(out, "Seen: {source}{at}:");
+            for line in lines {
+                let _ = writeln!(out, "    {}", format::single_line(line));
+            }
+        }
+    }
+}
+
+fn next_line(out: &mut String, next: Option<&WhyNext>, now: Timestamp) {
+    let Some(next) = next else {
+        out.push_str("Next: no action is scheduled.\n");
+        return;
+    };
+    let _ = write!(out, "Next: {}", format::single_line(&next.text));
+    if let Some(at) = next.at {
+        let about = if next.estimated {
+            " at about "
+        } else {
+            ", at "
+        };
+        let (time, left) = (format::local_clock(at, now), format::until(at, now));
+        let _ = write!(out, "{about}{time} ({left})");
+    }
+    out.push_str(".\n");
+}
+
+fn history(out: &mut String, why: &WhyResult, now: Timestamp, screen: Terminal) {
+    if why.chain.is_empty() {
+        out.push_str("History: the journal has nothing about it.\n");
+        return;
+    }
+    out.push_str("History:\n");
     let mut table = TextTable::new(why.chain.len(), [true, false, false]);
     for link in &why.chain {
         let ago = format!("{} ago", format::since(link.at, now));
+        let time = format::local_clock(link.at, now);
         table.row([
             (Cow::Owned(ago), None),
-            (Cow::Owned(format::time(link.at)), Some(AnsiColour::Grey)),
+            (Cow::Owned(time), Some(AnsiColour::Grey)),
             (format::single_line(&link.text), None),
         ]);
     }
     // A message longer than the terminal wraps: it is not cut.
-    table.render(
-        &mut out,
-        2,
-        Terminal {
+    let wide = Terminal {
+        width: None,
+        ..screen
+    };
+    table.render(out, 2, wide);
+}
+
+fn render_groups(result: &NotStartedResult, screen: Terminal) -> String {
+    let mut out = String::new();
+    if result.groups.is_empty() {
+        out.push_str("every module is up\n");
+    }
+    for group in &result.groups {
+        let _ = writeln!(out, "{}:", format::single_line(&group.text));
+        let mut table = TextTable::new(group.modules.len(), [false; 3]);
+        for module in &group.modules {
+            let waits = module.waits_for.as_deref().unwrap_or_default();
+            table.row([
+                (format::single_line(&module.module), None),
+                (module.state.as_str().into(), state_colour(module.state)),
+                (format::single_line(waits), None),
+            ]);
+        }
+        let wide = Terminal {
             width: None,
             ..screen
-        },
-    );
-    match &why.next {
-        None if !running => {
-            out.push_str("next: no action is scheduled; run `mainstay up` to start the system\n")
-        }
-        None => out.push_str("next: no action is scheduled\n"),
-        Some(next) => {
-            out.push_str("next: ");
-            if let Some(at) = next.at {
-                let _ = write!(out, "{}: ", format::time(at));
-            }
-            let _ = writeln!(out, "{}", format::single_line(&next.text));
+        };
+        table.render(&mut out, 2, wide);
+        for command in &group.commands {
+            let _ = writeln!(out, "  do: {}", format::single_line(command));
         }
     }
     out
@@ -91,42 +186,65 @@ mod tests {
         serde_json::from_value(golden("why")["reply"]["result"].clone()).expect("a why")
     }
 
-    #[test]
-    fn the_chain_reads_from_the_first_cause_to_the_next_step() {
-        let mut why = why();
-        let mut first = why.chain[0].clone();
-        first.at = Timestamp(first.at.0 - 130_000);
-        first.text = "event-bus became ready".to_owned();
-        why.chain.insert(0, first);
-        let expected = "\
-storage is backoff, and this led there:
-  2m 10s ago  2026-11-18 11:04:30.123Z  event-bus became ready
-   100ms ago  2026-11-18 11:06:40.123Z  storage exited with code 1
-next: 2026-11-18 11:06:40.523Z: it is started again
-";
-        let text = render(
-            &why,
-            true,
-            Timestamp(1_795_000_000_223),
-            Terminal::default(),
-        );
-        assert_eq!(text, expected);
+    fn text(why: &WhyResult) -> String {
+        let now = Timestamp(1_795_000_000_223);
+        render(why, true, now, Terminal::default())
     }
 
     #[test]
-    fn without_a_chain_or_a_next_step_it_says_so() {
+    fn it_reads_from_the_answer_to_the_history() {
+        let text = text(&why());
+        let parts = [
+            "storage waits for its next start: exit code 1.\n",
+            "  because storage failed: exit code 1.\n",
+            "Seen: its log ends with (",
+            "): cannot open storage.db\n",
+            "Tried: restart after 400 ms (1 of 3).\n",
+            "Next: it is started again at about ",
+            " (in 300ms).\n",
+            "Do: mainstay start storage\n",
+            "Affects: api.\n",
+            "History:\n  100ms ago  ",
+            "storage exited with code 1\n",
+        ];
+        let mut at = 0;
+        for part in parts {
+            let found = text[at..].find(part);
+            at += found.unwrap_or_else(|| panic!("no {part:?} after {at} in\n{text}"));
+        }
+    }
+
+    #[test]
+    fn without_a_history_or_a_next_step_it_says_so() {
         let why = WhyResult {
             chain: Vec::new(),
             next: None,
+            summary: String::new(),
+            because: Vec::new(),
+            evidence: Vec::new(),
+            tried: None,
+            affects: Vec::new(),
+            commands: Vec::new(),
             ..why()
         };
         let expected = "\
-storage is backoff; nothing in the journal led there
-next: no action is scheduled
+storage is backoff.
+Next: no action is scheduled.
+Affects: nothing that is up requires it.
+History: the journal has nothing about it.
 ";
-        assert_eq!(
-            render(&why, true, Timestamp(0), Terminal::default()),
-            expected
-        );
+        assert_eq!(text(&why), expected);
+    }
+
+    #[test]
+    fn groups_name_the_root_cause_first() {
+        let golden = golden("why.not_started")["reply"]["result"].clone();
+        let groups: NotStartedResult = serde_json::from_value(golden).expect("groups");
+        let expected = "\
+storage has failed: exit code 1:
+  api  waiting  storage, which failed: exit code 1
+  do: mainstay start storage
+";
+        assert_eq!(render_groups(&groups, Terminal::default()), expected);
     }
 }

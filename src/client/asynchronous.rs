@@ -10,7 +10,7 @@ use mainstay_local_socket::asynchronous::{Stream, connect};
 use mainstay_protocol::config_values::{ConfigGetParams, ConfigValue, ConfigValues};
 use mainstay_protocol::method::{
     ChangeParams, ChangeResult, Empty, EventsParams, EventsResult, GraphView, Hello, LogLines,
-    LogsParams, StopParams, SubscribeResult, Welcome, WhyResult, name,
+    LogsParams, StopParams, SubscribeResult, Welcome, WhyParams, WhyResult, name,
 };
 use mainstay_protocol::{Event, ModuleView, SystemView};
 use serde::Serialize;

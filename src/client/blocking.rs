@@ -11,7 +11,7 @@ use mainstay_local_socket::blocking::{Stream, connect};
 use mainstay_protocol::config_values::{ConfigGetParams, ConfigValue, ConfigValues};
 use mainstay_protocol::method::{
     ChangeParams, ChangeResult, Empty, EventsParams, EventsResult, GraphView, Hello, LogLines,
-    LogsParams, StopParams, SubscribeResult, Welcome, WhyResult, name,
+    LogsParams, StopParams, SubscribeResult, Welcome, WhyParams, WhyResult, name,
 };
 use mainstay_protocol::{Event, ModuleView, RequestError, SystemView};
 use serde::Serialize;

@@ -196,7 +196,8 @@ macro_rules! typed_calls {
         /// # Errors
         /// As [`Client::call`].
         pub $($async)? fn why(&mut self, module: &str) -> Result<WhyResult, Error> {
-            self.call(name::WHY, named(module)) $(.$await)?
+            let params = WhyParams { module: module.to_owned(), full: false };
+            self.call(name::WHY, params) $(.$await)?
         }
 
         /// Who depends on whom, read in parts where one line is too short for all of it.

@@ -38,6 +38,9 @@ pub struct SystemConfig {
     pub throttle_threshold: f64,
     /// Whether a module starts whose limits this machine cannot enforce.
     pub enforcement: EnforcementPolicy,
+    /// Whether faults may be injected on request.
+    #[serde(default)]
+    pub chaos_allowed: bool,
 }
 
 /// What mainstay keeps in the state directory itself, beside the logs.

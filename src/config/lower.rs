@@ -208,6 +208,7 @@ pub(crate) struct SystemSections {
     resources: system::ResourcesSection,
     ipc: system::IpcSection,
     logs: system::LogsSection,
+    chaos: system::ChaosSection,
 }
 
 impl SystemSections {
@@ -228,6 +229,7 @@ impl SystemSections {
         found.key("resources", class, (&self.resources, &other.resources));
         found.key("ipc", class, (&self.ipc, &other.ipc));
         found.key("logs", class, (&self.logs, &other.logs));
+        found.key("chaos", class, (&self.chaos, &other.chaos));
     }
 }
 
@@ -364,6 +366,7 @@ fn read_sections<'a>(table: &'a KeyTable, at: &mut ReadContext<'a>) -> SystemSec
             "recovery" => sections.recovery.update(node, at),
             "resources" => sections.resources.update(node, at),
             "ipc" => sections.ipc.update(node, at),
+            "chaos" => sections.chaos.update(node, at),
             "logs" | "module" | "group" => {}
             _ => at.unknown(name, entry, root()),
         }
@@ -433,6 +436,7 @@ fn lower_system(
         reload_watch: sections.mainstay.reload_watch.0,
         throttle_threshold: sections.resources.throttle_threshold.0,
         enforcement: sections.resources.enforcement,
+        chaos_allowed: sections.chaos.allowed,
     }
 }
 

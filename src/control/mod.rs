@@ -19,6 +19,7 @@ pub(crate) mod accounts;
 pub(crate) mod bus;
 pub(crate) mod caller;
 pub(crate) mod change;
+mod chaos;
 pub(crate) mod config;
 pub(crate) mod events;
 pub(crate) mod graph;

@@ -153,6 +153,7 @@ fn step_shown(candidate: &Candidate, step: PreviewStep) -> ChangeStep {
         PreviewAction::Stop => ChangeAction::Stop,
         PreviewAction::Restart => ChangeAction::Restart,
         PreviewAction::Notify => ChangeAction::Notify,
+        PreviewAction::Fail => ChangeAction::Fail,
     };
     let because = candidate.name(step.because);
     let own = candidate

@@ -38,6 +38,8 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         pid: info.pid,
         generation: info.generation,
         restarts: u64::from(info.restarts),
+        requested_restarts: u64::from(info.requested_restarts),
+        started_because: now.lifecycle.started_because.as_deref().map(str::to_owned),
         attempts: info.attempts,
         required: spec.required,
         importance: convert::importance(spec.importance),

@@ -1,14 +1,33 @@
-//! `why`.
-//! Owns nothing: the chain of events comes from the journal.
-//! Never blocks the runtime: the journal is read on another thread.
+//! `why`, `why.not_started` and `what_if`.
+//! Owns how the answers of policy, health, the run, the journal and the log become one.
+//! Never blocks the runtime, and never guesses: what an actor does not answer in time is left out.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use mainstay_protocol::RequestError;
-use mainstay_protocol::methods::Why;
+use mainstay_policy::ModuleId;
+use mainstay_policy::lifecycle::Supposition;
+use mainstay_protocol::method::{NotStartedResult, WhatIfAction, WhyEvidence, WhyNext, WhyResult};
+use mainstay_protocol::methods::{WhatIf, Why, WhyNotStarted};
+use mainstay_protocol::{ErrorCode, ModuleState, ModuleView, RequestError};
+use tokio::sync::oneshot;
 
-use super::{Answer, Caller, MethodResult, internal, modules};
+use super::change::await_reply;
+use super::modules::find_module;
+use super::{Answer, Caller, MethodResult, internal, logs, view_builder};
 use crate::actors::RuntimeContext;
+use crate::actors::health::{HealthMsg, ProbeOutlook};
+use crate::actors::lifecycle::{LifecycleMsg, Outlook};
+use crate::actors::module::{ModuleMsg, RunOutlook};
+use crate::journal::{Story, Streak, story};
+
+/// Time that actors other than the lifecycle have to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// Lines of the log that are shown.
+const LOG_LINES: usize = 5;
+/// Characters of one of them.
+const LINE_CHARS: usize = 300;
 
 impl Answer for Why {
     async fn answer(
@@ -16,11 +35,214 @@ impl Answer for Why {
         _: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, RequestError> {
-        let view = modules::get(ctx, &params.module)?;
-        let ctx = Arc::clone(ctx);
-        let why = tokio::task::spawn_blocking(move || {
-            crate::journal::why(ctx.recorder.journal(), &view, ctx.os.wall_clock())
+        let module = find_module(ctx, &params.module)?;
+        let (probes, probed) = oneshot::channel();
+        let answer = probes;
+        ctx.actor_refs
+            .health
+            .cast(HealthMsg::Explain { module, answer });
+        let (run, ran) = oneshot::channel();
+        ctx.actor_refs.module(module).cast(ModuleMsg::Explain(run));
+        let (answer, outlook) = oneshot::channel();
+        ctx.actor_refs
+            .lifecycle
+            .cast(LifecycleMsg::Explain { module, answer });
+        let outlook = await_reply(outlook).await?;
+        let found = Found {
+            view: view_builder::module(ctx, module),
+            outlook,
+            probes: in_time(probed).await.unwrap_or_default(),
+            run: in_time(ran).await,
+            story: read_story(ctx, params).await?,
+            log: log_end(ctx, module).await,
+        };
+        Ok(MethodResult::Now(found.result()))
+    }
+}
+
+impl Answer for WhyNotStarted {
+    async fn answer(
+        ctx: &Arc<RuntimeContext>,
+        _: &Caller,
+        _: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
+        let (answer, groups) = oneshot::channel();
+        ctx.actor_refs
+            .lifecycle
+            .cast(LifecycleMsg::ExplainNotStarted(answer));
+        let groups = await_reply(groups).await?;
+        Ok(MethodResult::Now(NotStartedResult { groups }))
+    }
+}
+
+impl Answer for WhatIf {
+    async fn answer(
+        ctx: &Arc<RuntimeContext>,
+        _: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
+        let module = find_module(ctx, &params.module)?;
+        let supposition = match params.action {
+            WhatIfAction::Stop => Supposition::Stop,
+            WhatIfAction::Kill => Supposition::Kill,
+            WhatIfAction::Fail => Supposition::Fail,
+            WhatIfAction::Other(action) => {
+                let text = format!(
+                    "cannot suppose {}: stop, kill and fail are known",
+                    action.as_str()
+                );
+                return Err(RequestError::new(ErrorCode::InvalidParams, text));
+            }
+        };
+        let (answer, result) = oneshot::channel();
+        ctx.actor_refs.lifecycle.cast(LifecycleMsg::WhatIf {
+            module,
+            supposition,
+            answer,
         });
-        Ok(MethodResult::Now(why.await.map_err(internal)?))
+        Ok(MethodResult::Now(await_reply(result).await?))
+    }
+}
+
+async fn in_time<T>(
+    reply: impl Future<Output = Result<T, oneshot::error::RecvError>>,
+) -> Option<T> {
+    tokio::time::timeout(ANSWER_TIMEOUT, reply).await.ok()?.ok()
+}
+
+async fn read_story(
+    ctx: &Arc<RuntimeContext>,
+    params: mainstay_protocol::method::WhyParams,
+) -> Result<Story, RequestError> {
+    let ctx = Arc::clone(ctx);
+    let read = move || story(ctx.recorder.journal(), &params.module, params.full);
+    tokio::task::spawn_blocking(read).await.map_err(internal)
+}
+
+/// The end of its log, without empty lines; nothing if it cannot be read.
+async fn log_end(ctx: &RuntimeContext, module: ModuleId) -> Vec<String> {
+    let lines = logs::last_lines(ctx, module, Some(LOG_LINES * 2)).await;
+    let lines = lines.unwrap_or_default().into_iter().rev();
+    let lines = lines.filter(|line| !line.trim().is_empty()).take(LOG_LINES);
+    let lines = lines.map(|line| line.chars().take(LINE_CHARS).collect());
+    let mut lines: Vec<String> = lines.collect();
+    lines.reverse();
+    lines
+}
+
+/// What is known of a module.
+struct Found {
+    view: ModuleView,
+    outlook: Outlook,
+    probes: Vec<ProbeOutlook>,
+    run: Option<RunOutlook>,
+    story: Story,
+    log: Vec<String>,
+}
+
+impl Found {
+    fn result(self) -> WhyResult {
+        let streak = self.story.streak.as_ref().filter(|_| self.has_failed());
+        let ended = streak.and_then(Streak::summary);
+        let ended = ended.map_or_else(String::new, |ended| format!("; {ended}"));
+        WhyResult {
+            module: self.view.module.clone(),
+            state: self.view.state,
+            summary: format!("{}{ended}", self.outlook.summary),
+            evidence: self.evidence(),
+            tried: streak.map(Streak::tried),
+            next: self.next(),
+            commands: self.commands(),
+            because: self.outlook.because,
+            chain: self.story.chain,
+            affects: self.outlook.affects,
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.view.state, ModuleState::Backoff | ModuleState::Failed)
+    }
+
+    fn evidence(&self) -> Vec<WhyEvidence> {
+        let evidence = |source: String, at, lines| WhyEvidence { source, at, lines };
+        let mut all = Vec::new();
+        if self.has_failed() && !self.log.is_empty() {
+            let at = self.view.last_exit.as_ref().map(|exit| exit.at);
+            all.push(evidence(
+                "its log ends with".to_owned(),
+                at,
+                self.log.clone(),
+            ));
+        }
+        for probe in self.probes.iter().filter(|probe| !probe.found.is_empty()) {
+            let source = format!("the probe {} found", probe.what);
+            all.push(evidence(source, None, probe.found.clone()));
+        }
+        let not_ready = self.run.as_ref().and_then(|run| run.not_ready.clone());
+        if let Some(found) = not_ready.filter(|_| self.view.state == ModuleState::Starting) {
+            let source = "its readiness check found".to_owned();
+            all.push(evidence(source, None, vec![found]));
+        }
+        if let Some(text) = &self.view.status_text {
+            all.push(evidence("it reports".to_owned(), None, vec![text.clone()]));
+        }
+        if let Some(signal) = &self.view.suspended_by {
+            let source = "another process stopped it by a signal".to_owned();
+            all.push(evidence(source, None, vec![signal.clone()]));
+        }
+        if let Some((at, path)) = &self.story.forensics {
+            let source = "before it was killed, its state was written to".to_owned();
+            all.push(evidence(source, Some(*at), vec![path.clone()]));
+        }
+        all
+    }
+
+    fn next(&self) -> Option<WhyNext> {
+        let probed = self.probes.iter().filter_map(|probe| {
+            let (forecast, at) = (probe.forecast?, probe.restart_at?);
+            let scheduled = match forecast.scheduled {
+                0 => String::new(),
+                1 => "one more failure, ".to_owned(),
+                count => format!("{count} more failures, "),
+            };
+            let confirmations = match forecast.confirmations {
+                0 => String::new(),
+                1 => "one confirmation, ".to_owned(),
+                2 => "two confirmations, ".to_owned(),
+                count => format!("{count} confirmations, "),
+            };
+            let then = self
+                .outlook
+                .on_failure
+                .as_deref()
+                .unwrap_or("recovery decides");
+            Some(WhyNext {
+                text: format!(
+                    "if {} goes on to fail: {scheduled}{confirmations}then {then}",
+                    probe.what
+                ),
+                at: Some(at),
+                estimated: true,
+            })
+        });
+        let watchdog = self.run.as_ref().and_then(|run| run.watchdog_by);
+        let watchdog = watchdog.map(|at| WhyNext {
+            text: format!(
+                "{} has failed unless it feeds its watchdog",
+                self.view.module
+            ),
+            at: Some(at),
+            estimated: false,
+        });
+        let next = self.outlook.next.clone();
+        next.or(probed.min_by_key(|next| next.at)).or(watchdog)
+    }
+
+    fn commands(&self) -> Vec<String> {
+        let mut commands = self.outlook.commands.clone();
+        if let (Some(_), Some(pid)) = (&self.view.suspended_by, self.view.pid) {
+            commands.push(format!("kill -CONT {pid}"));
+        }
+        commands
     }
 }

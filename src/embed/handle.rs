@@ -8,7 +8,7 @@ use std::time::Duration;
 use mainstay_policy::states::Status;
 use mainstay_protocol::config_values::ConfigValue;
 use mainstay_protocol::method::{
-    ChangeParams, ChangeResult, EventsParams, GraphView, ModuleParams, WhyResult,
+    ChangeParams, ChangeResult, EventsParams, GraphView, WhyParams, WhyResult,
 };
 use mainstay_protocol::methods::{self, ModuleRestart, ModuleStart, ModuleStop, RecoveryAccept};
 use mainstay_protocol::{ErrorCode, Event, ModuleView, RequestError, SystemView};
@@ -228,8 +228,9 @@ impl Runtime {
     /// # Errors
     /// `unknown_module`, `internal`.
     pub async fn why(&self, name: &str) -> Result<WhyResult, RequestError> {
-        let params = ModuleParams {
+        let params = WhyParams {
             module: name.to_owned(),
+            full: false,
         };
         control::request::<methods::Why>(&self.shared.ctx, &Caller::application(), params).await
     }

@@ -60,11 +60,15 @@ fn action(event: &Event) -> AdminAction {
         at: event.at,
         actor: event.actor.clone(),
         module: event.module.clone(),
-        operation: text(event, "operation"),
+        operation: match event.kind {
+            EventKind::ChaosInjected => text(event, "action").map(|it| format!("chaos {it}")),
+            _ => text(event, "operation"),
+        },
         result: None,
         result_seq: None,
         text: match event.kind {
             EventKind::OperationRequested => String::new(),
+            EventKind::ChaosInjected => "injected".to_owned(),
             _ => describe(event),
         },
     }

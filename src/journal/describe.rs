@@ -53,6 +53,16 @@ pub fn describe(event: &Event) -> String {
         EventKind::ModuleTreeSignalled => tree_signalled(who, facts),
         EventKind::ModuleFilesChanged => files_changed(who, facts),
         EventKind::ModuleHookFailed => hook_failed(who, facts),
+        EventKind::ForensicsWritten => {
+            let reason = prefixed(" before ", facts.text("reason"));
+            let path = prefixed(": ", facts.text("path"));
+            format!("the state of {who} was written down{reason}{path}")
+        }
+        EventKind::ChaosInjected => {
+            let action = facts.text("action").unwrap_or("a fault");
+            let by = prefixed(" by ", event.actor.as_deref());
+            format!("chaos {action} of {who} was requested{by}")
+        }
         EventKind::RecoveryStarted
         | EventKind::RecoveryProposed
         | EventKind::CascadeStopped

@@ -24,6 +24,7 @@ mod reader;
 mod replay;
 mod retention;
 mod sequence;
+mod streak;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -49,10 +50,11 @@ pub use offline::OfflineJournal;
 pub use reader::{EventFilter, ReadError};
 pub use replay::{ReplayedModule, replay};
 pub use retention::Retention;
+pub use streak::Streak;
 pub use subscription::{EventSubscription, SubscriptionError};
 pub use verify::{ChainBroken, ChainVerified, MissingRows, verify};
 pub use watermark::WatermarkKeeper;
-pub use why::why;
+pub use why::{Story, story};
 
 use append_buffer::{ACTIONS_MAX, AppendBuffer};
 use new_event::Entry;

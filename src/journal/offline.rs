@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use mainstay_protocol::method::{EventsParams, WhyResult};
+use mainstay_protocol::method::{EventsParams, WhyEvidence, WhyResult};
 use mainstay_protocol::{Event, ModuleState};
 
 use super::reader::{self, EventFilter, Order, ReadError};
 use super::replay::replay;
+use super::streak::Streak;
 use super::{DATABASE, why};
 
 /// The journal in a state directory, as the last runtime left it.
@@ -38,14 +39,19 @@ impl OfflineJournal {
         self.query(&EventFilter::from(params), (after, u64::MAX), limit)
     }
 
-    /// Returns what led to the last known state of `module`; none if it has no event.
+    /// Returns what led to the last known state of `module`, or its whole history; none if it has
+    /// no event.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn why(&self, module: &str) -> Result<Option<WhyResult>, ReadError> {
+    pub fn why(&self, module: &str, full: bool) -> Result<Option<WhyResult>, ReadError> {
         let recent = self.read(&EventsParams {
             module: Some(module.to_owned()),
-            limit: Some(why::EVENTS_SCANNED),
+            limit: Some(if full {
+                why::HISTORY_MAX
+            } else {
+                why::EVENTS_SCANNED
+            }),
             ..EventsParams::default()
         })?;
         if recent.is_empty() {
@@ -55,13 +61,28 @@ impl OfflineJournal {
             let one = self.query(&EventFilter::default(), (seq.checked_sub(1)?, seq), 1);
             one.ok()?.pop()
         };
+        let story = why::story_of(&recent, full, find);
+        let state = replay(&recent)
+            .remove(module)
+            .map_or(ModuleState::NotStarted, |module| module.state);
+        let ended = story.streak.as_ref().and_then(Streak::summary);
+        let ended = ended.map_or_else(String::new, |ended| format!("; {ended}"));
+        let bundle = story.forensics.map(|(at, path)| WhyEvidence {
+            source: "before it was killed, its state was written to".to_owned(),
+            at: Some(at),
+            lines: vec![path],
+        });
         Ok(Some(WhyResult {
             module: module.to_owned(),
-            state: replay(&recent)
-                .remove(module)
-                .map_or(ModuleState::NotStarted, |module| module.state),
-            chain: why::chain(&recent, find),
+            state,
+            summary: format!("{module} was {state}{ended}"),
+            because: Vec::new(),
+            evidence: bundle.into_iter().collect(),
+            tried: story.streak.map(|streak| streak.tried()),
+            chain: story.chain,
             next: None,
+            affects: Vec::new(),
+            commands: vec!["mainstay up".to_owned()],
         }))
     }
 

@@ -1,16 +1,14 @@
-//! `why`: the chain of events that led to a module's state, and the next scheduled action.
+//! `why`: the chain of events that led to a module's state, and what else the journal knows of it.
 //! Owns the selection of events. Never guesses: each link is an event of the journal.
 
 use std::collections::BTreeMap;
 
-use mainstay_policy::recovery::EXIT_CONFIGURATION;
-use mainstay_protocol::method::{WhyLink, WhyNext, WhyResult};
-use mainstay_protocol::{
-    DesiredState, Event, EventKind, ModuleState, ModuleView, StateCause, Timestamp,
-};
+use mainstay_protocol::method::WhyLink;
+use mainstay_protocol::{Event, EventKind, StateCause, Timestamp};
 
 use super::Journal;
-use super::describe::{describe, enumerate, format_millis};
+use super::describe::describe;
+use super::streak::Streak;
 
 /// Largest number of links of a chain.
 const LINKS: usize = 20;
@@ -21,17 +19,55 @@ const AT_ONCE: u64 = 10;
 /// Newest events that are shown beside the chain of causes.
 const EXTRA_LINKS: usize = 8;
 
-/// Returns why `module` is in its state, oldest link first, and what happens next after `now`.
-/// Blocks for reads of the journal; events that cannot be read are left out.
+/// Newest events of the module in its whole history.
+pub(super) const HISTORY_MAX: usize = 500;
+
+/// What the journal says about a module.
+#[derive(Debug, Clone, Default)]
+pub struct Story {
+    /// What led to its state, or its whole history; oldest first.
+    pub chain: Vec<WhyLink>,
+    /// The failures since it was last requested, or since recovery began anew.
+    pub streak: Option<Streak>,
+    /// The newest forensics bundle: when, and its path.
+    pub forensics: Option<(Timestamp, String)>,
+}
+
+/// Returns what the journal says about `module`; `full`: its whole history. Blocks for reads of the
+/// journal; events that cannot be read are left out.
 #[must_use]
-pub fn why(journal: &Journal, module: &ModuleView, now: Timestamp) -> WhyResult {
-    WhyResult {
-        module: module.module.clone(),
-        state: module.state,
-        chain: chain(&journal.last(&module.module, EVENTS_SCANNED), |seq| {
-            journal.event(seq)
-        }),
-        next: next(module, now),
+pub fn story(journal: &Journal, module: &str, full: bool) -> Story {
+    let count = if full { HISTORY_MAX } else { EVENTS_SCANNED };
+    let recent = journal.last(module, count);
+    story_of(&recent, full, |seq| journal.event(seq))
+}
+
+/// The same of events that were read already; `find` reads others.
+pub(super) fn story_of(recent: &[Event], full: bool, find: impl Fn(u64) -> Option<Event>) -> Story {
+    let bundle = recent
+        .iter()
+        .rfind(|event| event.kind == EventKind::ForensicsWritten);
+    let forensics = bundle.and_then(|event| {
+        let path = event.payload.get("path")?.as_str()?;
+        Some((event.at, path.to_owned()))
+    });
+    Story {
+        chain: match full {
+            true => recent.iter().map(link).collect(),
+            false => chain(recent, find),
+        },
+        streak: Streak::of(recent),
+        forensics,
+    }
+}
+
+fn link(event: &Event) -> WhyLink {
+    WhyLink {
+        seq: event.seq,
+        at: event.at,
+        kind: event.kind,
+        module: event.module.clone(),
+        text: describe(event),
     }
 }
 
@@ -93,11 +129,8 @@ fn to_links(links: Vec<Event>) -> Vec<WhyLink> {
             _ => describe(&event),
         };
         told.push(WhyLink {
-            seq: event.seq,
-            at: event.at,
-            kind: event.kind,
-            module: event.module.clone(),
             text,
+            ..link(&event)
         });
         if event.kind == EventKind::ModuleStateChanged {
             moved = Some(event.clone());
@@ -194,81 +227,7 @@ fn explains_state(kind: EventKind) -> bool {
             | EventKind::RecoveryCompleted
             | EventKind::RecoveryFailed
             | EventKind::GroupExceeded
+            | EventKind::ForensicsWritten
+            | EventKind::ChaosInjected
     )
-}
-
-/// Returns whether its exit code reports a wrong configuration.
-fn is_configuration(module: &ModuleView) -> bool {
-    let exit = module.last_exit.as_ref();
-    exit.is_some_and(|exit| exit.code == Some(EXIT_CONFIGURATION))
-}
-
-fn waiting(module: &ModuleView, when: &str) -> String {
-    let name = &module.module;
-    match (&module.failed_need, &module.waits_for) {
-        (Some(need), Some(waits)) => format!(
-            "{name} waits for {waits}; run `mainstay start {name}` to start {need} and {name}"
-        ),
-        (_, Some(waits)) => format!("{name} starts when it has what it waits for: {waits}"),
-        (_, None) => match enumerate(&module.waiting_on) {
-            Some(needs) if module.waiting_on.len() == 1 => {
-                format!("{name} starts when {needs} is ready")
-            }
-            Some(needs) => format!("{name} starts when {needs} are ready"),
-            None => format!("{name} starts when a start slot is free{when}"),
-        },
-    }
-}
-
-fn next(module: &ModuleView, now: Timestamp) -> Option<WhyNext> {
-    let name = &module.module;
-    let at = module.next_attempt_at;
-    let when = at.map_or_else(String::new, |at| match at.0.saturating_sub(now.0) {
-        0 => " now".to_owned(),
-        ms => format!(" in {}", format_millis(ms)),
-    });
-    let say = |text: String| Some(WhyNext { text, at });
-    match module.state {
-        ModuleState::Backoff => say(format!("{name} is restarted{when}")),
-        ModuleState::Failed if module.proposal.is_some() => {
-            let strategy = module.proposal.as_deref().unwrap_or_default();
-            say(format!(
-                "{name} waits for a person; run `mainstay recover {name}` to accept what is \
-                 proposed ({strategy}), or `mainstay start {name}`"
-            ))
-        }
-        ModuleState::Failed if at.is_some() => say(format!(
-            "{name} is tried once more{when} (probation); run `mainstay start {name}` to start it \
-             now"
-        )),
-        ModuleState::Failed if is_configuration(module) => say(format!(
-            "no action is scheduled; correct the configuration of {name} and run \
-             `mainstay start {name}`"
-        )),
-        ModuleState::Failed => say(format!(
-            "no action is scheduled; run `mainstay start {name}` to start it"
-        )),
-        ModuleState::Waiting => say(waiting(module, &when)),
-        ModuleState::Starting => say(format!("{name} is running once it is ready")),
-        ModuleState::Stopping if module.desired == DesiredState::Up => {
-            say(format!("{name} is started again after it has stopped"))
-        }
-        ModuleState::Stopping => say(format!("{name} stays stopped after its process has exited")),
-        ModuleState::Stopped | ModuleState::NotStarted if module.desired == DesiredState::Down => {
-            say(format!(
-                "no action is scheduled; run `mainstay start {name}` to start it"
-            ))
-        }
-        ModuleState::Running if module.suspended_by.is_some() => {
-            let pid = module.pid.map_or_else(String::new, |pid| format!(" {pid}"));
-            say(format!(
-                "no action is scheduled; run `kill -CONT{pid}` to continue {name}"
-            ))
-        }
-        // A task that is done, or a module in its desired state.
-        ModuleState::Stopped
-        | ModuleState::NotStarted
-        | ModuleState::Running
-        | ModuleState::Other(_) => None,
-    }
 }

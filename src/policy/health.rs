@@ -1,6 +1,9 @@
 //! Probe results to health: thresholds both ways, and a confirmation before a restart.
 //! Owns the counters of one probe. Never probes, never reads a clock.
 
+use core::time::Duration;
+
+use crate::mono_time::MonoTime;
 use crate::states::Health;
 
 /// Looks at once after the threshold, before a restart, so that random loss restarts nobody.
@@ -42,7 +45,50 @@ pub enum ProbeAction {
     Restart,
 }
 
+/// When a probe that fails from now on restarts its module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeForecast {
+    /// Failures in a row so far.
+    pub failures: u32,
+    /// Failures that are still to come on the schedule.
+    pub scheduled: u32,
+    /// Failures that are still to come at once after those, as confirmations.
+    pub confirmations: u32,
+    /// When the last of them has failed.
+    pub at: MonoTime,
+}
+
+/// The times of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeTimes {
+    /// When the next check begins, or the one in flight began.
+    pub next: MonoTime,
+    /// From the end of a check to the next.
+    pub interval: Duration,
+    /// How long a failing check takes.
+    pub duration: Duration,
+}
+
 impl ProbeTracker {
+    /// When the module is restarted if every check from now on fails; None: the last one did not.
+    #[must_use]
+    pub fn forecast(&self, times: ProbeTimes) -> Option<ProbeForecast> {
+        if self.failures == 0 {
+            return None;
+        }
+        let scheduled = self.unhealthy_threshold.saturating_sub(self.failures);
+        let after = self.failures.saturating_sub(self.unhealthy_threshold);
+        let confirmations = RECHECKS.saturating_sub(after);
+        let checks = times.duration * (scheduled + confirmations);
+        let pauses = times.interval * scheduled.saturating_sub(1);
+        Some(ProbeForecast {
+            failures: self.failures,
+            scheduled,
+            confirmations,
+            at: times.next.after(checks).after(pauses),
+        })
+    }
+
     /// Nothing seen yet. Thresholds count results in a row and are at least 1.
     #[must_use]
     pub fn new(unhealthy_threshold: u32, healthy_threshold: u32) -> ProbeTracker {
@@ -115,6 +161,39 @@ mod tests {
         use ProbeAction::{Continue, Recheck, Restart};
         assert_eq!(answers, [Continue, Recheck, Recheck, Restart]);
         assert_eq!(gauge.health(), Health::Unhealthy);
+    }
+
+    #[test]
+    fn what_is_forecast_happens_if_every_check_fails() {
+        let second = Duration::from_secs(1);
+        for threshold in 1..4 {
+            let mut tracker = ProbeTracker::new(threshold, 1);
+            assert_eq!(tracker.record(Health::Healthy), ProbeAction::Continue);
+            let times = ProbeTimes {
+                next: MonoTime(0),
+                interval: 10 * second,
+                duration: second,
+            };
+            assert_eq!(tracker.forecast(times), None);
+            let mut forecasts = alloc::vec::Vec::new();
+            let mut now = MonoTime(0);
+            loop {
+                now = now.after(second);
+                let action = tracker.record(Health::Unhealthy);
+                let next = match action {
+                    ProbeAction::Restart => break,
+                    ProbeAction::Recheck => now,
+                    ProbeAction::Continue => now.after(times.interval),
+                };
+                let forecast = tracker.forecast(ProbeTimes { next, ..times });
+                forecasts.push(forecast.expect("it fails"));
+                now = next;
+            }
+            assert!(forecasts.iter().all(|forecast| forecast.at == now));
+            let left = |f: &ProbeForecast| f.scheduled + f.confirmations;
+            let counts = forecasts.iter().map(left).rev();
+            assert!(counts.eq(1..=threshold + 1), "{forecasts:?}");
+        }
     }
 
     #[test]

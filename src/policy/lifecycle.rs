@@ -26,6 +26,7 @@ mod deadlines;
 mod decision_tests;
 #[cfg(test)]
 mod edge_case_tests;
+mod forecast;
 mod info;
 mod interface;
 mod managed_module;
@@ -48,14 +49,19 @@ mod state_product_tests;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod what_if;
+#[cfg(test)]
+mod what_if_tests;
 
 pub use adopt::{AdoptedProcess, ModuleRecord};
+pub use forecast::Forecast;
 pub use info::{ModuleInfo, SystemInfo};
 pub use interface::{
     ChangeClass, DependencyNotice, LifecycleEffect, LifecycleEvent, Operation, ProcedureOrder,
     ReplanError, StartupFailure,
 };
 pub use preview::{PreviewAction, PreviewStep};
+pub use what_if::{Supposition, WhatIf};
 
 use deadlines::DeadlineHeap;
 use managed_module::ManagedModule;

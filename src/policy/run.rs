@@ -418,6 +418,17 @@ impl RunMachine {
         }
     }
 
+    /// When it must have fed its watchdog, if it is ready and has one.
+    #[must_use]
+    pub fn watchdog_deadline(&self) -> Option<MonoTime> {
+        match self.actual {
+            RunPhase::Running {
+                watchdog_deadline, ..
+            } => (watchdog_deadline != MonoTime::NEVER).then_some(watchdog_deadline),
+            _ => None,
+        }
+    }
+
     /// When its start is over time.
     #[must_use]
     pub fn ready_deadline(&self) -> Option<MonoTime> {

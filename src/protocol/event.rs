@@ -54,6 +54,12 @@ wire_enum! {
         /// A command around a run failed; payload `{hook, command, text, output}`: `text` says how
         /// it ended, `output` is the end of what it wrote.
         ModuleHookFailed = "module.hook_failed",
+        /// What a run did before it was killed was written down; payload `{path, reason, bytes}`:
+        /// `path` is a directory, `reason` a noun (`a stop by force`).
+        ForensicsWritten = "forensics.written",
+        /// A fault was injected on request; payload `{action, pid, for_ms?}`. An administrative
+        /// row.
+        ChaosInjected = "chaos.injected",
         /// A plan was applied; payload `{plan, text?}`.
         ConfigApplied = "config.applied",
         /// A plan proved itself; payload `{plan}`.

@@ -2,11 +2,13 @@
 //! Owns the shape of every message (JSON-RPC 2.0, one object a line) and every closed list in it.
 //! Never talks to a socket and never serialises an internal type of the runtime.
 
+pub mod chaos;
 pub mod config_plan;
 pub mod config_values;
 pub mod doctor;
 pub mod enums;
 pub mod event;
+pub mod explain;
 pub mod method;
 pub mod methods;
 pub mod rpc;

@@ -5,6 +5,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::explain::{
+    NotStartedGroup, NotStartedModule, NotStartedResult, WhatIfAction, WhatIfParams, WhatIfResult,
+    WhyEvidence, WhyLink, WhyNext, WhyParams, WhyResult,
+};
+
 use crate::enums::{AccessLevel, HealthStatus, ModuleState, wire_enum};
 use crate::{Event, EventKind, ModuleView, Timestamp};
 
@@ -32,7 +37,6 @@ pub const PLANNED_METHODS: &[&str] = &[
     "config.history",
     "config.set",
     "config.unset",
-    "what_if",
     "health.report",
     "secret.list",
     "report.create",
@@ -155,6 +159,8 @@ wire_enum! {
         Restart = "restart",
         /// It keeps running and is notified.
         Notify = "notify",
+        /// Its run fails.
+        Fail = "fail",
     }
 }
 
@@ -240,43 +246,6 @@ pub struct LogLines {
 )]
 fn is_zero(n: &u64) -> bool {
     *n == 0
-}
-
-/// Result of `why`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct WhyResult {
-    /// The module.
-    pub module: String,
-    /// The observed state.
-    pub state: ModuleState,
-    /// What led there, oldest first.
-    pub chain: Vec<WhyLink>,
-    /// What happens next, and when.
-    pub next: Option<WhyNext>,
-}
-
-/// One link of the chain.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct WhyLink {
-    /// The event.
-    pub seq: u64,
-    /// When.
-    pub at: Timestamp,
-    /// Its kind.
-    pub kind: EventKind,
-    /// The module it happened to.
-    pub module: Option<String>,
-    /// As text.
-    pub text: String,
-}
-
-/// What happens next.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct WhyNext {
-    /// As text.
-    pub text: String,
-    /// When, if it is known.
-    pub at: Option<Timestamp>,
 }
 
 /// Result of `graph`.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::AccessLevel;
+use crate::chaos as h;
 use crate::config_plan as p;
 use crate::config_values as c;
 use crate::doctor as d;
@@ -127,7 +128,13 @@ macro_rules! method_table {
             LogsRead LOGS_READ "logs.read" Observe Reads m::LogsParams => m::LogLines,
                 r#"{"module":"storage","lines":10,"follow":true}"#;
             /// Explains the state of a module: the chain of events behind it, and what comes next.
-            Why WHY "why" Observe Reads m::ModuleParams => m::WhyResult, r#"{"module":"storage"}"#;
+            Why WHY "why" Observe Reads m::WhyParams => m::WhyResult, r#"{"module":"storage"}"#;
+            /// Lists every module that is not up, by root cause.
+            WhyNotStarted WHY_NOT_STARTED "why.not_started" Observe Reads
+                m::Empty => m::NotStartedResult, "{}";
+            /// Computes what would follow if a module were stopped, killed or failed; changes nothing.
+            WhatIf WHAT_IF "what_if" Observe Reads m::WhatIfParams => m::WhatIfResult,
+                r#"{"action":"stop","module":"storage"}"#;
             /// Returns the dependency graph in start order.
             Graph GRAPH "graph" Observe Reads m::PageParams => m::GraphView, "{}";
             /// Returns what enforces each limit here, what is missing and how to get it.
@@ -143,6 +150,9 @@ macro_rules! method_table {
             /// Applies the configuration files: watched, then committed or rolled back.
             ConfigApply CONFIG_APPLY "config.apply" Admin Changes
                 p::ConfigApplyParams => p::ConfigApplied, r#"{"expected_plan":7,"wait":true}"#;
+            /// Injects a fault into a module; only with `chaos.allowed`.
+            ChaosInject CHAOS_INJECT "chaos.inject" Admin Changes
+                h::ChaosParams => h::ChaosResult, r#"{"action":"kill","module":"storage"}"#;
             /// Reports that the module is ready.
             ModuleReady MODULE_READY "module.ready" Module Reports m::Empty => m::Empty, "{}";
             /// Sets the status text of the module.

@@ -37,8 +37,15 @@ pub struct ModuleView {
     pub pid: Option<u32>,
     /// Counts its starts over the life of the state directory.
     pub generation: u64,
-    /// Starts after failures since this mainstay started.
+    /// Starts without a request since this mainstay started: after failures, with what it needs,
+    /// with its group.
     pub restarts: u64,
+    /// Restarts on request, or for a changed configuration, since this mainstay started.
+    #[serde(default)]
+    pub requested_restarts: u64,
+    /// Why its current or last run was started, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_because: Option<String>,
     /// Failures that are not paid back yet.
     pub attempts: u32,
     /// Whether the system is critical without it.

@@ -259,7 +259,7 @@ fn a_wrong_configuration_is_not_tried_again() {
         "{out}"
     );
     assert!(
-        out.contains("next: no action is scheduled; correct the configuration of it"),
+        out.contains("Next: no action is scheduled; correct the configuration of it"),
         "{out}"
     );
 }

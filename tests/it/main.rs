@@ -55,3 +55,4 @@ mod tidy;
 mod tree_stops;
 mod trees;
 mod watched_sources;
+mod why;

@@ -350,4 +350,11 @@ pub(crate) const BUGS: &[Bug] = &[
         find: "let holds = !restart.ending.is_empty() ||",
         plant: "let holds = (!PLANTED && !restart.ending.is_empty()) ||",
     },
+    Bug {
+        name: "a retry is forecast too late",
+        file: "lifecycle/forecast.rs",
+        find: "(Some(at), _) => Forecast::Retry { at, probation },",
+        plant: "(Some(at), _) => Forecast::Retry { \
+                at: at.after(core::time::Duration::from_millis(u64::from(PLANTED))), probation },",
+    },
 ];

@@ -154,7 +154,7 @@ impl Sim {
             WorldEvent::WakeLifecycle if self.is(InjectedBug::NoAlarm) => Ok(()),
             WorldEvent::WakeLifecycle => {
                 self.lifecycle_armed = MonoTime::NEVER;
-                self.apply_to_lifecycle(LifecycleEvent::TimerFired)?;
+                self.time_passes()?;
                 self.reboot_if_stopped()
             }
             WorldEvent::FaultDue => self.inject_fault(),

@@ -167,7 +167,7 @@ impl LifecycleActorState {
     }
 
     /// Whether `by` is one of those that need `module`, at some remove.
-    fn needs(&self, by: ModuleId, module: ModuleId) -> bool {
+    pub(super) fn needs(&self, by: ModuleId, module: ModuleId) -> bool {
         self.ctx.plan().rank(by) > self.ctx.plan().rank(module)
     }
 

@@ -48,6 +48,8 @@ impl LifecycleActorState {
             requester: self.requesters.get(&module).cloned(),
             request: open.map(|open| (open.seq, open.operation, open.generation)),
             reason: self.modules[module.index()].reason.clone(),
+            started_because: (self.modules[module.index()].started_because.as_deref())
+                .map(str::to_owned),
         };
         memory.append_to(&mut text);
         text
@@ -59,6 +61,7 @@ impl LifecycleActorState {
             requester: self.requesters.get(&module).cloned(),
             since: self.modules[module.index()].since.1,
             waits_for: self.waiting_text(module, &info),
+            started_because: self.modules[module.index()].started_because.clone(),
             next_attempt_at: info.retry_at.map(|at| self.ctx.to_wall_clock(at)),
             info: ModuleInfo {
                 pid: info.pid.filter(|pid| *pid != 0),

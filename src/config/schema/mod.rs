@@ -323,6 +323,7 @@ pub(crate) fn root() -> &'static Section {
             section(system::ResourcesSection::SECTION, "resources"),
             section(system::IpcSection::SECTION, "ipc"),
             section(system::LogsSection::SECTION, "logs"),
+            section(system::ChaosSection::SECTION, "chaos"),
             top("module", MODULES, true, "The modules, by name."),
             top("group", GROUPS, true, "Supervision groups, by name."),
         ],

@@ -160,6 +160,14 @@ section! {
 }
 
 section! {
+    /// Faults on request, to try what recovery does.
+    ChaosSection {
+        /// Let administrators inject faults with `mainstay chaos`.
+        Live allowed: bool = false;
+    }
+}
+
+section! {
     /// Who may use the local socket, and how fast.
     IpcSection {
         /// Who may observe.

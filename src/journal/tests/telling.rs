@@ -1,52 +1,12 @@
 //! `why` and `describe`: stories and sentences.
 
 use insta::assert_snapshot;
-use mainstay_protocol::enums::{HealthStatus, ModuleImportance, ModuleKind, Rung};
-use mainstay_protocol::method::WhyResult;
-use mainstay_protocol::view::{ModuleView, Throttle};
-use mainstay_protocol::{DesiredState, ModuleState, StateCause};
+use mainstay_protocol::method::WhyLink;
+use mainstay_protocol::{ModuleState, StateCause};
 use serde_json::Value;
 
 use super::*;
-use crate::journal::{describe, format_millis, why};
-
-fn view(module: &str, state: ModuleState) -> ModuleView {
-    ModuleView {
-        module: module.to_owned(),
-        description: String::new(),
-        version: String::new(),
-        kind: ModuleKind::Service,
-        state,
-        desired: DesiredState::Up,
-        since: Timestamp(NOW),
-        cause: None,
-        health: HealthStatus::Unknown,
-        score: 100,
-        pid: None,
-        generation: 1,
-        restarts: 0,
-        attempts: 0,
-        required: false,
-        importance: ModuleImportance::Normal,
-        requires: Vec::new(),
-        wants: Vec::new(),
-        waiting_on: Vec::new(),
-        failed_need: None,
-        waits_for: None,
-        next_attempt_at: None,
-        status_text: None,
-        degraded: Vec::new(),
-        proposal: None,
-        throttle: Throttle {
-            rung: Rung::None,
-            mechanism: "none".to_owned(),
-        },
-        usage: None,
-        last_exit: None,
-        suspended_by: None,
-        output_dropped_bytes: 0,
-    }
-}
+use crate::journal::{Story, describe, format_millis, story};
 
 pub(super) fn told(kind: EventKind, module: &str, at: u64, payload: Value) -> NewEvent {
     NewEvent::new(kind, Timestamp(NOW + at), at)
@@ -70,15 +30,16 @@ pub(super) fn moved(
     .cause(cause)
 }
 
-fn lines(why: &WhyResult) -> String {
-    let mut text = format!("{} is {}\n", why.module, why.state);
-    for link in &why.chain {
-        text += &format!("{:>3} +{} ms: {}\n", link.seq, link.at.0 - NOW, link.text);
-    }
-    if let Some(next) = &why.next {
-        text += &format!("next: {}\n", next.text);
-    }
-    text
+fn lines(story: &Story) -> String {
+    let line = |link: &WhyLink| {
+        let after = link.at.0 - NOW;
+        format!("{:>3} +{after} ms: {}\n", link.seq, link.text)
+    };
+    story.chain.iter().map(line).collect()
+}
+
+fn told_of(journal: &Journal, module: &str) -> Story {
+    story(journal, module, false)
 }
 
 /// Storage starts, runs 12 s, is killed and waits for its next start; data-capture needs it.
@@ -145,19 +106,17 @@ fn why_tells_the_story_of_a_crash() {
     let directory = tempfile::tempdir().unwrap();
     let journal = open(directory.path());
     a_crash(&journal);
-    let storage = ModuleView {
-        next_attempt_at: Some(Timestamp(NOW + 12_214)),
-        ..view("storage", ModuleState::Backoff)
-    };
-    let why = why(&journal, &storage, Timestamp(NOW + 12_100));
-    assert_snapshot!(lines(&why), @r#"
-    storage is backoff
+    let story = told_of(&journal, "storage");
+    assert_snapshot!(lines(&story), @r#"
       6 +12000 ms: storage was killed by SIGKILL after 12 s
       7 +12000 ms: storage failed: its process exited; a restart is scheduled
       8 +12001 ms: recovery of storage: attempt 1 of 3, after a crash, next start in 214 ms
-    next: storage is restarted in 114 ms
     "#);
-    assert_eq!(why.next.unwrap().at, storage.next_attempt_at);
+    let streak = story.streak.expect("a failure");
+    assert_eq!(
+        (streak.summary(), streak.tried().as_str()),
+        (None, "restart after 214 ms (1 of 3 attempts used)")
+    );
 }
 
 #[test]
@@ -187,17 +146,38 @@ fn why_says_nothing_twice() {
     with("exit code 3", given_up);
     let last = json!({ "text": "exit code 3", "probation_ms": 30_000 });
     step(EventKind::RecoveryFailed, 400, last);
-    let why = why(&journal, &view("storage", Failed), Timestamp(NOW + 500));
-    assert_snapshot!(lines(&why), @r#"
-    storage is failed
+    let story = told_of(&journal, "storage");
+    assert_snapshot!(lines(&story), @r#"
       2 +100 ms: storage failed: exit code 3; next start in 200 ms
       3 +100 ms: recovery of storage: attempt 1 of 1
       5 +300 ms: storage is starting: its process exited
       6 +400 ms: storage exited with code 3 after 100 ms
       7 +400 ms: storage has failed: exit code 3
       8 +400 ms: recovery of storage failed; one more try in 30 s
-    next: no action is scheduled; run `mainstay start storage` to start it
     "#);
+}
+
+#[test]
+fn a_streak_counts_the_failures_since_recovery_began_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(directory.path());
+    let step = |kind, at, payload| journal.append(told(kind, "storage", at, payload));
+    let fails = |at, attempt: u64| {
+        let ended = json!({ "code": 17, "text": "exit code 17", "ran_ms": 3000 + attempt });
+        step(EventKind::ModuleExited, at, ended);
+        let next = json!({ "attempt": attempt, "max_attempts": 3, "delay_ms": 100 * attempt });
+        step(EventKind::RecoveryStarted, at, next);
+    };
+    for (at, attempt) in [(0, 1), (100_000, 1), (104_000, 2), (108_000, 3)] {
+        fails(at, attempt);
+    }
+    let streak = story(&journal, "storage", true).streak.expect("failures");
+    let summary = "it ended 3 times in 8 s (always exit code 17, after about 3 s)";
+    assert_eq!(streak.summary().as_deref(), Some(summary));
+    assert_eq!(
+        streak.tried(),
+        "restart after 100 ms, 200 ms, 300 ms (3 of 3 attempts used)"
+    );
 }
 
 #[test]
@@ -208,18 +188,12 @@ fn why_follows_the_cause_into_another_module() {
     // The same from the database alone as from memory.
     assert!(journal.close(PATIENCE));
     let journal = open(directory.path());
-    let capture = ModuleView {
-        waiting_on: vec!["storage".to_owned()],
-        ..view("data-capture", ModuleState::Waiting)
-    };
-    let why = why(&journal, &capture, Timestamp(NOW + 12_100));
-    assert_snapshot!(lines(&why), @r#"
-    data-capture is waiting
+    let story = told_of(&journal, "data-capture");
+    assert_snapshot!(lines(&story), @r#"
       6 +12000 ms: storage was killed by SIGKILL after 12 s
       7 +12000 ms: storage failed: its process exited; a restart is scheduled
       9 +12002 ms: data-capture is stopping: its dependency storage changed
      10 +12040 ms: data-capture waits for storage to be ready
-    next: data-capture starts when storage is ready
     "#);
 }
 
@@ -242,22 +216,15 @@ fn why_tells_of_a_module_that_was_given_up_and_of_one_nobody_knows() {
         StateCause::Exit,
     );
     journal.append(given_up.caused_by(failed));
-    let probation = ModuleView {
-        next_attempt_at: Some(Timestamp(NOW + 314_000)),
-        ..view("storage", ModuleState::Failed)
-    };
-    let text = lines(&why(&journal, &probation, Timestamp(NOW + 14_000)));
+    let text = lines(&told_of(&journal, "storage"));
     assert_snapshot!(text, @r#"
-    storage is failed
       6 +12000 ms: storage was killed by SIGKILL after 12 s
       7 +12000 ms: storage failed: its process exited; a restart is scheduled
       8 +12001 ms: recovery of storage: attempt 1 of 3, after a crash, next start in 214 ms
      11 +14000 ms: recovery of storage failed: 3 attempts in 60 s; one more try in 5 min
      12 +14000 ms: storage has failed: its process exited
-    next: storage is tried once more in 5 min (probation); run `mainstay start storage` to start it now
     "#);
-    let unknown = view("ghost", ModuleState::NotStarted);
-    assert!(why(&journal, &unknown, Timestamp(NOW)).chain.is_empty());
+    assert!(told_of(&journal, "ghost").chain.is_empty());
 }
 
 #[test]
@@ -284,17 +251,9 @@ fn a_chain_of_causes_is_bounded_and_a_circle_ends() {
     )
     .caused_by(500);
     journal.append(selfish);
-    let story = why(
-        &journal,
-        &view("m100", ModuleState::Stopped),
-        Timestamp(NOW),
-    );
+    let story = told_of(&journal, "m100");
     assert_eq!(story.chain.len(), 2);
-    let story = why(
-        &journal,
-        &view("m99", ModuleState::Stopping),
-        Timestamp(NOW),
-    );
+    let story = told_of(&journal, "m99");
     assert_eq!(story.chain.len(), 20);
     assert_eq!(story.chain[19].seq, 99);
 }
@@ -347,6 +306,8 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     module.continued: storage was continued
     module.files_changed: files of storage changed; it is not restarted: it is to be down
     module.hook_failed: a command of storage failed
+    forensics.written: the state of storage was written down
+    chaos.injected: chaos a fault of storage was requested
     config.applied: the configuration was applied
     config.committed: the configuration was committed
     config.rejected: a changed configuration was rejected

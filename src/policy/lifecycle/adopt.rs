@@ -38,8 +38,10 @@ pub struct ModuleRecord {
     pub retry_at: Option<MonoTime>,
     /// Attempts, rung and breaker.
     pub recovery: SavedRecovery,
-    /// Runs after the first.
+    /// Runs after the first that no request led to.
     pub restarts: u32,
+    /// Runs after the first that a request or a new plan led to.
+    pub requested_restarts: u32,
     /// `auto = false`: what a person may accept.
     pub proposal: Option<Strategy>,
     /// Its features are switched off until a run is stable.
@@ -91,6 +93,7 @@ impl Lifecycle {
             retry_at: slot.retry_at,
             recovery: slot.recovery.save(),
             restarts: slot.restarts,
+            requested_restarts: slot.requested_restarts,
             proposal: slot.proposal.map(|proposal| proposal.strategy),
             degraded: slot.is_degraded,
             procedure: slot.procedure.map(|procedure| procedure.reset),
@@ -120,6 +123,7 @@ impl Lifecycle {
         slot.desired = record.desired;
         slot.desired_revision = record.desired_revision;
         slot.restarts = record.restarts;
+        slot.requested_restarts = record.requested_restarts;
         // The holder is right about processes: its generation may be newer than the record.
         slot.generation = alive
             .map_or(0, |alive| alive.generation)

@@ -39,8 +39,10 @@ pub struct ModuleInfo {
     pub earns_at: Option<MonoTime>,
     /// Whether its run is on probation and not stable yet.
     pub on_trial: bool,
-    /// Runs after the first.
+    /// Runs after the first that no request led to.
     pub restarts: u32,
+    /// Runs after the first that a request or a new plan led to.
+    pub requested_restarts: u32,
     /// The dependencies whose conditions it waits for.
     pub waiting_on: Vec<ModuleId>,
     /// What it needs, at some remove, and what was given up or ended before it was ready: until
@@ -147,6 +149,7 @@ impl Lifecycle {
                 .flatten(),
             on_trial: slot.recovery.is_half_open(),
             restarts: slot.restarts,
+            requested_restarts: slot.requested_restarts,
             waiting_on: self.waiting_on(slot),
             held_by_failed: self.held_by_failed(slot),
             token_holders: self.awaited_holders(module, slot),
@@ -171,7 +174,7 @@ impl Lifecycle {
     }
 
     /// The failed module that a waiting one needs. Costs nothing while none has failed.
-    fn held_by_failed(&self, slot: &ManagedModule) -> Option<ModuleId> {
+    pub(super) fn held_by_failed(&self, slot: &ManagedModule) -> Option<ModuleId> {
         if self.tally.failed_needs == 0 {
             return None;
         }

@@ -113,7 +113,10 @@ pub(super) struct ManagedModule {
     /// Recorded as running, but no process was found; its exit may still be told.
     pub(super) exit_unknown: bool,
     pub(super) adopted: bool,
+    /// Runs after the first that no request led to.
     pub(super) restarts: u32,
+    /// Runs after the first that a request or a new plan led to.
+    pub(super) requested_restarts: u32,
     pub(super) last: Option<RunEnd>,
     /// What it is counted as in the status of the system.
     pub(super) severity: Severity,
@@ -158,6 +161,7 @@ impl ManagedModule {
             exit_unknown: false,
             adopted: false,
             restarts: 0,
+            requested_restarts: 0,
             last: None,
             severity: Severity::None,
             counts_as_failed_need: false,
@@ -179,6 +183,7 @@ impl ManagedModule {
             generation: record.generation,
             completed: record.completed,
             restarts: record.restarts,
+            requested_restarts: record.requested_restarts,
             state: if stays {
                 State::Stopped
             } else {

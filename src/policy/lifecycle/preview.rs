@@ -10,9 +10,10 @@ use super::{
 };
 use crate::mono_time::MonoTime;
 use crate::plan::Plan;
+use crate::recovery::Decision;
 use crate::run::{Exit, RunEnd, RunReport, RunReportKind};
 use crate::spec::{Kind, ModuleId};
-use crate::states::Health;
+use crate::states::{Health, Status};
 
 /// What happens to a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum PreviewAction {
     Restart,
     /// It goes on and is told.
     Notify,
+    /// Its run fails.
+    Fail,
 }
 
 /// One step that a wish would lead to.
@@ -39,10 +42,80 @@ pub struct PreviewStep {
 }
 
 /// Nothing waits for time in this world, so any moment will do.
-const NOW: MonoTime = MonoTime(0);
+pub(super) const NOW: MonoTime = MonoTime(0);
 
 /// More steps than this for each module mean that the copy does not come to rest.
 const STEPS_A_MODULE: usize = 16;
+
+/// What happened in such a world.
+#[derive(Debug)]
+pub(super) struct Played {
+    /// What the first step is because of.
+    first: Option<ModuleId>,
+    /// Whose every run fails.
+    pub(super) fails: Option<ModuleId>,
+    steps: Vec<PreviewStep>,
+    told: Vec<PreviewStep>,
+    /// What was decided about the first failure.
+    pub(super) decision: Option<Decision>,
+    /// The worst status of the system.
+    pub(super) worst: Status,
+}
+
+impl Played {
+    pub(super) fn because_of(first: Option<ModuleId>) -> Played {
+        Played {
+            first,
+            fails: None,
+            steps: Vec::new(),
+            told: Vec::new(),
+            decision: None,
+            worst: Status::Healthy,
+        }
+    }
+
+    /// The steps, each module once, in the order of their first.
+    pub(super) fn steps(mut self) -> Vec<PreviewStep> {
+        // What stops or restarts as well is notified on the way.
+        let is_step = |module| self.steps.iter().any(|step| step.module == module);
+        self.told.retain(|step| !is_step(step.module));
+        self.steps.append(&mut self.told);
+        self.steps
+    }
+
+    fn push(&mut self, module: ModuleId, action: PreviewAction, because: ModuleId) {
+        if !self.steps.iter().any(|step| step.module == module) {
+            self.steps.push(PreviewStep {
+                module,
+                action,
+                because,
+            });
+        }
+    }
+
+    fn runs(&mut self, module: ModuleId, because: ModuleId) {
+        match self.steps.iter_mut().find(|step| step.module == module) {
+            Some(step) if self.fails != Some(module) => step.action = PreviewAction::Restart,
+            Some(_) => {}
+            None => self.push(module, PreviewAction::Start, because),
+        }
+    }
+
+    fn notified(&mut self, module: ModuleId, because: ModuleId) {
+        let step = PreviewStep {
+            module,
+            action: PreviewAction::Notify,
+            because,
+        };
+        if !self.told.contains(&step) {
+            self.told.push(step);
+        }
+    }
+
+    fn saw(&mut self, status: Status) {
+        self.worst = self.worst.max(status);
+    }
+}
 
 impl Lifecycle {
     /// What `wish` would take along, in order, each module once. Costs a copy of everything.
@@ -50,7 +123,9 @@ impl Lifecycle {
     pub fn preview(&self, module: ModuleId, operation: Operation) -> Vec<PreviewStep> {
         let mut copy = self.without_effects();
         copy.apply(NOW, LifecycleEvent::Requested { module, operation });
-        copy.play(Some(module))
+        let mut played = Played::because_of(Some(module));
+        copy.play(NOW, &mut played);
+        played.steps()
     }
 
     /// What a plan would take along, in the same way.
@@ -64,75 +139,56 @@ impl Lifecycle {
     ) -> Result<Vec<PreviewStep>, ReplanError> {
         let mut copy = self.without_effects();
         copy.replan(NOW, plan, changes)?;
-        Ok(copy.play(None))
+        let mut played = Played::because_of(None);
+        copy.play(NOW, &mut played);
+        Ok(played.steps())
     }
 
-    fn without_effects(&self) -> Lifecycle {
+    pub(super) fn without_effects(&self) -> Lifecycle {
         let mut copy = self.clone();
         copy.effects.clear();
         copy
     }
 
-    /// Goes on until nothing is left to do. `first` is what the first step is because of.
-    fn play(mut self, first: Option<ModuleId>) -> Vec<PreviewStep> {
-        let now = NOW;
-        let because = |copy: &Lifecycle, module| copy.module(module).by.or(first).unwrap_or(module);
-        let mut steps: Vec<PreviewStep> = Vec::new();
-        let mut told: Vec<PreviewStep> = Vec::new();
+    /// Goes on until nothing is left to do at `now`.
+    pub(super) fn play(&mut self, now: MonoTime, played: &mut Played) {
         for _ in 0..STEPS_A_MODULE * (1 + self.modules.len()) {
             let Some(effect) = self.next_effect(now) else {
                 break;
             };
+            let because = |module| self.module(module).by.or(played.first).unwrap_or(module);
             match effect {
-                LifecycleEffect::Run {
-                    module: who,
-                    generation,
-                } => {
-                    let because = because(&self, who);
-                    match steps.iter_mut().find(|step| step.module == who) {
-                        Some(step) => step.action = PreviewAction::Restart,
-                        None => steps.push(PreviewStep {
-                            module: who,
-                            action: PreviewAction::Start,
-                            because,
-                        }),
+                LifecycleEffect::Run { module, generation } => {
+                    played.runs(module, because(module));
+                    match played.fails == Some(module) {
+                        true => self.fail(now, module, generation, played),
+                        false => self.succeed(now, module, generation),
                     }
-                    self.succeed(now, who, generation);
                 }
                 LifecycleEffect::Stop {
-                    module: who,
-                    generation,
-                    ..
+                    module, generation, ..
                 } => {
-                    let because = because(&self, who);
-                    steps.push(PreviewStep {
-                        module: who,
-                        action: PreviewAction::Stop,
-                        because,
-                    });
+                    played.push(module, PreviewAction::Stop, because(module));
                     let ending = RunEnd::Stopped {
                         exit: Some(Exit::Code(0)),
                         forced: false,
                     };
-                    self.report(now, who, generation, RunReportKind::Ended(ending));
+                    self.report(now, module, generation, RunReportKind::Ended(ending));
                 }
-                LifecycleEffect::NotifyDependent {
-                    module: who, about, ..
+                LifecycleEffect::NotifyDependent { module, about, .. } => {
+                    played.notified(module, about);
+                }
+                LifecycleEffect::Prepare(order) => self.prepared(now, order),
+                LifecycleEffect::RecoveryDecided {
+                    module, decision, ..
                 } => {
-                    let step = PreviewStep {
-                        module: who,
-                        action: PreviewAction::Notify,
-                        because: about,
-                    };
-                    if !told.contains(&step) {
-                        told.push(step);
+                    if played.first == Some(module) {
+                        played.decision.get_or_insert(decision);
                     }
                 }
-                LifecycleEffect::Prepare(order) => self.prepared(order),
+                LifecycleEffect::StateChanged { .. } => played.saw(self.status()),
                 LifecycleEffect::Removed { .. }
                 | LifecycleEffect::PlanInForce { .. }
-                | LifecycleEffect::StateChanged { .. }
-                | LifecycleEffect::RecoveryDecided { .. }
                 | LifecycleEffect::DegradedChanged { .. }
                 | LifecycleEffect::CascadeStopped { .. }
                 | LifecycleEffect::StartupCompleted
@@ -140,13 +196,32 @@ impl Lifecycle {
                 | LifecycleEffect::AllStopped { .. } => {}
             }
         }
-        steps.append(&mut told);
-        steps
     }
 
-    fn prepared(&mut self, ProcedureOrder { module, ticket, .. }: ProcedureOrder) {
+    fn prepared(&mut self, now: MonoTime, order: ProcedureOrder) {
+        let ProcedureOrder { module, ticket, .. } = order;
         let ok = true;
-        self.apply(NOW, LifecycleEvent::ProcedureEnded { module, ticket, ok });
+        self.apply(now, LifecycleEvent::ProcedureEnded { module, ticket, ok });
+    }
+
+    /// A run starts, and is killed.
+    pub(super) fn fail(
+        &mut self,
+        now: MonoTime,
+        module: ModuleId,
+        generation: u64,
+        played: &mut Played,
+    ) {
+        let signal = mainstay_process::Signal(9);
+        let exit = Exit::Signal {
+            signal,
+            core: false,
+        };
+        played.push(module, PreviewAction::Fail, module);
+        let started = RunReportKind::Started { pid: 1 };
+        self.report(now, module, generation, started);
+        let ended = RunReportKind::Ended(RunEnd::Exited(exit));
+        self.report(now, module, generation, ended);
     }
 
     fn succeed(&mut self, now: MonoTime, module: ModuleId, generation: u64) {

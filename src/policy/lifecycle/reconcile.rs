@@ -201,7 +201,13 @@ impl Lifecycle {
         self.for_token.remove(&self.token_queue_key(module));
         self.for_turn.remove(rank);
         let slot = self.module_mut(module);
-        slot.restarts += u32::from(slot.generation > 0);
+        if slot.generation > 0 {
+            let is_requested = matches!(slot.cause, Cause::Boot | Cause::Requested | Cause::Reload);
+            match is_requested {
+                true => slot.requested_restarts += 1,
+                false => slot.restarts += 1,
+            }
+        }
         slot.generation += 1;
         slot.needs_token = false;
         (slot.completed, slot.was_ready) = (false, false);
@@ -278,7 +284,7 @@ impl Lifecycle {
     }
 
     /// A soft edge holds only this long.
-    fn soft_wait_deadline(&self, edge: &Edge, since: MonoTime) -> MonoTime {
+    pub(super) fn soft_wait_deadline(&self, edge: &Edge, since: MonoTime) -> MonoTime {
         since.after(self.module(edge.to).spec.startup_timeout)
     }
 

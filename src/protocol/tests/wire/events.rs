@@ -122,6 +122,11 @@ fn payload(kind: EventKind) -> Value {
         }
         EventKind::ClientRefused => json!({"code": "not_permitted", "method": "system.stop"}),
         EventKind::Other(kind) => panic!("{kind:?} is not of this version"),
+        EventKind::ForensicsWritten => json!({
+            "path": "/var/lib/mainstay/forensics/storage-4", "reason": "a stop by force",
+            "bytes": 20480,
+        }),
+        EventKind::ChaosInjected => json!({"action": "hang", "pid": 4711, "for_ms": 1000}),
         EventKind::JournalGap => json!({"lost": 12, "from": 100, "to": 111}),
     }
 }

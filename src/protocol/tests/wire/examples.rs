@@ -4,6 +4,7 @@
 
 use std::fmt::Debug;
 
+use mainstay_protocol::chaos::{ChaosAction, ChaosParams, ChaosResult};
 use mainstay_protocol::config_plan::{
     ApplyResult, ChangeClass, ConfigApplied, ConfigApplyParams, ConfigPlan, ConfigPlanParams,
     KeyChange, ModuleChange, PlanChange,
@@ -136,7 +137,9 @@ fn reading() -> Vec<Example> {
             },
             log_lines(),
         ),
-        example(name::WHY, named(), why()),
+        example(name::WHY, why_params(), why()),
+        example(name::WHY_NOT_STARTED, Empty {}, not_started()),
+        example(name::WHAT_IF, what_if_params(), what_if()),
         example(name::GRAPH, page(), graph()),
         example(name::CONFIG_GET, which_value(), values()),
         example(
@@ -266,6 +269,7 @@ fn changing() -> Vec<Example> {
         change(name::MODULE_STOP),
         change(name::MODULE_RESTART),
         change(name::RECOVERY_ACCEPT),
+        example(name::CHAOS_INJECT, chaos().0, chaos().1),
         example(
             name::CONFIG_APPLY,
             ConfigApplyParams {
@@ -425,6 +429,13 @@ fn report() -> m::HealthReportParams {
     }
 }
 
+fn why_params() -> m::WhyParams {
+    m::WhyParams {
+        module: "storage".to_owned(),
+        full: true,
+    }
+}
+
 fn why() -> m::WhyResult {
     let link = m::WhyLink {
         seq: 812,
@@ -436,13 +447,74 @@ fn why() -> m::WhyResult {
     let next = m::WhyNext {
         text: "it is started again".to_owned(),
         at: Some(Timestamp(1_795_000_000_523)),
+        estimated: true,
+    };
+    let evidence = m::WhyEvidence {
+        source: "its log ends with".to_owned(),
+        at: Some(Timestamp(1_795_000_000_120)),
+        lines: vec!["cannot open storage.db".to_owned()],
     };
     m::WhyResult {
         module: "storage".to_owned(),
         state: ModuleState::Backoff,
+        summary: "storage waits for its next start: exit code 1".to_owned(),
+        because: vec!["storage failed: exit code 1".to_owned()],
+        evidence: vec![evidence],
+        tried: Some("restart after 400 ms (1 of 3)".to_owned()),
         chain: vec![link],
         next: Some(next),
+        affects: vec!["api".to_owned()],
+        commands: vec!["mainstay start storage".to_owned()],
     }
+}
+
+fn not_started() -> m::NotStartedResult {
+    m::NotStartedResult {
+        groups: vec![m::NotStartedGroup {
+            root: Some("storage".to_owned()),
+            text: "storage has failed: exit code 1".to_owned(),
+            commands: vec!["mainstay start storage".to_owned()],
+            modules: vec![m::NotStartedModule {
+                module: "api".to_owned(),
+                state: ModuleState::Waiting,
+                waits_for: Some("storage, which failed: exit code 1".to_owned()),
+            }],
+        }],
+    }
+}
+
+fn what_if_params() -> m::WhatIfParams {
+    m::WhatIfParams {
+        action: m::WhatIfAction::Kill,
+        module: "storage".to_owned(),
+    }
+}
+
+fn what_if() -> m::WhatIfResult {
+    m::WhatIfResult {
+        steps: vec![m::ChangeStep {
+            module: "storage".to_owned(),
+            action: m::ChangeAction::Fail,
+            reason: "supposed".to_owned(),
+        }],
+        recovery: Some("restart after 214 ms".to_owned()),
+        worst: SystemStatus::Critical,
+        status: SystemStatus::Degraded,
+        reason: Some("not well: storage".to_owned()),
+    }
+}
+
+fn chaos() -> (ChaosParams, ChaosResult) {
+    let params = ChaosParams {
+        action: ChaosAction::Hang,
+        module: "storage".to_owned(),
+        for_ms: Some(1000),
+    };
+    let result = ChaosResult {
+        pid: 4711,
+        generation: 4,
+    };
+    (params, result)
 }
 
 fn graph() -> m::GraphView {
@@ -481,6 +553,8 @@ fn module() -> ModuleView {
         pid: Some(4711),
         generation: 4,
         restarts: 3,
+        requested_restarts: 1,
+        started_because: Some("restarted: exit code 1".to_owned()),
         attempts: 1,
         required: true,
         importance: ModuleImportance::Normal,

@@ -1,0 +1,80 @@
+//! What `why` promises: it happens at its time, unless an event intervenes.
+//! Owns the comparison of forecasts with what follows when time alone passes.
+//! Never forecasts: policy does.
+
+use mainstay_policy::lifecycle::{Forecast, LifecycleEvent};
+use mainstay_policy::states::Status;
+use mainstay_policy::{ModuleId, MonoTime, State};
+
+use super::Sim;
+use crate::checker::Checked;
+use crate::violation::Violation;
+
+/// What was promised of one module.
+struct Promise {
+    module: ModuleId,
+    state: State,
+    since: MonoTime,
+    forecast: Forecast,
+}
+
+impl Promise {
+    /// Whether time alone has to change the state by `now`; None: it may.
+    fn must_have_left(&self, now: MonoTime) -> Option<bool> {
+        match &self.forecast {
+            Forecast::Retry { at, .. } => Some(*at <= now),
+            Forecast::Nothing => None, // what needs it may start it again
+            Forecast::Proposal { .. } | Forecast::FailedNeed { .. } => Some(false),
+            forecast => match forecast.at() {
+                Some(at) if at <= now => None,
+                // A token or a need may be free because another's time has come.
+                _ if self.state == State::Waiting => None,
+                _ => Some(false),
+            },
+        }
+    }
+}
+
+impl Sim {
+    /// The alarm of the lifecycle fires.
+    pub(super) fn time_passes(&mut self) -> Checked {
+        let before = self.promises();
+        let status = self.lifecycle.status();
+        self.apply_to_lifecycle(LifecycleEvent::TimerFired)?;
+        // The first start took too long: everything stops.
+        if status != self.lifecycle.status() && self.lifecycle.status() == Status::Stopping {
+            return Ok(());
+        }
+        let moved = |promise: &Promise| {
+            let now = self.lifecycle.view(promise.module);
+            (now.state, now.since) != (promise.state, promise.since)
+        };
+        for promise in &before {
+            let Some(must) = promise.must_have_left(self.now) else {
+                continue;
+            };
+            // What another's time did is an event for this one.
+            let by = self.lifecycle.view(promise.module).by;
+            let is_taken_along = before
+                .iter()
+                .any(|other| by == Some(other.module) && moved(other));
+            if must != moved(promise) && (must || !is_taken_along) {
+                return Err(Violation::ForecastBroken(promise.module));
+            }
+        }
+        Ok(())
+    }
+
+    fn promises(&self) -> Vec<Promise> {
+        let promise = |module| {
+            let view = self.lifecycle.view(module);
+            Promise {
+                module,
+                state: view.state,
+                since: view.since,
+                forecast: self.lifecycle.forecast(self.now, module),
+            }
+        };
+        self.runtime_plan.ids().map(promise).collect()
+    }
+}

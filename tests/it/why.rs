@@ -1,0 +1,295 @@
+//! `why`, `what-if` and `chaos` against the real program.
+//! Owns the promise that what they say is what happens. Never asserts a time that the machine
+//! decides: what is forecast is compared with what came.
+
+use mainstay_protocol::method::{
+    ChangeAction, NotStartedResult, WhatIfResult, WhyParams, WhyResult, name,
+};
+use mainstay_protocol::{EventKind, ModuleState, SystemStatus};
+use serde_json::json;
+
+use crate::daemon::{Daemon, free_address, kill, misbehave, script};
+
+fn why(daemon: &Daemon, module: &str) -> WhyResult {
+    daemon.client().why(module).expect("an answer")
+}
+
+fn what_if(daemon: &Daemon, action: &str, module: &str) -> WhatIfResult {
+    let params = json!({ "action": action, "module": module });
+    daemon
+        .client()
+        .call(name::WHAT_IF, params)
+        .expect("an answer")
+}
+
+/// Names of modules in the order in which they first moved to `to` after event `since`.
+fn moved(daemon: &Daemon, since: u64, to: ModuleState) -> Vec<String> {
+    let params = mainstay_protocol::method::EventsParams {
+        since: Some(since),
+        limit: Some(1000),
+        ..Default::default()
+    };
+    let events = daemon.client().events(&params).expect("events");
+    let mut names: Vec<String> = Vec::new();
+    for event in events
+        .iter()
+        .filter(|event| event.payload["to"] == to.as_str())
+    {
+        let name = event.module.clone().unwrap_or_default();
+        if event.kind == EventKind::ModuleStateChanged && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn newest(daemon: &Daemon) -> u64 {
+    let params = mainstay_protocol::method::EventsParams {
+        limit: Some(1),
+        ..Default::default()
+    };
+    let events = daemon.client().events(&params).expect("events");
+    events.last().map_or(0, |event| event.seq)
+}
+
+fn steps(result: &WhatIfResult, action: ChangeAction) -> Vec<String> {
+    let such = result.steps.iter().filter(|step| step.action == action);
+    such.map(|step| step.module.clone()).collect()
+}
+
+fn tree() -> String {
+    let run = misbehave("");
+    format!(
+        "[recovery]\nbackoff = {{ initial = \"50ms\", max = \"50ms\", floor = \"50ms\" }}\n\
+         max_attempts = 2\nprobation = \"off\"\n[chaos]\nallowed = true\n\
+         [module.base]\ncommand = {run}\n\
+         [module.mid]\ncommand = {run}\nrequires = [\"base\"]\n\
+         recovery.on_dependency_restart = \"restart\"\n\
+         [module.top]\ncommand = {run}\nrequires = [\"mid\"]\n\
+         [module.apart]\ncommand = {run}\n"
+    )
+}
+
+#[test]
+fn what_if_says_what_a_stop_then_does() {
+    let daemon = Daemon::start(&tree());
+    let said = what_if(&daemon, "stop", "mid");
+    assert_eq!(daemon.status().modules.running, 5, "nothing was touched");
+    let since = newest(&daemon);
+    daemon.change(name::MODULE_STOP, "mid");
+    let done = moved(&daemon, since, ModuleState::Stopping);
+    assert_eq!(steps(&said, ChangeAction::Stop), done);
+    let status = daemon.status();
+    assert_eq!((said.status, said.reason), (status.status, status.reason));
+}
+
+#[test]
+fn what_if_says_what_a_kill_then_does() {
+    let daemon = Daemon::start(&tree());
+    let said = what_if(&daemon, "kill", "base");
+    let since = newest(&daemon);
+    kill(daemon.module("base").pid.expect("it runs"), libc::SIGKILL);
+    let restarted = steps(&said, ChangeAction::Restart);
+    daemon.wait("as many to run again", || {
+        (moved(&daemon, since, ModuleState::Running).len() == restarted.len()).then_some(())
+    });
+    let mut done = moved(&daemon, since, ModuleState::Running);
+    let mut restarted = restarted;
+    (done.sort(), restarted.sort());
+    assert_eq!(done, restarted);
+    let status = daemon.status();
+    assert_eq!((said.status, said.reason), (status.status, status.reason));
+    assert!(said.worst >= SystemStatus::Degraded, "{:?}", said.worst);
+}
+
+#[test]
+fn what_if_says_what_failures_without_end_then_do() {
+    let daemon = Daemon::start(&tree());
+    let said = what_if(&daemon, "fail", "base");
+    assert_eq!(steps(&said, ChangeAction::Fail), ["base"]);
+    loop {
+        let base = daemon.until_view("it to run or to have failed", "base", |view| {
+            view.state == ModuleState::Failed || view.pid.is_some()
+        });
+        match base.pid {
+            Some(pid) => kill(pid, libc::SIGKILL),
+            None => break,
+        }
+        daemon.until_view("that run to end", "base", |view| view.pid != base.pid);
+    }
+    for stopped in steps(&said, ChangeAction::Stop) {
+        daemon.until_view("it to be down", &stopped, |view| view.pid.is_none());
+    }
+    daemon.until("apart", ModuleState::Running);
+    let status = daemon.status();
+    assert_eq!((said.status, said.reason), (status.status, status.reason));
+}
+
+#[test]
+fn a_probe_that_fails_is_forecast_to_restart_when_it_then_does() {
+    let address = free_address();
+    let serve = misbehave(&format!("--ready http:{address}"));
+    let daemon = Daemon::start(&format!(
+        "[recovery]\nbackoff = {{ initial = \"10ms\", floor = \"10ms\" }}\n\
+         [module.it]\ncommand = {serve}\nready = {{ tcp = \"{address}\" }}\n\
+         health = {{ probes = [{{ http = \"http://{address}/\", interval = \"200ms\", \
+         timeout = \"300ms\" }}] }}\n"
+    ));
+    daemon.until_view("it to be well", "it", |view| {
+        view.health == mainstay_protocol::HealthStatus::Healthy
+    });
+    let before = daemon.module("it");
+    kill(before.pid.expect("it runs"), libc::SIGSTOP);
+    let forecast = daemon.wait("the confirmations to be forecast", || {
+        let next = why(&daemon, "it").next?;
+        next.text
+            .contains("two confirmations, then a restart")
+            .then_some(next)
+    });
+    assert!(forecast.estimated && forecast.at.is_some(), "{forecast:?}");
+    let found = why(&daemon, "it").evidence;
+    let found: Vec<&str> = found.iter().map(|it| it.source.as_str()).collect();
+    assert!(
+        found.iter().any(|it| it.starts_with("the probe http")),
+        "{found:?}"
+    );
+    let after = daemon.until_view("a new run", "it", |view| {
+        view.generation > before.generation && view.state == ModuleState::Running
+    });
+    let because = after.started_because.expect("a cause of this run");
+    assert!(
+        because.starts_with("restarted: a liveness probe failed"),
+        "{because}"
+    );
+}
+
+#[test]
+fn restarts_on_request_are_told_apart_and_each_run_has_its_cause() {
+    let daemon = Daemon::start(&tree());
+    let first = daemon.module("apart");
+    assert_eq!((first.restarts, first.requested_restarts), (0, 0));
+    assert_eq!(
+        first.started_because.as_deref(),
+        Some("started by the initial startup")
+    );
+    let requested = daemon.change(name::MODULE_RESTART, "apart");
+    assert_eq!((requested.restarts, requested.requested_restarts), (0, 1));
+    let because = requested.started_because.unwrap_or_default();
+    assert!(
+        because.starts_with("started by ") && because.contains("uid"),
+        "{because}"
+    );
+    kill(requested.pid.expect("it runs"), libc::SIGKILL);
+    let after = daemon.until_view("it to be back", "apart", |view| {
+        view.generation > requested.generation && view.state == ModuleState::Running
+    });
+    assert_eq!((after.restarts, after.requested_restarts), (1, 1));
+    let expected = Some("restarted: killed by SIGKILL".to_owned());
+    assert_eq!(after.started_because, expected);
+    daemon.kill_runtime();
+    let returned = daemon.until("apart", ModuleState::Running);
+    assert_eq!(returned.started_because, expected);
+    assert_eq!((returned.restarts, returned.requested_restarts), (1, 1));
+    let printed = daemon.cli(&["status", "apart"]);
+    let printed = String::from_utf8_lossy(&printed.stdout);
+    assert!(printed.contains("1 automatic, 1 requested"), "{printed}");
+}
+
+#[test]
+fn a_chain_of_waiting_modules_ends_at_its_root_cause_over_a_returned_runtime_too() {
+    let run = misbehave("");
+    let daemon = Daemon::start(&format!(
+        "[module.root]\ncommand = {}\nrequired = false\n\
+         recovery = {{ max_attempts = 1, probation = \"off\", \
+         backoff = {{ initial = \"10ms\", floor = \"10ms\" }} }}\nready = {{ settle = \"5s\" }}\n\
+         [module.mid]\ncommand = {run}\nrequires = [\"root\"]\nrequired = false\n\
+         [module.top]\ncommand = {run}\nrequires = [\"mid\"]\nrequired = false\n\
+         [module.asleep]\ncommand = {run}\nstart = \"lazy\"\n",
+        script("echo the disk is full; exit 7"),
+    ));
+    daemon.until("root", ModuleState::Failed);
+    for way in ["as it was seen", "as it was remembered"] {
+        let top = why(&daemon, "top");
+        assert!(
+            top.summary.contains("root failed: exit code 7"),
+            "{way}: {}",
+            top.summary
+        );
+        let [mid, root] = &top.because[..] else {
+            panic!("{way}: {:?}", top.because)
+        };
+        assert!(mid.starts_with("mid waits for root"), "{mid}");
+        assert!(root.starts_with("root has failed: exit code 7"), "{root}");
+        let next = top.next.expect("what follows").text;
+        assert!(
+            next.contains("will not start by itself: root is not tried again"),
+            "{next}"
+        );
+        let root = why(&daemon, "root");
+        assert_eq!(root.affects, ["mid", "top"]);
+        let log = &root.evidence[0];
+        assert!(
+            log.lines.contains(&"the disk is full".to_owned()),
+            "{way}: {log:?}"
+        );
+        let down: NotStartedResult = daemon
+            .client()
+            .call(name::WHY_NOT_STARTED, json!({}))
+            .expect("groups");
+        let groups: Vec<(Option<&str>, usize)> = down
+            .groups
+            .iter()
+            .map(|group| (group.root.as_deref(), group.modules.len()))
+            .collect();
+        let mut sorted = groups;
+        sorted.sort();
+        assert_eq!(sorted, [(None, 1), (Some("root"), 3)], "{way}");
+        daemon.kill_runtime();
+    }
+}
+
+#[test]
+fn the_whole_history_is_longer_than_what_explains_the_state() {
+    let daemon = Daemon::start(&tree());
+    for _ in 0..3 {
+        daemon.change(name::MODULE_RESTART, "apart");
+    }
+    let short = why(&daemon, "apart").chain.len();
+    let params = WhyParams {
+        module: "apart".to_owned(),
+        full: true,
+    };
+    let full: WhyResult = daemon.client().call(name::WHY, params).expect("an answer");
+    assert!(
+        full.chain.len() > short + 6,
+        "{} and {short}",
+        full.chain.len()
+    );
+    let printed = daemon.cli(&["why", "apart", "--full"]);
+    let lines = String::from_utf8_lossy(&printed.stdout).lines().count();
+    assert!(lines > full.chain.len(), "{lines}");
+}
+
+#[test]
+fn faults_on_request_are_permitted_journaled_and_recovered() {
+    let daemon = Daemon::start(&tree().replace("allowed = true", "allowed = false"));
+    let refused = daemon.cli(&["chaos", "kill", "base"]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(4), "{told}");
+    assert!(told.contains("[chaos] allowed"), "{told}");
+    drop(daemon);
+    let daemon = Daemon::start(&tree());
+    let before = daemon.module("apart");
+    let done = daemon.cli(&["chaos", "kill", "apart"]);
+    assert!(done.status.success(), "{done:?}");
+    let after = daemon.until_view("it to be back", "apart", |view| {
+        view.generation > before.generation && view.state == ModuleState::Running
+    });
+    assert_eq!(after.restarts, 1);
+    let event = daemon.event("apart", EventKind::ChaosInjected);
+    assert!(event.actor.is_some_and(|actor| actor.contains("uid")));
+    let listed = daemon.cli(&["audit", "list"]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("chaos kill apart"), "{listed}");
+    assert!(daemon.cli(&["audit", "verify"]).status.success());
+}
