@@ -11,12 +11,12 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{
     AdoptedProcess, ChangeClass, Lifecycle, LifecycleEffect, LifecycleEvent, Operation,
-    PreviewStep, ReplanError, Supposition, SystemInfo,
+    PreviewStep, ReplanError, SystemInfo,
 };
 use mainstay_policy::plan::Plan;
 use mainstay_policy::run::{self, RunReport};
 use mainstay_policy::states::{self, State};
-use mainstay_protocol::method::{ChangeStep, NotStartedGroup, WhatIfResult};
+use mainstay_protocol::method::ChangeStep;
 use mainstay_protocol::{SystemStatus, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
@@ -39,7 +39,7 @@ pub(crate) mod replan;
 pub(crate) mod requests;
 mod waiting;
 
-pub(crate) use outlook::Outlook;
+pub(crate) use outlook::{LifecycleQuery, Outlook};
 pub(super) use requests::CONTINUED_STOP;
 pub(crate) use requests::FilesChanged;
 use requests::{OpenRequest, OpenRequests};
@@ -112,24 +112,8 @@ pub(crate) enum LifecycleMsg {
         /// The steps, in order.
         answer: oneshot::Sender<Vec<ChangeStep>>,
     },
-    /// What follows for a module, and why is it where it is?
-    Explain {
-        /// Which.
-        module: ModuleId,
-        /// In words.
-        answer: oneshot::Sender<Outlook>,
-    },
-    /// Which modules are not up, and why?
-    ExplainNotStarted(oneshot::Sender<Vec<NotStartedGroup>>),
-    /// What would follow if this happened to a module?
-    WhatIf {
-        /// To which.
-        module: ModuleId,
-        /// What.
-        supposition: Supposition,
-        /// What would follow.
-        answer: oneshot::Sender<WhatIfResult>,
-    },
+    /// A question that changes nothing.
+    Query(LifecycleQuery),
     /// From the procedure before a restart.
     ProcedureEnded {
         /// Whose.
@@ -331,19 +315,7 @@ impl LifecycleActorState {
             } => {
                 let _asker_left = answer.send(self.preview(module, operation));
             }
-            LifecycleMsg::Explain { module, answer } => {
-                let _asker_left = answer.send(self.outlook(module));
-            }
-            LifecycleMsg::ExplainNotStarted(answer) => {
-                let _asker_left = answer.send(self.not_started());
-            }
-            LifecycleMsg::WhatIf {
-                module,
-                supposition,
-                answer,
-            } => {
-                let _asker_left = answer.send(self.what_if(module, supposition));
-            }
+            LifecycleMsg::Query(query) => self.answer(query),
             LifecycleMsg::ProcedureEnded { module, ticket, ok } => {
                 self.dirty.insert(module);
                 self.note(LifecycleEvent::ProcedureEnded { module, ticket, ok });

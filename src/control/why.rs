@@ -18,7 +18,7 @@ use super::modules::find_module;
 use super::{Answer, Caller, MethodResult, internal, logs, view_builder};
 use crate::actors::RuntimeContext;
 use crate::actors::health::{HealthMsg, ProbeOutlook};
-use crate::actors::lifecycle::{LifecycleMsg, Outlook};
+use crate::actors::lifecycle::{LifecycleMsg, LifecycleQuery, Outlook};
 use crate::actors::module::{ModuleMsg, RunOutlook};
 use crate::journal::{Story, Streak, story};
 
@@ -46,7 +46,7 @@ impl Answer for Why {
         let (answer, outlook) = oneshot::channel();
         ctx.actor_refs
             .lifecycle
-            .cast(LifecycleMsg::Explain { module, answer });
+            .cast(LifecycleMsg::Query(LifecycleQuery::Explain(module, answer)));
         let outlook = await_reply(outlook).await?;
         let found = Found {
             view: view_builder::module(ctx, module),
@@ -69,7 +69,7 @@ impl Answer for WhyNotStarted {
         let (answer, groups) = oneshot::channel();
         ctx.actor_refs
             .lifecycle
-            .cast(LifecycleMsg::ExplainNotStarted(answer));
+            .cast(LifecycleMsg::Query(LifecycleQuery::NotStarted(answer)));
         let groups = await_reply(groups).await?;
         Ok(MethodResult::Now(NotStartedResult { groups }))
     }
@@ -95,11 +95,13 @@ impl Answer for WhatIf {
             }
         };
         let (answer, result) = oneshot::channel();
-        ctx.actor_refs.lifecycle.cast(LifecycleMsg::WhatIf {
-            module,
-            supposition,
-            answer,
-        });
+        ctx.actor_refs
+            .lifecycle
+            .cast(LifecycleMsg::Query(LifecycleQuery::WhatIf(
+                module,
+                supposition,
+                answer,
+            )));
         Ok(MethodResult::Now(await_reply(result).await?))
     }
 }

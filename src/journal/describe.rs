@@ -53,16 +53,8 @@ pub fn describe(event: &Event) -> String {
         EventKind::ModuleTreeSignalled => tree_signalled(who, facts),
         EventKind::ModuleFilesChanged => files_changed(who, facts),
         EventKind::ModuleHookFailed => hook_failed(who, facts),
-        EventKind::ForensicsWritten => {
-            let reason = prefixed(" before ", facts.text("reason"));
-            let path = prefixed(": ", facts.text("path"));
-            format!("the state of {who} was written down{reason}{path}")
-        }
-        EventKind::ChaosInjected => {
-            let action = facts.text("action").unwrap_or("a fault");
-            let by = prefixed(" by ", event.actor.as_deref());
-            format!("chaos {action} of {who} was requested{by}")
-        }
+        EventKind::ForensicsWritten => forensics(who, facts),
+        EventKind::ChaosInjected => chaos(event, who, facts),
         EventKind::RecoveryStarted
         | EventKind::RecoveryProposed
         | EventKind::CascadeStopped
@@ -229,6 +221,18 @@ fn files_changed(who: &str, facts: PayloadReader<'_>) -> String {
         false => "; it is not restarted: it is to be down",
     };
     format!("{path}{} of {who} changed{stays}", prefixed("", more))
+}
+
+fn forensics(who: &str, facts: PayloadReader<'_>) -> String {
+    let reason = prefixed(" before ", facts.text("reason"));
+    let path = prefixed(": ", facts.text("path"));
+    format!("the state of {who} was written down{reason}{path}")
+}
+
+fn chaos(event: &Event, who: &str, facts: PayloadReader<'_>) -> String {
+    let action = facts.text("action").unwrap_or("fault");
+    let by = prefixed(" by ", event.actor.as_deref());
+    format!("chaos {action} of {who} was requested{by}")
 }
 
 fn throttled(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {

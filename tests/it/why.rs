@@ -95,7 +95,8 @@ fn what_if_says_what_a_kill_then_does() {
     });
     let mut done = moved(&daemon, since, ModuleState::Running);
     let mut restarted = restarted;
-    (done.sort(), restarted.sort());
+    done.sort();
+    restarted.sort();
     assert_eq!(done, restarted);
     let status = daemon.status();
     assert_eq!((said.status, said.reason), (status.status, status.reason));

@@ -11,7 +11,8 @@ use mainstay_policy::run::{Exit, RunEnd};
 use mainstay_policy::spec::{Kind, StartMode, Strategy};
 use mainstay_policy::states::{self, Desired, State};
 use mainstay_policy::{ModuleId, MonoTime};
-use mainstay_protocol::method::{NotStartedGroup, NotStartedModule, WhyNext};
+use mainstay_protocol::method::{NotStartedGroup, NotStartedModule, WhatIfResult, WhyNext};
+use tokio::sync::oneshot;
 
 use super::super::convert;
 use super::LifecycleActorState;
@@ -33,6 +34,17 @@ pub(crate) struct Outlook {
     pub(crate) commands: Vec<String>,
 }
 
+/// A question that changes nothing.
+#[derive(Debug)]
+pub(crate) enum LifecycleQuery {
+    /// What follows for a module, and why is it where it is?
+    Explain(ModuleId, oneshot::Sender<Outlook>),
+    /// Which modules are not up, and why?
+    NotStarted(oneshot::Sender<Vec<NotStartedGroup>>),
+    /// What would follow if this happened to a module?
+    WhatIf(ModuleId, Supposition, oneshot::Sender<WhatIfResult>),
+}
+
 /// One module on the way to a root cause.
 struct Link {
     module: ModuleId,
@@ -50,6 +62,20 @@ enum Root {
 }
 
 impl LifecycleActorState {
+    pub(super) fn answer(&self, query: LifecycleQuery) {
+        match query {
+            LifecycleQuery::Explain(module, answer) => {
+                let _asker_left = answer.send(self.outlook(module));
+            }
+            LifecycleQuery::NotStarted(answer) => {
+                let _asker_left = answer.send(self.not_started());
+            }
+            LifecycleQuery::WhatIf(module, supposition, answer) => {
+                let _asker_left = answer.send(self.what_if(module, supposition));
+            }
+        }
+    }
+
     pub(super) fn outlook(&self, module: ModuleId) -> Outlook {
         let mut chain = self.chain(module).into_iter();
         let own = chain.next().map_or_else(String::new, |link| link.text);

@@ -307,7 +307,7 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     module.files_changed: files of storage changed; it is not restarted: it is to be down
     module.hook_failed: a command of storage failed
     forensics.written: the state of storage was written down
-    chaos.injected: chaos a fault of storage was requested
+    chaos.injected: chaos fault of storage was requested
     config.applied: the configuration was applied
     config.committed: the configuration was committed
     config.rejected: a changed configuration was rejected

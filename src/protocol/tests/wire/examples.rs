@@ -4,7 +4,6 @@
 
 use std::fmt::Debug;
 
-use mainstay_protocol::chaos::{ChaosAction, ChaosParams, ChaosResult};
 use mainstay_protocol::config_plan::{
     ApplyResult, ChangeClass, ConfigApplied, ConfigApplyParams, ConfigPlan, ConfigPlanParams,
     KeyChange, ModuleChange, PlanChange,
@@ -27,6 +26,8 @@ use mainstay_protocol::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+
+use crate::explanations::{chaos, not_started, what_if, what_if_params, why, why_params};
 
 /// A call and its answer.
 pub(crate) struct Example {
@@ -427,94 +428,6 @@ fn report() -> m::HealthReportParams {
         metrics: metrics.map(|(name, value)| (name.to_owned(), value)).into(),
         issues: vec!["queue is long".to_owned()],
     }
-}
-
-fn why_params() -> m::WhyParams {
-    m::WhyParams {
-        module: "storage".to_owned(),
-        full: true,
-    }
-}
-
-fn why() -> m::WhyResult {
-    let link = m::WhyLink {
-        seq: 812,
-        at: Timestamp(1_795_000_000_123),
-        kind: EventKind::ModuleExited,
-        module: Some("storage".to_owned()),
-        text: "storage exited with code 1".to_owned(),
-    };
-    let next = m::WhyNext {
-        text: "it is started again".to_owned(),
-        at: Some(Timestamp(1_795_000_000_523)),
-        estimated: true,
-    };
-    let evidence = m::WhyEvidence {
-        source: "its log ends with".to_owned(),
-        at: Some(Timestamp(1_795_000_000_120)),
-        lines: vec!["cannot open storage.db".to_owned()],
-    };
-    m::WhyResult {
-        module: "storage".to_owned(),
-        state: ModuleState::Backoff,
-        summary: "storage waits for its next start: exit code 1".to_owned(),
-        because: vec!["storage failed: exit code 1".to_owned()],
-        evidence: vec![evidence],
-        tried: Some("restart after 400 ms (1 of 3)".to_owned()),
-        chain: vec![link],
-        next: Some(next),
-        affects: vec!["api".to_owned()],
-        commands: vec!["mainstay start storage".to_owned()],
-    }
-}
-
-fn not_started() -> m::NotStartedResult {
-    m::NotStartedResult {
-        groups: vec![m::NotStartedGroup {
-            root: Some("storage".to_owned()),
-            text: "storage has failed: exit code 1".to_owned(),
-            commands: vec!["mainstay start storage".to_owned()],
-            modules: vec![m::NotStartedModule {
-                module: "api".to_owned(),
-                state: ModuleState::Waiting,
-                waits_for: Some("storage, which failed: exit code 1".to_owned()),
-            }],
-        }],
-    }
-}
-
-fn what_if_params() -> m::WhatIfParams {
-    m::WhatIfParams {
-        action: m::WhatIfAction::Kill,
-        module: "storage".to_owned(),
-    }
-}
-
-fn what_if() -> m::WhatIfResult {
-    m::WhatIfResult {
-        steps: vec![m::ChangeStep {
-            module: "storage".to_owned(),
-            action: m::ChangeAction::Fail,
-            reason: "supposed".to_owned(),
-        }],
-        recovery: Some("restart after 214 ms".to_owned()),
-        worst: SystemStatus::Critical,
-        status: SystemStatus::Degraded,
-        reason: Some("not well: storage".to_owned()),
-    }
-}
-
-fn chaos() -> (ChaosParams, ChaosResult) {
-    let params = ChaosParams {
-        action: ChaosAction::Hang,
-        module: "storage".to_owned(),
-        for_ms: Some(1000),
-    };
-    let result = ChaosResult {
-        pid: 4711,
-        generation: 4,
-    };
-    (params, result)
 }
 
 fn graph() -> m::GraphView {

@@ -7,6 +7,7 @@ mod docs;
 mod enums;
 mod events;
 mod examples;
+mod explanations;
 mod golden;
 mod refusals;
 mod schema;
