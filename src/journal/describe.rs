@@ -53,8 +53,7 @@ pub fn describe(event: &Event) -> String {
         EventKind::ModuleTreeSignalled => tree_signalled(who, facts),
         EventKind::ModuleFilesChanged => files_changed(who, facts),
         EventKind::ModuleHookFailed => hook_failed(who, facts),
-        EventKind::ForensicsWritten => forensics(who, facts),
-        EventKind::ChaosInjected => chaos(event, who, facts),
+        EventKind::ForensicsWritten | EventKind::ChaosInjected => fault(event, who, facts),
         EventKind::RecoveryStarted
         | EventKind::RecoveryProposed
         | EventKind::CascadeStopped
@@ -223,13 +222,13 @@ fn files_changed(who: &str, facts: PayloadReader<'_>) -> String {
     format!("{path}{} of {who} changed{stays}", prefixed("", more))
 }
 
-fn forensics(who: &str, facts: PayloadReader<'_>) -> String {
-    let reason = prefixed(" before ", facts.text("reason"));
-    let path = prefixed(": ", facts.text("path"));
-    format!("the state of {who} was written down{reason}{path}")
-}
-
-fn chaos(event: &Event, who: &str, facts: PayloadReader<'_>) -> String {
+/// Describes a fault on request, or what was written down about a run that was killed.
+fn fault(event: &Event, who: &str, facts: PayloadReader<'_>) -> String {
+    if event.kind == EventKind::ForensicsWritten {
+        let reason = prefixed(" before ", facts.text("reason"));
+        let path = prefixed(": ", facts.text("path"));
+        return format!("the state of {who} was written down{reason}{path}");
+    }
     let action = facts.text("action").unwrap_or("fault");
     let by = prefixed(" by ", event.actor.as_deref());
     format!("chaos {action} of {who} was requested{by}")

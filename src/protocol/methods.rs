@@ -132,7 +132,7 @@ macro_rules! method_table {
             /// Lists every module that is not up, by root cause.
             WhyNotStarted WHY_NOT_STARTED "why.not_started" Observe Reads
                 m::Empty => m::NotStartedResult, "{}";
-            /// Computes what would follow if a module were stopped, killed or failed; changes nothing.
+            /// Computes what would follow if a module were stopped, killed or failed.
             WhatIf WHAT_IF "what_if" Observe Reads m::WhatIfParams => m::WhatIfResult,
                 r#"{"action":"stop","module":"storage"}"#;
             /// Returns the dependency graph in start order.
