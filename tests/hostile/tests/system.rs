@@ -168,7 +168,7 @@ impl System {
         let params = EventsParams {
             module: Some(module.to_owned()),
             kinds: vec![kind],
-            limit: Some(1000),
+            limit: Some(10_000),
             ..EventsParams::default()
         };
         let mut client = Client::connect(self.socket()).expect("a connection");
