@@ -23,8 +23,7 @@ use crate::messages::{
 use crate::poll_key;
 use crate::process;
 use crate::spawn::spawn_error::SpawnError;
-use crate::spawn::spawner::SpawnJob;
-use crate::workers::notify;
+use crate::spawn::spawn_job::SpawnJob;
 use crate::workers::reports::SpawnedProcess;
 use crate::workers::setup::{self, SetupOptions, SystemReady};
 
@@ -181,11 +180,10 @@ impl Engine {
         {
             group.limit(&RunLimits::default());
         }
-        let mut handed = match instance.sockets.given(&spawn.sockets) {
-            Ok(handed) => handed,
+        let sockets = match instance.sockets.given(&spawn.sockets) {
+            Ok(sockets) => sockets,
             Err(failure) => return self.spawn_failed(id, failure),
         };
-        handed.extend(instance.store.for_next_run());
         instance.tag = self.tags.draw();
         spawner.queue(SpawnJob {
             id,
@@ -193,7 +191,8 @@ impl Engine {
             spawn,
             tag: instance.tag,
             group: instance.group.clone(),
-            handed,
+            sockets,
+            receiver: self.notify_receiver.clone(),
             tapped: instance.tapped,
         });
     }
@@ -277,6 +276,7 @@ impl Engine {
                 }
                 EngineEvent::OutputDropped { name, what } => self.report(name, 0, what),
                 EngineEvent::SetupDone => self.on_setup(),
+                EngineEvent::RuntimeStarted => self.runtime_started(),
                 EngineEvent::Directories(restored) => self.on_directories(restored),
             }
             self.perform_effects();
@@ -348,7 +348,6 @@ impl Engine {
             first: (started.pid, started.start_time),
             pid: started.pid,
             start_time: started.start_time,
-            uid: started.uid,
             pinned: started.pinned,
             ready: started.ready,
             ready_bytes: 0,
@@ -362,8 +361,8 @@ impl Engine {
             main_exit: None,
         }));
         let tapped = instance.tapped;
-        if let Some(socket) = started.notify {
-            self.open_notify(id, socket);
+        if started.notifies {
+            self.open_notify(id);
         }
         if tapped && let Some(ground) = &self.ground {
             ground.logs.tap(id, true, false);
@@ -455,7 +454,7 @@ impl Engine {
     }
 
     fn remove(&mut self, id: u32, name: &str) {
-        let Some(mut gone) = self.instances.remove(&id) else {
+        let Some(gone) = self.instances.remove(&id) else {
             return;
         };
         self.leases.thaw(id);
@@ -463,12 +462,13 @@ impl Engine {
         if let Some(dirs) = &self.places {
             dirs.remove_sockets(gone.sockets.bound());
         }
-        gone.store.clear(&self.poll);
+        if let Some(receiver) = &self.notify_receiver {
+            receiver.forget(id);
+        }
         if let Some(ground) = &self.ground {
             if let Some(groups) = ground.groups.as_ref().filter(|_| gone.group.is_some()) {
                 groups.forget(name);
             }
-            let _ = std::fs::remove_file(notify::socket_path(&ground.notify_folder, name));
             ground.logs.forget(name);
         }
     }

@@ -25,7 +25,8 @@ use crate::messages::{
 use crate::poll_key;
 use crate::random::Tags;
 use crate::runtime_process::RuntimeProcess;
-use crate::spawn::spawner::{SpawnContext, Spawner};
+use crate::spawn::spawn_job::SpawnContext;
+use crate::spawn::spawner::Spawner;
 use crate::workers::notify_receiver::NotifyReceiver;
 use crate::workers::setup::SetupResult;
 use crate::workers::sweep::{ProcessTree, Sweeper};
@@ -80,7 +81,7 @@ pub(crate) struct Engine {
     pub(crate) reap_again: bool,
     /// Someone unknown ended who may be a child whose spawn is about to be told.
     pub(crate) reap_retry: bool,
-    pub(crate) notify_receiver: Option<NotifyReceiver>,
+    pub(crate) notify_receiver: Option<Arc<NotifyReceiver>>,
     /// What is received before something else happens: until when, instance, generation, process.
     pub(crate) drains: VecDeque<(Instant, u32, u64, i32)>,
 }
@@ -176,11 +177,11 @@ impl Engine {
             poll_key::READY => self.read_ready(id),
             poll_key::PROCESS => self.reap_one(id),
             poll_key::FORMER => self.reap_former(),
-            poll_key::STORED => {
-                if let Some(instance) = self.instances.get_mut(&id) {
-                    let key = (what & !poll_key::KIND) >> 32;
-                    instance.store.hung_up(&self.poll, key);
+            poll_key::NOTIFY => {
+                if let Some(receiver) = &self.notify_receiver {
+                    receiver.clear();
                 }
+                self.handle_queue();
             }
             poll_key::KNOCK => self.on_activation(id, ((what & !poll_key::KIND) >> 32) as usize),
             _ => {}

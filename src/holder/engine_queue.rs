@@ -1,11 +1,11 @@
-//! News for the loop from its other threads.
+//! Events for the loop from its other threads.
 //! Owns a queue and the event descriptor that wakes the loop.
 //! Never blocks a sender longer than the queue's lock.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use mainstay_process::{Instance, ProcessEventKind};
 
@@ -16,13 +16,11 @@ use crate::workers::reports::{NotifyMessage, SpawnedProcess, TreeFound};
 
 /// Output of tapped instances that may wait for the loop, in bytes.
 const TAP_LIMIT_BYTES: usize = 1024 * 1024;
-/// sd_notify messages that may wait for the loop, in bytes; each counts a little beside its text,
-/// and for each of its descriptors: at most some hundreds of them wait.
+/// sd_notify messages that may wait for the loop, in bytes; each counts a little beside its text.
 const NOTIFY_LIMIT_BYTES: usize = 1024 * 1024;
 const NOTIFY_MESSAGE_BYTES: usize = 1024;
-const NOTIFY_FD_BYTES: usize = 4096;
 
-/// One piece of news.
+/// One event.
 #[derive(Debug)]
 pub(crate) enum EngineEvent {
     /// A spawn is done.
@@ -66,48 +64,76 @@ pub(crate) enum EngineEvent {
     },
     /// The system is set up, or cannot be.
     SetupDone,
+    /// The runtime is started, or cannot be.
+    RuntimeStarted,
     /// Removed directories of the system are there again, or cannot be created.
     Directories(Result<Vec<OwnedFd>, String>),
+}
+
+/// The queue without its descriptor, for a thread that has another table.
+#[derive(Debug, Default)]
+pub(crate) struct QueueState {
+    queue: Mutex<Vec<EngineEvent>>,
+    tapped: AtomicUsize,
+    notify: AtomicUsize,
+}
+
+impl QueueState {
+    /// True if the loop has to be woken.
+    pub(crate) fn push(&self, event: EngineEvent) -> bool {
+        let mut queue = lock(&self.queue);
+        queue.push(event);
+        queue.len() == 1
+    }
+
+    /// As [`QueueState::push`].
+    pub(crate) fn push_notify(&self, message: Box<NotifyMessage>) -> bool {
+        self.notify.fetch_add(cost(&message), Ordering::Relaxed);
+        self.push(EngineEvent::Notify(message))
+    }
+
+    /// The loop is late with what was pushed by [`QueueState::push_notify`].
+    pub(crate) fn is_full_of_notify(&self) -> bool {
+        self.notify.load(Ordering::Relaxed) > NOTIFY_LIMIT_BYTES
+    }
 }
 
 /// The queue.
 #[derive(Debug)]
 pub(crate) struct EngineQueue {
-    queue: Mutex<Vec<EngineEvent>>,
+    state: Arc<QueueState>,
     wake: LoopWaker,
-    tapped: AtomicUsize,
-    notify: AtomicUsize,
 }
 
 impl EngineQueue {
     pub(crate) fn new() -> io::Result<EngineQueue> {
         let wake = LoopWaker::new()?;
         Ok(EngineQueue {
-            queue: Mutex::default(),
+            state: Arc::default(),
             wake,
-            tapped: AtomicUsize::new(0),
-            notify: AtomicUsize::new(0),
         })
+    }
+
+    pub(crate) fn state(&self) -> Arc<QueueState> {
+        Arc::clone(&self.state)
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 
-    pub(crate) fn send(&self, news: EngineEvent) {
-        let mut queue = lock(&self.queue);
-        queue.push(news);
-        if queue.len() == 1 {
+    pub(crate) fn send(&self, event: EngineEvent) {
+        if self.state.push(event) {
             self.wake.wake();
         }
     }
 
     /// False when the loop is behind: then the text is dropped.
     pub(crate) fn send_output(&self, id: u32, generation: u64, text: String, lost: u64) -> bool {
-        if self.tapped.load(Ordering::Relaxed) > TAP_LIMIT_BYTES {
+        if self.state.tapped.load(Ordering::Relaxed) > TAP_LIMIT_BYTES {
             return false;
         }
-        self.tapped.fetch_add(text.len(), Ordering::Relaxed);
+        self.state.tapped.fetch_add(text.len(), Ordering::Relaxed);
         self.send(EngineEvent::Output {
             id,
             generation,
@@ -117,29 +143,20 @@ impl EngineQueue {
         true
     }
 
-    pub(crate) fn send_notify(&self, message: Box<NotifyMessage>) {
-        self.notify.fetch_add(cost(&message), Ordering::Relaxed);
-        self.send(EngineEvent::Notify(message));
-    }
-
-    /// The loop is late with what was sent by [`EngineQueue::send_notify`].
-    pub(crate) fn is_full_of_notify(&self) -> bool {
-        self.notify.load(Ordering::Relaxed) > NOTIFY_LIMIT_BYTES
-    }
-
     pub(crate) fn take(&self) -> Vec<EngineEvent> {
+        let state = &self.state;
         let taken = {
-            let mut queue = lock(&self.queue);
+            let mut queue = lock(&state.queue);
             self.wake.clear();
             std::mem::take(&mut *queue)
         };
-        for news in &taken {
-            match news {
+        for event in &taken {
+            match event {
                 EngineEvent::Output { text, .. } => {
-                    self.tapped.fetch_sub(text.len(), Ordering::Relaxed);
+                    state.tapped.fetch_sub(text.len(), Ordering::Relaxed);
                 }
                 EngineEvent::Notify(message) => {
-                    self.notify.fetch_sub(cost(message), Ordering::Relaxed);
+                    state.notify.fetch_sub(cost(message), Ordering::Relaxed);
                 }
                 _ => {}
             }
@@ -149,5 +166,5 @@ impl EngineQueue {
 }
 
 fn cost(message: &NotifyMessage) -> usize {
-    message.text.len() + NOTIFY_MESSAGE_BYTES + message.fds.len() * NOTIFY_FD_BYTES
+    message.text.len() + NOTIFY_MESSAGE_BYTES
 }

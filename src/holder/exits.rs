@@ -61,8 +61,12 @@ impl Engine {
         let runtime = self.runtime_pid();
         if self.owner(pid).is_none() && runtime != Some(pid) {
             let spawner = self.spawner.as_ref();
-            if spawner.is_some_and(|spawner| spawner.may_be_pending_child(pid)) {
-                self.reap_retry = true; // its spawn will be told
+            let starting = self
+                .runtime
+                .as_ref()
+                .is_some_and(|one| one.starting.is_some());
+            if starting || spawner.is_some_and(|spawner| spawner.may_be_pending_child(pid)) {
+                self.reap_retry = true; // its start will be reported
                 return false;
             }
             self.handle_queue(); // it may have been told a moment ago

@@ -45,7 +45,12 @@ pub fn recv_with_fds(
 /// `WouldBlock` when the other side does not read; `BrokenPipe` when it is gone.
 pub fn send_with_fds(socket: &impl AsRawFd, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-    let rights = [ControlMessage::ScmRights(&raw)];
+    send_fds(socket, bytes, &raw)
+}
+
+/// The same with numbers, which the caller has open.
+pub(crate) fn send_fds(socket: &impl AsRawFd, bytes: &[u8], raw: &[RawFd]) -> io::Result<usize> {
+    let rights = [ControlMessage::ScmRights(raw)];
     let control = if raw.is_empty() { &[][..] } else { &rights[..] };
     let parts = [IoSlice::new(bytes)];
     Ok(sendmsg::<()>(

@@ -9,10 +9,8 @@ use std::time::Duration;
 use mainstay_process::{Exit, Instance as InstanceName};
 
 use crate::activation::ActivationSockets;
-use crate::fd_store::FdStore;
 use crate::kernel::{Cgroup, ProcessHandle};
 use crate::process;
-use crate::workers::foreign_fd::Closer;
 use crate::workers::sweep::ProcessTree;
 
 /// A running process; its numbers are those of the roster.
@@ -24,7 +22,6 @@ pub(crate) struct RunningProcess {
     /// The main process: that one, or the one it named by MAINPID.
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
-    pub(crate) uid: u32,
     pub(crate) pinned: Option<ProcessHandle>,
     pub(crate) ready: Option<OwnedFd>,
     /// Bytes without a newline that came by it.
@@ -60,12 +57,8 @@ pub(crate) struct Instance {
     /// The number by which the processes of its newest run are known.
     pub(crate) tag: u64,
     pub(crate) run: Option<Box<RunningProcess>>,
-    /// Descriptors for its next runs.
-    pub(crate) store: FdStore,
     /// Where it listens, running or not.
     pub(crate) sockets: ActivationSockets,
-    /// Closes what its runs, and only they, passed on.
-    pub(crate) closer: Arc<Closer>,
     pub(crate) group: Option<Arc<Cgroup>>,
     /// The group has limits, which the next run is not to inherit.
     pub(crate) limited: bool,
@@ -81,9 +74,7 @@ impl Instance {
             name,
             tag: 0,
             run: None,
-            store: FdStore::default(),
             sockets: ActivationSockets::default(),
-            closer: Arc::default(),
             group: None,
             limited: false,
             oom_kills: 0,

@@ -46,8 +46,6 @@ mod engine_queue;
 #[cfg(unix)]
 mod exits;
 #[cfg(unix)]
-mod fd_store;
-#[cfg(unix)]
 mod fds;
 #[cfg(unix)]
 mod frame;

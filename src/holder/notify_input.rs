@@ -1,5 +1,5 @@
 //! What modules report while they run: by sd_notify, received on a thread, and by readiness pipe.
-//! Owns what of it is for the holder: another main process, descriptors to store.
+//! Owns what of it is for the loop: another main process.
 //! Never reads what a module sent before its sender was verified.
 
 use std::sync::Arc;
@@ -9,11 +9,10 @@ use mainstay_process::ProcessEventKind;
 
 use crate::engine::Engine;
 use crate::instance::RunningProcess;
+use crate::kernel::{self, Cgroup, ProcessHandle};
 use crate::poll_key;
-use crate::workers::foreign_fd::ForeignFd;
 use crate::workers::membership::RunTree;
-use crate::workers::notify::{has_line, value};
-use crate::workers::notify_receiver::{NotifyReceiver, NotifySource};
+use crate::workers::notify_receiver::NotifyReceiver;
 use crate::workers::reports::{NewMain, NotifyMessage};
 
 /// How often a run is told that something it asked for is not done.
@@ -27,40 +26,27 @@ impl Engine {
     /// The thread that receives, started with the first run that needs it.
     pub(crate) fn start_notify_receiver(&mut self) -> std::io::Result<()> {
         if let (None, Some(ground)) = (&self.notify_receiver, &self.ground) {
-            let folder = ground.notify_folder.clone();
-            let receiver = NotifyReceiver::start(Arc::clone(&self.mail), folder)?;
-            self.notify_receiver = Some(receiver);
+            let receiver = NotifyReceiver::start(&self.mail, ground.notify_folder.clone())?;
+            self.watch(&receiver, poll_key::NOTIFY)?;
+            self.notify_receiver = Some(Arc::new(receiver));
         }
         Ok(())
     }
 
     /// Begins to receive what a run sends.
-    pub(crate) fn open_notify(&mut self, id: u32, socket: ForeignFd) {
-        let Some((receiver, instance)) = self
-            .notify_receiver
-            .as_ref()
-            .zip(self.instances.get_mut(&id))
-        else {
-            return;
-        };
-        let Some(run) = &mut instance.run else {
-            return;
-        };
-        run.notifies = true;
-        receiver.open(NotifySource {
-            id,
-            generation: run.generation,
-            name: instance.name.clone(),
-            socket,
-            tree: RunTree {
+    pub(crate) fn open_notify(&mut self, id: u32) {
+        let instance = self.instances.get_mut(&id);
+        let run = instance.and_then(|one| Some((one.run.as_mut()?, &one.group)));
+        if let (Some(receiver), Some((run, group))) = (&self.notify_receiver, run) {
+            run.notifies = true;
+            let tree = RunTree {
                 first: run.first,
                 main: (run.pid, run.start_time),
                 mark: run.mark.clone(),
-                cgroup: instance.group.clone(),
-            },
-            uid: run.uid,
-            closer: Arc::clone(&instance.closer),
-        });
+                cgroup: group.as_deref().map(Cgroup::view),
+            };
+            receiver.open(id, run.generation, tree);
+        }
     }
 
     /// Has everything received that a run sent until now; false when it sends nothing.
@@ -141,42 +127,19 @@ impl Engine {
     }
 
     pub(crate) fn on_notify(&mut self, message: NotifyMessage) {
-        let NotifyMessage {
-            id,
-            generation,
-            pid,
-            text,
-            fds,
-            new_main,
-            rejected,
-        } = message;
-        if self
-            .running(id)
-            .is_none_or(|run| run.generation != generation)
-        {
+        let (id, generation) = (message.id, message.generation);
+        let run = self.running(id);
+        if run.is_none_or(|run| run.generation != generation) {
             return; // nothing it could come from is left
         }
-        if let Some(main) = new_main {
-            let changed = self.change_main_pid(id, main);
+        if let Some(main) = message.new_main {
+            let changed = self.change_main_pid(id, &main);
             self.report_rejected(id, generation, changed.err());
         }
-        self.report_rejected(id, generation, rejected);
-        let Some(instance) = self.instances.get_mut(&id) else {
-            return;
-        };
-        let name = value(&text, "FDNAME");
-        let problem = if has_line(&text, "FDSTOREREMOVE=1") {
-            let removed = name.map_or(0, |name| instance.store.remove(&self.poll, name));
-            let which = name.unwrap_or("a descriptor without FDNAME");
-            (removed == 0).then(|| format!("cannot remove {which}: nothing of that name is stored"))
-        } else if has_line(&text, "FDSTORE=1") {
-            let poll = !has_line(&text, "FDPOLL=0");
-            instance.store.put((&self.poll, id), name, fds, poll)
-        } else {
-            None
-        };
-        self.forward(id, pid, text);
-        self.report_rejected(id, generation, problem);
+        for rejected in message.rejected {
+            self.report_rejected(id, generation, Some(rejected));
+        }
+        self.forward(id, message.pid, message.text);
     }
 
     fn forward(&mut self, id: u32, pid: i32, text: String) {
@@ -186,12 +149,8 @@ impl Engine {
     }
 
     /// MAINPID: the run is about that process from here on.
-    fn change_main_pid(&mut self, id: u32, main: NewMain) -> Result<(), String> {
-        let NewMain {
-            pid,
-            start_time,
-            handle,
-        } = main;
+    fn change_main_pid(&mut self, id: u32, main: &NewMain) -> Result<(), String> {
+        let NewMain { pid, start_time } = *main;
         let cannot = |why: &str| format!("cannot make MAINPID={pid} the main process: {why}");
         if self.owner(pid).is_some() {
             return Err(cannot("it is one already"));
@@ -200,6 +159,11 @@ impl Engine {
         if run.is_some_and(|run| run.main_exit.is_some()) {
             return Err(cannot("the run is being stopped"));
         }
+        // Behind the handle: what is seen then is what the handle names.
+        let handle = ProcessHandle::new(pid);
+        let is_same = kernel::process(pid).is_some_and(|seen| seen.start_time == start_time);
+        let handle = handle.filter(|_| is_same);
+        let handle = handle.ok_or_else(|| cannot("there is no such process"))?;
         let watched = self.poll.add(&handle, poll_key::PROCESS | u64::from(id));
         watched.map_err(|problem| cannot(&format!("it cannot be watched ({problem})")))?;
         let Some(instance) = self.instances.get_mut(&id) else {

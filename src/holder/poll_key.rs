@@ -8,8 +8,7 @@ pub(crate) const MAIL: u64 = 3 << 56;
 pub(crate) const READY: u64 = 5 << 56;
 pub(crate) const PROCESS: u64 = 6 << 56;
 pub(crate) const FORMER: u64 = 7 << 56;
-/// With the key of a stored descriptor between this and the instance.
-pub(crate) const STORED: u64 = 8 << 56;
+pub(crate) const NOTIFY: u64 = 8 << 56;
 /// With the place of the socket between this and the instance.
 pub(crate) const KNOCK: u64 = 9 << 56;
 pub(crate) const KIND: u64 = 0xff << 56;

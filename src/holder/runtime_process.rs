@@ -5,16 +5,20 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-use crate::kernel::{self, Program, Signals};
+use crate::engine_queue::{EngineEvent, EngineQueue};
+use crate::kernel::{self, Program, Signals, TableThread};
 use crate::messages::CHANNEL_FD;
+use crate::threads::thread;
 use crate::workers::mark::TREE_MARK_VAR;
 
 /// How to start the runtime.
@@ -28,54 +32,80 @@ pub struct RuntimeCommand {
     pub env: Vec<(OsString, OsString)>,
 }
 
+/// The result of a start: the holder's end of the channel, and the process.
+pub(crate) type RuntimeStart = io::Result<(OwnedFd, i32)>;
+
 /// What the holder needs to start the runtime, and its process.
 #[derive(Debug)]
 pub(crate) struct RuntimeProcess {
     command: RuntimeCommand,
-    program: Program,
+    program: Arc<Program>,
     pub(crate) signals: Signals,
     /// Started in the foreground of a terminal: SIGHUP means that the terminal was closed.
     pub(crate) terminal: bool,
     pub(crate) pid: Option<i32>,
+    /// Brings the result of the start that is in flight.
+    pub(crate) starting: Option<Receiver<RuntimeStart>>,
 }
 
 impl RuntimeProcess {
     pub(crate) fn new(command: RuntimeCommand) -> io::Result<RuntimeProcess> {
         reserve_channel_fd()?;
         Ok(RuntimeProcess {
-            program: Program::open(&command.program)?,
+            program: Arc::new(Program::open(&command.program)?),
             command,
             signals: take_signals()?,
             terminal: io::stdin().is_terminal() || io::stderr().is_terminal(),
             pid: None,
+            starting: None,
         })
     }
 
-    /// Starts the runtime; returns the holder's end of a fresh channel. The process group is its
-    /// own: what a terminal sends goes to the holder, which reports it in order.
-    pub(crate) fn start(&mut self) -> io::Result<OwnedFd> {
+    /// Has another thread start the runtime with a fresh channel, so that the loop does not wait
+    /// for its exec; [`EngineEvent::RuntimeStarted`] says that there is a result.
+    pub(crate) fn start(&mut self, queue: &Arc<EngineQueue>) -> io::Result<()> {
         let (ours, theirs) = UnixStream::pair()?;
-        let mut child = Command::new(self.program.path());
-        child
-            .arg0(&self.command.program)
-            .args(&self.command.args)
-            .process_group(0);
-        child.env_remove(TREE_MARK_VAR); // of an earlier holder, whose leftovers are swept
-        child.envs(self.command.env.iter().map(|(name, value)| (name, value)));
-        let end = theirs.as_raw_fd();
-        #[expect(unsafe_code, reason = "descriptor 3 is set between fork and exec")]
-        // SAFETY: only dup2 and fcntl, which are async-signal-safe.
-        unsafe {
-            child.pre_exec(move || install_channel(end));
-        }
-        let started = child.spawn()?;
-        self.pid = Some(i32::try_from(started.id()).unwrap_or(i32::MAX));
-        Ok(ours.into())
+        let (command, program) = (self.command.clone(), Arc::clone(&self.program));
+        let (result, starting) = sync_channel(1);
+        let queue = Arc::clone(queue);
+        thread("runtime-start", move || {
+            let started = TableThread::start("runtime-fork", true).and_then(|table| {
+                let mut fds = vec![theirs.as_fd()];
+                fds.extend(program.fd());
+                let program = Arc::clone(&program);
+                table.run(&fds, move |fds| start(&command, &program, fds))?
+            });
+            let _ = result.send(started.map(|pid| (ours.into(), pid))); // or the holder exits
+            queue.send(EngineEvent::RuntimeStarted);
+        })?;
+        self.starting = Some(starting);
+        Ok(())
     }
 }
 
-/// Nothing that is opened later may get the wire's number and be overwritten in the runtime before
-/// its exec.
+/// Starts the runtime with the first of these as its channel. Its process group is its own: what a
+/// terminal sends goes to the holder, which reports it in order.
+fn start(command: &RuntimeCommand, program: &Program, fds: &[OwnedFd]) -> io::Result<i32> {
+    let (channel, program_fd) = fds.split_first().ok_or(io::ErrorKind::NotFound)?;
+    let mut child = Command::new(program.path(program_fd.first()));
+    child
+        .arg0(&command.program)
+        .args(&command.args)
+        .process_group(0);
+    child.env_remove(TREE_MARK_VAR); // of an earlier holder, whose leftovers are swept
+    child.envs(command.env.iter().map(|(name, value)| (name, value)));
+    let channel = channel.as_raw_fd();
+    #[expect(unsafe_code, reason = "descriptor 3 is set between fork and exec")]
+    // SAFETY: only dup2 and fcntl, which are async-signal-safe.
+    unsafe {
+        child.pre_exec(move || install_channel(channel));
+    }
+    let started = child.spawn()?;
+    Ok(i32::try_from(started.id()).unwrap_or(i32::MAX))
+}
+
+/// Nothing that is opened later may get the number of the channel and be overwritten in the runtime
+/// before its exec.
 fn reserve_channel_fd() -> io::Result<()> {
     // Closed standard descriptors are filled too; the last one opened lies above and goes.
     loop {

@@ -27,6 +27,7 @@ pub fn run(runtime: RuntimeCommand) -> Result<u8, String> {
     let mut engine =
         begin(runtime).map_err(|problem| format!("cannot start the holder: {problem}"))?;
     engine.supervise();
+    engine.runtime_started(); // waits for it: nothing else has begun
     match engine.supervisor.last_exit_text() {
         Some(problem) => Err(problem.to_owned()),
         None => Ok(engine.run()),
@@ -122,21 +123,37 @@ impl Engine {
     }
 
     fn start_runtime(&mut self) {
+        let runtime = self.runtime.as_mut();
+        let started = runtime.map(|runtime| runtime.start(&self.mail));
+        if let Some(Err(problem)) = started {
+            self.runtime_start_failed(&problem);
+        }
+    }
+
+    /// A start of the runtime has a result.
+    pub(crate) fn runtime_started(&mut self) {
         let Some(runtime) = &mut self.runtime else {
             return;
         };
-        match runtime.start() {
-            Ok(socket) => {
+        let result = runtime.starting.take().map(|starting| starting.recv());
+        match result {
+            Some(Ok(Ok((socket, pid)))) => {
+                runtime.pid = Some(pid);
                 self.supervisor.runtime_started(monotonic());
                 if self.connect(socket).is_err() {
                     self.supervisor.channel_closed(monotonic());
                 }
             }
-            Err(problem) => {
-                let text = format!("cannot start the runtime: {problem}");
-                self.supervisor.start_failed(monotonic(), text);
-            }
+            Some(Ok(Err(problem))) => self.runtime_start_failed(&problem),
+            Some(Err(ended)) => self.runtime_start_failed(&io::Error::other(ended)),
+            None => {}
         }
+        self.reap_again |= std::mem::take(&mut self.reap_retry);
+    }
+
+    fn runtime_start_failed(&mut self, problem: &io::Error) {
+        let text = format!("cannot start the runtime: {problem}");
+        self.supervisor.start_failed(monotonic(), text);
     }
 
     /// The runtime was reaped. The rest of its channel counts: `Exit` may be the last request.

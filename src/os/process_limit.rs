@@ -45,6 +45,9 @@ pub(super) fn reached() -> Option<String> {
     cgroup_limit().or_else(user_limit).or_else(system_limit)
 }
 
+/// Threads and processes of a failed start that are gone again when its limit is looked for.
+const FREED_MAX: u64 = 3;
+
 /// `pids.max` of this control group, or of one above it; both kinds of hierarchies.
 fn cgroup_limit() -> Option<String> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -86,7 +89,7 @@ fn full_above(mount: &Path, folder: &Path) -> Option<String> {
     above.into_iter().find_map(|one| {
         let (limit, now) = (number(one, "pids.max")?, number(one, "pids.current")?);
         let file = one.join("pids.max").display().to_string();
-        (now >= limit).then(|| {
+        (now + FREED_MAX > limit).then(|| {
             format!(
                 "the limit of {limit} processes and threads is reached ({file}); raise it, under \
                  systemd with TasksMax="

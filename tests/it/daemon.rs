@@ -133,6 +133,18 @@ impl Daemon {
         self.dir.path().join(name)
     }
 
+    /// Where the one module that has a notify socket sends its messages: it is told its module
+    /// alone, and no other user can list the directory.
+    pub(crate) fn notify_socket(&self) -> PathBuf {
+        const NAME_LENGTH: usize = 16;
+        let entries = fs::read_dir(self.path("run/notify")).expect("a directory");
+        let paths = entries.flatten().map(|one| one.path());
+        let has_name = |path: &PathBuf| path.file_name().is_some_and(|n| n.len() == NAME_LENGTH);
+        let mut paths: Vec<PathBuf> = paths.filter(has_name).collect();
+        assert_eq!(paths.len(), 1, "{paths:?}");
+        paths.remove(0)
+    }
+
     /// What `up` printed so far.
     pub(crate) fn printed(&self) -> String {
         fs::read_to_string(self.path("up.log")).unwrap_or_default()

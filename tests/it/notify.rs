@@ -136,7 +136,7 @@ fn a_stranger_is_not_heard_whatever_it_says() {
             "WATCHDOG=trigger".to_owned(),
             "FDSTORE=1".to_owned(),
         ] {
-            let path = daemon.path("run/notify/it.sock");
+            let path = daemon.notify_socket();
             socket
                 .send_to(text.as_bytes(), path)
                 .expect("the socket takes it");

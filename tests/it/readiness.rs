@@ -106,7 +106,7 @@ fn a_stranger_cannot_say_that_a_module_is_ready() {
     let command = on_go("--ready notify --ready-after 300ms --notify STATUS=mine");
     let daemon = Daemon::launch("", &one("{ notify = true }", &command, ""));
     daemon.until_view("its process to run", "it", |view| view.pid.is_some());
-    let socket = daemon.path("run/notify/it.sock");
+    let socket = daemon.notify_socket();
     let stranger = UnixDatagram::unbound().expect("a socket");
     stranger
         .send_to(b"STATUS=stranger\nREADY=1", &socket)

@@ -93,6 +93,16 @@ impl Cgroup {
         match *self {}
     }
 
+    pub(crate) fn view(&self) -> CgroupView {
+        match *self {}
+    }
+}
+
+/// The place of a group.
+#[derive(Debug, Clone)]
+pub(crate) enum CgroupView {}
+
+impl CgroupView {
     pub(crate) fn contains(&self, _: i32) -> bool {
         match *self {}
     }

@@ -1,52 +1,38 @@
-//! Births by fork alone.
+//! Starts by fork alone.
 //! Owns nothing.
 //! Never lends a descriptor number: there is no table that could be shared and left.
 
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::AtomicI32;
 
-use super::ProcessHandle;
 use crate::spawn::exec_spec::ExecSpec;
 use crate::spawn::fork::{self, with_signals_blocked};
 
-/// Makes processes, one at a time; one per spawner thread.
+/// Makes processes, one at a time.
 #[derive(Debug)]
-pub(crate) struct ProcessLauncher {
-    pins: bool,
-    pub(crate) low: Option<ReservedFds>,
-}
-
-/// A process that was born.
-#[derive(Debug)]
-pub(crate) struct SpawnedChild {
-    pub(crate) pid: i32,
-    pub(crate) pinned: Option<ProcessHandle>,
-}
+pub(crate) struct ProcessLauncher;
 
 impl ProcessLauncher {
-    /// `pins` asks for a pin of every child.
-    pub(crate) fn new(_plain: bool, pins: bool) -> ProcessLauncher {
-        ProcessLauncher { pins, low: None }
+    pub(crate) fn new(_plain: bool) -> ProcessLauncher {
+        ProcessLauncher
     }
 
-    /// Starts what `orders` say; see `linux`.
+    /// Starts what the spec says; see `linux`.
     ///
     /// # Errors
     /// The errno of the fork.
     pub(crate) fn spawn(
         &mut self,
-        orders: &ExecSpec,
+        spec: &ExecSpec,
         _group: Option<BorrowedFd<'_>>,
-        newborn: &AtomicI32,
-    ) -> Result<SpawnedChild, i32> {
-        let pid = with_signals_blocked(|| fork::fork_and_exec(orders, newborn))?;
-        // Our own child that nobody has reaped: the number cannot mean anyone else.
-        let pinned = if self.pins {
-            ProcessHandle::new(pid)
-        } else {
-            None
-        };
-        Ok(SpawnedChild { pid, pinned })
+        child_pid: &AtomicI32,
+    ) -> Result<i32, i32> {
+        with_signals_blocked(|| fork::fork_and_exec(spec, child_pid))
+    }
+
+    /// Its children copy the one table there is.
+    pub(crate) fn forks(&self) -> bool {
+        true
     }
 
     /// There are no groups.

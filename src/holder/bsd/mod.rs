@@ -3,7 +3,7 @@
 //! Never promises what these kernels do not keep: docs/decisions/0010 says what that is.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::fds::MAX_FDS;
@@ -14,6 +14,7 @@ pub(crate) mod child;
 mod dir_watch;
 mod kqueue;
 mod launcher;
+mod own_table;
 mod pinned;
 mod socket_flags;
 #[cfg(target_os = "freebsd")]
@@ -25,10 +26,11 @@ mod system;
 #[cfg(not(any(target_os = "macos", target_os = "freebsd")))]
 compile_error!("cannot build for this system: mainstay knows Linux, macOS, FreeBSD and Windows");
 
-pub(crate) use cgroup::{Cgroup, CgroupRoot, CgroupTree, find_cgroup_root};
+pub(crate) use cgroup::{Cgroup, CgroupRoot, CgroupTree, CgroupView, find_cgroup_root};
 pub(crate) use dir_watch::DirWatch;
 pub(crate) use kqueue::{LoopWaker, PollEvents, Poller, Signals};
-pub(crate) use launcher::{ProcessLauncher, ReservedFds, SpawnedChild};
+pub(crate) use launcher::{ProcessLauncher, ReservedFds};
+pub(crate) use own_table::{TableThread, thread_with_own_table};
 pub(crate) use pinned::{ProcessHandle, signal_verified};
 pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET};
 pub(crate) use system::{
@@ -95,7 +97,12 @@ impl Program {
         path.canonicalize().map(Program)
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
+    /// No descriptor is needed.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    pub(crate) fn path(&self, _: Option<&OwnedFd>) -> PathBuf {
         self.0.clone()
     }
 }

@@ -148,7 +148,7 @@ impl Cgroup {
         while !self.is_empty() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
             if let Some(members) = self.file("cgroup.procs", OFlag::O_RDONLY) {
-                kill_headless(members, |pid| self.contains(pid));
+                kill_headless(members, |pid| self.view().contains(pid));
             }
         }
     }
@@ -204,9 +204,9 @@ impl Cgroup {
         count.and_then(|count| count.parse().ok()).unwrap_or(0)
     }
 
-    /// Whether a process lies in it.
-    pub(crate) fn contains(&self, pid: i32) -> bool {
-        group_of(&pid.to_string()).is_some_and(|view| self.is_above(&view))
+    /// Its place, for a thread with a table of descriptors of its own.
+    pub(crate) fn view(&self) -> CgroupView {
+        CgroupView(self.view.clone())
     }
 
     /// In which of these a process lies.
@@ -220,6 +220,17 @@ impl Cgroup {
 
     fn is_above(&self, view: &str) -> bool {
         is_in(view, &self.view)
+    }
+}
+
+/// The place of a group, without a descriptor.
+#[derive(Debug, Clone)]
+pub(crate) struct CgroupView(String);
+
+impl CgroupView {
+    /// Whether a process is in the group.
+    pub(crate) fn contains(&self, pid: i32) -> bool {
+        group_of(&pid.to_string()).is_some_and(|view| is_in(&view, &self.0))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Never decides anything: the names are those of `bsd`, so that the rest does not differ.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,7 @@ mod cgroup_tree;
 pub(crate) mod child;
 mod clone;
 mod dir_watch;
+mod own_table;
 mod poll;
 mod process_scan;
 mod processes;
@@ -24,12 +25,13 @@ mod procfs;
 mod reserved_fds;
 mod socket_flags;
 
-pub(crate) use cgroup::Cgroup;
 pub use cgroup::group_dir;
+pub(crate) use cgroup::{Cgroup, CgroupView};
 pub use cgroup_tree::group_controllers;
 pub(crate) use cgroup_tree::{CgroupRoot, CgroupTree, find_cgroup_root};
-pub(crate) use clone::{ProcessLauncher, SpawnedChild};
+pub(crate) use clone::ProcessLauncher;
 pub(crate) use dir_watch::DirWatch;
+pub(crate) use own_table::{TableThread, thread_with_own_table};
 pub(crate) use poll::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use process_scan::{
     command_name, has_variable, is_in_own_namespace, processes, signal_verified, tag,
@@ -127,8 +129,15 @@ impl Program {
         Ok(Program(own_fd(raw)))
     }
 
-    pub(crate) fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
+    /// What is to be in the table of the process that executes it.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+
+    /// Its path in a process that has it as `fd`.
+    pub(crate) fn path(&self, fd: Option<&OwnedFd>) -> PathBuf {
+        let number = fd.unwrap_or(&self.0).as_raw_fd();
+        format!("/proc/self/fd/{number}").into()
     }
 }
 
@@ -150,7 +159,7 @@ pub(crate) fn max_open_files(hard: libc::rlim_t) -> libc::rlim_t {
 #[expect(unsafe_code, reason = "the C library has no kcmp")]
 pub(crate) fn is_same_file(one: &impl AsRawFd, other: &impl AsRawFd) -> Option<bool> {
     const KCMP_FILE: libc::c_int = 0;
-    let me = std::process::id();
+    let me = nix::unistd::gettid().as_raw(); // whose table has both
     let (a, b) = (one.as_raw_fd(), other.as_raw_fd());
     // SAFETY: numbers only.
     let compared = unsafe { libc::syscall(libc::SYS_kcmp, me, me, KCMP_FILE, a, b) };

@@ -1,34 +1,38 @@
 //! Where the processes of this namespace are shown, whatever is mounted on /proc.
-//! Owns the descriptor of that file system, opened once.
+//! Owns a descriptor of that file system for each thread: not all share a table of descriptors.
 //! Never shows a process by a number of another namespace.
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::OnceLock;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open, openat};
 use nix::sys::stat::Mode;
 
 use crate::fds::own_fd;
 
+thread_local! {
+    static PROCFS: OnceCell<Option<OwnedFd>> = const { OnceCell::new() };
+}
+
+fn with_procfs<T>(work: impl FnOnce(&OwnedFd) -> T) -> Option<T> {
+    PROCFS.with(|procfs| procfs.get_or_init(find).as_ref().map(work))
+}
+
 /// The numbers are those of this namespace if this process has its own there.
-fn procfs() -> Option<&'static OwnedFd> {
-    static PROCFS: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    let found = PROCFS.get_or_init(|| {
-        let itself = fs::read_link("/proc/self").ok();
-        let is_own = itself.is_some_and(|pid| pid.as_os_str() == &*std::process::id().to_string());
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let found = if is_own {
-            open("/proc", flags, Mode::empty()).ok()
-        } else {
-            mounted_nowhere()
-        };
-        // Out of the way of the low numbers that children get.
-        let raw = fcntl(found?, FcntlArg::F_DUPFD_CLOEXEC(10)).ok()?;
-        Some(own_fd(raw))
-    });
-    found.as_ref()
+fn find() -> Option<OwnedFd> {
+    let itself = fs::read_link("/proc/self").ok();
+    let is_own = itself.is_some_and(|pid| pid.as_os_str() == &*std::process::id().to_string());
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let found = if is_own {
+        open("/proc", flags, Mode::empty()).ok()
+    } else {
+        mounted_nowhere()
+    };
+    // Out of the way of the low numbers that children get.
+    let raw = fcntl(found?, FcntlArg::F_DUPFD_CLOEXEC(10)).ok()?;
+    Some(own_fd(raw))
 }
 
 /// As after `unshare --pid` without `--mount-proc`: only root can do without /proc.
@@ -55,9 +59,9 @@ const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
 const FSMOUNT_CLOEXEC: libc::c_uint = 1;
 
 fn file(path: &str, flags: OFlag) -> io::Result<OwnedFd> {
-    let procfs = procfs().ok_or(io::ErrorKind::NotFound)?;
     let flags = flags | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    Ok(openat(procfs, path, flags, Mode::empty())?)
+    let opened = with_procfs(|procfs| openat(procfs, path, flags, Mode::empty()));
+    Ok(opened.ok_or(io::ErrorKind::NotFound)??)
 }
 
 /// The content of a file, such as `1/stat`.
@@ -73,7 +77,7 @@ pub(super) fn read_text(path: &str) -> Option<String> {
 
 /// Where a link leads, such as `1/ns/pid`.
 pub(super) fn read_link(path: &str) -> Option<std::ffi::OsString> {
-    nix::fcntl::readlinkat(procfs()?, path).ok()
+    with_procfs(|procfs| nix::fcntl::readlinkat(procfs, path).ok())?
 }
 
 /// The numbers of all processes that are shown.

@@ -77,7 +77,7 @@ fn can_unshare_fds() -> bool {
 }
 
 #[expect(unsafe_code, reason = "dup3")]
-fn copy(from: RawFd, to: RawFd) -> Result<(), i32> {
+pub(super) fn copy(from: RawFd, to: RawFd) -> Result<(), i32> {
     // SAFETY: numbers; `to` is ours alone.
     if unsafe { libc::dup3(from, to, libc::O_CLOEXEC) } < 0 {
         return Err(nix::errno::Errno::last_raw());

@@ -5,7 +5,9 @@
 pub(crate) mod child;
 pub(crate) mod exec_spec;
 pub(crate) mod fork;
+pub(crate) mod launch;
 pub(crate) mod prepare;
 pub(crate) mod spawn_error;
+pub(crate) mod spawn_job;
 pub(crate) mod spawner;
 pub(crate) mod syscall;

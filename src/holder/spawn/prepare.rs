@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr::{null, null_mut};
 
@@ -12,7 +11,6 @@ use mainstay_process::{Credentials, SpawnRequest, StartStep};
 
 use crate::spawn::exec_spec::{ChildErrorSlot, ExecSpec};
 use crate::spawn::spawn_error::SpawnError;
-use crate::workers::foreign_fd::NamedFd;
 use crate::workers::mark::TREE_MARK_VAR;
 
 /// Where programs are looked for when no PATH is set.
@@ -50,7 +48,7 @@ impl BaseEnvironment {
 
 /// What the spawner opened for the child.
 #[derive(Debug)]
-pub(crate) struct ChildFds<'a> {
+pub(crate) struct ChildFds {
     pub(crate) stdin: i32,
     pub(crate) stdout: i32,
     pub(crate) ready: Option<i32>,
@@ -58,8 +56,8 @@ pub(crate) struct ChildFds<'a> {
     pub(crate) mark: String,
     pub(crate) nofile: libc::rlimit,
     pub(crate) above: u32,
-    /// What it is given from descriptor 3 on: sockets, then what it stored.
-    pub(crate) handed: &'a [NamedFd],
+    /// What it is passed from descriptor 3 on: sockets, then what it stored.
+    pub(crate) handed: Vec<(String, i32)>,
 }
 
 /// Checks what can be known before anything is opened.
@@ -100,7 +98,7 @@ pub(crate) fn check(spawn: &SpawnRequest) -> Result<(), SpawnError> {
 pub(crate) fn exec_spec(
     spawn: &SpawnRequest,
     inherited: &BaseEnvironment,
-    ends: &ChildFds<'_>,
+    ends: &ChildFds,
     slip: *const ChildErrorSlot,
 ) -> Result<ExecSpec, SpawnError> {
     let given = fd_mappings(spawn, ends)?;
@@ -170,8 +168,8 @@ pub(crate) fn exec_spec(
 
 /// Where each descriptor comes from and goes to, by rising number: what it is handed from 3 on,
 /// without a gap, and the readiness pipe behind it.
-fn fd_mappings(spawn: &SpawnRequest, ends: &ChildFds<'_>) -> Result<Vec<(i32, i32)>, SpawnError> {
-    let handed = ends.handed.iter().map(|(_, fd)| fd.as_raw_fd());
+fn fd_mappings(spawn: &SpawnRequest, ends: &ChildFds) -> Result<Vec<(i32, i32)>, SpawnError> {
+    let handed = ends.handed.iter().map(|(_, fd)| *fd);
     let given = handed.zip(3..).chain(ends.ready.zip(spawn.ready_fd));
     let given: Vec<(i32, i32)> = given.collect();
     match given.as_slice() {
@@ -193,7 +191,7 @@ fn text(bytes: &[u8], what: &str) -> Result<CString, SpawnError> {
 fn variables(
     spawn: &SpawnRequest,
     inherited: &BaseEnvironment,
-    ends: &ChildFds<'_>,
+    ends: &ChildFds,
 ) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut all = if spawn.clear_env {
         BTreeMap::new()

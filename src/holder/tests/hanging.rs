@@ -8,13 +8,13 @@
 mod common;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::leased::Leased;
 use common::{Rig, both_trees, eventually, spawn_of};
 use mainstay_holder::EngineOptions;
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
-use mainstay_process::{ProcessEventKind, Signal};
+use mainstay_process::{Credentials, ProcessEventKind, Signal};
 
 /// As the runtime does: again and again, until it is over.
 fn end(rig: &mut Rig, name: &str) {
@@ -68,6 +68,46 @@ fn starts_that_hang_are_ended_and_others_get_their_turn() {
         // Nothing of it is in the way of the next run.
         drop(leased);
         assert_eq!(rig.told("h1", 2, "exit 4").exit.code(), Some(4));
+    }
+}
+
+#[test]
+fn starts_of_one_user_that_hang_delay_no_other_user() {
+    use std::os::unix::fs::PermissionsExt;
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not root: not tested");
+        return;
+    }
+    for options in both_trees() {
+        let mut rig = Rig::new(options);
+        let Some(leased) = Leased::new(rig.dir.path()) else {
+            return;
+        };
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(rig.dir.path(), mode).unwrap();
+        let names: Vec<String> = (0..40).map(|number| format!("h{number}")).collect();
+        for name in &names {
+            let mut spawn = spawn_of(name, 1, &[leased.program(), "300"]);
+            let groups = vec![];
+            spawn.credentials = Some(Credentials {
+                uid: 12345,
+                gid: 12345,
+                groups,
+            });
+            rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
+        }
+        let mut took: Vec<Duration> = (1..=20)
+            .map(|generation| {
+                let before = Instant::now();
+                rig.told("a", generation, "exit 3");
+                before.elapsed()
+            })
+            .collect();
+        took.sort_unstable();
+        let (median, most) = (took[took.len() / 2], took[took.len() - 1]);
+        assert!(median < Duration::from_millis(100), "{took:?}");
+        assert!(most < Duration::from_millis(1500), "{took:?}");
+        drop(leased);
     }
 }
 

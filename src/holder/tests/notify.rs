@@ -10,7 +10,7 @@ mod common;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use common::{Rig, both_trees, eventually, has_python, python, spawn_of};
+use common::{Rig, both_trees, eventually, has_python, notify_socket, python, spawn_of};
 use mainstay_holder::EngineOptions;
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
 use mainstay_process::{ProcessEvent, ProcessEventKind};
@@ -65,7 +65,7 @@ time.sleep(300)";
         rig.start(python("n", 1, script));
         assert_eq!(rig.line.said("n"), "STATUS=helper");
         let socket = UnixDatagram::unbound().unwrap();
-        let path = rig.dir.path().join("run/notify/n.sock");
+        let path = notify_socket(rig.dir.path());
         socket.send_to(b"READY=1", &path).unwrap();
         let none = rig.line.until_within(Duration::from_millis(200), |tell| {
             matches!(

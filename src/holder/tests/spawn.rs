@@ -140,7 +140,7 @@ fn inherited_signal_mask_and_ignored_signals() {
 #[test]
 fn env_leaks() {
     let mut rig = Rig::new(EngineOptions::default());
-    let run = rig.dir.path().join("run/notify/env.sock");
+    let folder = rig.dir.path().join("run/notify");
     let mut spawn = spawn_of("env", 1, &["/usr/bin/env"]);
     spawn.env = vec![("B".into(), "2".into()), ("A".into(), "one two".into())];
     (spawn.clear_env, spawn.notify, spawn.output) = (true, true, Output::Captured);
@@ -155,7 +155,12 @@ fn env_leaks() {
     let secrets = lines.remove(mark).split(['=', ':']).skip(1);
     assert_eq!(secrets.map(str::len).collect::<Vec<_>>(), [32, 32]);
     lines.sort_unstable();
-    let socket = format!("NOTIFY_SOCKET={}", run.display());
+    let socket = lines
+        .iter()
+        .find_map(|line| line.strip_prefix("NOTIFY_SOCKET="));
+    let socket = std::path::Path::new(socket.unwrap());
+    assert_eq!(socket.parent(), Some(&*folder));
+    let socket = format!("NOTIFY_SOCKET={}", socket.display());
     let pid = format!("WATCHDOG_PID={pid}");
     assert_eq!(
         lines,

@@ -144,6 +144,10 @@ mod cases {
                 "a_start_that_hangs_does_not_keep_a_runtime_waiting",
                 hanging::a_start_that_hangs_does_not_keep_a_runtime_waiting,
             ),
+            (
+                "descriptors_that_never_close_do_not_keep_a_runtime_waiting",
+                hanging::descriptors_that_never_close_do_not_keep_a_runtime_waiting,
+            ),
             ("the_rest_of_a_tree_is_stopped", stops::the_rest_of_a_tree),
             ("a_suspended_main_is_reported", stops::suspended_main),
             ("unsafe_directories_are_refused", directories::refused),

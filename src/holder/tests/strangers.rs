@@ -18,10 +18,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::leased::Leased;
-use common::{Rig, both_trees, eventually, has_python, python, spawn_of};
+use common::{Rig, both_trees, eventually, has_python, notify_socket, python, spawn_of};
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
 use mainstay_holder::{EngineOptions, send_with_fds};
-use mainstay_process::{ProcessEvent, ProcessEventKind};
+use mainstay_process::{Credentials, ProcessEvent, ProcessEventKind, Stdin};
 
 /// The longest delay that a stranger may cause.
 const HOLD_UP_MAX: Duration = Duration::from_millis(500);
@@ -30,8 +30,8 @@ const WALK: EngineOptions = EngineOptions {
     plain_fork: false,
 };
 
-fn socket_of(rig: &Rig, name: &str) -> PathBuf {
-    rig.dir.path().join(format!("run/notify/{name}.sock"))
+fn socket_of(rig: &Rig) -> PathBuf {
+    notify_socket(rig.dir.path())
 }
 
 /// Starts a Python script as another process, below this test and outside every run.
@@ -107,7 +107,7 @@ s.sendmsg([b'FDSTORE=1'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i
 s.send(b'STATUS=end')
 time.sleep(300)";
     open_to_all(&rig);
-    let path = socket_of(&rig, "n");
+    let path = socket_of(&rig);
     let mut child = stranger(&path, &[("MAINSTAY_MARK", &mark)], 12345, script);
     let told = rig.line.until_within(HOLD_UP_MAX, |tell| match tell {
         HolderMessage::Process(ProcessEvent {
@@ -133,13 +133,49 @@ fn open_to_all(rig: &Rig) {
 }
 
 #[test]
+fn the_name_of_a_socket_is_known_to_its_module_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    if !has_python() {
+        return;
+    }
+    let mut rig = Rig::new(WALK);
+    open_to_all(&rig);
+    let mut spawn = python("n", 1, "say('READY=1'); time.sleep(300)");
+    if nix::unistd::geteuid().is_root() {
+        spawn.credentials = Some(Credentials {
+            uid: 12345,
+            gid: 12345,
+            groups: vec![],
+        });
+    }
+    rig.start(spawn);
+    assert_eq!(rig.line.said("n"), "READY=1", "it reaches its socket");
+    let path = socket_of(&rig);
+    let folder = path.parent().unwrap();
+    let mode = folder.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o711, "nobody else can list it");
+    // What the kernel shows everybody is the name that it was bound to.
+    let shown = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let shown = shown
+        .split_whitespace()
+        .filter(|word| Path::new(word).starts_with(folder));
+    let shown: Vec<&str> = shown.collect();
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert!(!Path::new(shown[0]).exists(), "{shown:?}");
+    assert!(path.exists());
+    rig.line.kill("n", 1);
+    rig.line.exited("n", 1);
+    eventually("it is removed", || !path.exists());
+}
+
+#[test]
 fn descriptors_that_do_not_close_hold_up_nobody() {
     for options in both_trees() {
         let mut rig = Rig::new(options);
         let mut spawn = spawn_of("n", 1, &["sleep", "300"]);
         spawn.notify = true;
         rig.start(spawn);
-        let socket = connected(&socket_of(&rig, "n"));
+        let socket = connected(&socket_of(&rig));
         let mut others = Vec::new();
         for _ in 0..40 {
             let (fd, other) = lingering();
@@ -290,7 +326,7 @@ while os.getppid() != 1:
     s.send(b'READY=1')
     time.sleep(0.003)
 ";
-    let path = socket_of(&rig, "n");
+    let path = socket_of(&rig);
     let mut child = stranger(&path, &[], 12345, script);
     let mut said = String::new();
     let out = child.stdout.take().unwrap();
@@ -337,16 +373,18 @@ fn a_message_during_a_start_that_hangs_does_not_spin() {
         let Some(leased) = Leased::new(rig.dir.path()) else {
             return;
         };
-        let mut spawn = spawn_of("n", 1, &["/bin/true"]);
-        spawn.notify = true;
+        let mut spawn = spawn_of("n", 1, &["/bin/sh", "-c", "read line"]);
+        (spawn.notify, spawn.stdin) = (true, Stdin::Open);
         rig.start(spawn);
+        let first = socket_of(&rig);
+        rig.line.kill("n", 1);
         let old = UnixDatagram::unbound().unwrap();
-        let _ = old.connect(socket_of(&rig, "n")); // it may have ended
+        let _ = old.connect(&first); // it may have ended
         rig.line.exited("n", 1);
         let mut spawn = spawn_of("n", 2, &[leased.program(), "300"]);
         spawn.notify = true;
         rig.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
-        let new = connected(&socket_of(&rig, "n"));
+        let new = connected(&socket_of(&rig));
         for socket in [&old, &new] {
             let _ = socket.send(b"READY=1"); // the one of the run before may be closed
         }

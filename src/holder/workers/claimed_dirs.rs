@@ -173,6 +173,7 @@ fn claim_run(setup: &HolderSetup) -> Result<LockedDir, String> {
     let say = |problem: io::Error| unusable(dir.path(), RUNTIME_DIR, &problem);
     dir.set_mode(0o711).map_err(say)?; // one that was there may have been open to others
     let lock = take_lock(&dir, setup, "runtime directory", RUNTIME_DIR)?;
+    dir.remove_flat(NOTIFY); // sockets of an earlier holder
     let notify = dir.subdir(NOTIFY, 0o711).map_err(say)?;
     notify.set_mode(0o711).map_err(say)?;
     Ok(LockedDir { dir, lock })

@@ -103,5 +103,6 @@ impl Drop for ForeignFd {
     }
 }
 
-/// A descriptor with its name, shared with the spawn it is passed to.
+/// A descriptor with its name, shared with the spawn it is passed to: a socket of the
+/// configuration, which the runtime bound.
 pub(crate) type NamedFd = (String, Arc<ForeignFd>);

@@ -3,9 +3,7 @@
 //! Owns nothing. Reads what the kernel shows when it is asked, as often as its caller allows.
 //! Never trusts a number that another process may have by now.
 
-use std::sync::Arc;
-
-use crate::kernel::{self, Cgroup};
+use crate::kernel::{self, CgroupView};
 use crate::process::ProcessInfo;
 use crate::workers::mark::mark_variable;
 
@@ -22,7 +20,7 @@ pub(crate) struct RunTree {
     /// The main process: that one, or the one that was named by MAINPID.
     pub(crate) main: (i32, u64),
     pub(crate) mark: String,
-    pub(crate) cgroup: Option<Arc<Cgroup>>,
+    pub(crate) cgroup: Option<CgroupView>,
 }
 
 /// What can be said of a process.

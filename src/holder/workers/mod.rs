@@ -7,6 +7,8 @@ pub(crate) mod claimed_dirs;
 #[cfg(unix)]
 pub(crate) mod dir_keeper;
 #[cfg(unix)]
+pub(crate) mod fd_store;
+#[cfg(unix)]
 pub(crate) mod foreign_fd;
 pub(crate) mod log_files;
 pub(crate) mod log_writer;
@@ -19,7 +21,13 @@ pub(crate) mod notify;
 #[cfg(unix)]
 pub(crate) mod notify_allowance;
 #[cfg(unix)]
+mod notify_command;
+#[cfg(unix)]
 pub(crate) mod notify_receiver;
+#[cfg(unix)]
+mod notify_source;
+#[cfg(unix)]
+mod notify_thread;
 #[cfg(unix)]
 pub(crate) mod orphan_tree;
 #[cfg(unix)]

@@ -4,15 +4,17 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockType, UnixAddr, bind, socket};
+use nix::sys::stat::Mode;
 
-use crate::fds::receive_message;
-use crate::kernel::{self, SenderHandle};
+use crate::fds::{own_fd, receive_message};
+use crate::kernel::{self, SOCKET, SenderHandle};
 use crate::random::random;
 use crate::workers::foreign_fd::{Closer, ForeignFd};
 
@@ -30,31 +32,33 @@ pub(crate) struct NotifyDatagram {
     pub(crate) sender: Option<SenderHandle>,
 }
 
-/// Where a run sends its messages.
-pub(crate) fn socket_path(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}.sock"))
+/// Draws the place of the socket of a run. Its directory can be entered by all and read by none: a
+/// process that is not told the name does not find it.
+pub(crate) fn draw_path(folder: &Path) -> io::Result<PathBuf> {
+    Ok(folder.join(random::<8>()?))
 }
 
-/// Opens a notify socket in the place of the one of the run before: what was sent to that one is
-/// not for this run. Where a datagram does not say who sent it, its user alone may send one.
-pub(crate) fn open_socket(folder: &Path, name: &str, uid: u32) -> io::Result<ForeignFd> {
-    // Until it is ready it has a name that others cannot guess.
-    let hidden = folder.join(random::<4>()?);
-    let socket = UnixDatagram::bind(&hidden)?;
+/// Opens a notify socket. The kernel shows everybody the name that it was bound to, which it has no
+/// more when others may send to it. Where a datagram does not say who sent it, its user alone may.
+pub(crate) fn open_socket(path: &Path, uid: u32) -> io::Result<ForeignFd> {
+    let bound = path.with_file_name(random::<4>()?);
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, SOCKET, None)?;
     // What is queued in it is closed with it.
-    let socket = ForeignFd::new(socket.into(), &Arc::default());
+    let socket = ForeignFd::new(own_fd(socket.into_raw_fd()), &Arc::default());
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    // Where this is refused, the mode depends on the umask for a moment.
+    let _ = nix::sys::stat::fchmod(&socket, Mode::S_IRUSR);
+    bind(socket.as_raw_fd(), &UnixAddr::new(&bound)?)?;
     let arrange = || {
-        fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         kernel::enable_sender_credentials(&socket)?;
         if !kernel::HAS_SENDER_CREDENTIALS {
-            std::os::unix::fs::chown(&hidden, Some(uid), None)?;
+            std::os::unix::fs::chown(&bound, Some(uid), None)?;
         }
-        let mode = fs::Permissions::from_mode(kernel::NOTIFY_MODE);
-        fs::set_permissions(&hidden, mode)?;
-        fs::rename(&hidden, socket_path(folder, name))
+        fs::rename(&bound, path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(kernel::NOTIFY_MODE))
     };
     if let Err(problem) = arrange() {
-        let _ = fs::remove_file(&hidden); // it may have its name already
+        let _ = fs::remove_file(&bound); // it may have its name already
         return Err(problem);
     }
     Ok(socket)

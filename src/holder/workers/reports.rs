@@ -1,6 +1,6 @@
 //! What the threads of the holder report to its loop.
 //! Owns the descriptors in it until the loop takes them.
-//! Never holds what a process outside the run sent.
+//! Never holds what a process outside the run sent, nor a descriptor of the notify thread.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -8,20 +8,18 @@ use std::sync::Arc;
 use mainstay_process::TreeProcess;
 
 use crate::kernel::{Cgroup, ProcessHandle};
-use crate::workers::foreign_fd::ForeignFd;
 
 /// What was started.
 #[derive(Debug)]
 pub(crate) struct SpawnedProcess {
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
-    pub(crate) uid: u32,
     pub(crate) pinned: Option<ProcessHandle>,
     pub(crate) ready: Option<OwnedFd>,
     /// The writing end of its input; nothing is written to it.
     pub(crate) stdin: Option<OwnedFd>,
-    /// Its notify socket.
-    pub(crate) notify: Option<ForeignFd>,
+    /// It has a notify socket.
+    pub(crate) notifies: bool,
     pub(crate) group: Option<Arc<Cgroup>>,
     pub(crate) stream: Option<u64>,
     pub(crate) kill_after_ms: u64,
@@ -36,11 +34,10 @@ pub(crate) struct NotifyMessage {
     /// The sender; 0 where the kernel does not name it.
     pub(crate) pid: i32,
     pub(crate) text: String,
-    pub(crate) fds: Vec<ForeignFd>,
     /// The process that MAINPID names, if it is another one and one of the run.
     pub(crate) new_main: Option<NewMain>,
     /// What it requests that is not done, and why.
-    pub(crate) rejected: Option<String>,
+    pub(crate) rejected: Vec<String>,
 }
 
 /// A process that is to be the main process of its run.
@@ -48,7 +45,6 @@ pub(crate) struct NotifyMessage {
 pub(crate) struct NewMain {
     pub(crate) pid: i32,
     pub(crate) start_time: u64,
-    pub(crate) handle: ProcessHandle,
 }
 
 /// What a look at the rest of a tree found.

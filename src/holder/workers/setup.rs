@@ -13,8 +13,10 @@ use crate::directories::SystemDirs;
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::kernel::{CgroupRoot, CgroupTree};
 use crate::messages::HolderSetup;
+use crate::spawn::launch::probe_cgroup_spawn;
 use crate::spawn::prepare::BaseEnvironment;
-use crate::spawn::spawner::{SpawnContext, Spawner, probe_cgroup_spawn};
+use crate::spawn::spawn_job::SpawnContext;
+use crate::spawn::spawner::Spawner;
 use crate::threads::thread;
 use crate::workers::log_writer::LogWriter;
 use crate::workers::mark::MarkSecret;
@@ -104,7 +106,7 @@ fn start_threads(
         dev_null: dev_null?.into(),
         logs,
         mail: Arc::clone(queue),
-        pins: !standalone,
+        embedded: !standalone,
         plain_fork: options.plain_fork,
     };
     if let Some(mut groups) = context.groups.take() {

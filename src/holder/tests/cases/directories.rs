@@ -11,7 +11,7 @@ use mainstay_holder::messages::{HolderMessage, HolderRequest, HolderSetup};
 use nix::sys::signal::Signal;
 
 use super::House;
-use crate::common::{eventually, lives, spawn_of};
+use crate::common::{eventually, lives, notify_socket, spawn_of};
 
 /// Configures a holder that refuses; returns why.
 fn refusal(mut house: House, setup: HolderSetup) -> String {
@@ -142,6 +142,7 @@ pub(super) fn restored() {
     spawn.notify = true;
     house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
     house.line.spawned("n", 1);
+    let notify = notify_socket(house.dir.path());
     let setup = house.setup();
     let socket = format!("{}/control.sock", setup.runtime_dir);
     let status = format!("{}/holder.json", setup.runtime_dir);
@@ -162,7 +163,6 @@ pub(super) fn restored() {
         });
         assert_eq!((fds, house.line.fds.len()), ((2, None), 2));
         assert!(UnixStream::connect(&socket).is_ok());
-        let notify = format!("{}/notify/n.sock", setup.runtime_dir);
         let sender = UnixDatagram::unbound().unwrap();
         eventually("the notify socket of a run", || {
             sender.connect(&notify).is_ok()

@@ -6,8 +6,9 @@ use mainstay_holder::messages::{HolderMessage, HolderRequest};
 use mainstay_process::Signal;
 
 use super::House;
+use crate::common::fuse::Fuse;
 use crate::common::leased::Leased;
-use crate::common::spawn_of;
+use crate::common::{eventually, lives, notify_socket, spawn_of};
 
 pub(super) fn a_start_that_hangs_does_not_keep_a_runtime_waiting() {
     let mut house = House::ready(false);
@@ -37,5 +38,26 @@ pub(super) fn a_start_that_hangs_does_not_keep_a_runtime_waiting() {
         house.start(name, 2, "sleep 300");
     }
     house.line.ask(&HolderRequest::Ready);
+    house.leave(0);
+}
+
+pub(super) fn descriptors_that_never_close_do_not_keep_a_runtime_waiting() {
+    let mut house = House::ready(false);
+    let Some(fuse) = Fuse::mount() else {
+        return house.leave(0);
+    };
+    let mut spawn = spawn_of("n", 1, &["/bin/sleep", "300"]);
+    spawn.notify = true;
+    house.line.ask(&HolderRequest::Spawn(Box::new(spawn)));
+    let pid = house.line.spawned("n", 1);
+    fuse.send(notify_socket(house.dir.path()));
+    eventually("the holder closes one", || fuse.flushes() > 0);
+    for _ in 0..2 {
+        house.kill_runtime();
+        assert_eq!(house.line.world().instances.len(), 1);
+        house.line.ask(&HolderRequest::Ready);
+    }
+    assert!(lives(pid));
+    drop(fuse);
     house.leave(0);
 }

@@ -5,6 +5,8 @@
 #![expect(dead_code, reason = "every test file uses its own part of it")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[cfg(target_os = "linux")]
+pub(crate) mod fuse;
 pub(crate) mod leased;
 
 use std::collections::VecDeque;
@@ -374,4 +376,24 @@ pub(crate) fn both_trees() -> Vec<EngineOptions> {
             ..EngineOptions::default()
         },
     ]
+}
+
+/// Where the one run that has a notify socket sends its messages: no other user can list this.
+pub(crate) fn notify_socket(dir: &std::path::Path) -> PathBuf {
+    const NAME_LENGTH: usize = 16;
+    let mut found = None;
+    eventually("a notify socket", || {
+        let entries = std::fs::read_dir(dir.join("run/notify"));
+        let paths = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|one| one.path());
+        let has_name = |path: &PathBuf| path.file_name().unwrap().len() == NAME_LENGTH;
+        let paths: Vec<PathBuf> = paths.filter(has_name).collect();
+        assert!(paths.len() < 2, "{paths:?}");
+        found = paths.into_iter().next();
+        found.is_some()
+    });
+    found.unwrap()
 }

@@ -1,16 +1,17 @@
-//! Descriptors that modules leave with us for their next run (FDSTORE).
-//! Owns them: each file once, at most so many an instance, until the instance is forgotten.
+//! Descriptors that modules store for their next run (FDSTORE).
+//! Owns them: each file once, at most 64 of an instance, until the instance is forgotten.
 //! Never reads or writes one, never waits for one to close.
-
-use std::sync::Arc;
 
 use nix::sys::socket::{getsockopt, sockopt::SockType};
 use nix::sys::stat::fstat;
 
 use crate::kernel::{Poller, is_pipe, is_same_file};
-use crate::poll_key;
 use crate::spawn::exec_spec::STORED_MAX;
-use crate::workers::foreign_fd::{ForeignFd, NamedFd};
+use crate::workers::foreign_fd::ForeignFd;
+use crate::workers::notify::{has_line, value};
+
+/// Marks the keys of watched descriptors; the number of the instance is in the low half.
+pub(crate) const STORED: u64 = 1 << 63;
 
 /// What one without a name is called.
 const UNNAMED: &str = "stored";
@@ -19,20 +20,39 @@ const NAME_BYTES: usize = 255;
 #[derive(Debug)]
 struct StoredFd {
     name: String,
-    fd: Arc<ForeignFd>,
-    key: u64,
+    fd: ForeignFd,
+    key: u32,
 }
 
-/// What one instance left.
+/// The store of one instance.
 #[derive(Debug, Default)]
 pub(crate) struct FdStore {
     kept: Vec<StoredFd>,
-    last_key: u64,
+    last_key: u32,
 }
 
 impl FdStore {
+    /// Does what a message requests; returns what of it is not done.
+    pub(crate) fn apply(
+        &mut self,
+        watch: (&Poller, u32),
+        text: &str,
+        fds: Vec<ForeignFd>,
+    ) -> Option<String> {
+        let name = value(text, "FDNAME");
+        if has_line(text, "FDSTOREREMOVE=1") {
+            let removed = name.map_or(0, |name| self.remove(watch.0, name));
+            let which = name.unwrap_or("a descriptor without FDNAME");
+            (removed == 0).then(|| format!("cannot remove {which}: nothing of that name is stored"))
+        } else if has_line(text, "FDSTORE=1") {
+            self.put(watch, name, fds, !has_line(text, "FDPOLL=0"))
+        } else {
+            None
+        }
+    }
+
     /// Keeps these, watched for a hang-up if `watch`; says what of it is not done.
-    pub(crate) fn put(
+    fn put(
         &mut self,
         (poll, id): (&Poller, u32),
         name: Option<&str>,
@@ -47,8 +67,7 @@ impl FdStore {
             )
         });
         for (number, fd) in fds.into_iter().enumerate() {
-            // Without a comparison with those that are kept: a message costs the loop a bounded
-            // time.
+            // Without a comparison with those that are kept: a message takes a bounded time.
             if self.kept.len() >= STORED_MAX || number >= STORED_MAX {
                 problem = Some(format!(
                     "cannot store more than {STORED_MAX} descriptors; remove some with \
@@ -58,11 +77,9 @@ impl FdStore {
                 self.last_key = (self.last_key + 1) & 0xff_ffff;
                 let key = self.last_key;
                 if watch && can_hang_up(&fd) {
-                    let about = poll_key::STORED | key << 32 | u64::from(id);
-                    poll.add_for_end(&fd, about);
+                    poll.add_for_end(&fd, STORED | u64::from(key) << 32 | u64::from(id));
                 }
                 let name = good.unwrap_or(UNNAMED).to_owned();
-                let fd = Arc::new(fd);
                 self.kept.push(StoredFd { name, fd, key });
             }
         }
@@ -70,13 +87,14 @@ impl FdStore {
     }
 
     /// Drops those of this name; how many.
-    pub(crate) fn remove(&mut self, poll: &Poller, name: &str) -> usize {
+    fn remove(&mut self, poll: &Poller, name: &str) -> usize {
         self.drop_if(poll, |one| one.name == name)
     }
 
-    /// Nobody is at the other end of this one any more.
+    /// The other end of the one with this key of the poller is closed.
     pub(crate) fn hung_up(&mut self, poll: &Poller, key: u64) {
-        self.drop_if(poll, |one| one.key == key);
+        let key = (key & !STORED) >> 32;
+        self.drop_if(poll, |one| u64::from(one.key) == key);
     }
 
     /// Drops all.
@@ -84,10 +102,15 @@ impl FdStore {
         self.drop_if(poll, |_| true);
     }
 
-    /// What the next run is given.
-    pub(crate) fn for_next_run(&self) -> impl Iterator<Item = NamedFd> {
-        let share = |one: &StoredFd| (one.name.clone(), Arc::clone(&one.fd));
-        self.kept.iter().map(share)
+    /// Number and name of each, for the next run.
+    pub(crate) fn names(&self) -> Vec<(u32, String)> {
+        let named = |one: &StoredFd| (one.key, one.name.clone());
+        self.kept.iter().map(named).collect()
+    }
+
+    /// Number and descriptor of each.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = (u32, &ForeignFd)> {
+        self.kept.iter().map(|one| (one.key, &one.fd))
     }
 
     fn drop_if(&mut self, poll: &Poller, goes: impl Fn(&StoredFd) -> bool) -> usize {
@@ -96,7 +119,7 @@ impl FdStore {
         self.kept = kept;
         for one in &gone {
             // The file may stay open elsewhere: closing alone would leave it watched.
-            poll.delete(&*one.fd);
+            poll.delete(&one.fd);
         }
         before - self.kept.len()
     }
@@ -138,6 +161,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use nix::unistd::{dup, pipe};
+    use std::sync::Arc;
 
     #[test]
     fn a_file_is_kept_once_and_both_ends_of_a_pipe_are_two() {
@@ -152,7 +176,7 @@ mod tests {
         assert_eq!(put(&mut store, "again", again), None);
         assert_eq!(put(&mut store, "w", write), None);
         let names = |store: &FdStore| -> Vec<String> {
-            store.for_next_run().map(|(name, _)| name).collect()
+            store.names().into_iter().map(|(_, name)| name).collect()
         };
         assert_eq!(names(&store), ["r", "w"]);
         assert_eq!(store.remove(&poll, "again"), 0);
@@ -173,12 +197,12 @@ mod tests {
             let problem = store.put((&poll, 1), Some(name), vec![file()], true);
             assert!(problem.unwrap().contains("FDNAME"), "{name}");
         }
-        assert!(store.for_next_run().all(|(name, _)| name == UNNAMED));
+        assert!(store.names().iter().all(|(_, name)| name == UNNAMED));
         let many = (0..100).map(|_| file()).collect();
         let problem = store.put((&poll, 1), Some("fine"), many, true);
         assert!(problem.unwrap().contains("64"));
-        assert_eq!(store.for_next_run().count(), STORED_MAX);
+        assert_eq!(store.names().len(), STORED_MAX);
         store.clear(&poll);
-        assert_eq!(store.for_next_run().count(), 0);
+        assert_eq!(store.names().len(), 0);
     }
 }

@@ -1,0 +1,45 @@
+//! What is requested of the thread that receives sd_notify messages, and what others see of it.
+//! Owns what both sides share.
+//! Never has a descriptor: the thread has a table of its own.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::SyncSender;
+
+use mainstay_process::Instance;
+
+use crate::workers::membership::RunTree;
+
+/// What is requested of the thread.
+#[derive(Debug)]
+pub(super) enum Command {
+    Bind {
+        id: u32,
+        /// Generation, name and user.
+        run: (u64, Instance, u32),
+        reply: SyncSender<io::Result<PathBuf>>,
+    },
+    Open {
+        id: u32,
+        generation: u64,
+        tree: RunTree,
+    },
+    Drain(u32, u64, i32),
+    Close(u32, u64),
+    Forget(u32),
+    Restore,
+}
+
+/// What both sides use: no descriptor, for they do not share a table.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) commands: Mutex<Vec<Command>>,
+    /// The numbers and names of the descriptors that each instance has stored.
+    pub(super) stored: Mutex<HashMap<u32, Vec<(u32, String)>>>,
+    /// Where the sockets are.
+    pub(super) folder: PathBuf,
+    pub(super) quit: AtomicBool,
+}
