@@ -186,13 +186,16 @@ mod tests {
         thread_with_own_table("table", false, theirs, move |socket| {
             let name = std::fs::read_link("/proc/thread-self").unwrap();
             let file = std::fs::File::open("/etc/hostname").or_else(|_| std::fs::File::open("/"));
-            all.send((name, file.unwrap().as_raw_fd())).unwrap();
+            let file = file.unwrap();
+            all.send((name, file.as_raw_fd())).unwrap();
             let _ = nix::unistd::read(&socket, &mut [0]); // until the test is done
         })
         .unwrap();
         let (thread, number) = from_it.recv().unwrap();
         let link = |whose: &str| std::fs::read_link(format!("/proc/{whose}/fd/{number}")).ok();
-        assert_ne!(link(thread.to_str().unwrap()), link("self"));
+        let there = link(thread.to_str().unwrap());
+        assert!(there.is_some());
+        assert_ne!(there, link("self"));
         drop(socket);
     }
 }

@@ -211,6 +211,9 @@ impl RuntimeSupervisor {
 
     /// The runtime cannot be started; before the first ready runtime that is the end.
     pub fn start_failed(&mut self, now: Duration, text: String) {
+        if self.last_exit_text.as_ref() != Some(&text) {
+            self.status_written = None; // it names the cause
+        }
         self.last_exit_text = Some(text);
         if !self.was_ready {
             return self.exit(1);
