@@ -141,12 +141,12 @@ mod cases {
                 strays::a_namespace_of_processes_changes_nothing,
             ),
             (
-                "a_start_that_hangs_does_not_keep_a_runtime_waiting",
-                hanging::a_start_that_hangs_does_not_keep_a_runtime_waiting,
+                "a_start_that_hangs_does_not_delay_a_runtime",
+                hanging::start,
             ),
             (
-                "descriptors_that_never_close_do_not_keep_a_runtime_waiting",
-                hanging::descriptors_that_never_close_do_not_keep_a_runtime_waiting,
+                "a_close_that_hangs_does_not_delay_a_runtime",
+                hanging::close,
             ),
             ("the_rest_of_a_tree_is_stopped", stops::the_rest_of_a_tree),
             ("a_suspended_main_is_reported", stops::suspended_main),

@@ -10,7 +10,7 @@ use crate::common::fuse::Fuse;
 use crate::common::leased::Leased;
 use crate::common::{eventually, lives, notify_socket, spawn_of};
 
-pub(super) fn a_start_that_hangs_does_not_keep_a_runtime_waiting() {
+pub(super) fn start() {
     let mut house = House::ready(false);
     let Some(leased) = Leased::new(house.dir.path()) else {
         return house.leave(0);
@@ -41,7 +41,7 @@ pub(super) fn a_start_that_hangs_does_not_keep_a_runtime_waiting() {
     house.leave(0);
 }
 
-pub(super) fn descriptors_that_never_close_do_not_keep_a_runtime_waiting() {
+pub(super) fn close() {
     let mut house = House::ready(false);
     let Some(fuse) = Fuse::mount() else {
         return house.leave(0);
