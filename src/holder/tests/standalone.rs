@@ -82,10 +82,7 @@ mod cases {
 
     pub(crate) fn all() -> ExitCode {
         let cases: &[(&str, fn())] = &[
-            (
-                "supervisor_dies_no_module_notices",
-                supervisor_dies_no_module_notices,
-            ),
+            ("no_module_notices", supervisor_dies_no_module_notices),
             (
                 "orphan_adoption_keeps_exits_and_messages",
                 orphan_adoption_keeps_exits_and_messages,
@@ -140,14 +137,8 @@ mod cases {
                 "a_namespace_of_processes_changes_nothing",
                 strays::a_namespace_of_processes_changes_nothing,
             ),
-            (
-                "a_start_that_hangs_does_not_delay_a_runtime",
-                hanging::start,
-            ),
-            (
-                "a_close_that_hangs_does_not_delay_a_runtime",
-                hanging::close,
-            ),
+            ("a_start_that_hangs_delays_no_runtime", hanging::start),
+            ("a_close_that_hangs_delays_no_runtime", hanging::close),
             ("the_rest_of_a_tree_is_stopped", stops::the_rest_of_a_tree),
             ("a_suspended_main_is_reported", stops::suspended_main),
             ("unsafe_directories_are_refused", directories::refused),
