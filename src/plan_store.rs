@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use mainstay_protocol::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::CommittedConfig;
+use crate::config::{CommittedConfig, FileEdit};
 use crate::os::private;
 
 /// How many plans are kept.
@@ -34,6 +34,12 @@ pub(crate) struct StoredPlan {
     /// What became of it.
     #[serde(default)]
     pub(crate) outcome: String,
+    /// What the files come to, when that is not to be applied until they change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held: Option<String>,
+    /// The files that were written for it, and for those before it since the committed one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) file_edits: Vec<FileEdit>,
     /// Its configuration.
     pub(crate) config: CommittedConfig,
 }
@@ -145,6 +151,13 @@ impl PlanStore {
         numbers
     }
 
+    /// The newest plan that was committed and says something else than `fingerprint`.
+    pub(crate) fn before(&self, fingerprint: &str) -> Option<StoredPlan> {
+        let newest = self.numbers().into_iter().rev();
+        let mut plans = newest.filter_map(|number| self.plan(number).ok());
+        plans.find(|plan| plan.outcome == "committed" && plan.config.fingerprint != fingerprint)
+    }
+
     /// A plan that is kept.
     ///
     /// # Errors
@@ -194,6 +207,8 @@ mod tests {
             requester: "ann".to_owned(),
             changes: Vec::new(),
             outcome: String::new(),
+            held: None,
+            file_edits: Vec::new(),
             config: configuration.effective(),
         }
     }

@@ -41,7 +41,7 @@ use crate::os::holder_client::HolderClient;
 use crate::os::machine;
 use crate::os::transport::{HolderEndpoint, ListenerHandle};
 use crate::os::{Os, OsEvent};
-use crate::plan_store::PlanStore;
+use crate::plan_store::{PlanStore, StoredPlan};
 
 pub(crate) mod first_plan;
 
@@ -385,6 +385,7 @@ pub(crate) fn build(
     let committed = plans.committed.unwrap_or_else(|| CommittedPlan {
         number,
         configuration: Arc::clone(&configuration),
+        held: plans.held,
     });
     let planned = Planned::new(configuration, Arc::new(plan));
     let names = planned.names();
@@ -478,12 +479,15 @@ fn restore_files(ctx: &RuntimeContext) {
     let state_dir = &configuration.system.state_dir;
     let key = ctx.tokens.save(state_dir);
     let committed = ctx.committed.load();
-    let stored = stored(
-        committed.number,
-        ctx.os.wall_clock(),
-        &committed.configuration,
-        "mainstay",
-    );
+    let stored = StoredPlan {
+        held: committed.held.clone(),
+        ..stored(
+            committed.number,
+            ctx.os.wall_clock(),
+            &committed.configuration,
+            "mainstay",
+        )
+    };
     let plan = PlanStore::new(state_dir).commit_now(&stored);
     let problems = [
         key.err().map(|error| error.to_string()),

@@ -23,9 +23,11 @@ use crate::plan_store::PlanStore;
 
 pub(crate) mod apply;
 pub(crate) mod candidate;
+pub(crate) mod edit;
 mod watch;
 
 use candidate::Candidate;
+use edit::ConfigEdit;
 use watch::{FileWatch, look_again};
 
 /// Requests that wait for the one before.
@@ -39,9 +41,19 @@ pub(crate) enum ConfigMsg {
     /// The files were read.
     Read(Box<ReloadRequest>, Result<Box<Candidate>, String>),
     /// The plan to apply was kept, or why not.
-    Staged(Box<ReloadRequest>, Box<Candidate>, io::Result<()>),
+    Staged(Box<ReloadRequest>, Box<Candidate>, Result<(), String>),
+    /// A plan that was kept is not applied: nothing of it is left. The request is tried again.
+    Undone(Option<Box<ReloadRequest>>),
+    /// The settings of the plan of a rollback are written.
+    SettingsRestored(Box<Candidate>),
     /// The lifecycle accepted or refused the plan.
-    Replanned(Box<ReloadRequest>, u64, Result<(), ReplanError>),
+    Replanned(
+        Box<ReloadRequest>,
+        apply::Replanned,
+        Result<(), ReplanError>,
+    ),
+    /// Work beside the actor ended without a result.
+    Lost(String),
     /// News of a module while a plan is watched, with how its run ended.
     Module(ModuleId, ReloadEvent, String),
     /// Every run that a plan replaced has ended.
@@ -71,6 +83,8 @@ pub(crate) struct ReloadRequest {
     pub(crate) compare_only: bool,
     /// Only if this is the plan in force.
     pub(crate) expected_plan: Option<u64>,
+    /// What to change; None: what the files say.
+    pub(crate) edit: Option<ConfigEdit>,
     /// What came of the request.
     pub(crate) reply: Option<oneshot::Sender<Result<ReloadReply, ReloadRefusal>>>,
     /// What became of the plan.
@@ -119,12 +133,16 @@ pub(crate) struct ConfigActorState {
     in_flight: u32,
     /// A rollback that waits for those.
     rollback: Option<(u64, String)>,
-    /// Why the plan that is being left was rolled back.
-    rolled_back: Option<String>,
+    /// The plan that is being left, and why.
+    rolled_back: Option<(u64, String)>,
     requests: VecDeque<ReloadRequest>,
     /// Who waits for the plan that is watched.
     outcome: Vec<oneshot::Sender<ReloadOutcome>>,
     problem: Option<String>,
+    /// The files are not applied until they change: what they come to, and what is said of that.
+    held: Option<(String, String)>,
+    /// A commit could not be written: that is the problem.
+    is_commit_failing: bool,
     /// Whether an event told it, so that another tells its end.
     is_problem_told: bool,
     timer: DeadlineTimer,
@@ -146,17 +164,24 @@ impl Actor for ConfigActor {
     ) -> Result<ConfigActorState, ActorProcessingErr> {
         let committed = ctx.committed.load();
         let content = committed.configuration.fingerprint.clone();
+        let mut reload = Reload::new(committed.number, content);
+        let held = committed.held.clone();
+        held.iter().for_each(|held| reload.quarantine(held.clone()));
+        let shown = ctx.snapshots.system().config_problem.clone();
+        let text = shown.clone().unwrap_or_else(|| held_text(committed.number));
         Ok(ConfigActorState {
             store: PlanStore::new(&ctx.configuration().system.state_dir),
-            reload: Reload::new(committed.number, content),
+            reload,
+            held: held.map(|held| (held, text)),
+            is_commit_failing: false,
             newest: ctx.plan().number(),
             in_flight: 0,
             rollback: None,
             rolled_back: None,
             requests: VecDeque::new(),
             outcome: Vec::new(),
-            problem: ctx.snapshots.system().config_problem.clone(),
-            is_problem_told: ctx.snapshots.system().config_problem.is_some(),
+            is_problem_told: shown.is_some(),
+            problem: shown,
             timer: DeadlineTimer::default(),
             watch: None,
             ctx,
@@ -188,9 +213,17 @@ impl ConfigActorState {
             ConfigMsg::Staged(request, candidate, kept) => {
                 self.on_staged(myself, request, *candidate, kept);
             }
-            ConfigMsg::Replanned(request, plan, result) => {
-                self.on_replanned(*request, plan, result);
+            ConfigMsg::Undone(request) => {
+                self.in_flight -= 1;
+                if let Some(request) = request {
+                    self.requests.push_front(*request);
+                }
             }
+            ConfigMsg::SettingsRestored(candidate) => self.apply_rollback(myself, *candidate),
+            ConfigMsg::Replanned(request, plan, result) => {
+                self.on_replanned(myself, *request, plan, result);
+            }
+            ConfigMsg::Lost(error) => self.on_lost(&error),
             ConfigMsg::Module(module, event, text) => {
                 let now = self.ctx.os.now();
                 if let Some(effect) = self.reload.apply(now, module, event) {
@@ -237,15 +270,46 @@ impl ConfigActorState {
         }
     }
 
-    /// Reads the files, away from the actors.
-    fn read(&mut self, myself: &ActorRef<ConfigMsg>, request: Box<ReloadRequest>) {
+    /// Works away from the actors; `lost` is what is told of work that panics.
+    fn work(
+        &mut self,
+        myself: &ActorRef<ConfigMsg>,
+        work: impl FnOnce() -> ConfigMsg + Send + 'static,
+        lost: impl FnOnce(String) -> ConfigMsg + Send + 'static,
+    ) {
         self.in_flight += 1;
-        let (ctx, myself, number) = (Arc::clone(&self.ctx), myself.clone(), self.newest + 1);
-        let watch = self.watch.as_ref().map(FileWatch::folders);
-        tokio::task::spawn_blocking(move || {
-            let read = Candidate::read(&ctx, &ctx.sources, number, watch.as_deref());
-            let _actor_ended = myself.cast(ConfigMsg::Read(request, read.map(Box::new)));
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let done = tokio::task::spawn_blocking(work).await;
+            let done = done.unwrap_or_else(|error| lost(error.to_string()));
+            let _actor_ended = myself.cast(done);
         });
+    }
+
+    fn on_lost(&mut self, error: &str) {
+        self.in_flight -= 1;
+        let text = format!(
+            "cannot apply the configuration: a part of mainstay failed ({error}); run `mainstay \
+             reload` to try again"
+        );
+        self.set_problem(Some(text));
+    }
+
+    /// Reads the files, or makes what is requested.
+    fn read(&mut self, myself: &ActorRef<ConfigMsg>, request: Box<ReloadRequest>) {
+        let (ctx, number) = (Arc::clone(&self.ctx), self.newest + 1);
+        let watch = self.watch.as_ref().map(FileWatch::folders);
+        let is_holding = self.held.is_some();
+        let work = move || {
+            let read = match &request.edit {
+                Some(edit) => {
+                    Candidate::of_edit(&ctx, number, edit, request.requester(), is_holding)
+                }
+                None => Candidate::read(&ctx, &ctx.sources, number, watch.as_deref()),
+            };
+            ConfigMsg::Read(request, read.map(Box::new))
+        };
+        self.work(myself, work, ConfigMsg::Lost);
     }
 
     fn on_read(
@@ -258,6 +322,10 @@ impl ConfigActorState {
         let candidate = match read {
             Ok(candidate) => candidate,
             Err(_) if request.is_first_look() => return look_again(myself, request),
+            // Nothing is wrong with the files.
+            Err(text) if request.edit.is_some() => {
+                return request.refuse(ReloadRefusal::Invalid(text));
+            }
             Err(text) => {
                 self.set_problem(Some(rejected_text(self.in_force(), &text)));
                 return request.refuse(ReloadRefusal::Invalid(text));
@@ -288,10 +356,16 @@ impl ConfigActorState {
         let content = &candidate.configuration.fingerprint;
         match self.reload.offer(content, request.requester.is_some()) {
             Offer::Unchanged => {
-                self.set_problem(None);
+                if request.edit.is_none() {
+                    self.held = None;
+                    self.set_problem(None);
+                }
                 request.answer(ReloadReply::Unchanged(self.in_force()));
             }
             Offer::Quarantined => {
+                if let Some((_, held)) = &self.held {
+                    self.show_problem(Some(held.clone()));
+                }
                 let text = "cannot apply the configuration: this content was rolled back and has \
                             not changed since; change it, or run `mainstay reload` to try it again";
                 request.refuse(ReloadRefusal::Refused(text.to_owned()));
@@ -346,6 +420,14 @@ impl ConfigActorState {
     }
 }
 
+/// What is said of files that are not applied until they change.
+fn held_text(plan: u64) -> String {
+    format!(
+        "the files differ from plan {plan}, which is in force, and are not applied until they \
+         change; `mainstay plan` shows it, `mainstay reload` applies them"
+    )
+}
+
 /// What is said of files with problems.
 pub(crate) fn rejected_text(plan: u64, problems: &str) -> String {
     format!("the files have problems, plan {plan} is in force: {problems}")
@@ -363,6 +445,11 @@ impl ReloadRequest {
     /// Whether nobody asked for it: a file was saved.
     fn is_of_a_file(&self) -> bool {
         self.requester.is_none()
+    }
+
+    /// Who asked for it, or what led to it.
+    pub(crate) fn requester(&self) -> &str {
+        self.requester.as_deref().unwrap_or("a saved file")
     }
 
     fn is_first_look(&self) -> bool {

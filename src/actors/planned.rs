@@ -29,6 +29,8 @@ pub(crate) struct CommittedPlan {
     pub(crate) number: u64,
     /// What was configured.
     pub(crate) configuration: Arc<Configuration>,
+    /// What the files come to, when that is not to be applied until they change.
+    pub(crate) held: Option<String>,
 }
 
 /// The definition of one module in one plan.

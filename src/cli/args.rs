@@ -92,7 +92,7 @@ pub(crate) enum Verb {
     Plan(PlanArgs),
     /// Apply the configuration files: watched, then committed or rolled back
     Reload(ReloadArgs),
-    /// Look up the configuration in force
+    /// Look up and change the configuration in force
     Config(ConfigArgs),
     /// List and verify who requested what
     Audit(AuditArgs),
@@ -377,6 +377,68 @@ pub(crate) enum ConfigVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Set one value of the running system: watched, then committed or rolled back
+    Set {
+        /// The key, such as health.interval or module.storage.env.LEVEL
+        key: String,
+        /// The value; "-": read it from the standard input
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// Write it into the file that sets the key, comments kept
+        #[arg(long)]
+        persist: bool,
+        #[command(flatten)]
+        change: ConfigChangeArgs,
+    },
+    /// Drop what `config set` set
+    Unset {
+        /// The key, or a table of keys
+        key: String,
+        /// Remove it from its file too
+        #[arg(long)]
+        persist: bool,
+        #[command(flatten)]
+        change: ConfigChangeArgs,
+    },
+    /// List the plans that are kept: who applied each, when, and what became of it
+    History {
+        /// Print the object of the protocol
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what differs: the files from the plan in force, or one plan from another
+    Diff {
+        /// A plan of the history [default: the plan in force, and the files]
+        from: Option<u64>,
+        /// Another one [default: the plan in force]
+        to: Option<u64>,
+        /// Print the object of the protocol
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to a plan of the history: watched, then committed or rolled back
+    Rollback {
+        /// Its number [default: the newest committed one that differs]
+        plan: Option<u64>,
+        #[command(flatten)]
+        change: ConfigChangeArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigChangeArgs {
+    /// Show what would change and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Refuse if another plan than this one is in force
+    #[arg(long, value_name = "PLAN")]
+    pub(crate) if_plan: Option<u64>,
+    /// Return when the plan is committed or rolled back
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Print the object of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! `config get`: values of the configuration and their origins.
+//! `config`: values of the configuration with their origins, and the verbs that change them.
 //! Owns the output.
 //! Never changes the configuration; reads the files only if the system is not running.
 
@@ -9,15 +9,41 @@ use mainstay_protocol::enums::CliExitCode;
 use serde_json::Value;
 
 use super::args::{self, ConfigVerb, GlobalArgs};
+use super::config_change;
 use super::error::CliError;
 use super::format;
 use super::system_locator::SystemLocator;
 use super::terminal;
-use crate::config::{ConfigSources, load};
+use crate::config::ConfigSources;
+use crate::runtime::first_plan;
 
 pub(crate) fn run(args: &args::ConfigArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
-    let ConfigVerb::Get { path, origin, json } = &args.verb;
-    let path = path.as_deref().unwrap_or_default();
+    match &args.verb {
+        ConfigVerb::Get { path, origin, json } => get(path.as_deref(), *origin, *json, global),
+        ConfigVerb::Set {
+            key,
+            value,
+            persist,
+            change,
+        } => config_change::set(key, value, *persist, change, global),
+        ConfigVerb::Unset {
+            key,
+            persist,
+            change,
+        } => config_change::unset(key, *persist, change, global),
+        ConfigVerb::History { json } => config_change::history(*json, global),
+        ConfigVerb::Diff { from, to, json } => config_change::diff(*from, *to, *json, global),
+        ConfigVerb::Rollback { plan, change } => config_change::rollback(*plan, change, global),
+    }
+}
+
+fn get(
+    path: Option<&str>,
+    origin: bool,
+    json: bool,
+    global: &GlobalArgs,
+) -> Result<CliExitCode, CliError> {
+    let path = path.unwrap_or_default();
     let values = match SystemLocator::find(global)?.connect() {
         Ok(mut client) => client.config(path)?,
         Err(CliError::NotRunning { name, .. }) => {
@@ -28,10 +54,10 @@ pub(crate) fn run(args: &args::ConfigArgs, global: &GlobalArgs) -> Result<CliExi
         }
         Err(failure) => return Err(failure),
     };
-    if *json {
+    if json {
         terminal::print_json(&ConfigValues { values })?;
     } else {
-        terminal::print(&render(path, &values, *origin))?;
+        terminal::print(&render(path, &values, origin))?;
     }
     Ok(CliExitCode::Ok)
 }
@@ -40,10 +66,10 @@ pub(crate) fn run(args: &args::ConfigArgs, global: &GlobalArgs) -> Result<CliExi
 fn of_files(path: &str, global: &GlobalArgs) -> Result<Vec<ConfigValue>, CliError> {
     let name = global.name.iter();
     let sets: Vec<String> = name.map(|name| format!("mainstay.name={name}")).collect();
-    let configuration = ConfigSources::find(global.config.as_deref(), &sets)
-        .and_then(|sources| load(&sources))
+    let first = ConfigSources::find(global.config.as_deref(), &sets)
+        .and_then(|sources| first_plan::read(&sources))
         .map_err(|problems| CliError::new(CliExitCode::Configuration, problems.to_string()))?;
-    let values = configuration.values(path);
+    let values = first.configuration.values(path);
     values.map_err(|error| CliError::new(CliExitCode::Refused, error.to_string()))
 }
 

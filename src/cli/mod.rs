@@ -10,6 +10,7 @@ mod chaos;
 mod check;
 mod completions;
 mod config;
+mod config_change;
 mod console;
 mod doctor;
 mod down;

@@ -39,7 +39,11 @@ pub(crate) fn run(args: &args::PlanArgs, global: &GlobalArgs) -> Result<CliExitC
     if args.json {
         terminal::print_json(&plan)?;
     } else {
-        terminal::print(&render(&plan, args.path.is_some(), Terminal::of_stdout()))?;
+        let title = match args.path {
+            Some(_) => PlanTitle::DryRun,
+            None => PlanTitle::Files,
+        };
+        terminal::print(&render(&plan, title, Terminal::of_stdout()))?;
     }
     Ok(CliExitCode::Ok)
 }
@@ -54,14 +58,26 @@ pub(crate) fn reload(
         wait: args.wait,
     };
     let progress = Progress::start("applying the configuration");
-    let timeout = if args.wait {
-        WATCH_TIMEOUT
-    } else {
-        APPLY_TIMEOUT
-    };
+    let timeout = timeout(args.wait);
     let applied: ConfigApplied = client.call_within(name::CONFIG_APPLY, params, timeout)?;
     drop(progress);
     show_applied(&applied, args.json)
+}
+
+/// How long the result of a change may take.
+pub(super) fn timeout(wait: bool) -> Duration {
+    if wait { WATCH_TIMEOUT } else { APPLY_TIMEOUT }
+}
+
+/// What a plan is shown for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PlanTitle {
+    /// The files as they are.
+    Files,
+    /// Something that is not in force and stays so.
+    DryRun,
+    /// Two plans; None: the one in force.
+    Between(u64, Option<u64>),
 }
 
 /// Prints what came of a request to change the plan.
@@ -111,12 +127,21 @@ fn absolute(path: &Path) -> Result<String, CliError> {
     Ok(path.to_string_lossy().into_owned())
 }
 
-fn render(plan: &ConfigPlan, is_candidate: bool, screen: Terminal) -> String {
+pub(super) fn render(plan: &ConfigPlan, title: PlanTitle, screen: Terminal) -> String {
     let mut out = String::new();
-    if plan.unchanged {
-        let _ = writeln!(out, "nothing would change: plan {} is in force", plan.plan);
-    } else {
-        let _ = writeln!(out, "plan {} is in force; this would change:\n", plan.plan);
+    let number = plan.plan;
+    let head = match (title, plan.unchanged) {
+        (PlanTitle::Between(from, Some(to)), true) => format!("plans {from} and {to} are the same"),
+        (PlanTitle::Between(from, None), true) => format!("plan {from} is as the plan in force"),
+        (PlanTitle::Between(from, Some(to)), _) => format!("from plan {from} to plan {to}:\n"),
+        (PlanTitle::Between(from, None), _) => {
+            format!("from plan {from} to the plan in force:\n")
+        }
+        (_, true) => format!("nothing would change: plan {number} is in force"),
+        (_, false) => format!("plan {number} is in force; this would change:\n"),
+    };
+    let _ = writeln!(out, "{head}");
+    if !plan.unchanged {
         changes(plan).render(&mut out, 2, screen);
     }
     if !plan.steps.is_empty() {
@@ -136,7 +161,7 @@ fn render(plan: &ConfigPlan, is_candidate: bool, screen: Terminal) -> String {
         let key = format::single_line(key);
         let _ = writeln!(out, "\n{key} waits for the next `mainstay up`");
     }
-    if !plan.unchanged && !is_candidate {
+    if !plan.unchanged && title == PlanTitle::Files {
         out.push_str("\n`mainstay reload` applies it\n");
     }
     out

@@ -16,6 +16,9 @@ use super::table::{Cell, TextTable};
 use super::terminal::{self, AnsiColour, Terminal};
 use super::{format, module_details};
 
+/// Keys that are listed at most.
+const KEYS_SHOWN: usize = 5;
+
 pub(crate) fn run(args: &StatusArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let mut client = SystemLocator::find(global)?.connect()?;
     let screen = Terminal::of_stdout();
@@ -50,13 +53,32 @@ fn render(system: &SystemView, modules: &[ModuleView], now: Timestamp, screen: T
         .iter()
         .map(|problem| ("configuration", problem));
     let issues = system.issues.iter().map(|issue| ("issue", issue));
-    for (n, (what, text)) in problem.chain(issues).enumerate() {
+    let at_runtime = runtime_values(system);
+    let at_runtime = at_runtime.iter().map(|text| ("configuration", text));
+    for (n, (what, text)) in problem.chain(at_runtime).chain(issues).enumerate() {
         if n == 0 {
             out.push('\n');
         }
         let _ = writeln!(out, "{what}: {}", format::single_line(text));
     }
     out
+}
+
+/// What no file has: a reader of the files would not know it.
+fn runtime_values(system: &SystemView) -> Option<String> {
+    let keys = &system.runtime_values;
+    let shown: Vec<&str> = keys.iter().take(KEYS_SHOWN).map(String::as_str).collect();
+    let more = match keys.len().saturating_sub(KEYS_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!keys.is_empty()).then(|| {
+        format!(
+            "set by `config set` and in no file: {}{more}; `config set --persist` writes it there, \
+             `config unset` drops it",
+            shown.join(", ")
+        )
+    })
 }
 
 fn header(out: &mut String, system: &SystemView, screen: Terminal) {
@@ -226,6 +248,7 @@ mod tests {
         system.status = SystemStatus::Healthy;
         system.modules = mainstay_protocol::view::ModuleCounts::default();
         (system.reason, system.config_problem, system.issues) = (None, None, Vec::new());
+        system.runtime_values = Vec::new();
         let text = render(&system, &[], NOW, Terminal::default());
         assert_eq!(text, "skelly-jelly is healthy, up 2h 1m, 0 of 0 running\n");
     }

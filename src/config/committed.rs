@@ -12,7 +12,9 @@ use super::env_file::EnvFiles;
 use super::layers::MergedLayers;
 use super::lower::{Configuration, FixedValues, lower};
 use super::origin::{Origin, SourceMap, SourceText};
+use super::overrides::apply_runtime_layer;
 use super::problem::{LayerKind, Problem, Problems};
+use super::runtime_layer::RuntimeValue;
 use super::tree::{KeyTable, Node, TableEntry, TreeValue};
 
 /// The version of the format.
@@ -32,8 +34,14 @@ pub struct CommittedConfig {
     #[serde(default)]
     tasks: BTreeSet<String>,
     env_files: EnvFiles,
+    /// What `config set` said.
+    #[serde(default)]
+    overrides: Vec<RuntimeValue>,
     /// The sources: kind and name.
     texts: Vec<(LayerKind, String)>,
+    /// The text of those that are one value, by their place in `texts`.
+    #[serde(default)]
+    raw: BTreeMap<usize, String>,
     /// Every written value.
     values: serde_json::Value,
     /// Text and line of each value and key of `values`, in the order of a walk through it.
@@ -63,9 +71,17 @@ impl CommittedConfig {
     pub(crate) fn of(configuration: &Configuration) -> CommittedConfig {
         let merged = &configuration.merged;
         let mut origins = Vec::new();
-        collect(&merged.tree, &merged.texts, &mut origins);
+        let tree = merged.below.as_ref().unwrap_or(&merged.tree);
+        collect(tree, &merged.texts, &mut origins);
         let texts = merged.texts.all().iter();
+        let texts = texts.filter(|text| text.kind != LayerKind::Override);
+        let raw = texts.clone().enumerate().filter_map(|(place, text)| {
+            let is_file = text.kind == LayerKind::File;
+            Some((place, text.content.clone().filter(|_| !is_file)?))
+        });
         CommittedConfig {
+            overrides: merged.overrides.clone(),
+            raw: raw.collect(),
             version: VERSION,
             fingerprint: configuration.fingerprint.clone(),
             config_dir: merged.config_dir.clone(),
@@ -76,7 +92,7 @@ impl CommittedConfig {
             tasks: merged.tasks.clone(),
             env_files: configuration.env_files.snapshot(),
             texts: texts.map(|text| (text.kind, text.name.clone())).collect(),
-            values: to_json(&merged.tree),
+            values: to_json(tree),
             origins,
         }
     }
@@ -91,12 +107,30 @@ impl CommittedConfig {
         self.tasks == tasks.iter().cloned().collect()
     }
 
+    /// What `config set` said.
+    pub(crate) fn overrides(&self) -> &[RuntimeValue] {
+        &self.overrides
+    }
+
     /// Restores the configuration, whatever the files contain now.
     ///
     /// # Errors
     /// A document of another version, or one that this version refuses.
     pub fn restore(self) -> Result<Configuration, Problems> {
         self.restore_onto(ModuleIds::default())
+    }
+
+    /// The same to follow a configuration that runs: modules that had a slot keep it, and what only
+    /// a start can change stays as it is.
+    ///
+    /// # Errors
+    /// As [`CommittedConfig::restore`].
+    pub(crate) fn restore_for(
+        mut self,
+        running: &Configuration,
+    ) -> Result<Configuration, Problems> {
+        self.fixed = running.fixed();
+        self.restore_onto(running.ids.clone())
     }
 
     /// The same; modules that have a slot in `ids` keep it.
@@ -114,12 +148,22 @@ impl CommittedConfig {
                 .into());
         }
         let mut texts = SourceMap::new();
-        for (kind, name) in self.texts.into_iter().skip(1) {
-            texts.add(SourceText::new(kind, name, None));
+        for (place, (kind, name)) in self.texts.into_iter().enumerate().skip(1) {
+            let raw = self.raw.get(&place).cloned();
+            texts.add(SourceText::new(kind, name, raw));
         }
-        let mut origins = self.origins.into_iter();
+        let raw: BTreeSet<usize> = self.raw.keys().copied().collect();
+        let mut origins = self.origins.into_iter().map(|(text, number)| Origin {
+            text,
+            start: if raw.contains(&(text as usize)) {
+                0
+            } else {
+                number
+            },
+            end: number,
+        });
         let tree = from_json(self.values, &mut origins);
-        let merged = MergedLayers {
+        let mut merged = MergedLayers {
             texts,
             tree,
             config_dir: self.config_dir,
@@ -127,11 +171,15 @@ impl CommittedConfig {
             module_dirs: self.module_dirs,
             files: self.files,
             tasks: self.tasks,
+            overrides: Vec::new(),
+            below: None,
             consulted: BTreeSet::new(),
         };
+        let mut problems = Problems::default();
+        apply_runtime_layer(self.overrides, &mut merged, &mut problems);
         lower(
             merged,
-            Problems::default(),
+            problems,
             self.env_files.frozen(),
             Some(self.fixed),
             ids,
@@ -156,7 +204,11 @@ pub(crate) fn to_json(node: &Node) -> serde_json::Value {
 }
 
 fn collect(node: &Node, texts: &SourceMap, origins: &mut Vec<(u32, u32)>) {
-    let pair = |origin: Origin| (origin.text, texts.line(origin));
+    let pair = |origin: Origin| match texts.raw(origin) {
+        // The text is one value: its end says whether the node is all of it.
+        Some(_) => (origin.text, origin.end),
+        None => (origin.text, texts.line(origin)),
+    };
     origins.push(pair(node.origin));
     match &node.value {
         TreeValue::List(list) => list.iter().for_each(|each| collect(each, texts, origins)),
@@ -174,8 +226,8 @@ fn collect(node: &Node, texts: &SourceMap, origins: &mut Vec<(u32, u32)>) {
     }
 }
 
-fn from_json(value: serde_json::Value, origins: &mut impl Iterator<Item = (u32, u32)>) -> Node {
-    let origin = next(origins);
+fn from_json(value: serde_json::Value, origins: &mut impl Iterator<Item = Origin>) -> Node {
+    let origin = origins.next().unwrap_or_default();
     let value = match value {
         serde_json::Value::Null => TreeValue::Number(f64::NAN),
         serde_json::Value::Bool(value) => TreeValue::Flag(value),
@@ -194,7 +246,7 @@ fn from_json(value: serde_json::Value, origins: &mut impl Iterator<Item = (u32, 
             let sorted: BTreeMap<String, serde_json::Value> = map.into_iter().collect();
             let mut table = KeyTable::new();
             for (name, value) in sorted {
-                let key = next(origins);
+                let key = origins.next().unwrap_or_default();
                 let node = from_json(value, origins);
                 table.insert(name, TableEntry { key, node });
             }
@@ -202,13 +254,4 @@ fn from_json(value: serde_json::Value, origins: &mut impl Iterator<Item = (u32, 
         }
     };
     Node { value, origin }
-}
-
-fn next(origins: &mut impl Iterator<Item = (u32, u32)>) -> Origin {
-    let (text, line) = origins.next().unwrap_or_default();
-    Origin {
-        text,
-        start: line,
-        end: line,
-    }
 }

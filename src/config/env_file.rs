@@ -20,6 +20,9 @@ pub(crate) type EnvLines = Vec<(String, String)>;
 pub(crate) struct EnvFiles {
     /// By absolute path; None: it may be missing, and is.
     texts: BTreeMap<String, Option<String>>,
+    /// Texts that a configuration before had: taken before a file is read.
+    #[serde(skip)]
+    known: BTreeMap<String, Option<String>>,
     /// Nothing more is read from disk.
     #[serde(skip)]
     frozen: bool,
@@ -45,7 +48,15 @@ impl EnvFiles {
     pub(crate) fn snapshot(&self) -> EnvFiles {
         EnvFiles {
             texts: self.texts.clone(),
-            frozen: false,
+            ..EnvFiles::default()
+        }
+    }
+
+    /// For a configuration of the same moment: files that changed since change nothing.
+    pub(crate) fn of_the_same_moment(&self) -> EnvFiles {
+        EnvFiles {
+            known: self.texts.clone(),
+            ..EnvFiles::default()
         }
     }
 
@@ -73,11 +84,12 @@ impl EnvFiles {
                 let reason = "it was not read when this plan was made";
                 return Err(EnvFileError::Unreadable(reason.to_owned()));
             }
-            let text = match read_text(path) {
-                Ok(text) => Some(text),
-                Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => None,
-                Err(error) => return Err(EnvFileError::Unreadable(error.to_string())),
+            let read = || match read_text(path) {
+                Ok(text) => Ok(Some(text)),
+                Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(EnvFileError::Unreadable(error.to_string())),
             };
+            let text = self.known.remove(&key).map_or_else(read, Ok)?;
             self.texts.insert(key.clone(), text);
         }
         let text = self.texts.get(&key).cloned().flatten();

@@ -13,6 +13,7 @@ use super::origin::{Origin, SourceMap, SourceText};
 use super::overrides;
 use super::paths::{expand_pattern, normalize};
 use super::problem::{LayerKind, Problem, Problems, SourceLocation};
+use super::runtime_layer::RuntimeValue;
 use super::sources::{ConfigSources, FILE};
 use super::tree::{self, KeyTable, Node, TableEntry, TreeValue};
 use super::trust::{self, Untrusted};
@@ -38,6 +39,10 @@ pub(crate) struct MergedLayers {
     pub(crate) files: Vec<PathBuf>,
     /// Modules that the application runs itself.
     pub(crate) tasks: BTreeSet<String>,
+    /// The values of `config set` that hold.
+    pub(crate) overrides: Vec<RuntimeValue>,
+    /// What `tree` is without them, where there are some.
+    pub(crate) below: Option<Node>,
     /// Every file and folder on which the result depends, also those that are not there.
     pub(crate) consulted: BTreeSet<PathBuf>,
 }
@@ -63,6 +68,8 @@ pub(crate) fn read_all(sources: &ConfigSources) -> (MergedLayers, Problems) {
             module_dirs: BTreeMap::new(),
             files: Vec::new(),
             tasks: sources.tasks.iter().cloned().collect(),
+            overrides: Vec::new(),
+            below: None,
             consulted: BTreeSet::new(),
         },
         problems: Problems::default(),
@@ -102,6 +109,8 @@ impl LayerReader<'_> {
             self.merged.tree.merge(Node { value, origin });
         }
         overrides::apply(changes, &mut self.merged, &mut self.problems);
+        let said = self.sources.overrides.clone();
+        overrides::apply_runtime_layer(said, &mut self.merged, &mut self.problems);
     }
 
     fn conf_d(&mut self, folder: &Path) -> Vec<PathBuf> {
@@ -216,6 +225,7 @@ impl LayerReader<'_> {
             .then(|| tree::from_table(parsed.into_inner(), number));
         let name = self.shown(path);
         let mut text = SourceText::new(LayerKind::File, name, Some(content));
+        text.path = Some(path.to_owned());
         text.folder = Some(folder.to_owned());
         self.merged.texts.add(text);
         // Only the first error is reported: an unclosed value causes all that follow.
@@ -244,6 +254,10 @@ impl LayerReader<'_> {
 
     fn content(&mut self, path: &Path) -> Option<String> {
         self.merged.consulted.insert(path.to_owned());
+        let edit = self.sources.edit.as_ref();
+        if let Some(edit) = edit.filter(|edit| edit.path == path) {
+            return Some(edit.after.clone());
+        }
         match read_limited(path) {
             Ok(bytes) => match String::from_utf8(bytes) {
                 Ok(content) => Some(content),

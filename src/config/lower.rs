@@ -24,11 +24,12 @@ use super::lower_module::{lower_module, lower_recovery};
 use super::paths::normalize;
 use super::problem::{Problem, Problems, SourceLocation};
 use super::read_context::ReadContext;
+use super::runtime_layer::RuntimeValue;
 use super::schema::module::ModuleSection;
 use super::schema::scalars::{Template, is_name};
 use super::schema::{FromConfig, KeyChanges, KeyClass, ValueType, root, system};
 use super::sources::ConfigSources;
-use super::tree::{KeyTable, Node, TableEntry, TreeValue};
+use super::tree::{KeyTable, TableEntry, TreeValue};
 
 /// The name of the runtime on the bus and in the log folder.
 const RESERVED: &str = "mainstay";
@@ -309,7 +310,7 @@ pub(crate) fn lower(
     files.extend(env_files.all().map(|(path, _)| PathBuf::from(path)));
     Ok(Configuration {
         system_spec,
-        fingerprint: fingerprint(&merged.tree, &system, &env_files),
+        fingerprint: fingerprint(&merged, &system, &env_files),
         system,
         modules,
         ids,
@@ -535,7 +536,7 @@ fn sort(problems: &mut Problems) {
     problems.problems.sort_by_cached_key(key);
 }
 
-fn fingerprint(tree: &Node, system: &SystemConfig, env_files: &EnvFiles) -> String {
+fn fingerprint(merged: &MergedLayers, system: &SystemConfig, env_files: &EnvFiles) -> String {
     let mut hash = Sha256::new();
     for path in [
         &system.project,
@@ -552,7 +553,12 @@ fn fingerprint(tree: &Node, system: &SystemConfig, env_files: &EnvFiles) -> Stri
             hash_field(&mut hash, b'v', value.as_bytes());
         }
     }
-    feed_tree(&mut hash, &tree.value);
+    // A value that the files have too is one more thing that differs from them.
+    for RuntimeValue { path, value, .. } in &merged.overrides {
+        hash_field(&mut hash, b'o', path.as_bytes());
+        hash_field(&mut hash, b'v', value.as_bytes());
+    }
+    feed_tree(&mut hash, &merged.tree.value);
     hash.finalize()
         .iter()
         .map(|byte| format!("{byte:02x}"))

@@ -9,6 +9,7 @@
 
 mod changes;
 mod committed;
+mod confidential;
 mod cross_checks;
 mod default_dirs;
 mod enforceable;
@@ -28,6 +29,7 @@ mod paths;
 mod problem;
 mod read_context;
 mod reference;
+pub(crate) mod runtime_layer;
 mod schema;
 mod sources;
 pub(crate) mod system_keys;
@@ -35,9 +37,11 @@ mod tree;
 mod trust;
 #[cfg(windows)]
 mod windows_checks;
+mod write_back;
 
 pub use changes::{ConfigChanges, KeyChange};
 pub use committed::CommittedConfig;
+pub(crate) use confidential::is_confidential;
 pub(crate) use enforceable::{NotEnforced, check_enforcement};
 pub use launch::{
     EnforcementPolicy, IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind,
@@ -46,12 +50,16 @@ pub use launch::{
 pub use lookup::UnknownKey;
 pub(crate) use lower::load_watched;
 pub use lower::{Configuration, EVENT_BUS, load, load_onto};
+pub(crate) use overrides::keys;
 pub use problem::{Excerpt, LayerKind, MAX_PROBLEMS, Problem, Problems, Related, SourceLocation};
 pub use reference::{json_schema, reference};
+pub use runtime_layer::RuntimeValue;
 pub(crate) use schema::scalars::is_name;
 pub use schema::{KeyClass, class_of};
+pub(crate) use schema::{KeyForm, form_of};
 pub use sources::ConfigSources;
 pub(crate) use trust::check as check_trusted;
+pub use write_back::FileEdit;
 
 #[cfg(test)]
 mod tests;

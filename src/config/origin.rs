@@ -45,6 +45,8 @@ pub(crate) struct SourceText {
     pub(crate) name: String,
     /// None if an earlier process read it; origins then hold line numbers.
     pub(crate) content: Option<String>,
+    /// Where it is; only of files that this process read.
+    pub(crate) path: Option<PathBuf>,
     /// The folder that relative paths in it are relative to; only of files.
     pub(crate) folder: Option<PathBuf>,
     lines: OnceLock<Vec<u32>>,
@@ -56,6 +58,7 @@ impl SourceText {
             kind,
             name,
             content,
+            path: None,
             folder: None,
             lines: OnceLock::new(),
         }
@@ -103,6 +106,15 @@ impl SourceMap {
         u32::try_from(self.list.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// Forgets what `config set` said: nothing below that layer refers to it.
+    pub(crate) fn drop_runtime_layer(&mut self) {
+        let first = self
+            .list
+            .iter()
+            .position(|text| text.kind == LayerKind::Override);
+        self.list.truncate(first.unwrap_or(self.list.len()));
+    }
+
     pub(crate) fn all(&self) -> &[SourceText] {
         &self.list
     }
@@ -115,8 +127,8 @@ impl SourceMap {
     pub(crate) fn raw(&self, origin: Origin) -> Option<&str> {
         let text = self.get(origin)?;
         match text.kind {
-            LayerKind::Variable | LayerKind::Set => text.content.as_deref(),
-            LayerKind::Default | LayerKind::File | LayerKind::Override => None,
+            LayerKind::Variable | LayerKind::Set | LayerKind::Override => text.content.as_deref(),
+            LayerKind::Default | LayerKind::File => None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The layers above files: variables of the environment and --set.
+//! The layers above files: variables of the environment, --set, and what `config set` said.
 //! Owns the matching of a variable's name to a key.
 //! Never creates a module: a named one must exist.
 
@@ -8,6 +8,7 @@ use super::hints::closest;
 use super::layers::{MergedLayers, nested};
 use super::origin::{Origin, SourceMap, SourceText};
 use super::problem::{LayerKind, Problem, Problems};
+use super::runtime_layer::RuntimeValue;
 use super::schema::{ValueType, root};
 use super::sources::ConfigSources;
 use super::tree::{self, KeyTable, Node, TreeValue};
@@ -24,7 +25,7 @@ pub(crate) struct Override {
     node: Node,
 }
 
-/// Reads both layers, in the order in which they are applied.
+/// Reads variables and --set, in the order in which they are applied.
 pub(crate) fn read(
     sources: &ConfigSources,
     texts: &mut SourceMap,
@@ -86,6 +87,41 @@ pub(crate) fn read(
         }
     }
     changes
+}
+
+/// Puts the values of `config set` above all layers. Those of a module that the files no longer
+/// have are dropped.
+pub(crate) fn apply_runtime_layer(
+    values: Vec<RuntimeValue>,
+    merged: &mut MergedLayers,
+    problems: &mut Problems,
+) {
+    if let Some(below) = merged.below.take() {
+        merged.tree = below;
+        merged.texts.drop_runtime_layer();
+    }
+    merged.overrides = values;
+    let has_module = |value: &RuntimeValue, tree: &Node| {
+        let keys = keys(&value.path).unwrap_or_default();
+        let is_of_module = keys.first().is_some_and(|it| it == "module");
+        let module = keys.get(1).filter(|_| is_of_module);
+        module.is_none_or(|name| tree.at(&["module", name]).is_some())
+    };
+    let tree = &merged.tree;
+    merged.overrides.retain(|value| has_module(value, tree));
+    if merged.overrides.is_empty() {
+        return;
+    }
+    merged.below = Some(merged.tree.clone());
+    let mut changes = Vec::with_capacity(merged.overrides.len());
+    for RuntimeValue { path, value, .. } in &merged.overrides {
+        let text = SourceText::new(LayerKind::Override, path.clone(), Some(value.clone()));
+        let node = parse(value, merged.texts.add(text));
+        let path = keys(path).unwrap_or_else(|| vec![path.clone()]);
+        let loose = false;
+        changes.push(Override { path, loose, node });
+    }
+    apply(changes, merged, problems);
 }
 
 /// The last value for a path of lower-case names without `-`.

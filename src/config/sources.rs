@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::paths::normalize;
 use super::problem::{Problem, Problems};
+use super::runtime_layer::RuntimeValue;
 use super::trust;
+use super::write_back::FileEdit;
 
 /// The file every configuration has.
 pub(crate) const FILE: &str = "mainstay.toml";
@@ -22,6 +24,10 @@ pub struct ConfigSources {
     pub set: Vec<String>,
     /// Files with problems start nothing, not even the last committed plan.
     pub strict: bool,
+    /// What `config set` said while the system ran; above all other layers.
+    pub overrides: Vec<RuntimeValue>,
+    /// A file that is read with the text it is to have, and not the one it has.
+    pub edit: Option<FileEdit>,
     /// Modules that the application runs itself: they have no command.
     pub tasks: Vec<String>,
     /// Read instead of `mainstay.toml` (a file), or instead of the folder: what a plan is made of

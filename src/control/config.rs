@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{Answer, Caller, MethodResult};
 use crate::actors::RuntimeContext;
+use crate::config::is_confidential;
 
 /// Returns the configuration in force at or below a path.
 ///
@@ -26,8 +27,7 @@ pub(crate) fn values(ctx: &RuntimeContext, path: &str) -> Result<Vec<ConfigValue
 
 /// Hides a value that may be confidential.
 pub(super) fn hide(value: &mut ConfigValue) {
-    let mut keys = value.path.split('.').skip(2);
-    if value.path.starts_with("module.") && matches!(keys.next(), Some("env" | "settings")) {
+    if is_confidential(&value.path, &value.value) {
         (value.value, value.hidden) = (Value::Null, true);
     }
 }

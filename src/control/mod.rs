@@ -21,6 +21,7 @@ pub(crate) mod caller;
 pub(crate) mod change;
 mod chaos;
 pub(crate) mod config;
+mod config_change;
 pub(crate) mod events;
 pub(crate) mod graph;
 pub(crate) mod logs;

@@ -49,24 +49,35 @@ impl Answer for ConfigPlan {
         let candidate = read.await.map_err(internal)?;
         let invalid = |text| RequestError::new(ErrorCode::InvalidConfig, text);
         let candidate = candidate.map_err(invalid)?;
-        let (answer, preview) = oneshot::channel();
-        ctx.actor_refs.lifecycle.cast(LifecycleMsg::PreviewPlan {
-            plan: Arc::clone(&candidate.plan),
-            changes: candidate.run_changes(),
-            answer,
-        });
-        let steps = match await_reply(preview).await? {
-            Ok(steps) => steps,
-            // While everything is stopped nothing is taken along.
-            Err(ReplanError::NotRunning) => Vec::new(),
-            Err(error) => return Err(RequestError::new(ErrorCode::Busy, refusal(error))),
-        };
-        Ok(MethodResult::Now(shown(ctx, &candidate, &steps)))
+        Ok(MethodResult::Now(preview(ctx, &candidate).await?))
     }
 }
 
+/// What a candidate would change, with the steps.
+///
+/// # Errors
+/// `busy` while it cannot be said.
+pub(super) async fn preview(
+    ctx: &RuntimeContext,
+    candidate: &Candidate,
+) -> Result<Plan, RequestError> {
+    let (answer, preview) = oneshot::channel();
+    ctx.actor_refs.lifecycle.cast(LifecycleMsg::PreviewPlan {
+        plan: Arc::clone(&candidate.plan),
+        changes: candidate.run_changes(),
+        answer,
+    });
+    let steps = match await_reply(preview).await? {
+        Ok(steps) => steps,
+        // While everything is stopped nothing is taken along.
+        Err(ReplanError::NotRunning) => Vec::new(),
+        Err(error) => return Err(RequestError::new(ErrorCode::Busy, refusal(error))),
+    };
+    Ok(shown(ctx, candidate, &steps))
+}
+
 /// What is shown of a plan.
-fn shown(ctx: &RuntimeContext, candidate: &Candidate, steps: &[PreviewStep]) -> Plan {
+pub(super) fn shown(ctx: &RuntimeContext, candidate: &Candidate, steps: &[PreviewStep]) -> Plan {
     let (before, after) = (&*candidate.base.configuration, &*candidate.configuration);
     let keys = |keys: &[crate::config::KeyChange]| -> Vec<KeyChange> {
         keys.iter()
@@ -245,12 +256,15 @@ fn refused(refusal: ReloadRefusal) -> RequestError {
     match refusal {
         ReloadRefusal::Invalid(text) => RequestError::new(ErrorCode::InvalidConfig, text),
         ReloadRefusal::Refused(text) => RequestError::new(ErrorCode::Busy, text),
-        ReloadRefusal::OtherPlan(plan) => {
-            let text = format!(
-                "cannot apply the configuration: plan {plan} is in force, not the one that the \
-                 request expects; look at it with `mainstay plan` and try again"
-            );
-            RequestError::new(ErrorCode::Busy, text)
-        }
+        ReloadRefusal::OtherPlan(plan) => other_plan(plan),
     }
+}
+
+/// Another plan is in force than the request expects.
+pub(super) fn other_plan(plan: u64) -> RequestError {
+    let text = format!(
+        "cannot apply the configuration: plan {plan} is in force, not the one that the request \
+         expects; look at it with `mainstay plan` and try again"
+    );
+    RequestError::new(ErrorCode::Busy, text)
 }

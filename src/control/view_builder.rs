@@ -198,6 +198,7 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         plan: ctx.plan().number(),
         config_problem: now.config_problem.clone(),
+        runtime_values: runtime_values(ctx),
         pid: std::process::id(),
         holder_pid: ctx.holder_pid,
         uptime_ms: u64::try_from(ctx.os.now().since(ctx.up_since).as_millis()).unwrap_or(u64::MAX),
@@ -205,6 +206,12 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
         usage: now.machine,
         self_usage: now.self_usage,
     }
+}
+
+fn runtime_values(ctx: &RuntimeContext) -> Vec<String> {
+    let configuration = ctx.configuration();
+    let values = configuration.overrides().iter();
+    values.map(|value| value.path.clone()).collect()
 }
 
 fn counts(ctx: &RuntimeContext) -> ModuleCounts {

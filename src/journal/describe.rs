@@ -62,15 +62,13 @@ pub fn describe(event: &Event) -> String {
         | EventKind::RecoveryCompleted
         | EventKind::RecoveryFailed
         | EventKind::GroupExceeded => recovery(event.kind, who, facts),
+        EventKind::OperationRequested => requested(event, facts),
+        EventKind::ConfigSet => config_set(event, facts),
         EventKind::ConfigApplied
         | EventKind::ConfigCommitted
         | EventKind::ConfigRejected
         | EventKind::ConfigRolledBack
         | EventKind::ConfigProblemCleared => configuration(event.kind, facts),
-        EventKind::OperationRequested => match &event.actor {
-            Some(actor) => format!("{actor} requested {}", operation(event, facts)),
-            None => format!("{} requested", operation(event, facts)),
-        },
         EventKind::OperationFinished => {
             format!("{} {}", operation(event, facts), operation_result(event))
         }
@@ -373,6 +371,32 @@ fn configuration(kind: EventKind, facts: PayloadReader<'_>) -> String {
         EventKind::ConfigRejected => format!("a changed configuration was rejected{why}"),
         EventKind::ConfigRolledBack => format!("{plan} was restored{why}"),
         _ => format!("the configuration problem was cleared{why}"),
+    }
+}
+
+/// Returns `ann set health.interval: "30s" → "10s"`.
+fn config_set(event: &Event, facts: PayloadReader<'_>) -> String {
+    let key = facts.text("key").unwrap_or("a value");
+    let who = event.actor.as_deref().unwrap_or("somebody");
+    let shown = |name: &str| match &event.payload[name] {
+        serde_json::Value::Null => "not set".to_owned(),
+        value => value.to_string(),
+    };
+    let place = match event.payload["persisted"].as_bool() {
+        Some(true) => " in its file",
+        _ => "",
+    };
+    if event.payload["hidden"].as_bool() == Some(true) {
+        return format!("{who} changed {key}{place}, values not shown");
+    }
+    let (before, after) = (shown("before"), shown("after"));
+    format!("{who} changed {key}{place}: {before} → {after}")
+}
+
+fn requested(event: &Event, facts: PayloadReader<'_>) -> String {
+    match &event.actor {
+        Some(actor) => format!("{actor} requested {}", operation(event, facts)),
+        None => format!("{} requested", operation(event, facts)),
     }
 }
 

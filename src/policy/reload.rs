@@ -122,6 +122,12 @@ impl Reload {
         self.quarantined = Some(content);
     }
 
+    /// The content that is not applied until it changes.
+    #[must_use]
+    pub fn quarantined(&self) -> Option<&Content> {
+        self.quarantined.as_ref()
+    }
+
     /// Content that was read. A person's request tries again what was rolled back.
     pub fn offer(&mut self, content: &Content, by_request: bool) -> Offer {
         let current = self.watch.as_ref().map(|watch| &watch.content);

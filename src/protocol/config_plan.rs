@@ -19,7 +19,7 @@ pub struct ConfigPlanParams {
 }
 
 /// Result of `config.plan`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ConfigPlan {
     /// The number of the plan in force.
     pub plan: u64,

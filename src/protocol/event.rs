@@ -60,6 +60,9 @@ wire_enum! {
         /// A fault was injected on request; payload `{action, pid, for_ms?}`. An administrative
         /// row.
         ChaosInjected = "chaos.injected",
+        /// A person or a program set or unset a value; payload `{key, before, after, hidden?,
+        /// persisted?, plan}`: the values are null where they are not shown. An administrative row.
+        ConfigSet = "config.set",
         /// A plan was applied; payload `{plan, text?}`.
         ConfigApplied = "config.applied",
         /// A plan proved itself; payload `{plan}`.

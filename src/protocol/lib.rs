@@ -3,6 +3,7 @@
 //! Never talks to a socket and never serialises an internal type of the runtime.
 
 pub mod chaos;
+pub mod config_change;
 pub mod config_plan;
 pub mod config_values;
 pub mod doctor;

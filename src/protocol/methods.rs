@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::AccessLevel;
 use crate::chaos as h;
+use crate::config_change as g;
 use crate::config_plan as p;
 use crate::config_values as c;
 use crate::doctor as d;
@@ -153,6 +154,22 @@ macro_rules! method_table {
             /// Injects a fault into a module; only with `chaos.allowed`.
             ChaosInject CHAOS_INJECT "chaos.inject" Admin Changes
                 h::ChaosParams => h::ChaosResult, r#"{"action":"kill","module":"storage"}"#;
+            /// Sets one value while it runs: watched, then committed or rolled back.
+            ConfigSet CONFIG_SET "config.set" Admin Changes
+                g::ConfigSetParams => g::ConfigChanged,
+                r#"{"path":"health.interval","value":"10s","expected_plan":7}"#;
+            /// Drops a value that was set while it runs, with `persist` from its file too.
+            ConfigUnset CONFIG_UNSET "config.unset" Admin Changes
+                g::ConfigUnsetParams => g::ConfigChanged, r#"{"path":"health.interval"}"#;
+            /// Goes back to a plan that is kept: watched, then committed or rolled back.
+            ConfigRollback CONFIG_ROLLBACK "config.rollback" Admin Changes
+                g::ConfigRollbackParams => g::ConfigChanged, r#"{"plan":5,"wait":true}"#;
+            /// Lists the plans that are kept: who applied each, when, and what became of it.
+            ConfigHistory CONFIG_HISTORY "config.history" Admin Reads
+                m::Empty => g::ConfigHistory, "{}";
+            /// Returns the difference of two plans, or of the plan in force and the files.
+            ConfigDiff CONFIG_DIFF "config.diff" Admin Reads
+                g::ConfigDiffParams => p::ConfigPlan, r#"{"from":5,"to":7}"#;
             /// Reports that the module is ready.
             ModuleReady MODULE_READY "module.ready" Module Reports m::Empty => m::Empty, "{}";
             /// Sets the status text of the module.

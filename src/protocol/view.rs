@@ -171,6 +171,9 @@ pub struct SystemView {
     pub plan: u64,
     /// Why the files on disk are not in force; null when they are.
     pub config_problem: Option<String>,
+    /// Keys that `config set` set and no file has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runtime_values: Vec<String>,
     /// The runtime's process.
     pub pid: u32,
     /// The holder's process.

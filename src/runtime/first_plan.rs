@@ -38,7 +38,7 @@ impl From<Configuration> for FirstConfig {
 /// # Errors
 /// The problems of the files, where there is no such plan or `sources` are strict.
 pub(crate) fn read(sources: &ConfigSources) -> Result<FirstConfig, Problems> {
-    let read = load(sources);
+    let read = load(sources).and_then(|files| with_kept_overrides(sources, files));
     let problems = match read {
         Ok(configuration) => match emptied(&configuration, sources) {
             Some(problem) if !sources.strict => problem.into(),
@@ -61,6 +61,23 @@ pub(crate) fn read(sources: &ConfigSources) -> Result<FirstConfig, Problems> {
         configuration,
         problem: Some(rejected_text(number, &problems.to_string())),
     })
+}
+
+/// What `config set` said before the system was stopped holds until it is unset.
+fn with_kept_overrides(
+    sources: &ConfigSources,
+    files: Configuration,
+) -> Result<Configuration, Problems> {
+    let store = PlanStore::new(&files.system.state_dir);
+    let plan = store.last_committed().ok();
+    let plan = plan.filter(|plan| plan.config.config_dir() == files.system.config_dir);
+    match plan.map(|plan| plan.config.overrides().to_vec()) {
+        Some(overrides) if !overrides.is_empty() => load(&ConfigSources {
+            overrides,
+            ..sources.clone()
+        }),
+        _ => Ok(files),
+    }
 }
 
 /// A file that lost its content, perhaps to a full disk or a crash, although a plan is committed
@@ -109,6 +126,8 @@ pub(crate) struct FirstPlans {
     pub(super) number: u64,
     /// The committed plan, if that is another one.
     pub(super) committed: Option<CommittedPlan>,
+    /// What the files come to, when that is not to be applied until they change.
+    pub(super) held: Option<String>,
 }
 
 impl Default for FirstPlans {
@@ -116,6 +135,7 @@ impl Default for FirstPlans {
         FirstPlans {
             number: 1,
             committed: None,
+            held: None,
         }
     }
 }
@@ -132,6 +152,8 @@ pub(super) fn stored(
         requester: requester.to_owned(),
         changes: Vec::new(),
         outcome: "committed".to_owned(),
+        held: None,
+        file_edits: Vec::new(),
         config: configuration.effective(),
     }
 }
@@ -155,6 +177,7 @@ pub(crate) fn commit_first(configuration: &Configuration) -> Result<FirstPlans, 
         // Lines may have moved in the files.
         Some(same) => StoredPlan {
             config: configuration.effective(),
+            held: None,
             ..same
         },
         None => {
@@ -166,6 +189,7 @@ pub(crate) fn commit_first(configuration: &Configuration) -> Result<FirstPlans, 
     Ok(FirstPlans {
         number: plan.number,
         committed: None,
+        held: None,
     })
 }
 
@@ -177,8 +201,8 @@ pub(super) fn restore(
 ) -> Result<(Configuration, FirstPlans), RuntimeStartError> {
     let store = PlanStore::new(state_dir);
     let kept = store.last_committed().ok();
-    let kept = kept.and_then(|plan| Some((plan.number, plan.config.restore().ok()?)));
-    if let Some((number, committed)) = kept {
+    let kept = kept.and_then(|plan| Some((plan.number, plan.config.restore().ok()?, plan.held)));
+    if let Some((number, committed, held)) = kept {
         let staged = store.staged().ok().filter(|staged| staged.number > number);
         let ids = || committed.ids.clone();
         let staged =
@@ -187,6 +211,7 @@ pub(super) fn restore(
             let plans = FirstPlans {
                 number,
                 committed: None,
+                held,
             };
             return Ok((committed, plans));
         };
@@ -196,18 +221,19 @@ pub(super) fn restore(
         let committed = CommittedPlan {
             number,
             configuration,
+            held,
         };
         let plans = FirstPlans {
             number: newest,
             committed: Some(committed),
+            held: None,
         };
         return Ok((running, plans));
     }
     tracing::error!("cannot read the committed plan; going on with the files");
     match sources {
         Ok(sources) => {
-            let configuration =
-                crate::config::load(sources).map_err(RuntimeStartError::Configuration)?;
+            let configuration = load(sources).map_err(RuntimeStartError::Configuration)?;
             let plans = commit_first(&configuration).unwrap_or_else(|error| {
                 tracing::error!(%error, "cannot commit the plan");
                 FirstPlans::default()

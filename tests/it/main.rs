@@ -10,6 +10,7 @@ mod audit;
 mod away;
 mod bus;
 mod changes;
+mod config_verbs;
 mod configuration;
 mod daemon;
 mod decisions;

@@ -17,13 +17,15 @@ use tokio::sync::oneshot;
 use super::candidate::Candidate;
 use super::{
     ConfigActorState, ConfigMsg, ReloadOutcome, ReloadRefusal, ReloadReply, ReloadRequest,
+    held_text,
 };
 use crate::actors::event_recorder::EventBuilder;
 use crate::actors::lifecycle::LifecycleMsg;
 use crate::actors::lifecycle::replan::Replan;
 use crate::actors::root::RootMsg;
 use crate::actors::{CommittedPlan, settings_files};
-use crate::plan_store::StoredPlan;
+use crate::config::Configuration;
+use crate::plan_store::{PlanStore, StoredPlan};
 
 /// How long until a commit that could not be written is tried again.
 const COMMIT_RETRY: Duration = Duration::from_secs(5);
@@ -37,6 +39,78 @@ pub(crate) enum Kept {
     Rollback(u64),
 }
 
+/// A plan on its way to the lifecycle.
+#[derive(Debug)]
+pub(crate) struct Replanned {
+    plan: u64,
+    before: Arc<Configuration>,
+    after: Arc<Configuration>,
+}
+
+/// Keeps a plan, and writes what belongs to it; on failure nothing is left of it.
+fn keep(store: &PlanStore, plan: &StoredPlan, candidate: &Candidate) -> Result<(), String> {
+    store.stage(plan).map_err(|error| {
+        format!(
+            "cannot apply the configuration: its plan cannot be kept in {}: {error}; make room \
+             there, then try again",
+            candidate.configuration.system.state_dir.display()
+        )
+    })?;
+    if let Some(file) = &candidate.edit.file
+        && let Err(error) = file.write()
+    {
+        let text = format!(
+            "cannot write {}: {error}; nothing was changed",
+            file.path.display()
+        );
+        let _rolled_back_by_the_next_runtime = store.discard(&text);
+        return Err(text);
+    }
+    let before = &candidate.base.configuration;
+    settings_files::write_changed(before, &candidate.configuration);
+    Ok(())
+}
+
+/// Takes back what was kept and written for a plan that is not applied.
+fn undo(store: &PlanStore, plan: &Configuration, in_force: &Configuration, outcome: &str) {
+    settings_files::write_changed(plan, in_force);
+    revert_files(store);
+    if let Err(error) = store.discard(outcome) {
+        tracing::error!("cannot discard a plan that is not applied: {error}");
+    }
+}
+
+/// Puts the texts back that were written into files for the staged plan.
+fn revert_files(store: &PlanStore) {
+    let edits = store.staged().map(|plan| plan.file_edits);
+    for edit in edits.unwrap_or_default().iter().rev() {
+        if let Err(error) = edit.revert() {
+            let path = edit.path.display();
+            tracing::warn!("cannot put back the former text of {path}: {error}");
+        }
+    }
+}
+
+/// What is recorded of a plan once it is accepted.
+fn applied_events(request: &ReloadRequest, candidate: &Candidate) -> Vec<EventBuilder> {
+    let number = candidate.plan.number();
+    let mut text = candidate.summary().join("; ");
+    if let Some(plan) = candidate.edit.plan {
+        text = format!("it is plan {plan} again: {text}");
+    }
+    let payload = json!({ "plan": number, "text": text });
+    let applied = EventBuilder::of(EventKind::ConfigApplied).payload(payload);
+    let changed = candidate.edit_payload(request);
+    let changed = changed.map(|payload| EventBuilder::of(EventKind::ConfigSet).payload(payload));
+    let events = changed.into_iter().chain([applied]);
+    events
+        .map(|event| match &request.requester {
+            Some(requester) => event.administrative(requester.clone()),
+            None => event,
+        })
+        .collect()
+}
+
 impl ConfigActorState {
     /// Keeps the plan before anything is touched.
     pub(super) fn stage(
@@ -45,28 +119,29 @@ impl ConfigActorState {
         request: Box<ReloadRequest>,
         candidate: Box<Candidate>,
     ) {
-        self.in_flight += 1;
-        let (ctx, store, myself) = (Arc::clone(&self.ctx), self.store.clone(), myself.clone());
-        let (number, at) = (candidate.plan.number(), ctx.os.wall_clock());
-        let requester = request.requester.clone();
-        tokio::task::spawn_blocking(move || {
-            let plan = StoredPlan {
-                number,
+        let (store, at) = (self.store.clone(), self.ctx.os.wall_clock());
+        let follows_uncommitted = self.reload.watched().is_some();
+        let work = move || {
+            let mut plan = StoredPlan {
+                number: candidate.plan.number(),
                 at,
-                requester: requester.unwrap_or_else(|| "a saved file".to_owned()),
+                requester: request.requester().to_owned(),
                 changes: candidate.summary(),
                 outcome: String::new(),
+                held: candidate.edit.held.clone(),
+                file_edits: Vec::new(),
                 config: candidate.configuration.effective(),
             };
-            let kept = store.stage(&plan);
-            if kept.is_ok() {
-                settings_files::write_changed(
-                    &candidate.base.configuration,
-                    &candidate.configuration,
-                );
+            if let Ok(former) = store.staged().map(|staged| staged.file_edits)
+                && follows_uncommitted
+            {
+                plan.file_edits = former;
             }
-            let _actor_ended = myself.cast(ConfigMsg::Staged(request, candidate, kept));
-        });
+            plan.file_edits.extend(candidate.edit.file.clone());
+            let kept = keep(&store, &plan, &candidate);
+            ConfigMsg::Staged(request, candidate, kept)
+        };
+        self.work(myself, work, ConfigMsg::Lost);
     }
 
     pub(super) fn on_staged(
@@ -74,21 +149,27 @@ impl ConfigActorState {
         myself: &ActorRef<ConfigMsg>,
         request: Box<ReloadRequest>,
         candidate: Candidate,
-        kept: io::Result<()>,
+        kept: Result<(), String>,
     ) {
         self.in_flight -= 1;
-        if let Err(error) = kept {
-            let state_dir = self.ctx.configuration().system.state_dir.clone();
-            let text = format!(
-                "cannot apply the configuration: its plan cannot be kept in {}: {error}; make room \
-                 there, then run `mainstay reload`",
-                state_dir.display()
-            );
-            self.set_problem(Some(text.clone()));
+        if let Err(text) = kept {
+            if request.edit.is_none() {
+                self.set_problem(Some(text.clone()));
+            }
             return request.refuse(ReloadRefusal::Refused(text));
         }
         if self.is_overtaken(&candidate) {
-            return self.requests.push_front(*request);
+            let (store, ctx) = (self.store.clone(), Arc::clone(&self.ctx));
+            let work = move || {
+                undo(
+                    &store,
+                    &candidate.configuration,
+                    &ctx.configuration(),
+                    "overtaken",
+                );
+                ConfigMsg::Undone(Some(request))
+            };
+            return self.work(myself, work, ConfigMsg::Lost);
         }
         let number = candidate.plan.number();
         let content = candidate.configuration.fingerprint.clone();
@@ -97,20 +178,26 @@ impl ConfigActorState {
         self.finish_watch(&ReloadOutcome::Superseded);
         let now = self.ctx.os.now();
         self.reload.applied(now, (number, content), period, touched);
-        self.record_applied(&request, &candidate);
-        self.set_problem(None);
-        self.replan(myself, request, candidate);
+        self.hold(&request, &candidate);
+        let events = applied_events(&request, &candidate);
+        self.replan(myself, request, candidate, events);
     }
 
-    fn record_applied(&self, request: &ReloadRequest, candidate: &Candidate) {
-        let text = candidate.summary().join("; ");
+    /// Files that say something else than this plan are not applied until they change.
+    fn hold(&mut self, request: &ReloadRequest, candidate: &Candidate) {
         let number = candidate.plan.number();
-        let payload = json!({ "plan": number, "text": text });
-        let event = EventBuilder::of(EventKind::ConfigApplied).payload(payload);
-        self.ctx.recorder.record(match &request.requester {
-            Some(requester) => event.administrative(requester.clone()),
-            None => event,
-        });
+        let held = candidate.edit.held.clone();
+        if request.edit.is_none() {
+            self.held = None;
+            self.set_problem(None);
+        } else if let Some(held) = held {
+            self.reload.quarantine(held.clone());
+            let text = held_text(number);
+            self.show_problem(Some(text.clone()));
+            self.held = Some((held, text));
+        } else if self.held.take().is_some() {
+            self.set_problem(None);
+        }
     }
 
     fn replan(
@@ -118,14 +205,21 @@ impl ConfigActorState {
         myself: &ActorRef<ConfigMsg>,
         request: Box<ReloadRequest>,
         candidate: Candidate,
+        events: Vec<EventBuilder>,
     ) {
         self.in_flight += 1;
         let (result, done) = oneshot::channel();
-        let (plan, myself) = (candidate.plan.number(), myself.clone());
-        self.newest = plan;
+        let myself = myself.clone();
+        let replanned = Replanned {
+            plan: candidate.plan.number(),
+            before: Arc::clone(&candidate.base.configuration),
+            after: Arc::clone(&candidate.configuration),
+        };
+        self.newest = replanned.plan;
         let replan = Replan {
             changes: candidate.run_changes(),
             planned: candidate.base.next(candidate.configuration, candidate.plan),
+            events,
             result,
         };
         self.ctx
@@ -134,17 +228,23 @@ impl ConfigActorState {
             .cast(RootMsg::Replan(Box::new(replan)));
         tokio::spawn(async move {
             let done = done.await.unwrap_or(Err(ReplanError::NotRunning));
-            let _actor_ended = myself.cast(ConfigMsg::Replanned(request, plan, done));
+            let _actor_ended = myself.cast(ConfigMsg::Replanned(request, replanned, done));
         });
     }
 
     pub(super) fn on_replanned(
         &mut self,
+        myself: &ActorRef<ConfigMsg>,
         request: ReloadRequest,
-        plan: u64,
+        replanned: Replanned,
         result: Result<(), ReplanError>,
     ) {
         self.in_flight -= 1;
+        let Replanned {
+            plan,
+            before,
+            after,
+        } = replanned;
         match result {
             Ok(()) => {
                 self.outcome.extend(request.outcome);
@@ -155,11 +255,14 @@ impl ConfigActorState {
             Err(error) => {
                 self.reload.abandon();
                 let text = format!("cannot apply plan {plan}: {}", refusal(error));
-                let store = self.store.clone();
-                let outcome = text.clone();
-                tokio::task::spawn_blocking(move || store.discard(&outcome));
                 self.set_problem(Some(text.clone()));
-                request.refuse(ReloadRefusal::Refused(text));
+                let store = self.store.clone();
+                let work = move || {
+                    undo(&store, &after, &before, &text);
+                    request.refuse(ReloadRefusal::Refused(text));
+                    ConfigMsg::Undone(None)
+                };
+                self.work(myself, work, ConfigMsg::Lost);
             }
         }
     }
@@ -194,48 +297,62 @@ impl ConfigActorState {
         };
         let text = format!(
             "plan {plan} was rolled back: {why}; the plan before is in force again as plan \
-             {number}, and the files are not applied until they change"
+             {number}, and what failed is not applied again until it changes"
         );
-        let event = EventBuilder::of(EventKind::ConfigRolledBack)
-            .payload(json!({ "plan": number, "from": plan, "text": why }));
-        self.ctx.recorder.record(event);
-        self.show_problem(Some(text));
+        self.show_problem(Some(text.clone()));
         self.is_problem_told = true;
         self.reload.rolled_back(number);
-        self.rolled_back = Some(why.to_owned());
+        self.held = self.reload.quarantined().cloned().map(|it| (it, text));
+        self.rolled_back = Some((plan, why.to_owned()));
         self.ctx.committed.store(Arc::new(CommittedPlan {
             number,
             configuration: Arc::clone(&candidate.configuration),
+            held: self.reload.quarantined().cloned(),
         }));
-        settings_files::write_changed(&candidate.base.configuration, &candidate.configuration);
-        self.replan(myself, Box::default(), candidate);
-        let outcome = format!("rolled back: {why}");
-        self.keep_rollback(myself, number, outcome);
+        let work = move || {
+            let base = &candidate.base.configuration;
+            settings_files::write_changed(base, &candidate.configuration);
+            ConfigMsg::SettingsRestored(Box::new(candidate))
+        };
+        self.work(myself, work, ConfigMsg::Lost);
+    }
+
+    pub(super) fn apply_rollback(&mut self, myself: &ActorRef<ConfigMsg>, candidate: Candidate) {
+        self.in_flight -= 1;
+        let number = candidate.plan.number();
+        let (plan, why) = self.rolled_back.clone().unwrap_or_default();
+        let event = EventBuilder::of(EventKind::ConfigRolledBack)
+            .payload(json!({ "plan": number, "from": plan, "text": why }));
+        self.replan(myself, Box::default(), candidate, vec![event]);
+        self.keep_rollback(myself, number, format!("rolled back: {why}"));
     }
 
     fn keep_rollback(&mut self, myself: &ActorRef<ConfigMsg>, number: u64, outcome: String) {
-        self.in_flight += 1;
-        let (store, myself) = (self.store.clone(), myself.clone());
-        tokio::task::spawn_blocking(move || {
+        let (store, held) = (self.store.clone(), self.reload.quarantined().cloned());
+        let work = move || {
             // The number first: numbers of plans only grow, whenever the runtime ends.
             let committed = store.committed().and_then(|mut plan| {
-                plan.number = number;
+                (plan.number, plan.held) = (number, held);
                 "rollback".clone_into(&mut plan.requester);
                 store.commit_now(&plan)
             });
+            revert_files(&store);
             let kept = committed.and_then(|()| store.discard(&outcome));
-            let _actor_ended = myself.cast(ConfigMsg::Kept(Kept::Rollback(number), kept));
-        });
+            ConfigMsg::Kept(Kept::Rollback(number), kept)
+        };
+        let lost = move |error| {
+            let error = io::Error::other(error);
+            ConfigMsg::Kept(Kept::Rollback(number), Err(error))
+        };
+        self.work(myself, work, lost);
     }
 
     /// Moves the pointer to the plan that was watched.
     fn commit(&mut self, myself: &ActorRef<ConfigMsg>, plan: u64) {
-        self.in_flight += 1;
-        let (store, myself) = (self.store.clone(), myself.clone());
-        tokio::task::spawn_blocking(move || {
-            let result = store.commit(plan);
-            let _actor_ended = myself.cast(ConfigMsg::Kept(Kept::Commit(plan), result));
-        });
+        let store = self.store.clone();
+        let work = move || ConfigMsg::Kept(Kept::Commit(plan), store.commit(plan));
+        let lost = move |error| ConfigMsg::Kept(Kept::Commit(plan), Err(io::Error::other(error)));
+        self.work(myself, work, lost);
     }
 
     pub(super) fn on_kept(
@@ -247,10 +364,13 @@ impl ConfigActorState {
         match (kept, result) {
             (Kept::Commit(plan), Ok(())) => {
                 self.in_flight -= 1;
-                self.set_problem(None);
+                if std::mem::take(&mut self.is_commit_failing) {
+                    self.set_problem(None);
+                }
                 self.ctx.committed.store(Arc::new(CommittedPlan {
                     number: plan,
                     configuration: self.ctx.configuration(),
+                    held: self.held.as_ref().map(|(held, _)| held.clone()),
                 }));
                 let event =
                     EventBuilder::of(EventKind::ConfigCommitted).payload(json!({ "plan": plan }));
@@ -265,6 +385,7 @@ impl ConfigActorState {
                      again every 5 s"
                 );
                 self.set_problem(Some(text));
+                self.is_commit_failing = true;
                 let (store, myself) = (self.store.clone(), myself.clone());
                 tokio::spawn(async move {
                     tokio::time::sleep(COMMIT_RETRY).await;
@@ -285,7 +406,7 @@ impl ConfigActorState {
         self.reload.in_force(plan);
         if self.reload.watched().is_none() && plan == self.reload.committed() {
             self.ctx.actor_refs.lifecycle.cast(LifecycleMsg::Commit);
-            if let Some(why) = self.rolled_back.take() {
+            if let Some((_, why)) = self.rolled_back.take() {
                 self.finish_watch(&ReloadOutcome::RolledBack(why));
             }
         }

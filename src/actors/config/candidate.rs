@@ -9,11 +9,14 @@ use mainstay_policy::lifecycle::ChangeClass;
 use mainstay_policy::plan::Plan;
 use mainstay_policy::states::State;
 use mainstay_policy::{ModuleId, ModuleIds};
+use serde_json::{Value, json};
 
+use super::ReloadRequest;
+use super::edit::EditResult;
 use crate::actors::{Planned, RuntimeContext};
 use crate::config::{
     ConfigChanges, ConfigSources, Configuration, KeyChange, NotEnforced, check_enforcement,
-    load_watched,
+    is_confidential, load_watched,
 };
 use crate::os::folder_watch::FolderWatch;
 
@@ -32,6 +35,8 @@ pub(crate) struct Candidate {
     pub(crate) differences: Vec<(ModuleId, Difference)>,
     /// It goes back to the committed plan.
     is_rollback: bool,
+    /// What belongs to the change of a request.
+    pub(crate) edit: EditResult,
 }
 
 impl Candidate {
@@ -46,20 +51,35 @@ impl Candidate {
         watch: Option<&Mutex<FolderWatch>>,
     ) -> Result<Candidate, String> {
         let base = ctx.planned();
+        let sources = &ConfigSources {
+            overrides: base.configuration.overrides().to_vec(),
+            ..sources.clone()
+        };
         let (mut read, consulted) = load_watched(sources, &base.configuration);
         let watch = watch.map(|watch| watch.lock().unwrap_or_else(PoisonError::into_inner));
         // What was changed before its folder was watched was not told.
         if watch.is_some_and(|mut watch| watch.set(&consulted)) {
             read = load_watched(sources, &base.configuration).0;
         }
-        let checked = read.and_then(|configuration| {
-            check_enforcement(&configuration, |key| {
-                let (cause, remedy) = ctx.os.enforcement().missing(key)?;
-                Some(NotEnforced { cause, remedy })
-            })?;
-            Ok(configuration)
-        });
-        let configuration = checked.map_err(|problems| problems.to_string())?;
+        let configuration = read.map_err(|problems| problems.to_string())?;
+        Candidate::checked(ctx, base, configuration, number)
+    }
+
+    /// Compares a configuration with what is in force, if this machine can enforce it.
+    ///
+    /// # Errors
+    /// As [`Candidate::read`].
+    pub(crate) fn checked(
+        ctx: &RuntimeContext,
+        base: Arc<Planned>,
+        configuration: Configuration,
+        number: u64,
+    ) -> Result<Candidate, String> {
+        check_enforcement(&configuration, |key| {
+            let (cause, remedy) = ctx.os.enforcement().missing(key)?;
+            Some(NotEnforced { cause, remedy })
+        })
+        .map_err(|problems| problems.to_string())?;
         Candidate::of(base, Arc::new(configuration), number)
     }
 
@@ -91,6 +111,7 @@ impl Candidate {
             keys,
             differences,
             is_rollback: false,
+            edit: EditResult::default(),
         })
     }
 
@@ -150,6 +171,32 @@ impl Candidate {
         name.map_or_else(|| module.0.to_string(), ToString::to_string)
     }
 
+    /// What is recorded of a value that was set or unset.
+    pub(crate) fn edit_payload(&self, request: &ReloadRequest) -> Option<Value> {
+        let edit = request.edit.as_ref()?;
+        let path = edit.path()?;
+        let value = |configuration: &Configuration| {
+            let values = configuration.values(path).unwrap_or_default();
+            values
+                .into_iter()
+                .next()
+                .map(|it| it.value)
+                .unwrap_or_default()
+        };
+        let (before, after) = (value(&self.base.configuration), value(&self.configuration));
+        let plan = self.plan.number();
+        let mut payload = json!({ "key": path, "before": before, "after": after, "plan": plan });
+        if is_confidential(path, &before) || is_confidential(path, &after) {
+            payload["before"] = Value::Null;
+            payload["after"] = Value::Null;
+            payload["hidden"] = true.into();
+        }
+        if edit.is_persistent() {
+            payload["persisted"] = true.into();
+        }
+        Some(payload)
+    }
+
     /// One line for each change.
     pub(crate) fn summary(&self) -> Vec<String> {
         let system = self.keys.system.iter().map(|key| key.path.clone());
@@ -170,6 +217,12 @@ impl Candidate {
                 }
             }
         });
-        system.chain(modules).collect()
+        let dropped = self.base.configuration.overrides().iter();
+        let dropped = dropped.filter(|value| {
+            let now = self.configuration.overrides().iter();
+            !now.clone().any(|other| other.path == value.path)
+        });
+        let dropped = dropped.map(|value| format!("{} no longer set at runtime", value.path));
+        system.chain(modules).chain(dropped).collect()
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Replan {
     pub(crate) planned: Planned,
     /// The modules whose definition changed, and whether their run can go on under the new one.
     pub(crate) changes: Vec<(ModuleId, ChangeClass)>,
+    /// What is recorded of it before what it leads to.
+    pub(crate) events: Vec<EventBuilder>,
     /// Answered when policy has accepted or refused the plan; a refusal changes nothing.
     pub(crate) result: oneshot::Sender<Result<(), ReplanError>>,
 }
@@ -46,11 +48,15 @@ impl LifecycleActorState {
         let Replan {
             planned,
             changes,
+            events,
             result,
         } = replan;
         let (now, plan) = (self.ctx.os.now(), Arc::clone(&planned.plan));
         let done = self.policy.replan(now, Arc::clone(&plan), &changes);
         if done.is_ok() {
+            for event in events {
+                self.ctx.recorder.record(event);
+            }
             let notes = ModuleNotes::new(self.ctx.os.wall_clock());
             let slots = self.modules.len().max(planned.slots());
             self.modules.resize(slots, notes);

@@ -55,6 +55,7 @@ impl Rig {
         let planned = old.next(Arc::new(configuration), Arc::new(plan));
         let (result, done) = oneshot::channel();
         let replan = Box::new(Replan {
+            events: Vec::new(),
             planned,
             changes,
             result,

@@ -334,6 +334,40 @@ pub(crate) fn root() -> &'static Section {
     ROOT
 }
 
+/// What a key takes, roughly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyForm {
+    /// A text.
+    Text,
+    /// A table of keys.
+    Section,
+    /// Something else, or it is not known.
+    Other,
+}
+
+/// What the key at `path` takes.
+pub(crate) fn form_of(path: &[&str]) -> KeyForm {
+    let form = path
+        .iter()
+        .try_fold(ValueType::Table(root()), |form, key| match form {
+            ValueType::Table(section) => Some(section.find(key)?.form),
+            ValueType::Map(each) => Some(*each),
+            _ => None,
+        });
+    match form {
+        Some(
+            ValueType::Text
+            | ValueType::Template
+            | ValueType::Name
+            | ValueType::Duration { .. }
+            | ValueType::Signal
+            | ValueType::Choice(_),
+        ) => KeyForm::Text,
+        Some(ValueType::Table(_) | ValueType::Map(&ValueType::Table(_))) => KeyForm::Section,
+        _ => KeyForm::Other,
+    }
+}
+
 /// Returns the change class of the key at `path`; none for an unknown key.
 #[must_use]
 pub fn class_of(path: &[&str]) -> Option<KeyClass> {

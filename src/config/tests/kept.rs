@@ -54,6 +54,18 @@ fn it_comes_back_although_the_files_changed() {
     assert_eq!(back.effective(), kept);
 }
 
+/// A version looks like a number and is a text.
+#[test]
+fn a_text_of_the_command_line_that_looks_like_a_number_comes_back() {
+    let project = project()
+        .set("module.z.version=1.10")
+        .variable("MAINSTAY__MODULE__B__VERSION", "2");
+    let good = project.good();
+    let back = good.effective().restore().expect("the same configuration");
+    same(&back, &good);
+    assert_eq!(back.effective(), good.effective());
+}
+
 #[test]
 fn another_version_is_refused() {
     let mut kept = serde_json::to_value(project().good().effective()).expect("JSON");

@@ -308,6 +308,7 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     module.hook_failed: a command of storage failed
     forensics.written: the state of storage was written down
     chaos.injected: chaos fault of storage was requested
+    config.set: somebody changed a value: not set → not set
     config.applied: the configuration was applied
     config.committed: the configuration was committed
     config.rejected: a changed configuration was rejected

@@ -34,7 +34,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ipc", &["actors", "bus", "control", "os"]),
     (
         "control",
-        &["actors", "bus", "config", "journal", "os", "os_text"],
+        &[
+            "actors",
+            "bus",
+            "config",
+            "journal",
+            "os",
+            "os_text",
+            "plan_store",
+        ],
     ),
     (
         "actors",

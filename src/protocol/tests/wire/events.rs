@@ -85,6 +85,9 @@ fn payload(kind: EventKind) -> Value {
             let (command, output) = ("./clean --all", "clean: cannot lock the database\n");
             json!({"hook": "after_stop", "command": command, "text": "exit code 7", "output": output})
         }
+        EventKind::ConfigSet => {
+            json!({"key": "health.interval", "before": "30s", "after": "10s", "plan": 7})
+        }
         EventKind::ConfigApplied => text("plan 7: storage restarts, because its command changed"),
         EventKind::ConfigCommitted => text("plan 7 ran for 30s"),
         EventKind::ConfigRejected => text("mainstay.toml:3:1: unknown key `helth`"),

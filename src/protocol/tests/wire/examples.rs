@@ -5,8 +5,7 @@
 use std::fmt::Debug;
 
 use mainstay_protocol::config_plan::{
-    ApplyResult, ChangeClass, ConfigApplied, ConfigApplyParams, ConfigPlan, ConfigPlanParams,
-    KeyChange, ModuleChange, PlanChange,
+    ApplyResult, ConfigApplied, ConfigApplyParams, ConfigPlanParams,
 };
 use mainstay_protocol::config_values::{
     ConfigGetParams, ConfigLayer, ConfigOrigin, ConfigValue, ConfigValues,
@@ -27,6 +26,7 @@ use mainstay_protocol::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+use super::config_examples;
 use crate::explanations::{chaos, not_started, what_if, what_if_params, why, why_params};
 
 /// A call and its answer.
@@ -36,7 +36,7 @@ pub(crate) struct Example {
     pub(crate) reply: Response,
 }
 
-fn example<P, R>(method: &'static str, params: P, result: R) -> Example
+pub(crate) fn example<P, R>(method: &'static str, params: P, result: R) -> Example
 where
     P: Serialize + DeserializeOwned + PartialEq + Debug,
     R: Serialize + DeserializeOwned + PartialEq + Debug,
@@ -70,6 +70,7 @@ fn kept<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) -> Value 
 pub(crate) fn methods() -> Vec<Example> {
     let mut all = reading();
     all.extend(changing());
+    all.extend(config_examples::all());
     all.extend(of_modules());
     all
 }
@@ -148,70 +149,9 @@ fn reading() -> Vec<Example> {
             ConfigPlanParams {
                 path: Some("/tmp/mainstay.toml".to_owned()),
             },
-            plan(),
+            config_examples::plan(),
         ),
     ]
-}
-
-fn plan() -> ConfigPlan {
-    let key = |path: &str, class, before, after, hidden| KeyChange {
-        path: path.to_owned(),
-        class,
-        before,
-        after,
-        hidden,
-        origin: ConfigOrigin {
-            layer: ConfigLayer::File,
-            name: "config/mainstay.toml".to_owned(),
-            line: Some(12),
-        },
-    };
-    let live = ChangeClass::Live;
-    let keys = vec![
-        key(
-            "module.storage.shutdown_timeout",
-            live,
-            json!("10s"),
-            json!("5s"),
-            false,
-        ),
-        key(
-            "module.storage.env",
-            ChangeClass::Restart,
-            Value::Null,
-            Value::Null,
-            true,
-        ),
-    ];
-    let changed = ModuleChange {
-        module: "storage".to_owned(),
-        change: PlanChange::Changed,
-        class: Some(ChangeClass::Restart),
-        because: None,
-        stays_stopped: true,
-        keys,
-    };
-    let along = ModuleChange {
-        module: "analysis-engine".to_owned(),
-        change: PlanChange::TakenAlong,
-        class: Some(ChangeClass::RestartDependents),
-        because: Some("storage".to_owned()),
-        stays_stopped: false,
-        keys: Vec::new(),
-    };
-    let step = m::ChangeStep {
-        module: "storage".to_owned(),
-        action: ChangeAction::Restart,
-        reason: "its definition changed".to_owned(),
-    };
-    ConfigPlan {
-        plan: 7,
-        unchanged: false,
-        system: vec![key("logs.keep", live, json!(5), json!(7), false)],
-        modules: vec![changed, along],
-        steps: vec![step],
-        waiting: vec!["mainstay.name".to_owned()],
-    }
 }
 
 fn page() -> m::PageParams {
@@ -514,6 +454,7 @@ fn system() -> SystemView {
         version: "0.1.0".to_owned(),
         plan: 7,
         config_problem: Some("mainstay.toml:3:1: unknown key `helth`".to_owned()),
+        runtime_values: vec!["health.interval".to_owned()],
         pid: 101,
         holder_pid: 100,
         uptime_ms: 7_260_000,

@@ -2,6 +2,7 @@
 //! Owns nothing but the comparison; `UPDATE_GOLDEN=1` rewrites the files instead.
 //! Never talks to a socket.
 
+mod config_examples;
 mod conform;
 mod docs;
 mod enums;
