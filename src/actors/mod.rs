@@ -39,6 +39,7 @@ pub(crate) mod auth_token;
 pub(crate) mod config;
 pub(crate) mod convert;
 pub(crate) mod event_recorder;
+pub(crate) mod features;
 pub(crate) mod gateway;
 pub(crate) mod health;
 pub(crate) mod launching;
@@ -90,7 +91,7 @@ pub(crate) struct RuntimeContext {
     pub(crate) recorder: event_recorder::EventRecorder,
     /// How actors find each other.
     pub(crate) actor_refs: ActorRefs,
-    /// Whether the next run of each module begins with features switched off.
+    /// Whether the run of each module, or the next one, has features switched off.
     pub(crate) degraded: SlotStore<AtomicBool>,
     /// The event bus and the modules' connections.
     pub(crate) bus: Arc<crate::bus::Bus>,

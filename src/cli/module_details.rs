@@ -91,6 +91,13 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
     line(out, "wants", &format::list(&module.wants));
     line(out, "waits for", &waits_for(module).unwrap_or_default());
     line(out, "without", &format::list(&module.degraded));
+    let features = module.features.iter();
+    let features = features.map(|(name, on)| format!("{name} {}", if *on { "on" } else { "off" }));
+    line(
+        out,
+        "features",
+        &features.collect::<Vec<String>>().join(", "),
+    );
     if module.throttle.rung != Rung::None {
         let throttle = &module.throttle;
         line(

@@ -60,7 +60,9 @@ impl Configuration {
             system: named(&[], found),
             modules: Vec::with_capacity(pairs.len()),
         };
-        changes.system.extend(self.group_changes(next));
+        for section in ["features", "group"] {
+            changes.system.extend(self.named_changes(section, next));
+        }
         let read = before.iter().zip(&after);
         for ((before, after), (one, other)) in pairs.into_iter().zip(read) {
             let mut found = KeyChanges::default();
@@ -77,16 +79,16 @@ impl Configuration {
 }
 
 impl Configuration {
-    /// The groups that differ, each as a whole.
-    fn group_changes(&self, next: &Configuration) -> Vec<KeyChange> {
-        let names = [self, next].map(|one| one.merged.tree.at(&["group"]).and_then(Node::as_table));
+    /// The groups or features that differ, each as a whole.
+    fn named_changes(&self, section: &str, next: &Configuration) -> Vec<KeyChange> {
+        let names = [self, next].map(|one| one.merged.tree.at(&[section]).and_then(Node::as_table));
         let names = names.into_iter().flatten().flatten();
         let names: BTreeSet<&String> = names.map(|(name, _)| name).collect();
-        let value = |one: &Configuration, name: &str| one.written_value(&["group", name]);
+        let value = |one: &Configuration, name: &str| one.written_value(&[section, name]);
         let differing = names.into_iter();
         let differing = differing.filter(|name| value(self, name) != value(next, name));
         let change = |name: &String| KeyChange {
-            path: key_path(&["group", name]),
+            path: key_path(&[section, name]),
             class: KeyClass::Live,
         };
         differing.map(change).collect()

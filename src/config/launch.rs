@@ -2,6 +2,7 @@
 //! Owns these types; all paths in them are absolute.
 //! Never holds what decisions need: that is `policy::spec`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,6 +42,19 @@ pub struct SystemConfig {
     /// Whether faults may be injected on request.
     #[serde(default)]
     pub chaos_allowed: bool,
+    /// The features of modules.
+    #[serde(default)]
+    pub features: BTreeMap<String, Feature>,
+}
+
+/// A feature of modules.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Feature {
+    /// On or off.
+    Switch(bool),
+    /// On for a share of the instances, in percent.
+    Percent(f64),
 }
 
 /// What mainstay keeps in the state directory itself, beside the logs.

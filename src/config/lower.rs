@@ -2,7 +2,7 @@
 //! Owns the sections and the checks between them.
 //! Never reads a layer: `layers` does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::cross_checks;
 use super::default_dirs;
 use super::env_file::EnvFiles;
 use super::groups;
-use super::launch::{IpcConfig, LaunchSpec, LogConfig, SystemConfig};
+use super::launch::{Feature, IpcConfig, LaunchSpec, LogConfig, SystemConfig};
 use super::layers::{MergedLayers, read_all};
 use super::lower_module::{lower_module, lower_recovery};
 use super::paths::normalize;
@@ -210,6 +210,7 @@ pub(crate) struct SystemSections {
     ipc: system::IpcSection,
     logs: system::LogsSection,
     chaos: system::ChaosSection,
+    features: BTreeMap<String, Feature>,
 }
 
 impl SystemSections {
@@ -368,6 +369,7 @@ fn read_sections<'a>(table: &'a KeyTable, at: &mut ReadContext<'a>) -> SystemSec
             "resources" => sections.resources.update(node, at),
             "ipc" => sections.ipc.update(node, at),
             "chaos" => sections.chaos.update(node, at),
+            "features" => sections.features.update(node, at),
             "logs" | "module" | "group" => {}
             _ => at.unknown(name, entry, root()),
         }
@@ -438,6 +440,7 @@ fn lower_system(
         throttle_threshold: sections.resources.throttle_threshold.0,
         enforcement: sections.resources.enforcement,
         chaos_allowed: sections.chaos.allowed,
+        features: sections.features.clone(),
     }
 }
 

@@ -44,7 +44,7 @@ pub use committed::CommittedConfig;
 pub(crate) use confidential::is_confidential;
 pub(crate) use enforceable::{NotEnforced, check_enforcement};
 pub use launch::{
-    EnforcementPolicy, IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind,
+    EnforcementPolicy, Feature, IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind,
     ProbeRole, ProbeSpec, ReloadMode, ResourceRequirements, SystemConfig,
 };
 pub use lookup::UnknownKey;

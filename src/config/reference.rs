@@ -73,6 +73,16 @@ pub fn reference() -> String {
                     later.push((path, "", section.about.trim()));
                 }
             }
+            ValueType::Map(each) => {
+                let _ = write!(page, "\n## `[{}]`\n\n{}\n\n", key.name, key.about.trim());
+                page.push_str("| key | value | change |\n|---|---|---|\n");
+                let _ = writeln!(
+                    page,
+                    "| `NAME` | {} | {} |",
+                    short(*each),
+                    key.class.as_str()
+                );
+            }
             _ => {}
         }
     }

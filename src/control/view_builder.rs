@@ -59,6 +59,7 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
             .filter(|_| is_status_current(spec.kind, info.state))
             .map(str::to_owned),
         degraded: degraded(&launch, &now),
+        features: ctx.features(id),
         proposal: info
             .proposal
             .map(|strategy| convert::strategy(strategy).to_owned()),

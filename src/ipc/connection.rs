@@ -20,7 +20,7 @@ use tracing::Instrument;
 use super::handshake::Incoming;
 use super::handshake_limit::HandshakePermit;
 use super::line_reader::{LineReader, ReadLine};
-use crate::actors::RuntimeContext;
+use crate::actors::{RuntimeContext, features};
 use crate::bus::line_queue::{LineQueue, QueuedLine, SharedBytes, encode};
 use crate::control::accounts::STREAMS_MAX;
 use crate::control::{self, Caller, MethodResult, Notifications, Refused, ResultBody, refusals};
@@ -71,6 +71,9 @@ pub(super) async fn serve(incoming: Incoming, stream: ClientStream, mut permit: 
             if let Some(id) = id {
                 let welcome = incoming.welcome(&session.caller);
                 session.send(&Response::success(id, json!(welcome))).await;
+            }
+            if let Some(run) = &session.caller.module {
+                features::on_connected(&session.ctx, run.module);
             }
             let is_disconnected = tokio::select! {
                 () = session.serve(&mut from) => false,

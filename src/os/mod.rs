@@ -40,6 +40,7 @@ pub(crate) mod machine;
 #[cfg(windows)]
 #[path = "windows.rs"]
 pub(crate) mod machine;
+pub(crate) mod machine_id;
 pub(crate) mod machine_report;
 #[cfg(unix)]
 mod orphans;

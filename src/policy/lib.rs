@@ -13,6 +13,7 @@ mod cascade;
 pub mod circuit_breaker;
 pub mod cpu_governor;
 pub mod diff;
+pub mod feature;
 #[cfg(test)]
 mod fixture;
 pub mod graph;

@@ -46,5 +46,8 @@ pub const ENV_MODULE: &str = "MAINSTAY_MODULE";
 pub const ENV_GENERATION: &str = "MAINSTAY_GENERATION";
 /// Environment variable of a run in degraded mode: the features that are off, separated by commas.
 pub const ENV_DEGRADED: &str = "MAINSTAY_DEGRADED";
+/// Environment variable with the features that are on for the module, separated by commas; there
+/// when any is configured.
+pub const ENV_FEATURES: &str = "MAINSTAY_FEATURES";
 /// Environment variable with the path of a JSON file that holds the module's `settings` table.
 pub const ENV_SETTINGS: &str = "MAINSTAY_SETTINGS";

@@ -2,6 +2,8 @@
 //! Owns the field names, which scripts rely on; golden files hold them.
 //! Never carries a secret, an environment or a command line argument.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::enums::{
@@ -72,6 +74,9 @@ pub struct ModuleView {
     pub status_text: Option<String>,
     /// Features that are off.
     pub degraded: Vec<String>,
+    /// The features that are configured, and whether each is on for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub features: BTreeMap<String, bool>,
     /// `recovery.auto = false`: what `recovery.accept` would do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposal: Option<String>,

@@ -18,6 +18,7 @@ mod directories;
 mod embedded;
 mod events;
 mod exits;
+mod features;
 mod first_light;
 mod first_plan;
 mod foreground;

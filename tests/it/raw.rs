@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::daemon::Daemon;
 
 /// The longest a reply may take; only reached by failures.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A raw connection.
 pub(crate) struct Raw {

@@ -52,6 +52,8 @@ struct Handlers {
     health: HealthCallback,
     reduce: Mutex<Option<ReduceFn>>,
     feature: Mutex<Option<FeatureFn>>,
+    /// Each feature that is known, with its value.
+    features: Mutex<HashMap<String, Value>>,
     served: Mutex<HashMap<String, ServeFn>>,
 }
 
@@ -68,9 +70,15 @@ pub(crate) struct Callbacks {
 }
 
 impl Callbacks {
-    pub(crate) fn start(outbox: &Arc<Outbox>) -> io::Result<Callbacks> {
+    pub(crate) fn start(outbox: &Arc<Outbox>, features: &[String]) -> io::Result<Callbacks> {
+        let on = features
+            .iter()
+            .map(|name| (name.clone(), Value::Bool(true)));
         let callbacks = Callbacks {
-            handlers: Arc::new(Handlers::default()),
+            handlers: Arc::new(Handlers {
+                features: Mutex::new(on.collect()),
+                ..Handlers::default()
+            }),
             prompt: Arc::new(BoundedQueue::new(QUEUED_MAX)),
             calls: Arc::new(BoundedQueue::new(QUEUED_MAX)),
         };
@@ -118,6 +126,12 @@ impl Callbacks {
         *lock(&self.handlers.feature) = Some(handler);
     }
 
+    /// Whether a feature is on.
+    pub(crate) fn feature(&self, name: &str) -> bool {
+        let features = lock(&self.handlers.features);
+        features.get(name).is_some_and(is_on)
+    }
+
     pub(crate) fn serve(&self, method: &str, handler: ServeFn) {
         lock(&self.handlers.served).insert(method.to_owned(), handler);
     }
@@ -126,6 +140,10 @@ impl Callbacks {
         self.prompt.close();
         self.calls.close();
     }
+}
+
+fn is_on(value: &Value) -> bool {
+    !matches!(value, Value::Null | Value::Bool(false))
 }
 
 /// Locks a handler. A handler that panicked under its lock is called again.
@@ -190,11 +208,16 @@ impl Handlers {
             }
             name::FEATURE_SET => {
                 let params: FeatureParams = parameters(request)?;
+                let value = params.value.clone();
+                let before = lock(&self.features).insert(params.name.clone(), value);
                 let mut handler = lock(&self.feature);
-                let handled = handler
-                    .as_mut()
-                    .map(|feature| feature(&params.name, &params.value));
-                Ok(json!({ "handled": handled.is_some() }))
+                // A module that connects is told all of them.
+                if before.as_ref() != Some(&params.value)
+                    && let Some(handler) = handler.as_mut()
+                {
+                    handler(&params.name, &params.value);
+                }
+                Ok(json!({ "handled": handler.is_some() }))
             }
             _ => self.call(parameters(request)?),
         }

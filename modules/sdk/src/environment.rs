@@ -6,7 +6,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mainstay_protocol::{ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN};
+use mainstay_protocol::{
+    ENV_FEATURES, ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN,
+};
 
 /// Where a module finds mainstay. If every field is `None`, mainstay did not start the program.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct ModuleEnvironment {
     pub module: Option<String>,
     /// `MAINSTAY_GENERATION`: a number that grows with every start.
     pub generation: Option<u64>,
+    /// `MAINSTAY_FEATURES`: the features that are on at its start.
+    pub features: Vec<String>,
     /// `MAINSTAY_SETTINGS`: a JSON file with its settings.
     pub settings: Option<PathBuf>,
     /// `NOTIFY_SOCKET`: the datagram socket of sd_notify; a leading `@` means abstract.
@@ -45,6 +49,9 @@ impl ModuleEnvironment {
             token: text(ENV_TOKEN),
             module: text(ENV_MODULE),
             generation: number(ENV_GENERATION),
+            features: text(ENV_FEATURES)
+                .map(|names| names.split(',').map(str::to_owned).collect())
+                .unwrap_or_default(),
             settings: variable(ENV_SETTINGS).map(PathBuf::from),
             notify_socket: variable("NOTIFY_SOCKET"),
             watchdog: number("WATCHDOG_USEC")
@@ -61,6 +68,7 @@ impl std::fmt::Debug for ModuleEnvironment {
             .field("token", &self.token.as_ref().map(|_| "(hidden)"))
             .field("module", &self.module)
             .field("generation", &self.generation)
+            .field("features", &self.features)
             .field("settings", &self.settings)
             .field("notify_socket", &self.notify_socket)
             .field("watchdog", &self.watchdog)

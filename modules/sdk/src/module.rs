@@ -179,7 +179,17 @@ impl Module {
         }
     }
 
-    /// Sets the handler that switches a feature by name.
+    /// Returns whether a feature is on for this module: as configured in `[features]`, and off
+    /// while the module is degraded and gives it up. False for one that nobody configured.
+    #[must_use]
+    pub fn feature(&self, name: &str) -> bool {
+        match &self.inner.connection {
+            Some(connection) => connection.callbacks.feature(name),
+            None => self.inner.environment.features.iter().any(|on| on == name),
+        }
+    }
+
+    /// Sets the handler that switches a feature by name. It is called when a value changes.
     pub fn on_feature(&self, handler: impl FnMut(&str, &Value) + Send + 'static) {
         if let Some(connection) = &self.inner.connection {
             connection.callbacks.on_feature(Box::new(handler));

@@ -40,7 +40,7 @@ impl ReconnectingConnection {
     pub(crate) fn start(environment: ModuleEnvironment) -> io::Result<Arc<ReconnectingConnection>> {
         let outbox = Arc::new(Outbox::default());
         let connection = Arc::new(ReconnectingConnection {
-            callbacks: Callbacks::start(&outbox)?,
+            callbacks: Callbacks::start(&outbox, &environment.features)?,
             events: EventDispatcher::start()?,
             outbox,
             environment,

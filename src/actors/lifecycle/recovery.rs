@@ -3,6 +3,7 @@
 //! Never decides and never publishes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
@@ -151,6 +152,10 @@ impl LifecycleActorState {
     /// A module that is ready runs with features switched off, or with all of them again.
     pub(super) fn emit_degraded(&mut self, module: ModuleId, generation: u64, degraded: bool) {
         self.dirty.insert(module);
+        self.ctx
+            .degraded
+            .get(module)
+            .store(degraded, Ordering::Relaxed);
         let degrade = &self.ctx.launch(module).degrade;
         let mut parts = degrade.disable.clone();
         parts.extend(degrade.reduce_load.map(load_text));
@@ -206,10 +211,12 @@ pub(crate) fn load_text(share: f64) -> String {
 /// Tells the module over its connection, if it makes one and its run goes on.
 fn tell_module(ctx: &Arc<RuntimeContext>, module: ModuleId, generation: u64, degraded: bool) {
     let degrade = ctx.launch(module).degrade.clone();
-    let feature = |name: &String| {
+    let feature = |feature: &String| {
+        // What is configured as off stays off.
+        let value = !degraded && ctx.feature(module, feature).unwrap_or(true);
         (
             name::FEATURE_SET,
-            json!({ "name": name, "value": !degraded }),
+            json!({ "name": feature, "value": value }),
         )
     };
     let mut requests: Vec<_> = degrade.disable.iter().map(feature).collect();

@@ -17,8 +17,8 @@ use crate::actors::Planned;
 use crate::actors::config::ConfigMsg;
 use crate::actors::event_recorder::EventBuilder;
 use crate::actors::health::HealthMsg;
-use crate::actors::launching;
 use crate::actors::source_files::SourceFilesMsg;
+use crate::actors::{features, launching};
 
 /// A plan that is to follow the one in force.
 #[derive(Debug)]
@@ -60,8 +60,10 @@ impl LifecycleActorState {
             let notes = ModuleNotes::new(self.ctx.os.wall_clock());
             let slots = self.modules.len().max(planned.slots());
             self.modules.resize(slots, notes);
-            let former = Arc::clone(&self.ctx.planned().plan);
+            let former_plan = self.ctx.planned();
+            let former = Arc::clone(&former_plan.plan);
             self.ctx.replace_plan(planned);
+            features::on_plan(&self.ctx, &former_plan.configuration);
             let msg = SourceFilesMsg::PlanChanged;
             self.ctx.actor_refs.source_files.cast(msg);
             self.record_membership(&former, &plan);

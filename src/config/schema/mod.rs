@@ -5,6 +5,7 @@
 pub(crate) mod choices;
 pub(crate) mod compound;
 mod expected;
+pub(crate) mod features;
 pub(crate) mod module;
 pub(crate) mod probes;
 pub(crate) mod scalars;
@@ -12,6 +13,7 @@ pub(crate) mod sockets;
 pub(crate) mod system;
 mod units;
 
+use super::launch::Feature;
 use super::read_context::ReadContext;
 use super::tree::{KeyTable, Node};
 pub use mainstay_policy::diff::KeyClass;
@@ -326,10 +328,15 @@ pub(crate) fn root() -> &'static Section {
             section(system::ChaosSection::SECTION, "chaos"),
             top("module", MODULES, true, "The modules, by name."),
             top("group", GROUPS, true, "Supervision groups, by name."),
+            top("features", FEATURES, true, FEATURES_ABOUT),
         ],
         base: None,
     };
     const MODULES: ValueType = ValueType::Map(&ValueType::Table(module::ModuleSection::SECTION));
+    const FEATURES: ValueType = ValueType::Map(&Feature::FORM);
+    const FEATURES_ABOUT: &str = "Features of modules, by name: on, off, or on for this share of \
+        the instances in percent, always the same ones. A module finds those that are on in \
+        MAINSTAY_FEATURES, with the SDK in `feature()` and `on_feature()` at once.";
     const GROUPS: ValueType = ValueType::Map(&ValueType::Table(system::GroupSection::SECTION));
     ROOT
 }

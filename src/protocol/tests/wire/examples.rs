@@ -419,6 +419,11 @@ fn module() -> ModuleView {
         next_attempt_at: Some(Timestamp(1_795_000_000_523)),
         status_text: Some("compacting".to_owned()),
         degraded: vec!["thumbnails".to_owned()],
+        features: [
+            ("search".to_owned(), true),
+            ("thumbnails".to_owned(), false),
+        ]
+        .into(),
         proposal: Some("restart".to_owned()),
         throttle: Throttle {
             rung: Rung::None,
