@@ -45,6 +45,8 @@ fn module(number: u32, needs: impl Iterator<Item = u32>) -> ModuleSpec {
         shutdown_timeout: Duration::from_secs(10),
         watchdog: None,
         has_probes: false,
+        has_startup_probes: false,
+        has_readiness_probes: false,
         recovery: RecoverySpec {
             auto: true,
             restart: RestartPolicy::Always,

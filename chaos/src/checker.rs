@@ -449,13 +449,14 @@ impl Checker {
     }
 
     fn is_met(&self, plan: &Plan, edge: &Edge) -> bool {
-        let (target, kind) = (&self.shadows[edge.to.index()], plan.module(edge.to).kind);
+        let (target, spec) = (&self.shadows[edge.to.index()], plan.module(edge.to));
         let up = target.out && !target.halted && !target.outdated;
-        match (kind, edge.until) {
+        let passes = target.healthy || !spec.has_readiness_probes;
+        match (spec.kind, edge.until) {
             (Kind::Builtin, _) => true,
             (Kind::Task, _) | (_, DependencyCondition::Completed) if target.completed => true,
             (_, DependencyCondition::Started) => up && target.started,
-            (_, DependencyCondition::Ready) => up && target.ready.is_some(),
+            (_, DependencyCondition::Ready) => up && target.ready.is_some() && passes,
             (_, DependencyCondition::Healthy) => up && target.ready.is_some() && target.healthy,
             (_, DependencyCondition::Completed) => false,
         }

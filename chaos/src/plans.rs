@@ -229,6 +229,7 @@ fn changed(
         spec = ModuleSpec {
             kind: former.kind,
             has_probes: former.has_probes,
+            has_readiness_probes: former.has_readiness_probes,
             ..added(rng, former.id, before)
         };
     }
@@ -248,6 +249,8 @@ fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
         1 | 2 => Kind::Task,
         _ => Kind::Service,
     };
+    // Nobody here reports the health of a builtin.
+    let has_probes = kind != Kind::Builtin && rng.permille(500);
     ModuleSpec {
         id: ModuleId(id),
         name: format!("m{id}"),
@@ -271,8 +274,9 @@ fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
         startup_timeout: rng.pick(&[MS(200), MS(2_000), MS(10_000)]),
         shutdown_timeout: rng.pick(&[Duration::ZERO, MS(50), MS(1_000), MS(5_000)]),
         watchdog: rng.permille(100).then_some(MS(500)),
-        // Nobody here reports the health of a builtin.
-        has_probes: kind != Kind::Builtin && rng.permille(500),
+        has_probes,
+        has_startup_probes: kind == Kind::Service && rng.permille(100),
+        has_readiness_probes: has_probes && kind == Kind::Service && rng.permille(300),
         recovery: recovery(rng),
         on_dependency_restart: rng.pick(&[
             OnDependencyRestart::Notify,

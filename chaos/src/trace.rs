@@ -241,9 +241,14 @@ fn heard(event: &LifecycleEvent) -> (Option<ModuleId>, u64, String) {
             module,
             generation,
             health,
+            passes,
             restart,
         } => {
-            let restart = if *restart { ", to be restarted" } else { "" };
+            let restart = match (restart, passes) {
+                (true, _) => ", to be restarted",
+                (false, true) => "",
+                (false, false) => ", its readiness probes fail",
+            };
             (
                 Some(*module),
                 *generation,

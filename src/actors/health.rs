@@ -1,16 +1,16 @@
-//! Health: looks at running modules on a schedule.
-//! Owns the probe schedules, at most one look in flight a probe, and one alarm. Never judges:
-//! thresholds are policy's.
-//! In flight at most: 1 look a probe, 1 Moved a module, 1 word of each module's own, 1 Woke.
+//! Health: probes running modules on a schedule.
+//! Owns what is monitored, at most one check in flight a probe, and one alarm. Never judges:
+//! thresholds, pauses, trends are policy's.
+//! In flight at most: 1 check a probe, 1 ReadinessChanged a module, 1 report of each module's own,
+//! 1 Sampled, 1 TimerFired.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_policy::health::{ProbeAction, ProbeTracker, combine};
-use mainstay_policy::rate_limit::TokenBucket;
+use mainstay_policy::health::{ProbeAction, combine, schedule};
 use mainstay_policy::{ModuleId, MonoTime, states};
-use mainstay_protocol::method::{HealthReportParams, name};
-use mainstay_protocol::{ErrorCode, EventKind, HealthStatus};
+use mainstay_protocol::method::HealthReportParams;
+use mainstay_protocol::{EventKind, HealthStatus};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -19,25 +19,29 @@ use super::event_recorder::EventBuilder;
 use super::lifecycle::LifecycleMsg;
 use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
-use super::{RuntimeContext, convert, probing};
+use super::{RuntimeContext, convert};
 use crate::config::{ProbeKind, ProbeSpec};
+use crate::os::RunHold;
 
+mod check;
+mod monitored;
 mod outlook;
 
-use outlook::CheckTimes;
+pub(crate) use check::ProbeResult;
+use monitored::{CHANGE_EVERY, MonitoredModule};
 pub(crate) use outlook::ProbeOutlook;
 
-/// Changes of one run that are told at once. One that goes to and fro is told more slowly then.
-const CHANGES_AT_ONCE: u32 = 10;
-/// How often that is; what counts is how it is then.
-const CHANGE_EVERY: Duration = Duration::from_secs(10);
+/// An alarm that is later than this was held up: the machine slept, or mainstay was stopped.
+const LATE: Duration = Duration::from_secs(5);
+/// A check is repeated after this time when what it probes could not answer.
+const HELD_PAUSE: Duration = Duration::from_secs(1);
 
 /// What health is told.
 #[derive(Debug)]
 pub(crate) enum HealthMsg {
     /// A module became ready, or is not any more.
     ReadinessChanged {
-        /// Who.
+        /// Which.
         module: ModuleId,
         /// Its run.
         generation: u64,
@@ -46,25 +50,25 @@ pub(crate) enum HealthMsg {
         /// It was ready before, and is only found so.
         found: bool,
     },
-    /// It fed its watchdog, or said how it is by itself.
+    /// It fed its watchdog, or reported its health without being asked.
     SelfReported {
-        /// Who.
+        /// Which.
         module: ModuleId,
         /// Its run.
         generation: u64,
-        /// How it says it is.
-        health: HealthStatus,
+        /// What it reports.
+        report: HealthReportParams,
     },
-    /// A look is over.
+    /// A check has ended.
     Probed {
-        /// At whom.
+        /// Of which module.
         module: ModuleId,
-        /// At which run.
+        /// Of which run.
         generation: u64,
-        /// With which probe.
+        /// By which probe.
         probe: usize,
-        /// What was seen.
-        seen: ProbeResult,
+        /// What was found.
+        result: ProbeResult,
     },
     /// Where do the probes of a module stand?
     Explain {
@@ -73,56 +77,38 @@ pub(crate) enum HealthMsg {
         /// In the order of its configuration.
         answer: oneshot::Sender<Vec<ProbeOutlook>>,
     },
+    /// What runs use: module, generation, bytes of memory.
+    Sampled(Vec<(ModuleId, u64, u64)>),
     /// The alarm.
     TimerFired,
 }
 
-/// What one look saw.
-#[derive(Debug)]
-pub(crate) struct ProbeResult {
-    /// How the module is.
-    pub(crate) health: HealthStatus,
-    /// What is wrong, in words.
-    pub(crate) issues: Vec<String>,
-    /// It has no connection it could be asked over.
-    pub(crate) absent: bool,
-}
-
-/// One probe of one running module.
-struct ProbeState {
-    tracker: ProbeTracker,
-    /// None while a look is in flight.
-    due: Option<MonoTime>,
-    /// The newest look; tells a command that looks from any other.
-    number: u64,
-    times: CheckTimes,
-    issues: Vec<String>,
-    /// Looks in a row that found it unwell.
-    failures: u32,
-}
-
-/// A running module that is looked at.
-struct MonitoredModule {
-    generation: u64,
-    /// Since when it is looked at.
-    since: MonoTime,
-    probes: Vec<ProbeState>,
-    /// What it said by itself.
-    self_reported: HealthStatus,
-    published: HealthStatus,
-    changes: TokenBucket,
-    /// When a change is told that came too soon behind others.
-    deferred_publish: Option<MonoTime>,
+impl HealthMsg {
+    /// A run fed its watchdog: that is its report.
+    pub(super) fn watchdog_fed(module: ModuleId, generation: u64) -> HealthMsg {
+        HealthMsg::SelfReported {
+            module,
+            generation,
+            report: HealthReportParams {
+                status: HealthStatus::Healthy,
+                ..monitored::no_report()
+            },
+        }
+    }
 }
 
 /// The state.
 pub(crate) struct HealthActorState {
     ctx: Arc<RuntimeContext>,
-    watched: Vec<Option<MonitoredModule>>,
-    /// What each module last said of itself, and in which run: its word may be faster than the
-    /// news that it runs.
-    self_reported: Vec<(u64, HealthStatus)>,
+    monitored: Vec<Option<MonitoredModule>>,
+    /// What each module last reported of itself, and in which run: its report may arrive before the
+    /// message that it runs.
+    self_reported: Vec<(u64, HealthReportParams)>,
     alarm: DeadlineTimer,
+    /// How long the machine had slept since it was booted, when that was last read.
+    slept: Duration,
+    /// When the machine was found to have slept.
+    resumed_at: MonoTime,
 }
 
 /// The actor.
@@ -140,8 +126,10 @@ impl Actor for HealthActor {
     ) -> Result<HealthActorState, ActorProcessingErr> {
         Ok(HealthActorState {
             self_reported: Vec::new(),
+            slept: ctx.os.sleep_time(),
+            resumed_at: MonoTime(0),
             ctx,
-            watched: Vec::new(),
+            monitored: Vec::new(),
             alarm: DeadlineTimer::default(),
         })
     }
@@ -153,6 +141,7 @@ impl Actor for HealthActor {
         state: &mut HealthActorState,
     ) -> Result<(), ActorProcessingErr> {
         state.make_room();
+        state.check_for_sleep();
         match msg {
             HealthMsg::ReadinessChanged {
                 module,
@@ -161,30 +150,26 @@ impl Actor for HealthActor {
                 found,
             } => {
                 state.cancel_probes(module);
-                state.watched[module.index()] =
+                state.monitored[module.index()] =
                     running.then(|| state.monitor(module, generation, found));
                 state.publish(module);
-                if state.probes(module).is_empty() {
-                    return Ok(()); // nothing of it is due, before or after
-                }
             }
             HealthMsg::SelfReported {
                 module,
                 generation,
-                health,
-            } => state.on_self_report(module, generation, health),
+                report,
+            } => state.on_self_report(module, generation, report),
             HealthMsg::Probed {
                 module,
                 generation,
                 probe,
-                seen,
-            } => {
-                state.on_probe_result(module, generation, probe, seen);
-            }
+                result,
+            } => state.on_probe_result(module, generation, probe, result),
             HealthMsg::Explain { module, answer } => {
                 let _asker_left = answer.send(state.outlook(module));
                 return Ok(());
             }
+            HealthMsg::Sampled(usages) => state.on_sample(&usages),
             HealthMsg::TimerFired => state.start_due_probes(),
         }
         let (now, next) = (state.ctx.os.now(), state.next_due());
@@ -199,115 +184,89 @@ impl HealthActorState {
     /// Grows with the slots of the plan.
     fn make_room(&mut self) {
         let slots = self.ctx.planned().slots();
-        if self.watched.len() < slots {
-            self.watched.resize_with(slots, || None);
-            self.self_reported.resize(slots, (0, HealthStatus::Unknown));
+        if self.monitored.len() < slots {
+            self.monitored.resize_with(slots, || None);
+            self.self_reported
+                .resize(slots, (0, monitored::no_report()));
         }
+    }
+
+    /// After a sleep every probe gets a whole interval: what answers late after it is not at fault.
+    fn check_for_sleep(&mut self) {
+        let (slept, now) = (self.ctx.os.sleep_time(), self.ctx.os.now());
+        let gap = slept.saturating_sub(std::mem::replace(&mut self.slept, slept));
+        let late = self.next_due().map_or(Duration::ZERO, |due| now.since(due));
+        let gap = gap.max(late);
+        if gap < LATE {
+            return;
+        }
+        self.resumed_at = now;
+        for (index, monitored) in self.monitored.iter_mut().enumerate() {
+            let probes = self
+                .ctx
+                .launch_of(index)
+                .map(|launch| checks(&launch.probes));
+            if let (Some(monitored), Some(probes)) = (monitored, probes) {
+                monitored.postpone(now, &probes);
+            }
+        }
+        let slept_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+        let entry = EventBuilder::of(EventKind::SystemResumed);
+        let entry = entry.payload(json!({ "slept_ms": slept_ms }));
+        self.ctx.recorder.record(entry);
     }
 
     fn monitor(&self, module: ModuleId, generation: u64, found: bool) -> MonitoredModule {
         let now = self.ctx.os.now();
-        let delay = |probe: &ProbeSpec| match found {
-            true => probe.initial_delay.max(self.first_of_many(module, probe)),
-            false => probe.initial_delay,
-        };
-        let probes = self
-            .probes(module)
-            .iter()
-            .map(|probe| ProbeState {
-                tracker: ProbeTracker::new(probe.unhealthy_threshold, probe.healthy_threshold),
-                due: Some(now.after(delay(probe))),
-                number: 0,
-                times: CheckTimes::default(),
-                issues: Vec::new(),
-                failures: 0,
-            })
-            .collect();
-        let (of, said) = self.self_reported[module.index()];
-        MonitoredModule {
-            generation,
-            since: now,
-            probes,
-            self_reported: if of == generation {
-                said
-            } else {
-                HealthStatus::Unknown
-            },
-            published: HealthStatus::Unknown,
-            changes: TokenBucket::new(CHANGES_AT_ONCE, 1.0 / CHANGE_EVERY.as_secs_f64()),
-            deferred_publish: None,
+        let (of, report) = &self.self_reported[module.index()];
+        let report = (*of == generation).then(|| report.clone());
+        let mut monitored = MonitoredModule::new(now, generation, &self.probes(module), report);
+        if found {
+            // All are found at once: a whole interval passes before each, and up to a quarter more.
+            let (place, count) = (module.0, self.ctx.plan().len().max(1));
+            let share = f64::from(place) / count as f64 / 4.0;
+            monitored.spread(now, &self.probes(module), share);
         }
+        monitored
     }
 
-    /// All that is found is found at once: a whole interval passes before it is looked at, and up
-    /// to a quarter more, by its place, so that not all are looked at in the same moment.
-    fn first_of_many(&self, module: ModuleId, probe: &ProbeSpec) -> Duration {
-        let (place, count) = (module.0, self.ctx.plan().len().max(1));
-        let spread = probe.interval / 4 * place / u32::try_from(count).unwrap_or(u32::MAX);
-        probe.interval + spread
-    }
-
-    /// The probes that are looked with; a watchdog is fed instead.
+    /// The probes that check a module which is ready; a watchdog is fed instead.
     fn probes(&self, module: ModuleId) -> Vec<ProbeSpec> {
-        let launch = self.ctx.launch(module);
-        let probes = launch.probes.iter();
-        probes
-            .filter(|probe| !is_watchdog(&probe.check))
-            .cloned()
-            .collect()
+        checks(&self.ctx.launch(module).probes)
     }
 
     fn next_due(&self) -> Option<MonoTime> {
-        self.watched
-            .iter()
-            .flatten()
-            .flat_map(|watched| {
-                watched
-                    .probes
-                    .iter()
-                    .map(|w| w.due)
-                    .chain([watched.deferred_publish])
-            })
-            .flatten()
-            .min()
+        let monitored = self.monitored.iter().flatten();
+        monitored.filter_map(MonitoredModule::next_due).min()
     }
 
     fn start_due_probes(&mut self) {
         let now = self.ctx.os.now();
         let (mut due, mut late) = (Vec::new(), Vec::new());
-        for (index, watched) in self.watched.iter_mut().enumerate() {
-            let Some(watched) = watched else { continue };
-            if watched.deferred_publish.is_some_and(|at| at <= now) {
-                late.push(ModuleId(u32::try_from(index).unwrap_or(u32::MAX)));
+        for (index, monitored) in self.monitored.iter_mut().enumerate() {
+            let Some(monitored) = monitored else { continue };
+            let module = ModuleId(u32::try_from(index).unwrap_or(u32::MAX));
+            if monitored.deferred_publish.is_some_and(|at| at <= now) {
+                late.push(module);
             }
-            for (probe, watch) in watched.probes.iter_mut().enumerate() {
-                if watch.due.is_some_and(|at| at <= now) {
-                    watch.due = None;
-                    watch.times.began = Some(now);
-                    watch.number = now.0 + probe as u64;
-                    due.push((index, watched.generation, probe, watch.number));
-                }
-            }
+            due.extend(monitored.take_due(now).map(|probe| (module, probe)));
         }
         late.into_iter().for_each(|module| self.publish(module));
-        for (index, generation, probe, number) in due {
-            let module = ModuleId(u32::try_from(index).unwrap_or(u32::MAX));
-            if let Some(spec) = self.probes(module).into_iter().nth(probe) {
-                let ctx = Arc::clone(&self.ctx);
-                start_probe(ctx, module, (generation, probe, number), spec);
+        for (module, probe) in due {
+            if let Some(spec) = self.probes(module).into_iter().nth(probe.index) {
+                check::start(Arc::clone(&self.ctx), module, probe, spec);
             }
         }
     }
 
-    /// Looks at what does not run any more end with it.
+    /// Kills the commands that check what does not run any more.
     fn cancel_probes(&self, module: ModuleId) {
-        let Some(watched) = &self.watched[module.index()] else {
+        let Some(monitored) = &self.monitored[module.index()] else {
             return;
         };
-        let looking = watched.probes.iter().filter(|watch| watch.due.is_none());
-        for watch in looking {
-            let command = self.ctx.instance(module).with_command(watch.number);
-            self.ctx.os.kill(&command, watch.number);
+        for number in monitored.in_flight() {
+            let command = self.ctx.instance(module).with_command(number);
+            self.ctx.os.kill(&command, number);
         }
     }
 
@@ -316,50 +275,76 @@ impl HealthActorState {
         module: ModuleId,
         generation: u64,
         probe: usize,
-        seen: ProbeResult,
+        result: ProbeResult,
     ) {
         let Some(spec) = self.probes(module).into_iter().nth(probe) else {
             return;
         };
         let now = self.ctx.os.now();
-        let Some(watched) = self.watched[module.index()].as_mut() else {
+        let startup_timeout = self.ctx.spec(module).startup_timeout;
+        let monitored = self.monitored[module.index()].as_mut();
+        let Some(monitored) = monitored.filter(|it| it.generation == generation) else {
             return;
         };
-        if watched.generation != generation {
+        let young = now.since(monitored.since) < startup_timeout;
+        let Some(state) = monitored.probes.get_mut(probe) else {
             return;
+        };
+        let is_failure = result.health == HealthStatus::Unhealthy;
+        // Its connection is made after its start, or after the runtime came back: as long as it has
+        // never answered, it may be missing for as long as a start may take.
+        let is_early = result.absent && young && state.tracker.health() == states::Health::Unknown;
+        let had_to_wait = is_failure && state.started_at < self.resumed_at;
+        if is_early || had_to_wait || state.is_excused(&result, spec.unhealthy_threshold) {
+            state.paused = result.held.map(RunHold::text);
+            let pause = match result.held {
+                Some(_) => HELD_PAUSE.min(spec.interval),
+                None => spec.interval,
+            };
+            state.due = Some(now.after(pause));
+            return self.publish(module);
         }
-        let Some(watch) = watched.probes.get_mut(probe) else {
-            return;
-        };
-        // Its connection comes behind its start, or behind our own return: as long as it has never
-        // answered, it may be away for as long as a start may take.
-        let young = now.since(watched.since) < self.ctx.spec(module).startup_timeout;
-        if seen.absent && young && watch.tracker.health() == states::Health::Unknown {
-            watch.due = Some(now.after(spec.interval));
-            return;
-        }
-        watch.times.took = watch.times.began.take().map(|began| now.since(began));
-        watch.failures = match seen.health {
-            HealthStatus::Unhealthy => watch.failures.saturating_add(1),
-            _ => 0,
-        };
-        let counted = |issue: &String| probing::counted(issue, watch.failures);
-        watch.issues = seen.issues.iter().map(counted).collect();
-        let answer = watch.tracker.record(convert::health_to_policy(seen.health));
-        watch.due = Some(match answer {
-            // The confirmation before a restart: asked again at once.
+        let seed = u64::from(module.0) ^ (generation << 20) ^ now.0.rotate_left(32);
+        let load = load(&self.ctx);
+        let action = state.record(&result);
+        state.due = Some(match action {
+            // The confirmation before a restart follows at once.
             ProbeAction::Recheck => now,
-            ProbeAction::Continue | ProbeAction::Restart => now.after(spec.interval),
+            ProbeAction::Continue | ProbeAction::Restart => {
+                let rates = schedule::ProbeRates {
+                    role: spec.role,
+                    interval: spec.interval,
+                    adaptive: spec.adaptive,
+                };
+                now.after(schedule::pause(&rates, &state.tracker, load, seed))
+            }
         });
-        self.publish_with(module, answer == ProbeAction::Restart);
+        monitored.last_check = Some(self.ctx.os.wall_clock());
+        let response_ms = result.response_ms();
+        monitored.take_metrics(now, result.metrics, response_ms);
+        self.publish_with(module, action == ProbeAction::Restart);
     }
 
-    fn on_self_report(&mut self, module: ModuleId, generation: u64, health: HealthStatus) {
-        self.self_reported[module.index()] = (generation, health);
-        let watched = self.watched[module.index()].as_mut();
-        if let Some(watched) = watched.filter(|watched| watched.generation == generation) {
-            watched.self_reported = health;
+    fn on_self_report(&mut self, module: ModuleId, generation: u64, report: HealthReportParams) {
+        let (now, wall) = (self.ctx.os.now(), self.ctx.os.wall_clock());
+        let monitored = self.monitored[module.index()].as_mut();
+        if let Some(monitored) = monitored.filter(|it| it.generation == generation) {
+            monitored.take_report(now, report.clone());
+            monitored.last_check = Some(wall);
             self.publish(module);
+        }
+        self.self_reported[module.index()] = (generation, report);
+    }
+
+    fn on_sample(&mut self, usages: &[(ModuleId, u64, u64)]) {
+        let now = self.ctx.os.now();
+        for (module, generation, bytes) in usages {
+            let monitored = self.monitored.get_mut(module.index());
+            let monitored = monitored.and_then(Option::as_mut);
+            if let Some(monitored) = monitored.filter(|it| it.generation == *generation) {
+                monitored.measured(now, "memory_bytes", *bytes as f64);
+                self.publish(*module);
+            }
         }
     }
 
@@ -367,60 +352,65 @@ impl HealthActorState {
         self.publish_with(module, false);
     }
 
-    /// The worst of what was seen and said; a change is published and told to the lifecycle.
+    /// The worst of what was found and reported; a change is published and sent to the lifecycle.
     fn publish_with(&mut self, module: ModuleId, restart: bool) {
-        let watchdog = (self.ctx.launch(module).probes.iter()).any(|it| is_watchdog(&it.check));
-        let Some(watched) = self.watched[module.index()].as_mut() else {
+        let (spec, launch) = (self.ctx.spec(module), self.ctx.launch(module));
+        let Some(monitored) = self.monitored[module.index()].as_mut() else {
             return;
         };
-        let seen = watched.probes.iter().map(|watch| watch.tracker.health());
-        let reported = convert::health_to_policy(watched.self_reported);
-        // A module that reports without being asked may never do so; a watchdog has to be fed.
-        let reported = (watchdog || reported != states::Health::Unknown).then_some(reported);
-        let health = convert::health(combine(seen.chain(reported)));
-        let builtin = self.ctx.spec(module).kind == mainstay_policy::spec::Kind::Builtin;
-        let health = if builtin {
-            HealthStatus::Healthy
-        } else {
-            health
+        let has_watchdog = launch.probes.iter().any(|it| is_watchdog(&it.check));
+        let builtin = spec.kind == mainstay_policy::spec::Kind::Builtin;
+        let health = match builtin {
+            true => HealthStatus::Healthy,
+            false => convert::health(combine(monitored.reports(has_watchdog))),
         };
-        let late = watched.deferred_publish.take();
-        if health == watched.published && !restart {
-            return;
-        }
+        let limit = spec.throttle.limits.memory_bytes;
+        let info = monitored.info(health, &checks(&launch.probes), limit);
+        let passes = monitored.passes();
+        let deferred = monitored.deferred_publish.take();
+        let has_changed = (health, passes) != monitored.published;
         let now = self.ctx.os.now();
-        if !restart && !watched.changes.try_take(now) {
-            let late = late.filter(|at| *at > now);
-            watched.deferred_publish = late.or_else(|| Some(now.after(CHANGE_EVERY)));
+        if has_changed && !restart && !monitored.changes.try_take(now) {
+            let deferred = deferred.filter(|at| *at > now);
+            monitored.deferred_publish = deferred.or_else(|| Some(now.after(CHANGE_EVERY)));
             return;
         }
-        let from = std::mem::replace(&mut watched.published, health);
-        let generation = watched.generation;
-        let issues: Vec<String> = watched
-            .probes
-            .iter()
-            .flat_map(|watch| watch.issues.iter().cloned())
-            .collect();
+        let generation = monitored.generation;
+        let (from, _) = std::mem::replace(&mut monitored.published, (health, passes));
+        let found = info.issues.join("; ");
         if from != health {
             let entry = EventBuilder::of(EventKind::ModuleHealthChanged)
                 .module(module, generation)
-                .payload(json!({ "from": from, "to": health, "issues": issues }));
+                .payload(json!({
+                    "from": from, "to": health, "issues": info.issues, "output": info.output(),
+                }));
             self.ctx.recorder.record(entry);
         }
-        let found = issues.join("; ");
-        self.ctx
-            .actor_refs
-            .registry
-            .cast(RegistryMsg::Health(module, health, issues));
-        let health = convert::health_to_policy(health);
-        let msg = LifecycleMsg::Health {
-            module,
-            generation,
-            health,
-            liveness_issue: restart.then_some(found),
-        };
-        self.ctx.actor_refs.lifecycle.cast(msg);
+        if monitored.shown.as_ref() != Some(&info) {
+            monitored.shown = Some(info.clone());
+            let msg = RegistryMsg::Health(module, Arc::new(info));
+            self.ctx.actor_refs.registry.cast(msg);
+        }
+        if has_changed || restart {
+            let msg = LifecycleMsg::Health {
+                module,
+                generation,
+                health: convert::health_to_policy(health),
+                passes,
+                liveness_issue: restart.then_some(found),
+            };
+            self.ctx.actor_refs.lifecycle.cast(msg);
+        }
     }
+}
+
+/// The probes that go on once the module is ready.
+fn checks(probes: &[ProbeSpec]) -> Vec<ProbeSpec> {
+    let probes = probes.iter();
+    let goes_on = |probe: &&ProbeSpec| {
+        !is_watchdog(&probe.check) && probe.role != mainstay_process::ProbeRole::Startup
+    };
+    probes.filter(goes_on).cloned().collect()
 }
 
 /// Whether a module has to report by itself instead of being probed.
@@ -428,73 +418,10 @@ fn is_watchdog(probe: &ProbeKind) -> bool {
     matches!(probe, ProbeKind::Watchdog(_))
 }
 
-fn start_probe(
-    ctx: Arc<RuntimeContext>,
-    module: ModuleId,
-    (generation, probe, number): (u64, usize, u64),
-    spec: ProbeSpec,
-) {
-    tokio::spawn(async move {
-        let seen = run_probe(&ctx, module, number, &spec).await;
-        let msg = HealthMsg::Probed {
-            module,
-            generation,
-            probe,
-            seen,
-        };
-        ctx.actor_refs.health.cast(msg);
-    });
-}
-
-async fn run_probe(
-    ctx: &RuntimeContext,
-    module: ModuleId,
-    number: u64,
-    spec: &ProbeSpec,
-) -> ProbeResult {
-    let result = match &spec.check {
-        ProbeKind::Probe(probe) => probing::probe(ctx, module, number, probe, spec.timeout).await,
-        ProbeKind::Sdk => return probe_over_sdk(ctx, module, spec).await,
-        ProbeKind::Watchdog(_) => Ok(()),
-    };
-    match result {
-        Ok(()) => ProbeResult {
-            health: HealthStatus::Healthy,
-            issues: Vec::new(),
-            absent: false,
-        },
-        Err(issue) => ProbeResult {
-            health: HealthStatus::Unhealthy,
-            issues: vec![issue],
-            absent: false,
-        },
-    }
-}
-
-/// Asks the module itself over its connection.
-async fn probe_over_sdk(ctx: &RuntimeContext, module: ModuleId, spec: &ProbeSpec) -> ProbeResult {
-    let params = serde_json::Value::Null;
-    let unwell = |issue: String| ProbeResult {
-        health: HealthStatus::Unhealthy,
-        issues: vec![issue],
-        absent: false,
-    };
-    match ctx
-        .bus
-        .request(module, name::HEALTH_CHECK, params, spec.timeout)
-        .await
-    {
-        Ok(answer) => match serde_json::from_value::<HealthReportParams>(answer) {
-            Ok(report) => ProbeResult {
-                health: report.status,
-                issues: report.issues,
-                absent: false,
-            },
-            Err(error) => unwell(format!("its health report makes no sense: {error}")),
-        },
-        Err(refusal) => ProbeResult {
-            absent: refusal.data.code == ErrorCode::Unavailable,
-            ..unwell(format!("it did not answer: {}", refusal.message))
-        },
-    }
+/// Tasks that run or wait for a processor, per processor; where they are not counted, the share of
+/// all processors in use.
+fn load(ctx: &RuntimeContext) -> f64 {
+    let usage = ctx.snapshots.system().machine;
+    let load = usage.load.unwrap_or(usage.cpu_percent / 100.0);
+    load / usage.cores.max(1) as f64
 }

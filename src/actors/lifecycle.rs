@@ -76,6 +76,8 @@ pub(crate) enum LifecycleMsg {
         generation: u64,
         /// How it is.
         health: states::Health,
+        /// Whether its readiness probes pass.
+        passes: bool,
         /// What a liveness probe found that failed for good.
         liveness_issue: Option<String>,
     },
@@ -290,8 +292,9 @@ impl LifecycleActorState {
                 module,
                 generation,
                 health,
+                passes,
                 liveness_issue,
-            } => self.apply_health(module, generation, health, liveness_issue),
+            } => self.apply_health(module, generation, (health, passes), liveness_issue),
             LifecycleMsg::LimitExceeded {
                 module,
                 generation,
@@ -362,7 +365,7 @@ impl LifecycleActorState {
         &mut self,
         module: ModuleId,
         generation: u64,
-        health: states::Health,
+        (health, passes): (states::Health, bool),
         ill: Option<String>,
     ) {
         self.dirty.insert(module);
@@ -379,6 +382,7 @@ impl LifecycleActorState {
             module,
             generation,
             health,
+            passes,
             restart,
         });
         self.report_state(module);

@@ -190,6 +190,12 @@ impl RuntimeContext {
         Arc::clone(&self.definition(module).launch)
     }
 
+    /// How the module in a slot is started, if the plan ever had one there.
+    pub(crate) fn launch_of(&self, slot: usize) -> Option<Arc<LaunchSpec>> {
+        let slot = u32::try_from(slot).ok()?;
+        ((slot as usize) < self.planned().slots()).then(|| self.launch(ModuleId(slot)))
+    }
+
     /// A module's name.
     pub(crate) fn name(&self, module: ModuleId) -> Arc<str> {
         Arc::clone(&self.definition(module).name)

@@ -12,8 +12,8 @@ use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::{
     Exit, Exited, ProcessEvent, ProcessEventKind, Signal, StartFailure, StartStep,
 };
+use mainstay_protocol::EventKind;
 use mainstay_protocol::view::LastExit;
-use mainstay_protocol::{EventKind, HealthStatus};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use regex::Regex;
 use serde_json::json;
@@ -26,7 +26,7 @@ use super::notify_parser::{self, NotifyAssignment, ReportedStatus};
 use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
 use super::{RuntimeContext, convert, launching, readiness};
-use crate::os::CommandResult;
+use crate::os::{CommandResult, RunHold};
 use crate::os_text::signal_name;
 
 mod hooks;
@@ -35,6 +35,9 @@ mod output_loss;
 
 use hooks::Hook;
 pub(crate) use outlook::RunOutlook;
+
+/// How far a deadline is moved that has passed while a debugger holds the process.
+const DEBUGGER_EXTENSION: Duration = Duration::from_secs(10);
 
 /// What a module actor is told.
 #[derive(Debug)]
@@ -210,8 +213,11 @@ impl ModuleActorState {
             RunEffect::Prepare { generation } => self.run_hook(generation, true, 0),
             RunEffect::CleanUp { generation } => self.run_hook(generation, false, 0),
             RunEffect::Spawn { generation } => self.spawn(generation),
-            RunEffect::Probe { generation } => {
-                let number = readiness::check_once(&self.ctx, self.id, generation);
+            RunEffect::Probe {
+                generation,
+                startup,
+            } => {
+                let number = readiness::check_once(&self.ctx, self.id, generation, startup);
                 self.readiness_check = Some(number);
             }
             RunEffect::DrainNotify { generation } => {
@@ -353,7 +359,10 @@ impl ModuleActorState {
             ProcessEventKind::NotifyRejected { message } => {
                 tracing::warn!(module = &*self.ctx.name(self.id), "{message}");
             }
-            ProcessEventKind::NotifyDrained => self.note(RunEvent::NotifyDrained { generation }),
+            ProcessEventKind::NotifyDrained => {
+                self.extend_for_debugger(generation);
+                self.note(RunEvent::NotifyDrained { generation });
+            }
             ProcessEventKind::Exited(exited) => self.on_exit(generation, &exited),
             ProcessEventKind::Notify { text, .. } => {
                 notify_parser::parse(&text).for_each(|word| self.on_notify(generation, word));
@@ -368,6 +377,16 @@ impl ModuleActorState {
             dropped @ ProcessEventKind::OutputDropped { .. } => self.on_output_dropped(dropped),
             // The router handles the first; the second is what only a newer holder reports.
             ProcessEventKind::SocketActivated { .. } | ProcessEventKind::Other => {}
+        }
+    }
+
+    /// A process that a debugger holds feeds no watchdog and is ready no sooner: a deadline that
+    /// has passed is moved.
+    fn extend_for_debugger(&mut self, generation: u64) {
+        let (instance, now) = (self.ctx.instance(self.id), self.ctx.os.now());
+        if self.ctx.os.held_since(&instance, now) == Some(RunHold::Debugger) {
+            let by = DEBUGGER_EXTENSION;
+            self.note(RunEvent::TimeoutExtended { generation, by });
         }
     }
 
@@ -452,12 +471,7 @@ impl ModuleActorState {
             NotifyAssignment::Watchdog => {
                 self.note(RunEvent::WatchdogFed { generation });
                 if !std::mem::replace(&mut self.fed, true) {
-                    let (module, health) = (self.id, HealthStatus::Healthy);
-                    let fed = HealthMsg::SelfReported {
-                        module,
-                        generation,
-                        health,
-                    };
+                    let fed = HealthMsg::watchdog_fed(self.id, generation);
                     self.ctx.actor_refs.health.cast(fed);
                 }
             }

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::SystemInfo;
 use mainstay_policy::states::State;
-use mainstay_protocol::HealthStatus;
 use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::sync::oneshot;
 
-use super::snapshots::{LifecycleInfo, SnapshotStore, ThrottleInfo};
+use super::snapshots::{HealthInfo, LifecycleInfo, SnapshotStore, ThrottleInfo};
 
 /// What the registry is told.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ pub(crate) enum RegistryMsg {
     /// A run began: what the last one said is over.
     RunStarted(ModuleId),
     /// Its health changed.
-    Health(ModuleId, HealthStatus, Vec<String>),
+    Health(ModuleId, Arc<HealthInfo>),
     /// Its main process is stopped by this signal, or by none any more.
     Suspended(ModuleId, Option<String>),
     /// A run ended.
@@ -96,16 +95,15 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
         }
         RegistryMsg::RunStarted(module) => snapshots.edit(module, |cell| {
             cell.status_text = None;
-            cell.health = HealthStatus::Unknown;
-            cell.issues.clear();
+            cell.health = Arc::default();
             (cell.usage, cell.suspended_by, cell.throttle) = (None, None, None);
         }),
         RegistryMsg::Suspended(module, signal) => snapshots.edit(module, |cell| {
             cell.suspended_by = signal;
         }),
-        RegistryMsg::Health(module, health, issues) => snapshots.edit(module, |cell| {
-            (cell.health, cell.issues) = (health, issues);
-        }),
+        RegistryMsg::Health(module, info) => {
+            snapshots.edit(module, |cell| cell.health = info);
+        }
         RegistryMsg::RunEnded(module, exit) => snapshots.edit(module, |cell| {
             cell.last_exit = Some(exit);
             cell.lifecycle.info.pid = None;
@@ -146,8 +144,7 @@ fn write(snapshots: &SnapshotStore, msg: RegistryMsg) -> Option<oneshot::Sender<
 fn apply_lifecycle(snapshots: &SnapshotStore, module: ModuleId, info: LifecycleInfo) {
     snapshots.edit(module, |cell| {
         if info.info.state != State::Running {
-            cell.health = HealthStatus::Unknown;
-            cell.issues.clear();
+            cell.health = Arc::default();
         }
         cell.lifecycle = info;
     });

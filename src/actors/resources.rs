@@ -11,6 +11,7 @@ use mainstay_protocol::view::{MachineUsage, SelfUsage, Usage};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::RuntimeContext;
+use super::health::HealthMsg;
 use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
 use crate::os::{Sample, SampleRequest, TreeUsage};
@@ -176,6 +177,12 @@ impl ResourcesActorState {
             memory_pressure: now.memory_pressure,
         };
         self.throttles.sample(sample.at, &runs, &load);
+        let memory = runs.iter().map(|run| {
+            let bytes = run.usage.memory_bytes.unwrap_or(0);
+            (run.module, run.generation, bytes)
+        });
+        let memory = HealthMsg::Sampled(memory.collect());
+        self.ctx.actor_refs.health.cast(memory);
     }
 
     /// What a tree uses, and at what rate since the sample before.
@@ -210,7 +217,10 @@ impl ResourcesActorState {
         let (cpu_percent, network_bytes_per_s) = rates.unwrap_or_default();
         MachineUsage {
             cpu_percent,
+            cores: now.cores,
+            load: now.load,
             memory_bytes: now.memory_bytes,
+            memory_total_bytes: now.memory_total,
             disk_bytes: now.disk_bytes,
             network_bytes_per_s,
         }

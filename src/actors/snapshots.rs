@@ -2,12 +2,14 @@
 //! Owns the newest published snapshots; the registry is the only writer.
 //! Never waits: a reader gets the newest whole snapshot, a writer swaps a pointer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::{ModuleInfo, SystemInfo};
-use mainstay_protocol::enums::Rung;
+use mainstay_policy::resources::Rung;
+use mainstay_protocol::health::{ProbeView, Trend};
 use mainstay_protocol::view::{LastExit, MachineUsage, SelfUsage, Usage};
 use mainstay_protocol::{HealthStatus, Timestamp};
 use tokio::sync::watch;
@@ -40,15 +42,51 @@ pub(crate) struct ThrottleInfo {
     pub(crate) mechanism: &'static str,
 }
 
+/// The health of a module, as published.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct HealthInfo {
+    /// By its probes and its own report.
+    pub(crate) status: HealthStatus,
+    /// What is wrong, as text.
+    pub(crate) issues: Vec<String>,
+    /// What it reports.
+    pub(crate) metrics: BTreeMap<String, f64>,
+    /// When it was last probed or reported by itself.
+    pub(crate) last_check: Option<Timestamp>,
+    /// Metrics that grow.
+    pub(crate) trends: Vec<Trend>,
+    /// Its probes.
+    pub(crate) probes: Vec<ProbeView>,
+}
+
+impl Default for HealthInfo {
+    /// Nothing is known.
+    fn default() -> HealthInfo {
+        HealthInfo {
+            status: HealthStatus::Unknown,
+            issues: Vec::new(),
+            metrics: BTreeMap::new(),
+            last_check: None,
+            trends: Vec::new(),
+            probes: Vec::new(),
+        }
+    }
+}
+
+impl HealthInfo {
+    /// What failing commands printed.
+    pub(crate) fn output(&self) -> Option<&str> {
+        self.probes.iter().find_map(|probe| probe.output.as_deref())
+    }
+}
+
 /// What is published of one module.
 #[derive(Debug, Clone)]
 pub(crate) struct ModuleSnapshot {
     /// From the lifecycle.
     pub(crate) lifecycle: LifecycleInfo,
     /// Its health.
-    pub(crate) health: HealthStatus,
-    /// The issues, as text.
-    pub(crate) issues: Vec<String>,
+    pub(crate) health: Arc<HealthInfo>,
     /// The status text it reported.
     pub(crate) status_text: Option<Arc<str>>,
     /// What it uses.
@@ -77,8 +115,7 @@ impl ModuleSnapshot {
                 started_because: None,
                 next_attempt_at: None,
             },
-            health: HealthStatus::Unknown,
-            issues: Vec::new(),
+            health: Arc::default(),
             status_text: None,
             usage: None,
             throttle: None,

@@ -21,13 +21,25 @@ use super::{RuntimeContext, convert};
 use crate::config::{ConfigSources, load};
 use crate::os::transport::ListenerHandle;
 use crate::os::{
-    CommandResult, Enforcement, LiveProcess, MachineSample, Os, OsEvent, RunExit, Sample,
+    CommandResult, Enforcement, LiveProcess, MachineSample, Os, OsEvent, RunExit, RunHold, Sample,
     SampleRequest, TreeUsage,
 };
 
+mod health;
+mod ladder;
 mod reload;
 mod replan;
 mod times;
+
+/// What becomes of the commands of modules.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum CommandOutcome {
+    #[default]
+    Succeeds,
+    Fails,
+    /// It never exits, also not when it is killed.
+    Hangs,
+}
 
 /// A machine where everything works at once.
 struct FakeOs {
@@ -39,6 +51,14 @@ struct FakeOs {
     /// What each uses, as the next sample says.
     uses: Mutex<HashMap<Instance, TreeUsage>>,
     enforcement: Enforcement,
+    /// Runs that cannot answer.
+    holds: Mutex<HashMap<Instance, RunHold>>,
+    /// How long the machine has slept.
+    slept: Mutex<Duration>,
+    /// What becomes of commands.
+    outcome: Mutex<CommandOutcome>,
+    /// How busy the machine is, as the next sample says.
+    machine: Mutex<MachineSample>,
     /// Every spawn, signal, kill and command, in order.
     deeds: Mutex<Vec<String>>,
     /// When the holder ends everything.
@@ -46,7 +66,7 @@ struct FakeOs {
 }
 
 impl FakeOs {
-    fn new() -> (Arc<FakeOs>, mpsc::Receiver<OsEvent>) {
+    fn new(controllers: &[&str]) -> (Arc<FakeOs>, mpsc::Receiver<OsEvent>) {
         let (facts, receiver) = mpsc::channel(1024);
         let os = FakeOs {
             begun: tokio::time::Instant::now(),
@@ -55,7 +75,21 @@ impl FakeOs {
             ended: Mutex::default(),
             records: Mutex::default(),
             uses: Mutex::default(),
-            enforcement: Enforcement::new("walk", None),
+            enforcement: match controllers.is_empty() {
+                true => Enforcement::new("walk", None),
+                false => {
+                    let controllers = controllers.iter().map(|name| (*name).to_owned());
+                    Enforcement::new("cgroup2", Some(&controllers.collect::<Vec<_>>()))
+                }
+            },
+            holds: Mutex::default(),
+            slept: Mutex::default(),
+            outcome: Mutex::default(),
+            machine: Mutex::new(MachineSample {
+                cores: 2,
+                memory_total: 1 << 30,
+                ..MachineSample::default()
+            }),
             deeds: Mutex::default(),
             stop_by: Mutex::default(),
         };
@@ -152,11 +186,7 @@ impl Os for FakeOs {
         let sample = Sample {
             at: self.now(),
             modules: modules.collect(),
-            machine: MachineSample {
-                cores: 2,
-                memory_total: 1 << 30,
-                ..MachineSample::default()
-            },
+            machine: *self.machine.lock().expect("whole"),
             ..Sample::default()
         };
         Box::pin(std::future::ready(Some(sample)))
@@ -171,6 +201,12 @@ impl Os for FakeOs {
     fn freeze(&self, instance: &Instance, _: u64, span: Duration) {
         let deed = format!("freeze {instance} {span:?}");
         self.deeds.lock().expect("whole").push(deed);
+    }
+    fn held_since(&self, instance: &Instance, _: MonoTime) -> Option<RunHold> {
+        self.holds.lock().expect("whole").get(instance).copied()
+    }
+    fn sleep_time(&self) -> Duration {
+        *self.slept.lock().expect("whole")
     }
     fn kill(&self, instance: &Instance, _: u64) {
         self.deeds
@@ -207,11 +243,17 @@ impl Os for FakeOs {
     fn command(&self, spawn: SpawnRequest) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
         let deed = format!("command {}", spawn.instance);
         self.deeds.lock().expect("whole").push(deed);
-        Box::pin(async {
+        let outcome = *self.outcome.lock().expect("whole");
+        Box::pin(async move {
+            if outcome == CommandOutcome::Hangs {
+                std::future::pending::<()>().await;
+            }
+            let ok = outcome == CommandOutcome::Succeeds;
+            let text = if ok { "" } else { "exit code 1: broken" };
             CommandResult {
-                ok: true,
-                text: String::new(),
-                output: String::new(),
+                ok,
+                text: text.to_owned(),
+                output: "first\nbroken\n".to_owned(),
             }
         })
     }
@@ -248,6 +290,11 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) async fn start(modules: &str) -> Rig {
+        Rig::start_with(&[], modules).await
+    }
+
+    /// On a machine whose control groups have these controllers.
+    async fn start_with(controllers: &[&str], modules: &str) -> Rig {
         let dir = tempfile::tempdir().expect("a folder");
         let text = format!(
             "[mainstay]\nreload = \"manual\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n{modules}",
@@ -259,7 +306,7 @@ impl Rig {
         let sources = ConfigSources::folder(dir.path());
         let configuration = load(&sources).expect("a good configuration");
         let plans = crate::runtime::commit_first(&configuration).expect("a state directory");
-        let (os, mut told) = FakeOs::new();
+        let (os, mut told) = FakeOs::new(controllers);
         let machine: Arc<dyn Os> = Arc::clone(&os) as Arc<dyn Os>;
         let ctx = crate::runtime::build(
             machine,

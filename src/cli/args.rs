@@ -84,6 +84,8 @@ pub(crate) enum Verb {
     Graph(GraphArgs),
     /// Check the configuration without running it
     Check(CheckArgs),
+    /// Show the health of the system and its modules: score, issues, metrics, trends
+    Health(HealthArgs),
     /// Say what this machine can enforce of limits, what is missing and how to get it
     Doctor(DoctorArgs),
     /// Print the metrics of modules, machine and mainstay, as OpenMetrics
@@ -166,6 +168,15 @@ pub(crate) struct StatusArgs {
     #[arg(long, conflicts_with = "module")]
     pub(crate) all: bool,
     /// Print the objects of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Show this module only
+    pub(crate) module: Option<String>,
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

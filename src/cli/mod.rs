@@ -21,6 +21,7 @@ mod events;
 mod fake;
 mod format;
 mod graph;
+mod health;
 mod history;
 mod import;
 mod init;
@@ -84,6 +85,7 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Chaos(args) => chaos::run(&args, global),
         Verb::Graph(args) => graph::run(&args, global),
         Verb::Check(args) => check::run(&args, global),
+        Verb::Health(args) => health::run(&args, global),
         Verb::Doctor(args) => doctor::run(&args, global),
         Verb::Metrics(args) => metrics::run(&args, global),
         Verb::Plan(args) => plan::run(&args, global),

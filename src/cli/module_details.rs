@@ -9,6 +9,7 @@ use mainstay_protocol::view::{LastExit, Usage};
 use mainstay_protocol::{ModuleState, ModuleView, StateCause, Timestamp};
 
 use super::format;
+use super::health::trend_text;
 use super::status::{health_colour, state_colour};
 use super::terminal::Terminal;
 
@@ -72,6 +73,15 @@ fn facts(out: &mut String, module: &ModuleView, now: Timestamp) {
     }
     if let Some(usage) = &module.usage {
         line(out, "uses", &usage_text(usage));
+    }
+    let metrics = module.metrics.iter();
+    let metrics = metrics.map(|(name, value)| format!("{} = {value}", format::single_line(name)));
+    line(out, "reports", &metrics.collect::<Vec<_>>().join(", "));
+    for issue in &module.issues {
+        line(out, "issue", &format::single_line(issue));
+    }
+    for trend in &module.trends {
+        line(out, "trend", &trend_text(trend));
     }
     line(
         out,
@@ -224,6 +234,7 @@ pub(crate) fn exit_text(exit: &LastExit) -> String {
 pub(crate) mod tests {
     use super::*;
     use serde_json::Value;
+    use std::collections::BTreeMap;
 
     /// The protocol's own example of a method.
     pub(crate) fn golden(method: &str) -> Value {
@@ -248,6 +259,9 @@ storage 1.0.0 - Keeps samples and scores
   says       compacting
   process    4711, generation 4, stopped by a signal (SIGSTOP)
   uses       1.5% of a core, 8.0 MiB (pss), processes: 1, threads: 3, files: 9
+  reports    queue_depth = 120
+  issue      queue is long
+  trend      memory_bytes grows by 10485760 an hour, reaches its limit in 9m
   kind       service, required, importance normal
   requires   event-bus
   wants      metrics
@@ -269,6 +283,8 @@ storage 1.0.0 - Keeps samples and scores
         (module.version, module.description) = (String::new(), String::new());
         (module.status_text, module.pid, module.usage) = (None, None, None);
         module.proposal = None;
+        (module.metrics, module.issues) = (BTreeMap::new(), Vec::new());
+        module.trends = Vec::new();
         (module.requires, module.wants) = (Vec::new(), Vec::new());
         (module.waiting_on, module.degraded) = (Vec::new(), Vec::new());
         (module.restarts, module.requested_restarts) = (0, 0);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mainstay_policy::graph::DependencyGraph;
 use mainstay_policy::spec::{DependencyCondition, Kind, ModuleId, ModuleSpec, Readiness};
+use mainstay_process::ProbeRole;
 
 use super::hints::closest;
 use super::launch::ProbeKind;
@@ -15,6 +16,7 @@ use super::origin::Origin;
 use super::problem::Related;
 use super::read_context::ReadContext;
 use super::schema::compound::RawDependency;
+use super::schema::probes::RawProbe;
 use super::schema::scalars::ModuleName;
 use super::tree::{KeyTable, TreeValue};
 use crate::os_text::duration_text;
@@ -144,7 +146,8 @@ fn task(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
                 format!("cannot use module.{name}.{key}: the application runs {name} itself");
             at.problem::<()>(entry.key, message, "leave it out: it has no process");
         }
-        if key == "ready" && matches!(each.module.ready, Readiness::Log(_) | Readiness::Fd(_)) {
+        let ready = &each.module.ready.readiness;
+        if key == "ready" && matches!(ready, Readiness::Log(_) | Readiness::Fd(_)) {
             let message =
                 format!("cannot use module.{name}.ready: the application runs {name} itself");
             let hint = "ready = { notify = true }: it says `ready()`";
@@ -156,6 +159,11 @@ fn task(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
         let message = format!("cannot probe {name} over its connection: it is a task and has none");
         at.problem::<()>(probe.origin, message, "a watchdog probe, fed by the task");
     }
+}
+
+/// Whether a probe goes on once the module is ready.
+fn reports_health(probe: &RawProbe) -> bool {
+    probe.table.role != ProbeRole::Startup
 }
 
 fn probes(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
@@ -172,12 +180,21 @@ fn probes(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
             at.problem::<()>(second.origin, message, "leave one of them out");
         }
     }
+    let has_role = |probe: &&RawProbe| probe.table.role != ProbeRole::Liveness;
+    let is_task = each.module.kind == Kind::Task;
+    if let Some(probe) = probes.iter().find(has_role).filter(|_| is_task) {
+        let message = format!(
+            "cannot probe {} in this role: a task is never ready",
+            each.name
+        );
+        at.problem::<()>(probe.origin, message, "leave `role` out");
+    }
 }
 
 /// Checks that a module can settle before its start times out.
 fn settle(each: &ParsedModule<'_>, at: &mut ReadContext<'_>) {
-    let (Readiness::Settle(span), timeout) = (&each.module.ready, each.module.startup_timeout.0)
-    else {
+    let ready = &each.module.ready.readiness;
+    let (Readiness::Settle(span), timeout) = (ready, each.module.startup_timeout.0) else {
         return;
     };
     if *span < timeout {
@@ -224,7 +241,9 @@ fn edge(
     }
     let target = ids.get(to.text.as_str()).and_then(|index| read.get(*index));
     let Some(target) = target else { return };
-    if needed.until == DependencyCondition::Healthy && target.module.health.probes.is_empty() {
+    if needed.until == DependencyCondition::Healthy
+        && !target.module.health.probes.iter().any(reports_health)
+    {
         let message = format!("cannot wait until {} is healthy: it has no probe", to.text);
         let hint = format!(
             "give it one: [module.{}.health] probes = [{{ sdk = true }}]",

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mainstay_process::{Limits, Probe, Signal, Stdin};
+use mainstay_process::{Limits, ListenerOwner, Probe, ProbeRole, Signal, Stdin};
 use serde::{Deserialize, Serialize};
 
-pub use super::schema::choices::{EnforcementPolicy, LogFormat, ProbeRole, ReloadMode};
+pub use super::schema::choices::{EnforcementPolicy, LogFormat, ReloadMode};
 pub use super::schema::compound::Principal;
 
 /// The system's values, beside `policy::spec::SystemSpec`.
@@ -150,6 +150,9 @@ pub struct LaunchSpec {
     pub after_stop: Vec<Vec<String>>,
     /// Commands at idle priority after the initial startup.
     pub prewarm: Vec<Vec<String>>,
+    /// Which process has to hold the port of `ready`.
+    #[serde(default)]
+    pub ready_owner: ListenerOwner,
     /// Its probes; the watchdog is here and in its `ModuleSpec`.
     pub probes: Vec<ProbeSpec>,
     /// Sockets it receives: name, and `address:port` or an absolute path.
@@ -212,6 +215,12 @@ pub struct ProbeSpec {
     pub check: ProbeKind,
     /// Its role.
     pub role: ProbeRole,
+    /// Which process has to hold the port.
+    #[serde(default)]
+    pub owner: ListenerOwner,
+    /// Whether it checks less often on a busy machine.
+    #[serde(default)]
+    pub adaptive: bool,
     /// Interval between two probes.
     pub interval: Duration,
     /// Timeout of one probe.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mainstay_policy::ModuleIds;
 use mainstay_policy::resources::{ResourceLimits, Rung, ThrottleSpec};
 use mainstay_policy::spec::{self, Edge, Kind, ModuleSpec, Readiness, RestartPolicy};
-use mainstay_process::{self as process, Limits};
+use mainstay_process::{self as process, Limits, ProbeRole};
 
 use super::env_file::{EnvFileError, EnvFiles, inherited, is_variable};
 use super::env_syntax::{Fault, Lookup};
@@ -47,15 +47,9 @@ pub(crate) fn lower_module<'a>(
     at.push_key(name);
     let node = entry.map(|entry| &entry.node);
     let recovery_node = node.and_then(|node| node.at(&["recovery"]));
-    let recovery = match recovery_node {
-        Some(_) => {
-            at.push_key("recovery");
-            let recovery = lower_recovery(&module.recovery.each, recovery_node, at);
-            at.pop_key();
-            recovery
-        }
-        None => lower_recovery(&module.recovery.each, None, at),
-    };
+    at.push_key("recovery");
+    let recovery = lower_recovery(&module.recovery.each, recovery_node, at);
+    at.pop_key();
     let directory = match module.directory.0.as_str() {
         "${project}" => system.project.clone(),
         said => normalize(&system.project.join(said)),
@@ -73,7 +67,7 @@ pub(crate) fn lower_module<'a>(
         start: module.start,
         importance: module.importance,
         edges: edges(&module, ids),
-        readiness: match &module.ready {
+        readiness: match &module.ready.readiness {
             Readiness::Probe(probe) => Readiness::Probe(resolved(probe, &directory)),
             reported => reported.clone(),
         },
@@ -85,7 +79,9 @@ pub(crate) fn lower_module<'a>(
             ProbeKind::Watchdog(span) => Some(span),
             _ => None,
         }),
-        has_probes: !probes.is_empty(),
+        has_probes: probes.iter().any(|probe| probe.role != ProbeRole::Startup),
+        has_startup_probes: has_role(&probes, ProbeRole::Startup),
+        has_readiness_probes: has_role(&probes, ProbeRole::Readiness),
         recovery: spec::RecoverySpec {
             restart: module.recovery.restart.unwrap_or(match module.kind {
                 Kind::Service | Kind::Builtin => RestartPolicy::Always,
@@ -234,6 +230,7 @@ fn launch(
             oom_score_adj: module.limits.oom_score_adj.map(|score| score.0),
         },
         no_new_privileges: module.isolation.no_new_privileges,
+        ready_owner: module.ready.owner,
         probes,
         reset: ResetSpec::default(),
         degrade: DegradeSpec {
@@ -315,6 +312,10 @@ fn resolved(probe: &process::Probe, directory: &Path) -> process::Probe {
     }
 }
 
+fn has_role(probes: &[ProbeSpec], role: ProbeRole) -> bool {
+    probes.iter().any(|probe| probe.role == role)
+}
+
 fn probes(module: &ModuleSection, directory: &Path) -> Vec<ProbeSpec> {
     let lower = |probe: &RawProbe| {
         let rates = probe.rates(&module.health.rates);
@@ -324,6 +325,8 @@ fn probes(module: &ModuleSection, directory: &Path) -> Vec<ProbeSpec> {
                 other => other.clone(),
             },
             role: probe.table.role,
+            owner: probe.table.owner.unwrap_or_default(),
+            adaptive: rates.adaptive,
             interval: rates.interval.0,
             timeout: rates.timeout.0,
             unhealthy_threshold: rates.unhealthy_threshold.small(),

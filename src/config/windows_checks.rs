@@ -57,13 +57,13 @@ pub(crate) fn modules<'a>(read: &[ParsedModule<'a>], at: &mut ReadContext<'a>) {
             ),
             (
                 &["ready"],
-                matches!(module.ready, Readiness::Fd(_)),
+                matches!(module.ready.readiness, Readiness::Fd(_)),
                 "descriptors that a module could inherit",
                 READY,
             ),
             (
                 &["ready"],
-                matches!(module.ready, Readiness::Probe(Probe::Unix(_))),
+                matches!(module.ready.readiness, Readiness::Probe(Probe::Unix(_))),
                 "Unix sockets",
                 READY,
             ),

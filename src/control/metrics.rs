@@ -63,6 +63,9 @@ const OF_MODULES: &[Metric<ModuleView>] = &[
         "Whether probes and its own report say so",
         |it| truth(it.health == HealthStatus::Healthy),
     ),
+    ("module_score", "0 to 100, 100 is well", |it| {
+        Some(it.score.into())
+    }),
     (
         "module_restarts",
         "Starts after failures since mainstay started",
@@ -158,6 +161,14 @@ fn render(system: &SystemView, modules: &[ModuleView]) -> Result<String, std::fm
         }
         registry.register(*name, *help, values);
     }
+    let reported = Values::default();
+    for module in modules {
+        for (name, value) in &module.metrics {
+            let labels = vec![("module", module.module.clone()), ("metric", name.clone())];
+            reported.get_or_create(&labels).set(*value);
+        }
+    }
+    registry.register("module_metric", "What the module reports", reported);
     for (name, help, value) in OF_SYSTEM {
         let values = Values::default();
         if let Some(value) = value(system) {

@@ -24,6 +24,7 @@ pub(crate) mod config;
 mod config_change;
 pub(crate) mod events;
 pub(crate) mod graph;
+mod health;
 pub(crate) mod logs;
 mod metrics;
 pub(crate) mod modules;

@@ -69,15 +69,15 @@ impl Answer for ModuleHealth {
         let ModuleRun {
             module, generation, ..
         } = run_of(caller)?;
-        let health = params.status;
-        if !HealthStatus::ALL.contains(&health) {
-            let text = format!("cannot read the report: this version has no status {health}");
+        if !HealthStatus::ALL.contains(&params.status) {
+            let status = params.status;
+            let text = format!("cannot read the report: this version has no status {status}");
             return Err(RequestError::new(ErrorCode::InvalidParams, text));
         }
         ctx.actor_refs.health.cast(HealthMsg::SelfReported {
             module,
             generation,
-            health,
+            report: params,
         });
         Ok(MethodResult::Now(Empty {}))
     }

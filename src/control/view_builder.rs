@@ -1,10 +1,12 @@
 //! What readers get: the snapshots and the plan, as the protocol shows them.
-//! Owns the conversion and the score. Never shows an environment, a command line or a secret.
+//! Owns the conversion. Never shows an environment, a command line or a secret.
 
+use mainstay_policy::health::score::{self, DeductionReason, ScoreInput};
 use mainstay_policy::spec::DependencyCondition;
 use mainstay_policy::states::State;
 use mainstay_policy::{ModuleId, spec};
 use mainstay_protocol::enums::Rung;
+use mainstay_protocol::health::{Deduction, HealthReport, SystemHealth, Trend};
 use mainstay_protocol::method::{GraphEdge, GraphNode, GraphView};
 use mainstay_protocol::view::{ModuleCounts, Throttle};
 use mainstay_protocol::{HealthStatus, ModuleView, SystemView};
@@ -15,6 +17,9 @@ use crate::actors::lifecycle::recovery::load_text;
 use crate::actors::snapshots::ModuleSnapshot;
 use crate::config::LaunchSpec;
 use crate::os::machine;
+
+/// Within so many seconds a metric that reaches its limit costs points.
+const GROWTH_SOON_S: u64 = 900;
 
 /// One module.
 pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
@@ -34,7 +39,10 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
         since: now.lifecycle.since,
         cause: (info.state != State::NotStarted).then(|| convert::cause(info.cause)),
         health: health(&spec, &now),
-        score: score(&now),
+        score: score::score(&score_input(&now)),
+        issues: now.health.issues.clone(),
+        metrics: now.health.metrics.clone(),
+        trends: now.health.trends.clone(),
         pid: info.pid,
         generation: info.generation,
         restarts: u64::from(info.restarts),
@@ -77,7 +85,9 @@ fn throttle(ctx: &RuntimeContext, spec: &spec::ModuleSpec, now: &ModuleSnapshot)
     let standing = standing.filter(|_| spec.kind != spec::Kind::Builtin);
     let mechanism = now.throttle.map(|throttle| throttle.mechanism).or(standing);
     Throttle {
-        rung: now.throttle.map_or(Rung::None, |throttle| throttle.rung),
+        rung: now
+            .throttle
+            .map_or(Rung::None, |throttle| convert::rung(throttle.rung)),
         mechanism: mechanism.unwrap_or("none").to_owned(),
     }
 }
@@ -97,10 +107,13 @@ fn health(spec: &spec::ModuleSpec, now: &ModuleSnapshot) -> HealthStatus {
     if spec.kind == spec::Kind::Builtin && now.lifecycle.info.state == State::Running {
         return HealthStatus::Healthy;
     }
-    let is_well = matches!(now.health, HealthStatus::Healthy | HealthStatus::Unknown);
+    let is_well = matches!(
+        now.health.status,
+        HealthStatus::Healthy | HealthStatus::Unknown
+    );
     match is_degraded(now) && is_well {
         true => HealthStatus::Degraded,
-        false => now.health,
+        false => now.health.status,
     }
 }
 
@@ -117,19 +130,85 @@ fn degraded(launch: &LaunchSpec, now: &ModuleSnapshot) -> Vec<String> {
     launch.degrade.disable.iter().cloned().chain(load).collect()
 }
 
-/// 100, less 40 while degraded, less 70 while unhealthy, less 10 for each failure that is not
-/// paid back (at most 30); 0 for what has failed.
-fn score(now: &ModuleSnapshot) -> u8 {
-    if now.lifecycle.info.state == State::Failed {
-        return 0;
+fn score_input(now: &ModuleSnapshot) -> ScoreInput {
+    let info = &now.lifecycle.info;
+    let soon = |trend: &Trend| trend.limit_in_s.is_some_and(|left| left < GROWTH_SOON_S);
+    ScoreInput {
+        failed: info.state == State::Failed,
+        health: convert::health_to_policy(now.health.status),
+        attempts: info.attempts,
+        rung: now
+            .throttle
+            .map_or_else(Default::default, |throttle| throttle.rung),
+        error_rate: now.health.metrics.get("error_rate").copied(),
+        grows: now.health.trends.iter().any(soon),
     }
-    let health = match now.health {
-        HealthStatus::Unknown | HealthStatus::Healthy | HealthStatus::Other(_) => 0,
-        HealthStatus::Degraded => 40,
-        HealthStatus::Unhealthy => 70,
-    };
-    let attempts = u8::try_from(now.lifecycle.info.attempts.min(3)).unwrap_or(3) * 10;
-    100_u8.saturating_sub(health).saturating_sub(attempts)
+}
+
+/// The health of the system and of these modules.
+pub(crate) fn system_health(ctx: &RuntimeContext, modules: &[ModuleId]) -> SystemHealth {
+    let system = system(ctx);
+    let modules = modules.iter().map(|id| health_report(ctx, *id)).collect();
+    SystemHealth {
+        status: system.status,
+        reason: system.reason,
+        failing_modules: system.failing_modules,
+        uptime_ms: system.uptime_ms,
+        issues: system.issues,
+        usage: system.usage,
+        self_usage: system.self_usage,
+        modules,
+    }
+}
+
+fn health_report(ctx: &RuntimeContext, id: ModuleId) -> HealthReport {
+    let (spec, now) = (ctx.spec(id), ctx.snapshots.module(id));
+    let input = score_input(&now);
+    let deductions = score::deductions(&input).into_iter();
+    let deductions = deductions.map(|lost| Deduction {
+        points: lost.points,
+        text: deduction_text(lost.reason),
+    });
+    let measured = now.usage.iter().flat_map(|usage| {
+        let counted = [
+            ("cpu_percent", Some(usage.cpu_percent)),
+            ("memory_bytes", Some(usage.memory_bytes as f64)),
+            ("processes", Some(usage.processes as f64)),
+            ("threads", usage.threads.map(|count| count as f64)),
+            ("file_handles", usage.file_handles.map(|count| count as f64)),
+            (
+                "io_bytes_per_s",
+                usage.io_bytes_per_s.map(|bytes| bytes as f64),
+            ),
+        ];
+        let counted = counted.into_iter();
+        counted.filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    });
+    let reported = now.health.metrics.iter();
+    let reported = reported.map(|(name, value)| (name.clone(), *value));
+    HealthReport {
+        module: spec.name.clone(),
+        state: convert::state(now.lifecycle.info.state),
+        status: health(&spec, &now),
+        score: score::score(&input),
+        deductions: deductions.collect(),
+        last_check: now.health.last_check,
+        metrics: reported.chain(measured).collect(),
+        issues: now.health.issues.clone(),
+        trends: now.health.trends.clone(),
+        probes: now.health.probes.clone(),
+    }
+}
+
+fn deduction_text(reason: DeductionReason) -> String {
+    match reason {
+        DeductionReason::Failed => "it failed".to_owned(),
+        DeductionReason::Health(health) => format!("it is {}", convert::health(health)),
+        DeductionReason::Restarts(count) => format!("failures that still count: {count}"),
+        DeductionReason::Throttled(rung) => format!("throttled: {}", convert::rung(rung)),
+        DeductionReason::Errors(share) => format!("{:.1} % errors", share * 100.0),
+        DeductionReason::Growth => "a metric soon reaches its limit".to_owned(),
+    }
 }
 
 /// The system.
@@ -157,6 +236,7 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
         let module = ctx.snapshots.module(id);
         issues.extend(
             module
+                .health
                 .issues
                 .iter()
                 .map(|issue| format!("{}: {issue}", &ctx.name(id))),

@@ -263,6 +263,16 @@ fn peer_pid(_: &Stream) -> Option<u32> {
     None
 }
 
+/// Whether a debugger holds a process: not known here.
+pub(crate) fn is_traced(_: u32) -> bool {
+    false
+}
+
+/// How long the machine has slept since it was booted: not known here.
+pub(crate) fn sleep_time() -> Duration {
+    Duration::ZERO
+}
+
 /// Whether a process was stopped by a signal: not known here.
 pub(crate) fn is_stopped(_pid: u32) -> bool {
     false

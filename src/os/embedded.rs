@@ -22,7 +22,9 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
 use super::holder_client::{HolderClient, lock};
-use super::{CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, Sample, SampleRequest};
+use super::{
+    CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample, SampleRequest,
+};
 
 #[cfg(all(test, unix))]
 mod tests;
@@ -367,6 +369,14 @@ impl Os for EmbeddedOs {
         if !self.tasks.contains_key(instance) {
             self.held.freeze(instance, generation, span);
         }
+    }
+
+    fn held_since(&self, instance: &Instance, since: MonoTime) -> Option<RunHold> {
+        self.held.held_since(instance, since)
+    }
+
+    fn sleep_time(&self) -> Duration {
+        self.held.sleep_time()
     }
 
     fn drain_notify(&self, instance: &Instance, generation: u64) {

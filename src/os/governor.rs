@@ -4,7 +4,7 @@
 //! continues that itself when the holder is gone.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -44,7 +44,20 @@ enum GovernorOrder {
 
 /// The governor.
 #[derive(Default)]
-pub(super) struct Governor(OnceLock<Option<Sender<GovernorOrder>>>);
+pub(super) struct Governor {
+    orders: OnceLock<Option<Sender<GovernorOrder>>>,
+    frozen: FrozenUntil,
+}
+
+/// When the last stop of each run ends or ended.
+#[derive(Clone, Default)]
+struct FrozenUntil(Arc<Mutex<HashMap<Instance, MonoTime>>>);
+
+impl FrozenUntil {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Instance, MonoTime>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Governor {
     /// Holds a run at its ceiling on CPU time, and in the background; or no longer.
@@ -54,7 +67,7 @@ impl Governor {
         (instance, generation): (&Instance, u64),
         limits: RunLimits,
     ) {
-        if limits.cpu_permille.is_some() || limits.background || self.0.get().is_some() {
+        if limits.cpu_permille.is_some() || limits.background || self.orders.get().is_some() {
             let order = GovernorOrder::Limit(instance.clone(), generation, limits);
             self.send(orders, order);
         }
@@ -71,15 +84,22 @@ impl Governor {
         self.send(orders, order);
     }
 
+    /// Whether a run was stopped at some time since then.
+    pub(super) fn was_frozen(&self, instance: &Instance, since: MonoTime) -> bool {
+        let frozen = self.frozen.lock();
+        frozen.get(instance).is_some_and(|until| *until >= since)
+    }
+
     /// The holder is gone.
     pub(super) fn thaw_all(&self) {
-        if let Some(Some(sender)) = self.0.get() {
+        if let Some(Some(sender)) = self.orders.get() {
             let _ended = sender.try_send(GovernorOrder::ThawAll);
         }
     }
 
     fn send(&self, orders: impl FnOnce() -> Box<dyn FreezeOrders>, order: GovernorOrder) {
-        if let Some(sender) = self.0.get_or_init(|| start(orders()))
+        let frozen = self.frozen.clone();
+        if let Some(sender) = self.orders.get_or_init(|| start(orders(), frozen))
             && sender.try_send(order).is_err()
         {
             tracing::error!("cannot tell the governor of a limit: it does not keep up");
@@ -87,10 +107,11 @@ impl Governor {
     }
 }
 
-fn start(orders: Box<dyn FreezeOrders>) -> Option<Sender<GovernorOrder>> {
+fn start(orders: Box<dyn FreezeOrders>, frozen: FrozenUntil) -> Option<Sender<GovernorOrder>> {
     let (sender, receiver) = bounded(WAITING_MAX);
     let mut thread = GovernorThread {
         orders,
+        frozen,
         held: HashMap::new(),
         stopped: HashMap::new(),
         background: HashMap::new(),
@@ -123,6 +144,7 @@ struct Stopped {
 
 struct GovernorThread {
     orders: Box<dyn FreezeOrders>,
+    frozen: FrozenUntil,
     held: HashMap<Instance, HeldRun>,
     stopped: HashMap<Instance, Stopped>,
     /// Which run of an instance is in the background, and the least `nice` in its tree before.
@@ -287,6 +309,7 @@ impl GovernorThread {
             processes: processes.clone(),
         };
         self.stopped.insert(instance.clone(), stopped);
+        self.frozen.lock().insert(instance.clone(), until);
         self.orders
             .freeze(instance, generation, ms(span), processes);
         for _ in 0..RECHECKS_MAX {

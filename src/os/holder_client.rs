@@ -28,11 +28,13 @@ use super::handshake::HolderHandshake;
 use super::sampler::Sampler;
 use super::transport::{HolderReader, HolderWriter, Outbox, PassedFd};
 use super::{
-    CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, Sample, SampleRequest, machine,
+    CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample, SampleRequest,
+    machine,
 };
 
 #[cfg(unix)]
 mod freezer;
+mod hold;
 mod holder_lost;
 #[cfg(unix)]
 mod sockets;
@@ -440,9 +442,8 @@ impl Os for HolderClient {
     }
 
     fn limit(&self, instance: &Instance, generation: u64, limits: RunLimits) {
-        let run = instance.clone();
         self.send_request(&HolderRequest::Limit(LimitRequest {
-            instance: run,
+            instance: instance.clone(),
             generation,
             limits,
         }));
@@ -455,6 +456,14 @@ impl Os for HolderClient {
     fn freeze(&self, instance: &Instance, generation: u64, span: Duration) {
         self.governor
             .freeze(|| self.freezer(), (instance, generation), span);
+    }
+
+    fn held_since(&self, instance: &Instance, since: MonoTime) -> Option<RunHold> {
+        self.hold_since(instance, since)
+    }
+
+    fn sleep_time(&self) -> Duration {
+        machine::sleep_time()
     }
 
     /// Nothing is stopped there.

@@ -94,6 +94,21 @@ pub(crate) fn is_stopped(pid: u32) -> bool {
     behind.is_some_and(|at| matches!(stat.get(at + 2), Some(b'T' | b't')))
 }
 
+/// Whether a debugger holds a process.
+pub(crate) fn is_traced(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let tracer = status
+        .lines()
+        .find_map(|line| line.strip_prefix("TracerPid:"));
+    tracer.is_some_and(|tracer| tracer.trim() != "0")
+}
+
+/// How long the machine has slept since it was booted.
+pub(crate) fn sleep_time() -> Duration {
+    let awake = read_clock(ClockId::CLOCK_MONOTONIC);
+    Duration::from_nanos(read_clock(ClockId::CLOCK_BOOTTIME).saturating_sub(awake))
+}
+
 /// The command name may hold anything, so fields are counted from the last parenthesis.
 fn parse_stat(pid: u32, text: &[u8]) -> Option<ProcStat> {
     let behind = text.iter().rposition(|byte| *byte == b')')? + 2;
@@ -180,6 +195,7 @@ pub(crate) fn machine() -> MachineSample {
     MachineSample {
         cpu_ns: busy_cpu_ns(),
         cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64),
+        load: load_average(),
         memory_bytes: memory_total.saturating_sub(available),
         memory_total,
         network_bytes: network_bytes(),
@@ -187,6 +203,11 @@ pub(crate) fn machine() -> MachineSample {
         cpu_pressure: pressure("cpu", "some"),
         memory_pressure: pressure("memory", "full"),
     }
+}
+
+fn load_average() -> Option<f64> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    text.split(' ').next()?.parse().ok()
 }
 
 /// Average of the last 10 seconds in percent.

@@ -109,6 +109,11 @@ pub(crate) trait Os: Send + Sync + 'static {
     /// Stops all processes of a run for this time, 300 ms at most; they continue by themselves,
     /// whatever becomes of mainstay. Zero: they continue now.
     fn freeze(&self, instance: &Instance, generation: u64, span: Duration);
+    /// Why a run could not answer at some time since then, or cannot now: a debugger holds its main
+    /// process, or mainstay had stopped it for a moment.
+    fn held_since(&self, instance: &Instance, since: MonoTime) -> Option<RunHold>;
+    /// How long the machine has slept since it was booted.
+    fn sleep_time(&self) -> Duration;
     /// Drains the notify socket of an instance; `NotifyDrained` follows after the last message.
     fn drain_notify(&self, instance: &Instance, generation: u64);
     /// Keeps a text for the next runtime; the same text again costs nothing.
@@ -179,6 +184,25 @@ impl LiveProcess {
     /// Its process, unless it is a task: what is true of the application is not true of a task.
     pub(crate) fn process(self) -> Option<u32> {
         (self.pid != 0).then_some(self.pid)
+    }
+}
+
+/// Why a run cannot answer, without being at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RunHold {
+    /// A debugger holds its main process.
+    Debugger,
+    /// The governor or the throttle ladder stops it for a moment.
+    Frozen,
+}
+
+impl RunHold {
+    /// As text.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            RunHold::Debugger => "a debugger holds its main process",
+            RunHold::Frozen => "it is stopped for a part of the time, to hold it at its limit",
+        }
     }
 }
 

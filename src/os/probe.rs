@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::{grpc, machine, transport};
 
@@ -17,10 +18,26 @@ const HEAD_BYTES_MAX: usize = 4096;
 /// # Errors
 /// In words, what was seen instead.
 pub(crate) async fn tcp(address: &str, owner: Option<u32>, limit: Duration) -> Result<(), String> {
-    connect(address, owner, limit).await.map(drop)
+    connect(address, owner, Deadline::after(limit))
+        .await
+        .map(drop)
 }
 
-async fn connect(address: &str, owner: Option<u32>, limit: Duration) -> Result<TcpStream, String> {
+/// When a check as a whole has to be over, and the time that it had.
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    limit: Duration,
+}
+
+impl Deadline {
+    fn after(limit: Duration) -> Deadline {
+        let at = Instant::now() + limit;
+        Deadline { at, limit }
+    }
+}
+
+async fn connect(address: &str, owner: Option<u32>, limit: Deadline) -> Result<TcpStream, String> {
     let stream = within(limit, TcpStream::connect(address))
         .await
         .map_err(|error| error_text(&error))?;
@@ -44,7 +61,7 @@ async fn connect(address: &str, owner: Option<u32>, limit: Duration) -> Result<T
 /// # Errors
 /// In words, what was seen instead.
 pub(crate) async fn unix(path: &str, limit: Duration) -> Result<(), String> {
-    within(limit, transport::connect(path.as_ref()))
+    within(Deadline::after(limit), transport::connect(path.as_ref()))
         .await
         .map_err(|error| error_text(&error))
 }
@@ -71,6 +88,7 @@ pub(crate) async fn http(
     } else {
         format!("{host}:80")
     };
+    let limit = Deadline::after(limit);
     let mut stream = connect(&address, owner, limit).await?;
     let request = format!(
         "GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: mainstay\r\nConnection: close\r\n\r\n"
@@ -94,6 +112,7 @@ pub(crate) async fn http(
 /// In words, what was seen instead.
 pub(crate) async fn grpc(target: &str, owner: Option<u32>, limit: Duration) -> Result<(), String> {
     let (address, service) = target.split_once('/').unwrap_or((target, ""));
+    let limit = Deadline::after(limit);
     let stream = connect(address, owner, limit).await?;
     within(limit, grpc::check(stream, address, service))
         .await
@@ -135,13 +154,14 @@ pub(crate) fn file(path: &str) -> bool {
 }
 
 async fn within<T>(
-    limit: Duration,
+    deadline: Deadline,
     work: impl Future<Output = std::io::Result<T>>,
 ) -> std::io::Result<T> {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+    let work = tokio::time::timeout_at(deadline.at, work);
+    work.await.unwrap_or_else(|_| {
         Err(std::io::Error::new(
             std::io::ErrorKind::TimedOut,
-            format!("no answer within {limit:?}"),
+            format!("no answer within {:?}", deadline.limit),
         ))
     })
 }

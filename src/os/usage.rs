@@ -61,6 +61,8 @@ pub(crate) struct MachineSample {
     pub(crate) cpu_ns: u64,
     /// Cores that mainstay may use.
     pub(crate) cores: u64,
+    /// Tasks that run or wait for a processor, over the last minute; None: not counted here.
+    pub(crate) load: Option<f64>,
     /// Bytes in use.
     pub(crate) memory_bytes: u64,
     /// Bytes there are.

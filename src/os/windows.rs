@@ -154,6 +154,16 @@ pub(crate) fn lives(pid: u32) -> bool {
     open(pid).is_some_and(|process| !has_ended(&process))
 }
 
+/// Whether a debugger holds a process: not known here.
+pub(crate) fn is_traced(_: u32) -> bool {
+    false
+}
+
+/// How long the machine has slept since it was booted: not known here.
+pub(crate) fn sleep_time() -> Duration {
+    Duration::ZERO
+}
+
 /// Whether a process was stopped by a signal: there are none.
 pub(crate) fn is_stopped(_: u32) -> bool {
     false

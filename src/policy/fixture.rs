@@ -84,6 +84,8 @@ pub(crate) fn module(name: &str) -> ModuleSpec {
         shutdown_timeout: SEC(10),
         watchdog: None,
         has_probes: true,
+        has_startup_probes: false,
+        has_readiness_probes: false,
         recovery: recovery(),
         on_dependency_restart: OnDependencyRestart::Notify,
         throttle: crate::resources::ThrottleSpec::default(),
@@ -143,6 +145,7 @@ fn adorn(spec: &mut ModuleSpec, word: &str) {
     match word {
         "optional" => spec.required = false,
         "lazy" => spec.start = StartMode::Lazy,
+        "readiness" => spec.has_readiness_probes = true,
         "builtin" => spec.kind = Kind::Builtin,
         "task" => (spec.kind, recovery.restart) = (Kind::Task, RestartPolicy::Never),
         "on_failure" => recovery.restart = RestartPolicy::OnFailure,
@@ -340,6 +343,7 @@ impl LifecycleScript {
             module,
             generation,
             health,
+            passes: health == Health::Healthy,
             restart,
         };
         let halted = |forced| RunEnd::Stopped {

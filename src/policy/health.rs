@@ -3,20 +3,70 @@
 
 use core::time::Duration;
 
+use mainstay_process::ProbeRole;
+
 use crate::mono_time::MonoTime;
 use crate::states::Health;
 
-/// Looks at once after the threshold, before a restart, so that random loss restarts nobody.
+pub mod schedule;
+pub mod score;
+pub mod trend;
+
+/// Confirmations after the threshold, at once, before a restart: random loss restarts no module.
 const RECHECKS: u32 = 2;
+/// A probe that often fails at random gets more, up to so many.
+const RECHECKS_MAX: u32 = 8;
+/// How improbable it has to be that as many failures in a row are random loss.
+const RANDOM_LOSS: f64 = 1e-9;
+/// What is assumed before there are results: one failure in so many.
+const PRIOR_RESULTS: f64 = 100.0;
+/// Older results count less and less from so many on.
+const RESULTS_MAX: f64 = 1000.0;
 
 /// The counters of one probe of one run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProbeTracker {
+    role: ProbeRole,
     unhealthy_threshold: u32,
     healthy_threshold: u32,
     failures: u32,
     successes: u32,
     health: Health,
+    has_passed: bool,
+    loss: LossEstimate,
+}
+
+/// How often a probe fails although the module is well.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct LossEstimate {
+    results: f64,
+    losses: f64,
+}
+
+impl LossEstimate {
+    const NONE: LossEstimate = LossEstimate {
+        results: 0.0,
+        losses: 0.0,
+    };
+
+    /// Takes in a success after `failures` failures in a row: they were random.
+    fn success_after(&mut self, failures: u32) {
+        if self.results > RESULTS_MAX {
+            (self.results, self.losses) = (self.results / 2.0, self.losses / 2.0);
+        }
+        self.results += f64::from(failures) + 1.0;
+        self.losses += f64::from(failures);
+    }
+
+    /// How many failures in a row are no random loss any more.
+    fn streak(&self) -> u32 {
+        let loss = (self.losses + 1.0) / (self.results + PRIOR_RESULTS);
+        let (mut count, mut probability) = (1, loss);
+        while probability > RANDOM_LOSS && count < u32::from(u8::MAX) {
+            (count, probability) = (count + 1, probability * loss);
+        }
+        count
+    }
 }
 
 /// How a module is by all that reports on it, a probe or the module itself: as bad as the worst
@@ -78,7 +128,7 @@ impl ProbeTracker {
         }
         let scheduled = self.unhealthy_threshold.saturating_sub(self.failures);
         let after = self.failures.saturating_sub(self.unhealthy_threshold);
-        let confirmations = RECHECKS.saturating_sub(after);
+        let confirmations = self.confirmations().saturating_sub(after);
         let checks = times.duration * (scheduled + confirmations);
         let pauses = times.interval * scheduled.saturating_sub(1);
         Some(ProbeForecast {
@@ -98,7 +148,38 @@ impl ProbeTracker {
             failures: 0,
             successes: 0,
             health: Health::Unknown,
+            role: ProbeRole::Liveness,
+            has_passed: false,
+            loss: LossEstimate::NONE,
         }
+    }
+
+    /// The same with a role. A failing readiness probe degrades the module and restarts nothing.
+    #[must_use]
+    pub fn with_role(self, role: ProbeRole) -> ProbeTracker {
+        ProbeTracker { role, ..self }
+    }
+
+    /// Failures in a row so far.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Whether dependents may start as far as this probe says.
+    #[must_use]
+    pub fn has_passed(&self) -> bool {
+        self.has_passed || self.role != ProbeRole::Readiness
+    }
+
+    /// Confirmations before a restart: more for a probe that has often failed at random.
+    #[must_use]
+    pub fn confirmations(&self) -> u32 {
+        let more = self
+            .loss
+            .streak()
+            .saturating_sub(LossEstimate::NONE.streak());
+        (RECHECKS + more).min(RECHECKS_MAX)
     }
 
     /// How the module is, by this probe.
@@ -109,17 +190,19 @@ impl ProbeTracker {
 
     /// Takes one result. `Degraded` is an answer, not a failure.
     pub fn record(&mut self, seen: Health) -> ProbeAction {
-        match seen {
-            Health::Unhealthy => self.failed(),
-            Health::Healthy | Health::Degraded | Health::Unknown => {
-                self.failures = 0;
-                self.successes = self.successes.saturating_add(1);
-                if self.health != Health::Unhealthy || self.successes >= self.healthy_threshold {
-                    self.health = seen;
-                }
-                ProbeAction::Continue
-            }
+        if seen == Health::Unhealthy {
+            return self.failed();
         }
+        self.loss.success_after(self.failures);
+        self.failures = 0;
+        self.successes = self.successes.saturating_add(1);
+        let is_enough = self.successes >= self.healthy_threshold;
+        self.has_passed |= is_enough;
+        let is_out = self.health == Health::Unhealthy || !self.has_passed();
+        if is_enough || !is_out {
+            self.health = seen;
+        }
+        ProbeAction::Continue
     }
 
     fn failed(&mut self) -> ProbeAction {
@@ -131,8 +214,16 @@ impl ProbeTracker {
             }
             return ProbeAction::Continue;
         }
+        if self.role == ProbeRole::Readiness {
+            (self.has_passed, self.health) = (false, Health::Degraded);
+            return ProbeAction::Continue;
+        }
         self.health = Health::Unhealthy;
-        if self.failures < self.unhealthy_threshold.saturating_add(RECHECKS) {
+        if self.failures
+            < self
+                .unhealthy_threshold
+                .saturating_add(self.confirmations())
+        {
             return ProbeAction::Recheck;
         }
         self.failures = 0;
@@ -161,6 +252,72 @@ mod tests {
         use ProbeAction::{Continue, Recheck, Restart};
         assert_eq!(answers, [Continue, Recheck, Recheck, Restart]);
         assert_eq!(gauge.health(), Health::Unhealthy);
+    }
+
+    #[test]
+    fn a_readiness_probe_gates_by_its_thresholds_and_restarts_nothing() {
+        use Health::{Degraded, Healthy, Unhealthy, Unknown};
+        let mut tracker = ProbeTracker::new(2, 2).with_role(ProbeRole::Readiness);
+        assert!(!tracker.has_passed(), "nothing is known yet");
+        for (seen, passed, health) in [
+            (Unhealthy, false, Unknown),
+            (Healthy, false, Unknown),
+            (Healthy, true, Healthy),
+            (Unhealthy, true, Degraded),
+            (Healthy, true, Healthy),
+            (Unhealthy, true, Degraded),
+            (Unhealthy, false, Degraded),
+            (Healthy, false, Degraded),
+            (Healthy, true, Healthy),
+        ] {
+            assert_eq!(tracker.record(seen), ProbeAction::Continue);
+            assert_eq!((tracker.has_passed(), tracker.health()), (passed, health));
+        }
+        let actions = core::iter::repeat_with(|| tracker.record(Unhealthy)).take(1000);
+        assert!(actions.eq(core::iter::repeat_n(ProbeAction::Continue, 1000)));
+    }
+
+    /// Results with this share of failures, drawn from a seed.
+    fn lossy(seed: u64, percent: u64) -> impl Iterator<Item = Health> {
+        (0_u64..).map(move |at| {
+            let drawn = crate::backoff::splitmix64(seed ^ (at << 20)) % 100;
+            match drawn < percent {
+                true => Health::Unhealthy,
+                false => Health::Healthy,
+            }
+        })
+    }
+
+    #[test]
+    fn in_a_month_with_a_tenth_of_the_probes_lost_no_module_is_restarted() {
+        let probes = 30 * 24 * 3600 / 30; // the default interval
+        for module in 0..20 {
+            let mut tracker = ProbeTracker::new(3, 1);
+            for seen in lossy(module * 7919, 10).take(probes) {
+                assert_ne!(
+                    tracker.record(seen),
+                    ProbeAction::Restart,
+                    "module {module}"
+                );
+            }
+            // It is still noticed when the module hangs.
+            let hangs = (1..).find(|_| tracker.record(Health::Unhealthy) == ProbeAction::Restart);
+            assert!(
+                hangs.is_some_and(|checks| (5..=11).contains(&checks)),
+                "{hangs:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_probe_that_never_failed_is_confirmed_twice() {
+        let mut tracker = ProbeTracker::new(3, 1);
+        for _ in 0..100_000 {
+            tracker.record(Health::Healthy);
+        }
+        assert_eq!(tracker.confirmations(), 2);
+        let checks = (1..).find(|_| tracker.record(Health::Unhealthy) == ProbeAction::Restart);
+        assert_eq!(checks, Some(5));
     }
 
     #[test]

@@ -209,9 +209,10 @@ impl Lifecycle {
                 module,
                 generation,
                 health,
+                passes,
                 restart,
             } => {
-                self.apply_health(module, generation, health, restart);
+                self.apply_health(module, generation, (health, passes), restart);
             }
             LifecycleEvent::ProcedureEnded { module, ticket, ok } => {
                 self.procedure_ended(now, module, ticket, ok);

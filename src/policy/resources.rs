@@ -9,6 +9,8 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use mainstay_process::RunLimits;
+
 use crate::mono_time::MonoTime;
 use crate::spec::{Importance, ModuleId};
 
@@ -21,6 +23,10 @@ const RELEASE_BELOW: u64 = 80;
 const HELD_FROM: u64 = 90;
 /// What machine pressure leaves alone: less than this share of a core, in thousandths.
 const IDLE_PERMILLE: u64 = 50;
+/// What machine pressure leaves to a module that is capped, in thousandths of a core.
+const PRESSURE_MIN_PERMILLE: u64 = 50;
+/// Machine pressure has ended below this share of its threshold.
+const PRESSURE_RELEASE: f64 = 0.9;
 /// Share of time in which tasks wait for a processor that makes a busy machine a short one.
 const CPU_PRESSURE: f64 = 40.0;
 /// The same for memory, when no task can continue.
@@ -149,6 +155,10 @@ pub struct Ladder {
     cpu_below_since: Option<MonoTime>,
     /// What it was last over.
     resource: Option<Resource>,
+    /// The ceiling on CPU time that machine pressure gave it, in thousandths of a core.
+    pressed: Option<u64>,
+    /// Since when it stands on `cap` or above.
+    capped_since: Option<MonoTime>,
 }
 
 /// One resource that a module uses too much of.
@@ -203,6 +213,7 @@ impl Ladder {
             Some(excess) => self.over(spec, now, excess),
             None => self.within(spec, now, usage),
         };
+        self.follow_cap(now, usage);
         let about = moved.or(cpu)?;
         let to = self.rung();
         (to != before).then_some(RungChange {
@@ -212,6 +223,41 @@ impl Ladder {
             used: about.used,
             limit: about.limit,
         })
+    }
+
+    /// A module that climbs to `cap` because of the machine keeps half of what it used then.
+    fn follow_cap(&mut self, now: MonoTime, usage: &ResourceUsage) {
+        if self.climbed < Rung::Cap {
+            (self.pressed, self.capped_since) = (None, None);
+        } else if self.capped_since.is_none() {
+            let by_machine = matches!(
+                self.resource,
+                Some(Resource::MachineCpu | Resource::MachineMemory)
+            );
+            let half = usage.cpu_permille.unwrap_or(0) / 2;
+            self.pressed = by_machine.then_some(half.max(PRESSURE_MIN_PERMILLE));
+            self.capped_since = Some(now);
+        }
+    }
+
+    /// What is to hold for its run now.
+    #[must_use]
+    pub fn limits(&self, spec: &LadderSpec, now: MonoTime) -> RunLimits {
+        let standing = &spec.throttle.limits;
+        let is_held = spec.can_cap_memory
+            && self.resource == Some(Resource::Memory)
+            && self.climbed >= Rung::Cap;
+        let memory = standing.memory_bytes.filter(|_| is_held);
+        let is_due = |since: MonoTime| since.after(spec.throttle.dwell) <= now;
+        RunLimits {
+            cpu_permille: standing.cpu_permille.into_iter().chain(self.pressed).min(),
+            memory_high: memory,
+            // Reclaiming alone would go on for ever where there is nothing to reclaim.
+            memory_max: memory.filter(|_| self.capped_since.is_some_and(is_due)),
+            threads: standing.threads,
+            processes: standing.processes,
+            background: self.climbed >= Rung::Priority,
+        }
     }
 
     /// Whether its ceiling holds it.
@@ -355,6 +401,31 @@ impl MachineLoad {
         }
         let waits = self.cpu_pressure.is_none_or(|share| share >= CPU_PRESSURE);
         (self.cpu > threshold && waits).then_some(Resource::MachineCpu)
+    }
+}
+
+/// What the machine is short of, with hysteresis.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MachinePressure {
+    scarce: Option<Resource>,
+}
+
+impl MachinePressure {
+    /// Takes in how busy the machine is; returns what is short.
+    pub fn sample(&mut self, load: &MachineLoad, threshold: f64) -> Option<Resource> {
+        let share = if self.scarce.is_some() {
+            PRESSURE_RELEASE
+        } else {
+            1.0
+        };
+        self.scarce = load.scarce(threshold * share);
+        self.scarce
+    }
+
+    /// What was short at the last sample.
+    #[must_use]
+    pub fn scarce(&self) -> Option<Resource> {
+        self.scarce
     }
 }
 

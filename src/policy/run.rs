@@ -89,6 +89,8 @@ struct StartingRun {
     started_reported: bool,
     ready_deadline: MonoTime,
     look: ReadinessCheck,
+    /// It is ready as far as it says; its startup probes are checked.
+    in_startup: bool,
 }
 
 /// How readiness shows.

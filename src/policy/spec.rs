@@ -214,6 +214,10 @@ pub struct ModuleSpec {
     pub watchdog: Option<Duration>,
     /// Whether anything reports its health (needed for `until = "healthy"`).
     pub has_probes: bool,
+    /// Whether probes of the role startup have to succeed before it is ready.
+    pub has_startup_probes: bool,
+    /// Whether probes of the role readiness have to pass before what waits for it starts.
+    pub has_readiness_probes: bool,
     /// What to do after a failure.
     pub recovery: RecoverySpec,
     /// What it does when a hard dependency restarts.

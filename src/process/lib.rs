@@ -21,7 +21,7 @@ mod start_failure;
 pub use exit::Exit;
 pub use instance::{Instance, InvalidInstance};
 pub use limits::{Limits, RunLimits};
-pub use probe::Probe;
+pub use probe::{ListenerOwner, Probe, ProbeRole};
 pub use process_event::{Exited, ProcessEvent, ProcessEventKind, TreeProcess};
 pub use signal::Signal;
 pub use spawn_request::{ActivationSocket, Credentials, Output, SpawnRequest, Stdin};

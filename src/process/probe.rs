@@ -31,6 +31,30 @@ pub enum Probe {
     File(String),
 }
 
+/// What a probe is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeRole {
+    /// A start is over when it succeeded once.
+    Startup,
+    /// Failing restarts the module.
+    #[default]
+    Liveness,
+    /// Failing keeps dependents from starting, and restarts nothing.
+    Readiness,
+}
+
+/// Which process has to hold a port for a probe to count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListenerOwner {
+    /// One of the module's own process tree: another process may hold the port.
+    #[default]
+    Module,
+    /// Any: a proxy accepts connections for the module.
+    Any,
+}
+
 /// What is probed: the kind and the target, such as `tcp 127.0.0.1:80`.
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod enums;
 pub mod event;
 pub mod explain;
+pub mod health;
 pub mod method;
 pub mod methods;
 pub mod rpc;

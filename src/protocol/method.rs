@@ -32,7 +32,7 @@ pub mod name {
 }
 
 /// Methods of the design whose feature is not built yet: refused with `not_available_yet`.
-pub const PLANNED_METHODS: &[&str] = &["health.report", "secret.list", "report.create"];
+pub const PLANNED_METHODS: &[&str] = &["secret.list", "report.create"];
 
 /// Parameters of `hello`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

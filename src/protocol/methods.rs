@@ -14,6 +14,7 @@ use crate::config_change as g;
 use crate::config_plan as p;
 use crate::config_values as c;
 use crate::doctor as d;
+use crate::health as hr;
 use crate::method as m;
 use crate::view as v;
 
@@ -140,6 +141,9 @@ macro_rules! method_table {
             Graph GRAPH "graph" Observe Reads m::PageParams => m::GraphView, "{}";
             /// Returns what enforces each limit here, what is missing and how to get it.
             Doctor DOCTOR "doctor" Observe Reads m::Empty => d::DoctorReport, "{}";
+            /// Returns the health of the system and its modules: score, metrics, issues, trends.
+            HealthReports HEALTH_REPORT "health.report" Observe Reads
+                hr::HealthParams => hr::SystemHealth, r#"{"module":"storage"}"#;
             /// Returns the metrics of modules, machine and mainstay, as OpenMetrics text.
             Metrics METRICS "metrics" Observe Reads m::Empty => d::MetricsText, "{}";
             /// Returns configuration values in force, each with the place that set it.

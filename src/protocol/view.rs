@@ -10,6 +10,7 @@ use crate::enums::{
     DesiredState, HealthStatus, ModuleImportance, ModuleKind, ModuleState, Rung, SystemStatus,
     wire_enum,
 };
+use crate::health::Trend;
 use crate::{StateCause, Timestamp};
 
 /// One module.
@@ -35,6 +36,15 @@ pub struct ModuleView {
     pub health: HealthStatus,
     /// 0 to 100; 100 is well.
     pub score: u8,
+    /// What is wrong with its health, as text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issues: Vec<String>,
+    /// The metrics that it reports, for instance `queue_depth`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
+    /// Metrics that grow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trends: Vec<Trend>,
     /// Its main process.
     pub pid: Option<u32>,
     /// Counts its starts over the life of the state directory.
@@ -215,8 +225,17 @@ pub struct ModuleCounts {
 pub struct MachineUsage {
     /// Percent of one core; all cores busy is 100 × cores.
     pub cpu_percent: f64,
+    /// Processors that mainstay may use.
+    #[serde(default)]
+    pub cores: u64,
+    /// Tasks that run or wait for a processor, over the last minute; null where not counted.
+    #[serde(default)]
+    pub load: Option<f64>,
     /// Bytes in use.
     pub memory_bytes: u64,
+    /// Bytes of memory there are.
+    #[serde(default)]
+    pub memory_total_bytes: u64,
     /// Bytes in use on the volume of the state directory.
     pub disk_bytes: u64,
     /// Bytes a second, received and sent.

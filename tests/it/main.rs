@@ -39,6 +39,7 @@ mod odd_files;
 mod output;
 mod pitfalls;
 mod private;
+mod probes;
 mod process_limit;
 mod raw;
 mod readiness;

@@ -40,7 +40,9 @@ impl Checker {
                     && (stuck[edge.to.index()]
                         || never
                         || self.rests(edge.to, target) && !self.is_met(plan, edge)
-                        || edge.until == DependencyCondition::Healthy
+                        || (edge.until == DependencyCondition::Healthy
+                            || edge.until == DependencyCondition::Ready
+                                && plan.module(edge.to).has_readiness_probes)
                             && target.health != Health::Healthy)
             });
             // Without attempts to pay back a run has nothing to earn.

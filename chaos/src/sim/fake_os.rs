@@ -47,7 +47,7 @@ impl Sim {
                 self.summary.kills += 1;
                 self.agenda.push(at, WorldEvent::Kill(module, generation));
             }
-            RunEffect::Probe { generation } => {
+            RunEffect::Probe { generation, .. } => {
                 let process = self.modules_in_world[module.index()].process;
                 let ok = process.is_some_and(|process| process.ready_from <= self.now);
                 self.news(module, ToModule::Probed { generation, ok });
@@ -111,6 +111,7 @@ impl Sim {
                     module,
                     generation,
                     health,
+                    passes: health == Health::Healthy,
                     restart,
                 })
             }

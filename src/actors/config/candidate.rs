@@ -152,7 +152,7 @@ impl Candidate {
             }
             let now = ctx.snapshots.module(*module);
             let is_down = matches!(now.lifecycle.info.state, State::Backoff | State::Failed);
-            !is_down && now.health != mainstay_protocol::HealthStatus::Unhealthy
+            !is_down && now.health.status != mainstay_protocol::HealthStatus::Unhealthy
         };
         modules.filter(does_well).collect()
     }

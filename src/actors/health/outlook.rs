@@ -2,14 +2,13 @@
 //! Owns the answer: what each probe found last, and when it restarts the module if it goes on so.
 //! Never judges: policy forecasts.
 
-use std::time::Duration;
-
 use mainstay_policy::ModuleId;
 use mainstay_policy::health::{ProbeForecast, ProbeTimes};
+use mainstay_process::ProbeRole;
 use mainstay_protocol::Timestamp;
 
 use super::HealthActorState;
-use crate::config::{ProbeKind, ProbeRole, ProbeSpec};
+use crate::config::{ProbeKind, ProbeSpec};
 
 /// Where one probe stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,29 +23,19 @@ pub(crate) struct ProbeOutlook {
     pub(crate) restart_at: Option<Timestamp>,
 }
 
-/// When a check ran.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct CheckTimes {
-    /// When the check in flight began.
-    pub(super) began: Option<mainstay_policy::MonoTime>,
-    /// How long the last one took.
-    pub(super) took: Option<Duration>,
-}
-
 impl HealthActorState {
     pub(super) fn outlook(&self, module: ModuleId) -> Vec<ProbeOutlook> {
-        let Some(Some(watched)) = self.watched.get(module.index()) else {
+        let Some(Some(monitored)) = self.monitored.get(module.index()) else {
             return Vec::new();
         };
         let now = self.ctx.os.now();
         let specs = self.probes(module);
-        let states = watched.probes.iter().zip(&specs);
+        let states = monitored.probes.iter().zip(&specs);
         let outlook = states.map(|(state, spec)| {
-            let began = state.times.began;
             let times = ProbeTimes {
-                next: state.due.or(began).unwrap_or(now),
+                next: state.due.unwrap_or(state.started_at),
                 interval: spec.interval,
-                duration: state.times.took.unwrap_or(spec.timeout),
+                duration: state.took.unwrap_or(spec.timeout),
             };
             let forecast = state.tracker.forecast(times);
             let forecast = forecast.filter(|_| spec.role == ProbeRole::Liveness);

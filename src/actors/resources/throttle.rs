@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::resources::{
-    Ladder, LadderSpec, MachineLoad, Resource, ResourceUsage, Rung, RungChange, Squeezable,
-    squeezed,
+    Ladder, LadderSpec, MachineLoad, MachinePressure, Resource, ResourceUsage, Rung, RungChange,
+    Squeezable, squeezed,
 };
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::RunLimits;
@@ -27,10 +27,6 @@ const REDUCE_TIMEOUT: Duration = Duration::from_secs(5);
 const NOTICE_LOAD: f64 = 0.5;
 /// How long a run stays still while its end is being decided: until its stop signal, at most.
 const STILL: Duration = Duration::from_millis(300);
-/// What machine pressure leaves to a module that is capped, in thousandths of a core.
-const PRESSURE_MIN_PERMILLE: u64 = 50;
-/// Machine pressure has ended below this share of its threshold.
-const PRESSURE_RELEASE: f64 = 0.9;
 
 /// One run that is up.
 struct ThrottledRun {
@@ -38,18 +34,13 @@ struct ThrottledRun {
     ladder: Ladder,
     /// What was set for it last.
     limits: RunLimits,
-    /// The ceiling on CPU time that machine pressure gave it.
-    pressed: Option<u64>,
-    /// When it was held at its memory limit, while it is.
-    capped_since: Option<MonoTime>,
 }
 
 /// The ladders of all runs, by slot.
 pub(super) struct Throttles {
     ctx: Arc<RuntimeContext>,
     runs: Vec<Option<ThrottledRun>>,
-    /// What the machine is short of.
-    scarce: Option<Resource>,
+    pressure: MachinePressure,
 }
 
 /// What a run used until now.
@@ -64,19 +55,14 @@ impl Throttles {
         Throttles {
             ctx,
             runs: Vec::new(),
-            scarce: None,
+            pressure: MachinePressure::default(),
         }
     }
 
     /// A run is up: from here on its limits hold. A start is exempt.
     pub(super) fn run_is_up(&mut self, module: ModuleId, generation: u64) {
-        let now = self.ctx.os.now();
-        let run = self.run(module, generation);
-        let mut limits = run.limits;
-        self.set_limits(now, module, &mut limits);
-        if let Some(run) = &mut self.runs[module.index()] {
-            run.limits = limits;
-        }
+        self.run(module, generation);
+        self.set_limits(self.ctx.os.now(), module);
     }
 
     /// A run is not up any more.
@@ -86,7 +72,7 @@ impl Throttles {
         }
     }
 
-    fn run(&mut self, module: ModuleId, generation: u64) -> &mut ThrottledRun {
+    fn run(&mut self, module: ModuleId, generation: u64) {
         let slots = self.ctx.planned().slots().max(module.index() + 1);
         if self.runs.len() < slots {
             self.runs.resize_with(slots, || None);
@@ -97,9 +83,7 @@ impl Throttles {
             generation,
             ladder: Ladder::default(),
             limits: RunLimits::default(),
-            pressed: None,
-            capped_since: None,
-        })
+        });
     }
 
     /// Takes in a sample of all runs that are alive, and how busy the machine is.
@@ -110,7 +94,7 @@ impl Throttles {
         };
         let up: Vec<&RunUsage> = runs.iter().filter(is_up).collect();
         let turn = self.find_squeezed(&up, load);
-        let scarce = self.scarce;
+        let scarce = self.pressure.scarce();
         for one in up {
             let spec = self.ladder_spec(one.module);
             let squeeze = scarce.filter(|_| turn.contains(&one.module));
@@ -118,29 +102,10 @@ impl Throttles {
                 continue;
             };
             let change = run.ladder.sample(&spec, now, &one.usage, squeeze);
-            let climbed = run.ladder.climbed();
-            if climbed < Rung::Cap {
-                (run.pressed, run.capped_since) = (None, None);
-            } else if run.capped_since.is_none() {
-                run.capped_since = Some(now);
-                let used = one.usage.cpu_permille.unwrap_or(0);
-                let by_machine = matches!(
-                    run.ladder.resource(),
-                    Some(Resource::MachineCpu | Resource::MachineMemory)
-                );
-                run.pressed = by_machine.then_some((used / 2).max(PRESSURE_MIN_PERMILLE));
-            }
             if let Some(change) = change {
                 self.perform(one, change);
             }
-            let Some(run) = &self.runs[one.module.index()] else {
-                continue;
-            };
-            let mut limits = run.limits;
-            self.set_limits(now, one.module, &mut limits);
-            if let Some(run) = &mut self.runs[one.module.index()] {
-                run.limits = limits;
-            }
+            self.set_limits(now, one.module);
         }
     }
 
@@ -156,14 +121,8 @@ impl Throttles {
     /// Whose turn it is when the machine is short of something; an event when that begins.
     fn find_squeezed(&mut self, up: &[&RunUsage], load: &MachineLoad) -> Vec<ModuleId> {
         let threshold = self.ctx.configuration().system.throttle_threshold;
-        let was = self.scarce.is_some();
-        let threshold = if was {
-            threshold * PRESSURE_RELEASE
-        } else {
-            threshold
-        };
-        self.scarce = load.scarce(threshold);
-        let Some(scarce) = self.scarce else {
+        let was = self.pressure.scarce().is_some();
+        let Some(scarce) = self.pressure.sample(load, threshold) else {
             return Vec::new();
         };
         if !was {
@@ -209,8 +168,8 @@ impl Throttles {
                 "text": text, "mechanism": mechanism,
             }));
         self.ctx.recorder.record(entry);
-        let info = (change.to != Rung::None).then(|| ThrottleInfo {
-            rung: convert::rung(change.to),
+        let info = (change.to != Rung::None).then_some(ThrottleInfo {
+            rung: change.to,
             mechanism,
         });
         self.ctx
@@ -271,30 +230,16 @@ impl Throttles {
     }
 
     /// Sets what is to hold for a run now, if that is something else than before.
-    fn set_limits(&self, now: MonoTime, module: ModuleId, before: &mut RunLimits) {
-        let Some(run) = &self.runs[module.index()] else {
+    fn set_limits(&mut self, now: MonoTime, module: ModuleId) {
+        let spec = self.ladder_spec(module);
+        let Some(run) = &mut self.runs[module.index()] else {
             return;
         };
-        let spec = self.ctx.spec(module);
-        let (standing, climbed) = (spec.throttle.limits, run.ladder.climbed());
-        let is_memory = run.ladder.resource() == Some(Resource::Memory);
-        let held = standing
-            .memory_bytes
-            .filter(|_| is_memory && climbed >= Rung::Cap);
-        let is_due = |since: MonoTime| since.after(spec.throttle.dwell) <= now;
-        let limits = RunLimits {
-            cpu_permille: standing.cpu_permille.into_iter().chain(run.pressed).min(),
-            memory_high: held,
-            // Reclaiming alone would go on for ever where there is nothing to reclaim.
-            memory_max: held.filter(|_| run.capped_since.is_some_and(is_due)),
-            threads: standing.threads,
-            processes: standing.processes,
-            background: climbed >= Rung::Priority,
-        };
-        if limits != *before {
+        let limits = run.ladder.limits(&spec, now);
+        if limits != run.limits {
             let instance = self.ctx.instance(module);
             self.ctx.os.limit(&instance, run.generation, limits);
-            *before = limits;
+            run.limits = limits;
         }
     }
 }

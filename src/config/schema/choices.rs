@@ -4,7 +4,7 @@
 
 use mainstay_policy::group::{GroupStrategy, OnExceeded};
 use mainstay_policy::spec;
-use mainstay_process::{Signal, Stdin};
+use mainstay_process::{ListenerOwner, ProbeRole, Signal, Stdin};
 use serde::{Deserialize, Serialize};
 
 use super::{Choice, FromConfig, ValueType};
@@ -90,17 +90,14 @@ pub enum ReloadMode {
     Manual,
 }
 
-/// The role of a probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProbeRole {
-    /// Failing restarts the module.
-    Liveness,
-}
-
 choices!(Stdin { "null" => Stdin::Null, "open" => Stdin::Open, });
 choices!(LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json, });
-choices!(ProbeRole { "liveness" => ProbeRole::Liveness, } later { "startup", "readiness", });
+choices!(ProbeRole {
+    "liveness" => ProbeRole::Liveness,
+    "startup" => ProbeRole::Startup,
+    "readiness" => ProbeRole::Readiness,
+});
+choices!(ListenerOwner { "module" => ListenerOwner::Module, "any" => ListenerOwner::Any, });
 choices!(ReloadMode { "auto" => ReloadMode::Auto, "manual" => ReloadMode::Manual, });
 choices!(spec::Kind {
     "service" => spec::Kind::Service,

@@ -9,7 +9,7 @@ use mainstay_process::{Signal, Stdin};
 
 use super::choices::Rung;
 use super::compound::{EnvFilePaths, RawDependency};
-use super::probes::RawProbe;
+use super::probes::{RawProbe, RawReadiness};
 use super::scalars::{
     BoundedInt, CommandLine, CpuPercent, Fraction, ModuleName, PositiveDuration, Signed, Template,
 };
@@ -70,7 +70,7 @@ section! {
         /// "task" runs to completion; "builtin" is the runtime's own.
         Restart kind: spec::Kind = spec::Kind::Service;
         /// How it becomes ready; "started": as soon as its process runs.
-        Live ready: spec::Readiness = spec::Readiness::Started;
+        Live ready: RawReadiness = RawReadiness::STARTED;
         /// Timeout from the start until it is ready.
         Live startup_timeout: PositiveDuration = PositiveDuration::seconds(30);
         /// Time of a stop: one deadline for the stop signal, the rest of the tree, `after_stop` and

@@ -3,9 +3,8 @@
 //! Never guesses: a table with two forms, or none, is a problem.
 
 use mainstay_policy::spec::Readiness;
-use mainstay_process as process;
+use mainstay_process::{self as process, ListenerOwner, ProbeRole};
 
-use super::choices::ProbeRole;
 use super::scalars::{BoundedInt, CommandLine, DurationValue, PositiveDuration, Template};
 use super::system::{HealthSection, PositiveCount};
 use super::{FromConfig, Section, ValueType, section};
@@ -39,7 +38,25 @@ section! {
         Live exec: Option<CommandLine> = None;
         /// This path exists.
         Live file: Option<Template> = None;
+        /// Which process has to hold the port of `http`, `grpc` or `tcp`: "module", one of its own
+        /// tree; "any", for instance a proxy.
+        Live owner: Option<ListenerOwner> = None;
     }
+}
+
+/// How a module becomes ready, as written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RawReadiness {
+    pub(crate) readiness: Readiness,
+    pub(crate) owner: ListenerOwner,
+}
+
+impl RawReadiness {
+    /// As soon as its process runs.
+    pub(crate) const STARTED: RawReadiness = RawReadiness {
+        readiness: Readiness::Started,
+        owner: ListenerOwner::Module,
+    };
 }
 
 const STARTED: ValueType = ValueType::Choice(&[super::Choice {
@@ -47,21 +64,25 @@ const STARTED: ValueType = ValueType::Choice(&[super::Choice {
     available: true,
 }]);
 
-impl FromConfig for Readiness {
+impl FromConfig for RawReadiness {
     const FORM: ValueType = ValueType::OneOf(&[STARTED, ReadinessSection::FORM]);
 
     fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
         match &node.value {
-            TreeValue::Text(text) if text == "started" => return Some(Readiness::Started),
+            TreeValue::Text(text) if text == "started" => return Some(RawReadiness::STARTED),
             TreeValue::Table(_) => {}
             _ => return at.type_error(node, Self::FORM),
         }
         let before = at.count();
         let read = ReadinessSection::read(node, at)?;
-        if at.count() > before || !one_form(node, at, ReadinessSection::SECTION, &["status"]) {
+        if at.count() > before
+            || !one_form(node, at, ReadinessSection::SECTION, &["status", "owner"])
+        {
             return None;
         }
-        ready_of(read, node.origin, at)
+        let owner = read.owner.unwrap_or_default();
+        let readiness = ready_of(read, node.origin, at)?;
+        Some(RawReadiness { readiness, owner })
     }
 
     fn show(&self) -> String {
@@ -164,7 +185,12 @@ section! {
         Live unix: Option<Template> = None;
         /// The status that `http` expects.
         Live status: Option<BoundedInt<100, 599>> = None;
-        /// Its role: a failing liveness probe restarts the module.
+        /// Which process has to hold the port of `http`, `grpc` or `tcp`: "module", one of its own
+        /// tree; "any", for instance a proxy.
+        Live owner: Option<ListenerOwner> = None;
+        /// Its role. "liveness": failing restarts the module. "readiness": failing keeps from
+        /// starting what waits until the module is ready, and restarts nothing. "startup": the
+        /// module is ready when it succeeded once; it is repeated until `startup_timeout`.
         Live role: ProbeRole = ProbeRole::Liveness;
         /// As in `[health]`.
         Live interval: Option<PositiveDuration> = None;
@@ -176,10 +202,14 @@ section! {
         Live healthy_threshold: Option<PositiveCount> = None;
         /// As in `[health]`.
         Live initial_delay: Option<DurationValue> = None;
+        /// As in `[health]`.
+        Live adaptive: Option<bool> = None;
     }
 }
 
-const INHERITED_KEYS: [&str; 7] = [
+const INHERITED_KEYS: [&str; 9] = [
+    "owner",
+    "adaptive",
     "status",
     "role",
     "interval",
@@ -200,6 +230,7 @@ impl FromConfig for RawProbe {
             return None;
         }
         let look = kind_of(&table, node.origin, at)?;
+        check_role(node, &look, table.role, at)?;
         let origin = node.origin;
         Some(RawProbe {
             look,
@@ -225,6 +256,7 @@ impl RawProbe {
                 .unwrap_or(of_module.unhealthy_threshold),
             healthy_threshold: own.healthy_threshold.unwrap_or(of_module.healthy_threshold),
             initial_delay: own.initial_delay.unwrap_or(of_module.initial_delay),
+            adaptive: own.adaptive.unwrap_or(of_module.adaptive),
         }
     }
 }
@@ -250,6 +282,34 @@ fn kind_of(table: &ProbeSection, origin: Origin, at: &mut ReadContext<'_>) -> Op
     })
 }
 
+/// Refuses a role that this kind of probe cannot have, and keys that say nothing in that role.
+fn check_role(
+    node: &Node,
+    kind: &ProbeKind,
+    role: ProbeRole,
+    at: &mut ReadContext<'_>,
+) -> Option<()> {
+    let asked = match (kind, role) {
+        (ProbeKind::Watchdog(_), ProbeRole::Startup | ProbeRole::Readiness) => "a watchdog",
+        (ProbeKind::Sdk, ProbeRole::Startup) => "an sdk probe",
+        _ => "",
+    };
+    if !asked.is_empty() {
+        let message = format!("cannot use {}: {asked} has no such role", at.path());
+        let hint = "leave `role` out; with `ready = { notify = true }` the module says when";
+        return at.problem(node.origin, message, hint);
+    }
+    let unused = INHERITED_KEYS.iter().filter(|_| role == ProbeRole::Startup);
+    let mut unused = unused.filter(|key| !["status", "role", "owner", "timeout"].contains(key));
+    let table = node.as_table()?;
+    if let Some((key, entry)) = unused.find_map(|key| Some((key, table.get(key)?))) {
+        let message = format!("cannot use {key} in {}: its role is startup", at.path());
+        let hint = "leave it out: it is repeated, ever more slowly, until `startup_timeout`";
+        return at.problem(entry.key, message, hint);
+    }
+    Some(())
+}
+
 /// Whether exactly one of a table's forms is there; says so if not.
 fn one_form(node: &Node, at: &mut ReadContext<'_>, section: &Section, beside: &[&str]) -> bool {
     let Some(table) = node.as_table() else {
@@ -261,7 +321,11 @@ fn one_form(node: &Node, at: &mut ReadContext<'_>, section: &Section, beside: &[
         .filter(|key| !beside.contains(key))
         .collect();
     let status_alone = table.contains_key("status") && !table.contains_key("http");
-    if forms.len() == 1 && !status_alone {
+    let holds_port = ["tcp", "http", "grpc"]
+        .iter()
+        .any(|key| table.contains_key(key));
+    let owner_alone = table.contains_key("owner") && !holds_port;
+    if forms.len() == 1 && !status_alone && !owner_alone {
         return true;
     }
     let all: Vec<&str> = section
@@ -271,6 +335,7 @@ fn one_form(node: &Node, at: &mut ReadContext<'_>, section: &Section, beside: &[
         .filter(|key| !beside.contains(key))
         .collect();
     let said = match (forms.len(), status_alone) {
+        (1, false) => "`owner` belongs to `tcp`, `http` or `grpc`".to_owned(),
         (1, _) => "`status` belongs to `http`".to_owned(),
         (0, _) => "it says nothing to look at".to_owned(),
         _ => format!("it says {} at once", forms.join(" and ")),

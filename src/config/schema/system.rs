@@ -11,7 +11,7 @@ use super::scalars::{
     BoundedInt, ByteSize, DurationValue, Fraction, GrowthFactor, ModuleName, PositiveDuration,
     Template,
 };
-use super::{ValueType, section};
+use super::section;
 
 /// Counts that policy keeps in 32 bits.
 pub(crate) type CountOrZero = BoundedInt<0, 1_000_000>;
@@ -62,10 +62,8 @@ section! {
         Live healthy_threshold: PositiveCount = BoundedInt(1);
         /// Delay of the first probe after the start.
         Live initial_delay: DurationValue = DurationValue::seconds(0);
-    }
-    later {
         /// Probe less often on a busy machine: interval × (1 + load), at most × 4.
-        Live adaptive: ValueType::Flag, "true";
+        Live adaptive: bool = true;
     }
 }
 

@@ -49,7 +49,6 @@ fn unknown_keys_suggest_what_was_meant() {
 #[test]
 fn what_is_not_built_is_refused() {
     for (text, key) in [
-        ("[health]\nadaptive = true", "health.adaptive"),
         (&module("renamed_from = \"b\""), "module.a.renamed_from"),
         (
             &module("reload_signal = \"SIGHUP\""),
@@ -69,10 +68,6 @@ fn what_is_not_built_is_refused() {
             "settings.deep.password",
         ),
         (&module("env.F = \"${secrets_dir}/f\""), "module.a.env.F"),
-        (
-            &module("health.probes = [{ tcp = \"a:1\", role = \"readiness\" }]"),
-            "module.a.health.probes.role",
-        ),
     ] {
         assert_has(&problem(text), &[key, "not available yet"]);
     }
@@ -130,6 +125,38 @@ fn wrong_values_of_the_system_say_what_is_expected() {
             &["a size above zero such as \"10MiB\""],
         ),
         ("[logs]\nmax_bytes = 0", &["a size above zero"]),
+    ] {
+        assert_has(&problem(text), parts);
+    }
+}
+
+#[test]
+fn a_probe_without_sense_says_why() {
+    for (text, parts) in [
+        (
+            &module("health.probes = [{ watchdog = \"1s\", role = \"readiness\" }]"),
+            &["a watchdog has no such role"][..],
+        ),
+        (
+            &module("health.probes = [{ sdk = true, role = \"startup\" }]"),
+            &["an sdk probe has no such role"],
+        ),
+        (
+            &module("health.probes = [{ tcp = \"a:1\", role = \"startup\", interval = \"1s\" }]"),
+            &["cannot use interval in", "its role is startup"],
+        ),
+        (
+            &module("health.probes = [{ watchdog = \"0s\" }]"),
+            &["module.a.health.probes.watchdog"],
+        ),
+        (
+            &module("health.probes = [{ exec = [\"true\"], owner = \"any\" }]"),
+            &["`owner` belongs to"],
+        ),
+        (
+            &module("kind = \"task\"\nhealth.probes = [{ tcp = \"a:1\", role = \"readiness\" }]"),
+            &["a task is never ready"],
+        ),
     ] {
         assert_has(&problem(text), parts);
     }

@@ -118,6 +118,32 @@ fn every_readiness_has_its_form() {
 }
 
 #[test]
+fn probes_have_roles_and_say_who_may_hold_their_port() {
+    use mainstay_process::{ListenerOwner, ProbeRole};
+    let project = Project::of(
+        "[module.a]\ncommand = [\"x\"]\nready = { tcp = \"h:1\", owner = \"any\" }\n\
+         health.probes = [{ http = \"http://h/\", role = \"startup\", timeout = \"1s\" }, \
+         { grpc = \"h:2\", role = \"readiness\", owner = \"any\", adaptive = false }, \
+         { watchdog = \"8766h\" }]",
+    );
+    let good = project.good();
+    let (spec, launch) = &good.modules[0];
+    assert!(spec.has_startup_probes && spec.has_readiness_probes && spec.has_probes);
+    assert_eq!(launch.ready_owner, ListenerOwner::Any);
+    let probes = &launch.probes;
+    let roles = [
+        ProbeRole::Startup,
+        ProbeRole::Readiness,
+        ProbeRole::Liveness,
+    ];
+    assert!(probes.iter().map(|probe| probe.role).eq(roles));
+    assert_eq!(probes[0].owner, ListenerOwner::Module);
+    assert_eq!(probes[1].owner, ListenerOwner::Any);
+    assert!(probes[0].adaptive && !probes[1].adaptive);
+    assert_eq!(spec.watchdog, Some(Duration::from_hours(8766)), "a year");
+}
+
+#[test]
 fn probes_take_their_rates_from_the_nearest() {
     let text = "[health]\ninterval = \"9s\"\ntimeout = \"8s\"\n[module.a]\ncommand = [\"a\"]\n\
                 [module.a.health]\ntimeout = \"7s\"\nunhealthy_threshold = 5\nprobes = [{ exec = [\"./c\"], \

@@ -140,7 +140,7 @@ fn values_are_found_by_their_path_with_their_origin() {
     ] {
         assert_eq!(shown(path), [expected]);
     }
-    assert_eq!(shown("health").len(), 5);
+    assert_eq!(shown("health").len(), 6);
     let state_dir = shown("mainstay.state_dir").remove(0);
     assert!(
         state_dir.starts_with("mainstay.state_dir = \"/"),

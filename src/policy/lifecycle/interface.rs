@@ -57,6 +57,8 @@ pub enum LifecycleEvent {
         generation: u64,
         /// How it is.
         health: Health,
+        /// Whether its readiness probes pass.
+        passes: bool,
         /// A liveness probe failed often enough, and its rechecks too.
         restart: bool,
     },

@@ -75,6 +75,8 @@ pub(super) struct ManagedModule {
     pub(super) generation: u64,
     pub(super) pid: Option<u32>,
     pub(super) health: Health,
+    /// Its readiness probes pass.
+    pub(super) passes: bool,
     /// Its last run ended by itself with a clean code; latched until the next run.
     pub(super) completed: bool,
     /// Its current or last run was ready at some time.
@@ -139,6 +141,7 @@ impl ManagedModule {
             generation: 0,
             pid: None,
             health: Health::Unknown,
+            passes: false,
             completed: false,
             was_ready: false,
             stop_reason: None,

@@ -245,6 +245,7 @@ impl Lifecycle {
                 module,
                 generation,
                 health,
+                passes: true,
                 restart: false,
             },
         );

@@ -211,7 +211,7 @@ impl Lifecycle {
         slot.generation += 1;
         slot.needs_token = false;
         (slot.completed, slot.was_ready) = (false, false);
-        slot.health = Health::Unknown;
+        (slot.health, slot.passes) = (Health::Unknown, false);
         slot.ready_deadline = Some(now.after(slot.spec.startup_timeout));
         let (generation, cause, by) = (slot.generation, slot.cause, slot.by);
         self.effects
@@ -312,7 +312,9 @@ impl Lifecycle {
         let ready = target.is_active() && target.state == State::Running;
         match edge.until {
             DependencyCondition::Started => ready || (target.is_active() && target.pid.is_some()),
-            DependencyCondition::Ready => ready,
+            DependencyCondition::Ready => {
+                ready && (target.passes || !target.spec.has_readiness_probes)
+            }
             DependencyCondition::Healthy => ready && target.health == Health::Healthy,
             DependencyCondition::Completed => false,
         }

@@ -54,7 +54,7 @@ impl Lifecycle {
         &mut self,
         module: ModuleId,
         generation: u64,
-        health: Health,
+        (health, passes): (Health, bool),
         ill: bool,
     ) {
         let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
@@ -63,7 +63,7 @@ impl Lifecycle {
         if generation != slot.generation || !slot.state.is_up() {
             return;
         }
-        slot.health = health;
+        (slot.health, slot.passes) = (health, passes);
         if ill && !slot.is_builtin() && slot.is_active() {
             slot.stop_reason = Some(StopReason::Probe);
             self.mark_dirty(module);

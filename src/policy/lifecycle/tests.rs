@@ -183,6 +183,40 @@ fn one_failed_poll_stops_dependents() {
 }
 
 #[test]
+fn a_readiness_probe_gates_dependents_and_stops_none() {
+    let mut script = check(
+        "a | readiness\nb: a\nc: a@started\nd: b",
+        &[
+            ("boot", "run a"),
+            ("a started", "run c"),
+            ("a ready", ""),
+            ("c up", ""),
+            ("a unhealthy", ""),
+            ("a healthy", "run b"),
+            ("a unhealthy", ""),
+            ("b up", "run d"),
+            ("d up", "started"),
+            ("a unhealthy", ""),
+            ("b killed", ""),
+            ("wait 1s", ""),
+            ("a healthy", "run b"),
+        ],
+    );
+    assert_eq!(script.state("a"), State::Running);
+    assert_eq!(script.state("d"), State::Running);
+    // What a probe found of one run says nothing of the next.
+    run(
+        &mut script,
+        &[("b up", ""), ("a killed", ""), ("wait 1s", "run a")],
+    );
+    run(
+        &mut script,
+        &[("a up", ""), ("b killed", ""), ("wait 1s", "")],
+    );
+    run(&mut script, &[("a healthy", "run b")]);
+}
+
+#[test]
 fn thundering_herd() {
     let dependents: alloc::string::String = (0..200)
         .map(|n| alloc::format!("\nd{n:03}: db | restart"))

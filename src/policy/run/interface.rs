@@ -177,6 +177,8 @@ pub enum RunEffect {
     Probe {
         /// The run.
         generation: u64,
+        /// Its startup probes, instead of what `ready` names.
+        startup: bool,
     },
     /// Drain its pending notify messages; answered by [`RunEvent::NotifyDrained`]. A
     /// deadline is judged only then: who carries its words may have been held up, not the module.

@@ -18,6 +18,7 @@ use crate::mono_time::MonoTime;
 use crate::spec::{Kind, ModuleSpec, Readiness};
 
 mod said;
+mod startup;
 mod stops;
 
 const G: u64 = 1;
@@ -380,7 +381,13 @@ fn looking_for_readiness_slows_down_and_never_overlaps() {
     let mut now = MonoTime(0);
     step(&mut module, &spec, now, RUN);
     let first = step(&mut module, &spec, now, SPAWNED);
-    assert_eq!(first[1..], [RunEffect::Probe { generation: G }]);
+    assert_eq!(
+        first[1..],
+        [RunEffect::Probe {
+            generation: G,
+            startup: false
+        }]
+    );
     let mut pauses = Vec::new();
     for _ in 0..7 {
         assert_eq!(
@@ -405,7 +412,10 @@ fn looking_for_readiness_slows_down_and_never_overlaps() {
         now = next;
         assert_eq!(
             step(&mut module, &spec, now, RunEvent::TimerFired),
-            [RunEffect::Probe { generation: G }]
+            [RunEffect::Probe {
+                generation: G,
+                startup: false
+            }]
         );
     }
     assert_eq!(pauses, [25, 50, 100, 200, 400, 500, 500].map(MS));

@@ -327,6 +327,7 @@ impl RunMachine {
             started_reported: announced,
             ready_deadline,
             look,
+            in_startup,
         } = starting;
         let ready = match look {
             ReadinessCheck::At(at) => now >= at,
@@ -339,6 +340,14 @@ impl RunMachine {
                 ..starting
             });
             return self.report(RunReportKind::Started { pid });
+        }
+        if ready && spec.has_startup_probes && !in_startup {
+            self.actual = RunPhase::Starting(StartingRun {
+                look: ReadinessCheck::polling(now),
+                in_startup: true,
+                ..starting
+            });
+            return self.next_effect(spec, now);
         }
         if ready {
             self.draining = false;
@@ -362,6 +371,7 @@ impl RunMachine {
                 self.actual = RunPhase::Starting(StartingRun { look, ..starting });
                 Some(RunEffect::Probe {
                     generation: self.generation,
+                    startup: in_startup,
                 })
             }
             ReadinessCheck::At(_)
@@ -440,11 +450,7 @@ pub(super) fn starting(
         _ if spec.kind == Kind::Task => ReadinessCheck::At(now),
         Readiness::Started => ReadinessCheck::At(now),
         Readiness::Settle(span) => ReadinessCheck::At(now.after(*span)),
-        Readiness::Probe(_) => ReadinessCheck::Polling {
-            next: now,
-            pause: READINESS_INTERVAL_MIN,
-            in_flight: false,
-        },
+        Readiness::Probe(_) => ReadinessCheck::polling(now),
         Readiness::Notify | Readiness::Log(_) | Readiness::Fd(_) => ReadinessCheck::Reported(told),
     };
     RunPhase::Starting(StartingRun {
@@ -452,7 +458,18 @@ pub(super) fn starting(
         started_reported: announced,
         ready_deadline,
         look,
+        in_startup: false,
     })
+}
+
+impl ReadinessCheck {
+    fn polling(now: MonoTime) -> ReadinessCheck {
+        ReadinessCheck::Polling {
+            next: now,
+            pause: READINESS_INTERVAL_MIN,
+            in_flight: false,
+        }
+    }
 }
 
 /// When a run that has this deadline for its stop is killed: what cleans up after it needs time.

@@ -15,6 +15,7 @@ use mainstay_protocol::enums::{
     AccessLevel, DesiredState, HealthStatus, ModuleImportance, ModuleKind, ModuleState, Rung,
     StateCause, SystemStatus,
 };
+use mainstay_protocol::health::HealthParams;
 use mainstay_protocol::method::{self as m, ChangeAction, Empty, name};
 use mainstay_protocol::rpc::{Response, RpcRequest};
 use mainstay_protocol::view::{
@@ -28,6 +29,7 @@ use serde_json::{Value, json};
 
 use super::config_examples;
 use crate::explanations::{chaos, not_started, what_if, what_if_params, why, why_params};
+use crate::health_examples;
 
 /// A call and its answer.
 pub(crate) struct Example {
@@ -110,6 +112,15 @@ fn reading() -> Vec<Example> {
                     remedy: Some("free some space".to_owned()),
                 }],
             },
+        ),
+        example(
+            name::HEALTH_REPORT,
+            HealthParams {
+                module: Some("storage".to_owned()),
+                after: Some("event-bus".to_owned()),
+                limit: Some(10),
+            },
+            health_examples::health(system()),
         ),
         example(
             name::METRICS,
@@ -403,6 +414,9 @@ fn module() -> ModuleView {
         cause: Some(StateCause::Exit),
         health: HealthStatus::Degraded,
         score: 80,
+        issues: vec!["queue is long".to_owned()],
+        metrics: [("queue_depth".to_owned(), 120.0)].into(),
+        trends: vec![health_examples::trend()],
         pid: Some(4711),
         generation: 4,
         restarts: 3,
@@ -472,6 +486,9 @@ fn system() -> SystemView {
         },
         usage: MachineUsage {
             cpu_percent: 120.5,
+            cores: 4,
+            load: Some(1.5),
+            memory_total_bytes: 8_589_934_592,
             memory_bytes: 4_294_967_296,
             disk_bytes: 10_737_418_240,
             network_bytes_per_s: 2048,

@@ -10,6 +10,7 @@ mod events;
 mod examples;
 mod explanations;
 mod golden;
+mod health_examples;
 mod refusals;
 mod schema;
 mod versions;
