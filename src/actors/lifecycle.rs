@@ -489,6 +489,15 @@ impl LifecycleActorState {
                 grace,
                 limit,
             } => {
+                let reason = match self.policy.view(module).cause {
+                    states::Cause::Probe => Some("a liveness probe that failed"),
+                    states::Cause::Limit => Some("a limit that was exceeded"),
+                    _ => None,
+                };
+                if let Some(reason) = reason {
+                    let msg = ModuleMsg::Hangs { generation, reason };
+                    ctx.actor_refs.module(module).cast(msg);
+                }
                 let halt = run::RunEvent::StopRequested {
                     generation,
                     grace,

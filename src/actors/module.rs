@@ -26,13 +26,16 @@ use super::notify_parser::{self, NotifyAssignment, ReportedStatus};
 use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
 use super::{RuntimeContext, convert, launching, readiness};
+use crate::os::forensics::Bundle;
 use crate::os::{CommandResult, RunHold};
 use crate::os_text::signal_name;
 
+mod forensics;
 mod hooks;
 mod outlook;
 mod output_loss;
 
+use forensics::Forensics;
 use hooks::Hook;
 pub(crate) use outlook::RunOutlook;
 
@@ -71,6 +74,27 @@ pub(crate) enum ModuleMsg {
         number: u64,
         /// How.
         outcome: CommandResult,
+    },
+    /// The lifecycle stops this run because it hangs or is over a limit.
+    Hangs {
+        /// The run.
+        generation: u64,
+        /// Why, a noun.
+        reason: &'static str,
+    },
+    /// A run that is being stopped is soon killed.
+    CaptureDue {
+        /// The run.
+        generation: u64,
+    },
+    /// What a run did is read.
+    Captured {
+        /// The run.
+        generation: u64,
+        /// Why it was read.
+        reason: &'static str,
+        /// None: too many were being read.
+        bundle: Option<Bundle>,
     },
     /// What is known of its run beside its state?
     Explain(oneshot::Sender<RunOutlook>),
@@ -114,6 +138,8 @@ pub(crate) struct ModuleActorState {
     not_ready: (Option<String>, u32),
     /// Its output is being lost, and an event said so.
     losing_output: bool,
+    /// The capture of the current run.
+    forensics: Forensics,
 }
 
 /// How much later than its deadline the holder ends a stop that no runtime ends: one that runs
@@ -155,6 +181,7 @@ impl Actor for ModuleActor {
             readiness_check: None,
             not_ready: (None, 0),
             losing_output: false,
+            forensics: Forensics::default(),
         })
     }
 
@@ -171,6 +198,13 @@ impl Actor for ModuleActor {
             ModuleMsg::Ready { generation } => state.note(RunEvent::ReadyReported { generation }),
             ModuleMsg::Status { generation, text } => state.set_status_text(generation, &text),
             ModuleMsg::HookEnded { number, outcome } => state.hook_ended(number, &outcome),
+            ModuleMsg::Hangs { generation, reason } => state.note_hang(generation, reason),
+            ModuleMsg::CaptureDue { generation } => state.capture_due(generation),
+            ModuleMsg::Captured {
+                generation,
+                reason,
+                bundle,
+            } => state.captured(generation, reason, bundle),
             ModuleMsg::Explain(answer) => {
                 let _asker_left = answer.send(state.outlook());
             }
@@ -226,14 +260,14 @@ impl ModuleActorState {
             }
             RunEffect::Terminate { generation, within } => {
                 self.cancel_readiness_check();
-                let within = within + BACKSTOP_DELAY;
-                if !self.stop_hook(within) {
-                    let signal = self.ctx.launch(self.id).stop_signal;
-                    let instance = self.ctx.instance(self.id);
-                    self.ctx.os.stop(&instance, generation, signal, within);
+                if !self.stop_hook(within + BACKSTOP_DELAY)
+                    && !self.holds_signal(generation, within)
+                {
+                    self.send_stop_signal(generation, within);
                 }
             }
             RunEffect::Kill { generation } => {
+                self.killed(generation);
                 self.cancel_readiness_check();
                 if !self.kill_hook() {
                     let instance = self.ctx.instance(self.id);
@@ -242,6 +276,13 @@ impl ModuleActorState {
             }
             RunEffect::Report(report) => self.report(report),
         }
+    }
+
+    fn send_stop_signal(&self, generation: u64, within: Duration) {
+        let signal = self.ctx.launch(self.id).stop_signal;
+        let instance = self.ctx.instance(self.id);
+        let within = within + BACKSTOP_DELAY;
+        self.ctx.os.stop(&instance, generation, signal, within);
     }
 
     fn report(&mut self, report: RunReport) {

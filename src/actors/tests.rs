@@ -170,6 +170,13 @@ impl Os for FakeOs {
             self.end(instance, signal);
         }
     }
+    fn capture(
+        &self,
+        _: crate::os::forensics::CaptureRequest,
+    ) -> Pin<Box<dyn Future<Output = Option<crate::os::forensics::Bundle>> + Send>> {
+        Box::pin(std::future::ready(None))
+    }
+
     fn sample(
         &self,
         request: SampleRequest,

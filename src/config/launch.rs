@@ -39,6 +39,9 @@ pub struct SystemConfig {
     pub throttle_threshold: f64,
     /// Whether a module starts whose limits this machine cannot enforce.
     pub enforcement: EnforcementPolicy,
+    /// How much of the state of killed runs is kept.
+    #[serde(default)]
+    pub forensics: ForensicsConfig,
     /// Whether faults may be injected on request.
     #[serde(default)]
     pub chaos_allowed: bool,
@@ -58,9 +61,10 @@ pub enum Feature {
 }
 
 /// What mainstay keeps in the state directory itself, beside the logs.
-const OWN_STATE: [&str; 9] = [
+const OWN_STATE: [&str; 10] = [
     "audit.head",
     "committed.json",
+    "forensics",
     "holder.json",
     "key",
     "lock",
@@ -97,6 +101,15 @@ pub struct LogConfig {
     pub keep: u32,
     /// The format of lines.
     pub format: LogFormat,
+}
+
+/// How much of the state of killed runs is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForensicsConfig {
+    /// Bundles; 0: none is written.
+    pub keep: u32,
+    /// Bytes of all of them.
+    pub max_bytes: u64,
 }
 
 /// Who may use the local socket.

@@ -18,7 +18,7 @@ use super::cross_checks;
 use super::default_dirs;
 use super::env_file::EnvFiles;
 use super::groups;
-use super::launch::{Feature, IpcConfig, LaunchSpec, LogConfig, SystemConfig};
+use super::launch::{Feature, ForensicsConfig, IpcConfig, LaunchSpec, LogConfig, SystemConfig};
 use super::layers::{MergedLayers, read_all};
 use super::lower_module::{lower_module, lower_recovery};
 use super::paths::normalize;
@@ -211,6 +211,7 @@ pub(crate) struct SystemSections {
     logs: system::LogsSection,
     chaos: system::ChaosSection,
     features: BTreeMap<String, Feature>,
+    forensics: system::ForensicsSection,
 }
 
 impl SystemSections {
@@ -232,6 +233,7 @@ impl SystemSections {
         found.key("ipc", class, (&self.ipc, &other.ipc));
         found.key("logs", class, (&self.logs, &other.logs));
         found.key("chaos", class, (&self.chaos, &other.chaos));
+        found.key("forensics", class, (&self.forensics, &other.forensics));
     }
 }
 
@@ -370,6 +372,7 @@ fn read_sections<'a>(table: &'a KeyTable, at: &mut ReadContext<'a>) -> SystemSec
             "ipc" => sections.ipc.update(node, at),
             "chaos" => sections.chaos.update(node, at),
             "features" => sections.features.update(node, at),
+            "forensics" => sections.forensics.update(node, at),
             "logs" | "module" | "group" => {}
             _ => at.unknown(name, entry, root()),
         }
@@ -439,6 +442,10 @@ fn lower_system(
         reload_watch: sections.mainstay.reload_watch.0,
         throttle_threshold: sections.resources.throttle_threshold.0,
         enforcement: sections.resources.enforcement,
+        forensics: ForensicsConfig {
+            keep: sections.forensics.keep.small(),
+            max_bytes: sections.forensics.max_bytes.0,
+        },
         chaos_allowed: sections.chaos.allowed,
         features: sections.features.clone(),
     }

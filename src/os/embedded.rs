@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_util::sync::CancellationToken;
 
+use super::forensics;
 use super::holder_client::{HolderClient, lock};
 use super::{
     CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample, SampleRequest,
@@ -345,6 +346,13 @@ impl Os for EmbeddedOs {
             Some(task) => self.end(task, generation),
             None => self.held.kill(instance, generation),
         }
+    }
+
+    fn capture(
+        &self,
+        request: forensics::CaptureRequest,
+    ) -> Pin<Box<dyn Future<Output = Option<forensics::Bundle>> + Send>> {
+        self.held.capture(request)
     }
 
     fn sample(

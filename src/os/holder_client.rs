@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 #[cfg(unix)]
+use super::forensics;
 use super::governor::Governor;
 use super::handshake::HolderHandshake;
 use super::sampler::Sampler;
@@ -72,6 +73,7 @@ pub(crate) struct HolderClient {
     slots: Mutex<HashMap<Instance, InstanceState>>,
     commands: Mutex<HashMap<Instance, oneshot::Sender<CommandResult>>>,
     flushes: Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>,
+    capture_slots: forensics::CaptureSlots,
     /// Starts whose outcome is not known yet.
     #[cfg(unix)]
     starts: Mutex<HashMap<Instance, starts::Start>>,
@@ -145,6 +147,7 @@ impl HolderClient {
             sent: Notify::new(),
             slots: Mutex::new(slots),
             commands: Mutex::new(HashMap::new()),
+            capture_slots: forensics::CaptureSlots::default(),
             flushes: Arc::default(),
             #[cfg(unix)]
             starts: Mutex::default(),
@@ -422,6 +425,14 @@ impl Os for HolderClient {
             instance: instance.clone(),
             generation,
         });
+    }
+
+    fn capture(
+        &self,
+        request: forensics::CaptureRequest,
+    ) -> Pin<Box<dyn Future<Output = Option<forensics::Bundle>> + Send>> {
+        let slots = self.capture_slots.clone();
+        Box::pin(async move { forensics::capture(&slots, request).await })
     }
 
     fn sample(

@@ -22,6 +22,7 @@ pub(crate) mod command;
 pub(crate) mod embedded;
 pub(crate) mod enforcement;
 pub(crate) mod folder_watch;
+pub(crate) mod forensics;
 #[cfg(unix)]
 mod governor;
 mod grpc;
@@ -96,6 +97,12 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn stop(&self, instance: &Instance, generation: u64, signal: Signal, within: Duration);
     /// Kills a whole tree; `Exited` follows.
     fn kill(&self, instance: &Instance, generation: u64);
+    /// Reads what a run is doing, within [`forensics::CAPTURE_TIMEOUT`]; None: too many are being
+    /// read.
+    fn capture(
+        &self,
+        request: forensics::CaptureRequest,
+    ) -> Pin<Box<dyn Future<Output = Option<forensics::Bundle>> + Send>>;
     /// Measures what whole trees, mainstay and the machine use; None: it cannot be measured now.
     fn sample(
         &self,

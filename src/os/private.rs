@@ -84,6 +84,14 @@ pub(crate) fn append(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Creates a file that was not there, for this user alone.
+///
+/// # Errors
+/// What the system says; it is there.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    create(path)
+}
+
 /// A file that was not there, for us alone.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();

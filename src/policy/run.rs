@@ -406,6 +406,25 @@ impl RunMachine {
         self.actual == RunPhase::Idle
     }
 
+    /// Whether it is being ended.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        matches!(self.actual, RunPhase::Stopping(_))
+    }
+
+    /// Why a run that hangs is being ended, a noun; None: for another reason, or not at all.
+    #[must_use]
+    pub fn hang_reason(&self) -> Option<&'static str> {
+        match self.actual {
+            RunPhase::Stopping(StoppingRun { why, .. }) => match why {
+                StopTrigger::Ordered => None,
+                StopTrigger::StartTimeout => Some("a start that took too long"),
+                StopTrigger::Watchdog => Some("a watchdog that was not fed"),
+            },
+            _ => None,
+        }
+    }
+
     /// Whether it is ready and not being ended.
     #[must_use]
     pub fn is_ready(&self) -> bool {

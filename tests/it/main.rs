@@ -22,6 +22,8 @@ mod features;
 mod first_light;
 mod first_plan;
 mod foreground;
+#[cfg(unix)]
+mod forensics;
 mod fuzzed;
 mod health;
 mod history;

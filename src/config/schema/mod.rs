@@ -326,6 +326,7 @@ pub(crate) fn root() -> &'static Section {
             section(system::IpcSection::SECTION, "ipc"),
             section(system::LogsSection::SECTION, "logs"),
             section(system::ChaosSection::SECTION, "chaos"),
+            section(system::ForensicsSection::SECTION, "forensics"),
             top("module", MODULES, true, "The modules, by name."),
             top("group", GROUPS, true, "Supervision groups, by name."),
             top("features", FEATURES, true, FEATURES_ABOUT),

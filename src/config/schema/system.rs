@@ -158,6 +158,18 @@ section! {
 }
 
 section! {
+    /// What a run did just before it was killed because it hung, was over a limit or did not stop:
+    /// threads, descriptors, memory, the end of its log, in the folder `forensics` of the state
+    /// directory.
+    ForensicsSection {
+        /// Bundles that are kept; 0: none is written.
+        Live keep: CountOrZero = BoundedInt(20);
+        /// Bytes of all of them.
+        Live max_bytes: ByteSize = ByteSize(20 << 20);
+    }
+}
+
+section! {
     /// Faults on request, to try what recovery does.
     ChaosSection {
         /// Let administrators inject faults with `mainstay chaos`.
