@@ -133,7 +133,7 @@ fn status_and_why_say_that_a_module_is_stopped_by_a_signal_and_a_stop_continues_
                 "{words:?}: {text}"
             );
         }
-        assert!(says(&["why", "it"]).contains(&format!("run `kill -CONT {pid}`")));
+        assert!(says(&["why", "it"]).contains(&format!("Do: kill -CONT {pid}")));
         daemon.kill_runtime();
         daemon.until_view("the stop to be seen again", "it", |view| {
             view.suspended_by.is_some() && view.pid == Some(pid)
