@@ -489,15 +489,7 @@ impl LifecycleActorState {
                 grace,
                 limit,
             } => {
-                let reason = match self.policy.view(module).cause {
-                    states::Cause::Probe => Some("a liveness probe that failed"),
-                    states::Cause::Limit => Some("a limit that was exceeded"),
-                    _ => None,
-                };
-                if let Some(reason) = reason {
-                    let msg = ModuleMsg::Hangs { generation, reason };
-                    ctx.actor_refs.module(module).cast(msg);
-                }
+                self.report_hang(module, generation);
                 let halt = run::RunEvent::StopRequested {
                     generation,
                     grace,
@@ -545,5 +537,16 @@ impl LifecycleActorState {
                 ctx.actor_refs.root.cast(RootMsg::AllStopped { forced });
             }
         }
+    }
+
+    /// Tells a module that its run is to be stopped because it hangs or is over a limit.
+    fn report_hang(&self, module: ModuleId, generation: u64) {
+        let reason = match self.policy.view(module).cause {
+            states::Cause::Probe => "a liveness probe that failed",
+            states::Cause::Limit => "a limit that was exceeded",
+            _ => return,
+        };
+        let msg = ModuleMsg::Hangs { generation, reason };
+        self.ctx.actor_refs.module(module).cast(msg);
     }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::run::{RunEffect, RunEnd, RunEvent, RunMachine, RunReport, RunReportKind};
-use mainstay_policy::spec::Readiness;
 use mainstay_policy::{ModuleId, MonoTime};
 use mainstay_process::{
     Exit, Exited, ProcessEvent, ProcessEventKind, Signal, StartFailure, StartStep,
@@ -32,6 +31,7 @@ use crate::os_text::signal_name;
 
 mod forensics;
 mod hooks;
+mod log_match;
 mod outlook;
 mod output_loss;
 
@@ -145,8 +145,6 @@ pub(crate) struct ModuleActorState {
 /// How much later than its deadline the holder ends a stop that no runtime ends: one that runs
 /// kills in time, and knows then that it had to.
 const BACKSTOP_DELAY: Duration = Duration::from_millis(250);
-/// Longest unfinished line kept while waiting for a log line, in bytes.
-const LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// The actor.
 pub(crate) struct ModuleActor;
@@ -563,52 +561,10 @@ impl ModuleActorState {
         }
     }
 
-    /// Looks for the readiness line in what it wrote; lines may arrive in pieces.
-    fn match_log(&mut self, generation: u64, text: &str) {
-        let ours = generation == self.module.generation();
-        let Some((pattern, unfinished)) = self.log.as_mut().filter(|_| ours) else {
-            return;
-        };
-        unfinished.push_str(text);
-        let found = unfinished.lines().any(|line| pattern.is_match(line));
-        match unfinished.rfind('\n') {
-            Some(end) => drop(unfinished.drain(..=end)),
-            None if unfinished.len() > LINE_BYTES_MAX => unfinished.clear(),
-            None => {}
-        }
-        if found {
-            self.stop_log_match();
-            self.note(RunEvent::ReadyReported { generation });
-        }
-    }
-
     /// Sends output to the clients that follow it.
     fn send_output(&self, text: &str, dropped_bytes: u64) {
         let followers = &self.ctx.log_followers;
         followers.dispatch_output(self.id, text, dropped_bytes);
-    }
-
-    /// For `ready = { log = … }`: what it writes is looked at until the line was there; with what
-    /// it wrote before, when we are not the first to look.
-    fn start_log_match(&mut self, again: bool) {
-        self.stop_log_match();
-        if let Readiness::Log(pattern) = &self.ctx.spec(self.id).readiness {
-            // It was compiled once already when the configuration was checked.
-            self.log = Regex::new(pattern)
-                .ok()
-                .map(|pattern| (pattern, String::new()));
-            let instance = self.ctx.instance(self.id);
-            let followers = &self.ctx.log_followers;
-            followers.tap_for_readiness(&*self.ctx.os, &instance, self.id, again);
-        }
-    }
-
-    fn stop_log_match(&mut self) {
-        if self.log.take().is_some() {
-            let instance = self.ctx.instance(self.id);
-            let followers = &self.ctx.log_followers;
-            followers.untap_for_readiness(&*self.ctx.os, &instance, self.id);
-        }
     }
 
     /// Milliseconds from the order to run until then.

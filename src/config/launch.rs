@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::schema::choices::{EnforcementPolicy, LogFormat, ReloadMode};
 pub use super::schema::compound::Principal;
+use super::schema::system::{ForensicsSection, IpcSection};
 
 /// The system's values, beside `policy::spec::SystemSpec`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -123,6 +124,26 @@ pub struct IpcConfig {
     pub admins: Vec<Principal>,
     /// Changing requests and calls between modules a second, of one user or module.
     pub requests_per_second: u32,
+}
+
+impl From<&IpcSection> for IpcConfig {
+    fn from(ipc: &IpcSection) -> IpcConfig {
+        IpcConfig {
+            observers: ipc.observers.clone(),
+            operators: ipc.operators.clone(),
+            admins: ipc.admins.clone(),
+            requests_per_second: ipc.requests_per_second.small(),
+        }
+    }
+}
+
+impl From<&ForensicsSection> for ForensicsConfig {
+    fn from(forensics: &ForensicsSection) -> ForensicsConfig {
+        ForensicsConfig {
+            keep: forensics.keep.small(),
+            max_bytes: forensics.max_bytes.0,
+        }
+    }
 }
 
 /// How to start a module, and its description.

@@ -418,7 +418,7 @@ fn lower_system(
     state_dir: PathBuf,
     runtime_dir: PathBuf,
 ) -> SystemConfig {
-    let (ipc, logs) = (&sections.ipc, &sections.logs);
+    let logs = &sections.logs;
     SystemConfig {
         name: sections.mainstay.name.text.clone(),
         config_dir: merged.config_dir.clone(),
@@ -431,21 +431,13 @@ fn lower_system(
         },
         state_dir,
         runtime_dir,
-        ipc: IpcConfig {
-            observers: ipc.observers.clone(),
-            operators: ipc.operators.clone(),
-            admins: ipc.admins.clone(),
-            requests_per_second: ipc.requests_per_second.small(),
-        },
+        ipc: IpcConfig::from(&sections.ipc),
         check_interval: sections.resources.check_interval.0,
         reload: sections.mainstay.reload,
         reload_watch: sections.mainstay.reload_watch.0,
         throttle_threshold: sections.resources.throttle_threshold.0,
         enforcement: sections.resources.enforcement,
-        forensics: ForensicsConfig {
-            keep: sections.forensics.keep.small(),
-            max_bytes: sections.forensics.max_bytes.0,
-        },
+        forensics: ForensicsConfig::from(&sections.forensics),
         chaos_allowed: sections.chaos.allowed,
         features: sections.features.clone(),
     }

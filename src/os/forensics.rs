@@ -93,8 +93,8 @@ impl Bundle {
     }
 }
 
-/// Captures on a thread of its own. Completes after [`CAPTURE_TIMEOUT`] at the latest, with what was
-/// read by then; None: too many captures are running.
+/// Captures on a thread of its own. Completes after [`CAPTURE_TIMEOUT`] at the latest, with what
+/// was read by then; None: too many captures are running.
 pub(crate) async fn capture(slots: &CaptureSlots, request: CaptureRequest) -> Option<Bundle> {
     let slot = slots.take()?;
     let bundle = Bundle::default();

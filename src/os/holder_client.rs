@@ -14,16 +14,13 @@ use mainstay_holder::messages::{
     HolderMessage, HolderRequest, InstanceInfo, LimitRequest, TakeoverState,
 };
 use mainstay_policy::MonoTime;
-use mainstay_process::{
-    ActivationSocket, Exited, Instance, ProcessEvent, ProcessEventKind, RunLimits, Signal,
-    SpawnRequest, StartStep,
-};
+use mainstay_process::{ActivationSocket, Exited, Instance, RunLimits, Signal, SpawnRequest};
 use mainstay_protocol::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-#[cfg(unix)]
 use super::forensics;
+#[cfg(unix)]
 use super::governor::Governor;
 use super::handshake::HolderHandshake;
 use super::sampler::Sampler;
@@ -33,6 +30,7 @@ use super::{
     machine,
 };
 
+mod apply;
 #[cfg(unix)]
 mod freezer;
 mod hold;
@@ -253,77 +251,6 @@ impl HolderClient {
             | HolderMessage::Refused { .. }
             | HolderMessage::Other => None,
         }
-    }
-
-    /// Applies what happened to an instance; commands end here.
-    fn apply_event(&self, mut event: ProcessEvent) -> Option<ProcessEvent> {
-        if event.instance.command().is_some() {
-            self.finish_command(&event);
-            return None;
-        }
-        let generation = event.generation;
-        let mut slots = lock(&self.slots);
-        match &event.what {
-            ProcessEventKind::Spawned { pid, start_time } => {
-                let slot = slots.entry(event.instance.clone()).or_default();
-                slot.spawning = None;
-                slot.alive = Some(LiveProcess {
-                    generation,
-                    pid: *pid,
-                    start_time: *start_time,
-                });
-            }
-            ProcessEventKind::SpawnFailed { failure, .. } => {
-                let alive = slots.get_mut(&event.instance).and_then(|slot| {
-                    slot.spawning.take_if(|run| *run == generation);
-                    slot.alive
-                });
-                // A second request for a run that is alive: the first one was carried out.
-                if let Some(alive) = alive.filter(|one| one.generation == generation)
-                    && failure.step == StartStep::Fence
-                {
-                    event.what = ProcessEventKind::Spawned {
-                        pid: alive.pid,
-                        start_time: alive.start_time,
-                    };
-                }
-            }
-            ProcessEventKind::Exited(exited) => {
-                let slot = slots.entry(event.instance.clone()).or_default();
-                slot.alive = None;
-                slot.last_exit = Some(RunExit {
-                    generation,
-                    exited: exited.clone(),
-                });
-            }
-            ProcessEventKind::MainChanged { pid, start_time } => {
-                let alive = slots.get_mut(&event.instance)?.alive.as_mut()?;
-                (alive.pid, alive.start_time) = (*pid, *start_time);
-            }
-            _ => {}
-        }
-        drop(slots);
-        Some(event)
-    }
-
-    fn finish_command(&self, event: &ProcessEvent) {
-        let result = match &event.what {
-            ProcessEventKind::Exited(exited) => CommandResult::from(exited),
-            ProcessEventKind::SpawnFailed { message, .. } => CommandResult::failed(message.clone()),
-            _ => return,
-        };
-        let instance = event.instance.clone();
-        let waiting = lock(&self.commands).remove(&instance);
-        self.send_request(&HolderRequest::Forget { instance });
-        if let Some(waiting) = waiting {
-            let _caller_is_gone = waiting.send(result);
-        }
-    }
-
-    fn finish_flush(&self, number: u64) -> Option<OsEvent> {
-        let asker = lock(&self.flushes).remove(&number)?;
-        let _it_left = asker.send(());
-        None
     }
 }
 
