@@ -157,6 +157,19 @@ pub fn check_closed(path: &Path, also: Option<u32>) -> Result<(), DirError> {
     trust.check_closed(&walk.fd, path)
 }
 
+/// Checks that what this user creates in a directory can be exchanged by this user and root alone:
+/// an absolute path, of which nothing is created. It may be one in which others create as well.
+///
+/// # Errors
+/// It cannot be opened, or another user may.
+pub fn check_keeps(path: &Path) -> Result<(), DirError> {
+    let trust = Trust::of_process();
+    let mut walk = Walk::new(None, trust)?;
+    walk.follow(path)?;
+    let found = fstat(&walk.fd).map_err(|errno| DirError::System(path.to_owned(), errno))?;
+    trust.check(&found, None, path)
+}
+
 /// Checks that only this user, root and the user `also` may write in an open file.
 ///
 /// # Errors

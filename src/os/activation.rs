@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 
+use mainstay_holder::dir::{DirError, check_keeps};
 use mainstay_holder::messages::BoundSocket;
 use mainstay_process::{ActivationSocket, StartFailure, StartStep};
 
@@ -78,6 +79,20 @@ fn file_of(path: &Path) -> Option<(u64, u64)> {
 fn bind(socket: &ActivationSocket) -> Result<(OwnedFd, Option<(u64, u64)>), BindError> {
     let ActivationSocket { name, address } = socket;
     let path = address.contains('/').then(|| Path::new(address));
+    if let Some(folder) = path.and_then(Path::parent) {
+        check_folder(folder).map_err(|problem| {
+            let errno = problem.errno().map_or(libc::EACCES, |errno| errno as i32);
+            let step = StartStep::Descriptors;
+            let advice = match problem {
+                DirError::System(..) => "",
+                _ => "; choose a directory in which only this user and root may rename",
+            };
+            BindError {
+                failure: StartFailure { step, errno },
+                message: format!("cannot listen on {address} (socket {name}): {problem}{advice}"),
+            }
+        })?;
+    }
     let fd = match path {
         Some(path) => listen_unix(path),
         None => listen_tcp(address),
@@ -103,6 +118,16 @@ fn bind(socket: &ActivationSocket) -> Result<(OwnedFd, Option<(u64, u64)>), Bind
         }
     })?;
     Ok((fd, path.and_then(file_of)))
+}
+
+/// Another user who may exchange the file of a socket would get its clients.
+fn check_folder(folder: &Path) -> Result<(), DirError> {
+    let system = |problem: io::Error| {
+        let errno = nix::errno::Errno::from_raw(problem.raw_os_error().unwrap_or(libc::EINVAL));
+        DirError::System(folder.to_owned(), errno)
+    };
+    let absolute = std::path::absolute(folder).map_err(system)?;
+    check_keeps(&absolute)
 }
 
 fn listen_tcp(address: &str) -> io::Result<OwnedFd> {
@@ -149,6 +174,36 @@ mod tests {
 
     fn text(path: &Path) -> &str {
         path.to_str().expect("UTF-8")
+    }
+
+    #[test]
+    fn a_folder_in_which_another_user_may_rename_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a directory");
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).expect("a directory");
+        let wanted = || vec![socket("s", text(&inner.join("s")))];
+        let of = |mode: u32| {
+            fs::set_permissions(&inner, fs::Permissions::from_mode(mode)).expect("a mode");
+            let bound = bind_missing(&[], wanted());
+            let _ = fs::remove_file(inner.join("s")); // it may not be there
+            bound
+                .map(|bound| bound.fds.len())
+                .map_err(|error| error.message)
+        };
+        assert_eq!(of(0o755), Ok(1));
+        assert_eq!(of(0o1777), Ok(1), "what is there is its owner's");
+        let refused = of(0o777).expect_err("anybody may exchange it");
+        assert!(refused.contains("any user may write in"), "{refused}");
+        fs::set_permissions(&inner, fs::Permissions::from_mode(0o755)).expect("a mode");
+        if nix::unistd::geteuid().is_root() {
+            let other = std::os::unix::fs::chown(&inner, Some(12345), None);
+            other.expect("this is root");
+            let refused = of(0o755).expect_err("its owner may exchange it");
+            assert!(refused.contains("user 12345 owns"), "{refused}");
+        } else {
+            eprintln!("not root: no folder of another user is tested");
+        }
     }
 
     #[test]

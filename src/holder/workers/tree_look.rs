@@ -3,6 +3,7 @@
 //! Never kills, and never signals a process whose start time changed since it was recognised.
 
 use std::cell::Cell;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -16,7 +17,7 @@ use crate::process::{ProcessInfo, Tag};
 use crate::threads::thread;
 use crate::workers::mark::mark_variable;
 use crate::workers::reports::TreeFound;
-use crate::workers::sweep::{ProcessTree, own_ancestors};
+use crate::workers::sweep::{ProcessTree, children, own_ancestors};
 
 /// The pause after the first look; doubles up to [`LOOK_INTERVAL_MAX`].
 const LOOK_INTERVAL_MIN: Duration = Duration::from_millis(4);
@@ -173,15 +174,17 @@ fn owners(looks: &[TreeLook], all: &[ProcessInfo]) -> HashMap<i32, usize> {
         .clone()
         .filter_map(|one| Some((one.pid, of(one)?)))
         .collect();
-    loop {
-        let below = members.clone().filter(|one| !owners.contains_key(&one.pid));
-        let more = below.filter_map(|one| Some((one.pid, *owners.get(&one.parent)?)));
-        let more: Vec<(i32, usize)> = more.collect();
-        if more.is_empty() {
-            return owners;
+    let children = children(members);
+    let mut next: Vec<(i32, usize)> = owners.iter().map(|(pid, at)| (*pid, *at)).collect();
+    while let Some((pid, at)) = next.pop() {
+        for child in children.get(&pid).into_iter().flatten() {
+            if let Entry::Vacant(vacant) = owners.entry(*child) {
+                vacant.insert(at);
+                next.push((*child, at));
+            }
         }
-        owners.extend(more);
     }
+    owners
 }
 
 fn marked(pid: i32, marks: &HashMap<Vec<u8>, usize>) -> Option<usize> {
