@@ -3,6 +3,7 @@
 //! Never closes one of these itself, nor a socket in which one may still lie: a close may wait.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -13,6 +14,10 @@ use mainstay_holder::{Closer, MAX_FDS, accept_descriptors, receive_message};
 use mainstay_local_socket::asynchronous::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
+
+/// Descriptors of one user that may wait to be closed: with more, nothing of its connections is
+/// read.
+const CLOSING_MAX: usize = 256;
 
 /// A connection.
 pub(crate) struct ClientStream {
@@ -60,6 +65,10 @@ impl AsyncRead for ClientStream {
         let Some(closer) = self.closer.clone() else {
             return self.pinned()?.poll_read(cx, buffer);
         };
+        if closer.count() >= CLOSING_MAX {
+            let what = "descriptors that its user has sent do not close";
+            return Poll::Ready(Err(io::Error::other(what)));
+        }
         let stream = self.socket()?;
         loop {
             ready!(stream.poll_read_ready(cx))?;
@@ -121,13 +130,19 @@ impl Drop for ClientStream {
     }
 }
 
-/// One closer for each user: those of others do not wait for what one has sent.
-#[derive(Debug, Default)]
-pub(crate) struct Closers(HashMap<Option<u32>, Arc<Closer>>);
+/// One closer for each user, or path that is probed: others do not wait for what one has sent.
+#[derive(Debug)]
+pub(crate) struct Closers<K>(HashMap<K, Arc<Closer>>);
 
-impl Closers {
-    /// The closer of a user.
-    pub(crate) fn of(&mut self, user: Option<u32>) -> Arc<Closer> {
+impl<K> Default for Closers<K> {
+    fn default() -> Closers<K> {
+        Closers(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Closers<K> {
+    /// The closer of a user or path.
+    pub(crate) fn of(&mut self, user: K) -> Arc<Closer> {
         // One that a connection has is in use although nothing waits for it yet.
         self.0
             .retain(|_, closer| Arc::strong_count(closer) > 1 || closer.count() > 0);
@@ -213,6 +228,22 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_user_whose_descriptors_do_not_close_is_read_no_more() {
+        let (mut stream, closer, other) = stuffed();
+        let null = || std::fs::File::open("/dev/null").expect("a file").into();
+        // The thread of the closer waits for one of these, the rest waits for the thread.
+        let (full, second) = lingering();
+        closer.close(full.into());
+        while closer.count() < CLOSING_MAX {
+            closer.close(null());
+        }
+        let read = stream.read(&mut [0; 8]).await;
+        let refused = read.expect_err("refused").to_string();
+        assert!(refused.contains("do not close"), "{refused}");
+        drop((stream, other, second));
     }
 
     #[tokio::test]

@@ -5,11 +5,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use mainstay_holder::messages::{CHANNEL_FD, HolderSetup};
-use mainstay_holder::{Closer, Decoder, accept_descriptors, recv_with_fds};
+use mainstay_holder::{Decoder, accept_descriptors, recv_with_fds};
 use mainstay_local_socket::asynchronous::Stream;
 use mainstay_local_socket::{Listener, StreamCommon};
 use tokio::io::Interest;
@@ -244,7 +244,7 @@ pub(crate) struct ClientListener {
     listener: Listener,
     current: watch::Receiver<Arc<[OwnedFd; 2]>>,
     which: usize,
-    closers: Closers,
+    closers: Closers<Option<u32>>,
 }
 
 impl ClientListener {
@@ -265,6 +265,12 @@ impl ClientListener {
     }
 }
 
+/// Connections to one socket that may wait to be closed, where descriptors may lie in them.
+const PROBES_CLOSING_MAX: usize = 16;
+
+/// The closer of each socket that is probed.
+static PROBES: LazyLock<Mutex<Closers<PathBuf>>> = LazyLock::new(Mutex::default);
+
 /// Whether the socket at `path` accepts a connection. Nothing of what its owner sends is read.
 pub(crate) async fn connect(path: &Path) -> io::Result<()> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
@@ -276,10 +282,19 @@ pub(crate) async fn connect(path: &Path) -> io::Result<()> {
     let is_closed = accept_descriptors(&socket, false);
     let socket = std::os::unix::net::UnixStream::from(socket);
     socket.set_nonblocking(true)?;
-    let connected = connect(socket.as_raw_fd(), &UnixAddr::new(path)?);
-    if !is_closed {
-        Arc::<Closer>::default().close(socket.into()); // descriptors of its owner may lie in it
+    let address = UnixAddr::new(path)?;
+    if is_closed {
+        return Ok(connect(socket.as_raw_fd(), &address)?);
     }
+    // Descriptors of its owner may lie in it.
+    let mut probes = PROBES.lock().unwrap_or_else(PoisonError::into_inner);
+    let closer = probes.of(path.to_owned());
+    if closer.count() >= PROBES_CLOSING_MAX {
+        let what = "what it sent to earlier connections does not close";
+        return Err(io::Error::other(what));
+    }
+    let connected = connect(socket.as_raw_fd(), &address);
+    closer.close(socket.into());
     Ok(connected?)
 }
 
