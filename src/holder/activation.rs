@@ -100,7 +100,7 @@ impl ActivationSockets {
             .enumerate()
             .filter(|_| self.wants_activation)
         {
-            let about = poll_key::KNOCK | (at as u64) << 32 | u64::from(id);
+            let about = poll_key::ACTIVATION | (at as u64) << 32 | u64::from(id);
             let _ = poll.add(&*one.fd, about); // without it an operation starts it, or a call
         }
     }

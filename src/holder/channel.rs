@@ -43,7 +43,7 @@ pub(crate) struct RuntimeChannel(Option<Connection>);
 
 impl RuntimeChannel {
     pub(crate) fn open(&mut self, poll: &Poller, socket: OwnedFd) -> io::Result<()> {
-        poll.add(&socket, poll_key::WIRE)?;
+        poll.add(&socket, poll_key::CHANNEL)?;
         self.0 = Some(Connection {
             socket,
             decoder: Decoder::default(),
@@ -129,7 +129,7 @@ impl RuntimeChannel {
             .is_ok_and(|done| !done);
         if blocked != connection.write_blocked {
             connection.write_blocked = blocked;
-            poll.watch_writable(&connection.socket, poll_key::WIRE, blocked);
+            poll.watch_writable(&connection.socket, poll_key::CHANNEL, blocked);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a runtime may ask of the engine, and the news of spawns that come back.
+//! What a runtime may ask of the engine, and the event of spawns that come back.
 //! Owns the fence: one living process per instance, generations only grow.
 //! Never waits for what it starts.
 
@@ -85,8 +85,8 @@ impl Engine {
                 on,
                 replay: again,
             } => self.tap(&instance, on, again),
-            HolderRequest::FlushOutput { instance, number } => match &self.ground {
-                Some(ground) => ground.logs.notify_when_written(&instance, number),
+            HolderRequest::FlushOutput { instance, number } => match &self.context {
+                Some(context) => context.logs.notify_when_written(&instance, number),
                 None => self.send(&HolderMessage::OutputFlushed { number }),
             },
             HolderRequest::Logs { max_bytes, keep } => self.set_log_limits(max_bytes, keep),
@@ -105,13 +105,13 @@ impl Engine {
         if let Some(setup) = &mut self.setup {
             (setup.log_max_bytes, setup.log_keep) = (max_bytes, keep);
         }
-        if let Some(ground) = &self.ground {
-            ground.logs.set_limits(max_bytes, keep);
+        if let Some(context) = &self.context {
+            context.logs.set_limits(max_bytes, keep);
         }
     }
 
     fn configure(&mut self, setup: HolderSetup) {
-        if self.places.is_some() || self.setup_in_flight.is_some() {
+        if self.dirs.is_some() || self.setup_in_flight.is_some() {
             return; // a runtime that ended has asked for it
         }
         let options = SetupOptions {
@@ -120,7 +120,7 @@ impl Engine {
             plain_fork: self.options.plain_fork,
             standalone: self.runtime.is_some(),
         };
-        match setup::start(setup, options, Arc::clone(&self.mail)) {
+        match setup::start(setup, options, Arc::clone(&self.queue)) {
             Ok(receiver) => self.setup_in_flight = Some(receiver),
             Err(problem) => self.refuse_setup(format!("cannot start a thread: {problem}")),
         }
@@ -146,8 +146,8 @@ impl Engine {
 
     pub(crate) fn take_over(&mut self, ready: SystemReady) {
         self.setup = Some(ready.setup);
-        self.places = Some(ready.dirs);
-        self.ground = Some(ready.context);
+        self.dirs = Some(ready.dirs);
+        self.context = Some(ready.context);
         self.spawner = Some(ready.spawner);
     }
 
@@ -236,8 +236,8 @@ impl Engine {
     }
 
     pub(crate) fn handle_queue(&mut self) {
-        for news in self.mail.take() {
-            match news {
+        for event in self.queue.take() {
+            match event {
                 EngineEvent::Spawn { id, outcome } => {
                     match outcome {
                         Ok(started) => self.started(id, *started),
@@ -288,8 +288,8 @@ impl Engine {
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.tapped = on;
         }
-        if let Some(ground) = &self.ground {
-            ground.logs.tap(id, on, again);
+        if let Some(context) = &self.context {
+            context.logs.tap(id, on, again);
         }
     }
 
@@ -364,8 +364,8 @@ impl Engine {
         if started.notifies {
             self.open_notify(id);
         }
-        if tapped && let Some(ground) = &self.ground {
-            ground.logs.tap(id, true, false);
+        if tapped && let Some(context) = &self.context {
+            context.logs.tap(id, true, false);
         }
     }
 
@@ -459,17 +459,17 @@ impl Engine {
         };
         self.leases.thaw(id);
         gone.sockets.unwatch(&self.poll);
-        if let Some(dirs) = &self.places {
+        if let Some(dirs) = &self.dirs {
             dirs.remove_sockets(gone.sockets.bound());
         }
         if let Some(receiver) = &self.notify_receiver {
             receiver.forget(id);
         }
-        if let Some(ground) = &self.ground {
-            if let Some(groups) = ground.groups.as_ref().filter(|_| gone.group.is_some()) {
+        if let Some(context) = &self.context {
+            if let Some(groups) = context.groups.as_ref().filter(|_| gone.group.is_some()) {
                 groups.forget(name);
             }
-            ground.logs.forget(name);
+            context.logs.forget(name);
         }
     }
 
@@ -491,7 +491,7 @@ impl Engine {
         if self.roster.is_idle(id) {
             instance.sockets.watch(&self.poll, id);
         }
-        if let Some(dirs) = &self.places {
+        if let Some(dirs) = &self.dirs {
             dirs.remove_sockets(dropped);
         }
     }
@@ -510,11 +510,11 @@ impl Engine {
     pub(crate) fn on_directories(&mut self, restored: Result<Vec<OwnedFd>, String>) {
         let problem = match restored {
             Ok(listeners) => {
-                if let Some(dirs) = &mut self.places {
+                if let Some(dirs) = &mut self.dirs {
                     dirs.replace_listeners(listeners);
                 }
-                if let Some(ground) = &self.ground {
-                    ground.logs.reopen();
+                if let Some(context) = &self.context {
+                    context.logs.reopen();
                 }
                 if let Some(receiver) = &self.notify_receiver {
                     receiver.restore();
@@ -523,7 +523,7 @@ impl Engine {
             }
             Err(problem) => Some(problem),
         };
-        let listeners = self.places.as_ref().filter(|_| problem.is_none());
+        let listeners = self.dirs.as_ref().filter(|_| problem.is_none());
         let listeners = listeners.map(SystemDirs::listeners).transpose();
         let listeners = listeners.ok().flatten().unwrap_or_default();
         let fds = listeners.len() as u32;

@@ -45,14 +45,14 @@ pub struct EngineOptions {
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) poll: Poller,
-    pub(crate) mail: Arc<EngineQueue>,
+    pub(crate) queue: Arc<EngineQueue>,
     pub(crate) options: EngineOptions,
     pub(crate) nofile: libc::rlimit,
     pub(crate) site: Option<CgroupRoot>,
     pub(crate) setup: Option<HolderSetup>,
     pub(crate) setup_in_flight: Option<Receiver<SetupResult>>,
-    pub(crate) places: Option<SystemDirs>,
-    pub(crate) ground: Option<Arc<SpawnContext>>,
+    pub(crate) dirs: Option<SystemDirs>,
+    pub(crate) context: Option<Arc<SpawnContext>>,
     pub(crate) spawner: Option<Spawner>,
     pub(crate) sweeper: Sweeper,
     /// When the sweep that is in flight is not waited for any longer, and what it is about.
@@ -93,8 +93,8 @@ impl Engine {
         nofile: libc::rlimit,
     ) -> io::Result<Engine> {
         let poll = Poller::new()?;
-        let mail = Arc::new(EngineQueue::new()?);
-        poll.add(mail.fd(), poll_key::MAIL)?;
+        let queue = Arc::new(EngineQueue::new()?);
+        poll.add(queue.fd(), poll_key::QUEUE)?;
         let site = if options.no_groups {
             None
         } else {
@@ -102,15 +102,15 @@ impl Engine {
         };
         Ok(Engine {
             poll,
-            sweeper: Sweeper::new(Arc::clone(&mail)),
-            mail,
+            sweeper: Sweeper::new(Arc::clone(&queue)),
+            queue,
             options,
             nofile,
             site,
             setup: None,
             setup_in_flight: None,
-            places: None,
-            ground: None,
+            dirs: None,
+            context: None,
             spawner: None,
             sweeping: None,
             to_sweep: Vec::new(),
@@ -170,10 +170,10 @@ impl Engine {
         let id = (what & !poll_key::KIND) as u32;
         match what & poll_key::KIND {
             // Hang-ups and errors are found by reading too.
-            poll_key::WIRE if !only_room => self.read_wire(),
-            poll_key::WIRE => {}
+            poll_key::CHANNEL if !only_room => self.read_wire(),
+            poll_key::CHANNEL => {}
             poll_key::SIGNALS => self.read_signals(),
-            poll_key::MAIL => self.handle_queue(),
+            poll_key::QUEUE => self.handle_queue(),
             poll_key::READY => self.read_ready(id),
             poll_key::PROCESS => self.reap_one(id),
             poll_key::FORMER => self.reap_former(),
@@ -183,7 +183,9 @@ impl Engine {
                 }
                 self.handle_queue();
             }
-            poll_key::KNOCK => self.on_activation(id, ((what & !poll_key::KIND) >> 32) as usize),
+            poll_key::ACTIVATION => {
+                self.on_activation(id, ((what & !poll_key::KIND) >> 32) as usize)
+            }
             _ => {}
         }
         self.perform_effects();
@@ -278,7 +280,7 @@ impl Engine {
     }
 
     pub(crate) fn send_takeover(&mut self, instances: Vec<InstanceInfo>) {
-        let listeners = self.places.as_ref().map(SystemDirs::listeners).transpose();
+        let listeners = self.dirs.as_ref().map(SystemDirs::listeners).transpose();
         let listeners = listeners.ok().flatten().unwrap_or_default();
         let world = HolderMessage::Takeover(Box::new(TakeoverState {
             version: VERSION,
@@ -310,8 +312,8 @@ impl Engine {
 
     /// How trees are killed here.
     pub(crate) fn tree(&self) -> &'static str {
-        let groups = match &self.ground {
-            Some(ground) => ground.groups.is_some(),
+        let groups = match &self.context {
+            Some(context) => context.groups.is_some(),
             None => self.site.is_some(),
         };
         if groups { "cgroup2" } else { "walk" }

@@ -269,7 +269,7 @@ impl Engine {
     /// A sweep that hangs in a look at a process does not hold up the ends of others.
     pub(crate) fn expire_sweep(&mut self, now: Instant) {
         if let Some((_, ids)) = self.sweeping.take_if(|(at, _)| *at <= now) {
-            self.sweeper = Sweeper::new(Arc::clone(&self.mail));
+            self.sweeper = Sweeper::new(Arc::clone(&self.queue));
             for id in ids {
                 self.on_swept(id);
             }
@@ -297,8 +297,8 @@ impl Engine {
             }
             instance.oom_kills = kills;
         }
-        let finish = match (&self.ground, run.stream) {
-            (Some(ground), Some(key)) => ground.logs.finish(key),
+        let finish = match (&self.context, run.stream) {
+            (Some(context), Some(key)) => context.logs.finish(key),
             _ => FinishResult::Done(String::new()),
         };
         let (output, output_pending) = match finish {
@@ -365,12 +365,12 @@ impl Engine {
         if !trees.is_empty() {
             sweep(&SweepJob { trees, living });
         }
-        if let Some(ground) = self
-            .ground
+        if let Some(context) = self
+            .context
             .as_ref()
-            .filter(|ground| ground.groups.is_none())
+            .filter(|context| context.groups.is_none())
         {
-            sweep_marked(&ground.marks.prefix()); // those that lost every other tie to their tree
+            sweep_marked(&context.marks.prefix()); // those that lost every other tie to their tree
         }
         while !pids.is_empty() && Instant::now() < end {
             pids.retain(|pid| wait_nohang(WaitTarget::Pid(*pid), true) == WaitResult::Alive);

@@ -25,8 +25,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 impl Engine {
     /// The thread that receives, started with the first run that needs it.
     pub(crate) fn start_notify_receiver(&mut self) -> std::io::Result<()> {
-        if let (None, Some(ground)) = (&self.notify_receiver, &self.ground) {
-            let receiver = NotifyReceiver::start(&self.mail, ground.notify_folder.clone())?;
+        if let (None, Some(context)) = (&self.notify_receiver, &self.context) {
+            let receiver = NotifyReceiver::start(&self.queue, context.notify_folder.clone())?;
             self.watch(&receiver, poll_key::NOTIFY)?;
             self.notify_receiver = Some(Arc::new(receiver));
         }

@@ -92,7 +92,7 @@ impl Engine {
         };
         let config_dir = self.setup.as_ref().map_or("", |setup| &setup.config_dir);
         let supervisor = &self.supervisor;
-        if let Some(dirs) = &self.places {
+        if let Some(dirs) = &self.dirs {
             dirs.write_status(&HolderStatus::now(
                 state.as_str(),
                 pid,
@@ -124,7 +124,7 @@ impl Engine {
 
     fn start_runtime(&mut self) {
         let runtime = self.runtime.as_mut();
-        let started = runtime.map(|runtime| runtime.start(&self.mail));
+        let started = runtime.map(|runtime| runtime.start(&self.queue));
         if let Some(Err(problem)) = started {
             self.runtime_start_failed(&problem);
         }
@@ -187,11 +187,11 @@ impl Engine {
         }
         self.end_all();
         self.channel.flush(&self.poll);
-        if let Some(ground) = self.ground.take() {
-            if let Some(groups) = &ground.groups {
+        if let Some(context) = self.context.take() {
+            if let Some(groups) = &context.groups {
                 groups.remove_all();
             }
-            ground.logs.quit(RUNTIME_EXIT_TIMEOUT);
+            context.logs.quit(RUNTIME_EXIT_TIMEOUT);
         }
         self.channel.close(&self.poll);
         if let Some(pid) = self.runtime_pid() {
@@ -203,10 +203,10 @@ impl Engine {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        if let Some(places) = self.places.take() {
+        if let Some(dirs) = self.dirs.take() {
             let kept = self.instances.values();
-            places.remove_sockets(kept.flat_map(|one| one.sockets.bound()).collect());
-            places.release();
+            dirs.remove_sockets(kept.flat_map(|one| one.sockets.bound()).collect());
+            dirs.release();
         }
         code
     }

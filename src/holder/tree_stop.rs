@@ -45,7 +45,7 @@ impl Engine {
         let looks: Vec<TreeLook> = ids.iter().filter_map(|id| self.tree_look(*id)).collect();
         self.tree_stops.next = None;
         if !looks.is_empty() {
-            self.tree_stops.start(looks, &self.mail);
+            self.tree_stops.start(looks, &self.queue);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a new process asks of these kernels between its birth and its exec.
+//! What a new process asks of these kernels between its fork and its exec.
 //! Owns nothing.
 //! Never allocates or locks: only plain system calls.
 
@@ -30,7 +30,7 @@ pub(crate) fn close_from(first: u32, last: u32) -> Result<(), i32> {
 #[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
 pub(crate) fn become_user(who: &Credentials) -> Result<(), (StartStep, i32)> {
     let count = who.groups.len().min(GROUPS_MOST) as c_int;
-    // SAFETY: the list lives in the orders and is at least so long; the rest are numbers.
+    // SAFETY: the list lives in the spec and is at least so long; the rest are numbers.
     unsafe {
         let groups = check(libc::setgroups(count, who.groups.as_ptr()));
         let group = groups.and_then(|_| check(libc::setgid(who.gid)));

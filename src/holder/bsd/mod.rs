@@ -127,7 +127,7 @@ pub(crate) fn is_in_own_namespace(_: i32) -> bool {
     true
 }
 
-/// When a birth begins; the kernel is asked afterwards.
+/// When a start begins; the kernel is read afterwards.
 pub(crate) fn start_stamp() -> u64 {
     0
 }

@@ -119,7 +119,7 @@ impl Cgroup {
         Some(File::from(fd))
     }
 
-    /// Where a child that was born outside writes itself in.
+    /// Where a child that was made outside writes itself in.
     pub(crate) fn procs(&self) -> Option<File> {
         self.file("cgroup.procs", OFlag::O_WRONLY)
     }

@@ -99,10 +99,10 @@ pub(crate) struct CgroupTree {
     dir: OwnedFd,
     /// Locked as long as this process lives: nobody else removes the subtree meanwhile.
     _held: Option<File>,
-    /// On some kernels a child born into a group that was killed once is killed at birth.
+    /// On some kernels a child made in a group that was killed once is killed at once.
     burns: bool,
-    /// Whether children may be born inside at all.
-    pub(crate) births: bool,
+    /// Whether children may be made inside at all.
+    pub(crate) starts: bool,
 }
 
 impl CgroupTree {
@@ -152,11 +152,11 @@ impl CgroupTree {
             dir,
             _held: held,
             burns: true,
-            births: true,
+            starts: true,
         })
     }
 
-    /// Finds out what this kernel does with children born into groups; `lives` bears one and says
+    /// Finds out what this kernel does with children made in groups; `lives` makes one and says
     /// whether it got as far as its exec.
     pub(crate) fn probe(&mut self, mut lives: impl FnMut(&Cgroup) -> bool) {
         let probed = self.recreate("probe", None);
@@ -168,12 +168,12 @@ impl CgroupTree {
             }
             None => (false, false),
         };
-        (self.births, self.burns) = (first, first && !again);
+        (self.starts, self.burns) = (first, first && !again);
         drop(probed);
         self.forget("probe");
     }
 
-    /// The group for the next run of an instance, and whether it may be born inside.
+    /// The group for the next run of an instance, and whether it may be made inside.
     pub(crate) fn recreate(
         &self,
         instance: &str,
@@ -182,7 +182,7 @@ impl CgroupTree {
         if let Some(group) = &old
             && !(self.burns && group.was_killed())
         {
-            return old.map(|group| (group, self.births));
+            return old.map(|group| (group, self.starts));
         }
         let name = format!("m-{instance}");
         let make = || mkdirat(&self.dir, name.as_str(), Mode::from_bits_truncate(0o755)).is_ok();
@@ -191,7 +191,7 @@ impl CgroupTree {
         // still dying it stays, and the child moves in by itself.
         let fresh = make() || (remove() && make());
         let group = self.open(name, !fresh)?;
-        Some((Arc::new(group), self.births && (fresh || !self.burns)))
+        Some((Arc::new(group), self.starts && (fresh || !self.burns)))
     }
 
     fn open(&self, name: String, killed: bool) -> Option<Cgroup> {

@@ -1,4 +1,4 @@
-//! What a new process asks of Linux between its birth and its exec.
+//! What a new process asks of Linux between its fork and its exec.
 //! Owns nothing.
 //! Never allocates or locks: only plain system calls.
 
@@ -64,7 +64,7 @@ pub(crate) fn become_user(who: &Credentials) -> Result<(), (StartStep, i32)> {
     if is_other && !has_effective(CAP_KILL).map_err(|errno| (StartStep::User, errno))? {
         return Err((StartStep::User, libc::EPERM)); // it could not be stopped
     }
-    // SAFETY: the list lives in the orders; the rest are numbers.
+    // SAFETY: the list lives in the spec; the rest are numbers.
     let (groups, group, user) = unsafe {
         let call = |number, value: u32| check(libc::syscall(number, value, value, value));
         let list = who.groups.as_ptr();

@@ -15,12 +15,12 @@ const TICK_NANOS: u64 = 10_000_000;
 /// Flag of a thread of the kernel in `/proc/PID/stat`.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
-/// When a birth begins, for [`start_time_since`].
+/// When a start begins, for [`start_time_since`].
 pub(crate) fn start_stamp() -> u64 {
     nanos(libc::CLOCK_BOOTTIME)
 }
 
-/// The start time of a process that was born since that moment: /proc is read only if the clock's
+/// The start time of a process that was made since that moment: /proc is read only if the clock's
 /// tick changed meanwhile.
 pub(crate) fn start_time_since(pid: i32, since: u64) -> u64 {
     let tick = since / TICK_NANOS;

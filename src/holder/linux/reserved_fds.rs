@@ -1,9 +1,9 @@
 //! Low descriptor numbers for the ends a child gets, so that it copies a short table.
 //! Owns three numbers a spawner thread, kept taken for its life.
-//! Never lends one number to two births at once.
+//! Never lends one number to two starts at once.
 //!
 //! A child that copies the holder's whole table pays for every descriptor of every module, at its
-//! birth and again at its exec. One that shares the table and leaves it with `close_range` copies
+//! fork and again at its exec. One that shares the table and leaves it with `close_range` copies
 //! what lies below the given number only.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};

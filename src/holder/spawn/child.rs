@@ -1,5 +1,5 @@
-//! What a new process does between its birth and its exec.
-//! Owns nothing: it may share the memory of a stopped parent thread, so it only reads its orders.
+//! What a new process does between its fork and its exec.
+//! Owns nothing: it may share the memory of a stopped parent thread, so it only reads its spec.
 //! Never allocates, locks or calls anything that is not async-signal-safe.
 
 use std::ffi::c_int;
@@ -13,42 +13,42 @@ use crate::spawn::syscall::{check, errno};
 
 /// Runs in the child; never returns.
 #[expect(unsafe_code, reason = "plain system calls between clone and exec")]
-pub(crate) extern "C" fn exec_child(orders: *const ExecSpec) -> ! {
-    // SAFETY: the parent keeps `orders` and all it points to until we exec or exit.
-    let orders = unsafe { &*orders };
-    let (step, errno) = match prepare(orders) {
-        Ok(()) => (StartStep::Exec, exec(orders)),
+pub(crate) extern "C" fn exec_child(spec: *const ExecSpec) -> ! {
+    // SAFETY: the parent keeps `spec` and all it points to until we exec or exit.
+    let spec = unsafe { &*spec };
+    let (step, errno) = match prepare(spec) {
+        Ok(()) => (StartStep::Exec, exec(spec)),
         Err(failed) => failed,
     };
-    fail_and_exit(orders, step, errno)
+    fail_and_exit(spec, step, errno)
 }
 
 /// Leaves word and ends.
-#[expect(unsafe_code, reason = "_exit, and the slip in shared memory")]
-pub(crate) fn fail_and_exit(orders: &ExecSpec, step: StartStep, errno: i32) -> ! {
-    // SAFETY: the slip lies in memory the parent keeps; `_exit` runs no handlers of the parent.
+#[expect(unsafe_code, reason = "_exit, and the slot in shared memory")]
+pub(crate) fn fail_and_exit(spec: &ExecSpec, step: StartStep, errno: i32) -> ! {
+    // SAFETY: the slot lies in memory the parent keeps; `_exit` runs no handlers of the parent.
     unsafe {
-        (*orders.slip).set(step, errno);
+        (*spec.slot).set(step, errno);
         libc::_exit(127)
     }
 }
 
-fn prepare(orders: &ExecSpec) -> Result<(), (StartStep, i32)> {
+fn prepare(spec: &ExecSpec) -> Result<(), (StartStep, i32)> {
     reset_signals();
-    join_group(orders);
+    join_group(spec);
     session().map_err(|errno| (StartStep::Session, errno))?;
-    descriptors(orders).map_err(|errno| (StartStep::Descriptors, errno))?;
-    limits(orders).map_err(|errno| (StartStep::Limits, errno))?;
-    if let Some(who) = &orders.identity {
+    descriptors(spec).map_err(|errno| (StartStep::Descriptors, errno))?;
+    limits(spec).map_err(|errno| (StartStep::Limits, errno))?;
+    if let Some(who) = &spec.identity {
         kernel::become_user(who)?;
         file_mode();
     }
-    directory(orders).map_err(|errno| (StartStep::Directory, errno))?;
-    if orders.parent_death_pid != 0 {
+    directory(spec).map_err(|errno| (StartStep::Directory, errno))?;
+    if spec.parent_death_pid != 0 {
         // Behind the change of user, which would undo it.
-        kernel::die_with(orders.parent_death_pid).map_err(|errno| (StartStep::Limits, errno))?;
+        kernel::die_with(spec.parent_death_pid).map_err(|errno| (StartStep::Limits, errno))?;
     }
-    write_pid(orders);
+    write_pid(spec);
     Ok(())
 }
 
@@ -66,12 +66,12 @@ fn reset_signals() {
     }
 }
 
-/// Only where the kernel could not put us there at birth.
+/// Only where the kernel could not make the child there.
 #[expect(unsafe_code, reason = "write")]
-pub(crate) fn join_group(orders: &ExecSpec) {
-    if orders.group_procs >= 0 {
+pub(crate) fn join_group(spec: &ExecSpec) {
+    if spec.group_procs >= 0 {
         // SAFETY: one byte of static memory; a failure leaves us outside, which `Kill` survives.
-        unsafe { libc::write(orders.group_procs, c"0".as_ptr().cast(), 1) };
+        unsafe { libc::write(spec.group_procs, c"0".as_ptr().cast(), 1) };
     }
 }
 
@@ -82,25 +82,22 @@ fn session() -> Result<(), i32> {
 }
 
 #[expect(unsafe_code, reason = "fcntl, dup2")]
-fn descriptors(orders: &ExecSpec) -> Result<(), i32> {
-    let above = orders
-        .fd_mappings
-        .last()
-        .map_or(3, |(_, number)| number + 1);
+fn descriptors(spec: &ExecSpec) -> Result<(), i32> {
+    let above = spec.fd_mappings.last().map_or(3, |(_, number)| number + 1);
     let mut copies = [-1; STORED_MAX + SOCKETS_MAX + 1];
     // SAFETY: numbers only; every descriptor here is the child's own copy.
     unsafe {
         let lift = |fd| check(libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above));
-        let stdin = lift(orders.stdin)? as c_int;
-        let stdout = lift(orders.stdout)? as c_int;
-        for (copy, (source, _)) in copies.iter_mut().zip(&orders.fd_mappings) {
+        let stdin = lift(spec.stdin)? as c_int;
+        let stdout = lift(spec.stdout)? as c_int;
+        for (copy, (source, _)) in copies.iter_mut().zip(&spec.fd_mappings) {
             *copy = lift(*source)? as c_int;
         }
         check(libc::dup2(stdin, 0))?;
         check(libc::dup2(stdout, 1))?;
         check(libc::dup2(stdout, 2))?;
         let mut next = 3;
-        for (copy, (_, number)) in copies.iter().zip(&orders.fd_mappings) {
+        for (copy, (_, number)) in copies.iter().zip(&spec.fd_mappings) {
             check(libc::dup2(*copy, *number))?;
             if *number > next {
                 kernel::close_from(next as u32, *number as u32 - 1)?;
@@ -112,21 +109,18 @@ fn descriptors(orders: &ExecSpec) -> Result<(), i32> {
 }
 
 #[expect(unsafe_code, reason = "setrlimit, setpriority")]
-fn limits(orders: &ExecSpec) -> Result<(), i32> {
+fn limits(spec: &ExecSpec) -> Result<(), i32> {
     // SAFETY: valid structures and numbers.
     unsafe {
-        check(libc::setrlimit(
-            libc::RLIMIT_NOFILE,
-            &raw const orders.nofile,
-        ))?;
-        kernel::set_tag(orders.tag);
-        if let Some(nice) = orders.limits.nice {
+        check(libc::setrlimit(libc::RLIMIT_NOFILE, &raw const spec.nofile))?;
+        kernel::set_tag(spec.tag);
+        if let Some(nice) = spec.limits.nice {
             check(libc::setpriority(libc::PRIO_PROCESS, 0, nice))?;
         }
-        if let Some(score) = orders.limits.oom_score_adj {
+        if let Some(score) = spec.limits.oom_score_adj {
             kernel::set_oom_score_adj(score)?;
         }
-        if orders.no_new_privileges {
+        if spec.no_new_privileges {
             kernel::no_new_privileges()?;
         }
     }
@@ -141,14 +135,14 @@ fn file_mode() {
 }
 
 #[expect(unsafe_code, reason = "chdir")]
-fn directory(orders: &ExecSpec) -> Result<(), i32> {
+fn directory(spec: &ExecSpec) -> Result<(), i32> {
     // SAFETY: a NUL-terminated string.
-    check(unsafe { libc::chdir(orders.directory.as_ptr()) }).map(drop)
+    check(unsafe { libc::chdir(spec.directory.as_ptr()) }).map(drop)
 }
 
 #[expect(unsafe_code, reason = "writes into the prepared environment")]
-fn write_pid(orders: &ExecSpec) {
-    for place in orders.pid_digits.iter().filter(|place| !place.is_null()) {
+fn write_pid(spec: &ExecSpec) {
+    for place in spec.pid_digits.iter().filter(|place| !place.is_null()) {
         // SAFETY: ten bytes and a NUL were reserved there for us alone.
         unsafe { write_digits(*place) };
     }
@@ -175,12 +169,12 @@ unsafe fn write_digits(to: *mut u8) {
 
 /// Tries every candidate by the rules of execvp, without its shell fallback; returns the errno.
 #[expect(unsafe_code, reason = "execve")]
-fn exec(orders: &ExecSpec) -> i32 {
+fn exec(spec: &ExecSpec) -> i32 {
     let mut refused = None;
     let mut last = libc::ENOENT;
-    for program in &orders.programs {
+    for program in &spec.programs {
         // SAFETY: NUL-terminated strings in NULL-terminated arrays.
-        unsafe { libc::execve(program.as_ptr(), orders.argv.as_ptr(), orders.envp.as_ptr()) };
+        unsafe { libc::execve(program.as_ptr(), spec.argv.as_ptr(), spec.envp.as_ptr()) };
         last = errno();
         match last {
             libc::EACCES => refused = Some(last),

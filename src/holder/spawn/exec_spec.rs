@@ -72,7 +72,7 @@ pub(crate) struct ExecSpec {
     pub(crate) tag: u64,
     /// Each null or a place of ten bytes and a NUL for the decimal pid.
     pub(crate) pid_digits: [*mut u8; 2],
-    pub(crate) slip: *const ChildErrorSlot,
+    pub(crate) slot: *const ChildErrorSlot,
     /// The first descriptor it can do without, where it leaves a shared table.
     #[cfg_attr(
         not(target_os = "linux"),
@@ -89,7 +89,7 @@ impl ExecSpec {
     pub(crate) fn nothing(
         dev_null: c_int,
         nofile: libc::rlimit,
-        slip: *const ChildErrorSlot,
+        slot: *const ChildErrorSlot,
     ) -> ExecSpec {
         ExecSpec {
             programs: Vec::new(),
@@ -107,7 +107,7 @@ impl ExecSpec {
             parent_death_pid: 0,
             tag: 0,
             pid_digits: [null_mut(); 2],
-            slip,
+            slot,
             first_droppable_fd: 0,
             _strings: Vec::new(),
             _pid_texts: Vec::new(),

@@ -1,4 +1,4 @@
-//! Births by fork, with an error pipe: every Unix, and Linux where clone3 is refused.
+//! Starts by fork, with an error pipe: every Unix, and Linux where clone3 is refused.
 //! Owns the pipe that tells when the child has executed or ended.
 //! Never allocates in the child.
 
@@ -17,7 +17,7 @@ use crate::threads::lock;
 pub(crate) const UNKNOWN: i32 = -1;
 
 /// A child that is forked while another's pipe is open for writing has a copy of that end until its
-/// own exec, which may hang: the other birth would seem to hang with it.
+/// own exec, which may hang: the other start would seem to hang with it.
 static FORKING: Mutex<()> = Mutex::new(());
 
 /// Does it with all signals blocked: none may run a handler of ours in a child.
@@ -40,27 +40,27 @@ pub(crate) fn with_signals_blocked<T>(work: impl FnOnce() -> Result<T, i32>) -> 
 /// # Errors
 /// The errno of pipe or fork.
 #[expect(unsafe_code, reason = "fork")]
-pub(crate) fn fork_and_exec(orders: &ExecSpec, newborn: &AtomicI32) -> Result<i32, i32> {
+pub(crate) fn fork_and_exec(spec: &ExecSpec, child_pid: &AtomicI32) -> Result<i32, i32> {
     let errno = |problem: std::io::Error| problem.raw_os_error().unwrap_or(libc::EIO);
     let alone = lock(&FORKING);
     let (mut done, held) = std::io::pipe().map_err(errno)?;
-    newborn.store(UNKNOWN, Ordering::SeqCst);
+    child_pid.store(UNKNOWN, Ordering::SeqCst);
     // SAFETY: the child only runs `exec_child`, which is async-signal-safe. `held` is
     // close-on-exec, so the exec or the exit closes the child's copy.
     let pid = unsafe {
         let pid = libc::fork();
         if pid == 0 {
             libc::close(done.as_raw_fd());
-            exec_child(std::ptr::from_ref(orders));
+            exec_child(std::ptr::from_ref(spec));
         }
         pid
     };
     if pid < 0 {
         let failed = errno(std::io::Error::last_os_error());
-        newborn.store(0, Ordering::SeqCst);
+        child_pid.store(0, Ordering::SeqCst);
         return Err(failed);
     }
-    newborn.store(pid, Ordering::SeqCst);
+    child_pid.store(pid, Ordering::SeqCst);
     drop((held, alone));
     let _ = done.read(&mut [0]); // the end of the pipe is the news
     Ok(pid)

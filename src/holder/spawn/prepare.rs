@@ -1,4 +1,4 @@
-//! From the words of a spawn to orders a child can follow without allocating.
+//! From the words of a spawn to spec a child can follow without allocating.
 //! Owns the inherited environment, taken once; looks nothing up.
 //! Never starts anything.
 
@@ -94,12 +94,12 @@ pub(crate) fn check(spawn: &SpawnRequest) -> Result<(), SpawnError> {
     }
 }
 
-/// Builds the orders.
+/// Builds the spec.
 pub(crate) fn exec_spec(
     spawn: &SpawnRequest,
     inherited: &BaseEnvironment,
     ends: &ChildFds,
-    slip: *const ChildErrorSlot,
+    slot: *const ChildErrorSlot,
 ) -> Result<ExecSpec, SpawnError> {
     let given = fd_mappings(spawn, ends)?;
     let variables = variables(spawn, inherited, ends);
@@ -159,7 +159,7 @@ pub(crate) fn exec_spec(
         parent_death_pid: 0,
         tag: 0,
         pid_digits,
-        slip,
+        slot,
         first_droppable_fd: ends.above,
         _strings: strings,
         _pid_texts: pid_texts,

@@ -52,7 +52,7 @@ pub(crate) struct SpawnContext {
     pub(crate) nofile: libc::rlimit,
     pub(crate) dev_null: OwnedFd,
     pub(crate) logs: Arc<OutputDrain>,
-    pub(crate) mail: Arc<EngineQueue>,
+    pub(crate) queue: Arc<EngineQueue>,
     /// Children are watched by a handle: the application reaps its own.
     pub(crate) embedded: bool,
     /// Never use clone3.

@@ -206,7 +206,10 @@ fn run(shared: &Arc<SpawnerShared>, place: usize) {
     while let Some(job) = next(shared) {
         let (id, user) = (job.id, job.user());
         let outcome = launcher.spawn_one(job).map(Box::new);
-        shared.context.mail.send(EngineEvent::Spawn { id, outcome });
+        shared
+            .context
+            .queue
+            .send(EngineEvent::Spawn { id, outcome });
         shared.in_flight[place].child_pid.store(0, Ordering::SeqCst);
         launcher.wait_until_idle(); // until then it counts for its user
         lock(&shared.queue).done(user);

@@ -127,10 +127,10 @@ pub(crate) struct CreateProcessArgs<'a> {
 }
 
 /// Starts it; its number too.
-pub(crate) fn create_suspended(cradle: &CreateProcessArgs<'_>) -> io::Result<(ChildHandle, u32)> {
-    let born = create(cradle)?;
+pub(crate) fn create_suspended(args: &CreateProcessArgs<'_>) -> io::Result<(ChildHandle, u32)> {
+    let born = create(args)?;
     let (process, thread) = (ChildHandle(born.0), born.1);
-    let taken = cradle.jobs.iter().try_for_each(|job| job.take(&process.0));
+    let taken = args.jobs.iter().try_for_each(|job| job.take(&process.0));
     if let Err(error) = taken {
         process.kill();
         return Err(error);
@@ -150,15 +150,15 @@ fn resume(thread: &OwnedHandle) -> io::Result<()> {
 
 /// Suspended: process, first thread, number.
 #[expect(unsafe_code, reason = "system calls")]
-fn create(cradle: &CreateProcessArgs<'_>) -> io::Result<(OwnedHandle, OwnedHandle, u32)> {
+fn create(args: &CreateProcessArgs<'_>) -> io::Result<(OwnedHandle, OwnedHandle, u32)> {
     let with_end = |path: &Path| one_line(path.as_os_str().encode_wide()).map(ended);
-    let program = with_end(cradle.program)?;
-    let mut line = ended(one_line(quoted(&cradle.argv).into_iter())?);
-    let variables = cradle.variables.block()?;
-    let directory = cradle.directory.map(with_end).transpose()?;
-    let standard = cradle.standard.map(|handle| handle.as_raw_handle());
+    let program = with_end(args.program)?;
+    let mut line = ended(one_line(quoted(&args.argv).into_iter())?);
+    let variables = args.variables.block()?;
+    let directory = args.directory.map(with_end).transpose()?;
+    let standard = args.standard.map(|handle| handle.as_raw_handle());
     let mut given: Vec<HANDLE> = standard.to_vec();
-    given.extend(cradle.more.iter().map(AsRawHandle::as_raw_handle));
+    given.extend(args.more.iter().map(AsRawHandle::as_raw_handle));
     given.sort();
     given.dedup();
     for handle in &given {
@@ -179,7 +179,7 @@ fn create(cradle: &CreateProcessArgs<'_>) -> io::Result<(OwnedHandle, OwnedHandl
         | CREATE_NEW_PROCESS_GROUP
         | CREATE_UNICODE_ENVIRONMENT
         | EXTENDED_STARTUPINFO_PRESENT;
-    if cradle.idle {
+    if args.idle {
         flags |= IDLE_PRIORITY_CLASS;
     }
     let mut born = PROCESS_INFORMATION::default();

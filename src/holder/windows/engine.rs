@@ -1,4 +1,4 @@
-//! The loop of the holder: one queue of news, one place where everything is taken in.
+//! The loop of the holder: one queue of event, one place where everything is taken in.
 //! Owns instances, the connection to the runtime and deadlines.
 //! Never blocks on a disk, a module or the runtime; starts one process after the other.
 
@@ -60,7 +60,7 @@ pub(crate) struct RuntimeConnection {
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) mail: Arc<EngineQueue>,
-    pub(crate) news: Receiver<EngineEvent>,
+    pub(crate) event: Receiver<EngineEvent>,
     pub(crate) inherited: EnvBlock,
     /// Of all that is started here.
     pub(crate) modules: JobObject,
@@ -82,11 +82,11 @@ impl Engine {
     pub(crate) fn new(
         supervisor: RuntimeSupervisor,
         mail: Arc<EngineQueue>,
-        news: Receiver<EngineEvent>,
+        event: Receiver<EngineEvent>,
     ) -> io::Result<Engine> {
         Ok(Engine {
             mail,
-            news,
+            event,
             inherited: EnvBlock::inherited(),
             modules: JobObject::new(Some(&modules_job_name(std::process::id())))?,
             setup: None,
@@ -121,20 +121,20 @@ impl Engine {
             if let Some(code) = self.supervisor.exit_code() {
                 return self.shut_down(code);
             }
-            let news = match self.timeout() {
-                Some(wait) => self.news.recv_timeout(wait),
-                None => self.news.recv().map_err(RecvTimeoutError::from),
+            let event = match self.timeout() {
+                Some(wait) => self.event.recv_timeout(wait),
+                None => self.event.recv().map_err(RecvTimeoutError::from),
             };
-            if let Ok(news) = news {
-                self.take_in(news);
+            if let Ok(event) = event {
+                self.take_in(event);
             }
             self.roster.deadline_passed(monotonic());
             self.perform_effects();
         }
     }
 
-    pub(crate) fn take_in(&mut self, news: EngineEvent) {
-        match news {
+    pub(crate) fn take_in(&mut self, event: EngineEvent) {
+        match event {
             EngineEvent::Ask { runtime, ask } if runtime == self.runtime => {
                 self.supervisor.request_received(monotonic());
                 self.handle_request(ask);

@@ -11,7 +11,7 @@ use crate::messages::HolderRequest;
 /// News that may wait; a thread with more waits itself.
 pub(crate) const QUEUE: usize = 1024;
 
-/// One piece of news.
+/// One piece of event.
 #[derive(Debug)]
 pub(crate) enum EngineEvent {
     /// The runtime asks; which runtime, counted from the first.
@@ -45,18 +45,18 @@ pub(crate) enum EngineEvent {
     StopAsked,
 }
 
-/// The end that news goes in by.
+/// The end that event goes in by.
 #[derive(Debug)]
 pub(crate) struct EngineQueue(pub(crate) SyncSender<EngineEvent>);
 
 impl EngineQueue {
     /// Waits for room, except with what is only good to know: false when that was dropped.
-    pub(crate) fn send(&self, news: EngineEvent) -> bool {
-        match news {
+    pub(crate) fn send(&self, event: EngineEvent) -> bool {
+        match event {
             EngineEvent::Output { .. } | EngineEvent::OutputDropped { .. } => {
-                self.0.try_send(news).is_ok()
+                self.0.try_send(event).is_ok()
             }
-            news => self.0.send(news).is_ok(),
+            event => self.0.send(event).is_ok(),
         }
     }
 }

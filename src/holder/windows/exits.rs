@@ -213,7 +213,7 @@ impl Engine {
         let end = Instant::now() + LEAVE_WITHIN;
         while self.instances.values().any(|one| one.job.is_some()) {
             let left = end.saturating_duration_since(Instant::now());
-            match self.news.recv_timeout(left) {
+            match self.event.recv_timeout(left) {
                 Ok(EngineEvent::Exited {
                     name,
                     generation,

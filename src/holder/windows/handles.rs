@@ -1,4 +1,4 @@
-//! Jobs, waiting for processes, the clock: the system calls that are not about births.
+//! Jobs, waiting for processes, the clock: the system calls that are not about starts.
 //! Owns handles; each is closed once.
 //! Never ends a process that is not in a job of ours or our own child.
 

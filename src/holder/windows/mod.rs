@@ -38,9 +38,9 @@ pub struct EngineOptions {}
 /// # Errors
 /// No handles or threads are left.
 pub fn embed(_: EngineOptions) -> io::Result<((PipeReader, PipeWriter), JoinHandle<u8>)> {
-    let (sender, news) = sync_channel(QUEUE);
+    let (sender, event) = sync_channel(QUEUE);
     let supervisor = RuntimeSupervisor::embedded(monotonic());
-    let mut engine = Engine::new(supervisor, Arc::new(EngineQueue(sender)), news)?;
+    let mut engine = Engine::new(supervisor, Arc::new(EngineQueue(sender)), event)?;
     let theirs = engine.connect()?;
     engine.supervisor.channel_opened(monotonic());
     engine.roster.runtime_connected(monotonic());

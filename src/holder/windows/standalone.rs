@@ -30,10 +30,10 @@ pub fn run(runtime: RuntimeCommand) -> Result<u8, String> {
 }
 
 fn begin(command: RuntimeCommand) -> io::Result<Engine> {
-    let (sender, news) = sync_channel(QUEUE);
+    let (sender, event) = sync_channel(QUEUE);
     take_console(sender.clone())?;
     let supervisor = RuntimeSupervisor::standalone(monotonic());
-    let mut engine = Engine::new(supervisor, Arc::new(EngineQueue(sender)), news)?;
+    let mut engine = Engine::new(supervisor, Arc::new(EngineQueue(sender)), event)?;
     engine.runtime_process = Some(RuntimeProcess::new(command));
     Ok(engine)
 }

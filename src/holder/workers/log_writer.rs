@@ -69,18 +69,18 @@ pub(crate) struct LogWriter {
     folder: PathBuf,
     state: Mutex<LogWriterState>,
     changed: Condvar,
-    mail: Arc<EngineQueue>,
+    queue: Arc<EngineQueue>,
 }
 
 impl LogWriter {
     /// Starts the writer.
-    pub(crate) fn start(folder: PathBuf, mail: Arc<EngineQueue>) -> io::Result<Arc<LogWriter>> {
+    pub(crate) fn start(folder: PathBuf, queue: Arc<EngineQueue>) -> io::Result<Arc<LogWriter>> {
         let state = Mutex::default();
         let shelf = Arc::new(LogWriter {
             folder,
             state,
             changed: Condvar::new(),
-            mail,
+            queue,
         });
         let writer = Arc::clone(&shelf);
         thread("log-write", move || writer.run())?;
@@ -143,7 +143,7 @@ impl LogWriter {
         if !waiting.told_at.is_some_and(recent) {
             waiting.told_at = Some(now);
             waiting.reported = true;
-            self.mail.send(waiting.dropped(name, false));
+            self.queue.send(waiting.dropped(name, false));
         }
     }
 
@@ -216,7 +216,7 @@ impl LogWriter {
             let written = files.append(&name, &bytes, limits);
             self.account(&name, written, dropped, taken);
             for number in settles {
-                self.mail.send(EngineEvent::OutputFlushed { number });
+                self.queue.send(EngineEvent::OutputFlushed { number });
             }
         }
     }
@@ -232,7 +232,7 @@ impl LogWriter {
             Ok(()) => {
                 (waiting.errno, waiting.reason) = (None, None);
                 if std::mem::take(&mut waiting.reported) {
-                    self.mail.send(waiting.dropped(name, true));
+                    self.queue.send(waiting.dropped(name, true));
                 }
             }
             Err(problem) => {

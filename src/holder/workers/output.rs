@@ -80,7 +80,7 @@ pub(crate) struct OutputDrain {
     poll: Poller,
     wake: LoopWaker,
     shelf: Arc<LogWriter>,
-    mail: Arc<EngineQueue>,
+    queue: Arc<EngineQueue>,
 }
 
 /// What became of a stream whose process ended.
@@ -102,7 +102,7 @@ enum ReadStatus {
 impl OutputDrain {
     pub(crate) fn start(
         shelf: Arc<LogWriter>,
-        mail: Arc<EngineQueue>,
+        queue: Arc<EngineQueue>,
     ) -> io::Result<Arc<OutputDrain>> {
         let poll = Poller::new()?;
         let wake = LoopWaker::new()?;
@@ -117,7 +117,7 @@ impl OutputDrain {
             poll,
             wake,
             shelf,
-            mail,
+            queue,
         });
         let reader = Arc::clone(&logs);
         thread("log-read", move || reader.run())?;
@@ -155,7 +155,7 @@ impl OutputDrain {
         self.shelf.forget(name);
     }
 
-    /// Drops a pipe whose process was never born.
+    /// Drops a pipe whose process was never started.
     pub(crate) fn discard(&self, key: u64) {
         if let Some(mut stream) = lock(&self.streams).by_key.remove(&key) {
             self.close(&mut stream);
@@ -171,7 +171,7 @@ impl OutputDrain {
                 stream.kept.clear();
             } else if again {
                 let (id, run, text) = (stream.id, stream.generation, stream.kept.text());
-                if !text.is_empty() && !self.mail.send_output(id, run, text, 0) {
+                if !text.is_empty() && !self.queue.send_output(id, run, text, 0) {
                     stream.tap_lost += stream.kept.text().len() as u64;
                 }
             }
@@ -252,7 +252,7 @@ impl OutputDrain {
             stream.line.drain(..count);
             stream.kept.push(&text);
             if self
-                .mail
+                .queue
                 .send_output(stream.id, stream.generation, text, stream.tap_lost)
             {
                 stream.tap_lost = 0;
@@ -388,7 +388,7 @@ impl OutputDrain {
             let output = self.close(&mut stream);
             if was_told {
                 let (id, generation) = (stream.id, stream.generation);
-                self.mail.send(EngineEvent::Collected {
+                self.queue.send(EngineEvent::Collected {
                     id,
                     generation,
                     output,

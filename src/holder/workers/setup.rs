@@ -105,7 +105,7 @@ fn start_threads(
         nofile: options.nofile,
         dev_null: dev_null?.into(),
         logs,
-        mail: Arc::clone(queue),
+        queue: Arc::clone(queue),
         embedded: !standalone,
         plain_fork: options.plain_fork,
     };

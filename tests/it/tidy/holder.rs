@@ -10,8 +10,8 @@ use super::source::{self, Source};
 /// Lines of code that each part of the holder may have. Lower a limit when lines leave; the goal of
 /// the loop is 4500.
 const LINES_MAX: [(&str, usize); 5] = [
-    ("loop", 4807),
-    ("workers", 3490),
+    ("loop", 4740),
+    ("workers", 3510),
     ("spawn", 1970),
     ("bsd", 760),
     ("windows", 1699),
