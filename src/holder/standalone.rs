@@ -135,8 +135,7 @@ impl Engine {
         let Some(runtime) = &mut self.runtime else {
             return;
         };
-        let result = runtime.starting.take().map(|starting| starting.recv());
-        match result {
+        match runtime.starting.take().map(|one| one.recv()) {
             Some(Ok(Ok((socket, pid)))) => {
                 runtime.pid = Some(pid);
                 self.supervisor.runtime_started(monotonic());
