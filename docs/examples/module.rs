@@ -19,13 +19,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mainstay_sdk::{HealthReport, Module};
+use mainstay_sdk::{ConfigChange, HealthReport, Module};
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let module = Module::connect();
-    let settings: Value = module.settings()?;
-    let step = settings["step"].as_u64().unwrap_or(1);
+    // Called now, and whenever `settings` change while it runs; nothing changes before all agree.
+    let step = Arc::new(AtomicU64::new(1));
+    let current = Arc::clone(&step);
+    module.on_config(move |settings: Value| {
+        let next = settings["step"].as_u64().unwrap_or(1);
+        if next == 0 {
+            return Err("step is at least 1".to_owned());
+        }
+        if settings["fresh"] == true {
+            return Ok(ConfigChange::Restart);
+        }
+        let current = Arc::clone(&current);
+        Ok(ConfigChange::apply(move || {
+            current.store(next, Ordering::Relaxed)
+        }))
+    })?;
     let count = Arc::new(AtomicU64::new(0));
 
     // Asked by the probe `{ sdk = true }`; whoever can answer is healthy.
@@ -45,6 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rounds = std::env::args().skip_while(|word| word != "--for").nth(1);
     let rounds: u64 = rounds.map_or(Ok(u64::MAX), |rounds| rounds.parse())?;
     for _ in 0..rounds {
+        let step = step.load(Ordering::Relaxed);
         let now = count.fetch_add(step, Ordering::Relaxed) + step;
         module.publish("counter.counted", json!({ "count": now }))?;
         module.status(format!("counted to {now}"));

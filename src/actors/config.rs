@@ -3,14 +3,15 @@
 //! Never applies two plans at a time: the next one waits until the one before is in force.
 //! In flight at most: 1 reading of the files, 1 write of a plan, 1 Replan; 16 requests wait.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::lifecycle::ReplanError;
 use mainstay_policy::reload::{Offer, Reload, ReloadEvent};
-use mainstay_protocol::EventKind;
+use mainstay_protocol::config_change::SettingsAnswer;
+use mainstay_protocol::{EventKind, RequestError};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -23,10 +24,12 @@ use crate::plan_store::PlanStore;
 
 pub(crate) mod apply;
 pub(crate) mod candidate;
+mod delivery;
 pub(crate) mod edit;
 mod watch;
 
 use candidate::Candidate;
+pub(crate) use delivery::Told;
 use edit::ConfigEdit;
 use watch::{FileWatch, look_again};
 
@@ -40,6 +43,14 @@ pub(crate) enum ConfigMsg {
     Reload(ReloadRequest),
     /// The files were read.
     Read(Box<ReloadRequest>, Result<Box<Candidate>, String>),
+    /// What modules say to their new settings.
+    Answered(
+        Box<ReloadRequest>,
+        Box<Candidate>,
+        Vec<(ModuleId, Result<SettingsAnswer, RequestError>)>,
+    ),
+    /// News of a module that was told of its new settings.
+    Told(ModuleId, Told),
     /// The plan to apply was kept, or why not.
     Staged(Box<ReloadRequest>, Box<Candidate>, Result<(), String>),
     /// A plan that was kept is not applied: nothing of it is left. The request is tried again.
@@ -135,6 +146,8 @@ pub(crate) struct ConfigActorState {
     rollback: Option<(u64, String)>,
     /// The plan that is being left, and why.
     rolled_back: Option<(u64, String)>,
+    /// Modules that failed to follow: a rollback restarts them.
+    cannot_follow: BTreeSet<ModuleId>,
     requests: VecDeque<ReloadRequest>,
     /// Who waits for the plan that is watched.
     outcome: Vec<oneshot::Sender<ReloadOutcome>>,
@@ -178,6 +191,7 @@ impl Actor for ConfigActor {
             in_flight: 0,
             rollback: None,
             rolled_back: None,
+            cannot_follow: BTreeSet::new(),
             requests: VecDeque::new(),
             outcome: Vec::new(),
             is_problem_told: shown.is_some(),
@@ -213,6 +227,10 @@ impl ConfigActorState {
             ConfigMsg::Staged(request, candidate, kept) => {
                 self.on_staged(myself, request, *candidate, kept);
             }
+            ConfigMsg::Answered(request, candidate, answers) => {
+                self.on_answered(myself, request, candidate, answers);
+            }
+            ConfigMsg::Told(module, told) => self.on_told(myself, module, told),
             ConfigMsg::Undone(request) => {
                 self.in_flight -= 1;
                 if let Some(request) = request {
@@ -379,7 +397,7 @@ impl ConfigActorState {
                 );
                 self.show_problem(Some(text));
             }
-            Offer::Apply => self.stage(myself, request, candidate),
+            Offer::Apply => self.ask(myself, request, candidate),
         }
     }
 

@@ -19,9 +19,8 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::event_recorder::EventBuilder;
-use super::health::HealthMsg;
 use super::lifecycle::LifecycleMsg;
-use super::notify_parser::{self, NotifyAssignment, ReportedStatus};
+use super::notify_parser::{self, ReportedStatus};
 use super::registry::RegistryMsg;
 use super::timer::DeadlineTimer;
 use super::{RuntimeContext, convert, launching, readiness};
@@ -29,9 +28,11 @@ use crate::os::forensics::Bundle;
 use crate::os::{CommandResult, RunHold};
 use crate::os_text::signal_name;
 
+pub(crate) mod delivery;
 mod forensics;
 mod hooks;
 mod log_match;
+mod notified;
 mod outlook;
 mod output_loss;
 
@@ -98,6 +99,13 @@ pub(crate) enum ModuleMsg {
     },
     /// What is known of its run beside its state?
     Explain(oneshot::Sender<RunOutlook>),
+    /// Its settings changed and the run goes on.
+    Deliver {
+        /// It has accepted them already.
+        prepared: bool,
+    },
+    /// The time for a READY=1 after RELOADING=1 is over.
+    ReloadTimeout,
     /// The lifecycle is new: tell it again where this run stands.
     Resync,
 }
@@ -140,6 +148,9 @@ pub(crate) struct ModuleActorState {
     losing_output: bool,
     /// The capture of the current run.
     forensics: Forensics,
+    /// The run that said RELOADING=1 and not yet READY=1, and until when it may.
+    reloading: Option<(u64, MonoTime)>,
+    reload_alarm: DeadlineTimer,
 }
 
 /// How much later than its deadline the holder ends a stop that no runtime ends: one that runs
@@ -180,6 +191,8 @@ impl Actor for ModuleActor {
             not_ready: (None, 0),
             losing_output: false,
             forensics: Forensics::default(),
+            reloading: None,
+            reload_alarm: DeadlineTimer::default(),
         })
     }
 
@@ -191,7 +204,9 @@ impl Actor for ModuleActor {
     ) -> Result<(), ActorProcessingErr> {
         match msg {
             ModuleMsg::Event(event) => state.note(event),
-            ModuleMsg::Process(event) => state.on_process_event(event),
+            ModuleMsg::Process(event) => state.on_process_event(&myself, event),
+            ModuleMsg::Deliver { prepared } => state.deliver(prepared),
+            ModuleMsg::ReloadTimeout => state.on_reload_timeout(),
             ModuleMsg::Checked { generation, found } => state.on_checked(generation, found),
             ModuleMsg::Ready { generation } => state.note(RunEvent::ReadyReported { generation }),
             ModuleMsg::Status { generation, text } => state.set_status_text(generation, &text),
@@ -360,7 +375,7 @@ impl ModuleActorState {
             .spawn(launching::main_request(&self.ctx, self.id, generation));
     }
 
-    fn on_process_event(&mut self, event: ProcessEvent) {
+    fn on_process_event(&mut self, myself: &ActorRef<ModuleMsg>, event: ProcessEvent) {
         let generation = event.generation;
         match event.what {
             ProcessEventKind::Spawned { pid, .. } => {
@@ -404,7 +419,8 @@ impl ModuleActorState {
             }
             ProcessEventKind::Exited(exited) => self.on_exit(generation, &exited),
             ProcessEventKind::Notify { text, .. } => {
-                notify_parser::parse(&text).for_each(|word| self.on_notify(generation, word));
+                notify_parser::parse(&text)
+                    .for_each(|word| self.on_notify(myself, generation, word));
             }
             ProcessEventKind::Output {
                 text,
@@ -453,6 +469,7 @@ impl ModuleActorState {
     }
 
     fn on_exit(&mut self, generation: u64, exited: &Exited) {
+        self.end_reload(generation);
         let exit = exited.exit;
         let ran_ms = self.since_order(MonoTime(exited.at));
         let message = convert::task_message(exited);
@@ -493,72 +510,6 @@ impl ModuleActorState {
             .actor_refs
             .registry
             .cast(RegistryMsg::RunEnded(self.id, exit));
-    }
-
-    fn on_notify(&mut self, generation: u64, word: NotifyAssignment) {
-        match word {
-            NotifyAssignment::Ready => {
-                self.note(RunEvent::ReadyReported { generation });
-                if let Some(text) = self.reported.ready() {
-                    self.set_status_text(generation, &text);
-                }
-            }
-            NotifyAssignment::Status(text) => {
-                let shown = self.reported.status(text);
-                self.set_status_text(generation, &shown);
-            }
-            NotifyAssignment::Watchdog => {
-                self.note(RunEvent::WatchdogFed { generation });
-                if !std::mem::replace(&mut self.fed, true) {
-                    let fed = HealthMsg::watchdog_fed(self.id, generation);
-                    self.ctx.actor_refs.health.cast(fed);
-                }
-            }
-            NotifyAssignment::WatchdogTrigger => {
-                self.note(RunEvent::WatchdogTriggered { generation })
-            }
-            NotifyAssignment::WatchdogEvery(every) => {
-                self.note(RunEvent::WatchdogSet { generation, every })
-            }
-            NotifyAssignment::ExtendTimeout(by) => {
-                self.note(RunEvent::TimeoutExtended { generation, by })
-            }
-            NotifyAssignment::Stopping => self.on_stopping(generation),
-            NotifyAssignment::Reloading => {
-                let shown = self.reported.reloading();
-                self.set_status_text(generation, &shown);
-            }
-            NotifyAssignment::Errno(errno) => self.reported.errno(errno),
-            NotifyAssignment::ExitStatus(status) => self.reported.exit_status(status),
-        }
-    }
-
-    /// It is about to end by itself: nobody looks any more whether it is well.
-    fn on_stopping(&mut self, generation: u64) {
-        self.set_status_text(generation, "stopping");
-        self.note(RunEvent::StoppingReported { generation });
-        if generation == self.module.generation() && self.module.is_ready() {
-            let (module, running) = (self.id, false);
-            self.ctx
-                .actor_refs
-                .health
-                .cast(HealthMsg::ReadinessChanged {
-                    module,
-                    generation,
-                    running,
-                    found: false,
-                });
-        }
-    }
-
-    fn set_status_text(&self, generation: u64, text: &str) {
-        if self.is_current_run(generation) {
-            let text = Arc::from(notify_parser::one_line(text));
-            self.ctx
-                .actor_refs
-                .registry
-                .cast(RegistryMsg::StatusText(self.id, text));
-        }
     }
 
     /// Sends output to the clients that follow it.

@@ -177,6 +177,10 @@ impl Os for FakeOs {
         Box::pin(std::future::ready(None))
     }
 
+    fn signal(&self, instance: &Instance, _: u64, signal: Signal) {
+        let deed = format!("tell {instance} {}", signal.0);
+        self.deeds.lock().expect("whole").push(deed);
+    }
     fn sample(
         &self,
         request: SampleRequest,

@@ -131,7 +131,8 @@ impl Bus {
         }
     }
 
-    fn is_connected(&self, module: ModuleId) -> bool {
+    /// Whether a module has a connection.
+    pub(crate) fn is_connected(&self, module: ModuleId) -> bool {
         let endpoints = lock(&self.endpoints);
         let endpoint = endpoints.by_module.get(&module);
         endpoint.is_none_or(|endpoint| endpoint.client.is_some())

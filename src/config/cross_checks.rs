@@ -25,9 +25,11 @@ use crate::os_text::duration_text;
 const OF_A_BUILTIN: [&str; 4] = ["kind", "description", "version", "importance"];
 
 /// Keys of a process, which an embedded task does not have.
-const OF_A_PROCESS: [&str; 7] = [
+const OF_A_PROCESS: [&str; 9] = [
     "command",
     "stop_signal",
+    "reload_signal",
+    "reload_command",
     "limits",
     "isolation",
     "clear_env",

@@ -172,6 +172,9 @@ pub struct LaunchSpec {
     pub group: Option<String>,
     /// The stop signal.
     pub stop_signal: Signal,
+    /// How it is told of changed settings without a connection.
+    #[serde(default)]
+    pub reload: Option<ReloadBy>,
     /// Its own table, variables replaced.
     pub settings: serde_json::Map<String, serde_json::Value>,
     /// Its limits.
@@ -277,4 +280,14 @@ pub enum ProbeKind {
     Watchdog(Duration),
     /// Probes the module from outside.
     Probe(Probe),
+}
+
+/// How a module that runs is told of changed settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadBy {
+    /// By a signal to its main process.
+    Signal(Signal),
+    /// By a command: program and arguments.
+    Command(Vec<String>),
 }

@@ -13,8 +13,8 @@ use mainstay_process::{self as process, Limits, ProbeRole};
 use super::env_file::{EnvFileError, EnvFiles, inherited, is_variable};
 use super::env_syntax::{Fault, Lookup};
 use super::launch::{
-    DegradeSpec, LaunchSpec, ProbeKind, ProbeSpec, ResetSpec, ResourceRequirements, SystemConfig,
-    WatchSpec,
+    DegradeSpec, LaunchSpec, ProbeKind, ProbeSpec, ReloadBy, ResetSpec, ResourceRequirements,
+    SystemConfig, WatchSpec,
 };
 use super::lower::ParsedModule;
 use super::origin::{SourceMap, SourceText};
@@ -200,6 +200,11 @@ fn launch(
             needed.map(|needed| needed.module.text.clone()).collect()
         }
     };
+    let by_signal = module.reload_signal.as_ref();
+    let reload = match &module.reload_command {
+        Some(command) => Some(ReloadBy::Command(argv(&command.words, &directory))),
+        None => by_signal.map(|by| ReloadBy::Signal(by.signal)),
+    };
     let listens = module.sockets.0.iter();
     let sockets = listens.map(|listen| (listen.name.clone(), place(&listen.address, &directory)));
     LaunchSpec {
@@ -223,6 +228,7 @@ fn launch(
         user: module.user,
         group: module.group,
         stop_signal: module.stop_signal.signal,
+        reload,
         settings: module.settings.0,
         limits: Limits {
             file_handles: module.limits.file_handles.map(|handles| handles.0),

@@ -45,7 +45,7 @@ pub(crate) use confidential::is_confidential;
 pub(crate) use enforceable::{NotEnforced, check_enforcement};
 pub use launch::{
     EnforcementPolicy, Feature, IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind,
-    ProbeSpec, ReloadMode, ResourceRequirements, SystemConfig,
+    ProbeSpec, ReloadBy, ReloadMode, ResourceRequirements, SystemConfig,
 };
 pub use lookup::UnknownKey;
 pub(crate) use lower::load_watched;

@@ -50,6 +50,12 @@ pub(crate) fn modules<'a>(read: &[ParsedModule<'a>], at: &mut ReadContext<'a>) {
                 limits,
             ),
             (
+                &["reload_signal"],
+                module.reload_signal.is_some(),
+                "signals to tell a module of its settings",
+                "use reload_command, or the SDK",
+            ),
+            (
                 &["sockets"],
                 !module.sockets.0.is_empty(),
                 "sockets that a module could inherit",

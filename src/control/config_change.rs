@@ -204,5 +204,5 @@ fn between(ctx: &RuntimeContext, from: u64, to: Option<u64>) -> Result<Candidate
     let plan = Plan::new(from, before.system_spec.clone(), specs);
     let plan = plan.map_err(|error| error.to_string())?;
     let base = Planned::new(before, Arc::new(plan));
-    Candidate::of(Arc::new(base), after, number)
+    Candidate::of(Arc::new(base), after, number, |_, _| true)
 }

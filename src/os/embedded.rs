@@ -355,6 +355,13 @@ impl Os for EmbeddedOs {
         self.held.capture(request)
     }
 
+    fn signal(&self, instance: &Instance, generation: u64, signal: Signal) {
+        // A task has no signals.
+        if !self.tasks.contains_key(instance) {
+            self.held.signal(instance, generation, signal);
+        }
+    }
+
     fn sample(
         &self,
         request: SampleRequest,

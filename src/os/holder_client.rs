@@ -362,6 +362,17 @@ impl Os for HolderClient {
         Box::pin(async move { forensics::capture(&slots, request).await })
     }
 
+    fn signal(&self, instance: &Instance, generation: u64, signal: Signal) {
+        let instance = instance.clone();
+        self.send_request(&HolderRequest::Signal {
+            instance,
+            generation,
+            signal,
+            cont: false,
+            within_ms: None,
+        });
+    }
+
     fn sample(
         &self,
         request: SampleRequest,

@@ -103,6 +103,8 @@ pub(crate) trait Os: Send + Sync + 'static {
         &self,
         request: forensics::CaptureRequest,
     ) -> Pin<Box<dyn Future<Output = Option<forensics::Bundle>> + Send>>;
+    /// Sends a signal to the main process; nothing follows from it.
+    fn signal(&self, instance: &Instance, generation: u64, signal: Signal);
     /// Measures what whole trees, mainstay and the machine use; None: it cannot be measured now.
     fn sample(
         &self,

@@ -6,7 +6,7 @@
 //! that arrives during the watch takes the place of the one being watched, and inherits the modules
 //! that it changed.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use core::time::Duration;
 
@@ -77,6 +77,8 @@ struct Watch {
     content: Content,
     period: Duration,
     modules: BTreeMap<ModuleId, Watched>,
+    /// Modules that have not confirmed yet what they were told.
+    told: BTreeSet<ModuleId>,
     /// When the last of them settled for the first time.
     settled_at: MonoTime,
     /// Whether every run that the plan replaced has ended.
@@ -164,6 +166,7 @@ impl Reload {
             content,
             period,
             modules,
+            told: BTreeSet::new(),
             settled_at: now,
             in_force: false,
         });
@@ -206,6 +209,26 @@ impl Reload {
         None
     }
 
+    /// A module was told of the plan that is watched: it holds up the commit until it has
+    /// confirmed.
+    pub fn told(&mut self, module: ModuleId) {
+        if let Some(watch) = &mut self.watch {
+            watch.told.insert(module);
+        }
+    }
+
+    /// A module has confirmed, or cannot follow.
+    pub fn confirmed(&mut self, now: MonoTime, module: ModuleId, ok: bool) -> Option<ReloadEffect> {
+        let watch = self.watch.as_mut()?;
+        if !ok {
+            return self.roll_back(module);
+        }
+        if watch.told.remove(&module) {
+            watch.settled_at = now;
+        }
+        None
+    }
+
     fn roll_back(&mut self, module: ModuleId) -> Option<ReloadEffect> {
         let watch = self.watch.take()?;
         self.quarantined = Some(watch.content);
@@ -233,7 +256,7 @@ impl Reload {
             true => watch.settled_at,
             false => watch.settled_at.after(watch.period),
         };
-        (watch.in_force && !pending).then_some(ends)
+        (watch.in_force && !pending && watch.told.is_empty()).then_some(ends)
     }
 
     /// The plan of a rollback is in force: it has the committed content under a new number.

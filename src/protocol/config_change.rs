@@ -3,6 +3,7 @@
 //! Never carries a value that may be confidential back: only towards mainstay.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Timestamp;
 use crate::config_plan::{ConfigApplied, ConfigPlan};
@@ -122,4 +123,35 @@ pub struct ConfigDiffParams {
     /// Another one; without it, the plan in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
+}
+
+/// Parameters of `config.prepare`, towards a module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SettingsParams {
+    /// Its whole table `settings`, as it is to be.
+    pub settings: Value,
+}
+
+/// Result of `config.prepare`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SettingsAnswer {
+    /// What the module says.
+    pub verdict: SettingsVerdict,
+    /// Why it refuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+wire_enum! {
+    /// What a module says to new settings.
+    SettingsVerdict {
+        /// It uses them from `config.commit` on.
+        Accepted = "accepted",
+        /// It cannot use them: nothing is changed anywhere.
+        Refused = "refused",
+        /// It can only begin with them.
+        Restart = "restart",
+        /// It has no handler for them.
+        Unhandled = "unhandled",
+    }
 }

@@ -27,6 +27,12 @@ pub mod name {
     pub const CALL: &str = "call";
     /// Call to a module: switch a feature off or on.
     pub const FEATURE_SET: &str = "feature.set";
+    /// Call to a module: may these settings take the place of those before?
+    pub const CONFIG_PREPARE: &str = "config.prepare";
+    /// Call to a module: use the settings that were prepared.
+    pub const CONFIG_COMMIT: &str = "config.commit";
+    /// Call to a module: forget the settings that were prepared.
+    pub const CONFIG_ABORT: &str = "config.abort";
     /// Call to a module: work with this share of the load.
     pub const LOAD_REDUCE: &str = "load.reduce";
 }

@@ -6,6 +6,7 @@ use schemars::generate::SchemaGenerator;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
+use crate::config_change as g;
 use crate::method::{self as m, Empty, name};
 use crate::methods::{METHODS, MethodInfo};
 use crate::rpc::{Response, RpcRequest};
@@ -26,6 +27,13 @@ const TOWARDS_MODULES: &[Row] = &[
     (name::CALL, of::<m::CallParams>, of::<Value>),
     (name::FEATURE_SET, of::<m::FeatureParams>, of::<m::Handled>),
     (name::LOAD_REDUCE, of::<m::LoadParams>, of::<m::Handled>),
+    (
+        name::CONFIG_PREPARE,
+        of::<g::SettingsParams>,
+        of::<g::SettingsAnswer>,
+    ),
+    (name::CONFIG_COMMIT, of::<Empty>, of::<Empty>),
+    (name::CONFIG_ABORT, of::<Empty>, of::<Empty>),
 ];
 
 /// Notifications: towards whom, method, parameters.

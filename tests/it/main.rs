@@ -14,6 +14,7 @@ mod config_verbs;
 mod configuration;
 mod daemon;
 mod decisions;
+mod delivery;
 mod directories;
 mod embedded;
 mod events;

@@ -63,6 +63,9 @@ pub(crate) struct Options {
     /// (failure) Close stdout and stderr
     #[arg(long)]
     pub(crate) close_stdout: bool,
+    /// On SIGHUP, send this to NOTIFY_SOCKET; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) on_hup: Vec<String>,
     /// Drop SIGTERM (its children too)
     #[arg(long)]
     pub(crate) ignore_sigterm: bool,

@@ -160,7 +160,12 @@ impl Run {
             Signal::SIGTERM if self.options.ignore_sigterm => None,
             Signal::SIGHUP => {
                 show::say("reloaded");
-                None
+                let told = self.options.on_hup.iter();
+                let failed = told.map(|text| ready::notify(text)).find_map(Result::err);
+                failed.map(|error| {
+                    eprintln!("misbehave: {error}");
+                    1
+                })
             }
             _ if self.options.slow_stop.is_zero() => Some(self.leave()),
             _ => {

@@ -7,11 +7,13 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use mainstay_protocol::config_change::SettingsParams;
 use mainstay_protocol::method::{CallParams, FeatureParams, HealthReportParams, LoadParams, name};
 use mainstay_protocol::rpc::Response;
 use mainstay_protocol::{ErrorCode, HealthStatus, MAX_LINE_BYTES, RequestError, RpcRequest};
 use serde_json::{Value, json};
 
+use crate::config_change::{ConfigCallback, ConfigChange};
 use crate::outbox::Outbox;
 use crate::queue::BoundedQueue;
 use crate::reconnect::thread;
@@ -54,6 +56,7 @@ struct Handlers {
     feature: Mutex<Option<FeatureFn>>,
     /// Each feature that is known, with its value.
     features: Mutex<HashMap<String, Value>>,
+    config: ConfigCallback,
     served: Mutex<HashMap<String, ServeFn>>,
 }
 
@@ -97,7 +100,12 @@ impl Callbacks {
     pub(crate) fn queue(&self, epoch: u64, request: RpcRequest) -> Result<(), RequestError> {
         let queue = match request.method.as_str() {
             name::CALL => &self.calls,
-            name::HEALTH_CHECK | name::LOAD_REDUCE | name::FEATURE_SET => &self.prompt,
+            name::HEALTH_CHECK
+            | name::LOAD_REDUCE
+            | name::FEATURE_SET
+            | name::CONFIG_PREPARE
+            | name::CONFIG_COMMIT
+            | name::CONFIG_ABORT => &self.prompt,
             other => {
                 let text = format!("cannot answer {other}: this module's SDK does not know it");
                 return Err(RequestError::new(ErrorCode::UnknownMethod, text));
@@ -130,6 +138,13 @@ impl Callbacks {
     pub(crate) fn feature(&self, name: &str) -> bool {
         let features = lock(&self.handlers.features);
         features.get(name).is_some_and(is_on)
+    }
+
+    pub(crate) fn on_config(
+        &self,
+        handler: Box<dyn FnMut(Value) -> Result<ConfigChange, String> + Send>,
+    ) {
+        self.handlers.config.set(handler);
     }
 
     pub(crate) fn serve(&self, method: &str, handler: ServeFn) {
@@ -218,6 +233,19 @@ impl Handlers {
                     handler(&params.name, &params.value);
                 }
                 Ok(json!({ "handled": handler.is_some() }))
+            }
+            name::CONFIG_PREPARE => {
+                let params: SettingsParams = parameters(request)?;
+                Ok(json!(self.config.prepare(params.settings)))
+            }
+            name::CONFIG_COMMIT if self.config.commit() => Ok(json!({})),
+            name::CONFIG_COMMIT => {
+                let text = "cannot use new settings: none were prepared";
+                Err(RequestError::new(ErrorCode::ModuleError, text))
+            }
+            name::CONFIG_ABORT => {
+                self.config.abort();
+                Ok(json!({}))
             }
             _ => self.call(parameters(request)?),
         }

@@ -24,6 +24,9 @@ pub enum Error {
     /// The settings do not fit the requested type.
     #[error("cannot read the module's settings: {0}; correct [settings] in its configuration")]
     SettingsShape(serde_json::Error),
+    /// The handler refuses the settings that the module begins with.
+    #[error("cannot use the module's settings: {0}; correct [settings] in its configuration")]
+    SettingsRefused(String),
     /// The payload cannot be written as JSON.
     #[error("cannot publish {subject}: its payload is not JSON: {source}")]
     Payload {

@@ -22,6 +22,7 @@
 //! environment; a module that starts other programs removes them from their environment.
 
 mod callbacks;
+mod config_change;
 mod environment;
 mod error;
 mod event_dispatch;
@@ -33,6 +34,7 @@ mod queue;
 mod reconnect;
 mod watchdog;
 
+pub use config_change::ConfigChange;
 pub use environment::ModuleEnvironment;
 pub use error::{CallError, Error};
 pub use health_report::HealthReport;

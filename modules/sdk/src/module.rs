@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::callbacks::HealthCallback;
+use crate::config_change::ConfigChange;
 use crate::notify_socket::NotifySocket;
 use crate::outbox::{CallOutcome, CallRejected};
 use crate::reconnect::ReconnectingConnection;
@@ -151,13 +152,25 @@ impl Module {
         serde_json::from_value(self.settings_value()?).map_err(Error::SettingsShape)
     }
 
-    /// Calls the handler with the settings, once, before this returns. Changes while the module
-    /// runs are not delivered yet.
+    /// Calls the handler with the settings, now and whenever they change while the module runs. The
+    /// handler looks whether it can use them, and changes nothing yet: it returns what does
+    /// ([`ConfigChange::apply`]), that it can only begin with them ([`ConfigChange::Restart`]), or
+    /// why it refuses them. After a refusal no module gets new settings. It should return within
+    /// milliseconds, as a health check.
     ///
     /// # Errors
-    /// If the settings cannot be read.
-    pub fn on_config(&self, mut handler: impl FnMut(Value) + Send + 'static) -> Result<(), Error> {
-        handler(self.settings_value()?);
+    /// If the settings cannot be read, or the handler refuses those that the module begins with.
+    pub fn on_config(
+        &self,
+        mut handler: impl FnMut(Value) -> Result<ConfigChange, String> + Send + 'static,
+    ) -> Result<(), Error> {
+        let first = handler(self.settings_value()?).map_err(Error::SettingsRefused)?;
+        if let ConfigChange::Apply(apply) = first {
+            apply();
+        }
+        if let Some(connection) = &self.inner.connection {
+            connection.callbacks.on_config(Box::new(handler));
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use mainstay_sdk::{CallError, ErrorCode, HealthReport, Module, ModuleEnvironment};
+use mainstay_sdk::{CallError, ConfigChange, ErrorCode, HealthReport, Module, ModuleEnvironment};
 use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -481,7 +481,10 @@ fn settings_come_from_the_named_file() {
     );
     let (tell, told) = channel();
     module
-        .on_config(move |settings| tell.send(settings).unwrap())
+        .on_config(move |settings| {
+            let tell = tell.clone();
+            Ok(ConfigChange::apply(move || tell.send(settings).unwrap()))
+        })
         .unwrap();
     assert_eq!(told.try_recv().unwrap(), json!({"keep_days": 7}));
     std::fs::write(&path, r#"{"keep_days": "long"}"#).unwrap();

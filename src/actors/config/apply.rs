@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::candidate::Candidate;
+use super::delivery::can_follow;
 use super::{
     ConfigActorState, ConfigMsg, ReloadOutcome, ReloadRefusal, ReloadReply, ReloadRequest,
     held_text,
@@ -24,7 +25,7 @@ use crate::actors::lifecycle::LifecycleMsg;
 use crate::actors::lifecycle::replan::Replan;
 use crate::actors::root::RootMsg;
 use crate::actors::{CommittedPlan, settings_files};
-use crate::config::Configuration;
+use crate::config::{Configuration, LaunchSpec};
 use crate::plan_store::{PlanStore, StoredPlan};
 
 /// How long until a commit that could not be written is tried again.
@@ -45,6 +46,8 @@ pub(crate) struct Replanned {
     plan: u64,
     before: Arc<Configuration>,
     after: Arc<Configuration>,
+    /// Whose settings change while they run, and whether they have accepted that.
+    notified: Vec<(ModuleId, bool)>,
 }
 
 /// Keeps a plan, and writes what belongs to it; on failure nothing is left of it.
@@ -153,12 +156,14 @@ impl ConfigActorState {
     ) {
         self.in_flight -= 1;
         if let Err(text) = kept {
+            self.abort(&candidate.prepared);
             if request.edit.is_none() {
                 self.set_problem(Some(text.clone()));
             }
             return request.refuse(ReloadRefusal::Refused(text));
         }
         if self.is_overtaken(&candidate) {
+            self.abort(&candidate.prepared);
             let (store, ctx) = (self.store.clone(), Arc::clone(&self.ctx));
             let work = move || {
                 undo(
@@ -210,7 +215,10 @@ impl ConfigActorState {
         self.in_flight += 1;
         let (result, done) = oneshot::channel();
         let myself = myself.clone();
+        let notified = candidate.notified();
+        let notified = notified.map(|(id, _)| (id, candidate.prepared.contains(&id)));
         let replanned = Replanned {
+            notified: notified.collect(),
             plan: candidate.plan.number(),
             before: Arc::clone(&candidate.base.configuration),
             after: Arc::clone(&candidate.configuration),
@@ -244,9 +252,11 @@ impl ConfigActorState {
             plan,
             before,
             after,
+            notified,
         } = replanned;
         match result {
             Ok(()) => {
+                self.tell(&notified);
                 self.outcome.extend(request.outcome);
                 if let Some(to) = request.reply {
                     let _requester_left = to.send(Ok(ReloadReply::Applied(plan)));
@@ -254,6 +264,9 @@ impl ConfigActorState {
             }
             Err(error) => {
                 self.reload.abandon();
+                let prepared = notified.iter().filter(|(_, prepared)| *prepared);
+                let prepared: Vec<ModuleId> = prepared.map(|(module, _)| *module).collect();
+                self.abort(&prepared);
                 let text = format!("cannot apply plan {plan}: {}", refusal(error));
                 self.set_problem(Some(text.clone()));
                 let store = self.store.clone();
@@ -291,7 +304,13 @@ impl ConfigActorState {
         let committed = self.ctx.committed.load_full();
         let base = self.ctx.planned();
         let number = self.newest + 1;
-        let candidate = match Candidate::rollback(base, &committed.configuration, number) {
+        let failed = std::mem::take(&mut self.cannot_follow);
+        let ctx = Arc::clone(&self.ctx);
+        let follows = |module: ModuleId, launch: &LaunchSpec| {
+            !failed.contains(&module) && can_follow(&ctx, module, launch)
+        };
+        let former = &committed.configuration;
+        let candidate = match Candidate::rollback(base, former, number, follows) {
             Ok(candidate) => candidate,
             Err(error) => return tracing::error!("cannot roll back plan {plan}: {error}"),
         };
@@ -437,7 +456,8 @@ impl ConfigActorState {
         let committed = self.ctx.committed.load_full();
         let planned = self.ctx.planned();
         let number = planned.plan.number();
-        let Ok(back) = Candidate::rollback(planned, &committed.configuration, number) else {
+        let committed = &committed.configuration;
+        let Ok(back) = Candidate::rollback(planned, committed, number, |_, _| true) else {
             return;
         };
         if self.reload.watched().is_some() {

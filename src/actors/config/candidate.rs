@@ -12,11 +12,12 @@ use mainstay_policy::{ModuleId, ModuleIds};
 use serde_json::{Value, json};
 
 use super::ReloadRequest;
+use super::delivery::can_follow;
 use super::edit::EditResult;
 use crate::actors::{Planned, RuntimeContext};
 use crate::config::{
-    ConfigChanges, ConfigSources, Configuration, KeyChange, NotEnforced, check_enforcement,
-    is_confidential, load_watched,
+    ConfigChanges, ConfigSources, Configuration, KeyChange, LaunchSpec, NotEnforced,
+    check_enforcement, is_confidential, load_watched,
 };
 use crate::os::folder_watch::FolderWatch;
 
@@ -37,6 +38,8 @@ pub(crate) struct Candidate {
     is_rollback: bool,
     /// What belongs to the change of a request.
     pub(crate) edit: EditResult,
+    /// Modules that have accepted their new settings.
+    pub(crate) prepared: Vec<ModuleId>,
 }
 
 impl Candidate {
@@ -80,7 +83,8 @@ impl Candidate {
             Some(NotEnforced { cause, remedy })
         })
         .map_err(|problems| problems.to_string())?;
-        Candidate::of(base, Arc::new(configuration), number)
+        let follows = |module: ModuleId, launch: &LaunchSpec| can_follow(ctx, module, launch);
+        Candidate::of(base, Arc::new(configuration), number, follows)
     }
 
     /// Compares a configuration with what is in force.
@@ -91,15 +95,20 @@ impl Candidate {
         base: Arc<Planned>,
         configuration: Arc<Configuration>,
         number: u64,
+        follows: impl Fn(ModuleId, &LaunchSpec) -> bool,
     ) -> Result<Candidate, String> {
         let specs = configuration.modules.iter().map(|(spec, _)| spec);
         let plan = Plan::new(number, configuration.system_spec.clone(), specs.cloned());
         let plan = plan.map_err(|error| error.to_string())?;
         let keys = base.configuration.changes_to(&configuration);
-        // Running modules cannot be notified of new settings yet, so they are restarted.
+        // A run that cannot be told of new settings is restarted.
+        let follows = |module: ModuleId| {
+            let next = configuration.module(module);
+            next.is_some_and(|(_, launch)| follows(module, launch))
+        };
         let classes = keys.classes().into_iter();
         let classes = classes.map(|(module, class)| match class {
-            KeyClass::Notify => (module, KeyClass::Restart),
+            KeyClass::Notify if !follows(module) => (module, KeyClass::Restart),
             class => (module, class),
         });
         let classes: Vec<(ModuleId, KeyClass)> = classes.collect();
@@ -112,6 +121,7 @@ impl Candidate {
             differences,
             is_rollback: false,
             edit: EditResult::default(),
+            prepared: Vec::new(),
         })
     }
 
@@ -123,10 +133,11 @@ impl Candidate {
         base: Arc<Planned>,
         committed: &Configuration,
         number: u64,
+        follows: impl Fn(ModuleId, &LaunchSpec) -> bool,
     ) -> Result<Candidate, String> {
         let ids: ModuleIds = base.configuration.ids.clone();
         let configuration = committed.clone().with_ids(ids);
-        let candidate = Candidate::of(base, Arc::new(configuration), number)?;
+        let candidate = Candidate::of(base, Arc::new(configuration), number, follows)?;
         Ok(Candidate {
             is_rollback: true,
             ..candidate
@@ -141,6 +152,24 @@ impl Candidate {
             .filter(|(_, change)| !stays(change))
             .map(|(module, difference)| (*module, difference.class()))
             .collect()
+    }
+
+    /// The modules whose settings change and whose runs go on, with how they are then started.
+    pub(crate) fn notified(&self) -> impl Iterator<Item = (ModuleId, &LaunchSpec)> {
+        self.differences.iter().filter_map(|(module, difference)| {
+            let launch = &self.configuration.module(*module)?.1;
+            let before = &self.base.configuration.module(*module)?.1;
+            let goes_on = difference.class() == ChangeClass::Live;
+            (goes_on && before.settings != launch.settings).then_some((*module, launch))
+        })
+    }
+
+    /// A module asks for a restart.
+    pub(crate) fn restart(&mut self, module: ModuleId) {
+        let found = self.differences.iter_mut().find(|(id, _)| *id == module);
+        if let Some((_, difference)) = found {
+            *difference = Difference::Changed(KeyClass::Restart);
+        }
     }
 
     /// The modules that it changes and that do well: those are watched.

@@ -79,6 +79,12 @@ section! {
         /// The signal of a stop. It is sent to the main process; when that has exited and others of
         /// its tree are alive, they get it too and keep what is left of `shutdown_timeout`.
         Live stop_signal: StopSignal = StopSignal::default();
+        /// The signal that tells the main process of changed settings. A module that answers with
+        /// RELOADING=1 has `startup_timeout` for its READY=1.
+        Live reload_signal: Option<StopSignal> = None;
+        /// The command that tells it of changed settings, instead of a signal; it has
+        /// `startup_timeout`, and its failure rolls the change back.
+        Live reload_command: Option<CommandLine> = None;
         /// Sockets by name, each `address:port` or a path with a `/`: bound before its first start,
         /// kept while it restarts (connections wait), handed to it as `LISTEN_FDS`. A lazy module
         /// starts on the first connection.
@@ -111,10 +117,6 @@ section! {
         Live rungs: Option<Vec<Rung>> = None;
     }
     later {
-        /// The signal that announces changed settings.
-        Live reload_signal: ValueType::Signal, "";
-        /// The command that announces changed settings.
-        Live reload_command: ValueType::Command, "";
         /// The name its running process had before.
         Live renamed_from: ValueType::Name, "";
     }

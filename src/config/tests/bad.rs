@@ -51,10 +51,6 @@ fn what_is_not_built_is_refused() {
     for (text, key) in [
         (&module("renamed_from = \"b\""), "module.a.renamed_from"),
         (
-            &module("reload_signal = \"SIGHUP\""),
-            "module.a.reload_signal",
-        ),
-        (
             &module("isolation.private_tmp = true"),
             "module.a.isolation.private_tmp",
         ),

@@ -188,3 +188,32 @@ proptest! {
         prop_assert_eq!(reload.committed(), if is_committed { 2 } else { 1 });
     }
 }
+
+#[test]
+fn a_module_that_was_told_holds_up_the_commit_until_it_has_confirmed() {
+    let told = || {
+        let mut reload = Reload::new(1, "old".into());
+        reload.applied(MonoTime(0), (2, "new".into()), Duration::ZERO, []);
+        reload.in_force(2);
+        reload.told(ModuleId(3));
+        assert_eq!(reload.next_effect(MonoTime(10)), None);
+        reload
+    };
+    let mut reload = told();
+    assert_eq!(reload.confirmed(MonoTime(20), ModuleId(3), true), None);
+    let commit = ReloadEffect::Commit { plan: 2 };
+    assert_eq!(reload.next_effect(MonoTime(20)), Some(commit));
+    let mut reload = told();
+    let back = ReloadEffect::RollBack {
+        plan: 2,
+        module: ModuleId(3),
+    };
+    assert_eq!(
+        reload.confirmed(MonoTime(20), ModuleId(3), false),
+        Some(back)
+    );
+    assert_eq!(reload.quarantined().map(|it| &**it), Some("new"));
+    // Nothing is watched any more: news of it lead to nothing.
+    reload.told(ModuleId(3));
+    assert_eq!(reload.confirmed(MonoTime(30), ModuleId(3), false), None);
+}

@@ -4,6 +4,7 @@
 
 use std::fmt::Debug;
 
+use mainstay_protocol::config_change::{SettingsAnswer, SettingsParams, SettingsVerdict};
 use mainstay_protocol::config_plan::{
     ApplyResult, ConfigApplied, ConfigApplyParams, ConfigPlanParams,
 };
@@ -303,6 +304,18 @@ pub(crate) fn towards_modules() -> Vec<Example> {
             m::LoadParams { factor: 0.5 },
             m::Handled { handled: false },
         ),
+        example(
+            name::CONFIG_PREPARE,
+            SettingsParams {
+                settings: json!({"depth": 3}),
+            },
+            SettingsAnswer {
+                verdict: SettingsVerdict::Refused,
+                reason: Some("depth is at most 2".to_owned()),
+            },
+        ),
+        example(name::CONFIG_COMMIT, Empty {}, Empty {}),
+        example(name::CONFIG_ABORT, Empty {}, Empty {}),
     ]
 }
 
