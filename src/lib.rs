@@ -39,6 +39,7 @@ mod os;
 mod os_text;
 mod plan_store;
 mod runtime;
+mod secrets;
 
 pub use embed::{
     Runtime, RuntimeBuilder, ShutdownReport, StartError, TaskContext, TaskError, TaskSubscription,

@@ -26,7 +26,8 @@ use crate::actors::log_followers::LogFollowers;
 use crate::actors::root;
 use crate::actors::snapshots::SnapshotStore;
 use crate::actors::{
-    ActorRefs, CommittedPlan, Planned, RuntimeContext, SlotStore, launching, record, settings_files,
+    ActorRefs, CommittedPlan, Planned, RuntimeContext, SlotStore, launching, record, secret_files,
+    settings_files,
 };
 pub(crate) use crate::actors::{CONSOLE_TARGET, ConsoleMessage, ConsoleSink};
 use crate::bus::Bus;
@@ -279,6 +280,15 @@ impl BuiltRuntime {
             // Of modules that are no more.
             let _there_were_none = fs::remove_dir_all(settings_files::folder(&ctx.configuration()));
         }
+        let known = world
+            .instances
+            .iter()
+            .map(|known| known.instance.to_string());
+        if let Err(error) = ctx.open_secrets(&ctx.configuration()) {
+            // The modules that use it do not start, and say so.
+            tracing::error!("{error}");
+        }
+        secret_files::keep_only(&ctx.configuration(), &known.collect::<Vec<String>>());
         settings_files::write_all(&ctx.configuration());
         let known = returned.then(|| {
             let instances = world.instances.iter();
@@ -331,6 +341,7 @@ impl RunningRuntime {
             tokio::task::spawn_blocking(move || journal.close(JOURNAL_FLUSH_TIMEOUT)).await;
         let _there_were_none =
             fs::remove_dir_all(settings_files::folder(&self.ctx.configuration()));
+        let _there_were_none = fs::remove_dir_all(secret_files::folder(&self.ctx.configuration()));
         held.exit_holder_and_wait(code).await;
         self.routes.abort();
         root::stop_actors(&self.ctx);
@@ -417,6 +428,7 @@ pub(crate) fn build(
         holder_pid: world.holder_pid,
         announce,
         directories_restored: tokio::sync::Notify::new(),
+        secrets: ArcSwap::default(),
         os,
     }))
 }
@@ -497,4 +509,5 @@ fn restore_files(ctx: &RuntimeContext) {
         tracing::error!("cannot restore {}: {problem}", state_dir.display());
     }
     settings_files::write_all(&configuration);
+    ctx.restore_secrets();
 }

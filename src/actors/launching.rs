@@ -101,6 +101,7 @@ pub(crate) fn command_request(
 ) -> SpawnRequest {
     let (spec, launch) = (ctx.spec(module), ctx.launch(module));
     let mut env = launch.env.clone();
+    env.extend(ctx.secret_variables(module));
     env.push((ENV_MODULE.to_owned(), spec.name.clone()));
     if !ctx.configuration().system.features.is_empty() {
         env.push((ENV_FEATURES.to_owned(), ctx.features_text(module)));

@@ -58,6 +58,7 @@ mod recovery;
 pub(crate) mod registry;
 mod resources;
 pub(crate) mod root;
+pub(crate) mod secret_files;
 pub(crate) mod settings_files;
 mod slot_store;
 pub(crate) mod snapshots;
@@ -93,6 +94,8 @@ pub(crate) struct RuntimeContext {
     pub(crate) actor_refs: ActorRefs,
     /// Whether the run of each module, or the next one, has features switched off.
     pub(crate) degraded: SlotStore<AtomicBool>,
+    /// The plain values of secrets.
+    pub(crate) secrets: ArcSwap<secret_files::SecretStore>,
     /// The event bus and the modules' connections.
     pub(crate) bus: Arc<crate::bus::Bus>,
     /// Clients and checks that read a module's output while it is written.

@@ -350,7 +350,9 @@ impl ModuleActorState {
     }
 
     fn spawn(&mut self, generation: u64) {
-        if let Err(short) = launching::check_resources(&self.ctx, self.id) {
+        let resources = launching::check_resources(&self.ctx, self.id);
+        let ready = resources.and_then(|()| self.ctx.write_secrets(self.id));
+        if let Err(short) = ready {
             self.publish_exit(generation, None, short.clone());
             self.detail = Some(short);
             let failure = StartFailure {

@@ -96,6 +96,8 @@ pub(crate) enum Verb {
     Reload(ReloadArgs),
     /// Look up and change the configuration in force
     Config(ConfigArgs),
+    /// Encrypt values of the configuration, and list them
+    Secret(SecretArgs),
     /// List and verify who requested what
     Audit(AuditArgs),
     /// Send one request of the protocol and print its result as JSON
@@ -450,6 +452,37 @@ pub(crate) struct ConfigChangeArgs {
     /// Print the object of the protocol
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretArgs {
+    #[command(subcommand)]
+    pub(crate) verb: SecretVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretVerb {
+    /// Encrypt a value, read from standard input, under a name
+    Set(SecretValueArgs),
+    /// Replace the value of a name; the modules that use it are restarted
+    Rotate(SecretValueArgs),
+    /// Encrypt all values for a new key, which replaces the old one
+    Rekey,
+    /// List the names and the modules that use each
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretValueArgs {
+    /// Its name
+    #[arg(value_parser = instance_name)]
+    pub(crate) name: String,
+    /// Read the value from this file instead
+    #[arg(long, value_name = "FILE", conflicts_with = "generate")]
+    pub(crate) from: Option<PathBuf>,
+    /// Make up a random value
+    #[arg(long)]
+    pub(crate) generate: bool,
 }
 
 #[derive(Debug, Args)]

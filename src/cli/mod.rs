@@ -33,6 +33,7 @@ mod plan;
 pub(crate) mod progress;
 mod runtime;
 mod runtime_log;
+mod secret;
 mod status;
 pub(crate) mod system_locator;
 mod table;
@@ -91,6 +92,7 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Plan(args) => plan::run(&args, global),
         Verb::Reload(args) => plan::reload(&args, global),
         Verb::Config(args) => config::run(&args, global),
+        Verb::Secret(args) => secret::run(&args, global),
         Verb::Audit(args) => audit::run(&args, global),
         Verb::Call(args) => call::run(&args, global),
         Verb::Completions(args) => completions::run(&args),

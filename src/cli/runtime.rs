@@ -14,7 +14,7 @@ use super::console::{Console, Stream, Target};
 use super::error::CliError;
 use super::runtime_log::rotating::RotatingFile;
 use crate::config::ConfigSources;
-use crate::os::process_limit::{check_threads, with_limit};
+use crate::os::process_limit::{check_threads, forbid_core_dumps, with_limit};
 use crate::runtime::{ConsoleMessage, ConsoleSink};
 
 /// Threads that a holder and its runtime have at least once the system runs: for starts and for
@@ -38,6 +38,7 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
         return Err(CliError::new(CliExitCode::Usage, text));
     };
     crate::os::machine::name_process(c"mainstay");
+    forbid_core_dumps();
     if let Err(problem) = check_threads(THREADS) {
         super::terminal::print_error(&format!("cannot start the runtime: {problem}"));
         std::process::exit(i32::from(CliExitCode::Failed as u8));

@@ -60,7 +60,7 @@ impl Configuration {
             system: named(&[], found),
             modules: Vec::with_capacity(pairs.len()),
         };
-        for section in ["features", "group"] {
+        for section in ["features", "group", "secrets"] {
             changes.system.extend(self.named_changes(section, next));
         }
         let read = before.iter().zip(&after);
@@ -70,6 +70,11 @@ impl Configuration {
             // Every key is written as before: it is what an env file says.
             if before.1.env != after.1.env && !found.has("env") && !found.has("env_file") {
                 found.found.push((vec!["env_file"], KeyClass::Restart));
+            }
+            // The same names: it is their values that differ.
+            let has_secrets = found.has("secrets") || found.has("secret_env");
+            if before.1.secrets != after.1.secrets && !has_secrets {
+                found.found.push((vec!["secrets"], KeyClass::Restart));
             }
             let keys = named(&["module", &after.0.name], found);
             changes.modules.push((after.0.id, keys));

@@ -27,6 +27,9 @@ pub(crate) fn is_confidential(path: &str, value: &Value) -> bool {
         Some("module" | "group") => keys.get(2..).unwrap_or_default(),
         _ => &keys,
     };
+    if keys.first().is_some_and(|first| first == "secrets") {
+        return true;
+    }
     let first = below.first().map(String::as_str);
     let is_of_module = keys.first().is_some_and(|first| first == "module");
     if is_of_module && matches!(first, Some("env" | "settings")) {

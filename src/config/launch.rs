@@ -46,6 +46,12 @@ pub struct SystemConfig {
     /// Whether faults may be injected on request.
     #[serde(default)]
     pub chaos_allowed: bool,
+    /// The key that decrypts secrets.
+    #[serde(default)]
+    pub secret_key: PathBuf,
+    /// Encrypted values.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
     /// The features of modules.
     #[serde(default)]
     pub features: BTreeMap<String, Feature>,
@@ -62,7 +68,7 @@ pub enum Feature {
 }
 
 /// What mainstay keeps in the state directory itself, beside the logs.
-const OWN_STATE: [&str; 10] = [
+const OWN_STATE: [&str; 11] = [
     "audit.head",
     "committed.json",
     "forensics",
@@ -72,6 +78,7 @@ const OWN_STATE: [&str; 10] = [
     "mark",
     "plans",
     "recovery",
+    "secret.key",
     "staged.json",
 ];
 
@@ -204,9 +211,23 @@ pub struct LaunchSpec {
     /// What is switched off in degraded mode.
     #[serde(default)]
     pub degrade: DegradeSpec,
+    /// The secrets it gets.
+    #[serde(default)]
+    pub secrets: Vec<SecretUse>,
     /// The files it is made of: a change of one restarts it.
     #[serde(default)]
     pub watch: WatchSpec,
+}
+
+/// A secret that a module gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretUse {
+    /// Its name.
+    pub name: String,
+    /// The encrypted value.
+    pub sealed: String,
+    /// The variable that holds it; without one it is a file.
+    pub variable: Option<String>,
 }
 
 /// Files whose change restarts a module: patterns, relative to its directory.

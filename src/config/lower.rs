@@ -11,12 +11,12 @@ use mainstay_policy::spec::{Cascade, ModuleSpec, SystemSpec};
 use mainstay_policy::{ModuleId, ModuleIds};
 use mainstay_process::Instance;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::committed::CommittedConfig;
 use super::cross_checks;
 use super::default_dirs;
 use super::env_file::EnvFiles;
+use super::fingerprint::fingerprint;
 use super::groups;
 use super::launch::{Feature, ForensicsConfig, IpcConfig, LaunchSpec, LogConfig, SystemConfig};
 use super::layers::{MergedLayers, read_all};
@@ -24,12 +24,12 @@ use super::lower_module::{lower_module, lower_recovery};
 use super::paths::normalize;
 use super::problem::{Problem, Problems, SourceLocation};
 use super::read_context::ReadContext;
-use super::runtime_layer::RuntimeValue;
 use super::schema::module::ModuleSection;
 use super::schema::scalars::{Template, is_name};
+use super::schema::secrets::SealedSecret;
 use super::schema::{FromConfig, KeyChanges, KeyClass, ValueType, root, system};
 use super::sources::ConfigSources;
-use super::tree::{KeyTable, TableEntry, TreeValue};
+use super::tree::{KeyTable, TableEntry};
 
 /// The name of the runtime on the bus and in the log folder.
 const RESERVED: &str = "mainstay";
@@ -212,6 +212,7 @@ pub(crate) struct SystemSections {
     chaos: system::ChaosSection,
     features: BTreeMap<String, Feature>,
     forensics: system::ForensicsSection,
+    secrets: BTreeMap<String, SealedSecret>,
 }
 
 impl SystemSections {
@@ -354,6 +355,12 @@ fn keep_fixed(
     waiting.map(|(key, _)| key).collect()
 }
 
+/// Where a module finds its secrets.
+fn secrets_dir(runtime_dir: Option<&String>, module: &str) -> Option<String> {
+    let folder = Path::new(runtime_dir?).join("secrets").join(module);
+    text_of(&folder)
+}
+
 fn text_of(path: &Path) -> Option<String> {
     Some(path.to_string_lossy().into_owned())
 }
@@ -373,6 +380,7 @@ fn read_sections<'a>(table: &'a KeyTable, at: &mut ReadContext<'a>) -> SystemSec
             "chaos" => sections.chaos.update(node, at),
             "features" => sections.features.update(node, at),
             "forensics" => sections.forensics.update(node, at),
+            "secrets" => sections.secrets.update(node, at),
             "logs" | "module" | "group" => {}
             _ => at.unknown(name, entry, root()),
         }
@@ -419,6 +427,8 @@ fn lower_system(
     runtime_dir: PathBuf,
 ) -> SystemConfig {
     let logs = &sections.logs;
+    let secrets = sections.secrets.iter();
+    let secrets = secrets.map(|(name, sealed)| (name.clone(), sealed.0.clone()));
     SystemConfig {
         name: sections.mainstay.name.text.clone(),
         config_dir: merged.config_dir.clone(),
@@ -428,6 +438,10 @@ fn lower_system(
             max_bytes: logs.max_bytes.0,
             keep: logs.keep.small(),
             format: logs.format,
+        },
+        secret_key: match &sections.mainstay.secret_key {
+            Some(path) => normalize(&merged.project.join(&path.0)),
+            None => state_dir.join("secret.key"),
         },
         state_dir,
         runtime_dir,
@@ -439,6 +453,7 @@ fn lower_system(
         enforcement: sections.resources.enforcement,
         forensics: ForensicsConfig::from(&sections.forensics),
         chaos_allowed: sections.chaos.allowed,
+        secrets: secrets.collect(),
         features: sections.features.clone(),
     }
 }
@@ -487,6 +502,7 @@ fn read_modules<'a>(
         }
         let mut module = sections.module_defaults();
         at.variables.module_dir = merged.module_dirs.get(name).and_then(|path| text_of(path));
+        at.variables.secrets_dir = secrets_dir(at.variables.runtime_dir.as_ref(), name);
         module.update(&entry.node, at);
         let entry = Some(entry);
         read.push(ParsedModule {
@@ -496,7 +512,7 @@ fn read_modules<'a>(
         });
         at.pop_key();
     }
-    at.variables.module_dir = None;
+    (at.variables.module_dir, at.variables.secrets_dir) = (None, None);
     at.pop_key();
     for name in &merged.tasks {
         if let Err(place) = read.binary_search_by(|each| each.name.cmp(name)) {
@@ -536,61 +552,4 @@ fn sort(problems: &mut Problems) {
         place.map(|place| (place.name.clone(), place.line, place.column))
     };
     problems.problems.sort_by_cached_key(key);
-}
-
-fn fingerprint(merged: &MergedLayers, system: &SystemConfig, env_files: &EnvFiles) -> String {
-    let mut hash = Sha256::new();
-    for path in [
-        &system.project,
-        &system.config_dir,
-        &system.state_dir,
-        &system.runtime_dir,
-    ] {
-        hash_field(&mut hash, b'p', path.as_os_str().as_encoded_bytes());
-    }
-    for (path, lines) in env_files.all() {
-        hash_field(&mut hash, b'e', path.as_bytes());
-        for (name, value) in &lines {
-            hash_field(&mut hash, b'n', name.as_bytes());
-            hash_field(&mut hash, b'v', value.as_bytes());
-        }
-    }
-    // A value that the files have too is one more thing that differs from them.
-    for RuntimeValue { path, value, .. } in &merged.overrides {
-        hash_field(&mut hash, b'o', path.as_bytes());
-        hash_field(&mut hash, b'v', value.as_bytes());
-    }
-    feed_tree(&mut hash, &merged.tree.value);
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-/// Hashes kind, length and bytes, so that different trees differ.
-fn hash_field(hash: &mut Sha256, kind: u8, bytes: &[u8]) {
-    let mut head = [kind; 9];
-    head[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-    hash.update(head);
-    hash.update(bytes);
-}
-
-fn feed_tree(hash: &mut Sha256, tree: &TreeValue) {
-    match tree {
-        TreeValue::Text(text) | TreeValue::Other(text) => hash_field(hash, b's', text.as_bytes()),
-        TreeValue::Whole(value) => hash_field(hash, b'i', &value.to_le_bytes()),
-        TreeValue::Number(value) => hash_field(hash, b'f', &value.to_bits().to_le_bytes()),
-        TreeValue::Flag(value) => hash_field(hash, b'b', &[u8::from(*value)]),
-        TreeValue::List(list) => {
-            hash_field(hash, b'l', &(list.len() as u64).to_le_bytes());
-            list.iter().for_each(|node| feed_tree(hash, &node.value));
-        }
-        TreeValue::Table(table) => {
-            hash_field(hash, b't', &(table.len() as u64).to_le_bytes());
-            for (key, entry) in table {
-                hash_field(hash, b'k', key.as_bytes());
-                feed_tree(hash, &entry.node.value);
-            }
-        }
-    }
 }

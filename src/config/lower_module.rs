@@ -12,9 +12,10 @@ use mainstay_process::{self as process, Limits, ProbeRole};
 
 use super::env_file::{EnvFileError, EnvFiles, inherited, is_variable};
 use super::env_syntax::{Fault, Lookup};
+use super::hints::closest;
 use super::launch::{
     DegradeSpec, LaunchSpec, ProbeKind, ProbeSpec, ReloadBy, ResetSpec, ResourceRequirements,
-    SystemConfig, WatchSpec,
+    SecretUse, SystemConfig, WatchSpec,
 };
 use super::lower::ParsedModule;
 use super::origin::{SourceMap, SourceText};
@@ -55,6 +56,7 @@ pub(crate) fn lower_module<'a>(
         said => normalize(&system.project.join(said)),
     };
     let env = environment(&module, node, &directory, env_files, at);
+    let secrets = secrets(&module, node, system, at);
     let reset = reset(&module, recovery_node, &directory, module_dir, system, at);
     at.pop_key();
     at.pop_key();
@@ -100,6 +102,7 @@ pub(crate) fn lower_module<'a>(
     };
     let launch = LaunchSpec {
         reset,
+        secrets,
         ..launch(module, directory, module_dir, env, probes)
     };
     (spec, launch)
@@ -159,6 +162,47 @@ fn reset(
         remove,
         clear_queues: reset.clear_queues,
     }
+}
+
+/// The secrets of a module, with their encrypted values.
+fn secrets(
+    module: &ModuleSection,
+    node: Option<&Node>,
+    system: &SystemConfig,
+    at: &mut ReadContext<'_>,
+) -> Vec<SecretUse> {
+    let files = module.secrets.iter().map(|name| (name, None));
+    let variables = module.secret_env.iter();
+    let variables = variables.map(|(variable, name)| (name, Some(variable.clone())));
+    let mut found = Vec::new();
+    for (name, variable) in files.chain(variables) {
+        if let Some(variable) = variable.as_ref().filter(|name| !is_variable(name)) {
+            let origin = node.and_then(|node| node.at(&["secret_env"]));
+            let origin = origin.map(|node| node.origin).unwrap_or_default();
+            let message = format!("cannot name a variable {variable:?}");
+            at.problem::<()>(origin, message, "no spaces, no `=`, not empty");
+        }
+        match system.secrets.get(&name.text) {
+            Some(sealed) => found.push(SecretUse {
+                name: name.text.clone(),
+                sealed: sealed.clone(),
+                variable,
+            }),
+            None => {
+                let message = format!(
+                    "cannot use the secret {:?}: it is not in [secrets]",
+                    name.text
+                );
+                let names = system.secrets.keys().map(String::as_str);
+                let hint = match closest(&name.text, names) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => format!("`mainstay secret set {}` makes it", name.text),
+                };
+                at.problem::<()>(name.origin, message, &hint);
+            }
+        }
+    }
+    found
 }
 
 /// By what a module is throttled: its own limits and rungs, the times of the system.
@@ -239,6 +283,7 @@ fn launch(
         ready_owner: module.ready.owner,
         probes,
         reset: ResetSpec::default(),
+        secrets: Vec::new(),
         degrade: DegradeSpec {
             disable: module.recovery.degrade.disable.clone(),
             reduce_load: module.recovery.degrade.reduce_load.map(|share| share.0),

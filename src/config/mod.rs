@@ -15,6 +15,7 @@ mod default_dirs;
 mod enforceable;
 mod env_file;
 mod env_syntax;
+mod fingerprint;
 mod groups;
 mod hints;
 mod key_table;
@@ -45,7 +46,7 @@ pub(crate) use confidential::is_confidential;
 pub(crate) use enforceable::{NotEnforced, check_enforcement};
 pub use launch::{
     EnforcementPolicy, Feature, IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind,
-    ProbeSpec, ReloadBy, ReloadMode, ResourceRequirements, SystemConfig,
+    ProbeSpec, ReloadBy, ReloadMode, ResourceRequirements, SecretUse, SystemConfig,
 };
 pub use lookup::UnknownKey;
 pub(crate) use lower::load_watched;

@@ -15,6 +15,7 @@ pub(crate) struct TemplateVars {
     pub(crate) module_dir: Option<String>,
     pub(crate) state_dir: Option<String>,
     pub(crate) runtime_dir: Option<String>,
+    pub(crate) secrets_dir: Option<String>,
 }
 
 const NAMES: [&str; 5] = [
@@ -71,6 +72,22 @@ impl<'a> ReadContext<'a> {
             } else {
                 problem.hint(hint)
             }
+        });
+        None
+    }
+
+    /// Reports a problem without the line: a secret may be in it.
+    pub(crate) fn secret_problem<T>(
+        &mut self,
+        origin: Origin,
+        message: String,
+        hint: &str,
+    ) -> Option<T> {
+        let texts = self.texts;
+        self.problems.push(|| {
+            let mut problem = texts.problem(origin, message).hint(hint);
+            problem.excerpt = None;
+            problem
         });
         None
     }
@@ -201,12 +218,9 @@ impl<'a> ReadContext<'a> {
             return self.problem(origin, message, "no program can be given one");
         }
         if text.starts_with("age:") {
-            let message = format!("cannot use {}: secrets are not available yet", self.path());
-            return self.problem(
-                origin,
-                message,
-                "values that start with \"age:\" are secrets",
-            );
+            let message = format!("cannot use {}: secrets belong in [secrets]", self.path());
+            let hint = "name it there, and in the `secrets` or `secret_env` of the module";
+            return self.problem(origin, message, hint);
         }
         if !text.contains("${") {
             return Some(text.to_owned());
@@ -240,13 +254,7 @@ impl<'a> ReadContext<'a> {
             "module_dir" => &self.variables.module_dir,
             "state_dir" => &self.variables.state_dir,
             "runtime_dir" => &self.variables.runtime_dir,
-            "secrets_dir" => {
-                let message = format!(
-                    "cannot use ${{{name}}} in {}: not available yet",
-                    self.path()
-                );
-                return self.problem(origin, message, "secrets are designed, not built");
-            }
+            "secrets_dir" => &self.variables.secrets_dir,
             _ => {
                 let message = format!(
                     "cannot use ${{{name}}} in {}: no such variable",
@@ -254,7 +262,8 @@ impl<'a> ReadContext<'a> {
                 );
                 let hint = match closest(name, NAMES) {
                     Some(near) => format!("did you mean ${{{near}}}?"),
-                    None => "known: ${project}, ${module_dir}, ${state_dir}, ${runtime_dir}; \
+                    None => "known: ${project}, ${module_dir}, ${state_dir}, ${runtime_dir}, \
+                             ${secrets_dir}; \
                              `$${` is a plain `${`"
                         .to_owned(),
                 };
@@ -265,6 +274,7 @@ impl<'a> ReadContext<'a> {
             let message = format!("cannot use ${{{name}}} in {}", self.path());
             let hint = match name {
                 "module_dir" => "it is the folder of a module.toml, and this module has none",
+                "secrets_dir" => "it is a module's own folder",
                 _ => "it is not known here yet",
             };
             return self.problem(origin, message, hint);

@@ -38,8 +38,9 @@ are told at once. `mainstay config get health.interval --origin` prints the valu
 it was said; without a key, all of them.
 
 In text, `${project}` is the folder that holds the configuration folder, `${module_dir}` the folder
-of a `module.toml`, `${state_dir}` and `${runtime_dir}` are as configured; `$${` is a plain `${`. A
-relative `directory` is relative to `${project}`, a relative path of a module to its `directory`.
+of a `module.toml`, `${state_dir}` and `${runtime_dir}` are as configured, `${secrets_dir}` is where
+a module finds its [secrets](secrets.md); `$${` is a plain `${`. A relative `directory` is relative
+to `${project}`, a relative path of a module to its `directory`.
 
 ## What a change does
 

@@ -70,6 +70,26 @@ pub(crate) fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads a regular file that this user alone has access to.
+///
+/// # Errors
+/// What the system says; `PermissionDenied` when others have access to it, or it is another's.
+pub(crate) fn read_private(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = open_regular(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let about = file.metadata()?;
+        let own = nix::unistd::geteuid().as_raw();
+        if about.mode() & 0o077 != 0 || ![own, 0].contains(&about.uid()) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+    }
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Opens a file to append to it, created for this user alone where there is none. Writes into
 /// what could block fail instead: a fifo, or a terminal that is stopped.
 ///

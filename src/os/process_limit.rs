@@ -16,6 +16,14 @@ pub(crate) fn with_limit(message: &str) -> String {
     }
 }
 
+/// Keeps this process from leaving its memory in a file when it crashes: secrets are in it.
+pub(crate) fn forbid_core_dumps() {
+    use nix::sys::resource::{Resource, setrlimit};
+    if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0) {
+        tracing::warn!("cannot switch core dumps off: {error}");
+    }
+}
+
 /// Whether so many threads can be made here at once: what makes them later may not be able to say
 /// that it cannot.
 ///

@@ -6,6 +6,9 @@ pub(crate) fn with_limit(message: &str) -> String {
     message.to_owned()
 }
 
+/// Windows writes no core dumps by itself.
+pub(crate) fn forbid_core_dumps() {}
+
 pub(crate) fn check_threads(_: usize) -> Result<(), String> {
     Ok(())
 }

@@ -52,6 +52,7 @@ mod reload;
 mod runtime_log;
 #[cfg(unix)]
 mod saved_files;
+mod secrets;
 mod sockets;
 mod stopping;
 mod strangers;

@@ -83,6 +83,7 @@ impl Candidate {
             Some(NotEnforced { cause, remedy })
         })
         .map_err(|problems| problems.to_string())?;
+        ctx.open_secrets(&configuration)?;
         let follows = |module: ModuleId, launch: &LaunchSpec| can_follow(ctx, module, launch);
         Candidate::of(base, Arc::new(configuration), number, follows)
     }

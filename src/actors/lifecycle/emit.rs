@@ -64,6 +64,9 @@ impl LifecycleActorState {
         }
         let text = self.state_text(module, to);
         self.keep_reason(module, to, cause);
+        if matches!(to, State::Stopped | State::Failed) {
+            self.ctx.remove_secrets(module);
+        }
         let waiting_on: Vec<Arc<str>> = view
             .waiting_on
             .iter()

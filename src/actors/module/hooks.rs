@@ -36,6 +36,10 @@ impl ModuleActorState {
         } else {
             &launch.after_stop
         };
+        if before && place == 0 {
+            // A failure is that of the start, after the hooks.
+            let _told_by_the_start = ctx.write_secrets(id);
+        }
         let Some(argv) = commands.get(place) else {
             return self.hooks_done(generation, before, true);
         };

@@ -9,6 +9,7 @@ pub(crate) mod features;
 pub(crate) mod module;
 pub(crate) mod probes;
 pub(crate) mod scalars;
+pub(crate) mod secrets;
 pub(crate) mod sockets;
 pub(crate) mod system;
 mod units;
@@ -330,10 +331,14 @@ pub(crate) fn root() -> &'static Section {
             top("module", MODULES, true, "The modules, by name."),
             top("group", GROUPS, true, "Supervision groups, by name."),
             top("features", FEATURES, true, FEATURES_ABOUT),
+            top("secrets", SECRETS, true, SECRETS_ABOUT),
         ],
         base: None,
     };
     const MODULES: ValueType = ValueType::Map(&ValueType::Table(module::ModuleSection::SECTION));
+    const SECRETS: ValueType = ValueType::Map(&ValueType::Text);
+    const SECRETS_ABOUT: &str = "Encrypted values, by name. `mainstay secret set NAME` writes them \
+        to `conf.d/secrets.toml`; a module gets those that its `secrets` and `secret_env` name.";
     const FEATURES: ValueType = ValueType::Map(&Feature::FORM);
     const FEATURES_ABOUT: &str = "Features of modules, by name: on, off, or on for this share of \
         the instances in percent, always the same ones. A module finds those that are on in \

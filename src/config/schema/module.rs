@@ -42,6 +42,13 @@ section! {
         Restart env_expand: bool = false;
         /// The module's own table, delivered to it.
         Notify settings: SettingsTable = SettingsTable::default();
+        /// Names of `[secrets]` that it gets as files of its own, `${secrets_dir}/NAME`: there
+        /// while it runs, for its user alone. A secret that changes restarts the modules that
+        /// use it.
+        Restart secrets: Vec<ModuleName> = Vec::new();
+        /// Names of `[secrets]` that it gets as variables: `{ VARIABLE = "NAME" }`. Children
+        /// inherit them; a file is safer.
+        Restart secret_env: BTreeMap<String, ModuleName> = BTreeMap::new();
         /// Start from an empty environment.
         Restart clear_env: bool = false;
         /// What it reads: nothing, or an idle pipe, for a program that exits at the end

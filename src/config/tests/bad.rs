@@ -55,18 +55,46 @@ fn what_is_not_built_is_refused() {
             "module.a.isolation.private_tmp",
         ),
         (&module("replicas = 2"), "module.a.replicas"),
-        (
-            &module("env.PASSWORD = \"age:xyz\""),
-            "module.a.env.PASSWORD",
-        ),
-        (
-            &module("settings = { deep = { password = \"age:xyz\" } }"),
-            "settings.deep.password",
-        ),
-        (&module("env.F = \"${secrets_dir}/f\""), "module.a.env.F"),
     ] {
         assert_has(&problem(text), &[key, "not available yet"]);
     }
+}
+
+#[test]
+fn secrets_stand_in_their_section_and_a_plain_one_is_not_shown() {
+    for (text, parts) in [
+        (
+            module("env.PASSWORD = \"age:xyz\""),
+            &["module.a.env.PASSWORD", "secrets belong in [secrets]"][..],
+        ),
+        (
+            module("secrets = [\"b\"]"),
+            &["the secret \"b\"", "`mainstay secret set b`"],
+        ),
+        (
+            format!(
+                "[secrets]\nbee = \"age:x\"\n{}",
+                module("secret_env.B = \"be\"")
+            ),
+            &["did you mean \"bee\"?"],
+        ),
+    ] {
+        assert_has(&problem(&text), parts);
+    }
+    for plain in ["\"hunter2\"", "472951", "[\"hunter2\"]"] {
+        let shown = problem(&format!("[secrets]\nb = {plain}")).to_string();
+        assert!(shown.contains("secrets.b: it is not encrypted"), "{shown}");
+        let leaks = shown.contains("hunter2") || shown.contains("472951");
+        assert!(!leaks, "{shown}");
+    }
+    let good = module("secrets = [\"b\"]\nenv.F = \"${secrets_dir}/b\"");
+    let project = Project::of(&format!("[secrets]\nb = \"age:x\"\n{good}"));
+    let (_, launch) = &project.good().modules[0];
+    assert!(
+        launch.env[0].1.ends_with("/secrets/a/b"),
+        "{:?}",
+        launch.env
+    );
 }
 
 #[test]

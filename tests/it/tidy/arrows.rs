@@ -10,7 +10,10 @@ use super::source::{self, Source};
 /// Room, and the rooms it may use. Files directly in `src/` are rooms too.
 const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
-    ("cli", &["config", "import", "journal", "os", "runtime"]),
+    (
+        "cli",
+        &["config", "import", "journal", "os", "runtime", "secrets"],
+    ),
     (
         "embed",
         &[
@@ -46,13 +49,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "actors",
-        &["bus", "config", "journal", "os", "os_text", "plan_store"],
+        &[
+            "bus",
+            "config",
+            "journal",
+            "os",
+            "os_text",
+            "plan_store",
+            "secrets",
+        ],
     ),
     ("plan_store", &["config", "os"]),
     ("journal", &["os", "os_text"]),
     ("bus", &[]),
     ("import", &[]),
     ("config", &["os_text"]),
+    ("secrets", &["os"]),
     ("os", &["os_text"]),
     ("os_text", &[]),
 ];
