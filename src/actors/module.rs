@@ -353,7 +353,7 @@ impl ModuleActorState {
         let resources = launching::check_resources(&self.ctx, self.id);
         let ready = resources.and_then(|()| self.ctx.write_secrets(self.id));
         if let Err(short) = ready {
-            self.publish_exit(generation, None, short.clone());
+            self.publish_exit(generation, None, None, short.clone());
             self.detail = Some(short);
             let failure = StartFailure {
                 step: StartStep::Resources,
@@ -387,7 +387,7 @@ impl ModuleActorState {
                 if generation == self.module.generation() {
                     self.detail = Some(message.clone());
                 }
-                self.publish_exit(generation, None, message);
+                self.publish_exit(generation, None, None, message);
                 self.note(RunEvent::SpawnFailed {
                     generation,
                     failure,
@@ -486,7 +486,7 @@ impl ModuleActorState {
                 "core_dumped": exit.dumped_core(), "ran_ms": ran_ms, "text": text,
             }));
         self.ctx.recorder.record(entry);
-        self.publish_exit(generation, Some(exit), text);
+        self.publish_exit(generation, Some(exit), ran_ms, text);
         self.note(RunEvent::Exited { generation, exit });
     }
 
@@ -496,7 +496,13 @@ impl ModuleActorState {
         [generation, 0].contains(&self.module.generation())
     }
 
-    fn publish_exit(&mut self, generation: u64, exit: Option<Exit>, text: String) {
+    fn publish_exit(
+        &mut self,
+        generation: u64,
+        exit: Option<Exit>,
+        ran_ms: Option<u64>,
+        text: String,
+    ) {
         // The end of the run before may be heard behind a newer one's, never the other way round.
         if generation < self.published_exit {
             return;
@@ -506,6 +512,7 @@ impl ModuleActorState {
             code: exit.and_then(Exit::code),
             signal: exit.and_then(Exit::signal).map(|signal| signal.0),
             at: self.ctx.os.wall_clock(),
+            ran_ms,
             text,
         };
         self.ctx

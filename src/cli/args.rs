@@ -166,9 +166,12 @@ pub(crate) struct DownArgs {
 pub(crate) struct StatusArgs {
     /// Show this module only
     pub(crate) module: Option<String>,
-    /// Every module; with --json the list instead of the system
+    /// Every module, also those of mainstay itself; with --json the list instead of the system
     #[arg(long, conflicts_with = "module")]
     pub(crate) all: bool,
+    /// A table with health, process and restarts, as wide as it is
+    #[arg(long, conflicts_with_all = ["module", "json"])]
+    pub(crate) wide: bool,
     /// Print the objects of the protocol
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use mainstay_protocol::Timestamp;
 
+use super::terminal_text::is_control;
+
 /// Formats a duration by its two largest units: `850ms`, `12s`, `3m 5s`, `2h 3m`, `4d 1h`.
 pub(crate) fn compact_duration(span: Duration) -> String {
     let seconds = span.as_secs();
@@ -36,21 +38,36 @@ pub(crate) fn until(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// `2026-11-20 12:00:00.123Z`.
+/// Formats a local time, to the millisecond: `2026-11-20 13:00:00.123`.
 pub(crate) fn time(at: Timestamp) -> String {
-    at.to_string().replacen('T', " ", 1)
+    in_zone(at, "%Y-%m-%d %H:%M:%S%.3f")
 }
 
 /// Formats a local time, to the second: `2026-11-20 13:00:00`.
 pub(crate) fn local_time(at: Timestamp) -> String {
+    in_zone(at, "%Y-%m-%d %H:%M:%S")
+}
+
+fn in_zone(at: Timestamp, pattern: &str) -> String {
     let zoned = i64::try_from(at.0).ok().and_then(|ms| {
         let at = jiff::Timestamp::from_millisecond(ms).ok()?;
-        Some(at.to_zoned(jiff::tz::TimeZone::system()))
+        Some(at.to_zoned(zone()))
     });
     zoned.map_or_else(
-        || time(at),
-        |zoned| zoned.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        || at.to_string(),
+        |zoned| zoned.strftime(pattern).to_string(),
     )
+}
+
+/// The zone of the machine; `TZ` names another.
+#[cfg(not(test))]
+fn zone() -> jiff::tz::TimeZone {
+    jiff::tz::TimeZone::system()
+}
+
+#[cfg(test)]
+fn zone() -> jiff::tz::TimeZone {
+    jiff::tz::TimeZone::UTC
 }
 
 /// `512 B`, `1.5 KiB`, `12.0 MiB`.
@@ -69,6 +86,19 @@ pub(crate) fn bytes(count: u64) -> String {
     )
 }
 
+/// `512B`, `1.5K`, `20M`: for columns.
+pub(crate) fn short_bytes(count: u64) -> String {
+    let text = bytes(count);
+    match text.split_once(' ') {
+        Some((number, unit)) => {
+            let whole = number.split('.').next().unwrap_or(number);
+            let number = if whole.len() > 1 { whole } else { number };
+            format!("{number}{}", unit.chars().next().unwrap_or('B'))
+        }
+        None => text,
+    }
+}
+
 /// The time alone if it is of the same day as `now`, else the date too.
 pub(crate) fn local_clock(at: Timestamp, now: Timestamp) -> String {
     let (at, now) = (local_time(at), local_time(now));
@@ -83,45 +113,17 @@ pub(crate) fn percent(share: f64) -> String {
     format!("{share:.1}%")
 }
 
-/// Puts text on one line: control characters become spaces.
+/// Puts text on one line: what controls a terminal or the order of text becomes spaces.
 pub(crate) fn single_line(text: &str) -> Cow<'_, str> {
-    if text.chars().any(char::is_control) {
+    if text.chars().any(is_control) {
         Cow::Owned(
             text.chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
+                .map(|c| if is_control(c) { ' ' } else { c })
                 .collect(),
         )
     } else {
         Cow::Borrowed(text)
     }
-}
-
-/// Escapes a module's line for a terminal: keeps colours, shows other control characters.
-pub(crate) fn escape_controls(line: &str) -> Cow<'_, str> {
-    let plain = |c: char| c == '\t' || !c.is_control();
-    if line.chars().all(plain) {
-        return Cow::Borrowed(line);
-    }
-    let mut out = String::with_capacity(line.len() + 8);
-    let mut rest = line.strip_suffix('\r').unwrap_or(line);
-    while let Some(c) = rest.chars().next() {
-        let length = colour(rest).unwrap_or(c.len_utf8());
-        let (now, later) = rest.split_at(length);
-        match u8::try_from(c) {
-            Ok(byte) if length == 1 && !plain(c) => out.extend(['^', char::from(byte ^ 0x40)]),
-            _ if plain(c) || length > c.len_utf8() => out.push_str(now),
-            _ => out.push(char::REPLACEMENT_CHARACTER),
-        }
-        rest = later;
-    }
-    out.into()
-}
-
-/// Returns the length of the colour sequence (`ESC [ … m`) at the start of the text.
-fn colour(text: &str) -> Option<usize> {
-    let numbers = text.strip_prefix("\x1b[")?;
-    let end = numbers.find(|c: char| !matches!(c, '0'..='9' | ';' | ':'))?;
-    numbers[end..].starts_with('m').then_some(end + 3)
 }
 
 /// Returns `a, b and c`; empty for an empty list.
@@ -160,7 +162,7 @@ mod tests {
         assert_eq!(since(late, early), "0ms");
         assert_eq!(until(late, early), "in 1m 30s");
         assert_eq!(until(early, late), "now");
-        assert_eq!(time(early), "2026-11-18 11:06:40.123Z");
+        assert_eq!(time(early), "2026-11-18 11:06:40.123");
     }
 
     #[test]
@@ -169,27 +171,15 @@ mod tests {
         assert_eq!(bytes(1024), "1.0 KiB");
         assert_eq!(bytes(1_572_864), "1.5 MiB");
         assert_eq!(bytes(u64::MAX), "15.9 EiB");
+        let short = [512, 1_572_864, 20 << 20].map(short_bytes);
+        assert_eq!(short, ["512B", "1.5M", "20M"]);
     }
 
     #[test]
     fn control_characters_do_not_pass() {
         assert_eq!(single_line("a\x1b[31mb\nc"), "a [31mb c");
         assert_eq!(single_line("plain ü"), "plain ü");
-    }
-
-    #[test]
-    fn of_a_line_a_terminal_gets_text_and_colours() {
-        for (line, shown) in [
-            ("plain\tü", "plain\tü"),
-            ("\x1b[1;38:5:9mred\x1b[0m!\r", "\x1b[1;38:5:9mred\x1b[0m!"),
-            ("a\x1b]0;title\x07b", "a^[]0;title^Gb"),
-            ("\x1b[2J\x1b[1;1H", "^[[2J^[[1;1H"),
-            ("\x1b[3", "^[[3"),
-            ("50%\r60%\x08\x7f", "50%^M60%^H^?"),
-            ("\u{9b}2J", "\u{fffd}2J"),
-        ] {
-            assert_eq!(escape_controls(line), shown);
-        }
+        assert_eq!(single_line("a\u{202e}b\u{2066}c"), "a b c");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `logs`: prints the output of modules, and new output with `-f`.
 //! Owns the module name before each line if several modules are shown.
-//! Never changes a line, except control sequences on a terminal.
+//! Never changes a line for a pipe or file.
 
 use std::io::IsTerminal;
 
@@ -13,7 +13,7 @@ use super::args::{GlobalArgs, LogsArgs};
 use super::error::CliError;
 use super::history::OfflineHistory;
 use super::system_locator::SystemLocator;
-use super::{format, terminal};
+use super::{format, terminal, terminal_text};
 
 pub(crate) fn run(args: &LogsArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let instance = SystemLocator::find(global)?;
@@ -129,7 +129,7 @@ fn render(lines: &LogLines, prefix: Option<usize>, terminal: bool) -> String {
     let mut out = String::new();
     for line in &lines.lines {
         let line = if terminal {
-            format::escape_controls(line)
+            terminal_text::for_terminal(line)
         } else {
             line.into()
         };
@@ -153,6 +153,9 @@ mod tests {
         };
         assert_eq!(render(&lines, None, false), "one\ntwo\n");
         assert_eq!(render(&lines, Some(4), true), "ui   | one\nui   | two\n");
+        lines.lines = vec!["\x1b[31mred".to_owned(), "plain".to_owned()];
+        let red = "ui | \x1b[31mred\x1b[0m\nui | plain\n";
+        assert_eq!(render(&lines, Some(2), true), red);
         lines.lines = vec!["\x1b[2J".to_owned()];
         assert_eq!(render(&lines, None, false), "\x1b[2J\n");
         assert_eq!(render(&lines, None, true), "^[[2J\n");

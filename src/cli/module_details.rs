@@ -12,6 +12,7 @@ use super::format;
 use super::health::trend_text;
 use super::status::{health_colour, state_colour};
 use super::terminal::Terminal;
+use crate::journal::format_millis;
 
 pub(crate) fn render(module: &ModuleView, now: Timestamp, screen: Terminal) -> String {
     let mut out = String::new();
@@ -20,7 +21,10 @@ pub(crate) fn render(module: &ModuleView, now: Timestamp, screen: Terminal) -> S
     screen.paint(
         &mut state,
         state_colour(module.state),
-        module.state.as_str(),
+        match module.is_done() {
+            true => "done",
+            false => module.state.as_str(),
+        },
     );
     let _ = write!(state, " for {}", format::since(module.since, now));
     match (&module.started_because, module.cause) {
@@ -141,7 +145,10 @@ fn recovery_facts(out: &mut String, module: &ModuleView, now: Timestamp) {
     }
     if let Some(exit) = &module.last_exit {
         let ago = format::since(exit.at, now);
-        line(out, "last exit", &format!("{}, {ago} ago", exit_text(exit)));
+        let ran = exit.ran_ms.map(format_millis);
+        let ran = ran.map_or_else(String::new, |ran| format!(" after {ran}"));
+        let text = format!("{}{ran}, {ago} ago", exit_text(exit));
+        line(out, "last exit", &text);
     }
     if let Some(strategy) = &module.proposal {
         let text = format!(
@@ -154,7 +161,11 @@ fn recovery_facts(out: &mut String, module: &ModuleView, now: Timestamp) {
         line(
             out,
             "next try",
-            &format!("{} ({})", format::until(at, now), format::time(at)),
+            &format!(
+                "{} (at {})",
+                format::until(at, now),
+                format::local_clock(at, now)
+            ),
         );
     }
 }
@@ -269,9 +280,9 @@ storage 1.0.0 - Keeps samples and scores
   without    thumbnails
   throttled  cap (by cgroup2)
   restarts   3 automatic, 1 requested; 1 not paid back yet
-  last exit  exit code 1, 103ms ago
+  last exit  exit code 1 after 3.2 s, 103ms ago
   proposed   restart; `mainstay recover storage` accepts it
-  next try   in 300ms (2026-11-18 11:06:40.523Z)
+  next try   in 300ms (at 11:06:40)
   output     512 B were lost; `mainstay status` says why
 ";
         assert_eq!(text, expected);
@@ -308,6 +319,7 @@ storage
                 code,
                 signal,
                 at: Timestamp(0),
+                ran_ms: None,
                 text: String::new(),
             })
         };

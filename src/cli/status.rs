@@ -1,20 +1,21 @@
-//! `status`: a line about the system and a table of its modules, or the details of one module.
-//! Owns the columns.
+//! `status`: a line about the system and one for each of its modules, or the details of one module.
+//! Owns the first line, what a person should know, and the wide table.
 //! Never asks more than two questions on one connection.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
-use mainstay_protocol::enums::{CliExitCode, HealthStatus, ModuleState, Rung, SystemStatus};
+use mainstay_protocol::enums::{CliExitCode, HealthStatus, ModuleState, SystemStatus};
+use mainstay_protocol::view::ModuleCounts;
 use mainstay_protocol::{ModuleView, SystemView, Timestamp};
 
 use super::args::{GlobalArgs, StatusArgs};
 use super::error::CliError;
 use super::system_locator::SystemLocator;
-use super::table::{Cell, TextTable};
+use super::table::{self, Cell, TextTable};
 use super::terminal::{self, AnsiColour, Terminal};
-use super::{format, module_details};
+use super::{format, module_details, status_rows};
 
 /// Keys that are listed at most.
 const KEYS_SHOWN: usize = 5;
@@ -36,30 +37,50 @@ pub(crate) fn run(args: &StatusArgs, global: &GlobalArgs) -> Result<CliExitCode,
     } else {
         let system = client.status()?;
         let modules = client.modules()?;
-        terminal::print(&render(&system, &modules, terminal::now(), screen))?;
+        let (all, wide) = (args.all, args.wide);
+        let text = render(
+            &system,
+            &modules,
+            Shown { all, wide },
+            terminal::now(),
+            screen,
+        );
+        terminal::print(&text)?;
     }
     Ok(CliExitCode::Ok)
 }
 
-fn render(system: &SystemView, modules: &[ModuleView], now: Timestamp, screen: Terminal) -> String {
+/// What is shown of the modules.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shown {
+    all: bool,
+    wide: bool,
+}
+
+fn render(
+    system: &SystemView,
+    modules: &[ModuleView],
+    shown: Shown,
+    now: Timestamp,
+    screen: Terminal,
+) -> String {
     let mut out = String::new();
     header(&mut out, system, screen);
+    let problem = system.config_problem.iter().map(String::as_str);
+    let at_runtime = runtime_values(system);
+    let issues = system.issues.iter().map(String::as_str);
+    for text in problem.chain(at_runtime.as_deref()).chain(issues) {
+        let text = format!("! {}", format::single_line(text));
+        for line in table::wrap(&text, screen.width.unwrap_or(usize::MAX)) {
+            out.extend([&*line, "\n"]);
+        }
+    }
     if !modules.is_empty() {
         out.push('\n');
-        table(&mut out, modules, now, screen);
     }
-    let problem = system
-        .config_problem
-        .iter()
-        .map(|problem| ("configuration", problem));
-    let issues = system.issues.iter().map(|issue| ("issue", issue));
-    let at_runtime = runtime_values(system);
-    let at_runtime = at_runtime.iter().map(|text| ("configuration", text));
-    for (n, (what, text)) in problem.chain(at_runtime).chain(issues).enumerate() {
-        if n == 0 {
-            out.push('\n');
-        }
-        let _ = writeln!(out, "{what}: {}", format::single_line(text));
+    match shown.wide {
+        true => wide_table(&mut out, modules, now, screen),
+        false => status_rows::render(&mut out, modules, shown.all, now, screen),
     }
     out
 }
@@ -89,18 +110,33 @@ fn header(out: &mut String, system: &SystemView, screen: Terminal) {
         SystemStatus::Stopping => Some(AnsiColour::Grey),
         SystemStatus::Other(_) => None,
     };
-    let _ = write!(out, "{} is ", format::single_line(&system.name));
-    screen.paint(out, colour, system.status.as_str());
-    if let Some(reason) = &system.reason {
-        let _ = write!(out, " ({})", format::single_line(reason));
-    }
+    let _ = write!(out, "{}  ", format::single_line(&system.name));
+    screen.paint(out, colour, &system.status.as_str().to_uppercase());
     let up = format::compact_duration(Duration::from_millis(system.uptime_ms));
-    let counts = &system.modules;
-    let _ = writeln!(
-        out,
-        ", up {up}, {} of {} running",
-        counts.running, counts.total
-    );
+    let _ = writeln!(out, "  up {up}   {}", counts_text(&system.modules));
+}
+
+/// How many modules are in each state, those that work first.
+fn counts_text(counts: &ModuleCounts) -> String {
+    let each = [
+        (counts.running, "running"),
+        (counts.done, "done"),
+        (counts.starting, "starting"),
+        (counts.waiting, "waiting"),
+        (counts.stopping, "stopping"),
+        (counts.stopped, "stopped"),
+        (counts.not_started, "not started"),
+        (counts.backoff, "in backoff"),
+        (counts.failed, "failed"),
+    ];
+    let each = each.iter().filter(|(count, _)| *count > 0);
+    let text: Vec<String> = each
+        .map(|(count, state)| format!("{count} {state}"))
+        .collect();
+    match text.is_empty() {
+        true => "no modules".to_owned(),
+        false => text.join(", "),
+    }
 }
 
 const TITLES: [&str; 9] = [
@@ -116,7 +152,9 @@ const TITLES: [&str; 9] = [
 ];
 const RIGHT: [bool; 9] = [false, false, false, true, true, true, true, true, false];
 
-fn table(out: &mut String, modules: &[ModuleView], now: Timestamp, screen: Terminal) {
+fn wide_table(out: &mut String, modules: &[ModuleView], now: Timestamp, screen: Terminal) {
+    let width = None; // nothing is cut
+    let screen = Terminal { width, ..screen };
     let mut table = TextTable::new(modules.len() + 1, RIGHT);
     table.head(TITLES);
     for module in modules {
@@ -140,7 +178,7 @@ fn row(module: &ModuleView, now: Timestamp) -> [Cell<'_>; 9] {
         plain(Some(format::since(module.since, now))),
         plain(module.usage.map(|usage| format::percent(usage.cpu_percent))),
         plain(module.usage.map(|usage| format::bytes(usage.memory_bytes))),
-        (remark(module, now), None),
+        (status_rows::text(module, now), None),
     ]
 }
 
@@ -167,49 +205,11 @@ pub(crate) fn health_colour(health: HealthStatus) -> Option<AnsiColour> {
     }
 }
 
-/// What is next for the module, what it says, what is not as usual.
-fn remark(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
-    let plain = module.degraded.is_empty()
-        && module.throttle.rung == Rung::None
-        && module.suspended_by.is_none();
-    if module.state == ModuleState::Running && plain {
-        return module
-            .status_text
-            .as_deref()
-            .map_or(Cow::Borrowed(""), format::single_line);
-    }
-    let mut parts = Vec::new();
-    parts.extend(module_details::suspended_text(module));
-    // What is wanted waits or starts from the beginning.
-    if module.state == ModuleState::NotStarted {
-        parts.push("starts when needed".to_owned());
-    }
-    if let Some(at) = module.next_attempt_at {
-        parts.push(format!("next try {}", format::until(at, now)));
-    }
-    parts.extend(module_details::waits_for(module).map(|waits| format!("waits for {waits}")));
-    parts.extend(module_details::failure_text(module));
-    if let Some(strategy) = &module.proposal {
-        parts.push(format!(
-            "proposed: {strategy}, `mainstay recover` accepts it"
-        ));
-    }
-    if !module.degraded.is_empty() {
-        parts.push(format!("without {}", format::list(&module.degraded)));
-    }
-    if module.throttle.rung != Rung::None {
-        parts.push(format!("throttled: {}", module.throttle.rung));
-    }
-    if let Some(text) = &module.status_text {
-        parts.push(format::single_line(text).into_owned());
-    }
-    parts.join("; ").into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::module_details::tests::{example, golden};
+    use mainstay_protocol::enums::{DesiredState, ModuleKind};
 
     const NOW: Timestamp = Timestamp(1_795_000_060_123);
 
@@ -217,63 +217,122 @@ mod tests {
         serde_json::from_value(golden("system.status")["reply"]["result"].clone()).expect("a view")
     }
 
+    fn plain(width: Option<usize>) -> Terminal {
+        let colour = false;
+        Terminal { width, colour }
+    }
+
+    /// One module in each situation that has words of its own.
+    fn modules() -> Vec<ModuleView> {
+        let sick = example();
+        let mut well = sick.clone();
+        well.module = "web".to_owned();
+        (well.state, well.health) = (ModuleState::Running, HealthStatus::Healthy);
+        (well.degraded, well.next_attempt_at, well.restarts) = (Vec::new(), None, 0);
+        (well.waits_for, well.waiting_on) = (None, Vec::new());
+        (well.suspended_by, well.proposal) = (None, None);
+        well.status_text = Some("serving on 8931\nand on more than fits beside it".to_owned());
+        let mut bus = well.clone();
+        bus.module = "event-bus".to_owned();
+        (bus.kind, bus.status_text) = (ModuleKind::Builtin, None);
+        let mut failed = well.clone();
+        failed.module = "flaky".to_owned();
+        (failed.state, failed.attempts, failed.pid) = (ModuleState::Failed, 4, None);
+        let exit = failed.last_exit.as_mut().expect("an exit");
+        exit.text = "exit code 17: ConnectionResetError: [Errno 104] upstream, \
+            https://example.org/a/path/that/has/no/space/and/is/longer/than/a/line/can/be"
+            .to_owned();
+        (failed.next_attempt_at, failed.status_text) = (Some(Timestamp(NOW.0 + 17_000)), None);
+        let mut done = well.clone();
+        done.module = "migrate".to_owned();
+        (done.kind, done.state) = (ModuleKind::Task, ModuleState::Stopped);
+        (done.pid, done.status_text) = (None, None);
+        let exit = done.last_exit.as_mut().expect("an exit");
+        (exit.code, exit.ran_ms) = (Some(0), Some(320));
+        let mut stopped = done.clone();
+        stopped.module = "ui".to_owned();
+        (stopped.kind, stopped.desired) = (ModuleKind::Service, DesiredState::Down);
+        let mut waits = stopped.clone();
+        waits.module = "worker".to_owned();
+        (waits.state, waits.desired) = (ModuleState::Waiting, DesiredState::Up);
+        waits.waiting_on = vec!["storage".to_owned(), "web".to_owned()];
+        let mut lazy = stopped.clone();
+        lazy.module = "export".to_owned();
+        (lazy.state, lazy.desired) = (ModuleState::NotStarted, DesiredState::Up);
+        vec![bus, lazy, failed, done, sick, stopped, waits, well]
+    }
+
+    fn shown(shown: Shown, screen: Terminal) -> String {
+        render(&system(), &modules(), shown, NOW, screen)
+    }
+
     #[test]
     fn a_sick_system_is_described_with_what_happens_next() {
-        let sick = example();
-        let mut well = example();
-        well.module = "event-bus".to_owned();
-        (well.state, well.health) = (ModuleState::Running, HealthStatus::Unknown);
-        (well.status_text, well.usage) = (Some("two\nlines".to_owned()), None);
-        (well.degraded, well.next_attempt_at, well.restarts) = (Vec::new(), None, 0);
-        let mut waits = well.clone();
-        waits.module = "ui".to_owned();
-        (waits.state, waits.pid, waits.status_text) = (ModuleState::Waiting, None, None);
-        waits.waits_for = None;
-        waits.waiting_on = vec!["storage".to_owned(), "event-bus".to_owned()];
-        let mut lazy = waits.clone();
-        lazy.module = "export".to_owned();
-        (lazy.state, lazy.waiting_on) = (ModuleState::NotStarted, Vec::new());
-        let text = render(
-            &system(),
-            &[well, sick, waits, lazy],
-            NOW,
-            Terminal::default(),
-        );
-        insta::assert_snapshot!(text);
+        insta::assert_snapshot!(shown(Shown::default(), plain(Some(80))));
+    }
+
+    #[test]
+    fn a_pipe_gets_one_line_for_each_module() {
+        insta::assert_snapshot!(shown(Shown::default(), plain(None)));
+    }
+
+    #[test]
+    fn the_wide_table_has_processes_and_restarts() {
+        let wide = Shown {
+            wide: true,
+            all: true,
+        };
+        insta::assert_snapshot!(shown(wide, plain(Some(80))));
     }
 
     #[test]
     fn a_healthy_system_without_modules_is_one_line() {
         let mut system = system();
         system.status = SystemStatus::Healthy;
-        system.modules = mainstay_protocol::view::ModuleCounts::default();
+        system.modules = ModuleCounts::default();
         (system.reason, system.config_problem, system.issues) = (None, None, Vec::new());
         system.runtime_values = Vec::new();
-        let text = render(&system, &[], NOW, Terminal::default());
-        assert_eq!(text, "skelly-jelly is healthy, up 2h 1m, 0 of 0 running\n");
+        let text = render(&system, &[], Shown::default(), NOW, Terminal::default());
+        assert_eq!(text, "skelly-jelly  HEALTHY  up 2h 1m   no modules\n");
     }
 
     #[test]
-    fn a_terminal_gets_colours_and_no_line_wider_than_it_is() {
+    fn no_line_is_wider_than_the_terminal_and_no_reason_is_cut() {
+        let whole = |text: &str| text.replace([' ', '\n'], "");
+        for width in 20..140 {
+            let text = shown(Shown::default(), plain(Some(width)));
+            let longest = text.lines().skip(1).map(|line| line.chars().count()).max();
+            assert!(longest <= Some(width), "{width}: {text}");
+            let reason = "ConnectionResetError:[Errno104]upstream,https://example.org/a/path/\
+                that/has/no/space/and/is/longer/than/a/line/can/be(4failures);\
+                onemoretryin17s→whyflaky";
+            assert!(whole(&text).contains(reason), "{width}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_terminal_gets_colours() {
         let screen = Terminal {
-            width: Some(40),
+            width: Some(80),
             colour: true,
         };
-        let text = render(&system(), &[example()], NOW, screen);
-        assert!(text.contains("\x1b[33mbackoff\x1b[0m"), "{text}");
-        let narrow = render(
-            &system(),
-            &[example()],
-            NOW,
-            Terminal {
-                width: Some(40),
-                colour: false,
-            },
-        );
-        let table: Vec<&str> = narrow.lines().skip(2).take(2).collect();
-        assert!(
-            table.iter().all(|line| line.chars().count() <= 40),
-            "{narrow}"
-        );
+        let text = shown(Shown::default(), screen);
+        assert!(text.contains("\x1b[31mFAILED\x1b[0m"), "{text}");
+        assert!(text.contains("\x1b[33mDEGRADED\x1b[0m"), "{text}");
+    }
+
+    #[test]
+    fn modules_of_mainstay_itself_are_shown_on_request_or_in_trouble() {
+        let all = Shown {
+            all: true,
+            wide: false,
+        };
+        assert!(shown(all, plain(None)).contains("event-bus"));
+        let calm = shown(Shown::default(), plain(None));
+        assert!(!calm.lines().any(|line| line.starts_with("event-bus")));
+        let mut bus = modules().remove(0);
+        bus.state = ModuleState::Failed;
+        let text = render(&system(), &[bus], Shown::default(), NOW, plain(None));
+        assert!(text.contains("event-bus"), "{text}");
     }
 }

@@ -67,7 +67,8 @@ impl<'a, const N: usize> TextTable<'a, N> {
     }
 }
 
-fn columns(text: &str) -> usize {
+/// Returns how many columns the text takes.
+pub(crate) fn columns(text: &str) -> usize {
     if text.is_ascii() {
         text.len()
     } else {
@@ -76,7 +77,7 @@ fn columns(text: &str) -> usize {
 }
 
 /// Cuts the text to `room` columns, with a mark at the end.
-fn cut(text: &str, room: usize) -> Cow<'_, str> {
+pub(crate) fn cut(text: &str, room: usize) -> Cow<'_, str> {
     if columns(text) <= room {
         return Cow::Borrowed(text);
     }
@@ -85,6 +86,35 @@ fn cut(text: &str, room: usize) -> Cow<'_, str> {
         shown.push('…');
     }
     Cow::Owned(shown)
+}
+
+/// Breaks the text between words into lines of `room` columns; a word that is longer is broken too.
+pub(crate) fn wrap(text: &str, room: usize) -> Vec<Cow<'_, str>> {
+    if columns(text) <= room {
+        return vec![Cow::Borrowed(text)];
+    }
+    let room = room.max(1);
+    let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);
+    for word in text.split(' ') {
+        let width = columns(word);
+        if used > 0 && used + 1 + width <= room {
+            line.push(' ');
+            used += 1;
+        } else if used > 0 {
+            lines.push(Cow::Owned(std::mem::take(&mut line)));
+            used = 0;
+        }
+        for character in word.chars() {
+            if used == room {
+                lines.push(Cow::Owned(std::mem::take(&mut line)));
+                used = 0;
+            }
+            line.push(character);
+            used += 1;
+        }
+    }
+    lines.push(Cow::Owned(line));
+    lines
 }
 
 #[cfg(test)]
@@ -133,6 +163,22 @@ mod tests {
                 text.lines().all(|line| line.chars().count() <= width),
                 "{width}: {text}"
             );
+        }
+    }
+
+    #[test]
+    fn wrapped_text_loses_no_word_and_no_line_is_wider_than_the_room() {
+        let text = "cannot bind 127.0.0.1:8931: address in use";
+        assert_eq!(wrap(text, 80), [text]);
+        assert_eq!(
+            wrap(text, 16),
+            ["cannot bind", "127.0.0.1:8931:", "address in use"]
+        );
+        for room in 0..50 {
+            let lines = wrap(text, room);
+            let whole: String = lines.concat();
+            assert_eq!(whole.replace(' ', ""), text.replace(' ', ""), "{room}");
+            assert!(lines.iter().all(|line| columns(line) <= room.max(1)));
         }
     }
 

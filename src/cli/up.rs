@@ -188,7 +188,8 @@ pub(super) fn fallback_text(problem: &str) -> String {
 
 /// Describes a completed start: which modules run.
 fn up_line(view: &SystemView) -> String {
-    let (running, total) = (view.modules.running, view.modules.total);
+    let running = view.modules.running;
+    let total = view.modules.total - view.modules.done.min(view.modules.total);
     let reason = view.reason.as_ref();
     let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
     let mut count = match (running, total) {
@@ -196,6 +197,9 @@ fn up_line(view: &SystemView) -> String {
         _ if running == total => format!("{running} modules running"),
         _ => format!("{running} of {total} modules running"),
     };
+    if view.modules.done > 0 {
+        count.push_str(&format!(", {} done", view.modules.done));
+    }
     // Modules that are up wait or start from the beginning.
     match view.modules.not_started {
         0 => {}
@@ -341,7 +345,10 @@ mod tests {
             told.ends_with(": 1 of 2 modules running, 1 starts when needed\n"),
             "{told}"
         );
-        view.modules.not_started = 0;
+        (view.modules.not_started, view.modules.done) = (0, 1);
+        (view.modules.running, view.modules.total) = (1, 2);
+        assert!(up_line(&view).ends_with(": 1 module running, 1 done\n"));
+        view.modules.done = 0;
         (view.modules.running, view.modules.total) = (2, 2);
         (view.status, view.reason) = (SystemStatus::Healthy, None);
         assert_eq!(up_line(&view), "app is up (healthy): 2 modules running\n");

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
-use mainstay_protocol::method::{LogLines, name};
+use mainstay_protocol::method::{LogLines, LogsParams, name};
 use mainstay_protocol::methods::LogsRead;
-use mainstay_protocol::{MAX_LINE_BYTES, RequestError, RpcRequest};
+use mainstay_protocol::{RequestError, RpcRequest};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::modules::find_module;
-use super::paging::newest_that_fit;
+use super::paging::{RESULT_BYTES_MAX, newest_that_fit};
 use super::{Answer, Caller, MethodResult, NextNotification, Notifications, internal};
 use crate::actors::RuntimeContext;
 use crate::actors::log_followers::OutputChunk;
@@ -23,6 +23,10 @@ const LINES_DEFAULT: usize = 100;
 /// Lines, at most.
 const LINES_MAX: usize = 10_000;
 
+/// Bytes of all lines together: a long one is shortened. As JSON they take more, the second time
+/// less than fits in any case.
+const ROOMS: [usize; 2] = [RESULT_BYTES_MAX / 2, RESULT_BYTES_MAX / 16];
+
 /// Returns the newest lines of a module's output, oldest first.
 ///
 /// # Errors
@@ -32,16 +36,41 @@ pub(crate) async fn last_lines(
     module: ModuleId,
     count: Option<usize>,
 ) -> Result<Vec<String>, RequestError> {
+    read_lines(ctx, module, count, ROOMS[0]).await
+}
+
+async fn read_lines(
+    ctx: &RuntimeContext,
+    module: ModuleId,
+    count: Option<usize>,
+    room: usize,
+) -> Result<Vec<String>, RequestError> {
     let count = count.unwrap_or(LINES_DEFAULT).min(LINES_MAX);
     let directory = &ctx.configuration().system.logs.directory;
     let path = directory.join(format!("{}.log", &ctx.name(module)));
-    tokio::task::spawn_blocking(move || {
-        // More would not fit in a line of the protocol.
-        crate::os::tail::last_lines(&path, count, MAX_LINE_BYTES as u64)
-    })
-    .await
-    .map_err(internal)?
-    .map_err(internal)
+    tokio::task::spawn_blocking(move || crate::os::tail::last_lines(&path, count, room as u64))
+        .await
+        .map_err(internal)?
+        .map_err(internal)
+}
+
+/// Returns the newest lines, shortened so that they fit into a line of the protocol.
+async fn fitting_lines(
+    ctx: &RuntimeContext,
+    id: ModuleId,
+    params: &LogsParams,
+    as_json: bool,
+) -> Result<LogLines, RequestError> {
+    let mut result = log_lines(params.module.clone(), Vec::new(), as_json, 0);
+    for room in ROOMS {
+        let lines = read_lines(ctx, id, params.lines, room).await?;
+        let count = lines.len();
+        result = log_lines(params.module.clone(), lines, as_json, 0);
+        if result.lines.len() == count {
+            break;
+        }
+    }
+    Ok(result)
 }
 
 impl Answer for LogsRead {
@@ -57,8 +86,7 @@ impl Answer for LogsRead {
         if follower.is_some() {
             ctx.os.flush_output(&ctx.instance(id)).await;
         }
-        let lines = last_lines(ctx, id, params.lines).await?;
-        let result = log_lines(params.module.clone(), lines, as_json, 0);
+        let result = fitting_lines(ctx, id, &params, as_json).await?;
         Ok(match follower {
             None => MethodResult::Now(result),
             Some(tap) => {

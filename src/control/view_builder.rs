@@ -3,7 +3,7 @@
 
 use mainstay_policy::health::score::{self, DeductionReason, ScoreInput};
 use mainstay_policy::spec::DependencyCondition;
-use mainstay_policy::states::State;
+use mainstay_policy::states::{Desired, State};
 use mainstay_policy::{ModuleId, spec};
 use mainstay_protocol::enums::Rung;
 use mainstay_protocol::health::{Deduction, HealthReport, SystemHealth, Trend};
@@ -298,8 +298,17 @@ fn runtime_values(ctx: &RuntimeContext) -> Vec<String> {
 fn counts(ctx: &RuntimeContext) -> ModuleCounts {
     let mut counts = ModuleCounts::default();
     for id in ctx.plan().ids() {
+        let kind = ctx.spec(id).kind;
+        if kind == spec::Kind::Builtin {
+            continue;
+        }
         counts.total += 1;
-        *match ctx.snapshots.module(id).lifecycle.info.state {
+        let info = &ctx.snapshots.module(id).lifecycle.info;
+        *match info.state {
+            // As `ModuleView::is_done`.
+            State::Stopped if kind == spec::Kind::Task && info.desired == Desired::Up => {
+                &mut counts.done
+            }
             State::NotStarted => &mut counts.not_started,
             State::Waiting => &mut counts.waiting,
             State::Starting => &mut counts.starting,

@@ -76,6 +76,7 @@ fn exit(event: &Event) -> LastExit {
         code,
         signal,
         at: event.at,
+        ran_ms: event.payload.get("ran_ms").and_then(|ran| ran.as_u64()),
         text: super::describe::exit_text(code, signal),
     }
 }

@@ -1,45 +1,75 @@
 //! The end of a module's output: its newest lines, rotated files included.
-//! Owns nothing. Never reads more than it must: from the end, in blocks.
+//! Owns the mark of a line that is shortened.
+//! Never reads more than it must: from the end, in blocks; a long line hides none before it.
 
+use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 const BLOCK: u64 = 64 * 1024;
+/// Bytes that are searched for lines, at most.
+const SEARCHED_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of a line that are always returned.
+const LINE_MIN: u64 = 1024;
+const MARK: &str = "… [shortened: ";
+
+/// What follows a line of `bytes` bytes of which only the beginning is shown.
+pub(crate) fn shortened_mark(bytes: u64) -> String {
+    format!("{MARK}{bytes} bytes]")
+}
+
+/// Splits a line from the mark that it was shortened.
+pub(crate) fn split_mark(line: &str) -> (&str, Option<&str>) {
+    let at = line.rfind(MARK).filter(|_| line.ends_with(" bytes]"));
+    at.map_or((line, None), |at| (&line[..at], Some(&line[at..])))
+}
 
 /// The newest `count` lines of a log and, where it is short, of the files rotated before it. A line
-/// that was begun in one file and ended in the next is one line. At most `room` bytes are read.
+/// that was begun in one file and ended in the next is one line. If all together have more than
+/// about `room` bytes, the longest are shortened, with a mark.
 ///
 /// # Errors
 /// When a file that is there cannot be read.
 pub(crate) fn last_lines(path: &Path, count: usize, room: u64) -> io::Result<Vec<String>> {
-    let mut lines: Vec<String> = Vec::new();
-    let mut room = room;
+    let mut search = LineSearch::new(count);
     for number in 0.. {
-        // Two more than asked for: one is joined with what is there, and behind the other it is
-        // known where the first one begins.
-        let more = count + 2 - lines.len();
-        let older = match number {
-            0 => end_of(path, more, room),
-            _ => end_of(&rotated(path, number), more, room),
+        let opened = match number {
+            0 => super::private::open_regular(path),
+            _ => super::private::open_regular(&rotated(path, number)),
         };
-        let mut older = match older {
-            Ok(older) => older,
+        let file = match opened {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             Err(error) => return Err(error),
         };
-        if let (false, Some(begun), false) = (older.ended, older.lines.last_mut(), lines.is_empty())
-        {
-            begun.push_str(&lines.remove(0));
-        }
-        older.lines.append(&mut lines);
-        lines = older.lines;
-        room = room.saturating_sub(older.bytes);
-        if lines.len() > count || room == 0 {
+        search.search(file)?;
+        if search.is_over() {
             break;
         }
     }
-    lines.drain(..lines.len().saturating_sub(count));
-    Ok(lines)
+    let LineSearch {
+        mut files,
+        mut lines,
+        current,
+        ..
+    } = search;
+    if lines.len() < count && current.is_line() {
+        lines.push_front(current);
+    }
+    let limit = line_limit(&lines, room);
+    let read = lines.iter().map(|line| line.read(&mut files, limit));
+    read.collect()
+}
+
+/// The length to which lines are shortened so that all fit into `room` bytes.
+fn line_limit(lines: &VecDeque<LinePlace>, room: u64) -> u64 {
+    let mut limit = room.max(LINE_MIN);
+    let fits = |limit| lines.iter().map(|line| line.length.min(limit)).sum::<u64>() <= room;
+    while limit > LINE_MIN && !fits(limit) {
+        limit /= 2;
+    }
+    limit
 }
 
 fn rotated(path: &Path, number: u32) -> PathBuf {
@@ -48,42 +78,127 @@ fn rotated(path: &Path, number: u32) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The end of one file.
-struct FileTail {
-    lines: Vec<String>,
-    /// Whether the last line has its newline.
-    ended: bool,
-    bytes: u64,
+/// A part of a line: the file, the offset and the length.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    file: usize,
+    from: u64,
+    length: u64,
 }
 
-fn end_of(path: &Path, count: usize, room: u64) -> io::Result<FileTail> {
-    let mut file = super::private::open_regular(path)?;
-    let length = file.seek(SeekFrom::End(0))?;
-    let (mut from, mut blocks, mut found) = (length, Vec::new(), 0);
-    // A newline more than lines wanted: the first line is whole only behind one.
-    while from > 0 && length - from < room && found <= count {
-        let start = from.saturating_sub(BLOCK);
-        let mut block = vec![0; usize::try_from(from - start).unwrap_or(0)];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(&mut block)?;
-        found += newlines(&block);
-        blocks.push(block);
-        from = start;
+/// Where a line is, without its newline.
+#[derive(Debug, Default)]
+struct LinePlace {
+    /// The newest part first.
+    spans: Vec<Span>,
+    length: u64,
+    has_newline: bool,
+}
+
+impl LinePlace {
+    fn extend(&mut self, file: usize, from: u64, to: u64) {
+        let length = to - from;
+        if length > 0 {
+            self.spans.push(Span { file, from, length });
+            self.length += length;
+        }
     }
-    blocks.reverse();
-    let bytes = blocks.concat();
-    drop(blocks);
-    let text = String::from_utf8_lossy(&bytes);
-    let skip = text.lines().count().saturating_sub(count);
-    Ok(FileTail {
-        lines: text.lines().skip(skip).map(str::to_owned).collect(),
-        ended: bytes.last().is_none_or(|last| *last == b'\n'),
-        bytes: length - from,
-    })
+
+    fn is_line(&self) -> bool {
+        self.has_newline || self.length > 0
+    }
+
+    /// The first `limit` bytes as text, with the mark if there are more.
+    fn read(&self, files: &mut [File], limit: u64) -> io::Result<String> {
+        let mut bytes = Vec::new();
+        for span in self.spans.iter().rev() {
+            let left = limit.saturating_sub(bytes.len() as u64).min(span.length);
+            let file = &mut files[span.file];
+            file.seek(SeekFrom::Start(span.from))?;
+            file.take(left).read_to_end(&mut bytes)?;
+        }
+        if self.length > limit {
+            bytes.truncate(whole_characters(&bytes));
+            return Ok(String::from_utf8_lossy(&bytes).into_owned() + &shortened_mark(self.length));
+        }
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
 }
 
-fn newlines(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte == b'\n').count()
+/// The length without a character whose end is missing.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let start = bytes.len().saturating_sub(3);
+    match bytes[start..].utf8_chunks().last() {
+        Some(chunk) if is_begun(chunk.invalid()) => bytes.len() - chunk.invalid().len(),
+        _ => bytes.len(),
+    }
+}
+
+/// Whether this is the beginning of a character, as against bytes that are no text.
+fn is_begun(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
+}
+
+/// Finds lines from the end of the newest file backwards.
+struct LineSearch {
+    count: usize,
+    files: Vec<File>,
+    /// The oldest first.
+    lines: VecDeque<LinePlace>,
+    /// The line whose beginning is not found.
+    current: LinePlace,
+    searched: u64,
+}
+
+impl LineSearch {
+    fn new(count: usize) -> LineSearch {
+        LineSearch {
+            count,
+            files: Vec::new(),
+            lines: VecDeque::new(),
+            current: LinePlace::default(),
+            searched: 0,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.lines.len() >= self.count || self.searched >= SEARCHED_MAX
+    }
+
+    /// Searches one file, which is older than those before.
+    fn search(&mut self, mut file: File) -> io::Result<()> {
+        let number = self.files.len();
+        let mut to = file.seek(SeekFrom::End(0))?;
+        let mut start = to;
+        let mut block = Vec::new();
+        while start > 0 && !self.is_over() {
+            let end = start;
+            start = end.saturating_sub(BLOCK);
+            block.resize(usize::try_from(end - start).unwrap_or(0), 0);
+            file.seek(SeekFrom::Start(start))?;
+            file.read_exact(&mut block)?;
+            self.searched += end - start;
+            for at in (0..block.len()).rev().filter(|at| block[*at] == b'\n') {
+                let newline = start + at as u64;
+                self.current.extend(number, newline + 1, to);
+                to = newline;
+                let found = std::mem::take(&mut self.current);
+                self.current.has_newline = true;
+                if found.is_line() {
+                    self.lines.push_front(found);
+                }
+                if self.lines.len() >= self.count {
+                    break;
+                }
+            }
+        }
+        self.current.extend(number, start.min(to), to);
+        self.files.push(file);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -145,8 +260,48 @@ mod tests {
         let lines = last_lines(&path, 10_000, ROOM).expect("reads");
         assert_eq!(lines.first().map(String::as_str), Some("line 40000"));
         assert_eq!(lines.len(), 10_000);
-        let lines = last_lines(&path, 10_000, 1).expect("reads");
-        assert!(lines.len() < 7000, "{} lines of one block", lines.len());
-        assert_eq!(lines.last().map(String::as_str), Some("line 49999"));
+    }
+
+    #[test]
+    fn a_huge_line_is_shortened_and_hides_none_before_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.log");
+        let huge = 3 * 1024 * 1024;
+        let text = "one\ntwo\n".to_owned() + &"ü".repeat(huge / 2) + "\nlast\n";
+        std::fs::write(&path, text).expect("written");
+        let lines = last_lines(&path, 100, 1024 * 1024).expect("reads");
+        assert_eq!(lines.len(), 4);
+        assert_eq!((&*lines[0], &*lines[1], &*lines[3]), ("one", "two", "last"));
+        let (shown, mark) = split_mark(&lines[2]);
+        assert_eq!(mark, Some(&*shortened_mark(huge as u64)));
+        assert!(shown.len() > 400_000 && shown.chars().all(|c| c == 'ü'));
+        // What fits is whole, and a line over several files is shortened as one.
+        let lines = last_lines(&path, 100, ROOM).expect("reads");
+        assert_eq!(lines[2].len(), huge);
+        std::fs::write(rotated(&path, 1), "zero\n".to_owned() + &"a".repeat(5000))
+            .expect("written");
+        std::fs::write(&path, "b".repeat(5000) + "\n").expect("written");
+        let lines = last_lines(&path, 9, 2048).expect("reads");
+        assert_eq!(
+            lines,
+            [
+                "zero".to_owned(),
+                "a".repeat(1024) + &shortened_mark(10_000)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cut_never_splits_a_character() {
+        for (bytes, whole) in [
+            ("aü".as_bytes(), 3),
+            (&"aü".as_bytes()[..2], 1),
+            (&"a→".as_bytes()[..3], 1),
+            (&"😀".as_bytes()[..3], 0),
+            (b"a\xff".as_slice(), 2),
+            (b"".as_slice(), 0),
+        ] {
+            assert_eq!(whole_characters(bytes), whole, "{bytes:?}");
+        }
     }
 }

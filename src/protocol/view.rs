@@ -104,6 +104,16 @@ pub struct ModuleView {
     pub output_dropped_bytes: u64,
 }
 
+impl ModuleView {
+    /// Whether it is a task that has completed, and was not stopped on request since.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.kind == ModuleKind::Task
+            && self.state == ModuleState::Stopped
+            && self.desired == DesiredState::Up
+    }
+}
+
 /// How a module is throttled, and by what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Throttle {
@@ -162,6 +172,9 @@ pub struct LastExit {
     pub signal: Option<i32>,
     /// When.
     pub at: Timestamp,
+    /// How long the run took, in milliseconds; null when it could not start.
+    #[serde(default)]
+    pub ran_ms: Option<u64>,
     /// As text, for instance `exit code 1` or `killed by SIGKILL`, or why it could not start.
     #[serde(default)]
     pub text: String,
@@ -195,7 +208,7 @@ pub struct SystemView {
     pub holder_pid: u32,
     /// Milliseconds since `up`.
     pub uptime_ms: u64,
-    /// Modules by state.
+    /// Modules by state, without those that are part of mainstay.
     pub modules: ModuleCounts,
     /// What the machine uses.
     pub usage: MachineUsage,
@@ -203,7 +216,7 @@ pub struct SystemView {
     pub self_usage: SelfUsage,
 }
 
-/// How many modules are in each state.
+/// How many modules are in each state; a completed task is done, not stopped.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
 )]
@@ -216,6 +229,8 @@ pub struct ModuleCounts {
     pub running: usize,
     pub stopping: usize,
     pub stopped: usize,
+    #[serde(default)]
+    pub done: usize,
     pub backoff: usize,
     pub failed: usize,
 }

@@ -260,7 +260,7 @@ fn init_then_up_in_an_empty_folder_works() {
     run(&["check"]);
     let up = run(&["up", "--detach"]);
     assert!(
-        up.contains("first is up (healthy): 2 modules running"),
+        up.contains("first is up (healthy): 1 module running"),
         "{up}"
     );
     let again = run_in(folder.path(), &["up", "-d"]);

@@ -97,7 +97,7 @@ async fn two_tasks_and_two_processes_are_one_system() {
     let status = mainstay.status();
     assert_eq!(
         (status.status, status.modules.running),
-        (SystemStatus::Healthy, 5)
+        (SystemStatus::Healthy, 4)
     );
     assert_eq!(
         (status.pid, status.holder_pid),
@@ -197,7 +197,7 @@ async fn two_runtimes_live_in_one_process() {
     assert_eq!((ours.len(), theirs.len()), (2, 2));
     first.stop_system(PATIENCE).await;
     assert!(ours.iter().all(|pid| !lives(*pid)));
-    assert_eq!(second.status().modules.running, 4);
+    assert_eq!(second.status().modules.running, 3);
     assert_eq!(pids(&second), theirs, "the second did not notice");
     second.stop_system(PATIENCE).await;
 }
@@ -246,7 +246,7 @@ async fn modules_are_stopped_when_the_last_handle_is_dropped() {
     let processes = pids(&mainstay);
     let clone = mainstay.clone();
     drop(mainstay);
-    assert_eq!(clone.status().modules.running, 4, "a handle is left");
+    assert_eq!(clone.status().modules.running, 3, "a handle is left");
     drop(clone);
     processes.into_iter().for_each(gone);
     assert!(wait_for("the task", || cancelled.load(SeqCst).then_some(())).is_some());
@@ -289,7 +289,7 @@ async fn the_socket_of_an_embedded_runtime_answers_the_client() {
         Ok::<_, mainstay_client::Error>((client.status()?, client.module("own")?))
     });
     let (status, own) = asked.await.expect("no panic").expect("it answers");
-    assert_eq!(status.modules.running, 4);
+    assert_eq!(status.modules.running, 3);
     assert_eq!((own.state, own.pid), (ModuleState::Running, None));
     let config = dir.path().join("config");
     let printed = tokio::task::spawn_blocking(move || cli(&["status"], &config)).await;

@@ -109,7 +109,7 @@ impl ModuleActorState {
             tracing::warn!(module, "{text}");
         } else {
             tracing::warn!(target: CONSOLE_TARGET, module, "{text}");
-            self.publish_exit(hook.generation, None, text.clone());
+            self.publish_exit(hook.generation, None, None, text.clone());
             self.detail = Some(text);
         }
     }

@@ -41,6 +41,7 @@ proptest::proptest! {
                     code: i32::try_from(to).ok(),
                     signal: None,
                     at: Timestamp(NOW + at),
+                    ran_ms: None,
                     text: format!("exit code {to}"),
                 });
             }

@@ -469,6 +469,7 @@ fn module() -> ModuleView {
             code: Some(1),
             signal: Some(9),
             at: Timestamp(1_795_000_000_120),
+            ran_ms: Some(3_250),
             text: "exit code 1".to_owned(),
         }),
         suspended_by: Some("SIGSTOP".to_owned()),

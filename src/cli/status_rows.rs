@@ -1,0 +1,320 @@
+//! The rows of `status`: trouble first, each module with its state and what is to be said of it.
+//! Owns the columns, and what is left out on a narrow terminal.
+//! Never cuts a reason: it goes on in the next line.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use mainstay_protocol::enums::{DesiredState, HealthStatus, ModuleKind, ModuleState, Rung};
+use mainstay_protocol::{ModuleView, Timestamp};
+
+use super::status::{health_colour, state_colour};
+use super::table::{columns, cut, wrap};
+use super::terminal::{AnsiColour, Terminal};
+use super::{format, module_details};
+use crate::journal::format_millis;
+
+/// Columns that the text has at least beside others.
+const TEXT_MIN: usize = 20;
+const GAP: usize = 2;
+/// Indentation of a text that has a line of its own.
+const INDENT: usize = 4;
+
+/// One module.
+struct StatusRow<'a> {
+    name: Cow<'a, str>,
+    state: Cow<'a, str>,
+    colour: Option<AnsiColour>,
+    text: Cow<'a, str>,
+    /// Whether the text is a reason, which is never cut.
+    reason: bool,
+    /// Since when, processor and memory; none where the reason needs the room.
+    numbers: Option<[String; 3]>,
+}
+
+/// The widths of the columns.
+struct Widths {
+    name: usize,
+    state: usize,
+    /// None: the text has lines of its own.
+    text: Option<usize>,
+    /// None: there is no room for them.
+    numbers: Option<[usize; 3]>,
+}
+
+/// Appends a row for each module; those that are part of mainstay only with `all` or in trouble.
+pub(crate) fn render(
+    out: &mut String,
+    modules: &[ModuleView],
+    all: bool,
+    now: Timestamp,
+    screen: Terminal,
+) {
+    let is_shown = |module: &&ModuleView| {
+        all || module.kind != ModuleKind::Builtin || module.state != ModuleState::Running
+    };
+    let mut shown: Vec<&ModuleView> = modules.iter().filter(is_shown).collect();
+    shown.sort_by_key(|module| rank(module));
+    let rows: Vec<StatusRow<'_>> = shown.iter().map(|module| row(module, now)).collect();
+    let widths = widths(&rows, screen.width);
+    for row in &rows {
+        row.render(out, &widths, screen);
+    }
+}
+
+/// What needs somebody comes first, what is over last.
+fn rank(module: &ModuleView) -> u8 {
+    match module.state {
+        ModuleState::Failed => 0,
+        ModuleState::Backoff => 1,
+        ModuleState::Stopped if module.required && !module.is_done() => 2,
+        ModuleState::Running if is_troubled(module) => 2,
+        ModuleState::Waiting | ModuleState::Starting | ModuleState::Stopping => 3,
+        ModuleState::Running | ModuleState::Other(_) => 4,
+        ModuleState::Stopped | ModuleState::NotStarted => 5,
+    }
+}
+
+/// Whether it runs, but not as it should.
+fn is_troubled(module: &ModuleView) -> bool {
+    !module.degraded.is_empty()
+        || matches!(
+            module.health,
+            HealthStatus::Degraded | HealthStatus::Unhealthy
+        )
+        || module.throttle.rung != Rung::None
+        || module.suspended_by.is_some()
+        || module.proposal.is_some()
+}
+
+fn is_calm(module: &ModuleView) -> bool {
+    module.state == ModuleState::Running && !is_troubled(module)
+}
+
+/// What is to be said of a module: its own words while it simply runs, else why it does not.
+pub(crate) fn text(module: &ModuleView, now: Timestamp) -> Cow<'_, str> {
+    match (is_calm(module), &module.status_text) {
+        (true, said) => said.as_deref().map_or("".into(), format::single_line),
+        (false, _) => reason(module, now).into(),
+    }
+}
+
+fn row(module: &ModuleView, now: Timestamp) -> StatusRow<'_> {
+    let calm = is_calm(module);
+    let text = text(module, now);
+    let failed = matches!(module.state, ModuleState::Failed | ModuleState::Backoff);
+    let state = match module.state {
+        ModuleState::Failed => "FAILED".into(),
+        ModuleState::NotStarted => "not started".into(),
+        _ if module.is_done() => "done".into(),
+        state => state.as_str().into(),
+    };
+    let colour = match module.health {
+        health @ (HealthStatus::Degraded | HealthStatus::Unhealthy)
+            if module.state == ModuleState::Running =>
+        {
+            health_colour(health)
+        }
+        _ => state_colour(module.state),
+    };
+    let usage = module.usage.filter(|_| module.pid.is_some());
+    StatusRow {
+        name: format::single_line(&module.module),
+        state,
+        colour,
+        text,
+        reason: !calm,
+        numbers: (!failed).then(|| {
+            [
+                since(module.since, now),
+                usage.map_or_else(String::new, |usage| format::percent(usage.cpu_percent)),
+                usage.map_or_else(String::new, |usage| format::short_bytes(usage.memory_bytes)),
+            ]
+        }),
+    }
+}
+
+/// The time since a state began, by its largest unit.
+fn since(at: Timestamp, now: Timestamp) -> String {
+    let since = Duration::from_millis(now.0.saturating_sub(at.0));
+    let mut text = format::compact_duration(since);
+    text.truncate(text.find(' ').unwrap_or(text.len()));
+    text
+}
+
+/// What is to be said of a module that does not simply run: why first, then what follows.
+fn reason(module: &ModuleView, now: Timestamp) -> String {
+    let mut parts = Vec::new();
+    if module.is_done() || module.state == ModuleState::Stopped {
+        parts.push(end(module));
+    }
+    parts.extend(failure(module));
+    if module.state == ModuleState::Running && is_troubled(module) {
+        let health = Some(module.health).filter(|health| *health != HealthStatus::Unknown);
+        parts.extend(health.map(|health| health.as_str().to_owned()));
+    }
+    parts.extend(module_details::suspended_text(module));
+    // What is wanted waits or starts from the beginning.
+    if module.state == ModuleState::NotStarted {
+        parts.push("starts when needed".to_owned());
+    }
+    parts.extend(module_details::waits_for(module).map(|waits| format!("waits for {waits}")));
+    parts.extend(next(module, now));
+    if !module.degraded.is_empty() {
+        parts.push(format!("without {}", format::list(&module.degraded)));
+    }
+    if module.throttle.rung != Rung::None {
+        parts.push(format!("throttled: {}", module.throttle.rung));
+    }
+    if let Some(text) = &module.status_text {
+        parts.push(format::single_line(text).into_owned());
+    }
+    let mut text = parts.join("; ");
+    if matches!(module.state, ModuleState::Failed | ModuleState::Backoff) {
+        text += &format!(" → why {}", format::single_line(&module.module));
+    }
+    text
+}
+
+/// How the last run of a module ended that is over.
+fn end(module: &ModuleView) -> String {
+    if module.desired == DesiredState::Down {
+        return "stopped on request".to_owned();
+    }
+    let Some(exit) = &module.last_exit else {
+        return "completed".to_owned();
+    };
+    let how = match (module.is_done(), exit.code) {
+        (true, Some(code)) => format!("exit {code}"),
+        _ => module_details::exit_text(exit),
+    };
+    match exit.ran_ms {
+        Some(ran) => format!("{how} after {}", format_millis(ran)),
+        None => how,
+    }
+}
+
+/// Why it failed, and how often.
+fn failure(module: &ModuleView) -> Option<String> {
+    let failure = module_details::failure_text(module)?;
+    Some(match module.attempts {
+        0 | 1 => failure,
+        many => format!("{failure} ({many} failures)"),
+    })
+}
+
+/// What mainstay does next, or what somebody is to do.
+fn next(module: &ModuleView, now: Timestamp) -> Option<String> {
+    if let Some(strategy) = &module.proposal {
+        let name = format::single_line(&module.module);
+        return Some(format!(
+            "proposed: {strategy}, `mainstay recover {name}` accepts it"
+        ));
+    }
+    match module.next_attempt_at {
+        Some(at) if module.state == ModuleState::Failed => {
+            Some(format!("one more try {}", format::until(at, now)))
+        }
+        Some(at) => Some(format!("next try {}", format::until(at, now))),
+        None if module.state == ModuleState::Failed => Some("no further try".to_owned()),
+        None => None,
+    }
+}
+
+fn widths(rows: &[StatusRow<'_>], width: Option<usize>) -> Widths {
+    let widest = |of: &dyn Fn(&StatusRow<'_>) -> usize| rows.iter().map(of).max().unwrap_or(0);
+    let name = widest(&|row| columns(&row.name));
+    let state = widest(&|row| columns(&row.state));
+    let numbers = [0, 1, 2].map(|n| {
+        widest(&|row| {
+            let numbers = row.numbers.as_ref();
+            numbers.map_or(0, |numbers| columns(&numbers[n]))
+        })
+    });
+    let beside = numbers.iter().map(|width| width + GAP).sum::<usize>();
+    let Some(width) = width else {
+        // As wide as the widest text that has numbers beside it.
+        let text = widest(&|row| row.numbers.as_ref().map_or(0, |_| columns(&row.text)));
+        let (text, numbers) = (Some(text), Some(numbers));
+        return Widths {
+            name,
+            state,
+            text,
+            numbers,
+        };
+    };
+    let rest = width.saturating_sub(name_and_state(name, state));
+    let (text, numbers) = match rest.checked_sub(beside) {
+        Some(text) if text >= TEXT_MIN => (Some(text), Some(numbers)),
+        _ => (Some(rest).filter(|rest| *rest >= TEXT_MIN), None),
+    };
+    Widths {
+        name,
+        state,
+        text,
+        numbers,
+    }
+}
+
+impl StatusRow<'_> {
+    fn render(&self, out: &mut String, widths: &Widths, screen: Terminal) {
+        let pad = |out: &mut String, width: usize, text: &str| {
+            out.extend(std::iter::repeat_n(' ', width - columns(text).min(width)));
+        };
+        out.push_str(&self.name);
+        pad(out, widths.name + GAP, &self.name);
+        screen.paint(out, self.colour, &self.state);
+        let numbers = self.numbers.as_ref().zip(widths.numbers);
+        let Some(width) = widths.text else {
+            out.push('\n');
+            let room = screen.width.unwrap_or(usize::MAX).saturating_sub(INDENT);
+            for line in self.lines(room) {
+                out.extend([&" ".repeat(INDENT), &*line, "\n"]);
+            }
+            return;
+        };
+        let beside = name_and_state(widths.name, widths.state);
+        // A reason may use the room of numbers that are not there.
+        let room = match (&numbers, screen.width) {
+            (Some(_), Some(_)) => width,
+            (None, Some(screen)) => screen.saturating_sub(beside),
+            (_, None) => usize::MAX,
+        };
+        let lines = self.lines(room);
+        let first = lines.first().map_or("", |line| line);
+        if numbers.is_some() || !first.is_empty() {
+            pad(out, widths.state + GAP, &self.state);
+            out.push_str(first);
+        }
+        if let Some((numbers, of)) = numbers {
+            pad(out, width, first);
+            let mut owed = 0;
+            for (text, width) in numbers.iter().zip(of) {
+                owed += GAP + width - columns(text).min(width);
+                if !text.is_empty() {
+                    out.extend(std::iter::repeat_n(' ', owed));
+                    out.push_str(text);
+                    owed = 0;
+                }
+            }
+        }
+        out.push('\n');
+        for line in lines.iter().skip(1) {
+            out.extend([&" ".repeat(beside), &**line, "\n"]);
+        }
+    }
+
+    /// The text in lines of `room` columns: all of a reason, the beginning of anything else.
+    fn lines(&self, room: usize) -> Vec<Cow<'_, str>> {
+        match self.reason {
+            true => wrap(&self.text, room),
+            false if self.text.is_empty() => Vec::new(),
+            false => vec![cut(&self.text, room)],
+        }
+    }
+}
+
+/// The columns before the text.
+fn name_and_state(name: usize, state: usize) -> usize {
+    name + GAP + state + GAP
+}
