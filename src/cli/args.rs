@@ -15,7 +15,7 @@ use crate::import::Format;
 
 /// Keep it running, and be able to say why.
 #[derive(Debug, Parser)]
-#[command(name = "mainstay", version, max_term_width = 100)]
+#[command(name = "mainstay", version, max_term_width = 100, after_help = super::error::EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
@@ -58,6 +58,7 @@ pub(crate) enum Verb {
     /// Stop everything in order and wait until it has exited
     Down(DownArgs),
     /// Show the system and its modules, or one module
+    #[command(visible_aliases = ["ps", "ls"])]
     Status(StatusArgs),
     /// Start modules and their dependencies
     Start(ChangeArgs),
@@ -588,10 +589,8 @@ mod tests {
         let Verb::Events(events) = cli.expect("parsed").verb else {
             panic!("events")
         };
-        assert_eq!(
-            events.kinds,
-            [EventKind::ModuleReady, EventKind::JournalGap]
-        );
+        let kinds = [EventKind::ModuleReady, EventKind::JournalGap];
+        assert_eq!(events.kinds, kinds);
         let cli = parsed("mainstay down --timeout 1m30s");
         let Verb::Down(down) = cli.expect("parsed").verb else {
             panic!("down")

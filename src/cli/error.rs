@@ -10,6 +10,16 @@ use mainstay_protocol::enums::CliExitCode;
 
 use super::system_locator::LocateError;
 
+/// The values of `CliExitCode`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  success
+  1  the command failed
+  2  the command line is invalid
+  3  mainstay is not running
+  4  mainstay refused the request
+  5  the configuration is invalid";
+
 /// The failure of a verb.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -115,7 +125,19 @@ fn client_code(error: &ClientError) -> CliExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::{Cli, Verb};
+    use clap::{CommandFactory, Parser};
     use mainstay_protocol::RequestError;
+
+    #[test]
+    fn the_help_has_the_exit_codes_and_status_the_names_that_others_use() {
+        let help = Cli::command().render_help().to_string();
+        assert!(help.contains("3  mainstay is not running"), "{help}");
+        for name in ["ps", "ls"] {
+            let verb = Cli::try_parse_from(["mainstay", name]).expect(name).verb;
+            assert!(matches!(verb, Verb::Status(_)));
+        }
+    }
 
     #[test]
     fn a_silent_runtime_and_a_foreign_socket_come_with_a_next_step() {

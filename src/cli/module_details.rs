@@ -278,6 +278,7 @@ storage 1.0.0 - Keeps samples and scores
   wants      metrics
   waits for  event-bus
   without    thumbnails
+  features   search on, thumbnails off
   throttled  cap (by cgroup2)
   restarts   3 automatic, 1 requested; 1 not paid back yet
   last exit  exit code 1 after 3.2 s, 103ms ago
@@ -297,6 +298,7 @@ storage 1.0.0 - Keeps samples and scores
         (module.metrics, module.issues) = (BTreeMap::new(), Vec::new());
         module.trends = Vec::new();
         (module.requires, module.wants) = (Vec::new(), Vec::new());
+        module.features.clear();
         (module.waiting_on, module.degraded) = (Vec::new(), Vec::new());
         (module.restarts, module.requested_restarts) = (0, 0);
         (module.attempts, module.output_dropped_bytes) = (0, 0);

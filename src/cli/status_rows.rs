@@ -151,7 +151,11 @@ fn reason(module: &ModuleView, now: Timestamp) -> String {
     parts.extend(failure(module));
     if module.state == ModuleState::Running && is_troubled(module) {
         let health = Some(module.health).filter(|health| *health != HealthStatus::Unknown);
-        parts.extend(health.map(|health| health.as_str().to_owned()));
+        let issues = format::list(&module.issues);
+        parts.extend(health.map(|health| match issues.is_empty() {
+            true => health.as_str().to_owned(),
+            false => format!("{health}: {issues}"),
+        }));
     }
     parts.extend(module_details::suspended_text(module));
     // What is wanted waits or starts from the beginning.
