@@ -15,6 +15,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{AccessFlags, UnlinkatFlags, access, unlinkat};
 
 use super::cgroup::{Cgroup, EMPTY_WITHIN, PREFIX, group_of, is_in, kill_headless, path_of};
+use super::processes::process;
 
 /// A subtree that nobody holds is left alone this long: it may just be made.
 const YOUNG: Duration = Duration::from_mins(5);
@@ -67,6 +68,16 @@ pub(crate) fn find_cgroup_root() -> Option<CgroupRoot> {
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).open(path)?;
     file.write_all(text.as_bytes())
+}
+
+/// The runtime was started before: beside a process the kernel gives groups no controllers.
+fn move_children(from: &Path, to: &Path) {
+    let parent = std::process::id().cast_signed();
+    let members = fs::read_to_string(from.join("cgroup.procs")).unwrap_or_default();
+    let members = members.lines().filter_map(|line| line.parse().ok());
+    for child in members.filter(|pid| process(*pid).is_some_and(|one| one.parent == parent)) {
+        let _ = write(&to.join("cgroup.procs"), &child.to_string()); // it may have exited
+    }
 }
 
 fn writable(path: &Path) -> bool {
@@ -123,6 +134,7 @@ impl CgroupTree {
             let leaf = site.path.join("mainstay.holder");
             let _ = fs::create_dir(&leaf); // may be there from an earlier start
             write(&leaf.join("cgroup.procs"), "0").ok()?;
+            move_children(&site.path, &leaf);
         }
         let folder = format!("{PREFIX}{name}-{unique_name}");
         let path = site.path.join(&folder);
