@@ -135,6 +135,7 @@ pub(crate) fn step_text(step: StartStep) -> &'static str {
         StartStep::Session => "cannot make a session",
         StartStep::Directory => "cannot enter its directory",
         StartStep::Limits => "cannot set its limits",
+        StartStep::Isolation => "cannot isolate it",
         StartStep::Group => "cannot become its group",
         StartStep::User => "cannot become its user",
         StartStep::Descriptors => "cannot arrange its descriptors",

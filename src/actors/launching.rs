@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use mainstay_policy::ModuleId;
 use mainstay_policy::spec::{Readiness, StartMode};
-use mainstay_process::{ActivationSocket, Instance, Output, SpawnRequest, Stdin};
+use mainstay_process::{ActivationSocket, Instance, Isolation, Output, SpawnRequest, Stdin};
 use mainstay_protocol::{
     ENV_DEGRADED, ENV_FEATURES, ENV_GENERATION, ENV_MODULE, ENV_SETTINGS, ENV_SOCKET, ENV_TOKEN,
 };
@@ -127,7 +127,23 @@ pub(crate) fn command_request(
         stdin: Stdin::Null,
         output: Output::Captured,
         no_new_privileges: launch.no_new_privileges,
+        isolation: enforced_isolation(ctx, &launch.isolation),
         timeout_ms: 0,
+    }
+}
+
+/// What this machine can set up of an isolation; `status` says what it cannot.
+fn enforced_isolation(ctx: &RuntimeContext, asked: &Isolation) -> Isolation {
+    let has = |key| ctx.os.enforcement().mechanism(key).is_some();
+    Isolation {
+        capabilities: asked.capabilities.filter(|_| has("capabilities")),
+        read_only: asked
+            .read_only
+            .iter()
+            .filter(|_| has("read_only"))
+            .cloned()
+            .collect(),
+        private_tmp: asked.private_tmp && has("private_tmp"),
     }
 }
 

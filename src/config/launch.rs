@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mainstay_process::{Limits, ListenerOwner, Probe, ProbeRole, Signal, Stdin};
+use mainstay_process::{Isolation, Limits, ListenerOwner, Probe, ProbeRole, Signal, Stdin};
 use serde::{Deserialize, Serialize};
 
 pub use super::schema::choices::{EnforcementPolicy, LogFormat, ReloadMode};
@@ -188,6 +188,9 @@ pub struct LaunchSpec {
     pub limits: Limits,
     /// It cannot gain rights by executing a file.
     pub no_new_privileges: bool,
+    /// What it sees and may change of the system.
+    #[serde(default)]
+    pub isolation: Isolation,
     /// Commands before each start.
     pub before_start: Vec<Vec<String>>,
     /// Commands after each exit.

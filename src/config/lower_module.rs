@@ -13,6 +13,7 @@ use mainstay_process::{self as process, Limits, ProbeRole};
 use super::env_file::{EnvFileError, EnvFiles, inherited, is_variable};
 use super::env_syntax::{Fault, Lookup};
 use super::hints::closest;
+use super::isolation;
 use super::launch::{
     DegradeSpec, LaunchSpec, ProbeKind, ProbeSpec, ReloadBy, ResetSpec, ResourceRequirements,
     SecretUse, SystemConfig, WatchSpec,
@@ -61,6 +62,13 @@ pub(crate) fn lower_module<'a>(
     at.pop_key();
     at.pop_key();
     let probes = probes(&module, &directory);
+    isolation::check(
+        name,
+        node,
+        &module.isolation,
+        &[&directory, &system.runtime_dir],
+        at,
+    );
     let spec = ModuleSpec {
         id: ids.find(name).unwrap_or_default(),
         name: name.to_owned(),
@@ -217,6 +225,7 @@ fn throttle(module: &ModuleSection, resources: &ResourcesSection) -> ThrottleSpe
             memory_bytes: limits.memory_mb.map(|mb| mb.0.saturating_mul(MIB)),
             threads: limits.threads.map(|threads| threads.0),
             processes: limits.processes.map(|processes| processes.0),
+            io_bytes_per_s: limits.io_mb_per_s.map(|mb| mb.0.saturating_mul(MIB)),
         },
         dwell: resources.dwell.0,
         release: resources.release.0,
@@ -251,7 +260,9 @@ fn launch(
     };
     let listens = module.sockets.0.iter();
     let sockets = listens.map(|listen| (listen.name.clone(), place(&listen.address, &directory)));
+    let isolation = isolation::lower(&module.isolation, &directory);
     LaunchSpec {
+        isolation,
         sockets: sockets.collect(),
         argv: module
             .command
@@ -278,8 +289,13 @@ fn launch(
             file_handles: module.limits.file_handles.map(|handles| handles.0),
             nice: module.limits.nice.map(|nice| nice.0),
             oom_score_adj: module.limits.oom_score_adj.map(|score| score.0),
+            cpu_affinity: module
+                .limits
+                .cpu_affinity
+                .as_deref()
+                .map(isolation::cpu_set),
         },
-        no_new_privileges: module.isolation.no_new_privileges,
+        no_new_privileges: isolation::gains_no_rights(&module.isolation),
         ready_owner: module.ready.owner,
         probes,
         reset: ResetSpec::default(),

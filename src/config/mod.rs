@@ -18,6 +18,7 @@ mod env_syntax;
 mod fingerprint;
 mod groups;
 mod hints;
+mod isolation;
 mod key_table;
 mod launch;
 mod layers;
@@ -43,7 +44,7 @@ mod write_back;
 pub use changes::{ConfigChanges, KeyChange};
 pub use committed::CommittedConfig;
 pub(crate) use confidential::is_confidential;
-pub(crate) use enforceable::{NotEnforced, check_enforcement};
+pub(crate) use enforceable::{NotEnforced, asked_isolation, check_enforcement};
 pub use launch::{
     EnforcementPolicy, Feature, IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind,
     ProbeSpec, ReloadBy, ReloadMode, ResourceRequirements, SecretUse, SystemConfig,

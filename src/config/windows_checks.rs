@@ -45,7 +45,7 @@ pub(crate) fn modules<'a>(read: &[ParsedModule<'a>], at: &mut ReadContext<'a>) {
             ),
             (
                 &["isolation", "no_new_privileges"],
-                module.isolation.no_new_privileges,
+                module.isolation.no_new_privileges == Some(true),
                 "privileges gained by an exec",
                 limits,
             ),

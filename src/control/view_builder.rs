@@ -15,7 +15,7 @@ use crate::actors::RuntimeContext;
 use crate::actors::convert;
 use crate::actors::lifecycle::recovery::load_text;
 use crate::actors::snapshots::ModuleSnapshot;
-use crate::config::LaunchSpec;
+use crate::config::{LaunchSpec, asked_isolation};
 use crate::os::machine;
 
 /// Within so many seconds a metric that reaches its limit costs points.
@@ -241,6 +241,14 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
                 .iter()
                 .map(|issue| format!("{}: {issue}", &ctx.name(id))),
         );
+        for key in asked_isolation(&ctx.launch(id).isolation) {
+            if let Some((cause, remedy)) = ctx.os.enforcement().missing(key) {
+                let name = ctx.name(id);
+                issues.push(format!(
+                    "{name}: isolation.{key} is not enforced: {cause}; {remedy}"
+                ));
+            }
+        }
         if let Some(signal) = &module.suspended_by {
             let pid = module.lifecycle.info.pid.unwrap_or_default();
             issues.push(format!(

@@ -127,7 +127,7 @@ fn unix(tree: &str, controllers: &[String]) -> Vec<LimitSupport> {
     };
     let stops = "stopped for a part of every 100 ms";
     let reported = "reported, and climbs the throttle ladder";
-    vec![
+    let mut limits = vec![
         by_group(
             support("cpu_percent", Some("governor"), stops),
             "cpu",
@@ -145,7 +145,57 @@ fn unix(tree: &str, controllers: &[String]) -> Vec<LimitSupport> {
             "gets EAGAIN (pids.max counts threads)",
         ),
         support("processes", None, reported),
+        by_group(
+            support("io_mb_per_s", None, "not limited"),
+            "io",
+            "waits (io.max, each disk)",
+        ),
         support("nice", Some("setpriority"), "waits for others"),
+    ];
+    limits.extend(isolation());
+    limits
+}
+
+#[cfg(unix)]
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+#[cfg(windows)]
+fn is_root() -> bool {
+    false
+}
+
+/// What isolates a process: Linux alone has it, most of it for root alone.
+fn isolation() -> Vec<LimitSupport> {
+    let is_linux = cfg!(target_os = "linux");
+    let is_root = is_root();
+    let of_linux = |mut limit: LimitSupport, needs_root: bool| {
+        if !is_linux {
+            limit.missing = Some("this system has none".to_owned());
+            limit.remedy = Some("leave it out".to_owned());
+        } else if needs_root && !is_root {
+            limit.missing = Some("only root may set it up".to_owned());
+            limit.remedy = Some("run mainstay as root, the module as another `user`".to_owned());
+        }
+        limit.mechanism = limit.mechanism.filter(|_| limit.missing.is_none());
+        limit
+    };
+    let namespace = Some("mount namespace");
+    vec![
+        of_linux(
+            support("cpu_affinity", Some("affinity"), "waits for its processors"),
+            false,
+        ),
+        of_linux(
+            support("capabilities", Some("capabilities"), "gets EPERM"),
+            true,
+        ),
+        of_linux(support("read_only", namespace, "gets EROFS"), true),
+        of_linux(
+            support("private_tmp", namespace, "has a /tmp of its own"),
+            true,
+        ),
     ]
 }
 

@@ -45,6 +45,7 @@ impl StartContext {
             StartStep::Session => "open a session".to_owned(),
             StartStep::Directory => format!("enter the directory {}", self.directory),
             StartStep::Limits => format!("set its limits ({})", self.limits),
+            StartStep::Isolation => "isolate it (capabilities, read_only, private_tmp)".to_owned(),
             StartStep::Group => {
                 let group = self.group.as_deref().unwrap_or("of the user");
                 format!("become group {group}")
@@ -90,6 +91,10 @@ fn next_step(context: &StartContext, step: StartStep, errno: i32) -> Option<Stri
         (StartStep::Limits, libc::ENOTSUP) => {
             "this system has no `no_new_privileges` or no `oom_score_adj`; remove it"
         }
+        (StartStep::Isolation, libc::EPERM) => {
+            "this needs CAP_SYS_ADMIN and CAP_SETPCAP, which a container may lack; remove the key"
+        }
+        (StartStep::Isolation, libc::ENOENT) => "a path of `read_only` is missing; create it",
         (StartStep::Limits, libc::EPERM | libc::EACCES) => {
             "only root may raise a limit or a priority; lower it"
         }

@@ -78,6 +78,8 @@ pub struct ResourceLimits {
     pub threads: Option<u64>,
     /// Processes.
     pub processes: Option<u64>,
+    /// Bytes a second read from each disk, and as many written to it: a standing ceiling.
+    pub io_bytes_per_s: Option<u64>,
 }
 
 /// By what a module is throttled, as configured.
@@ -256,6 +258,7 @@ impl Ladder {
             memory_max: memory.filter(|_| self.capped_since.is_some_and(is_due)),
             threads: standing.threads,
             processes: standing.processes,
+            io_bytes_per_s: standing.io_bytes_per_s,
             background: self.climbed >= Rung::Priority,
         }
     }

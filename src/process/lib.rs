@@ -20,9 +20,10 @@ mod start_failure;
 
 pub use exit::Exit;
 pub use instance::{Instance, InvalidInstance};
+pub use limits::{CPU_SET_WORDS, CpuSet};
 pub use limits::{Limits, RunLimits};
 pub use probe::{ListenerOwner, Probe, ProbeRole};
 pub use process_event::{Exited, ProcessEvent, ProcessEventKind, TreeProcess};
 pub use signal::Signal;
-pub use spawn_request::{ActivationSocket, Credentials, Output, SpawnRequest, Stdin};
+pub use spawn_request::{ActivationSocket, Credentials, Isolation, Output, SpawnRequest, Stdin};
 pub use start_failure::{StartFailure, StartStep};

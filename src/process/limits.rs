@@ -2,6 +2,7 @@
 //! Owns both sets of limits: configuration fills them, the holder applies them.
 //! Never applies anything.
 
+use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,16 @@ pub struct Limits {
     /// Whom the kernel kills first when memory runs out: from -1000 (never) to 1000 (first).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
+    /// The processors that it may run on, a bit each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_affinity: Option<CpuSet>,
 }
+
+/// Words of 64 processors each.
+pub const CPU_SET_WORDS: usize = 16;
+
+/// A set of processors, the lowest bit of the first word is processor 0.
+pub type CpuSet = [u64; CPU_SET_WORDS];
 
 /// What the processes of a run may use together; None: no limit. The holder sets what a control
 /// group or job can enforce here and ignores the rest.
@@ -41,6 +51,9 @@ pub struct RunLimits {
     /// Processes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<u64>,
+    /// Bytes a second read from each disk, and as many written to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_bytes_per_s: Option<u64>,
     /// Others come first, for processors and disks.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub background: bool,
@@ -59,7 +72,17 @@ impl fmt::Display for Limits {
         };
         write("file_handles", self.file_handles.map(i128::from))?;
         write("nice", self.nice.map(i128::from))?;
-        write("oom_score_adj", self.oom_score_adj.map(i128::from))
+        write("oom_score_adj", self.oom_score_adj.map(i128::from))?;
+        let Some(set) = self.cpu_affinity else {
+            return Ok(());
+        };
+        let is_in = |cpu: &usize| set[cpu / 64] & (1 << (cpu % 64)) != 0;
+        let cpus = (0..CPU_SET_WORDS * 64).filter(is_in);
+        write!(
+            f,
+            "{separator}cpu_affinity = {:?}",
+            cpus.collect::<Vec<_>>()
+        )
     }
 }
 
@@ -75,6 +98,13 @@ mod tests {
             file_handles: Some(u64::MAX),
             nice: None,
             oom_score_adj: Some(-5),
+            cpu_affinity: Some([5; CPU_SET_WORDS].map(|word| word & 4)),
+        };
+        let text = "file_handles = 18446744073709551615, oom_score_adj = -5, cpu_affinity = [2, ";
+        assert!(limits.to_string().starts_with(text), "{limits}");
+        let limits = Limits {
+            cpu_affinity: None,
+            ..limits
         };
         let text = "file_handles = 18446744073709551615, oom_score_adj = -5";
         assert_eq!(limits.to_string(), text);

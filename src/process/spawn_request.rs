@@ -61,9 +61,35 @@ pub struct SpawnRequest {
     /// prctl(PR_SET_NO_NEW_PRIVS).
     #[serde(default)]
     pub no_new_privileges: bool,
+    /// What it sees and may change of the system.
+    #[serde(default, skip_serializing_if = "Isolation::is_none")]
+    pub isolation: Isolation,
     /// Kill its tree after this many milliseconds (probes, hooks); 0 = never.
     #[serde(default)]
     pub timeout_ms: u64,
+}
+
+/// What a process sees and may change of the system, beside what its user may.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Isolation {
+    /// The capabilities that it may have, a bit each; None: those of its user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<u64>,
+    /// Paths that it can only read, with all below them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub read_only: Vec<String>,
+    /// `/tmp` and `/var/tmp` are its own, and empty.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub private_tmp: bool,
+}
+
+impl Isolation {
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        *self == Isolation::default()
+    }
 }
 
 /// Who a process becomes, in numbers.

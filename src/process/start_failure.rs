@@ -37,6 +37,7 @@ impl StartFailure {
             | StartStep::Fork
             | StartStep::Session
             | StartStep::Limits
+            | StartStep::Isolation
             | StartStep::Descriptors
             | StartStep::Other => false,
         };
@@ -64,6 +65,8 @@ pub enum StartStep {
     Directory,
     /// Its limits.
     Limits,
+    /// What it sees of the system.
+    Isolation,
     /// Its group.
     Group,
     /// Its user.

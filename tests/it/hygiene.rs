@@ -406,10 +406,36 @@ fn its_priority_and_its_place_when_memory_runs_out_are_as_said() {
 fn it_may_be_kept_from_gaining_rights() {
     let command = script("grep NoNewPrivs /proc/self/status; echo end; exec sleep 60");
     for (more, wanted) in [
-        ("", "NoNewPrivs:\t0"),
-        ("isolation.no_new_privileges = true", "NoNewPrivs:\t1"),
+        ("", "NoNewPrivs:\t1"),
+        ("isolation.no_new_privileges = false", "NoNewPrivs:\t0"),
     ] {
         let daemon = Daemon::start(&one(&command, more));
         assert_eq!(daemon.wrote("it", "end").lines().next(), Some(wanted));
     }
+}
+
+#[test]
+fn it_may_be_kept_to_processors_capabilities_and_paths() {
+    let command = script(
+        "grep -E 'Cpus_allowed_list|CapBnd' /proc/self/status; touch kept/file && echo wrote; \
+         echo end; exec sleep 60",
+    );
+    let is_root = nix::unistd::geteuid().is_root();
+    let more = "limits.cpu_affinity = [0]\nisolation.capabilities = [\"CAP_KILL\"]\n\
+                isolation.read_only = [\"kept\"]\nbefore_start = [[\"mkdir\", \"-p\", \"kept\"]]";
+    let dir = prepare("", &one(&command, more));
+    std::fs::create_dir_all(dir.path().join("kept")).expect("a folder");
+    let daemon = Daemon::launch_in(dir);
+    if !is_root {
+        let issues = daemon.status().issues.join("\n");
+        assert!(
+            issues.contains("isolation.read_only is not enforced"),
+            "{issues}"
+        );
+        return;
+    }
+    let seen = daemon.wrote("it", "end");
+    assert!(seen.contains("CapBnd:\t0000000000000020"), "{seen}");
+    assert!(seen.contains("Cpus_allowed_list:\t0\n"), "{seen}");
+    assert!(!seen.contains("wrote"), "{seen}");
 }

@@ -11,15 +11,14 @@ use super::choices::Rung;
 use super::compound::{EnvFilePaths, RawDependency};
 use super::probes::{RawProbe, RawReadiness};
 use super::scalars::{
-    BoundedInt, CommandLine, CpuPercent, Fraction, ModuleName, PositiveDuration, Signed, Template,
+    BoundedInt, Capability, CommandLine, CpuPercent, Fraction, ModuleName, PositiveDuration,
+    Signed, Template,
 };
 use super::sockets::RawSockets;
 use super::system::{HealthSection, PositiveCount, RecoverySection};
 use super::{FromConfig, ValueType, section};
 use crate::config::read_context::ReadContext;
 use crate::config::tree::Node;
-
-const TEXTS: ValueType = ValueType::List(&ValueType::Template);
 
 section! {
     /// One module.
@@ -158,6 +157,11 @@ section! {
         /// Whom the kernel kills first when memory runs out: from -1000 (never) to 1000 (first).
         /// Only root may go below that of mainstay.
         Restart oom_score_adj: Option<Signed<-1000, 1000>> = None;
+        /// The processors that it may run on, by number. Linux.
+        Restart cpu_affinity: Option<Vec<BoundedInt<0, 1023>>> = None;
+        /// Disk transfer of all its processes together in MiB a second: for reading, and as much
+        /// for writing, on each disk. Only control groups with an io controller enforce it.
+        Live io_mb_per_s: Option<PositiveCount> = None;
         /// CPU time of all its processes together, in percent of one core: a standing ceiling.
         Live cpu_percent: Option<CpuPercent> = None;
         /// Memory of all its processes together in MiB.
@@ -189,16 +193,16 @@ section! {
 section! {
     /// The isolation of a module.
     IsolationSection {
-        /// It cannot gain rights by executing a file.
-        Restart no_new_privileges: bool = false;
-    }
-    later {
-        /// Capabilities it keeps.
-        Restart capabilities: TEXTS, "[]";
-        /// Paths it can only read.
-        Restart read_only: TEXTS, "[]";
-        /// A temporary directory of its own.
-        Restart private_tmp: ValueType::Flag, "false";
+        /// It cannot gain rights by executing a file (sudo, setuid programs). Without the key: true
+        /// where the system has that (Linux, FreeBSD).
+        Restart no_new_privileges: Option<bool> = None;
+        /// The capabilities it may have, such as "CAP_NET_BIND_SERVICE"; [] for none. Without the
+        /// key those of its user. Linux, as root.
+        Restart capabilities: Option<Vec<Capability>> = None;
+        /// Paths it can only read, with all below them, relative to `directory`. Linux, as root.
+        Restart read_only: Vec<Template> = Vec::new();
+        /// `/tmp` and `/var/tmp` are its own, empty at each start. Linux, as root.
+        Restart private_tmp: bool = false;
     }
 }
 

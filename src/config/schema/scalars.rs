@@ -377,3 +377,75 @@ pub(crate) fn show_table(keys: &[(&str, String)]) -> String {
         format!("{{ {} }}", shown.join(", "))
     }
 }
+
+/// A capability of Linux, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Capability(pub(crate) u8);
+
+/// Their names without `CAP_`, by number.
+const CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+impl FromConfig for Capability {
+    const FORM: ValueType = ValueType::Text;
+
+    fn read<'a>(node: &'a Node, at: &mut ReadContext<'a>) -> Option<Self> {
+        let text = at.text(node, Self::FORM)?;
+        let name = text.strip_prefix("CAP_").unwrap_or(text);
+        let found = CAPABILITIES.iter().position(|one| *one == name);
+        if let Some(number) = found.and_then(|at| u8::try_from(at).ok()) {
+            return Some(Capability(number));
+        }
+        let message = format!("cannot use {text:?} for {}: no such capability", at.path());
+        at.problem(
+            node.origin,
+            message,
+            "for instance \"CAP_NET_BIND_SERVICE\"",
+        )
+    }
+
+    fn show(&self) -> String {
+        format!("\"CAP_{}\"", CAPABILITIES[usize::from(self.0)])
+    }
+}

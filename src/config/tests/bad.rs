@@ -50,10 +50,6 @@ fn unknown_keys_suggest_what_was_meant() {
 fn what_is_not_built_is_refused() {
     for (text, key) in [
         (&module("renamed_from = \"b\""), "module.a.renamed_from"),
-        (
-            &module("isolation.private_tmp = true"),
-            "module.a.isolation.private_tmp",
-        ),
         (&module("replicas = 2"), "module.a.replicas"),
     ] {
         assert_has(&problem(text), &[key, "not available yet"]);
@@ -152,6 +148,19 @@ fn wrong_values_of_the_system_say_what_is_expected() {
     ] {
         assert_has(&problem(text), parts);
     }
+}
+
+#[test]
+fn an_isolation_that_cannot_be_is_refused() {
+    let hidden = "directory = \"/tmp/x\"\nisolation.private_tmp = true";
+    assert_has(&problem(&module(hidden)), &["a /tmp of its own", "/tmp/x"]);
+    let unknown = "isolation.capabilities = [\"CAP_FLY\"]";
+    assert_has(
+        &problem(&module(unknown)),
+        &["CAP_FLY", "no such capability"],
+    );
+    let beyond = "limits.cpu_affinity = [2000]";
+    assert_has(&problem(&module(beyond)), &["limits.cpu_affinity"]);
 }
 
 #[test]

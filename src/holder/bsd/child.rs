@@ -7,8 +7,9 @@ use std::ptr::null_mut;
 
 use super::system::GROUPS_MOST;
 pub(crate) use super::system::{SIGNALS, die_with, no_new_privileges};
+use crate::spawn::exec_spec::ExecSpec;
 use crate::spawn::syscall::{check, close_one_by_one};
-use mainstay_process::{Credentials, StartStep};
+use mainstay_process::{CpuSet, Credentials, StartStep};
 
 /// Those that the C library keeps for itself, and those that cannot be changed, only fail.
 #[expect(unsafe_code, reason = "sigaction")]
@@ -28,7 +29,7 @@ pub(crate) fn close_from(first: u32, last: u32) -> Result<(), i32> {
 /// A child of a fork has one thread, so nobody else has to follow. As root all three of a kind
 /// are set, the saved one too.
 #[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
-pub(crate) fn become_user(who: &Credentials) -> Result<(), (StartStep, i32)> {
+pub(crate) fn become_user(who: &Credentials, _: Option<u64>) -> Result<(), (StartStep, i32)> {
     let count = who.groups.len().min(GROUPS_MOST) as c_int;
     // SAFETY: the list lives in the spec and is at least so long; the rest are numbers.
     unsafe {
@@ -38,6 +39,20 @@ pub(crate) fn become_user(who: &Credentials) -> Result<(), (StartStep, i32)> {
         check(libc::setuid(who.uid)).map_err(|errno| (StartStep::User, errno))?;
     }
     Ok(())
+}
+
+/// Lets this process run on these processors alone: not here.
+pub(crate) fn set_affinity(_: &CpuSet) -> Result<(), i32> {
+    Err(libc::ENOTSUP)
+}
+
+/// There are neither capabilities nor file systems of a process here.
+pub(crate) fn isolate(spec: &ExecSpec) -> Result<(), i32> {
+    let is_asked = spec.private_tmp || !spec.read_only.is_empty();
+    match is_asked || spec.capabilities.is_some() {
+        true => Err(libc::ENOTSUP),
+        false => Ok(()),
+    }
 }
 
 /// There is no limit here that would do for it.

@@ -2,10 +2,11 @@
 //! Owns nothing.
 //! Never allocates or locks: only plain system calls.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_char, c_int};
 
+use crate::spawn::exec_spec::ExecSpec;
 use crate::spawn::syscall::{check, close_one_by_one};
-use mainstay_process::{Credentials, StartStep};
+use mainstay_process::{CpuSet, Credentials, StartStep};
 
 /// The highest signal there is.
 pub(crate) const SIGNALS: c_int = 64;
@@ -24,6 +25,67 @@ pub(crate) fn reset_disposition(signal: c_int) {
 pub(crate) fn no_new_privileges() -> Result<(), i32> {
     // SAFETY: numbers only.
     check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).map(drop)
+}
+
+/// Lets this process run on these processors alone.
+#[expect(unsafe_code, reason = "sched_setaffinity")]
+pub(crate) fn set_affinity(set: &CpuSet) -> Result<(), i32> {
+    let bytes = std::mem::size_of_val(set);
+    // SAFETY: a set of the stated size.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, bytes, set.as_ptr()) }).map(drop)
+}
+
+/// Gives this process a file system of its own where it is asked for, and takes capabilities away.
+#[expect(unsafe_code, reason = "unshare, mount, mount_setattr, prctl")]
+pub(crate) fn isolate(spec: &ExecSpec) -> Result<(), i32> {
+    let none = std::ptr::null();
+    let mount = |from: &CStr, to: &CStr, kind: *const c_char, flags, data: *const c_char| {
+        // SAFETY: NUL-terminated strings, or null where the call takes null.
+        let done = unsafe { libc::mount(from.as_ptr(), to.as_ptr(), kind, flags, data.cast()) };
+        check(done).map(drop)
+    };
+    if spec.private_tmp || !spec.read_only.is_empty() {
+        // SAFETY: a number. The threads of the parent keep what they see.
+        check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+        mount(c"none", c"/", none, libc::MS_REC | libc::MS_SLAVE, none)?;
+    }
+    if spec.private_tmp {
+        for place in [c"/tmp", c"/var/tmp"] {
+            let flags = libc::MS_NOSUID | libc::MS_NODEV;
+            let (kind, data) = (c"tmpfs".as_ptr(), c"mode=1777".as_ptr());
+            mount(c"tmpfs", place, kind, flags, data)?;
+        }
+    }
+    for path in &spec.read_only {
+        mount(path, path, none, libc::MS_BIND | libc::MS_REC, none)?;
+        let mut attributes = [0_u64; 4];
+        attributes[0] = libc::MOUNT_ATTR_RDONLY;
+        let (at, size) = (attributes.as_ptr(), std::mem::size_of_val(&attributes));
+        let (call, flags) = (libc::SYS_mount_setattr, libc::AT_RECURSIVE);
+        // SAFETY: a NUL-terminated path, and attributes of the stated size.
+        check(unsafe { libc::syscall(call, libc::AT_FDCWD, path.as_ptr(), flags, at, size) })?;
+    }
+    match spec.capabilities {
+        Some(kept) => bound_capabilities(kept),
+        None => Ok(()),
+    }
+}
+
+/// No program that this process executes gets other capabilities than these.
+#[expect(unsafe_code, reason = "prctl")]
+fn bound_capabilities(kept: u64) -> Result<(), i32> {
+    for capability in (0..64).filter(|number| kept & (1 << number) == 0) {
+        // SAFETY: numbers only.
+        let done = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+        match check(done) {
+            Ok(_) => {}
+            Err(libc::EINVAL) => break, // the kernel has no more
+            // Without capabilities none can be gained by a program, if that is forbidden too.
+            Err(libc::EPERM) if kept == 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
 }
 
 /// Ends this process with its parent. The thread that started us lasts as long as its process.
@@ -58,17 +120,19 @@ pub(crate) fn close_from(first: u32, last: u32) -> Result<(), i32> {
 /// root becomes another user by its capabilities; it does so only if it may signal that user's
 /// processes too, and what it may do does not pass to them.
 #[expect(unsafe_code, reason = "setgroups, setgid, setuid")]
-pub(crate) fn become_user(who: &Credentials) -> Result<(), (StartStep, i32)> {
+pub(crate) fn become_user(who: &Credentials, kept: Option<u64>) -> Result<(), (StartStep, i32)> {
     // SAFETY: no arguments.
     let is_other = unsafe { libc::geteuid() } != who.uid;
     if is_other && !has_effective(CAP_KILL).map_err(|errno| (StartStep::User, errno))? {
         return Err((StartStep::User, libc::EPERM)); // it could not be stopped
     }
+    let kept = kept.filter(|kept| *kept != 0 && who.uid != 0);
     // SAFETY: the list lives in the spec; the rest are numbers.
     let (groups, group, user) = unsafe {
         let call = |number, value: u32| check(libc::syscall(number, value, value, value));
         let list = who.groups.as_ptr();
         let groups = check(libc::syscall(libc::SYS_setgroups, who.groups.len(), list));
+        libc::prctl(libc::PR_SET_KEEPCAPS, i32::from(kept.is_some()), 0, 0, 0);
         (
             groups,
             call(libc::SYS_setresgid, who.gid),
@@ -79,7 +143,9 @@ pub(crate) fn become_user(who: &Credentials) -> Result<(), (StartStep, i32)> {
         .and(group)
         .map_err(|errno| (StartStep::Group, errno))?;
     user.map_err(|errno| (StartStep::User, errno))?;
-    if is_other {
+    if let Some(kept) = kept {
+        keep_capabilities(kept).map_err(|errno| (StartStep::Isolation, errno))?;
+    } else if is_other {
         drop_capabilities().map_err(|errno| (StartStep::User, errno))?;
     }
     Ok(())
@@ -116,6 +182,28 @@ fn drop_capabilities() -> Result<(), i32> {
         let (to, sets) = (header.as_mut_ptr(), none.as_ptr());
         check(libc::syscall(libc::SYS_capset, to, sets)).map(drop)
     }
+}
+
+/// Another user has these capabilities, and so have the programs that it executes.
+#[expect(unsafe_code, reason = "prctl, capset")]
+fn keep_capabilities(kept: u64) -> Result<(), i32> {
+    let (low, high) = (kept as u32, (kept >> 32) as u32);
+    let mut header = CAPABILITY_HEADER;
+    // Effective, permitted and inheritable, of the first 32 and of the others.
+    let sets = [low, low, low, high, high, high];
+    // SAFETY: a header of version 3 and the two sets of three words that it has; then numbers.
+    unsafe {
+        check(libc::syscall(
+            libc::SYS_capset,
+            header.as_mut_ptr(),
+            sets.as_ptr(),
+        ))?;
+        for capability in (0..64).filter(|number| kept & (1 << number) != 0) {
+            let raise = libc::PR_CAP_AMBIENT_RAISE;
+            check(libc::prctl(libc::PR_CAP_AMBIENT, raise, capability, 0, 0))?;
+        }
+    }
+    Ok(())
 }
 
 /// What both limits of a tag are together; see [`tag`](super::tag).

@@ -39,9 +39,13 @@ fn prepare(spec: &ExecSpec) -> Result<(), (StartStep, i32)> {
     session().map_err(|errno| (StartStep::Session, errno))?;
     descriptors(spec).map_err(|errno| (StartStep::Descriptors, errno))?;
     limits(spec).map_err(|errno| (StartStep::Limits, errno))?;
+    kernel::isolate(spec).map_err(|errno| (StartStep::Isolation, errno))?;
     if let Some(who) = &spec.identity {
-        kernel::become_user(who)?;
+        kernel::become_user(who, spec.capabilities)?;
         file_mode();
+    }
+    if spec.no_new_privileges {
+        kernel::no_new_privileges().map_err(|errno| (StartStep::Limits, errno))?;
     }
     directory(spec).map_err(|errno| (StartStep::Directory, errno))?;
     if spec.parent_death_pid != 0 {
@@ -120,8 +124,8 @@ fn limits(spec: &ExecSpec) -> Result<(), i32> {
         if let Some(score) = spec.limits.oom_score_adj {
             kernel::set_oom_score_adj(score)?;
         }
-        if spec.no_new_privileges {
-            kernel::no_new_privileges()?;
+        if let Some(set) = &spec.limits.cpu_affinity {
+            kernel::set_affinity(set)?;
         }
     }
     Ok(())

@@ -20,7 +20,7 @@ pub(crate) struct ChildErrorSlot {
     errno: AtomicI32,
 }
 
-const STEPS: [StartStep; 7] = [
+const STEPS: [StartStep; 8] = [
     StartStep::Session,
     StartStep::Directory,
     StartStep::Limits,
@@ -28,6 +28,7 @@ const STEPS: [StartStep; 7] = [
     StartStep::User,
     StartStep::Descriptors,
     StartStep::Exec,
+    StartStep::Isolation,
 ];
 
 impl ChildErrorSlot {
@@ -65,6 +66,11 @@ pub(crate) struct ExecSpec {
     pub(crate) limits: Limits,
     pub(crate) identity: Option<Credentials>,
     pub(crate) no_new_privileges: bool,
+    /// The capabilities that it may have, a bit each.
+    pub(crate) capabilities: Option<u64>,
+    /// Paths that it can only read.
+    pub(crate) read_only: Vec<CString>,
+    pub(crate) private_tmp: bool,
     /// The process without which this one must not live, or 0: an application has nobody who would
     /// end its modules after it was killed.
     pub(crate) parent_death_pid: c_int,
@@ -104,6 +110,9 @@ impl ExecSpec {
             limits: Limits::default(),
             identity: None,
             no_new_privileges: false,
+            capabilities: None,
+            read_only: Vec::new(),
+            private_tmp: false,
             parent_death_pid: 0,
             tag: 0,
             pid_digits: [null_mut(); 2],

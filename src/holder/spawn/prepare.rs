@@ -156,6 +156,9 @@ pub(crate) fn exec_spec(
         limits: spawn.limits,
         identity: spawn.credentials.clone(),
         no_new_privileges: spawn.no_new_privileges,
+        capabilities: spawn.isolation.capabilities,
+        read_only: read_only(spawn)?,
+        private_tmp: spawn.isolation.private_tmp,
         parent_death_pid: 0,
         tag: 0,
         pid_digits,
@@ -164,6 +167,12 @@ pub(crate) fn exec_spec(
         _strings: strings,
         _pid_texts: pid_texts,
     })
+}
+
+fn read_only(spawn: &SpawnRequest) -> Result<Vec<CString>, SpawnError> {
+    let what = "write-protect a path that contains NUL";
+    let paths = spawn.isolation.read_only.iter();
+    paths.map(|path| text(path.as_bytes(), what)).collect()
 }
 
 /// Where each descriptor comes from and goes to, by rising number: what it is handed from 3 on,

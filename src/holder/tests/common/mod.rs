@@ -244,6 +244,7 @@ pub(crate) fn spawn_of(name: &str, generation: u64, argv: &[&str]) -> SpawnReque
         stdin: Stdin::Null,
         output: Output::Log,
         no_new_privileges: false,
+        isolation: mainstay_process::Isolation::default(),
         timeout_ms: 0,
     }
 }
