@@ -295,6 +295,7 @@ storage 1.0.0 - Keeps samples and scores
         (module.version, module.description) = (String::new(), String::new());
         (module.status_text, module.pid, module.usage) = (None, None, None);
         module.proposal = None;
+        module.features.clear();
         (module.metrics, module.issues) = (BTreeMap::new(), Vec::new());
         module.trends = Vec::new();
         (module.requires, module.wants) = (Vec::new(), Vec::new());
