@@ -126,7 +126,7 @@ pub(crate) fn command_request(
         sockets: Vec::new(),
         stdin: Stdin::Null,
         output: Output::Captured,
-        no_new_privileges: launch.no_new_privileges,
+        no_new_privileges: (launch.no_new_privileges).unwrap_or(machine::HAS_NO_NEW_PRIVILEGES),
         isolation: enforced_isolation(ctx, &launch.isolation),
         timeout_ms: 0,
     }

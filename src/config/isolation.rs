@@ -1,5 +1,5 @@
 //! What a module may see and change of the system, from its section to what the holder sets up.
-//! Owns the default, and the refusal of what would hide what the module needs.
+//! Owns the refusal of what would hide what the module needs.
 //! Never knows what this machine can enforce.
 
 use std::path::Path;
@@ -11,12 +11,6 @@ use super::read_context::ReadContext;
 use super::schema::module::IsolationSection;
 use super::schema::scalars::BoundedInt;
 use super::tree::Node;
-
-/// Whether it cannot gain rights by executing a file: unless it says otherwise, where there is that.
-pub(super) fn gains_no_rights(section: &IsolationSection) -> bool {
-    let has_it = cfg!(any(target_os = "linux", target_os = "freebsd"));
-    section.no_new_privileges.unwrap_or(has_it)
-}
 
 pub(super) fn lower(section: &IsolationSection, directory: &Path) -> Isolation {
     let kept = section.capabilities.as_ref();

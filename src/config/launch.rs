@@ -186,8 +186,8 @@ pub struct LaunchSpec {
     pub settings: serde_json::Map<String, serde_json::Value>,
     /// Its limits.
     pub limits: Limits,
-    /// It cannot gain rights by executing a file.
-    pub no_new_privileges: bool,
+    /// It cannot gain rights by executing a file; None: where the system has that.
+    pub no_new_privileges: Option<bool>,
     /// What it sees and may change of the system.
     #[serde(default)]
     pub isolation: Isolation,

@@ -52,10 +52,7 @@ pub(crate) fn lower_module<'a>(
     at.push_key("recovery");
     let recovery = lower_recovery(&module.recovery.each, recovery_node, at);
     at.pop_key();
-    let directory = match module.directory.0.as_str() {
-        "${project}" => system.project.clone(),
-        said => normalize(&system.project.join(said)),
-    };
+    let directory = directory_of(&module, system);
     let env = environment(&module, node, &directory, env_files, at);
     let secrets = secrets(&module, node, system, at);
     let reset = reset(&module, recovery_node, &directory, module_dir, system, at);
@@ -295,7 +292,7 @@ fn launch(
                 .as_deref()
                 .map(isolation::cpu_set),
         },
-        no_new_privileges: isolation::gains_no_rights(&module.isolation),
+        no_new_privileges: module.isolation.no_new_privileges,
         ready_owner: module.ready.owner,
         probes,
         reset: ResetSpec::default(),
@@ -376,6 +373,13 @@ fn resolved(probe: &process::Probe, directory: &Path) -> process::Probe {
         process::Probe::Tcp(_) | process::Probe::Http { .. } | process::Probe::Grpc(_) => {
             probe.clone()
         }
+    }
+}
+
+fn directory_of(module: &ModuleSection, system: &SystemConfig) -> PathBuf {
+    match module.directory.0.as_str() {
+        "${project}" => system.project.clone(),
+        said => normalize(&system.project.join(said)),
     }
 }
 

@@ -233,45 +233,7 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
         ));
     }
     for id in ctx.plan().ids() {
-        let module = ctx.snapshots.module(id);
-        issues.extend(
-            module
-                .health
-                .issues
-                .iter()
-                .map(|issue| format!("{}: {issue}", &ctx.name(id))),
-        );
-        for key in asked_isolation(&ctx.launch(id).isolation) {
-            if let Some((cause, remedy)) = ctx.os.enforcement().missing(key) {
-                let name = ctx.name(id);
-                issues.push(format!(
-                    "{name}: isolation.{key} is not enforced: {cause}; {remedy}"
-                ));
-            }
-        }
-        if let Some(signal) = &module.suspended_by {
-            let pid = module.lifecycle.info.pid.unwrap_or_default();
-            issues.push(format!(
-                "{} is stopped by a signal ({signal}); `kill -CONT {pid}` continues it",
-                &ctx.name(id)
-            ));
-        }
-        if let Some(strategy) = module.lifecycle.info.proposal.map(convert::strategy) {
-            let name = ctx.name(id);
-            issues.push(format!(
-                "{name} failed; proposed: {strategy}; accept it with `mainstay recover {name}`"
-            ));
-        }
-        if let Some(reason) = &module.output_lost {
-            let bytes = module.output_dropped_bytes;
-            let name = ctx.name(id);
-            let logs = &ctx.configuration().system.logs;
-            let file = logs.directory.join(format!("{name}.log"));
-            issues.push(format!(
-                "{name}: {bytes} bytes of output were dropped: cannot write {}: {reason}",
-                file.display()
-            ));
-        }
+        module_issues(ctx, id, &mut issues);
     }
     SystemView {
         name: ctx.configuration().system.name.clone(),
@@ -294,6 +256,49 @@ pub(crate) fn system(ctx: &RuntimeContext) -> SystemView {
         modules: counts(ctx),
         usage: now.machine,
         self_usage: now.self_usage,
+    }
+}
+
+/// What a person should know of one module.
+fn module_issues(ctx: &RuntimeContext, id: ModuleId, issues: &mut Vec<String>) {
+    let module = ctx.snapshots.module(id);
+    issues.extend(
+        module
+            .health
+            .issues
+            .iter()
+            .map(|issue| format!("{}: {issue}", &ctx.name(id))),
+    );
+    for key in asked_isolation(&ctx.launch(id).isolation) {
+        if let Some((cause, remedy)) = ctx.os.enforcement().missing(key) {
+            let name = ctx.name(id);
+            issues.push(format!(
+                "{name}: isolation.{key} is not enforced: {cause}; {remedy}"
+            ));
+        }
+    }
+    if let Some(signal) = &module.suspended_by {
+        let pid = module.lifecycle.info.pid.unwrap_or_default();
+        issues.push(format!(
+            "{} is stopped by a signal ({signal}); `kill -CONT {pid}` continues it",
+            &ctx.name(id)
+        ));
+    }
+    if let Some(strategy) = module.lifecycle.info.proposal.map(convert::strategy) {
+        let name = ctx.name(id);
+        issues.push(format!(
+            "{name} failed; proposed: {strategy}; accept it with `mainstay recover {name}`"
+        ));
+    }
+    if let Some(reason) = &module.output_lost {
+        let bytes = module.output_dropped_bytes;
+        let name = ctx.name(id);
+        let logs = &ctx.configuration().system.logs;
+        let file = logs.directory.join(format!("{name}.log"));
+        issues.push(format!(
+            "{name}: {bytes} bytes of output were dropped: cannot write {}: {reason}",
+            file.display()
+        ));
     }
 }
 

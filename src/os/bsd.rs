@@ -263,6 +263,9 @@ fn peer_pid(_: &Stream) -> Option<u32> {
     None
 }
 
+/// Whether a process can be kept from gaining rights by executing a file.
+pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = cfg!(target_os = "freebsd");
+
 /// Whether a debugger holds a process: not known here.
 pub(crate) fn is_traced(_: u32) -> bool {
     false

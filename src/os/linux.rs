@@ -94,6 +94,9 @@ pub(crate) fn is_stopped(pid: u32) -> bool {
     behind.is_some_and(|at| matches!(stat.get(at + 2), Some(b'T' | b't')))
 }
 
+/// Whether a process can be kept from gaining rights by executing a file.
+pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = true;
+
 /// Whether a debugger holds a process.
 pub(crate) fn is_traced(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

@@ -154,6 +154,9 @@ pub(crate) fn lives(pid: u32) -> bool {
     open(pid).is_some_and(|process| !has_ended(&process))
 }
 
+/// Whether a process can be kept from gaining rights by executing a file.
+pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = false;
+
 /// Whether a debugger holds a process: not known here.
 pub(crate) fn is_traced(_: u32) -> bool {
     false

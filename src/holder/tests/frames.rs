@@ -74,6 +74,7 @@ fn requests() -> Vec<HolderRequest> {
                 file_handles: Some(1024),
                 nice: Some(5),
                 oom_score_adj: Some(-5),
+                cpu_affinity: Some([3; mainstay_process::CPU_SET_WORDS]),
             },
             notify: true,
             watchdog_usec: Some(1_000_000),
@@ -82,6 +83,11 @@ fn requests() -> Vec<HolderRequest> {
             stdin: Stdin::Open,
             output: Output::Captured,
             no_new_privileges: true,
+            isolation: mainstay_process::Isolation {
+                capabilities: Some(32),
+                read_only: vec!["/etc".to_owned()],
+                private_tmp: true,
+            },
             timeout_ms: 2000,
         })),
         HolderRequest::Signal {

@@ -18,6 +18,7 @@ fn spec() -> LadderSpec {
                 memory_bytes: Some(1000),
                 threads: Some(10),
                 processes: None,
+                io_bytes_per_s: None,
             },
             ..ThrottleSpec::default()
         },
