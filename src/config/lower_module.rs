@@ -24,7 +24,7 @@ use super::paths::normalize;
 use super::problem::LayerKind;
 use super::read_context::ReadContext;
 use super::schema::compound::{RawDependency, RawProbation};
-use super::schema::module::{FilePattern, ModuleSection};
+use super::schema::module::{FilePattern, LimitsSection, ModuleSection};
 use super::schema::probes::RawProbe;
 use super::schema::scalars::{CommandLine, CpuPercent};
 use super::schema::system::{RecoverySection, ResourcesSection};
@@ -59,13 +59,8 @@ pub(crate) fn lower_module<'a>(
     at.pop_key();
     at.pop_key();
     let probes = probes(&module, &directory);
-    isolation::check(
-        name,
-        node,
-        &module.isolation,
-        &[&directory, &system.runtime_dir],
-        at,
-    );
+    let needed = [&*directory, &*system.runtime_dir];
+    isolation::check(name, node, &module.isolation, &needed, at);
     let spec = ModuleSpec {
         id: ids.find(name).unwrap_or_default(),
         name: name.to_owned(),
@@ -282,16 +277,7 @@ fn launch(
         stop_signal: module.stop_signal.signal,
         reload,
         settings: module.settings.0,
-        limits: Limits {
-            file_handles: module.limits.file_handles.map(|handles| handles.0),
-            nice: module.limits.nice.map(|nice| nice.0),
-            oom_score_adj: module.limits.oom_score_adj.map(|score| score.0),
-            cpu_affinity: module
-                .limits
-                .cpu_affinity
-                .as_deref()
-                .map(isolation::cpu_set),
-        },
+        limits: process_limits(&module.limits),
         no_new_privileges: module.isolation.no_new_privileges,
         ready_owner: module.ready.owner,
         probes,
@@ -373,6 +359,15 @@ fn resolved(probe: &process::Probe, directory: &Path) -> process::Probe {
         process::Probe::Tcp(_) | process::Probe::Http { .. } | process::Probe::Grpc(_) => {
             probe.clone()
         }
+    }
+}
+
+fn process_limits(limits: &LimitsSection) -> Limits {
+    Limits {
+        file_handles: limits.file_handles.map(|handles| handles.0),
+        nice: limits.nice.map(|nice| nice.0),
+        oom_score_adj: limits.oom_score_adj.map(|score| score.0),
+        cpu_affinity: limits.cpu_affinity.as_deref().map(isolation::cpu_set),
     }
 }
 

@@ -14,6 +14,7 @@ use mainstay_process::RunLimits;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
+use super::disks::disk_limits;
 use super::processes::ProcessHandle;
 
 /// How long a killed group may take to become empty before it is left behind.
@@ -82,14 +83,6 @@ fn place_of_instance(instance: &str, pid: i32) -> Option<(String, PathBuf)> {
     }
     let path = path_of(&view)?;
     Some((view, path))
-}
-
-/// The numbers of the disks of this machine, for instance `8:0`.
-fn disks() -> Vec<String> {
-    let folders = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    let number = |folder: fs::DirEntry| fs::read_to_string(folder.path().join("dev")).ok();
-    let numbers = folders.filter_map(number);
-    numbers.map(|number| number.trim().to_owned()).collect()
 }
 
 /// The group of one instance.
@@ -191,21 +184,12 @@ impl Cgroup {
         }
         self.set("cpu.weight", if limits.background { "10" } else { "100" });
         self.set("io.weight", if limits.background { "10" } else { "100" });
-        let rate = text(limits.io_bytes_per_s);
-        for disk in if self.has("io.max") {
-            disks()
-        } else {
-            Vec::new()
-        } {
-            self.set("io.max", &format!("{disk} rbps={rate} wbps={rate}"));
+        for limit in disk_limits(&text(limits.io_bytes_per_s)) {
+            self.set("io.max", &limit);
         }
         self.set("memory.high", &text(limits.memory_high));
         self.set("memory.max", &text(limits.memory_max));
         self.set("pids.max", &text(limits.threads)); // it counts threads
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.file(name, OFlag::O_RDONLY).is_some()
     }
 
     fn set(&self, name: &str, value: &str) {

@@ -17,6 +17,7 @@ mod cgroup_tree;
 pub(crate) mod child;
 mod clone;
 mod dir_watch;
+mod disks;
 mod own_table;
 mod poll;
 mod process_scan;

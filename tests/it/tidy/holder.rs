@@ -10,16 +10,16 @@ use super::source::{self, Source};
 /// Lines of code that each part of the holder may have. Lower a limit when lines leave; the goal of
 /// the loop is 4500.
 const LINES_MAX: [(&str, usize); 5] = [
-    ("loop", 4740),
+    ("loop", 4746),
     ("workers", 3510),
-    ("spawn", 2060),
+    ("spawn", 2080),
     ("bsd", 770),
     ("windows", 1699),
 ];
 
 /// What is not in the folder of its part: Linux's own files of workers and spawns, and directories
 /// by descriptor, which the runtime uses too.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 10] = [
     ("ancestry.rs", "workers"),
     ("dir.rs", "workers"),
     ("linux/dir_watch.rs", "workers"),
@@ -27,6 +27,7 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("linux/cgroup_tree.rs", "spawn"),
     ("linux/child.rs", "spawn"),
     ("linux/clone.rs", "spawn"),
+    ("linux/disks.rs", "spawn"),
     ("linux/own_table.rs", "spawn"),
     ("linux/reserved_fds.rs", "spawn"),
 ];
