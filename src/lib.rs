@@ -41,6 +41,9 @@ mod plan_store;
 mod runtime;
 mod secrets;
 
+#[cfg(all(unix, feature = "simulation"))]
+pub use runtime::simulation;
+
 pub use embed::{
     Runtime, RuntimeBuilder, ShutdownReport, StartError, TaskContext, TaskError, TaskSubscription,
 };

@@ -49,6 +49,9 @@ pub(crate) mod first_plan;
 pub(crate) use first_plan::commit_first;
 use first_plan::{FirstConfig, FirstPlans, restore, stored};
 
+#[cfg(all(unix, feature = "simulation"))]
+pub mod simulation;
+
 /// Under which name the holder keeps a record of the journal; no module has a dot in its name.
 const JOURNAL_RECORD: &str = "mainstay.journal";
 /// How long the journal may take to write what is left.

@@ -14,7 +14,7 @@ use crate::rng::Rng;
 pub enum ChoiceKind {
     /// How long a message takes.
     Delay,
-    /// Whether a message arrives twice.
+    /// Whether a message arrives twice, or not at all.
     Twice,
     /// What a new process will do.
     Process,

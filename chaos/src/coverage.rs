@@ -125,6 +125,7 @@ points! {
     FaultSleep "fault: suspended machine",
     FaultReplan "fault: change of the plan",
     FaultTwice "fault: a message arrives twice",
+    FaultLostDrain "fault: the answer to a drain is lost",
     FaultSpawnFails "fault: a process cannot be made",
     FaultNeverReady "fault: never ready",
     FaultSlowReady "fault: slowly ready",

@@ -2,6 +2,8 @@
 //! Owns virtual time, the fake processes and the faults; one seed is one history.
 //! Never decides what a module should do: that is what it tests.
 
+#[cfg(unix)]
+pub mod actors;
 pub mod checker;
 pub mod choices;
 pub mod coverage;

@@ -18,6 +18,8 @@ enum Model {
     Policy,
     /// The roster of the holder and its runtime supervisor.
     Holder,
+    /// The real actors over a fake machine, on a paused clock.
+    Actors,
 }
 
 /// Simulates mainstay's state machines under faults, until a checker finds a violation.
@@ -38,12 +40,18 @@ struct Arguments {
     /// Shows this number of lines of the trace of a failure, and does not shrink it.
     #[arg(long, default_value_t = 0)]
     trace: usize,
-    /// Policy steps of each history, about; of the holder, its faults.
+    /// Policy steps of each history, about; of the holder and the actors, its faults.
     #[arg(long, default_value_t = 10_000)]
     steps: u64,
     /// Runs one seed again with these parts of its record alone, as a shrunk failure names them.
     #[arg(long, value_delimiter = ',')]
     keep: Vec<usize>,
+    /// Of the actors: the mean time between two faults, in milliseconds.
+    #[arg(long, default_value_t = 200)]
+    gap: u64,
+    /// Of the actors: processes fail by faults alone, and messages are on time.
+    #[arg(long)]
+    calm: bool,
     /// Prints how often each fault, decision and end was reached.
     #[arg(long)]
     coverage: bool,
@@ -63,6 +71,7 @@ fn main() -> ExitCode {
         Model::Policy if !arguments.keep.is_empty() => kept(&arguments),
         Model::Policy => policy(&arguments),
         Model::Holder => holder(&arguments),
+        Model::Actors => actors(&arguments),
     };
     match done {
         Ok((steps, text)) => {
@@ -178,4 +187,46 @@ fn holder(arguments: &Arguments) -> Done {
         all.dropped_messages,
     );
     Ok((all.steps, text))
+}
+
+#[cfg(not(unix))]
+fn actors(_: &Arguments) -> Done {
+    Err("the actors are simulated on Unix alone".into())
+}
+
+#[cfg(unix)]
+fn actors(arguments: &Arguments) -> Done {
+    use chaos::actors::{self, ActorOptions, ActorSummary};
+    let mut all = ActorSummary::default();
+    for seed in seeds(arguments) {
+        all += actors::run(ActorOptions {
+            seed,
+            modules: arguments.modules,
+            faults: u32::try_from(arguments.steps)?,
+            gap_ms: arguments.gap,
+            is_wild: !arguments.calm,
+            reloads: true,
+            trace: arguments.trace,
+        })?;
+    }
+    let text = format!(
+        "{:.1} virtual hours, {} processes, {} requests, {} actors died, {} runtimes died, {} \
+         messages lost, {} reloads committed, {} rolled back, {} without effect, {} sleeps, {} \
+         jumps of the clock, {} drains lost, {} stops of everything, {} holders lost",
+        all.lasted as f64 / 3.6e12,
+        all.processes,
+        all.requests,
+        all.actor_deaths,
+        all.runtime_deaths,
+        all.lost_messages,
+        all.committed,
+        all.rolled_back,
+        all.other_reloads,
+        all.sleeps,
+        all.jumps,
+        all.lost_drains,
+        all.stops,
+        all.lost_holders,
+    );
+    Ok((all.faults, text))
 }

@@ -194,7 +194,7 @@ impl Search {
 fn words((kind, module, nth): ChoiceKey) -> String {
     let what = match kind {
         ChoiceKind::Delay => "how long a message takes",
-        ChoiceKind::Twice => "whether a message arrives twice",
+        ChoiceKind::Twice => "whether a message arrives twice, or at all",
         ChoiceKind::Process => "what its process does",
         ChoiceKind::Spawn => "whether its process can be made",
         ChoiceKind::Hook => "what its hook does",

@@ -47,8 +47,8 @@ impl<M: Message> CurrentRef<M> {
         self.0.load().is_some()
     }
 
-    /// The current actor, for tests that kill it.
-    #[cfg(test)]
+    /// The current actor, for those that kill it.
+    #[cfg(any(test, feature = "simulation"))]
     pub(super) fn current(&self) -> Option<ActorRef<M>> {
         self.0.load().as_ref().map(|actor| ActorRef::clone(actor))
     }
@@ -96,6 +96,25 @@ impl ActorRefs {
     /// The reference of the actor of a module.
     pub(crate) fn module(&self, module: ModuleId) -> Arc<CurrentRef<ModuleMsg>> {
         self.modules.get(module)
+    }
+
+    /// Every actor but root that was ever started, by name, for those that kill it.
+    #[cfg(any(test, feature = "simulation"))]
+    pub(crate) fn cells(&self, slots: usize) -> Vec<(String, ractor::ActorCell)> {
+        let mut cells = Vec::new();
+        macro_rules! add {
+            ($($role:ident)*) => { $(
+                let cell = self.$role.current().map(|actor| actor.get_cell());
+                cells.extend(cell.map(|cell| (stringify!($role).to_owned(), cell)));
+            )* };
+        }
+        add!(registry lifecycle recovery health resources config gateway);
+        for slot in (0_u32..).map(ModuleId).take(slots) {
+            let cell = self.module(slot).current();
+            let cell = cell.map(|actor| actor.get_cell());
+            cells.extend(cell.map(|cell| (format!("module {}", slot.0), cell)));
+        }
+        cells
     }
 
     /// Makes room for the modules of a later plan.

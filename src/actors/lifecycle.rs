@@ -15,7 +15,7 @@ use mainstay_policy::lifecycle::{
 };
 use mainstay_policy::plan::Plan;
 use mainstay_policy::run::{self, RunReport};
-use mainstay_policy::states::{self, State};
+use mainstay_policy::states::{self, Desired, State};
 use mainstay_protocol::method::ChangeStep;
 use mainstay_protocol::{SystemStatus, Timestamp};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -143,6 +143,8 @@ pub(crate) enum LifecycleMsg {
     },
     /// Bring every module to another plan.
     Replan(Box<replan::Replan>),
+    /// A run of the former plan is still out, of which a new lifecycle does not know.
+    RestartOutdated(ModuleId),
     /// The newest plan is committed: nothing is watched, and what was removed is forgotten.
     Commit,
     /// The newest plan is watched: report every module to config.
@@ -332,6 +334,12 @@ impl LifecycleActorState {
             }
             LifecycleMsg::StopAll { budget, actor } => self.stop_all(budget, actor),
             LifecycleMsg::Replan(replan) => self.replan(*replan),
+            LifecycleMsg::RestartOutdated(module) => {
+                if self.policy.view(module).desired == Desired::Up {
+                    let operation = Operation::Restart;
+                    self.note(LifecycleEvent::Requested { module, operation });
+                }
+            }
             LifecycleMsg::Commit => self.commit(),
             LifecycleMsg::ReportWatched => self.report_watched(),
             LifecycleMsg::Republish => {
@@ -429,7 +437,7 @@ impl LifecycleActorState {
                     alive,
                 },
             );
-            self.dirty.insert(module);
+            self.adopt_removed(module);
             if let Some((generation, exit)) = ended.filter(|_| alive.is_none()) {
                 let what = run::RunReportKind::Ended(run::RunEnd::Exited(exit));
                 let report = RunReport { generation, what };

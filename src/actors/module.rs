@@ -108,6 +108,8 @@ pub(crate) enum ModuleMsg {
     ReloadTimeout,
     /// The lifecycle is new: tell it again where this run stands.
     Resync,
+    /// The module left the plan for good: its runs are numbered anew.
+    Forget,
 }
 
 /// Which module, and the process a new actor takes over.
@@ -222,6 +224,9 @@ impl Actor for ModuleActor {
                 let _asker_left = answer.send(state.outlook());
             }
             ModuleMsg::Resync => state.resync(),
+            ModuleMsg::Forget => {
+                (state.module, state.ended, state.published_exit) = (RunMachine::new(), None, 0);
+            }
         }
         state.perform_effects();
         let (now, deadline) = (state.ctx.os.now(), state.module.deadline());

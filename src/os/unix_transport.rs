@@ -222,7 +222,7 @@ impl ListenerHandle {
     }
 
     /// A listener of the test's own.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn of(listener: std::os::unix::net::UnixListener) -> ListenerHandle {
         let other = listener.try_clone().expect("the same listener");
         let (_, current) = watch::channel(Arc::new([listener.into(), other.into()]));

@@ -155,11 +155,10 @@ impl Reload {
     ) {
         let is_committed = content == self.content;
         let former = self.watch.take().filter(|_| !is_committed);
-        let former = former.map_or_else(BTreeMap::new, |watch| watch.modules);
-        let mut modules: BTreeMap<ModuleId, Watched> = BTreeMap::new();
+        // What the former plan changed and this one does not is where it was.
+        let mut modules = former.map_or_else(BTreeMap::new, |watch| watch.modules);
         if !is_committed {
-            let touched = former.into_keys().chain(touched);
-            modules = touched.map(|module| (module, Watched::Pending)).collect();
+            modules.extend(touched.into_iter().map(|module| (module, Watched::Pending)));
         }
         self.watch = Some(Watch {
             plan,

@@ -30,6 +30,8 @@ const CLEAN_UP_SHARE: u32 = 10;
 const CLEAN_UP_MAX: Duration = Duration::from_secs(1);
 /// What they have even if the process did not die in time.
 const CLEAN_UP_MIN: Duration = Duration::from_millis(100);
+/// How long a drain of the notify socket is awaited before a deadline is judged without it.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a kill is repeated while the process does not die.
 const KILL_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -43,6 +45,8 @@ pub struct RunMachine {
     stopping_reported: bool,
     /// A deadline is over, and whether it said something in time is being asked.
     draining: bool,
+    /// Until then the answer is awaited: it may be lost.
+    drained_by: MonoTime,
     /// A new main process that was not reported yet.
     new_main_pid: Option<u32>,
     /// A new deadline of its start or its stop that was not reported yet.
@@ -158,6 +162,7 @@ impl RunMachine {
             watchdog: None,
             stopping_reported: false,
             draining: false,
+            drained_by: MonoTime::NEVER,
             new_main_pid: None,
             extended: false,
             actual: RunPhase::Idle,
@@ -270,6 +275,9 @@ impl RunMachine {
     /// Closes the gap, one effect at a time; call until None.
     pub fn next_effect(&mut self, spec: &ModuleSpec, now: MonoTime) -> Option<RunEffect> {
         let generation = self.generation;
+        if self.draining && now >= self.drained_by {
+            self.notify_drained(spec, now);
+        }
         if let Some(pid) = self.new_main_pid.take() {
             return self.report(RunReportKind::Started { pid });
         }
@@ -305,7 +313,7 @@ impl RunMachine {
             RunPhase::Running {
                 watchdog_deadline: feed_by,
                 ..
-            } if now >= feed_by => self.drain_notify(),
+            } if now >= feed_by => self.drain_notify(now),
             RunPhase::Running { .. } => None,
             RunPhase::Stopping(stopping) => self.next_stopping_effect(now, stopping),
             RunPhase::Ended {
@@ -345,10 +353,10 @@ impl RunMachine {
                     next,
                     in_flight: false,
                     ..
-                } => next,
-                _ => MonoTime::NEVER,
+                } => next.min(self.drained_by),
+                _ => self.drained_by,
             },
-            RunPhase::Running { .. } if self.draining => MonoTime::NEVER,
+            RunPhase::Running { .. } if self.draining => self.drained_by,
             RunPhase::Starting(StartingRun {
                 ready_deadline,
                 look,

@@ -53,7 +53,9 @@ impl Sim {
                 self.news(module, ToModule::Probed { generation, ok });
             }
             RunEffect::DrainNotify { generation } => {
-                self.news(module, ToModule::NotifyDrained { generation })
+                if !self.is_lost(module) {
+                    self.news(module, ToModule::NotifyDrained { generation });
+                }
             }
             RunEffect::Report(report) => {
                 let delay = self.delay(module);
@@ -87,6 +89,14 @@ impl Sim {
         let twice = self.faults && self.rng.permille(20);
         self.summary.coverage.reach_if(twice, Point::FaultTwice);
         twice
+    }
+
+    /// The holder may die with an answer.
+    fn is_lost(&mut self, module: ModuleId) -> bool {
+        self.choose(ChoiceKind::Twice, module);
+        let lost = self.faults && self.rng.permille(200);
+        self.summary.coverage.reach_if(lost, Point::FaultLostDrain);
+        lost
     }
 
     /// One thing happens.

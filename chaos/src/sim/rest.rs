@@ -44,7 +44,7 @@ impl Sim {
         let (Some(every), Some(process)) = (every, self.modules_in_world[at].process) else {
             return Ok(());
         };
-        let most = every + Duration::from_secs(5);
+        let most = every + Duration::from_secs(15);
         let silent = process.fed.is_some_and(|fed| self.now.since(fed) > most);
         match silent && self.modules[at].is_ready() {
             true => Err(Violation::WatchdogSleeps(module)),

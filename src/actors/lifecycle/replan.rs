@@ -17,6 +17,7 @@ use crate::actors::Planned;
 use crate::actors::config::ConfigMsg;
 use crate::actors::event_recorder::EventBuilder;
 use crate::actors::health::HealthMsg;
+use crate::actors::module::ModuleMsg;
 use crate::actors::source_files::SourceFilesMsg;
 use crate::actors::{features, launching};
 
@@ -99,7 +100,16 @@ impl LifecycleActorState {
         for module in std::mem::take(&mut self.watch.removed) {
             if self.policy.spec(module).is_none() {
                 self.ctx.os.forget(&self.ctx.instance(module));
+                self.ctx.actor_refs.module(module).cast(ModuleMsg::Forget);
             }
+        }
+    }
+
+    /// A new lifecycle hears of a module: the plan has it, or removed it and is not committed.
+    pub(super) fn adopt_removed(&mut self, module: ModuleId) {
+        match self.policy.spec(module) {
+            Some(_) => drop(self.dirty.insert(module)),
+            None => self.watch.removed.push(module),
         }
     }
 
@@ -108,10 +118,12 @@ impl LifecycleActorState {
         self.report(module, ReloadEvent::Removed, String::new());
     }
 
-    /// Reports all modules, to a config actor that is new or that hears of a new lifecycle.
+    /// Reports all modules, those that are gone included, to a config actor that is new or that
+    /// hears of a new lifecycle.
     pub(super) fn report_watched(&mut self) {
         self.watch.is_on = true;
-        self.watch.to_report = self.ctx.plan().ids().collect();
+        let slots = (0_u32..).map(ModuleId).take(self.modules.len());
+        self.watch.to_report = slots.collect();
         if !self.policy.is_changing() {
             let plan = self.policy.plan().number();
             self.ctx.actor_refs.config.cast(ConfigMsg::InForce(plan));
@@ -124,13 +136,14 @@ impl LifecycleActorState {
         }
     }
 
-    /// Reports where a module is.
+    /// Reports where a module is, or that it is gone.
     pub(super) fn report_state(&self, module: ModuleId) {
-        if self.policy.spec(module).is_some() {
-            let view = self.policy.view(module);
-            let event = ReloadEvent::State(view.state, view.health);
-            self.report(module, event, self.state_text(module, view.state));
+        if self.policy.spec(module).is_none() {
+            return self.report(module, ReloadEvent::Removed, String::new());
         }
+        let view = self.policy.view(module);
+        let event = ReloadEvent::State(view.state, view.health);
+        self.report(module, event, self.state_text(module, view.state));
     }
 
     pub(super) fn report_failure(&self, module: ModuleId, why: &str) {

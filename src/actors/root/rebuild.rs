@@ -1,6 +1,7 @@
 //! What a new actor starts from: the live process, the record, the snapshots, the other actors.
 //! Owns the rules of who knows what. Never starts an actor and never touches a process.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
@@ -13,7 +14,7 @@ use super::super::config::ConfigMsg;
 use super::super::health::HealthMsg;
 use super::super::lifecycle::{AdoptedModule, CONTINUED_STOP, LifecycleMsg, stop_budget_left};
 use super::super::module::ModuleMsg;
-use super::super::record;
+use super::super::{Planned, record};
 use super::{ActorRole, RootActorState};
 
 impl RootActorState {
@@ -80,9 +81,32 @@ impl RootActorState {
                 Some(adopted(generation, ended.map_or(0, |last| last.exited.pid)))
             }
             // The order may have been lost with the old actor; the fence makes a second one safe.
-            State::Starting => Some(RunEvent::StartRequested { generation }),
+            // One that is to stop had no process yet: it ends as soon as that is ordered again.
+            State::Starting | State::Stopping => Some(RunEvent::StartRequested { generation }),
             _ => None,
         }
+    }
+
+    /// Ends a run that the newest plan replaced: a new lifecycle does not know of it.
+    fn end_outdated(&self, planned: &Planned, id: ModuleId) {
+        let (ctx, board) = (&self.ctx, &self.ctx.actor_refs);
+        let Some(AdoptedProcess { generation, .. }) = self.alive(id) else {
+            return;
+        };
+        if planned.plan.has(id) {
+            let follows = Arc::ptr_eq(&ctx.spec(id), &planned.module(id).spec);
+            if !follows {
+                board.lifecycle.cast(LifecycleMsg::RestartOutdated(id));
+            }
+            return;
+        }
+        let (grace, limit) = self.stop_time_left(id, generation);
+        let stop = RunEvent::StopRequested {
+            generation,
+            grace,
+            limit,
+        };
+        board.module(id).cast(ModuleMsg::Event(stop));
     }
 
     /// Gives a new actor back what the old one knew, from those who know it too.
@@ -93,15 +117,26 @@ impl RootActorState {
                 board.lifecycle.cast(LifecycleMsg::Republish);
             }
             ActorRole::Lifecycle => {
-                // How a run ended is told by its module, when that is done with it.
-                let plan = ctx.plan();
-                let modules = plan.ids().map(|id| AdoptedModule {
-                    ended: None,
-                    ..self.adopted_module(id, ctx.os.saved_record(&ctx.instance(id)))
+                // How a run ended is reported by its module, when that is done with it. Until then
+                // a run that was ordered is taken for one that lasts: it may have no process yet,
+                // or none any more.
+                let planned = ctx.planned();
+                let slots = (0_u32..).map(ModuleId).take(planned.slots());
+                let modules = slots.clone().map(|id| {
+                    let record = ctx.os.saved_record(&ctx.instance(id));
+                    let module = self.adopted_module(id, record);
+                    AdoptedModule {
+                        ended: None,
+                        alive: module
+                            .alive
+                            .or_else(|| ordered_run(module.record.as_deref())),
+                        ..module
+                    }
                 });
                 board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
-                for id in plan.ids() {
+                for id in slots {
                     board.module(id).cast(ModuleMsg::Resync);
+                    self.end_outdated(&planned, id);
                 }
                 board.config.cast(ConfigMsg::Resume);
                 if ctx.snapshots.system().summary.status == Status::Stopping {
@@ -157,4 +192,12 @@ impl RootActorState {
             | ActorRole::Gateway => {}
         }
     }
+}
+
+/// The run that a record says is out, with or without a process.
+fn ordered_run(record: Option<&str>) -> Option<AdoptedProcess> {
+    let record = record.and_then(record::decode)?;
+    let generation = record.generation;
+    let is_out = record.state.is_live();
+    is_out.then_some(AdoptedProcess { generation, pid: 0 })
 }

@@ -110,6 +110,10 @@ impl Lifecycle {
     ) {
         let in_time = self.phase == SystemPhase::New;
         let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
+            // A plan that is not committed removed it, and the one before may bring it back.
+            let slots = self.removed.len().max(module.index() + 1);
+            self.removed.resize(slots, ModuleRecord::default());
+            self.removed[module.index()] = record;
             return;
         };
         if !in_time || slot.is_builtin() {

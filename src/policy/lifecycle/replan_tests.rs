@@ -527,3 +527,35 @@ fn a_failed_module_comes_back_failed_until_the_plan_is_committed() {
     script.lifecycle.commit();
     assert_eq!(script.replan("a\nb", ""), "run a, plan 3");
 }
+
+/// The lifecycle alone was started again while a plan that removed a module was watched.
+#[test]
+fn a_new_lifecycle_is_told_of_a_removed_module_and_brings_it_back_as_it_was() {
+    let mut before = check(
+        "a\nb",
+        &[("boot", "run a, run b"), ("a up", ""), ("b up", "started")],
+    );
+    assert_eq!(before.replan("b", ""), "halt a");
+    run(&mut before, &[("a halted", "removed a, plan 2")]);
+    let (a, b) = (before.id("a"), before.id("b"));
+    let mut slots = crate::module_ids::ModuleIds::default();
+    crate::fixture::modules_onto(&mut slots, "a\nb");
+    let modules = crate::fixture::modules_onto(&mut slots, "b");
+    let plan = Plan::new(2, system(), modules).expect("a good plan");
+    let records = [a, b].map(|module| (module, before.lifecycle.record(module)));
+    before.lifecycle = super::Lifecycle::new(plan, 2);
+    let mut effects = Vec::new();
+    for (module, record) in records {
+        let generation = record.generation;
+        let alive = (module == b).then_some(AdoptedProcess { generation, pid: 7 });
+        let event = LifecycleEvent::Adopted {
+            module,
+            record,
+            alive,
+        };
+        before.note(event, &mut effects);
+    }
+    run(&mut before, &[("resume", "")]);
+    assert_eq!(before.replan("a\nb", ""), "run a, plan 3");
+    assert_eq!(before.lifecycle.view(a).generation, 2);
+}

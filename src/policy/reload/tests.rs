@@ -131,6 +131,22 @@ fn a_newer_plan_keeps_what_was_committed_and_inherits_what_is_watched() {
 }
 
 #[test]
+fn a_newer_plan_waits_for_no_module_that_is_where_it_is_to_be() {
+    for event in [
+        ReloadEvent::Removed,
+        is_in(State::Stopped),
+        is_in(State::Running),
+    ] {
+        let mut reload = watching(&[A]);
+        reload.apply(at(1), A, event);
+        reload.applied(at(5), (3, "three".to_string()), WATCH, [B]);
+        reload.in_force(3);
+        reload.apply(at(6), B, is_in(State::Running));
+        assert_eq!(reload.deadline(), Some(at(6).after(WATCH)), "{event:?}");
+    }
+}
+
+#[test]
 fn the_committed_content_needs_no_watch() {
     let mut reload = watching(&[A]);
     let one = "one".to_string();

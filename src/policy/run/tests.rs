@@ -455,6 +455,29 @@ fn more_time_buys_its_own_interval_if_it_comes_in_time() {
     assert_eq!(told(&end), [RunReportKind::Ended(RunEnd::StartTimeout)]);
 }
 
+/// The answer to a drain of the notify socket is lost, with the holder or an actor.
+#[test]
+fn a_deadline_is_judged_although_the_drain_is_never_answered() {
+    let at = |seconds| MonoTime(0).after(SEC(seconds));
+    for (events, deadline, ending) in [
+        (&[RUN, PREPARED, SPAWNED, READY][..], 5, RunEnd::Watchdog),
+        (&[RUN, PREPARED, SPAWNED][..], 30, RunEnd::StartTimeout),
+    ] {
+        let mut module = reach(events);
+        assert_eq!(module.deadline(), Some(at(deadline)));
+        module.apply(&spec(), at(deadline), RunEvent::TimerFired);
+        let drain = module.next_effect(&spec(), at(deadline));
+        assert_eq!(drain, Some(RunEffect::DrainNotify { generation: G }));
+        assert_eq!(module.next_effect(&spec(), at(deadline)), None);
+        assert_eq!(module.deadline(), Some(at(deadline + 5)));
+        let stop = step(&mut module, &spec(), at(deadline + 5), RunEvent::TimerFired);
+        assert_eq!(stop, [terminate(10)]);
+        step(&mut module, &spec(), at(deadline + 6), EXITED);
+        let end = step(&mut module, &spec(), at(deadline + 6), CLEANED);
+        assert_eq!(told(&end), [RunReportKind::Ended(ending)]);
+    }
+}
+
 #[test]
 fn a_watchdog_bites_who_does_not_feed_it() {
     let mut module = reach(&[RUN, PREPARED, SPAWNED, READY]);

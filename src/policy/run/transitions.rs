@@ -4,9 +4,9 @@
 use core::time::Duration;
 
 use super::{
-    CLEAN_UP_MAX, CLEAN_UP_SHARE, Exit, KILL_RETRY_INTERVAL, Kind, ModuleSpec, MonoTime,
-    READINESS_INTERVAL_MAX, READINESS_INTERVAL_MIN, Readiness, ReadinessCheck, RunEffect, RunEnd,
-    RunMachine, RunPhase, RunReport, RunReportKind, StartFailure, StartStep, StartingRun,
+    CLEAN_UP_MAX, CLEAN_UP_SHARE, DRAIN_TIMEOUT, Exit, KILL_RETRY_INTERVAL, Kind, ModuleSpec,
+    MonoTime, READINESS_INTERVAL_MAX, READINESS_INTERVAL_MIN, Readiness, ReadinessCheck, RunEffect,
+    RunEnd, RunMachine, RunPhase, RunReport, RunReportKind, StartFailure, StartStep, StartingRun,
     StopTarget, StopTrigger, StoppingRun,
 };
 
@@ -230,8 +230,11 @@ impl RunMachine {
     }
 
     /// Before a deadline is judged: asks once for what is still on its way.
-    pub(super) fn drain_notify(&mut self) -> Option<RunEffect> {
+    pub(super) fn drain_notify(&mut self, now: MonoTime) -> Option<RunEffect> {
         let generation = self.generation;
+        if !self.draining {
+            self.drained_by = now.after(DRAIN_TIMEOUT);
+        }
         (!core::mem::replace(&mut self.draining, true))
             .then_some(RunEffect::DrainNotify { generation })
     }
@@ -355,7 +358,7 @@ impl RunMachine {
             return self.report(RunReportKind::Ready);
         }
         if now >= ready_deadline && !self.draining {
-            return self.drain_notify();
+            return self.drain_notify(now);
         }
         match look {
             ReadinessCheck::Polling {

@@ -143,7 +143,7 @@ fn words_that_were_held_up_are_heard_before_a_deadline_is_judged() {
     );
     assert_eq!(
         (module.next_effect(&spec, at(40)), module.deadline()),
-        (None, None)
+        (None, Some(at(45)))
     );
     assert_eq!(
         told(&step(&mut module, &spec, at(41), READY)),
@@ -157,19 +157,19 @@ fn words_that_were_held_up_are_heard_before_a_deadline_is_judged() {
         "and so may WATCHDOG=1"
     );
     assert_eq!(
-        (module.next_effect(&spec, at(90)), module.deadline()),
-        (None, None)
+        (module.next_effect(&spec, at(64)), module.deadline()),
+        (None, Some(at(65)))
     );
     step(
         &mut module,
         &spec,
-        at(90),
+        at(64),
         RunEvent::WatchdogFed { generation: G },
     );
-    assert_eq!(module.deadline(), Some(at(95)));
-    assert!(step(&mut module, &spec, at(90), listened).is_empty());
+    assert_eq!(module.deadline(), Some(at(69)));
+    assert!(step(&mut module, &spec, at(64), listened).is_empty());
 
-    assert_eq!(module.next_effect(&spec, at(95)), listen);
-    let bite = step(&mut module, &spec, at(95), listened);
+    assert_eq!(module.next_effect(&spec, at(69)), listen);
+    let bite = step(&mut module, &spec, at(69), listened);
     assert_eq!(bite, [terminate(10)]);
 }

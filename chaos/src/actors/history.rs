@@ -1,0 +1,640 @@
+//! One seed, one history of the actors: faults, then quiet, then the end.
+//! Owns the runtime that is alive, its deaths, and what was requested of it.
+//! Never helps it: what it is told comes late, and not at all while it is away.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mainstay::simulation::{Reload, SimulatedMachine, SimulatedRuntime, Takeover};
+use mainstay_policy::MonoTime;
+use mainstay_policy::lifecycle::Operation;
+use mainstay_policy::spec::{DependencyCondition, Kind};
+use mainstay_process::ProcessEventKind;
+use tokio::sync::oneshot;
+use tokio::time::sleep_until;
+
+use super::config_text::ConfigText;
+use super::machine::{Item, Machine, Wildness};
+use super::trace::{ActorTrace, Line};
+use super::violation::ActorViolation;
+use super::{ActorFailure, ActorOptions, ActorSummary};
+use crate::rng::Rng;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+/// A request is answered within this time.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+/// A reload has an outcome within this time.
+const RELOAD_TIME: Duration = Duration::from_secs(300);
+/// How long the system is left alone before it must be at rest.
+const QUIET: Duration = Duration::from_secs(900);
+/// What a stop of everything may take beside its budget.
+const STOP_SLACK: Duration = Duration::from_secs(15);
+/// More deaths than this in a minute, and the runtime may give up.
+const DEATHS_MAX: usize = 10;
+/// Lines of the trace that are shown.
+const LINES: usize = 120;
+
+pub(super) type Checked = Result<(), ActorViolation>;
+
+/// What the last answered request for a module was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    Up,
+    Down,
+}
+
+struct Pending {
+    module: String,
+    operation: Operation,
+    answer: oneshot::Receiver<()>,
+    by: MonoTime,
+}
+
+/// How a runtime came to its end.
+enum End {
+    /// It was killed, or gave up.
+    Died,
+    /// Everything was stopped.
+    Stopped,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Faults,
+    Quiet,
+    Ending,
+}
+
+pub(super) struct History {
+    options: ActorOptions,
+    rng: Rng,
+    folder: PathBuf,
+    pub(super) machine: Arc<Machine>,
+    config: ConfigText,
+    phase: Phase,
+    faults_left: u32,
+    quiet_until: MonoTime,
+    stop_by: MonoTime,
+    pending: Vec<Pending>,
+    reloads: Vec<(Reload, MonoTime)>,
+    /// Known for certain of the last request for each module.
+    pub(super) wishes: BTreeMap<String, Wish>,
+    deaths: VecDeque<MonoTime>,
+    summary: ActorSummary,
+    why: String,
+}
+
+/// A folder in memory, if the machine has one.
+fn folder() -> Result<tempfile::TempDir, std::io::Error> {
+    let builder = tempfile::Builder::new();
+    let in_memory = builder.tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir())
+}
+
+pub(super) fn run(options: ActorOptions) -> Result<ActorSummary, Box<ActorFailure>> {
+    let failed = |violation, at, trace: String, why| {
+        Err(Box::new(ActorFailure {
+            options,
+            violation,
+            at,
+            trace,
+            why,
+        }))
+    };
+    let folder = match folder() {
+        Ok(folder) => folder,
+        Err(error) => {
+            let why = ActorViolation::NoStart(error.to_string());
+            return failed(why, MonoTime(0), String::new(), String::new());
+        }
+    };
+    let kept = if options.trace == 0 {
+        LINES
+    } else {
+        options.trace
+    };
+    let mut rng = Rng::new(options.seed);
+    let wildness = Wildness {
+        is_wild: options.is_wild,
+    };
+    let config = ConfigText::generate(&mut rng, folder.path(), options.modules, options.is_wild);
+    let mut history = History {
+        options,
+        rng,
+        folder: folder.path().to_owned(),
+        machine: Arc::new(Machine::new(options.seed, wildness, ActorTrace::of(kept))),
+        config,
+        phase: Phase::Faults,
+        faults_left: options.faults,
+        quiet_until: MonoTime::NEVER,
+        stop_by: MonoTime::NEVER,
+        pending: Vec::new(),
+        reloads: Vec::new(),
+        wishes: BTreeMap::new(),
+        deaths: VecDeque::new(),
+        summary: ActorSummary::default(),
+        why: String::new(),
+    };
+    let result = history.live();
+    let world = history.machine.world();
+    let mut summary = history.summary;
+    summary.processes = world.processes;
+    summary.lost_messages = world.lost_messages;
+    summary.lasted = history.quiet_until.0.min(world.last_now().0);
+    summary.fingerprint = world.trace.fingerprint();
+    match result {
+        Ok(()) => Ok(summary),
+        Err(violation) => {
+            let (at, trace) = (world.last_now(), world.trace.to_string());
+            drop(world);
+            failed(violation, at, trace, history.why)
+        }
+    }
+}
+
+impl History {
+    fn live(&mut self) -> Checked {
+        let text = |error: std::io::Error| ActorViolation::NoStart(error.to_string());
+        for name in ["state", "run"] {
+            std::fs::create_dir_all(self.folder.join(name)).map_err(text)?;
+        }
+        self.write_config()?;
+        let mut takeover = None;
+        let mut now = MonoTime(1_000_000_000);
+        loop {
+            let tokio = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .start_paused(true)
+                .build()
+                .map_err(text)?;
+            let end = tokio.block_on(self.one_runtime(now, takeover.take()));
+            now = self.machine.world().last_now();
+            // What still reads a file ends by itself.
+            tokio.shutdown_background();
+            match end? {
+                End::Stopped => {
+                    self.nothing_is_left()?;
+                    if self.phase != Phase::Faults {
+                        return Ok(());
+                    }
+                    self.machine.world().begin_anew();
+                    self.forget_requests();
+                    self.write_config()?;
+                }
+                End::Died => {
+                    self.summary.runtime_deaths += 1;
+                    let mut world = self.machine.world();
+                    world.runtime_died();
+                    takeover = Some(Takeover {
+                        instances: world.instances(),
+                        down_since: now.0,
+                    });
+                    drop(world);
+                    self.forget_requests();
+                }
+            }
+        }
+    }
+
+    /// What was requested may be lost.
+    fn forget_requests(&mut self) {
+        self.pending.clear();
+        self.reloads.clear();
+        self.wishes.clear();
+        self.deaths.clear();
+    }
+
+    fn write_config(&self) -> Checked {
+        let path = self.folder.join("mainstay.toml");
+        let written = std::fs::write(path, self.config.render());
+        written.map_err(|error| ActorViolation::NoStart(error.to_string()))
+    }
+
+    /// From the start of a runtime to its end.
+    async fn one_runtime(
+        &mut self,
+        now: MonoTime,
+        takeover: Option<Takeover>,
+    ) -> Result<End, ActorViolation> {
+        let returns = takeover.is_some();
+        let mut now = now;
+        if returns {
+            now = now.after(self.rng.span(MS(500)));
+        }
+        {
+            let mut world = self.machine.world();
+            world.begin_clock(now);
+            world.has_runtime = true;
+        }
+        let machine = Arc::clone(&self.machine) as Arc<dyn SimulatedMachine>;
+        let started = SimulatedRuntime::start(&self.folder, machine, takeover).await;
+        let mut runtime = started.map_err(ActorViolation::NoStart)?;
+        {
+            let mut world = self.machine.world();
+            if returns {
+                world.tell_again();
+            } else if self.phase == Phase::Faults {
+                world.clear_faults();
+                let at = world.now();
+                world.push(at, Item::Fault);
+            }
+        }
+        let result = self.drive(&mut runtime).await;
+        if let Err(violation) = &result {
+            self.why = super::quiet::why(&runtime, violation);
+        }
+        self.machine.world().note_now();
+        result
+    }
+
+    async fn drive(&mut self, runtime: &mut SimulatedRuntime) -> Result<End, ActorViolation> {
+        loop {
+            while let Some(item) = self.next_due() {
+                if let Some(end) = self.happen(runtime, item)? {
+                    return Ok(end);
+                }
+            }
+            self.look(runtime)?;
+            if let Some(end) = self.change_phase(runtime)? {
+                return Ok(end);
+            }
+            let limit = self.next_limit();
+            let (at, changed) = {
+                let world = self.machine.world();
+                let next = world.next_at().unwrap_or(MonoTime::NEVER);
+                let next = next.min(limit);
+                (world.instant(next), self.machine.changed.notified())
+            };
+            tokio::select! {
+                biased;
+                code = runtime.ended() => return self.ended(code),
+                () = changed => {}
+                () = sleep_until(at) => {}
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Item> {
+        self.machine.world().pop_due()
+    }
+
+    /// When a time is over although nothing happens.
+    fn next_limit(&self) -> MonoTime {
+        let requests = self.pending.iter().map(|pending| pending.by);
+        let reloads = self.reloads.iter().map(|(_, by)| *by);
+        let limits = requests.chain(reloads).min().unwrap_or(MonoTime::NEVER);
+        // A step of a second lets a reload be seen.
+        let soon = self.machine.world().now().after(MS(1_000));
+        let polls = if self.reloads.is_empty() {
+            MonoTime::NEVER
+        } else {
+            soon
+        };
+        let phase = match self.phase {
+            Phase::Faults => MonoTime::NEVER,
+            Phase::Quiet => self.quiet_until,
+            Phase::Ending => self.stop_by,
+        };
+        let soonest = limits.min(phase).min(polls);
+        // Tokio's timer has millisecond steps.
+        MonoTime(soonest.0.saturating_add(1_000_000))
+    }
+
+    fn ended(&mut self, code: Option<u8>) -> Result<End, ActorViolation> {
+        match code {
+            Some(_) => {
+                self.summary.stops += 1;
+                Ok(End::Stopped)
+            }
+            None if self.deaths.len() > DEATHS_MAX => Ok(End::Died),
+            None => Err(ActorViolation::RuntimeGaveUp),
+        }
+    }
+
+    fn happen(
+        &mut self,
+        runtime: &SimulatedRuntime,
+        item: Item,
+    ) -> Result<Option<End>, ActorViolation> {
+        let mut world = self.machine.world();
+        match item {
+            Item::Tell(event) => {
+                world.is_told(&event);
+                let what = match &event.what {
+                    ProcessEventKind::Exited(exited) => format!("exited {:?}", exited.exit),
+                    ProcessEventKind::Notify { text, .. } => text.clone(),
+                    ProcessEventKind::Spawned { pid, .. } => format!("spawned, pid {pid}"),
+                    other => format!("{other:?}"),
+                };
+                let now = world.now();
+                let line = Line::Told(event.instance.to_string(), event.generation, what);
+                world.trace.push(now, line);
+                drop(world);
+                match runtime.tell(event) {
+                    true => {}
+                    false => return Err(ActorViolation::Overflow),
+                }
+            }
+            Item::Exit(instance, generation, exit) => world.exit(&instance, generation, exit),
+            Item::Ready(instance, generation) => world.say_ready(&instance, generation),
+            Item::Feed(instance, generation) => world.feed(&instance, generation),
+            Item::CommandEnds(key, ok) => world.command_ends(&key, ok),
+            Item::Fault => {
+                drop(world);
+                return self.fault(runtime);
+            }
+        }
+        Ok(None)
+    }
+
+    fn fault(&mut self, runtime: &SimulatedRuntime) -> Result<Option<End>, ActorViolation> {
+        if self.phase != Phase::Faults {
+            return Ok(None);
+        }
+        let gap = match self.options.is_wild && self.rng.permille(300) {
+            true => MS(10),
+            false => MS(self.options.gap_ms * 2),
+        };
+        let span = self.rng.span(gap);
+        {
+            let mut world = self.machine.world();
+            let next = world.now().after(span);
+            world.push(next, Item::Fault);
+        }
+        let now = self.machine.world().now();
+        self.look_at_answers(now)?;
+        self.faults_left = self.faults_left.saturating_sub(1);
+        self.summary.faults += 1;
+        let names: Vec<String> = runtime.plan().modules().map(|it| it.name.clone()).collect();
+        let nth = usize::try_from(self.rng.below(names.len() as u64)).unwrap_or(0);
+        let Some(name) = names.get(nth) else {
+            return Ok(None);
+        };
+        match self.rng.below(100) {
+            0..=34 => self.request(runtime, name),
+            35..=59 => {
+                let hang = self.rng.permille(200);
+                self.say(format!("{name} {}", if hang { "hangs" } else { "crashes" }));
+                self.machine.world().break_process(name, hang);
+            }
+            60..=69 => self.kill_actor(runtime),
+            70..=75 => {
+                self.say("the runtime dies".to_owned());
+                return Ok(Some(End::Died));
+            }
+            76..=83 if self.options.reloads => self.reload(runtime)?,
+            84..=86 => {
+                let span = self.rng.span(Duration::from_secs(60));
+                self.say(format!("the machine sleeps for {span:.1?}"));
+                self.summary.sleeps += 1;
+                self.machine.world().sleep(span);
+                for (_, by) in &mut self.reloads {
+                    *by = by.after(span);
+                }
+                for pending in &mut self.pending {
+                    pending.by = pending.by.after(span);
+                }
+            }
+            87..=89 => {
+                let ms = i64::try_from(self.rng.below(7_200_000)).unwrap_or(0) - 3_600_000;
+                self.say(format!("the wall clock jumps by {ms} ms"));
+                self.summary.jumps += 1;
+                self.machine.world().jump_wall_clock(ms);
+            }
+            90..=92 => {
+                self.say("the next drain is lost".to_owned());
+                self.summary.lost_drains += 1;
+                self.machine.world().lose_drains += 1;
+            }
+            93 if self.options.is_wild => {
+                self.say("everything is stopped".to_owned());
+                if !runtime.stop() {
+                    return Err(ActorViolation::Overflow);
+                }
+                // What is requested from here on is refused.
+                self.wishes.clear();
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn say(&self, text: String) {
+        let mut world = self.machine.world();
+        let now = world.now();
+        world.trace.push(now, Line::Fault(text));
+    }
+
+    fn kill_actor(&mut self, runtime: &SimulatedRuntime) {
+        let now = self.machine.world().now();
+        while self
+            .deaths
+            .front()
+            .is_some_and(|at| now.since(*at) > Duration::from_secs(61))
+        {
+            self.deaths.pop_front();
+        }
+        let nth = usize::try_from(self.rng.below(1 << 20)).unwrap_or(0);
+        if let Some(actor) = runtime.kill_actor(nth) {
+            self.deaths.push_back(now);
+            self.summary.actor_deaths += 1;
+            self.say(format!("the actor {actor} dies"));
+            // A message that it had not handled is lost with it.
+            self.wishes.clear();
+        }
+    }
+
+    fn request(&mut self, runtime: &SimulatedRuntime, name: &str) {
+        let operation = match self.rng.below(10) {
+            0..=3 => Operation::Start,
+            4..=5 => Operation::Stop,
+            6..=7 => Operation::Restart,
+            8 => Operation::Recover,
+            _ => Operation::Wake,
+        };
+        self.say(format!(
+            "request: {} {name}",
+            format!("{operation:?}").to_lowercase()
+        ));
+        self.summary.requests += 1;
+        if operation != Operation::Stop {
+            self.wishes.clear();
+        }
+        let by = self.machine.world().now().after(ANSWER_TIME);
+        if let Some(answer) = runtime.request(name, operation) {
+            self.pending.push(Pending {
+                module: name.to_owned(),
+                operation,
+                answer,
+                by,
+            });
+        }
+    }
+
+    fn reload(&mut self, runtime: &SimulatedRuntime) -> Checked {
+        let broken = self.rng.permille(150);
+        let what = self.config.edit(&mut self.rng, self.options.is_wild);
+        self.write_config()?;
+        if broken {
+            let path = self.folder.join("mainstay.toml");
+            let text = format!("{}\n[module.x]\nnonsense = 1\n", self.config.render());
+            let written = std::fs::write(path, text);
+            written.map_err(|error| ActorViolation::NoStart(error.to_string()))?;
+        }
+        let broken = if broken { ", and a mistake" } else { "" };
+        self.say(format!("reload: {what}{broken}"));
+        self.wishes.clear();
+        let by = self.machine.world().now().after(RELOAD_TIME);
+        self.reloads.push((runtime.reload(), by));
+        Ok(())
+    }
+
+    /// What holds at every moment.
+    fn look(&mut self, runtime: &SimulatedRuntime) -> Checked {
+        let (now, spawned, broken) = {
+            let mut world = self.machine.world();
+            (
+                world.now(),
+                std::mem::take(&mut world.spawned),
+                world.broken.take(),
+            )
+        };
+        if let Some(broken) = broken {
+            return Err(broken);
+        }
+        for spawned in spawned {
+            let name = spawned.instance.to_string();
+            if self.wishes.get(&name) == Some(&Wish::Down) {
+                return Err(ActorViolation::StartedThoughDown(name));
+            }
+            let Some(module) = runtime.find(&name) else {
+                continue;
+            };
+            let plan = runtime.plan();
+            for edge in runtime.spec(module).edges.iter().filter(|edge| edge.hard) {
+                let Some(need) = plan.get(edge.to) else {
+                    continue;
+                };
+                let Some(truth) = spawned.truth.get(&need.name) else {
+                    return Err(ActorViolation::StartedTooEarly(name, need.name.clone()));
+                };
+                let met = match edge.until {
+                    DependencyCondition::Started => truth.is_up,
+                    DependencyCondition::Ready | DependencyCondition::Healthy => truth.is_ready,
+                    DependencyCondition::Completed => truth.has_completed,
+                };
+                let done = need.kind == Kind::Task && truth.has_completed;
+                if !met && !done {
+                    return Err(ActorViolation::StartedTooEarly(name, need.name.clone()));
+                }
+            }
+        }
+        self.look_at_answers(now)
+    }
+
+    fn look_at_answers(&mut self, now: MonoTime) -> Checked {
+        let mut late = None;
+        let wishes = &mut self.wishes;
+        self.pending
+            .retain_mut(|pending| match pending.answer.try_recv() {
+                Ok(()) => {
+                    match pending.operation {
+                        Operation::Stop => {
+                            wishes.insert(pending.module.clone(), Wish::Down);
+                        }
+                        Operation::Start | Operation::Restart => {
+                            wishes.insert(pending.module.clone(), Wish::Up);
+                        }
+                        Operation::Recover | Operation::Wake => {}
+                    }
+                    false
+                }
+                Err(oneshot::error::TryRecvError::Closed) => false,
+                Err(oneshot::error::TryRecvError::Empty) => {
+                    if now > pending.by {
+                        late.get_or_insert_with(|| pending.module.clone());
+                    }
+                    true
+                }
+            });
+        if let Some(module) = late {
+            return Err(ActorViolation::NotAnswered(module));
+        }
+        let summary = &mut self.summary;
+        self.reloads
+            .retain_mut(|(reload, _)| match reload.poll().as_deref() {
+                None => true,
+                Some("Committed") => {
+                    summary.committed += 1;
+                    false
+                }
+                Some(outcome) if outcome.starts_with("RolledBack") => {
+                    summary.rolled_back += 1;
+                    false
+                }
+                Some(_) => {
+                    summary.other_reloads += 1;
+                    false
+                }
+            });
+        match self.reloads.iter_mut().find(|(_, by)| now > *by) {
+            Some((reload, _)) => Err(ActorViolation::ReloadNotAnswered(reload.misses())),
+            None => Ok(()),
+        }
+    }
+
+    fn change_phase(&mut self, runtime: &SimulatedRuntime) -> Result<Option<End>, ActorViolation> {
+        let now = self.machine.world().now();
+        match self.phase {
+            Phase::Faults if self.faults_left == 0 => {
+                self.say("quiet".to_owned());
+                self.phase = Phase::Quiet;
+                self.quiet_until = now.after(QUIET);
+                let mut world = self.machine.world();
+                world.faults = false;
+                world.lose_drains = 0;
+            }
+            Phase::Quiet if now >= self.quiet_until => {
+                self.at_rest(runtime)?;
+                self.phase = Phase::Ending;
+                let budget = runtime.plan().system().shutdown_timeout;
+                self.stop_by = now.after(budget + STOP_SLACK);
+                let by_loss = self.rng.permille(300);
+                self.summary.lost_holders += u64::from(by_loss);
+                self.say(
+                    if by_loss {
+                        "the holder is lost"
+                    } else {
+                        "stop"
+                    }
+                    .to_owned(),
+                );
+                let told = if by_loss {
+                    runtime.lose_holder()
+                } else {
+                    runtime.stop()
+                };
+                if !told {
+                    return Err(ActorViolation::Overflow);
+                }
+            }
+            Phase::Ending if now > self.stop_by => return Err(ActorViolation::StopTooLong),
+            Phase::Faults | Phase::Quiet | Phase::Ending => {}
+        }
+        Ok(None)
+    }
+
+    fn nothing_is_left(&self) -> Checked {
+        let world = self.machine.world();
+        let mut left = world
+            .places
+            .iter()
+            .filter(|(_, place)| place.known().is_some());
+        match left.next() {
+            Some((name, _)) => Err(ActorViolation::ProcessLeft(name.clone())),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,777 @@
+//! The fake machine under the real actors: processes, commands, clocks, and messages on their way.
+//! Owns what really runs and everything still to happen. Never lets the runtime look into it: the
+//! runtime is told, late, and loses what is told while it is away.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mainstay::simulation::{CommandEnd, SimulatedMachine};
+use mainstay_policy::MonoTime;
+use mainstay_process::{
+    Exit, Exited, Instance, ProcessEvent, ProcessEventKind, Signal, SpawnRequest, StartFailure,
+    StartStep,
+};
+use mainstay_protocol::Timestamp;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use super::trace::{ActorTrace, Line};
+use super::violation::ActorViolation;
+use crate::rng::Rng;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+/// The wall clock when a history begins.
+const WALL_BEGIN: u64 = 1_800_000_000_000;
+const KILLED: Exit = Exit::Signal {
+    signal: Signal::KILL,
+    core: false,
+};
+
+/// Something that will happen.
+#[derive(Debug, Clone)]
+pub(super) enum Item {
+    /// The runtime is told something; lost when it is away.
+    Tell(ProcessEvent),
+    /// A process ends.
+    Exit(Instance, u64, Exit),
+    /// A process says that it is ready.
+    Ready(Instance, u64),
+    /// A process feeds its watchdog, if it still can.
+    Feed(Instance, u64),
+    /// A command ends.
+    CommandEnds(String, bool),
+    /// A fault is due.
+    Fault,
+}
+
+/// A process.
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    pub(super) generation: u64,
+    pub(super) pid: u32,
+    pub(super) ready_from: MonoTime,
+    pub(super) has_said_ready: bool,
+    ignores_stop: bool,
+    survives_kill: bool,
+    /// A kill was ordered, and survived.
+    was_killed: bool,
+    /// It was reported as stuck: nothing more is told of it.
+    pub(super) is_stuck: bool,
+    /// It feeds no watchdog and answers no probe any more.
+    pub(super) hangs: bool,
+    /// How often it feeds its watchdog.
+    every: Option<Duration>,
+    kind: ReadyKind,
+}
+
+/// How a process becomes ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReadyKind {
+    Notifies,
+    Answers,
+    Runs,
+}
+
+/// What there is of one instance.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Place {
+    pub(super) process: Option<Process>,
+    newest: u64,
+    pub(super) last_exit: Option<(u64, Exited)>,
+    /// When the runtime was told of that exit.
+    told_exit_at: Option<MonoTime>,
+    last_told: MonoTime,
+}
+
+impl Place {
+    /// Its process, as far as anybody is told of it.
+    pub(super) fn known(&self) -> Option<&Process> {
+        self.process.as_ref().filter(|process| !process.is_stuck)
+    }
+}
+
+/// What was true of a need when a process was spawned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NeedTruth {
+    pub(super) is_up: bool,
+    pub(super) is_ready: bool,
+    pub(super) has_completed: bool,
+}
+
+/// A spawn order that is still to be checked.
+#[derive(Debug, Clone)]
+pub(super) struct Spawned {
+    pub(super) instance: Instance,
+    pub(super) truth: BTreeMap<String, NeedTruth>,
+}
+
+/// How wild the processes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wildness {
+    /// Processes fail by themselves, and messages are late.
+    pub(super) is_wild: bool,
+}
+
+/// Everything behind the lock.
+pub(super) struct World {
+    pub(super) rng: Rng,
+    epoch: Instant,
+    base: u64,
+    last_now: MonoTime,
+    wall_offset_ms: i64,
+    agenda: BTreeMap<(u64, u64), (Option<u32>, Item)>,
+    order: u64,
+    runtime: u32,
+    pub(super) has_runtime: bool,
+    pub(super) places: BTreeMap<String, Place>,
+    commands: BTreeMap<String, oneshot::Sender<(bool, String)>>,
+    /// What was true when the first command before a run began.
+    before_run: BTreeMap<String, BTreeMap<String, NeedTruth>>,
+    /// The `after_stop` command of each module that has one at work.
+    after_run: BTreeMap<String, String>,
+    records: BTreeMap<String, String>,
+    stop_by: Option<MonoTime>,
+    next_pid: u32,
+    pub(super) faults: bool,
+    pub(super) wildness: Wildness,
+    /// The next drain of a notify socket is lost.
+    pub(super) lose_drains: u32,
+    pub(super) broken: Option<ActorViolation>,
+    pub(super) spawned: Vec<Spawned>,
+    pub(super) trace: ActorTrace,
+    pub(super) processes: u64,
+    pub(super) lost_messages: u64,
+}
+
+/// The machine.
+pub(super) struct Machine {
+    world: Mutex<World>,
+    pub(super) changed: Notify,
+}
+
+impl Machine {
+    pub(super) fn new(seed: u64, wildness: Wildness, trace: ActorTrace) -> Machine {
+        let world = World {
+            rng: Rng::new(seed ^ 0xac70_0000_0000_0000),
+            epoch: Instant::now(),
+            base: 1_000_000_000,
+            last_now: MonoTime(0),
+            wall_offset_ms: 0,
+            agenda: BTreeMap::new(),
+            order: 0,
+            runtime: 0,
+            has_runtime: false,
+            places: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            before_run: BTreeMap::new(),
+            after_run: BTreeMap::new(),
+            records: BTreeMap::new(),
+            stop_by: None,
+            next_pid: 1000,
+            faults: true,
+            wildness,
+            lose_drains: 0,
+            broken: None,
+            spawned: Vec::new(),
+            trace,
+            processes: 0,
+            lost_messages: 0,
+        };
+        Machine {
+            world: Mutex::new(world),
+            changed: Notify::new(),
+        }
+    }
+
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl World {
+    pub(super) fn now(&self) -> MonoTime {
+        let passed = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        MonoTime(self.base + passed)
+    }
+
+    /// The clock when a runtime ended, or a checker tripped.
+    pub(super) fn last_now(&self) -> MonoTime {
+        self.last_now
+    }
+
+    pub(super) fn note_now(&mut self) {
+        self.last_now = self.now();
+    }
+
+    /// Faults that were due belong to the system before.
+    pub(super) fn clear_faults(&mut self) {
+        self.agenda
+            .retain(|_, (_, item)| !matches!(item, Item::Fault));
+    }
+
+    /// A new tokio runtime has a clock of its own: this one goes on.
+    pub(super) fn begin_clock(&mut self, at: MonoTime) {
+        (self.epoch, self.base) = (Instant::now(), at.0);
+    }
+
+    /// When an item is due, on the clock of tokio.
+    pub(super) fn instant(&self, at: MonoTime) -> Instant {
+        self.epoch + Duration::from_nanos(at.0.saturating_sub(self.base))
+    }
+
+    /// Nobody ran for this long.
+    pub(super) fn sleep(&mut self, span: Duration) {
+        self.base += u64::try_from(span.as_nanos()).unwrap_or(0);
+    }
+
+    pub(super) fn jump_wall_clock(&mut self, ms: i64) {
+        self.wall_offset_ms += ms;
+    }
+
+    pub(super) fn push(&mut self, at: MonoTime, item: Item) {
+        self.order += 1;
+        self.agenda.insert((at.0, self.order), (None, item));
+    }
+
+    fn push_for_runtime(&mut self, at: MonoTime, item: Item) {
+        self.order += 1;
+        let runtime = Some(self.runtime);
+        self.agenda.insert((at.0, self.order), (runtime, item));
+    }
+
+    pub(super) fn next_at(&self) -> Option<MonoTime> {
+        self.agenda.keys().next().map(|(at, _)| MonoTime(*at))
+    }
+
+    /// The next item that is due.
+    pub(super) fn pop_due(&mut self) -> Option<Item> {
+        let now = self.now();
+        loop {
+            let (at, _) = *self.agenda.keys().next()?;
+            if at > now.0 {
+                return None;
+            }
+            let (_, (runtime, item)) = self.agenda.pop_first()?;
+            if runtime.is_none_or(|runtime| runtime == self.runtime) {
+                return Some(item);
+            }
+            self.lost_messages += 1;
+        }
+    }
+
+    /// The runtime dies: its commands end, and what was on its way to it is lost.
+    pub(super) fn runtime_died(&mut self) {
+        self.runtime += 1;
+        self.has_runtime = false;
+        self.commands.clear();
+        self.before_run.clear();
+        self.after_run.clear();
+        self.stop_by = None;
+        self.spawned.clear();
+    }
+
+    /// Everything is stopped and begins anew: of each instance its newest number is known.
+    pub(super) fn begin_anew(&mut self) {
+        self.runtime_died();
+        self.records.clear();
+        for place in self.places.values_mut() {
+            (place.process, place.last_exit) = (None, None);
+        }
+    }
+
+    pub(super) fn instances(&self) -> Vec<Instance> {
+        let known = self.places.iter();
+        let known = known.filter(|(_, place)| place.known().is_some());
+        let names: std::collections::BTreeSet<&String> = known
+            .map(|(name, _)| name)
+            .chain(self.records.keys())
+            .collect();
+        names
+            .into_iter()
+            .map(|name| Instance::new(name, 1))
+            .collect()
+    }
+
+    /// News for the runtime, in the order of its instance, a little late.
+    fn tell(&mut self, instance: &Instance, generation: u64, what: ProcessEventKind) {
+        let delay = match self.wildness.is_wild && self.faults && self.rng.permille(60) {
+            true => self.rng.span(MS(20)),
+            false => self.rng.span(Duration::from_micros(200)),
+        };
+        let now = self.now();
+        let place = self.places.entry(instance.to_string()).or_default();
+        let at = place.last_told.max(now.after(delay));
+        place.last_told = at;
+        let event = ProcessEvent {
+            instance: instance.clone(),
+            generation,
+            what,
+        };
+        self.push_for_runtime(at, Item::Tell(event));
+    }
+
+    /// What a runtime that returns is told again.
+    pub(super) fn tell_again(&mut self) {
+        let places: Vec<(String, Place)> = self
+            .places
+            .iter()
+            .map(|(name, place)| (name.clone(), place.clone()))
+            .collect();
+        for (name, place) in places {
+            let instance = Instance::new(&name, 1);
+            if let Some(process) = place.known() {
+                if process.has_said_ready {
+                    let (pid, text) = (process.pid, "READY=1".to_owned());
+                    let said = ProcessEventKind::Notify { pid, text };
+                    self.tell(&instance, process.generation, said);
+                }
+            } else if let Some((generation, exited)) = place.last_exit {
+                self.tell(&instance, generation, ProcessEventKind::Exited(exited));
+            }
+        }
+    }
+
+    /// An event is being told.
+    pub(super) fn is_told(&mut self, event: &ProcessEvent) {
+        let now = self.now();
+        if let ProcessEventKind::Exited(_) = event.what
+            && let Some(place) = self.places.get_mut(&event.instance.to_string())
+        {
+            place.told_exit_at = Some(now);
+        }
+    }
+
+    pub(super) fn exit(&mut self, instance: &Instance, generation: u64, exit: Exit) {
+        let now = self.now();
+        let place = self.places.entry(instance.to_string()).or_default();
+        let Some(process) = place
+            .process
+            .take_if(|process| process.generation == generation)
+        else {
+            return;
+        };
+        if process.is_stuck {
+            self.trace.push(
+                now,
+                Line::Process(instance.to_string(), generation, "ends at last"),
+            );
+            return;
+        }
+        self.ended(instance, &process, exit);
+    }
+
+    fn ended(&mut self, instance: &Instance, process: &Process, exit: Exit) {
+        let now = self.now();
+        let exited = Exited {
+            pid: process.pid,
+            exit,
+            timed_out: false,
+            output: String::new(),
+            at: now.0,
+        };
+        let what = if exit == Exit::Stuck {
+            "is stuck"
+        } else {
+            "ends"
+        };
+        let generation = process.generation;
+        self.trace
+            .push(now, Line::Process(instance.to_string(), generation, what));
+        let place = self.places.entry(instance.to_string()).or_default();
+        (place.last_exit, place.told_exit_at) = (Some((generation, exited.clone())), None);
+        self.tell(instance, generation, ProcessEventKind::Exited(exited));
+    }
+
+    pub(super) fn say_ready(&mut self, instance: &Instance, generation: u64) {
+        let place = self.places.entry(instance.to_string()).or_default();
+        let Some(process) = place.process.as_mut() else {
+            return;
+        };
+        if process.generation != generation || process.hangs || process.is_stuck {
+            return;
+        }
+        process.has_said_ready = true;
+        let (pid, text) = (process.pid, "READY=1".to_owned());
+        self.tell(instance, generation, ProcessEventKind::Notify { pid, text });
+    }
+
+    pub(super) fn feed(&mut self, instance: &Instance, generation: u64) {
+        let place = self.places.entry(instance.to_string()).or_default();
+        let Some(process) = place.known() else {
+            return;
+        };
+        let Some(every) = process.every.filter(|_| process.generation == generation) else {
+            return;
+        };
+        if process.hangs {
+            return;
+        }
+        let (pid, text) = (process.pid, "WATCHDOG=1".to_owned());
+        self.tell(instance, generation, ProcessEventKind::Notify { pid, text });
+        let next = self.now().after(every / 2);
+        self.push(next, Item::Feed(instance.clone(), generation));
+    }
+
+    /// Some process that runs ends, or hangs.
+    pub(super) fn break_process(&mut self, name: &str, hang: bool) {
+        let Some(process) = self.places.get_mut(name).and_then(|it| it.process.as_mut()) else {
+            return;
+        };
+        let generation = process.generation;
+        if hang {
+            process.hangs = true;
+            return;
+        }
+        let crash = [
+            Exit::Code(1),
+            KILLED,
+            Exit::Oom,
+            Exit::Code(0),
+            Exit::Code(78),
+        ];
+        let exit = self.rng.pick(&crash);
+        self.exit(&Instance::new(name, 1), generation, exit);
+    }
+
+    pub(super) fn command_ends(&mut self, key: &str, ok: bool) {
+        if let Some(result) = self.commands.remove(key) {
+            let now = self.now();
+            self.trace
+                .push(now, Line::Process(key.to_owned(), 0, "ends"));
+            self.after_run.retain(|_, other| other != key);
+            let text = if ok { "" } else { "exit code 1" };
+            let _nobody_waits = result.send((ok, text.to_owned()));
+        }
+    }
+
+    fn truth(&self) -> BTreeMap<String, NeedTruth> {
+        let now = self.now();
+        let truth = |name: &String, place: &Place| {
+            let told = place.told_exit_at;
+            // Its end is not told yet, or is being heard at this moment.
+            let is_heard = told.is_none_or(|told| now.since(told) <= MS(1));
+            let is_fresh = is_heard || self.after_run.contains_key(name);
+            let lasts = place.last_exit.is_some() && is_fresh && place.process.is_none();
+            let known = place.known();
+            NeedTruth {
+                is_up: known.is_some() || lasts,
+                is_ready: lasts
+                    || known.is_some_and(|process| match process.kind {
+                        ReadyKind::Notifies => process.has_said_ready,
+                        ReadyKind::Answers => process.ready_from <= now,
+                        ReadyKind::Runs => true,
+                    }),
+                has_completed: place
+                    .last_exit
+                    .as_ref()
+                    .is_some_and(|(_, exited)| exited.exit == Exit::Code(0)),
+            }
+        };
+        let places = self.places.iter();
+        places
+            .map(|(name, place)| (name.clone(), truth(name, place)))
+            .collect()
+    }
+
+    fn spawn(&mut self, spawn: &SpawnRequest) {
+        let (instance, generation) = (spawn.instance.clone(), spawn.generation);
+        let (name, now) = (instance.to_string(), self.now());
+        self.trace
+            .push(now, Line::Order(name.clone(), generation, "spawn"));
+        let place = self.places.entry(name.clone()).or_default();
+        let is_same = place.known().is_some_and(|it| it.generation == generation);
+        if let Some(process) = place.known() {
+            if !is_same {
+                let running = process.generation;
+                self.broken
+                    .get_or_insert(ActorViolation::TwoProcesses(name, running));
+            }
+            return;
+        }
+        let barred = place.process.is_some() || generation <= place.newest;
+        let fails = self.wildness.is_wild && self.faults && self.rng.permille(40);
+        if barred || fails {
+            let step = if barred {
+                StartStep::Fence
+            } else {
+                StartStep::Exec
+            };
+            let errno = if barred { 16 } else { 12 };
+            let failure = StartFailure { step, errno };
+            let message = "cannot start it".to_owned();
+            if !barred {
+                self.places.entry(name).or_default().newest = generation;
+            }
+            self.tell(
+                &instance,
+                generation,
+                ProcessEventKind::SpawnFailed { failure, message },
+            );
+            return;
+        }
+        let truth = self.before_run.remove(&instance.to_string());
+        let truth = truth.unwrap_or_else(|| self.truth());
+        self.spawned.push(Spawned {
+            instance: instance.clone(),
+            truth,
+        });
+        self.start_process(spawn, generation);
+    }
+
+    fn start_process(&mut self, spawn: &SpawnRequest, generation: u64) {
+        let (instance, now) = (spawn.instance.clone(), self.now());
+        let wild = self.faults && self.wildness.is_wild;
+        let never = wild && self.rng.permille(60);
+        let slow = if wild && self.rng.permille(100) {
+            MS(4_000)
+        } else {
+            MS(30)
+        };
+        let ready_from = match never {
+            true => MonoTime::NEVER,
+            false => now.after(self.rng.span(slow)),
+        };
+        self.next_pid += 1;
+        self.processes += 1;
+        let pid = self.next_pid;
+        let every = spawn.watchdog_usec.map(Duration::from_micros);
+        let process = Process {
+            generation,
+            pid,
+            ready_from,
+            has_said_ready: false,
+            ignores_stop: self.faults && self.rng.permille(80),
+            survives_kill: self.faults && self.rng.permille(15),
+            was_killed: false,
+            is_stuck: false,
+            hangs: false,
+            every,
+            kind: match spawn.argv.get(1).map_or("", String::as_str) {
+                "notify" => ReadyKind::Notifies,
+                "exec" => ReadyKind::Answers,
+                _ => ReadyKind::Runs,
+            },
+        };
+        let place = self.places.entry(instance.to_string()).or_default();
+        (place.newest, place.process) = (generation, Some(process));
+        let start_time = 1;
+        self.tell(
+            &instance,
+            generation,
+            ProcessEventKind::Spawned { pid, start_time },
+        );
+        if spawn.notify && !never {
+            self.push(ready_from, Item::Ready(instance.clone(), generation));
+        }
+        if let Some(every) = every {
+            self.push(
+                now.after(every / 2),
+                Item::Feed(instance.clone(), generation),
+            );
+        }
+        let is_task = spawn.argv.get(1).is_some_and(|kind| kind == "task");
+        let crashes = wild && self.rng.permille(350);
+        let exits = [
+            Exit::Code(1),
+            Exit::Code(0),
+            KILLED,
+            Exit::Oom,
+            Exit::Code(78),
+        ];
+        let exit = match is_task {
+            true => Some(if wild && self.rng.permille(300) {
+                Exit::Code(1)
+            } else {
+                Exit::Code(0)
+            }),
+            false => crashes.then(|| self.rng.pick(&exits)),
+        };
+        if let Some(exit) = exit {
+            let at = now.after(self.rng.span(if is_task { MS(400) } else { MS(3_000) }));
+            self.push(at, Item::Exit(instance, generation, exit));
+        }
+    }
+
+    fn stop(&mut self, instance: &Instance, generation: u64, within: Duration) {
+        let (name, now) = (instance.to_string(), self.now());
+        self.trace
+            .push(now, Line::Order(name.clone(), generation, "stop"));
+        if let Some(at) = name.find('#').map(|_| now.after(self.rng.span(MS(5)))) {
+            self.push_for_runtime(at, Item::CommandEnds(name, false));
+            return;
+        }
+        let Some(process) = self.places.get(&name).and_then(Place::known) else {
+            return;
+        };
+        if process.generation == generation && !process.ignores_stop {
+            let at = now.after(self.rng.span(MS(30)));
+            let signal = Signal::TERMINATE;
+            let exit = Exit::Signal {
+                signal,
+                core: false,
+            };
+            self.push(at, Item::Exit(instance.clone(), generation, exit));
+        } else if process.generation == generation && !process.survives_kill {
+            // The holder kills what no runtime does.
+            self.push(
+                now.after(within),
+                Item::Exit(instance.clone(), generation, KILLED),
+            );
+        }
+    }
+
+    fn kill(&mut self, instance: &Instance, generation: u64) {
+        let (name, now) = (instance.to_string(), self.now());
+        self.trace
+            .push(now, Line::Order(name.clone(), generation, "kill"));
+        let at = now.after(self.rng.span(MS(3)));
+        if name.contains('#') {
+            self.push_for_runtime(at, Item::CommandEnds(name, false));
+            return;
+        }
+        let place = self.places.entry(name).or_default();
+        let Some(process) = place.process.as_mut() else {
+            return;
+        };
+        if process.generation != generation || process.is_stuck {
+            return;
+        }
+        if !process.survives_kill {
+            self.push(at, Item::Exit(instance.clone(), generation, KILLED));
+            return;
+        }
+        if !std::mem::replace(&mut process.was_killed, true) {
+            return;
+        }
+        process.is_stuck = true;
+        let process = process.clone();
+        self.ended(instance, &process, Exit::Stuck);
+        let at = now.after(self.rng.span(MS(30_000)));
+        self.push(at, Item::Exit(instance.clone(), generation, KILLED));
+    }
+
+    fn command(&mut self, spawn: &SpawnRequest) -> oneshot::Receiver<(bool, String)> {
+        let (name, now) = (spawn.instance.to_string(), self.now());
+        let key = format!("{name}#{}", spawn.generation);
+        let (result, receiver) = oneshot::channel();
+        self.commands.insert(key.clone(), result);
+        let kind = spawn.argv.first().map_or("", String::as_str);
+        let what = match kind {
+            "before" => "before_start",
+            "after" => "after_stop",
+            "ready" => "readiness check",
+            _ => "health probe",
+        };
+        match kind {
+            "before" => {
+                let truth = self.truth();
+                self.before_run.insert(name.clone(), truth);
+            }
+            "after" => {
+                self.before_run.remove(&name);
+                self.after_run.insert(name.clone(), key.clone());
+            }
+            _ => {}
+        }
+        if what != "health probe" {
+            self.trace.push(now, Line::Order(key.clone(), 0, what));
+        }
+        let process = self.places.get(&name).and_then(Place::known).cloned();
+        let wild = self.faults && self.wildness.is_wild;
+        let (ok, takes) = match kind {
+            "ready" => {
+                let ready = process.is_some_and(|it| it.ready_from <= now && !it.hangs);
+                (ready, self.rng.span(MS(5)))
+            }
+            "health" => {
+                let well = process.is_some_and(|process| !process.hangs);
+                let well = well && !(wild && self.rng.permille(150));
+                (well, self.rng.span(MS(20)))
+            }
+            _ => {
+                let ok = !(wild && self.rng.permille(60));
+                let hangs = wild && self.rng.permille(40);
+                let most = if hangs { MS(120_000) } else { MS(40) };
+                (ok, self.rng.span(most))
+            }
+        };
+        let limit = match spawn.timeout_ms {
+            0 => takes,
+            limit => takes.min(MS(limit)),
+        };
+        self.push_for_runtime(
+            now.after(limit),
+            Item::CommandEnds(key, ok && takes <= limit),
+        );
+        receiver
+    }
+}
+
+impl SimulatedMachine for Machine {
+    fn now(&self) -> MonoTime {
+        self.world().now()
+    }
+    fn wall_clock(&self) -> Timestamp {
+        let world = self.world();
+        let passed = i64::try_from(world.now().0 / 1_000_000).unwrap_or(0);
+        let begin = i64::try_from(WALL_BEGIN).unwrap_or(0);
+        Timestamp(u64::try_from(begin + passed + world.wall_offset_ms).unwrap_or(0))
+    }
+    fn spawn(&self, spawn: SpawnRequest) {
+        self.world().spawn(&spawn);
+        self.changed.notify_one();
+    }
+    fn stop(&self, instance: &Instance, generation: u64, within: Duration) {
+        self.world().stop(instance, generation, within);
+        self.changed.notify_one();
+    }
+    fn kill(&self, instance: &Instance, generation: u64) {
+        self.world().kill(instance, generation);
+        self.changed.notify_one();
+    }
+    fn drain_notify(&self, instance: &Instance, generation: u64) {
+        let mut world = self.world();
+        if world.lose_drains > 0 {
+            world.lose_drains -= 1;
+            return;
+        }
+        world.tell(instance, generation, ProcessEventKind::NotifyDrained);
+        self.changed.notify_one();
+    }
+    fn save_record(&self, instance: &Instance, record: String) {
+        self.world().records.insert(instance.to_string(), record);
+    }
+    fn forget(&self, instance: &Instance) {
+        self.world().records.remove(&instance.to_string());
+    }
+    fn command(&self, spawn: SpawnRequest) -> CommandEnd {
+        let end = self.world().command(&spawn);
+        self.changed.notify_one();
+        Box::pin(async move { end.await.unwrap_or((false, "it was ended".to_owned())) })
+    }
+    fn stopping(&self, within: Duration) {
+        let mut world = self.world();
+        let by = world.now().after(within);
+        world.stop_by = Some(world.stop_by.map_or(by, |before| before.min(by)));
+    }
+    fn stop_time_left(&self) -> Option<Duration> {
+        let world = self.world();
+        world.stop_by.map(|by| by.since(world.now()))
+    }
+    fn live_process(&self, instance: &Instance) -> Option<(u64, u32)> {
+        let world = self.world();
+        let process = world.places.get(&instance.to_string())?.known()?;
+        Some((process.generation, process.pid))
+    }
+    fn last_exit(&self, instance: &Instance) -> Option<(u64, Exited)> {
+        self.world()
+            .places
+            .get(&instance.to_string())?
+            .last_exit
+            .clone()
+    }
+    fn saved_record(&self, instance: &Instance) -> Option<String> {
+        self.world().records.get(&instance.to_string()).cloned()
+    }
+}

@@ -1,0 +1,36 @@
+//! Short histories of the real actors on every push.
+//! Owns the number of seeds: all of it takes a few seconds.
+//! Never uses the machine's clock or chance.
+
+#![cfg(unix)]
+
+use chaos::actors::{ActorOptions, ActorSummary, run};
+
+#[test]
+fn seeds_hold_all_checks_of_the_actors() {
+    let mut all = ActorSummary::default();
+    for seed in 1..=40 {
+        match run(ActorOptions::short(seed)) {
+            Ok(summary) => all += summary,
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    assert!(all.actor_deaths > 50 && all.runtime_deaths > 30, "{all:?}");
+    assert!(all.requests > 200 && all.processes > 400, "{all:?}");
+    assert!(all.committed > 3 && all.rolled_back > 3, "{all:?}");
+    assert!(all.other_reloads > 3 && all.stops > 40, "{all:?}");
+    assert!(all.sleeps > 10 && all.jumps > 10, "{all:?}");
+    assert!(all.lost_drains > 10 && all.lost_holders > 3, "{all:?}");
+}
+
+/// Reloads read files on threads of their own; everything else is in one order.
+#[test]
+fn one_seed_is_one_history_of_the_actors() {
+    for seed in 1..=5 {
+        let options = ActorOptions {
+            reloads: false,
+            ..ActorOptions::short(seed)
+        };
+        assert_eq!(run(options).ok(), run(options).ok());
+    }
+}
