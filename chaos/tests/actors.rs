@@ -34,3 +34,28 @@ fn one_seed_is_one_history_of_the_actors() {
         assert_eq!(run(options).ok(), run(options).ok());
     }
 }
+
+/// Seed, modules and faults of histories that found a bug.
+const FOUND: [(u64, u32, u32); 6] = [
+    (5, 5, 40),
+    (119, 5, 40),
+    (300, 5, 40),
+    (369, 5, 40),
+    (2073, 7, 60),
+    (2141, 7, 60),
+];
+
+#[test]
+fn histories_that_once_broke_the_actors_hold() {
+    for (seed, modules, faults) in FOUND {
+        let options = ActorOptions {
+            modules,
+            faults,
+            gap_ms: 200,
+            ..ActorOptions::short(seed)
+        };
+        if let Err(failure) = run(options) {
+            panic!("{failure}");
+        }
+    }
+}

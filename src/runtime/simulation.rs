@@ -17,7 +17,7 @@ use mainstay_process::{
     ActivationSocket, Exited, Instance, ProcessEvent, RunLimits, Signal, SpawnRequest,
 };
 use mainstay_protocol::Timestamp;
-use mainstay_protocol::method::{EventsParams, WhyResult};
+use mainstay_protocol::method::EventsParams;
 use ractor::ActorStatus;
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,10 +25,10 @@ use super::{PreparedRuntime, RunningRuntime, commit_first, restore, setup};
 use crate::actors::config::{ConfigMsg, ReloadOutcome, ReloadRefusal, ReloadReply, ReloadRequest};
 use crate::actors::lifecycle::LifecycleMsg;
 use crate::config::ConfigSources;
-use crate::control::view_builder;
 use crate::os::transport::ListenerHandle;
 use crate::os::{
-    CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, Sample, SampleRequest, TreeUsage,
+    CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample, SampleRequest,
+    TreeUsage,
 };
 
 /// Events of the machine that may wait for the runtime.
@@ -46,6 +46,8 @@ pub trait SimulatedMachine: Send + Sync + 'static {
     fn now(&self) -> MonoTime;
     /// The wall clock.
     fn wall_clock(&self) -> Timestamp;
+    /// How long the machine has slept.
+    fn sleep_time(&self) -> Duration;
     /// Starts a process.
     fn spawn(&self, spawn: SpawnRequest);
     /// Sends the stop signal; what has not ended within the time is killed.
@@ -279,14 +281,14 @@ impl SimulatedRuntime {
         self.running.ctx.snapshots.system().summary.status
     }
 
-    /// Why a module is in its state, as `mainstay why` says it; blocks.
+    /// What led to the state of a module, as `mainstay why` says it, oldest first; blocks.
     #[must_use]
-    pub fn why(&self, module: ModuleId) -> WhyResult {
+    pub fn why(&self, module: ModuleId) -> Vec<String> {
         let ctx = &self.running.ctx;
         let journal = ctx.recorder.journal();
         let _written = journal.flush(JOURNAL_TIMEOUT);
-        let view = view_builder::module(ctx, module);
-        crate::journal::why(journal, &view, ctx.os.wall_clock())
+        let story = crate::journal::story(journal, &ctx.name(module), false);
+        story.chain.into_iter().map(|link| link.text).collect()
     }
 
     /// The newest events of the system as a whole, oldest first; blocks.
@@ -392,6 +394,12 @@ impl Os for MachineOs {
     }
     fn limit(&self, _: &Instance, _: u64, _: RunLimits) {}
     fn freeze(&self, _: &Instance, _: u64, _: Duration) {}
+    fn held_since(&self, _: &Instance, _: MonoTime) -> Option<RunHold> {
+        None
+    }
+    fn sleep_time(&self) -> Duration {
+        self.machine.sleep_time()
+    }
     fn drain_notify(&self, instance: &Instance, generation: u64) {
         self.machine.drain_notify(instance, generation);
     }

@@ -120,6 +120,7 @@ pub(super) struct World {
     base: u64,
     last_now: MonoTime,
     wall_offset_ms: i64,
+    slept: Duration,
     agenda: BTreeMap<(u64, u64), (Option<u32>, Item)>,
     order: u64,
     runtime: u32,
@@ -158,6 +159,7 @@ impl Machine {
             base: 1_000_000_000,
             last_now: MonoTime(0),
             wall_offset_ms: 0,
+            slept: Duration::ZERO,
             agenda: BTreeMap::new(),
             order: 0,
             runtime: 0,
@@ -223,6 +225,7 @@ impl World {
     /// Nobody ran for this long.
     pub(super) fn sleep(&mut self, span: Duration) {
         self.base += u64::try_from(span.as_nanos()).unwrap_or(0);
+        self.slept += span;
     }
 
     pub(super) fn jump_wall_clock(&mut self, ms: i64) {
@@ -717,6 +720,9 @@ impl SimulatedMachine for Machine {
         let passed = i64::try_from(world.now().0 / 1_000_000).unwrap_or(0);
         let begin = i64::try_from(WALL_BEGIN).unwrap_or(0);
         Timestamp(u64::try_from(begin + passed + world.wall_offset_ms).unwrap_or(0))
+    }
+    fn sleep_time(&self) -> Duration {
+        self.world().slept
     }
     fn spawn(&self, spawn: SpawnRequest) {
         self.world().spawn(&spawn);

@@ -120,11 +120,9 @@ pub(super) fn why(runtime: &SimulatedRuntime, violation: &ActorViolation) -> Str
     let Some(module) = violation.module().and_then(|name| runtime.find(name)) else {
         return text;
     };
-    let why = runtime.why(module);
-    let _infallible = writeln!(text, "why is {} {:?}", why.module, why.state);
-    for link in why.chain {
-        let _infallible = writeln!(text, "  {}", link.text);
+    let _infallible = writeln!(text, "what led there, as `mainstay why` says it");
+    for line in runtime.why(module) {
+        let _infallible = writeln!(text, "  {line}");
     }
-    let _infallible = writeln!(text, "  next: {:?}", why.next);
     text
 }
