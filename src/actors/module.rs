@@ -35,6 +35,7 @@ mod log_match;
 mod notified;
 mod outlook;
 mod output_loss;
+mod resync;
 
 use forensics::Forensics;
 use hooks::Hook;
@@ -224,9 +225,7 @@ impl Actor for ModuleActor {
                 let _asker_left = answer.send(state.outlook());
             }
             ModuleMsg::Resync => state.resync(),
-            ModuleMsg::Forget => {
-                (state.module, state.ended, state.published_exit) = (RunMachine::new(), None, 0);
-            }
+            ModuleMsg::Forget => state.forget(),
         }
         state.perform_effects();
         let (now, deadline) = (state.ctx.os.now(), state.module.deadline());
@@ -544,18 +543,5 @@ impl ModuleActorState {
             .module(self.id, generation)
             .payload(json!({ "after_ms": after_ms }));
         self.ctx.recorder.record(entry);
-    }
-
-    /// What a new lifecycle has to hear; what it knows already changes nothing there.
-    fn resync(&self) {
-        let generation = self.module.generation();
-        let started = self.module.pid().map(|pid| RunReportKind::Started { pid });
-        let ready = self.module.is_ready().then_some(RunReportKind::Ready);
-        let ended = self.ended.filter(|_| self.module.is_idle());
-        let reports = [started, ready].into_iter().flatten();
-        let reports = reports.map(|what| RunReport { generation, what });
-        for report in reports.chain(ended) {
-            self.send_report(report);
-        }
     }
 }

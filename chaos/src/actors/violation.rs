@@ -81,77 +81,41 @@ impl ActorViolation {
 
 impl fmt::Display for ActorViolation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ActorViolation::TwoProcesses(module, run) => {
-                write!(
-                    f,
-                    "a process of {module} was ordered while run {run} has one"
-                )
+        let m = self.module().unwrap_or_default();
+        let text = match self {
+            ActorViolation::TwoProcesses(_, run) => {
+                return write!(f, "a process of {m} was ordered while run {run} has one");
             }
-            ActorViolation::StartedTooEarly(module, need) => {
-                write!(
-                    f,
-                    "{module} was started before {need} was what {module} needs of it"
-                )
+            ActorViolation::StartedTooEarly(_, need) => {
+                return write!(f, "{m} was started before {need} was what {m} needs of it");
             }
-            ActorViolation::StartedThoughDown(module) => {
-                write!(f, "{module} was started after it was stopped on request")
+            ActorViolation::ReloadNotAnswered(what) => return write!(f, "a reload has no {what}"),
+            ActorViolation::NoStart(why) => return write!(f, "the runtime cannot start: {why}"),
+            ActorViolation::WishNotReached(_, state) => {
+                return write!(f, "long after the last fault {m} is {state:?}");
             }
-            ActorViolation::NotAnswered(module) => {
-                write!(f, "a request for {module} was never answered")
-            }
-            ActorViolation::ReloadNotAnswered(what) => write!(f, "a reload has no {what}"),
-            ActorViolation::RuntimeGaveUp => {
-                write!(f, "the runtime gave up although few actors had died")
-            }
-            ActorViolation::NoStart(why) => write!(f, "the runtime cannot start: {why}"),
-            ActorViolation::ProcessLeft(module) => {
-                write!(
-                    f,
-                    "everything was reported as stopped, and {module} still runs"
-                )
-            }
-            ActorViolation::StopTooLong => {
-                write!(f, "the stop of everything took longer than its budget")
-            }
-            ActorViolation::WishNotReached(module, state) => {
-                write!(f, "long after the last fault {module} is {state:?}")
-            }
-            ActorViolation::FalseState(module, state) => {
-                write!(f, "{module} is published as {state:?}, which is not true")
-            }
-            ActorViolation::FalseStatus(module) => {
-                write!(
-                    f,
-                    "the system is published as healthy, and {module} is not running"
-                )
-            }
-            ActorViolation::WishLost(module) => {
-                write!(
-                    f,
-                    "the last request for {module} is not what is desired of it"
-                )
-            }
-            ActorViolation::WaitsForNothing(module) => {
-                write!(f, "{module} waits, and nothing that it needs is missing")
-            }
-            ActorViolation::PlanNotCommitted => {
-                write!(
-                    f,
-                    "a plan that was applied is neither committed nor rolled back"
-                )
-            }
-            ActorViolation::NotInPlan(module) => {
-                write!(f, "{module} runs, and no plan has it")
-            }
-            ActorViolation::WatchdogSleeps(module) => {
-                write!(f, "{module} hangs, and its watchdog does nothing")
+            ActorViolation::FalseState(_, state) => {
+                return write!(f, "{m} is published as {state:?}, which is not true");
             }
             ActorViolation::ActorDead(actor) => {
-                write!(f, "the actor {actor} died and was not started again")
+                return write!(f, "the actor {actor} died and was not started again");
             }
-            ActorViolation::Journal(why) => write!(f, "the journal cannot be written: {why}"),
-            ActorViolation::Overflow => write!(f, "more events wait for the runtime than may"),
-        }
+            ActorViolation::Journal(why) => {
+                return write!(f, "the journal cannot be written: {why}");
+            }
+            ActorViolation::StartedThoughDown(_) => "was started after it was stopped on request",
+            ActorViolation::NotAnswered(_) => "has a request that was never answered",
+            ActorViolation::ProcessLeft(_) => "still runs though everything was reported stopped",
+            ActorViolation::FalseStatus(_) => "is not running, and the system is called healthy",
+            ActorViolation::WishLost(_) => "is not desired as it was requested last",
+            ActorViolation::WaitsForNothing(_) => "waits, and nothing that it needs is missing",
+            ActorViolation::NotInPlan(_) => "runs, and no plan has it",
+            ActorViolation::WatchdogSleeps(_) => "hangs, and its watchdog does nothing",
+            ActorViolation::RuntimeGaveUp => "the runtime gave up although few actors had died",
+            ActorViolation::StopTooLong => "the stop of everything took longer than its budget",
+            ActorViolation::PlanNotCommitted => "a plan is neither committed nor rolled back",
+            ActorViolation::Overflow => "more events wait for the runtime than may",
+        };
+        write!(f, "{}", format!("{m} {text}").trim_start())
     }
 }

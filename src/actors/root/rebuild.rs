@@ -109,6 +109,40 @@ impl RootActorState {
         board.module(id).cast(ModuleMsg::Event(stop));
     }
 
+    /// Gives a new lifecycle every module, also those that the newest plan has removed.
+    fn rebuild_lifecycle(&self) {
+        let (ctx, board) = (&self.ctx, &self.ctx.actor_refs);
+        // How a run ended is reported by its module, when that is done with it. Until then
+        // a run that was ordered is taken for one that lasts: it may have no process yet,
+        // or none any more.
+        let planned = ctx.planned();
+        let slots = (0_u32..).map(ModuleId).take(planned.slots());
+        let modules = slots.clone().map(|id| {
+            let record = ctx.os.saved_record(&ctx.instance(id));
+            let module = self.adopted_module(id, record);
+            AdoptedModule {
+                ended: None,
+                alive: module
+                    .alive
+                    .or_else(|| ordered_run(module.record.as_deref())),
+                ..module
+            }
+        });
+        board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
+        for id in slots {
+            board.module(id).cast(ModuleMsg::Resync);
+            self.end_outdated(&planned, id);
+        }
+        board.config.cast(ConfigMsg::Resume);
+        if ctx.snapshots.system().summary.status == Status::Stopping {
+            let actor = CONTINUED_STOP.to_owned();
+            let budget = ctx.os.stop_time_left().map(stop_budget_left);
+            board
+                .lifecycle
+                .cast(LifecycleMsg::StopAll { budget, actor });
+        }
+    }
+
     /// Gives a new actor back what the old one knew, from those who know it too.
     pub(super) fn rebuild(&self, role: ActorRole) {
         let (ctx, board) = (&self.ctx, &self.ctx.actor_refs);
@@ -116,37 +150,7 @@ impl RootActorState {
             ActorRole::Registry => {
                 board.lifecycle.cast(LifecycleMsg::Republish);
             }
-            ActorRole::Lifecycle => {
-                // How a run ended is reported by its module, when that is done with it. Until then
-                // a run that was ordered is taken for one that lasts: it may have no process yet,
-                // or none any more.
-                let planned = ctx.planned();
-                let slots = (0_u32..).map(ModuleId).take(planned.slots());
-                let modules = slots.clone().map(|id| {
-                    let record = ctx.os.saved_record(&ctx.instance(id));
-                    let module = self.adopted_module(id, record);
-                    AdoptedModule {
-                        ended: None,
-                        alive: module
-                            .alive
-                            .or_else(|| ordered_run(module.record.as_deref())),
-                        ..module
-                    }
-                });
-                board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
-                for id in slots {
-                    board.module(id).cast(ModuleMsg::Resync);
-                    self.end_outdated(&planned, id);
-                }
-                board.config.cast(ConfigMsg::Resume);
-                if ctx.snapshots.system().summary.status == Status::Stopping {
-                    let actor = CONTINUED_STOP.to_owned();
-                    let budget = ctx.os.stop_time_left().map(stop_budget_left);
-                    board
-                        .lifecycle
-                        .cast(LifecycleMsg::StopAll { budget, actor });
-                }
-            }
+            ActorRole::Lifecycle => self.rebuild_lifecycle(),
             ActorRole::Health => {
                 for id in ctx.plan().ids() {
                     let now = ctx.snapshots.module(id);
