@@ -389,6 +389,13 @@ impl Os for MachineOs {
         };
         Box::pin(std::future::ready(Some(sample)))
     }
+    fn capture(
+        &self,
+        _: crate::os::forensics::CaptureRequest,
+    ) -> Pin<Box<dyn Future<Output = Option<crate::os::forensics::Bundle>> + Send>> {
+        Box::pin(std::future::ready(None))
+    }
+    fn signal(&self, _: &Instance, _: u64, _: Signal) {}
     fn enforcement(&self) -> &Enforcement {
         &self.enforcement
     }

@@ -208,8 +208,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "the watchdog never bites",
         file: "run.rs",
-        find: "if now >= feed_by => self.drain_notify(),",
-        plant: "if now >= feed_by && !PLANTED => self.drain_notify(),",
+        find: "if now >= feed_by => self.drain_notify(now),",
+        plant: "if now >= feed_by && !PLANTED => self.drain_notify(now),",
     },
     Bug {
         name: "a start has no time limit",
