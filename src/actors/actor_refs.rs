@@ -99,8 +99,8 @@ impl ActorRefs {
     }
 
     /// Every actor but root that was ever started, by name, for those that kill it.
-    #[cfg(any(test, feature = "simulation"))]
-    pub(crate) fn cells(&self, slots: usize) -> Vec<(String, ractor::ActorCell)> {
+    #[cfg(feature = "simulation")]
+    fn cells(&self, slots: usize) -> Vec<(String, ractor::ActorCell)> {
         let mut cells = Vec::new();
         macro_rules! add {
             ($($role:ident)*) => { $(
@@ -115,6 +115,25 @@ impl ActorRefs {
             cells.extend(cell.map(|cell| (format!("module {}", slot.0), cell)));
         }
         cells
+    }
+
+    /// Kills one of the actors of this number of slots; returns which.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn kill(&self, slots: usize, nth: usize) -> Option<String> {
+        let cells = self.cells(slots);
+        let (name, cell) = cells.get(nth.checked_rem(cells.len())?)?;
+        cell.kill();
+        Some(name.clone())
+    }
+
+    /// The actors of this number of slots that do not run.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn dead(&self, slots: usize) -> Vec<String> {
+        let runs = |cell: &ractor::ActorCell| cell.get_status() == ractor::ActorStatus::Running;
+        let dead = self.cells(slots).into_iter();
+        dead.filter(|(_, cell)| !runs(cell))
+            .map(|(name, _)| name)
+            .collect()
     }
 
     /// Makes room for the modules of a later plan.

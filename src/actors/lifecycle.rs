@@ -322,8 +322,7 @@ impl LifecycleActorState {
             }
             LifecycleMsg::Query(query) => self.answer(query),
             LifecycleMsg::ProcedureEnded { module, ticket, ok } => {
-                self.dirty.insert(module);
-                self.note(LifecycleEvent::ProcedureEnded { module, ticket, ok });
+                self.procedure_ended(module, ticket, ok);
             }
             LifecycleMsg::PreviewPlan {
                 plan,
@@ -334,12 +333,7 @@ impl LifecycleActorState {
             }
             LifecycleMsg::StopAll { budget, actor } => self.stop_all(budget, actor),
             LifecycleMsg::Replan(replan) => self.replan(*replan),
-            LifecycleMsg::RestartOutdated(module) => {
-                if self.policy.view(module).desired == Desired::Up {
-                    let operation = Operation::Restart;
-                    self.note(LifecycleEvent::Requested { module, operation });
-                }
-            }
+            LifecycleMsg::RestartOutdated(module) => self.restart_outdated(module),
             LifecycleMsg::Commit => self.commit(),
             LifecycleMsg::ReportWatched => self.report_watched(),
             LifecycleMsg::Republish => {
@@ -404,6 +398,19 @@ impl LifecycleActorState {
             generation,
             stop,
         });
+    }
+
+    fn procedure_ended(&mut self, module: ModuleId, ticket: u32, ok: bool) {
+        self.dirty.insert(module);
+        self.note(LifecycleEvent::ProcedureEnded { module, ticket, ok });
+    }
+
+    /// A run of the former plan that a new lifecycle found is to follow the newest.
+    fn restart_outdated(&mut self, module: ModuleId) {
+        if self.policy.view(module).desired == Desired::Up {
+            let operation = Operation::Restart;
+            self.note(LifecycleEvent::Requested { module, operation });
+        }
     }
 
     fn note(&mut self, event: LifecycleEvent) {

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay_holder::messages::{InstanceInfo, TakeoverState};
 use mainstay_policy::lifecycle::{ModuleInfo, Operation};
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, ModuleSpec, MonoTime, Status};
@@ -18,10 +17,12 @@ use mainstay_process::{
 };
 use mainstay_protocol::Timestamp;
 use mainstay_protocol::method::EventsParams;
-use ractor::ActorStatus;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{PreparedRuntime, RunningRuntime, commit_first, restore, setup};
+use super::{
+    HolderSetup, InstanceInfo, PreparedRuntime, RunningRuntime, TakeoverState, commit_first,
+    restore, setup,
+};
 use crate::actors::config::{ConfigMsg, ReloadOutcome, ReloadRefusal, ReloadReply, ReloadRequest};
 use crate::actors::lifecycle::LifecycleMsg;
 use crate::config::ConfigSources;
@@ -220,23 +221,15 @@ impl SimulatedRuntime {
 
     /// Kills an actor, as its panic would; returns which.
     pub fn kill_actor(&self, nth: usize) -> Option<String> {
-        let actors = self.cells();
-        let (name, cell) = actors.get(nth.checked_rem(actors.len())?)?;
-        cell.kill();
-        Some(name.clone())
+        let ctx = &self.running.ctx;
+        ctx.actor_refs.kill(ctx.planned().slots(), nth)
     }
 
     /// The actors that do not run.
     #[must_use]
     pub fn dead_actors(&self) -> Vec<String> {
-        let actors = self.cells().into_iter();
-        let dead = actors.filter(|(_, cell)| cell.get_status() != ActorStatus::Running);
-        dead.map(|(name, _)| name).collect()
-    }
-
-    fn cells(&self) -> Vec<(String, ractor::ActorCell)> {
         let ctx = &self.running.ctx;
-        ctx.actor_refs.cells(ctx.planned().slots())
+        ctx.actor_refs.dead(ctx.planned().slots())
     }
 
     /// The exit code, when everything is stopped; None: the runtime gave up.
@@ -325,7 +318,7 @@ fn listener(folder: &Path, name: &str) -> Result<ListenerHandle, String> {
 fn takeover_state(
     machine: &dyn SimulatedMachine,
     takeover: &Takeover,
-    setup: mainstay_holder::messages::HolderSetup,
+    setup: HolderSetup,
 ) -> TakeoverState {
     let instances = takeover.instances.iter().map(|instance| {
         let alive = machine.live_process(instance);
