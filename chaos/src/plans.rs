@@ -182,12 +182,18 @@ pub fn next(
     let (mut specs, mut changes): (Vec<ModuleSpec>, _) = (Vec::new(), Vec::new());
     for id in ids {
         let (spec, change) = match plan.get(id) {
-            None => (added(rng, id, &specs), Some(ChangeClass::Added)),
+            None => {
+                // Another module may have the name by now that it had before.
+                let name = format!("m{}+{}", id.0, plan.number() + 1);
+                let spec = added(rng, id, &specs);
+                (ModuleSpec { name, ..spec }, Some(ChangeClass::Added))
+            }
             Some(former) => changed(rng, former, &specs),
         };
         specs.push(spec);
         changes.extend(change.map(|change| (id, change)));
     }
+    rename(plan, &mut specs, &mut changes);
     let ids: Vec<ModuleId> = specs.iter().map(|spec| spec.id).collect();
     match rng.permille(500) {
         true => system.groups = groups(rng, &ids),
@@ -201,6 +207,23 @@ pub fn next(
         }
     }
     Ok((Plan::new(plan.number() + 1, system, specs)?, changes))
+}
+
+/// Gives some modules that stay other names: each that of the next one, the last a new name.
+fn rename(plan: &Plan, specs: &mut [ModuleSpec], changes: &mut Vec<(ModuleId, ChangeClass)>) {
+    let number = plan.number() + 1;
+    let is_renamed = |spec: &&mut ModuleSpec| {
+        let is_chosen = (u64::from(spec.id.0) + number).is_multiple_of(5);
+        is_chosen && plan.has(spec.id) && spec.kind != Kind::Builtin
+    };
+    let mut name: Option<String> = None;
+    for spec in specs.iter_mut().rev().filter(is_renamed) {
+        let to = name.unwrap_or_else(|| format!("m{}-{number}", spec.id.0));
+        name = Some(core::mem::replace(&mut spec.name, to));
+        if changes.iter().all(|(module, _)| *module != spec.id) {
+            changes.push((spec.id, ChangeClass::Live));
+        }
+    }
 }
 
 fn place(rng: &mut Rng, len: usize) -> usize {
@@ -228,6 +251,7 @@ fn changed(
         change = Some(rng.pick(&[ChangeClass::Live, ChangeClass::Restart]));
         spec = ModuleSpec {
             kind: former.kind,
+            name: former.name.clone(),
             has_probes: former.has_probes,
             has_readiness_probes: former.has_readiness_probes,
             ..added(rng, former.id, before)

@@ -57,18 +57,19 @@ impl TokenSigner {
         }
     }
 
-    /// The token of one run: `NAME.GENERATION.SIGNATURE`.
-    pub(crate) fn sign(&self, module: &str, generation: u64) -> String {
-        let signature = self.mac(module, generation).finalize().into_bytes();
+    /// The token of one run: `INSTANCE.GENERATION.SIGNATURE`.
+    pub(crate) fn sign(&self, instance: &str, generation: u64) -> String {
+        let signature = self.mac(instance, generation).finalize().into_bytes();
         let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{module}.{generation}.{hex}")
+        format!("{instance}.{generation}.{hex}")
     }
 
-    /// Which module and run a token names, if its signature is ours.
+    /// Which instance and run a token names, if its signature is ours.
     pub(crate) fn verify<'a>(&self, token: &'a str) -> Option<(&'a str, u64)> {
-        let mut parts = token.split('.');
-        let (module, generation, hex) = (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
-        if parts.next().is_some() || !hex.is_ascii() || hex.len() % 2 == 1 {
+        let mut parts = token.rsplitn(3, '.');
+        let (hex, generation, instance) =
+            (parts.next()?, parts.next()?.parse().ok()?, parts.next()?);
+        if !hex.is_ascii() || hex.len() % 2 == 1 {
             return None;
         }
         let signature: Option<Vec<u8>> = (0..hex.len())
@@ -76,18 +77,18 @@ impl TokenSigner {
             .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).ok())
             .collect();
         // Compared in constant time by the library.
-        self.mac(module, generation)
+        self.mac(instance, generation)
             .verify_slice(&signature?)
             .ok()?;
-        Some((module, generation))
+        Some((instance, generation))
     }
 
-    fn mac(&self, module: &str, generation: u64) -> Hmac<Sha256> {
+    fn mac(&self, instance: &str, generation: u64) -> Hmac<Sha256> {
         // The block of SHA-256 is longer than the key: padded with zeros, as RFC 2104 says.
         let mut block = [0; 64];
         block[..KEY_BYTES].copy_from_slice(&self.key);
         let mut mac = Hmac::<Sha256>::new(&block.into());
-        mac.update(module.as_bytes());
+        mac.update(instance.as_bytes());
         mac.update(b"\0");
         mac.update(&generation.to_le_bytes());
         mac

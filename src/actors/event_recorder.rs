@@ -175,7 +175,11 @@ const EXITS_SCANNED_MAX: usize = 10_000;
 pub(crate) fn restore_last_exits(ctx: Arc<RuntimeContext>) {
     tokio::task::spawn_blocking(move || {
         let params = EventsParams {
-            kinds: vec![EventKind::RuntimeStarted, EventKind::ModuleExited],
+            kinds: vec![
+                EventKind::RuntimeStarted,
+                EventKind::ModuleExited,
+                EventKind::ModuleRenamed,
+            ],
             limit: Some(EXITS_SCANNED_MAX),
             ..EventsParams::default()
         };

@@ -33,7 +33,7 @@ pub(crate) fn main_request(
         _ => None,
     };
     spawn.sockets = sockets(ctx, module);
-    let token = ctx.tokens.sign(&spec.name, generation);
+    let token = ctx.tokens.sign(&ctx.instance(module), generation);
     if ctx.degraded.get(module).load(Ordering::Relaxed) {
         let features = launch.degrade.disable.join(",");
         spawn.env.push((ENV_DEGRADED.to_owned(), features));

@@ -21,6 +21,7 @@
 //! Mailboxes have no bound in ractor; ours are bounded by credits, stated at the head of each
 //! actor.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -143,13 +144,12 @@ impl RuntimeContext {
     /// Makes room for the modules of a plan that is to follow, so that every reader of the plan
     /// will find them.
     pub(crate) fn make_room(&self, planned: &Planned) {
-        let names = planned.names();
-        for (slot, name) in (0_u32..).zip(&names) {
-            self.bus.register(ModuleId(slot), Arc::clone(name));
-        }
+        // Until the plan is in force, modules keep their names.
+        let mut names = self.planned().names();
+        names.extend(planned.names().into_iter().skip(names.len()));
+        self.set_names(names);
         self.snapshots.grow(planned.slots(), self.os.wall_clock());
         self.actor_refs.grow(planned.slots());
-        self.recorder.set_names(names);
         self.degraded
             .grow(planned.slots(), |_| AtomicBool::default());
         self.definitions
@@ -159,7 +159,15 @@ impl RuntimeContext {
     /// Puts a plan in force, after [`RuntimeContext::make_room`]. Each module goes on with what it
     /// follows until [`RuntimeContext::follow_plan`].
     pub(crate) fn replace_plan(&self, planned: Planned) {
+        self.set_names(planned.names());
         self.planned.store(Arc::new(planned));
+    }
+
+    fn set_names(&self, names: Vec<Arc<str>>) {
+        for (slot, name) in (0_u32..).zip(&names) {
+            self.bus.register(ModuleId(slot), Arc::clone(name));
+        }
+        self.recorder.set_names(names);
     }
 
     /// Lets a module follow the newest plan; returns what it followed before.
@@ -199,14 +207,23 @@ impl RuntimeContext {
         ((slot as usize) < self.planned().slots()).then(|| self.launch(ModuleId(slot)))
     }
 
-    /// A module's name.
+    /// A module's name, by the newest plan that has it.
     pub(crate) fn name(&self, module: ModuleId) -> Arc<str> {
-        Arc::clone(&self.definition(module).name)
+        match self.planned.load().get(module) {
+            Some(planned) => Arc::clone(&planned.name),
+            None => Arc::clone(&self.definition(module).name),
+        }
     }
 
     /// What the holder runs for a module.
     pub(crate) fn instance(&self, module: ModuleId) -> Instance {
-        Instance::new(&self.name(module), 1)
+        self.definition(module).instance.clone()
+    }
+
+    /// The file with a module's newest output.
+    pub(crate) fn log_file(&self, module: ModuleId) -> PathBuf {
+        let directory = &self.configuration().system.logs.directory;
+        directory.join(format!("{}.log", self.instance(module)))
     }
 
     /// Their names, for a sentence.
@@ -237,10 +254,14 @@ impl RuntimeContext {
         Some(said.collect::<Vec<_>>().join("; ")).filter(|said| !said.is_empty())
     }
 
-    /// The module with this name, also when the newest plan has it no more: its last run may
-    /// still be on its way out.
-    pub(crate) fn find_slot(&self, name: &str) -> Option<ModuleId> {
-        self.planned.load().configuration.ids.find(name)
+    /// The module that the holder runs under this name, also when the newest plan has it no more:
+    /// its last run may still be stopping.
+    pub(crate) fn find_instance(&self, instance: &str) -> Option<ModuleId> {
+        self.planned
+            .load()
+            .configuration
+            .ids
+            .find_instance(instance)
     }
 
     /// The module with this name in the newest plan.

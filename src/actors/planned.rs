@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use mainstay_policy::plan::Plan;
 use mainstay_policy::{ModuleId, ModuleSpec};
+use mainstay_process::Instance;
 
 use crate::config::{Configuration, LaunchSpec};
 
@@ -38,6 +39,8 @@ pub(crate) struct CommittedPlan {
 pub(crate) struct PlannedModule {
     /// Its name.
     pub(crate) name: Arc<str>,
+    /// What the holder calls it, whatever its name is.
+    pub(crate) instance: Instance,
     /// What decisions need.
     pub(crate) spec: Arc<ModuleSpec>,
     /// How it is started.
@@ -64,8 +67,11 @@ impl Planned {
         for (spec, launch) in &configuration.modules {
             let id = plan.find(&spec.name);
             if let Some((id, spec)) = id.and_then(|id| Some((id, plan.get(id)?))) {
+                let name: Arc<str> = Arc::from(spec.name.as_str());
+                let instance = configuration.ids.instance(id).cloned();
                 slots[id.index()] = Some(PlannedModule {
-                    name: Arc::from(spec.name.as_str()),
+                    instance: instance.unwrap_or_else(|| Instance::new(&name, 1)),
+                    name,
                     spec: Arc::clone(spec),
                     launch: Arc::new(launch.clone()),
                 });
@@ -86,8 +92,8 @@ impl Planned {
     /// The name of the module in each slot, also of those that no plan has any more.
     pub(crate) fn names(&self) -> Vec<Arc<str>> {
         let ids = &self.configuration.ids;
-        let instances = (0_u32..).map_while(|slot| ids.instance(ModuleId(slot)));
-        instances.map(|name| Arc::from(name.as_str())).collect()
+        let names = (0_u32..).map_while(|slot| ids.name(ModuleId(slot)));
+        names.map(|name| Arc::from(name.as_str())).collect()
     }
 
     /// The newest definition of a module.
@@ -95,10 +101,15 @@ impl Planned {
     /// # Panics
     /// When no plan of this runtime ever had a module with this id.
     pub(crate) fn module(&self, module: ModuleId) -> &PlannedModule {
-        match &self.slots[module.index()] {
+        match self.get(module) {
             Some(planned) => planned,
             None => unreachable!("no plan of this runtime has a module in slot {}", module.0),
         }
+    }
+
+    /// The newest definition of a module, if this plan or one before it has one.
+    pub(crate) fn get(&self, module: ModuleId) -> Option<&PlannedModule> {
+        self.slots.get(module.index())?.as_ref()
     }
 
     /// A cell with the definition of a module.

@@ -246,7 +246,7 @@ impl RootActorState {
             }
             Some(mut records) => {
                 let modules = ids.into_iter().map(|id| {
-                    let record = records.remove(&*self.ctx.name(id)).flatten();
+                    let record = records.remove(&*self.ctx.instance(id)).flatten();
                     self.adopted_module(id, record)
                 });
                 let msg = LifecycleMsg::Adopt(modules.collect());

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mainstay_policy::ModuleId;
+use mainstay_policy::{ModuleId, ModuleSpec};
 
 use super::RuntimeContext;
 use crate::config::{Configuration, LaunchSpec};
@@ -16,7 +16,7 @@ impl RuntimeContext {
     pub(crate) fn settings_file(&self, module: ModuleId) -> Option<PathBuf> {
         let launch = self.launch(module);
         let folder = folder(&self.configuration());
-        (!launch.settings.is_empty()).then(|| file(&folder, &self.name(module)))
+        (!launch.settings.is_empty()).then(|| file(&folder, &self.instance(module)))
     }
 }
 
@@ -25,15 +25,16 @@ pub(crate) fn folder(configuration: &Configuration) -> PathBuf {
     configuration.system.runtime_dir.join("settings")
 }
 
-fn file(folder: &Path, module: &str) -> PathBuf {
-    folder.join(format!("{module}.json"))
+/// Named as the holder calls the module: a running process has the path in its environment.
+fn file(folder: &Path, instance: &str) -> PathBuf {
+    folder.join(format!("{instance}.json"))
 }
 
 /// Writes the settings of all modules.
 pub(crate) fn write_all(configuration: &Configuration) {
     for (spec, launch) in &configuration.modules {
         if !launch.settings.is_empty() {
-            write(configuration, &spec.name, launch);
+            write(configuration, spec, launch);
         }
     }
 }
@@ -42,25 +43,32 @@ pub(crate) fn write_all(configuration: &Configuration) {
 pub(crate) fn write_changed(former: &Configuration, next: &Configuration) {
     for (spec, launch) in &next.modules {
         let before = former.module(spec.id);
-        let before = before.filter(|(before, _)| before.name == spec.name);
         if before.map(|(_, launch)| &launch.settings) == Some(&launch.settings) {
             continue;
         }
         match launch.settings.is_empty() {
             true => {
-                let _there_was_none = fs::remove_file(file(&folder(next), &spec.name));
+                let file = file(&folder(next), &instance(next, spec));
+                let _there_was_none = fs::remove_file(file);
             }
-            false => write(next, &spec.name, launch),
+            false => write(next, spec, launch),
         }
     }
 }
 
-fn write(configuration: &Configuration, module: &str, launch: &LaunchSpec) {
+fn instance(configuration: &Configuration, spec: &ModuleSpec) -> String {
+    let instance = configuration.ids.instance(spec.id);
+    instance.map_or_else(|| spec.name.clone(), ToString::to_string)
+}
+
+fn write(configuration: &Configuration, spec: &ModuleSpec, launch: &LaunchSpec) {
     let folder = folder(configuration);
+    let file = file(&folder, &instance(configuration, spec));
     let text = serde_json::to_vec_pretty(&launch.settings).unwrap_or_default();
     let written = private::traversable_dir(&folder)
-        .and_then(|()| private::write(&file(&folder, module), &text, launch.user.as_deref()));
+        .and_then(|()| private::write(&file, &text, launch.user.as_deref()));
     if let Err(error) = written {
+        let module = &*spec.name;
         tracing::error!(module, %error, "cannot write the settings of the module");
     }
 }

@@ -85,17 +85,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Bus {
-    /// Makes a module reachable. A module that is registered already keeps its client.
+    /// Makes a module reachable under a name. One that is registered already keeps its client.
     pub(crate) fn register(&self, module: ModuleId, name: Arc<str>) {
-        let endpoint = Endpoint {
-            name,
+        let mut endpoints = lock(&self.endpoints);
+        let endpoint = endpoints.by_module.entry(module).or_insert(Endpoint {
+            name: Arc::clone(&name),
             client: None,
             breaker: CircuitBreaker::default(),
-        };
-        lock(&self.endpoints)
-            .by_module
-            .entry(module)
-            .or_insert(endpoint);
+        });
+        endpoint.name = name;
     }
 
     /// Connects a module and returns the number of its connection; an earlier connection of the

@@ -15,6 +15,7 @@ use super::{format, terminal};
 use crate::config::{ConfigSources, Configuration, LogFormat, load};
 use crate::journal::{OfflineJournal, ReadError};
 use crate::os::tail;
+use crate::runtime::first_plan::last_instance;
 
 /// Bytes of a log that are read, at most.
 const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
@@ -79,7 +80,8 @@ impl OfflineHistory {
 
     fn log(&self, module: &str, count: usize) -> Result<Option<LogLines>, CliError> {
         let logs = &self.configuration.system.logs;
-        let path = logs.directory.join(format!("{module}.log"));
+        let instance = last_instance(&self.configuration.system.state_dir, module);
+        let path = logs.directory.join(format!("{instance}.log"));
         let lines = tail::last_lines(&path, count, LOG_BYTES_MAX).map_err(|error| {
             let text = format!("cannot read {}: {error}", path.display());
             CliError::new(CliExitCode::Failed, text)

@@ -185,6 +185,14 @@ fn changes(plan: &ConfigPlan) -> TextTable<'_, 3> {
             PlanChange::Removed => {
                 table.row([head, (Cow::Borrowed("removed"), red()), plain("")]);
             }
+            // The keys say the rest; a name alone changes nothing for the process.
+            PlanChange::Changed if module.renamed_from.is_some() && is_name_only(module) => {
+                table.row([
+                    head,
+                    (Cow::Borrowed("renamed"), None),
+                    plain(renamed(module)),
+                ]);
+            }
             PlanChange::TakenAlong => table.row([head, restart(), plain(taken_along(module))]),
             _ if module.keys.is_empty() => {
                 table.row([
@@ -226,6 +234,22 @@ fn class(class: ChangeClass) -> (Cow<'static, str>, Option<AnsiColour>) {
         _ => None,
     };
     (Cow::Borrowed(class.as_str()), colour)
+}
+
+/// Whether a module gets another name and nothing else differs.
+fn is_name_only(module: &ModuleChange) -> bool {
+    module
+        .keys
+        .iter()
+        .all(|key| key.path.ends_with(".renamed_from"))
+}
+
+fn renamed(module: &ModuleChange) -> String {
+    let former = module.renamed_from.as_deref().unwrap_or("another name");
+    format!(
+        "was {}; its process keeps running",
+        format::single_line(former)
+    )
 }
 
 fn taken_along(module: &ModuleChange) -> String {

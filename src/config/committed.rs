@@ -15,6 +15,7 @@ use super::origin::{Origin, SourceMap, SourceText};
 use super::overrides::apply_runtime_layer;
 use super::problem::{LayerKind, Problem, Problems};
 use super::runtime_layer::RuntimeValue;
+use super::slots::{Base, SlotRule};
 use super::tree::{KeyTable, Node, TableEntry, TreeValue};
 
 /// The version of the format.
@@ -33,6 +34,9 @@ pub struct CommittedConfig {
     files: Vec<PathBuf>,
     #[serde(default)]
     tasks: BTreeSet<String>,
+    /// What the holder calls the modules that were renamed while it runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    instances: BTreeMap<String, String>,
     env_files: EnvFiles,
     /// What `config set` said.
     #[serde(default)]
@@ -55,6 +59,16 @@ impl Configuration {
         let texts = texts.filter(|text| text.kind == LayerKind::File);
         let empty = texts.filter(|text| text.content.as_deref() == Some(""));
         empty.map(|text| text.name.as_str()).collect()
+    }
+
+    /// What the holder calls each module that has another name by now.
+    fn renamed_instances(&self) -> BTreeMap<String, String> {
+        let modules = self.modules.iter();
+        let pairs = modules.filter_map(|(spec, _)| {
+            let instance = self.ids.instance(spec.id)?;
+            (**instance != *spec.name).then(|| (spec.name.clone(), instance.to_string()))
+        });
+        pairs.collect()
     }
 
     pub(crate) fn fixed(&self) -> FixedValues {
@@ -90,6 +104,7 @@ impl CommittedConfig {
             module_dirs: merged.module_dirs.clone(),
             files: merged.files.clone(),
             tasks: merged.tasks.clone(),
+            instances: configuration.renamed_instances(),
             env_files: configuration.env_files.snapshot(),
             texts: texts.map(|text| (text.kind, text.name.clone())).collect(),
             values: to_json(tree),
@@ -112,6 +127,18 @@ impl CommittedConfig {
         &self.overrides
     }
 
+    /// The modules that were renamed while the holder ran, each with what the holder called it.
+    #[must_use]
+    pub fn instances(&self) -> &BTreeMap<String, String> {
+        &self.instances
+    }
+
+    /// The same for the start of another holder, which calls modules by their names.
+    pub(crate) fn for_new_holder(mut self) -> CommittedConfig {
+        self.instances.clear();
+        self
+    }
+
     /// Restores the configuration, whatever the files contain now.
     ///
     /// # Errors
@@ -130,6 +157,9 @@ impl CommittedConfig {
         running: &Configuration,
     ) -> Result<Configuration, Problems> {
         self.fixed = running.fixed();
+        // What another holder called a module leads to none of this one.
+        let is_known = |_: &String, it: &mut String| running.ids.find_instance(it).is_some();
+        self.instances.retain(is_known);
         self.restore_onto(running.ids.clone())
     }
 
@@ -181,8 +211,11 @@ impl CommittedConfig {
             merged,
             problems,
             self.env_files.frozen(),
-            Some(self.fixed),
-            ids,
+            Base {
+                fixed: Some(self.fixed),
+                ids,
+                slots: SlotRule::Instances(self.instances),
+            },
         )
     }
 }

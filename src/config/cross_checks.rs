@@ -45,7 +45,7 @@ pub(crate) fn check<'a>(
     let ids = read.iter().enumerate();
     let ids: BTreeMap<&str, usize> = ids.map(|(index, read)| (read.name, index)).collect();
     let ids = &ids;
-    let mut listens = BTreeMap::new();
+    let (mut listens, mut renamed_from) = (BTreeMap::new(), BTreeMap::new());
     for each in read {
         kind(each, tasks, at);
         sockets(each, &mut listens, at);
@@ -70,10 +70,37 @@ pub(crate) fn check<'a>(
                 }
             }
         }
+        if let Some(former) = &each.module.renamed_from {
+            renamed(each, former, &mut renamed_from, at);
+        }
         for name in each.module.may_call.iter().flatten() {
             missing(each, "may_call", name, ids, at);
         }
     }
+}
+
+/// Checks that a former name is one, and leads to one module.
+fn renamed<'r>(
+    each: &'r ParsedModule<'_>,
+    former: &'r ModuleName,
+    renamed_from: &mut BTreeMap<&'r str, &'r str>,
+    at: &mut ReadContext<'_>,
+) {
+    let (name, from) = (each.name, former.text.as_str());
+    let (cause, hint) = match renamed_from.insert(from, name) {
+        _ if from == name => ("that is its own name".to_owned(), "leave it out"),
+        _ if from == EVENT_BUS => (
+            format!("{EVENT_BUS} is the runtime's own module"),
+            "leave it out",
+        ),
+        Some(other) => (
+            format!("{other} was renamed from {from} too"),
+            "name it in one of them",
+        ),
+        None => return,
+    };
+    let message = format!("cannot use module.{name}.renamed_from: {cause}");
+    at.problem::<()>(former.origin, message, hint);
 }
 
 /// Checks that each address belongs to one module.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use mainstay_policy::graph::DependencyGraph;
 use mainstay_policy::spec::{Cascade, ModuleSpec, SystemSpec};
 use mainstay_policy::{ModuleId, ModuleIds};
-use mainstay_process::Instance;
 use serde::{Deserialize, Serialize};
 
 use super::committed::CommittedConfig;
@@ -28,6 +27,7 @@ use super::schema::module::ModuleSection;
 use super::schema::scalars::{Template, is_name};
 use super::schema::secrets::SealedSecret;
 use super::schema::{FromConfig, KeyChanges, KeyClass, ValueType, root, system};
+use super::slots::{Base, SlotRule};
 use super::sources::ConfigSources;
 use super::tree::{KeyTable, TableEntry};
 
@@ -49,7 +49,7 @@ pub struct Configuration {
     /// The slots of all modules so far, those of this configuration among them.
     pub ids: ModuleIds,
     /// Where in `modules` each slot is.
-    by_slot: Vec<Option<usize>>,
+    pub(super) by_slot: Vec<Option<usize>>,
     /// SHA-256 over all written values, without comments and the order of keys.
     pub fingerprint: String,
     /// Every file that was read.
@@ -97,27 +97,6 @@ impl Configuration {
         self.merged.tree.at(path).map(super::committed::to_json)
     }
 
-    /// The same configuration with the slots that there are by now; those of its modules stay.
-    pub(crate) fn with_ids(mut self, ids: ModuleIds) -> Configuration {
-        self.by_slot.resize(ids.len(), None);
-        self.ids = ids;
-        self
-    }
-
-    /// This configuration, and the modules that only `former` has.
-    pub(crate) fn with_modules_of(mut self, former: &Configuration) -> Configuration {
-        let gone = former.modules.iter();
-        let gone = gone.filter(|(spec, _)| self.module(spec.id).is_none());
-        let gone: Vec<_> = gone.cloned().collect();
-        self.modules.extend(gone);
-        self.modules
-            .sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-        for (place, (spec, _)) in self.modules.iter().enumerate() {
-            self.by_slot[spec.id.index()] = Some(place);
-        }
-        self
-    }
-
     /// Reads the sections of the system and of some modules again, for a comparison by key.
     pub(crate) fn read_again(&self, modules: &[&str]) -> (SystemSections, Vec<ModuleSection>) {
         let mut at = ReadContext::new(&self.merged.texts, Problems::default());
@@ -155,13 +134,7 @@ impl Configuration {
 /// All problems of it.
 pub fn load(sources: &ConfigSources) -> Result<Configuration, Problems> {
     let (merged, problems) = read_all(sources);
-    lower(
-        merged,
-        problems,
-        EnvFiles::default(),
-        None,
-        ModuleIds::default(),
-    )
+    lower(merged, problems, EnvFiles::default(), Base::default())
 }
 
 /// Reads a configuration that is to follow one that runs: modules that had a slot keep it, and
@@ -183,8 +156,12 @@ pub(crate) fn load_watched(
 ) -> (Result<Configuration, Problems>, BTreeSet<PathBuf>) {
     let (mut merged, problems) = read_all(sources);
     let mut consulted = std::mem::take(&mut merged.consulted);
-    let (fixed, ids) = (running.fixed(), running.ids.clone());
-    let read = lower(merged, problems, EnvFiles::default(), Some(fixed), ids);
+    let base = Base {
+        fixed: Some(running.fixed()),
+        ids: running.ids.clone(),
+        slots: SlotRule::Renamed(running),
+    };
+    let read = lower(merged, problems, EnvFiles::default(), base);
     // Those of a configuration with problems are those of the one that runs, as far as is known.
     let known = read.as_ref().unwrap_or(running);
     consulted.extend(known.env_files.all().map(|(path, _)| PathBuf::from(path)));
@@ -250,8 +227,7 @@ pub(crate) fn lower(
     merged: MergedLayers,
     problems: Problems,
     mut env_files: EnvFiles,
-    fixed: Option<FixedValues>,
-    mut ids: ModuleIds,
+    mut base: Base<'_>,
 ) -> Result<Configuration, Problems> {
     let damaged = !problems.is_empty();
     let mut at = ReadContext::new(&merged.texts, problems);
@@ -259,8 +235,9 @@ pub(crate) fn lower(
     let empty = KeyTable::new();
     let table = merged.tree.as_table().unwrap_or(&empty);
     let mut sections = read_sections(table, &mut at);
-    let (state_dir, runtime_dir) =
-        folders(&sections.mainstay, &merged.project, fixed.as_ref(), &mut at);
+    let (fixed, project) = (base.fixed.take(), &merged.project);
+    let dirs = folders(&sections.mainstay, project, fixed.as_ref(), &mut at);
+    let (state_dir, runtime_dir) = dirs;
     at.variables.state_dir = text_of(&state_dir);
     at.variables.runtime_dir = text_of(&runtime_dir);
     if let Some(entry) = table.get("logs") {
@@ -285,8 +262,7 @@ pub(crate) fn lower(
             super::windows_checks::ipc(&sections.ipc, table, &mut at);
         }
     }
-    let instances = read.iter().map(|each| Instance::new(each.name, 1));
-    instances.for_each(|instance| _ = ids.intern(instance));
+    let ids = base.assign_slots(&read);
     let system_spec = SystemSpec {
         groups: groups::lower(&groups, &ids),
         ..system_spec(&sections)

@@ -33,6 +33,7 @@ mod read_context;
 mod reference;
 pub(crate) mod runtime_layer;
 mod schema;
+mod slots;
 mod sources;
 pub(crate) mod system_keys;
 mod tree;

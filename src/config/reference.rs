@@ -87,7 +87,9 @@ pub fn reference() -> String {
             _ => {}
         }
     }
-    page.push_str("\n## Not available yet\n\nDesigned, not built; refused when set.\n\n");
+    if !later.is_empty() {
+        page.push_str("\n## Not available yet\n\nDesigned, not built; refused when set.\n\n");
+    }
     for (path, key, about) in later {
         let dot = if key.is_empty() { "" } else { "." };
         let _ = writeln!(page, "- `{path}{dot}{key}`: {}", lower_first(about));
@@ -359,7 +361,7 @@ mod tests {
             json!(["service", "task", "builtin"])
         );
         assert_eq!(module["kind"]["default"], "service");
-        assert!(module["renamed_from"].is_null());
+        assert!(module["reload_signal"].is_null());
         let health = &schema["properties"]["health"]["properties"];
         assert_eq!(health["interval"]["default"], "30s");
         assert_eq!(health["interval"]["x-change"], "live");

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::lower::{Configuration, lower};
 use super::overrides::{apply_runtime_layer, keys};
 use super::problem::Problems;
+use super::slots::{Base, SlotRule};
 
 /// One value of the layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +59,12 @@ impl Configuration {
         let mut problems = Problems::default();
         apply_runtime_layer(values, &mut merged, &mut problems);
         let env_files = self.env_files.of_the_same_moment();
-        let (fixed, ids) = (self.fixed(), self.ids.clone());
-        lower(merged, problems, env_files, Some(fixed), ids)
+        let base = Base {
+            fixed: Some(self.fixed()),
+            ids: self.ids.clone(),
+            slots: SlotRule::Named,
+        };
+        lower(merged, problems, env_files, base)
     }
 }
 

@@ -182,8 +182,11 @@ fn run_of_token(ctx: &RuntimeContext, token: Option<&str>) -> Result<ModuleRun, 
         let text = "cannot use the module socket: the token is not the one of a live run";
         RequestError::new(ErrorCode::InvalidToken, text)
     };
-    let (name, generation) = ctx.tokens.verify(token).ok_or_else(invalid)?;
-    let module = ctx.find(name).ok_or_else(invalid)?;
+    let (instance, generation) = ctx.tokens.verify(token).ok_or_else(invalid)?;
+    let module = ctx.find_instance(instance);
+    let module = module
+        .filter(|id| ctx.plan().has(*id))
+        .ok_or_else(invalid)?;
     let now = ctx.snapshots.module(module);
     let is_live = ctx
         .os

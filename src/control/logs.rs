@@ -46,8 +46,7 @@ async fn read_lines(
     room: usize,
 ) -> Result<Vec<String>, RequestError> {
     let count = count.unwrap_or(LINES_DEFAULT).min(LINES_MAX);
-    let directory = &ctx.configuration().system.logs.directory;
-    let path = directory.join(format!("{}.log", &ctx.name(module)));
+    let path = ctx.log_file(module);
     tokio::task::spawn_blocking(move || crate::os::tail::last_lines(&path, count, room as u64))
         .await
         .map_err(internal)?

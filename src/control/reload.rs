@@ -79,10 +79,9 @@ pub(super) async fn preview(
 /// What is shown of a plan.
 pub(super) fn shown(ctx: &RuntimeContext, candidate: &Candidate, steps: &[PreviewStep]) -> Plan {
     let (before, after) = (&*candidate.base.configuration, &*candidate.configuration);
-    let keys = |keys: &[crate::config::KeyChange]| -> Vec<KeyChange> {
-        keys.iter()
-            .map(|key| key_change(before, after, key))
-            .collect()
+    let keys = |keys: &[crate::config::KeyChange], names: Option<(&str, &str)>| {
+        let change = keys.iter().map(|key| key_change(before, after, key, names));
+        change.collect::<Vec<KeyChange>>()
     };
     let module = |(id, difference): &(ModuleId, Difference)| {
         let (change, class, because) = match difference {
@@ -94,16 +93,21 @@ pub(super) fn shown(ctx: &RuntimeContext, candidate: &Candidate, steps: &[Previe
                 (PlanChange::TakenAlong, class, Some(candidate.name(*by)))
             }
         };
+        let (name, former) = (candidate.name(*id), candidate.renamed_from(*id));
         ModuleChange {
-            module: candidate.name(*id),
+            keys: keys(
+                candidate.keys_of(*id),
+                former.map(|former| (&*name, former)),
+            ),
+            renamed_from: former.map(str::to_owned),
+            module: name,
             change,
             class,
             because,
             stays_stopped: *difference != Difference::Added && was_stopped(ctx, *id),
-            keys: keys(candidate.keys_of(*id)),
         }
     };
-    let system = keys(&candidate.keys.system);
+    let system = keys(&candidate.keys.system, None);
     let modules: Vec<ModuleChange> = candidate.differences.iter().map(module).collect();
     Plan {
         plan: candidate.base.plan.number(),
@@ -134,17 +138,24 @@ fn class_shown(class: KeyClass) -> ChangeClass {
     }
 }
 
+/// `names`: the name of the module whose key it is, and the one that it has in `before`.
 fn key_change(
     before: &Configuration,
     after: &Configuration,
     key: &crate::config::KeyChange,
+    names: Option<(&str, &str)>,
 ) -> KeyChange {
-    let value = |configuration: &Configuration| -> Option<ConfigValue> {
-        let mut value = configuration.values(&key.path).ok()?.into_iter().next()?;
+    let value = |configuration: &Configuration, path: &str| -> Option<ConfigValue> {
+        let mut value = configuration.values(path).ok()?.into_iter().next()?;
         config::hide(&mut value);
         Some(value)
     };
-    let (before, after) = (value(before), value(after));
+    let former = names.and_then(|(name, former)| {
+        let rest = key.path.strip_prefix(&format!("module.{name}."))?;
+        Some(format!("module.{former}.{rest}"))
+    });
+    let before = value(before, former.as_ref().unwrap_or(&key.path));
+    let after = value(after, &key.path);
     let hidden = [&before, &after].into_iter().flatten().any(|it| it.hidden);
     let origin = after.as_ref().map(|value| value.origin.clone());
     let shown = |value: Option<ConfigValue>| value.map(|it| it.value).unwrap_or_default();

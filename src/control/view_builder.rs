@@ -293,8 +293,7 @@ fn module_issues(ctx: &RuntimeContext, id: ModuleId, issues: &mut Vec<String>) {
     if let Some(reason) = &module.output_lost {
         let bytes = module.output_dropped_bytes;
         let name = ctx.name(id);
-        let logs = &ctx.configuration().system.logs;
-        let file = logs.directory.join(format!("{name}.log"));
+        let file = ctx.log_file(id);
         issues.push(format!(
             "{name}: {bytes} bytes of output were dropped: cannot write {}: {reason}",
             file.display()

@@ -38,8 +38,9 @@ pub fn describe(event: &Event) -> String {
                 facts.text("text").unwrap_or("notified")
             )
         }
-        EventKind::ModuleAdded => format!("{who} was added by {}", facts.plan()),
-        EventKind::ModuleRemoved => format!("{who} was removed by {}", facts.plan()),
+        EventKind::ModuleAdded | EventKind::ModuleRemoved | EventKind::ModuleRenamed => {
+            membership(event.kind, who, facts)
+        }
         EventKind::ModuleDegraded => format!("{who} is degraded{}", facts.why()),
         EventKind::ModuleRestored => format!("{who} is restored{}", facts.why()),
         EventKind::ModuleOutputLost => {
@@ -230,6 +231,19 @@ fn fault(event: &Event, who: &str, facts: PayloadReader<'_>) -> String {
     let action = facts.text("action").unwrap_or("fault");
     let by = prefixed(" by ", event.actor.as_deref());
     format!("chaos {action} of {who} was requested{by}")
+}
+
+/// How a plan changes which modules there are, and their names.
+fn membership(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {
+    let plan = facts.plan();
+    match kind {
+        EventKind::ModuleAdded => format!("{who} was added by {plan}"),
+        EventKind::ModuleRenamed => {
+            let from = facts.text("from").unwrap_or("another name");
+            format!("{who} was renamed from {from} by {plan}")
+        }
+        _ => format!("{who} was removed by {plan}"),
+    }
 }
 
 fn throttled(kind: EventKind, who: &str, facts: PayloadReader<'_>) -> String {

@@ -43,6 +43,12 @@ pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> BTreeMap<Strin
         let Some(name) = &event.module else {
             continue;
         };
+        if event.kind == EventKind::ModuleRenamed {
+            let from = event.payload.get("from").and_then(|from| from.as_str());
+            if let Some(module) = from.and_then(|from| modules.remove(from)) {
+                modules.insert(name.clone(), module);
+            }
+        }
         let module = modules.entry(name.clone()).or_default();
         let generation = event.generation.unwrap_or(module.generation);
         if event.kind == EventKind::ModuleExited && generation >= module.ended {

@@ -215,6 +215,7 @@ fn explains_state(kind: EventKind) -> bool {
         kind,
         EventKind::ModuleAdded
             | EventKind::ModuleRemoved
+            | EventKind::ModuleRenamed
             | EventKind::ModuleStateChanged
             | EventKind::ModuleReady
             | EventKind::ModuleExited

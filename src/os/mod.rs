@@ -32,6 +32,7 @@ pub(crate) mod holder_client;
 pub(crate) mod kept_files;
 #[cfg(target_os = "linux")]
 mod listeners;
+pub(crate) mod log_names;
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
 pub(crate) mod machine;

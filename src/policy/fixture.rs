@@ -259,9 +259,7 @@ impl LifecycleScript {
     }
 
     fn name(&self, module: ModuleId) -> &str {
-        self.slots
-            .instance(module)
-            .map_or("nobody", |it| it.as_str())
+        self.slots.name(module).map_or("nobody", |it| it.as_str())
     }
 
     /// Makes what `words` say happen and returns the effects, comma-separated and sorted by
@@ -322,7 +320,7 @@ impl LifecycleScript {
 
     /// Gives a module another name.
     pub(crate) fn rename(&mut self, from: &str, to: &str) {
-        self.slots.rename(&[(from, to)]);
+        self.slots.rename(&[(from, to)], |_| true);
     }
 
     fn operation(&mut self, name: &str, operation: Operation, effects: &mut Vec<LifecycleEffect>) {

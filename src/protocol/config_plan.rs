@@ -43,6 +43,9 @@ pub struct ModuleChange {
     pub module: String,
     /// How it differs.
     pub change: PlanChange,
+    /// The name it has in the plan in force, if the change gives it another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed_from: Option<String>,
     /// What the change does to its run; null: it is added or removed.
     pub class: Option<ChangeClass>,
     /// The module with which it is taken along.

@@ -15,6 +15,9 @@ wire_enum! {
         ModuleAdded = "module.added",
         /// A plan no longer has a module; payload `{plan}`. Its run is stopped after this event.
         ModuleRemoved = "module.removed",
+        /// A module has another name; payload `{from, plan}`. Its events before have the one in
+        /// `from`.
+        ModuleRenamed = "module.renamed",
         /// A module changed its state; payload `{from, to, text?, by?, waiting_on?}`: `by` is the
         /// module or group that led to it, `waiting_on` names what a waiting module needs.
         ModuleStateChanged = "module.state_changed",

@@ -12,7 +12,7 @@ use crate::actors::CommittedPlan;
 use crate::actors::config::rejected_text;
 use crate::config::system_keys::state_dirs;
 use crate::config::{ConfigSources, Configuration, Problem, Problems, check_trusted, load};
-use crate::os::private;
+use crate::os::{log_names, private};
 use crate::plan_store::{PlanStore, StoredPlan};
 
 /// The configuration of a new start.
@@ -54,7 +54,7 @@ pub(crate) fn read(sources: &ConfigSources) -> Result<FirstConfig, Problems> {
     };
     let number = plan.number;
     // A plan of another version of mainstay is no help.
-    let Ok(configuration) = plan.config.restore() else {
+    let Ok(configuration) = plan.config.for_new_holder().restore() else {
         return Err(problems);
     };
     Ok(FirstConfig {
@@ -158,6 +158,13 @@ pub(super) fn stored(
     }
 }
 
+/// What the last holder called a module, whose log file has that name until the next start.
+pub(crate) fn last_instance(state_dir: &Path, module: &str) -> String {
+    let plan = PlanStore::new(state_dir).last_committed().ok();
+    let instance = plan.and_then(|plan| plan.config.instances().get(module).cloned());
+    instance.unwrap_or_else(|| module.to_owned())
+}
+
 /// Keeps the plan of a new start: a runtime that returns goes on under it, whatever the files say
 /// then. It has the number of the last one if it is the same, else the next.
 pub(crate) fn commit_first(configuration: &Configuration) -> Result<FirstPlans, RuntimeStartError> {
@@ -169,6 +176,10 @@ pub(crate) fn commit_first(configuration: &Configuration) -> Result<FirstPlans, 
     };
     let newest = store.numbers().last().copied().unwrap_or(0);
     let last = store.last_committed().ok();
+    if let Some(last) = &last {
+        let log_dir = &configuration.system.logs.directory;
+        log_names::restore(log_dir, last.config.instances());
+    }
     let same = last.filter(|last| {
         last.number == newest && last.config.fingerprint == configuration.fingerprint
     });

@@ -49,6 +49,7 @@ mod readiness;
 mod real_programs;
 mod recovery;
 mod reload;
+mod renames;
 mod runtime_log;
 #[cfg(unix)]
 mod saved_files;

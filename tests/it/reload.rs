@@ -13,9 +13,9 @@ use mainstay_protocol::{EventKind, ModuleState};
 use crate::daemon::{Daemon, lives, misbehave, prepare, script};
 
 /// A short watch: committed before a test is tired of waiting.
-const SHORT: &str = "reload = \"manual\"\nreload_watch = \"300ms\"";
+pub(crate) const SHORT: &str = "reload = \"manual\"\nreload_watch = \"300ms\"";
 /// A watch that no test waits for.
-const LONG: &str = "reload = \"manual\"\nreload_watch = \"1h\"";
+pub(crate) const LONG: &str = "reload = \"manual\"\nreload_watch = \"1h\"";
 
 /// Replaces what is in the configuration of a prepared folder.
 pub(crate) fn edit(dir: &Path, head: &str, modules: &str) {
@@ -30,7 +30,7 @@ pub(crate) fn edit(dir: &Path, head: &str, modules: &str) {
     fs::rename(beside, dir.join("config/mainstay.toml")).expect("renamed");
 }
 
-fn launch(head: &str, modules: &str) -> Daemon {
+pub(crate) fn launch(head: &str, modules: &str) -> Daemon {
     let daemon = Daemon::launch(head, modules);
     daemon.wait("the first start to be over", || {
         let status = daemon.status().status;
@@ -44,7 +44,7 @@ fn module(name: &str, words: &str, rest: &str) -> String {
 }
 
 #[track_caller]
-fn stdout(output: &Output, code: i32) -> String {
+pub(crate) fn stdout(output: &Output, code: i32) -> String {
     assert_eq!(output.status.code(), Some(code), "{output:?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

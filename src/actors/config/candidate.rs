@@ -197,7 +197,7 @@ impl Candidate {
     /// The name of a module of either plan.
     pub(crate) fn name(&self, module: ModuleId) -> String {
         let ids = &self.configuration.ids;
-        let name = ids.instance(module);
+        let name = ids.name(module);
         name.map_or_else(|| module.0.to_string(), ToString::to_string)
     }
 
@@ -227,24 +227,30 @@ impl Candidate {
         Some(payload)
     }
 
+    /// The name that a module has in the plan in force, if it gets another one.
+    pub(crate) fn renamed_from(&self, module: ModuleId) -> Option<&str> {
+        let (before, after) = (self.base.plan.get(module)?, self.plan.get(module)?);
+        (before.name != after.name).then_some(before.name.as_str())
+    }
+
     /// One line for each change.
     pub(crate) fn summary(&self) -> Vec<String> {
         let system = self.keys.system.iter().map(|key| key.path.clone());
         let modules = self.differences.iter().map(|(module, difference)| {
-            let name = self.name(*module);
+            let name = match self.renamed_from(*module) {
+                None => self.name(*module),
+                Some(former) => format!("{} renamed from {former}", self.name(*module)),
+            };
             match difference {
                 Difference::Added => format!("{name} added"),
                 Difference::Removed => format!("{name} removed"),
                 Difference::TakenAlong(by) => {
                     format!("{name} restarted with {}", self.name(*by))
                 }
-                Difference::Changed(_) => {
-                    let prefix = format!("module.{name}.");
-                    let keys = self.keys_of(*module).iter();
-                    let keys = keys.map(|key| key.path.strip_prefix(&prefix).unwrap_or(&key.path));
-                    let keys: Vec<&str> = keys.collect();
-                    format!("{name} changed ({})", keys.join(", "))
-                }
+                Difference::Changed(_) => match &self.changed_keys(*module)[..] {
+                    [] if self.renamed_from(*module).is_some() => name,
+                    keys => format!("{name} changed ({})", keys.join(", ")),
+                },
             }
         });
         let dropped = self.base.configuration.overrides().iter();
@@ -254,5 +260,15 @@ impl Candidate {
         });
         let dropped = dropped.map(|value| format!("{} no longer set at runtime", value.path));
         system.chain(modules).chain(dropped).collect()
+    }
+
+    /// The keys of a module that differ, without `module.NAME.`; a new name is told anyway.
+    fn changed_keys(&self, module: ModuleId) -> Vec<&str> {
+        let prefix = format!("module.{}.", self.name(module));
+        let keys = self.keys_of(module).iter();
+        let keys = keys.map(|key| key.path.strip_prefix(&prefix).unwrap_or(&key.path));
+        let is_told = self.renamed_from(module).is_some();
+        keys.filter(|key| !is_told || *key != "renamed_from")
+            .collect()
     }
 }

@@ -323,9 +323,7 @@ impl LifecycleActorState {
         if let Some(RunEnd::NotStarted(_)) = self.policy.view(module).last_ending {
             return "correct that and run `mainstay up` again".to_owned();
         }
-        let name = &self.ctx.name(module);
-        let logs = &self.ctx.configuration().system.logs.directory;
-        let log = logs.join(format!("{name}.log"));
+        let log = self.ctx.log_file(module);
         format!("what it wrote is in {}", log.display())
     }
 

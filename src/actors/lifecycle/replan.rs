@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{LifecycleActorState, ModuleNotes};
 use crate::actors::Planned;
 use crate::actors::config::ConfigMsg;
-use crate::actors::event_recorder::EventBuilder;
+use crate::actors::event_recorder::{CausedBy, EventBuilder};
 use crate::actors::health::HealthMsg;
 use crate::actors::module::ModuleMsg;
 use crate::actors::source_files::SourceFilesMsg;
@@ -89,6 +89,28 @@ impl LifecycleActorState {
                 .module(id, self.policy.view(id).generation)
                 .cause(StateCause::Reload)
                 .payload(json!({ "plan": plan.number() }));
+            self.ctx.recorder.record(event);
+        }
+        self.record_renames(former, plan);
+    }
+
+    /// Records new names. A name that one module leaves can go to another: whoever reads the
+    /// events in order finds a new name free.
+    fn record_renames(&self, former: &Plan, plan: &Plan) {
+        let renamed = plan.modules().filter_map(|spec| {
+            let from = &former.get(spec.id)?.name;
+            (*from != spec.name).then_some((spec, from.clone()))
+        });
+        let mut renamed: Vec<_> = renamed.collect();
+        while !renamed.is_empty() {
+            let is_free = |to: &String| renamed.iter().all(|(_, from)| from != to);
+            let next = renamed.iter().position(|(spec, _)| is_free(&spec.name));
+            let (spec, from) = renamed.swap_remove(next.unwrap_or(0));
+            let event = EventBuilder::of(EventKind::ModuleRenamed)
+                .module(spec.id, self.policy.view(spec.id).generation)
+                .cause(StateCause::Reload)
+                .caused_by(CausedBy::SameModule)
+                .payload(json!({ "from": from, "plan": plan.number() }));
             self.ctx.recorder.record(event);
         }
     }

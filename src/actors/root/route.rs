@@ -82,7 +82,7 @@ pub(crate) async fn route(
                 board.root.cast(RootMsg::Ping);
             }
             OsEvent::Process(event) => {
-                let Some(module) = ctx.find_slot(&event.instance) else {
+                let Some(module) = ctx.find_instance(&event.instance) else {
                     continue;
                 };
                 match event.what {

@@ -119,12 +119,11 @@ section! {
         Live recovery: ModuleRecoverySection = ModuleRecoverySection::default();
         /// Its isolation.
         Restart isolation: IsolationSection = IsolationSection::default();
+        /// The name it had before: a module that runs under that name gets this one when the
+        /// configuration is read again, and its process keeps running. Later it has no effect.
+        Live renamed_from: Option<ModuleName> = None;
         /// The rungs of its throttle ladder. Without it: those of `[resources]`.
         Live rungs: Option<Vec<Rung>> = None;
-    }
-    later {
-        /// The name its running process had before.
-        Live renamed_from: ValueType::Name, "";
     }
 }
 

@@ -137,3 +137,26 @@ fn every_class_of_a_key_is_the_one_of_the_reference() {
         assert_eq!(crate::config::class_of(path), Some(class), "{path:?}");
     }
 }
+
+/// A rename alone changes nothing for the process; its dependents follow the new name.
+#[test]
+fn a_new_name_is_a_live_change_of_the_same_slot() {
+    let module = |name: &str, rest: &str| format!("[module.{name}]\ncommand = [\"x\"]\n{rest}");
+    let user = |of: &str| module("user", &format!("requires = [\"{of}\"]\n"));
+    let first = Project::of(&(module("a", "") + &user("a"))).good();
+    let project = Project::of("");
+    let text = module("b", "renamed_from = \"a\"\n") + &user("b");
+    let second = next(&project, &text, &first);
+    assert_eq!(second.ids.find("b"), first.ids.find("a"));
+    let classes = first.changes_to(&second).classes();
+    assert!(
+        classes.iter().all(|(_, class)| *class == KeyClass::Live),
+        "{classes:?}"
+    );
+    // Kept and read again by a runtime that returns: it is the process that the holder calls a.
+    let kept = second.effective();
+    assert_eq!(kept.instances()["b"], "a");
+    let back = kept.restore().expect("the same configuration");
+    assert_eq!(back.ids.find_instance("a"), back.ids.find("b"));
+    assert_eq!(next(&project, &text, &back).ids, back.ids, "once is enough");
+}

@@ -291,6 +291,7 @@ fn every_kind_has_a_sentence_whatever_its_payload() {
     assert_snapshot!(text, @r#"
     module.added: storage was added by the configuration
     module.removed: storage was removed by the configuration
+    module.renamed: storage was renamed from another name by the configuration
     module.state_changed: storage changed its state
     module.ready: storage is ready
     module.exited: storage exited, exit code unknown

@@ -302,7 +302,7 @@ fn a_plan_is_previewed_without_a_trace() {
         .preview_plan(next, &changes)
         .expect("it follows");
     assert_eq!(alloc::format!("{:?}", script.lifecycle), before);
-    let name = |id| slots.instance(id).expect("a module").to_string();
+    let name = |id| slots.name(id).expect("a module").to_string();
     let steps: Vec<_> = steps
         .iter()
         .map(|step| (name(step.module), step.action))

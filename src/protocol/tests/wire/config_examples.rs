@@ -49,6 +49,7 @@ pub(crate) fn plan() -> ConfigPlan {
     let changed = ModuleChange {
         module: "storage".to_owned(),
         change: PlanChange::Changed,
+        renamed_from: Some("store".to_owned()),
         class: Some(ChangeClass::Restart),
         because: None,
         stays_stopped: true,
@@ -57,6 +58,7 @@ pub(crate) fn plan() -> ConfigPlan {
     let along = ModuleChange {
         module: "analysis-engine".to_owned(),
         change: PlanChange::TakenAlong,
+        renamed_from: None,
         class: Some(ChangeClass::RestartDependents),
         because: Some("storage".to_owned()),
         stays_stopped: false,

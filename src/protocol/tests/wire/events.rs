@@ -56,6 +56,7 @@ fn payload(kind: EventKind) -> Value {
             json!({"from": "running", "to": "backoff", "text": "exit code 1"})
         }
         EventKind::ModuleAdded | EventKind::ModuleRemoved => json!({"plan": 7}),
+        EventKind::ModuleRenamed => json!({"from": "store", "plan": 7}),
         EventKind::ModuleReady => json!({"after_ms": 120}),
         EventKind::ModuleExited => {
             json!({"pid": 4711, "code": 1, "signal": null, "core_dumped": false})
