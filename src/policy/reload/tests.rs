@@ -130,6 +130,19 @@ fn a_newer_plan_keeps_what_was_committed_and_inherits_what_is_watched() {
     );
 }
 
+/// A module is reported when it changes: what it was under the plan before still holds.
+#[test]
+fn what_a_newer_plan_inherits_keeps_the_state_that_it_reported() {
+    let mut reload = watching(&[A]);
+    reload.in_force(2);
+    assert_eq!(reload.apply(at(1), A, is_in(State::Running)), None);
+    let three = "three".to_string();
+    reload.applied(at(5), (3, three), WATCH, [B]);
+    reload.in_force(3);
+    assert_eq!(reload.apply(at(6), B, is_in(State::Running)), None);
+    assert_eq!(reload.deadline(), Some(at(36)));
+}
+
 #[test]
 fn a_newer_plan_waits_for_no_module_that_is_where_it_is_to_be() {
     for event in [
