@@ -2,111 +2,58 @@
 //! Owns the tables between the two.
 //! Never adds a value that policy does not have.
 
+use mainstay_policy::diff::KeyClass;
+use mainstay_policy::lifecycle::PreviewAction;
 use mainstay_policy::recovery::Failure;
+use mainstay_policy::resources::Rung as ThrottleRung;
 use mainstay_policy::run::{Exit, RunEnd, StartFailure, StartStep};
-use mainstay_policy::spec::Strategy;
-use mainstay_policy::states;
+use mainstay_policy::spec::{Importance, Kind, Strategy};
+use mainstay_policy::states::{Cause, Desired, Health, State, Status};
 use mainstay_process::Exited;
+use mainstay_protocol::config_plan::ChangeClass;
+use mainstay_protocol::enums::{ModuleKind, Rung};
+use mainstay_protocol::method::ChangeAction;
 use mainstay_protocol::{
     DesiredState, HealthStatus, ModuleImportance, ModuleState, StateCause, SystemStatus,
-    enums::{ModuleKind, Rung},
 };
 
 use crate::os_text::{code_text, errno_text, signal_name};
 
-pub(crate) fn state(state: states::State) -> ModuleState {
-    match state {
-        states::State::NotStarted => ModuleState::NotStarted,
-        states::State::Waiting => ModuleState::Waiting,
-        states::State::Starting => ModuleState::Starting,
-        states::State::Running => ModuleState::Running,
-        states::State::Stopping => ModuleState::Stopping,
-        states::State::Stopped => ModuleState::Stopped,
-        states::State::Backoff => ModuleState::Backoff,
-        states::State::Failed => ModuleState::Failed,
-    }
+/// A function from an enum of policy to that of the protocol, which has the same variants. The
+/// compiler insists on a variant that policy gains.
+macro_rules! to_wire {
+    ($($name:ident: $from:ident => $to:ident { $($variant:ident),+ };)+) => { $(
+        pub(crate) fn $name(value: $from) -> $to {
+            match value {
+                $($from::$variant => $to::$variant,)+
+            }
+        }
+    )+ };
+}
+to_wire! {
+    state: State => ModuleState {
+        NotStarted, Waiting, Starting, Running, Stopping, Stopped, Backoff, Failed
+    };
+    desired: Desired => DesiredState { Down, Up };
+    status: Status => SystemStatus { Starting, Healthy, Degraded, Critical, Stopping };
+    cause: Cause => StateCause {
+        Boot, Requested, Dependency, Exec, Exit, Startup, Timeout, Probe, Watchdog, Limit, Reload,
+        Group, Probation, Shutdown, Adopted
+    };
+    health: Health => HealthStatus { Unknown, Healthy, Degraded, Unhealthy };
+    kind: Kind => ModuleKind { Service, Task, Builtin };
+    importance: Importance => ModuleImportance { Low, Normal, High, Critical };
+    rung: ThrottleRung => Rung { None, Notice, Priority, Cap, Restart, Stop };
+    change_action: PreviewAction => ChangeAction { Start, Stop, Restart, Notify, Fail };
+    key_class: KeyClass => ChangeClass { Live, Notify, Restart, RestartDependents };
 }
 
-pub(crate) fn desired(desired: states::Desired) -> DesiredState {
-    match desired {
-        states::Desired::Down => DesiredState::Down,
-        states::Desired::Up => DesiredState::Up,
-    }
-}
-
-pub(crate) fn status(status: states::Status) -> SystemStatus {
-    match status {
-        states::Status::Starting => SystemStatus::Starting,
-        states::Status::Healthy => SystemStatus::Healthy,
-        states::Status::Degraded => SystemStatus::Degraded,
-        states::Status::Critical => SystemStatus::Critical,
-        states::Status::Stopping => SystemStatus::Stopping,
-    }
-}
-
-pub(crate) fn cause(cause: states::Cause) -> StateCause {
-    match cause {
-        states::Cause::Boot => StateCause::Boot,
-        states::Cause::Requested => StateCause::Requested,
-        states::Cause::Dependency => StateCause::Dependency,
-        states::Cause::Exec => StateCause::Exec,
-        states::Cause::Exit => StateCause::Exit,
-        states::Cause::Startup => StateCause::Startup,
-        states::Cause::Timeout => StateCause::Timeout,
-        states::Cause::Probe => StateCause::Probe,
-        states::Cause::Watchdog => StateCause::Watchdog,
-        states::Cause::Limit => StateCause::Limit,
-        states::Cause::Reload => StateCause::Reload,
-        states::Cause::Group => StateCause::Group,
-        states::Cause::Probation => StateCause::Probation,
-        states::Cause::Shutdown => StateCause::Shutdown,
-        states::Cause::Adopted => StateCause::Adopted,
-    }
-}
-
-pub(crate) fn health(health: states::Health) -> HealthStatus {
+pub(crate) fn health_to_policy(health: HealthStatus) -> Health {
     match health {
-        states::Health::Unknown => HealthStatus::Unknown,
-        states::Health::Healthy => HealthStatus::Healthy,
-        states::Health::Degraded => HealthStatus::Degraded,
-        states::Health::Unhealthy => HealthStatus::Unhealthy,
-    }
-}
-
-pub(crate) fn health_to_policy(health: HealthStatus) -> states::Health {
-    match health {
-        HealthStatus::Unknown | HealthStatus::Other(_) => states::Health::Unknown,
-        HealthStatus::Healthy => states::Health::Healthy,
-        HealthStatus::Degraded => states::Health::Degraded,
-        HealthStatus::Unhealthy => states::Health::Unhealthy,
-    }
-}
-
-pub(crate) fn kind(kind: mainstay_policy::spec::Kind) -> ModuleKind {
-    match kind {
-        mainstay_policy::spec::Kind::Service => ModuleKind::Service,
-        mainstay_policy::spec::Kind::Task => ModuleKind::Task,
-        mainstay_policy::spec::Kind::Builtin => ModuleKind::Builtin,
-    }
-}
-
-pub(crate) fn importance(importance: mainstay_policy::spec::Importance) -> ModuleImportance {
-    match importance {
-        mainstay_policy::spec::Importance::Low => ModuleImportance::Low,
-        mainstay_policy::spec::Importance::Normal => ModuleImportance::Normal,
-        mainstay_policy::spec::Importance::High => ModuleImportance::High,
-        mainstay_policy::spec::Importance::Critical => ModuleImportance::Critical,
-    }
-}
-
-pub(crate) fn rung(rung: mainstay_policy::resources::Rung) -> Rung {
-    match rung {
-        mainstay_policy::resources::Rung::None => Rung::None,
-        mainstay_policy::resources::Rung::Notice => Rung::Notice,
-        mainstay_policy::resources::Rung::Priority => Rung::Priority,
-        mainstay_policy::resources::Rung::Cap => Rung::Cap,
-        mainstay_policy::resources::Rung::Restart => Rung::Restart,
-        mainstay_policy::resources::Rung::Stop => Rung::Stop,
+        HealthStatus::Unknown | HealthStatus::Other(_) => Health::Unknown,
+        HealthStatus::Healthy => Health::Healthy,
+        HealthStatus::Degraded => Health::Degraded,
+        HealthStatus::Unhealthy => Health::Unhealthy,
     }
 }
 

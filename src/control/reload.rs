@@ -7,26 +7,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::diff::{Difference, KeyClass};
-use mainstay_policy::lifecycle::{PreviewAction, PreviewStep, ReplanError};
+use mainstay_policy::diff::Difference;
+use mainstay_policy::lifecycle::{PreviewStep, ReplanError};
 use mainstay_policy::states::{Desired, State};
 use mainstay_protocol::config_plan::{
     ApplyResult, ChangeClass, ConfigApplied, ConfigPlan as Plan, KeyChange, ModuleChange,
     PlanChange,
 };
 use mainstay_protocol::config_values::ConfigValue;
-use mainstay_protocol::method::{ChangeAction, ChangeStep};
+use mainstay_protocol::method::ChangeStep;
 use mainstay_protocol::methods::{ConfigApply, ConfigPlan};
 use mainstay_protocol::{ErrorCode, RequestError};
 use tokio::sync::oneshot;
 
 use super::change::await_reply;
 use super::{Answer, Caller, MethodResult, config, internal};
-use crate::actors::RuntimeContext;
 use crate::actors::config::apply::refusal;
 use crate::actors::config::candidate::Candidate;
 use crate::actors::config::{ConfigMsg, ReloadOutcome, ReloadRefusal, ReloadReply, ReloadRequest};
 use crate::actors::lifecycle::LifecycleMsg;
+use crate::actors::{RuntimeContext, convert};
 use crate::config::{ConfigSources, Configuration};
 
 /// Time the actors have to apply a plan: the files are read and kept meanwhile.
@@ -87,7 +87,9 @@ pub(super) fn shown(ctx: &RuntimeContext, candidate: &Candidate, steps: &[Previe
         let (change, class, because) = match difference {
             Difference::Added => (PlanChange::Added, None, None),
             Difference::Removed => (PlanChange::Removed, None, None),
-            Difference::Changed(class) => (PlanChange::Changed, Some(class_shown(*class)), None),
+            Difference::Changed(class) => {
+                (PlanChange::Changed, Some(convert::key_class(*class)), None)
+            }
             Difference::TakenAlong(by) => {
                 let class = Some(ChangeClass::Restart);
                 (PlanChange::TakenAlong, class, Some(candidate.name(*by)))
@@ -129,15 +131,6 @@ fn was_stopped(ctx: &RuntimeContext, module: ModuleId) -> bool {
     is_down && now.lifecycle.info.state != State::NotStarted
 }
 
-fn class_shown(class: KeyClass) -> ChangeClass {
-    match class {
-        KeyClass::Live => ChangeClass::Live,
-        KeyClass::Notify => ChangeClass::Notify,
-        KeyClass::Restart => ChangeClass::Restart,
-        KeyClass::RestartDependents => ChangeClass::RestartDependents,
-    }
-}
-
 /// `names`: the name of the module whose key it is, and the one that it has in `before`.
 fn key_change(
     before: &Configuration,
@@ -161,7 +154,7 @@ fn key_change(
     let shown = |value: Option<ConfigValue>| value.map(|it| it.value).unwrap_or_default();
     KeyChange {
         path: key.path.clone(),
-        class: class_shown(key.class),
+        class: convert::key_class(key.class),
         before: shown(before),
         after: shown(after),
         hidden,
@@ -170,13 +163,6 @@ fn key_change(
 }
 
 fn step_shown(candidate: &Candidate, step: PreviewStep) -> ChangeStep {
-    let action = match step.action {
-        PreviewAction::Start => ChangeAction::Start,
-        PreviewAction::Stop => ChangeAction::Stop,
-        PreviewAction::Restart => ChangeAction::Restart,
-        PreviewAction::Notify => ChangeAction::Notify,
-        PreviewAction::Fail => ChangeAction::Fail,
-    };
     let because = candidate.name(step.because);
     let own = candidate
         .differences
@@ -193,7 +179,7 @@ fn step_shown(candidate: &Candidate, step: PreviewStep) -> ChangeStep {
     };
     ChangeStep {
         module: candidate.name(step.module),
-        action,
+        action: convert::change_action(step.action),
         reason,
     }
 }

@@ -1,10 +1,10 @@
 //! What a request or a failure would lead to, in words.
-//! Owns the sentences. Never decides and never changes anything: policy plays it on a copy.
+//! Owns the messages. Never decides and never changes anything: policy plays it on a copy.
 
 use mainstay_policy::ModuleId;
-use mainstay_policy::lifecycle::{Operation, PreviewAction, PreviewStep, Supposition};
+use mainstay_policy::lifecycle::{Operation, PreviewStep, Supposition};
 use mainstay_policy::recovery::{Decision, Verdict};
-use mainstay_protocol::method::{ChangeAction, ChangeStep, WhatIfResult};
+use mainstay_protocol::method::{ChangeStep, WhatIfResult};
 
 use super::super::convert;
 use super::LifecycleActorState;
@@ -15,7 +15,7 @@ impl LifecycleActorState {
         let steps = self.policy.preview(module, operation);
         steps
             .iter()
-            .map(|step| self.step(step, "asked for"))
+            .map(|step| self.step(step, "requested"))
             .collect()
     }
 
@@ -41,13 +41,7 @@ impl LifecycleActorState {
     fn step(&self, step: &PreviewStep, own: &str) -> ChangeStep {
         ChangeStep {
             module: self.ctx.name(step.module).to_string(),
-            action: match step.action {
-                PreviewAction::Start => ChangeAction::Start,
-                PreviewAction::Stop => ChangeAction::Stop,
-                PreviewAction::Restart => ChangeAction::Restart,
-                PreviewAction::Notify => ChangeAction::Notify,
-                PreviewAction::Fail => ChangeAction::Fail,
-            },
+            action: convert::change_action(step.action),
             reason: if step.because == step.module {
                 own.to_owned()
             } else {
