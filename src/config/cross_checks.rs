@@ -71,7 +71,7 @@ pub(crate) fn check<'a>(
             }
         }
         if let Some(former) = &each.module.renamed_from {
-            renamed(each, former, &mut renamed_from, at);
+            renamed(each, former, (tasks, &mut renamed_from), at);
         }
         for name in each.module.may_call.iter().flatten() {
             missing(each, "may_call", name, ids, at);
@@ -83,7 +83,7 @@ pub(crate) fn check<'a>(
 fn renamed<'r>(
     each: &'r ParsedModule<'_>,
     former: &'r ModuleName,
-    renamed_from: &mut BTreeMap<&'r str, &'r str>,
+    (tasks, renamed_from): (&BTreeSet<String>, &mut BTreeMap<&'r str, &'r str>),
     at: &mut ReadContext<'_>,
 ) {
     let (name, from) = (each.name, former.text.as_str());
@@ -91,6 +91,10 @@ fn renamed<'r>(
         _ if from == name => ("that is its own name".to_owned(), "leave it out"),
         _ if from == EVENT_BUS => (
             format!("{EVENT_BUS} is the runtime's own module"),
+            "leave it out",
+        ),
+        _ if tasks.contains(from) => (
+            format!("the application runs {from} itself, under that name"),
             "leave it out",
         ),
         Some(other) => (

@@ -1,5 +1,5 @@
-//! From what an application says to a running runtime.
-//! Owns what was said until `start`. Never changes anything before the configuration is checked.
+//! From the settings of an application to a running runtime.
+//! Owns those settings until `start`. Never changes anything before the configuration is checked.
 
 use std::collections::HashMap;
 use std::io;
@@ -40,7 +40,7 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// No thread, descriptor or tokio runtime to be had; in words.
+    /// A thread, a descriptor or a tokio runtime is missing, as text.
     #[error("cannot start the runtime: {0}")]
     Os(String),
 }

@@ -96,11 +96,11 @@ impl Runtime {
         Runtime { shared }
     }
 
-    /// Waits until the first start is over: every eager module is ready, done, or (when it is not
-    /// required) failed. At most `mainstay.startup_timeout`.
+    /// Waits until the initial startup has ended: every eager module is ready, done, or (when it is
+    /// not required) failed. Takes at most `mainstay.startup_timeout`.
     ///
     /// # Errors
-    /// `unavailable` with the reason when the first start failed; everything is being stopped then.
+    /// `unavailable` with the reason when the startup failed; everything is being stopped then.
     pub async fn wait_started(&self) -> Result<(), RequestError> {
         let mut started = self.shared.started.clone();
         let how = started.wait_for(Option::is_some).await;
@@ -138,7 +138,7 @@ impl Runtime {
         self.wait_ended().await
     }
 
-    /// Waits until everything has ended, whoever asked for it.
+    /// Waits until everything has ended, whatever the reason.
     pub async fn wait_ended(&self) -> ShutdownReport {
         let mut outcome = self.shared.outcome.clone();
         let outcome = outcome.wait_for(Option::is_some).await;
@@ -149,7 +149,7 @@ impl Runtime {
         })
     }
 
-    /// How the system is: its status, why it is not healthy, counts and usage.
+    /// Returns the status of the system, why it is not healthy, counts and usage.
     #[must_use]
     pub fn status(&self) -> SystemView {
         view_builder::system(&self.shared.ctx)
@@ -223,7 +223,7 @@ impl Runtime {
         Ok(result.module)
     }
 
-    /// Why a module stands where it does: the chain of events that led there, and what comes next.
+    /// Returns why a module is in its state: the chain of events that led there, and what is next.
     ///
     /// # Errors
     /// `unknown_module`, `internal`.
@@ -241,7 +241,7 @@ impl Runtime {
         view_builder::graph(&self.shared.ctx, self.shared.ctx.plan().order())
     }
 
-    /// The configuration in force at or below a path, and where each value was said; "" is
+    /// Returns the configuration in force at or below a path, and where each value is set; "" is
     /// everything.
     ///
     /// # Errors
@@ -258,8 +258,8 @@ impl Runtime {
         events::list(&self.shared.ctx, params).await
     }
 
-    /// Follows committed events from now on. 1024 may wait; who is further behind is told so and
-    /// subscribes again after the last one it saw.
+    /// Follows committed events from now on. 1024 may wait; a subscriber that lags further gets an
+    /// error and subscribes again after the last event it received.
     #[must_use]
     pub fn subscribe(&self) -> EventSubscription {
         self.subscribe_to(EventFilter::default(), None)

@@ -2,7 +2,7 @@
 //! Owns the public handle, its builder and what a task sees. Never decides: the actors do.
 //!
 //! ```text
-//! Builder ─► runtime.rs: prepare, hold, build, begin ─► Runtime ─► control
+//! RuntimeBuilder ─► runtime.rs: prepare, connect, build, start ─► Runtime ─► control
 //!                              │
 //!                os/embedded.rs: tasks on threads of their own,
 //!                              processes through mainstay_holder::embed

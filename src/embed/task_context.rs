@@ -83,8 +83,8 @@ impl TaskContext {
         &self.run.settings
     }
 
-    /// Publishes under a subject (words joined by dots; `mainstay.*` is reserved). Never waits: a
-    /// subscriber that is too slow misses it and is told how much it missed.
+    /// Publishes under a subject (words joined by dots; `mainstay.*` is reserved). Does not wait: a
+    /// slow subscriber loses the event and gets the number of lost ones.
     ///
     /// # Errors
     /// `invalid_params` for a subject that is none, `shutting_down` after the runtime's end.
@@ -98,8 +98,8 @@ impl TaskContext {
         control_bus::publish(&ctx, module, params)
     }
 
-    /// Follows what is published under these subjects: `*` stands for one word, as the last word
-    /// for all that follow. A later call of the same task replaces an earlier one. 1024 events may
+    /// Follows what is published under these subjects: `*` matches one word, as the last word all
+    /// that follow. A later call of the same task replaces an earlier one. 1024 events may
     /// wait; what does not fit is counted in `lag` of the next.
     ///
     /// # Errors
@@ -113,8 +113,8 @@ impl TaskContext {
         Ok(TaskSubscription { seat, cancelled })
     }
 
-    /// Calls a method that a module serves over its connection and waits for the answer, `limit`
-    /// at most. Whom a task may call is configured as for any module: `may_call`, or whom it
+    /// Calls a method that a module serves over its connection and waits for the reply, for at most
+    /// `limit`. A task may call what a process may: the modules in `may_call`, or those it
     /// requires or wants.
     ///
     /// # Errors
@@ -166,8 +166,8 @@ pub struct TaskSubscription {
 }
 
 impl TaskSubscription {
-    /// The next event; None when the task is to stop, subscribed anew, or the runtime has ended.
-    /// It may be dropped half-way: nothing is lost.
+    /// Returns the next event; None when the task is to stop, has subscribed again, or the runtime
+    /// has ended. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<BusEvent> {
         tokio::select! {
             biased;

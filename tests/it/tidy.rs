@@ -5,6 +5,7 @@
 mod arrows;
 mod features;
 mod holder;
+mod recipes;
 mod source;
 
 use std::collections::BTreeSet;
