@@ -361,7 +361,6 @@ mod tests {
             json!(["service", "task", "builtin"])
         );
         assert_eq!(module["kind"]["default"], "service");
-        assert!(module["reload_signal"].is_null());
         let health = &schema["properties"]["health"]["properties"];
         assert_eq!(health["interval"]["default"], "30s");
         assert_eq!(health["interval"]["x-change"], "live");
