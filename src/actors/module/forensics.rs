@@ -97,13 +97,11 @@ impl ModuleActorState {
         };
         self.forensics.of = generation;
         self.forensics.captured = None;
-        let name = self.ctx.name(self.id);
-        let logs = &self.ctx.configuration().system.logs.directory;
         let request = CaptureRequest {
             instance: self.ctx.instance(self.id).as_str().to_owned(),
             process,
             reason,
-            log: logs.join(format!("{name}.log")),
+            log: self.ctx.log_file(self.id),
             at_ms: self.ctx.os.wall_clock().0,
         };
         let (ctx, id) = (Arc::clone(&self.ctx), self.id);
