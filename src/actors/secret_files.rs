@@ -85,7 +85,7 @@ impl RuntimeContext {
     }
 
     fn secret_folder(&self, module: ModuleId) -> PathBuf {
-        folder(&self.configuration()).join(&*self.name(module))
+        folder(&self.configuration()).join(&*self.instance(module))
     }
 
     fn secret(&self, module: ModuleId, used: &SecretUse) -> Result<Arc<Secret>, String> {
