@@ -258,7 +258,7 @@ impl SimulatedRuntime {
     /// The module that a name means, also one that is being removed.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ModuleId> {
-        self.running.ctx.find_slot(name)
+        self.running.ctx.find_instance(name)
     }
 
     /// What is published of a module.
