@@ -508,3 +508,20 @@ fn documents_name_files_that_exist() {
     }
     report("documents that name what is not there", &broken);
 }
+
+#[test]
+fn a_decision_has_a_number_of_its_own() {
+    let mut numbers = BTreeSet::new();
+    let taken: Vec<_> = source::all()
+        .into_iter()
+        .filter_map(|source| {
+            let name = source.path.strip_prefix("docs/decisions/")?.to_owned();
+            let number = name.get(..4).filter(|n| n.parse::<u16>().is_ok())?;
+            let title = source.text.starts_with(&format!("# {number}: "));
+            (!numbers.insert(number.to_owned()) || !title).then(|| {
+                format!("{name}: its number is another's, or its title has another: take the next")
+            })
+        })
+        .collect();
+    report("decisions without a number of their own", &taken);
+}
