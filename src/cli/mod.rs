@@ -31,6 +31,8 @@ mod metrics;
 mod module_details;
 mod plan;
 pub(crate) mod progress;
+mod redaction;
+mod report;
 mod runtime;
 mod runtime_log;
 mod secret;
@@ -85,6 +87,7 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Events(args) => events::run(&args, global),
         Verb::Why(args) => why::run(&args, global),
         Verb::WhatIf(args) => what_if::run(&args, global),
+        Verb::Report(args) => report::run(&args, global),
         Verb::Chaos(args) => chaos::run(&args, global),
         Verb::Graph(args) => graph::run(&args, global),
         Verb::Check(args) => check::run(&args, global),

@@ -50,6 +50,8 @@ mod real_programs;
 mod recovery;
 mod reload;
 mod renames;
+#[cfg(unix)]
+mod report;
 mod runtime_log;
 #[cfg(unix)]
 mod saved_files;
