@@ -23,7 +23,7 @@
 //!     .await?;
 //! runtime.wait_started().await?;
 //! for module in runtime.modules() {
-//!     println!("{} is {}", module.name, module.state);
+//!     println!("{} is {}", module.module, module.state);
 //! }
 //! let report = runtime.stop_system(Duration::from_secs(10)).await;
 //! println!("{report:?}");

@@ -263,7 +263,7 @@ fn load_and_features_reach_their_closures() {
     session.ask(
         3,
         "feature.set",
-        json!({"name": "thumbnails", "value": false}),
+        json!({"name": "thumbnails", "value": true}),
     );
     assert_eq!(session.next()["result"]["handled"], true);
     session.ask(4, "load.reduce", json!({"factor": "half"}));
@@ -271,7 +271,7 @@ fn load_and_features_reach_their_closures() {
     assert_eq!(told.recv_timeout(LONG).unwrap(), json!(0.5));
     assert_eq!(
         told.recv_timeout(LONG).unwrap(),
-        json!(["thumbnails", false])
+        json!(["thumbnails", true])
     );
 }
 

@@ -145,7 +145,7 @@ fn dependency_fails_fast_dependent_runs_anyway() {
 
 #[test]
 fn late_waiter_on_stale_readiness() {
-    // The readiness of a run before does not count for one who begins to wait now.
+    // The readiness of an earlier run does not count for a module that begins to wait now.
     check(
         "a\nb: a | lazy",
         &[
@@ -175,7 +175,7 @@ fn one_failed_poll_stops_dependents() {
         ],
     );
     assert_eq!(script.state("b"), State::Running);
-    // Only a probe that failed for good restarts, and only the one it is about.
+    // Only a probe that failed after its threshold restarts, and only its own module.
     run(
         &mut script,
         &[("a ill", "halt a"), ("a halted", "tell b a Restarting")],
@@ -197,7 +197,7 @@ fn a_readiness_probe_gates_dependents_and_stops_none() {
             ("b up", "run d"),
             ("d up", "started"),
             ("a unhealthy", ""),
-            ("b killed", ""),
+            ("b killed", "tell d b Restarting"),
             ("wait 1s", ""),
             ("a healthy", "run b"),
         ],
@@ -207,11 +207,19 @@ fn a_readiness_probe_gates_dependents_and_stops_none() {
     // What a probe found of one run says nothing of the next.
     run(
         &mut script,
-        &[("b up", ""), ("a killed", ""), ("wait 1s", "run a")],
+        &[
+            ("b up", "tell d b Recovered"),
+            ("a killed", "tell b a Restarting, tell c a Restarting"),
+            ("wait 1s", "run a"),
+        ],
     );
     run(
         &mut script,
-        &[("a up", ""), ("b killed", ""), ("wait 1s", "")],
+        &[
+            ("a up", "tell b a Recovered, tell c a Recovered"),
+            ("b killed", "tell d b Restarting"),
+            ("wait 1s", ""),
+        ],
     );
     run(&mut script, &[("a healthy", "run b")]);
 }
