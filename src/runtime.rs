@@ -155,7 +155,7 @@ pub(crate) struct PreparedRuntime {
     problem: Option<String>,
     plans: FirstPlans,
     sources: ConfigSources,
-    entrances: [ListenerHandle; 2],
+    listeners: [ListenerHandle; 2],
 }
 
 /// Agrees with the holder on what is to run and where; blocks for its answers.
@@ -166,7 +166,7 @@ pub(crate) fn prepare(
     wire: &mut HolderHandshake,
     sources: Result<ConfigSources, Problems>,
 ) -> Result<PreparedRuntime, RuntimeStartError> {
-    let (world, entrances) = wire.receive_takeover()?;
+    let (world, listeners) = wire.receive_takeover()?;
     let (first, plans) = match (&world.setup, &sources) {
         (None, Ok(sources)) => {
             let first = first_plan::read(sources).map_err(RuntimeStartError::Configuration)?;
@@ -183,8 +183,8 @@ pub(crate) fn prepare(
         }
     };
     let configuration = first.configuration;
-    let (entrances, plans) = match entrances {
-        Some(entrances) => (entrances, plans),
+    let (listeners, plans) = match listeners {
+        Some(listeners) => (listeners, plans),
         None => {
             let enforcement = Enforcement::of(&world);
             check_enforcement(&configuration, |key| {
@@ -192,8 +192,8 @@ pub(crate) fn prepare(
                 Some(NotEnforced { cause, remedy })
             })
             .map_err(RuntimeStartError::Configuration)?;
-            let entrances = wire.configure(setup(&configuration))?;
-            (entrances, commit_first(&configuration)?)
+            let listeners = wire.configure(setup(&configuration))?;
+            (listeners, commit_first(&configuration)?)
         }
     };
     Ok(PreparedRuntime {
@@ -202,7 +202,7 @@ pub(crate) fn prepare(
         configuration,
         plans,
         sources: sources.unwrap_or_default(),
-        entrances,
+        listeners,
     })
 }
 
@@ -228,7 +228,7 @@ impl PreparedRuntime {
         os: Arc<dyn Os>,
         announce: Option<ConsoleSink>,
     ) -> Result<BuiltRuntime, RuntimeStartError> {
-        let (world, entrances) = (self.world, self.entrances);
+        let (world, listeners) = (self.world, self.listeners);
         let configured = (self.configuration, self.plans);
         let ctx = build(os, &world, configured, self.sources, announce)?;
         if let Some(text) = self.problem {
@@ -240,7 +240,7 @@ impl PreparedRuntime {
         Ok(BuiltRuntime {
             ctx,
             world,
-            entrances,
+            listeners,
         })
     }
 }
@@ -249,7 +249,7 @@ impl PreparedRuntime {
 pub(crate) struct BuiltRuntime {
     pub(crate) ctx: Arc<RuntimeContext>,
     world: TakeoverState,
-    entrances: [ListenerHandle; 2],
+    listeners: [ListenerHandle; 2],
 }
 
 /// The actors at work.
@@ -275,7 +275,7 @@ impl BuiltRuntime {
         let BuiltRuntime {
             ctx,
             world,
-            entrances,
+            listeners,
         } = self;
         let returned = world.setup.is_some();
         record_start(&ctx, &world, returned);
@@ -303,7 +303,7 @@ impl BuiltRuntime {
         let (ended, end) = oneshot::channel();
         let arguments = root::RootArgs {
             ctx: Arc::clone(&ctx),
-            entrances: Arc::new(entrances),
+            listeners: Arc::new(listeners),
             accept: ipc::accept_with(ctx.configuration().system.ipc.requests_per_second),
             saved_records: known,
             started: started_writer,

@@ -1,6 +1,6 @@
 //! TokenSigner: what a module shows to be taken for itself.
 //! Owns the key in the state directory. A token names a module and a run, signed with HMAC-SHA-256.
-//! Never stores a token: whoever has the key can check one.
+//! Never stores a token: the key is enough to verify one.
 
 use std::io;
 use std::path::Path;
@@ -64,7 +64,7 @@ impl TokenSigner {
         format!("{instance}.{generation}.{hex}")
     }
 
-    /// Which instance and run a token names, if its signature is ours.
+    /// Returns the instance and run that a token names, if this key signed it.
     pub(crate) fn verify<'a>(&self, token: &'a str) -> Option<(&'a str, u64)> {
         let mut parts = token.rsplitn(3, '.');
         let (hex, generation, instance) =

@@ -36,7 +36,7 @@ use watch::{FileWatch, look_again};
 /// Requests that wait for the one before.
 const REQUESTS_MAX: usize = 16;
 
-/// What config is told.
+/// Messages of the config actor.
 #[derive(Debug)]
 pub(crate) enum ConfigMsg {
     /// Apply what the files say.
@@ -86,7 +86,7 @@ pub(crate) enum ConfigMsg {
 /// A request to apply what the files say.
 #[derive(Debug, Default)]
 pub(crate) struct ReloadRequest {
-    /// Who asked; None: a file was saved.
+    /// The requester; None: a file was saved.
     pub(crate) requester: Option<String>,
     /// The files had a problem a moment ago: perhaps one was being written.
     pub(crate) is_second_look: bool,
@@ -149,14 +149,14 @@ pub(crate) struct ConfigActorState {
     /// Modules that failed to follow: a rollback restarts them.
     cannot_follow: BTreeSet<ModuleId>,
     requests: VecDeque<ReloadRequest>,
-    /// Who waits for the plan that is watched.
+    /// The requesters that wait for the plan that is watched.
     outcome: Vec<oneshot::Sender<ReloadOutcome>>,
     problem: Option<String>,
     /// The files are not applied until they change: what they come to, and what is said of that.
     held: Option<(String, String)>,
     /// A commit could not be written: that is the problem.
     is_commit_failing: bool,
-    /// Whether an event told it, so that another tells its end.
+    /// Whether an event recorded it, so that another records its end.
     is_problem_told: bool,
     timer: DeadlineTimer,
     watch: Option<FileWatch>,
@@ -261,7 +261,7 @@ impl ConfigActorState {
         }
     }
 
-    /// Queues a request. Requests that nobody waits for are merged into one.
+    /// Queues a request. Requests without a requester are merged into one.
     fn queue(&mut self, request: ReloadRequest) {
         let is_anonymous = |one: &ReloadRequest| one.requester.is_none() && one.reply.is_none();
         if is_anonymous(&request) && self.requests.iter().any(is_anonymous) {
@@ -460,7 +460,7 @@ impl ReloadRequest {
         }
     }
 
-    /// Whether nobody asked for it: a file was saved.
+    /// Whether it has no requester: a file was saved.
     fn is_of_a_file(&self) -> bool {
         self.requester.is_none()
     }

@@ -117,7 +117,7 @@ pub(crate) fn ending_text(ending: RunEnd) -> String {
     }
 }
 
-/// How the run of a task ended, as it was told; a process says nothing but a number.
+/// How the run of a task ended, as it reported; a process has only an exit status.
 pub(crate) fn task_message(exited: &Exited) -> Option<String> {
     (exited.pid == 0 && !exited.output.is_empty()).then(|| exited.output.clone())
 }
@@ -145,7 +145,7 @@ pub(crate) fn strategy_from(word: &str) -> Option<Strategy> {
     all.into_iter().find(|one| strategy(*one) == word)
 }
 
-/// A failure as a noun, for sentences like "attempt 2 after …".
+/// A failure as a noun, for messages like "attempt 2 after …".
 pub(crate) fn failure_noun(failure: Failure) -> String {
     match failure {
         Failure::NotStarted(_) => "a failed start".to_owned(),

@@ -1,4 +1,4 @@
-//! Tells the journal what happened, and because of what.
+//! Records in the journal what happened, and because of what.
 //! Owns, per module, the number of its newest event: the cause of the next one.
 //! Never waits for the journal.
 
@@ -20,7 +20,7 @@ use crate::os::Os;
 /// What led to an event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum CausedBy {
-    /// Nothing we know of.
+    /// Unknown.
     Unknown,
     /// The newest event of the same module.
     SameModule,
@@ -30,7 +30,7 @@ pub(crate) enum CausedBy {
     Event(u64),
 }
 
-/// One thing to tell; start with [`EventBuilder::of`] and add what is known.
+/// An event to record; start with [`EventBuilder::of`] and add what is known.
 #[derive(Debug)]
 pub(crate) struct EventBuilder {
     kind: EventKind,
@@ -76,7 +76,7 @@ impl EventBuilder {
         self
     }
 
-    /// Who asked.
+    /// The requester.
     pub(crate) fn by(mut self, actor: String) -> EventBuilder {
         self.actor = Some(actor);
         self
@@ -95,7 +95,7 @@ impl EventBuilder {
     }
 }
 
-/// The pen.
+/// Records events.
 pub(crate) struct EventRecorder {
     journal: Journal,
     os: Arc<dyn Os>,
@@ -104,7 +104,7 @@ pub(crate) struct EventRecorder {
 }
 
 impl EventRecorder {
-    /// A pen for these modules, in plan order.
+    /// A recorder for modules of these names, by slot.
     pub(crate) fn new(journal: Journal, os: Arc<dyn Os>, names: Vec<Arc<str>>) -> EventRecorder {
         EventRecorder {
             journal,
@@ -171,7 +171,7 @@ impl EventRecorder {
 /// Exits that are looked through for the newest of each module.
 const EXITS_SCANNED_MAX: usize = 10_000;
 
-/// A runtime that returned tells its readers how runs ended before its time.
+/// Publishes the exits that an earlier runtime recorded, after this runtime has returned.
 pub(crate) fn restore_last_exits(ctx: Arc<RuntimeContext>) {
     tokio::task::spawn_blocking(move || {
         let params = EventsParams {

@@ -1,6 +1,6 @@
 //! The gateway: keeps the two sockets open.
 //! Owns the accept loops; the composition root says what they do with a connection.
-//! Never reads or answers by itself.
+//! Never reads a request and never replies to one.
 //! In flight at most: nothing; connections talk to the other actors directly.
 
 use std::future::Future;
@@ -33,7 +33,7 @@ pub(crate) type AcceptLoop = Arc<
         + Sync,
 >;
 
-/// What the gateway is told: nothing yet.
+/// Messages of the gateway: none yet.
 #[derive(Debug)]
 pub(crate) enum GatewayMsg {}
 

@@ -36,7 +36,7 @@ const LATE: Duration = Duration::from_secs(5);
 /// A check is repeated after this time when what it probes could not answer.
 const HELD_PAUSE: Duration = Duration::from_secs(1);
 
-/// What health is told.
+/// Messages of the health actor.
 #[derive(Debug)]
 pub(crate) enum HealthMsg {
     /// A module became ready, or is not any more.

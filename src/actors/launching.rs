@@ -1,5 +1,5 @@
 //! From a module's launch to what the holder is asked to start.
-//! Owns the variables a module gets from us. Never performs anything.
+//! Owns the variables that mainstay sets for a module. Never performs anything.
 
 use std::sync::atomic::Ordering;
 
@@ -59,8 +59,8 @@ fn sockets(ctx: &RuntimeContext, module: ModuleId) -> Vec<ActivationSocket> {
     launch.sockets.iter().map(socket).collect()
 }
 
-/// Listens for the modules that start on the first connection; who is `new` here waits until that
-/// holds, before it says that everything is up.
+/// Listens for the modules that start on the first connection. A `new` runtime waits until they
+/// listen, before it reports that everything is up.
 pub(crate) async fn bind_lazy_sockets(ctx: &RuntimeContext, new: bool) {
     let plan = ctx.plan();
     let listening: Vec<_> = plan
@@ -93,7 +93,7 @@ pub(crate) fn listen_if_lazy(
 }
 
 /// The order for a command that belongs to a module (hooks, probes): same directory, user and
-/// environment, no token, output told with its end.
+/// environment, no token, output reported with its end.
 pub(crate) fn command_request(
     ctx: &RuntimeContext,
     module: ModuleId,

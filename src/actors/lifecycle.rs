@@ -1,7 +1,7 @@
-//! The lifecycle: the one linear view of facts and wishes.
-//! Owns policy::Lifecycle and one alarm; performs what it decided through the module actors.
+//! The lifecycle: the one linear view of events and requests.
+//! Owns policy::Lifecycle and one timer; performs what it decided through the module actors.
 //! Never decides.
-//! In flight at most: 2 reports a module, 1 health change a module, 1 wish a connection, 1 Woke.
+//! In flight at most: 2 reports and 1 health change a module, 1 request a connection, 1 TimerFired.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -52,12 +52,12 @@ pub(super) fn stop_budget_left(left: Duration) -> Duration {
     left.saturating_sub(STOP_MARGIN)
 }
 
-/// What the lifecycle is told.
+/// Messages of the lifecycle actor.
 #[derive(Debug)]
 pub(crate) enum LifecycleMsg {
-    /// Begin the first start.
+    /// Begin the initial startup.
     Boot,
-    /// Go on with what lived before.
+    /// Adopt what an earlier runtime left running.
     Adopt(Vec<AdoptedModule>),
     /// From a module actor.
     RunReported {
@@ -78,16 +78,16 @@ pub(crate) enum LifecycleMsg {
         health: states::Health,
         /// Whether its readiness probes pass.
         passes: bool,
-        /// What a liveness probe found that failed for good.
+        /// The result of the liveness probe that failed after its threshold.
         liveness_issue: Option<String>,
     },
-    /// From the resources actor: a run is over a limit, and its ladder has ended.
+    /// From the resources actor: a run exceeds a limit, and its ladder has ended.
     LimitExceeded {
         /// Whose.
         module: ModuleId,
         /// The run.
         generation: u64,
-        /// Stop it for good instead of restarting it.
+        /// Stop it permanently instead of restarting it.
         stop: bool,
         /// Which limit, and what is used.
         text: String,
@@ -98,14 +98,14 @@ pub(crate) enum LifecycleMsg {
         module: ModuleId,
         /// What.
         operation: Operation,
-        /// Who asked.
+        /// The requester.
         actor: String,
         /// Sent when the snapshots show it.
         published: oneshot::Sender<()>,
     },
     /// Files that a module is made of changed (`watch`): restart it, unless it is to be down.
     FilesChanged(requests::FilesChanged),
-    /// What would a wish take along?
+    /// What would an operation take along?
     Preview {
         /// For whom.
         module: ModuleId,
@@ -138,7 +138,7 @@ pub(crate) enum LifecycleMsg {
     StopAll {
         /// Instead of the configured budget.
         budget: Option<Duration>,
-        /// Who asked.
+        /// The requester.
         actor: String,
     },
     /// Bring every module to another plan.
@@ -164,7 +164,7 @@ pub(crate) struct AdoptedModule {
     pub(crate) record: Option<String>,
     /// Its process, if it lives.
     pub(crate) alive: Option<AdoptedProcess>,
-    /// Which run ended and how, while nobody listened.
+    /// Which run ended while no runtime was connected, and how.
     pub(crate) ended: Option<(u64, run::Exit)>,
 }
 
@@ -173,24 +173,24 @@ pub(crate) struct LifecycleActorState {
     ctx: Arc<RuntimeContext>,
     policy: Lifecycle,
     alarm: DeadlineTimer,
-    /// Modules whose standing may have changed since the last publication.
+    /// Modules whose state may have changed since the last publication.
     dirty: BTreeSet<ModuleId>,
     /// What policy does not keep of each module, by slot.
     modules: Vec<ModuleNotes>,
     status: SystemStatus,
     /// What was published last of the system.
     published_summary: Option<SystemInfo>,
-    /// Who asked for the stop of everything that is being handled right now.
+    /// The requester of the stop of everything that is being handled.
     stop_requested_by: Option<String>,
-    /// Which request each module follows at the moment: who made it.
+    /// The requester of the operation that each module follows at the moment.
     requesters: HashMap<ModuleId, String>,
     /// The requests that have no result yet.
     requests: OpenRequests,
-    /// What config hears of a plan that is not committed.
+    /// What the config actor is sent about a plan that is not committed.
     watch: replan::PlanWatch,
 }
 
-/// What is told about one module beside what policy knows of it.
+/// What is published about one module beside what policy knows of it.
 #[derive(Debug, Clone)]
 struct ModuleNotes {
     /// Why it could not start, in full.
@@ -271,7 +271,8 @@ impl Actor for LifecycleActor {
 }
 
 impl LifecycleActorState {
-    /// Notes a fact or a wish; returns who wants to know that it is published.
+    /// Applies an event or a request; returns the channel of a requester that waits until it is
+    /// published.
     fn apply(&mut self, msg: LifecycleMsg) -> Option<oneshot::Sender<()>> {
         match msg {
             LifecycleMsg::Boot => self.note(LifecycleEvent::Boot),
@@ -451,7 +452,7 @@ impl LifecycleActorState {
                 ends.push(LifecycleEvent::Reported { module, report });
             }
         }
-        // Behind all of them: who falls with whom depends on what the others do.
+        // After all of them: stop propagation depends on the states of the others.
         for end in ends {
             self.policy.apply(now, end);
         }

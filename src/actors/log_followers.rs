@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::os::Os;
 
-/// Chunks that a follower may lag behind.
+/// Chunks by which a follower may lag.
 const LAG_MAX: usize = 256;
 
 /// A chunk of output.

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! root ──┬── registry     the only writer of the snapshots that readers get
-//!        ├── lifecycle    policy::Lifecycle: wishes, order, restarts
+//!        ├── lifecycle    policy::Lifecycle: desired states, order, restarts
 //!        ├── module × n   policy::Module: one run of one process
 //!        ├── recovery     procedures before restarts, the record of verdicts, their validation
 //!        ├── health       probe schedules
@@ -14,11 +14,12 @@
 //!        └── gateway      the sockets and their connections
 //! ```
 //!
-//! Every actor is linked to root. One that dies is a bug of ours: root starts it again, its state
-//! is rebuilt from the others, and no module process notices. Messages find their receiver through
-//! the actor references, so a new actor takes over where the old one was.
+//! Every actor is linked to root. The death of an actor is a bug in mainstay: root starts it again,
+//! its state is rebuilt from the others, and no module process notices. Messages find their
+//! receiver
+//! through the actor references, which lead to the new actor from then on.
 //!
-//! Mailboxes have no bound in ractor; ours are bounded by credits, stated at the head of each
+//! Mailboxes have no bound in ractor; here they are bounded by credits, stated at the head of each
 //! actor.
 
 use std::path::PathBuf;
@@ -81,7 +82,7 @@ pub(crate) struct RuntimeContext {
     pub(crate) sources: crate::config::ConfigSources,
     /// The newest plan; swapped as a whole.
     pub(crate) planned: ArcSwap<Planned>,
-    /// The plan that a runtime that returns goes on with; the newest may be under watch.
+    /// The plan with which a returning runtime continues; the newest may be under watch.
     pub(crate) committed: ArcSwap<CommittedPlan>,
     /// What each module follows at the moment: its run may still be of a former plan.
     pub(crate) definitions: SlotStore<ArcSwap<PlannedModule>>,
@@ -89,7 +90,7 @@ pub(crate) struct RuntimeContext {
     pub(crate) os: Arc<dyn Os>,
     /// What readers see.
     pub(crate) snapshots: Arc<snapshots::SnapshotStore>,
-    /// The journal's pen.
+    /// Records events in the journal.
     pub(crate) recorder: event_recorder::EventRecorder,
     /// How actors find each other.
     pub(crate) actor_refs: ActorRefs,
@@ -107,26 +108,26 @@ pub(crate) struct RuntimeContext {
     pub(crate) up_since: mainstay_policy::MonoTime,
     /// The holder's process.
     pub(crate) holder_pid: u32,
-    /// Where people are told what happens, if someone watches.
+    /// The console of `mainstay up`, if there is one.
     pub(crate) announce: Option<ConsoleSink>,
     /// The holder created removed directories again: their files are to be written again.
     pub(crate) directories_restored: tokio::sync::Notify,
 }
 
-/// Called with a sentence whenever a module or the system moves.
+/// Called with a message whenever a module or the system changes its state.
 pub(crate) type ConsoleSink = Arc<dyn Fn(ConsoleMessage<'_>) + Send + Sync>;
 
 /// The target of log lines that say what an announcement says too.
 pub(crate) const CONSOLE_TARGET: &str = "mainstay::actors::announced";
 
-/// One thing to tell a person.
+/// A message for the console.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ConsoleMessage<'a> {
     /// A module changed its state.
     StateChanged {
         /// Its name.
         module: &'a str,
-        /// Where it stands now.
+        /// Its new state.
         state: mainstay_protocol::ModuleState,
         /// More, in words.
         text: &'a str,
@@ -156,7 +157,8 @@ impl RuntimeContext {
             .grow(planned.slots(), |id| planned.define(id));
     }
 
-    /// Puts a plan in force, after [`RuntimeContext::make_room`]. Each module goes on with what it
+    /// Puts a plan in force, after [`RuntimeContext::make_room`]. Each module continues with what
+    /// it
     /// follows until [`RuntimeContext::follow_plan`].
     pub(crate) fn replace_plan(&self, planned: Planned) {
         self.set_names(planned.names());
@@ -226,7 +228,7 @@ impl RuntimeContext {
         directory.join(format!("{}.log", self.instance(module)))
     }
 
-    /// Their names, for a sentence.
+    /// Their names, for a message.
     pub(crate) fn names(&self, modules: &[ModuleId]) -> String {
         let planned = self.planned();
         let names: Vec<&str> = modules.iter().map(|id| &**planned.name(*id)).collect();
@@ -277,7 +279,7 @@ impl RuntimeContext {
         Timestamp(wall.0.saturating_add(ahead).saturating_sub(behind))
     }
 
-    /// Tells a person, if one watches.
+    /// Sends a message to the console, if there is one.
     pub(crate) fn announce(&self, what: ConsoleMessage<'_>) {
         if let Some(announce) = &self.announce {
             announce(what);

@@ -1,7 +1,7 @@
 //! A module: one per module of the plan.
-//! Owns its policy::Module (one run at a time) and one alarm; performs what that decided.
+//! Owns its policy::RunMachine (one run at a time) and one timer; performs what that decided.
 //! Never decides.
-//! In flight at most: 1 order of lifecycle, the facts of one process, 1 look, 1 hook, 1 Woke.
+//! In flight at most: 1 request of lifecycle, the events of one process, 1 check, 1 hook, 1 timer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(crate) use outlook::RunOutlook;
 /// How far a deadline is moved that has passed while a debugger holds the process.
 const DEBUGGER_EXTENSION: Duration = Duration::from_secs(10);
 
-/// What a module actor is told.
+/// Messages of a module actor.
 #[derive(Debug)]
 pub(crate) enum ModuleMsg {
     /// An order, an answer, or a wake-up.
@@ -58,14 +58,14 @@ pub(crate) enum ModuleMsg {
         /// What was found instead.
         found: Result<(), String>,
     },
-    /// Over its own connection it said that it is ready.
+    /// It reported over its own connection that it is ready.
     Ready {
-        /// The run that said so.
+        /// The run that reported it.
         generation: u64,
     },
-    /// Over its own connection it said what it is doing.
+    /// It reported a status text over its own connection.
     Status {
-        /// The run that said so.
+        /// The run that reported it.
         generation: u64,
         /// One line.
         text: String,
@@ -107,7 +107,7 @@ pub(crate) enum ModuleMsg {
     },
     /// The time for a READY=1 after RELOADING=1 is over.
     ReloadTimeout,
-    /// The lifecycle is new: tell it again where this run stands.
+    /// The lifecycle actor is new: report the state of this run to it again.
     Resync,
     /// The module left the plan for good: its runs are numbered anew.
     Forget,
@@ -133,21 +133,21 @@ pub(crate) struct ModuleActorState {
     log: Option<(Regex, String)>,
     /// Whether this run has fed its watchdog.
     fed: bool,
-    /// What this run said about itself.
+    /// What this run reported about itself.
     reported: ReportedStatus,
     /// How the last run ended.
     ended: Option<RunReport>,
-    /// The newest run whose end readers were told.
+    /// The newest run whose end was published.
     published_exit: u64,
     /// Why this run could not start, in full.
     detail: Option<String>,
-    /// The command around a run that is on its way.
+    /// The hook that is running.
     hook: Option<Hook>,
     /// The newest look by a command whether it is ready.
     readiness_check: Option<u64>,
     /// What the last check found instead, and how many there were in this run.
     not_ready: (Option<String>, u32),
-    /// Its output is being lost, and an event said so.
+    /// Its output is being lost, and an event recorded that.
     losing_output: bool,
     /// The capture of the current run.
     forensics: Forensics,
@@ -345,7 +345,7 @@ impl ModuleActorState {
         (!text.is_empty()).then(|| format!("it was not ready in time: {text}"))
     }
 
-    /// A look that is on its way has nothing to look at any more.
+    /// Drops the result of a readiness check that is in flight.
     fn cancel_readiness_check(&mut self) {
         if let Some(number) = self.readiness_check.take() {
             let command = self.ctx.instance(self.id).with_command(number);
@@ -494,8 +494,8 @@ impl ModuleActorState {
         self.note(RunEvent::Exited { generation, exit });
     }
 
-    /// Whether news of this run are news of ours; a run that ended while the runtime was away is
-    /// told of before any other.
+    /// Whether this generation is the current one. The events of a run that ended while the runtime
+    /// was away arrive before those of any other.
     fn is_current_run(&self, generation: u64) -> bool {
         [generation, 0].contains(&self.module.generation())
     }
@@ -507,7 +507,8 @@ impl ModuleActorState {
         ran_ms: Option<u64>,
         text: String,
     ) {
-        // The end of the run before may be heard behind a newer one's, never the other way round.
+        // The end of an earlier run may arrive after that of a newer one, never the other way
+        // round.
         if generation < self.published_exit {
             return;
         }

@@ -12,7 +12,7 @@ use crate::os::MAX_RECORD_BYTES;
 const REQUESTER_BYTES: usize = 64;
 /// Longest reason of a start, in bytes.
 const STARTED_BYTES: usize = 80;
-/// Stands for a blank inside of a value: blanks end it.
+/// Replaces a blank in a value: blanks separate values.
 const BLANK: &str = "\u{1f}";
 
 /// What is known beside policy's record.
@@ -22,7 +22,7 @@ pub(super) struct ModuleMemory {
     pub(super) since: Option<Timestamp>,
     /// Its newest event; 0: none.
     pub(super) last_seq: u64,
-    /// Who asked for what it is doing.
+    /// The requester of its operation.
     pub(super) requester: Option<String>,
     /// That request, if it has no result yet: its event, the operation, the run before it.
     pub(super) request: Option<(u64, Operation, u64)>,
@@ -55,7 +55,7 @@ fn operation(text: &str) -> Option<Operation> {
 }
 
 impl ModuleMemory {
-    /// Appends it to a record. The time stands in the record already.
+    /// Appends it to a record, which contains the time already.
     pub(super) fn append_to(&self, text: &mut String) {
         if self.last_seq > 0 {
             push(text, "seq", &self.last_seq.to_string(), usize::MAX);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-/// One line that means something to us.
+/// One line of a notify message that mainstay uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotifyAssignment {
     /// `READY=1`.
@@ -54,7 +54,7 @@ pub(crate) fn parse(text: &str) -> impl Iterator<Item = NotifyAssignment> + '_ {
     })
 }
 
-/// What a run said about itself and that is shown until it is over.
+/// What a run reported about itself, shown until it has ended.
 #[derive(Debug, Default)]
 pub(crate) struct ReportedStatus {
     status: Option<String>,
@@ -97,7 +97,7 @@ impl ReportedStatus {
         }
     }
 
-    /// Behind the words for its end: what it gave as the reason.
+    /// The reason for its end that it reported, to follow the text of that end.
     pub(crate) fn reason(&self) -> String {
         let errno = self.errno.map(|errno| {
             let text = std::io::Error::from_raw_os_error(errno).to_string();

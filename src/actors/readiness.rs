@@ -12,7 +12,7 @@ use super::module::ModuleMsg;
 use super::{RuntimeContext, probing};
 use crate::config::{ProbeKind, ProbeSpec};
 
-/// How long one look may take.
+/// Timeout of one check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Checks once, in the background; `startup`: with the startup probes instead of what `ready`

@@ -21,7 +21,7 @@ use super::{RuntimeContext, convert};
 
 mod procedure;
 
-/// What recovery is told.
+/// Messages of the recovery actor.
 #[derive(Debug)]
 pub(crate) enum RecoveryMsg {
     /// A failure was judged.
@@ -169,7 +169,7 @@ impl Actor for RecoveryActor {
 }
 
 impl RecoveryActorState {
-    /// What is told of a verdict, and as what.
+    /// The payload of a verdict's event.
     fn payload(
         &self,
         module: ModuleId,

@@ -1,7 +1,7 @@
 //! The registry: the only writer of the snapshots that readers get.
-//! Owns nothing but the order of publications; answers a command only after publishing it.
+//! Owns nothing but the order of publications; confirms a change only after publishing it.
 //! Never decides.
-//! In flight at most: 1 batch from lifecycle, 1 of each other actor, 1 word a module.
+//! In flight at most: 1 batch from lifecycle, 1 of each other actor, 1 status text a module.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use tokio::sync::oneshot;
 
 use super::snapshots::{HealthInfo, LifecycleInfo, SnapshotStore, ThrottleInfo};
 
-/// What the registry is told.
+/// Messages of the registry.
 #[derive(Debug)]
 pub(crate) enum RegistryMsg {
-    /// From lifecycle: what changed, and who waits for having it published.
+    /// From lifecycle: what changed, and the channel of a requester that waits for its publication.
     Lifecycle(
         Vec<(ModuleId, LifecycleInfo)>,
         Option<SystemInfo>,
         Option<oneshot::Sender<()>>,
     ),
-    /// A module said something about itself; an empty text takes it back.
+    /// A module reported a status text; an empty one removes it.
     StatusText(ModuleId, Arc<str>),
-    /// A run began: what the last one said is over.
+    /// A run began: the status text of the last one is removed.
     RunStarted(ModuleId),
     /// Its health changed.
     Health(ModuleId, Arc<HealthInfo>),

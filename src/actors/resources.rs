@@ -23,7 +23,7 @@ use throttle::{RunUsage, Throttles};
 /// Soon after the start, so that `status` has numbers early.
 const FIRST_SAMPLE: Duration = Duration::from_secs(2);
 
-/// What resources is told.
+/// Messages of the resources actor.
 #[derive(Debug)]
 pub(crate) enum ResourcesMsg {
     /// A sample was taken; None: it could not be taken.

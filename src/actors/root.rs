@@ -1,6 +1,6 @@
 //! The root: starts and supervises the other actors.
-//! Owns who is who and the budget of actor deaths; an actor that dies is a bug of ours.
-//! Never touches a module's process: that is why its death disturbs none.
+//! Owns the role of each actor and the budget of actor deaths; each death is a bug in mainstay.
+//! Never touches a module's process: no process notices when root dies.
 //! In flight at most: 1 outcome from lifecycle, 1 Ping, 1 Replan.
 
 use std::collections::{HashMap, VecDeque};
@@ -37,12 +37,12 @@ pub(crate) use route::route;
 /// More actor deaths than this within `DEATHS_WINDOW` end the runtime; the holder starts a new one.
 const DEATHS_MAX: usize = 10;
 const DEATHS_WINDOW: Duration = Duration::from_secs(60);
-/// What root is told.
+/// Messages of root.
 #[derive(Debug)]
 pub(crate) enum RootMsg {
     /// Start the others, then the modules.
     Start,
-    /// The first start is over.
+    /// The initial startup has ended.
     StartupCompleted,
     /// It failed, or a group shut everything down later, and why; what runs is being stopped.
     StartupFailed {
@@ -53,7 +53,7 @@ pub(crate) enum RootMsg {
     StopRequested {
         /// Instead of the configured budget.
         budget: Option<Duration>,
-        /// Who asked.
+        /// The requester.
         actor: &'static str,
     },
     /// Everything is down.
@@ -63,11 +63,11 @@ pub(crate) enum RootMsg {
     },
     /// Bring every module to another plan.
     Replan(Box<Replan>),
-    /// The holder wants to know whether we live.
+    /// The holder checks that the runtime responds.
     Ping,
 }
 
-/// Who an actor is.
+/// The role of an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ActorRole {
     Registry,
@@ -85,12 +85,12 @@ enum ActorRole {
 pub(crate) struct RootArgs {
     pub(crate) ctx: Arc<RuntimeContext>,
     /// Where clients and where modules come in.
-    pub(crate) entrances: Arc<[ListenerHandle; 2]>,
+    pub(crate) listeners: Arc<[ListenerHandle; 2]>,
     /// What serves their connections.
     pub(crate) accept: AcceptLoop,
-    /// What the holder knows, when we return; None on the first start.
+    /// The records of the holder, in a returning runtime; None in the first one.
     pub(crate) saved_records: Option<HashMap<String, Option<String>>>,
-    /// How the first start went, once it is over.
+    /// The result of the initial startup, once it has ended.
     pub(crate) started: watch::Sender<Option<Result<(), String>>>,
     /// How the runtime ends.
     pub(crate) ended: oneshot::Sender<ShutdownResult>,
@@ -99,7 +99,7 @@ pub(crate) struct RootArgs {
 /// The end of everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ShutdownResult {
-    /// The exit code that tells it.
+    /// The exit code.
     pub(crate) code: u8,
     /// Modules that had to be killed.
     pub(crate) forced: u32,
@@ -108,7 +108,7 @@ pub(crate) struct ShutdownResult {
 /// The state.
 pub(crate) struct RootActorState {
     ctx: Arc<RuntimeContext>,
-    entrances: Arc<[ListenerHandle; 2]>,
+    listeners: Arc<[ListenerHandle; 2]>,
     accept: AcceptLoop,
     saved_records: Option<HashMap<String, Option<String>>>,
     started: watch::Sender<Option<Result<(), String>>>,
@@ -131,9 +131,9 @@ impl Actor for RootActor {
         myself: ActorRef<RootMsg>,
         RootArgs {
             ctx,
-            entrances,
+            listeners,
             accept,
-            saved_records: known,
+            saved_records,
             started,
             ended,
         }: RootArgs,
@@ -142,9 +142,9 @@ impl Actor for RootActor {
         myself.cast(RootMsg::Start)?;
         Ok(RootActorState {
             ctx,
-            entrances,
+            listeners,
             accept,
-            saved_records: known,
+            saved_records,
             started,
             ended: Some(ended),
             roles: HashMap::new(),
@@ -260,66 +260,66 @@ impl RootActorState {
         Ok(())
     }
 
-    /// Starts one actor, linked to us, and connects its line.
+    /// Starts one actor, linked to root, and sets its reference.
     async fn start(
         &mut self,
         myself: &ActorRef<RootMsg>,
         role: ActorRole,
     ) -> Result<(), ActorProcessingErr> {
-        let (ctx, board) = (Arc::clone(&self.ctx), &self.ctx.actor_refs);
+        let (ctx, actor_refs) = (Arc::clone(&self.ctx), &self.ctx.actor_refs);
         let cell = myself.get_cell();
         let id = match role {
             ActorRole::Registry => {
                 let snapshots = Arc::clone(&ctx.snapshots);
                 let (actor, _) = Actor::spawn_linked(None, RegistryActor, snapshots, cell).await?;
-                board.registry.set(actor.clone());
+                actor_refs.registry.set(actor.clone());
                 actor.get_id()
             }
             ActorRole::Lifecycle => {
                 let (actor, _) = Actor::spawn_linked(None, LifecycleActor, ctx, cell).await?;
-                board.lifecycle.set(actor.clone());
+                actor_refs.lifecycle.set(actor.clone());
                 actor.get_id()
             }
             ActorRole::Recovery => {
                 let (actor, _) = Actor::spawn_linked(None, RecoveryActor, ctx, cell).await?;
-                board.recovery.set(actor.clone());
+                actor_refs.recovery.set(actor.clone());
                 actor.get_id()
             }
             ActorRole::Health => {
                 let (actor, _) = Actor::spawn_linked(None, HealthActor, ctx, cell).await?;
-                board.health.set(actor.clone());
+                actor_refs.health.set(actor.clone());
                 actor.get_id()
             }
             ActorRole::Resources => {
                 let (actor, _) = Actor::spawn_linked(None, ResourcesActor, ctx, cell).await?;
-                board.resources.set(actor.clone());
+                actor_refs.resources.set(actor.clone());
                 actor.get_id()
             }
             ActorRole::Config => {
                 let (actor, _) = Actor::spawn_linked(None, ConfigActor, ctx, cell).await?;
-                board.config.set(actor.clone());
+                actor_refs.config.set(actor.clone());
                 actor.get_id()
             }
             ActorRole::SourceFiles => {
                 let (actor, _) = Actor::spawn_linked(None, SourceFilesActor, ctx, cell).await?;
-                board.source_files.set(actor.clone());
+                actor_refs.source_files.set(actor.clone());
                 actor.get_id()
             }
             ActorRole::Gateway => {
                 let arguments = GatewayArgs {
                     ctx,
-                    listeners: Arc::clone(&self.entrances),
+                    listeners: Arc::clone(&self.listeners),
                     accept: Arc::clone(&self.accept),
                 };
                 let (actor, _) = Actor::spawn_linked(None, GatewayActor, arguments, cell).await?;
-                board.gateway.set(actor.clone());
+                actor_refs.gateway.set(actor.clone());
                 actor.get_id()
             }
             ActorRole::Module(id) => {
                 let adopt = self.takeover(id);
                 let arguments = module::ModuleArgs { ctx, id, adopt };
                 let (actor, _) = Actor::spawn_linked(None, ModuleActor, arguments, cell).await?;
-                board.module(id).set(actor.clone());
+                actor_refs.module(id).set(actor.clone());
                 actor.get_id()
             }
         };
@@ -351,9 +351,9 @@ impl RootActorState {
             other => format!("{other:?}").to_lowercase(),
         };
         tracing::error!(actor = name, error, "an actor died and is started again");
-        let entry = EventBuilder::of(EventKind::ActorRestarted)
+        let event = EventBuilder::of(EventKind::ActorRestarted)
             .payload(json!({ "actor": name, "error": error }));
-        self.ctx.recorder.record(entry);
+        self.ctx.recorder.record(event);
         self.start(myself, role).await?;
         self.rebuild(role);
         Ok(())
@@ -372,7 +372,7 @@ impl RootActorState {
             n => format!("everything is stopped; {n} modules had to be killed"),
         };
         self.ctx.announce(ConsoleMessage::System(&text));
-        // Last of all, for those who read errors alone.
+        // Last, for readers of errors alone.
         if let Some(failed) = &self.failed {
             tracing::error!(target: CONSOLE_TARGET, "{failed}");
         }
@@ -392,7 +392,7 @@ pub(crate) async fn start(arguments: RootArgs) -> Result<JoinHandle<()>, SpawnEr
     Ok(task)
 }
 
-/// Ends root and all that it started, when everything is over but the process goes on.
+/// Stops root and all actors, when everything has ended and the process keeps running.
 pub(crate) fn stop_actors(ctx: &RuntimeContext) {
     ctx.actor_refs.root.stop();
 }

@@ -1,6 +1,6 @@
 //! The settings of modules as files: they may be long, and they change while a module runs.
 //! Owns the folder. Only the module's user may read a file: it may be as secret as an environment.
-//! Never tells a module that its file changed.
+//! Never notifies a module that its file changed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -21,7 +21,7 @@ use super::slot_store::SlotStore;
 pub(crate) struct LifecycleInfo {
     /// What policy knows. Its times are those of this runtime.
     pub(crate) info: ModuleInfo,
-    /// Who requested the desired state, until the module changes for another reason.
+    /// The requester of the desired state, until the module changes for another reason.
     pub(crate) requester: Option<String>,
     /// When the state began.
     pub(crate) since: Timestamp,
@@ -36,7 +36,7 @@ pub(crate) struct LifecycleInfo {
 /// How a run is throttled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ThrottleInfo {
-    /// The rung it stands on.
+    /// Its rung.
     pub(crate) rung: Rung,
     /// By what.
     pub(crate) mechanism: &'static str,
@@ -186,7 +186,7 @@ impl SnapshotStore {
         self.system.load_full()
     }
 
-    /// Changes with every publication; for those who wait for a state.
+    /// Changes with every publication; for readers that wait for a state.
     pub(crate) fn version(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
@@ -211,7 +211,7 @@ impl SnapshotStore {
         self.system.store(Arc::new(next));
     }
 
-    /// For the registry alone: tells those who wait that something changed.
+    /// For the registry alone: notifies waiting readers of a change.
     pub(super) fn publish(&self) {
         self.version.send_modify(|edition| *edition += 1);
     }

@@ -332,12 +332,12 @@ impl Rig {
             let listener = std::os::unix::net::UnixListener::bind(path).expect("a socket");
             ListenerHandle::of(listener)
         };
-        let entrances = Arc::new([listen("control"), listen("module")]);
+        let listeners = Arc::new([listen("control"), listen("module")]);
         let (ended, end) = oneshot::channel();
         let (started, _) = watch::channel(None);
         let arguments = root::RootArgs {
             ctx: Arc::clone(&ctx),
-            entrances,
+            listeners,
             accept: crate::ipc::accept_with(100),
             saved_records: None,
             started,

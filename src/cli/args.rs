@@ -107,7 +107,7 @@ pub(crate) enum Verb {
     Config(ConfigArgs),
     /// Encrypt values of the configuration, and list them
     Secret(SecretArgs),
-    /// List and verify who requested what
+    /// List and verify requests and their requesters
     Audit(AuditArgs),
     /// Send one request of the protocol and print its result as JSON
     Call(CallArgs),
@@ -438,7 +438,7 @@ pub(crate) struct AuditArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditVerb {
-    /// List requests: who made them, and their results
+    /// List requests, their requesters and their results
     List {
         /// Number of newest actions [default: 20]
         #[arg(short = 'n', long, value_name = "COUNT")]

@@ -1,5 +1,5 @@
-//! `call`: one request of the protocol, as it stands in JSON.
-//! Owns nothing: methods, their sentences and examples come from the table of the protocol.
+//! `call`: one request of the protocol, as JSON.
+//! Owns nothing: methods, their descriptions and examples come from the table of the protocol.
 //! Never follows a subscription: it prints the result and returns.
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
@@ -14,7 +14,7 @@ use super::error::CliError;
 use super::system_locator::SystemLocator;
 use super::terminal;
 
-/// The methods that a user can request, with their sentences.
+/// The methods that a user can request, with their descriptions.
 pub(crate) fn methods() -> PossibleValuesParser {
     let of_users = METHODS
         .iter()

@@ -88,7 +88,7 @@ impl Write for Patient {
 struct State {
     queue: VecDeque<(Stream, Vec<u8>)>,
     bytes: usize,
-    /// Dropped since the reader was told last.
+    /// Dropped since the last notice to the reader.
     dropped: u64,
     target: Option<Target>,
     writing: bool,

@@ -39,7 +39,7 @@ impl OfflineHistory {
             return Err(failure);
         };
         let socket = std::env::var_os("MAINSTAY_CONTROL").is_some_and(|path| !path.is_empty());
-        // The path of a socket does not tell the state directory.
+        // The state directory cannot be derived from the path of a socket.
         if (global.socket.is_some() || socket) && global.config.is_none() {
             return Err(failure);
         }

@@ -26,7 +26,7 @@ pub(crate) fn state_dir(name: &str) -> Result<PathBuf, Box<Problem>> {
 /// Returns the runtime directory of the system `name`.
 ///
 /// # Errors
-/// A problem when the folder belongs to somebody else.
+/// A problem when the folder belongs to another user.
 pub(crate) fn runtime_dir(name: &str) -> Result<PathBuf, Box<Problem>> {
     mainstay_client::locate::runtime_dir(name).map_err(|error| {
         let problem = Problem::new(error.to_string());

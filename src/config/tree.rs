@@ -110,7 +110,7 @@ fn merge_entry(table: &mut KeyTable, key: String, entry: TableEntry) {
     present.node.merge(entry.node);
 }
 
-/// The tree of a parsed table; `text` is the number of the text it stands in.
+/// The tree of a parsed table; `text` is the number of the text that contains it.
 pub(crate) fn from_table(table: DeTable<'_>, text: u32) -> KeyTable {
     let entry = |(key, value): (toml::Spanned<_>, toml::Spanned<DeValue<'_>>)| {
         let origin = origin_of(text, &key.span());

@@ -1,4 +1,4 @@
-//! Administrative actions as a list: who asked for what, and what came of it.
+//! Administrative actions as a list: request, requester and result.
 //! Owns how a request and its result become one line. Never reads a database.
 
 use mainstay_protocol::{Event, EventKind, Timestamp};

@@ -1,4 +1,4 @@
-//! Numbers events: the state behind one short lock.
+//! Numbers events: the state under one short lock.
 //! Owns the next sequence number, the newest events in memory and the count of lost ones.
 //! Never waits for the writer, the disk or a subscriber.
 
@@ -109,7 +109,7 @@ impl LostEvents {
     }
 }
 
-/// The state behind the lock that each append takes.
+/// The state under the lock that each append takes.
 #[derive(Debug)]
 pub(super) struct AppendBuffer {
     next: u64,

@@ -50,7 +50,7 @@ impl Default for Retention {
 pub(super) enum Lane {
     /// What happened.
     Ordinary,
-    /// Who asked for what, what came of it, and gaps: the links of the chain.
+    /// Requests with their results, and gaps: the links of the chain.
     Actions,
 }
 

@@ -1,5 +1,5 @@
 //! `audit verify`: checks every administrative row against the chain and against `audit.head`.
-//! Owns what is said of a row that was changed, removed, reordered or cut off, and of a known gap.
+//! Owns the messages about a row that was changed, removed, reordered or cut off, and a known gap.
 //! Never writes, and needs no running mainstay.
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Users and groups by name or number: what a process becomes, and what its account gives it.
 //! Owns the look-ups and their messages. They may hang: their caller can do without its thread.
-//! Never changes who this process is.
+//! Never changes the user of this process.
 
 use std::ffi::CString;
 
@@ -8,10 +8,10 @@ use mainstay_process::{Credentials, StartFailure, StartStep};
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
 
-/// The number that stands for no user and no group in all calls of the system.
+/// The number that means no user and no group in all calls of the system.
 const NOBODY: u32 = u32::MAX;
 
-/// Who a process becomes.
+/// The user and groups that a process gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Account {
     /// None: it stays who mainstay is.

@@ -39,7 +39,7 @@ impl ClientStream {
         }
     }
 
-    /// What says who is at the other end.
+    /// What identifies the other end.
     pub(crate) fn connection(&self) -> Option<&Stream> {
         self.stream.as_ref()
     }

@@ -71,7 +71,7 @@ impl TaskRun {
         });
         if let Err(TrySendError::Full(fact)) = self.facts.try_send(fact) {
             let facts = self.facts.clone();
-            // The task goes on; it waits for the router in its place.
+            // The task continues; this waits for the router in its place.
             self.handle.spawn(async move {
                 let _router_ended = facts.send(fact).await;
             });
@@ -273,7 +273,7 @@ fn run_task(task: &EmbeddedTask, handle: &Handle, errand: TaskRun, aborted: &Can
             }
         })
     });
-    // What a task leaves behind when it panics is its own; the slot is ours and whole.
+    // A panic of the task leaves its own data damaged; the slot is not part of that.
     let (exit, text) = match catch_unwind(whole) {
         Ok(Some(Ok(()))) => (Exit::Code(0), "it came to its end".to_owned()),
         Ok(Some(Err(text))) => (Exit::Code(1), format!("failed: {text}")),

@@ -1,7 +1,7 @@
 //! A watch over files, by the folders that they are in: an editor may replace a file, and a link
 //! may be turned to another folder.
 //! Owns the watches of the system, and what of them is worth a look.
-//! Never reads a file and never says what changed: who is told reads everything again.
+//! Never reads a file and never reports what changed: the receiver reads everything again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
@@ -15,11 +15,11 @@ use notify::event::{CreateKind, ModifyKind, RemoveKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-/// Silence after a change until it is told: an editor saves in several steps.
+/// Silence after a change until it is reported: an editor saves in several steps.
 pub(crate) const DEBOUNCE: Duration = Duration::from_millis(50);
-/// A change is told after this time although more follow.
+/// A change is reported after this time although more follow.
 const DEBOUNCE_MAX: Duration = Duration::from_millis(500);
-/// Interval of looks where the system does not tell what changes: on a network, or at its limit.
+/// Poll interval where the system does not report changes: on a network, or at its limit.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Links that a path may go through.
 const LINKS_MAX: usize = 40;
@@ -36,7 +36,7 @@ pub(crate) struct FolderWatch {
 /// Which folder it is: a path may be that of another one later.
 type FolderId = (u64, Option<std::time::SystemTime>);
 
-/// Tells that something changed.
+/// Reports that something changed.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     notify: Notify,
@@ -205,7 +205,7 @@ fn folder_id(folder: &Path) -> Option<FolderId> {
     Some((number, about.created().ok()))
 }
 
-/// Whether a folder is on a file system whose changes this machine is not told.
+/// Whether a folder is on a file system whose changes the system does not report.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_remote(folder: &Path) -> bool {
     use nix::sys::statfs::{FUSE_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, statfs};

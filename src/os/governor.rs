@@ -32,7 +32,7 @@ pub(super) trait FreezeOrders: Send + 'static {
     fn freeze(&self, instance: &Instance, generation: u64, ms: u64, processes: Vec<(u32, u64)>);
 }
 
-/// What the governor is told.
+/// Messages of the governor.
 enum GovernorOrder {
     /// Hold a run at its ceiling on CPU time, and in the background; or no longer.
     Limit(Instance, u64, RunLimits),

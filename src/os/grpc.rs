@@ -50,7 +50,7 @@ async fn ask(
         let text = format!("it answers HTTP {}", response.status().as_u16());
         return Err(io::Error::other(text));
     }
-    // Who has nothing to say but an error says it in place of an answer.
+    // A server that has only an error sends it in place of a reply.
     grpc_status(response.headers())?;
     let mut answer = Vec::new();
     let mut body = response.into_body();
@@ -74,7 +74,7 @@ async fn ask(
     }
 }
 
-/// The error that gRPC tells beside an answer, if any.
+/// The error that gRPC sends beside a reply, if any.
 fn grpc_status(headers: &http::HeaderMap) -> io::Result<()> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match text("grpc-status") {
@@ -103,7 +103,7 @@ fn question(service: &str) -> io::Result<Bytes> {
     Ok(frame.into())
 }
 
-/// `HealthCheckResponse.status`; what is not said is 0.
+/// `HealthCheckResponse.status`; 0 if it is missing.
 fn status(answer: &[u8]) -> Option<u8> {
     match answer {
         [0, 0, 0, 0, 0] => Some(0),

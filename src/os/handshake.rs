@@ -65,7 +65,7 @@ impl HolderHandshake {
     /// Receives the first message of the holder, with the listeners when it has them.
     ///
     /// # Errors
-    /// `Version` when the holder speaks another version of the channel; or it is gone.
+    /// `Version` when the holder uses another version of the channel, or has exited.
     pub(crate) fn receive_takeover(
         &mut self,
     ) -> Result<(TakeoverState, Option<[ListenerHandle; 2]>), HandshakeError> {
@@ -87,10 +87,10 @@ impl HolderHandshake {
         }
     }
 
-    /// Tells the holder where things are; returns the entrances for clients and for modules.
+    /// Sends the holder its setup; returns the listeners for clients and for modules.
     ///
     /// # Errors
-    /// `StateDir` with the holder's sentence, or when it is gone.
+    /// `StateDir` with the holder's message, or when the holder has exited.
     pub(crate) fn configure(
         &mut self,
         setup: HolderSetup,

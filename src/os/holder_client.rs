@@ -1,4 +1,4 @@
-//! Processes through the holder: asks go out, facts come back.
+//! Processes through the holder: sends requests, receives events.
 //! Owns the runtime's end of the wire, the table of what lives, and commands on their way.
 //! Never decides; when the holder is gone it signals by verified identity: a stop still ends.
 
@@ -123,7 +123,8 @@ impl From<&InstanceInfo> for InstanceState {
 }
 
 impl HolderClient {
-    /// Starts the two tasks of the wire. Facts arrive at the receiver, in the order they happened.
+    /// Starts the two tasks of the channel. Events arrive at the receiver in the order they
+    /// happened.
     ///
     /// # Errors
     /// When the socket cannot be registered.
@@ -175,10 +176,10 @@ impl HolderClient {
         Ok((held, receiver))
     }
 
-    /// Says that the system is over and waits until the holder can know it.
+    /// Sends the exit request of the holder and waits until it is sent.
     pub(crate) async fn exit_holder_and_wait(&self, code: u8) {
         let last = async {
-            // What was sent before may have left a permit behind.
+            // An earlier message may have left a permit.
             let _stale = tokio::time::timeout(Duration::ZERO, self.sent.notified()).await;
             self.exit_holder(code);
             self.sent.notified().await;
@@ -190,7 +191,7 @@ impl HolderClient {
         lock(&self.slots).get(instance)?.alive
     }
 
-    /// Where facts go: those of `direct` take the same way.
+    /// Where events go: those of `embedded` take the same way.
     pub(super) fn facts(&self) -> mpsc::Sender<OsEvent> {
         self.facts.clone()
     }

@@ -1,4 +1,4 @@
-//! Linux: the clocks, who descends from whom, what processes use, signals by identity.
+//! Linux: the clocks, the ancestors of processes, what they use, signals by identity.
 //! Owns the reading of /proc. Never signals a process whose start time it has not checked.
 
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ pub(crate) fn monotonic() -> MonoTime {
     MonoTime(read_clock(ClockId::CLOCK_MONOTONIC))
 }
 
-/// These clocks cannot fail on a kernel that runs us; zero would be the honest answer if one did.
+/// These clocks cannot fail on a supported kernel; zero is returned if one does.
 fn read_clock(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |at| {
         u64::try_from(Duration::from(at).as_nanos()).unwrap_or(u64::MAX)
@@ -53,14 +53,14 @@ pub(crate) fn boot_id() -> String {
         .unwrap_or_default()
 }
 
-/// What `/proc/PID/stat` tells of one process.
+/// What `/proc/PID/stat` contains of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProcStat {
     /// Process id.
     pub(crate) pid: u32,
     /// Its parent.
     pub(crate) parent: u32,
-    /// Its session; our modules lead one each.
+    /// Its session; each module leads one.
     pub(crate) session: u32,
     /// Whether a signal has stopped it, or a debugger.
     pub(crate) stopped: bool,
@@ -343,7 +343,7 @@ fn pidfd_send_signal(fd: &OwnedFd, signal: i32) {
     }
 }
 
-/// Who is at the other end of a Unix socket: (pid, uid, gid).
+/// The peer of a Unix socket: (pid, uid, gid).
 pub(crate) fn peer(stream: &ClientStream) -> Option<PeerCredentials> {
     let stream = stream.connection()?;
     let Stream::UdSocket(socket) = stream;

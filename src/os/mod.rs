@@ -1,4 +1,4 @@
-//! The runtime's view of the machine: processes, the clock, who is who.
+//! The runtime's view of the machine: processes, clocks, users.
 //! Owns the trait `Os` and its events: `holder_client` acts through the holder, `embedded` in this
 //! process. Never decides: it performs what it is asked for and reports what happened.
 

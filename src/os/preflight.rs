@@ -40,7 +40,7 @@ pub(crate) fn check_program(program: &str, directory: &Path, path: &str) -> Opti
     problems.into_iter().next()
 }
 
-/// The beginning of a PATH, as much as fits into a sentence.
+/// The beginning of a PATH, as much as fits into a message.
 fn shortened(path: &str) -> String {
     let folders: Vec<&str> = path.split(':').collect();
     match folders.len() {

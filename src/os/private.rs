@@ -6,7 +6,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Replaces the file at `path` by one that this user alone may read; None: we.
+/// Replaces the file at `path` by one that `user` alone may read; None: the user of this process.
 ///
 /// # Errors
 /// What the system says, also when there is no such user.
@@ -112,7 +112,7 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     create(path)
 }
 
-/// A file that was not there, for us alone.
+/// Creates a file that did not exist, for this user alone.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -28,7 +28,7 @@ pub(crate) fn forbid_core_dumps() {
 /// that it cannot.
 ///
 /// # Errors
-/// In a sentence, with the limit.
+/// As a message, with the limit.
 pub(crate) fn check_threads(count: usize) -> Result<(), String> {
     let wait = Mutex::new(());
     std::thread::scope(|scope| {

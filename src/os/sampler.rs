@@ -28,7 +28,7 @@ struct SampleJob {
 pub(crate) struct Sampler(OnceLock<Option<Sender<SampleJob>>>);
 
 impl Sampler {
-    /// Measures; None: the thread cannot be started, or is too far behind.
+    /// Measures; None: the thread cannot be started, or lags too far.
     pub(crate) fn sample(
         &self,
         request: SampleRequest,

@@ -187,7 +187,7 @@ impl HolderReader {
 pub(crate) use mainstay_holder::FrameQueue as Outbox;
 pub(crate) type PassedFd = OwnedFd;
 
-/// What is said to the holder. There is room most of the time: it is waited for when there is none,
+/// Messages to the holder. There is room most of the time: it is waited for when there is none,
 /// and not watched before, since that would wake us whenever the holder has read.
 pub(crate) struct HolderWriter(OwnedFd);
 
@@ -248,7 +248,8 @@ pub(crate) struct ClientListener {
 }
 
 impl ClientListener {
-    /// The next one. When the holder listens anew, on a file that was removed, it comes from there.
+    /// The next connection. When the holder listens again after its file was removed, it comes
+    /// from there.
     pub(crate) async fn accept(&mut self) -> io::Result<ClientStream> {
         loop {
             tokio::select! {

@@ -72,7 +72,7 @@ fn jittered(delay: Duration, share: f64, max: Duration, seed: u64) -> Duration {
     // 53 bits fill a float's fraction: uniform in [-1, 1).
     let unit = (splitmix64(seed) >> 11) as f64 / (1u64 << 52) as f64 - 1.0;
     let moved = scaled(delay, 1.0 + share.min(1.0) * unit);
-    // Reflected, not clamped, at the maximum: who has waited longest must not return in step.
+    // Reflected, not clamped, at the maximum: clamped delays would restart modules in step.
     if moved > max {
         max.saturating_sub(moved - max)
     } else {

@@ -15,7 +15,7 @@ const OPEN_FOR: Duration = Duration::from_secs(5);
 pub struct CircuitBreaker {
     failures: u32,
     open_until: Option<MonoTime>,
-    /// Half-open: one call is on its way, the others wait for what comes of it.
+    /// Half-open: one call is in flight, and no other is admitted until it has a result.
     half_open: bool,
 }
 
@@ -37,8 +37,8 @@ impl CircuitBreaker {
         self.half_open = false;
     }
 
-    /// What came of an admitted call. Only failures of communication count (no answer, not
-    /// there); an error the callee answers with is an answer.
+    /// Records the result of an admitted call. Only failures of communication count (no reply, not
+    /// connected); an error that the callee replies with is a reply.
     pub fn record_result(&mut self, now: MonoTime, answered: bool) {
         self.half_open = false;
         if answered {

@@ -51,7 +51,7 @@ pub struct GovernorStep {
 }
 
 impl CpuGovernor {
-    /// A run that may use so many thousandths of a core.
+    /// A run that may use `limit` thousandths of a core.
     #[must_use]
     pub fn new(permille: u64) -> CpuGovernor {
         let ceiling = permille.max(1) as f64 / 1000.0;

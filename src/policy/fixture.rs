@@ -224,7 +224,7 @@ pub(crate) fn groups(text: &str, find: impl Fn(&str) -> ModuleId) -> Vec<GroupSp
     lines.iter().map(group).collect()
 }
 
-/// A lifecycle that is told events and answers with effects, both in words.
+/// A lifecycle with events and effects as text.
 pub(crate) struct LifecycleScript {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) now: MonoTime,
@@ -263,11 +263,13 @@ impl LifecycleScript {
     }
 
     /// Makes what `words` say happen and returns the effects, comma-separated and sorted by
-    /// nothing but their order. `StateChanged` and `RecoveryDecided` are left out: states are asked for.
+    /// nothing but their order. `StateChanged` and `RecoveryDecided` are left out: states are
+    /// asked for.
     ///
     /// `boot`, `resume`, `stop all [5s]`, `wait 200ms`, `start a`, `stop a`, `restart a`,
-    /// `wake a`, `a up` (started and ready), `a started`, `a ready`, `a done`, `a exit 1`, `a killed`,
-    /// `recover a`, `a prepared 1`, `a unprepared 1`, `a halted`, `a forced`, `a exec`, `a late`, `a healthy`, `a unhealthy`, `a ill`.
+    /// `wake a`, `a up` (started and ready), `a started`, `a ready`, `a done`, `a exit 1`,
+    /// `a killed`, `recover a`, `a prepared 1`, `a unprepared 1`, `a halted`, `a forced`, `a exec`, `a late`,
+    /// `a healthy`, `a unhealthy`, `a ill`.
     pub(crate) fn apply(&mut self, words: &str) -> String {
         let words: Vec<&str> = words.split_whitespace().collect();
         let mut effects = Vec::new();
@@ -485,7 +487,7 @@ fn span(text: &str) -> Duration {
     }
 }
 
-/// Tells a lifecycle of `plan` one event after the other and compares the effects.
+/// Applies one event after the other to a lifecycle of `plan` and compares the effects.
 #[track_caller]
 pub(crate) fn check(text: &str, steps: &[(&str, &str)]) -> LifecycleScript {
     let mut script = LifecycleScript::new(plan(text));

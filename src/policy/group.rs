@@ -363,7 +363,7 @@ impl GroupBudgets {
         decision
     }
 
-    /// A request forgives: the groups of `module` begin anew.
+    /// A request resets the budgets of all groups of `module`.
     pub fn reset(&mut self, tree: &GroupTree, module: ModuleId) {
         let mut next = tree.group_of(module);
         while let Some(group) = next {
@@ -391,7 +391,7 @@ impl GroupBudgets {
 }
 
 impl GroupLedger {
-    /// Counts one restart; false: the budget is exceeded, and the count begins anew.
+    /// Counts one restart. Returns false if the budget is exceeded, and counts from zero then.
     fn count(&mut self, spec: &GroupSpec, now: MonoTime, calm: Duration) -> bool {
         let is_calm = |last: MonoTime| last.after(calm.max(spec.within)) <= now;
         if self.last.is_some_and(is_calm) {

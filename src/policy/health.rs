@@ -87,11 +87,11 @@ pub fn combine(reports: impl IntoIterator<Item = Health>) -> Health {
 /// What to do after a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeAction {
-    /// Go on with the schedule.
+    /// Continue the schedule.
     Continue,
-    /// Look again at once.
+    /// Probe again at once.
     Recheck,
-    /// It failed for good: restart the module.
+    /// The probe failed after the threshold too: restart the module.
     Restart,
 }
 

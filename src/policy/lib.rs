@@ -1,5 +1,5 @@
 //! mainstay-policy: what should happen next.
-//! Owns every decision, as values; time, randomness and facts are arguments.
+//! Owns every decision, as values; time, randomness and events are arguments.
 //! Never reads a clock, a file or the network: `no_std` lets the compiler keep that promise.
 
 #![no_std]

@@ -1,5 +1,5 @@
-//! All modules: who may start now, who falls and rises with whom, the ordered stop.
-//! Owns wishes, attempts and order; calls `recovery::decide` inline.
+//! All modules: which may start now, which stop and start together, the ordered stop.
+//! Owns desired states, attempts and order; calls `recovery::decide` inline.
 //! Never runs or signals anything: it returns effects; never reads a clock.
 //!
 //! [`Lifecycle::apply`] records a request or an event and marks the modules it concerns;
@@ -68,12 +68,12 @@ use managed_module::ManagedModule;
 use rank_set::RankSet;
 use shared_restart::SharedRestart;
 
-/// Where the system as a whole stands.
+/// The phase of the system as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SystemPhase {
     /// Before `Boot` or `Resume`: nothing is run.
     New,
-    /// The first start.
+    /// The initial startup.
     Starting,
     Up,
     /// The ordered stop of everything.
@@ -115,7 +115,7 @@ pub struct Lifecycle {
     worklist: RankSet,
     to_start: RankSet,
     alarms: DeadlineHeap,
-    /// May start but for a restart token: by wave, and of one wave who waits longest first.
+    /// May start but for a restart token: by wave, and within a wave the longest waiting first.
     for_token: BTreeSet<(u32, MonoTime, ModuleId)>,
     /// The modules that have one.
     token_holders: Vec<ModuleId>,
@@ -124,7 +124,7 @@ pub struct Lifecycle {
     turn: Option<ModuleId>,
     turn_at: MonoTime,
     startup_by: MonoTime,
-    /// Modules the first start still waits for.
+    /// Modules that the initial startup still waits for.
     booting: u32,
     /// Runs that are out.
     live_runs: u32,
@@ -193,7 +193,7 @@ impl Lifecycle {
             .map(|managed| (&managed.spec, managed.plan))
     }
 
-    /// Records a wish or a fact. News of a run that is no longer ours changes nothing.
+    /// Records a request or an event. An event of another generation changes nothing.
     pub fn apply(&mut self, now: MonoTime, event: LifecycleEvent) {
         match event {
             LifecycleEvent::Boot => self.boot(now),
@@ -239,7 +239,8 @@ impl Lifecycle {
                 return Some(effect);
             }
             if self.phase == SystemPhase::New {
-                // What is known so far may be half of it: nobody is run or halted by it.
+                // Not all adopted modules are known yet: none is started or stopped because of the
+                // others.
                 return None;
             }
             self.fire_deadlines(now);

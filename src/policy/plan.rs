@@ -47,7 +47,7 @@ pub enum PlanError {
         /// Each depends on the next, the last one on the first.
         path: Vec<String>,
     },
-    /// `until = "healthy"` on a module whose health nobody reports.
+    /// `until = "healthy"` on a module without a probe.
     NeverHealthy {
         /// Whose edge.
         module: String,
@@ -207,7 +207,7 @@ impl Plan {
         &self.module(module).edges
     }
 
-    /// Who depends on `module`.
+    /// The dependents of `module`.
     #[must_use]
     pub fn dependents(&self, module: ModuleId) -> &[Dependent] {
         self.graph.dependents(module)

@@ -21,27 +21,27 @@ pub use validation::{MIN_READY_TIME, RecoveryValidation, ValidationOutcome};
 /// The exit code that says "my configuration is wrong" (EX_CONFIG of sysexits).
 pub const EXIT_CONFIGURATION: i32 = 78;
 
-/// An ending that nobody asked for.
+/// An end of a run that was not requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// The program never ran.
     NotStarted(StartFailure),
-    /// The process ended by itself.
+    /// The process exited without a request.
     Exited(Exit),
     /// It did not become ready in time.
     StartTimeout,
     /// It did not feed its watchdog.
     Watchdog,
-    /// A liveness probe failed for good.
+    /// A liveness probe failed after its threshold.
     Probe,
     /// What had to be done before its restart could not be done.
     Procedure,
-    /// It was over a limit until its ladder of rungs ended.
+    /// It exceeded a limit up to the last rung of its throttle ladder.
     Limit {
         /// The last rung is `stop`: it is not tried again.
         stop: bool,
     },
-    /// It ended, and nobody knows how: the runtime was away, or it was nobody's child.
+    /// It ended in an unknown way: the runtime was away, or it was not the holder's child.
     ExitUnknown,
 }
 
@@ -65,7 +65,7 @@ impl From<RunEnd> for Failure {
     }
 }
 
-/// What kind of failure it was, as far as recovery tells them apart.
+/// The kind of a failure, as far as recovery distinguishes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureClass {
     /// An exit with a clean code.
@@ -80,7 +80,7 @@ pub enum FailureClass {
     Exec,
     /// Exit 78: not retried until the configuration changes.
     Configuration,
-    /// mainstay ended it: start timeout, watchdog, probe, limit; or nobody knows.
+    /// mainstay stopped it (start timeout, watchdog, probe, limit), or the end is unknown.
     Unresponsive,
 }
 
@@ -124,11 +124,11 @@ pub enum Verdict {
         /// The rung of the ladder.
         strategy: Strategy,
     },
-    /// It ended as it may: nothing is to be done.
+    /// It ended with a clean exit code: nothing is to be done.
     Done,
     /// It is failed.
     GiveUp {
-        /// From now to the one try that is let through; None: only a wish brings it back.
+        /// From now to the one restart of probation; None: only a request starts it again.
         probation: Option<Duration>,
     },
 }
@@ -194,7 +194,7 @@ pub struct RecoveryState {
 pub struct SavedRecovery {
     /// Attempts on the first rung.
     pub attempts: u32,
-    /// The rung it stands on.
+    /// Its rung.
     pub rung: u8,
     /// Whether that rung's one try is used.
     pub rung_used: bool,
@@ -226,7 +226,7 @@ impl RecoveryState {
         self.ready_since
     }
 
-    /// The run is over without a failure.
+    /// The run has ended without a failure.
     pub fn run_over(&mut self, recovery: &RecoverySpec, now: MonoTime) {
         self.credit_stable_time(recovery, now);
         self.ready_since = None;
@@ -260,7 +260,7 @@ impl RecoveryState {
         self.half_open
     }
 
-    /// A wish outranks recovery: everything is forgotten. Keeps its memory for the next time.
+    /// Resets everything: a request outranks recovery. Keeps its allocated memory.
     pub fn reset(&mut self) {
         let mut recent = core::mem::take(&mut self.recent);
         recent.clear();
@@ -339,7 +339,7 @@ impl RecoveryState {
         }
     }
 
-    /// Climbs the ladder to the rung that answers this failure; None: the ladder has ended.
+    /// Climbs the ladder to the rung for this failure; None: the ladder has ended.
     fn climb(&mut self, recovery: &RecoverySpec) -> Option<Strategy> {
         loop {
             let strategy = *recovery.on_failure.get(usize::from(self.rung))?;

@@ -62,11 +62,11 @@ pub enum ReloadEffect {
 /// Where a watched module is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Watched {
-    /// On its way; it ends by a timeout of its own.
+    /// Starting or stopping: a timeout of its own ends that.
     Pending,
-    /// It waits for another module, perhaps for ever: it holds up no commit.
+    /// It waits for another module, perhaps for ever: it delays no commit.
     Waiting,
-    /// Where it is to be.
+    /// In its desired state.
     Settled,
 }
 

@@ -1,10 +1,10 @@
-//! The throttle ladder: from samples of what a module uses to the rung it stands on.
-//! Owns dwell, hysteresis and the order of rungs of one run, and whom machine pressure squeezes.
+//! The throttle ladder: from samples of what a module uses to its rung.
+//! Owns dwell, hysteresis and the order of rungs of one run, and what machine pressure throttles.
 //! Never throttles anything, and never reads a clock.
 //!
-//! CPU time has a standing ceiling that the machine keeps: a module that reaches it stands on
-//! `cap` at once and climbs no further for it. Memory, threads, processes and machine pressure
-//! climb one rung each `dwell`.
+//! CPU time has a ceiling that the machine enforces: a module that reaches it is on `cap` at once
+//! and climbs no further for it. Memory, threads, processes and machine pressure climb one rung
+//! each `dwell`.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -112,7 +112,7 @@ impl Default for ThrottleSpec {
 pub struct LadderSpec {
     /// What is configured.
     pub throttle: ThrottleSpec,
-    /// How far machine pressure may squeeze it.
+    /// How far machine pressure may throttle it.
     pub importance: Importance,
     /// Whether this machine can hold a module at its memory limit.
     pub can_cap_memory: bool,
@@ -172,7 +172,7 @@ struct Excess {
 }
 
 impl Ladder {
-    /// The rung it stands on.
+    /// Its rung.
     #[must_use]
     pub fn rung(&self) -> Rung {
         if self.held {
@@ -194,7 +194,8 @@ impl Ladder {
         self.resource
     }
 
-    /// Takes in a sample. `squeeze`: what of the machine is short, if it is this module's turn.
+    /// Applies a sample. `squeeze`: what the machine is short of, if this module is to be
+    /// throttled.
     pub fn sample(
         &mut self,
         spec: &LadderSpec,
@@ -341,7 +342,7 @@ fn is_usable(spec: &LadderSpec, rung: Rung, resource: Resource) -> bool {
     }
 }
 
-/// How far machine pressure squeezes: nobody is restarted because others need the machine.
+/// How far machine pressure throttles: no module is restarted because others need the machine.
 fn squeeze_max(importance: Importance) -> Rung {
     match importance {
         Importance::Low | Importance::Normal => Rung::Cap,
@@ -432,7 +433,7 @@ impl MachinePressure {
     }
 }
 
-/// A module that machine pressure may squeeze.
+/// A module that machine pressure may throttle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Squeezable {
     /// Which.
@@ -445,8 +446,8 @@ pub struct Squeezable {
     pub rung: Rung,
 }
 
-/// Whose turn it is to be squeezed: the least important that use it; when none of them can climb
-/// further, the next more important ones too.
+/// Returns the modules to throttle: the least important that use `scarce`; when none of them can
+/// climb further, the next more important ones too.
 #[must_use]
 pub fn squeezed(scarce: Resource, modules: &[Squeezable]) -> Vec<ModuleId> {
     let total: u64 = modules.iter().map(|one| one.used).sum();

@@ -17,12 +17,12 @@ pub use mainstay_process::{Exit, StartFailure, StartStep};
 
 use transitions::starting;
 
-/// The pause after the first negative look at readiness; doubles up to [`READINESS_INTERVAL_MAX`].
+/// The pause after the first failed readiness check; doubles up to [`READINESS_INTERVAL_MAX`].
 const READINESS_INTERVAL_MIN: Duration = Duration::from_millis(25);
-/// The longest pause between two looks at readiness.
+/// The longest pause between two readiness checks.
 const READINESS_INTERVAL_MAX: Duration = Duration::from_millis(500);
-/// What is left at least of an adopted start, however late it is: one look, and what it said
-/// meanwhile.
+/// The least time that is left to an adopted start, however late it is: for one readiness check,
+/// and for the notify messages that arrived meanwhile.
 pub(crate) const ADOPTED_MIN: Duration = Duration::from_secs(2);
 /// Of the time of a stop, the part that is kept for the `after_stop` commands of a process that has
 /// to be killed, and the most of it.
@@ -41,9 +41,9 @@ pub struct RunMachine {
     generation: u64,
     /// The interval the module chose for itself in this run.
     watchdog: Option<Duration>,
-    /// It said that it is about to end; `watchdog_deadline` is when it has to be gone.
+    /// It reported STOPPING=1; `watchdog_deadline` is when it has to have exited.
     stopping_reported: bool,
-    /// A deadline is over, and whether it said something in time is being asked.
+    /// A deadline has expired, and the notify socket is being drained for an earlier message.
     draining: bool,
     /// Until then the answer is awaited: it may be lost.
     drained_by: MonoTime,
@@ -54,7 +54,7 @@ pub struct RunMachine {
     actual: RunPhase,
 }
 
-/// Where the run stands. `Requested` and `Ended` never outlive a `next_effect`.
+/// The phase of the run. `Requested` and `Ended` never outlive a `next_effect`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum RunPhase {
     Idle,
@@ -100,11 +100,11 @@ struct StartingRun {
 /// How readiness shows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum ReadinessCheck {
-    /// By living until then.
+    /// Ready if it still runs then.
     At(MonoTime),
-    /// By being told.
+    /// Ready when it reports so.
     Reported(bool),
-    /// By looking: the next look, the pause after it, and whether one is on its way.
+    /// Ready when a check succeeds: the next check, the pause after it, whether one is in flight.
     Polling {
         next: MonoTime,
         pause: Duration,
@@ -112,7 +112,7 @@ enum ReadinessCheck {
     },
 }
 
-/// A run that is being ended by us.
+/// A run that is being stopped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct StoppingRun {
     left: StopTarget,
@@ -127,19 +127,19 @@ struct StoppingRun {
     forced: bool,
 }
 
-/// What has to go before the run is over.
+/// What has to exit before the run has ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum StopTarget {
     /// The `before_start` commands.
     Hook,
-    /// An order to spawn whose answer is still out.
+    /// A spawn request without a result.
     Spawn,
     Process {
         pid: u32,
     },
 }
 
-/// Why a run is being ended by us.
+/// Why a run is being stopped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum StopTrigger {
     Ordered,
@@ -169,7 +169,7 @@ impl RunMachine {
         }
     }
 
-    /// Records a wish or a fact. News of another generation than ours changes nothing.
+    /// Records a request or an event. An event of another generation changes nothing.
     pub fn apply(&mut self, spec: &ModuleSpec, now: MonoTime, event: RunEvent) {
         match event {
             RunEvent::StartRequested { generation } => {
@@ -243,7 +243,7 @@ impl RunMachine {
             RunEvent::SpawnFailed { failure, .. } => self.spawn_failed(failure),
             RunEvent::Exited { exit, .. } => self.exited(exit),
             RunEvent::ReadyReported { .. } => match &mut self.actual {
-                // The socket it speaks on may be faster than the news of its process.
+                // Its notify message may arrive before the event of its process.
                 RunPhase::Spawning { told, .. }
                 | RunPhase::Starting(StartingRun {
                     look: ReadinessCheck::Reported(told),
@@ -458,7 +458,7 @@ impl RunMachine {
         }
     }
 
-    /// When its start is over time.
+    /// The deadline of its start.
     #[must_use]
     pub fn ready_deadline(&self) -> Option<MonoTime> {
         match self.actual {

@@ -39,20 +39,20 @@ pub enum Kind {
 pub enum StartMode {
     /// With the system.
     Eager,
-    /// On the first wish, call, or when a module that is wished up needs it.
+    /// On the first request or call, or when a module that is desired up needs it.
     Lazy,
 }
 
-/// Who is squeezed first, who gets stop budget first.
+/// Which modules are throttled first, and which get stop budget first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Importance {
-    /// Squeezed first.
+    /// Throttled first.
     Low,
     /// The default.
     Normal,
-    /// Squeezed late.
+    /// Throttled late.
     High,
-    /// Squeezed last.
+    /// Throttled last.
     Critical,
 }
 
@@ -72,7 +72,7 @@ pub enum DependencyCondition {
 /// One dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
-    /// Who is needed.
+    /// The module that is needed.
     pub to: ModuleId,
     /// `requires` (true) or `wants` (false).
     pub hard: bool,
@@ -100,7 +100,7 @@ pub enum Readiness {
 /// Which endings bring a module back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartPolicy {
-    /// Every ending that nobody asked for.
+    /// Every end that was not requested.
     Always,
     /// Endings that are failures.
     OnFailure,
@@ -175,11 +175,11 @@ pub struct RecoverySpec {
 /// What a dependent does when a hard dependency restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDependencyRestart {
-    /// It goes on and is told.
+    /// It keeps running and is notified.
     Notify,
     /// It is restarted too.
     Restart,
-    /// It goes on.
+    /// It keeps running.
     Ignore,
 }
 
@@ -196,7 +196,7 @@ pub struct ModuleSpec {
     pub required: bool,
     /// When it is wished up.
     pub start: StartMode,
-    /// Who is squeezed first.
+    /// Which modules are throttled first.
     pub importance: Importance,
     /// What it needs, hard and soft.
     pub edges: Vec<Edge>,
@@ -233,7 +233,7 @@ pub struct SystemSpec {
     pub parallel_startup: bool,
     /// Pause after each start when not parallel.
     pub module_start_delay: Duration,
-    /// For the whole first start.
+    /// For the whole initial startup.
     pub startup_timeout: Duration,
     /// The stop budget of the whole system.
     pub shutdown_timeout: Duration,

@@ -1,26 +1,26 @@
-//! The words for where a module stands, why, and how it is.
-//! Owns the closed lists; their order is that of the words on the wire.
+//! The state of a module, its cause, and its health.
+//! Owns the closed lists; their order is that of the values in JSON.
 //! Never spells them: text belongs to the protocol.
 
-/// Where a module stands.
+/// The observed state of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum State {
-    /// Never wished for since this mainstay started.
+    /// Never requested since this mainstay started.
     #[default]
     NotStarted,
-    /// Wished up; something it needs is not there yet.
+    /// Desired up; something it needs is missing.
     Waiting,
-    /// Its process is being made, or exists and is not ready.
+    /// Its process is being spawned, or exists and is not ready.
     Starting,
     /// Ready.
     Running,
-    /// Told to end.
+    /// Being stopped.
     Stopping,
-    /// Ended as wished, or a task that is done.
+    /// Ended as requested, or a task that is done.
     Stopped,
-    /// Failed; the next try is scheduled.
+    /// Failed; the next restart is scheduled.
     Backoff,
-    /// Given up, until a wish or probation.
+    /// Failed, with no restart scheduled except one of probation.
     Failed,
 }
 
@@ -37,20 +37,20 @@ impl State {
         State::Failed,
     ];
 
-    /// Whether a run is out: ordered, and not reported as ended.
+    /// Whether there is a run: requested, and not reported as ended.
     #[must_use]
     pub fn is_live(self) -> bool {
         matches!(self, State::Starting | State::Running | State::Stopping)
     }
 
-    /// Whether a run is out that nobody has halted.
+    /// Whether there is a run that is not being stopped.
     #[must_use]
     pub fn is_up(self) -> bool {
         matches!(self, State::Starting | State::Running)
     }
 }
 
-/// What is wished for a module, apart from what is.
+/// The desired state of a module, apart from the observed one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Desired {
     /// It should not run.

@@ -158,7 +158,7 @@ impl SimulatedRuntime {
             plans,
             sources,
             problem: None,
-            entrances: [listener(folder, "control")?, listener(folder, "module")?],
+            listeners: [listener(folder, "control")?, listener(folder, "module")?],
         };
         let (events, receiver) = mpsc::channel(EVENTS_WAITING);
         let built = prepared.build(os, None).map_err(|error| text(&error))?;

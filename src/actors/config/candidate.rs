@@ -60,7 +60,7 @@ impl Candidate {
         };
         let (mut read, consulted) = load_watched(sources, &base.configuration);
         let watch = watch.map(|watch| watch.lock().unwrap_or_else(PoisonError::into_inner));
-        // What was changed before its folder was watched was not told.
+        // A change before its folder was watched was not reported.
         if watch.is_some_and(|mut watch| watch.set(&consulted)) {
             read = load_watched(sources, &base.configuration).0;
         }
@@ -262,7 +262,8 @@ impl Candidate {
         system.chain(modules).chain(dropped).collect()
     }
 
-    /// The keys of a module that differ, without `module.NAME.`; a new name is told anyway.
+    /// The keys of a module that differ, without `module.NAME.`; not `renamed_from` of a renamed
+    /// one.
     fn changed_keys(&self, module: ModuleId) -> Vec<&str> {
         let prefix = format!("module.{}.", self.name(module));
         let keys = self.keys_of(module).iter();

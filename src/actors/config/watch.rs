@@ -12,7 +12,7 @@ use super::{ConfigActorState, ConfigMsg, ReloadRequest};
 use crate::config::ReloadMode;
 use crate::os::folder_watch::{Changes, FolderWatch};
 
-/// How long until files that have a problem are looked at again before that is told.
+/// Time until files with a problem are read again, before the problem is reported.
 const SECOND_LOOK: Duration = Duration::from_millis(200);
 
 /// The watch over the files of the configuration.
@@ -66,7 +66,7 @@ impl ConfigActorState {
     }
 }
 
-/// Looks at the files once more before a problem of them is told.
+/// Reads the files once more before a problem of them is reported.
 pub(super) fn look_again(myself: &ActorRef<ConfigMsg>, mut request: Box<ReloadRequest>) {
     request.is_second_look = true;
     let myself = myself.clone();

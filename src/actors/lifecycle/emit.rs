@@ -1,5 +1,5 @@
-//! What the lifecycle tells of a change: to the journal, to people, to other actors.
-//! Owns the sentences. Never decides and never publishes.
+//! What the lifecycle reports of a change: to the journal, the console and other actors.
+//! Owns the messages. Never decides and never publishes.
 
 use std::sync::Arc;
 
@@ -91,7 +91,7 @@ impl LifecycleActorState {
         let entry = self.with_requester(entry, module, cause);
         self.ctx.recorder.record(entry);
         let name = &self.ctx.name(module);
-        // Why it had failed was said when it did.
+        // The cause of its failure was recorded when it failed.
         let is_known = to == State::Stopped && matches!(from, State::Failed | State::Backoff);
         let announcement = ConsoleMessage::StateChanged {
             module: name,
@@ -108,7 +108,7 @@ impl LifecycleActorState {
         self.report_state(module);
     }
 
-    /// Tells health and recovery that a module became ready, or is no more.
+    /// Notifies health and recovery that a module became ready, or is no longer ready.
     fn notify_readiness(&self, module: ModuleId, from: State, to: State, found: bool) {
         let running = to == State::Running;
         if running || from == State::Running {
@@ -133,7 +133,7 @@ impl LifecycleActorState {
         }
     }
 
-    /// With who asked for it, if that is why it happens.
+    /// Adds the requester, if a request is the cause.
     fn with_requester(
         &mut self,
         entry: EventBuilder,
@@ -174,7 +174,7 @@ impl LifecycleActorState {
         self.ctx.plan().rank(by) > self.ctx.plan().rank(module)
     }
 
-    /// What a person reads behind the new state.
+    /// What the console shows after the new state.
     pub(super) fn state_text(&self, module: ModuleId, to: State) -> String {
         let view = self.policy.view(module);
         match to {
@@ -292,7 +292,7 @@ impl LifecycleActorState {
         convert::task_message(&last.exited).filter(|_| current)
     }
 
-    /// A dependent that goes on hears about what it depends on.
+    /// Notifies a dependent that keeps running about what it depends on.
     pub(super) fn notify_dependent(
         &mut self,
         module: ModuleId,
@@ -317,8 +317,9 @@ impl LifecycleActorState {
         self.ctx.bus.notify_dependency(at, module, about_name, word);
     }
 
-    /// What a person does about a start that failed. Nobody answers on the socket by then: a file
-    /// is named, no verb.
+    /// What a person can do about a failed startup. The runtime has exited by then: the text names
+    /// a
+    /// file, no command that needs the runtime.
     fn next_step(&self, module: ModuleId) -> String {
         if let Some(RunEnd::NotStarted(_)) = self.policy.view(module).last_ending {
             return "correct that and run `mainstay up` again".to_owned();
@@ -327,7 +328,7 @@ impl LifecycleActorState {
         format!("what it wrote is in {}", log.display())
     }
 
-    /// The first start is over; what is optional may still be missing.
+    /// The initial startup has ended; what is optional may still be missing.
     pub(super) fn startup_completed(&self) {
         let took = duration_text(self.ctx.os.now().since(self.ctx.up_since));
         let missing: Vec<ModuleId> = self
@@ -357,7 +358,7 @@ impl LifecycleActorState {
                 let name = &self.ctx.name(module);
                 let next = self.next_step(module);
                 let text = |why: &str| format!("cannot start: {name} failed: {why}; {next}");
-                // The line of its state has said what to do about it.
+                // The line of its state has named the next step.
                 console = why.split_once("; ").map(|(cause, _)| text(cause));
                 text(&why)
             }
@@ -373,7 +374,7 @@ impl LifecycleActorState {
                 self.ctx.names(&missing)
             ),
         };
-        // Said before the stop that follows from it.
+        // Reported before the stop that follows from it.
         let console = console.as_deref().unwrap_or(&text);
         self.ctx.announce(ConsoleMessage::System(console));
         self.ctx

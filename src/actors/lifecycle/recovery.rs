@@ -1,5 +1,5 @@
-//! What the lifecycle tells of recovery: verdicts, groups, degraded mode, cascades.
-//! Owns the sentences, and what a module with a connection is told.
+//! What the lifecycle reports of recovery: verdicts, groups, degraded mode, cascades.
+//! Owns the messages, and the notification of a module with a connection.
 //! Never decides and never publishes.
 
 use std::sync::Arc;
@@ -203,7 +203,7 @@ impl LifecycleActorState {
     }
 }
 
-/// What is left of the load, as a part of a sentence.
+/// What is left of the load, as a part of a message.
 pub(crate) fn load_text(share: f64) -> String {
     format!("{:.0} % of its load", (1.0 - share) * 100.0)
 }

@@ -26,7 +26,7 @@ use crate::actors::{features, launching};
 pub(crate) struct Replan {
     /// The plan, made with [`Planned::next`].
     pub(crate) planned: Planned,
-    /// The modules whose definition changed, and whether their run can go on under the new one.
+    /// The modules whose definition changed, and whether their run can continue under the new one.
     pub(crate) changes: Vec<(ModuleId, ChangeClass)>,
     /// What is recorded of it before what it leads to.
     pub(crate) events: Vec<EventBuilder>,
@@ -34,7 +34,7 @@ pub(crate) struct Replan {
     pub(crate) result: oneshot::Sender<Result<(), ReplanError>>,
 }
 
-/// What config hears of a plan until that is committed.
+/// What the config actor is sent about a plan until that is committed.
 #[derive(Debug, Default)]
 pub(super) struct PlanWatch {
     is_on: bool,
@@ -94,8 +94,8 @@ impl LifecycleActorState {
         self.record_renames(former, plan);
     }
 
-    /// Records new names. A name that one module leaves can go to another: whoever reads the
-    /// events in order finds a new name free.
+    /// Records new names. A name that one module leaves can go to another: the events are in an
+    /// order in which each new name is free.
     fn record_renames(&self, former: &Plan, plan: &Plan) {
         let renamed = plan.modules().filter_map(|spec| {
             let from = &former.get(spec.id)?.name;

@@ -1,4 +1,4 @@
-//! The open request of each module, and that for a stop of everything: who asked for what.
+//! The open request of each module, and that for a stop of everything, with their requesters.
 //! Owns its two administrative rows: the request when it is made, the result when it is known.
 //! Never decides.
 
@@ -15,7 +15,7 @@ use super::super::event_recorder::{CausedBy, EventBuilder};
 use super::super::module_memory::operation_str;
 use super::LifecycleActorState;
 
-/// Who requests a stop that a runtime before had begun: nobody again.
+/// The requester of a stop that an earlier runtime had begun.
 pub(in crate::actors) const CONTINUED_STOP: &str = "mainstay";
 
 /// Who requests the restart of a module whose files changed.
@@ -50,7 +50,7 @@ pub(super) struct OpenRequest {
 #[derive(Debug, Default)]
 pub(super) struct OpenRequests {
     pub(super) modules: HashMap<ModuleId, OpenRequest>,
-    /// For a stop of everything: its row, and who asked.
+    /// For a stop of everything: its row and its requester.
     system_stop: Option<(u64, String)>,
 }
 
@@ -157,7 +157,7 @@ impl LifecycleActorState {
         }
     }
 
-    /// Records who asked for what; a request before it that has no result is overtaken.
+    /// Records a request and its requester; it overtakes an earlier one without a result.
     pub(super) fn record_request(
         &mut self,
         module: ModuleId,
@@ -231,7 +231,7 @@ impl LifecycleActorState {
         self.ctx.recorder.record(event);
     }
 
-    /// Records who asked for a stop of everything; it overtakes each start that is pending.
+    /// Records a stop of everything and its requester; it overtakes each pending start.
     pub(super) fn record_system_stop(&mut self, requester: &str) {
         if requester == CONTINUED_STOP {
             return;

@@ -1,5 +1,5 @@
 //! The commands around a run: before_start and after_stop, one after the other.
-//! Owns the one that is on its way. Never decides when its time is over: policy does.
+//! Owns the one that is running. Never decides when its time has expired: policy does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,20 +14,20 @@ use crate::actors::event_recorder::EventBuilder;
 use crate::actors::{CONSOLE_TARGET, launching};
 use crate::os::CommandResult;
 
-/// A command on its way.
+/// A command that is running.
 pub(super) struct Hook {
     generation: u64,
     before: bool,
     /// Its place in the list.
     index: usize,
-    /// What tells it from any other command.
+    /// The number that distinguishes it from other commands.
     command_id: u64,
-    /// It was told to end: nothing comes after it.
+    /// Its stop was requested: no further command follows.
     stop_requested: bool,
 }
 
 impl ModuleActorState {
-    /// Runs the command at `index` of before_start or after_stop, or tells that all are done.
+    /// Runs the command at `index` of before_start or after_stop, or reports that all are done.
     pub(super) fn run_hook(&mut self, generation: u64, before: bool, place: usize) {
         let (ctx, id) = (Arc::clone(&self.ctx), self.id);
         let (spec, launch) = (ctx.spec(id), ctx.launch(id));
@@ -63,7 +63,7 @@ impl ModuleActorState {
         });
     }
 
-    /// A command ended: the next one, unless this one failed or was told to end.
+    /// A command ended: runs the next one, unless this one failed or its stop was requested.
     pub(super) fn hook_ended(&mut self, number: u64, outcome: &CommandResult) {
         let Some(hook) = self.hook.take_if(|hook| hook.command_id == number) else {
             return;

@@ -1,4 +1,4 @@
-//! Output that does not reach its file: an event when it begins, another when it is over.
+//! Output that does not reach its file: an event when the loss begins, another when it has ended.
 //! Owns the text of the reason. Never counts: the holder does.
 
 use mainstay_process::ProcessEventKind;
@@ -43,7 +43,7 @@ impl ModuleActorState {
     }
 }
 
-/// Returns why a write fails, from what the system said; none: the disk is too slow.
+/// Returns why a write fails, from the error of the system; none: the disk is too slow.
 fn loss_reason(errno: Option<i32>) -> String {
     use std::io::{Error, ErrorKind};
     let Some(errno) = errno else {

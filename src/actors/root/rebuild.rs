@@ -1,5 +1,5 @@
 //! What a new actor starts from: the live process, the record, the snapshots, the other actors.
-//! Owns the rules of who knows what. Never starts an actor and never touches a process.
+//! Owns which source has which part of that. Never starts an actor and never touches a process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +72,7 @@ impl RootActorState {
         let generation = now.lifecycle.info.generation;
         let ended = self.ctx.os.last_exit(&self.ctx.instance(id));
         match now.lifecycle.info.state {
-            // It ended while nobody listened; the exit is told again behind this.
+            // It ended while its actor did not run; the exit is reported again after this.
             State::Starting | State::Running | State::Stopping
                 if ended
                     .as_ref()
@@ -89,14 +89,14 @@ impl RootActorState {
 
     /// Ends a run that the newest plan replaced: a new lifecycle does not know of it.
     fn end_outdated(&self, planned: &Planned, id: ModuleId) {
-        let (ctx, board) = (&self.ctx, &self.ctx.actor_refs);
+        let (ctx, actor_refs) = (&self.ctx, &self.ctx.actor_refs);
         let Some(AdoptedProcess { generation, .. }) = self.alive(id) else {
             return;
         };
         if planned.plan.has(id) {
             let follows = Arc::ptr_eq(&ctx.spec(id), &planned.module(id).spec);
             if !follows {
-                board.lifecycle.cast(LifecycleMsg::RestartOutdated(id));
+                actor_refs.lifecycle.cast(LifecycleMsg::RestartOutdated(id));
             }
             return;
         }
@@ -106,12 +106,12 @@ impl RootActorState {
             grace,
             limit,
         };
-        board.module(id).cast(ModuleMsg::Event(stop));
+        actor_refs.module(id).cast(ModuleMsg::Event(stop));
     }
 
     /// Gives a new lifecycle every module, also those that the newest plan has removed.
     fn rebuild_lifecycle(&self) {
-        let (ctx, board) = (&self.ctx, &self.ctx.actor_refs);
+        let (ctx, actor_refs) = (&self.ctx, &self.ctx.actor_refs);
         // How a run ended is reported by its module, when that is done with it. Until then
         // a run that was ordered is taken for one that lasts: it may have no process yet,
         // or none any more.
@@ -128,27 +128,29 @@ impl RootActorState {
                 ..module
             }
         });
-        board.lifecycle.cast(LifecycleMsg::Adopt(modules.collect()));
+        actor_refs
+            .lifecycle
+            .cast(LifecycleMsg::Adopt(modules.collect()));
         for id in slots {
-            board.module(id).cast(ModuleMsg::Resync);
+            actor_refs.module(id).cast(ModuleMsg::Resync);
             self.end_outdated(&planned, id);
         }
-        board.config.cast(ConfigMsg::Resume);
+        actor_refs.config.cast(ConfigMsg::Resume);
         if ctx.snapshots.system().summary.status == Status::Stopping {
             let actor = CONTINUED_STOP.to_owned();
             let budget = ctx.os.stop_time_left().map(stop_budget_left);
-            board
+            actor_refs
                 .lifecycle
                 .cast(LifecycleMsg::StopAll { budget, actor });
         }
     }
 
-    /// Gives a new actor back what the old one knew, from those who know it too.
+    /// Restores the state of a new actor from the other actors and the snapshots.
     pub(super) fn rebuild(&self, role: ActorRole) {
-        let (ctx, board) = (&self.ctx, &self.ctx.actor_refs);
+        let (ctx, actor_refs) = (&self.ctx, &self.ctx.actor_refs);
         match role {
             ActorRole::Registry => {
-                board.lifecycle.cast(LifecycleMsg::Republish);
+                actor_refs.lifecycle.cast(LifecycleMsg::Republish);
             }
             ActorRole::Lifecycle => self.rebuild_lifecycle(),
             ActorRole::Health => {
@@ -157,7 +159,7 @@ impl RootActorState {
                     if now.lifecycle.info.state == State::Running {
                         let (module, generation, running) =
                             (id, now.lifecycle.info.generation, true);
-                        board.health.cast(HealthMsg::ReadinessChanged {
+                        actor_refs.health.cast(HealthMsg::ReadinessChanged {
                             module,
                             generation,
                             running,
@@ -171,16 +173,16 @@ impl RootActorState {
                 let generation = now.lifecycle.info.generation;
                 if now.lifecycle.info.state == State::Stopping {
                     let (grace, limit) = self.stop_time_left(id, generation);
-                    let halt = RunEvent::StopRequested {
+                    let stop = RunEvent::StopRequested {
                         generation,
                         grace,
                         limit,
                     };
-                    board.module(id).cast(ModuleMsg::Event(halt));
+                    actor_refs.module(id).cast(ModuleMsg::Event(stop));
                 }
                 let ended = ctx.os.last_exit(&ctx.instance(id));
                 if let Some(last) = ended.filter(|last| last.generation == generation) {
-                    board.module(id).cast(ModuleMsg::Process(ProcessEvent {
+                    actor_refs.module(id).cast(ModuleMsg::Process(ProcessEvent {
                         instance: ctx.instance(id),
                         generation,
                         what: ProcessEventKind::Exited(last.exited),
@@ -188,7 +190,7 @@ impl RootActorState {
                 }
             }
             ActorRole::Config => {
-                board.config.cast(ConfigMsg::Resume);
+                actor_refs.config.cast(ConfigMsg::Resume);
             }
             ActorRole::Recovery
             | ActorRole::Resources

@@ -1,5 +1,5 @@
-//! From facts of the machine to the actors they are about, in their order.
-//! Owns the translation of signals to wishes, and the commands that run once everything is up.
+//! From events of the machine to the actors that they are about, in their order.
+//! Owns the translation of signals to requests, and the commands that run once everything is up.
 //! Never decides.
 
 use std::sync::Arc;
@@ -43,17 +43,17 @@ pub(super) fn prewarm(ctx: Arc<RuntimeContext>) {
     });
 }
 
-/// Hands facts to who they are about, in their order, for as long as the machine tells any.
+/// Sends each event to the actor that it is about, in order, until their channel closes.
 pub(crate) async fn route(
     ctx: Arc<RuntimeContext>,
-    mut facts: tokio::sync::mpsc::Receiver<OsEvent>,
+    mut events: tokio::sync::mpsc::Receiver<OsEvent>,
 ) {
-    let mut stop_asked = false;
-    while let Some(fact) = facts.recv().await {
-        let board = &ctx.actor_refs;
-        match fact {
+    let mut stop_requested = false;
+    while let Some(event) = events.recv().await {
+        let actor_refs = &ctx.actor_refs;
+        match event {
             OsEvent::StopRequested { .. } | OsEvent::HolderGone => {
-                let (budget, actor) = match (&fact, stop_asked) {
+                let (budget, actor) = match (&event, stop_requested) {
                     (OsEvent::StopRequested { left: Some(left) }, _) => {
                         (Some(stop_budget_left(*left)), CONTINUED_STOP)
                     }
@@ -63,23 +63,25 @@ pub(crate) async fn route(
                     (OsEvent::StopRequested { .. }, false) => (None, "signal"),
                     _ => (None, "the holder is gone"),
                 };
-                if matches!(fact, OsEvent::StopRequested { .. }) && !stop_asked {
+                if matches!(event, OsEvent::StopRequested { .. }) && !stop_requested {
                     let text = "stopping in order; a second Ctrl-C kills what still runs";
                     ctx.announce(ConsoleMessage::System(text));
                 }
-                stop_asked = true;
-                // By way of root: behind the start or the adoption of everything.
-                board.root.cast(RootMsg::StopRequested { budget, actor });
+                stop_requested = true;
+                // By way of root: after the start or the adoption of everything.
+                actor_refs
+                    .root
+                    .cast(RootMsg::StopRequested { budget, actor });
             }
             OsEvent::DirectoriesRestored { problem } => restored(&ctx, problem),
             OsEvent::ReloadRequested => {
-                board
+                actor_refs
                     .config
                     .cast(ConfigMsg::Reload(ReloadRequest::by("SIGHUP")));
             }
-            // By way of root: that it answers is what the holder wants to know.
+            // By way of root, whose reply shows the holder that the runtime responds.
             OsEvent::PingReceived => {
-                board.root.cast(RootMsg::Ping);
+                actor_refs.root.cast(RootMsg::Ping);
             }
             OsEvent::Process(event) => {
                 let Some(module) = ctx.find_instance(&event.instance) else {
@@ -90,7 +92,7 @@ pub(crate) async fn route(
                         activate_module(&ctx, module, &socket);
                     }
                     _ => {
-                        board.module(module).cast(ModuleMsg::Process(event));
+                        actor_refs.module(module).cast(ModuleMsg::Process(event));
                     }
                 }
             }

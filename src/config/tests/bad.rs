@@ -1,4 +1,4 @@
-//! Bad values and keys: each is told with its place, its line and what to do.
+//! Bad values and keys: each is reported with its location, its line and what to do.
 //! Owns the list of what people get wrong.
 //! Never checks whole messages where a part decides.
 

@@ -1,4 +1,4 @@
-//! What a configuration becomes, and what is said about a bad one.
+//! What a configuration becomes, and the problems of a bad one.
 //! Owns a folder of files that goes away with the test.
 //! Never touches the environment of the test process.
 

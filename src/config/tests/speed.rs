@@ -1,4 +1,4 @@
-//! Large configurations are read whole, and their problems told without drowning anybody.
+//! Large configurations are read whole, and only a bounded number of their problems is listed.
 //! Owns configurations of ten thousand modules. Never measures time: benchmarks do; what grew with
 //! the square of them would not end.
 

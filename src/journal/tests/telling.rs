@@ -1,4 +1,4 @@
-//! `why` and `describe`: stories and sentences.
+//! `why` and `describe`: chains of events and messages.
 
 use insta::assert_snapshot;
 use mainstay_protocol::method::WhyLink;

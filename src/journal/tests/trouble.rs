@@ -1,4 +1,4 @@
-//! A disk that is full, a file that is damaged, deleted or no file: supervising goes on.
+//! A disk that is full, a file that is damaged, deleted or no file: supervision continues.
 
 use std::fs;
 use std::process::Command;

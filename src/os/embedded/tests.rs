@@ -1,5 +1,5 @@
 //! A task as the machine sees it, with a holder that says nothing.
-//! Owns what must be told however many facts wait. Never starts a process.
+//! Owns what must be reported however many events wait. Never starts a process.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;

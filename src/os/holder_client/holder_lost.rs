@@ -1,4 +1,4 @@
-//! When the holder is gone: what runs is ended by us, and every question gets an answer.
+//! When the holder has exited: the runtime stops what runs, and every request gets a result.
 //! Owns nothing of its own; it is the part of `held` that acts without a wire.
 //! Never starts anything: a pending start is reported as failed.
 

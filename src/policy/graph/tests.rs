@@ -24,7 +24,7 @@ fn former(text: &str, names: &[&str]) -> Vec<Arc<ModuleSpec>> {
     specs.map(Arc::new).collect()
 }
 
-/// The order, and for each module who depends on it.
+/// The order, and the dependents of each module.
 fn told(graph: &DependencyGraph) -> String {
     let module = |id: &ModuleId| {
         let from = graph.dependents(*id).iter().map(|it| graph.name(it.from));

@@ -1,5 +1,5 @@
 //! Tables of groups: which restart reaches whom, and what follows when a budget is exceeded.
-//! Owns one row for each sentence of the design. Never runs a lifecycle.
+//! Owns one row for each rule of the design. Never runs a lifecycle.
 
 use super::*;
 use crate::fixture::{SEC, groups};
@@ -26,7 +26,7 @@ fn names(modules: &[ModuleId]) -> String {
     modules.iter().map(letter).collect()
 }
 
-/// Each restart of a module, a second after the one before: who goes along, and what the group
+/// Each restart of a module, a second after the last: which others restart, and what the group
 /// does when its budget is exceeded.
 #[track_caller]
 fn check(text: &str, story: &[(char, &str)]) {

@@ -1,4 +1,4 @@
-//! The return of the runtime: from what the one before knew to where each module stands.
+//! The return of the runtime: from the records of the last one to the state of each module.
 //! Owns the record that must survive. Times in it are of the same boot.
 //! Never guesses: what lives is adopted, what was recorded as living and is not has failed.
 
@@ -16,11 +16,11 @@ use crate::states::{Cause, Desired, State};
 /// What must survive the runtime, of one module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ModuleRecord {
-    /// What is wished.
+    /// The desired state.
     pub desired: Desired,
-    /// How many wishes there were.
+    /// Number of requests so far.
     pub desired_revision: u64,
-    /// Where it stood; `stopping` as soon as it was to be ended.
+    /// Its state; `stopping` as soon as a stop was decided.
     pub state: State,
     /// Its last run.
     pub generation: u64,
@@ -28,11 +28,11 @@ pub struct ModuleRecord {
     pub ready: bool,
     /// Whether that run ended by itself with a clean code.
     pub completed: bool,
-    /// When its start is over time.
+    /// The deadline of its start.
     pub ready_deadline: Option<MonoTime>,
-    /// When its stop is over time, and the latest that can become.
+    /// The deadline of its stop, and the latest to which that can be extended.
     pub stop_deadlines: Option<(MonoTime, MonoTime)>,
-    /// While the first start waits for it: when that is over time.
+    /// The deadline of the initial startup, while that waits for the module.
     pub initial_start_deadline: Option<MonoTime>,
     /// The end of backoff, or the next probation.
     pub retry_at: Option<MonoTime>,
@@ -70,7 +70,7 @@ impl Lifecycle {
             let removed = self.removed.get(module.index());
             return removed.copied().unwrap_or_default();
         };
-        // A runtime that returns may have to go on with the plan before, which has it.
+        // A returning runtime may have to continue with the former plan, which has the module.
         let stopped_by_plan = !slot.in_plan && slot.cause == Cause::Reload;
         ModuleRecord {
             desired: slot.desired,
@@ -121,7 +121,7 @@ impl Lifecycle {
         }
         let spec = Arc::clone(&slot.spec);
         slot.restore_recovery(now, &record);
-        // A record of nothing is none: the runtime before died at the beginning of its first start.
+        // An untouched record counts as none: the last runtime died as its initial startup began.
         let touched = record.state != State::NotStarted || record.desired_revision > 0;
         slot.adopted = alive.is_some() || touched;
         slot.desired = record.desired;
@@ -172,8 +172,8 @@ impl Lifecycle {
         self.restore_recovery(now, module, record);
     }
 
-    /// What was to be done before the next run is done again, a degraded run is told again, and
-    /// its group counts what the module used up.
+    /// Requests again what has to be done before the next run, notifies a degraded run again, and
+    /// counts the attempts of the module in its group.
     pub(super) fn restore_recovery(
         &mut self,
         now: MonoTime,
@@ -189,8 +189,8 @@ impl Lifecycle {
         self.group_budgets.restore(&groups, now, module, attempts);
     }
 
-    /// Goes on from what was adopted. A run that was recorded as living, was not found, and
-    /// whose exit nobody told has failed. An eager module that nobody knew is wished up.
+    /// Continues from what was adopted. A run that was recorded as live, has no process and no
+    /// reported exit has failed. An eager module without a record becomes desired up.
     pub(super) fn resume(&mut self, now: MonoTime) {
         if self.phase == SystemPhase::Stopping {
             // What ended meanwhile already stops everything.
@@ -207,11 +207,11 @@ impl Lifecycle {
             let slot = self.module(*module);
             slot.spec.start == StartMode::Eager && !slot.is_builtin()
         };
-        // An eager one that nobody knows is part of a first start of which nothing was kept.
+        // An eager module without a record belongs to an initial startup that kept no records.
         let goes_on = self.booting > 0;
         let begins = self.ids().filter(eager).any(|module| fresh(self, module));
         (self.phase, self.startup_by) = match (goes_on, begins) {
-            // News that waited for this runtime comes behind this.
+            // Events that waited for this runtime arrive after this.
             (true, _) => (
                 SystemPhase::Starting,
                 self.startup_by.max(now.after(ADOPTED_MIN)),

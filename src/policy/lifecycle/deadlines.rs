@@ -27,7 +27,7 @@ impl DeadlineHeap {
         }
     }
 
-    /// Makes room for so many modules.
+    /// Makes room for `slots` modules.
     pub(super) fn grow(&mut self, len: usize) {
         self.place.resize(self.place.len().max(len), NOWHERE);
     }

@@ -30,14 +30,14 @@ fn only_what_is_asleep_is_woken() {
         // Recovery has its own time for these.
         (LAZY, &["boot", "dep up", "start m", "m exit 1"], ""),
         (LAZY, &["boot", "dep up", "start m", "m exit 78"], ""),
-        // What it needs comes along, as with every wish.
+        // What it needs is started too, as with every request.
         (
             LAZY,
             &["boot", "dep up", "stop dep", "dep halted"],
             "run dep",
         ),
         (LAZY, &["boot", "dep up", "stop all"], ""),
-        // An eager one that ended is done until somebody wishes.
+        // An eager task that ended stays done until it is requested.
         ("m | on_failure", &["boot", "m up", "m done"], ""),
     ];
     for (text, way, expected) in rows {
@@ -176,7 +176,7 @@ fn a_stop_keeps_its_deadline_over_the_return_of_the_runtime() {
     assert!(by.since(now) <= SEC(6), "of ten seconds four have passed");
 }
 
-/// Both have crashed and their backoff is over, with so many restart tokens.
+/// Both have crashed and their backoff has expired, with `tokens` restart tokens.
 fn both_crashed(tokens: u32, expected: &str) -> LifecycleScript {
     let mut system = system();
     system.concurrent_restarts = tokens;

@@ -102,7 +102,7 @@ pub(super) struct StatusCounts {
     missing: u32,
     stopped: u32,
     failing: u32,
-    /// Those that hold up what needs them until somebody acts.
+    /// Modules that block their dependents until a person acts.
     failed_needs: u32,
 }
 
@@ -166,7 +166,8 @@ impl Lifecycle {
             return Vec::new();
         }
         let edges = slot.spec.edges.iter();
-        // A soft edge whose time is over lets go at the next look, which has been by now.
+        // A soft edge stops blocking at the reconcile step after its deadline, which has run by
+        // now.
         edges
             .filter(|edge| self.edge_blocks(edge, slot.since, slot.since))
             .map(|edge| edge.to)
@@ -236,7 +237,7 @@ impl Lifecycle {
         }
     }
 
-    /// Counts `module` anew after a change of its state, wish or health.
+    /// Counts `module` again after a change of its state, desired state or health.
     pub(super) fn update_counts(&mut self, module: ModuleId) {
         let stopping = matches!(self.phase, SystemPhase::Stopping | SystemPhase::Stopped);
         let slot = self.module_mut(module);

@@ -10,7 +10,7 @@ use crate::run::RunReport;
 use crate::spec::ModuleId;
 use crate::states::{Cause, Health, State};
 
-/// What somebody asks of a module.
+/// What is requested of a module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// Be up.
@@ -25,12 +25,12 @@ pub enum Operation {
     Recover,
 }
 
-/// A wish or a fact.
+/// A request or an event.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum LifecycleEvent {
-    /// Wish up every eager module (and what it needs) and begin the first start.
+    /// Every eager module becomes desired up, with what it needs; the initial startup begins.
     Boot,
-    /// Somebody asks.
+    /// An operation was requested.
     Requested {
         /// Of whom.
         module: ModuleId,
@@ -62,7 +62,7 @@ pub enum LifecycleEvent {
         /// A liveness probe failed often enough, and its rechecks too.
         restart: bool,
     },
-    /// What [`LifecycleEffect::Prepare`] asked for is over.
+    /// What [`LifecycleEffect::Prepare`] requested has ended.
     ProcedureEnded {
         /// Whose.
         module: ModuleId,
@@ -71,7 +71,7 @@ pub enum LifecycleEvent {
         /// Whether it could be done.
         ok: bool,
     },
-    /// From the resources actor: a run is over a limit and stands on the last rungs of its ladder.
+    /// From the resources actor: a run exceeds a limit and is on the last rungs of its ladder.
     LimitExceeded {
         /// Whose.
         module: ModuleId,
@@ -89,7 +89,7 @@ pub enum LifecycleEvent {
         /// Its process, if it lives.
         alive: Option<AdoptedProcess>,
     },
-    /// After the `Adopted` events: go on from there instead of `Boot`.
+    /// After the `Adopted` events, instead of `Boot`: continue from there.
     Resume,
     /// Time passed.
     TimerFired,
@@ -102,7 +102,7 @@ pub enum ChangeClass {
     Added,
     /// It is gone: its run is stopped.
     Removed,
-    /// A run goes on under the new spec.
+    /// A run continues under the new spec.
     Live,
     /// A run ends, and the next one follows the new spec.
     Restart,
@@ -125,35 +125,35 @@ pub enum ReplanError {
     },
 }
 
-/// What a dependent that goes on is told about a module it depends on.
+/// What a dependent that keeps running is notified of, about a module it depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DependencyNotice {
     /// It ended and will be back.
     Restarting,
     /// It is ready again.
     Recovered,
-    /// It was given up.
+    /// It failed, and no restart is scheduled.
     Failed,
 }
 
-/// Why the first start failed.
+/// Why the initial startup failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartupFailure {
-    /// A required module was given up.
+    /// A required module failed, and no restart is scheduled.
     CriticalModuleFailed {
         /// Which.
         module: ModuleId,
     },
-    /// A required module needs one that was given up: it cannot come any more.
+    /// A required module needs one that failed: it will not start.
     DependencyFailed {
-        /// The one that was given up.
+        /// The failed one.
         module: ModuleId,
-        /// The required one that needs it, at some remove.
+        /// The required one that needs it, directly or not.
         needed_by: ModuleId,
     },
     /// The system's start took longer than it may.
     TimedOut {
-        /// Who was not there yet, in start order.
+        /// The modules that are not ready, in start order.
         missing: Vec<ModuleId>,
     },
 }
@@ -173,7 +173,7 @@ pub struct ProcedureOrder {
     pub keeps_earlier: bool,
 }
 
-/// What is to be done, or to be told.
+/// What the actors have to do, or to report.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LifecycleEffect {
     /// Run a module; its reports carry this generation.
@@ -183,7 +183,7 @@ pub enum LifecycleEffect {
         /// The run, newer than every one before.
         generation: u64,
     },
-    /// End the run of a module. Said again with a shorter grace when the time got shorter.
+    /// Stop the run of a module. Repeated with a shorter grace when its time got shorter.
     Stop {
         /// Which.
         module: ModuleId,
@@ -194,9 +194,9 @@ pub enum LifecycleEffect {
         /// From now to the latest kill, whatever more time it asks for.
         limit: Duration,
     },
-    /// A dependent that goes on is told about a module it depends on.
+    /// Notify a dependent that keeps running about a module it depends on.
     NotifyDependent {
-        /// Who is told.
+        /// The dependent.
         module: ModuleId,
         /// About whom.
         about: ModuleId,
@@ -239,23 +239,23 @@ pub enum LifecycleEffect {
         /// Which of both.
         degraded: bool,
     },
-    /// Too many modules were given up within a window: the branches that they are in stop, and are
-    /// failed until somebody starts them.
+    /// Too many modules failed within a window: the branches that they are in stop, and are failed
+    /// until their start is requested.
     CascadeStopped {
-        /// Those that were given up.
+        /// The modules that failed.
         failed: Vec<ModuleId>,
         /// They, and all that depend on them, in start order.
         branch: Vec<ModuleId>,
     },
-    /// The first start is over: every eager module is ready, done, or (optional) failed.
+    /// The initial startup has ended: every eager module is ready, done, or (optional) failed.
     StartupCompleted,
-    /// The first start failed; what runs is being stopped.
+    /// The initial startup failed; what runs is being stopped.
     StartupFailed {
         /// Why.
         reason: StartupFailure,
     },
-    /// A module that the newest plan has no more has no run any more: it is forgotten. Its record
-    /// must outlast the former plan, which a runtime that returns may have to go on with.
+    /// A module that the newest plan does not have has no run any more. Its record must be kept as
+    /// long as the former plan, with which a returning runtime may have to continue.
     Removed {
         /// Which.
         module: ModuleId,

@@ -21,9 +21,9 @@ pub(super) enum StopReason {
     Requested,
     /// A liveness probe failed often enough, and its rechecks too.
     Probe,
-    /// It is over a limit: stopped permanently, or restarted.
+    /// It exceeds a limit: stopped permanently, or restarted.
     Limit {
-        /// For good.
+        /// Permanently.
         stop: bool,
     },
     /// The runtime before had begun to end it.
@@ -48,7 +48,7 @@ pub(super) struct Proposal {
 /// What has to be done before the next run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Procedure {
-    /// Its number, so that a late result is told from that of another.
+    /// Its number, which distinguishes a late result from that of another procedure.
     pub(super) ticket: u32,
     /// A reset (true), or taking one back.
     pub(super) reset: bool,
@@ -70,7 +70,7 @@ pub(super) struct ManagedModule {
     pub(super) cause: Cause,
     pub(super) by: Option<ModuleId>,
     pub(super) since: MonoTime,
-    /// Grows with every wish.
+    /// Grows with every request.
     pub(super) desired_revision: u64,
     pub(super) generation: u64,
     pub(super) pid: Option<u32>,
@@ -82,7 +82,7 @@ pub(super) struct ManagedModule {
     /// Its current or last run was ready at some time.
     pub(super) was_ready: bool,
     pub(super) stop_reason: Option<StopReason>,
-    /// When the stop of the current run is over time, and the latest that can become.
+    /// The deadline for the stop of the current run, and the latest to which it can be extended.
     pub(super) stop_deadlines: Option<(MonoTime, MonoTime)>,
     pub(super) recovery: RecoveryState,
     /// `auto = false`: what a person may accept.
@@ -97,7 +97,7 @@ pub(super) struct ManagedModule {
     pub(super) on_trial: bool,
     /// The end of backoff, or the next probation.
     pub(super) retry_at: Option<MonoTime>,
-    /// When the start of the current run is over time.
+    /// The deadline for the start of the current run.
     pub(super) ready_deadline: Option<MonoTime>,
     /// The dependency that holds it in `waiting`: a place among its edges.
     pub(super) waiting_on_edge: u32,
@@ -106,13 +106,13 @@ pub(super) struct ManagedModule {
     pub(super) needs_token: bool,
     /// It holds a restart token, until then at most.
     pub(super) token_until: Option<MonoTime>,
-    /// The first start waits for it.
+    /// The initial startup waits for it.
     pub(super) in_initial_start: bool,
-    /// Hard dependents that went on were told that it restarts.
+    /// Hard dependents that keep running were notified that it restarts.
     pub(super) hard_notice_due: bool,
-    /// Soft dependents were told that it failed.
+    /// Soft dependents were notified that it failed.
     pub(super) soft_notice_due: bool,
-    /// Recorded as running, but no process was found; its exit may still be told.
+    /// Recorded as running, but no process was found; its exit may still be reported.
     pub(super) exit_unknown: bool,
     pub(super) adopted: bool,
     /// Runs after the first that no request led to.
@@ -122,7 +122,7 @@ pub(super) struct ManagedModule {
     pub(super) last: Option<RunEnd>,
     /// What it is counted as in the status of the system.
     pub(super) severity: Severity,
-    /// Counted among those that hold up what needs them until somebody acts.
+    /// Counted among the modules that block their dependents until a person acts.
     pub(super) counts_as_failed_need: bool,
 }
 
@@ -216,7 +216,7 @@ impl ManagedModule {
         self.goal() == Desired::Down || self.stop_reason.is_some()
     }
 
-    /// A request forgives: attempts, rung, breaker, proposal and degraded mode begin anew.
+    /// A request resets attempts, rung, breaker, proposal and degraded mode.
     pub(super) fn forgive(&mut self) {
         self.recovery.reset();
         (self.proposal, self.is_degraded, self.on_trial) = (None, false, false);
@@ -235,7 +235,7 @@ impl ManagedModule {
         self.plan != newest_plan && self.state.is_live() && !self.is_builtin()
     }
 
-    /// Goes on by the spec of another plan. Attempts count as what they are by that one.
+    /// Continues under the spec of another plan, which also limits the attempts made so far.
     pub(super) fn follow(&mut self, now: MonoTime, spec: &Arc<ModuleSpec>, plan: u64) {
         if self.spec.recovery != spec.recovery {
             self.recovery = RecoveryState::restore(&spec.recovery, now, self.recovery.save());
@@ -258,8 +258,8 @@ impl ManagedModule {
         }
     }
 
-    /// Whether its dependents do not know yet that a new run follows this one: it was not to
-    /// stop, or for a reason of which they are told when it has ended.
+    /// Whether its dependents have not been notified that a new run follows this one: no stop was
+    /// decided, or one whose reason they are notified of when the run has ended.
     pub(super) fn dependents_must_be_told(&self) -> bool {
         let untold = matches!(
             self.stop_reason,

@@ -1,6 +1,6 @@
-//! What a wish does: to its module, to what it needs, to those that need it.
-//! Owns the intent number: every wish outranks what recovery had in mind before.
-//! Never runs or ends anything: it changes what is wanted, and looks do the rest.
+//! What an operation does: to its module, to what that needs, to its dependents.
+//! Owns the desired revision: every request outranks what recovery decided before.
+//! Never starts or stops anything: it changes the desired state, and the reconcile step acts.
 
 use super::managed_module::StopReason;
 use super::propagation::DependencyLoss;
@@ -54,7 +54,7 @@ impl Lifecycle {
         }
     }
 
-    /// Wishes `module` up, and all that it needs and has not.
+    /// Makes `module` desired up, and all that it needs and that is not up.
     fn request_start(&mut self, now: MonoTime, module: ModuleId) {
         self.worklist.insert(self.graph.rank(module));
         self.collect_dependencies(|_, _| true);
@@ -95,7 +95,7 @@ impl Lifecycle {
         }
     }
 
-    /// Wishes one module up, whatever it is doing.
+    /// Makes one module desired up, whatever its state.
     pub(super) fn set_desired_up(
         &mut self,
         now: MonoTime,
@@ -127,7 +127,7 @@ impl Lifecycle {
                 self.arm(module);
             }
             State::Stopping => {
-                // The end of this run is no failure any more, of which they would be told.
+                // The end of this run is no failure any more: they would not be notified then.
                 if slot.dependents_must_be_told() {
                     self.propagate_restart(module);
                 }

@@ -1,6 +1,6 @@
-//! What a wish would take along, before it is made.
-//! Owns nothing: the wish is made on a copy, in a world where everything succeeds at once.
-//! Never answers from rules of its own: whatever the lifecycle does, this shows.
+//! What an operation would take along, before it is requested.
+//! Owns nothing: the operation is applied to a copy, where everything succeeds at once.
+//! Never has rules of its own: it shows what the lifecycle does.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,24 +24,24 @@ pub enum PreviewAction {
     Stop,
     /// It is stopped, and started later on.
     Restart,
-    /// It goes on and is told.
+    /// It keeps running and is notified.
     Notify,
     /// Its run fails.
     Fail,
 }
 
-/// One step that a wish would lead to.
+/// One step that an operation would lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PreviewStep {
-    /// To whom.
+    /// The module.
     pub module: ModuleId,
-    /// What.
+    /// What happens to it.
     pub action: PreviewAction,
-    /// Because of whom.
+    /// The module that causes it.
     pub because: ModuleId,
 }
 
-/// Nothing waits for time in this world, so any moment will do.
+/// Nothing waits for time in a preview, so any point in time will do.
 pub(super) const NOW: MonoTime = MonoTime(0);
 
 /// More steps than this for each module mean that the copy does not come to rest.
@@ -118,7 +118,7 @@ impl Played {
 }
 
 impl Lifecycle {
-    /// What `wish` would take along, in order, each module once. Costs a copy of everything.
+    /// Returns what an operation would take along, in order, each module once. Copies everything.
     #[must_use]
     pub fn preview(&self, module: ModuleId, operation: Operation) -> Vec<PreviewStep> {
         let mut copy = self.without_effects();

@@ -18,8 +18,8 @@ pub(super) enum DependencyLoss {
 }
 
 impl Lifecycle {
-    /// `module` is gone for now and will not come back by itself soon: all that need it, and all
-    /// that need them, go back to `waiting` and keep their wish.
+    /// `module` does not run and no restart follows soon: its hard dependents, direct and indirect,
+    /// return to `waiting` and stay desired up.
     pub(super) fn propagate_stop(&mut self, module: ModuleId, why: DependencyLoss) {
         self.worklist.insert(self.graph.rank(module));
         self.propagate_worklist(why);
@@ -56,8 +56,9 @@ impl Lifecycle {
         }
     }
 
-    /// Whether `dependent` cannot do without the current run of `module`. Who waited for
-    /// completion has it, and a task that is done is all that it can ever be.
+    /// Whether `dependent` needs the current run of `module`: not if it waited for the completion
+    /// of
+    /// the module, nor if the module is a task that is done.
     fn requires_run_of(&self, dependent: &Dependent, module: ModuleId) -> bool {
         let slot = self.module(module);
         let done = slot.completed && slot.spec.kind == Kind::Task;
@@ -106,7 +107,7 @@ impl Lifecycle {
         }
     }
 
-    /// Soft dependents go on without `module` and are told so.
+    /// Notifies the soft dependents, which keep running without `module`.
     pub(super) fn notify_failed(&mut self, module: ModuleId) {
         let graph = Arc::clone(&self.graph);
         for dependent in graph.dependents(module) {

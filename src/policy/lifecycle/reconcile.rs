@@ -1,5 +1,5 @@
 //! Reconciles one module: the next step from its observed to its desired state.
-//! Owns the edges: whom they hold in `waiting`, and who must end before whom.
+//! Owns the edges: which modules they keep in `waiting`, and which must stop before which.
 //! Never walks further than a module's own edges.
 
 use alloc::sync::Arc;
@@ -162,8 +162,8 @@ impl Lifecycle {
         false
     }
 
-    /// Takes out of the queue who gets the next free token: in topological order, and of one wave
-    /// the one that has waited longest.
+    /// Takes the module out of the queue that gets the next free token: in topological order, and
+    /// within a wave the one that has waited longest.
     fn next_for_token(&mut self) -> Option<ModuleId> {
         let limit = self.plan.system().concurrent_restarts as usize;
         if self.token_holders.len() >= limit {
@@ -178,15 +178,15 @@ impl Lifecycle {
         (self.graph.wave(module), since, module)
     }
 
-    /// A token is free again for the next.
+    /// Returns the restart token of the module, if it holds one.
     pub(super) fn return_token(&mut self, module: ModuleId) {
         if self.module_mut(module).token_until.take().is_some() {
             self.token_holders.retain(|holder| *holder != module);
         }
     }
 
-    /// Who was queued may have been stopped or held since; it is reconciled then, because what it
-    /// needs may have ended meanwhile.
+    /// A queued module may have been stopped or blocked since; it is reconciled then, because what
+    /// it needs may have ended meanwhile.
     fn may_start(&mut self, now: MonoTime, module: ModuleId) -> bool {
         let slot = self.module(module);
         matches!(self.phase, SystemPhase::Starting | SystemPhase::Up)
@@ -267,7 +267,7 @@ impl Lifecycle {
     }
 
     /// The edge that holds `module` in `waiting`. Remembers it, and arms the end of a soft one.
-    /// The search goes on where the last one ended: over time each edge is passed once.
+    /// The search continues where the last one ended: in total each edge is visited once.
     fn waits_for(&mut self, now: MonoTime, module: ModuleId) -> Option<Edge> {
         let slot = self.module(module);
         let edges = &slot.spec.edges;

@@ -168,7 +168,7 @@ impl Lifecycle {
         }
     }
 
-    /// Stops modules in order and leaves them failed, until somebody starts them.
+    /// Stops modules in order and leaves them failed, until their start is requested.
     pub(super) fn stop_permanently(&mut self, now: MonoTime, modules: &[ModuleId], by: ModuleId) {
         let mut at_rest = alloc::vec::Vec::new();
         for &module in modules {
@@ -224,7 +224,7 @@ impl Lifecycle {
         }
     }
 
-    /// Asks for a reset, or for taking one back. No run starts before it is over.
+    /// Requests a reset, or the rollback of one. No run starts before that has ended.
     pub(super) fn request_procedure(
         &mut self,
         now: MonoTime,
@@ -248,7 +248,7 @@ impl Lifecycle {
         self.mark_dirty(module);
     }
 
-    /// A procedure is over.
+    /// A procedure has ended.
     pub(super) fn procedure_ended(
         &mut self,
         now: MonoTime,

@@ -23,7 +23,7 @@ use crate::states::{Cause, Desired, State};
 
 impl Lifecycle {
     /// Brings every module to `plan`, whatever it is doing and whether the change before this one
-    /// is over or not. `changes` says which modules need a new run; all others go on. What the
+    /// has ended or not. `changes` says which modules need a new run; all others continue. What the
     /// plans themselves show (a module is new, or gone) needs no entry; a module that a plan which
     /// was not committed removed is as it was then, unless it has an entry.
     ///
@@ -297,8 +297,8 @@ impl Lifecycle {
         }
     }
 
-    /// What follows for all modules from where each stands under the plan. Which module stops with
-    /// which is neither recorded nor carried over, because it follows from what is. Then starts
+    /// Derives what follows for all modules from their states and the plan. Which module stops with
+    /// which is neither recorded nor carried over, because it follows from those. Then starts
     /// the eager modules that are `fresh`, and what they and others need.
     pub(super) fn join_plan(
         &mut self,

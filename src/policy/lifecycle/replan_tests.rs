@@ -221,7 +221,7 @@ fn edges_that_are_turned_around_hold_nobody_up() {
 fn a_live_edge_to_a_module_that_was_never_started_starts_it() {
     let mut script = check("a\nb | lazy", &[("boot", "run a"), ("a up", "started")]);
     assert_eq!(script.replan("a: b\nb | lazy", "a live"), "run b, plan 2");
-    // What a person stopped stays down, and takes along who needs it now.
+    // What a person stopped stays down, and so do its new dependents.
     let mut script = check(
         "a\nb",
         &[("boot", "run a, run b"), ("a up", ""), ("b up", "started")],
@@ -264,7 +264,7 @@ fn the_newest_plan_wins_whatever_became_of_the_one_before() {
     const PLAN: &str = "a\nb: a | restart";
     let mut script = check(PLAN, &up);
     assert_eq!(script.replan(PLAN, "a restart"), "halt b");
-    // Back again in the middle of it: the change is over when the run of plan 1 has ended.
+    // Back again in the middle of it: the change has ended when the run of plan 1 has.
     assert_eq!(script.replan(PLAN, ""), "");
     run(
         &mut script,
@@ -276,7 +276,7 @@ fn the_newest_plan_wins_whatever_became_of_the_one_before() {
     assert_eq!(script.replan(PLAN, ""), "");
     run(&mut script, &[("b halted", "run b, plan 5"), ("b up", "")]);
     let generation = script.lifecycle.view(script.id("b")).generation;
-    // Removed for good and added much later: its runs go on to be numbered.
+    // Removed permanently and added much later: the numbers of its runs continue.
     script.replan("a", "");
     run(&mut script, &[("b halted", "removed b, plan 6")]);
     assert_eq!(script.replan(PLAN, ""), "run b, plan 7");
@@ -442,7 +442,7 @@ fn a_new_plan_and_a_return_under_it_lead_to_the_same_states() {
     }
 }
 
-/// The plan was not kept yet when the runtime died: the next one goes on with the plan before, and
+/// The plan was not kept yet when the runtime died: the next one continues with the former one, and
 /// finds records of a change that never was.
 #[test]
 fn a_plan_that_is_lost_with_the_runtime_leaves_no_trace() {

@@ -1,6 +1,6 @@
-//! What a run tells: it exists, it is ready, it is over.
-//! Owns what an ending means: as wished, a fall that was ours, or a failure to be judged.
-//! Never asks again: a report of another run than the current one changes nothing.
+//! The reports of a run: it exists, it is ready, it has ended.
+//! Owns what the end means: as requested, a stop that was decided here, or a failure.
+//! Never queries: a report of another run than the current one changes nothing.
 
 use super::managed_module::StopReason;
 use super::{Lifecycle, SystemPhase};
@@ -72,7 +72,7 @@ impl Lifecycle {
         self.mark_waiting_dependents(module);
     }
 
-    /// A run that is over a limit ends; its end is then judged.
+    /// Stops a run that exceeds a limit; recovery decides what follows when it has ended.
     pub(super) fn apply_limit(&mut self, module: ModuleId, generation: u64, stop: bool) {
         let Some(Some(slot)) = self.modules.get_mut(module.index()) else {
             return;
@@ -83,7 +83,7 @@ impl Lifecycle {
         }
     }
 
-    /// The run is no longer on its way up: its token and its turn go to the next.
+    /// The run is no longer starting: its restart token and start slot go to the next.
     fn release_start_slot(&mut self, now: MonoTime, module: ModuleId) {
         self.module_mut(module).ready_deadline = None;
         self.return_token(module);
@@ -93,7 +93,7 @@ impl Lifecycle {
         }
     }
 
-    /// The run is over. `ending` is None when nobody knows how.
+    /// The run has ended. `ending` is None when it is unknown how.
     pub(super) fn apply_run_end(
         &mut self,
         now: MonoTime,

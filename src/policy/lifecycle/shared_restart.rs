@@ -1,6 +1,6 @@
 //! Restarts that modules share: of a group, or of all modules.
-//! Owns who waits for whom: no member starts before every member has ended, and none before the
-//! backoff of the one that failed is over.
+//! Owns which module waits for which: no member starts before every member has ended, and none
+//! before the backoff of the one that failed has expired.
 //! Never stops a module: it marks, and the reconcile step stops them in order.
 
 use alloc::collections::BTreeSet;
@@ -104,7 +104,7 @@ impl Lifecycle {
         }
     }
 
-    /// Lets go who waits for nobody any more.
+    /// Releases the restarts that wait for no module any more.
     pub(super) fn release_shared_restarts(&mut self) {
         if self.shared_restarts.is_empty() {
             return;

@@ -1,6 +1,6 @@
-//! The first start of everything.
-//! Owns whom it still waits for, and when it is over or has failed.
-//! Never judges a module's failure: recovery does, and tells here what came of it.
+//! The initial startup.
+//! Owns which modules it still waits for, and when it has ended or failed.
+//! Never decides about a module's failure: recovery does, and reports the result here.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -22,7 +22,7 @@ impl Lifecycle {
         self.count_initial_starts(|_, _| true);
     }
 
-    /// The first start waits for those on their way up that `choose` picks.
+    /// The initial startup waits for the starting modules that `choose` picks.
     pub(super) fn count_initial_starts(&mut self, choose: impl Fn(&Lifecycle, ModuleId) -> bool) {
         for module in self.ids() {
             let slot = self.module(module);
@@ -35,8 +35,8 @@ impl Lifecycle {
         }
     }
 
-    /// Brings the builtins up, and wishes up every eager module that `choose` picks, with all that
-    /// it needs. What is in `worklist` already gets what it needs too.
+    /// Starts the builtins, and makes every eager module that `choose` picks desired up, with all
+    /// that it needs. What is in `worklist` already gets what it needs too.
     pub(super) fn start_eager(
         &mut self,
         now: MonoTime,
@@ -83,7 +83,7 @@ impl Lifecycle {
         never && slot.in_plan && slot.desired == Desired::Down
     }
 
-    /// The first start no longer waits for `module`.
+    /// The initial startup no longer waits for `module`.
     pub(super) fn leave_initial_start(&mut self, module: ModuleId) {
         if core::mem::take(&mut self.module_mut(module).in_initial_start) {
             self.booting -= 1;
@@ -91,8 +91,8 @@ impl Lifecycle {
         }
     }
 
-    /// `module` was given up, or ended before it was ready. The initial startup waits no longer
-    /// for what needs it; it fails if a required module does. With a try to come it goes on.
+    /// `module` failed, or ended before it was ready. The initial startup no longer waits for what
+    /// needs it, and fails if a required module does. While a restart is scheduled it continues.
     pub(super) fn fail_initial_starts(&mut self, now: MonoTime, module: ModuleId) {
         let slot = self.module(module);
         if self.phase != SystemPhase::Starting || slot.retry_at.is_some() || !slot.is_failed_need()
@@ -168,8 +168,8 @@ impl Lifecycle {
         }
     }
 
-    /// The time for the first start is over. Without optional modules the system is degraded,
-    /// without a required one it has not started.
+    /// The time for the initial startup has expired. If optional modules are missing the system is
+    /// degraded; if a required one is, the startup has failed.
     pub(super) fn startup_timed_out(&mut self, now: MonoTime) {
         let missing = self.ids().filter(|id| self.module(*id).in_initial_start);
         let missing: Vec<ModuleId> = missing.collect();

@@ -1,5 +1,5 @@
 //! The full product: every state of a module, every thing that can be asked of it or happen to
-//! it, twice in a row, must end with the wish reached.
+//! it, twice in a row, must end in the desired state.
 //! Owns a world where each order succeeds at once. Never accepts a state in between.
 
 use alloc::vec::Vec;
@@ -72,7 +72,7 @@ fn at(way: &[&str]) -> LifecycleScript {
     script
 }
 
-/// Answers every order that is out until nothing more happens.
+/// Replies to every pending effect until nothing more happens.
 fn succeed(script: &mut LifecycleScript) -> bool {
     let mut stopped = false;
     for _ in 0..200 {
@@ -113,7 +113,7 @@ fn reached(script: &LifecycleScript, name: &str) -> bool {
     let view = script.lifecycle.view(script.id(name));
     match (view.desired, view.state) {
         (Desired::Up, State::Running) => true,
-        // Configuration errors wait for a person, and with them who needs the module.
+        // Configuration errors wait for a person, and so do the module's dependents.
         (Desired::Up, State::Failed) => view.retry_at.is_none(),
         (Desired::Up, State::Waiting) => {
             let needs = script.lifecycle.view(view.waiting_on[0]);
@@ -226,7 +226,7 @@ fn a_returning_runtime_goes_on_as_if_nothing_had_happened() {
                 before.lifecycle.view(before.id(name)),
                 after.lifecycle.view(after.id(name)),
             );
-            // A start that was on its way and left no process has failed.
+            // A start that was in flight and left no process has failed.
             let lost = then.state == State::Starting && then.pid.is_none();
             let expected = if lost { State::Backoff } else { then.state };
             assert_eq!(now.state, expected, "{called}: {name}");
@@ -309,7 +309,7 @@ fn who_restarts_with_what_it_needs_does_so_when_the_reason_is_forgotten() {
     }
 }
 
-/// What follows when the runtime died in the middle of the first start: the same as if it had not.
+/// The runtime died during the initial startup: the result is the same as if it had not.
 #[test]
 fn a_first_start_goes_on_with_the_time_it_had() {
     const PLAN: &str = "a\nb: a\nc | optional";
@@ -339,7 +339,7 @@ fn a_first_start_goes_on_with_the_time_it_had() {
     }
 }
 
-/// The runtime was away for longer than the first start may take: what was said meanwhile is on
+/// The runtime was away for longer than the initial startup may take: what was reported is on
 /// its way.
 #[test]
 fn a_first_start_is_not_over_time_before_the_news_came() {

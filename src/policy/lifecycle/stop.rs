@@ -1,6 +1,6 @@
 //! The ordered stop of everything.
-//! Owns the total budget and its end. The order itself needs no code here: each look waits for
-//! the dependents. Never lets a wish in between: from here on all are wished down.
+//! Owns the total budget and its end. The order needs no code here: each reconcile step waits for
+//! the dependents. Never admits a request in between: from here on all are desired down.
 
 use core::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::stop_budget::{StopBudget, reserve};
 
 impl Lifecycle {
     /// Requests everything down within `budget`. A later call can only shorten that; once the time
-    /// is over it asks again of what still runs.
+    /// has expired it requests the stop of what still runs again.
     pub(super) fn stop_all(&mut self, now: MonoTime, budget: Duration) {
         let by = now.after(budget.saturating_sub(reserve(budget)));
         let before = self.stop.as_ref().map(|stop| stop.by);

@@ -79,7 +79,7 @@ fn cycles_excess_depth() {
         refused("a: a"),
         "cannot order module a: it depends on itself; remove that dependency"
     );
-    // The tail (t) and those behind the circle (x) are not part of the path.
+    // The tail (t) and what only depends on the circle (x) are not part of the path.
     assert_eq!(
         refused("x: c\nc: a\nb: t c?\na: b\nt"),
         "cannot order the modules: they depend on each other in a circle: \

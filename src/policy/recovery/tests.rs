@@ -1,5 +1,5 @@
 //! Tables of recovery: what happened, when, and what follows.
-//! Owns one story for each sentence of the design. Never runs a lifecycle.
+//! Owns one case for each rule of the design. Never runs a lifecycle.
 
 use super::*;
 use crate::fixture::{MS, SEC, recovery};
@@ -103,7 +103,7 @@ fn quick_crashes_use_up_the_attempts_and_open_the_breaker() {
             (1, CRASH, probation(120)),
             (1, CRASH, probation(240)),
             (1, CRASH, probation(300)),
-            // Stable: the breaker is closed and all begins anew.
+            // Stable: the breaker is closed and everything is reset.
             (60, CRASH, retry(200)),
         ],
     );

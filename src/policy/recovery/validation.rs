@@ -64,7 +64,7 @@ impl RecoveryValidation {
         }
     }
 
-    /// Whether it is over, and with which run.
+    /// Whether it has ended, and with which run.
     #[must_use]
     pub fn outcome(&self, now: MonoTime) -> Option<(u64, ValidationOutcome)> {
         let (generation, lasted) = self.ready?;

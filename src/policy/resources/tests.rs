@@ -215,7 +215,7 @@ fn a_busy_machine_is_short_only_when_tasks_wait() {
 
 proptest! {
     /// Whatever it uses: one rung a dwell at most, none down before its quiet time, only rungs of
-    /// its own, every change told once.
+    /// its own, every change reported once.
     #[test]
     fn every_history_keeps_the_promises_of_the_ladder(
         samples in proptest::collection::vec(

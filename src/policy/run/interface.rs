@@ -1,4 +1,4 @@
-//! The words of a module: what it is told, what it asks for, how its run ended.
+//! Inputs and outputs of a run: events, effects, and how it ended.
 //! Owns the types that actors, lifecycle and simulator share. Never holds a rule.
 
 use core::time::Duration;
@@ -42,7 +42,7 @@ impl RunEnd {
     }
 }
 
-/// A wish or a fact. What carries a generation is about that run and no other.
+/// A request or an event. What carries a generation is about that run and no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunEvent {
     /// Run, as this generation; it is newer than every one before.
@@ -123,7 +123,7 @@ pub enum RunEvent {
         /// The run.
         generation: u64,
     },
-    /// The answer to [`RunEffect::DrainNotify`]: everything it had said by then came before.
+    /// The reply to [`RunEffect::DrainNotify`]: every message sent before that has been applied.
     NotifyDrained {
         /// The run.
         generation: u64,
@@ -173,7 +173,7 @@ pub enum RunEffect {
         /// The run.
         generation: u64,
     },
-    /// Look once whether it is ready; at most one in flight.
+    /// Check once whether it is ready; at most one check is in flight.
     Probe {
         /// The run.
         generation: u64,
@@ -181,7 +181,7 @@ pub enum RunEffect {
         startup: bool,
     },
     /// Drain its pending notify messages; answered by [`RunEvent::NotifyDrained`]. A
-    /// deadline is judged only then: who carries its words may have been held up, not the module.
+    /// deadline counts as missed only then: its messages may be late although the module was not.
     DrainNotify {
         /// The run.
         generation: u64,
@@ -203,11 +203,11 @@ pub enum RunEffect {
         /// The run.
         generation: u64,
     },
-    /// Tell the lifecycle.
+    /// Report to the lifecycle.
     Report(RunReport),
 }
 
-/// What the lifecycle hears; always about the generation it asked for.
+/// A report to the lifecycle, always about the generation that it requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunReport {
     /// The run.
@@ -219,18 +219,18 @@ pub struct RunReport {
 /// What happened to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunReportKind {
-    /// Its process exists; said again when another one takes its place.
+    /// Its process exists; reported again when another one takes its place.
     Started {
         /// The process.
         pid: u32,
     },
     /// It asked for more time to start or to stop.
     Extended {
-        /// When that is over time now.
+        /// The new deadline.
         deadline: MonoTime,
     },
     /// It is ready.
     Ready,
-    /// It is over; exactly once for every order to run.
+    /// It has ended; reported exactly once for every start request.
     Ended(RunEnd),
 }

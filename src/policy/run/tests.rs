@@ -34,7 +34,7 @@ fn spec() -> ModuleSpec {
     }
 }
 
-/// Notes an event and drains the effects. Nothing is on its way that was not noted.
+/// Applies an event and drains the effects. Nothing is in flight that was not applied.
 fn step(
     module: &mut RunMachine,
     spec: &ModuleSpec,
@@ -78,7 +78,7 @@ const HALT: RunEvent = RunEvent::StopRequested {
     grace: Duration::from_secs(10),
     limit: Duration::from_secs(30),
 };
-/// Of a stop for which there are so many seconds at most.
+/// Of a stop that may take `seconds` at most.
 fn terminate(seconds: u64) -> RunEffect {
     RunEffect::Terminate {
         generation: G,
@@ -332,7 +332,7 @@ fn late_callback_of_an_old_instance() {
     }
 }
 
-/// Every state, a halt, and the worst that can answer: the run ends, and is told so once.
+/// Every state, a stop, and the worst reply: the run ends, and reports so once.
 #[test]
 fn stop_in_every_state() {
     let answers = [
@@ -569,7 +569,7 @@ fn adoption_keeps_what_was() {
         adopt(false, Some(MonoTime(100).after(SEC(20)))),
         (false, Some(9), Some(MonoTime(100).after(SEC(20))))
     );
-    // Its time may have ended while nobody looked: it is looked at once all the same.
+    // Its time may have expired while the runtime was away: it is checked once all the same.
     assert_eq!(
         adopt(false, Some(MonoTime(50))),
         (false, Some(9), Some(MonoTime(100).after(SEC(2))))

@@ -1,4 +1,4 @@
-//! The steps of one run: what each wish, fact and deadline makes of it.
+//! The transitions of one run: what each request, event and deadline makes of it.
 //! Owns the way from one `RunPhase` to the next. Never returns an effect that its state forgot.
 
 use core::time::Duration;
@@ -167,7 +167,7 @@ impl RunMachine {
         }
     }
 
-    /// More time to start or to end, if it is asked for before the time is over.
+    /// Extends the time to start or to stop, if that is requested before it has expired.
     pub(super) fn extend(&mut self, spec: &ModuleSpec, now: MonoTime, by: Duration) {
         let asked = now.after(by);
         match &mut self.actual {
@@ -229,7 +229,7 @@ impl RunMachine {
         }
     }
 
-    /// Before a deadline is judged: asks once for what is still on its way.
+    /// Before a deadline counts as missed, requests once what is still in flight.
     pub(super) fn drain_notify(&mut self, now: MonoTime) -> Option<RunEffect> {
         let generation = self.generation;
         if !self.draining {
@@ -239,7 +239,7 @@ impl RunMachine {
             .then_some(RunEffect::DrainNotify { generation })
     }
 
-    /// Nothing is on its way any more: a deadline that is still over is over.
+    /// Nothing is in flight any more: a deadline that has still expired is missed.
     pub(super) fn notify_drained(&mut self, spec: &ModuleSpec, now: MonoTime) {
         if !core::mem::take(&mut self.draining) {
             return;
@@ -424,7 +424,7 @@ impl RunMachine {
 }
 
 impl StoppingRun {
-    /// Over, because of us.
+    /// Returns the end of a run that was stopped.
     fn over(self, exit: Option<Exit>) -> RunPhase {
         let forced = self.forced;
         let ending = match self.why {
@@ -485,7 +485,7 @@ fn kill_at(spec: &ModuleSpec, now: MonoTime, deadline: MonoTime) -> MonoTime {
     now.after(left - kept)
 }
 
-/// Over, without an order of ours.
+/// Returns the end of a run that was not stopped.
 fn over(ending: RunEnd) -> RunPhase {
     RunPhase::Ended {
         ending,
