@@ -9,6 +9,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mainstay_protocol::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,13 @@ use crate::os::private;
 
 /// How many plans are kept.
 const PLANS_KEPT: usize = 32;
+
+/// An application may start a runtime while work of its last one still ends: one thread writes.
+static WRITER: Mutex<()> = Mutex::new(());
+
+fn writer() -> MutexGuard<'static, ()> {
+    WRITER.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A plan as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,6 +103,7 @@ impl PlanStore {
     /// # Errors
     /// What the system says; nothing is staged then.
     pub(crate) fn stage(&self, plan: &StoredPlan) -> io::Result<()> {
+        let _writer = writer();
         self.keep(plan)?;
         write(&self.path("staged.json"), plan)
     }
@@ -104,6 +113,7 @@ impl PlanStore {
     /// # Errors
     /// What the system says; the plan before is the committed one still.
     pub(crate) fn commit(&self, number: u64) -> io::Result<()> {
+        let _writer = writer();
         let mut plan = match self.staged() {
             Ok(plan) => plan,
             Err(_) if self.committed().is_ok_and(|plan| plan.number == number) => return Ok(()),
@@ -119,6 +129,7 @@ impl PlanStore {
     /// # Errors
     /// What the system says.
     pub(crate) fn commit_now(&self, plan: &StoredPlan) -> io::Result<()> {
+        let _writer = writer();
         write(&self.path("committed.json"), plan)?;
         self.keep(plan)
     }
@@ -128,6 +139,7 @@ impl PlanStore {
     /// # Errors
     /// What the system says.
     pub(crate) fn discard(&self, outcome: &str) -> io::Result<()> {
+        let _writer = writer();
         let Ok(mut plan) = self.staged() else {
             return Ok(());
         };

@@ -62,22 +62,31 @@ fn render(health: &SystemHealth, one: bool, screen: Terminal) -> String {
         if let Some(reason) = &health.reason {
             let _ = write!(out, ": {}", format::single_line(reason));
         }
-        let usage = &health.usage;
-        let _ = writeln!(
-            out,
-            "\nmachine    {} of {} cores, {} of {} memory\nmainstay   {} of a core, {} memory",
-            format::percent(usage.cpu_percent),
-            usage.cores,
-            format::bytes(usage.memory_bytes),
-            format::bytes(usage.memory_total_bytes),
-            format::percent(health.self_usage.cpu_percent),
-            format::bytes(health.self_usage.memory_bytes),
-        );
+        out.push('\n');
+        machine(&mut out, health);
     }
     for report in &health.modules {
         module(&mut out, report, screen);
     }
     out
+}
+
+fn machine(out: &mut String, health: &SystemHealth) {
+    let (usage, own) = (&health.usage, &health.self_usage);
+    if usage.cores == 0 {
+        let _ = writeln!(out, "machine    not measured yet");
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "machine    {} of {} cores, {} of {} memory\nmainstay   {} of a core, {} memory",
+        format::percent(usage.cpu_percent),
+        usage.cores,
+        format::bytes(usage.memory_bytes),
+        format::bytes(usage.memory_total_bytes),
+        format::percent(own.cpu_percent),
+        format::bytes(own.memory_bytes),
+    );
 }
 
 fn module(out: &mut String, report: &HealthReport, screen: Terminal) {

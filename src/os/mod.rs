@@ -202,7 +202,8 @@ impl LiveProcess {
 pub(crate) enum RunHold {
     /// A debugger holds its main process.
     Debugger,
-    /// The governor or the throttle ladder stops it for a moment.
+    /// The governor or the throttle ladder stops it for a moment; nothing is stopped on Windows.
+    #[cfg_attr(windows, expect(dead_code, reason = "nothing is stopped there"))]
     Frozen,
 }
 
