@@ -106,11 +106,6 @@ impl SecretKeys {
         self
     }
 
-    /// The first of these keys alone.
-    pub(crate) fn newest(self) -> SecretKeys {
-        SecretKeys(self.0.into_iter().take(1).collect())
-    }
-
     /// Replaces the key file.
     ///
     /// # Errors

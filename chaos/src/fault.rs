@@ -17,7 +17,7 @@ pub enum Fault {
     Health(ModuleId, Health, bool),
     /// A process reports something.
     Report(ModuleId, ProcessReport),
-    /// A run is over a limit; true: it is to be stopped for good.
+    /// A run exceeds a limit; true: it is stopped permanently.
     Limit(ModuleId, bool),
     /// Everything is stopped within a time.
     StopAll(Duration),
@@ -29,14 +29,14 @@ pub enum Fault {
     Replan(u64),
 }
 
-/// What a process reports by itself.
+/// What a process reports without a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ProcessReport {
     /// Another process is its main one.
     MainChanged(u32),
     /// It is about to end.
     Stopping,
-    /// It asks for more time.
+    /// It requests more time.
     Extend(Duration),
     /// It triggers its watchdog.
     WatchdogTriggered,

@@ -273,7 +273,7 @@ fn module(rng: &mut Rng, id: u32, before: &[ModuleSpec]) -> ModuleSpec {
         1 | 2 => Kind::Task,
         _ => Kind::Service,
     };
-    // Nobody here reports the health of a builtin.
+    // The simulator does not report the health of a builtin.
     let has_probes = kind != Kind::Builtin && rng.permille(500);
     ModuleSpec {
         id: ModuleId(id),

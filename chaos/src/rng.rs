@@ -19,7 +19,7 @@ impl Rng {
         Rng::from_state(mainstay_policy::backoff::splitmix64(seed) | 1)
     }
 
-    /// A generator that goes on where another was.
+    /// A generator that continues where another stopped.
     #[must_use]
     pub fn from_state(state: u64) -> Rng {
         Rng {

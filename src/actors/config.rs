@@ -49,8 +49,8 @@ pub(crate) enum ConfigMsg {
         Box<Candidate>,
         Vec<(ModuleId, Result<SettingsAnswer, RequestError>)>,
     ),
-    /// News of a module that was told of its new settings.
-    Told(ModuleId, Told),
+    /// News of a module that was told of the settings of the plan with this number.
+    Told(ModuleId, u64, Told),
     /// The plan to apply was kept, or why not.
     Staged(Box<ReloadRequest>, Box<Candidate>, Result<(), String>),
     /// A plan that was kept is not applied: nothing of it is left. The request is tried again.
@@ -230,7 +230,7 @@ impl ConfigActorState {
             ConfigMsg::Answered(request, candidate, answers) => {
                 self.on_answered(myself, request, candidate, answers);
             }
-            ConfigMsg::Told(module, told) => self.on_told(myself, module, told),
+            ConfigMsg::Told(module, plan, told) => self.on_told(myself, module, plan, told),
             ConfigMsg::Undone(request) => {
                 self.in_flight -= 1;
                 if let Some(request) = request {

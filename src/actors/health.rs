@@ -67,6 +67,8 @@ pub(crate) enum HealthMsg {
         generation: u64,
         /// By which probe.
         probe: usize,
+        /// Which check of it.
+        number: u64,
         /// What was found.
         result: ProbeResult,
     },
@@ -163,8 +165,9 @@ impl Actor for HealthActor {
                 module,
                 generation,
                 probe,
+                number,
                 result,
-            } => state.on_probe_result(module, generation, probe, result),
+            } => state.on_probe_result(module, generation, (probe, number), result),
             HealthMsg::Explain { module, answer } => {
                 let _asker_left = answer.send(state.outlook(module));
                 return Ok(());
@@ -274,7 +277,7 @@ impl HealthActorState {
         &mut self,
         module: ModuleId,
         generation: u64,
-        probe: usize,
+        (probe, number): (usize, u64),
         result: ProbeResult,
     ) {
         let Some(spec) = self.probes(module).into_iter().nth(probe) else {
@@ -287,7 +290,9 @@ impl HealthActorState {
             return;
         };
         let young = now.since(monitored.since) < startup_timeout;
-        let Some(state) = monitored.probes.get_mut(probe) else {
+        // A check of probes that are not configured any more says nothing of these.
+        let state = monitored.probes.get_mut(probe);
+        let Some(state) = state.filter(|state| state.number == number) else {
             return;
         };
         let is_failure = result.health == HealthStatus::Unhealthy;

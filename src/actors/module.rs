@@ -109,7 +109,7 @@ pub(crate) enum ModuleMsg {
     ReloadTimeout,
     /// The lifecycle actor is new: report the state of this run to it again.
     Resync,
-    /// The module left the plan for good: its runs are numbered anew.
+    /// The module was removed from the plan: its generations start again.
     Forget,
 }
 

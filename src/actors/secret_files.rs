@@ -113,6 +113,13 @@ impl RuntimeContext {
     pub(crate) fn write_secrets(&self, module: ModuleId) -> Result<(), String> {
         let launch = self.launch(module);
         let folder = self.secret_folder(module);
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let is_file_of =
+                |used: &SecretUse| used.variable.is_none() && entry.file_name() == *used.name;
+            if !launch.secrets.iter().any(is_file_of) {
+                let _is_gone = fs::remove_file(entry.path());
+            }
+        }
         for used in &launch.secrets {
             let secret = self.secret(module, used)?;
             if used.variable.is_some() {
@@ -159,9 +166,6 @@ impl RuntimeContext {
 
     /// Removes the files of a module that is stopped.
     pub(crate) fn remove_secrets(&self, module: ModuleId) {
-        if self.launch(module).secrets.is_empty() {
-            return;
-        }
         let folder = self.secret_folder(module);
         match fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

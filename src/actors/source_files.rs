@@ -17,7 +17,7 @@ use super::lifecycle::{FilesChanged, LifecycleMsg};
 use super::timer::DeadlineTimer;
 use crate::os::source_watch::{SharedChanges, SourceChange, SourcePatterns, SourceWatch};
 
-/// Restarts of one module for its files: so many at once, then one in this time.
+/// Restarts of one module for its files: `BURST` together, then one per interval.
 const BURST: u32 = 10;
 const STEADY: Duration = Duration::from_secs(6);
 /// When a restart that came too early is looked at again.

@@ -15,7 +15,7 @@ use super::system_locator::SystemLocator;
 use super::{format, terminal};
 
 pub(crate) fn run(args: &ChaosArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
-    let mut client = SystemLocator::find(global)?.connect()?;
+    let mut client = SystemLocator::find(global)?.connect_to_change()?;
     let action = action(&args.action);
     for number in 0..args.count {
         let turn = usize::try_from(number).unwrap_or(0) % args.modules.len();

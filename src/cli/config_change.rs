@@ -75,12 +75,18 @@ fn value_of(text: &str) -> Result<String, CliError> {
     }
     let mut value = String::new();
     let read = std::io::stdin()
-        .take(VALUE_BYTES)
+        .take(VALUE_BYTES + 1)
         .read_to_string(&mut value);
     read.map_err(|error| {
         let text = format!("cannot read the value from the standard input: {error}");
         CliError::new(CliExitCode::Usage, text)
     })?;
+    if value.len() as u64 > VALUE_BYTES {
+        let text = format!(
+            "cannot read the value from the standard input: it has more than {VALUE_BYTES} bytes"
+        );
+        return Err(CliError::new(CliExitCode::Usage, text));
+    }
     Ok(value.strip_suffix('\n').unwrap_or(&value).to_owned())
 }
 

@@ -2,6 +2,7 @@
 //! Owns the replacement: a reader of the file sees the old metrics or the new ones, whole.
 //! Never measures anything.
 
+use std::io::Write;
 use std::path::Path;
 
 use mainstay_protocol::doctor::MetricsText;
@@ -32,8 +33,12 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     // Collectors read files that end in `.prom` alone.
     name.push(format!(".{}.tmp", std::process::id()));
     let new = path.with_file_name(name);
-    std::fs::write(&new, text)?;
-    std::fs::rename(&new, path).inspect_err(|_| {
+    let _of_an_earlier_process = std::fs::remove_file(&new);
+    // Another user may write in that folder: a link is not followed.
+    let mut file = std::fs::File::create_new(&new)?;
+    let written = file.write_all(text.as_bytes());
+    let replaced = written.and_then(|()| std::fs::rename(&new, path));
+    replaced.inspect_err(|_| {
         let _left_behind = std::fs::remove_file(&new);
     })
 }

@@ -30,10 +30,10 @@ pub(super) struct Redaction {
 }
 
 impl Redaction {
-    /// What a configuration may keep secret.
-    pub(super) fn of(configuration: Option<&Configuration>) -> Redaction {
+    /// What configurations may keep secret.
+    pub(super) fn of(configurations: &[&Configuration]) -> Redaction {
         let mut values = Vec::new();
-        for (_, launch) in configuration.iter().flat_map(|it| &it.modules) {
+        for (_, launch) in configurations.iter().flat_map(|it| &it.modules) {
             values.extend(launch.env.iter().map(|(_, value)| value.clone()));
             launch
                 .settings

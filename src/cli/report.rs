@@ -20,6 +20,7 @@ use super::{format, history, terminal};
 use crate::config::Configuration;
 use crate::journal::OfflineJournal;
 use crate::os::{private, tail};
+use crate::runtime::first_plan;
 
 /// Newest events.
 const EVENTS: usize = 500;
@@ -36,18 +37,29 @@ pub(crate) fn run(args: &ReportArgs, global: &GlobalArgs) -> Result<CliExitCode,
     let running = SystemLocator::find(global)
         .ok()
         .and_then(|it| it.connect().ok());
+    let kept = configuration
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |it| first_plan::kept(&it.system.state_dir));
+    // What is in force may be in no file.
+    let in_force: Vec<&Configuration> = configuration.iter().chain(&kept).collect();
     let mut report = Report {
-        redaction: Redaction::of(configuration.as_ref().ok()),
+        redaction: Redaction::of(&in_force),
         parts: Vec::new(),
     };
     report.add("about.txt", &about(running.is_some()));
-    match running {
-        Some(mut client) => report.add_running(&mut client),
-        None => report.add("not-running.txt", "no mainstay answered\n"),
-    }
     match &configuration {
-        Ok(configuration) => report.add_files(configuration),
-        Err(problem) => report.add("configuration-problem.txt", &format!("{problem}\n")),
+        Ok(configuration) => {
+            match running {
+                Some(mut client) => report.add_running(&mut client),
+                None => report.add("not-running.txt", "no mainstay answered\n"),
+            }
+            report.add_files(configuration);
+        }
+        // Without it nobody knows what is confidential.
+        Err(_) => report.add(
+            "configuration-problem.txt",
+            "the configuration cannot be read: mend what `mainstay check` says, then report again\n",
+        ),
     }
     let path = match &args.output {
         Some(path) => path.clone(),

@@ -139,10 +139,9 @@ fn rekey(configuration: &Configuration, mut file: SecretFile) -> Result<CliExitC
         let written = keys.save(path);
         written.map_err(|error| failed(format!("cannot write {}: {error}", path.display())))
     };
-    let both = new.with(old);
-    write(&both)?;
+    // The plan in force, and those before it, need the former key: it stays.
+    write(&new.with(old))?;
     file.write()?;
-    write(&both.newest())?;
     let count = file.values.len();
     terminal::print(&format!(
         "encrypted {count} secrets for a new key in {}: keep a copy elsewhere\n",

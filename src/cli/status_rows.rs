@@ -62,7 +62,7 @@ pub(crate) fn render(
     }
 }
 
-/// What needs somebody comes first, what is over last.
+/// What needs a person comes first, what has ended last.
 fn rank(module: &ModuleView) -> u8 {
     match module.state {
         ModuleState::Failed => 0,
@@ -207,7 +207,7 @@ fn failure(module: &ModuleView) -> Option<String> {
     })
 }
 
-/// What mainstay does next, or what somebody is to do.
+/// What mainstay does next, or what the user has to do.
 fn next(module: &ModuleView, now: Timestamp) -> Option<String> {
     if let Some(strategy) = &module.proposal {
         let name = format::single_line(&module.module);

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::overrides::keys;
 
-/// Parts of names of keys whose values are nobody's business.
+/// Parts of names of keys whose values are confidential.
 const WORDS: [&str; 9] = [
     "apikey",
     "api_key",

@@ -173,7 +173,7 @@ impl Configuration {
             let rest = rest.join(".");
             return Err(UnknownKey {
                 message: format!("cannot find {rest} in {}", whole.path),
-                hint: format!("its value is {}", whole.value),
+                hint: format!("{} has no such part", whole.path),
             });
         };
         let rest: Vec<&str> = rest.iter().map(String::as_str).collect();

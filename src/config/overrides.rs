@@ -4,6 +4,7 @@
 
 use toml::de::DeValue;
 
+use super::confidential::is_confidential;
 use super::hints::closest;
 use super::layers::{MergedLayers, nested};
 use super::origin::{Origin, SourceMap, SourceText};
@@ -75,7 +76,13 @@ pub(crate) fn read(
     for option in &sources.set {
         match split(option) {
             Some((path, value)) => {
-                let text = SourceText::new(LayerKind::Set, option.clone(), Some(value.to_owned()));
+                // The name is shown where a value comes from; a confidential value is not.
+                let key = option.strip_suffix(value).unwrap_or(option);
+                let key = key.trim_end_matches('=');
+                let is_hidden =
+                    value.trim_start().starts_with('{') || is_confidential(key, &value.into());
+                let name = if is_hidden { key } else { option.as_str() };
+                let text = SourceText::new(LayerKind::Set, name.to_owned(), Some(value.to_owned()));
                 let node = parse(value, texts.add(text));
                 let loose = false;
                 changes.push(Override { path, loose, node });

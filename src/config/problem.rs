@@ -176,6 +176,14 @@ pub struct Problems {
 }
 
 impl Problems {
+    /// The same without the lines of the files: they may hold what others must not see.
+    pub(crate) fn without_excerpts(mut self) -> Problems {
+        for problem in &mut self.problems {
+            problem.excerpt = None;
+        }
+        self
+    }
+
     /// Returns the number of all problems.
     #[must_use]
     pub fn count(&self) -> usize {

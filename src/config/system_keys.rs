@@ -17,7 +17,7 @@ use super::tree::TreeValue;
 
 /// The name of a system whose configuration does not say one.
 pub(crate) const DEFAULT_NAME: &str = "mainstay";
-/// At most so many systems of one user are looked at for the one of a folder.
+/// Limit of the systems of one user that are searched for the one of a folder.
 const SYSTEMS_MAX: usize = 256;
 
 /// The keys.

@@ -14,6 +14,7 @@ use super::layers::{MergedLayers, read_all, read_text};
 use super::problem::{LayerKind, Problem, Problems};
 use super::schema::{KeyForm, form_of};
 use super::sources::{ConfigSources, FILE};
+use crate::os::private;
 
 /// A file, with its text before and after one value was written into it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +65,7 @@ impl FileEdit {
         replace(&self.path, &self.before, &self.after)
     }
 
-    /// Puts the old text back, where nobody changed the file since.
+    /// Restores the old text, if the file was not changed since.
     ///
     /// # Errors
     /// As [`FileEdit::write`].
@@ -244,8 +245,7 @@ fn replace(path: &Path, expected: &str, text: &str) -> io::Result<()> {
 }
 
 fn write_new(path: &Path, text: &str, like: &fs::Metadata) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.set_permissions(like.permissions())?;
+    let mut file = private::create_new(path)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, fchown};
@@ -254,6 +254,8 @@ fn write_new(path: &Path, text: &str, like: &fs::Metadata) -> io::Result<()> {
             fchown(&file, Some(like.uid()), Some(like.gid()))?;
         }
     }
+    // Behind the change of owner: until then it is of this user alone.
+    file.set_permissions(like.permissions())?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }

@@ -24,8 +24,13 @@ impl Answer for Doctor {
         _: &Caller,
         _: Self::Params,
     ) -> Result<MethodResult<DoctorReport>, RequestError> {
-        let state_dir = &ctx.configuration().system.state_dir;
-        let report = machine_report::report(ctx.os.enforcement(), state_dir);
+        let ctx = Arc::clone(ctx);
+        let read = move || {
+            let configuration = ctx.configuration();
+            machine_report::report(ctx.os.enforcement(), &configuration.system.state_dir)
+        };
+        let report = tokio::task::spawn_blocking(read).await;
+        let report = report.map_err(super::internal)?;
         Ok(MethodResult::Now(report))
     }
 }

@@ -18,7 +18,7 @@ use crate::actors::snapshots::ModuleSnapshot;
 use crate::config::{LaunchSpec, asked_isolation};
 use crate::os::machine;
 
-/// Within so many seconds a metric that reaches its limit costs points.
+/// A metric that reaches its limit within this number of seconds costs points.
 const GROWTH_SOON_S: u64 = 900;
 
 /// One module.

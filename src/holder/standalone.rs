@@ -184,6 +184,13 @@ impl Engine {
         if let Some(Ok(ready)) = ready {
             self.take_over(ready); // it is released with the rest
         }
+        // One whose start was just made is awaited below like another.
+        if let Some(runtime) = &mut self.runtime
+            && let Some(starting) = runtime.starting.take()
+            && let Ok(started) = starting.recv_timeout(RUNTIME_EXIT_TIMEOUT)
+        {
+            runtime.pid = started.ok().map(|(_, pid)| pid);
+        }
         self.end_all();
         self.channel.flush(&self.poll);
         if let Some(context) = self.context.take() {

@@ -1,4 +1,4 @@
-//! The failures of a module since it was last requested, or since recovery began anew.
+//! The failures of a module since it was last requested, or since recovery was reset.
 //! Owns the count, and the words about it. Never guesses: each failure is an event of the journal.
 
 use mainstay_protocol::{Event, EventKind, StateCause};

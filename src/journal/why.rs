@@ -27,7 +27,7 @@ pub(super) const HISTORY_MAX: usize = 500;
 pub struct Story {
     /// What led to its state, or its whole history; oldest first.
     pub chain: Vec<WhyLink>,
-    /// The failures since it was last requested, or since recovery began anew.
+    /// The failures since it was last requested, or since recovery was reset.
     pub streak: Option<Streak>,
     /// The newest forensics bundle: when, and its path.
     pub forensics: Option<(Timestamp, String)>,

@@ -165,7 +165,10 @@ fn remove_oldest(folder: &Path, retention: Retention) -> io::Result<()> {
     for (count, (_, length, path)) in bundles.iter().rev().enumerate() {
         bytes = bytes.saturating_add(*length);
         if count >= retention.keep || (count > 0 && bytes > retention.max_bytes) {
-            fs::remove_file(path)?;
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {} // or another module's capture removed it
+            }
         }
     }
     Ok(())
@@ -176,7 +179,9 @@ fn list(folder: &Path) -> io::Result<Vec<(std::time::SystemTime, u64, PathBuf)>>
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)?.flatten() {
         let is_bundle = entry.file_name().to_string_lossy().ends_with(SUFFIX);
-        let about = entry.metadata()?;
+        let Ok(about) = entry.metadata() else {
+            continue;
+        };
         if is_bundle && about.is_file() {
             found.push((about.modified()?, about.len(), entry.path()));
         }

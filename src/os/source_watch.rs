@@ -24,6 +24,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(2);
 const FOLDERS_MAX: usize = 10_000;
 /// How deep folders are looked into.
 const DEPTH_MAX: usize = 64;
+/// Files of new folders that are looked at; one of a module is enough to tell a change.
+const FILES_MAX: usize = 10_000;
 
 /// What is watched for one module.
 #[derive(Debug, Clone)]
@@ -67,6 +69,8 @@ struct Watched {
     /// For each folder that is watched: the modules, and the path that they know it by.
     folders: HashMap<PathBuf, Vec<(u32, PathBuf)>>,
     changed: BTreeMap<u32, SourceChange>,
+    /// Folders that were removed or renamed: the system has forgotten their watches.
+    gone: BTreeSet<PathBuf>,
     is_new_folder: bool,
 }
 
@@ -163,13 +167,15 @@ impl SourceWatch {
     }
 
     fn look(&mut self, new_is_change: bool) {
-        let (modules, excluded) = {
+        let (modules, excluded, gone) = {
             let mut watched = self.shared.lock();
             watched.is_new_folder = false;
-            (watched.modules.clone(), watched.excluded.clone())
+            let gone = std::mem::take(&mut watched.gone);
+            (watched.modules.clone(), watched.excluded.clone(), gone)
         };
         let mut found = Search {
             excluded,
+            wants_files: new_is_change,
             ..Search::default()
         };
         for (module, patterns) in &modules {
@@ -184,6 +190,7 @@ impl SourceWatch {
             );
         }
         let folders: BTreeSet<PathBuf> = found.folders.keys().cloned().collect();
+        self.forget(&gone);
         self.follow(&folders);
         let mut watched = self.shared.lock();
         if new_is_change {
@@ -194,6 +201,20 @@ impl SourceWatch {
             }
         }
         watched.folders = found.folders;
+    }
+
+    /// Drops the watches at and below these folders; one that is there again is watched anew.
+    fn forget(&mut self, gone: &BTreeSet<PathBuf>) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        self.folders.retain(|folder| {
+            let is_gone = is_below(gone, folder);
+            if is_gone {
+                let _the_system_forgot_it = watcher.unwatch(folder);
+            }
+            !is_gone
+        });
     }
 
     /// Brings the watches of the system to these folders.
@@ -250,6 +271,12 @@ impl SharedChanges {
         if let EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) = event.kind {
             return;
         }
+        // A file system that does not answer must not hold the lock.
+        let are_folders: Vec<bool> = event.paths.iter().map(|path| path.is_dir()).collect();
+        let is_moved = matches!(
+            event.kind,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
+        );
         let mut watched = self.lock();
         let before = (watched.count(), watched.is_new_folder);
         if event.need_rescan() {
@@ -258,8 +285,11 @@ impl SharedChanges {
             all.iter().for_each(|module| watched.change(*module, None));
             watched.is_new_folder = true;
         }
-        for path in &event.paths {
-            watched.on_path(path);
+        for (path, is_folder) in event.paths.iter().zip(are_folders) {
+            if is_moved {
+                watched.on_gone(path);
+            }
+            watched.on_path(path, is_folder);
         }
         if (watched.count(), watched.is_new_folder) != before {
             drop(watched);
@@ -311,14 +341,22 @@ impl Watched {
         change.count = change.count.saturating_add(1);
     }
 
-    fn on_path(&mut self, path: &Path) {
+    fn on_gone(&mut self, path: &Path) {
+        if self.folders.contains_key(path) {
+            self.folders.retain(|folder, _| !folder.starts_with(path));
+            self.gone.insert(path.to_owned());
+            self.is_new_folder = true;
+        }
+    }
+
+    fn on_path(&mut self, path: &Path, is_folder: bool) {
         let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
             return;
         };
         let Some(known) = self.folders.get(folder).cloned() else {
             return;
         };
-        let is_folder = path.is_dir() && !self.folders.contains_key(path);
+        let is_folder = is_folder && !self.folders.contains_key(path);
         for (module, folder) in known {
             let path = folder.join(name);
             let Some(patterns) = self.modules.get(&module) else {
@@ -339,6 +377,7 @@ struct Search {
     excluded: BTreeSet<PathBuf>,
     folders: HashMap<PathBuf, Vec<(u32, PathBuf)>>,
     files: Vec<(u32, PathBuf, PathBuf)>,
+    wants_files: bool,
     is_cut: bool,
 }
 
@@ -350,7 +389,7 @@ impl Search {
         let Ok(real) = path.canonicalize() else {
             // It may come later: it does in the folder above.
             if depth == 0
-                && let Some(above) = path.parent().filter(|above| above.is_dir())
+                && let Some(above) = path.ancestors().skip(1).find(|above| above.is_dir())
             {
                 self.add(module, above);
             }
@@ -370,7 +409,11 @@ impl Search {
             }
             if path.is_dir() {
                 self.folder(module, patterns, &path, depth + 1);
-            } else if patterns.has(&path) && !is_below(&self.excluded, &path) {
+            } else if self.wants_files
+                && self.files.len() < FILES_MAX
+                && patterns.has(&path)
+                && !is_below(&self.excluded, &path)
+            {
                 self.files.push((module, real.clone(), path));
             }
         }

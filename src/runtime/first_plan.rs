@@ -59,7 +59,10 @@ pub(crate) fn read(sources: &ConfigSources) -> Result<FirstConfig, Problems> {
     };
     Ok(FirstConfig {
         configuration,
-        problem: Some(rejected_text(number, &problems.to_string())),
+        problem: Some(rejected_text(
+            number,
+            &problems.without_excerpts().to_string(),
+        )),
     })
 }
 
@@ -163,6 +166,15 @@ pub(crate) fn last_instance(state_dir: &Path, module: &str) -> String {
     let plan = PlanStore::new(state_dir).last_committed().ok();
     let instance = plan.and_then(|plan| plan.config.instances().get(module).cloned());
     instance.unwrap_or_else(|| module.to_owned())
+}
+
+/// The configurations in a state directory: of the committed plan, and of one that is watched.
+pub(crate) fn kept(state_dir: &Path) -> Vec<Configuration> {
+    let store = PlanStore::new(state_dir);
+    let plans = [store.committed(), store.staged()].into_iter().flatten();
+    plans
+        .filter_map(|plan| plan.config.restore().ok())
+        .collect()
 }
 
 /// Keeps the plan of a new start: a runtime that returns goes on under it, whatever the files say

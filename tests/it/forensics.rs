@@ -95,8 +95,8 @@ fn a_run_that_hangs_is_captured_before_its_stop_signal() {
 #[test]
 fn a_run_that_stops_by_itself_leaves_none_and_old_ones_go() {
     let modules = format!(
-        "[forensics]\nkeep = 2\n{}[module.good]\ncommand = {}\nshutdown_timeout = \"200ms\"\n",
-        stubborn("").replace("1s", "100ms"),
+        "[forensics]\nkeep = 2\n{}[module.good]\ncommand = {}\nshutdown_timeout = \"10s\"\n",
+        stubborn("").replace("1s", "400ms"),
         script("trap 'sleep 0.05; exit 0' TERM; while :; do sleep 0.01; done"),
     );
     let daemon = Daemon::start(&modules);

@@ -313,7 +313,7 @@ sys.stdin.read()";
 #[cfg(target_os = "linux")]
 fn probes_and_the_watchdog_pause_while_a_debugger_holds_the_process() {
     use std::process::{Command, Stdio};
-    let probes = "{ exec = [\"false\"], initial_delay = \"2s\", unhealthy_threshold = 1 }, \
+    let probes = "{ exec = [\"false\"], initial_delay = \"5s\", unhealthy_threshold = 1 }, \
                   { watchdog = \"1s\" }";
     let modules = probed(probes).replace(&misbehave(""), &misbehave("--ready notify"));
     let daemon = Daemon::start(&modules);
@@ -332,15 +332,17 @@ fn probes_and_the_watchdog_pause_while_a_debugger_holds_the_process() {
     output.read_exact(&mut answer).expect("it answers");
     if answer != *b"attached" {
         debugger.wait().expect("it ends");
+        let now = daemon.module("one").pid;
+        assert_eq!(now, before.pid, "restarted before it was attached");
         return crate::daemon::skip("ptrace is not allowed here");
     }
-    let end = Instant::now() + Duration::from_secs(4);
+    let end = Instant::now() + Duration::from_secs(8);
     daemon.wait("the pause", || {
         let mut probes = report(&daemon, "one").probes.into_iter();
         probes.find_map(|probe| probe.paused)
     });
     // Stopped, it feeds no watchdog.
-    daemon.wait("four watchdogs", || (Instant::now() > end).then_some(()));
+    daemon.wait("eight watchdogs", || (Instant::now() > end).then_some(()));
     let now = daemon.module("one");
     assert_eq!(
         (now.pid, now.restarts),

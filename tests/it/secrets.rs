@@ -116,6 +116,7 @@ fn a_secret_reaches_its_module_and_no_other_place() {
         "{problem}"
     );
     let checked = daemon.cli(&["check"]);
+    assert_eq!(checked.status.code(), Some(5), "{checked:?}");
     fs::remove_file(&own).expect("removed");
     daemon.wait("the problem to be gone", || {
         daemon.status().config_problem.is_none().then_some(())
@@ -141,7 +142,9 @@ fn a_secret_reaches_its_module_and_no_other_place() {
         &["secret", "list"],
         &["logs", "web"],
     ] {
-        outputs.push(daemon.cli(words));
+        let output = daemon.cli(words);
+        assert_ne!(output.status.code(), Some(2), "{words:?}: {output:?}");
+        outputs.push(output);
     }
     for output in &outputs {
         let leaks: Vec<&str> = leaks(&output.stdout).chain(leaks(&output.stderr)).collect();
@@ -210,13 +213,15 @@ fn a_key_that_is_missing_or_open_to_others_is_said_and_a_new_one_changes_no_valu
     got(&daemon, "got-variable", VARIABLE);
 
     // The running system refuses what it cannot decrypt, and goes on.
-    let new = fs::read(&key).expect("a key");
+    let both = fs::read_to_string(&key).expect("two keys");
+    let new = both.lines().find(|line| line.starts_with("AGE-SECRET-KEY"));
+    let new = new.expect("the new key").to_owned() + "\n";
     fs::write(&key, &old).expect("the old key");
     let other = daemon.path("config/conf.d/secrets.toml");
     let text = fs::read_to_string(&other).expect("the secrets");
     let before = daemon.module("web").generation;
     set(daemon.dir.path(), "db", "of the old key");
-    fs::write(&key, &new).expect("the new key");
+    fs::write(&key, new).expect("the new key");
     daemon.cli(&["reload"]);
     let problem = daemon.wait("the problem", || daemon.status().config_problem);
     assert!(

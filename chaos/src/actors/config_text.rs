@@ -114,7 +114,7 @@ impl ConfigText {
         }
     }
 
-    /// What somebody makes of it in an editor; returns what, in words.
+    /// Edits the text as a person would; returns a description of the edit.
     pub(super) fn edit(&mut self, rng: &mut Rng, is_wild: bool) -> String {
         let at = usize::try_from(rng.below(self.modules.len() as u64)).unwrap_or(0);
         match rng.below(10) {

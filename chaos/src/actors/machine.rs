@@ -1,4 +1,4 @@
-//! The fake machine under the real actors: processes, commands, clocks, and messages on their way.
+//! The fake machine under the real actors: processes, commands, clocks, and messages in flight.
 //! Owns what really runs and everything still to happen. Never lets the runtime look into it: the
 //! runtime is told, late, and loses what is told while it is away.
 
@@ -28,7 +28,7 @@ const KILLED: Exit = Exit::Signal {
 /// Something that will happen.
 #[derive(Debug, Clone)]
 pub(super) enum Item {
-    /// The runtime is told something; lost when it is away.
+    /// A message to the runtime; lost while the runtime is away.
     Tell(ProcessEvent),
     /// A process ends.
     Exit(Instance, u64, Exit),
@@ -82,7 +82,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Its process, as far as anybody is told of it.
+    /// Returns its process, if that was reported to the runtime.
     pub(super) fn known(&self) -> Option<&Process> {
         self.process.as_ref().filter(|process| !process.is_stuck)
     }
@@ -219,7 +219,7 @@ impl World {
         self.epoch + Duration::from_nanos(at.0.saturating_sub(self.base))
     }
 
-    /// Nobody ran for this long.
+    /// The machine is suspended for this long.
     pub(super) fn sleep(&mut self, span: Duration) {
         self.base += u64::try_from(span.as_nanos()).unwrap_or(0);
         self.slept += span;
@@ -260,7 +260,7 @@ impl World {
         }
     }
 
-    /// The runtime dies: its commands end, and what was on its way to it is lost.
+    /// The runtime dies: its commands end, and the messages in flight to it are lost.
     pub(super) fn runtime_died(&mut self) {
         self.runtime += 1;
         self.has_runtime = false;
@@ -271,7 +271,7 @@ impl World {
         self.spawned.clear();
     }
 
-    /// Everything is stopped and begins anew: of each instance its newest number is known.
+    /// Stops everything and starts again; keeps the newest generation of each instance.
     pub(super) fn begin_anew(&mut self) {
         self.runtime_died();
         self.records.clear();

@@ -357,7 +357,7 @@ impl Sim {
 
     pub(super) fn signal_process(&mut self, id: u32, signal: i32, cont: bool) {
         if let Some((process, _)) = self.os.reaped_elsewhere.get(&id) {
-            self.check.signalled(&process.name, cont); // it reaches nobody
+            self.check.signalled(&process.name, cont); // it reaches no process
         }
         let Some(number) = self.os.main_of(id, &self.roster) else {
             return;

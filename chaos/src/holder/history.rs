@@ -39,7 +39,7 @@ pub enum HolderBug {
     SkipReplay,
     /// Kills are not carried out.
     IgnoreKills,
-    /// Runs are killed by a signal that nobody requested.
+    /// Runs are killed by a signal without a request.
     KillUnasked,
     /// Each kill requests itself again.
     RepeatKills,

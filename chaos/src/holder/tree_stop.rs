@@ -56,7 +56,7 @@ impl Sim {
         true
     }
 
-    /// All of it is gone or killed: the run is over.
+    /// All of it has exited or was killed: the run has ended.
     pub(super) fn tree_gone(&mut self, id: u32, generation: u64) {
         let current = |rest: &RestOfTree| rest.generation == generation;
         if self.os.rests.get(&id).is_some_and(current)

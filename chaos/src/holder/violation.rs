@@ -30,7 +30,7 @@ pub enum HolderViolation {
     RecordLost(String),
     /// A run that was to be killed was not.
     KillLost(String),
-    /// A run was killed although nobody wanted that and no time had passed.
+    /// A run was killed without a request and before any deadline expired.
     KilledWithoutCause(String),
     /// A run was not sent a signal that was requested.
     SignalLost(String),

@@ -18,7 +18,7 @@ pub struct Summary {
     pub stuck: u64,
     /// Times the runtime died and returned.
     pub returns: u64,
-    /// Records that were on their way when it did, and lost.
+    /// Records that were in flight when it did, and were lost.
     pub lost_records: u64,
     /// Times all of it was asleep.
     pub sleeps: u64,

@@ -40,7 +40,7 @@ pub(crate) enum Kept {
     Rollback(u64),
 }
 
-/// A plan on its way to the lifecycle.
+/// A plan in flight to the lifecycle.
 #[derive(Debug)]
 pub(crate) struct Replanned {
     plan: u64,

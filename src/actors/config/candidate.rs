@@ -64,7 +64,7 @@ impl Candidate {
         if watch.is_some_and(|mut watch| watch.set(&consulted)) {
             read = load_watched(sources, &base.configuration).0;
         }
-        let configuration = read.map_err(|problems| problems.to_string())?;
+        let configuration = read.map_err(|problems| problems.without_excerpts().to_string())?;
         Candidate::checked(ctx, base, configuration, number)
     }
 
@@ -82,7 +82,7 @@ impl Candidate {
             let (cause, remedy) = ctx.os.enforcement().missing(key)?;
             Some(NotEnforced { cause, remedy })
         })
-        .map_err(|problems| problems.to_string())?;
+        .map_err(|problems| problems.without_excerpts().to_string())?;
         ctx.open_secrets(&configuration)?;
         let follows = |module: ModuleId, launch: &LaunchSpec| can_follow(ctx, module, launch);
         Candidate::of(base, Arc::new(configuration), number, follows)

@@ -156,14 +156,23 @@ impl ConfigActorState {
         }
     }
 
-    pub(super) fn on_told(&mut self, myself: &ActorRef<ConfigMsg>, module: ModuleId, told: Told) {
+    pub(super) fn on_told(
+        &mut self,
+        myself: &ActorRef<ConfigMsg>,
+        module: ModuleId,
+        plan: u64,
+        told: Told,
+    ) {
         let now = self.ctx.os.now();
         let (ok, text) = match told {
             Told::Begun => return self.reload.told(module),
             Told::Followed => (true, String::new()),
             Told::Failed(text) => (false, text),
         };
-        match self.reload.confirmed(now, module, ok) {
+        // An answer to another plan decides nothing about this one.
+        let is_watched = self.reload.watched() == Some(plan);
+        let effect = is_watched.then(|| self.reload.confirmed(now, module, ok));
+        match effect.flatten() {
             Some(effect) => {
                 self.cannot_follow.insert(module);
                 self.perform(myself, effect, text);

@@ -1,6 +1,6 @@
 //! Changes that a request makes by itself: one value, or a return to a former plan.
 //! Owns what each of them makes of the plan in force and of the files.
-//! Never applies a change of the files that nobody asked for.
+//! Never applies a change of the files without a request.
 
 use std::sync::Arc;
 
@@ -118,9 +118,8 @@ impl Candidate {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
 fn text(problems: Problems) -> String {
-    problems.to_string()
+    problems.without_excerpts().to_string()
 }
 
 fn check_key(path: &str, persist: bool) -> Result<(), Problems> {

@@ -70,6 +70,7 @@ pub(super) fn start(ctx: Arc<RuntimeContext>, module: ModuleId, due: DueProbe, s
             module,
             generation: due.generation,
             probe: due.index,
+            number: due.number,
             result,
         };
         ctx.actor_refs.health.cast(msg);

@@ -43,7 +43,7 @@ pub(super) struct ProbeState {
     pub(super) due: Option<MonoTime>,
     /// When the newest check began: with the place of the probe, the number of its command.
     pub(super) started_at: MonoTime,
-    number: u64,
+    pub(super) number: u64,
     /// A command of an earlier check has been killed and has not exited.
     lingers: Arc<AtomicBool>,
     pub(super) issues: Vec<String>,
@@ -207,6 +207,7 @@ impl MonitoredModule {
         for (probe, spec) in self.probes.iter_mut().zip(specs) {
             probe.due = probe.due.map(|due| due.max(now.after(spec.interval)));
         }
+        self.deferred_publish = self.deferred_publish.map(|at| at.max(now));
     }
 
     pub(super) fn next_due(&self) -> Option<MonoTime> {

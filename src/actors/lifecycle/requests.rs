@@ -135,7 +135,7 @@ pub(crate) fn is_reached(
 }
 
 impl LifecycleActorState {
-    /// A module that is to be down stays down, whoever saves its files.
+    /// A module with desired state down stays down when its files change.
     pub(super) fn apply_files_changed(&mut self, change: &FilesChanged) {
         let module = change.module;
         if self.policy.spec(module).is_none() {

@@ -35,6 +35,7 @@ impl ModuleActorState {
             }
             Some(ReloadBy::Command(argv)) => {
                 let number = ctx.os.now().0;
+                let plan = ctx.plan().number();
                 let mut spawn = launching::command_request(&ctx, id, &argv);
                 spawn.generation = number;
                 let limit = ctx.spec(id).startup_timeout.as_millis();
@@ -46,24 +47,22 @@ impl ModuleActorState {
                         true => Told::Followed,
                         false => Told::Failed(format!("`{command}` failed: {}", ended.text)),
                     };
-                    tell(&ctx, id, told);
+                    tell(&ctx, id, plan, told);
                 });
             }
             None => {
+                let plan = ctx.plan().number();
                 tokio::spawn(async move {
                     let told = over_connection(&ctx, id, prepared).await;
-                    tell(
-                        &ctx,
-                        id,
-                        told.map_or_else(Told::Failed, |()| Told::Followed),
-                    );
+                    let told = told.map_or_else(Told::Failed, |()| Told::Followed);
+                    tell(&ctx, id, plan, told);
                 });
             }
         }
     }
 
     fn tell_config(&self, told: Told) {
-        tell(&self.ctx, self.id, told);
+        tell(&self.ctx, self.id, self.ctx.plan().number(), told);
     }
 
     /// `RELOADING=1`: from now on the commit of a plan waits for its `READY=1`.
@@ -82,7 +81,9 @@ impl ModuleActorState {
         limit: Duration,
     ) {
         let now = self.ctx.os.now();
+        let of_run = self.reloading.filter(|(run, _)| *run == generation);
         let deadline = now.after(limit);
+        let deadline = of_run.map_or(deadline, |(_, at)| at.max(deadline));
         self.reloading = Some((generation, deadline));
         let over = || ModuleMsg::ReloadTimeout;
         self.reload_alarm.set(now, Some(deadline), myself, over);
@@ -114,8 +115,10 @@ impl ModuleActorState {
     }
 }
 
-fn tell(ctx: &RuntimeContext, module: ModuleId, told: Told) {
-    ctx.actor_refs.config.cast(ConfigMsg::Told(module, told));
+/// `plan`: the number of the one whose settings the module was told.
+fn tell(ctx: &RuntimeContext, module: ModuleId, plan: u64, told: Told) {
+    let msg = ConfigMsg::Told(module, plan, told);
+    ctx.actor_refs.config.cast(msg);
 }
 
 async fn over_connection(

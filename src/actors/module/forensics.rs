@@ -53,6 +53,11 @@ impl ModuleActorState {
             self.capture_before_kill(generation);
             return false;
         };
+        // The signal comes in time too when the capture takes all of its own.
+        if within < forensics::CAPTURE_TIMEOUT * 2 {
+            self.capture_before_kill(generation);
+            return false;
+        }
         if !self.start_capture(generation, reason) {
             return false;
         }

@@ -32,7 +32,7 @@ impl ModuleActorState {
     }
 
     /// For `ready = { log = … }`: what it writes is looked at until the line was there; with what
-    /// it wrote before, when we are not the first to look.
+    /// it wrote before, if another runtime has searched already.
     pub(super) fn start_log_match(&mut self, again: bool) {
         self.stop_log_match();
         if let Readiness::Log(pattern) = &self.ctx.spec(self.id).readiness {

@@ -1,6 +1,6 @@
 //! What a run says by sd_notify or over its connection: ready, busy, alive, about to end.
 //! Owns what each word changes.
-//! Never trusts a word of a run that is over.
+//! Never trusts a message of a run that has ended.
 
 use std::sync::Arc;
 
@@ -61,7 +61,7 @@ impl ModuleActorState {
         }
     }
 
-    /// It is about to end by itself: nobody looks any more whether it is well.
+    /// The run reported that it stops: its health is not checked any more.
     fn on_stopping(&mut self, generation: u64) {
         self.set_status_text(generation, "stopping");
         self.note(RunEvent::StoppingReported { generation });

@@ -19,8 +19,9 @@ impl ModuleActorState {
         }
     }
 
-    /// The module left the plan for good: the holder numbers its runs anew.
+    /// The module was removed from the plan: the holder starts its generations again.
     pub(super) fn forget(&mut self) {
         (self.module, self.ended, self.published_exit) = (RunMachine::new(), None, 0);
+        (self.forensics, self.reloading) = (super::Forensics::default(), None);
     }
 }

@@ -69,7 +69,7 @@ pub(crate) struct ChaosArgs {
     /// The modules, in turn
     #[arg(required = true, value_name = "MODULE")]
     pub(crate) modules: Vec<String>,
-    /// How long a module hangs or is slow [default: 10s]
+    /// How long a module hangs or is slow, at most 10m [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) r#for: Option<Duration>,
     /// Number of faults

@@ -55,6 +55,11 @@ pub(crate) fn isolate(spec: &ExecSpec) -> Result<(), i32> {
     }
 }
 
+/// There are none here.
+pub(crate) fn limit_capabilities(_: u64) -> Result<(), i32> {
+    Err(libc::ENOTSUP)
+}
+
 /// There is no limit here that would do for it.
 pub(crate) fn set_tag(_: u64) {}
 

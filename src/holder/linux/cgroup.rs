@@ -91,6 +91,7 @@ pub(crate) struct Cgroup {
     dir: OwnedFd,
     view: String,
     killed: AtomicBool,
+    limits_io: AtomicBool,
 }
 
 impl Cgroup {
@@ -102,13 +103,20 @@ impl Cgroup {
             dir: open(&path, flags, Mode::empty()).ok()?,
             view,
             killed: AtomicBool::new(false),
+            // An earlier holder may have limited it.
+            limits_io: AtomicBool::new(true),
         })
     }
 
     /// The group that was made at `dir`; `killed`: something in it may still be dying.
     pub(super) fn new(dir: OwnedFd, view: String, killed: bool) -> Cgroup {
-        let killed = AtomicBool::new(killed);
-        Cgroup { dir, view, killed }
+        Cgroup {
+            dir,
+            view,
+            killed: AtomicBool::new(killed),
+            // One that was there before may have limits.
+            limits_io: AtomicBool::new(killed),
+        }
     }
 
     pub(super) fn was_killed(&self) -> bool {
@@ -184,8 +192,12 @@ impl Cgroup {
         }
         self.set("cpu.weight", if limits.background { "10" } else { "100" });
         self.set("io.weight", if limits.background { "10" } else { "100" });
-        for limit in disk_limits(&text(limits.io_bytes_per_s)) {
-            self.set("io.max", &limit);
+        // A write of it makes the kernel wait for the disk, so never where nothing is limited.
+        let limits_io = limits.io_bytes_per_s.is_some();
+        if self.limits_io.swap(limits_io, Ordering::Relaxed) || limits_io {
+            for limit in disk_limits(&text(limits.io_bytes_per_s)) {
+                self.set("io.max", &limit);
+            }
         }
         self.set("memory.high", &text(limits.memory_high));
         self.set("memory.max", &text(limits.memory_max));

@@ -53,7 +53,10 @@ pub(crate) fn isolate(spec: &ExecSpec) -> Result<(), i32> {
         for place in [c"/tmp", c"/var/tmp"] {
             let flags = libc::MS_NOSUID | libc::MS_NODEV;
             let (kind, data) = (c"tmpfs".as_ptr(), c"mode=1777".as_ptr());
-            mount(c"tmpfs", place, kind, flags, data)?;
+            match mount(c"tmpfs", place, kind, flags, data) {
+                Err(libc::ENOENT) if place == c"/var/tmp" => {} // there is nothing to hide
+                done => done?,
+            }
         }
     }
     for path in &spec.read_only {
@@ -66,26 +69,57 @@ pub(crate) fn isolate(spec: &ExecSpec) -> Result<(), i32> {
         check(unsafe { libc::syscall(call, libc::AT_FDCWD, path.as_ptr(), flags, at, size) })?;
     }
     match spec.capabilities {
-        Some(kept) => bound_capabilities(kept),
+        Some(kept) => bound_capabilities(kept, spec.no_new_privileges),
         None => Ok(()),
     }
 }
 
 /// No program that this process executes gets other capabilities than these.
 #[expect(unsafe_code, reason = "prctl")]
-fn bound_capabilities(kept: u64) -> Result<(), i32> {
+fn bound_capabilities(kept: u64, none_gained: bool) -> Result<(), i32> {
     for capability in (0..64).filter(|number| kept & (1 << number) == 0) {
         // SAFETY: numbers only.
         let done = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
         match check(done) {
             Ok(_) => {}
             Err(libc::EINVAL) => break, // the kernel has no more
-            // Without capabilities none can be gained by a program, if that is forbidden too.
-            Err(libc::EPERM) if kept == 0 => break,
+            // No program gains any where that is forbidden; `limit_capabilities` drops our own.
+            Err(libc::EPERM) if kept == 0 && none_gained => break,
             Err(errno) => return Err(errno),
         }
     }
     Ok(())
+}
+
+/// Leaves a process that stays root these capabilities alone: the bounding set spares those that
+/// it inherits and those that are ambient.
+#[expect(unsafe_code, reason = "prctl, capget, capset")]
+pub(crate) fn limit_capabilities(kept: u64) -> Result<(), i32> {
+    let (low, high) = (kept as u32, (kept >> 32) as u32);
+    let (mut header, mut sets) = (CAPABILITY_HEADER, [0_u32; 6]);
+    let (to, from) = (header.as_mut_ptr(), sets.as_mut_ptr());
+    // SAFETY: numbers; a header of version 3 and the two sets of three words that it has.
+    unsafe {
+        // Fails where there are no ambient ones.
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL,
+            0,
+            0,
+            0,
+        );
+        check(libc::syscall(libc::SYS_capget, to, from))?;
+        // Effective, permitted, inheritable; twice.
+        for (set, mask) in sets.iter_mut().zip([low, low, 0, high, high, 0]) {
+            *set &= mask;
+        }
+        check(libc::syscall(
+            libc::SYS_capset,
+            header.as_mut_ptr(),
+            sets.as_ptr(),
+        ))
+        .map(drop)
+    }
 }
 
 /// Ends this process with its parent. The thread that started us lasts as long as its process.

@@ -29,6 +29,8 @@ pub(crate) fn thread_with_own_table(
     fd: OwnedFd,
     work: impl FnOnce(OwnedFd) + Send + 'static,
 ) -> io::Result<()> {
+    // Before the thread: nothing fails once it works.
+    let null = null()?;
     let mut low = lock(&LOW);
     let number = match &*low {
         Some(low) => low.as_raw_fd(),
@@ -49,7 +51,6 @@ pub(crate) fn thread_with_own_table(
     });
     let gone = |_| Err(io::ErrorKind::Other.into());
     let started = started.and_then(|()| has_left.recv().unwrap_or_else(gone));
-    let null = null()?;
     copy(null.as_raw_fd(), number).map_err(io::Error::from_raw_os_error)?;
     started
 }

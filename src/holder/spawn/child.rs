@@ -14,7 +14,7 @@ use crate::spawn::syscall::{check, errno};
 /// Runs in the child; never returns.
 #[expect(unsafe_code, reason = "plain system calls between clone and exec")]
 pub(crate) extern "C" fn exec_child(spec: *const ExecSpec) -> ! {
-    // SAFETY: the parent keeps `spec` and all it points to until we exec or exit.
+    // SAFETY: the parent keeps `spec` and all it points to until this process execs or exits.
     let spec = unsafe { &*spec };
     let (step, errno) = match prepare(spec) {
         Ok(()) => (StartStep::Exec, exec(spec)),
@@ -48,6 +48,10 @@ fn prepare(spec: &ExecSpec) -> Result<(), (StartStep, i32)> {
         kernel::no_new_privileges().map_err(|errno| (StartStep::Limits, errno))?;
     }
     directory(spec).map_err(|errno| (StartStep::Directory, errno))?;
+    let stays_root = spec.identity.as_ref().is_none_or(|who| who.uid == 0);
+    if let Some(kept) = spec.capabilities.filter(|_| stays_root) {
+        kernel::limit_capabilities(kept).map_err(|errno| (StartStep::Isolation, errno))?;
+    }
     if spec.parent_death_pid != 0 {
         // Behind the change of user, which would undo it.
         kernel::die_with(spec.parent_death_pid).map_err(|errno| (StartStep::Limits, errno))?;

@@ -182,18 +182,18 @@ impl LaunchThread {
                 "use a table of descriptors of its own",
             )
         };
+        let stdin = opened.stdin.as_ref().map(|(read, _)| read.as_fd());
+        let procs = opened.group.as_ref().and_then(|group| group.procs());
+        let store = match (&start.job.receiver, opened.stored.is_empty()) {
+            (Some(receiver), false) => Some(receiver.send_store(start.job.id).map_err(failed)?),
+            _ => None,
+        };
         let (table, mut launcher) = match self.table.take() {
             Some(both) => both,
             None => (
                 TableThread::start("launch", false).map_err(failed)?,
                 ProcessLauncher::new(self.context.plain_fork),
             ),
-        };
-        let stdin = opened.stdin.as_ref().map(|(read, _)| read.as_fd());
-        let procs = opened.group.as_ref().and_then(|group| group.procs());
-        let store = match (&start.job.receiver, opened.stored.is_empty()) {
-            (Some(receiver), false) => Some(receiver.send_store(start.job.id).map_err(failed)?),
-            _ => None,
         };
         let context = Arc::clone(&self.context);
         let sockets: Vec<NamedFd> = start.job.sockets.clone();
@@ -214,10 +214,22 @@ impl LaunchThread {
             let launched = start.launch_with(&mut launcher, fds, has, &stored);
             (launched, launcher)
         });
-        self.is_busy = true;
-        let (launched, launcher) = done.map_err(failed)?;
-        self.table = Some((table, launcher));
-        launched
+        match done {
+            Ok((launched, launcher)) => {
+                self.is_busy = true;
+                self.table = Some((table, launcher));
+                launched
+            }
+            Err(problem) => {
+                // Nothing was sent: the thread goes on, for the children that end with it. One
+                // that has ended gives no errno.
+                if problem.raw_os_error().is_some() {
+                    let launcher = ProcessLauncher::new(self.context.plain_fork);
+                    self.table = Some((table, launcher));
+                }
+                Err(failed(problem))
+            }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Descriptors that never close, of strangers and of modules: nobody else's start waits for them.
+//! Descriptors that never close, of strangers and of modules: no other start waits for them.
 //! Owns nothing outside temporary directories.
 //! Never leaves a process behind.
 

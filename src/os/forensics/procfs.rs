@@ -199,7 +199,9 @@ fn names(pid: u32) -> Value {
 fn arguments(pid: u32) -> Value {
     let bytes = read(Path::new(&format!("/proc/{pid}/cmdline"))).unwrap_or_default();
     let mut words = bytes.split(|byte| *byte == 0);
-    let program = words.next().unwrap_or_default();
-    let program: String = String::from_utf8_lossy(program).chars().take(500).collect();
+    // A process may write all its arguments into the first.
+    let _title = words.next();
+    let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let program: String = program.to_string_lossy().chars().take(500).collect();
     json!({ "program": program, "count": words.filter(|word| !word.is_empty()).count() })
 }
