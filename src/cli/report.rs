@@ -58,7 +58,7 @@ pub(crate) fn run(args: &ReportArgs, global: &GlobalArgs) -> Result<CliExitCode,
         // Without it nobody knows what is confidential.
         Err(_) => report.add(
             "configuration-problem.txt",
-            "the configuration cannot be read: mend what `mainstay check` says, then report again\n",
+            "cannot read the configuration: mend what `mainstay check` names; then report again\n",
         ),
     }
     let path = match &args.output {

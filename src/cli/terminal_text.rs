@@ -78,7 +78,10 @@ mod tests {
     #[test]
     fn of_a_line_a_terminal_gets_text_and_colours() {
         for (line, shown) in [
-            ("a… [shortened: \x1b[2J bytes]", "a… [shortened: ^[[2J bytes]"),
+            (
+                "a… [shortened: \x1b[2J bytes]",
+                "a… [shortened: ^[[2J bytes]",
+            ),
             ("plain\tü", "plain\tü"),
             ("plain\r", "plain"),
             ("\x1b[1;38:5:9mred\x1b[0m!\r", "\x1b[1;38:5:9mred\x1b[0m!"),

@@ -14,7 +14,6 @@ use super::layers::{MergedLayers, read_all, read_text};
 use super::problem::{LayerKind, Problem, Problems};
 use super::schema::{KeyForm, form_of};
 use super::sources::{ConfigSources, FILE};
-use crate::os::private;
 
 /// A file, with its text before and after one value was written into it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -245,7 +244,11 @@ fn replace(path: &Path, expected: &str, text: &str) -> io::Result<()> {
 }
 
 fn write_new(path: &Path, text: &str, like: &fs::Metadata) -> io::Result<()> {
-    let mut file = private::create_new(path)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, fchown};
@@ -254,7 +257,7 @@ fn write_new(path: &Path, text: &str, like: &fs::Metadata) -> io::Result<()> {
             fchown(&file, Some(like.uid()), Some(like.gid()))?;
         }
     }
-    // Behind the change of owner: until then it is of this user alone.
+    // After the change of owner: until then only this user may open it.
     file.set_permissions(like.permissions())?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

@@ -10,10 +10,10 @@ use super::source::{self, Source};
 /// Lines of code that each part of the holder may have. Lower a limit when lines leave; the goal of
 /// the loop is 4500.
 const LINES_MAX: [(&str, usize); 5] = [
-    ("loop", 4746),
+    ("loop", 4760),
     ("workers", 3510),
-    ("spawn", 2080),
-    ("bsd", 770),
+    ("spawn", 2106),
+    ("bsd", 772),
     ("windows", 1699),
 ];
 
