@@ -42,6 +42,11 @@ pub(crate) mod system_locator;
 mod table;
 pub(crate) mod terminal;
 mod terminal_text;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "`--since` and `--until` are its users")
+)]
+mod time_argument;
 mod up;
 mod what_if;
 mod why;
