@@ -298,7 +298,7 @@ impl Engine {
             instance.oom_kills = kills;
         }
         let finish = match (&self.context, run.stream) {
-            (Some(context), Some(key)) => context.logs.finish(key),
+            (Some(context), Some(key)) => context.logs.finish(key, exit),
             _ => FinishResult::Done(String::new()),
         };
         let (output, output_pending) = match finish {

@@ -12,6 +12,7 @@ extern crate alloc;
 mod exit;
 mod instance;
 mod limits;
+pub mod log_index;
 mod probe;
 mod process_event;
 mod signal;

@@ -523,6 +523,7 @@ fn add_stream(context: &SpawnContext, job: &SpawnJob, read: OwnedFd) -> Result<u
         kept: TapReplay::default(),
         tap_lost: 0,
         until: None,
+        exit: None,
         pace: Backpressure::default(),
     };
     context.logs.add(stream).map_err(|problem| {

@@ -12,7 +12,8 @@ use std::path::Path;
 use common::{Rig, eventually, spawn_of};
 use mainstay_holder::EngineOptions;
 use mainstay_holder::messages::{HolderMessage, HolderRequest};
-use mainstay_process::{Output, ProcessEvent, ProcessEventKind};
+use mainstay_process::log_index::{BLOCK_BYTES, BlockEntries, IndexEntry, IndexEntryKind};
+use mainstay_process::{Exit, Output, ProcessEvent, ProcessEventKind};
 
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
@@ -252,4 +253,153 @@ fn told_output_is_the_end_of_it() {
     spawn.output = Output::Null;
     rig.start(spawn);
     assert_eq!(rig.line.exited("p", 2).output, "");
+}
+
+/// Time, run and text of a line.
+type Line = (Option<u64>, u64, String);
+
+/// What the index of a log says of its lines, and the starts and ends of runs.
+fn indexed(log: &Path) -> (Vec<Line>, Vec<IndexEntry>) {
+    let text = std::fs::read(log).unwrap_or_default();
+    let index = std::fs::read(format!("{}.idx", log.display())).unwrap_or_default();
+    let blocks = index.chunks(BLOCK_BYTES).filter_map(BlockEntries::of);
+    let entries: Vec<IndexEntry> = blocks.flatten().collect();
+    let of_byte = |at: u64| {
+        entries.iter().find_map(|entry| match entry.what {
+            IndexEntryKind::Bytes(length)
+                if (entry.offset..entry.offset + length).contains(&at) =>
+            {
+                Some((entry.time, entry.run))
+            }
+            _ => None,
+        })
+    };
+    let (mut lines, mut at) = (Vec::new(), 0);
+    for line in String::from_utf8_lossy(&text).split_inclusive('\n') {
+        let (time, run) = of_byte(at).unwrap_or((None, 0));
+        lines.push((time, run, line.trim_end().to_owned()));
+        at += line.len() as u64;
+    }
+    let events = entries.into_iter();
+    let events = events.filter(|entry| !matches!(entry.what, IndexEntryKind::Bytes(_)));
+    (lines, events.collect())
+}
+
+fn now() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+#[test]
+fn every_line_has_its_time_and_every_run_its_bounds() {
+    let mut rig = Rig::new(EngineOptions::default());
+    let begin = now();
+    for generation in 1..=3 {
+        let script = format!("echo one; sleep 0.2; echo two; exit {generation}");
+        rig.start(spawn_of("a", generation, &["/bin/sh", "-c", &script]));
+        rig.line.exited("a", generation);
+    }
+    let ended = |entry: &IndexEntry| matches!(entry.what, IndexEntryKind::Ended(_));
+    eventually("all is indexed", || {
+        indexed(&rig.log("a"))
+            .1
+            .iter()
+            .filter(|entry| ended(entry))
+            .count()
+            == 3
+    });
+    let (lines, events) = indexed(&rig.log("a"));
+    let times: Vec<u64> = lines.iter().filter_map(|(time, ..)| *time).collect();
+    assert_eq!((times.len(), lines.len()), (6, 6), "{lines:?}");
+    assert!(times.is_sorted() && times[0] >= begin && times[5] <= now());
+    for (pair, run) in times.chunks(2).zip(1..) {
+        assert!(pair[1] - pair[0] >= 150, "{times:?}");
+        let own = lines.iter().filter(|line| line.1 == run);
+        assert_eq!(own.map(|line| &*line.2).collect::<Vec<_>>(), ["one", "two"]);
+    }
+    let said: Vec<_> = events.iter().map(|event| (event.run, event.what)).collect();
+    let expected = (1..=3).flat_map(|run| {
+        let exit = Exit::Code(i32::try_from(run).unwrap());
+        [
+            (run, IndexEntryKind::Started),
+            (run, IndexEntryKind::Ended(exit)),
+        ]
+    });
+    assert_eq!(said, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn an_index_follows_its_log_through_rotation_and_truncation() {
+    let mut rig = Rig::with(EngineOptions::default(), |setup| {
+        (setup.log_max_bytes, setup.log_keep) = (10_000, 2);
+    });
+    let script = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; echo last";
+    let begin = now();
+    rig.start(spawn_of("r", 1, &["/bin/sh", "-c", script]));
+    rig.line.exited("r", 1);
+    let part = |end: &str| std::path::PathBuf::from(format!("{}{end}", rig.log("r").display()));
+    eventually("all is written", || read(&rig.log("r")).ends_with("last\n"));
+    let timed = |lines: &[Line]| {
+        let timed = |line: &&Line| line.0.is_some_and(|at| at >= begin);
+        lines
+            .iter()
+            .filter(timed)
+            .filter(|line| line.1 == 1)
+            .count()
+    };
+    for end in [".2", ".1", ""] {
+        eventually("its index is written", || {
+            let (lines, _) = indexed(&part(end));
+            !lines.is_empty() && timed(&lines) == lines.len()
+        });
+    }
+    assert!(!part(".3.idx").exists());
+    // A log that a person emptied has a new index.
+    std::fs::File::options()
+        .write(true)
+        .open(rig.log("r"))
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    let emptied = now();
+    rig.start(spawn_of("r", 2, &["/bin/sh", "-c", "echo again"]));
+    rig.line.exited("r", 2);
+    eventually("the new line is indexed", || {
+        let (lines, _) = indexed(&rig.log("r"));
+        let [(Some(at), 2, text)] = &lines[..] else {
+            return false;
+        };
+        *at >= emptied && text == "again"
+    });
+}
+
+#[test]
+fn an_index_that_cannot_be_written_costs_no_line() {
+    let mut rig = Rig::with(EngineOptions::default(), |setup| {
+        (setup.log_max_bytes, setup.log_keep) = (4_000, 2);
+    });
+    let index = format!("{}.idx", rig.log("a").display());
+    std::fs::create_dir(&index).unwrap();
+    let script = "i=0; while [ $i -lt 900 ]; do echo line $i; i=$((i+1)); done; echo last";
+    rig.start(spawn_of("a", 1, &["/bin/sh", "-c", script]));
+    rig.line.exited("a", 1);
+    eventually("all is written", || read(&rig.log("a")).ends_with("last\n"));
+    assert!(Path::new(&format!("{}.2", rig.log("a").display())).exists());
+}
+
+#[test]
+fn what_was_written_without_an_index_has_no_time() {
+    let mut rig = Rig::new(EngineOptions::default());
+    std::fs::write(rig.log("a"), "old\n").unwrap();
+    std::fs::write(format!("{}.idx", rig.log("a").display()), "no index").unwrap();
+    rig.start(spawn_of("a", 7, &["/bin/sh", "-c", "echo new"]));
+    rig.line.exited("a", 7);
+    eventually("the new line is indexed", || {
+        let lines = indexed(&rig.log("a")).0;
+        let said: Vec<_> = lines
+            .iter()
+            .map(|line| (line.0.is_some(), line.1))
+            .collect();
+        said == [(false, 0), (true, 7)]
+    });
 }

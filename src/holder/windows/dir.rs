@@ -33,6 +33,14 @@ impl Dir {
         options.open(self.path.join(name))
     }
 
+    /// Opens a file to read it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn read(&self, name: &str) -> io::Result<File> {
+        File::open(self.path.join(name))
+    }
+
     /// Renames an entry inside this directory.
     ///
     /// # Errors

@@ -50,6 +50,9 @@ impl OutputStream {
     fn run(mut self) -> String {
         let mut chunk = vec![0; CHUNK_BYTES];
         let (mut tail, mut tap) = (Vec::new(), TapState::default());
+        if !self.told {
+            self.shelf.start_run(&self.name, self.generation);
+        }
         loop {
             let count = match self.from.read(&mut chunk) {
                 Ok(0) => break,
@@ -83,7 +86,7 @@ impl OutputStream {
             }
             sleep(PATIENCE.1);
         }
-        self.shelf.append(&self.name, bytes, false);
+        self.shelf.append(&self.name, self.generation, bytes, false);
     }
 
     /// Passes whole lines on, or what there is when it is too long or `all`.

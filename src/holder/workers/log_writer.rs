@@ -5,24 +5,31 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mainstay_process::{Instance, ProcessEventKind};
+use mainstay_process::{Exit, Instance, ProcessEventKind};
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
 use crate::threads::{lock, thread};
 use crate::workers::log_files::LogFiles;
+use crate::workers::log_index::{LogMark, LogMarkKind, push_mark, wall_clock};
 
 /// Output that may wait for the disk: of one instance, and in all.
 const ONE_LIMIT_BYTES: usize = 256 * 1024;
 const ALL_LIMIT_BYTES: usize = 4 * 1024 * 1024;
+/// How long an index may hold back the time of the last bytes.
+const INDEX_DELAY: Duration = Duration::from_secs(1);
 /// What a pipe may still hold when its process ended, on top of both.
 const LAST_BYTES: usize = 128 * 1024;
 
 #[derive(Debug, Default)]
 struct PendingOutput {
     bytes: Vec<u8>,
+    /// What the index is to say of the bytes.
+    marks: Vec<LogMark>,
+    /// The run that wrote last.
+    wrote: u64,
     dropped: u64,
     total_dropped: u64,
     told_at: Option<Instant>,
@@ -37,6 +44,17 @@ struct PendingOutput {
 }
 
 impl PendingOutput {
+    fn mark(&mut self, what: LogMarkKind, run: u64, time: u64) {
+        let (at, time) = (self.bytes.len(), Some(time));
+        let mark = LogMark {
+            at,
+            time,
+            run,
+            what,
+        };
+        push_mark(&mut self.marks, mark);
+    }
+
     fn dropped(&self, name: &Instance, over: bool) -> EngineEvent {
         EngineEvent::OutputDropped {
             name: name.clone(),
@@ -102,8 +120,29 @@ impl LogWriter {
         state.total + count <= ALL_LIMIT_BYTES && taken.is_none_or(fits)
     }
 
-    /// Takes bytes, or counts them as dropped; `last`: what was left behind by a process.
-    pub(crate) fn append(&self, name: &Instance, bytes: &[u8], last: bool) {
+    /// A run starts. Nothing is written before it has output.
+    pub(crate) fn start_run(&self, name: &Instance, run: u64) {
+        let time = wall_clock();
+        let mut state = lock(&self.state);
+        let waiting = state.waiting.entry(name.clone()).or_default();
+        waiting.mark(LogMarkKind::Started, run, time);
+    }
+
+    /// A run ended, and all its output is here.
+    pub(crate) fn end_run(&self, name: &Instance, run: u64, exit: Exit) {
+        let time = wall_clock();
+        let mut state = lock(&self.state);
+        let waiting = state.waiting.entry(name.clone()).or_default();
+        waiting.mark(LogMarkKind::Ended(exit), run, time);
+        if waiting.wrote == run && !std::mem::replace(&mut waiting.queued, true) {
+            state.order.push_back(name.clone());
+            self.changed.notify_all();
+        }
+    }
+
+    /// Takes bytes of a run, or counts them as dropped; `last`: what was left behind by a process.
+    pub(crate) fn append(&self, name: &Instance, run: u64, bytes: &[u8], last: bool) {
+        let time = wall_clock();
         let mut state = lock(&self.state);
         let more = if last { LAST_BYTES } else { 0 };
         let room = (ALL_LIMIT_BYTES + more).saturating_sub(state.total);
@@ -113,6 +152,8 @@ impl LogWriter {
         let fits = waiting.dropped == 0 && bytes.len() <= room;
         let queue = !std::mem::replace(&mut waiting.queued, true);
         if fits {
+            waiting.wrote = run;
+            waiting.mark(LogMarkKind::Read, run, time);
             waiting.bytes.extend_from_slice(bytes);
             state.total += bytes.len();
         } else {
@@ -175,19 +216,37 @@ impl LogWriter {
         drop(waited);
     }
 
+    /// Waits for output, or until what indexes hold back since `late` is due.
+    fn wait_for_output(&self, late: Option<Instant>) -> MutexGuard<'_, LogWriterState> {
+        let state = lock(&self.state);
+        if !state.order.is_empty() || state.quit {
+            return state;
+        }
+        let Some(since) = late else {
+            let waited = self.changed.wait(state);
+            return waited.unwrap_or_else(PoisonError::into_inner);
+        };
+        let left = INDEX_DELAY.saturating_sub(since.elapsed());
+        let waited = self.changed.wait_timeout(state, left);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
     fn run(&self) {
         let mut files = LogFiles::new(self.folder.clone());
+        let mut late = None;
         loop {
-            let mut state = lock(&self.state);
-            while state.order.is_empty() && !state.quit {
-                state = self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+            if late.is_some_and(|since: Instant| since.elapsed() >= INDEX_DELAY) {
+                files.flush_indexes();
+                late = None;
+            }
+            let mut state = self.wait_for_output(late);
+            if state.order.is_empty() && !state.quit {
+                continue;
             }
             let Some(name) = state.order.pop_front() else {
                 state.done = true;
                 self.changed.notify_all();
+                files.flush_indexes();
                 return;
             };
             let limits = (state.max_bytes, state.keep);
@@ -197,6 +256,7 @@ impl LogWriter {
             };
             waiting.queued = false;
             let mut bytes = std::mem::take(&mut waiting.bytes);
+            let mut marks = std::mem::take(&mut waiting.marks);
             let dropped = std::mem::take(&mut waiting.dropped);
             let settles = std::mem::take(&mut waiting.flush_waiters);
             drop(state);
@@ -208,12 +268,25 @@ impl LogWriter {
                     "\n"
                 };
                 let note = format!("{newline}[mainstay: {dropped} bytes of output dropped]\n");
+                let last = marks.last().map_or(0, |mark| mark.run);
+                let (at, time, run) = (bytes.len(), Some(wall_clock()), last);
+                let what = LogMarkKind::Read;
+                push_mark(
+                    &mut marks,
+                    LogMark {
+                        at,
+                        time,
+                        run,
+                        what,
+                    },
+                );
                 bytes.extend_from_slice(note.as_bytes());
             }
             if reopen {
                 files.close();
             }
-            let written = files.append(&name, &bytes, limits);
+            let written = files.append(&name, &bytes, &marks, limits);
+            late = late.or_else(|| files.is_deferred().then(Instant::now));
             self.account(&name, written, dropped, taken);
             for number in settles {
                 self.queue.send(EngineEvent::OutputFlushed { number });

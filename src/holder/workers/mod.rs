@@ -11,6 +11,7 @@ pub(crate) mod fd_store;
 #[cfg(unix)]
 pub(crate) mod foreign_fd;
 pub(crate) mod log_files;
+pub(crate) mod log_index;
 pub(crate) mod log_writer;
 #[cfg(unix)]
 pub(crate) mod mark;

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mainstay_process::Instance;
+use mainstay_process::{Exit, Instance};
 use nix::errno::Errno;
 
 use crate::engine_queue::{EngineEvent, EngineQueue};
@@ -46,6 +46,8 @@ pub(crate) struct OutputStream {
     pub(crate) kept: TapReplay,
     pub(crate) tap_lost: u64,
     pub(crate) until: Option<Instant>,
+    /// How its process ended.
+    pub(crate) exit: Option<Exit>,
     pub(crate) pace: Backpressure,
 }
 
@@ -132,6 +134,9 @@ impl OutputDrain {
         if let Some(fd) = &stream.fd {
             self.poll.add(fd, key)?;
         }
+        if stream.told.is_none() {
+            self.shelf.start_run(&stream.name, stream.generation);
+        }
         streams.by_key.insert(key, stream);
         Ok(key)
     }
@@ -179,13 +184,14 @@ impl OutputDrain {
     }
 
     /// The process ended: reads what it left.
-    pub(crate) fn finish(&self, key: u64) -> FinishResult {
+    pub(crate) fn finish(&self, key: u64, exit: Exit) -> FinishResult {
         let mut streams = lock(&self.streams);
         let streams = &mut *streams;
         let Some(stream) = streams.by_key.get_mut(&key) else {
             return FinishResult::Done(String::new());
         };
         self.resume(key, stream, Backpressure::Dropping);
+        stream.exit = Some(exit);
         for _ in 0..FINAL_READS {
             match self.read(stream, &mut streams.scratch, true) {
                 ReadStatus::Some => {}
@@ -226,7 +232,9 @@ impl OutputDrain {
                 let over = tail.len().saturating_sub(TOLD_BYTES);
                 tail.drain(..over);
             }
-            None => self.shelf.append(&stream.name, bytes, last),
+            None => self
+                .shelf
+                .append(&stream.name, stream.generation, bytes, last),
         }
         if stream.tapped {
             stream.line.extend_from_slice(bytes);
@@ -268,6 +276,9 @@ impl OutputDrain {
         }
         if stream.tapped {
             self.forward_tap(stream, true);
+        }
+        if let (Some(exit), None) = (stream.exit, &stream.told) {
+            self.shelf.end_run(&stream.name, stream.generation, exit);
         }
         let tail = stream.told.take().unwrap_or_default();
         String::from_utf8_lossy(&tail).into_owned()
