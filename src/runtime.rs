@@ -45,6 +45,7 @@ use crate::os::{Os, OsEvent};
 use crate::plan_store::{PlanStore, StoredPlan};
 
 pub(crate) mod first_plan;
+mod service_report;
 
 pub(crate) use first_plan::commit_first;
 use first_plan::{FirstConfig, FirstPlans, restore, stored};
@@ -136,7 +137,12 @@ async fn supervise(
     let (held, facts) = connect_holder(wire, &ground)?;
     let os: Arc<dyn Os> = Arc::clone(&held) as Arc<dyn Os>;
     let mut running = ground.build(os, announce)?.start(facts).await?;
-    match running.wait().await {
+    let ctx = Arc::clone(&running.ctx);
+    let end = tokio::select! {
+        end = running.wait() => end,
+        never = service_report::follow(&ctx, &held) => match never {},
+    };
+    match end {
         Some(end) => {
             running.close(&held, end.code).await;
             Ok(end.code)
@@ -431,6 +437,7 @@ pub(crate) fn build(
         holder_pid: world.holder_pid,
         announce,
         directories_restored: tokio::sync::Notify::new(),
+        signalled_reloads: watch::Sender::default(),
         secrets: ArcSwap::default(),
         os,
     }))

@@ -112,6 +112,17 @@ pub(crate) struct RuntimeContext {
     pub(crate) announce: Option<ConsoleSink>,
     /// The holder created removed directories again: their files are to be written again.
     pub(crate) directories_restored: tokio::sync::Notify,
+    /// Reloads that a signal requested.
+    pub(crate) signalled_reloads: tokio::sync::watch::Sender<SignalledReloads>,
+}
+
+/// Reloads that a signal requested, for a service manager that waits for their end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SignalledReloads {
+    /// So far.
+    pub(crate) total: u64,
+    /// Not completed.
+    pub(crate) pending: u64,
 }
 
 /// Called with a message whenever a module or the system changes its state.

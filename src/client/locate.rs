@@ -18,7 +18,8 @@ pub fn control_socket(runtime_dir: &Path) -> PathBuf {
 
 /// The default runtime folder of the instance `name`: `$XDG_RUNTIME_DIR/mainstay/NAME`, without
 /// that variable or where it names a folder of another user (su and sudo -E keep it)
-/// `/run/mainstay/NAME` for root, else `mainstay-UID/NAME` in the temporary folder.
+/// `/run/mainstay/NAME` for root, else `mainstay-UID/NAME` in the temporary folder. Root's folder
+/// of a login (`/run/user/0`) counts as none: it ends with the login, and no service has it.
 ///
 /// # Errors
 /// [`Error::NotOwner`] when `mainstay-UID` in the temporary folder belongs to another user.
@@ -43,9 +44,11 @@ pub fn runtime_dir(name: &str) -> Result<PathBuf, Error> {
 
 /// A variable that is not an absolute path is as good as none, as its specification says.
 fn choose(name: &str, xdg: Option<&OsStr>, uid: Option<u32>, temporary: &Path) -> PathBuf {
+    let shared = Path::new("/run/mainstay").join(name);
     match (xdg.map(Path::new), uid) {
+        (Some(xdg), Some(0)) if xdg.starts_with("/run/user") => shared,
         (Some(xdg), _) if xdg.is_absolute() => xdg.join("mainstay").join(name),
-        (_, Some(0)) => Path::new("/run/mainstay").join(name),
+        (_, Some(0)) => shared,
         (_, Some(uid)) => temporary.join(format!("mainstay-{uid}")).join(name),
         (_, None) => temporary.join("mainstay").join(name),
     }
@@ -105,10 +108,8 @@ mod tests {
             folder(Some("/run/user/7"), Some(7)),
             "/run/user/7/mainstay/app"
         );
-        assert_eq!(
-            folder(Some("/run/user/0"), Some(0)),
-            "/run/user/0/mainstay/app"
-        );
+        assert_eq!(folder(Some("/run/user/0"), Some(0)), "/run/mainstay/app");
+        assert_eq!(folder(Some("/tmp/own"), Some(0)), "/tmp/own/mainstay/app");
         assert_eq!(folder(Some("relative"), Some(0)), "/run/mainstay/app");
         assert_eq!(folder(Some(""), Some(7)), "/tmp/mainstay-7/app");
         assert_eq!(folder(None, Some(7)), "/tmp/mainstay-7/app");

@@ -307,7 +307,8 @@ fn runtime_values(ctx: &RuntimeContext) -> Vec<String> {
     values.map(|value| value.path.clone()).collect()
 }
 
-fn counts(ctx: &RuntimeContext) -> ModuleCounts {
+/// How many modules are in which state.
+pub(crate) fn counts(ctx: &RuntimeContext) -> ModuleCounts {
     let mut counts = ModuleCounts::default();
     for id in ctx.plan().ids() {
         let kind = ctx.spec(id).kind;

@@ -92,13 +92,19 @@ impl Engine {
             HolderRequest::Logs { max_bytes, keep } => self.set_log_limits(max_bytes, keep),
             HolderRequest::Ready => self.supervisor.runtime_ready(monotonic()),
             HolderRequest::Pong | HolderRequest::Other => {} // that it was read is what counts
-            HolderRequest::Stopping { within_ms } => {
-                let timeout = Duration::from_millis(within_ms);
-                self.supervisor.stop_started(monotonic(), timeout);
-            }
+            HolderRequest::Stopping { within_ms } => self
+                .supervisor
+                .stop_started(monotonic(), Duration::from_millis(within_ms)),
+            HolderRequest::NotifyServiceManager { text } => self.notify_service_manager(text),
             HolderRequest::Exit { code } => self.supervisor.exit(code),
         }
         self.perform_effects();
+    }
+
+    fn notify_service_manager(&self, text: String) {
+        if let Some(manager) = &self.service_manager {
+            manager.notify(text);
+        }
     }
 
     fn set_log_limits(&mut self, max_bytes: u64, keep: u32) {

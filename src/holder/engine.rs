@@ -28,6 +28,7 @@ use crate::runtime_process::RuntimeProcess;
 use crate::spawn::spawn_job::SpawnContext;
 use crate::spawn::spawner::Spawner;
 use crate::workers::notify_receiver::NotifyReceiver;
+use crate::workers::service_manager::ServiceManager;
 use crate::workers::setup::SetupResult;
 use crate::workers::sweep::{ProcessTree, Sweeper};
 use crate::workers::tree_look::TreeStops;
@@ -78,6 +79,7 @@ pub(crate) struct Engine {
     pub(crate) supervisor: RuntimeSupervisor,
     /// None: embedded.
     pub(crate) runtime: Option<Box<RuntimeProcess>>,
+    pub(crate) service_manager: Option<ServiceManager>,
     pub(crate) reap_again: bool,
     /// Someone unknown ended who may be a child whose spawn is about to be told.
     pub(crate) reap_retry: bool,
@@ -128,6 +130,7 @@ impl Engine {
             up_since: nanos(libc::CLOCK_MONOTONIC),
             supervisor,
             runtime: None,
+            service_manager: None,
             reap_again: false,
             reap_retry: false,
             notify_receiver: None,
@@ -327,6 +330,9 @@ impl Engine {
             self.roster.next_deadline(),
             self.supervisor.next_deadline(),
             self.leases.next_deadline(),
+            self.service_manager
+                .as_ref()
+                .and_then(ServiceManager::next_deadline),
         ];
         let now = monotonic();
         let machines = machines
@@ -352,6 +358,9 @@ impl Engine {
         self.expire_drains(Instant::now());
         self.expire_sweep(Instant::now());
         self.expire_suspensions(Instant::now());
+        if let Some(manager) = &mut self.service_manager {
+            manager.feed_watchdog(monotonic());
+        }
         if let Some(spawner) = &self.spawner {
             spawner.add_thread(Instant::now());
         }

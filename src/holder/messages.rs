@@ -127,6 +127,12 @@ pub enum HolderRequest {
         /// From now on.
         within_ms: u64,
     },
+    /// Send this to the service manager that started the holder, in the form of sd_notify(3);
+    /// dropped where there is none.
+    NotifyServiceManager {
+        /// Assignments, one a line.
+        text: String,
+    },
     /// Everything is stopped: kill what still runs, then exit.
     Exit {
         /// The exit code of the holder.

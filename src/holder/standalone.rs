@@ -17,6 +17,7 @@ use crate::messages::HolderMessage;
 use crate::runtime_process::{RuntimeCommand, RuntimeProcess, raise_limit};
 use crate::status_file::HolderStatus;
 use crate::wait::{ReapedChild, WaitResult, WaitTarget, wait_nohang};
+use crate::workers::service_manager::ServiceManager;
 use crate::{poll_key, process};
 
 /// Runs the holder in the foreground until all is stopped; returns the exit code of the process.
@@ -51,6 +52,7 @@ fn begin(runtime: RuntimeCommand) -> io::Result<Engine> {
     engine.inherited_children = seen.map(|one| (one.pid, one.start_time)).collect();
     engine.watch(&runtime.signals, poll_key::SIGNALS)?;
     engine.runtime = Some(Box::new(runtime));
+    engine.service_manager = ServiceManager::from_environment(monotonic());
     Ok(engine)
 }
 

@@ -187,6 +187,12 @@ impl HolderClient {
         let _or_gone = tokio::time::timeout(LEAVE_PATIENCE, last).await;
     }
 
+    /// Sends assignments of sd_notify(3) to the service manager that started the holder, if there
+    /// is one.
+    pub(crate) fn notify_service_manager(&self, text: String) {
+        self.send_request(&HolderRequest::NotifyServiceManager { text });
+    }
+
     fn living(&self, instance: &Instance) -> Option<LiveProcess> {
         lock(&self.slots).get(instance)?.alive
     }

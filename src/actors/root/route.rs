@@ -10,7 +10,7 @@ use mainstay_policy::lifecycle::Operation;
 use mainstay_process::ProcessEventKind;
 use tokio::sync::oneshot;
 
-use super::super::config::{ConfigMsg, ReloadRequest};
+use super::super::config::{ConfigMsg, ReloadReply, ReloadRequest};
 use super::super::lifecycle::{CONTINUED_STOP, LifecycleMsg, stop_budget_left};
 use super::super::module::ModuleMsg;
 use super::super::{ConsoleMessage, RuntimeContext, launching};
@@ -40,6 +40,29 @@ pub(super) fn prewarm(ctx: Arc<RuntimeContext>) {
                 }
             }
         }
+    });
+}
+
+/// Requests a reload and counts it until it is completed or refused.
+fn reload_by_signal(ctx: &Arc<RuntimeContext>) {
+    let (reply, replied) = oneshot::channel();
+    let (outcome, completed) = oneshot::channel();
+    ctx.signalled_reloads.send_modify(|count| {
+        count.total += 1;
+        count.pending += 1;
+    });
+    ctx.actor_refs.config.cast(ConfigMsg::Reload(ReloadRequest {
+        reply: Some(reply),
+        outcome: Some(outcome),
+        ..ReloadRequest::by("SIGHUP")
+    }));
+    let ctx = Arc::clone(ctx);
+    tokio::spawn(async move {
+        if let Ok(Ok(ReloadReply::Applied(_))) = replied.await {
+            let _the_actor_ended = completed.await;
+        }
+        ctx.signalled_reloads
+            .send_modify(|count| count.pending -= 1);
     });
 }
 
@@ -74,11 +97,7 @@ pub(crate) async fn route(
                     .cast(RootMsg::StopRequested { budget, actor });
             }
             OsEvent::DirectoriesRestored { problem } => restored(&ctx, problem),
-            OsEvent::ReloadRequested => {
-                actor_refs
-                    .config
-                    .cast(ConfigMsg::Reload(ReloadRequest::by("SIGHUP")));
-            }
+            OsEvent::ReloadRequested => reload_by_signal(&ctx),
             // By way of root, whose reply shows the holder that the runtime responds.
             OsEvent::PingReceived => {
                 actor_refs.root.cast(RootMsg::Ping);

@@ -32,7 +32,7 @@ pub(crate) use kqueue::{LoopWaker, PollEvents, Poller, Signals};
 pub(crate) use launcher::{ProcessLauncher, ReservedFds};
 pub(crate) use own_table::{TableThread, thread_with_own_table};
 pub(crate) use pinned::{ProcessHandle, signal_verified};
-pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET};
+pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET, datagram_address};
 pub(crate) use system::{
     become_subreaper, command_name, has_variable, max_open_files, process, processes,
 };

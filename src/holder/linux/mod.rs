@@ -39,7 +39,7 @@ pub(crate) use process_scan::{
 };
 pub(crate) use processes::{ProcessHandle, orphans, process, start_stamp, start_time_since};
 pub(crate) use reserved_fds::ReservedFds;
-pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET};
+pub(crate) use socket_flags::{CLOEXEC_AT_CREATION, RECEIVE, SEND, SOCKET, datagram_address};
 
 /// Anyone may write to a notify socket: every datagram says who sent it.
 pub(crate) const NOTIFY_MODE: u32 = 0o666;

@@ -148,6 +148,9 @@ fn requests() -> Vec<HolderRequest> {
             },
         }),
         HolderRequest::Stopping { within_ms: 30_000 },
+        HolderRequest::NotifyServiceManager {
+            text: "READY=1".to_owned(),
+        },
         HolderRequest::Exit { code: 1 },
     ]
 }

@@ -236,6 +236,7 @@ impl Engine {
                 let timeout = Duration::from_millis(within_ms);
                 self.supervisor.stop_started(monotonic(), timeout);
             }
+            HolderRequest::NotifyServiceManager { .. } => {}
             HolderRequest::Exit { code } => self.supervisor.exit(code),
         }
     }

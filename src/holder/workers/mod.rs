@@ -36,6 +36,8 @@ pub(crate) mod output;
 #[cfg(unix)]
 pub(crate) mod reports;
 #[cfg(unix)]
+pub(crate) mod service_manager;
+#[cfg(unix)]
 pub(crate) mod setup;
 #[cfg(unix)]
 pub(crate) mod sweep;

@@ -10,11 +10,11 @@ use super::source::{self, Source};
 /// Lines of code that each part of the holder may have. Lower a limit when lines leave; the goal of
 /// the loop is 4500.
 const LINES_MAX: [(&str, usize); 5] = [
-    ("loop", 4760),
-    ("workers", 3805),
+    ("loop", 4792),
+    ("workers", 3843),
     ("spawn", 2107),
-    ("bsd", 772),
-    ("windows", 1705),
+    ("bsd", 779),
+    ("windows", 1706),
 ];
 
 /// What is not in the folder of its part: Linux's own files of workers and spawns, and directories
