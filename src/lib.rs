@@ -74,6 +74,8 @@ mod os_text;
 mod plan_store;
 mod runtime;
 mod secrets;
+#[cfg(feature = "cli")]
+mod service;
 
 #[cfg(all(unix, feature = "simulation"))]
 pub use runtime::simulation;

@@ -3,6 +3,7 @@
 //! Never reads the environment or a file.
 
 mod explain;
+mod service;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use mainstay_protocol::EventKind;
 
 use explain::{CHAOS_EXAMPLES, REPORT_EXAMPLES, WHAT_IF_EXAMPLES, WHY_EXAMPLES};
 pub(crate) use explain::{ChaosArgs, ReportArgs, WhatIfArgs, WhyArgs};
+
+pub(crate) use service::{ServiceArgs, ServiceInstallArgs, ServiceScopeArgs, ServiceVerb};
 
 use super::call;
 use crate::config::is_name;
@@ -111,6 +114,8 @@ pub(crate) enum Verb {
     Audit(AuditArgs),
     /// Send one request of the protocol and print its result as JSON
     Call(CallArgs),
+    /// Install mainstay as a service of the system: systemd, launchd, Windows
+    Service(ServiceArgs),
     /// Print completions for a shell
     Completions(Completions),
     /// The runtime itself, started by the holder
@@ -148,7 +153,7 @@ fn import_format() -> impl TypedValueParser<Value = Format> {
     })
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct UpArgs {
     /// Return as soon as everything runs, and leave it running
     #[arg(short, long)]

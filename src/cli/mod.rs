@@ -36,6 +36,7 @@ mod report;
 mod runtime;
 mod runtime_log;
 mod secret;
+mod service;
 mod status;
 mod status_rows;
 pub(crate) mod system_locator;
@@ -105,6 +106,7 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Secret(args) => secret::run(&args, global),
         Verb::Audit(args) => audit::run(&args, global),
         Verb::Call(args) => call::run(&args, global),
+        Verb::Service(args) => service::run(&args, global),
         Verb::Completions(args) => completions::run(&args),
         Verb::Runtime(args) => runtime::run(&args, global),
     }

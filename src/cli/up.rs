@@ -53,14 +53,22 @@ pub(super) fn run(args: &UpArgs, global: &GlobalArgs) -> Result<CliExitCode, Cli
         #[cfg(unix)]
         let _already_a_leader = nix::unistd::setsid();
     }
-    let code = mainstay_holder::run(RuntimeCommand {
+    let code = mainstay_holder::run(runtime_command(args, global)?)
+        .map_err(|problem| CliError::new(CliExitCode::Failed, with_limit(&problem)))?;
+    // Scripts rely on the unchanged exit code.
+    std::process::exit(i32::from(code))
+}
+
+/// How the holder starts the runtime.
+pub(super) fn runtime_command(
+    args: &UpArgs,
+    global: &GlobalArgs,
+) -> Result<RuntimeCommand, CliError> {
+    Ok(RuntimeCommand {
         program: running_program()?,
         args: child_args("runtime", args, global),
         env: vec![(ENV_RUNTIME.into(), "1".into())],
     })
-    .map_err(|problem| CliError::new(CliExitCode::Failed, with_limit(&problem)))?;
-    // Scripts rely on the unchanged exit code.
-    std::process::exit(i32::from(code))
 }
 
 /// Returns the path of the running program, even while its file is being replaced.

@@ -107,7 +107,8 @@ pub use workers::orphan_tree::OrphanTree;
 mod windows;
 #[cfg(windows)]
 pub use windows::{
-    EngineOptions, RuntimeCommand, embed, inherited, modules_job_name, monotonic_nanos, run,
+    EngineOptions, RuntimeCommand, embed, inherited, modules_job_name, monotonic_nanos,
+    on_service_report, request_stop, run,
 };
 #[cfg(windows)]
 use windows::{engine_queue, threads};

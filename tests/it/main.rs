@@ -56,6 +56,7 @@ mod runtime_log;
 #[cfg(unix)]
 mod saved_files;
 mod secrets;
+mod service;
 mod service_manager;
 mod sockets;
 mod stopping;

@@ -44,6 +44,7 @@ const PLACES: &[Place] = &[
             "src/runtime.rs",
             "src/embed/",
             "src/cli/",
+            "src/service/windows_service.rs", // the process of a service is a holder
             "chaos/",
             "fuzz/",
             "benches/",

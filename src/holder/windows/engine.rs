@@ -16,7 +16,7 @@ use super::directories::SystemDirs;
 use super::engine_queue::{EngineEvent, EngineQueue};
 use super::frame_writer::FrameWriter;
 use super::handles::{JobObject, modules_job_name, monotonic, monotonic_nanos};
-use super::runtime_process::RuntimeProcess;
+use super::runtime_process::{RuntimeProcess, service_report};
 use super::threads::{lock, thread};
 use crate::codec::{CHUNK_BYTES, Decoder};
 use crate::machines::{Roster, RosterEffect, RuntimeSupervisor, nanoseconds};
@@ -236,7 +236,7 @@ impl Engine {
                 let timeout = Duration::from_millis(within_ms);
                 self.supervisor.stop_started(monotonic(), timeout);
             }
-            HolderRequest::NotifyServiceManager { .. } => {}
+            HolderRequest::NotifyServiceManager { text } => service_report(&text),
             HolderRequest::Exit { code } => self.supervisor.exit(code),
         }
     }

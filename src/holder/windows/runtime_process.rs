@@ -98,6 +98,25 @@ impl RuntimeProcess {
 
 /// Where the console's events go: Windows calls a function and passes nothing of ours along.
 static STOP: OnceLock<SyncSender<EngineEvent>> = OnceLock::new();
+static REPORT: OnceLock<fn(&str)> = OnceLock::new();
+
+/// Stops everything in order, as Ctrl-C does; for a service, which has no console to press it.
+pub fn request_stop() {
+    if let Some(stop) = STOP.get() {
+        let _full_of_news = stop.try_send(EngineEvent::StopAsked);
+    }
+}
+
+/// Called with each message of the runtime to the service manager, in the form of sd_notify(3).
+pub fn on_service_report(report: fn(&str)) {
+    let _only_once = REPORT.set(report);
+}
+
+pub(crate) fn service_report(text: &str) {
+    if let Some(report) = REPORT.get() {
+        report(text);
+    }
+}
 
 /// Modules can be asked to end only through a console that they share with us.
 #[expect(unsafe_code, reason = "system calls")]
@@ -123,9 +142,7 @@ pub(crate) fn take_console(stop: SyncSender<EngineEvent>) -> io::Result<()> {
 /// ends this process, and with it the jobs: then it has as long as Windows gives.
 #[expect(unsafe_code, reason = "the form that Windows calls")]
 unsafe extern "system" fn on_event(event: u32) -> i32 {
-    if let Some(stop) = STOP.get() {
-        let _full_of_news = stop.try_send(EngineEvent::StopAsked);
-    }
+    request_stop();
     while !matches!(event, CTRL_C_EVENT | CTRL_BREAK_EVENT) {
         park();
     }

@@ -12,8 +12,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["cli"]),
     (
         "cli",
-        &["config", "import", "journal", "os", "runtime", "secrets"],
+        &[
+            "config", "import", "journal", "os", "runtime", "secrets", "service",
+        ],
     ),
+    ("service", &["config", "os"]),
     (
         "embed",
         &[

@@ -1,0 +1,120 @@
+//! The units of systemd: golden files, and words that have to be escaped.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use super::*;
+
+/// An ordinary system.
+pub(crate) fn shop(scope: Scope) -> ServiceSpec {
+    let path = |text: &str| PathBuf::from(text);
+    ServiceSpec {
+        name: "shop".to_owned(),
+        name_option: false,
+        scope,
+        program: path("/usr/bin/mainstay"),
+        config_dir: path("/srv/shop/config"),
+        state_dir: path("/var/lib/mainstay/shop"),
+        runtime_dir: path("/run/mainstay/shop"),
+        log_dir: path("/var/lib/mainstay/shop/logs"),
+        home: path("/srv/ann"),
+        writable: vec![path("/srv/shop")],
+        variables: Vec::new(),
+        mounts: false,
+        startup_timeout: Duration::from_secs(60),
+        shutdown_timeout: Duration::from_secs(30),
+    }
+}
+
+/// A system in folders with everything that has a meaning in a definition.
+pub(crate) fn odd(scope: Scope) -> ServiceSpec {
+    let folder = PathBuf::from("/srv/a b/\"q\" 'p'/100%s/$HOME/back\\slash/<ü&>");
+    ServiceSpec {
+        name_option: true,
+        program: folder.join("mainstay"),
+        config_dir: folder.join("x".repeat(300)),
+        state_dir: folder.join("state"),
+        writable: vec![folder.join("data")],
+        variables: vec![("XDG_STATE_HOME".to_owned(), "/srv/a b/%$\"".to_owned())],
+        mounts: true,
+        ..shop(scope)
+    }
+}
+
+#[test]
+fn units_are_as_reviewed() {
+    let unit = |spec: ServiceSpec| text(&spec).expect("a unit");
+    insta::assert_snapshot!("systemd_system", unit(shop(Scope::System)));
+    insta::assert_snapshot!("systemd_user", unit(shop(Scope::User)));
+    insta::assert_snapshot!("systemd_odd", unit(odd(Scope::System)));
+}
+
+#[test]
+fn words_are_escaped_once() {
+    for (word, quoted) in [
+        ("/usr/bin/mainstay", "/usr/bin/mainstay"),
+        ("", "\"\""),
+        ("a b", "\"a b\""),
+        ("100%", "100%%"),
+        ("a \"b\"", "\"a \\\"b\\\"\""),
+        ("back\\slash", "\"back\\\\slash\""),
+        ("$HOME", "\"$HOME\""),
+        ("'", "\"'\""),
+        (";", "\";\""),
+        ("ü", "ü"),
+    ] {
+        assert_eq!(quote(word), quoted, "{word}");
+    }
+}
+
+#[test]
+fn a_path_that_no_unit_can_name_is_refused() {
+    let with = |config_dir: &OsStr| ServiceSpec {
+        config_dir: config_dir.into(),
+        ..shop(Scope::System)
+    };
+    let refused = text(&with(OsStr::from_bytes(b"/srv/\xff"))).expect_err("no UTF-8");
+    assert!(
+        refused
+            .to_string()
+            .ends_with("it is no UTF-8; use a path that is")
+    );
+    let refused = text(&with(OsStr::new("/srv/a\nExecStart=/bin/false"))).expect_err("two lines");
+    assert_eq!(
+        refused.to_string(),
+        "cannot name \"/srv/a\\nExecStart=/bin/false\" in a service: it has a control character; \
+         use a path without one"
+    );
+}
+
+#[test]
+fn an_installation_begins_with_the_unit_and_ends_without_a_trace() {
+    let user = installation(&shop(Scope::User)).expect("an installation");
+    let path = "/srv/ann/.config/systemd/user/mainstay-shop.service";
+    assert_eq!(user.files[0].path.to_str(), Some(path));
+    let words = |commands: &[ServiceCommand]| -> Vec<String> {
+        commands.iter().map(|one| one.argv.join(" ")).collect()
+    };
+    let start = words(&user.start);
+    assert!(start.iter().all(|one| one.starts_with("systemctl --user ")));
+    assert_eq!(
+        start.last().map(String::as_str),
+        Some("systemctl --user start mainstay-shop.service")
+    );
+    let system = installation(&shop(Scope::System)).expect("an installation");
+    assert_eq!(
+        words(&system.stop),
+        [
+            "systemctl stop mainstay-shop.service",
+            "systemctl disable --quiet mainstay-shop.service"
+        ]
+    );
+    let link = "/etc/systemd/system/multi-user.target.wants/mainstay-shop.service";
+    assert_eq!(system.links[0].to_str(), Some(link));
+    assert!(
+        !words(&system.refresh)
+            .iter()
+            .any(|one| one.contains(" start "))
+    );
+}
