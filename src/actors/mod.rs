@@ -54,7 +54,7 @@ pub(crate) mod planned;
 mod probing;
 #[cfg(test)]
 mod ractor_contract;
-mod readiness;
+pub(crate) mod readiness;
 pub(crate) mod record;
 mod recovery;
 pub(crate) mod registry;

@@ -11,6 +11,7 @@ use mainstay_process::{ListenerOwner, Probe, ProbeRole};
 use super::module::ModuleMsg;
 use super::{RuntimeContext, probing};
 use crate::config::{ProbeKind, ProbeSpec};
+use crate::os_text::duration_text;
 
 /// Timeout of one check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -80,6 +81,18 @@ async fn check(
     };
     let found = probing::probe(ctx, module, check).await;
     found.map_err(|failure| failure.text)
+}
+
+/// What a module that is starting is waited for to do; None: nothing that takes time.
+pub(crate) fn awaited(readiness: &Readiness) -> Option<String> {
+    Some(match readiness {
+        Readiness::Started => return None,
+        Readiness::Settle(span) => format!("{} without an exit", duration_text(*span)),
+        Readiness::Notify => "READY=1".to_owned(),
+        Readiness::Log(pattern) => format!("a line of output that matches {pattern:?}"),
+        Readiness::Fd(fd) => format!("a line on descriptor {fd}"),
+        Readiness::Probe(probe) => probe.to_string(),
+    })
 }
 
 /// What did not happen when a module that reports its readiness was not ready in time.

@@ -5,6 +5,7 @@
 mod calls;
 pub(crate) mod line_queue;
 pub(crate) mod local_client;
+pub(crate) mod tap;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,6 +36,19 @@ struct BusClient {
     next_call: u64,
 }
 
+impl BusClient {
+    fn new(connection: u64, queue: LineQueue) -> BusClient {
+        BusClient {
+            connection,
+            queue,
+            patterns: Vec::new(),
+            lag: 0,
+            calls: HashMap::new(),
+            next_call: 1,
+        }
+    }
+}
+
 /// What the bus keeps of one module.
 struct Endpoint {
     name: Arc<str>,
@@ -52,6 +66,7 @@ impl Endpoint {
 #[derive(Default)]
 struct Endpoints {
     by_module: HashMap<ModuleId, Endpoint>,
+    taps: Vec<BusClient>,
     last_connection: u64,
 }
 
@@ -62,10 +77,12 @@ impl Endpoints {
         client.filter(|client| client.connection == connection)
     }
 
-    fn clients(&mut self) -> impl Iterator<Item = &mut BusClient> {
-        self.by_module
-            .values_mut()
-            .filter_map(|endpoint| endpoint.client.as_mut())
+    /// Queues an event for its subscribers and for taps; counts the subscribers.
+    fn deliver(&mut self, event: &BusEvent, line: &Arc<Vec<u8>>) -> PublishResult {
+        deliver(self.taps.iter_mut(), event, line);
+        let endpoints = self.by_module.values_mut();
+        let clients = endpoints.filter_map(|endpoint| endpoint.client.as_mut());
+        deliver(clients, event, line)
     }
 }
 
@@ -73,7 +90,7 @@ impl Endpoints {
 #[derive(Default)]
 pub(crate) struct Bus {
     endpoints: Mutex<Endpoints>,
-    /// Modules with a subscription; changed under the lock of the endpoints.
+    /// Modules with a subscription, and taps; changed under the lock of the endpoints.
     subscribed: AtomicUsize,
     /// Signalled when a module connects.
     connected: Notify,
@@ -104,14 +121,7 @@ impl Bus {
         let connection = endpoints.last_connection;
         if let Some(endpoint) = endpoints.by_module.get_mut(&module) {
             self.drop_client(endpoint);
-            endpoint.client = Some(BusClient {
-                connection,
-                queue,
-                patterns: Vec::new(),
-                lag: 0,
-                calls: HashMap::new(),
-                next_call: 1,
-            });
+            endpoint.client = Some(BusClient::new(connection, queue));
         }
         drop(endpoints);
         self.connected.notify_waiters();
@@ -174,13 +184,7 @@ impl Bus {
         connection: u64,
         subjects: Vec<String>,
     ) -> Result<(), RequestError> {
-        let refused = |text: String| Err(RequestError::new(ErrorCode::InvalidParams, text));
-        if let Some(bad) = subjects.iter().find(|text| !subject::is_pattern(text)) {
-            return refused(format!(
-                "cannot subscribe to {bad:?}: not a subject; join words of letters, digits, '-' \
-                 and '_' by dots"
-            ));
-        }
+        check_patterns(&subjects)?;
         let mut endpoints = lock(&self.endpoints);
         let Some(client) = endpoints.client(module, connection) else {
             return Ok(()); // a newer connection of the module replaced this one
@@ -196,12 +200,10 @@ impl Bus {
         if !was_subscribed && !client.patterns.is_empty() {
             self.subscribed.fetch_add(1, Ordering::Relaxed);
         }
-        if too_many {
-            return refused(format!(
-                "cannot subscribe: more than {PATTERNS_MAX} subjects; use '*' for a word"
-            ));
+        match too_many {
+            true => Err(too_many_patterns()),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Publishes an event of a module.
@@ -240,8 +242,7 @@ impl Bus {
             );
             return Err(RequestError::new(ErrorCode::TooLong, text));
         }
-        let mut endpoints = lock(&self.endpoints);
-        Ok(deliver(endpoints.clients(), &event, &Arc::new(line)))
+        Ok(lock(&self.endpoints).deliver(&event, &Arc::new(line)))
     }
 
     /// Publishes an event of mainstay; does not build the payload without a subscription.
@@ -256,7 +257,7 @@ impl Bus {
         }
         let event = internal_event(at, subject, payload());
         let line = Arc::new(event_line(&event, 0));
-        deliver(lock(&self.endpoints).clients(), &event, &line);
+        lock(&self.endpoints).deliver(&event, &line);
     }
 
     /// Notifies a module about one of its dependencies: subject `mainstay.dependency.WORD`.
@@ -269,6 +270,22 @@ impl Bus {
             queue_event(client, &event, &Arc::new(event_line(&event, 0)));
         }
     }
+}
+
+fn check_patterns(subjects: &[String]) -> Result<(), RequestError> {
+    let Some(bad) = subjects.iter().find(|text| !subject::is_pattern(text)) else {
+        return Ok(());
+    };
+    let text = format!(
+        "cannot subscribe to {bad:?}: not a subject; join words of letters, digits, '-' and '_' \
+         by dots"
+    );
+    Err(RequestError::new(ErrorCode::InvalidParams, text))
+}
+
+fn too_many_patterns() -> RequestError {
+    let text = format!("cannot subscribe: more than {PATTERNS_MAX} subjects; use '*' for a word");
+    RequestError::new(ErrorCode::InvalidParams, text)
 }
 
 fn internal_event(at: Timestamp, subject: &str, payload: Value) -> BusEvent {

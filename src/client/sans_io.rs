@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 
-use mainstay_protocol::method::{LogLines, name};
+use mainstay_protocol::method::{BusEvent, LogLines, name};
 use mainstay_protocol::{Event, MAX_LINE_BYTES, RequestError, RequestId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,10 @@ impl NotificationPayload for Event {
 
 impl NotificationPayload for LogLines {
     const METHOD: &'static str = name::LOG;
+}
+
+impl NotificationPayload for BusEvent {
+    const METHOD: &'static str = name::BUS_EVENT;
 }
 
 /// A line towards mainstay.

@@ -1,4 +1,4 @@
-//! `bus.publish`, `bus.subscribe`, `bus.call`: what modules say to each other.
+//! `bus.*`: what modules say to each other, and users to them.
 //! Owns the rule who may call whom, and the timeouts of calls.
 //! Never delivers an event itself: the bus does.
 
@@ -8,16 +8,21 @@ use std::time::Duration;
 use mainstay_policy::ModuleId;
 use mainstay_policy::spec::StartMode;
 use mainstay_policy::states::State;
-use mainstay_protocol::method::{BusCallParams, CallParams, Empty, PublishParams, PublishResult};
-use mainstay_protocol::methods::{BusCall, BusPublish, BusSubscribe};
-use mainstay_protocol::{ErrorCode, RequestError};
+use mainstay_protocol::method::{
+    BusCallParams, CallParams, Empty, PublishParams, PublishResult, name,
+};
+use mainstay_protocol::methods::{
+    BusCall, BusPublish, BusRequest, BusSend, BusSubscribe, BusTap as BusTapMethod,
+};
+use mainstay_protocol::{ErrorCode, RequestError, RpcRequest};
 use serde_json::{Value, json};
 
 use super::change::{self, PendingChange};
 use super::modules::find_module;
 use super::reports::run_of;
-use super::{Answer, Caller, MethodResult};
+use super::{Answer, Caller, MethodResult, NextNotification, Notifications, audit, internal};
 use crate::actors::RuntimeContext;
+use crate::bus::tap::BusTap;
 
 /// The timeout of a call, when the caller does not say.
 const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
@@ -124,23 +129,87 @@ impl Answer for BusCall {
         caller: &Caller,
         params: Self::Params,
     ) -> Result<MethodResult<Self::Result>, RequestError> {
-        let BusCallParams {
-            module,
-            method,
-            params,
-            timeout_ms,
-        } = params;
         let caller = run_of(caller)?.module;
-        let callee = callee(ctx, caller, &module)?;
-        let timeout = timeout_ms.map_or(CALL_TIMEOUT_DEFAULT, Duration::from_millis);
-        let call = CallParams {
-            from: ctx.name(caller).to_string(),
-            method,
+        let callee = callee(ctx, caller, &params.module)?;
+        Ok(call_later(
+            ctx,
+            callee,
+            ctx.name(caller).to_string(),
             params,
-        };
-        let ctx = Arc::clone(ctx);
-        Ok(MethodResult::Later(Box::pin(async move {
-            call_module(&ctx, callee, call, timeout.min(CALL_TIMEOUT_MAX)).await
-        })))
+        ))
+    }
+}
+
+fn call_later(
+    ctx: &Arc<RuntimeContext>,
+    callee: ModuleId,
+    from: String,
+    params: BusCallParams,
+) -> MethodResult<Value> {
+    let timeout = params
+        .timeout_ms
+        .map_or(CALL_TIMEOUT_DEFAULT, Duration::from_millis);
+    let call = CallParams {
+        from,
+        method: params.method,
+        params: params.params,
+    };
+    let ctx = Arc::clone(ctx);
+    MethodResult::Later(Box::pin(async move {
+        call_module(&ctx, callee, call, timeout.min(CALL_TIMEOUT_MAX)).await
+    }))
+}
+
+impl Answer for BusSend {
+    async fn answer(
+        ctx: &Arc<RuntimeContext>,
+        caller: &Caller,
+        PublishParams { subject, payload }: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
+        let operation = format!("publish {subject:.64}");
+        let (from, at) = (&caller.label, ctx.os.wall_clock());
+        let published = ctx.bus.publish(from, at, subject, payload)?;
+        audit::record(ctx, caller, None, &operation);
+        Ok(MethodResult::Now(published))
+    }
+}
+
+impl Answer for BusRequest {
+    async fn answer(
+        ctx: &Arc<RuntimeContext>,
+        caller: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
+        let callee = find_module(ctx, &params.module)?;
+        let generation = ctx.snapshots.module(callee).lifecycle.info.generation;
+        let operation = format!("call {:.64}", params.method);
+        audit::record(ctx, caller, Some((callee, generation)), &operation);
+        Ok(call_later(ctx, callee, caller.label.clone(), params))
+    }
+}
+
+impl Answer for BusTapMethod {
+    async fn answer(
+        ctx: &Arc<RuntimeContext>,
+        _: &Caller,
+        params: Self::Params,
+    ) -> Result<MethodResult<Self::Result>, RequestError> {
+        let tap = BusTap::open(&ctx.bus, params.subjects)?;
+        Ok(MethodResult::Stream(
+            Empty {},
+            Box::new(TapNotifications(tap)),
+        ))
+    }
+}
+
+struct TapNotifications(BusTap);
+
+impl Notifications for TapNotifications {
+    fn next(&mut self) -> NextNotification<'_> {
+        Box::pin(async move {
+            let line = self.0.next().await?;
+            let event = serde_json::from_slice::<RpcRequest>(&line).map_err(internal);
+            Some(event.map(|event| RpcRequest::notification(name::BUS_EVENT, event.params)))
+        })
     }
 }

@@ -16,6 +16,7 @@ use tracing::Instrument;
 use crate::actors::RuntimeContext;
 
 pub(crate) mod accounts;
+mod audit;
 pub(crate) mod bus;
 pub(crate) mod caller;
 pub(crate) mod change;
@@ -32,6 +33,7 @@ mod paging;
 pub(crate) mod refusals;
 pub(crate) mod reload;
 pub(crate) mod reports;
+mod signal;
 pub(crate) mod system;
 pub(crate) mod view_builder;
 pub(crate) mod why;

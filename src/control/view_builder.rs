@@ -2,7 +2,6 @@
 //! Owns the conversion. Never shows an environment, a command line or a secret.
 
 use mainstay_policy::health::score::{self, DeductionReason, ScoreInput};
-use mainstay_policy::spec::DependencyCondition;
 use mainstay_policy::states::{Desired, State};
 use mainstay_policy::{ModuleId, spec};
 use mainstay_protocol::enums::Rung;
@@ -14,6 +13,7 @@ use mainstay_protocol::{HealthStatus, ModuleView, SystemView};
 use crate::actors::RuntimeContext;
 use crate::actors::convert;
 use crate::actors::lifecycle::recovery::load_text;
+use crate::actors::readiness;
 use crate::actors::snapshots::ModuleSnapshot;
 use crate::config::{LaunchSpec, asked_isolation};
 use crate::os::machine;
@@ -59,7 +59,10 @@ pub(crate) fn module(ctx: &RuntimeContext, id: ModuleId) -> ModuleView {
             .map(|id| ctx.name(*id).to_string())
             .collect(),
         failed_need: info.held_by_failed.map(|id| ctx.name(id).to_string()),
-        waits_for: now.lifecycle.waits_for.clone(),
+        waits_for: match info.state {
+            State::Starting => readiness::awaited(&spec.readiness),
+            _ => now.lifecycle.waits_for.clone(),
+        },
         next_attempt_at: now.lifecycle.next_attempt_at,
         status_text: now
             .status_text
@@ -338,32 +341,26 @@ pub(crate) fn counts(ctx: &RuntimeContext) -> ModuleCounts {
 /// The graph, in start order.
 pub(crate) fn graph(ctx: &RuntimeContext, modules: &[ModuleId]) -> GraphView {
     let plan = &ctx.plan();
-    let node = |id: ModuleId| GraphNode {
-        module: ctx.name(id).to_string(),
-        wave: plan.wave(id) as usize,
-        state: Some(convert::state(
-            ctx.snapshots.module(id).lifecycle.info.state,
-        )),
+    let node = |id: ModuleId| {
+        let info = &ctx.snapshots.module(id).lifecycle.info;
+        let is_task = ctx.spec(id).kind == spec::Kind::Task;
+        GraphNode {
+            module: ctx.name(id).to_string(),
+            wave: plan.wave(id) as usize,
+            state: Some(convert::state(info.state)),
+            done: is_task && info.state == State::Stopped && info.desired == Desired::Up,
+        }
     };
     let edges = modules.iter().flat_map(|&id| {
         plan.dependencies(id).iter().map(move |edge| GraphEdge {
             from: ctx.name(id).to_string(),
             to: ctx.name(edge.to).to_string(),
             hard: edge.hard,
-            until: until(edge.until).to_owned(),
+            until: edge.until.as_str().to_owned(),
         })
     });
     GraphView {
         modules: modules.iter().map(|id| node(*id)).collect(),
         edges: edges.collect(),
-    }
-}
-
-fn until(until: DependencyCondition) -> &'static str {
-    match until {
-        DependencyCondition::Started => "started",
-        DependencyCondition::Ready => "ready",
-        DependencyCondition::Healthy => "healthy",
-        DependencyCondition::Completed => "completed",
     }
 }

@@ -44,6 +44,8 @@ pub struct EventFilter {
     pub module: Option<String>,
     /// Only administrative rows.
     pub administrative: bool,
+    /// Only those of this time or later.
+    pub since_time: Option<Timestamp>,
 }
 
 impl EventFilter {
@@ -51,6 +53,7 @@ impl EventFilter {
     pub(super) fn admits(&self, entry: &Entry) -> bool {
         let event = &entry.event;
         (entry.administrative || !self.administrative)
+            && self.since_time.is_none_or(|time| event.at >= time)
             && (self.kinds.is_empty() || self.kinds.contains(&event.kind))
             && self
                 .module
@@ -65,6 +68,7 @@ impl From<&EventsParams> for EventFilter {
             kinds: params.kinds.clone(),
             module: params.module.clone(),
             administrative: params.administrative,
+            since_time: params.since_time,
         }
     }
 }
@@ -197,6 +201,10 @@ pub(super) fn query(
     }
     if filter.administrative {
         sql.push_str(" AND hash IS NOT NULL");
+    }
+    if let Some(time) = filter.since_time {
+        sql.push_str(" AND at >= ?");
+        values.push(Sql::Integer(database::integer(time.0)));
     }
     if !filter.kinds.is_empty() {
         let marks = vec!["?"; filter.kinds.len()].join(", ");

@@ -69,6 +69,19 @@ pub enum DependencyCondition {
     Completed,
 }
 
+impl DependencyCondition {
+    /// The word in configurations and in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DependencyCondition::Started => "started",
+            DependencyCondition::Ready => "ready",
+            DependencyCondition::Healthy => "healthy",
+            DependencyCondition::Completed => "completed",
+        }
+    }
+}
+
 /// One dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {

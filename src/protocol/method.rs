@@ -21,6 +21,8 @@ pub mod name {
     pub const EVENT: &str = "event";
     /// Notification to clients: output of a module.
     pub const LOG: &str = "log";
+    /// Notification to clients: an event of the bus.
+    pub const BUS_EVENT: &str = "bus.event";
     /// Call to a module: its health.
     pub const HEALTH_CHECK: &str = "health.check";
     /// Call to a module: what another module calls.
@@ -146,6 +148,24 @@ pub struct ChangeStep {
     pub reason: String,
 }
 
+/// Parameters of `module.signal`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SignalParams {
+    /// The module.
+    pub module: String,
+    /// The signal by its name or number: `SIGHUP`, `HUP` or `1`.
+    pub signal: String,
+}
+
+/// Result of `module.signal`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct SignalResult {
+    /// The name of the signal.
+    pub signal: String,
+    /// The process that it was sent to.
+    pub pid: u32,
+}
+
 wire_enum! {
     /// What a change does to one module.
     ChangeAction {
@@ -182,6 +202,9 @@ pub struct EventsParams {
     /// Only those after this sequence number. `events.subscribe` first replays them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
+    /// Only those that happened at this time or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_time: Option<Timestamp>,
     /// Only these kinds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<EventKind>,
@@ -264,6 +287,9 @@ pub struct GraphNode {
     pub wave: usize,
     /// The observed state; null while mainstay is not running.
     pub state: Option<ModuleState>,
+    /// Whether it is a task that has completed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub done: bool,
 }
 
 /// An edge in the graph.
@@ -299,7 +325,7 @@ pub struct HealthReportParams {
     pub issues: Vec<String>,
 }
 
-/// Parameters of `bus.publish`.
+/// Parameters of `bus.publish` and `bus.send`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PublishParams {
     /// Names joined by dots, for instance `samples.cpu`. `mainstay.*` is reserved.
@@ -308,7 +334,7 @@ pub struct PublishParams {
     pub payload: Value,
 }
 
-/// Result of `bus.publish`.
+/// Result of `bus.publish` and `bus.send`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PublishResult {
     /// How many subscribers it was queued for.
@@ -317,19 +343,20 @@ pub struct PublishResult {
     pub dropped: usize,
 }
 
-/// Parameters of `bus.subscribe`; notifications named `event` with a `BusEvent` follow.
+/// Parameters of `bus.subscribe`, after which notifications named `event` with a `BusEvent`
+/// follow, and of `bus.tap`, after which they are named `bus.event`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BusSubscribeParams {
     /// Subjects: `*` matches one name; at the end, one or more.
     pub subjects: Vec<String>,
 }
 
-/// Parameters of the notification `event` on a module's connection.
+/// Parameters of the notification `event` on a module's connection, and of `bus.event`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BusEvent {
     /// The subject it was published under.
     pub subject: String,
-    /// The publisher: a module, or `mainstay` for the runtime.
+    /// The publisher: a module, `mainstay` for the runtime, or a user's client.
     pub from: String,
     /// When.
     pub at: Timestamp,
@@ -340,7 +367,7 @@ pub struct BusEvent {
     pub lag: u64,
 }
 
-/// Parameters of `bus.call`.
+/// Parameters of `bus.call` and `bus.request`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct BusCallParams {
     /// The called module.

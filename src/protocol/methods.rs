@@ -117,6 +117,9 @@ macro_rules! method_table {
             /// Restarts a module; what requires it is restarted with it.
             ModuleRestart MODULE_RESTART "module.restart" Operate Changes
                 m::ChangeParams => m::ChangeResult, r#"{"module":"storage","wait":true}"#;
+            /// Sends a signal to the main process of a module.
+            ModuleSignal MODULE_SIGNAL "module.signal" Operate Changes
+                m::SignalParams => m::SignalResult, r#"{"module":"storage","signal":"SIGHUP"}"#;
             /// Accepts the recovery that is proposed for a failed module (`recovery.auto = false`).
             RecoveryAccept RECOVERY_ACCEPT "recovery.accept" Operate Changes
                 m::ChangeParams => m::ChangeResult, r#"{"module":"storage","wait":true}"#;
@@ -174,6 +177,16 @@ macro_rules! method_table {
             /// Returns the difference of two plans, or of the plan in force and the files.
             ConfigDiff CONFIG_DIFF "config.diff" Admin Reads
                 g::ConfigDiffParams => p::ConfigPlan, r#"{"from":5,"to":7}"#;
+            /// Follows what is published on the bus; each arrives as a notification `bus.event`.
+            BusTap BUS_TAP "bus.tap" Admin Reads m::BusSubscribeParams => m::Empty,
+                r#"{"subjects":["*"]}"#;
+            /// Publishes an event on the bus for a user.
+            BusSend BUS_SEND "bus.send" Admin Changes m::PublishParams => m::PublishResult,
+                r#"{"subject":"samples.cpu","payload":{"percent":12.5}}"#;
+            /// Calls a method of a module for a user and returns its result.
+            BusRequest BUS_REQUEST "bus.request" Admin Changes
+                m::BusCallParams => serde_json::Value,
+                r#"{"module":"analysis-engine","method":"score","params":{"sample":1}}"#;
             /// Reports that the module is ready.
             ModuleReady MODULE_READY "module.ready" Module Reports m::Empty => m::Empty, "{}";
             /// Sets the status text of the module.

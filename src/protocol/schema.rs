@@ -40,6 +40,7 @@ const TOWARDS_MODULES: &[Row] = &[
 const NOTIFICATIONS: &[(&str, &str, Describe)] = &[
     ("client", name::EVENT, of::<Event>),
     ("client", name::LOG, of::<m::LogLines>),
+    ("client", name::BUS_EVENT, of::<m::BusEvent>),
     ("module", name::EVENT, of::<m::BusEvent>),
 ];
 

@@ -75,7 +75,8 @@ pub struct ModuleView {
     /// restarted.
     #[serde(default)]
     pub failed_need: Option<String>,
-    /// What it waits for, as text: dependencies and their conditions, or a restart token.
+    /// What it waits for, as text: dependencies and their conditions, or a restart token; while it
+    /// is starting, what makes it ready.
     #[serde(default)]
     pub waits_for: Option<String>,
     /// The time of the next start.

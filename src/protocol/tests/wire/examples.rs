@@ -224,6 +224,17 @@ fn changing() -> Vec<Example> {
         change(name::RECOVERY_ACCEPT),
         example(name::CHAOS_INJECT, chaos().0, chaos().1),
         example(
+            name::MODULE_SIGNAL,
+            m::SignalParams {
+                module: "storage".to_owned(),
+                signal: "HUP".to_owned(),
+            },
+            m::SignalResult {
+                signal: "SIGHUP".to_owned(),
+                pid: 4711,
+            },
+        ),
+        example(
             name::CONFIG_APPLY,
             ConfigApplyParams {
                 expected_plan: Some(7),
@@ -246,38 +257,47 @@ fn changing() -> Vec<Example> {
     ]
 }
 
-fn of_modules() -> Vec<Example> {
-    let text = "compacting".to_owned();
-    let publish = m::PublishParams {
+fn published() -> (m::PublishParams, m::PublishResult) {
+    let params = m::PublishParams {
         subject: "samples.cpu".to_owned(),
         payload: json!({"percent": 12.5}),
     };
-    let call = m::BusCallParams {
+    let result = m::PublishResult {
+        delivered: 2,
+        dropped: 0,
+    };
+    (params, result)
+}
+
+fn called() -> m::BusCallParams {
+    m::BusCallParams {
         module: "analysis-engine".to_owned(),
         method: "score".to_owned(),
         params: json!({"sample": 1}),
         timeout_ms: Some(5000),
-    };
+    }
+}
+
+fn subjects() -> m::BusSubscribeParams {
+    m::BusSubscribeParams {
+        subjects: vec!["samples.*".to_owned()],
+    }
+}
+
+fn of_modules() -> Vec<Example> {
+    let text = "compacting".to_owned();
+    let (publish, delivered) = published();
+    let score = || json!({"score": 0.9});
     vec![
         example(name::MODULE_READY, Empty {}, Empty {}),
         example(name::MODULE_STATUS, m::StatusParams { text }, Empty {}),
         example(name::MODULE_HEALTH, report(), Empty {}),
-        example(
-            name::BUS_PUBLISH,
-            publish,
-            m::PublishResult {
-                delivered: 2,
-                dropped: 0,
-            },
-        ),
-        example(
-            name::BUS_SUBSCRIBE,
-            m::BusSubscribeParams {
-                subjects: vec!["samples.*".to_owned()],
-            },
-            Empty {},
-        ),
-        example(name::BUS_CALL, call, json!({"score": 0.9})),
+        example(name::BUS_PUBLISH, publish.clone(), delivered.clone()),
+        example(name::BUS_SUBSCRIBE, subjects(), Empty {}),
+        example(name::BUS_CALL, called(), score()),
+        example(name::BUS_SEND, publish, delivered),
+        example(name::BUS_TAP, subjects(), Empty {}),
+        example(name::BUS_REQUEST, called(), score()),
     ]
 }
 
@@ -338,6 +358,10 @@ pub(crate) fn notifications() -> Vec<(&'static str, RpcRequest)> {
             RpcRequest::notification(name::LOG, kept(log_lines())),
         ),
         (
+            "client",
+            RpcRequest::notification(name::BUS_EVENT, kept(bus_event.clone())),
+        ),
+        (
             "module",
             RpcRequest::notification(name::EVENT, kept(bus_event)),
         ),
@@ -353,6 +377,7 @@ fn named() -> m::ModuleParams {
 fn which_events() -> m::EventsParams {
     m::EventsParams {
         since: Some(800),
+        since_time: Some(Timestamp(1_795_000_000_000)),
         kinds: vec![EventKind::ModuleExited, EventKind::RecoveryStarted],
         module: Some("storage".to_owned()),
         administrative: true,
@@ -399,6 +424,7 @@ fn graph() -> m::GraphView {
         module: module.to_owned(),
         wave,
         state,
+        done: module == "migrate",
     };
     let edge = m::GraphEdge {
         from: "storage".to_owned(),
@@ -408,6 +434,7 @@ fn graph() -> m::GraphView {
     };
     m::GraphView {
         modules: vec![
+            node("migrate", 0, Some(ModuleState::Stopped)),
             node("event-bus", 0, Some(ModuleState::Running)),
             node("storage", 1, None),
         ],
