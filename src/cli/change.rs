@@ -11,7 +11,7 @@ use mainstay_protocol::enums::{CliExitCode, ModuleKind, ModuleState};
 use mainstay_protocol::method::{ChangeAction, ChangeParams, ChangeResult, name};
 use mainstay_protocol::{ModuleView, RequestError};
 
-use super::args::{ChangeArgs, GlobalArgs};
+use super::args::{ChangeArgs, GlobalArgs, StartArgs};
 use super::error::CliError;
 use super::progress::Progress;
 use super::status::state_colour;
@@ -52,19 +52,51 @@ impl ChangeVerb {
 /// Modules that are changed at a time; the runtime works on 64 requests of a connection at once.
 const TOGETHER_MAX: usize = 32;
 
-/// Changes all modules together, after every name was checked: one wrong name and none is touched.
-/// A module that fails does not hold up the others; the first code that is not 0 counts.
+/// Starts modules; with `wait`, returns when the tasks among them are done.
+pub(crate) fn start(args: &StartArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let instance = SystemLocator::find(global)?;
+    let begun = begin();
+    let (code, results) = change(&instance, ChangeVerb::Start, &args.change)?;
+    let mut code = code;
+    if !args.wait {
+        return Ok(code);
+    }
+    let mut client = instance.connect()?;
+    let tasks = results.into_iter().map(|result| result.module);
+    for task in tasks.filter(|module| module.kind == ModuleKind::Task) {
+        let end = super::run::wait_for_end(&instance, &mut client, &task)?;
+        if !end.is_done() {
+            code = CliExitCode::Failed;
+        }
+        if !args.change.json && !task.is_done() {
+            let took = begun.elapsed();
+            terminal::print(&outcome(&end, Some(took), Terminal::of_stdout()))?;
+        }
+    }
+    Ok(code)
+}
+
 pub(crate) fn run(
-    change: ChangeVerb,
+    verb: ChangeVerb,
     args: &ChangeArgs,
     global: &GlobalArgs,
 ) -> Result<CliExitCode, CliError> {
     let instance = SystemLocator::find(global)?;
+    change(&instance, verb, args).map(|(code, _)| code)
+}
+
+/// Changes all modules together, after every name was checked: one wrong name and none is touched.
+/// A module that fails does not hold up the others; the first code that is not 0 counts.
+fn change(
+    instance: &SystemLocator,
+    change: ChangeVerb,
+    args: &ChangeArgs,
+) -> Result<(CliExitCode, Vec<ChangeResult>), CliError> {
     let mut client = instance.connect_to_change()?;
     if args.modules.len() > 1 {
         let refused = check_all(&mut client, change, args)?;
         if refused != CliExitCode::Ok {
-            return Ok(refused);
+            return Ok((refused, Vec::new()));
         }
     }
     let mut results: Vec<Option<ChangeResult>> = vec![None; args.modules.len()];
@@ -104,7 +136,7 @@ pub(crate) fn run(
         ([only], true) if args.modules.len() == 1 => terminal::print_json(only)?,
         (all, true) => terminal::print_json(&all)?,
     }
-    Ok(code)
+    Ok((code, results))
 }
 
 /// Prints an error for each name that cannot be changed; `Ok`: there is none.
@@ -254,20 +286,37 @@ fn render(result: &ChangeResult, args: &ChangeArgs, took: Duration, screen: Term
         }
         return out;
     }
-    let module = &result.module;
+    let took = (!args.no_wait).then_some(took);
+    match &result.overtaken_by {
+        Some(other) => {
+            state(&mut out, &result.module, took, screen);
+            out.push_str(&format!(": overtaken, {}\n", format::single_line(other)));
+        }
+        None => out.push_str(&outcome(&result.module, took, screen)),
+    }
+    out
+}
+
+fn state(out: &mut String, module: &ModuleView, took: Option<Duration>, screen: Terminal) {
     out.push_str(&format::single_line(&module.module));
     out.push_str(" is ");
-    screen.paint(&mut out, state_colour(module.state), module.state.as_str());
+    let word = match module.is_done() {
+        true => "done",
+        false => module.state.as_str(),
+    };
+    screen.paint(out, state_colour(module.state), word);
     if let Some(pid) = module.pid {
         out.push_str(&format!(" (pid {pid})"));
     }
-    if !args.no_wait {
+    if let Some(took) = took {
         out.push_str(&format!(" after {}", format::compact_duration(took)));
     }
-    if let Some(other) = &result.overtaken_by {
-        out.push_str(&format!(": overtaken, {}\n", format::single_line(other)));
-        return out;
-    }
+}
+
+/// The state of a module, and why it is not up.
+fn outcome(module: &ModuleView, took: Option<Duration>, screen: Terminal) -> String {
+    let mut out = String::new();
+    state(&mut out, module, took, screen);
     let waits = module.state == ModuleState::Waiting;
     let failure = match module.failed_need.as_ref().filter(|_| waits) {
         Some(_) => module_details::waits_for(module).map(|waits| format!("waits for {waits}")),

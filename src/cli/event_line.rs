@@ -1,10 +1,10 @@
 //! Formats an event as one line for people.
-//! Owns the line; its message is the journal's, as in `why`.
+//! Owns the line, and which events say something new; the message is the journal's, as in `why`.
 //! Never passes a control character to the terminal.
 
 use std::fmt::Write;
 
-use mainstay_protocol::Event;
+use mainstay_protocol::{Event, EventKind, Timestamp};
 
 use super::format;
 use crate::journal::describe;
@@ -28,6 +28,34 @@ pub(crate) fn line(event: &Event) -> String {
     out
 }
 
+/// Returns `TIME  #SEQ  MESSAGE`, with the date if that is not today.
+pub(crate) fn brief(event: &Event, now: Timestamp) -> String {
+    let (time, text) = (format::local_clock(event.at, now), describe(event));
+    format!("{time}  #{:<5} {}\n", event.seq, format::single_line(&text))
+}
+
+/// Whether an event says what another one does not: a restart after a failure is two lines, that it
+/// failed and that it runs again.
+pub(crate) fn is_essential(event: &Event) -> bool {
+    let payload = |name: &str| event.payload.get(name).and_then(|value| value.as_str());
+    match event.kind {
+        EventKind::ModuleStateChanged => !matches!(
+            payload("to"),
+            Some("waiting" | "starting" | "stopping" | "not_started")
+        ),
+        // The state says so.
+        EventKind::ModuleReady
+        | EventKind::ModuleExited
+        | EventKind::RecoveryStarted
+        | EventKind::RecoveryStepCompleted
+        | EventKind::RecoveryCompleted => false,
+        // So does the first good answer.
+        EventKind::ModuleHealthChanged => payload("from") != Some("unknown"),
+        EventKind::OperationFinished => !matches!(payload("result"), Some("done" | "unchanged")),
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,6 +77,41 @@ mod tests {
             .map(|event| format!("{}: {}", event.kind, line(event)))
             .collect();
         insta::assert_snapshot!(said);
+    }
+
+    #[test]
+    fn a_restart_after_a_failure_is_two_lines() {
+        let event = |seq, kind: &str, payload: Value| -> Event {
+            let at = "2026-11-20T12:00:00.000Z";
+            let event = serde_json::json!({
+                "seq": seq, "at": at, "kind": kind, "module": "web", "payload": payload,
+            });
+            serde_json::from_value(event).expect("an event")
+        };
+        let to = |seq, state: &str, text: &str| {
+            let payload = serde_json::json!({"to": state, "text": text});
+            event(seq, "module.state_changed", payload)
+        };
+        let events = [
+            event(1, "module.exited", serde_json::json!({"code": 3})),
+            to(2, "backoff", "exit code 3; next start in 200 ms"),
+            event(
+                3,
+                "recovery.started",
+                serde_json::json!({"failure": "exit code 3"}),
+            ),
+            to(4, "waiting", "to be started"),
+            to(5, "starting", ""),
+            event(6, "module.ready", serde_json::json!({"after_ms": 10})),
+            to(7, "running", "pid 7"),
+            event(8, "recovery.completed", serde_json::json!({})),
+        ];
+        let shown = events.iter().filter(|event| is_essential(event));
+        let now = Timestamp(events[0].at.0 + 1000);
+        let text: String = shown.map(|event| brief(event, now)).collect();
+        let expected = "12:00:00  #2     web failed: exit code 3; next start in 200 ms\n\
+            12:00:00  #7     web is running: pid 7\n";
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! `events`: prints past events, one per line, and new ones with `-f`.
-//! Owns the transition from past to new events, without a gap.
+//! Owns the transition from past to new events, without a gap, and which of them are shown.
 //! Never prints an event twice.
 
 use mainstay_client::Error as ClientError;
@@ -8,31 +8,46 @@ use mainstay_protocol::enums::CliExitCode;
 use mainstay_protocol::method::EventsParams;
 use mainstay_protocol::{ErrorCode, Event};
 
-use super::args::{EventsArgs, GlobalArgs};
+use super::args::{EventsArgs, EventsSince, GlobalArgs};
 use super::error::CliError;
 use super::history::OfflineHistory;
 use super::system_locator::SystemLocator;
-use super::{event_line, terminal};
+use super::{event_line, format, terminal};
 
-/// Past events that `-f` prints first by default.
+/// Past events that are shown by default, and when new ones are followed.
+const USUAL: usize = 100;
 const LEAD_IN: usize = 10;
+/// As many events are read for each one that is shown.
+const BRIEF_SHARE: usize = 8;
+/// Events that are read at most.
+const EVENTS_MAX: usize = 10_000;
 
 pub(crate) fn run(args: &EventsArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let instance = SystemLocator::find(global)?;
+    let mut shown = Shown::new(args);
+    let params = asked(args)?;
     match instance.connect() {
         Ok(client) => {
-            watch(&instance, client, args, &mut |events| {
-                show(events, args.json)
+            watch(&instance, client, args.follow, params, &mut |events| {
+                shown.print(events)
             })?;
             Ok(CliExitCode::Ok)
         }
-        Err(failure) => past(&OfflineHistory::fallback_for(failure, global)?, args),
+        Err(failure) => {
+            let history = OfflineHistory::fallback_for(failure, global)?;
+            past(&history, args, &params, &mut shown)
+        }
     }
 }
 
 /// Prints the events of a system that is not running.
-fn past(history: &OfflineHistory, args: &EventsArgs) -> Result<CliExitCode, CliError> {
-    show(&history.events(&asked(args))?, args.json)?;
+fn past(
+    history: &OfflineHistory,
+    args: &EventsArgs,
+    params: &EventsParams,
+    shown: &mut Shown,
+) -> Result<CliExitCode, CliError> {
+    shown.print(&history.events(params)?)?;
     if args.follow {
         let text = "cannot follow events: the system is not running; start it with `mainstay up`";
         return Err(CliError::new(CliExitCode::NotRunning, text));
@@ -40,13 +55,80 @@ fn past(history: &OfflineHistory, args: &EventsArgs) -> Result<CliExitCode, CliE
     Ok(CliExitCode::Ok)
 }
 
-fn asked(args: &EventsArgs) -> EventsParams {
-    EventsParams {
-        since: args.since,
+fn asked(args: &EventsArgs) -> Result<EventsParams, CliError> {
+    let (since, since_time) = match args.since {
+        None => (None, None),
+        Some(EventsSince::Seq(seq)) => (Some(seq), None),
+        Some(EventsSince::Time(time)) => {
+            let at = time.resolve(&format::zoned_now()).map_err(|error| {
+                let text = format!("cannot use this time: {error}; name a later one");
+                CliError::new(CliExitCode::Usage, text)
+            })?;
+            (None, Some(at))
+        }
+    };
+    let wanted = wanted(args);
+    Ok(EventsParams {
+        since,
+        since_time,
         kinds: args.kinds.clone(),
         module: args.module.clone(),
         administrative: false,
-        limit: args.limit.or(args.follow.then_some(LEAD_IN)),
+        // Some of them are not shown.
+        limit: match is_brief(args) {
+            true => Some((wanted * BRIEF_SHARE).min(EVENTS_MAX)),
+            false => Some(wanted),
+        },
+    })
+}
+
+/// How many past events are to be shown.
+fn wanted(args: &EventsArgs) -> usize {
+    args.limit.unwrap_or(match (args.since, args.follow) {
+        (Some(_), _) => EVENTS_MAX,
+        (None, true) => LEAD_IN,
+        (None, false) => USUAL,
+    })
+}
+
+/// Whether events that only repeat or prepare another one are left out.
+fn is_brief(args: &EventsArgs) -> bool {
+    !args.full && !args.json && args.kinds.is_empty()
+}
+
+/// How events are printed.
+struct Shown {
+    json: bool,
+    brief: bool,
+    /// Past events that may still be printed; they come first.
+    past: Option<usize>,
+}
+
+impl Shown {
+    fn new(args: &EventsArgs) -> Shown {
+        Shown {
+            json: args.json,
+            brief: is_brief(args),
+            past: Some(wanted(args)),
+        }
+    }
+
+    fn print(&mut self, events: &[Event]) -> Result<(), CliError> {
+        if self.json {
+            return events.iter().try_for_each(terminal::print_json_line);
+        }
+        let events = events.iter();
+        let mut events: Vec<&Event> = events
+            .filter(|event| !self.brief || event_line::is_essential(event))
+            .collect();
+        if let Some(past) = self.past.take() {
+            events.drain(..events.len().saturating_sub(past));
+        }
+        let line = |event: &&Event| match self.brief {
+            true => event_line::brief(event, terminal::now()),
+            false => event_line::line(event),
+        };
+        terminal::print(&events.iter().map(line).collect::<String>())
     }
 }
 
@@ -55,18 +137,18 @@ type Show<'a> = dyn FnMut(&[Event]) -> Result<(), CliError> + 'a;
 fn watch(
     instance: &SystemLocator,
     mut client: Client,
-    args: &EventsArgs,
+    is_following: bool,
+    mut params: EventsParams,
     show: &mut Show<'_>,
 ) -> Result<(), CliError> {
-    let mut params = asked(args);
     // With `since` no list is needed: the subscription replays the events.
-    if !args.follow || args.since.is_none() {
+    if !is_following || params.since.is_none() {
         let past = client.events(&params)?;
         show(&past)?;
         params.since = past.last().map(|event| event.seq).or(params.since);
     }
-    params.limit = None;
-    if !args.follow {
+    (params.limit, params.since_time) = (None, None);
+    if !is_following {
         return Ok(());
     }
     loop {
@@ -107,13 +189,6 @@ fn resumes(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::Timeout | ErrorCode::ShuttingDown)
 }
 
-fn show(events: &[Event], json: bool) -> Result<(), CliError> {
-    if json {
-        return events.iter().try_for_each(terminal::print_json_line);
-    }
-    terminal::print(&events.iter().map(event_line::line).collect::<String>())
-}
-
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
@@ -130,7 +205,8 @@ mod tests {
         let mut seen = Vec::new();
         let instance = fake.instance();
         let client = instance.connect().expect("the fake answers");
-        let ended = watch(&instance, client, args, &mut |events| {
+        let params = asked(args).expect("no time");
+        let ended = watch(&instance, client, args.follow, params, &mut |events| {
             seen.extend(events.iter().map(|event| event.seq));
             Ok(())
         });
@@ -141,10 +217,11 @@ mod tests {
         let (kinds, module, limit) = (Vec::new(), Some("storage".to_owned()), None);
         EventsArgs {
             follow,
-            since,
+            since: since.map(EventsSince::Seq),
             kinds,
             module,
             limit,
+            full: true,
             json: false,
         }
     }
@@ -153,7 +230,10 @@ mod tests {
     fn the_past_alone_is_listed() {
         let fake = FakeServer::start(vec![Box::new(|peer: &mut FakePeer| {
             let asked = peer.answers(name::EVENTS_LIST, json!({"events": [event(3), event(5)]}));
-            assert_eq!(asked, json!({"since": 2, "module": "storage"}));
+            assert_eq!(
+                asked,
+                json!({"since": 2, "module": "storage", "limit": 10_000})
+            );
         })]);
         let (seen, ended) = watched(&fake, &args(false, Some(2)));
         assert!(ended.is_ok());

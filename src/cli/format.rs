@@ -59,6 +59,13 @@ fn in_zone(at: Timestamp, pattern: &str) -> String {
     )
 }
 
+/// The current time in the zone of the machine.
+pub(crate) fn zoned_now() -> jiff::Zoned {
+    let now = i64::try_from(super::terminal::now().0).unwrap_or(i64::MAX);
+    let now = jiff::Timestamp::from_millisecond(now).unwrap_or_default();
+    now.to_zoned(zone())
+}
+
 /// The zone of the machine; `TZ` names another.
 #[cfg(not(test))]
 fn zone() -> jiff::tz::TimeZone {

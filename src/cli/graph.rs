@@ -1,6 +1,9 @@
-//! `graph`: the dependencies as text by waves, for Graphviz or for Mermaid.
-//! Owns the three formats.
+//! `graph`: the dependencies as text by waves, as a picture, for Graphviz or for Mermaid.
+//! Owns the forms; the picture has files of its own.
 //! Never sorts: modules and edges keep the order of the reply.
+
+mod layout;
+mod svg;
 
 use std::fmt::Write;
 
@@ -9,15 +12,18 @@ use mainstay_protocol::method::{GraphEdge, GraphNode, GraphView};
 
 use super::args::{self, GlobalArgs};
 use super::error::CliError;
-use super::format;
 use super::status::state_colour;
 use super::system_locator::SystemLocator;
 use super::terminal::{self, Terminal};
+use super::{format, history};
+use crate::config::Configuration;
 
 pub(crate) fn run(args: &args::GraphArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
-    let graph = SystemLocator::find(global)?.connect()?.graph()?;
+    let graph = read(args, global)?;
     if args.json {
         terminal::print_json(&graph)?;
+    } else if args.svg {
+        terminal::print(&svg::svg(&graph))?;
     } else if args.dot {
         terminal::print(&dot(&graph))?;
     } else if args.mermaid {
@@ -26,6 +32,51 @@ pub(crate) fn run(args: &args::GraphArgs, global: &GlobalArgs) -> Result<CliExit
         terminal::print(&tree(&graph, Terminal::of_stdout()))?;
     }
     Ok(CliExitCode::Ok)
+}
+
+/// The graph of the running system, else that of its files.
+fn read(args: &args::GraphArgs, global: &GlobalArgs) -> Result<GraphView, CliError> {
+    if !args.files {
+        match SystemLocator::find(global)?.connect() {
+            Ok(mut client) => return Ok(client.graph()?),
+            Err(CliError::NotRunning { name, .. }) if global.socket.is_none() => {
+                let text = format!("mainstay '{name}' is not running: this is what its files say");
+                terminal::print_error(&text);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(of_files(&history::configuration(global)?))
+}
+
+/// The graph of a configuration, in start order, without states.
+fn of_files(configuration: &Configuration) -> GraphView {
+    let mut graph = GraphView {
+        modules: Vec::new(),
+        edges: Vec::new(),
+    };
+    for (wave, names) in configuration.waves().iter().enumerate() {
+        for name in names {
+            let module = configuration.modules.iter();
+            let module = module.map(|(spec, _)| spec).find(|spec| spec.name == *name);
+            let edges = module.into_iter().flat_map(|spec| &spec.edges);
+            graph.edges.extend(edges.filter_map(|edge| {
+                Some(GraphEdge {
+                    from: (*name).to_owned(),
+                    to: configuration.module(edge.to)?.0.name.clone(),
+                    hard: edge.hard,
+                    until: edge.until.as_str().to_owned(),
+                })
+            }));
+            graph.modules.push(GraphNode {
+                module: (*name).to_owned(),
+                wave,
+                state: None,
+                done: false,
+            });
+        }
+    }
+    graph
 }
 
 /// Prints the waves, and below each module its dependencies.
@@ -43,7 +94,7 @@ fn tree(graph: &GraphView, screen: Terminal) -> String {
             let _ = write!(out, "  {}", format::single_line(&node.module));
             if let Some(state) = node.state {
                 out.push_str(" (");
-                screen.paint(&mut out, state_colour(state), state.as_str());
+                screen.paint(&mut out, state_colour(state), &state_text(node));
                 out.push(')');
             }
             out.push('\n');
@@ -61,6 +112,17 @@ fn tree(graph: &GraphView, screen: Terminal) -> String {
     out
 }
 
+/// The state in words; empty where it is unknown.
+fn state_text(node: &GraphNode) -> String {
+    match node.done {
+        true => "done".to_owned(),
+        false => node
+            .state
+            .map_or("", |state| state.as_str())
+            .replace('_', " "),
+    }
+}
+
 /// Omits `ready`, the default condition.
 fn until(edge: &GraphEdge) -> String {
     match edge.until.as_str() {
@@ -73,7 +135,13 @@ fn dot(graph: &GraphView) -> String {
     let quoted = |name: &str| format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
     let mut out = String::from("digraph mainstay {\n  rankdir = BT;\n  node [shape = box];\n");
     for node in &graph.modules {
-        let _ = writeln!(out, "  {};", quoted(&node.module));
+        let colour = node.state.map_or_else(String::new, |state| {
+            format!(
+                " [color = \"{0}\", fontcolor = \"{0}\"]",
+                svg::colour(Some(state))
+            )
+        });
+        let _ = writeln!(out, "  {}{colour};", quoted(&node.module));
     }
     for edge in &graph.edges {
         let style = if edge.hard { "solid" } else { "dashed" };
@@ -87,8 +155,11 @@ fn dot(graph: &GraphView) -> String {
 fn mermaid(graph: &GraphView) -> String {
     let mut out = String::from("graph BT\n");
     let number = |name: &str| graph.modules.iter().position(|node| node.module == name);
-    for (n, GraphNode { module, .. }) in graph.modules.iter().enumerate() {
+    for (n, GraphNode { module, state, .. }) in graph.modules.iter().enumerate() {
         let _ = writeln!(out, "  m{n}[\"{}\"]", module.replace('"', "#quot;"));
+        if let Some(state) = *state {
+            let _ = writeln!(out, "  style m{n} stroke:{}", svg::colour(Some(state)));
+        }
     }
     for edge in &graph.edges {
         if let (Some(from), Some(to)) = (number(&edge.from), number(&edge.to)) {
@@ -109,6 +180,7 @@ mod tests {
             module: module.to_owned(),
             wave,
             state,
+            done: false,
         };
         let edge = |from: &str, to: &str, hard, until: &str| GraphEdge {
             from: from.to_owned(),
@@ -152,16 +224,16 @@ wave 1
     fn graphviz_gets_a_digraph() {
         let mut graph = graph();
         graph.modules[1].module = "a \"b\"".to_owned();
-        let expected = r#"digraph mainstay {
+        let expected = r##"digraph mainstay {
   rankdir = BT;
   node [shape = box];
-  "event-bus";
+  "event-bus" [color = "#1b7a34", fontcolor = "#1b7a34"];
   "a \"b\"";
-  "storage";
+  "storage" [color = "#a15c00", fontcolor = "#a15c00"];
   "storage" -> "event-bus" [style = solid, label = "ready"];
   "storage" -> "migrate" [style = dashed, label = "completed"];
 }
-"#;
+"##;
         assert_eq!(dot(&graph), expected);
     }
 
@@ -170,8 +242,10 @@ wave 1
         let expected = "\
 graph BT
   m0[\"event-bus\"]
+  style m0 stroke:#1b7a34
   m1[\"migrate\"]
   m2[\"storage\"]
+  style m2 stroke:#a15c00
   m2 -->|ready| m0
   m2 -.->|completed| m1
 ";

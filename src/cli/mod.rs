@@ -4,6 +4,7 @@
 
 pub(crate) mod args;
 mod audit;
+mod bus;
 mod call;
 mod change;
 mod chaos;
@@ -12,6 +13,7 @@ mod completions;
 mod config;
 mod config_change;
 mod console;
+mod dependency_tree;
 mod doctor;
 mod down;
 pub(crate) mod error;
@@ -32,22 +34,22 @@ mod module_details;
 mod plan;
 pub(crate) mod progress;
 mod redaction;
+mod repeat;
 mod report;
+mod run;
 mod runtime;
 mod runtime_log;
 mod secret;
 mod service;
+mod signal;
 mod status;
 mod status_rows;
 pub(crate) mod system_locator;
 mod table;
 pub(crate) mod terminal;
 mod terminal_text;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "`--since` and `--until` are its users")
-)]
 mod time_argument;
+mod top;
 mod up;
 mod what_if;
 mod why;
@@ -85,9 +87,12 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Up(args) => up::run(&args, global),
         Verb::Down(args) => down::run(&args, global),
         Verb::Status(args) => status::run(&args, global),
-        Verb::Start(args) => change::run(ChangeVerb::Start, &args, global),
+        Verb::Top(args) => top::run(&args, global),
+        Verb::Start(args) => change::start(&args, global),
         Verb::Stop(args) => change::run(ChangeVerb::Stop, &args, global),
         Verb::Restart(args) => change::run(ChangeVerb::Restart, &args, global),
+        Verb::Run(args) => run::run(&args, global),
+        Verb::Signal(args) => signal::run(&args, global),
         Verb::Recover(args) => change::run(ChangeVerb::Recover, &args, global),
         Verb::Logs(args) => logs::run(&args, global),
         Verb::Events(args) => events::run(&args, global),
@@ -95,6 +100,7 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::WhatIf(args) => what_if::run(&args, global),
         Verb::Report(args) => report::run(&args, global),
         Verb::Chaos(args) => chaos::run(&args, global),
+        Verb::Bus(args) => bus::run(&args, global),
         Verb::Graph(args) => graph::run(&args, global),
         Verb::Check(args) => check::run(&args, global),
         Verb::Health(args) => health::run(&args, global),

@@ -204,7 +204,8 @@ fn usage_text(usage: &Usage) -> String {
 /// Returns what a module waits for: in words, else the names.
 pub(crate) fn waits_for(module: &ModuleView) -> Option<String> {
     let text = module.waits_for.as_deref();
-    let text = text.filter(|_| module.state == ModuleState::Waiting);
+    let text =
+        text.filter(|_| matches!(module.state, ModuleState::Waiting | ModuleState::Starting));
     let text = text.map(|text| format::single_line(text).into_owned());
     let names = || format::list(&module.waiting_on);
     Some(text.unwrap_or_else(names)).filter(|text| !text.is_empty())

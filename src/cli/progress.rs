@@ -2,12 +2,13 @@
 //! Owns one thread, which exits when the value is dropped.
 //! Never writes within the first second, and clears the line of a terminal.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::format;
+use super::table;
 
 /// Progress, shown until it is dropped.
 pub(crate) struct Progress {
@@ -15,9 +16,12 @@ pub(crate) struct Progress {
     thread: Option<JoinHandle<()>>,
 }
 
-const TICK: Duration = Duration::from_secs(1);
+/// Nothing is shown before.
+const FIRST: Duration = Duration::from_secs(1);
+/// Interval at which a terminal is redrawn.
+const TICK: Duration = Duration::from_millis(200);
 /// Interval of lines if stderr is not a terminal.
-const PLAIN_INTERVAL: u32 = 10;
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
 /// Texts that may be queued for the thread; further ones are dropped.
 const QUEUE_MAX: usize = 16;
 
@@ -34,7 +38,7 @@ impl Progress {
         }
     }
 
-    /// Shows this text from the next second on.
+    /// Shows this text from the next tick on.
     pub(crate) fn update(&self, text: String) {
         if let Some(say) = &self.update {
             let _full_or_gone = say.try_send(text);
@@ -55,25 +59,35 @@ impl Drop for Progress {
 fn show(mut text: String, heard: &Receiver<String>) {
     let begun = Instant::now();
     let terminal = std::io::stderr().is_terminal();
-    let mut ticks = 0;
+    let (mut next, mut shown) = (FIRST, false);
     loop {
-        let next = TICK * (ticks + 1);
         match heard.recv_timeout(next.saturating_sub(begun.elapsed())) {
             Ok(newer) => text = newer,
             Err(RecvTimeoutError::Timeout) => {
-                let line = format!("{text} … {}", format::compact_duration(next));
+                let seconds = next.as_secs_f64();
                 if terminal {
-                    write(&format!("\r\x1b[K{line}"));
-                } else if ticks % PLAIN_INTERVAL == 0 {
-                    write(&format!("{line}\n"));
+                    write(&format!("\r\x1b[K{}, {seconds:.1} s", fitting(&text)));
+                    next += TICK;
+                } else {
+                    write(&format!("{text}, {seconds:.0} s\n"));
+                    next += PLAIN_INTERVAL;
                 }
-                ticks += 1;
+                shown = true;
             }
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    if terminal && ticks > 0 {
+    if terminal && shown {
         write("\r\x1b[K");
+    }
+}
+
+/// What fits beside the time: a line that wraps could not be cleared.
+fn fitting(text: &str) -> Cow<'_, str> {
+    const TIME_COLUMNS: usize = 12;
+    match terminal_size::terminal_size_of(std::io::stderr()) {
+        Some((width, _)) => table::cut(text, usize::from(width.0).saturating_sub(TIME_COLUMNS)),
+        None => Cow::Borrowed(text),
     }
 }
 

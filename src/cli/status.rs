@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
-use mainstay_protocol::enums::{CliExitCode, HealthStatus, ModuleState, SystemStatus};
+use mainstay_client::blocking::Client;
+use mainstay_protocol::enums::{CliExitCode, HealthStatus, ModuleKind, ModuleState, SystemStatus};
 use mainstay_protocol::view::ModuleCounts;
 use mainstay_protocol::{ModuleView, SystemView, Timestamp};
 
@@ -15,46 +16,71 @@ use super::error::CliError;
 use super::system_locator::SystemLocator;
 use super::table::{self, Cell, TextTable};
 use super::terminal::{self, AnsiColour, Terminal};
-use super::{format, module_details, status_rows};
+use super::{format, module_details, repeat, status_rows};
 
 /// Keys that are listed at most.
 const KEYS_SHOWN: usize = 5;
 
 pub(crate) fn run(args: &StatusArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
-    let mut client = SystemLocator::find(global)?.connect()?;
-    let screen = Terminal::of_stdout();
+    let instance = SystemLocator::find(global)?;
+    match args.watch {
+        Some(interval) => repeat::run(&instance, interval, |client| text(client, args)),
+        None => {
+            terminal::print(&text(&mut instance.connect()?, args)?)?;
+            Ok(CliExitCode::Ok)
+        }
+    }
+}
+
+/// What is printed, once.
+fn text(client: &mut Client, args: &StatusArgs) -> Result<String, CliError> {
+    let line = args.watch.is_some();
+    let (now, screen) = (terminal::now(), Terminal::of_stdout());
     if let Some(name) = &args.module {
         let module = client.module(name)?;
-        if args.json {
-            terminal::print_json(&module)?;
-        } else {
-            terminal::print(&module_details::render(&module, terminal::now(), screen))?;
-        }
-    } else if args.json && args.all {
-        terminal::print_json(&client.modules()?)?;
-    } else if args.json {
-        terminal::print_json(&client.status()?)?;
-    } else {
-        let system = client.status()?;
-        let modules = client.modules()?;
-        let (all, wide) = (args.all, args.wide);
-        let text = render(
-            &system,
-            &modules,
-            Shown { all, wide },
-            terminal::now(),
-            screen,
-        );
-        terminal::print(&text)?;
+        return match args.json {
+            true => terminal::json_text(&module, line),
+            false => Ok(module_details::render(&module, now, screen)),
+        };
     }
-    Ok(CliExitCode::Ok)
+    if args.json {
+        return match args.all {
+            true => terminal::json_text(&client.modules()?, line),
+            false => terminal::json_text(&client.status()?, line),
+        };
+    }
+    let system = client.status()?;
+    let modules = client.modules()?;
+    let (all, form) = (args.all, Form::of(args));
+    Ok(render(&system, &modules, Shown { all, form }, now, screen))
 }
 
 /// What is shown of the modules.
 #[derive(Debug, Clone, Copy, Default)]
 struct Shown {
     all: bool,
-    wide: bool,
+    form: Form,
+}
+
+/// How the modules are arranged.
+#[derive(Debug, Clone, Copy, Default)]
+enum Form {
+    /// Trouble first.
+    #[default]
+    Rows,
+    /// Below each module what it needs.
+    Tree,
+    Wide,
+}
+
+impl Form {
+    fn of(args: &StatusArgs) -> Form {
+        match (args.wide, args.tree) {
+            (true, _) => Form::Wide,
+            (_, true) => Form::Tree,
+            _ => Form::Rows,
+        }
+    }
 }
 
 fn render(
@@ -78,9 +104,14 @@ fn render(
     if !modules.is_empty() {
         out.push('\n');
     }
-    match shown.wide {
-        true => wide_table(&mut out, modules, now, screen),
-        false => status_rows::render(&mut out, modules, shown.all, now, screen),
+    let is_shown = |module: &&ModuleView| {
+        shown.all || module.kind != ModuleKind::Builtin || module.state != ModuleState::Running
+    };
+    let listed: Vec<&ModuleView> = modules.iter().filter(is_shown).collect();
+    match shown.form {
+        Form::Wide => wide_table(&mut out, modules, now, screen),
+        Form::Tree => status_rows::render_tree(&mut out, &listed, now, screen),
+        Form::Rows => status_rows::render(&mut out, listed, now, screen),
     }
     out
 }
@@ -117,7 +148,7 @@ fn header(out: &mut String, system: &SystemView, screen: Terminal) {
 }
 
 /// How many modules are in each state, those that work first.
-fn counts_text(counts: &ModuleCounts) -> String {
+pub(crate) fn counts_text(counts: &ModuleCounts) -> String {
     let each = [
         (counts.running, "running"),
         (counts.done, "done"),
@@ -209,7 +240,7 @@ pub(crate) fn health_colour(health: HealthStatus) -> Option<AnsiColour> {
 mod tests {
     use super::*;
     use crate::cli::module_details::tests::{example, golden};
-    use mainstay_protocol::enums::{DesiredState, ModuleKind};
+    use mainstay_protocol::enums::DesiredState;
 
     const NOW: Timestamp = Timestamp(1_795_000_060_123);
 
@@ -279,10 +310,19 @@ mod tests {
     #[test]
     fn the_wide_table_has_processes_and_restarts() {
         let wide = Shown {
-            wide: true,
+            form: Form::Wide,
             all: true,
         };
         insta::assert_snapshot!(shown(wide, plain(Some(80))));
+    }
+
+    #[test]
+    fn the_tree_has_below_each_module_what_it_needs() {
+        let tree = Shown {
+            form: Form::Tree,
+            all: false,
+        };
+        insta::assert_snapshot!(shown(tree, plain(Some(80))));
     }
 
     #[test]
@@ -325,7 +365,7 @@ mod tests {
     fn modules_of_mainstay_itself_are_shown_on_request_or_in_trouble() {
         let all = Shown {
             all: true,
-            wide: false,
+            form: Form::Rows,
         };
         assert!(shown(all, plain(None)).contains("event-bus"));
         let calm = shown(Shown::default(), plain(None));

@@ -5,13 +5,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use mainstay_protocol::enums::{DesiredState, HealthStatus, ModuleKind, ModuleState, Rung};
+use mainstay_protocol::enums::{DesiredState, HealthStatus, ModuleState, Rung};
 use mainstay_protocol::{ModuleView, Timestamp};
 
 use super::status::{health_colour, state_colour};
 use super::table::{columns, cut, wrap};
 use super::terminal::{AnsiColour, Terminal};
-use super::{format, module_details};
+use super::{dependency_tree, format, module_details};
 use crate::journal::format_millis;
 
 /// Columns that the text has at least beside others.
@@ -42,28 +42,52 @@ struct Widths {
     numbers: Option<[usize; 3]>,
 }
 
-/// Appends a row for each module; those that are part of mainstay only with `all` or in trouble.
+/// Appends a row for each module.
 pub(crate) fn render(
     out: &mut String,
-    modules: &[ModuleView],
-    all: bool,
+    mut modules: Vec<&ModuleView>,
     now: Timestamp,
     screen: Terminal,
 ) {
-    let is_shown = |module: &&ModuleView| {
-        all || module.kind != ModuleKind::Builtin || module.state != ModuleState::Running
-    };
-    let mut shown: Vec<&ModuleView> = modules.iter().filter(is_shown).collect();
-    shown.sort_by_key(|module| rank(module));
-    let rows: Vec<StatusRow<'_>> = shown.iter().map(|module| row(module, now)).collect();
-    let widths = widths(&rows, screen.width);
-    for row in &rows {
+    modules.sort_by_key(|module| rank(module));
+    let rows = modules.iter().map(|module| row(module, now));
+    render_rows(out, &rows.collect::<Vec<_>>(), screen);
+}
+
+/// Appends a row for each module that no other one needs, and below each what it needs. What was
+/// above already is named again, without its text.
+pub(crate) fn render_tree(
+    out: &mut String,
+    modules: &[&ModuleView],
+    now: Timestamp,
+    screen: Terminal,
+) {
+    let rows = dependency_tree::rows(modules).into_iter().map(|place| {
+        let row = row(place.module, now);
+        let name = format!("{}{}", place.lines, row.name).into();
+        match place.is_repeated {
+            false => StatusRow { name, ..row },
+            true => StatusRow {
+                name,
+                text: "see above".into(),
+                reason: false,
+                numbers: None,
+                ..row
+            },
+        }
+    });
+    render_rows(out, &rows.collect::<Vec<_>>(), screen);
+}
+
+fn render_rows(out: &mut String, rows: &[StatusRow<'_>], screen: Terminal) {
+    let widths = widths(rows, screen.width);
+    for row in rows {
         row.render(out, &widths, screen);
     }
 }
 
 /// What needs a person comes first, what has ended last.
-fn rank(module: &ModuleView) -> u8 {
+pub(crate) fn rank(module: &ModuleView) -> u8 {
     match module.state {
         ModuleState::Failed => 0,
         ModuleState::Backoff => 1,
@@ -103,12 +127,7 @@ fn row(module: &ModuleView, now: Timestamp) -> StatusRow<'_> {
     let calm = is_calm(module);
     let text = text(module, now);
     let failed = matches!(module.state, ModuleState::Failed | ModuleState::Backoff);
-    let state = match module.state {
-        ModuleState::Failed => "FAILED".into(),
-        ModuleState::NotStarted => "not started".into(),
-        _ if module.is_done() => "done".into(),
-        state => state.as_str().into(),
-    };
+    let state = state_word(module);
     let colour = match module.health {
         health @ (HealthStatus::Degraded | HealthStatus::Unhealthy)
             if module.state == ModuleState::Running =>
@@ -134,8 +153,18 @@ fn row(module: &ModuleView, now: Timestamp) -> StatusRow<'_> {
     }
 }
 
+/// The state as one word; what needs somebody in capitals.
+pub(crate) fn state_word(module: &ModuleView) -> Cow<'static, str> {
+    match module.state {
+        ModuleState::Failed => "FAILED".into(),
+        ModuleState::NotStarted => "not started".into(),
+        _ if module.is_done() => "done".into(),
+        state => state.as_str().into(),
+    }
+}
+
 /// The time since a state began, by its largest unit.
-fn since(at: Timestamp, now: Timestamp) -> String {
+pub(crate) fn since(at: Timestamp, now: Timestamp) -> String {
     let since = Duration::from_millis(now.0.saturating_sub(at.0));
     let mut text = format::compact_duration(since);
     text.truncate(text.find(' ').unwrap_or(text.len()));

@@ -32,7 +32,7 @@ const OTHERS: usize = 5;
 const POLL: Duration = Duration::from_millis(50);
 
 /// A system, running or not.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SystemLocator {
     pub(crate) name: String,
     pub(crate) socket: PathBuf,

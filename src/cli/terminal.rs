@@ -63,12 +63,20 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
 
 /// Prints an object of the protocol for people and scripts.
 pub(crate) fn print_json(object: &impl Serialize) -> Result<(), CliError> {
-    print(&json(object, serde_json::to_string_pretty)?)
+    print(&json_text(object, false)?)
 }
 
 /// Prints an object of the protocol on one line.
 pub(crate) fn print_json_line(object: &impl Serialize) -> Result<(), CliError> {
-    print(&json(object, serde_json::to_string)?)
+    print(&json_text(object, true)?)
+}
+
+/// Returns an object of the protocol as JSON: on one line, or for people too.
+pub(crate) fn json_text(object: &impl Serialize, line: bool) -> Result<String, CliError> {
+    match line {
+        true => json(object, serde_json::to_string),
+        false => json(object, serde_json::to_string_pretty),
+    }
 }
 
 fn json<T: Serialize>(

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use mainstay_client::blocking::Client;
 use mainstay_holder::RuntimeCommand;
 use mainstay_protocol::enums::CliExitCode;
-use mainstay_protocol::{SystemStatus, SystemView};
+use mainstay_protocol::{ModuleState, ModuleView, SystemStatus, SystemView};
 
 use super::args::{GlobalArgs, UpArgs};
 use super::error::CliError;
+use super::module_details;
 use super::progress::Progress;
 use super::system_locator::SystemLocator;
 use crate::config::ConfigSources;
@@ -34,6 +35,8 @@ pub(super) const DETACHED_LOG: &str = "mainstay.out";
 const DETACH_MARGIN: Duration = Duration::from_secs(15);
 /// Interval at which a detached start is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Interval at which the progress of a detached start is read.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// CREATE_NO_WINDOW of Windows.
 #[cfg(windows)]
 const CREATE_NO_WINDOW: u32 = 0x0800_0000;
@@ -161,7 +164,7 @@ fn detach(args: &UpArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
     let begin = fs::metadata(&log).map_or(0, |about| about.len());
     let mut child = start(&words, &log)?;
     let progress = Progress::start(format!("starting {name}"));
-    let outcome = wait(&mut child, &socket, Instant::now() + limit);
+    let outcome = wait(&mut child, &socket, Instant::now() + limit, &progress);
     drop(progress);
     match outcome {
         UpOutcome::Up(view) => {
@@ -216,6 +219,30 @@ fn up_line(view: &SystemView) -> String {
     }
     let name = super::format::single_line(&view.name);
     format!("{name} is up ({}{reason}): {count}\n", view.status)
+}
+
+/// How far a start is: `starting app: 3/7 ready, waiting for storage: tcp 127.0.0.1:9000`.
+fn starting_text(system: &SystemView, modules: &[ModuleView]) -> String {
+    let (name, counts) = (super::format::single_line(&system.name), &system.modules);
+    let ready = counts.running + counts.done;
+    let total = counts.total - counts.not_started;
+    let is_up =
+        |module: &&ModuleView| matches!(module.state, ModuleState::Starting | ModuleState::Backoff);
+    let pending: Vec<&ModuleView> = modules.iter().filter(is_up).collect();
+    let waiting = pending.first().map_or_else(String::new, |first| {
+        let module = super::format::single_line(&first.module);
+        let what = match first.state {
+            ModuleState::Starting => module_details::waits_for(first),
+            _ => module_details::failure_text(first),
+        };
+        let what = what.map_or_else(String::new, |what| format!(": {what}"));
+        let more = match pending.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!(", waiting for {module}{what}{more}")
+    });
+    format!("starting {name}: {ready}/{total} ready{waiting}")
 }
 
 /// Refuses a second start before it truncates the log of the running system.
@@ -285,19 +312,26 @@ enum UpOutcome {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a person waits, not the runtime")]
-fn wait(child: &mut Child, socket: &Path, by: Instant) -> UpOutcome {
+fn wait(child: &mut Child, socket: &Path, by: Instant, progress: &Progress) -> UpOutcome {
     let own = child.id();
+    let mut told = Instant::now();
     while Instant::now() < by {
         if let Ok(Some(status)) = child.try_wait() {
             return UpOutcome::Ended(status.code());
         }
-        let view = Client::connect(socket).and_then(|mut client| client.status());
+        let asked = Client::connect(socket).and_then(|mut client| Ok((client.status()?, client)));
         // Another system of the same name may answer while this start is being refused.
-        if let Ok(view) = view
+        if let Ok((view, mut client)) = asked
             && view.holder_pid == own
-            && !matches!(view.status, SystemStatus::Starting | SystemStatus::Stopping)
         {
-            return UpOutcome::Up(Box::new(view));
+            if !matches!(view.status, SystemStatus::Starting | SystemStatus::Stopping) {
+                return UpOutcome::Up(Box::new(view));
+            }
+            if told.elapsed() > PROGRESS_INTERVAL {
+                told = Instant::now();
+                let modules = client.modules().unwrap_or_default(); // it may be stopping
+                progress.update(starting_text(&view, &modules));
+            }
         }
         std::thread::sleep(POLL_INTERVAL);
     }
@@ -333,6 +367,29 @@ fn tail(log: &Path, begin: u64) -> String {
 mod tests {
     use super::*;
     use crate::cli::module_details::tests::golden;
+
+    #[test]
+    fn a_start_under_way_names_what_it_waits_for() {
+        let mut view: SystemView =
+            serde_json::from_value(golden("system.status")["reply"]["result"].clone())
+                .expect("a view");
+        (view.modules.total, view.modules.not_started) = (8, 1);
+        (view.modules.running, view.modules.done) = (2, 1);
+        let mut storage = crate::cli::module_details::tests::example();
+        storage.state = ModuleState::Starting;
+        storage.waits_for = Some("tcp 127.0.0.1:9000".to_owned());
+        let mut modules = vec![storage.clone()];
+        let text = starting_text(&view, &modules);
+        let expected = "starting skelly-jelly: 3/7 ready, waiting for storage: tcp 127.0.0.1:9000";
+        assert_eq!(text, expected);
+        storage.state = ModuleState::Backoff;
+        modules.insert(0, storage);
+        let text = starting_text(&view, &modules);
+        assert!(
+            text.ends_with("waiting for storage: exit code 1 and 1 more"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn what_is_up_is_counted_and_what_is_missing_is_named() {

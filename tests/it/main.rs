@@ -66,5 +66,6 @@ mod terminal;
 mod tidy;
 mod tree_stops;
 mod trees;
+mod verbs;
 mod watched_sources;
 mod why;

@@ -8,6 +8,10 @@ use std::time::Duration;
 use clap::Args;
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay why web               why web is as it is, and what happens next
+  mainstay why web --full        every event that is kept of web
+  mainstay why --not-started     what is not up, by root cause")]
 pub(crate) struct WhyArgs {
     /// The module
     #[arg(required_unless_present = "not_started")]
@@ -23,26 +27,10 @@ pub(crate) struct WhyArgs {
     pub(crate) json: bool,
 }
 
-pub(super) const WHY_EXAMPLES: &str = "Examples:
-  mainstay why web               why web is as it is, and what happens next
-  mainstay why web --full        every event that is kept of web
-  mainstay why --not-started     what is not up, by root cause";
-
-pub(super) const WHAT_IF_EXAMPLES: &str = "Examples:
-  mainstay what-if stop postgres     who would be stopped with it
-  mainstay what-if kill web          what recovery would do
-  mainstay what-if fail redis        how the system would be without it";
-
-pub(super) const CHAOS_EXAMPLES: &str = "Examples:
-  mainstay chaos kill web                              once
-  mainstay chaos hang web --for 30s                    until its probes notice
-  mainstay chaos kill web api --count 20 --every 5s    in turn";
-
-pub(super) const REPORT_EXAMPLES: &str = "Examples:
-  mainstay report                        of the running system, or of its files
-  mainstay report --output bug.tar.gz    into this file, which must not be there";
-
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay report                        of the running system, or of its files
+  mainstay report --output bug.tar.gz    into this file, which must not be there")]
 pub(crate) struct ReportArgs {
     /// The archive [default: mainstay-report-NAME-TIME.tar.gz in the current folder]
     #[arg(long, value_name = "FILE")]
@@ -50,6 +38,10 @@ pub(crate) struct ReportArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay what-if stop postgres     who would be stopped with it
+  mainstay what-if kill web          what recovery would do
+  mainstay what-if fail redis        how the system would be without it")]
 pub(crate) struct WhatIfArgs {
     /// What is supposed to happen
     #[arg(value_parser = ["stop", "kill", "fail"])]
@@ -62,6 +54,10 @@ pub(crate) struct WhatIfArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay chaos kill web                              once
+  mainstay chaos hang web --for 30s                    until its probes notice
+  mainstay chaos kill web api --count 20 --every 5s    in turn")]
 pub(crate) struct ChaosArgs {
     /// The fault
     #[arg(value_parser = ["kill", "hang", "slow"])]

@@ -8,8 +8,10 @@ use std::process::Command;
 const COMMAND_LINE: &[&str] = &[
     "clap",
     "clap_complete",
+    "clap_mangen",
     "ini-roundtrip",
     "jiff",
+    "ratatui",
     "saphyr-parser",
     "shlex",
     "terminal_size",

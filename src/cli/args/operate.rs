@@ -1,0 +1,147 @@
+//! Options of the verbs that start, stop and change.
+//! Owns their names.
+//! Never reads the environment or a file.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct UpArgs {
+    /// Return as soon as everything runs, and leave it running
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Override one value of the configuration, such as health.interval=10s
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Refuse files with problems [default: start the last committed plan, and say so]
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Timeout of the initial startup [default: mainstay.startup_timeout]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DownArgs {
+    /// Stop budget [default: mainstay.shutdown_timeout]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChangeArgs {
+    /// The modules
+    #[arg(required = true, value_name = "MODULE")]
+    pub(crate) modules: Vec<String>,
+    /// Show what would happen and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Return before the change is completed
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Print the objects of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RuntimeArgs {
+    /// Override one value of the configuration, as given to `up`
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Refuse files with problems, as given to `up`
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay start web                     web and what it needs, until it is ready
+  mainstay start migrate --wait          until the task is done; exit code 1 if it failed
+  mainstay start web worker --dry-run")]
+pub(crate) struct StartArgs {
+    #[command(flatten)]
+    pub(crate) change: ChangeArgs,
+    /// Return when tasks are done, not when they run
+    #[arg(long, conflicts_with_all = ["no_wait", "dry_run"])]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The exit code is that of the task, and 128 + N if signal N ended it.
+An interrupted `run` leaves the task running; `mainstay stop TASK` stops it.
+
+Examples:
+  mainstay run migrate
+  mainstay run backup && echo saved"
+)]
+pub(crate) struct RunArgs {
+    /// The task: a module with kind = "task"
+    #[arg(value_name = "TASK")]
+    pub(crate) task: String,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The exit that may follow is treated as any other: recovery decides.
+
+Examples:
+  mainstay signal nginx HUP        ask it to read its configuration
+  mainstay signal worker SIGUSR1"
+)]
+pub(crate) struct SignalArgs {
+    /// The module
+    pub(crate) module: String,
+    /// The signal by its name or number, such as HUP, SIGUSR1 or 15
+    pub(crate) signal: String,
+    /// Print the object of the protocol
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mainstay bus tap                                   everything that is published
+  mainstay bus tap 'samples.*' --json
+  mainstay bus publish samples.cpu '{\"percent\":12}'
+  mainstay bus call scorer score '{\"sample\":1}'")]
+pub(crate) struct BusArgs {
+    #[command(subcommand)]
+    pub(crate) verb: BusVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BusVerb {
+    /// Show what modules publish, as it happens
+    Tap {
+        /// The subjects; `*` matches one name, at the end one or more [default: everything]
+        #[arg(value_name = "SUBJECT")]
+        subjects: Vec<String>,
+        /// Print the objects of the protocol, one per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Publish an event, as if a module did
+    Publish {
+        /// The subject: names joined by dots
+        subject: String,
+        /// JSON, or plain text [default: null]
+        #[arg(allow_hyphen_values = true)]
+        payload: Option<String>,
+    },
+    /// Call a method of a module and print its result
+    Call {
+        /// The module
+        module: String,
+        /// The method that it serves
+        method: String,
+        /// JSON, or plain text [default: null]
+        #[arg(allow_hyphen_values = true)]
+        params: Option<String>,
+        /// How long the answer may take [default: 5s]
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
+    },
+}

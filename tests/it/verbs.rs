@@ -1,0 +1,182 @@
+//! Verbs of the command line against a real daemon: run, signal, bus, status --tree and --watch.
+//! Owns what a person sees of them. Never looks at how a row is aligned: unit tests do.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use mainstay_protocol::ModuleState;
+use mainstay_sdk::Module;
+use serde_json::{Value, json};
+
+use crate::daemon::{Daemon, binary, misbehave, script};
+use crate::raw::surroundings;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+/// A task that does not start by itself.
+fn task(name: &str, text: &str, more: &str) -> String {
+    let command = script(text);
+    format!(
+        "[module.{name}]\nkind = \"task\"\nstart = \"lazy\"\nrequired = false\n\
+         recovery.restart = \"never\"\ncommand = {command}\n{more}"
+    )
+}
+
+#[test]
+fn run_shows_what_a_task_writes_and_ends_as_it_ends() {
+    let modules = [
+        task("good", "echo one; echo two", "requires = [\"db\"]\n"),
+        task("bad", "echo three; exit 7", ""),
+        task("killed", "kill -9 $$", ""),
+        format!(
+            "[module.db]\nstart = \"lazy\"\nrequired = false\ncommand = {}\n",
+            misbehave("")
+        ),
+    ];
+    let daemon = Daemon::start(&modules.concat());
+    for _ in 0..2 {
+        let good = daemon.cli(&["run", "good"]);
+        assert_eq!((code(&good), &*text(&good.stdout)), (Some(0), "one\ntwo\n"));
+    }
+    assert_eq!(daemon.module("db").state, ModuleState::Running);
+    let bad = daemon.cli(&["run", "bad"]);
+    assert_eq!((code(&bad), &*text(&bad.stdout)), (Some(7), "three\n"));
+    assert_eq!(code(&daemon.cli(&["run", "killed"])), Some(137));
+    let refused = daemon.cli(&["run", "db"]);
+    assert_eq!(code(&refused), Some(4));
+    assert!(text(&refused.stderr).contains("`mainstay start db` starts it"));
+    assert_eq!(code(&daemon.cli(&["run", "nothing"])), Some(4));
+}
+
+#[test]
+fn start_with_wait_returns_when_the_task_is_done() {
+    let until_go = "until [ -e go ]; do sleep 0.02; done";
+    let modules = [
+        task("later", until_go, ""),
+        task("fails", "sleep 0.3; exit 3", ""),
+    ];
+    let daemon = Daemon::start(&modules.concat());
+    let without = daemon.cli(&["start", "later"]);
+    assert_eq!(code(&without), Some(0));
+    assert_eq!(daemon.module("later").state, ModuleState::Running);
+    std::thread::scope(|scope| {
+        let with = scope.spawn(|| daemon.cli(&["start", "later", "--wait"]));
+        daemon.touch("go");
+        let with = with.join().expect("ended");
+        assert_eq!(code(&with), Some(0), "{}", text(&with.stderr));
+        assert!(daemon.module("later").is_done());
+    });
+    let failed = daemon.cli(&["start", "fails", "--wait"]);
+    assert_eq!(code(&failed), Some(1), "{}", text(&failed.stdout));
+}
+
+#[test]
+fn a_signal_reaches_the_module_and_the_audit() {
+    let traps = "trap 'touch hup' HUP; while :; do sleep 0.05; done";
+    let modules = format!("[module.web]\ncommand = {}\n", script(traps));
+    let daemon = Daemon::start(&modules);
+    let sent = daemon.cli(&["signal", "web", "hup"]);
+    assert_eq!(code(&sent), Some(0), "{}", text(&sent.stderr));
+    assert!(text(&sent.stdout).starts_with("SIGHUP sent to web (pid "));
+    daemon.wait("the trap", || daemon.path("hup").exists().then_some(()));
+    let audit = text(&daemon.cli(&["audit", "list"]).stdout);
+    assert!(audit.contains("signal SIGHUP"), "{audit}");
+    for (words, expected) in [
+        (["signal", "web", "SIGFOO"], "there is no signal SIGFOO"),
+        (["signal", "nobody", "HUP"], "nobody"),
+    ] {
+        let refused = daemon.cli(&words);
+        assert_eq!(code(&refused), Some(4));
+        assert!(text(&refused.stderr).contains(expected));
+    }
+    daemon.cli(&["stop", "web"]);
+    let refused = daemon.cli(&["signal", "web", "HUP"]);
+    assert!(text(&refused.stderr).contains("it has no process"));
+}
+
+/// The command line, running.
+struct Verb(Child);
+
+impl Verb {
+    fn start(daemon: &Daemon, words: &[&str]) -> (Verb, impl Iterator<Item = String> + use<>) {
+        let mut child = Command::new(binary())
+            .args(words)
+            .env("MAINSTAY_CONTROL", daemon.socket())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        (Verb(child), out.lines().map_while(Result::ok))
+    }
+}
+
+impl Drop for Verb {
+    fn drop(&mut self) {
+        let _already_over = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[test]
+fn the_bus_is_tapped_published_on_and_called_by_a_user() {
+    let daemon = Daemon::start(&format!("[module.server]\ncommand = {}\n", misbehave("")));
+    let server = Module::connect_with(surroundings(&daemon, "server"));
+    daemon.wait("the SDK to connect", || server.is_connected().then_some(()));
+    server.serve("add", |call| {
+        Ok(json!(call.params["a"].as_i64().unwrap_or(0) + 1))
+    });
+    let (tap, mut lines) = Verb::start(&daemon, &["bus", "tap", "samples.*", "--json"]);
+    // A tap that is not open yet gets nothing: published until one arrives.
+    let published = || daemon.cli(&["bus", "publish", "samples.cpu", "12"]);
+    let event: Value = std::thread::scope(|scope| {
+        let first = scope.spawn(|| lines.next().expect("an event"));
+        while !first.is_finished() {
+            assert_eq!(code(&published()), Some(0));
+        }
+        serde_json::from_str(&first.join().expect("read")).expect("JSON")
+    });
+    assert_eq!(event["subject"], "samples.cpu");
+    assert_eq!(event["payload"], 12);
+    let from = event["from"].as_str().expect("text");
+    assert!(from.starts_with("mainstay-cli "), "{from}");
+    drop(tap);
+    let called = daemon.cli(&["bus", "call", "server", "add", r#"{"a": 2}"#]);
+    assert_eq!((code(&called), &*text(&called.stdout)), (Some(0), "3\n"));
+    assert_eq!(
+        code(&daemon.cli(&["bus", "publish", "mainstay.x"])),
+        Some(4)
+    );
+    let audit = text(&daemon.cli(&["audit", "list"]).stdout);
+    assert!(
+        audit.contains("call add") && audit.contains("publish samples.cpu"),
+        "{audit}"
+    );
+}
+
+#[test]
+fn status_shows_the_tree_and_goes_on_with_watch() {
+    let run = misbehave("");
+    let modules = format!(
+        "[module.web]\ncommand = {run}\nrequires = [\"db\"]\n[module.db]\ncommand = {run}\n"
+    );
+    let daemon = Daemon::start(&modules);
+    let tree = text(&daemon.cli(&["status", "--tree"]).stdout);
+    assert!(
+        tree.contains("\nweb ") && tree.contains("\n└─ db "),
+        "{tree}"
+    );
+    let (_watch, mut lines) = Verb::start(&daemon, &["status", "web", "--json", "--watch=100ms"]);
+    let mut next = || -> Value {
+        let line = lines.next().expect("a line");
+        serde_json::from_str(&line).expect("JSON")
+    };
+    assert_eq!(next()["state"], "running");
+    daemon.cli(&["stop", "web"]);
+    while next()["state"] != "stopped" {}
+}
