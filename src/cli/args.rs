@@ -4,6 +4,7 @@
 
 mod config;
 mod explain;
+mod logs;
 mod operate;
 mod service;
 mod setup;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use config::*;
 pub(crate) use explain::*;
+pub(crate) use logs::*;
 pub(crate) use operate::*;
 pub(crate) use service::*;
 pub(crate) use setup::*;
@@ -83,7 +85,7 @@ pub(crate) enum Verb {
     Signal(SignalArgs),
     /// Accept the recovery that is proposed for failed modules (recovery.auto = false)
     Recover(ChangeArgs),
-    /// Show what modules wrote
+    /// Show what modules wrote, in order of time
     Logs(LogsArgs),
     /// Show events
     Events(EventsArgs),

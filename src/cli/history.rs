@@ -2,23 +2,18 @@
 //! Owns the notice that says so, and the error if there is nothing to read.
 //! Never writes, and never replaces a running system that does not answer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mainstay_protocol::Event;
 use mainstay_protocol::enums::CliExitCode;
-use mainstay_protocol::method::{EventsParams, LogLines, WhyResult};
-use serde_json::Value;
+use mainstay_protocol::method::{EventsParams, WhyResult};
 
 use super::args::GlobalArgs;
 use super::error::CliError;
 use super::{format, terminal};
-use crate::config::{ConfigSources, Configuration, LogFormat, load};
+use crate::config::{ConfigSources, Configuration, load};
 use crate::journal::{OfflineJournal, ReadError};
-use crate::os::tail;
 use crate::runtime::first_plan::last_instance;
-
-/// Bytes of a log that are read, at most.
-const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// The files of a system that is not running.
 pub(crate) struct OfflineHistory {
@@ -57,14 +52,20 @@ impl OfflineHistory {
         }
     }
 
-    /// Returns the newest output lines, by module, after printing the notice.
-    pub(crate) fn logs(&self, modules: &[String], count: usize) -> Result<Vec<LogLines>, CliError> {
-        let mut found = Vec::new();
-        let mut missing = Vec::new();
-        for module in modules {
-            match self.log(module, count)? {
-                Some(lines) => found.push(lines),
-                None => missing.push(format!("no log of {}", format::single_line(module))),
+    /// Returns the log files of modules, of all that are configured if none is named, after
+    /// printing the notice.
+    pub(crate) fn logs(&self, modules: &[String]) -> Result<Vec<(String, PathBuf)>, CliError> {
+        let configured = self.configuration.modules.iter();
+        let configured = configured.map(|(spec, _)| spec.name.to_string());
+        let names = match modules {
+            [] => configured.collect(),
+            named => named.to_owned(),
+        };
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for module in names {
+            match self.log(&module) {
+                Some(log) => found.push((module, log)),
+                None => missing.push(format!("no log of {}", format::single_line(&module))),
             }
         }
         if found.is_empty() {
@@ -72,36 +73,21 @@ impl OfflineHistory {
             return Err(self.nothing_found(&format!("{} in {folder}", missing.join(" and "))));
         }
         self.print_notice(&self.configuration.system.logs.directory);
-        for none in missing {
-            terminal::print_error(&format!("there is {none}"));
+        if !modules.is_empty() {
+            for none in missing {
+                terminal::print_error(&format!("there is {none}"));
+            }
         }
         Ok(found)
     }
 
-    fn log(&self, module: &str, count: usize) -> Result<Option<LogLines>, CliError> {
+    fn log(&self, module: &str) -> Option<PathBuf> {
         let logs = &self.configuration.system.logs;
         let instance = last_instance(&self.configuration.system.state_dir, module);
         let path = logs.directory.join(format!("{instance}.log"));
-        let lines = tail::last_lines(&path, count, LOG_BYTES_MAX).map_err(|error| {
-            let text = format!("cannot read {}: {error}", path.display());
-            CliError::new(CliExitCode::Failed, text)
-        })?;
         // The file is created with the first line: a configured module without one wrote nothing.
-        let silent = || self.configures(module) && self.past().is_some();
-        if lines.is_empty() && !path.is_file() && !silent() {
-            return Ok(None);
-        }
-        let object = |line: &String| serde_json::from_str(line).ok().filter(Value::is_object);
-        let records = match logs.format {
-            LogFormat::Json => lines.iter().map(object).collect(),
-            LogFormat::Text => Vec::new(),
-        };
-        Ok(Some(LogLines {
-            module: module.to_owned(),
-            lines,
-            records,
-            dropped_bytes: 0,
-        }))
+        let is_silent = || self.configures(module) && self.past().is_some();
+        (path.is_file() || is_silent()).then_some(path)
     }
 
     /// Returns the newest events that match.

@@ -1,68 +1,107 @@
-//! `logs`: prints the output of modules, and new output with `-f`.
-//! Owns the module name before each line if several modules are shown.
-//! Never changes a line for a pipe or file.
+//! `logs`: prints the output of modules in order of time, and new output with `-f`.
+//! Owns where the lines come from: the files, or the runtime where this user cannot read them.
+//! Never asks a running system for what its files say.
 
-use std::io::IsTerminal;
+mod from_files;
+mod from_runtime;
+pub(crate) mod printer;
 
-use mainstay_client::Error as ClientError;
+use std::path::{Path, PathBuf};
+
 use mainstay_client::blocking::Client;
-use mainstay_protocol::enums::CliExitCode;
-use mainstay_protocol::method::{LogLines, LogsParams};
+use mainstay_protocol::enums::{CliExitCode, ModuleKind};
+use mainstay_protocol::method::LogsParams;
 
-use super::args::{GlobalArgs, LogsArgs};
+use super::args::{GlobalArgs, LogsArgs, RunSelection};
 use super::error::CliError;
 use super::history::OfflineHistory;
 use super::system_locator::SystemLocator;
-use super::{format, terminal, terminal_text};
+use super::{format, terminal};
+use crate::os::log_reader::LogFilter;
+use from_files::FileLogs;
+use printer::LogPrinter;
+
+/// Lines, when neither a number nor a filter is given.
+const LINES_DEFAULT: usize = 100;
+
+/// Which lines are asked for.
+pub(crate) struct LogQuery {
+    filter: LogFilter,
+    grep: Option<String>,
+    run: Option<RunSelection>,
+    /// The newest ones; all if none.
+    count: Option<usize>,
+}
+
+impl LogQuery {
+    fn of(args: &LogsArgs) -> Result<LogQuery, CliError> {
+        let now = jiff::Zoned::now();
+        let time = |argument: Option<super::time_argument::TimeArgument>| {
+            let resolved = argument.map(|argument| argument.resolve(&now)).transpose();
+            resolved.map_err(|error| usage(format!("cannot use the time: {error}")))
+        };
+        let grep = args.grep.as_deref().map(LogFilter::pattern).transpose();
+        let filter = LogFilter {
+            since: time(args.since)?,
+            until: time(args.until)?,
+            run: match args.run {
+                Some(RunSelection::Number(run)) => Some(run),
+                Some(RunSelection::Last) | None => None,
+            },
+            grep: grep.map_err(|error| usage(format!("cannot use --grep: {error}")))?,
+        };
+        let all = !filter.is_empty() || args.run.is_some();
+        Ok(LogQuery {
+            filter,
+            grep: args.grep.clone(),
+            run: args.run,
+            count: args.lines.or((!all).then_some(LINES_DEFAULT)),
+        })
+    }
+}
+
+fn usage(text: String) -> CliError {
+    CliError::new(CliExitCode::Usage, text)
+}
 
 pub(crate) fn run(args: &LogsArgs, global: &GlobalArgs) -> Result<CliExitCode, CliError> {
+    let query = LogQuery::of(args)?;
     let instance = SystemLocator::find(global)?;
-    let prefix = match &args.modules[..] {
-        [_] => None,
-        several => several.iter().map(|name| name.chars().count()).max(),
-    };
     let mut client = match instance.connect() {
         Ok(client) => client,
         Err(failure) => {
-            return past(
-                &OfflineHistory::fallback_for(failure, global)?,
-                args,
-                prefix,
-            );
+            let history = OfflineHistory::fallback_for(failure, global)?;
+            return past(&history, args, &query);
         }
     };
-    read(&mut client, args, args.lines, prefix)?;
-    if !args.follow {
-        return Ok(CliExitCode::Ok);
-    }
-    loop {
-        follow(client, args, prefix)?;
-        client = match instance.connect_again() {
-            Err(CliError::NotRunning { .. }) if instance.is_leaving() => {
-                terminal::print_error(&format!("mainstay '{}' was stopped", instance.name));
-                return Ok(CliExitCode::Ok);
+    let names = names(&mut client, args)?;
+    let mut printer = LogPrinter::of_stdout(args, &names);
+    match files(&mut client, &names)? {
+        Some(files) => {
+            let mut logs = FileLogs::open(files, &query)?;
+            logs.print(&query, args.follow, &mut printer)?;
+            say_if_empty(args, &query, &logs.silent());
+            if args.follow {
+                logs.follow(&instance, client, args.modules.is_empty(), &mut printer)?;
             }
-            connected => connected?,
-        };
-        terminal::print_error("the connection was lost and restored; lines may be missing here");
-        match read(&mut client, args, 0, prefix) {
-            // Then it is lost again.
-            Err(CliError::Client(ClientError::Closed { .. })) => {}
-            read => read?,
         }
+        None => from_runtime::print(&instance, client, &names, args, &query, &mut printer)?,
     }
+    Ok(CliExitCode::Ok)
 }
 
 /// Prints the output of a system that is not running.
 fn past(
     history: &OfflineHistory,
     args: &LogsArgs,
-    prefix: Option<usize>,
+    query: &LogQuery,
 ) -> Result<CliExitCode, CliError> {
-    for lines in history.logs(&args.modules, args.lines)? {
-        say_if_empty(&lines, args.lines);
-        show(&lines, args, prefix)?;
-    }
+    let files = history.logs(&args.modules)?;
+    let names: Vec<String> = files.iter().map(|(name, _)| name.clone()).collect();
+    let mut printer = LogPrinter::of_stdout(args, &names);
+    let mut logs = FileLogs::open(files, query)?;
+    logs.print(query, false, &mut printer)?;
+    say_if_empty(args, query, &logs.silent());
     if args.follow {
         let text = "cannot follow output: the system is not running; start it with `mainstay up`";
         return Err(CliError::new(CliExitCode::NotRunning, text));
@@ -70,94 +109,54 @@ fn past(
     Ok(CliExitCode::Ok)
 }
 
-fn read(
-    client: &mut Client,
-    args: &LogsArgs,
-    lines: usize,
-    prefix: Option<usize>,
-) -> Result<(), CliError> {
-    for module in &args.modules {
-        let params = LogsParams {
-            module: module.clone(),
-            lines: Some(lines),
-            follow: args.follow,
-        };
-        let read = client.logs(&params)?;
-        say_if_empty(&read, lines);
-        show(&read, args, prefix)?;
+/// The modules that are shown.
+fn names(client: &mut Client, args: &LogsArgs) -> Result<Vec<String>, CliError> {
+    if !args.modules.is_empty() {
+        return Ok(args.modules.clone());
     }
-    Ok(())
+    let modules = client.modules()?;
+    let own = |kind| kind == ModuleKind::Builtin;
+    let modules = modules.into_iter().filter(|module| !own(module.kind));
+    Ok(modules.map(|module| module.module).collect())
 }
 
-/// Prints lines until the connection is lost.
-fn follow(client: Client, args: &LogsArgs, prefix: Option<usize>) -> Result<(), CliError> {
-    for lines in client.follow::<LogLines>() {
-        match lines {
-            Ok(lines) => show(&lines, args, prefix)?,
-            Err(ClientError::Closed { .. }) => break,
-            Err(error) => return Err(error.into()),
+/// Returns the files of all modules; none if this user cannot read them.
+fn files(
+    client: &mut Client,
+    names: &[String],
+) -> Result<Option<Vec<(String, PathBuf)>>, CliError> {
+    let mut files = Vec::new();
+    for name in names {
+        let params = LogsParams {
+            module: name.clone(),
+            lines: Some(0),
+            ..LogsParams::default()
+        };
+        match client.logs(&params)?.file.map(PathBuf::from) {
+            Some(file) if is_readable(&file) => files.push((name.clone(), file)),
+            _ => return Ok(None),
         }
     }
-    Ok(())
+    Ok(Some(files))
 }
 
-/// Prints a note for a module without output.
-fn say_if_empty(read: &LogLines, asked: usize) {
-    if asked > 0 && read.lines.is_empty() {
-        let module = format::single_line(&read.module);
+/// Whether this process can read a log, or see that there is none yet.
+fn is_readable(path: &Path) -> bool {
+    let folder = path.parent().is_some_and(Path::is_dir);
+    match std::fs::metadata(path) {
+        Ok(about) if about.is_file() => std::fs::File::open(path).is_ok(),
+        Ok(_) => true, // an error that says what it is
+        Err(error) => folder && error.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+/// Prints a note for modules without output.
+fn say_if_empty(args: &LogsArgs, query: &LogQuery, silent: &[&str]) {
+    if query.count == Some(0) || args.modules.is_empty() {
+        return;
+    }
+    for module in silent {
+        let module = format::single_line(module);
         terminal::print_error(&format!("{module} has written nothing yet"));
-    }
-}
-
-fn show(lines: &LogLines, args: &LogsArgs, prefix: Option<usize>) -> Result<(), CliError> {
-    if args.json {
-        return terminal::print_json_line(lines);
-    }
-    if lines.dropped_bytes > 0 {
-        let (module, lost) = (
-            format::single_line(&lines.module),
-            format::bytes(lines.dropped_bytes),
-        );
-        terminal::print_error(&format!("{module}: {lost} of output are missing here"));
-    }
-    terminal::print(&render(lines, prefix, std::io::stdout().is_terminal()))
-}
-
-fn render(lines: &LogLines, prefix: Option<usize>, terminal: bool) -> String {
-    let name = prefix.map(|width| format!("{:<width$} | ", format::single_line(&lines.module)));
-    let name = name.as_deref().unwrap_or("");
-    let mut out = String::new();
-    for line in &lines.lines {
-        let line = if terminal {
-            terminal_text::for_terminal(line)
-        } else {
-            line.into()
-        };
-        out.extend([name, &*line, "\n"]);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn several_modules_have_their_name_in_front() {
-        let lines = vec!["one".to_owned(), "two".to_owned()];
-        let mut lines = LogLines {
-            module: "ui".to_owned(),
-            lines,
-            records: Vec::new(),
-            dropped_bytes: 0,
-        };
-        assert_eq!(render(&lines, None, false), "one\ntwo\n");
-        assert_eq!(render(&lines, Some(4), true), "ui   | one\nui   | two\n");
-        lines.lines = vec!["\x1b[31mred".to_owned(), "plain".to_owned()];
-        let red = "ui | \x1b[31mred\x1b[0m\nui | plain\n";
-        assert_eq!(render(&lines, Some(2), true), red);
-        lines.lines = vec!["\x1b[2J".to_owned()];
-        assert_eq!(render(&lines, None, false), "\x1b[2J\n");
-        assert_eq!(render(&lines, None, true), "^[[2J\n");
     }
 }

@@ -94,6 +94,7 @@ fn follow(instance: &SystemLocator, module: &str) -> Result<Client, CliError> {
         module: module.to_owned(),
         lines: Some(0),
         follow: true,
+        ..LogsParams::default()
     })?;
     Ok(client)
 }

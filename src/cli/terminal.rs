@@ -24,6 +24,9 @@ pub(crate) enum AnsiColour {
     Red = 31,
     Green = 32,
     Yellow = 33,
+    Blue = 34,
+    Magenta = 35,
+    Cyan = 36,
     Grey = 90,
 }
 
@@ -54,10 +57,13 @@ impl Terminal {
 
 /// Writes the whole text at once.
 pub(crate) fn print(text: &str) -> Result<(), CliError> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes all bytes at once.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut stdout = std::io::stdout().lock();
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(CliError::Output)
 }
 

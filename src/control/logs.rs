@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use mainstay_policy::ModuleId;
-use mainstay_protocol::method::{LogLines, LogsParams, name};
+use mainstay_protocol::method::{LineStamp, LogLines, LogsParams, name};
 use mainstay_protocol::methods::LogsRead;
-use mainstay_protocol::{RequestError, RpcRequest};
+use mainstay_protocol::{ErrorCode, RequestError, RpcRequest};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -17,6 +17,8 @@ use super::{Answer, Caller, MethodResult, NextNotification, Notifications, inter
 use crate::actors::RuntimeContext;
 use crate::actors::log_followers::OutputChunk;
 use crate::config::LogFormat;
+use crate::os::log_reader::{LogFilter, LogLine};
+use crate::os::tail;
 
 /// Lines, when the client does not say.
 const LINES_DEFAULT: usize = 100;
@@ -36,18 +38,20 @@ pub(crate) async fn last_lines(
     module: ModuleId,
     count: Option<usize>,
 ) -> Result<Vec<String>, RequestError> {
-    read_lines(ctx, module, count, ROOMS[0]).await
+    let lines = read_lines(ctx, module, LogFilter::default(), count, ROOMS[0]).await?;
+    Ok(lines.iter().map(tail::text).collect())
 }
 
 async fn read_lines(
     ctx: &RuntimeContext,
     module: ModuleId,
+    filter: LogFilter,
     count: Option<usize>,
     room: usize,
-) -> Result<Vec<String>, RequestError> {
+) -> Result<Vec<LogLine>, RequestError> {
     let count = count.unwrap_or(LINES_DEFAULT).min(LINES_MAX);
     let path = ctx.log_file(module);
-    tokio::task::spawn_blocking(move || crate::os::tail::last_lines(&path, count, room as u64))
+    tokio::task::spawn_blocking(move || tail::newest(&path, filter, count, room as u64))
         .await
         .map_err(internal)?
         .map_err(internal)
@@ -60,16 +64,37 @@ async fn fitting_lines(
     params: &LogsParams,
     as_json: bool,
 ) -> Result<LogLines, RequestError> {
+    let filter = filter(params)?;
     let mut result = log_lines(params.module.clone(), Vec::new(), as_json, 0);
     for room in ROOMS {
-        let lines = read_lines(ctx, id, params.lines, room).await?;
+        let lines = read_lines(ctx, id, filter.clone(), params.lines, room).await?;
         let count = lines.len();
-        result = log_lines(params.module.clone(), lines, as_json, 0);
+        let stamped = lines.iter().map(|line| {
+            let run = Some(line.run).filter(|run| *run > 0);
+            (tail::text(line), LineStamp { at: line.at, run })
+        });
+        result = log_lines(params.module.clone(), stamped.collect(), as_json, 0);
         if result.lines.len() == count {
             break;
         }
     }
+    result.file = Some(ctx.log_file(id).display().to_string());
     Ok(result)
+}
+
+fn filter(params: &LogsParams) -> Result<LogFilter, RequestError> {
+    let grep = params.grep.as_deref().map(LogFilter::pattern).transpose();
+    let grep = grep.map_err(|error| {
+        let text = format!("cannot read grep: {error}");
+        RequestError::new(ErrorCode::InvalidParams, text)
+    })?;
+    let (since, until, run) = (params.since, params.until, params.run);
+    Ok(LogFilter {
+        since,
+        until,
+        run,
+        grep,
+    })
 }
 
 impl Answer for LogsRead {
@@ -101,23 +126,30 @@ impl Answer for LogsRead {
 }
 
 /// The newest lines that fit into a line of the protocol; with `as_json` also the objects they are.
-fn log_lines(module: String, lines: Vec<String>, as_json: bool, dropped_bytes: u64) -> LogLines {
-    let (lines, records) = if as_json {
-        let object = |line: &str| serde_json::from_str(line).ok().filter(Value::is_object);
-        let both = lines.into_iter().map(|line| {
-            let record = object(&line);
-            (line, record)
-        });
-        newest_that_fit(both.collect()).into_iter().unzip()
-    } else {
-        (newest_that_fit(lines), Vec::new())
-    };
-    LogLines {
+fn log_lines(
+    module: String,
+    lines: Vec<(String, LineStamp)>,
+    as_json: bool,
+    dropped_bytes: u64,
+) -> LogLines {
+    let object = |line: &str| serde_json::from_str(line).ok().filter(Value::is_object);
+    let all = lines.into_iter().map(|(line, stamp)| {
+        let record: Option<Value> = as_json.then(|| object(&line)).flatten();
+        (line, stamp, record)
+    });
+    let mut result = LogLines {
         module,
-        lines,
-        records,
         dropped_bytes,
+        ..LogLines::default()
+    };
+    for (line, stamp, record) in newest_that_fit(all.collect()) {
+        result.lines.push(line);
+        result.stamps.push(stamp);
+        if as_json {
+            result.records.push(record);
+        }
     }
+    result
 }
 
 /// A follower of a module's output; closes the tap of the holder with the last follower.
@@ -157,7 +189,10 @@ impl Notifications for LogNotifications {
     fn next(&mut self) -> NextNotification<'_> {
         Box::pin(async move {
             let chunk = self.tap.chunks.recv().await?;
-            let lines = chunk.text.lines().map(str::to_owned).collect();
+            let at = Some(self.tap.ctx.os.wall_clock());
+            let stamp = LineStamp { at, run: None };
+            let lines = chunk.text.lines().map(|line| (line.to_owned(), stamp));
+            let lines = lines.collect();
             let module = self.module.clone();
             let lines = log_lines(module, lines, self.as_json, chunk.dropped_bytes);
             Some(Ok(RpcRequest::notification(name::LOG, json!(lines))))

@@ -32,7 +32,9 @@ pub(crate) mod holder_client;
 pub(crate) mod kept_files;
 #[cfg(target_os = "linux")]
 mod listeners;
+pub(crate) mod log_index;
 pub(crate) mod log_names;
+pub(crate) mod log_reader;
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
 pub(crate) mod machine;

@@ -1,17 +1,15 @@
 //! The end of a module's output: its newest lines, rotated files included.
-//! Owns the mark of a line that is shortened.
-//! Never reads more than it must: from the end, in blocks; a long line hides none before it.
+//! Owns the mark of a line that is shortened, and how much all lines together may have.
+//! Never returns half a character, and a long line hides none before it.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
-const BLOCK: u64 = 64 * 1024;
-/// Bytes that are searched for lines, at most.
-const SEARCHED_MAX: u64 = 64 * 1024 * 1024;
+use super::log_reader::{LogFilter, LogLine, LogReader};
+
 /// Bytes of a line that are always returned.
-const LINE_MIN: u64 = 1024;
+const LINE_MIN: usize = 1024;
 const MARK: &str = "… [shortened: ";
 
 /// What follows a line of `bytes` bytes of which only the beginning is shown.
@@ -21,115 +19,96 @@ pub(crate) fn shortened_mark(bytes: u64) -> String {
 
 /// Splits a line from the mark that it was shortened.
 pub(crate) fn split_mark(line: &str) -> (&str, Option<&str>) {
-    // Anything else between the two may be of the module, and control a terminal.
-    let is_mark = |at: &usize| {
-        let number = line[at + MARK.len()..].strip_suffix(" bytes]");
-        number.is_some_and(|text| !text.is_empty() && text.bytes().all(|one| one.is_ascii_digit()))
-    };
-    let at = line.rfind(MARK).filter(is_mark);
+    let at = line.rfind(MARK).filter(|_| line.ends_with(" bytes]"));
     at.map_or((line, None), |at| (&line[..at], Some(&line[at..])))
 }
 
-/// The newest `count` lines of a log and, where it is short, of the files rotated before it. A line
-/// that was begun in one file and ended in the next is one line. If all together have more than
-/// about `room` bytes, the longest are shortened, with a mark.
+/// Returns the text of a line, with the mark if it was shortened.
+pub(crate) fn text(line: &LogLine) -> String {
+    if line.length > line.text.len() as u64 {
+        let text = &line.text[..whole_characters(&line.text)];
+        return String::from_utf8_lossy(text).into_owned() + &shortened_mark(line.length);
+    }
+    let text = line.text.strip_suffix(b"\r").unwrap_or(&line.text);
+    String::from_utf8_lossy(text).into_owned()
+}
+
+/// The texts of the newest `count` lines of a log. See [`newest`].
 ///
 /// # Errors
 /// When a file that is there cannot be read.
 pub(crate) fn last_lines(path: &Path, count: usize, room: u64) -> io::Result<Vec<String>> {
-    let mut search = LineSearch::new(count);
-    for number in 0.. {
-        let opened = match number {
-            0 => super::private::open_regular(path),
-            _ => super::private::open_regular(&rotated(path, number)),
-        };
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        };
-        search.search(file)?;
-        if search.is_over() {
-            break;
-        }
+    let lines = newest(path, LogFilter::default(), count, room)?;
+    Ok(lines.iter().map(text).collect())
+}
+
+/// The newest `count` lines of a log that pass the filter and, where it is short, of the files
+/// rotated before it. A line that was begun in one file and ended in the next is one line. If all
+/// together have more than about `room` bytes, the longest are shortened.
+///
+/// # Errors
+/// When a file that is there cannot be read.
+pub(crate) fn newest(
+    path: &Path,
+    filter: LogFilter,
+    count: usize,
+    room: u64,
+) -> io::Result<Vec<LogLine>> {
+    let mut reader = if filter.is_empty() {
+        LogReader::open_last(path, count)?
+    } else {
+        LogReader::open(path, filter)?
+    };
+    let mut lines = NewestLines::new(count, room);
+    while let Some(line) = reader.next_line()? {
+        lines.push(0, line);
     }
-    let LineSearch {
-        mut files,
-        mut lines,
-        current,
-        ..
-    } = search;
-    if lines.len() < count && current.is_line() {
-        lines.push_front(current);
-    }
-    let limit = line_limit(&lines, room);
-    let read = lines.iter().map(|line| line.read(&mut files, limit));
-    read.collect()
+    Ok(lines.lines.into_iter().map(|(_, line)| line).collect())
 }
 
-/// The length to which lines are shortened so that all fit into `room` bytes.
-fn line_limit(lines: &VecDeque<LinePlace>, room: u64) -> u64 {
-    let mut limit = room.max(LINE_MIN);
-    let fits = |limit| lines.iter().map(|line| line.length.min(limit)).sum::<u64>() <= room;
-    while limit > LINE_MIN && !fits(limit) {
-        limit /= 2;
-    }
-    limit
+/// The newest of many lines, in bounded memory.
+pub(crate) struct NewestLines {
+    /// Each with the number of its log.
+    pub(crate) lines: VecDeque<(usize, LogLine)>,
+    count: usize,
+    room: usize,
+    bytes: usize,
+    limit: usize,
 }
 
-fn rotated(path: &Path, number: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
-    PathBuf::from(name)
-}
-
-/// A part of a line: the file, the offset and the length.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    file: usize,
-    from: u64,
-    length: u64,
-}
-
-/// Where a line is, without its newline.
-#[derive(Debug, Default)]
-struct LinePlace {
-    /// The newest part first.
-    spans: Vec<Span>,
-    length: u64,
-    has_newline: bool,
-}
-
-impl LinePlace {
-    fn extend(&mut self, file: usize, from: u64, to: u64) {
-        let length = to - from;
-        if length > 0 {
-            self.spans.push(Span { file, from, length });
-            self.length += length;
+impl NewestLines {
+    pub(crate) fn new(count: usize, room: u64) -> NewestLines {
+        let room = usize::try_from(room).unwrap_or(usize::MAX).max(LINE_MIN);
+        NewestLines {
+            lines: VecDeque::new(),
+            count,
+            room,
+            bytes: 0,
+            limit: room,
         }
     }
 
-    fn is_line(&self) -> bool {
-        self.has_newline || self.length > 0
-    }
-
-    /// The first `limit` bytes as text, with the mark if there are more.
-    fn read(&self, files: &mut [File], limit: u64) -> io::Result<String> {
-        let mut bytes = Vec::new();
-        for span in self.spans.iter().rev() {
-            let left = limit.saturating_sub(bytes.len() as u64).min(span.length);
-            let file = &mut files[span.file];
-            file.seek(SeekFrom::Start(span.from))?;
-            file.take(left).read_to_end(&mut bytes)?;
+    /// Adds a line; removes the oldest if there are too many, and shortens the longest if all
+    /// together are too long.
+    pub(crate) fn push(&mut self, log: usize, mut line: LogLine) {
+        if self.count == 0 {
+            return;
         }
-        if self.length > limit {
-            bytes.truncate(whole_characters(&bytes));
-            return Ok(String::from_utf8_lossy(&bytes).into_owned() + &shortened_mark(self.length));
+        if self.lines.len() == self.count
+            && let Some((_, oldest)) = self.lines.pop_front()
+        {
+            self.bytes -= oldest.text.len();
         }
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
+        line.text.truncate(self.limit);
+        self.bytes += line.text.len();
+        self.lines.push_back((log, line));
+        while self.bytes > self.room && self.limit > LINE_MIN {
+            self.limit = (self.limit / 2).max(LINE_MIN);
+            self.lines
+                .iter_mut()
+                .for_each(|(_, line)| line.text.truncate(self.limit));
+            self.bytes = self.lines.iter().map(|(_, line)| line.text.len()).sum();
         }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
@@ -147,68 +126,11 @@ fn is_begun(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }
 
-/// Finds lines from the end of the newest file backwards.
-struct LineSearch {
-    count: usize,
-    files: Vec<File>,
-    /// The oldest first.
-    lines: VecDeque<LinePlace>,
-    /// The line whose beginning is not found.
-    current: LinePlace,
-    searched: u64,
-}
-
-impl LineSearch {
-    fn new(count: usize) -> LineSearch {
-        LineSearch {
-            count,
-            files: Vec::new(),
-            lines: VecDeque::new(),
-            current: LinePlace::default(),
-            searched: 0,
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.lines.len() >= self.count || self.searched >= SEARCHED_MAX
-    }
-
-    /// Searches one file, which is older than those before.
-    fn search(&mut self, mut file: File) -> io::Result<()> {
-        let number = self.files.len();
-        let mut to = file.seek(SeekFrom::End(0))?;
-        let mut start = to;
-        let mut block = Vec::new();
-        while start > 0 && !self.is_over() {
-            let end = start;
-            start = end.saturating_sub(BLOCK);
-            block.resize(usize::try_from(end - start).unwrap_or(0), 0);
-            file.seek(SeekFrom::Start(start))?;
-            file.read_exact(&mut block)?;
-            self.searched += end - start;
-            for at in (0..block.len()).rev().filter(|at| block[*at] == b'\n') {
-                let newline = start + at as u64;
-                self.current.extend(number, newline + 1, to);
-                to = newline;
-                let found = std::mem::take(&mut self.current);
-                self.current.has_newline = true;
-                if found.is_line() {
-                    self.lines.push_front(found);
-                }
-                if self.lines.len() >= self.count {
-                    break;
-                }
-            }
-        }
-        self.current.extend(number, start.min(to), to);
-        self.files.push(file);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::log_reader::rotated;
+    use mainstay_protocol::Timestamp;
 
     const ROOM: u64 = 8 * 1024 * 1024;
 
@@ -279,10 +201,8 @@ mod tests {
         assert_eq!((&*lines[0], &*lines[1], &*lines[3]), ("one", "two", "last"));
         let (shown, mark) = split_mark(&lines[2]);
         assert_eq!(mark, Some(&*shortened_mark(huge as u64)));
-        assert!(shown.len() > 400_000 && shown.chars().all(|c| c == 'ü'));
-        // What fits is whole, and a line over several files is shortened as one.
-        let lines = last_lines(&path, 100, ROOM).expect("reads");
-        assert_eq!(lines[2].len(), huge);
+        assert!(shown.len() > 200_000 && shown.chars().all(|c| c == 'ü'));
+        // A line over several files is shortened as one.
         std::fs::write(rotated(&path, 1), "zero\n".to_owned() + &"a".repeat(5000))
             .expect("written");
         std::fs::write(&path, "b".repeat(5000) + "\n").expect("written");
@@ -294,6 +214,29 @@ mod tests {
                 "a".repeat(1024) + &shortened_mark(10_000)
             ]
         );
+    }
+
+    #[test]
+    fn a_run_that_ended_without_a_newline_ends_its_line() {
+        use mainstay_process::log_index::IndexEncoder;
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a.log");
+        let mut index = IndexEncoder::resume(0, 0, 1000);
+        for run in 1..=3 {
+            index.start_run(run, 1000 * run);
+            index.append(10, Some(1000 * run));
+        }
+        index.flush();
+        std::fs::write(&path, "no newline".repeat(3)).expect("written");
+        let index_path = super::super::log_index::index_path(&path);
+        std::fs::write(index_path, index.take()).expect("written");
+        let lines = newest(&path, LogFilter::default(), 2, ROOM).expect("reads");
+        let read: Vec<_> = lines
+            .iter()
+            .map(|line| (line.run, line.at, text(line)))
+            .collect();
+        let line = |run| (run, Some(Timestamp(1000 * run)), "no newline".to_owned());
+        assert_eq!(read, [line(2), line(3)]);
     }
 
     #[test]

@@ -112,13 +112,14 @@ pub struct IndexEncoder {
 }
 
 impl IndexEncoder {
-    /// Continues an index of this length for a log of this length. What the index does not cover
-    /// stays without a time.
+    /// Continues, at `time`, an index of this length for a log of this length. What the index does
+    /// not cover stays without a time.
     #[must_use]
-    pub fn resume(index_length: u64, log_length: u64) -> IndexEncoder {
+    pub fn resume(index_length: u64, log_length: u64, time: u64) -> IndexEncoder {
         let at = BlockHeader {
             offset: log_length,
-            ..BlockHeader::default()
+            time,
+            run: 0,
         };
         let mut encoder = IndexEncoder {
             out: Vec::new(),

@@ -65,7 +65,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn written(steps: &[Step]) -> (Vec<u8>, Truth) {
     let (mut index, mut truth) = (Vec::new(), Truth::new());
-    let mut encoder = IndexEncoder::resume(0, 0);
+    let mut encoder = IndexEncoder::resume(0, 0, 1_795_000_000_000);
     let (mut now, mut run) = (1_795_000_000_000_u64, 0);
     for step in steps {
         match *step {
@@ -93,7 +93,7 @@ fn written(steps: &[Step]) -> (Vec<u8>, Truth) {
                 encoder.flush();
                 index.extend(encoder.take());
                 truth.extend(vec![(None, 0); lost as usize]);
-                encoder = IndexEncoder::resume(index.len() as u64, truth.len() as u64);
+                encoder = IndexEncoder::resume(index.len() as u64, truth.len() as u64, now);
                 encoder.set_run(run);
             }
         }
@@ -128,7 +128,7 @@ proptest! {
 
 #[test]
 fn damage_costs_its_own_block_and_nothing_else() {
-    let mut encoder = IndexEncoder::resume(0, 0);
+    let mut encoder = IndexEncoder::resume(0, 0, 1_795_000_000_000);
     for line in 0..800 {
         encoder.append(100, Some(1_795_000_000_000 + 30 * line));
     }
@@ -156,7 +156,7 @@ fn damage_costs_its_own_block_and_nothing_else() {
 
 #[test]
 fn starts_and_ends_of_runs_are_read_as_they_were() {
-    let mut encoder = IndexEncoder::resume(0, 0);
+    let mut encoder = IndexEncoder::resume(0, 0, 1_795_000_000_000);
     let signal = |core| Exit::Signal {
         signal: Signal(11),
         core,
@@ -196,7 +196,7 @@ fn starts_and_ends_of_runs_are_read_as_they_were() {
 fn an_index_stays_small_however_its_log_is_written() {
     // Length of a line, and the milliseconds between two.
     for (line, apart) in [(5, 1), (60, 1), (60, 100), (200, 700), (65536, 0)] {
-        let mut encoder = IndexEncoder::resume(0, 0);
+        let mut encoder = IndexEncoder::resume(0, 0, 1_795_000_000_000);
         let mut now = 1_795_000_000_000;
         let mut log = 0;
         while log < 4_000_000 {
@@ -213,7 +213,7 @@ fn an_index_stays_small_however_its_log_is_written() {
 
 #[test]
 fn a_short_log_has_the_exact_time_of_every_line() {
-    let mut encoder = IndexEncoder::resume(0, 0);
+    let mut encoder = IndexEncoder::resume(0, 0, 1_795_000_000_000);
     for line in 0..500 {
         encoder.append(30, Some(1_795_000_000_000 + 7 * line));
     }

@@ -234,7 +234,7 @@ pub struct SubscribeResult {
 }
 
 /// Parameters of `logs.read`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LogsParams {
     /// The module.
     pub module: String,
@@ -244,10 +244,22 @@ pub struct LogsParams {
     /// Go on with notifications named `log`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,
+    /// Of the past, only lines of this time or later, and those whose time is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Of the past, only lines of this time or earlier, and those whose time is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Of the past, only lines of this run (generation).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<u64>,
+    /// Of the past, only lines that match this regular expression.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grep: Option<String>,
 }
 
 /// Result of `logs.read`, and parameters of the notification `log`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LogLines {
     /// The module.
     pub module: String,
@@ -256,9 +268,26 @@ pub struct LogLines {
     /// With `logs.format = "json"`: for each line, the object it is, or null.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<Option<Value>>,
+    /// For each line, when and by which run it was written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stamps: Vec<LineStamp>,
     /// Bytes that were lost before these lines.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub dropped_bytes: u64,
+    /// The file that holds the newest output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// When and by which run a line was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct LineStamp {
+    /// When mainstay read the beginning of the line, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// The run (generation), if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<u64>,
 }
 
 #[expect(

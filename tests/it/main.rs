@@ -34,6 +34,8 @@ mod ipc;
 mod ipc_levels;
 mod journal;
 mod limits;
+#[cfg(unix)]
+mod logs;
 mod matrix;
 mod memory;
 mod namespaces;

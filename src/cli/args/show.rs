@@ -58,22 +58,6 @@ pub(crate) struct MetricsArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct LogsArgs {
-    /// The modules; with several, each line begins with its module
-    #[arg(required = true, value_name = "MODULE")]
-    pub(crate) modules: Vec<String>,
-    /// Keep showing new lines
-    #[arg(short, long)]
-    pub(crate) follow: bool,
-    /// Number of newest lines
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
-    pub(crate) lines: usize,
-    /// Print the objects of the protocol, one per line
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mainstay events -f                        what happens
   mainstay events --since 10m --module web

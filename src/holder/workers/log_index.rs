@@ -80,15 +80,15 @@ pub(crate) struct LogIndex {
 impl LogIndex {
     /// The index of a log that has this size; `before`: what is known of it already.
     pub(crate) fn open(dir: &Dir, log: &str, size: u64, before: Option<IndexEncoder>) -> LogIndex {
-        let name = format!("{log}.idx");
         let there = dir
-            .read(&name)
+            .read(&name_of(log))
             .and_then(|file| Ok((file.metadata()?.len(), file)));
         let known = |length| {
             let known =
                 |one: &IndexEncoder| (one.index_length(), one.log_length()) == (length, size);
             before.filter(known)
         };
+        let now = wall_clock();
         let encoder = match there {
             Ok((length, file)) => known(length).unwrap_or_else(|| {
                 // One of a log that was longer is of another log.
@@ -96,9 +96,9 @@ impl LogIndex {
                 if !fits {
                     remove_index(dir, log);
                 }
-                IndexEncoder::resume(if fits { length } else { 0 }, size)
+                IndexEncoder::resume(if fits { length } else { 0 }, size, now)
             }),
-            Err(_) => IndexEncoder::resume(0, size),
+            Err(_) => IndexEncoder::resume(0, size, now),
         };
         LogIndex {
             log: log.to_owned(),
@@ -194,7 +194,7 @@ impl LogIndex {
     fn restart(&mut self, dir: &Dir, size: u64) {
         self.file = None;
         remove_index(dir, &self.log);
-        self.encoder = IndexEncoder::resume(0, size);
+        self.encoder = IndexEncoder::resume(0, size, wall_clock());
         self.encoder.set_run(self.last.1);
     }
 }

@@ -166,6 +166,7 @@ fn notifications_between_call_and_reply_are_kept_and_followed() {
         module: "storage".to_owned(),
         lines: Some(1),
         follow: true,
+        ..LogsParams::default()
     };
     assert_eq!(client.logs(&params).expect("read").lines, ["old"]);
     let mut following = client.follow::<LogLines>();

@@ -62,8 +62,7 @@ impl Peer {
         let lines = LogLines {
             module: "storage".to_owned(),
             lines,
-            records: Vec::new(),
-            dropped_bytes: 0,
+            ..LogLines::default()
         };
         self.line(RpcRequest::notification(name::LOG, json!(lines)));
     }

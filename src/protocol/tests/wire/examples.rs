@@ -148,6 +148,10 @@ fn reading() -> Vec<Example> {
                 module: "storage".to_owned(),
                 lines: Some(10),
                 follow: true,
+                since: Some(Timestamp(1_795_000_000_000)),
+                until: Some(Timestamp(1_795_000_060_000)),
+                run: Some(4),
+                grep: Some("listening|ready".to_owned()),
             },
             log_lines(),
         ),
@@ -402,11 +406,17 @@ fn event() -> Event {
 fn log_lines() -> m::LogLines {
     let structured = json!({ "level": "info", "message": "listening" });
     let lines = vec![structured.to_string(), "ready".to_owned()];
+    let stamp = m::LineStamp {
+        at: Some(Timestamp(1_795_000_000_123)),
+        run: Some(4),
+    };
     m::LogLines {
         module: "storage".to_owned(),
         lines,
         records: vec![Some(structured), None],
+        stamps: vec![stamp, m::LineStamp::default()],
         dropped_bytes: 512,
+        file: Some("/var/lib/app/logs/storage.log".to_owned()),
     }
 }
 

@@ -1,0 +1,590 @@
+//! The lines of a module's log, oldest first, rotated files included: each with its time and run.
+//! Owns what a line is: it ends with its newline, or with its run.
+//! Never reads what a filter excludes where the index says so, and never keeps a whole huge line.
+
+mod following;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mainstay_process::Exit;
+use mainstay_process::log_index::{IndexEntry, IndexEntryKind};
+use mainstay_protocol::Timestamp;
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::log_index::{IndexedPart, LogIndex, Segment};
+use super::private::open_regular;
+
+/// Bytes that are read at once.
+const CHUNK: u64 = 256 * 1024;
+/// Bytes of a line that are kept.
+pub(crate) const LINE_MAX: usize = 256 * 1024;
+/// Bytes that are searched for the newest lines, at most.
+const SEARCHED_MAX: u64 = 64 * 1024 * 1024;
+
+/// Which lines are returned. A line whose time is not known is in every interval.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogFilter {
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) until: Option<Timestamp>,
+    pub(crate) run: Option<u64>,
+    /// Matches lines; `^` and `$` are their ends.
+    pub(crate) grep: Option<Regex>,
+}
+
+impl LogFilter {
+    /// Compiles a pattern for `grep`.
+    ///
+    /// # Errors
+    /// It is no regular expression, or too large.
+    pub(crate) fn pattern(text: &str) -> Result<Regex, regex::Error> {
+        RegexBuilder::new(text).multi_line(true).build()
+    }
+
+    /// Whether it lets every line pass.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.since.is_none() && self.until.is_none() && self.run.is_none() && self.grep.is_none()
+    }
+
+    fn includes(&self, time: Option<u64>, run: u64) -> bool {
+        let after = |since: Timestamp| time.is_none_or(|time| time >= since.0);
+        let before = |until: Timestamp| time.is_none_or(|time| time <= until.0);
+        self.since.is_none_or(after)
+            && self.until.is_none_or(before)
+            && self.run.is_none_or(|wanted| wanted == run)
+    }
+}
+
+/// A line of output.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct LogLine {
+    /// When the read that brought its first byte happened, if that is known.
+    pub(crate) at: Option<Timestamp>,
+    /// The run that wrote it; 0: unknown.
+    pub(crate) run: u64,
+    /// The line without its newline, up to [`LINE_MAX`] bytes of it.
+    pub(crate) text: Vec<u8>,
+    /// Its length.
+    pub(crate) length: u64,
+    /// What happened to runs since the last line.
+    pub(crate) mark: Option<RunMark>,
+}
+
+/// A boundary of runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RunMark {
+    /// The run that started, and when.
+    pub(crate) started: Option<(u64, Timestamp)>,
+    /// The run that ended before.
+    pub(crate) ended: Option<RunEnded>,
+}
+
+/// The end of a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct RunEnded {
+    pub(crate) run: u64,
+    pub(crate) exit: Exit,
+    pub(crate) at: Timestamp,
+    /// How long it ran, if its start is known.
+    pub(crate) ran: Option<Duration>,
+}
+
+struct OpenLog {
+    file: File,
+    length: u64,
+    index: Option<LogIndex>,
+}
+
+impl OpenLog {
+    fn open(path: &Path) -> io::Result<OpenLog> {
+        let file = open_regular(path)?;
+        let index = LogIndex::open(path, || file.metadata().map_or(0, |about| about.len()));
+        let length = file.metadata()?.len();
+        Ok(OpenLog {
+            file,
+            length,
+            index,
+        })
+    }
+
+    fn read(&mut self, from: u64, to: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
+        bytes.clear();
+        self.file.seek(SeekFrom::Start(from))?;
+        (&self.file).take(to - from).read_to_end(bytes)?;
+        Ok(())
+    }
+
+    /// Whether the byte before `offset` ends a line.
+    fn is_line_start(&mut self, offset: u64) -> io::Result<bool> {
+        let mut byte = Vec::new();
+        if offset > 0 {
+            self.read(offset - 1, offset, &mut byte)?;
+        }
+        Ok(offset == 0 || byte == b"\n")
+    }
+
+    fn part(&mut self, from: u64, to: u64) -> IndexedPart {
+        let index = self.index.as_mut();
+        index.map(|index| index.part(from, to)).unwrap_or_default()
+    }
+}
+
+/// Bytes that were read, of one run.
+#[derive(Default)]
+struct Chunk {
+    start: u64,
+    bytes: Vec<u8>,
+    at: usize,
+    segments: Vec<Segment>,
+    segment: usize,
+}
+
+impl Chunk {
+    /// The time of the next byte.
+    fn time(&mut self) -> Option<u64> {
+        let place = self.start + self.at as u64;
+        while self
+            .segments
+            .get(self.segment)
+            .is_some_and(|segment| segment.to <= place)
+        {
+            self.segment += 1;
+        }
+        let segment = self.segments.get(self.segment);
+        segment.filter(|segment| segment.from <= place)?.time
+    }
+}
+
+/// What came of reading a part of a log.
+enum Loaded {
+    Bytes,
+    /// The filter excludes all of it.
+    Excluded,
+    /// There is nothing, or not yet.
+    Nothing,
+}
+
+/// Reads the lines of one log.
+pub(crate) struct LogReader {
+    path: PathBuf,
+    /// The oldest first; the first one is being read.
+    files: VecDeque<OpenLog>,
+    position: u64,
+    chunk: Chunk,
+    /// A line whose end was not read yet.
+    line: Option<LogLine>,
+    /// A line that its run ended.
+    cut: Option<LogLine>,
+    /// Bytes up to the next newline are of a line that is not shown.
+    skips: bool,
+    run: u64,
+    /// The run before: its last bytes may come late.
+    earlier_run: u64,
+    started: Option<(u64, Timestamp)>,
+    ended: Option<RunEnded>,
+    newest_end: Timestamp,
+    mark: Option<RunMark>,
+    filter: LogFilter,
+    /// What follows the log learned at its last look: the length then, and when it grew.
+    grew: Option<(u64, Instant)>,
+}
+
+impl LogReader {
+    /// Reads all lines that pass the filter.
+    ///
+    /// # Errors
+    /// When a file that is there cannot be read.
+    pub(crate) fn open(path: &Path, filter: LogFilter) -> io::Result<LogReader> {
+        let mut reader = LogReader::new(path, filter);
+        for number in 0.. {
+            let opened = match number {
+                0 => OpenLog::open(path),
+                _ => OpenLog::open(&rotated(path, number)),
+            };
+            let mut log = match opened {
+                Ok(log) => log,
+                // The newest may not be there yet.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && number == 0 => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            };
+            let since = reader.filter.since;
+            if since.is_some_and(|since| is_older(&mut log, since)) {
+                break;
+            }
+            reader.files.push_front(log);
+        }
+        reader.skip_to_since()?;
+        Ok(reader)
+    }
+
+    /// Reads the newest `count` lines; a few more if runs ended without a newline.
+    ///
+    /// # Errors
+    /// When a file that is there cannot be read.
+    pub(crate) fn open_last(path: &Path, count: usize) -> io::Result<LogReader> {
+        let mut reader = LogReader::open(path, LogFilter::default())?;
+        let has_bytes = |log: &OpenLog| log.length > 0;
+        let Some(newest) = reader.files.iter().rposition(has_bytes) else {
+            return Ok(reader);
+        };
+        let (mut left, mut searched, mut block) = (count, 0, Vec::new());
+        for file in (0..=newest).rev() {
+            let log = &mut reader.files[file];
+            let mut start = log.length;
+            if count == 0 {
+                return Ok(reader.starting_at(file, start));
+            }
+            while start > 0 && searched < SEARCHED_MAX {
+                let end = start;
+                start = end.saturating_sub(CHUNK / 4);
+                log.read(start, end, &mut block)?;
+                searched += end - start;
+                for at in memchr::memrchr_iter(b'\n', &block) {
+                    let place = start + at as u64 + 1;
+                    if file == newest && place == log.length {
+                        continue; // the newline at the very end begins no line
+                    }
+                    left -= 1;
+                    if left == 0 {
+                        return Ok(reader.starting_at(file, place));
+                    }
+                }
+            }
+            if start > 0 {
+                return Ok(reader.starting_at(file, start));
+            }
+        }
+        Ok(reader)
+    }
+
+    fn new(path: &Path, filter: LogFilter) -> LogReader {
+        LogReader {
+            path: path.to_owned(),
+            files: VecDeque::new(),
+            position: 0,
+            chunk: Chunk::default(),
+            line: None,
+            cut: None,
+            skips: false,
+            run: 0,
+            earlier_run: 0,
+            started: None,
+            ended: None,
+            newest_end: Timestamp::default(),
+            mark: None,
+            filter,
+            grew: None,
+        }
+    }
+
+    fn starting_at(mut self, file: usize, position: u64) -> LogReader {
+        self.files.drain(..file);
+        self.position = position;
+        self
+    }
+
+    /// Moves to the first block of the index that may have something of the interval.
+    fn skip_to_since(&mut self) -> io::Result<()> {
+        if let (Some(since), Some(log)) = (self.filter.since, self.files.front_mut())
+            && let Some(index) = &mut log.index
+        {
+            self.position = index.start_of(since.0).min(log.length);
+            self.skips = !log.is_line_start(self.position)?;
+        }
+        Ok(())
+    }
+
+    /// Restricts the lines to the newest run. Returns false if no start of a run is known.
+    pub(crate) fn select_last_run(&mut self) -> bool {
+        for file in (0..self.files.len()).rev() {
+            let index = self.files[file].index.as_mut();
+            if let Some(start) = index.and_then(LogIndex::last_start) {
+                self.files.drain(..file);
+                (self.position, self.skips) = (start, false);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Which lines pass.
+    pub(crate) fn filter(&self) -> LogFilter {
+        self.filter.clone()
+    }
+
+    /// Whether any file is there.
+    pub(crate) fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// Returns the next line that passes the filter; none at the end.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(crate) fn next_line(&mut self) -> io::Result<Option<LogLine>> {
+        loop {
+            if let Some(line) = self.next_known()? {
+                return Ok(Some(line));
+            }
+            let Some(line) = self.line.take() else {
+                return Ok(None);
+            };
+            if let Some(line) = self.pass(line) {
+                return Ok(Some(line));
+            }
+        }
+    }
+
+    /// Returns the next line that has ended.
+    fn next_known(&mut self) -> io::Result<Option<LogLine>> {
+        loop {
+            while let Some(line) = self.cut.take().or_else(|| self.line_of_chunk()) {
+                if let Some(line) = self.pass(line) {
+                    return Ok(Some(line));
+                }
+            }
+            if !self.load()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// What happened to runs after the last line, each end once.
+    pub(crate) fn trailing_mark(&mut self) -> Option<RunMark> {
+        let ended = Some(self.ended.take()?);
+        let started = None;
+        Some(RunMark { started, ended })
+    }
+
+    fn pass(&mut self, line: LogLine) -> Option<LogLine> {
+        let time = line.at.map(|at| at.0);
+        let grep = self.filter.grep.as_ref();
+        if !self.filter.includes(time, line.run)
+            || grep.is_some_and(|grep| !grep.is_match(&line.text))
+        {
+            self.mark = self.mark.take().or(line.mark);
+            return None;
+        }
+        Some(line)
+    }
+
+    fn line_of_chunk(&mut self) -> Option<LogLine> {
+        if self.skips {
+            let rest = &self.chunk.bytes[self.chunk.at..];
+            let end = memchr::memchr(b'\n', rest);
+            self.skips = end.is_none();
+            self.chunk.at += end.map_or(rest.len(), |end| end + 1);
+        }
+        if self.line.is_none() {
+            self.skip_to_match();
+        }
+        if self.chunk.at == self.chunk.bytes.len() {
+            return None;
+        }
+        if self.line.is_none() {
+            self.line = Some(LogLine {
+                at: self.chunk.time().map(Timestamp),
+                run: self.run,
+                mark: self.mark.take(),
+                ..LogLine::default()
+            });
+        }
+        let rest = &self.chunk.bytes[self.chunk.at..];
+        let end = memchr::memchr(b'\n', rest);
+        let part = &rest[..end.unwrap_or(rest.len())];
+        let line = self.line.as_mut()?;
+        line.length += part.len() as u64;
+        let room = LINE_MAX.saturating_sub(line.text.len()).min(part.len());
+        line.text.extend_from_slice(&part[..room]);
+        self.chunk.at += part.len() + usize::from(end.is_some());
+        end.and_then(|_| self.line.take())
+    }
+
+    /// Moves to the next line of the chunk that matches, or behind its last whole line.
+    fn skip_to_match(&mut self) {
+        let Some(grep) = &self.filter.grep else {
+            return;
+        };
+        let rest = &self.chunk.bytes[self.chunk.at..];
+        let Some(last) = memchr::memrchr(b'\n', rest) else {
+            return;
+        };
+        let whole = &rest[..=last];
+        self.chunk.at += match grep.find(whole) {
+            Some(found) => {
+                let start = memchr::memrchr(b'\n', &whole[..found.start()]);
+                start.map_or(0, |start| start + 1)
+            }
+            None => whole.len(),
+        };
+    }
+
+    /// Reads the next chunk; false at the end.
+    fn load(&mut self) -> io::Result<bool> {
+        loop {
+            let is_last = self.files.len() == 1;
+            let Some(log) = self.files.front_mut() else {
+                return Ok(false);
+            };
+            let from = self.position;
+            let part = log.part(from, log.length.min(from + CHUNK));
+            if from >= log.length {
+                let ends = |event: &&IndexEntry| matches!(event.what, IndexEntryKind::Ended(_));
+                part.events
+                    .iter()
+                    .filter(ends)
+                    .for_each(|event| self.apply(event));
+                if is_last {
+                    return Ok(false);
+                }
+                self.files.pop_front();
+                self.position = 0;
+                continue;
+            }
+            match self.load_part(from, part)? {
+                Loaded::Bytes => return Ok(true),
+                Loaded::Nothing => return Ok(false),
+                Loaded::Excluded => {}
+            }
+        }
+    }
+
+    /// Reads the part of one run that begins at `from`.
+    fn load_part(&mut self, from: u64, part: IndexedPart) -> io::Result<Loaded> {
+        let IndexedPart {
+            mut segments,
+            events,
+        } = part;
+        let first = segments
+            .first()
+            .filter(|segment| segment.from == from && segment.run > 0);
+        let run = first.map_or(self.run, |segment| segment.run);
+        let mut others = segments
+            .iter()
+            .filter(|segment| segment.run > 0 && segment.run != run);
+        let change = others.next().map_or(u64::MAX, |segment| segment.from);
+        let is_start = |event: &&IndexEntry| event.what == IndexEntryKind::Started;
+        let mut starts = events.iter().filter(is_start).map(|event| event.offset);
+        let start = starts.find(|start| *start > from).unwrap_or(u64::MAX);
+        let covered = segments.last().map_or(from, |segment| segment.to);
+        let is_last = self.files.len() == 1;
+        let Some(log) = self.files.front_mut() else {
+            return Ok(Loaded::Nothing);
+        };
+        let mut to = log.length.min(from + CHUNK).min(change).min(start);
+        if let Some((seen, _)) = self.grew.filter(|_| log.index.is_some() && is_last) {
+            // What is new and not in the index may be the first line of another run.
+            to = to.min(covered.max(seen));
+            if to <= from {
+                return Ok(Loaded::Nothing);
+            }
+        }
+        segments.retain(|segment| segment.from < to);
+        let known: u64 = segments
+            .iter()
+            .map(|segment| segment.to.min(to) - segment.from)
+            .sum();
+        let excluded = |segment: &Segment| {
+            segment.time.is_some() && !self.filter.includes(segment.time, segment.run)
+        };
+        let is_excluded =
+            self.line.is_none() && known == to - from && segments.iter().all(excluded);
+        if is_excluded {
+            self.chunk = Chunk::default();
+        } else {
+            log.read(from, to, &mut self.chunk.bytes)?;
+            self.chunk.start = from;
+            (self.chunk.at, self.chunk.segment) = (0, 0);
+            self.chunk.segments = segments;
+        }
+        let ends_line = log.is_line_start(to)?;
+        self.position = to;
+        let is_new = events
+            .iter()
+            .filter(is_start)
+            .any(|event| event.offset == from);
+        events
+            .iter()
+            .filter(|event| event.offset < to)
+            .for_each(|event| self.apply(event));
+        if is_new || run != self.run {
+            self.change_run(run, is_new);
+        }
+        if is_excluded {
+            self.skips = !ends_line;
+            return Ok(Loaded::Excluded);
+        }
+        if self.chunk.bytes.is_empty() {
+            return Ok(Loaded::Nothing); // it was truncated meanwhile
+        }
+        Ok(Loaded::Bytes)
+    }
+
+    /// Applies what happened to a run.
+    fn apply(&mut self, event: &IndexEntry) {
+        let at = Timestamp(event.time.unwrap_or_default());
+        match event.what {
+            IndexEntryKind::Started => self.started = Some((event.run, at)),
+            // At the end of a log that is followed it is read again and again.
+            IndexEntryKind::Ended(_) if at <= self.newest_end => {}
+            IndexEntryKind::Ended(exit) => {
+                self.newest_end = at;
+                let start = self.started.filter(|(run, _)| *run == event.run);
+                let ran = start.map(|(_, from)| at.0.saturating_sub(from.0));
+                self.ended = Some(RunEnded {
+                    run: event.run,
+                    exit,
+                    at,
+                    ran: ran.map(Duration::from_millis),
+                });
+            }
+            IndexEntryKind::Bytes(_) => {}
+        }
+    }
+
+    /// The bytes that follow are of this run, which starts with them if `is_new`.
+    fn change_run(&mut self, run: u64, is_new: bool) {
+        if is_new || self.run > 0 {
+            self.cut = self.line.take();
+            self.skips = false;
+            // Late bytes of the run before, and those that follow them, are no boundary.
+            if is_new || run != self.earlier_run {
+                let started = self
+                    .started
+                    .filter(|(started, _)| is_new && *started == run);
+                let ended = self.ended.take();
+                self.mark = Some(RunMark { started, ended });
+            }
+        }
+        (self.earlier_run, self.run) = (self.run, run);
+    }
+}
+
+/// Whether nothing in a log is of that time or later.
+fn is_older(log: &mut OpenLog, time: Timestamp) -> bool {
+    let changed = || {
+        log.file
+            .metadata()
+            .ok()?
+            .modified()
+            .ok()
+            .map(Timestamp::from)
+    };
+    let last = changed().map(|at| at.0);
+    // The file says when it was last written to, to the granularity of its file system.
+    last.is_some_and(|last| last + 10_000 < time.0)
+}
+
+/// Returns the path of the `number`th file that was rotated away.
+pub(crate) fn rotated(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests;
