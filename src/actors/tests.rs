@@ -21,8 +21,8 @@ use super::{RuntimeContext, convert};
 use crate::config::{ConfigSources, load};
 use crate::os::transport::ListenerHandle;
 use crate::os::{
-    CommandResult, Enforcement, LiveProcess, MachineSample, Os, OsEvent, RunExit, RunHold, Sample,
-    SampleRequest, TreeUsage,
+    CommandResult, Enforcement, FreezeReason, LiveProcess, MachineSample, Os, OsEvent, RunExit,
+    RunHold, Sample, SampleRequest, TreeUsage,
 };
 
 mod health;
@@ -209,7 +209,7 @@ impl Os for FakeOs {
         let deed = format!("limit {instance} {limits:?}");
         self.deeds.lock().expect("whole").push(deed);
     }
-    fn freeze(&self, instance: &Instance, _: u64, span: Duration) {
+    fn freeze(&self, instance: &Instance, _: u64, span: Duration, _: FreezeReason) {
         let deed = format!("freeze {instance} {span:?}");
         self.deeds.lock().expect("whole").push(deed);
     }

@@ -15,6 +15,7 @@ use super::modules::find_module;
 use super::{Answer, Caller, MethodResult};
 use crate::actors::RuntimeContext;
 use crate::actors::event_recorder::EventBuilder;
+use crate::os::FreezeReason;
 
 /// How long a fault lasts if the request does not say.
 const LASTS_DEFAULT: Duration = Duration::from_secs(10);
@@ -98,11 +99,9 @@ fn suspend(
             let left = end.since(ctx.os.now());
             let live = ctx.os.live_process(&instance);
             let is_over = left.is_zero() || live.is_none_or(|live| live.generation != generation);
-            ctx.os.freeze(
-                &instance,
-                generation,
-                if is_over { Duration::ZERO } else { stopped },
-            );
+            let span = if is_over { Duration::ZERO } else { stopped };
+            ctx.os
+                .freeze(&instance, generation, span, FreezeReason::Fault);
             if is_over {
                 return;
             }

@@ -24,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 use super::forensics;
 use super::holder_client::{HolderClient, lock};
 use super::{
-    CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample, SampleRequest,
+    CommandResult, Enforcement, FreezeReason, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample,
+    SampleRequest,
 };
 
 #[cfg(all(test, unix))]
@@ -380,9 +381,9 @@ impl Os for EmbeddedOs {
         }
     }
 
-    fn freeze(&self, instance: &Instance, generation: u64, span: Duration) {
+    fn freeze(&self, instance: &Instance, generation: u64, span: Duration, reason: FreezeReason) {
         if !self.tasks.contains_key(instance) {
-            self.held.freeze(instance, generation, span);
+            self.held.freeze(instance, generation, span, reason);
         }
     }
 

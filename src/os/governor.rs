@@ -13,7 +13,7 @@ use mainstay_policy::cpu_governor::CpuGovernor;
 use mainstay_process::{Instance, RunLimits};
 
 use super::machine::{self, Tree, TreeSampler, VerifiedProcess};
-use super::{LiveProcess, priority};
+use super::{FreezeReason, LiveProcess, priority};
 
 /// Orders that may wait.
 const WAITING_MAX: usize = 1024;
@@ -37,7 +37,7 @@ enum GovernorOrder {
     /// Hold a run at its ceiling on CPU time, and in the background; or no longer.
     Limit(Instance, u64, RunLimits),
     /// Stop a run once.
-    Freeze(Instance, u64, Duration),
+    Freeze(Instance, u64, Duration, FreezeReason),
     /// The holder is gone: continue everything, and hold nothing.
     ThawAll,
 }
@@ -49,7 +49,7 @@ pub(super) struct Governor {
     frozen: FrozenUntil,
 }
 
-/// When the last stop of each run ends or ended.
+/// When the last stop that holds each run at its limit ends or ended.
 #[derive(Clone, Default)]
 struct FrozenUntil(Arc<Mutex<HashMap<Instance, MonoTime>>>);
 
@@ -79,12 +79,13 @@ impl Governor {
         orders: impl FnOnce() -> Box<dyn FreezeOrders>,
         (instance, generation): (&Instance, u64),
         span: Duration,
+        reason: FreezeReason,
     ) {
-        let order = GovernorOrder::Freeze(instance.clone(), generation, span);
+        let order = GovernorOrder::Freeze(instance.clone(), generation, span, reason);
         self.send(orders, order);
     }
 
-    /// Whether a run was stopped at some time since then.
+    /// Whether a run was stopped at some time since then, to hold it at its limit.
     pub(super) fn was_frozen(&self, instance: &Instance, since: MonoTime) -> bool {
         let frozen = self.frozen.lock();
         frozen.get(instance).is_some_and(|until| *until >= since)
@@ -177,9 +178,12 @@ impl GovernorThread {
                     None => self.release(&instance, generation),
                 }
             }
-            GovernorOrder::Freeze(instance, generation, span) => {
+            GovernorOrder::Freeze(instance, generation, span, reason) => {
                 let mut trees = TreeSampler::default();
                 if let Some(tree) = self.tree(&mut trees, &instance, generation) {
+                    if reason == FreezeReason::Limit {
+                        self.excuse(&instance, span);
+                    }
                     self.stop(&mut trees, (&instance, generation), tree, span);
                 }
             }
@@ -276,6 +280,7 @@ impl GovernorThread {
         let step = held.governor.look(now, tree.cpu_ns());
         held.next = now.after(step.next);
         if step.stop > Duration::ZERO {
+            self.excuse(instance, step.stop);
             self.stop(
                 &mut held.trees,
                 (instance, held.generation),
@@ -284,6 +289,12 @@ impl GovernorThread {
             );
         }
         true
+    }
+
+    /// Who is stopped to be held at its limit cannot answer, and is not at fault.
+    fn excuse(&self, instance: &Instance, span: Duration) {
+        let until = machine::monotonic().after(span);
+        self.frozen.lock().insert(instance.clone(), until);
     }
 
     /// Orders the stop. What is walked may have started processes meanwhile: they stop too.
@@ -309,7 +320,6 @@ impl GovernorThread {
             processes: processes.clone(),
         };
         self.stopped.insert(instance.clone(), stopped);
-        self.frozen.lock().insert(instance.clone(), until);
         self.orders
             .freeze(instance, generation, ms(span), processes);
         for _ in 0..RECHECKS_MAX {

@@ -26,8 +26,8 @@ use super::handshake::HolderHandshake;
 use super::sampler::Sampler;
 use super::transport::{HolderReader, HolderWriter, Outbox, PassedFd};
 use super::{
-    CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample, SampleRequest,
-    machine,
+    CommandResult, Enforcement, FreezeReason, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample,
+    SampleRequest, machine,
 };
 
 mod apply;
@@ -409,9 +409,9 @@ impl Os for HolderClient {
     }
 
     #[cfg(unix)]
-    fn freeze(&self, instance: &Instance, generation: u64, span: Duration) {
-        self.governor
-            .freeze(|| self.freezer(), (instance, generation), span);
+    fn freeze(&self, instance: &Instance, generation: u64, span: Duration, reason: FreezeReason) {
+        let run = (instance, generation);
+        self.governor.freeze(|| self.freezer(), run, span, reason);
     }
 
     fn held_since(&self, instance: &Instance, since: MonoTime) -> Option<RunHold> {
@@ -424,7 +424,7 @@ impl Os for HolderClient {
 
     /// Nothing is stopped there.
     #[cfg(windows)]
-    fn freeze(&self, _: &Instance, _: u64, _: Duration) {}
+    fn freeze(&self, _: &Instance, _: u64, _: Duration, _: FreezeReason) {}
 
     fn drain_notify(&self, instance: &Instance, generation: u64) {
         let instance = instance.clone();

@@ -120,9 +120,9 @@ pub(crate) trait Os: Send + Sync + 'static {
     fn limit(&self, instance: &Instance, generation: u64, limits: RunLimits);
     /// Stops all processes of a run for this time, 300 ms at most; they continue by themselves,
     /// whatever becomes of mainstay. Zero: they continue now.
-    fn freeze(&self, instance: &Instance, generation: u64, span: Duration);
+    fn freeze(&self, instance: &Instance, generation: u64, span: Duration, reason: FreezeReason);
     /// Why a run could not answer at some time since then, or cannot now: a debugger holds its main
-    /// process, or mainstay had stopped it for a moment.
+    /// process, or mainstay had stopped it for a moment to hold it at its limit.
     fn held_since(&self, instance: &Instance, since: MonoTime) -> Option<RunHold>;
     /// How long the machine has slept since it was booted.
     fn sleep_time(&self) -> Duration;
@@ -197,6 +197,15 @@ impl LiveProcess {
     pub(crate) fn process(self) -> Option<u32> {
         (self.pid != 0).then_some(self.pid)
     }
+}
+
+/// Why mainstay stops a run for a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FreezeReason {
+    /// It exceeds a limit: probes that fail meanwhile are excused.
+    Limit,
+    /// A fault on request: probes have to notice it, as if the module hung by itself.
+    Fault,
 }
 
 /// Why a run cannot answer, without being at fault.

@@ -28,8 +28,8 @@ use crate::actors::lifecycle::LifecycleMsg;
 use crate::config::ConfigSources;
 use crate::os::transport::ListenerHandle;
 use crate::os::{
-    CommandResult, Enforcement, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample, SampleRequest,
-    TreeUsage,
+    CommandResult, Enforcement, FreezeReason, LiveProcess, Os, OsEvent, RunExit, RunHold, Sample,
+    SampleRequest, TreeUsage,
 };
 
 /// Events of the machine that may wait for the runtime.
@@ -393,7 +393,7 @@ impl Os for MachineOs {
         &self.enforcement
     }
     fn limit(&self, _: &Instance, _: u64, _: RunLimits) {}
-    fn freeze(&self, _: &Instance, _: u64, _: Duration) {}
+    fn freeze(&self, _: &Instance, _: u64, _: Duration, _: FreezeReason) {}
     fn held_since(&self, _: &Instance, _: MonoTime) -> Option<RunHold> {
         None
     }

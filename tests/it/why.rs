@@ -294,3 +294,46 @@ fn faults_on_request_are_permitted_journaled_and_recovered() {
     assert!(listed.contains("chaos kill apart"), "{listed}");
     assert!(daemon.cli(&["audit", "verify"]).status.success());
 }
+
+/// A run that hangs because somebody asked for that is not excused: mainstay does not know better
+/// than its probes.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_hang_on_request_is_noticed_like_any_other() {
+    crate::daemon::in_both_ways(|| {
+        let address = free_address();
+        let told = misbehave(&format!("--ready http:{address}"));
+        let fed = misbehave("--ready notify");
+        let daemon = Daemon::start(&format!(
+            "[chaos]\nallowed = true\n[recovery]\nmax_attempts = 0\n\
+             [module.probed]\ncommand = {told}\nready = {{ http = \"http://{address}/\" }}\n\
+             health.probes = [{{ http = \"http://{address}/\", interval = \"100ms\", \
+             timeout = \"500ms\", unhealthy_threshold = 2 }}]\n\
+             [module.watched]\ncommand = {fed}\nhealth.probes = [{{ watchdog = \"500ms\" }}]\n"
+        ));
+        for module in ["probed", "watched"] {
+            let before = daemon.until_view("it to be healthy", module, |view| {
+                view.health == mainstay_protocol::HealthStatus::Healthy
+            });
+            let done = daemon.cli(&["chaos", "hang", module, "--for", "10m"]);
+            assert!(done.status.success(), "{done:?}");
+            let paused = || {
+                let params = json!({ "module": module });
+                let health: mainstay_protocol::health::SystemHealth = daemon
+                    .client()
+                    .call(name::HEALTH_REPORT, params)
+                    .expect("an answer");
+                let mut probes = health.modules.into_iter().flat_map(|it| it.probes);
+                probes.find_map(|probe| probe.paused)
+            };
+            let excuse = daemon.wait("the hang to be noticed, or excused", || {
+                let view = daemon.module(module);
+                let is_back =
+                    view.generation > before.generation && view.state == ModuleState::Running;
+                let excuse = paused();
+                (is_back || excuse.is_some()).then_some(excuse)
+            });
+            assert_eq!(excuse, None, "{module} was excused");
+        }
+    });
+}

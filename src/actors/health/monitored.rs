@@ -19,6 +19,7 @@ use super::super::snapshots::HealthInfo;
 use super::super::{convert, probing};
 use super::check::ProbeResult;
 use crate::config::{ProbeKind, ProbeSpec};
+use crate::os::RunHold;
 
 /// Changes of one run that are published at once; a status that flaps is published more slowly.
 const CHANGES_AT_ONCE: u32 = 10;
@@ -116,13 +117,18 @@ impl ProbeState {
     /// Whether a failure is not counted: the run was held. That mainstay itself stops it for a part
     /// of the time excuses as many failures in a row as make a module unhealthy, and no more.
     pub(super) fn is_excused(&mut self, result: &ProbeResult, threshold: u32) -> bool {
-        let is_excused = match result.held {
-            None => false,
-            Some(crate::os::RunHold::Debugger) => true,
-            Some(crate::os::RunHold::Frozen) => self.excused < threshold,
-        };
-        self.excused = if is_excused { self.excused + 1 } else { 0 };
-        is_excused
+        match result.held {
+            None => {
+                self.excused = 0;
+                false
+            }
+            Some(RunHold::Debugger) => true,
+            Some(RunHold::Frozen) => {
+                let is_excused = self.excused < threshold;
+                self.excused = self.excused.saturating_add(1);
+                is_excused
+            }
+        }
     }
 
     pub(super) fn record(&mut self, result: &ProbeResult) -> ProbeAction {

@@ -20,6 +20,7 @@ use super::super::lifecycle::LifecycleMsg;
 use super::super::registry::RegistryMsg;
 use super::super::snapshots::ThrottleInfo;
 use super::super::{RuntimeContext, convert};
+use crate::os::FreezeReason;
 
 /// How long a module may take to reply that it reduces its load.
 const REDUCE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -191,9 +192,10 @@ impl Throttles {
             Rung::Notice => self.set_load(module, NOTICE_LOAD),
             Rung::Restart | Rung::Stop => {
                 // What is over its limit uses no more of it meanwhile.
+                let instance = self.ctx.instance(module);
                 self.ctx
                     .os
-                    .freeze(&self.ctx.instance(module), generation, STILL);
+                    .freeze(&instance, generation, STILL, FreezeReason::Limit);
                 self.ctx
                     .actor_refs
                     .lifecycle
