@@ -48,6 +48,7 @@
 //! | `control` | what can be requested: permission, rate limit, the requests by family |
 //! | `embed` | [`Runtime`] |
 //! | `ipc`, [`mainstay_protocol`], [`mainstay_client`] | the local sockets, their JSON, clients |
+//! | `simulate` (feature `cli`) | a plan under faults, in virtual time |
 //! | `cli` (feature `cli`) | one file for each verb |
 //!
 //! A restart is decided in [`mainstay_policy::recovery::decide`]. `docs/ARCHITECTURE.md` says where
@@ -76,6 +77,7 @@ mod runtime;
 mod secrets;
 #[cfg(feature = "cli")]
 mod service;
+mod simulate;
 
 #[cfg(all(unix, feature = "simulation"))]
 pub use runtime::simulation;

@@ -9,6 +9,7 @@ mod operate;
 mod service;
 mod setup;
 mod show;
+mod simulate;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ pub(crate) use operate::*;
 pub(crate) use service::*;
 pub(crate) use setup::*;
 pub(crate) use show::*;
+pub(crate) use simulate::SimulateArgs;
 
 use crate::config::is_name;
 
@@ -99,6 +101,8 @@ pub(crate) enum Verb {
     Chaos(ChaosArgs),
     /// Show, publish and call on the event bus of the modules
     Bus(BusArgs),
+    /// Try the configuration under faults, in virtual time: does it come up, and come back?
+    Simulate(SimulateArgs),
     /// Show the dependencies
     Graph(GraphArgs),
     /// Check the configuration without running it

@@ -99,7 +99,7 @@ fn passed(configuration: &Configuration) -> String {
 }
 
 /// Escapes text of files, whatever bytes it has.
-fn failed(problems: &Problems) -> String {
+pub(super) fn failed(problems: &Problems) -> String {
     let mut out = String::new();
     for line in problems.to_string().lines() {
         let _ = writeln!(out, "{}", format::single_line(line));

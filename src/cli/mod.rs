@@ -42,6 +42,7 @@ mod runtime_log;
 mod secret;
 mod service;
 mod signal;
+mod simulate;
 mod status;
 mod status_rows;
 pub(crate) mod system_locator;
@@ -101,6 +102,7 @@ fn run(cli: Cli) -> Result<CliExitCode, CliError> {
         Verb::Report(args) => report::run(&args, global),
         Verb::Chaos(args) => chaos::run(&args, global),
         Verb::Bus(args) => bus::run(&args, global),
+        Verb::Simulate(args) => simulate::run(&args, global),
         Verb::Graph(args) => graph::run(&args, global),
         Verb::Check(args) => check::run(&args, global),
         Verb::Health(args) => health::run(&args, global),

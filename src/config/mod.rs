@@ -46,6 +46,7 @@ pub use changes::{ConfigChanges, KeyChange};
 pub use committed::CommittedConfig;
 pub(crate) use confidential::is_confidential;
 pub(crate) use enforceable::{NotEnforced, asked_isolation, check_enforcement};
+pub(crate) use hints::closest;
 pub use launch::{
     EnforcementPolicy, Feature, IpcConfig, LaunchSpec, LogConfig, LogFormat, Principal, ProbeKind,
     ProbeSpec, ReloadBy, ReloadMode, ResourceRequirements, SecretUse, SystemConfig,

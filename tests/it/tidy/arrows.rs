@@ -13,7 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "config", "import", "journal", "os", "runtime", "secrets", "service",
+            "config", "import", "journal", "os", "runtime", "secrets", "service", "config",
+            "import", "journal", "os", "runtime", "secrets", "simulate",
         ],
     ),
     ("service", &["config", "os"]),
@@ -66,6 +67,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("journal", &["os", "os_text"]),
     ("bus", &[]),
     ("import", &[]),
+    ("simulate", &["config"]),
     ("config", &["os_text"]),
     ("secrets", &["os"]),
     ("os", &["os_text"]),
