@@ -131,6 +131,12 @@ impl Console {
         self.0.changed.notify_all();
     }
 
+    /// Whether its reader follows: half of the queue is kept for what is more important.
+    pub(super) fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.queue.len() < LINES_MAX / 2 && state.bytes < BYTES_MAX / 2
+    }
+
     /// Queues a line, which ends with its newline, or drops it when its reader lags.
     pub(super) fn line(&self, stream: Stream, line: Vec<u8>) {
         let mut state = self.lock();

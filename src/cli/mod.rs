@@ -31,6 +31,7 @@ mod logs;
 mod machine_checks;
 mod metrics;
 mod module_details;
+mod output_stream;
 mod plan;
 pub(crate) mod progress;
 mod redaction;

@@ -2,8 +2,9 @@
 //! Owns the lines that are printed while modules start and stop.
 //! Never called by a person.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mainstay_protocol::ModuleState;
@@ -12,6 +13,7 @@ use mainstay_protocol::enums::CliExitCode;
 use super::args::{GlobalArgs, RuntimeArgs};
 use super::console::{Console, Stream, Target};
 use super::error::CliError;
+use super::output_stream::{OutputStream, is_journal};
 use super::runtime_log::rotating::RotatingFile;
 use crate::config::ConfigSources;
 use crate::os::process_limit::{check_threads, forbid_core_dumps, with_limit};
@@ -55,6 +57,8 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
         strict: args.strict,
         ..sources
     });
+    let names = Arc::default();
+    let mut stream = None;
     let begun = |logs: &crate::config::LogConfig, problem: Option<&str>| {
         log.open(&logs.directory, logs.max_bytes, logs.keep);
         if detached {
@@ -64,8 +68,12 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
             let text = super::up::fallback_text(problem);
             console.line(Stream::Err, text.into_bytes());
         }
+        if !detached && !args.quiet && !is_journal() {
+            let (console, names) = (console.clone(), Arc::clone(&names));
+            stream = Some(OutputStream::start(console, &logs.directory, names));
+        }
     };
-    let announce = announcer(console.clone());
+    let announce = announcer(console.clone(), Arc::clone(&names));
     let code = match crate::runtime::run(end, sources, Some(announce), begun) {
         Ok(code) => code,
         Err(error) => {
@@ -75,6 +83,9 @@ pub(super) fn run(args: &RuntimeArgs, global: &GlobalArgs) -> Result<CliExitCode
         }
     };
     drop(log);
+    if let Some(stream) = stream {
+        stream.finish();
+    }
     console.open_if_closed(Target::standard);
     console.flush(FLUSH_TIMEOUT);
     // The holder returns this exit code unchanged.
@@ -98,7 +109,8 @@ fn detached_target(logs: &crate::config::LogConfig) -> Target {
 }
 
 /// Prints what happens, one line each; the reader may stop or go away at any time.
-fn announcer(console: Console) -> ConsoleSink {
+/// `names` learns those of the modules.
+fn announcer(console: Console, names: Arc<Mutex<BTreeSet<String>>>) -> ConsoleSink {
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     Arc::new(move |what| {
         let line = match what {
@@ -107,6 +119,11 @@ fn announcer(console: Console) -> ConsoleSink {
                 state,
                 text,
             } => {
+                let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+                if !names.contains(module) {
+                    names.insert(module.to_owned());
+                }
+                drop(names);
                 let (on, off) = if colour {
                     (shade(state), "\u{1b}[0m")
                 } else {

@@ -24,6 +24,8 @@ use rotating::RotatingFile;
 
 use super::console::{Console, Stream};
 
+/// Its file, in the folder of the logs.
+pub(super) const FILE: &str = "mainstay.log";
 /// Lines that may be queued for the disk.
 const LINES: usize = 1024;
 /// How long a panic may take to reach its reader.
@@ -89,7 +91,7 @@ pub(super) fn start(console: &Console) -> RuntimeLog {
 impl RuntimeLog {
     /// Opens the file and writes the lines kept in memory.
     pub(super) fn open(&self, directory: &Path, max_bytes: u64, keep: u32) {
-        let opened = RotatingFile::open(&directory.join("mainstay.log"), max_bytes, keep);
+        let opened = RotatingFile::open(&directory.join(FILE), max_bytes, keep);
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         let problem = match opened {
             Ok(mut file) => {

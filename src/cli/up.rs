@@ -111,6 +111,9 @@ fn child_args(verb: &str, args: &UpArgs, global: &GlobalArgs) -> Vec<OsString> {
     if args.strict {
         words.push("--strict".into());
     }
+    if args.quiet {
+        words.push("--quiet".into());
+    }
     for set in args.set.iter().cloned().chain(name).chain(timeout) {
         words.extend(["--set".into(), set.into()]);
     }

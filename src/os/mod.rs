@@ -35,6 +35,8 @@ mod listeners;
 pub(crate) mod log_index;
 pub(crate) mod log_names;
 pub(crate) mod log_reader;
+#[cfg(feature = "cli")]
+pub(crate) mod log_watch;
 #[cfg(target_os = "linux")]
 #[path = "linux.rs"]
 pub(crate) mod machine;

@@ -1,5 +1,5 @@
 //! What becomes of the lines that `up` prints: a reader that stops, a pipe that closes, a file.
-//! Owns the pipes. Never reads what modules write.
+//! Owns the pipes. Never reads a log.
 
 use std::cell::RefCell;
 use std::fs;
@@ -13,7 +13,7 @@ use mainstay_protocol::ModuleState;
 use mainstay_protocol::method::StopParams;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use crate::daemon::{binary, kill, lives, misbehave, prepare, wait_for};
+use crate::daemon::{Daemon, binary, kill, lives, misbehave, prepare, script, wait_for};
 
 /// Crashes at once and again and again, each time with a line on the terminal.
 const CRASHES: &str = "[module.crash]\ncommand = [\"/bin/sh\", \"-c\", \"exit 3\"]\nrequired = false\n\
@@ -195,4 +195,99 @@ fn the_file_of_a_detached_start_is_bounded() {
     assert!(rotated.is_some(), "{sizes:?}");
     assert!(sizes.len() <= 3, "{sizes:?}");
     assert!(sizes.iter().all(|(_, size)| *size <= 17 << 10), "{sizes:?}");
+}
+
+/// Waits until a line of what `up` printed passes.
+fn printed_line(daemon: &Daemon, what: &str, is: impl Fn(&str) -> bool) -> String {
+    daemon.wait(what, || {
+        daemon
+            .printed()
+            .lines()
+            .find(|line| is(line))
+            .map(str::to_owned)
+    })
+}
+
+#[test]
+fn what_modules_write_is_shown_beside_what_happens_to_them() {
+    let text = "printf 'name: '; until [ -e go ]; do sleep 0.02; done; echo it; echo two >&2\n\
+                trap 'echo bye; exit 0' TERM; while :; do sleep 0.02; done";
+    let quiet = "echo here; exec sleep 60";
+    let modules = format!(
+        "[module.talks]\ncommand = {}\n[module.b]\ncommand = {}\n",
+        script(text),
+        script(quiet)
+    );
+    let daemon = Daemon::start(&modules);
+    let prompt = printed_line(&daemon, "a prompt", |line| {
+        line.ends_with(" talks     | name: ")
+    });
+    assert_eq!(
+        prompt.split(':').count(),
+        4,
+        "its time and itself: {prompt}"
+    );
+    printed_line(&daemon, "another", |line| {
+        line.ends_with(" b         | here")
+    });
+    daemon.touch("go");
+    printed_line(&daemon, "the rest", |line| {
+        line.ends_with(" talks     | it")
+    });
+    printed_line(&daemon, "its errors", |line| {
+        line.ends_with(" talks     | two")
+    });
+    // A runtime that returns shows what is written from then on.
+    daemon.kill_runtime();
+    daemon.change(mainstay_protocol::method::name::MODULE_RESTART, "b");
+    let here = |daemon: &Daemon| daemon.printed().matches("| here\n").count();
+    daemon.wait("its new run", || (here(&daemon) >= 2).then_some(()));
+    let log = daemon.path("up.log");
+    let socket = daemon.socket();
+    let asked =
+        Client::connect(socket).and_then(|mut client| client.stop_system(&StopParams::default()));
+    asked.expect("the stop is taken");
+    let mut daemon = daemon;
+    assert_eq!(daemon.ended(), Some(0));
+    let printed = fs::read_to_string(log).expect("what it printed");
+    assert!(printed.contains(" talks     | bye\n"), "{printed}");
+    assert!(!printed.contains("event-bus | "), "{printed}");
+}
+
+#[test]
+fn a_flood_of_output_costs_a_slow_reader_lines_and_the_system_nothing() {
+    let flood = "until [ -e go ]; do sleep 0.02; done; seq 1 2000000; echo end; exec sleep 60";
+    let modules = format!("[module.flood]\ncommand = {}\n", script(flood));
+    let dir = prepare("", &modules);
+    let (reader, writer) = full_pipe();
+    let errors = writer.try_clone().expect("the same pipe");
+    let mut command = Command::new(binary());
+    command
+        .stdout(writer)
+        .stderr(errors)
+        .args(["up", "--config"]);
+    let up = command
+        .arg(dir.path().join("config"))
+        .stdin(Stdio::null())
+        .spawn();
+    let up = RefCell::new(up.expect("it starts"));
+    drop(command);
+    let socket = dir.path().join("run/control.sock");
+    wait_for("its start", || Client::connect(&socket).ok()?.status().ok());
+    fs::write(dir.path().join("go"), "").expect("a file");
+    let log = dir.path().join("state/logs/flood.log");
+    let written = wait_for("all of the flood", || {
+        let text = fs::read(&log).ok()?;
+        text.ends_with(b"end\n").then_some(())
+    });
+    let status = Client::connect(&socket).and_then(|mut client| client.status());
+    kill(up.borrow().id(), libc::SIGTERM);
+    let ended = wait_for("its end", || up.borrow_mut().try_wait().expect("our child"));
+    if ended.is_none() {
+        kill(up.borrow().id(), libc::SIGKILL);
+        let _reaped = up.borrow_mut().wait();
+    }
+    drop(reader);
+    assert!(written.is_some() && status.is_ok());
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }

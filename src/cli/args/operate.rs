@@ -14,6 +14,9 @@ pub(crate) struct UpArgs {
     /// Override one value of the configuration, such as health.interval=10s
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Do not show what modules write
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     /// Refuse files with problems [default: start the last committed plan, and say so]
     #[arg(long)]
     pub(crate) strict: bool,
@@ -50,6 +53,9 @@ pub(crate) struct RuntimeArgs {
     /// Override one value of the configuration, as given to `up`
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+    /// Do not show what modules write, as given to `up`
+    #[arg(long)]
+    pub(crate) quiet: bool,
     /// Refuse files with problems, as given to `up`
     #[arg(long)]
     pub(crate) strict: bool,

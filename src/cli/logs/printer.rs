@@ -94,7 +94,7 @@ impl LogPrinter {
         LogPrinter {
             terminal,
             is_terminal: true,
-            names: names.and_then(width),
+            names: names.map(|names| width(names).unwrap_or(0)),
             times: true,
             marks: Marks::All,
             json: false,
@@ -111,12 +111,22 @@ impl LogPrinter {
         self.out.len()
     }
 
+    /// Returns what was printed.
+    pub(crate) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Widens the column of names.
+    pub(crate) fn widen(&mut self, width: usize) {
+        self.names = self.names.map(|names| names.max(width));
+    }
+
     /// Writes what was printed.
     pub(crate) fn flush(&mut self) -> Result<(), CliError> {
         if self.out.is_empty() {
             return Ok(());
         }
-        terminal::print_bytes(&std::mem::take(&mut self.out))
+        terminal::print_bytes(&self.take())
     }
 
     /// Prints a line of the log of this number.

@@ -77,6 +77,29 @@ impl LogReader {
         Ok(self.line.take().and_then(|line| self.pass(line)))
     }
 
+    /// Whether a line waits for its newline, or for its time.
+    pub(crate) fn has_unfinished(&self) -> bool {
+        let end = self.files.back().map_or(0, |log| log.length);
+        self.line.is_some() || self.files.len() > 1 || self.position < end
+    }
+
+    /// Skips what cannot be shown in time: all but the last `most` bytes. Returns how many.
+    pub(crate) fn skip_all_but(&mut self, most: u64) -> u64 {
+        let ahead: u64 = self.files.iter().map(|log| log.length).sum();
+        let skipped = ahead.saturating_sub(self.position).saturating_sub(most);
+        if skipped == 0 {
+            return 0;
+        }
+        while self.files.len() > 1 {
+            self.files.pop_front();
+        }
+        let length = self.files.back().map_or(0, |log| log.length);
+        self.position = length.saturating_sub(most);
+        self.line = None;
+        self.skips = true;
+        skipped
+    }
+
     /// Opens the files that are newer than the one described; all if it is not there any more.
     fn add_newer(&mut self, than: Option<&Metadata>) -> io::Result<()> {
         let mut newer = VecDeque::new();

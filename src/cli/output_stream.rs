@@ -1,0 +1,185 @@
+//! What modules write, shown by `up` in the foreground.
+//! Owns the thread that reads the logs as they grow, and what is skipped when its reader lags.
+//! Never holds up a module, the holder or the runtime: it only reads files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::console::{Console, Stream};
+use super::format;
+use super::logs::printer::LogPrinter;
+use super::runtime_log;
+use super::terminal::{self, Terminal};
+use crate::os::log_reader::LogReader;
+use crate::os::log_watch::LogWatch;
+
+/// Silence between two looks: many small writes are one look.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a prompt may wait for its newline, or output for its reader.
+const WAIT_INTERVAL: Duration = Duration::from_millis(220);
+/// Output that may wait for its reader; of more, only the end is shown.
+const LAG_BYTES: u64 = 256 * 1024;
+/// Lines that are read before it is looked whether their reader follows.
+const LINES_AT_ONCE: usize = 256;
+
+/// The output of all modules, as it is shown.
+pub(super) struct OutputStream(Arc<Mutex<State>>);
+
+struct State {
+    console: Console,
+    printer: LogPrinter,
+    folder: PathBuf,
+    logs: BTreeMap<String, (usize, LogReader)>,
+    /// Logs that cannot be read, which was said.
+    broken: BTreeSet<String>,
+    names: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// Whether standard output goes to the journal of the service manager: the logs have all of it.
+#[cfg(unix)]
+pub(super) fn is_journal() -> bool {
+    let about = nix::sys::stat::fstat(io::stdout());
+    let own = about.map(|about| format!("{}:{}", about.st_dev, about.st_ino));
+    std::env::var("JOURNAL_STREAM").is_ok_and(|stream| own == Ok(stream))
+}
+
+#[cfg(windows)]
+pub(super) fn is_journal() -> bool {
+    false
+}
+
+impl OutputStream {
+    /// Starts to show what is written into this folder from now on. `names` has those of the
+    /// modules, for the width of their column.
+    pub(super) fn start(
+        console: Console,
+        folder: &Path,
+        names: Arc<Mutex<BTreeSet<String>>>,
+    ) -> OutputStream {
+        let zone = TimeZone::system();
+        let mut state = State {
+            console,
+            printer: LogPrinter::new(Terminal::of_stdout(), zone, Some(&[])),
+            folder: folder.to_owned(),
+            logs: BTreeMap::new(),
+            broken: BTreeSet::new(),
+            names,
+        };
+        state.open(|path| LogReader::open_last(path, 0));
+        let stream = OutputStream(Arc::new(Mutex::new(state)));
+        let (shared, folder) = (Arc::clone(&stream.0), folder.to_owned());
+        let thread = std::thread::Builder::new().name("output".to_owned());
+        // Without its thread nothing is shown until the end.
+        let _no_thread = thread.spawn(move || run(&shared, &folder));
+        stream
+    }
+
+    /// Shows what is left.
+    pub(super) fn finish(self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.look();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread of its own that only reads files"
+)]
+fn run(shared: &Mutex<State>, folder: &Path) {
+    let mut watch = LogWatch::new(folder);
+    let mut again = None;
+    loop {
+        watch.wait(again);
+        std::thread::sleep(LOOK_INTERVAL);
+        let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        again = state.look().then_some(WAIT_INTERVAL);
+    }
+}
+
+impl State {
+    /// Shows what is new; returns whether it must look again though nothing changes.
+    fn look(&mut self) -> bool {
+        self.open(|path| LogReader::open(path, crate::os::log_reader::LogFilter::default()));
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let width = names.iter().map(|name| name.chars().count()).max();
+        drop(names);
+        self.printer.widen(width.unwrap_or(0));
+        let mut waits = false;
+        for (name, (number, reader)) in &mut self.logs {
+            match show(&self.console, &mut self.printer, name, *number, reader) {
+                Ok(more) => waits |= more,
+                Err(error) => {
+                    if self.broken.insert(name.clone()) {
+                        let name = format::single_line(name);
+                        let text = format!("mainstay: cannot show output of {name}: {error}\n");
+                        self.console.line(Stream::Out, text.into_bytes());
+                    }
+                }
+            }
+        }
+        waits
+    }
+
+    /// Opens logs that are not open.
+    fn open(&mut self, open: impl Fn(&Path) -> io::Result<LogReader>) {
+        let Ok(entries) = std::fs::read_dir(&self.folder) else {
+            return; // it comes with the first line
+        };
+        for entry in entries.flatten() {
+            let file = entry.file_name();
+            let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else {
+                continue;
+            };
+            if self.logs.contains_key(name) || file == runtime_log::FILE {
+                continue;
+            }
+            if let Ok(reader) = open(&entry.path()) {
+                let number = self.logs.len();
+                self.logs.insert(name.to_owned(), (number, reader));
+            }
+        }
+    }
+}
+
+/// Shows what is new of one log; returns whether more waits.
+fn show(
+    console: &Console,
+    printer: &mut LogPrinter,
+    name: &str,
+    number: usize,
+    reader: &mut LogReader,
+) -> io::Result<bool> {
+    reader.refresh()?;
+    loop {
+        if !console.has_room() {
+            let skipped = reader.skip_all_but(LAG_BYTES);
+            if skipped > 0 {
+                let name = format::single_line(name);
+                let bytes = format::bytes(skipped);
+                let text = format!("mainstay: {bytes} of output of {name} are not shown here\n");
+                console.line(Stream::Out, text.into_bytes());
+            }
+            return Ok(true);
+        }
+        for _ in 0..LINES_AT_ONCE {
+            let Some(mut line) = reader.next_new()? else {
+                pass_on(console, printer);
+                return Ok(reader.has_unfinished());
+            };
+            line.at = line.at.or_else(|| Some(terminal::now()));
+            printer.line(number, name, &line);
+        }
+        pass_on(console, printer);
+    }
+}
+
+fn pass_on(console: &Console, printer: &mut LogPrinter) {
+    for line in printer.take().split_inclusive(|byte| *byte == b'\n') {
+        console.line(Stream::Out, line.to_owned());
+    }
+}
