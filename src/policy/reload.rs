@@ -91,6 +91,8 @@ pub struct Reload {
     committed: u64,
     content: Content,
     watch: Option<Watch>,
+    /// The watch before that of a plan which the modules may still refuse.
+    former: Option<Watch>,
     quarantined: Option<Content>,
 }
 
@@ -102,6 +104,7 @@ impl Reload {
             committed,
             content,
             watch: None,
+            former: None,
             quarantined: None,
         }
     }
@@ -143,7 +146,7 @@ impl Reload {
         }
     }
 
-    /// A plan was applied. `touched` are the modules that it changes and that did well before: a
+    /// A plan is being applied: [`Reload::accepted`] or [`Reload::refused`] follows. `touched` are the modules that it changes and that did well before: a
     /// module that had failed already is no reason to go back. Without any there is nothing to
     /// watch but the end of the runs that it replaces.
     pub fn applied(
@@ -154,6 +157,7 @@ impl Reload {
         touched: impl IntoIterator<Item = ModuleId>,
     ) {
         let is_committed = content == self.content;
+        self.former = self.watch.clone();
         let former = self.watch.take().filter(|_| !is_committed);
         // What the former plan changed and this one does not is where it was.
         let mut modules = former.map_or_else(BTreeMap::new, |watch| watch.modules);
@@ -171,9 +175,30 @@ impl Reload {
         });
     }
 
+    /// The plan that was applied is in force.
+    pub fn accepted(&mut self) {
+        self.former = None;
+    }
+
+    /// The plan that was applied is not in force: the one before it is watched as it was, with what
+    /// was learned meanwhile.
+    pub fn refused(&mut self) {
+        let learned = self.watch.take().map(|watch| watch.modules);
+        let learned = learned.unwrap_or_default();
+        self.watch = self.former.take();
+        let modules = self.watch.iter_mut().flat_map(|watch| &mut watch.modules);
+        for (module, watched) in modules {
+            *watched = learned.get(module).copied().unwrap_or(*watched);
+        }
+    }
+
+    fn watches(&mut self) -> impl Iterator<Item = &mut Watch> {
+        self.watch.iter_mut().chain(&mut self.former)
+    }
+
     /// Every run that the plan replaced has ended.
     pub fn in_force(&mut self, plan: u64) {
-        if let Some(watch) = self.watch.as_mut().filter(|watch| watch.plan == plan) {
+        for watch in self.watches().filter(|watch| watch.plan == plan) {
             watch.in_force = true;
         }
     }
@@ -218,18 +243,20 @@ impl Reload {
 
     /// A module has confirmed, or cannot follow.
     pub fn confirmed(&mut self, now: MonoTime, module: ModuleId, ok: bool) -> Option<ReloadEffect> {
-        let watch = self.watch.as_mut()?;
         if !ok {
             return self.roll_back(module);
         }
-        if watch.told.remove(&module) {
-            watch.settled_at = now;
+        for watch in self.watches() {
+            if watch.told.remove(&module) {
+                watch.settled_at = now;
+            }
         }
         None
     }
 
     fn roll_back(&mut self, module: ModuleId) -> Option<ReloadEffect> {
         let watch = self.watch.take()?;
+        self.former = None;
         self.quarantined = Some(watch.content);
         let plan = watch.plan;
         Some(ReloadEffect::RollBack { plan, module })
@@ -261,10 +288,5 @@ impl Reload {
     /// The plan of a rollback is in force: it has the committed content under a new number.
     pub fn rolled_back(&mut self, plan: u64) {
         self.committed = plan;
-    }
-
-    /// Everything is being stopped: the watch has no result.
-    pub fn abandon(&mut self) {
-        self.watch = None;
     }
 }

@@ -48,10 +48,21 @@ pub(crate) struct Replanned {
     after: Arc<Configuration>,
     /// Whose settings change while they run, and whether they have accepted that.
     notified: Vec<(ModuleId, bool)>,
+    /// What the files come to, when that is not to be applied until they change.
+    held: Option<String>,
+    /// The plan before it that is watched still, if it is refused.
+    watched: Option<u64>,
+    is_rollback: bool,
 }
 
-/// Keeps a plan, and writes what belongs to it; on failure nothing is left of it.
-fn keep(store: &PlanStore, plan: &StoredPlan, candidate: &Candidate) -> Result<(), String> {
+/// Keeps a plan, and writes what belongs to it; on failure nothing is left of it, and the plan
+/// `before` it is the staged one again.
+fn keep(
+    store: &PlanStore,
+    plan: &StoredPlan,
+    before: Option<&StoredPlan>,
+    candidate: &Candidate,
+) -> Result<(), String> {
     store.stage(plan).map_err(|error| {
         format!(
             "cannot apply the configuration: its plan cannot be kept in {}: {error}; make room \
@@ -66,7 +77,7 @@ fn keep(store: &PlanStore, plan: &StoredPlan, candidate: &Candidate) -> Result<(
             "cannot write {}: {error}; nothing was changed",
             file.path.display()
         );
-        let _rolled_back_by_the_next_runtime = store.discard(&text);
+        drop_staged(store, before, &text);
         return Err(text);
     }
     let before = &candidate.base.configuration;
@@ -74,19 +85,35 @@ fn keep(store: &PlanStore, plan: &StoredPlan, candidate: &Candidate) -> Result<(
     Ok(())
 }
 
-/// Takes back what was kept and written for a plan that is not applied.
-fn undo(store: &PlanStore, plan: &Configuration, in_force: &Configuration, outcome: &str) {
+/// Takes back what was kept and written for a plan that is not applied; `watched`: the plan that is
+/// in force and not committed.
+fn undo(
+    store: &PlanStore,
+    (plan, in_force): (&Configuration, &Configuration),
+    watched: Option<u64>,
+    outcome: &str,
+) {
     settings_files::write_changed(plan, in_force);
-    revert_files(store);
-    if let Err(error) = store.discard(outcome) {
+    let before = watched.and_then(|number| store.plan(number).ok());
+    // Those of the plan in force stay.
+    let kept = before.as_ref().map_or(0, |plan| plan.file_edits.len());
+    revert_files(store, kept);
+    drop_staged(store, before.as_ref(), outcome);
+}
+
+/// Drops the staged plan; the one `before` it is staged again.
+fn drop_staged(store: &PlanStore, before: Option<&StoredPlan>, outcome: &str) {
+    let dropped = store.discard(outcome);
+    let dropped = dropped.and_then(|()| before.map_or(Ok(()), |plan| store.stage(plan)));
+    if let Err(error) = dropped {
         tracing::error!("cannot discard a plan that is not applied: {error}");
     }
 }
 
-/// Puts the texts back that were written into files for the staged plan.
-fn revert_files(store: &PlanStore) {
+/// Restores the texts of the files that were written for the staged plan, but for the first ones.
+fn revert_files(store: &PlanStore, but_first: usize) {
     let edits = store.staged().map(|plan| plan.file_edits);
-    for edit in edits.unwrap_or_default().iter().rev() {
+    for edit in edits.unwrap_or_default().iter().skip(but_first).rev() {
         if let Err(error) = edit.revert() {
             let path = edit.path.display();
             tracing::warn!("cannot put back the former text of {path}: {error}");
@@ -123,7 +150,7 @@ impl ConfigActorState {
         candidate: Box<Candidate>,
     ) {
         let (store, at) = (self.store.clone(), self.ctx.os.wall_clock());
-        let follows_uncommitted = self.reload.watched().is_some();
+        let watched = self.watched();
         let work = move || {
             let mut plan = StoredPlan {
                 number: candidate.plan.number(),
@@ -135,13 +162,10 @@ impl ConfigActorState {
                 file_edits: Vec::new(),
                 config: candidate.configuration.effective(),
             };
-            if let Ok(former) = store.staged().map(|staged| staged.file_edits)
-                && follows_uncommitted
-            {
-                plan.file_edits = former;
-            }
-            plan.file_edits.extend(candidate.edit.file.clone());
-            let kept = keep(&store, &plan, &candidate);
+            let before = watched.and_then(|number| store.plan(number).ok());
+            let edits = before.iter().flat_map(|plan| plan.file_edits.clone());
+            plan.file_edits = edits.chain(candidate.edit.file.clone()).collect();
+            let kept = keep(&store, &plan, before.as_ref(), &candidate);
             ConfigMsg::Staged(request, candidate, kept)
         };
         self.work(myself, work, ConfigMsg::Lost);
@@ -165,13 +189,10 @@ impl ConfigActorState {
         if self.is_overtaken(&candidate) {
             self.abort(&candidate.prepared);
             let (store, ctx) = (self.store.clone(), Arc::clone(&self.ctx));
+            let watched = self.watched();
             let work = move || {
-                undo(
-                    &store,
-                    &candidate.configuration,
-                    &ctx.configuration(),
-                    "overtaken",
-                );
+                let plans = (&*candidate.configuration, &*ctx.configuration());
+                undo(&store, plans, watched, "overtaken");
                 ConfigMsg::Undone(Some(request))
             };
             return self.work(myself, work, ConfigMsg::Lost);
@@ -180,18 +201,22 @@ impl ConfigActorState {
         let content = candidate.configuration.fingerprint.clone();
         let period = candidate.configuration.system.reload_watch;
         let touched = candidate.touched(&self.ctx);
-        self.finish_watch(&ReloadOutcome::Superseded);
+        let watched = self.watched();
         let now = self.ctx.os.now();
         self.reload.applied(now, (number, content), period, touched);
-        self.hold(&request, &candidate);
         let events = applied_events(&request, &candidate);
-        self.replan(myself, request, candidate, events);
+        self.replan(myself, request, candidate, watched, events);
+    }
+
+    /// The plan in force, if it is not committed and not being left.
+    fn watched(&self) -> Option<u64> {
+        self.reload
+            .watched()
+            .or(self.rollback.as_ref().map(|(plan, _)| *plan))
     }
 
     /// Files that say something else than this plan are not applied until they change.
-    fn hold(&mut self, request: &ReloadRequest, candidate: &Candidate) {
-        let number = candidate.plan.number();
-        let held = candidate.edit.held.clone();
+    fn hold(&mut self, request: &ReloadRequest, number: u64, held: Option<String>) {
         if request.edit.is_none() {
             self.held = None;
             self.set_problem(None);
@@ -210,6 +235,7 @@ impl ConfigActorState {
         myself: &ActorRef<ConfigMsg>,
         request: Box<ReloadRequest>,
         candidate: Candidate,
+        watched: Option<u64>,
         events: Vec<EventBuilder>,
     ) {
         self.in_flight += 1;
@@ -220,6 +246,9 @@ impl ConfigActorState {
         let replanned = Replanned {
             notified: notified.collect(),
             plan: candidate.plan.number(),
+            held: candidate.edit.held.clone(),
+            watched,
+            is_rollback: candidate.is_rollback(),
             before: Arc::clone(&candidate.base.configuration),
             after: Arc::clone(&candidate.configuration),
         };
@@ -253,25 +282,38 @@ impl ConfigActorState {
             before,
             after,
             notified,
+            held,
+            watched,
+            is_rollback,
         } = replanned;
         match result {
             Ok(()) => {
+                self.reload.accepted();
+                if !is_rollback {
+                    self.finish_watch(&ReloadOutcome::Superseded);
+                    self.hold(&request, plan, held);
+                }
                 self.tell(&notified);
                 self.outcome.extend(request.outcome);
                 if let Some(to) = request.reply {
                     let _requester_left = to.send(Ok(ReloadReply::Applied(plan)));
                 }
             }
+            Err(error) if is_rollback => {
+                tracing::error!("cannot roll back as plan {plan}: {}", refusal(error));
+            }
             Err(error) => {
-                self.reload.abandon();
+                self.reload.refused();
                 let prepared = notified.iter().filter(|(_, prepared)| *prepared);
                 let prepared: Vec<ModuleId> = prepared.map(|(module, _)| *module).collect();
                 self.abort(&prepared);
                 let text = format!("cannot apply plan {plan}: {}", refusal(error));
-                self.set_problem(Some(text.clone()));
+                if request.edit.is_none() {
+                    self.set_problem(Some(text.clone()));
+                }
                 let store = self.store.clone();
                 let work = move || {
-                    undo(&store, &after, &before, &text);
+                    undo(&store, (&*after, &*before), watched, &text);
                     request.refuse(ReloadRefusal::Refused(text));
                     ConfigMsg::Undone(None)
                 };
@@ -342,7 +384,7 @@ impl ConfigActorState {
         let (plan, why) = self.rolled_back.clone().unwrap_or_default();
         let event = EventBuilder::of(EventKind::ConfigRolledBack)
             .payload(json!({ "plan": number, "from": plan, "text": why }));
-        self.replan(myself, Box::default(), candidate, vec![event]);
+        self.replan(myself, Box::default(), candidate, None, vec![event]);
         self.keep_rollback(myself, number, format!("rolled back: {why}"));
     }
 
@@ -355,7 +397,7 @@ impl ConfigActorState {
                 "rollback".clone_into(&mut plan.requester);
                 store.commit_now(&plan)
             });
-            revert_files(&store);
+            revert_files(&store, 0);
             let kept = committed.and_then(|()| store.discard(&outcome));
             ConfigMsg::Kept(Kept::Rollback(number), kept)
         };

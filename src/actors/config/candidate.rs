@@ -145,6 +145,11 @@ impl Candidate {
         })
     }
 
+    /// Whether it goes back to the committed plan.
+    pub(crate) fn is_rollback(&self) -> bool {
+        self.is_rollback
+    }
+
     /// What becomes of the runs. A module that a rollback brings back is as it was.
     pub(crate) fn run_changes(&self) -> Vec<(ModuleId, ChangeClass)> {
         let differences = self.differences.iter();

@@ -6,6 +6,7 @@ use mainstay_protocol::method::EventsParams;
 use serde_json::Value;
 
 use super::*;
+use crate::actors::config::edit::ConfigEdit;
 use crate::actors::config::{ConfigMsg, ReloadOutcome, ReloadRefusal, ReloadReply, ReloadRequest};
 use crate::actors::lifecycle::LifecycleMsg;
 use crate::plan_store::PlanStore;
@@ -26,9 +27,18 @@ impl Rig {
 
     /// Requests a reload as a person.
     async fn reload(&self) -> (Reply, oneshot::Receiver<ReloadOutcome>) {
+        self.request(None).await
+    }
+
+    /// Requests a change as a person; None: what the files say.
+    pub(super) async fn request(
+        &self,
+        edit: Option<ConfigEdit>,
+    ) -> (Reply, oneshot::Receiver<ReloadOutcome>) {
         let (reply, replied) = oneshot::channel();
         let (outcome, becomes) = oneshot::channel();
         let request = ReloadRequest {
+            edit,
             reply: Some(reply),
             outcome: Some(outcome),
             ..ReloadRequest::by("ann")
@@ -300,4 +310,55 @@ async fn without_a_watch_a_plan_is_committed_when_it_is_in_force() {
     })
     .await;
     assert_eq!(rig.store().committed().expect("kept").number, 2);
+}
+
+/// A plan that is not applied takes nothing with it of the one that is watched.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_leaves_the_plan_that_is_watched_with_its_edits_of_files() {
+    let persist = |value: &str| ConfigEdit::Set {
+        path: "module.b.description".to_owned(),
+        value: value.to_owned(),
+        persist: true,
+    };
+    for refused_by in ["a file that cannot be written", "a stop"] {
+        let rig =
+            Rig::start("[module.b]\ncommand = [\"b\"]\n[module.deaf]\ncommand = [\"d\"]\n").await;
+        let folder = rig._dir.path();
+        let text = || std::fs::read_to_string(folder.join("mainstay.toml")).expect("a text");
+        let before = text();
+        let (reply, outcome) = rig.request(Some(persist("\"first\""))).await;
+        assert_eq!(reply, Ok(ReloadReply::Applied(2)));
+        rig.until("it to be in force", |rig| {
+            rig.state("b") == ModuleState::Running
+        })
+        .await;
+        let first = text();
+        assert!(first.contains("first") && first != before);
+        if refused_by == "a stop" {
+            let (budget, actor) = (None, "ann".to_owned());
+            let stop = LifecycleMsg::StopAll { budget, actor };
+            rig.ctx.actor_refs.lifecycle.cast(stop);
+        } else {
+            // In the way of the new text, for root as well.
+            std::fs::create_dir(folder.join(".mainstay.toml.mainstay")).expect("a folder");
+        }
+        let (reply, _) = rig.request(Some(persist("\"second\""))).await;
+        assert!(matches!(reply, Err(ReloadRefusal::Refused(_))), "{reply:?}");
+        rig.until("the refused plan to be dropped", |rig| {
+            rig.store().staged().is_ok_and(|plan| plan.number == 2)
+        })
+        .await;
+        assert_eq!(text(), first, "{refused_by}");
+        if refused_by == "a stop" {
+            continue;
+        }
+        std::fs::remove_dir(folder.join(".mainstay.toml.mainstay")).expect("removed");
+        rig.os.end(&Instance::new("b", 1), Signal(libc::SIGSEGV));
+        let outcome = outcome.await;
+        assert!(
+            matches!(outcome, Ok(ReloadOutcome::RolledBack(_))),
+            "{outcome:?}"
+        );
+        rig.until("the former text", |_| text() == before).await;
+    }
 }

@@ -171,9 +171,29 @@ fn the_committed_content_needs_no_watch() {
         reload.next_effect(at(7)),
         Some(ReloadEffect::Commit { plan: 3 })
     );
+}
+
+#[test]
+fn after_a_plan_that_was_refused_the_one_before_is_watched_as_it_was() {
     let mut reload = watching(&[A]);
-    reload.abandon();
-    assert_eq!((reload.deadline(), reload.committed()), (None, 1));
+    reload.told(B);
+    reload.applied(at(5), (3, "three".to_string()), WATCH, [B]);
+    reload.apply(at(6), A, is_in(State::Running));
+    reload.confirmed(at(6), B, true);
+    reload.in_force(2);
+    reload.refused();
+    assert_eq!(reload.watched(), Some(2));
+    assert_eq!(reload.deadline(), Some(at(6).after(WATCH)));
+    // And nothing of it is left where nothing was watched.
+    let mut reload = Reload::new(1, "one".to_string());
+    reload.applied(at(5), (2, "two".to_string()), WATCH, [A]);
+    reload.refused();
+    assert_eq!((reload.deadline(), reload.watched()), (None, None));
+    // Once a plan is accepted, it is the one that is watched.
+    let mut reload = watching(&[A]);
+    reload.applied(at(5), (3, "three".to_string()), WATCH, [B]);
+    reload.accepted();
+    assert_eq!(reload.watched(), Some(3));
 }
 
 fn event() -> impl Strategy<Value = ReloadEvent> {
