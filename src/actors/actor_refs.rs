@@ -108,7 +108,7 @@ impl ActorRefs {
                 cells.extend(cell.map(|cell| (stringify!($role).to_owned(), cell)));
             )* };
         }
-        add!(registry lifecycle recovery health resources config gateway);
+        add!(registry lifecycle recovery health resources config source_files gateway);
         for slot in (0_u32..).map(ModuleId).take(slots) {
             let cell = self.module(slot).current();
             let cell = cell.map(|actor| actor.get_cell());

@@ -148,7 +148,8 @@ impl SourceFilesActorState {
         ];
         let files = configuration.files.iter();
         let excluded = own.into_iter().chain(files).cloned().collect();
-        tokio::task::spawn_blocking(move || lock(&watch).set(sources, excluded));
+        let plan = planned.plan.number();
+        tokio::task::spawn_blocking(move || lock(&watch).set(plan, sources, excluded));
     }
 
     fn changed(&mut self, changes: BTreeMap<u32, SourceChange>) {

@@ -52,6 +52,8 @@ pub(crate) struct SourceWatch {
     watcher: Option<Box<dyn Watcher + Send>>,
     polls: bool,
     folders: BTreeSet<PathBuf>,
+    /// The newest plan whose patterns were set.
+    plan: u64,
     shared: Arc<SharedChanges>,
 }
 
@@ -142,16 +144,23 @@ impl SourceWatch {
             watcher: None,
             polls: false,
             folders: BTreeSet::new(),
+            plan: 0,
             shared,
         }
     }
 
-    /// Watches these patterns from now on; nothing at or below `excluded` is a change. Blocks.
+    /// Watches the patterns of a plan from now on, if no newer one was set before; nothing at or
+    /// below `excluded` is a change. Blocks.
     pub(crate) fn set(
         &mut self,
+        plan: u64,
         modules: BTreeMap<u32, SourcePatterns>,
         excluded: BTreeSet<PathBuf>,
     ) {
+        if plan < self.plan {
+            return;
+        }
+        self.plan = plan;
         let mut watched = self.shared.lock();
         watched
             .changed
