@@ -216,8 +216,9 @@ impl SecretFile {
             let _ = writeln!(text, "{name} = \"{value}\"");
         }
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)
-            .and_then(|()| private::write(&self.path, text.as_bytes(), None))
+        let owner = private::other_owner(&self.path);
+        private::shared_dir(folder, owner.as_deref())
+            .and_then(|()| private::write(&self.path, text.as_bytes(), owner.as_deref()))
             .map_err(|error| failed(format!("cannot write {}: {error}", self.path.display())))
     }
 }

@@ -26,6 +26,35 @@ pub(crate) fn write(path: &Path, bytes: &[u8], user: Option<&str>) -> io::Result
     fs::rename(fresh, path)
 }
 
+/// Returns the owner of a path, if this is root and that is another user: what is written for
+/// them there is to be theirs. A path that does not exist has the owner of the folder above it.
+#[cfg(unix)]
+pub(crate) fn other_owner(path: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let about = path.ancestors().find_map(|at| at.metadata().ok())?;
+    let is_root = super::machine::own_uid() == 0;
+    (is_root && about.uid() != 0).then(|| about.uid().to_string())
+}
+
+#[cfg(windows)]
+pub(crate) fn other_owner(_: &Path) -> Option<String> {
+    None
+}
+
+/// Makes a folder in one that exists, for this user; None: for the user of this process.
+///
+/// # Errors
+/// What the system says, also when there is no such user.
+pub(crate) fn shared_dir(path: &Path, user: Option<&str>) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(_) if path.is_dir() => Ok(()),
+        made => match user {
+            Some(user) => made.and_then(|()| chown_dir(path, user)),
+            None => made,
+        },
+    }
+}
+
 /// Makes an empty file for us alone where there is none, before it is opened by its name. What is
 /// there, perhaps by a link, stays as it is: it may be a device that others need.
 ///
@@ -174,6 +203,21 @@ fn chown(file: &File, user: &str) -> io::Result<()> {
         return Ok(());
     }
     std::os::unix::fs::fchown(file, Some(uid), None)
+}
+
+/// Changes the owner of a folder, not of what a link in its place names.
+#[cfg(unix)]
+fn chown_dir(path: &Path, user: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    let flags = libc::O_NOFOLLOW | libc::O_DIRECTORY;
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags);
+    chown(&options.open(path)?, user)
+}
+
+#[cfg(windows)]
+fn chown_dir(_: &Path, _: &str) -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(windows)]

@@ -243,3 +243,28 @@ fn a_key_that_is_missing_or_open_to_others_is_said_and_a_new_one_changes_no_valu
         daemon.printed()
     );
 }
+
+/// As with sudo in the folder of another user.
+#[cfg(unix)]
+#[test]
+fn what_root_writes_for_another_user_is_theirs() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if !nix::unistd::geteuid().is_root() {
+        return crate::daemon::skip("only root can write for another user");
+    }
+    let dir = prepare("", "");
+    let config = dir.path().join("config");
+    for path in [&config, &config.join("mainstay.toml")] {
+        chown(path, Some(4711), Some(4711)).expect("another owner");
+    }
+    set(dir.path(), "db", FILE);
+    let conf_d = config.join("conf.d");
+    for path in [&conf_d, &conf_d.join("secrets.toml")] {
+        assert_eq!(fs::metadata(path).expect("written").uid(), 4711, "{path:?}");
+    }
+    // A file keeps the owner that it has.
+    chown(&config, Some(4712), None).expect("another owner");
+    set(dir.path(), "other", FILE);
+    let about = fs::metadata(conf_d.join("secrets.toml")).expect("written");
+    assert_eq!((about.uid(), about.mode() & 0o777), (4711, 0o600));
+}
